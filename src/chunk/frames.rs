@@ -1,0 +1,62 @@
+//! How long a chunk is, from the times of its frames.
+//!
+//! PURE.
+
+/// The times of the frames of one track, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    count: u64,
+    first: u64,
+    last: u64,
+    end: u64,
+}
+
+impl Frames {
+    /// A frame at `pts`, whose end is known or not.
+    pub fn add(&mut self, pts: u64, end: Option<u64>) {
+        if self.count == 0 {
+            (self.first, self.last) = (pts, pts);
+        }
+        self.first = self.first.min(pts);
+        self.last = self.last.max(pts);
+        self.end = self.end.max(end.unwrap_or(0));
+        self.count += 1;
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// End of the last frame: as told, or one mean frame after its beginning.
+    pub fn end(&self) -> u64 {
+        let mean = (self.last - self.first)
+            .checked_div(self.count.saturating_sub(1))
+            .unwrap_or(0);
+        self.end.max(self.last + mean)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_frame_lasts_as_long_as_the_others() {
+        let mut frames = Frames::default();
+        for pts in [0, 120, 40, 80] {
+            frames.add(pts, None);
+        }
+        assert_eq!(frames.end(), 160);
+        frames.add(160, Some(190));
+        assert_eq!(frames.end(), 200);
+    }
+
+    #[test]
+    fn a_single_frame_has_no_known_length() {
+        let mut frames = Frames::default();
+        assert!(frames.is_empty());
+        frames.add(7, None);
+        assert_eq!(frames.end(), 7);
+    }
+}

@@ -1,0 +1,129 @@
+//! The bytes that are not yet in a chunk, in pieces worth uploading.
+//!
+//! PURE. Small slices are copied into blocks of our own, since a sub-buffer would pin its parent and pooled buffers starve
+//! their source; large ones are taken over as they are. Pieces leave in order, split where a chunk is cut.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+/// Slices from this size on are kept as they are: 64 KiB.
+pub const TAKE_OVER: usize = 64 << 10;
+/// Size of a block: 256 KiB, what one write to a connection wants.
+const BLOCK: usize = 256 << 10;
+
+/// A queue of bytes with absolute offsets.
+#[derive(Debug, Default)]
+pub struct Stash {
+    /// Offset of the first byte here.
+    base: u64,
+    pieces: VecDeque<Bytes>,
+    tail: BytesMut,
+    len: usize,
+}
+
+impl Stash {
+    /// Offset of the first byte that is here.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Offset behind the last byte that is here.
+    pub fn end(&self) -> u64 {
+        self.base + self.len as u64
+    }
+
+    /// Copies a slice.
+    pub fn copy(&mut self, mut data: &[u8]) {
+        self.len += data.len();
+        while !data.is_empty() {
+            if self.tail.capacity() == self.tail.len() {
+                self.seal();
+                self.tail = BytesMut::with_capacity(BLOCK);
+            }
+            let n = data.len().min(self.tail.capacity() - self.tail.len());
+            let (now, later) = data.split_at(n);
+            self.tail.extend_from_slice(now);
+            data = later;
+        }
+    }
+
+    /// Takes a slice over without copying it.
+    pub fn take_over(&mut self, data: Bytes) {
+        self.seal();
+        self.len += data.len();
+        self.pieces.push_back(data);
+    }
+
+    /// Moves all bytes below `offset` to `out`.
+    pub fn take_below(&mut self, offset: u64, out: &mut Vec<Bytes>) {
+        while self.base < offset && self.len > 0 {
+            let wanted = usize::try_from(offset - self.base).unwrap_or(usize::MAX);
+            let piece = match self.pieces.front_mut() {
+                Some(first) if first.len() > wanted => first.split_to(wanted),
+                Some(_) => self.pieces.pop_front().unwrap_or_default(),
+                None => self.tail.split_to(wanted.min(self.tail.len())).freeze(),
+            };
+            self.base += piece.len() as u64;
+            self.len -= piece.len();
+            out.push(piece);
+        }
+    }
+
+    /// Moves those bytes below `offset` to `out` that are in finished pieces: the block being filled stays, so that a chunk
+    /// is made of few large pieces.
+    pub fn take_finished_below(&mut self, offset: u64, out: &mut Vec<Bytes>) {
+        while let Some(first) = self.pieces.front()
+            && self.base + first.len() as u64 <= offset
+        {
+            let Some(piece) = self.pieces.pop_front() else { return };
+            self.base += piece.len() as u64;
+            self.len -= piece.len();
+            out.push(piece);
+        }
+    }
+
+    /// Lets go of all bytes below `offset`; returns how many.
+    pub fn drop_below(&mut self, offset: u64) -> u64 {
+        let mut gone = Vec::new();
+        let before = self.base;
+        self.take_below(offset, &mut gone);
+        self.base - before
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            let block = self.tail.split().freeze();
+            self.pieces.push_back(block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_goes_in_comes_out_in_order(steps in prop::collection::vec((0usize..300_000, any::<bool>(), 0u64..700_000), 1..20)) {
+            let (mut stash, mut expected, mut out) = (Stash::default(), Vec::new(), Vec::new());
+            for (n, copied, take) in steps {
+                let data: Vec<u8> = (0..n).map(|i| (i * 7 + expected.len()) as u8).collect();
+                expected.extend_from_slice(&data);
+                if copied { stash.copy(&data) } else { stash.take_over(data.into()) }
+                prop_assert_eq!(stash.end(), expected.len() as u64);
+                stash.take_finished_below(take, &mut out);
+                prop_assert!(stash.base() <= take.max(stash.base()));
+                if take % 3 == 0 {
+                    stash.take_below(take, &mut out);
+                }
+            }
+            stash.take_below(u64::MAX, &mut out);
+            prop_assert_eq!(out.concat(), expected);
+        }
+    }
+}

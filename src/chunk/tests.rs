@@ -1,0 +1,384 @@
+//! The chunker over FLV streams: what a reader of the bucket would find.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::clock::Stamp;
+use super::*;
+use crate::container::flv::test_stream::{AAC, AVC_2, Writer};
+
+const S: u64 = 1_000_000_000;
+const NOW: u64 = 1_795_329_912 * S;
+
+const LIMITS: Limits = Limits {
+    max_time: 10 * S,
+    max_bytes: 0,
+    align: false,
+    single: false,
+    soft: 0,
+    hard: 0,
+};
+
+/// What came out, put together as objects.
+#[derive(Debug, Default)]
+struct Bucket {
+    init: BTreeMap<u64, Vec<u8>>,
+    payload: BTreeMap<u64, Vec<u8>>,
+    info: BTreeMap<u64, ChunkInfo>,
+    warnings: Vec<Warning>,
+    gaps: Vec<(GapReason, u64)>,
+    wants: usize,
+    accounted: u64,
+}
+
+impl Bucket {
+    fn take(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Begin { sequence, init } => {
+                    self.init.insert(sequence, [init.head, init.tail].concat());
+                    self.payload.insert(sequence, Vec::new());
+                }
+                Event::Data { sequence, bytes } => {
+                    self.accounted += bytes.len() as u64;
+                    self.payload.get_mut(&sequence).unwrap().extend_from_slice(&bytes);
+                }
+                Event::End(info) => {
+                    let size = self.init[&info.sequence].len() + self.payload[&info.sequence].len();
+                    assert_eq!(info.size, size as u64, "the size of chunk {}", info.sequence);
+                    assert_eq!(info.init_bytes, self.init[&info.sequence].len() as u64);
+                    assert!(self.info.insert(info.sequence, *info).is_none());
+                }
+                Event::Gap { reason, bytes, .. } => self.gaps.push((reason, bytes)),
+                Event::Discard(bytes) => self.accounted += bytes,
+                Event::Warn(warning) => self.warnings.push(warning),
+                Event::WantKeyUnit => self.wants += 1,
+                Event::TooLarge(_) => {}
+            }
+        }
+    }
+
+    fn joined(&self) -> Vec<u8> {
+        let mut all = self.init.get(&0).cloned().unwrap_or_default();
+        all.extend(self.payload.values().flatten());
+        all
+    }
+}
+
+fn stamp(ms: u64) -> Stamp {
+    Stamp {
+        running: Some(ms * 1_000_000),
+        clock_running: Some(ms * 1_000_000),
+        wall: NOW + ms * 1_000_000,
+        reference: None,
+    }
+}
+
+fn run(limits: Limits, slices: &[&[u8]]) -> Bucket {
+    let mut bucket = Bucket::default();
+    let mut chunker = Chunker::new(limits, None);
+    chunker.clock.playing(false);
+    let mut total = 0;
+    for slice in slices {
+        let mut events = Vec::new();
+        total += slice.len() as u64;
+        chunker.push(slice, || None, stamp(0), &mut events).unwrap();
+        bucket.take(events);
+    }
+    let mut events = Vec::new();
+    chunker.finish(&mut events).unwrap();
+    bucket.take(events);
+    assert_eq!(
+        bucket.accounted, total,
+        "every byte is stored, in the init, or told to be let go"
+    );
+    assert_eq!(bucket.info.len(), bucket.init.len(), "every chunk that began has ended");
+    bucket
+}
+
+/// 25 frames a second, a key picture every second, sound.
+fn recording(seconds: u32) -> Writer {
+    let mut w = Writer::head(5);
+    w.audio(0);
+    for i in 0..seconds * 25 {
+        w.picture(i * 40, if i % 25 == 0 { 0x65 } else { 0x61 }, i % 25 == 0, 0);
+        w.audio(i * 40 + 20);
+    }
+    w
+}
+
+#[test]
+fn chunks_last_ten_seconds_and_join_to_the_input() {
+    let input = recording(35).bytes;
+    let bucket = run(LIMITS, &[&input]);
+    assert_eq!(bucket.joined(), input);
+    let durations: Vec<u64> = bucket.info.values().map(|i| i.duration / 1_000_000).collect();
+    assert_eq!(durations, [10_000, 10_000, 10_000, 5_000]);
+    let starts: Vec<u64> = bucket.info.values().map(|i| i.pts_start.unwrap() / S).collect();
+    assert_eq!(starts, [0, 10, 20, 30]);
+    assert!(
+        bucket
+            .info
+            .values()
+            .all(|i| i.key_frame && i.preview_bytes.unwrap() > i.init_bytes)
+    );
+    assert_eq!(bucket.info[&0].gap, Some(GapReason::Start));
+    assert!(bucket.info.values().skip(1).all(|i| i.gap.is_none()));
+    assert_eq!(bucket.info[&2].start, NOW + 20 * S);
+    assert!(bucket.warnings.is_empty(), "{:?}", bucket.warnings);
+}
+
+#[test]
+fn a_stream_joined_in_mid_gop_begins_with_its_first_key_picture() {
+    let mut w = Writer::head(5);
+    let head = w.bytes.len() as u64;
+    w.audio(0);
+    w.picture(0, 0x61, true, 0);
+    let key = w.picture(40, 0x65, true, 0);
+    w.picture(80, 0x61, false, 0);
+    let bucket = run(LIMITS, &[&w.bytes]);
+    assert_eq!(bucket.gaps, [(GapReason::Start, key)]);
+    assert!(head < key);
+    assert_eq!(bucket.payload[&0], w.bytes[usize::try_from(key).unwrap()..]);
+    assert!(bucket.info[&0].key_frame);
+}
+
+#[test]
+fn sound_before_the_first_picture_belongs_to_chunk_0() {
+    let mut w = Writer::head(5);
+    w.audio(0);
+    w.audio(20);
+    w.picture(40, 0x65, true, 0);
+    let bucket = run(LIMITS, &[&w.bytes]);
+    assert!(bucket.gaps.is_empty());
+    assert_eq!(bucket.joined(), w.bytes);
+    assert_eq!(bucket.info[&0].pts_start, Some(40_000_000));
+}
+
+#[test]
+fn another_configuration_begins_a_chunk_at_once() {
+    let mut w = recording(3);
+    w.tag(9, 3000, AVC_2);
+    w.tag(8, 3000, AAC);
+    for i in 75..150 {
+        w.picture(i * 40, if i % 25 == 0 { 0x65 } else { 0x61 }, false, 0);
+    }
+    let bucket = run(LIMITS, &[&w.bytes]);
+    assert_eq!(bucket.joined(), w.bytes);
+    assert_eq!(bucket.info.len(), 2);
+    assert_eq!(bucket.info[&0].duration, 3 * S);
+    assert_eq!(bucket.info[&1].codecs.as_deref(), Some("avc1.4D001F,mp4a.40.2"));
+    assert!(bucket.info[&1].gap.is_none() && bucket.info[&1].key_frame);
+}
+
+#[test]
+fn size_cuts_at_the_key_unit_after_it() {
+    let input = recording(10).bytes;
+    let bucket = run(
+        Limits {
+            max_time: 0,
+            max_bytes: 50_000,
+            ..LIMITS
+        },
+        &[&input],
+    );
+    assert_eq!(bucket.joined(), input);
+    assert!(bucket.info.len() > 3);
+    assert!(
+        bucket
+            .info
+            .values()
+            .rev()
+            .skip(1)
+            .all(|i| i.size >= 50_000 && i.size < 50_000 + 25 * 800)
+    );
+    assert!(bucket.info.values().all(|i| i.key_frame));
+}
+
+#[test]
+fn a_fixed_name_is_never_cut() {
+    let input = recording(30).bytes;
+    let bucket = run(Limits { single: true, ..LIMITS }, &[&input]);
+    assert_eq!(bucket.info.len(), 1);
+    assert_eq!(bucket.joined(), input);
+}
+
+#[test]
+fn without_key_units_it_cuts_after_thirty_seconds_and_says_so() {
+    let mut w = Writer::head(1);
+    for i in 0..25 * 70 {
+        w.picture(i * 40, if i == 0 { 0x65 } else { 0x61 }, false, 0);
+    }
+    let bucket = run(LIMITS, &[&w.bytes]);
+    assert_eq!(bucket.joined(), w.bytes);
+    assert_eq!(
+        bucket.info.values().map(|i| i.key_frame).collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    assert_eq!(
+        bucket.warnings,
+        [Warning::NoKeyUnit {
+            waited: 30 * S,
+            interval: None
+        }]
+    );
+    assert!(bucket.wants >= 1, "a key unit is asked for");
+}
+
+#[test]
+fn a_chunk_is_cut_early_at_a_key_and_at_last_anywhere() {
+    let input = recording(20).bytes;
+    let at_key = run(
+        Limits {
+            soft: 60_000,
+            hard: 120_000,
+            ..LIMITS
+        },
+        &[&input],
+    );
+    assert_eq!(at_key.joined(), input);
+    assert!(at_key.info.values().all(|i| i.key_frame && i.size < 120_000));
+    assert!(matches!(at_key.warnings[..], [Warning::EarlyCut { at_key: true, .. }]));
+    let anywhere = run(
+        Limits {
+            soft: 5_000,
+            hard: 10_000,
+            ..LIMITS
+        },
+        &[&input],
+    );
+    assert_eq!(anywhere.joined(), input);
+    assert!(anywhere.info.values().all(|i| i.size < 12_600));
+    assert!(
+        anywhere
+            .info
+            .values()
+            .any(|i| !i.key_frame && i.gap == Some(GapReason::EarlyCut))
+    );
+}
+
+#[test]
+fn damage_is_stored_and_the_next_chunk_says_so() {
+    let mut w = recording(4);
+    w.bytes.extend([0u8; 99]);
+    for i in 100..200 {
+        w.picture(i * 40, if i % 25 == 5 { 0x65 } else { 0x61 }, false, 0);
+    }
+    let bucket = run(LIMITS, &[&w.bytes]);
+    assert_eq!(bucket.joined(), w.bytes);
+    assert_eq!(bucket.info.len(), 2);
+    assert_eq!(bucket.info[&1].gap, Some(GapReason::Damage));
+    assert!(bucket.info[&1].key_frame);
+    assert_eq!(bucket.info[&1].pts_start, Some(105 * 40_000_000));
+}
+
+#[test]
+fn with_align_to_clock_chunks_begin_at_whole_multiples() {
+    // NOW ends in …:12 s: the first cut is due at …:20.
+    let input = recording(35).bytes;
+    let bucket = run(Limits { align: true, ..LIMITS }, &[&input]);
+    let starts: Vec<u64> = bucket.info.values().map(|i| i.start / S % 10).collect();
+    assert_eq!(starts, [2, 0, 0, 0]);
+}
+
+#[test]
+fn a_stream_without_pictures_is_cut_at_any_unit() {
+    let mut w = Writer::new(4);
+    w.tag(8, 0, AAC);
+    for i in 0..1100 {
+        w.audio(i * 20);
+    }
+    let bucket = run(LIMITS, &[&w.bytes]);
+    assert_eq!(bucket.joined(), w.bytes);
+    assert_eq!(
+        bucket.info.values().map(|i| i.duration / 1_000_000).collect::<Vec<_>>(),
+        [10_000, 10_000, 2_000]
+    );
+    assert!(bucket.info.values().all(|i| i.key_frame && i.audio_only));
+}
+
+#[test]
+fn unknown_bytes_are_kept_as_they_come() {
+    let text = b"GET / HTTP/1.1\r\n".repeat(5000);
+    let bucket = run(LIMITS, &[&text]);
+    assert_eq!(bucket.joined(), text);
+    assert_eq!(bucket.info[&0].container, crate::container::Container::Raw);
+    assert_eq!(bucket.warnings, [Warning::UnknownContainer]);
+}
+
+#[test]
+fn after_a_standstill_a_new_chunk_begins_with_what_comes_next() {
+    let w = recording(12);
+    let cut = w.bytes.len();
+    let mut w = w;
+    for i in 300..400 {
+        w.picture(i * 40, if i % 25 == 5 { 0x65 } else { 0x61 }, false, 0);
+    }
+    let mut bucket = Bucket::default();
+    let mut chunker = Chunker::new(LIMITS, None);
+    let mut events = Vec::new();
+    chunker.push(&w.bytes[..cut], || None, stamp(0), &mut events).unwrap();
+    chunker.close_idle(&mut events);
+    assert_eq!(
+        events.iter().filter(|e| matches!(e, Event::End(_))).count(),
+        2,
+        "the open chunk is closed at once"
+    );
+    chunker.push(&w.bytes[cut..], || None, stamp(20_000), &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    bucket.take(events);
+    assert_eq!(bucket.joined(), w.bytes);
+    let summary: Vec<_> = bucket.info.values().map(|i| (i.key_frame, i.gap)).collect();
+    assert_eq!(
+        summary,
+        [
+            (true, Some(GapReason::Start)),
+            (true, None),
+            (false, Some(GapReason::Stalled)),
+            (true, None)
+        ]
+    );
+}
+
+#[test]
+fn an_armed_cut_is_taken_at_the_next_key_unit() {
+    let w = recording(5);
+    let key_at_2s = w.bytes.len() / 5 * 2;
+    let mut chunker = Chunker::new(LIMITS, None);
+    let mut events = Vec::new();
+    chunker
+        .push(&w.bytes[..key_at_2s - 500], || None, stamp(0), &mut events)
+        .unwrap();
+    chunker.arm();
+    chunker
+        .push(&w.bytes[key_at_2s - 500..], || None, stamp(0), &mut events)
+        .unwrap();
+    chunker.finish(&mut events).unwrap();
+    let mut bucket = Bucket::default();
+    bucket.take(events);
+    assert_eq!(bucket.joined(), w.bytes);
+    assert_eq!(bucket.info.len(), 2);
+    assert!(bucket.info[&1].key_frame);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn slicing_never_changes_the_chunks(mut cuts in prop::collection::vec(0usize..300_000, 0..60)) {
+        let input = recording(12).bytes;
+        cuts.retain(|&c| c < input.len());
+        cuts.sort_unstable();
+        let mut slices = Vec::new();
+        let mut from = 0;
+        for cut in cuts.into_iter().chain([input.len()]) {
+            slices.push(&input[from..cut]);
+            from = cut;
+        }
+        let (a, b) = (run(LIMITS, &[&input]), run(LIMITS, &slices));
+        prop_assert_eq!(a.init, b.init);
+        prop_assert_eq!(a.payload, b.payload);
+        prop_assert_eq!(a.info, b.info);
+    }
+}

@@ -1,0 +1,98 @@
+//! RFC 6381 names of codecs, from the configuration records that containers carry.
+//!
+//! PURE. Sources: RFC 6381 3.3, ISO/IEC 14496-15 (5.3.3.1 `avcC`, 8.3.3.1 `hvcC`, annex E), ISO/IEC 14496-3 1.6.2.1.
+
+use std::fmt::Write as _;
+
+/// `avc1.PPCCLL` from an SPS that begins with its NAL header.
+pub fn avc_from_sps(sps: &[u8]) -> Option<String> {
+    match sps {
+        [_, profile, constraints, level, ..] => Some(format!("avc1.{profile:02X}{constraints:02X}{level:02X}")),
+        _ => None,
+    }
+}
+
+/// `avc1.PPCCLL` from an AVCDecoderConfigurationRecord.
+pub fn avc_from_record(record: &[u8]) -> Option<String> {
+    avc_from_sps(record)
+}
+
+/// Bytes of the length before each NAL unit, from an AVCDecoderConfigurationRecord.
+pub fn avc_length_size(record: &[u8]) -> Option<usize> {
+    record.get(4).map(|b| usize::from(b & 3) + 1)
+}
+
+/// `hvc1.…` from an HEVCDecoderConfigurationRecord.
+pub fn hevc_from_record(record: &[u8]) -> Option<String> {
+    hevc(record.get(1..13)?)
+}
+
+/// Bytes of the length before each NAL unit, from an HEVCDecoderConfigurationRecord.
+pub fn hevc_length_size(record: &[u8]) -> Option<usize> {
+    record.get(21).map(|b| usize::from(b & 3) + 1)
+}
+
+/// `hvc1.…` from an H.265 SPS that begins with its two byte NAL header: `profile_tier_level` follows one more byte.
+pub fn hevc_from_sps(sps: &[u8]) -> Option<String> {
+    let mut rbsp = Vec::with_capacity(16);
+    for &b in sps.iter().take(24) {
+        if b == 3 && rbsp.ends_with(&[0, 0]) {
+            continue;
+        }
+        rbsp.push(b);
+    }
+    hevc(rbsp.get(3..15)?)
+}
+
+/// From the twelve bytes general_profile_space … general_level_idc.
+fn hevc(ptl: &[u8]) -> Option<String> {
+    let [first, c0, c1, c2, c3, constraints @ .., level] = ptl else {
+        return None;
+    };
+    let space = ["", "A", "B", "C"][usize::from(first >> 6)];
+    let tier = if first & 0x20 == 0 { 'L' } else { 'H' };
+    let compatibility = u32::from_be_bytes([*c0, *c1, *c2, *c3]).reverse_bits();
+    let mut name = format!("hvc1.{space}{}.{compatibility:X}.{tier}{level}", first & 0x1f);
+    let used = constraints.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
+    for b in constraints.iter().take(used) {
+        // Writing into a String cannot fail.
+        let _ = write!(name, ".{b:X}");
+    }
+    Some(name)
+}
+
+/// `mp4a.40.N` from an AudioSpecificConfig.
+pub fn aac_from_config(config: &[u8]) -> Option<String> {
+    let first = *config.first()?;
+    let kind = match first >> 3 {
+        31 => 32 + (u16::from(first & 7) << 3 | u16::from(config.get(1)? >> 5)),
+        n => u16::from(n),
+    };
+    Some(format!("mp4a.40.{kind}"))
+}
+
+/// Joins the names of a stream, video first; `None` where one of them is not known.
+pub fn join<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> Option<String> {
+    let names: Vec<&str> = names.into_iter().collect::<Option<_>>()?;
+    (!names.is_empty()).then(|| names.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_rfc_6381() {
+        assert_eq!(avc_from_record(&[1, 0x64, 0, 0x28, 0xff]).as_deref(), Some("avc1.640028"));
+        assert_eq!(avc_length_size(&[1, 0x64, 0, 0x28, 0xff]), Some(4));
+        assert_eq!(aac_from_config(&[0x12, 0x10]).as_deref(), Some("mp4a.40.2"));
+        // Main profile, level 3.1, the example of ISO/IEC 14496-15 annex E.
+        let record = [1, 0x01, 0x60, 0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 93, 0xf0];
+        assert_eq!(hevc_from_record(&record).as_deref(), Some("hvc1.1.6.L93.B0"));
+        assert_eq!(
+            join([Some("avc1.640028"), Some("mp4a.40.2")]).as_deref(),
+            Some("avc1.640028,mp4a.40.2")
+        );
+        assert_eq!(join([Some("avc1.640028"), None]), None);
+    }
+}

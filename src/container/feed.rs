@@ -1,0 +1,162 @@
+//! Gives a scanner its items whole, however the input is sliced.
+//!
+//! PURE. A scanner reads one item (a tag, a box header) at a time and says how many bytes it needs to see and how many to
+//! pass over. Bytes are looked at where they lie; only an item that begins in one slice and goes on in the next is gathered.
+
+use super::{Fault, MAX_GATHER};
+
+/// What an attempt to read the item at hand came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// So many bytes from the item's start have to be seen.
+    Need(usize),
+    /// The item is done with: the next one begins so many bytes after its start (0: the same bytes are read anew).
+    Pass(u64),
+}
+
+impl Step {
+    /// Asks for the whole of an item that has to be kept.
+    ///
+    /// # Errors
+    /// [`Fault::HeaderTooLarge`] over [`MAX_GATHER`].
+    pub(super) fn need_whole(total: usize) -> Result<Self, Fault> {
+        if total > MAX_GATHER {
+            return Err(Fault::HeaderTooLarge(len64(total)));
+        }
+        Ok(Self::Need(total))
+    }
+}
+
+/// Where a scanner stands in its input.
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    pos: u64,
+    skip: u64,
+    want: usize,
+    gathered: Vec<u8>,
+}
+
+impl Feed {
+    /// Absolute offset of the item at hand, or, while one is passed over, of the next byte of it.
+    pub(super) fn pos(&self) -> u64 {
+        self.pos
+    }
+
+    /// Takes a slice of the input. `read` is given the absolute offset of the item at hand and the bytes known of it,
+    /// at least one; it is called again with more after [`Step::Need`], and at the next item after [`Step::Pass`].
+    pub(super) fn push(&mut self, mut data: &[u8], mut read: impl FnMut(u64, &[u8]) -> Result<Step, Fault>) -> Result<(), Fault> {
+        loop {
+            let n = usize::try_from(self.skip).unwrap_or(usize::MAX).min(data.len());
+            self.advance(n);
+            self.skip -= len64(n);
+            data = data.get(n..).unwrap_or_default();
+            if data.is_empty() {
+                return Ok(());
+            }
+            let borrowed = self.gathered.is_empty() && data.len() >= self.want;
+            if !borrowed {
+                let n = self.want.max(1).saturating_sub(self.gathered.len()).min(data.len());
+                self.gathered.extend_from_slice(data.get(..n).unwrap_or_default());
+                data = data.get(n..).unwrap_or_default();
+                if self.gathered.len() < self.want {
+                    return Ok(());
+                }
+            }
+            let view = if borrowed { data } else { self.gathered.as_slice() };
+            let seen = view.len();
+            let step = read(self.pos, view)?;
+            self.apply(step, seen, borrowed);
+            // What was gathered beyond a short item may hold the next one already.
+            while self.skip == 0 && self.want <= self.gathered.len() && !self.gathered.is_empty() {
+                let step = read(self.pos, &self.gathered)?;
+                self.apply(step, self.gathered.len(), false);
+            }
+        }
+    }
+
+    fn apply(&mut self, step: Step, seen: usize, borrowed: bool) {
+        match step {
+            // More than was seen, always: or it would be asked the same again.
+            Step::Need(n) => self.want = n.max(seen + 1),
+            Step::Pass(n) => {
+                self.want = 0;
+                let here = if borrowed {
+                    0
+                } else {
+                    usize::try_from(n).unwrap_or(usize::MAX).min(self.gathered.len())
+                };
+                self.skip = n - len64(here);
+                self.advance(here);
+                self.gathered.drain(..here);
+            }
+        }
+    }
+
+    /// The input has ended: what is there of the last item is read once more, as it is, and counted as passed.
+    pub(super) fn finish(&mut self, mut read: impl FnMut(u64, &[u8]) -> Result<Step, Fault>) {
+        let mut again = 2;
+        while !self.gathered.is_empty() && again > 0 {
+            match read(self.pos, &self.gathered) {
+                Ok(step @ Step::Pass(n)) => {
+                    again = if n == 0 { again - 1 } else { 2 };
+                    self.apply(step, self.gathered.len(), false);
+                }
+                Ok(Step::Need(_)) | Err(_) => break,
+            }
+        }
+        self.take_rest();
+    }
+
+    /// Takes what is left of an item that was not completed, and counts it as passed.
+    pub(super) fn take_rest(&mut self) -> Vec<u8> {
+        let rest = std::mem::take(&mut self.gathered);
+        self.advance(rest.len());
+        self.skip = 0;
+        self.want = 0;
+        rest
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.pos += len64(n);
+    }
+}
+
+/// A length as an offset: `usize` is at most 64 bits wide wherever GStreamer runs.
+pub(super) fn len64(n: usize) -> u64 {
+    n as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Items of one length byte and that many bytes.
+    fn items(slices: &[&[u8]]) -> Vec<(u64, u8)> {
+        let mut feed = Feed::default();
+        let mut seen = Vec::new();
+        for slice in slices {
+            feed.push(slice, |at, view| {
+                let n = view[0];
+                if view.len() < 2 && n > 0 {
+                    return Ok(Step::Need(2));
+                }
+                seen.push((at, n));
+                Ok(Step::Pass(u64::from(n) + 1))
+            })
+            .unwrap();
+        }
+        seen
+    }
+
+    #[test]
+    fn items_are_the_same_however_the_input_is_sliced() {
+        let input = [0u8, 3, 9, 9, 9, 1, 9, 0, 0, 2, 9, 9, 5, 1];
+        let whole = items(&[&input]);
+        assert_eq!(whole, [(0, 0), (1, 3), (5, 1), (7, 0), (8, 0), (9, 2), (12, 5)]);
+        for a in 0..input.len() {
+            for b in a..input.len() {
+                assert_eq!(items(&[&input[..a], &input[a..b], &input[b..]]), whole, "cut at {a} and {b}");
+            }
+        }
+    }
+}

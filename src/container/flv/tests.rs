@@ -1,0 +1,243 @@
+use proptest::prelude::*;
+
+use super::test_stream::*;
+use super::*;
+
+fn scan(bytes: &[u8]) -> Vec<Mark> {
+    let mut flv = Flv::new();
+    let mut marks = Vec::new();
+    flv.push(bytes, &mut marks).unwrap();
+    flv.finish(&mut marks);
+    assert_eq!(flv.settled(), bytes.len() as u64);
+    marks
+}
+
+fn units(marks: &[Mark]) -> Vec<(u64, &Unit)> {
+    marks
+        .iter()
+        .filter_map(|m| {
+            if let MarkKind::Unit(u) = &m.kind {
+                Some((m.at, u))
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn the_head_is_the_init_of_the_first_unit_byte_for_byte() {
+    let mut w = Writer::head(5);
+    let head = w.bytes.clone();
+    let first = w.audio(0);
+    w.picture(0, 0x65, true, 0);
+    let marks = scan(&w.bytes);
+    let units = units(&marks);
+    assert_eq!(units[0].0, first);
+    let init = units[0].1.init.as_ref().unwrap();
+    assert_eq!(init.head, head);
+    assert_eq!(init.info.codecs.as_deref(), Some("avc1.640028,mp4a.40.2"));
+}
+
+#[test]
+fn later_headers_do_not_claim_the_length_of_the_file() {
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    w.picture(2000, 0x65, true, 0);
+    let marks = scan(&w.bytes);
+    let init = units(&marks)[1].1.init.clone().unwrap();
+    let i = init.head.windows(8).position(|w| w == b"duration").unwrap();
+    assert_eq!(init.head[i + 9..i + 17], [0; 8]);
+    assert_eq!(init.len(), Writer::head(5).bytes.len());
+}
+
+#[test]
+fn a_flagged_picture_without_an_idr_is_no_key() {
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    w.picture(40, 0x61, true, 0);
+    w.picture(80, 0x65, false, 0);
+    w.tag(9, 120, &[0x17, 2, 0, 0, 0]);
+    let keys: Vec<Key> = units(&scan(&w.bytes)).iter().map(|(_, u)| u.key).collect();
+    assert_eq!(keys, [Key::Closed, Key::No, Key::Closed]);
+}
+
+#[test]
+fn presentation_time_is_unwrapped_and_composed() {
+    let mut w = Writer::head(1);
+    w.picture(u32::MAX - 9, 0x65, true, 80);
+    w.picture(30, 0x61, false, 0);
+    let pts: Vec<u64> = units(&scan(&w.bytes))
+        .iter()
+        .map(|(_, u)| u.pts.unwrap() / NS_PER_MS)
+        .collect();
+    assert_eq!(pts, [u64::from(u32::MAX) - 9 + 80, u64::from(u32::MAX) + 1 + 30]);
+}
+
+#[test]
+fn the_picture_ends_where_its_tag_does() {
+    let mut w = Writer::head(1);
+    w.picture(0, 0x65, true, 0);
+    let end = w.bytes.len() as u64;
+    w.picture(40, 0x61, false, 0);
+    assert!(scan(&w.bytes).contains(&Mark {
+        at: end,
+        kind: MarkKind::PictureEnd
+    }));
+}
+
+#[test]
+fn another_configuration_begins_a_chunk_without_the_old_one() {
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    w.tag(9, 0, AVC);
+    let at = w.tag(9, 1000, AVC_2);
+    w.picture(1000, 0x65, true, 0);
+    let marks = scan(&w.bytes);
+    let units = units(&marks);
+    let (change_at, change) = units.iter().find(|(_, u)| u.new_config).unwrap();
+    assert_eq!(*change_at, at);
+    let init = change.init.as_ref().unwrap();
+    assert_eq!(init.len(), 13 + 15 + AAC.len());
+    assert_eq!(init.info.codecs.as_deref(), Some("avc1.4D001F,mp4a.40.2"));
+    let after = units.last().unwrap().1.init.as_ref().unwrap();
+    assert!(after.head.windows(AVC_2.len()).any(|w| w == AVC_2) && !after.head.windows(AVC.len()).any(|w| w == AVC));
+    assert_eq!(units.iter().filter(|(_, u)| u.new_config).count(), 1);
+}
+
+#[test]
+fn a_second_recording_in_the_same_stream_opens_with_its_own_header() {
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    let at = w.bytes.len() as u64;
+    let mut second = Writer::head(5);
+    second.picture(0, 0x65, true, 0);
+    w.bytes.extend(&second.bytes);
+    let marks = scan(&w.bytes);
+    let changes: Vec<_> = units(&marks).into_iter().filter(|(_, u)| u.new_config).collect();
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].0, at);
+    assert!(changes[0].1.init.as_ref().unwrap().is_empty());
+}
+
+#[test]
+fn without_video_every_audio_tag_is_a_key() {
+    let mut w = Writer::new(4);
+    w.tag(8, 0, AAC);
+    w.audio(0);
+    w.audio(23);
+    let marks = scan(&w.bytes);
+    assert!(units(&marks).iter().all(|(_, u)| u.key == Key::Closed));
+    assert_eq!(
+        units(&marks)[0].1.init.as_ref().unwrap().info.codecs.as_deref(),
+        Some("mp4a.40.2")
+    );
+}
+
+#[test]
+fn a_law_needs_no_configuration() {
+    let mut w = Writer::new(4);
+    w.tag(8, 0, &[0x72, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(
+        units(&scan(&w.bytes))[0].1.init.as_ref().unwrap().info.codecs.as_deref(),
+        Some("alaw")
+    );
+}
+
+#[test]
+fn enhanced_rtmp_hevc_is_understood() {
+    let mut w = Writer::new(1);
+    let mut record = vec![0x90];
+    record.extend(b"hvc1");
+    record.extend([
+        1, 1, 0x60, 0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 93, 0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8, 0, 0, 3, 0,
+    ]);
+    w.tag(9, 0, &record);
+    let mut key = vec![0x91];
+    key.extend(b"hvc1");
+    key.extend([0, 0, 40, 0, 0, 0, 3, 19 << 1, 1, 9]);
+    w.tag(9, 0, &key);
+    let mut trail = vec![0x93];
+    trail.extend(b"hvc1");
+    trail.extend([0, 0, 0, 3, 1 << 1, 1, 9]);
+    w.tag(9, 40, &trail);
+    let marks = scan(&w.bytes);
+    let units = units(&marks);
+    assert_eq!((units[0].1.key, units[0].1.pts), (Key::Closed, Some(40 * NS_PER_MS)));
+    assert_eq!((units[1].1.key, units[1].1.pts), (Key::No, Some(40 * NS_PER_MS)));
+    assert_eq!(
+        units[0].1.init.as_ref().unwrap().info.codecs.as_deref(),
+        Some("hvc1.1.6.L93.B0")
+    );
+}
+
+#[test]
+fn after_damage_the_next_tag_is_found() {
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    let bad = w.bytes.len() as u64;
+    w.bytes.extend([0u8; 333]);
+    let good = w.picture(2000, 0x65, true, 0);
+    let marks = scan(&w.bytes);
+    assert!(marks.contains(&Mark {
+        at: bad,
+        kind: MarkKind::Damage
+    }));
+    assert_eq!(units(&marks).last().unwrap().0, good);
+}
+
+fn sample() -> Vec<u8> {
+    let mut w = Writer::head(5);
+    for i in 0..6 {
+        w.picture(i * 400, if i % 3 == 0 { 0x65 } else { 0x61 }, i % 2 == 0, 0);
+        w.audio(i * 400 + 7);
+        if i == 3 {
+            w.bytes.extend(b"damage of some length, in ASCII");
+            w.tag(9, i * 400, AVC_2);
+        }
+    }
+    w.bytes
+}
+
+fn sliced(bytes: &[u8], cuts: &[usize]) -> Vec<Mark> {
+    let mut flv = Flv::new();
+    let (mut marks, mut from, mut seen) = (Vec::new(), 0, 0);
+    for &cut in cuts.iter().chain([&bytes.len()]) {
+        let cut = cut.clamp(from, bytes.len());
+        let settled = flv.settled();
+        if flv.push(&bytes[from..cut], &mut marks).is_err() {
+            return marks;
+        }
+        assert!(marks[seen..].iter().all(|m| m.at >= settled), "a mark below what was settled");
+        assert!(flv.settled() <= cut as u64);
+        seen = marks.len();
+        from = cut;
+    }
+    flv.finish(&mut marks);
+    assert!(marks.windows(2).all(|w| w[0].at <= w[1].at));
+    marks
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn slicing_never_changes_the_marks(mut cuts in prop::collection::vec(0usize..5000, 0..40)) {
+        cuts.sort_unstable();
+        let bytes = sample();
+        prop_assert_eq!(sliced(&bytes, &cuts), scan(&bytes));
+    }
+
+    #[test]
+    fn mutated_streams_never_panic(mut cuts in prop::collection::vec(0usize..5000, 0..8), flips in prop::collection::vec((0usize..5000, any::<u8>()), 1..30)) {
+        cuts.sort_unstable();
+        let mut bytes = sample();
+        for (i, b) in flips {
+            let n = bytes.len();
+            bytes[i % n] = b;
+        }
+        let a = sliced(&bytes, &cuts);
+        let b = sliced(&bytes, &[]);
+        prop_assert_eq!(a, b);
+    }
+}

@@ -1,0 +1,265 @@
+//! Sample entries: which codec a track holds, and how its pictures are framed.
+//!
+//! PURE. Sources: ISO/IEC 14496-12 8.5.2 (`stsd`), 8.12 (`sinf`), 14496-14 5.6 and 14496-1 7.2.6 (`esds`), 14496-15
+//! (`avcC`, `hvcC`), the VP codec and the AV1 ISO media file format bindings (`vpcC`, `av1C`), RFC 6381 3.3.
+
+use super::boxes::{Fields, FourCc, children, find};
+use crate::container::codec;
+use crate::container::nal::{Framing, VideoCodec};
+
+/// What a sample entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// For key pictures; `Unknown` where the samples are encrypted.
+    pub(super) codec: VideoCodec,
+    /// How NAL units are told apart.
+    pub(super) framing: Framing,
+    /// RFC 6381 name.
+    pub(super) name: Option<String>,
+    /// Whether the entry holds parameter sets, or the codec has none.
+    pub(super) has_parameter_sets: bool,
+}
+
+impl Entry {
+    /// Nothing known.
+    pub(super) const UNKNOWN: Self = Self {
+        codec: VideoCodec::Unknown,
+        framing: Framing::Length(4),
+        name: None,
+        has_parameter_sets: true,
+    };
+}
+
+/// Bytes of a `VisualSampleEntry` before the boxes in it.
+const VISUAL: usize = 78;
+/// Bytes of an `AudioSampleEntry` before the boxes in it.
+const AUDIO: usize = 28;
+
+/// Reads the first entry of an `stsd` of a video track.
+pub(super) fn video(stsd: &[u8]) -> Option<Entry> {
+    let (_, kind, body) = first(stsd)?;
+    let boxes = body.get(VISUAL..)?;
+    let (format, encrypted) = original(kind, boxes);
+    let mut entry = visual(&format, boxes);
+    if encrypted {
+        entry.codec = VideoCodec::Unknown;
+    }
+    Some(entry)
+}
+
+/// Reads the first entry of an `stsd` of an audio track: its RFC 6381 name.
+pub(super) fn audio(stsd: &[u8]) -> Option<String> {
+    let (stsd_version, kind, body) = first(stsd)?;
+    let entry_version = Fields(body.get(8..)?).u16()?;
+    // QuickTime's longer sound descriptions, which ISO's version 1 (in an stsd of version 1) is not.
+    let extra = match (stsd_version, entry_version) {
+        (0, 1) => 16,
+        (0, 2) => 36,
+        _ => 0,
+    };
+    let boxes = body.get(AUDIO + extra..)?;
+    let (format, _) = original(kind, boxes);
+    match &format {
+        b"mp4a" => {
+            let esds = find(boxes, b"esds").or_else(|| find(find(boxes, b"wave")?, b"esds"))?;
+            mp4a(&elementary_stream(esds)?)
+        }
+        b"Opus" => Some("opus".into()),
+        b"fLaC" => Some("flac".into()),
+        b".mp3" => Some("mp4a.40.34".into()),
+        _ => plain_name(&format),
+    }
+}
+
+/// Version of the `stsd`, and kind and content of its first entry.
+fn first(stsd: &[u8]) -> Option<(u8, FourCc, &[u8])> {
+    let mut fields = Fields(stsd);
+    let (version, _) = fields.full_box()?;
+    fields.u32()?;
+    let (kind, body) = children(fields.0).next()?.ok()?;
+    Some((version, kind, body))
+}
+
+/// The format behind an encrypted entry, and whether it is one.
+fn original(kind: FourCc, boxes: &[u8]) -> (FourCc, bool) {
+    if &kind != b"encv" && &kind != b"enca" {
+        return (kind, false);
+    }
+    let format = find(boxes, b"sinf")
+        .and_then(|sinf| find(sinf, b"frma"))
+        .and_then(|frma| Fields(frma).four_cc());
+    (format.unwrap_or(kind), true)
+}
+
+fn visual(format: &FourCc, boxes: &[u8]) -> Entry {
+    match format {
+        b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"dva1" | b"dvav" => {
+            let record = find(boxes, b"avcC").unwrap_or_default();
+            Entry {
+                codec: VideoCodec::H264,
+                framing: Framing::Length(codec::avc_length_size(record).unwrap_or(4)),
+                name: codec::avc_from_record(record).map(|name| named(format, &name)),
+                // numOfSequenceParameterSets
+                has_parameter_sets: record.get(5).is_some_and(|n| n & 0x1f != 0),
+            }
+        }
+        b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => {
+            let record = find(boxes, b"hvcC").unwrap_or_default();
+            Entry {
+                codec: VideoCodec::H265,
+                framing: Framing::Length(codec::hevc_length_size(record).unwrap_or(4)),
+                name: codec::hevc_from_record(record).map(|name| named(format, &name)),
+                has_parameter_sets: hevc_has_sps(record).unwrap_or(false),
+            }
+        }
+        b"vp08" => Entry {
+            codec: VideoCodec::Vp8,
+            name: vp(format, boxes),
+            ..Entry::UNKNOWN
+        },
+        b"vp09" => Entry {
+            codec: VideoCodec::Vp9,
+            name: vp(format, boxes),
+            ..Entry::UNKNOWN
+        },
+        b"av01" => Entry {
+            codec: VideoCodec::Av1,
+            name: av1(boxes),
+            ..Entry::UNKNOWN
+        },
+        b"mp4v" => Entry {
+            name: mpeg4_visual(boxes),
+            ..Entry::UNKNOWN
+        },
+        b"encv" => Entry::UNKNOWN,
+        _ => Entry {
+            name: plain_name(format),
+            ..Entry::UNKNOWN
+        },
+    }
+}
+
+/// `name` with the entry's own four characters: `avc3` and `hev1` say that parameter sets stand in band.
+fn named(format: &FourCc, name: &str) -> String {
+    let tail = name.split_once('.').map_or("", |(_, tail)| tail);
+    format!("{}.{tail}", String::from_utf8_lossy(format))
+}
+
+/// A codec whose name is its four characters (RFC 6381 3.3), such as `ac-3`, `ec-3`, `alac`.
+fn plain_name(format: &FourCc) -> Option<String> {
+    let plain = format.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+    (plain && format != b"enca").then(|| String::from_utf8_lossy(format).into_owned())
+}
+
+/// Whether an HEVCDecoderConfigurationRecord holds an SPS (NAL unit type 33).
+fn hevc_has_sps(record: &[u8]) -> Option<bool> {
+    let mut fields = Fields(record.get(22..)?);
+    for _ in 0..fields.u8()? {
+        let is_sps = fields.u8()? & 0x3f == 33;
+        let count = fields.u16()?;
+        if is_sps && count > 0 {
+            return Some(true);
+        }
+        for _ in 0..count {
+            let len = fields.u16()?;
+            fields.skip(len.into())?;
+        }
+    }
+    Some(false)
+}
+
+/// `vp09.PP.LL.DD`.
+fn vp(format: &FourCc, boxes: &[u8]) -> Option<String> {
+    let mut fields = Fields(find(boxes, b"vpcC")?);
+    fields.full_box()?;
+    let (profile, level, depth) = (fields.u8()?, fields.u8()?, fields.u8()? >> 4);
+    Some(format!(
+        "{}.{profile:02}.{level:02}.{depth:02}",
+        String::from_utf8_lossy(format)
+    ))
+}
+
+/// `av01.P.LLT.DD`.
+fn av1(boxes: &[u8]) -> Option<String> {
+    let [_, first, second, ..] = *find(boxes, b"av1C")? else {
+        return None;
+    };
+    let tier = if second & 0x80 == 0 { 'M' } else { 'H' };
+    let depth = match (second & 0x40 != 0, second & 0x20 != 0) {
+        (false, _) => 8,
+        (true, false) => 10,
+        (true, true) => 12,
+    };
+    Some(format!("av01.{}.{:02}{tier}.{depth:02}", first >> 5, first & 0x1f))
+}
+
+/// `mp4v.20.N`, N the `profile_and_level_indication` of the visual object sequence.
+fn mpeg4_visual(boxes: &[u8]) -> Option<String> {
+    let stream = elementary_stream(find(boxes, b"esds")?)?;
+    match (stream.object_type, stream.config) {
+        (0x20, [0, 0, 1, 0xb0, level, ..]) => Some(format!("mp4v.20.{level}")),
+        (kind, _) => Some(format!("mp4v.{kind:02X}")),
+    }
+}
+
+/// What an `ES_Descriptor` says.
+struct ElementaryStream<'a> {
+    /// `objectTypeIndication`.
+    object_type: u8,
+    /// `DecoderSpecificInfo`, mostly empty where it is not AAC.
+    config: &'a [u8],
+}
+
+fn mp4a(stream: &ElementaryStream<'_>) -> Option<String> {
+    match stream.object_type {
+        0x40 => codec::aac_from_config(stream.config),
+        // MPEG-2 and MPEG-1 layer III: MPEG-4's own object type 34.
+        0x69 | 0x6b => Some("mp4a.40.34".into()),
+        0xa5 => Some("ac-3".into()),
+        0xa6 => Some("ec-3".into()),
+        0xad => Some("opus".into()),
+        kind => Some(format!("mp4a.{kind:02X}")),
+    }
+}
+
+/// Reads `esds`: ES_Descriptor (tag 3), DecoderConfigDescriptor (4), DecoderSpecificInfo (5).
+fn elementary_stream(esds: &[u8]) -> Option<ElementaryStream<'_>> {
+    let mut fields = Fields(esds);
+    fields.full_box()?;
+    let mut fields = Fields(descriptor(&mut fields, 3)?);
+    fields.u16()?;
+    let flags = fields.u8()?;
+    if flags & 0x80 != 0 {
+        fields.u16()?;
+    }
+    if flags & 0x40 != 0 {
+        let len = fields.u8()?;
+        fields.skip(len.into())?;
+    }
+    if flags & 0x20 != 0 {
+        fields.u16()?;
+    }
+    let mut fields = Fields(descriptor(&mut fields, 4)?);
+    let object_type = fields.u8()?;
+    fields.skip(12)?;
+    Some(ElementaryStream {
+        object_type,
+        config: descriptor(&mut fields, 5).unwrap_or_default(),
+    })
+}
+
+/// The content of the descriptor that comes next, if it has that tag.
+fn descriptor<'a>(fields: &mut Fields<'a>, tag: u8) -> Option<&'a [u8]> {
+    if fields.u8()? != tag {
+        return None;
+    }
+    let mut len = 0usize;
+    for _ in 0..4 {
+        let b = fields.u8()?;
+        len = len << 7 | usize::from(b & 0x7f);
+        if b & 0x80 == 0 {
+            break;
+        }
+    }
+    fields.skip(len.min(fields.0.len()))
+}

@@ -1,0 +1,291 @@
+//! Which fragment is a key unit, and where it begins: holds fragments back until that is known.
+//!
+//! PURE. `mp4mux` writes one track per fragment, the other tracks' fragments before the video's of the same time. A run of
+//! them directly before a key picture's fragment belongs to it if its middle is at or after that picture's time; the key
+//! unit then begins where the run does. Whether a video fragment is key its first sample says (see `nal`), which lies in
+//! the `mdat`.
+
+use crate::container::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
+use crate::container::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
+
+use super::entry::Entry;
+use super::moof::{Fragment, Sample};
+
+/// Most bytes held back: beyond them a run of other tracks' fragments is let go as units of their own, and a first sample
+/// that lies so deep is judged by its flags.
+pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
+/// Most fragments held back.
+pub(super) const MAX_HELD_UNITS: usize = 256;
+
+/// A fragment of another track than video, waiting for the next of video.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    at: u64,
+    track: Track,
+    start: Option<u64>,
+    end: Option<u64>,
+}
+
+/// A video fragment whose first sample is being read.
+#[derive(Debug)]
+struct Pending {
+    at: u64,
+    start: Option<u64>,
+    end: Option<u64>,
+    codec: VideoCodec,
+    framing: Framing,
+    has_parameter_sets: bool,
+    /// Where the first sample lies in the input, and its bytes.
+    from: u64,
+    size: u32,
+    /// The container's word for it.
+    sync: bool,
+    /// What of it has been read.
+    peek: Vec<u8>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    init: Init,
+    has_video: bool,
+    run: Vec<Held>,
+    pending: Option<Pending>,
+    /// Hash of the parameter sets that stood in band last.
+    in_band: Option<u64>,
+    /// Where the picture of the last key unit ends, as long as that place has not been reached.
+    picture_end: Option<u64>,
+    noticed: bool,
+}
+
+impl Hold {
+    /// Another head is in force.
+    pub(super) fn configure(&mut self, init: Init) {
+        self.has_video = init.info.has_video;
+        self.init = init;
+        self.in_band = None;
+    }
+
+    /// Forgets what is open, without a word.
+    pub(super) fn forget(&mut self) {
+        self.run.clear();
+        self.pending = None;
+        self.picture_end = None;
+    }
+
+    /// First offset that is not decided.
+    pub(super) fn start(&self) -> Option<u64> {
+        self.run
+            .first()
+            .map(|held| held.at)
+            .or(self.pending.as_ref().map(|pending| pending.at))
+    }
+
+    /// A fragment that holds no video, or no samples at all.
+    pub(super) fn other(&mut self, at: u64, fragment: Option<Fragment>, marks: &mut Vec<Mark>) {
+        let held = Held {
+            at,
+            track: fragment.map_or(Track::Other, |f| f.track),
+            start: fragment.and_then(|f| f.start),
+            end: fragment.and_then(|f| f.end),
+        };
+        if !self.has_video {
+            let key = if fragment.is_some() { Key::Closed } else { Key::No };
+            self.emit(held.at, held.track, key, held.start, held.end, false, marks);
+            return;
+        }
+        if self.run.len() >= MAX_HELD_UNITS {
+            self.flush(marks);
+        }
+        self.run.push(held);
+    }
+
+    /// A fragment that holds video, its `moof` at `moof`.
+    pub(super) fn video(
+        &mut self,
+        at: u64,
+        moof: u64,
+        fragment: &Fragment,
+        sample: Sample,
+        entry: &Entry,
+        marks: &mut Vec<Mark>,
+    ) {
+        // Before the input's start, or past any end: no such sample will be found, and the fragment is no key.
+        let from = moof.checked_add_signed(sample.offset).unwrap_or(0);
+        if self.start().is_some_and(|start| from.saturating_sub(start) > MAX_HELD_BYTES) {
+            self.flush(marks);
+        }
+        let pending = Pending {
+            at,
+            start: fragment.start,
+            end: fragment.end,
+            codec: entry.codec,
+            framing: entry.framing,
+            has_parameter_sets: entry.has_parameter_sets,
+            from,
+            size: sample.size,
+            sync: sample.sync,
+            peek: Vec::new(),
+        };
+        let deep = from.saturating_sub(at) > MAX_HELD_BYTES;
+        let codec = if deep { VideoCodec::Unknown } else { pending.codec };
+        match nal::judge(codec, pending.framing, &[], false, sample.sync) {
+            Some(picture) => self.resolve(&pending, picture, marks),
+            None => self.pending = Some(pending),
+        }
+    }
+
+    /// A box that is no fragment's content passes by, up to `end`: nothing is held back for long because of it.
+    pub(super) fn passing(&mut self, end: u64, is_content: bool, marks: &mut Vec<Mark>) {
+        let needed = match &self.pending {
+            Some(pending) if is_content => pending.from.saturating_add(MAX_PREFIX as u64).min(end),
+            _ => end,
+        };
+        let Some(start) = self.start() else { return };
+        if needed.saturating_sub(start) > MAX_HELD_BYTES {
+            if is_content {
+                self.flush(marks);
+            } else {
+                self.release(marks);
+            }
+        }
+    }
+
+    /// Bytes of an `mdat` that stand at `at`.
+    pub(super) fn content(&mut self, at: u64, data: &[u8], marks: &mut Vec<Mark>) {
+        if let Some(mut pending) = self.pending.take() {
+            match pending.read(at, data) {
+                Some(picture) => self.resolve(&pending, picture, marks),
+                None => self.pending = Some(pending),
+            }
+        }
+        let end = at.saturating_add(data.len() as u64);
+        // One that lies before the content is nonsense, and below what may have been settled.
+        if let Some(picture_end) = self.picture_end.take_if(|p| *p <= end).filter(|p| *p > at) {
+            marks.push(Mark {
+                at: picture_end,
+                kind: MarkKind::PictureEnd,
+            });
+        }
+    }
+
+    /// The fragment's content has ended, or never came: judges by what there is.
+    pub(super) fn end_of_content(&mut self, marks: &mut Vec<Mark>) {
+        if let Some(pending) = self.pending.take() {
+            let picture = pending.judge(&pending.peek, true);
+            let picture = picture.unwrap_or(Picture {
+                key: Key::No,
+                has_parameter_sets: false,
+                config: None,
+                sps: None,
+            });
+            self.resolve(&pending, picture, marks);
+        }
+        self.picture_end = None;
+    }
+
+    /// Decides all that is open: no key fragment follows the run.
+    pub(super) fn release(&mut self, marks: &mut Vec<Mark>) {
+        self.end_of_content(marks);
+        self.flush(marks);
+    }
+
+    fn flush(&mut self, marks: &mut Vec<Mark>) {
+        let mut run = std::mem::take(&mut self.run);
+        for held in run.drain(..) {
+            self.emit(held.at, held.track, Key::No, held.start, held.end, false, marks);
+        }
+        // Its room, for the next run.
+        self.run = run;
+    }
+
+    /// The kind of a video fragment is known.
+    fn resolve(&mut self, pending: &Pending, picture: Picture, marks: &mut Vec<Mark>) {
+        let is_key = picture.key.is_key();
+        let mut at = pending.at;
+        if is_key && self.run_belongs_to(pending.start) {
+            at = self.run.first().map_or(at, |held| held.at);
+            self.run.clear();
+        } else {
+            self.flush(marks);
+        }
+        let changed = self.in_band.is_some() && picture.config.is_some() && self.in_band != picture.config;
+        self.in_band = picture.config.or(self.in_band);
+        self.emit(at, Track::Video, picture.key, pending.start, pending.end, changed, marks);
+        if !is_key {
+            return;
+        }
+        let bare = matches!(pending.codec, VideoCodec::H264 | VideoCodec::H265)
+            && !pending.has_parameter_sets
+            && !picture.has_parameter_sets;
+        if bare && !self.noticed {
+            self.noticed = true;
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Notice(Notice::NoParameterSets),
+            });
+        }
+        if pending.size > 0 {
+            self.picture_end = pending.from.checked_add(pending.size.into());
+        }
+    }
+
+    /// Whether the middle of the run is at or after that time.
+    fn run_belongs_to(&self, key: Option<u64>) -> bool {
+        let start = self.run.iter().filter_map(|held| held.start).min();
+        let end = self.run.iter().filter_map(|held| held.end).max();
+        match (start, end, key) {
+            (Some(start), Some(end), Some(key)) => start.midpoint(end) >= key,
+            _ => false,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are the unit's fields")]
+    fn emit(&self, at: u64, track: Track, key: Key, pts: Option<u64>, end: Option<u64>, new_config: bool, marks: &mut Vec<Mark>) {
+        let unit = Unit {
+            track,
+            key,
+            pts,
+            end,
+            new_config,
+            init: Some(self.init.clone()),
+        };
+        marks.push(Mark {
+            at,
+            kind: MarkKind::Unit(unit),
+        });
+    }
+}
+
+impl Pending {
+    fn judge(&self, data: &[u8], complete: bool) -> Option<Picture> {
+        // The same bytes are judged however the input was sliced, so that the answer is the same too.
+        let data = data.get(..MAX_PREFIX).unwrap_or(data);
+        nal::judge(self.codec, self.framing, data, complete, self.sync)
+    }
+
+    /// Takes what of the sample lies in `data`.
+    fn read(&mut self, at: u64, data: &[u8]) -> Option<Picture> {
+        let next = self.from.saturating_add(self.peek.len() as u64);
+        let Some(skip) = next.checked_sub(at) else {
+            // It lies before this, where there is no content.
+            return self.judge(&self.peek, true);
+        };
+        let fresh = usize::try_from(skip)
+            .ok()
+            .and_then(|skip| data.get(skip..))
+            .unwrap_or_default();
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX).min(MAX_PREFIX);
+        let missing = size.saturating_sub(self.peek.len());
+        let fresh = fresh.get(..missing).unwrap_or(fresh);
+        if self.peek.is_empty() {
+            let found = self.judge(fresh, fresh.len() == missing);
+            if found.is_none() {
+                self.peek.extend_from_slice(fresh);
+            }
+            return found;
+        }
+        self.peek.extend_from_slice(fresh);
+        self.judge(&self.peek, self.peek.len() == size)
+    }
+}

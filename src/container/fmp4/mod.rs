@@ -1,0 +1,269 @@
+//! Fragmented MP4 (ISO/IEC 14496-12): where a recording may be cut into files that each play.
+//!
+//! PURE. The head of the stream, `ftyp`, `moov` and whatever stands between them and the first fragment, goes before
+//! every chunk. A unit is a fragment: `[styp sidx prft emsg]* moof mdat`. Whether a video fragment is a key unit is read
+//! from its first sample, see `hold`, which also says where other tracks' fragments go. What is inside an `mdat` is
+//! otherwise passed over unseen.
+//!
+//! - **Times** are the decode times of `tfdt` plus composition offset, moved by the track's edit list (its empty edits
+//!   and the first real one); a `tfdt` of 32 bits is unwrapped, a missing one goes on where the last fragment ended.
+//! - **A new `moov`**, byte for byte other than the one in force, opens a chunk of its own at its `ftyp`. Such a chunk
+//!   needs no init: it opens with its own. A `moov` equal to the one in force is nothing.
+//! - **Not for cutting**: a `moov` that holds samples (`ffmpeg -movflags frag_keyframe` without `empty_moov` among them),
+//!   one without `mvex`, an `mdat` before any `moov` ([`Fault::Unfragmented`], before anything is stored), and
+//!   fragments that name file offsets ([`Fault::BaseDataOffset`]).
+//! - **Damage**: where no box header can be, reading goes on at the next `moof`, `moov`, `ftyp` or `styp` that plainly is
+//!   one.
+
+mod boxes;
+mod entry;
+mod head;
+mod hold;
+mod moof;
+mod moov;
+#[cfg(test)]
+mod test_stream;
+#[cfg(test)]
+mod tests;
+mod top;
+
+use crate::container::{Container, Fault, Mark, Scanner};
+
+use boxes::{FourCc, LANDMARK, Parsed};
+use head::{Config, Gathering};
+use hold::Hold;
+use moof::Times;
+
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// A box header, or the rest of one.
+    Header,
+    /// The rest of a `moof`, which ends there.
+    Moof { header_len: usize, end: u64 },
+    /// The rest of a box that ends there (`None`: with the input).
+    Pass {
+        kind: FourCc,
+        header_len: usize,
+        end: Option<u64>,
+    },
+    /// Anything, until a box plainly begins.
+    Search,
+}
+
+/// Scanner of fragmented MP4. See the module.
+#[derive(Debug)]
+pub struct Fmp4 {
+    /// Bytes taken so far.
+    pos: u64,
+    state: State,
+    /// Where the box being read begins.
+    box_at: u64,
+    /// What has been gathered of a header, a `moof`, or a place that may be a landmark.
+    gathered: Vec<u8>,
+    /// Where the boxes begin that belong to the `moof` after them.
+    prefix_at: Option<u64>,
+    gathering: Option<Gathering>,
+    config: Option<Config>,
+    times: Times,
+    hold: Hold,
+    /// Whether a fragment could be read.
+    has_fragments: bool,
+    /// Whether the input was joined in the middle: content without a head proves nothing then.
+    is_joined: bool,
+    /// Up to where damaged fragments have been searched for others inside: every byte once.
+    searched_to: u64,
+}
+
+impl Default for Fmp4 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fmp4 {
+    /// A scanner at the start of the input.
+    pub fn new() -> Self {
+        Self {
+            pos: 0,
+            state: State::Header,
+            box_at: 0,
+            gathered: Vec::new(),
+            prefix_at: None,
+            gathering: Some(Gathering::at(0)),
+            config: None,
+            times: Times::default(),
+            hold: Hold::default(),
+            has_fragments: false,
+            is_joined: false,
+            searched_to: 0,
+        }
+    }
+
+    /// Takes all of `data`.
+    fn feed(&mut self, mut data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        while !data.is_empty() {
+            data = match self.state {
+                State::Header => self.feed_header(data, marks)?,
+                State::Moof { header_len, end } => self.feed_moof(data, header_len, end, marks)?,
+                State::Pass { kind, header_len, end } => self.feed_box(data, kind, header_len, end, marks)?,
+                State::Search => self.feed_search(data),
+            };
+        }
+        Ok(())
+    }
+
+    /// Takes up to `want` bytes into `gathered`; the rest of `data`, and whether that many are there now.
+    fn gather<'a>(&mut self, data: &'a [u8], want: usize) -> (&'a [u8], bool) {
+        let missing = want.saturating_sub(self.gathered.len());
+        let (taken, rest) = data.split_at_checked(missing).unwrap_or((data, &[]));
+        self.gathered.extend_from_slice(taken);
+        self.pos += taken.len() as u64;
+        (rest, self.gathered.len() >= want)
+    }
+
+    fn feed_header<'a>(&mut self, data: &'a [u8], marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
+        if self.gathered.is_empty() {
+            self.box_at = self.pos;
+        }
+        let mut rest = data;
+        let mut want = 8;
+        loop {
+            let complete;
+            (rest, complete) = self.gather(rest, want);
+            if !complete {
+                return Ok(rest);
+            }
+            match boxes::header(&self.gathered) {
+                Parsed::More(more) => want = more,
+                Parsed::Bad => {
+                    self.damaged(self.box_at, marks);
+                    return Ok(rest);
+                }
+                Parsed::Header(header) => {
+                    let mut first = [0; LANDMARK];
+                    let len = self.gathered.len().min(LANDMARK);
+                    for (to, from) in first.iter_mut().zip(self.gathered.drain(..)) {
+                        *to = from;
+                    }
+                    self.open_box(header, first.get(..len).unwrap_or_default(), marks)?;
+                    return Ok(rest);
+                }
+            }
+        }
+    }
+
+    fn feed_box<'a>(
+        &mut self,
+        data: &'a [u8],
+        kind: FourCc,
+        header_len: usize,
+        end: Option<u64>,
+        marks: &mut Vec<Mark>,
+    ) -> Result<&'a [u8], Fault> {
+        let left = end.map_or(usize::MAX, |end| {
+            usize::try_from(end - self.pos.min(end)).unwrap_or(usize::MAX)
+        });
+        let (taken, rest) = data.split_at_checked(left).unwrap_or((data, &[]));
+        if &kind == b"mdat" {
+            self.hold.content(self.pos, taken, marks);
+        } else if let Some(gathering) = &mut self.gathering {
+            gathering.extend(taken);
+        }
+        self.pos += taken.len() as u64;
+        if taken.len() == left {
+            self.close_box(kind, header_len, marks)?;
+        }
+        Ok(rest)
+    }
+
+    fn feed_moof<'a>(&mut self, data: &'a [u8], header_len: usize, end: u64, marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
+        let want = usize::try_from(end.saturating_sub(self.box_at)).unwrap_or(usize::MAX);
+        let (rest, complete) = self.gather(data, want);
+        if complete {
+            self.state = State::Header;
+            self.close_moof(header_len, marks)?;
+        }
+        Ok(rest)
+    }
+
+    /// Looks for the next landmark.
+    fn feed_search<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        // In blocks, so that what is copied to join them with the tail of the last does not grow with the input.
+        const BLOCK: usize = 4096;
+        let (rest, _) = self.gather(data, BLOCK);
+        match self.gathered.windows(LANDMARK).position(boxes::is_landmark) {
+            Some(i) => {
+                // What was taken beyond the landmark is given back; it is all of `data`, since the landmark ends there.
+                let keep = i + LANDMARK;
+                let back = self.gathered.len().saturating_sub(keep);
+                self.gathered.truncate(keep);
+                self.gathered.drain(..i);
+                self.pos -= back as u64;
+                self.box_at = self.pos - LANDMARK as u64;
+                self.state = State::Header;
+                data.get((data.len() - rest.len()).saturating_sub(back)..).unwrap_or(rest)
+            }
+            None => {
+                let tail = self.gathered.len().saturating_sub(LANDMARK - 1);
+                self.gathered.drain(..tail);
+                rest
+            }
+        }
+    }
+}
+
+impl Scanner for Fmp4 {
+    fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        self.feed(data, marks)
+    }
+
+    fn finish(&mut self, marks: &mut Vec<Mark>) {
+        self.hold.release(marks);
+        self.restart();
+    }
+
+    fn settled(&self) -> u64 {
+        let open = match self.state {
+            State::Header | State::Search => self.pos - self.gathered.len() as u64,
+            State::Moof { .. } => self.box_at,
+            State::Pass { kind, .. } if &kind == b"moov" => self.box_at,
+            State::Pass { .. } => self.pos,
+        };
+        let head = self
+            .gathering
+            .as_ref()
+            .filter(|g| self.config.is_some() && !g.is_found())
+            .map(|g| g.at);
+        [Some(open), self.hold.start(), self.prefix_at, head]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(open)
+    }
+
+    fn restart(&mut self) {
+        self.hold.forget();
+        self.prefix_at = None;
+        let end = if matches!(self.state, State::Header) && self.gathered.is_empty() {
+            self.pos
+        } else {
+            self.box_at
+        };
+        self.finish_head(end);
+        self.gathered.clear();
+        self.state = State::Header;
+        if self.config.is_none() {
+            self.gathering = Some(Gathering::at(self.pos));
+            self.is_joined = true;
+        }
+    }
+
+    fn container(&self) -> Container {
+        Container::Fmp4
+    }
+
+    fn resolution(&self) -> u64 {
+        self.config.as_ref().map_or(1, |config| config.movie.resolution())
+    }
+}

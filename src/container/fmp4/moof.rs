@@ -1,0 +1,318 @@
+//! One fragment: whose samples it holds, when, and where the first picture lies.
+//!
+//! PURE. Source: ISO/IEC 14496-12 8.8.4–8.8.8 (`moof`, `traf`, `tfhd`, `trun`), 8.8.12 (`tfdt`).
+
+use super::boxes::{Fields, Malformed, children};
+use super::moov::{Defaults, Movie, TrackConfig};
+use crate::container::Track;
+
+/// The first sample of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sample {
+    /// Bytes from the start of the `moof`.
+    pub(super) offset: i64,
+    pub(super) size: u32,
+    /// Whether its flags call it a sync sample.
+    pub(super) sync: bool,
+}
+
+/// The samples of one track.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traf {
+    /// The track's index in the movie; `None` where the movie knows no such track.
+    pub(super) track: Option<usize>,
+    /// First sample; `None` where there are none.
+    pub(super) first: Option<Sample>,
+    /// Presentation time of the first sample, in ticks without the edit list.
+    pub(super) start: i64,
+    /// Latest end of a sample, likewise.
+    pub(super) end: i64,
+    /// Decode time after the last sample.
+    next: i64,
+    /// `tfdt` had 32 bits, of which this is the full value.
+    unwrapped: Option<u64>,
+}
+
+/// Why a `moof` is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejected {
+    /// Its bytes break the grammar.
+    Malformed,
+    /// A `tfhd` holds a file offset.
+    BaseDataOffset,
+}
+
+impl From<Malformed> for Rejected {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// How far each track has come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Times {
+    /// For each track of the movie: decode time after its last fragment, and its last 32 bit time unwrapped.
+    tracks: Vec<(i64, u64)>,
+}
+
+impl Times {
+    fn get(&self, track: Option<usize>) -> (i64, u64) {
+        track.and_then(|i| self.tracks.get(i)).copied().unwrap_or_default()
+    }
+
+    /// Notes where a fragment ended.
+    pub(super) fn advance(&mut self, movie: &Movie, trafs: &[Traf]) {
+        self.tracks.resize(movie.tracks.len(), (0, 0));
+        for traf in trafs {
+            if let Some((next, unwrapped)) = traf.track.and_then(|i| self.tracks.get_mut(i)) {
+                *next = traf.next;
+                *unwrapped = traf.unwrapped.unwrap_or(*unwrapped);
+            }
+        }
+    }
+}
+
+/// Reads the content of a `moof`.
+pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Traf>, Rejected> {
+    let mut trafs = Vec::with_capacity(1);
+    let mut has_header = false;
+    // Where the next track's data begins if nothing says otherwise: at the moof, then where the last track's ended.
+    let mut base = 0;
+    for child in children(moof) {
+        let (kind, body) = child?;
+        match &kind {
+            b"mfhd" => has_header = true,
+            // Its size is wrong: it swallows what follows.
+            b"moof" | b"mdat" | b"moov" | b"ftyp" | b"styp" => return Err(Rejected::Malformed),
+            b"traf" => {
+                let (traf, data_end) = traf(body, movie, times, base)?;
+                base = data_end;
+                trafs.push(traf);
+            }
+            _ => {}
+        }
+    }
+    if has_header { Ok(trafs) } else { Err(Rejected::Malformed) }
+}
+
+fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i64), Rejected> {
+    let mut run = None;
+    let mut track = None;
+    let mut unwrapped = None;
+    for child in children(body) {
+        let (kind, body) = child?;
+        match &kind {
+            b"tfhd" => {
+                let header = tfhd(body, movie).ok_or(Malformed)?;
+                if header.has_base_data_offset {
+                    return Err(Rejected::BaseDataOffset);
+                }
+                track = header.track;
+                let time = times.get(track).0;
+                let base = if header.default_base_is_moof { 0 } else { base };
+                run = Some(Run {
+                    time,
+                    at: base,
+                    base,
+                    defaults: header.defaults,
+                    start: 0,
+                    end: i64::MIN,
+                    first: None,
+                });
+            }
+            b"tfdt" => {
+                let time = tfdt(body, times.get(track).1, &mut unwrapped).ok_or(Malformed)?;
+                run.as_mut().ok_or(Malformed)?.time = time;
+            }
+            b"trun" => run.as_mut().ok_or(Malformed)?.add(body).ok_or(Malformed)?,
+            _ => {}
+        }
+    }
+    let run = run.ok_or(Malformed)?;
+    let end = run.end.max(run.start);
+    Ok((
+        Traf {
+            track,
+            first: run.first,
+            start: run.start,
+            end,
+            next: run.time,
+            unwrapped,
+        },
+        run.at,
+    ))
+}
+
+struct TrackHeader {
+    track: Option<usize>,
+    has_base_data_offset: bool,
+    default_base_is_moof: bool,
+    defaults: Defaults,
+}
+
+fn tfhd(body: &[u8], movie: &Movie) -> Option<TrackHeader> {
+    let mut fields = Fields(body);
+    let (_, flags) = fields.full_box()?;
+    let track = movie.index_of(fields.u32()?);
+    let mut defaults = track
+        .and_then(|i| movie.tracks.get(i))
+        .map_or_else(Defaults::default, |t| t.defaults);
+    if flags & 0x01 != 0 {
+        fields.u64()?;
+    }
+    if flags & 0x02 != 0 {
+        fields.u32()?;
+    }
+    if flags & 0x08 != 0 {
+        defaults.duration = fields.u32()?;
+    }
+    if flags & 0x10 != 0 {
+        defaults.size = fields.u32()?;
+    }
+    if flags & 0x20 != 0 {
+        defaults.flags = fields.u32()?;
+    }
+    Some(TrackHeader {
+        track,
+        has_base_data_offset: flags & 0x01 != 0,
+        default_base_is_moof: flags & 0x02_0000 != 0,
+        defaults,
+    })
+}
+
+/// `baseMediaDecodeTime`. One of 32 bits wraps, at 90 kHz after 13 hours: it is taken as near to the last one as can be.
+fn tfdt(body: &[u8], last: u64, unwrapped: &mut Option<u64>) -> Option<i64> {
+    let mut fields = Fields(body);
+    let (version, _) = fields.full_box()?;
+    let time = fields.word(version)?;
+    if version == 1 {
+        return i64::try_from(time).ok();
+    }
+    let epoch = last & !u64::from(u32::MAX);
+    let near = |n: u64| n.abs_diff(last);
+    let candidates = [epoch.checked_sub(1 << 32), Some(epoch), epoch.checked_add(1 << 32)];
+    let full = candidates
+        .into_iter()
+        .flatten()
+        .filter_map(|e| e.checked_add(time))
+        .min_by_key(|&n| near(n))?;
+    *unwrapped = Some(full);
+    i64::try_from(full).ok()
+}
+
+/// Samples as they add up.
+struct Run {
+    /// Decode time of the next sample.
+    time: i64,
+    /// Offset of the next sample from the start of the `moof`.
+    at: i64,
+    base: i64,
+    defaults: Defaults,
+    start: i64,
+    end: i64,
+    first: Option<Sample>,
+}
+
+impl Run {
+    /// Takes one `trun`.
+    fn add(&mut self, body: &[u8]) -> Option<()> {
+        let mut fields = Fields(body);
+        let (_, flags) = fields.full_box()?;
+        let count = fields.u32()?;
+        if flags & 0x01 != 0 {
+            self.at = self.base.saturating_add(fields.u32()?.cast_signed().into());
+        }
+        let mut first_flags = if flags & 0x04 != 0 { Some(fields.u32()?) } else { None };
+        if flags & 0xf00 == 0 {
+            self.add_alike(count, first_flags);
+            return Some(());
+        }
+        for _ in 0..count {
+            let mut field = |bit, default| if flags & bit != 0 { fields.u32() } else { Some(default) };
+            let duration = field(0x100, self.defaults.duration)?;
+            let size = field(0x200, self.defaults.size)?;
+            let own_flags = field(0x400, self.defaults.flags)?;
+            // Signed whatever the version says: writers put negative offsets into version 0 too.
+            let offset = field(0x800, 0)?.cast_signed();
+            self.sample(duration, size, first_flags.take().unwrap_or(own_flags), offset);
+        }
+        Some(())
+    }
+
+    /// Takes `count` samples that have the defaults in everything, without walking over them.
+    fn add_alike(&mut self, count: u32, first_flags: Option<u32>) {
+        let Some(more) = count.checked_sub(1) else { return };
+        let Defaults { duration, size, flags } = self.defaults;
+        self.sample(duration, size, first_flags.unwrap_or(flags), 0);
+        self.time = self.time.saturating_add(i64::from(more).saturating_mul(duration.into()));
+        self.at = self.at.saturating_add(i64::from(more).saturating_mul(size.into()));
+        self.end = self.end.max(self.time);
+    }
+
+    fn sample(&mut self, duration: u32, size: u32, flags: u32, offset: i32) {
+        let pts = self.time.saturating_add(offset.into());
+        if self.first.is_none() {
+            self.start = pts;
+            // sample_is_non_sync_sample, sample_depends_on == 1 (not an I picture)
+            let sync = flags & 0x0001_0000 == 0 && flags >> 24 & 3 != 1;
+            self.first = Some(Sample {
+                offset: self.at,
+                size,
+                sync,
+            });
+        }
+        self.end = self.end.max(pts.saturating_add(duration.into()));
+        self.time = self.time.saturating_add(duration.into());
+        self.at = self.at.saturating_add(size.into());
+    }
+}
+
+/// What a whole `moof` amounts to: the unit it opens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fragment {
+    /// Video where there is any.
+    pub(super) track: Track,
+    /// Presentation time of the first sample (video's, where there is any), in ns.
+    pub(super) start: Option<u64>,
+    /// End of the last, in ns.
+    pub(super) end: Option<u64>,
+    /// Index of the video track and its first sample.
+    pub(super) picture: Option<(usize, Sample)>,
+}
+
+impl Fragment {
+    /// Sums up the tracks of a `moof`; `None` where it holds no samples.
+    pub(super) fn of(trafs: &[Traf], movie: &Movie) -> Option<Self> {
+        let mut sum: Option<Self> = None;
+        for traf in trafs {
+            let Some(first) = traf.first else { continue };
+            let config: Option<&TrackConfig> = traf.track.and_then(|i| movie.tracks.get(i));
+            let track = config.map_or(Track::Other, |c| c.track);
+            let picture = traf.track.filter(|_| track == Track::Video).map(|i| (i, first));
+            let (start, end) = (config.and_then(|c| c.ns(traf.start)), config.and_then(|c| c.ns(traf.end)));
+            let this = Self {
+                track,
+                start,
+                end,
+                picture,
+            };
+            sum = Some(match sum {
+                None => this,
+                Some(sum) => sum.with(this),
+            });
+        }
+        sum
+    }
+
+    fn with(self, other: Self) -> Self {
+        match (self.track, other.track) {
+            (Track::Video, _) => self,
+            (_, Track::Video) | (Track::Other, Track::Audio) => other,
+            _ => Self {
+                start: self.start.into_iter().chain(other.start).min(),
+                end: self.end.max(other.end),
+                ..self
+            },
+        }
+    }
+}

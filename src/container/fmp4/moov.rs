@@ -1,0 +1,207 @@
+//! The head: which tracks there are, and what their fragments take for granted.
+//!
+//! PURE. Sources: ISO/IEC 14496-12 8.2 (`moov`), 8.3 (`trak`), 8.4 (`mdia`), 8.6.6 (`elst`), 8.8 (`mvex`, `trex`).
+
+use std::sync::Arc;
+
+use super::boxes::{Fields, children, find};
+use super::entry::{self, Entry};
+use crate::container::{StreamInfo, Track, codec};
+
+/// What samples have where neither `trun` nor `tfhd` says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Defaults {
+    pub(super) duration: u32,
+    pub(super) size: u32,
+    pub(super) flags: u32,
+}
+
+/// One `trak`.
+#[derive(Clone, Debug)]
+pub(super) struct TrackConfig {
+    pub(super) id: u32,
+    pub(super) track: Track,
+    /// Ticks in a second; 0 is possible in foreign bytes.
+    pub(super) timescale: u32,
+    /// What the edit list adds to every time of the track, in ticks.
+    pub(super) shift: i64,
+    pub(super) entry: Entry,
+    pub(super) defaults: Defaults,
+}
+
+impl TrackConfig {
+    /// Presentation time in ns. What would lie before the start of the time line is 0.
+    pub(super) fn ns(&self, ticks: i64) -> Option<u64> {
+        let ticks = (i128::from(ticks) + i128::from(self.shift)).max(0);
+        let ns = (ticks * 1_000_000_000).checked_div(i128::from(self.timescale))?;
+        u64::try_from(ns).ok()
+    }
+}
+
+/// The `moov` in force.
+#[derive(Clone, Debug)]
+pub(super) struct Movie {
+    pub(super) tracks: Vec<TrackConfig>,
+    pub(super) info: Arc<StreamInfo>,
+}
+
+/// Why a `moov` is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejected {
+    /// Its bytes break the grammar.
+    Malformed,
+    /// It holds samples of its own, or announces no fragments.
+    Unfragmented,
+}
+
+impl Movie {
+    /// Reads the content of a `moov`.
+    pub(super) fn parse(moov: &[u8]) -> Result<Self, Rejected> {
+        let mut movie_timescale = 0;
+        let mut tracks = Vec::new();
+        let mut extends = None;
+        for child in children(moov) {
+            let (kind, body) = child.map_err(|_| Rejected::Malformed)?;
+            match &kind {
+                b"mvhd" => movie_timescale = timescale(body).ok_or(Rejected::Malformed)?,
+                b"trak" => {
+                    if has_samples(body) {
+                        return Err(Rejected::Unfragmented);
+                    }
+                    tracks.push(trak(body, movie_timescale).ok_or(Rejected::Malformed)?);
+                }
+                b"mvex" => extends = Some(body),
+                _ => {}
+            }
+        }
+        let extends = extends.ok_or(Rejected::Unfragmented)?;
+        if tracks.is_empty() {
+            return Err(Rejected::Malformed);
+        }
+        for (kind, body) in children(extends).map_while(Result::ok) {
+            if &kind == b"trex" {
+                trex(body, &mut tracks);
+            }
+        }
+        let info = Arc::new(info(&tracks));
+        Ok(Self { tracks, info })
+    }
+
+    /// Where the track with that `track_ID` stands among the tracks.
+    pub(super) fn index_of(&self, id: u32) -> Option<usize> {
+        self.tracks.iter().position(|t| t.id == id)
+    }
+
+    /// One tick in ns, rounded up, of the video (else the first) track.
+    pub(super) fn resolution(&self) -> u64 {
+        let video = self.tracks.iter().find(|t| t.track == Track::Video);
+        let timescale = video.or(self.tracks.first()).map_or(0, |t| t.timescale);
+        if timescale == 0 {
+            1
+        } else {
+            1_000_000_000u64.div_ceil(timescale.into()).max(1)
+        }
+    }
+}
+
+fn info(tracks: &[TrackConfig]) -> StreamInfo {
+    let of = |kind: Track| tracks.iter().filter(move |t| t.track == kind);
+    StreamInfo {
+        codecs: codec::join(of(Track::Video).chain(of(Track::Audio)).map(|t| t.entry.name.as_deref())),
+        has_video: of(Track::Video).next().is_some(),
+        has_audio: of(Track::Audio).next().is_some(),
+    }
+}
+
+/// `timescale` of `mvhd` and `mdhd`, which begin alike.
+fn timescale(body: &[u8]) -> Option<u32> {
+    let mut fields = Fields(body);
+    let (version, _) = fields.full_box()?;
+    fields.word(version)?;
+    fields.word(version)?;
+    fields.u32()
+}
+
+/// Whether the sample table of a `trak` counts any samples (`stts`, `stsz`, `stz2`).
+fn has_samples(trak: &[u8]) -> bool {
+    let table = || find(find(find(trak, b"mdia")?, b"minf")?, b"stbl");
+    let Some(table) = table() else { return false };
+    let count = |kind, at: usize| find(table, kind).and_then(|body| Fields(body.get(at..)?).u32()).unwrap_or(0);
+    count(b"stts", 4) > 0 || count(b"stsz", 8) > 0 || count(b"stz2", 8) > 0
+}
+
+fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
+    let mut header = Fields(find(body, b"tkhd")?);
+    let (version, _) = header.full_box()?;
+    header.word(version)?;
+    header.word(version)?;
+    let id = header.u32()?;
+    let media = find(body, b"mdia")?;
+    let timescale = timescale(find(media, b"mdhd")?)?;
+    let mut handler = Fields(find(media, b"hdlr")?);
+    handler.skip(8)?;
+    let track = match &handler.four_cc()? {
+        b"vide" => Track::Video,
+        b"soun" => Track::Audio,
+        _ => Track::Other,
+    };
+    let stsd = find(media, b"minf").and_then(|minf| find(find(minf, b"stbl")?, b"stsd"));
+    let entry = match track {
+        Track::Video => stsd.and_then(entry::video).unwrap_or(Entry::UNKNOWN),
+        Track::Audio => Entry {
+            name: stsd.and_then(entry::audio),
+            ..Entry::UNKNOWN
+        },
+        Track::Other => Entry::UNKNOWN,
+    };
+    let edits = find(body, b"edts").and_then(|edts| find(edts, b"elst"));
+    let shift = edits
+        .and_then(|elst| edit_shift(elst, timescale, movie_timescale))
+        .unwrap_or(0);
+    Some(TrackConfig {
+        id,
+        track,
+        timescale,
+        shift,
+        entry,
+        defaults: Defaults::default(),
+    })
+}
+
+/// What an edit list adds to every time: empty edits push the track back, the first real one says which media time is
+/// shown at its start. Later edits cannot apply to a stream without an end.
+fn edit_shift(elst: &[u8], timescale: u32, movie_timescale: u32) -> Option<i64> {
+    let mut fields = Fields(elst);
+    let (version, _) = fields.full_box()?;
+    let mut delay = 0i128;
+    for _ in 0..fields.u32()? {
+        let duration = fields.word(version)?;
+        let media_time = if version == 1 {
+            fields.u64()?.cast_signed()
+        } else {
+            fields.u32()?.cast_signed().into()
+        };
+        fields.u32()?;
+        if media_time >= 0 {
+            return i64::try_from(delay - i128::from(media_time)).ok();
+        }
+        delay += (i128::from(duration) * i128::from(timescale)).checked_div(movie_timescale.into())?;
+    }
+    None
+}
+
+fn trex(body: &[u8], tracks: &mut [TrackConfig]) -> Option<()> {
+    let mut fields = Fields(body);
+    fields.full_box()?;
+    let id = fields.u32()?;
+    fields.u32()?;
+    let defaults = Defaults {
+        duration: fields.u32()?,
+        size: fields.u32()?,
+        flags: fields.u32()?,
+    };
+    for track in tracks.iter_mut().filter(|t| t.id == id) {
+        track.defaults = defaults;
+    }
+    Some(())
+}

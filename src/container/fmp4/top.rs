@@ -1,0 +1,250 @@
+//! What each box at the top level means, as it begins and as it ends.
+//!
+//! PURE.
+
+use crate::container::{Fault, Key, MAX_GATHER, Mark, MarkKind, Track, Unit};
+
+use super::boxes::{FourCc, Header};
+use super::head::{Gathering, Verdict};
+use super::hold::MAX_HELD_BYTES;
+use super::moof::{self, Fragment, Times};
+use super::{Fmp4, State, moov};
+
+impl Fmp4 {
+    /// A box begins: `gathered` is its header, and after a search some of its content.
+    pub(super) fn open_box(&mut self, header: Header, gathered: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        let at = self.box_at;
+        let end = header.size.map(|size| at.saturating_add(size));
+        let last = end.unwrap_or(u64::MAX);
+        let kind = header.kind;
+        self.state = State::Pass {
+            kind,
+            header_len: header.len,
+            end,
+        };
+        match &kind {
+            b"styp" | b"sidx" | b"prft" | b"emsg" => self.open_prefix(at, last, marks),
+            b"moof" => {
+                self.open_moof(at, last, header.len, marks);
+                if let State::Moof { .. } = self.state {
+                    self.gathered.extend_from_slice(gathered);
+                    // Takes nothing, but closes one that is all header.
+                    return self.feed_moof(&[], header.len, last, marks).map(|_| ());
+                }
+            }
+            b"mdat" => self.open_mdat(at, last, marks)?,
+            b"ftyp" => {
+                self.hold.release(marks);
+                self.prefix_at = None;
+                if self.gathering.as_ref().is_none_or(|g| g.is_found() || self.config.is_some()) {
+                    self.finish_head(at);
+                    self.gathering = Some(Gathering::at(at));
+                }
+            }
+            b"moov" => {
+                if !self.open_moov(at, header.size.unwrap_or(u64::MAX), marks)? {
+                    return Ok(());
+                }
+            }
+            _ => {
+                self.prefix_at = None;
+                self.hold.passing(last, false, marks);
+            }
+        }
+        self.extend_head(gathered, last.saturating_sub(at))?;
+        if end.is_some_and(|end| end <= self.pos) {
+            self.close_box(kind, header.len, marks)?;
+        }
+        Ok(())
+    }
+
+    /// A box that belongs to the `moof` after it, if there is one.
+    fn open_prefix(&mut self, at: u64, end: u64, marks: &mut Vec<Mark>) {
+        self.hold.end_of_content(marks);
+        if self.config.is_some() && self.gathering.as_ref().is_some_and(|g| !g.is_found()) {
+            self.gathering = None;
+        }
+        let start = *self.prefix_at.get_or_insert(at);
+        if end.saturating_sub(self.hold.start().unwrap_or(start)) > MAX_HELD_BYTES {
+            self.hold.release(marks);
+        }
+        if end.saturating_sub(start) > MAX_HELD_BYTES {
+            self.prefix_at = None;
+        }
+    }
+
+    fn open_moof(&mut self, at: u64, end: u64, header_len: usize, marks: &mut Vec<Mark>) {
+        self.hold.end_of_content(marks);
+        let unit_at = self.prefix_at.unwrap_or(at);
+        self.finish_head(unit_at);
+        if self.config.is_some() {
+            self.prefix_at = Some(unit_at);
+            self.state = State::Moof { header_len, end };
+            return;
+        }
+        // Joined in mid-stream: there is no telling what the fragments are until a head comes.
+        self.prefix_at = None;
+        if !self.is_joined {
+            self.is_joined = true;
+            marks.push(Mark {
+                at: unit_at,
+                kind: MarkKind::Damage,
+            });
+        }
+    }
+
+    fn open_mdat(&mut self, at: u64, end: u64, marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        self.prefix_at = None;
+        let head_waits = self.gathering.as_ref().is_some_and(Gathering::is_found);
+        if self.config.is_none() && !head_waits && !self.is_joined {
+            return Err(Fault::Unfragmented);
+        }
+        if self.gathering.is_some() {
+            // Content that no fragment announced.
+            self.finish_head(at);
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Damage,
+            });
+        }
+        self.hold.passing(end, true, marks);
+        Ok(())
+    }
+
+    /// Whether the `moov` is to be read.
+    fn open_moov(&mut self, at: u64, size: u64, marks: &mut Vec<Mark>) -> Result<bool, Fault> {
+        self.hold.release(marks);
+        self.prefix_at = None;
+        if self.gathering.as_ref().is_some_and(Gathering::is_found) {
+            self.finish_head(at);
+        }
+        let before = self.gathering.as_ref().map_or(0, Gathering::len) as u64;
+        let total = before.saturating_add(size);
+        if total > MAX_GATHER as u64 {
+            if self.config.is_none() {
+                return Err(Fault::HeaderTooLarge(total));
+            }
+            self.damaged(at, marks);
+            return Ok(false);
+        }
+        let config = self.config.as_ref();
+        self.gathering
+            .get_or_insert_with(|| Gathering::at_moov(at, config))
+            .open_moov();
+        Ok(true)
+    }
+
+    /// Takes bytes of the box being read into the head, while one is being gathered; `size` is that of the box.
+    pub(super) fn extend_head(&mut self, data: &[u8], size: u64) -> Result<(), Fault> {
+        let Some(gathering) = &mut self.gathering else { return Ok(()) };
+        let total = (gathering.len() as u64).saturating_add(size);
+        if total <= MAX_GATHER as u64 {
+            gathering.extend(data);
+        } else if self.config.is_none() {
+            return Err(Fault::HeaderTooLarge(total));
+        } else {
+            self.finish_head(self.box_at);
+        }
+        Ok(())
+    }
+
+    /// The head that was being gathered, if it has its `moov`, ends before `at` and is in force from here on.
+    pub(super) fn finish_head(&mut self, at: u64) {
+        if let Some(config) = self.gathering.take().and_then(|gathering| gathering.finish(at)) {
+            self.hold.configure(config.init.clone());
+            self.times = Times::default();
+            self.config = Some(config);
+        }
+    }
+
+    pub(super) fn close_box(&mut self, kind: FourCc, header_len: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        self.state = State::Header;
+        if &kind != b"moov" {
+            return Ok(());
+        }
+        let Some(gathering) = &mut self.gathering else { return Ok(()) };
+        match gathering.close_moov(header_len, self.config.as_ref()) {
+            Verdict::Same => self.gathering = None,
+            Verdict::New(init) if self.config.is_some() => {
+                let unit = Unit {
+                    track: Track::Other,
+                    key: Key::No,
+                    pts: None,
+                    end: None,
+                    new_config: true,
+                    init: Some(init),
+                };
+                marks.push(Mark {
+                    at: gathering.at,
+                    kind: MarkKind::Unit(unit),
+                });
+            }
+            Verdict::New(_) => {}
+            Verdict::Rejected(moov::Rejected::Unfragmented) if self.config.is_none() => return Err(Fault::Unfragmented),
+            Verdict::Rejected(_) => {
+                self.gathering = None;
+                self.is_joined = true;
+                marks.push(Mark {
+                    at: self.box_at,
+                    kind: MarkKind::Damage,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn close_moof(&mut self, header_len: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        let unit_at = self.prefix_at.take().unwrap_or(self.box_at);
+        let Some(config) = &self.config else { return Ok(()) };
+        let trafs = match moof::parse(
+            self.gathered.get(header_len..).unwrap_or_default(),
+            &config.movie,
+            &self.times,
+        ) {
+            Ok(trafs) => trafs,
+            // Later ones are more likely damage than a muxer that changed its mind.
+            Err(moof::Rejected::BaseDataOffset) if !self.has_fragments => return Err(Fault::BaseDataOffset),
+            Err(_) => return self.close_damaged_moof(marks),
+        };
+        self.gathered.clear();
+        self.has_fragments = true;
+        self.times.advance(&config.movie, &trafs);
+        let fragment = Fragment::of(&trafs, &config.movie);
+        let picture = fragment.and_then(|f| {
+            let (track, sample) = f.picture?;
+            Some((f, sample, &config.movie.tracks.get(track)?.entry))
+        });
+        match picture {
+            Some((f, sample, entry)) => self.hold.video(unit_at, self.box_at, &f, sample, entry, marks),
+            None => self.hold.other(unit_at, fragment, marks),
+        }
+        Ok(())
+    }
+
+    /// Its size may be what is damaged: looks for others inside it, each byte once, so that this cannot go on for ever.
+    fn close_damaged_moof(&mut self, marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        let at = self.box_at;
+        let moof = std::mem::take(&mut self.gathered);
+        self.damaged(at, marks);
+        if at < self.searched_to {
+            self.state = State::Header;
+            return Ok(());
+        }
+        self.searched_to = self.pos;
+        self.pos = at.saturating_add(8);
+        self.feed(moof.get(8..).unwrap_or_default(), marks)
+    }
+
+    /// No box begins at `at`.
+    pub(super) fn damaged(&mut self, at: u64, marks: &mut Vec<Mark>) {
+        self.hold.release(marks);
+        self.prefix_at = None;
+        self.finish_head(at);
+        self.is_joined = true;
+        self.state = State::Search;
+        marks.push(Mark {
+            at,
+            kind: MarkKind::Damage,
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! SimpleBlock and Block: whose they are, when they are shown, whether decoding can begin with them.
+//!
+//! PURE. Sources: RFC 9559 10.1 (Block structure), 10.2 (SimpleBlock structure), 10.3 (lacing).
+
+use super::super::Key;
+use super::super::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
+use super::ebml::{self, Read};
+use super::tracks::TrackEntry;
+
+/// SimpleBlock flag: all frames are key frames.
+const KEYFRAME: u8 = 0x80;
+
+/// The header of a block, up to the flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    /// Track number.
+    pub(super) number: u64,
+    /// Timestamp relative to the Cluster's.
+    pub(super) relative: i16,
+    /// The key frame flag of a SimpleBlock.
+    pub(super) flagged: bool,
+    lacing: Lacing,
+    /// Octets of this header.
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacing {
+    None,
+    Xiph,
+    Fixed,
+    Ebml,
+}
+
+impl Block {
+    /// Reads the header that the data of a block begins with.
+    pub(super) fn parse(body: &[u8]) -> Read<Self> {
+        let (number, n) = match ebml::vint(body) {
+            Read::Got(number) => number,
+            Read::Need(n) => return Read::Need(n),
+            Read::Bad => return Read::Bad,
+        };
+        let Some(&[high, low, flags]) = body.get(n..n + 3) else {
+            return Read::Need(n + 3);
+        };
+        let lacing = match flags >> 1 & 3 {
+            0 => Lacing::None,
+            1 => Lacing::Xiph,
+            2 => Lacing::Fixed,
+            _ => Lacing::Ebml,
+        };
+        let relative = i16::from_be_bytes([high, low]);
+        Read::Got(Self {
+            number,
+            relative,
+            flagged: flags & KEYFRAME != 0,
+            lacing,
+            len: n + 3,
+        })
+    }
+
+    /// How many frames there are; `None` where the byte that tells is missing.
+    pub(super) fn frames(&self, body: &[u8]) -> Option<u64> {
+        match self.lacing {
+            Lacing::None => Some(1),
+            _ => body.get(self.len).map(|&n| u64::from(n) + 1),
+        }
+    }
+
+    /// Where the first frame begins in the data of the block; `None` where more of it is needed.
+    fn first_frame(&self, body: &[u8]) -> Option<usize> {
+        if self.lacing == Lacing::None {
+            return Some(self.len);
+        }
+        let sizes = *body.get(self.len)?;
+        let mut at = self.len + 1;
+        match self.lacing {
+            Lacing::None | Lacing::Fixed => {}
+            Lacing::Xiph => {
+                for _ in 0..sizes {
+                    while *body.get(at)? == 0xff {
+                        at += 1;
+                    }
+                    at += 1;
+                }
+            }
+            Lacing::Ebml => {
+                for _ in 0..sizes {
+                    at += body.get(at)?.leading_zeros() as usize + 1;
+                }
+            }
+        }
+        Some(at)
+    }
+
+    /// Judges the first frame; `body` is what is there of the block's data, `complete` says that it is all.
+    /// Returns `None` where more bytes are needed; never once `complete` holds or [`MAX_PREFIX`] bytes are there.
+    pub(super) fn judge(&self, entry: &TrackEntry, body: &[u8], complete: bool, flagged: bool) -> Option<Judged> {
+        let (body, complete) = prefix(body, MAX_PREFIX, complete);
+        let frame = match self.first_frame(body) {
+            Some(at) => body.get(at..).unwrap_or_default(),
+            None if complete => &[],
+            None => return None,
+        };
+        if entry.codec == VideoCodec::Unknown || entry.stripped.is_empty() {
+            return look(entry, frame, complete, flagged);
+        }
+        let (rest, complete) = prefix(frame, MAX_PREFIX.saturating_sub(entry.stripped.len()), complete);
+        let mut whole = Vec::with_capacity(entry.stripped.len() + rest.len());
+        whole.extend_from_slice(&entry.stripped);
+        whole.extend_from_slice(rest);
+        look(entry, &whole, complete, flagged)
+    }
+}
+
+/// What a frame turned out to be.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) picture: Picture,
+    /// The first bytes of the SPS of a key picture, where it has one in band.
+    pub(super) sps: Vec<u8>,
+}
+
+impl Judged {
+    /// A picture of which too little is there.
+    pub(super) fn no_key() -> Self {
+        let picture = Picture {
+            key: Key::No,
+            has_parameter_sets: false,
+            config: None,
+            sps: None,
+        };
+        Self {
+            picture,
+            sps: Vec::new(),
+        }
+    }
+}
+
+/// Cuts to `most` bytes: what is judged must not depend on how much happens to be there.
+fn prefix(data: &[u8], most: usize, complete: bool) -> (&[u8], bool) {
+    match data.get(..most) {
+        Some(cut) => (cut, true),
+        None => (data, complete),
+    }
+}
+
+fn look(entry: &TrackEntry, frame: &[u8], complete: bool, flagged: bool) -> Option<Judged> {
+    let framing = match entry.framing {
+        Some(framing) => framing,
+        // Without a configuration record: Annex B is not legal in Matroska, but some write it.
+        None if matches!(entry.codec, VideoCodec::H264 | VideoCodec::H265) => match frame {
+            [0, 0, 1, ..] | [0, 0, 0, 1, ..] => Framing::AnnexB,
+            [_, _, _, _, ..] => Framing::Length(4),
+            _ if complete => Framing::Length(4),
+            _ => return None,
+        },
+        None => Framing::Length(4),
+    };
+    let picture = nal::judge(entry.codec, framing, frame, complete, flagged)?;
+    let sps = picture
+        .sps
+        .filter(|_| picture.key.is_key())
+        .and_then(|(at, len)| frame.get(at..at.checked_add(len)?));
+    // Profile, tier and level stand within these.
+    let sps = sps.map_or_else(Vec::new, |sps| sps.iter().take(32).copied().collect());
+    Some(Judged { picture, sps })
+}

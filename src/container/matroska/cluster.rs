@@ -1,0 +1,382 @@
+//! A Cluster: which of its blocks a chunk can begin at, and what has to stand before them.
+//!
+//! PURE. Source: RFC 9559 5.1.3. A chunk can begin at a Cluster, or, if that is of unknown size, before any of its blocks
+//! with a copy of the Cluster's header. A Cluster that opens with audio is a key unit all the same if its first picture is
+//! key: until that has been judged, units are held back.
+
+use bytes::Bytes;
+
+use super::super::feed::len64;
+use super::super::nal::VideoCodec;
+use super::super::{Key, Mark, MarkKind, Track, Unit};
+use super::block::{Block, Judged};
+use super::ebml::{self, Header, Read};
+use super::head;
+use super::stream::{Frame, Place, Stream};
+
+const TIMESTAMP: u32 = 0xE7;
+const POSITION: u32 = 0xA7;
+const PREV_SIZE: u32 = 0xAB;
+const SIMPLE_BLOCK: u32 = 0xA3;
+const BLOCK_GROUP: u32 = 0xA0;
+const BLOCK: u32 = 0xA1;
+const BLOCK_DURATION: u32 = 0x9B;
+const REFERENCE_BLOCK: u32 = 0xFB;
+const SILENT_TRACKS: u32 = 0x5854;
+const ENCRYPTED_BLOCK: u32 = 0xAF;
+
+/// Most blocks and bytes held back until the first picture of a Cluster is known.
+pub(super) const MAX_HELD_BLOCKS: usize = 256;
+/// See [`MAX_HELD_BLOCKS`].
+pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
+/// An element of more than that is not believed: the largest pictures, uncompressed, have half of it.
+pub(super) const MAX_ELEMENT: u64 = 256 << 20;
+
+/// What an attempt to go on came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// So many bytes have to be seen.
+    Need(usize),
+    /// So many bytes are done with.
+    Took(u64),
+    /// The Cluster has ended before these bytes.
+    Ended,
+    /// No Cluster goes on like that.
+    Damaged,
+}
+
+/// An open Cluster.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    start: u64,
+    end: Option<u64>,
+    timestamp: Option<u64>,
+    /// Its ID, size and Timestamp, if the size is unknown.
+    header: Vec<u8>,
+    tail: Bytes,
+    is_empty: bool,
+    /// Units held back: `Some` until it is known what the Cluster opens with.
+    held: Option<Vec<Frame>>,
+    group: Option<Group>,
+}
+
+/// An open BlockGroup.
+#[derive(Debug)]
+struct Group {
+    start: u64,
+    end: u64,
+    frame: Option<Frame>,
+    /// Whether its unit has been told: a group too large to wait for its end.
+    is_told: bool,
+    /// Whether the container's word for key frames has to do.
+    by_flag: bool,
+    is_referring: bool,
+    duration: Option<u64>,
+}
+
+impl Group {
+    fn open(start: u64, end: u64) -> Self {
+        Self {
+            start,
+            end,
+            frame: None,
+            is_told: false,
+            by_flag: false,
+            is_referring: false,
+            duration: None,
+        }
+    }
+}
+
+impl Cluster {
+    /// Opens the Cluster whose `octets` of ID and size stand at `start`.
+    pub(super) fn open(start: u64, octets: &[u8], end: Option<u64>) -> Self {
+        Self {
+            start,
+            end,
+            timestamp: None,
+            header: if end.is_none() { octets.to_vec() } else { Vec::new() },
+            tail: Bytes::new(),
+            is_empty: true,
+            held: Some(Vec::new()),
+            group: None,
+        }
+    }
+
+    /// Offset below which all is told.
+    pub(super) fn settled(&self, pos: u64) -> u64 {
+        match (&self.held, &self.group) {
+            (Some(_), _) => self.start,
+            (None, Some(group)) if !group.is_told => group.start,
+            (None, _) => pos,
+        }
+    }
+
+    /// Whether blocks may follow without a new Cluster header.
+    pub(super) fn is_open_ended(&self) -> bool {
+        self.end.is_none()
+    }
+
+    /// Lets go what was half read; the Cluster stays open.
+    pub(super) fn restart(&mut self) {
+        self.held = None;
+        self.group = None;
+        self.is_empty = false;
+    }
+
+    /// Looks at the element that begins with `view`, at `pos` of the input.
+    pub(super) fn read(&mut self, stream: &mut Stream, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Progress {
+        if let Some(mut group) = self.group.take_if(|g| pos >= g.end) {
+            self.tell_group(&mut group, stream, marks);
+            // Before anything is told of the bytes at hand.
+            stream.passed(pos, marks);
+        }
+        if self.group.is_none() && self.end.is_some_and(|end| pos >= end) {
+            return Progress::Ended;
+        }
+        let header = match ebml::header(view) {
+            Read::Need(n) => return Progress::Need(n),
+            Read::Bad => return Progress::Damaged,
+            Read::Got(header) => header,
+        };
+        let is_above = head::is_segment_level(header.id) || matches!(header.id, head::CLUSTER | head::SEGMENT | ebml::EBML);
+        if is_above && self.group.is_none() && self.end.is_none() {
+            return Progress::Ended;
+        }
+        let bound = self.group.as_ref().map(|g| g.end).or(self.end).or(stream.segment_end);
+        let Some(total) = total(&header, pos, bound) else {
+            return Progress::Damaged;
+        };
+        if self.group.is_some() {
+            return self.read_in_group(stream, pos, view, (header, total), marks);
+        }
+        match header.id {
+            TIMESTAMP => self.read_timestamp(view, header.len, total),
+            SIMPLE_BLOCK => match self.read_block(stream, pos, view, (header, total), None) {
+                Ok(frame) => {
+                    self.tell(frame, stream, marks);
+                    Progress::Took(total)
+                }
+                Err(progress) => progress,
+            },
+            BLOCK_GROUP => {
+                let end = pos.saturating_add(total);
+                self.group = Some(Group::open(pos, end));
+                Progress::Took(len64(header.len))
+            }
+            POSITION | PREV_SIZE | SILENT_TRACKS | ENCRYPTED_BLOCK | ebml::VOID | ebml::CRC_32 => Progress::Took(total),
+            // RFC 8794 would have unknown elements skipped; none has been added to Cluster in twenty years, and damage
+            // looks just like one.
+            _ => Progress::Damaged,
+        }
+    }
+
+    fn read_timestamp(&mut self, view: &[u8], header_len: usize, total: u64) -> Progress {
+        // At most eight octets of value.
+        let Some(whole) = usize::try_from(total).ok().filter(|n| *n <= header_len + 8) else {
+            return Progress::Damaged;
+        };
+        let Some(element) = view.get(..whole) else {
+            return Progress::Need(whole);
+        };
+        self.timestamp = ebml::uint(element.get(header_len..).unwrap_or_default());
+        if !self.header.is_empty() && self.tail.is_empty() {
+            self.header.extend_from_slice(element);
+            self.tail = Bytes::from(std::mem::take(&mut self.header));
+        }
+        Progress::Took(total)
+    }
+
+    fn read_in_group(
+        &mut self,
+        stream: &mut Stream,
+        pos: u64,
+        view: &[u8],
+        (header, total): (Header, u64),
+        marks: &mut Vec<Mark>,
+    ) -> Progress {
+        let Some(mut group) = self.group.take() else {
+            return Progress::Damaged;
+        };
+        let progress = match header.id {
+            BLOCK if group.frame.is_none() && !group.is_told => {
+                match self.read_block(stream, pos, view, (header, total), Some(&mut group)) {
+                    Ok(frame) => {
+                        group.frame = Some(frame);
+                        Progress::Took(total)
+                    }
+                    Err(progress) => progress,
+                }
+            }
+            BLOCK_DURATION if total <= len64(header.len) + 8 => {
+                let whole = header.len + 8.min(usize::try_from(total).unwrap_or(0).saturating_sub(header.len));
+                match view.get(header.len..whole) {
+                    Some(body) => {
+                        group.duration = ebml::uint(body);
+                        Progress::Took(total)
+                    }
+                    None => Progress::Need(whole),
+                }
+            }
+            REFERENCE_BLOCK => {
+                group.is_referring = true;
+                Progress::Took(total)
+            }
+            _ => Progress::Took(total),
+        };
+        // So much payload is not held back for the sake of a duration; nor is a flag that has not come believed.
+        if group.frame.is_some() && group.end.saturating_sub(group.start) > MAX_HELD_BYTES {
+            group.is_referring |= group.by_flag;
+            self.tell_group(&mut group, stream, marks);
+            group.is_told = true;
+        }
+        self.group = Some(group);
+        progress
+    }
+
+    /// Reads the header of a SimpleBlock or, in `group`, of a Block, and judges its frame.
+    fn read_block(
+        &self,
+        stream: &Stream,
+        pos: u64,
+        view: &[u8],
+        (header, total): (Header, u64),
+        group: Option<&mut Group>,
+    ) -> Result<Frame, Progress> {
+        let whole = usize::try_from(total).map_err(|_| Progress::Damaged)?;
+        let body = view.get(header.len..whole.min(view.len())).unwrap_or_default();
+        let is_all = view.len() >= whole;
+        let block = match Block::parse(body) {
+            Read::Got(block) => block,
+            Read::Need(n) if !is_all => return Err(Progress::Need(header.len + n)),
+            Read::Need(_) | Read::Bad => return Err(Progress::Damaged),
+        };
+        let Some(frames) = block.frames(body) else {
+            return Err(if is_all {
+                Progress::Damaged
+            } else {
+                Progress::Need(view.len() + 1)
+            });
+        };
+        let entry = stream.tracks.find(block.number);
+        let track = entry.map_or(Track::Other, |e| e.track);
+        let (mut key, mut sets) = (Key::No, None);
+        if track == Track::Audio && !stream.tracks.has(Track::Video) {
+            key = Key::Closed;
+        }
+        if let Some(entry) = entry.filter(|_| track == Track::Video) {
+            let flagged = group.is_some() || block.flagged;
+            if let Some(group) = group {
+                group.by_flag = entry.codec == VideoCodec::Unknown;
+            }
+            let judged = match block.judge(entry, body, is_all, flagged) {
+                Some(judged) => judged,
+                None if stream.ended => Judged::no_key(),
+                None => return Err(Progress::Need(view.len().saturating_mul(2).max(64).min(whole))),
+            };
+            key = judged.picture.key;
+            sets = stream.sets(entry, &judged);
+        }
+        let pts = self.timestamp.and_then(|t| stream.pts(t, block.relative));
+        let length = entry.and_then(|e| e.default_duration).and_then(|d| d.checked_mul(frames));
+        let end = pts.zip(length).and_then(|(pts, length)| pts.checked_add(length));
+        Ok(Frame {
+            at: pos,
+            end_at: pos.saturating_add(total),
+            track,
+            key,
+            pts,
+            end,
+            sets,
+        })
+    }
+
+    fn tell_group(&mut self, group: &mut Group, stream: &mut Stream, marks: &mut Vec<Mark>) {
+        let Some(mut frame) = group.frame.take() else { return };
+        frame.at = group.start;
+        frame.end_at = group.end;
+        if group.by_flag && group.is_referring {
+            frame.key = Key::No;
+        }
+        let length = group.duration.and_then(|d| d.checked_mul(stream.scale));
+        if let Some(end) = frame.pts.zip(length).and_then(|(pts, length)| pts.checked_add(length)) {
+            frame.end = Some(end);
+        }
+        self.tell(frame, stream, marks);
+    }
+
+    /// Tells of a frame, or holds it back.
+    fn tell(&mut self, frame: Frame, stream: &mut Stream, marks: &mut Vec<Mark>) {
+        self.is_empty = false;
+        let Some(mut held) = self.held.take() else {
+            let place = self.inside();
+            stream.unit(frame.at, &frame, &place, marks);
+            return;
+        };
+        let is_decisive = frame.track == Track::Video || !stream.tracks.has(Track::Video);
+        if is_decisive && frame.key.is_key() {
+            stream.unit(self.start, &frame, &Place::Cluster, marks);
+            let place = self.inside();
+            for earlier in &held {
+                stream.unit(earlier.at, earlier, &place, marks);
+            }
+            return;
+        }
+        let held_bytes = frame.end_at.saturating_sub(self.start);
+        held.push(frame);
+        if is_decisive || held.len() >= MAX_HELD_BLOCKS || held_bytes > MAX_HELD_BYTES {
+            self.tell_held(&held, stream, marks);
+        } else {
+            self.held = Some(held);
+        }
+    }
+
+    /// The Cluster does not open with a key picture: its first block stands for its start.
+    fn tell_held(&self, held: &[Frame], stream: &mut Stream, marks: &mut Vec<Mark>) {
+        let Some((first, others)) = held.split_first() else { return };
+        stream.unit(self.start, first, &Place::Cluster, marks);
+        let place = self.inside();
+        for frame in others {
+            stream.unit(frame.at, frame, &place, marks);
+        }
+    }
+
+    fn inside(&self) -> Place {
+        if self.tail.is_empty() {
+            Place::Closed
+        } else {
+            Place::Inside(self.tail.clone())
+        }
+    }
+
+    /// The Cluster is over: tells of all that was held back.
+    pub(super) fn close(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
+        if let Some(mut group) = self.group.take() {
+            self.tell_group(&mut group, stream, marks);
+        }
+        if let Some(held) = self.held.take() {
+            self.tell_held(&held, stream, marks);
+        }
+        if self.is_empty {
+            let unit = Unit {
+                track: Track::Other,
+                key: Key::No,
+                pts: self.timestamp.and_then(|t| stream.pts(t, 0)),
+                end: None,
+                new_config: false,
+                init: Some(stream.init()),
+            };
+            marks.push(Mark {
+                at: self.start,
+                kind: MarkKind::Unit(unit),
+            });
+        }
+    }
+}
+
+/// Octets of an element that has a size, is not absurdly large and ends within its parent.
+fn total(header: &Header, pos: u64, bound: Option<u64>) -> Option<u64> {
+    let total = header.size?.checked_add(len64(header.len))?;
+    let end = pos.checked_add(total)?;
+    (total <= MAX_ELEMENT && bound.is_none_or(|bound| end <= bound)).then_some(total)
+}

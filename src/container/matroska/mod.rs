@@ -1,0 +1,365 @@
+//! Matroska and WebM (RFC 9559, EBML: RFC 8794).
+//!
+//! PURE. A chunk can begin at a Cluster, behind the head of the document, or between the blocks of a Cluster of unknown
+//! size, behind the head and a copy of the Cluster's header; never inside a Cluster of known size. `head` gathers and
+//! neutralises what stands before the first Cluster, `cluster` walks the blocks, `stream` keeps what is in force; this file
+//! is the way between them.
+//!
+//! What is particular:
+//! - A Cluster is a key unit if its first picture is key, also where sound stands before that picture. Its unit stands at
+//!   the Cluster's start; [`Scanner::settled`] stays there until the picture has been judged.
+//! - A head in mid-stream (streams put one after the other) is payload: the unit there has an empty `init`.
+//! - Parameter sets in band that change inside a Cluster of known size are not cut at: they lie in the payload anyway.
+
+mod block;
+mod cluster;
+mod ebml;
+mod head;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tracks;
+
+use super::feed::{Feed, Step, len64};
+use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit};
+use cluster::{Cluster, MAX_ELEMENT};
+use ebml::{Header, Read};
+use head::{CLUSTER, Head, MAX_EBML_HEADER, SEGMENT, TRACKS};
+use stream::Stream;
+use tracks::Tracks;
+
+/// Scanner for Matroska and WebM.
+#[derive(Debug)]
+pub struct Matroska {
+    feed: Feed,
+    parser: Parser,
+}
+
+impl Default for Matroska {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Matroska {
+    /// Begins at the EBML header of a document.
+    pub fn new() -> Self {
+        let state = State::Head(Box::new(Head::new(0)));
+        Self {
+            feed: Feed::default(),
+            parser: Parser {
+                state,
+                stream: Stream::new(),
+                has_head: false,
+            },
+        }
+    }
+}
+
+impl Scanner for Matroska {
+    fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        let parser = &mut self.parser;
+        self.feed.push(data, |pos, view| parser.step(pos, view, marks))?;
+        self.parser.stream.passed(self.feed.pos(), marks);
+        Ok(())
+    }
+
+    fn finish(&mut self, marks: &mut Vec<Mark>) {
+        let start = self.feed.pos();
+        let rest = self.feed.take_rest();
+        self.parser.finish(start, &rest, marks);
+        self.parser.stream.passed(self.feed.pos(), marks);
+    }
+
+    fn settled(&self) -> u64 {
+        self.parser.settled(self.feed.pos())
+    }
+
+    fn restart(&mut self) {
+        self.feed.take_rest();
+        self.parser.restart(self.feed.pos());
+    }
+
+    fn container(&self) -> Container {
+        self.parser.stream.container
+    }
+
+    fn resolution(&self) -> u64 {
+        self.parser.stream.scale
+    }
+}
+
+/// Where in the document the next element stands.
+#[derive(Debug)]
+enum State {
+    /// Before the first Cluster of a document.
+    Head(Box<Head>),
+    /// Between Clusters.
+    Segment,
+    /// In a Cluster.
+    Cluster(Box<Cluster>),
+    /// Lost: looking for a Cluster or a head.
+    Lost,
+    /// The input was interrupted: what comes next should be a Cluster or a head.
+    Interrupted,
+}
+
+#[derive(Debug)]
+struct Parser {
+    state: State,
+    stream: Stream,
+    /// Whether a head has been put in force: later ones are payload.
+    has_head: bool,
+}
+
+impl Parser {
+    fn step(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
+        self.stream.passed(pos, marks);
+        Ok(match &mut self.state {
+            State::Head(head) => match head.read(pos, view) {
+                head::Progress::Need(n) => Step::Need(n),
+                head::Progress::Took(n) => Step::Pass(n),
+                head::Progress::Ended => {
+                    self.end_head(marks);
+                    Step::Pass(0)
+                }
+                head::Progress::Damaged => self.damaged_head(pos, marks),
+                head::Progress::TooLarge(n) => return Err(Fault::HeaderTooLarge(n)),
+            },
+            State::Cluster(cluster) => match cluster.read(&mut self.stream, pos, view, marks) {
+                cluster::Progress::Need(n) => Step::Need(n),
+                cluster::Progress::Took(n) => Step::Pass(n),
+                cluster::Progress::Ended => {
+                    cluster.close(&mut self.stream, marks);
+                    self.state = State::Segment;
+                    Step::Pass(0)
+                }
+                cluster::Progress::Damaged => self.damaged(pos, marks),
+            },
+            State::Segment => self.step_segment(pos, view, marks),
+            State::Lost => self.step_lost(pos, view),
+            State::Interrupted => self.step_interrupted(pos, view, marks),
+        })
+    }
+
+    /// An element beside the Clusters, or behind the Segment.
+    fn step_segment(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Step {
+        let header = match ebml::header(view) {
+            Read::Need(n) => return Step::Need(n),
+            Read::Bad => return self.damaged(pos, marks),
+            Read::Got(header) => header,
+        };
+        if header.id == ebml::EBML {
+            self.state = State::Head(Box::new(Head::new(pos)));
+            return Step::Pass(0);
+        }
+        let body = pos.saturating_add(len64(header.len));
+        let end = header.size.map(|size| body.saturating_add(size));
+        if header.id == SEGMENT {
+            self.stream.segment_end = end;
+            return Step::Pass(len64(header.len));
+        }
+        let bound = self.stream.segment_end;
+        if bound.is_some_and(|bound| end.unwrap_or(body) > bound) && header.id != ebml::VOID {
+            return self.damaged(pos, marks);
+        }
+        match (header.id, end) {
+            (CLUSTER, _) => {
+                let octets = view.get(..header.len).unwrap_or_default();
+                self.state = State::Cluster(Box::new(Cluster::open(pos, octets, end)));
+                Step::Pass(len64(header.len))
+            }
+            (TRACKS, Some(_)) => self.tracks_in_band(pos, view, &header, marks),
+            (id, Some(end)) if is_passed_over(id) && end - pos <= MAX_ELEMENT => Step::Pass(end - pos),
+            _ => self.damaged(pos, marks),
+        }
+    }
+
+    /// Tracks again: a repetition, or a new configuration.
+    fn tracks_in_band(&mut self, pos: u64, view: &[u8], header: &Header, marks: &mut Vec<Mark>) -> Step {
+        let total = header
+            .size
+            .and_then(|size| usize::try_from(size).ok())
+            .and_then(|size| size.checked_add(header.len));
+        let room = MAX_GATHER.saturating_sub(self.stream.head_len());
+        let Some(total) = total.filter(|n| *n <= room) else {
+            return self.damaged(pos, marks);
+        };
+        let Some(element) = view.get(..total) else {
+            return Step::Need(total);
+        };
+        let Ok(tracks) = Tracks::parse(element.get(header.len..).unwrap_or_default()) else {
+            return self.damaged(pos, marks);
+        };
+        if tracks.config != self.stream.tracks.config {
+            let init = self.stream.replace_tracks(element, tracks);
+            marks.push(other_unit(pos, true, init));
+        }
+        Step::Pass(len64(total))
+    }
+
+    /// The head at hand is all there: puts it in force and, if it is not the input's first, tells of it.
+    fn end_head(&mut self, marks: &mut Vec<Mark>) {
+        let State::Head(head) = std::mem::replace(&mut self.state, State::Segment) else {
+            return;
+        };
+        let start = head.start;
+        let is_new = self.stream.differs(&head);
+        self.stream.adopt(*head);
+        if self.has_head {
+            marks.push(other_unit(start, is_new, self.stream.no_init()));
+        }
+        self.has_head = true;
+    }
+
+    /// What is there of the input's first head goes before the damage; a later one counts if it has come to its Tracks.
+    fn damaged_head(&mut self, pos: u64, marks: &mut Vec<Mark>) -> Step {
+        let State::Head(head) = &self.state else {
+            return self.damaged(pos, marks);
+        };
+        let is_first = !self.has_head;
+        // Else the same bytes would be taken for a head again.
+        let is_at_start = head.start == pos;
+        if is_first || head.tracks.is_some() {
+            self.end_head(marks);
+        }
+        if is_first {
+            marks.push(other_unit(pos, false, self.stream.init()));
+        }
+        self.damaged(pos, marks);
+        Step::Pass(u64::from(is_at_start))
+    }
+
+    /// Tells of damage at `pos`, and begins to look for where it ends.
+    fn damaged(&mut self, pos: u64, marks: &mut Vec<Mark>) -> Step {
+        if let State::Cluster(cluster) = &mut self.state {
+            cluster.close(&mut self.stream, marks);
+        }
+        marks.push(Mark {
+            at: pos,
+            kind: MarkKind::Damage,
+        });
+        self.stream.forget_ends();
+        self.state = State::Lost;
+        Step::Pass(0)
+    }
+
+    fn step_lost(&mut self, pos: u64, view: &[u8]) -> Step {
+        match view.iter().position(|b| matches!(b, 0x1A | 0x1F)) {
+            None => return Step::Pass(len64(view.len())),
+            Some(0) => {}
+            Some(n) => return Step::Pass(len64(n)),
+        }
+        match plausible(view) {
+            Read::Need(n) => Step::Need(n),
+            Read::Bad => Step::Pass(1),
+            Read::Got(id) => {
+                self.state = if id == CLUSTER {
+                    State::Segment
+                } else {
+                    State::Head(Box::new(Head::new(pos)))
+                };
+                Step::Pass(0)
+            }
+        }
+    }
+
+    /// After an interruption anything but the start of a Cluster or a head is damage.
+    fn step_interrupted(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Step {
+        match plausible(view) {
+            Read::Need(n) => Step::Need(n),
+            Read::Bad => self.damaged(pos, marks),
+            Read::Got(_) => {
+                self.state = State::Segment;
+                Step::Pass(0)
+            }
+        }
+    }
+
+    fn settled(&self, pos: u64) -> u64 {
+        match &self.state {
+            State::Head(head) if self.has_head => head.start,
+            State::Cluster(cluster) => cluster.settled(pos),
+            _ => pos,
+        }
+    }
+
+    /// Reads what can be read of the last bytes and tells of all that was open.
+    fn finish(&mut self, start: u64, rest: &[u8], marks: &mut Vec<Mark>) {
+        self.stream.ended = true;
+        let mut at = 0usize;
+        while let Some(view) = rest.get(at..).filter(|view| !view.is_empty()) {
+            let Ok(Step::Pass(n)) = self.step(start + len64(at), view, marks) else {
+                break;
+            };
+            at = at.saturating_add(usize::try_from(n).unwrap_or(usize::MAX));
+        }
+        match &mut self.state {
+            State::Cluster(cluster) => cluster.close(&mut self.stream, marks),
+            State::Head(head) if self.has_head && head.tracks.is_some() => self.end_head(marks),
+            _ => {}
+        }
+        self.state = State::Segment;
+    }
+
+    fn restart(&mut self, pos: u64) {
+        self.stream.forget_ends();
+        match &mut self.state {
+            State::Head(_) if !self.has_head => self.state = State::Head(Box::new(Head::new(pos))),
+            State::Cluster(cluster) if cluster.is_open_ended() => cluster.restart(),
+            state => *state = State::Interrupted,
+        }
+    }
+}
+
+/// A unit that is no block.
+fn other_unit(at: u64, new_config: bool, init: Init) -> Mark {
+    let unit = Unit {
+        track: Track::Other,
+        key: Key::No,
+        pts: None,
+        end: None,
+        new_config,
+        init: Some(init),
+    };
+    Mark {
+        at,
+        kind: MarkKind::Unit(unit),
+    }
+}
+
+/// Elements between Clusters that say nothing of where to cut.
+fn is_passed_over(id: u32) -> bool {
+    head::is_segment_level(id) || matches!(id, ebml::VOID | ebml::CRC_32)
+}
+
+/// Whether a Cluster or an EBML header begins here, by the first element in it too; which one.
+fn plausible(view: &[u8]) -> Read<u32> {
+    let marker = view.get(..4.min(view.len())).unwrap_or_default();
+    let is_prefix = |id: u32| id.to_be_bytes().starts_with(marker);
+    if !is_prefix(CLUSTER) && !is_prefix(ebml::EBML) {
+        return Read::Bad;
+    }
+    let header = match ebml::header(view) {
+        Read::Got(header) => header,
+        Read::Need(n) => return Read::Need(n),
+        Read::Bad => return Read::Bad,
+    };
+    let Some(&[first, second]) = view.get(header.len..header.len + 2) else {
+        return Read::Need(header.len + 2);
+    };
+    // A size of at most eight: in one octet, or the first of more.
+    let is_small = matches!(second, 0x81..=0x88) || (second < 0x80 && second.is_power_of_two());
+    let is_plausible = match first {
+        // CRC-32.
+        0xBF => is_small,
+        // Void.
+        0xEC => true,
+        // Timestamp, Position, PrevSize.
+        0xE7 | 0xA7 | 0xAB => header.id == CLUSTER && is_small,
+        // EBMLVersion … DocType all begin with this.
+        0x42 => header.id == ebml::EBML && header.size.is_some_and(|s| s <= MAX_EBML_HEADER),
+        _ => false,
+    };
+    if is_plausible { Read::Got(header.id) } else { Read::Bad }
+}

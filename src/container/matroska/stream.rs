@@ -1,0 +1,240 @@
+//! What is in force in a Matroska stream: header, tracks, time scale; and the units told with them.
+//!
+//! PURE.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::codec;
+use super::super::nal::VideoCodec;
+use super::super::{Container, Init, Key, Mark, MarkKind, Notice, Track, Unit};
+use super::block::Judged;
+use super::head::{DEFAULT_SCALE, Head};
+use super::tracks::{TrackEntry, Tracks};
+
+/// A block whose place and meaning are known.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    /// Offset of its SimpleBlock or BlockGroup.
+    pub(super) at: u64,
+    /// Offset where that ends.
+    pub(super) end_at: u64,
+    pub(super) track: Track,
+    pub(super) key: Key,
+    pub(super) pts: Option<u64>,
+    pub(super) end: Option<u64>,
+    /// Whether a key picture has parameter sets in band, and what they are.
+    pub(super) sets: Option<Sets>,
+}
+
+/// Parameter sets in band.
+#[derive(Clone, Debug)]
+pub(super) struct Sets {
+    has_all: bool,
+    config: Option<u64>,
+    /// RFC 6381 name of the first SPS, where `config` was not in force when it was seen.
+    name: Option<String>,
+}
+
+/// Where a unit is put.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// At the start of a Cluster: the head alone goes before it.
+    Cluster,
+    /// In a Cluster of unknown size: a Cluster header follows the head.
+    Inside(Bytes),
+    /// In a Cluster of known size, where no chunk can begin.
+    Closed,
+}
+
+/// The configuration in force.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) tracks: Tracks,
+    pub(super) container: Container,
+    /// `TimestampScale`, ns.
+    pub(super) scale: u64,
+    /// Offset at which a Segment of known size ends.
+    pub(super) segment_end: Option<u64>,
+    /// The input has ended: what is there of a block is all there will be.
+    pub(super) ended: bool,
+    init: Init,
+    /// Where in the head Tracks stands.
+    tracks_at: std::ops::Range<usize>,
+    /// Hash of the parameter sets in force.
+    parameter_sets: Option<u64>,
+    video_seen: bool,
+    /// Offset where the last key picture ends, until that is told.
+    picture_end: Option<u64>,
+    noticed: bool,
+}
+
+impl Stream {
+    pub(super) fn new() -> Self {
+        Self {
+            tracks: Tracks::default(),
+            container: Container::Matroska,
+            scale: DEFAULT_SCALE,
+            segment_end: None,
+            ended: false,
+            init: Init::default(),
+            tracks_at: 0..0,
+            parameter_sets: None,
+            video_seen: false,
+            picture_end: None,
+            noticed: false,
+        }
+    }
+
+    /// Puts a head in force.
+    pub(super) fn adopt(&mut self, head: Head) {
+        self.container = if head.is_webm { Container::WebM } else { Container::Matroska };
+        self.scale = head.scale;
+        self.segment_end = head.segment_end;
+        self.init.head = Bytes::from(head.bytes);
+        self.tracks_at = head.tracks_at;
+        self.adopt_tracks(head.tracks.unwrap_or_default());
+    }
+
+    /// Whether that head asks for another decoder or another reading of timestamps.
+    pub(super) fn differs(&self, head: &Head) -> bool {
+        let config = head.tracks.as_ref().map(|t| t.config);
+        config != Some(self.tracks.config) || head.scale != self.scale
+    }
+
+    fn adopt_tracks(&mut self, tracks: Tracks) {
+        self.init.info = Arc::new(tracks.info(None));
+        self.parameter_sets = tracks.video().and_then(|v| v.parameter_sets);
+        self.video_seen = false;
+        self.tracks = tracks;
+    }
+
+    /// Puts in force a Tracks element, in the place of the head's; a chunk that begins with it needs the returned header.
+    pub(super) fn replace_tracks(&mut self, element: &[u8], tracks: Tracks) -> Init {
+        let before = self.init.head.get(..self.tracks_at.start).unwrap_or_default();
+        let after = self.init.head.get(self.tracks_at.end..).unwrap_or_default();
+        let without = [before, after].concat();
+        let with = [before, element, after].concat();
+        self.tracks_at = self.tracks_at.start..self.tracks_at.start.saturating_add(element.len());
+        self.adopt_tracks(tracks);
+        self.init.head = Bytes::from(with);
+        Init {
+            head: Bytes::from(without),
+            ..self.init.clone()
+        }
+    }
+
+    /// Octets of the head.
+    pub(super) fn head_len(&self) -> usize {
+        self.init.head.len()
+    }
+
+    /// The header of a chunk that begins at a Cluster.
+    pub(super) fn init(&self) -> Init {
+        self.init.clone()
+    }
+
+    /// The header of a chunk whose payload begins with a head of its own.
+    pub(super) fn no_init(&self) -> Init {
+        Init {
+            head: Bytes::new(),
+            ..self.init.clone()
+        }
+    }
+
+    /// `ns` of a Cluster's timestamp and a block's; what is shown before 0 is taken for 0.
+    pub(super) fn pts(&self, cluster: u64, relative: i16) -> Option<u64> {
+        let ticks = i64::try_from(cluster).ok()?.checked_add(i64::from(relative))?;
+        u64::try_from(ticks.max(0)).ok()?.checked_mul(self.scale)
+    }
+
+    /// What there is to remember of the parameter sets of a picture.
+    pub(super) fn sets(&self, entry: &TrackEntry, judged: &Judged) -> Option<Sets> {
+        let picture = &judged.picture;
+        if !picture.key.is_key() || !matches!(entry.codec, VideoCodec::H264 | VideoCodec::H265) {
+            return None;
+        }
+        let name = match entry.codec {
+            _ if picture.config.is_none() || picture.config == self.parameter_sets => None,
+            VideoCodec::H264 => codec::avc_from_sps(&judged.sps),
+            _ => codec::hevc_from_sps(&judged.sps),
+        };
+        Some(Sets {
+            has_all: picture.has_parameter_sets,
+            config: picture.config,
+            name,
+        })
+    }
+
+    /// Tells of a unit.
+    pub(super) fn unit(&mut self, at: u64, frame: &Frame, place: &Place, marks: &mut Vec<Mark>) {
+        let new_config = self.is_new_config(frame, place);
+        let init = match place {
+            Place::Cluster => Some(self.init.clone()),
+            Place::Inside(tail) => Some(Init {
+                tail: tail.clone(),
+                ..self.init.clone()
+            }),
+            Place::Closed => None,
+        };
+        let Frame {
+            track, key, pts, end, ..
+        } = *frame;
+        marks.push(Mark {
+            at,
+            kind: MarkKind::Unit(Unit {
+                track,
+                key,
+                pts,
+                end,
+                new_config,
+                init,
+            }),
+        });
+        if track != Track::Video {
+            return;
+        }
+        self.video_seen = true;
+        self.picture_end = key.is_key().then_some(frame.end_at);
+        let is_bare = frame.sets.as_ref().is_some_and(|s| !s.has_all);
+        if is_bare && !self.noticed && self.tracks.video().is_some_and(|v| v.parameter_sets.is_none()) {
+            self.noticed = true;
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Notice(Notice::NoParameterSets),
+            });
+        }
+    }
+
+    /// Whether parameter sets in band replace others; then they are in force. Where no chunk can begin they are put in
+    /// force without a cut: the pictures carry them.
+    fn is_new_config(&mut self, frame: &Frame, place: &Place) -> bool {
+        let Some(sets) = frame.sets.as_ref() else { return false };
+        if sets.config.is_none() || sets.config == self.parameter_sets {
+            return false;
+        }
+        let replaces = self.parameter_sets.is_some() && self.video_seen;
+        self.parameter_sets = sets.config;
+        if let Some(name) = sets.name.as_deref() {
+            self.init.info = Arc::new(self.tracks.info(Some(name)));
+        }
+        replaces && !matches!(place, Place::Closed)
+    }
+
+    /// Tells of the end of the last key picture once `pos` has come there.
+    pub(super) fn passed(&mut self, pos: u64, marks: &mut Vec<Mark>) {
+        if let Some(at) = self.picture_end.take_if(|at| pos >= *at) {
+            marks.push(Mark {
+                at,
+                kind: MarkKind::PictureEnd,
+            });
+        }
+    }
+
+    /// Bytes are missing, or too many: ends that were announced are nowhere now.
+    pub(super) fn forget_ends(&mut self) {
+        self.picture_end = None;
+        self.segment_end = None;
+    }
+}

@@ -1,0 +1,354 @@
+//! The `Tracks` element: what the streams are, and how a block of each is looked into.
+//!
+//! PURE. Sources: RFC 9559 5.1.4, the Matroska codec mappings (draft-ietf-cellar-codec), the codec
+//! registrations for `vp09` (VP Codec ISO Media File Format Binding) and `av01` (AV1 Codec ISO Media File Format Binding 5).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::super::codec;
+use super::super::nal::{self, Framing, VideoCodec};
+use super::super::{StreamInfo, Track};
+use super::ebml::{self, Malformed};
+
+const TRACK_ENTRY: u32 = 0xAE;
+const TRACK_NUMBER: u32 = 0xD7;
+const TRACK_TYPE: u32 = 0x83;
+const CODEC_ID: u32 = 0x86;
+const CODEC_PRIVATE: u32 = 0x63A2;
+const DEFAULT_DURATION: u32 = 0x0023_E383;
+const VIDEO: u32 = 0xE0;
+const AUDIO: u32 = 0xE1;
+const CONTENT_ENCODINGS: u32 = 0x6D80;
+const CONTENT_ENCODING: u32 = 0x6240;
+const CONTENT_ENCODING_SCOPE: u32 = 0x5032;
+const CONTENT_ENCODING_TYPE: u32 = 0x5033;
+const CONTENT_COMPRESSION: u32 = 0x5034;
+const CONTENT_COMP_ALGO: u32 = 0x4254;
+const CONTENT_COMP_SETTINGS: u32 = 0x4255;
+
+/// One `TrackEntry`.
+#[derive(Clone, Debug)]
+pub(super) struct TrackEntry {
+    pub(super) number: u64,
+    /// Whose units its blocks are: of several video tracks the first alone is [`Track::Video`].
+    pub(super) track: Track,
+    pub(super) codec: VideoCodec,
+    pub(super) framing: Option<Framing>,
+    /// Bytes that header stripping took from the front of each frame.
+    pub(super) stripped: Vec<u8>,
+    /// `DefaultDuration`, ns of a frame.
+    pub(super) default_duration: Option<u64>,
+    /// Hash of the parameter sets in `CodecPrivate`, as [`nal::Picture::config`] tells those in band.
+    pub(super) parameter_sets: Option<u64>,
+    name: Option<String>,
+}
+
+/// All tracks of a segment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tracks {
+    pub(super) entries: Vec<TrackEntry>,
+    /// Hash of what a decoder is set up with: equal for two `Tracks` that differ in names, languages or UIDs alone.
+    pub(super) config: u64,
+}
+
+impl Tracks {
+    /// From the data of a `Tracks` element.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        let mut hasher = DefaultHasher::new();
+        let mut entries: Vec<TrackEntry> = Vec::new();
+        for child in ebml::children(body) {
+            let child = child?;
+            if child.id == TRACK_ENTRY {
+                let raw = RawEntry::parse(child.body)?;
+                raw.hash(&mut hasher);
+                let has_video = entries.iter().any(|e| e.track == Track::Video);
+                entries.push(raw.entry(has_video));
+            }
+        }
+        Ok(Self {
+            entries,
+            config: hasher.finish(),
+        })
+    }
+
+    pub(super) fn find(&self, number: u64) -> Option<&TrackEntry> {
+        self.entries.iter().find(|e| e.number == number)
+    }
+
+    pub(super) fn has(&self, track: Track) -> bool {
+        self.entries.iter().any(|e| e.track == track)
+    }
+
+    /// The first video track, the one whose pictures count.
+    pub(super) fn video(&self) -> Option<&TrackEntry> {
+        self.entries.iter().find(|e| e.track == Track::Video)
+    }
+
+    /// What to tell of the streams; `video` replaces the name of the video codec where the pictures know better.
+    pub(super) fn info(&self, video: Option<&str>) -> StreamInfo {
+        let names = |track| self.entries.iter().filter(move |e| e.track == track);
+        let video = names(Track::Video).map(|e| video.or(e.name.as_deref()));
+        StreamInfo {
+            codecs: codec::join(video.chain(names(Track::Audio).map(|e| e.name.as_deref()))),
+            has_video: self.has(Track::Video),
+            has_audio: self.has(Track::Audio),
+        }
+    }
+}
+
+/// The elements of a `TrackEntry` that a decoder needs, as they stand there.
+#[derive(Default, Hash)]
+struct RawEntry<'a> {
+    number: u64,
+    kind: u64,
+    codec_id: &'a [u8],
+    private: &'a [u8],
+    video: &'a [u8],
+    audio: &'a [u8],
+    encodings: &'a [u8],
+    default_duration: Option<u64>,
+}
+
+impl<'a> RawEntry<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut raw = Self::default();
+        for child in ebml::children(body) {
+            let child = child?;
+            match child.id {
+                TRACK_NUMBER => raw.number = ebml::uint(child.body).ok_or(Malformed)?,
+                TRACK_TYPE => raw.kind = ebml::uint(child.body).ok_or(Malformed)?,
+                CODEC_ID => raw.codec_id = ebml::string(child.body),
+                CODEC_PRIVATE => raw.private = child.body,
+                DEFAULT_DURATION => raw.default_duration = ebml::uint(child.body).filter(|&d| d > 0),
+                VIDEO => raw.video = child.body,
+                AUDIO => raw.audio = child.body,
+                CONTENT_ENCODINGS => raw.encodings = child.body,
+                _ => {}
+            }
+        }
+        Ok(raw)
+    }
+
+    fn entry(&self, has_video: bool) -> TrackEntry {
+        let encoding = Encoding::parse(self.encodings);
+        let private = if encoding.is_private_plain { self.private } else { &[] };
+        let track = match self.kind {
+            1 if !has_video => Track::Video,
+            2 => Track::Audio,
+            _ => Track::Other,
+        };
+        let codec = match (&encoding.stripped, self.codec_id) {
+            (None, _) => VideoCodec::Unknown,
+            (_, b"V_MPEG4/ISO/AVC") => VideoCodec::H264,
+            (_, b"V_MPEGH/ISO/HEVC") => VideoCodec::H265,
+            (_, b"V_VP8") => VideoCodec::Vp8,
+            (_, b"V_VP9") => VideoCodec::Vp9,
+            (_, b"V_AV1") => VideoCodec::Av1,
+            _ => VideoCodec::Unknown,
+        };
+        TrackEntry {
+            number: self.number,
+            track,
+            codec,
+            framing: framing(codec, private),
+            stripped: encoding.stripped.unwrap_or_default(),
+            default_duration: self.default_duration,
+            parameter_sets: parameter_sets(codec, private),
+            name: name(self.codec_id, private),
+        }
+    }
+}
+
+/// What `ContentEncodings` does to frames and to `CodecPrivate`.
+struct Encoding {
+    /// Bytes to put back in front of frames; `None` where they cannot be looked into.
+    stripped: Option<Vec<u8>>,
+    is_private_plain: bool,
+}
+
+impl Encoding {
+    fn parse(body: &[u8]) -> Self {
+        let mut all = Self {
+            stripped: Some(Vec::new()),
+            is_private_plain: true,
+        };
+        let mut count = 0usize;
+        for child in ebml::children(body).flatten().filter(|c| c.id == CONTENT_ENCODING) {
+            let (scope, stripped) = encoding(child.body);
+            all.is_private_plain &= scope & 2 == 0;
+            if scope & 1 != 0 {
+                count += 1;
+                // Stripping twice is legal and unheard of.
+                all.stripped = stripped.filter(|_| count == 1);
+            }
+        }
+        all
+    }
+}
+
+/// Scope of one `ContentEncoding`, and what it strips where it does nothing else (RFC 9559 5.1.4.1.31).
+fn encoding(body: &[u8]) -> (u64, Option<Vec<u8>>) {
+    let (mut scope, mut kind, mut algo, mut settings) = (1, 0, 0, &[][..]);
+    for child in ebml::children(body).flatten() {
+        match child.id {
+            CONTENT_ENCODING_SCOPE => scope = ebml::uint(child.body).unwrap_or(3),
+            CONTENT_ENCODING_TYPE => kind = ebml::uint(child.body).unwrap_or(1),
+            CONTENT_COMPRESSION => {
+                for child in ebml::children(child.body).flatten() {
+                    match child.id {
+                        CONTENT_COMP_ALGO => algo = ebml::uint(child.body).unwrap_or(0),
+                        CONTENT_COMP_SETTINGS => settings = child.body,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    // 3 is header stripping; more than a few bytes are not to be put before every frame.
+    let strips = kind == 0 && algo == 3 && settings.len() <= 1024;
+    (scope, strips.then(|| settings.to_vec()))
+}
+
+/// How NAL units are told apart; `None` leaves it to the first bytes of a frame.
+fn framing(codec: VideoCodec, private: &[u8]) -> Option<Framing> {
+    if private.first() != Some(&1) {
+        return None;
+    }
+    let size = match codec {
+        VideoCodec::H264 => codec::avc_length_size(private),
+        VideoCodec::H265 => codec::hevc_length_size(private),
+        _ => None,
+    };
+    size.map(Framing::Length)
+}
+
+/// Judges the parameter sets of `CodecPrivate` as if they stood in band, so that their hash can be compared.
+fn parameter_sets(codec: VideoCodec, private: &[u8]) -> Option<u64> {
+    let nals = match codec {
+        VideoCodec::H264 => avc_parameter_sets(private),
+        VideoCodec::H265 => hevc_parameter_sets(private),
+        _ => None,
+    }?;
+    nal::judge(codec, Framing::Length(2), &nals, true, false)?.config
+}
+
+/// SPS and PPS of an AVCDecoderConfigurationRecord, each with its length in two bytes (ISO/IEC 14496-15 5.3.3.1).
+fn avc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
+    let mut nals = Vec::new();
+    let (&count, rest) = record.get(5..)?.split_first()?;
+    let rest = take_nals(rest, usize::from(count & 0x1f), &mut nals)?;
+    let (&count, rest) = rest.split_first()?;
+    take_nals(rest, usize::from(count), &mut nals)?;
+    Some(nals)
+}
+
+/// The arrays of an HEVCDecoderConfigurationRecord, likewise (ISO/IEC 14496-15 8.3.3.1).
+fn hevc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
+    let mut nals = Vec::new();
+    let (&arrays, mut rest) = record.get(22..)?.split_first()?;
+    for _ in 0..arrays {
+        let [_, high, low, after @ ..] = rest else { return None };
+        rest = take_nals(after, usize::from(u16::from_be_bytes([*high, *low])), &mut nals)?;
+    }
+    Some(nals)
+}
+
+fn take_nals<'a>(mut data: &'a [u8], count: usize, nals: &mut Vec<u8>) -> Option<&'a [u8]> {
+    for _ in 0..count {
+        let len = usize::from(u16::from_be_bytes([*data.first()?, *data.get(1)?]));
+        nals.extend_from_slice(data.get(..2 + len)?);
+        data = data.get(2 + len..)?;
+    }
+    Some(data)
+}
+
+/// RFC 6381 name of a Matroska codec.
+fn name(codec_id: &[u8], private: &[u8]) -> Option<String> {
+    let fixed = match codec_id {
+        b"V_MPEG4/ISO/AVC" => return codec::avc_from_record(private),
+        b"V_MPEGH/ISO/HEVC" => return codec::hevc_from_record(private),
+        b"V_VP9" => return Some(vp9_name(private).unwrap_or_else(|| "vp9".into())),
+        b"V_AV1" => return Some(av1_name(private).unwrap_or_else(|| "av01".into())),
+        b"A_AAC" => return Some(codec::aac_from_config(private).unwrap_or_else(|| "mp4a.40.2".into())),
+        // WAVEFORMATEX begins with wFormatTag, little endian.
+        b"A_MS/ACM" => match private {
+            [6, 0, ..] => "alaw",
+            [7, 0, ..] => "ulaw",
+            [0x55, 0, ..] => "mp4a.40.34",
+            _ => return None,
+        },
+        b"V_VP8" => "vp8",
+        b"V_THEORA" => "theora",
+        b"V_MJPEG" => "mjpeg",
+        b"A_OPUS" => "opus",
+        b"A_VORBIS" => "vorbis",
+        b"A_FLAC" => "flac",
+        b"A_MPEG/L3" => "mp4a.40.34",
+        b"A_AC3" => "ac-3",
+        b"A_EAC3" => "ec-3",
+        _ if codec_id.starts_with(b"A_AAC/MPEG4/LC") || codec_id.starts_with(b"A_AAC/MPEG2/LC") => "mp4a.40.2",
+        _ => return None,
+    };
+    Some(fixed.into())
+}
+
+/// `vp09.PP.LL.DD` from the VP9 CodecPrivate of WebM: features of an id, a length and a value each.
+fn vp9_name(private: &[u8]) -> Option<String> {
+    let feature = |id| {
+        let mut rest = private;
+        while let [this, 1, value, after @ ..] = rest {
+            if *this == id {
+                return Some(*value);
+            }
+            rest = after;
+        }
+        None
+    };
+    let (profile, level, depth) = (feature(1)?, feature(2)?, feature(3).unwrap_or(8));
+    Some(format!("vp09.{profile:02}.{level:02}.{depth:02}"))
+}
+
+/// `av01.P.LLT.DD` from an AV1CodecConfigurationRecord (AV1 ISOBMFF 2.3.3, 5).
+fn av1_name(private: &[u8]) -> Option<String> {
+    let [0x81, profile_level, flags, ..] = private else {
+        return None;
+    };
+    let (profile, level) = (profile_level >> 5, profile_level & 0x1f);
+    let tier = if flags & 0x80 == 0 { 'M' } else { 'H' };
+    let depth = match (flags & 0x40 != 0, profile == 2 && flags & 0x20 != 0) {
+        (true, true) => 12,
+        (true, false) => 10,
+        _ => 8,
+    };
+    Some(format!("av01.{profile}.{level:02}{tier}.{depth:02}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codecs_are_named_from_their_private_data() {
+        assert_eq!(name(b"V_VP9", &[]).as_deref(), Some("vp9"));
+        assert_eq!(
+            name(b"V_VP9", &[1, 1, 0, 2, 1, 31, 3, 1, 8, 4, 1, 1]).as_deref(),
+            Some("vp09.00.31.08")
+        );
+        assert_eq!(name(b"V_AV1", &[0x81, 0x04, 0x0c, 0]).as_deref(), Some("av01.0.04M.08"));
+        assert_eq!(name(b"V_AV1", &[0x81, 0x28, 0xcc, 0]).as_deref(), Some("av01.1.08H.10"));
+        assert_eq!(name(b"A_MS/ACM", &[6, 0, 1, 0]).as_deref(), Some("alaw"));
+        assert_eq!(name(b"A_AAC", &[0x2b, 0x10]).as_deref(), Some("mp4a.40.5"));
+        assert_eq!(name(b"V_UNCOMPRESSED", &[]), None);
+    }
+
+    #[test]
+    fn the_parameter_sets_of_codec_private_hash_as_those_in_band() {
+        let record = [1, 0x64, 0, 40, 0xff, 0xe1, 0, 4, 0x67, 0x64, 0, 40, 1, 0, 2, 0x68, 1];
+        let in_band = [0, 0, 0, 4, 0x67, 0x64, 0, 40, 0, 0, 0, 2, 0x68, 1, 0, 0, 0, 2, 0x65, 1];
+        let picture = nal::judge(VideoCodec::H264, Framing::Length(4), &in_band, true, false).unwrap();
+        assert!(picture.config.is_some());
+        assert_eq!(parameter_sets(VideoCodec::H264, &record), picture.config);
+        assert_eq!(parameter_sets(VideoCodec::H264, &record[..10]), None);
+    }
+}

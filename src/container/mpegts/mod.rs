@@ -1,0 +1,201 @@
+//! MPEG-2 transport streams: where access units begin, and the PAT and PMT that a chunk needs in front of them.
+//!
+//! PURE. Sources: ISO/IEC 13818-1 (2.4), ETSI EN 300 468, the Blu-ray M2TS layout (192 bytes), ETSI TS 101 154.
+//!
+//! All bytes of a transport stream are payload: the first unit stands at offset 0 with an empty header. A chunk that begins
+//! elsewhere opens with verbatim copies of the last complete PAT and PMT packets, unless these stand directly before its
+//! first unit: then it begins with them and needs no header. Copies, because the next table in band then follows on in its
+//! continuity counter.
+//!
+//! Layers: [`sync`] finds packets, [`packet`] reads their headers, [`demux`] sorts them, [`psi`] and [`tables`] follow PAT and
+//! PMT, [`units`] (with [`pes`], [`picture`] and [`stream`]) judges access units, [`outbox`] brings the marks into order.
+
+mod demux;
+mod outbox;
+mod packet;
+mod pes;
+mod picture;
+mod psi;
+mod stream;
+mod sync;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use self::demux::Demux;
+use self::packet::{Layout, Packet};
+use self::sync::Search;
+use super::{Container, Fault, Mark, Scanner};
+
+/// Bytes taken at once while packets are looked for.
+const SEARCH_STEP: usize = 4096;
+
+/// Scanner for MPEG-TS with packets of 188, 192 or 204 bytes.
+#[derive(Debug)]
+pub struct MpegTs {
+    /// Known since packets were found for the first time.
+    layout: Option<Layout>,
+    /// Whether packets are where they are expected.
+    in_sync: bool,
+    /// Whether the damage being passed over has been told.
+    told: bool,
+    /// Absolute offset of `carry`, or of the next byte.
+    at: u64,
+    /// A packet that is half there; while packets are looked for, what may be one.
+    carry: Vec<u8>,
+    demux: Demux,
+}
+
+impl Default for MpegTs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MpegTs {
+    /// A scanner at the start of a stream.
+    pub fn new() -> Self {
+        Self {
+            layout: None,
+            in_sync: false,
+            told: false,
+            at: 0,
+            carry: Vec::new(),
+            demux: Demux::new(),
+        }
+    }
+
+    /// Takes bytes while packets are where they are expected; returns those not taken.
+    fn follow<'a>(&mut self, layout: Layout, data: &'a [u8], marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
+        if !self.carry.is_empty() {
+            let missing = layout.stride.saturating_sub(self.carry.len()).min(data.len());
+            let (head, rest) = data.split_at(missing);
+            self.carry.extend_from_slice(head);
+            if self.carry.len() >= layout.stride {
+                self.drain(layout, marks)?;
+            }
+            return Ok(rest);
+        }
+        let taken = self.packets(layout, data, marks)?;
+        let rest = data.get(taken..).unwrap_or_default();
+        if self.in_sync {
+            self.carry.extend_from_slice(rest);
+            return Ok(&[]);
+        }
+        Ok(rest)
+    }
+
+    /// Takes the whole packets of `carry`.
+    fn drain(&mut self, layout: Layout, marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        let mut carry = std::mem::take(&mut self.carry);
+        let taken = self.packets(layout, &carry, marks)?;
+        carry.drain(..taken.min(carry.len()));
+        self.carry = carry;
+        Ok(())
+    }
+
+    /// Takes whole packets, up to one without its sync byte; returns how many bytes that were.
+    fn packets(&mut self, layout: Layout, data: &[u8], marks: &mut Vec<Mark>) -> Result<usize, Fault> {
+        let mut taken = 0;
+        for raw in data.chunks_exact(layout.stride) {
+            if !layout.in_sync(raw) {
+                self.in_sync = false;
+                self.told = true;
+                self.demux.lost_sync(marks);
+                self.demux.damage(self.at, marks);
+                break;
+            }
+            match Packet::parse(raw, layout, self.at) {
+                Some(packet) => self.demux.packet(&packet, marks)?,
+                None => self.demux.damage(self.at, marks),
+            }
+            taken += raw.len();
+            self.at = self.at.saturating_add(raw.len() as u64);
+            self.demux.begin(self.at, marks);
+        }
+        Ok(taken)
+    }
+
+    /// Takes bytes while packets have to be found; returns those not taken.
+    fn seek<'a>(&mut self, data: &'a [u8], marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
+        let (step, rest) = data.split_at(data.len().min(SEARCH_STEP));
+        self.carry.extend_from_slice(step);
+        self.search(false, marks)?;
+        Ok(rest)
+    }
+
+    /// Looks for packets in `carry`, and takes those found, until more bytes are needed.
+    fn search(&mut self, complete: bool, marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        while !self.in_sync {
+            match sync::search(&self.carry, self.layout, complete) {
+                Search::More(junk) => {
+                    self.pass_over(junk, marks);
+                    break;
+                }
+                Search::Found(junk, layout) => {
+                    self.pass_over(junk, marks);
+                    self.layout = Some(layout);
+                    self.in_sync = true;
+                    self.told = false;
+                    self.drain(layout, marks)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of bytes that are no packets.
+    fn pass_over(&mut self, junk: usize, marks: &mut Vec<Mark>) {
+        if junk == 0 {
+            return;
+        }
+        if !self.told {
+            self.told = true;
+            self.demux.damage(self.at, marks);
+        }
+        self.carry.drain(..junk.min(self.carry.len()));
+        self.at = self.at.saturating_add(junk as u64);
+    }
+}
+
+impl Scanner for MpegTs {
+    fn push(&mut self, mut data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        while !data.is_empty() {
+            data = match self.layout.filter(|_| self.in_sync) {
+                Some(layout) => self.follow(layout, data, marks)?,
+                None => self.seek(data, marks)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, marks: &mut Vec<Mark>) {
+        // A fault in the last packets of the input: what was decided before them stands.
+        let _ = self.search(true, marks);
+        self.at = self.at.saturating_add(self.carry.len() as u64);
+        self.carry = Vec::new();
+        self.demux.finish(self.at, marks);
+    }
+
+    fn settled(&self) -> u64 {
+        self.demux.settled(self.at)
+    }
+
+    fn restart(&mut self) {
+        self.at = self.at.saturating_add(self.carry.len() as u64);
+        self.carry.clear();
+        self.in_sync = false;
+        self.told = false;
+        self.demux.restart(self.at);
+    }
+
+    fn container(&self) -> Container {
+        Container::MpegTs
+    }
+
+    /// One tick of the 90 kHz clock.
+    fn resolution(&self) -> u64 {
+        11_111
+    }
+}

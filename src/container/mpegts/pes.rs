@@ -1,0 +1,89 @@
+//! PES packet headers and their time stamps (ISO/IEC 13818-1 2.4.3.6, 2.4.3.7).
+//!
+//! PURE.
+
+/// What the header of a PES packet says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Header<'a> {
+    /// More bytes are needed.
+    More,
+    /// No PES packet begins here.
+    Broken,
+    /// Whole.
+    Whole {
+        /// Presentation time stamp, 33 bit at 90 kHz.
+        pts: Option<u64>,
+        /// PES_scrambling_control is not 0.
+        scrambled: bool,
+        /// The elementary stream's bytes that are there.
+        data: &'a [u8],
+    },
+}
+
+impl<'a> Header<'a> {
+    /// Reads the header that `pes` begins with.
+    pub(super) fn parse(pes: &'a [u8]) -> Self {
+        let expected = [0u8, 0, 1];
+        if pes.iter().zip(expected).any(|(&b, e)| b != e) {
+            return Self::Broken;
+        }
+        let Some(&stream_id) = pes.get(3) else { return Self::More };
+        // program_stream_map, padding, private_stream_2, ECM, EMM, DSM-CC, H.222.1 type E, directory: no further header.
+        if matches!(stream_id, 0xbc | 0xbe | 0xbf | 0xf0 | 0xf1 | 0xf2 | 0xf8 | 0xff) {
+            return match pes.get(6..) {
+                Some(data) => Self::Whole {
+                    pts: None,
+                    scrambled: false,
+                    data,
+                },
+                None => Self::More,
+            };
+        }
+        let Some(&[first, flags, len]) = pes.get(6..9) else {
+            return Self::More;
+        };
+        if first & 0xc0 != 0x80 {
+            return Self::Broken;
+        }
+        let Some((header, data)) = pes.get(9..).and_then(|rest| rest.split_at_checked(usize::from(len))) else {
+            return Self::More;
+        };
+        let pts = header.first_chunk::<5>().filter(|_| flags & 0x80 != 0).map(timestamp);
+        Self::Whole {
+            pts,
+            scrambled: first & 0x30 != 0,
+            data,
+        }
+    }
+}
+
+/// The 33 bits of a PTS or DTS field.
+fn timestamp(field: &[u8; 5]) -> u64 {
+    let [a, b, c, d, e] = field.map(u64::from);
+    (a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1
+}
+
+/// Unwraps the 33 bit time stamps of all streams of a programme onto one line.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    last: Option<i64>,
+}
+
+impl Clock {
+    /// The time of `pts` in ns: of all the times it can mean, the one nearest to the last.
+    pub(super) fn nanoseconds(&mut self, pts: u64) -> u64 {
+        const WRAP: i64 = 1 << 33;
+        let pts = i64::try_from(pts).unwrap_or_default();
+        let time = match self.last {
+            None => pts,
+            Some(last) => {
+                let ahead = pts.saturating_sub(last).rem_euclid(WRAP);
+                last.saturating_add(if ahead < WRAP / 2 { ahead } else { ahead - WRAP })
+            }
+        };
+        self.last = Some(time);
+        // Only pictures shown before the first time stamp, itself close to 0, can be below.
+        let ticks = u64::try_from(time).unwrap_or_default();
+        ticks.saturating_mul(100_000).saturating_add(4) / 9
+    }
+}

@@ -1,0 +1,125 @@
+//! What the first bytes of a PES packet of video are: a key picture, another, or the rest of one that began before.
+//!
+//! PURE. Sources: ITU-T H.264 7.4.1.2.3 and H.265 7.4.2.4.4 (first NAL unit of an access unit), ISO/IEC 13818-2 6.2.2 and 6.2.3.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use super::super::Key;
+use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, find_start_code, judge};
+use super::stream::Video;
+
+/// What a PES packet of video holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A picture begins.
+    Begins(Picture),
+    /// More of the last picture: encoders split those over 64 KiB, or send each slice in a packet of its own.
+    Continues,
+}
+
+/// Judges the elementary stream bytes of a PES packet; `None` where more are needed. Flags are those of the packet.
+pub(super) fn look(video: Video, data: &[u8], has_pts: bool, complete: bool, flagged: bool) -> Option<Verdict> {
+    let begins = match video {
+        Video::Nal(VideoCodec::Unknown) => Some(true),
+        _ => begins_picture(video, data, has_pts),
+    };
+    match (begins, complete) {
+        (None, false) => return None,
+        (Some(false), _) => return Some(Verdict::Continues),
+        _ => {}
+    }
+    let picture = match video {
+        Video::Nal(codec) => judge(codec, Framing::AnnexB, data, complete, flagged),
+        Video::Mpeg2 => judge_mpeg2(data, complete || data.len() >= MAX_PREFIX),
+    };
+    picture.map(Verdict::Begins)
+}
+
+/// Whether the data opens with the first bytes of a picture; `None` where it is too short to say.
+fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
+    let zeros = data.iter().position(|&b| b != 0)?;
+    if zeros < 2 || data.get(zeros) != Some(&1) {
+        // Not aligned to start codes: legal, and then the time stamp says that a picture begins further on.
+        return Some(has_pts);
+    }
+    let &code = data.get(zeros + 1)?;
+    let first_slice = |offset: usize| data.get(zeros + 1 + offset).map(|b| b & 0x80 != 0);
+    match video {
+        Video::Nal(VideoCodec::H265) => match code >> 1 & 0x3f {
+            0..=31 => first_slice(2),
+            36..=38 | 40 => Some(has_pts),
+            _ => Some(true),
+        },
+        Video::Nal(_) => match code & 0x1f {
+            1 | 2 | 5 => first_slice(1),
+            3 | 4 | 10..=12 => Some(has_pts),
+            _ => Some(true),
+        },
+        // picture_start_code, sequence_header_code, group_start_code.
+        Video::Mpeg2 => Some(matches!(code, 0x00 | 0xb3 | 0xb8)),
+    }
+}
+
+/// A key picture of MPEG-2 is an I picture with a sequence header before it.
+fn judge_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
+    let mut sequence = None;
+    let mut closed = true;
+    let mut from = 0;
+    while let Some(start) = find_start_code(data, from) {
+        let body = data.get(start + 4..).unwrap_or_default();
+        match data.get(start + 3) {
+            Some(0xb3) => sequence = Some((start + 4, body.get(..4))),
+            // time_code takes 25 bits, then closed_gop.
+            Some(0xb8) => closed = body.get(3).is_some_and(|b| b & 0x40 != 0),
+            Some(0) if body.len() >= 2 => {
+                let intra = body.get(1).is_some_and(|b| b >> 3 & 7 == 1);
+                let key = match (intra && sequence.is_some(), closed) {
+                    (false, _) => Key::No,
+                    (true, true) => Key::Closed,
+                    (true, false) => Key::Open,
+                };
+                let config = sequence.and_then(|(_, size)| size).map(|size| {
+                    // Size, aspect and frame rate; the rest (bit rate, matrices) changes freely.
+                    let mut hasher = DefaultHasher::new();
+                    hasher.write(size);
+                    hasher.finish()
+                });
+                return Some(Picture {
+                    key,
+                    has_parameter_sets: true,
+                    config,
+                    sps: sequence.map(|(at, _)| (at, 4)),
+                });
+            }
+            _ => {}
+        }
+        from = start + 3;
+    }
+    complete.then_some(Picture {
+        key: Key::No,
+        has_parameter_sets: true,
+        config: None,
+        sps: None,
+    })
+}
+
+/// `mp4v.61` for MPEG-2 Main profile and so on (ISO/IEC 14496-1 table 5, profile_and_level of 13818-2 6.3.5); `mp4v.6A` is MPEG-1.
+pub(super) fn mpeg2_name(data: &[u8]) -> String {
+    let mut from = 0;
+    while let Some(start) = find_start_code(data, from) {
+        match (data.get(start + 3), data.get(start + 4)) {
+            // sequence_extension; with the escape bit set it is the 4:2:2 profile.
+            (Some(0xb5), Some(&b)) if b >> 4 == 1 => {
+                let object_type = match (b & 8, b & 7) {
+                    (0, profile @ 1..=5) => 0x65 - profile,
+                    (0, _) => 0x61,
+                    _ => 0x65,
+                };
+                return format!("mp4v.{object_type:02X}");
+            }
+            _ => {}
+        }
+        from = start + 3;
+    }
+    "mp4v.6A".to_owned()
+}

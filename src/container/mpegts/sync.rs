@@ -1,0 +1,71 @@
+//! Where packets begin: the sync byte, several times in a row at one distance (ISO/IEC 13818-1 2.4.3.3, annex D.0.3).
+//!
+//! PURE. The answer depends on the bytes alone: where they do not suffice yet, it is "more".
+
+use super::packet::{Layout, SYNC};
+
+/// So many sync bytes in a row make a stream: five by chance are one in 10^12.
+const IN_A_ROW: usize = 5;
+
+/// Outcome of a search.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// A packet of that layout begins at that index.
+    Found(usize, Layout),
+    /// No packet begins below that index; above it more bytes are needed.
+    More(usize),
+}
+
+enum Fit {
+    Yes,
+    No,
+    More,
+}
+
+/// Looks for packets in `data`. `known` is the layout the stream is known to have; `complete` says that nothing follows.
+pub(super) fn search(data: &[u8], known: Option<Layout>, complete: bool) -> Search {
+    let lead = known.map_or(4, |layout| layout.lead);
+    let mut from = 0;
+    while let Some(sync) = data
+        .get(from..)
+        .and_then(|d| d.iter().position(|&b| b == SYNC))
+        .map(|i| from + i)
+    {
+        for layout in Layout::ALL.into_iter().filter(|&l| known.is_none_or(|k| k == l)) {
+            match fits(data, sync, layout, complete) {
+                Fit::Yes => return Search::Found(sync - layout.lead, layout),
+                Fit::More => return Search::More(sync.saturating_sub(lead)),
+                Fit::No => {}
+            }
+        }
+        from = sync + 1;
+    }
+    Search::More(if complete {
+        data.len()
+    } else {
+        data.len().saturating_sub(lead)
+    })
+}
+
+/// Whether packets of `layout` lie from the sync byte at `sync` on.
+fn fits(data: &[u8], sync: usize, layout: Layout, complete: bool) -> Fit {
+    let Some(begin) = sync.checked_sub(layout.lead) else {
+        return Fit::No;
+    };
+    let mut seen = 0;
+    for at in (sync..).step_by(layout.stride).take(IN_A_ROW) {
+        match data.get(at) {
+            Some(&SYNC) => seen += 1,
+            Some(_) => return Fit::No,
+            None => break,
+        }
+    }
+    let end = begin + layout.stride;
+    match (seen == IN_A_ROW, complete) {
+        (true, _) => Fit::Yes,
+        (false, false) => Fit::More,
+        // At the end of the input fewer have to do: a packet and the next one's sync byte, or a last packet.
+        (false, true) if end == data.len() || (seen > 1 && end < data.len()) => Fit::Yes,
+        (false, true) => Fit::No,
+    }
+}

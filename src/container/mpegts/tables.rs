@@ -1,0 +1,210 @@
+//! The PAT and PMT in force, verbatim copies of the packets they came in, and the run of table packets just passed.
+//!
+//! PURE. A run is what stands directly before a unit: where it holds the PAT and the PMT, a chunk begins with it and needs no
+//! header; else the copies are its header.
+
+use bytes::{Bytes, BytesMut};
+
+use super::super::Fault;
+use super::packet::Packet;
+use super::psi::{self, Elementary, Section, Sections};
+
+/// Longest run of table and null packets that is held back for the unit after it, in packets.
+const MAX_RUN: u32 = 1024;
+
+/// Where a chunk may begin, and with which header.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Offset of the first packet.
+    pub(super) at: u64,
+    /// Packets to stand before it.
+    pub(super) head: Bytes,
+}
+
+/// Consecutive packets of tables.
+#[derive(Debug)]
+struct Run {
+    start: u64,
+    packets: u32,
+    /// Where its PAT was whole.
+    pat: Option<u64>,
+    /// Whether a PMT began after that, and was whole.
+    map: bool,
+}
+
+/// A programme map that differs from the one in force.
+#[derive(Debug)]
+pub(super) struct NewMap {
+    pub(super) streams: Vec<Elementary>,
+    /// Where the chunk that has it begins.
+    pub(super) place: Place,
+    /// Whether there was none before.
+    pub(super) first: bool,
+}
+
+/// Follows PAT and PMT.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pat: Sections,
+    map: Sections,
+    pat_copy: Bytes,
+    map_copy: Bytes,
+    /// `pat_copy` and `map_copy` in one, while they stay.
+    head: Option<Bytes>,
+    /// programme_number and PID of the PMT.
+    programme: Option<(u16, u16)>,
+    /// PID and content of the PMT in force.
+    config: Option<(u16, Vec<u8>)>,
+    run: Option<Run>,
+    done: Vec<Section>,
+}
+
+impl Tables {
+    /// PID of the PMT.
+    pub(super) fn map_pid(&self) -> Option<u16> {
+        self.programme.map(|(_, pid)| pid)
+    }
+
+    /// Offset of the run that may yet belong to the next unit.
+    pub(super) fn run_start(&self) -> Option<u64> {
+        self.run.as_ref().map(|run| run.start)
+    }
+
+    /// A packet that carries no table follows.
+    pub(super) fn end_run(&mut self) {
+        self.run = None;
+    }
+
+    /// A null packet, or one without payload, follows: it does not begin a run.
+    pub(super) fn pad_run(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.packets += 1;
+            if run.packets > MAX_RUN {
+                self.run = None;
+            }
+        }
+    }
+
+    /// A packet of any table follows.
+    pub(super) fn extend_run(&mut self, at: u64) {
+        self.pad_run();
+        self.run.get_or_insert(Run {
+            start: at,
+            packets: 1,
+            pat: None,
+            map: false,
+        });
+    }
+
+    /// Forgets tables that are half there.
+    pub(super) fn reset(&mut self) {
+        self.pat.reset();
+        self.map.reset();
+        self.run = None;
+    }
+
+    /// A packet of the PAT. True where the PMT has another PID now.
+    pub(super) fn push_pat(&mut self, packet: &Packet<'_>) -> Result<bool, Fault> {
+        self.extend_run(packet.at);
+        let mut done = std::mem::take(&mut self.done);
+        self.pat.push(packet, &mut done);
+        let mut moved = false;
+        for section in done.drain(..) {
+            let Some(programmes) = psi::programmes(&section.data) else {
+                continue;
+            };
+            let &[(number, pid)] = programmes.as_slice() else {
+                if programmes.is_empty() {
+                    continue;
+                }
+                return Err(Fault::Programmes(programmes.len()));
+            };
+            if self.programme != Some((number, pid)) {
+                moved = true;
+                self.programme = Some((number, pid));
+                self.map.reset();
+                self.map_copy = Bytes::new();
+            }
+            self.pat_copy = section.packets;
+            self.head = None;
+            if let Some(run) = self.run.as_mut().filter(|run| section.since >= run.start) {
+                run.map &= !moved;
+                run.pat = Some(packet.at);
+            }
+        }
+        self.done = done;
+        Ok(moved)
+    }
+
+    /// A packet of the PMT's PID.
+    pub(super) fn push_map(&mut self, packet: &Packet<'_>) -> Option<NewMap> {
+        self.extend_run(packet.at);
+        let (number, pid) = self.programme?;
+        let mut done = std::mem::take(&mut self.done);
+        self.map.push(packet, &mut done);
+        let mut new = None;
+        for section in done.drain(..) {
+            let Some(map) = psi::map(&section.data, number) else {
+                continue;
+            };
+            self.map_copy = section.packets;
+            self.head = None;
+            let run = self.run.as_mut().filter(|run| section.since >= run.start);
+            let whole = run.is_some();
+            if let Some(run) = run.filter(|run| run.pat.is_some_and(|pat| section.since > pat)) {
+                run.map = true;
+            }
+            if self
+                .config
+                .as_ref()
+                .is_none_or(|(p, config)| *p != pid || *config != map.config)
+            {
+                let first = self.config.replace((pid, map.config)).is_none();
+                new = Some(NewMap {
+                    streams: map.streams,
+                    place: self.place_of_run(packet.at, whole),
+                    first,
+                });
+            }
+        }
+        self.done = done;
+        new
+    }
+
+    /// Where a chunk may begin whose first unit stands at `at`, directly after what was passed last.
+    pub(super) fn place(&mut self, at: u64) -> Place {
+        match &self.run {
+            Some(run) if run.map => Place {
+                at: run.start,
+                head: Bytes::new(),
+            },
+            _ => Place { at, head: self.head() },
+        }
+    }
+
+    /// Where a chunk may begin that opens with the run in progress; `whole` says that the PMT lies in it.
+    fn place_of_run(&mut self, at: u64, whole: bool) -> Place {
+        let Some(run) = &self.run else {
+            return Place { at, head: self.head() };
+        };
+        let start = run.start;
+        let head = match (run.map, whole) {
+            (true, _) => Bytes::new(),
+            (false, true) if run.pat.is_none() => self.pat_copy.clone(),
+            _ => self.head(),
+        };
+        Place { at: start, head }
+    }
+
+    fn head(&mut self) -> Bytes {
+        let (pat, map) = (&self.pat_copy, &self.map_copy);
+        self.head
+            .get_or_insert_with(|| {
+                let mut head = BytesMut::with_capacity(pat.len() + map.len());
+                head.extend_from_slice(pat);
+                head.extend_from_slice(map);
+                head.freeze()
+            })
+            .clone()
+    }
+}

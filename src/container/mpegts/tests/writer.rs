@@ -1,0 +1,206 @@
+//! Writes small transport streams.
+
+use super::super::psi::crc32;
+
+pub(super) const PMT: u16 = 0x20;
+pub(super) const VIDEO: u16 = 0x41;
+pub(super) const AUDIO: u16 = 0x42;
+
+/// stream_type, PID and descriptors of an elementary stream.
+pub(super) type Es = (u8, u16, &'static [u8]);
+
+/// H.264 and ADTS.
+pub(super) const AV: &[Es] = &[(0x1b, VIDEO, &[]), (0x0f, AUDIO, &[])];
+
+pub(super) struct Writer {
+    stride: usize,
+    counters: Vec<u8>,
+    pub(super) out: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new() -> Self {
+        Self::with_stride(188)
+    }
+
+    pub(super) fn with_stride(stride: usize) -> Self {
+        Self {
+            stride,
+            counters: vec![0; 8192],
+            out: Vec::new(),
+        }
+    }
+
+    /// Offset of the next packet.
+    pub(super) fn at(&self) -> u64 {
+        self.out.len() as u64
+    }
+
+    /// A packet as it lies in the file, around its 188 bytes.
+    pub(super) fn raw(&mut self, packet: &[u8]) {
+        assert_eq!(packet.len(), 188);
+        if self.stride == 192 {
+            self.out.extend_from_slice(&[0x12, 0x47, 0, self.counters[0]]);
+        }
+        self.out.extend_from_slice(packet);
+        if self.stride == 204 {
+            self.out.extend_from_slice(&[0x47; 16]);
+        }
+    }
+
+    /// A packet with payload, stuffed by an adaptation field with those flags where there is room.
+    pub(super) fn packet(&mut self, pid: u16, start: bool, flags: u8, payload: &[u8]) {
+        let counter = self.counters[usize::from(pid)];
+        self.counters[usize::from(pid)] = (counter + 1) & 0xf;
+        let [high, low] = pid.to_be_bytes();
+        let mut packet = vec![0x47, high | u8::from(start) << 6, low, 0x10 | counter];
+        let room = 184 - payload.len();
+        if room > 0 {
+            packet[3] |= 0x20;
+            packet.push(u8::try_from(room - 1).unwrap());
+            if room > 1 {
+                packet.push(flags);
+                packet.resize(4 + room, 0xff);
+            }
+        }
+        packet.extend_from_slice(payload);
+        self.raw(&packet);
+    }
+
+    /// Loses so many packets of a PID.
+    pub(super) fn lose(&mut self, pid: u16, packets: u8) {
+        let counter = &mut self.counters[usize::from(pid)];
+        *counter = (*counter + packets) & 0xf;
+    }
+
+    pub(super) fn null(&mut self) {
+        self.raw(&[&[0x47, 0x1f, 0xff, 0x10][..], &[0xff; 184]].concat());
+    }
+
+    /// A packet of adaptation field alone.
+    pub(super) fn clock_only(&mut self, pid: u16) {
+        let [high, low] = pid.to_be_bytes();
+        let counter = (self.counters[usize::from(pid)] + 15) & 0xf;
+        self.raw(&[&[0x47, high, low, 0x20 | counter, 183, 0x10][..], &[0; 182]].concat());
+    }
+
+    /// A section, in as many packets as it takes. Returns the packets.
+    pub(super) fn section(&mut self, pid: u16, section: &[u8]) -> Vec<u8> {
+        let begin = self.out.len();
+        let whole = [&[0][..], section].concat();
+        for (i, part) in whole.chunks(184).enumerate() {
+            let payload = [part, &vec![0xff; 184 - part.len()]].concat();
+            self.packet(pid, i == 0, 0, &payload);
+        }
+        self.out[begin..].to_vec()
+    }
+
+    /// A PAT with those programmes.
+    pub(super) fn pat_of(&mut self, programmes: &[(u16, u16)]) -> Vec<u8> {
+        let body: Vec<u8> = programmes
+            .iter()
+            .flat_map(|(number, pid)| [number.to_be_bytes(), (pid | 0xe000).to_be_bytes()].concat())
+            .collect();
+        self.section(0, &section(0, 1, 0, &body))
+    }
+
+    pub(super) fn pat(&mut self) -> Vec<u8> {
+        self.pat_of(&[(1, PMT)])
+    }
+
+    pub(super) fn pmt(&mut self, version: u8, streams: &[Es]) -> Vec<u8> {
+        let section = pmt_section(version, streams);
+        self.section(PMT, &section)
+    }
+
+    pub(super) fn sdt(&mut self) {
+        self.section(0x11, &section(0x42, 1, 0, &[0xff; 20]));
+    }
+
+    /// A PES packet. Returns where it begins.
+    pub(super) fn pes(&mut self, pid: u16, stream_id: u8, pts: Option<u64>, data: &[u8]) -> u64 {
+        let begin = self.at();
+        for (i, part) in pes(stream_id, pts, data).chunks(184).enumerate() {
+            self.packet(pid, i == 0, 0, part);
+        }
+        begin
+    }
+
+    /// A picture, of so many bytes after its first slice's header.
+    pub(super) fn picture(&mut self, pts: u64, key: bool, size: usize) -> u64 {
+        let data = if key { idr(0x28, size) } else { p_slice(size) };
+        self.pes(VIDEO, 0xe0, Some(pts), &data)
+    }
+
+    /// A frame of AAC LC.
+    pub(super) fn sound(&mut self, pts: u64) -> u64 {
+        self.pes(
+            AUDIO,
+            0xc0,
+            Some(pts),
+            &[&[0xff, 0xf1, 0x50, 0x80, 0, 0, 0][..], &[0x55; 60]].concat(),
+        )
+    }
+
+    /// PAT and PMT; returns both.
+    pub(super) fn tables(&mut self) -> Vec<u8> {
+        let pat = self.pat();
+        [pat, self.pmt(0, AV)].concat()
+    }
+}
+
+/// A section with the long header and its CRC.
+pub(super) fn section(table_id: u8, number: u16, version: u8, body: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(body.len() + 9).unwrap() | 0xb000;
+    let mut section = vec![table_id];
+    section.extend_from_slice(&len.to_be_bytes());
+    section.extend_from_slice(&number.to_be_bytes());
+    section.extend_from_slice(&[0xc1 | version << 1, 0, 0]);
+    section.extend_from_slice(body);
+    let crc = crc32(&section);
+    section.extend_from_slice(&crc.to_be_bytes());
+    section
+}
+
+pub(super) fn pmt_section(version: u8, streams: &[Es]) -> Vec<u8> {
+    let mut body = vec![0xe0, 0x41, 0xf0, 0];
+    for (stream_type, pid, descriptors) in streams {
+        body.push(*stream_type);
+        body.extend_from_slice(&(pid | 0xe000).to_be_bytes());
+        body.extend_from_slice(&(u16::try_from(descriptors.len()).unwrap() | 0xf000).to_be_bytes());
+        body.extend_from_slice(descriptors);
+    }
+    section(2, 1, version, &body)
+}
+
+pub(super) fn pes(stream_id: u8, pts: Option<u64>, data: &[u8]) -> Vec<u8> {
+    let mut pes = vec![0, 0, 1, stream_id, 0, 0, 0x80];
+    match pts {
+        None => pes.extend_from_slice(&[0, 0]),
+        Some(pts) => {
+            let bits = |shift: u32, mask: u64| u8::try_from(pts >> shift & mask).unwrap();
+            pes.extend_from_slice(&[0x80, 5, 0x21 | bits(30, 7) << 1, bits(22, 0xff), bits(15, 0x7f) << 1 | 1]);
+            pes.extend_from_slice(&[bits(7, 0xff), bits(0, 0x7f) << 1 | 1]);
+        }
+    }
+    pes.extend_from_slice(data);
+    pes
+}
+
+/// Access unit delimiter, SPS of that level, PPS, SEI, IDR slice.
+pub(super) fn idr(level: u8, size: usize) -> Vec<u8> {
+    let mut data = vec![
+        0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1, 0x67, 0x64, 0, level, 0xac, 0, 0, 0, 1, 0x68, 0xee, 0x3c,
+    ];
+    data.extend_from_slice(&[0, 0, 1, 6, 5, 200]);
+    data.extend_from_slice(&[0x33; 200]);
+    data.extend_from_slice(&[0x80, 0, 0, 1, 0x65, 0x88]);
+    data.resize(data.len() + size, 0x77);
+    data
+}
+
+pub(super) fn p_slice(size: usize) -> Vec<u8> {
+    let mut data = vec![0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x41, 0x9a];
+    data.resize(data.len() + size, 0x66);
+    data
+}

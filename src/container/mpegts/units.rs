@@ -1,0 +1,438 @@
+//! Access units out of PES packets: which begin with a key picture, when they are shown, what their codecs are.
+//!
+//! PURE. Gathers no more of a PES packet than it takes to judge it, which is mostly nothing beyond its first transport packet.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::nal::{Picture, VideoCodec};
+use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
+use super::outbox::{Kinds, Outbox};
+use super::packet::{Continuity, Counter, Packet};
+use super::pes::{Clock, Header};
+use super::picture::{Verdict, look, mpeg2_name};
+use super::psi::Elementary;
+use super::stream::{Audio, Kind, Video};
+use super::tables::Place;
+
+/// Below this many bytes each packet is judged anew; above, only after a growth by an eighth, or the time would go with the square.
+const EAGER: usize = 4096;
+
+/// What the first transport packet of a PES packet says of it.
+#[derive(Clone, Copy, Debug)]
+struct Flags {
+    random_access: bool,
+    scrambled: bool,
+}
+
+/// A PES packet that is not judged yet.
+#[derive(Debug)]
+struct Pending {
+    ticket: u64,
+    head: Bytes,
+    flags: Flags,
+    /// Do not judge before that many bytes are there.
+    next_try: usize,
+}
+
+/// One elementary stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    elementary: Elementary,
+    name: Option<String>,
+    /// Whether `name` comes from the stream itself.
+    seen: bool,
+    counter: Counter,
+    pending: Option<Pending>,
+    /// The first bytes of the pending PES packet.
+    gathered: Vec<u8>,
+}
+
+impl Stream {
+    fn new(elementary: Elementary) -> Self {
+        let name = elementary.kind.name();
+        let seen = !matches!(elementary.kind, Kind::Audio(Audio::Adts | Audio::Mpeg));
+        Self {
+            elementary,
+            name,
+            seen,
+            counter: Counter::default(),
+            pending: None,
+            gathered: Vec::new(),
+        }
+    }
+
+    pub(super) fn pid(&self) -> u16 {
+        self.elementary.pid
+    }
+}
+
+/// What a PES packet turned out to be.
+enum Found<'a> {
+    /// Nothing that a unit begins with.
+    Nothing,
+    /// No PES packet.
+    Broken,
+    /// A unit.
+    Unit {
+        pts: Option<u64>,
+        data: &'a [u8],
+        picture: Option<Picture>,
+    },
+}
+
+/// The elementary streams of the programme.
+#[derive(Debug, Default)]
+pub(super) struct Units {
+    streams: Vec<Stream>,
+    /// Index of the video stream that decides on cuts.
+    video: Option<usize>,
+    /// Whether a picture of it has begun.
+    started: bool,
+    /// Whether a key picture has begun and not ended.
+    key_open: bool,
+    /// Configuration of the last key picture that had one.
+    config: Option<u64>,
+    /// Whether no picture has come since the last PMT that opened a chunk.
+    fresh: bool,
+    clock: Clock,
+}
+
+impl Units {
+    pub(super) fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    pub(super) fn video_pid(&self) -> Option<u16> {
+        self.streams.get(self.video?).map(Stream::pid)
+    }
+
+    /// Takes the streams of a new PMT; those that stay keep what is known of them.
+    pub(super) fn configure(&mut self, elementary: Vec<Elementary>, out: &mut Outbox) {
+        let old_video = self.video_pid();
+        let mut old = std::mem::take(&mut self.streams);
+        for es in elementary {
+            let stream = match old.iter().position(|s| s.elementary == es) {
+                Some(index) => old.swap_remove(index),
+                None => Stream::new(es),
+            };
+            self.streams.push(stream);
+        }
+        self.video = self.streams.iter().position(|s| matches!(s.elementary.kind, Kind::Video(_)));
+        if self.video_pid() != old_video {
+            self.started = false;
+        }
+        self.fresh = true;
+        self.tell(out);
+    }
+
+    /// The PMT comes after the beginning of a picture.
+    pub(super) fn join(&mut self) {
+        self.started = true;
+    }
+
+    /// Whether a packet of that stream that begins no PES packet is the rest of a picture from before.
+    pub(super) fn joins(&self, index: usize) -> bool {
+        self.video == Some(index) && !self.started
+    }
+
+    pub(super) fn continuity(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8]) -> Continuity {
+        self.streams
+            .get_mut(index)
+            .map_or(Continuity::Next, |stream| stream.counter.check(packet, payload))
+    }
+
+    pub(super) fn reset_counters(&mut self) {
+        self.streams.iter_mut().for_each(|stream| stream.counter.reset());
+    }
+
+    pub(super) fn restart(&mut self) {
+        for stream in &mut self.streams {
+            stream.pending = None;
+        }
+        self.started = false;
+        self.key_open = false;
+    }
+
+    /// The mark that ends the last key picture, if it has not ended.
+    pub(super) fn picture_end(&mut self) -> Option<MarkKind> {
+        std::mem::take(&mut self.key_open).then_some(MarkKind::PictureEnd)
+    }
+
+    /// A PES packet begins, or the rest of a picture whose beginning is not there.
+    pub(super) fn begin(
+        &mut self,
+        index: usize,
+        packet: &Packet<'_>,
+        payload: &[u8],
+        place: Place,
+        out: &mut Outbox,
+        marks: &mut Vec<Mark>,
+    ) {
+        self.close(index, out, marks);
+        if self.joins(index) {
+            self.started = true;
+            if !packet.start {
+                let unit = out.unit(Track::Video, init(place.head, out));
+                out.put(place.at, [Some(MarkKind::Unit(unit)), None, None], marks);
+                return;
+            }
+        }
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let flags = Flags {
+            random_access: packet.random_access,
+            scrambled: packet.scrambled,
+        };
+        match examine(stream.elementary.kind, payload, false, flags) {
+            Some(found) => {
+                let kinds = self.kinds(index, found, place.head, out);
+                out.put(place.at, kinds, marks);
+            }
+            None => {
+                stream.gathered.clear();
+                stream.gathered.extend_from_slice(payload);
+                stream.pending = Some(Pending {
+                    ticket: out.open(place.at),
+                    head: place.head,
+                    flags,
+                    next_try: 0,
+                });
+            }
+        }
+    }
+
+    /// A PES packet goes on.
+    pub(super) fn extend(&mut self, index: usize, payload: &[u8], out: &mut Outbox, marks: &mut Vec<Mark>) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let Some(pending) = stream.pending.as_mut() else { return };
+        stream.gathered.extend_from_slice(payload);
+        let len = stream.gathered.len();
+        if len < pending.next_try {
+            return;
+        }
+        if len > EAGER {
+            pending.next_try = len + len / 8;
+        }
+        self.judge(index, false, out, marks);
+    }
+
+    /// The PES packet of that stream has ended, so far as it is there.
+    pub(super) fn close(&mut self, index: usize, out: &mut Outbox, marks: &mut Vec<Mark>) {
+        self.judge(index, true, out, marks);
+    }
+
+    /// All PES packets have ended.
+    pub(super) fn close_all(&mut self, out: &mut Outbox, marks: &mut Vec<Mark>) {
+        // In the order in which they began: time stamps are unwrapped in that order.
+        let mut open: Vec<(u64, usize)> = Vec::new();
+        open.extend(
+            self.streams
+                .iter()
+                .enumerate()
+                .filter_map(|(i, s)| Some((s.pending.as_ref()?.ticket, i))),
+        );
+        open.sort_unstable();
+        for (_, index) in open {
+            self.close(index, out, marks);
+        }
+    }
+
+    /// Decides what holds that ticket with the bytes that are there.
+    pub(super) fn force(&mut self, ticket: u64, out: &mut Outbox, marks: &mut Vec<Mark>) {
+        let holder = self
+            .streams
+            .iter()
+            .position(|s| s.pending.as_ref().is_some_and(|p| p.ticket == ticket));
+        match holder {
+            Some(index) => self.close(index, out, marks),
+            None => out.decide(ticket, [None, None, None], marks),
+        }
+    }
+
+    fn judge(&mut self, index: usize, complete: bool, out: &mut Outbox, marks: &mut Vec<Mark>) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let Some(pending) = stream.pending.take() else { return };
+        let gathered = std::mem::take(&mut stream.gathered);
+        match examine(stream.elementary.kind, &gathered, complete, pending.flags) {
+            Some(found) => {
+                let kinds = self.kinds(index, found, pending.head, out);
+                out.decide(pending.ticket, kinds, marks);
+            }
+            None if complete => out.decide(pending.ticket, [None, None, None], marks),
+            None => {
+                stream.pending = Some(pending);
+                stream.gathered = gathered;
+                return;
+            }
+        }
+        // Handed back for its allocation, unless it is one that 250 streams must not have.
+        if let Some(stream) = self.streams.get_mut(index).filter(|_| gathered.capacity() <= 2 * EAGER) {
+            stream.gathered = gathered;
+        }
+    }
+
+    /// The marks of what was found.
+    fn kinds(&mut self, index: usize, found: Found<'_>, head: Bytes, out: &mut Outbox) -> Kinds {
+        let (pts, data, picture) = match found {
+            Found::Nothing => return [None, None, None],
+            Found::Broken => return [Some(MarkKind::Damage), None, None],
+            Found::Unit { pts, data, picture } => (pts, data, picture),
+        };
+        let Some(stream) = self.streams.get(index) else {
+            return [None, None, None];
+        };
+        let kind = stream.elementary.kind;
+        let pts = pts.map(|pts| self.clock.nanoseconds(pts));
+        let mut unit = Unit {
+            track: Track::Other,
+            key: Key::No,
+            pts,
+            end: None,
+            new_config: false,
+            init: None,
+        };
+        let (mut end, mut notice) = (None, None);
+        match (kind, picture) {
+            (Kind::Video(video), Some(picture)) if self.video == Some(index) => {
+                end = self.picture_end();
+                unit.track = Track::Video;
+                unit.key = picture.key;
+                if picture.key.is_key() {
+                    self.key_open = true;
+                    unit.new_config = self.take_config(index, video, &picture, data, out);
+                    notice = (!picture.has_parameter_sets).then_some(MarkKind::Notice(Notice::NoParameterSets));
+                }
+                self.fresh = false;
+            }
+            (Kind::Audio(_), _) => {
+                unit.track = Track::Audio;
+                if self.video.is_none() {
+                    unit.key = Key::Closed;
+                }
+                self.name_audio(index, data, out);
+            }
+            (Kind::Video(video), Some(picture)) if picture.key.is_key() => self.name_video(index, video, &picture, data, out),
+            _ => {}
+        }
+        unit.init = Some(init(head, out));
+        [end, Some(MarkKind::Unit(unit)), notice]
+    }
+
+    /// Notes the configuration of a key picture; true where a chunk has to begin for it.
+    fn take_config(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Outbox) -> bool {
+        let Some(config) = picture.config else { return false };
+        let before = self.config.replace(config);
+        if before != Some(config) || self.fresh {
+            self.name_video(index, video, picture, data, out);
+        }
+        // Directly after a new PMT the chunk has just begun.
+        before.is_some_and(|before| before != config) && !self.fresh
+    }
+
+    fn name_video(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Outbox) {
+        let Some((at, len)) = picture.sps else { return };
+        let sps = at.checked_add(len).and_then(|end| data.get(at..end)).unwrap_or_default();
+        let name = match video {
+            Video::Nal(VideoCodec::H264) => codec::avc_from_sps(sps),
+            Video::Nal(VideoCodec::H265) => codec::hevc_from_sps(sps),
+            Video::Nal(_) => None,
+            Video::Mpeg2 => Some(mpeg2_name(data)),
+        };
+        if let Some(stream) = self
+            .streams
+            .get_mut(index)
+            .filter(|stream| name.is_some() && stream.name != name)
+        {
+            stream.name = name;
+            self.tell(out);
+        }
+    }
+
+    fn name_audio(&mut self, index: usize, data: &[u8], out: &mut Outbox) {
+        let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.seen) else {
+            return;
+        };
+        if let Some(name) = stream.elementary.kind.name_from_frame(data) {
+            stream.seen = true;
+            stream.name = Some(name);
+            self.tell(out);
+        }
+    }
+
+    /// Says anew what the streams are.
+    fn tell(&self, out: &mut Outbox) {
+        let is_video = |s: &&Stream| matches!(s.elementary.kind, Kind::Video(_));
+        let is_audio = |s: &&Stream| matches!(s.elementary.kind, Kind::Audio(_));
+        let videos = self.streams.iter().filter(is_video);
+        let audios = self.streams.iter().filter(is_audio);
+        let info = StreamInfo {
+            codecs: codec::join(videos.chain(audios).map(|s| s.name.as_deref())),
+            has_video: self.video.is_some(),
+            has_audio: self.streams.iter().any(|s| is_audio(&s)),
+        };
+        if *out.info != info {
+            out.info = Arc::new(info);
+        }
+    }
+}
+
+fn init(head: Bytes, out: &Outbox) -> Init {
+    Init {
+        head,
+        tail: Bytes::new(),
+        info: out.info.clone(),
+    }
+}
+
+/// Looks into the first bytes of a PES packet; `None` where more are needed, never once it is `complete`.
+fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found<'_>> {
+    let by_flag = |key| Picture {
+        key,
+        has_parameter_sets: true,
+        config: None,
+        sps: None,
+    };
+    if flags.scrambled {
+        let key = if flags.random_access { Key::Closed } else { Key::No };
+        return Some(Found::Unit {
+            pts: None,
+            data: &[],
+            picture: Some(by_flag(key)),
+        });
+    }
+    let (pts, scrambled, data) = match Header::parse(pes) {
+        Header::More if !complete => return None,
+        Header::More => (None, false, &[][..]),
+        // What is no PES packet on a PID of unknown use can be a table.
+        Header::Broken if kind == Kind::Other => return Some(Found::Nothing),
+        Header::Broken => return Some(Found::Broken),
+        Header::Whole { pts, scrambled, data } => (pts, scrambled, data),
+    };
+    let Kind::Video(video) = kind else {
+        return Some(Found::Unit {
+            pts,
+            data,
+            picture: None,
+        });
+    };
+    let (video, complete) = if scrambled {
+        (Video::Nal(VideoCodec::Unknown), true)
+    } else {
+        (video, complete)
+    };
+    match look(video, data, pts.is_some(), complete, flags.random_access)? {
+        Verdict::Continues => Some(Found::Nothing),
+        // The container's word is no word on parameter sets.
+        Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => Some(Found::Unit {
+            pts,
+            data,
+            picture: Some(by_flag(picture.key)),
+        }),
+        Verdict::Begins(picture) => Some(Found::Unit {
+            pts,
+            data,
+            picture: Some(picture),
+        }),
+    }
+}

@@ -1,0 +1,71 @@
+//! Bytes of a format that is not known: every slice may begin a chunk.
+//!
+//! PURE. The one scanner whose marks depend on how the input is sliced, since nothing else is known of it.
+
+use bytes::Bytes;
+
+use super::{Container, Fault, Init, Key, Mark, MarkKind, Scanner, Track, Unit};
+
+/// The scanner of [`Container::Raw`]. See [`Scanner`].
+#[derive(Debug, Default)]
+pub struct Opaque {
+    pos: u64,
+}
+
+impl Opaque {
+    /// A scanner at the start of a stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A scanner whose next byte is at this offset.
+    pub fn at(pos: u64) -> Self {
+        Self { pos }
+    }
+
+    /// Passes over so many bytes as one unit.
+    pub fn pass(&mut self, bytes: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        if bytes > 0 {
+            let init = Some(Init {
+                head: Bytes::new(),
+                ..Init::default()
+            });
+            let unit = Unit {
+                track: Track::Other,
+                key: Key::Closed,
+                pts: None,
+                end: None,
+                new_config: false,
+                init,
+            };
+            marks.push(Mark {
+                at: self.pos,
+                kind: MarkKind::Unit(unit),
+            });
+            self.pos += bytes as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Scanner for Opaque {
+    fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
+        self.pass(data.len(), marks)
+    }
+
+    fn finish(&mut self, _marks: &mut Vec<Mark>) {}
+
+    fn settled(&self) -> u64 {
+        self.pos
+    }
+
+    fn restart(&mut self) {}
+
+    fn container(&self) -> Container {
+        Container::Raw
+    }
+
+    fn resolution(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,83 @@
+//! What the client crate reads an object's bytes from: a [`Reader`] that asks the pacer and tells the watchdog.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use google_cloud_storage::streaming_source::{Seek, SizeHint, StreamingSource};
+
+use super::Pacer;
+use super::body::{Body, Reader};
+use super::watchdog::Progress;
+
+/// How often the bytes may be read from some offset: once, and once more by a resumable upload that broke.
+/// The crate itself goes on for ever with a server that answers 308 without keeping anything.
+const MAX_READS: u32 = 2;
+
+/// The server and we do not agree about what it has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// It answered 308 more often than there were breaks.
+    #[error("the server keeps asking for bytes that it was sent")]
+    KeepsNothing,
+    /// It wants to go on behind the end.
+    #[error("the server claims to have {offset} bytes of an object of {size}")]
+    Beyond { offset: u64, size: u64 },
+}
+
+pub(crate) struct Source {
+    reader: Reader,
+    len: u64,
+    pacer: Arc<dyn Pacer>,
+    progress: Arc<Progress>,
+    reads: u32,
+}
+
+impl Source {
+    pub(crate) fn new(body: &Body, pacer: Arc<dyn Pacer>, progress: Arc<Progress>) -> Self {
+        Self {
+            reader: body.reader(),
+            len: body.len(),
+            pacer,
+            progress,
+            reads: 0,
+        }
+    }
+}
+
+impl StreamingSource for Source {
+    type Error = SourceError;
+
+    async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
+        self.progress.touch();
+        let Some(piece) = self.reader.next(self.pacer.piece()) else {
+            self.progress.all_taken();
+            return None;
+        };
+        {
+            let _pause = self.progress.paced();
+            self.pacer.admit(piece.len()).await;
+        }
+        self.progress.taken(piece.len() as u64);
+        Some(Ok(piece))
+    }
+
+    async fn size_hint(&self) -> Result<SizeHint, SourceError> {
+        Ok(SizeHint::with_exact(self.len))
+    }
+}
+
+impl Seek for Source {
+    type Error = SourceError;
+
+    async fn seek(&mut self, offset: u64) -> Result<(), SourceError> {
+        if self.reads >= MAX_READS {
+            return Err(SourceError::KeepsNothing);
+        }
+        self.reads = self.reads.saturating_add(1);
+        if !self.reader.seek(offset) {
+            return Err(SourceError::Beyond { offset, size: self.len });
+        }
+        self.progress.restart_at(offset);
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! What caps say: a container that is known, a stream that needs a muxer first, or nothing of use.
+
+use crate::container::Container;
+
+/// What may be done with a stream of these caps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Look at the bytes; expect this.
+    Take(Option<Container>),
+    /// An error: it has to be muxed first.
+    NeedsMuxer(String),
+}
+
+/// Judges fixed caps.
+pub(super) fn judge(caps: &gst::Caps) -> Verdict {
+    let Some(structure) = caps.structure(0) else {
+        return Verdict::Take(None);
+    };
+    let name = structure.name().as_str();
+    let container = match name {
+        "video/x-flv" => Some(Container::Flv),
+        "video/mpegts" => Some(Container::MpegTs),
+        "video/quicktime" | "video/mp4" | "audio/mp4" | "audio/x-m4a" | "application/mp4" => Some(Container::Fmp4),
+        "video/x-matroska" | "audio/x-matroska" | "video/x-matroska-3d" => Some(Container::Matroska),
+        "video/webm" | "audio/webm" => Some(Container::WebM),
+        _ => None,
+    };
+    if container.is_some() {
+        return Verdict::Take(container);
+    }
+    let is_program_stream = structure.get::<bool>("systemstream") == Ok(true);
+    let media = name.split('/').next().unwrap_or_default();
+    let elementary = matches!(media, "video" | "audio" | "image" | "text" | "subpicture") && !is_program_stream;
+    let is_muxed = matches!(
+        name,
+        "video/x-msvideo"
+            | "video/x-ms-asf"
+            | "video/ogg"
+            | "audio/ogg"
+            | "video/x-nut"
+            | "video/x-dv"
+            | "video/mpeg-sys"
+            | "audio/x-wav"
+    );
+    if (elementary && !is_muxed) || name == "application/x-rtp" {
+        let why = if name.ends_with("/x-raw") {
+            "it needs an encoder and a muxer in front, e.g. x264enc ! h264parse ! mpegtsmux ! gcssink"
+        } else if name == "application/x-rtp" {
+            "it needs a depayloader, a parser and a muxer in front, e.g. rtph264depay ! h264parse ! mpegtsmux ! gcssink"
+        } else {
+            "it needs a muxer in front: mpegtsmux, flvmux streamable=true, matroskamux streamable=true or mp4mux fragment-duration=1000"
+        };
+        return Verdict::NeedsMuxer(format!(
+            "{name} is no muxed stream and cannot be stored in chunks that play; {why}"
+        ));
+    }
+    Verdict::Take(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn muxers_are_known_and_elementary_streams_are_sent_back() {
+        gst::init().unwrap();
+        let caps = |s: &str| judge(&s.parse::<gst::Caps>().unwrap());
+        assert_eq!(caps("video/x-flv"), Verdict::Take(Some(Container::Flv)));
+        assert_eq!(
+            caps("video/mpegts,systemstream=true,packetsize=188"),
+            Verdict::Take(Some(Container::MpegTs))
+        );
+        assert_eq!(caps("video/quicktime,variant=iso"), Verdict::Take(Some(Container::Fmp4)));
+        for bad in [
+            "video/x-raw",
+            "audio/x-raw",
+            "video/x-h264",
+            "audio/mpeg,mpegversion=4",
+            "video/mpeg,systemstream=false",
+            "application/x-rtp",
+        ] {
+            assert!(
+                matches!(caps(bad), Verdict::NeedsMuxer(text) if text.contains("mux")),
+                "{bad}"
+            );
+        }
+        assert_eq!(caps("application/octet-stream"), Verdict::Take(None));
+        assert_eq!(caps("application/ogg"), Verdict::Take(None));
+    }
+}

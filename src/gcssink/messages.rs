@@ -1,0 +1,326 @@
+//! What the element says: element messages, warnings, errors. The texts name the thing, the number, the limit and the next
+//! step. Runs in a thread of GStreamer's pool, no lock is held.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::GcsSink;
+use super::upstream;
+use crate::chunk::metadata::ChunkInfo;
+use crate::chunk::name::rfc3339_ms;
+use crate::chunk::{GapReason, Warning};
+use crate::container::Fault;
+use crate::upload::health::Word;
+use crate::upload::uploads::{Pending, Report};
+
+/// Something to post.
+#[derive(Clone, Debug)]
+pub(super) enum Post {
+    /// From the uploads.
+    Report(Report),
+    /// From the chunker.
+    Warning(Warning),
+    /// The stream cannot be cut.
+    Fault(Fault),
+    /// Bytes that were not stored.
+    Gap {
+        reason: GapReason,
+        start: u64,
+        duration: u64,
+        bytes: u64,
+        first_sequence: u64,
+    },
+    /// PLAYING for so long without one key unit.
+    NothingToStore(u64),
+    /// One object grew over the memory.
+    TooLarge(u64),
+    /// The stream has to be muxed first.
+    NeedsMuxer(String),
+    /// The memory is full and the policy says error.
+    Full,
+    /// EOS, and so many chunks were not stored.
+    NotDrained { chunks: u64, bytes: u64, waited: u64 },
+    /// How long the memory lasts.
+    Info(String),
+    /// Tell upstream how it goes.
+    Health,
+}
+
+/// Posts it.
+pub(super) fn post(element: &GcsSink, post: Post) {
+    match post {
+        Post::Report(report) => post_report(element, report),
+        Post::Warning(warning) => post_warning(element, &warning),
+        Post::Fault(fault) => post_fault(element, fault),
+        Post::Gap {
+            reason,
+            start,
+            duration,
+            bytes,
+            first_sequence,
+        } => {
+            post_gap(element, reason.name(), start, duration, bytes, first_sequence, 0);
+        }
+        Post::NothingToStore(waited) => post_nothing(element, waited),
+        Post::TooLarge(bytes) => gst::element_error!(
+            element,
+            gst::ResourceError::NoSpaceLeft,
+            [
+                "the location has no placeholder, so all goes into one object, which has reached {bytes} bytes: half of max-memory-bytes; use a location with {{session}} and {{seq}}, or raise max-memory-bytes"
+            ]
+        ),
+        Post::NeedsMuxer(text) => gst::element_error!(element, gst::StreamError::WrongType, ["{text}"]),
+        Post::Full => gst::element_error!(
+            element,
+            gst::ResourceError::NoSpaceLeft,
+            [
+                "max-memory-bytes are in use by chunks that could not be uploaded, and overflow-policy is error; check the uplink, raise max-memory-bytes or choose overflow-policy=drop-oldest"
+            ]
+        ),
+        Post::NotDrained { chunks, bytes, waited } => gst::element_error!(
+            element,
+            gst::ResourceError::Write,
+            [
+                "{chunks} chunks of {bytes} bytes were not stored within the drain-timeout of {} and are lost; check the uplink or raise drain-timeout",
+                seconds(waited)
+            ]
+        ),
+        Post::Info(text) => gst::element_info!(element, gst::ResourceError::Settings, ["{text}"]),
+        Post::Health => {
+            if let Some(structure) = element.imp().health() {
+                let pads = element.sink_pads();
+                pads.iter().for_each(|pad| {
+                    pad.push_event(gst::event::CustomUpstream::new(structure.clone()));
+                });
+            }
+        }
+    }
+}
+
+fn seconds(ns: u64) -> String {
+    format!("{:.1} s", Duration::from_nanos(ns).as_secs_f64())
+}
+
+fn post_report(element: &GcsSink, report: Report) {
+    match report {
+        Report::Uploaded {
+            info,
+            object,
+            generation,
+            crc32c,
+            latency,
+        } => {
+            element.imp().uploaded(&object);
+            post_uploaded(element, &info, &object, generation, crc32c, latency);
+        }
+        Report::Dropped { info, reason } => {
+            gst::warning!(
+                super::imp::CAT,
+                obj = element,
+                "chunk {} of {} bytes is dropped: {reason}",
+                info.sequence,
+                info.size
+            );
+            post_gap(element, reason, info.start, info.duration, info.size, info.sequence, 1);
+        }
+        Report::Word(word, pending) => post_word(element, word, pending),
+        Report::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ["{text}"]),
+        Report::ClockOff(seconds) => gst::element_warning!(
+            element,
+            gst::ResourceError::Settings,
+            [
+                "this machine's clock is {} s {} the server's; names and start-time follow this machine, customTime is left out: set the clock (NTP)",
+                seconds.unsigned_abs(),
+                if seconds > 0 { "ahead of" } else { "behind" }
+            ]
+        ),
+    }
+    element.imp().health_changed();
+}
+
+fn post_uploaded(element: &GcsSink, info: &ChunkInfo, object: &str, generation: i64, crc32c: u32, latency: u64) {
+    let structure = gst::Structure::builder("gcssink-chunk-uploaded")
+        .field("object", object)
+        .field("session-id", element.imp().session_id().unwrap_or_default())
+        .field("generation", generation)
+        .field("size", info.size)
+        .field("sequence", info.sequence)
+        .field("running-time", info.running.unwrap_or(u64::MAX))
+        .field("duration", info.duration)
+        .field("latency", latency)
+        .field("crc32c", crc32c)
+        .field("start-time", rfc3339_ms(info.start))
+        .build();
+    post_structure(element, structure);
+}
+
+fn post_gap(element: &GcsSink, reason: &str, start: u64, duration: u64, bytes: u64, first: u64, chunks: u64) {
+    let structure = gst::Structure::builder("gcssink-gap")
+        .field("start-time", rfc3339_ms(start))
+        .field("reason", reason)
+        .field("duration", duration)
+        .field("bytes", bytes)
+        .field("first-sequence", first)
+        .field("chunks", chunks)
+        .build();
+    post_structure(element, structure);
+}
+
+fn post_structure(element: &GcsSink, structure: gst::Structure) {
+    // Fails where there is no bus: nobody listens.
+    let _ = element.post_message(gst::message::Element::builder(structure).src(element).build());
+}
+
+fn post_word(element: &GcsSink, word: Word, pending: Pending) {
+    let waiting = format!(
+        "{} chunks of {} bytes wait, the oldest for {}",
+        pending.chunks,
+        pending.bytes,
+        seconds(pending.oldest)
+    );
+    match word {
+        Word::Status(status, reason) => {
+            element.imp().status_changed();
+            let structure = gst::Structure::builder("gcssink-status")
+                .field("status", status.name())
+                .field("reason", reason)
+                .field("pending-bytes", pending.bytes)
+                .field("pending-chunks", pending.chunks)
+                .field("oldest-pending-ns", pending.oldest)
+                .build();
+            post_structure(element, structure);
+        }
+        Word::Outage { first, reason } => {
+            let verb = if first { "uploads fail" } else { "uploads still fail" };
+            let left = element.imp().memory_left();
+            gst::element_warning!(
+                element,
+                gst::ResourceError::Write,
+                ["{verb}: {reason}; {waiting}; {left}; it is tried again by itself"]
+            );
+        }
+        Word::Recovered { after } => {
+            gst::element_info!(
+                element,
+                gst::ResourceError::Write,
+                ["uploads work again after {}; {waiting}", seconds(after)]
+            );
+        }
+        Word::Fatal { http_status, reason } => {
+            element.imp().fail();
+            match http_status {
+                Some(404) => gst::element_error!(element, gst::ResourceError::NotFound, ["{reason}"]),
+                Some(401 | 403) | None => gst::element_error!(element, gst::ResourceError::NotAuthorized, ["{reason}"]),
+                Some(_) => gst::element_error!(element, gst::ResourceError::Settings, ["{reason}"]),
+            }
+        }
+        Word::Refused { reason } => gst::element_warning!(
+            element,
+            gst::ResourceError::NotAuthorized,
+            ["uploads are refused since they last worked: {reason}; {waiting}; recording goes on, it is tried again every 60 s"]
+        ),
+    }
+}
+
+fn post_warning(element: &GcsSink, warning: &Warning) {
+    let max_time = element.imp().max_size_time();
+    match *warning {
+        Warning::NoKeyUnit { waited, interval } => {
+            let measured = interval.map_or_else(String::new, |i| format!(" (they came at most {} apart before)", seconds(i)));
+            gst::element_warning!(
+                element,
+                gst::StreamError::Format,
+                [
+                    "no key unit for {}{measured}, max-size-time is {}: chunks without a key frame do not play from their start; set the key frame interval of the camera or encoder (GOP, I-frame interval, key-int-max) to at most {}, and switch intra-refresh off",
+                    seconds(waited),
+                    seconds(max_time),
+                    seconds(max_time)
+                ]
+            );
+        }
+        Warning::NoParameterSets => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            [
+                "key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer"
+            ]
+        ),
+        Warning::OpenGop => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            [
+                "the stream has open GOPs: the first pictures of a chunk lean on the chunk before and are lost when it is played alone; switch open GOP off at the encoder (x264enc option-string=open-gop=0)"
+            ]
+        ),
+        Warning::EarlyCut { bytes, at_key } => {
+            let (share, how) = if at_key {
+                ("a quarter", "at a key unit")
+            } else {
+                ("half", "without a key unit")
+            };
+            gst::element_warning!(
+                element,
+                gst::ResourceError::Settings,
+                [
+                    "a chunk has reached {bytes} bytes, {share} of max-memory-bytes ({}), and is cut early, {how}; raise max-memory-bytes or lower max-size-time (now {})",
+                    element.imp().max_memory(),
+                    seconds(max_time)
+                ]
+            );
+        }
+        Warning::Damage(at) => gst::element_warning!(
+            element,
+            gst::StreamError::Demux,
+            [
+                "the stream is damaged at byte {at}: the bytes are stored as they are, and the next chunk begins at the next key unit; check the network or the source in front of the muxer"
+            ]
+        ),
+        Warning::Programmes(n) => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            [
+                "the transport stream has {n} programmes: it is stored as it comes, in chunks that need not play alone; select one programme (tsdemux ! mpegtsmux)"
+            ]
+        ),
+        Warning::UnknownContainer => gst::element_warning!(
+            element,
+            gst::StreamError::TypeNotFound,
+            [
+                "the first 64 KiB are of no container that is known (FLV, MPEG-TS, fragmented MP4, Matroska, WebM): the stream is stored as it comes, as .bin, in chunks that need not play alone"
+            ]
+        ),
+    }
+}
+
+fn post_fault(element: &GcsSink, fault: Fault) {
+    let next = match fault {
+        Fault::Unfragmented => "use mp4mux fragment-duration=1000 (ms), or another muxer: nothing was stored",
+        Fault::BaseDataOffset => {
+            "make fragments with default_base_moof (ffmpeg -movflags frag_keyframe+empty_moov+default_base_moof), or use mp4mux fragment-duration=1000"
+        }
+        Fault::Programmes(_) => "select one programme (tsdemux ! mpegtsmux)",
+        Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
+    };
+    element.imp().fail();
+    gst::element_error!(element, gst::StreamError::Mux, ["{fault}; {next}"]);
+}
+
+fn post_nothing(element: &GcsSink, waited: u64) {
+    let came = element.imp().bytes_received();
+    let cause = match element.sink_pads().first().and_then(upstream::unfed_pads) {
+        _ if came > 0 => format!("{came} bytes came, but no key unit among them: check the key frame interval of the camera"),
+        Some((muxer, pads)) if !pads.is_empty() => format!(
+            "nothing comes out of {muxer}: its pad {} has never got data, so it waits; a camera without the stream the line expects (sound, most often) looks like this: leave that branch out",
+            pads.join(", ")
+        ),
+        Some((muxer, _)) => format!("nothing comes out of {muxer}: check the source in front of it"),
+        None => "nothing has come: check the source".to_owned(),
+    };
+    gst::element_warning!(
+        element,
+        gst::StreamError::Failed,
+        ["nothing to store after {} of PLAYING: {cause}", seconds(waited)]
+    );
+}

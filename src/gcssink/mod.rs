@@ -1,0 +1,38 @@
+//! `gcssink`: stores a muxed stream in Cloud Storage as objects that each play alone.
+//!
+//! A thin shell: it copies settings, feeds the chunker, hands chunks to the uploads and turns reports into messages. It holds
+//! no decision of its own.
+//!
+//! - `settings` — the properties
+//! - `plan` — settings checked and made usable, or an error that says what to do
+//! - `recorder` — what the streaming thread and the timers share
+//! - `outbox`, `messages` — everything that is posted, from a thread of its own
+//! - `caps`, `upstream`, `deadline` — small answers about the pipeline
+
+use gst::glib;
+use gst::prelude::*;
+
+mod caps;
+mod deadline;
+mod imp;
+mod messages;
+mod outbox;
+mod plan;
+mod recorder;
+mod settings;
+mod upstream;
+
+glib::wrapper! {
+    /// The element `gcssink`.
+    pub struct GcsSink(ObjectSubclass<imp::GcsSink>)
+        @extends gst_base::BaseSink, gst::Element, gst::Object,
+        @implements gst::URIHandler;
+}
+
+/// Registers the element.
+///
+/// # Errors
+/// What GStreamer says.
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), "gcssink", gst::Rank::NONE, GcsSink::static_type())
+}

@@ -1,0 +1,176 @@
+//! Settings, checked and made usable. Everything that is wrong with them is said here, before the first byte.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use gst::glib;
+
+use super::settings::Settings;
+use crate::chunk::Limits;
+use crate::chunk::metadata::check_metadata;
+use crate::chunk::name::{Naming, Template, check_device};
+use crate::gcs::{Credentials, Endpoint, check_bucket, check_object_name};
+use crate::upload::runtime::runtime;
+use crate::upload::uploads::UploadLimits;
+
+/// What a session needs to know.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub bucket: String,
+    pub device: String,
+    pub template: Template,
+    pub metadata: BTreeMap<String, String>,
+    pub endpoint: Endpoint,
+    pub credentials: Credentials,
+    pub request_timeout: Duration,
+}
+
+/// Checks the settings.
+///
+/// # Errors
+/// An error message that names the property, the value and the next step.
+pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
+    let bad = |text: String| gst::error_msg!(gst::ResourceError::Settings, ["{text}"]);
+    let Some(bucket) = settings.bucket.clone() else {
+        return Err(bad(
+            "no bucket is set; name an existing Cloud Storage bucket with bucket=NAME".into(),
+        ));
+    };
+    check_bucket(&bucket).map_err(|e| bad(format!("{e}; set the property bucket")))?;
+    let device = settings.device_id.clone().unwrap_or_else(|| glib::host_name().to_string());
+    check_device(&device).map_err(bad)?;
+    let template = Template::parse(&settings.location).map_err(|e| bad(e.to_string()))?;
+    let metadata = user_metadata(settings.metadata.as_ref());
+    check_metadata(&metadata, &device).map_err(bad)?;
+    check_longest_name(&template, &device).map_err(bad)?;
+    let endpoint = Endpoint::from_environment(settings.endpoint_uri.as_deref()).map_err(|e| bad(e.to_string()))?;
+    let credentials = match (&settings.credentials_file, endpoint.takes_credentials()) {
+        (_, false) => Credentials::Anonymous,
+        (Some(path), true) => Credentials::File(PathBuf::from(path)),
+        (None, true) => Credentials::ApplicationDefault,
+    };
+    check_credentials(
+        settings
+            .credentials_file
+            .as_ref()
+            .map_or_else(|| credentials.clone(), |p| Credentials::File(p.into())),
+    )?;
+    let request_timeout = Duration::from_nanos(settings.request_timeout);
+    Ok(Plan {
+        bucket,
+        device,
+        template,
+        metadata,
+        endpoint,
+        credentials,
+        request_timeout,
+    })
+}
+
+/// A file that cannot be used is told at once, even where an `http://` endpoint would not ask for it.
+fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> {
+    let runtime =
+        runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ["the upload threads cannot be started: {e}"]))?;
+    // The application may call us from a runtime of its own, where blocking on another one is not allowed.
+    let (tell, told) = mpsc::channel();
+    runtime.spawn(async move {
+        let _ = tell.send(credentials.load().await.map(|_| ()));
+    });
+    match told.recv() {
+        Ok(Err(e)) => Err(gst::error_msg!(gst::ResourceError::NotAuthorized, ["{e}"])),
+        Ok(Ok(())) | Err(_) => Ok(()),
+    }
+}
+
+fn check_longest_name(template: &Template, device: &str) -> Result<(), String> {
+    let naming = Naming {
+        device,
+        session: "0000000000",
+        seq: 999_999,
+        ext: "webm",
+        start: 1_767_225_600_000_000_000,
+    };
+    let name = template.format(&naming)?;
+    check_object_name(&name).map_err(|e| {
+        format!(
+            "{e} (it has {} bytes, the limit is 1024); shorten location or device-id",
+            name.len()
+        )
+    })
+}
+
+fn user_metadata(structure: Option<&gst::Structure>) -> BTreeMap<String, String> {
+    let text = |value: &glib::SendValue| match value.get::<Option<String>>() {
+        Ok(text) => text.unwrap_or_default(),
+        Err(_) => value
+            .transform::<String>()
+            .ok()
+            .and_then(|v| v.get::<String>().ok())
+            .unwrap_or_default(),
+    };
+    structure
+        .map(|s| s.iter().map(|(k, v)| (k.to_string(), text(v))).collect())
+        .unwrap_or_default()
+}
+
+/// When to cut, by the settings.
+pub(super) fn limits(settings: &Settings, template: &Template) -> Limits {
+    Limits {
+        max_time: settings.max_size_time,
+        max_bytes: settings.max_size_bytes,
+        align: settings.align_to_clock,
+        single: template.is_fixed(),
+        soft: settings.max_memory_bytes / 4,
+        hard: settings.max_memory_bytes / 2,
+    }
+}
+
+/// How to upload, by the settings.
+pub(super) fn upload_limits(settings: &Settings) -> UploadLimits {
+    UploadLimits {
+        max_uploads: usize::try_from(settings.max_uploads).unwrap_or(usize::MAX),
+        max_memory: settings.max_memory_bytes,
+        max_time: settings.max_size_time,
+        retry_timeout: (settings.retry_timeout > 0).then_some(settings.retry_timeout),
+    }
+}
+
+static IDENTITIES: Mutex<Option<HashSet<(String, String)>>> = Mutex::new(None);
+
+/// The right to store for a device into a bucket; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Identity((String, String));
+
+impl Identity {
+    /// Claims bucket and device of this process. One single object is an identity of its own: splitmuxsink has the next
+    /// fragment's sink run while the last one's finishes.
+    ///
+    /// # Errors
+    /// An error message where another running sink has them.
+    pub(super) fn claim(plan: &Plan, location: &str) -> Result<Self, gst::ErrorMessage> {
+        let name = if plan.template.is_fixed() { location } else { "" };
+        let key = (plan.bucket.clone(), format!("{}\n{name}", plan.device));
+        let mut taken = IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taken.get_or_insert_default().insert(key.clone()) {
+            return Err(gst::error_msg!(
+                gst::ResourceError::Settings,
+                [
+                    "another gcssink of this process stores in bucket \"{}\" with device-id \"{}\"; give each its own device-id",
+                    plan.bucket,
+                    plan.device
+                ]
+            ));
+        }
+        Ok(Self(key))
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        if let Some(taken) = IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            taken.remove(&self.0);
+        }
+    }
+}

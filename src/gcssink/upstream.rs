@@ -1,0 +1,40 @@
+//! Questions to the elements in front, and requests to them.
+
+use gst::prelude::*;
+
+/// Whether the pipeline in front is live, by its own LATENCY answer: the base sink's says no for `sync=false`.
+pub(super) fn is_live(pad: &gst::Pad) -> bool {
+    let mut query = gst::query::Latency::new();
+    pad.peer_query(&mut query) && query.result().0
+}
+
+/// Asks for a key unit as soon as possible (the event of GstVideo, `gst_video_event_new_upstream_force_key_unit`).
+pub(super) fn request_key_unit(pad: &gst::Pad, count: u32) {
+    let structure = gst::Structure::builder("GstForceKeyUnit")
+        .field("running-time", gst::ClockTime::NONE)
+        .field("all-headers", true)
+        .field("count", count)
+        .build();
+    pad.push_event(gst::event::CustomUpstream::new(structure));
+}
+
+/// The muxer in front and its sink pads that never got anything, by name.
+pub(super) fn unfed_pads(pad: &gst::Pad) -> Option<(String, Vec<String>)> {
+    let mut pad = pad.clone();
+    // Queues and the like have one sink pad; a muxer has any number, and a factory that says so.
+    for _ in 0..16 {
+        let element = pad.peer()?.parent_element()?;
+        let is_muxer = element.factory().is_some_and(|f| f.has_type(gst::ElementFactoryType::MUXER));
+        let sinks = element.sink_pads();
+        if is_muxer || sinks.len() > 1 {
+            let unfed = sinks
+                .iter()
+                .filter(|p| p.current_caps().is_none() || p.sticky_event::<gst::event::Segment>(0).is_none())
+                .map(|p| p.name().to_string())
+                .collect();
+            return Some((element.name().to_string(), unfed));
+        }
+        pad = sinks.into_iter().next()?;
+    }
+    None
+}

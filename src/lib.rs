@@ -1,0 +1,32 @@
+//! GStreamer elements that record a live stream into Google Cloud Storage.
+//!
+//! Module map:
+//! - [`container`] PURE: what a muxed byte stream is made of.
+//! - [`chunk`] PURE: where to cut, what to call it, what it says of itself.
+//! - [`upload`]: queue, retry, concurrency; the driver on the process's tokio runtime.
+//! - [`gcs`]: the only place that names `google-cloud-storage`.
+//! - [`gcssink`]: the element, a thin shell.
+
+pub mod chunk;
+pub mod container;
+pub mod gcs;
+pub mod gcssink;
+pub mod upload;
+
+use gst::glib;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gcssink::register(plugin)
+}
+
+gst::plugin_define!(
+    gcstreamer,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+    "MPL-2.0",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_REPOSITORY"),
+    env!("BUILD_REL_DATE")
+);

@@ -1,0 +1,313 @@
+//! What the user is told of the uploads: a status, and few words.
+//!
+//! PURE: time is an argument in ns on the scheduler's scale. One WARNING opens an outage, one an hour goes on, one INFO ends
+//! it. A refusal that only the user can mend is an ERROR while nothing has been stored in this session; a recording that has
+//! worked goes on and says WARNING.
+
+use crate::gcs::Class;
+
+const SECOND: u64 = 1_000_000_000;
+/// A status lasts at least so long.
+const MIN_STATUS: u64 = SECOND;
+/// Without a success for so long, while attempts fail, the uplink counts as gone.
+const OFFLINE_AFTER: u64 = 30 * SECOND;
+const REMIND_AFTER: u64 = 3600 * SECOND;
+
+/// The property `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing was stored and nothing has failed yet.
+    Starting,
+    /// The newest closed chunk was stored.
+    Online,
+    /// The last attempt failed, or the oldest chunk waits too long.
+    Degraded,
+    /// Nothing gets through.
+    Offline,
+    /// EOS or leaving PLAYING: what is left is being sent.
+    Draining,
+    /// Not running.
+    Stopped,
+}
+
+impl Status {
+    /// As the property's nick.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Online => "online",
+            Self::Degraded => "degraded",
+            Self::Offline => "offline",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is to be told. Times in ns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The status is another one.
+    Status(Status, String),
+    /// An outage begins (`first`) or goes on.
+    Outage {
+        /// Whether this is its first word.
+        first: bool,
+        /// What the last attempt said.
+        reason: String,
+    },
+    /// The outage is over after so long.
+    Recovered {
+        /// Its length.
+        after: u64,
+    },
+    /// Nothing has worked yet, and the user has to act: an ERROR.
+    Fatal {
+        /// 401, 403, 404, 400 …; `None` for credentials.
+        http_status: Option<u16>,
+        /// What the server said.
+        reason: String,
+    },
+    /// It has worked before: a WARNING, and it is tried again.
+    Refused {
+        /// What the server said.
+        reason: String,
+    },
+}
+
+/// Keeps the status.
+#[derive(Debug)]
+pub struct Health {
+    /// A chunk older than this makes the status degraded.
+    patience: u64,
+    status: Status,
+    changed_at: Option<u64>,
+    reason: String,
+    confirmed: bool,
+    last_failed: bool,
+    refused: bool,
+    last_success: Option<u64>,
+    outage_since: Option<u64>,
+    reminded_at: u64,
+    first_failure: Option<u64>,
+    ending: Option<Status>,
+}
+
+impl Health {
+    /// At the start of a session. `max_time` is the property `max-size-time`.
+    pub fn new(max_time: u64) -> Self {
+        Self {
+            patience: max_time.max(10 * SECOND).saturating_mul(3),
+            status: Status::Starting,
+            changed_at: None,
+            reason: String::new(),
+            confirmed: false,
+            last_failed: false,
+            refused: false,
+            last_success: None,
+            outage_since: None,
+            reminded_at: 0,
+            first_failure: None,
+            ending: None,
+        }
+    }
+
+    /// The status now.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Whether anything was stored in this session.
+    pub fn confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// A chunk was stored.
+    pub fn stored(&mut self, now: u64, words: &mut Vec<Word>) {
+        self.confirmed = true;
+        self.last_failed = false;
+        self.refused = false;
+        self.first_failure = None;
+        self.last_success = Some(now);
+        if let Some(since) = self.outage_since.take() {
+            words.push(Word::Recovered {
+                after: now.saturating_sub(since),
+            });
+        }
+        self.reason.clear();
+    }
+
+    /// An attempt failed.
+    pub fn failed(&mut self, class: Class, http_status: Option<u16>, reason: &str, now: u64, words: &mut Vec<Word>) {
+        self.last_failed = true;
+        self.first_failure.get_or_insert(now);
+        reason.clone_into(&mut self.reason);
+        let needs_user = matches!(class, Class::Auth | Class::Permanent);
+        if needs_user && !self.confirmed {
+            if !self.refused {
+                words.push(Word::Fatal {
+                    http_status,
+                    reason: reason.to_owned(),
+                });
+            }
+            self.refused = true;
+            return;
+        }
+        if needs_user && !self.refused {
+            self.refused = true;
+            self.reminded_at = now;
+            self.outage_since.get_or_insert(now);
+            words.push(Word::Refused {
+                reason: reason.to_owned(),
+            });
+        } else if self.outage_since.is_none() {
+            self.outage_since = Some(now);
+            self.reminded_at = now;
+            words.push(Word::Outage {
+                first: true,
+                reason: reason.to_owned(),
+            });
+        } else if now.saturating_sub(self.reminded_at) >= REMIND_AFTER {
+            self.reminded_at = now;
+            words.push(Word::Outage {
+                first: false,
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    /// EOS or the end has begun.
+    pub fn ending(&mut self, status: Status) {
+        self.ending = Some(status);
+    }
+
+    /// Looks whether the status has changed. `pending` chunks wait, the oldest for `oldest` ns. Returns when to look again.
+    pub fn look(&mut self, pending: usize, oldest: Option<u64>, now: u64, words: &mut Vec<Word>) -> Option<u64> {
+        let (wanted, recheck) = self.wanted(pending, oldest, now);
+        if wanted == self.status {
+            return recheck;
+        }
+        let free_at = self.changed_at.map_or(0, |t| t + MIN_STATUS);
+        if now < free_at && wanted != Status::Stopped {
+            return Some(recheck.map_or(free_at, |r| r.min(free_at)));
+        }
+        self.status = wanted;
+        self.changed_at = Some(now);
+        words.push(Word::Status(wanted, self.reason.clone()));
+        recheck
+    }
+
+    fn wanted(&self, pending: usize, oldest: Option<u64>, now: u64) -> (Status, Option<u64>) {
+        if let Some(ending) = self.ending {
+            return (ending, None);
+        }
+        let since = self.last_success.max(self.first_failure);
+        let offline_at = since.map(|t| t + OFFLINE_AFTER);
+        if self.refused || (pending > 0 && self.last_failed && offline_at.is_some_and(|t| now >= t)) {
+            return (Status::Offline, None);
+        }
+        let late_at = oldest.map(|age| now + self.patience.saturating_sub(age));
+        if self.last_failed {
+            return (Status::Degraded, offline_at.filter(|_| pending > 0));
+        }
+        if oldest.is_some_and(|age| age >= self.patience) {
+            return (Status::Degraded, None);
+        }
+        let status = if self.confirmed { Status::Online } else { Status::Starting };
+        (status, late_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = SECOND;
+
+    fn statuses(words: &[Word]) -> Vec<Status> {
+        words
+            .iter()
+            .filter_map(|w| if let Word::Status(s, _) = w { Some(*s) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn an_outage_is_told_once_reminded_hourly_and_closed_once() {
+        let mut h = Health::new(10 * S);
+        let mut words = Vec::new();
+        h.stored(0, &mut words);
+        h.look(0, None, 0, &mut words);
+        for t in 1..=7300 {
+            h.failed(Class::Transient, None, "connection refused", t * S, &mut words);
+            h.look(3, Some(t * S), t * S, &mut words);
+        }
+        h.stored(7301 * S, &mut words);
+        h.look(0, None, 7301 * S, &mut words);
+        let outages = words.iter().filter(|w| matches!(w, Word::Outage { .. })).count();
+        assert_eq!(outages, 3, "{words:?}");
+        assert_eq!(
+            words
+                .iter()
+                .filter(|w| matches!(w, Word::Recovered { after } if *after == 7300 * S))
+                .count(),
+            1
+        );
+        assert_eq!(
+            statuses(&words),
+            [Status::Online, Status::Degraded, Status::Offline, Status::Online]
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_only_while_nothing_was_stored() {
+        let mut h = Health::new(10 * S);
+        let mut words = Vec::new();
+        h.failed(Class::Permanent, Some(404), "no such bucket", 0, &mut words);
+        h.failed(Class::Permanent, Some(404), "no such bucket", 1, &mut words);
+        assert!(matches!(
+            words[..],
+            [Word::Fatal {
+                http_status: Some(404),
+                ..
+            }]
+        ));
+        let mut h = Health::new(10 * S);
+        let mut words = Vec::new();
+        h.stored(0, &mut words);
+        h.failed(Class::Permanent, Some(403), "denied", S, &mut words);
+        h.failed(Class::Permanent, Some(403), "denied", 61 * S, &mut words);
+        h.look(1, Some(S), 61 * S, &mut words);
+        assert!(
+            matches!(words[..], [Word::Refused { .. }, Word::Status(Status::Offline, _)]),
+            "{words:?}"
+        );
+    }
+
+    #[test]
+    fn the_status_changes_at_most_once_a_second() {
+        let mut h = Health::new(10 * S);
+        let mut words = Vec::new();
+        for i in 0..100u64 {
+            let now = i * S / 10;
+            if i % 2 == 0 {
+                h.stored(now, &mut words)
+            } else {
+                h.failed(Class::Transient, None, "x", now, &mut words)
+            }
+            h.look(1, Some(0), now, &mut words);
+        }
+        assert!(statuses(&words).len() <= 11, "{}", statuses(&words).len());
+    }
+
+    #[test]
+    fn a_link_that_is_too_slow_is_degraded_though_nothing_fails() {
+        let mut h = Health::new(10 * S);
+        let mut words = Vec::new();
+        h.stored(0, &mut words);
+        h.look(5, Some(29 * S), S, &mut words);
+        assert_eq!(h.status(), Status::Online);
+        assert_eq!(h.look(5, Some(29 * S), 2 * S, &mut words), Some(3 * S));
+        h.look(5, Some(30 * S), 3 * S, &mut words);
+        assert_eq!(h.status(), Status::Degraded);
+    }
+}

@@ -1,0 +1,16 @@
+//! From closed chunks to stored objects, off the streaming thread.
+//!
+//! - [`scheduler`] PURE: what to send next, when to try again, how many at once. Events in, actions out.
+//! - [`health`] PURE: what the user is told: status, warnings, errors.
+//! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name).
+//! - [`uploads`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
+//! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
+//!
+//! A chunk is in exactly one place: gathering → queued → in flight → uploaded | dropped.
+
+pub mod attempt;
+pub mod driver;
+pub mod health;
+pub mod runtime;
+pub mod scheduler;
+pub mod uploads;
