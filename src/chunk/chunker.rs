@@ -58,6 +58,8 @@ struct Open {
     audio: Frames,
     info: Arc<StreamInfo>,
     asked_for_key: bool,
+    /// It was cut where no picture begins: any unit tells its time.
+    any_track: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +101,8 @@ pub struct Chunker {
     gap: Option<GapReason>,
     /// Offset of a buffer flagged DISCONT that may turn out to begin a unit.
     discont: Option<u64>,
+    /// The header last in force, for chunks that have to begin where no unit does.
+    last_init: Init,
     last_key_pts: Option<u64>,
     key_interval: Option<u64>,
     warned: Vec<std::mem::Discriminant<Warning>>,
@@ -136,6 +140,7 @@ impl Chunker {
             armed: None,
             gap: Some(GapReason::Start),
             discont: None,
+            last_init: Init::default(),
             last_key_pts: None,
             key_interval: None,
             warned: Vec::new(),
@@ -257,6 +262,11 @@ impl Chunker {
         let mut marks = std::mem::take(&mut self.marks);
         let outcome = scanner.push(data, &mut marks);
         let outcome = match outcome {
+            Err(fault) if !matches!(fault, Fault::Programmes(_)) => {
+                // What has come so far is kept; nothing more is asked of this scanner.
+                self.scanner = Some(Box::new(Opaque::at(self.stash.end())));
+                Err(fault)
+            }
             Err(Fault::Programmes(n)) => {
                 self.warn(Warning::Programmes(n), events);
                 let from = marks.last().map_or(self.stash.base(), |m| m.at).max(self.stash.base());
@@ -287,7 +297,7 @@ impl Chunker {
                 }
             }
             MarkKind::Damage => {
-                self.gap = Some(GapReason::Damage);
+                self.gap.get_or_insert(GapReason::Damage);
                 self.armed.get_or_insert(mark.at);
                 self.warn(Warning::Damage(mark.at), events);
             }
@@ -307,21 +317,33 @@ impl Chunker {
         }
         match &self.state {
             State::Waiting { .. } => self.unit_while_waiting(at, &unit, stamp, events),
-            State::Idle => {
-                let from = self.stash.base();
-                let init = unit.init.clone().unwrap_or_default();
-                self.begin(from, init, stamp, events);
-                if unit.track == Track::Video && !unit.key.is_key() {
-                    self.armed.get_or_insert(at);
-                }
-            }
+            State::Idle => self.unit_while_idle(at, &unit, stamp, events),
             State::Open(_) => {
                 if let Some((cut, init)) = self.decide(at, &unit, &stamp, events) {
                     self.cut(cut, at, init, stamp, events);
                 }
             }
         }
-        self.account(&unit, stamp, events);
+        self.account(at, &unit, stamp, events);
+        if let Some(init) = unit.init {
+            self.last_init = init;
+        }
+    }
+
+    /// The first unit after a chunk was closed for want of data.
+    fn unit_while_idle(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
+        let from = self.stash.base();
+        if at > from {
+            // The rest of a unit that was torn by the close: no chunk that plays can begin with it.
+            self.begin(from, self.last_init.clone(), stamp, events);
+            match &unit.init {
+                Some(init) if unit.key.is_key() => self.cut(Cut::Key, at, init.clone(), stamp, events),
+                _ => {}
+            }
+        } else {
+            let init = unit.init.clone().unwrap_or_else(|| self.last_init.clone());
+            self.begin(from, init, stamp, events);
+        }
     }
 
     fn has_small_units(&self) -> bool {
@@ -354,15 +376,13 @@ impl Chunker {
             }
             return;
         }
-        let (Some((first_at, first_init)), Some(here)) = (first.take(), unit.init.clone()) else {
-            return;
+        let (from, init) = match (&dropping, &first, &unit.init) {
+            (None, Some((first_at, first_init)), _) => (*first_at, first_init.clone()),
+            (Some(_), _, Some(here)) => (at, here.clone()),
+            // No chunk can begin here: at the next.
+            _ => return,
         };
         let dropped = dropping.take();
-        let (from, init) = if dropped.is_some() {
-            (at, here)
-        } else {
-            (first_at, first_init)
-        };
         if !unit.key.is_key() {
             self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
         }
@@ -408,7 +428,10 @@ impl Chunker {
         let passed = match (begin.pts, unit.pts) {
             (Some(a), Some(b)) if b >= a => b - a,
             // Time went backwards: another time line, another chunk.
-            (Some(a), Some(b)) if unit.key.is_key() && a - b > 1_000_000_000 => u64::MAX,
+            (Some(a), Some(b)) if unit.key.is_key() && a - b > 1_000_000_000 => {
+                self.clock.restart_media_time();
+                u64::MAX
+            }
             (Some(_), Some(_)) => 0,
             _ => elapsed(&open.stamp, stamp),
         };
@@ -417,7 +440,9 @@ impl Chunker {
             || (limits.max_bytes > 0 && bytes >= limits.max_bytes)
             || (limits.max_time > 0 && !limits.align && passed.saturating_add(resolution) >= limits.max_time)
             || (limits.max_time > 0 && limits.align && {
-                let boundary = (begin.utc / limits.max_time + 1).saturating_mul(limits.max_time);
+                // A start that a slewed clock puts a moment before a boundary belongs to that boundary.
+                let tolerance = (limits.max_time / 8).min(250_000_000);
+                let boundary = (begin.utc.saturating_add(tolerance) / limits.max_time + 1).saturating_mul(limits.max_time);
                 self.clock.utc(stamp, unit.pts).0.saturating_add(resolution) >= boundary
             });
         let early = limits.soft > 0 && bytes >= limits.soft;
@@ -454,6 +479,9 @@ impl Chunker {
             self.gap = self.gap.or(Some(GapReason::EarlyCut));
         }
         self.begin(at, init, stamp, events);
+        if let (State::Open(open), Cut::Early | Cut::NoKey) = (&mut self.state, cut) {
+            open.any_track = true;
+        }
     }
 
     /// Ends the open chunk at `at`; its length becomes known later.
@@ -468,7 +496,7 @@ impl Chunker {
     fn begin(&mut self, at: u64, init: Init, stamp: Stamp, events: &mut Vec<Event>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.armed = None;
+        self.armed = self.armed.filter(|&offset| offset > at);
         let step = if sequence == self.first_sequence {
             None
         } else {
@@ -488,12 +516,13 @@ impl Chunker {
             audio: Frames::default(),
             info: Arc::clone(&init.info),
             asked_for_key: false,
+            any_track: false,
         }));
         events.push(Event::Begin { sequence, init });
     }
 
     /// Notes a unit in the open chunk.
-    fn account(&mut self, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
+    fn account(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
         let State::Open(open) = &mut self.state else { return };
         if let Some(init) = &unit.init
             && !Arc::ptr_eq(&open.info, &init.info)
@@ -515,7 +544,7 @@ impl Chunker {
             }) => unit.track == Track::Video && unit.pts.is_some_and(|p| p < key),
             _ => false,
         };
-        if open.begin.is_none() && (unit.key.is_key() || unit.track == Track::Video) {
+        if open.begin.is_none() && (unit.key.is_key() || unit.track == Track::Video || open.any_track) {
             let (utc, clock) = self.clock.utc(&stamp, unit.pts);
             open.begin = Some(Begin {
                 key: unit.key,
@@ -525,6 +554,10 @@ impl Chunker {
             });
             open.stamp = stamp;
             self.finish_closing(unit.pts, events);
+            if !unit.key.is_key() {
+                // It does not play from its start: the next one shall, as soon as it can.
+                self.armed.get_or_insert(at);
+            }
         }
         if leans_back {
             self.warn(Warning::OpenGop, events);
@@ -589,6 +622,12 @@ impl Chunker {
                 gap.bytes += bytes;
                 events.push(Event::Discard(bytes));
             }
+            State::Waiting { dropping: None, .. } => {
+                let held = settled - self.stash.base();
+                if self.limits.hard > 0 && held >= self.limits.hard {
+                    self.begin_without_key(events);
+                }
+            }
             State::Open(open) => {
                 let (limits, bytes) = (self.limits, settled - open.at + open.init_bytes);
                 let anywhere = limits.hard + limits.hard / 4;
@@ -597,14 +636,56 @@ impl Chunker {
                 } else if limits.hard > 0 && !limits.single && bytes >= anywhere {
                     // No unit came where a cut would have been legal.
                     self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
-                    let stamp = self.stamp_at(settled);
-                    self.cut(Cut::Early, settled, Init::default(), stamp, events);
-                    self.armed = Some(settled);
+                    self.cut_anywhere(settled, events);
                 } else {
                     self.hand_over(settled, true, events);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Cuts where no unit begins. What is closed is not kept waiting for a picture that may never come.
+    fn cut_anywhere(&mut self, at: u64, events: &mut Vec<Event>) {
+        let stamp = self.stamp_at(at);
+        self.cut(Cut::Early, at, self.last_init.clone(), stamp, events);
+        self.finish_closing(None, events);
+        self.armed = Some(at);
+    }
+
+    /// Begins a chunk with all that is held, though no key unit has come.
+    fn begin_without_key(&mut self, events: &mut Vec<Event>) {
+        let base = self.stash.base();
+        let first = match &mut self.state {
+            State::Waiting { first, .. } => first.take(),
+            _ => return,
+        };
+        let stamp = self.stamp_at(base);
+        let waited = elapsed(&stamp, &self.stamps.back().map_or(stamp, |s| s.1));
+        self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
+        let (from, init) = first.unwrap_or((base, Init::default()));
+        let head = self.stash.drop_below(from);
+        events.push(Event::Discard(head));
+        self.begin(from, init, stamp, events);
+        if let State::Open(open) = &mut self.state {
+            open.any_track = true;
+        }
+    }
+
+    /// The memory is full and holds nothing but the open chunk: it is closed here and now.
+    pub fn make_room(&mut self, events: &mut Vec<Event>) {
+        let Some(settled) = self.scanner.as_ref().map(|s| s.settled()) else {
+            return;
+        };
+        if matches!(self.state, State::Waiting { dropping: None, .. }) {
+            self.begin_without_key(events);
+        }
+        if let State::Open(open) = &self.state
+            && !self.limits.single
+        {
+            let bytes = settled - open.at + open.init_bytes;
+            self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
+            self.cut_anywhere(settled, events);
         }
     }
 
@@ -671,7 +752,7 @@ impl Chunker {
         } else if matches!(self.state, State::Idle) && self.is_holding() {
             let from = self.stash.base();
             let stamp = self.stamp_at(from);
-            self.begin(from, Init::default(), stamp, events);
+            self.begin(from, self.last_init.clone(), stamp, events);
         }
         self.close(end, events);
         self.finish_closing(None, events);

@@ -8,7 +8,7 @@
 pub const EARLIEST_PLAUSIBLE: u64 = 1_577_836_800_000_000_000;
 
 /// Differences from here on are a step, below they are slewed: 1 s.
-const STEP: i64 = 1_000_000_000;
+const STEP: u64 = 1_000_000_000;
 
 /// What is known of a buffer when it arrives; all in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,14 +89,19 @@ impl CaptureClock {
             return (reference, ClockKind::Ntp);
         }
         if let (Some((mapped, utc)), Some(running)) = (self.mapping, stamp.running) {
-            return (unsigned(signed(utc) + signed(running) - signed(mapped)), ClockKind::Ntp);
+            return (
+                unsigned(signed(utc).saturating_add(signed(running)).saturating_sub(signed(mapped))),
+                ClockKind::Ntp,
+            );
         }
         let utc = match (self.live, self.anchor, stamp.running) {
-            (true, Some(anchor), Some(running)) => unsigned(anchor + signed(running)),
+            (true, Some(anchor), Some(running)) => unsigned(anchor.saturating_add(signed(running))),
             _ => {
                 let (arrival, first) = *self.first.get_or_insert((stamp.wall, pts));
                 match (first, pts) {
-                    (Some(first), Some(pts)) => unsigned(signed(arrival) + signed(pts) - signed(first)),
+                    (Some(first), Some(pts)) => {
+                        unsigned(signed(arrival).saturating_add(signed(pts)).saturating_sub(signed(first)))
+                    }
                     _ => stamp.wall,
                 }
             }
@@ -115,12 +120,12 @@ impl CaptureClock {
         let (true, Some(anchor), Some(now)) = (self.live, self.anchor, stamp.clock_running) else {
             return None;
         };
-        let difference = signed(stamp.wall) - (anchor + signed(now));
-        if difference.abs() < STEP {
-            self.anchor = Some(anchor + difference / 4);
+        let difference = signed(stamp.wall).saturating_sub(anchor.saturating_add(signed(now)));
+        if difference.unsigned_abs() < STEP {
+            self.anchor = Some(anchor.saturating_add(difference / 4));
             None
         } else {
-            self.anchor = Some(anchor + difference);
+            self.anchor = Some(anchor.saturating_add(difference));
             Some(difference / 1_000_000)
         }
     }

@@ -33,7 +33,7 @@ impl Frames {
         let mean = (self.last - self.first)
             .checked_div(self.count.saturating_sub(1))
             .unwrap_or(0);
-        self.end.max(self.last + mean)
+        self.end.max(self.last.saturating_add(mean))
     }
 }
 

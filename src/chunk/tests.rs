@@ -342,6 +342,62 @@ fn after_a_standstill_a_new_chunk_begins_with_what_comes_next() {
 }
 
 #[test]
+fn a_unit_torn_by_a_standstill_spoils_no_later_chunk() {
+    let mut w = recording(3);
+    let whole = w.bytes.len();
+    let key = w.picture(3000, 0x65, true, 0);
+    w.picture(3040, 0x61, false, 0);
+    let mut chunker = Chunker::new(LIMITS, None);
+    let mut events = Vec::new();
+    chunker.push(&w.bytes[..whole - 9], || None, stamp(0), &mut events).unwrap();
+    chunker.close_idle(&mut events);
+    chunker.push(&w.bytes[whole - 9..], || None, stamp(20_000), &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    let mut bucket = Bucket::default();
+    bucket.take(events);
+    assert_eq!(bucket.joined(), w.bytes);
+    let last = bucket.info.values().last().unwrap();
+    assert!(last.key_frame);
+    assert_eq!(bucket.payload[&last.sequence], w.bytes[usize::try_from(key).unwrap()..]);
+}
+
+#[test]
+fn sound_that_goes_on_without_pictures_is_still_cut() {
+    let mut w = recording(5);
+    for i in 0..5000 {
+        w.audio(5000 + i * 20);
+    }
+    let bucket = run(LIMITS, &[&w.bytes]);
+    assert_eq!(bucket.joined(), w.bytes);
+    assert!(bucket.info.len() >= 3, "{}", bucket.info.len());
+    assert!(bucket.info.values().all(|i| i.duration <= 41 * S));
+}
+
+#[test]
+fn bytes_without_any_unit_never_pile_up() {
+    let limits = Limits { soft: 50_000, hard: 100_000, ..LIMITS };
+    // Null packets of a transport stream, and a header that is followed by nothing that is known.
+    let mut ts = [0xffu8; 188];
+    ts[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+    for input in [ts.repeat(3000), [Writer::head(5).bytes, vec![0; 600_000]].concat()] {
+        let slices: Vec<&[u8]> = input.chunks(1316).collect();
+        let bucket = run(limits, &slices);
+        assert!(bucket.info.values().all(|i| i.size <= 130_000), "{:?}", bucket.info.values().map(|i| i.size).collect::<Vec<_>>());
+        assert_eq!(bucket.joined().len(), input.len());
+    }
+}
+
+#[test]
+fn extreme_settings_and_times_do_not_overflow() {
+    let limits = Limits { max_time: u64::MAX, align: true, ..LIMITS };
+    let mut w = Writer::head(1);
+    w.picture(u32::MAX, 0x65, true, 0x7f);
+    w.picture(0, 0x65, true, 0);
+    let bucket = run(limits, &[&w.bytes]);
+    assert_eq!(bucket.joined(), w.bytes);
+}
+
+#[test]
 fn an_armed_cut_is_taken_at_the_next_key_unit() {
     let w = recording(5);
     let key_at_2s = w.bytes.len() / 5 * 2;

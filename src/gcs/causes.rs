@@ -60,13 +60,19 @@ pub(crate) fn told(error: &(dyn StdError + 'static)) -> String {
 
 /// What the crates say around every error and what helps nobody: advice to programmers, and addresses at full length.
 fn plain(text: &str) -> String {
-    const NOISE: [&str; 6] = [
+    const NOISE: [&str; 12] = [
         "Fetching the token resulted in transient errors. Subsequent calls with this credential might succeed.",
         "Request to fetch the token failed. Subsequent calls with this credential will also fail.",
         "but future attempts may succeed",
         "and future attempts will not succeed",
         "cannot create the authentication headers",
+        "cannot connect to endpoint:",
+        "cannot deserialize the response error",
+        "client error (Connect):",
+        "client error (SendRequest):",
         "client error (Connect)",
+        "client error (SendRequest)",
+        "the transport reports an error:",
     ];
     let mut text = NOISE.iter().fold(text.to_owned(), |text, noise| text.replace(noise, " "));
     if let Some((before, rest)) = text.split_once(" for url (")
@@ -75,7 +81,7 @@ fn plain(text: &str) -> String {
         let server = Url::parse(url)
             .map(|url| url.origin().ascii_serialization())
             .unwrap_or_default();
-        text = format!("{before} to {server}{after}");
+        text = format!("{before} ({server}){after}");
     }
     text.split_whitespace()
         .collect::<Vec<_>>()
@@ -105,8 +111,9 @@ mod tests {
 
     #[test]
     fn the_servers_address_is_told_without_what_was_asked_of_it() {
-        let text = plain("error sending request for url (https://h:4443/upload/o?upload_id=x&name=a): client error (Connect)");
-        assert_eq!(text, "error sending request to https://h:4443");
+        let text =
+            plain("error sending request for url (https://h:4443/upload/o?upload_id=x&name=a): client error (Connect): refused");
+        assert_eq!(text, "error sending request (https://h:4443): refused");
         assert_eq!(plain("plain words (in brackets)"), "plain words (in brackets)");
     }
 

@@ -58,9 +58,9 @@ impl Client {
             Ok(CacheableResource::NotModified) => {}
             Err(error) => return Err(target.no_token(&error, situation)),
         }
-        let response = request.send().await.map_err(|error| target.broken(&error.without_url()))?;
+        let response = request.send().await.map_err(|error| target.broken(&error))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = read(response).await.map_err(|error| target.broken(&error.without_url()))?;
+        let body = read(response).await.map_err(|error| target.broken(&error))?;
         if status.is_success() {
             return Ok(body);
         }

@@ -40,6 +40,9 @@ const SECRET_NAMES: &[&str] = &[
     "xgoogsignature",
 ];
 
+/// Names that are never followed by prose.
+const STRONG_NAMES: &[&str] = &["authorization", "passphrase", "passw", "secret", "_token", "private", "api"];
+
 /// Beginnings of tokens that are known by sight: Google access tokens, refresh tokens, API keys, JWTs.
 const TOKEN_PREFIXES: &[&str] = &["ya29.", "1//", "AIza", "eyJ", "GOOG1", "GOCSPX-"];
 
@@ -94,13 +97,26 @@ fn names_secret(word: &str) -> bool {
     SECRET_NAMES.contains(&plain.as_str())
 }
 
-/// Whether behind this word (a slice of `text`) there is `=` or `:` and so a value: "the token expired" has none.
+/// Whether a secret stands behind this name (a slice of `text`). `name=` and `"name":` say so. A bare colon does where the
+/// name or what follows leaves no doubt; "token: failed to fetch" is prose.
 fn follows_value(text: &str, word: &str) -> bool {
     let end = (word.as_ptr() as usize)
         .saturating_sub(text.as_ptr() as usize)
         .saturating_add(word.len());
     let rest = text.get(end..).unwrap_or_default();
-    rest.trim_start_matches(['"', '\'', '\\', ' ']).starts_with(['=', ':'])
+    let bare = rest.trim_start_matches(' ');
+    let unquoted = rest.trim_start_matches(['"', '\'', '\\', ' ']);
+    if unquoted.starts_with('=') {
+        return true;
+    }
+    let Some(value) = unquoted.strip_prefix(':') else {
+        return false;
+    };
+    let value = value.trim_start();
+    let value = value.split(|c| !in_word(c)).next().unwrap_or_default();
+    let quoted = bare.len() != unquoted.len();
+    let strong = STRONG_NAMES.iter().any(|name| word.to_ascii_lowercase().contains(name));
+    quoted || strong || value.chars().any(|c| c.is_ascii_digit()) || value.len() >= 16
 }
 
 /// Splits into runs of characters that tokens consist of, and what is between them.
@@ -182,6 +198,8 @@ mod tests {
             "assertion=eyJhbGciOi.SECRET.sig",
             "jwt eyJSECRET was not accepted",
             "password: SECRET",
+            "token: SECRET0123",
+            "x-goog-api-key: SECRET",
         ];
         for case in cases {
             let text = redact(case);
@@ -198,6 +216,7 @@ mod tests {
             "tcp connect error: Connection refused (os error 111)",
             "The specified bucket does not exist: https://storage.googleapis.com/b?name=a.flv&ifGenerationMatch=0",
             "key unit missing, token expired",
+            "no access token: failed to fetch token: error sending request",
         ] {
             assert_eq!(redact(text), text);
         }

@@ -10,6 +10,9 @@ static STOPPING: Mutex<Option<Stopping>> = Mutex::new(None);
 /// A stop that begins so long after another has ended is one of its own.
 const APART: Duration = Duration::from_secs(1);
 
+/// No stop is believed to last longer: pipelines that an application stops one by one, all day, are not one stop.
+const LONGEST: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Copy, Debug)]
 struct Stopping {
     began: Instant,
@@ -29,10 +32,12 @@ impl Stop {
         let now = Instant::now();
         let mut stopping = STOPPING.lock().unwrap_or_else(PoisonError::into_inner);
         let current = match *stopping {
-            Some(s) if s.waiting > 0 || now.duration_since(s.ended) < APART => Stopping {
-                waiting: s.waiting + 1,
-                ..s
-            },
+            Some(s) if (s.waiting > 0 || now.duration_since(s.ended) < APART) && now.duration_since(s.began) < LONGEST => {
+                Stopping {
+                    waiting: s.waiting + 1,
+                    ..s
+                }
+            }
             _ => Stopping {
                 began: now,
                 waiting: 1,

@@ -29,7 +29,7 @@ use crate::gcs::{ClientPool, GcsWriter, Unpaced};
 use crate::upload::driver;
 use crate::upload::health::Status;
 use crate::upload::runtime::runtime;
-use crate::upload::uploads::{NoRoom, Overflow, Uploads};
+use crate::upload::uploads::{Drained, NoRoom, Overflow, Uploads};
 
 /// Debug category.
 pub(super) static CAT: LazyLock<gst::DebugCategory> =
@@ -37,6 +37,9 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> =
 
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+/// How long the streaming thread waits for its last messages to be posted: an application's handler may be slow.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The element.
 #[derive(Default)]
@@ -56,7 +59,7 @@ struct Session {
     recorder: Mutex<Recorder>,
     uploads: Arc<Uploads>,
     outbox: Arc<Outbox>,
-    _identity: Identity,
+    identity: Mutex<Option<Identity>>,
     ticker: Mutex<Option<tokio::task::AbortHandle>>,
     /// The next buffer is the first of a PLAYING.
     new_playing: AtomicBool,
@@ -68,6 +71,8 @@ struct Session {
     flushing: AtomicBool,
     /// An ERROR was posted: nothing more is taken.
     failed: AtomicBool,
+    /// The ERROR is about the uploads: waiting for them is of no use.
+    refused: AtomicBool,
     key_requests: AtomicU64,
     stop: Mutex<Option<Stop>>,
 }
@@ -77,11 +82,27 @@ impl Session {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the stream with an ERROR, which reaches the bus before those of the elements in front.
+    fn end_with(&self, post: Post) -> gst::FlowError {
+        if !self.failed.swap(true, Ordering::Relaxed) {
+            self.outbox.post(post);
+            self.outbox.wait_empty(std::time::Instant::now() + LAST_WORD);
+        }
+        gst::FlowError::Error
+    }
+
     fn is_stopping(&self) -> bool {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    fn tick(&self, settings: &Settings) {
+    fn tick(&self, settings: &Settings, element: &super::GcsSink) {
+        // An asynchronous sink reaches PLAYING only with its first buffer: that it is on its way there is what counts.
+        let is_playing = [element.current_state(), element.pending_state()].contains(&gst::State::Playing);
+        if !is_playing {
+            self.playing_since.store(0, Ordering::Relaxed);
+        } else if self.playing_since.load(Ordering::Relaxed) == 0 {
+            self.playing_since.store(self.uploads.now() + 1, Ordering::Relaxed);
+        }
         let limits = limits(settings, &self.plan.template);
         let has_begun = {
             let mut recorder = self.recorder();
@@ -168,10 +189,11 @@ impl GcsSink {
         format!("max-memory-bytes ({max}) covers about {left} s more of an outage at {rate} bytes/s")
     }
 
-    /// An ERROR is on its way: no more is taken.
-    pub(super) fn fail(&self) {
+    /// Uploads are refused and nothing has ever worked: no more is taken, and nothing is waited for.
+    pub(super) fn refused(&self) {
         if let Some(session) = self.session() {
             session.failed.store(true, Ordering::Relaxed);
+            session.refused.store(true, Ordering::Relaxed);
             session.uploads.interrupt(true);
             session.uploads.nudge();
         }
@@ -206,6 +228,10 @@ impl GcsSink {
                 .field("bytes-in-memory", memory)
                 .field("chunks-pending", pending.chunks)
                 .field("oldest-pending-ns", pending.oldest)
+                .field("chunks-recovered", 0u64)
+                .field("bytes-in-spool", 0u64)
+                .field("spool-seconds-left", 0u64)
+                .field("throttled-ns", 0u64)
                 .field("retries", stats.retries)
                 .field("uploads-in-flight", in_flight)
                 .field("upload-rate", rate)
@@ -255,10 +281,11 @@ impl GcsSink {
         let size = buffer.size();
         self.make_room(session, size as u64)?;
         let map = buffer.map_readable().map_err(|_| {
+            session.uploads.release(size as u64);
             gst::element_imp_error!(
                 self,
                 gst::ResourceError::Read,
-                ["a buffer of {size} bytes cannot be mapped for reading"]
+                ("a buffer of {size} bytes cannot be mapped for reading")
             );
             gst::FlowError::Error
         })?;
@@ -268,15 +295,19 @@ impl GcsSink {
             let mapped = is_tight.then(&owned).flatten()?.into_mapped_buffer_readable().ok()?;
             Some(Bytes::from_owner(mapped))
         };
-        let (outcome, wants_key_unit) = {
+        let (outcome, wants_key_unit, too_large) = {
             let mut recorder = session.recorder();
+            if buffer.flags().contains(gst::BufferFlags::DISCONT) {
+                recorder.chunker.discont();
+            }
             let outcome = recorder.push(map.as_slice(), take_over, stamp);
-            (outcome, std::mem::take(&mut recorder.wants_key_unit))
+            (outcome, std::mem::take(&mut recorder.wants_key_unit), recorder.too_large)
         };
         if let Err(fault) = outcome {
-            session.failed.store(true, Ordering::Relaxed);
-            session.outbox.post(Post::Fault(fault));
-            return Err(gst::FlowError::Error);
+            return Err(session.end_with(Post::Fault(fault)));
+        }
+        if let Some(bytes) = too_large {
+            return Err(session.end_with(Post::TooLarge(bytes)));
         }
         if wants_key_unit && lock(&self.settings).send_keyframe_requests {
             let count = session.key_requests.fetch_add(1, Ordering::Relaxed);
@@ -296,10 +327,15 @@ impl GcsSink {
             };
             match session.uploads.charge(bytes, overflow) {
                 Ok(()) => return Ok(()),
-                Err(NoRoom::Full) => {
-                    session.failed.store(true, Ordering::Relaxed);
-                    session.outbox.post(Post::Full);
-                    return Err(gst::FlowError::Error);
+                Err(NoRoom::Full) => return Err(session.end_with(Post::Full)),
+                Err(NoRoom::Refused) => return Err(session.end_with(Post::Refused(session.uploads.last_reason()))),
+                Err(NoRoom::Again) => {}
+                Err(NoRoom::Nothing) => {
+                    session.recorder().make_room();
+                    if session.uploads.snapshot().2.chunks == 0 {
+                        session.uploads.charge_anyway(bytes);
+                        return Ok(());
+                    }
                 }
                 Err(NoRoom::Interrupted) if session.failed.load(Ordering::Relaxed) => return Err(gst::FlowError::Error),
                 Err(NoRoom::Interrupted) => {
@@ -321,20 +357,30 @@ impl GcsSink {
         let began = tokio::time::Instant::now();
         let until = began.checked_add(timeout).unwrap_or(began);
         if let Err(fault) = session.recorder().finish() {
+            session.failed.store(true, Ordering::Relaxed);
             session.outbox.post(Post::Fault(fault));
         }
         session.uploads.ending(Status::Draining);
         let give_up =
-            || session.is_stopping() || session.flushing.load(Ordering::Relaxed) || session.failed.load(Ordering::Relaxed);
-        if !session.uploads.wait_drained(until, &give_up) && !give_up() {
-            let (_, _, pending, ..) = session.uploads.snapshot();
-            session.uploads.abandon("drain-timeout");
-            let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            session.outbox.post(Post::NotDrained {
-                chunks: pending.chunks,
-                bytes: pending.bytes,
-                waited,
-            });
+            || session.is_stopping() || session.flushing.load(Ordering::Relaxed) || session.refused.load(Ordering::Relaxed);
+        loop {
+            match session.uploads.wait_drained(until, true, &give_up) {
+                Drained::Yes | Drained::GivenUp => break,
+                // The base class holds its preroll lock around us; a pause or a stop needs it.
+                Drained::Interrupted if self.obj().wait_preroll().is_ok() => {}
+                Drained::Interrupted => return,
+                Drained::TimedOut => {
+                    let (_, _, pending, ..) = session.uploads.snapshot();
+                    session.uploads.abandon("drain-timeout");
+                    let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    session.outbox.post(Post::NotDrained {
+                        chunks: pending.chunks,
+                        bytes: pending.bytes,
+                        waited,
+                    });
+                    break;
+                }
+            }
         }
         let nothing = !session.recorder().chunker.has_begun() && !session.failed.load(Ordering::Relaxed);
         if nothing && !session.nothing_told.swap(true, Ordering::Relaxed) {
@@ -342,9 +388,7 @@ impl GcsSink {
             session.outbox.post(Post::NothingToStore(waited));
         }
         // What is said of the chunks comes before the end of the stream.
-        session
-            .outbox
-            .wait_empty(until.into_std().max(std::time::Instant::now() + Duration::from_secs(1)));
+        session.outbox.wait_empty(std::time::Instant::now() + LAST_WORD);
     }
 
     fn begin_session(&self) -> Result<(), gst::ErrorMessage> {
@@ -352,7 +396,7 @@ impl GcsSink {
         let plan = plan(&settings)?;
         let identity = Identity::claim(&plan, &settings.location)?;
         let runtime =
-            runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ["the upload threads cannot be started: {e}"]))?;
+            runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
         let (session_id, first) = lock(&self.id).get_or_insert_with(new_id).clone();
         let outbox = self.outbox();
         let kick = {
@@ -378,13 +422,19 @@ impl GcsSink {
         );
         let writer = GcsWriter::new(&ClientPool::global(), plan.endpoint.clone(), plan.credentials.clone())
             .with_request_timeout(plan.request_timeout);
-        runtime.spawn(driver::run(Arc::clone(&uploads), Arc::new(writer), Arc::new(Unpaced)));
+        let driver = runtime.spawn(driver::run(Arc::clone(&uploads), Arc::new(writer), Arc::new(Unpaced)));
+        let watched = Arc::clone(&uploads);
+        runtime.spawn(async move {
+            if let Err(panic) = driver.await {
+                watched.broken(&panic.to_string());
+            }
+        });
         let session = Arc::new(Session {
             plan,
             recorder: Mutex::new(recorder),
             uploads,
             outbox,
-            _identity: identity,
+            identity: Mutex::new(Some(identity)),
             ticker: Mutex::new(None),
             new_playing: AtomicBool::new(true),
             live: AtomicBool::new(false),
@@ -393,6 +443,7 @@ impl GcsSink {
             cover_told: AtomicBool::new(false),
             flushing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             key_requests: AtomicU64::new(0),
             stop: Mutex::new(None),
         });
@@ -424,8 +475,8 @@ impl GcsSink {
             *sequence = next;
         }
         session.uploads.ending(Status::Draining);
-        let failed = || session.failed.load(Ordering::Relaxed);
-        if !session.uploads.wait_drained(until.into(), &failed) {
+        let refused = || session.refused.load(Ordering::Relaxed);
+        if session.uploads.wait_drained(until.into(), false, &refused) != Drained::Yes {
             let lost = session.uploads.abandon("shutdown-timeout");
             gst::warning!(CAT, imp = self, "{lost} chunks were not stored within the shutdown-timeout");
         }
@@ -436,6 +487,8 @@ impl GcsSink {
             .wait_empty(until.max(std::time::Instant::now() + Duration::from_millis(100)));
         session.outbox.attach(None);
         *lock(&self.session) = None;
+        drop(lock(&session.identity).take());
+        *lock(&self.last_object) = None;
         // Out of the list of those who stop only now.
         drop(lock(&session.stop).take());
         self.status_changed();
@@ -467,7 +520,7 @@ async fn tick_every_second(session: std::sync::Weak<Session>, element: glib::Wea
             return;
         };
         let imp = element.imp();
-        session.tick(&imp.settings());
+        session.tick(&imp.settings(), &element);
         if imp.health_changed.swap(false, Ordering::Relaxed) {
             session.outbox.post(Post::Health);
         }
@@ -534,6 +587,8 @@ impl ObjectImpl for GcsSink {
     fn constructed(&self) {
         self.parent_constructed();
         self.obj().set_sync(false);
+        // Nothing is lost because a segment says it need not be shown.
+        self.obj().set_drop_out_of_segment(false);
     }
 }
 
@@ -569,11 +624,17 @@ impl ElementImpl for GcsSink {
                 *lock(&self.id) = Some(new_id());
                 self.obj().notify("session-id");
             }
-            (gst::StateChange::PausedToPlaying, Some(session)) => {
-                session.new_playing.store(true, Ordering::Relaxed);
-                session.playing_since.store(session.uploads.now() + 1, Ordering::Relaxed);
+            // Not in `start`: the base class would add a second, empty error to ours.
+            (gst::StateChange::ReadyToPaused, None) => {
+                if let Err(error) = self.begin_session() {
+                    self.post_error_message(error);
+                    return Err(gst::StateChangeError);
+                }
             }
-            (gst::StateChange::PlayingToPaused, Some(session)) => session.playing_since.store(0, Ordering::Relaxed),
+            // The base class may reach PLAYING again without asking us, with the buffer that ends the preroll.
+            (gst::StateChange::PausedToPlaying | gst::StateChange::PlayingToPaused, Some(session)) => {
+                session.new_playing.store(true, Ordering::Relaxed);
+            }
             (gst::StateChange::PausedToReady, Some(session)) => {
                 lock(&session.stop).get_or_insert_with(Stop::begin);
                 session.uploads.nudge();
@@ -581,23 +642,17 @@ impl ElementImpl for GcsSink {
             _ => {}
         }
         let outcome = self.parent_change_state(transition);
-        if transition == gst::StateChange::ReadyToNull {
-            *lock(&self.id) = None;
+        match transition {
+            gst::StateChange::PausedToReady => self.end_session(),
+            gst::StateChange::ReadyToPaused if outcome.is_err() => self.end_session(),
+            gst::StateChange::ReadyToNull => *lock(&self.id) = None,
+            _ => {}
         }
         outcome
     }
 }
 
 impl BaseSinkImpl for GcsSink {
-    fn start(&self) -> Result<(), gst::ErrorMessage> {
-        self.begin_session()
-    }
-
-    fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        self.end_session();
-        Ok(())
-    }
-
     fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let session = self.session().ok_or(gst::FlowError::Flushing)?;
         self.take(&session, buffer, || Some(buffer.clone()))?;
@@ -622,8 +677,7 @@ impl BaseSinkImpl for GcsSink {
                 Ok(())
             }
             Verdict::NeedsMuxer(text) => {
-                session.failed.store(true, Ordering::Relaxed);
-                session.outbox.post(Post::NeedsMuxer(text.clone()));
+                let _ = session.end_with(Post::NeedsMuxer(text.clone()));
                 Err(gst::loggable_error!(CAT, "{text}"))
             }
         }

@@ -40,6 +40,8 @@ pub(super) enum Post {
     NeedsMuxer(String),
     /// The memory is full and the policy says error.
     Full,
+    /// The memory is full and uploads are refused.
+    Refused(String),
     /// EOS, and so many chunks were not stored.
     NotDrained { chunks: u64, bytes: u64, waited: u64 },
     /// How long the memory lasts.
@@ -67,27 +69,28 @@ pub(super) fn post(element: &GcsSink, post: Post) {
         Post::TooLarge(bytes) => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
-            [
-                "the location has no placeholder, so all goes into one object, which has reached {bytes} bytes: half of max-memory-bytes; use a location with {{session}} and {{seq}}, or raise max-memory-bytes"
-            ]
+            ("the location has no placeholder, so all goes into one object, which has reached {bytes} bytes: half of max-memory-bytes; use a location with {{session}} and {{seq}}, or raise max-memory-bytes")
         ),
-        Post::NeedsMuxer(text) => gst::element_error!(element, gst::StreamError::WrongType, ["{text}"]),
+        Post::NeedsMuxer(text) => gst::element_error!(element, gst::StreamError::WrongType, ("{text}")),
         Post::Full => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
-            [
-                "max-memory-bytes are in use by chunks that could not be uploaded, and overflow-policy is error; check the uplink, raise max-memory-bytes or choose overflow-policy=drop-oldest"
-            ]
+            ("max-memory-bytes are in use by chunks that could not be uploaded, and overflow-policy is error; check the uplink, raise max-memory-bytes or choose overflow-policy=drop-oldest")
+        ),
+        Post::Refused(reason) => gst::element_error!(
+            element,
+            gst::ResourceError::NotAuthorized,
+            ("uploads are refused ({reason}), and max-memory-bytes are full now: the recording ends; give the permission back or mend the bucket")
         ),
         Post::NotDrained { chunks, bytes, waited } => gst::element_error!(
             element,
             gst::ResourceError::Write,
-            [
+            (
                 "{chunks} chunks of {bytes} bytes were not stored within the drain-timeout of {} and are lost; check the uplink or raise drain-timeout",
                 seconds(waited)
-            ]
+            )
         ),
-        Post::Info(text) => gst::element_info!(element, gst::ResourceError::Settings, ["{text}"]),
+        Post::Info(text) => gst::element_info!(element, gst::ResourceError::Settings, ("{text}")),
         Post::Health => {
             if let Some(structure) = element.imp().health() {
                 let pads = element.sink_pads();
@@ -107,13 +110,14 @@ fn post_report(element: &GcsSink, report: Report) {
     match report {
         Report::Uploaded {
             info,
+            session,
             object,
             generation,
             crc32c,
             latency,
         } => {
             element.imp().uploaded(&object);
-            post_uploaded(element, &info, &object, generation, crc32c, latency);
+            post_uploaded(element, &info, &session, &object, generation, crc32c, latency);
         }
         Report::Dropped { info, reason } => {
             gst::warning!(
@@ -126,24 +130,24 @@ fn post_report(element: &GcsSink, report: Report) {
             post_gap(element, reason, info.start, info.duration, info.size, info.sequence, 1);
         }
         Report::Word(word, pending) => post_word(element, word, pending),
-        Report::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ["{text}"]),
+        Report::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ("{text}")),
         Report::ClockOff(seconds) => gst::element_warning!(
             element,
             gst::ResourceError::Settings,
-            [
+            (
                 "this machine's clock is {} s {} the server's; names and start-time follow this machine, customTime is left out: set the clock (NTP)",
                 seconds.unsigned_abs(),
                 if seconds > 0 { "ahead of" } else { "behind" }
-            ]
+            )
         ),
     }
     element.imp().health_changed();
 }
 
-fn post_uploaded(element: &GcsSink, info: &ChunkInfo, object: &str, generation: i64, crc32c: u32, latency: u64) {
+fn post_uploaded(element: &GcsSink, info: &ChunkInfo, session: &str, object: &str, generation: i64, crc32c: u32, latency: u64) {
     let structure = gst::Structure::builder("gcssink-chunk-uploaded")
         .field("object", object)
-        .field("session-id", element.imp().session_id().unwrap_or_default())
+        .field("session-id", session)
         .field("generation", generation)
         .field("size", info.size)
         .field("sequence", info.sequence)
@@ -198,28 +202,28 @@ fn post_word(element: &GcsSink, word: Word, pending: Pending) {
             gst::element_warning!(
                 element,
                 gst::ResourceError::Write,
-                ["{verb}: {reason}; {waiting}; {left}; it is tried again by itself"]
+                ("{verb}: {reason}; {waiting}; {left}; it is tried again by itself")
             );
         }
         Word::Recovered { after } => {
             gst::element_info!(
                 element,
                 gst::ResourceError::Write,
-                ["uploads work again after {}; {waiting}", seconds(after)]
+                ("uploads work again after {}; {waiting}", seconds(after))
             );
         }
         Word::Fatal { http_status, reason } => {
-            element.imp().fail();
+            element.imp().refused();
             match http_status {
-                Some(404) => gst::element_error!(element, gst::ResourceError::NotFound, ["{reason}"]),
-                Some(401 | 403) | None => gst::element_error!(element, gst::ResourceError::NotAuthorized, ["{reason}"]),
-                Some(_) => gst::element_error!(element, gst::ResourceError::Settings, ["{reason}"]),
+                Some(404) => gst::element_error!(element, gst::ResourceError::NotFound, ("{reason}")),
+                Some(401 | 403) | None => gst::element_error!(element, gst::ResourceError::NotAuthorized, ("{reason}")),
+                Some(_) => gst::element_error!(element, gst::ResourceError::Settings, ("{reason}")),
             }
         }
         Word::Refused { reason } => gst::element_warning!(
             element,
             gst::ResourceError::NotAuthorized,
-            ["uploads are refused since they last worked: {reason}; {waiting}; recording goes on, it is tried again every 60 s"]
+            ("uploads are refused since they last worked: {reason}; {waiting}; recording goes on, it is tried again every 60 s")
         ),
     }
 }
@@ -232,27 +236,23 @@ fn post_warning(element: &GcsSink, warning: &Warning) {
             gst::element_warning!(
                 element,
                 gst::StreamError::Format,
-                [
+                (
                     "no key unit for {}{measured}, max-size-time is {}: chunks without a key frame do not play from their start; set the key frame interval of the camera or encoder (GOP, I-frame interval, key-int-max) to at most {}, and switch intra-refresh off",
                     seconds(waited),
                     seconds(max_time),
                     seconds(max_time)
-                ]
+                )
             );
         }
         Warning::NoParameterSets => gst::element_warning!(
             element,
             gst::StreamError::Format,
-            [
-                "key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer"
-            ]
+            ("key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer")
         ),
         Warning::OpenGop => gst::element_warning!(
             element,
             gst::StreamError::Format,
-            [
-                "the stream has open GOPs: the first pictures of a chunk lean on the chunk before and are lost when it is played alone; switch open GOP off at the encoder (x264enc option-string=open-gop=0)"
-            ]
+            ("the stream has open GOPs: the first pictures of a chunk lean on the chunk before and are lost when it is played alone; switch open GOP off at the encoder (x264enc option-string=open-gop=0)")
         ),
         Warning::EarlyCut { bytes, at_key } => {
             let (share, how) = if at_key {
@@ -263,33 +263,27 @@ fn post_warning(element: &GcsSink, warning: &Warning) {
             gst::element_warning!(
                 element,
                 gst::ResourceError::Settings,
-                [
+                (
                     "a chunk has reached {bytes} bytes, {share} of max-memory-bytes ({}), and is cut early, {how}; raise max-memory-bytes or lower max-size-time (now {})",
                     element.imp().max_memory(),
                     seconds(max_time)
-                ]
+                )
             );
         }
         Warning::Damage(at) => gst::element_warning!(
             element,
             gst::StreamError::Demux,
-            [
-                "the stream is damaged at byte {at}: the bytes are stored as they are, and the next chunk begins at the next key unit; check the network or the source in front of the muxer"
-            ]
+            ("the stream is damaged at byte {at}: the bytes are stored as they are, and the next chunk begins at the next key unit; check the network or the source in front of the muxer")
         ),
         Warning::Programmes(n) => gst::element_warning!(
             element,
             gst::StreamError::Format,
-            [
-                "the transport stream has {n} programmes: it is stored as it comes, in chunks that need not play alone; select one programme (tsdemux ! mpegtsmux)"
-            ]
+            ("the transport stream has {n} programmes: it is stored as it comes, in chunks that need not play alone; select one programme (tsdemux ! mpegtsmux)")
         ),
         Warning::UnknownContainer => gst::element_warning!(
             element,
             gst::StreamError::TypeNotFound,
-            [
-                "the first 64 KiB are of no container that is known (FLV, MPEG-TS, fragmented MP4, Matroska, WebM): the stream is stored as it comes, as .bin, in chunks that need not play alone"
-            ]
+            ("the first 64 KiB are of no container that is known (FLV, MPEG-TS, fragmented MP4, Matroska, WebM): the stream is stored as it comes, as .bin, in chunks that need not play alone")
         ),
     }
 }
@@ -303,8 +297,7 @@ fn post_fault(element: &GcsSink, fault: Fault) {
         Fault::Programmes(_) => "select one programme (tsdemux ! mpegtsmux)",
         Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
     };
-    element.imp().fail();
-    gst::element_error!(element, gst::StreamError::Mux, ["{fault}; {next}"]);
+    gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));
 }
 
 fn post_nothing(element: &GcsSink, waited: u64) {
@@ -321,6 +314,6 @@ fn post_nothing(element: &GcsSink, waited: u64) {
     gst::element_warning!(
         element,
         gst::StreamError::Failed,
-        ["nothing to store after {} of PLAYING: {cause}", seconds(waited)]
+        ("nothing to store after {} of PLAYING: {cause}", seconds(waited))
     );
 }

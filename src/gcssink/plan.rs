@@ -32,7 +32,7 @@ pub(super) struct Plan {
 /// # Errors
 /// An error message that names the property, the value and the next step.
 pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
-    let bad = |text: String| gst::error_msg!(gst::ResourceError::Settings, ["{text}"]);
+    let bad = |text: String| gst::error_msg!(gst::ResourceError::Settings, ("{text}"));
     let Some(bucket) = settings.bucket.clone() else {
         return Err(bad(
             "no bucket is set; name an existing Cloud Storage bucket with bucket=NAME".into(),
@@ -72,14 +72,14 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
 /// A file that cannot be used is told at once, even where an `http://` endpoint would not ask for it.
 fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> {
     let runtime =
-        runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ["the upload threads cannot be started: {e}"]))?;
+        runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
     // The application may call us from a runtime of its own, where blocking on another one is not allowed.
     let (tell, told) = mpsc::channel();
     runtime.spawn(async move {
         let _ = tell.send(credentials.load().await.map(|_| ()));
     });
     match told.recv() {
-        Ok(Err(e)) => Err(gst::error_msg!(gst::ResourceError::NotAuthorized, ["{e}"])),
+        Ok(Err(e)) => Err(gst::error_msg!(gst::ResourceError::NotAuthorized, ("{e}"))),
         Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
@@ -156,11 +156,11 @@ impl Identity {
         if !taken.get_or_insert_default().insert(key.clone()) {
             return Err(gst::error_msg!(
                 gst::ResourceError::Settings,
-                [
+                (
                     "another gcssink of this process stores in bucket \"{}\" with device-id \"{}\"; give each its own device-id",
                     plan.bucket,
                     plan.device
-                ]
+                )
             ));
         }
         Ok(Self(key))

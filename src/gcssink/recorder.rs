@@ -42,6 +42,8 @@ pub(super) struct Recorder {
     /// When the last buffer came, on the uploads' scale.
     last_buffer: u64,
     pub wants_key_unit: bool,
+    /// The one object has grown too large.
+    pub too_large: Option<u64>,
     pub eos: bool,
 }
 
@@ -67,6 +69,7 @@ impl Recorder {
             next_sequence: 0,
             last_buffer,
             wants_key_unit: false,
+            too_large: None,
             eos: false,
         }
     }
@@ -77,7 +80,9 @@ impl Recorder {
     /// [`Fault`] where the stream cannot be cut.
     pub(super) fn push(&mut self, data: &[u8], owned: impl FnOnce() -> Option<Bytes>, stamp: Stamp) -> Result<(), Fault> {
         self.last_buffer = self.uploads.now();
-        self.eos = false;
+        if std::mem::take(&mut self.eos) {
+            self.uploads.resume();
+        }
         let mut events = std::mem::take(&mut self.events);
         let outcome = self.chunker.push(data, owned, stamp, &mut events);
         self.work_off(&mut events);
@@ -95,6 +100,13 @@ impl Recorder {
         self.eos = true;
         self.work_off(&mut events);
         outcome
+    }
+
+    /// The memory is full and nothing is on its way: closes the open chunk, so that it can be sent.
+    pub(super) fn make_room(&mut self) {
+        let mut events = Vec::new();
+        self.chunker.make_room(&mut events);
+        self.work_off(&mut events);
     }
 
     /// Closes the open chunk when nothing has come for `idle` ns.
@@ -139,7 +151,7 @@ impl Recorder {
                 Event::Discard(bytes) => self.uploads.release(bytes),
                 Event::Warn(warning) => self.outbox.post(Post::Warning(warning)),
                 Event::WantKeyUnit => self.wants_key_unit = true,
-                Event::TooLarge(bytes) => self.outbox.post(Post::TooLarge(bytes)),
+                Event::TooLarge(bytes) => self.too_large = Some(bytes),
             }
         }
     }

@@ -127,7 +127,8 @@ async fn after_bad_object(
 async fn after_conflict(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &Naming, error: WriteError) -> Next {
     match writer.stat(&request.bucket, &request.name).await {
         Ok(stored) if stored.size == request.size && stored.crc32c.is_none_or(|crc| crc == request.crc32c) => {
-            Next::Ours(Some(stored))
+            // Made by an attempt some time ago: it does not tell what time it is.
+            Next::Ours(Some(Stored { created: None, ..stored }))
         }
         Ok(stored) => Next::Rename(format!(
             "gs://{}/{} exists with {} bytes and is another recording",

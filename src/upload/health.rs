@@ -176,6 +176,21 @@ impl Health {
         }
     }
 
+    /// Whether uploads are refused until the user acts.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// What the last failure said.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Data comes again after an EOS.
+    pub fn resume(&mut self) {
+        self.ending = None;
+    }
+
     /// EOS or the end has begun.
     pub fn ending(&mut self, status: Status) {
         self.ending = Some(status);
@@ -206,7 +221,7 @@ impl Health {
         if self.refused || (pending > 0 && self.last_failed && offline_at.is_some_and(|t| now >= t)) {
             return (Status::Offline, None);
         }
-        let late_at = oldest.map(|age| now + self.patience.saturating_sub(age));
+        let late_at = oldest.map(|age| now.saturating_add(self.patience.saturating_sub(age)));
         if self.last_failed {
             return (Status::Degraded, offline_at.filter(|_| pending > 0));
         }

@@ -57,6 +57,8 @@ pub struct Scheduler {
     failures: u32,
     /// Nothing is sent before.
     not_before: u64,
+    /// The end is near: pauses are short.
+    hurry: bool,
     seed: u64,
 }
 
@@ -72,6 +74,7 @@ impl Scheduler {
             in_flight: 0,
             failures: 0,
             not_before: 0,
+            hurry: false,
             seed: seed | 1,
         }
     }
@@ -155,14 +158,15 @@ impl Scheduler {
             Class::Transient | Class::Throttled => {
                 self.round = 0;
                 self.concurrency = (self.concurrency / 2).max(1);
-                let ceiling = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACKOFF);
+                let most = if self.hurry { FIRST_BACKOFF } else { MAX_BACKOFF };
+                let ceiling = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(most);
                 let pause = self.chance() % (ceiling + 1);
                 self.failures = self.failures.saturating_add(1);
-                self.not_before = self.not_before.max(now + pause.max(retry_after.unwrap_or(0)));
+                self.not_before = self.not_before.max(now.saturating_add(pause.max(retry_after.unwrap_or(0))));
             }
             Class::Auth | Class::Permanent | Class::Conflict | Class::Local => {
                 if let Some(waiting) = self.chunks.get_mut(&sequence) {
-                    waiting.not_before = now + REFUSED_PAUSE.max(retry_after.unwrap_or(0));
+                    waiting.not_before = now.saturating_add(REFUSED_PAUSE.max(retry_after.unwrap_or(0)));
                 }
             }
         }
@@ -213,8 +217,12 @@ impl Scheduler {
         self.chunks.values().map(|w| now.saturating_sub(w.queued_at)).max()
     }
 
-    /// The next attempt is due at once (the user has mended something, or the sink drains).
-    pub fn retry_now(&mut self) {
+    /// The sink drains, or no longer: there is little time, so the next attempt is due at once and pauses are short.
+    pub fn hurry(&mut self, hurry: bool) {
+        self.hurry = hurry;
+        if !hurry {
+            return;
+        }
         self.not_before = 0;
         self.chunks.values_mut().for_each(|w| w.not_before = 0);
     }

@@ -47,6 +47,8 @@ pub enum Report {
     Uploaded {
         /// The chunk.
         info: ChunkInfo,
+        /// The session it belongs to.
+        session: String,
         /// Object name.
         object: String,
         /// Generation; 0 where the server may not be asked.
@@ -111,6 +113,8 @@ struct State {
     retry_timeout: Option<u64>,
     /// Attempts to break off: their chunks were let go of.
     aborts: Vec<u64>,
+    /// Counts changes of the settings.
+    version: u64,
     /// Waits end at once.
     interrupted: bool,
     stopped: bool,
@@ -142,6 +146,19 @@ pub struct UploadLimits {
     pub retry_timeout: Option<u64>,
 }
 
+/// How a wait for the last chunk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing is left.
+    Yes,
+    /// The time is up.
+    TimedOut,
+    /// The element is pausing or flushing.
+    Interrupted,
+    /// Whoever waits no longer wants to.
+    GivenUp,
+}
+
 /// Why a wait for room ended without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
@@ -149,6 +166,12 @@ pub enum NoRoom {
     Interrupted,
     /// The policy says so.
     Full,
+    /// The settings have changed: ask again.
+    Again,
+    /// Nothing is on its way: all memory is held by the open chunk.
+    Nothing,
+    /// Uploads are refused until the user acts, and the memory is full now.
+    Refused,
 }
 
 impl Uploads {
@@ -164,6 +187,7 @@ impl Uploads {
                 max_memory: limits.max_memory,
                 retry_timeout: limits.retry_timeout,
                 aborts: Vec::new(),
+                version: 0,
                 interrupted: false,
                 stopped: false,
                 clock_off_told: false,
@@ -194,6 +218,7 @@ impl Uploads {
         state.scheduler.set_max_uploads(limits.max_uploads);
         state.max_memory = limits.max_memory;
         state.retry_timeout = limits.retry_timeout;
+        state.version += 1;
         drop(state);
         self.changed.notify_all();
         self.wake.notify_one();
@@ -205,16 +230,25 @@ impl Uploads {
     /// [`NoRoom`] where it has to wait and may not, or the policy is [`Overflow::Error`].
     pub fn charge(&self, bytes: u64, overflow: Overflow) -> Result<(), NoRoom> {
         let mut state = self.lock();
-        state.stats.bytes_received += bytes;
+        let version = state.version;
         loop {
             // A buffer that is larger than all memory is let in when nothing else is there.
             if state.memory == 0 || state.memory + bytes <= state.max_memory {
                 state.memory += bytes;
+                state.stats.bytes_received += bytes;
                 return Ok(());
             }
             if state.interrupted {
-                state.stats.bytes_received -= bytes;
                 return Err(NoRoom::Interrupted);
+            }
+            if state.version != version {
+                return Err(NoRoom::Again);
+            }
+            if state.health.is_refused() && state.health.confirmed() {
+                return Err(NoRoom::Refused);
+            }
+            if state.scheduler.pending() == 0 {
+                return Err(NoRoom::Nothing);
             }
             match overflow {
                 Overflow::Error => return Err(NoRoom::Full),
@@ -232,6 +266,27 @@ impl Uploads {
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Charges the memory whatever is there: nothing could be done to make room.
+    pub fn charge_anyway(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.memory += bytes;
+        state.stats.bytes_received += bytes;
+    }
+
+    /// What the last failure said.
+    pub fn last_reason(&self) -> String {
+        self.lock().health.reason().to_owned()
+    }
+
+    /// Data comes again after an EOS.
+    pub fn resume(&self) {
+        let mut state = self.lock();
+        state.health.resume();
+        state.scheduler.hurry(false);
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Gives back what was charged for bytes that are in no chunk.
@@ -273,20 +328,26 @@ impl Uploads {
     pub fn ending(&self, status: Status) {
         let mut state = self.lock();
         state.health.ending(status);
-        state.scheduler.retry_now();
+        state.scheduler.hurry(true);
         state.look(self.now());
         drop(state);
         self.tell();
         self.wake.notify_one();
     }
 
-    /// Waits until no chunk is left, `until` has passed, or `give_up` says so; whether none is left.
-    pub fn wait_drained(&self, until: Instant, give_up: &dyn Fn() -> bool) -> bool {
+    /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` says so.
+    pub fn wait_drained(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         let mut state = self.lock();
         while state.scheduler.pending() > 0 {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || give_up() {
-                return false;
+            if give_up() {
+                return Drained::GivenUp;
+            }
+            if heed_interrupt && state.interrupted {
+                return Drained::Interrupted;
+            }
+            if left.is_zero() {
+                return Drained::TimedOut;
             }
             state = self
                 .changed
@@ -294,7 +355,7 @@ impl Uploads {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        true
+        Drained::Yes
     }
 
     /// Wakes [`Uploads::wait_drained`], to look at its condition.
@@ -384,7 +445,7 @@ impl Uploads {
         let look = state.look(now);
         let expiry = state
             .retry_timeout
-            .and_then(|t| Some(now + t.saturating_sub(state.scheduler.oldest_age(now)?)));
+            .and_then(|t| Some(now.saturating_add(t.saturating_sub(state.scheduler.oldest_age(now)?))));
         let wake = [state.scheduler.wake_at(now), look, expiry.filter(|&e| e > now)]
             .into_iter()
             .flatten()
@@ -398,7 +459,7 @@ impl Uploads {
         Due::Send {
             chunks,
             aborts,
-            wake: wake.map(|ns| self.epoch + Duration::from_nanos(ns)),
+            wake: wake.and_then(|ns| self.epoch.checked_add(Duration::from_nanos(ns))),
         }
     }
 
@@ -431,6 +492,7 @@ impl Uploads {
                     state.recent.push_back((now, chunk.request.size));
                     state.reports.push_back(Report::Uploaded {
                         info: chunk.info.clone(),
+                        session: chunk.naming.session.clone(),
                         object: name,
                         generation: stored.map_or(0, |s| s.generation),
                         crc32c: chunk.request.crc32c,
@@ -468,6 +530,22 @@ impl Uploads {
         drop(state);
         self.tell();
         self.changed.notify_all();
+    }
+
+    /// The driver has died of a defect: the user has to hear of it.
+    pub fn broken(&self, why: &str) {
+        let mut state = self.lock();
+        let pending = state.pending(self.now());
+        let reason = format!("the uploads have stopped by a defect of this element ({why}); restart the pipeline and report it");
+        state.reports.push_back(Report::Word(
+            Word::Fatal {
+                http_status: Some(500),
+                reason,
+            },
+            pending,
+        ));
+        drop(state);
+        self.tell();
     }
 
     fn tell(&self) {

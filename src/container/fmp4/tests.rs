@@ -371,7 +371,7 @@ fn the_preview_ends_with_the_first_picture() {
     assert_eq!(ends_of_pictures(&marks), [input.len() as u64 - inter().data.len() as u64]);
     // A picture that never came whole has no end.
     let cut = &input[..input.len() - inter().data.len() - 1];
-    assert_eq!(ends_of_pictures(&scan(cut)), []);
+    assert!(ends_of_pictures(&scan(cut)).is_empty());
     assert_eq!(outline(cut)[0], (len(&[&head]), Track::Video, Key::Closed));
 }
 
@@ -426,6 +426,17 @@ fn encrypted_pictures_are_judged_by_their_flags() {
     ));
     assert_eq!((units[0].1.key, units[1].1.key), (Key::Closed, Key::No));
     assert_eq!(units[0].1.init.as_ref().unwrap().info.codecs.as_deref(), Some("avc1.640028"));
+}
+
+#[test]
+fn a_picture_that_would_lie_outside_the_content_has_no_end() {
+    let head = head(&[Trak::video(visual(b"encv", &[]))]);
+    let mut f = video(0, &[idr()]);
+    let trun = f.windows(4).position(|w| w == b"trun").unwrap();
+    f[trun + 12..trun + 16].fill(0);
+    let (marks, _) = scan_checked(&[&head[..], &f].concat(), &[1]);
+    assert_eq!(units(&marks)[0].1.key, Key::Closed);
+    assert!(ends_of_pictures(&marks).is_empty());
 }
 
 #[test]
@@ -606,7 +617,7 @@ fn an_index_at_the_end_is_payload() {
     let (head, f) = (av_head(), video(0, &[idr()]));
     let marks = scan(&[&head[..], &f, &boxed(b"mfra", &[&[0; 40]])].concat());
     assert_eq!(units(&marks).len(), 1);
-    assert_eq!(damages(&marks), []);
+    assert!(damages(&marks).is_empty());
 }
 
 #[test]
@@ -640,7 +651,7 @@ fn after_a_flush_the_head_still_holds() {
         (last.0, last.1.key, &last.1.init.unwrap().head[..]),
         (at, Key::Closed, &head[..])
     );
-    assert_eq!(damages(&marks), []);
+    assert!(damages(&marks).is_empty());
 }
 
 /// A stream with a bit of everything.

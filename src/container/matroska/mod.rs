@@ -204,10 +204,10 @@ impl Parser {
             return;
         };
         let start = head.start;
-        let is_new = self.stream.differs(&head);
         self.stream.adopt(*head);
         if self.has_head {
-            marks.push(other_unit(start, is_new, self.stream.no_init()));
+            // An equal head as well: a second Segment within one chunk is more than players and demuxers bear.
+            marks.push(other_unit(start, true, self.stream.no_init()));
         }
         self.has_head = true;
     }

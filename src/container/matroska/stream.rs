@@ -97,12 +97,6 @@ impl Stream {
         self.adopt_tracks(head.tracks.unwrap_or_default());
     }
 
-    /// Whether that head asks for another decoder or another reading of timestamps.
-    pub(super) fn differs(&self, head: &Head) -> bool {
-        let config = head.tracks.as_ref().map(|t| t.config);
-        config != Some(self.tracks.config) || head.scale != self.scale
-    }
-
     fn adopt_tracks(&mut self, tracks: Tracks) {
         self.init.info = Arc::new(tracks.info(None));
         self.parameter_sets = tracks.video().and_then(|v| v.parameter_sets);

@@ -1,0 +1,94 @@
+//! The public surface of the elements, held against `tests/golden/inspect.txt`: names, types, defaults, flags, signals, pads.
+//!
+//! After a wanted change: `UPDATE_GOLDEN=1 cargo test --test inspect`, and read the difference.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use gst::glib;
+use gst::prelude::*;
+
+fn describe(name: &str) -> String {
+    let factory = gst::ElementFactory::find(name).unwrap();
+    let element = factory.create().build().unwrap();
+    let mut text = format!(
+        "{name}: {} | {} | rank {}\n",
+        factory.metadata("long-name").unwrap(),
+        factory.metadata("klass").unwrap(),
+        i32::from(factory.rank())
+    );
+    for template in factory.static_pad_templates() {
+        writeln!(
+            text,
+            "  pad {} {:?} {:?} {}",
+            template.name_template(),
+            template.direction(),
+            template.presence(),
+            template.caps()
+        )
+        .unwrap();
+    }
+    let mut specs: Vec<glib::ParamSpec> = element.list_properties().to_vec();
+    specs.retain(|s| s.owner_type() == element.type_());
+    specs.sort_by_key(|s| s.name().to_owned());
+    for spec in specs {
+        let flags = spec.flags();
+        let mut words = Vec::new();
+        for (flag, word) in [(glib::ParamFlags::READABLE, "r"), (glib::ParamFlags::WRITABLE, "w")] {
+            if flags.contains(flag) {
+                words.push(word);
+            }
+        }
+        for (bit, word) in [
+            (gst::PARAM_FLAG_MUTABLE_READY, "ready"),
+            (gst::PARAM_FLAG_MUTABLE_PLAYING, "playing"),
+        ] {
+            if flags.contains(bit) {
+                words.push(word);
+            }
+        }
+        let default = spec
+            .default_value()
+            .serialize()
+            .map_or_else(|_| "NULL".to_owned(), |v| v.to_string());
+        assert!(spec.blurb().is_some_and(|b| b.len() > 10), "{} needs a blurb", spec.name());
+        writeln!(
+            text,
+            "  {} {} [{}] = {default}",
+            spec.name(),
+            spec.value_type().name(),
+            words.join(" ")
+        )
+        .unwrap();
+        // The default of the specification is the one the element has.
+        if flags.contains(glib::ParamFlags::WRITABLE) && spec.name() != "uri" {
+            let real = element
+                .property_value(spec.name())
+                .serialize()
+                .map_or_else(|_| "NULL".to_owned(), |v| v.to_string());
+            assert_eq!(real, default, "{}", spec.name());
+        }
+    }
+    for name in ["split-now"] {
+        let query = glib::subclass::signal::SignalId::lookup(name, element.type_())
+            .unwrap()
+            .query();
+        writeln!(text, "  signal {name} {:?}", query.flags()).unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_public_surface_is_the_golden_one() {
+    gst::init().unwrap();
+    gstgcstreamer::plugin_register_static().unwrap();
+    let text = describe("gcssink");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/inspect.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert!(text == golden, "the surface is now:\n{text}\nand was:\n{golden}");
+}

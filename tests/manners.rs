@@ -1,0 +1,423 @@
+//! The element behaves in pipelines as a sink should: states, pauses, ends, messages, other people's slowness.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::gcs_server::{Fault, GcsServer};
+use common::*;
+use gst::prelude::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn flv(seconds: u32) -> String {
+    format!("{} ! flvmux streamable=true", h264(seconds))
+}
+
+/// In real time, as a camera sends.
+fn live(seconds: u32) -> String {
+    format!(
+        "{} ! identity sync=true ! flvmux streamable=true",
+        h264(seconds).replace("videotestsrc", "videotestsrc is-live=true")
+    )
+}
+
+fn uploaded(words: &Words) -> usize {
+    words
+        .iter()
+        .filter(|(kind, text)| *kind == "element" && text.starts_with("gcssink-chunk-uploaded"))
+        .count()
+}
+
+#[test]
+fn going_to_null_without_eos_stores_the_open_chunk() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&live(60), &server, "");
+    line.play();
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(server.objects().len(), 0);
+    line.stop();
+    let chunks = chunks(&server);
+    assert_eq!(chunks.len(), 1);
+    assert!(joined(&chunks) == line.input());
+    assert!(assert_each_plays(&chunks) >= 15);
+}
+
+#[test]
+fn a_dead_server_holds_up_the_end_for_shutdown_timeout_and_no_longer() {
+    let server = GcsServer::spawn_thread();
+    (0..20).for_each(|_| server.push_fault(Fault::StallBefore));
+    let line = Line::new(&flv(3), &server, "shutdown-timeout=1000000000 drain-timeout=60000000000");
+    line.play();
+    std::thread::sleep(Duration::from_millis(1500));
+    let began = Instant::now();
+    line.stop();
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+}
+
+#[test]
+fn eos_waits_for_the_drain_and_then_says_what_was_lost() {
+    let server = GcsServer::spawn_thread();
+    (0..20).for_each(|_| server.push_fault(Fault::StallBefore));
+    let line = Line::new(&flv(3), &server, "drain-timeout=1500000000");
+    line.play();
+    let (end, words) = line.wait();
+    assert!(matches!(&end, End::Error(text) if text.contains("drain-timeout")), "{end:?}");
+    // The gap is told beside the error, in either order of the two threads.
+    let mut gaps = words.iter().filter(|(_, text)| text.starts_with("gcssink-gap")).count();
+    while let Some(m) = line.pipeline.bus().unwrap().timed_pop(gst::ClockTime::from_mseconds(300)) {
+        gaps += usize::from(m.structure().is_some_and(|s| s.name() == "gcssink-gap"));
+    }
+    assert_eq!(gaps, 1, "{words:?}");
+    assert_eq!(line.stat("chunks-dropped"), 1);
+}
+
+#[test]
+fn null_to_playing_twice_gives_two_sessions() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&flv(3), &server, "");
+    for _ in 0..2 {
+        line.play();
+        assert_eq!(line.wait().0, End::Eos);
+        line.stop();
+    }
+    let chunks = chunks(&server);
+    assert_eq!(chunks.iter().map(|c| c.number("sequence")).collect::<Vec<_>>(), [0, 0]);
+    assert!(chunks[0].get("session-id") < chunks[1].get("session-id"));
+    assert_each_plays(&chunks);
+}
+
+#[test]
+fn ready_and_back_goes_on_in_the_session() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&live(60), &server, "");
+    for _ in 0..2 {
+        line.play();
+        std::thread::sleep(Duration::from_millis(1500));
+        line.pipeline.set_state(gst::State::Ready).unwrap();
+    }
+    line.stop();
+    let chunks = chunks(&server);
+    assert_eq!(chunks.iter().map(|c| c.number("sequence")).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(chunks[0].get("session-id"), chunks[1].get("session-id"));
+}
+
+#[test]
+fn every_confirmed_chunk_is_told_with_the_fields_of_the_contract() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&flv(6), &server, "max-size-time=2000000000");
+    line.play();
+    let (_, words) = line.wait();
+    assert_eq!(uploaded(&words), 3, "{words:?}");
+    let text = &words
+        .iter()
+        .find(|(_, text)| text.starts_with("gcssink-chunk-uploaded"))
+        .unwrap()
+        .1;
+    for field in [
+        "object=(string)",
+        "session-id=(string)",
+        "generation=(gint64)",
+        "size=(guint64)",
+        "sequence=(guint64)",
+        "running-time=(guint64)",
+        "duration=(guint64)",
+        "latency=(guint64)",
+        "crc32c=(guint)",
+        "start-time=(string)",
+    ] {
+        let found = text.contains(field) || (field.starts_with("crc32c") && text.contains("crc32c=(uint)"));
+        assert!(found, "{field} in {text}");
+    }
+    assert!(
+        words
+            .iter()
+            .any(|(_, text)| text.starts_with("gcssink-status, status=(string)draining")),
+        "{words:?}"
+    );
+    assert_eq!(line.stat("chunks-uploaded"), 3);
+    assert_eq!(line.stat("chunks-pending"), 0);
+    assert_eq!(line.stat("bytes-in-memory"), 0);
+    assert_eq!(line.stat("bytes-received"), line.input().len() as u64);
+    line.stop();
+    assert_eq!(line.sink.property_value("status").serialize().unwrap(), "stopped");
+}
+
+#[test]
+fn a_pause_with_the_memory_full_goes_on_with_the_same_buffer() {
+    let server = GcsServer::spawn_thread();
+    server.push_fault(Fault::SlowDrain {
+        bytes_per_second: 500_000,
+    });
+    let noise = "videotestsrc num-buffers=75 pattern=snow ! video/x-raw,width=320,height=240,framerate=15/1 ! x264enc speed-preset=ultrafast bitrate=8000 key-int-max=15 ! h264parse";
+    let line = Line::new(
+        &format!("{noise} ! flvmux streamable=true"),
+        &server,
+        "max-memory-bytes=1048576 overflow-policy=block",
+    );
+    line.play();
+    std::thread::sleep(Duration::from_millis(700));
+    line.pipeline.set_state(gst::State::Paused).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    line.play();
+    assert_eq!(line.wait().0, End::Eos);
+    assert!(joined(&chunks(&server)) == line.input());
+    assert_eq!(line.stat("chunks-dropped"), 0);
+}
+
+#[test]
+fn a_pause_during_the_drain_loses_nothing() {
+    let server = GcsServer::spawn_thread();
+    server.push_fault(Fault::SlowDrain {
+        bytes_per_second: 200_000,
+    });
+    let line = Line::new(&flv(4), &server, "");
+    line.play();
+    std::thread::sleep(Duration::from_millis(600));
+    line.pipeline.set_state(gst::State::Paused).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    line.play();
+    assert_eq!(line.wait().0, End::Eos);
+    assert!(joined(&chunks(&server)) == line.input());
+}
+
+#[test]
+fn the_memory_is_never_more_than_its_bound_and_old_chunks_go_first() {
+    let server = GcsServer::spawn_thread();
+    (0..50).for_each(|_| server.push_fault(Fault::StallBefore));
+    let noise = "videotestsrc num-buffers=150 pattern=snow ! video/x-raw,width=320,height=240,framerate=15/1 ! x264enc speed-preset=ultrafast bitrate=8000 key-int-max=15 ! h264parse";
+    let line = Line::new(
+        &format!("{noise} ! flvmux streamable=true"),
+        &server,
+        "max-memory-bytes=2097152 overflow-policy=drop-oldest drain-timeout=500000000",
+    );
+    line.play();
+    let most = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let (sink, seen) = (line.sink.clone(), Arc::clone(&most));
+    line.sink
+        .static_pad("sink")
+        .unwrap()
+        .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            seen.fetch_max(
+                sink.property::<gst::Structure>("stats").get("bytes-in-memory").unwrap(),
+                Ordering::Relaxed,
+            );
+            gst::PadProbeReturn::Ok
+        });
+    let (_, words) = line.wait();
+    assert!(most.load(Ordering::Relaxed) <= 2_097_152);
+    assert!(line.stat("chunks-dropped") > 3);
+    assert!(
+        words
+            .iter()
+            .any(|(_, text)| text.starts_with("gcssink-gap") && text.contains("overflow")),
+        "{words:?}"
+    );
+}
+
+#[test]
+fn a_handler_of_the_application_that_sleeps_stops_no_upload() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&flv(9), &server, "max-size-time=1000000000");
+    let asleep = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&asleep);
+    line.pipeline.bus().unwrap().set_sync_handler(move |_, message| {
+        if message.structure().is_some_and(|s| s.name() == "gcssink-chunk-uploaded") && !flag.swap(true, Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_secs(4));
+        }
+        gst::BusSyncReply::Pass
+    });
+    line.play();
+    let began = Instant::now();
+    while server.objects().len() < 9 {
+        assert!(began.elapsed() < Duration::from_secs(3), "{} objects", server.objects().len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(asleep.load(Ordering::SeqCst));
+}
+
+#[test]
+fn split_now_and_force_key_unit_begin_a_chunk_at_the_next_key_unit() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&live(8), &server, "max-size-time=0");
+    line.play();
+    std::thread::sleep(Duration::from_millis(2300));
+    line.sink.emit_by_name::<()>("split-now", &[]);
+    std::thread::sleep(Duration::from_millis(2300));
+    let force = gst::Structure::builder("GstForceKeyUnit")
+        .field("all-headers", true)
+        .field("count", 0u32)
+        .build();
+    // The muxer in front would make something else of it.
+    assert!(
+        line.sink
+            .static_pad("sink")
+            .unwrap()
+            .send_event(gst::event::CustomDownstream::new(force))
+    );
+    assert_eq!(line.wait().0, End::Eos);
+    let chunks = chunks(&server);
+    assert_eq!(chunks.len(), 3);
+    assert_eq!(assert_each_plays(&chunks), 120);
+    assert!(joined(&chunks) == line.input());
+}
+
+#[test]
+fn seeking_is_answered_no_at_once() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new("fakesrc num-buffers=3 sizetype=fixed sizemax=100", &server, "");
+    line.play();
+    line.wait();
+    let mut query = gst::query::Seeking::new(gst::Format::Bytes);
+    assert!(line.sink.static_pad("sink").unwrap().query(&mut query));
+    assert!(!query.result().0);
+}
+
+#[test]
+fn a_uri_sets_bucket_and_location_verbatim() {
+    init();
+    let sink = gst::Element::make_from_uri(gst::URIType::Sink, "gs://my-bucket/%Y/{session}_{seq}.{ext}", None).unwrap();
+    assert_eq!(sink.property::<String>("bucket"), "my-bucket");
+    assert_eq!(sink.property::<String>("location"), "%Y/{session}_{seq}.{ext}");
+    assert_eq!(sink.property::<String>("uri"), "gs://my-bucket/%Y/{session}_{seq}.{ext}");
+}
+
+#[test]
+fn with_splitmuxsink_each_fragment_is_an_object_of_that_name() {
+    init();
+    let server = GcsServer::spawn_thread();
+    let line = format!(
+        "{} ! splitmuxsink async-finalize=true sink-factory=gcssink muxer-factory=mpegtsmux max-size-time=2000000000 location=frag%05d.ts \
+         sink-properties=\"properties,bucket={BUCKET},device-id=split,endpoint-uri=(string)\\\"{}\\\"\"",
+        h264(6),
+        server.endpoint()
+    );
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let end = bus
+        .timed_pop_filtered(
+            gst::ClockTime::from_seconds(60),
+            &[gst::MessageType::Eos, gst::MessageType::Error],
+        )
+        .unwrap();
+    assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+    pipeline.set_state(gst::State::Null).unwrap();
+    let chunks = chunks(&server);
+    let mut names: Vec<&str> = chunks.iter().map(|c| c.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["frag00000.ts", "frag00001.ts", "frag00002.ts"]);
+    assert_eq!(assert_each_plays(&chunks), 90);
+}
+
+#[test]
+fn a_fixed_name_that_exists_is_not_overwritten() {
+    let server = GcsServer::spawn_thread();
+    server.put(BUCKET, "one.flv", b"somebody else's");
+    let line = Line::new(&flv(2), &server, "location=one.flv");
+    line.play();
+    let (end, words) = line.wait();
+    assert_eq!(end, End::Eos);
+    assert_eq!(server.object(BUCKET, "one.flv").unwrap().data, b"somebody else's");
+    let stored: Vec<String> = server
+        .objects()
+        .into_keys()
+        .map(|(_, name)| name)
+        .filter(|n| n != "one.flv")
+        .collect();
+    assert_eq!(stored.len(), 1);
+    assert!(
+        stored[0].starts_with("one_") && stored[0].ends_with("_000000.flv"),
+        "{stored:?}"
+    );
+    assert!(
+        words
+            .iter()
+            .any(|(kind, text)| *kind == "warning" && text.contains("one.flv")),
+        "{words:?}"
+    );
+}
+
+#[test]
+fn an_outage_is_told_once_and_nothing_is_lost() {
+    let server = GcsServer::spawn_thread();
+    for _ in 0..4 {
+        server.push_fault(Fault::status(503));
+        server.push_fault(Fault::ResetBefore);
+        server.push_fault(Fault::ResetAfterBody { stored: true });
+    }
+    let line = Line::new(&live(10), &server, "max-size-time=1000000000 drain-timeout=60000000000");
+    line.play();
+    let (end, words) = line.wait();
+    assert_eq!(end, End::Eos);
+    assert!(joined(&chunks(&server)) == line.input());
+    let warnings: Vec<_> = words.iter().filter(|(kind, _)| *kind == "warning").collect();
+    let ends: Vec<_> = words
+        .iter()
+        .filter(|(kind, text)| *kind == "info" && text.contains("work again"))
+        .collect();
+    assert_eq!(warnings.len(), ends.len(), "{words:?}");
+    assert!((1..=4).contains(&warnings.len()), "{words:?}");
+    assert_eq!(uploaded(&words), 10);
+}
+
+#[test]
+fn live_chunks_are_dated_by_when_they_were_captured() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&live(5), &server, "max-size-time=2000000000");
+    let before = std::time::SystemTime::now();
+    line.play();
+    line.wait();
+    let chunks = chunks(&server);
+    let parse = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_nanosecond();
+    let began = i128::try_from(before.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let start = parse(chunks[0].get("start-time"));
+    assert!(
+        (start - began).abs() < i128::from(2 * SECOND),
+        "{} ns after the start",
+        start - began
+    );
+    let gap = parse(chunks[1].get("start-time")) - start;
+    assert!((gap - i128::from(2 * SECOND)).abs() < i128::from(SECOND / 10), "{gap}");
+    assert_eq!(chunks[1].get("clock"), "system");
+    assert!(chunks[1].object.meta["customTime"].is_string());
+    assert!(
+        chunks[1].name.contains(&chunks[1].get("start-time").replace(['-', ':'], "")),
+        "{}",
+        chunks[1].name
+    );
+}
+
+#[test]
+fn the_cameras_clock_passed_on_before_the_muxer_dates_the_chunks() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&flv(3), &server, "");
+    let sent = AtomicBool::new(false);
+    line.sink
+        .static_pad("sink")
+        .unwrap()
+        .add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
+            if !sent.swap(true, Ordering::SeqCst) {
+                // What iotcorestatus sends: at this running time the camera's clock showed that UTC.
+                let event = gst::Structure::builder("gcssink-clock")
+                    .field("running-time", 0u64)
+                    .field("utc", 1_600_000_000 * SECOND)
+                    .build();
+                pad.send_event(gst::event::CustomDownstream::new(event));
+            }
+            gst::PadProbeReturn::Ok
+        });
+    line.play();
+    line.wait();
+    let chunk = &chunks(&server)[0];
+    assert_eq!(chunk.get("clock"), "ntp");
+    assert!(
+        chunk.get("start-time").starts_with("2020-09-13T12:26:4"),
+        "{}",
+        chunk.get("start-time")
+    );
+}
