@@ -58,6 +58,8 @@ struct Open {
     audio: Frames,
     info: Arc<StreamInfo>,
     asked_for_key: bool,
+    /// When it began is a guess, until a unit comes whose buffer has a time.
+    provisional: bool,
     /// It was cut where no picture begins: any unit tells its time.
     any_track: bool,
 }
@@ -516,6 +518,7 @@ impl Chunker {
             audio: Frames::default(),
             info: Arc::clone(&init.info),
             asked_for_key: false,
+            provisional: false,
             any_track: false,
         }));
         events.push(Event::Begin { sequence, init });
@@ -536,6 +539,13 @@ impl Chunker {
                 Track::Other => {}
             }
         }
+        if let (true, Some(begin), Some(_), Some(pts)) = (open.provisional, &mut open.begin, stamp.running, unit.pts)
+            && let Some(began) = begin.pts
+        {
+            let (utc, clock) = self.clock.utc(&stamp, None);
+            (begin.utc, begin.clock) = (utc.saturating_add(began).saturating_sub(pts), clock);
+            open.provisional = false;
+        }
         let leans_back = match open.begin {
             Some(Begin {
                 key: Key::Open,
@@ -553,6 +563,7 @@ impl Chunker {
                 clock,
             });
             open.stamp = stamp;
+            open.provisional = self.clock.is_provisional(&stamp);
             self.finish_closing(unit.pts, events);
             if !unit.key.is_key() {
                 // It does not play from its start: the next one shall, as soon as it can.
@@ -594,7 +605,7 @@ impl Chunker {
             start: utc,
             duration,
             pts_start: pts,
-            running: open.stamp.running,
+            running: open.stamp.running.map(|r| u64::try_from(r).unwrap_or(0)),
             container,
             init_bytes: open.init_bytes,
             preview_bytes: open.preview_end.map(|end| end - open.at + open.init_bytes),
@@ -776,7 +787,7 @@ impl Chunker {
 /// Time between two arrivals: by running time where both have one, else by the wall clock.
 fn elapsed(from: &Stamp, to: &Stamp) -> u64 {
     match (from.running, to.running) {
-        (Some(a), Some(b)) => b.saturating_sub(a),
+        (Some(a), Some(b)) => u64::try_from(b.saturating_sub(a)).unwrap_or(0),
         _ => to.wall.saturating_sub(from.wall),
     }
 }

@@ -13,8 +13,8 @@ const STEP: u64 = 1_000_000_000;
 /// What is known of a buffer when it arrives; all in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Running time of the buffer.
-    pub running: Option<u64>,
+    /// Running time of the buffer; below 0 where decoding has to begin before the first picture is shown.
+    pub running: Option<i64>,
     /// Running time that the pipeline clock shows now.
     pub clock_running: Option<u64>,
     /// Wall clock now, since the Unix epoch.
@@ -77,9 +77,9 @@ impl CaptureClock {
     /// A buffer has arrived.
     pub fn arrived(&mut self, stamp: &Stamp) {
         if self.anchor.is_none()
-            && let Some(now) = stamp.clock_running.or(stamp.running)
+            && let Some(now) = stamp.clock_running.map(signed).or(stamp.running)
         {
-            self.anchor = Some(signed(stamp.wall) - signed(now));
+            self.anchor = Some(signed(stamp.wall).saturating_sub(now));
         }
     }
 
@@ -90,12 +90,12 @@ impl CaptureClock {
         }
         if let (Some((mapped, utc)), Some(running)) = (self.mapping, stamp.running) {
             return (
-                unsigned(signed(utc).saturating_add(signed(running)).saturating_sub(signed(mapped))),
+                unsigned(signed(utc).saturating_add(running).saturating_sub(signed(mapped))),
                 ClockKind::Ntp,
             );
         }
         let utc = match (self.live, self.anchor, stamp.running) {
-            (true, Some(anchor), Some(running)) => unsigned(anchor.saturating_add(signed(running))),
+            (true, Some(anchor), Some(running)) => unsigned(anchor.saturating_add(running)),
             _ => {
                 let (arrival, first) = *self.first.get_or_insert((stamp.wall, pts));
                 match (first, pts) {
@@ -112,6 +112,12 @@ impl CaptureClock {
             ClockKind::System
         };
         (utc, kind)
+    }
+
+    /// Whether [`CaptureClock::utc`] of this stamp is a guess that a later unit can mend: muxers leave the time off the first
+    /// buffers where decoding begins before the segment does (B-frames).
+    pub fn is_provisional(&self, stamp: &Stamp) -> bool {
+        stamp.reference.is_none() && stamp.running.is_none() && (self.live || self.mapping.is_some())
     }
 
     /// Compares the clocks at a cut. Less than a second of difference is taken up bit by bit, so that names never jump; more
@@ -148,7 +154,7 @@ mod tests {
 
     fn at(running: u64, wall: u64) -> Stamp {
         Stamp {
-            running: Some(running),
+            running: Some(signed(running)),
             clock_running: Some(running),
             wall,
             reference: None,

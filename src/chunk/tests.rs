@@ -68,7 +68,7 @@ impl Bucket {
 
 fn stamp(ms: u64) -> Stamp {
     Stamp {
-        running: Some(ms * 1_000_000),
+        running: Some(i64::try_from(ms * 1_000_000).unwrap()),
         clock_running: Some(ms * 1_000_000),
         wall: NOW + ms * 1_000_000,
         reference: None,
@@ -344,6 +344,7 @@ fn after_a_standstill_a_new_chunk_begins_with_what_comes_next() {
 #[test]
 fn a_unit_torn_by_a_standstill_spoils_no_later_chunk() {
     let mut w = recording(3);
+    w.picture(2990, 0x61, false, 0);
     let whole = w.bytes.len();
     let key = w.picture(3000, 0x65, true, 0);
     w.picture(3040, 0x61, false, 0);
@@ -351,7 +352,9 @@ fn a_unit_torn_by_a_standstill_spoils_no_later_chunk() {
     let mut events = Vec::new();
     chunker.push(&w.bytes[..whole - 9], || None, stamp(0), &mut events).unwrap();
     chunker.close_idle(&mut events);
-    chunker.push(&w.bytes[whole - 9..], || None, stamp(20_000), &mut events).unwrap();
+    chunker
+        .push(&w.bytes[whole - 9..], || None, stamp(20_000), &mut events)
+        .unwrap();
     chunker.finish(&mut events).unwrap();
     let mut bucket = Bucket::default();
     bucket.take(events);
@@ -375,21 +378,64 @@ fn sound_that_goes_on_without_pictures_is_still_cut() {
 
 #[test]
 fn bytes_without_any_unit_never_pile_up() {
-    let limits = Limits { soft: 50_000, hard: 100_000, ..LIMITS };
+    let limits = Limits {
+        soft: 50_000,
+        hard: 100_000,
+        ..LIMITS
+    };
     // Null packets of a transport stream, and a header that is followed by nothing that is known.
     let mut ts = [0xffu8; 188];
     ts[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
     for input in [ts.repeat(3000), [Writer::head(5).bytes, vec![0; 600_000]].concat()] {
         let slices: Vec<&[u8]> = input.chunks(1316).collect();
         let bucket = run(limits, &slices);
-        assert!(bucket.info.values().all(|i| i.size <= 130_000), "{:?}", bucket.info.values().map(|i| i.size).collect::<Vec<_>>());
+        assert!(
+            bucket.info.values().all(|i| i.size <= 130_000),
+            "{:?}",
+            bucket.info.values().map(|i| i.size).collect::<Vec<_>>()
+        );
         assert_eq!(bucket.joined().len(), input.len());
     }
 }
 
 #[test]
+fn a_first_buffer_without_a_time_is_dated_by_the_next() {
+    let mut w = Writer::head(1);
+    w.picture(0, 0x65, true, 0);
+    let first = w.bytes.len();
+    w.picture(80, 0x61, false, 0);
+    let mut chunker = Chunker::new(LIMITS, None);
+    chunker.clock.playing(true);
+    let mut events = Vec::new();
+    let late = Stamp {
+        running: None,
+        ..stamp(5000)
+    };
+    chunker.push(&w.bytes[..first], || None, late, &mut events).unwrap();
+    chunker
+        .push(
+            &w.bytes[first..],
+            || None,
+            Stamp {
+                running: Some(3_080_000_000),
+                ..stamp(5001)
+            },
+            &mut events,
+        )
+        .unwrap();
+    chunker.finish(&mut events).unwrap();
+    let mut bucket = Bucket::default();
+    bucket.take(events);
+    assert_eq!(bucket.info[&0].start, NOW + 3 * S);
+}
+
+#[test]
 fn extreme_settings_and_times_do_not_overflow() {
-    let limits = Limits { max_time: u64::MAX, align: true, ..LIMITS };
+    let limits = Limits {
+        max_time: u64::MAX,
+        align: true,
+        ..LIMITS
+    };
     let mut w = Writer::head(1);
     w.picture(u32::MAX, 0x65, true, 0x7f);
     w.picture(0, 0x65, true, 0);

@@ -96,8 +96,7 @@ impl Session {
     }
 
     fn tick(&self, settings: &Settings, element: &super::GcsSink) {
-        // An asynchronous sink reaches PLAYING only with its first buffer: that it is on its way there is what counts.
-        let is_playing = [element.current_state(), element.pending_state()].contains(&gst::State::Playing);
+        let is_playing = upstream::is_meant_to_play(element.upcast_ref());
         if !is_playing {
             self.playing_since.store(0, Ordering::Relaxed);
         } else if self.playing_since.load(Ordering::Relaxed) == 0 {
@@ -245,7 +244,11 @@ impl GcsSink {
         let obj = self.obj();
         let running = buffer.pts().or(buffer.dts()).and_then(|pts| {
             let segment = obj.segment();
-            segment.downcast_ref::<gst::ClockTime>().and_then(|s| s.to_running_time(pts))
+            let running = segment.downcast_ref::<gst::ClockTime>()?.to_running_time_full(pts)?;
+            match running.nseconds() {
+                gst::Signed::Positive(ns) => i64::try_from(ns).ok(),
+                gst::Signed::Negative(ns) => i64::try_from(ns).ok().map(|ns| -ns),
+            }
         });
         let reference = buffer.iter_meta::<gst::ReferenceTimestampMeta>().find_map(|meta| {
             let time = meta.timestamp().nseconds();
@@ -256,7 +259,7 @@ impl GcsSink {
             }
         });
         Stamp {
-            running: running.map(gst::ClockTime::nseconds),
+            running,
             clock_running: obj.current_running_time().map(gst::ClockTime::nseconds),
             wall: wall(),
             reference,
@@ -351,8 +354,8 @@ impl GcsSink {
             .unwrap_or_else(|| unreachable!("GstBaseSink makes its pad"))
     }
 
-    /// Closes the open chunk and waits for everything to be stored, at most `drain-timeout`.
-    fn drain(&self, session: &Session) {
+    /// Closes the open chunk and waits for everything to be stored, at most `drain-timeout`. `false`: flushing.
+    fn drain(&self, session: &Session) -> bool {
         let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
         let began = tokio::time::Instant::now();
         let until = began.checked_add(timeout).unwrap_or(began);
@@ -368,7 +371,7 @@ impl GcsSink {
                 Drained::Yes | Drained::GivenUp => break,
                 // The base class holds its preroll lock around us; a pause or a stop needs it.
                 Drained::Interrupted if self.obj().wait_preroll().is_ok() => {}
-                Drained::Interrupted => return,
+                Drained::Interrupted => return false,
                 Drained::TimedOut => {
                     let (_, _, pending, ..) = session.uploads.snapshot();
                     session.uploads.abandon("drain-timeout");
@@ -389,6 +392,7 @@ impl GcsSink {
         }
         // What is said of the chunks comes before the end of the stream.
         session.outbox.wait_empty(std::time::Instant::now() + LAST_WORD);
+        true
     }
 
     fn begin_session(&self) -> Result<(), gst::ErrorMessage> {
@@ -703,7 +707,8 @@ impl BaseSinkImpl for GcsSink {
                     session.flushing.store(false, Ordering::Relaxed);
                     session.recorder().chunker.flush();
                 }
-                gst::EventView::Eos(_) => self.drain(&session),
+                // Flushing: the event is dropped, the base class would wait for a preroll that never ends.
+                gst::EventView::Eos(_) if !self.drain(&session) => return false,
                 _ => {}
             }
         }

@@ -8,6 +8,16 @@ pub(super) fn is_live(pad: &gst::Pad) -> bool {
     pad.peer_query(&mut query) && query.result().0
 }
 
+/// Whether the pipeline is in PLAYING or on its way there. A sink reaches PLAYING only with its first buffer, so its own
+/// state says nothing where none comes.
+pub(super) fn is_meant_to_play(element: &gst::Element) -> bool {
+    let mut top = element.clone();
+    while let Some(parent) = top.parent().and_then(|p| p.downcast::<gst::Element>().ok()) {
+        top = parent;
+    }
+    [top.current_state(), top.pending_state()].contains(&gst::State::Playing)
+}
+
 /// Asks for a key unit as soon as possible (the event of GstVideo, `gst_video_event_new_upstream_force_key_unit`).
 pub(super) fn request_key_unit(pad: &gst::Pad, count: u32) {
     let structure = gst::Structure::builder("GstForceKeyUnit")
@@ -30,7 +40,12 @@ pub(super) fn unfed_pads(pad: &gst::Pad) -> Option<(String, Vec<String>)> {
             let unfed = sinks
                 .iter()
                 .filter(|p| p.current_caps().is_none() || p.sticky_event::<gst::event::Segment>(0).is_none())
-                .map(|p| p.name().to_string())
+                .map(|p| match p.pad_template() {
+                    Some(template) if template.name_template() != p.name() => {
+                        format!("{} ({})", p.name(), template.name_template())
+                    }
+                    _ => p.name().to_string(),
+                })
                 .collect();
             return Some((element.name().to_string(), unfed));
         }
