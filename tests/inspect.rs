@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use gst::glib;
+use gst::glib::subclass::signal::SignalId;
 use gst::prelude::*;
 
 fn describe(name: &str) -> String {
@@ -70,12 +71,8 @@ fn describe(name: &str) -> String {
             assert_eq!(real, default, "{}", spec.name());
         }
     }
-    for name in ["split-now"] {
-        let query = glib::subclass::signal::SignalId::lookup(name, element.type_())
-            .unwrap()
-            .query();
-        writeln!(text, "  signal {name} {:?}", query.flags()).unwrap();
-    }
+    let query = SignalId::lookup("split-now", element.type_()).unwrap().query();
+    writeln!(text, "  signal split-now {:?}", query.flags()).unwrap();
     text
 }
 

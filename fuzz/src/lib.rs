@@ -8,11 +8,12 @@ pub mod chunk;
 #[path = "../../src/container/mod.rs"]
 pub mod container;
 
+#[path = "../../src/gcs/name.rs"]
+mod gcs_name;
+
 /// The little that names and metadata ask of the storage.
 pub mod gcs {
-    #[path = "../../../src/gcs/name.rs"]
-    mod name;
-    pub use name::*;
+    pub use super::gcs_name::*;
 }
 
 use bytes::Bytes;
@@ -64,7 +65,9 @@ fn scan<'a>(container: Container, slices: impl Iterator<Item = &'a [u8]>) -> (Ve
     scanner.finish(&mut marks);
     check(&marks, &mut checked, settled);
     assert_eq!(scanner.settled(), given, "settled after the end");
-    assert!(marks.iter().all(|mark| mark.at <= given), "a mark behind the end");
+    // The end of a picture is told from its announced size, which a torn input does not reach.
+    let torn = |mark: &Mark| mark.kind == MarkKind::PictureEnd;
+    assert!(marks.iter().all(|mark| mark.at <= given || torn(mark)), "a mark behind the end");
     (marks, None)
 }
 
@@ -86,7 +89,7 @@ pub fn scanner_keeps_its_promises(container: Container, data: &[u8]) {
     let (sliced, sliced_fault) = scan(container, slices(sizes, stream));
     assert_eq!(fault, sliced_fault, "the fault depends on the slices");
     if fault.is_none() {
-        assert_eq!(whole, sliced, "the marks depend on the slices");
+        assert!(whole == sliced, "the marks depend on the slices:\n{}", difference(&whole, &sliced));
         if !matches!(container, Container::Matroska | Container::WebM) {
             head_is_the_first_init(&whole, stream);
         }
@@ -94,14 +97,21 @@ pub fn scanner_keeps_its_promises(container: Container, data: &[u8]) {
     passes_over_a_restart(container, sizes, stream);
 }
 
+/// The first mark that differs, without its bytes.
+fn difference(a: &[Mark], b: &[Mark]) -> String {
+    let i = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    format!("mark {i} of {} and {}: whole {:?}, sliced {:?}", a.len(), b.len(), a.get(i), b.get(i))
+}
+
 fn head_is_the_first_init(marks: &[Mark], stream: &[u8]) {
     let first = marks.iter().find_map(|mark| match &mark.kind {
         MarkKind::Unit(unit) => Some((mark.at, unit.init.clone().unwrap_or_default())),
         _ => None,
     });
-    if let Some((at, init)) = first {
+    let damaged = |at| marks.iter().any(|mark| mark.kind == MarkKind::Damage && mark.at <= at);
+    if let Some((at, init)) = first.filter(|(at, _)| !damaged(*at)) {
         let head = &stream[..usize::try_from(at).unwrap()];
-        assert_eq!([init.head, init.tail].concat(), head, "the first init is not the input's head");
+        assert!([init.head, init.tail].concat() == head, "the first init is not the input's head of {at} bytes");
     }
 }
 
