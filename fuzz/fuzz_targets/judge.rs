@@ -4,7 +4,9 @@
 use gst_plugin_gcstreamer_fuzz::container::nal::{Framing, VideoCodec, find_start_code, judge};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let Some((&choice, picture)) = data.split_first() else { return };
+    let Some((&choice, picture)) = data.split_first() else {
+        return;
+    };
     let codec = match choice & 7 {
         0 | 6 => VideoCodec::H264,
         1 | 7 => VideoCodec::H265,

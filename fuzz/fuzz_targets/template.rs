@@ -19,7 +19,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     };
     let first = name(0, 1_767_225_600_000_000_000).expect("an accepted template gives names");
     // The device makes a name longer than the one that was tried; nothing else may be wrong with it.
-    assert!(first.len() > 1000 || check_object_name(&first).is_ok(), "{first:?} is no legal name");
+    assert!(
+        first.len() > 1000 || check_object_name(&first).is_ok(),
+        "{first:?} is no legal name"
+    );
     let second = name(1, 1_767_225_610_000_000_000).unwrap();
     assert_eq!(first == second, template.is_fixed(), "{first:?} and {second:?}");
 });

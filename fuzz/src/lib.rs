@@ -24,7 +24,9 @@ use container::{Container, Fault, Mark, MarkKind, scanner_for};
 
 /// Splits the fuzzer's bytes into sizes of slices and a stream: sizes come first, after their number.
 pub fn sizes_and_stream(data: &[u8]) -> (&[u8], &[u8]) {
-    let Some((&count, rest)) = data.split_first() else { return (&[], &[]) };
+    let Some((&count, rest)) = data.split_first() else {
+        return (&[], &[]);
+    };
     rest.split_at(usize::from(count % 32).min(rest.len()))
 }
 
@@ -58,7 +60,11 @@ fn scan<'a>(container: Container, slices: impl Iterator<Item = &'a [u8]>) -> (Ve
         if fault.is_some() {
             return (marks, fault);
         }
-        assert!(scanner.settled() >= settled, "settled went back from {settled} to {}", scanner.settled());
+        assert!(
+            scanner.settled() >= settled,
+            "settled went back from {settled} to {}",
+            scanner.settled()
+        );
         settled = scanner.settled();
         assert!(settled <= given, "{settled} bytes settled of {given}");
     }
@@ -67,7 +73,10 @@ fn scan<'a>(container: Container, slices: impl Iterator<Item = &'a [u8]>) -> (Ve
     assert_eq!(scanner.settled(), given, "settled after the end");
     // The end of a picture is told from its announced size, which a torn input does not reach.
     let torn = |mark: &Mark| mark.kind == MarkKind::PictureEnd;
-    assert!(marks.iter().all(|mark| mark.at <= given || torn(mark)), "a mark behind the end");
+    assert!(
+        marks.iter().all(|mark| mark.at <= given || torn(mark)),
+        "a mark behind the end"
+    );
     (marks, None)
 }
 
@@ -89,7 +98,11 @@ pub fn scanner_keeps_its_promises(container: Container, data: &[u8]) {
     let (sliced, sliced_fault) = scan(container, slices(sizes, stream));
     assert_eq!(fault, sliced_fault, "the fault depends on the slices");
     if fault.is_none() {
-        assert!(whole == sliced, "the marks depend on the slices:\n{}", difference(&whole, &sliced));
+        assert!(
+            whole == sliced,
+            "the marks depend on the slices:\n{}",
+            difference(&whole, &sliced)
+        );
         if !matches!(container, Container::Matroska | Container::WebM) {
             head_is_the_first_init(&whole, stream);
         }
@@ -100,7 +113,13 @@ pub fn scanner_keeps_its_promises(container: Container, data: &[u8]) {
 /// The first mark that differs, without its bytes.
 fn difference(a: &[Mark], b: &[Mark]) -> String {
     let i = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    format!("mark {i} of {} and {}: whole {:?}, sliced {:?}", a.len(), b.len(), a.get(i), b.get(i))
+    format!(
+        "mark {i} of {} and {}: whole {:?}, sliced {:?}",
+        a.len(),
+        b.len(),
+        a.get(i),
+        b.get(i)
+    )
 }
 
 fn head_is_the_first_init(marks: &[Mark], stream: &[u8]) {
@@ -111,7 +130,10 @@ fn head_is_the_first_init(marks: &[Mark], stream: &[u8]) {
     let damaged = |at| marks.iter().any(|mark| mark.kind == MarkKind::Damage && mark.at <= at);
     if let Some((at, init)) = first.filter(|(at, _)| !damaged(*at)) {
         let head = &stream[..usize::try_from(at).unwrap()];
-        assert!([init.head, init.tail].concat() == head, "the first init is not the input's head of {at} bytes");
+        assert!(
+            [init.head, init.tail].concat() == head,
+            "the first init is not the input's head of {at} bytes"
+        );
     }
 }
 
@@ -149,8 +171,14 @@ pub fn chunker_loses_nothing(data: &[u8]) {
     let mut faulty = false;
     for slice in slices(sizes, stream) {
         wall += 50_000_000;
-        let stamp = Stamp { wall, ..Stamp::default() };
-        if chunker.push(slice, || Some(Bytes::copy_from_slice(slice)), stamp, &mut events).is_err() {
+        let stamp = Stamp {
+            wall,
+            ..Stamp::default()
+        };
+        if chunker
+            .push(slice, || Some(Bytes::copy_from_slice(slice)), stamp, &mut events)
+            .is_err()
+        {
             faulty = true;
             break;
         }
@@ -173,17 +201,33 @@ fn accounts_for_all(events: &[Event], stream: Option<&[u8]>) {
                 out += bytes.len() as u64;
             }
             Event::End(info) => {
-                assert!(open.contains(&info.sequence), "the end of chunk {}, which is not open", info.sequence);
+                assert!(
+                    open.contains(&info.sequence),
+                    "the end of chunk {}, which is not open",
+                    info.sequence
+                );
                 open.retain(|s| *s != info.sequence);
-                assert_eq!(sizes.get(&info.sequence), Some(&info.size), "the size that chunk {} tells", info.sequence);
-                assert!(info.preview_bytes.is_none_or(|p| p <= info.size), "the preview is longer than the chunk");
+                assert_eq!(
+                    sizes.get(&info.sequence),
+                    Some(&info.size),
+                    "the size that chunk {} tells",
+                    info.sequence
+                );
+                assert!(
+                    info.preview_bytes.is_none_or(|p| p <= info.size),
+                    "the preview is longer than the chunk"
+                );
             }
             Event::Discard(bytes) => out += bytes,
             _ => {}
         }
     }
     if let Some(stream) = stream {
-        assert_eq!(out, stream.len() as u64, "bytes in chunks and bytes let go of are not what came in");
+        assert_eq!(
+            out,
+            stream.len() as u64,
+            "bytes in chunks and bytes let go of are not what came in"
+        );
         assert!(open.is_empty(), "chunks without an end: {open:?}");
     }
 }
