@@ -400,9 +400,19 @@ impl Chunker {
                 bytes: gap.bytes,
             });
         } else {
-            // The head is the init of the first unit.
+            // The head is the init of the first unit, save where another head has taken its place before anything came.
             let bytes = self.stash.drop_below(from);
             events.push(Event::Discard(bytes));
+            let superseded = bytes.saturating_sub(init.len() as u64);
+            if superseded > 0 {
+                let start = self.clock.utc(&stamp, unit.pts).0;
+                events.push(Event::Gap {
+                    reason: GapReason::Start,
+                    start,
+                    duration: 0,
+                    bytes: superseded,
+                });
+            }
         }
         self.begin(from, init, stamp, events);
     }
@@ -608,7 +618,10 @@ impl Chunker {
             running: open.stamp.running.map(|r| u64::try_from(r).unwrap_or(0)),
             container,
             init_bytes: open.init_bytes,
-            preview_bytes: open.preview_end.map(|end| end - open.at + open.init_bytes),
+            preview_bytes: open
+                .preview_end
+                .filter(|&end| end <= at)
+                .map(|end| end - open.at + open.init_bytes),
             key_frame: key.is_key() && container != Container::Raw,
             gap: open.gap,
             clock,

@@ -41,6 +41,8 @@ pub struct Flv {
     feed: Feed,
     /// The tag at hand, where the marks stand.
     at: u64,
+    /// Where the tag of the last key picture ends: told when it has come whole.
+    picture_end: Option<u64>,
     /// The last bytes were no tag: the next plausible one is looked for.
     lost: bool,
     file_header: Bytes,
@@ -70,6 +72,7 @@ impl Flv {
         Self {
             feed: Feed::default(),
             at: 0,
+            picture_end: None,
             lost: false,
             file_header: Bytes::new(),
             parts: Vec::new(),
@@ -82,6 +85,16 @@ impl Flv {
             has_video: false,
             has_audio: false,
             last_ms: None,
+        }
+    }
+
+    fn tell_picture_end(&mut self, passed: u64, marks: &mut Vec<Mark>) {
+        if let Some(at) = self.picture_end.filter(|&end| end <= passed) {
+            self.picture_end = None;
+            marks.push(Mark {
+                at,
+                kind: MarkKind::PictureEnd,
+            });
         }
     }
 
@@ -311,10 +324,7 @@ impl Flv {
                     },
                 );
                 if key.is_key() {
-                    marks.push(Mark {
-                        at: self.at + len64(total),
-                        kind: MarkKind::PictureEnd,
-                    });
+                    self.picture_end = Some(self.at + len64(total));
                 }
                 Ok(Step::Pass(len64(total)))
             }
@@ -446,6 +456,7 @@ impl Scanner for Flv {
         let mut feed = std::mem::take(&mut self.feed);
         let outcome = feed.push(data, |at, view| {
             self.at = at;
+            self.tell_picture_end(at, marks);
             self.read_item(view, marks)
         });
         self.feed = feed;
@@ -454,6 +465,7 @@ impl Scanner for Flv {
 
     fn finish(&mut self, marks: &mut Vec<Mark>) {
         let mut feed = std::mem::take(&mut self.feed);
+        self.tell_picture_end(feed.pos(), marks);
         feed.finish(|at, view| {
             self.at = at;
             self.read_item(view, marks)
@@ -467,6 +479,7 @@ impl Scanner for Flv {
 
     fn restart(&mut self) {
         self.feed.take_rest();
+        self.picture_end = None;
         self.lost = false;
         self.last_ms = None;
     }
