@@ -4,11 +4,13 @@
 //! - [`container`] PURE: what a muxed byte stream is made of.
 //! - [`chunk`] PURE: where to cut, what to call it, what it says of itself.
 //! - [`upload`]: queue, retry, concurrency; the driver on the process's tokio runtime.
+//! - [`flow`]: the limits of bytes and requests a second, shared by a flow group.
 //! - [`gcs`]: the only place that names `google-cloud-storage`.
 //! - [`gcssink`]: the element, a thin shell.
 
 pub mod chunk;
 pub mod container;
+pub mod flow;
 pub mod gcs;
 pub mod gcssink;
 pub mod upload;

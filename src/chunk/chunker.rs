@@ -105,6 +105,8 @@ pub struct Chunker {
     discont: Option<u64>,
     /// The header last in force, for chunks that have to begin where no unit does.
     last_init: Init,
+    /// Mean length of a frame of the last chunk, ns.
+    usual_frame: u64,
     last_key_pts: Option<u64>,
     key_interval: Option<u64>,
     warned: Vec<std::mem::Discriminant<Warning>>,
@@ -143,6 +145,7 @@ impl Chunker {
             gap: Some(GapReason::Start),
             discont: None,
             last_init: Init::default(),
+            usual_frame: 0,
             last_key_pts: None,
             key_interval: None,
             warned: Vec::new(),
@@ -606,9 +609,10 @@ impl Chunker {
         let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
         let duration = match (pts, until) {
             (Some(pts), Some(next)) => next - pts,
-            (Some(pts), None) if !frames.is_empty() => frames.end().saturating_sub(pts),
+            (Some(pts), None) if !frames.is_empty() => frames.end(self.usual_frame).saturating_sub(pts),
             _ => elapsed(&open.stamp, &self.stamps.back().map_or(open.stamp, |s| s.1)),
         };
+        self.usual_frame = frames.mean().unwrap_or(self.usual_frame);
         let key = open.begin.map_or(Key::No, |b| b.key);
         events.push(Event::End(Box::new(ChunkInfo {
             sequence: open.sequence,

@@ -28,12 +28,16 @@ impl Frames {
         self.count == 0
     }
 
-    /// End of the last frame: as told, or one mean frame after its beginning.
-    pub fn end(&self) -> u64 {
-        let mean = (self.last - self.first)
+    /// Mean length of a frame; `None` of fewer than two.
+    pub fn mean(&self) -> Option<u64> {
+        (self.last - self.first)
             .checked_div(self.count.saturating_sub(1))
-            .unwrap_or(0);
-        self.end.max(self.last.saturating_add(mean))
+            .filter(|&m| m > 0)
+    }
+
+    /// End of the last frame: as told, or one mean frame after its beginning; `usual` is the length of frames before.
+    pub fn end(&self, usual: u64) -> u64 {
+        self.end.max(self.last.saturating_add(self.mean().unwrap_or(usual)))
     }
 }
 
@@ -47,16 +51,17 @@ mod tests {
         for pts in [0, 120, 40, 80] {
             frames.add(pts, None);
         }
-        assert_eq!(frames.end(), 160);
+        assert_eq!(frames.end(7), 160);
         frames.add(160, Some(190));
-        assert_eq!(frames.end(), 200);
+        assert_eq!(frames.end(7), 200);
     }
 
     #[test]
-    fn a_single_frame_has_no_known_length() {
+    fn a_single_frame_is_as_long_as_those_before() {
         let mut frames = Frames::default();
         assert!(frames.is_empty());
         frames.add(7, None);
-        assert_eq!(frames.end(), 7);
+        assert_eq!(frames.end(0), 7);
+        assert_eq!(frames.end(40), 47);
     }
 }

@@ -430,6 +430,14 @@ fn a_first_buffer_without_a_time_is_dated_by_the_next() {
 }
 
 #[test]
+fn a_last_chunk_of_one_frame_is_one_frame_long() {
+    let mut w = recording(10);
+    w.picture(10_000, 0x65, true, 0);
+    let bucket = run(LIMITS, &[&w.bytes]);
+    assert_eq!(bucket.info[&1].duration, 40_000_000);
+}
+
+#[test]
 fn extreme_settings_and_times_do_not_overflow() {
     let limits = Limits {
         max_time: u64::MAX,

@@ -25,7 +25,8 @@ use crate::chunk::clock::Stamp;
 use crate::chunk::session::session_id;
 use crate::chunk::stash::TAKE_OVER;
 use crate::container::Container;
-use crate::gcs::{ClientPool, GcsWriter, Unpaced};
+use crate::flow::group::{Group, Member};
+use crate::gcs::{ClientPool, GcsWriter};
 use crate::upload::driver;
 use crate::upload::health::Status;
 use crate::upload::runtime::runtime;
@@ -58,6 +59,9 @@ struct Session {
     plan: Plan,
     recorder: Mutex<Recorder>,
     uploads: Arc<Uploads>,
+    flow: Arc<Member>,
+    /// The version of the group's limits that was told last.
+    flow_told: AtomicU64,
     outbox: Arc<Outbox>,
     identity: Mutex<Option<Identity>>,
     ticker: Mutex<Option<tokio::task::AbortHandle>>,
@@ -95,6 +99,19 @@ impl Session {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    fn set_flow(&self, bytes: Option<u64>, requests: Option<f64>) {
+        self.flow.group().set(bytes, requests);
+        self.flow_told.store(self.flow.group().limits().2, Ordering::Relaxed);
+    }
+
+    /// Another member of the group may have changed the limits.
+    fn look_at_flow(&self) {
+        let (bytes, requests, version) = self.flow.group().limits();
+        if self.flow_told.swap(version, Ordering::Relaxed) != version {
+            self.outbox.post(Post::FlowChanged { bytes, requests });
+        }
+    }
+
     fn tick(&self, settings: &Settings, element: &super::GcsSink) {
         let is_playing = upstream::is_meant_to_play(element.upcast_ref());
         if !is_playing {
@@ -102,6 +119,7 @@ impl Session {
         } else if self.playing_since.load(Ordering::Relaxed) == 0 {
             self.playing_since.store(self.uploads.now() + 1, Ordering::Relaxed);
         }
+        self.look_at_flow();
         let limits = limits(settings, &self.plan.template);
         let has_begun = {
             let mut recorder = self.recorder();
@@ -230,7 +248,7 @@ impl GcsSink {
                 .field("chunks-recovered", 0u64)
                 .field("bytes-in-spool", 0u64)
                 .field("spool-seconds-left", 0u64)
-                .field("throttled-ns", 0u64)
+                .field("throttled-ns", session.flow.throttled())
                 .field("retries", stats.retries)
                 .field("uploads-in-flight", in_flight)
                 .field("upload-rate", rate)
@@ -426,7 +444,12 @@ impl GcsSink {
         );
         let writer = GcsWriter::new(&ClientPool::global(), plan.endpoint.clone(), plan.credentials.clone())
             .with_request_timeout(plan.request_timeout);
-        let driver = runtime.spawn(driver::run(Arc::clone(&uploads), Arc::new(writer), Arc::new(Unpaced)));
+        let flow = Arc::new(Member::new(Group::join(&settings.flow_group)));
+        if settings.max_bytes_per_second.is_some() || settings.max_requests_per_second.is_some() {
+            flow.group()
+                .set(settings.max_bytes_per_second, settings.max_requests_per_second);
+        }
+        let driver = runtime.spawn(driver::run(Arc::clone(&uploads), Arc::new(writer), Arc::clone(&flow)));
         let watched = Arc::clone(&uploads);
         runtime.spawn(async move {
             if let Err(panic) = driver.await {
@@ -437,6 +460,8 @@ impl GcsSink {
             plan,
             recorder: Mutex::new(recorder),
             uploads,
+            flow_told: AtomicU64::new(flow.group().limits().2),
+            flow,
             outbox,
             identity: Mutex::new(Some(identity)),
             ticker: Mutex::new(None),
@@ -573,7 +598,11 @@ impl ObjectImpl for GcsSink {
             return;
         }
         lock(&self.settings).set(pspec.name(), value);
-        self.limits_changed();
+        match (pspec.name(), self.session()) {
+            ("max-bytes-per-second", Some(session)) => session.set_flow(value.get().ok(), None),
+            ("max-requests-per-second", Some(session)) => session.set_flow(None, value.get().ok()),
+            _ => self.limits_changed(),
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -582,6 +611,13 @@ impl ObjectImpl for GcsSink {
             "stats" => self.stats().to_value(),
             "status" => StatusValue::from(self.status()).to_value(),
             "session-id" => self.session_id().to_value(),
+            // What counts is what the last member of the group was told.
+            "max-bytes-per-second" if self.session().is_some() => {
+                self.session().map_or(0, |s| s.flow.group().limits().0).to_value()
+            }
+            "max-requests-per-second" if self.session().is_some() => {
+                self.session().map_or(0.0, |s| s.flow.group().limits().1).to_value()
+            }
             name => lock(&self.settings)
                 .get(name)
                 .unwrap_or_else(|| pspec.default_value().clone()),

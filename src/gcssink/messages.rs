@@ -46,6 +46,8 @@ pub(super) enum Post {
     NotDrained { chunks: u64, bytes: u64, waited: u64 },
     /// How long the memory lasts.
     Info(String),
+    /// Another sink of the flow group was told other limits.
+    FlowChanged { bytes: u64, requests: f64 },
     /// Tell upstream how it goes.
     Health,
 }
@@ -91,6 +93,15 @@ pub(super) fn post(element: &GcsSink, post: Post) {
             )
         ),
         Post::Info(text) => gst::element_info!(element, gst::ResourceError::Settings, ("{text}")),
+        Post::FlowChanged { bytes, requests } => {
+            element.notify("max-bytes-per-second");
+            element.notify("max-requests-per-second");
+            gst::element_info!(
+                element,
+                gst::ResourceError::Settings,
+                ("another sink of this flow-group has set its limits: now {bytes} bytes/s and {requests} requests/s (0 = none)")
+            );
+        }
         Post::Health => {
             if let Some(structure) = element.imp().health() {
                 let pads = element.sink_pads();

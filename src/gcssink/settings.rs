@@ -5,10 +5,12 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
+use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS};
 use crate::upload::health::Status;
 
 /// Default of `location`.
 pub(super) const DEFAULT_LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
+const DEFAULT_FLOW_GROUP: &str = "default";
 const SECOND: u64 = 1_000_000_000;
 
 /// Property `overflow-policy`.
@@ -81,6 +83,11 @@ pub(super) struct Settings {
     pub metadata: Option<gst::Structure>,
     pub credentials_file: Option<String>,
     pub endpoint_uri: Option<String>,
+    /// As the user set it; `None`: the group's.
+    pub max_bytes_per_second: Option<u64>,
+    /// As the user set it; `None`: the group's.
+    pub max_requests_per_second: Option<f64>,
+    pub flow_group: String,
     pub max_uploads: u32,
     pub max_memory_bytes: u64,
     pub overflow_policy: OverflowPolicy,
@@ -108,6 +115,9 @@ impl Default for Settings {
             metadata: None,
             credentials_file: None,
             endpoint_uri: None,
+            max_bytes_per_second: None,
+            max_requests_per_second: None,
+            flow_group: DEFAULT_FLOW_GROUP.to_owned(),
             max_uploads: 4,
             max_memory_bytes: 64 << 20,
             overflow_policy: OverflowPolicy::Auto,
@@ -189,6 +199,9 @@ impl Settings {
             "metadata" => self.metadata = value.get().ok().flatten(),
             "credentials-file" => opt(value, &mut self.credentials_file),
             "endpoint-uri" => opt(value, &mut self.endpoint_uri),
+            "max-bytes-per-second" => self.max_bytes_per_second = value.get().ok(),
+            "max-requests-per-second" => self.max_requests_per_second = value.get().ok(),
+            "flow-group" => self.flow_group = value.get::<Option<String>>().ok().flatten().unwrap_or_default(),
             "max-uploads" => get(value, &mut self.max_uploads),
             "max-memory-bytes" => get(value, &mut self.max_memory_bytes),
             "overflow-policy" => get(value, &mut self.overflow_policy),
@@ -219,6 +232,9 @@ impl Settings {
             "metadata" => self.metadata.to_value(),
             "credentials-file" => self.credentials_file.to_value(),
             "endpoint-uri" => self.endpoint_uri.to_value(),
+            "max-bytes-per-second" => self.max_bytes_per_second.unwrap_or(DEFAULT_BYTES).to_value(),
+            "max-requests-per-second" => self.max_requests_per_second.unwrap_or(DEFAULT_REQUESTS).to_value(),
+            "flow-group" => self.flow_group.to_value(),
             "max-uploads" => self.max_uploads.to_value(),
             "max-memory-bytes" => self.max_memory_bytes.to_value(),
             "overflow-policy" => self.overflow_policy.to_value(),
@@ -347,6 +363,25 @@ fn upload_specs() -> Vec<glib::ParamSpec> {
             "Endpoint URI",
             "An emulator or private endpoint (NULL = STORAGE_EMULATOR_HOST, else Google); http:// never gets credentials",
         ),
+        glib::ParamSpecUInt64::builder("max-bytes-per-second")
+            .nick("Max bytes per second")
+            .blurb("Upload rate limit of the flow group, bytes/s (0 = none)")
+            .default_value(DEFAULT_BYTES)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("max-requests-per-second")
+            .nick("Max requests per second")
+            .blurb("Request rate limit of the flow group, 1/s (0 = none)")
+            .minimum(0.0)
+            .default_value(DEFAULT_REQUESTS)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("flow-group")
+            .nick("Flow group")
+            .blurb("All sinks of the process with the same name share the two limits (empty = this sink alone)")
+            .default_value(DEFAULT_FLOW_GROUP)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecUInt::builder("max-uploads")
             .nick("Max uploads")
             .blurb("Upper bound of the adaptive number of uploads in flight")

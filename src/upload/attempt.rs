@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::flow::group::Member;
 use crate::gcs::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
 /// How the chunk may be called if its name is taken.
@@ -46,14 +47,16 @@ pub enum Attempted {
 const MAX_STEPS: u32 = 6;
 
 /// Tries once to store a chunk.
-pub async fn attempt(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &Naming, pacer: &Arc<dyn Pacer>) -> Attempted {
+pub async fn attempt(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &Naming, flow: &Arc<Member>) -> Attempted {
     let mut request = request.clone();
     let mut warning = None;
     let mut fresh_token = false;
     let mut steps = 0;
     loop {
         steps += 1;
-        let error = match writer.write(&request, Arc::clone(pacer)).await {
+        flow.request().await;
+        let pacer: Arc<dyn Pacer> = Arc::<Member>::clone(flow);
+        let error = match writer.write(&request, pacer).await {
             Ok(stored) => {
                 return Attempted::Stored {
                     stored: Some(stored),
@@ -63,14 +66,19 @@ pub async fn attempt(writer: &dyn ObjectWriter, request: &ObjectRequest, naming:
             }
             Err(error) => error,
         };
+        if let Some(wait) = error.retry_after {
+            flow.group().hold(wait);
+        }
         let next = if steps >= MAX_STEPS {
             Next::Fail(error)
         } else if error.class == Class::Auth && !fresh_token {
             fresh_token = true;
             Next::Again
         } else if let Some(generation) = error.bad_generation {
+            flow.request().await;
             after_bad_object(writer, &request, naming, generation, error).await
         } else if error.class == Class::Conflict {
+            flow.request().await;
             after_conflict(writer, &request, naming, error).await
         } else {
             Next::Fail(error)

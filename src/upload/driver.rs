@@ -8,10 +8,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::attempt::{Attempted, attempt};
 use super::uploads::{Due, Uploads};
-use crate::gcs::{Class, ObjectWriter, Pacer, WriteError};
+use crate::flow::group::Member;
+use crate::gcs::{Class, ObjectWriter, WriteError};
 
 /// Runs until [`Uploads::stop`]; attempts that are then in flight are dropped, and their connections with them.
-pub async fn run(uploads: Arc<Uploads>, writer: Arc<dyn ObjectWriter>, pacer: Arc<dyn Pacer>) {
+pub async fn run(uploads: Arc<Uploads>, writer: Arc<dyn ObjectWriter>, flow: Arc<Member>) {
     let mut attempts: JoinSet<(u64, Attempted)> = JoinSet::new();
     let mut running: HashMap<u64, AbortHandle> = HashMap::new();
     loop {
@@ -25,13 +26,13 @@ pub async fn run(uploads: Arc<Uploads>, writer: Arc<dyn ObjectWriter>, pacer: Ar
             }
         }
         for chunk in chunks {
-            let (writer, pacer) = (Arc::clone(&writer), Arc::clone(&pacer));
+            let (writer, flow) = (Arc::clone(&writer), Arc::clone(&flow));
             let sequence = chunk.info.sequence;
             let handle = attempts.spawn(async move {
                 // A panic in a library must cost one attempt, not the recording.
                 let inner = {
                     let (writer, chunk) = (Arc::clone(&writer), Arc::clone(&chunk));
-                    tokio::spawn(async move { attempt(&*writer, &chunk.request, &chunk.naming, &pacer).await })
+                    tokio::spawn(async move { attempt(&*writer, &chunk.request, &chunk.naming, &flow).await })
                 };
                 let mut inner = AbortOnDrop(inner);
                 let attempted = (&mut inner.0).await.unwrap_or_else(|panic| Attempted::Failed {

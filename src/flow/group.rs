@@ -1,0 +1,266 @@
+//! Sinks that share two limits. Waits on tokio's clock; its lock is never held across a wait.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::bucket::{Bucket, piece};
+use crate::gcs::{BoxFuture, Pacer};
+
+/// Default of `max-bytes-per-second`: the 20 MB/s of the original's flow control.
+pub const DEFAULT_BYTES: u64 = 20_000_000;
+/// Default of `max-requests-per-second`.
+pub const DEFAULT_REQUESTS: f64 = 10.0;
+
+/// What the clock of all buckets counts from.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+static GROUPS: Mutex<Option<HashMap<String, Weak<Group>>>> = Mutex::new(None);
+
+/// The limits of a `flow-group`.
+#[derive(Debug)]
+pub struct Group {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    bytes: Bucket,
+    requests: Bucket,
+    /// Counts changes of the limits.
+    version: u64,
+}
+
+/// One of the two limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    Bytes,
+    Requests,
+}
+
+impl Group {
+    /// The group of that name, made with the defaults where there is none; `""` is always one of its own.
+    pub fn join(name: &str) -> Arc<Self> {
+        let fresh = || {
+            Arc::new(Self {
+                state: Mutex::new(State {
+                    bytes: Bucket::new(DEFAULT_BYTES as f64),
+                    requests: Bucket::new(DEFAULT_REQUESTS),
+                    version: 0,
+                }),
+                changed: Notify::new(),
+            })
+        };
+        if name.is_empty() {
+            return fresh();
+        }
+        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = groups.get_or_insert_default();
+        groups.retain(|_, group| group.strong_count() > 0);
+        if let Some(group) = groups.get(name).and_then(Weak::upgrade) {
+            return group;
+        }
+        let group = fresh();
+        groups.insert(name.to_owned(), Arc::downgrade(&group));
+        group
+    }
+
+    /// Sets the limits that are given, for all members.
+    pub fn set(&self, bytes: Option<u64>, requests: Option<f64>) {
+        let mut state = self.lock();
+        let now = now();
+        if let Some(bytes) = bytes {
+            state.bytes.set_rate(bytes as f64, now);
+        }
+        if let Some(requests) = requests {
+            state.requests.set_rate(requests, now);
+        }
+        state.version += 1;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Bytes and requests a second, and how often they have been changed.
+    pub fn limits(&self) -> (u64, f64, u64) {
+        let state = self.lock();
+        // It was made from a u64 and is not negative.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bytes = state.bytes.rate() as u64;
+        (bytes, state.requests.rate(), state.version)
+    }
+
+    /// The server has asked to be left alone for so long.
+    pub fn hold(&self, time: Duration) {
+        let until = now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.lock().requests.hold(until);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `amount` may leave; how long that took, ns.
+    async fn wait(&self, limit: Limit, amount: f64) -> u64 {
+        let began = now();
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the bucket is asked: a change in between is not missed.
+            changed.as_mut().enable();
+            let leaves = {
+                let mut state = self.lock();
+                let bucket = match limit {
+                    Limit::Bytes => &mut state.bytes,
+                    Limit::Requests => &mut state.requests,
+                };
+                bucket.take(amount, began.max(now()))
+            };
+            if leaves <= now() {
+                return now().saturating_sub(began);
+            }
+            let at = EPOCH.checked_add(Duration::from_nanos(leaves));
+            let timer = async {
+                match at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = timer => return now().saturating_sub(began),
+                () = changed => {}
+            }
+        }
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A sink's place in its group.
+#[derive(Debug)]
+pub struct Member {
+    group: Arc<Group>,
+    throttled: AtomicU64,
+}
+
+impl Member {
+    /// A new member.
+    pub fn new(group: Arc<Group>) -> Self {
+        Self {
+            group,
+            throttled: AtomicU64::new(0),
+        }
+    }
+
+    /// The group.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// How long this sink's uploads have waited for the limits, ns.
+    pub fn throttled(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a request may be made.
+    pub async fn request(&self) {
+        let waited = self.group.wait(Limit::Requests, 1.0).await;
+        self.throttled.fetch_add(waited, Ordering::Relaxed);
+    }
+}
+
+impl Pacer for Member {
+    fn admit(&self, bytes: usize) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let waited = self.group.wait(Limit::Bytes, bytes as f64).await;
+            self.throttled.fetch_add(waited, Ordering::Relaxed);
+        })
+    }
+
+    fn piece(&self) -> usize {
+        piece(self.group.lock().bytes.rate())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn members_of_a_group_share_the_rate_and_get_equal_parts() {
+        let group = Group::join("");
+        group.set(Some(1_000_000), Some(0.0));
+        let run = |members: usize| {
+            let group = Arc::clone(&group);
+            async move {
+                let mut tasks = tokio::task::JoinSet::new();
+                for _ in 0..members {
+                    let member = Member::new(Arc::clone(&group));
+                    tasks.spawn(async move {
+                        let began = Instant::now();
+                        let mut sent = 0;
+                        while began.elapsed() < Duration::from_secs(10) {
+                            member.admit(member.piece()).await;
+                            sent += member.piece();
+                        }
+                        (sent, member.throttled())
+                    });
+                }
+                tasks.join_all().await
+            }
+        };
+        let sent = run(4).await;
+        let total: usize = sent.iter().map(|s| s.0).sum();
+        assert!((9_700_000..=10_500_000).contains(&total), "{sent:?}");
+        assert!(sent.iter().all(|s| (2_300_000..2_800_000).contains(&s.0)), "{sent:?}");
+        assert!(sent.iter().all(|s| s.1 > 5_000_000_000), "the time is counted: {sent:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_paced_and_a_hold_stops_them_all() {
+        let member = Member::new(Group::join(""));
+        member.group().set(None, Some(10.0));
+        let began = Instant::now();
+        for _ in 0..21 {
+            member.request().await;
+        }
+        assert!((1900..=2100).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+        member.group().hold(Duration::from_secs(17));
+        let held = Instant::now();
+        member.request().await;
+        assert!(held.elapsed() >= Duration::from_secs(17));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_hears_of_a_new_rate_at_once() {
+        let member = Arc::new(Member::new(Group::join("")));
+        member.group().set(Some(10), None);
+        member.admit(1000).await;
+        let waiting = Arc::clone(&member);
+        let task = tokio::spawn(async move { waiting.admit(1000).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        member.group().set(Some(1_000_000), None);
+        let changed = Instant::now();
+        task.await.unwrap();
+        assert!(changed.elapsed() < Duration::from_millis(50), "{:?}", changed.elapsed());
+    }
+
+    #[test]
+    fn a_name_is_one_group_and_no_name_is_nobody_elses() {
+        let (a, b) = (Group::join("lobby"), Group::join("lobby"));
+        a.set(Some(5), None);
+        assert_eq!(b.limits().0, 5);
+        assert_eq!(Group::join("").limits().0, DEFAULT_BYTES);
+        drop((a, b));
+        assert_eq!(
+            Group::join("lobby").limits().0,
+            DEFAULT_BYTES,
+            "a group ends with its last member"
+        );
+    }
+}

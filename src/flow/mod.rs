@@ -1,0 +1,9 @@
+//! The two limits of the original: bytes a second, and requests a second.
+//!
+//! - [`bucket`] PURE: when the next piece or request may leave.
+//! - [`group`]: all sinks of the process with the same `flow-group` share two buckets, as the original's limits were per client.
+//!
+//! Both are charged for each attempt, bytes as they leave, in pieces; a resting limit costs nothing.
+
+pub mod bucket;
+pub mod group;
