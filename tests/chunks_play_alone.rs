@@ -16,7 +16,18 @@ fn check(mux: &str, container: &str, with_audio: bool) {
         format!("{video} ! {mux}")
     };
     let (chunks, input, words) = record(&front, CUT);
-    assert_eq!(chunks.len(), 4, "{container}: {words:?}");
+    let summary: Vec<_> = chunks
+        .iter()
+        .map(|c| {
+            (
+                c.get("duration-ms"),
+                c.get("gap-reason"),
+                c.get("pts-start-ns"),
+                c.get("init-bytes"),
+            )
+        })
+        .collect();
+    assert_eq!(chunks.len(), 4, "{container}: {summary:?} {words:?}");
     assert_eq!(assert_each_plays(&chunks), 120, "{container}");
     assert!(chunks.iter().all(|c| c.get("container") == container));
     if !container.starts_with("matroska") {
@@ -87,6 +98,17 @@ fn fragmented_mp4_with_sound_plays() {
 #[test]
 fn fragmented_mp4_without_sound_plays() {
     check("mp4mux fragment-duration=1000 streamable=true name=mux", "fmp4", false);
+}
+
+// These two ask for a key unit at each fragment, and the encoder's answer, a GstForceKeyUnit event, is a wish for a cut too.
+#[test]
+fn isofmp4mux_with_sound_plays() {
+    check("isofmp4mux fragment-duration=2000000000 name=mux", "fmp4", true);
+}
+
+#[test]
+fn cmafmux_plays() {
+    check("cmafmux fragment-duration=2000000000 name=mux", "fmp4", false);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::clock::{CaptureClock, ClockKind, Stamp};
 use super::frames::Frames;
-use super::stash::{Stash, TAKE_OVER};
+use super::stash::{Blocks, Stash, TAKE_OVER};
 use super::{ChunkInfo, Event, GapReason, Limits, Warning};
 use crate::container::detect::{Detection, detect};
 use crate::container::opaque::Opaque;
@@ -151,6 +151,13 @@ impl Chunker {
             warned: Vec::new(),
             marks: Vec::new(),
         }
+    }
+
+    /// Takes its blocks from there.
+    #[must_use]
+    pub fn with_blocks(mut self, blocks: Blocks) -> Self {
+        self.stash = Stash::new(blocks);
+        self
     }
 
     /// Continues a session that has used the sequence numbers below.

@@ -5,24 +5,51 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Slices from this size on are kept as they are: 64 KiB.
 pub const TAKE_OVER: usize = 64 << 10;
 /// Size of a block: 256 KiB, what one write to a connection wants.
-const BLOCK: usize = 256 << 10;
+pub const BLOCK: usize = 256 << 10;
+
+/// Where blocks come from and what becomes of full ones: a pool, outside of what is pure.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocks {
+    /// An empty vector with room for [`BLOCK`] bytes.
+    pub fresh: fn() -> Vec<u8>,
+    /// Makes it readable; it goes back when the last reader has gone.
+    pub seal: fn(Vec<u8>) -> Bytes,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self {
+            fresh: || Vec::with_capacity(BLOCK),
+            seal: Bytes::from,
+        }
+    }
+}
 
 /// A queue of bytes with absolute offsets.
 #[derive(Debug, Default)]
 pub struct Stash {
+    blocks: Blocks,
     /// Offset of the first byte here.
     base: u64,
     pieces: VecDeque<Bytes>,
-    tail: BytesMut,
+    tail: Vec<u8>,
     len: usize,
 }
 
 impl Stash {
+    /// An empty queue with blocks from there.
+    pub fn new(blocks: Blocks) -> Self {
+        Self {
+            blocks,
+            ..Self::default()
+        }
+    }
+
     /// Offset of the first byte that is here.
     pub fn base(&self) -> u64 {
         self.base
@@ -39,7 +66,7 @@ impl Stash {
         while !data.is_empty() {
             if self.tail.capacity() == self.tail.len() {
                 self.seal();
-                self.tail = BytesMut::with_capacity(BLOCK);
+                self.tail = (self.blocks.fresh)();
             }
             let n = data.len().min(self.tail.capacity() - self.tail.len());
             let (now, later) = data.split_at(n);
@@ -62,7 +89,11 @@ impl Stash {
             let piece = match self.pieces.front_mut() {
                 Some(first) if first.len() > wanted => first.split_to(wanted),
                 Some(_) => self.pieces.pop_front().unwrap_or_default(),
-                None => self.tail.split_to(wanted.min(self.tail.len())).freeze(),
+                // In the block being filled: what is in it becomes a piece.
+                None => {
+                    self.seal();
+                    continue;
+                }
             };
             self.base += piece.len() as u64;
             self.len -= piece.len();
@@ -92,10 +123,18 @@ impl Stash {
     }
 
     fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            let block = self.tail.split().freeze();
-            self.pieces.push_back(block);
+        if self.tail.is_empty() {
+            return;
         }
+        // A block with little in it would pin many times that: between large buffers there is often only a bit of sound.
+        let piece = if self.tail.len() < BLOCK / 2 {
+            let piece = Bytes::copy_from_slice(&self.tail);
+            self.tail.clear();
+            piece
+        } else {
+            (self.blocks.seal)(std::mem::take(&mut self.tail))
+        };
+        self.pieces.push_back(piece);
     }
 }
 

@@ -57,6 +57,15 @@ pub(super) fn judge(caps: &gst::Caps) -> Verdict {
     Verdict::Take(None)
 }
 
+/// The same caps, whatever header they carry.
+pub(super) fn without_header(caps: &gst::Caps) -> gst::Caps {
+    let mut caps = caps.copy();
+    if let Some(caps) = caps.get_mut() {
+        caps.iter_mut().for_each(|s| s.remove_field("streamheader"));
+    }
+    caps
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

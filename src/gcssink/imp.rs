@@ -12,6 +12,7 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
+use super::blocks::POOL;
 use super::caps::{self, Verdict};
 use super::deadline::Stop;
 use super::messages::Post;
@@ -78,6 +79,8 @@ struct Session {
     /// The ERROR is about the uploads: waiting for them is of no use.
     refused: AtomicBool,
     key_requests: AtomicU64,
+    /// The last caps, without their header.
+    caps: Mutex<Option<gst::Caps>>,
     stop: Mutex<Option<Stop>>,
 }
 
@@ -427,7 +430,9 @@ impl GcsSink {
         };
         let uploads = Arc::new(Uploads::new(upload_limits(&settings), chance(), kick));
         outbox.attach(Some(Arc::clone(&uploads)));
-        let chunker = Chunker::new(limits(&settings, &plan.template), None).with_first_sequence(first);
+        let chunker = Chunker::new(limits(&settings, &plan.template), None)
+            .with_blocks(POOL)
+            .with_first_sequence(first);
         let objects = ObjectSettings {
             content_type: settings.content_type.clone(),
             cache_control: settings.cache_control.clone(),
@@ -474,6 +479,7 @@ impl GcsSink {
             failed: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             key_requests: AtomicU64::new(0),
+            caps: Mutex::new(None),
             stop: Mutex::new(None),
         });
         *lock(&session.ticker) = Some(
@@ -713,7 +719,13 @@ impl BaseSinkImpl for GcsSink {
             Verdict::Take(hint) => {
                 let mut recorder = session.recorder();
                 recorder.chunker.set_hint(hint.filter(|h| *h != Container::Raw));
-                recorder.chunker.arm_if_begun();
+                // Muxers send equal caps again and again, or with another header, which the bytes tell better.
+                let mut known = lock(&session.caps);
+                let caps = caps::without_header(caps);
+                if known.as_ref().is_some_and(|k| *k != caps) {
+                    recorder.chunker.arm_if_begun();
+                }
+                *known = Some(caps);
                 Ok(())
             }
             Verdict::NeedsMuxer(text) => {

@@ -7,11 +7,13 @@
 //! - `plan` — settings checked and made usable, or an error that says what to do
 //! - `recorder` — what the streaming thread and the timers share
 //! - `outbox`, `messages` — everything that is posted, from a thread of its own
+//! - `blocks` — memory that is used again
 //! - `caps`, `upstream`, `deadline` — small answers about the pipeline
 
 use gst::glib;
 use gst::prelude::*;
 
+mod blocks;
 mod caps;
 mod deadline;
 mod imp;

@@ -372,6 +372,8 @@ impl Uploads {
             state.let_go(sequence, reason);
         }
         drop(state);
+        // What is told as lost must not arrive after all.
+        self.wake.notify_one();
         self.tell();
         self.changed.notify_all();
         all.len() as u64

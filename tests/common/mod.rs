@@ -23,6 +23,7 @@ pub fn init() {
     ONCE.call_once(|| {
         gst::init().unwrap();
         gstgcstreamer::plugin_register_static().unwrap();
+        gstfmp4::plugin_register_static().unwrap();
     });
 }
 

@@ -1,0 +1,66 @@
+//! Blocks of memory that are used again: fresh pages cost more than the copy into them.
+//!
+//! Shared by all sinks of the process, and bounded: what is over the bound goes back to the system.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::chunk::stash::{BLOCK, Blocks};
+
+/// Most blocks that wait to be used again: 8 MiB.
+const MAX_IDLE: usize = 32;
+
+static IDLE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// Blocks of the process's pool.
+pub(super) const POOL: Blocks = Blocks { fresh, seal };
+
+fn fresh() -> Vec<u8> {
+    let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    idle.unwrap_or_else(|| Vec::with_capacity(BLOCK))
+}
+
+fn seal(block: Vec<u8>) -> Bytes {
+    Bytes::from_owner(Block(block))
+}
+
+/// A block somebody reads; it returns to the pool with its last reader.
+struct Block(Vec<u8>);
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let mut block = std::mem::take(&mut self.0);
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            block.clear();
+            idle.push(block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_used_again_when_its_last_reader_has_gone() {
+        let mut block = fresh();
+        let place = block.as_ptr();
+        block.extend_from_slice(b"pictures");
+        let bytes = seal(block);
+        let part = bytes.slice(4..);
+        drop(bytes);
+        assert_eq!(&part[..], b"ures");
+        drop(part);
+        let again = fresh();
+        assert!(again.is_empty() && again.capacity() >= BLOCK);
+        assert_eq!(again.as_ptr(), place);
+    }
+}
