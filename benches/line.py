@@ -191,7 +191,7 @@ def measure(line, env, core=None):
 
 def sinks(device):
     """The sink measured against, and ours."""
-    return "filesink location=/dev/null", f"gcssink bucket=bench device-id={device}"
+    return "filesink location=/dev/null", f"gcssink max-bytes-per-second=0 max-requests-per-second=0 bucket=bench device-id={device}"
 
 
 def verdict(met):
