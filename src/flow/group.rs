@@ -106,34 +106,42 @@ impl Group {
     /// Waits until `amount` may leave; how long that took, ns.
     async fn wait(&self, limit: Limit, amount: f64) -> u64 {
         let began = now();
+        let mut at = began;
         loop {
+            let (leaves, version) = self.take(limit, amount, at);
+            if leaves <= at {
+                return at.saturating_sub(began);
+            }
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Registered before the bucket is asked: a change in between is not missed.
+            // Registered only where there is something to wait for; a change since the bucket was asked is not missed.
             changed.as_mut().enable();
-            let leaves = {
-                let mut state = self.lock();
-                let bucket = match limit {
-                    Limit::Bytes => &mut state.bytes,
-                    Limit::Requests => &mut state.requests,
+            if self.lock().version == version {
+                let until = EPOCH.checked_add(Duration::from_nanos(leaves));
+                let timer = async {
+                    match until {
+                        Some(until) => tokio::time::sleep_until(until).await,
+                        None => std::future::pending().await,
+                    }
                 };
-                bucket.take(amount, began.max(now()))
-            };
-            if leaves <= now() {
-                return now().saturating_sub(began);
-            }
-            let at = EPOCH.checked_add(Duration::from_nanos(leaves));
-            let timer = async {
-                match at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
+                tokio::select! {
+                    () = timer => return now().saturating_sub(began),
+                    () = changed => {}
                 }
-            };
-            tokio::select! {
-                () = timer => return now().saturating_sub(began),
-                () = changed => {}
             }
+            at = now();
         }
+    }
+
+    /// When `amount` may leave, and the version of the limits that say so.
+    fn take(&self, limit: Limit, amount: f64, now: u64) -> (u64, u64) {
+        let mut state = self.lock();
+        let version = state.version;
+        let bucket = match limit {
+            Limit::Bytes => &mut state.bytes,
+            Limit::Requests => &mut state.requests,
+        };
+        (bucket.take(amount, now), version)
     }
 }
 

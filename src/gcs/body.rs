@@ -1,10 +1,12 @@
-//! The bytes of an object, and how they are taken in pieces. Memory only: no clock, no network.
+//! The bytes of an object, and how they are taken in pieces: from memory, or from what somebody keeps elsewhere
+//! ([`Backing`], a file). No clock, no network.
 //!
 //! Pieces below [`MIN_PIECE`] are joined (each piece costs an HTTP chunk and a lock), larger ones are handed out as slices
-//! of what is held, without a copy.
+//! of what is held, without a copy. A backing is read ahead in blocks of [`READ_AHEAD`], on tokio's threads for blocking
+//! work.
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,32 +16,65 @@ pub const MIN_PIECE: usize = 64 << 10;
 pub const MAX_PIECE: usize = 128 << 10;
 /// The least that a pacer can ask for.
 const SMALLEST_LIMIT: usize = 4 << 10;
+/// Bytes read at once from a [`Backing`]: 1 MiB, what an upload from disk holds in memory.
+pub const READ_AHEAD: usize = 1 << 20;
+
+/// Bytes that are kept elsewhere.
+pub trait Backing: Send + Sync + fmt::Debug {
+    /// Reads up to `most` bytes from `offset` on; at least one where any is there. Blocking.
+    ///
+    /// # Errors
+    /// What the disk says; [`io::ErrorKind::InvalidData`] where the bytes are not those that were written.
+    fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes>;
+}
 
 /// The bytes of an object. Cheap to clone.
 #[derive(Clone)]
-pub struct Body(Repr);
+pub struct Body {
+    parts: Arc<[Part]>,
+    len: u64,
+}
 
-#[derive(Clone)]
-enum Repr {
-    /// Buffers held in memory.
-    Memory { pieces: Arc<[Bytes]>, len: u64 },
-    // A spool file (path, offset, length) goes here; `Reader` then reads it piece by piece.
+#[derive(Clone, Debug)]
+enum Part {
+    /// Held in memory.
+    Memory(Bytes),
+    /// So many bytes from the start of a backing.
+    Backed(Arc<dyn Backing>, u64),
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Memory(piece) => piece.len() as u64,
+            Self::Backed(_, len) => *len,
+        }
+    }
 }
 
 impl Body {
+    fn new(parts: impl IntoIterator<Item = Part>) -> Self {
+        let parts: Arc<[Part]> = parts.into_iter().filter(|part| part.len() > 0).collect();
+        let len = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len()));
+        Self { parts, len }
+    }
+
     /// A body of these buffers, one after the other.
     #[must_use]
     pub fn from_pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
-        let pieces: Arc<[Bytes]> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-        let len = pieces.iter().fold(0u64, |sum, piece| sum.saturating_add(piece.len() as u64));
-        Self(Repr::Memory { pieces, len })
+        Self::new(pieces.into_iter().map(Part::Memory))
+    }
+
+    /// A body whose first `len` bytes are kept elsewhere; `rest` follows.
+    #[must_use]
+    pub fn backed(backing: Arc<dyn Backing>, len: u64, rest: impl IntoIterator<Item = Bytes>) -> Self {
+        Self::new(std::iter::once(Part::Backed(backing, len)).chain(rest.into_iter().map(Part::Memory)))
     }
 
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
-        let Repr::Memory { len, .. } = &self.0;
-        *len
+        self.len
     }
 
     /// Whether there is nothing in it.
@@ -48,11 +83,26 @@ impl Body {
         self.len() == 0
     }
 
-    /// CRC32C of the bytes as they are now. Reads all of them: only for finding out where damage came from.
-    #[must_use]
-    pub fn crc32c(&self) -> u32 {
-        let Repr::Memory { pieces, .. } = &self.0;
-        pieces.iter().fold(0, |crc, piece| crc32c::crc32c_append(crc, piece))
+    /// CRC32C of the bytes as they are now. Reads all of them, and blocks: only for finding out where damage came from.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn crc32c(&self) -> io::Result<u32> {
+        let mut crc = 0;
+        for part in self.parts.iter() {
+            match part {
+                Part::Memory(piece) => crc = crc32c::crc32c_append(crc, piece),
+                Part::Backed(backing, len) => {
+                    let mut at = 0;
+                    while at < *len {
+                        let block = read(&**backing, at, *len)?;
+                        crc = crc32c::crc32c_append(crc, &block);
+                        at = at.saturating_add(block.len() as u64);
+                    }
+                }
+            }
+        }
+        Ok(crc)
     }
 
     pub(crate) fn reader(&self) -> Reader {
@@ -60,6 +110,7 @@ impl Body {
             body: self.clone(),
             index: 0,
             within: 0,
+            ahead: Bytes::new(),
         }
     }
 }
@@ -72,19 +123,32 @@ impl From<Bytes> for Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Repr::Memory { pieces, len } = &self.0;
-        write!(f, "Body({len} bytes in {} pieces of memory)", pieces.len())
+        write!(f, "Body({} bytes in {} parts)", self.len, self.parts.len())
     }
+}
+
+/// A block of a backing of `len` bytes.
+fn read(backing: &dyn Backing, at: u64, len: u64) -> io::Result<Bytes> {
+    let most = usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX).min(READ_AHEAD);
+    let mut block = backing.read_at(at, most)?;
+    if block.is_empty() {
+        let what = format!("{at} bytes are there of {len}");
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+    }
+    block.truncate(most);
+    Ok(block)
 }
 
 /// A place in a [`Body`].
 #[derive(Debug)]
 pub(crate) struct Reader {
     body: Body,
-    /// The buffer we are in.
+    /// The part we are in.
     index: usize,
     /// Bytes of it that are taken.
-    within: usize,
+    within: u64,
+    /// What was read of a backing and not taken yet.
+    ahead: Bytes,
 }
 
 impl Reader {
@@ -93,24 +157,47 @@ impl Reader {
         if offset > self.body.len() {
             return false;
         }
-        let Repr::Memory { pieces, .. } = &self.body.0;
+        self.ahead = Bytes::new();
         let mut left = offset;
-        for (index, piece) in pieces.iter().enumerate() {
-            match usize::try_from(left) {
-                Ok(within) if within < piece.len() => {
-                    (self.index, self.within) = (index, within);
-                    return true;
-                }
-                _ => left = left.saturating_sub(piece.len() as u64),
+        for (index, part) in self.body.parts.iter().enumerate() {
+            if left < part.len() {
+                (self.index, self.within) = (index, left);
+                return true;
             }
+            left = left.saturating_sub(part.len());
         }
-        (self.index, self.within) = (pieces.len(), 0);
+        (self.index, self.within) = (self.body.parts.len(), 0);
         true
     }
 
-    /// The next piece, at most `limit` bytes (kept between 4 KiB and [`MAX_PIECE`]).
-    pub(crate) fn next(&mut self, limit: usize) -> Option<Bytes> {
+    /// The next piece, at most `limit` bytes (kept between 4 KiB and [`MAX_PIECE`]); `None` at the end.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) async fn next(&mut self, limit: usize) -> io::Result<Option<Bytes>> {
         let limit = limit.clamp(SMALLEST_LIMIT, MAX_PIECE);
+        if let Some(Part::Backed(backing, len)) = self.body.parts.get(self.index) {
+            if self.ahead.is_empty() {
+                let (backing, at, len) = (Arc::clone(backing), self.within, *len);
+                let block = tokio::task::spawn_blocking(move || read(&*backing, at, len)).await;
+                self.ahead = block.map_err(io::Error::other)??;
+            }
+            return Ok(Some(self.take_ahead(limit)));
+        }
+        Ok(self.next_in_memory(limit))
+    }
+
+    fn take_ahead(&mut self, limit: usize) -> Bytes {
+        let piece = self.ahead.split_to(limit.min(self.ahead.len()));
+        self.within = self.within.saturating_add(piece.len() as u64);
+        if self.body.parts.get(self.index).is_none_or(|part| self.within >= part.len()) {
+            (self.index, self.within) = (self.index.saturating_add(1), 0);
+            self.ahead = Bytes::new();
+        }
+        piece
+    }
+
+    fn next_in_memory(&mut self, limit: usize) -> Option<Bytes> {
         let first = self.take(limit)?;
         if first.len() >= MIN_PIECE.min(limit) || !self.joins(first.len(), limit) {
             return Some(first);
@@ -132,23 +219,29 @@ impl Reader {
             .is_some_and(|rest| rest < MIN_PIECE && held.saturating_add(rest) <= limit)
     }
 
+    /// The present buffer and where we are in it; `None` at the end and in a backing.
+    fn buffer(&self) -> Option<(&Bytes, usize)> {
+        match self.body.parts.get(self.index)? {
+            Part::Memory(piece) => Some((piece, usize::try_from(self.within).ok()?)),
+            Part::Backed(..) => None,
+        }
+    }
+
     /// Bytes left in the present buffer.
     fn rest(&self) -> Option<usize> {
-        let Repr::Memory { pieces, .. } = &self.body.0;
-        pieces.get(self.index).map(|piece| piece.len().saturating_sub(self.within))
+        self.buffer().map(|(piece, within)| piece.len().saturating_sub(within))
     }
 
     /// A slice of the present buffer, without a copy.
     fn take(&mut self, limit: usize) -> Option<Bytes> {
-        let Repr::Memory { pieces, .. } = &self.body.0;
-        let piece = pieces.get(self.index)?;
-        let end = self.within.saturating_add(limit).min(piece.len());
-        let slice = piece.slice(self.within..end);
-        if end == piece.len() {
-            (self.index, self.within) = (self.index.saturating_add(1), 0);
+        let (piece, within) = self.buffer()?;
+        let end = within.saturating_add(limit).min(piece.len());
+        let (slice, is_last) = (piece.slice(within..end), end == piece.len());
+        (self.index, self.within) = if is_last {
+            (self.index.saturating_add(1), 0)
         } else {
-            self.within = end;
-        }
+            (self.index, end as u64)
+        };
         Some(slice)
     }
 }
@@ -157,9 +250,59 @@ impl Reader {
 mod tests {
     use super::*;
 
+    fn drain_from(mut reader: Reader, limit: usize) -> Vec<Bytes> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut pieces = Vec::new();
+            while let Some(piece) = reader.next(limit).await.unwrap() {
+                pieces.push(piece);
+            }
+            pieces
+        })
+    }
+
     fn drain(body: &Body, limit: usize) -> Vec<Bytes> {
+        drain_from(body.reader(), limit)
+    }
+
+    /// Gives a little less than it is asked for.
+    #[derive(Debug)]
+    struct Disk(Bytes);
+
+    impl Backing for Disk {
+        fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
+            let from = usize::try_from(offset).unwrap().min(self.0.len());
+            let most = (most - most / 7).max(1);
+            Ok(self.0.slice(from..(from + most).min(self.0.len())))
+        }
+    }
+
+    #[test]
+    fn what_is_on_disk_and_what_is_in_memory_are_one_object() {
+        let all = numbered(3_000_001);
+        let body = Body::backed(Arc::new(Disk(all.slice(..2_500_000))), 2_500_000, [all.slice(2_500_000..)]);
+        assert_eq!(body.len(), 3_000_001);
+        assert_eq!(body.crc32c().unwrap(), crc32c::crc32c(&all));
+        let pieces = drain(&body, MAX_PIECE);
+        assert!(pieces.iter().all(|piece| piece.len() <= MAX_PIECE));
+        assert!(pieces.len() < 40, "{} pieces", pieces.len());
+        assert_eq!(pieces.concat(), all);
+        for offset in [1, 999_999, 2_499_999, 2_500_000, 3_000_001] {
+            let mut reader = body.reader();
+            assert!(reader.seek(offset));
+            let from = usize::try_from(offset).unwrap();
+            assert_eq!(drain_from(reader, MAX_PIECE).concat(), all[from..]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_too_short_is_an_error_and_not_a_short_object() {
+        let body = Body::backed(Arc::new(Disk(numbered(100))), 200, []);
         let mut reader = body.reader();
-        std::iter::from_fn(|| reader.next(limit)).collect()
+        while let Ok(piece) = reader.next(MAX_PIECE).await {
+            assert!(piece.is_some());
+        }
+        assert!(body.crc32c().is_err());
     }
 
     fn numbered(len: usize) -> Bytes {
@@ -209,7 +352,7 @@ mod tests {
     fn the_checksum_is_that_of_all_buffers_in_order() {
         let all = numbered(10_000);
         let body = Body::from_pieces([all.slice(..1), Bytes::new(), all.slice(1..777), all.slice(777..)]);
-        assert_eq!(body.crc32c(), crc32c::crc32c(&all));
+        assert_eq!(body.crc32c().unwrap(), crc32c::crc32c(&all));
         assert_eq!(body.len(), 10_000);
     }
 
@@ -223,9 +366,8 @@ mod tests {
             let offset = (all.len() as f64 * at) as usize;
             let mut reader = body.reader();
             proptest::prop_assert!(reader.seek(offset as u64));
-            let tail: Vec<Bytes> = std::iter::from_fn(|| reader.next(limit)).collect();
-            proptest::prop_assert_eq!(tail.concat(), &all[offset..]);
             proptest::prop_assert!(!reader.seek(all.len() as u64 + 1));
+            proptest::prop_assert_eq!(drain_from(reader, limit).concat(), &all[offset..]);
         }
     }
 }

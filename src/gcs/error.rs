@@ -192,7 +192,11 @@ impl Target<'_> {
                 return self.no_token(error, situation);
             }
             if let Some(error) = cause.downcast_ref::<SourceError>() {
-                return self.fail(Class::Transient, &error.to_string());
+                let class = match error {
+                    SourceError::Disk(_) => Class::Local,
+                    SourceError::KeepsNothing | SourceError::Beyond { .. } => Class::Transient,
+                };
+                return self.fail(class, &error.to_string());
             }
         }
         for cause in chain(error).filter_map(|cause| cause.downcast_ref::<CrateError>()) {

@@ -22,6 +22,9 @@ pub(crate) enum SourceError {
     /// It wants to go on behind the end.
     #[error("the server claims to have {offset} bytes of an object of {size}")]
     Beyond { offset: u64, size: u64 },
+    /// The bytes cannot be read from where they wait.
+    #[error("the bytes to store cannot be read: {0}")]
+    Disk(String),
 }
 
 pub(crate) struct Source {
@@ -49,9 +52,13 @@ impl StreamingSource for Source {
 
     async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
         self.progress.touch();
-        let Some(piece) = self.reader.next(self.pacer.piece()) else {
-            self.progress.all_taken();
-            return None;
+        let piece = match self.reader.next(self.pacer.piece()).await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => {
+                self.progress.all_taken();
+                return None;
+            }
+            Err(error) => return Some(Err(SourceError::Disk(error.to_string()))),
         };
         {
             let _pause = self.progress.paced();

@@ -86,8 +86,11 @@ impl GcsWriter {
                 ))
             }
         };
-        self.after(&client, result.map_err(|error| blamed(request, target, error)))
-            .await
+        let result = match result {
+            Ok(stored) => Ok(stored),
+            Err(error) => Err(blamed(request, target, error).await),
+        };
+        self.after(&client, result).await
     }
 
     /// Gets rid of a client whose credentials were refused.
@@ -240,9 +243,14 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Object) -> Res
 }
 
 /// Where a checksum did not fit: were the bytes damaged on the way, or here before they left?
-fn blamed(request: &ObjectRequest, target: Target<'_>, error: WriteError) -> WriteError {
+async fn blamed(request: &ObjectRequest, target: Target<'_>, error: WriteError) -> WriteError {
     let about_checksum = error.bad_generation.is_some() || (error.http_status == Some(400) && error.class == Class::Transient);
-    if !about_checksum || request.body.crc32c() == request.crc32c {
+    if !about_checksum {
+        return error;
+    }
+    let body = request.body.clone();
+    let crc32c = tokio::task::spawn_blocking(move || body.crc32c()).await;
+    if matches!(crc32c, Ok(Ok(crc32c)) if crc32c == request.crc32c) {
         return error;
     }
     let what = "the bytes are no longer what they were when they arrived: memory or disk of this machine is failing";
