@@ -6,6 +6,7 @@
 //! - [`upload`]: queue, retry, concurrency; the driver on the process's tokio runtime.
 //! - [`flow`]: the limits of bytes and requests a second, shared by a flow group.
 //! - [`gcs`]: the only place that names `google-cloud-storage`.
+//! - [`spool`]: chunks wait on disk.
 //! - [`gcssink`]: the element, a thin shell.
 
 pub mod chunk;
@@ -13,6 +14,7 @@ pub mod container;
 pub mod flow;
 pub mod gcs;
 pub mod gcssink;
+pub mod spool;
 pub mod upload;
 
 pub use plugin::plugin_register_static;

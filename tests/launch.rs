@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,38 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::gcs_server::GcsServer;
 use common::*;
-
-/// A folder with the plugin and nothing else: where cargo puts it for tests, GStreamer would find other libraries too.
-fn plugin_dir() -> PathBuf {
-    let built = std::env::current_exe().unwrap().with_file_name("libgstgcstreamer.so");
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("plugin-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let plugin = folder.join("libgstgcstreamer.so");
-    if !plugin.exists() {
-        // Tests of one process run side by side: whole or not at all.
-        let part = folder.join(format!("{:?}.part", std::thread::current().id()));
-        std::fs::copy(&built, &part).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
-        std::fs::rename(&part, &plugin).unwrap();
-    }
-    folder
-}
-
-/// Starts `gst-launch-1.0` with these words.
-fn launch(words: &str, environment: &[(&str, &str)]) -> Child {
-    let registry = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("registry-{}.bin", std::process::id()));
-    Command::new("gst-launch-1.0")
-        .args(words.split_whitespace())
-        .env("GST_PLUGIN_PATH", plugin_dir())
-        .env("GST_REGISTRY", registry)
-        .env("G_DEBUG", "fatal-criticals")
-        .env_remove("STORAGE_EMULATOR_HOST")
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
+use process::launch;
 
 fn interrupt(child: &Child) {
     let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();

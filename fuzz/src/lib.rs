@@ -192,7 +192,7 @@ fn accounts_for_all(events: &[Event], stream: Option<&[u8]>) {
     let (mut open, mut sizes, mut out) = (Vec::new(), std::collections::BTreeMap::<u64, u64>::new(), 0u64);
     for event in events {
         match event {
-            Event::Begin { sequence, init } => {
+            Event::Begin { sequence, init, .. } => {
                 open.push(*sequence);
                 sizes.insert(*sequence, init.len() as u64);
             }

@@ -35,6 +35,7 @@ enum State {
 /// What was left out before the first key unit.
 #[derive(Clone, Copy, Debug)]
 struct Dropping {
+    reason: GapReason,
     start: u64,
     pts: Option<u64>,
     bytes: u64,
@@ -109,6 +110,8 @@ pub struct Chunker {
     usual_frame: u64,
     last_key_pts: Option<u64>,
     key_interval: Option<u64>,
+    /// Recording was stopped: what comes is let go of.
+    stopped: bool,
     warned: Vec<std::mem::Discriminant<Warning>>,
     marks: Vec<Mark>,
 }
@@ -148,6 +151,7 @@ impl Chunker {
             usual_frame: 0,
             last_key_pts: None,
             key_interval: None,
+            stopped: false,
             warned: Vec::new(),
             marks: Vec::new(),
         }
@@ -366,6 +370,9 @@ impl Chunker {
     }
 
     fn unit_while_waiting(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
+        if self.stopped {
+            return;
+        }
         let patience = self.limits.patience();
         let hard = self.limits.hard;
         let held = at - self.stash.base();
@@ -384,7 +391,12 @@ impl Chunker {
             if unit.track == Track::Video {
                 let pts = unit.pts;
                 let start = self.clock.utc(&stamp, pts).0;
-                dropping.get_or_insert(Dropping { start, pts, bytes: 0 });
+                dropping.get_or_insert(Dropping {
+                    reason: GapReason::Start,
+                    start,
+                    pts,
+                    bytes: 0,
+                });
             }
             return;
         }
@@ -402,9 +414,12 @@ impl Chunker {
             let bytes = self.stash.drop_below(from);
             events.push(Event::Discard(bytes));
             gap.bytes += bytes;
-            let duration = unit.pts.zip(gap.pts).map_or(waited, |(b, a)| b.saturating_sub(a));
+            let duration = match gap.reason {
+                GapReason::RecordStopped => self.clock.peek(&stamp).0.saturating_sub(gap.start),
+                _ => unit.pts.zip(gap.pts).map_or(waited, |(b, a)| b.saturating_sub(a)),
+            };
             events.push(Event::Gap {
-                reason: GapReason::Start,
+                reason: gap.reason,
                 start: gap.start,
                 duration,
                 bytes: gap.bytes,
@@ -541,7 +556,7 @@ impl Chunker {
             provisional: false,
             any_track: false,
         }));
-        events.push(Event::Begin { sequence, init });
+        events.push(Event::Begin { sequence, at, init });
     }
 
     /// Notes a unit in the open chunk.
@@ -606,11 +621,35 @@ impl Chunker {
     /// Tells the end of the chunk that was waiting for the time of the next one's first picture.
     fn finish_closing(&mut self, next_pts: Option<u64>, events: &mut Vec<Event>) {
         let Some((open, at)) = self.closing.take() else { return };
+        let info = self.info(&open, at, next_pts);
+        let frames = if open.video.is_empty() { open.audio } else { open.video };
+        self.usual_frame = frames.mean().unwrap_or(self.usual_frame);
+        events.push(Event::End(Box::new(info)));
+    }
+
+    /// What is known by now of a chunk that has begun and whose [`Event::End`] has not come.
+    pub fn info_of(&self, sequence: u64) -> Option<ChunkInfo> {
+        let (open, end) = match (&self.state, &self.closing) {
+            (State::Open(open), _) if open.sequence == sequence => (open, self.stash.end()),
+            (_, Some((open, at))) if open.sequence == sequence => (open, *at),
+            _ => return None,
+        };
+        Some(self.info(open, end, None))
+    }
+
+    /// The bytes of the open chunk that have not been handed over: its sequence number, the offset of the first of them in
+    /// its payload, and the bytes. What is above the last decided offset may turn out to be another chunk's.
+    pub fn not_handed_over(&self) -> Option<(u64, u64, Vec<Bytes>)> {
+        let State::Open(open) = &self.state else { return None };
+        Some((open.sequence, self.stash.base().saturating_sub(open.at), self.stash.copied()))
+    }
+
+    fn info(&self, open: &Open, at: u64, next_pts: Option<u64>) -> ChunkInfo {
         let container = self.scanner.as_ref().map_or(Container::Raw, |s| s.container());
         let frames = if open.video.is_empty() { open.audio } else { open.video };
         let (utc, clock) = match open.begin {
             Some(begin) => (begin.utc, begin.clock),
-            None => self.clock.utc(&open.stamp, None),
+            None => self.clock.peek(&open.stamp),
         };
         let pts = open.begin.and_then(|b| b.pts);
         let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
@@ -619,9 +658,8 @@ impl Chunker {
             (Some(pts), None) if !frames.is_empty() => frames.end(self.usual_frame).saturating_sub(pts),
             _ => elapsed(&open.stamp, &self.stamps.back().map_or(open.stamp, |s| s.1)),
         };
-        self.usual_frame = frames.mean().unwrap_or(self.usual_frame);
         let key = open.begin.map_or(Key::No, |b| b.key);
-        events.push(Event::End(Box::new(ChunkInfo {
+        ChunkInfo {
             sequence: open.sequence,
             start: utc,
             duration,
@@ -640,7 +678,7 @@ impl Chunker {
             codecs: open.info.codecs.clone(),
             audio_only: open.info.has_audio && !open.info.has_video,
             size: at - open.at + open.init_bytes,
-        })));
+        }
     }
 
     /// Gives decided bytes to the open chunk, lets go of those that are dropped, and keeps within the memory.
@@ -748,6 +786,39 @@ impl Chunker {
         }
     }
 
+    /// Stops or starts recording. Stopped: the open chunk is closed with the last whole unit, and what comes is let go of as
+    /// a gap, until recording starts and a key unit comes.
+    pub fn record(&mut self, on: bool, events: &mut Vec<Event>) {
+        if on != self.stopped {
+            return;
+        }
+        self.stopped = !on;
+        if on {
+            return;
+        }
+        if let (State::Open(_), Some(settled)) = (&self.state, self.scanner.as_ref().map(|s| s.settled())) {
+            self.close(settled, events);
+            self.finish_closing(None, events);
+        }
+        let stamp = self.stamps.back().map_or_else(Stamp::default, |s| s.1);
+        self.state = State::Waiting {
+            first: None,
+            since: None,
+            dropping: Some(Dropping {
+                reason: GapReason::RecordStopped,
+                start: self.clock.peek(&stamp).0,
+                pts: None,
+                bytes: 0,
+            }),
+        };
+        self.gap = Some(GapReason::RecordStopped);
+    }
+
+    /// Whether recording is stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// The stream has ended: all that is left goes into the open chunk, which is closed.
     ///
     /// # Errors
@@ -777,7 +848,7 @@ impl Chunker {
                 events.push(Event::Discard(rest));
                 if let Some(gap) = gap {
                     events.push(Event::Gap {
-                        reason: GapReason::Start,
+                        reason: gap.reason,
                         start: gap.start,
                         duration: 0,
                         bytes: gap.bytes + rest,

@@ -30,6 +30,8 @@ pub enum ClockKind {
     System,
     /// The camera's clock, by reference timestamps.
     Ntp,
+    /// The machine's clock could not be right then; the time was reckoned back from when it was.
+    Corrected,
     /// The machine's clock cannot be right.
     Suspect,
 }
@@ -40,13 +42,14 @@ impl ClockKind {
         match self {
             Self::System => "system",
             Self::Ntp => "ntp",
+            Self::Corrected => "corrected",
             Self::Suspect => "suspect",
         }
     }
 }
 
 /// Maps units to UTC.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CaptureClock {
     live: bool,
     /// UTC of running time 0.
@@ -112,6 +115,12 @@ impl CaptureClock {
             ClockKind::System
         };
         (utc, kind)
+    }
+
+    /// As [`CaptureClock::utc`] of a unit without a container time, and changes nothing.
+    pub fn peek(&self, stamp: &Stamp) -> (u64, ClockKind) {
+        let mut clock = *self;
+        clock.utc(stamp, None)
     }
 
     /// Whether [`CaptureClock::utc`] of this stamp is a guess that a later unit can mend: muxers leave the time off the first

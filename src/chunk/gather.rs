@@ -1,4 +1,5 @@
-//! Puts the events of the chunker together to whole chunks in memory, with their checksum.
+//! Puts the events of the chunker together to whole chunks, with their checksum. A chunk's bytes are kept in memory, or only
+//! counted where somebody else keeps them.
 //!
 //! PURE. The checksum is taken as bytes arrive, while they are in the processor's cache.
 
@@ -8,18 +9,27 @@ use bytes::Bytes;
 
 use crate::container::Init;
 
-/// The bytes of a chunk.
+/// A chunk that is being put together.
 #[derive(Clone, Debug, Default)]
 pub struct Gathered {
-    /// Header and payload in order.
+    /// Header and payload in order; empty where they are kept elsewhere.
     pub pieces: Vec<Bytes>,
-    /// CRC32C of all of them.
+    /// The bytes are kept elsewhere.
+    pub elsewhere: bool,
+    /// CRC32C of all bytes.
     pub crc32c: u32,
     /// Bytes altogether.
     pub size: u64,
-    /// Bytes of the payload: what the memory is charged with.
-    pub payload: u64,
+    /// Bytes of the header.
+    pub init: u64,
+    /// Where its payload begins in the input.
+    pub input_offset: u64,
+    /// When it began by the clock that counts from the machine's boot, and by the wall clock, ns.
+    pub began: (u64, u64),
 }
+
+/// A piece of a chunk: its offset in the object, and its bytes.
+pub type Piece = (u64, Bytes);
 
 /// The chunks that are not complete: the open one, and one whose length is not known yet.
 #[derive(Debug, Default)]
@@ -28,21 +38,38 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// A chunk begins with this header.
-    pub fn begin(&mut self, sequence: u64, init: Init) {
-        let mut chunk = Gathered::default();
+    /// A chunk begins with this header; `begun` tells where and when, and where its bytes are to be kept. What is to be kept elsewhere is put into `out`.
+    pub fn begin(&mut self, sequence: u64, init: Init, begun: Gathered, out: &mut Vec<Piece>) {
+        let mut chunk = begun;
         for bytes in [init.head, init.tail] {
-            chunk.append(bytes);
+            chunk.append(bytes, out);
         }
+        chunk.init = chunk.size;
         self.open.insert(sequence, chunk);
     }
 
     /// Payload of a chunk.
-    pub fn data(&mut self, sequence: u64, bytes: Bytes) {
+    pub fn data(&mut self, sequence: u64, bytes: Bytes, out: &mut Vec<Piece>) {
         if let Some(chunk) = self.open.get_mut(&sequence) {
-            chunk.payload += bytes.len() as u64;
-            chunk.append(bytes);
+            chunk.append(bytes, out);
         }
+    }
+
+    /// From here on its bytes are kept elsewhere; those that were kept here are put into `out`.
+    pub fn move_out(&mut self, sequence: u64, out: &mut Vec<Piece>) {
+        let Some(chunk) = self.open.get_mut(&sequence) else { return };
+        chunk.elsewhere = true;
+        let mut at = 0;
+        for bytes in std::mem::take(&mut chunk.pieces) {
+            let next = at + bytes.len() as u64;
+            out.push((at, bytes));
+            at = next;
+        }
+    }
+
+    /// A chunk that is not complete.
+    pub fn get(&self, sequence: u64) -> Option<&Gathered> {
+        self.open.get(&sequence)
     }
 
     /// The chunk is complete.
@@ -52,11 +79,52 @@ impl Gather {
 }
 
 impl Gathered {
-    fn append(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
-            self.size += bytes.len() as u64;
+    /// Bytes of the payload: what the memory was charged with.
+    pub fn payload(&self) -> u64 {
+        self.size - self.init
+    }
+
+    fn append(&mut self, bytes: Bytes, out: &mut Vec<Piece>) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
+        let at = self.size;
+        self.size += bytes.len() as u64;
+        if self.elsewhere {
+            out.push((at, bytes));
+        } else {
             self.pieces.push(bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_moves_out_hands_over_every_byte_once_and_in_order() {
+        let init = Init {
+            head: Bytes::from_static(b"head"),
+            tail: Bytes::from_static(b"er"),
+            ..Init::default()
+        };
+        let (mut gather, mut out) = (Gather::default(), Vec::new());
+        gather.begin(7, init, Gathered::default(), &mut out);
+        gather.data(7, Bytes::from_static(b"one"), &mut out);
+        assert!(out.is_empty());
+        gather.move_out(7, &mut out);
+        gather.data(7, Bytes::from_static(b"two"), &mut out);
+        let mut at = 0;
+        for (offset, bytes) in &out {
+            assert_eq!(*offset, at);
+            at += bytes.len() as u64;
+        }
+        let all: Vec<u8> = out.iter().flat_map(|(_, b)| b.to_vec()).collect();
+        let chunk = gather.end(7).unwrap();
+        assert_eq!(all, b"headeronetwo");
+        assert_eq!((chunk.size, chunk.payload(), chunk.crc32c), (12, 6, crc32c::crc32c(&all)));
+        assert!(chunk.pieces.is_empty());
     }
 }

@@ -14,6 +14,13 @@ use crate::gcs::MAX_METADATA_BYTES as MAX_METADATA;
 /// Room that our own keys and values take at most, beside `device-id`.
 pub const OWN_METADATA: usize = 768;
 
+/// Key of the length in ms.
+pub const DURATION_MS: &str = "duration-ms";
+/// Key of the capture end.
+pub const END_TIME: &str = "end-time";
+/// Key of the end of the first key picture.
+pub const PREVIEW_BYTES: &str = "preview-bytes";
+
 /// All that is known of a closed chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkInfo {
@@ -61,8 +68,8 @@ impl ChunkInfo {
         put("session-id", session.to_owned());
         put("sequence", self.sequence.to_string());
         put("start-time", rfc3339_ms(self.start));
-        put("end-time", rfc3339_ms(self.start.saturating_add(self.duration)));
-        put("duration-ms", (self.duration.saturating_add(500_000) / 1_000_000).to_string());
+        put(END_TIME, rfc3339_ms(self.start.saturating_add(self.duration)));
+        put(DURATION_MS, (self.duration.saturating_add(500_000) / 1_000_000).to_string());
         put("container", self.container.name().to_owned());
         put("init-bytes", self.init_bytes.to_string());
         put("key-frame", flag(self.key_frame));
@@ -72,7 +79,7 @@ impl ChunkInfo {
             put("pts-start-ns", pts.to_string());
         }
         if let Some(end) = self.preview_bytes {
-            put("preview-bytes", end.to_string());
+            put(PREVIEW_BYTES, end.to_string());
         }
         if let Some(reason) = self.gap {
             put("gap-reason", reason.name().to_owned());

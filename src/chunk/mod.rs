@@ -11,6 +11,7 @@ pub mod frames;
 pub mod gather;
 pub mod metadata;
 pub mod name;
+pub mod replay;
 pub mod session;
 pub mod stash;
 #[cfg(test)]
@@ -91,6 +92,8 @@ pub enum Event {
     Begin {
         /// Its sequence number.
         sequence: u64,
+        /// Where its payload begins in the input.
+        at: u64,
         /// What stands in front.
         init: Init,
     },

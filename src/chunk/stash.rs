@@ -114,6 +114,12 @@ impl Stash {
         }
     }
 
+    /// All bytes that are here; those in the block being filled are copied.
+    pub fn copied(&self) -> Vec<Bytes> {
+        let tail = (!self.tail.is_empty()).then(|| Bytes::copy_from_slice(&self.tail));
+        self.pieces.iter().cloned().chain(tail).collect()
+    }
+
     /// Lets go of all bytes below `offset`; returns how many.
     pub fn drop_below(&mut self, offset: u64) -> u64 {
         let mut gone = Vec::new();
@@ -155,6 +161,7 @@ mod tests {
                 expected.extend_from_slice(&data);
                 if copied { stash.copy(&data) } else { stash.take_over(data.into()) }
                 prop_assert_eq!(stash.end(), expected.len() as u64);
+                prop_assert_eq!(stash.copied().concat(), &expected[usize::try_from(stash.base()).unwrap()..]);
                 stash.take_finished_below(take, &mut out);
                 prop_assert!(stash.base() <= take.max(stash.base()));
                 if take % 3 == 0 {

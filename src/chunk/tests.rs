@@ -36,7 +36,7 @@ impl Bucket {
     fn take(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::Begin { sequence, init } => {
+                Event::Begin { sequence, init, .. } => {
                     self.init.insert(sequence, [init.head, init.tail].concat());
                     self.payload.insert(sequence, Vec::new());
                 }

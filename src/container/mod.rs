@@ -82,6 +82,13 @@ impl Container {
         }
     }
 
+    /// The container of that [`Container::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Flv, Self::MpegTs, Self::Fmp4, Self::Matroska, Self::WebM, Self::Raw]
+            .into_iter()
+            .find(|c| c.name() == name)
+    }
+
     /// The placeholder `{ext}` of object names.
     pub const fn extension(self) -> &'static str {
         match self {

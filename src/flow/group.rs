@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, piece};
+use super::outage::Outage;
+use super::site::Site;
 use crate::gcs::{BoxFuture, Pacer};
 
 /// Default of `max-bytes-per-second`: the 20 MB/s of the original's flow control.
@@ -33,6 +35,7 @@ struct State {
     requests: Bucket,
     /// Counts changes of the limits.
     version: u64,
+    outage: Outage,
 }
 
 /// One of the two limits.
@@ -51,6 +54,7 @@ impl Group {
                     bytes: Bucket::new(DEFAULT_BYTES as f64),
                     requests: Bucket::new(DEFAULT_REQUESTS),
                     version: 0,
+                    outage: Outage::default(),
                 }),
                 changed: Notify::new(),
             })
@@ -153,16 +157,38 @@ fn now() -> u64 {
 #[derive(Debug)]
 pub struct Member {
     group: Arc<Group>,
+    site: Arc<Site>,
+    number: u64,
     throttled: AtomicU64,
 }
 
 impl Member {
-    /// A new member.
-    pub fn new(group: Arc<Group>) -> Self {
+    /// A new member, which sends to this site.
+    pub fn new(group: Arc<Group>, site: Arc<Site>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             group,
+            site,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             throttled: AtomicU64::new(0),
         }
+    }
+
+    /// The server has asked to be left alone for so long: this group does, and every other one that sends to this site.
+    pub fn hold(&self, time: Duration) {
+        self.group.hold(time);
+        self.site.hold(time);
+    }
+
+    /// This sink's uploads fail. Whether the user is to be told: of an outage the first of the group speaks, and once an hour
+    /// (ns since the process began) any of them.
+    pub fn begins_outage(&self) -> bool {
+        self.group.lock().outage.begins(self.number, now())
+    }
+
+    /// This sink's uploads work again. Whether the user is to be told: the last of the group speaks.
+    pub fn ends_outage(&self) -> bool {
+        self.group.lock().outage.ends(self.number)
     }
 
     /// The group.
@@ -177,8 +203,14 @@ impl Member {
 
     /// Waits until a request may be made.
     pub async fn request(&self) {
-        let waited = self.group.wait(Limit::Requests, 1.0).await;
+        let waited = self.site.wait().await + self.group.wait(Limit::Requests, 1.0).await;
         self.throttled.fetch_add(waited, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.group.lock().outage.ends(self.number);
     }
 }
 
@@ -208,7 +240,7 @@ mod tests {
             async move {
                 let mut tasks = tokio::task::JoinSet::new();
                 for _ in 0..members {
-                    let member = Member::new(Arc::clone(&group));
+                    let member = Member::new(Arc::clone(&group), Site::of("", "b"));
                     tasks.spawn(async move {
                         let began = Instant::now();
                         let mut sent = 0;
@@ -231,22 +263,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_are_paced_and_a_hold_stops_them_all() {
-        let member = Member::new(Group::join(""));
+        let member = Member::new(Group::join(""), Site::of("", "one"));
         member.group().set(None, Some(10.0));
         let began = Instant::now();
         for _ in 0..21 {
             member.request().await;
         }
         assert!((1900..=2100).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
-        member.group().hold(Duration::from_secs(17));
+        member.hold(Duration::from_secs(17));
         let held = Instant::now();
+        let (same, other) = (Site::of("", "one"), Site::of("", "another"));
+        Member::new(Group::join(""), other).request().await;
+        assert!(held.elapsed() < Duration::from_secs(1), "another bucket is not meant");
+        Member::new(Group::join(""), same).request().await;
+        assert!(held.elapsed() >= Duration::from_secs(17), "the same bucket is, in any group");
         member.request().await;
         assert!(held.elapsed() >= Duration::from_secs(17));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_hears_of_a_new_rate_at_once() {
-        let member = Arc::new(Member::new(Group::join("")));
+        let member = Arc::new(Member::new(Group::join(""), Site::of("", "two")));
         member.group().set(Some(10), None);
         member.admit(1000).await;
         let waiting = Arc::clone(&member);

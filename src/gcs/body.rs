@@ -71,6 +71,16 @@ impl Body {
         Self::new(std::iter::once(Part::Backed(backing, len)).chain(rest.into_iter().map(Part::Memory)))
     }
 
+    /// The buffers, where all of it is in memory.
+    #[must_use]
+    pub fn pieces(&self) -> Option<Vec<Bytes>> {
+        let piece = |part: &Part| match part {
+            Part::Memory(piece) => Some(piece.clone()),
+            Part::Backed(..) => None,
+        };
+        self.parts.iter().map(piece).collect()
+    }
+
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -123,7 +123,8 @@ impl Endpoint {
     }
 
     /// What the client crate is to be told: nothing for Google, so that it can follow the universe domain.
-    pub(crate) fn custom(&self) -> Option<&str> {
+    #[must_use]
+    pub fn custom(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 

@@ -1,8 +1,8 @@
 //! The element's GObject side: virtual methods, properties, signals.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -12,26 +12,20 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
-use super::blocks::POOL;
 use super::caps::{self, Verdict};
 use super::deadline::Stop;
 use super::messages::Post;
 use super::outbox::Outbox;
-use super::plan::{Identity, Plan, limits, plan, upload_limits};
-use super::recorder::{ObjectSettings, Recorder};
+use super::session::{End, Session, lock};
 use super::settings::{OverflowPolicy, Settings, StatusValue, specs};
 use super::upstream;
-use crate::chunk::Chunker;
 use crate::chunk::clock::Stamp;
 use crate::chunk::session::session_id;
 use crate::chunk::stash::TAKE_OVER;
 use crate::container::Container;
-use crate::flow::group::{Group, Member};
-use crate::gcs::{ClientPool, GcsWriter};
-use crate::upload::driver;
 use crate::upload::health::Status;
-use crate::upload::runtime::runtime;
-use crate::upload::uploads::{Drained, NoRoom, Overflow, Uploads};
+use crate::upload::report::Snapshot;
+use crate::upload::uploads::{NoRoom, Overflow};
 
 /// Debug category.
 pub(super) static CAT: LazyLock<gst::DebugCategory> =
@@ -39,9 +33,6 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> =
 
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
-
-/// How long the streaming thread waits for its last messages to be posted: an application's handler may be slow.
-const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The element.
 #[derive(Default)]
@@ -55,93 +46,6 @@ pub struct GcsSink {
     health_changed: AtomicBool,
 }
 
-/// What exists from READY→PAUSED to PAUSED→READY.
-struct Session {
-    plan: Plan,
-    recorder: Mutex<Recorder>,
-    uploads: Arc<Uploads>,
-    flow: Arc<Member>,
-    /// The version of the group's limits that was told last.
-    flow_told: AtomicU64,
-    outbox: Arc<Outbox>,
-    identity: Mutex<Option<Identity>>,
-    ticker: Mutex<Option<tokio::task::AbortHandle>>,
-    /// The next buffer is the first of a PLAYING.
-    new_playing: AtomicBool,
-    live: AtomicBool,
-    /// Since when it is PLAYING, ns on the uploads' scale plus one; 0 while it is not.
-    playing_since: AtomicU64,
-    nothing_told: AtomicBool,
-    cover_told: AtomicBool,
-    flushing: AtomicBool,
-    /// An ERROR was posted: nothing more is taken.
-    failed: AtomicBool,
-    /// The ERROR is about the uploads: waiting for them is of no use.
-    refused: AtomicBool,
-    key_requests: AtomicU64,
-    /// The last caps, without their header.
-    caps: Mutex<Option<gst::Caps>>,
-    stop: Mutex<Option<Stop>>,
-}
-
-impl Session {
-    fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends the stream with an ERROR, which reaches the bus before those of the elements in front.
-    fn end_with(&self, post: Post) -> gst::FlowError {
-        if !self.failed.swap(true, Ordering::Relaxed) {
-            self.outbox.post(post);
-            self.outbox.wait_empty(std::time::Instant::now() + LAST_WORD);
-        }
-        gst::FlowError::Error
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stop.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    fn set_flow(&self, bytes: Option<u64>, requests: Option<f64>) {
-        self.flow.group().set(bytes, requests);
-        self.flow_told.store(self.flow.group().limits().2, Ordering::Relaxed);
-    }
-
-    /// Another member of the group may have changed the limits.
-    fn look_at_flow(&self) {
-        let (bytes, requests, version) = self.flow.group().limits();
-        if self.flow_told.swap(version, Ordering::Relaxed) != version {
-            self.outbox.post(Post::FlowChanged { bytes, requests });
-        }
-    }
-
-    fn tick(&self, settings: &Settings, element: &super::GcsSink) {
-        let is_playing = upstream::is_meant_to_play(element.upcast_ref());
-        if !is_playing {
-            self.playing_since.store(0, Ordering::Relaxed);
-        } else if self.playing_since.load(Ordering::Relaxed) == 0 {
-            self.playing_since.store(self.uploads.now() + 1, Ordering::Relaxed);
-        }
-        self.look_at_flow();
-        let limits = limits(settings, &self.plan.template);
-        let has_begun = {
-            let mut recorder = self.recorder();
-            recorder.close_if_idle(limits.idle());
-            recorder.chunker.has_begun()
-        };
-        let since = self.playing_since.load(Ordering::Relaxed);
-        let waited = self.uploads.now().saturating_sub(since.saturating_sub(1));
-        let is_late = since > 0 && settings.startup_timeout > 0 && waited >= settings.startup_timeout;
-        if is_late && !has_begun && !self.nothing_told.swap(true, Ordering::Relaxed) {
-            self.outbox.post(Post::NothingToStore(waited));
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
@@ -152,7 +56,7 @@ fn chance() -> u64 {
 }
 
 impl GcsSink {
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         lock(&self.settings).clone()
     }
 
@@ -179,7 +83,11 @@ impl GcsSink {
     }
 
     pub(super) fn bytes_received(&self) -> u64 {
-        self.session().map_or(0, |s| s.uploads.snapshot().0.bytes_received)
+        self.session().map_or(0, |s| s.uploads.snapshot().stats.bytes_received)
+    }
+
+    pub(super) fn spool_dir(&self) -> Option<String> {
+        lock(&self.settings).spool_dir.clone()
     }
 
     pub(super) fn status_changed(&self) {
@@ -188,6 +96,20 @@ impl GcsSink {
 
     pub(super) fn health_changed(&self) {
         self.health_changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this sink is the one of its flow group that tells of an outage.
+    pub(super) fn begins_outage(&self) -> bool {
+        self.session().is_none_or(|s| s.flow.begins_outage())
+    }
+
+    /// Whether this sink is the one of its flow group that tells the end of an outage.
+    pub(super) fn ends_outage(&self) -> bool {
+        self.session().is_none_or(|s| s.flow.ends_outage())
+    }
+
+    pub(super) fn take_health_changed(&self) -> bool {
+        self.health_changed.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn uploaded(&self, object: &str) {
@@ -199,14 +121,25 @@ impl GcsSink {
         }
     }
 
-    /// How long the memory lasts at the rate of this stream.
+    /// How long memory and spool last at the rate of this stream.
     pub(super) fn memory_left(&self) -> String {
         let max = self.max_memory();
         let Some(session) = self.session() else { return String::new() };
-        let (stats, memory, ..) = session.uploads.snapshot();
-        let rate = stats.bytes_received.saturating_mul(1_000_000_000) / session.uploads.now().max(1);
-        let left = max.saturating_sub(memory) / rate.max(1);
-        format!("max-memory-bytes ({max}) covers about {left} s more of an outage at {rate} bytes/s")
+        let snapshot = session.uploads.snapshot();
+        let rate = input_rate(&snapshot, session.uploads.now());
+        let left = max.saturating_sub(snapshot.memory) / rate;
+        match &session.spool {
+            None => format!(
+                "max-memory-bytes ({max}) covers about {left} s more of an outage at {rate} bytes/s; a spool-dir on disk would cover more"
+            ),
+            Some(spool) => {
+                let room = spool.room();
+                format!(
+                    "the spool has room for {room} bytes more, about {} s of an outage at {rate} bytes/s",
+                    room / rate
+                )
+            }
+        }
     }
 
     /// Uploads are refused and nothing has ever worked: no more is taken, and nothing is waited for.
@@ -236,25 +169,30 @@ impl GcsSink {
 
     fn stats(&self) -> Option<gst::Structure> {
         let session = self.session()?;
-        let (stats, memory, pending, in_flight, rate) = session.uploads.snapshot();
+        let snapshot = session.uploads.snapshot();
+        let stats = snapshot.stats;
+        let (in_spool, seconds_left) = session.spool.as_ref().map_or((0, 0), |spool| {
+            let rate = input_rate(&snapshot, session.uploads.now());
+            (spool.used(), spool.room() / rate)
+        });
         Some(
             gst::Structure::builder("gcssink-stats")
                 .field("chunks-created", stats.created)
                 .field("chunks-uploaded", stats.uploaded)
                 .field("chunks-dropped", stats.dropped)
+                .field("chunks-recovered", stats.recovered)
                 .field("bytes-received", stats.bytes_received)
                 .field("bytes-uploaded", stats.bytes_uploaded)
                 .field("bytes-dropped", stats.bytes_dropped)
-                .field("bytes-in-memory", memory)
-                .field("chunks-pending", pending.chunks)
-                .field("oldest-pending-ns", pending.oldest)
-                .field("chunks-recovered", 0u64)
-                .field("bytes-in-spool", 0u64)
-                .field("spool-seconds-left", 0u64)
+                .field("bytes-in-memory", snapshot.memory)
+                .field("bytes-in-spool", in_spool)
+                .field("chunks-pending", snapshot.pending.chunks)
+                .field("oldest-pending-ns", snapshot.pending.oldest)
+                .field("spool-seconds-left", seconds_left)
                 .field("throttled-ns", session.flow.throttled())
                 .field("retries", stats.retries)
-                .field("uploads-in-flight", in_flight)
-                .field("upload-rate", rate)
+                .field("uploads-in-flight", snapshot.in_flight)
+                .field("upload-rate", snapshot.rate)
                 .build(),
         )
     }
@@ -350,13 +288,18 @@ impl GcsSink {
                 OverflowPolicy::Error => Overflow::Error,
             };
             match session.uploads.charge(bytes, overflow) {
-                Ok(()) => return Ok(()),
+                Ok(false) => return Ok(()),
+                Ok(true) => {
+                    session.recorder().move_open_to_disk();
+                    return Ok(());
+                }
+                Err(NoRoom::MoveOpen) => session.recorder().move_open_to_disk(),
                 Err(NoRoom::Full) => return Err(session.end_with(Post::Full)),
                 Err(NoRoom::Refused) => return Err(session.end_with(Post::Refused(session.uploads.last_reason()))),
                 Err(NoRoom::Again) => {}
                 Err(NoRoom::Nothing) => {
                     session.recorder().make_room();
-                    if session.uploads.snapshot().2.chunks == 0 {
+                    if session.uploads.snapshot().pending.chunks == 0 {
                         session.uploads.charge_anyway(bytes);
                         return Ok(());
                     }
@@ -375,118 +318,16 @@ impl GcsSink {
             .unwrap_or_else(|| unreachable!("GstBaseSink makes its pad"))
     }
 
-    /// Closes the open chunk and waits for everything to be stored, at most `drain-timeout`. `false`: flushing.
-    fn drain(&self, session: &Session) -> bool {
+    fn drain(&self, session: &Session) -> End {
         let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
-        let began = tokio::time::Instant::now();
-        let until = began.checked_add(timeout).unwrap_or(began);
-        if let Err(fault) = session.recorder().finish() {
-            session.failed.store(true, Ordering::Relaxed);
-            session.outbox.post(Post::Fault(fault));
-        }
-        session.uploads.ending(Status::Draining);
-        let give_up =
-            || session.is_stopping() || session.flushing.load(Ordering::Relaxed) || session.refused.load(Ordering::Relaxed);
-        loop {
-            match session.uploads.wait_drained(until, true, &give_up) {
-                Drained::Yes | Drained::GivenUp => break,
-                // The base class holds its preroll lock around us; a pause or a stop needs it.
-                Drained::Interrupted if self.obj().wait_preroll().is_ok() => {}
-                Drained::Interrupted => return false,
-                Drained::TimedOut => {
-                    let (_, _, pending, ..) = session.uploads.snapshot();
-                    session.uploads.abandon("drain-timeout");
-                    let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                    session.outbox.post(Post::NotDrained {
-                        chunks: pending.chunks,
-                        bytes: pending.bytes,
-                        waited,
-                    });
-                    break;
-                }
-            }
-        }
-        let nothing = !session.recorder().chunker.has_begun() && !session.failed.load(Ordering::Relaxed);
-        if nothing && !session.nothing_told.swap(true, Ordering::Relaxed) {
-            let waited = session.uploads.now();
-            session.outbox.post(Post::NothingToStore(waited));
-        }
-        // What is said of the chunks comes before the end of the stream.
-        session.outbox.wait_empty(std::time::Instant::now() + LAST_WORD);
-        true
+        // splitmuxsink begins the next fragment when this EOS has passed.
+        let until_spooled = session.spool.is_some() && upstream::is_in_splitmuxsink(self.obj().upcast_ref());
+        session.drain(&self.obj(), timeout, until_spooled)
     }
 
     fn begin_session(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = self.settings();
-        let plan = plan(&settings)?;
-        let identity = Identity::claim(&plan, &settings.location)?;
-        let runtime =
-            runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
-        let (session_id, first) = lock(&self.id).get_or_insert_with(new_id).clone();
-        let outbox = self.outbox();
-        let kick = {
-            let outbox = Arc::clone(&outbox);
-            Box::new(move || outbox.kick())
-        };
-        let uploads = Arc::new(Uploads::new(upload_limits(&settings), chance(), kick));
-        outbox.attach(Some(Arc::clone(&uploads)));
-        let chunker = Chunker::new(limits(&settings, &plan.template), None)
-            .with_blocks(POOL)
-            .with_first_sequence(first);
-        let objects = ObjectSettings {
-            content_type: settings.content_type.clone(),
-            cache_control: settings.cache_control.clone(),
-            storage_class: settings.storage_class.clone(),
-            kms_key: settings.kms_key.clone(),
-        };
-        let recorder = Recorder::new(
-            chunker,
-            plan.clone(),
-            session_id,
-            objects,
-            Arc::clone(&uploads),
-            Arc::clone(&outbox),
-        );
-        let writer = GcsWriter::new(&ClientPool::global(), plan.endpoint.clone(), plan.credentials.clone())
-            .with_request_timeout(plan.request_timeout);
-        let flow = Arc::new(Member::new(Group::join(&settings.flow_group)));
-        if settings.max_bytes_per_second.is_some() || settings.max_requests_per_second.is_some() {
-            flow.group()
-                .set(settings.max_bytes_per_second, settings.max_requests_per_second);
-        }
-        let driver = runtime.spawn(driver::run(Arc::clone(&uploads), Arc::new(writer), Arc::clone(&flow)));
-        let watched = Arc::clone(&uploads);
-        runtime.spawn(async move {
-            if let Err(panic) = driver.await {
-                watched.broken(&panic.to_string());
-            }
-        });
-        let session = Arc::new(Session {
-            plan,
-            recorder: Mutex::new(recorder),
-            uploads,
-            flow_told: AtomicU64::new(flow.group().limits().2),
-            flow,
-            outbox,
-            identity: Mutex::new(Some(identity)),
-            ticker: Mutex::new(None),
-            new_playing: AtomicBool::new(true),
-            live: AtomicBool::new(false),
-            playing_since: AtomicU64::new(0),
-            nothing_told: AtomicBool::new(false),
-            cover_told: AtomicBool::new(false),
-            flushing: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
-            key_requests: AtomicU64::new(0),
-            caps: Mutex::new(None),
-            stop: Mutex::new(None),
-        });
-        *lock(&session.ticker) = Some(
-            runtime
-                .spawn(tick_every_second(Arc::downgrade(&session), self.obj().downgrade()))
-                .abort_handle(),
-        );
+        let id = lock(&self.id).get_or_insert_with(new_id).clone();
+        let session = Session::begin(&self.obj(), &self.settings(), id, self.outbox(), chance())?;
         *lock(&self.session) = Some(session);
         self.status_changed();
         Ok(())
@@ -494,35 +335,12 @@ impl GcsSink {
 
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
-        if let Some(ticker) = lock(&session.ticker).take() {
-            ticker.abort();
-        }
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
-        let until = lock(&session.stop).get_or_insert_with(Stop::begin).until(timeout);
-        let next = {
-            let mut recorder = session.recorder();
-            if let Err(fault) = recorder.finish() {
-                session.outbox.post(Post::Fault(fault));
-            }
-            recorder.chunker.next_sequence()
-        };
+        let next = session.end(timeout);
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
             *sequence = next;
         }
-        session.uploads.ending(Status::Draining);
-        let refused = || session.refused.load(Ordering::Relaxed);
-        if session.uploads.wait_drained(until.into(), false, &refused) != Drained::Yes {
-            let lost = session.uploads.abandon("shutdown-timeout");
-            gst::warning!(CAT, imp = self, "{lost} chunks were not stored within the shutdown-timeout");
-        }
-        session.uploads.stop();
-        // At least a moment for the last messages, which wait for nothing but the application.
-        session
-            .outbox
-            .wait_empty(until.max(std::time::Instant::now() + Duration::from_millis(100)));
-        session.outbox.attach(None);
         *lock(&self.session) = None;
-        drop(lock(&session.identity).take());
         *lock(&self.last_object) = None;
         // Out of the list of those who stop only now.
         drop(lock(&session.stop).take());
@@ -530,36 +348,20 @@ impl GcsSink {
     }
 
     fn limits_changed(&self) {
-        let Some(session) = self.session() else { return };
-        let settings = self.settings();
-        session.uploads.set_limits(upload_limits(&settings));
-        session
-            .recorder()
-            .chunker
-            .set_limits(limits(&settings, &session.plan.template));
+        if let Some(session) = self.session() {
+            session.set_limits(&self.settings());
+        }
     }
+}
+
+/// Bytes a second that come in, at least 1.
+fn input_rate(snapshot: &Snapshot, now: u64) -> u64 {
+    (snapshot.stats.bytes_received.saturating_mul(1_000_000_000) / now.max(1)).max(1)
 }
 
 fn new_id() -> (String, u64) {
     let chance = u8::try_from(chance() & 0xff).unwrap_or(0);
     (session_id(wall(), chance), 0)
-}
-
-/// Looks once a second whether the stream stands still, nothing has come, or upstream should be told.
-async fn tick_every_second(session: std::sync::Weak<Session>, element: glib::WeakRef<super::GcsSink>) {
-    let mut timer = tokio::time::interval(Duration::from_secs(1));
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        timer.tick().await;
-        let (Some(session), Some(element)) = (session.upgrade(), element.upgrade()) else {
-            return;
-        };
-        let imp = element.imp();
-        session.tick(&imp.settings(), &element);
-        if imp.health_changed.swap(false, Ordering::Relaxed) {
-            session.outbox.post(Post::Health);
-        }
-    }
 }
 
 #[glib::object_subclass]
@@ -740,6 +542,12 @@ impl BaseSinkImpl for GcsSink {
             match event.view() {
                 gst::EventView::CustomDownstream(custom) => match custom.structure() {
                     Some(s) if s.name() == "GstForceKeyUnit" => session.recorder().chunker.arm(),
+                    Some(s) if s.name() == "gcssink-command" => match s.get::<&str>("command") {
+                        Ok("split") => session.recorder().chunker.arm(),
+                        Ok("record-stop") => session.recorder().record(false),
+                        Ok("record-start") => session.recorder().record(true),
+                        _ => {}
+                    },
                     Some(s) if s.name() == "gcssink-clock" => {
                         if let (Ok(running), Ok(utc)) = (s.get::<u64>("running-time"), s.get::<u64>("utc")) {
                             session.recorder().chunker.clock.map(running, utc);
@@ -756,7 +564,7 @@ impl BaseSinkImpl for GcsSink {
                     session.recorder().chunker.flush();
                 }
                 // Flushing: the event is dropped, the base class would wait for a preroll that never ends.
-                gst::EventView::Eos(_) if !self.drain(&session) => return false,
+                gst::EventView::Eos(_) if self.drain(&session) == End::Flushed => return false,
                 _ => {}
             }
         }

@@ -8,12 +8,12 @@ use gst::subclass::prelude::*;
 
 use super::GcsSink;
 use super::upstream;
-use crate::chunk::metadata::ChunkInfo;
 use crate::chunk::name::rfc3339_ms;
 use crate::chunk::{GapReason, Warning};
 use crate::container::Fault;
+use crate::upload::chunk::Summary;
 use crate::upload::health::Word;
-use crate::upload::uploads::{Pending, Report};
+use crate::upload::report::{Pending, Report};
 
 /// Something to post.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ pub(super) fn post(element: &GcsSink, post: Post) {
         Post::Full => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
-            ("max-memory-bytes are in use by chunks that could not be uploaded, and overflow-policy is error; check the uplink, raise max-memory-bytes or choose overflow-policy=drop-oldest")
+            ("max-memory-bytes are in use by chunks that could be neither uploaded nor spooled, and overflow-policy is error; check the uplink, set spool-dir or make room there, raise max-memory-bytes or choose overflow-policy=drop-oldest")
         ),
         Post::Refused(reason) => gst::element_error!(
             element,
@@ -120,28 +120,56 @@ fn seconds(ns: u64) -> String {
 fn post_report(element: &GcsSink, report: Report) {
     match report {
         Report::Uploaded {
-            info,
-            session,
+            summary,
             object,
             generation,
             crc32c,
             latency,
         } => {
             element.imp().uploaded(&object);
-            post_uploaded(element, &info, &session, &object, generation, crc32c, latency);
+            post_uploaded(element, &summary, &object, generation, crc32c, latency);
         }
-        Report::Dropped { info, reason } => {
+        Report::Dropped { summary, reason } => {
             gst::warning!(
                 super::imp::CAT,
                 obj = element,
                 "chunk {} of {} bytes is dropped: {reason}",
-                info.sequence,
-                info.size
+                summary.sequence,
+                summary.size
             );
-            post_gap(element, reason, info.start, info.duration, info.size, info.sequence, 1);
+            post_gap(
+                element,
+                reason,
+                summary.start,
+                summary.duration,
+                summary.size,
+                summary.sequence,
+                1,
+            );
         }
         Report::Word(word, pending) => post_word(element, word, pending),
         Report::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ("{text}")),
+        Report::Disk { full, text } => post_disk(element, full, &text),
+        Report::DiskWorks => gst::element_info!(element, gst::ResourceError::Write, ("the spool takes chunks again")),
+        Report::Left(left) => gst::element_warning!(
+            element,
+            gst::ResourceError::Write,
+            (
+                "{} chunks of {} bytes are not stored yet and wait in spool-dir {}; the next gcssink that starts with this spool-dir stores them",
+                left.chunks,
+                left.bytes,
+                element.imp().spool_dir().unwrap_or_default()
+            )
+        ),
+        Report::Recovered(pending) => gst::element_info!(
+            element,
+            gst::ResourceError::Write,
+            (
+                "{} chunks of {} bytes that earlier sessions left in the spool are being stored",
+                pending.chunks,
+                pending.bytes
+            )
+        ),
         Report::ClockOff(seconds) => gst::element_warning!(
             element,
             gst::ResourceError::Settings,
@@ -155,10 +183,28 @@ fn post_report(element: &GcsSink, report: Report) {
     element.imp().health_changed();
 }
 
-fn post_uploaded(element: &GcsSink, info: &ChunkInfo, session: &str, object: &str, generation: i64, crc32c: u32, latency: u64) {
+/// What the disk does not take stays in memory, and there `overflow-policy` counts.
+fn post_disk(element: &GcsSink, full: bool, text: &str) {
+    let next = "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself";
+    if full {
+        gst::element_warning!(
+            element,
+            gst::ResourceError::NoSpaceLeft,
+            ("the spool is full: {text}; {next}")
+        );
+    } else {
+        gst::element_warning!(
+            element,
+            gst::ResourceError::Write,
+            ("the spool cannot be written: {text}; {next}")
+        );
+    }
+}
+
+fn post_uploaded(element: &GcsSink, info: &Summary, object: &str, generation: i64, crc32c: u32, latency: u64) {
     let structure = gst::Structure::builder("gcssink-chunk-uploaded")
         .field("object", object)
-        .field("session-id", session)
+        .field("session-id", &*info.session)
         .field("generation", generation)
         .field("size", info.size)
         .field("sequence", info.sequence)
@@ -207,6 +253,8 @@ fn post_word(element: &GcsSink, word: Word, pending: Pending) {
                 .build();
             post_structure(element, structure);
         }
+        Word::Outage { .. } if !element.imp().begins_outage() => {}
+        Word::Recovered { .. } if !element.imp().ends_outage() => {}
         Word::Outage { first, reason } => {
             let verb = if first { "uploads fail" } else { "uploads still fail" };
             let left = element.imp().memory_left();

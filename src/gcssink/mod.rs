@@ -5,7 +5,9 @@
 //!
 //! - `settings` — the properties
 //! - `plan` — settings checked and made usable, or an error that says what to do
-//! - `recorder` — what the streaming thread and the timers share
+//! - `session` — what exists while it runs: recorder, uploads, spool and their tasks
+//! - `recorder`, `object` — what the streaming thread and the timers share; what a chunk becomes
+//! - `disk`, `writers` — the spool; the ways to Cloud Storage
 //! - `outbox`, `messages` — everything that is posted, from a thread of its own
 //! - `blocks` — memory that is used again
 //! - `caps`, `upstream`, `deadline` — small answers about the pipeline
@@ -16,13 +18,17 @@ use gst::prelude::*;
 mod blocks;
 mod caps;
 mod deadline;
+mod disk;
 mod imp;
 mod messages;
+mod object;
 mod outbox;
 mod plan;
 mod recorder;
+mod session;
 mod settings;
 mod upstream;
+mod writers;
 
 glib::wrapper! {
     /// The element `gcssink`.

@@ -21,6 +21,8 @@ pub(super) struct Plan {
     pub bucket: String,
     pub device: String,
     pub template: Template,
+    /// Property `location`.
+    pub location: String,
     pub metadata: BTreeMap<String, String>,
     pub endpoint: Endpoint,
     pub credentials: Credentials,
@@ -62,6 +64,7 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
         bucket,
         device,
         template,
+        location: settings.location.clone(),
         metadata,
         endpoint,
         credentials,
@@ -122,8 +125,17 @@ pub(super) fn limits(settings: &Settings, template: &Template) -> Limits {
         max_bytes: settings.max_size_bytes,
         align: settings.align_to_clock,
         single: template.is_fixed(),
-        soft: settings.max_memory_bytes / 4,
-        hard: settings.max_memory_bytes / 2,
+        // On disk a chunk may be as long as it likes.
+        soft: if settings.spool_dir.is_some() {
+            0
+        } else {
+            settings.max_memory_bytes / 4
+        },
+        hard: if settings.spool_dir.is_some() {
+            0
+        } else {
+            settings.max_memory_bytes / 2
+        },
     }
 }
 

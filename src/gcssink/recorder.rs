@@ -1,43 +1,40 @@
 //! One session's streaming side: chunker, gathering, and what becomes of a closed chunk. Shared by the streaming thread and
 //! the timers; its lock is never held across a wait, I/O, or a call into GStreamer.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::messages::Post;
+use super::object::Maker;
 use super::outbox::Outbox;
-use super::plan::Plan;
-use crate::chunk::clock::{ClockKind, Stamp};
-use crate::chunk::gather::{Gather, Gathered};
-use crate::chunk::name::Naming;
+use crate::chunk::clock::Stamp;
+use crate::chunk::gather::{Gather, Gathered, Piece};
 use crate::chunk::{ChunkInfo, Chunker, Event};
 use crate::container::Fault;
-use crate::gcs::{Body, ObjectRequest};
-use crate::upload::attempt;
-use crate::upload::uploads::{Chunk, Uploads};
-
-/// What is said of every object, from the settings.
-#[derive(Clone, Debug)]
-pub(super) struct ObjectSettings {
-    pub content_type: Option<String>,
-    pub cache_control: Option<String>,
-    pub storage_class: Option<String>,
-    pub kms_key: Option<String>,
-}
+use crate::gcs::Body;
+use crate::spool::boot;
+use crate::upload::chunk::{Chunk, Held, Place};
+use crate::upload::spooler::{Closing, Op};
+use crate::upload::uploads::Uploads;
 
 /// See the module.
 pub(super) struct Recorder {
     pub chunker: Chunker,
     gather: Gather,
-    plan: Plan,
-    session: String,
-    objects: ObjectSettings,
+    maker: Maker,
     uploads: Arc<Uploads>,
     outbox: Arc<Outbox>,
     events: Vec<Event>,
+    pieces: Vec<Piece>,
+    /// Every buffer goes to disk as it comes.
+    always: bool,
+    /// There is a disk.
+    spools: bool,
+    /// Chunks that are written to disk, and whether the spool has been told of them.
+    on_disk: BTreeSet<u64>,
+    untold: BTreeSet<u64>,
     next_sequence: u64,
     /// When the last buffer came, on the uploads' scale.
     last_buffer: u64,
@@ -47,25 +44,32 @@ pub(super) struct Recorder {
     pub eos: bool,
 }
 
+/// Where chunks wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// In memory alone.
+    Memory,
+    /// In memory, and on disk when that is full.
+    Overflow,
+    /// On disk.
+    Always,
+}
+
 impl Recorder {
-    pub(super) fn new(
-        chunker: Chunker,
-        plan: Plan,
-        session: String,
-        objects: ObjectSettings,
-        uploads: Arc<Uploads>,
-        outbox: Arc<Outbox>,
-    ) -> Self {
+    pub(super) fn new(chunker: Chunker, maker: Maker, keep: Keep, uploads: Arc<Uploads>, outbox: Arc<Outbox>) -> Self {
         let last_buffer = uploads.now();
         Self {
             chunker,
             gather: Gather::default(),
-            plan,
-            session,
-            objects,
+            maker,
             uploads,
             outbox,
             events: Vec::new(),
+            pieces: Vec::new(),
+            always: keep == Keep::Always,
+            spools: keep != Keep::Memory,
+            on_disk: BTreeSet::new(),
+            untold: BTreeSet::new(),
             next_sequence: 0,
             last_buffer,
             wants_key_unit: false,
@@ -102,6 +106,13 @@ impl Recorder {
         outcome
     }
 
+    /// Stops or starts recording.
+    pub(super) fn record(&mut self, on: bool) {
+        let mut events = Vec::new();
+        self.chunker.record(on, &mut events);
+        self.work_off(&mut events);
+    }
+
     /// The memory is full and nothing is on its way: closes the open chunk, so that it can be sent.
     pub(super) fn make_room(&mut self) {
         let mut events = Vec::new();
@@ -118,18 +129,71 @@ impl Recorder {
         }
     }
 
+    /// The memory fills up and nothing else can be moved to disk: the open chunk continues there.
+    pub(super) fn move_open_to_disk(&mut self) {
+        let Some((sequence, ..)) = self.chunker.not_handed_over().filter(|_| self.spools) else {
+            return;
+        };
+        if self.on_disk.insert(sequence) {
+            self.untold.insert(sequence);
+            self.uploads.open_on_disk(true);
+            let mut pieces = std::mem::take(&mut self.pieces);
+            self.gather.move_out(sequence, &mut pieces);
+            let mut ops = Vec::new();
+            self.data(sequence, &mut pieces, &mut ops);
+            self.pieces = pieces;
+            self.spool(ops);
+        }
+    }
+
+    /// Bytes that wait to be decided about are written to disk ahead: a crash must not cost more than the last moment.
+    pub(super) fn write_ahead(&mut self) {
+        let Some((sequence, offset, pieces)) = self.chunker.not_handed_over() else {
+            return;
+        };
+        let Some(chunk) = self.gather.get(sequence).filter(|_| self.on_disk.contains(&sequence)) else {
+            return;
+        };
+        let mut at = chunk.init + offset;
+        let mut ops = Vec::new();
+        for bytes in pieces {
+            let next = at + bytes.len() as u64;
+            ops.push(Op::Ahead { sequence, at, bytes });
+            at = next;
+        }
+        self.spool(ops);
+    }
+
     fn work_off(&mut self, events: &mut Vec<Event>) {
+        let mut ops = Vec::new();
+        let mut pieces = std::mem::take(&mut self.pieces);
         for event in events.drain(..) {
             match event {
-                Event::Begin { sequence, init } => {
+                Event::Begin { sequence, at, init } => {
                     self.next_sequence = sequence + 1;
                     self.uploads.created();
-                    self.gather.begin(sequence, init);
+                    let begun = Gathered {
+                        elsewhere: self.always,
+                        input_offset: at,
+                        began: (boot::boot_ns(), wall()),
+                        ..Gathered::default()
+                    };
+                    self.gather.begin(sequence, init, begun, &mut pieces);
+                    if self.always {
+                        self.on_disk.insert(sequence);
+                        self.untold.insert(sequence);
+                    } else if self.spools {
+                        self.uploads.open_on_disk(false);
+                    }
+                    self.data(sequence, &mut pieces, &mut ops);
                 }
-                Event::Data { sequence, bytes } => self.gather.data(sequence, bytes),
+                Event::Data { sequence, bytes } => {
+                    self.gather.data(sequence, bytes, &mut pieces);
+                    self.data(sequence, &mut pieces, &mut ops);
+                }
                 Event::End(info) => {
                     if let Some(gathered) = self.gather.end(info.sequence) {
-                        self.queue(*info, gathered);
+                        self.end(*info, gathered, &mut ops);
                     }
                 }
                 Event::Gap {
@@ -154,58 +218,88 @@ impl Recorder {
                 Event::TooLarge(bytes) => self.too_large = Some(bytes),
             }
         }
+        self.pieces = pieces;
+        self.spool(ops);
     }
 
-    fn queue(&mut self, info: ChunkInfo, gathered: Gathered) {
-        let (plan, container) = (&self.plan, info.container);
-        let naming = Naming {
-            device: &plan.device,
-            session: &self.session,
-            seq: info.sequence,
-            ext: container.extension(),
-            start: info.start,
-        };
-        // The template was tried at the start; what could still fail is a year beyond 9999.
-        let name = plan
-            .template
-            .format(&naming)
-            .unwrap_or_else(|_| format!("{}/{}_{:06}", plan.device, self.session, info.sequence));
-        let custom_time = (info.clock != ClockKind::Suspect && self.uploads.clock_off().is_none())
-            .then(|| SystemTime::UNIX_EPOCH.checked_add(std::time::Duration::from_nanos(info.start)))
-            .flatten();
-        let objects = &self.objects;
-        let mut metadata: BTreeMap<String, String> = info.metadata(&plan.device, &self.session, &plan.metadata);
-        if self.uploads.clock_off().is_some() && info.clock == ClockKind::System {
-            metadata.insert("clock".to_owned(), ClockKind::Suspect.name().to_owned());
+    /// Hands pieces of a chunk to the spool. The memory was charged with the payload, not with the header.
+    fn data(&self, sequence: u64, pieces: &mut Vec<Piece>, ops: &mut Vec<Op>) {
+        let init = self.gather.get(sequence).map_or(0, |chunk| chunk.init);
+        ops.extend(pieces.drain(..).map(|(at, bytes)| {
+            let charged = if at < init { 0 } else { bytes.len() as u64 };
+            Op::Data {
+                sequence,
+                at,
+                bytes,
+                charged,
+            }
+        }));
+    }
+
+    /// Gives the spool what it has to do; what it has to know of a chunk goes before the chunk's bytes.
+    fn spool(&mut self, ops: Vec<Op>) {
+        let mut heads = Vec::new();
+        if !ops.is_empty() {
+            let untold = &mut self.untold;
+            let (chunker, gather, maker, uploads) = (&self.chunker, &self.gather, &self.maker, &self.uploads);
+            untold.retain(|&sequence| {
+                let (Some(info), Some(chunk)) = (chunker.info_of(sequence), gather.get(sequence)) else {
+                    return false;
+                };
+                let request = maker.request(&info, uploads.clock_off().is_some());
+                let entry = Box::new(maker.entry(&info, &request, chunk.input_offset, chunk.began));
+                heads.push(Op::Begin { sequence, entry });
+                false
+            });
         }
-        let request = ObjectRequest {
-            bucket: plan.bucket.clone(),
-            name,
-            content_type: objects
-                .content_type
-                .clone()
-                .unwrap_or_else(|| container.content_type(info.audio_only).to_owned()),
-            cache_control: objects.cache_control.clone(),
-            storage_class: objects.storage_class.clone(),
-            kms_key: objects.kms_key.clone(),
-            metadata,
-            custom_time,
-            crc32c: gathered.crc32c,
-            size: gathered.size,
-            body: Body::from_pieces(gathered.pieces),
-        };
-        let naming = attempt::Naming {
-            session: self.session.clone(),
-            sequence: info.sequence,
-            own: plan.template.names_its_chunk(),
-        };
+        if !ops.is_empty() {
+            self.uploads.spool(heads.into_iter().chain(ops));
+        }
+    }
+
+    fn end(&mut self, info: ChunkInfo, gathered: Gathered, ops: &mut Vec<Op>) {
+        let sequence = info.sequence;
+        let summary = self.maker.summary(&info);
+        let mut request = self.maker.request(&info, self.uploads.clock_off().is_some());
+        (request.size, request.crc32c) = (gathered.size, gathered.crc32c);
+        let naming = self.maker.naming(sequence);
+        let entry = self
+            .spools
+            .then(|| Box::new(self.maker.entry(&info, &request, gathered.input_offset, gathered.began)));
         let closed_at = self.uploads.now();
+        if let (true, Some(entry)) = (self.on_disk.remove(&sequence), &entry) {
+            if self.untold.remove(&sequence) {
+                let entry = entry.clone();
+                ops.insert(0, Op::Begin { sequence, entry });
+            }
+            ops.push(Op::End(Box::new(Closing {
+                entry: entry.clone(),
+                request,
+                naming,
+                summary,
+                closed_at,
+            })));
+            return;
+        }
+        let charged = gathered.payload();
+        request.body = Body::from_pieces(gathered.pieces);
         self.uploads.queue(Chunk {
-            info,
-            request,
-            naming,
-            charged: gathered.payload,
+            summary,
+            place: Place::Memory(Arc::new(Held {
+                request,
+                naming,
+                charged,
+                entry,
+                part: None,
+            })),
+            recovered: false,
+            renamed: None,
             closed_at,
         });
     }
+}
+
+fn wall() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }

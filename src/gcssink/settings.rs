@@ -33,6 +33,20 @@ pub(super) enum OverflowPolicy {
     Error,
 }
 
+/// Property `spool-mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[repr(i32)]
+#[enum_type(name = "GstGcsSinkSpoolMode")]
+pub(super) enum SpoolMode {
+    /// At once.
+    #[default]
+    #[enum_value(name = "Every buffer as it arrives", nick = "always")]
+    Always,
+    /// When it has to be.
+    #[enum_value(name = "Whole chunks, and only when the memory is full (SD cards)", nick = "overflow")]
+    Overflow,
+}
+
 /// Property `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[repr(i32)]
@@ -90,6 +104,10 @@ pub(super) struct Settings {
     pub flow_group: String,
     pub max_uploads: u32,
     pub max_memory_bytes: u64,
+    pub spool_dir: Option<String>,
+    pub spool_mode: SpoolMode,
+    pub spool_sync_interval: u64,
+    pub max_spool_bytes: u64,
     pub overflow_policy: OverflowPolicy,
     pub retry_timeout: u64,
     pub request_timeout: u64,
@@ -120,6 +138,10 @@ impl Default for Settings {
             flow_group: DEFAULT_FLOW_GROUP.to_owned(),
             max_uploads: 4,
             max_memory_bytes: 64 << 20,
+            spool_dir: None,
+            spool_mode: SpoolMode::Always,
+            spool_sync_interval: SECOND,
+            max_spool_bytes: 0,
             overflow_policy: OverflowPolicy::Auto,
             retry_timeout: 0,
             request_timeout: 60 * SECOND,
@@ -204,6 +226,10 @@ impl Settings {
             "flow-group" => self.flow_group = value.get::<Option<String>>().ok().flatten().unwrap_or_default(),
             "max-uploads" => get(value, &mut self.max_uploads),
             "max-memory-bytes" => get(value, &mut self.max_memory_bytes),
+            "spool-dir" => opt(value, &mut self.spool_dir),
+            "spool-mode" => get(value, &mut self.spool_mode),
+            "spool-sync-interval" => get(value, &mut self.spool_sync_interval),
+            "max-spool-bytes" => get(value, &mut self.max_spool_bytes),
             "overflow-policy" => get(value, &mut self.overflow_policy),
             "retry-timeout" => get(value, &mut self.retry_timeout),
             "request-timeout" => get(value, &mut self.request_timeout),
@@ -237,6 +263,10 @@ impl Settings {
             "flow-group" => self.flow_group.to_value(),
             "max-uploads" => self.max_uploads.to_value(),
             "max-memory-bytes" => self.max_memory_bytes.to_value(),
+            "spool-dir" => self.spool_dir.to_value(),
+            "spool-mode" => self.spool_mode.to_value(),
+            "spool-sync-interval" => self.spool_sync_interval.to_value(),
+            "max-spool-bytes" => self.max_spool_bytes.to_value(),
             "overflow-policy" => self.overflow_policy.to_value(),
             "retry-timeout" => self.retry_timeout.to_value(),
             "request-timeout" => self.request_timeout.to_value(),
@@ -254,6 +284,7 @@ pub(super) fn specs() -> &'static [glib::ParamSpec] {
         let mut specs = naming_specs();
         specs.extend(cutting_specs());
         specs.extend(upload_specs());
+        specs.extend(spool_specs());
         specs.extend(state_specs());
         specs
     });
@@ -399,7 +430,7 @@ fn upload_specs() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecEnum::builder::<OverflowPolicy>("overflow-policy")
             .nick("Overflow policy")
-            .blurb("What to do when the memory is full")
+            .blurb("What to do when memory and spool are full")
             .mutable_playing()
             .build(),
         time(
@@ -433,6 +464,34 @@ fn upload_specs() -> Vec<glib::ParamSpec> {
             "Going to READY without EOS waits this long for the chunks to be stored, ns",
             defaults.shutdown_timeout,
         ),
+    ]
+}
+
+fn spool_specs() -> Vec<glib::ParamSpec> {
+    let defaults = Settings::default();
+    vec![
+        string(
+            "spool-dir",
+            "Spool directory",
+            "Chunks wait in this folder until they are stored; survives crash, power cut and restart (NULL = no disk)",
+        ),
+        glib::ParamSpecEnum::builder::<SpoolMode>("spool-mode")
+            .nick("Spool mode")
+            .blurb("What is written to the spool, and when")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("spool-sync-interval")
+            .nick("Spool sync interval")
+            .blurb("In mode always, what came in is safe from a power cut after this long, ns")
+            .minimum(SECOND / 50)
+            .default_value(defaults.spool_sync_interval)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("max-spool-bytes")
+            .nick("Max spool bytes")
+            .blurb("Disk used under spool-dir, never more, bytes (0 = the file system but 10 %, at least 1 GiB)")
+            .mutable_playing()
+            .build(),
     ]
 }
 

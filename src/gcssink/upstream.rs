@@ -18,6 +18,18 @@ pub(super) fn is_meant_to_play(element: &gst::Element) -> bool {
     [top.current_state(), top.pending_state()].contains(&gst::State::Playing)
 }
 
+/// Whether this sink stores the fragments of a `splitmuxsink`.
+pub(super) fn is_in_splitmuxsink(element: &gst::Element) -> bool {
+    let mut parent = element.parent();
+    while let Some(object) = parent {
+        if object.type_().name() == "GstSplitMuxSink" {
+            return true;
+        }
+        parent = object.parent();
+    }
+    false
+}
+
 /// Asks for a key unit as soon as possible (the event of GstVideo, `gst_video_event_new_upstream_force_key_unit`).
 pub(super) fn request_key_unit(pad: &gst::Pad, count: u32) {
     let structure = gst::Structure::builder("GstForceKeyUnit")

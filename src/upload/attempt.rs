@@ -18,6 +18,9 @@ pub struct Naming {
     pub sequence: u64,
     /// The name tells both: an object of that name can only be ours.
     pub own: bool,
+    /// It comes from the spool of a session that ended: what stands there under a name of our own may be longer, since the
+    /// end of this one may have been lost.
+    pub recovered: bool,
 }
 
 /// What came of an attempt.
@@ -29,26 +32,42 @@ pub enum Attempted {
         stored: Option<Stored>,
         /// The object's name.
         name: String,
+        /// CRC32C of what was sent.
+        crc32c: u32,
         /// Something the user should know.
         warning: Option<String>,
     },
-    /// Not stored. `name` is the one to try next.
+    /// Not stored. `name` is the one to try next, where it is another.
     Failed {
         /// Why.
         error: WriteError,
         /// The name to go on with.
-        name: String,
+        name: Option<String>,
         /// Something the user should know.
         warning: Option<String>,
+    },
+    /// Its bytes on disk are damaged, and it was set aside.
+    Damaged {
+        /// What was found, and where it is now.
+        why: String,
     },
 }
 
 /// Requests that one attempt makes at most: a token that had expired, a conflict, a bad object, and their answers.
 const MAX_STEPS: u32 = 6;
 
-/// Tries once to store a chunk.
-pub async fn attempt(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &Naming, flow: &Arc<Member>) -> Attempted {
+/// Tries once to store a chunk; `name` is what it is called since an earlier attempt found its name taken.
+pub async fn attempt(
+    writer: &dyn ObjectWriter,
+    request: &ObjectRequest,
+    name: Option<&str>,
+    naming: &Naming,
+    flow: &Arc<Member>,
+) -> Attempted {
     let mut request = request.clone();
+    if let Some(name) = name {
+        name.clone_into(&mut request.name);
+    }
     let mut warning = None;
     let mut fresh_token = false;
     let mut steps = 0;
@@ -61,13 +80,14 @@ pub async fn attempt(writer: &dyn ObjectWriter, request: &ObjectRequest, naming:
                 return Attempted::Stored {
                     stored: Some(stored),
                     name: request.name,
+                    crc32c: request.crc32c,
                     warning,
                 };
             }
             Err(error) => error,
         };
         if let Some(wait) = error.retry_after {
-            flow.group().hold(wait);
+            flow.hold(wait);
         }
         let next = if steps >= MAX_STEPS {
             Next::Fail(error)
@@ -89,6 +109,7 @@ pub async fn attempt(writer: &dyn ObjectWriter, request: &ObjectRequest, naming:
                 return Attempted::Stored {
                     stored,
                     name: request.name,
+                    crc32c: request.crc32c,
                     warning,
                 };
             }
@@ -100,7 +121,7 @@ pub async fn attempt(writer: &dyn ObjectWriter, request: &ObjectRequest, naming:
             Next::Fail(error) => {
                 return Attempted::Failed {
                     error,
-                    name: request.name,
+                    name: Some(request.name),
                     warning,
                 };
             }
@@ -138,6 +159,7 @@ async fn after_conflict(writer: &dyn ObjectWriter, request: &ObjectRequest, nami
             // Made by an attempt some time ago: it does not tell what time it is.
             Next::Ours(Some(Stored { created: None, ..stored }))
         }
+        Ok(stored) if naming.recovered && naming.own => Next::Ours(Some(Stored { created: None, ..stored })),
         Ok(stored) => Next::Rename(format!(
             "gs://{}/{} exists with {} bytes and is another recording",
             request.bucket, request.name, stored.size
@@ -184,6 +206,7 @@ mod tests {
             session: "0a1b2c3d4e".into(),
             sequence: 7,
             own,
+            recovered: false,
         };
         assert_eq!(
             another_name("a.b/video00001.ts", &naming(false)),

@@ -4,15 +4,28 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::attempt::{Attempted, attempt};
-use super::uploads::{Due, Uploads};
+use super::chunk::{Chunk, Kept, Place};
+use super::outcomes::Due;
+use super::uploads::Uploads;
 use crate::flow::group::Member;
 use crate::gcs::{Class, ObjectWriter, WriteError};
 
+/// Where chunks go. Those of earlier sessions may belong to another endpoint than this sink's.
+pub trait Writers: Send + Sync {
+    /// The writer of this sink's own chunks.
+    fn own(&self) -> Arc<dyn ObjectWriter>;
+    /// The writer to an endpoint; `None` = Google's.
+    ///
+    /// # Errors
+    /// Why there can be none, for the user.
+    fn to(&self, endpoint: Option<&str>, anonymous: bool) -> Result<Arc<dyn ObjectWriter>, String>;
+}
+
 /// Runs until [`Uploads::stop`]; attempts that are then in flight are dropped, and their connections with them.
-pub async fn run(uploads: Arc<Uploads>, writer: Arc<dyn ObjectWriter>, flow: Arc<Member>) {
+pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Member>) {
     let mut attempts: JoinSet<(u64, Attempted)> = JoinSet::new();
     let mut running: HashMap<u64, AbortHandle> = HashMap::new();
     loop {
@@ -20,39 +33,27 @@ pub async fn run(uploads: Arc<Uploads>, writer: Arc<dyn ObjectWriter>, flow: Arc
             Due::Send { chunks, aborts, wake } => (chunks, aborts, wake),
             Due::Stop => return,
         };
-        for sequence in aborts {
-            if let Some(attempt) = running.remove(&sequence) {
+        for ticket in aborts {
+            if let Some(attempt) = running.remove(&ticket) {
                 attempt.abort();
             }
         }
-        for chunk in chunks {
-            let (writer, flow) = (Arc::clone(&writer), Arc::clone(&flow));
-            let sequence = chunk.info.sequence;
+        for (ticket, chunk) in chunks {
+            let (writers, flow) = (Arc::clone(&writers), Arc::clone(&flow));
             let handle = attempts.spawn(async move {
                 // A panic in a library must cost one attempt, not the recording.
                 let inner = {
-                    let (writer, chunk) = (Arc::clone(&writer), Arc::clone(&chunk));
-                    tokio::spawn(async move { attempt(&*writer, &chunk.request, &chunk.naming, &flow).await })
+                    let chunk = Arc::clone(&chunk);
+                    tokio::spawn(async move { send(&*writers, &chunk, &flow).await })
                 };
                 let mut inner = AbortOnDrop(inner);
-                let attempted = (&mut inner.0).await.unwrap_or_else(|panic| Attempted::Failed {
-                    error: WriteError {
-                        class: Class::Transient,
-                        http_status: None,
-                        retry_after: None,
-                        server_date: None,
-                        bad_generation: None,
-                        message: format!(
-                            "storing gs://{}/{} broke off: {panic}",
-                            chunk.request.bucket, chunk.request.name
-                        ),
-                    },
-                    name: chunk.request.name.clone(),
-                    warning: None,
+                let attempted = (&mut inner.0).await.unwrap_or_else(|panic| {
+                    let (session, sequence) = (&chunk.summary.session, chunk.summary.sequence);
+                    failed(format!("storing chunk {sequence} of session {session} broke off: {panic}"))
                 });
-                (sequence, attempted)
+                (ticket, attempted)
             });
-            running.insert(sequence, handle);
+            running.insert(ticket, handle);
         }
         let timer = async {
             match wake {
@@ -62,14 +63,80 @@ pub async fn run(uploads: Arc<Uploads>, writer: Arc<dyn ObjectWriter>, flow: Arc
         };
         tokio::select! {
             Some(joined) = attempts.join_next() => {
-                if let Ok((sequence, attempted)) = joined {
-                    running.remove(&sequence);
-                    uploads.finished(sequence, attempted);
+                if let Ok((ticket, attempted)) = joined {
+                    running.remove(&ticket);
+                    uploads.finished(ticket, attempted);
                 }
             }
             () = uploads.woken() => {}
             () = timer => {}
         }
+    }
+}
+
+/// One attempt, from wherever the chunk is.
+async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Arc<Member>) -> Attempted {
+    match &chunk.place {
+        Place::Memory(held) => {
+            let attempted = attempt(&*writers.own(), &held.request, chunk.renamed.as_deref(), &held.naming, flow).await;
+            if let (Attempted::Stored { .. }, Some(part)) = (&attempted, &held.part) {
+                let part = Arc::clone(part);
+                let _ = spawn_blocking(move || part.confirm()).await;
+            }
+            attempted
+        }
+        Place::Disk(kept) => send_from_disk(writers, kept, chunk.renamed.as_deref(), flow).await,
+    }
+}
+
+async fn send_from_disk(writers: &dyn Writers, kept: &Arc<dyn Kept>, name: Option<&str>, flow: &Arc<Member>) -> Attempted {
+    let reading = Arc::clone(kept);
+    let loaded = match spawn_blocking(move || reading.load()).await {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(why)) => return aside(kept, why).await,
+        Err(panic) => return failed(format!("reading a chunk of the spool broke off: {panic}")),
+    };
+    let writer = match writers.to(loaded.endpoint.as_deref(), loaded.anonymous) {
+        Ok(writer) => writer,
+        Err(why) => return failed(why),
+    };
+    let attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, flow).await;
+    match &attempted {
+        // The mark that the server has it is on disk before anybody is told.
+        Attempted::Stored { .. } => {
+            let kept = Arc::clone(kept);
+            let _ = spawn_blocking(move || kept.confirm()).await;
+        }
+        Attempted::Failed { .. } => {
+            if let Some(why) = kept.damage() {
+                return aside(kept, why).await;
+            }
+        }
+        Attempted::Damaged { .. } => {}
+    }
+    attempted
+}
+
+async fn aside(kept: &Arc<dyn Kept>, why: String) -> Attempted {
+    let kept = Arc::clone(kept);
+    match spawn_blocking(move || kept.set_aside(&why)).await {
+        Ok(why) => Attempted::Damaged { why },
+        Err(panic) => failed(format!("setting a damaged chunk of the spool aside broke off: {panic}")),
+    }
+}
+
+fn failed(message: String) -> Attempted {
+    Attempted::Failed {
+        error: WriteError {
+            class: Class::Transient,
+            http_status: None,
+            retry_after: None,
+            server_date: None,
+            bad_generation: None,
+            message,
+        },
+        name: None,
+        warning: None,
     }
 }
 

@@ -6,11 +6,21 @@
 //! - [`uploads`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
-//! A chunk is in exactly one place: gathering → queued → in flight → uploaded | dropped.
+//! - [`chunk`], [`report`]: the types they share.
+//! - [`spooler`]: the task that writes chunks to disk. [`kept`]: chunks of the spool as objects. [`redate`] PURE.
+//!
+//! A chunk is in exactly one place: gathering → queued → (spooled) → in flight → uploaded | dropped.
 
 pub mod attempt;
+pub mod chunk;
 pub mod driver;
 pub mod health;
+pub mod kept;
+mod outcomes;
+pub mod redate;
+pub mod report;
 pub mod runtime;
 pub mod scheduler;
+pub mod spooler;
+mod state;
 pub mod uploads;

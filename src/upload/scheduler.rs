@@ -1,6 +1,7 @@
 //! What to send next, when to try again, how many at once.
 //!
-//! PURE: time is an argument in ns on any monotonic scale, chance comes from a seed. Owns no bytes, only sequence numbers.
+//! PURE: time is an argument in ns on any monotonic scale, chance comes from a seed. Owns no bytes, only tickets: numbers that
+//! rise with the time of capture, those of earlier sessions below those of this one.
 //!
 //! Rules:
 //! 1. The newest chunk goes first, so that the bucket shows what happens now; then the backlog, oldest first.
@@ -53,6 +54,8 @@ pub struct Scheduler {
     /// Successes since the concurrency last changed.
     round: usize,
     in_flight: usize,
+    /// The newest chunk that was ever sent: those below are backlog.
+    newest_sent: u64,
     /// Failures of the link or the server in a row.
     failures: u32,
     /// Nothing is sent before.
@@ -72,6 +75,7 @@ impl Scheduler {
             concurrency: max_uploads,
             round: 0,
             in_flight: 0,
+            newest_sent: 0,
             failures: 0,
             not_before: 0,
             hurry: false,
@@ -105,13 +109,15 @@ impl Scheduler {
             return None;
         }
         let is_due = |w: &Waiting| !w.in_flight && w.not_before <= now;
-        let newest = self.chunks.iter().next_back().filter(|(_, w)| is_due(w)).map(|(&s, _)| s);
+        let newest = self.chunks.iter().next_back();
+        let newest = newest.filter(|(s, w)| **s >= self.newest_sent && is_due(w)).map(|(&s, _)| s);
         let sequence = newest.or_else(|| self.chunks.iter().find(|(_, w)| is_due(w)).map(|(&s, _)| s))?;
         if let Some(waiting) = self.chunks.get_mut(&sequence) {
             waiting.in_flight = true;
             waiting.attempts += 1;
         }
         self.in_flight += 1;
+        self.newest_sent = self.newest_sent.max(sequence);
         Some(sequence)
     }
 
@@ -187,6 +193,16 @@ impl Scheduler {
     /// The oldest chunk that is not in flight.
     pub fn oldest_waiting(&self) -> Option<u64> {
         self.chunks.iter().find(|(_, w)| !w.in_flight).map(|(&s, _)| s)
+    }
+
+    /// The chunk that would be sent last, of those that are wanted: the newest goes first and then the oldest, so it is the
+    /// newest of the backlog.
+    pub fn sent_last(&self, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+        let mut newest_first = self.chunks.keys().rev().copied();
+        let newest = newest_first.next()?;
+        newest_first
+            .find(|&s| wanted(s))
+            .or_else(|| Some(newest).filter(|&s| wanted(s)))
     }
 
     /// The oldest chunk that has waited `timeout` ns or longer and is not in flight.
@@ -289,6 +305,31 @@ mod tests {
         let i = s.next(now).unwrap();
         s.done(i, Outcome::Stored, now);
         assert!(s.next(now).is_some(), "after a success the backlog follows at once");
+    }
+
+    #[test]
+    fn one_at_a_time_it_is_the_same_order() {
+        let mut s = Scheduler::new(1, 7);
+        (0..5).for_each(|i| s.queue(i, 0));
+        let mut order = Vec::new();
+        while let Some(i) = s.next(0) {
+            order.push(i);
+            s.done(i, Outcome::Stored, 0);
+            if i == 1 {
+                s.queue(5, 0);
+                assert_eq!(s.sent_last(|_| true), Some(3));
+            }
+        }
+        assert_eq!(order, [4, 0, 1, 5, 2, 3]);
+    }
+
+    #[test]
+    fn the_chunk_to_put_away_is_the_one_that_would_be_sent_last() {
+        let s = with(4);
+        assert_eq!(s.sent_last(|_| true), Some(2));
+        assert_eq!(s.sent_last(|i| i != 2), Some(1));
+        assert_eq!(s.sent_last(|i| i == 3), Some(3));
+        assert_eq!(s.sent_last(|_| false), None);
     }
 
     #[test]

@@ -2,32 +2,17 @@
 //! is full; the driver takes them out. One mutex, never held across I/O or a wait on anything but its own condition.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::attempt::{Attempted, Naming};
-use super::health::{Health, Status, Word};
-use super::scheduler::{Outcome, Scheduler};
-use crate::chunk::ChunkInfo;
-use crate::gcs::{Class, ObjectRequest};
-
-/// A closed chunk on its way.
-#[derive(Debug)]
-pub struct Chunk {
-    /// What is known of it.
-    pub info: ChunkInfo,
-    /// The object it becomes.
-    pub request: ObjectRequest,
-    /// What it may be called.
-    pub naming: Naming,
-    /// Payload bytes that the memory is charged with.
-    pub charged: u64,
-    /// When it was closed, ns on the sink's scale.
-    pub closed_at: u64,
-}
+use super::chunk::Chunk;
+use super::health::{Health, Status};
+use super::report::{Pending, Report, Snapshot, Stats};
+use super::scheduler::Scheduler;
+use super::state::{Disk, State, own_ticket};
 
 /// Property `overflow-policy`, `auto` resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,97 +25,15 @@ pub enum Overflow {
     Error,
 }
 
-/// Something for the application; the shell turns it into messages.
-#[derive(Clone, Debug)]
-pub enum Report {
-    /// The server has confirmed a chunk.
-    Uploaded {
-        /// The chunk.
-        info: ChunkInfo,
-        /// The session it belongs to.
-        session: String,
-        /// Object name.
-        object: String,
-        /// Generation; 0 where the server may not be asked.
-        generation: i64,
-        /// CRC32C.
-        crc32c: u32,
-        /// From closing to confirmation, ns.
-        latency: u64,
-    },
-    /// A chunk was let go of.
-    Dropped {
-        /// The chunk.
-        info: ChunkInfo,
-        /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`.
-        reason: &'static str,
-    },
-    /// The status or an outage.
-    Word(Word, Pending),
-    /// Something the user should know.
-    Warning(String),
-    /// The server's clock differs from ours by so many seconds (ours minus the server's).
-    ClockOff(i64),
-}
-
-/// What waits.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pending {
-    /// Bytes of closed chunks.
-    pub bytes: u64,
-    /// Closed chunks.
-    pub chunks: u64,
-    /// Age of the oldest, ns.
-    pub oldest: u64,
-}
-
-/// The counters of the property `stats`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats {
-    /// Chunks opened.
-    pub created: u64,
-    /// Chunks the server has confirmed.
-    pub uploaded: u64,
-    /// Chunks let go of.
-    pub dropped: u64,
-    /// Bytes that came in.
-    pub bytes_received: u64,
-    /// Bytes of confirmed objects.
-    pub bytes_uploaded: u64,
-    /// Bytes let go of.
-    pub bytes_dropped: u64,
-    /// Failed attempts.
-    pub retries: u64,
-}
-
-struct State {
-    scheduler: Scheduler,
-    chunks: BTreeMap<u64, Arc<Chunk>>,
-    health: Health,
-    stats: Stats,
-    memory: u64,
-    max_memory: u64,
-    retry_timeout: Option<u64>,
-    /// Attempts to break off: their chunks were let go of.
-    aborts: Vec<u64>,
-    /// Counts changes of the settings.
-    version: u64,
-    /// Waits end at once.
-    interrupted: bool,
-    stopped: bool,
-    clock_off_told: bool,
-    clock_off: Option<i64>,
-    reports: VecDeque<Report>,
-    recent: VecDeque<(u64, u64)>,
-}
-
 /// See the module.
 pub struct Uploads {
     state: Mutex<State>,
-    changed: Condvar,
-    wake: Notify,
-    epoch: Instant,
-    kick: Box<dyn Fn() + Send + Sync>,
+    pub(super) changed: Condvar,
+    pub(super) wake: Notify,
+    /// The spooler has something to do.
+    pub(super) disk_wake: Notify,
+    pub(super) epoch: Instant,
+    pub(super) kick: Box<dyn Fn() + Send + Sync>,
 }
 
 /// What the settings say.
@@ -170,6 +73,8 @@ pub enum NoRoom {
     Again,
     /// Nothing is on its way: all memory is held by the open chunk.
     Nothing,
+    /// The open chunk is to continue on disk.
+    MoveOpen,
     /// Uploads are refused until the user acts, and the memory is full now.
     Refused,
 }
@@ -181,6 +86,8 @@ impl Uploads {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(limits.max_uploads, seed),
                 chunks: BTreeMap::new(),
+                pending_bytes: 0,
+                next_recovered: 0,
                 health: Health::new(limits.max_time),
                 stats: Stats::default(),
                 memory: 0,
@@ -194,9 +101,12 @@ impl Uploads {
                 clock_off: None,
                 reports: VecDeque::new(),
                 recent: VecDeque::new(),
+                disk: None,
+                need: 0,
             }),
             changed: Condvar::new(),
             wake: Notify::new(),
+            disk_wake: Notify::new(),
             epoch: Instant::now(),
             kick,
         }
@@ -207,7 +117,19 @@ impl Uploads {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// Chunks may wait on disk too: every buffer as it comes, or (`overflow`) whole chunks when the memory is full. Somebody
+    /// has to run the spooler, and to call [`Uploads::adopt`].
+    #[must_use]
+    pub fn with_disk(self, overflow: bool) -> Self {
+        self.lock().disk = Some(Disk {
+            overflow,
+            adopting: true,
+            ..Disk::default()
+        });
+        self
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere must not take the recording with it: every change below leaves the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,11 +146,12 @@ impl Uploads {
         self.wake.notify_one();
     }
 
-    /// Makes room for a buffer of `bytes` and charges the memory with it.
+    /// Makes room for a buffer of `bytes` and charges the memory with it. `true`: the memory fills up, and the open chunk
+    /// should continue on disk.
     ///
     /// # Errors
     /// [`NoRoom`] where it has to wait and may not, or the policy is [`Overflow::Error`].
-    pub fn charge(&self, bytes: u64, overflow: Overflow) -> Result<(), NoRoom> {
+    pub fn charge(&self, bytes: u64, overflow: Overflow) -> Result<bool, NoRoom> {
         let mut state = self.lock();
         let version = state.version;
         loop {
@@ -236,13 +159,29 @@ impl Uploads {
             if state.memory == 0 || state.memory + bytes <= state.max_memory {
                 state.memory += bytes;
                 state.stats.bytes_received += bytes;
-                return Ok(());
+                state.need = 0;
+                if state.disk.is_none() {
+                    return Ok(false);
+                }
+                if state.wants_move() {
+                    self.disk_wake.notify_one();
+                }
+                return Ok(state.wants_open_on_disk(false));
             }
             if state.interrupted {
                 return Err(NoRoom::Interrupted);
             }
             if state.version != version {
                 return Err(NoRoom::Again);
+            }
+            state.need = bytes;
+            if state.disk_makes_room() {
+                self.disk_wake.notify_one();
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if state.wants_open_on_disk(true) {
+                return Err(NoRoom::MoveOpen);
             }
             if state.health.is_refused() && state.health.confirmed() {
                 return Err(NoRoom::Refused);
@@ -253,11 +192,12 @@ impl Uploads {
             match overflow {
                 Overflow::Error => return Err(NoRoom::Full),
                 Overflow::DropOldest => {
-                    if let Some(sequence) = state.scheduler.oldest_waiting().or_else(|| state.scheduler.oldest()) {
-                        state.let_go(sequence, "overflow");
+                    if let Some(ticket) = state.scheduler.oldest_waiting().or_else(|| state.scheduler.oldest()) {
+                        state.let_go(ticket, "overflow");
                         drop(state);
                         (self.kick)();
                         self.wake.notify_one();
+                        self.disk_wake.notify_one();
                         state = self.lock();
                         continue;
                     }
@@ -307,15 +247,35 @@ impl Uploads {
         self.lock().stats.created += 1;
     }
 
-    /// A chunk was closed: from here on it is the scheduler's.
+    /// A chunk of this session was closed: from here on it is the scheduler's.
     pub fn queue(&self, chunk: Chunk) {
-        let sequence = chunk.info.sequence;
-        let mut state = self.lock();
-        state.chunks.insert(sequence, Arc::new(chunk));
+        let ticket = own_ticket(chunk.summary.sequence);
         let now = self.now();
-        state.scheduler.queue(sequence, now);
-        drop(state);
+        self.lock().insert(ticket, chunk, now);
         self.wake.notify_one();
+    }
+
+    /// Chunks that earlier sessions left on disk, oldest first. `last`: there are no more.
+    pub fn adopt(&self, chunks: Vec<Chunk>, last: bool) {
+        let mut state = self.lock();
+        let now = self.now();
+        for chunk in chunks {
+            let ticket = state.next_recovered;
+            state.next_recovered += 1;
+            state.stats.recovered += 1;
+            state.insert(ticket, chunk, now);
+        }
+        if let (true, Some(disk)) = (last, &mut state.disk) {
+            disk.adopting = false;
+            if state.stats.recovered > 0 {
+                let pending = state.on_disk();
+                state.reports.push_back(Report::Recovered(pending));
+            }
+        }
+        drop(state);
+        self.tell();
+        self.wake.notify_one();
+        self.changed.notify_all();
     }
 
     /// Ends all waits for room (flush, pause), or allows them again.
@@ -335,10 +295,36 @@ impl Uploads {
         self.wake.notify_one();
     }
 
+    /// Nothing may stay in memory alone: what is there is moved to disk while it is being sent.
+    pub fn move_all(&self) {
+        if let Some(disk) = &mut self.lock().disk {
+            disk.ending = true;
+        }
+        self.disk_wake.notify_one();
+    }
+
+    /// Waits until all that was recorded is on disk, as [`Uploads::wait_drained`].
+    pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
+        self.wait(until, heed_interrupt, give_up, |state| {
+            let is_busy = state.disk.as_ref().is_some_and(Disk::is_busy);
+            !is_busy && state.chunks.values().all(|c| c.is_on_disk())
+        })
+    }
+
     /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` says so.
     pub fn wait_drained(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
+        self.wait(until, heed_interrupt, give_up, State::is_drained)
+    }
+
+    fn wait(
+        &self,
+        until: Instant,
+        heed_interrupt: bool,
+        give_up: &dyn Fn() -> bool,
+        is_done: impl Fn(&State) -> bool,
+    ) -> Drained {
         let mut state = self.lock();
-        while state.scheduler.pending() > 0 {
+        while !is_done(&state) {
             let left = until.saturating_duration_since(Instant::now());
             if give_up() {
                 return Drained::GivenUp;
@@ -364,19 +350,36 @@ impl Uploads {
         self.changed.notify_all();
     }
 
-    /// Lets go of all chunks that are not stored, with a report for each; returns how many.
-    pub fn abandon(&self, reason: &'static str) -> u64 {
+    /// Lets go of all chunks that are neither stored nor on disk, with a report for each. What that was, and what stays on
+    /// disk, which is told too.
+    pub fn abandon(&self, reason: &'static str) -> (Pending, Pending) {
         let mut state = self.lock();
-        let all: Vec<u64> = state.chunks.keys().copied().collect();
-        for &sequence in &all {
-            state.let_go(sequence, reason);
+        let lost: Vec<u64> = state
+            .chunks
+            .iter()
+            .filter(|(_, c)| !c.is_on_disk())
+            .map(|(&t, _)| t)
+            .collect();
+        let all = state.pending(self.now());
+        for &ticket in &lost {
+            state.let_go(ticket, reason);
+        }
+        let left = state.on_disk();
+        if left.chunks > 0 {
+            state.reports.push_back(Report::Left(left));
         }
         drop(state);
         // What is told as lost must not arrive after all.
         self.wake.notify_one();
+        self.disk_wake.notify_one();
         self.tell();
         self.changed.notify_all();
-        all.len() as u64
+        let lost = Pending {
+            bytes: all.bytes - left.bytes,
+            chunks: all.chunks - left.chunks,
+            oldest: all.oldest,
+        };
+        (lost, left)
     }
 
     /// Ends the driver; attempts in flight are given up.
@@ -388,7 +391,14 @@ impl Uploads {
         drop(state);
         self.tell();
         self.wake.notify_one();
+        self.disk_wake.notify_one();
         self.changed.notify_all();
+    }
+
+    /// Something the user should know.
+    pub fn warn(&self, text: String) {
+        self.lock().reports.push_back(Report::Warning(text));
+        self.tell();
     }
 
     /// Takes the next report.
@@ -406,151 +416,22 @@ impl Uploads {
         self.lock().clock_off
     }
 
-    /// The counters, bytes in memory, what waits, uploads in flight, and bytes per second over the last ten seconds.
-    pub fn snapshot(&self) -> (Stats, u64, Pending, u64, f64) {
+    /// Everything at this moment.
+    pub fn snapshot(&self) -> Snapshot {
         let mut state = self.lock();
         let now = self.now();
         state.recent.retain(|(t, _)| now.saturating_sub(*t) < RATE_WINDOW);
         let bytes: u64 = state.recent.iter().map(|(_, b)| b).sum();
-        let rate = bytes as f64 / Duration::from_nanos(RATE_WINDOW).as_secs_f64();
-        (
-            state.stats,
-            state.memory,
-            state.pending(now),
-            state.scheduler.in_flight() as u64,
-            rate,
-        )
-    }
-
-    // The driver's side.
-
-    /// Chunks to send now, and when to look again.
-    pub(super) fn due(&self) -> Due {
-        let mut state = self.lock();
-        let now = self.now();
-        if state.stopped {
-            return Due::Stop;
-        }
-        let mut expired = false;
-        if let Some(timeout) = state.retry_timeout {
-            while let Some(sequence) = state.scheduler.expired(timeout, now) {
-                state.let_go(sequence, "retry-timeout");
-                expired = true;
-            }
-        }
-        let mut chunks = Vec::new();
-        while let Some(sequence) = state.scheduler.next(now) {
-            if let Some(chunk) = state.chunks.get(&sequence) {
-                chunks.push(Arc::clone(chunk));
-            }
-        }
-        let look = state.look(now);
-        let expiry = state
-            .retry_timeout
-            .and_then(|t| Some(now.saturating_add(t.saturating_sub(state.scheduler.oldest_age(now)?))));
-        let wake = [state.scheduler.wake_at(now), look, expiry.filter(|&e| e > now)]
-            .into_iter()
-            .flatten()
-            .min();
-        let aborts = std::mem::take(&mut state.aborts);
-        drop(state);
-        if expired {
-            self.changed.notify_all();
-        }
-        self.tell();
-        Due::Send {
-            chunks,
-            aborts,
-            wake: wake.and_then(|ns| self.epoch.checked_add(Duration::from_nanos(ns))),
+        Snapshot {
+            stats: state.stats,
+            memory: state.memory,
+            pending: state.pending(now),
+            in_flight: state.scheduler.in_flight() as u64,
+            rate: bytes as f64 / Duration::from_nanos(RATE_WINDOW).as_secs_f64(),
         }
     }
 
-    /// Waits for something to do.
-    pub(super) async fn woken(&self) {
-        self.wake.notified().await;
-    }
-
-    /// An attempt has ended.
-    pub(super) fn finished(&self, sequence: u64, attempted: Attempted) {
-        let mut state = self.lock();
-        let now = self.now();
-        let mut words = Vec::new();
-        if !state.chunks.contains_key(&sequence) {
-            // Let go of while it was being sent.
-            return;
-        }
-        match attempted {
-            Attempted::Stored { stored, name, warning } => {
-                state.scheduler.done(sequence, Outcome::Stored, now);
-                state.reports.extend(warning.map(Report::Warning));
-                state.health.stored(now, &mut words);
-                if let Some(created) = stored.as_ref().and_then(|s| s.created) {
-                    state.compare_clock(created);
-                }
-                if let Some(chunk) = state.chunks.remove(&sequence) {
-                    state.memory = state.memory.saturating_sub(chunk.charged);
-                    state.stats.uploaded += 1;
-                    state.stats.bytes_uploaded += chunk.request.size;
-                    state.recent.push_back((now, chunk.request.size));
-                    state.reports.push_back(Report::Uploaded {
-                        info: chunk.info.clone(),
-                        session: chunk.naming.session.clone(),
-                        object: name,
-                        generation: stored.map_or(0, |s| s.generation),
-                        crc32c: chunk.request.crc32c,
-                        latency: now.saturating_sub(chunk.closed_at),
-                    });
-                }
-            }
-            Attempted::Failed { error, name, warning } => {
-                let retry_after = error.retry_after.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
-                state.scheduler.done(
-                    sequence,
-                    Outcome::Failed {
-                        class: error.class,
-                        retry_after,
-                    },
-                    now,
-                );
-                state.stats.retries += 1;
-                state.reports.extend(warning.map(Report::Warning));
-                if let Some(date) = error.server_date {
-                    state.compare_clock(date);
-                }
-                state.rename(sequence, name);
-                let class = if error.class == Class::Local {
-                    Class::Permanent
-                } else {
-                    error.class
-                };
-                state.health.failed(class, error.http_status, &error.message, now, &mut words);
-            }
-        }
-        let pending = state.pending(now);
-        state.reports.extend(words.into_iter().map(|w| Report::Word(w, pending)));
-        state.look(now);
-        drop(state);
-        self.tell();
-        self.changed.notify_all();
-    }
-
-    /// The driver has died of a defect: the user has to hear of it.
-    pub fn broken(&self, why: &str) {
-        let mut state = self.lock();
-        let pending = state.pending(self.now());
-        let reason = format!("the uploads have stopped by a defect of this element ({why}); restart the pipeline and report it");
-        state.reports.push_back(Report::Word(
-            Word::Fatal {
-                http_status: Some(500),
-                reason,
-            },
-            pending,
-        ));
-        drop(state);
-        self.tell();
-    }
-
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         let waiting = !self.lock().reports.is_empty();
         if waiting {
             (self.kick)();
@@ -558,85 +439,4 @@ impl Uploads {
     }
 }
 
-/// What the driver is to do.
-pub(super) enum Due {
-    /// Break these off, send those, and look again at that time.
-    Send {
-        chunks: Vec<Arc<Chunk>>,
-        aborts: Vec<u64>,
-        wake: Option<Instant>,
-    },
-    /// Nothing more.
-    Stop,
-}
-
 const RATE_WINDOW: u64 = 10_000_000_000;
-/// A difference between our clock and the server's that is worth a word.
-const MAX_CLOCK_OFF: i64 = 60;
-
-impl State {
-    fn pending(&self, now: u64) -> Pending {
-        Pending {
-            bytes: self.chunks.values().map(|c| c.request.size).sum(),
-            chunks: self.chunks.len() as u64,
-            oldest: self.scheduler.oldest_age(now).unwrap_or(0),
-        }
-    }
-
-    fn look(&mut self, now: u64) -> Option<u64> {
-        let mut words = Vec::new();
-        let again = self
-            .health
-            .look(self.scheduler.pending(), self.scheduler.oldest_age(now), now, &mut words);
-        let pending = self.pending(now);
-        self.reports.extend(words.into_iter().map(|w| Report::Word(w, pending)));
-        again
-    }
-
-    fn let_go(&mut self, sequence: u64, reason: &'static str) {
-        if self.scheduler.remove(sequence) {
-            self.aborts.push(sequence);
-        }
-        if let Some(chunk) = self.chunks.remove(&sequence) {
-            self.memory = self.memory.saturating_sub(chunk.charged);
-            self.stats.dropped += 1;
-            self.stats.bytes_dropped += chunk.request.size;
-            self.reports.push_back(Report::Dropped {
-                info: chunk.info.clone(),
-                reason,
-            });
-        }
-    }
-
-    fn rename(&mut self, sequence: u64, name: String) {
-        if let Some(chunk) = self.chunks.get_mut(&sequence)
-            && chunk.request.name != name
-        {
-            let request = ObjectRequest {
-                name,
-                ..chunk.request.clone()
-            };
-            let naming = chunk.naming.clone();
-            *chunk = Arc::new(Chunk {
-                info: chunk.info.clone(),
-                request,
-                naming,
-                ..**chunk
-            });
-        }
-    }
-
-    fn compare_clock(&mut self, server: std::time::SystemTime) {
-        let ours = std::time::SystemTime::now();
-        let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
-        let off = match ours.duration_since(server) {
-            Ok(ahead) => seconds(ahead),
-            Err(behind) => -seconds(behind.duration()),
-        };
-        self.clock_off = (off.abs() > MAX_CLOCK_OFF).then_some(off);
-        if let (Some(off), false) = (self.clock_off, self.clock_off_told) {
-            self.clock_off_told = true;
-            self.reports.push_back(Report::ClockOff(off));
-        }
-    }
-}

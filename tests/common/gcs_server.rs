@@ -152,6 +152,8 @@ impl Request {
 pub struct Options {
     /// Listen on `[::1]`.
     pub ipv6: bool,
+    /// Listen on this port instead of a free one.
+    pub port: u16,
     /// Speak TLS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Build the address of sessions from the `Host` header, as emulators do.
@@ -206,7 +208,8 @@ impl GcsServer {
     }
 
     pub fn spawn_thread_with(options: Options) -> Self {
-        let listener = TcpListener::bind(if options.ipv6 { "[::1]:0" } else { "127.0.0.1:0" }).expect("a free port");
+        let host = if options.ipv6 { "::1" } else { "127.0.0.1" };
+        let listener = TcpListener::bind((host, options.port)).expect("a free port");
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let base = match &options.tls {

@@ -1,0 +1,262 @@
+//! Takes over what earlier processes left: every session whose lock is free.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::account::Charge;
+use super::disk::Listed;
+use super::error::SpoolError;
+use super::folder::{END_ROOM, Folder};
+use super::look::{Look, look};
+use super::paths::{is_device_dir, is_session, sequence_of};
+use super::plan::{Boots, Decision, Finding, State, Summary, judge, plan};
+use super::stored::{Partial, Stored};
+use super::{Spool, blocks};
+
+/// What was found under a spool folder.
+#[derive(Debug, Default)]
+pub struct Adoption {
+    /// Sessions that are ours now and have something to store, the oldest first.
+    pub sessions: Vec<Adopted>,
+    /// What the user should know.
+    pub notices: Vec<Notice>,
+    /// What the entries tell of this machine's boots.
+    pub boots: Boots,
+}
+
+/// A session of an earlier process. Its lock is held as long as any of its chunks is.
+#[derive(Debug)]
+pub struct Adopted {
+    /// Its id.
+    pub session: String,
+    /// Its chunks by sequence number.
+    pub chunks: Vec<Found>,
+}
+
+/// A chunk of an earlier process.
+#[derive(Debug)]
+pub enum Found {
+    /// It may be uploaded.
+    Upload(Stored),
+    /// It was open: to be cut to its last whole unit and closed.
+    Rebuild(Partial),
+}
+
+/// Something that the user should know: a WARNING.
+#[derive(Debug)]
+pub enum Notice {
+    /// A chunk was set aside.
+    Quarantined {
+        /// Where it is now.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file or a folder that could not be read or changed; it is left where it is until the next start.
+    Left {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: String,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quarantined { path, reason } => {
+                write!(
+                    f,
+                    "a chunk of the spool cannot be used and was set aside as {}: {reason}",
+                    path.display()
+                )
+            }
+            Self::Left { path, error } => {
+                write!(
+                    f,
+                    "{} in the spool is left as it is until the next start: {error}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+/// Takes every session whose lock is free. Each is taken by exactly one process, and by one spool of it; empty ones are
+/// removed. Nothing that is damaged or cannot be read keeps the rest waiting.
+pub fn adopt(spool: &Arc<Spool>) -> Adoption {
+    let mut adoption = Adoption::default();
+    let root = spool.root.clone();
+    for device in adoption.folders(spool, root, is_device_dir) {
+        let dir = spool.root.join(&device);
+        for session in adoption.folders(spool, dir, is_session) {
+            match Folder::take(spool, &device, &session) {
+                Ok(Some(folder)) => adoption.session(&Arc::new(folder)),
+                Ok(None) => {}
+                Err(e) => adoption.left(spool.root.join(&device).join(&session), &e),
+            }
+        }
+    }
+    adoption.sessions.sort_by(|a, b| a.session.cmp(&b.session));
+    adoption
+}
+
+impl super::Session {
+    /// What an earlier life of this session left: an element that went to READY and comes back keeps its session id. To be
+    /// asked before the first chunk is created.
+    pub fn leftovers(&self) -> Adoption {
+        let mut adoption = Adoption::default();
+        adoption.session(&self.folder);
+        adoption
+    }
+}
+
+/// A file that was looked at.
+struct Seen {
+    look: Option<Look>,
+    len: u64,
+}
+
+impl Adoption {
+    fn folders(&mut self, spool: &Spool, dir: PathBuf, ours: fn(&str) -> bool) -> Vec<String> {
+        match spool.disk.list(&dir) {
+            Ok(all) => {
+                let dirs = all.into_iter().filter(|(name, listed)| *listed == Listed::Dir && ours(name));
+                let mut names: Vec<String> = dirs.map(|(name, _)| name).collect();
+                names.sort();
+                names
+            }
+            // Removed since it was listed.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => {
+                self.left(dir, &e);
+                Vec::new()
+            }
+        }
+    }
+
+    fn left(&mut self, path: PathBuf, error: &dyn fmt::Display) {
+        let error = error.to_string();
+        self.notices.push(Notice::Left { path, error });
+    }
+
+    fn session(&mut self, folder: &Arc<Folder>) {
+        let files = match folder.spool.disk.list(&folder.dir) {
+            Ok(files) => files,
+            Err(e) => return self.left(folder.dir.clone(), &e),
+        };
+        let lengths = files
+            .iter()
+            .map(|(_, listed)| if let Listed::File(len) = listed { blocks(*len) } else { 0 });
+        let bytes = lengths.sum();
+        folder.spool.account.recount(&folder.key, |_| bytes);
+        let mut chunks: Vec<(u64, u64)> = files
+            .iter()
+            .filter_map(|(name, listed)| match listed {
+                Listed::File(len) => Some((sequence_of(name)?, *len)),
+                Listed::Dir | Listed::Other => None,
+            })
+            .collect();
+        chunks.sort_unstable();
+        let (findings, seen): (Vec<Finding>, Vec<Seen>) = chunks.into_iter().map(|(seq, len)| self.see(folder, seq, len)).unzip();
+        let sequences: Vec<u64> = findings.iter().map(|f| f.sequence).collect();
+        let decisions = plan(findings);
+        let mut found = Vec::new();
+        for ((sequence, seen), decision) in sequences.into_iter().zip(seen).zip(decisions) {
+            match carry_out(folder, sequence, &seen, decision) {
+                Ok(Done::Found(chunk)) => found.push(chunk),
+                Ok(Done::Aside(path, reason)) => self.notices.push(Notice::Quarantined { path, reason }),
+                Ok(Done::Nothing) => {}
+                Err(e) => self.left(folder.path(sequence), &e),
+            }
+        }
+        if !found.is_empty() {
+            let session = folder.session.clone();
+            self.sessions.push(Adopted { session, chunks: found });
+        }
+    }
+
+    fn see(&mut self, folder: &Folder, sequence: u64, len: u64) -> (Finding, Seen) {
+        let path = folder.path(sequence);
+        let looked = folder
+            .spool
+            .disk
+            .open(&path)
+            .and_then(|file| look(&file, &folder.session, sequence));
+        match looked {
+            Ok(mut looked) => {
+                if let Some(closed) = &looked.scan.closed {
+                    self.boots.learn_entry(&closed.entry);
+                }
+                let len = looked.file_len;
+                let finding = judge(sequence, looked.scan.clone());
+                // The entries of thousands of closed chunks would fill the memory.
+                looked.scan.closed = None;
+                (finding, Seen { look: Some(looked), len })
+            }
+            Err(e) => {
+                self.left(path, &e);
+                let finding = Finding {
+                    sequence,
+                    input_offset: None,
+                    state: State::Unreadable,
+                };
+                (finding, Seen { look: None, len })
+            }
+        }
+    }
+}
+
+enum Done {
+    Found(Found),
+    Aside(PathBuf, String),
+    Nothing,
+}
+
+fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decision) -> Result<Done, SpoolError> {
+    let mut charge = Charge::counted(seen.len);
+    match (decision, &seen.look) {
+        (Decision::Upload(summary), Some(look)) => {
+            let stored = seal(folder, sequence, look, summary, charge)?;
+            Ok(Done::Found(Found::Upload(stored)))
+        }
+        (Decision::Rebuild { entry, len, complete }, Some(look)) => {
+            // The process that wrote it kept the room to close it.
+            folder.spool.account.keep(&mut charge, END_ROOM);
+            let partial = Partial::new(folder.clone(), entry, (len, complete), &look.scan, charge);
+            Ok(Done::Found(Found::Rebuild(partial)))
+        }
+        (Decision::Remove, _) => {
+            let path = folder.path(sequence);
+            folder
+                .spool
+                .disk
+                .remove_file(&path)
+                .map_err(|e| SpoolError::io("remove", &path, e))?;
+            folder.spool.account.remove(&folder.key, &mut charge);
+            Ok(Done::Nothing)
+        }
+        (Decision::Quarantine(reason), _) => Ok(Done::Aside(folder.quarantine(sequence, &mut charge)?, reason)),
+        (Decision::Leave | Decision::Upload(_) | Decision::Rebuild { .. }, _) => Ok(Done::Nothing),
+    }
+}
+
+/// A closed chunk may be uploaded only when it is durable. One with a Footer is; of another it is not known. What was never
+/// synced is written anew: an earlier process may have had a sync that failed, of which the kernel tells only once.
+fn seal(folder: &Arc<Folder>, sequence: u64, look: &Look, summary: Summary, mut charge: Charge) -> Result<Stored, SpoolError> {
+    let mut tail = look.scan.tail;
+    if !look.scan.sealed || !look.scan.whole {
+        let file = folder.open(sequence)?;
+        if look.file_len > tail {
+            let path = folder.path(sequence);
+            file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;
+        }
+        folder.write_anew(&file, sequence, look.scan.watermark.min(tail), tail)?;
+        folder.sync(&*file, sequence)?;
+        tail = folder.seal(&*file, sequence, look.end_at, tail);
+        let _ = folder.spool.account.resize(&folder.key, &mut charge, tail, 0);
+    }
+    Ok(Stored::new(folder.clone(), summary, look.end_at, tail, charge))
+}

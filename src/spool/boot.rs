@@ -1,0 +1,35 @@
+//! Which boot of the machine this is, and how long ago it was.
+//!
+//! A chunk that was taken before the clock was set is dated with these once the clock is right.
+
+use std::io;
+
+/// The id of this boot: the same for all processes until the machine starts again.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Time since this boot in ns, suspension included; steps of the wall clock do not touch it.
+pub fn boot_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_clock_runs_on_and_the_boot_stays_the_same() {
+        let (id, before) = (boot_id().unwrap(), boot_ns());
+        assert_eq!(id.len(), 36);
+        assert_eq!(boot_id().unwrap(), id);
+        assert!(before > 0 && boot_ns() >= before);
+    }
+}

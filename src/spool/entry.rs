@@ -1,0 +1,211 @@
+//! What the spool knows of a chunk: enough to store it under its own bucket, endpoint, name and metadata, whatever the
+//! settings are when that happens.
+//!
+//! PURE. JSON inside the Head and End records; unknown fields are ignored, so that a field can be added without another
+//! version of the format. Credentials are never part of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON.
+const VERSION: u32 = 1;
+
+/// All that is known of a chunk. Times in ns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Property `session-id` of the session it was taken in.
+    pub session: String,
+    /// Sequence number in that session.
+    pub sequence: u64,
+    /// Property `device-id`.
+    pub device: String,
+    /// Property `bucket`.
+    pub bucket: String,
+    /// Base address of the service; `None` = Google's.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// Name of the object.
+    pub name: String,
+    /// Property `location` that `name` was made from.
+    #[serde(default)]
+    pub location: String,
+    /// That endpoint gets no credentials.
+    #[serde(default)]
+    pub anonymous: bool,
+    /// The name holds session and sequence number: an object of that name is our own.
+    #[serde(default)]
+    pub own_name: bool,
+    /// Content-Type of the object.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// Cache-Control of the object.
+    #[serde(default)]
+    pub cache_control: Option<String>,
+    /// Storage class of the object.
+    #[serde(default)]
+    pub storage_class: Option<String>,
+    /// Cloud KMS key of the object.
+    #[serde(default)]
+    pub kms_key: Option<String>,
+    /// Custom metadata of the object.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// `customTime` of the object, ns since the Unix epoch.
+    #[serde(default)]
+    pub custom_time: Option<u64>,
+    /// Name of the container, as in the metadata.
+    #[serde(default)]
+    pub container: String,
+    /// Bytes of the header in front of the payload.
+    #[serde(default)]
+    pub init_bytes: u64,
+    /// Where the payload begins in the session's input, bytes.
+    #[serde(default)]
+    pub input_offset: u64,
+    /// Capture start, ns since the Unix epoch.
+    #[serde(default)]
+    pub start: u64,
+    /// Length in ns.
+    #[serde(default)]
+    pub duration: u64,
+    /// Running time of the first buffer in ns.
+    #[serde(default)]
+    pub running: Option<u64>,
+    /// Container time of the key unit in ns.
+    #[serde(default)]
+    pub pts_start: Option<u64>,
+    /// Whose clock `start` is from: `system`, `ntp`, `corrected` or `suspect`.
+    #[serde(default)]
+    pub clock: String,
+    /// Which boot of the machine `boot_ns` counts from.
+    #[serde(default)]
+    pub boot_id: String,
+    /// Time since that boot at `start`, suspension included, ns.
+    #[serde(default)]
+    pub boot_ns: u64,
+    /// There is sound and no picture.
+    #[serde(default)]
+    pub audio_only: bool,
+}
+
+/// An entry as its object is to be stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedEntry {
+    /// The entry with its final values.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// Bytes of the object; what the file holds beyond is not part of it.
+    pub size: u64,
+    /// CRC32C of the object.
+    pub crc32c: u32,
+}
+
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    v: u32,
+    #[serde(flatten)]
+    entry: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+impl Entry {
+    /// Whether `start` is from a clock that could not be right.
+    pub fn suspect(&self) -> bool {
+        self.clock == "suspect"
+    }
+
+    /// As in a Head record.
+    ///
+    /// # Errors
+    /// None that is known: all of it can be written as JSON.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&Versioned { v: VERSION, entry: self })
+    }
+
+    /// From a Head record.
+    ///
+    /// # Errors
+    /// What is missing or wrong.
+    pub fn from_json(json: &[u8]) -> Result<Self, String> {
+        check_version(json)?;
+        serde_json::from_slice(json).map_err(|e| format!("its entry cannot be read: {e}"))
+    }
+}
+
+impl ClosedEntry {
+    /// As in an End record.
+    ///
+    /// # Errors
+    /// None that is known: all of it can be written as JSON.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&Versioned { v: VERSION, entry: self })
+    }
+
+    /// From an End record.
+    ///
+    /// # Errors
+    /// What is missing or wrong.
+    pub fn from_json(json: &[u8]) -> Result<Self, String> {
+        check_version(json)?;
+        serde_json::from_slice(json).map_err(|e| format!("its closing entry cannot be read: {e}"))
+    }
+}
+
+fn check_version(json: &[u8]) -> Result<(), String> {
+    let version: Version = serde_json::from_slice(json).map_err(|e| format!("its entry has no version: {e}"))?;
+    if version.v != VERSION {
+        return Err(format!("its entry has version {}, this build reads {VERSION}", version.v));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            session: "0a1b2c3d4e".into(),
+            sequence: u64::MAX,
+            device: "store42/cam3".into(),
+            bucket: "b".into(),
+            name: "store42/cam3/x_000012.ts".into(),
+            metadata: BTreeMap::from([("site".into(), "north \"7\"\n".into())]),
+            custom_time: Some(u64::MAX),
+            input_offset: u64::MAX,
+            ..Entry::default()
+        }
+    }
+
+    #[test]
+    fn an_entry_comes_back_as_it_was() {
+        let entry = entry();
+        assert_eq!(Entry::from_json(&entry.to_json().unwrap()).unwrap(), entry);
+        let closed = ClosedEntry {
+            entry,
+            size: u64::MAX,
+            crc32c: u32::MAX,
+        };
+        assert_eq!(ClosedEntry::from_json(&closed.to_json().unwrap()).unwrap(), closed);
+    }
+
+    #[test]
+    fn fields_of_a_later_build_are_ignored_and_fields_of_an_earlier_one_may_be_missing() {
+        let json = br#"{"v":1,"session":"s","sequence":3,"device":"d","bucket":"b","name":"n","colour":{"deep":[1]}}"#;
+        let entry = Entry::from_json(json).unwrap();
+        assert_eq!((entry.sequence, entry.init_bytes), (3, 0));
+    }
+
+    #[test]
+    fn another_version_and_an_entry_without_a_name_are_refused() {
+        assert!(Entry::from_json(br#"{"v":2}"#).unwrap_err().contains("version 2"));
+        assert!(Entry::from_json(br#"{"v":1,"session":"s"}"#).is_err());
+        assert!(Entry::from_json(b"\xff").is_err());
+        assert!(ClosedEntry::from_json(&entry().to_json().unwrap()).is_err());
+    }
+}

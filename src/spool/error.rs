@@ -1,0 +1,129 @@
+//! What can go wrong with the spool.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// Which limit is reached. Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Property `max-spool-bytes`.
+    Max {
+        /// In use, room kept for open chunks included.
+        used: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// `max-spool-bytes` is 0: a part of the file system stays free.
+    Free {
+        /// Free now.
+        available: u64,
+        /// To stay free.
+        keep: u64,
+    },
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Max { used, max } => write!(
+                f,
+                "{used} bytes are in use or kept to close chunks, and max-spool-bytes is {max}: raise it, or let the backlog go faster (max-bytes-per-second)"
+            ),
+            Self::Free { available, keep } => write!(
+                f,
+                "{available} bytes are free and max-spool-bytes=0 leaves the file system {keep} of them: make room, or set max-spool-bytes"
+            ),
+        }
+    }
+}
+
+/// What went wrong. Every text names the path.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// Our own limit.
+    #[error("spool-dir {root}: no room for {needed} bytes more: {limit}", root = .root.display())]
+    Full {
+        /// The spool's folder.
+        root: PathBuf,
+        /// Bytes asked for.
+        needed: u64,
+        /// Which limit.
+        limit: Limit,
+    },
+    /// The disk is full, or the quota is.
+    #[error("cannot {op} {path} in spool-dir: {source}: make room on this file system, or set max-spool-bytes lower", path = .path.display())]
+    NoSpace {
+        /// What was tried.
+        op: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// As the system says.
+        source: io::Error,
+    },
+    /// Anything else the disk says.
+    #[error("cannot {op} {path} in spool-dir: {source}", path = .path.display())]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// As the system says.
+        source: io::Error,
+    },
+    /// The bytes are not what was written.
+    #[error("{path}: the record at byte {offset} is damaged", path = .path.display())]
+    Damaged {
+        /// The chunk's file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+    },
+    /// A session that another process, or another sink, holds.
+    #[error("the session folder {path} is in use by another sink", path = .path.display())]
+    Busy {
+        /// The session's folder.
+        path: PathBuf,
+    },
+    /// A call that does not fit the state of the chunk: a fault of the caller.
+    #[error("{path}: {what}", path = .path.display())]
+    Misuse {
+        /// The chunk's file, or its folder.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+    },
+}
+
+impl SpoolError {
+    /// Whether there is no room, by our limit or by the disk's.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::NoSpace { .. })
+    }
+
+    /// A file could not be read.
+    pub fn reading(path: PathBuf, source: io::Error) -> Self {
+        Self::Io {
+            op: "read",
+            path,
+            source,
+        }
+    }
+
+    /// From what the system says of an operation.
+    pub(super) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoSpace { op, path, source },
+            _ => Self::Io { op, path, source },
+        }
+    }
+
+    /// A fault of the caller.
+    pub(super) fn misuse(path: &Path, what: impl Into<String>) -> Self {
+        Self::Misuse {
+            path: path.to_owned(),
+            what: what.into(),
+        }
+    }
+}

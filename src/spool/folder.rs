@@ -1,0 +1,153 @@
+//! A session's folder and its lock.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Spool;
+use super::account::Charge;
+use super::disk::{DiskFile, Lock};
+use super::entry::ClosedEntry;
+use super::error::SpoolError;
+use super::format::{Kind, Salt, record};
+use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined};
+use super::records::{to_u64, write_anew};
+
+/// Kept free for the End record beyond the length of the Head's entry.
+pub(super) const END_ROOM: u64 = 4096;
+
+/// The folder of a session whose lock is ours.
+pub(super) struct Folder {
+    pub(super) spool: Arc<Spool>,
+    pub(super) dir: PathBuf,
+    /// `<device>/<session>`, as in the account.
+    pub(super) key: String,
+    pub(super) device_dir: String,
+    pub(super) session: String,
+    lock: Box<dyn Send + Sync>,
+}
+
+impl std::fmt::Debug for Folder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Folder").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Folder {
+    /// Takes the lock of a session's folder, which exists. `None`: somebody has it, or it is gone.
+    pub(super) fn take(spool: &Arc<Spool>, device_dir: &str, session: &str) -> io::Result<Option<Self>> {
+        let dir = spool.root.join(device_dir).join(session);
+        let lock = match spool.disk.lock(&dir.join(LOCK))? {
+            Lock::Held(lock) => lock,
+            Lock::Busy | Lock::Gone => return Ok(None),
+        };
+        Ok(Some(Self {
+            spool: spool.clone(),
+            key: format!("{device_dir}/{session}"),
+            device_dir: device_dir.to_owned(),
+            session: session.to_owned(),
+            dir,
+            lock,
+        }))
+    }
+
+    pub(super) fn path(&self, sequence: u64) -> PathBuf {
+        self.dir.join(chunk_file(sequence))
+    }
+
+    pub(super) fn salt(&self, sequence: u64) -> Salt {
+        Salt::of(&self.session, sequence)
+    }
+
+    pub(super) fn open(&self, sequence: u64) -> Result<Arc<dyn DiskFile>, SpoolError> {
+        let path = self.path(sequence);
+        self.spool.disk.open(&path).map_err(|e| SpoolError::io("open", &path, e))
+    }
+
+    /// The bytes of an End record.
+    pub(super) fn end_record(&self, closed: &ClosedEntry) -> Result<Vec<u8>, SpoolError> {
+        let path = self.path(closed.entry.sequence);
+        let json = closed.to_json().map_err(|e| SpoolError::misuse(&path, e.to_string()))?;
+        let record = record(Kind::End, self.salt(closed.entry.sequence), &json);
+        record.ok_or_else(|| SpoolError::misuse(&path, format!("an entry of {} bytes is too long", json.len())))
+    }
+
+    /// The file's bytes and its name are durable when this returns.
+    pub(super) fn sync(&self, file: &dyn DiskFile, sequence: u64) -> Result<(), SpoolError> {
+        file.sync_data()
+            .map_err(|e| SpoolError::io("sync", &self.path(sequence), e))?;
+        self.sync_names()
+    }
+
+    /// Writes the records between two offsets once more, after a failed sync.
+    pub(super) fn write_anew(&self, file: &Arc<dyn DiskFile>, sequence: u64, from: u64, to: u64) -> Result<(), SpoolError> {
+        let path = self.path(sequence);
+        match write_anew(file, self.salt(sequence), from, to) {
+            Ok(None) => Ok(()),
+            Ok(Some(offset)) => Err(SpoolError::Damaged { path, offset }),
+            Err(e) => Err(SpoolError::io("write", &path, e)),
+        }
+    }
+
+    pub(super) fn sync_names(&self) -> Result<(), SpoolError> {
+        self.spool
+            .disk
+            .sync_dir(&self.dir)
+            .map_err(|e| SpoolError::io("sync", &self.dir, e))
+    }
+
+    /// Says that the End at `end_at` and all before `tail` are durable, for a quick start the next time. Nothing depends on
+    /// it: it is not synced, and where it cannot be written it is left out. Where the file ends then.
+    pub(super) fn seal(&self, file: &dyn DiskFile, sequence: u64, end_at: u64, tail: u64) -> u64 {
+        let Some(footer) = record(Kind::Footer, self.salt(sequence), &end_at.to_le_bytes()) else {
+            return tail;
+        };
+        match file.write_all_at(&[&footer], tail) {
+            Ok(()) => tail.saturating_add(to_u64(footer.len())),
+            Err(_) => {
+                // What is left of it is found to be torn at the next start.
+                let _ = file.set_len(tail);
+                tail
+            }
+        }
+    }
+
+    /// Sets a chunk's file aside. Where it is now.
+    pub(super) fn quarantine(&self, sequence: u64, charge: &mut Charge) -> Result<PathBuf, SpoolError> {
+        let (disk, root) = (&self.spool.disk, &self.spool.root);
+        let aside = root.join(QUARANTINE);
+        let from = self.path(sequence);
+        let moved = || -> io::Result<PathBuf> {
+            disk.create_dir(&aside)?;
+            disk.sync_dir(root)?;
+            let there = disk.list(&aside)?;
+            let name = (0..=there.len())
+                .map(|again| quarantined(&self.device_dir, &self.session, sequence, again))
+                .find(|name| there.iter().all(|(other, _)| other != name));
+            let to = aside.join(name.ok_or(ErrorKind::AlreadyExists)?);
+            disk.rename(&from, &to)?;
+            disk.sync_dir(&aside)?;
+            disk.sync_dir(&self.dir)?;
+            Ok(to)
+        };
+        let to = moved().map_err(|e| SpoolError::io("set aside", &from, e))?;
+        self.spool.account.moved(&self.key, QUARANTINE, charge);
+        Ok(to)
+    }
+}
+
+impl Drop for Folder {
+    /// Removes the folders where nothing is left in them. The lock is held meanwhile: who takes the removed lock file finds
+    /// that it is not the one in the folder.
+    fn drop(&mut self) {
+        let disk = &self.spool.disk;
+        let only_ours = |files: Vec<(String, _)>| files.iter().all(|(name, _)| name == LOCK);
+        if disk.list(&self.dir).is_ok_and(only_ours) {
+            let _ = disk.remove_file(&self.dir.join(LOCK));
+            let _ = disk.remove_dir(&self.dir);
+            let _ = disk.remove_dir(&self.spool.root.join(&self.device_dir));
+        }
+        // Only now may somebody else have it.
+        self.lock = Box::new(());
+    }
+}

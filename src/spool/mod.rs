@@ -1,0 +1,245 @@
+//! Chunks wait on disk until Cloud Storage has them.
+//!
+//! What was synced survives SIGKILL at any instruction, and the loss of everything that was not synced; it is stored once,
+//! under its own bucket, endpoint, name and metadata. `docs/spool.md` lists the promises (P1…) that the tests cite.
+//!
+//! - [`format`], [`entry`], [`paths`], [`plan`] PURE: the bytes, what is known of a chunk, names, and what becomes of what
+//!   is found.
+//! - [`disk`]: what is asked of a disk. `sim` in tests: one that crashes and fails.
+//! - [`Spool`]: one folder and its limit. [`Session`]: one lock. [`OpenChunk`]: a chunk that is being written. [`Stored`]: a
+//!   chunk that may be uploaded; only closing a chunk durably makes one. [`Partial`]: a half-written chunk of an earlier
+//!   process.
+//! - [`adopt()`]: takes over what earlier processes left.
+//! - [`boot`]: which boot of the machine this is.
+//!
+//! All of it blocks on the disk: call it from threads that may wait. No GStreamer, no tokio.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+mod account;
+mod adopt;
+pub mod boot;
+pub mod disk;
+pub mod entry;
+mod error;
+mod folder;
+pub mod format;
+mod look;
+mod open;
+pub mod paths;
+pub mod plan;
+mod reader;
+mod records;
+mod session;
+#[cfg(test)]
+pub mod sim;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+pub use adopt::{Adopted, Adoption, Found, Notice, adopt};
+pub use entry::{ClosedEntry, Entry};
+pub use error::{Limit, SpoolError};
+pub use open::OpenChunk;
+pub use plan::{Boots, Summary};
+pub use reader::ChunkReader;
+pub use session::Session;
+pub use stored::{Partial, Stored};
+
+use account::{Account, Charge, blocks};
+use disk::{Disk, Listed};
+use paths::QUARANTINE;
+
+/// Of the file system, at least this stays free where `max-spool-bytes` is 0.
+const KEEP_BYTES: u64 = 1 << 30;
+/// One part in so many stays free, too.
+const KEEP_SHARE: u64 = 10;
+
+/// The accounts of this process by their folder.
+static ACCOUNTS: LazyLock<Mutex<HashMap<PathBuf, Weak<Account>>>> = LazyLock::new(Mutex::default);
+
+/// One spool folder.
+#[derive(Debug)]
+pub struct Spool {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    account: Arc<Account>,
+}
+
+impl Spool {
+    /// Opens the folder of the property `spool-dir`, which is made where there is none. `max`: property `max-spool-bytes`,
+    /// 0 = the file system but max(10 %, 1 GiB). All spools of the process on one folder share one account; the last limit
+    /// other than 0 counts for all of them.
+    ///
+    /// # Errors
+    /// The folder cannot be made, read or written.
+    pub fn open(disk: Arc<dyn Disk>, root: &Path, max: u64) -> Result<Arc<Self>, SpoolError> {
+        make_root(&*disk, root)?;
+        let root = disk.canonical(root).map_err(|e| SpoolError::io("open", root, e))?;
+        let account = match known_account(&root) {
+            Some(account) => account,
+            None => {
+                let counted = Account::new(max, count(&*disk, &root)?);
+                keep_account(&root, counted)
+            }
+        };
+        if max > 0 {
+            account.set_max(max);
+        }
+        Ok(Arc::new(Self { disk, root, account }))
+    }
+
+    /// The folder, without links.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Bytes of disk in use, in blocks of 4 KiB. What other processes write is counted when it is adopted.
+    pub fn used(&self) -> u64 {
+        self.account.used()
+    }
+
+    /// Bytes that may still be written. 0 where the file system does not tell.
+    pub fn room(&self) -> u64 {
+        self.account.room().unwrap_or_else(|| {
+            let space = self.disk.space(&self.root);
+            space.map_or(0, |s| s.available.saturating_sub(keep(s.total)))
+        })
+    }
+
+    /// Another limit for all spools of the process on this folder, 0 = the file system but max(10 %, 1 GiB). What is stored
+    /// stays.
+    pub fn set_max(&self, max: u64) {
+        self.account.set_max(max);
+    }
+
+    /// Begins a session: makes its folders and takes its lock.
+    ///
+    /// # Errors
+    /// The folders cannot be made, or somebody has that session.
+    pub fn session(self: &Arc<Self>, device: &str, session: &str) -> Result<Session, SpoolError> {
+        Session::begin(self, device, session)
+    }
+
+    /// Counts a file's new length, if there is room.
+    fn charge(&self, folder: &str, charge: &mut Charge, len: u64, slack: u64) -> Result<(), SpoolError> {
+        let needed = Account::growth(*charge, len, slack);
+        let full = |limit| SpoolError::Full {
+            root: self.root.clone(),
+            needed,
+            limit,
+        };
+        if needed > 0 && self.account.max() == 0 {
+            let space = self
+                .disk
+                .space(&self.root)
+                .map_err(|e| SpoolError::io("ask the room of", &self.root, e))?;
+            let (available, keep) = (space.available, keep(space.total));
+            if available < keep.saturating_add(needed) {
+                return Err(full(Limit::Free { available, keep }));
+            }
+        }
+        let done = self.account.resize(folder, charge, len, slack);
+        done.map_err(|(used, max)| full(Limit::Max { used, max }))
+    }
+}
+
+/// Bytes of a file system that stay free.
+fn keep(total: u64) -> u64 {
+    (total / KEEP_SHARE).max(KEEP_BYTES)
+}
+
+fn known_account(root: &Path) -> Option<Arc<Account>> {
+    let accounts = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    accounts.get(root).and_then(Weak::upgrade)
+}
+
+/// The first one to have counted wins: nothing was written before that.
+fn keep_account(root: &Path, counted: Account) -> Arc<Account> {
+    let mut accounts = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    accounts.retain(|_, account| account.strong_count() > 0);
+    if let Some(account) = accounts.get(root).and_then(Weak::upgrade) {
+        return account;
+    }
+    let account = Arc::new(counted);
+    accounts.insert(root.to_owned(), Arc::downgrade(&account));
+    account
+}
+
+/// Makes the folder and those above it, durably.
+fn make_root(disk: &dyn Disk, root: &Path) -> Result<(), SpoolError> {
+    let mut missing = Vec::new();
+    let mut at = root;
+    loop {
+        match disk.create_dir(at) {
+            Ok(made) => {
+                sync_above(disk, at, made)?;
+                break;
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => missing.push(at),
+            Err(e) => return Err(SpoolError::io("make", at, e)),
+        }
+        match at.parent() {
+            Some(above) if !above.as_os_str().is_empty() => at = above,
+            _ => break,
+        }
+    }
+    for path in missing.into_iter().rev() {
+        let made = disk.create_dir(path).map_err(|e| SpoolError::io("make", path, e))?;
+        sync_above(disk, path, made)?;
+    }
+    Ok(())
+}
+
+/// A folder that was there may have been made just now, by a process that died before it synced; whoever made it, the one
+/// above it may be closed to us.
+fn sync_above(disk: &dyn Disk, path: &Path, made: bool) -> Result<(), SpoolError> {
+    let above = match path.parent() {
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+        None => return Ok(()),
+    };
+    match disk.sync_dir(above) {
+        Err(e) if made => Err(SpoolError::io("sync", above, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Blocks in use by folder. What cannot be read is not counted.
+fn count(disk: &dyn Disk, root: &Path) -> Result<BTreeMap<String, u64>, SpoolError> {
+    let mut folders = BTreeMap::new();
+    for (name, listed) in disk.list(root).map_err(|e| SpoolError::io("read", root, e))? {
+        match listed {
+            Listed::Dir if name == QUARANTINE => {
+                folders.insert(name.clone(), count_files(disk, &root.join(&name)));
+            }
+            Listed::Dir => {
+                let device = root.join(&name);
+                for (session, _) in disk
+                    .list(&device)
+                    .unwrap_or_default()
+                    .iter()
+                    .filter(|(_, l)| *l == Listed::Dir)
+                {
+                    let bytes = count_files(disk, &device.join(session));
+                    folders.insert(format!("{name}/{session}"), bytes);
+                }
+            }
+            Listed::File(_) | Listed::Other => {}
+        }
+    }
+    Ok(folders)
+}
+
+/// Blocks of the files in one folder.
+fn count_files(disk: &dyn Disk, folder: &Path) -> u64 {
+    let files = disk.list(folder).unwrap_or_default();
+    let lengths = files.into_iter().map(|(_, listed)| match listed {
+        Listed::File(len) => blocks(len),
+        Listed::Dir | Listed::Other => 0,
+    });
+    lengths.sum()
+}

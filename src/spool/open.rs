@@ -1,0 +1,314 @@
+//! A chunk that is being written.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::account::Charge;
+use super::disk::DiskFile;
+use super::entry::ClosedEntry;
+use super::error::SpoolError;
+use super::folder::{END_ROOM, Folder};
+use super::format::{DATA_FIELDS, DataFields, Kind, MAX_DATA, RECORD_HEADER, header};
+use super::plan::Summary;
+use super::reader::ChunkReader;
+use super::records::{Records, to_u64};
+use super::stored::Stored;
+
+/// What may stand behind the last good record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    Clean,
+    /// A write failed, and so did cutting it off.
+    Torn,
+}
+
+/// A chunk that is being written. Dropped, its file stays, and the next start takes it as half-written.
+#[derive(Debug)]
+pub struct OpenChunk {
+    file: Arc<dyn DiskFile>,
+    folder: Arc<Folder>,
+    sequence: u64,
+    charge: Charge,
+    /// Kept free to close it.
+    room: u64,
+    /// Bytes of the file in good records.
+    len: u64,
+    /// Bytes of the object in good records; readers see it.
+    data: Arc<AtomicU64>,
+    /// Bytes of the file that are durable.
+    synced: u64,
+    /// Bytes of the object that are durable.
+    synced_data: u64,
+    /// The file's name is durable.
+    named: bool,
+    tail: Tail,
+    /// A sync failed: the kernel has given up what was not durable, it must be written anew.
+    given_up: bool,
+    closed: bool,
+}
+
+impl OpenChunk {
+    /// With the magic and the Head written, `len` bytes.
+    pub(super) fn new(file: Arc<dyn DiskFile>, folder: Arc<Folder>, sequence: u64, charge: Charge, len: u64) -> Self {
+        Self {
+            file,
+            folder,
+            sequence,
+            charge,
+            room: len.saturating_add(END_ROOM),
+            len,
+            data: Arc::new(AtomicU64::new(0)),
+            synced: 0,
+            synced_data: 0,
+            named: false,
+            tail: Tail::Clean,
+            given_up: false,
+            closed: false,
+        }
+    }
+
+    /// Its file.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path(self.sequence)
+    }
+
+    /// Bytes of the object that are safely written, though maybe not durable.
+    pub fn len_on_file(&self) -> u64 {
+        self.data.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the object that are durable.
+    pub fn synced_len(&self) -> u64 {
+        self.synced_data
+    }
+
+    /// Writes bytes of the object; the first of them has the offset `at`. What is on file already is skipped, so bytes may
+    /// be handed in twice.
+    ///
+    /// # Errors
+    /// No room, or the disk: the file is as it was, and the call may be made again. `at` lies behind what is on file.
+    pub fn append(&mut self, at: u64, parts: &[Bytes]) -> Result<(), SpoolError> {
+        self.check_open()?;
+        let data = self.len_on_file();
+        let Some(skip) = data.checked_sub(at) else {
+            let what = format!("bytes from {at} on were handed in, and the file has {data}");
+            return Err(SpoolError::misuse(&self.path(), what));
+        };
+        let groups = group(parts, skip);
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let fresh: u64 = groups.iter().map(|g| size(g)).sum();
+        let overhead = to_u64(groups.len() * (RECORD_HEADER + DATA_FIELDS));
+        self.clean_tail()?;
+        let before = self.len;
+        let after = before.saturating_add(fresh).saturating_add(overhead);
+        self.folder
+            .spool
+            .charge(&self.folder.key, &mut self.charge, after, self.room)?;
+        match self.write_data(&groups, data) {
+            Ok(()) => {
+                self.len = after;
+                self.data.store(data.saturating_add(fresh), Ordering::Release);
+                Ok(())
+            }
+            Err(e) => self.cut_back("write", e, before),
+        }
+    }
+
+    fn write_data(&self, groups: &[Vec<Bytes>], mut at: u64) -> io::Result<()> {
+        let salt = self.folder.salt(self.sequence);
+        let mut offset = self.len;
+        for group in groups {
+            let fields = DataFields { at, synced: self.synced }
+                .encode()
+                .ok_or(ErrorKind::FileTooLarge)?;
+            let mut parts: Vec<&[u8]> = vec![&[], &fields];
+            parts.extend(group.iter().map(|b| &**b));
+            let head = header(Kind::Data, salt, &parts).ok_or(ErrorKind::InvalidInput)?;
+            if let Some(first) = parts.first_mut() {
+                *first = &head;
+            }
+            self.file.write_all_at(&parts, offset)?;
+            let bytes = size(group);
+            at = at.saturating_add(bytes);
+            offset = offset.saturating_add(bytes).saturating_add(to_u64(head.len() + fields.len()));
+        }
+        Ok(())
+    }
+
+    /// All that is on file, and the file's name, are durable when this returns.
+    ///
+    /// # Errors
+    /// The disk. The call may be made again: what is not durable is written anew then.
+    pub fn sync(&mut self) -> Result<(), SpoolError> {
+        self.check_open()?;
+        if self.synced == self.len && self.named {
+            return Ok(());
+        }
+        self.clean_tail()?;
+        self.write_anew()?;
+        self.sync_all()?;
+        self.synced = self.len;
+        self.synced_data = self.len_on_file();
+        Ok(())
+    }
+
+    /// Closes the chunk: writes the End, syncs it and the file's name. What comes back may be uploaded. Bytes on file beyond
+    /// the entry's size are not part of the object.
+    ///
+    /// # Errors
+    /// No room, or the disk: the chunk is open as before, and the call may be made again. The entry does not fit the chunk.
+    pub fn finish(&mut self, closed: &ClosedEntry) -> Result<Stored, SpoolError> {
+        self.check_open()?;
+        let path = self.path();
+        if closed.entry.sequence != self.sequence || closed.entry.session != self.folder.session {
+            return Err(SpoolError::misuse(&path, "the closing entry is of another chunk"));
+        }
+        if closed.size > self.len_on_file() {
+            let what = format!(
+                "the closing entry has {} bytes and the file {}",
+                closed.size,
+                self.len_on_file()
+            );
+            return Err(SpoolError::misuse(&path, what));
+        }
+        let end = self.folder.end_record(closed)?;
+        self.clean_tail()?;
+        self.write_anew()?;
+        let end_at = self.len;
+        let tail = end_at.saturating_add(to_u64(end.len()));
+        let slack = self.charge.slack_within(tail, self.room);
+        self.folder.spool.charge(&self.folder.key, &mut self.charge, tail, slack)?;
+        if let Err(e) = self.file.write_all_at(&[&end], end_at) {
+            return self.cut_back("write", e, end_at);
+        }
+        if let Err(e) = self.sync_all() {
+            self.drop_tail(end_at);
+            return Err(e);
+        }
+        self.closed = true;
+        let tail = self.folder.seal(&*self.file, self.sequence, end_at, tail);
+        let mut charge = std::mem::take(&mut self.charge);
+        // The Footer lies within the room that was kept, or in a block of its own.
+        let slack = charge.slack_within(tail, self.room);
+        let _ = self.folder.spool.account.resize(&self.folder.key, &mut charge, tail, slack);
+        Ok(Stored::new(self.folder.clone(), Summary::of(closed), end_at, tail, charge))
+    }
+
+    /// Reads the object as far as it is on file, also while more is appended.
+    pub fn reader(&self) -> ChunkReader {
+        let salt = self.folder.salt(self.sequence);
+        ChunkReader::new(Records::new(self.file.clone(), salt), self.path(), self.data.clone())
+    }
+
+    /// Removes the chunk.
+    ///
+    /// # Errors
+    /// The disk: the file is still there then.
+    pub fn abandon(&mut self) -> Result<(), SpoolError> {
+        self.check_open()?;
+        let path = self.path();
+        match self.folder.spool.disk.remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(SpoolError::io("remove", &path, e)),
+            _ => {}
+        }
+        self.closed = true;
+        self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<(), SpoolError> {
+        if self.closed {
+            return Err(SpoolError::misuse(&self.path(), "the chunk is closed already"));
+        }
+        Ok(())
+    }
+
+    fn sync_all(&mut self) -> Result<(), SpoolError> {
+        if let Err(e) = self.file.sync_data() {
+            self.given_up = true;
+            return Err(SpoolError::io("sync", &self.path(), e));
+        }
+        if !self.named {
+            self.folder.sync_names()?;
+            self.named = true;
+        }
+        Ok(())
+    }
+
+    /// After a failed write: the file is to be as it was.
+    fn cut_back<T>(&mut self, op: &'static str, e: io::Error, len: u64) -> Result<T, SpoolError> {
+        self.drop_tail(len);
+        Err(SpoolError::io(op, &self.path(), e))
+    }
+
+    fn drop_tail(&mut self, len: u64) {
+        self.tail = if self.file.set_len(len).is_ok() {
+            Tail::Clean
+        } else {
+            Tail::Torn
+        };
+        let _ = self
+            .folder
+            .spool
+            .account
+            .resize(&self.folder.key, &mut self.charge, len, self.room);
+    }
+
+    fn clean_tail(&mut self) -> Result<(), SpoolError> {
+        if self.tail == Tail::Torn {
+            self.file
+                .set_len(self.len)
+                .map_err(|e| SpoolError::io("cut", &self.path(), e))?;
+            self.tail = Tail::Clean;
+        }
+        Ok(())
+    }
+
+    /// After a failed sync: what is not durable is written once more.
+    fn write_anew(&mut self) -> Result<(), SpoolError> {
+        if self.given_up {
+            self.folder.write_anew(&self.file, self.sequence, self.synced, self.len)?;
+            self.given_up = false;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OpenChunk {
+    fn drop(&mut self) {
+        self.folder.spool.account.release(&mut self.charge);
+    }
+}
+
+fn size(parts: &[Bytes]) -> u64 {
+    parts.iter().map(|p| to_u64(p.len())).sum()
+}
+
+/// What is left of the parts behind the first `skip` bytes, in groups of at most [`MAX_DATA`].
+fn group(parts: &[Bytes], mut skip: u64) -> Vec<Vec<Bytes>> {
+    let mut groups: Vec<Vec<Bytes>> = Vec::new();
+    let mut room = 0;
+    for part in parts {
+        let drop = usize::try_from(skip).map_or(part.len(), |skip| skip.min(part.len()));
+        skip -= to_u64(drop);
+        let mut rest = part.slice(drop..);
+        while !rest.is_empty() {
+            if room == 0 {
+                groups.push(Vec::new());
+                room = MAX_DATA;
+            }
+            let piece = rest.split_to(room.min(rest.len()));
+            room -= piece.len();
+            if let Some(last) = groups.last_mut() {
+                last.push(piece);
+            }
+        }
+    }
+    groups
+}

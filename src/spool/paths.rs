@@ -1,0 +1,137 @@
+//! Names of the spool's folders and files.
+//!
+//! PURE. `<device>/<session>/<sequence>.chunk`, `<device>/<session>/lock` and
+//! `quarantine/<device>~<session>~<sequence>.chunk`. A name that is not of this form is not ours and is left alone.
+
+/// The folder for what cannot be used.
+pub const QUARANTINE: &str = "quarantine";
+/// The lock file of a session.
+pub const LOCK: &str = "lock";
+
+/// Longest name of a device's folder, so that the quarantine's three-part names stay below 255 bytes.
+const MAX_DEVICE: usize = 200;
+/// Longest name of a session.
+const MAX_SESSION: usize = 20;
+const EXTENSION: &str = ".chunk";
+const DIGITS: usize = 20;
+
+/// The folder of a device: percent-encoded, and shortened with a checksum where it is long. The true `device-id` is in
+/// every entry.
+pub fn device_dir(device: &str) -> String {
+    let whole = matches!(device, "." | ".." | "" | QUARANTINE);
+    let mut out = String::new();
+    for (i, byte) in device.bytes().enumerate() {
+        if is_plain(byte) && !(whole && i == 0) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if out.is_empty() {
+        // No percent-encoded byte is written like this.
+        return "%".to_owned();
+    }
+    if out.len() <= MAX_DEVICE {
+        return out;
+    }
+    let crc = format!("~{:08x}", crc32c::crc32c(device.as_bytes()));
+    let keep = MAX_DEVICE - crc.len();
+    // All of it is ASCII; an encoded byte is not cut in two.
+    let cut = out
+        .get(..keep)
+        .and_then(|s| s.rfind('%'))
+        .filter(|at| at + 3 > keep)
+        .unwrap_or(keep);
+    out.truncate(cut);
+    out + &crc
+}
+
+/// Whether a folder of the root can be a device's.
+pub fn is_device_dir(name: &str) -> bool {
+    let ours = |b: u8| is_plain(b) || matches!(b, b'%' | b'~');
+    !matches!(name, "" | "." | ".." | QUARANTINE) && name.len() <= MAX_DEVICE && name.bytes().all(ours)
+}
+
+/// Whether a name can be a session's: letters and digits, at most 20.
+pub fn is_session(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_SESSION && name.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+/// The file of a chunk.
+pub fn chunk_file(sequence: u64) -> String {
+    format!("{sequence:020}{EXTENSION}")
+}
+
+/// The sequence number of a chunk's file; `None` where the file is not a chunk's.
+pub fn sequence_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(EXTENSION)?;
+    if digits.len() != DIGITS || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// The name in the quarantine; `again` counts files of one name.
+pub fn quarantined(device_dir: &str, session: &str, sequence: u64, again: usize) -> String {
+    let name = format!("{device_dir}~{session}~{}", chunk_file(sequence));
+    if again == 0 { name } else { format!("{name}~{again}") }
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_device_gets_one_folder_whatever_its_id() {
+        assert_eq!(device_dir("cam-1.front_left"), "cam-1.front_left");
+        assert_eq!(device_dir("store42/cam3"), "store42%2Fcam3");
+        assert_eq!(device_dir("."), "%2E");
+        assert_eq!(device_dir(".."), "%2E.");
+        assert_eq!(device_dir("quarantine"), "%71uarantine");
+        assert_eq!(device_dir("a%2Fb"), "a%252Fb");
+        assert_eq!(device_dir("Tür"), "T%C3%BCr");
+    }
+
+    #[test]
+    fn long_ids_that_differ_only_at_the_end_get_folders_of_their_own() {
+        let a = device_dir(&"ü".repeat(300));
+        let b = device_dir(&("ü".repeat(299) + "x"));
+        assert_ne!(a, b);
+        assert!(a.len() <= 200 && is_device_dir(&a), "{a}");
+        assert!(quarantined(&a, &"z".repeat(20), u64::MAX, 99).len() <= 255);
+    }
+
+    #[test]
+    fn only_our_own_files_are_taken_for_chunks() {
+        assert_eq!(sequence_of(&chunk_file(12)), Some(12));
+        assert_eq!(sequence_of(&chunk_file(u64::MAX)), Some(u64::MAX));
+        for foreign in [
+            "12.chunk",
+            "00000000000000000012.chunk~",
+            "+0000000000000000012.chunk",
+            "99999999999999999999.chunk",
+            "lock",
+            "",
+        ] {
+            assert_eq!(sequence_of(foreign), None, "{foreign}");
+        }
+        assert!(!is_session("../x") && !is_session("") && !is_session(".Trash") && is_session("0a1b2c3d4e"));
+        assert!(!is_device_dir("lost+found") && !is_device_dir("quarantine") && !is_device_dir(".."));
+    }
+
+    proptest! {
+        #[test]
+        fn folders_of_short_ids_can_be_told_apart(a in ".{1,40}", b in ".{1,40}") {
+            prop_assert!(is_device_dir(&device_dir(&a)));
+            if a != b && device_dir(&a).len() < 190 {
+                prop_assert_ne!(device_dir(&a), device_dir(&b));
+            }
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! What becomes of the chunks that are found in a session's folder.
+//!
+//! PURE. [`judge`] says of one file what a scan of it means; [`plan`] says of a whole session what to do; [`Boots`] dates
+//! chunks that were taken before the clock was set.
+
+use std::collections::BTreeMap;
+
+use super::entry::{ClosedEntry, Entry};
+
+/// What the first record of a file gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The file is empty, or the magic or the record is torn.
+    Missing,
+    /// Not a chunk of this place, or not readable by this build: why.
+    Foreign(String),
+    /// The entry.
+    Entry(Box<Entry>),
+}
+
+/// What walking a file's records gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Of the first record.
+    pub head: Head,
+    /// Bytes of the object in sound, contiguous records.
+    pub data: u64,
+    /// Where the last sound record ends: the file is good up to here.
+    pub tail: u64,
+    /// Nothing stands behind `tail`.
+    pub whole: bool,
+    /// The last End record.
+    pub closed: Option<Box<ClosedEntry>>,
+    /// A Footer says that the End and all before it are durable.
+    pub sealed: bool,
+    /// The server has the object.
+    pub confirmed: bool,
+    /// So many bytes of the file were durable once, by the words of its sound records, those behind damage included.
+    pub watermark: u64,
+}
+
+/// The little that is kept in memory of a closed chunk; the rest is read again when it is its turn. Times in ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Sequence number in its session.
+    pub sequence: u64,
+    /// Bytes of the object.
+    pub size: u64,
+    /// CRC32C of the object.
+    pub crc32c: u32,
+    /// Capture start, ns since the Unix epoch.
+    pub start: u64,
+    /// Length.
+    pub duration: u64,
+    /// `start` is from a clock that could not be right.
+    pub suspect: bool,
+}
+
+impl Summary {
+    /// Of a closed entry.
+    pub fn of(closed: &ClosedEntry) -> Self {
+        Self {
+            sequence: closed.entry.sequence,
+            size: closed.size,
+            crc32c: closed.crc32c,
+            start: closed.entry.start,
+            duration: closed.entry.duration,
+            suspect: closed.entry.suspect(),
+        }
+    }
+}
+
+/// What a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing worth storing was ever in it.
+    Empty,
+    /// The server has it.
+    Confirmed,
+    /// Complete.
+    Closed(Summary),
+    /// The chunk was open when the process ended.
+    Half {
+        /// As it was when the chunk began.
+        entry: Box<Entry>,
+        /// Sound bytes of the object.
+        len: u64,
+    },
+    /// What was durable once is damaged, or the file is not ours: why.
+    Damaged(String),
+    /// It could not be read.
+    Unreadable,
+}
+
+/// One file of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// From its name.
+    pub sequence: u64,
+    /// Where its payload begins in the session's input, where that is known.
+    pub input_offset: Option<u64>,
+    /// What it is.
+    pub state: State,
+}
+
+/// What to do with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Store it as it is.
+    Upload(Summary),
+    /// Find its last whole unit, close it, store it.
+    Rebuild {
+        /// As it was when the chunk began.
+        entry: Box<Entry>,
+        /// Bytes of the object, header included.
+        len: u64,
+        /// The payload is known to be whole: nothing is to be cut off.
+        complete: bool,
+    },
+    /// Delete it.
+    Remove,
+    /// Set it aside: why.
+    Quarantine(String),
+    /// Do not touch it.
+    Leave,
+}
+
+/// What the scan of a file means.
+///
+/// A record is torn where it lies behind all that was known to be durable: a crash may do that. Before that point only
+/// damage can.
+pub fn judge(sequence: u64, scan: Scan) -> Finding {
+    let input_offset = match (&scan.closed, &scan.head) {
+        (Some(closed), _) => Some(closed.entry.input_offset),
+        (None, Head::Entry(entry)) => Some(entry.input_offset),
+        _ => None,
+    };
+    Finding {
+        sequence,
+        input_offset,
+        state: state(scan),
+    }
+}
+
+fn state(scan: Scan) -> State {
+    if scan.confirmed {
+        return State::Confirmed;
+    }
+    if let Head::Foreign(why) = scan.head {
+        return State::Damaged(why);
+    }
+    if !scan.whole && scan.tail < scan.watermark {
+        return State::Damaged(format!(
+            "the record at byte {} is damaged, and {} bytes had been written for good",
+            scan.tail, scan.watermark
+        ));
+    }
+    match (scan.closed, scan.head) {
+        (Some(closed), _) if closed.size > scan.data => {
+            State::Damaged(format!("its end says {} bytes, and there are {}", closed.size, scan.data))
+        }
+        (Some(closed), _) => State::Closed(Summary::of(&closed)),
+        (None, Head::Entry(entry)) if scan.data > entry.init_bytes => State::Half { entry, len: scan.data },
+        (None, _) => State::Empty,
+    }
+}
+
+/// What to do with the files of one session, one decision for each finding. `findings` are in the order of their sequence
+/// numbers.
+pub fn plan(findings: Vec<Finding>) -> Vec<Decision> {
+    let next: Vec<Option<u64>> = findings
+        .iter()
+        .enumerate()
+        .map(|(i, f)| successor(&findings, i, f.sequence))
+        .collect();
+    findings
+        .into_iter()
+        .zip(next)
+        .map(|(finding, next)| decide(finding.state, next))
+        .collect()
+}
+
+/// Where the payload of the next chunk begins, if that chunk is known.
+fn successor(findings: &[Finding], i: usize, sequence: u64) -> Option<u64> {
+    let next = findings.get(i + 1)?;
+    (Some(next.sequence) == sequence.checked_add(1))
+        .then_some(next.input_offset)
+        .flatten()
+}
+
+fn decide(state: State, next: Option<u64>) -> Decision {
+    match state {
+        State::Empty | State::Confirmed => Decision::Remove,
+        State::Closed(summary) => Decision::Upload(summary),
+        State::Damaged(why) => Decision::Quarantine(why),
+        State::Unreadable => Decision::Leave,
+        State::Half { entry, len } => {
+            // Bytes are written ahead of the cut: those that the next chunk holds too are not ours.
+            let end = next
+                .and_then(|next| next.checked_sub(entry.input_offset))
+                .and_then(|n| n.checked_add(entry.init_bytes));
+            match end {
+                Some(end) if end <= entry.init_bytes => Decision::Remove,
+                Some(end) => Decision::Rebuild {
+                    complete: end <= len,
+                    len: len.min(end),
+                    entry,
+                },
+                None => Decision::Rebuild {
+                    entry,
+                    len,
+                    complete: false,
+                },
+            }
+        }
+    }
+}
+
+/// When the boots of this machine were, as far as a good clock has told: the wall clock at the zero of each boot's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Boots {
+    known: BTreeMap<String, i128>,
+}
+
+impl Boots {
+    /// The wall clock showed `wall` (ns since the epoch) when `boot_ns` had passed since that boot. The first word on a boot
+    /// counts: begin with the boot of now.
+    pub fn learn(&mut self, boot_id: &str, wall: u64, boot_ns: u64) {
+        if !boot_id.is_empty() {
+            self.known
+                .entry(boot_id.to_owned())
+                .or_insert(i128::from(wall) - i128::from(boot_ns));
+        }
+    }
+
+    /// Learns from an entry whose clock was good.
+    pub fn learn_entry(&mut self, entry: &Entry) {
+        if !entry.suspect() && !entry.clock.is_empty() {
+            self.learn(&entry.boot_id, entry.start, entry.boot_ns);
+        }
+    }
+
+    /// Takes what others have learned; what is known here counts.
+    pub fn merge(&mut self, other: &Self) {
+        for (boot, wall) in &other.known {
+            self.known.entry(boot.clone()).or_insert(*wall);
+        }
+    }
+
+    /// The capture start of a chunk whose clock was suspect, where its boot is known; ns since the epoch.
+    pub fn correct(&self, entry: &Entry) -> Option<u64> {
+        if !entry.suspect() {
+            return None;
+        }
+        let zero = self.known.get(&entry.boot_id)?;
+        u64::try_from(zero.checked_add(i128::from(entry.boot_ns))?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry() -> Box<Entry> {
+        Box::new(Entry {
+            init_bytes: 100,
+            input_offset: 5000,
+            ..Entry::default()
+        })
+    }
+
+    fn scan() -> Scan {
+        Scan {
+            head: Head::Entry(entry()),
+            data: 1100,
+            tail: 2000,
+            whole: true,
+            closed: None,
+            sealed: false,
+            confirmed: false,
+            watermark: 0,
+        }
+    }
+
+    fn half(len: u64) -> State {
+        State::Half { entry: entry(), len }
+    }
+
+    fn found(sequence: u64, input_offset: Option<u64>, state: State) -> Finding {
+        Finding {
+            sequence,
+            input_offset,
+            state,
+        }
+    }
+
+    fn rebuild(decisions: &[Decision]) -> Option<(u64, bool)> {
+        match decisions.first() {
+            Some(Decision::Rebuild { len, complete, .. }) => Some((*len, *complete)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_lies_behind_the_last_sync_may_be_torn_and_what_lies_before_it_may_not() {
+        let torn = |watermark| {
+            let broken = Scan {
+                whole: false,
+                watermark,
+                ..scan()
+            };
+            judge(0, broken).state
+        };
+        assert_eq!(torn(0), half(1100));
+        assert_eq!(torn(2000), half(1100));
+        assert!(matches!(torn(2001), State::Damaged(why) if why.contains("2000") && why.contains("2001")));
+    }
+
+    #[test]
+    fn a_file_in_which_nothing_was_yet_is_removed() {
+        let missing = Scan {
+            head: Head::Missing,
+            tail: 0,
+            whole: false,
+            data: 0,
+            ..scan()
+        };
+        assert_eq!(judge(0, missing.clone()).state, State::Empty);
+        assert_eq!(
+            judge(0, Scan { data: 100, ..scan() }).state,
+            State::Empty,
+            "a header alone is no chunk"
+        );
+        let lost = Scan {
+            watermark: 700,
+            ..missing
+        };
+        assert!(matches!(judge(0, lost).state, State::Damaged(_)));
+    }
+
+    #[test]
+    fn what_the_server_has_is_removed_even_if_it_is_damaged() {
+        let scan = Scan {
+            confirmed: true,
+            whole: false,
+            watermark: 9000,
+            ..scan()
+        };
+        assert_eq!(plan(vec![judge(0, scan)]), [Decision::Remove]);
+    }
+
+    #[test]
+    fn a_half_written_chunk_ends_where_the_next_one_begins() {
+        let next = |offset| found(5, Some(offset), State::Confirmed);
+        let half = |len| found(4, Some(5000), half(len));
+        assert_eq!(rebuild(&plan(vec![half(1100), next(6000)])), Some((1100, true)));
+        assert_eq!(
+            rebuild(&plan(vec![half(1500), next(6000)])),
+            Some((1100, true)),
+            "bytes written ahead are the next one's"
+        );
+        assert_eq!(
+            rebuild(&plan(vec![half(1099), next(6000)])),
+            Some((1099, false)),
+            "its last bytes were lost"
+        );
+        assert_eq!(rebuild(&plan(vec![half(1500)])), Some((1500, false)));
+        let later = found(6, Some(6000), State::Empty);
+        assert_eq!(
+            rebuild(&plan(vec![half(1500), later])),
+            Some((1500, false)),
+            "only the very next one tells"
+        );
+        assert_eq!(
+            plan(vec![half(1500), next(5000)])[0],
+            Decision::Remove,
+            "all its payload is the next one's"
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_left_and_one_that_is_damaged_is_set_aside() {
+        let decisions = plan(vec![
+            found(0, None, State::Unreadable),
+            found(1, None, State::Damaged("x".into())),
+        ]);
+        assert_eq!(decisions, [Decision::Leave, Decision::Quarantine("x".into())]);
+    }
+
+    #[test]
+    fn an_end_that_promises_more_than_there_is_is_damage() {
+        let closed = ClosedEntry {
+            size: 1101,
+            ..ClosedEntry::default()
+        };
+        let scan = Scan {
+            closed: Some(Box::new(closed)),
+            ..scan()
+        };
+        assert!(matches!(judge(0, scan).state, State::Damaged(why) if why.contains("1101")));
+    }
+
+    #[test]
+    fn a_chunk_from_before_the_clock_was_set_is_dated_by_its_boot() {
+        const S: u64 = 1_000_000_000;
+        let old = Entry {
+            clock: "suspect".into(),
+            boot_id: "b".into(),
+            boot_ns: 40 * S,
+            start: 7 * S,
+            ..Entry::default()
+        };
+        let mut boots = Boots::default();
+        assert_eq!(boots.correct(&old), None, "nothing is known of that boot");
+        boots.learn_entry(&old);
+        assert_eq!(boots.correct(&old), None, "a suspect clock teaches nothing");
+        let good = Entry {
+            clock: "system".into(),
+            boot_ns: 100 * S,
+            start: 1_795_329_912 * S,
+            ..old.clone()
+        };
+        boots.learn_entry(&good);
+        assert_eq!(boots.correct(&old), Some((1_795_329_912 - 60) * S));
+        assert_eq!(boots.correct(&good), None, "a good clock is not corrected");
+        let other = Entry {
+            boot_id: "c".into(),
+            ..old.clone()
+        };
+        assert_eq!(boots.correct(&other), None);
+        let mut now = Boots::default();
+        now.learn("b", 1_795_330_000 * S, 150 * S);
+        now.merge(&boots);
+        assert_eq!(
+            now.correct(&old),
+            Some((1_795_330_000 - 110) * S),
+            "the clock of now counts first"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_number_makes_the_clock_or_the_plan_panic(wall: u64, boot: u64, other: u64, init: u64, offset: u64, next: u64, len: u64) {
+            let mut boots = Boots::default();
+            boots.learn("b", wall, boot);
+            let entry = Entry {
+                clock: "suspect".into(),
+                boot_id: "b".into(),
+                boot_ns: other,
+                init_bytes: init,
+                input_offset: offset,
+                ..Entry::default()
+            };
+            let expected = i128::from(wall) - i128::from(boot) + i128::from(other);
+            prop_assert_eq!(boots.correct(&entry).map(i128::from), u64::try_from(expected).ok().map(i128::from));
+            let half = State::Half { entry: Box::new(entry), len };
+            let decisions = plan(vec![found(u64::MAX - 1, Some(offset), half), found(u64::MAX, Some(next), State::Empty)]);
+            if let Some((kept, _)) = rebuild(&decisions) {
+                prop_assert!(kept <= len);
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Reading a chunk's object out of its file.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+
+use super::error::SpoolError;
+use super::format::{DATA_FIELDS, DataFields, Kind, MAGIC};
+use super::records::{Record, Records, to_u64};
+
+/// A place is remembered every so many bytes, for jumps.
+const LANDMARK: u64 = 4 << 20;
+/// Pieces are joined up to this size where records are small.
+const JOIN: usize = 256 << 10;
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// Offset of its first byte in the object.
+    at: u64,
+    /// Offset of the record in the file.
+    offset: u64,
+}
+
+/// Reads the object of one chunk, best from its beginning to its end. Every record's CRC is checked as it is read.
+#[derive(Debug)]
+pub struct ChunkReader {
+    records: Records,
+    path: PathBuf,
+    /// Bytes of the object that may be read.
+    limit: Arc<AtomicU64>,
+    /// The record that is read next.
+    next: Mark,
+    landmarks: Vec<Mark>,
+    /// The record read last: offset of its first byte in the object, its bytes.
+    last: Option<(u64, Bytes)>,
+}
+
+impl ChunkReader {
+    pub(super) fn new(records: Records, path: PathBuf, limit: Arc<AtomicU64>) -> Self {
+        let first = Mark {
+            at: 0,
+            offset: to_u64(MAGIC.len()),
+        };
+        Self {
+            records,
+            path,
+            limit,
+            next: first,
+            landmarks: vec![first],
+            last: None,
+        }
+    }
+
+    /// Bytes of the object that can be read now.
+    pub fn len(&self) -> u64 {
+        self.limit.load(Ordering::Acquire)
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the object from `offset` on: at least one and at most `max`; none at the end.
+    ///
+    /// # Errors
+    /// The disk; `InvalidData` with [`SpoolError::Damaged`] where the bytes are not what was written: the chunk belongs into
+    /// the quarantine then.
+    pub fn read_at(&mut self, offset: u64, max: usize) -> io::Result<Bytes> {
+        let limit = self.len();
+        let left = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let want = max.min(left);
+        if want == 0 {
+            return Ok(Bytes::new());
+        }
+        let first = self.piece(offset, want)?;
+        if first.len() >= want.min(JOIN) {
+            return Ok(first);
+        }
+        let want = want.min(JOIN);
+        let mut joined = BytesMut::with_capacity(want);
+        joined.extend_from_slice(&first);
+        while joined.len() < want {
+            let at = offset.saturating_add(to_u64(joined.len()));
+            let piece = self.piece(at, want - joined.len())?;
+            joined.extend_from_slice(&piece);
+        }
+        Ok(joined.freeze())
+    }
+
+    /// Bytes of one record.
+    fn piece(&mut self, offset: u64, max: usize) -> io::Result<Bytes> {
+        loop {
+            if let Some((at, bytes)) = &self.last
+                && let Some(skip) = offset.checked_sub(*at).and_then(|n| usize::try_from(n).ok())
+                && skip < bytes.len()
+            {
+                return Ok(bytes.slice(skip..bytes.len().min(skip.saturating_add(max))));
+            }
+            if offset < self.next.at || self.skips(offset) {
+                self.jump(offset);
+            }
+            self.step()?;
+        }
+    }
+
+    /// Whether a landmark is nearer than the record that is read next.
+    fn skips(&self, offset: u64) -> bool {
+        self.landmarks
+            .last()
+            .is_some_and(|mark| mark.at > self.next.at && mark.at <= offset)
+    }
+
+    fn jump(&mut self, offset: u64) {
+        let behind = self.landmarks.partition_point(|mark| mark.at <= offset);
+        if let Some(mark) = behind.checked_sub(1).and_then(|i| self.landmarks.get(i)) {
+            self.next = *mark;
+            self.last = None;
+        }
+    }
+
+    fn step(&mut self) -> io::Result<()> {
+        let Mark { at, offset } = self.next;
+        let record = self.records.read(offset)?.ok_or_else(|| self.damaged(offset))?;
+        self.next.offset = record.next;
+        match record.kind {
+            Kind::Head if at == 0 => {}
+            Kind::Data => self.take(&record, at).ok_or_else(|| self.damaged(offset))?,
+            _ => return Err(self.damaged(offset)),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, record: &Record, at: u64) -> Option<()> {
+        let fields = DataFields::parse(&record.payload)?;
+        if fields.at != at || record.payload.len() < DATA_FIELDS {
+            return None;
+        }
+        let bytes = record.payload.slice(DATA_FIELDS..);
+        self.next.at = at.checked_add(to_u64(bytes.len()))?;
+        self.last = Some((at, bytes));
+        if self
+            .landmarks
+            .last()
+            .is_some_and(|mark| self.next.at >= mark.at.saturating_add(LANDMARK))
+        {
+            self.landmarks.push(self.next);
+        }
+        Some(())
+    }
+
+    fn damaged(&self, offset: u64) -> io::Error {
+        let path = self.path.clone();
+        io::Error::new(ErrorKind::InvalidData, SpoolError::Damaged { path, offset })
+    }
+}

@@ -1,0 +1,102 @@
+//! A session of this process.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Spool;
+use super::account::Charge;
+use super::entry::Entry;
+use super::error::SpoolError;
+use super::folder::{END_ROOM, Folder};
+use super::format::{Kind, MAGIC, record};
+use super::open::OpenChunk;
+use super::paths::{device_dir, is_session};
+use super::records::to_u64;
+
+/// A session's folder may be in somebody's hands for a moment: how often to ask, and how long to wait in between.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A session of this process. Its lock is held until it and all its chunks are dropped; then empty folders are removed.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) folder: Arc<Folder>,
+}
+
+impl Session {
+    pub(super) fn begin(spool: &Arc<Spool>, device: &str, session: &str) -> Result<Self, SpoolError> {
+        let name = device_dir(device);
+        let above = spool.root.join(&name);
+        let dir = above.join(session);
+        if !is_session(session) {
+            return Err(SpoolError::misuse(&dir, "a session has at most 20 letters and digits"));
+        }
+        let disk = &spool.disk;
+        let make = |path: &Path| disk.create_dir(path).map_err(|e| (e.kind(), SpoolError::io("make", path, e)));
+        for _ in 0..TRIES {
+            // Who removes an empty device folder may come in between.
+            match make(&above).and_then(|_| make(&dir)) {
+                Ok(_) => {}
+                Err((ErrorKind::NotFound, _)) => continue,
+                Err((_, e)) => return Err(e),
+            }
+            match Folder::take(spool, &name, session) {
+                Ok(Some(folder)) => {
+                    for path in [&spool.root, &above] {
+                        disk.sync_dir(path).map_err(|e| SpoolError::io("sync", path, e))?;
+                    }
+                    return Ok(Self {
+                        folder: Arc::new(folder),
+                    });
+                }
+                // Somebody looks into the new folder for what there is to adopt.
+                Ok(None) => std::thread::sleep(PAUSE),
+                Err(e) => return Err(SpoolError::io("lock", &dir, e)),
+            }
+        }
+        Err(SpoolError::Busy { path: dir })
+    }
+
+    /// The session's folder.
+    pub fn dir(&self) -> &Path {
+        &self.folder.dir
+    }
+
+    /// Begins a chunk: makes its file and writes what is known of it.
+    ///
+    /// # Errors
+    /// No room; the disk; the entry is of another session, or there is a chunk of that number. Nothing is left then.
+    pub fn create(&self, entry: &Entry) -> Result<OpenChunk, SpoolError> {
+        let folder = &self.folder;
+        let sequence = entry.sequence;
+        let path = folder.path(sequence);
+        if entry.session != folder.session {
+            return Err(SpoolError::misuse(
+                &path,
+                format!("the entry is of session {}", entry.session),
+            ));
+        }
+        let json = entry.to_json().map_err(|e| SpoolError::misuse(&path, e.to_string()))?;
+        let head = record(Kind::Head, folder.salt(sequence), &json);
+        let head = head.ok_or_else(|| SpoolError::misuse(&path, format!("an entry of {} bytes is too long", json.len())))?;
+        let len = to_u64(MAGIC.len() + head.len());
+        let room = len.saturating_add(END_ROOM);
+        let mut charge = Charge::default();
+        folder.spool.charge(&folder.key, &mut charge, len, room)?;
+        let made = folder.spool.disk.create(&path).map_err(|e| (e, false));
+        let made = made.and_then(|file| file.write_all_at(&[&MAGIC, &head], 0).map(|()| file).map_err(|e| (e, true)));
+        match made {
+            Ok(file) => Ok(OpenChunk::new(file, folder.clone(), sequence, charge, len)),
+            Err((e, ours)) => {
+                if ours {
+                    // A torn Head is removed at the next start.
+                    let _ = folder.spool.disk.remove_file(&path);
+                }
+                folder.spool.account.remove(&folder.key, &mut charge);
+                Err(SpoolError::io("create", &path, e))
+            }
+        }
+    }
+}

@@ -1,0 +1,578 @@
+//! A disk in memory that forgets what was not synced. For tests.
+//!
+//! Its laws: bytes are durable after `sync_data`, names after `sync_dir` of their folder; a rename is atomic. [`SimDisk::crash`]
+//! keeps what is durable and, of the rest, what chance keeps: writes whole, torn, or as zeros; names in any choice.
+//! [`SimDisk::kill`] keeps everything, durable or not, as the end of a process does. After a failed `sync_data` the bytes are
+//! still there to be read, and no later sync makes them durable.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::disk::{Disk, DiskFile, Listed, Lock, Space};
+
+static WORLDS: AtomicU64 = AtomicU64::new(0);
+const PAGE: usize = 512;
+
+#[derive(Clone, Debug)]
+enum Pending {
+    Write { offset: usize, bytes: Vec<u8>, given_up: bool },
+    Len(usize),
+}
+
+impl Pending {
+    fn apply(&self, image: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes, .. } => overwrite(image, *offset, bytes),
+            Self::Len(len) => image.resize(*len, 0),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    durable: Vec<u8>,
+    now: Vec<u8>,
+    pending: Vec<Pending>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(usize),
+}
+
+#[derive(Clone, Debug)]
+enum NameOp {
+    Add(PathBuf, Node),
+    Remove(PathBuf),
+    Move(PathBuf, PathBuf, Node),
+}
+
+impl NameOp {
+    fn touches(&self, dir: &Path) -> bool {
+        match self {
+            Self::Add(path, _) | Self::Remove(path) => path.parent() == Some(dir),
+            Self::Move(from, to, _) => from.parent() == Some(dir) || to.parent() == Some(dir),
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
+        match self {
+            Self::Add(path, node) => {
+                names.insert(path.clone(), *node);
+            }
+            Self::Remove(path) => {
+                names.remove(path);
+            }
+            Self::Move(from, to, node) => {
+                names.remove(from);
+                names.insert(to.clone(), *node);
+            }
+        }
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The operation of this number fails with this errno, part of a write is done.
+    Once(u64, i32),
+    /// From this operation on all fail: the machine is dead.
+    Dead(u64),
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    inodes: Vec<Inode>,
+    names: BTreeMap<PathBuf, Node>,
+    durable: BTreeMap<PathBuf, Node>,
+    pending: Vec<NameOp>,
+    locks: HashSet<usize>,
+    dead: bool,
+    fault: Option<Fault>,
+    ops: u64,
+    log: Vec<String>,
+    chance: u64,
+    space: Space,
+    unreadable: HashSet<PathBuf>,
+}
+
+/// A simulated disk; clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    world: Arc<Mutex<World>>,
+    root: PathBuf,
+}
+
+impl SimDisk {
+    /// An empty disk with a folder of its own, [`SimDisk::root`].
+    pub fn new(seed: u64) -> Self {
+        let root = PathBuf::from(format!("/sim{}", WORLDS.fetch_add(1, Ordering::Relaxed)));
+        let names = BTreeMap::from([(PathBuf::from("/"), Node::Dir), (root.clone(), Node::Dir)]);
+        let world = World {
+            inodes: Vec::new(),
+            durable: names.clone(),
+            names,
+            pending: Vec::new(),
+            locks: HashSet::new(),
+            dead: false,
+            fault: None,
+            ops: 0,
+            log: Vec::new(),
+            chance: seed,
+            space: Space {
+                total: 1 << 40,
+                available: 1 << 40,
+            },
+            unreadable: HashSet::new(),
+        };
+        let world = Arc::new(Mutex::new(world));
+        Self { world, root }
+    }
+
+    /// The folder to spool in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// Sets what goes wrong, in operations counted from now.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        let mut world = self.lock();
+        world.ops = 0;
+        world.fault = fault;
+    }
+
+    /// Operations since the last [`SimDisk::set_fault`].
+    pub fn ops(&self) -> u64 {
+        self.lock().ops
+    }
+
+    /// What was done, as `operation path`; and forgets it.
+    pub fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().log)
+    }
+
+    /// Room of the file system.
+    pub fn set_space(&self, space: Space) {
+        self.lock().space = space;
+    }
+
+    /// A file that cannot be opened.
+    pub fn make_unreadable(&self, path: &Path) {
+        self.lock().unreadable.insert(path.to_owned());
+    }
+
+    /// Paths of all files.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let world = self.lock();
+        let files = world.names.iter().filter(|(_, node)| matches!(node, Node::File(_)));
+        files.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Paths of all folders below the root.
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        let world = self.lock();
+        let below = |p: &&PathBuf| p.starts_with(&self.root) && **p != self.root;
+        let dirs = world
+            .names
+            .iter()
+            .filter(|(_, node)| **node == Node::Dir)
+            .map(|(path, _)| path);
+        dirs.filter(below).cloned().collect()
+    }
+
+    /// A file's bytes.
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+        let world = self.lock();
+        match world.names[path] {
+            Node::File(id) => world.inodes[id].now.clone(),
+            Node::Dir => panic!("a folder"),
+        }
+    }
+
+    /// Puts a file there, durably, with the folders above it.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut world = self.lock();
+        for above in path.ancestors().skip(1) {
+            world.names.insert(above.to_owned(), Node::Dir);
+            world.durable.insert(above.to_owned(), Node::Dir);
+        }
+        let node = Node::File(world.inodes.len());
+        world.inodes.push(Inode {
+            durable: bytes.to_vec(),
+            now: bytes.to_vec(),
+            pending: Vec::new(),
+        });
+        world.names.insert(path.to_owned(), node);
+        world.durable.insert(path.to_owned(), node);
+    }
+
+    /// The process dies and the machine lives: everything stays, locks are free. The disk for the next process.
+    pub fn kill(&self) -> Self {
+        let mut old = self.lock();
+        let mut world = old.clone();
+        old.dead = true;
+        world.locks.clear();
+        world.fault = None;
+        world.log.clear();
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            root: self.root.clone(),
+        }
+    }
+
+    /// The power fails. The disk for the next process.
+    pub fn crash(&self) -> Self {
+        let next = self.kill();
+        {
+            let mut guard = next.lock();
+            let world = &mut *guard;
+            let mood = world.roll(3);
+            for id in 0..world.inodes.len() {
+                let survivor = world.survivor(id, mood);
+                world.inodes[id] = survivor;
+            }
+            let mut names = world.durable.clone();
+            for op in std::mem::take(&mut world.pending) {
+                if world.survives(mood) {
+                    op.apply(&mut names);
+                }
+            }
+            let orphan = |path: &Path, names: &BTreeMap<PathBuf, Node>| path.ancestors().any(|p| !names.contains_key(p));
+            let all = names.clone();
+            names.retain(|path, _| !orphan(path, &all));
+            world.durable = names.clone();
+            world.names = names;
+        }
+        next
+    }
+}
+
+impl World {
+    /// A number below `n` (splitmix64).
+    fn roll(&mut self, n: u64) -> u64 {
+        self.chance = self.chance.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.chance;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (x ^ (x >> 31)) % n
+    }
+
+    /// Mood 0: nothing survives; 1: everything; 2: by chance.
+    fn survives(&mut self, mood: u64) -> bool {
+        mood == 1 || mood == 2 && self.roll(2) == 0
+    }
+
+    fn survivor(&mut self, id: usize, mood: u64) -> Inode {
+        let mut image = self.inodes[id].durable.clone();
+        for pending in self.inodes[id].pending.clone() {
+            match &pending {
+                Pending::Write { given_up: true, .. } => {}
+                Pending::Write { offset, bytes, .. } if mood == 2 => self.tear(&mut image, *offset, bytes),
+                _ if self.survives(mood) => pending.apply(&mut image),
+                _ => {}
+            }
+        }
+        Inode {
+            durable: image.clone(),
+            now: image,
+            pending: Vec::new(),
+        }
+    }
+
+    /// A write of which chance keeps all, nothing, the beginning, or some pages, the rest being what was there or zeros.
+    fn tear(&mut self, image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+        match self.roll(4) {
+            0 => {}
+            1 => overwrite(image, offset, bytes),
+            2 => {
+                let kept = usize::try_from(self.roll(bytes.len() as u64 + 1)).unwrap();
+                overwrite(image, offset, &bytes[..kept]);
+            }
+            _ => {
+                image.resize(image.len().max(offset + bytes.len()), 0);
+                for (i, page) in bytes.chunks(PAGE).enumerate() {
+                    if self.roll(2) == 0 {
+                        overwrite(image, offset + i * PAGE, page);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts an operation; an error where it is to fail.
+    fn begin(&mut self, op: &str, path: &Path) -> io::Result<()> {
+        if self.dead {
+            return Err(io::Error::other("this process is dead"));
+        }
+        let n = self.ops;
+        self.ops += 1;
+        self.log.push(format!("{op} {}", path.display()));
+        match self.fault {
+            Some(Fault::Once(at, errno)) if at == n => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::Dead(at)) if at <= n => Err(io::Error::from_raw_os_error(5)),
+            _ => Ok(()),
+        }
+    }
+
+    fn parent(&self, path: &Path) -> io::Result<()> {
+        match self.names.get(path.parent().unwrap()) {
+            Some(Node::Dir) => Ok(()),
+            _ => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn file(&self, path: &Path) -> io::Result<usize> {
+        match self.names.get(path) {
+            Some(Node::File(id)) => Ok(*id),
+            Some(Node::Dir) => Err(ErrorKind::IsADirectory.into()),
+            None => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn change(&mut self, op: NameOp) {
+        op.apply(&mut self.names);
+        self.pending.push(op);
+    }
+
+    fn make(&mut self, path: &Path) -> usize {
+        let id = self.inodes.len();
+        self.inodes.push(Inode::default());
+        self.change(NameOp::Add(path.to_owned(), Node::File(id)));
+        id
+    }
+}
+
+fn overwrite(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    image.resize(image.len().max(offset + bytes.len()), 0);
+    image[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    id: usize,
+    path: PathBuf,
+}
+
+struct SimLock(SimDisk, usize);
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.0.lock().locks.remove(&self.1);
+    }
+}
+
+impl Disk for SimDisk {
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        let mut world = self.lock();
+        world.begin("mkdir", path)?;
+        match world.names.get(path) {
+            Some(Node::Dir) => Ok(false),
+            Some(Node::File(_)) => Err(ErrorKind::AlreadyExists.into()),
+            None => {
+                world.parent(path)?;
+                world.change(NameOp::Add(path.to_owned(), Node::Dir));
+                Ok(true)
+            }
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<(String, Listed)>> {
+        let mut world = self.lock();
+        world.begin("list", path)?;
+        if world.names.get(path) != Some(&Node::Dir) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let children = world.names.iter().filter(|(p, _)| p.parent() == Some(path));
+        let listed = |node: &Node| match node {
+            Node::Dir => Listed::Dir,
+            Node::File(id) => Listed::File(world.inodes[*id].now.len() as u64),
+        };
+        let name = |p: &Path| p.file_name().unwrap().to_str().unwrap().to_owned();
+        Ok(children.map(|(p, node)| (name(p), listed(node))).collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.lock();
+        world.begin("create", path)?;
+        world.parent(path)?;
+        if world.names.contains_key(path) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let id = world.make(path);
+        let (disk, path) = (self.clone(), path.to_owned());
+        Ok(Arc::new(SimFile { disk, id, path }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.lock();
+        world.begin("open", path)?;
+        if world.unreadable.contains(path) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let id = world.file(path)?;
+        let (disk, path) = (self.clone(), path.to_owned());
+        Ok(Arc::new(SimFile { disk, id, path }))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.lock();
+        world.begin("unlink", path)?;
+        world.file(path)?;
+        world.change(NameOp::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.lock();
+        world.begin("rmdir", path)?;
+        if world.names.get(path) != Some(&Node::Dir) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        if world.names.keys().any(|p| p.parent() == Some(path)) {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        world.change(NameOp::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut world = self.lock();
+        world.begin("rename", from)?;
+        let node = Node::File(world.file(from)?);
+        world.parent(to)?;
+        world.change(NameOp::Move(from.to_owned(), to.to_owned(), node));
+        Ok(())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut guard = self.lock();
+        guard.begin("sync-dir", path)?;
+        let world = &mut *guard;
+        let durable = &mut world.durable;
+        world.pending.retain(|op| {
+            let touched = op.touches(path);
+            if touched {
+                op.apply(durable);
+            }
+            !touched
+        });
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        let mut world = SimDisk::lock(self);
+        world.begin("lock", path)?;
+        if world.parent(path).is_err() {
+            return Ok(Lock::Gone);
+        }
+        let id = match world.file(path) {
+            Ok(id) => id,
+            Err(_) => world.make(path),
+        };
+        if !world.locks.insert(id) {
+            return Ok(Lock::Busy);
+        }
+        Ok(Lock::Held(Box::new(SimLock(self.clone(), id))))
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let mut world = SimDisk::lock(self);
+        world.begin("statvfs", path)?;
+        Ok(world.space)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut world = SimDisk::lock(&self.disk);
+        world.begin("len", &self.path)?;
+        Ok(world.inodes[self.id].now.len() as u64)
+    }
+
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut world = SimDisk::lock(&self.disk);
+        world.begin("read", &self.path)?;
+        let now = &world.inodes[self.id].now;
+        let from = usize::try_from(offset).unwrap().min(now.len());
+        let n = to.len().min(now.len() - from);
+        to[..n].copy_from_slice(&now[from..from + n]);
+        Ok(n)
+    }
+
+    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        let mut world = SimDisk::lock(&self.disk);
+        let mut bytes = parts.concat();
+        let begun = world.begin("write", &self.path);
+        if world.dead {
+            return begun;
+        }
+        if begun.is_err() {
+            let kept = world.roll(bytes.len() as u64);
+            bytes.truncate(usize::try_from(kept).unwrap());
+        }
+        let offset = usize::try_from(offset).unwrap();
+        let inode = &mut world.inodes[self.id];
+        overwrite(&mut inode.now, offset, &bytes);
+        inode.pending.push(Pending::Write {
+            offset,
+            bytes,
+            given_up: false,
+        });
+        begun
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut world = SimDisk::lock(&self.disk);
+        world.begin("truncate", &self.path)?;
+        let len = usize::try_from(len).unwrap();
+        let inode = &mut world.inodes[self.id];
+        inode.now.resize(len, 0);
+        inode.pending.push(Pending::Len(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut world = SimDisk::lock(&self.disk);
+        let begun = world.begin("sync", &self.path);
+        if world.dead {
+            return begun;
+        }
+        let inode = &mut world.inodes[self.id];
+        if begun.is_err() {
+            for pending in &mut inode.pending {
+                if let Pending::Write { given_up, .. } = pending {
+                    *given_up = true;
+                }
+            }
+            return begun;
+        }
+        for pending in std::mem::take(&mut inode.pending) {
+            if let Pending::Write {
+                given_up: true,
+                offset,
+                bytes,
+            } = &pending
+            {
+                // The length is metadata and survives; the bytes do not.
+                let len = inode.durable.len().max(offset + bytes.len());
+                inode.durable.resize(len, 0);
+            } else {
+                pending.apply(&mut inode.durable);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,335 @@
+//! Chunks that wait: closed ones, which may be uploaded, and half-written ones of an earlier process.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::account::Charge;
+use super::disk::DiskFile;
+use super::entry::{ClosedEntry, Entry};
+use super::error::SpoolError;
+use super::folder::{END_ROOM, Folder};
+use super::format::{Header, Kind, MAX_PAYLOAD, RECORD_HEADER, record};
+use super::plan::{Scan, Summary};
+use super::reader::ChunkReader;
+use super::records::{Records, read_some, to_u64};
+
+/// Most End records are shorter.
+const END_READ: usize = 16 << 10;
+
+/// A closed chunk that is durable, and so may be uploaded. It is small: its entry and its bytes are read when it is its
+/// turn. Dropped, it stays for the next start.
+#[derive(Debug)]
+pub struct Stored {
+    folder: Arc<Folder>,
+    summary: Summary,
+    /// Where the End record is.
+    end_at: u64,
+    /// Where the file ends.
+    tail: u64,
+    charge: Charge,
+    gone: bool,
+}
+
+impl Stored {
+    pub(super) fn new(folder: Arc<Folder>, summary: Summary, end_at: u64, tail: u64, charge: Charge) -> Self {
+        Self {
+            folder,
+            summary,
+            end_at,
+            tail,
+            charge,
+            gone: false,
+        }
+    }
+
+    /// Its file.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path(self.summary.sequence)
+    }
+
+    /// Bytes of the object.
+    pub fn size(&self) -> u64 {
+        self.summary.size
+    }
+
+    /// What is kept of the entry in memory.
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+
+    /// The session it was taken in.
+    pub fn session(&self) -> &str {
+        &self.folder.session
+    }
+
+    /// Reads the entry.
+    ///
+    /// # Errors
+    /// The disk; [`SpoolError::Damaged`]: it belongs into the quarantine.
+    pub fn load(&self) -> Result<ClosedEntry, SpoolError> {
+        let file = self.open()?;
+        let path = self.path();
+        let read = |len| read_some(&*file, self.end_at, len).map_err(|e| SpoolError::io("read", &path, e));
+        let mut bytes = read(END_READ)?;
+        let header = Header::parse(&bytes);
+        if header.is_some_and(|h| h.record_len() > bytes.len()) {
+            bytes = read(RECORD_HEADER + MAX_PAYLOAD)?;
+        }
+        let salt = self.folder.salt(self.summary.sequence);
+        let entry = header.filter(|h| h.kind == Kind::End).and_then(|h| {
+            let payload = bytes.get(RECORD_HEADER..h.record_len())?;
+            h.verifies(salt, payload)
+                .then(|| ClosedEntry::from_json(payload).ok())
+                .flatten()
+        });
+        entry.ok_or_else(|| SpoolError::Damaged {
+            path: path.clone(),
+            offset: self.end_at,
+        })
+    }
+
+    /// Reads the object.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn reader(&self) -> Result<ChunkReader, SpoolError> {
+        let records = Records::new(self.open()?, self.folder.salt(self.summary.sequence));
+        Ok(ChunkReader::new(
+            records,
+            self.path(),
+            Arc::new(AtomicU64::new(self.summary.size)),
+        ))
+    }
+
+    /// Gives the chunk other values, a name or a time, durably. Size and CRC32C stay.
+    ///
+    /// # Errors
+    /// No room, or the disk: the old values count then. The entry is of another chunk.
+    pub fn settle(&mut self, closed: &ClosedEntry) -> Result<(), SpoolError> {
+        let path = self.path();
+        let same = (closed.size, closed.crc32c, closed.entry.sequence);
+        if same != (self.summary.size, self.summary.crc32c, self.summary.sequence) || closed.entry.session != self.folder.session
+        {
+            return Err(SpoolError::misuse(&path, "the new entry is of another chunk"));
+        }
+        let end = self.folder.end_record(closed)?;
+        let file = self.open()?;
+        let (end_at, tail) = (self.tail, self.tail.saturating_add(to_u64(end.len())));
+        self.charge_to(tail)?;
+        let written = file.write_all_at(&[&end], end_at).and_then(|()| file.sync_data());
+        if let Err(e) = written {
+            let _ = file.set_len(end_at);
+            let _ = self.charge_to(end_at);
+            // The Footer in front may be among what the kernel has given up.
+            self.folder.write_anew(&file, self.summary.sequence, self.end_at, end_at)?;
+            return Err(SpoolError::io("write", &path, e));
+        }
+        self.end_at = end_at;
+        self.tail = self.folder.seal(&*file, self.summary.sequence, end_at, tail);
+        self.summary = Summary::of(closed);
+        let _ = self.charge_to(self.tail);
+        Ok(())
+    }
+
+    /// The server has it: says so on the file, durably, and removes the file. May be called again after an error.
+    ///
+    /// # Errors
+    /// The disk: the file may come back at the next start then, and be sent again.
+    pub fn confirm(&mut self) -> Result<(), SpoolError> {
+        if self.gone {
+            return Ok(());
+        }
+        let marked = self.mark_confirmed();
+        self.discard()?;
+        if marked.is_err() {
+            // Without the mark the file must not come back.
+            self.folder.sync_names()?;
+        }
+        Ok(())
+    }
+
+    fn mark_confirmed(&self) -> io::Result<()> {
+        let sequence = self.summary.sequence;
+        let mark = record(Kind::Confirmed, self.folder.salt(sequence), &self.tail.to_le_bytes());
+        let mark = mark.ok_or(ErrorKind::InvalidData)?;
+        let file = self.folder.spool.disk.open(&self.path())?;
+        file.write_all_at(&[&mark], self.tail)?;
+        file.sync_data()
+    }
+
+    /// Removes the chunk without its being stored.
+    ///
+    /// # Errors
+    /// The disk: the file is still there then.
+    pub fn discard(&mut self) -> Result<(), SpoolError> {
+        if self.gone {
+            return Ok(());
+        }
+        let path = self.path();
+        match self.folder.spool.disk.remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(SpoolError::io("remove", &path, e)),
+            _ => {}
+        }
+        self.gone = true;
+        self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
+        Ok(())
+    }
+
+    /// Sets the chunk aside: it cannot be used. Where it is now.
+    ///
+    /// # Errors
+    /// The disk: it is where it was then.
+    pub fn quarantine(&mut self) -> Result<PathBuf, SpoolError> {
+        let to = self.folder.quarantine(self.summary.sequence, &mut self.charge)?;
+        self.gone = true;
+        Ok(to)
+    }
+
+    fn open(&self) -> Result<Arc<dyn DiskFile>, SpoolError> {
+        self.folder.open(self.summary.sequence)
+    }
+
+    fn charge_to(&mut self, len: u64) -> Result<(), SpoolError> {
+        let slack = self.charge.slack_within(len, END_ROOM);
+        self.folder.spool.charge(&self.folder.key, &mut self.charge, len, slack)
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.folder.spool.account.release(&mut self.charge);
+    }
+}
+
+/// A half-written chunk of an earlier process: to be cut to its last whole unit and closed. Dropped, it stays as it is.
+#[derive(Debug)]
+pub struct Partial {
+    folder: Arc<Folder>,
+    entry: Box<Entry>,
+    len: u64,
+    complete: bool,
+    /// Bytes of the file that are known to be durable.
+    durable: u64,
+    /// Where its last sound record ends.
+    tail: u64,
+    charge: Charge,
+    gone: bool,
+}
+
+impl Partial {
+    pub(super) fn new(folder: Arc<Folder>, entry: Box<Entry>, (len, complete): (u64, bool), scan: &Scan, charge: Charge) -> Self {
+        Self {
+            folder,
+            entry,
+            len,
+            complete,
+            durable: scan.watermark.min(scan.tail),
+            tail: scan.tail,
+            charge,
+            gone: false,
+        }
+    }
+
+    /// Its file.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path(self.entry.sequence)
+    }
+
+    /// What was known when it began.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Sound bytes of the object, header included.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is nothing of it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether the payload is known to be whole: then nothing is to be cut off.
+    pub fn complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Reads its sound bytes.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn reader(&self) -> Result<ChunkReader, SpoolError> {
+        let records = Records::new(self.folder.open(self.entry.sequence)?, self.folder.salt(self.entry.sequence));
+        Ok(ChunkReader::new(records, self.path(), Arc::new(AtomicU64::new(self.len))))
+    }
+
+    /// Closes it as [`super::OpenChunk::finish`] does, with what is found of it.
+    ///
+    /// # Errors
+    /// No room, or the disk: the call may be made again. The entry is of another chunk, or longer than what there is.
+    pub fn refinish(&mut self, closed: &ClosedEntry) -> Result<Stored, SpoolError> {
+        let (path, sequence) = (self.path(), self.entry.sequence);
+        if self.gone || closed.entry.sequence != sequence || closed.entry.session != self.folder.session {
+            return Err(SpoolError::misuse(&path, "the closing entry is of another chunk"));
+        }
+        if closed.size > self.len {
+            let what = format!("the closing entry has {} bytes and the file {}", closed.size, self.len);
+            return Err(SpoolError::misuse(&path, what));
+        }
+        let end = self.folder.end_record(closed)?;
+        let file = self.folder.open(sequence)?;
+        let (end_at, tail) = (self.tail, self.tail.saturating_add(to_u64(end.len())));
+        let slack = self.charge.slack_within(tail, END_ROOM);
+        self.folder.spool.charge(&self.folder.key, &mut self.charge, tail, slack)?;
+        // A sync may have failed before, in this process or in the one that wrote it.
+        self.folder.write_anew(&file, sequence, self.durable, end_at)?;
+        // What a crash tore lies behind the tail.
+        let written = file.set_len(end_at).and_then(|()| file.write_all_at(&[&end], end_at));
+        written.map_err(|e| SpoolError::io("write", &path, e))?;
+        self.folder.sync(&*file, sequence)?;
+        let tail = self.folder.seal(&*file, sequence, end_at, tail);
+        self.gone = true;
+        let mut charge = std::mem::take(&mut self.charge);
+        let slack = charge.slack_within(tail, END_ROOM);
+        let _ = self.folder.spool.account.resize(&self.folder.key, &mut charge, tail, slack);
+        Ok(Stored::new(self.folder.clone(), Summary::of(closed), end_at, tail, charge))
+    }
+
+    /// Removes it without its being stored.
+    ///
+    /// # Errors
+    /// The disk: the file is still there then.
+    pub fn discard(&mut self) -> Result<(), SpoolError> {
+        if self.gone {
+            return Ok(());
+        }
+        let path = self.path();
+        self.folder
+            .spool
+            .disk
+            .remove_file(&path)
+            .map_err(|e| SpoolError::io("remove", &path, e))?;
+        self.gone = true;
+        self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
+        Ok(())
+    }
+
+    /// Sets it aside: it cannot be used. Where it is now.
+    ///
+    /// # Errors
+    /// The disk: it is where it was then.
+    pub fn quarantine(&mut self) -> Result<PathBuf, SpoolError> {
+        let to = self.folder.quarantine(self.entry.sequence, &mut self.charge)?;
+        self.gone = true;
+        Ok(to)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.folder.spool.account.release(&mut self.charge);
+    }
+}

@@ -1,0 +1,181 @@
+//! P5: whichever operation fails or is the last, nothing that was acknowledged is lost.
+
+use super::super::sim::Fault;
+use super::super::{ClosedEntry, SpoolError};
+use super::*;
+
+/// What the spool said of a chunk.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Said {
+    synced: usize,
+    stored: bool,
+    confirming: bool,
+    confirmed: bool,
+    names: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Story {
+    said: Vec<Said>,
+}
+
+const LEN: usize = 6000;
+
+/// Three chunks: one confirmed, one settled and waiting, one open. Every call is made again once after an error.
+fn play(disk: &SimDisk, story: &mut Story) -> Result<(), SpoolError> {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let spool = twice(|| Spool::open(shared.clone(), disk.root(), 1 << 30))?;
+    let session = twice(|| spool.session("cam", "s1"))?;
+    for n in 0..3u64 {
+        let at = usize::try_from(n).unwrap();
+        story.said.push(Said::default());
+        let object = content("s1", n, LEN);
+        let mut chunk = twice(|| session.create(&entry("s1", n)))?;
+        for to in (1000..=LEN).step_by(1000) {
+            let from = usize::try_from(chunk.len_on_file()).unwrap();
+            let part = Bytes::copy_from_slice(&object[from..to]);
+            twice(|| chunk.append(from as u64, std::slice::from_ref(&part)))?;
+            assert_eq!(chunk.len_on_file(), to as u64);
+            if to % 2000 == 0 {
+                twice(|| chunk.sync())?;
+                story.said[at].synced = to;
+            }
+        }
+        if n == 2 {
+            continue;
+        }
+        let mut end = closed(entry("s1", n), &object);
+        story.said[at].names.push(end.entry.name.clone());
+        let mut stored = twice(|| chunk.finish(&end))?;
+        story.said[at].stored = true;
+        if n == 0 {
+            story.said[at].confirming = true;
+            twice(|| stored.confirm())?;
+            story.said[at].confirmed = true;
+        } else {
+            end.entry.name = "settled".into();
+            story.said[at].names.push("settled".into());
+            twice(|| stored.settle(&end))?;
+            story.said[at].names.remove(0);
+        }
+    }
+    Ok(())
+}
+
+fn twice<T>(mut call: impl FnMut() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+    call().or_else(|_| call())
+}
+
+fn check(next: &SimDisk, story: &Story, what: &str) {
+    let spool = spool_on(next, 1 << 30);
+    let adoption = adopt(&spool);
+    assert!(adoption.notices.is_empty(), "{what}: {:?}", adoption.notices);
+    let mut found: std::collections::BTreeMap<u64, (Option<ClosedEntry>, Vec<u8>)> = std::collections::BTreeMap::new();
+    for chunk in all(adoption) {
+        let (sequence, back) = match chunk {
+            Found::Upload(stored) => {
+                let entry = stored.load().unwrap();
+                (
+                    stored.summary().sequence,
+                    (Some(entry), read_all(stored.reader().unwrap()).unwrap()),
+                )
+            }
+            Found::Rebuild(partial) => (partial.entry().sequence, (None, read_all(partial.reader().unwrap()).unwrap())),
+        };
+        assert!(found.insert(sequence, back).is_none());
+    }
+    for (n, said) in story.said.iter().enumerate() {
+        let n = n as u64;
+        let object = content("s1", n, LEN);
+        let back = found.remove(&n);
+        let what = format!("{what}, chunk {n}: {said:?}");
+        if said.confirmed {
+            assert!(back.is_none(), "{what} came back");
+            continue;
+        }
+        if said.confirming && back.is_none() {
+            continue;
+        }
+        match back {
+            Some((Some(end), bytes)) => {
+                assert!(said.names.contains(&end.entry.name), "{what}");
+                assert_eq!((end.size, end.crc32c), (LEN as u64, crc32c::crc32c(&object)));
+                assert_eq!(bytes, object, "{what}");
+            }
+            Some((None, bytes)) => {
+                assert!(
+                    !said.stored && bytes.len() >= said.synced && object.starts_with(&bytes),
+                    "{what}"
+                );
+            }
+            None => assert!(!said.stored && said.synced == 0, "{what} is lost"),
+        }
+    }
+    assert!(found.is_empty(), "{what}");
+}
+
+fn ops() -> u64 {
+    let disk = SimDisk::new(0);
+    play(&disk, &mut Story::default()).unwrap();
+    disk.ops()
+}
+
+#[test]
+fn p5_whichever_operation_fails_once_all_goes_on_and_nothing_is_lost() {
+    for errno in [5, 28] {
+        for n in 0..ops() + 10 {
+            for crash in [true, false] {
+                let disk = SimDisk::new(n);
+                disk.set_fault(Some(Fault::Once(n, errno)));
+                let mut story = Story::default();
+                let played = play(&disk, &mut story);
+                assert!(
+                    played.is_ok(),
+                    "operation {n}, errno {errno}: {played:?}\n{:#?}",
+                    disk.take_log()
+                );
+                let log = disk.take_log();
+                let op = usize::try_from(n).ok().and_then(|n| log.get(n)).cloned().unwrap_or_default();
+                let next = if crash { disk.crash() } else { disk.kill() };
+                check(&next, &story, &format!("operation {n} ({op}), errno {errno}, crash {crash}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn p5_whichever_operation_is_the_last_nothing_acknowledged_is_lost() {
+    for n in 0..ops() {
+        for seed in 0..8 {
+            let disk = SimDisk::new(seed * 1000 + n);
+            disk.set_fault(Some(Fault::Dead(n)));
+            let mut story = Story::default();
+            let _ = play(&disk, &mut story);
+            check(&disk.crash(), &story, &format!("dead at {n}, seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn p5_a_start_that_fails_at_any_operation_can_be_made_again() {
+    let fresh = || {
+        let disk = SimDisk::new(9);
+        let mut story = Story::default();
+        play(&disk, &mut story).unwrap();
+        (disk.kill(), story)
+    };
+    let (disk, _) = fresh();
+    disk.set_fault(None);
+    drop(adopt(&spool_on(&disk, 0)));
+    for n in 0..disk.ops() {
+        for fault in [Fault::Once(n, 5), Fault::Dead(n)] {
+            let (disk, story) = fresh();
+            disk.set_fault(Some(fault));
+            let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+            if let Ok(spool) = Spool::open(shared, disk.root(), 0) {
+                drop(adopt(&spool));
+            }
+            check(&disk.crash(), &story, &format!("start, {fault:?}"));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The driver's side of [`Uploads`]: what is to be sent now, and what came of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::attempt::Attempted;
+use super::chunk::Chunk;
+use super::health::Word;
+use super::report::Report;
+use super::scheduler::Outcome;
+use super::state::State;
+use super::uploads::Uploads;
+use crate::gcs::{Class, Stored, WriteError};
+
+/// What the driver is to do.
+pub(super) enum Due {
+    /// Break these off, send those, and look again at that time.
+    Send {
+        chunks: Vec<(u64, Arc<Chunk>)>,
+        aborts: Vec<u64>,
+        wake: Option<Instant>,
+    },
+    /// Nothing more.
+    Stop,
+}
+
+impl Uploads {
+    /// Chunks to send now, and when to look again.
+    pub(super) fn due(&self) -> Due {
+        let mut state = self.lock();
+        let now = self.now();
+        if state.stopped {
+            return Due::Stop;
+        }
+        let mut expired = false;
+        if let Some(timeout) = state.retry_timeout {
+            while let Some(ticket) = state.scheduler.expired(timeout, now) {
+                state.let_go(ticket, "retry-timeout");
+                expired = true;
+            }
+        }
+        let mut chunks = Vec::new();
+        while let Some(ticket) = state.scheduler.next(now) {
+            if let Some(chunk) = state.chunks.get(&ticket) {
+                chunks.push((ticket, Arc::clone(chunk)));
+            }
+        }
+        let look = state.look(now);
+        let expiry = state
+            .retry_timeout
+            .and_then(|t| Some(now.saturating_add(t.saturating_sub(state.scheduler.oldest_age(now)?))));
+        let wake = [state.scheduler.wake_at(now), look, expiry.filter(|&e| e > now)]
+            .into_iter()
+            .flatten()
+            .min();
+        let aborts = std::mem::take(&mut state.aborts);
+        drop(state);
+        if expired {
+            self.changed.notify_all();
+            self.disk_wake.notify_one();
+        }
+        self.tell();
+        Due::Send {
+            chunks,
+            aborts,
+            wake: wake.and_then(|ns| self.epoch.checked_add(Duration::from_nanos(ns))),
+        }
+    }
+
+    /// Waits for something to do.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// An attempt has ended.
+    pub(super) fn finished(&self, ticket: u64, attempted: Attempted) {
+        let mut state = self.lock();
+        if !state.chunks.contains_key(&ticket) {
+            // Let go of while it was being sent.
+            return;
+        }
+        let now = self.now();
+        let mut words = Vec::new();
+        match attempted {
+            Attempted::Stored {
+                stored,
+                name,
+                crc32c,
+                warning,
+            } => {
+                state.reports.extend(warning.map(Report::Warning));
+                state.stored(ticket, stored, name, crc32c, now, &mut words);
+            }
+            Attempted::Failed { error, name, warning } => {
+                state.reports.extend(warning.map(Report::Warning));
+                state.failed(ticket, &error, name, now, &mut words);
+            }
+            Attempted::Damaged { why } => {
+                state.reports.push_back(Report::Warning(why));
+                state.let_go(ticket, "damaged");
+            }
+        }
+        let pending = state.pending(now);
+        state.reports.extend(words.into_iter().map(|w| Report::Word(w, pending)));
+        state.look(now);
+        if let Some(disk) = &mut state.disk {
+            // What was stored has left its place on disk.
+            disk.blocked = false;
+        }
+        let spools = state.disk.is_some();
+        drop(state);
+        if spools {
+            self.disk_wake.notify_one();
+        }
+        self.tell();
+        self.changed.notify_all();
+    }
+
+    /// The driver has died of a defect: the user has to hear of it.
+    pub fn broken(&self, why: &str) {
+        let mut state = self.lock();
+        let pending = state.pending(self.now());
+        let reason = format!("the uploads have stopped by a defect of this element ({why}); restart the pipeline and report it");
+        state.reports.push_back(Report::Word(
+            Word::Fatal {
+                http_status: Some(500),
+                reason,
+            },
+            pending,
+        ));
+        drop(state);
+        self.tell();
+    }
+}
+
+impl State {
+    fn stored(&mut self, ticket: u64, stored: Option<Stored>, object: String, crc32c: u32, now: u64, words: &mut Vec<Word>) {
+        self.scheduler.done(ticket, Outcome::Stored, now);
+        self.health.stored(now, words);
+        if let Some(created) = stored.as_ref().and_then(|s| s.created) {
+            self.compare_clock(created);
+        }
+        let Some(chunk) = self.remove(ticket) else { return };
+        let summary = chunk.summary.clone();
+        self.stats.uploaded += 1;
+        self.stats.bytes_uploaded += summary.size;
+        self.recent.push_back((now, summary.size));
+        self.reports.push_back(Report::Uploaded {
+            summary,
+            object,
+            generation: stored.map_or(0, |s| s.generation),
+            crc32c,
+            latency: now.saturating_sub(chunk.closed_at),
+        });
+    }
+
+    fn failed(&mut self, ticket: u64, error: &WriteError, name: Option<String>, now: u64, words: &mut Vec<Word>) {
+        let retry_after = error.retry_after.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
+        let outcome = Outcome::Failed {
+            class: error.class,
+            retry_after,
+        };
+        self.scheduler.done(ticket, outcome, now);
+        self.stats.retries += 1;
+        if let Some(date) = error.server_date {
+            self.compare_clock(date);
+        }
+        if let Some(name) = name {
+            self.rename(ticket, name);
+        }
+        let class = if error.class == Class::Local {
+            Class::Permanent
+        } else {
+            error.class
+        };
+        self.health.failed(class, error.http_status, &error.message, now, words);
+    }
+}

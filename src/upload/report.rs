@@ -1,0 +1,95 @@
+//! What the uploads have to tell, and their counters. Types alone; the shell turns them into messages.
+
+use super::chunk::Summary;
+use super::health::Word;
+
+/// Something for the application.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// The server has confirmed a chunk.
+    Uploaded {
+        /// The chunk.
+        summary: Summary,
+        /// Object name.
+        object: String,
+        /// Generation; 0 where the server may not be asked.
+        generation: i64,
+        /// CRC32C.
+        crc32c: u32,
+        /// From closing to confirmation, ns; of a recovered chunk, from its recovery.
+        latency: u64,
+    },
+    /// A chunk was let go of.
+    Dropped {
+        /// The chunk.
+        summary: Summary,
+        /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`, `damaged`.
+        reason: &'static str,
+    },
+    /// The status or an outage.
+    Word(Word, Pending),
+    /// Something the user should know.
+    Warning(String),
+    /// The disk takes nothing: what it said.
+    Disk {
+        /// There is no room, by our limit or by the disk's.
+        full: bool,
+        /// For the user.
+        text: String,
+    },
+    /// The disk takes chunks again.
+    DiskWorks,
+    /// Chunks stay on disk for the next start.
+    Left(Pending),
+    /// So many chunks of earlier sessions were found on disk.
+    Recovered(Pending),
+    /// The server's clock differs from ours by so many seconds (ours minus the server's).
+    ClockOff(i64),
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pending {
+    /// Bytes of closed chunks.
+    pub bytes: u64,
+    /// Closed chunks.
+    pub chunks: u64,
+    /// Age of the oldest, ns.
+    pub oldest: u64,
+}
+
+/// The counters of the property `stats`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Chunks opened.
+    pub created: u64,
+    /// Chunks the server has confirmed.
+    pub uploaded: u64,
+    /// Chunks let go of.
+    pub dropped: u64,
+    /// Chunks of earlier sessions that were found on disk.
+    pub recovered: u64,
+    /// Bytes that came in.
+    pub bytes_received: u64,
+    /// Bytes of confirmed objects.
+    pub bytes_uploaded: u64,
+    /// Bytes let go of.
+    pub bytes_dropped: u64,
+    /// Failed attempts.
+    pub retries: u64,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Snapshot {
+    /// The counters.
+    pub stats: Stats,
+    /// Bytes in memory.
+    pub memory: u64,
+    /// What waits.
+    pub pending: Pending,
+    /// Uploads in flight.
+    pub in_flight: u64,
+    /// Bytes per second over the last ten seconds.
+    pub rate: f64,
+}

@@ -1,0 +1,253 @@
+//! What one sink's uploads are at this moment. Plain data under the one mutex of [`super::uploads::Uploads`]: nothing here
+//! waits, and nothing does I/O.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chunk::{Chunk, Kept, Place};
+use super::health::Health;
+use super::report::{Pending, Report, Stats};
+use super::scheduler::Scheduler;
+use super::spooler::Op;
+
+/// A difference between our clock and the server's that is worth a word, s.
+const MAX_CLOCK_OFF: i64 = 60;
+/// Tickets of this session's chunks; those of recovered ones are below.
+const OWN: u64 = 1 << 63;
+
+/// The ticket of a chunk of this session.
+pub(super) fn own_ticket(sequence: u64) -> u64 {
+    OWN | sequence
+}
+
+pub(super) struct State {
+    pub(super) scheduler: Scheduler,
+    pub(super) chunks: BTreeMap<u64, Arc<Chunk>>,
+    pub(super) pending_bytes: u64,
+    pub(super) next_recovered: u64,
+    pub(super) health: Health,
+    pub(super) stats: Stats,
+    pub(super) memory: u64,
+    pub(super) max_memory: u64,
+    pub(super) retry_timeout: Option<u64>,
+    /// Attempts to break off: their chunks were let go of.
+    pub(super) aborts: Vec<u64>,
+    /// Counts changes of the settings.
+    pub(super) version: u64,
+    /// Waits end at once.
+    pub(super) interrupted: bool,
+    pub(super) stopped: bool,
+    pub(super) clock_off_told: bool,
+    pub(super) clock_off: Option<i64>,
+    pub(super) reports: VecDeque<Report>,
+    pub(super) recent: VecDeque<(u64, u64)>,
+    pub(super) disk: Option<Disk>,
+    /// Bytes that somebody waits for room for.
+    pub(super) need: u64,
+}
+
+/// The side of the state that is about the spool.
+#[derive(Default)]
+pub(super) struct Disk {
+    /// Property `spool-mode`: whole chunks when the memory is full, instead of every buffer.
+    pub(super) overflow: bool,
+    /// What the spooler has to do.
+    pub(super) ops: VecDeque<Op>,
+    /// It is doing something.
+    pub(super) working: bool,
+    /// Sessions that ended before are being looked through.
+    pub(super) adopting: bool,
+    /// It could not write, and nothing has changed since.
+    pub(super) blocked: bool,
+    /// That has been told.
+    pub(super) blocked_told: bool,
+    /// It is to be tried again though nothing has changed.
+    pub(super) retry: bool,
+    /// Chunks on their way from memory to disk.
+    pub(super) moving: HashSet<u64>,
+    pub(super) discards: Vec<Arc<dyn Kept>>,
+    /// The chunk being recorded is written to disk as it comes.
+    pub(super) open_on_disk: bool,
+    /// All that is in memory is to be moved: the end is near.
+    pub(super) ending: bool,
+}
+
+impl Disk {
+    pub(super) fn is_busy(&self) -> bool {
+        self.working || self.adopting || !self.ops.is_empty() || !self.discards.is_empty() || !self.moving.is_empty()
+    }
+}
+
+impl State {
+    pub(super) fn pending(&self, now: u64) -> Pending {
+        Pending {
+            bytes: self.pending_bytes,
+            chunks: self.chunks.len() as u64,
+            oldest: self.scheduler.oldest_age(now).unwrap_or(0),
+        }
+    }
+
+    /// Of those that are durable.
+    pub(super) fn on_disk(&self) -> Pending {
+        let on_disk = self.chunks.values().filter(|c| c.is_on_disk());
+        on_disk.fold(Pending::default(), |sum, chunk| Pending {
+            bytes: sum.bytes + chunk.summary.size,
+            chunks: sum.chunks + 1,
+            ..sum
+        })
+    }
+
+    pub(super) fn insert(&mut self, ticket: u64, chunk: Chunk, now: u64) {
+        self.pending_bytes += chunk.summary.size;
+        if let Some(before) = self.chunks.insert(ticket, Arc::new(chunk)) {
+            self.pending_bytes -= before.summary.size;
+        }
+        self.scheduler.queue(ticket, now);
+    }
+
+    pub(super) fn remove(&mut self, ticket: u64) -> Option<Arc<Chunk>> {
+        let chunk = self.chunks.remove(&ticket)?;
+        self.pending_bytes -= chunk.summary.size;
+        self.memory = self.memory.saturating_sub(chunk.charged());
+        Some(chunk)
+    }
+
+    pub(super) fn look(&mut self, now: u64) -> Option<u64> {
+        let mut words = Vec::new();
+        let again = self
+            .health
+            .look(self.scheduler.pending(), self.scheduler.oldest_age(now), now, &mut words);
+        let pending = self.pending(now);
+        self.reports.extend(words.into_iter().map(|w| Report::Word(w, pending)));
+        again
+    }
+
+    pub(super) fn let_go(&mut self, ticket: u64, reason: &'static str) {
+        if self.scheduler.remove(ticket) {
+            self.aborts.push(ticket);
+        }
+        let Some(chunk) = self.remove(ticket) else { return };
+        self.stats.dropped += 1;
+        self.stats.bytes_dropped += chunk.summary.size;
+        self.reports.push_back(Report::Dropped {
+            summary: chunk.summary.clone(),
+            reason,
+        });
+        let on_disk = match &chunk.place {
+            Place::Disk(kept) => Some(kept),
+            Place::Memory(held) => held.part.as_ref(),
+        };
+        if let (Some(disk), Some(kept)) = (&mut self.disk, on_disk) {
+            disk.discards.push(Arc::clone(kept));
+            // There is room now: it is tried again.
+            disk.blocked = false;
+        }
+    }
+
+    pub(super) fn rename(&mut self, ticket: u64, name: String) {
+        if let Some(chunk) = self.chunks.get_mut(&ticket)
+            && chunk.renamed.as_ref() != Some(&name)
+        {
+            *chunk = Arc::new(Chunk {
+                renamed: Some(name),
+                summary: chunk.summary.clone(),
+                place: chunk.place.clone(),
+                ..**chunk
+            });
+        }
+    }
+
+    pub(super) fn compare_clock(&mut self, server: std::time::SystemTime) {
+        let ours = std::time::SystemTime::now();
+        let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+        let off = match ours.duration_since(server) {
+            Ok(ahead) => seconds(ahead),
+            Err(behind) => -seconds(behind.duration()),
+        };
+        self.clock_off = (off.abs() > MAX_CLOCK_OFF).then_some(off);
+        if let (Some(off), false) = (self.clock_off, self.clock_off_told) {
+            self.clock_off_told = true;
+            self.reports.push_back(Report::ClockOff(off));
+        }
+    }
+
+    /// Whether everything has found its place: stored, or let go of.
+    pub(super) fn is_drained(&self) -> bool {
+        self.scheduler.pending() == 0 && self.disk.as_ref().is_none_or(|d| !d.is_busy())
+    }
+
+    // What the spool can do for the memory.
+
+    /// The memory fills up, and whole chunks are to be moved to disk.
+    fn is_pressed(&self) -> bool {
+        let moving: u64 = self.moving_bytes();
+        self.memory.saturating_sub(moving).saturating_add(self.need) > self.max_memory / 4 * 3
+    }
+
+    fn moving_bytes(&self) -> u64 {
+        let Some(disk) = &self.disk else { return 0 };
+        let bytes = |ticket: &u64| self.chunks.get(ticket).map_or(0, |c| c.charged());
+        disk.moving.iter().map(bytes).sum()
+    }
+
+    /// The chunk to move next: the one that would be sent last.
+    fn movable(&self) -> Option<u64> {
+        let disk = self.disk.as_ref().filter(|d| !d.blocked)?;
+        let wanted = |t: u64| !disk.moving.contains(&t) && self.chunks.get(&t).is_some_and(|c| c.is_movable());
+        self.scheduler.sent_last(wanted)
+    }
+
+    /// Takes the next chunk that is to be moved, if any is.
+    pub(super) fn take_move(&mut self) -> Option<(u64, Arc<Chunk>)> {
+        let ending = self.disk.as_ref().is_some_and(|d| d.ending);
+        if !ending && !self.is_pressed() {
+            return None;
+        }
+        let ticket = self.movable()?;
+        let chunk = Arc::clone(self.chunks.get(&ticket)?);
+        if let Some(disk) = &mut self.disk {
+            disk.moving.insert(ticket);
+        }
+        Some((ticket, chunk))
+    }
+
+    /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
+    pub(super) fn moved(&mut self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>> {
+        if let Some(disk) = &mut self.disk {
+            disk.moving.remove(&ticket);
+        }
+        let kept = kept?;
+        let Some(chunk) = self.chunks.get_mut(&ticket) else {
+            return Some(kept);
+        };
+        self.memory = self.memory.saturating_sub(chunk.charged());
+        *chunk = Arc::new(Chunk {
+            summary: chunk.summary.clone(),
+            place: Place::Disk(kept),
+            renamed: chunk.renamed.clone(),
+            ..**chunk
+        });
+        None
+    }
+
+    /// Whether the disk is making room, or is about to.
+    pub(super) fn disk_makes_room(&self) -> bool {
+        let Some(disk) = self.disk.as_ref().filter(|d| !d.blocked) else {
+            return false;
+        };
+        disk.is_busy() || (self.is_pressed() && self.movable().is_some())
+    }
+
+    /// Whether there is a chunk to move that nobody moves.
+    pub(super) fn wants_move(&self) -> bool {
+        self.is_pressed() && self.movable().is_some()
+    }
+
+    /// Whether the chunk being recorded should continue on disk: nothing else is there to be moved.
+    pub(super) fn wants_open_on_disk(&self, must_make_room: bool) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let useful = disk.overflow && !disk.blocked && !disk.open_on_disk && disk.moving.is_empty();
+        useful && (must_make_room || self.is_pressed()) && self.movable().is_none()
+    }
+}

@@ -1,0 +1,37 @@
+//! Real `gst-launch-1.0` processes with the plugin as cargo has just built it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A folder with the plugin and nothing else: where cargo puts it for tests, GStreamer would find other libraries too.
+pub fn plugin_dir() -> PathBuf {
+    let built = std::env::current_exe().unwrap().with_file_name("libgstgcstreamer.so");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("plugin-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let plugin = folder.join("libgstgcstreamer.so");
+    if !plugin.exists() {
+        // Tests of one process run side by side: whole or not at all.
+        let part = folder.join(format!("{:?}.part", std::thread::current().id()));
+        std::fs::copy(&built, &part).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
+        std::fs::rename(&part, &plugin).unwrap();
+    }
+    folder
+}
+
+/// Starts `gst-launch-1.0` with these words.
+pub fn launch(words: &str, environment: &[(&str, &str)]) -> Child {
+    let registry = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("registry-{}.bin", std::process::id()));
+    Command::new("gst-launch-1.0")
+        .args(words.split_whitespace())
+        .env("GST_PLUGIN_PATH", plugin_dir())
+        .env("GST_REGISTRY", registry)
+        .env("G_DEBUG", "fatal-criticals")
+        .env_remove("STORAGE_EMULATOR_HOST")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}

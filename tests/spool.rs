@@ -1,0 +1,414 @@
+//! What waits on disk: outages, restarts, full disks. The promises are those of `docs/spool.md`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::gcs_server::{Fault, GcsServer, Options};
+use common::*;
+use gst::prelude::*;
+
+/// A server whose listener is closed until it is wanted.
+struct Later(u16);
+
+impl Later {
+    fn new() -> Self {
+        Self(GcsServer::spawn_thread().address().port())
+    }
+
+    fn property(&self) -> String {
+        format!("endpoint-uri=http://127.0.0.1:{}", self.0)
+    }
+
+    fn start(&self) -> GcsServer {
+        let port = self.0;
+        GcsServer::spawn_thread_with(Options {
+            port,
+            ..Options::default()
+        })
+    }
+}
+
+fn flv(seconds: u32) -> String {
+    format!("{} ! flvmux streamable=true", h264(seconds))
+}
+
+/// About 1.2 MB a second.
+fn noise(seconds: u32) -> String {
+    format!(
+        "videotestsrc num-buffers={} pattern=snow ! video/x-raw,width=320,height=240,framerate=15/1 ! \
+         x264enc speed-preset=ultrafast bitrate=10000 key-int-max=15 ! h264parse config-interval=-1 ! mpegtsmux",
+        seconds * 15
+    )
+}
+
+struct Spool(tempfile::TempDir);
+
+impl Spool {
+    fn new() -> Self {
+        Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.0.path().join("spool")
+    }
+
+    fn property(&self) -> String {
+        format!("spool-dir={}", self.dir().display())
+    }
+
+    /// All files below it.
+    fn files(&self) -> Vec<PathBuf> {
+        fn walk(dir: &Path, into: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    walk(&path, into);
+                } else {
+                    into.push(path);
+                }
+            }
+        }
+        let mut files = Vec::new();
+        walk(&self.dir(), &mut files);
+        files.sort();
+        files
+    }
+
+    fn chunk_files(&self) -> Vec<PathBuf> {
+        let is_chunk = |p: &PathBuf| p.extension().is_some_and(|e| e == "chunk");
+        self.files().into_iter().filter(is_chunk).collect()
+    }
+}
+
+/// Records into an outage and stops there; what was recorded is in the spool.
+fn record_in_an_outage(front: &str, later: &Later, properties: &str) -> (Vec<u8>, Words) {
+    let unused = GcsServer::spawn_thread();
+    let properties = format!("drain-timeout=1500000000 {} {properties}", later.property());
+    let line = Line::new(front, &unused, &properties);
+    line.play();
+    let (end, words) = line.wait();
+    assert_eq!(end, End::Eos, "{words:?}");
+    let input = line.input();
+    line.stop();
+    (input, words)
+}
+
+/// A sink that records nothing itself stores what it finds.
+fn recover(server: &GcsServer, spool: &Spool, properties: &str) -> Words {
+    let front = "videotestsrc num-buffers=15 ! x264enc ! h264parse ! flvmux streamable=true";
+    let line = Line::new(
+        front,
+        server,
+        &format!(
+            "{} {properties} device-id=finder endpoint-uri={}",
+            spool.property(),
+            server.endpoint()
+        ),
+    );
+    line.play();
+    let (end, words) = line.wait();
+    assert_eq!(end, End::Eos, "{words:?}");
+    line.stop();
+    words
+}
+
+/// The chunks that the finder did not record itself.
+fn found(server: &GcsServer) -> Vec<Chunk> {
+    chunks(server)
+        .into_iter()
+        .filter(|c| c.get("device-id") != "finder")
+        .collect()
+}
+
+#[test]
+fn a_recording_through_the_disk_is_the_same_as_one_through_memory_and_leaves_nothing_behind() {
+    for (front, mode) in [(flv(5), "always"), (noise(5), "always"), (noise(5), "overflow")] {
+        let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
+        let properties = format!("{} spool-mode={mode} max-size-time=1000000000", spool.property());
+        let line = Line::new(&front, &server, &properties);
+        line.play();
+        let (end, words) = line.wait();
+        assert_eq!(end, End::Eos, "{words:?}");
+        let chunks = chunks(&server);
+        assert_eq!(chunks.len(), 5);
+        assert!(joined(&chunks) == line.input(), "{front} {mode}");
+        assert_eq!(assert_each_plays(&chunks), 75);
+        assert_eq!((line.stat("bytes-in-memory"), line.stat("bytes-in-spool")), (0, 0), "{mode}");
+        line.stop();
+        assert_eq!(spool.files(), Vec::<PathBuf>::new(), "{mode}");
+    }
+}
+
+#[test]
+fn what_an_outage_left_on_disk_is_stored_by_the_next_start_under_its_own_name() {
+    for mode in ["always", "overflow"] {
+        let (spool, later) = (Spool::new(), Later::new());
+        let properties = format!(
+            "{} spool-mode={mode} max-size-time=1000000000 metadata=m,site=north",
+            spool.property()
+        );
+        let (input, words) = record_in_an_outage(&flv(4), &later, &properties);
+        let waits = words
+            .iter()
+            .filter(|(kind, text)| *kind == "warning" && text.contains("wait in spool-dir"));
+        assert_eq!(waits.count(), 1, "{mode}: {words:?}");
+        assert_eq!(spool.chunk_files().len(), 4);
+        let server = later.start();
+        let words = recover(&server, &spool, "");
+        assert!(words.iter().any(|(_, text)| text.contains("4 chunks of")), "{words:?}");
+        let found = found(&server);
+        assert_eq!(found.len(), 4, "{mode}");
+        assert!(joined(&found) == input, "{mode}");
+        assert_eq!(assert_each_plays(&found), 60);
+        let sessions: BTreeSet<&str> = found.iter().map(|c| c.get("session-id")).collect();
+        assert_eq!(sessions.len(), 1);
+        for chunk in &found {
+            assert_eq!(chunk.get("site"), "north");
+            assert!(chunk.name.starts_with(chunk.get("device-id")) && chunk.name.contains(chunk.get("session-id")));
+            assert!(!chunk.object.meta["customTime"].is_null());
+        }
+        assert!(spool.files().is_empty(), "{:?}", spool.files());
+    }
+}
+
+#[test]
+fn memory_keeps_its_bound_in_an_outage_and_the_disk_takes_the_rest() {
+    for mode in ["always", "overflow"] {
+        let (spool, later) = (Spool::new(), Later::new());
+        let unused = GcsServer::spawn_thread();
+        // Chunks of about 2.4 MB; in one of the two modes they have to be moved while they are open.
+        let properties = format!(
+            "{} {} spool-mode={mode} max-size-time=2000000000 max-memory-bytes=4194304 drain-timeout=1000000000",
+            spool.property(),
+            later.property()
+        );
+        let line = Line::new(&noise(12), &unused, &properties);
+        line.play();
+        let (end, words) = line.wait_for(Duration::from_secs(60), |_| {
+            assert!(
+                line.stat("bytes-in-memory") <= 4 << 20,
+                "{mode}: {}",
+                line.stat("bytes-in-memory")
+            );
+            false
+        });
+        assert_eq!(end, End::Eos, "{words:?}");
+        let input = line.input();
+        assert!(input.len() > 12_000_000, "{}", input.len());
+        assert_eq!(line.stat("chunks-dropped"), 0);
+        line.stop();
+        let server = later.start();
+        recover(&server, &spool, "");
+        let found = found(&server);
+        assert!(joined(&found) == input, "{mode}");
+        assert_eq!(assert_each_plays(&found), 180, "{mode}: not cut early on disk");
+        assert_eq!(found.len(), 6);
+    }
+}
+
+#[test]
+fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let unused = GcsServer::spawn_thread();
+    let properties = format!(
+        "{} {} max-size-time=1000000000 max-memory-bytes=2097152 max-spool-bytes=6000000 overflow-policy=drop-oldest drain-timeout=1000000000",
+        spool.property(),
+        later.property()
+    );
+    let line = Line::new(&noise(16), &unused, &properties);
+    line.play();
+    let (end, words) = line.wait();
+    let full: Vec<_> = words.iter().filter(|(_, text)| text.contains("max-spool-bytes")).collect();
+    assert!(!full.is_empty(), "{words:?}");
+    assert!(full[0].1.contains("6000000") && full[0].1.contains("spool-dir"), "{full:?}");
+    let used: u64 = spool
+        .files()
+        .iter()
+        .map(|f| f.metadata().unwrap().len().div_ceil(4096) * 4096)
+        .sum();
+    assert!(used <= 6_000_000, "{used}");
+    let mut gaps: Vec<String> = words.into_iter().map(|(_, text)| text).collect();
+    while let Some(m) = line.pipeline.bus().unwrap().timed_pop(gst::ClockTime::from_mseconds(300)) {
+        gaps.extend(m.structure().map(ToString::to_string));
+    }
+    gaps.retain(|text| text.starts_with("gcssink-gap"));
+    assert_eq!(gaps.len() as u64, line.stat("chunks-dropped"));
+    line.stop();
+    let server = later.start();
+    recover(&server, &spool, "");
+    let found = found(&server);
+    assert!(!found.is_empty());
+    assert_each_plays(&found);
+    // Whatever is missing was told.
+    for sequence in 0..16u64 {
+        let told = gaps.iter().any(|g| g.contains(&format!("first-sequence=(guint64){sequence},")));
+        let stored = found.iter().any(|c| c.number("sequence") == sequence);
+        assert!(told != stored, "{sequence}: told {told}, stored {stored}, {end:?} {gaps:#?}");
+    }
+    assert!(found.len() >= 3 && !gaps.is_empty());
+}
+
+#[test]
+fn an_end_with_overflow_policy_error_says_that_there_is_no_space_left() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let unused = GcsServer::spawn_thread();
+    let properties = format!(
+        "{} {} max-size-time=1000000000 max-memory-bytes=1048576 max-spool-bytes=2000000 overflow-policy=error",
+        spool.property(),
+        later.property()
+    );
+    let line = Line::new(&noise(16), &unused, &properties);
+    line.play();
+    let (end, words) = line.wait();
+    assert!(matches!(&end, End::Error(text) if text.contains("spool-dir")), "{words:?}");
+}
+
+#[test]
+fn a_damaged_chunk_is_set_aside_and_blocks_nothing() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let properties = format!("{} max-size-time=1000000000", spool.property());
+    let (input, _) = record_in_an_outage(&noise(4), &later, &properties);
+    let files = spool.chunk_files();
+    let mut bytes = std::fs::read(&files[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&files[1], bytes).unwrap();
+    let server = later.start();
+    let words = recover(&server, &spool, "");
+    assert!(
+        words
+            .iter()
+            .any(|(kind, text)| *kind == "warning" && text.contains("quarantine")),
+        "{words:?}"
+    );
+    let found = found(&server);
+    let sequences: Vec<u64> = found.iter().map(|c| c.number("sequence")).collect();
+    assert_eq!(sequences, [0, 2, 3]);
+    for chunk in &found {
+        let payload = chunk.payload();
+        assert!(input.windows(payload.len()).any(|w| w == payload));
+    }
+    let left = spool.files();
+    assert!(
+        left.len() == 1 && left[0].to_string_lossy().contains("/quarantine/"),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn nobody_else_may_read_the_spool() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let properties = format!("{} max-size-time=1000000000", spool.property());
+    record_in_an_outage(&flv(2), &later, &properties);
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    for file in spool.files() {
+        assert_eq!(mode(&file) & 0o077, 0, "{}", file.display());
+        let folders = file.ancestors().skip(1).take_while(|p| p.starts_with(spool.dir()));
+        folders.for_each(|folder| assert_eq!(mode(folder), 0o700, "{}", folder.display()));
+    }
+    assert_eq!(mode(&spool.dir()), 0o700);
+}
+
+#[test]
+fn a_chunk_whose_confirmation_was_lost_with_the_process_is_stored_once() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let properties = format!("{} max-size-time=1000000000", spool.property());
+    let (input, _) = record_in_an_outage(&flv(3), &later, &properties);
+    // As after a crash between the server's answer and the mark: the files come back.
+    let copy = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let copied = |from: &Path, to: &Path| {
+        let ok = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+        assert!(ok.success());
+    };
+    copied(&spool.dir(), copy.path());
+    let server = later.start();
+    recover(&server, &spool, "");
+    assert!(spool.files().is_empty());
+    std::fs::remove_dir_all(spool.dir()).unwrap();
+    copied(&copy.path().join("spool"), &spool.dir());
+    let words = recover(&server, &spool, "");
+    assert!(spool.files().is_empty(), "{words:?}");
+    let found = found(&server);
+    assert_eq!(found.len(), 3, "{words:?}");
+    assert!(joined(&found) == input);
+}
+
+#[test]
+fn a_spool_that_cannot_be_used_is_an_error_at_the_start_that_names_it() {
+    let server = GcsServer::spawn_thread();
+    let file = TempFile::new("no-folder", b"x");
+    let line = Line::new(&flv(2), &server, &format!("spool-dir={}/x", file.0.display()));
+    let _ = line.pipeline.set_state(gst::State::Playing);
+    let (end, _) = line.wait();
+    assert!(
+        matches!(&end, End::Error(text) if text.contains("no-folder") && text.contains("spool-dir")),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn one_object_of_any_size_goes_through_the_disk() {
+    let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
+    let properties = format!("{} location=all.ts max-memory-bytes=1048576", spool.property());
+    let line = Line::new(&noise(5), &server, &properties);
+    line.play();
+    let (end, words) = line.wait();
+    assert_eq!(end, End::Eos, "{words:?}");
+    let chunks = chunks(&server);
+    assert_eq!(chunks.len(), 1);
+    assert!(chunks[0].data == line.input());
+    assert!(chunks[0].data.len() > 4 << 20);
+}
+
+#[test]
+fn splitmuxsink_goes_on_when_the_fragment_is_on_disk() {
+    init();
+    let (spool, later) = (Spool::new(), Later::new());
+    let line = format!(
+        "{} ! splitmuxsink name=split muxer-factory=mpegtsmux async-finalize=true sink-factory=gcssink max-size-time=1000000000 location=x_%05d.ts \
+         sink-properties=\"properties,bucket={BUCKET},device-id=split,drain-timeout=(guint64)3000000000,shutdown-timeout=(guint64)300000000,\
+         endpoint-uri=(string)\\\"http://127.0.0.1:{}\\\",spool-dir=(string)\\\"{}\\\"\"",
+        h264(4),
+        later.0,
+        spool.dir().display()
+    );
+    let pipeline = gst::parse::launch(&line).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let end = bus.timed_pop_filtered(
+        gst::ClockTime::from_seconds(60),
+        &[gst::MessageType::Eos, gst::MessageType::Error],
+    );
+    assert!(
+        matches!(end.as_ref().map(|m| m.type_()), Some(gst::MessageType::Eos)),
+        "{end:?}"
+    );
+    pipeline.set_state(gst::State::Null).unwrap();
+    let server = later.start();
+    recover(&server, &spool, "");
+    let found = found(&server);
+    assert_eq!(found.len(), 4);
+    assert_eq!(found.iter().map(|c| judge(&c.name, &c.data).frames).sum::<u64>(), 60);
+}
+
+#[test]
+fn a_night_without_network_is_sent_newest_first() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let properties = format!("{} max-size-time=1000000000 max-uploads=1", spool.property());
+    record_in_an_outage(&flv(5), &later, &properties);
+    let server = later.start();
+    server.push_fault(Fault::Pass);
+    let properties = format!("{} max-uploads=1", spool.property());
+    recover(&server, &spool, &properties);
+    let order: Vec<u64> = {
+        let mut all = found(&server);
+        all.sort_by_key(|c| c.object.generation);
+        all.iter().map(|c| c.number("sequence")).collect()
+    };
+    assert_eq!(order, [4, 0, 1, 2, 3]);
+}
