@@ -246,7 +246,9 @@ fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
     assert_each_plays(&found);
     // Whatever is missing was told.
     for sequence in 0..16u64 {
-        let told = gaps.iter().any(|g| g.contains(&format!("first-sequence=(guint64){sequence},")));
+        let told = gaps
+            .iter()
+            .any(|g| g.contains(&format!("first-sequence=(guint64){sequence},")));
         let stored = found.iter().any(|c| c.number("sequence") == sequence);
         assert!(told != stored, "{sequence}: told {told}, stored {stored}, {end:?} {gaps:#?}");
     }

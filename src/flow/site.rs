@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 /// What the clock of all sites counts from.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-static SITES: Mutex<Option<HashMap<(String, String), Weak<Site>>>> = Mutex::new(None);
+/// By endpoint and bucket.
+type Sites = HashMap<(String, String), Weak<Site>>;
+static SITES: Mutex<Option<Sites>> = Mutex::new(None);
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -14,8 +14,11 @@ pub(super) struct GcsWriters {
     endpoint: Endpoint,
     credentials: Credentials,
     request_timeout: Duration,
-    others: Mutex<HashMap<(Option<String>, bool), Arc<dyn ObjectWriter>>>,
+    others: Mutex<Others>,
 }
+
+/// By endpoint (`None` = Google's), and whether it gets no credentials.
+type Others = HashMap<(Option<String>, bool), Arc<dyn ObjectWriter>>;
 
 impl GcsWriters {
     /// For a session of this plan.

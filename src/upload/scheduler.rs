@@ -198,11 +198,10 @@ impl Scheduler {
     /// The chunk that would be sent last, of those that are wanted: the newest goes first and then the oldest, so it is the
     /// newest of the backlog.
     pub fn sent_last(&self, wanted: impl Fn(u64) -> bool) -> Option<u64> {
-        let mut newest_first = self.chunks.keys().rev().copied();
-        let newest = newest_first.next()?;
-        newest_first
-            .find(|&s| wanted(s))
-            .or_else(|| Some(newest).filter(|&s| wanted(s)))
+        let newest = self.chunks.keys().next_back().copied()?;
+        let is_next = newest >= self.newest_sent;
+        let mut backlog = self.chunks.keys().rev().copied().skip(usize::from(is_next));
+        backlog.find(|&s| wanted(s)).or_else(|| Some(newest).filter(|&s| wanted(s)))
     }
 
     /// The oldest chunk that has waited `timeout` ns or longer and is not in flight.
