@@ -43,7 +43,7 @@ fn one_kill(seed: u64, muxer: &str) {
     let copy = folder.path().join("copy");
     let spool = folder.path().join("spool");
     let properties = format!(
-        "bucket={BUCKET} device-id=crash endpoint-uri={} spool-dir={} max-size-time=1000000000 max-bytes-per-second=400000",
+        "bucket={BUCKET} device-id=crash endpoint-uri={} spool-dir={} max-spool-bytes=1000000000 max-size-time=1000000000 max-bytes-per-second=400000",
         server.endpoint(),
         spool.display()
     );

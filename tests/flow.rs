@@ -35,22 +35,23 @@ fn bytes_leave_at_the_rate_and_all_arrive() {
 fn requests_are_spaced_by_the_rate() {
     let server = GcsServer::spawn_thread();
     let line = Line::new(
-        NOISE,
+        &NOISE.replace("key-int-max=15", "key-int-max=5"),
         &server,
-        "max-size-time=1000000000 max-requests-per-second=4 flow-group=requests",
+        "max-size-time=300000000 max-requests-per-second=4 flow-group=requests",
     );
     line.play();
     assert_eq!(line.wait().0, End::Eos);
     let times: Vec<Instant> = server.uploads().iter().map(|r| r.at).collect();
-    assert_eq!(times.len(), 5);
+    assert_eq!(times.len(), 15);
+    // 14 spaces of 250 ms, of which the first is free. When a busy machine lets the first ones wait for their connection, they
+    // come in together; all of them never do.
     for (i, from) in times.iter().enumerate() {
         let within = times[i..]
             .iter()
-            .filter(|t| t.duration_since(*from) < Duration::from_millis(900))
-            .count();
-        assert!(within <= 5, "{within} requests within a second");
+            .filter(|t| t.duration_since(*from) < Duration::from_millis(900));
+        assert!(within.count() <= 8, "{times:?}");
     }
-    assert!(times[4].duration_since(times[0]) >= Duration::from_millis(700), "{times:?}");
+    assert!(times[14].duration_since(times[0]) >= Duration::from_millis(2500), "{times:?}");
 }
 
 #[test]
@@ -83,4 +84,42 @@ fn retry_after_is_obeyed_by_the_group() {
     assert_eq!(times.len(), 2);
     assert!(times[1].duration_since(times[0]) >= Duration::from_millis(1900), "{times:?}");
     assert_eq!(line.stat("retries"), 1);
+}
+
+#[test]
+fn the_sinks_of_a_group_tell_of_an_outage_once_and_of_its_end_once() {
+    init();
+    let port = GcsServer::spawn_thread().address().port();
+    let branch = |i: usize| {
+        format!(
+            "fakesrc is-live=true do-timestamp=true filltype=zero sizetype=fixed sizemax=20000 datarate=100000 ! \
+             gcssink bucket={BUCKET} device-id=together{i} flow-group=together max-size-time=1000000000 max-uploads=1 \
+             max-requests-per-second=0 endpoint-uri=http://127.0.0.1:{port}"
+        )
+    };
+    let line: Vec<String> = (0..12).map(branch).collect();
+    let pipeline = gst::parse::launch(&line.join(" ")).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let count = |seconds: u64, what: &str| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let mut texts = Vec::new();
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let left = gst::ClockTime::from_mseconds(u64::try_from(left.as_millis()).unwrap());
+            match bus.timed_pop(left).as_deref().map(gst::MessageRef::view) {
+                Some(gst::MessageView::Warning(w)) => texts.push(w.error().to_string()),
+                Some(gst::MessageView::Info(i)) => texts.push(i.error().to_string()),
+                _ => {}
+            }
+        }
+        texts.iter().filter(|t| t.contains(what)).count()
+    };
+    assert_eq!(count(6, "uploads fail"), 1);
+    let server = GcsServer::spawn_thread_with(common::gcs_server::Options {
+        port,
+        ..Default::default()
+    });
+    assert_eq!(count(25, "uploads work again"), 1);
+    assert!(server.objects().len() >= 12);
+    pipeline.set_state(gst::State::Null).unwrap();
 }

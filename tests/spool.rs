@@ -58,7 +58,8 @@ impl Spool {
     }
 
     fn property(&self) -> String {
-        format!("spool-dir={}", self.dir().display())
+        // A limit of its own: how full this machine's disk is is no part of the test.
+        format!("spool-dir={} max-spool-bytes=1000000000", self.dir().display())
     }
 
     /// All files below it.
@@ -374,7 +375,7 @@ fn splitmuxsink_goes_on_when_the_fragment_is_on_disk() {
     let line = format!(
         "{} ! splitmuxsink name=split muxer-factory=mpegtsmux async-finalize=true sink-factory=gcssink max-size-time=1000000000 location=x_%05d.ts \
          sink-properties=\"properties,bucket={BUCKET},device-id=split,drain-timeout=(guint64)3000000000,shutdown-timeout=(guint64)300000000,\
-         endpoint-uri=(string)\\\"http://127.0.0.1:{}\\\",spool-dir=(string)\\\"{}\\\"\"",
+         endpoint-uri=(string)\\\"http://127.0.0.1:{}\\\",spool-dir=(string)\\\"{}\\\",max-spool-bytes=(guint64)1000000000\"",
         h264(4),
         later.0,
         spool.dir().display()
@@ -413,4 +414,144 @@ fn a_night_without_network_is_sent_newest_first() {
         all.iter().map(|c| c.number("sequence")).collect()
     };
     assert_eq!(order, [4, 0, 1, 2, 3]);
+}
+
+#[test]
+fn what_is_left_when_the_element_goes_to_ready_is_taken_up_when_it_comes_back() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let unused = GcsServer::spawn_thread();
+    let front = h264(60).replace("videotestsrc", "videotestsrc is-live=true") + " ! mpegtsmux";
+    let properties = format!(
+        "{} {} max-size-time=1000000000 shutdown-timeout=500000000",
+        spool.property(),
+        later.property()
+    );
+    let line = Line::new(&front, &unused, &properties);
+    line.play();
+    std::thread::sleep(Duration::from_millis(3500));
+    line.pipeline.set_state(gst::State::Ready).unwrap();
+    let before = spool.chunk_files().len();
+    assert!(before >= 2, "{before}");
+    let id: String = line.sink.property("session-id");
+    let server = later.start();
+    line.play();
+    let (_, words) = line.wait_for(Duration::from_secs(30), |_| line.stat("chunks-uploaded") >= before as u64 + 1);
+    line.stop();
+    let chunks = chunks(&server);
+    assert!(chunks.iter().all(|c| c.get("session-id") == id), "one session: {words:?}");
+    let sequences: Vec<u64> = chunks.iter().map(|c| c.number("sequence")).collect();
+    assert_eq!(sequences, (0..sequences.len() as u64).collect::<Vec<_>>());
+    assert_eq!(spool.files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_chunk_from_before_the_clock_was_set_is_dated_when_it_is_sent() {
+    use gstgcstreamer::spool::{ClosedEntry, Entry, Spool as Store, boot, disk::StdDisk};
+    let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
+    let data = bytes::Bytes::from_static(b"pictures");
+    let ago = 90_000_000_000;
+    {
+        let store = Store::open(std::sync::Arc::new(StdDisk), &spool.dir(), 0).unwrap();
+        let session = store.session("board", "0a1b2c3d4e").unwrap();
+        let entry = Entry {
+            session: "0a1b2c3d4e".into(),
+            device: "board".into(),
+            bucket: BUCKET.into(),
+            endpoint: Some(server.endpoint()),
+            anonymous: true,
+            name: "board/1970/00.ts".into(),
+            location: "{device}/%Y/%Y%m%dT%H%M%S_{session}_{seq}.{ext}".into(),
+            own_name: true,
+            container: "mpegts".into(),
+            start: 40_000_000_000,
+            duration: 10_000_000_000,
+            clock: "suspect".into(),
+            boot_id: boot::boot_id().unwrap(),
+            boot_ns: boot::boot_ns() - ago,
+            metadata: [
+                ("clock", "suspect"),
+                ("device-id", "board"),
+                ("session-id", "0a1b2c3d4e"),
+                ("sequence", "0"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+            ..Entry::default()
+        };
+        let mut open = session.create(&entry).unwrap();
+        open.append(0, std::slice::from_ref(&data)).unwrap();
+        let closed = ClosedEntry {
+            entry,
+            size: 8,
+            crc32c: crc32c::crc32c(&data),
+        };
+        open.finish(&closed).unwrap();
+    }
+    let words = recover(&server, &spool, "");
+    let found = found(&server);
+    assert_eq!(found.len(), 1, "{words:?}");
+    let name = &found[0].name;
+    assert!(
+        name.starts_with("board/20") && name.ends_with("_0a1b2c3d4e_000000.ts"),
+        "{name}"
+    );
+    assert_eq!(found[0].get("clock"), "corrected");
+    let start: jiff::Timestamp = found[0].get("start-time").parse().unwrap();
+    let off = jiff::Timestamp::now().duration_since(start).as_secs() - 90;
+    assert!((0..60).contains(&off), "{start}");
+    assert_eq!(
+        found[0].object.meta["customTime"].as_str().unwrap()[..19],
+        start.to_string()[..19]
+    );
+    assert_eq!(found[0].data, data);
+}
+
+#[test]
+fn an_earlier_sessions_bucket_that_is_gone_does_not_end_this_recording() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let properties = format!("{} max-size-time=1000000000", spool.property());
+    record_in_an_outage(&flv(1), &later, &properties);
+    let server = later.start();
+    server.push_fault(Fault::status(404));
+    let words = recover(&server, &spool, "");
+    assert!(
+        words
+            .iter()
+            .any(|(kind, text)| *kind == "warning" && text.contains("earlier session is refused")),
+        "{words:?}"
+    );
+    assert_eq!(found(&server).len(), 1, "at the end it is tried once more: {words:?}");
+}
+
+#[test]
+fn recording_stops_and_starts_on_command() {
+    let server = GcsServer::spawn_thread();
+    let front = h264(60).replace("videotestsrc", "videotestsrc is-live=true") + " ! mpegtsmux name=mux";
+    let line = Line::new(&front, &server, "max-size-time=1000000000");
+    line.play();
+    let command = |what: &str| {
+        let s = gst::Structure::builder("gcssink-command").field("command", what).build();
+        let mux = line.pipeline.by_name("mux").unwrap();
+        assert!(
+            mux.static_pad("src")
+                .unwrap()
+                .push_event(gst::event::CustomDownstream::new(s))
+        );
+    };
+    let enough = |n: u64| line.wait_for(Duration::from_secs(30), |_| line.stat("chunks-uploaded") >= n);
+    enough(2);
+    command("record-stop");
+    std::thread::sleep(Duration::from_millis(1500));
+    let stopped = line.stat("chunks-created");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(line.stat("chunks-created"), stopped, "nothing is stored");
+    command("record-start");
+    let (_, words) = enough(stopped + 2);
+    line.stop();
+    let gaps: Vec<_> = words.iter().filter(|(_, text)| text.contains("record-stopped")).collect();
+    assert_eq!(gaps.len(), 1, "{words:?}");
+    let chunks = chunks(&server);
+    assert_each_plays(&chunks);
+    let stopped: Vec<_> = chunks.iter().filter(|c| c.get("gap-reason") == "record-stopped").collect();
+    assert_eq!(stopped.len(), 1);
 }

@@ -173,7 +173,12 @@ impl GcsSink {
         let stats = snapshot.stats;
         let (in_spool, seconds_left) = session.spool.as_ref().map_or((0, 0), |spool| {
             let rate = input_rate(&snapshot, session.uploads.now());
-            (spool.used(), spool.room() / rate)
+            let left = if snapshot.stats.bytes_received > 0 {
+                spool.room() / rate
+            } else {
+                0
+            };
+            (spool.used(), left)
         });
         Some(
             gst::Structure::builder("gcssink-stats")

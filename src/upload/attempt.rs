@@ -34,6 +34,8 @@ pub enum Attempted {
         name: String,
         /// CRC32C of what was sent.
         crc32c: u32,
+        /// Its capture start, ns since the Unix epoch, where that was found to be another than was known.
+        start: Option<u64>,
         /// Something the user should know.
         warning: Option<String>,
     },
@@ -81,6 +83,7 @@ pub async fn attempt(
                     stored: Some(stored),
                     name: request.name,
                     crc32c: request.crc32c,
+                    start: None,
                     warning,
                 };
             }
@@ -110,6 +113,7 @@ pub async fn attempt(
                     stored,
                     name: request.name,
                     crc32c: request.crc32c,
+                    start: None,
                     warning,
                 };
             }

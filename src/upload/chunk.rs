@@ -76,6 +76,8 @@ pub struct Loaded {
     pub endpoint: Option<String>,
     /// That endpoint gets no credentials.
     pub anonymous: bool,
+    /// Capture start, ns since the Unix epoch.
+    pub start: u64,
 }
 
 /// A chunk that is kept on disk. All calls block.

@@ -100,10 +100,11 @@ async fn send_from_disk(writers: &dyn Writers, kept: &Arc<dyn Kept>, name: Optio
         Ok(writer) => writer,
         Err(why) => return failed(why),
     };
-    let attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, flow).await;
-    match &attempted {
+    let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, flow).await;
+    match &mut attempted {
         // The mark that the server has it is on disk before anybody is told.
-        Attempted::Stored { .. } => {
+        Attempted::Stored { start, .. } => {
+            *start = Some(loaded.start);
             let kept = Arc::clone(kept);
             let _ = spawn_blocking(move || kept.confirm()).await;
         }

@@ -157,6 +157,7 @@ fn loaded(closed: ClosedEntry, body: Body, recovered: bool) -> Loaded {
         },
         endpoint: entry.endpoint,
         anonymous: entry.anonymous,
+        start: entry.start,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::Attempted;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Summary};
 use super::health::Word;
 use super::report::Report;
 use super::scheduler::Outcome;
@@ -88,10 +88,12 @@ impl Uploads {
                 stored,
                 name,
                 crc32c,
+                start,
                 warning,
             } => {
                 state.reports.extend(warning.map(Report::Warning));
-                state.stored(ticket, stored, name, crc32c, now, &mut words);
+                state.stored(ticket, stored.as_ref(), now, &mut words);
+                state.uploaded(ticket, stored.map_or(0, |s| s.generation), name, crc32c, start, now);
             }
             Attempted::Failed { error, name, warning } => {
                 state.reports.extend(warning.map(Report::Warning));
@@ -136,21 +138,28 @@ impl Uploads {
 }
 
 impl State {
-    fn stored(&mut self, ticket: u64, stored: Option<Stored>, object: String, crc32c: u32, now: u64, words: &mut Vec<Word>) {
+    fn stored(&mut self, ticket: u64, stored: Option<&Stored>, now: u64, words: &mut Vec<Word>) {
         self.scheduler.done(ticket, Outcome::Stored, now);
         self.health.stored(now, words);
-        if let Some(created) = stored.as_ref().and_then(|s| s.created) {
+        if let Some(created) = stored.and_then(|s| s.created) {
             self.compare_clock(created);
         }
+    }
+
+    /// `start`: its capture start, where that was found to be another than was known.
+    fn uploaded(&mut self, ticket: u64, generation: i64, object: String, crc32c: u32, start: Option<u64>, now: u64) {
         let Some(chunk) = self.remove(ticket) else { return };
         let summary = chunk.summary.clone();
         self.stats.uploaded += 1;
         self.stats.bytes_uploaded += summary.size;
         self.recent.push_back((now, summary.size));
         self.reports.push_back(Report::Uploaded {
-            summary,
+            summary: Summary {
+                start: start.unwrap_or(summary.start),
+                ..summary
+            },
             object,
-            generation: stored.map_or(0, |s| s.generation),
+            generation,
             crc32c,
             latency: now.saturating_sub(chunk.closed_at),
         });
@@ -175,6 +184,17 @@ impl State {
         } else {
             error.class
         };
+        // That an earlier session's bucket is gone is no reason to end this recording.
+        let is_recovered = self.chunks.get(&ticket).is_some_and(|c| c.recovered);
+        if is_recovered && matches!(class, Class::Permanent | Class::Auth | Class::Conflict) {
+            if !std::mem::replace(&mut self.refusal_told, true) {
+                self.reports.push_back(Report::Warning(format!(
+                    "a chunk of an earlier session is refused: {}; it stays in the spool and is tried again every 60 s",
+                    error.message
+                )));
+            }
+            return;
+        }
         self.health.failed(class, error.http_status, &error.message, now, words);
     }
 }

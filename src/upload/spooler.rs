@@ -24,6 +24,8 @@ use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
 
 /// How many sinks of the process write at once: more make a disk slower, not faster.
 static DISK_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
+/// The disk works again when it has for so long, ns.
+const QUIET: u64 = 60_000_000_000;
 /// How often a disk that takes nothing is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -411,21 +413,22 @@ impl Uploads {
         disk.working = false;
         // Stored or let go of while they were being moved.
         disk.discards.extend(gone);
-        match written.trouble {
-            Some(trouble) => {
-                disk.blocked = true;
-                if !std::mem::replace(&mut disk.blocked_told, true) {
+        disk.blocked = written.trouble.is_some();
+        match (written.trouble, disk.trouble_at) {
+            (Some(trouble), told) => {
+                disk.trouble_at = Some(now);
+                if told.is_none() {
                     let full = trouble.is_full();
                     let text = trouble.to_string();
                     state.reports.push_back(Report::Disk { full, text });
                 }
             }
-            None => {
-                disk.blocked = false;
-                if std::mem::take(&mut disk.blocked_told) {
-                    state.reports.push_back(Report::DiskWorks);
-                }
+            // A full disk takes a bit again and again, whenever a chunk leaves it: that is no news.
+            (None, Some(at)) if now.saturating_sub(at) >= QUIET => {
+                disk.trouble_at = None;
+                state.reports.push_back(Report::DiskWorks);
             }
+            (None, _) => {}
         }
         drop(state);
         self.tell();

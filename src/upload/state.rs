@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) reports: VecDeque<Report>,
     pub(super) recent: VecDeque<(u64, u64)>,
     pub(super) disk: Option<Disk>,
+    /// That chunks of earlier sessions are refused has been told.
+    pub(super) refusal_told: bool,
     /// Bytes that somebody waits for room for.
     pub(super) need: u64,
 }
@@ -60,8 +62,8 @@ pub(super) struct Disk {
     pub(super) adopting: bool,
     /// It could not write, and nothing has changed since.
     pub(super) blocked: bool,
-    /// That has been told.
-    pub(super) blocked_told: bool,
+    /// When that was last so, where it has been told.
+    pub(super) trouble_at: Option<u64>,
     /// It is to be tried again though nothing has changed.
     pub(super) retry: bool,
     /// Chunks on their way from memory to disk.

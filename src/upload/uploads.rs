@@ -102,6 +102,7 @@ impl Uploads {
                 reports: VecDeque::new(),
                 recent: VecDeque::new(),
                 disk: None,
+                refusal_told: false,
                 need: 0,
             }),
             changed: Condvar::new(),
@@ -225,6 +226,9 @@ impl Uploads {
         let mut state = self.lock();
         state.health.resume();
         state.scheduler.hurry(false);
+        if let Some(disk) = &mut state.disk {
+            disk.ending = false;
+        }
         drop(state);
         self.wake.notify_one();
     }
