@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::Attempted;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Place};
 use super::health::Word;
 use super::report::Report;
 use super::scheduler::Outcome;
@@ -74,8 +74,8 @@ impl Uploads {
         self.wake.notified().await;
     }
 
-    /// An attempt has ended.
-    pub(super) fn finished(&self, ticket: u64, attempted: Attempted) {
+    /// An attempt has ended. `from_disk`: the chunk's bytes were read there, and its file has been confirmed.
+    pub(super) fn finished(&self, ticket: u64, attempted: Attempted, from_disk: bool) {
         let mut state = self.lock();
         if !state.chunks.contains_key(&ticket) {
             // Let go of while it was being sent.
@@ -91,7 +91,7 @@ impl Uploads {
                 warning,
             } => {
                 state.reports.extend(warning.map(Report::Warning));
-                state.stored(ticket, stored, name, crc32c, now, &mut words);
+                state.stored(ticket, stored, (name, crc32c), from_disk, now, &mut words);
             }
             Attempted::Failed { error, name, warning } => {
                 state.reports.extend(warning.map(Report::Warning));
@@ -136,13 +136,25 @@ impl Uploads {
 }
 
 impl State {
-    fn stored(&mut self, ticket: u64, stored: Option<Stored>, object: String, crc32c: u32, now: u64, words: &mut Vec<Word>) {
+    fn stored(
+        &mut self,
+        ticket: u64,
+        stored: Option<Stored>,
+        (object, crc32c): (String, u32),
+        from_disk: bool,
+        now: u64,
+        words: &mut Vec<Word>,
+    ) {
         self.scheduler.done(ticket, Outcome::Stored, now);
         self.health.stored(now, words);
         if let Some(created) = stored.as_ref().and_then(|s| s.created) {
             self.compare_clock(created);
         }
         let Some(chunk) = self.remove(ticket) else { return };
+        if let (Place::Disk(kept), false, Some(disk)) = (&chunk.place, from_disk, &mut self.disk) {
+            // It was moved there while it was being sent from memory: nobody else knows of that file.
+            disk.confirms.push(Arc::clone(kept));
+        }
         let summary = chunk.summary.clone();
         self.stats.uploaded += 1;
         self.stats.bytes_uploaded += summary.size;
