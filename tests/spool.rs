@@ -8,30 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::gcs_server::{Fault, GcsServer, Options};
+use common::gcs_server::{Fault, GcsServer};
+use common::places::{Later, Spool};
 use common::*;
 use gst::prelude::*;
-
-/// A server whose listener is closed until it is wanted.
-struct Later(u16);
-
-impl Later {
-    fn new() -> Self {
-        Self(GcsServer::spawn_thread().address().port())
-    }
-
-    fn property(&self) -> String {
-        format!("endpoint-uri=http://127.0.0.1:{}", self.0)
-    }
-
-    fn start(&self) -> GcsServer {
-        let port = self.0;
-        GcsServer::spawn_thread_with(Options {
-            port,
-            ..Options::default()
-        })
-    }
-}
 
 fn flv(seconds: u32) -> String {
     format!("{} ! flvmux streamable=true", h264(seconds))
@@ -44,46 +24,6 @@ fn noise(seconds: u32) -> String {
          x264enc speed-preset=ultrafast bitrate=10000 key-int-max=15 ! h264parse config-interval=-1 ! mpegtsmux",
         seconds * 15
     )
-}
-
-struct Spool(tempfile::TempDir);
-
-impl Spool {
-    fn new() -> Self {
-        Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.0.path().join("spool")
-    }
-
-    fn property(&self) -> String {
-        // A limit of its own: how full this machine's disk is is no part of the test.
-        format!("spool-dir={} max-spool-bytes=1000000000", self.dir().display())
-    }
-
-    /// All files below it.
-    fn files(&self) -> Vec<PathBuf> {
-        fn walk(dir: &Path, into: &mut Vec<PathBuf>) {
-            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    walk(&path, into);
-                } else {
-                    into.push(path);
-                }
-            }
-        }
-        let mut files = Vec::new();
-        walk(&self.dir(), &mut files);
-        files.sort();
-        files
-    }
-
-    fn chunk_files(&self) -> Vec<PathBuf> {
-        let is_chunk = |p: &PathBuf| p.extension().is_some_and(|e| e == "chunk");
-        self.files().into_iter().filter(is_chunk).collect()
-    }
 }
 
 /// Records into an outage and stops there; what was recorded is in the spool.

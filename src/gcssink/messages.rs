@@ -254,7 +254,8 @@ fn post_word(element: &GcsSink, word: Word, pending: Pending) {
             post_structure(element, structure);
         }
         Word::Outage { .. } if !element.imp().begins_outage() => {}
-        Word::Recovered { .. } if !element.imp().ends_outage() => {}
+        // A refusal is each sink's own, so its end is too.
+        Word::Recovered { refused, .. } if !element.imp().ends_outage() && !refused => {}
         Word::Outage { first, reason } => {
             let verb = if first { "uploads fail" } else { "uploads still fail" };
             let left = element.imp().memory_left();
@@ -264,7 +265,7 @@ fn post_word(element: &GcsSink, word: Word, pending: Pending) {
                 ("{verb}: {reason}; {waiting}; {left}; it is tried again by itself")
             );
         }
-        Word::Recovered { after } => {
+        Word::Recovered { after, .. } => {
             gst::element_info!(
                 element,
                 gst::ResourceError::Write,

@@ -26,7 +26,7 @@ pub trait Writers: Send + Sync {
 
 /// Runs until [`Uploads::stop`]; attempts that are then in flight are dropped, and their connections with them.
 pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Member>) {
-    let mut attempts: JoinSet<(u64, Attempted)> = JoinSet::new();
+    let mut attempts: JoinSet<(u64, Attempted, bool)> = JoinSet::new();
     let mut running: HashMap<u64, AbortHandle> = HashMap::new();
     loop {
         let (chunks, aborts, wake) = match uploads.due() {
@@ -51,7 +51,7 @@ pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Mem
                     let (session, sequence) = (&chunk.summary.session, chunk.summary.sequence);
                     failed(format!("storing chunk {sequence} of session {session} broke off: {panic}"))
                 });
-                (ticket, attempted)
+                (ticket, attempted, chunk.is_on_disk())
             });
             running.insert(ticket, handle);
         }
@@ -63,9 +63,9 @@ pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Mem
         };
         tokio::select! {
             Some(joined) = attempts.join_next() => {
-                if let Ok((ticket, attempted)) = joined {
+                if let Ok((ticket, attempted, from_disk)) = joined {
                     running.remove(&ticket);
-                    uploads.finished(ticket, attempted);
+                    uploads.finished(ticket, attempted, from_disk);
                 }
             }
             () = uploads.woken() => {}

@@ -60,6 +60,8 @@ pub enum Word {
     Recovered {
         /// Its length.
         after: u64,
+        /// Uploads were refused in it, which this sink has told for itself.
+        refused: bool,
     },
     /// Nothing has worked yet, and the user has to act: an ERROR.
     Fatal {
@@ -126,12 +128,13 @@ impl Health {
     pub fn stored(&mut self, now: u64, words: &mut Vec<Word>) {
         self.confirmed = true;
         self.last_failed = false;
-        self.refused = false;
+        let refused = std::mem::take(&mut self.refused);
         self.first_failure = None;
         self.last_success = Some(now);
         if let Some(since) = self.outage_since.take() {
             words.push(Word::Recovered {
                 after: now.saturating_sub(since),
+                refused,
             });
         }
         self.reason.clear();
@@ -263,7 +266,7 @@ mod tests {
         assert_eq!(
             words
                 .iter()
-                .filter(|w| matches!(w, Word::Recovered { after } if *after == 7300 * S))
+                .filter(|w| matches!(w, Word::Recovered { after, .. } if *after == 7300 * S))
                 .count(),
             1
         );

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::Attempted;
-use super::chunk::{Chunk, Summary};
+use super::chunk::{Chunk, Place, Summary};
 use super::health::Word;
 use super::report::Report;
 use super::scheduler::Outcome;
@@ -24,6 +24,18 @@ pub(super) enum Due {
     },
     /// Nothing more.
     Stop,
+}
+
+/// What an attempt has stored.
+struct Sent {
+    object: String,
+    /// 0 where the server may not be asked.
+    generation: i64,
+    crc32c: u32,
+    /// Its capture start, where that was found to be another than was known.
+    start: Option<u64>,
+    /// Its bytes were read from disk, and the file has been confirmed.
+    from_disk: bool,
 }
 
 impl Uploads {
@@ -74,8 +86,8 @@ impl Uploads {
         self.wake.notified().await;
     }
 
-    /// An attempt has ended.
-    pub(super) fn finished(&self, ticket: u64, attempted: Attempted) {
+    /// An attempt has ended. `from_disk`: the chunk's bytes were read there, and its file has been confirmed.
+    pub(super) fn finished(&self, ticket: u64, attempted: Attempted, from_disk: bool) {
         let mut state = self.lock();
         if !state.chunks.contains_key(&ticket) {
             // Let go of while it was being sent.
@@ -92,8 +104,16 @@ impl Uploads {
                 warning,
             } => {
                 state.reports.extend(warning.map(Report::Warning));
+                let generation = stored.as_ref().map_or(0, |s| s.generation);
                 state.stored(ticket, stored.as_ref(), now, &mut words);
-                state.uploaded(ticket, stored.map_or(0, |s| s.generation), name, crc32c, start, now);
+                let sent = Sent {
+                    object: name,
+                    generation,
+                    crc32c,
+                    start,
+                    from_disk,
+                };
+                state.uploaded(ticket, sent, now);
             }
             Attempted::Failed { error, name, warning } => {
                 state.reports.extend(warning.map(Report::Warning));
@@ -146,21 +166,24 @@ impl State {
         }
     }
 
-    /// `start`: its capture start, where that was found to be another than was known.
-    fn uploaded(&mut self, ticket: u64, generation: i64, object: String, crc32c: u32, start: Option<u64>, now: u64) {
+    fn uploaded(&mut self, ticket: u64, sent: Sent, now: u64) {
         let Some(chunk) = self.remove(ticket) else { return };
+        if let (Place::Disk(kept), false, Some(disk)) = (&chunk.place, sent.from_disk, &mut self.disk) {
+            // It was moved there while it was being sent from memory: nobody else knows of that file.
+            disk.confirms.push(Arc::clone(kept));
+        }
         let summary = chunk.summary.clone();
         self.stats.uploaded += 1;
         self.stats.bytes_uploaded += summary.size;
         self.recent.push_back((now, summary.size));
         self.reports.push_back(Report::Uploaded {
             summary: Summary {
-                start: start.unwrap_or(summary.start),
+                start: sent.start.unwrap_or(summary.start),
                 ..summary
             },
-            object,
-            generation,
-            crc32c,
+            object: sent.object,
+            generation: sent.generation,
+            crc32c: sent.crc32c,
             latency: now.saturating_sub(chunk.closed_at),
         });
     }

@@ -83,6 +83,7 @@ pub struct Closing {
 pub(super) struct Work {
     pub(super) ops: Vec<Op>,
     pub(super) discards: Vec<Arc<dyn Kept>>,
+    pub(super) confirms: Vec<Arc<dyn Kept>>,
     pub(super) moves: Vec<(u64, Arc<Chunk>)>,
 }
 
@@ -133,6 +134,7 @@ impl Desk {
         let mut written = Written::default();
         // First what makes room.
         work.discards.iter().for_each(|chunk| chunk.discard());
+        work.confirms.iter().for_each(|chunk| chunk.confirm());
         for op in work.ops {
             match op {
                 Op::Begin { sequence, entry } => {
@@ -387,10 +389,12 @@ impl Uploads {
         let work = Work {
             ops: disk.ops.drain(..).collect(),
             discards: std::mem::take(&mut disk.discards),
+            confirms: std::mem::take(&mut disk.confirms),
             moves,
         };
         let retry = std::mem::take(&mut disk.retry);
-        if work.ops.is_empty() && work.discards.is_empty() && work.moves.is_empty() && !retry {
+        let leaving = !work.discards.is_empty() || !work.confirms.is_empty();
+        if work.ops.is_empty() && !leaving && work.moves.is_empty() && !retry {
             return (None, stopped);
         }
         disk.working = true;
@@ -412,7 +416,7 @@ impl Uploads {
         let Some(disk) = &mut state.disk else { return };
         disk.working = false;
         // Stored or let go of while they were being moved.
-        disk.discards.extend(gone);
+        disk.confirms.extend(gone);
         disk.blocked = written.trouble.is_some();
         match (written.trouble, disk.trouble_at) {
             (Some(trouble), told) => {

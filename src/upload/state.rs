@@ -69,6 +69,8 @@ pub(super) struct Disk {
     /// Chunks on their way from memory to disk.
     pub(super) moving: HashSet<u64>,
     pub(super) discards: Vec<Arc<dyn Kept>>,
+    /// Stored, or let go of, from memory while they were being moved to disk.
+    pub(super) confirms: Vec<Arc<dyn Kept>>,
     /// The chunk being recorded is written to disk as it comes.
     pub(super) open_on_disk: bool,
     /// All that is in memory is to be moved: the end is near.
@@ -77,7 +79,8 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn is_busy(&self) -> bool {
-        self.working || self.adopting || !self.ops.is_empty() || !self.discards.is_empty() || !self.moving.is_empty()
+        let leaving = !self.discards.is_empty() || !self.confirms.is_empty();
+        self.working || self.adopting || !self.ops.is_empty() || leaving || !self.moving.is_empty()
     }
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "gcs_server.rs"]
 pub mod gcs_server;
+#[path = "places.rs"]
+pub mod places;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
