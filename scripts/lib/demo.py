@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from broker import Broker  # noqa: E402
 from emulator import Emulator, end  # noqa: E402
 from judge import Verdict, judge  # noqa: E402
 
@@ -99,11 +100,13 @@ class Chunk:
         return max(self.number("duration-ms"), 0) / 1000
 
 
-def launch_line(port):
-    """The line of the README, with the camera's second stream and shorter chunks than the default of 10 s."""
+def launch_line(port, broker_port):
+    """The line of the README, with the camera's second stream, a plain broker and shorter chunks than the default of 10 s."""
     line = f"""gst-launch-1.0 -e
         rtspsrc location=rtsp://127.0.0.1:{port}/cam latency=200 name=src
-        ! rtph264depay ! h264parse ! flvmux streamable=true name=mux
+        ! rtph264depay ! h264parse
+        ! iotcorestatus protocol=mqtt host=127.0.0.1 port={broker_port} device-id={DEVICE}
+        ! flvmux streamable=true name=mux
         ! gcssink bucket={BUCKET} device-id={DEVICE} max-size-time={CHUNK_SECONDS * 10**9}
         src. ! rtpmp4gdepay ! aacparse ! mux."""
     return [word.strip() for word in line.splitlines()]
@@ -116,18 +119,19 @@ def start_line(lines, plugin_dir, endpoint, work):
     print("  " + " ".join(f"{key}={shlex.quote(value)}" for key, value in settings.items()) + " \\")
     print("  " + " \\\n      ".join(lines) + "\n", flush=True)
     env = {**os.environ, **settings, "GST_REGISTRY": str(work / "registry.bin"), "GST_DEBUG_NO_COLOR": "1"}
-    env.setdefault("GST_DEBUG", "1,gcssink*:4")
+    env.setdefault("GST_DEBUG", "1,gcssink*:4,iotcorestatus*:4")
     for key in ("no_proxy", "NO_PROXY"):
         env[key] = ",".join(filter(None, [env.get(key), "127.0.0.1,localhost"]))
     return Part("launch line", shlex.split(" ".join(lines)), work / "launch.log", env).start()
 
 
-def watch(storage, line, seconds, started):
-    """Shows new objects once a second until the time is over; a line that ends by itself has failed."""
+def watch(storage, broker, line, seconds, started):
+    """Shows new objects and states once a second until the time is over; a line that ends by itself has failed."""
     seen = {}
     while time.monotonic() - started < seconds:
         time.sleep(min(1.0, max(0.0, seconds - (time.monotonic() - started))))
         show_new(storage, seen, started)
+        show_states(broker, started)
         if line.process.poll() is not None:
             raise Failure(f"the launch line ended by itself after {time.monotonic() - started:.0f} s, status {line.process.returncode}")
     return seen
@@ -141,6 +145,29 @@ def show_new(storage, seen, started):
             seen[chunk.name] = chunk
             at = time.monotonic() - started
             print(f"  {at:6.1f} s  chunk {chunk.sequence:>4}  {chunk.seconds:6.2f} s  {chunk.size / 1024:8.1f} KiB  {chunk.name}", flush=True)
+
+
+def show_states(broker, started):
+    """Prints what the device's topics said since the last time; a state that is only repeated is no news."""
+    shown = broker.__dict__.setdefault("shown", 0)
+    known = broker.__dict__.setdefault("known", {})
+    rows = broker.seen()
+    for topic, payload in rows[shown:]:
+        if known.get(topic) != payload:
+            print(f"  {time.monotonic() - started:6.1f} s  {broker.prefix}/{topic}: {payload}", flush=True)
+        known[topic] = payload
+    broker.shown = len(rows)
+
+
+def judge_states(broker):
+    """What a client that is not ours must have seen of the device: connected while it recorded, and a last word."""
+    states = [payload for topic, payload in broker.seen() if topic == "state"]
+    faults = []
+    if "connected" not in states:
+        faults.append(f"the topic {broker.prefix}/state never said connected: {states}")
+    if not states or states[-1] != "disconnected":
+        faults.append(f"the last word on {broker.prefix}/state should be disconnected: {states}")
+    return faults
 
 
 def stop_line(line):
@@ -233,21 +260,31 @@ def record(args, work, parts):
     port = camera.wait_for_line("READY ", 30, "the camera did not start")
     print(f"  camera   rtsp://127.0.0.1:{port}/cam (H.264 640x360 at {FPS} a second, a key frame each second, and AAC)")
 
-    line = start_line(launch_line(port), args.plugin_dir, storage.endpoint, work)
+    try:
+        broker = Broker(work, f"gcstreamer/{DEVICE}")
+    except RuntimeError as error:
+        raise Failure(str(error)) from None
+    parts += [Part("broker", [], broker.log_path), Part("topics", [], broker.seen_path)]
+    parts[-2].process, parts[-1].process = broker.process, broker.watcher
+    print(f"  broker   mqtt://127.0.0.1:{broker.port} (mosquitto), the device's topics are {broker.prefix}/#")
+
+    line = start_line(launch_line(port, broker.port), args.plugin_dir, storage.endpoint, work)
     parts.append(line)
     wait_for_play(camera, line)
     started = time.monotonic()
-    print(f"== recording for {args.seconds} s; chunks as they land", flush=True)
-    seen = watch(storage, line, args.seconds, started)
+    print(f"== recording for {args.seconds} s; chunks and states as they come", flush=True)
+    seen = watch(storage, broker, line, args.seconds, started)
     print("== stopping (SIGINT): the open chunk is stored too", flush=True)
     stop_line(line)
     show_new(storage, seen, started)
+    time.sleep(0.5)  # mosquitto_sub writes it down
+    show_states(broker, started)
 
     chunks = sorted(seen.values(), key=lambda chunk: (chunk.sequence, chunk.name))
     folder = Path.cwd() / "demo-out" if args.keep else work / "chunks"
     print("== judging each chunk alone, with ffprobe and ffmpeg", flush=True)
     fetch_and_judge(storage, chunks, folder)
-    faults = judge_recording(chunks, args.seconds)
+    faults = judge_recording(chunks, args.seconds) + judge_states(broker)
     print_summary(chunks, faults)
     if args.keep:
         print(f"chunks kept in {folder}")
