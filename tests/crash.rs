@@ -1,15 +1,20 @@
-//! A recording process is killed at any moment, and nothing is lost that it had taken more than a second before.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! A recording process is killed at any moment, and nothing is lost that it had taken more than a second before; the order of its
+//! system calls that this rests on; a link that is gone for half a minute.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod common;
 #[path = "common/process.rs"]
 mod process;
 
+use std::collections::{BTreeMap, HashMap};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::gcs_server::GcsServer;
+use common::places::{Later, Spool};
 use common::*;
-use process::launch;
+use gst::prelude::*;
+use process::{launch, launch_under};
 
 /// Moments at which the process is killed; `GCSTREAMER_KILLS=50` is what a release is tried with.
 fn kills() -> u64 {
@@ -113,4 +118,188 @@ fn a_killed_process_loses_nothing_older_than_a_second() {
         ];
         one_kill(seed, muxer[usize::try_from(seed % 4).unwrap()]);
     }
+}
+
+/// A system call: when it was entered, when it was done (lines of the trace), and what strace says of it.
+struct Call {
+    entered: usize,
+    done: usize,
+    name: String,
+    text: String,
+}
+
+/// The calls of a trace of `strace -f`, where one that another thread interrupts comes in two parts.
+fn calls(trace: &str) -> Vec<Call> {
+    let (mut calls, mut open): (Vec<Call>, HashMap<&str, Call>) = (Vec::new(), HashMap::new());
+    for (i, line) in trace.lines().enumerate() {
+        let Some((pid, text)) = line.split_once(' ') else { continue };
+        let text = text.trim_start();
+        if let Some(end) = text.strip_prefix("<... ") {
+            if let Some(mut call) = open.remove(pid) {
+                call.done = i;
+                call.text.push_str(end);
+                calls.push(call);
+            }
+        } else if let Some((name, _)) = text.split_once('(') {
+            let call = Call {
+                entered: i,
+                done: i,
+                name: name.to_owned(),
+                text: text.to_owned(),
+            };
+            if text.ends_with("<unfinished ...>") {
+                open.insert(pid, call);
+            } else {
+                calls.push(call);
+            }
+        }
+    }
+    calls.sort_by_key(|c| c.entered);
+    calls
+}
+
+/// Promise P1 of docs/spool.md, as the kernel sees it.
+#[test]
+fn data_are_synced_and_then_their_names_before_the_first_byte_of_the_request_leaves() {
+    let may_trace = Command::new("strace")
+        .args(["-f", "-o", "/dev/null", "true"])
+        .stderr(Stdio::null())
+        .status();
+    if !may_trace.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: strace is not here or may not trace");
+        return;
+    }
+    let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
+    let trace = TempFile::new("trace", b"");
+    let which = "trace=openat,fsync,fdatasync,write,writev,pwrite64,pwritev,sendto,sendmsg,unlink,unlinkat";
+    let trace_path = trace.0.display().to_string();
+    let tracer = ["strace", "-f", "-y", "-s", "1000", "-e", which, "-o", &trace_path];
+    let words = format!(
+        "videotestsrc num-buffers=60 ! video/x-raw,width=320,height=240,framerate=15/1 ! x264enc speed-preset=ultrafast key-int-max=15 \
+         ! h264parse config-interval=-1 ! mpegtsmux ! gcssink bucket={BUCKET} device-id=crash endpoint-uri={} {} max-size-time=1000000000",
+        server.endpoint(),
+        spool.property()
+    );
+    let output = launch_under(&tracer, &words, &[]).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(chunks(&server).len(), 4);
+    let trace = std::fs::read_to_string(&trace.0).unwrap();
+    let calls = calls(&trace);
+    for sequence in 0..4 {
+        let file = format!("/{sequence:020}.chunk");
+        let of_file = |c: &&Call| c.text.contains(&file);
+        let find = |what: &str, wanted: &dyn Fn(&Call) -> bool| {
+            let found = calls.iter().filter(|c| wanted(c)).collect::<Vec<_>>();
+            assert!(!found.is_empty(), "{what} of {sequence} in {trace}");
+            found
+        };
+        let name = format!("_{sequence:06}.ts");
+        let request = find("the request", &|c| c.text.contains("POST /upload") && c.text.contains(&name))[0].entered;
+        let made = find("making the file", &|c| {
+            c.name == "openat" && of_file(&c) && c.text.contains("O_CREAT")
+        })[0]
+            .entered;
+        let session = calls
+            .iter()
+            .find(|c| c.entered == made)
+            .unwrap()
+            .text
+            .split_once(&file)
+            .unwrap()
+            .0;
+        let session = session.rsplit_once('"').unwrap().1;
+        let data = find("syncing the data", &|c| {
+            c.name == "fdatasync" && of_file(&c) && c.done < request && c.text.contains("= 0")
+        });
+        let data = data.last().unwrap();
+        let folder = format!("{session}>");
+        let names = find("syncing the folder", &|c| {
+            c.name == "fsync" && c.text.contains(&folder) && c.entered > data.done && c.done < request && c.text.contains("= 0")
+        });
+        // What is written behind that is the Footer alone, which nothing depends on.
+        let is_write = |c: &&Call| ["write", "writev", "pwrite64", "pwritev"].contains(&c.name.as_str());
+        let writes: Vec<&Call> = calls.iter().filter(|c| is_write(c) && of_file(c)).collect();
+        assert!(
+            writes.iter().any(|w| w.done < data.entered),
+            "{sequence}: the data were written before"
+        );
+        let later = writes
+            .iter()
+            .filter(|w| w.entered > data.entered && w.entered < request)
+            .count();
+        assert!(later <= 1, "{sequence}: {later} writes after the sync");
+        assert!(names[0].entered > made);
+        // And it is removed only after the mark that the server has it is on disk.
+        let removed = find("removing", &|c| c.name.starts_with("unlink") && of_file(&c))[0].entered;
+        let mark = calls.iter().filter(|c| c.name == "fdatasync" && of_file(c));
+        assert!(
+            mark.filter(|c| c.entered > request && c.done < removed).count() == 1,
+            "{sequence}"
+        );
+    }
+}
+
+/// Three cameras, one for each way of waiting, lose their link for half a minute.
+#[test]
+fn half_a_minute_without_a_link_costs_no_byte_and_the_live_chunk_goes_first() {
+    const BOUND: u64 = 8 << 20;
+    let (later, unused, spool) = (Later::new(), GcsServer::spawn_thread(), Spool::new());
+    let lines: Vec<Line> = ["", "spool-mode=overflow", "spool-mode=always"]
+        .iter()
+        .map(|way| {
+            let folder = if way.is_empty() { String::new() } else { spool.property() };
+            let properties = format!(
+                "{way} {folder} {} max-size-time=2000000000 max-uploads=1 max-memory-bytes={BOUND} flow-group=\"\"",
+                later.property()
+            );
+            let camera = "videotestsrc is-live=true num-buffers=705 pattern=snow ! video/x-raw,width=320,height=240,framerate=15/1 \
+                 ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=1200 key-int-max=30 ! h264parse config-interval=-1 ! mpegtsmux";
+            Line::new(camera, &unused, &properties)
+        })
+        .collect();
+    let before = later.start();
+    lines.iter().for_each(Line::play);
+    let watch = |time: Duration| {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            for line in &lines {
+                let held = line.stat("bytes-in-memory");
+                assert!(held <= BOUND, "{held}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    watch(Duration::from_secs(5));
+    let stored = chunks(&before);
+    drop(before);
+    watch(Duration::from_secs(30));
+    let after = later.start();
+    watch(Duration::from_secs(5));
+    for line in &lines {
+        let (end, words) = line.wait();
+        assert_eq!(end, End::Eos, "{words:?}");
+        let count = |kind: &str, text: &str| words.iter().filter(|(k, t)| *k == kind && t.contains(text)).count();
+        assert_eq!(count("warning", ""), 1, "{words:?}");
+        assert_eq!(count("info", "uploads work again"), 1, "{words:?}");
+        let device = line.sink.property::<String>("device-id");
+        let is_ours = |c: &&Chunk| c.get("device-id") == device;
+        let mut resumed: Vec<Chunk> = chunks(&after).iter().filter(is_ours).cloned().collect();
+        resumed.sort_by_key(|c| c.object.generation);
+        let order: Vec<u64> = resumed.iter().map(|c| c.number("sequence")).collect();
+        let oldest = *order.iter().min().unwrap();
+        assert!(order[0] > oldest + 5, "the live chunk first: {order:?}");
+        let backlog: Vec<u64> = order.iter().copied().filter(|s| *s < order[0]).collect();
+        assert!(backlog.is_sorted(), "then the backlog, oldest first: {order:?}");
+        let all: BTreeMap<u64, Chunk> = stored
+            .iter()
+            .filter(is_ours)
+            .chain(&resumed)
+            .map(|c| (c.number("sequence"), c.clone()))
+            .collect();
+        assert!(all.keys().copied().eq(0..all.len() as u64), "{:?}", all.keys());
+        let all: Vec<Chunk> = all.into_values().collect();
+        assert!(joined(&all) == line.input(), "{device}: no byte is lost");
+        line.stop();
+    }
+    assert_eq!(spool.files(), Vec::<std::path::PathBuf>::new());
 }

@@ -115,7 +115,9 @@ impl Body {
         Ok(crc)
     }
 
-    pub(crate) fn reader(&self) -> Reader {
+    /// Reads it from its start, piece by piece, as an upload does.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
         Reader {
             body: self.clone(),
             index: 0,
@@ -151,7 +153,7 @@ fn read(backing: &dyn Backing, at: u64, len: u64) -> io::Result<Bytes> {
 
 /// A place in a [`Body`].
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub struct Reader {
     body: Body,
     /// The part we are in.
     index: usize,
@@ -184,7 +186,7 @@ impl Reader {
     ///
     /// # Errors
     /// What the disk says.
-    pub(crate) async fn next(&mut self, limit: usize) -> io::Result<Option<Bytes>> {
+    pub async fn next(&mut self, limit: usize) -> io::Result<Option<Bytes>> {
         let limit = limit.clamp(SMALLEST_LIMIT, MAX_PIECE);
         if let Some(Part::Backed(backing, len)) = self.body.parts.get(self.index) {
             if self.ahead.is_empty() {

@@ -30,7 +30,7 @@ mod source;
 mod watchdog;
 mod writer;
 
-pub use body::{Backing, Body, MAX_PIECE, MIN_PIECE, READ_AHEAD};
+pub use body::{Backing, Body, MAX_PIECE, MIN_PIECE, READ_AHEAD, Reader};
 pub use client_pool::ClientPool;
 pub use credentials::{Credentials, CredentialsFileError};
 pub use endpoint::{Endpoint, EndpointError};

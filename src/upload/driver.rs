@@ -62,8 +62,11 @@ pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Mem
             }
         };
         tokio::select! {
-            Some(joined) = attempts.join_next() => {
-                if let Ok((ticket, attempted, from_disk)) = joined {
+            Some(joined) = attempts.join_next_with_id() => {
+                // What an attempt that was broken off has to say is old: there may be another one of that chunk by now.
+                if let Ok((id, (ticket, attempted, from_disk))) = joined
+                    && running.get(&ticket).is_some_and(|attempt| attempt.id() == id)
+                {
                     running.remove(&ticket);
                     uploads.finished(ticket, attempted, from_disk);
                 }

@@ -23,4 +23,6 @@ pub mod runtime;
 pub mod scheduler;
 pub mod spooler;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod uploads;

@@ -185,6 +185,22 @@ impl Scheduler {
         in_flight
     }
 
+    /// Whether a chunk is being sent.
+    pub fn is_in_flight(&self, sequence: u64) -> bool {
+        self.chunks.get(&sequence).is_some_and(|w| w.in_flight)
+    }
+
+    /// The attempt is broken off for a reason of our own: it counts neither as a failure nor as a success, and the chunk may be
+    /// sent again at once. Whether it was being sent.
+    pub fn recall(&mut self, sequence: u64) -> bool {
+        let Some(waiting) = self.chunks.get_mut(&sequence).filter(|w| w.in_flight) else {
+            return false;
+        };
+        waiting.in_flight = false;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        true
+    }
+
     /// The oldest chunk.
     pub fn oldest(&self) -> Option<u64> {
         self.chunks.keys().next().copied()

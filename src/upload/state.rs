@@ -200,7 +200,12 @@ impl State {
     fn movable(&self) -> Option<u64> {
         let disk = self.disk.as_ref().filter(|d| !d.blocked)?;
         let wanted = |t: u64| !disk.moving.contains(&t) && self.chunks.get(&t).is_some_and(|c| c.is_movable());
-        self.scheduler.sent_last(wanted)
+        let waits = |t: u64| wanted(t) && !self.scheduler.is_in_flight(t);
+        let first = self.scheduler.sent_last(waits);
+        // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
+        // disk, or where nothing but breaking its attempt off can make room.
+        let any = disk.ending || (self.need > 0 && disk.open_on_disk);
+        first.or_else(|| self.scheduler.sent_last(wanted).filter(|_| any))
     }
 
     /// Takes the next chunk that is to be moved, if any is.
@@ -223,6 +228,16 @@ impl State {
             disk.moving.remove(&ticket);
         }
         let kept = kept?;
+        let ending = self.disk.as_ref().is_some_and(|d| d.ending);
+        if !ending && self.scheduler.is_in_flight(ticket) {
+            if self.need == 0 {
+                // It is being sent meanwhile, and nobody waits for its room.
+                return Some(kept);
+            }
+            if self.scheduler.recall(ticket) {
+                self.aborts.push(ticket);
+            }
+        }
         let Some(chunk) = self.chunks.get_mut(&ticket) else {
             return Some(kept);
         };

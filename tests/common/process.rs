@@ -21,8 +21,15 @@ pub fn plugin_dir() -> PathBuf {
 
 /// Starts `gst-launch-1.0` with these words.
 pub fn launch(words: &str, environment: &[(&str, &str)]) -> Child {
+    launch_under(&[], words, environment)
+}
+
+/// Starts it as the command of another program, a tracer.
+pub fn launch_under(tracer: &[&str], words: &str, environment: &[(&str, &str)]) -> Child {
     let registry = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("registry-{}.bin", std::process::id()));
-    Command::new("gst-launch-1.0")
+    let command: Vec<&str> = tracer.iter().copied().chain(["gst-launch-1.0"]).collect();
+    Command::new(command[0])
+        .args(&command[1..])
         .args(words.split_whitespace())
         .env("GST_PLUGIN_PATH", plugin_dir())
         .env("GST_REGISTRY", registry)
