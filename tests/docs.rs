@@ -1,0 +1,493 @@
+//! What the documents say is true: their commands are run or say that they are not, their messages are those of the sources,
+//! their figures add up, their links lead somewhere.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gst::prelude::*;
+
+/// Documents whose `sh` blocks are all run, word for word, by a test of their own, unless a block says that it is not.
+const RUN_WHOLE: &[(&str, &str)] = &[
+    ("docs/then-and-now.md", "tests/then_and_now.rs"),
+    ("docs/migrating.md", "tests/then_and_now.rs"),
+    ("docs/sources.md", "tests/sources.rs"),
+    ("examples/README.md", "tests/examples.rs"),
+];
+
+/// Single blocks that are run: (document, how the block begins, by what).
+const RUN: &[(&str, &str, &str)] = &[
+    (
+        "README.md",
+        "gst-launch-1.0 -e rtspsrc",
+        "scripts/demo and tests/then_and_now.rs",
+    ),
+    (
+        "README.md",
+        "./scripts/demo",
+        "each of its commands, in continuous integration or by hand at each release",
+    ),
+    ("CONTRIBUTING.md", "./scripts/demo", "the same"),
+    (
+        "CONTRIBUTING.md",
+        "scripts/reference",
+        "tests/reference.rs and tests/docs.rs hold its results",
+    ),
+    ("README.md", "meson setup build", "scripts/check-install"),
+    ("docs/install.md", "meson setup build", "scripts/check-install"),
+    ("docs/install.md", "cargo deb", "scripts/check-install"),
+    ("docs/install.md", "cargo build --release", "scripts/demo"),
+    ("docs/cloud-setup.md", "openssl", "tests/docs.rs"),
+    ("docs/cloud-setup.md", "chmod 600", "tests/docs.rs"),
+];
+
+/// How a block says that it was not run.
+const NOT_RUN: [&str; 2] = ["# needs a ", "# not run by a test: "];
+
+const LANGUAGES: [&str; 8] = ["sh", "text", "json", "toml", "rust", "c", "python", "ini"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Every document, by its name from the root.
+fn documents() -> Vec<String> {
+    let mut names = Vec::new();
+    for folder in ["", "docs/", "docs/decisions/", "examples/", "fuzz/"] {
+        let Ok(entries) = std::fs::read_dir(root().join(folder)) else {
+            continue;
+        };
+        for entry in entries {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                names.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    names.sort();
+    assert!(names.len() > 8, "{names:?}");
+    names
+}
+
+/// A fenced block: language and text, without the indentation of its fence.
+struct Block {
+    language: String,
+    text: String,
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut indent = None;
+    for line in read(document).lines() {
+        let fence = line.trim_start().strip_prefix("```");
+        match (fence, indent) {
+            (Some(language), None) => {
+                indent = Some(line.len() - line.trim_start().len());
+                blocks.push(Block {
+                    language: language.trim().to_owned(),
+                    text: String::new(),
+                });
+            }
+            (Some(_), Some(_)) => indent = None,
+            (None, Some(by)) => {
+                let block = blocks.last_mut().unwrap();
+                block.text.push_str(line.get(by..).unwrap_or_default());
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(indent.is_none(), "{document}: a fence is not closed");
+    blocks
+}
+
+#[test]
+fn every_command_of_a_document_is_run_by_a_test_or_says_that_it_is_not() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        for Block { language, text } in blocks(&document) {
+            let first = text.lines().next().unwrap_or_default();
+            if !LANGUAGES.contains(&language.as_str()) {
+                wrong.push(format!("{document}: a block needs a language, one of {LANGUAGES:?}: {first}"));
+            } else if language == "sh" {
+                let says = NOT_RUN.iter().any(|mark| first.starts_with(mark));
+                let run = RUN.iter().any(|(d, begin, _)| *d == document && text.starts_with(begin));
+                let whole = RUN_WHOLE.iter().find(|(d, _)| *d == document);
+                if let Some((_, test)) = whole {
+                    let name = Path::new(&document).file_name().unwrap().to_str().unwrap();
+                    assert!(read(test).contains(name), "{test} does not read {document}");
+                }
+                if !says && !run && whole.is_none() {
+                    wrong.push(format!(
+                        "{document}: run it in a test and list it here, or let it say `{}…`: {first}",
+                        NOT_RUN[1]
+                    ));
+                }
+            } else if language == "text" && text.lines().any(|l| l.starts_with("gcloud ") || l.starts_with("gst-launch")) {
+                wrong.push(format!("{document}: commands are `sh`: {first}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let listed = |d: &str, begin: &str| blocks(d).iter().any(|b| b.language == "sh" && b.text.starts_with(begin));
+    let stale: Vec<_> = RUN.iter().filter(|(d, begin, _)| !listed(d, begin)).collect();
+    assert!(stale.is_empty(), "no such block any more: {stale:?}");
+}
+
+#[test]
+fn the_openssl_lines_make_keys_that_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = 0;
+    for block in blocks("docs/cloud-setup.md") {
+        if block.language == "sh" && (block.text.starts_with("openssl") || block.text.starts_with("chmod")) {
+            let output = Command::new("bash")
+                .args(["-euc", &block.text])
+                .current_dir(&folder)
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success(),
+                "{}\n{}",
+                block.text,
+                String::from_utf8_lossy(&output.stderr)
+            );
+            if block.text.contains("-enddate") {
+                assert!(String::from_utf8_lossy(&output.stdout).starts_with("notAfter="));
+            }
+            run += 1;
+        }
+    }
+    assert_eq!(run, 4);
+    let made = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(made("rsa_private.pem").contains("PRIVATE KEY"));
+    assert!(made("rsa_public.pem").contains("BEGIN PUBLIC KEY"));
+    assert!(made("ec_private.pem").contains("BEGIN EC PRIVATE KEY"));
+    assert!(made("ec_cert.pem").contains("BEGIN CERTIFICATE"));
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(folder.path().join("ec_private.pem"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn the_json_of_the_documents_is_json_and_the_lifecycle_spares_late_chunks() {
+    let mut seen = Vec::new();
+    for document in documents() {
+        for block in blocks(&document).iter().filter(|b| b.language == "json") {
+            seen.push(serde_json::from_str::<serde_json::Value>(&block.text).unwrap_or_else(|e| panic!("{document}: {e}")));
+        }
+    }
+    let lifecycle = seen.iter().find(|v| v.get("rule").is_some()).expect("the lifecycle");
+    let rules = lifecycle["rule"].as_array().unwrap();
+    let age = |rule: &serde_json::Value| rule["condition"]["age"].as_u64();
+    assert!(
+        rules.iter().all(|rule| age(rule) >= Some(1)),
+        "every rule spares what has just arrived"
+    );
+    let deletes = |rule: &&serde_json::Value| rule["action"]["type"] == "Delete";
+    assert!(
+        rules
+            .iter()
+            .filter(deletes)
+            .any(|rule| rule["condition"]["daysSinceCustomTime"].is_null())
+    );
+}
+
+/// The rows of the table whose head begins so: cells, trimmed.
+fn table(document: &str, head: &str) -> Vec<Vec<String>> {
+    let text = read(document);
+    let rows = text
+        .lines()
+        .skip_while(|l| !l.starts_with(head))
+        .skip(2)
+        .take_while(|l| l.starts_with('|'));
+    let rows: Vec<Vec<String>> = rows
+        .map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect())
+        .collect();
+    assert!(!rows.is_empty(), "{document}: no table {head}");
+    rows
+}
+
+fn number(cell: &str) -> f64 {
+    cell.split_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap_or_else(|e| panic!("{cell}: {e}"))
+}
+
+#[test]
+fn the_cost_tables_follow_from_the_prices() {
+    let prices = table("docs/cloud-setup.md", "| class | GB and month");
+    let month = 30.0 * 86400.0;
+    for row in table("docs/cloud-setup.md", "| chunk | objects a month") {
+        let objects = month / number(&row[0]);
+        assert!((number(&row[1]) - objects).abs() < 0.5, "{row:?}");
+        for (cell, class) in row[2..].iter().zip(&prices) {
+            assert!(
+                (number(cell) - objects * number(&class[2]) / 1000.0).abs() < 0.0051,
+                "{row:?} {class:?}"
+            );
+        }
+    }
+    let standard = number(&prices[0][1]);
+    for row in table("docs/cloud-setup.md", "| stream | chunk | Nearline") {
+        let gigabytes = number(&row[0]) * number(&row[1]) / 8000.0;
+        for (cell, class) in row[2..].iter().zip(&prices[1..]) {
+            let days = 30.0 * number(&class[2]) / 1000.0 / (gigabytes * (standard - number(&class[1])));
+            assert!((number(cell) - days).abs() < 0.051, "{row:?}: {days}");
+        }
+    }
+}
+
+#[test]
+fn the_hours_that_a_spool_lasts_follow_from_the_bit_rate() {
+    for row in table("docs/operations.md", "| stream | hours for each GB") {
+        let megabits = number(&row[0]);
+        assert!((number(&row[1]) - 8000.0 / megabits / 3600.0).abs() < 0.0051, "{row:?}");
+        assert!((number(&row[2]) - megabits * 3600.0 / 8000.0).abs() < 0.0051, "{row:?}");
+        assert!((number(&row[3]) - megabits * 86400.0 / 8000.0).abs() < 0.051, "{row:?}");
+    }
+}
+
+/// The texts of a source file without its tests: Rust string literals, continued lines joined.
+fn literals(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let code: String = code
+        .lines()
+        .filter(|l| !l.trim_start().starts_with("//"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let mut found = Vec::new();
+    let mut chars = code.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\'' {
+            // A character, or a lifetime: '"' must not begin a text.
+            if chars.peek() == Some(&'"') {
+                chars.next();
+            }
+            continue;
+        }
+        if c != '"' {
+            continue;
+        }
+        let mut text = String::new();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' => break,
+                '\\' => match chars.next() {
+                    Some('\n') => while chars.next_if(|c| c.is_whitespace()).is_some() {},
+                    Some(escaped) => text.push(escaped),
+                    None => break,
+                },
+                c => text.push(c),
+            }
+        }
+        found.push(text);
+    }
+    found
+}
+
+/// A text cut at its placeholders: `{…}` of Rust, `…` of the document.
+fn pieces(text: &str) -> Vec<String> {
+    let text = text.replace("{{", "\u{1}").replace("}}", "\u{2}");
+    let mut pieces = vec![String::new()];
+    let mut inside = false;
+    for c in text.chars() {
+        match c {
+            '{' => {
+                inside = true;
+                pieces.push(String::new());
+            }
+            '}' => inside = false,
+            '…' => pieces.push(String::new()),
+            c if !inside => pieces.last_mut().unwrap().push(match c {
+                '\u{1}' => '{',
+                '\u{2}' => '}',
+                c => c,
+            }),
+            _ => {}
+        }
+    }
+    pieces.retain(|p| p.trim().len() > 2);
+    pieces
+}
+
+fn sources(folder: &Path, into: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.extend(literals(&std::fs::read_to_string(path).unwrap()));
+        }
+    }
+}
+
+/// What the left column of docs/troubleshooting.md has between backticks.
+fn documented() -> Vec<String> {
+    let text = read("docs/troubleshooting.md");
+    let cells = text
+        .lines()
+        .filter(|l| l.starts_with("| `"))
+        .map(|l| l.trim_start_matches("| "));
+    let mut found = Vec::new();
+    for cell in cells {
+        let left = cell.split(" | ").next().unwrap();
+        found.extend(left.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    // Some are told in the explanation of another.
+    found.push("exists with … bytes and is another recording".into());
+    found.push("exists and may not be looked at (…)".into());
+    assert!(found.len() > 50);
+    found
+}
+
+/// Files whose texts reach the bus, and texts in them that are only parts of one, or no message at all.
+const MESSAGES: [&str; 6] = [
+    "src/gcssink/messages.rs",
+    "src/gcssink/plan.rs",
+    "src/gcssink/caps.rs",
+    "src/gcssink/disk.rs",
+    "src/upload/attempt.rs",
+    "src/spool/adopt.rs",
+];
+const PARTS: [&str; 20] = [
+    "what it does not take is held in memory",
+    "{} chunks of {} bytes wait, the oldest for {}",
+    "{verb}: {reason}; {waiting}; {left}; it is tried again by itself",
+    " (they came at most",
+    "use mp4mux fragment-duration=1000 (ms)",
+    "make fragments with default_base_moof",
+    "select one programme",
+    "check that the stream is what its container says",
+    "{came} bytes came, but no key unit",
+    "nothing comes out of {muxer}",
+    "nothing has come: check the source",
+    "{e}; set the property bucket",
+    "{e} (it has {} bytes, the limit is 1024)",
+    "it needs an encoder and a muxer in front",
+    "it needs a depayloader",
+    "it needs a muxer in front",
+    "uploads still fail",
+    "without a key unit",
+    "gcssink-",
+    "the closing entry",
+];
+
+#[test]
+fn every_message_of_the_element_is_in_troubleshooting() {
+    let documented: Vec<Vec<String>> = documented().iter().map(|d| pieces(d)).collect();
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for file in MESSAGES {
+        for text in literals(&read(file)) {
+            if text.len() < 22 || text.split(' ').count() < 4 || PARTS.iter().any(|part| text.starts_with(part)) {
+                continue;
+            }
+            seen += 1;
+            let of = pieces(&text);
+            let told = |d: &Vec<String>| d.iter().all(|piece| of.iter().any(|p| p.contains(piece.trim())));
+            if !documented.iter().any(|d| !d.is_empty() && told(d)) {
+                missing.push(format!("{file}: {text}"));
+            }
+        }
+    }
+    assert!(seen > 25, "{seen}");
+    assert!(
+        missing.is_empty(),
+        "say in docs/troubleshooting.md what to do about: {missing:#?}"
+    );
+}
+
+#[test]
+fn every_message_of_troubleshooting_is_one_of_the_sources() {
+    let mut all = Vec::new();
+    sources(&root().join("src"), &mut all);
+    let gone: Vec<String> = documented()
+        .into_iter()
+        .filter(|text| {
+            !pieces(text).iter().all(|piece| {
+                all.iter().any(|literal| {
+                    let plain = literal.replace("{{", "{").replace("}}", "}");
+                    literal.contains(piece.trim())
+                        || plain.contains(piece.trim())
+                        || pieces(literal).iter().any(|p| p.contains(piece.trim()))
+                })
+            })
+        })
+        .collect();
+    assert!(gone.is_empty(), "no source says this any more: {gone:#?}");
+}
+
+#[test]
+fn every_property_of_splitmuxsink_is_in_the_migration() {
+    gst::init().unwrap();
+    let element = gst::ElementFactory::make("splitmuxsink").build().unwrap();
+    let document = read("docs/migrating.md");
+    let own = element.list_properties().to_vec();
+    let missing: Vec<&str> = own
+        .iter()
+        .filter(|s| s.owner_type() == element.type_())
+        .map(|s| s.name())
+        .filter(|name| !document.contains(&format!("`{name}")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        let folder = Path::new(&document).parent().unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                PathBuf::from(&document)
+            } else {
+                folder.join(file)
+            };
+            if !root().join(&target).exists() {
+                broken.push(format!("{document}: {link}"));
+            } else if !anchor.is_empty() && !anchors(target.to_str().unwrap()).contains(&anchor.to_owned()) {
+                broken.push(format!("{document}: {link}: no such heading"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// The anchors that a heading gets on the usual forges.
+fn anchors(document: &str) -> Vec<String> {
+    let slug = |heading: &str| -> String {
+        let kept = heading.trim().to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    let text = read(document);
+    text.lines()
+        .filter(|l| l.starts_with('#'))
+        .map(|l| slug(l.trim_start_matches('#')))
+        .collect()
+}
+
+#[test]
+fn the_readme_is_short() {
+    assert!(read("README.md").lines().count() < 200);
+}
+
+#[test]
+fn the_licences_are_those_of_the_lock_file() {
+    let output = Command::new(root().join("scripts/licences")).arg("--check").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

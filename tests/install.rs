@@ -1,0 +1,102 @@
+//! How the plugin gets into a process: from its file, as `gst-inspect-1.0` finds it, and linked into an application.
+//!
+//! Whole installs (meson, cargo-c, Debian package) take minutes: `scripts/check-install` does them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+#[path = "common/process.rs"]
+mod process;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use common::gcs_server::GcsServer;
+use common::{BUCKET, assert_each_plays, chunks, h264};
+use gst::prelude::*;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn check_symbols(arguments: &[&str]) -> Output {
+    let plugin = process::plugin_dir().join("libgstgcstreamer.so");
+    Command::new(root().join("scripts/check-symbols"))
+        .arg(plugin)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// An application that registers the elements itself needs no plugin file and no path.
+#[test]
+fn an_application_registers_the_elements_without_a_plugin_file() {
+    // Nothing but what is linked in: neither an installed plugin nor one on a path.
+    let registered = |name: &str| gst::ElementFactory::find(name).and_then(|f| f.plugin());
+    gst::init().unwrap();
+    gstgcstreamer::plugin_register_static().unwrap();
+    gstgcstreamer::plugin_register_static().unwrap();
+    let plugin = registered("gcssink").expect("the element");
+    assert_eq!(plugin.plugin_name(), "gcstreamer");
+    assert_eq!(plugin.filename(), None, "from no file");
+    let server = GcsServer::spawn_thread();
+    let line = format!(
+        "{} ! flvmux streamable=true ! gcssink bucket={BUCKET} device-id=linked-in endpoint-uri={}",
+        h264(3),
+        server.endpoint()
+    );
+    let pipeline = gst::parse::launch(&line).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let end = pipeline
+        .bus()
+        .unwrap()
+        .timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds);
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(end.unwrap().type_(), gst::MessageType::Eos);
+    assert_eq!(assert_each_plays(&chunks(&server)), 45);
+}
+
+#[test]
+fn gst_inspect_finds_the_element_in_the_folder_of_the_plugin() {
+    let folder = process::plugin_dir();
+    let output = Command::new("gst-inspect-1.0")
+        .arg("gcssink")
+        .env("GST_PLUGIN_PATH", &folder)
+        .env("GST_REGISTRY", folder.join("registry.bin"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        text.contains("Sink/Network") && text.contains(folder.to_str().unwrap()),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_plugin_asks_for_no_symbol_newer_than_the_oldest_system() {
+    // The C library's age is that of the machine that links: scripts/check-install judges releases by it.
+    let output = check_symbols(&["--glibc", "2.99"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("gstreamer: "), "{text}");
+}
+
+#[test]
+fn a_symbol_that_is_too_new_is_refused_by_name() {
+    let output = check_symbols(&["--gstreamer", "1.12", "--glibc", "2.99"]);
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("needs gstreamer 1.20, the limit is 1.12"), "{text}");
+    let output = check_symbols(&["--glibc", "2.2"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("needs glibc"));
+}
+
+#[test]
+fn the_plugin_exports_what_gstreamer_asks_a_plugin_for() {
+    let plugin = process::plugin_dir().join("libgstgcstreamer.so");
+    let output = Command::new("objdump").arg("-T").arg(plugin).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let exported = |name: &str| text.lines().any(|l| l.ends_with(&format!(" {name}")) && !l.contains("*UND*"));
+    assert!(exported("gst_plugin_gcstreamer_get_desc") && exported("gst_plugin_gcstreamer_register"));
+}

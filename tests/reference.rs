@@ -1,0 +1,274 @@
+//! docs/reference.md says of every property, signal and message what the elements themselves say.
+//!
+//! The part between its two marks is written from introspection and from messages of a pipeline that really ran.
+//! After a wanted change: `scripts/reference`, and read the difference.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use common::gcs_server::{Fault, GcsServer};
+use common::{Line, init};
+use gst::glib;
+use gst::glib::subclass::signal::SignalId;
+use gst::prelude::*;
+
+/// Every element of the plugin, with its signals.
+const ELEMENTS: &[(&str, &[(&str, &str)])] = &[("gcssink", &[("split-now", "begin a new chunk at the next key unit")])];
+
+const BEGIN: &str = "<!-- begin of what scripts/reference writes -->\n";
+const END: &str = "<!-- end of what scripts/reference writes -->\n";
+
+/// What the fields of messages mean: introspection does not know it.
+const FIELDS: &[(&str, &str)] = &[
+    ("bucket", "the bucket"),
+    ("object", "name of the object"),
+    ("session-id", "the session, as in the object's metadata"),
+    (
+        "generation",
+        "of the object; 0 where it is known to be stored and the server may not be asked for it",
+    ),
+    ("size", "bytes of the object"),
+    ("sequence", "number of the chunk in its session"),
+    (
+        "running-time",
+        "of the chunk's first picture, ns; 18446744073709551615 = not known",
+    ),
+    ("latency", "from the closing of the chunk to the server's confirmation, ns"),
+    ("crc32c", "CRC32C of the object"),
+    ("start-time", "capture start, RFC 3339, UTC"),
+    ("duration", "ns"),
+    ("reason", "why, in one word or a sentence"),
+    ("bytes", "that were not stored"),
+    ("first-sequence", "of the first chunk that is missing"),
+    (
+        "chunks",
+        "whole chunks that are missing; 0 = bytes that never belonged to a chunk",
+    ),
+    ("status", "as the property `status`"),
+    ("pending-bytes", "of chunks that wait or are being sent"),
+    ("pending-chunks", "that wait or are being sent"),
+    ("oldest-pending-ns", "age of the oldest of them, ns"),
+    ("chunks-created", "opened since the session began"),
+    ("chunks-uploaded", "confirmed by the server"),
+    ("chunks-dropped", "given up; each was told as a gap"),
+    ("chunks-recovered", "of earlier sessions, found in the spool"),
+    ("bytes-received", "of the stream"),
+    ("bytes-uploaded", "of confirmed chunks"),
+    ("bytes-dropped", "of chunks given up"),
+    ("bytes-in-memory", "held now"),
+    ("bytes-in-spool", "held now"),
+    ("chunks-pending", "closed and not confirmed"),
+    (
+        "spool-seconds-left",
+        "how long an outage the spool still covers at the rate of the stream",
+    ),
+    ("throttled-ns", "time that uploads have waited for the two limits"),
+    ("retries", "attempts after the first of a chunk"),
+    ("uploads-in-flight", "now"),
+    ("upload-rate", "bytes/s over the last ten seconds"),
+];
+
+fn time(ns: u64) -> String {
+    match ns {
+        0 => "0".to_owned(),
+        ns if ns.is_multiple_of(1_000_000_000) => format!("{} s", ns / 1_000_000_000),
+        ns => format!("{} ms", ns / 1_000_000),
+    }
+}
+
+fn default_of(spec: &glib::ParamSpec) -> String {
+    let value = spec.default_value();
+    let is_time = spec.blurb().is_some_and(|b| b.contains(", ns"));
+    if let Ok(ns) = value.get::<u64>() {
+        return if is_time { time(ns) } else { ns.to_string() };
+    }
+    if let Ok(text) = value.get::<Option<String>>() {
+        return text.map_or_else(|| "NULL".to_owned(), |t| format!("`{t}`"));
+    }
+    if value.type_() == gst::Structure::static_type() {
+        return "NULL".to_owned();
+    }
+    value.serialize().map_or_else(|_| "NULL".to_owned(), |v| v.to_string())
+}
+
+fn change_of(spec: &glib::ParamSpec) -> &'static str {
+    let flags = spec.flags();
+    if !flags.contains(glib::ParamFlags::WRITABLE) {
+        "read only"
+    } else if flags.contains(gst::PARAM_FLAG_MUTABLE_PLAYING) {
+        "any time"
+    } else {
+        "before PAUSED"
+    }
+}
+
+fn properties(name: &str, text: &mut String) {
+    let element = gst::ElementFactory::make(name).build().unwrap();
+    writeln!(text, "## Properties of `{name}`\n").unwrap();
+    text.push_str("| property | type | default | may be set | meaning |\n|---|---|---|---|---|\n");
+    let mut enums = String::new();
+    for spec in element.list_properties().iter().filter(|s| s.owner_type() == element.type_()) {
+        let kind = spec.value_type();
+        let default = if spec.flags().contains(glib::ParamFlags::WRITABLE) {
+            default_of(spec)
+        } else {
+            "–".to_owned()
+        };
+        let (set, blurb) = (change_of(spec), spec.blurb().unwrap());
+        writeln!(text, "| `{}` | {} | {default} | {set} | {blurb} |", spec.name(), kind.name()).unwrap();
+        if let Some(class) = glib::EnumClass::with_type(kind) {
+            let values: Vec<String> = class
+                .values()
+                .iter()
+                .map(|v| format!("`{}` ({})", v.nick(), v.name()))
+                .collect();
+            writeln!(enums, "- `{}`: {}", spec.name(), values.join(", ")).unwrap();
+        }
+    }
+    writeln!(text, "\nValues of the enumerations:\n\n{enums}").unwrap();
+}
+
+fn signals(name: &str, signals: &[(&str, &str)], text: &mut String) {
+    let type_ = gst::ElementFactory::make(name).build().unwrap().type_();
+    writeln!(text, "## Signals of `{name}`\n").unwrap();
+    for (signal, meaning) in signals {
+        let query = SignalId::lookup(signal, type_).expect("the signal is there").query();
+        let parameters: Vec<&str> = query.param_types().iter().map(|p| p.type_().name()).collect();
+        let kind = if query.flags().contains(glib::SignalFlags::ACTION) {
+            "action signal"
+        } else {
+            "signal"
+        };
+        writeln!(text, "- `{signal}`({}), {kind}: {meaning}", parameters.join(", ")).unwrap();
+    }
+    text.push('\n');
+}
+
+fn fields(structure: &gst::StructureRef, text: &mut String) {
+    text.push_str("| field | type | meaning |\n|---|---|---|\n");
+    for (field, value) in structure.iter() {
+        let meaning = FIELDS.iter().find(|(name, _)| *name == field).map(|(_, meaning)| *meaning);
+        let meaning =
+            meaning.unwrap_or_else(|| panic!("{}: what does the field {field} mean? say it in FIELDS", structure.name()));
+        writeln!(text, "| `{field}` | {} | {meaning} |", value.type_().name()).unwrap();
+    }
+    text.push('\n');
+}
+
+/// The first of each kind that a short recording says, in which one chunk is given up and the others are stored.
+fn said() -> (BTreeMap<String, gst::Structure>, gst::Structure, gst::Structure) {
+    let server = GcsServer::spawn_thread();
+    server.push_fault(Fault::status(503));
+    // As a camera gives it: news of the sink's health go upstream once a second.
+    let front = "videotestsrc is-live=true num-buffers=75 ! video/x-raw,format=I420,width=320,height=240,framerate=15/1 \
+                 ! x264enc speed-preset=ultrafast tune=zerolatency key-int-max=15 ! h264parse ! flvmux streamable=true";
+    let line = Line::new(front, &server, "max-size-time=1000000000 retry-timeout=1");
+    let health = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&health);
+    let pad = line.sink.static_pad("sink").unwrap();
+    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &info.data
+            && let Some(structure) = event.structure()
+            && structure.name() == "gcssink-health"
+            && structure.has_field("object")
+        {
+            *seen.lock().unwrap() = Some(structure.to_owned());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    line.play();
+    let bus = line.pipeline.bus().unwrap();
+    let mut said = BTreeMap::new();
+    let mut ended = false;
+    while !(ended && said.len() >= 3 && health.lock().unwrap().is_some()) {
+        let message = bus
+            .timed_pop(gst::ClockTime::from_seconds(60))
+            .expect("three kinds of messages and EOS");
+        match message.view() {
+            gst::MessageView::Eos(_) => ended = true,
+            gst::MessageView::Error(error) => panic!("{error:?}"),
+            gst::MessageView::Element(element) => {
+                if let Some(structure) = element.structure().filter(|s| s.name().starts_with("gcssink-")) {
+                    said.entry(structure.name().to_string())
+                        .or_insert_with(|| structure.to_owned());
+                }
+            }
+            _ => {}
+        }
+        if ended && health.lock().unwrap().is_none() {
+            panic!("no gcssink-health event went upstream");
+        }
+    }
+    let stats = line.sink.property::<gst::Structure>("stats");
+    line.stop();
+    let health = health.lock().unwrap().take().unwrap();
+    (said, stats, health)
+}
+
+fn messages(text: &mut String) {
+    let (said, stats, health) = said();
+    text.push_str("## Element messages of `gcssink`\n\n");
+    for (name, structure) in &said {
+        writeln!(text, "### `{name}`\n").unwrap();
+        fields(structure, text);
+    }
+    text.push_str("## `stats`\n\n");
+    fields(&stats, text);
+    let more: Vec<String> = health
+        .fields()
+        .filter(|f| !stats.has_field(*f))
+        .map(|f| format!("`{f}`"))
+        .collect();
+    writeln!(text, "## The upstream event `{}`\n", health.name()).unwrap();
+    writeln!(
+        text,
+        "All fields of `stats`, and {}. On change, at most once a second.\n",
+        more.join(", ")
+    )
+    .unwrap();
+}
+
+#[test]
+fn the_reference_says_what_the_elements_say() {
+    init();
+    let mut text = String::from("\n");
+    for (name, their_signals) in ELEMENTS {
+        properties(name, &mut text);
+        signals(name, their_signals, &mut text);
+    }
+    messages(&mut text);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
+    let document = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = document.split_once(BEGIN).expect("the mark where it begins");
+    let (between, after) = rest.split_once(END).expect("the mark where it ends");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, format!("{before}{BEGIN}{text}{END}{after}")).unwrap();
+        return;
+    }
+    assert!(
+        between == text,
+        "docs/reference.md is stale: run scripts/reference. It should be:\n{text}"
+    );
+}
+
+#[test]
+fn every_element_of_the_plugin_is_in_the_reference() {
+    init();
+    let registry = gst::Registry::get();
+    let named: Vec<&str> = ELEMENTS.iter().map(|(name, _)| *name).collect();
+    let found: Vec<String> = registry
+        .features_by_plugin("gcstreamer")
+        .iter()
+        .map(|f| f.name().to_string())
+        .collect();
+    assert!(!found.is_empty());
+    assert!(
+        found.iter().all(|name| named.contains(&name.as_str())),
+        "{found:?}, and the reference has {named:?}"
+    );
+}

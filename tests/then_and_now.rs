@@ -1,0 +1,118 @@
+//! The lines of docs/then-and-now.md and docs/migrating.md, word for word, from a camera into a bucket.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+#[path = "common/process.rs"]
+mod process;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use common::gcs_server::GcsServer;
+use common::{BUCKET, assert_each_plays, chunks};
+
+/// The RTSP camera of the demo; ends when it goes out of scope.
+struct Camera {
+    child: Child,
+    port: u16,
+}
+
+impl Camera {
+    fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lib/camera.py");
+        // GStreamer's Python bindings belong to the system's interpreter.
+        let python = ["/usr/bin/python3", "python3"]
+            .into_iter()
+            .find(|p| Path::new(p).exists())
+            .unwrap_or("python3");
+        let mut child = Command::new(python).arg(script).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.strip_prefix("READY ").and_then(|p| p.trim().parse().ok());
+        Self {
+            port: port.unwrap_or_else(|| panic!("no camera: {line}")),
+            child,
+        }
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The blocks that a shell runs and that need no account.
+fn lines_of(document: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(document);
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks
+        .filter(|b| !b.starts_with("# needs a ") && !b.starts_with("# not run by a test: "))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Seconds that each line records.
+const RECORD: &str = "8";
+
+/// Runs one block as a user would, and says what came into the bucket.
+fn run(block: &str, camera: u16, folder: &Path, plugins: &Path) {
+    let server = GcsServer::spawn_thread();
+    // What a user would put in: his bucket, his paths, his time.
+    let script = block
+        .replace("MY-BUCKET", BUCKET)
+        .replace("/tmp/camera", &folder.join("camera").to_string_lossy())
+        .replace("TIMEOUT=3600", &format!("TIMEOUT={RECORD}"));
+    let mut command = if script.contains("timeout --signal=INT") {
+        Command::new("bash")
+    } else {
+        // Without an end of its own: Ctrl-C for the whole line.
+        let mut command = Command::new("timeout");
+        command.args(["--signal=INT", "--kill-after=60", RECORD, "bash"]);
+        command
+    };
+    let output = command
+        .args(["-uc", &script])
+        .env("RTSP_SOURCE", format!("rtsp://127.0.0.1:{camera}/cam"))
+        .env("TIMEOUT", RECORD)
+        .env("STORAGE_EMULATOR_HOST", server.endpoint())
+        .env("GST_PLUGIN_PATH", plugins)
+        .env("GST_REGISTRY", folder.join("registry.bin"))
+        .env("G_DEBUG", "fatal-criticals")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let stored = chunks(&server);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !stored.is_empty(),
+        "{script}\n{text}\n{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert!(assert_each_plays(&stored) > 25, "{script}\n{text}");
+    assert!(stored.iter().all(|c| c.name.starts_with("cam1/")), "{stored:?}");
+    assert!(!text.contains("ERROR"), "{script}\n{text}");
+}
+
+#[test]
+fn every_line_of_then_and_now_and_of_the_migration_records_chunks_that_play() {
+    let camera = Camera::start();
+    let plugins = process::plugin_dir();
+    // Before they all scan at once.
+    let folder = tempfile::tempdir().unwrap();
+    let mut blocks = lines_of("then-and-now.md");
+    assert_eq!(blocks.len(), 4);
+    blocks.extend(lines_of("migrating.md"));
+    assert_eq!(blocks.len(), 5);
+    std::thread::scope(|scope| {
+        for (n, block) in blocks.iter().enumerate() {
+            let own: PathBuf = folder.path().join(n.to_string());
+            std::fs::create_dir(&own).unwrap();
+            let plugins = &plugins;
+            scope.spawn(move || run(block, camera.port, &own, plugins));
+        }
+    });
+}
