@@ -7,9 +7,11 @@
 //! - [`flow`]: the limits of bytes and requests a second, shared by a flow group.
 //! - [`gcs`]: the only place that names `google-cloud-storage`.
 //! - [`gcssink`]: the element, a thin shell.
+//! - `deadline`: one deadline for all elements of the process that stop.
 
 pub mod chunk;
 pub mod container;
+mod deadline;
 pub mod flow;
 pub mod gcs;
 pub mod gcssink;

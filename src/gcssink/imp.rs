@@ -14,7 +14,6 @@ use gst_base::subclass::prelude::*;
 
 use super::blocks::POOL;
 use super::caps::{self, Verdict};
-use super::deadline::Stop;
 use super::messages::Post;
 use super::outbox::Outbox;
 use super::plan::{Identity, Plan, limits, plan, upload_limits};
@@ -26,6 +25,7 @@ use crate::chunk::clock::Stamp;
 use crate::chunk::session::session_id;
 use crate::chunk::stash::TAKE_OVER;
 use crate::container::Container;
+use crate::deadline::Stop;
 use crate::flow::group::{Group, Member};
 use crate::gcs::{ClientPool, GcsWriter};
 use crate::upload::driver;

@@ -8,14 +8,13 @@
 //! - `recorder` — what the streaming thread and the timers share
 //! - `outbox`, `messages` — everything that is posted, from a thread of its own
 //! - `blocks` — memory that is used again
-//! - `caps`, `upstream`, `deadline` — small answers about the pipeline
+//! - `caps`, `upstream` — small answers about the pipeline
 
 use gst::glib;
 use gst::prelude::*;
 
 mod blocks;
 mod caps;
-mod deadline;
 mod imp;
 mod messages;
 mod outbox;
