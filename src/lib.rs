@@ -7,6 +7,7 @@
 //! - [`flow`]: the limits of bytes and requests a second, shared by a flow group.
 //! - [`gcs`]: the only place that names `google-cloud-storage`.
 //! - [`gcssink`]: the element, a thin shell.
+//! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` and `status` are PURE.
 //! - `deadline`: one deadline for all elements of the process that stop.
 
 pub mod chunk;
@@ -15,6 +16,7 @@ mod deadline;
 pub mod flow;
 pub mod gcs;
 pub mod gcssink;
+pub mod iotcorestatus;
 pub mod upload;
 
 pub use plugin::plugin_register_static;
