@@ -3,12 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 5] = [
+const PURE: [&str; 13] = [
     "src/container",
     "src/chunk",
     "src/upload/scheduler.rs",
     "src/upload/health.rs",
     "src/flow/bucket.rs",
+    "src/iotcorestatus/report",
+    "src/iotcorestatus/status.rs",
+    "src/iotcorestatus/discovery.rs",
+    "src/iotcorestatus/commands.rs",
+    "src/mqtt/link",
+    "src/mqtt/topics.rs",
+    "src/mqtt/backoff.rs",
+    "src/mqtt/key.rs",
 ];
 const FORBIDDEN: [&str; 14] = [
     "gst::",
