@@ -8,12 +8,18 @@
 //! - [`gcs`]: the only place that names `google-cloud-storage`.
 //! - [`spool`]: chunks wait on disk.
 //! - [`gcssink`]: the element, a thin shell.
+//! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` and `status` are PURE.
+//! - `deadline`: one deadline for all elements of the process that stop.
+//! - [`mqtt`]: the link to the broker, the only place that names `rumqttc`.
 
 pub mod chunk;
 pub mod container;
+mod deadline;
 pub mod flow;
 pub mod gcs;
 pub mod gcssink;
+pub mod iotcorestatus;
+pub mod mqtt;
 pub mod spool;
 pub mod upload;
 
@@ -24,7 +30,8 @@ mod plugin {
     use gst::glib;
 
     fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-        crate::gcssink::register(plugin)
+        crate::gcssink::register(plugin)?;
+        crate::iotcorestatus::register(plugin)
     }
 
     gst::plugin_define!(

@@ -18,7 +18,7 @@ fn text_of(value: &glib::Value) -> String {
     value.serialize().map_or_else(|_| "NULL".to_owned(), |v| v.to_string())
 }
 
-fn describe(name: &str) -> String {
+fn describe(name: &str, signals: &[&str]) -> String {
     let factory = gst::ElementFactory::find(name).unwrap();
     let element = factory.create().build().unwrap();
     let mut text = format!(
@@ -73,8 +73,11 @@ fn describe(name: &str) -> String {
             assert_eq!(real, default, "{}", spec.name());
         }
     }
-    let query = SignalId::lookup("split-now", element.type_()).unwrap().query();
-    writeln!(text, "  signal split-now {:?}", query.flags()).unwrap();
+    for signal in signals {
+        let query = SignalId::lookup(signal, element.type_()).unwrap().query();
+        let types: Vec<&str> = query.param_types().iter().map(|t| t.type_().name()).collect();
+        writeln!(text, "  signal {signal} {:?} ({})", query.flags(), types.join(", ")).unwrap();
+    }
     text
 }
 
@@ -82,7 +85,7 @@ fn describe(name: &str) -> String {
 fn the_public_surface_is_the_golden_one() {
     gst::init().unwrap();
     gstgcstreamer::plugin_register_static().unwrap();
-    let text = describe("gcssink");
+    let text = describe("gcssink", &["split-now"]) + &describe("iotcorestatus", &["command", "config"]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/inspect.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,10 +1,11 @@
-"""The demo behind scripts/demo: camera, launch line, storage; watches the chunks land and has each one judged.
+"""The demo behind scripts/demo: camera, launch line, storage, MQTT broker; watches chunks and state, and has each chunk judged.
 
 Everything listens on loopback only, lives in one temporary folder and is ended by its own process id.
 """
 import argparse
 import base64
 import hashlib
+import json
 import os
 import shlex
 import signal
@@ -100,12 +101,12 @@ class Chunk:
         return max(self.number("duration-ms"), 0) / 1000
 
 
-def launch_line(port, broker_port):
-    """The line of the README, with the camera's second stream, a plain broker and shorter chunks than the default of 10 s."""
+def launch_line(port, mqtt_port):
+    """The line of the README, with the camera's second stream and shorter chunks than the default of 10 s."""
     line = f"""gst-launch-1.0 -e
         rtspsrc location=rtsp://127.0.0.1:{port}/cam latency=200 name=src
         ! rtph264depay ! h264parse
-        ! iotcorestatus protocol=mqtt host=127.0.0.1 port={broker_port} device-id={DEVICE}
+        ! iotcorestatus protocol=mqtt host=127.0.0.1 port={mqtt_port} device-id={DEVICE}
         ! flvmux streamable=true name=mux
         ! gcssink bucket={BUCKET} device-id={DEVICE} max-size-time={CHUNK_SECONDS * 10**9}
         src. ! rtpmp4gdepay ! aacparse ! mux."""
@@ -119,19 +120,19 @@ def start_line(lines, plugin_dir, endpoint, work):
     print("  " + " ".join(f"{key}={shlex.quote(value)}" for key, value in settings.items()) + " \\")
     print("  " + " \\\n      ".join(lines) + "\n", flush=True)
     env = {**os.environ, **settings, "GST_REGISTRY": str(work / "registry.bin"), "GST_DEBUG_NO_COLOR": "1"}
-    env.setdefault("GST_DEBUG", "1,gcssink*:4,iotcorestatus*:4")
+    env.setdefault("GST_DEBUG", "1,gcssink*:4,iotcorestatus:4")
     for key in ("no_proxy", "NO_PROXY"):
         env[key] = ",".join(filter(None, [env.get(key), "127.0.0.1,localhost"]))
     return Part("launch line", shlex.split(" ".join(lines)), work / "launch.log", env).start()
 
 
-def watch(storage, broker, line, seconds, started):
-    """Shows new objects and states once a second until the time is over; a line that ends by itself has failed."""
+def watch(storage, states, line, seconds, started):
+    """Shows new objects once a second until the time is over; a line that ends by itself has failed."""
     seen = {}
     while time.monotonic() - started < seconds:
         time.sleep(min(1.0, max(0.0, seconds - (time.monotonic() - started))))
         show_new(storage, seen, started)
-        show_states(broker, started)
+        states.show_new(started)
         if line.process.poll() is not None:
             raise Failure(f"the launch line ended by itself after {time.monotonic() - started:.0f} s, status {line.process.returncode}")
     return seen
@@ -147,27 +148,35 @@ def show_new(storage, seen, started):
             print(f"  {at:6.1f} s  chunk {chunk.sequence:>4}  {chunk.seconds:6.2f} s  {chunk.size / 1024:8.1f} KiB  {chunk.name}", flush=True)
 
 
-def show_states(broker, started):
-    """Prints what the device's topics said since the last time; a state that is only repeated is no news."""
-    shown = broker.__dict__.setdefault("shown", 0)
-    known = broker.__dict__.setdefault("known", {})
-    rows = broker.seen()
-    for topic, payload in rows[shown:]:
-        if known.get(topic) != payload:
-            print(f"  {time.monotonic() - started:6.1f} s  {broker.prefix}/{topic}: {payload}", flush=True)
-        known[topic] = payload
-    broker.shown = len(rows)
+class States:
+    """What a subscriber sees of the device: rows for the screen, and a judgement."""
 
+    def __init__(self, broker):
+        self.broker = broker
+        self.shown = 0
 
-def judge_states(broker):
-    """What a client that is not ours must have seen of the device: connected while it recorded, and a last word."""
-    states = [payload for topic, payload in broker.seen() if topic == "state"]
-    faults = []
-    if "connected" not in states:
-        faults.append(f"the topic {broker.prefix}/state never said connected: {states}")
-    if not states or states[-1] != "disconnected":
-        faults.append(f"the last word on {broker.prefix}/state should be disconnected: {states}")
-    return faults
+    def show_new(self, started):
+        """Prints a row for each message on the state and availability topics that was not there before."""
+        seen = self.broker.seen()
+        new, self.shown = seen[self.shown :], len(seen)
+        for topic, payload in new:
+            if topic.endswith(("/state", "/availability")):
+                at = time.monotonic() - started
+                print(f"  {at:6.1f} s  {topic}  {payload}", flush=True)
+
+    def faults(self):
+        """What is wrong with the story that the topics tell."""
+        prefix, faults = f"gcstreamer/{DEVICE}", []
+        states = self.broker.payloads(f"{prefix}/state")
+        if not states or states[0] != "connected" or states[-1] != "disconnected":
+            faults.append(f"the state topic should begin with connected and end with disconnected: {states}")
+        availability = self.broker.payloads(f"{prefix}/availability")
+        if availability[-1:] != ["offline"]:
+            faults.append(f"the availability topic should end with offline: {availability}")
+        last = self.broker.payloads(f"{prefix}/status")[-1:]
+        if last and json.loads(last[0])["phase"] != "eos":
+            faults.append(f"the last status should be of the phase eos: {last[0]}")
+        return faults
 
 
 def stop_line(line):
@@ -255,36 +264,38 @@ def record(args, work, parts):
     storage.create_bucket(BUCKET)
     print(f"  storage  {storage.endpoint}, bucket {BUCKET} (fake-gcs-server, in memory)")
 
+    try:
+        broker = Broker(work)
+    except RuntimeError as error:
+        raise Failure(str(error)) from None
+    for name, process, log in (("broker", broker.process, broker.log_path), ("subscriber", broker.subscriber, broker.seen_path)):
+        parts.append(Part(name, [], log))
+        parts[-1].process = process
+    print(f"  broker   mqtt://127.0.0.1:{broker.port}, topics gcstreamer/{DEVICE}/# (mosquitto)")
+
     camera = Part("camera", [sys.executable, "-B", HERE / "camera.py", "--fps", FPS, "--key-interval", FPS], work / "camera.log")
     parts.append(camera.start())
     port = camera.wait_for_line("READY ", 30, "the camera did not start")
     print(f"  camera   rtsp://127.0.0.1:{port}/cam (H.264 640x360 at {FPS} a second, a key frame each second, and AAC)")
 
-    try:
-        broker = Broker(work, f"gcstreamer/{DEVICE}")
-    except RuntimeError as error:
-        raise Failure(str(error)) from None
-    parts += [Part("broker", [], broker.log_path), Part("topics", [], broker.seen_path)]
-    parts[-2].process, parts[-1].process = broker.process, broker.watcher
-    print(f"  broker   mqtt://127.0.0.1:{broker.port} (mosquitto), the device's topics are {broker.prefix}/#")
-
     line = start_line(launch_line(port, broker.port), args.plugin_dir, storage.endpoint, work)
     parts.append(line)
     wait_for_play(camera, line)
     started = time.monotonic()
-    print(f"== recording for {args.seconds} s; chunks and states as they come", flush=True)
-    seen = watch(storage, broker, line, args.seconds, started)
+    print(f"== recording for {args.seconds} s; chunks as they land, and the device's state", flush=True)
+    states = States(broker)
+    seen = watch(storage, states, line, args.seconds, started)
     print("== stopping (SIGINT): the open chunk is stored too", flush=True)
     stop_line(line)
     show_new(storage, seen, started)
-    time.sleep(0.5)  # mosquitto_sub writes it down
-    show_states(broker, started)
+    time.sleep(0.3)  # the subscriber writes a moment after the broker has acknowledged
+    states.show_new(started)
 
     chunks = sorted(seen.values(), key=lambda chunk: (chunk.sequence, chunk.name))
     folder = Path.cwd() / "demo-out" if args.keep else work / "chunks"
     print("== judging each chunk alone, with ffprobe and ffmpeg", flush=True)
     fetch_and_judge(storage, chunks, folder)
-    faults = judge_recording(chunks, args.seconds) + judge_states(broker)
+    faults = judge_recording(chunks, args.seconds) + states.faults()
     print_summary(chunks, faults)
     if args.keep:
         print(f"chunks kept in {folder}")

@@ -13,7 +13,6 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
 use super::caps::{self, Verdict};
-use super::deadline::Stop;
 use super::messages::Post;
 use super::outbox::Outbox;
 use super::session::{End, Session, lock};
@@ -23,6 +22,7 @@ use crate::chunk::clock::Stamp;
 use crate::chunk::session::session_id;
 use crate::chunk::stash::TAKE_OVER;
 use crate::container::Container;
+use crate::deadline::Stop;
 use crate::upload::health::Status;
 use crate::upload::report::Snapshot;
 use crate::upload::uploads::{NoRoom, Overflow};

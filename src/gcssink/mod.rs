@@ -10,14 +10,13 @@
 //! - `disk`, `writers` — the spool; the ways to Cloud Storage
 //! - `outbox`, `messages` — everything that is posted, from a thread of its own
 //! - `blocks` — memory that is used again
-//! - `caps`, `upstream`, `deadline` — small answers about the pipeline
+//! - `caps`, `upstream` — small answers about the pipeline
 
 use gst::glib;
 use gst::prelude::*;
 
 mod blocks;
 mod caps;
-mod deadline;
 mod disk;
 mod imp;
 mod messages;

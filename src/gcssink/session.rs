@@ -12,7 +12,6 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::blocks::POOL;
-use super::deadline::Stop;
 use super::disk::{self, SpoolPlan};
 use super::messages::Post;
 use super::object::{Maker, ObjectSettings};
@@ -23,6 +22,7 @@ use super::settings::Settings;
 use super::upstream;
 use super::writers::GcsWriters;
 use crate::chunk::Chunker;
+use crate::deadline::Stop;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::spool::{Spool, boot};

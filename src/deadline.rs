@@ -1,5 +1,5 @@
-//! One deadline for the process: when Ctrl-C stops a pipeline of many sinks, they are stopped one after the other, and all of
-//! them together wait no longer than one would.
+//! One deadline for the process: when Ctrl-C stops a pipeline of many of our elements, they are stopped one after the other,
+//! and all of them together wait no longer than one would.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,13 +22,13 @@ struct Stopping {
 
 /// An element that is stopping.
 #[derive(Debug)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     began: Instant,
 }
 
 impl Stop {
     /// An element leaves PAUSED.
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let now = Instant::now();
         let mut stopping = STOPPING.lock().unwrap_or_else(PoisonError::into_inner);
         let current = match *stopping {
@@ -49,7 +49,7 @@ impl Stop {
     }
 
     /// When an element that may wait for `timeout` has to be done.
-    pub(super) fn until(&self, timeout: Duration) -> Instant {
+    pub(crate) fn until(&self, timeout: Duration) -> Instant {
         self.began.checked_add(timeout).unwrap_or(self.began)
     }
 }

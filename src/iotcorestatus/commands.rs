@@ -1,0 +1,130 @@
+//! What a command means: the topic's tail and the payload in, what to do out.
+//!
+//! The payload is empty, plain text (`start`), or JSON `{"id": "...", "value": "start"}`; the id comes back in the answer.
+//!
+//! PURE.
+
+use serde_json::Value;
+
+use super::status::Answer;
+
+/// Longest name or id that is repeated in the answer, characters.
+const LONGEST: usize = 64;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Cut at the next key unit.
+    Split,
+    /// Record again.
+    RecordStart,
+    /// Store nothing until the next start.
+    RecordStop,
+    /// Publish a fresh status.
+    Report,
+}
+
+impl Action {
+    /// As the event `gcssink-command` names it; `None` where it does not concern a gcssink.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Split => Some("split"),
+            Self::RecordStart => Some("record-start"),
+            Self::RecordStop => Some("record-stop"),
+            Self::Report => None,
+        }
+    }
+}
+
+/// A command that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// What to do, or why not.
+    pub action: Result<Action, String>,
+    /// The answer as far as it is known.
+    pub answer: Answer,
+}
+
+/// Understands a command.
+#[must_use]
+pub fn understand(tail: &str, payload: &[u8]) -> Command {
+    let name = tail.trim_matches('/');
+    let (id, value) = open(payload);
+    let action = match (name, value.as_str()) {
+        ("split", _) => Ok(Action::Split),
+        ("report", _) => Ok(Action::Report),
+        ("record", "start") => Ok(Action::RecordStart),
+        ("record", "stop") => Ok(Action::RecordStop),
+        ("record", _) => Err("the payload of record is start or stop".to_owned()),
+        _ => Err("unknown command; there are split, record and report".to_owned()),
+    };
+    Command {
+        answer: Answer {
+            name: short(name),
+            id,
+            ok: false,
+            msg: action.clone().err(),
+        },
+        action,
+    }
+}
+
+/// Id and value of the payload.
+fn open(payload: &[u8]) -> (Option<String>, String) {
+    let plain = || String::from_utf8_lossy(payload).trim().to_ascii_lowercase();
+    match serde_json::from_slice::<Value>(payload) {
+        Ok(Value::Object(map)) => {
+            let id = map.get("id").and_then(|id| match id {
+                Value::String(text) => Some(short(text)),
+                Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            });
+            let value = map.get("value").and_then(Value::as_str).unwrap_or_default();
+            (id, value.trim().to_ascii_lowercase())
+        }
+        Ok(Value::String(text)) => (None, text.trim().to_ascii_lowercase()),
+        _ => (None, plain()),
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_understood_as_plain_text_and_as_json() {
+        for (tail, payload, action, id) in [
+            ("split", "", Some(Action::Split), None),
+            ("split", "now", Some(Action::Split), None),
+            ("/report", r#"{"id":"r1"}"#, Some(Action::Report), Some("r1")),
+            ("record", "start", Some(Action::RecordStart), None),
+            ("record", " STOP\n", Some(Action::RecordStop), None),
+            ("record", "\"stop\"", Some(Action::RecordStop), None),
+            ("record", r#"{"id":7,"value":"start"}"#, Some(Action::RecordStart), Some("7")),
+            ("record", "pause", None, None),
+            ("record", r#"{"id":"x"}"#, None, Some("x")),
+            ("", "", None, None),
+            ("reboot", "{", None, None),
+        ] {
+            let command = understand(tail, payload.as_bytes());
+            assert_eq!(command.action.clone().ok(), action, "{tail} {payload}");
+            assert_eq!(command.answer.id.as_deref(), id, "{tail} {payload}");
+            assert_eq!(command.answer.msg.is_some(), action.is_none(), "{tail} {payload}");
+        }
+    }
+
+    #[test]
+    fn what_a_stranger_sends_is_cut_before_it_is_repeated() {
+        let long = "x".repeat(10_000);
+        let command = understand(&long, format!("{{\"id\":\"{long}\"}}").as_bytes());
+        assert!(command.action.is_err());
+        assert_eq!(command.answer.name.len(), LONGEST);
+        assert_eq!(command.answer.id.unwrap().len(), LONGEST);
+        assert!(understand("\u{7}\n", b"\xff\xfe").answer.name.is_empty());
+    }
+}

@@ -1,0 +1,181 @@
+//! The gcssinks behind the element: whether they are fed, and how their uploads go.
+//!
+//! Several sinks count as one: fed only where all of them are, the worst status, the sum of the backlogs, the oldest chunk.
+
+use super::Limits;
+use super::phase::Feed;
+use crate::iotcorestatus::status::Upload;
+use crate::upload::health::Status;
+
+/// Muxers hand on in bursts: so many times the longest pause seen is silence.
+const PATIENCE: u64 = 3;
+/// And never more than this, ns.
+const MOST_PATIENCE: u64 = 300_000_000_000;
+
+/// What one gcssink says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Its name, unique among the sinks.
+    pub name: String,
+    /// `chunks-created`: the first comes with the first key unit.
+    pub chunks_created: u64,
+    /// `bytes-received`.
+    pub bytes_received: u64,
+    /// Bytes in memory and on disk.
+    pub bytes_held: u64,
+    /// `chunks-pending`.
+    pub chunks_pending: u64,
+    /// `oldest-pending-ns`.
+    pub oldest_pending: u64,
+    /// `bytes-dropped`.
+    pub bytes_dropped: u64,
+    /// `retries`.
+    pub retries: u64,
+    /// `status`.
+    pub status: Option<Status>,
+    /// The last stored object, where the sample knows it.
+    pub object: Option<String>,
+    /// `session-id`.
+    pub session: Option<String>,
+}
+
+/// By the nick of the property `status`.
+pub fn status_of(name: &str) -> Option<Status> {
+    [
+        Status::Starting,
+        Status::Online,
+        Status::Degraded,
+        Status::Offline,
+        Status::Draining,
+        Status::Stopped,
+    ]
+    .into_iter()
+    .find(|s| s.name() == name)
+}
+
+const fn badness(status: Status) -> u8 {
+    match status {
+        Status::Stopped => 0,
+        Status::Online => 1,
+        Status::Starting => 2,
+        Status::Draining => 3,
+        Status::Degraded => 4,
+        Status::Offline => 5,
+    }
+}
+
+/// A sink over time.
+#[derive(Clone, Debug)]
+struct Sink {
+    sample: Sample,
+    /// When bytes last came.
+    grew_at: Option<u64>,
+    /// Longest pause between two growths.
+    longest: Option<u64>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sinks {
+    sinks: Vec<Sink>,
+    /// Since when frames pass: silence before it was not the muxer's.
+    pub passing_from: u64,
+}
+
+impl Sinks {
+    /// What all sinks of the pipeline say now.
+    pub(super) fn sample(&mut self, samples: Vec<Sample>, now: u64) {
+        let mut before = std::mem::take(&mut self.sinks);
+        for sample in samples {
+            let known = before.iter().position(|s| s.sample.name == sample.name);
+            let mut sink = known.map_or_else(
+                || Sink {
+                    sample: Sample::default(),
+                    grew_at: None,
+                    longest: None,
+                },
+                |i| before.swap_remove(i),
+            );
+            // Less than before: it was started anew.
+            if sample.bytes_received < sink.sample.bytes_received {
+                (sink.grew_at, sink.longest) = (None, None);
+            }
+            if sample.bytes_received != sink.sample.bytes_received {
+                if let Some(before) = sink.grew_at {
+                    let pause = now.saturating_sub(before.max(self.passing_from));
+                    sink.longest = Some(sink.longest.map_or(pause, |l| l.max(pause)));
+                }
+                sink.grew_at = Some(now);
+            }
+            sink.sample = sample;
+            self.sinks.push(sink);
+        }
+    }
+
+    /// Whether the sinks are fed.
+    pub(super) fn feed(&self, limits: &Limits, push_ended_at: u64, now: u64) -> Feed {
+        let since = self.passing_from.max(push_ended_at);
+        let one = |sink: &Sink| {
+            if sink.sample.chunks_created == 0 {
+                return Feed::Never;
+            }
+            let limit = sink
+                .longest
+                .map_or(limits.startup, |l| l.saturating_mul(PATIENCE).min(MOST_PATIENCE));
+            let silent = now.saturating_sub(sink.grew_at.unwrap_or(0).max(since));
+            if silent >= limit.max(limits.stall) {
+                Feed::Silent
+            } else {
+                Feed::Fed
+            }
+        };
+        let feeds: Vec<Feed> = self.running().map(one).collect();
+        [Feed::Never, Feed::Silent, Feed::Fed]
+            .into_iter()
+            .find(|f| feeds.contains(f))
+            .unwrap_or(Feed::Absent)
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Sink> {
+        self.sinks.iter().filter(|s| s.sample.status != Some(Status::Stopped))
+    }
+
+    /// The worst status.
+    pub(super) fn status(&self) -> Option<Status> {
+        let all = self.sinks.iter().filter_map(|s| s.sample.status);
+        all.max_by_key(|s| badness(*s))
+    }
+
+    /// Session of the first sink.
+    pub(super) fn session(&self) -> Option<&str> {
+        self.sinks.iter().find_map(|s| s.sample.session.as_deref())
+    }
+
+    /// How the uploads go; unknown without a sink.
+    pub(super) fn upload(&self, last: Option<&(String, u64)>) -> Upload {
+        let mut upload = Upload {
+            object: last.map(|(object, _)| object.clone()),
+            last_done: last.map(|(_, at)| *at),
+            ..Upload::default()
+        };
+        let sum = |pick: fn(&Sample) -> u64| self.sinks.iter().map(|s| pick(&s.sample)).fold(0, u64::saturating_add);
+        if self.sinks.is_empty() {
+            return upload;
+        }
+        upload.object = upload
+            .object
+            .or_else(|| self.sinks.iter().find_map(|s| s.sample.object.clone()));
+        upload.backlog_chunks = Some(sum(|s| s.chunks_pending));
+        // The open chunk is no backlog, and is not told apart.
+        upload.backlog_bytes = Some(sum(|s| if s.chunks_pending > 0 { s.bytes_held } else { 0 }));
+        upload.oldest_pending = self.sinks.iter().map(|s| s.sample.oldest_pending).max();
+        upload.dropped_bytes = Some(sum(|s| s.bytes_dropped));
+        upload.retries = Some(sum(|s| s.retries));
+        upload.status = self.status();
+        upload
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sinks.is_empty()
+    }
+}

@@ -1,0 +1,212 @@
+//! A private key out of a PEM text. PURE.
+//!
+//! The token library signs with a PKCS#1 RSA key or a PKCS#8 EC key only, and takes keys that it cannot sign with. So the
+//! few bytes of DER that tell what a key is are read here: PKCS#8, PKCS#1 and SEC1 come in, and what cannot be used is named.
+
+use rustls::pki_types::pem::{PemObject, SectionKind};
+
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const OCTETS: u8 = 0x04;
+const OID: u8 = 0x06;
+const PARAMETERS: u8 = 0xa0;
+
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
+const SECP256K1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x0a];
+const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+
+/// Shortest RSA key that is signed with, bits.
+const MIN_RSA_BITS: usize = 2048;
+/// Longest RSA key that the cryptographic library takes, bits.
+const MAX_RSA_BITS: usize = 8192;
+
+/// Why a PEM text is not a key that can sign a token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// No `-----BEGIN … PRIVATE KEY-----`, or damaged.
+    #[error("it holds no private key in PEM form (-----BEGIN PRIVATE KEY-----), or a damaged one")]
+    NotPem,
+    /// Asks for a pass phrase.
+    #[error(
+        "the key in it is encrypted, and nobody is there to type the pass phrase; decrypt it with `openssl pkey -in KEY -out KEY.plain`"
+    )]
+    Encrypted,
+    /// The wrong half.
+    #[error("it holds a public key; the private key is needed here, the public one belongs in the registry")]
+    Public,
+    /// The wrong file.
+    #[error("it holds a certificate, not the private key")]
+    Certificate,
+    /// A curve or a kind without an algorithm in the device contract.
+    #[error("the key in it is {0}; tokens are signed with RSA of at least {MIN_RSA_BITS} bits or EC P-256 (prime256v1)")]
+    Kind(&'static str),
+    /// Too short or too long an RSA key.
+    #[error("the RSA key in it has {0} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are needed")]
+    RsaBits(usize),
+    /// The bytes are not the structure that the label promises.
+    #[error("the key in it is damaged, or of a form that is not known")]
+    Damaged,
+}
+
+/// A key that a token can be signed with.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Key {
+    /// PKCS#1: RS256.
+    Rsa(Vec<u8>),
+    /// PKCS#8 on P-256: ES256.
+    Ec(Vec<u8>),
+}
+
+impl Key {
+    /// Finds the first private key.
+    pub(super) fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        if pem.iter().all(u8::is_ascii_whitespace) {
+            return Err(KeyError::Empty);
+        }
+        let text = String::from_utf8_lossy(pem);
+        if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY") || text.contains(",ENCRYPTED") {
+            return Err(KeyError::Encrypted);
+        }
+        let mut found = KeyError::NotPem;
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
+            let (kind, der) = section.map_err(|_| KeyError::NotPem)?;
+            match kind {
+                SectionKind::RsaPrivateKey => return rsa(&der),
+                SectionKind::EcPrivateKey => return sec1(&der),
+                SectionKind::PrivateKey => return pkcs8(&der),
+                SectionKind::PublicKey => found = KeyError::Public,
+                SectionKind::Certificate => found = KeyError::Certificate,
+                _ => {}
+            }
+        }
+        if found == KeyError::NotPem && text.contains("-----BEGIN RSA PUBLIC KEY") {
+            found = KeyError::Public;
+        }
+        Err(found)
+    }
+}
+
+/// PrivateKeyInfo: version, { algorithm, parameters }, key.
+fn pkcs8(der: &[u8]) -> Result<Key, KeyError> {
+    let info = Der(der).enter(SEQUENCE)?;
+    let rest = info.skip(INTEGER)?;
+    let (algorithm, rest) = rest.split(SEQUENCE)?;
+    let (kind, parameters) = algorithm.split(OID)?;
+    match kind.0 {
+        RSA => rsa(rest.enter(OCTETS)?.0),
+        EC => {
+            curve(parameters.enter(OID)?.0)?;
+            Ok(Key::Ec(der.to_vec()))
+        }
+        ED25519 => Err(KeyError::Kind("Ed25519")),
+        _ => Err(KeyError::Kind("of a kind that is not known")),
+    }
+}
+
+/// RSAPrivateKey: version, modulus, …
+fn rsa(der: &[u8]) -> Result<Key, KeyError> {
+    let (modulus, _) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(INTEGER)?;
+    let leading = modulus.0.iter().take_while(|byte| **byte == 0).count();
+    let significant = modulus.0.get(leading..).unwrap_or_default();
+    let first = significant.first().ok_or(KeyError::Damaged)?;
+    let unused = usize::try_from(first.leading_zeros()).unwrap_or(0);
+    let bits = significant.len().saturating_mul(8).saturating_sub(unused);
+    if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
+        return Err(KeyError::RsaBits(bits));
+    }
+    Ok(Key::Rsa(der.to_vec()))
+}
+
+/// ECPrivateKey: version, private key, [0] curve, [1] public key. Wrapped into PKCS#8.
+fn sec1(der: &[u8]) -> Result<Key, KeyError> {
+    let (private, rest) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(OCTETS)?;
+    match rest.enter(PARAMETERS) {
+        Ok(parameters) => curve(parameters.enter(OID)?.0)?,
+        // Without a curve in it, the length is all there is to tell by.
+        Err(_) if private.0.len() == 32 => {}
+        Err(_) => return Err(KeyError::Kind("an EC key whose curve is not named")),
+    }
+    let algorithm = element(SEQUENCE, &[element(OID, EC)?, element(OID, P256)?].concat())?;
+    let info = [element(INTEGER, &[0])?, algorithm, element(OCTETS, der)?].concat();
+    Ok(Key::Ec(element(SEQUENCE, &info)?))
+}
+
+fn curve(oid: &[u8]) -> Result<(), KeyError> {
+    match oid {
+        P256 => Ok(()),
+        P384 => Err(KeyError::Kind("EC on curve P-384")),
+        P521 => Err(KeyError::Kind("EC on curve P-521")),
+        SECP256K1 => Err(KeyError::Kind("EC on curve secp256k1")),
+        _ => Err(KeyError::Kind("EC on a curve other than P-256")),
+    }
+}
+
+/// DER elements one after another.
+#[derive(Clone, Copy)]
+struct Der<'a>(&'a [u8]);
+
+impl<'a> Der<'a> {
+    /// The content of the first element, which has this tag, and what is behind it.
+    fn split(self, tag: u8) -> Result<(Der<'a>, Der<'a>), KeyError> {
+        let (first, rest) = self.0.split_first().ok_or(KeyError::Damaged)?;
+        let (length, rest) = rest.split_first().ok_or(KeyError::Damaged)?;
+        let (length, rest) = match usize::from(*length) {
+            short @ 0..=0x7f => (short, rest),
+            // Keys are far below 64 KiB: one or two bytes of length.
+            long @ 0x81..=0x82 => {
+                let (bytes, rest) = rest.split_at_checked(long & 0x7f).ok_or(KeyError::Damaged)?;
+                (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+            }
+            _ => return Err(KeyError::Damaged),
+        };
+        let (content, rest) = rest.split_at_checked(length).ok_or(KeyError::Damaged)?;
+        if *first == tag {
+            Ok((Der(content), Der(rest)))
+        } else {
+            Err(KeyError::Damaged)
+        }
+    }
+
+    fn enter(self, tag: u8) -> Result<Der<'a>, KeyError> {
+        self.split(tag).map(|(content, _)| content)
+    }
+
+    fn skip(self, tag: u8) -> Result<Der<'a>, KeyError> {
+        self.split(tag).map(|(_, rest)| rest)
+    }
+}
+
+/// One DER element.
+fn element(tag: u8, content: &[u8]) -> Result<Vec<u8>, KeyError> {
+    let length = u16::try_from(content.len()).map_err(|_| KeyError::Damaged)?;
+    let [high, low] = length.to_be_bytes();
+    let mut out = match length {
+        0..=0x7f => vec![tag, low],
+        0x80..=0xff => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    out.extend_from_slice(content);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_file_is_survived(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = Key::from_pem(&bytes);
+            let _ = pkcs8(&bytes);
+            let _ = sec1(&bytes);
+            let _ = rsa(&bytes);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A broker that is played, in virtual time, and that checks the rules at every publish.
+
+use std::path::PathBuf;
+
+use super::super::super::{Config, IotCore, Plain, Protocol};
+use super::super::*;
+
+pub(super) const GAP: Duration = Duration::from_secs(1);
+pub(super) const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn config(protocol: Protocol) -> Config {
+    Config {
+        host: "broker".into(),
+        port: 0,
+        tls: true,
+        root_certificates: None,
+        client_certificate: None,
+        client_key: None,
+        protocol,
+        state_gap: GAP,
+    }
+}
+
+pub(super) fn device() -> Plan {
+    let device = IotCore {
+        project: "p".into(),
+        region: "r".into(),
+        registry: "g".into(),
+        device: "d".into(),
+        private_key_file: PathBuf::new(),
+        jwt_lifetime: Duration::from_secs(3600),
+        audience: None,
+        events: true,
+    };
+    Plan::new(&config(Protocol::IotCore(device))).unwrap()
+}
+
+pub(super) fn plain() -> Plan {
+    let plain = Plain {
+        client_id: "c".into(),
+        username: None,
+        password_file: None,
+        prefix: "p".into(),
+        discovery: Some(("ha/config".into(), Bytes::from_static(b"{}"))),
+        commands: true,
+    };
+    Plan::new(&config(Protocol::Mqtt(plain))).unwrap()
+}
+
+pub(super) fn state(text: &str) -> Wanted {
+    Wanted {
+        state: Some(Bytes::copy_from_slice(text.as_bytes())),
+        status: None,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Line {
+    Closed,
+    Connecting,
+    Up,
+}
+
+/// A broker with 20 ms to everywhere, and the rules it checks.
+pub(super) struct Play {
+    pub(super) link: LinkState,
+    pub(super) plan: Plan,
+    pub(super) now: Duration,
+    pub(super) line: Line,
+    pub(super) accepts: bool,
+    pub(super) acknowledges: bool,
+    pub(super) token: Option<Duration>,
+    pub(super) coming: Vec<(Duration, Event)>,
+    pub(super) in_flight: Option<Publish>,
+    /// When the broker may have seen the last state.
+    pub(super) last_state: Option<Duration>,
+    /// What the broker holds, and everything it was given.
+    pub(super) held: std::collections::HashMap<String, Bytes>,
+    pub(super) given: Vec<(Duration, String, Bytes)>,
+    pub(super) told: Vec<(Duration, Tell)>,
+    pub(super) attempts: Vec<Duration>,
+    pub(super) goodbyes: usize,
+    pub(super) finished: Option<bool>,
+}
+
+impl Play {
+    pub(super) fn new(plan: Plan) -> Self {
+        Self {
+            link: LinkState::new(plan.clone(), GAP, 7),
+            plan,
+            now: Duration::ZERO,
+            line: Line::Closed,
+            accepts: true,
+            acknowledges: true,
+            token: None,
+            coming: Vec::new(),
+            in_flight: None,
+            last_state: None,
+            held: std::collections::HashMap::new(),
+            given: Vec::new(),
+            told: Vec::new(),
+            attempts: Vec::new(),
+            goodbyes: 0,
+            finished: None,
+        }
+    }
+
+    pub(super) fn on(&mut self, event: Event) {
+        self.link.on(self.now, event);
+        self.settle();
+    }
+
+    pub(super) fn drop_line(&mut self) {
+        if self.line == Line::Up && self.in_flight.as_ref().is_some_and(|p| p.topic == self.plan.state) {
+            self.last_state = Some(self.now);
+        }
+        self.line = Line::Closed;
+        self.in_flight = None;
+        self.coming.clear();
+    }
+
+    /// The connection breaks, where there is one.
+    pub(super) fn break_line(&mut self) {
+        if self.line != Line::Closed {
+            self.drop_line();
+            self.on(Event::Lost("it broke".into()));
+        }
+    }
+
+    pub(super) fn soon(&mut self, event: Event) {
+        self.coming.push((self.now + ms(20), event));
+    }
+
+    pub(super) fn settle(&mut self) {
+        let mut rounds = 0;
+        while let Some(action) = self.link.next(self.now) {
+            rounds += 1;
+            assert!(rounds < 50, "it spins at {:?}: {action:?}", self.now);
+            self.act(action);
+        }
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        assert_eq!(self.finished, None, "nothing comes after the end: {action:?}");
+        match action {
+            Action::Connect => {
+                assert_eq!(self.line, Line::Closed);
+                self.line = Line::Connecting;
+                self.attempts.push(self.now);
+                let renew_at = self.token.map(|life| renewal(self.now, life));
+                let answer = if self.accepts {
+                    Event::Connected { renew_at }
+                } else {
+                    Event::Lost("refused".into())
+                };
+                self.soon(answer);
+            }
+            Action::Publish(publish) => {
+                assert_eq!(self.line, Line::Up);
+                assert_eq!(self.in_flight, None, "two publishes in flight");
+                assert!(publish.payload.len() <= self.plan.limit(&publish.topic));
+                if publish.topic == self.plan.state {
+                    let since = self.last_state.map(|last| self.now - last);
+                    assert!(since.is_none_or(|since| since >= GAP), "two states within {since:?}");
+                }
+                self.in_flight = Some(publish);
+                if self.acknowledges {
+                    self.soon(Event::Acknowledged);
+                }
+            }
+            Action::Subscribe(topics) => {
+                assert_eq!(self.line, Line::Up);
+                assert_eq!(topics, self.plan.subscriptions);
+                self.soon(Event::Subscribed { refused: Vec::new() });
+            }
+            Action::Disconnect => {
+                assert_eq!(self.line, Line::Up);
+                assert_eq!(self.in_flight, None, "a DISCONNECT overtakes an acknowledgement");
+                self.goodbyes += 1;
+                self.soon(Event::SaidGoodbye);
+            }
+            Action::Abandon => self.drop_line(),
+            Action::Tell(tell) => self.told.push((self.now, tell)),
+            Action::Finish(acknowledged) => self.finished = Some(acknowledged),
+        }
+    }
+
+    pub(super) fn arrive(&mut self, event: Event) {
+        match &event {
+            Event::Connected { .. } => self.line = Line::Up,
+            Event::Lost(_) => self.drop_line(),
+            Event::SaidGoodbye => self.line = Line::Closed,
+            Event::Acknowledged => {
+                let publish = self.in_flight.take().unwrap();
+                if publish.topic == self.plan.state {
+                    self.last_state = Some(self.now);
+                }
+                assert!(self.plan.retain || !publish.retain, "a device retains nothing");
+                self.held.insert(publish.topic.clone(), publish.payload.clone());
+                self.given.push((self.now, publish.topic, publish.payload));
+            }
+            _ => {}
+        }
+        self.on(event);
+    }
+
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.settle();
+        let mut same = 0;
+        loop {
+            let coming = self.coming.iter().map(|(at, _)| *at).min();
+            let next = [coming, self.link.wake(self.now)].into_iter().flatten().min();
+            let Some(next) = next.filter(|at| *at <= end) else {
+                break;
+            };
+            same = if next <= self.now { same + 1 } else { 0 };
+            assert!(same < 20, "it wakes for nothing at {:?}", self.now);
+            self.now = self.now.max(next);
+            match self.coming.iter().position(|(at, _)| *at <= self.now) {
+                Some(index) => {
+                    let (_, event) = self.coming.remove(index);
+                    self.arrive(event);
+                }
+                None => self.settle(),
+            }
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    pub(super) fn close(&mut self, last: Wanted, wait: Duration) {
+        let until = self.now + wait;
+        self.on(Event::Close { last, until });
+        self.run(wait + ms(1));
+    }
+
+    pub(super) fn holds(&self, topic: &str) -> Option<&str> {
+        self.held.get(topic).map(|payload| std::str::from_utf8(payload).unwrap())
+    }
+
+    pub(super) fn troubles(&self) -> usize {
+        self.told.iter().filter(|(_, tell)| matches!(tell, Tell::Trouble(_))).count()
+    }
+
+    pub(super) fn recoveries(&self) -> usize {
+        self.told
+            .iter()
+            .filter(|(_, tell)| matches!(tell, Tell::Recovered(_)))
+            .count()
+    }
+}

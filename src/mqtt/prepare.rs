@@ -1,0 +1,101 @@
+//! Everything that is read from files for a connection: certificates, the password, the key of the token. Blocks for the
+//! reads, so the driver calls it on a thread for such work.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::ClientConfig;
+
+use super::jwt::{self, TokenError};
+use super::{Config, ConfigError, Plain, Protocol, tls};
+
+/// Longest password that MQTT can carry, bytes.
+const MAX_PASSWORD: usize = 65_535;
+
+/// What a connection is opened with.
+pub(super) struct Prepared {
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) login: Option<(String, String)>,
+    /// Life of the token from now on, where one was signed.
+    pub(super) expires_in: Option<Duration>,
+}
+
+/// Tries all files once. What is worth a notice but no error is returned.
+pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
+    let mut notices = Vec::new();
+    if config.tls {
+        tls::client_config(config)?;
+    }
+    notices.extend(
+        config
+            .client_key
+            .as_deref()
+            .and_then(|path| jwt::open_to_others("client-key", path)),
+    );
+    match &config.protocol {
+        Protocol::IotCore(device) => {
+            jwt::check(&device.private_key_file)?;
+            notices.extend(jwt::open_to_others("private-key-file", &device.private_key_file));
+            if !config.tls {
+                notices.push("tls=false: the device's token crosses the network in clear text, for tests only".to_owned());
+            }
+        }
+        Protocol::Mqtt(plain) => {
+            login(plain)?;
+            notices.extend(
+                plain
+                    .password_file
+                    .as_deref()
+                    .and_then(|path| jwt::open_to_others("password-file", path)),
+            );
+        }
+    }
+    Ok(notices)
+}
+
+/// Reads all files again. `now` is the wall clock.
+pub(super) fn prepare(config: &Config, now: SystemTime) -> Result<Prepared, ConfigError> {
+    let (login, expires_in) = match &config.protocol {
+        Protocol::IotCore(device) => {
+            let audience = device.audience.as_deref().unwrap_or(&device.project);
+            let token = jwt::mint(&device.private_key_file, audience, device.jwt_lifetime, now)?;
+            (Some(("unused".to_owned(), token.text)), Some(token.expires_in))
+        }
+        Protocol::Mqtt(plain) => (login(plain)?, None),
+    };
+    let tls = if config.tls { Some(tls::client_config(config)?) } else { None };
+    Ok(Prepared { tls, login, expires_in })
+}
+
+/// Whether this goes away when somebody sets the clock.
+pub(super) fn is_clock(error: &ConfigError) -> bool {
+    matches!(error, ConfigError::Token(TokenError::Clock { .. }))
+}
+
+fn login(plain: &Plain) -> Result<Option<(String, String)>, ConfigError> {
+    let password = plain.password_file.as_deref().map(password).transpose()?;
+    match (&plain.username, password) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(ConfigError::setting(
+            "username",
+            "a password-file is set, and MQTT knows no password without a user name",
+        )),
+        (Some(user), password) => Ok(Some((user.clone(), password.unwrap_or_default()))),
+    }
+}
+
+fn password(path: &Path) -> Result<String, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
+        setting: "password-file",
+        path: path.display().to_string(),
+        source,
+    })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() || line.len() > MAX_PASSWORD {
+        let what = if line.is_empty() { "is empty" } else { "is too long" };
+        return Err(ConfigError::setting("password-file", format!("{} {what}", path.display())));
+    }
+    Ok(line.to_owned())
+}

@@ -1,0 +1,365 @@
+//! What the two protocols publish and subscribe to, and their limits. PURE.
+
+use bytes::Bytes;
+
+use super::{Config, ConfigError, IotCore, Plain, Protocol};
+
+/// Largest packet in either direction; a config of IoT Core has 64 KiB.
+pub(super) const MAX_PACKET: usize = 80 << 10;
+/// Largest state of a device.
+const MAX_DEVICE_STATE: usize = 64 << 10;
+/// Fixed header, length of the topic, packet id.
+const PACKET_OVERHEAD: usize = 16;
+/// Longest string that MQTT can carry.
+const MAX_STRING: usize = 65_535;
+const DAY: u64 = 24 * 60 * 60;
+
+pub(super) const ONLINE: Bytes = Bytes::from_static(b"online");
+pub(super) const OFFLINE: Bytes = Bytes::from_static(b"offline");
+
+/// What a message from the broker is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Config,
+    Command(String),
+    /// On our own availability topic.
+    Availability,
+    Unknown,
+}
+
+/// The topics of one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) client_id: String,
+    /// Also the topic of the will.
+    pub(super) availability: Option<String>,
+    pub(super) state: String,
+    pub(super) status: Option<String>,
+    pub(super) discovery: Option<(String, Bytes)>,
+    pub(super) subscriptions: Vec<String>,
+    /// Whether states are kept by the broker.
+    pub(super) retain: bool,
+    event: EventTopic,
+    config: Option<String>,
+    /// Without a slash at the end.
+    commands: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum EventTopic {
+    Off,
+    One(String),
+    Below(String),
+}
+
+impl Plan {
+    /// Checks what goes into topics and ids.
+    pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
+        check_host(&config.host)?;
+        match &config.protocol {
+            Protocol::IotCore(device) => Self::device(device),
+            Protocol::Mqtt(plain) => Self::plain(plain),
+        }
+    }
+
+    fn device(device: &IotCore) -> Result<Self, ConfigError> {
+        for (setting, value) in [
+            ("project-id", &device.project),
+            ("region", &device.region),
+            ("registry-id", &device.registry),
+            ("device-id", &device.device),
+        ] {
+            check_id(setting, value)?;
+        }
+        let lifetime = device.jwt_lifetime.as_secs();
+        if !(2..=DAY).contains(&lifetime) || device.jwt_lifetime.as_secs() == DAY && device.jwt_lifetime.subsec_nanos() > 0 {
+            return Err(ConfigError::setting(
+                "jwt-lifetime",
+                format!("{lifetime} s: a token lives at least 2 s and at most 24 h ({DAY} s); 3600 s is usual"),
+            ));
+        }
+        let root = format!("/devices/{}", device.device);
+        Ok(Self {
+            client_id: format!(
+                "projects/{}/locations/{}/registries/{}/devices/{}",
+                device.project, device.region, device.registry, device.device
+            ),
+            availability: None,
+            state: format!("{root}/state"),
+            status: None,
+            discovery: None,
+            subscriptions: vec![format!("{root}/config"), format!("{root}/commands/#")],
+            retain: false,
+            event: if device.events {
+                EventTopic::One(format!("{root}/events"))
+            } else {
+                EventTopic::Off
+            },
+            config: Some(format!("{root}/config")),
+            commands: Some(format!("{root}/commands")),
+        })
+    }
+
+    fn plain(plain: &Plain) -> Result<Self, ConfigError> {
+        if plain.client_id.is_empty() || plain.client_id.len() > MAX_STRING || plain.client_id.contains(char::is_control) {
+            return Err(ConfigError::setting(
+                "client-id",
+                "it is empty, too long or holds control characters; set it to a name that no other client of the broker has",
+            ));
+        }
+        check_topic("topic-prefix", &plain.prefix)?;
+        if let Some((topic, payload)) = &plain.discovery {
+            check_topic("home-assistant-prefix", topic)?;
+            let limit = MAX_PACKET.saturating_sub(topic.len()).saturating_sub(PACKET_OVERHEAD);
+            if payload.len() > limit {
+                return Err(ConfigError::setting(
+                    "home-assistant-prefix",
+                    format!(
+                        "the discovery message has {} bytes; at most {limit} can be published",
+                        payload.len()
+                    ),
+                ));
+            }
+        }
+        let prefix = &plain.prefix;
+        let availability = format!("{prefix}/availability");
+        let mut subscriptions = vec![availability.clone()];
+        subscriptions.extend(plain.commands.then(|| format!("{prefix}/set/#")));
+        Ok(Self {
+            client_id: plain.client_id.clone(),
+            availability: Some(availability),
+            state: format!("{prefix}/state"),
+            status: Some(format!("{prefix}/status")),
+            discovery: plain.discovery.clone(),
+            subscriptions,
+            retain: true,
+            event: EventTopic::Below(format!("{prefix}/event")),
+            config: None,
+            commands: plain.commands.then(|| format!("{prefix}/set")),
+        })
+    }
+
+    /// Where telemetry of this kind goes; `None` where telemetry is off.
+    pub(super) fn event(&self, kind: &str) -> Option<String> {
+        match &self.event {
+            EventTopic::Off => None,
+            EventTopic::One(topic) => Some(topic.clone()),
+            EventTopic::Below(topic) => Some(format!("{topic}/{kind}")),
+        }
+    }
+
+    /// Largest payload on a topic, bytes.
+    pub(super) fn limit(&self, topic: &str) -> usize {
+        let packet = MAX_PACKET.saturating_sub(topic.len()).saturating_sub(PACKET_OVERHEAD);
+        if self.retain { packet } else { packet.min(MAX_DEVICE_STATE) }
+    }
+
+    /// What a message on this topic is.
+    pub(super) fn route(&self, topic: &str) -> Route {
+        if self.availability.as_deref() == Some(topic) {
+            return Route::Availability;
+        }
+        if self.config.as_deref() == Some(topic) {
+            return Route::Config;
+        }
+        let below = self.commands.as_deref().and_then(|root| topic.strip_prefix(root));
+        match below {
+            Some("") => Route::Command(String::new()),
+            Some(tail) => tail
+                .strip_prefix('/')
+                .map_or(Route::Unknown, |tail| Route::Command(tail.to_owned())),
+            None => Route::Unknown,
+        }
+    }
+}
+
+fn check_host(host: &str) -> Result<(), ConfigError> {
+    let wrong = if host.is_empty() {
+        Some("no broker is named")
+    } else if host.contains("://") {
+        Some("it holds a scheme")
+    } else if host.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@' | '?' | '#')) {
+        Some("it holds characters that no host name has")
+    } else if host.matches(':').count() == 1 {
+        Some("it holds a port")
+    } else {
+        None
+    };
+    wrong.map_or(Ok(()), |what| {
+        Err(ConfigError::setting(
+            "host",
+            format!("{what}; set only the broker's name or address, the port with `port`, TLS with `tls`"),
+        ))
+    })
+}
+
+fn check_id(setting: &'static str, id: &str) -> Result<(), ConfigError> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '%' | '+' | ':');
+    // `+` is allowed in ids, yet it would be a wildcard when it stands alone between slashes.
+    if id.is_empty() || id.len() > 255 || id == "+" || !id.chars().all(fine) {
+        return Err(ConfigError::setting(
+            setting,
+            format!(
+                "\"{}\" cannot be: 1 to 255 letters, digits and -._~%+: are allowed",
+                shown(id)
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn check_topic(setting: &'static str, topic: &str) -> Result<(), ConfigError> {
+    let wrong = topic.is_empty()
+        || topic.len() > 1024
+        || topic.starts_with(['/', '$'])
+        || topic.ends_with('/')
+        || topic.contains(|c: char| c.is_control() || matches!(c, '+' | '#'));
+    if wrong {
+        return Err(ConfigError::setting(
+            setting,
+            format!(
+                "\"{}\" cannot be: 1 to 1024 bytes without + # and control characters, no slash at either end, no $ in front",
+                shown(topic)
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn device() -> IotCore {
+        IotCore {
+            project: "p".into(),
+            region: "us-central1".into(),
+            registry: "r".into(),
+            device: "cam1".into(),
+            private_key_file: "key.pem".into(),
+            jwt_lifetime: Duration::from_secs(3600),
+            audience: None,
+            events: false,
+        }
+    }
+
+    #[test]
+    fn a_device_uses_its_own_topics_and_no_other() {
+        let plan = Plan::device(&device()).unwrap();
+        assert_eq!(plan.client_id, "projects/p/locations/us-central1/registries/r/devices/cam1");
+        assert_eq!(plan.state, "/devices/cam1/state");
+        assert_eq!(plan.subscriptions, ["/devices/cam1/config", "/devices/cam1/commands/#"]);
+        assert!(plan.availability.is_none() && plan.status.is_none() && plan.discovery.is_none() && !plan.retain);
+        assert_eq!(
+            plan.event("chunk"),
+            None,
+            "telemetry without a topic closes the connection: opt-in only"
+        );
+        assert_eq!(plan.limit(&plan.state), 64 << 10);
+        let plan = Plan::device(&IotCore {
+            events: true,
+            ..device()
+        })
+        .unwrap();
+        assert_eq!(plan.event("chunk").as_deref(), Some("/devices/cam1/events"));
+        assert_eq!(plan.route("/devices/cam1/commands/split"), Route::Command("split".into()));
+        assert_eq!(plan.route("/devices/cam1/commands"), Route::Command(String::new()));
+        assert_eq!(plan.route("/devices/cam1/commandsplit"), Route::Unknown);
+        assert_eq!(plan.route("/devices/cam1/config"), Route::Config);
+        assert_eq!(plan.route("/devices/cam2/config"), Route::Unknown);
+    }
+
+    #[test]
+    fn ids_and_lifetimes_that_the_registry_would_refuse_are_named() {
+        for (device, setting) in [
+            (
+                IotCore {
+                    project: String::new(),
+                    ..device()
+                },
+                "project-id",
+            ),
+            (
+                IotCore {
+                    device: "a/b".into(),
+                    ..device()
+                },
+                "device-id",
+            ),
+            (
+                IotCore {
+                    registry: "#".into(),
+                    ..device()
+                },
+                "registry-id",
+            ),
+            (
+                IotCore {
+                    jwt_lifetime: Duration::from_secs(86_401),
+                    ..device()
+                },
+                "jwt-lifetime",
+            ),
+            (
+                IotCore {
+                    jwt_lifetime: Duration::from_secs(1),
+                    ..device()
+                },
+                "jwt-lifetime",
+            ),
+        ] {
+            let error = Plan::device(&device).unwrap_err().to_string();
+            assert!(error.starts_with(setting), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_and_nothing_else() {
+        for host in ["", "mqtt://broker", "broker:1883", "user:pw@broker", "a b", "broker/"] {
+            let error = check_host(host).unwrap_err().to_string();
+            assert!(error.starts_with("host") && !error.contains("pw"), "{error}");
+        }
+        for host in ["broker", "10.0.0.1", "::1", "us-central1-mqtt.clearblade.com"] {
+            check_host(host).unwrap();
+        }
+    }
+
+    #[test]
+    fn commands_of_a_plain_client_are_off_unless_asked_for() {
+        let plain = Plain {
+            client_id: "c".into(),
+            username: None,
+            password_file: None,
+            prefix: "gcstreamer/cam1".into(),
+            discovery: None,
+            commands: false,
+        };
+        let plan = Plan::plain(&plain).unwrap();
+        assert_eq!(plan.subscriptions, ["gcstreamer/cam1/availability"]);
+        assert_eq!(plan.route("gcstreamer/cam1/set/split"), Route::Unknown);
+        let plan = Plan::plain(&Plain {
+            commands: true,
+            ..plain.clone()
+        })
+        .unwrap();
+        assert_eq!(plan.subscriptions, ["gcstreamer/cam1/availability", "gcstreamer/cam1/set/#"]);
+        assert_eq!(plan.route("gcstreamer/cam1/set/split"), Route::Command("split".into()));
+        assert_eq!(plan.event("gap").as_deref(), Some("gcstreamer/cam1/event/gap"));
+        for prefix in ["", "a/#", "+/a", "/a", "a/", "$SYS/a", "a\nb"] {
+            assert!(
+                Plan::plain(&Plain {
+                    prefix: prefix.into(),
+                    ..plain.clone()
+                })
+                .is_err(),
+                "{prefix:?}"
+            );
+        }
+    }
+}

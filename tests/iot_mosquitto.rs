@@ -1,0 +1,324 @@
+//! A real broker and a client that is not ours: what people and dashboards see of a pipeline, also of one that is killed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/mosquitto.rs"]
+mod mosquitto;
+#[path = "common/status_line.rs"]
+mod status_line;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::gcs_server::GcsServer;
+use gst::prelude::*;
+use mosquitto::{Mosquitto, Seen, Watcher};
+use serde_json::Value;
+use status_line::{NOWHERE, StatusLine};
+
+const SOON: Duration = Duration::from_secs(15);
+const STATE: &str = "gcstreamer/cam1/state";
+const STATUS: &str = "gcstreamer/cam1/status";
+const AVAILABILITY: &str = "gcstreamer/cam1/availability";
+
+fn properties(broker: &Mosquitto) -> String {
+    format!(
+        "protocol=mqtt host=127.0.0.1 port={} device-id=cam1 stall-timeout=1500000000",
+        broker.port()
+    )
+}
+
+/// The payloads of a topic, repetitions told once.
+fn story(watcher: &Watcher, topic: &str) -> Vec<String> {
+    let mut story = watcher.payloads(topic);
+    story.dedup();
+    story
+}
+
+fn last_json(watcher: &Watcher) -> Value {
+    let last = watcher.payloads(STATUS).pop().expect("no status yet");
+    serde_json::from_str(&last).unwrap()
+}
+
+fn wait_json(watcher: &Watcher, what: impl Fn(&Value) -> bool) -> Value {
+    let fits = |seen: &[Seen]| {
+        let last = seen.iter().rev().find(|s| s.topic == STATUS);
+        last.is_some_and(|s| what(&serde_json::from_str(&s.payload).unwrap()))
+    };
+    assert!(watcher.wait_for(fits, SOON), "{:#?}", watcher.payloads(STATUS).last());
+    last_json(watcher)
+}
+
+#[test]
+fn another_client_sees_connected_stalled_connected_disconnected() {
+    let broker = Mosquitto::start();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    let line = StatusLine::new(&properties(&broker), NOWHERE);
+    line.play();
+    watcher.wait_last(STATE, "connected", SOON);
+    line.freeze(true);
+    watcher.wait_last(STATE, "disconnected", SOON);
+    assert_eq!(wait_json(&watcher, |s| s["phase"] == "stalled")["reason"], "no-frame");
+    line.freeze(false);
+    watcher.wait_last(STATE, "connected", SOON);
+    line.stop();
+    watcher.wait_last(AVAILABILITY, "offline", SOON);
+    assert_eq!(
+        story(&watcher, STATE),
+        ["connected", "disconnected", "connected", "disconnected"]
+    );
+    assert_eq!(story(&watcher, AVAILABILITY), ["online", "offline"]);
+    assert_eq!(last_json(&watcher)["phase"], "stopped");
+    let stalls = watcher.payloads("gcstreamer/cam1/event/stall");
+    assert_eq!(stalls.len(), 2, "{stalls:?}");
+    // Who comes later finds it all.
+    let late = broker.watch(&["gcstreamer/#"], None);
+    late.wait_last(STATE, "disconnected", SOON);
+    late.wait_last(AVAILABILITY, "offline", SOON);
+    assert!(late.seen().iter().all(|s| s.retained));
+}
+
+#[test]
+fn the_last_word_is_with_the_broker_when_set_state_returns() {
+    let broker = Mosquitto::start();
+    let line = StatusLine::new(&properties(&broker), NOWHERE);
+    line.play();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    watcher.wait_last(STATE, "connected", SOON);
+    let took = line.stop();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let late = broker.watch(&[STATE, AVAILABILITY], None);
+    late.wait_last(STATE, "disconnected", Duration::from_secs(1));
+    late.wait_last(AVAILABILITY, "offline", Duration::from_secs(1));
+}
+
+#[test]
+fn home_assistant_is_told_of_the_device_on_request() {
+    let broker = Mosquitto::start();
+    let watcher = broker.watch(&["homeassistant/#"], None);
+    let line = StatusLine::new(
+        &format!("{} home-assistant-prefix=homeassistant", properties(&broker)),
+        NOWHERE,
+    );
+    line.play();
+    assert!(watcher.wait_for(|seen| !seen.is_empty(), SOON));
+    let seen = watcher.seen().remove(0);
+    assert_eq!(seen.topic, "homeassistant/device/gcstreamer_cam1/config");
+    let message: Value = serde_json::from_str(&seen.payload).unwrap();
+    assert_eq!(message["availability"][0]["topic"], AVAILABILITY);
+    assert_eq!(message["state_topic"], STATUS);
+}
+
+#[test]
+fn a_gcssink_is_looked_after_its_chunks_are_told_and_it_gets_the_commands() {
+    let broker = Mosquitto::start();
+    broker.publish("gcstreamer/cam1/set/split", br#"{"id":"old"}"#, true);
+    let server = GcsServer::spawn_thread();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    let camera = "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=15/1 ! x264enc speed-preset=ultrafast \
+                  key-int-max=15 ! h264parse";
+    let sink = format!(
+        "flvmux streamable=true ! gcssink name=sink bucket=cam-bucket device-id=cam1 max-size-time=2000000000 endpoint-uri={}",
+        server.endpoint()
+    );
+    let line = StatusLine::with_camera(camera, &format!("{} accept-commands=true", properties(&broker)), &sink);
+    let (send, commands) = std::sync::mpsc::channel();
+    let pad = line.pipeline.by_name("sink").unwrap().static_pad("sink").unwrap();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(s) = info
+            .event()
+            .and_then(|e| e.structure())
+            .filter(|s| s.name() == "gcssink-command")
+        {
+            let _ = send.send((s.get::<String>("command").unwrap(), s.get::<String>("id").unwrap()));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    line.play();
+    watcher.wait_last(STATE, "connected", SOON);
+    let status = wait_json(&watcher, |s| s["recording"] == true);
+    let session = line.pipeline.by_name("sink").unwrap().property::<String>("session-id");
+    assert_eq!(status["session"], session.as_str());
+    let chunk = "gcstreamer/cam1/event/chunk";
+    assert!(watcher.wait_for(|seen| seen.iter().any(|s| s.topic == chunk), SOON));
+    let told: Value = serde_json::from_str(&watcher.payloads(chunk)[0]).unwrap();
+    assert!(told["object"].as_str().unwrap().starts_with("cam1/"), "{told}");
+    for (topic, payload, wanted) in [
+        ("split", "", ("split", "")),
+        ("record", r#"{"id":"x7","value":"stop"}"#, ("record-stop", "x7")),
+        ("record", "start", ("record-start", "")),
+    ] {
+        broker.publish(&format!("gcstreamer/cam1/set/{topic}"), payload.as_bytes(), false);
+        let (command, id) = commands.recv_timeout(SOON).unwrap();
+        assert_eq!((command.as_str(), id.as_str()), wanted);
+        let is_recording = wanted.0 != "record-stop";
+        wait_json(&watcher, |s| {
+            s["command"]["ok"] == true && s["command"]["name"] == topic && s["recording"] == is_recording
+        });
+    }
+    assert!(commands.try_recv().is_err(), "the retained one was asked for in another life");
+    line.stop();
+    watcher.wait_last(AVAILABILITY, "offline", SOON);
+    assert_eq!(last_json(&watcher)["upload"]["status"], "stopped");
+    assert!(last_json(&watcher)["upload"]["object"].is_string());
+}
+
+#[test]
+fn a_muxer_that_waits_for_sound_that_never_comes_is_not_recording() {
+    let broker = Mosquitto::start();
+    let server = GcsServer::spawn_thread();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    let camera = "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=15/1 ! x264enc speed-preset=ultrafast \
+                  key-int-max=15 ! h264parse";
+    let sink = format!(
+        "flvmux name=mux streamable=true ! gcssink bucket=cam-bucket device-id=mute endpoint-uri={} \
+         audiotestsrc is-live=true ! audio/x-raw,rate=44100 ! valve drop=true ! avenc_aac ! aacparse ! mux.",
+        server.endpoint()
+    );
+    let line = StatusLine::with_camera(camera, &format!("{} startup-timeout=3000000000", properties(&broker)), &sink);
+    let _ = line.pipeline.set_state(gst::State::Playing);
+    let status = wait_json(&watcher, |s| s["phase"] == "not-recording");
+    assert_eq!(
+        (&status["state"], &status["reason"]),
+        (&"disconnected".into(), &"no-key-unit".into())
+    );
+    assert_eq!(status["upload"]["status"], "starting");
+    assert_eq!(story(&watcher, STATE), ["disconnected"], "it was never green");
+}
+
+#[test]
+fn twenty_restarts_of_the_broker_end_with_the_state_there() {
+    let mut broker = Mosquitto::start();
+    let line = StatusLine::new(&properties(&broker), NOWHERE);
+    line.play();
+    line.wait_state("connected", SOON);
+    for _ in 0..20 {
+        broker.stop();
+        std::thread::sleep(Duration::from_millis(100));
+        broker.start_again();
+    }
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    watcher.wait_last(STATE, "connected", Duration::from_secs(70));
+    let words = line.words();
+    assert!(words.iter().all(|w| w.0 != "error"), "{words:?}");
+    let warnings = words.iter().filter(|w| w.0 == "warning").count();
+    assert!(warnings <= 3, "{words:?}");
+    assert!(line.stat("mqtt-connects") <= 22, "{}", line.stats());
+}
+
+// Real processes.
+
+/// A folder with the plugin and nothing else.
+fn plugin_dir() -> PathBuf {
+    let built = std::env::current_exe().unwrap().with_file_name("libgstgcstreamer.so");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("iot-plugin-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let plugin = folder.join("libgstgcstreamer.so");
+    if !plugin.exists() {
+        // Tests of one process run side by side: whole or not at all.
+        let part = folder.join(format!("{:?}.part", std::thread::current().id()));
+        std::fs::copy(&built, &part).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
+        std::fs::rename(&part, &plugin).unwrap();
+    }
+    folder
+}
+
+fn launch(broker: &Mosquitto, words: &str, environment: &[(&str, &str)]) -> Child {
+    let registry = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("iot-registry-{}.bin", std::process::id()));
+    let line = format!(
+        "{words} videotestsrc name=camera is-live=true ! video/x-raw,width=16,height=16,framerate=25/1 ! iotcorestatus {} ! \
+         fakesink async=false",
+        properties(broker)
+    );
+    Command::new("gst-launch-1.0")
+        .args(line.split_whitespace())
+        .env("GST_PLUGIN_PATH", plugin_dir())
+        .env("GST_REGISTRY", registry)
+        .env("G_DEBUG", "fatal-criticals")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(
+        Command::new("kill")
+            .args([name, &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
+fn a_killed_process_is_offline_by_its_will() {
+    let broker = Mosquitto::start();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    let mut child = launch(&broker, "", &[]);
+    watcher.wait_last(STATE, "connected", SOON);
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    watcher.wait_last(AVAILABILITY, "offline", SOON);
+    assert_eq!(
+        story(&watcher, STATE),
+        ["connected"],
+        "the state is valid only while availability is online"
+    );
+}
+
+#[test]
+fn ctrl_c_with_and_without_e_is_told_before_the_process_ends_and_nothing_leaks() {
+    for (words, phase) in [("-e", "eos"), ("", "stopped")] {
+        let broker = Mosquitto::start();
+        let watcher = broker.watch(&["gcstreamer/#"], None);
+        let leaks = [
+            ("GST_TRACERS", "leaks"),
+            ("GST_DEBUG", "GST_TRACER:7"),
+            ("GST_DEBUG_NO_COLOR", "1"),
+        ];
+        let child = launch(&broker, words, &leaks);
+        watcher.wait_last(STATE, "connected", SOON);
+        let began = Instant::now();
+        signal(&child, "-INT");
+        let output = child.wait_with_output().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        let late = broker.watch(&["gcstreamer/#"], None);
+        late.wait_last(STATE, "disconnected", Duration::from_secs(1));
+        late.wait_last(AVAILABILITY, "offline", Duration::from_secs(1));
+        assert_eq!(wait_json(&late, |_| true)["phase"], phase);
+        let alive: Vec<&str> = text
+            .lines()
+            .filter(|l| l.contains("object-alive, type-name=(string)Gst"))
+            .collect();
+        assert!(alive.is_empty(), "{alive:#?}");
+    }
+}
+
+#[test]
+fn a_pipeline_that_fails_says_why_before_the_process_ends() {
+    let broker = Mosquitto::start();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    let child = launch(
+        &broker,
+        "identity error-after=50 name=bad ! fakesink videotestsrc is-live=true ! bad.",
+        &[],
+    );
+    watcher.wait_last(STATE, "connected", SOON);
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    let late = broker.watch(&["gcstreamer/#"], None);
+    late.wait_last(STATE, "disconnected", Duration::from_secs(1));
+    let status = wait_json(&late, |_| true);
+    assert_eq!(
+        (&status["phase"], &status["error"]["src"]),
+        (&"error".into(), &"bad".into()),
+        "{status}"
+    );
+}

@@ -1,0 +1,507 @@
+//! `iotcorestatus` as a part of a pipeline: it changes nothing of what passes, and says at the start what is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/status_line.rs"]
+mod status_line;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gst::prelude::*;
+use gstgcstreamer::iotcorestatus::report::{Input, Limits, Now, Problem, Reporter, Sample, Tally, status_of};
+use gstgcstreamer::iotcorestatus::status::{Answer, Identity};
+use serde_json::Value;
+use status_line::{CAMERA, NOWHERE, SECOND, StatusLine, init};
+
+/// A port where nobody listens.
+const DEAD: &str = "protocol=mqtt host=127.0.0.1 port=9 device-id=cam1";
+const SOON: Duration = Duration::from_secs(10);
+
+fn error_of(properties: &str) -> String {
+    let line = StatusLine::new(properties, NOWHERE);
+    assert!(line.pipeline.set_state(gst::State::Playing).is_err(), "it must not start");
+    let errors: Vec<String> = line.words().into_iter().filter(|w| w.0 == "error").map(|w| w.1).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].clone()
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_one_error_at_the_start_with_the_next_step() {
+    let identity = "project-id=P region=R registry-id=G device-id=cam1";
+    for (properties, wanted) in [
+        ("", vec!["2023-08-16", "REGION-mqtt.clearblade.com", "protocol=mqtt"]),
+        (
+            "host=localhost",
+            vec![
+                "project-id, region, registry-id, device-id, private-key-file",
+                "protocol=mqtt",
+            ],
+        ),
+        (
+            "host=localhost project-id=P region=R device-id=D",
+            vec!["needs registry-id, private-key-file:"],
+        ),
+        (
+            &*format!("host=localhost {identity} private-key-file=/nowhere/key.pem"),
+            vec!["private-key-file", "/nowhere/key.pem"],
+        ),
+        ("protocol=mqtt host=mqtt://localhost device-id=cam1", vec!["host"]),
+        (
+            "protocol=mqtt host=localhost device-id=cam1 topic-prefix=a/#",
+            vec!["topic-prefix"],
+        ),
+        ("protocol=mqtt host=localhost device-id=../x", vec!["device-id"]),
+        (
+            "protocol=mqtt host=localhost device-id=cam1 tls=true root-certificates=/nowhere/ca.pem",
+            vec!["root-certificates", "/nowhere/ca.pem"],
+        ),
+    ] {
+        let error = error_of(properties);
+        for text in wanted {
+            assert!(error.contains(text), "{properties:?} gives {error:?}, without {text:?}");
+        }
+    }
+}
+
+/// The element between two pads of ours.
+struct Bench {
+    element: gst::Element,
+    front: gst::Pad,
+    back: gst::Pad,
+}
+
+impl Bench {
+    fn new(back: gst::PadBuilder<gst::Pad>) -> Self {
+        init();
+        let element = gst::ElementFactory::make("iotcorestatus")
+            .property_from_str("protocol", "mqtt")
+            .property("host", "127.0.0.1")
+            .property("port", 9u32)
+            .property("device-id", "cam1")
+            .property("shutdown-timeout", 0u64)
+            .build()
+            .unwrap();
+        let front = gst::Pad::builder(gst::PadDirection::Src).build();
+        let back = back.build();
+        front.link(&element.static_pad("sink").unwrap()).unwrap();
+        element.static_pad("src").unwrap().link(&back).unwrap();
+        back.set_active(true).unwrap();
+        element.set_state(gst::State::Playing).unwrap();
+        front.set_active(true).unwrap();
+        front.push_event(gst::event::StreamStart::new("bench"));
+        front.push_event(gst::event::Caps::new(&gst::Caps::new_empty_simple("video/x-h264")));
+        front.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+        Self { element, front, back }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = self.front.set_active(false);
+        let _ = self.back.set_active(false);
+        let _ = self.element.set_state(gst::State::Null);
+    }
+}
+
+fn sink() -> gst::PadBuilder<gst::Pad> {
+    init();
+    gst::Pad::builder(gst::PadDirection::Sink)
+}
+
+#[test]
+fn every_flow_return_of_downstream_is_handed_back_unchanged() {
+    init();
+    let flows = [
+        Ok(gst::FlowSuccess::Ok),
+        Ok(gst::FlowSuccess::CustomSuccess1),
+        Err(gst::FlowError::NotLinked),
+        Err(gst::FlowError::Flushing),
+        Err(gst::FlowError::Eos),
+        Err(gst::FlowError::NotNegotiated),
+        Err(gst::FlowError::Error),
+        Err(gst::FlowError::CustomError1),
+    ];
+    for flow in flows {
+        let bench = Bench::new(
+            sink()
+                .chain_function(move |_, _, _| flow)
+                .chain_list_function(move |_, _, _| flow),
+        );
+        assert_eq!(bench.front.push(gst::Buffer::new()), flow);
+        let mut list = gst::BufferList::new();
+        list.get_mut().unwrap().add(gst::Buffer::new());
+        assert_eq!(bench.front.push_list(list), flow);
+    }
+}
+
+#[test]
+fn buffers_pass_uncopied_and_lists_stay_lists() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (one, many) = (Arc::clone(&seen), Arc::clone(&seen));
+    let bench = Bench::new(
+        sink()
+            .chain_function(move |_, _, buffer| {
+                one.lock().unwrap().push((1, buffer.as_ptr() as usize));
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .chain_list_function(move |_, _, list| {
+                many.lock().unwrap().push((list.len(), list.as_ptr() as usize));
+                Ok(gst::FlowSuccess::Ok)
+            }),
+    );
+    let mut buffer = gst::Buffer::from_slice([0u8; 100]);
+    buffer.get_mut().unwrap().set_flags(gst::BufferFlags::DELTA_UNIT);
+    let buffer_at = buffer.as_ptr() as usize;
+    bench.front.push(buffer).unwrap();
+    let mut list = gst::BufferList::new();
+    for _ in 0..50 {
+        list.get_mut().unwrap().add(gst::Buffer::from_slice([0u8; 10]));
+    }
+    let list_at = list.as_ptr() as usize;
+    bench.front.push_list(list).unwrap();
+    assert_eq!(*seen.lock().unwrap(), [(1, buffer_at), (50, list_at)]);
+    let stats = bench.element.property::<gst::Structure>("stats");
+    let number = |name: &str| stats.get::<u64>(name).unwrap();
+    assert_eq!((number("frames"), number("bytes"), number("key-frames")), (51, 600, 50));
+}
+
+#[test]
+fn caps_allocation_and_scheduling_are_those_of_the_neighbours() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    init();
+    let caps = gst::Caps::new_empty_simple("video/x-h264");
+    let answer = caps.clone();
+    let bench = Bench::new(sink().query_function(move |pad, parent, query| match query.view_mut() {
+        gst::QueryViewMut::Allocation(allocation) => {
+            allocation.add_allocation_meta::<gst::ReferenceTimestampMeta>(None);
+            count.fetch_add(1, Ordering::SeqCst);
+            true
+        }
+        gst::QueryViewMut::Caps(query) => {
+            query.set_result(&answer);
+            true
+        }
+        _ => gst::Pad::query_default(pad, parent, query),
+    }));
+    assert_eq!(bench.front.peer_query_caps(None), caps);
+    let mut allocation = gst::query::Allocation::new(Some(&caps), true);
+    assert!(bench.front.peer_query(&mut allocation));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert!(allocation.find_allocation_meta::<gst::ReferenceTimestampMeta>().is_some());
+}
+
+#[test]
+fn a_demuxer_may_pull_through_it() {
+    init();
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("status-{}.mp4", std::process::id()));
+    let write = format!(
+        "videotestsrc num-buffers=30 ! video/x-raw,width=64,height=64 ! x264enc ! mp4mux ! filesink location={}",
+        file.display()
+    );
+    for line in [
+        write,
+        format!(
+            "filesrc location={} ! iotcorestatus name=status {DEAD} shutdown-timeout=0 ! qtdemux ! fakesink",
+            file.display()
+        ),
+    ] {
+        let pipeline = gst::parse::launch(&line).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let bus = pipeline.bus().unwrap();
+        let end = bus.timed_pop_filtered(
+            gst::ClockTime::from_seconds(20),
+            &[gst::MessageType::Eos, gst::MessageType::Error],
+        );
+        let end = end.unwrap();
+        assert_eq!(end.type_(), gst::MessageType::Eos, "{line}: {end:?}");
+        if let Some(status) = pipeline.downcast_ref::<gst::Bin>().unwrap().by_name("status") {
+            let pad = status.static_pad("src").unwrap();
+            assert_eq!(pad.mode(), gst::PadMode::Pull);
+            assert!(status.property::<gst::Structure>("stats").get::<u64>("bytes").unwrap() > 1000);
+        }
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+    let _ = std::fs::remove_file(file);
+}
+
+fn with_utc(seconds: u64, utc: u64) -> gst::Buffer {
+    let mut buffer = gst::Buffer::new();
+    let inner = buffer.get_mut().unwrap();
+    inner.set_pts(gst::ClockTime::from_seconds(seconds));
+    let caps = gst::Caps::new_empty_simple("timestamp/x-unix");
+    gst::ReferenceTimestampMeta::add(inner, &caps, gst::ClockTime::from_nseconds(utc), gst::ClockTime::NONE);
+    buffer
+}
+
+#[test]
+fn the_cameras_clock_goes_ahead_of_the_first_buffer_and_of_the_first_after_a_flush() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (buffers, events) = (Arc::clone(&seen), Arc::clone(&seen));
+    let bench = Bench::new(
+        sink()
+            .chain_function(move |_, _, buffer| {
+                buffers
+                    .lock()
+                    .unwrap()
+                    .push(format!("buffer {}", buffer.pts().unwrap().seconds()));
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .event_function(move |pad, parent, event| {
+                if let Some(s) = event.structure().filter(|s| s.name() == "gcssink-clock") {
+                    let (running, utc) = (s.get::<u64>("running-time").unwrap(), s.get::<u64>("utc").unwrap());
+                    events
+                        .lock()
+                        .unwrap()
+                        .push(format!("clock {} {}", running / SECOND, utc / SECOND));
+                }
+                gst::Pad::event_default(pad, parent, event)
+            }),
+    );
+    let epoch = 1_795_329_912;
+    for second in 0..3 {
+        bench.front.push(with_utc(second, (epoch + second) * SECOND)).unwrap();
+    }
+    bench.front.push_event(gst::event::FlushStart::new());
+    bench.front.push_event(gst::event::FlushStop::new(true));
+    bench
+        .front
+        .push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+    bench.front.push(with_utc(9, (epoch + 9) * SECOND)).unwrap();
+    let wanted = [
+        "clock 0 1795329912",
+        "buffer 0",
+        "buffer 1",
+        "buffer 2",
+        "clock 9 1795329921",
+        "buffer 9",
+    ];
+    assert_eq!(*seen.lock().unwrap(), wanted);
+}
+
+#[test]
+fn a_dead_broker_is_one_warning_and_never_an_error_and_the_state_goes_on() {
+    let line = StatusLine::new(
+        &format!("{DEAD} stall-timeout=1000000000 shutdown-timeout=500000000"),
+        NOWHERE,
+    );
+    line.play();
+    line.wait_state("connected", SOON);
+    line.freeze(true);
+    line.wait_state("disconnected", SOON);
+    assert_eq!(line.phase(), "stalled");
+    line.freeze(false);
+    line.wait_state("connected", Duration::from_millis(500));
+    std::thread::sleep(Duration::from_secs(3));
+    let words = line.words();
+    let warnings: Vec<_> = words.iter().filter(|w| w.0 == "warning").collect();
+    assert_eq!(warnings.len(), 1, "{words:?}");
+    assert!(warnings[0].1.contains("127.0.0.1"), "{warnings:?}");
+    assert!(words.iter().all(|w| w.0 != "error"), "{words:?}");
+    assert!(!line.status.property::<bool>("mqtt-connected"));
+    assert!(line.stat("mqtt-failures") > 1, "{}", line.stats());
+    let took = line.stop();
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+}
+
+#[test]
+fn eos_and_pause_and_a_second_life_are_told() {
+    let line = StatusLine::new(&format!("{DEAD} shutdown-timeout=0"), NOWHERE);
+    for _ in 0..2 {
+        line.play();
+        line.wait_state("connected", SOON);
+        line.pipeline.set_state(gst::State::Paused).unwrap();
+        line.wait_state("disconnected", SOON);
+        assert_eq!(line.phase(), "paused");
+        line.play();
+        line.wait_state("connected", SOON);
+        assert!(line.pipeline.send_event(gst::event::Eos::new()));
+        line.wait_state("disconnected", SOON);
+        assert_eq!(line.phase(), "eos");
+        line.wait_word("eos", SOON);
+        line.stop();
+        assert_eq!(
+            (line.phase(), line.status.property::<String>("state")),
+            ("stopped".into(), "disconnected".into())
+        );
+    }
+}
+
+#[test]
+fn an_error_of_another_element_is_told_beside_the_applications_own_handlers() {
+    let line = StatusLine::new(
+        &format!("{DEAD} shutdown-timeout=0"),
+        "identity name=bad ! fakesink async=false",
+    );
+    let bus = line.pipeline.bus().unwrap();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heard);
+    bus.set_sync_handler(move |_, message| {
+        count.fetch_add(usize::from(message.type_() == gst::MessageType::Error), Ordering::SeqCst);
+        gst::BusSyncReply::Pass
+    });
+    line.play();
+    line.wait_state("connected", SOON);
+    let bad = line.pipeline.by_name("bad").unwrap();
+    gst::element_error!(bad, gst::ResourceError::Read, ("broken on purpose"));
+    line.wait_state("disconnected", Duration::from_millis(500));
+    assert_eq!(line.phase(), "error");
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+    assert_eq!(line.wait_word("error", SOON), "broken on purpose");
+    line.stop();
+    // Nothing of ours is left on the bus.
+    gst::element_error!(bad, gst::ResourceError::Read, ("again"));
+}
+
+#[test]
+fn a_push_that_downstream_does_not_take_is_blocked_and_not_stalled() {
+    let line = StatusLine::new(&format!("{DEAD} stall-timeout=1000000000 shutdown-timeout=0"), NOWHERE);
+    line.play();
+    line.wait_state("connected", SOON);
+    let pad = line.status.static_pad("src").unwrap();
+    let probe = pad
+        .add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok)
+        .unwrap();
+    line.wait_state("disconnected", SOON);
+    assert_eq!(line.phase(), "blocked");
+    pad.remove_probe(probe);
+    line.wait_state("connected", SOON);
+    assert_eq!(line.stat("stalls"), 0);
+}
+
+#[test]
+fn nothing_is_left_of_an_element_that_is_gone() {
+    let line = StatusLine::new(&format!("{DEAD} shutdown-timeout=0"), NOWHERE);
+    line.play();
+    line.wait_state("connected", SOON);
+    line.stop();
+    let weak = line.status.downgrade();
+    drop(line);
+    // The last posts run in a thread of GStreamer's pool.
+    for _ in 0..100 {
+        if weak.upgrade().is_none() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("somebody holds the element");
+}
+
+#[test]
+fn no_property_holds_a_password() {
+    let line = StatusLine::with_camera(CAMERA, "username=u password-file=/run/secret", NOWHERE);
+    let names: Vec<String> = line.status.list_properties().iter().map(|p| p.name().to_owned()).collect();
+    assert!(
+        names.iter().all(|n| !n.contains("password") || n == "password-file"),
+        "{names:?}"
+    );
+}
+
+// The schema.
+
+/// Checks a value against the part of JSON Schema that the document uses; an unknown keyword is an error.
+fn check(schema: &Value, value: &Value, path: &str) {
+    for (key, rule) in schema.as_object().unwrap() {
+        match key.as_str() {
+            "$schema" | "$id" | "title" | "description" | "format" => {}
+            "type" => {
+                let is = |name: &Value| match name.as_str().unwrap() {
+                    "null" => value.is_null(),
+                    "object" => value.is_object(),
+                    "string" => value.is_string(),
+                    "boolean" => value.is_boolean(),
+                    "integer" => value.is_i64() || value.is_u64(),
+                    "number" => value.is_number(),
+                    other => panic!("type {other}"),
+                };
+                let fits = rule.as_array().map_or_else(|| is(rule), |all| all.iter().any(is));
+                assert!(fits, "{path}: {value} is not {rule}");
+            }
+            "const" => assert_eq!(value, rule, "{path}"),
+            "enum" => assert!(
+                rule.as_array().unwrap().contains(value),
+                "{path}: {value} is not one of {rule}"
+            ),
+            "minimum" => assert!(value.as_f64().is_none_or(|v| v >= rule.as_f64().unwrap()), "{path}: {value}"),
+            "additionalProperties" => {
+                let known = schema["properties"].as_object().unwrap();
+                let stray: Vec<_> = value
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .filter(|k| !known.contains_key(*k))
+                    .collect();
+                assert!(rule == &Value::Bool(false) && stray.is_empty(), "{path}: {stray:?}");
+            }
+            "required" => {
+                let mut names: Vec<_> = rule.as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+                names.sort_unstable();
+                let all: Vec<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+                assert_eq!(names, all, "{path}: every key is always there");
+                assert!(names.iter().all(|n| value.get(n).is_some()), "{path}: {value}");
+            }
+            "properties" => {
+                for (name, schema) in rule.as_object().unwrap() {
+                    check(schema, value.get(name).unwrap_or(&Value::Null), &format!("{path}/{name}"));
+                }
+            }
+            other => panic!("{path}: the keyword {other} is not known to this test"),
+        }
+    }
+}
+
+#[test]
+fn the_status_is_as_its_schema_says_with_everything_unknown_and_with_everything_known() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/status.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    let limits = Limits {
+        stall: 10 * SECOND,
+        startup: 30 * SECOND,
+        interval: 60 * SECOND,
+    };
+    let wall = 1_795_329_912 * SECOND;
+    let mut reporter = Reporter::new(limits, Identity::default(), Now { mono: 1, wall });
+    check(
+        &schema,
+        &reporter.last_word(&Tally::default(), Now { mono: 2, wall }).to_json(),
+        "",
+    );
+    let now = Now {
+        mono: 20 * SECOND,
+        wall: wall + 20 * SECOND,
+    };
+    for input in [
+        Input::Playing(true),
+        Input::Sinks(vec![Sample {
+            chunks_created: 1,
+            status: status_of("offline"),
+            object: Some("o".to_owned()),
+            ..Sample::default()
+        }]),
+        Input::Chunk(gstgcstreamer::iotcorestatus::report::Chunk::default()),
+        Input::Config("00".to_owned()),
+        Input::Answer(Answer {
+            id: Some("1".to_owned()),
+            msg: Some("m".to_owned()),
+            ..Answer::default()
+        }),
+        Input::Problem(Problem {
+            is_error: true,
+            code: -1,
+            ..Problem::default()
+        }),
+    ] {
+        reporter.tell(input, now);
+    }
+    let tally = Tally {
+        frames: 5,
+        last_frame: Some(now.mono),
+        ..Tally::default()
+    };
+    let look = reporter.look(&tally, now);
+    let json = look.publish.unwrap().to_json();
+    assert_eq!(json["phase"], "error");
+    check(&schema, &json, "");
+    assert_eq!(look.events.len(), 2, "chunk and error");
+}
