@@ -86,7 +86,7 @@ impl Row {
     /// The server is given up after so long.
     fn impatient(self) -> Self {
         Self {
-            properties: "request-timeout=400000000",
+            properties: "request-timeout=1000000000",
             ..self
         }
     }
