@@ -193,16 +193,22 @@ fn said() -> (BTreeMap<String, gst::Structure>, gst::Structure, gst::Structure) 
             gst::MessageView::Eos(_) => ended = true,
             gst::MessageView::Error(error) => panic!("{error:?}"),
             gst::MessageView::Element(element) => {
-                if let Some(structure) = element.structure().filter(|s| s.name().starts_with("gcssink-")) {
-                    said.entry(structure.name().to_string())
-                        .or_insert_with(|| structure.to_owned());
+                let Some(structure) = element.structure().filter(|s| s.name().starts_with("gcssink-")) else {
+                    continue;
+                };
+                if structure.name() == "gcssink-gap" {
+                    // One chunk was given up; the others are to be stored.
+                    line.sink.set_property("retry-timeout", 0u64);
                 }
+                said.entry(structure.name().to_string())
+                    .or_insert_with(|| structure.to_owned());
             }
             _ => {}
         }
-        if ended && health.lock().unwrap().is_none() {
-            panic!("no gcssink-health event went upstream");
-        }
+        assert!(
+            !ended || health.lock().unwrap().is_some(),
+            "no gcssink-health event went upstream; said: {said:?}"
+        );
     }
     let stats = line.sink.property::<gst::Structure>("stats");
     line.stop();

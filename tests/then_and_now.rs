@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::gcs_server::GcsServer;
-use common::{BUCKET, assert_each_plays, chunks};
+use common::{BUCKET, Chunk, chunks, judge};
 
 /// The RTSP camera of the demo; ends when it goes out of scope.
 struct Camera {
@@ -26,7 +26,12 @@ impl Camera {
             .into_iter()
             .find(|p| Path::new(p).exists())
             .unwrap_or("python3");
-        let mut child = Command::new(python).arg(script).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(python)
+            .arg(script)
+            .args(["--key-interval", "25"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.strip_prefix("READY ").and_then(|p| p.trim().parse().ok());
@@ -55,29 +60,29 @@ fn lines_of(document: &str) -> Vec<String> {
         .collect()
 }
 
-/// Seconds that each line records.
-const RECORD: &str = "8";
+/// Seconds that each line records; the second time where a busy machine had not begun by then.
+const RECORD: [&str; 2] = ["8", "40"];
 
-/// Runs one block as a user would, and says what came into the bucket.
-fn run(block: &str, camera: u16, folder: &Path, plugins: &Path) {
+/// Runs one block as a user would, and says what came into the bucket and what was said.
+fn run(block: &str, seconds: &str, camera: u16, folder: &Path, plugins: &Path) -> (Vec<Chunk>, String) {
     let server = GcsServer::spawn_thread();
     // What a user would put in: his bucket, his paths, his time.
     let script = block
         .replace("MY-BUCKET", BUCKET)
-        .replace("/tmp/camera", &folder.join("camera").to_string_lossy())
-        .replace("TIMEOUT=3600", &format!("TIMEOUT={RECORD}"));
+        .replace("/tmp/camera", &folder.join(format!("camera{seconds}")).to_string_lossy())
+        .replace("TIMEOUT=3600", &format!("TIMEOUT={seconds}"));
     let mut command = if script.contains("timeout --signal=INT") {
         Command::new("bash")
     } else {
         // Without an end of its own: Ctrl-C for the whole line.
         let mut command = Command::new("timeout");
-        command.args(["--signal=INT", "--kill-after=60", RECORD, "bash"]);
+        command.args(["--signal=INT", "--kill-after=60", seconds, "bash"]);
         command
     };
     let output = command
         .args(["-uc", &script])
         .env("RTSP_SOURCE", format!("rtsp://127.0.0.1:{camera}/cam"))
-        .env("TIMEOUT", RECORD)
+        .env("TIMEOUT", seconds)
         .env("STORAGE_EMULATOR_HOST", server.endpoint())
         .env("GST_PLUGIN_PATH", plugins)
         .env("GST_REGISTRY", folder.join("registry.bin"))
@@ -85,16 +90,40 @@ fn run(block: &str, camera: u16, folder: &Path, plugins: &Path) {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let stored = chunks(&server);
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !stored.is_empty(),
-        "{script}\n{text}\n{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    assert!(assert_each_plays(&stored) > 25, "{script}\n{text}");
-    assert!(stored.iter().all(|c| c.name.starts_with("cam1/")), "{stored:?}");
-    assert!(!text.contains("ERROR"), "{script}\n{text}");
+    (chunks(&server), format!("{script}\n{text}"))
+}
+
+/// Records until something was stored, and judges it.
+fn assert_records(block: &str, camera: u16, folder: &Path, plugins: &Path) {
+    let mut last = (Vec::new(), String::new());
+    for seconds in RECORD {
+        last = run(block, seconds, camera, folder, plugins);
+        assert!(!last.1.contains("ERROR"), "{}", last.1);
+        if !last.0.is_empty() {
+            break;
+        }
+    }
+    let (stored, said) = last;
+    assert!(!stored.is_empty(), "{said}");
+    assert!(!said.contains("without SPS and PPS"), "{said}");
+    let mut frames = 0;
+    for chunk in &stored {
+        let verdict = judge(&chunk.name, &chunk.data);
+        // A camera on a busy machine is not punctual; that is nothing of the decoder's.
+        let messages = verdict
+            .messages
+            .lines()
+            .filter(|l| !l.contains("non monotonically increasing dts to muxer"));
+        assert_eq!(messages.collect::<Vec<_>>(), Vec::<&str>::new(), "{said}");
+        assert!(
+            verdict.first_is_key && chunk.name.starts_with("cam1/"),
+            "{} {said}",
+            chunk.name
+        );
+        frames += verdict.frames;
+    }
+    assert!(frames > 25, "{frames} {said}");
 }
 
 #[test]
@@ -112,7 +141,7 @@ fn every_line_of_then_and_now_and_of_the_migration_records_chunks_that_play() {
             let own: PathBuf = folder.path().join(n.to_string());
             std::fs::create_dir(&own).unwrap();
             let plugins = &plugins;
-            scope.spawn(move || run(block, camera.port, &own, plugins));
+            scope.spawn(move || assert_records(block, camera.port, &own, plugins));
         }
     });
 }
