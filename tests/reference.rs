@@ -18,7 +18,19 @@ use gst::glib::subclass::signal::SignalId;
 use gst::prelude::*;
 
 /// Every element of the plugin, with its signals.
-const ELEMENTS: &[(&str, &[(&str, &str)])] = &[("gcssink", &[("split-now", "begin a new chunk at the next key unit")])];
+const ELEMENTS: &[(&str, &[(&str, &str)])] = &[
+    ("gcssink", &[("split-now", "begin a new chunk at the next key unit")]),
+    (
+        "iotcorestatus",
+        &[
+            (
+                "command",
+                "a command has come that is not retained: tail of its topic, payload; whether or not `accept-commands` has it acted on",
+            ),
+            ("config", "a config has come: payload"),
+        ],
+    ),
+];
 
 const BEGIN: &str = "<!-- begin of what scripts/reference writes -->\n";
 const END: &str = "<!-- end of what scripts/reference writes -->\n";
