@@ -53,6 +53,8 @@ pub(super) struct Session {
     /// Since when it is PLAYING, ns on the uploads' scale plus one; 0 while it is not.
     playing_since: AtomicU64,
     nothing_told: AtomicBool,
+    /// Bytes received as upstream was told last.
+    received_told: AtomicU64,
     pub cover_told: AtomicBool,
     pub flushing: AtomicBool,
     /// An ERROR was posted: nothing more is taken.
@@ -141,6 +143,7 @@ impl Session {
             live: AtomicBool::new(false),
             playing_since: AtomicU64::new(0),
             nothing_told: AtomicBool::new(false),
+            received_told: AtomicU64::new(0),
             cover_told: AtomicBool::new(false),
             flushing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -236,6 +239,12 @@ impl Session {
         if is_late && !has_begun && !self.nothing_told.swap(true, Ordering::Relaxed) {
             self.outbox.post(Post::NothingToStore(waited));
         }
+    }
+
+    /// Whether bytes have come since this was asked last.
+    fn has_grown(&self) -> bool {
+        let received = self.uploads.snapshot().stats.bytes_received;
+        self.received_told.swap(received, Ordering::Relaxed) != received
     }
 
     /// EOS: closes the open chunk and waits for everything to be stored, at most `drain-timeout`. Where a chunk on disk is
@@ -382,7 +391,8 @@ async fn tick_every_second(session: std::sync::Weak<Session>, element: glib::Wea
         };
         let imp = element.imp();
         session.tick(&imp.settings(), &element);
-        if imp.take_health_changed() {
+        // At most once a second; that bytes have come is news too.
+        if imp.take_health_changed() | session.has_grown() {
             session.outbox.post(Post::Health);
         }
     }

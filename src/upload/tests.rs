@@ -218,6 +218,7 @@ impl Pair {
                     stored: None,
                     name: format!("x{sequence}"),
                     crc32c: 0,
+                    start: None,
                     warning: None,
                 }
             }
@@ -273,6 +274,7 @@ impl Pair {
                 stored: None,
                 name: "late".to_owned(),
                 crc32c: 0,
+                start: None,
                 warning: None,
             };
             self.uploads.finished(ticket, stored, false);
