@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""A camera for demo and tests: RTSP on loopback with H.264 and AAC, made by gst-rtsp-server.
+"""A camera for demo and tests: RTSP on loopback with H.264 or H.265, and AAC, G.711 or no sound, made by gst-rtsp-server.
 
+With --matrix every combination is there at once, each at its own path (/h265-pcma); one that nobody plays costs nothing.
 Prints `READY PORT` once it listens and `PLAYING` whenever a client starts to play; ends on SIGINT or SIGTERM.
 Needs the system's Python, which has the bindings of GStreamer.
 """
@@ -17,26 +18,43 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 AAC_ENCODERS = ["fdkaacenc", "voaacenc", "avenc_aac"]
 
 
-def media(args):
+VIDEO = {
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast threads=1 bitrate={kbps} key-int-max={key_interval}"
+    " ! video/x-h264,profile=baseline ! rtph264pay name=pay0 pt=96 config-interval=-1",
+    # No open GOP and no I-frames that are no IDR: as cameras send it.
+    "h265": "x265enc tune=zerolatency speed-preset=ultrafast bitrate={kbps} key-int-max={key_interval}"
+    " option-string=open-gop=0:scenecut=0:pools=none:frame-threads=1:log-level=none"
+    " ! h265parse ! rtph265pay name=pay0 pt=96 config-interval=-1",
+}
+AUDIO = {
+    "aac": "audio/x-raw,rate=48000,channels=1 ! audioconvert ! {aac} bitrate=64000 ! aacparse ! rtpmp4gpay name=pay1 pt=97",
+    "pcma": "audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1 pt=8",
+    "pcmu": "audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay1 pt=0",
+}
+
+
+def media(args, video, audio):
     """The launch line of the camera's inside, in gst-rtsp-server's syntax: one payN for each track."""
     # Burnt-in time helps when looking at kept chunks; the element is in a package of its own that pulls X11 in.
     overlay = " ! timeoverlay" if Gst.ElementFactory.find("timeoverlay") else ""
-    video = (
+    line = (
         "videotestsrc is-live=true pattern=ball"
-        f" ! video/x-raw,format=I420,width={args.width},height={args.height},framerate={args.fps}/1{overlay}"
-        f" ! x264enc tune=zerolatency speed-preset=ultrafast threads=1 bitrate={args.kbps} key-int-max={args.key_interval}"
-        " ! video/x-h264,profile=baseline ! rtph264pay name=pay0 pt=96 config-interval=-1"
+        f" ! video/x-raw,format=I420,width={args.width},height={args.height},framerate={args.fps}/1{overlay} ! "
+        + VIDEO[video].format(kbps=args.kbps, key_interval=args.key_interval)
     )
-    if args.no_audio:
-        return f"( {video} )"
-    encoder = next((name for name in AAC_ENCODERS if Gst.ElementFactory.find(name)), None)
-    if encoder is None:
-        raise SystemExit(f"no AAC encoder here: one of {', '.join(AAC_ENCODERS)} is needed")
-    audio = (
-        "audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate=48000,channels=1 ! audioconvert"
-        f" ! {encoder} bitrate=64000 ! aacparse ! rtpmp4gpay name=pay1 pt=97"
-    )
-    return f"( {video} {audio} )"
+    if audio in AUDIO:
+        encoder = next((name for name in AAC_ENCODERS if Gst.ElementFactory.find(name)), None)
+        if encoder is None and audio == "aac":
+            raise SystemExit(f"no AAC encoder here: one of {', '.join(AAC_ENCODERS)} is needed")
+        line += " audiotestsrc is-live=true wave=ticks ! " + AUDIO[audio].format(aac=encoder)
+    return f"( {line} )"
+
+
+def mounts(args):
+    """Path and launch line of every stream that is served."""
+    if args.matrix:
+        return {f"/{video}-{audio}": media(args, video, audio) for video in VIDEO for audio in ["none", *AUDIO]}
+    return {args.path: media(args, args.video, args.audio)}
 
 
 def main():
@@ -48,17 +66,20 @@ def main():
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--kbps", type=int, default=1000)
     parser.add_argument("--key-interval", type=int, default=50, help="frames from key frame to key frame")
-    parser.add_argument("--no-audio", action="store_true")
+    parser.add_argument("--video", choices=list(VIDEO), default="h264")
+    parser.add_argument("--audio", choices=["none", *AUDIO], default="aac")
+    parser.add_argument("--matrix", action="store_true", help="serve every combination, at /VIDEO-AUDIO")
     args = parser.parse_args()
 
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(str(args.port))
-    factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(media(args))
-    factory.set_shared(True)
-    server.get_mount_points().add_factory(args.path, factory)
+    for path, line in mounts(args).items():
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_launch(line)
+        factory.set_shared(True)
+        server.get_mount_points().add_factory(path, factory)
     if not server.attach(None):
         raise SystemExit(f"cannot listen on 127.0.0.1:{args.port}")
 

@@ -4,6 +4,7 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV=$ROOT/.venv
 EMULATOR=$VENV/bin/fake-gcs-server
+NGINX_RTMP=$VENV/nginx-rtmp
 # GStreamer's Python bindings belong to the system's interpreter; another python3 may come first on PATH.
 PYTHON=/usr/bin/python3
 [ -x "$PYTHON" ] || PYTHON=python3
