@@ -320,3 +320,17 @@ fn sound_that_ends_in_mid_stream_does_not_stop_the_pictures() {
     assert!(joined(&chunks) == input);
     assert_eq!(assert_each_plays(&chunks), 120);
 }
+
+#[test]
+fn a_transport_stream_whose_parser_hands_on_single_nal_units_plays() {
+    // What rtph264depay ! h264parse ! mpegtsmux negotiates: SPS and PPS travel in packets of their own before the picture.
+    let front = format!(
+        "{} ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=nal ! mpegtsmux",
+        h264(4)
+    );
+    let (chunks, input, words) = record(&front, "max-size-time=1000000000");
+    assert_eq!(chunks.len(), 4);
+    assert!(joined(&chunks) == input);
+    assert_eq!(assert_each_plays(&chunks), 60);
+    assert!(!words.iter().any(|(_, text)| text.contains("SPS")), "{words:?}");
+}

@@ -60,6 +60,26 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     }
 }
 
+/// Whether the data holds only what stands before a picture: delimiter, parameter sets, SEI. Parsers that hand on NAL units one
+/// by one make PES packets of them, and the picture they belong to follows in the next one.
+pub(super) fn is_prefix(video: Video, data: &[u8]) -> bool {
+    let stands_before = |code: u8| match video {
+        Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 6..=9 | 13 | 15),
+        Video::Nal(VideoCodec::H265) => matches!(code >> 1 & 0x3f, 32..=35 | 39),
+        _ => false,
+    };
+    let mut from = 0;
+    let mut any = false;
+    while let Some(start) = find_start_code(data, from) {
+        match data.get(start + 3) {
+            Some(&code) if stands_before(code) => any = true,
+            _ => return false,
+        }
+        from = start + 3;
+    }
+    any
+}
+
 /// A key picture of MPEG-2 is an I picture with a sequence header before it.
 fn judge_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
     let mut sequence = None;

@@ -11,7 +11,7 @@ use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, c
 use super::outbox::{Kinds, Outbox};
 use super::packet::{Continuity, Counter, Packet};
 use super::pes::{Clock, Header};
-use super::picture::{Verdict, look, mpeg2_name};
+use super::picture::{Verdict, is_prefix, look, mpeg2_name};
 use super::psi::Elementary;
 use super::stream::{Audio, Kind, Video};
 use super::tables::Place;
@@ -170,6 +170,10 @@ impl Units {
         out: &mut Outbox,
         marks: &mut Vec<Mark>,
     ) {
+        if self.belongs_to_prefix(index, packet, payload) {
+            self.judge(index, false, out, marks);
+            return;
+        }
         self.close(index, out, marks);
         if self.joins(index) {
             self.started = true;
@@ -200,6 +204,38 @@ impl Units {
                 });
             }
         }
+    }
+
+    /// Parameter sets in a PES packet of their own are the beginning of the picture in the next one: its bytes are taken as more
+    /// of the same, so that no chunk begins between them.
+    fn belongs_to_prefix(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8]) -> bool {
+        let Some(stream) = self.streams.get_mut(index).filter(|_| packet.start && !packet.scrambled) else {
+            return false;
+        };
+        let (Kind::Video(video), Some(pending)) = (stream.elementary.kind, stream.pending.as_mut()) else {
+            return false;
+        };
+        let Header::Whole {
+            scrambled: false,
+            data: before,
+            ..
+        } = Header::parse(&stream.gathered)
+        else {
+            return false;
+        };
+        if pending.flags.scrambled || stream.gathered.len() > EAGER || !is_prefix(video, before) {
+            return false;
+        }
+        let Header::Whole {
+            scrambled: false, data, ..
+        } = Header::parse(payload)
+        else {
+            return false;
+        };
+        stream.gathered.extend_from_slice(data);
+        pending.flags.random_access |= packet.random_access;
+        pending.next_try = 0;
+        true
     }
 
     /// A PES packet goes on.

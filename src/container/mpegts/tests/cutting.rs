@@ -342,3 +342,32 @@ fn the_shortest_stream_is_read_at_its_end() {
     assert_eq!(outline(&scan_in(&w.out, 1).unwrap()), [(0, Track::Audio, Key::No)]);
     assert!(scan(&[]).is_empty());
 }
+
+#[test]
+fn parameter_sets_in_a_packet_of_their_own_are_the_beginning_of_their_picture() {
+    let mut w = Writer::new();
+    w.tables();
+    w.picture(SECOND, true, 10);
+    let data = idr(0x28, 500);
+    let slice = data.windows(4).position(|w| w == [0, 0, 1, 0x65]).unwrap();
+    // As a parser hands on NAL units one by one: delimiter, parameter sets, SEI, each in a PES packet, then the slice.
+    let begin = w.pes(VIDEO, 0xe0, Some(2 * SECOND), &[0, 0, 1, 9, 0x10]);
+    w.pes(VIDEO, 0xe0, Some(2 * SECOND), &data[..slice]);
+    w.pes(VIDEO, 0xe0, Some(2 * SECOND), &[0, 0, 1, 6, 5, 1, 0x80]);
+    let sound = w.sound(2 * SECOND);
+    w.pes(VIDEO, 0xe0, Some(2 * SECOND), &data[slice..]);
+    let next = w.picture(3 * SECOND, false, 10);
+    let marks = scan(&w.out);
+    let found = outline(&marks);
+    let expected = [
+        (0, Track::Video, Key::Closed),
+        (begin, Track::Video, Key::Closed),
+        (sound, Track::Audio, Key::No),
+        (next, Track::Video, Key::No),
+    ];
+    assert_eq!(found, expected);
+    assert!(at(&marks, &MarkKind::Notice(Notice::NoParameterSets)).is_empty());
+    for slice in [1, 7, 188, 1000] {
+        assert_eq!(scan_in(&w.out, slice).unwrap(), marks);
+    }
+}
