@@ -3,8 +3,7 @@
 
 usage: webrtc.py whip PORT DESCRIPTION      waits at http://0.0.0.0:PORT/whip for one sender
        webrtc.py whep URL DESCRIPTION       plays from a WHEP address
-
-DESCRIPTION is what follows the network, in the words of gst-launch-1.0, with its depayloaders named `video` and `audio`:
+DESCRIPTION is what follows the network, as for gst-launch-1.0, with its depayloaders named `video` and `audio`:
   rtph264depay name=video ! video/x-h264,alignment=au ! h264parse config-interval=-1 ! mpegtsmux ! gcssink bucket=MY-BUCKET
 Only the codec of the depayloader is negotiated. Ctrl-C ends by EOS. Plain HTTP and no token: for a trusted network, or behind
 a proxy that has both. Debian packages: gstreamer1.0-nice, gir1.2-gst-plugins-bad-1.0, python3-gi.
@@ -43,8 +42,8 @@ class Receiver:
             # Receive only, and only what this depayloader takes: the other side then sends that codec.
             codec = branch.get_static_pad("sink").get_pad_template_caps().fixate().get_structure(0).copy()
             codec.remove_field("payload")
-            caps = Gst.Caps.from_string(codec.to_string().rstrip(";") + (f",payload={96 + number}" if offers else ""))
-            self.webrtc.emit("add-transceiver", GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY, caps)
+            caps = codec.to_string().rstrip(";") + (f",payload={96 + number}" if offers else "")
+            self.webrtc.emit("add-transceiver", GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY, Gst.Caps.from_string(caps))
 
     def on_pad(self, _webrtc, pad):
         if pad.direction != Gst.PadDirection.SRC:
@@ -64,8 +63,7 @@ class Receiver:
     def ask(self, action, *arguments):
         promise = Gst.Promise.new()
         self.webrtc.emit(action, *arguments, promise)
-        if promise.wait() != Gst.PromiseResult.REPLIED:
-            raise RuntimeError(f"{action} failed")
+        promise.wait()
         return promise.get_reply()
 
     def remote(self, kind, text):
@@ -76,8 +74,7 @@ class Receiver:
         """Makes an offer or an answer; its text when all candidates are in it."""
         reply = self.ask(action, None)
         self.ask("set-local-description", reply.get_value("offer" if action == "create-offer" else "answer"))
-        if not self.gathered.wait(PATIENCE):
-            raise RuntimeError(f"no ICE candidates within {PATIENCE} s")
+        assert self.gathered.wait(PATIENCE), f"no ICE candidates within {PATIENCE} s"
         return self.webrtc.get_property("local-description").sdp.as_text()
 
 
@@ -89,14 +86,13 @@ def serve_whip(port, receiver, stop):
 
         def do_POST(self):
             if self.path != "/whip" or not Endpoint.taken.acquire(blocking=False):
-                self.send_error(404 if self.path != "/whip" else 409)
-                return
+                return self.send_error(404 if self.path != "/whip" else 409)
             receiver.remote(GstWebRTC.WebRTCSDPType.OFFER, self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
             answer = receiver.local("create-answer").encode()
             self.send_response(201)
-            self.send_header("Content-Type", "application/sdp")
-            self.send_header("Location", "/whip/session")
-            self.send_header("Content-Length", str(len(answer)))
+            headers = {"Content-Type": "application/sdp", "Location": "/whip/session", "Content-Length": str(len(answer))}
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(answer)
 
@@ -112,8 +108,7 @@ def serve_whip(port, receiver, stop):
 
 def fetch_whep(url, receiver):
     offer = receiver.local("create-offer").encode()
-    request = urllib.request.Request(url, offer, {"Content-Type": "application/sdp"})
-    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+    with urllib.request.urlopen(urllib.request.Request(url, offer, {"Content-Type": "application/sdp"}), timeout=PATIENCE) as reply:
         receiver.remote(GstWebRTC.WebRTCSDPType.ANSWER, reply.read().decode())
 
 
@@ -142,14 +137,10 @@ def main():
             if inner.type == Gst.MessageType.EOS and inner.src.get_factory().get_name() == "gcssink":
                 loop.quit()
 
-    bus = receiver.pipeline.get_bus()
-    bus.add_signal_watch()
-    bus.connect("message", on_message)
+    receiver.pipeline.get_bus().add_signal_watch()
+    receiver.pipeline.get_bus().connect("message", on_message)
     GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGINT, stop)
-    if mode == "whip":
-        serve_whip(int(where), receiver, stop)
-    else:
-        fetch_whep(where, receiver)
+    serve_whip(int(where), receiver, stop) if mode == "whip" else fetch_whep(where, receiver)
     loop.run()
     receiver.pipeline.set_state(Gst.State.NULL)
     return len(status)

@@ -10,7 +10,7 @@ mod sources;
 use std::path::{Path, PathBuf};
 
 use sources::Run;
-use sources::document::{Block, blocks, blocks_for};
+use sources::document::{blocks, blocks_for};
 use sources::peers::{self, Peer};
 
 /// Recorded until there are chunks from first to last, ended by Ctrl-C.
@@ -20,9 +20,8 @@ fn record_and_interrupt(mut run: Run) {
     run.judge();
 }
 
-fn camera_words(block: &Block, port: u16) -> Vec<(&'static str, String)> {
-    let path = block.peer.strip_prefix("camera").unwrap();
-    vec![("rtsp://CAMERA/stream", format!("rtsp://127.0.0.1:{port}{path}"))]
+fn camera_words(path: &str, port: u16) -> [(&'static str, String); 1] {
+    [("rtsp://CAMERA/stream", format!("rtsp://127.0.0.1:{port}/{path}"))]
 }
 
 /// All lines for these cameras; those for one camera at the same time, as a camera serves several clients.
@@ -31,8 +30,8 @@ fn cameras(kinds: &[&str]) {
     let folder = peers::folder();
     for kind in kinds {
         let mut runs: Vec<Run> = Vec::new();
-        for block in blocks_for(|peer| peer == *kind) {
-            runs.push(Run::start(&block, folder.path(), &camera_words(&block, port)));
+        for block in blocks_for(|peer| peer.strip_prefix("camera/") == Some(kind)) {
+            runs.push(Run::start(&block, folder.path(), &camera_words(kind, port)));
         }
         runs.iter_mut().for_each(|run| run.wait_for_chunks(3));
         runs.iter().for_each(Run::interrupt);
@@ -60,7 +59,18 @@ fn every_camera_of_the_table_has_its_lines() {
 
 #[test]
 fn no_peer_of_the_document_is_unknown_here() {
-    const PEERS: [&str; 9] = ["rtp", "udp", "hls", "rtmp", "whip", "whep", "webcam", "webcam-jpeg", "file"];
+    const PEERS: [&str; 10] = [
+        "pipe",
+        "rtp",
+        "udp",
+        "hls",
+        "rtmp",
+        "whip",
+        "whep",
+        "webcam",
+        "webcam-jpeg",
+        "file",
+    ];
     for block in blocks() {
         let known = block.peer.starts_with("camera/") || PEERS.contains(&block.peer.as_str());
         assert!(known, "docs/sources.md:{}: {} is run by nobody", block.line, block.peer);
@@ -69,12 +79,12 @@ fn no_peer_of_the_document_is_unknown_here() {
 
 #[test]
 fn an_h264_camera_is_recorded_with_and_without_sound() {
-    cameras(&["camera/h264-none", "camera/h264-aac", "camera/h264-pcma"]);
+    cameras(&["h264-none", "h264-aac", "h264-pcma"]);
 }
 
 #[test]
 fn an_h265_camera_is_recorded_with_and_without_sound() {
-    cameras(&["camera/h265-none", "camera/h265-aac", "camera/h265-pcma"]);
+    cameras(&["h265-none", "h265-aac", "h265-pcma"]);
 }
 
 #[test]
@@ -85,10 +95,8 @@ fn mu_law_is_recorded_by_the_two_words_that_the_document_names() {
     for mut block in blocks_for(|p| p == "camera/h264-pcma") {
         block.codecs.iter_mut().for_each(|c| *c = c.replace("pcm_alaw", "pcm_mulaw"));
         block.script = block.script.replace("alawdec", "mulawdec");
-        let words = [
-            ("rtsp://CAMERA/stream", format!("rtsp://127.0.0.1:{port}/h264-pcmu")),
-            ("rtppcmadepay", "rtppcmudepay".to_owned()),
-        ];
+        let [camera] = camera_words("h264-pcmu", port);
+        let words = [camera, ("rtppcmadepay", "rtppcmudepay".to_owned())];
         runs.push(Run::start(&block, folder.path(), &words));
     }
     runs.iter_mut().for_each(|run| run.wait_for_chunks(3));
@@ -191,6 +199,15 @@ fn a_webcam_is_recorded() {
             ("key-int-max=60", "key-int-max=15".to_owned()),
         ];
         record_and_interrupt(Run::start(&block, folder.path(), &words));
+    }
+}
+
+#[test]
+fn what_another_program_writes_is_recorded_from_a_named_pipe_and_from_standard_input() {
+    let (_camera, port) = Peer::cameras();
+    let folder = peers::folder();
+    for block in blocks_for(|p| p == "pipe") {
+        record_and_interrupt(Run::start(&block, folder.path(), &camera_words("h264-aac", port)));
     }
 }
 

@@ -78,7 +78,8 @@ def main():
     for path, line in mounts(args).items():
         factory = GstRtspServer.RTSPMediaFactory()
         factory.set_launch(line)
-        factory.set_shared(True)
+        # Six clients that set up one shared stream at the same moment were seen to wait for ever: there, a pipeline for each.
+        factory.set_shared(not args.matrix)
         server.get_mount_points().add_factory(path, factory)
     if not server.attach(None):
         raise SystemExit(f"cannot listen on 127.0.0.1:{args.port}")
