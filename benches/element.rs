@@ -1,6 +1,6 @@
 //! What the element costs its pipeline, in process: the time of `render`, and a hundred sinks at once.
 //!
-//! `cargo bench --bench element [-- render|sinks]`
+//! `cargo bench --bench element [-- render|outage|sinks]`
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,6 @@
 
 mod common;
 
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -45,6 +44,9 @@ fn main() {
     if wants("render") {
         render(&tags);
     }
+    if wants("outage") {
+        outage(&tags);
+    }
 }
 
 /// The stream as flvmux makes it: a buffer for each tag, the file header first.
@@ -71,16 +73,22 @@ struct Feed {
 
 impl Feed {
     fn start(endpoint: &str, device: &str, memory: u64) -> Self {
-        let sink = gst::ElementFactory::make("gcssink")
+        Self::into_sink(&Self::sink(endpoint, device, memory), device)
+    }
+
+    fn sink(endpoint: &str, device: &str, memory: u64) -> gst::Element {
+        gst::ElementFactory::make("gcssink")
             .property("bucket", "bench")
             .property("device-id", device)
             .property("endpoint-uri", endpoint)
             .property("max-memory-bytes", memory)
+            // What the element costs, not what the limits say.
+            .property("max-bytes-per-second", 0u64)
+            .property("max-requests-per-second", 0.0)
             .property("drain-timeout", 2_000_000_000u64)
             .property("async", false)
             .build()
-            .unwrap();
-        Self::into_sink(&sink, device)
+            .unwrap()
     }
 
     /// The sink that does nothing, to compare with.
@@ -113,15 +121,9 @@ impl Feed {
 
 /// Times `gst_pad_push`, which is `render` and GstBaseSink around it.
 fn render(tags: &[gst::Buffer]) {
-    let mean = tags.iter().map(|t| t.size()).sum::<usize>() / tags.len();
-    println!("\n## Time of a push into the sink pad (render and GstBaseSink around it)\n");
-    println!(
-        "{PUSHES} FLV tags of {mean} bytes on average in each row, paced: one every {PACE:?}; max-memory-bytes with room for all of them\n"
-    );
-    println!(
-        "| sink | median | median below 1 KB | median from 8 KB | 99 % | 99.9 % | 99.9 % without waits for a core | max | targets 20 µs, 1 ms | uploads | answered 503 |"
-    );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|");
+    heading("Time of a push into the sink pad (render and GstBaseSink around it)", tags);
+    println!("max-memory-bytes with room for all of them");
+    columns();
     measure(tags, PACE, &mut |_| {}).row("none: the noise of bench and machine", false, None);
     let plain = Feed::fakesink();
     measure(tags, PACE, &mut |tag| {
@@ -137,18 +139,65 @@ fn render(tags: &[gst::Buffer]) {
     ] {
         let server = Server::start();
         server.counters.refuse.store(refuse, Ordering::Relaxed);
-        let feed = Feed::start(&server.endpoint, "render", 4 << 30);
+        let sink = Feed::sink(&server.endpoint, "render", 4 << 30);
         // Several chunks in each row: cuts and the hand-over of chunks are a part of render.
-        feed.pipeline
-            .child_by_index(0)
-            .unwrap()
-            .set_property("max-size-time", 2_000_000_000u64);
+        sink.set_property("max-size-time", 2_000_000_000u64);
+        let feed = Feed::into_sink(&sink, "render");
         let pushes = measure(tags, pace, &mut |tag| {
             feed.pad.push(tag).unwrap();
         });
         pushes.row(name, true, Some(&server));
         feed.stop();
     }
+}
+
+/// The same while nobody listens at the endpoint: chunks pile up in memory, or on disk.
+fn outage(tags: &[gst::Buffer]) {
+    heading("Time of a push during an outage: nobody listens at the endpoint", tags);
+    columns();
+    for (name, memory, mode) in [
+        ("in memory, room for all", 4 << 30, None),
+        ("spool-mode=overflow, 64 MiB of memory", 64 << 20, Some("overflow")),
+        ("spool-mode=always, 64 MiB of memory", 64 << 20, Some("always")),
+    ] {
+        // A port that was free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let spool = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let sink = Feed::sink(&format!("http://127.0.0.1:{port}"), "outage", memory);
+        sink.set_property("max-size-time", 2_000_000_000u64);
+        if let Some(mode) = mode {
+            sink.set_property("spool-dir", spool.path().to_str().unwrap());
+            sink.set_property_from_str("spool-mode", mode);
+        }
+        let feed = Feed::into_sink(&sink, "outage");
+        let pushes = measure(tags, PACE, &mut |tag| {
+            feed.pad.push(tag).unwrap();
+        });
+        pushes.row(name, true, None);
+        let stats = sink.property::<gst::Structure>("stats");
+        let number = |name: &str| stats.get::<u64>(name).unwrap() >> 20;
+        let (memory, disk) = (number("bytes-in-memory"), number("bytes-in-spool"));
+        assert_eq!(number("bytes-dropped"), 0, "something was dropped");
+        println!("| of that: {memory} MiB in memory, {disk} MiB in the spool | | | | | | | | | | |");
+        feed.stop();
+    }
+}
+
+fn heading(title: &str, tags: &[gst::Buffer]) {
+    let mean = tags.iter().map(|t| t.size()).sum::<usize>() / tags.len();
+    println!("\n## {title}\n");
+    println!("{PUSHES} FLV tags of {mean} bytes on average in each row, paced: one every {PACE:?}");
+}
+
+fn columns() {
+    println!(
+        "\n| sink | median | median below 1 KB | median from 8 KB | 99 % | 99.9 % | 99.9 % without waits for a core | max | targets 20 µs, 1 ms | uploads | answered 503 |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|");
 }
 
 /// How long each push took, and how large its buffer was.
@@ -193,7 +242,6 @@ impl Pushes {
 /// Pushes the stream again and again, as one recording after the other.
 fn measure(tags: &[gst::Buffer], pace: Duration, push: &mut dyn FnMut(gst::Buffer)) -> Pushes {
     let (mut times, mut awake) = (Vec::with_capacity(PUSHES), Vec::with_capacity(PUSHES));
-    let schedstat = std::fs::File::open("/proc/thread-self/schedstat").ok();
     let mut next = Instant::now();
     for tag in tags.iter().cycle().take(PUSHES) {
         next += pace;
@@ -201,22 +249,14 @@ fn measure(tags: &[gst::Buffer], pace: Duration, push: &mut dyn FnMut(gst::Buffe
         let size = tag.size();
         // A buffer of its own each time, as a muxer makes it: copied before the clock runs.
         let tag = tag.copy_deep().unwrap();
-        let waited = run_delay(schedstat.as_ref());
+        let waited = common::ran_and_waited().1;
         let start = Instant::now();
         push(tag);
         let time = start.elapsed();
         times.push((time, size));
-        awake.push(time.saturating_sub(run_delay(schedstat.as_ref()).saturating_sub(waited)));
+        awake.push(time.saturating_sub(common::ran_and_waited().1.saturating_sub(waited)));
     }
     Pushes { times, awake }
-}
-
-/// How long this thread has waited for a core: the second number of `schedstat`.
-fn run_delay(schedstat: Option<&std::fs::File>) -> Duration {
-    let mut text = [0; 64];
-    let read = schedstat.and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
-    let text = std::str::from_utf8(&text[..read]).unwrap_or_default();
-    Duration::from_nanos(text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0))
 }
 
 /// A hundred sinks: threads, memory and connections.

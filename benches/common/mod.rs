@@ -4,6 +4,7 @@
 
 pub(crate) mod server;
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,6 +90,18 @@ pub(crate) fn quantile(values: &mut [Duration], share: f64) -> Duration {
     values.sort_unstable();
     let last = values.len().saturating_sub(1);
     values.get((last as f64 * share).ceil() as usize).copied().unwrap_or_default()
+}
+
+/// How long the calling thread has run, and how long it was ready to run and got no core.
+pub(crate) fn ran_and_waited() -> (Duration, Duration) {
+    thread_local!(static SCHEDSTAT: Option<std::fs::File> = std::fs::File::open("/proc/thread-self/schedstat").ok());
+    let mut text = [0; 64];
+    let read = SCHEDSTAT.with(|file| file.as_ref()?.read_at(&mut text, 0).ok()).unwrap_or(0);
+    let text = std::str::from_utf8(&text[..read]).unwrap_or_default();
+    let mut times = text
+        .split_whitespace()
+        .map(|ns| Duration::from_nanos(ns.parse().unwrap_or(0)));
+    (times.next().unwrap_or_default(), times.next().unwrap_or_default())
 }
 
 /// A number of `/proc/self/status`: kB of `VmRSS`, count of `Threads`.

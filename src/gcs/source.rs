@@ -1,13 +1,15 @@
 //! What the client crate reads an object's bytes from: a [`Reader`] that asks the pacer and tells the watchdog.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use google_cloud_storage::streaming_source::{Seek, SizeHint, StreamingSource};
 
-use super::Pacer;
 use super::body::{Body, Reader};
 use super::watchdog::Progress;
+use super::{BoxFuture, Pacer};
 
 /// How often the bytes may be read from some offset: once, and once more by a resumable upload that broke.
 /// The crate itself goes on for ever with a server that answers 308 without keeping anything.
@@ -60,9 +62,11 @@ impl StreamingSource for Source {
             }
             Err(error) => return Some(Err(SourceError::Disk(error.to_string()))),
         };
-        {
+        let mut admission = self.pacer.admit(piece.len());
+        // Most pieces need not wait, and what is not waited for need not be counted.
+        if !at_once(&mut admission).await {
             let _pause = self.progress.paced();
-            self.pacer.admit(piece.len()).await;
+            admission.await;
         }
         self.progress.taken(piece.len() as u64);
         Some(Ok(piece))
@@ -71,6 +75,11 @@ impl StreamingSource for Source {
     async fn size_hint(&self) -> Result<SizeHint, SourceError> {
         Ok(SizeHint::with_exact(self.len))
     }
+}
+
+/// Whether it is done without a wait.
+async fn at_once(future: &mut BoxFuture<'_, ()>) -> bool {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }
 
 impl Seek for Source {
