@@ -88,6 +88,18 @@ fn an_h265_camera_is_recorded_with_and_without_sound() {
 }
 
 #[test]
+fn a_line_without_sound_suits_a_camera_that_has_some_and_udp_needs_one_word_less() {
+    let (_camera, port) = Peer::cameras();
+    let folder = peers::folder();
+    let lines = blocks_for(|p| p == "camera/h264-none");
+    let block = lines.iter().find(|b| b.container == "mpegts").unwrap();
+    record_and_interrupt(Run::start(block, folder.path(), &camera_words("h264-aac", port)));
+    let [camera] = camera_words("h264-none", port);
+    let words = [camera, (" protocols=tcp", String::new())];
+    record_and_interrupt(Run::start(block, folder.path(), &words));
+}
+
+#[test]
 fn mu_law_is_recorded_by_the_two_words_that_the_document_names() {
     let (_camera, port) = Peer::cameras();
     let folder = peers::folder();
