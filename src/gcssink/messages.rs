@@ -307,7 +307,7 @@ fn post_warning(element: &GcsSink, warning: &Warning) {
         Warning::NoParameterSets => gst::element_warning!(
             element,
             gst::StreamError::Format,
-            ("key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer")
+            ("key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer, and video/x-h264,alignment=au before that parser where it has them already")
         ),
         Warning::OpenGop => gst::element_warning!(
             element,
