@@ -8,7 +8,10 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
+    clippy::cast_possible_truncation,
     reason = "a bench talks to its user and may fail loudly"
 )]
 

@@ -363,10 +363,11 @@ async fn a_slow_uplink_is_not_a_silent_one() {
         bytes_per_second: 16 << 20,
     });
     let start = Instant::now();
-    let limit = Duration::from_secs(1);
+    // What lies in the kernel's buffers is drained in well below a second, and that counts as silence.
+    let limit = Duration::from_secs(2);
     write(
         &writer(&server).with_request_timeout(limit),
-        &request("a", &payload(40 << 20)),
+        &request("a", &payload(72 << 20)),
     )
     .await
     .unwrap();
