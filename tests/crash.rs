@@ -79,7 +79,11 @@ fn one_kill(seed: u64, muxer: &str) {
         .map_or(0, |(_, n)| *n);
 
     let front = "videotestsrc num-buffers=10 ! x264enc ! h264parse ! flvmux streamable=true";
-    let finder = Line::new(front, &server, &format!("spool-dir={} device-id=finder", spool.display()));
+    let finder = Line::new(
+        front,
+        &server,
+        &format!("spool-dir={} max-spool-bytes=1000000000 device-id=finder", spool.display()),
+    );
     finder.play();
     let (end, words) = finder.wait();
     assert_eq!(end, End::Eos, "seed {seed}: {words:?}");

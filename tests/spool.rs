@@ -391,7 +391,7 @@ fn a_chunk_from_before_the_clock_was_set_is_dated_when_it_is_sent() {
     let data = bytes::Bytes::from_static(b"pictures");
     let ago = 90_000_000_000;
     {
-        let store = Store::open(std::sync::Arc::new(StdDisk), &spool.dir(), 0).unwrap();
+        let store = Store::open(std::sync::Arc::new(StdDisk), &spool.dir(), 1 << 30).unwrap();
         let session = store.session("board", "0a1b2c3d4e").unwrap();
         let entry = Entry {
             session: "0a1b2c3d4e".into(),
