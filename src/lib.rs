@@ -10,6 +10,7 @@
 //! - [`gcssink`]: the element, a thin shell.
 //! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` and `status` are PURE.
 //! - `deadline`: one deadline for all elements of the process that stop.
+//! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`: locks, and the clock as a number.
 //! - [`mqtt`]: the link to the broker, the only place that names `rumqttc`.
 
 pub mod chunk;
@@ -20,8 +21,12 @@ pub mod gcs;
 pub mod gcssink;
 pub mod iotcorestatus;
 pub mod mqtt;
+mod outbox;
+mod properties;
 pub mod spool;
+mod sync;
 pub mod upload;
+mod wall;
 
 pub use plugin::plugin_register_static;
 

@@ -5,11 +5,12 @@
 mod common;
 #[path = "common/mosquitto.rs"]
 mod mosquitto;
+#[path = "common/process.rs"]
+mod process;
 #[path = "common/status_line.rs"]
 mod status_line;
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use common::gcs_server::GcsServer;
@@ -210,39 +211,13 @@ fn twenty_restarts_of_the_broker_end_with_the_state_there() {
 
 // Real processes.
 
-/// A folder with the plugin and nothing else.
-fn plugin_dir() -> PathBuf {
-    let built = std::env::current_exe().unwrap().with_file_name("libgstgcstreamer.so");
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("iot-plugin-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let plugin = folder.join("libgstgcstreamer.so");
-    if !plugin.exists() {
-        // Tests of one process run side by side: whole or not at all.
-        let part = folder.join(format!("{:?}.part", std::thread::current().id()));
-        std::fs::copy(&built, &part).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
-        std::fs::rename(&part, &plugin).unwrap();
-    }
-    folder
-}
-
 fn launch(broker: &Mosquitto, words: &str, environment: &[(&str, &str)]) -> Child {
-    let registry = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("iot-registry-{}.bin", std::process::id()));
     let line = format!(
         "{words} videotestsrc name=camera is-live=true ! video/x-raw,width=16,height=16,framerate=25/1 ! iotcorestatus {} ! \
          fakesink async=false",
         properties(broker)
     );
-    Command::new("gst-launch-1.0")
-        .args(line.split_whitespace())
-        .env("GST_PLUGIN_PATH", plugin_dir())
-        .env("GST_REGISTRY", registry)
-        .env("G_DEBUG", "fatal-criticals")
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    process::launch(&line, environment)
 }
 
 fn signal(child: &Child, name: &str) {

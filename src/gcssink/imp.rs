@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gst::glib;
@@ -13,9 +13,8 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
 use super::caps::{self, Verdict};
-use super::messages::Post;
-use super::outbox::Outbox;
-use super::session::{End, Session, lock};
+use super::messages::{self, Outbox, Post};
+use super::session::{End, Session};
 use super::settings::{OverflowPolicy, Settings, StatusValue, specs};
 use super::upstream;
 use crate::chunk::clock::Stamp;
@@ -23,9 +22,11 @@ use crate::chunk::session::session_id;
 use crate::chunk::stash::TAKE_OVER;
 use crate::container::Container;
 use crate::deadline::Stop;
+use crate::sync::lock;
 use crate::upload::health::Status;
 use crate::upload::report::Snapshot;
 use crate::upload::uploads::{NoRoom, Overflow};
+use crate::wall;
 
 /// Debug category.
 pub(super) static CAT: LazyLock<gst::DebugCategory> =
@@ -46,11 +47,6 @@ pub struct GcsSink {
     health_changed: AtomicBool,
 }
 
-fn wall() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
 fn chance() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
@@ -65,7 +61,10 @@ impl GcsSink {
     }
 
     fn outbox(&self) -> Arc<Outbox> {
-        Arc::clone(self.outbox.get_or_init(|| Outbox::new(&self.obj())))
+        Arc::clone(
+            self.outbox
+                .get_or_init(|| Outbox::new(&*self.obj(), messages::post, usize::MAX)),
+        )
     }
 
     // What the messages ask.
@@ -225,7 +224,7 @@ impl GcsSink {
         Stamp {
             running,
             clock_running: obj.current_running_time().map(gst::ClockTime::nseconds),
-            wall: wall(),
+            wall: wall::now(),
             reference,
         }
     }
@@ -366,7 +365,7 @@ fn input_rate(snapshot: &Snapshot, now: u64) -> u64 {
 
 fn new_id() -> (String, u64) {
     let chance = u8::try_from(chance() & 0xff).unwrap_or(0);
-    (session_id(wall(), chance), 0)
+    (session_id(wall::now(), chance), 0)
 }
 
 #[glib::object_subclass]

@@ -15,6 +15,9 @@ use crate::upload::chunk::Summary;
 use crate::upload::health::Word;
 use crate::upload::report::{Pending, Report};
 
+/// Where it waits to be posted.
+pub(super) type Outbox = crate::outbox::Outbox<GcsSink, Post>;
+
 /// Something to post.
 #[derive(Clone, Debug)]
 pub(super) enum Post {

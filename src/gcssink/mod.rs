@@ -8,7 +8,7 @@
 //! - `session` — what exists while it runs: recorder, uploads, spool and their tasks
 //! - `recorder`, `object` — what the streaming thread and the timers share; what a chunk becomes
 //! - `disk`, `writers` — the spool; the ways to Cloud Storage
-//! - `outbox`, `messages` — everything that is posted, from a thread of its own
+//! - `messages` — everything that is posted, through the outbox
 //! - `blocks` — memory that is used again
 //! - `caps`, `upstream` — small answers about the pipeline
 
@@ -21,7 +21,6 @@ mod disk;
 mod imp;
 mod messages;
 mod object;
-mod outbox;
 mod plan;
 mod recorder;
 mod session;

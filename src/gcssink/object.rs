@@ -12,6 +12,7 @@ use crate::gcs::{Body, ObjectRequest};
 use crate::spool::Entry;
 use crate::upload::attempt;
 use crate::upload::chunk::Summary;
+use crate::wall;
 
 /// What is said of every object, from the settings.
 #[derive(Clone, Debug)]
@@ -109,8 +110,7 @@ impl Maker {
 
     /// What the spool has to know. `began` is when the chunk began: by the clock that counts from the boot, and the wall clock.
     pub(super) fn entry(&self, info: &ChunkInfo, request: &ObjectRequest, input_offset: u64, began: (u64, u64)) -> Entry {
-        let since = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (boot_ns, wall) = began;
+        let (boot_ns, began_wall) = began;
         Entry {
             session: self.session.to_string(),
             sequence: info.sequence,
@@ -126,9 +126,7 @@ impl Maker {
             storage_class: request.storage_class.clone(),
             kms_key: request.kms_key.clone(),
             metadata: request.metadata.clone(),
-            custom_time: request
-                .custom_time
-                .map(|t| u64::try_from(since(t).as_nanos()).unwrap_or(u64::MAX)),
+            custom_time: request.custom_time.map(wall::since_epoch),
             container: info.container.name().to_owned(),
             init_bytes: info.init_bytes,
             input_offset,
@@ -139,7 +137,7 @@ impl Maker {
             // Another machine's clock may have been found wrong since.
             clock: request.metadata.get("clock").cloned().unwrap_or_default(),
             boot_id: self.boot_id.to_string(),
-            boot_ns: boot_ns.saturating_add(info.start).saturating_sub(wall),
+            boot_ns: boot_ns.saturating_add(info.start).saturating_sub(began_wall),
             audio_only: info.audio_only,
         }
     }

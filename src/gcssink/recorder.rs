@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::messages::Post;
+use super::messages::{Outbox, Post};
 use super::object::Maker;
-use super::outbox::Outbox;
 use crate::chunk::clock::Stamp;
 use crate::chunk::gather::{Gather, Gathered, Piece};
 use crate::chunk::{ChunkInfo, Chunker, Event};
@@ -18,6 +17,7 @@ use crate::spool::boot;
 use crate::upload::chunk::{Chunk, Held, Place};
 use crate::upload::spooler::{Closing, Op};
 use crate::upload::uploads::Uploads;
+use crate::wall;
 
 /// See the module.
 pub(super) struct Recorder {
@@ -175,7 +175,7 @@ impl Recorder {
                     let begun = Gathered {
                         elsewhere: self.always,
                         input_offset: at,
-                        began: (boot::boot_ns(), wall()),
+                        began: (boot::boot_ns(), wall::now()),
                         ..Gathered::default()
                     };
                     self.gather.begin(sequence, init, begun, &mut pieces);
@@ -297,9 +297,4 @@ impl Recorder {
             closed_at,
         });
     }
-}
-
-fn wall() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }

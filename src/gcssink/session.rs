@@ -4,7 +4,7 @@
 //! GStreamer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use gst::glib;
@@ -13,9 +13,8 @@ use gst::subclass::prelude::*;
 
 use super::blocks::POOL;
 use super::disk::{self, SpoolPlan};
-use super::messages::Post;
+use super::messages::{Outbox, Post};
 use super::object::{Maker, ObjectSettings};
-use super::outbox::Outbox;
 use super::plan::{Identity, Plan, limits, plan, upload_limits};
 use super::recorder::{Keep, Recorder};
 use super::settings::Settings;
@@ -26,6 +25,7 @@ use crate::deadline::Stop;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::spool::{Spool, boot};
+use crate::sync::lock;
 use crate::upload::driver;
 use crate::upload::health::Status;
 use crate::upload::runtime::runtime;
@@ -76,10 +76,6 @@ pub(super) enum End {
     Flushed,
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Session {
     /// Begins a session: settings checked, disk opened, tasks started. `id` is the session's name and the first sequence
     /// number it may use.
@@ -114,7 +110,8 @@ impl Session {
             Some(spool) => uploads.with_disk(spool.keep == Keep::Overflow),
             None => uploads,
         });
-        outbox.attach(Some(Arc::clone(&uploads)));
+        let reports = Arc::clone(&uploads);
+        outbox.attach(Some(Box::new(move || reports.take_report().map(Post::Report))));
         let chunker = Chunker::new(limits(settings, &plan.template), None)
             .with_blocks(POOL)
             .with_first_sequence(id.1);

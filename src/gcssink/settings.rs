@@ -6,6 +6,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS};
+use crate::properties::{string, time};
 use crate::upload::health::Status;
 
 /// Default of `location`.
@@ -291,23 +292,6 @@ pub(super) fn specs() -> &'static [glib::ParamSpec] {
     &SPECS
 }
 
-fn string(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
-    glib::ParamSpecString::builder(name)
-        .nick(nick)
-        .blurb(blurb)
-        .mutable_ready()
-        .build()
-}
-
-fn time(name: &str, nick: &str, blurb: &str, default: u64) -> glib::ParamSpec {
-    glib::ParamSpecUInt64::builder(name)
-        .nick(nick)
-        .blurb(blurb)
-        .default_value(default)
-        .mutable_playing()
-        .build()
-}
-
 fn naming_specs() -> Vec<glib::ParamSpec> {
     vec![
         string("bucket", "Bucket", "Name of the Cloud Storage bucket (required)"),
@@ -361,6 +345,7 @@ fn cutting_specs() -> Vec<glib::ParamSpec> {
             "max-size-time",
             "Max size time",
             "Begin a new chunk at the first key unit at or after this long, ns (0 = never)",
+            0,
             defaults.max_size_time,
         ),
         glib::ParamSpecUInt64::builder("max-size-bytes")
@@ -437,6 +422,7 @@ fn upload_specs() -> Vec<glib::ParamSpec> {
             "retry-timeout",
             "Retry timeout",
             "Give a chunk up after this long, ns (0 = never)",
+            0,
             defaults.retry_timeout,
         ),
         glib::ParamSpecUInt64::builder("request-timeout")
@@ -450,18 +436,21 @@ fn upload_specs() -> Vec<glib::ParamSpec> {
             "startup-timeout",
             "Startup timeout",
             "PLAYING for this long without one key unit gives a WARNING, ns (0 = never)",
+            0,
             defaults.startup_timeout,
         ),
         time(
             "drain-timeout",
             "Drain timeout",
             "EOS waits this long for all chunks to be stored, ns",
+            0,
             defaults.drain_timeout,
         ),
         time(
             "shutdown-timeout",
             "Shutdown timeout",
             "Going to READY without EOS waits this long for the chunks to be stored, ns",
+            0,
             defaults.shutdown_timeout,
         ),
     ]

@@ -1,7 +1,7 @@
 //! The element's GObject side: pads, state changes, properties, signals.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use gst::glib;
@@ -10,13 +10,14 @@ use gst::subclass::prelude::*;
 
 use super::clock::Clock;
 use super::downstream;
-use super::outbox::{Outbox, Post};
+use super::outbox::{MOST, Outbox, Post, say};
 use super::plan::plan;
 use super::report::{Format, Input, Phase};
 use super::session::Session;
 use super::settings::{Settings, specs};
 use super::tally::{Counters, mono, now};
 use crate::deadline::Stop;
+use crate::sync::lock;
 use crate::upload::runtime::runtime;
 
 /// Debug category.
@@ -43,10 +44,6 @@ pub struct IotCoreStatus {
     stop: Mutex<Option<Stop>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl IotCoreStatus {
     pub(super) fn src(&self) -> &gst::Pad {
         &self.src
@@ -57,7 +54,7 @@ impl IotCoreStatus {
     }
 
     fn outbox(&self) -> Arc<Outbox> {
-        Arc::clone(self.outbox.get_or_init(|| Outbox::new(&self.obj())))
+        Arc::clone(self.outbox.get_or_init(|| Outbox::new(&*self.obj(), say, MOST)))
     }
 
     fn tell(&self, inputs: impl IntoIterator<Item = Input>) {

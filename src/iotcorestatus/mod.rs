@@ -12,7 +12,7 @@
 //! - `clock` — the camera's clock, passed on to the sink
 //! - `session` — what exists while the element runs: reporter, link, timer
 //! - `watch` — the top-level bus; `downstream` — the gcssinks behind us
-//! - `outbox` — everything that is posted or emitted, from a thread of its own
+//! - `outbox` — what is posted or emitted
 
 use gst::glib;
 use gst::prelude::*;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use super::status::{Answer, Status};
 use super::tally::{Counters, mono, now};
 use super::watch::{self, Watch};
 use crate::mqtt::{Link, LinkStats, Listener, Wanted};
+use crate::sync::lock;
 
 /// Looks are at least so far apart, ns: a busy pad wakes the timer no more often.
 const LOOK_GAP: Duration = Duration::from_millis(20);
@@ -73,10 +74,6 @@ struct Health {
 struct Commands {
     queue: VecDeque<(Action, Answer)>,
     busy: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Session {

@@ -6,6 +6,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::report::Limits;
+use crate::properties::{string, time};
 
 const SECOND: u64 = 1_000_000_000;
 /// Default of `topic-prefix`.
@@ -218,30 +219,12 @@ pub(super) fn specs() -> &'static [glib::ParamSpec] {
     &SPECS
 }
 
-fn string(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
-    glib::ParamSpecString::builder(name)
-        .nick(nick)
-        .blurb(blurb)
-        .mutable_ready()
-        .build()
-}
-
 fn flag(name: &str, nick: &str, blurb: &str, default: bool) -> glib::ParamSpec {
     glib::ParamSpecBoolean::builder(name)
         .nick(nick)
         .blurb(blurb)
         .default_value(default)
         .mutable_ready()
-        .build()
-}
-
-fn time(name: &str, nick: &str, blurb: &str, minimum: u64, default: u64) -> glib::ParamSpec {
-    glib::ParamSpecUInt64::builder(name)
-        .nick(nick)
-        .blurb(blurb)
-        .minimum(minimum)
-        .default_value(default)
-        .mutable_playing()
         .build()
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -21,10 +21,9 @@ pub(super) fn mono() -> u64 {
 
 /// Now, on both scales.
 pub(super) fn now() -> Now {
-    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Now {
         mono: mono(),
-        wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
+        wall: crate::wall::now(),
     }
 }
 

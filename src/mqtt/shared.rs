@@ -3,7 +3,7 @@
 //! The locks are held for a move of a few words, never while waiting and never while calling out.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::link::MAX_EVENTS;
 use super::{LinkStats, Wanted};
+use crate::sync::lock;
 
 /// What was said to the link since its task last looked.
 #[derive(Debug, Default)]
@@ -111,8 +112,4 @@ impl Shared {
         drop(report);
         self.finished.notify_all();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

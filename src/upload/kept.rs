@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -16,6 +16,8 @@ use super::redate::redate;
 use super::uploads::Uploads;
 use crate::gcs::{Backing, Body, ObjectRequest};
 use crate::spool::{Boots, ChunkReader, ClosedEntry, OpenChunk, SpoolError, Stored, boot};
+use crate::sync::lock;
+use crate::wall;
 
 /// What time it is, as far as that can be believed, and was in other boots of the machine.
 #[derive(Debug, Default)]
@@ -43,9 +45,8 @@ impl Times {
 
     fn now(&self) -> Boots {
         let mut boots = Boots::default();
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let wall = wall::now();
         let is_off = self.uploads.upgrade().is_some_and(|u| u.clock_off().is_some());
-        let wall = u64::try_from(wall.as_nanos()).unwrap_or(0);
         if !is_off && wall >= crate::chunk::clock::EARLIEST_PLAUSIBLE {
             boots.learn(&self.boot_id, wall, boot::boot_ns());
         }
@@ -245,8 +246,4 @@ impl Kept for Part {
     fn set_aside(&self, why: &str) -> String {
         why.to_owned()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -46,11 +46,10 @@ impl Uploads {
         if state.stopped {
             return Due::Stop;
         }
-        let mut expired = false;
+        let mut expired = Vec::new();
         if let Some(timeout) = state.retry_timeout {
             while let Some(ticket) = state.scheduler.expired(timeout, now) {
-                state.let_go(ticket, "retry-timeout");
-                expired = true;
+                expired.push(state.let_go(ticket, "retry-timeout"));
             }
         }
         let mut chunks = Vec::new();
@@ -69,7 +68,7 @@ impl Uploads {
             .min();
         let aborts = std::mem::take(&mut state.aborts);
         drop(state);
-        if expired {
+        if !expired.is_empty() {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
@@ -95,6 +94,8 @@ impl Uploads {
         }
         let now = self.now();
         let mut words = Vec::new();
+        // Its last holder frees what may be megabytes: not under the lock that `render` takes for each buffer.
+        let mut gone = None;
         match attempted {
             Attempted::Stored {
                 stored,
@@ -113,7 +114,7 @@ impl Uploads {
                     start,
                     from_disk,
                 };
-                state.uploaded(ticket, sent, now);
+                gone = state.uploaded(ticket, sent, now);
             }
             Attempted::Failed { error, name, warning } => {
                 state.reports.extend(warning.map(Report::Warning));
@@ -121,7 +122,7 @@ impl Uploads {
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));
-                state.let_go(ticket, "damaged");
+                gone = state.let_go(ticket, "damaged");
             }
         }
         let pending = state.pending(now);
@@ -133,6 +134,7 @@ impl Uploads {
         }
         let spools = state.disk.is_some();
         drop(state);
+        drop(gone);
         if spools {
             self.disk_wake.notify_one();
         }
@@ -166,8 +168,9 @@ impl State {
         }
     }
 
-    fn uploaded(&mut self, ticket: u64, sent: Sent, now: u64) {
-        let Some(chunk) = self.remove(ticket) else { return };
+    /// Whoever called frees it, without the lock.
+    fn uploaded(&mut self, ticket: u64, sent: Sent, now: u64) -> Option<Arc<Chunk>> {
+        let chunk = self.remove(ticket)?;
         if let (Place::Disk(kept), false, Some(disk)) = (&chunk.place, sent.from_disk, &mut self.disk) {
             // It was moved there while it was being sent from memory: nobody else knows of that file.
             disk.confirms.push(Arc::clone(kept));
@@ -186,6 +189,7 @@ impl State {
             crc32c: sent.crc32c,
             latency: now.saturating_sub(chunk.closed_at),
         });
+        Some(chunk)
     }
 
     fn failed(&mut self, ticket: u64, error: &WriteError, name: Option<String>, now: u64, words: &mut Vec<Word>) {

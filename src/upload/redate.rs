@@ -3,6 +3,7 @@
 //! PURE: the entry and what is known of the machine's boots in, the entry as it should be out.
 
 use crate::chunk::clock::{ClockKind, EARLIEST_PLAUSIBLE};
+use crate::chunk::metadata::END_TIME;
 use crate::chunk::name::{Naming, Template, rfc3339_ms};
 use crate::container::Container;
 use crate::spool::{Boots, Entry};
@@ -30,7 +31,7 @@ pub fn redate(entry: &Entry, boots: &Boots) -> Option<Entry> {
     };
     let mut put = |key: &str, value: String| entry.metadata.insert(key.to_owned(), value);
     put("start-time", rfc3339_ms(start));
-    put("end-time", rfc3339_ms(start.saturating_add(entry.duration)));
+    put(END_TIME, rfc3339_ms(start.saturating_add(entry.duration)));
     put("clock", entry.clock.clone());
     Some(entry)
 }

@@ -128,11 +128,13 @@ impl State {
         again
     }
 
-    pub(super) fn let_go(&mut self, ticket: u64, reason: &'static str) {
+    /// Lets go of a chunk. Whoever called frees it, without the lock.
+    #[must_use = "its memory is freed here, under the lock"]
+    pub(super) fn let_go(&mut self, ticket: u64, reason: &'static str) -> Option<Arc<Chunk>> {
         if self.scheduler.remove(ticket) {
             self.aborts.push(ticket);
         }
-        let Some(chunk) = self.remove(ticket) else { return };
+        let chunk = self.remove(ticket)?;
         self.stats.dropped += 1;
         self.stats.bytes_dropped += chunk.summary.size;
         self.reports.push_back(Report::Dropped {
@@ -148,6 +150,7 @@ impl State {
             // There is room now: it is tried again.
             disk.blocked = false;
         }
+        Some(chunk)
     }
 
     pub(super) fn rename(&mut self, ticket: u64, name: String) {

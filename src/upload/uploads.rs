@@ -194,8 +194,9 @@ impl Uploads {
                 Overflow::Error => return Err(NoRoom::Full),
                 Overflow::DropOldest => {
                     if let Some(ticket) = state.scheduler.oldest_waiting().or_else(|| state.scheduler.oldest()) {
-                        state.let_go(ticket, "overflow");
+                        let gone = state.let_go(ticket, "overflow");
                         drop(state);
+                        drop(gone);
                         (self.kick)();
                         self.wake.notify_one();
                         self.disk_wake.notify_one();
@@ -365,14 +366,13 @@ impl Uploads {
             .map(|(&t, _)| t)
             .collect();
         let all = state.pending(self.now());
-        for &ticket in &lost {
-            state.let_go(ticket, reason);
-        }
+        let gone: Vec<_> = lost.iter().map(|&ticket| state.let_go(ticket, reason)).collect();
         let left = state.on_disk();
         if left.chunks > 0 {
             state.reports.push_back(Report::Left(left));
         }
         drop(state);
+        drop(gone);
         // What is told as lost must not arrive after all.
         self.wake.notify_one();
         self.disk_wake.notify_one();
