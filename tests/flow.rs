@@ -101,25 +101,30 @@ fn the_sinks_of_a_group_tell_of_an_outage_once_and_of_its_end_once() {
     let pipeline = gst::parse::launch(&line.join(" ")).unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     let bus = pipeline.bus().unwrap();
-    let count = |seconds: u64, what: &str| {
+    let told_within = |seconds: u64, what: &str| {
         let until = Instant::now() + Duration::from_secs(seconds);
-        let mut texts = Vec::new();
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             let left = gst::ClockTime::from_mseconds(u64::try_from(left.as_millis()).unwrap());
-            match bus.timed_pop(left).as_deref().map(gst::MessageRef::view) {
-                Some(gst::MessageView::Warning(w)) => texts.push(w.error().to_string()),
-                Some(gst::MessageView::Info(i)) => texts.push(i.error().to_string()),
-                _ => {}
+            let text = match bus.timed_pop(left).as_deref().map(gst::MessageRef::view) {
+                Some(gst::MessageView::Warning(w)) => w.error().to_string(),
+                Some(gst::MessageView::Info(i)) => i.error().to_string(),
+                _ => continue,
+            };
+            if text.contains(what) {
+                return true;
             }
         }
-        texts.iter().filter(|t| t.contains(what)).count()
+        false
     };
-    assert_eq!(count(6, "uploads fail"), 1);
+    assert!(told_within(30, "uploads fail"));
+    assert!(!told_within(5, "uploads fail"), "told twice");
     let server = GcsServer::spawn_thread_with(common::gcs_server::Options {
         port,
         ..Default::default()
     });
-    assert_eq!(count(25, "uploads work again"), 1);
+    // Each sink's next attempt is at most 30 s away.
+    assert!(told_within(60, "uploads work again"));
+    assert!(!told_within(5, "uploads work again"), "told twice");
     assert!(server.objects().len() >= 12);
     pipeline.set_state(gst::State::Null).unwrap();
 }
