@@ -36,10 +36,12 @@ fn uploaded(words: &Words) -> usize {
 fn going_to_null_without_eos_stores_the_open_chunk() {
     let server = GcsServer::spawn_thread();
     let line = Line::new(&live(60), &server, "");
+    assert_eq!(line.stat("chunks-created"), 0, "before anything ran");
     line.play();
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(server.objects().len(), 0);
     line.stop();
+    assert_eq!((line.stat("chunks-uploaded"), line.stat("chunks-pending")), (1, 0), "the figures stay");
     let chunks = chunks(&server);
     assert_eq!(chunks.len(), 1);
     assert!(joined(&chunks) == line.input());

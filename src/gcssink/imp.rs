@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -15,35 +14,29 @@ use gst_base::subclass::prelude::*;
 use super::caps::{self, Verdict};
 use super::messages::{self, Outbox, Post};
 use super::session::{End, Session};
-use super::settings::{OverflowPolicy, Settings, StatusValue, specs};
-use super::upstream;
-use crate::chunk::clock::Stamp;
+use super::settings::{Settings, StatusValue, specs};
+use super::stats;
 use crate::chunk::session::session_id;
-use crate::chunk::stash::TAKE_OVER;
 use crate::container::Container;
 use crate::deadline::Stop;
 use crate::sync::lock;
-use crate::upload::health::Status;
-use crate::upload::report::Snapshot;
-use crate::upload::uploads::{NoRoom, Overflow};
 use crate::wall;
 
 /// Debug category.
 pub(super) static CAT: LazyLock<gst::DebugCategory> =
     LazyLock::new(|| gst::DebugCategory::new("gcssink", gst::DebugColorFlags::empty(), Some("Cloud Storage chunk sink")));
 
-/// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
-const NTP_TO_UNIX: u64 = 2_208_988_800;
-
 /// The element.
 #[derive(Default)]
 pub struct GcsSink {
-    settings: Mutex<Settings>,
+    pub(super) settings: Mutex<Settings>,
     session: Mutex<Option<Arc<Session>>>,
     /// Session id and next sequence number, from NULL to NULL.
     id: Mutex<Option<(String, u64)>>,
     outbox: OnceLock<Arc<Outbox>>,
-    last_object: Mutex<Option<String>>,
+    pub(super) last_object: Mutex<Option<String>>,
+    /// The figures at the end of the last session.
+    pub(super) last_stats: Mutex<Option<gst::Structure>>,
     health_changed: AtomicBool,
 }
 
@@ -56,7 +49,7 @@ impl GcsSink {
         lock(&self.settings).clone()
     }
 
-    fn session(&self) -> Option<Arc<Session>> {
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
         lock(&self.session).clone()
     }
 
@@ -120,27 +113,6 @@ impl GcsSink {
         }
     }
 
-    /// How long memory and spool last at the rate of this stream.
-    pub(super) fn memory_left(&self) -> String {
-        let max = self.max_memory();
-        let Some(session) = self.session() else { return String::new() };
-        let snapshot = session.uploads.snapshot();
-        let rate = input_rate(&snapshot, session.uploads.now());
-        let left = max.saturating_sub(snapshot.memory) / rate;
-        match &session.spool {
-            None => format!(
-                "max-memory-bytes ({max}) covers about {left} s more of an outage at {rate} bytes/s; a spool-dir on disk would cover more"
-            ),
-            Some(spool) => {
-                let room = spool.room();
-                format!(
-                    "the spool has room for {room} bytes more, about {} s of an outage at {rate} bytes/s",
-                    room / rate
-                )
-            }
-        }
-    }
-
     /// Uploads are refused and nothing has ever worked: no more is taken, and nothing is waited for.
     pub(super) fn refused(&self) {
         if let Some(session) = self.session() {
@@ -151,182 +123,10 @@ impl GcsSink {
         }
     }
 
-    /// The upstream event `gcssink-health`: stats, status, last object.
-    pub(super) fn health(&self) -> Option<gst::Structure> {
-        let mut structure = self.stats()?;
-        structure.set_name("gcssink-health");
-        structure.set("status", self.status().name());
-        if let Some(object) = lock(&self.last_object).as_deref() {
-            structure.set("object", object);
-        }
-        Some(structure)
-    }
-
-    fn status(&self) -> Status {
-        self.session().map_or(Status::Stopped, |s| s.uploads.status())
-    }
-
-    fn stats(&self) -> Option<gst::Structure> {
-        let session = self.session()?;
-        let snapshot = session.uploads.snapshot();
-        let stats = snapshot.stats;
-        let (in_spool, seconds_left) = session.spool.as_ref().map_or((0, 0), |spool| {
-            let rate = input_rate(&snapshot, session.uploads.now());
-            let left = if snapshot.stats.bytes_received > 0 {
-                spool.room() / rate
-            } else {
-                0
-            };
-            (spool.used(), left)
-        });
-        Some(
-            gst::Structure::builder("gcssink-stats")
-                .field("chunks-created", stats.created)
-                .field("chunks-uploaded", stats.uploaded)
-                .field("chunks-dropped", stats.dropped)
-                .field("chunks-recovered", stats.recovered)
-                .field("bytes-received", stats.bytes_received)
-                .field("bytes-uploaded", stats.bytes_uploaded)
-                .field("bytes-dropped", stats.bytes_dropped)
-                .field("bytes-in-memory", snapshot.memory)
-                .field("bytes-in-spool", in_spool)
-                .field("chunks-pending", snapshot.pending.chunks)
-                .field("oldest-pending-ns", snapshot.pending.oldest)
-                .field("spool-seconds-left", seconds_left)
-                .field("throttled-ns", session.flow.throttled())
-                .field("retries", stats.retries)
-                .field("uploads-in-flight", snapshot.in_flight)
-                .field("upload-rate", snapshot.rate)
-                .build(),
-        )
-    }
-
-    // The streaming thread.
-
-    fn stamp(&self, buffer: &gst::BufferRef) -> Stamp {
-        let obj = self.obj();
-        let running = buffer.pts().or(buffer.dts()).and_then(|pts| {
-            let segment = obj.segment();
-            let running = segment.downcast_ref::<gst::ClockTime>()?.to_running_time_full(pts)?;
-            match running.nseconds() {
-                gst::Signed::Positive(ns) => i64::try_from(ns).ok(),
-                gst::Signed::Negative(ns) => i64::try_from(ns).ok().map(|ns| -ns),
-            }
-        });
-        let reference = buffer.iter_meta::<gst::ReferenceTimestampMeta>().find_map(|meta| {
-            let time = meta.timestamp().nseconds();
-            match meta.reference().structure(0)?.name().as_str() {
-                "timestamp/x-ntp" => time.checked_sub(NTP_TO_UNIX * 1_000_000_000),
-                "timestamp/x-unix" => Some(time),
-                _ => None,
-            }
-        });
-        Stamp {
-            running,
-            clock_running: obj.current_running_time().map(gst::ClockTime::nseconds),
-            wall: wall::now(),
-            reference,
-        }
-    }
-
-    fn take(
-        &self,
-        session: &Session,
-        buffer: &gst::BufferRef,
-        owned: impl Fn() -> Option<gst::Buffer>,
-    ) -> Result<(), gst::FlowError> {
-        if session.failed.load(Ordering::Relaxed) {
-            return Err(gst::FlowError::Error);
-        }
-        if session.new_playing.swap(false, Ordering::Relaxed) {
-            let live = upstream::is_live(&self.sink_pad());
-            session.live.store(live, Ordering::Relaxed);
-            session.recorder().chunker.clock.playing(live);
-        }
-        let stamp = self.stamp(buffer);
-        let size = buffer.size();
-        self.make_room(session, size as u64)?;
-        let map = buffer.map_readable().map_err(|_| {
-            session.uploads.release(size as u64);
-            gst::element_imp_error!(
-                self,
-                gst::ResourceError::Read,
-                ("a buffer of {size} bytes cannot be mapped for reading")
-            );
-            gst::FlowError::Error
-        })?;
-        // A block of memory much larger than what is in it is not worth holding.
-        let take_over = || {
-            let is_tight = size >= TAKE_OVER && buffer.maxsize() <= size + size / 64;
-            let mapped = is_tight.then(&owned).flatten()?.into_mapped_buffer_readable().ok()?;
-            Some(Bytes::from_owner(mapped))
-        };
-        let (outcome, wants_key_unit, too_large) = {
-            let mut recorder = session.recorder();
-            if buffer.flags().contains(gst::BufferFlags::DISCONT) {
-                recorder.chunker.discont();
-            }
-            let outcome = recorder.push(map.as_slice(), take_over, stamp);
-            (outcome, std::mem::take(&mut recorder.wants_key_unit), recorder.too_large)
-        };
-        if let Err(fault) = outcome {
-            return Err(session.end_with(Post::Fault(fault)));
-        }
-        if let Some(bytes) = too_large {
-            return Err(session.end_with(Post::TooLarge(bytes)));
-        }
-        if wants_key_unit && lock(&self.settings).send_keyframe_requests {
-            let count = session.key_requests.fetch_add(1, Ordering::Relaxed);
-            upstream::request_key_unit(&self.sink_pad(), u32::try_from(count).unwrap_or(u32::MAX));
-        }
-        Ok(())
-    }
-
-    /// Charges the memory; waits, drops or fails by the policy, and goes on with the same buffer after a pause.
-    fn make_room(&self, session: &Session, bytes: u64) -> Result<(), gst::FlowError> {
-        loop {
-            let overflow = match lock(&self.settings).overflow_policy {
-                OverflowPolicy::Auto if session.live.load(Ordering::Relaxed) => Overflow::DropOldest,
-                OverflowPolicy::Auto | OverflowPolicy::Block => Overflow::Block,
-                OverflowPolicy::DropOldest => Overflow::DropOldest,
-                OverflowPolicy::Error => Overflow::Error,
-            };
-            match session.uploads.charge(bytes, overflow) {
-                Ok(false) => return Ok(()),
-                Ok(true) => {
-                    session.recorder().move_open_to_disk();
-                    return Ok(());
-                }
-                Err(NoRoom::MoveOpen) => session.recorder().move_open_to_disk(),
-                Err(NoRoom::Full) => return Err(session.end_with(Post::Full)),
-                Err(NoRoom::Refused) => return Err(session.end_with(Post::Refused(session.uploads.last_reason()))),
-                Err(NoRoom::Again) => {}
-                Err(NoRoom::Nothing) => {
-                    session.recorder().make_room();
-                    if session.uploads.snapshot().pending.chunks == 0 {
-                        session.uploads.charge_anyway(bytes);
-                        return Ok(());
-                    }
-                }
-                Err(NoRoom::Interrupted) if session.failed.load(Ordering::Relaxed) => return Err(gst::FlowError::Error),
-                Err(NoRoom::Interrupted) => {
-                    self.obj().wait_preroll()?;
-                }
-            }
-        }
-    }
-
-    fn sink_pad(&self) -> gst::Pad {
+    pub(super) fn sink_pad(&self) -> gst::Pad {
         self.obj()
             .static_pad("sink")
             .unwrap_or_else(|| unreachable!("GstBaseSink makes its pad"))
-    }
-
-    fn drain(&self, session: &Session) -> End {
-        let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
-        // splitmuxsink begins the next fragment when this EOS has passed.
-        let until_spooled = session.spool.is_some() && upstream::is_in_splitmuxsink(self.obj().upcast_ref());
-        session.drain(&self.obj(), timeout, until_spooled)
     }
 
     fn begin_session(&self) -> Result<(), gst::ErrorMessage> {
@@ -341,6 +141,7 @@ impl GcsSink {
         let Some(session) = self.session() else { return };
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
         let next = session.end(timeout);
+        *lock(&self.last_stats) = Some(stats::figures(&session));
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
             *sequence = next;
         }
@@ -356,11 +157,6 @@ impl GcsSink {
             session.set_limits(&self.settings());
         }
     }
-}
-
-/// Bytes a second that come in, at least 1.
-fn input_rate(snapshot: &Snapshot, now: u64) -> u64 {
-    (snapshot.stats.bytes_received.saturating_mul(1_000_000_000) / now.max(1)).max(1)
 }
 
 fn new_id() -> (String, u64) {

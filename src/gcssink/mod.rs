@@ -8,6 +8,7 @@
 //! - `session` — what exists while it runs: recorder, uploads, spool and their tasks
 //! - `recorder`, `object` — what the streaming thread and the timers share; what a chunk becomes
 //! - `disk`, `writers` — the spool; the ways to Cloud Storage
+//! - `stream`, `stats` — what the element does with a buffer; what it says of itself in numbers
 //! - `messages` — everything that is posted, through the outbox
 //! - `blocks` — memory that is used again
 //! - `caps`, `upstream` — small answers about the pipeline
@@ -25,6 +26,8 @@ mod plan;
 mod recorder;
 mod session;
 mod settings;
+mod stats;
+mod stream;
 mod upstream;
 mod writers;
 
