@@ -30,6 +30,11 @@ struct State<P> {
     busy: bool,
 }
 
+/// Posts an INFO. Its text goes into the debug string too: that is all that gst-launch shows of an INFO.
+pub(crate) fn post_info(element: &impl IsA<gst::Element>, code: gst::ResourceError, text: &str) {
+    gst::element_info!(element, code, ("{text}"), ["{text}"]);
+}
+
 impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> Outbox<E, P> {
     /// For this element, which says it with `say`.
     pub(crate) fn new(element: &E, say: fn(&E, P), most: usize) -> Arc<Self> {

@@ -358,7 +358,8 @@ const MESSAGES: [&str; 6] = [
     "src/upload/attempt.rs",
     "src/spool/adopt.rs",
 ];
-const PARTS: [&str; 20] = [
+const PARTS: [&str; 21] = [
+    "gs://{}/{} (generation {generation}) {what}",
     "what it does not take is held in memory",
     "{} chunks of {} bytes wait, the oldest for {}",
     "{verb}: {reason}; {waiting}; {left}; it is tried again by itself",

@@ -65,6 +65,23 @@ fn ctrl_c_with_e_ends_by_eos_and_leaks_nothing() {
     assert_each_plays(&chunks(&server));
 }
 
+/// gst-launch shows the debug string of an INFO and not its text.
+#[test]
+fn gst_launch_shows_what_an_info_says() {
+    let server = GcsServer::spawn_thread();
+    let line = format!(
+        "videotestsrc num-buffers=30 ! x264enc tune=zerolatency ! flvmux streamable=true ! gcssink bucket={BUCKET} device-id=info \
+         endpoint-uri={}",
+        server.endpoint()
+    );
+    let output = launch(&line, &[]).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("INFO") && text.contains("uploads work; max-memory-bytes"),
+        "{text}"
+    );
+}
+
 #[test]
 fn the_first_error_of_a_wrong_line_is_ours() {
     let server = GcsServer::spawn_thread();

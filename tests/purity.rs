@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const PURE: [&str; 19] = [
     "src/container",
     "src/chunk",
-    "src/upload/scheduler.rs",
+    "src/upload/scheduler",
     "src/upload/health.rs",
     "src/upload/redate.rs",
     "src/flow/bucket.rs",

@@ -12,12 +12,18 @@ pub struct Bucket {
     rate: f64,
     /// When all that has been let through is paid for.
     paid_at: u64,
+    /// Nothing leaves before.
+    held_until: u64,
 }
 
 impl Bucket {
     /// A bucket of so many units a second; 0 = no limit.
     pub fn new(rate: f64) -> Self {
-        Self { rate, paid_at: 0 }
+        Self {
+            rate,
+            paid_at: 0,
+            held_until: 0,
+        }
     }
 
     /// Units a second.
@@ -25,7 +31,7 @@ impl Bucket {
         self.rate
     }
 
-    /// Another rate from now on. What was promised to those who wait is void: they ask again.
+    /// Another rate from now on. What was promised to those who wait is void: they ask again. A hold stays.
     pub fn set_rate(&mut self, rate: f64, now: u64) {
         self.rate = rate;
         self.paid_at = self.paid_at.min(now);
@@ -33,17 +39,17 @@ impl Bucket {
 
     /// Nothing leaves before `until`.
     pub fn hold(&mut self, until: u64) {
-        self.paid_at = self.paid_at.max(until);
+        self.held_until = self.held_until.max(until);
     }
 
     /// Lets `amount` through; when it may leave.
     pub fn take(&mut self, amount: f64, now: u64) -> u64 {
         if self.rate <= 0.0 {
             // Without a limit only a hold counts.
-            return self.paid_at.max(now);
+            return self.held_until.max(now);
         }
         let cost = ns(amount / self.rate);
-        let leaves = self.paid_at.max(now.saturating_sub(cost));
+        let leaves = self.paid_at.max(self.held_until).max(now.saturating_sub(cost));
         self.paid_at = leaves.saturating_add(cost);
         leaves.max(now)
     }

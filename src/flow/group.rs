@@ -35,6 +35,8 @@ struct State {
     requests: Bucket,
     /// Counts changes of the limits.
     version: u64,
+    /// The version that the user was told of.
+    told: u64,
     outage: Outage,
 }
 
@@ -54,6 +56,7 @@ impl Group {
                     bytes: Bucket::new(DEFAULT_BYTES as f64),
                     requests: Bucket::new(DEFAULT_REQUESTS),
                     version: 0,
+                    told: 0,
                     outage: Outage::default(),
                 }),
                 changed: Notify::new(),
@@ -77,12 +80,13 @@ impl Group {
     pub fn set(&self, bytes: Option<u64>, requests: Option<f64>) {
         let mut state = self.lock();
         let now = now();
-        if let Some(bytes) = bytes {
-            state.bytes.set_rate(bytes as f64, now);
+        let before = (state.bytes.rate(), state.requests.rate());
+        let after = (bytes.map_or(before.0, |b| b as f64), requests.unwrap_or(before.1));
+        if before == after {
+            return;
         }
-        if let Some(requests) = requests {
-            state.requests.set_rate(requests, now);
-        }
+        state.bytes.set_rate(after.0, now);
+        state.requests.set_rate(after.1, now);
         state.version += 1;
         drop(state);
         self.changed.notify_waiters();
@@ -95,6 +99,14 @@ impl Group {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let bytes = state.bytes.rate() as u64;
         (bytes, state.requests.rate(), state.version)
+    }
+
+    /// The limits are of this version now. Whether the user is to be told: one of the group does.
+    pub fn tell(&self, version: u64) -> bool {
+        let mut state = self.lock();
+        let is_news = state.told < version;
+        state.told = state.told.max(version);
+        is_news
     }
 
     /// The server has asked to be left alone for so long.
@@ -160,6 +172,8 @@ pub struct Member {
     site: Arc<Site>,
     number: u64,
     throttled: AtomicU64,
+    /// One of its uploads at a time stands in the group's line, so that members get equal parts however many each has.
+    turns: [tokio::sync::Mutex<()>; 2],
 }
 
 impl Member {
@@ -171,6 +185,7 @@ impl Member {
             site,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             throttled: AtomicU64::new(0),
+            turns: Default::default(),
         }
     }
 
@@ -203,8 +218,24 @@ impl Member {
 
     /// Waits until a request may be made.
     pub async fn request(&self) {
-        let waited = self.site.wait().await + self.group.wait(Limit::Requests, 1.0).await;
+        let waited = self.site.wait().await + self.take(Limit::Requests, 1.0).await;
         self.throttled.fetch_add(waited, Ordering::Relaxed);
+    }
+
+    /// Waits for this member's turn, and then until `amount` may leave; how long that took, ns.
+    async fn take(&self, limit: Limit, amount: f64) -> u64 {
+        let [bytes, requests] = &self.turns;
+        let turn = match limit {
+            Limit::Bytes => bytes,
+            Limit::Requests => requests,
+        };
+        let Ok(_turn) = turn.try_lock() else {
+            let began = now();
+            let _turn = turn.lock().await;
+            self.group.wait(limit, amount).await;
+            return now().saturating_sub(began);
+        };
+        self.group.wait(limit, amount).await
     }
 }
 
@@ -217,7 +248,7 @@ impl Drop for Member {
 impl Pacer for Member {
     fn admit(&self, bytes: usize) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let waited = self.group.wait(Limit::Bytes, bytes as f64).await;
+            let waited = self.take(Limit::Bytes, bytes as f64).await;
             self.throttled.fetch_add(waited, Ordering::Relaxed);
         })
     }
@@ -259,6 +290,46 @@ mod tests {
         assert!((9_700_000..=10_500_000).contains(&total), "{sent:?}");
         assert!(sent.iter().all(|s| (2_300_000..2_800_000).contains(&s.0)), "{sent:?}");
         assert!(sent.iter().all(|s| s.1 > 5_000_000_000), "the time is counted: {sent:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_with_eight_uploads_gets_no_more_than_one_with_a_single_upload() {
+        let group = Group::join("");
+        group.set(Some(1_000_000), Some(0.0));
+        let mut tasks = tokio::task::JoinSet::new();
+        let members = [8, 1].map(|uploads| (uploads, Arc::new(Member::new(Arc::clone(&group), Site::of("", "fair")))));
+        for (uploads, member) in members {
+            for _ in 0..uploads {
+                let member = Arc::clone(&member);
+                tasks.spawn(async move {
+                    let (began, mut sent) = (Instant::now(), 0);
+                    while began.elapsed() < Duration::from_secs(10) {
+                        member.admit(member.piece()).await;
+                        sent += member.piece();
+                    }
+                    (uploads, sent)
+                });
+            }
+        }
+        let sent = tasks.join_all().await;
+        let of = |uploads: usize| sent.iter().filter(|s| s.0 == uploads).map(|s| s.1).sum::<usize>();
+        assert!(of(1) >= 4_700_000, "{} and {}", of(8), of(1));
+        assert!(of(8) >= 4_700_000, "{} and {}", of(8), of(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_rate_does_not_end_a_hold_and_an_equal_one_is_no_news() {
+        let group = Group::join("");
+        group.set(Some(500), None);
+        let version = group.limits().2;
+        group.set(Some(500), None);
+        assert_eq!(group.limits().2, version);
+        assert!(group.tell(version) && !group.tell(version));
+        group.hold(Duration::from_secs(17));
+        group.set(None, Some(5.0));
+        let began = Instant::now();
+        Member::new(group, Site::of("", "held")).request().await;
+        assert!(began.elapsed() >= Duration::from_secs(17));
     }
 
     #[tokio::test(start_paused = true)]

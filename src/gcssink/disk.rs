@@ -23,6 +23,8 @@ pub(super) struct SpoolPlan {
     pub spool: Arc<Spool>,
     pub keep: Keep,
     session: Session,
+    /// Where this session's own chunks go.
+    site: u64,
     interval: Duration,
 }
 
@@ -38,13 +40,14 @@ pub(super) fn open(dir: &str, settings: &Settings, maker: &Maker) -> Result<Spoo
     };
     let (spool, session) = opened().map_err(|e| {
         gst::error_msg!(
-            gst::ResourceError::OpenWrite,
+            gst::ResourceError::Settings,
             ("{e}; spool-dir=\"{dir}\" has to be a folder that this user may write")
         )
     })?;
     Ok(SpoolPlan {
         spool,
         session,
+        site: maker.site(),
         keep: match settings.spool_mode {
             SpoolMode::Always => Keep::Always,
             SpoolMode::Overflow => Keep::Overflow,
@@ -57,11 +60,12 @@ pub(super) fn open(dir: &str, settings: &Settings, maker: &Maker) -> Result<Spoo
 pub(super) async fn run(uploads: Arc<Uploads>, plan: SpoolPlan, ahead: Box<dyn Fn() + Send + Sync>) {
     let times = Arc::new(Times::new(&uploads));
     let own = plan.session.leftovers();
+    let own_site = plan.site;
     let adoption = {
         let (uploads, times, spool) = (Arc::clone(&uploads), Arc::clone(&times), Arc::clone(&plan.spool));
         tokio::task::spawn_blocking(move || {
             for found in [own, adopt(&spool)] {
-                take_over(found, &uploads, &times);
+                take_over(found, own_site, &uploads, &times);
             }
             uploads.adopt(Vec::new(), true);
         })
@@ -74,7 +78,7 @@ pub(super) async fn run(uploads: Arc<Uploads>, plan: SpoolPlan, ahead: Box<dyn F
 }
 
 /// Hands what was found to the uploads. Blocking.
-fn take_over(adoption: Adoption, uploads: &Uploads, times: &Arc<Times>) {
+fn take_over(adoption: Adoption, own_site: u64, uploads: &Uploads, times: &Arc<Times>) {
     times.learn(&adoption.boots);
     for notice in adoption.notices {
         uploads.warn(notice.to_string());
@@ -103,8 +107,9 @@ fn take_over(adoption: Adoption, uploads: &Uploads, times: &Arc<Times>) {
                     running,
                     size: summary.size,
                 },
-                place: Place::Disk(SpoolChunk::new(stored, true, Arc::clone(times))),
+                place: Place::Disk(SpoolChunk::new(stored, Arc::clone(times))),
                 recovered: true,
+                site: Some(summary.site).filter(|&site| site != own_site),
                 renamed: None,
                 closed_at: uploads.now(),
             });
@@ -127,6 +132,7 @@ fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, crate::spool::St
     let mut crc32c = 0;
     read(&partial, found.whole, |bytes| crc32c = crc32c::crc32c_append(crc32c, bytes))?;
     entry.duration = found.duration;
+    entry.rebuilt = true;
     let mut put = |key: &str, value: String| entry.metadata.insert(key.to_owned(), value);
     put(DURATION_MS, (found.duration.saturating_add(500_000) / 1_000_000).to_string());
     put(END_TIME, rfc3339_ms(entry.start.saturating_add(found.duration)));

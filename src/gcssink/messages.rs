@@ -11,6 +11,7 @@ use super::upstream;
 use crate::chunk::name::rfc3339_ms;
 use crate::chunk::{GapReason, Warning};
 use crate::container::Fault;
+use crate::outbox::post_info;
 use crate::upload::chunk::Summary;
 use crate::upload::health::Word;
 use crate::upload::report::{Pending, Report};
@@ -50,7 +51,7 @@ pub(super) enum Post {
     /// How long the memory lasts.
     Info(String),
     /// Another sink of the flow group was told other limits.
-    FlowChanged { bytes: u64, requests: f64 },
+    FlowChanged { bytes: u64, requests: f64, is_news: bool },
     /// Tell upstream how it goes.
     Health,
 }
@@ -95,15 +96,20 @@ pub(super) fn post(element: &GcsSink, post: Post) {
                 seconds(waited)
             )
         ),
-        Post::Info(text) => gst::element_info!(element, gst::ResourceError::Settings, ("{text}")),
-        Post::FlowChanged { bytes, requests } => {
+        Post::Info(text) => post_info(element, gst::ResourceError::Settings, &text),
+        Post::FlowChanged {
+            bytes,
+            requests,
+            is_news,
+        } => {
             element.notify("max-bytes-per-second");
             element.notify("max-requests-per-second");
-            gst::element_info!(
-                element,
-                gst::ResourceError::Settings,
-                ("another sink of this flow-group has set its limits: now {bytes} bytes/s and {requests} requests/s (0 = none)")
-            );
+            if is_news {
+                let text = format!(
+                    "another sink of this flow-group has set its limits: now {bytes} bytes/s and {requests} requests/s (0 = none)"
+                );
+                post_info(element, gst::ResourceError::Settings, &text);
+            }
         }
         Post::Health => {
             if let Some(structure) = element.imp().health() {
@@ -153,7 +159,7 @@ fn post_report(element: &GcsSink, report: Report) {
         Report::Word(word, pending) => post_word(element, word, pending),
         Report::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ("{text}")),
         Report::Disk { full, text } => post_disk(element, full, &text),
-        Report::DiskWorks => gst::element_info!(element, gst::ResourceError::Write, ("the spool takes chunks again")),
+        Report::DiskWorks => post_info(element, gst::ResourceError::Write, "the spool takes chunks again"),
         Report::Left(left) => gst::element_warning!(
             element,
             gst::ResourceError::Write,
@@ -164,15 +170,13 @@ fn post_report(element: &GcsSink, report: Report) {
                 element.imp().spool_dir().unwrap_or_default()
             )
         ),
-        Report::Recovered(pending) => gst::element_info!(
-            element,
-            gst::ResourceError::Write,
-            (
+        Report::Recovered(pending) => {
+            let text = format!(
                 "{} chunks of {} bytes that earlier sessions left in the spool are being stored",
-                pending.chunks,
-                pending.bytes
-            )
-        ),
+                pending.chunks, pending.bytes
+            );
+            post_info(element, gst::ResourceError::Write, &text);
+        }
         Report::ClockOff(seconds) => gst::element_warning!(
             element,
             gst::ResourceError::Settings,
@@ -269,25 +273,27 @@ fn post_word(element: &GcsSink, word: Word, pending: Pending) {
             );
         }
         Word::Recovered { after, .. } => {
-            gst::element_info!(
-                element,
-                gst::ResourceError::Write,
-                ("uploads work again after {}; {waiting}", seconds(after))
-            );
+            let text = format!("uploads work again after {}; {waiting}", seconds(after));
+            post_info(element, gst::ResourceError::Write, &text);
         }
         Word::Fatal { http_status, reason } => {
             element.imp().refused();
-            match http_status {
-                Some(404) => gst::element_error!(element, gst::ResourceError::NotFound, ("{reason}")),
-                Some(401 | 403) | None => gst::element_error!(element, gst::ResourceError::NotAuthorized, ("{reason}")),
-                Some(_) => gst::element_error!(element, gst::ResourceError::Settings, ("{reason}")),
-            }
+            gst::element_error!(element, refusal(http_status), ("{reason}"));
         }
-        Word::Refused { reason } => gst::element_warning!(
+        Word::Refused { http_status, reason } => gst::element_warning!(
             element,
-            gst::ResourceError::NotAuthorized,
+            refusal(http_status),
             ("uploads are refused since they last worked: {reason}; {waiting}; recording goes on, it is tried again every 60 s")
         ),
+    }
+}
+
+/// Whose refusal it is: `None` = of the credentials.
+fn refusal(http_status: Option<u16>) -> gst::ResourceError {
+    match http_status {
+        Some(404) => gst::ResourceError::NotFound,
+        Some(401 | 403) | None => gst::ResourceError::NotAuthorized,
+        Some(_) => gst::ResourceError::Settings,
     }
 }
 

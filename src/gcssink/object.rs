@@ -9,7 +9,7 @@ use crate::chunk::ChunkInfo;
 use crate::chunk::clock::ClockKind;
 use crate::chunk::name::Naming;
 use crate::gcs::{Body, ObjectRequest};
-use crate::spool::Entry;
+use crate::spool::{Entry, site};
 use crate::upload::attempt;
 use crate::upload::chunk::Summary;
 use crate::wall;
@@ -92,7 +92,7 @@ impl Maker {
             session: self.session.to_string(),
             sequence,
             own: self.plan.template.names_its_chunk(),
-            recovered: false,
+            rebuilt: false,
         }
     }
 
@@ -106,6 +106,12 @@ impl Maker {
             running: info.running,
             size: info.size,
         }
+    }
+
+    /// The number of where its chunks go.
+    pub(super) fn site(&self) -> u64 {
+        let endpoint = &self.plan.endpoint;
+        site(endpoint.custom(), !endpoint.takes_credentials(), &self.plan.bucket)
     }
 
     /// What the spool has to know. `began` is when the chunk began: by the clock that counts from the boot, and the wall clock.
@@ -139,6 +145,7 @@ impl Maker {
             boot_id: self.boot_id.to_string(),
             boot_ns: boot_ns.saturating_add(info.start).saturating_sub(began_wall),
             audio_only: info.audio_only,
+            rebuilt: false,
         }
     }
 }

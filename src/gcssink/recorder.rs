@@ -293,6 +293,7 @@ impl Recorder {
                 part: None,
             })),
             recovered: false,
+            site: None,
             renamed: None,
             closed_at,
         });

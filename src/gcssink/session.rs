@@ -212,7 +212,12 @@ impl Session {
     fn look_at_flow(&self) {
         let (bytes, requests, version) = self.flow.group().limits();
         if self.flow_told.swap(version, Ordering::Relaxed) != version {
-            self.outbox.post(Post::FlowChanged { bytes, requests });
+            let is_news = self.flow.group().tell(version);
+            self.outbox.post(Post::FlowChanged {
+                bytes,
+                requests,
+                is_news,
+            });
         }
     }
 

@@ -5,6 +5,8 @@
 //! version of the format. Credentials are never part of it.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +89,16 @@ pub struct Entry {
     /// There is sound and no picture.
     #[serde(default)]
     pub audio_only: bool,
+    /// Its end was lost in a crash and made again: an object of its own name may be longer.
+    #[serde(default)]
+    pub rebuilt: bool,
+}
+
+/// A number for a bucket at an endpoint, the same for equal ones within a process.
+pub fn site(endpoint: Option<&str>, anonymous: bool, bucket: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (endpoint, anonymous, bucket).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// An entry as its object is to be stored.

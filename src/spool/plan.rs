@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{ClosedEntry, Entry};
+use super::entry::{ClosedEntry, Entry, site};
 
 /// What the first record of a file gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Summary {
     pub duration: u64,
     /// `start` is from a clock that could not be right.
     pub suspect: bool,
+    /// Where it goes, see [`site`](super::entry::site).
+    pub site: u64,
 }
 
 impl Summary {
@@ -66,6 +68,7 @@ impl Summary {
             start: closed.entry.start,
             duration: closed.entry.duration,
             suspect: closed.entry.suspect(),
+            site: site(closed.entry.endpoint.as_deref(), closed.entry.anonymous, &closed.entry.bucket),
         }
     }
 }

@@ -18,9 +18,8 @@ pub struct Naming {
     pub sequence: u64,
     /// The name tells both: an object of that name can only be ours.
     pub own: bool,
-    /// It comes from the spool of a session that ended: what stands there under a name of our own may be longer, since the
-    /// end of this one may have been lost.
-    pub recovered: bool,
+    /// Its end was lost in a crash and made again: what stands there under a name of our own may be longer.
+    pub rebuilt: bool,
 }
 
 /// What came of an attempt.
@@ -99,7 +98,7 @@ pub async fn attempt(
             Next::Again
         } else if let Some(generation) = error.bad_generation {
             flow.request().await;
-            after_bad_object(writer, &request, naming, generation, error).await
+            after_bad_object(writer, &request, naming, generation).await
         } else if error.class == Class::Conflict {
             flow.request().await;
             after_conflict(writer, &request, naming, error).await
@@ -140,20 +139,21 @@ enum Next {
     Fail(WriteError),
 }
 
-async fn after_bad_object(
-    writer: &dyn ObjectWriter,
-    request: &ObjectRequest,
-    naming: &Naming,
-    generation: i64,
-    error: WriteError,
-) -> Next {
+async fn after_bad_object(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &Naming, generation: i64) -> Next {
     match writer.delete(&request.bucket, &request.name, generation).await {
         Ok(()) => Next::Again,
-        Err(e) if matches!(e.class, Class::Permanent | Class::Auth) => Next::Rename(format!(
-            "gs://{}/{} (generation {generation}) arrived damaged and may not be deleted ({}); sequence {} is left there as it is",
-            request.bucket, request.name, e.message, naming.sequence
-        )),
-        Err(_) => Next::Fail(error),
+        // Whatever the reason: the next attempt would meet it under this name, and take it for the chunk where it may not look.
+        Err(e) => {
+            let what = if matches!(e.class, Class::Permanent | Class::Auth) {
+                "arrived damaged and may not be deleted"
+            } else {
+                "arrived damaged and could not be deleted"
+            };
+            Next::Rename(format!(
+                "gs://{}/{} (generation {generation}) {what} ({}); sequence {} is left there as it is",
+                request.bucket, request.name, e.message, naming.sequence
+            ))
+        }
     }
 }
 
@@ -163,7 +163,7 @@ async fn after_conflict(writer: &dyn ObjectWriter, request: &ObjectRequest, nami
             // Made by an attempt some time ago: it does not tell what time it is.
             Next::Ours(Some(Stored { created: None, ..stored }))
         }
-        Ok(stored) if naming.recovered && naming.own => Next::Ours(Some(Stored { created: None, ..stored })),
+        Ok(stored) if naming.rebuilt && naming.own => Next::Ours(Some(Stored { created: None, ..stored })),
         Ok(stored) => Next::Rename(format!(
             "gs://{}/{} exists with {} bytes and is another recording",
             request.bucket, request.name, stored.size
@@ -210,7 +210,7 @@ mod tests {
             session: "0a1b2c3d4e".into(),
             sequence: 7,
             own,
-            recovered: false,
+            rebuilt: false,
         };
         assert_eq!(
             another_name("a.b/video00001.ts", &naming(false)),

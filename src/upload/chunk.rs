@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::attempt::Naming;
+use super::scheduler::Site;
 use crate::gcs::ObjectRequest;
 
 /// What messages say of a chunk. Small: tens of thousands may wait on disk.
@@ -35,6 +36,8 @@ pub struct Chunk {
     pub place: Place,
     /// It was recorded by a session that ended before it was stored.
     pub recovered: bool,
+    /// Where it goes, if not where this sink's own chunks go.
+    pub site: Site,
     /// The name to store it under where its own is taken.
     pub renamed: Option<String>,
     /// When it was closed, ns on the sink's scale.

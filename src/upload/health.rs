@@ -1,7 +1,7 @@
 //! What the user is told of the uploads: a status, and few words.
 //!
 //! PURE: time is an argument in ns on the scheduler's scale. One WARNING opens an outage, one an hour goes on, one INFO ends
-//! it. A refusal that only the user can mend is an ERROR while nothing has been stored in this session; a recording that has
+//! it: when every chunk that failed has been stored, so that one chunk that always fails is one outage. A refusal that only the user can mend is an ERROR while nothing has been stored in this session; a recording that has
 //! worked goes on and says WARNING.
 
 use crate::gcs::Class;
@@ -12,6 +12,12 @@ const MIN_STATUS: u64 = SECOND;
 /// Without a success for so long, while attempts fail, the uplink counts as gone.
 const OFFLINE_AFTER: u64 = 30 * SECOND;
 const REMIND_AFTER: u64 = 3600 * SECOND;
+/// An outage is over when nothing has failed for so long, though some chunk that failed has not been stored yet: a chunk that
+/// is refused is tried every minute.
+const QUIET: u64 = 90 * SECOND;
+/// An outage that begins so soon after another is told of only when it lasts.
+const FLAPPING: u64 = 60 * SECOND;
+const LASTING: u64 = 5 * SECOND;
 
 /// The property `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +78,8 @@ pub enum Word {
     },
     /// It has worked before: a WARNING, and it is tried again.
     Refused {
+        /// 401, 403, 404, 400 …; `None` for credentials.
+        http_status: Option<u16>,
         /// What the server said.
         reason: String,
     },
@@ -89,10 +97,24 @@ pub struct Health {
     last_failed: bool,
     refused: bool,
     last_success: Option<u64>,
-    outage_since: Option<u64>,
-    reminded_at: u64,
     first_failure: Option<u64>,
+    last_failure: u64,
+    outage: Option<Outage>,
+    /// When the last outage ended, told or not.
+    outage_ended: Option<u64>,
     ending: Option<Status>,
+}
+
+/// From the first failure until all that failed has been stored, or nothing has failed for a while.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    since: u64,
+    /// The user knows of it, and was told last at that time.
+    told_at: Option<u64>,
+    /// The user knows that uploads are refused.
+    refusal_told: bool,
+    /// The first success after the last failure.
+    works_since: Option<u64>,
 }
 
 impl Health {
@@ -107,9 +129,10 @@ impl Health {
             last_failed: false,
             refused: false,
             last_success: None,
-            outage_since: None,
-            reminded_at: 0,
             first_failure: None,
+            last_failure: 0,
+            outage: None,
+            outage_ended: None,
             ending: None,
         }
     }
@@ -124,58 +147,65 @@ impl Health {
         self.confirmed
     }
 
-    /// A chunk was stored.
-    pub fn stored(&mut self, now: u64, words: &mut Vec<Word>) {
+    /// A chunk was stored. `still_failing`: there are others whose last attempt failed.
+    pub fn stored(&mut self, still_failing: bool, now: u64, words: &mut Vec<Word>) {
         self.confirmed = true;
         self.last_failed = false;
-        let refused = std::mem::take(&mut self.refused);
+        self.refused = false;
         self.first_failure = None;
         self.last_success = Some(now);
-        if let Some(since) = self.outage_since.take() {
+        self.reason.clear();
+        let Some(outage) = &mut self.outage else { return };
+        let works_since = *outage.works_since.get_or_insert(now);
+        if still_failing && now.saturating_sub(self.last_failure) < QUIET {
+            return;
+        }
+        if outage.told_at.is_some() {
             words.push(Word::Recovered {
-                after: now.saturating_sub(since),
-                refused,
+                after: works_since.saturating_sub(outage.since),
+                refused: outage.refusal_told,
             });
         }
-        self.reason.clear();
+        self.outage = None;
+        self.outage_ended = Some(now);
     }
 
     /// An attempt failed.
     pub fn failed(&mut self, class: Class, http_status: Option<u16>, reason: &str, now: u64, words: &mut Vec<Word>) {
         self.last_failed = true;
+        self.last_failure = now;
         self.first_failure.get_or_insert(now);
         reason.clone_into(&mut self.reason);
         let needs_user = matches!(class, Class::Auth | Class::Permanent);
+        let reason = reason.to_owned();
         if needs_user && !self.confirmed {
             if !self.refused {
-                words.push(Word::Fatal {
-                    http_status,
-                    reason: reason.to_owned(),
-                });
+                words.push(Word::Fatal { http_status, reason });
             }
             self.refused = true;
             return;
         }
-        if needs_user && !self.refused {
-            self.refused = true;
-            self.reminded_at = now;
-            self.outage_since.get_or_insert(now);
-            words.push(Word::Refused {
-                reason: reason.to_owned(),
-            });
-        } else if self.outage_since.is_none() {
-            self.outage_since = Some(now);
-            self.reminded_at = now;
-            words.push(Word::Outage {
-                first: true,
-                reason: reason.to_owned(),
-            });
-        } else if now.saturating_sub(self.reminded_at) >= REMIND_AFTER {
-            self.reminded_at = now;
-            words.push(Word::Outage {
-                first: false,
-                reason: reason.to_owned(),
-            });
+        self.refused |= needs_user;
+        let outage = self.outage.get_or_insert(Outage {
+            since: now,
+            told_at: None,
+            refusal_told: false,
+            works_since: None,
+        });
+        outage.works_since = None;
+        // A link that loses one attempt in five would else be told of for each.
+        let flaps = self
+            .outage_ended
+            .is_some_and(|end| outage.since.saturating_sub(end) < FLAPPING);
+        let lasts = !flaps || now.saturating_sub(outage.since) >= LASTING;
+        if needs_user && !outage.refusal_told {
+            outage.refusal_told = true;
+            outage.told_at = Some(now);
+            words.push(Word::Refused { http_status, reason });
+        } else if outage.told_at.map_or(lasts, |at| now.saturating_sub(at) >= REMIND_AFTER) {
+            let first = outage.told_at.is_none();
+            outage.told_at = Some(now);
+            words.push(Word::Outage { first, reason });
         }
     }
 
@@ -253,13 +283,13 @@ mod tests {
     fn an_outage_is_told_once_reminded_hourly_and_closed_once() {
         let mut h = Health::new(10 * S);
         let mut words = Vec::new();
-        h.stored(0, &mut words);
+        h.stored(false, 0, &mut words);
         h.look(0, None, 0, &mut words);
         for t in 1..=7300 {
             h.failed(Class::Transient, None, "connection refused", t * S, &mut words);
             h.look(3, Some(t * S), t * S, &mut words);
         }
-        h.stored(7301 * S, &mut words);
+        h.stored(false, 7301 * S, &mut words);
         h.look(0, None, 7301 * S, &mut words);
         let outages = words.iter().filter(|w| matches!(w, Word::Outage { .. })).count();
         assert_eq!(outages, 3, "{words:?}");
@@ -291,7 +321,7 @@ mod tests {
         ));
         let mut h = Health::new(10 * S);
         let mut words = Vec::new();
-        h.stored(0, &mut words);
+        h.stored(false, 0, &mut words);
         h.failed(Class::Permanent, Some(403), "denied", S, &mut words);
         h.failed(Class::Permanent, Some(403), "denied", 61 * S, &mut words);
         h.look(1, Some(S), 61 * S, &mut words);
@@ -302,13 +332,56 @@ mod tests {
     }
 
     #[test]
+    fn one_chunk_that_always_fails_is_one_outage() {
+        let mut h = Health::new(10 * S);
+        let mut words = Vec::new();
+        h.stored(false, 0, &mut words);
+        for t in 1..600 {
+            match t % 20 {
+                0 => h.failed(Class::Transient, None, "reset", t * S, &mut words),
+                _ => h.stored(t >= 20, t * S, &mut words),
+            }
+        }
+        assert!(matches!(words[..], [Word::Outage { first: true, .. }]), "{words:?}");
+        h.stored(false, 600 * S, &mut words);
+        assert!(
+            matches!(words[..], [_, Word::Recovered { .. }]),
+            "it has been stored at last: {words:?}"
+        );
+    }
+
+    #[test]
+    fn a_link_that_loses_one_attempt_in_five_is_told_of_once() {
+        let mut h = Health::new(10 * S);
+        let mut words = Vec::new();
+        for t in 1..600 {
+            match t % 5 {
+                0 => h.failed(Class::Transient, None, "reset", t * S, &mut words),
+                _ => h.stored(false, t * S, &mut words),
+            }
+        }
+        assert!(
+            matches!(words[..], [Word::Outage { first: true, .. }, Word::Recovered { .. }]),
+            "{words:?}"
+        );
+        for t in 600..620 {
+            h.failed(Class::Transient, None, "refused", t * S, &mut words);
+        }
+        h.stored(false, 620 * S, &mut words);
+        assert!(
+            matches!(words[2..], [Word::Outage { first: true, .. }, Word::Recovered { after, .. }] if after == 20 * S),
+            "one that lasts is told all the same: {words:?}"
+        );
+    }
+
+    #[test]
     fn the_status_changes_at_most_once_a_second() {
         let mut h = Health::new(10 * S);
         let mut words = Vec::new();
         for i in 0..100u64 {
             let now = i * S / 10;
             if i % 2 == 0 {
-                h.stored(now, &mut words)
+                h.stored(false, now, &mut words)
             } else {
                 h.failed(Class::Transient, None, "x", now, &mut words)
             }
@@ -321,7 +394,7 @@ mod tests {
     fn a_link_that_is_too_slow_is_degraded_though_nothing_fails() {
         let mut h = Health::new(10 * S);
         let mut words = Vec::new();
-        h.stored(0, &mut words);
+        h.stored(false, 0, &mut words);
         h.look(5, Some(29 * S), S, &mut words);
         assert_eq!(h.status(), Status::Online);
         assert_eq!(h.look(5, Some(29 * S), 2 * S, &mut words), Some(3 * S));

@@ -58,17 +58,15 @@ impl Times {
 /// A closed chunk on disk.
 pub struct SpoolChunk {
     stored: Mutex<Stored>,
-    recovered: bool,
     times: Arc<Times>,
     damage: OnceLock<String>,
 }
 
 impl SpoolChunk {
     /// From the spool.
-    pub fn new(stored: Stored, recovered: bool, times: Arc<Times>) -> Arc<Self> {
+    pub fn new(stored: Stored, times: Arc<Times>) -> Arc<Self> {
         Arc::new(Self {
             stored: Mutex::new(stored),
-            recovered,
             times,
             damage: OnceLock::new(),
         })
@@ -104,7 +102,7 @@ impl Kept for SpoolChunk {
             closed.size,
             [],
         );
-        Ok(loaded(closed, body, self.recovered))
+        Ok(loaded(closed, body))
     }
 
     fn confirm(&self) {
@@ -131,7 +129,7 @@ impl Kept for SpoolChunk {
 }
 
 /// An entry as an object.
-fn loaded(closed: ClosedEntry, body: Body, recovered: bool) -> Loaded {
+fn loaded(closed: ClosedEntry, body: Body) -> Loaded {
     let ClosedEntry { entry, size, crc32c } = closed;
     let custom_time = entry
         .custom_time
@@ -154,7 +152,7 @@ fn loaded(closed: ClosedEntry, body: Body, recovered: bool) -> Loaded {
             session: entry.session,
             sequence: entry.sequence,
             own: entry.own_name,
-            recovered,
+            rebuilt: entry.rebuilt,
         },
         endpoint: entry.endpoint,
         anonymous: entry.anonymous,

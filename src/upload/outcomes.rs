@@ -52,6 +52,9 @@ impl Uploads {
                 expired.push(state.let_go(ticket, "retry-timeout"));
             }
         }
+        if let Some(ticket) = state.scheduler.preempt(now) {
+            state.aborts.push(ticket);
+        }
         let mut chunks = Vec::new();
         while let Some(ticket) = state.scheduler.next(now) {
             if let Some(chunk) = state.chunks.get(&ticket) {
@@ -162,7 +165,10 @@ impl Uploads {
 impl State {
     fn stored(&mut self, ticket: u64, stored: Option<&Stored>, now: u64, words: &mut Vec<Word>) {
         self.scheduler.done(ticket, Outcome::Stored, now);
-        self.health.stored(now, words);
+        // Another site says nothing of ours.
+        if self.chunks.get(&ticket).is_some_and(|c| c.site.is_none()) {
+            self.health.stored(self.scheduler.is_failing(), now, words);
+        }
         if let Some(created) = stored.and_then(|s| s.created) {
             self.compare_clock(created);
         }
@@ -206,22 +212,24 @@ impl State {
         if let Some(name) = name {
             self.rename(ticket, name);
         }
-        let class = if error.class == Class::Local {
-            Class::Permanent
-        } else {
-            error.class
-        };
         // That an earlier session's bucket is gone is no reason to end this recording.
-        let is_recovered = self.chunks.get(&ticket).is_some_and(|c| c.recovered);
-        if is_recovered && matches!(class, Class::Permanent | Class::Auth | Class::Conflict) {
-            if !std::mem::replace(&mut self.refusal_told, true) {
+        let is_refused = matches!(error.class, Class::Permanent | Class::Auth | Class::Conflict);
+        let chunk = self.chunks.get(&ticket);
+        let of_another = chunk.is_some_and(|c| c.site.is_some() || (c.recovered && is_refused));
+        if of_another {
+            if !std::mem::replace(&mut self.recovered_told, true) {
+                let what = if is_refused {
+                    "a chunk of an earlier session is refused"
+                } else {
+                    "a chunk of an earlier session cannot be stored"
+                };
                 self.reports.push_back(Report::Warning(format!(
-                    "a chunk of an earlier session is refused: {}; it stays in the spool and is tried again every 60 s",
+                    "{what}: {}; it stays in the spool and is tried again by itself",
                     error.message
                 )));
             }
             return;
         }
-        self.health.failed(class, error.http_status, &error.message, now, words);
+        self.health.failed(error.class, error.http_status, &error.message, now, words);
     }
 }

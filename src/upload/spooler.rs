@@ -190,7 +190,7 @@ impl Desk {
             && let Some(file) = &mut writing.file
         {
             match file.finish(&closed) {
-                Ok(stored) => place = Some(Place::Disk(SpoolChunk::new(stored, false, Arc::clone(&self.times)))),
+                Ok(stored) => place = Some(Place::Disk(SpoolChunk::new(stored, Arc::clone(&self.times)))),
                 Err(e) => written.trouble = Some(e),
             }
         }
@@ -198,6 +198,7 @@ impl Desk {
             summary: closing.summary,
             place: place.unwrap_or_else(|| writing.in_memory(closing.request, closing.naming)),
             recovered: false,
+            site: None,
             renamed: None,
             closed_at: closing.closed_at,
         });
@@ -218,7 +219,7 @@ impl Desk {
             crc32c: held.request.crc32c,
         };
         match file.append(0, &pieces).and_then(|()| file.finish(&closed)) {
-            Ok(stored) => Ok(SpoolChunk::new(stored, false, Arc::clone(&self.times))),
+            Ok(stored) => Ok(SpoolChunk::new(stored, Arc::clone(&self.times))),
             Err(e) => {
                 let _ = file.abandon();
                 Err(e)

@@ -43,8 +43,8 @@ pub(super) struct State {
     pub(super) reports: VecDeque<Report>,
     pub(super) recent: VecDeque<(u64, u64)>,
     pub(super) disk: Option<Disk>,
-    /// That chunks of earlier sessions are refused has been told.
-    pub(super) refusal_told: bool,
+    /// That chunks of earlier sessions cannot be stored has been told.
+    pub(super) recovered_told: bool,
     /// Bytes that somebody waits for room for.
     pub(super) need: u64,
 }
@@ -105,10 +105,10 @@ impl State {
 
     pub(super) fn insert(&mut self, ticket: u64, chunk: Chunk, now: u64) {
         self.pending_bytes += chunk.summary.size;
+        self.scheduler.queue(ticket, chunk.site, now);
         if let Some(before) = self.chunks.insert(ticket, Arc::new(chunk)) {
             self.pending_bytes -= before.summary.size;
         }
-        self.scheduler.queue(ticket, now);
     }
 
     pub(super) fn remove(&mut self, ticket: u64) -> Option<Arc<Chunk>> {

@@ -63,7 +63,8 @@ struct Model {
     open: u64,
     /// Closed chunks that are somewhere, and their bytes.
     chunks: BTreeMap<u64, u64>,
-    in_flight: BTreeSet<u64>,
+    /// In the order in which they began.
+    in_flight: Vec<u64>,
     next: u64,
     received: u64,
     uploaded: BTreeSet<u64>,
@@ -99,9 +100,10 @@ impl Model {
                 Overflow::Block => return None,
                 Overflow::DropOldest => {
                     let waiting = self.chunks.keys().find(|s| !self.in_flight.contains(s));
-                    let oldest = *waiting.or(self.chunks.keys().next())?;
+                    let other = self.chunks.keys().find(|s| self.in_flight.first() != Some(s));
+                    let oldest = *waiting.or(other).or(self.chunks.keys().next())?;
                     self.chunks.remove(&oldest);
-                    self.in_flight.remove(&oldest);
+                    self.in_flight.retain(|&s| s != oldest);
                     self.dropped.insert(oldest);
                 }
             }
@@ -202,13 +204,14 @@ impl Pair {
         for (ticket, chunk) in chunks {
             let sequence = chunk.summary.sequence;
             assert!(self.model.chunks.contains_key(&sequence), "{sequence} is there");
-            assert!(self.model.in_flight.insert(sequence), "{sequence} is sent once at a time");
+            assert!(!self.model.in_flight.contains(&sequence), "{sequence} is sent once at a time");
+            self.model.in_flight.push(sequence);
             self.attempts.push((ticket, sequence));
         }
     }
 
     fn finish(&mut self, ticket: u64, sequence: u64, failure: Option<Class>) {
-        self.model.in_flight.remove(&sequence);
+        self.model.in_flight.retain(|&s| s != sequence);
         let attempted = match failure {
             None => {
                 self.model.chunks.remove(&sequence);
@@ -305,7 +308,7 @@ fn chunk(sequence: u64, bytes: u64) -> Chunk {
         session: "0a1b2c3d4e".into(),
         sequence,
         own: true,
-        recovered: false,
+        rebuilt: false,
     };
     Chunk {
         summary: Summary {
@@ -324,6 +327,7 @@ fn chunk(sequence: u64, bytes: u64) -> Chunk {
             part: None,
         })),
         recovered: false,
+        site: None,
         renamed: None,
         closed_at: 0,
     }

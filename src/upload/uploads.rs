@@ -19,7 +19,7 @@ use super::state::{Disk, State, own_ticket};
 pub enum Overflow {
     /// Wait for room.
     Block,
-    /// Let go of the oldest chunk that is not being sent.
+    /// Let go of the oldest chunk, see [`Scheduler::to_drop`].
     DropOldest,
     /// End the recording with an error.
     Error,
@@ -102,7 +102,7 @@ impl Uploads {
                 reports: VecDeque::new(),
                 recent: VecDeque::new(),
                 disk: None,
-                refusal_told: false,
+                recovered_told: false,
                 need: 0,
             }),
             changed: Condvar::new(),
@@ -193,7 +193,10 @@ impl Uploads {
             match overflow {
                 Overflow::Error => return Err(NoRoom::Full),
                 Overflow::DropOldest => {
-                    if let Some(ticket) = state.scheduler.oldest_waiting().or_else(|| state.scheduler.oldest()) {
+                    if let Some(ticket) = state.scheduler.to_drop() {
+                        if state.scheduler.is_in_flight(ticket) {
+                            state.scheduler.narrow();
+                        }
                         let gone = state.let_go(ticket, "overflow");
                         drop(state);
                         drop(gone);

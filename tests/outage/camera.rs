@@ -311,6 +311,7 @@ impl Camera {
                 part: None,
             })),
             recovered: false,
+            site: None,
             renamed: None,
             closed_at,
         });
@@ -383,7 +384,7 @@ fn naming(sequence: u64) -> Naming {
         session: SESSION.to_owned(),
         sequence,
         own: true,
-        recovered: false,
+        rebuilt: false,
     }
 }
 

@@ -1,0 +1,254 @@
+//! The rules of the scheduler, on virtual time.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const S: u64 = 1_000_000_000;
+const REFUSED: Outcome = Outcome::Failed {
+    class: Class::Permanent,
+    retry_after: None,
+};
+const BROKEN: Outcome = Outcome::Failed {
+    class: Class::Transient,
+    retry_after: None,
+};
+
+fn with(n: u64) -> Scheduler {
+    let mut s = Scheduler::new(4, 7);
+    (0..n).for_each(|i| s.queue(i, None, 0));
+    s
+}
+
+#[test]
+fn the_newest_goes_first_then_the_backlog_from_its_oldest() {
+    let mut s = with(6);
+    let order: Vec<u64> = std::iter::from_fn(|| s.next(0)).collect();
+    assert_eq!(order, [5, 0, 1, 2]);
+    s.queue(6, None, 0);
+    s.done(5, Outcome::Stored, 0);
+    assert_eq!(s.next(0), Some(6));
+}
+
+#[test]
+fn an_outage_is_probed_by_one_attempt_at_a_time_at_most_thirty_seconds_apart() {
+    let mut s = with(6);
+    let mut now = 0;
+    while let Some(i) = s.next(now) {
+        s.done(i, BROKEN, now);
+    }
+    for _ in 0..40 {
+        let wake = s.wake_at(now).unwrap();
+        assert!(wake - now <= 30 * S, "{}", wake - now);
+        now = wake;
+        let i = s.next(now).unwrap();
+        assert_eq!(s.next(now), None);
+        s.done(i, BROKEN, now);
+    }
+    now = s.wake_at(now).unwrap();
+    let i = s.next(now).unwrap();
+    s.done(i, Outcome::Stored, now);
+    assert!(s.next(now).is_some(), "after a success the backlog follows at once");
+}
+
+#[test]
+fn one_at_a_time_it_is_the_same_order() {
+    let mut s = Scheduler::new(1, 7);
+    (0..5).for_each(|i| s.queue(i, None, 0));
+    let mut order = Vec::new();
+    while let Some(i) = s.next(0) {
+        order.push(i);
+        s.done(i, Outcome::Stored, 0);
+        if i == 1 {
+            s.queue(5, None, 0);
+            assert_eq!(s.sent_last(|_| true), Some(3));
+        }
+    }
+    assert_eq!(order, [4, 0, 1, 5, 2, 3]);
+}
+
+#[test]
+fn the_chunk_to_put_away_is_the_one_that_would_be_sent_last() {
+    let s = with(4);
+    assert_eq!(s.sent_last(|_| true), Some(2));
+    assert_eq!(s.sent_last(|i| i != 2), Some(1));
+    assert_eq!(s.sent_last(|i| i == 3), Some(3));
+    assert_eq!(s.sent_last(|_| false), None);
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let mut s = with(2);
+    let i = s.next(0).unwrap();
+    s.done(
+        i,
+        Outcome::Failed {
+            class: Class::Throttled,
+            retry_after: Some(17 * S),
+        },
+        0,
+    );
+    assert_eq!(s.next(17 * S - 1), None);
+    assert!(s.next(17 * S).is_some());
+}
+
+#[test]
+fn a_refused_chunk_waits_a_minute_and_holds_up_no_other() {
+    let mut s = with(2);
+    assert_eq!(s.next(0), Some(1));
+    s.done(1, REFUSED, 0);
+    assert_eq!(s.next(0), Some(0));
+    s.done(0, Outcome::Stored, 0);
+    assert_eq!(s.next(60 * S - 1), None);
+    assert_eq!(s.wake_at(0), Some(60 * S));
+    assert_eq!(s.next(60 * S), Some(1));
+}
+
+#[test]
+fn concurrency_is_halved_by_trouble_and_grows_by_one_a_round() {
+    let mut s = with(50);
+    let batch = |s: &mut Scheduler, now| std::iter::from_fn(|| s.next(now)).collect::<Vec<u64>>();
+    let first = batch(&mut s, 0);
+    assert_eq!(first.len(), 4);
+    s.done(first[0], BROKEN, 0);
+    first[1..].iter().for_each(|&i| s.done(i, Outcome::Stored, 0));
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        let now = 60 * S;
+        let b = batch(&mut s, now);
+        sizes.push(b.len());
+        b.iter().for_each(|&i| s.done(i, Outcome::Stored, now));
+    }
+    assert_eq!(sizes, [3, 4, 4]);
+}
+
+#[test]
+fn a_chunk_that_always_fails_holds_up_no_other() {
+    let mut s = Scheduler::new(1, 7);
+    s.queue(0, None, 0);
+    let (mut now, mut stored, mut failed) = (0, 0, 0);
+    // A chunk every second for five minutes, and one that breaks each connection.
+    for second in 1..=300 {
+        now = now.max(second * S);
+        s.queue(second, None, now);
+        while let Some(ticket) = s.next(now) {
+            let outcome = if ticket == 0 { BROKEN } else { Outcome::Stored };
+            failed += usize::from(ticket == 0);
+            stored += usize::from(ticket != 0);
+            now += S / 10;
+            s.done(ticket, outcome, now);
+        }
+    }
+    assert!(stored >= 295, "{stored} of 300");
+    assert!((8..60).contains(&failed), "it is tried again all the same: {failed} times");
+    assert!(s.is_failing());
+    s.remove(0);
+    assert!(!s.is_failing());
+}
+
+#[test]
+fn what_was_left_for_another_site_takes_one_place_and_gives_way() {
+    let mut s = Scheduler::new(2, 7);
+    (0..3).for_each(|i| s.queue(i, Some(9), 0));
+    assert_eq!(s.next(0), Some(2), "nothing else is there");
+    assert_eq!(s.next(0), None, "one at a time");
+    (10..13).for_each(|i| s.queue(i, None, 0));
+    assert_eq!((s.next(0), s.next(0)), (Some(12), None));
+    assert_eq!(s.preempt(0), None, "there is a place for this sink's own");
+    s.done(2, BROKEN, 0);
+    assert_eq!(s.next(0), Some(10), "that site's trouble is not ours");
+    assert!(!s.is_failing());
+    let mut s = Scheduler::new(1, 7);
+    s.queue(0, Some(9), 0);
+    assert_eq!(s.next(0), Some(0));
+    s.queue(10, None, 0);
+    assert_eq!(s.next(0), None);
+    assert_eq!(s.preempt(0), Some(0));
+    assert_eq!(s.next(0), Some(10));
+    s.done(0, BROKEN, 0);
+    s.done(10, Outcome::Stored, 0);
+    assert_eq!(s.next(0), Some(0), "what was broken off is old news");
+}
+
+#[test]
+fn while_everything_is_refused_one_is_tried_a_minute_and_each_new_one_once() {
+    let mut s = with(200);
+    let mut attempts = Vec::new();
+    for minute in 0..10u64 {
+        for second in (0..60).step_by(10) {
+            let now = (minute * 60 + second) * S;
+            s.queue(1000 + minute * 60 + second, None, now);
+            while let Some(ticket) = s.next(now) {
+                s.done(ticket, REFUSED, now);
+                attempts.push(now);
+            }
+        }
+    }
+    // All once, and then one a minute.
+    assert_eq!(attempts.len(), 200 + 60 + 9, "{attempts:?}");
+    let now = 700 * S;
+    let probe = s.next(now).unwrap();
+    assert_eq!(s.next(now), None);
+    s.done(probe, Outcome::Stored, now);
+    assert_eq!(
+        std::iter::from_fn(|| s.next(now)).count(),
+        4,
+        "after a success the backlog follows at once"
+    );
+}
+
+#[test]
+fn where_all_is_being_sent_the_upload_that_began_first_is_never_broken_off() {
+    let mut s = with(3);
+    assert_eq!(s.to_drop(), Some(0));
+    assert_eq!((s.next(0), s.next(0)), (Some(2), Some(0)));
+    assert_eq!(s.to_drop(), Some(1), "it waits");
+    assert_eq!(s.next(0), Some(1));
+    assert_eq!(s.to_drop(), Some(0), "2 began first");
+    s.remove(0);
+    s.narrow();
+    s.remove(1);
+    assert_eq!(s.to_drop(), Some(2), "there is no other");
+    (3..6).for_each(|i| s.queue(i, None, 0));
+    assert_eq!(s.next(0), None, "one at a time until there is room");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_chunk_is_sent_until_stored_and_never_twice_at_once(steps in prop::collection::vec((0u8..8, 0u64..40), 1..200)) {
+        let mut s = Scheduler::new(3, 99);
+        let (mut now, mut next_seq, mut flying, mut open) = (0u64, 0u64, Vec::new(), BTreeSet::new());
+        for (what, dt) in steps {
+            now += dt * S / 4;
+            match what {
+                0..=2 => { s.queue(next_seq, None, now); open.insert(next_seq); next_seq += 1; }
+                3..=4 => while let Some(i) = s.next(now) {
+                    prop_assert!(open.contains(&i) && !flying.contains(&i));
+                    flying.push(i);
+                    prop_assert!(flying.len() <= 3);
+                },
+                _ => if let Some(i) = flying.pop() {
+                    let outcome = [Outcome::Stored, BROKEN, REFUSED][usize::from(what) - 5];
+                    if outcome == Outcome::Stored { open.remove(&i); }
+                    s.done(i, outcome, now);
+                },
+            }
+            prop_assert_eq!(s.pending(), open.len());
+        }
+        // Whatever happened, it ends: with a server that works every chunk is stored.
+        for i in flying.drain(..) { s.done(i, BROKEN, now); }
+        let mut guard = 0;
+        while s.pending() > 0 {
+            guard += 1;
+            prop_assert!(guard < 10_000);
+            match s.next(now) {
+                Some(i) => s.done(i, Outcome::Stored, now),
+                None => now = s.wake_at(now).unwrap().max(now + 1),
+            }
+        }
+    }
+}
