@@ -120,6 +120,13 @@ impl GcsSink {
                 Err(NoRoom::MoveOpen) => session.recorder().move_open_to_disk(),
                 Err(NoRoom::Full) => return Err(session.end_with(Post::Full)),
                 Err(NoRoom::Refused) => return Err(session.end_with(Post::Refused(session.uploads.last_reason()))),
+                Err(NoRoom::CutOpen) => {
+                    let before = session.uploads.snapshot().pending.chunks;
+                    session.recorder().make_room();
+                    if session.uploads.snapshot().pending.chunks <= before {
+                        session.uploads.drop_sent();
+                    }
+                }
                 Err(NoRoom::Again) => {}
                 Err(NoRoom::Nothing) => {
                     session.recorder().make_room();

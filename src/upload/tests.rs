@@ -98,6 +98,9 @@ impl Model {
             match overflow {
                 Overflow::Error => return Some(Err(NoRoom::Full)),
                 Overflow::Block => return None,
+                Overflow::DropOldest if self.chunks.len() == 1 && self.in_flight.len() == 1 => {
+                    return Some(Err(NoRoom::CutOpen));
+                }
                 Overflow::DropOldest => {
                     let waiting = self.chunks.keys().find(|s| !self.in_flight.contains(s));
                     let other = self.chunks.keys().find(|s| self.in_flight.first() != Some(s));

@@ -75,6 +75,8 @@ pub enum NoRoom {
     Nothing,
     /// The open chunk is to continue on disk.
     MoveOpen,
+    /// The open chunk is to be cut and let go of: the only other one is on its way, and would never arrive if it gave way.
+    CutOpen,
     /// Uploads are refused until the user acts, and the memory is full now.
     Refused,
 }
@@ -193,24 +195,39 @@ impl Uploads {
             match overflow {
                 Overflow::Error => return Err(NoRoom::Full),
                 Overflow::DropOldest => {
-                    if let Some(ticket) = state.scheduler.to_drop() {
-                        if state.scheduler.is_in_flight(ticket) {
-                            state.scheduler.narrow();
-                        }
-                        let gone = state.let_go(ticket, "overflow");
-                        drop(state);
-                        drop(gone);
-                        (self.kick)();
-                        self.wake.notify_one();
-                        self.disk_wake.notify_one();
-                        state = self.lock();
-                        continue;
+                    let is_only = state.scheduler.pending() == 1 && state.scheduler.in_flight() == 1;
+                    if is_only && state.disk.is_none() {
+                        return Err(NoRoom::CutOpen);
                     }
+                    state = self.drop_oldest(state);
+                    continue;
                 }
                 Overflow::Block => {}
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Lets go of the chunk that [`Scheduler::to_drop`] names.
+    fn drop_oldest<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(ticket) = state.scheduler.to_drop() else {
+            return state;
+        };
+        if state.scheduler.is_in_flight(ticket) {
+            state.scheduler.narrow();
+        }
+        let gone = state.let_go(ticket, "overflow");
+        drop(state);
+        drop(gone);
+        (self.kick)();
+        self.wake.notify_one();
+        self.disk_wake.notify_one();
+        self.lock()
+    }
+
+    /// The open chunk could not be cut: the one that is being sent has to go after all.
+    pub fn drop_sent(&self) {
+        drop(self.drop_oldest(self.lock()));
     }
 
     /// Charges the memory whatever is there: nothing could be done to make room.
