@@ -124,6 +124,11 @@ impl Health {
         self.confirmed
     }
 
+    /// Whether the last attempt failed.
+    pub fn is_failing(&self) -> bool {
+        self.last_failed
+    }
+
     /// A chunk was stored.
     pub fn stored(&mut self, now: u64, words: &mut Vec<Word>) {
         self.confirmed = true;
