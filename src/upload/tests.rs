@@ -124,7 +124,7 @@ struct Pair {
     told_dropped: Vec<u64>,
 }
 
-fn limits(max_memory: u64, max_uploads: usize) -> UploadLimits {
+pub(super) fn limits(max_memory: u64, max_uploads: usize) -> UploadLimits {
     UploadLimits {
         max_uploads,
         max_memory,
@@ -293,7 +293,7 @@ impl Pair {
     }
 }
 
-fn chunk(sequence: u64, bytes: u64) -> Chunk {
+pub(super) fn chunk(sequence: u64, bytes: u64) -> Chunk {
     let request = ObjectRequest {
         bucket: "b".into(),
         name: format!("x{sequence}"),

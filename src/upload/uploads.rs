@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
-use super::report::{Pending, Report, Snapshot, Stats};
+use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
 use super::state::{Disk, State, own_ticket};
 
@@ -249,9 +249,24 @@ impl Uploads {
         state.scheduler.hurry(false);
         if let Some(disk) = &mut state.disk {
             disk.ending = false;
+            disk.abandoned = None;
         }
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// Whether the last attempt failed.
+    pub fn is_failing(&self) -> bool {
+        self.lock().health.is_failing()
+    }
+
+    /// Takes a charge back: the buffer is not taken after all.
+    pub fn take_back(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.memory = state.memory.saturating_sub(bytes);
+        state.stats.bytes_received = state.stats.bytes_received.saturating_sub(bytes);
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Gives back what was charged for bytes that are in no chunk.
@@ -265,6 +280,17 @@ impl Uploads {
     /// Bytes before the first key unit were let go of.
     pub fn dropped(&self, bytes: u64) {
         self.lock().stats.bytes_dropped += bytes;
+    }
+
+    /// A chunk that an earlier session left was found damaged, and set aside before it was ever ours.
+    pub fn lost(&self, summary: Summary) {
+        let mut state = self.lock();
+        state.stats.dropped += 1;
+        state.stats.bytes_dropped += summary.size;
+        let reason = DAMAGED;
+        state.reports.push_back(Report::Dropped { summary, reason });
+        drop(state);
+        self.tell();
     }
 
     /// A chunk was opened.
@@ -331,9 +357,14 @@ impl Uploads {
     /// Waits until all that was recorded is on disk, as [`Uploads::wait_drained`].
     pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, |state| {
-            let is_busy = state.disk.as_ref().is_some_and(Disk::is_busy);
-            !is_busy && state.chunks.values().all(|c| c.is_on_disk())
+            let is_writing = state.disk.as_ref().is_some_and(Disk::is_writing);
+            !is_writing && state.chunks.values().all(|c| c.is_on_disk())
         })
+    }
+
+    /// Waits as long as the disk takes what is in memory, as [`Uploads::wait_drained`]. [`Drained::Yes`]: it takes no more.
+    pub fn wait_moved(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
+        self.wait(until, heed_interrupt, give_up, |state| !state.disk_goes_on())
     }
 
     /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` says so.
@@ -379,17 +410,25 @@ impl Uploads {
     /// disk, which is told too.
     pub fn abandon(&self, reason: &'static str) -> (Pending, Pending) {
         let mut state = self.lock();
+        // The end of one may be being written at this moment: it is told as lost only if that fails.
+        let finishing = state.disk.as_ref().and_then(|d| d.finishing);
+        let is_lost = |t: u64, c: &Chunk| !c.is_on_disk() && Some(t) != finishing;
         let lost: Vec<u64> = state
             .chunks
             .iter()
-            .filter(|(_, c)| !c.is_on_disk())
+            .filter(|(t, c)| is_lost(**t, c))
             .map(|(&t, _)| t)
             .collect();
         let all = state.pending(self.now());
         let gone: Vec<_> = lost.iter().map(|&ticket| state.let_go(ticket, reason)).collect();
-        let left = state.on_disk();
-        if left.chunks > 0 {
-            state.reports.push_back(Report::Left(left));
+        // All that is left is on disk, or as good as.
+        let left = state.pending(self.now());
+        if let Some(disk) = &mut state.disk {
+            disk.abandoned = Some(reason);
+            // Not at EOS and again when the element stops.
+            if std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks {
+                state.reports.push_back(Report::Left(left));
+            }
         }
         drop(state);
         drop(gone);
