@@ -41,7 +41,11 @@ fn going_to_null_without_eos_stores_the_open_chunk() {
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(server.objects().len(), 0);
     line.stop();
-    assert_eq!((line.stat("chunks-uploaded"), line.stat("chunks-pending")), (1, 0), "the figures stay");
+    assert_eq!(
+        (line.stat("chunks-uploaded"), line.stat("chunks-pending")),
+        (1, 0),
+        "the figures stay"
+    );
     let chunks = chunks(&server);
     assert_eq!(chunks.len(), 1);
     assert!(joined(&chunks) == line.input());
