@@ -278,6 +278,7 @@ impl Chunker {
                 self.warn(Warning::Damage(mark.at), events);
             }
             MarkKind::Notice(Notice::NoParameterSets) => self.warn(Warning::NoParameterSets, events),
+            MarkKind::Notice(Notice::OpenGop) => self.warn(Warning::OpenGop, events),
         }
     }
 
