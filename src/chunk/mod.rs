@@ -16,6 +16,7 @@ pub mod session;
 pub mod stash;
 #[cfg(test)]
 mod tests;
+pub mod timeline;
 
 pub use chunker::Chunker;
 pub use metadata::ChunkInfo;
