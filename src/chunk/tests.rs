@@ -393,6 +393,58 @@ fn a_standstill_within_a_unit_tears_nothing_and_leaves_the_unit_to_the_next_chun
 }
 
 #[test]
+fn a_gap_before_the_first_key_unit_is_as_long_as_its_media_time() {
+    let mut bucket = Bucket::default();
+    let mut w = Writer::head(5);
+    for i in 0..50u32 {
+        w.picture(i * 40, if i < 25 { 0x61 } else { 0x65 }, false, 0);
+    }
+    bucket.take({
+        let mut events = Vec::new();
+        let mut chunker = Chunker::new(LIMITS, None);
+        chunker.push(&w.bytes, || None, stamp(0), &mut events).unwrap();
+        chunker.finish(&mut events).unwrap();
+        let durations: Vec<u64> = events
+            .iter()
+            .filter_map(|e| {
+                if let Event::Gap { duration, .. } = e {
+                    Some(*duration)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(durations, [S]);
+        events
+    });
+    assert_eq!(bucket.info[&0].pts_start, Some(S));
+}
+
+#[test]
+fn a_muxer_that_goes_back_is_told_once_and_what_it_writes_is_no_other_warning() {
+    let mut w = recording(2);
+    let mut chunker = Chunker::new(LIMITS, None);
+    let mut events = Vec::new();
+    chunker.goes_back(0, &mut events);
+    chunker.push(&w.bytes, || None, stamp(0), &mut events).unwrap();
+    chunker.goes_back(0, &mut events);
+    assert!(
+        !events.iter().any(|e| matches!(e, Event::Warn(_))),
+        "files one after the other"
+    );
+    chunker.goes_back(13, &mut events);
+    chunker.goes_back(40, &mut events);
+    let written = [7u8; 90];
+    chunker.push(&written, || None, stamp(0), &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    let mut bucket = Bucket::default();
+    bucket.take(events);
+    w.bytes.extend(written);
+    assert_eq!(bucket.joined(), w.bytes);
+    assert_eq!(bucket.warnings, [Warning::Rewritten(13)]);
+}
+
+#[test]
 fn recording_that_stops_within_a_unit_ends_with_the_last_whole_one() {
     let mut w = recording(2);
     let torn = w.picture(2000, 0x61, false, 0);

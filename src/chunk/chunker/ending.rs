@@ -48,6 +48,9 @@ impl Chunker {
         };
         self.unit_while_idle(last.at, &last.unit, last.stamp, events);
         self.account(last.at, &last.unit, last.container_pts, last.stamp, events);
+        if let (State::Open(open), true) = (&mut self.state, last.unit.key.is_key()) {
+            open.preview_end = last.picture_end;
+        }
     }
 
     /// Stops or starts recording. Stopped: the open chunk is closed with the last whole unit, and what comes is let go of as

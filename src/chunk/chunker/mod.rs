@@ -192,6 +192,16 @@ impl Chunker {
         }
     }
 
+    /// A muxer goes back to `offset`, as it would in a file: what comes next belongs there, and follows on nothing here.
+    pub fn goes_back(&mut self, offset: u64, events: &mut Vec<Event>) {
+        // At 0 begins the next of several files, one after the other.
+        if offset > 0 && offset < self.stash.end() {
+            self.warn(Warning::Rewritten(offset), events);
+            // What it writes there is damage here; the reason has been told.
+            self.warned.push(std::mem::discriminant(&Warning::Damage(0)));
+        }
+    }
+
     /// The input was flushed: what comes next does not continue what was there.
     pub fn flush(&mut self) {
         if let Some(scanner) = &mut self.scanner {
@@ -283,6 +293,9 @@ impl Chunker {
         match mark.kind {
             MarkKind::Unit(unit) => self.unit(mark.at, unit, events),
             MarkKind::PictureEnd => {
+                if let Some(last) = &mut self.last {
+                    last.picture_end = Some(mark.at);
+                }
                 if let State::Open(open) = &mut self.state
                     && open.begin.is_some_and(|b| b.key.is_key())
                 {
@@ -329,6 +342,7 @@ impl Chunker {
             unit,
             container_pts,
             stamp,
+            picture_end: None,
         });
     }
 
@@ -339,7 +353,10 @@ impl Chunker {
         let placed = self.line.place(unit.track, pts, unit.end, stamp.wall);
         (unit.pts, unit.end) = (Some(placed.pts), placed.end);
         if placed.jumped && self.has_begun() {
-            self.armed.get_or_insert(at);
+            // A chunk that has no picture yet begins with the new times anyway.
+            if !matches!(&self.state, State::Open(open) if open.begin.is_none()) {
+                self.armed.get_or_insert(at);
+            }
             if i128::from(placed.waited) > JUMP {
                 self.clock.restart_media_time();
             }

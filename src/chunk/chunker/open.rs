@@ -43,6 +43,8 @@ pub(super) struct Last {
     pub(super) unit: Unit,
     pub(super) container_pts: Option<u64>,
     pub(super) stamp: Stamp,
+    /// Where its picture ends, if it has and is a key picture.
+    pub(super) picture_end: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,12 @@ impl Chunker {
                 // It does not play from its start: the next one shall, as soon as it can.
                 self.armed.get_or_insert(at);
             }
+        }
+        let length = unit.pts.zip(unit.end).map_or(0, |(pts, end)| end.saturating_sub(pts));
+        let limits = self.limits;
+        let is_fmp4 = self.scanner.as_ref().is_some_and(|s| s.container() == Container::Fmp4);
+        if is_fmp4 && limits.max_time > 0 && !limits.single && length >= limits.patience() {
+            self.warn(Warning::LongFragment(length), events);
         }
         if leans_back {
             self.warn(Warning::OpenGop, events);
