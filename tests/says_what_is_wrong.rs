@@ -178,6 +178,36 @@ fn damage_is_stored_told_once_and_ends_with_the_next_chunk() {
 }
 
 #[test]
+fn a_muxer_that_goes_back_because_a_filesink_lets_it_is_told() {
+    let file = TempFile::new("beside.mkv", b"");
+    let line = format!(
+        "{} ! matroskamux ! tee name=t ! queue ! filesink location={} t. ! queue",
+        h264(2),
+        file.0.display()
+    );
+    let (_, _, words) = record(&line, "");
+    let warnings: Vec<&String> = words
+        .iter()
+        .filter(|(kind, _)| *kind == "warning")
+        .map(|(_, text)| text)
+        .collect();
+    assert_eq!(warnings.len(), 1, "{words:?}");
+    assert!(warnings[0].contains("streamable=true"), "{words:?}");
+}
+
+#[test]
+fn fragments_that_are_too_long_to_cut_in_time_are_told_once() {
+    let line = "videotestsrc num-buffers=350 ! video/x-raw,width=160,height=120,framerate=5/1 ! x264enc speed-preset=ultrafast key-int-max=100000 \
+        ! h264parse ! mp4mux fragment-duration=40000";
+    let (_, _, words) = record(line, "max-size-time=2000000000");
+    let told = words
+        .iter()
+        .filter(|(kind, text)| *kind == "warning" && text.contains("fragment-duration"))
+        .count();
+    assert_eq!(told, 1, "{words:?}");
+}
+
+#[test]
 fn a_large_chunk_is_cut_early_and_the_property_is_named() {
     let noise = "videotestsrc num-buffers=90 pattern=snow ! video/x-raw,width=640,height=480,framerate=15/1 ! x264enc speed-preset=ultrafast bitrate=20000 key-int-max=15 ! h264parse";
     let (chunks, input, words) = record(&format!("{noise} ! flvmux streamable=true"), "max-memory-bytes=16000000");

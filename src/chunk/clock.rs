@@ -100,6 +100,10 @@ impl CaptureClock {
         let utc = match (self.live, self.anchor, stamp.running) {
             (true, Some(anchor), Some(running)) => unsigned(anchor.saturating_add(running)),
             _ => {
+                // A first unit without a time (joined within a picture) is no beginning of the media time.
+                if self.first.is_some_and(|(_, first)| first.is_none()) {
+                    self.first = None;
+                }
                 let (arrival, first) = *self.first.get_or_insert((stamp.wall, pts));
                 match (first, pts) {
                     (Some(first), Some(pts)) => {
@@ -199,6 +203,19 @@ mod tests {
         assert_eq!(clock.utc(&stamp, Some(3600 * S)).0, NOW);
         let next = Stamp { wall: NOW + 1, ..stamp };
         assert_eq!(clock.utc(&next, Some(3610 * S)).0, NOW + 10 * S);
+    }
+
+    #[test]
+    fn media_time_begins_with_the_first_unit_that_has_one() {
+        let mut clock = CaptureClock::default();
+        clock.playing(false);
+        let stamp = Stamp {
+            wall: NOW,
+            ..Stamp::default()
+        };
+        assert_eq!(clock.utc(&stamp, None).0, NOW);
+        assert_eq!(clock.utc(&stamp, Some(5 * S)).0, NOW);
+        assert_eq!(clock.utc(&stamp, Some(15 * S)).0, NOW + 10 * S);
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub struct Frames {
     first: u64,
     last: u64,
     end: u64,
+    /// Whether the last one told its end.
+    is_told: bool,
 }
 
 impl Frames {
@@ -16,6 +18,9 @@ impl Frames {
     pub fn add(&mut self, pts: u64, end: Option<u64>) {
         if self.count == 0 {
             (self.first, self.last) = (pts, pts);
+        }
+        if pts >= self.last {
+            self.is_told = end.is_some();
         }
         self.first = self.first.min(pts);
         self.last = self.last.max(pts);
@@ -37,6 +42,9 @@ impl Frames {
 
     /// End of the last frame: as told, or one mean frame after its beginning; `usual` is the length of frames before.
     pub fn end(&self, usual: u64) -> u64 {
+        if self.is_told {
+            return self.end;
+        }
         self.end.max(self.last.saturating_add(self.mean().unwrap_or(usual)))
     }
 }
@@ -53,7 +61,7 @@ mod tests {
         }
         assert_eq!(frames.end(7), 160);
         frames.add(160, Some(190));
-        assert_eq!(frames.end(7), 200);
+        assert_eq!(frames.end(7), 190, "but its own word counts");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod session;
 pub mod stash;
 #[cfg(test)]
 mod tests;
+pub mod timeline;
 
 pub use chunker::Chunker;
 pub use metadata::ChunkInfo;
@@ -37,7 +38,7 @@ pub enum GapReason {
     RecordStopped,
     /// The chunk before was cut before a key unit came, to keep within the memory.
     EarlyCut,
-    /// Another decoder configuration.
+    /// Another decoder configuration that bytes are missing before. Not used: where all bytes came the chunk is continuous.
     Config,
 }
 
@@ -70,6 +71,10 @@ pub enum Warning {
     NoParameterSets,
     /// Pictures after a key unit lean on pictures before it.
     OpenGop,
+    /// A fragment so long that nothing can be cut in time.
+    LongFragment(u64),
+    /// The muxer went back to this offset, to write over what it had sent.
+    Rewritten(u64),
     /// A chunk grew to a share of the memory and was cut early.
     EarlyCut {
         /// Bytes at which it was cut.

@@ -119,10 +119,30 @@ impl Template {
         }
         if !self.parts.contains(&Part::Session) {
             const SECOND: u64 = 1_000_000_000;
-            for step in [1, 60, 3600, 86_400, 31 * 86_400, 366 * 86_400] {
-                if sample(YEAR_2026 + step * SECOND).map_err(time_error)? == name {
-                    let why = "it must hold {session}, or the date and time to the second (%Y%m%dT%H%M%S), or a restart would meet its own names";
-                    return Err(TemplateError::NotUnique(location.into(), why));
+            const DAY: u64 = 86_400;
+            // After these a name comes again that leaves out a second, a minute … the half of the day (%I), the day, the month,
+            // the year, or has weekdays and weeks in place of them (364 days; 28 years). Of years in two digits (%y) a century is
+            // thought to be enough.
+            const STEPS: [u64; 11] = [
+                1,
+                60,
+                3600,
+                DAY / 2,
+                DAY,
+                7 * DAY,
+                31 * DAY,
+                364 * DAY,
+                365 * DAY,
+                366 * DAY,
+                (28 * 365 + 7) * DAY,
+            ];
+            for from in [YEAR_2026, YEAR_2026 + 181 * DAY * SECOND] {
+                let name = sample(from).map_err(time_error)?;
+                for step in STEPS {
+                    if sample(from + step * SECOND).map_err(time_error)? == name {
+                        let why = "it must hold {session}, or the date and time to the second (%Y%m%dT%H%M%S), or a restart would meet its own names";
+                        return Err(TemplateError::NotUnique(location.into(), why));
+                    }
                 }
             }
         }
@@ -250,10 +270,24 @@ mod tests {
             "%H%M%S_{seq}.flv",
             "{seq}.flv",
             "%Y%m%d_%H%M_{seq}",
+            "%Y%m%d_%I%M%S_{seq}",
+            "%U%u_%T_{seq}",
+            "%W_%a_%T_{seq}",
+            "%V-%u_%T_{seq}",
+            "%C%m%d_%T_{seq}",
+            "%Y%m_%a_%T_{seq}",
+            "%a_%d_%b_%T_{seq}",
         ] {
             assert!(matches!(Template::parse(bad), Err(TemplateError::NotUnique(..))), "{bad}");
         }
-        for good in ["{session}_{seq}.ts", "%s_{seq}", "%Y%j%T{seq}", "{device}/%F/%T-{seq}.{ext}"] {
+        for good in [
+            "{session}_{seq}.ts",
+            "%s_{seq}",
+            "%Y%j%T{seq}",
+            "%G-%V-%u_%T_{seq}",
+            "%y%m%d_%I%M%S%p_{seq}",
+            "{device}/%F/%T-{seq}.{ext}",
+        ] {
             assert!(Template::parse(good).is_ok(), "{good}");
         }
     }

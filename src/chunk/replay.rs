@@ -3,6 +3,7 @@
 //! PURE. The bytes of the object, header first, are fed once from front to end.
 
 use super::frames::Frames;
+use super::timeline::TimeLine;
 use crate::container::{Container, Mark, MarkKind, Scanner, Track, Unit, scanner_for};
 
 /// See the module.
@@ -85,12 +86,15 @@ impl Replay {
         };
         let (mut video, mut audio) = (Frames::default(), Frames::default());
         let mut first = None;
+        let mut line = TimeLine::default();
         let has_video = self.units.iter().any(|(at, u)| u.track == Track::Video && *at < whole);
         for (_, unit) in self.units.iter().filter(|(at, _)| *at < whole) {
             let Some(pts) = unit.pts else { continue };
+            let placed = line.place(unit.track, pts, unit.end, 0);
+            let pts = placed.pts;
             match unit.track {
-                Track::Video => video.add(pts, unit.end),
-                Track::Audio => audio.add(pts, unit.end),
+                Track::Video => video.add(pts, placed.end),
+                Track::Audio => audio.add(pts, placed.end),
                 Track::Other => continue,
             }
             if (unit.track == Track::Video) == has_video {

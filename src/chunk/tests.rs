@@ -138,7 +138,11 @@ fn a_stream_joined_in_mid_gop_begins_with_its_first_key_picture() {
     let key = w.picture(40, 0x65, true, 0);
     w.picture(80, 0x61, false, 0);
     let bucket = run(LIMITS, &[&w.bytes]);
-    assert_eq!(bucket.gaps, [(GapReason::Start, key)]);
+    assert_eq!(
+        bucket.gaps,
+        [(GapReason::Start, key - head)],
+        "the head is in front of the chunk"
+    );
     assert!(head < key);
     assert_eq!(bucket.payload[&0], w.bytes[usize::try_from(key).unwrap()..]);
     assert!(bucket.info[&0].key_frame);
@@ -362,6 +366,135 @@ fn a_unit_torn_by_a_standstill_spoils_no_later_chunk() {
     let last = bucket.info.values().last().unwrap();
     assert!(last.key_frame);
     assert_eq!(bucket.payload[&last.sequence], w.bytes[usize::try_from(key).unwrap()..]);
+}
+
+#[test]
+fn a_standstill_within_a_unit_tears_nothing_and_leaves_the_unit_to_the_next_chunk() {
+    let mut w = recording(3);
+    let torn = w.picture(3000, 0x61, false, 0);
+    let torn_end = w.bytes.len();
+    w.picture(3040, 0x65, true, 0);
+    let torn_at = usize::try_from(torn).unwrap();
+    for cut in [torn_at + 3, torn_at + 400, torn_at + 760, torn_end - 1] {
+        let mut chunker = Chunker::new(LIMITS, None);
+        let mut events = Vec::new();
+        chunker.push(&w.bytes[..cut], || None, stamp(0), &mut events).unwrap();
+        chunker.close_idle(&mut events);
+        chunker.push(&w.bytes[cut..], || None, stamp(20_000), &mut events).unwrap();
+        chunker.finish(&mut events).unwrap();
+        let mut bucket = Bucket::default();
+        bucket.take(events);
+        assert_eq!(bucket.joined(), w.bytes, "cut at {cut}");
+        assert_eq!(bucket.payload[&1][..], w.bytes[torn_at..torn_end], "cut at {cut}");
+        assert_eq!(bucket.info[&0].duration, 3 * S, "cut at {cut}");
+        assert_eq!(bucket.info[&1].pts_start, Some(3 * S), "cut at {cut}");
+        assert!(bucket.info[&2].key_frame);
+    }
+}
+
+#[test]
+fn a_gap_before_the_first_key_unit_is_as_long_as_its_media_time() {
+    let mut bucket = Bucket::default();
+    let mut w = Writer::head(5);
+    for i in 0..50u32 {
+        w.picture(i * 40, if i < 25 { 0x61 } else { 0x65 }, false, 0);
+    }
+    bucket.take({
+        let mut events = Vec::new();
+        let mut chunker = Chunker::new(LIMITS, None);
+        chunker.push(&w.bytes, || None, stamp(0), &mut events).unwrap();
+        chunker.finish(&mut events).unwrap();
+        let durations: Vec<u64> = events
+            .iter()
+            .filter_map(|e| {
+                if let Event::Gap { duration, .. } = e {
+                    Some(*duration)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(durations, [S]);
+        events
+    });
+    assert_eq!(bucket.info[&0].pts_start, Some(S));
+}
+
+#[test]
+fn a_muxer_that_goes_back_is_told_once_and_what_it_writes_is_no_other_warning() {
+    let mut w = recording(2);
+    let mut chunker = Chunker::new(LIMITS, None);
+    let mut events = Vec::new();
+    chunker.goes_back(0, &mut events);
+    chunker.push(&w.bytes, || None, stamp(0), &mut events).unwrap();
+    chunker.goes_back(0, &mut events);
+    assert!(
+        !events.iter().any(|e| matches!(e, Event::Warn(_))),
+        "files one after the other"
+    );
+    chunker.goes_back(13, &mut events);
+    chunker.goes_back(40, &mut events);
+    let written = [7u8; 90];
+    chunker.push(&written, || None, stamp(0), &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    let mut bucket = Bucket::default();
+    bucket.take(events);
+    w.bytes.extend(written);
+    assert_eq!(bucket.joined(), w.bytes);
+    assert_eq!(bucket.warnings, [Warning::Rewritten(13)]);
+}
+
+#[test]
+fn recording_that_stops_within_a_unit_ends_with_the_last_whole_one() {
+    let mut w = recording(2);
+    let torn = w.picture(2000, 0x61, false, 0);
+    let mut chunker = Chunker::new(LIMITS, None);
+    let mut events = Vec::new();
+    let cut = w.bytes.len() - 9;
+    chunker.push(&w.bytes[..cut], || None, stamp(0), &mut events).unwrap();
+    chunker.record(false, &mut events);
+    let mut bucket = Bucket::default();
+    bucket.take(events);
+    assert_eq!(bucket.joined(), w.bytes[..usize::try_from(torn).unwrap()]);
+}
+
+#[test]
+fn a_wrong_time_cuts_nowhere_but_at_the_next_key_unit_and_says_nothing_of_lengths() {
+    for wrong in [86_400_000u32, 0] {
+        let mut w = Writer::head(5);
+        for i in 0..10 * 25u32 {
+            let ms = if i == 130 { wrong } else { 100_000 + i * 40 };
+            w.picture(ms, if i % 25 == 0 { 0x65 } else { 0x61 }, i % 25 == 0, 0);
+        }
+        let bucket = run(LIMITS, &[&w.bytes]);
+        assert_eq!(bucket.joined(), w.bytes);
+        let told: Vec<_> = bucket.info.values().map(|i| (i.key_frame, i.duration, i.start)).collect();
+        assert_eq!(told, [(true, 6 * S, NOW), (true, 4 * S, NOW + 6 * S)], "{wrong}");
+        assert!(bucket.warnings.is_empty(), "{:?}", bucket.warnings);
+    }
+}
+
+#[test]
+fn a_time_line_that_begins_anew_opens_a_chunk_and_time_goes_on() {
+    for next in [2_000_000u32, 0] {
+        let mut w = Writer::head(5);
+        for i in 0..8 * 25u32 {
+            let ms = if i < 60 { 500_000 + i * 40 } else { next + i * 40 };
+            w.picture(ms, if i % 25 == 0 { 0x65 } else { 0x61 }, i % 25 == 0, 0);
+        }
+        let bucket = run(LIMITS, &[&w.bytes]);
+        assert_eq!(bucket.joined(), w.bytes);
+        let told: Vec<_> = bucket.info.values().map(|i| (i.key_frame, i.duration, i.start)).collect();
+        assert_eq!(told, [(true, 3 * S, NOW), (true, 5 * S, NOW + 3 * S)], "{next}");
+        assert_eq!(bucket.info[&1].pts_start, Some((u64::from(next) + 3000) * 1_000_000));
+    }
+}
+
+#[test]
+fn what_never_came_to_a_unit_is_told_as_a_gap() {
+    let bucket = run(LIMITS, &[&Writer::head(5).bytes]);
+    assert!(bucket.info.is_empty());
+    assert_eq!(bucket.gaps, [(GapReason::Start, Writer::head(5).bytes.len() as u64)]);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use super::nal::{self, Framing, VideoCodec};
+
 /// `avc1.PPCCLL` from an SPS that begins with its NAL header.
 pub fn avc_from_sps(sps: &[u8]) -> Option<String> {
     match sps {
@@ -42,6 +44,56 @@ pub fn hevc_from_sps(sps: &[u8]) -> Option<String> {
         rbsp.push(b);
     }
     hevc(rbsp.get(3..15)?)
+}
+
+/// RFC 6381 name from an SPS that begins with its NAL header.
+pub fn from_sps(codec: VideoCodec, sps: &[u8]) -> Option<String> {
+    match codec {
+        VideoCodec::H264 => avc_from_sps(sps),
+        VideoCodec::H265 => hevc_from_sps(sps),
+        _ => None,
+    }
+}
+
+/// Judges the parameter sets of a decoder configuration record as if they stood in band: their hash can be compared with
+/// [`nal::Picture::config`].
+pub fn parameter_sets(codec: VideoCodec, private: &[u8]) -> Option<u64> {
+    let nals = match codec {
+        VideoCodec::H264 => avc_parameter_sets(private),
+        VideoCodec::H265 => hevc_parameter_sets(private),
+        _ => None,
+    }?;
+    nal::judge(codec, Framing::Length(2), &nals, true, false)?.config
+}
+
+/// SPS and PPS of an AVCDecoderConfigurationRecord, each with its length in two bytes (ISO/IEC 14496-15 5.3.3.1).
+fn avc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
+    let mut nals = Vec::new();
+    let (&count, rest) = record.get(5..)?.split_first()?;
+    let rest = take_nals(rest, usize::from(count & 0x1f), &mut nals)?;
+    let (&count, rest) = rest.split_first()?;
+    take_nals(rest, usize::from(count), &mut nals)?;
+    Some(nals)
+}
+
+/// The arrays of an HEVCDecoderConfigurationRecord, likewise (ISO/IEC 14496-15 8.3.3.1).
+fn hevc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
+    let mut nals = Vec::new();
+    let (&arrays, mut rest) = record.get(22..)?.split_first()?;
+    for _ in 0..arrays {
+        let [_, high, low, after @ ..] = rest else { return None };
+        rest = take_nals(after, usize::from(u16::from_be_bytes([*high, *low])), &mut nals)?;
+    }
+    Some(nals)
+}
+
+fn take_nals<'a>(mut data: &'a [u8], count: usize, nals: &mut Vec<u8>) -> Option<&'a [u8]> {
+    for _ in 0..count {
+        let len = usize::from(u16::from_be_bytes([*data.first()?, *data.get(1)?]));
+        nals.extend_from_slice(data.get(..2 + len)?);
+        data = data.get(2 + len..)?;
+    }
+    Some(data)
 }
 
 /// From the twelve bytes general_profile_space … general_level_idc.

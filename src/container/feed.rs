@@ -42,6 +42,11 @@ impl Feed {
         self.pos
     }
 
+    /// Whether the item at hand has been read and its rest is passed over.
+    pub(super) fn is_passing(&self) -> bool {
+        self.skip > 0
+    }
+
     /// Takes a slice of the input. `read` is given the absolute offset of the item at hand and the bytes known of it,
     /// at least one; it is called again with more after [`Step::Need`], and at the next item after [`Step::Pass`].
     pub(super) fn push(&mut self, mut data: &[u8], mut read: impl FnMut(u64, &[u8]) -> Result<Step, Fault>) -> Result<(), Fault> {

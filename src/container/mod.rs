@@ -182,6 +182,8 @@ pub struct Unit {
 pub enum Notice {
     /// A key picture without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
     NoParameterSets,
+    /// Pictures after an open key unit are shown before it: they lean on pictures before it.
+    OpenGop,
 }
 
 /// What stands at an offset.
@@ -239,6 +241,12 @@ pub trait Scanner: Send {
 
     /// Everything below this offset is decided: no later mark will be below it.
     fn settled(&self) -> u64;
+
+    /// Up to here the input is whole units: what lies between this and [`Scanner::settled`] is the beginning of one that has
+    /// not come to its end, where its container tells where that is.
+    fn whole(&self) -> u64 {
+        self.settled()
+    }
 
     /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
     /// head. What was half read is let go, the configuration is kept.

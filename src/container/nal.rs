@@ -3,6 +3,7 @@
 //! PURE. Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8), H.265 (7.3.1.2, table 7-1), RFC 6386 (VP8, 9.1), the VP9 bitstream
 //! specification (6.2), the AV1 bitstream specification (5.3, 5.9).
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 
 use super::Key;
@@ -40,7 +41,8 @@ pub struct Picture {
     pub key: Key,
     /// Whether SPS and PPS (H.265: VPS too) stand before the first slice.
     pub has_parameter_sets: bool,
-    /// Hash of the VPS and SPS found, in order; `None` without any. Two of one stream differ where the configuration does.
+    /// Hash of the VPS and SPS found, each counted once in whatever order: encoders repeat them within one picture. `None`
+    /// without any. Two of one stream differ where the configuration does.
     pub config: Option<u64>,
     /// Offset and length of the first SPS (with its NAL header) in the data judged.
     pub sps: Option<(usize, usize)>,
@@ -97,7 +99,8 @@ fn vp9_key(b: u8) -> bool {
 /// What has been found in front of the first slice.
 #[derive(Default)]
 struct Found {
-    hasher: Option<DefaultHasher>,
+    /// A hash of each VPS and SPS.
+    sets: BTreeSet<u64>,
     sps: Option<(usize, usize)>,
     has_vps: bool,
     has_pps: bool,
@@ -106,9 +109,7 @@ struct Found {
 
 impl Found {
     fn config(&mut self, nal: &[u8]) {
-        let hasher = self.hasher.get_or_insert_with(DefaultHasher::new);
-        hasher.write_usize(nal.len());
-        hasher.write(nal);
+        self.sets.insert(hash(nal));
     }
 
     fn picture(self, codec: VideoCodec, key: Key) -> Picture {
@@ -116,10 +117,22 @@ impl Found {
         Picture {
             key,
             has_parameter_sets: vps && self.sps.is_some() && self.has_pps,
-            config: self.hasher.map(|h| h.finish()),
+            config: together(&self.sets),
             sps: self.sps,
         }
     }
+}
+
+fn hash(nal: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(nal);
+    hasher.finish()
+}
+
+fn together(sets: &BTreeSet<u64>) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    sets.iter().for_each(|&set| hasher.write_u64(set));
+    (!sets.is_empty()).then(|| hasher.finish())
 }
 
 fn judge_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool) -> Option<Picture> {
@@ -427,5 +440,16 @@ mod tests {
         };
         assert_eq!(config(40), config(40));
         assert_ne!(config(40), config(31));
+    }
+    #[test]
+    fn parameter_sets_that_are_repeated_within_a_picture_are_no_new_configuration() {
+        let sps = |level: u8| vec![0, 0, 1, 0x67, 0x64, 0, level];
+        let config = |sets: &[Vec<u8>]| {
+            let au = [&sets.concat()[..], &[0, 0, 1, 0x68, 1, 0, 0, 1, 0x65, 1]].concat();
+            judge(VideoCodec::H264, Framing::AnnexB, &au, true, false).unwrap().config
+        };
+        assert_eq!(config(&[sps(40)]), config(&[sps(40), sps(40)]));
+        assert_eq!(config(&[sps(40), sps(31)]), config(&[sps(31), sps(40), sps(31)]));
+        assert_ne!(config(&[sps(40)]), config(&[sps(40), sps(31)]));
     }
 }

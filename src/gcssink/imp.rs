@@ -361,6 +361,12 @@ impl BaseSinkImpl for GcsSink {
                     }
                     _ => {}
                 },
+                gst::EventView::Segment(segment) => {
+                    if let Some(segment) = segment.segment().downcast_ref::<gst::format::Bytes>() {
+                        let start = segment.start().map_or(0, |bytes| *bytes);
+                        session.recorder().segment_begins(start);
+                    }
+                }
                 gst::EventView::FlushStart(_) => {
                     session.flushing.store(true, Ordering::Relaxed);
                     session.uploads.nudge();

@@ -318,6 +318,20 @@ fn post_warning(element: &GcsSink, warning: &Warning) {
             gst::StreamError::Format,
             ("key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer, and video/x-h264,alignment=au before that parser where it has them already")
         ),
+        Warning::LongFragment(length) => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            (
+                "a fragment of {} cannot be cut within, max-size-time is {}: chunks are as long as the fragments; set fragment-duration of the muxer (mp4mux: in ms) to at most that",
+                seconds(length),
+                seconds(max_time)
+            )
+        ),
+        Warning::Rewritten(at) => gst::element_warning!(
+            element,
+            gst::StreamError::Mux,
+            ("the muxer goes back to byte {at} to write over what it has sent, as it may in a file beside this sink: what it sends now is stored as if it came after; set streamable=true on the muxer (mp4mux: fragment-duration with fragment-mode=dash-or-mss)")
+        ),
         Warning::OpenGop => gst::element_warning!(
             element,
             gst::StreamError::Format,
@@ -359,7 +373,9 @@ fn post_warning(element: &GcsSink, warning: &Warning) {
 
 fn post_fault(element: &GcsSink, fault: Fault) {
     let next = match fault {
-        Fault::Unfragmented => "use mp4mux fragment-duration=1000 (ms), or another muxer: nothing was stored",
+        Fault::Unfragmented => {
+            "use mp4mux fragment-duration=1000 (ms) with fragment-mode=dash-or-mss, its default, or another muxer: nothing was stored"
+        }
         Fault::BaseDataOffset => {
             "make fragments with default_base_moof (ffmpeg -movflags frag_keyframe+empty_moov+default_base_moof), or use mp4mux fragment-duration=1000"
         }

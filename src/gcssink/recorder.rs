@@ -109,6 +109,13 @@ impl Recorder {
         outcome
     }
 
+    /// A segment in bytes begins there.
+    pub(super) fn segment_begins(&mut self, offset: u64) {
+        let mut events = Vec::new();
+        self.chunker.goes_back(offset, &mut events);
+        self.work_off(&mut events);
+    }
+
     /// Stops or starts recording.
     pub(super) fn record(&mut self, on: bool) {
         let mut events = Vec::new();

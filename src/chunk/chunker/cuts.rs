@@ -128,6 +128,7 @@ impl Chunker {
             preview_end: None,
             video: Frames::default(),
             audio: Frames::default(),
+            before_last: <(Frames, Frames)>::default(),
             info: Arc::clone(&init.info),
             asked_for_key: false,
             provisional: false,

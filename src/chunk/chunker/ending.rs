@@ -1,5 +1,6 @@
 //! Idle, stopped, at the end.
 
+use super::open::Last;
 use super::start::Dropping;
 use super::{Chunker, State};
 use crate::chunk::clock::Stamp;
@@ -12,10 +13,43 @@ impl Chunker {
         if self.limits.single {
             return;
         }
-        if let (State::Open(_), Some(settled)) = (&self.state, self.scanner.as_ref().map(|s| s.settled())) {
-            self.close(settled, events);
-            self.finish_closing(None, events);
+        if matches!(self.state, State::Open(_)) {
+            self.torn = self.close_whole(events);
             self.gap = self.gap.or(Some(GapReason::Stalled));
+        }
+    }
+
+    /// Closes the open chunk behind its last whole unit, as far as the beginning of the next is still here; that is returned.
+    fn close_whole(&mut self, events: &mut Vec<Event>) -> Option<Last> {
+        let (State::Open(open), Some(scanner)) = (&mut self.state, &self.scanner) else {
+            return None;
+        };
+        let settled = scanner.settled();
+        let whole = scanner.whole();
+        // A chunk of nothing but what goes before its first picture helps nobody.
+        let is_worth_it = whole >= self.stash.base() && open.begin.is_some_and(|begin| begin.at < whole);
+        self.closed_whole = whole < settled && is_worth_it;
+        let mut torn = None;
+        if self.closed_whole {
+            torn = self.last.take_if(|last| last.at == whole);
+            if torn.is_some() {
+                (open.video, open.audio) = open.before_last;
+            }
+        }
+        self.close(if self.closed_whole { whole } else { settled }, events);
+        self.finish_closing(None, events);
+        torn
+    }
+
+    /// Something comes again: the unit that was in progress begins the next chunk.
+    pub(super) fn resume(&mut self, events: &mut Vec<Event>) {
+        let Some(last) = self.torn.take().filter(|_| matches!(self.state, State::Idle)) else {
+            return;
+        };
+        self.unit_while_idle(last.at, &last.unit, last.stamp, events);
+        self.account(last.at, &last.unit, last.container_pts, last.stamp, events);
+        if let (State::Open(open), true) = (&mut self.state, last.unit.key.is_key()) {
+            open.preview_end = last.picture_end;
         }
     }
 
@@ -29,10 +63,8 @@ impl Chunker {
         if on {
             return;
         }
-        if let (State::Open(_), Some(settled)) = (&self.state, self.scanner.as_ref().map(|s| s.settled())) {
-            self.close(settled, events);
-            self.finish_closing(None, events);
-        }
+        self.close_whole(events);
+        self.torn = None;
         let stamp = self.stamps.back().map_or_else(Stamp::default, |s| s.1);
         self.state = State::Waiting {
             first: None,
@@ -42,6 +74,7 @@ impl Chunker {
                 start: self.clock.peek(&stamp).0,
                 pts: None,
                 bytes: 0,
+                head: 0,
             }),
         };
         self.gap = Some(GapReason::RecordStopped);
@@ -58,6 +91,7 @@ impl Chunker {
     /// [`Fault`] where the container turns out to be one that cannot be cut.
     pub fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
         let mut outcome = Ok(());
+        self.resume(events);
         if self.scanner.is_none() && !self.probe.is_empty() {
             outcome = self.detect(true, events);
         }
@@ -70,7 +104,8 @@ impl Chunker {
         }
         let end = self.stash.end();
         if let State::Waiting { first, dropping, .. } = &mut self.state {
-            let gap = dropping.take();
+            // Where no chunk follows the head is lost too.
+            let gap = dropping.take().map(|gap| Dropping { head: 0, ..gap });
             if let (None, Some((from, init))) = (gap, first.take()) {
                 let stamp = self.stamp_at(from);
                 let head = self.stash.drop_below(from);
@@ -79,7 +114,8 @@ impl Chunker {
             } else {
                 let rest = self.stash.drop_below(end);
                 events.push(Event::Discard(rest));
-                events.extend(gap.map(|gap| gap.told(rest, 0)));
+                let gap = gap.or_else(|| self.never_begun());
+                events.extend(gap.filter(|gap| gap.bytes + rest > 0).map(|gap| gap.told(rest, 0)));
             }
         } else if matches!(self.state, State::Idle) && self.is_holding() {
             let from = self.stash.base();
@@ -89,5 +125,17 @@ impl Chunker {
         self.close(end, events);
         self.finish_closing(None, events);
         outcome
+    }
+
+    /// What is let go of where nothing came that a chunk could begin with.
+    fn never_begun(&self) -> Option<Dropping> {
+        let stamp = self.stamps.front()?.1;
+        Some(Dropping {
+            reason: self.gap.unwrap_or(GapReason::Start),
+            start: self.clock.peek(&stamp).0,
+            pts: None,
+            bytes: 0,
+            head: 0,
+        })
     }
 }

@@ -18,10 +18,11 @@ mod ending;
 mod open;
 mod start;
 
-use self::open::Open;
+use self::open::{Last, Open};
 use self::start::Dropping;
 use super::clock::{CaptureClock, Stamp};
 use super::stash::{Blocks, Stash, TAKE_OVER};
+use super::timeline::{JUMP, TimeLine};
 use super::{Event, GapReason, Limits, Warning};
 use crate::container::detect::{Detection, detect};
 use crate::container::opaque::Opaque;
@@ -41,6 +42,9 @@ enum State {
     /// A chunk is open.
     Open(Box<Open>),
 }
+
+/// Most bytes of a unit in progress that are held back, so that a standstill need not tear it over two chunks.
+const HOLD_BACK: u64 = 1 << 20;
 
 /// See the module.
 pub struct Chunker {
@@ -66,6 +70,14 @@ pub struct Chunker {
     discont: Option<u64>,
     /// The header last in force, for chunks that have to begin where no unit does.
     last_init: Init,
+    /// Container times without their jumps: lengths and starts are reckoned by it.
+    line: TimeLine,
+    /// The last unit.
+    last: Option<Last>,
+    /// A unit in progress when a chunk was closed before it: the next one begins with it.
+    torn: Option<Last>,
+    /// The last chunk was closed before something in progress.
+    closed_whole: bool,
     /// Mean length of a frame of the last chunk, ns.
     usual_frame: u64,
     last_key_pts: Option<u64>,
@@ -108,6 +120,10 @@ impl Chunker {
             gap: Some(GapReason::Start),
             discont: None,
             last_init: Init::default(),
+            line: TimeLine::default(),
+            last: None,
+            torn: None,
+            closed_whole: false,
             usual_frame: 0,
             last_key_pts: None,
             key_interval: None,
@@ -176,6 +192,16 @@ impl Chunker {
         }
     }
 
+    /// A muxer goes back to `offset`, as it would in a file: what comes next belongs there, and follows on nothing here.
+    pub fn goes_back(&mut self, offset: u64, events: &mut Vec<Event>) {
+        // At 0 begins the next of several files, one after the other.
+        if offset > 0 && offset < self.stash.end() {
+            self.warn(Warning::Rewritten(offset), events);
+            // What it writes there is damage here; the reason has been told.
+            self.warned.push(std::mem::discriminant(&Warning::Damage(0)));
+        }
+    }
+
     /// The input was flushed: what comes next does not continue what was there.
     pub fn flush(&mut self) {
         if let Some(scanner) = &mut self.scanner {
@@ -200,6 +226,7 @@ impl Chunker {
         if data.is_empty() {
             return Ok(());
         }
+        self.resume(events);
         self.clock.arrived(&stamp);
         self.stamps.push_back((self.stash.end(), stamp));
         match if data.len() >= TAKE_OVER { owned() } else { None } {
@@ -266,6 +293,9 @@ impl Chunker {
         match mark.kind {
             MarkKind::Unit(unit) => self.unit(mark.at, unit, events),
             MarkKind::PictureEnd => {
+                if let Some(last) = &mut self.last {
+                    last.picture_end = Some(mark.at);
+                }
                 if let State::Open(open) = &mut self.state
                     && open.begin.is_some_and(|b| b.key.is_key())
                 {
@@ -278,11 +308,14 @@ impl Chunker {
                 self.warn(Warning::Damage(mark.at), events);
             }
             MarkKind::Notice(Notice::NoParameterSets) => self.warn(Warning::NoParameterSets, events),
+            MarkKind::Notice(Notice::OpenGop) => self.warn(Warning::OpenGop, events),
         }
     }
 
-    fn unit(&mut self, at: u64, unit: Unit, events: &mut Vec<Event>) {
+    fn unit(&mut self, at: u64, mut unit: Unit, events: &mut Vec<Event>) {
         let stamp = self.stamp_at(at);
+        let container_pts = unit.pts;
+        self.place(at, &mut unit, &stamp);
         // Inside an MP4's `mdat` the flag says nothing; at a unit, or in a stream of packets, it does.
         if self.discont.is_some_and(|d| d == at || (d < at && self.has_small_units())) {
             self.discont = None;
@@ -300,9 +333,33 @@ impl Chunker {
                 }
             }
         }
-        self.account(at, &unit, stamp, events);
-        if let Some(init) = unit.init {
-            self.last_init = init;
+        self.account(at, &unit, container_pts, stamp, events);
+        if let Some(init) = &unit.init {
+            self.last_init = init.clone();
+        }
+        self.last = Some(Last {
+            at,
+            unit,
+            container_pts,
+            stamp,
+            picture_end: None,
+        });
+    }
+
+    /// Puts a unit on the time line. A jump says nothing of how long a chunk is: the next key unit begins another, no other
+    /// unit does.
+    fn place(&mut self, at: u64, unit: &mut Unit, stamp: &Stamp) {
+        let Some(pts) = unit.pts else { return };
+        let placed = self.line.place(unit.track, pts, unit.end, stamp.wall);
+        (unit.pts, unit.end) = (Some(placed.pts), placed.end);
+        if placed.jumped && self.has_begun() {
+            // A chunk that has no picture yet begins with the new times anyway.
+            if !matches!(&self.state, State::Open(open) if open.begin.is_none()) {
+                self.armed.get_or_insert(at);
+            }
+            if i128::from(placed.waited) > JUMP {
+                self.clock.restart_media_time();
+            }
         }
     }
 
@@ -343,7 +400,13 @@ impl Chunker {
                     self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
                     self.cut_anywhere(settled, events);
                 } else {
-                    self.hand_over(settled, true, events);
+                    let held = if limits.soft > 0 {
+                        HOLD_BACK.min(limits.soft / 2)
+                    } else {
+                        HOLD_BACK
+                    };
+                    let whole = self.scanner.as_ref().map_or(settled, |s| s.whole());
+                    self.hand_over(settled.min(whole.max(settled.saturating_sub(held))), true, events);
                 }
             }
             _ => {}

@@ -26,6 +26,8 @@ pub(super) struct Open {
     pub(super) preview_end: Option<u64>,
     pub(super) video: Frames,
     pub(super) audio: Frames,
+    /// Video and audio without the last unit.
+    pub(super) before_last: (Frames, Frames),
     pub(super) info: Arc<StreamInfo>,
     pub(super) asked_for_key: bool,
     /// When it began is a guess, until a unit comes whose buffer has a time.
@@ -34,23 +36,39 @@ pub(super) struct Open {
     pub(super) any_track: bool,
 }
 
+/// A unit as it was told.
+#[derive(Clone, Debug)]
+pub(super) struct Last {
+    pub(super) at: u64,
+    pub(super) unit: Unit,
+    pub(super) container_pts: Option<u64>,
+    pub(super) stamp: Stamp,
+    /// Where its picture ends, if it has and is a key picture.
+    pub(super) picture_end: Option<u64>,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begin {
+    /// Offset in the input.
+    pub(super) at: u64,
     pub(super) key: Key,
     pub(super) pts: Option<u64>,
+    /// As the container has it.
+    pub(super) container_pts: Option<u64>,
     pub(super) utc: u64,
     pub(super) clock: ClockKind,
 }
 
 impl Chunker {
     /// Notes a unit in the open chunk.
-    pub(super) fn account(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
+    pub(super) fn account(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
         let State::Open(open) = &mut self.state else { return };
         if let Some(init) = &unit.init
             && !Arc::ptr_eq(&open.info, &init.info)
         {
             open.info = Arc::clone(&init.info);
         }
+        open.before_last = (open.video, open.audio);
         if let Some(pts) = unit.pts {
             match unit.track {
                 Track::Video => open.video.add(pts, unit.end),
@@ -76,8 +94,10 @@ impl Chunker {
         if open.begin.is_none() && (unit.key.is_key() || unit.track == Track::Video || open.any_track) {
             let (utc, clock) = self.clock.utc(&stamp, unit.pts);
             open.begin = Some(Begin {
+                at,
                 key: unit.key,
                 pts: unit.pts,
+                container_pts,
                 utc,
                 clock,
             });
@@ -88,6 +108,12 @@ impl Chunker {
                 // It does not play from its start: the next one shall, as soon as it can.
                 self.armed.get_or_insert(at);
             }
+        }
+        let length = unit.pts.zip(unit.end).map_or(0, |(pts, end)| end.saturating_sub(pts));
+        let limits = self.limits;
+        let is_fmp4 = self.scanner.as_ref().is_some_and(|s| s.container() == Container::Fmp4);
+        if is_fmp4 && limits.max_time > 0 && !limits.single && length >= limits.patience() {
+            self.warn(Warning::LongFragment(length), events);
         }
         if leans_back {
             self.warn(Warning::OpenGop, events);
@@ -147,7 +173,7 @@ impl Chunker {
             sequence: open.sequence,
             start: utc,
             duration,
-            pts_start: pts,
+            pts_start: open.begin.and_then(|b| b.container_pts),
             running: open.stamp.running.map(|r| u64::try_from(r).unwrap_or(0)),
             container,
             init_bytes: open.init_bytes,

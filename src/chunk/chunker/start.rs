@@ -13,6 +13,8 @@ pub(super) struct Dropping {
     pub(super) start: u64,
     pub(super) pts: Option<u64>,
     pub(super) bytes: u64,
+    /// Bytes of the head among them, which the next chunk has in front.
+    pub(super) head: u64,
 }
 
 impl Dropping {
@@ -22,7 +24,7 @@ impl Dropping {
             reason: self.reason,
             start: self.start,
             duration,
-            bytes: self.bytes + bytes,
+            bytes: (self.bytes + bytes).saturating_sub(self.head),
         }
     }
 }
@@ -31,7 +33,7 @@ impl Chunker {
     /// The first unit after a chunk was closed for want of data.
     pub(super) fn unit_while_idle(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
         let from = self.stash.base();
-        if at > from {
+        if at > from && !std::mem::take(&mut self.closed_whole) {
             // The rest of a unit that was torn by the close: no chunk that plays can begin with it.
             self.begin(from, self.last_init.clone(), stamp, events);
             match &unit.init {
@@ -51,6 +53,9 @@ impl Chunker {
         let patience = self.limits.patience();
         let hard = self.limits.hard;
         let held = at - self.stash.base();
+        if unit.new_config && self.armed.is_some() {
+            self.begin_before_head(at, unit, stamp, events);
+        }
         let State::Waiting { first, since, dropping } = &mut self.state else {
             return;
         };
@@ -66,12 +71,16 @@ impl Chunker {
             if unit.track == Track::Video {
                 let pts = unit.pts;
                 let start = self.clock.utc(&stamp, pts).0;
-                dropping.get_or_insert(Dropping {
+                let head = first.as_ref().map_or(0, |(at, _)| at - self.stash.base().min(*at));
+                let gap = dropping.get_or_insert(Dropping {
                     reason: GapReason::Start,
                     start,
                     pts,
                     bytes: 0,
+                    head,
                 });
+                // The first picture may lack its beginning, and its time with that.
+                gap.pts = gap.pts.or(pts);
             }
             return;
         }
@@ -100,10 +109,31 @@ impl Chunker {
                 start: self.clock.utc(&stamp, unit.pts).0,
                 pts: None,
                 bytes: 0,
+                head: 0,
             };
             events.push(superseded.told(bytes - init.len() as u64, 0));
         }
         self.begin(from, init, stamp, events);
+    }
+
+    /// A head after damage: what came before it cannot be told with it, and is stored as a chunk of its own.
+    fn begin_before_head(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
+        let State::Waiting {
+            first, dropping: None, ..
+        } = &mut self.state
+        else {
+            return;
+        };
+        let Some((from, init)) = first.take().filter(|(from, _)| *from < at) else {
+            return;
+        };
+        let here = unit.init.clone().unwrap_or_default();
+        let before = self.stamp_at(from);
+        let head = self.stash.drop_below(from);
+        events.push(Event::Discard(head));
+        self.begin(from, init, before, events);
+        self.gap = Some(GapReason::Damage);
+        self.cut(Cut::Config, at, here, stamp, events);
     }
 
     /// Begins a chunk with all that is held, though no key unit has come.

@@ -54,6 +54,8 @@ pub struct Flv {
     framing: Framing,
     video_name: Option<String>,
     audio_name: Option<String>,
+    /// Hash of the parameter sets in force: those of the sequence header, or those that came in band last.
+    parameter_sets: Option<u64>,
     has_video: bool,
     has_audio: bool,
     /// Unwrapped time of the last tag in ms.
@@ -82,6 +84,7 @@ impl Flv {
             framing: Framing::Length(4),
             video_name: None,
             audio_name: None,
+            parameter_sets: None,
             has_video: false,
             has_audio: false,
             last_ms: None,
@@ -206,6 +209,7 @@ impl Flv {
                 self.parts.clear();
                 self.video_name = None;
                 self.audio_name = None;
+                self.parameter_sets = None;
                 self.rebuild();
                 let init = Init {
                     info: Arc::clone(&self.init.info),
@@ -247,7 +251,7 @@ impl Flv {
             let Some(bytes) = view.get(..total) else {
                 return Step::need_whole(total);
             };
-            return Ok(self.config(Part::Audio, bytes, audio.name, marks));
+            return Ok(self.config(Part::Audio, bytes, (audio.name, None), marks));
         }
         if !self.has_audio || (self.audio_name.is_none() && audio.name.is_some()) {
             self.has_audio = true;
@@ -286,7 +290,8 @@ impl Flv {
                 self.video = codec;
                 self.framing = tag::framing(codec, record);
                 self.has_video = true;
-                Ok(self.config(Part::Video, bytes, tag::video_name(codec, record), marks))
+                let sets = codec::parameter_sets(codec, record);
+                Ok(self.config(Part::Video, bytes, (tag::video_name(codec, record), sets), marks))
             }
             Video::Picture {
                 codec,
@@ -310,8 +315,10 @@ impl Flv {
                     self.rebuild();
                 }
                 let pts = self.time(header.time, composition_ms);
-                let init = Some(self.init_here());
                 let key = picture.key;
+                let is_first = self.head.is_some();
+                let new_config = self.take_in_band(codec, &picture, coded) && !is_first;
+                let init = Some(self.init_here());
                 self.unit(
                     marks,
                     Unit {
@@ -319,7 +326,7 @@ impl Flv {
                         key,
                         pts: Some(pts),
                         end: None,
-                        new_config: false,
+                        new_config,
                         init,
                     },
                 );
@@ -331,8 +338,23 @@ impl Flv {
         }
     }
 
+    /// Puts the parameter sets of a key picture in force; whether they replace others.
+    fn take_in_band(&mut self, codec: VideoCodec, picture: &nal::Picture, coded: &[u8]) -> bool {
+        if !picture.key.is_key() || picture.config.is_none() || picture.config == self.parameter_sets {
+            return false;
+        }
+        let replaces = std::mem::replace(&mut self.parameter_sets, picture.config).is_some();
+        let sps = picture.sps.and_then(|(at, len)| coded.get(at..at.checked_add(len)?));
+        let name = sps.and_then(|sps| codec::from_sps(codec, sps));
+        if name.is_some() && name != self.video_name {
+            self.video_name = name;
+            self.rebuild();
+        }
+        replaces
+    }
+
     /// Takes a configuration tag; one that replaces a different one begins a new chunk, which carries it in its payload.
-    fn config(&mut self, part: Part, bytes: &[u8], name: Option<String>, marks: &mut Vec<Mark>) -> Step {
+    fn config(&mut self, part: Part, bytes: &[u8], (name, sets): (Option<String>, Option<u64>), marks: &mut Vec<Mark>) -> Step {
         let done = Step::Pass(len64(bytes.len()));
         let in_force = self.parts.iter().find(|(p, _)| *p == part).map(|(_, b)| b.clone());
         // Times differ between equal configurations that are sent again.
@@ -340,7 +362,10 @@ impl Flv {
             return done;
         }
         match part {
-            Part::Video => self.video_name = name,
+            Part::Video => {
+                self.video_name = name;
+                self.parameter_sets = sets;
+            }
             _ => {
                 self.audio_name = name;
                 self.has_audio = true;
@@ -475,6 +500,10 @@ impl Scanner for Flv {
 
     fn settled(&self) -> u64 {
         self.feed.pos()
+    }
+
+    fn whole(&self) -> u64 {
+        if self.feed.is_passing() { self.at } else { self.settled() }
     }
 
     fn restart(&mut self) {

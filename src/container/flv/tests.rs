@@ -52,6 +52,27 @@ fn later_headers_do_not_claim_the_length_of_the_file() {
 }
 
 #[test]
+fn parameter_sets_in_band_other_than_those_in_force_begin_a_chunk_and_are_named() {
+    let mut w = Writer::head(5);
+    let mut key = |ms, level: Option<u8>| {
+        let mut data = vec![0x17, 1, 0, 0, 0];
+        for nal in level.map(|level| [0x67, 0x64, 0, level]).into_iter().chain([[0x65, 0, 0, 0]]) {
+            data.extend(4u32.to_be_bytes());
+            data.extend(nal);
+        }
+        w.tag(9, ms, &data)
+    };
+    let at = [None, Some(40), Some(31), Some(31), None].map(|level| key(0, level));
+    let marks = scan(&w.bytes);
+    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_config)).collect();
+    let expected: Vec<(u64, bool)> = at.into_iter().zip([false, false, true, false, false]).collect();
+    assert_eq!(told, expected);
+    let codecs = |i: usize| units(&marks)[i].1.init.as_ref().unwrap().info.codecs.clone();
+    assert_eq!(codecs(1).as_deref(), Some("avc1.640028,mp4a.40.2"));
+    assert_eq!(codecs(2).as_deref(), Some("avc1.64001F,mp4a.40.2"));
+}
+
+#[test]
 fn a_flagged_picture_without_an_idr_is_no_key() {
     let mut w = Writer::head(5);
     w.picture(0, 0x65, true, 0);

@@ -18,6 +18,8 @@ pub(super) struct Entry {
     pub(super) name: Option<String>,
     /// Whether the entry holds parameter sets, or the codec has none.
     pub(super) has_parameter_sets: bool,
+    /// Hash of those in the entry.
+    pub(super) parameter_sets: Option<u64>,
 }
 
 impl Entry {
@@ -27,6 +29,7 @@ impl Entry {
         framing: Framing::Length(4),
         name: None,
         has_parameter_sets: true,
+        parameter_sets: None,
     };
 }
 
@@ -101,6 +104,7 @@ fn visual(format: &FourCc, boxes: &[u8]) -> Entry {
                 name: codec::avc_from_record(record).map(|name| named(format, &name)),
                 // numOfSequenceParameterSets
                 has_parameter_sets: record.get(5).is_some_and(|n| n & 0x1f != 0),
+                parameter_sets: codec::parameter_sets(VideoCodec::H264, record),
             }
         }
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => {
@@ -110,6 +114,7 @@ fn visual(format: &FourCc, boxes: &[u8]) -> Entry {
                 framing: Framing::Length(codec::hevc_length_size(record).unwrap_or(4)),
                 name: codec::hevc_from_record(record).map(|name| named(format, &name)),
                 has_parameter_sets: hevc_has_sps(record).unwrap_or(false),
+                parameter_sets: codec::parameter_sets(VideoCodec::H265, record),
             }
         }
         b"vp08" => Entry {

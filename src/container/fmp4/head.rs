@@ -88,6 +88,13 @@ impl Gathering {
         self.bytes.extend_from_slice(data);
     }
 
+    /// The bytes before `end`, an offset in the input.
+    pub(super) fn into_bytes(mut self, end: u64) -> Vec<u8> {
+        let len = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        self.bytes.truncate(len);
+        self.bytes
+    }
+
     /// The next box is the `moov`.
     pub(super) fn open_moov(&mut self) {
         self.moov_start = self.bytes.len();

@@ -5,8 +5,10 @@
 //! unit then begins where the run does. Whether a video fragment is key its first sample says (see `nal`), which lies in
 //! the `mdat`.
 
+use std::sync::Arc;
+
 use crate::container::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
-use crate::container::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
+use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 
 use super::entry::Entry;
 use super::moof::{Fragment, Sample};
@@ -35,6 +37,10 @@ struct Pending {
     codec: VideoCodec,
     framing: Framing,
     has_parameter_sets: bool,
+    /// Hash of the parameter sets in force before it.
+    in_force: Option<u64>,
+    /// Whether pictures of the fragment are shown before its first.
+    leads: bool,
     /// Where the first sample lies in the input, and its bytes.
     from: u64,
     size: u32,
@@ -49,6 +55,10 @@ struct Pending {
 pub(super) struct Hold {
     init: Init,
     has_video: bool,
+    /// Whether the first unit has been told.
+    pub(super) has_begun: bool,
+    /// Where the last unit begins.
+    pub(super) last_at: Option<u64>,
     run: Vec<Held>,
     pending: Option<Pending>,
     /// Hash of the parameter sets that stood in band last.
@@ -122,6 +132,8 @@ impl Hold {
             codec: entry.codec,
             framing: entry.framing,
             has_parameter_sets: entry.has_parameter_sets,
+            in_force: self.in_band.or(entry.parameter_sets),
+            leads: sample.leads,
             from,
             size: sample.size,
             sync: sample.sync,
@@ -130,7 +142,7 @@ impl Hold {
         let deep = from.saturating_sub(at) > MAX_HELD_BYTES;
         let codec = if deep { VideoCodec::Unknown } else { pending.codec };
         match nal::judge(codec, pending.framing, &[], false, sample.sync) {
-            Some(picture) => self.resolve(&pending, picture, marks),
+            Some(picture) => self.resolve(&pending, picture, None, marks),
             None => self.pending = Some(pending),
         }
     }
@@ -155,7 +167,7 @@ impl Hold {
     pub(super) fn content(&mut self, at: u64, data: &[u8], marks: &mut Vec<Mark>) {
         if let Some(mut pending) = self.pending.take() {
             match pending.read(at, data) {
-                Some(picture) => self.resolve(&pending, picture, marks),
+                Some((picture, name)) => self.resolve(&pending, picture, name, marks),
                 None => self.pending = Some(pending),
             }
         }
@@ -172,14 +184,14 @@ impl Hold {
     /// The fragment's content has ended, or never came: judges by what there is.
     pub(super) fn end_of_content(&mut self, marks: &mut Vec<Mark>) {
         if let Some(pending) = self.pending.take() {
-            let picture = pending.judge(&pending.peek, true);
-            let picture = picture.unwrap_or(Picture {
+            let none = Picture {
                 key: Key::No,
                 has_parameter_sets: false,
                 config: None,
                 sps: None,
-            });
-            self.resolve(&pending, picture, marks);
+            };
+            let (picture, name) = pending.judge(&pending.peek, true).unwrap_or((none, None));
+            self.resolve(&pending, picture, name, marks);
         }
         self.picture_end = None;
     }
@@ -200,7 +212,7 @@ impl Hold {
     }
 
     /// The kind of a video fragment is known.
-    fn resolve(&mut self, pending: &Pending, picture: Picture, marks: &mut Vec<Mark>) {
+    fn resolve(&mut self, pending: &Pending, picture: Picture, name: Option<String>, marks: &mut Vec<Mark>) {
         let is_key = picture.key.is_key();
         let mut at = pending.at;
         if is_key && self.run_belongs_to(pending.start) {
@@ -209,11 +221,21 @@ impl Hold {
         } else {
             self.flush(marks);
         }
-        let changed = self.in_band.is_some() && picture.config.is_some() && self.in_band != picture.config;
+        let changed = pending.in_force.is_some() && picture.config.is_some() && pending.in_force != picture.config;
         self.in_band = picture.config.or(self.in_band);
-        self.emit(at, Track::Video, picture.key, pending.start, pending.end, changed, marks);
+        if let Some(name) = name {
+            self.rename(&name);
+        }
+        let is_new = changed && self.has_begun;
+        self.emit(at, Track::Video, picture.key, pending.start, pending.end, is_new, marks);
         if !is_key {
             return;
+        }
+        if picture.key == Key::Open && pending.leads {
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Notice(Notice::OpenGop),
+            });
         }
         let bare = matches!(pending.codec, VideoCodec::H264 | VideoCodec::H265)
             && !pending.has_parameter_sets
@@ -241,7 +263,16 @@ impl Hold {
     }
 
     #[allow(clippy::too_many_arguments, reason = "they are the unit's fields")]
-    fn emit(&self, at: u64, track: Track, key: Key, pts: Option<u64>, end: Option<u64>, new_config: bool, marks: &mut Vec<Mark>) {
+    pub(super) fn emit(
+        &mut self,
+        at: u64,
+        track: Track,
+        key: Key,
+        pts: Option<u64>,
+        end: Option<u64>,
+        new_config: bool,
+        marks: &mut Vec<Mark>,
+    ) {
         let unit = Unit {
             track,
             key,
@@ -250,22 +281,62 @@ impl Hold {
             new_config,
             init: Some(self.init.clone()),
         };
+        self.has_begun = true;
+        self.last_at = Some(at);
         marks.push(Mark {
             at,
             kind: MarkKind::Unit(unit),
         });
     }
+
+    /// Ends the head at `at` where something other than a fragment does: damage is payload. `head` is what there is of one
+    /// where none is in force.
+    pub(super) fn begin(&mut self, at: u64, head: Option<Vec<u8>>, marks: &mut Vec<Mark>) {
+        if self.has_begun {
+            return;
+        }
+        let in_force = self.init.clone();
+        if let Some(head) = head {
+            self.init.head = head.into();
+        }
+        self.emit(at, Track::Other, Key::No, None, None, false, marks);
+        self.init = in_force;
+    }
+
+    /// The parameter sets in force tell another codec name than the head.
+    fn rename(&mut self, name: &str) {
+        let Some((old, rest)) = self.init.info.codecs.as_deref().filter(|_| self.has_video).map(|list| {
+            let len = list.find(',').unwrap_or(list.len());
+            list.split_at(len)
+        }) else {
+            return;
+        };
+        // The four characters stay those of the sample entry.
+        let (Some((format, before)), Some((_, tail))) = (old.split_once('.'), name.split_once('.')) else {
+            return;
+        };
+        if before != tail {
+            self.init.info = Arc::new(StreamInfo {
+                codecs: Some(format!("{format}.{tail}{rest}")),
+                ..(*self.init.info).clone()
+            });
+        }
+    }
 }
 
 impl Pending {
-    fn judge(&self, data: &[u8], complete: bool) -> Option<Picture> {
+    /// The picture, and the codec's name where its parameter sets are not those in force.
+    fn judge(&self, data: &[u8], complete: bool) -> Option<(Picture, Option<String>)> {
         // The same bytes are judged however the input was sliced, so that the answer is the same too.
         let data = data.get(..MAX_PREFIX).unwrap_or(data);
-        nal::judge(self.codec, self.framing, data, complete, self.sync)
+        let picture = nal::judge(self.codec, self.framing, data, complete, self.sync)?;
+        let sps = picture.sps.filter(|_| picture.config != self.in_force);
+        let sps = sps.and_then(|(at, len)| data.get(at..at.checked_add(len)?));
+        Some((picture, sps.and_then(|sps| codec::from_sps(self.codec, sps))))
     }
 
     /// Takes what of the sample lies in `data`.
-    fn read(&mut self, at: u64, data: &[u8]) -> Option<Picture> {
+    fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Option<String>)> {
         let next = self.from.saturating_add(self.peek.len() as u64);
         let Some(skip) = next.checked_sub(at) else {
             // It lies before this, where there is no content.

@@ -12,7 +12,7 @@
 //! - **Not for cutting**: a `moov` that holds samples (`ffmpeg -movflags frag_keyframe` without `empty_moov` among them),
 //!   one without `mvex`, an `mdat` before any `moov` ([`Fault::Unfragmented`], before anything is stored), and
 //!   fragments that name file offsets ([`Fault::BaseDataOffset`]).
-//! - **Damage**: where no box header can be, reading goes on at the next `moof`, `moov`, `ftyp` or `styp` that plainly is
+//! - **Damage** before the first fragment, a `moov` that cannot be read among it, is payload of the first chunk. Where no box header can be, reading goes on at the next `moof`, `moov`, `ftyp` or `styp` that plainly is
 //!   one.
 
 mod boxes;
@@ -67,6 +67,8 @@ pub struct Fmp4 {
     config: Option<Config>,
     times: Times,
     hold: Hold,
+    /// Whether the last fragment's content has not ended.
+    is_open: bool,
     /// Whether a fragment could be read.
     has_fragments: bool,
     /// Whether the input was joined in the middle: content without a head proves nothing then.
@@ -94,6 +96,7 @@ impl Fmp4 {
             config: None,
             times: Times::default(),
             hold: Hold::default(),
+            is_open: false,
             has_fragments: false,
             is_joined: false,
             searched_to: 0,
@@ -233,7 +236,7 @@ impl Scanner for Fmp4 {
         let head = self
             .gathering
             .as_ref()
-            .filter(|g| self.config.is_some() && !g.is_found())
+            .filter(|g| self.is_running() && !g.is_found())
             .map(|g| g.at);
         [Some(open), self.hold.start(), self.prefix_at, head]
             .into_iter()
@@ -242,7 +245,13 @@ impl Scanner for Fmp4 {
             .unwrap_or(open)
     }
 
+    fn whole(&self) -> u64 {
+        let unit = if self.is_open { self.hold.last_at } else { None };
+        self.settled().min(unit.unwrap_or(u64::MAX))
+    }
+
     fn restart(&mut self) {
+        self.is_open = false;
         self.hold.forget();
         self.prefix_at = None;
         let end = if matches!(self.state, State::Header) && self.gathered.is_empty() {
@@ -254,7 +263,7 @@ impl Scanner for Fmp4 {
         self.gathered.clear();
         self.state = State::Header;
         if self.config.is_none() {
-            self.gathering = Some(Gathering::at(self.pos));
+            self.gathering = (!self.hold.has_begun).then(|| Gathering::at(self.pos));
             self.is_joined = true;
         }
     }

@@ -14,6 +14,8 @@ pub(super) struct Sample {
     pub(super) size: u32,
     /// Whether its flags call it a sync sample.
     pub(super) sync: bool,
+    /// Whether samples behind it in the run are shown before it.
+    pub(super) leads: bool,
 }
 
 /// The samples of one track.
@@ -259,7 +261,10 @@ impl Run {
                 offset: self.at,
                 size,
                 sync,
+                leads: false,
             });
+        } else if let Some(first) = self.first.as_mut().filter(|_| pts < self.start) {
+            first.leads = true;
         }
         self.end = self.end.max(pts.saturating_add(duration.into()));
         self.time = self.time.saturating_add(duration.into());

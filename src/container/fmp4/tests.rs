@@ -512,7 +512,20 @@ fn parameter_sets_that_change_in_band_open_a_chunk() {
     let units = units(&scan(&[avc3_head(), parts].concat()));
     let new: Vec<bool> = units.iter().map(|u| u.1.new_config).collect();
     assert_eq!(new, [false, false, false, false, true, false]);
-    assert_eq!(units[0].1.init.as_ref().unwrap().info.codecs.as_deref(), Some("avc3.640028"));
+    let codecs = |i: usize| units[i].1.init.as_ref().unwrap().info.codecs.clone();
+    assert_eq!(codecs(0).as_deref(), Some("avc3.640028"));
+    assert_eq!(codecs(4).as_deref(), Some("avc3.64001F"));
+}
+
+#[test]
+fn parameter_sets_in_band_other_than_those_of_the_head_open_a_chunk() {
+    let levels = [None, Some(40), Some(31)];
+    let parts: Vec<u8> = levels.iter().flat_map(|&level| video(0, &[in_band(level)])).collect();
+    let units = units(&scan(&[av_head(), parts].concat()));
+    let new: Vec<bool> = units.iter().map(|u| u.1.new_config).collect();
+    assert_eq!(new, [false, false, true]);
+    let codecs = &units[2].1.init.as_ref().unwrap().info.codecs;
+    assert_eq!(codecs.as_deref(), Some("avc1.64001F,mp4a.40.2"));
 }
 
 #[test]
@@ -579,15 +592,72 @@ fn a_fragment_whose_size_swallows_others_does_not_lose_them() {
 }
 
 #[test]
-fn damage_before_the_first_fragment_is_not_part_of_the_init() {
+fn damage_before_the_first_fragment_is_payload_and_not_part_of_the_init() {
     let head = head(&[Trak::video(avc(40))]);
     let f = video(0, &[idr()]);
-    for input in [[&head[..], &[0xff; 40], &f].concat(), [&[0xff; 40], &head[..], &f].concat()] {
-        let marks = scan(&input);
-        assert_eq!(damages(&marks).len(), 1);
-        assert_eq!(units(&marks)[0].0, len(&[&head]) + 40);
-        assert_eq!(units(&marks)[0].1.init.as_ref().unwrap().head, head);
-    }
+    let marks = scan(&[&head[..], &[0xff; 40], &f].concat());
+    assert_eq!(damages(&marks), [len(&[&head])]);
+    let at: Vec<u64> = units(&marks).iter().map(|u| u.0).collect();
+    assert_eq!(at, [len(&[&head]), len(&[&head]) + 40]);
+    assert!(units(&marks).iter().all(|u| u.1.init.as_ref().unwrap().head == head));
+    let marks = scan(&[&[0xff; 40], &head[..], &f].concat());
+    assert_eq!(damages(&marks), [0]);
+    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_config)).collect();
+    assert_eq!(told, [(0, false), (40, true), (40 + len(&[&head]), false)]);
+    assert!(units(&marks)[1].1.init.as_ref().unwrap().is_empty());
+    assert_eq!(units(&marks)[2].1.init.as_ref().unwrap().head, head);
+}
+
+#[test]
+fn a_moov_that_cannot_be_read_is_payload_behind_what_came_before_it() {
+    let (ftyp, mut moov) = (ftyp(), moov(&[Trak::video(avc(40))]));
+    // The size of the first box inside.
+    moov[8] = 0xff;
+    let f = video(0, &[idr()]);
+    let marks = scan(&[&ftyp[..], &moov, &f, &f, &head(&[Trak::video(avc(40))]), &f].concat());
+    let told: Vec<(u64, usize, bool)> = units(&marks)
+        .iter()
+        .map(|u| (u.0, u.1.init.as_ref().unwrap().len(), u.1.new_config))
+        .collect();
+    let second = len(&[&ftyp, &moov, &f, &f]);
+    let whole = len(&[&ftyp, &moov]);
+    assert_eq!(
+        told,
+        [
+            (len(&[&ftyp]), ftyp.len(), false),
+            (second, 0, true),
+            (second + whole, usize::try_from(whole).unwrap(), false)
+        ]
+    );
+    assert_eq!(damages(&marks), [len(&[&ftyp])]);
+}
+
+#[test]
+fn what_is_not_whole_begins_with_its_fragment() {
+    let head = head(&[Trak::video(avc(40))]);
+    let f = video(0, &[idr()]);
+    let input = [&head[..], &f, &f].concat();
+    let mut fmp4 = Fmp4::new();
+    let mut marks = Vec::new();
+    fmp4.push(&input[..input.len() - 1], &mut marks).unwrap();
+    assert_eq!(fmp4.whole(), len(&[&head, &f]));
+    fmp4.push(&input[input.len() - 1..], &mut marks).unwrap();
+    assert_eq!(fmp4.whole(), len(&[&input]));
+}
+
+#[test]
+fn pictures_shown_before_an_open_key_unit_are_told_of() {
+    let recovery = |offset| Sample {
+        data: [&[0, 0, 0, 4, 6, 6, 1, 0xc4][..], &nal(0x41, 9)].concat(),
+        offset,
+        ..idr()
+    };
+    let told = |samples: &[Sample]| {
+        let input = [head(&[Trak::video(avc(40))]), video(0, samples)].concat();
+        scan(&input).iter().any(|m| m.kind == MarkKind::Notice(Notice::OpenGop))
+    };
+    assert!(told(&[recovery(80), inter()]));
+    assert!(!told(&[recovery(0), inter()]));
 }
 
 #[test]
@@ -596,8 +666,10 @@ fn a_stream_joined_in_the_middle_begins_with_its_first_head() {
     let f = video(0, &[idr()]);
     let marks = scan(&[&f[..], &f, &head, &f].concat());
     assert_eq!(damages(&marks), [0]);
-    assert_eq!(units(&marks).len(), 1);
-    assert_eq!(units(&marks)[0].1.init.as_ref().unwrap().head, head);
+    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_config)).collect();
+    let at = len(&[&f, &f]);
+    assert_eq!(told, [(0, false), (at, true), (at + len(&[&head]), false)]);
+    assert_eq!(units(&marks)[2].1.init.as_ref().unwrap().head, head);
 }
 
 #[test]

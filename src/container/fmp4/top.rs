@@ -36,7 +36,7 @@ impl Fmp4 {
             b"ftyp" => {
                 self.hold.release(marks);
                 self.prefix_at = None;
-                if self.gathering.as_ref().is_none_or(|g| g.is_found() || self.config.is_some()) {
+                if self.gathering.as_ref().is_none_or(|g| g.is_found() || self.is_running()) {
                     self.finish_head(at);
                     self.gathering = Some(Gathering::at(at));
                 }
@@ -61,7 +61,7 @@ impl Fmp4 {
     /// A box that belongs to the `moof` after it, if there is one.
     fn open_prefix(&mut self, at: u64, end: u64, marks: &mut Vec<Mark>) {
         self.hold.end_of_content(marks);
-        if self.config.is_some() && self.gathering.as_ref().is_some_and(|g| !g.is_found()) {
+        if self.is_running() && self.gathering.as_ref().is_some_and(|g| !g.is_found()) {
             self.gathering = None;
         }
         let start = *self.prefix_at.get_or_insert(at);
@@ -76,6 +76,9 @@ impl Fmp4 {
     fn open_moof(&mut self, at: u64, end: u64, header_len: usize, marks: &mut Vec<Mark>) {
         self.hold.end_of_content(marks);
         let unit_at = self.prefix_at.unwrap_or(at);
+        if self.config.is_none() && !self.gathering.as_ref().is_some_and(Gathering::is_found) {
+            self.begin(unit_at, marks);
+        }
         self.finish_head(unit_at);
         if self.config.is_some() {
             self.prefix_at = Some(unit_at);
@@ -101,6 +104,7 @@ impl Fmp4 {
         }
         if self.gathering.is_some() {
             // Content that no fragment announced.
+            self.begin(at, marks);
             self.finish_head(at);
             marks.push(Mark {
                 at,
@@ -121,7 +125,7 @@ impl Fmp4 {
         let before = self.gathering.as_ref().map_or(0, Gathering::len) as u64;
         let total = before.saturating_add(size);
         if total > MAX_GATHER as u64 {
-            if self.config.is_none() {
+            if !self.is_running() {
                 return Err(Fault::HeaderTooLarge(total));
             }
             self.damaged(at, marks);
@@ -140,12 +144,32 @@ impl Fmp4 {
         let total = (gathering.len() as u64).saturating_add(size);
         if total <= MAX_GATHER as u64 {
             gathering.extend(data);
-        } else if self.config.is_none() {
+        } else if !self.is_running() {
             return Err(Fault::HeaderTooLarge(total));
         } else {
             self.finish_head(self.box_at);
         }
         Ok(())
+    }
+
+    /// Whether a head, or damage in its place, has passed: later heads are payload.
+    pub(super) fn is_running(&self) -> bool {
+        self.config.is_some() || self.hold.has_begun
+    }
+
+    /// Damage at `at`: if nothing was told yet, the first unit stands there.
+    fn begin(&mut self, at: u64, marks: &mut Vec<Mark>) {
+        if self.hold.has_begun {
+            return;
+        }
+        if self.gathering.as_ref().is_some_and(Gathering::is_found) {
+            self.finish_head(at);
+        }
+        let head = match self.config {
+            None => Some(self.gathering.take().map(|g| g.into_bytes(at)).unwrap_or_default()),
+            Some(_) => None,
+        };
+        self.hold.begin(at, head, marks);
     }
 
     /// The head that was being gathered, if it has its `moov`, ends before `at` and is in force from here on.
@@ -159,13 +183,15 @@ impl Fmp4 {
 
     pub(super) fn close_box(&mut self, kind: FourCc, header_len: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         self.state = State::Header;
+        self.is_open &= &kind != b"mdat";
         if &kind != b"moov" {
             return Ok(());
         }
         let Some(gathering) = &mut self.gathering else { return Ok(()) };
         match gathering.close_moov(header_len, self.config.as_ref()) {
             Verdict::Same => self.gathering = None,
-            Verdict::New(init) if self.config.is_some() => {
+            Verdict::New(init) if self.config.is_some() || self.hold.has_begun => {
+                self.hold.has_begun = true;
                 let unit = Unit {
                     track: Track::Other,
                     key: Key::No,
@@ -182,6 +208,7 @@ impl Fmp4 {
             Verdict::New(_) => {}
             Verdict::Rejected(moov::Rejected::Unfragmented) if self.config.is_none() => return Err(Fault::Unfragmented),
             Verdict::Rejected(_) => {
+                self.begin(self.box_at, marks);
                 self.gathering = None;
                 self.is_joined = true;
                 marks.push(Mark {
@@ -208,6 +235,7 @@ impl Fmp4 {
         };
         self.gathered.clear();
         self.has_fragments = true;
+        self.is_open = true;
         self.times.advance(&config.movie, &trafs);
         let fragment = Fragment::of(&trafs, &config.movie);
         let picture = fragment.and_then(|f| {
@@ -239,8 +267,10 @@ impl Fmp4 {
     pub(super) fn damaged(&mut self, at: u64, marks: &mut Vec<Mark>) {
         self.hold.release(marks);
         self.prefix_at = None;
+        self.begin(at, marks);
         self.finish_head(at);
         self.is_joined = true;
+        self.is_open = false;
         self.state = State::Search;
         marks.push(Mark {
             at,

@@ -112,6 +112,11 @@ impl Cluster {
         }
     }
 
+    /// Where the BlockGroup begins that has not ended at `pos`.
+    pub(super) fn group_at(&self, pos: u64) -> Option<u64> {
+        self.group.as_ref().filter(|g| pos < g.end).map(|g| g.start)
+    }
+
     /// Whether blocks may follow without a new Cluster header.
     pub(super) fn is_open_ended(&self) -> bool {
         self.end.is_none()

@@ -51,6 +51,7 @@ impl Matroska {
                 state,
                 stream: Stream::new(),
                 has_head: false,
+                element_at: 0,
             },
         }
     }
@@ -73,6 +74,17 @@ impl Scanner for Matroska {
 
     fn settled(&self) -> u64 {
         self.parser.settled(self.feed.pos())
+    }
+
+    fn whole(&self) -> u64 {
+        let pos = self.feed.pos();
+        let element = self.feed.is_passing().then_some(self.parser.element_at);
+        let group = match &self.parser.state {
+            State::Cluster(cluster) => cluster.group_at(pos),
+            _ => None,
+        };
+        let open = group.or(element).unwrap_or(pos);
+        open.min(self.settled())
     }
 
     fn restart(&mut self) {
@@ -110,11 +122,14 @@ struct Parser {
     stream: Stream,
     /// Whether a head has been put in force: later ones are payload.
     has_head: bool,
+    /// Where the element at hand begins.
+    element_at: u64,
 }
 
 impl Parser {
     fn step(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         self.stream.passed(pos, marks);
+        self.element_at = pos;
         Ok(match &mut self.state {
             State::Head(head) => match head.read(pos, view) {
                 head::Progress::Need(n) => Step::Need(n),

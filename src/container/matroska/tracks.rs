@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::codec;
-use super::super::nal::{self, Framing, VideoCodec};
+use super::super::nal::{Framing, VideoCodec};
 use super::super::{StreamInfo, Track};
 use super::ebml::{self, Malformed};
 
@@ -153,7 +153,7 @@ impl<'a> RawEntry<'a> {
             framing: framing(codec, private),
             stripped: encoding.stripped.unwrap_or_default(),
             default_duration: self.default_duration,
-            parameter_sets: parameter_sets(codec, private),
+            parameter_sets: codec::parameter_sets(codec, private),
             name: name(self.codec_id, private),
         }
     }
@@ -223,46 +223,6 @@ fn framing(codec: VideoCodec, private: &[u8]) -> Option<Framing> {
     size.map(Framing::Length)
 }
 
-/// Judges the parameter sets of `CodecPrivate` as if they stood in band, so that their hash can be compared.
-fn parameter_sets(codec: VideoCodec, private: &[u8]) -> Option<u64> {
-    let nals = match codec {
-        VideoCodec::H264 => avc_parameter_sets(private),
-        VideoCodec::H265 => hevc_parameter_sets(private),
-        _ => None,
-    }?;
-    nal::judge(codec, Framing::Length(2), &nals, true, false)?.config
-}
-
-/// SPS and PPS of an AVCDecoderConfigurationRecord, each with its length in two bytes (ISO/IEC 14496-15 5.3.3.1).
-fn avc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
-    let mut nals = Vec::new();
-    let (&count, rest) = record.get(5..)?.split_first()?;
-    let rest = take_nals(rest, usize::from(count & 0x1f), &mut nals)?;
-    let (&count, rest) = rest.split_first()?;
-    take_nals(rest, usize::from(count), &mut nals)?;
-    Some(nals)
-}
-
-/// The arrays of an HEVCDecoderConfigurationRecord, likewise (ISO/IEC 14496-15 8.3.3.1).
-fn hevc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
-    let mut nals = Vec::new();
-    let (&arrays, mut rest) = record.get(22..)?.split_first()?;
-    for _ in 0..arrays {
-        let [_, high, low, after @ ..] = rest else { return None };
-        rest = take_nals(after, usize::from(u16::from_be_bytes([*high, *low])), &mut nals)?;
-    }
-    Some(nals)
-}
-
-fn take_nals<'a>(mut data: &'a [u8], count: usize, nals: &mut Vec<u8>) -> Option<&'a [u8]> {
-    for _ in 0..count {
-        let len = usize::from(u16::from_be_bytes([*data.first()?, *data.get(1)?]));
-        nals.extend_from_slice(data.get(..2 + len)?);
-        data = data.get(2 + len..)?;
-    }
-    Some(data)
-}
-
 /// RFC 6381 name of a Matroska codec.
 fn name(codec_id: &[u8], private: &[u8]) -> Option<String> {
     let fixed = match codec_id {
@@ -326,6 +286,7 @@ fn av1_name(private: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::nal;
     use super::*;
 
     #[test]
@@ -348,7 +309,7 @@ mod tests {
         let in_band = [0, 0, 0, 4, 0x67, 0x64, 0, 40, 0, 0, 0, 2, 0x68, 1, 0, 0, 0, 2, 0x65, 1];
         let picture = nal::judge(VideoCodec::H264, Framing::Length(4), &in_band, true, false).unwrap();
         assert!(picture.config.is_some());
-        assert_eq!(parameter_sets(VideoCodec::H264, &record), picture.config);
-        assert_eq!(parameter_sets(VideoCodec::H264, &record[..10]), None);
+        assert_eq!(codec::parameter_sets(VideoCodec::H264, &record), picture.config);
+        assert_eq!(codec::parameter_sets(VideoCodec::H264, &record[..10]), None);
     }
 }

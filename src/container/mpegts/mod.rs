@@ -16,6 +16,7 @@ mod packet;
 mod pes;
 mod picture;
 mod psi;
+mod sound;
 mod stream;
 mod sync;
 mod tables;

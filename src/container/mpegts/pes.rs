@@ -57,6 +57,14 @@ impl<'a> Header<'a> {
     }
 }
 
+/// Whether all of the packet is there, as far as it tells its length: video mostly does not.
+pub(super) fn is_whole(pes: &[u8]) -> bool {
+    match pes.get(4..6) {
+        Some(&[high, low]) if high != 0 || low != 0 => pes.len() >= 6 + usize::from(u16::from_be_bytes([high, low])),
+        _ => false,
+    }
+}
+
 /// The 33 bits of a PTS or DTS field.
 fn timestamp(field: &[u8; 5]) -> u64 {
     let [a, b, c, d, e] = field.map(u64::from);

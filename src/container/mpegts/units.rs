@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::nal::{Picture, VideoCodec};
+use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 use super::outbox::{Kinds, Outbox};
 use super::packet::{Continuity, Counter, Packet};
-use super::pes::{Clock, Header};
+use super::pes::{Clock, Header, is_whole};
 use super::picture::{Verdict, is_prefix, look, mpeg2_name};
 use super::psi::Elementary;
+use super::sound;
 use super::stream::{Audio, Kind, Video};
 use super::tables::Place;
 
@@ -183,12 +184,18 @@ impl Units {
                 return;
             }
         }
+        let counts = self.counts_frames(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let flags = Flags {
             random_access: packet.random_access,
             scrambled: packet.scrambled,
         };
-        match examine(stream.elementary.kind, payload, false, flags) {
+        let found = if counts && !flags.scrambled && !is_whole(payload) {
+            None
+        } else {
+            examine(stream.elementary.kind, payload, false, flags)
+        };
+        match found {
             Some(found) => {
                 let kinds = self.kinds(index, found, place.head, out);
                 out.put(place.at, kinds, marks);
@@ -240,17 +247,33 @@ impl Units {
 
     /// A PES packet goes on.
     pub(super) fn extend(&mut self, index: usize, payload: &[u8], out: &mut Outbox, marks: &mut Vec<Mark>) {
+        let counts = self.counts_frames(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.as_mut() else { return };
         stream.gathered.extend_from_slice(payload);
         let len = stream.gathered.len();
-        if len < pending.next_try {
+        if counts && !is_whole(&stream.gathered) && len < MAX_PREFIX {
+            return;
+        }
+        if !counts && len < pending.next_try {
             return;
         }
         if len > EAGER {
             pending.next_try = len + len / 8;
         }
         self.judge(index, false, out, marks);
+    }
+
+    /// Whether the frames in the PES packets of that stream are counted, for the sake of their length: where there is no
+    /// picture the length of a chunk is that of its sound. They are gathered whole.
+    fn counts_frames(&self, index: usize) -> bool {
+        self.video.is_none()
+            && self.streams.get(index).is_some_and(|stream| {
+                matches!(
+                    stream.elementary.kind,
+                    Kind::Audio(Audio::Adts | Audio::Mpeg | Audio::Named("ac-3" | "ec-3"))
+                )
+            })
     }
 
     /// The PES packet of that stream has ended, so far as it is there.
@@ -345,6 +368,9 @@ impl Units {
                 unit.track = Track::Audio;
                 if self.video.is_none() {
                     unit.key = Key::Closed;
+                    unit.end = pts
+                        .zip(sound::duration(data))
+                        .and_then(|(pts, length)| pts.checked_add(length));
                 }
                 self.name_audio(index, data, out);
             }

@@ -261,6 +261,20 @@ fn without_video_every_sound_is_a_key_and_with_it_none() {
 }
 
 #[test]
+fn without_video_a_pes_packet_tells_how_long_its_sound_is() {
+    // ADTS at 48 kHz: frames of 200 bytes, 1024 samples each.
+    let mut frame = vec![0xff, 0xf1, 0x4c, 0x80, 25, 0x1f, 0xfc];
+    frame.resize(200, 0);
+    let mut w = Writer::new();
+    w.pat();
+    w.pmt(0, &[(0x0f, AUDIO, &[])]);
+    w.pes(AUDIO, 0xc0, Some(0), &frame.repeat(6));
+    w.pes(AUDIO, 0xc0, Some(11_520), &frame.repeat(3));
+    let ends: Vec<Option<u64>> = units(&scan(&w.out)).iter().map(|(_, unit)| unit.end).collect();
+    assert_eq!(ends, [Some(128_000_000), Some(192_000_000)]);
+}
+
+#[test]
 fn a_pes_header_split_over_packets_still_tells_the_time() {
     let mut w = Writer::new();
     w.pat();
