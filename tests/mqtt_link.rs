@@ -140,7 +140,6 @@ fn plain() -> Plain {
         password_file: None,
         prefix: "p".into(),
         discovery: None,
-        commands: true,
     }
 }
 
@@ -201,6 +200,7 @@ fn a_broker_that_lost_its_memory_is_told_everything_again() {
 fn a_foreign_late_offline_is_answered() {
     let broker = Mosquitto::start();
     let run = Run::start(at(&broker, plain()));
+    run.want("connected", "{}");
     let watcher = broker.watch(&["p/availability"], None);
     watcher.wait_last("p/availability", "online", SOON);
     // The link hears nothing before it has subscribed.
