@@ -41,11 +41,30 @@ fn going_to_null_without_eos_stores_the_open_chunk() {
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(server.objects().len(), 0);
     line.stop();
-    assert_eq!((line.stat("chunks-uploaded"), line.stat("chunks-pending")), (1, 0), "the figures stay");
+    assert_eq!(
+        (line.stat("chunks-uploaded"), line.stat("chunks-pending")),
+        (1, 0),
+        "the figures stay"
+    );
     let chunks = chunks(&server);
     assert_eq!(chunks.len(), 1);
     assert!(joined(&chunks) == line.input());
     assert!(assert_each_plays(&chunks) >= 15);
+}
+
+#[test]
+fn key_units_are_counted_and_sound_beside_pictures_is_none() {
+    let with_sound = format!("{} ! mux. {} ! mux. flvmux name=mux streamable=true", h264(2), aac(6));
+    let sound = format!("{} ! flvmux streamable=true", aac(6));
+    for (front, wanted) in [(with_sound, 2..=3), (sound, 100..=300)] {
+        let server = GcsServer::spawn_thread();
+        let line = Line::new(&front, &server, "");
+        line.play();
+        line.wait();
+        line.stop();
+        let count = line.stat("key-units");
+        assert!(wanted.contains(&count), "{front}: {count}");
+    }
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub(super) struct Session {
     /// The ERROR is about the uploads: waiting for them is of no use.
     pub refused: AtomicBool,
     pub key_requests: AtomicU64,
+    /// Key units that have come.
+    pub key_units: AtomicU64,
     /// The last caps, without their header.
     pub caps: Mutex<Option<gst::Caps>>,
     pub stop: Mutex<Option<Stop>>,
@@ -146,6 +148,7 @@ impl Session {
             failed: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             key_requests: AtomicU64::new(0),
+            key_units: AtomicU64::new(0),
             caps: Mutex::new(None),
             stop: Mutex::new(None),
         });
@@ -228,7 +231,7 @@ impl Session {
         let has_begun = {
             let mut recorder = self.recorder();
             recorder.close_if_idle(limits.idle());
-            recorder.chunker.has_begun()
+            recorder.chunker.has_begun() || recorder.chunker.is_stopped()
         };
         let since = self.playing_since.load(Ordering::Relaxed);
         let waited = self.uploads.now().saturating_sub(since.saturating_sub(1));
@@ -276,7 +279,11 @@ impl Session {
                 }
             }
         }
-        let nothing = !self.recorder().chunker.has_begun() && !self.failed.load(Ordering::Relaxed);
+        let wants_more = {
+            let recorder = self.recorder();
+            !recorder.chunker.has_begun() && !recorder.chunker.is_stopped()
+        };
+        let nothing = wants_more && !self.failed.load(Ordering::Relaxed);
         if nothing && !self.nothing_told.swap(true, Ordering::Relaxed) {
             self.outbox.post(Post::NothingToStore(self.uploads.now()));
         }

@@ -87,6 +87,7 @@ impl GcsSink {
                 recorder.chunker.discont();
             }
             let outcome = recorder.push(map.as_slice(), take_over, stamp);
+            session.key_units.store(recorder.chunker.key_units(), Ordering::Relaxed);
             (outcome, std::mem::take(&mut recorder.wants_key_unit), recorder.too_large)
         };
         if let Err(fault) = outcome {
