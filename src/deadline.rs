@@ -13,6 +13,9 @@ const APART: Duration = Duration::from_secs(1);
 /// No stop is believed to last longer: pipelines that an application stops one by one, all day, are not one stop.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// See [`Stop::grace`].
+const GRACE: Duration = Duration::from_millis(500);
+
 #[derive(Clone, Copy, Debug)]
 struct Stopping {
     began: Instant,
@@ -46,6 +49,12 @@ impl Stop {
         };
         *stopping = Some(current);
         Self { began: current.began }
+    }
+
+    /// The end of the grace after that deadline, for what a moment is enough for: one for all elements that stop together, not
+    /// one for each of them.
+    pub(crate) fn grace(&self, timeout: Duration) -> Instant {
+        self.until(timeout.saturating_add(GRACE))
     }
 
     /// When an element that may wait for `timeout` has to be done.

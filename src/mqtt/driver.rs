@@ -151,7 +151,7 @@ impl Driver {
     fn tell_report(&self) {
         let mut stats = self.link.stats();
         stats.tokens = self.tokens;
-        self.shared.told(self.link.is_up(), stats);
+        self.shared.told(self.link.is_up(), self.link.is_settled(), stats);
     }
 
     /// The next link of this client must know it.

@@ -308,6 +308,11 @@ impl Link {
         self.shared.report().up
     }
 
+    /// Whether the broker has acknowledged all that was wanted until now: what is wanted next pushes nothing out.
+    pub fn is_settled(&self) -> bool {
+        self.shared.is_settled()
+    }
+
     /// Counters since the start.
     pub fn stats(&self) -> LinkStats {
         self.shared.report().stats

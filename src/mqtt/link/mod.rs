@@ -149,6 +149,11 @@ impl LinkState {
         self.told_up
     }
 
+    /// Whether nothing that was wanted waits or is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.outbox.is_settled()
+    }
+
     /// Something happened.
     pub(super) fn on(&mut self, now: Duration, event: Event) {
         if self.phase == Phase::Done {
@@ -432,7 +437,9 @@ impl LinkState {
         let mut size: usize = self.heard.iter().map(|(t, p)| t.len() + p.len()).sum();
         size = size.saturating_add(topic.len()).saturating_add(payload.len());
         while self.heard.len() >= MAX_HEARD || size > MAX_HEARD_BYTES {
-            let Some((topic, payload)) = self.heard.pop_front() else { break };
+            let Some((topic, payload)) = self.heard.pop_front() else {
+                break;
+            };
             size = size.saturating_sub(topic.len()).saturating_sub(payload.len());
         }
         self.heard.push_back((topic, payload));

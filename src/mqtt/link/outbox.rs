@@ -199,6 +199,11 @@ impl Outbox {
         self.in_flight.is_none() && offline && !self.state.due && !self.status.due && self.events.is_empty()
     }
 
+    /// Whether no state and no status waits or is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        !(self.state.due || self.status.due || self.flies(What::State) || self.flies(What::Status))
+    }
+
     fn flies(&self, what: What) -> bool {
         self.in_flight.as_ref().is_some_and(|f| f.what == what)
     }

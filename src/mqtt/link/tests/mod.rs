@@ -49,11 +49,18 @@ fn what_a_dead_process_left_there_is_not_made_valid_by_online() {
     play.on(Event::Want(state("disconnected")));
     play.given.clear();
     play.run(Duration::from_secs(10));
-    let first: Vec<_> = play.given.iter().map(|(_, topic, payload)| (topic.as_str(), payload.clone())).collect();
+    let first: Vec<_> = play
+        .given
+        .iter()
+        .map(|(_, topic, payload)| (topic.as_str(), payload.clone()))
+        .collect();
     assert_eq!(first[0], ("p/state", "disconnected".into()));
     play.on(offline);
     play.run(Duration::from_secs(2));
-    assert_eq!(play.given.last().map(|(_, _, payload)| payload.clone()), Some("online".into()));
+    assert_eq!(
+        play.given.last().map(|(_, _, payload)| payload.clone()),
+        Some("online".into())
+    );
 }
 
 #[test]
@@ -227,7 +234,12 @@ fn messages_that_are_redelivered_in_turns_are_heard_once_each_and_new_ones_alway
             duplicate: n > 1,
         });
     }
-    let heard = |play: &Play| play.told.iter().filter(|(_, tell)| matches!(tell, Tell::Command { .. })).count();
+    let heard = |play: &Play| {
+        play.told
+            .iter()
+            .filter(|(_, tell)| matches!(tell, Tell::Command { .. }))
+            .count()
+    };
     assert_eq!(heard(&play), 2);
     play.on(Event::Message {
         topic: "/devices/d/commands/record".into(),
@@ -235,7 +247,11 @@ fn messages_that_are_redelivered_in_turns_are_heard_once_each_and_new_ones_alway
         retained: false,
         duplicate: false,
     });
-    assert_eq!(heard(&play), 3, "the same again is another command where it is not marked as a duplicate");
+    assert_eq!(
+        heard(&play),
+        3,
+        "the same again is another command where it is not marked as a duplicate"
+    );
 }
 
 #[test]
