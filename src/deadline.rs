@@ -13,7 +13,7 @@ const APART: Duration = Duration::from_secs(1);
 /// No stop is believed to last longer: pipelines that an application stops one by one, all day, are not one stop.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// See [`Stop::grace`].
+/// What is over the deadline in all, see [`Stop::until_or`].
 const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug)]
@@ -51,10 +51,11 @@ impl Stop {
         Self { began: current.began }
     }
 
-    /// The end of the grace after that deadline, for what a moment is enough for: one for all elements that stop together, not
-    /// one for each of them.
-    pub(crate) fn grace(&self, timeout: Duration) -> Instant {
-        self.until(timeout.saturating_add(GRACE))
+    /// As [`Stop::until`], but at least `moment` from now for what no more is needed for; all the moments of elements that stop
+    /// together are within [`GRACE`] after the deadline.
+    pub(crate) fn until_or(&self, timeout: Duration, moment: Duration) -> Instant {
+        let end = self.until(timeout.saturating_add(GRACE));
+        self.until(timeout).max(end.min(Instant::now() + moment))
     }
 
     /// When an element that may wait for `timeout` has to be done.
@@ -69,5 +70,25 @@ impl Drop for Stop {
             stopping.waiting = stopping.waiting.saturating_sub(1);
             stopping.ended = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_moments_after_the_deadline_are_shared_by_all_who_stop_together() {
+        let now = Instant::now();
+        let long_ago = |ms: u64| Stop {
+            began: now.checked_sub(Duration::from_millis(ms)).unwrap(),
+        };
+        let (timeout, moment) = (Duration::from_secs(5), Duration::from_millis(300));
+        let left = |stop: &Stop| stop.until_or(timeout, moment).saturating_duration_since(now);
+        assert_eq!(left(&long_ago(1000)), Duration::from_secs(4), "the deadline is far away");
+        let late = left(&long_ago(5000));
+        assert!(late >= moment && late < Duration::from_millis(500), "{late:?}");
+        assert_eq!(left(&long_ago(5300)), Duration::from_millis(200), "what is left of the grace");
+        assert_eq!(left(&long_ago(9000)), Duration::ZERO, "nothing is left");
     }
 }

@@ -29,6 +29,9 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
+/// At the end, a moment for messages that wait for nothing but the application.
+const LAST_POSTS: Duration = Duration::from_millis(100);
+
 /// The element.
 pub struct IotCoreStatus {
     sink: gst::Pad,
@@ -171,7 +174,7 @@ impl IotCoreStatus {
         outbox.post(Post::Notify("mqtt-connected"));
         *lock(&self.session) = None;
         // Messages wait for nothing but the application.
-        outbox.wait_empty(stop.grace(timeout));
+        outbox.wait_empty(stop.until_or(timeout, LAST_POSTS));
         // Out of the list of those who stop only now.
         drop(stop);
     }

@@ -37,6 +37,8 @@ const LOOK_GAP: Duration = Duration::from_millis(20);
 const WALK_EVERY: u32 = 5;
 /// Mail and commands that wait, at most.
 const MOST: usize = 64;
+/// The last word has so long where there is a connection, though the deadline has passed.
+const LAST_WORD: Duration = Duration::from_millis(300);
 /// An ERROR that stopped the pipeline is heard of within this time from when its first element was stopped.
 const CAUSE_GAP: Duration = Duration::from_millis(50);
 /// Seqnums of health events that are remembered: a muxer sends one copy for each of its pads.
@@ -284,12 +286,8 @@ impl Session {
         };
         let last = last.map_or_else(Wanted::default, |status| self.wanted(&status, false));
         // Where there is a connection it takes a moment, though another element has used the deadline up.
-        let until = if link.is_connected() {
-            stop.grace(timeout)
-        } else {
-            stop.until(timeout)
-        };
-        link.close(last, until);
+        let moment = if link.is_connected() { LAST_WORD } else { Duration::ZERO };
+        link.close(last, stop.until_or(timeout, moment));
     }
 
     /// An application may stop the pipeline from within its handler of an ERROR, in the thread that posts it and before we
