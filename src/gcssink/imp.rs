@@ -170,7 +170,8 @@ fn hear(session: &Session, structure: Option<&gst::StructureRef>) {
             Ok("record-start") => session.recorder().record(true),
             _ => {}
         },
-        "gcssink-clock" => {
+        // Of another running time than that of a fragment.
+        "gcssink-clock" if !session.in_splitmuxsink => {
             if let (Ok(running), Ok(utc)) = (structure.get::<u64>("running-time"), structure.get::<u64>("utc")) {
                 session.recorder().chunker.clock.map(running, utc);
             }

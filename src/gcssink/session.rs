@@ -50,6 +50,8 @@ pub(super) struct Session {
     /// The next buffer is the first of a PLAYING.
     pub new_playing: AtomicBool,
     pub live: AtomicBool,
+    /// It stores a fragment of a splitmuxsink: the running time here is not the pipeline's, it begins anew with each fragment.
+    pub in_splitmuxsink: bool,
     /// Since when it is PLAYING, ns on the uploads' scale plus one; 0 while it is not.
     playing_since: AtomicU64,
     nothing_told: AtomicBool,
@@ -140,6 +142,7 @@ impl Session {
             ticker: Mutex::default(),
             new_playing: AtomicBool::new(true),
             live: AtomicBool::new(false),
+            in_splitmuxsink: upstream::is_in_splitmuxsink(element.upcast_ref()),
             playing_since: AtomicU64::new(0),
             nothing_told: AtomicBool::new(false),
             received_told: AtomicU64::new(0),

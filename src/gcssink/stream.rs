@@ -61,7 +61,7 @@ impl GcsSink {
         if session.new_playing.swap(false, Ordering::Relaxed) {
             let live = upstream::is_live(&self.sink_pad());
             session.live.store(live, Ordering::Relaxed);
-            session.recorder().chunker.clock.playing(live);
+            session.recorder().chunker.clock.playing(live && !session.in_splitmuxsink);
         }
         let stamp = self.stamp(buffer);
         let size = buffer.size();
@@ -140,7 +140,7 @@ impl GcsSink {
     pub(super) fn drain(&self, session: &Session) -> End {
         let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
         // splitmuxsink begins the next fragment when this EOS has passed.
-        let until_spooled = session.spool.is_some() && upstream::is_in_splitmuxsink(self.obj().upcast_ref());
+        let until_spooled = session.spool.is_some() && session.in_splitmuxsink;
         session.drain(&self.obj(), timeout, until_spooled)
     }
 }

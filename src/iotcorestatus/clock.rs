@@ -89,7 +89,7 @@ impl Clock {
             .field("running-time", running)
             .field("utc", utc)
             .build();
-        // Sticky: it holds for sinks that come later too, as those of the fragments of a splitmuxsink.
+        // Sticky: it holds for sinks that come later too.
         Some(gst::event::CustomDownstreamSticky::new(structure))
     }
 }
