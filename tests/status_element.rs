@@ -224,7 +224,9 @@ fn a_demuxer_may_pull_through_it() {
         if let Some(status) = pipeline.downcast_ref::<gst::Bin>().unwrap().by_name("status") {
             let pad = status.static_pad("src").unwrap();
             assert_eq!(pad.mode(), gst::PadMode::Pull);
-            assert!(status.property::<gst::Structure>("stats").get::<u64>("bytes").unwrap() > 1000);
+            let stats = status.property::<gst::Structure>("stats");
+            assert!(stats.get::<u64>("bytes").unwrap() > 1000);
+            assert_eq!(stats.get::<String>("phase").unwrap(), "eos");
         }
         pipeline.set_state(gst::State::Null).unwrap();
     }

@@ -228,6 +228,11 @@ impl Session {
             Input::Problem(_) => {
                 self.tell([input]);
             }
+            // Where downstream pulls no EOS event passes, and a demuxer may never ask for more than there is.
+            Input::Eos if element.imp().src().mode() == gst::PadMode::Pull => {
+                self.tell([input]);
+            }
+            Input::Eos => {}
             input if self.is_behind(src, &element) => {
                 self.tell([input]);
             }
