@@ -21,6 +21,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// A disk may still be written so long after the deadline.
 const DISK: Duration = Duration::from_millis(800);
 
+/// What waits for no disk is over so long after the deadline, however many elements there are.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Everything is over so long after the deadline, however many elements there are.
 const LATEST: Duration = Duration::from_millis(950);
 
@@ -74,8 +77,17 @@ impl Stop {
     /// Until when an element may wait for something that usually takes no more than a `moment`: it has that though others have
     /// used the deadline up, as long as all of them together do not go too far beyond it.
     pub(crate) fn moment(&self, timeout: Duration, moment: Duration) -> Instant {
+        self.until_or(timeout, moment, LATEST)
+    }
+
+    /// As [`Stop::moment`], for what waits for no disk.
+    pub(crate) fn quick_moment(&self, timeout: Duration, moment: Duration) -> Instant {
+        self.until_or(timeout, moment, GRACE)
+    }
+
+    fn until_or(&self, timeout: Duration, moment: Duration, latest: Duration) -> Instant {
         let until = self.until(timeout);
-        until.max((Instant::now() + moment).min(until + LATEST))
+        until.max((Instant::now() + moment).min(until + latest))
     }
 }
 
@@ -122,6 +134,7 @@ mod tests {
         assert_eq!(long_ago.disk_until(timeout), deadline + DISK);
         assert!(long_ago.moment(timeout, 100 * MS) > deadline + 500 * MS);
         assert_eq!(long_ago.moment(timeout, 10_000 * MS), deadline + LATEST);
+        assert_eq!(long_ago.quick_moment(timeout, 300 * MS), deadline + GRACE);
         assert_eq!(
             long_ago.moment(timeout * 2, 100 * MS),
             long_ago.until(timeout * 2),

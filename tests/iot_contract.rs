@@ -259,6 +259,48 @@ fn a_broker_that_acknowledges_nothing_holds_the_end_up_for_shutdown_timeout_only
 }
 
 #[test]
+fn a_pipeline_that_is_stopped_and_started_at_once_keeps_its_second_between_states() {
+    let device = Device::new("restart", |_| ());
+    let line = device.line("");
+    for n in 1..=3 {
+        line.play();
+        device.wait(|seen| seen.states.len() == 2 * n - 1, SOON);
+        line.stop();
+        device.wait(|seen| seen.states.len() == 2 * n, SOON);
+    }
+    assert_eq!(device.story(), ["connected", "disconnected"].repeat(3));
+    let times: Vec<Instant> = device.broker.states().iter().map(|(at, _)| *at).collect();
+    assert!(
+        times.windows(2).all(|w| w[1] - w[0] >= Duration::from_millis(990)),
+        "{times:#?}"
+    );
+    device.broker.assert_no_violations();
+}
+
+#[test]
+fn commands_close_together_are_each_answered() {
+    let device = Device::new("row", |_| ());
+    let line = device.line("payload-format=json accept-commands=true");
+    line.play();
+    device.wait_json(|s| s["phase"] == "streaming");
+    device.wait_subscribed();
+    for n in 0..4 {
+        device.broker.send_command("report", format!("{{\"id\":\"{n}\"}}"), false);
+    }
+    device.wait_json(|s| s["command"]["id"] == "3");
+    let mut answered: Vec<String> = device
+        .broker
+        .states()
+        .iter()
+        .filter_map(|(_, p)| Some(serde_json::from_slice::<Value>(p).ok()?["command"]["id"].as_str()?.to_owned()))
+        .collect();
+    answered.dedup();
+    assert_eq!(answered, ["0", "1", "2", "3"]);
+    line.stop();
+    device.broker.assert_no_violations();
+}
+
+#[test]
 fn an_error_a_stop_and_an_eos_are_each_the_last_word() {
     for phase in ["error", "eos", "stopped"] {
         let device = Device::new(phase, |_| ());

@@ -167,6 +167,148 @@ fn a_gcssink_is_looked_after_its_chunks_are_told_and_it_gets_the_commands() {
 }
 
 #[test]
+fn many_elements_together_wait_no_longer_than_one() {
+    let broker = Mosquitto::start();
+    let line = |n: usize| {
+        let properties = properties(&broker).replace("cam1", &format!("cam{n}"));
+        format!("iotcorestatus name=status{n} {properties} shutdown-timeout=500000000 ! {NOWHERE}")
+    };
+    let more: String = (2..=10).map(|n| format!(" {} ! {}", status_line::CAMERA, line(n))).collect();
+    let first = format!("{} shutdown-timeout=500000000", properties(&broker));
+    let line = StatusLine::new(&first, &format!("{NOWHERE}{more}"));
+    let watcher = broker.watch(&["gcstreamer/+/state"], None);
+    line.play();
+    assert!(watcher.wait_for(|seen| seen.len() >= 10, SOON), "{:?}", watcher.seen());
+    // It answers nobody any more, and each of them has a connection.
+    broker.freeze();
+    std::thread::sleep(Duration::from_millis(1100));
+    let took = line.stop();
+    broker.thaw();
+    assert!(
+        took >= Duration::from_millis(450) && took < Duration::from_millis(1400),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn what_a_killed_process_left_there_is_not_said_to_be_true_again() {
+    let broker = Mosquitto::start();
+    broker.publish(STATE, b"connected", true);
+    broker.publish(AVAILABILITY, b"offline", true);
+    let line = StatusLine::new(&properties(&broker), NOWHERE);
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    line.freeze(true);
+    line.play();
+    // It is connected, and no frame has come.
+    let until = Instant::now() + SOON;
+    while !line.status.property::<bool>("mqtt-connected") && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(story(&watcher, AVAILABILITY), ["offline"]);
+    line.freeze(false);
+    watcher.wait_last(AVAILABILITY, "online", SOON);
+    let topics: Vec<_> = watcher.seen().into_iter().skip(2).map(|s| (s.topic, s.payload)).collect();
+    let position = |topic: &str, payload: &str| topics.iter().position(|(t, p)| t == topic && p == payload);
+    assert!(
+        position(STATE, "connected") < position(AVAILABILITY, "online") && position(STATE, "connected").is_some(),
+        "{topics:?}"
+    );
+}
+
+/// The fragments of a splitmuxsink, each a gcssink of its own.
+fn fragments(server: &GcsServer) -> String {
+    format!(
+        "splitmuxsink name=split async-finalize=true muxer-factory=mpegtsmux sink-factory=gcssink max-size-time=1000000000 \
+         sink-properties=\"properties,bucket=(string)cam-bucket,device-id=(string)cam1,endpoint-uri=(string)\\\"{}\\\"\" \
+         location=cam1/%05d.ts",
+        server.endpoint()
+    )
+}
+
+const SMALL: &str = "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=15/1 ! x264enc tune=zerolatency \
+                     speed-preset=ultrafast key-int-max=15 ! h264parse config-interval=-1";
+
+#[test]
+fn a_recording_that_was_stopped_rests_over_the_fragments_of_a_splitmuxsink() {
+    let broker = Mosquitto::start();
+    let server = GcsServer::spawn_thread();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    let line = StatusLine::with_camera(
+        SMALL,
+        &format!("{} accept-commands=true", properties(&broker)),
+        &fragments(&server),
+    );
+    let wait_stored = |n: usize| {
+        let until = Instant::now() + SOON;
+        while server.objects().len() < n && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(server.objects().len() >= n, "{:?}", line.words());
+    };
+    line.play();
+    wait_stored(2);
+    broker.publish("gcstreamer/cam1/set/record", b"stop", false);
+    wait_json(&watcher, |s| s["recording"] == false && s["reason"] == "record-stopped");
+    // The fragment in which it was stopped.
+    std::thread::sleep(Duration::from_millis(1500));
+    let stored = server.objects().len();
+    std::thread::sleep(Duration::from_millis(3500));
+    assert_eq!(server.objects().len(), stored, "three fragments later");
+    assert_eq!(line.status.property::<String>("state"), "connected");
+    broker.publish("gcstreamer/cam1/set/record", b"start", false);
+    wait_json(&watcher, |s| s["recording"] == true);
+    wait_stored(stored + 2);
+    // Not remembered over a restart of the session.
+    broker.publish("gcstreamer/cam1/set/record", b"stop", false);
+    wait_json(&watcher, |s| s["recording"] == false && s["reason"] == "record-stopped");
+    line.stop();
+    let stored = server.objects().len();
+    line.play();
+    wait_stored(stored + 2);
+    let words = line.words();
+    assert!(
+        words.iter().all(|w| w.0 != "error" && !w.1.contains("nothing to store")),
+        "{words:?}"
+    );
+}
+
+#[test]
+fn each_fragment_of_a_splitmuxsink_has_a_start_time_of_its_own_whatever_the_cameras_clock_says() {
+    let broker = Mosquitto::start();
+    let server = GcsServer::spawn_thread();
+    let line = StatusLine::with_camera(SMALL, &properties(&broker), &fragments(&server));
+    let pad = line.status.static_pad("sink").unwrap();
+    pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        if let Some(buffer) = info.buffer_mut()
+            && let Some(pts) = buffer.pts()
+        {
+            let caps = gst::Caps::new_empty_simple("timestamp/x-unix");
+            let time = gst::ClockTime::from_seconds(1_600_000_000) + pts;
+            gst::ReferenceTimestampMeta::add(buffer.make_mut(), &caps, time, gst::ClockTime::NONE);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let began = jiff::Timestamp::now();
+    line.play();
+    let until = Instant::now() + SOON;
+    while server.objects().len() < 4 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    line.stop();
+    let mut objects = common::chunks(&server);
+    assert!(objects.len() >= 4, "{:?}", line.words());
+    objects.sort_by(|a, b| a.name.cmp(&b.name));
+    let starts: Vec<jiff::Timestamp> = objects.iter().map(|c| c.get("start-time").parse().unwrap()).collect();
+    for (i, pair) in starts.windows(2).take(3).enumerate() {
+        let apart = pair[1].as_millisecond() - pair[0].as_millisecond();
+        assert!((500..=1700).contains(&apart), "fragment {i}: {starts:?}");
+    }
+    let first = starts[0].as_millisecond() - began.as_millisecond();
+    assert!((0..=3000).contains(&first), "{starts:?} since {began}");
+}
+
+#[test]
 fn a_muxer_that_waits_for_sound_that_never_comes_is_not_recording() {
     let broker = Mosquitto::start();
     let server = GcsServer::spawn_thread();

@@ -53,6 +53,21 @@ fn going_to_null_without_eos_stores_the_open_chunk() {
 }
 
 #[test]
+fn key_units_are_counted_and_sound_beside_pictures_is_none() {
+    let with_sound = format!("{} ! mux. {} ! mux. flvmux name=mux streamable=true", h264(2), aac(6));
+    let sound = format!("{} ! flvmux streamable=true", aac(6));
+    for (front, wanted) in [(with_sound, 2..=3), (sound, 100..=300)] {
+        let server = GcsServer::spawn_thread();
+        let line = Line::new(&front, &server, "");
+        line.play();
+        line.wait();
+        line.stop();
+        let count = line.stat("key-units");
+        assert!(wanted.contains(&count), "{front}: {count}");
+    }
+}
+
+#[test]
 fn a_dead_server_holds_up_the_end_for_shutdown_timeout_and_no_longer() {
     let server = GcsServer::spawn_thread();
     (0..20).for_each(|_| server.push_fault(Fault::StallBefore));

@@ -69,6 +69,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("chunks-uploaded", "confirmed by the server"),
     ("chunks-dropped", "given up; each was told as a gap"),
     ("chunks-recovered", "of earlier sessions, found in the spool"),
+    ("key-units", "that have come, also while a command has stopped the recording"),
     ("bytes-received", "of the stream"),
     ("bytes-uploaded", "of confirmed chunks"),
     ("bytes-dropped", "of chunks given up"),

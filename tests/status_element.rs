@@ -52,6 +52,11 @@ fn what_is_missing_or_wrong_is_one_error_at_the_start_with_the_next_step() {
             vec!["topic-prefix"],
         ),
         ("protocol=mqtt host=localhost device-id=../x", vec!["device-id"]),
+        ("protocol=mqtt host=localhost device-id=cam+1", vec!["topic-prefix", "cam+1"]),
+        (
+            "host=localhost project-id=P region=R registry-id=G device-id=cam+1 private-key-file=k",
+            vec!["device-id", "cam+1"],
+        ),
         (
             "protocol=mqtt host=localhost device-id=cam1 tls=true root-certificates=/nowhere/ca.pem",
             vec!["root-certificates", "/nowhere/ca.pem"],
@@ -219,7 +224,9 @@ fn a_demuxer_may_pull_through_it() {
         if let Some(status) = pipeline.downcast_ref::<gst::Bin>().unwrap().by_name("status") {
             let pad = status.static_pad("src").unwrap();
             assert_eq!(pad.mode(), gst::PadMode::Pull);
-            assert!(status.property::<gst::Structure>("stats").get::<u64>("bytes").unwrap() > 1000);
+            let stats = status.property::<gst::Structure>("stats");
+            assert!(stats.get::<u64>("bytes").unwrap() > 1000);
+            assert_eq!(stats.get::<String>("phase").unwrap(), "eos");
         }
         pipeline.set_state(gst::State::Null).unwrap();
     }
@@ -355,6 +362,27 @@ fn an_error_of_another_element_is_told_beside_the_applications_own_handlers() {
 }
 
 #[test]
+fn an_error_behind_it_is_an_error_though_the_source_ends_with_one_of_its_own() {
+    let line = StatusLine::new(
+        &format!("{DEAD} shutdown-timeout=0"),
+        "identity error-after=20 ! fakesink async=false",
+    );
+    line.play();
+    line.wait_state("connected", SOON);
+    line.wait_state("disconnected", SOON);
+    let until = std::time::Instant::now() + Duration::from_secs(1);
+    let mut phases = Vec::new();
+    while std::time::Instant::now() < until {
+        phases.push(line.phase());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    phases.dedup();
+    assert_eq!(phases, ["error"]);
+    let errors: Vec<_> = line.words().into_iter().filter(|w| w.0 == "error").collect();
+    assert!(errors.len() >= 2, "the source posts one too: {errors:?}");
+}
+
+#[test]
 fn a_push_that_downstream_does_not_take_is_blocked_and_not_stalled() {
     let line = StatusLine::new(&format!("{DEAD} stall-timeout=1000000000 shutdown-timeout=0"), NOWHERE);
     line.play();
@@ -474,7 +502,7 @@ fn the_status_is_as_its_schema_says_with_everything_unknown_and_with_everything_
     for input in [
         Input::Playing(true),
         Input::Sinks(vec![Sample {
-            chunks_created: 1,
+            key_units: 1,
             status: status_of("offline"),
             object: Some("o".to_owned()),
             ..Sample::default()

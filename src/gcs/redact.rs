@@ -40,6 +40,12 @@ const SECRET_NAMES: &[&str] = &[
     "xgoogsignature",
 ];
 
+/// Names that end so are secrets too: `user=admin_password=X` is how some cameras take it.
+const SECRET_ENDINGS: &[&str] = &["apikey", "passwd", "password", "passphrase", "secret", "streamkey", "token"];
+
+/// Names whose value is a secret where `=` follows at once, as in the query of a URL; in prose they are words.
+const QUERY_NAMES: &[&str] = &["auth", "loginpas", "loginpass", "pas", "pass", "psk", "psw", "pw", "pwd"];
+
 /// Names that are never followed by prose.
 const STRONG_NAMES: &[&str] = &["authorization", "passphrase", "passw", "secret", "_token", "private", "api"];
 
@@ -52,7 +58,12 @@ pub fn redact(text: &str) -> String {
     let text = without_keys(text);
     let mut out = String::with_capacity(text.len());
     let mut secret_follows = false;
-    for (word, is_word) in words(&text) {
+    // Up to here the value of a `name=` has been taken out.
+    let mut taken = 0;
+    for (at, word, is_word) in words(&text) {
+        if at < taken {
+            continue;
+        }
         if !is_word {
             // Quotes, separators and blanks keep a pending secret pending; the end of a line or a field ends it.
             if word.contains([',', '}', ')', '\n', '&', ';']) {
@@ -69,8 +80,20 @@ pub fn redact(text: &str) -> String {
             out.push_str(word);
             secret_follows = false;
         }
-        if is_word && names_secret(word) {
-            secret_follows = follows_value(&text, word);
+        let rest = text.get(at.saturating_add(word.len())..).unwrap_or_default();
+        if !is_word {
+            continue;
+        }
+        if let Some(value) = query_value(word, rest) {
+            out.push('=');
+            out.push_str(REDACTED);
+            taken = text
+                .len()
+                .saturating_sub(rest.len())
+                .saturating_add(1)
+                .saturating_add(value.len());
+        } else if names_secret(word) {
+            secret_follows = follows_value(rest, word);
         }
     }
     let out = without_userinfo(&out);
@@ -88,22 +111,33 @@ fn auth_scheme(word: &str) -> Option<&str> {
         .then_some(word)
 }
 
-fn names_secret(word: &str) -> bool {
-    let plain: String = word
-        .chars()
-        .filter(|c| !matches!(c, '-' | '_'))
-        .flat_map(char::to_lowercase)
-        .collect();
-    SECRET_NAMES.contains(&plain.as_str())
+/// In lower case, without what may stand between its parts.
+fn plain(word: &str) -> String {
+    let last = word.rsplit('/').next().unwrap_or(word);
+    let letters = last.chars().filter(|c| !matches!(c, '-' | '_'));
+    letters.flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a secret stands behind this name (a slice of `text`). `name=` and `"name":` say so. A bare colon does where the
-/// name or what follows leaves no doubt; "token: failed to fetch" is prose.
-fn follows_value(text: &str, word: &str) -> bool {
-    let end = (word.as_ptr() as usize)
-        .saturating_sub(text.as_ptr() as usize)
-        .saturating_add(word.len());
-    let rest = text.get(end..).unwrap_or_default();
+fn names_secret(word: &str) -> bool {
+    let plain = plain(word);
+    SECRET_NAMES.contains(&plain.as_str()) || SECRET_ENDINGS.iter().any(|end| plain.ends_with(end))
+}
+
+/// The secret of `name=secret`. It is not known which characters may be in it: it goes on to the next blank, `&` or quote,
+/// rather too far than too short.
+fn query_value<'a>(word: &str, rest: &'a str) -> Option<&'a str> {
+    let value = rest.strip_prefix('=')?;
+    if !names_secret(word) && !QUERY_NAMES.contains(&plain(word).as_str()) {
+        return None;
+    }
+    let end = value.find(|c: char| c.is_whitespace() || matches!(c, '&' | '"'));
+    let value = value.get(..end.unwrap_or(value.len())).unwrap_or_default();
+    (!value.is_empty()).then_some(value)
+}
+
+/// Whether a secret stands behind this name. `name =` and `"name":` say so. A bare colon does where the name or what follows
+/// leaves no doubt; "token: failed to fetch" is prose.
+fn follows_value(rest: &str, word: &str) -> bool {
     let bare = rest.trim_start_matches(' ');
     let unquoted = rest.trim_start_matches(['"', '\'', '\\', ' ']);
     if unquoted.starts_with('=') {
@@ -119,8 +153,8 @@ fn follows_value(text: &str, word: &str) -> bool {
     quoted || strong || value.chars().any(|c| c.is_ascii_digit()) || value.len() >= 16
 }
 
-/// Splits into runs of characters that tokens consist of, and what is between them.
-fn words(text: &str) -> impl Iterator<Item = (&str, bool)> {
+/// Splits into runs of characters that tokens consist of, and what is between them, with their offsets.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str, bool)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let first = rest.chars().next()?;
@@ -128,7 +162,8 @@ fn words(text: &str) -> impl Iterator<Item = (&str, bool)> {
         let end = rest.find(|c| in_word(c) != is_word).unwrap_or(rest.len());
         let (run, tail) = rest.split_at(end);
         rest = tail;
-        Some((run, is_word))
+        let at = text.len().saturating_sub(run.len()).saturating_sub(tail.len());
+        Some((at, run, is_word))
     })
 }
 
@@ -150,29 +185,35 @@ fn without_keys(text: &str) -> String {
     out
 }
 
-/// Replaces `user:password@` of URLs.
+/// Replaces `user:password@` of URLs. People do not escape what is in their passwords, so `/`, `#`, quotes and brackets may
+/// belong to it: where it may be one, all up to the last `@` is taken out.
 fn without_userinfo(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {
         out.push_str(before);
         out.push_str("://");
-        let end = after
-            .find(|c: char| c.is_whitespace() || "/?#\"'<>)".contains(c))
-            .unwrap_or(after.len());
-        let (authority, tail) = after.split_at(end);
-        match authority.rsplit_once('@') {
+        let (url, tail) = after.split_at(after.find(char::is_whitespace).unwrap_or(after.len()));
+        match url.rsplit_once('@').filter(|(user, _)| is_userinfo(user)) {
             Some((_, host)) => {
                 out.push_str(REDACTED);
                 out.push('@');
                 out.push_str(host);
+                rest = tail;
             }
-            None => out.push_str(authority),
+            None => rest = after,
         }
-        rest = tail;
     }
     out.push_str(rest);
     out
+}
+
+/// Whether what stands between `://` and an `@` may be a user's name and password; `host/path` is not.
+fn is_userinfo(text: &str) -> bool {
+    match text.split_once(['/', '?', '#']) {
+        Some((host, _)) => host.contains([':', '@']) || !text.get(host.len()..).unwrap_or_default().starts_with('/'),
+        None => true,
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +241,21 @@ mod tests {
             "password: SECRET",
             "token: SECRET0123",
             "x-goog-api-key: SECRET",
+            "rtsp://u:'SECRET'@host/x",
+            "rtsp://u:a#SECRET@host/x",
+            "rtsp://u:a/SECRET@host/x",
+            "rtsp://u:a?SECRET@host/x",
+            "(rtsp://u:a)SECRET@host:554/x)",
+            "rtsp://u:\"SECRET@host",
+            "rtsp://SECRET#1@host",
+            "rtsp://host/x?pwd=SECRET",
+            "rtsp://host/x?user=a&pass=SECRET&y=1",
+            "rtsp://host/x?auth=YWRt:SECRET=",
+            "rtsp://host/x?loginuse=a&loginpas=a!SECRET",
+            "rtmp://host/live?streamkey=SECRET",
+            "rtsp://host/user=admin_password=SECRET_channel=1_stream=0.sdp",
+            "rtsp://host/user=admin&password=$(SECRET)&channel=1",
+            "rtsp://host/cam_pwd/pwd=a'SECRET",
         ];
         for case in cases {
             let text = redact(case);
@@ -220,6 +276,17 @@ mod tests {
         ] {
             assert_eq!(redact(text), text);
         }
+        for text in [
+            "rtsp://camera:554/stream1?channel=1",
+            "https://host/folder/a@b.flv",
+            "we pass: through, auth 401, pwd /tmp",
+        ] {
+            assert_eq!(redact(text), text);
+        }
+        assert_eq!(
+            redact("rtsp://u:p@cam/x?user=a&pwd=b&channel=1"),
+            "rtsp://[redacted]@cam/x?user=a&pwd=[redacted]&channel=1"
+        );
         assert_eq!(redact("http://u:p@proxy:3128/x"), "http://[redacted]@proxy:3128/x");
         assert_eq!(redact("a?token=abc&name=x"), "a?token=[redacted]&name=x");
     }

@@ -108,7 +108,11 @@ impl Session {
         if time_is_up {
             self.give_up_drain(timeout);
         }
-        let nothing = !self.recorder().chunker.has_begun() && !self.failed.load(Ordering::Relaxed);
+        let wants_more = {
+            let recorder = self.recorder();
+            !recorder.chunker.has_begun() && !recorder.chunker.is_stopped()
+        };
+        let nothing = wants_more && !self.failed.load(Ordering::Relaxed);
         if nothing && !self.nothing_told.swap(true, Ordering::Relaxed) {
             self.outbox.post(Post::NothingToStore(self.uploads.now()));
         }

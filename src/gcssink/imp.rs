@@ -162,6 +162,27 @@ impl GcsSink {
     }
 }
 
+/// What is said to the sink by custom events from upstream. Sticky ones come again to a pad that is linked anew.
+fn hear(session: &Session, structure: Option<&gst::StructureRef>) {
+    let Some(structure) = structure else { return };
+    match structure.name().as_str() {
+        "GstForceKeyUnit" => session.recorder().chunker.arm(),
+        "gcssink-command" => match structure.get::<&str>("command") {
+            Ok("split") => session.recorder().chunker.arm(),
+            Ok("record-stop") => session.recorder().record(false),
+            Ok("record-start") => session.recorder().record(true),
+            _ => {}
+        },
+        // Of another running time than that of a fragment.
+        "gcssink-clock" if !session.in_splitmuxsink => {
+            if let (Ok(running), Ok(utc)) = (structure.get::<u64>("running-time"), structure.get::<u64>("utc")) {
+                session.recorder().chunker.clock.map(running, utc);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn new_id() -> (String, u64) {
     let chance = u8::try_from(chance() & 0xff).unwrap_or(0);
     (session_id(wall::now(), chance), 0)
@@ -346,21 +367,8 @@ impl BaseSinkImpl for GcsSink {
     fn event(&self, event: gst::Event) -> bool {
         if let Some(session) = self.session() {
             match event.view() {
-                gst::EventView::CustomDownstream(custom) => match custom.structure() {
-                    Some(s) if s.name() == "GstForceKeyUnit" => session.recorder().chunker.arm(),
-                    Some(s) if s.name() == "gcssink-command" => match s.get::<&str>("command") {
-                        Ok("split") => session.recorder().chunker.arm(),
-                        Ok("record-stop") => session.recorder().record(false),
-                        Ok("record-start") => session.recorder().record(true),
-                        _ => {}
-                    },
-                    Some(s) if s.name() == "gcssink-clock" => {
-                        if let (Ok(running), Ok(utc)) = (s.get::<u64>("running-time"), s.get::<u64>("utc")) {
-                            session.recorder().chunker.clock.map(running, utc);
-                        }
-                    }
-                    _ => {}
-                },
+                gst::EventView::CustomDownstream(custom) => hear(&session, custom.structure()),
+                gst::EventView::CustomDownstreamSticky(custom) => hear(&session, custom.structure()),
                 gst::EventView::Segment(segment) => {
                     if let Some(segment) = segment.segment().downcast_ref::<gst::format::Bytes>() {
                         let start = segment.start().map_or(0, |bytes| *bytes);

@@ -49,6 +49,8 @@ pub(super) struct Session {
     /// The next buffer is the first of a PLAYING.
     pub new_playing: AtomicBool,
     pub live: AtomicBool,
+    /// It stores a fragment of a splitmuxsink: the running time here is not the pipeline's, it begins anew with each fragment.
+    pub in_splitmuxsink: bool,
     /// Since when it is PLAYING, ns on the uploads' scale plus one; 0 while it is not.
     playing_since: AtomicU64,
     pub(super) nothing_told: AtomicBool,
@@ -61,6 +63,8 @@ pub(super) struct Session {
     /// The ERROR is about the uploads: waiting for them is of no use.
     pub refused: AtomicBool,
     pub key_requests: AtomicU64,
+    /// Key units that have come.
+    pub key_units: AtomicU64,
     /// The last caps, without their header.
     pub caps: Mutex<Option<gst::Caps>>,
     pub stop: Mutex<Option<Stop>>,
@@ -128,6 +132,7 @@ impl Session {
             ticker: Mutex::default(),
             new_playing: AtomicBool::new(true),
             live: AtomicBool::new(false),
+            in_splitmuxsink: upstream::is_in_splitmuxsink(element.upcast_ref()),
             playing_since: AtomicU64::new(0),
             nothing_told: AtomicBool::new(false),
             received_told: AtomicU64::new(0),
@@ -136,6 +141,7 @@ impl Session {
             failed: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             key_requests: AtomicU64::new(0),
+            key_units: AtomicU64::new(0),
             caps: Mutex::new(None),
             stop: Mutex::new(None),
         });
@@ -223,7 +229,7 @@ impl Session {
         let has_begun = {
             let mut recorder = self.recorder();
             recorder.close_if_idle(limits.idle());
-            recorder.chunker.has_begun()
+            recorder.chunker.has_begun() || recorder.chunker.is_stopped()
         };
         let since = self.playing_since.load(Ordering::Relaxed);
         let waited = self.uploads.now().saturating_sub(since.saturating_sub(1));

@@ -1,5 +1,7 @@
 //! What the element says of itself in numbers: the properties `stats` and `status`, the event `gcssink-health`.
 
+use std::sync::atomic::Ordering;
+
 use super::imp::GcsSink;
 use super::session::Session;
 use crate::sync::lock;
@@ -49,7 +51,7 @@ impl GcsSink {
         let ended = || lock(&self.last_stats).clone();
         running
             .or_else(ended)
-            .unwrap_or_else(|| structure(&Snapshot::default(), 0, (0, 0)))
+            .unwrap_or_else(|| structure(&Snapshot::default(), 0, 0, (0, 0)))
     }
 }
 
@@ -61,11 +63,12 @@ pub(super) fn figures(session: &Session) -> gst::Structure {
         let rate = input_rate(&snapshot, session.uploads.now());
         (spool.used(), if is_known { spool.room() / rate } else { 0 })
     });
-    structure(&snapshot, session.flow.throttled(), spool)
+    let key_units = session.key_units.load(Ordering::Relaxed);
+    structure(&snapshot, key_units, session.flow.throttled(), spool)
 }
 
 /// `spool` is what it holds, in bytes, and how many seconds more it would last.
-fn structure(snapshot: &Snapshot, throttled: u64, spool: (u64, u64)) -> gst::Structure {
+fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u64)) -> gst::Structure {
     let stats = snapshot.stats;
     let (in_spool, seconds_left) = spool;
     gst::Structure::builder("gcssink-stats")
@@ -73,6 +76,7 @@ fn structure(snapshot: &Snapshot, throttled: u64, spool: (u64, u64)) -> gst::Str
         .field("chunks-uploaded", stats.uploaded)
         .field("chunks-dropped", stats.dropped)
         .field("chunks-recovered", stats.recovered)
+        .field("key-units", key_units)
         .field("bytes-received", stats.bytes_received)
         .field("bytes-uploaded", stats.bytes_uploaded)
         .field("bytes-dropped", stats.bytes_dropped)

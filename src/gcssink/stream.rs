@@ -62,7 +62,7 @@ impl GcsSink {
         if session.new_playing.swap(false, Ordering::Relaxed) {
             let live = upstream::is_live(&self.sink_pad());
             session.live.store(live, Ordering::Relaxed);
-            session.recorder().chunker.clock.playing(live);
+            session.recorder().chunker.clock.playing(live && !session.in_splitmuxsink);
         }
         let stamp = self.stamp(buffer);
         let size = buffer.size();
@@ -99,6 +99,7 @@ impl GcsSink {
                 recorder.chunker.discont();
             }
             let outcome = recorder.push(map.as_slice(), take_over, stamp);
+            session.key_units.store(recorder.chunker.key_units(), Ordering::Relaxed);
             (outcome, std::mem::take(&mut recorder.wants_key_unit), recorder.too_large)
         };
         if let Err(fault) = outcome {
@@ -158,7 +159,7 @@ impl GcsSink {
     pub(super) fn drain(&self, session: &Session) -> End {
         let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
         // splitmuxsink begins the next fragment when this EOS has passed.
-        let until_spooled = session.spool.is_some() && upstream::is_in_splitmuxsink(self.obj().upcast_ref());
+        let until_spooled = session.spool.is_some() && session.in_splitmuxsink;
         session.drain(&self.obj(), timeout, until_spooled)
     }
 }

@@ -89,7 +89,8 @@ impl Clock {
             .field("running-time", running)
             .field("utc", utc)
             .build();
-        Some(gst::event::CustomDownstream::new(structure))
+        // Sticky: it holds for sinks that come later too.
+        Some(gst::event::CustomDownstreamSticky::new(structure))
     }
 }
 

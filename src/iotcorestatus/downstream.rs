@@ -79,7 +79,7 @@ pub(super) fn of_structure(stats: &gst::StructureRef) -> Sample {
     let get = |name: &str| stats.get::<u64>(name).unwrap_or(0);
     Sample {
         name: stats.name().to_string(),
-        chunks_created: get("chunks-created"),
+        key_units: get("key-units"),
         bytes_received: get("bytes-received"),
         bytes_held: get("bytes-in-memory").saturating_add(get("bytes-in-spool")),
         chunks_pending: get("chunks-pending"),

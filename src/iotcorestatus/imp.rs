@@ -29,7 +29,7 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// At the end, the least time for messages that wait for nothing but the application.
+/// At the end, a moment for messages that wait for nothing but the application.
 const LAST_POSTS: Duration = Duration::from_millis(100);
 
 /// The element.
@@ -103,17 +103,26 @@ impl IotCoreStatus {
     ) -> Result<gst::PadGetRangeSuccess, gst::FlowError> {
         let (bytes, success) = match buffer {
             Some(buffer) => {
-                self.sink.pull_range_fill(offset, buffer, size)?;
+                self.pulled(self.sink.pull_range_fill(offset, buffer, size))?;
                 (buffer.size(), gst::PadGetRangeSuccess::FilledBuffer)
             }
             None => {
-                let buffer = self.sink.pull_range(offset, size)?;
+                let buffer = self.pulled(self.sink.pull_range(offset, size))?;
                 (buffer.size(), gst::PadGetRangeSuccess::NewBuffer(buffer))
             }
         };
         self.counters.enter(mono(), 1, bytes as u64, 0);
         self.counters.leave(Ok(gst::FlowSuccess::Ok));
         Ok(success)
+    }
+
+    /// Where downstream pulls there is no EOS event: the end is what the source answers.
+    fn pulled<T>(&self, outcome: Result<T, gst::FlowError>) -> Result<T, gst::FlowError> {
+        if matches!(outcome, Err(gst::FlowError::Eos)) {
+            // As if downstream had seen it: the next pull that succeeds says that a demuxer has only looked for the end.
+            self.counters.leave(Err(gst::FlowError::Eos));
+        }
+        outcome
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
@@ -159,14 +168,15 @@ impl IotCoreStatus {
     fn end(&self) {
         let Some(session) = self.session() else { return };
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
-        let moment = |moment| lock(&self.stop).get_or_insert_with(Stop::begin).moment(timeout, moment);
-        session.stop(&moment);
+        let stop = lock(&self.stop).take().unwrap_or_else(Stop::begin);
+        session.stop(&stop, timeout);
         let outbox = self.outbox();
         outbox.post(Post::Notify("mqtt-connected"));
         *lock(&self.session) = None;
-        outbox.wait_empty(moment(LAST_POSTS));
+        // Messages wait for nothing but the application.
+        outbox.wait_empty(stop.quick_moment(timeout, LAST_POSTS));
         // Out of the list of those who stop only now.
-        drop(lock(&self.stop).take());
+        drop(stop);
     }
 
     /// Leaving PLAYING: for good, or for a pause.

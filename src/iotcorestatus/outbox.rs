@@ -28,7 +28,7 @@ pub(super) type Outbox = crate::outbox::Outbox<IotCoreStatus, Post>;
 pub(super) fn say(element: &IotCoreStatus, post: Post) {
     match post {
         Post::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ("{text}")),
-        Post::Info(text) => gst::element_info!(element, gst::ResourceError::Write, ("{text}")),
+        Post::Info(text) => post_info(element, gst::ResourceError::Write, &text),
         Post::Notify(name) => element.notify(name),
         Post::Config(payload) => element.emit_by_name::<()>("config", &[&glib::Bytes::from_owned(payload)]),
         Post::Command(tail, payload) => element.emit_by_name::<()>("command", &[&tail, &glib::Bytes::from_owned(payload)]),

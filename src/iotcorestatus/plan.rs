@@ -126,7 +126,6 @@ fn plain(settings: &Settings, identity: &Identity) -> Result<mqtt::Plain, gst::E
         password_file: settings.password_file.as_ref().map(PathBuf::from),
         prefix,
         discovery,
-        commands: settings.accept_commands,
     })
 }
 

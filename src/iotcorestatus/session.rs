@@ -26,6 +26,8 @@ use super::settings::PayloadFormat;
 use super::status::{Answer, Status};
 use super::tally::{Counters, mono, now};
 use super::watch::{self, Watch};
+use crate::deadline::Stop;
+use crate::gcs::redact;
 use crate::mqtt::{Link, LinkStats, Listener, Wanted};
 use crate::sync::lock;
 
@@ -35,9 +37,9 @@ const LOOK_GAP: Duration = Duration::from_millis(20);
 const WALK_EVERY: u32 = 5;
 /// Mail and commands that wait, at most.
 const MOST: usize = 64;
-/// The last word has at least so long where there is a connection, though another element has used the deadline up.
+/// The last word has so long where there is a connection, though the deadline has passed.
 const LAST_WORD: Duration = Duration::from_millis(300);
-/// An ERROR that stopped the pipeline is heard of within this time.
+/// An ERROR that stopped the pipeline is heard of within this time from when its first element was stopped.
 const CAUSE_GAP: Duration = Duration::from_millis(50);
 /// Seqnums of health events that are remembered: a muxer sends one copy for each of its pads.
 const SEQNUMS: usize = 16;
@@ -130,6 +132,7 @@ impl Session {
     /// Something has happened.
     pub(super) fn tell(&self, inputs: impl IntoIterator<Item = Input>) -> u64 {
         let mut reporter = lock(&self.reporter);
+        reporter.set_link_free(self.link.get().is_none_or(Link::is_settled));
         inputs.into_iter().for_each(|input| reporter.tell(input, now()));
         // Before the tally is read: a buffer that comes in between is not missed.
         self.counters.arm(true);
@@ -215,7 +218,7 @@ impl Session {
     /// A message on the bus, in the thread that posts it.
     fn hear(&self, message: &gst::MessageRef, ours: &glib::WeakRef<IotCoreStatus>) {
         let Some(input) = watch::understand(message) else { return };
-        gst::debug!(CAT, "heard {input:?}");
+        gst::debug!(CAT, "heard {}", redact(&format!("{input:?}")));
         let (Some(src), Some(element)) = (message.src(), ours.upgrade()) else {
             return;
         };
@@ -225,6 +228,11 @@ impl Session {
             Input::Problem(_) => {
                 self.tell([input]);
             }
+            // Where downstream pulls no EOS event passes, and a demuxer may never ask for more than there is.
+            Input::Eos if element.imp().src().mode() == gst::PadMode::Pull => {
+                self.tell([input]);
+            }
+            Input::Eos => {}
             input if self.is_behind(src, &element) => {
                 self.tell([input]);
             }
@@ -265,13 +273,13 @@ impl Session {
         self.link.get().map(Link::stats).unwrap_or_default()
     }
 
-    /// The last word; blocks. `moment`: until when something may last that takes so long, by the process's one deadline.
-    pub(super) fn stop(&self, moment: &dyn Fn(Duration) -> Instant) {
+    /// The last word; blocks, at most until the end of the grace that all elements have which stop together.
+    pub(super) fn stop(&self, stop: &Stop, timeout: Duration) {
         if let Some(timer) = lock(&self.timer).take() {
             timer.abort();
         }
         self.tell([Input::Stopping, Input::Sinks(self.samples())]);
-        self.wait_for_the_cause();
+        self.wait_for_the_cause(stop.until(CAUSE_GAP));
         // Taken out first: the handler must not be disconnected with the lock held.
         let watch = lock(&self.watch).take();
         drop(watch);
@@ -282,14 +290,14 @@ impl Session {
             has_news.then(|| reporter.last_word(&self.counters.tally(), now()))
         };
         let last = last.map_or_else(Wanted::default, |status| self.wanted(&status, false));
-        let least = if link.is_connected() { LAST_WORD } else { Duration::ZERO };
-        link.close(last, moment(least));
+        // Where there is a connection it takes a moment, though another element has used the deadline up.
+        let moment = if link.is_connected() { LAST_WORD } else { Duration::ZERO };
+        link.close(last, stop.quick_moment(timeout, moment));
     }
 
     /// An application may stop the pipeline from within its handler of an ERROR, in the thread that posts it and before we
     /// hear of it (gst-launch does): without a moment's patience the last word would be that it was stopped on purpose.
-    fn wait_for_the_cause(&self) {
-        let until = Instant::now() + CAUSE_GAP;
+    fn wait_for_the_cause(&self, until: Instant) {
         while self.is_connected() && self.phase().0 == Phase::Stopped && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -362,7 +370,12 @@ impl Session {
             .field("command", action.name())
             .field("id", answer.id.as_deref().unwrap_or_default())
             .build();
-        let is_taken = element.imp().src().push_event(gst::event::CustomDownstream::new(structure));
+        // Whether to record stays true for sinks that come later, as those of the fragments of a splitmuxsink.
+        let event = match action {
+            Action::RecordStart | Action::RecordStop => gst::event::CustomDownstreamSticky::new(structure),
+            Action::Split | Action::Report => gst::event::CustomDownstream::new(structure),
+        };
+        let is_taken = element.imp().src().push_event(event);
         is_taken
             .then_some(())
             .ok_or("the pipeline does not take it now: it is stopping, flushing or at its end")

@@ -42,6 +42,8 @@ impl Drop for Watch {
 pub(super) fn understand(message: &gst::MessageRef) -> Option<Input> {
     match message.view() {
         gst::MessageView::Error(error) => Some(problem(message, &error.error(), true)),
+        // Of the whole pipeline: bins keep those of their sinks to themselves until all have ended.
+        gst::MessageView::Eos(_) => Some(Input::Eos),
         gst::MessageView::Warning(warning) => Some(problem(message, &warning.error(), false)),
         gst::MessageView::Element(element) => of_gcssink(element.structure()?),
         _ => None,

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::link::{Action, Event, LinkState, Publish, Tell, renewal};
+use super::pace::Pace;
 use super::prepare::{Prepared, is_clock, prepare};
 use super::rumqtt::{Connection, Options, Received};
 use super::shared::Shared;
@@ -42,6 +43,7 @@ struct Driver {
     plan: Plan,
     listener: Arc<dyn Listener>,
     link: LinkState,
+    pace: Pace,
     line: Line,
     start: Instant,
     renew_at: Option<Duration>,
@@ -49,7 +51,14 @@ struct Driver {
 }
 
 /// Runs until the last word is said, or the task is aborted.
-pub(super) async fn run(shared: Arc<Shared>, config: Config, plan: Plan, listener: Arc<dyn Listener>, notices: Vec<String>) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    config: Config,
+    plan: Plan,
+    listener: Arc<dyn Listener>,
+    notices: Vec<String>,
+    pace: Pace,
+) {
     // However the task ends: a thread that waits for it hears of it.
     let _end = End(Arc::clone(&shared));
     for notice in notices {
@@ -59,7 +68,11 @@ pub(super) async fn run(shared: Arc<Shared>, config: Config, plan: Plan, listene
         Protocol::IotCore(_) => config.state_gap.max(DEVICE_GAP),
         Protocol::Mqtt(_) => config.state_gap,
     };
-    let link = LinkState::new(plan.clone(), gap, RandomState::new().build_hasher().finish());
+    let start = Instant::now();
+    let free_at = pace
+        .free_at()
+        .map_or(Duration::ZERO, |at| Instant::from_std(at).saturating_duration_since(start));
+    let link = LinkState::new(plan.clone(), gap, RandomState::new().build_hasher().finish()).not_before(free_at);
     let config = Arc::new(config);
     let mut driver = Driver {
         shared,
@@ -67,8 +80,9 @@ pub(super) async fn run(shared: Arc<Shared>, config: Config, plan: Plan, listene
         plan,
         listener,
         link,
+        pace,
         line: Line::Closed,
-        start: Instant::now(),
+        start,
         renew_at: None,
         tokens: 0,
     };
@@ -81,6 +95,7 @@ impl Driver {
         self.take_inbox();
         while let Some(action) = self.link.next(self.now()) {
             self.tell_report();
+            self.tell_pace();
             if let Action::Finish(acknowledged) = action {
                 self.shared.finish(acknowledged);
                 return false;
@@ -88,6 +103,7 @@ impl Driver {
             self.act(action);
         }
         self.tell_report();
+        self.tell_pace();
         let wake = self.link.wake(self.now());
         let timer = async {
             match wake.and_then(|at| self.start.checked_add(at)) {
@@ -135,7 +151,14 @@ impl Driver {
     fn tell_report(&self) {
         let mut stats = self.link.stats();
         stats.tokens = self.tokens;
-        self.shared.told(self.link.is_up(), stats);
+        self.shared.told(self.link.is_up(), self.link.is_settled(), stats);
+    }
+
+    /// The next link of this client must know it.
+    fn tell_pace(&self) {
+        if let Some(at) = self.link.free_at(self.now()).and_then(|at| self.start.checked_add(at)) {
+            self.pace.not_before(at.into_std());
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -214,14 +237,9 @@ impl Driver {
     fn open(&mut self, now: Duration, prepared: Prepared) {
         self.tokens = self.tokens.saturating_add(u64::from(prepared.expires_in.is_some()));
         self.renew_at = prepared.expires_in.map(|expires_in| renewal(now, expires_in));
-        let port = match (self.config.port, self.config.tls) {
-            (0, true) => 8883,
-            (0, false) => 1883,
-            (port, _) => port,
-        };
         self.line = Line::Open(Connection::open(Options {
             host: tls::bare_host(&self.config.host).to_owned(),
-            port,
+            port: self.config.port(),
             client_id: self.plan.client_id.clone(),
             login: prepared.login,
             has_token: prepared.expires_in.is_some(),

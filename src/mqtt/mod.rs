@@ -11,12 +11,15 @@
 //! - `tls`: our own rustls configuration. `prepare`: everything that is read from files before a connection.
 //! - `rumqtt`: one connection. The only file that names `rumqttc`.
 //! - `driver`: the task that carries out what `link` decides.
+//! - `pace`: when a client's states were last published, beyond the life of its link.
 //!
 //! What the link keeps, whatever the broker does:
 //! 1. The wanted state and status are kept here and published after every ConnAck; only a PUBACK counts. What is newer
 //!    replaces what is older: nothing queues up.
 //! 2. One publish is in flight at a time. State publishes are [`Config::state_gap`] apart, counted from the last
-//!    acknowledgement, or from the end of the connection that left one unacknowledged; over all connections.
+//!    acknowledgement, or from the end of the connection that left one unacknowledged; over all connections, and over all
+//!    links of this client in the process, one after the other. `online` is said only when the state of this link is there: a
+//!    retained one may be that of a process that died.
 //! 3. `protocol=iotcore`: no will, nothing retained, QoS 1, no topic but the device's own. The token is renewed before it
 //!    expires by a clean DISCONNECT and a new connection: no failure, no pause, nothing told.
 //! 4. Telemetry ([`Link::event`]): at most 16 wait, the oldest is dropped and counted; one that is older than 60 s is dropped,
@@ -28,6 +31,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -39,6 +43,7 @@ mod driver;
 mod jwt;
 mod key;
 mod link;
+mod pace;
 mod prepare;
 mod rumqtt;
 mod shared;
@@ -49,6 +54,7 @@ pub use jwt::TokenError;
 pub use key::KeyError;
 pub use tls::TlsError;
 
+use pace::Pace;
 use shared::Shared;
 
 /// Where the broker is, and who we are there.
@@ -70,6 +76,22 @@ pub struct Config {
     pub protocol: Protocol,
     /// Shortest time between two state publishes, and between two status publishes. 1 s for IoT Core.
     pub state_gap: Duration,
+}
+
+impl Config {
+    /// The port that is meant.
+    fn port(&self) -> u16 {
+        match (self.port, self.tls) {
+            (0, true) => 8883,
+            (0, false) => 1883,
+            (port, _) => port,
+        }
+    }
+
+    /// Broker and port, as texts name them.
+    fn place(&self) -> String {
+        format!("{}:{}", tls::bare_host(&self.host), self.port())
+    }
 }
 
 /// What is spoken over MQTT 3.1.1.
@@ -115,8 +137,6 @@ pub struct Plain {
     pub prefix: String,
     /// Topic and payload of a discovery message, published retained after every connection.
     pub discovery: Option<(String, Bytes)>,
-    /// Whether to subscribe to `P/set/#`.
-    pub commands: bool,
 }
 
 /// What the broker should hold. `None` leaves what was wanted before (at first: nothing). Every `Some` is published, equal
@@ -207,6 +227,10 @@ impl ConfigError {
 pub struct Link {
     shared: Arc<Shared>,
     task: AbortHandle,
+    pace: Pace,
+    gap: Duration,
+    has_events: bool,
+    is_over: AtomicBool,
 }
 
 impl Link {
@@ -217,12 +241,33 @@ impl Link {
     /// is none either: the listener gets a notice, and the link connects when the clock is right.
     pub fn start(config: Config, runtime: &Handle, listener: Arc<dyn Listener>) -> Result<Self, ConfigError> {
         let plan = topics::Plan::new(&config)?;
-        let notices = prepare::check(&config)?;
+        let mut notices = prepare::check(&config)?;
+        let pace = Pace::of(&plan.client_id, &config.place());
+        if pace.enter() > 0 {
+            notices.push(format!(
+                "another element of this process is connected to {} as the client {} already, and a broker keeps only the newest of \
+                 them: they will throw each other out; give each a device-id (or client-id) of its own",
+                config.place(),
+                plan.client_id
+            ));
+        }
         let shared = Arc::new(Shared::default());
-        let task = runtime.spawn(driver::run(Arc::clone(&shared), config, plan, listener, notices));
+        let (gap, has_events) = (config.state_gap, plan.has_events());
+        let task = runtime.spawn(driver::run(
+            Arc::clone(&shared),
+            config,
+            plan,
+            listener,
+            notices,
+            pace.clone(),
+        ));
         Ok(Self {
             shared,
             task: task.abort_handle(),
+            pace,
+            gap,
+            has_events,
+            is_over: AtomicBool::new(false),
         })
     }
 
@@ -231,9 +276,11 @@ impl Link {
         self.shared.want(wanted);
     }
 
-    /// Publishes an event once: on `P/event/{kind}`, or on `/devices/D/events` where telemetry is opted in (else dropped).
+    /// Publishes an event once: on `P/event/{kind}`, or on `/devices/D/events` where telemetry is opted in (else nobody wants it).
     pub fn event(&self, kind: &'static str, payload: Bytes) {
-        self.shared.event(kind, payload);
+        if self.has_events {
+            self.shared.event(kind, payload);
+        }
     }
 
     /// Publishes the last word, says goodbye and ends the task; at the latest at `until`. Blocks: call it from a thread outside
@@ -241,13 +288,29 @@ impl Link {
     /// `true` = the broker acknowledged the last state (or there was none). A second call returns what the first did.
     pub fn close(&self, last: Wanted, until: Instant) -> bool {
         let acknowledged = self.shared.close(last, until);
-        self.task.abort();
+        self.end(acknowledged);
         acknowledged
+    }
+
+    fn end(&self, acknowledged: bool) {
+        self.task.abort();
+        if !self.is_over.swap(true, Ordering::Relaxed) {
+            if !acknowledged {
+                // A state may just have been on its way.
+                self.pace.not_before(Instant::now() + self.gap);
+            }
+            self.pace.leave();
+        }
     }
 
     /// Whether there is a connection now. A planned renewal of the token does not count as a gap.
     pub fn is_connected(&self) -> bool {
         self.shared.report().up
+    }
+
+    /// Whether the broker has acknowledged all that was wanted until now: what is wanted next pushes nothing out.
+    pub fn is_settled(&self) -> bool {
+        self.shared.is_settled()
     }
 
     /// Counters since the start.
@@ -258,6 +321,6 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.task.abort();
+        self.end(false);
     }
 }

@@ -37,9 +37,6 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
         Protocol::IotCore(device) => {
             jwt::check(&device.private_key_file)?;
             notices.extend(jwt::open_to_others("private-key-file", &device.private_key_file));
-            if !config.tls {
-                notices.push("tls=false: the device's token crosses the network in clear text, for tests only".to_owned());
-            }
         }
         Protocol::Mqtt(plain) => {
             login(plain)?;

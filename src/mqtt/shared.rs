@@ -27,6 +27,8 @@ pub(super) struct Inbox {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Report {
     pub(super) up: bool,
+    /// Nothing that was wanted waits or is on its way.
+    pub(super) settled: bool,
     pub(super) stats: LinkStats,
     /// The task has ended; whether the last state was acknowledged.
     pub(super) finished: Option<bool>,
@@ -86,7 +88,17 @@ impl Shared {
 
     /// What was said since the last call.
     pub(super) fn take(&self) -> Inbox {
-        std::mem::take(&mut *lock(&self.inbox))
+        let mut inbox = lock(&self.inbox);
+        if inbox.wanted != Wanted::default() {
+            lock(&self.report).settled = false;
+        }
+        std::mem::take(&mut *inbox)
+    }
+
+    /// Whether the broker has acknowledged all that was wanted until now.
+    pub(super) fn is_settled(&self) -> bool {
+        let inbox = lock(&self.inbox);
+        inbox.wanted == Wanted::default() && lock(&self.report).settled
     }
 
     /// Ends at the next call of `want`, `event` or `close`, or at once after one that was missed.
@@ -98,9 +110,10 @@ impl Shared {
         *lock(&self.report)
     }
 
-    pub(super) fn told(&self, up: bool, stats: LinkStats) {
+    pub(super) fn told(&self, up: bool, settled: bool, stats: LinkStats) {
         let mut report = lock(&self.report);
         report.up = up;
+        report.settled = settled;
         report.stats = stats;
     }
 

@@ -71,6 +71,15 @@ impl Plan {
         ] {
             check_id(setting, value)?;
         }
+        if device.device.contains('+') {
+            return Err(ConfigError::setting(
+                "device-id",
+                format!(
+                    "\"{}\" cannot be: a + is a wildcard in MQTT's topics; the registry's numeric id of the device does as well",
+                    shown(&device.device)
+                ),
+            ));
+        }
         let lifetime = device.jwt_lifetime.as_secs();
         if !(2..=DAY).contains(&lifetime) || device.jwt_lifetime.as_secs() == DAY && device.jwt_lifetime.subsec_nanos() > 0 {
             return Err(ConfigError::setting(
@@ -123,8 +132,7 @@ impl Plan {
         }
         let prefix = &plain.prefix;
         let availability = format!("{prefix}/availability");
-        let mut subscriptions = vec![availability.clone()];
-        subscriptions.extend(plain.commands.then(|| format!("{prefix}/set/#")));
+        let subscriptions = vec![availability.clone(), format!("{prefix}/set/#")];
         Ok(Self {
             client_id: plain.client_id.clone(),
             availability: Some(availability),
@@ -135,8 +143,13 @@ impl Plan {
             retain: true,
             event: EventTopic::Below(format!("{prefix}/event")),
             config: None,
-            commands: plain.commands.then(|| format!("{prefix}/set")),
+            commands: Some(format!("{prefix}/set")),
         })
+    }
+
+    /// Whether there is telemetry at all.
+    pub(super) fn has_events(&self) -> bool {
+        self.event != EventTopic::Off
     }
 
     /// Where telemetry of this kind goes; `None` where telemetry is off.
@@ -261,6 +274,7 @@ mod tests {
             None,
             "telemetry without a topic closes the connection: opt-in only"
         );
+        assert!(!plan.has_events());
         assert_eq!(plan.limit(&plan.state), 64 << 10);
         let plan = Plan::device(&IotCore {
             events: true,
@@ -288,6 +302,20 @@ mod tests {
             (
                 IotCore {
                     device: "a/b".into(),
+                    ..device()
+                },
+                "device-id",
+            ),
+            (
+                IotCore {
+                    device: "cam+1".into(),
+                    ..device()
+                },
+                "device-id",
+            ),
+            (
+                IotCore {
+                    device: "cam#1".into(),
                     ..device()
                 },
                 "device-id",
@@ -331,23 +359,15 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_a_plain_client_are_off_unless_asked_for() {
+    fn a_plain_client_hears_its_own_commands_and_no_prefix_holds_a_wildcard() {
         let plain = Plain {
             client_id: "c".into(),
             username: None,
             password_file: None,
             prefix: "gcstreamer/cam1".into(),
             discovery: None,
-            commands: false,
         };
         let plan = Plan::plain(&plain).unwrap();
-        assert_eq!(plan.subscriptions, ["gcstreamer/cam1/availability"]);
-        assert_eq!(plan.route("gcstreamer/cam1/set/split"), Route::Unknown);
-        let plan = Plan::plain(&Plain {
-            commands: true,
-            ..plain.clone()
-        })
-        .unwrap();
         assert_eq!(plan.subscriptions, ["gcstreamer/cam1/availability", "gcstreamer/cam1/set/#"]);
         assert_eq!(plan.route("gcstreamer/cam1/set/split"), Route::Command("split".into()));
         assert_eq!(plan.event("gap").as_deref(), Some("gcstreamer/cam1/event/gap"));

@@ -3,7 +3,6 @@
 use super::open::Last;
 use super::start::Dropping;
 use super::{Chunker, State};
-use crate::chunk::clock::Stamp;
 use crate::chunk::{Event, GapReason};
 use crate::container::Fault;
 
@@ -65,13 +64,13 @@ impl Chunker {
         }
         self.close_whole(events);
         self.torn = None;
-        let stamp = self.stamps.back().map_or_else(Stamp::default, |s| s.1);
+        let start = self.stamps.back().map_or(0, |(_, stamp)| self.clock.peek(stamp).0);
         self.state = State::Waiting {
             first: None,
             since: None,
             dropping: Some(Dropping {
                 reason: GapReason::RecordStopped,
-                start: self.clock.peek(&stamp).0,
+                start,
                 pts: None,
                 bytes: 0,
                 head: 0,

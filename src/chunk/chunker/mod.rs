@@ -82,6 +82,7 @@ pub struct Chunker {
     usual_frame: u64,
     last_key_pts: Option<u64>,
     key_interval: Option<u64>,
+    key_units: u64,
     /// Recording was stopped: what comes is let go of.
     stopped: bool,
     warned: Vec<std::mem::Discriminant<Warning>>,
@@ -127,6 +128,7 @@ impl Chunker {
             usual_frame: 0,
             last_key_pts: None,
             key_interval: None,
+            key_units: 0,
             stopped: false,
             warned: Vec::new(),
             marks: Vec::new(),
@@ -166,6 +168,11 @@ impl Chunker {
     /// Whether a chunk has ever begun.
     pub fn has_begun(&self) -> bool {
         self.next_sequence > self.first_sequence
+    }
+
+    /// Key units that have come, stored or not.
+    pub fn key_units(&self) -> u64 {
+        self.key_units
     }
 
     /// Whether bytes came that are in no chunk yet.
@@ -228,6 +235,12 @@ impl Chunker {
         }
         self.resume(events);
         self.clock.arrived(&stamp);
+        if let State::Waiting { dropping: Some(gap), .. } = &mut self.state
+            && gap.start == 0
+        {
+            // It was stopped before anything had come.
+            gap.start = self.clock.peek(&stamp).0;
+        }
         self.stamps.push_back((self.stash.end(), stamp));
         match if data.len() >= TAKE_OVER { owned() } else { None } {
             Some(bytes) => self.stash.take_over(bytes),
@@ -316,6 +329,7 @@ impl Chunker {
         let stamp = self.stamp_at(at);
         let container_pts = unit.pts;
         self.place(at, &mut unit, &stamp);
+        self.key_units += u64::from(unit.key.is_key());
         // Inside an MP4's `mdat` the flag says nothing; at a unit, or in a stream of packets, it does.
         if self.discont.is_some_and(|d| d == at || (d < at && self.has_small_units())) {
             self.discont = None;

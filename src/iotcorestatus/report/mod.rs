@@ -8,6 +8,8 @@
 //! - `sinks` — the gcssinks behind us, several as one
 //! - `video` — rates and stalls
 
+use std::collections::VecDeque;
+
 use serde_json::{Value, json};
 
 use crate::chunk::name::rfc3339_ms;
@@ -34,6 +36,8 @@ use video::Window;
 const SECOND: u64 = 1_000_000_000;
 /// How often to look while frames pass and a gcssink has not had its first key unit yet.
 const SOON: u64 = SECOND / 10;
+/// Answers to commands that wait, at most; of more the oldest is lost.
+const MOST_ANSWERS: usize = 64;
 
 /// A moment, on two scales.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,8 +122,14 @@ pub struct Reporter {
     last_chunk: Option<(String, u64)>,
     has_news: bool,
     config: Option<Config>,
+    /// The answer to the last command that was told, and those that wait for a status of their own.
     answer: Option<Answer>,
+    answers: VecDeque<Answer>,
+    /// What is published now is not in the way of something that waits to be.
+    link_free: bool,
     problem: Option<Problem>,
+    /// When the last look was.
+    looked_at: u64,
     /// The push that was under way at the last look.
     pushing: Option<u64>,
     events: Vec<Event>,
@@ -156,7 +166,10 @@ impl Reporter {
             has_news: false,
             config: None,
             answer: None,
+            answers: VecDeque::new(),
+            link_free: true,
             problem: None,
+            looked_at: now.mono,
             pushing: None,
             events: Vec::new(),
         }
@@ -165,6 +178,11 @@ impl Reporter {
     /// The user has changed a property.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Whether all that was published has gone out: only then the next answer is told.
+    pub fn set_link_free(&mut self, free: bool) {
+        self.link_free = free;
     }
 
     /// The phase at the last look.
@@ -209,7 +227,7 @@ impl Reporter {
             Input::GapEvent => self.gaps += 1,
             Input::Problem(problem) => self.problem(problem, now),
             Input::Format(format) => self.format = format,
-            Input::Sinks(samples) => self.sinks.sample(samples, now.mono),
+            Input::Sinks(samples) => self.sinks.sample(samples, &self.limits, now.mono),
             Input::Chunk(chunk) => self.chunk(chunk, now),
             Input::Gap(gap) => {
                 let body = json!({
@@ -224,8 +242,10 @@ impl Reporter {
             }
             Input::Answer(mut answer) => {
                 answer.msg = answer.msg.map(|m| redact(&m));
-                self.answer = Some(answer);
-                self.must_tell = true;
+                if self.answers.len() >= MOST_ANSWERS {
+                    self.answers.pop_front();
+                }
+                self.answers.push_back(answer);
             }
             Input::Record(on) => self.facts.record_stopped = !on,
             Input::Stopping => self.facts.stopping = true,
@@ -245,7 +265,15 @@ impl Reporter {
             self.sinks.passing_from = now.mono;
         }
         let with_state = self.is_state_due(now);
-        let publish = self.is_due(now).then(|| self.status(tally, now));
+        let publish = self.is_due(now).then(|| {
+            // The link publishes the newest status: one that waits there must not be pushed out with its answer.
+            if self.link_free
+                && let Some(answer) = self.answers.pop_front()
+            {
+                self.answer = Some(answer);
+            }
+            self.status(tally, now)
+        });
         if publish.is_some() {
             self.told = Some(self.telling());
             self.must_tell = false;
@@ -295,6 +323,8 @@ impl Reporter {
         {
             self.facts.push_ended_at = now.mono;
         }
+        self.facts.note_flow(tally, self.looked_at);
+        self.looked_at = now.mono;
         let limits = self.limits;
         self.facts.feed = self.sinks.feed(&limits, self.facts.push_ended_at, now.mono);
         self.facts.upload_offline = self.sinks.status() == Some(UploadStatus::Offline);
@@ -314,6 +344,7 @@ impl Reporter {
         if verdict.phase == Phase::Streaming {
             self.problem = None;
             self.facts.error_at = None;
+            self.facts.flow_failed = None;
             self.facts.source_trouble_at = None;
         }
         self.current = verdict;
@@ -337,6 +368,7 @@ impl Reporter {
         let is_first = problem.is_error && self.facts.error_at.is_none();
         if is_first {
             self.facts.error_at = Some(now.mono);
+            self.facts.error_is_source = problem.is_source;
         }
         if is_first || (problem.is_source && !self.problem.as_ref().is_some_and(|p| p.is_error)) {
             self.problem = Some(problem);
@@ -368,7 +400,8 @@ impl Reporter {
             // Nothing before the first frame that counts, or `startup-timeout`.
             return self.current.phase != Phase::Starting || now.mono >= self.startup_at();
         };
-        self.must_tell || *told != self.telling() || self.is_state_due(now)
+        let answers = self.link_free && !self.answers.is_empty();
+        self.must_tell || answers || *told != self.telling() || self.is_state_due(now)
     }
 
     fn is_state_due(&self, now: Now) -> bool {
@@ -391,7 +424,7 @@ impl Reporter {
             Some(self.startup_at()),
             self.told.as_ref().map(|_| self.told_at.saturating_add(self.limits.interval)),
             Some(now.saturating_add(SECOND)),
-            (self.current.reason == Some(Reason::NoKeyUnit)).then(|| now.saturating_add(SOON)),
+            (self.current.reason == Some(Reason::NoKeyUnit) || !self.answers.is_empty()).then(|| now.saturating_add(SOON)),
         ];
         let soonest = later.into_iter().flatten().filter(|t| *t > now).min();
         soonest.unwrap_or(now.saturating_add(SECOND))

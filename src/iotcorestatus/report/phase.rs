@@ -156,8 +156,12 @@ pub(super) struct Facts {
     pub eos_at: Option<u64>,
     /// The last WARNING or ERROR of a source.
     pub source_trouble_at: Option<u64>,
-    /// The last ERROR of any element.
+    /// The first ERROR of any element.
     pub error_at: Option<u64>,
+    /// It was a source's.
+    pub error_is_source: bool,
+    /// Our push failed, and when at the earliest: a source ends with an ERROR of its own then.
+    pub flow_failed: Option<(Flow, u64)>,
     /// Frames before this are no sign of life: the stream began anew.
     pub fresh_from: u64,
     /// When the first frame passed.
@@ -184,6 +188,30 @@ impl Verdict {
 }
 
 impl Facts {
+    /// Notes what downstream answers; `looked_at` is when it was looked at before.
+    pub(super) fn note_flow(&mut self, tally: &Tally, looked_at: u64) {
+        match tally.flow {
+            // Downstream takes them again.
+            Flow::Ok if self.eos_at.is_none() && self.error_at.is_none() && !self.stopping => self.flow_failed = None,
+            Flow::Ok | Flow::Eos => {}
+            flow => {
+                self.flow_failed.get_or_insert((flow, looked_at));
+            }
+        }
+    }
+
+    /// What ended the stream where it was no source: an ERROR of another element that came first, or that our push had failed
+    /// before a source gave up.
+    fn cause(&self) -> Option<(Reason, u64)> {
+        let element = self
+            .error_at
+            .filter(|_| !self.error_is_source)
+            .map(|at| (Reason::Element, at));
+        let flow = self.flow_failed.map(|(flow, at)| (Reason::Flow(flow), at));
+        let is_first = |cause: &(Reason, u64)| !self.error_is_source || self.error_at.is_none_or(|error| cause.1 < error);
+        element.or(flow.filter(is_first))
+    }
+
     /// The last sign of life of the stream: a frame, or that downstream has taken one after all.
     fn live_at(&self, tally: &Tally) -> Option<u64> {
         tally.last_frame.map(|at| at.max(self.push_ended_at))
@@ -203,7 +231,9 @@ impl Facts {
                 Verdict::new(Phase::Starting, Some(Reason::NoFrame), self.began)
             };
         };
-        if let Some(since) = tally.pushing_since.filter(|since| now.saturating_sub(*since) >= limits.stall) {
+        // The time before PLAYING does not count: a push may wait for the preroll.
+        let pushing_since = tally.pushing_since.map(|since| since.max(playing_since));
+        if let Some(since) = pushing_since.filter(|since| now.saturating_sub(*since) >= limits.stall) {
             // A muxer that waits for its other stream takes no more frames either; that nothing is stored says more.
             return if self.feed == Feed::Never {
                 Verdict::new(Phase::NotRecording, Some(Reason::NoKeyUnit), since)
@@ -234,7 +264,8 @@ impl Facts {
     /// Where frames pass: what becomes of them.
     fn fed(&self, limits: &Limits, now: u64) -> Verdict {
         match self.feed {
-            _ if self.record_stopped => Verdict::new(Phase::Streaming, Some(Reason::RecordStopped), now),
+            // A recording that rests by command could go on at once: the sink gets what it needs.
+            Feed::Absent | Feed::Fed if self.record_stopped => Verdict::new(Phase::Streaming, Some(Reason::RecordStopped), now),
             Feed::Absent | Feed::Fed => {
                 let reason = self.upload_offline.then_some(Reason::UploadOffline);
                 Verdict::new(Phase::Streaming, reason, now)
@@ -253,16 +284,20 @@ impl Facts {
 
     /// Whether it is over, by whatever.
     fn ended(&self, tally: &Tally, held: Verdict, now: u64) -> Option<Verdict> {
+        let goes_on = |at: u64| {
+            tally
+                .last_frame
+                .is_some_and(|last| last >= at.saturating_add(ERROR_IS_OVER_AFTER))
+        };
+        if let Some((reason, at)) = self.cause().filter(|(_, at)| !goes_on(*at)) {
+            return Some(Verdict::new(Phase::Error, Some(reason), at));
+        }
         if let (Some(eos), Some(trouble)) = (self.eos_at, self.source_trouble_at)
             && eos.abs_diff(trouble) <= SOURCE_LOST_WITHIN
         {
             return Some(Verdict::new(Phase::SourceLost, Some(Reason::Source), eos));
         }
-        if let Some(at) = self.error_at
-            && tally
-                .last_frame
-                .is_none_or(|last| last < at.saturating_add(ERROR_IS_OVER_AFTER))
-        {
+        if let Some(at) = self.error_at.filter(|at| !goes_on(*at)) {
             return Some(Verdict::new(Phase::Error, Some(Reason::Element), at));
         }
         if let Some(at) = self.eos_at {

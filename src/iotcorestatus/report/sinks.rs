@@ -2,13 +2,18 @@
 //!
 //! Several sinks count as one: fed only where all of them are, the worst status, the sum of the backlogs, the oldest chunk.
 
+use std::collections::VecDeque;
+
 use super::Limits;
 use super::phase::Feed;
 use crate::iotcorestatus::status::Upload;
 use crate::upload::health::Status;
 
-/// Muxers hand on in bursts: so many times the longest pause seen is silence.
+/// So many times the longest usual pause between two key units is silence: muxers hand on in bursts, cameras space out their
+/// key pictures.
 const PATIENCE: u64 = 3;
+/// Pauses that are remembered: what was usual long ago is not for ever.
+const PAUSES: usize = 16;
 /// And never more than this, ns.
 const MOST_PATIENCE: u64 = 300_000_000_000;
 
@@ -17,8 +22,8 @@ const MOST_PATIENCE: u64 = 300_000_000_000;
 pub struct Sample {
     /// Its name, unique among the sinks.
     pub name: String,
-    /// `chunks-created`: the first comes with the first key unit.
-    pub chunks_created: u64,
+    /// `key-units`: those that have come.
+    pub key_units: u64,
     /// `bytes-received`.
     pub bytes_received: u64,
     /// Bytes in memory and on disk.
@@ -68,10 +73,48 @@ const fn badness(status: Status) -> u8 {
 #[derive(Clone, Debug)]
 struct Sink {
     sample: Sample,
-    /// When bytes last came.
+    /// When it was first seen.
+    since: u64,
+    /// When a key unit last came.
     grew_at: Option<u64>,
-    /// Longest pause between two growths.
-    longest: Option<u64>,
+    /// The last pauses between two of them in which it was fed as usual.
+    pauses: VecDeque<u64>,
+    /// The last pause, where it was so long that the sink counted as one that gets nothing.
+    silence: Option<u64>,
+}
+
+impl Sink {
+    fn new(now: u64) -> Self {
+        Self {
+            sample: Sample::default(),
+            since: now,
+            grew_at: None,
+            pauses: VecDeque::new(),
+            silence: None,
+        }
+    }
+
+    /// No key unit for so long is silence.
+    fn limit(&self, limits: &Limits) -> u64 {
+        let longest = self.pauses.iter().max();
+        let limit = longest.map_or(limits.startup, |l| l.saturating_mul(PATIENCE).min(MOST_PATIENCE));
+        limit.max(limits.stall)
+    }
+
+    /// Key units have come after a pause. An outage is not learned as the sink's habit, or the next one would be noticed late;
+    /// a pause that comes twice in a row with one key unit between is no outage but the camera's rhythm.
+    fn grew(&mut self, pause: u64, limits: &Limits) {
+        let is_silence = pause >= self.limit(limits);
+        let again = self.silence.take().is_some_and(|before| before.abs_diff(pause) <= before / 4);
+        if is_silence && !again {
+            self.silence = Some(pause);
+            return;
+        }
+        if self.pauses.len() >= PAUSES {
+            self.pauses.pop_front();
+        }
+        self.pauses.push_back(pause);
+    }
 }
 
 /// See the module.
@@ -80,30 +123,24 @@ pub(super) struct Sinks {
     sinks: Vec<Sink>,
     /// Since when frames pass: silence before it was not the muxer's.
     pub passing_from: u64,
+    /// A sink was fed: one that appears later takes over from another, as the fragments of a splitmuxsink do.
+    was_fed: bool,
 }
 
 impl Sinks {
     /// What all sinks of the pipeline say now.
-    pub(super) fn sample(&mut self, samples: Vec<Sample>, now: u64) {
+    pub(super) fn sample(&mut self, samples: Vec<Sample>, limits: &Limits, now: u64) {
         let mut before = std::mem::take(&mut self.sinks);
         for sample in samples {
             let known = before.iter().position(|s| s.sample.name == sample.name);
-            let mut sink = known.map_or_else(
-                || Sink {
-                    sample: Sample::default(),
-                    grew_at: None,
-                    longest: None,
-                },
-                |i| before.swap_remove(i),
-            );
+            let mut sink = known.map_or_else(|| Sink::new(now), |i| before.swap_remove(i));
             // Less than before: it was started anew.
-            if sample.bytes_received < sink.sample.bytes_received {
-                (sink.grew_at, sink.longest) = (None, None);
+            if sample.bytes_received < sink.sample.bytes_received || sample.key_units < sink.sample.key_units {
+                sink = Sink::new(now);
             }
-            if sample.bytes_received != sink.sample.bytes_received {
+            if sample.key_units != sink.sample.key_units {
                 if let Some(before) = sink.grew_at {
-                    let pause = now.saturating_sub(before.max(self.passing_from));
-                    sink.longest = Some(sink.longest.map_or(pause, |l| l.max(pause)));
+                    sink.grew(now.saturating_sub(before.max(self.passing_from)), limits);
                 }
                 sink.grew_at = Some(now);
             }
@@ -113,27 +150,27 @@ impl Sinks {
     }
 
     /// Whether the sinks are fed.
-    pub(super) fn feed(&self, limits: &Limits, push_ended_at: u64, now: u64) -> Feed {
+    pub(super) fn feed(&mut self, limits: &Limits, push_ended_at: u64, now: u64) -> Feed {
         let since = self.passing_from.max(push_ended_at);
         let one = |sink: &Sink| {
-            if sink.sample.chunks_created == 0 {
-                return Feed::Never;
+            if sink.sample.key_units == 0 {
+                return match now.saturating_sub(sink.since.max(since)) < limits.stall {
+                    _ if !self.was_fed => Feed::Never,
+                    true => Feed::Fed,
+                    false => Feed::Silent,
+                };
             }
-            let limit = sink
-                .longest
-                .map_or(limits.startup, |l| l.saturating_mul(PATIENCE).min(MOST_PATIENCE));
             let silent = now.saturating_sub(sink.grew_at.unwrap_or(0).max(since));
-            if silent >= limit.max(limits.stall) {
+            if silent >= sink.limit(limits) {
                 Feed::Silent
             } else {
                 Feed::Fed
             }
         };
         let feeds: Vec<Feed> = self.running().map(one).collect();
-        [Feed::Never, Feed::Silent, Feed::Fed]
-            .into_iter()
-            .find(|f| feeds.contains(f))
-            .unwrap_or(Feed::Absent)
+        let worst = [Feed::Never, Feed::Silent, Feed::Fed].into_iter().find(|f| feeds.contains(f));
+        self.was_fed |= worst == Some(Feed::Fed);
+        worst.unwrap_or(Feed::Absent)
     }
 
     fn running(&self) -> impl Iterator<Item = &Sink> {

@@ -22,6 +22,8 @@ struct Paper {
     frames: bool,
     /// The gcssink, where there is one: whether it gets what passes.
     sink: Option<(Sample, bool)>,
+    /// What the sink gets holds key units.
+    keys: bool,
     now: f64,
     published: Vec<(f64, Status)>,
     events: Vec<Event>,
@@ -44,6 +46,7 @@ impl Paper {
             tally: Tally::default(),
             frames: false,
             sink: None,
+            keys: true,
             now: 0.0,
             published: Vec::new(),
             events: Vec::new(),
@@ -77,8 +80,8 @@ impl Paper {
             }
             if let Some((sample, fed)) = &mut self.sink {
                 if *fed && self.frames && self.tally.pushing_since.is_none() {
-                    sample.chunks_created = 1;
                     sample.bytes_received += 1000;
+                    sample.key_units += u64::from(self.keys);
                 }
                 self.reporter.tell(Input::Sinks(vec![sample.clone()]), at(self.now));
             }
@@ -231,6 +234,65 @@ fn not_recording_when_the_sink_is_fed_no_longer() {
 }
 
 #[test]
+fn the_second_outage_of_a_sink_is_noticed_as_soon_as_the_first() {
+    let mut paper = Paper::streaming().with_sink(true);
+    for _ in 0..4 {
+        paper.sink.as_mut().unwrap().1 = true;
+        paper.run(20.0);
+        paper.is(Phase::Streaming);
+        paper.sink.as_mut().unwrap().1 = false;
+        paper.run(10.5);
+        paper.is(Phase::NotRecording);
+        // It lasts, and is no habit for it.
+        paper.run(60.0);
+        paper.is(Phase::NotRecording);
+    }
+}
+
+#[test]
+fn a_sink_that_gets_sound_alone_where_there_were_pictures_is_not_recording() {
+    let mut paper = Paper::streaming().with_sink(true);
+    paper.run(20.0);
+    paper.keys = false;
+    paper.run(10.5);
+    paper.is(Phase::NotRecording);
+    assert_eq!(paper.last()["state"], "disconnected");
+    paper.keys = true;
+    paper.run(0.3);
+    paper.is(Phase::Streaming);
+}
+
+#[test]
+fn a_camera_with_a_key_picture_each_forty_seconds_does_record_once_that_is_known() {
+    let mut paper = Paper::streaming().with_sink(true);
+    let mut phases = Vec::new();
+    for _ in 0..6 {
+        paper.keys = true;
+        paper.run(0.1);
+        paper.keys = false;
+        paper.run(39.0);
+        phases.push(paper.reporter.phase());
+    }
+    assert_eq!(phases[3..], [Phase::Streaming; 3], "{phases:?}");
+}
+
+#[test]
+fn the_next_fragment_of_a_splitmuxsink_has_a_moment_for_its_first_key_unit() {
+    let mut paper = Paper::streaming().with_sink(true);
+    paper.run(5.0);
+    let (sample, fed) = paper.sink.as_mut().unwrap();
+    *sample = Sample {
+        name: "gcssink1".to_owned(),
+        ..Sample::default()
+    };
+    *fed = false;
+    paper.run(9.0);
+    paper.is(Phase::Streaming);
+    paper.run(2.0);
+    paper.is(Phase::NotRecording);
+}
+
+#[test]
 fn a_muxer_that_waits_and_takes_no_more_is_not_recording_rather_than_blocked() {
     let mut paper = Paper::playing().with_sink(false);
     paper.frames = true;
@@ -281,6 +343,21 @@ fn a_camera_that_does_not_come_back_after_a_pause_is_stalled() {
 }
 
 #[test]
+fn a_push_that_waited_for_the_preroll_is_not_blocked_when_the_pipeline_plays() {
+    let mut paper = Paper::streaming();
+    paper.tell(Input::Playing(false));
+    paper.tally.pushing_since = Some(at(paper.now).mono);
+    paper.run(60.0);
+    paper.is(Phase::Paused);
+    paper.tell(Input::Playing(true));
+    assert_ne!(paper.reporter.phase(), Phase::Blocked);
+    paper.run(9.0);
+    assert_ne!(paper.reporter.phase(), Phase::Blocked);
+    paper.run(2.0);
+    paper.is(Phase::Blocked);
+}
+
+#[test]
 fn a_preroll_says_nothing() {
     let mut paper = Paper::new();
     paper.frames = true;
@@ -321,6 +398,50 @@ fn an_eos_near_a_sources_trouble_is_a_lost_source_in_either_order() {
         let is_error = matches!(phase, Phase::SourceLost | Phase::Error);
         assert_eq!(paper.last()["error"]["src"].is_string(), is_error, "{phase:?}");
     }
+}
+
+/// What basesrc does when its push fails: an ERROR of its own, and EOS.
+fn source_gives_up(paper: &mut Paper) {
+    paper.frames = false;
+    paper.now += 0.01;
+    paper.tell(trouble(true, true));
+    paper.tell(Input::Eos);
+    paper.run(1.0);
+}
+
+#[test]
+fn an_error_behind_us_stays_an_error_though_the_source_gives_up_after_it() {
+    let mut paper = Paper::streaming();
+    paper.tell(trouble(false, true));
+    source_gives_up(&mut paper);
+    paper.is(Phase::Error);
+    paper.run(30.0);
+    paper.tell(Input::Stopping);
+    paper.is(Phase::Error);
+    assert_eq!(paper.last()["reason"], "element-error");
+    assert!(paper.states().iter().all(|s| s.2 != "source-lost"), "{:?}", paper.states());
+}
+
+#[test]
+fn a_push_that_failed_before_the_source_gave_up_is_an_error() {
+    let mut paper = Paper::streaming();
+    paper.tally.flow = Flow::NotNegotiated;
+    source_gives_up(&mut paper);
+    paper.is(Phase::Error);
+    assert_eq!(paper.last()["reason"], "not-negotiated");
+    paper.tell(Input::Stopping);
+    paper.is(Phase::Error);
+    // The other way round it is the source's end.
+    let mut paper = Paper::streaming();
+    paper.tell(trouble(true, true));
+    paper.tally.flow = Flow::Error;
+    paper.tell(Input::Eos);
+    paper.is(Phase::SourceLost);
+    // Flushing and EOS behind us are no failure.
+    let mut paper = Paper::streaming();
+    paper.tally.flow = Flow::Eos;
+    source_gives_up(&mut paper);
+    paper.is(Phase::SourceLost);
 }
 
 #[test]
@@ -416,11 +537,13 @@ fn a_recording_that_rests_by_command_is_connected_and_says_so() {
     let mut paper = Paper::streaming().with_sink(true);
     paper.run(1.0);
     paper.tell(Input::Record(false));
-    paper.sink.as_mut().unwrap().1 = false;
     paper.run(60.0);
     paper.is(Phase::Streaming);
     assert_eq!(paper.last()["recording"], false);
     assert_eq!(paper.last()["reason"], "record-stopped");
+    paper.sink.as_mut().unwrap().1 = false;
+    paper.run(11.0);
+    paper.is(Phase::NotRecording);
     paper.tell(Input::Record(true));
     paper.sink.as_mut().unwrap().1 = true;
     paper.run(1.0);
@@ -475,11 +598,37 @@ fn commands_and_configs_are_answered_in_a_status_of_their_own() {
 }
 
 #[test]
+fn each_of_many_answers_has_a_status_of_its_own_however_close_the_commands_are() {
+    let mut paper = Paper::streaming();
+    paper.published.clear();
+    paper.reporter.set_link_free(false);
+    for n in 0..5 {
+        paper.tell(Input::Answer(Answer {
+            id: Some(n.to_string()),
+            ..Answer::default()
+        }));
+    }
+    assert_eq!(paper.published.len(), 0, "a status is on its way");
+    for n in 0..5 {
+        paper.reporter.set_link_free(true);
+        paper.look();
+        assert_eq!(paper.last()["command"]["id"], n.to_string());
+        paper.reporter.set_link_free(false);
+        // News of another kind push out no answer that has not been told.
+        paper.tell(Input::Config(n.to_string()));
+        assert_eq!(paper.last()["command"]["id"], n.to_string());
+    }
+    assert_eq!(paper.published.len(), 10);
+    (0..200).for_each(|_| paper.reporter.tell(Input::Answer(Answer::default()), at(paper.now)));
+    assert_eq!(paper.reporter.answers.len(), MOST_ANSWERS);
+}
+
+#[test]
 fn several_sinks_count_as_one() {
     let mut paper = Paper::streaming();
     let good = Sample {
         name: "a".to_owned(),
-        chunks_created: 1,
+        key_units: 1,
         bytes_received: 5,
         chunks_pending: 1,
         bytes_held: 10,
@@ -488,7 +637,6 @@ fn several_sinks_count_as_one() {
     };
     let bad = Sample {
         name: "b".to_owned(),
-        chunks_created: 2,
         oldest_pending: 9 * S,
         status: status_of("degraded"),
         ..good.clone()
@@ -496,10 +644,8 @@ fn several_sinks_count_as_one() {
     paper.tell(Input::Sinks(vec![good.clone(), bad.clone()]));
     assert_eq!(paper.last()["upload"]["status"], "degraded");
     assert_eq!(paper.last()["upload"]["backlog_bytes"], 20);
-    let unfed = Sample {
-        chunks_created: 0,
-        ..bad
-    };
+    let unfed = Sample { key_units: 0, ..bad };
+    let mut paper = Paper::streaming();
     paper.tell(Input::Sinks(vec![good, unfed]));
     assert_ne!(
         paper.reporter.phase(),
@@ -520,7 +666,7 @@ fn keys(value: &Value, path: &str, into: &mut Vec<String>) {
 fn input() -> impl Strategy<Value = Input> {
     let sample = (0..3u64, 0..5u64, 0..3u64, 0..6usize).prop_map(|(created, bytes, pending, status)| Sample {
         name: "s".to_owned(),
-        chunks_created: created,
+        key_units: created,
         bytes_received: bytes,
         chunks_pending: pending,
         status: status_of(["starting", "online", "degraded", "offline", "draining", "stopped"][status]),

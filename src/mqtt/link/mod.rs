@@ -34,6 +34,9 @@ const CLOCK_WAIT: Duration = Duration::from_secs(5);
 const LAST_WORD_WAIT: Duration = Duration::from_secs(1);
 /// A token is renewed so long before it expires, or a fifth of its life, whichever is less.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
+/// Messages that are known again when they are delivered twice, and their bytes: two configs of the largest size.
+const MAX_HEARD: usize = 64;
+const MAX_HEARD_BYTES: usize = 160 << 10;
 /// A connection is not renewed before, however short its token lives.
 const LEAST_LIFE: Duration = Duration::from_millis(500);
 
@@ -86,8 +89,10 @@ pub(super) struct LinkState {
     told_up: bool,
     told_clock: bool,
     closing: Option<Duration>,
-    /// The last message, to know it again.
-    last_message: Option<(String, Bytes)>,
+    /// The last messages of this connection, to know them again.
+    heard: VecDeque<(String, Bytes)>,
+    /// The subscriptions that were refused, as they were told.
+    refused: Vec<String>,
     queue: VecDeque<Action>,
     connects: u64,
     failures: u64,
@@ -108,12 +113,24 @@ impl LinkState {
             told_up: false,
             told_clock: false,
             closing: None,
-            last_message: None,
+            heard: VecDeque::new(),
+            refused: Vec::new(),
             queue: VecDeque::new(),
             connects: 0,
             failures: 0,
             seed: seed | 1,
         }
+    }
+
+    /// An earlier link of this client has published: no state before that.
+    pub(super) fn not_before(mut self, at: Duration) -> Self {
+        self.outbox.not_before(at);
+        self
+    }
+
+    /// When a state may be published after all that was; `None` where none ever was.
+    pub(super) fn free_at(&self, now: Duration) -> Option<Duration> {
+        self.outbox.free_at(now)
     }
 
     /// Counters; tokens are counted where they are signed.
@@ -130,6 +147,11 @@ impl LinkState {
     /// Whether the listener thinks that there is a connection.
     pub(super) fn is_up(&self) -> bool {
         self.told_up
+    }
+
+    /// Whether nothing that was wanted waits or is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.outbox.is_settled()
     }
 
     /// Something happened.
@@ -277,7 +299,7 @@ impl LinkState {
         self.up_since.get_or_insert(now);
         self.renew_at = renew_at.map(|at| at.max(now.saturating_add(LEAST_LIFE)));
         self.told_clock = false;
-        self.last_message = None;
+        self.heard.clear();
         let subscription = Subscription::Needed;
         self.phase = Phase::Up {
             since: now,
@@ -387,7 +409,9 @@ impl LinkState {
         if let Phase::Up { subscription, .. } = &mut self.phase {
             *subscription = Subscription::Done;
         }
-        if !refused.is_empty() {
+        // The rules of the broker are the same at its next connection: once is enough.
+        if !refused.is_empty() && self.refused != refused {
+            self.refused = refused.to_vec();
             let topics = refused.join(", ");
             self.tell(Tell::Notice(format!(
                 "the broker refused the subscription to {topics}: nothing will be heard from there; check the broker's access rules"
@@ -396,9 +420,9 @@ impl LinkState {
     }
 
     fn message(&mut self, topic: String, payload: Bytes, retained: bool, duplicate: bool) {
-        // A broker that delivers one message again and again is answered, and not listened to.
-        let again = self.last_message.as_ref().is_some_and(|(t, p)| *t == topic && *p == payload);
-        if duplicate && again {
+        // A broker that delivers the same messages again and again is answered, and not listened to.
+        let is_known = |known: &(String, Bytes)| known.0 == topic && known.1 == payload;
+        if duplicate && self.heard.iter().any(is_known) {
             return;
         }
         match self.outbox.plan().route(&topic) {
@@ -410,7 +434,15 @@ impl LinkState {
                 self.tell(Tell::Command { tail, payload, retained });
             }
         }
-        self.last_message = Some((topic, payload));
+        let mut size: usize = self.heard.iter().map(|(t, p)| t.len() + p.len()).sum();
+        size = size.saturating_add(topic.len()).saturating_add(payload.len());
+        while self.heard.len() >= MAX_HEARD || size > MAX_HEARD_BYTES {
+            let Some((topic, payload)) = self.heard.pop_front() else {
+                break;
+            };
+            size = size.saturating_sub(topic.len()).saturating_sub(payload.len());
+        }
+        self.heard.push_back((topic, payload));
     }
 
     /// When the connection, renewals of its token included, has shown that an outage is over.

@@ -78,6 +78,12 @@ struct Telemetry {
     payload: Bytes,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    state: bool,
+    status: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -91,6 +97,8 @@ pub(super) struct Outbox {
     discovery_due: bool,
     events: VecDeque<Telemetry>,
     in_flight: Option<InFlight>,
+    /// What this link has put there since the connection was made.
+    told: Told,
     leaving: bool,
     said_offline: bool,
     event_too_large: bool,
@@ -110,12 +118,26 @@ impl Outbox {
             discovery_due: false,
             events: VecDeque::new(),
             in_flight: None,
+            told: Told::default(),
             leaving: false,
             said_offline: false,
             event_too_large: false,
             published: 0,
             dropped: 0,
         }
+    }
+
+    /// No state and no status before that.
+    pub(super) fn not_before(&mut self, at: Duration) {
+        (self.state.not_before, self.status.not_before) = (at, at);
+    }
+
+    /// When a state may be published after what was, and after what is on its way; `None` where nothing was.
+    pub(super) fn free_at(&self, now: Duration) -> Option<Duration> {
+        if self.flies(What::State) || self.flies(What::Status) {
+            return Some(now.saturating_add(self.gap));
+        }
+        Some(self.state.not_before.max(self.status.not_before)).filter(|at| *at > Duration::ZERO)
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -177,15 +199,18 @@ impl Outbox {
         self.in_flight.is_none() && offline && !self.state.due && !self.status.due && self.events.is_empty()
     }
 
+    /// Whether no state and no status waits or is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        !(self.state.due || self.status.due || self.flies(What::State) || self.flies(What::Status))
+    }
+
     fn flies(&self, what: What) -> bool {
         self.in_flight.as_ref().is_some_and(|f| f.what == what)
     }
 
     pub(super) fn telemetry(&mut self, said: Duration, kind: &'static str, payload: Bytes) -> Option<String> {
-        let Some(topic) = self.plan.event(kind) else {
-            self.dropped = self.dropped.saturating_add(1);
-            return None;
-        };
+        // Telemetry that is off is not dropped: nobody wants it.
+        let topic = self.plan.event(kind)?;
         let limit = self.plan.limit(&topic);
         if payload.len() > limit {
             self.dropped = self.dropped.saturating_add(1);
@@ -202,6 +227,7 @@ impl Outbox {
 
     /// A new connection: all that is wanted is published again.
     pub(super) fn connected(&mut self) {
+        self.told = Told::default();
         if self.leaving {
             return;
         }
@@ -243,8 +269,14 @@ impl Outbox {
         self.published = self.published.saturating_add(1);
         let next = now.saturating_add(self.gap);
         match flown.what {
-            What::State => (self.state.acknowledged, self.state.not_before) = (Some(flown.payload), next),
-            What::Status => (self.status.acknowledged, self.status.not_before) = (Some(flown.payload), next),
+            What::State => {
+                (self.state.acknowledged, self.state.not_before) = (Some(flown.payload), next);
+                self.told.state = true;
+            }
+            What::Status => {
+                (self.status.acknowledged, self.status.not_before) = (Some(flown.payload), next);
+                self.told.status = true;
+            }
             What::Availability => {
                 self.availability_not_before = next;
                 self.said_offline = flown.payload == OFFLINE;
@@ -319,12 +351,12 @@ impl Outbox {
         let (state, status) = (&self.state, &self.status);
         let rest = !(state.due || status.due || self.events.front().is_some());
         let offline = self.leaving && rest && !self.said_offline && self.plan.availability.is_some();
+        // What is retained may be the last of a process that died: nobody shall believe it because we are there.
+        let is_told = self.availability.is_some() && self.told.state && (self.told.status || status.wanted.is_none());
         let mine = [
-            self.availability
-                .is_some()
-                .then_some((self.availability_not_before, What::Availability)),
             state.due.then_some((state.not_before, What::State)),
             status.due.then_some((status.not_before, What::Status)),
+            is_told.then_some((self.availability_not_before, What::Availability)),
             self.discovery_due.then_some((Duration::ZERO, What::Discovery)),
             self.events.front().map(|_| (Duration::ZERO, What::Telemetry)),
             offline.then_some((Duration::ZERO, What::Availability)),

@@ -9,7 +9,7 @@ mod play;
 use play::{GAP, Line, Play, device, ms, plain, state};
 
 #[test]
-fn a_plain_client_says_online_then_state_status_and_discovery_at_every_connection() {
+fn a_plain_client_says_state_and_status_then_online_and_discovery_at_every_connection() {
     let mut play = Play::new(plain());
     play.on(Event::Want(Wanted {
         state: Some("connected".into()),
@@ -19,15 +19,81 @@ fn a_plain_client_says_online_then_state_status_and_discovery_at_every_connectio
         play.given.clear();
         play.run(Duration::from_secs(10));
         let topics: Vec<_> = play.given.iter().map(|(_, topic, _)| topic.as_str()).collect();
-        assert_eq!(topics, ["p/availability", "p/state", "p/status", "ha/config"]);
+        assert_eq!(topics, ["p/state", "p/status", "p/availability", "ha/config"]);
         assert_eq!(play.holds("p/availability"), Some("online"));
         play.break_line();
     }
 }
 
 #[test]
+fn what_a_dead_process_left_there_is_not_made_valid_by_online() {
+    let mut play = Play::new(plain());
+    play.run(Duration::from_secs(5));
+    let offline = Event::Message {
+        topic: "p/availability".into(),
+        payload: OFFLINE,
+        retained: true,
+        duplicate: false,
+    };
+    play.on(offline.clone());
+    play.run(Duration::from_secs(5));
+    assert_eq!(play.holds("p/availability"), None, "nothing is known of this session yet");
+    play.on(Event::Want(Wanted {
+        state: Some("connected".into()),
+        status: Some("{}".into()),
+    }));
+    play.run(ms(200));
+    assert_eq!(play.holds("p/availability"), Some("online"));
+    // Own, yet older than the outage: it is replaced before it counts again.
+    play.break_line();
+    play.on(Event::Want(state("disconnected")));
+    play.given.clear();
+    play.run(Duration::from_secs(10));
+    let first: Vec<_> = play
+        .given
+        .iter()
+        .map(|(_, topic, payload)| (topic.as_str(), payload.clone()))
+        .collect();
+    assert_eq!(first[0], ("p/state", "disconnected".into()));
+    play.on(offline);
+    play.run(Duration::from_secs(2));
+    assert_eq!(
+        play.given.last().map(|(_, _, payload)| payload.clone()),
+        Some("online".into())
+    );
+}
+
+#[test]
+fn the_second_between_states_holds_over_links_of_the_same_client() {
+    let mut play = Play::new(device());
+    play.on(Event::Want(state("disconnected")));
+    play.run(ms(500));
+    let before = play.link.free_at(play.now).unwrap();
+    assert_eq!(before, play.given[0].0 + GAP);
+    // The next link has a time of its own: it begins now.
+    let left = before - play.now;
+    let mut next = Play::new(device());
+    next.link = LinkState::new(device(), GAP, 7).not_before(left);
+    next.on(Event::Want(state("connected")));
+    next.run(Duration::from_secs(3));
+    assert!(next.given[0].0 >= left, "{:?} < {left:?}", next.given[0].0);
+    assert_eq!(next.holds("/devices/d/state"), Some("connected"));
+}
+
+#[test]
+fn a_state_on_its_way_counts_for_the_next_link_too() {
+    let mut play = Play::new(device());
+    assert_eq!(play.link.free_at(play.now), None);
+    play.acknowledges = false;
+    play.on(Event::Want(state("connected")));
+    play.run(ms(500));
+    assert_eq!(play.link.free_at(play.now), Some(play.now + GAP));
+}
+
+#[test]
 fn a_late_foreign_offline_is_answered_and_a_row_of_them_does_not_make_a_storm() {
     let mut play = Play::new(plain());
+    play.on(Event::Want(state("connected")));
     play.run(Duration::from_secs(2));
     play.given.clear();
     for _ in 0..50 {
@@ -154,6 +220,38 @@ fn a_redelivered_message_is_heard_once() {
     }
     let heard = play.told.iter().filter(|(_, tell)| matches!(tell, Tell::Config(_))).count();
     assert_eq!(heard, 1);
+}
+
+#[test]
+fn messages_that_are_redelivered_in_turns_are_heard_once_each_and_new_ones_always() {
+    let mut play = Play::new(device());
+    play.run(ms(500));
+    for n in 0..100 {
+        play.on(Event::Message {
+            topic: "/devices/d/commands/record".into(),
+            payload: if n % 2 == 0 { "start" } else { "stop" }.into(),
+            retained: false,
+            duplicate: n > 1,
+        });
+    }
+    let heard = |play: &Play| {
+        play.told
+            .iter()
+            .filter(|(_, tell)| matches!(tell, Tell::Command { .. }))
+            .count()
+    };
+    assert_eq!(heard(&play), 2);
+    play.on(Event::Message {
+        topic: "/devices/d/commands/record".into(),
+        payload: "start".into(),
+        retained: false,
+        duplicate: false,
+    });
+    assert_eq!(
+        heard(&play),
+        3,
+        "the same again is another command where it is not marked as a duplicate"
+    );
 }
 
 #[test]
@@ -315,6 +413,15 @@ fn a_refused_subscription_is_told_and_the_rest_works() {
     play.on(Event::Want(state("connected")));
     play.run(ms(500));
     assert_eq!(play.holds("p/state"), Some("connected"));
+    for _ in 0..3 {
+        play.break_line();
+        play.run(Duration::from_secs(10));
+        play.on(Event::Subscribed {
+            refused: vec!["p/set/#".into()],
+        });
+    }
+    let notices = play.told.iter().filter(|(_, tell)| matches!(tell, Tell::Notice(_))).count();
+    assert_eq!(notices, 1, "the rules are the same at each connection");
 }
 
 #[derive(Clone, Debug)]

@@ -44,7 +44,6 @@ pub(super) fn plain() -> Plan {
         password_file: None,
         prefix: "p".into(),
         discovery: Some(("ha/config".into(), Bytes::from_static(b"{}"))),
-        commands: true,
     };
     Plan::new(&config(Protocol::Mqtt(plain))).unwrap()
 }
