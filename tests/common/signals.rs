@@ -6,7 +6,7 @@ use gst::glib::translate::IntoGlib;
 
 /// In the order in which they were made.
 #[allow(unsafe_code, reason = "glib has no safe call for this list")]
-pub fn of(type_: glib::Type) -> Vec<SignalQuery> {
+pub(crate) fn of(type_: glib::Type) -> Vec<SignalQuery> {
     let mut count = 0;
     // SAFETY: the type is registered; what comes back is an array of `count` ids, which is ours to free.
     let ids = unsafe {
