@@ -1,23 +1,49 @@
 //! One deadline for the process: when Ctrl-C stops a pipeline of many of our elements, they are stopped one after the other,
 //! and all of them together wait no longer than one would.
+//!
+//! What uses no network has a little time after it, which they share too: it counts from the deadline, not from each element.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// When the elements of this process began to leave PAUSED, and when the last of them was done.
 static STOPPING: Mutex<Option<Stopping>> = Mutex::new(None);
 
-/// A stop that begins so long after another has ended is one of its own.
-const APART: Duration = Duration::from_secs(1);
+/// A stop that begins so long after another has ended is one of its own. The elements of one pipeline follow one another within
+/// milliseconds; an application that stops its pipelines one by one must not have the later ones find the time used up.
+const APART: Duration = Duration::from_millis(250);
 
 /// No stop is believed to last longer: pipelines that an application stops one by one, all day, are not one stop.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// A disk may still be written so long after the deadline.
+const DISK: Duration = Duration::from_millis(800);
+
+/// Everything is over so long after the deadline, however many elements there are.
+const LATEST: Duration = Duration::from_millis(950);
 
 #[derive(Clone, Copy, Debug)]
 struct Stopping {
     began: Instant,
     waiting: usize,
     ended: Instant,
+}
+
+/// One more element stops at `now`.
+fn join(before: Option<Stopping>, now: Instant) -> Stopping {
+    match before {
+        Some(s) if (s.waiting > 0 || now.duration_since(s.ended) < APART) && now.duration_since(s.began) < LONGEST => Stopping {
+            waiting: s.waiting + 1,
+            ..s
+        },
+        _ => Stopping {
+            began: now,
+            waiting: 1,
+            ended: now,
+        },
+    }
 }
 
 /// An element that is stopping.
@@ -29,21 +55,8 @@ pub(crate) struct Stop {
 impl Stop {
     /// An element leaves PAUSED.
     pub(crate) fn begin() -> Self {
-        let now = Instant::now();
-        let mut stopping = STOPPING.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = match *stopping {
-            Some(s) if (s.waiting > 0 || now.duration_since(s.ended) < APART) && now.duration_since(s.began) < LONGEST => {
-                Stopping {
-                    waiting: s.waiting + 1,
-                    ..s
-                }
-            }
-            _ => Stopping {
-                began: now,
-                waiting: 1,
-                ended: now,
-            },
-        };
+        let mut stopping = lock(&STOPPING);
+        let current = join(*stopping, Instant::now());
         *stopping = Some(current);
         Self { began: current.began }
     }
@@ -52,13 +65,67 @@ impl Stop {
     pub(crate) fn until(&self, timeout: Duration) -> Instant {
         self.began.checked_add(timeout).unwrap_or(self.began)
     }
+
+    /// Until when what is in memory may be written to disk.
+    pub(crate) fn disk_until(&self, timeout: Duration) -> Instant {
+        self.until(timeout) + DISK
+    }
+
+    /// Until when an element may wait for something that usually takes no more than a `moment`: it has that though others have
+    /// used the deadline up, as long as all of them together do not go too far beyond it.
+    pub(crate) fn moment(&self, timeout: Duration, moment: Duration) -> Instant {
+        let until = self.until(timeout);
+        until.max((Instant::now() + moment).min(until + LATEST))
+    }
 }
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        if let Some(stopping) = STOPPING.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(stopping) = lock(&STOPPING).as_mut() {
             stopping.waiting = stopping.waiting.saturating_sub(1);
             stopping.ended = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn elements_that_stop_together_have_one_deadline_and_pipelines_stopped_one_by_one_have_their_own() {
+        let now = Instant::now();
+        let first = join(None, now);
+        let second = join(Some(first), now + 4000 * MS);
+        assert_eq!((second.began, second.waiting), (now, 2), "the first has not ended");
+        let ended = Stopping {
+            waiting: 0,
+            ended: now + 5000 * MS,
+            ..second
+        };
+        assert_eq!(join(Some(ended), now + 5010 * MS).began, now, "the next sink of the pipeline");
+        let next = now + 5700 * MS;
+        assert_eq!(join(Some(ended), next).began, next, "the next pipeline, 0.7 s later");
+        let day = now + LONGEST;
+        assert_eq!(join(Some(second), day).began, day, "no stop lasts so long");
+    }
+
+    #[test]
+    fn the_moments_after_the_deadline_are_shared_by_all_elements() {
+        let long_ago = Stop {
+            began: Instant::now().checked_sub(5500 * MS).unwrap(),
+        };
+        let timeout = 5000 * MS;
+        let deadline = long_ago.until(timeout);
+        assert_eq!(long_ago.disk_until(timeout), deadline + DISK);
+        assert!(long_ago.moment(timeout, 100 * MS) > deadline + 500 * MS);
+        assert_eq!(long_ago.moment(timeout, 10_000 * MS), deadline + LATEST);
+        assert_eq!(
+            long_ago.moment(timeout * 2, 100 * MS),
+            long_ago.until(timeout * 2),
+            "there is time"
+        );
     }
 }

@@ -66,6 +66,38 @@ fn a_dead_server_holds_up_the_end_for_shutdown_timeout_and_no_longer() {
 }
 
 #[test]
+fn a_sink_whose_server_is_dead_takes_no_time_from_the_others_of_its_pipeline() {
+    init();
+    let (dead, alive) = (GcsServer::spawn_thread(), GcsServer::spawn_thread());
+    (0..20).for_each(|_| dead.push_fault(Fault::StallBefore));
+    let sink = |name: &str, server: &GcsServer| {
+        format!(
+            " t. ! queue ! gcssink name={name} async=false bucket={BUCKET} device-id={name} endpoint-uri={} shutdown-timeout=1000000000",
+            server.endpoint()
+        )
+    };
+    // In whatever order they are stopped, a dead one is before the one that works.
+    let sinks = sink("beside1", &dead) + &sink("beside2", &alive) + &sink("beside3", &dead);
+    let pipeline = gst::parse::launch(&format!("{} ! tee name=t{sinks}", live(60)))
+        .unwrap()
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    std::thread::sleep(Duration::from_millis(2500));
+    let began = Instant::now();
+    pipeline.set_state(gst::State::Null).unwrap();
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    let stats: gst::Structure = pipeline.by_name("beside2").unwrap().property("stats");
+    let stat = |name: &str| stats.get::<u64>(name).unwrap();
+    assert_eq!(
+        (stat("chunks-created"), stat("chunks-uploaded"), stat("chunks-dropped")),
+        (1, 1, 0)
+    );
+    assert_eq!(chunks(&alive).len(), 1);
+}
+
+#[test]
 fn eos_waits_for_the_drain_and_then_says_what_was_lost() {
     let server = GcsServer::spawn_thread();
     (0..20).for_each(|_| server.push_fault(Fault::StallBefore));

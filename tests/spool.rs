@@ -244,6 +244,99 @@ fn a_damaged_chunk_is_set_aside_and_blocks_nothing() {
 }
 
 #[test]
+fn a_chunk_that_is_found_damaged_at_the_start_is_told_as_a_gap() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let properties = format!("{} max-size-time=1000000000", spool.property());
+    record_in_an_outage(&flv(3), &later, &properties);
+    let file = &spool.chunk_files()[1];
+    let mut bytes = std::fs::read(file).unwrap();
+    // The last record but one is the end of the chunk, and the last says that all before it was on disk.
+    let damaged = bytes.len() - 60;
+    bytes[damaged] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+    let server = later.start();
+    let front = "videotestsrc num-buffers=15 ! x264enc ! h264parse ! flvmux streamable=true";
+    let properties = format!("{} device-id=finder endpoint-uri={}", spool.property(), server.endpoint());
+    let line = Line::new(front, &server, &properties);
+    line.play();
+    let (end, words) = line.wait();
+    assert_eq!(end, End::Eos, "{words:?}");
+    let gaps: Vec<_> = words.iter().filter(|(_, text)| text.starts_with("gcssink-gap")).collect();
+    assert_eq!(gaps.len(), 1, "{words:?}");
+    for field in [
+        "reason=(string)damaged",
+        "first-sequence=(guint64)1",
+        "chunks=(guint64)1",
+        "start-time=(string)20",
+    ] {
+        assert!(gaps[0].1.contains(field), "{field} in {gaps:?}");
+    }
+    assert_eq!(line.stat("chunks-dropped"), 1);
+    assert_eq!(found(&server).len(), 2);
+}
+
+#[test]
+fn the_sinks_of_a_pipeline_that_is_stopped_in_an_outage_all_bring_their_chunks_onto_the_disk() {
+    init();
+    let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
+    (0..50).for_each(|_| server.push_fault(Fault::StallBefore));
+    let front = h264(60).replace("videotestsrc", "videotestsrc is-live=true") + " ! mpegtsmux ! tee name=t";
+    let sinks: String = (0..4)
+        .map(|i| {
+            format!(
+                " t. ! queue ! gcssink async=false bucket={BUCKET} device-id=together{i} endpoint-uri={} {} spool-mode=overflow \
+                 max-size-time=1000000000 shutdown-timeout=1000000000",
+                server.endpoint(),
+                spool.property()
+            )
+        })
+        .collect();
+    let pipeline = gst::parse::launch(&(front + &sinks))
+        .unwrap()
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    let gaps = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = std::sync::Arc::clone(&gaps);
+    pipeline.bus().unwrap().set_sync_handler(move |_, message| {
+        let is_gap = message.structure().is_some_and(|s| s.name() == "gcssink-gap");
+        seen.fetch_add(usize::from(is_gap), std::sync::atomic::Ordering::SeqCst);
+        gst::BusSyncReply::Drop
+    });
+    pipeline.set_state(gst::State::Playing).unwrap();
+    std::thread::sleep(Duration::from_millis(3500));
+    let began = std::time::Instant::now();
+    pipeline.set_state(gst::State::Null).unwrap();
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert_eq!(gaps.load(std::sync::atomic::Ordering::SeqCst), 0);
+    let of = |i: usize| {
+        let dir = spool.dir().join(format!("together{i}"));
+        spool.chunk_files().iter().filter(|f| f.starts_with(&dir)).count()
+    };
+    let files: Vec<usize> = (0..4).map(of).collect();
+    assert!(files.iter().all(|n| *n >= 2), "{files:?}");
+}
+
+#[test]
+fn a_sink_whose_pipeline_is_not_stopped_goes_on_when_another_is() {
+    let (first, second) = (GcsServer::spawn_thread(), GcsServer::spawn_thread());
+    let front = h264(60).replace("videotestsrc", "videotestsrc is-live=true") + " ! mpegtsmux";
+    let stopped = Line::new(&front, &first, "max-size-time=1000000000");
+    let goes_on = Line::new(&front, &second, "max-size-time=1000000000");
+    stopped.play();
+    goes_on.play();
+    let enough = |n: u64| goes_on.wait_for(Duration::from_secs(30), |_| goes_on.stat("chunks-uploaded") >= n);
+    enough(1);
+    stopped.stop();
+    let before = goes_on.stat("chunks-uploaded");
+    enough(before + 2);
+    goes_on.stop();
+    let chunks = chunks(&second);
+    assert_each_plays(&chunks);
+    assert!(chunks.iter().skip(1).all(|c| c.get("continuous") == "true"), "{chunks:?}");
+}
+
+#[test]
 fn nobody_else_may_read_the_spool() {
     let (spool, later) = (Spool::new(), Later::new());
     let properties = format!("{} max-size-time=1000000000", spool.property());

@@ -12,10 +12,11 @@ use crate::chunk::name::rfc3339_ms;
 use crate::chunk::replay::Replay;
 use crate::container::Container;
 use crate::spool::disk::StdDisk;
-use crate::spool::{Adoption, ClosedEntry, Found, Partial, Session, Spool, SpoolError, adopt};
+use crate::spool::{Adoption, ClosedEntry, Found, Notice, Partial, Session, Spool, SpoolError, adopt};
 use crate::upload::chunk::{Chunk, Place, Summary};
+use crate::upload::desk::Desk;
 use crate::upload::kept::{SpoolChunk, Times};
-use crate::upload::spooler::{self, Desk};
+use crate::upload::spooler;
 use crate::upload::uploads::Uploads;
 
 /// The spool of a session, ready to be used.
@@ -82,6 +83,16 @@ fn take_over(adoption: Adoption, own_site: u64, uploads: &Uploads, times: &Arc<T
     times.learn(&adoption.boots);
     for notice in adoption.notices {
         uploads.warn(notice.to_string());
+        if let Notice::Quarantined { session, chunk, .. } = notice {
+            uploads.lost(Summary {
+                session: session.into(),
+                sequence: chunk.sequence,
+                start: chunk.start,
+                duration: chunk.duration,
+                running: None,
+                size: chunk.size,
+            });
+        }
     }
     for session in adoption.sessions {
         let mut chunks = Vec::new();

@@ -12,13 +12,14 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
 use super::caps::{self, Verdict};
+use super::ending::End;
 use super::messages::{self, Outbox, Post};
-use super::session::{End, Session};
+use super::session::Session;
 use super::settings::{Settings, StatusValue, specs};
 use super::stats;
+use super::together;
 use crate::chunk::session::session_id;
 use crate::container::Container;
-use crate::deadline::Stop;
 use crate::sync::lock;
 use crate::wall;
 
@@ -133,12 +134,14 @@ impl GcsSink {
         let id = lock(&self.id).get_or_insert_with(new_id).clone();
         let session = Session::begin(&self.obj(), &self.settings(), id, self.outbox(), chance())?;
         *lock(&self.session) = Some(session);
+        together::add(&self.obj());
         self.status_changed();
         Ok(())
     }
 
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
+        together::remove(&self.obj());
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
         let next = session.end(timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
@@ -282,10 +285,13 @@ impl ElementImpl for GcsSink {
             // The base class may reach PLAYING again without asking us, with the buffer that ends the preroll.
             (gst::StateChange::PausedToPlaying | gst::StateChange::PlayingToPaused, Some(session)) => {
                 session.new_playing.store(true, Ordering::Relaxed);
+                if transition == gst::StateChange::PausedToPlaying {
+                    session.go_on();
+                }
             }
             (gst::StateChange::PausedToReady, Some(session)) => {
-                lock(&session.stop).get_or_insert_with(Stop::begin);
-                session.uploads.nudge();
+                session.stop_waiting();
+                together::others_begin_to_end(&self.obj());
             }
             _ => {}
         }

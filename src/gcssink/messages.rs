@@ -47,7 +47,7 @@ pub(super) enum Post {
     /// The memory is full and uploads are refused.
     Refused(String),
     /// EOS, and so many chunks were not stored.
-    NotDrained { chunks: u64, bytes: u64, waited: u64 },
+    NotDrained { chunks: u64, bytes: u64, timeout: u64 },
     /// How long the memory lasts.
     Info(String),
     /// Another sink of the flow group was told other limits.
@@ -88,12 +88,12 @@ pub(super) fn post(element: &GcsSink, post: Post) {
             gst::ResourceError::NotAuthorized,
             ("uploads are refused ({reason}), and max-memory-bytes are full now: the recording ends; give the permission back or mend the bucket")
         ),
-        Post::NotDrained { chunks, bytes, waited } => gst::element_error!(
+        Post::NotDrained { chunks, bytes, timeout } => gst::element_error!(
             element,
             gst::ResourceError::Write,
             (
                 "{chunks} chunks of {bytes} bytes were not stored within the drain-timeout of {} and are lost; check the uplink or raise drain-timeout",
-                seconds(waited)
+                seconds(timeout)
             )
         ),
         Post::Info(text) => post_info(element, gst::ResourceError::Settings, &text),

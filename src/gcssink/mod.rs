@@ -6,6 +6,7 @@
 //! - `settings` — the properties
 //! - `plan` — settings checked and made usable, or an error that says what to do
 //! - `session` — what exists while it runs: recorder, uploads, spool and their tasks
+//! - `ending`, `together` — its two ends, EOS and leaving PAUSED; the sinks of a pipeline end side by side
 //! - `recorder`, `object` — what the streaming thread and the timers share; what a chunk becomes
 //! - `disk`, `writers` — the spool; the ways to Cloud Storage
 //! - `stream`, `stats` — what the element does with a buffer; what it says of itself in numbers
@@ -19,6 +20,7 @@ use gst::prelude::*;
 mod blocks;
 mod caps;
 mod disk;
+mod ending;
 mod imp;
 mod messages;
 mod object;
@@ -28,6 +30,7 @@ mod session;
 mod settings;
 mod stats;
 mod stream;
+mod together;
 mod upstream;
 mod writers;
 

@@ -42,6 +42,8 @@ pub(super) struct Recorder {
     /// The one object has grown too large.
     pub too_large: Option<u64>,
     pub eos: bool,
+    /// The element is about to stop: nothing more is taken.
+    pub stopped: bool,
 }
 
 /// Where chunks wait.
@@ -75,6 +77,7 @@ impl Recorder {
             wants_key_unit: false,
             too_large: None,
             eos: false,
+            stopped: false,
         }
     }
 

@@ -27,9 +27,8 @@ use crate::flow::site::Site;
 use crate::spool::{Spool, boot};
 use crate::sync::lock;
 use crate::upload::driver;
-use crate::upload::health::Status;
 use crate::upload::runtime::runtime;
-use crate::upload::uploads::{Drained, Uploads};
+use crate::upload::uploads::Uploads;
 
 /// How long the streaming thread waits for its last messages to be posted: an application's handler may be slow.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
@@ -44,15 +43,15 @@ pub(super) struct Session {
     flow_told: AtomicU64,
     pub outbox: Arc<Outbox>,
     pub spool: Option<Arc<Spool>>,
-    identity: Mutex<Option<Identity>>,
-    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
-    ticker: Mutex<Option<tokio::task::AbortHandle>>,
+    pub(super) identity: Mutex<Option<Identity>>,
+    pub(super) tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    pub(super) ticker: Mutex<Option<tokio::task::AbortHandle>>,
     /// The next buffer is the first of a PLAYING.
     pub new_playing: AtomicBool,
     pub live: AtomicBool,
     /// Since when it is PLAYING, ns on the uploads' scale plus one; 0 while it is not.
     playing_since: AtomicU64,
-    nothing_told: AtomicBool,
+    pub(super) nothing_told: AtomicBool,
     /// Bytes received as upstream was told last.
     received_told: AtomicU64,
     pub cover_told: AtomicBool,
@@ -65,15 +64,6 @@ pub(super) struct Session {
     /// The last caps, without their header.
     pub caps: Mutex<Option<gst::Caps>>,
     pub stop: Mutex<Option<Stop>>,
-}
-
-/// How the drain at EOS ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The EOS goes on.
-    Passes,
-    /// Flushing: it is dropped.
-    Flushed,
 }
 
 impl Session {
@@ -199,7 +189,7 @@ impl Session {
         gst::FlowError::Error
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         lock(&self.stop).is_some()
     }
 
@@ -247,129 +237,6 @@ impl Session {
     fn has_grown(&self) -> bool {
         let received = self.uploads.snapshot().stats.bytes_received;
         self.received_told.swap(received, Ordering::Relaxed) != received
-    }
-
-    /// EOS: closes the open chunk and waits for everything to be stored, at most `drain-timeout`. Where a chunk on disk is
-    /// enough (`until_spooled`), for that.
-    pub(super) fn drain(&self, element: &super::GcsSink, timeout: Duration, until_spooled: bool) -> End {
-        use gst_base::prelude::*;
-        let began = tokio::time::Instant::now();
-        let until = began.checked_add(timeout).unwrap_or(began);
-        if let Err(fault) = self.recorder().finish() {
-            self.failed.store(true, Ordering::Relaxed);
-            self.outbox.post(Post::Fault(fault));
-        }
-        self.uploads.ending(Status::Draining);
-        let give_up = || self.is_stopping() || self.flushing.load(Ordering::Relaxed) || self.refused.load(Ordering::Relaxed);
-        if until_spooled {
-            self.uploads.move_all();
-        }
-        loop {
-            let drained = if until_spooled {
-                self.uploads.wait_spooled(until, true, &give_up)
-            } else {
-                self.uploads.wait_drained(until, true, &give_up)
-            };
-            match drained {
-                Drained::Yes | Drained::GivenUp => break,
-                // The base class holds its preroll lock around us; a pause or a stop needs it.
-                Drained::Interrupted if element.wait_preroll().is_ok() => {}
-                Drained::Interrupted => return End::Flushed,
-                Drained::TimedOut => {
-                    self.give_up_drain(began);
-                    break;
-                }
-            }
-        }
-        let nothing = !self.recorder().chunker.has_begun() && !self.failed.load(Ordering::Relaxed);
-        if nothing && !self.nothing_told.swap(true, Ordering::Relaxed) {
-            self.outbox.post(Post::NothingToStore(self.uploads.now()));
-        }
-        // What is said of the chunks comes before the end of the stream.
-        self.outbox.wait_empty(std::time::Instant::now() + LAST_WORD);
-        End::Passes
-    }
-
-    /// What is in memory can be saved no more than onto the disk; what is neither there nor stored is lost.
-    fn give_up_drain(&self, began: tokio::time::Instant) {
-        if self.spool.is_some() {
-            self.uploads.move_all();
-            let a_moment = tokio::time::Instant::now() + LAST_WORD;
-            let _ = self.uploads.wait_spooled(a_moment, false, &|| self.is_stopping());
-        }
-        let (lost, _) = self.uploads.abandon("drain-timeout");
-        if lost.chunks > 0 {
-            let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.outbox.post(Post::NotDrained {
-                chunks: lost.chunks,
-                bytes: lost.bytes,
-                waited,
-            });
-        }
-    }
-
-    /// PAUSED→READY: waits for the open chunk and the queue within the process's one deadline. The next sequence number.
-    pub(super) fn end(&self, shutdown_timeout: Duration) -> u64 {
-        if let Some(ticker) = lock(&self.ticker).take() {
-            ticker.abort();
-        }
-        let until = lock(&self.stop).get_or_insert_with(Stop::begin).until(shutdown_timeout);
-        let next = {
-            let mut recorder = self.recorder();
-            if let Err(fault) = recorder.finish() {
-                self.outbox.post(Post::Fault(fault));
-            }
-            recorder.chunker.next_sequence()
-        };
-        self.uploads.ending(Status::Draining);
-        self.uploads.move_all();
-        let refused = || self.refused.load(Ordering::Relaxed);
-        match self.uploads.wait_drained(until.into(), false, &refused) {
-            Drained::Yes => {}
-            // Writing to disk is no use of the network: a moment for it is always there.
-            Drained::GivenUp if self.spool.is_some() => {
-                let _ = self.uploads.wait_spooled(until.into(), false, &|| false);
-                self.abandon();
-            }
-            _ => self.abandon(),
-        }
-        self.uploads.stop();
-        self.wait_for_tasks(until.max(std::time::Instant::now() + Duration::from_millis(100)));
-        // At least a moment for the last messages, which wait for nothing but the application.
-        self.outbox
-            .wait_empty(until.max(std::time::Instant::now() + Duration::from_millis(100)));
-        self.outbox.attach(None);
-        drop(lock(&self.identity).take());
-        next
-    }
-
-    fn abandon(&self) {
-        let (lost, left) = self.uploads.abandon("shutdown-timeout");
-        gst::warning!(
-            super::imp::CAT,
-            "{} chunks were not stored within the shutdown-timeout, {} wait on disk",
-            lost.chunks,
-            left.chunks
-        );
-    }
-
-    /// The session's lock on its folder is given back with the last of them: the next start must find it free.
-    fn wait_for_tasks(&self, until: std::time::Instant) {
-        if self.spool.is_none() {
-            return;
-        }
-        let tasks = std::mem::take(&mut *lock(&self.tasks));
-        let (tell, told) = std::sync::mpsc::channel::<()>();
-        if let Ok(runtime) = runtime() {
-            runtime.spawn(async move {
-                for task in tasks {
-                    let _ = task.await;
-                }
-                drop(tell);
-            });
-            let _ = told.recv_timeout(until.saturating_duration_since(std::time::Instant::now()));
-        }
-        self.uploads.forget();
     }
 
     /// Other limits from now on.

@@ -8,9 +8,10 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 
+use super::ending::End;
 use super::imp::GcsSink;
 use super::messages::Post;
-use super::session::{End, Session};
+use super::session::Session;
 use super::settings::OverflowPolicy;
 use super::upstream;
 use crate::chunk::clock::Stamp;
@@ -82,7 +83,18 @@ impl GcsSink {
             Some(Bytes::from_owner(mapped))
         };
         let (outcome, wants_key_unit, too_large) = {
-            let mut recorder = session.recorder();
+            let mut recorder = loop {
+                let recorder = session.recorder();
+                if !recorder.stopped {
+                    break recorder;
+                }
+                // Another sink of the pipeline has left PAUSED, and our last chunk is closed: what comes now waits with the base
+                // class, as in PAUSED, until the flush that is near.
+                drop(recorder);
+                self.obj()
+                    .wait_preroll()
+                    .inspect_err(|_| session.uploads.take_back(size as u64))?;
+            };
             if buffer.flags().contains(gst::BufferFlags::DISCONT) {
                 recorder.chunker.discont();
             }
@@ -120,6 +132,13 @@ impl GcsSink {
                 Err(NoRoom::MoveOpen) => session.recorder().move_open_to_disk(),
                 Err(NoRoom::Full) => return Err(session.end_with(Post::Full)),
                 Err(NoRoom::Refused) => return Err(session.end_with(Post::Refused(session.uploads.last_reason()))),
+                Err(NoRoom::CutOpen) => {
+                    let before = session.uploads.snapshot().pending.chunks;
+                    session.recorder().make_room();
+                    if session.uploads.snapshot().pending.chunks <= before {
+                        session.uploads.drop_sent();
+                    }
+                }
                 Err(NoRoom::Again) => {}
                 Err(NoRoom::Nothing) => {
                     session.recorder().make_room();

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
@@ -159,12 +159,12 @@ impl IotCoreStatus {
     fn end(&self) {
         let Some(session) = self.session() else { return };
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
-        let until = lock(&self.stop).get_or_insert_with(Stop::begin).until(timeout);
-        session.stop(until);
+        let moment = |moment| lock(&self.stop).get_or_insert_with(Stop::begin).moment(timeout, moment);
+        session.stop(&moment);
         let outbox = self.outbox();
         outbox.post(Post::Notify("mqtt-connected"));
         *lock(&self.session) = None;
-        outbox.wait_empty(until.max(Instant::now() + LAST_POSTS));
+        outbox.wait_empty(moment(LAST_POSTS));
         // Out of the list of those who stop only now.
         drop(lock(&self.stop).take());
     }

@@ -265,8 +265,8 @@ impl Session {
         self.link.get().map(Link::stats).unwrap_or_default()
     }
 
-    /// The last word; blocks, at most until `until`.
-    pub(super) fn stop(&self, until: Instant) {
+    /// The last word; blocks. `moment`: until when something may last that takes so long, by the process's one deadline.
+    pub(super) fn stop(&self, moment: &dyn Fn(Duration) -> Instant) {
         if let Some(timer) = lock(&self.timer).take() {
             timer.abort();
         }
@@ -282,8 +282,8 @@ impl Session {
             has_news.then(|| reporter.last_word(&self.counters.tally(), now()))
         };
         let last = last.map_or_else(Wanted::default, |status| self.wanted(&status, false));
-        let least = Instant::now().checked_add(LAST_WORD).filter(|_| link.is_connected());
-        link.close(last, least.map_or(until, |least| until.max(least)));
+        let least = if link.is_connected() { LAST_WORD } else { Duration::ZERO };
+        link.close(last, moment(least));
     }
 
     /// An application may stop the pipeline from within its handler of an ERROR, in the thread that posts it and before we

@@ -11,7 +11,7 @@ use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
 use super::look::{Look, look};
 use super::paths::{is_device_dir, is_session, sequence_of};
-use super::plan::{Boots, Decision, Finding, State, Summary, judge, plan};
+use super::plan::{Boots, Decision, Finding, Head, State, Summary, judge, plan};
 use super::stored::{Partial, Stored};
 use super::{Spool, blocks};
 
@@ -53,6 +53,10 @@ pub enum Notice {
         path: PathBuf,
         /// Why.
         reason: String,
+        /// Of which session.
+        session: String,
+        /// What is known of it; 0 for what is not. Of one that has no sound end, `size` is the file's.
+        chunk: Summary,
     },
     /// A file or a folder that could not be read or changed; it is left where it is until the next start.
     Left {
@@ -66,7 +70,7 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Quarantined { path, reason } => {
+            Self::Quarantined { path, reason, .. } => {
                 write!(
                     f,
                     "a chunk of the spool cannot be used and was set aside as {}: {reason}",
@@ -117,6 +121,27 @@ impl super::Session {
 struct Seen {
     look: Option<Look>,
     len: u64,
+    known: Summary,
+}
+
+/// What is known of a chunk, damaged or not.
+fn known(sequence: u64, look: &Look) -> Summary {
+    match (&look.scan.closed, &look.scan.head) {
+        (Some(closed), _) => Summary::of(closed),
+        (None, Head::Entry(entry)) => Summary {
+            sequence,
+            size: look.file_len,
+            start: entry.start,
+            duration: entry.duration,
+            suspect: entry.suspect(),
+            ..Summary::default()
+        },
+        (None, Head::Missing | Head::Foreign(_)) => Summary {
+            sequence,
+            size: look.file_len,
+            ..Summary::default()
+        },
+    }
 }
 
 impl Adoption {
@@ -167,7 +192,12 @@ impl Adoption {
         for ((sequence, seen), decision) in sequences.into_iter().zip(seen).zip(decisions) {
             match carry_out(folder, sequence, &seen, decision) {
                 Ok(Done::Found(chunk)) => found.push(chunk),
-                Ok(Done::Aside(path, reason)) => self.notices.push(Notice::Quarantined { path, reason }),
+                Ok(Done::Aside(path, reason)) => self.notices.push(Notice::Quarantined {
+                    path,
+                    reason,
+                    session: folder.session.clone(),
+                    chunk: seen.known,
+                }),
                 Ok(Done::Nothing) => {}
                 Err(e) => self.left(folder.path(sequence), &e),
             }
@@ -190,11 +220,16 @@ impl Adoption {
                 if let Some(closed) = &looked.scan.closed {
                     self.boots.learn_entry(&closed.entry);
                 }
-                let len = looked.file_len;
+                let (len, known) = (looked.file_len, known(sequence, &looked));
                 let finding = judge(sequence, looked.scan.clone());
                 // The entries of thousands of closed chunks would fill the memory.
                 looked.scan.closed = None;
-                (finding, Seen { look: Some(looked), len })
+                let seen = Seen {
+                    look: Some(looked),
+                    len,
+                    known,
+                };
+                (finding, seen)
             }
             Err(e) => {
                 self.left(path, &e);
@@ -203,7 +238,12 @@ impl Adoption {
                     input_offset: None,
                     state: State::Unreadable,
                 };
-                (finding, Seen { look: None, len })
+                let seen = Seen {
+                    look: None,
+                    len,
+                    known: Summary::default(),
+                };
+                (finding, seen)
             }
         }
     }

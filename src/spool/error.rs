@@ -101,6 +101,12 @@ impl SpoolError {
         matches!(self, Self::Full { .. } | Self::NoSpace { .. })
     }
 
+    /// Whether nothing can be written there now, by lack of room or of the right to.
+    pub fn takes_nothing(&self) -> bool {
+        let read_only = |e: &io::Error| e.kind() == ErrorKind::ReadOnlyFilesystem;
+        self.is_full() || matches!(self, Self::Io { source, .. } if read_only(source))
+    }
+
     /// A file could not be read.
     pub fn reading(path: PathBuf, source: io::Error) -> Self {
         Self::Io {

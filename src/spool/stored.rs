@@ -64,6 +64,14 @@ impl Stored {
         &self.folder.session
     }
 
+    /// Whether somebody has removed the file: its folder is there, and it is not in it.
+    pub fn is_removed(&self) -> bool {
+        let path = self.path();
+        let name = path.file_name().map(|n| n.to_string_lossy());
+        let there = self.folder.spool.disk.list(&self.folder.dir);
+        there.is_ok_and(|files| files.iter().all(|(file, _)| Some(file.as_str()) != name.as_deref()))
+    }
+
     /// Reads the entry.
     ///
     /// # Errors

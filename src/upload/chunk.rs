@@ -83,13 +83,22 @@ pub struct Loaded {
     pub start: u64,
 }
 
+/// Why a chunk could not be read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unloaded {
+    /// The bytes on disk are not what was written, or somebody has removed them: it belongs into the quarantine.
+    Damaged(String),
+    /// The disk, or a limit of the process: it is where it was, and may be read another time.
+    Unreadable(String),
+}
+
 /// A chunk that is kept on disk. All calls block.
 pub trait Kept: Send + Sync + fmt::Debug {
     /// Reads what the object is. Its time is set right first, where the clock could not be when it was taken.
     ///
     /// # Errors
-    /// Why it cannot be read, for the user.
-    fn load(self: Arc<Self>) -> Result<Loaded, String>;
+    /// Why it cannot be read, for the user, and whether it ever can.
+    fn load(self: Arc<Self>) -> Result<Loaded, Unloaded>;
     /// The server has it: it is marked, and removed.
     fn confirm(&self);
     /// It is let go of by policy: removed.

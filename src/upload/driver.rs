@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::attempt::{Attempted, attempt};
-use super::chunk::{Chunk, Kept, Place};
+use super::chunk::{Chunk, Kept, Place, Unloaded};
 use super::outcomes::Due;
 use super::uploads::Uploads;
 use crate::flow::group::Member;
@@ -92,11 +92,23 @@ async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Arc<Member>) -> Attem
     }
 }
 
-async fn send_from_disk(writers: &dyn Writers, kept: &Arc<dyn Kept>, name: Option<&str>, flow: &Arc<Member>) -> Attempted {
+pub(super) async fn send_from_disk(
+    writers: &dyn Writers,
+    kept: &Arc<dyn Kept>,
+    name: Option<&str>,
+    flow: &Arc<Member>,
+) -> Attempted {
     let reading = Arc::clone(kept);
     let loaded = match spawn_blocking(move || reading.load()).await {
         Ok(Ok(loaded)) => loaded,
-        Ok(Err(why)) => return aside(kept, why).await,
+        Ok(Err(Unloaded::Damaged(why))) => return aside(kept, why).await,
+        // Too many open files, a disk that does not answer: no fault of the chunk, which stays where it is.
+        Ok(Err(Unloaded::Unreadable(why))) => {
+            return failed_by(
+                Class::Local,
+                format!("a chunk of the spool cannot be read now and stays there: {why}"),
+            );
+        }
         Err(panic) => return failed(format!("reading a chunk of the spool broke off: {panic}")),
     };
     let writer = match writers.to(loaded.endpoint.as_deref(), loaded.anonymous) {
@@ -130,9 +142,13 @@ async fn aside(kept: &Arc<dyn Kept>, why: String) -> Attempted {
 }
 
 fn failed(message: String) -> Attempted {
+    failed_by(Class::Transient, message)
+}
+
+fn failed_by(class: Class, message: String) -> Attempted {
     Attempted::Failed {
         error: WriteError {
-            class: Class::Transient,
+            class,
             http_status: None,
             retry_after: None,
             server_date: None,

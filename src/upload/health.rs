@@ -147,6 +147,11 @@ impl Health {
         self.confirmed
     }
 
+    /// Whether the last attempt failed.
+    pub fn is_failing(&self) -> bool {
+        self.last_failed
+    }
+
     /// A chunk was stored. `still_failing`: there are others whose last attempt failed.
     pub fn stored(&mut self, still_failing: bool, now: u64, words: &mut Vec<Word>) {
         self.confirmed = true;

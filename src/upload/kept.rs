@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::attempt::Naming;
-use super::chunk::{Kept, Loaded};
+use super::chunk::{Kept, Loaded, Unloaded};
 use super::redate::redate;
 use super::uploads::Uploads;
 use crate::gcs::{Backing, Body, ObjectRequest};
@@ -79,9 +79,13 @@ impl SpoolChunk {
             return Ok(closed);
         };
         // Durable before the first attempt: after a crash it is tried under the same name.
-        let redated = ClosedEntry { entry, ..closed };
-        stored.settle(&redated)?;
-        Ok(redated)
+        let redated = ClosedEntry { entry, ..closed.clone() };
+        match stored.settle(&redated) {
+            Ok(()) => Ok(redated),
+            // A chunk with its old date is better than one that waits for room: it makes some by being sent.
+            Err(e) if e.takes_nothing() => Ok(closed),
+            Err(e) => Err(e),
+        }
     }
 }
 
@@ -92,8 +96,12 @@ impl fmt::Debug for SpoolChunk {
 }
 
 impl Kept for SpoolChunk {
-    fn load(self: Arc<Self>) -> Result<Loaded, String> {
-        let closed = self.read_entry().map_err(|e| e.to_string())?;
+    fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
+        let closed = self.read_entry().map_err(|e| {
+            let is_lost = matches!(e, SpoolError::Damaged { .. }) || lock(&self.stored).is_removed();
+            let kind = if is_lost { Unloaded::Damaged } else { Unloaded::Unreadable };
+            kind(e.to_string())
+        })?;
         let body = Body::backed(
             Arc::new(FileBody {
                 chunk: Arc::clone(&self),
@@ -225,8 +233,8 @@ impl Backing for Part {
 }
 
 impl Kept for Part {
-    fn load(self: Arc<Self>) -> Result<Loaded, String> {
-        Err("it has no end mark".to_owned())
+    fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
+        Err(Unloaded::Damaged("it has no end mark".to_owned()))
     }
 
     fn confirm(&self) {

@@ -7,12 +7,15 @@
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
 //! - [`chunk`], [`report`]: the types they share.
-//! - [`spooler`]: the task that writes chunks to disk. [`kept`]: chunks of the spool as objects. [`redate`] PURE.
+//! - [`spooler`]: the task that writes chunks to disk, [`desk`] its blocking side. [`kept`]: chunks of the spool as objects. [`redate`] PURE.
 //!
 //! A chunk is in exactly one place: gathering → queued → (spooled) → in flight → uploaded | dropped.
 
 pub mod attempt;
 pub mod chunk;
+pub mod desk;
+#[cfg(test)]
+mod disk_tests;
 pub mod driver;
 pub mod health;
 pub mod kept;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, Summary};
 use super::health::Word;
-use super::report::Report;
+use super::report::{DAMAGED, Report};
 use super::scheduler::Outcome;
 use super::state::State;
 use super::uploads::Uploads;
@@ -125,7 +125,7 @@ impl Uploads {
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));
-                gone = state.let_go(ticket, "damaged");
+                gone = state.let_go(ticket, DAMAGED);
             }
         }
         let pending = state.pending(now);

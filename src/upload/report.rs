@@ -3,6 +3,9 @@
 use super::chunk::Summary;
 use super::health::Word;
 
+/// Why a chunk was let go of that was set aside.
+pub(super) const DAMAGED: &str = "damaged";
+
 /// Something for the application.
 #[derive(Clone, Debug)]
 pub enum Report {

@@ -1,11 +1,9 @@
 //! The task of one sink that writes chunks to disk.
 //!
-//! The streaming thread only leaves word ([`Op`]); the work is done here, on tokio's threads for blocking work and by at most
-//! two sinks of the process at once. What the disk does not take stays in memory, charged there, and is tried again when
-//! something has changed: a chunk was stored or dropped, or a second has passed. A chunk that ends meanwhile is sent from
-//! both.
+//! The streaming thread only leaves word ([`Op`]); the work is done here, on tokio's threads for blocking work and by few sinks
+//! of the process at once. What the disk does not take stays in memory, charged there, and is tried again when something has
+//! changed: a chunk was stored or dropped, or a second has passed. A chunk that ends meanwhile is sent from both.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -15,15 +13,17 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::attempt::Naming;
-use super::chunk::{Chunk, Held, Kept, Place, Summary};
-use super::kept::{Part, SpoolChunk, Times};
+use super::chunk::{Chunk, Kept, Summary};
+use super::desk::{Desk, Written};
 use super::report::Report;
 use super::uploads::Uploads;
-use crate::gcs::{Body, ObjectRequest};
-use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
+use crate::gcs::ObjectRequest;
+use crate::spool::{Entry, SpoolError};
 
 /// How many sinks of the process write at once: more make a disk slower, not faster.
 static DISK_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
+/// At an end it is time that counts: a file system makes one commit of several syncs.
+static LAST_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(8));
 /// The disk works again when it has for so long, ns.
 const QUIET: u64 = 60_000_000_000;
 /// How often a disk that takes nothing is tried again.
@@ -87,199 +87,6 @@ pub(super) struct Work {
     pub(super) moves: Vec<(u64, Arc<Chunk>)>,
 }
 
-/// What came of it.
-#[derive(Default)]
-pub(super) struct Written {
-    /// Bytes of memory given back.
-    pub(super) released: u64,
-    /// Chunks that have ended.
-    pub(super) ended: Vec<Chunk>,
-    /// Chunks that were moved, or could not be.
-    pub(super) moved: Vec<(u64, Option<Arc<dyn Kept>>)>,
-    /// What the disk said.
-    pub(super) trouble: Option<SpoolError>,
-}
-
-/// The blocking side: files that are open.
-pub struct Desk {
-    session: Session,
-    times: Arc<Times>,
-    open: BTreeMap<u64, Writing>,
-}
-
-/// A chunk that is being written.
-struct Writing {
-    entry: Box<Entry>,
-    file: Option<OpenChunk>,
-    /// What is not written yet: offset, bytes, charge.
-    waiting: Vec<(u64, Bytes, u64)>,
-    ahead: Vec<(u64, Bytes)>,
-}
-
-impl Desk {
-    /// For the chunks of this session.
-    pub fn new(session: Session, times: Arc<Times>) -> Self {
-        Self {
-            session,
-            times,
-            open: BTreeMap::new(),
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    fn work(&mut self, work: Work, sync: bool) -> Written {
-        let mut written = Written::default();
-        // First what makes room.
-        work.discards.iter().for_each(|chunk| chunk.discard());
-        work.confirms.iter().for_each(|chunk| chunk.confirm());
-        for op in work.ops {
-            match op {
-                Op::Begin { sequence, entry } => {
-                    let writing = Writing {
-                        entry,
-                        file: None,
-                        waiting: Vec::new(),
-                        ahead: Vec::new(),
-                    };
-                    self.open.insert(sequence, writing);
-                }
-                Op::Data {
-                    sequence,
-                    at,
-                    bytes,
-                    charged,
-                } => match self.open.get_mut(&sequence) {
-                    Some(writing) => writing.waiting.push((at, bytes, charged)),
-                    None => written.released += charged,
-                },
-                Op::Ahead { sequence, at, bytes } => {
-                    if let Some(writing) = self.open.get_mut(&sequence) {
-                        writing.ahead.push((at, bytes));
-                    }
-                }
-                Op::End(closing) => self.end(*closing, &mut written),
-            }
-        }
-        for writing in self.open.values_mut() {
-            writing.write(&self.session, sync, &mut written);
-        }
-        for (ticket, chunk) in work.moves {
-            let moved = self.put_away(&chunk).map_err(|e| written.trouble = Some(e)).ok();
-            written.moved.push((ticket, moved));
-        }
-        written
-    }
-
-    fn end(&mut self, closing: Closing, written: &mut Written) {
-        let Some(mut writing) = self.open.remove(&closing.summary.sequence) else {
-            return;
-        };
-        // What was written ahead beyond the end is no part of the chunk.
-        writing.ahead.clear();
-        writing.write(&self.session, false, written);
-        let closed = ClosedEntry {
-            entry: (*closing.entry).clone(),
-            size: closing.request.size,
-            crc32c: closing.request.crc32c,
-        };
-        let mut place = None;
-        if writing.waiting.is_empty()
-            && let Some(file) = &mut writing.file
-        {
-            match file.finish(&closed) {
-                Ok(stored) => place = Some(Place::Disk(SpoolChunk::new(stored, Arc::clone(&self.times)))),
-                Err(e) => written.trouble = Some(e),
-            }
-        }
-        written.ended.push(Chunk {
-            summary: closing.summary,
-            place: place.unwrap_or_else(|| writing.in_memory(closing.request, closing.naming)),
-            recovered: false,
-            site: None,
-            renamed: None,
-            closed_at: closing.closed_at,
-        });
-    }
-
-    /// A closed chunk goes from memory to disk.
-    fn put_away(&self, chunk: &Chunk) -> Result<Arc<dyn Kept>, SpoolError> {
-        let Place::Memory(held) = &chunk.place else {
-            unreachable!("only what is in memory is moved")
-        };
-        let (Some(entry), Some(pieces)) = (&held.entry, held.request.body.pieces()) else {
-            unreachable!("only what can be moved is moved")
-        };
-        let mut file = self.session.create(entry)?;
-        let closed = ClosedEntry {
-            entry: (**entry).clone(),
-            size: held.request.size,
-            crc32c: held.request.crc32c,
-        };
-        match file.append(0, &pieces).and_then(|()| file.finish(&closed)) {
-            Ok(stored) => Ok(SpoolChunk::new(stored, Arc::clone(&self.times))),
-            Err(e) => {
-                let _ = file.abandon();
-                Err(e)
-            }
-        }
-    }
-}
-
-impl Writing {
-    fn write(&mut self, session: &Session, sync: bool, written: &mut Written) {
-        if let Err(e) = self.try_write(session, sync, written) {
-            written.trouble = Some(e);
-        }
-    }
-
-    fn try_write(&mut self, session: &Session, sync: bool, written: &mut Written) -> Result<(), SpoolError> {
-        let ahead = std::mem::take(&mut self.ahead);
-        if self.waiting.is_empty() && ahead.is_empty() && self.file.is_none() {
-            return Ok(());
-        }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(session.create(&self.entry)?),
-        };
-        if let Some(&(at, ..)) = self.waiting.first() {
-            let parts: Vec<Bytes> = self.waiting.iter().map(|(_, bytes, _)| bytes.clone()).collect();
-            file.append(at, &parts)?;
-            written.released += self.waiting.drain(..).map(|(.., charged)| charged).sum::<u64>();
-        }
-        if let Some(&(at, _)) = ahead.first().filter(|(at, _)| *at <= file.len_on_file()) {
-            let parts: Vec<Bytes> = ahead.into_iter().map(|(_, bytes)| bytes).collect();
-            file.append(at, &parts)?;
-        }
-        if sync { file.sync() } else { Ok(()) }
-    }
-
-    /// The chunk has ended, and the disk did not take all of it.
-    fn in_memory(self, mut request: ObjectRequest, naming: Naming) -> Place {
-        let charged = self.waiting.iter().map(|(.., charged)| charged).sum();
-        let part = self.file.map(Part::new);
-        let on_file = part.as_ref().map_or(0, |p| p.len()).min(request.size);
-        // What is on the file already is not taken from memory a second time.
-        let rest = self.waiting.into_iter().filter_map(|(at, bytes, _)| {
-            let known = usize::try_from(on_file.saturating_sub(at)).unwrap_or(usize::MAX);
-            (known < bytes.len()).then(|| bytes.slice(known..))
-        });
-        request.body = match &part {
-            Some(part) => Body::backed(Arc::<Part>::clone(part), on_file, rest),
-            None => Body::from_pieces(rest),
-        };
-        Place::Memory(Arc::new(Held {
-            request,
-            naming,
-            charged,
-            entry: None,
-            part: part.map(|part| part as Arc<dyn Kept>),
-        }))
-    }
-}
-
 /// Runs until the uploads have stopped and nothing is left to be written. `interval`: property `spool-sync-interval`;
 /// `ahead` has the recorder leave word of what it has not decided about.
 pub async fn run(uploads: Arc<Uploads>, desk: Desk, interval: Duration, ahead: Box<dyn Fn() + Send + Sync>) {
@@ -320,32 +127,29 @@ pub async fn run(uploads: Arc<Uploads>, desk: Desk, interval: Duration, ahead: B
     }
 }
 
-async fn carry_out(uploads: &Uploads, desk: Option<Desk>, work: Work, sync: bool) -> (Option<Desk>, bool, bool) {
+async fn carry_out(uploads: &Arc<Uploads>, desk: Option<Desk>, work: Work, sync: bool) -> (Option<Desk>, bool, bool) {
     let Some(mut desk) = desk else {
-        uploads.disk_done(Written::default());
+        uploads.disk_gone();
         return (None, true, false);
     };
-    let permit = DISK_JOBS.acquire().await;
-    let moving: Vec<u64> = work.moves.iter().map(|(ticket, _)| *ticket).collect();
+    let jobs = if uploads.is_near_the_end() { &LAST_JOBS } else { &DISK_JOBS };
+    let permit = jobs.acquire().await;
+    let told = Arc::clone(uploads);
     let done = spawn_blocking(move || {
-        let written = desk.work(work, sync);
-        (desk, written)
+        let trouble = desk.work(work, sync, &told);
+        (desk, trouble)
     })
     .await;
     drop(permit);
     match done {
-        Ok((desk, written)) => {
-            let is_blocked = written.trouble.is_some();
-            let is_idle = desk.is_idle();
-            uploads.disk_done(written);
+        Ok((desk, trouble)) => {
+            let (is_idle, is_blocked) = (desk.is_idle(), trouble.is_some());
+            uploads.disk_done(trouble);
             (Some(desk), is_idle, is_blocked)
         }
         Err(panic) => {
             uploads.broken(&format!("writing to spool-dir: {panic}"));
-            uploads.disk_done(Written {
-                moved: moving.into_iter().map(|ticket| (ticket, None)).collect(),
-                ..Written::default()
-            });
+            uploads.disk_gone();
             (None, true, false)
         }
     }
@@ -378,8 +182,12 @@ impl Uploads {
         }
     }
 
+    fn is_near_the_end(&self) -> bool {
+        self.lock().disk.as_ref().is_some_and(|d| d.ending)
+    }
+
     /// What is to be done now, and whether the session has ended.
-    fn take_disk_work(&self) -> (Option<Work>, bool) {
+    pub(super) fn take_disk_work(&self) -> (Option<Work>, bool) {
         let mut state = self.lock();
         let stopped = state.stopped;
         let mut moves = Vec::new();
@@ -399,27 +207,76 @@ impl Uploads {
             return (None, stopped);
         }
         disk.working = true;
+        disk.taken += charges(&work.ops);
         (Some(work), stopped)
     }
 
-    fn disk_done(&self, written: Written) {
+    /// What came to the open chunks is written, as far as the disk took it.
+    pub(super) fn wrote(&self, written: Written) {
         let mut state = self.lock();
         let now = self.now();
         state.memory = state.memory.saturating_sub(written.released);
+        if let Some(disk) = &mut state.disk {
+            // Those that ended carry the rest of their charge on.
+            let ended: u64 = written.ended.iter().map(Chunk::charged).sum();
+            disk.taken = disk.taken.saturating_sub(written.released + ended);
+        }
         for chunk in written.ended {
             let ticket = super::state::own_ticket(chunk.summary.sequence);
             state.insert(ticket, chunk, now);
         }
-        let mut gone = Vec::new();
-        for (ticket, kept) in written.moved {
-            gone.extend(state.moved(ticket, kept));
+        drop(state);
+        self.wake.notify_one();
+        self.changed.notify_all();
+    }
+
+    /// Whether the end of a chunk that is being moved to disk may be written: it was neither stored nor let go of meanwhile.
+    pub(super) fn may_finish(&self, ticket: u64) -> bool {
+        let mut state = self.lock();
+        let is_wanted = state.chunks.contains_key(&ticket);
+        if let Some(disk) = &mut state.disk {
+            disk.finishing = is_wanted.then_some(ticket);
         }
+        is_wanted
+    }
+
+    /// A chunk was moved to disk, or could not be. What is on disk and not wanted there.
+    pub(super) fn moved(&self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>> {
+        let mut state = self.lock();
+        let is_moved = kept.is_some();
+        let unwanted = state.moved(ticket, kept);
+        // All others were told as lost before: this one could have been saved at the last moment.
+        let abandoned = state.disk.as_ref().and_then(|d| d.abandoned).filter(|_| !is_moved);
+        let gone = abandoned.and_then(|reason| state.let_go(ticket, reason));
+        drop(state);
+        drop(gone);
+        self.tell();
+        self.wake.notify_one();
+        self.changed.notify_all();
+        unwanted
+    }
+
+    /// Nobody writes any more: what was left to be written is lost, and its memory given back.
+    fn disk_gone(&self) {
+        let mut state = self.lock();
+        let Some(disk) = &mut state.disk else { return };
+        let taken = std::mem::take(&mut disk.taken);
+        disk.moving.clear();
+        disk.finishing = None;
+        disk.working = false;
+        disk.blocked = true;
+        state.memory = state.memory.saturating_sub(taken);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn disk_done(&self, trouble: Option<SpoolError>) {
+        let mut state = self.lock();
+        let now = self.now();
         let Some(disk) = &mut state.disk else { return };
         disk.working = false;
-        // Stored or let go of while they were being moved.
-        disk.confirms.extend(gone);
-        disk.blocked = written.trouble.is_some();
-        match (written.trouble, disk.trouble_at) {
+        disk.blocked = trouble.is_some();
+        match (trouble, disk.trouble_at) {
             (Some(trouble), told) => {
                 disk.trouble_at = Some(now);
                 if told.is_none() {
@@ -445,8 +302,17 @@ impl Uploads {
     pub fn forget(&self) {
         let mut state = self.lock();
         let chunks = std::mem::take(&mut state.chunks);
-        let ops = state.disk.as_mut().map(|d| std::mem::take(&mut d.ops));
+        let ops = state.disk.as_mut().map(|disk| {
+            disk.forgotten = true;
+            std::mem::take(&mut disk.ops)
+        });
         drop(state);
         drop((chunks, ops));
     }
+}
+
+/// Bytes of memory that wait with these.
+fn charges(ops: &[Op]) -> u64 {
+    let charge = |op: &Op| if let Op::Data { charged, .. } = op { *charged } else { 0 };
+    ops.iter().map(charge).sum()
 }

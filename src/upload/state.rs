@@ -68,6 +68,10 @@ pub(super) struct Disk {
     pub(super) retry: bool,
     /// Chunks on their way from memory to disk.
     pub(super) moving: HashSet<u64>,
+    /// The one of them whose end is being written: nobody knows yet whether it is in memory or on disk.
+    pub(super) finishing: Option<u64>,
+    /// Bytes of memory that wait to be written with what the spooler has taken.
+    pub(super) taken: u64,
     pub(super) discards: Vec<Arc<dyn Kept>>,
     /// Stored, or let go of, from memory while they were being moved to disk.
     pub(super) confirms: Vec<Arc<dyn Kept>>,
@@ -75,12 +79,24 @@ pub(super) struct Disk {
     pub(super) open_on_disk: bool,
     /// All that is in memory is to be moved: the end is near.
     pub(super) ending: bool,
+    /// So many chunks were told to stay there for the next start.
+    pub(super) left_told: u64,
+    /// What did not reach the disk in time was let go of, for this reason.
+    pub(super) abandoned: Option<&'static str>,
+    /// The session is over: what is on disk stays there.
+    pub(super) forgotten: bool,
 }
 
 impl Disk {
-    pub(super) fn is_busy(&self) -> bool {
+    /// Whether something of this session is on its way to or from the disk.
+    pub(super) fn is_writing(&self) -> bool {
         let leaving = !self.discards.is_empty() || !self.confirms.is_empty();
-        self.working || self.adopting || !self.ops.is_empty() || leaving || !self.moving.is_empty()
+        self.working || !self.ops.is_empty() || leaving || !self.moving.is_empty()
+    }
+
+    /// The same, or chunks of earlier sessions are still being looked for.
+    pub(super) fn is_busy(&self) -> bool {
+        self.adopting || self.is_writing()
     }
 }
 
@@ -229,6 +245,11 @@ impl State {
     pub(super) fn moved(&mut self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>> {
         if let Some(disk) = &mut self.disk {
             disk.moving.remove(&ticket);
+            disk.finishing = disk.finishing.filter(|&t| t != ticket);
+            if disk.forgotten {
+                // It stays where it is, for the next start.
+                return None;
+            }
         }
         let kept = kept?;
         let ending = self.disk.as_ref().is_some_and(|d| d.ending);
@@ -259,7 +280,12 @@ impl State {
         let Some(disk) = self.disk.as_ref().filter(|d| !d.blocked) else {
             return false;
         };
-        disk.is_busy() || (self.is_pressed() && self.movable().is_some())
+        disk.is_writing() || (self.is_pressed() && self.movable().is_some())
+    }
+
+    /// Whether the disk will take more of what is in memory, as far as that can be known.
+    pub(super) fn disk_goes_on(&self) -> bool {
+        self.disk.as_ref().is_some_and(Disk::is_writing) || self.movable().is_some()
     }
 
     /// Whether there is a chunk to move that nobody moves.

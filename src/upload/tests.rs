@@ -98,6 +98,9 @@ impl Model {
             match overflow {
                 Overflow::Error => return Some(Err(NoRoom::Full)),
                 Overflow::Block => return None,
+                Overflow::DropOldest if self.chunks.len() == 1 && self.in_flight.len() == 1 => {
+                    return Some(Err(NoRoom::CutOpen));
+                }
                 Overflow::DropOldest => {
                     let waiting = self.chunks.keys().find(|s| !self.in_flight.contains(s));
                     let other = self.chunks.keys().find(|s| self.in_flight.first() != Some(s));
@@ -121,7 +124,7 @@ struct Pair {
     told_dropped: Vec<u64>,
 }
 
-fn limits(max_memory: u64, max_uploads: usize) -> UploadLimits {
+pub(super) fn limits(max_memory: u64, max_uploads: usize) -> UploadLimits {
     UploadLimits {
         max_uploads,
         max_memory,
@@ -290,7 +293,7 @@ impl Pair {
     }
 }
 
-fn chunk(sequence: u64, bytes: u64) -> Chunk {
+pub(super) fn chunk(sequence: u64, bytes: u64) -> Chunk {
     let request = ObjectRequest {
         bucket: "b".into(),
         name: format!("x{sequence}"),

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
-use super::report::{Pending, Report, Snapshot, Stats};
+use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
 use super::state::{Disk, State, own_ticket};
 
@@ -75,6 +75,8 @@ pub enum NoRoom {
     Nothing,
     /// The open chunk is to continue on disk.
     MoveOpen,
+    /// The open chunk is to be cut and let go of: the only other one is on its way, and would never arrive if it gave way.
+    CutOpen,
     /// Uploads are refused until the user acts, and the memory is full now.
     Refused,
 }
@@ -193,24 +195,39 @@ impl Uploads {
             match overflow {
                 Overflow::Error => return Err(NoRoom::Full),
                 Overflow::DropOldest => {
-                    if let Some(ticket) = state.scheduler.to_drop() {
-                        if state.scheduler.is_in_flight(ticket) {
-                            state.scheduler.narrow();
-                        }
-                        let gone = state.let_go(ticket, "overflow");
-                        drop(state);
-                        drop(gone);
-                        (self.kick)();
-                        self.wake.notify_one();
-                        self.disk_wake.notify_one();
-                        state = self.lock();
-                        continue;
+                    let is_only = state.scheduler.pending() == 1 && state.scheduler.in_flight() == 1;
+                    if is_only && state.disk.is_none() {
+                        return Err(NoRoom::CutOpen);
                     }
+                    state = self.drop_oldest(state);
+                    continue;
                 }
                 Overflow::Block => {}
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Lets go of the chunk that [`Scheduler::to_drop`] names.
+    fn drop_oldest<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(ticket) = state.scheduler.to_drop() else {
+            return state;
+        };
+        if state.scheduler.is_in_flight(ticket) {
+            state.scheduler.narrow();
+        }
+        let gone = state.let_go(ticket, "overflow");
+        drop(state);
+        drop(gone);
+        (self.kick)();
+        self.wake.notify_one();
+        self.disk_wake.notify_one();
+        self.lock()
+    }
+
+    /// The open chunk could not be cut: the one that is being sent has to go after all.
+    pub fn drop_sent(&self) {
+        drop(self.drop_oldest(self.lock()));
     }
 
     /// Charges the memory whatever is there: nothing could be done to make room.
@@ -232,9 +249,24 @@ impl Uploads {
         state.scheduler.hurry(false);
         if let Some(disk) = &mut state.disk {
             disk.ending = false;
+            disk.abandoned = None;
         }
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// Whether the last attempt failed.
+    pub fn is_failing(&self) -> bool {
+        self.lock().health.is_failing()
+    }
+
+    /// Takes a charge back: the buffer is not taken after all.
+    pub fn take_back(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.memory = state.memory.saturating_sub(bytes);
+        state.stats.bytes_received = state.stats.bytes_received.saturating_sub(bytes);
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Gives back what was charged for bytes that are in no chunk.
@@ -248,6 +280,17 @@ impl Uploads {
     /// Bytes before the first key unit were let go of.
     pub fn dropped(&self, bytes: u64) {
         self.lock().stats.bytes_dropped += bytes;
+    }
+
+    /// A chunk that an earlier session left was found damaged, and set aside before it was ever ours.
+    pub fn lost(&self, summary: Summary) {
+        let mut state = self.lock();
+        state.stats.dropped += 1;
+        state.stats.bytes_dropped += summary.size;
+        let reason = DAMAGED;
+        state.reports.push_back(Report::Dropped { summary, reason });
+        drop(state);
+        self.tell();
     }
 
     /// A chunk was opened.
@@ -314,9 +357,14 @@ impl Uploads {
     /// Waits until all that was recorded is on disk, as [`Uploads::wait_drained`].
     pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, |state| {
-            let is_busy = state.disk.as_ref().is_some_and(Disk::is_busy);
-            !is_busy && state.chunks.values().all(|c| c.is_on_disk())
+            let is_writing = state.disk.as_ref().is_some_and(Disk::is_writing);
+            !is_writing && state.chunks.values().all(|c| c.is_on_disk())
         })
+    }
+
+    /// Waits as long as the disk takes what is in memory, as [`Uploads::wait_drained`]. [`Drained::Yes`]: it takes no more.
+    pub fn wait_moved(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
+        self.wait(until, heed_interrupt, give_up, |state| !state.disk_goes_on())
     }
 
     /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` says so.
@@ -362,17 +410,25 @@ impl Uploads {
     /// disk, which is told too.
     pub fn abandon(&self, reason: &'static str) -> (Pending, Pending) {
         let mut state = self.lock();
+        // The end of one may be being written at this moment: it is told as lost only if that fails.
+        let finishing = state.disk.as_ref().and_then(|d| d.finishing);
+        let is_lost = |t: u64, c: &Chunk| !c.is_on_disk() && Some(t) != finishing;
         let lost: Vec<u64> = state
             .chunks
             .iter()
-            .filter(|(_, c)| !c.is_on_disk())
+            .filter(|(t, c)| is_lost(**t, c))
             .map(|(&t, _)| t)
             .collect();
         let all = state.pending(self.now());
         let gone: Vec<_> = lost.iter().map(|&ticket| state.let_go(ticket, reason)).collect();
-        let left = state.on_disk();
-        if left.chunks > 0 {
-            state.reports.push_back(Report::Left(left));
+        // All that is left is on disk, or as good as.
+        let left = state.pending(self.now());
+        if let Some(disk) = &mut state.disk {
+            disk.abandoned = Some(reason);
+            // Not at EOS and again when the element stops.
+            if std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks {
+                state.reports.push_back(Report::Left(left));
+            }
         }
         drop(state);
         drop(gone);

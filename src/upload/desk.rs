@@ -1,0 +1,222 @@
+//! The blocking side of the spooler: files that are open, and what is written to them. It tells [`Uploads`] of every step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::attempt::Naming;
+use super::chunk::{Chunk, Held, Kept, Place};
+use super::kept::{Part, SpoolChunk, Times};
+use super::spooler::{Closing, Op, Work};
+use super::uploads::Uploads;
+use crate::gcs::{Body, ObjectRequest};
+use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
+
+/// What came of what was written as it came.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Bytes of memory given back.
+    pub(super) released: u64,
+    /// Chunks that have ended.
+    pub(super) ended: Vec<Chunk>,
+    /// What the disk said.
+    pub(super) trouble: Option<SpoolError>,
+}
+
+/// See the module.
+pub struct Desk {
+    session: Session,
+    times: Arc<Times>,
+    open: BTreeMap<u64, Writing>,
+}
+
+/// A chunk that is being written.
+struct Writing {
+    entry: Box<Entry>,
+    file: Option<OpenChunk>,
+    /// What is not written yet: offset, bytes, charge.
+    waiting: Vec<(u64, Bytes, u64)>,
+    ahead: Vec<(u64, Bytes)>,
+}
+
+impl Desk {
+    /// For the chunks of this session.
+    pub fn new(session: Session, times: Arc<Times>) -> Self {
+        Self {
+            session,
+            times,
+            open: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Tells `uploads` of every step when it is done: a slow disk takes seconds for a whole memory, and what is on it must not
+    /// count as lost meanwhile. What the disk said.
+    pub(super) fn work(&mut self, work: Work, sync: bool, uploads: &Uploads) -> Option<SpoolError> {
+        let mut written = Written::default();
+        // First what makes room.
+        work.discards.iter().for_each(|chunk| chunk.discard());
+        work.confirms.iter().for_each(|chunk| chunk.confirm());
+        for op in work.ops {
+            match op {
+                Op::Begin { sequence, entry } => {
+                    let writing = Writing {
+                        entry,
+                        file: None,
+                        waiting: Vec::new(),
+                        ahead: Vec::new(),
+                    };
+                    self.open.insert(sequence, writing);
+                }
+                Op::Data {
+                    sequence,
+                    at,
+                    bytes,
+                    charged,
+                } => match self.open.get_mut(&sequence) {
+                    Some(writing) => writing.waiting.push((at, bytes, charged)),
+                    None => written.released += charged,
+                },
+                Op::Ahead { sequence, at, bytes } => {
+                    if let Some(writing) = self.open.get_mut(&sequence) {
+                        writing.ahead.push((at, bytes));
+                    }
+                }
+                Op::End(closing) => self.end(*closing, &mut written),
+            }
+        }
+        for writing in self.open.values_mut() {
+            writing.write(&self.session, sync, &mut written);
+        }
+        let mut trouble = written.trouble.take();
+        uploads.wrote(written);
+        for (ticket, chunk) in work.moves {
+            let moved = self.put_away(&chunk, || uploads.may_finish(ticket));
+            let moved = moved.unwrap_or_else(|e| {
+                trouble = Some(e);
+                None
+            });
+            if let Some(unwanted) = uploads.moved(ticket, moved) {
+                unwanted.confirm();
+            }
+        }
+        trouble
+    }
+
+    fn end(&mut self, closing: Closing, written: &mut Written) {
+        let Some(mut writing) = self.open.remove(&closing.summary.sequence) else {
+            return;
+        };
+        // What was written ahead beyond the end is no part of the chunk.
+        writing.ahead.clear();
+        writing.write(&self.session, false, written);
+        let closed = ClosedEntry {
+            entry: (*closing.entry).clone(),
+            size: closing.request.size,
+            crc32c: closing.request.crc32c,
+        };
+        let mut place = None;
+        if writing.waiting.is_empty()
+            && let Some(file) = &mut writing.file
+        {
+            match file.finish(&closed) {
+                Ok(stored) => place = Some(Place::Disk(SpoolChunk::new(stored, Arc::clone(&self.times)))),
+                Err(e) => written.trouble = Some(e),
+            }
+        }
+        written.ended.push(Chunk {
+            summary: closing.summary,
+            place: place.unwrap_or_else(|| writing.in_memory(closing.request, closing.naming)),
+            recovered: false,
+            site: None,
+            renamed: None,
+            closed_at: closing.closed_at,
+        });
+    }
+
+    /// A closed chunk goes from memory to disk. `None`: it is not wanted there any more.
+    fn put_away(&self, chunk: &Chunk, is_wanted: impl Fn() -> bool) -> Result<Option<Arc<dyn Kept>>, SpoolError> {
+        let Place::Memory(held) = &chunk.place else {
+            unreachable!("only what is in memory is moved")
+        };
+        let (Some(entry), Some(pieces)) = (&held.entry, held.request.body.pieces()) else {
+            unreachable!("only what can be moved is moved")
+        };
+        let mut file = self.session.create(entry)?;
+        let closed = ClosedEntry {
+            entry: (**entry).clone(),
+            size: held.request.size,
+            crc32c: held.request.crc32c,
+        };
+        let finished = file
+            .append(0, &pieces)
+            .and_then(|()| is_wanted().then(|| file.finish(&closed)).transpose());
+        match finished {
+            Ok(Some(stored)) => Ok(Some(SpoolChunk::new(stored, Arc::clone(&self.times)))),
+            Ok(None) => {
+                let _ = file.abandon();
+                Ok(None)
+            }
+            Err(e) => {
+                let _ = file.abandon();
+                Err(e)
+            }
+        }
+    }
+}
+
+impl Writing {
+    fn write(&mut self, session: &Session, sync: bool, written: &mut Written) {
+        if let Err(e) = self.try_write(session, sync, written) {
+            written.trouble = Some(e);
+        }
+    }
+
+    fn try_write(&mut self, session: &Session, sync: bool, written: &mut Written) -> Result<(), SpoolError> {
+        let ahead = std::mem::take(&mut self.ahead);
+        if self.waiting.is_empty() && ahead.is_empty() && self.file.is_none() {
+            return Ok(());
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(session.create(&self.entry)?),
+        };
+        if let Some(&(at, ..)) = self.waiting.first() {
+            let parts: Vec<Bytes> = self.waiting.iter().map(|(_, bytes, _)| bytes.clone()).collect();
+            file.append(at, &parts)?;
+            written.released += self.waiting.drain(..).map(|(.., charged)| charged).sum::<u64>();
+        }
+        if let Some(&(at, _)) = ahead.first().filter(|(at, _)| *at <= file.len_on_file()) {
+            let parts: Vec<Bytes> = ahead.into_iter().map(|(_, bytes)| bytes).collect();
+            file.append(at, &parts)?;
+        }
+        if sync { file.sync() } else { Ok(()) }
+    }
+
+    /// The chunk has ended, and the disk did not take all of it.
+    fn in_memory(self, mut request: ObjectRequest, naming: Naming) -> Place {
+        let charged = self.waiting.iter().map(|(.., charged)| charged).sum();
+        let part = self.file.map(Part::new);
+        let on_file = part.as_ref().map_or(0, |p| p.len()).min(request.size);
+        // What is on the file already is not taken from memory a second time.
+        let rest = self.waiting.into_iter().filter_map(|(at, bytes, _)| {
+            let known = usize::try_from(on_file.saturating_sub(at)).unwrap_or(usize::MAX);
+            (known < bytes.len()).then(|| bytes.slice(known..))
+        });
+        request.body = match &part {
+            Some(part) => Body::backed(Arc::<Part>::clone(part), on_file, rest),
+            None => Body::from_pieces(rest),
+        };
+        Place::Memory(Arc::new(Held {
+            request,
+            naming,
+            charged,
+            entry: None,
+            part: part.map(|part| part as Arc<dyn Kept>),
+        }))
+    }
+}

@@ -1,0 +1,425 @@
+//! What a slow, a full and a failing disk does to the queue of one sink.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::attempt::Attempted;
+use super::chunk::{Chunk, Held, Kept, Loaded, Place, Unloaded};
+use super::desk::Desk;
+use super::driver::{Writers, send_from_disk};
+use super::health::Word;
+use super::kept::{SpoolChunk, Times};
+use super::report::Report;
+use super::spooler::{self, Op};
+use super::tests::{chunk, limits};
+use super::uploads::{Drained, Overflow, Uploads};
+use crate::flow::group::{Group, Member};
+use crate::flow::site::Site;
+use crate::gcs::{Body, Class, ObjectWriter};
+use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
+use crate::spool::sim::{Fault, SimDisk};
+use crate::spool::{ClosedEntry, Entry, Found, Spool, Stored, adopt, boot};
+
+const SESSION: &str = "0a1b2c3d4e";
+
+/// A disk whose syncs ask before they are done. `None`: making a file is a panic.
+#[derive(Clone, Debug)]
+struct Gate {
+    disk: SimDisk,
+    syncs: Option<Arc<Syncs>>,
+}
+
+#[derive(Debug)]
+struct Syncs {
+    asked: Sender<()>,
+    answers: Mutex<Receiver<io::Result<()>>>,
+}
+
+#[derive(Debug)]
+struct GateFile(Arc<dyn DiskFile>, Option<Arc<Syncs>>);
+
+impl Disk for Gate {
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.disk.canonical(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        self.disk.create_dir(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<(String, Listed)>> {
+        self.disk.list(path)
+    }
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        assert!(self.syncs.is_some(), "a defect of the spool");
+        Ok(Arc::new(GateFile(self.disk.create(path)?, self.syncs.clone())))
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(GateFile(self.disk.open(path)?, self.syncs.clone())))
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        self.disk.lock(path)
+    }
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.disk.space(path)
+    }
+}
+
+impl DiskFile for GateFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(to, offset)
+    }
+    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(parts, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        if let Some(syncs) = &self.1 {
+            syncs.asked.send(()).unwrap();
+            syncs.answers.lock().unwrap().recv().unwrap()?;
+        }
+        self.0.sync_data()
+    }
+}
+
+fn entry(sequence: u64) -> Entry {
+    Entry {
+        session: SESSION.to_owned(),
+        sequence,
+        device: "cam".to_owned(),
+        bucket: "b".to_owned(),
+        name: format!("x{sequence}"),
+        own_name: true,
+        container: "mpegts".to_owned(),
+        clock: "system".to_owned(),
+        ..Entry::default()
+    }
+}
+
+/// Ten bytes in memory that may go to disk.
+fn movable(sequence: u64) -> Chunk {
+    let chunk = chunk(sequence, 10);
+    let Place::Memory(held) = chunk.place else { unreachable!() };
+    let held = Arc::try_unwrap(held).unwrap();
+    let data = Bytes::from_static(b"0123456789");
+    let mut request = held.request;
+    request.crc32c = crc32c::crc32c(&data);
+    request.body = Body::from_pieces([data]);
+    Chunk {
+        place: Place::Memory(Arc::new(Held {
+            request,
+            naming: held.naming,
+            charged: 10,
+            entry: Some(Box::new(entry(sequence))),
+            part: None,
+        })),
+        summary: chunk.summary,
+        renamed: None,
+        recovered: false,
+        site: None,
+        closed_at: 0,
+    }
+}
+
+fn with_disk(memory: u64) -> Arc<Uploads> {
+    Arc::new(Uploads::new(limits(memory, 1), 1, Box::new(|| {})).with_disk(true))
+}
+
+fn desk(gate: &Gate, uploads: &Arc<Uploads>) -> Desk {
+    let spool = Spool::open(Arc::new(gate.clone()), gate.disk.root(), 0).unwrap();
+    Desk::new(spool.session("cam", SESSION).unwrap(), Arc::new(Times::new(uploads)))
+}
+
+fn dropped(uploads: &Uploads) -> Vec<(u64, &'static str)> {
+    std::iter::from_fn(|| uploads.take_report())
+        .filter_map(|report| match report {
+            Report::Dropped { summary, reason } => Some((summary.sequence, reason)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn chunk_files(disk: &SimDisk) -> Vec<String> {
+    let files = disk
+        .files()
+        .into_iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "chunk"));
+    files
+        .map(|f| f.file_stem().unwrap().to_string_lossy().trim_start_matches('0').to_owned())
+        .collect()
+}
+
+/// Three chunks are moved to a disk on which each sync takes as long as the test wants; the time is up while the second is
+/// synced. What was told as lost, and the sequence numbers on disk at the end.
+fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u64, &'static str)>, Vec<String>) {
+    let disk = SimDisk::new(1);
+    let (asked, is_asked) = channel();
+    let (answer, answers) = channel();
+    let syncs = Some(Arc::new(Syncs {
+        asked,
+        answers: Mutex::new(answers),
+    }));
+    let gate = Gate {
+        disk: disk.clone(),
+        syncs,
+    };
+    let uploads = with_disk(1000);
+    uploads.adopt(Vec::new(), true);
+    for sequence in 1..=3 {
+        uploads.charge(10, Overflow::Block).unwrap();
+        uploads.queue(movable(sequence));
+    }
+    uploads.move_all();
+    let mut desk = desk(&gate, &uploads);
+    let work = uploads.take_disk_work().0.unwrap();
+    let writer = std::thread::spawn({
+        let uploads = Arc::clone(&uploads);
+        move || desk.work(work, false, &uploads)
+    });
+    // The newest would be sent first, so it is moved last: 2, 1, 3.
+    is_asked.recv().unwrap();
+    answer.send(Ok(())).unwrap();
+    is_asked.recv().unwrap();
+    assert_eq!(uploads.snapshot().memory, 20, "the first is on disk, and its memory is free");
+    let (lost, left) = uploads.abandon("drain-timeout");
+    assert_eq!((lost.chunks, left.chunks), (1, 2));
+    if forget {
+        uploads.forget();
+    }
+    let is_ok = last.is_ok();
+    answer.send(last).unwrap();
+    assert_eq!(writer.join().unwrap().is_none(), is_ok);
+    (dropped(&uploads), chunk_files(&disk))
+}
+
+#[test]
+fn what_is_complete_on_disk_when_the_time_is_up_is_not_told_as_lost_and_what_is_told_as_lost_does_not_come_back() {
+    let lost = vec![(3, "drain-timeout")];
+    for forget in [false, true] {
+        let (told, on_disk) = time_is_up_in_the_second_sync(Ok(()), forget);
+        assert_eq!(
+            (told, on_disk),
+            (lost.clone(), vec!["1".to_owned(), "2".to_owned()]),
+            "{forget}"
+        );
+    }
+}
+
+#[test]
+fn a_chunk_that_the_disk_refuses_at_the_very_end_is_told_as_lost_then() {
+    let failed = Err(io::Error::from_raw_os_error(5));
+    let (told, on_disk) = time_is_up_in_the_second_sync(failed, false);
+    assert_eq!(told, [(3, "drain-timeout"), (1, "drain-timeout")]);
+    assert_eq!(on_disk, ["2"]);
+}
+
+#[test]
+fn memory_that_is_full_does_not_wait_for_the_chunks_of_earlier_sessions_to_be_found() {
+    let uploads = with_disk(25);
+    for sequence in 0..2 {
+        uploads.charge(10, Overflow::DropOldest).unwrap();
+        // The disk did not take them, and cannot.
+        uploads.queue(chunk(sequence, 10));
+    }
+    let charged = std::thread::spawn({
+        let uploads = Arc::clone(&uploads);
+        move || uploads.charge(10, Overflow::DropOldest)
+    });
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    while !charged.is_finished() {
+        assert!(std::time::Instant::now() < until, "it waits for the disk");
+        std::thread::yield_now();
+    }
+    assert!(dropped(&uploads).iter().all(|lost| *lost == (0, "overflow")));
+}
+
+#[test]
+fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let gate = Gate {
+            disk: SimDisk::new(1),
+            syncs: None,
+        };
+        let uploads = with_disk(1000);
+        uploads.adopt(Vec::new(), true);
+        let desk = desk(&gate, &uploads);
+        uploads.charge(10, Overflow::Block).unwrap();
+        let begin = Op::Begin {
+            sequence: 0,
+            entry: Box::new(entry(0)),
+        };
+        let data = Op::Data {
+            sequence: 0,
+            at: 0,
+            bytes: Bytes::from_static(b"0123456789"),
+            charged: 10,
+        };
+        uploads.spool([begin, data]);
+        uploads.charge(10, Overflow::Block).unwrap();
+        uploads.queue(movable(1));
+        uploads.move_all();
+        let task = tokio::spawn(spooler::run(
+            Arc::clone(&uploads),
+            desk,
+            Duration::from_secs(1),
+            Box::new(|| {}),
+        ));
+        let until = Instant::now() + Duration::from_secs(5);
+        let is_fatal = |report| matches!(report, Report::Word(Word::Fatal { .. }, _));
+        while !uploads.take_report().is_some_and(is_fatal) {
+            assert!(Instant::now() < until, "nobody tells of it");
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(uploads.snapshot().memory, 10, "what waits to be sent");
+        assert_eq!(
+            uploads.wait_moved(until, false, &|| false),
+            Drained::Yes,
+            "nobody waits for it"
+        );
+        uploads.stop();
+        task.await.unwrap();
+    });
+}
+
+/// A chunk whose clock was wrong, as the next start finds it; its new entry does not fit into the block of its old one.
+fn found(disk: &SimDisk, spool: &Arc<Spool>) -> Stored {
+    let data = Bytes::from_static(b"0123456789");
+    {
+        let session = spool.session("cam", SESSION).unwrap();
+        let entry = Entry {
+            location: "{device}/%Y_{session}_{seq}.{ext}".into(),
+            start: 40_000_000_000,
+            clock: "suspect".into(),
+            boot_id: boot::boot_id().unwrap(),
+            boot_ns: boot::boot_ns(),
+            metadata: [("note".to_owned(), "n".repeat(5000))].into(),
+            ..entry(7)
+        };
+        let mut open = session.create(&entry).unwrap();
+        open.append(0, std::slice::from_ref(&data)).unwrap();
+        let closed = ClosedEntry {
+            entry,
+            size: 10,
+            crc32c: crc32c::crc32c(&data),
+        };
+        open.finish(&closed).unwrap();
+    }
+    assert_eq!(chunk_files(disk), ["7"]);
+    match adopt(spool).sessions.pop().unwrap().chunks.pop().unwrap() {
+        Found::Upload(stored) => stored,
+        Found::Rebuild(partial) => panic!("{partial:?}"),
+    }
+}
+
+fn spool_on(disk: &SimDisk) -> Arc<Spool> {
+    Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap()
+}
+
+#[test]
+fn a_chunk_for_whose_new_date_there_is_no_room_is_sent_as_it_is() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk);
+    let uploads = with_disk(100);
+    let chunk = SpoolChunk::new(found(&disk, &spool), Arc::new(Times::new(&uploads)));
+    spool.set_max(1);
+    let loaded = Arc::clone(&chunk).load().unwrap();
+    assert_eq!((loaded.request.name.as_str(), loaded.start), ("x7", 40_000_000_000));
+    spool.set_max(1 << 30);
+    let loaded = chunk.load().unwrap();
+    assert!(loaded.request.name.starts_with("cam/20"), "{}", loaded.request.name);
+}
+
+#[test]
+fn only_damage_and_removal_are_for_good() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk);
+    let uploads = with_disk(100);
+    let stored = found(&disk, &spool);
+    let path = stored.path();
+    let chunk = SpoolChunk::new(stored, Arc::new(Times::new(&uploads)));
+    // EMFILE, EIO.
+    for errno in [24, 5] {
+        disk.set_fault(Some(Fault::Once(1, errno)));
+        let refused = Arc::clone(&chunk).load();
+        assert!(matches!(refused, Err(Unloaded::Unreadable(_))), "{refused:?}");
+        assert!(Arc::clone(&chunk).load().is_ok(), "it is still there");
+    }
+    let bytes = disk.bytes(&path);
+    disk.put(&path, &bytes.iter().map(|b| !b).collect::<Vec<u8>>());
+    let damaged = Arc::clone(&chunk).load();
+    assert!(matches!(damaged, Err(Unloaded::Damaged(_))), "{damaged:?}");
+    disk.remove_file(&path).unwrap();
+    let gone = chunk.load();
+    assert!(matches!(gone, Err(Unloaded::Damaged(_))), "{gone:?}");
+}
+
+/// A chunk on a disk that does not answer.
+#[derive(Debug)]
+struct Unanswering;
+
+impl Kept for Unanswering {
+    fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
+        Err(Unloaded::Unreadable("too many open files".to_owned()))
+    }
+    fn confirm(&self) {
+        panic!("it was not stored")
+    }
+    fn discard(&self) {
+        panic!("nobody lets go of it")
+    }
+    fn damage(&self) -> Option<String> {
+        None
+    }
+    fn set_aside(&self, why: &str) -> String {
+        panic!("it is not damaged: {why}")
+    }
+}
+
+impl Writers for Unanswering {
+    fn own(&self) -> Arc<dyn ObjectWriter> {
+        panic!("nothing can be sent")
+    }
+    fn to(&self, _endpoint: Option<&str>, _anonymous: bool) -> Result<Arc<dyn ObjectWriter>, String> {
+        panic!("nothing can be sent")
+    }
+}
+
+#[test]
+fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let flow = Arc::new(Member::new(Group::join(""), Site::of("unanswering", "b")));
+    let kept: Arc<dyn Kept> = Arc::new(Unanswering);
+    let attempted = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
+    let Attempted::Failed { error, .. } = attempted else {
+        panic!("it is given up")
+    };
+    assert_eq!(error.class, Class::Local);
+    assert!(
+        error.message.contains("too many open files") && error.message.contains("stays"),
+        "{}",
+        error.message
+    );
+}
