@@ -8,6 +8,7 @@ mod process;
 mod sources;
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -15,6 +16,20 @@ use common::gcs_server::GcsServer;
 use common::{BUCKET, assert_each_plays, chunks};
 use process::plugin_dir;
 use sources::peers::{self, wait_until};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The block of `examples/README.md` that holds this word, as it is printed there.
+fn block(word: &str) -> String {
+    let text = std::fs::read_to_string(root().join("examples/README.md")).unwrap();
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut blocks = blocks.filter(|b| !b.starts_with("# not run by a test: ") && b.contains(word));
+    let block = blocks.next().unwrap_or_else(|| panic!("no block with {word}")).to_owned();
+    assert_eq!(blocks.next(), None, "one block with {word}");
+    block
+}
 
 /// An example, running.
 struct Example {
@@ -24,19 +39,25 @@ struct Example {
 }
 
 impl Example {
-    fn start(mut command: Command, folder: &Path, source: Option<&str>) -> Self {
+    fn start(script: &str, at: &Path, folder: &Path, source: Option<&str>, settings: &[(&str, PathBuf)]) -> Self {
         let server = GcsServer::spawn_thread();
         let log = folder.join("example.log");
         let out = File::create(&log).unwrap();
-        let child = command
-            .arg(BUCKET)
-            .args(source)
+        let bucket = source.map_or_else(|| BUCKET.to_owned(), |source| format!("{BUCKET} '{source}'"));
+        assert!(script.contains("MY-BUCKET"), "{script}");
+        let child = Command::new("bash")
+            .args(["-ec", &script.replace("MY-BUCKET", &bucket)])
+            .current_dir(at)
+            .env_remove("GST_PLUGIN_PATH")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("GST_REGISTRY", folder.join("registry.bin"))
             .env("G_DEBUG", "fatal-criticals")
             .env("STORAGE_EMULATOR_HOST", server.endpoint())
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
+            // Of its own, so that Ctrl-C reaches all of it, as in a terminal.
+            .process_group(0)
             .spawn()
             .unwrap();
         Self { child, log, server }
@@ -44,6 +65,11 @@ impl Example {
 
     fn says(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn signal(&self, name: &str) -> bool {
+        let group = format!("-{}", self.child.id());
+        Command::new("kill").args([name, "--", &group]).status().unwrap().success()
     }
 
     fn end(&mut self) -> ExitStatus {
@@ -58,21 +84,24 @@ impl Example {
 
 impl Drop for Example {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            self.signal("-KILL");
+        }
         let _ = self.child.wait();
     }
 }
 
-/// Records its test picture until a chunk is stored, then Ctrl-C; then a file that begins in mid-GOP, to its end.
-fn check(make: impl Fn() -> Command) {
+/// Records its test picture until a chunk is stored, then Ctrl-C; then a file that begins in mid-GOP, to its end. `script` is
+/// run in `at`.
+fn check(script: &str, at: &Path, settings: &[(&str, PathBuf)]) {
     let folder = peers::folder();
-    let mut live = Example::start(make(), folder.path(), None);
+    let start = |source: Option<&str>| Example::start(script, at, folder.path(), source, settings);
+    let mut live = start(None);
     wait_until("uploaded chunk", || {
         assert!(live.child.try_wait().unwrap().is_none(), "{}", live.says());
         live.says().contains("gcssink-chunk-uploaded")
     });
-    let interrupt = Command::new("kill").args(["-INT", &live.child.id().to_string()]).status();
-    assert!(interrupt.unwrap().success());
+    assert!(live.signal("-INT"));
     assert!(live.end().success(), "{}", live.says());
     let said = live.says();
     let stored = chunks(&live.server);
@@ -91,13 +120,13 @@ fn check(make: impl Fn() -> Command) {
     peers::file(&whole);
     let torn = folder.path().join("torn.ts");
     std::fs::write(&torn, &std::fs::read(&whole).unwrap()[20 * 188..]).unwrap();
-    let mut file = Example::start(make(), folder.path(), Some(&format!("filesrc location={}", torn.display())));
+    let mut file = start(Some(&format!("filesrc location={}", torn.display())));
     assert!(file.end().success(), "{}", file.says());
     assert!(file.says().contains("gcssink-gap 2"), "{}", file.says());
     assert!(!chunks(&file.server).is_empty());
 
     // A source that is no stream is told and is no success.
-    let mut wrong = Example::start(make(), folder.path(), Some("videotestsrc num-buffers=5"));
+    let mut wrong = start(Some("videotestsrc num-buffers=5"));
     assert!(!wrong.end().success(), "{}", wrong.says());
     assert!(wrong.says().lines().count() >= 1);
 }
@@ -107,60 +136,54 @@ fn the_rust_example_records_without_an_installed_plugin() {
     // …/target/PROFILE/deps/THIS
     let this = std::env::current_exe().unwrap();
     let profile = this.parent().and_then(Path::parent).unwrap();
+    let target = profile.parent().unwrap();
+    let mut script = block("cargo run");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--locked", "--example", "record", "--target-dir"])
-        .arg(profile.parent().unwrap());
+        .arg(target);
     if profile.ends_with("release") {
         cargo.arg("--release");
+        script = script.replace("cargo run", "cargo run --release");
     }
-    let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    // First of all, as it may take longer than anybody waits for a chunk.
+    let built = cargo.current_dir(root()).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    check(|| {
-        let mut command = Command::new(profile.join("examples/record"));
-        command.env_remove("GST_PLUGIN_PATH");
-        command
-    });
+    check(&script, root(), &[("CARGO_TARGET_DIR", target.to_owned())]);
+}
+
+/// A folder in which the commands of the README find `examples/`, and may write.
+fn checkout() -> tempfile::TempDir {
+    let folder = peers::folder();
+    std::os::unix::fs::symlink(root().join("examples"), folder.path().join("examples")).unwrap();
+    folder
 }
 
 #[test]
 fn the_python_example_records() {
-    check(|| {
-        let mut command = Command::new(peers::interpreter());
-        command
-            .arg("-B")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/record.py"));
-        command.env("GST_PLUGIN_PATH", plugin_dir());
-        command
-    });
+    check(&block("record.py"), checkout().path(), &[("GST_PLUGIN_PATH", plugin_dir())]);
 }
 
 #[test]
 fn the_c_example_builds_without_warnings_and_records() {
-    let folder = peers::folder();
-    let program = folder.path().join("record");
+    let folder = checkout();
     let flags = Command::new("pkg-config")
         .args(["--cflags", "--libs", "gstreamer-1.0"])
         .output()
         .unwrap();
     let built = Command::new("cc")
-        .args(["-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(&program)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/record.c"))
+        .args(["-Wall", "-Wextra", "-Werror", "-o", "strict", "examples/record.c"])
         .args(String::from_utf8(flags.stdout).unwrap().split_whitespace())
+        .current_dir(&folder)
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    check(|| {
-        let mut command = Command::new(&program);
-        command.env("GST_PLUGIN_PATH", plugin_dir());
-        command
-    });
+    check(&block("record.c"), folder.path(), &[("GST_PLUGIN_PATH", plugin_dir())]);
 }
 
 #[test]
 fn each_example_is_short_and_named_in_their_readme() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let folder = root().join("examples");
     let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();

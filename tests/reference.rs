@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/signals.rs"]
+mod signals;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +16,6 @@ use std::sync::{Arc, Mutex};
 use common::gcs_server::{Fault, GcsServer};
 use common::{Line, init};
 use gst::glib;
-use gst::glib::subclass::signal::SignalId;
 use gst::prelude::*;
 
 /// Every element of the plugin, with its signals.
@@ -146,11 +147,15 @@ fn properties(name: &str, text: &mut String) {
     writeln!(text, "\nValues of the enumerations:\n\n{enums}").unwrap();
 }
 
-fn signals(name: &str, signals: &[(&str, &str)], text: &mut String) {
+fn signals_of(name: &str, meanings: &[(&str, &str)], text: &mut String) {
     let type_ = gst::ElementFactory::make(name).build().unwrap().type_();
     writeln!(text, "## Signals of `{name}`\n").unwrap();
-    for (signal, meaning) in signals {
-        let query = SignalId::lookup(signal, type_).expect("the signal is there").query();
+    let found = signals::of(type_);
+    assert_eq!(found.len(), meanings.len(), "{name}: {found:?}");
+    for query in found {
+        let signal = query.signal_name();
+        let meaning = meanings.iter().find(|(name, _)| *name == signal).map(|(_, meaning)| *meaning);
+        let meaning = meaning.unwrap_or_else(|| panic!("what is the signal {signal} for? say it in ELEMENTS"));
         let parameters: Vec<&str> = query.param_types().iter().map(|p| p.type_().name()).collect();
         let kind = if query.flags().contains(glib::SignalFlags::ACTION) {
             "action signal"
@@ -258,7 +263,7 @@ fn the_reference_says_what_the_elements_say() {
     let mut text = String::from("\n");
     for (name, their_signals) in ELEMENTS {
         properties(name, &mut text);
-        signals(name, their_signals, &mut text);
+        signals_of(name, their_signals, &mut text);
     }
     messages(&mut text);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
@@ -273,6 +278,65 @@ fn the_reference_says_what_the_elements_say() {
         between == text,
         "docs/reference.md is stale: run scripts/reference. It should be:\n{text}"
     );
+}
+
+/// The words between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The rows of the table of `iotcorestatus` that is written by hand, from `# Reference of` on.
+fn rows_by_hand(document: &str) -> Vec<Vec<&str>> {
+    let part = document.split_once("\n# Reference of `iotcorestatus`").expect("its part").1;
+    let rows = part.lines().skip_while(|l| !l.starts_with("| property |")).skip(2);
+    let rows = rows.take_while(|l| l.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').splitn(3, '|').map(str::trim).collect())
+        .collect()
+}
+
+#[test]
+fn the_table_of_iotcorestatus_names_its_properties_their_defaults_and_its_counters() {
+    init();
+    let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md")).unwrap();
+    let element = gst::ElementFactory::make("iotcorestatus").build().unwrap();
+    let rows = rows_by_hand(&document);
+    let mut told = Vec::new();
+    for row in &rows {
+        let (names, default, meaning) = (quoted(row[0]), row[1], row[2]);
+        told.extend(names.iter().copied());
+        for name in names {
+            let spec = element
+                .find_property(name)
+                .unwrap_or_else(|| panic!("there is no property {name}"));
+            let is = default_of(&spec);
+            let writable = spec.flags().contains(glib::ParamFlags::WRITABLE);
+            assert_eq!(writable, !default.starts_with("read only"), "{name}");
+            // Where the element has none, the table says what is taken instead.
+            if writable && is != "NULL" {
+                assert!(
+                    default == is || default == format!("{is} for iotcore"),
+                    "{name}: {default}, and it is {is}"
+                );
+            }
+        }
+        if row[0] == "`stats`" {
+            let stats = element.property::<gst::Structure>("stats");
+            let (strings, numbers) = meaning.split_once(" strings; ").expect("strings and numbers");
+            let by_type = |type_| -> Vec<String> {
+                let of_type = stats.iter().filter(|(_, value)| value.type_() == type_);
+                of_type.map(|(field, _)| field.to_string()).collect()
+            };
+            assert_eq!(quoted(strings), by_type(glib::Type::STRING), "strings of stats");
+            assert_eq!(quoted(numbers), by_type(glib::Type::U64), "numbers of stats");
+            assert_eq!(stats.n_fields(), quoted(meaning).len());
+        }
+    }
+    told.sort_unstable();
+    let own = element.list_properties();
+    let own = own.iter().filter(|s| s.owner_type() == element.type_());
+    let mut own: Vec<&str> = own.map(|s| s.name()).collect();
+    own.sort_unstable();
+    assert_eq!(told, own);
 }
 
 #[test]

@@ -73,6 +73,10 @@ fn run(block: &str, seconds: &str, camera: u16, folder: &Path, plugins: &Path) -
     // What a user would put in: his bucket, his paths, his time.
     let script = block
         .replace("MY-BUCKET", BUCKET)
+        .replace(
+            "/var/lib/gcstreamer",
+            &folder.join(format!("spool{seconds}")).to_string_lossy(),
+        )
         .replace("/tmp/camera", &folder.join(format!("camera{seconds}")).to_string_lossy())
         .replace("TIMEOUT=3600", &format!("TIMEOUT={seconds}"));
     // Without an end of its own: Ctrl-C for the whole line. With one: only a limit, for a pipe that nobody opens.
@@ -142,7 +146,7 @@ fn every_line_of_then_and_now_and_of_the_migration_records_chunks_that_play() {
     let mut blocks = lines_of("then-and-now.md");
     assert_eq!(blocks.len(), 4);
     blocks.extend(lines_of("migrating.md"));
-    assert_eq!(blocks.len(), 5);
+    assert_eq!(blocks.len(), 6);
     std::thread::scope(|scope| {
         for (n, block) in blocks.iter().enumerate() {
             let own: PathBuf = folder.path().join(n.to_string());

@@ -402,7 +402,7 @@ fn read_only_specs() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Phase, reason and counters since the session began (times in ns)")
+            .blurb("Phase, reason and counters since the session began")
             .read_only()
             .build(),
     ]
