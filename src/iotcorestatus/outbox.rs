@@ -5,6 +5,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::IotCoreStatus;
+use crate::outbox::post_info;
 
 /// Signals that wait for a slow application, at most; more are dropped.
 pub(super) const MOST: usize = 256;
