@@ -75,6 +75,8 @@ impl MpegTs {
             self.carry.extend_from_slice(head);
             if self.carry.len() >= layout.stride {
                 self.drain(layout, marks)?;
+                // Out of step: what is here is looked through now, as it would be had it come in one piece.
+                self.search(false, marks)?;
             }
             return Ok(rest);
         }

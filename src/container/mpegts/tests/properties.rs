@@ -76,6 +76,18 @@ fn scan_cut(stream: &[u8], cuts: &[usize]) -> (Vec<Mark>, u64) {
     (marks, settled)
 }
 
+#[test]
+fn a_last_packet_without_its_sync_byte_is_passed_over_however_it_came() {
+    let mut w = Writer::with_stride(192);
+    w.tables();
+    (0..6).for_each(|i| drop(w.picture(i * 3000, i == 0, 300)));
+    let whole = w.out.len() / 192 * 192;
+    let mut stream = w.out;
+    stream.truncate(whole);
+    stream.extend_from_slice(&[9; 192]);
+    assert_eq!(scan_cut(&stream, &[whole + 104]), scan_cut(&stream, &[]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
