@@ -56,14 +56,17 @@ def main():
         raise SystemExit(__doc__)
     Gst.init(None)
     pipeline, sink = make_pipeline(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else TEST_SOURCE)
-    # Called from a thread of GStreamer's.
-    sink.connect("notify::status", lambda sink, _: print("status is", sink.get_property("status").value_nick, flush=True))
+    # Told as messages: "notify::status" itself is emitted in threads of GStreamer's.
+    sink.add_property_notify_watch("status", True)
 
     loop, faults = GLib.MainLoop(), []
 
     def on_message(_bus, message):
         if message.type == Gst.MessageType.ELEMENT:
             print_message(message.get_structure())
+        elif message.type == Gst.MessageType.PROPERTY_NOTIFY:
+            _sink, name, value = message.parse_property_notify()
+            print(name, "is", value.value_nick, flush=True)
         elif message.type == Gst.MessageType.WARNING:
             print("warning:", message.parse_warning()[0].message, flush=True)
         elif message.type == Gst.MessageType.ERROR:
