@@ -105,7 +105,10 @@ fn run(block: &str, seconds: &str, camera: u16, folder: &Path, plugins: &Path) -
 
 /// Pictures of the chunks, each of which has to play.
 fn frames_of(stored: &[Chunk], said: &str) -> u64 {
-    assert!(!said.contains("ERROR") && !said.contains("without SPS and PPS"), "{said}");
+    assert!(
+        process::errors(said).is_empty() && !said.contains("without SPS and PPS"),
+        "{said}"
+    );
     let mut frames = 0;
     for chunk in stored {
         let verdict = judge(&chunk.name, &chunk.data);

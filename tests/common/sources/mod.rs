@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::common::gcs_server::GcsServer;
 use super::common::{self, BUCKET, Chunk, TempFile};
-use super::process::plugin_dir;
+use super::process::{ended_well, plugin_dir};
 use document::Block;
 use peers::{PATIENCE, wait_until};
 
@@ -110,8 +110,8 @@ impl Run {
             status = shell.try_wait().unwrap();
             status.is_some()
         });
-        let status = status.unwrap();
-        assert!(status.success(), "{status}: {}", self.says());
+        let (status, said) = (status.unwrap(), std::fs::read_to_string(&self.log).unwrap());
+        assert!(ended_well(status, &said), "{status}: {}", self.says());
         let chunks = common::chunks(&self.server);
         assert!(chunks.len() >= 3, "{} chunks: {}", chunks.len(), self.says());
         let (last, whole) = chunks.split_last().unwrap();
