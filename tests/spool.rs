@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::gcs_server::{Fault, GcsServer};
@@ -39,6 +40,12 @@ fn record_in_an_outage(front: &str, later: &Later, properties: &str) -> (Vec<u8>
     (input, words)
 }
 
+/// A name for a sink that records nothing to speak of, another each time: sinks of one process may not share one.
+fn finder() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    format!("finder{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A sink that records nothing itself stores what it finds.
 fn recover(server: &GcsServer, spool: &Spool, properties: &str) -> Words {
     let front = "videotestsrc num-buffers=15 ! x264enc ! h264parse ! flvmux streamable=true";
@@ -46,8 +53,9 @@ fn recover(server: &GcsServer, spool: &Spool, properties: &str) -> Words {
         front,
         server,
         &format!(
-            "{} {properties} device-id=finder endpoint-uri={}",
+            "{} {properties} device-id={} endpoint-uri={}",
             spool.property(),
+            finder(),
             server.endpoint()
         ),
     );
@@ -62,7 +70,7 @@ fn recover(server: &GcsServer, spool: &Spool, properties: &str) -> Words {
 fn found(server: &GcsServer) -> Vec<Chunk> {
     chunks(server)
         .into_iter()
-        .filter(|c| c.get("device-id") != "finder")
+        .filter(|c| !c.get("device-id").starts_with("finder"))
         .collect()
 }
 
@@ -256,7 +264,12 @@ fn a_chunk_that_is_found_damaged_at_the_start_is_told_as_a_gap() {
     std::fs::write(file, bytes).unwrap();
     let server = later.start();
     let front = "videotestsrc num-buffers=15 ! x264enc ! h264parse ! flvmux streamable=true";
-    let properties = format!("{} device-id=finder endpoint-uri={}", spool.property(), server.endpoint());
+    let properties = format!(
+        "{} device-id={} endpoint-uri={}",
+        spool.property(),
+        finder(),
+        server.endpoint()
+    );
     let line = Line::new(front, &server, &properties);
     line.play();
     let (end, words) = line.wait();
@@ -295,11 +308,11 @@ fn the_sinks_of_a_pipeline_that_is_stopped_in_an_outage_all_bring_their_chunks_o
         .unwrap()
         .downcast::<gst::Pipeline>()
         .unwrap();
-    let gaps = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let gaps = std::sync::Arc::new(AtomicUsize::new(0));
     let seen = std::sync::Arc::clone(&gaps);
     pipeline.bus().unwrap().set_sync_handler(move |_, message| {
         let is_gap = message.structure().is_some_and(|s| s.name() == "gcssink-gap");
-        seen.fetch_add(usize::from(is_gap), std::sync::atomic::Ordering::SeqCst);
+        seen.fetch_add(usize::from(is_gap), Ordering::SeqCst);
         gst::BusSyncReply::Drop
     });
     pipeline.set_state(gst::State::Playing).unwrap();
@@ -308,7 +321,7 @@ fn the_sinks_of_a_pipeline_that_is_stopped_in_an_outage_all_bring_their_chunks_o
     pipeline.set_state(gst::State::Null).unwrap();
     let took = began.elapsed();
     assert!(took < Duration::from_millis(2500), "{took:?}");
-    assert_eq!(gaps.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!(gaps.load(Ordering::SeqCst), 0);
     let of = |i: usize| {
         let dir = spool.dir().join(format!("together{i}"));
         spool.chunk_files().iter().filter(|f| f.starts_with(&dir)).count()

@@ -492,7 +492,11 @@ fn the_status_is_as_its_schema_says_with_everything_unknown_and_with_everything_
     let mut reporter = Reporter::new(limits, Identity::default(), Now { mono: 1, wall });
     check(
         &schema,
-        &reporter.last_word(&Tally::default(), Now { mono: 2, wall }).to_json(),
+        &reporter
+            .last_word(&Tally::default(), Now { mono: 2, wall })
+            .unwrap()
+            .0
+            .to_json(),
         "",
     );
     let now = Now {

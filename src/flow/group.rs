@@ -172,6 +172,8 @@ pub struct Member {
     site: Arc<Site>,
     number: u64,
     throttled: AtomicU64,
+    /// When it goes, another member goes on with its work.
+    has_successor: bool,
     /// One of its uploads at a time stands in the group's line, so that members get equal parts however many each has.
     turns: [tokio::sync::Mutex<()>; 2],
 }
@@ -185,8 +187,15 @@ impl Member {
             site,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             throttled: AtomicU64::new(0),
+            has_successor: false,
             turns: Default::default(),
         }
+    }
+
+    /// As long as there are others in the group, one of them goes on with its work when it ends.
+    pub fn with_successor(mut self, has_successor: bool) -> Self {
+        self.has_successor = has_successor;
+        self
     }
 
     /// The server has asked to be left alone for so long: this group does, and every other one that sends to this site.
@@ -204,6 +213,11 @@ impl Member {
     /// This sink's uploads work again. Whether the user is to be told: the last of the group speaks.
     pub fn ends_outage(&self) -> bool {
         self.group.lock().outage.ends(self.number)
+    }
+
+    /// Whether a member goes on with the work of this one when it ends.
+    pub fn has_successor(&self) -> bool {
+        self.has_successor && Arc::strong_count(&self.group) > 1
     }
 
     /// The group.
@@ -241,7 +255,8 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.group.lock().outage.ends(self.number);
+        let has_successor = self.has_successor();
+        self.group.lock().outage.leaves(self.number, has_successor);
     }
 }
 

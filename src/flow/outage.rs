@@ -13,13 +13,15 @@ const SLACK: u64 = 60_000_000_000;
 #[derive(Debug, Default)]
 pub struct Outage {
     failing: BTreeSet<u64>,
+    /// Its last member went before it was over, and left it to a successor.
+    is_left: bool,
     told_at: Option<u64>,
 }
 
 impl Outage {
     /// A member's uploads fail, or still do. Whether it is the one to say so.
     pub fn begins(&mut self, member: u64, now: u64) -> bool {
-        let is_first = self.failing.is_empty();
+        let is_first = self.failing.is_empty() && !std::mem::take(&mut self.is_left);
         self.failing.insert(member);
         let is_due = self.told_at.is_none_or(|at| now.saturating_sub(at) >= AGAIN - SLACK);
         if is_first || is_due {
@@ -28,11 +30,20 @@ impl Outage {
         is_first || is_due
     }
 
-    /// A member's uploads work again, or it has gone. Whether it is the one to say so.
+    /// A member has gone. `has_successor`: another one goes on with its work, as the next fragment's sink of a `splitmuxsink` does, so
+    /// that the outage is not over.
+    pub fn leaves(&mut self, member: u64, has_successor: bool) {
+        let told_at = self.told_at;
+        if self.ends(member) && has_successor {
+            (self.is_left, self.told_at) = (true, told_at);
+        }
+    }
+
+    /// A member's uploads work again. Whether it is the one to say so.
     pub fn ends(&mut self, member: u64) -> bool {
         let is_last = self.failing.remove(&member) && self.failing.is_empty();
         if is_last {
-            self.told_at = None;
+            (self.is_left, self.told_at) = (false, None);
         }
         is_last
     }
@@ -54,6 +65,20 @@ mod tests {
         assert_eq!((0..300).filter(|&m| outage.ends(m)).count(), 1);
         assert_eq!((0..300).filter(|&m| outage.ends(m)).count(), 0);
         assert_eq!(told(&mut outage, 121 * MINUTE), 1, "another outage");
+    }
+
+    #[test]
+    fn an_outage_that_outlives_many_sinks_one_after_the_other_is_one() {
+        let mut outage = Outage::default();
+        assert!(outage.begins(1, 0));
+        for member in 2..100 {
+            outage.leaves(member - 1, true);
+            assert!(!outage.begins(member, member * 10_000_000_000));
+        }
+        assert!(outage.ends(99));
+        assert!(outage.begins(100, 30 * MINUTE), "another outage");
+        outage.leaves(100, false);
+        assert!(outage.begins(101, 31 * MINUTE), "nobody went on with the work");
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Session {
 
     /// What is neither stored nor on disk is lost.
     fn give_up_drain(&self, timeout: Duration) {
-        let (lost, _) = self.uploads.abandon("drain-timeout");
+        let (lost, _) = self.uploads.abandon("drain-timeout", !self.flow.has_successor());
         if lost.chunks > 0 {
             self.outbox.post(Post::NotDrained {
                 chunks: lost.chunks,
@@ -191,7 +191,9 @@ impl Session {
             let stop = stop.get_or_insert_with(Stop::begin);
             (stop.until(shutdown_timeout), stop.disk_until(shutdown_timeout))
         };
-        let refused = || self.refused.load(Ordering::Relaxed);
+        // An EOS has waited its `drain-timeout` for what is on disk: that was its time.
+        let gave_up = self.uploads.is_left_on_disk();
+        let refused = || gave_up || self.refused.load(Ordering::Relaxed);
         if self.uploads.wait_drained(until.into(), false, &refused) != Drained::Yes {
             // Writing to disk is no use of the network: a moment for it is always there.
             if self.spool.is_some() {
@@ -224,7 +226,7 @@ impl Session {
     }
 
     fn abandon(&self) {
-        let (lost, left) = self.uploads.abandon("shutdown-timeout");
+        let (lost, left) = self.uploads.abandon("shutdown-timeout", !self.flow.has_successor());
         gst::warning!(
             super::imp::CAT,
             "{} chunks were not stored within the shutdown-timeout, {} wait on disk",

@@ -111,10 +111,9 @@ impl Session {
             .with_first_sequence(id.1);
         let keep = spool.as_ref().map_or(Keep::Memory, |s| s.keep);
         let recorder = Recorder::new(chunker, maker, keep, Arc::clone(&uploads), Arc::clone(&outbox));
-        let flow = Arc::new(Member::new(
-            Group::join(&settings.flow_group),
-            Site::of(plan.endpoint.as_str(), &plan.bucket),
-        ));
+        let in_splitmuxsink = upstream::is_in_splitmuxsink(element.upcast_ref());
+        let site = Site::of(plan.endpoint.as_str(), &plan.bucket);
+        let flow = Arc::new(Member::new(Group::join(&settings.flow_group), site).with_successor(in_splitmuxsink));
         if settings.max_bytes_per_second.is_some() || settings.max_requests_per_second.is_some() {
             flow.group()
                 .set(settings.max_bytes_per_second, settings.max_requests_per_second);
@@ -132,7 +131,7 @@ impl Session {
             ticker: Mutex::default(),
             new_playing: AtomicBool::new(true),
             live: AtomicBool::new(false),
-            in_splitmuxsink: upstream::is_in_splitmuxsink(element.upcast_ref()),
+            in_splitmuxsink,
             playing_since: AtomicU64::new(0),
             nothing_told: AtomicBool::new(false),
             received_told: AtomicU64::new(0),

@@ -4,6 +4,7 @@
 //! PURE.
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::report::Phase;
 use super::status::Identity;
@@ -74,10 +75,17 @@ pub fn discovery(prefix: &str, topics: &str, identity: &Identity) -> (String, Va
     (topic, payload)
 }
 
-/// What Home Assistant takes as an id: letters, digits, `_` and `-`.
+/// What Home Assistant takes as an id: letters, digits, `_` and `-`. Where others had to be replaced, a few digits of the SHA-256 of
+/// the whole keep `store42/cam3` and `store42_cam3` two devices.
 fn object_id(device: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-    device.chars().map(plain).collect()
+    let id: String = device.chars().map(plain).collect();
+    if id == device {
+        return id;
+    }
+    let digest = Sha256::digest(device);
+    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{id}_{digits}")
 }
 
 #[cfg(test)]
@@ -92,7 +100,11 @@ mod tests {
             ..Identity::default()
         };
         let (topic, payload) = discovery("homeassistant/", "gcstreamer/store 42/cäm", &identity);
-        assert_eq!(topic, "homeassistant/device/gcstreamer_store_42_c_m/config");
+        let object = topic.strip_prefix("homeassistant/device/gcstreamer_store_42_c_m_").unwrap();
+        assert!(object.len() == 8 + "/config".len() && object.ends_with("/config"), "{topic}");
+        assert_ne!(object_id("store42/cam3"), object_id("store42_cam3"));
+        assert_ne!(object_id("a b"), object_id("a.b"));
+        assert_eq!(object_id("store42_cam-3"), "store42_cam-3");
         assert_eq!(payload["availability"][0]["topic"], "gcstreamer/store 42/cäm/availability");
         assert_eq!(payload["state_topic"], "gcstreamer/store 42/cäm/status");
         assert!(payload["o"]["name"].is_string() && payload["dev"]["ids"][0].is_string());

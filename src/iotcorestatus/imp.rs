@@ -17,6 +17,7 @@ use super::session::Session;
 use super::settings::{Settings, specs};
 use super::tally::{Counters, mono, now};
 use crate::deadline::Stop;
+use crate::mqtt::LinkStats;
 use crate::sync::lock;
 use crate::upload::runtime::runtime;
 
@@ -40,6 +41,8 @@ pub struct IotCoreStatus {
     clock: Clock,
     settings: Mutex<Settings>,
     session: Mutex<Option<Arc<Session>>>,
+    /// Of the session before, while there is none.
+    link_stats: Mutex<LinkStats>,
     outbox: OnceLock<Arc<Outbox>>,
     stop: Mutex<Option<Stop>>,
 }
@@ -72,7 +75,12 @@ impl IotCoreStatus {
         for buffer in buffers {
             frames += 1;
             bytes += buffer.size() as u64;
-            key_frames += u64::from(!buffer.flags().contains(gst::BufferFlags::DELTA_UNIT));
+            if !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
+                key_frames += 1;
+                if let Some(pts) = buffer.pts() {
+                    self.counters.key(pts.nseconds());
+                }
+            }
             if let Some(event) = self.clock.look(buffer, now) {
                 self.src.push_event(event);
             }
@@ -172,6 +180,7 @@ impl IotCoreStatus {
         session.stop(&stop, timeout);
         let outbox = self.outbox();
         outbox.post(Post::Notify("mqtt-connected"));
+        *lock(&self.link_stats) = session.link_stats();
         *lock(&self.session) = None;
         // Messages wait for nothing but the application.
         outbox.wait_empty(stop.quick_moment(timeout, LAST_POSTS));
@@ -183,13 +192,15 @@ impl IotCoreStatus {
     fn pause(&self) {
         let is_end = downstream::goal_of(self.obj().upcast_ref()) < gst::State::Paused;
         self.tell([if is_end { Input::Stopping } else { Input::Playing(false) }]);
+        // What is kept for a moment is told though the end of other elements takes long.
+        self.counters.wake.notify_one();
     }
 
     fn stats(&self) -> gst::Structure {
         let tally = self.counters.tally();
         let session = self.session();
         let (phase, reason, stalls) = session.as_ref().map_or((Phase::Stopped, None, 0), |s| s.phase());
-        let link = session.map(|s| s.link_stats()).unwrap_or_default();
+        let link = session.map_or_else(|| *lock(&self.link_stats), |s| s.link_stats());
         gst::Structure::builder("iotcorestatus-stats")
             .field("phase", phase.name())
             .field("reason", reason.unwrap_or_default())
@@ -265,6 +276,7 @@ impl ObjectSubclass for IotCoreStatus {
             clock: Clock::default(),
             settings: Mutex::default(),
             session: Mutex::default(),
+            link_stats: Mutex::default(),
             outbox: OnceLock::new(),
             stop: Mutex::default(),
         }

@@ -286,10 +286,9 @@ impl Session {
         let Some(link) = self.link.get() else { return };
         let last = {
             let mut reporter = lock(&self.reporter);
-            let has_news = reporter.has_news();
-            has_news.then(|| reporter.last_word(&self.counters.tally(), now()))
+            reporter.last_word(&self.counters.tally(), now())
         };
-        let last = last.map_or_else(Wanted::default, |status| self.wanted(&status, false));
+        let last = last.map_or_else(Wanted::default, |(status, with_state)| self.wanted(&status, with_state));
         // Where there is a connection it takes a moment, though another element has used the deadline up.
         let moment = if link.is_connected() { LAST_WORD } else { Duration::ZERO };
         link.close(last, stop.quick_moment(timeout, moment));

@@ -33,6 +33,11 @@ pub(super) struct Counters {
     frames: AtomicU64,
     bytes: AtomicU64,
     key_frames: AtomicU64,
+    /// Presentation time of the last key frame, ns; 0: none yet, else one more.
+    last_key: AtomicU64,
+    key_gaps: AtomicU64,
+    key_span: AtomicU64,
+    last_key_gap: AtomicU64,
     /// 0: none yet.
     last_frame: AtomicU64,
     /// 0: none is under way.
@@ -51,6 +56,10 @@ impl Counters {
             &self.frames,
             &self.bytes,
             &self.key_frames,
+            &self.last_key,
+            &self.key_gaps,
+            &self.key_span,
+            &self.last_key_gap,
             &self.last_frame,
             &self.pushing_since,
         ] {
@@ -73,6 +82,20 @@ impl Counters {
         if self.armed.load(Relaxed) {
             self.armed.store(false, Relaxed);
             self.wake.notify_one();
+        }
+    }
+
+    /// A key frame with this presentation time, ns. One that goes back, as after a seek, is the first of a new row.
+    pub(super) fn key(&self, pts: u64) {
+        let last = self.last_key.load(Relaxed);
+        let this = pts.saturating_add(1);
+        self.last_key.store(this, Relaxed);
+        if last > 0 && this > last {
+            let gap = this - last;
+            let add = |counter: &AtomicU64, n: u64| counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+            add(&self.key_gaps, 1);
+            add(&self.key_span, gap);
+            self.last_key_gap.store(gap, Relaxed);
         }
     }
 
@@ -105,6 +128,9 @@ impl Counters {
             frames: self.frames.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             key_frames: self.key_frames.load(Relaxed),
+            key_gaps: self.key_gaps.load(Relaxed),
+            key_span: self.key_span.load(Relaxed),
+            last_key_gap: some(&self.last_key_gap),
             last_frame: some(&self.last_frame),
             pushing_since: some(&self.pushing_since),
             flow: match self.flow.load(Relaxed) {

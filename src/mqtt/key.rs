@@ -31,7 +31,7 @@ pub enum KeyError {
     #[error("it is empty")]
     Empty,
     /// No `-----BEGIN … PRIVATE KEY-----`, or damaged.
-    #[error("it holds no private key in PEM form (-----BEGIN PRIVATE KEY-----), or a damaged one")]
+    #[error("it holds no private key in PEM form (BEGIN PRIVATE KEY), or a damaged one")]
     NotPem,
     /// Asks for a pass phrase.
     #[error(

@@ -207,6 +207,8 @@ fn incoming(packet: Packet, subscriptions: &[String]) -> Option<Received> {
     }
 }
 
+const CLOSED: &str = "it closed the connection";
+
 /// What happened, and what helps.
 fn lost(place: &str, error: &ConnectionError, login: Login) -> String {
     let reason = match error {
@@ -218,7 +220,7 @@ fn lost(place: &str, error: &ConnectionError, login: Login) -> String {
         ConnectionError::NotConnAck(_) => "it does not answer as an MQTT broker; check host and port".to_owned(),
         ConnectionError::MqttState(state) => broken(state),
         ConnectionError::Tls(error) => format!("TLS: {}{}", causes(error), tls_hint(&causes(error))),
-        ConnectionError::Io(error) => causes(error),
+        ConnectionError::Io(error) => ended(error),
         other => other.to_string(),
     };
     redact(&format!("MQTT broker {place}: {reason}"))
@@ -246,14 +248,23 @@ fn refused(code: ConnectReturnCode, login: Login) -> &'static str {
 fn broken(error: &StateError) -> String {
     use rumqttc::mqttbytes::Error;
     match error {
-        StateError::ConnectionAborted => "it closed the connection".to_owned(),
+        StateError::ConnectionAborted => CLOSED.to_owned(),
         StateError::AwaitPingResp => format!("it has not answered for {} s", KEEP_ALIVE.as_secs()),
-        StateError::Io(error) => causes(error),
+        StateError::Io(error) => ended(error),
         StateError::Deserialization(Error::PayloadSizeLimitExceeded(size)) => {
             format!("it sent a packet of {size} bytes; at most {MAX_PACKET} are taken, publish less there")
         }
-        StateError::Deserialization(Error::Io(error)) => causes(error),
+        StateError::Deserialization(Error::Io(error)) => ended(error),
         other => other.to_string(),
+    }
+}
+
+/// Many brokers end a TLS connection without its close_notify: an end of the bytes is an end of the connection.
+fn ended(error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        CLOSED.to_owned()
+    } else {
+        causes(error)
     }
 }
 

@@ -202,7 +202,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
     answer.send(Ok(())).unwrap();
     is_asked.recv().unwrap();
     assert_eq!(uploads.snapshot().memory, 20, "the first is on disk, and its memory is free");
-    let (lost, left) = uploads.abandon("drain-timeout");
+    let (lost, left) = uploads.abandon("drain-timeout", true);
     assert_eq!((lost.chunks, left.chunks), (1, 2));
     if forget {
         uploads.forget();

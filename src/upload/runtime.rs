@@ -1,9 +1,12 @@
 //! The one tokio runtime of the process: a hundred sinks share it and its two threads.
 //!
-//! Credentials and connections live in it, so it is never shut down.
+//! Credentials and connections live in it, so it is never shut down. SIGPIPE is blocked in its threads: a peer that closes its
+//! connection at the wrong moment would end the whole process with it, since a program in C (`gst-launch-1.0`) does not ignore
+//! that signal as one in Rust does, and `writev` has no `MSG_NOSIGNAL`. Nothing else of us writes to a socket.
 
 use std::io;
 
+use nix::sys::signal::{SigSet, Signal};
 use once_cell::sync::OnceCell;
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,7 +21,30 @@ pub fn runtime() -> io::Result<&'static Runtime> {
         Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("gcstreamer")
+            .on_thread_start(block_sigpipe)
             .enable_all()
             .build()
     })
+}
+
+/// For this thread alone; the signal of a failed write goes to the thread that wrote (POSIX, `write`).
+fn block_sigpipe() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGPIPE);
+    // It fails for no argument that is one.
+    let _ = signals.thread_block();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_thread_of_the_runtime_takes_sigpipe() {
+        let blocks = || SigSet::thread_get_mask().unwrap().contains(Signal::SIGPIPE);
+        let runtime = runtime().unwrap();
+        assert!(runtime.spawn(async move { blocks() }).await.unwrap());
+        assert!(runtime.spawn_blocking(blocks).await.unwrap());
+        assert!(!blocks(), "the application's threads are left alone");
+    }
 }

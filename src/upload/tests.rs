@@ -269,7 +269,7 @@ impl Pair {
 
     /// Every chunk has ended in one way, and that was told once.
     fn end(mut self) {
-        let (lost, left) = self.uploads.abandon("drain-timeout");
+        let (lost, left) = self.uploads.abandon("drain-timeout", true);
         assert_eq!((lost.chunks, left.chunks), (self.model.chunks.len() as u64, 0));
         let rest = std::mem::take(&mut self.model.chunks);
         self.model.dropped.extend(rest.into_keys());

@@ -255,6 +255,11 @@ impl Uploads {
         self.wake.notify_one();
     }
 
+    /// Whether what is on disk was left there by [`Self::abandon`], and nothing has come since.
+    pub fn is_left_on_disk(&self) -> bool {
+        self.lock().disk.as_ref().is_some_and(|disk| disk.abandoned.is_some())
+    }
+
     /// Whether the last attempt failed.
     pub fn is_failing(&self) -> bool {
         self.lock().health.is_failing()
@@ -407,8 +412,8 @@ impl Uploads {
     }
 
     /// Lets go of all chunks that are neither stored nor on disk, with a report for each. What that was, and what stays on
-    /// disk, which is told too.
-    pub fn abandon(&self, reason: &'static str) -> (Pending, Pending) {
+    /// disk, which is told too unless somebody stores it soon (`tells_left`).
+    pub fn abandon(&self, reason: &'static str, tells_left: bool) -> (Pending, Pending) {
         let mut state = self.lock();
         // The end of one may be being written at this moment: it is told as lost only if that fails.
         let finishing = state.disk.as_ref().and_then(|d| d.finishing);
@@ -426,7 +431,7 @@ impl Uploads {
         if let Some(disk) = &mut state.disk {
             disk.abandoned = Some(reason);
             // Not at EOS and again when the element stops.
-            if std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks {
+            if tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks {
                 state.reports.push_back(Report::Left(left));
             }
         }

@@ -74,11 +74,11 @@ impl Line {
     /// `front ! gcssink`, into that server.
     pub fn new(front: &str, server: &GcsServer, properties: &str) -> Self {
         init();
-        // Tests may share a process, sinks of one process may not share a name.
+        // Tests may share a process: sinks of one process may not share a name, and those of one flow group share its outages.
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let device = NEXT.fetch_add(1, Ordering::Relaxed);
         let line = format!(
-            "{front} ! gcssink name=sink bucket={BUCKET} device-id=cam{device} endpoint-uri={} {properties}",
+            "{front} ! gcssink name=sink bucket={BUCKET} device-id=cam{device} flow-group=line{device} endpoint-uri={} {properties}",
             server.endpoint()
         );
         let pipeline = gst::parse::launch(&line)

@@ -36,6 +36,8 @@ use video::Window;
 const SECOND: u64 = 1_000_000_000;
 /// How often to look while frames pass and a gcssink has not had its first key unit yet.
 const SOON: u64 = SECOND / 10;
+/// That it was stopped is not told before: longer than the session waits at the end for what stopped it.
+const CAUSE_GAP: u64 = SECOND / 10;
 /// Answers to commands that wait, at most; of more the oldest is lost.
 const MOST_ANSWERS: usize = 64;
 
@@ -68,6 +70,12 @@ pub struct Tally {
     pub bytes: u64,
     /// Those without the flag DELTA_UNIT.
     pub key_frames: u64,
+    /// Distances from one of them to the next.
+    pub key_gaps: u64,
+    /// Their sum by presentation time, ns.
+    pub key_span: u64,
+    /// The last of them, ns.
+    pub last_key_gap: Option<u64>,
     /// When the last one came.
     pub last_frame: Option<u64>,
     /// Since when our push of one is under way.
@@ -290,16 +298,16 @@ impl Reporter {
         }
     }
 
-    /// The last word: the status as it is, published whatever was published before. Told once, it stays the same.
-    pub fn last_word(&mut self, tally: &Tally, now: Now) -> Status {
-        self.told = Some(self.telling());
-        self.status(tally, now)
-    }
-
-    /// Whether a chunk was stored that no status has told.
-    #[must_use]
-    pub fn has_news(&self) -> bool {
-        self.has_news
+    /// The last word: the status as it is, and whether the bare state goes with it; `None` where all of it was told. Told once, it
+    /// stays the same.
+    pub fn last_word(&mut self, tally: &Tally, now: Now) -> Option<(Status, bool)> {
+        let telling = Some(self.telling());
+        if self.told == telling && !self.has_news {
+            return None;
+        }
+        let with_state = self.is_state_due(now);
+        self.told = telling;
+        Some((self.status(tally, now), with_state))
     }
 
     fn telling(&self) -> Told {
@@ -352,6 +360,8 @@ impl Reporter {
 
     fn problem(&mut self, problem: Problem, now: Now) {
         let problem = Problem {
+            // Elements may be named after the address that they play.
+            src: redact(&problem.src),
             msg: redact(&problem.msg),
             ..problem
         };
@@ -396,12 +406,26 @@ impl Reporter {
     }
 
     fn is_due(&self, now: Now) -> bool {
+        if now.mono < self.held_until() {
+            return false;
+        }
         let Some(told) = &self.told else {
             // Nothing before the first frame that counts, or `startup-timeout`.
             return self.current.phase != Phase::Starting || now.mono >= self.startup_at();
         };
         let answers = self.link_free && !self.answers.is_empty();
         self.must_tell || answers || *told != self.telling() || self.is_state_due(now)
+    }
+
+    /// That it was stopped is kept for a moment: the ERROR that stopped it may be heard of only then, and the state after this one
+    /// would have to wait for a second.
+    fn held_until(&self) -> u64 {
+        let is_stopped = self.current.phase == Phase::Stopped;
+        if is_stopped {
+            self.current.since.saturating_add(CAUSE_GAP)
+        } else {
+            0
+        }
     }
 
     fn is_state_due(&self, now: Now) -> bool {
@@ -422,6 +446,7 @@ impl Reporter {
             self.facts.first_frame_at.map(|t| t.saturating_add(self.limits.startup)),
             self.facts.playing_since.map(|t| t.saturating_add(self.limits.stall)),
             Some(self.startup_at()),
+            Some(self.held_until()),
             self.told.as_ref().map(|_| self.told_at.saturating_add(self.limits.interval)),
             Some(now.saturating_add(SECOND)),
             (self.current.reason == Some(Reason::NoKeyUnit) || !self.answers.is_empty()).then(|| now.saturating_add(SOON)),

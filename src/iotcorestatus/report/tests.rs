@@ -75,7 +75,14 @@ impl Paper {
             if self.frames && self.tally.pushing_since.is_none() {
                 self.tally.frames += 1;
                 self.tally.bytes += 1000;
-                self.tally.key_frames += u64::from(self.tally.frames % 10 == 1);
+                if self.tally.frames % 10 == 1 {
+                    self.tally.key_frames += 1;
+                    if self.tally.key_frames > 1 {
+                        self.tally.key_gaps += 1;
+                        self.tally.key_span += 1_000_000_000;
+                        self.tally.last_key_gap = Some(1_000_000_000);
+                    }
+                }
                 self.tally.last_frame = Some(at(self.now).mono);
             }
             if let Some((sample, fed)) = &mut self.sink {
@@ -485,16 +492,38 @@ fn a_flow_error_downstream_is_an_error() {
 #[test]
 fn stopped_on_purpose_is_told_once() {
     let mut paper = Paper::streaming();
+    paper.frames = false;
     paper.tell(Input::Stopping);
-    paper.look();
-    assert_eq!(paper.states()[1..], [(1.0, "disconnected", "stopped")]);
+    assert_eq!(paper.states().len(), 1, "what stopped it may be heard of yet");
+    paper.run(0.3);
+    assert_eq!(paper.states()[1..], [(1.1, "disconnected", "stopped")]);
     let mut paper = Paper::playing();
     paper.tell(Input::Stopping);
+    paper.run(0.3);
     assert_eq!(
         paper.states(),
-        [(0.0, "disconnected", "stopped")],
+        [(0.1, "disconnected", "stopped")],
         "also where nothing was ever told"
     );
+}
+
+#[test]
+fn an_error_that_is_heard_of_just_after_the_stop_is_what_is_told() {
+    let mut paper = Paper::streaming();
+    paper.frames = false;
+    paper.tell(Input::Stopping);
+    paper.tell(Input::Problem(Problem {
+        is_error: true,
+        msg: "gone".into(),
+        src: "rtsp://user:SECRET@camera".into(),
+        ..Problem::default()
+    }));
+    paper.run(0.3);
+    assert_eq!(paper.states().len(), 2);
+    paper.is(Phase::Error);
+    assert!(!paper.last()["error"]["src"].to_string().contains("SECRET"));
+    let tally = paper.tally;
+    assert_eq!(paper.reporter.last_word(&tally, at(paper.now)), None, "all of it was told");
 }
 
 // The second table: what is true, in words of both elements.
@@ -716,7 +745,7 @@ proptest! {
     fn whatever_happens(steps in prop::collection::vec(step(), 1..80)) {
         let mut paper = Paper::playing();
         let mut expected = Vec::new();
-        keys(&paper.reporter.last_word(&Tally::default(), at(0.0)).to_json(), "", &mut expected);
+        keys(&paper.reporter.last_word(&Tally::default(), at(0.0)).unwrap().0.to_json(), "", &mut expected);
         let (mut now, mut passed, mut last_status) = (0u64, None, 0u64);
         for step in steps {
             match step {

@@ -26,7 +26,8 @@ struct Mark {
     at: u64,
     frames: u64,
     bytes: u64,
-    key_frames: u64,
+    key_gaps: u64,
+    key_span: u64,
 }
 
 /// Rates over the window.
@@ -54,7 +55,8 @@ impl Window {
             at: now,
             frames: tally.frames,
             bytes: tally.bytes,
-            key_frames: tally.key_frames,
+            key_gaps: tally.key_gaps,
+            key_span: tally.key_span,
         });
         while self.marks.get(1).is_some_and(|m| m.at.saturating_add(WINDOW) <= now) {
             self.marks.pop_front();
@@ -70,11 +72,17 @@ impl Window {
         let seconds = now.saturating_sub(first.at) as f64 / 1e9;
         let frames = tally.frames.saturating_sub(first.frames) as f64;
         let bytes = tally.bytes.saturating_sub(first.bytes) as f64;
-        let keys = tally.key_frames.saturating_sub(first.key_frames) as f64;
+        let gaps = tally.key_gaps.saturating_sub(first.key_gaps);
+        // Where the window holds none: the last one there was.
+        let key_interval = if gaps == 0 {
+            tally.last_key_gap.map(|gap| gap as f64)
+        } else {
+            Some(tally.key_span.saturating_sub(first.key_span) as f64 / gaps as f64)
+        };
         Rates {
             frames: Some(frames / seconds),
             kbit: Some(bytes * 8.0 / 1000.0 / seconds),
-            key_interval: (keys > 0.0).then_some(seconds / keys),
+            key_interval: key_interval.map(|ns| ns / 1e9),
         }
     }
 }

@@ -445,8 +445,21 @@ impl LinkState {
         self.heard.push_back((topic, payload));
     }
 
-    /// When the connection, renewals of its token included, has shown that an outage is over.
+    /// When the connection, renewals of its token included, has shown that an outage is over: never while an answer is due, for a
+    /// broker that acknowledges nothing is as good as none.
     fn proved_at(&self) -> Option<Duration> {
+        let asked = |s| {
+            matches!(
+                s,
+                Phase::Up {
+                    subscription: Subscription::Asked(_),
+                    ..
+                }
+            )
+        };
+        if asked(self.phase) || self.outbox.in_flight_since().is_some() {
+            return None;
+        }
         let proof = PROOF.saturating_mul(1 << self.flaps.saturating_sub(1).min(5));
         self.up_since.map(|since| since.saturating_add(proof.min(LIVED)))
     }

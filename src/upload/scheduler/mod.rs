@@ -11,7 +11,7 @@
 //!    round of successes.
 //! 4. A chunk that fails again although others were stored meanwhile has a back-off of its own, and holds up no other.
 //! 5. A chunk that is refused for good is tried again after 60 s, and holds up no other. While nothing but refusals comes, one
-//!    of those that were refused is tried every 60 s, and each new chunk once.
+//!    of those that were refused is tried every 60 s, and each new chunk once. While the sink drains it is 5 s instead.
 //! 6. What earlier sessions left for another site has a link of its own, one upload at a time, and gives way to this sink's.
 
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ const MAX_BACKOFF: u64 = 30_000_000_000;
 const FIRST_BACKOFF: u64 = 1_000_000_000;
 /// Pause after a refusal that waits for the user: permission, bucket, credentials.
 pub const REFUSED_PAUSE: u64 = 60_000_000_000;
+/// The same at the end, where there is no time for that.
+const LAST_PAUSE: u64 = 5_000_000_000;
 
 /// A number for where chunks go that earlier sessions left for another endpoint or bucket; `None` = where this sink's own go.
 pub type Site = Option<u64>;
@@ -171,6 +173,7 @@ impl Scheduler {
 
     /// The chunk to send now; it is in flight from here on. `None` where nothing is due.
     pub fn next(&mut self, now: u64) -> Option<u64> {
+        let pause = self.refused_pause();
         let ticket = self.peek(None, now).or_else(|| self.peek_foreign(now))?;
         let chunk = self.chunks.get_mut(&ticket)?;
         self.started += 1;
@@ -181,7 +184,7 @@ impl Scheduler {
             link.in_flight += 1;
             link.newest_sent = link.newest_sent.max(ticket);
             if chunk.refused && link.refusing {
-                link.probe_at = now.saturating_add(REFUSED_PAUSE);
+                link.probe_at = now.saturating_add(pause);
             }
         }
         Some(ticket)
@@ -280,6 +283,7 @@ impl Scheduler {
     fn failed(&mut self, ticket: u64, class: Class, retry_after: u64, now: u64) {
         let chance = self.chance();
         let most = if self.hurry { FIRST_BACKOFF } else { MAX_BACKOFF };
+        let refused_pause = self.refused_pause();
         let pause = |failures: u32| chance % (FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(most) + 1);
         let Some(chunk) = self.chunks.get_mut(&ticket) else { return };
         let Some(link) = self.links.get_mut(&chunk.site) else { return };
@@ -302,13 +306,17 @@ impl Scheduler {
                 }
             }
             Class::Auth | Class::Permanent => {
-                chunk.not_before = now.saturating_add(REFUSED_PAUSE.max(retry_after));
+                chunk.not_before = now.saturating_add(refused_pause.max(retry_after));
                 if !std::mem::replace(&mut link.refusing, true) {
                     link.probe_at = chunk.not_before;
                 }
             }
-            Class::Conflict | Class::Local => chunk.not_before = now.saturating_add(REFUSED_PAUSE.max(retry_after)),
+            Class::Conflict | Class::Local => chunk.not_before = now.saturating_add(refused_pause.max(retry_after)),
         }
+    }
+
+    fn refused_pause(&self) -> u64 {
+        if self.hurry { LAST_PAUSE } else { REFUSED_PAUSE }
     }
 
     /// Whether a chunk of this sink waits whose last attempt failed.

@@ -192,6 +192,20 @@ fn a_broker_that_never_acknowledges_is_left_after_half_a_minute() {
 }
 
 #[test]
+fn a_broker_that_accepts_and_never_acknowledges_is_one_outage_until_it_does() {
+    let mut play = Play::new(plain());
+    play.acknowledges = false;
+    play.on(Event::Want(state("connected")));
+    play.run(Duration::from_secs(600));
+    assert!(play.attempts.len() > 5, "{:?}", play.attempts);
+    assert_eq!((play.troubles(), play.recoveries()), (1, 0));
+    play.acknowledges = true;
+    play.run(Duration::from_secs(180));
+    assert_eq!((play.troubles(), play.recoveries()), (1, 1));
+    assert_eq!(play.holds("p/state"), Some("connected"));
+}
+
+#[test]
 fn a_config_that_breaks_every_connection_does_not_keep_the_state_from_the_broker() {
     let mut play = Play::new(device());
     for n in 0..600 {
