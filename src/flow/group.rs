@@ -210,6 +210,11 @@ impl Member {
         self.group.lock().outage.begins(self.number, now())
     }
 
+    /// This sink has stored a chunk. How long an outage was, in ns, that a member which has gone left behind and that is over now.
+    pub fn ends_left_outage(&self) -> Option<u64> {
+        self.group.lock().outage.works(now())
+    }
+
     /// This sink's uploads work again. Whether the user is to be told: the last of the group speaks.
     pub fn ends_outage(&self) -> bool {
         self.group.lock().outage.ends(self.number)

@@ -16,12 +16,16 @@ pub struct Outage {
     /// Its last member went before it was over, and left it to a successor.
     is_left: bool,
     told_at: Option<u64>,
+    since: u64,
 }
 
 impl Outage {
     /// A member's uploads fail, or still do. Whether it is the one to say so.
     pub fn begins(&mut self, member: u64, now: u64) -> bool {
         let is_first = self.failing.is_empty() && !std::mem::take(&mut self.is_left);
+        if is_first {
+            self.since = now;
+        }
         self.failing.insert(member);
         let is_due = self.told_at.is_none_or(|at| now.saturating_sub(at) >= AGAIN - SLACK);
         if is_first || is_due {
@@ -37,6 +41,15 @@ impl Outage {
         if self.ends(member) && has_successor {
             (self.is_left, self.told_at) = (true, told_at);
         }
+    }
+
+    /// A member has stored a chunk. How long the outage was that another one left behind: this one is to say that it is over.
+    pub fn works(&mut self, now: u64) -> Option<u64> {
+        if !std::mem::take(&mut self.is_left) {
+            return None;
+        }
+        self.told_at = None;
+        Some(now.saturating_sub(self.since))
     }
 
     /// A member's uploads work again. Whether it is the one to say so.
@@ -75,7 +88,10 @@ mod tests {
             outage.leaves(member - 1, true);
             assert!(!outage.begins(member, member * 10_000_000_000));
         }
-        assert!(outage.ends(99));
+        assert_eq!(outage.works(17 * MINUTE), None, "others fail");
+        outage.leaves(99, true);
+        assert_eq!(outage.works(18 * MINUTE), Some(18 * MINUTE));
+        assert_eq!(outage.works(18 * MINUTE), None);
         assert!(outage.begins(100, 30 * MINUTE), "another outage");
         outage.leaves(100, false);
         assert!(outage.begins(101, 31 * MINUTE), "nobody went on with the work");

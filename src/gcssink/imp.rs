@@ -101,6 +101,11 @@ impl GcsSink {
         self.session().is_none_or(|s| s.flow.ends_outage())
     }
 
+    /// How long an outage was, in ns, that another sink left behind and that this one's success has ended.
+    pub(super) fn ends_left_outage(&self) -> Option<u64> {
+        self.session()?.flow.ends_left_outage()
+    }
+
     pub(super) fn take_health_changed(&self) -> bool {
         self.health_changed.swap(false, Ordering::Relaxed)
     }

@@ -137,6 +137,13 @@ fn post_report(element: &GcsSink, report: Report) {
         } => {
             element.imp().uploaded(&object);
             post_uploaded(element, &summary, &object, generation, crc32c, latency);
+            if let Some(after) = element.imp().ends_left_outage() {
+                let text = format!(
+                    "uploads work again after {}; what waits in the spool is being stored",
+                    seconds(after)
+                );
+                post_info(element, gst::ResourceError::Write, &text);
+            }
         }
         Report::Dropped { summary, reason } => {
             gst::warning!(
