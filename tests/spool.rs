@@ -40,25 +40,18 @@ fn record_in_an_outage(front: &str, later: &Later, properties: &str) -> (Vec<u8>
     (input, words)
 }
 
-/// A name for a sink that records nothing to speak of, another each time: sinks of one process may not share one.
-fn finder() -> String {
+/// A sink that records nothing to speak of and finds what is there; of another name each time, as sinks of one process have to be.
+fn finder(server: &GcsServer, spool: &Spool, properties: &str) -> Line {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
-    format!("finder{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let front = "videotestsrc num-buffers=15 ! x264enc ! h264parse ! flvmux streamable=true";
+    let properties = format!("{} {properties} device-id=finder{number}", spool.property());
+    Line::new(front, server, &properties)
 }
 
-/// A sink that records nothing itself stores what it finds.
+/// It stores what it finds.
 fn recover(server: &GcsServer, spool: &Spool, properties: &str) -> Words {
-    let front = "videotestsrc num-buffers=15 ! x264enc ! h264parse ! flvmux streamable=true";
-    let line = Line::new(
-        front,
-        server,
-        &format!(
-            "{} {properties} device-id={} endpoint-uri={}",
-            spool.property(),
-            finder(),
-            server.endpoint()
-        ),
-    );
+    let line = finder(server, spool, properties);
     line.play();
     let (end, words) = line.wait();
     assert_eq!(end, End::Eos, "{words:?}");
@@ -263,14 +256,7 @@ fn a_chunk_that_is_found_damaged_at_the_start_is_told_as_a_gap() {
     bytes[damaged] ^= 1;
     std::fs::write(file, bytes).unwrap();
     let server = later.start();
-    let front = "videotestsrc num-buffers=15 ! x264enc ! h264parse ! flvmux streamable=true";
-    let properties = format!(
-        "{} device-id={} endpoint-uri={}",
-        spool.property(),
-        finder(),
-        server.endpoint()
-    );
-    let line = Line::new(front, &server, &properties);
+    let line = finder(&server, &spool, "");
     line.play();
     let (end, words) = line.wait();
     assert_eq!(end, End::Eos, "{words:?}");

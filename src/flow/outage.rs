@@ -13,8 +13,7 @@ const SLACK: u64 = 60_000_000_000;
 #[derive(Debug, Default)]
 pub struct Outage {
     failing: BTreeSet<u64>,
-    /// Its last member went before it was over, and left it to a successor.
-    is_left: bool,
+    /// `None` = there is no outage. One that nobody is in any more was left behind by a member that went.
     told_at: Option<u64>,
     since: u64,
 }
@@ -22,41 +21,38 @@ pub struct Outage {
 impl Outage {
     /// A member's uploads fail, or still do. Whether it is the one to say so.
     pub fn begins(&mut self, member: u64, now: u64) -> bool {
-        let is_first = self.failing.is_empty() && !std::mem::take(&mut self.is_left);
-        if is_first {
+        if self.told_at.is_none() {
             self.since = now;
         }
         self.failing.insert(member);
         let is_due = self.told_at.is_none_or(|at| now.saturating_sub(at) >= AGAIN - SLACK);
-        if is_first || is_due {
+        if is_due {
             self.told_at = Some(now);
         }
-        is_first || is_due
+        is_due
     }
 
     /// A member has gone. `has_successor`: another one goes on with its work, as the next fragment's sink of a `splitmuxsink` does, so
     /// that the outage is not over.
     pub fn leaves(&mut self, member: u64, has_successor: bool) {
-        let told_at = self.told_at;
-        if self.ends(member) && has_successor {
-            (self.is_left, self.told_at) = (true, told_at);
+        if has_successor {
+            self.failing.remove(&member);
+        } else {
+            self.ends(member);
         }
     }
 
     /// A member has stored a chunk. How long the outage was that another one left behind: this one is to say that it is over.
     pub fn works(&mut self, now: u64) -> Option<u64> {
-        if !std::mem::take(&mut self.is_left) {
-            return None;
-        }
-        self.told_at = None;
-        Some(now.saturating_sub(self.since))
+        let is_left = self.failing.is_empty();
+        is_left.then(|| self.told_at.take())?.map(|_| now.saturating_sub(self.since))
     }
 
     /// A member's uploads work again. Whether it is the one to say so.
     pub fn ends(&mut self, member: u64) -> bool {
         let is_last = self.failing.remove(&member) && self.failing.is_empty();
         if is_last {
-            (self.is_left, self.told_at) = (false, None);
+            self.told_at = None;
         }
         is_last
     }

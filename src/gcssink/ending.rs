@@ -12,7 +12,7 @@ use super::session::{LAST_WORD, Session};
 use crate::deadline::Stop;
 use crate::sync::lock;
 use crate::upload::health::Status;
-use crate::upload::report::Report;
+use crate::upload::report::{Pending, Report};
 use crate::upload::runtime::runtime;
 use crate::upload::uploads::Drained;
 
@@ -139,7 +139,7 @@ impl Session {
 
     /// What is neither stored nor on disk is lost.
     fn give_up_drain(&self, timeout: Duration) {
-        let (lost, _) = self.uploads.abandon("drain-timeout", !self.flow.has_successor());
+        let (lost, _) = self.abandon("drain-timeout");
         if lost.chunks > 0 {
             self.outbox.post(Post::NotDrained {
                 chunks: lost.chunks,
@@ -199,7 +199,13 @@ impl Session {
             if self.spool.is_some() {
                 let _ = self.uploads.wait_moved(disk_until.into(), false, &|| false);
             }
-            self.abandon();
+            let (lost, left) = self.abandon("shutdown-timeout");
+            gst::warning!(
+                super::imp::CAT,
+                "{} chunks were not stored within the shutdown-timeout, {} wait on disk",
+                lost.chunks,
+                left.chunks
+            );
         }
         self.uploads.stop();
         let a_moment = || {
@@ -225,14 +231,9 @@ impl Session {
         self.outbox.attach(None);
     }
 
-    fn abandon(&self) {
-        let (lost, left) = self.uploads.abandon("shutdown-timeout", !self.flow.has_successor());
-        gst::warning!(
-            super::imp::CAT,
-            "{} chunks were not stored within the shutdown-timeout, {} wait on disk",
-            lost.chunks,
-            left.chunks
-        );
+    /// What is lost, and what is left on disk: told unless another sink goes on with it.
+    fn abandon(&self, reason: &'static str) -> (Pending, Pending) {
+        self.uploads.abandon(reason, !self.flow.has_successor())
     }
 
     /// The session's lock on its folder is given back with the last of them: the next start must find it free.

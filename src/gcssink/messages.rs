@@ -138,11 +138,7 @@ fn post_report(element: &GcsSink, report: Report) {
             element.imp().uploaded(&object);
             post_uploaded(element, &summary, &object, generation, crc32c, latency);
             if let Some(after) = element.imp().ends_left_outage() {
-                let text = format!(
-                    "uploads work again after {}; what waits in the spool is being stored",
-                    seconds(after)
-                );
-                post_info(element, gst::ResourceError::Write, &text);
+                post_recovered(element, after, "what waits in the spool is being stored");
             }
         }
         Report::Dropped { summary, reason } => {
@@ -279,10 +275,7 @@ fn post_word(element: &GcsSink, word: Word, pending: Pending) {
                 ("{verb}: {reason}; {waiting}; {left}; it is tried again by itself")
             );
         }
-        Word::Recovered { after, .. } => {
-            let text = format!("uploads work again after {}; {waiting}", seconds(after));
-            post_info(element, gst::ResourceError::Write, &text);
-        }
+        Word::Recovered { after, .. } => post_recovered(element, after, &waiting),
         Word::Fatal { http_status, reason } => {
             element.imp().refused();
             gst::element_error!(element, refusal(http_status), ("{reason}"));
@@ -293,6 +286,12 @@ fn post_word(element: &GcsSink, word: Word, pending: Pending) {
             ("uploads are refused since they last worked: {reason}; {waiting}; recording goes on, it is tried again every 60 s")
         ),
     }
+}
+
+/// The end of an outage of so many ns, and what is left of it.
+fn post_recovered(element: &GcsSink, after: u64, waiting: &str) {
+    let text = format!("uploads work again after {}; {waiting}", seconds(after));
+    post_info(element, gst::ResourceError::Write, &text);
 }
 
 /// Whose refusal it is: `None` = of the credentials.

@@ -4,10 +4,9 @@
 //! PURE.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::report::Phase;
-use super::status::Identity;
+use super::status::{Identity, sha256_hex};
 
 /// Phases that somebody should look at.
 const PROBLEMS: [Phase; 5] = [
@@ -83,9 +82,7 @@ fn object_id(device: &str) -> String {
     if id == device {
         return id;
     }
-    let digest = Sha256::digest(device);
-    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{id}_{digits}")
+    format!("{id}_{:.8}", sha256_hex(device.as_bytes()))
 }
 
 #[cfg(test)]

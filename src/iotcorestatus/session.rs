@@ -13,7 +13,6 @@ use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::IotCoreStatus;
 use super::commands::{Action, Command, understand};
@@ -23,7 +22,7 @@ use super::outbox::{Outbox, Post};
 use super::plan::Plan;
 use super::report::{Input, Limits, Look, Phase, Reporter, Sample};
 use super::settings::PayloadFormat;
-use super::status::{Answer, Status};
+use super::status::{Answer, Status, sha256_hex};
 use super::tally::{Counters, mono, now};
 use super::watch::{self, Watch};
 use crate::deadline::Stop;
@@ -284,10 +283,7 @@ impl Session {
         let watch = lock(&self.watch).take();
         drop(watch);
         let Some(link) = self.link.get() else { return };
-        let last = {
-            let mut reporter = lock(&self.reporter);
-            reporter.last_word(&self.counters.tally(), now())
-        };
+        let last = lock(&self.reporter).last_word(&self.counters.tally(), now());
         let last = last.map_or_else(Wanted::default, |(status, with_state)| self.wanted(&status, with_state));
         // Where there is a connection it takes a moment, though another element has used the deadline up.
         let moment = if link.is_connected() { LAST_WORD } else { Duration::ZERO };
@@ -434,9 +430,7 @@ impl Listener for Ears {
 
     fn config(&self, payload: Bytes) {
         self.with(|s| {
-            let hash = Sha256::digest(&payload);
-            let hex = hash.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-            s.mail(Input::Config(hex));
+            s.mail(Input::Config(sha256_hex(&payload)));
             s.outbox.post(Post::Config(payload));
         });
     }

@@ -3,6 +3,7 @@
 //! PURE.
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::report::{Format, Phase, Problem, Reason, Stalls};
 use crate::chunk::name::rfc3339_ms;
@@ -10,6 +11,12 @@ use crate::upload::health::Status as UploadStatus;
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;
+
+/// SHA-256, hexadecimal.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Who reports; does not change within a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -27,6 +27,11 @@ pub(super) fn now() -> Now {
     }
 }
 
+/// There is one writer: an addition needs no bus lock.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -70,8 +75,6 @@ impl Counters {
 
     /// Buffers have come, and are pushed now.
     pub(super) fn enter(&self, now: u64, frames: u64, bytes: u64, key_frames: u64) {
-        // There is one writer: an addition needs no bus lock.
-        let add = |counter: &AtomicU64, n: u64| counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
         add(&self.frames, frames);
         add(&self.bytes, bytes);
         if key_frames > 0 {
@@ -92,7 +95,6 @@ impl Counters {
         self.last_key.store(this, Relaxed);
         if last > 0 && this > last {
             let gap = this - last;
-            let add = |counter: &AtomicU64, n: u64| counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
             add(&self.key_gaps, 1);
             add(&self.key_span, gap);
             self.last_key_gap.store(gap, Relaxed);

@@ -37,7 +37,7 @@ const SECOND: u64 = 1_000_000_000;
 /// How often to look while frames pass and a gcssink has not had its first key unit yet.
 const SOON: u64 = SECOND / 10;
 /// That it was stopped is not told before: longer than the session waits at the end for what stopped it.
-const CAUSE_GAP: u64 = SECOND / 10;
+const STOP_HELD: u64 = SECOND / 10;
 /// Answers to commands that wait, at most; of more the oldest is lost.
 const MOST_ANSWERS: usize = 64;
 
@@ -422,7 +422,7 @@ impl Reporter {
     fn held_until(&self) -> u64 {
         let is_stopped = self.current.phase == Phase::Stopped;
         if is_stopped {
-            self.current.since.saturating_add(CAUSE_GAP)
+            self.current.since.saturating_add(STOP_HELD)
         } else {
             0
         }

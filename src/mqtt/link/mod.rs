@@ -448,16 +448,14 @@ impl LinkState {
     /// When the connection, renewals of its token included, has shown that an outage is over: never while an answer is due, for a
     /// broker that acknowledges nothing is as good as none.
     fn proved_at(&self) -> Option<Duration> {
-        let asked = |s| {
-            matches!(
-                s,
-                Phase::Up {
-                    subscription: Subscription::Asked(_),
-                    ..
-                }
-            )
-        };
-        if asked(self.phase) || self.outbox.in_flight_since().is_some() {
+        let is_asked = matches!(
+            self.phase,
+            Phase::Up {
+                subscription: Subscription::Asked(_),
+                ..
+            }
+        );
+        if is_asked || self.outbox.in_flight_since().is_some() {
             return None;
         }
         let proof = PROOF.saturating_mul(1 << self.flaps.saturating_sub(1).min(5));
