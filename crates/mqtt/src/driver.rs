@@ -15,7 +15,7 @@ use super::rumqtt::{Connection, Options, Received};
 use super::shared::Shared;
 use super::topics::{OFFLINE, Plan};
 use super::{Config, ConfigError, Listener, Protocol, tls};
-use crate::gcs::redact;
+use gcstreamer_schema::redact;
 
 /// States of a device are at most one a second, whatever is configured.
 const DEVICE_GAP: Duration = Duration::from_secs(1);

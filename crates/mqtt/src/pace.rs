@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::sync::lock;
+use crate::shared::lock;
 
 static PACES: Mutex<BTreeMap<String, Arc<Mutex<Memory>>>> = Mutex::new(BTreeMap::new());
 

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::link::Publish;
 use super::topics::MAX_PACKET;
-use crate::gcs::redact;
+use gcstreamer_schema::redact;
 
 /// PINGREQ at least this often; a PINGRESP that is not there by the next ends the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);

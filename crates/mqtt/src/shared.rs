@@ -3,7 +3,7 @@
 //! The locks are held for a move of a few words, never while waiting and never while calling out.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,7 +11,11 @@ use tokio::sync::Notify;
 
 use super::link::MAX_EVENTS;
 use super::{LinkStats, Wanted};
-use crate::sync::lock;
+
+/// Takes a lock; a panic of another holder does not close it, because every change leaves the state whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What was said to the link since its task last looked.
 #[derive(Debug, Default)]

@@ -4,7 +4,6 @@
 //! <https://cloud.google.com/storage/quotas#objects>.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 /// Most bytes of custom metadata of one object, keys and values together.
 pub const MAX_METADATA_BYTES: usize = 8 << 10;
@@ -42,7 +41,7 @@ pub enum NameError {
 }
 
 /// A name as it is safe to show: short, and without control characters.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     let mut text: String = name.chars().take(80).flat_map(char::escape_debug).collect();
     if name.chars().nth(80).is_some() {
         text.push('…');
@@ -100,7 +99,7 @@ fn bucket_rule(name: &str) -> Option<&'static str> {
     if !ends.iter().flatten().all(u8::is_ascii_alphanumeric) {
         return Some("it must begin and end with a letter or a digit");
     }
-    if name.parse::<Ipv4Addr>().is_ok() {
+    if name.split('.').count() == 4 && name.split('.').all(|part| part.parse::<u8>().is_ok()) {
         return Some("it looks like an IP address");
     }
     if name.starts_with("goog") {

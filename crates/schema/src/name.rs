@@ -3,10 +3,12 @@
 //! PURE. `strftime` conversions are those of `jiff::fmt::strtime`, applied to the capture start in UTC; placeholders are
 //! `{device} {session} {seq} {ext}`. Limits of names: Cloud Storage "About objects", object name requirements.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use crate::limits::check_object_name;
+use crate::time::strftime;
 
-use crate::gcs::check_object_name;
+mod read;
+
+pub use read::NameParts;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -186,21 +188,6 @@ fn has_conversion(text: &str) -> bool {
     text.replace("%%", "").contains('%')
 }
 
-fn strftime(format: &str, ns: u64) -> Result<String, String> {
-    let time = timestamp(ns).to_zoned(TimeZone::UTC);
-    jiff::fmt::strtime::format(format, &time).map_err(|e| e.to_string())
-}
-
-/// A point in time; the far future where it does not fit (year 9999).
-pub fn timestamp(ns: u64) -> Timestamp {
-    Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::MAX)
-}
-
-/// RFC 3339 in UTC with milliseconds, e.g. `2026-11-22T06:45:12.345Z`.
-pub fn rfc3339_ms(ns: u64) -> String {
-    strftime("%Y-%m-%dT%H:%M:%S.%3fZ", ns).unwrap_or_default()
-}
-
 /// Checks the property `device-id`: the first part of object names and of the spool's folders.
 ///
 /// # Errors
@@ -248,11 +235,6 @@ mod tests {
             "100%Y/cam1/2026/11/22/20261122T064512.345Z_0a1b2c3d4e_000012.flv"
         );
         assert!(Template::parse(DEFAULT).unwrap().names_its_chunk());
-    }
-
-    #[test]
-    fn times_have_milliseconds_and_z() {
-        assert_eq!(rfc3339_ms(START), "2026-11-22T06:45:12.345Z");
     }
 
     #[test]

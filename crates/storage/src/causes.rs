@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use reqwest::Url;
 use serde_json::Value;
 
-use super::redact::redact;
+use gcstreamer_schema::redact;
 
 /// The server's own reason, out of the body of its answer.
 pub(crate) fn reason_of(body: &[u8]) -> String {

@@ -13,8 +13,8 @@ use google_cloud_auth::credentials::Credentials as Provider;
 use google_cloud_storage::client::Storage;
 
 use super::error::{Class, Target, WriteError};
-use super::redact::redact;
 use super::{Credentials, Endpoint};
+use gcstreamer_schema::redact;
 
 /// What requests call themselves.
 pub(crate) const USER_AGENT: &str = concat!("gst-plugin-gcstreamer/", env!("CARGO_PKG_VERSION"));

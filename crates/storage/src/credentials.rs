@@ -88,7 +88,15 @@ pub(crate) struct Loaded {
 }
 
 impl Credentials {
-    /// Reads and checks them. Has to run inside tokio: a token refresher is started.
+    /// Reads them and checks that they can be used, without keeping them. Must run inside tokio.
+    ///
+    /// # Errors
+    /// [`CredentialsFileError`] with the file and what is wrong with it.
+    pub async fn check(&self) -> Result<(), CredentialsFileError> {
+        self.load().await.map(drop)
+    }
+
+    /// Reads and checks them. Must run inside tokio: a token refresher is started.
     pub(crate) async fn load(&self) -> Result<Loaded, CredentialsFileError> {
         let found = match self {
             Self::Anonymous => {

@@ -5,7 +5,7 @@
 
 use reqwest::Url;
 
-use super::redact::redact;
+use gcstreamer_schema::redact;
 
 /// The variable that all Cloud Storage client libraries read, except the Rust one.
 const EMULATOR_VARIABLE: &str = "STORAGE_EMULATOR_HOST";

@@ -12,9 +12,9 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 use super::causes::{certificate_hint, chain, reason_of, told};
-use super::redact::redact;
 use super::source::SourceError;
 use super::watchdog::{Phase, Stalled};
+use gcstreamer_schema::redact;
 
 /// What an error asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -23,9 +23,7 @@ mod client_pool;
 mod credentials;
 mod endpoint;
 mod error;
-mod name;
 mod object_api;
-mod redact;
 mod source;
 mod watchdog;
 mod writer;
@@ -35,8 +33,6 @@ pub use client_pool::ClientPool;
 pub use credentials::{Credentials, CredentialsFileError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Class, WriteError};
-pub use name::{MAX_METADATA_BYTES, NameError, check_bucket, check_metadata, check_object_name};
-pub use redact::redact;
 pub use writer::GcsWriter;
 
 /// A boxed future that may move between threads.

@@ -18,10 +18,10 @@ use google_cloud_storage::model::Object;
 
 use super::client_pool::{Client, SharedClient, USER_AGENT};
 use super::error::{Action, Class, Situation, Target, WriteError};
-use super::name::{check_bucket, check_metadata, check_object_name};
 use super::source::Source;
 use super::watchdog::{Progress, watch};
 use super::{BoxFuture, ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoint, ObjectRequest, ObjectWriter, Pacer, Stored};
+use gcstreamer_schema::limits::{check_bucket, check_metadata, check_object_name};
 
 /// From this size on an upload is resumable. It is the most that a broken connection costs.
 const RESUMABLE_FROM: u64 = 16 << 20;

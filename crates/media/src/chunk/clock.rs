@@ -4,6 +4,8 @@
 //! first buffer of each PLAYING and compared with the wall clock at every cut. Streams that are not live, or carry no
 //! timestamps: arrival of the first unit + media time. A reference timestamp (RTCP, NTP) of the camera wins.
 
+pub use gcstreamer_schema::ClockKind;
+
 /// Before this the clock of the machine cannot be right: 2020-01-01T00:00:00Z, ns since the epoch.
 pub const EARLIEST_PLAUSIBLE: u64 = 1_577_836_800_000_000_000;
 
@@ -21,31 +23,6 @@ pub struct Stamp {
     pub wall: u64,
     /// UTC of the buffer by the camera's own clock, since the Unix epoch.
     pub reference: Option<u64>,
-}
-
-/// The value of the metadata key `clock`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClockKind {
-    /// The machine's clock.
-    System,
-    /// The camera's clock, by reference timestamps.
-    Ntp,
-    /// The machine's clock could not be right then; the time was reckoned back from when it was.
-    Corrected,
-    /// The machine's clock cannot be right.
-    Suspect,
-}
-
-impl ClockKind {
-    /// As in the metadata.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::Ntp => "ntp",
-            Self::Corrected => "corrected",
-            Self::Suspect => "suspect",
-        }
-    }
 }
 
 /// Maps units to UTC.

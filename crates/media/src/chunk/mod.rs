@@ -9,53 +9,18 @@ pub mod chunker;
 pub mod clock;
 pub mod frames;
 pub mod gather;
-pub mod metadata;
-pub mod name;
+pub mod info;
 pub mod replay;
-pub mod session;
 pub mod stash;
 #[cfg(test)]
 mod tests;
 pub mod timeline;
 
 pub use chunker::Chunker;
-pub use metadata::ChunkInfo;
+pub use gcstreamer_schema::GapReason;
+pub use info::ChunkInfo;
 
 use crate::container::Init;
-
-/// The value of the metadata key `gap-reason`, and of the message `gcssink-gap`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GapReason {
-    /// The session's first chunk: nothing is known of what was before it.
-    Start,
-    /// The pipeline said that data is missing (DISCONT, a flush).
-    Discont,
-    /// Bytes that do not follow the container's grammar.
-    Damage,
-    /// Nothing came for a while, or the pipeline was paused, and the chunk before was closed.
-    Stalled,
-    /// Recording had been stopped.
-    RecordStopped,
-    /// The chunk before was cut before a key unit came, to keep within the memory.
-    EarlyCut,
-    /// Another decoder configuration that bytes are missing before. Not used: where all bytes came the chunk is continuous.
-    Config,
-}
-
-impl GapReason {
-    /// As in the metadata.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Discont => "discont",
-            Self::Damage => "damage",
-            Self::Stalled => "stalled",
-            Self::RecordStopped => "record-stopped",
-            Self::EarlyCut => "early-cut",
-            Self::Config => "config",
-        }
-    }
-}
 
 /// Something to tell the user once. Times in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use gcstreamer_schema::Container;
+
 pub mod codec;
 pub mod detect;
 mod feed;
@@ -28,23 +30,6 @@ pub mod opaque;
 
 /// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.
 pub const MAX_GATHER: usize = 4 << 20;
-
-/// The container formats, by the names that the metadata key `container` uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Container {
-    /// Adobe Flash Video 10.1, with the enhanced-RTMP extension.
-    Flv,
-    /// MPEG-2 transport stream, ISO/IEC 13818-1; packets of 188, 192 or 204 bytes.
-    MpegTs,
-    /// Fragmented MP4, ISO/IEC 14496-12.
-    Fmp4,
-    /// Matroska, RFC 9559.
-    Matroska,
-    /// WebM: Matroska with the `DocType` `webm`.
-    WebM,
-    /// Anything else: bytes that are cut as they come.
-    Raw,
-}
 
 /// Which kind of stream a unit belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,56 +52,6 @@ pub enum Key {
     Open,
     /// Yes, and nothing after it leans on anything before it (IDR, VP8/VP9/AV1 key frame, audio in an audio-only stream).
     Closed,
-}
-
-impl Container {
-    /// The value of the metadata key `container`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Flv => "flv",
-            Self::MpegTs => "mpegts",
-            Self::Fmp4 => "fmp4",
-            Self::Matroska => "matroska",
-            Self::WebM => "webm",
-            Self::Raw => "raw",
-        }
-    }
-
-    /// The container of that [`Container::name`].
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Flv, Self::MpegTs, Self::Fmp4, Self::Matroska, Self::WebM, Self::Raw]
-            .into_iter()
-            .find(|c| c.name() == name)
-    }
-
-    /// The placeholder `{ext}` of object names.
-    pub const fn extension(self) -> &'static str {
-        match self {
-            Self::Flv => "flv",
-            Self::MpegTs => "ts",
-            Self::Fmp4 => "mp4",
-            Self::Matroska => "mkv",
-            Self::WebM => "webm",
-            Self::Raw => "bin",
-        }
-    }
-
-    /// The Content-Type of its objects.
-    pub const fn content_type(self, audio_only: bool) -> &'static str {
-        match (self, audio_only) {
-            (Self::Flv, false) => "video/x-flv",
-            (Self::Flv, true) => "audio/x-flv",
-            (Self::MpegTs, false) => "video/mp2t",
-            (Self::MpegTs, true) => "audio/mp2t",
-            (Self::Fmp4, false) => "video/mp4",
-            (Self::Fmp4, true) => "audio/mp4",
-            (Self::Matroska, false) => "video/x-matroska",
-            (Self::Matroska, true) => "audio/x-matroska",
-            (Self::WebM, false) => "video/webm",
-            (Self::WebM, true) => "audio/webm",
-            (Self::Raw, _) => "application/octet-stream",
-        }
-    }
 }
 
 impl Key {

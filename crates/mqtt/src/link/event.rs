@@ -9,7 +9,7 @@ use super::outbox::Publish;
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub(in crate::mqtt) enum Event {
+pub(crate) enum Event {
     Want(Wanted),
     Telemetry {
         said: Duration,
@@ -48,7 +48,7 @@ pub(in crate::mqtt) enum Event {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::mqtt) enum Action {
+pub(crate) enum Action {
     Connect,
     Publish(Publish),
     Subscribe(Vec<String>),
@@ -63,7 +63,7 @@ pub(in crate::mqtt) enum Action {
 
 /// What the listener hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::mqtt) enum Tell {
+pub(crate) enum Tell {
     Connected(bool),
     Trouble(String),
     Recovered(Duration),

@@ -9,16 +9,16 @@ use super::super::Wanted;
 use super::super::topics::{OFFLINE, ONLINE, Plan};
 
 /// Telemetry that waits; what comes on top pushes the oldest out.
-pub(in crate::mqtt) const MAX_EVENTS: usize = 16;
+pub(crate) const MAX_EVENTS: usize = 16;
 /// Older telemetry is not published any more.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(60);
 
 /// One message to the broker, QoS 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::mqtt) struct Publish {
-    pub(in crate::mqtt) topic: String,
-    pub(in crate::mqtt) payload: Bytes,
-    pub(in crate::mqtt) retain: bool,
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    pub(crate) payload: Bytes,
+    pub(crate) retain: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
