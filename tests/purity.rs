@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 19] = [
+const PURE: [&str; 20] = [
     "src/container",
     "src/chunk",
     "src/upload/scheduler",
     "src/upload/health.rs",
     "src/upload/redate.rs",
     "src/flow/bucket.rs",
+    "src/flow/hold.rs",
     "src/flow/outage.rs",
     "src/spool/format.rs",
     "src/spool/entry.rs",
