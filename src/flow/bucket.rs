@@ -12,18 +12,12 @@ pub struct Bucket {
     rate: f64,
     /// When all that has been let through is paid for.
     paid_at: u64,
-    /// Nothing leaves before.
-    held_until: u64,
 }
 
 impl Bucket {
     /// A bucket of so many units a second; 0 = no limit.
     pub fn new(rate: f64) -> Self {
-        Self {
-            rate,
-            paid_at: 0,
-            held_until: 0,
-        }
+        Self { rate, paid_at: 0 }
     }
 
     /// Units a second.
@@ -31,25 +25,19 @@ impl Bucket {
         self.rate
     }
 
-    /// Another rate from now on. What was promised to those who wait is void: they ask again. A hold stays.
+    /// Another rate from now on. What was promised to those who wait is void: they ask again.
     pub fn set_rate(&mut self, rate: f64, now: u64) {
         self.rate = rate;
         self.paid_at = self.paid_at.min(now);
     }
 
-    /// Nothing leaves before `until`.
-    pub fn hold(&mut self, until: u64) {
-        self.held_until = self.held_until.max(until);
-    }
-
     /// Lets `amount` through; when it may leave.
     pub fn take(&mut self, amount: f64, now: u64) -> u64 {
         if self.rate <= 0.0 {
-            // Without a limit only a hold counts.
-            return self.held_until.max(now);
+            return now;
         }
         let cost = ns(amount / self.rate);
-        let leaves = self.paid_at.max(self.held_until).max(now.saturating_sub(cost));
+        let leaves = self.paid_at.max(now.saturating_sub(cost));
         self.paid_at = leaves.saturating_add(cost);
         leaves.max(now)
     }
@@ -107,11 +95,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_stops_all_and_another_rate_counts_at_once() {
-        let mut bucket = Bucket::new(0.0);
-        assert_eq!(bucket.take(1e9, 5), 5);
-        bucket.hold(9 * S);
-        assert_eq!(bucket.take(1.0, S), 9 * S);
+    fn no_rate_is_no_wait_and_another_rate_counts_at_once() {
+        assert_eq!(Bucket::new(0.0).take(1e9, 5), 5);
         let mut slow = Bucket::new(1.0);
         slow.take(1000.0, 0);
         slow.set_rate(1000.0, S);

@@ -2,11 +2,14 @@
 //!
 //! - [`bucket`] PURE: when the next piece or request may leave.
 //! - [`group`]: all sinks of the process with the same `flow-group` share two buckets, as the original's limits were per client.
-//! - [`site`]: a bucket at an endpoint, which may ask all groups to wait. [`outage`] PURE: who of a group speaks of an outage.
+//! - [`site`]: a bucket at an endpoint. Its `Retry-After` holds all sinks that store there, and no other. [`hold`] PURE: for how
+//!   long.
+//! - [`outage`] PURE: who of a group speaks of an outage.
 //!
 //! Both are charged for each attempt, bytes as they leave, in pieces; a resting limit costs nothing.
 
 pub mod bucket;
 pub mod group;
+pub mod hold;
 pub mod outage;
 pub mod site;

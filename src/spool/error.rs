@@ -28,7 +28,7 @@ impl fmt::Display for Limit {
         match self {
             Self::Max { used, max } => write!(
                 f,
-                "{used} bytes are in use or kept to close chunks, and max-spool-bytes is {max}: raise it, or let the backlog go faster (max-bytes-per-second)"
+                "{used} bytes are in use or kept to close chunks, and max-spool-bytes is {max}, the smallest of all sinks with this spool-dir: raise it, or let the backlog go faster (max-bytes-per-second)"
             ),
             Self::Free { available, keep } => write!(
                 f,

@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 mod account;
@@ -61,18 +62,26 @@ const KEEP_SHARE: u64 = 10;
 /// The accounts of this process by their folder.
 static ACCOUNTS: LazyLock<Mutex<HashMap<PathBuf, Weak<Account>>>> = LazyLock::new(Mutex::default);
 
-/// One spool folder.
+/// One spool folder, as one sink uses it.
 #[derive(Debug)]
 pub struct Spool {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     account: Arc<Account>,
+    /// The sink's number in the account.
+    sink: u64,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.account.set_limit(self.sink, 0);
+    }
 }
 
 impl Spool {
     /// Opens the folder of the property `spool-dir`, which is made where there is none. `max`: property `max-spool-bytes`,
-    /// 0 = the file system but max(10 %, 1 GiB). All spools of the process on one folder share one account; the last limit
-    /// other than 0 counts for all of them.
+    /// 0 = none of its own. All spools of the process on one folder share one account, whatever path leads there: the smallest limit
+    /// counts for all of them, and if none has one, all of the file system but max(10 %, 1 GiB).
     ///
     /// # Errors
     /// The folder cannot be made, read or written.
@@ -82,14 +91,19 @@ impl Spool {
         let account = match known_account(&root) {
             Some(account) => account,
             None => {
-                let counted = Account::new(max, count(&*disk, &root)?);
+                let counted = Account::new(count(&*disk, &root)?);
                 keep_account(&root, counted)
             }
         };
-        if max > 0 {
-            account.set_max(max);
-        }
-        Ok(Arc::new(Self { disk, root, account }))
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let sink = NEXT.fetch_add(1, Ordering::Relaxed);
+        account.set_limit(sink, max);
+        Ok(Arc::new(Self {
+            disk,
+            root,
+            account,
+            sink,
+        }))
     }
 
     /// The folder, without links.
@@ -110,10 +124,9 @@ impl Spool {
         })
     }
 
-    /// Another limit for all spools of the process on this folder, 0 = the file system but max(10 %, 1 GiB). What is stored
-    /// stays.
+    /// Another limit of this sink in place of the one it had, 0 = none of its own; see [`Spool::open`]. What is stored stays.
     pub fn set_max(&self, max: u64) {
-        self.account.set_max(max);
+        self.account.set_limit(self.sink, max);
     }
 
     /// Begins a session: makes its folders and takes its lock.
