@@ -1,4 +1,4 @@
-//! Sinks that share two limits. Waits on tokio's clock; its lock is never held across a wait.
+//! The sinks of a `flow-group` share two limits. Waits use tokio's clock; the lock is never held across a wait.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ pub const DEFAULT_BYTES: u64 = 20_000_000;
 /// Default of `max-requests-per-second`.
 pub const DEFAULT_REQUESTS: f64 = 10.0;
 
-/// What the clock of all buckets counts from.
+/// Zero of the time scale of all buckets.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 static GROUPS: Mutex<Option<HashMap<String, Weak<Group>>>> = Mutex::new(None);
 
@@ -33,25 +33,25 @@ pub struct Group {
 struct State {
     bytes: Bucket,
     requests: Bucket,
-    /// Which of all values set by users is in force, for bytes and for requests; 0 = the default.
+    /// `UserLimit::order` of the values in force, for bytes and for requests; 0 = the default.
     order: [u64; 2],
     /// Counts changes of the limits.
     version: u64,
-    /// The version that the user was told of.
-    told: u64,
+    /// The latest version that was reported to the user.
+    reported: u64,
     outage: Outage,
 }
 
-/// A limit that a user set. Of several, the one that was set last counts, whenever its sink starts.
+/// A limit that a user set. Of several, the one set last applies, whichever sink starts last.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UserLimit<T> {
-    /// Units a second; 0 = no limit.
+    /// Units per second; 0 = no limit.
     pub value: T,
     order: u64,
 }
 
 impl<T> UserLimit<T> {
-    /// Set now.
+    /// A value that is set now.
     pub fn now(value: T) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -69,7 +69,7 @@ enum Limit {
 }
 
 impl Group {
-    /// The group of that name, made with the defaults where there is none; `""` is always one of its own.
+    /// Returns the group of that name, created with the defaults if absent. `""` always creates a group of its own.
     pub fn join(name: &str) -> Arc<Self> {
         let fresh = || {
             Arc::new(Self {
@@ -78,7 +78,7 @@ impl Group {
                     requests: Bucket::new(DEFAULT_REQUESTS),
                     order: [0; 2],
                     version: 0,
-                    told: 0,
+                    reported: 0,
                     outage: Outage::default(),
                 }),
                 changed: Notify::new(),
@@ -98,12 +98,12 @@ impl Group {
         group
     }
 
-    /// Sets the limits that are given, for all members.
+    /// Sets the given limits for all members, as a user who sets them now.
     pub fn set(&self, bytes: Option<u64>, requests: Option<f64>) {
         self.apply(bytes.map(UserLimit::now), requests.map(UserLimit::now));
     }
 
-    /// Sets the limits that are given, for all members, except those that were set before the ones in force.
+    /// Sets the given limits for all members. A value that was set before the one in force is ignored.
     pub fn apply(&self, bytes: Option<UserLimit<u64>>, requests: Option<UserLimit<f64>>) {
         let mut state = self.lock();
         let bytes = newer(bytes, &mut state.order[0]);
@@ -121,7 +121,7 @@ impl Group {
         self.changed.notify_waiters();
     }
 
-    /// Bytes and requests a second, and how often they have been changed.
+    /// Returns bytes per second, requests per second, and the version: how often they have changed.
     pub fn limits(&self) -> (u64, f64, u64) {
         let state = self.lock();
         // It was made from a u64 and is not negative.
@@ -130,11 +130,11 @@ impl Group {
         (bytes, state.requests.rate(), state.version)
     }
 
-    /// The limits are of this version now. Whether the user is to be told: one of the group does.
+    /// Returns whether the caller must report that the limits have this version: the first member that asks does.
     pub fn tell(&self, version: u64) -> bool {
         let mut state = self.lock();
-        let is_news = state.told < version;
-        state.told = state.told.max(version);
+        let is_news = state.reported < version;
+        state.reported = state.reported.max(version);
         is_news
     }
 
@@ -142,7 +142,7 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `amount` may leave; how long that took, ns.
+    /// Waits until `amount` may leave. Returns the time waited, ns.
     async fn wait(&self, limit: Limit, amount: f64) -> u64 {
         let began = now();
         let mut at = began;
@@ -153,7 +153,7 @@ impl Group {
             }
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Registered only where there is something to wait for; a change since the bucket was asked is not missed.
+            // Register first, then compare versions: a change after `take` is not missed.
             changed.as_mut().enable();
             if self.lock().version == version {
                 let until = EPOCH.checked_add(Duration::from_nanos(leaves));
@@ -172,7 +172,7 @@ impl Group {
         }
     }
 
-    /// When `amount` may leave, and the version of the limits that say so.
+    /// Returns when `amount` may leave, and the version of the limits that this follows from.
     fn take(&self, limit: Limit, amount: f64, now: u64) -> (u64, u64) {
         let mut state = self.lock();
         let version = state.version;
@@ -184,7 +184,7 @@ impl Group {
     }
 }
 
-/// The value, if it was set after the one that is in force.
+/// Returns the value if it was set after the one in force.
 fn newer<T>(limit: Option<UserLimit<T>>, in_force: &mut u64) -> Option<T> {
     let limit = limit.filter(|limit| limit.order > *in_force)?;
     *in_force = limit.order;
@@ -195,21 +195,22 @@ fn now() -> u64 {
     u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A sink's place in its group.
+/// One sink as a member of its group.
 #[derive(Debug)]
 pub struct Member {
     group: Arc<Group>,
     site: Arc<Site>,
     number: u64,
     throttled: AtomicU64,
-    /// When it goes, another member goes on with its work.
+    /// Another member continues its work when it leaves.
     has_successor: bool,
-    /// One of its uploads at a time stands in the group's line, so that members get equal parts however many each has.
+    /// Only one upload of a member queues at the group's limit at a time, for bytes and for requests: members get equal shares,
+    /// whatever their number of uploads.
     turns: [tokio::sync::Mutex<()>; 2],
 }
 
 impl Member {
-    /// A new member, whose own chunks go to this site.
+    /// Creates a member whose own chunks go to this site.
     pub fn new(group: Arc<Group>, site: Arc<Site>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -222,39 +223,40 @@ impl Member {
         }
     }
 
-    /// As long as there are others in the group, one of them goes on with its work when it ends.
+    /// Sets whether another member of the group, if there is one, continues the work of this one when it leaves.
     pub fn with_successor(mut self, has_successor: bool) -> Self {
         self.has_successor = has_successor;
         self
     }
 
-    /// This sink's uploads fail. Whether the user is to be told: of an outage the first of the group speaks, and once an hour
-    /// (ns since the process began) any of them.
+    /// This sink's uploads fail. Returns whether it must report that: the first member of an outage does, and then one of them
+    /// every hour.
     pub fn begins_outage(&self) -> bool {
         self.group.lock().outage.begins(self.number, now())
     }
 
-    /// This sink has stored a chunk. How long an outage was, in ns, that a member which has gone left behind and that is over now.
+    /// This sink has stored a chunk. Returns the length in ns of an outage that ends with it although the members that failed have
+    /// left; the caller must report its end.
     pub fn ends_left_outage(&self) -> Option<u64> {
         self.group.lock().outage.works(now())
     }
 
-    /// This sink's uploads work again. Whether the user is to be told: the last of the group speaks.
+    /// This sink's uploads work again. Returns whether it must report that: the last failing member does.
     pub fn ends_outage(&self) -> bool {
         self.group.lock().outage.ends(self.number)
     }
 
-    /// Whether a member goes on with the work of this one when it ends.
+    /// Returns whether another member continues the work of this one when it leaves.
     pub fn has_successor(&self) -> bool {
         self.has_successor && Arc::strong_count(&self.group) > 1
     }
 
-    /// The group.
+    /// Returns the group.
     pub fn group(&self) -> &Group {
         &self.group
     }
 
-    /// How long this sink's uploads have waited for the limits, ns.
+    /// Returns how long this sink's uploads have waited for the limits, ns.
     pub fn throttled(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
     }
@@ -265,7 +267,7 @@ impl Member {
         self.throttled.fetch_add(waited, Ordering::Relaxed);
     }
 
-    /// Waits for this member's turn, and then until `amount` may leave; how long that took, ns.
+    /// Waits for this member's turn, and then until `amount` may leave. Returns the time waited, ns.
     async fn take(&self, limit: Limit, amount: f64) -> u64 {
         let [bytes, requests] = &self.turns;
         let turn = match limit {
@@ -282,7 +284,7 @@ impl Member {
     }
 }
 
-/// The way of one attempt: through its member's limits, to one site.
+/// The path of one attempt: through the limits of its member's group to one site.
 #[derive(Clone, Debug)]
 pub struct Route {
     member: Arc<Member>,
@@ -291,7 +293,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// To the site of the member's own chunks. `drain`: the sink drains until then.
+    /// Creates the route to the site of the member's own chunks. `drain`: set while the sink drains.
     pub fn own(member: &Arc<Member>, drain: Option<Deadline>) -> Self {
         Self {
             member: Arc::clone(member),
@@ -300,7 +302,7 @@ impl Route {
         }
     }
 
-    /// The same to another site: chunks of earlier sessions may belong to another endpoint or bucket.
+    /// Returns the same route to another site: chunks of earlier sessions may belong to another endpoint or bucket.
     #[must_use]
     pub fn to(&self, endpoint: &str, bucket: &str) -> Self {
         Self {
@@ -312,20 +314,20 @@ impl Route {
     /// Waits until the limit of requests allows one more.
     ///
     /// # Errors
-    /// The server has asked for a pause. The attempt ends, so that it keeps no place from a chunk that goes elsewhere.
+    /// The site is held. The attempt must end, so that it does not occupy an upload slot that a chunk for another site could use.
     pub async fn request(&self) -> Result<(), Held> {
-        // Before, so that no request is charged that is not made; and after: the wait may have been long.
+        // Before the wait, so that no request is charged that is not made. After it, because the wait may have been long.
         self.site.check(self.drain)?;
         self.member.request().await;
         self.site.check(self.drain)
     }
 
-    /// The server has just asked to wait for `time`: all requests to this site do, of every sink.
+    /// Holds the site for `time`, for every sink: its server has just asked for that.
     pub fn hold(&self, time: Duration) {
         self.site.hold_for(time);
     }
 
-    /// The limit of bytes.
+    /// Returns the limit of bytes.
     pub fn pacer(&self) -> Arc<dyn Pacer> {
         Arc::<Member>::clone(&self.member)
     }
@@ -442,7 +444,7 @@ mod tests {
         assert!((1900..=2100).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     }
 
-    /// A sink of that group that stores in that bucket at that endpoint.
+    /// A new sink of the group that stores in this bucket at this endpoint.
     fn sink(group: &Arc<Group>, endpoint: &str, bucket: &str) -> Route {
         Route::own(&Arc::new(Member::new(Arc::clone(group), Site::of(endpoint, bucket))), None)
     }

@@ -32,7 +32,7 @@ impl Charge {
         blocks(self.len.saturating_add(self.slack))
     }
 
-    /// As much room behind an end at `len` as is held already, at most `want`.
+    /// Returns how much of the room already held lies behind an end at `len`, at most `want`.
     pub(super) fn slack_within(self, len: u64, want: u64) -> u64 {
         self.held().saturating_sub(len).min(want)
     }
@@ -95,7 +95,7 @@ impl Account {
         }
     }
 
-    /// What may still be written; `None` where only the file system limits.
+    /// Returns how many bytes may still be written; `None` if no limit is set.
     pub(super) fn room(&self) -> Option<u64> {
         let state = self.lock();
         let max = state.max();
@@ -122,7 +122,7 @@ impl Account {
         Ok(())
     }
 
-    /// Keeps room behind a file's end, whatever the limit: nobody else gets any then.
+    /// Keeps room behind a file's end, even above the limit: the room is then missing for all other files.
     pub(super) fn keep(&self, charge: &mut Charge, slack: u64) {
         let mut state = self.lock();
         let before = charge.held();
@@ -130,7 +130,7 @@ impl Account {
         state.held = state.held.saturating_sub(before).saturating_add(charge.held());
     }
 
-    /// The file is gone.
+    /// Stops counting a file that was removed.
     pub(super) fn remove(&self, folder: &str, charge: &mut Charge) {
         let mut state = self.lock();
         state.count(folder, blocks(charge.len), 0);
@@ -138,21 +138,21 @@ impl Account {
         *charge = Charge::default();
     }
 
-    /// The file stays, and nobody writes to it any more.
+    /// Gives back the room kept behind the end of a file that is no longer written.
     pub(super) fn release(&self, charge: &mut Charge) {
         let mut state = self.lock();
         state.held = state.held.saturating_sub(charge.held() - blocks(charge.len));
         charge.slack = 0;
     }
 
-    /// The file is in another folder.
+    /// Counts a file that was moved to another folder.
     pub(super) fn moved(&self, from: &str, to: &str, charge: &mut Charge) {
         let len = charge.len;
         self.remove(from, charge);
         self.recount(to, |bytes| bytes.saturating_add(blocks(len)));
     }
 
-    /// What a folder takes, by a fresh look at it.
+    /// Replaces what is counted for a folder.
     pub(super) fn recount(&self, folder: &str, bytes: impl FnOnce(u64) -> u64) {
         let mut state = self.lock();
         let before = state.folders.get(folder).copied().unwrap_or(0);
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(max_after(2, 5 * BLOCK), 5 * BLOCK);
         assert_eq!(max_after(3, 7 * BLOCK), 5 * BLOCK, "larger");
         assert_eq!(max_after(1, 0), 5 * BLOCK, "none of its own");
-        assert_eq!(max_after(2, 9 * BLOCK), 7 * BLOCK, "who set the smallest raises it");
+        assert_eq!(max_after(2, 9 * BLOCK), 7 * BLOCK, "its sink raises the smallest");
         assert_eq!(max_after(3, 0), 9 * BLOCK);
         assert_eq!(max_after(2, 0), 0);
         assert_eq!(account.room(), None);

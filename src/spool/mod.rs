@@ -1,6 +1,6 @@
 //! Chunks wait on disk until Cloud Storage has them.
 //!
-//! What was synced survives SIGKILL at any instruction, and the loss of everything that was not synced; it is stored once,
+//! What was synced survives SIGKILL at any instruction, and the loss of everything that was not synced. It is uploaded once,
 //! under its own bucket, endpoint, name and metadata. `docs/spool.md` lists the promises (P1…) that the tests cite.
 //!
 //! - [`format`], [`entry`], [`paths`], [`plan`] PURE: the bytes, what is known of a chunk, names, and what becomes of what
@@ -54,9 +54,9 @@ use account::{Account, Charge, blocks};
 use disk::{Disk, Listed};
 use paths::QUARANTINE;
 
-/// Of the file system, at least this stays free where `max-spool-bytes` is 0.
+/// At least this much of the file system stays free if no `max-spool-bytes` is set.
 const KEEP_BYTES: u64 = 1 << 30;
-/// One part in so many stays free, too.
+/// One part in this many stays free, too.
 const KEEP_SHARE: u64 = 10;
 
 /// The accounts of this process by their folder.
@@ -79,9 +79,9 @@ impl Drop for Spool {
 }
 
 impl Spool {
-    /// Opens the folder of the property `spool-dir`, which is made where there is none. `max`: property `max-spool-bytes`,
-    /// 0 = none of its own. All spools of the process on one folder share one account, whatever path leads there: the smallest limit
-    /// counts for all of them, and if none has one, all of the file system but max(10 %, 1 GiB).
+    /// Opens the folder of the property `spool-dir` and creates it if absent. `max`: property `max-spool-bytes`, 0 = this sink sets
+    /// no limit. All spools of the process on one folder share one account, whatever path leads there. The smallest limit applies to
+    /// all of them; without any, max(10 %, 1 GiB) of the file system stay free.
     ///
     /// # Errors
     /// The folder cannot be made, read or written.
@@ -116,7 +116,7 @@ impl Spool {
         self.account.used()
     }
 
-    /// Bytes that may still be written. 0 where the file system does not tell.
+    /// Returns how many bytes may still be written; 0 if the file system cannot be asked.
     pub fn room(&self) -> u64 {
         self.account.room().unwrap_or_else(|| {
             let space = self.disk.space(&self.root);
@@ -124,7 +124,7 @@ impl Spool {
         })
     }
 
-    /// Another limit of this sink in place of the one it had, 0 = none of its own; see [`Spool::open`]. What is stored stays.
+    /// Replaces the limit of this sink, 0 = none; see [`Spool::open`]. Removes nothing that is stored.
     pub fn set_max(&self, max: u64) {
         self.account.set_limit(self.sink, max);
     }
@@ -132,7 +132,7 @@ impl Spool {
     /// Begins a session: makes its folders and takes its lock.
     ///
     /// # Errors
-    /// The folders cannot be made, or somebody has that session.
+    /// The folders cannot be made, or another holder has that session.
     pub fn session(self: &Arc<Self>, device: &str, session: &str) -> Result<Session, SpoolError> {
         Session::begin(self, device, session)
     }
@@ -170,7 +170,7 @@ fn known_account(root: &Path) -> Option<Arc<Account>> {
     accounts.get(root).and_then(Weak::upgrade)
 }
 
-/// The first one to have counted wins: nothing was written before that.
+/// Two sinks may count at the same time: the first result is kept, nothing was written before it.
 fn keep_account(root: &Path, counted: Account) -> Arc<Account> {
     let mut accounts = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
     accounts.retain(|_, account| account.strong_count() > 0);
@@ -207,8 +207,8 @@ fn make_root(disk: &dyn Disk, root: &Path) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// A folder that was there may have been made just now, by a process that died before it synced; whoever made it, the one
-/// above it may be closed to us.
+/// Syncs the parent also if the folder existed: a process may have made it just now and died before its own sync. In that case an
+/// error is ignored, because the parent may be unreadable for us.
 fn sync_above(disk: &dyn Disk, path: &Path, made: bool) -> Result<(), SpoolError> {
     let above = match path.parent() {
         Some(above) if above.as_os_str().is_empty() => Path::new("."),

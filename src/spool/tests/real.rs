@@ -91,7 +91,7 @@ fn p7_a_session_of_another_process_is_left_alone_until_that_process_ends() {
         &content("s1", 0, 50),
     ));
     let lock = spool.root().join("cam/s1/lock");
-    // Another process takes the lock and tells so.
+    // Another process takes the lock and reports that.
     let mut other = Command::new("flock")
         .arg(&lock)
         .args(["sh", "-c", "echo taken; read _"])
