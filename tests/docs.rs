@@ -345,7 +345,7 @@ const MESSAGES: &[&str] = &[
     "src/gcssink/plan.rs",
     "src/gcssink/caps.rs",
     "src/gcssink/disk.rs",
-    "src/gcssink/writers.rs",
+    "src/gcssink/destination.rs",
     "src/upload/attempt.rs",
     "src/upload/driver.rs",
     "src/upload/kept.rs",

@@ -13,6 +13,8 @@
 //! 5. A chunk that is refused for good is tried again after 60 s, and holds up no other. While nothing but refusals comes, one
 //!    of those that were refused is tried every 60 s, and each new chunk once. While the sink drains it is 5 s instead.
 //! 6. What earlier sessions left for another site has a link of its own, one upload at a time, and gives way to this sink's.
+//! 7. What is parked ([`Elsewhere::Parked`]) is tried once an hour for each destination, one upload at a time of all of them, and gives
+//!    way to everything else. After a success the next one follows at once. It is not pending, does not age and never expires.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +32,29 @@ pub const REFUSED_PAUSE: u64 = 60_000_000_000;
 /// The same at the end, where there is no time for that.
 const LAST_PAUSE: u64 = 5_000_000_000;
 
-/// A number for where chunks go that earlier sessions left for another endpoint or bucket; `None` = where this sink's own go.
-pub type Site = Option<u64>;
+/// Pause between two attempts at a destination that gets no credentials from this sink.
+pub const PARKED_PAUSE: u64 = 3_600_000_000_000;
+
+/// Where chunks go; `None` = where this sink's own go.
+pub type Site = Option<Elsewhere>;
+
+/// Where chunks go that earlier sessions left for another endpoint or bucket, by a number that is equal for equal ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Elsewhere {
+    /// This sink stores there as it does its own chunks.
+    Served(u64),
+    /// An endpoint that gets no credentials from this sink: most likely it takes nothing.
+    Parked(u64),
+}
+
+/// Whether chunks for it are parked.
+fn is_parked(site: Site) -> bool {
+    matches!(site, Some(Elsewhere::Parked(_)))
+}
+
+fn is_served(site: Site) -> bool {
+    matches!(site, Some(Elsewhere::Served(_)))
+}
 
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +146,8 @@ pub struct Scheduler {
     started: u64,
     /// Own chunks whose last attempt failed.
     failing: usize,
+    /// Chunks that are parked.
+    parked: usize,
     /// The end is near: pauses are short.
     hurry: bool,
     seed: u64,
@@ -138,6 +163,7 @@ impl Scheduler {
             max_uploads,
             started: 0,
             failing: 0,
+            parked: 0,
             hurry: false,
             seed: seed | 1,
         }
@@ -155,6 +181,7 @@ impl Scheduler {
     pub fn queue(&mut self, ticket: u64, site: Site, now: u64) {
         self.remove(ticket);
         self.links.entry(site).or_insert_with(|| Link::new(1));
+        self.parked += usize::from(is_parked(site));
         self.chunks.insert(
             ticket,
             Waiting {
@@ -171,10 +198,23 @@ impl Scheduler {
         );
     }
 
+    /// Somebody has tried this destination a while ago: it is left alone for so many ns.
+    pub fn leave_alone(&mut self, site: Site, wait: u64, now: u64) {
+        if let Some(link) = self.links.get_mut(&site) {
+            link.not_before = link.not_before.max(now.saturating_add(wait));
+        }
+    }
+
     /// The chunk to send now; it is in flight from here on. `None` where nothing is due.
     pub fn next(&mut self, now: u64) -> Option<u64> {
+        if self.in_flight() >= self.max_uploads {
+            return None;
+        }
         let pause = self.refused_pause();
-        let ticket = self.peek(None, now).or_else(|| self.peek_foreign(now))?;
+        let ticket = self
+            .peek(None, now)
+            .or_else(|| self.peek_served(now))
+            .or_else(|| self.peek_parked(now))?;
         let chunk = self.chunks.get_mut(&ticket)?;
         self.started += 1;
         chunk.in_flight = true;
@@ -186,14 +226,18 @@ impl Scheduler {
             if chunk.refused && link.refusing {
                 link.probe_at = now.saturating_add(pause);
             }
+            if is_parked(chunk.site) {
+                // Counted from the start of the attempt, so that one that is broken off is no reason to try again at once.
+                link.not_before = now.saturating_add(PARKED_PAUSE);
+            }
         }
         Some(ticket)
     }
 
-    /// What would be sent to that site.
+    /// What would be sent to that site, if there is a place.
     fn peek(&self, site: Site, now: u64) -> Option<u64> {
         let link = self.links.get(&site)?;
-        if link.in_flight >= link.limit() || self.in_flight() >= self.max_uploads || now < link.not_before {
+        if link.in_flight >= link.limit() || now < link.not_before {
             return None;
         }
         let is_due = |chunk: &Waiting| !chunk.in_flight && link.due(chunk) <= now;
@@ -209,43 +253,60 @@ impl Scheduler {
     }
 
     /// What would be sent to another site: one at a time.
-    fn peek_foreign(&self, now: u64) -> Option<u64> {
-        if self.foreign_in_flight() > 0 {
+    fn peek_served(&self, now: u64) -> Option<u64> {
+        if self.count_in_flight(is_served) > 0 {
             return None;
         }
-        self.foreign().filter_map(|(site, _)| self.peek(*site, now)).min()
+        let served = self.links.keys().filter(|site| is_served(**site));
+        served.filter_map(|site| self.peek(*site, now)).min()
     }
 
-    fn foreign(&self) -> impl Iterator<Item = (&Site, &Link)> {
-        self.links.iter().filter(|(site, _)| site.is_some())
+    /// What would be tried without credentials: one at a time of all destinations, and of each the chunk whose last attempt is the
+    /// longest ago, so that one that is always refused keeps no other from being tried.
+    fn peek_parked(&self, now: u64) -> Option<u64> {
+        if self.parked == 0 || self.count_in_flight(is_parked) > 0 {
+            return None;
+        }
+        let is_due = |w: &Waiting| self.links.get(&w.site).is_some_and(|link| link.not_before <= now);
+        let due = self.chunks.iter().filter(|(_, w)| is_parked(w.site) && is_due(w));
+        due.min_by_key(|(_, w)| w.started).map(|(&ticket, _)| ticket)
     }
 
-    fn foreign_in_flight(&self) -> usize {
-        self.foreign().map(|(_, link)| link.in_flight).sum()
+    fn count_in_flight(&self, of: fn(Site) -> bool) -> usize {
+        let links = self.links.iter().filter(|(site, _)| of(**site));
+        links.map(|(_, link)| link.in_flight).sum()
     }
 
-    /// The upload to another site that has to be broken off, since one of this sink's own wants its place.
+    /// The upload that has to be broken off, since one that comes before it wants its place: what is parked for any other, what goes
+    /// to another site for one of this sink's own that would else have none.
     pub fn preempt(&mut self, now: u64) -> Option<u64> {
-        if self.foreign_in_flight() == 0 || self.in_flight() < self.max_uploads {
+        let elsewhere = self.count_in_flight(|site| site.is_some());
+        if elsewhere == 0 || self.in_flight() < self.max_uploads {
             return None;
         }
-        let own = self.links.get(&None).filter(|own| own.in_flight == 0)?;
-        let mut chunks = self.chunks.values();
-        if !chunks.any(|w| w.site.is_none() && own.due(w) <= now) {
-            return None;
-        }
-        let (&ticket, _) = self.chunks.iter().find(|(_, w)| w.in_flight && w.site.is_some())?;
+        let first = |of: fn(Site) -> bool| {
+            let mut chunks = self.chunks.iter();
+            chunks.find(|(_, w)| w.in_flight && of(w.site)).map(|(&ticket, _)| ticket)
+        };
+        let own_waits = self.peek(None, now).is_some();
+        let own_has_none = self.links.get(&None).is_some_and(|own| own.in_flight == 0);
+        let parked = first(is_parked).filter(|_| own_waits || self.peek_served(now).is_some());
+        let ticket = parked.or_else(|| first(is_served).filter(|_| own_waits && own_has_none))?;
         self.recall(ticket).then_some(ticket)
     }
 
     /// When [`Scheduler::next`] may have something, if not now; `None` where only an event can change that.
     pub fn wake_at(&self, now: u64) -> Option<u64> {
-        if self.in_flight() >= self.max_uploads && self.foreign_in_flight() == 0 {
+        let is_full = self.in_flight() >= self.max_uploads;
+        let (served, parked) = (self.count_in_flight(is_served), self.count_in_flight(is_parked));
+        if is_full && served + parked == 0 {
             return None;
         }
+        // Where all places are taken, what can break another one off: see `preempt`.
         let may_send = |site: Site, link: &Link| match site {
-            None => link.in_flight < link.limit(),
-            Some(_) => self.foreign_in_flight() == 0,
+            None => link.in_flight < link.limit() && (!is_full || parked > 0 || link.in_flight == 0),
+            Some(Elsewhere::Served(_)) => served == 0 && (!is_full || parked > 0),
+            Some(Elsewhere::Parked(_)) => parked == 0 && !is_full,
         };
         let due = self.chunks.values().filter(|w| !w.in_flight).filter_map(|w| {
             let link = self.links.get(&w.site)?;
@@ -276,6 +337,8 @@ impl Scheduler {
                 }
                 self.remove(ticket);
             }
+            // It has its pause since the attempt began, and nothing that such a server says changes that.
+            Outcome::Failed { .. } if is_parked(chunk.site) => {}
             Outcome::Failed { class, retry_after } => self.failed(ticket, class, retry_after.unwrap_or(0), now),
         }
     }
@@ -330,6 +393,7 @@ impl Scheduler {
             return false;
         };
         self.failing -= usize::from(chunk.failed.is_some() && chunk.site.is_none());
+        self.parked -= usize::from(is_parked(chunk.site));
         if let (true, Some(link)) = (chunk.in_flight, self.links.get_mut(&chunk.site)) {
             link.in_flight = link.in_flight.saturating_sub(1);
         }
@@ -384,11 +448,11 @@ impl Scheduler {
         backlog.find(|&s| wanted(s)).or_else(|| Some(newest).filter(|&s| wanted(s)))
     }
 
-    /// The oldest chunk that has waited `timeout` ns or longer, whether it is being sent or not.
+    /// The oldest chunk that has waited `timeout` ns or longer, whether it is being sent or not. What is parked waits for ever.
     pub fn expired(&self, timeout: u64, now: u64) -> Option<u64> {
         let mut chunks = self.chunks.iter();
         chunks
-            .find(|(_, w)| now.saturating_sub(w.queued_at) >= timeout)
+            .find(|(_, w)| !is_parked(w.site) && now.saturating_sub(w.queued_at) >= timeout)
             .map(|(&ticket, _)| ticket)
     }
 
@@ -397,9 +461,14 @@ impl Scheduler {
         self.chunks.get(&sequence).map_or(0, |w| w.attempts)
     }
 
-    /// Chunks that are not stored yet.
+    /// Chunks that are not stored yet, without those that are parked.
     pub fn pending(&self) -> usize {
-        self.chunks.len()
+        self.chunks.len() - self.parked
+    }
+
+    /// Chunks that are parked.
+    pub fn parked(&self) -> usize {
+        self.parked
     }
 
     /// Chunks being sent, of all sites.
@@ -407,9 +476,10 @@ impl Scheduler {
         self.links.values().map(|link| link.in_flight).sum()
     }
 
-    /// How long the oldest chunk has been waiting, ns.
+    /// How long the oldest chunk has been waiting that is not parked, ns.
     pub fn oldest_age(&self, now: u64) -> Option<u64> {
-        self.chunks.values().map(|w| now.saturating_sub(w.queued_at)).max()
+        let waiting = self.chunks.values().filter(|w| !is_parked(w.site));
+        waiting.map(|w| now.saturating_sub(w.queued_at)).max()
     }
 
     /// The sink drains, or no longer: there is little time, so the next attempt is due at once and pauses are short.
@@ -418,7 +488,7 @@ impl Scheduler {
         if !hurry {
             return;
         }
-        for link in self.links.values_mut() {
+        for (_, link) in self.links.iter_mut().filter(|(site, _)| !is_parked(**site)) {
             (link.not_before, link.probe_at) = (0, 0);
         }
         self.chunks.values_mut().for_each(|w| w.not_before = 0);
