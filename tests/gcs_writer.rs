@@ -18,6 +18,8 @@ use gcstreamer_storage::{
 mod gcs_server;
 #[path = "common/proxy.rs"]
 mod proxy;
+#[path = "common/tls.rs"]
+mod tls;
 
 use gcs_server::{Answer, Fault, GcsServer, Options};
 
@@ -685,8 +687,7 @@ mod resumable {
 mod environment {
     use super::*;
     use crate::proxy::Proxy;
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-    use rustls::pki_types::PrivateKeyDer;
+    use crate::tls::{Authority, credentials_file, token};
 
     struct Place {
         server: GcsServer,
@@ -697,39 +698,11 @@ mod environment {
     fn place(name: &str) -> Place {
         let dir = std::env::temp_dir().join(format!("gcs-writer-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(dir.join("ca.pem"), ca.pem()).unwrap();
+        let authority = Authority::new();
+        std::fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
         std::fs::write(dir.join("none.pem"), "").unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec!["localhost".to_owned()])
-            .unwrap()
-            .signed_by(&key, &ca)
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        let server = GcsServer::spawn_thread_with(Options {
-            tls: Some(Arc::new(config)),
-            ..Options::default()
-        });
-        std::fs::write(dir.join("subject"), "subject-token").unwrap();
-        let json = serde_json::json!({
-            "type": "external_account",
-            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p",
-            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-            "token_url": format!("{}/token", server.endpoint()),
-            "credential_source": {"file": dir.join("subject")},
-        });
-        std::fs::write(dir.join("key.json"), json.to_string()).unwrap();
+        let server = authority.server();
+        credentials_file(&dir, &server);
         Place { server, dir }
     }
 
@@ -737,14 +710,6 @@ mod environment {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
-    }
-
-    fn token(value: &str) -> Answer {
-        let json = serde_json::json!({
-            "access_token": value, "token_type": "Bearer", "expires_in": 3600,
-            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
-        });
-        Answer::raw(200, "application/json", &json.to_string())
     }
 
     /// Runs one of the cases below in another process.

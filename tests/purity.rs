@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "src/flow/bucket.rs",
     "src/flow/hold.rs",
     "src/flow/outage.rs",
+    "src/gcssink/destination.rs",
     "src/spool/format.rs",
     "src/spool/entry.rs",
     "src/spool/paths.rs",

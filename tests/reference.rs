@@ -76,7 +76,11 @@ const FIELDS: &[(&str, &str)] = &[
     ("bytes-dropped", "of chunks given up"),
     ("bytes-in-memory", "held now"),
     ("bytes-in-spool", "held now"),
-    ("chunks-pending", "closed and not confirmed"),
+    ("chunks-pending", "closed and not confirmed, without those of `chunks-parked`"),
+    (
+        "chunks-parked",
+        "in the spool for another endpoint, which gets no credentials from this sink",
+    ),
     (
         "spool-seconds-left",
         "how long an outage the spool still covers at the rate of the stream",

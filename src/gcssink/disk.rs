@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::destination::Sorter;
 use super::object::Maker;
 use super::recorder::Keep;
 use super::settings::{Settings, SpoolMode};
@@ -24,8 +25,8 @@ pub(super) struct SpoolPlan {
     pub spool: Arc<Spool>,
     pub keep: Keep,
     session: Session,
-    /// Where this session's own chunks go.
-    site: u64,
+    /// Knows where this session's own chunks go.
+    sorter: Sorter,
     interval: Duration,
 }
 
@@ -48,7 +49,7 @@ pub(super) fn open(dir: &str, settings: &Settings, maker: &Maker) -> Result<Spoo
     Ok(SpoolPlan {
         spool,
         session,
-        site: maker.site(),
+        sorter: Sorter::new(maker.plan.endpoint.clone(), maker.site()),
         keep: match settings.spool_mode {
             SpoolMode::Always => Keep::Always,
             SpoolMode::Overflow => Keep::Overflow,
@@ -61,12 +62,12 @@ pub(super) fn open(dir: &str, settings: &Settings, maker: &Maker) -> Result<Spoo
 pub(super) async fn run(uploads: Arc<Uploads>, plan: SpoolPlan, ahead: Box<dyn Fn() + Send + Sync>) {
     let times = Arc::new(Times::new(&uploads));
     let own = plan.session.leftovers();
-    let own_site = plan.site;
+    let mut sorter = plan.sorter;
     let adoption = {
         let (uploads, times, spool) = (Arc::clone(&uploads), Arc::clone(&times), Arc::clone(&plan.spool));
         tokio::task::spawn_blocking(move || {
             for found in [own, adopt(&spool)] {
-                take_over(found, own_site, &uploads, &times);
+                take_over(found, &mut sorter, &uploads, &times);
             }
             uploads.adopt(Vec::new(), true);
         })
@@ -79,7 +80,7 @@ pub(super) async fn run(uploads: Arc<Uploads>, plan: SpoolPlan, ahead: Box<dyn F
 }
 
 /// Hands what was found to the uploads. Blocking.
-fn take_over(adoption: Adoption, own_site: u64, uploads: &Uploads, times: &Arc<Times>) {
+fn take_over(adoption: Adoption, sorter: &mut Sorter, uploads: &Uploads, times: &Arc<Times>) {
     times.learn(&adoption.boots);
     for notice in adoption.notices {
         uploads.warn(notice.to_string());
@@ -109,6 +110,8 @@ fn take_over(adoption: Adoption, own_site: u64, uploads: &Uploads, times: &Arc<T
             };
             let Some((running, stored)) = stored else { continue };
             let summary = stored.summary();
+            let (site, warning) = sorter.sort(summary.site, adoption.destinations.get(&summary.site));
+            warning.into_iter().for_each(|text| uploads.warn(text));
             chunks.push(Chunk {
                 summary: Summary {
                     session: stored.session().into(),
@@ -120,7 +123,7 @@ fn take_over(adoption: Adoption, own_site: u64, uploads: &Uploads, times: &Arc<T
                 },
                 place: Place::Disk(SpoolChunk::new(stored, Arc::clone(times))),
                 recovered: true,
-                site: Some(summary.site).filter(|&site| site != own_site),
+                site,
                 renamed: None,
                 closed_at: uploads.now(),
             });

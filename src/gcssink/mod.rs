@@ -19,6 +19,7 @@ use gst::prelude::*;
 
 mod blocks;
 mod caps;
+mod destination;
 mod disk;
 mod ending;
 mod imp;

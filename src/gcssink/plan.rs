@@ -26,6 +26,7 @@ pub(super) struct Plan {
     pub location: String,
     pub metadata: BTreeMap<String, String>,
     pub endpoint: Endpoint,
+    /// For every endpoint that takes credentials. Where this sink's own takes none, chunks of the spool may still belong to Google.
     pub credentials: Credentials,
     pub request_timeout: Duration,
 }
@@ -49,17 +50,14 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
     check_user_metadata(&metadata, &device).map_err(bad)?;
     check_longest_name(&template, &device).map_err(bad)?;
     let endpoint = Endpoint::from_environment(settings.endpoint_uri.as_deref()).map_err(|e| bad(e.to_string()))?;
-    let credentials = match (&settings.credentials_file, endpoint.takes_credentials()) {
-        (_, false) => Credentials::Anonymous,
-        (Some(path), true) => Credentials::File(PathBuf::from(path)),
-        (None, true) => Credentials::ApplicationDefault,
+    let credentials = match &settings.credentials_file {
+        Some(path) => Credentials::File(PathBuf::from(path)),
+        None => Credentials::ApplicationDefault,
     };
-    check_credentials(
-        settings
-            .credentials_file
-            .as_ref()
-            .map_or_else(|| credentials.clone(), |p| Credentials::File(p.into())),
-    )?;
+    // A file that the user has named is checked even where an `http://` endpoint would not ask for it.
+    if endpoint.takes_credentials() || settings.credentials_file.is_some() {
+        check_credentials(credentials.clone())?;
+    }
     let request_timeout = Duration::from_nanos(settings.request_timeout);
     Ok(Plan {
         bucket,
@@ -73,7 +71,7 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
     })
 }
 
-/// A file that cannot be used is told at once, even where an `http://` endpoint would not ask for it.
+/// A file that cannot be used is told at once.
 fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> {
     let runtime =
         runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;

@@ -83,6 +83,7 @@ fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u
         .field("bytes-in-memory", snapshot.memory)
         .field("bytes-in-spool", in_spool)
         .field("chunks-pending", snapshot.pending.chunks)
+        .field("chunks-parked", snapshot.parked)
         .field("oldest-pending-ns", snapshot.pending.oldest)
         .field("spool-seconds-left", seconds_left)
         .field("throttled-ns", throttled)

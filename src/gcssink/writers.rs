@@ -4,9 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::destination::{Access, access};
 use super::plan::Plan;
 use crate::upload::driver::Writers;
-use gcstreamer_storage::{ClientPool, Credentials, Endpoint, GcsWriter, ObjectWriter};
+use gcstreamer_storage::{
+    BoxFuture, ClientPool, Credentials, Endpoint, GcsWriter, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError,
+};
+
+/// Destinations whose writers are kept. Those of a spool that holds more are made anew.
+const MAX_KEPT: usize = 64;
 
 /// See the module.
 pub(super) struct GcsWriters {
@@ -17,24 +23,47 @@ pub(super) struct GcsWriters {
     others: Mutex<Others>,
 }
 
-/// By endpoint (`None` = Google's), and whether it gets no credentials.
-type Others = HashMap<(Option<String>, bool), Arc<dyn ObjectWriter>>;
+/// By endpoint, and whether it gets credentials.
+type Others = HashMap<(Endpoint, bool), Arc<dyn ObjectWriter>>;
 
 impl GcsWriters {
     /// For a session of this plan.
     pub(super) fn new(plan: &Plan) -> Self {
+        let own = gcs_writer(plan.endpoint.clone(), plan.credentials.clone(), plan.request_timeout);
         Self {
-            own: writer(plan.endpoint.clone(), plan.credentials.clone(), plan.request_timeout),
+            own: Arc::new(own),
             endpoint: plan.endpoint.clone(),
             credentials: plan.credentials.clone(),
             request_timeout: plan.request_timeout,
             others: Mutex::default(),
         }
     }
+
+    fn other(&self, endpoint: Endpoint, with_credentials: bool) -> Arc<dyn ObjectWriter> {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (endpoint, with_credentials);
+        if let Some(writer) = others.get(&key) {
+            return Arc::clone(writer);
+        }
+        let (endpoint, timeout) = (key.0.clone(), self.request_timeout);
+        let writer: Arc<dyn ObjectWriter> = if with_credentials {
+            Arc::new(gcs_writer(endpoint, self.credentials.clone(), timeout))
+        } else {
+            // Without a session, whose address the server would choose.
+            let writer = gcs_writer(endpoint, Credentials::Anonymous, timeout).with_resumable_from(None);
+            Arc::new(Unheeded(writer))
+        };
+        if others.len() >= MAX_KEPT {
+            others.clear();
+        }
+        others.insert(key, Arc::clone(&writer));
+        writer
+    }
 }
 
-fn writer(endpoint: Endpoint, credentials: Credentials, request_timeout: Duration) -> Arc<dyn ObjectWriter> {
-    Arc::new(GcsWriter::new(&ClientPool::global(), endpoint, credentials).with_request_timeout(request_timeout))
+/// The pool sees to it that an endpoint which takes no credentials gets none.
+fn gcs_writer(endpoint: Endpoint, credentials: Credentials, request_timeout: Duration) -> GcsWriter {
+    GcsWriter::new(&ClientPool::global(), endpoint, credentials).with_request_timeout(request_timeout)
 }
 
 impl Writers for GcsWriters {
@@ -43,28 +72,43 @@ impl Writers for GcsWriters {
     }
 
     fn to(&self, endpoint: Option<&str>, anonymous: bool) -> Result<Arc<dyn ObjectWriter>, String> {
-        if endpoint == self.endpoint.custom() && anonymous != self.endpoint.takes_credentials() {
-            return Ok(self.own());
+        match access(endpoint, anonymous, &self.endpoint) {
+            Access::Own => Ok(self.own()),
+            Access::Google(endpoint) => Ok(self.other(endpoint, true)),
+            Access::Parked(endpoint) => Ok(self.other(endpoint, false)),
+            Access::Unusable(why) => Err(why),
         }
-        let key = (endpoint.map(str::to_owned), anonymous);
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = others.get(&key) {
-            return Ok(Arc::clone(writer));
-        }
-        let to = match endpoint {
-            None => Endpoint::google(),
-            Some(origin) => {
-                Endpoint::resolve(Some(origin), None).map_err(|e| format!("a chunk of the spool cannot be stored: {e}"))?
-            }
-        };
-        // Where this sink has none itself, those of the machine are used.
-        let credentials = match (&self.credentials, to.takes_credentials() && !anonymous) {
-            (_, false) => Credentials::Anonymous,
-            (Credentials::Anonymous, true) => Credentials::ApplicationDefault,
-            (own, true) => own.clone(),
-        };
-        let writer = writer(to, credentials, self.request_timeout);
-        others.insert(key, Arc::clone(&writer));
-        Ok(writer)
+    }
+}
+
+/// A server that a file in the spool has named: whether it has stored a chunk is all that is believed. What it says of the time
+/// would date this sink's chunks, and its wish to be left alone could hold up others.
+struct Unheeded(GcsWriter);
+
+fn unheeded_error(error: WriteError) -> WriteError {
+    WriteError {
+        retry_after: None,
+        server_date: None,
+        ..error
+    }
+}
+
+fn unheeded(result: Result<Stored, WriteError>) -> Result<Stored, WriteError> {
+    result
+        .map(|stored| Stored { created: None, ..stored })
+        .map_err(unheeded_error)
+}
+
+impl ObjectWriter for Unheeded {
+    fn write<'a>(&'a self, request: &'a ObjectRequest, pacer: Arc<dyn Pacer>) -> BoxFuture<'a, Result<Stored, WriteError>> {
+        Box::pin(async move { unheeded(self.0.write(request, pacer).await) })
+    }
+
+    fn stat<'a>(&'a self, bucket: &'a str, name: &'a str) -> BoxFuture<'a, Result<Stored, WriteError>> {
+        Box::pin(async move { unheeded(self.0.stat(bucket, name).await) })
+    }
+
+    fn delete<'a>(&'a self, bucket: &'a str, name: &'a str, generation: i64) -> BoxFuture<'a, Result<(), WriteError>> {
+        Box::pin(async move { self.0.delete(bucket, name, generation).await.map_err(unheeded_error) })
     }
 }

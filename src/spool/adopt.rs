@@ -1,5 +1,6 @@
 //! Takes over what earlier processes left: every session whose lock is free.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use super::account::Charge;
 use super::disk::Listed;
+use super::entry::{Destination, Entry, site};
 use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
 use super::look::{Look, look};
@@ -24,6 +26,8 @@ pub struct Adoption {
     pub notices: Vec<Notice>,
     /// When this machine's boots were, from the entries.
     pub boots: Boots,
+    /// Where they say that they belong, by [`Summary::site`].
+    pub destinations: BTreeMap<u64, Destination>,
 }
 
 /// A session of an earlier process. Its lock is held as long as any of its chunks is.
@@ -162,6 +166,14 @@ impl Adoption {
         }
     }
 
+    fn learn_destination(&mut self, entry: &Entry) {
+        let number = site(entry.endpoint.as_deref(), entry.anonymous, &entry.bucket);
+        self.destinations.entry(number).or_insert_with(|| Destination {
+            endpoint: entry.endpoint.clone(),
+            anonymous: entry.anonymous,
+        });
+    }
+
     fn left(&mut self, path: PathBuf, error: &dyn fmt::Display) {
         let error = error.to_string();
         self.notices.push(Notice::Left { path, error });
@@ -217,8 +229,13 @@ impl Adoption {
             .and_then(|file| look(&file, &folder.session, sequence));
         match looked {
             Ok(mut looked) => {
-                if let Some(closed) = &looked.scan.closed {
-                    self.boots.learn_entry(&closed.entry);
+                match (&looked.scan.closed, &looked.scan.head) {
+                    (Some(closed), _) => {
+                        self.boots.learn_entry(&closed.entry);
+                        self.learn_destination(&closed.entry);
+                    }
+                    (None, Head::Entry(entry)) => self.learn_destination(entry),
+                    (None, Head::Missing | Head::Foreign(_)) => {}
                 }
                 let (len, known) = (looked.file_len, known(sequence, &looked));
                 let finding = judge(sequence, looked.scan.clone());

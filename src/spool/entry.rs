@@ -94,7 +94,17 @@ pub struct Entry {
     pub rebuilt: bool,
 }
 
-/// A number for a bucket at an endpoint, the same for equal ones within a process.
+/// Where an entry says that it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The endpoint as it was written; `None` = Google.
+    pub endpoint: Option<String>,
+    /// That endpoint gets no credentials.
+    pub anonymous: bool,
+}
+
+/// A number for a bucket at an endpoint, the same for equal ones within a process. Nothing that has to be safe may depend on it:
+/// whoever writes entries can make two of them equal.
 pub fn site(endpoint: Option<&str>, anonymous: bool, bucket: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (endpoint, anonymous, bucket).hash(&mut hasher);

@@ -13,18 +13,20 @@ use super::attempt::Attempted;
 use super::chunk::{Chunk, Held, Kept, Loaded, Place, Unloaded};
 use super::desk::Desk;
 use super::driver::{Writers, send_from_disk};
-use super::health::Word;
+use super::health::{Status, Word};
 use super::kept::{SpoolChunk, Times};
+use super::outcomes::Due;
 use super::report::Report;
+use super::scheduler::Elsewhere;
 use super::spooler::{self, Op};
 use super::tests::{chunk, limits};
-use super::uploads::{Drained, Overflow, Uploads};
+use super::uploads::{Drained, NoRoom, Overflow, Uploads};
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
 use crate::spool::sim::{Fault, SimDisk};
 use crate::spool::{ClosedEntry, Entry, Found, Spool, Stored, adopt, boot};
-use gcstreamer_storage::{Body, Class, ObjectWriter};
+use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
 
 const SESSION: &str = "0a1b2c3d4e";
 
@@ -423,4 +425,96 @@ fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
         "{}",
         error.message
     );
+}
+
+/// A chunk of an earlier session that gets no credentials where it belongs. The number is the test's alone.
+fn parked(destination: u64) -> Chunk {
+    Chunk {
+        place: Place::Disk(Arc::new(Unanswering)),
+        recovered: true,
+        site: Some(Elsewhere::Parked(destination)),
+        ..movable(0)
+    }
+}
+
+fn refused() -> Attempted {
+    Attempted::Failed {
+        error: WriteError {
+            class: Class::Permanent,
+            http_status: Some(403),
+            retry_after: None,
+            server_date: None,
+            bad_generation: None,
+            message: "no".to_owned(),
+        },
+        name: None,
+        warning: Some("of nobody's concern".to_owned()),
+    }
+}
+
+#[test]
+fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told() {
+    let uploads = with_disk(100);
+    uploads.adopt(vec![parked(101)], true);
+    let soon = Instant::now() + Duration::from_secs(5);
+    assert_eq!(uploads.wait_drained(soon, false, &|| false), Drained::Yes);
+    let Due::Send { chunks, .. } = uploads.due() else {
+        panic!("it has stopped")
+    };
+    let (ticket, _) = chunks.into_iter().next().expect("it is tried");
+    assert_eq!(uploads.wait_drained(soon, false, &|| false), Drained::Yes);
+    uploads.finished(ticket, refused(), true);
+    let snapshot = uploads.snapshot();
+    assert_eq!(
+        (snapshot.pending.chunks, snapshot.pending.bytes, snapshot.pending.oldest),
+        (0, 0, 0)
+    );
+    assert_eq!((snapshot.parked, snapshot.stats.recovered), (1, 1));
+    assert_eq!((uploads.status(), uploads.is_failing()), (Status::Starting, false));
+    let (lost, left) = uploads.abandon("drain-timeout", true);
+    assert_eq!((lost.chunks, left.chunks), (0, 0));
+    assert!(uploads.take_report().is_none(), "there is nothing to say");
+    // Another sink of this process finds it.
+    let next = with_disk(100);
+    next.adopt(vec![parked(101), parked(102)], true);
+    let Due::Send { chunks, .. } = next.due() else {
+        panic!("it has stopped")
+    };
+    let sites: Vec<_> = chunks.iter().map(|(_, c)| c.site).collect();
+    assert_eq!(sites, [Some(Elsewhere::Parked(102))], "once an hour, whoever does it");
+    next.finished(chunks[0].0, refused(), true);
+    let Due::Send { wake, .. } = next.due() else {
+        panic!("it has stopped")
+    };
+    assert!(wake.expect("in an hour") > Instant::now() + Duration::from_secs(3500));
+}
+
+#[test]
+fn a_parked_chunk_gives_way_only_where_the_disk_is_full_and_the_oldest_is_to_go() {
+    let uploads = with_disk(25);
+    uploads.adopt(vec![parked(103)], true);
+    (0..2).for_each(|_| assert!(uploads.charge(10, Overflow::Block).is_ok()));
+    for policy in [Overflow::Block, Overflow::Error, Overflow::DropOldest] {
+        // All memory is held by the open chunk: to wait for what is parked would be to wait for ever.
+        assert!(
+            matches!(uploads.charge(10, policy), Err(NoRoom::Nothing | NoRoom::MoveOpen)),
+            "{policy:?}"
+        );
+    }
+    assert_eq!(uploads.snapshot().parked, 1);
+    uploads.lock().disk.as_mut().unwrap().blocked = true;
+    assert_eq!(uploads.charge(10, Overflow::Block), Err(NoRoom::Nothing));
+    let charged = std::thread::spawn({
+        let uploads = Arc::clone(&uploads);
+        move || uploads.charge(10, Overflow::DropOldest)
+    });
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    while uploads.snapshot().parked > 0 {
+        assert!(std::time::Instant::now() < until, "it keeps the disk full");
+        std::thread::yield_now();
+    }
+    assert_eq!(dropped(&uploads), [(0, "overflow")]);
+    // Nobody removes the file in this test.
+    uploads.interrupt(true);
+    assert_eq!(charged.join().unwrap(), Err(NoRoom::Interrupted));
 }

@@ -17,7 +17,8 @@ use gcstreamer_storage::{Class, Endpoint, ObjectWriter, WriteError};
 pub trait Writers: Send + Sync {
     /// The writer of this sink's own chunks.
     fn own(&self) -> Arc<dyn ObjectWriter>;
-    /// The writer to an endpoint; `None` = Google's.
+    /// The writer to the endpoint that a chunk of the spool names; `None` = Google's. The chunk does not decide whether it gets
+    /// credentials: anybody may have written it.
     ///
     /// # Errors
     /// Why there can be none, for the user.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::chunk::{Chunk, Kept, Loaded, Place, Unloaded};
 use super::driver::{self, Writers};
 use super::health::Status;
+use super::scheduler::Elsewhere;
 use super::tests::{chunk, limits};
 use super::uploads::Uploads;
 use crate::flow::group::{Group, Member};
@@ -155,7 +156,7 @@ impl Sink {
         let found = Chunk {
             place: Place::Disk(Arc::new(Left(bucket.to_owned(), site))),
             recovered: true,
-            site: Some(site),
+            site: Some(Elsewhere::Served(site)),
             ..chunk(site, 10)
         };
         self.uploads.adopt(vec![found], false);

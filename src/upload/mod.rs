@@ -4,6 +4,7 @@
 //! - [`health`] PURE: what the user is told: status, warnings, errors.
 //! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name).
 //! - [`uploads`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
+//! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
 //! - [`chunk`], [`report`]: the types they share.
@@ -22,6 +23,7 @@ pub mod health;
 mod hold_tests;
 pub mod kept;
 mod outcomes;
+mod parked;
 pub mod redate;
 pub mod report;
 pub mod runtime;

@@ -8,9 +8,10 @@ use tokio::time::Instant;
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, Summary};
 use super::health::Word;
+use super::parked;
 use super::report::{DAMAGED, Report};
-use super::scheduler::Outcome;
-use super::state::State;
+use super::scheduler::{Elsewhere, Outcome};
+use super::state::{State, is_parked};
 use super::uploads::Uploads;
 use crate::flow::hold::Hold;
 use crate::flow::site::{Deadline, Held};
@@ -62,6 +63,9 @@ impl Uploads {
         let mut chunks = Vec::new();
         while let Some(ticket) = state.scheduler.next(now) {
             if let Some(chunk) = state.chunks.get(&ticket) {
+                if let Some(Elsewhere::Parked(destination)) = chunk.site {
+                    parked::tried(destination);
+                }
                 chunks.push((ticket, Arc::clone(chunk)));
             }
         }
@@ -140,7 +144,9 @@ impl Uploads {
                 gone = state.uploaded(ticket, sent, now);
             }
             Attempted::Failed { error, name, warning } => {
-                state.reports.extend(warning.map(Report::Warning));
+                // Of what is parked nothing more is told than that it is.
+                let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
+                state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
                 state.failed(ticket, &error, name, now, &mut words);
             }
             Attempted::Held { held, name, warning } => {
@@ -192,9 +198,11 @@ impl Uploads {
 impl State {
     fn stored(&mut self, ticket: u64, stored: Option<&Stored>, now: u64, words: &mut Vec<Word>) {
         self.scheduler.done(ticket, Outcome::Stored, now);
-        // Another site says nothing of ours.
-        if self.chunks.get(&ticket).is_some_and(|c| c.site.is_none()) {
-            self.health.stored(self.scheduler.is_failing(), now, words);
+        match self.chunks.get(&ticket).map(|c| c.site) {
+            Some(None) => self.health.stored(self.scheduler.is_failing(), now, words),
+            Some(Some(Elsewhere::Parked(destination))) => parked::works(destination),
+            // Another site says nothing of ours.
+            Some(Some(Elsewhere::Served(_))) | None => {}
         }
         if let Some(created) = stored.and_then(|s| s.created) {
             self.compare_clock(created);
@@ -242,6 +250,10 @@ impl State {
         // That an earlier session's bucket is gone is no reason to end this recording.
         let is_refused = matches!(error.class, Class::Permanent | Class::Auth | Class::Conflict);
         let chunk = self.chunks.get(&ticket);
+        if chunk.is_some_and(|c| is_parked(c)) {
+            // The user knows since it was found.
+            return;
+        }
         let of_another = chunk.is_some_and(|c| c.site.is_some() || (c.recovered && is_refused));
         if of_another {
             if !std::mem::replace(&mut self.recovered_told, true) {

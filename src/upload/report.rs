@@ -89,8 +89,10 @@ pub struct Snapshot {
     pub stats: Stats,
     /// Bytes in memory.
     pub memory: u64,
-    /// What waits.
+    /// What waits, without what is parked.
     pub pending: Pending,
+    /// Chunks on disk that belong to an endpoint which gets no credentials from this sink.
+    pub parked: u64,
     /// Uploads in flight.
     pub in_flight: u64,
     /// Bytes per second over the last ten seconds.

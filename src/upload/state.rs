@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::chunk::{Chunk, Kept, Place};
 use super::health::Health;
+use super::parked;
 use super::report::{Pending, Report, Stats};
-use super::scheduler::Scheduler;
+use super::scheduler::{Elsewhere, Scheduler};
 use super::spooler::Op;
 
 /// A difference between our clock and the server's that is worth a word, s.
@@ -25,6 +26,8 @@ pub(super) struct State {
     pub(super) scheduler: Scheduler,
     pub(super) chunks: BTreeMap<u64, Arc<Chunk>>,
     pub(super) pending_bytes: u64,
+    /// Of them those of chunks that are parked.
+    pub(super) parked_bytes: u64,
     pub(super) next_recovered: u64,
     pub(super) health: Health,
     pub(super) stats: Stats,
@@ -45,6 +48,8 @@ pub(super) struct State {
     pub(super) disk: Option<Disk>,
     /// That chunks of earlier sessions cannot be stored has been told.
     pub(super) recovered_told: bool,
+    /// Chunks of earlier sessions were found that this sink stores.
+    pub(super) served_recovered: bool,
     /// Bytes that somebody waits for room for.
     pub(super) need: u64,
 }
@@ -100,18 +105,24 @@ impl Disk {
     }
 }
 
+/// Whether this sink has no credentials for where it goes: it counts for nothing but itself.
+pub(super) fn is_parked(chunk: &Chunk) -> bool {
+    matches!(chunk.site, Some(Elsewhere::Parked(_)))
+}
+
 impl State {
+    /// Without what is parked.
     pub(super) fn pending(&self, now: u64) -> Pending {
         Pending {
-            bytes: self.pending_bytes,
-            chunks: self.chunks.len() as u64,
+            bytes: self.pending_bytes.saturating_sub(self.parked_bytes),
+            chunks: (self.chunks.len() as u64).saturating_sub(self.scheduler.parked() as u64),
             oldest: self.scheduler.oldest_age(now).unwrap_or(0),
         }
     }
 
-    /// Of those that are durable.
+    /// Of those that are durable, without what is parked.
     pub(super) fn on_disk(&self) -> Pending {
-        let on_disk = self.chunks.values().filter(|c| c.is_on_disk());
+        let on_disk = self.chunks.values().filter(|c| c.is_on_disk() && !is_parked(c));
         on_disk.fold(Pending::default(), |sum, chunk| Pending {
             bytes: sum.bytes + chunk.summary.size,
             chunks: sum.chunks + 1,
@@ -121,17 +132,30 @@ impl State {
 
     pub(super) fn insert(&mut self, ticket: u64, chunk: Chunk, now: u64) {
         self.pending_bytes += chunk.summary.size;
+        if is_parked(&chunk) {
+            self.parked_bytes += chunk.summary.size;
+        }
         self.scheduler.queue(ticket, chunk.site, now);
+        if let Some(Elsewhere::Parked(destination)) = chunk.site {
+            self.scheduler.leave_alone(chunk.site, parked::wait(destination), now);
+        }
         if let Some(before) = self.chunks.insert(ticket, Arc::new(chunk)) {
-            self.pending_bytes -= before.summary.size;
+            self.uncount(&before);
         }
     }
 
     pub(super) fn remove(&mut self, ticket: u64) -> Option<Arc<Chunk>> {
         let chunk = self.chunks.remove(&ticket)?;
-        self.pending_bytes -= chunk.summary.size;
+        self.uncount(&chunk);
         self.memory = self.memory.saturating_sub(chunk.charged());
         Some(chunk)
+    }
+
+    fn uncount(&mut self, chunk: &Chunk) {
+        self.pending_bytes -= chunk.summary.size;
+        if is_parked(chunk) {
+            self.parked_bytes -= chunk.summary.size;
+        }
     }
 
     pub(super) fn look(&mut self, now: u64) -> Option<u64> {
@@ -196,9 +220,14 @@ impl State {
         }
     }
 
-    /// Whether everything has found its place: stored, or let go of.
+    /// Whether everything has found its place: stored, or let go of. What is parked has one.
     pub(super) fn is_drained(&self) -> bool {
         self.scheduler.pending() == 0 && self.disk.as_ref().is_none_or(|d| !d.is_busy())
+    }
+
+    /// Whether the disk takes nothing more while chunks lie on it that are parked.
+    pub(super) fn is_parked_in_the_way(&self) -> bool {
+        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(|d| d.blocked)
     }
 
     // What the spool can do for the memory.

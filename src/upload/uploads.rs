@@ -12,7 +12,7 @@ use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{Disk, State, own_ticket};
+use super::state::{Disk, State, is_parked, own_ticket};
 use crate::flow::hold::Drain;
 
 /// Property `overflow-policy`, `auto` resolved.
@@ -90,6 +90,7 @@ impl Uploads {
                 scheduler: Scheduler::new(limits.max_uploads, seed),
                 chunks: BTreeMap::new(),
                 pending_bytes: 0,
+                parked_bytes: 0,
                 next_recovered: 0,
                 health: Health::new(limits.max_time),
                 stats: Stats::default(),
@@ -106,6 +107,7 @@ impl Uploads {
                 recent: VecDeque::new(),
                 disk: None,
                 recovered_told: false,
+                served_recovered: false,
                 need: 0,
             }),
             changed: Condvar::new(),
@@ -195,7 +197,9 @@ impl Uploads {
             if state.health.is_refused() && state.health.confirmed() {
                 return Err(NoRoom::Refused);
             }
-            if state.scheduler.pending() == 0 {
+            // On a disk that is full, what is parked is the oldest, and gives way as any other does.
+            let may_drop_parked = overflow == Overflow::DropOldest && state.is_parked_in_the_way();
+            if state.scheduler.pending() == 0 && !may_drop_parked {
                 return Err(NoRoom::Nothing);
             }
             match overflow {
@@ -325,11 +329,12 @@ impl Uploads {
             let ticket = state.next_recovered;
             state.next_recovered += 1;
             state.stats.recovered += 1;
+            state.served_recovered |= !is_parked(&chunk);
             state.insert(ticket, chunk, now);
         }
         if let (true, Some(disk)) = (last, &mut state.disk) {
             disk.adopting = false;
-            if state.stats.recovered > 0 {
+            if state.served_recovered {
                 let pending = state.on_disk();
                 state.reports.push_back(Report::Recovered(pending));
             }
@@ -504,6 +509,7 @@ impl Uploads {
             stats: state.stats,
             memory: state.memory,
             pending: state.pending(now),
+            parked: state.scheduler.parked() as u64,
             in_flight: state.scheduler.in_flight() as u64,
             rate: bytes as f64 / Duration::from_nanos(RATE_WINDOW).as_secs_f64(),
         }

@@ -5,6 +5,8 @@
 pub mod gcs_server;
 #[path = "places.rs"]
 pub mod places;
+#[path = "tls.rs"]
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

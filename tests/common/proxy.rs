@@ -13,14 +13,19 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at(0, None)
+    }
+
+    /// On this port (0 = a free one). With `server` it connects there, whatever it is asked for.
+    pub fn start_at(port: u16, server: Option<SocketAddr>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
         let address = listener.local_addr().unwrap();
         let targets = Arc::new(Mutex::new(Vec::new()));
         let seen = targets.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let seen = seen.clone();
-                std::thread::spawn(move || tunnel(client, &seen));
+                std::thread::spawn(move || tunnel(client, &seen, server));
             }
         });
         Self { address, targets }
@@ -36,7 +41,7 @@ impl Proxy {
     }
 }
 
-fn tunnel(client: TcpStream, seen: &Mutex<Vec<String>>) -> Option<()> {
+fn tunnel(client: TcpStream, seen: &Mutex<Vec<String>>, instead: Option<SocketAddr>) -> Option<()> {
     let mut reader = BufReader::new(client.try_clone().ok()?);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
@@ -48,7 +53,10 @@ fn tunnel(client: TcpStream, seen: &Mutex<Vec<String>>) -> Option<()> {
     }
     let target = first.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
     seen.lock().unwrap().push(target.clone());
-    let server = TcpStream::connect(&target).ok()?;
+    let server = match instead {
+        Some(address) => TcpStream::connect(address).ok()?,
+        None => TcpStream::connect(&target).ok()?,
+    };
     let mut to_client = client.try_clone().ok()?;
     to_client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
     let (mut from_server, mut to_server) = (server.try_clone().ok()?, server);

@@ -15,6 +15,8 @@
 //!    of those that were refused is tried every 60 s, and each new chunk once. While the sink drains it is 5 s instead.
 //! 6. What earlier sessions left for other sites has a link for each of them, one upload at a time for all. It gives way to this
 //!    sink's own chunks, unless these fail and the sink does not drain. Among them a site that works goes before one in trouble.
+//! 7. What is parked ([`Elsewhere::Parked`]) is tried once an hour for each destination, one upload at a time of all of them, and gives
+//!    way to everything else. After a success the next one follows at once. It is not pending, does not age and never expires.
 
 use std::collections::BTreeMap;
 
@@ -33,8 +35,29 @@ pub const REFUSED_PAUSE: u64 = 60_000_000_000;
 /// The same at the end, where there is no time for that.
 const LAST_PAUSE: u64 = 5_000_000_000;
 
-/// A number for where chunks go that earlier sessions left for another endpoint or bucket; `None` = where this sink's own go.
-pub type Site = Option<u64>;
+/// Pause between two attempts at a destination that gets no credentials from this sink.
+pub const PARKED_PAUSE: u64 = 3_600_000_000_000;
+
+/// Where chunks go; `None` = where this sink's own go.
+pub type Site = Option<Elsewhere>;
+
+/// Where chunks go that earlier sessions left for another endpoint or bucket, by a number that is equal for equal ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Elsewhere {
+    /// This sink stores there as it does its own chunks.
+    Served(u64),
+    /// An endpoint that gets no credentials from this sink: most likely it takes nothing.
+    Parked(u64),
+}
+
+/// Whether chunks for it are parked.
+fn is_parked(site: Site) -> bool {
+    matches!(site, Some(Elsewhere::Parked(_)))
+}
+
+fn is_served(site: Site) -> bool {
+    matches!(site, Some(Elsewhere::Served(_)))
+}
 
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +154,8 @@ pub struct Scheduler {
     started: u64,
     /// Own chunks whose last attempt failed.
     failing: usize,
+    /// Chunks that are parked.
+    parked: usize,
     /// The end is near: pauses are short until the deadline.
     drain: Option<Drain>,
     seed: u64,
@@ -146,6 +171,7 @@ impl Scheduler {
             max_uploads,
             started: 0,
             failing: 0,
+            parked: 0,
             drain: None,
             seed: seed | 1,
         }
@@ -163,6 +189,7 @@ impl Scheduler {
     pub fn queue(&mut self, ticket: u64, site: Site, now: u64) {
         self.remove(ticket);
         self.links.entry(site).or_insert_with(|| Link::new(1));
+        self.parked += usize::from(is_parked(site));
         self.chunks.insert(
             ticket,
             Waiting {
@@ -179,10 +206,23 @@ impl Scheduler {
         );
     }
 
+    /// Somebody has tried this destination a while ago: it is left alone for so many ns.
+    pub fn leave_alone(&mut self, site: Site, wait: u64, now: u64) {
+        if let Some(link) = self.links.get_mut(&site) {
+            link.not_before = link.not_before.max(now.saturating_add(wait));
+        }
+    }
+
     /// The chunk to send now; it is in flight from here on. `None` where nothing is due.
     pub fn next(&mut self, now: u64) -> Option<u64> {
+        if self.in_flight() >= self.max_uploads {
+            return None;
+        }
         let pause = self.refused_pause(now);
-        let ticket = self.peek(None, now).or_else(|| self.peek_foreign(now))?;
+        let ticket = self
+            .peek(None, now)
+            .or_else(|| self.peek_served(now))
+            .or_else(|| self.peek_parked(now))?;
         let chunk = self.chunks.get_mut(&ticket)?;
         self.started += 1;
         chunk.in_flight = true;
@@ -194,14 +234,18 @@ impl Scheduler {
             if chunk.refused && link.refusing {
                 link.probe_at = now.saturating_add(pause);
             }
+            if is_parked(chunk.site) {
+                // Counted from the start of the attempt, so that one that is broken off is no reason to try again at once.
+                link.not_before = now.saturating_add(PARKED_PAUSE);
+            }
         }
         Some(ticket)
     }
 
-    /// What would be sent to that site.
+    /// What would be sent to that site, if there is a place.
     fn peek(&self, site: Site, now: u64) -> Option<u64> {
         let link = self.links.get(&site)?;
-        if link.in_flight >= link.limit() || self.in_flight() >= self.max_uploads || now < link.not_before {
+        if link.in_flight >= link.limit() || now < link.not_before {
             return None;
         }
         let is_due = |chunk: &Waiting| !chunk.in_flight && link.due(chunk) <= now;
@@ -217,54 +261,68 @@ impl Scheduler {
     }
 
     /// What would be sent to another site: one at a time. A site in trouble may keep its place until a timeout: it comes last.
-    fn peek_foreign(&self, now: u64) -> Option<u64> {
-        if self.foreign_in_flight() > 0 {
+    fn peek_served(&self, now: u64) -> Option<u64> {
+        if self.count_in_flight(is_served) > 0 {
             return None;
         }
-        let due = self
-            .foreign()
-            .filter_map(|(site, link)| Some((link.is_in_trouble(), self.peek(*site, now)?)));
+        let served = self.links.iter().filter(|(site, _)| is_served(**site));
+        let due = served.filter_map(|(site, link)| Some((link.is_in_trouble(), self.peek(*site, now)?)));
         due.min().map(|(_, ticket)| ticket)
     }
 
-    fn foreign(&self) -> impl Iterator<Item = (&Site, &Link)> {
-        self.links.iter().filter(|(site, _)| site.is_some())
-    }
-
-    fn foreign_in_flight(&self) -> usize {
-        self.foreign().map(|(_, link)| link.in_flight).sum()
-    }
-
-    /// The upload to another site that has to be broken off, since one of this sink's own wants its place.
-    pub fn preempt(&mut self, now: u64) -> Option<u64> {
-        let own = self.preempting(now)?;
-        let mut chunks = self.chunks.values();
-        if !chunks.any(|w| w.site.is_none() && own.due(w) <= now) {
+    /// What would be tried without credentials: one at a time of all destinations, and of each the chunk whose last attempt is the
+    /// longest ago, so that one that is always refused keeps no other from being tried.
+    fn peek_parked(&self, now: u64) -> Option<u64> {
+        if self.parked == 0 || self.count_in_flight(is_parked) > 0 {
             return None;
         }
-        let (&ticket, _) = self.chunks.iter().find(|(_, w)| w.in_flight && w.site.is_some())?;
+        let is_due = |w: &Waiting| self.links.get(&w.site).is_some_and(|link| link.not_before <= now);
+        let due = self.chunks.iter().filter(|(_, w)| is_parked(w.site) && is_due(w));
+        due.min_by_key(|(_, w)| w.started).map(|(&ticket, _)| ticket)
+    }
+
+    fn count_in_flight(&self, of: fn(Site) -> bool) -> usize {
+        let links = self.links.iter().filter(|(site, _)| of(**site));
+        links.map(|(_, link)| link.in_flight).sum()
+    }
+
+    /// The upload that has to be broken off, since one that comes before it wants its place: what is parked for any other, what goes
+    /// to another site for one of this sink's own that would else have none.
+    pub fn preempt(&mut self, now: u64) -> Option<u64> {
+        let elsewhere = self.count_in_flight(|site| site.is_some());
+        if elsewhere == 0 || self.in_flight() < self.max_uploads {
+            return None;
+        }
+        let first = |of: fn(Site) -> bool| {
+            let mut chunks = self.chunks.iter();
+            chunks.find(|(_, w)| w.in_flight && of(w.site)).map(|(&ticket, _)| ticket)
+        };
+        let own_waits = self.peek(None, now).is_some();
+        let parked = first(is_parked).filter(|_| own_waits || self.peek_served(now).is_some());
+        let ticket = parked.or_else(|| first(is_served).filter(|_| own_waits && self.own_goes_first(now)))?;
         self.recall(ticket).then_some(ticket)
     }
 
-    /// The link of this sink's own chunks, if it has no place and an upload to another site may be broken off for it. Chunks that
-    /// fail themselves break nothing off: they would do so again and again, and the other site would never get its chunk.
-    fn preempting(&self, now: u64) -> Option<&Link> {
-        if self.foreign_in_flight() == 0 || self.in_flight() < self.max_uploads {
-            return None;
-        }
-        let own = self.links.get(&None)?;
-        (own.in_flight == 0 && (!own.is_in_trouble() || self.is_draining(now))).then_some(own)
+    /// Whether an upload to another site may be broken off for this sink's own chunks: they have no place, and do not fail
+    /// themselves. Chunks that fail would break it off again and again, and the other site would never get its chunk.
+    fn own_goes_first(&self, now: u64) -> bool {
+        self.links
+            .get(&None)
+            .is_some_and(|own| own.in_flight == 0 && (!own.is_in_trouble() || self.is_draining(now)))
     }
 
     /// When [`Scheduler::next`] may have something, if not now; `None` where only an event can change that.
     pub fn wake_at(&self, now: u64) -> Option<u64> {
         let is_full = self.in_flight() >= self.max_uploads;
-        if is_full && self.preempting(now).is_none() {
+        let (served, parked) = (self.count_in_flight(is_served), self.count_in_flight(is_parked));
+        if is_full && served + parked == 0 {
             return None;
         }
+        // Where all places are taken, what can break another one off: see `preempt`.
         let may_send = |site: Site, link: &Link| match site {
-            None => link.in_flight < link.limit(),
-            Some(_) => self.foreign_in_flight() == 0,
+            None => link.in_flight < link.limit() && (!is_full || parked > 0 || self.own_goes_first(now)),
+            Some(Elsewhere::Served(_)) => served == 0 && (!is_full || parked > 0),
+            Some(Elsewhere::Parked(_)) => parked == 0 && !is_full,
         };
         let due = self.chunks.values().filter(|w| !w.in_flight).filter_map(|w| {
             let link = self.links.get(&w.site)?;
@@ -295,6 +353,8 @@ impl Scheduler {
                 }
                 self.remove(ticket);
             }
+            // It has its pause since the attempt began, and nothing that such a server says changes that.
+            Outcome::Failed { .. } if is_parked(chunk.site) => {}
             Outcome::Failed { class, retry_after } => {
                 let retry_at = retry_after.map_or(0, |asked| Hold::new(now, asked).ends(self.drain));
                 self.failed(ticket, class, retry_at, now);
@@ -362,6 +422,7 @@ impl Scheduler {
             return false;
         };
         self.failing -= usize::from(chunk.failed.is_some() && chunk.site.is_none());
+        self.parked -= usize::from(is_parked(chunk.site));
         if let (true, Some(link)) = (chunk.in_flight, self.links.get_mut(&chunk.site)) {
             link.in_flight = link.in_flight.saturating_sub(1);
         }
@@ -428,11 +489,11 @@ impl Scheduler {
         backlog.find(|&s| wanted(s)).or_else(|| Some(newest).filter(|&s| wanted(s)))
     }
 
-    /// The oldest chunk that has waited `timeout` ns or longer, whether it is being sent or not.
+    /// The oldest chunk that has waited `timeout` ns or longer, whether it is being sent or not. What is parked waits for ever.
     pub fn expired(&self, timeout: u64, now: u64) -> Option<u64> {
         let mut chunks = self.chunks.iter();
         chunks
-            .find(|(_, w)| now.saturating_sub(w.queued_at) >= timeout)
+            .find(|(_, w)| !is_parked(w.site) && now.saturating_sub(w.queued_at) >= timeout)
             .map(|(&ticket, _)| ticket)
     }
 
@@ -441,9 +502,14 @@ impl Scheduler {
         self.chunks.get(&sequence).map_or(0, |w| w.attempts)
     }
 
-    /// Chunks that are not stored yet.
+    /// Chunks that are not stored yet, without those that are parked.
     pub fn pending(&self) -> usize {
-        self.chunks.len()
+        self.chunks.len() - self.parked
+    }
+
+    /// Chunks that are parked.
+    pub fn parked(&self) -> usize {
+        self.parked
     }
 
     /// Chunks being sent, of all sites.
@@ -451,9 +517,10 @@ impl Scheduler {
         self.links.values().map(|link| link.in_flight).sum()
     }
 
-    /// How long the oldest chunk has been waiting, ns.
+    /// How long the oldest chunk has been waiting that is not parked, ns.
     pub fn oldest_age(&self, now: u64) -> Option<u64> {
-        self.chunks.values().map(|w| now.saturating_sub(w.queued_at)).max()
+        let waiting = self.chunks.values().filter(|w| !is_parked(w.site));
+        waiting.map(|w| now.saturating_sub(w.queued_at)).max()
     }
 
     /// The sink drains, or no longer: until the deadline the next attempt is due at once and pauses are short.
@@ -467,7 +534,7 @@ impl Scheduler {
         if drain.is_none() {
             return;
         }
-        for link in self.links.values_mut() {
+        for (_, link) in self.links.iter_mut().filter(|(site, _)| !is_parked(**site)) {
             (link.not_before, link.probe_at) = (0, 0);
         }
         self.chunks.values_mut().for_each(|w| w.not_before = 0);

@@ -144,7 +144,7 @@ fn after_the_deadline_of_a_drain_pauses_are_long_again() {
 #[test]
 fn a_site_that_is_held_gives_its_place_to_the_others_and_that_is_no_failure() {
     let mut s = Scheduler::new(1, 7);
-    (0..2).for_each(|i| s.queue(i, Some(i), 0));
+    (0..2).for_each(|i| s.queue(i, Some(Elsewhere::Served(i)), 0));
     (10..12).for_each(|i| s.queue(i, None, 0));
     assert_eq!(s.next(0), Some(11));
     s.held(11, Hold::new(0, 60 * S));
@@ -165,7 +165,7 @@ fn a_site_that_is_held_gives_its_place_to_the_others_and_that_is_no_failure() {
 fn own_chunks_that_fail_break_off_nothing_that_goes_elsewhere_unless_the_sink_drains() {
     for outcome in [BROKEN, REFUSED] {
         let mut s = Scheduler::new(1, 7);
-        s.queue(0, Some(9), 0);
+        s.queue(0, Some(Elsewhere::Served(9)), 0);
         s.queue(10, None, 0);
         assert_eq!(s.next(0), Some(10));
         s.done(10, outcome, 0);
@@ -188,8 +188,8 @@ fn own_chunks_that_fail_break_off_nothing_that_goes_elsewhere_unless_the_sink_dr
 #[test]
 fn of_other_sites_one_that_works_goes_before_one_in_trouble() {
     let mut s = Scheduler::new(4, 7);
-    s.queue(0, Some(1), 0);
-    (1..20).for_each(|i| s.queue(i, Some(2), 0));
+    s.queue(0, Some(Elsewhere::Served(1)), 0);
+    (1..20).for_each(|i| s.queue(i, Some(Elsewhere::Served(2)), 0));
     assert_eq!(s.next(0), Some(0));
     s.done(0, BROKEN, 0);
     for _ in 1..20 {
@@ -257,7 +257,7 @@ fn a_chunk_that_always_fails_holds_up_no_other() {
 #[test]
 fn what_was_left_for_another_site_takes_one_place_and_gives_way() {
     let mut s = Scheduler::new(2, 7);
-    (0..3).for_each(|i| s.queue(i, Some(9), 0));
+    (0..3).for_each(|i| s.queue(i, Some(Elsewhere::Served(9)), 0));
     assert_eq!(s.next(0), Some(2), "nothing else is there");
     assert_eq!(s.next(0), None, "one at a time");
     (10..13).for_each(|i| s.queue(i, None, 0));
@@ -267,7 +267,7 @@ fn what_was_left_for_another_site_takes_one_place_and_gives_way() {
     assert_eq!(s.next(0), Some(10), "that site's trouble is not ours");
     assert!(!s.is_failing());
     let mut s = Scheduler::new(1, 7);
-    s.queue(0, Some(9), 0);
+    s.queue(0, Some(Elsewhere::Served(9)), 0);
     assert_eq!(s.next(0), Some(0));
     s.queue(10, None, 0);
     assert_eq!(s.next(0), None);
@@ -357,4 +357,101 @@ proptest! {
             }
         }
     }
+}
+
+const PARKED: Site = Some(Elsewhere::Parked(9));
+
+#[test]
+fn what_is_parked_is_tried_once_an_hour_and_after_a_success_the_next_one_at_once() {
+    let mut s = Scheduler::new(4, 7);
+    (0..3).for_each(|i| s.queue(i, PARKED, 0));
+    let mut now = 0;
+    let mut tried = Vec::new();
+    while now < 5 * PARKED_PAUSE {
+        while let Some(ticket) = s.next(now) {
+            assert_eq!(s.next(now), None, "one at a time");
+            tried.push((now / PARKED_PAUSE, ticket));
+            // What such a server wishes changes nothing.
+            let outcome = Outcome::Failed {
+                class: [Class::Permanent, Class::Throttled, Class::Local][tried.len() % 3],
+                retry_after: Some(90 * PARKED_PAUSE),
+            };
+            s.done(ticket, outcome, now + S);
+        }
+        now = s.wake_at(now).unwrap();
+    }
+    assert_eq!(tried, [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1)], "each has its turn");
+    assert_eq!(s.next(now), Some(2));
+    s.done(2, Outcome::Stored, now);
+    assert_eq!(s.next(now), Some(0), "somebody listens there");
+    s.done(0, Outcome::Stored, now);
+    assert_eq!(s.next(now), Some(1));
+    s.done(1, Outcome::Stored, now);
+    assert_eq!((s.parked(), s.wake_at(now)), (0, None));
+}
+
+#[test]
+fn what_is_parked_is_neither_pending_nor_old_nor_ever_given_up_and_an_end_does_not_hurry_it() {
+    let mut s = Scheduler::new(4, 7);
+    s.queue(0, PARKED, 0);
+    assert_eq!(s.next(0), Some(0));
+    s.done(0, BROKEN, 0);
+    assert_eq!((s.pending(), s.parked(), s.is_failing()), (0, 1, false));
+    assert_eq!((s.oldest_age(99 * S), s.expired(S, 99 * S)), (None, None));
+    s.hurry(Some(Drain {
+        began: 90 * S,
+        until: 120 * S,
+    }));
+    assert_eq!(s.next(99 * S), None);
+    assert_eq!(s.wake_at(99 * S), Some(PARKED_PAUSE));
+    s.queue(10, None, 99 * S);
+    assert_eq!(
+        (s.pending(), s.oldest_age(100 * S), s.expired(S, 100 * S)),
+        (1, Some(S), Some(10))
+    );
+    s.remove(0);
+    assert_eq!((s.pending(), s.parked()), (1, 0));
+}
+
+#[test]
+fn what_is_parked_gives_its_place_to_any_other_and_is_then_not_tried_again_at_once() {
+    for site in [None, Some(Elsewhere::Served(3))] {
+        let mut s = Scheduler::new(1, 7);
+        s.queue(0, PARKED, 0);
+        assert_eq!(s.next(0), Some(0));
+        assert_eq!((s.preempt(0), s.wake_at(0)), (None, None), "nobody wants it");
+        s.queue(10, site, 0);
+        assert_eq!(s.next(0), None);
+        assert_eq!(s.preempt(0), Some(0), "{site:?}");
+        assert_eq!(s.next(0), Some(10));
+        s.done(10, Outcome::Stored, S);
+        assert_eq!((s.next(S), s.wake_at(S)), (None, Some(PARKED_PAUSE)));
+    }
+    let mut s = Scheduler::new(2, 7);
+    s.queue(0, PARKED, 0);
+    assert_eq!(s.next(0), Some(0));
+    s.queue(10, None, 0);
+    s.queue(11, None, 0);
+    assert_eq!((s.next(0), s.next(0)), (Some(11), None));
+    assert_eq!(s.preempt(0), Some(0), "it takes no place of those that this sink may have");
+    assert_eq!(s.next(0), Some(10));
+    assert_eq!(s.wake_at(0), None);
+}
+
+#[test]
+fn a_destination_that_hangs_keeps_no_other_from_being_stored() {
+    let mut s = Scheduler::new(4, 7);
+    s.queue(0, PARKED, 0);
+    s.queue(1, Some(Elsewhere::Parked(8)), 0);
+    s.queue(2, Some(Elsewhere::Served(3)), 0);
+    s.queue(10, None, 0);
+    assert_eq!(
+        (s.next(0), s.next(0), s.next(0), s.next(0)),
+        (Some(10), Some(2), Some(0), None)
+    );
+    s.done(10, Outcome::Stored, 0);
+    s.done(2, Outcome::Stored, 0);
+    assert_eq!(s.pending(), 0);
+    s.done(0, BROKEN, 60 * S);
+    assert_eq!(s.next(60 * S), Some(1));
 }

@@ -1,0 +1,317 @@
+//! Whether a chunk of the spool gets this sink's credentials: decided by where it says that it belongs and by this sink's own
+//! endpoint.
+//!
+//! PURE: names and settings in, a decision out. A file in `spool-dir` may have been written by anybody who can write there, so its
+//! endpoint must not decide where a token goes. Credentials go to this sink's own endpoint, which the user has set, and to
+//! Google: `https` hosts equal to or below `googleapis.com` on port 443. What belongs anywhere else is parked, until a sink with
+//! that `endpoint-uri` finds it.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::spool::Destination;
+use crate::upload::scheduler::{Elsewhere, Site};
+use gcstreamer_schema::redact;
+use gcstreamer_storage::Endpoint;
+
+/// The domain whose hosts get credentials.
+const GOOGLE: &str = "googleapis.com";
+/// So many destinations are named in WARNINGs; who may write the spool could make up thousands.
+const MAX_NAMED: usize = 8;
+
+/// What is done with a chunk of the spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It goes to this sink's own endpoint, as this sink's own chunks do: without credentials where they get none.
+    Own,
+    /// It goes to Google with credentials.
+    Google(Endpoint),
+    /// It belongs to another endpoint: it is parked, and tried there without credentials.
+    Parked(Endpoint),
+    /// Its endpoint is none: it is parked, and nobody is asked. Why, for the user.
+    Unusable(String),
+}
+
+/// Decides about a chunk that belongs to `endpoint` (`None` = Google) and was recorded by a sink that used no credentials there
+/// (`anonymous`), where this sink's own chunks go to `own`.
+pub(super) fn access(endpoint: Option<&str>, anonymous: bool, own: &Endpoint) -> Access {
+    let belongs_to = match endpoint {
+        None => Endpoint::google(),
+        // From here on only what the parser made of it counts, which is what the request goes to as well.
+        Some(text) => match Endpoint::resolve(Some(text), None) {
+            Ok(endpoint) => endpoint,
+            Err(e) => return Access::Unusable(e.to_string()),
+        },
+    };
+    if belongs_to.custom() == own.custom() {
+        Access::Own
+    } else if endpoint.is_none() || (!anonymous && is_google(&belongs_to)) {
+        Access::Google(belongs_to)
+    } else {
+        Access::Parked(belongs_to)
+    }
+}
+
+/// Whether it is a host of Google's, on port 443: another port would be part of the text, and so would a dot at the end, which
+/// is refused rather than thought about.
+fn is_google(endpoint: &Endpoint) -> bool {
+    let host = endpoint.as_str().strip_prefix("https://");
+    let below = host.and_then(|host| host.strip_suffix(GOOGLE));
+    below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
+}
+
+/// Sorts what is found in the spool, and knows what the user has been told of it.
+#[derive(Debug)]
+pub(super) struct Sorter {
+    own: Endpoint,
+    /// The number of where this sink's own chunks go.
+    own_site: u64,
+    told: BTreeSet<u64>,
+}
+
+impl Sorter {
+    /// For a sink whose own chunks go to `own`, by that number.
+    pub(super) fn new(own: Endpoint, own_site: u64) -> Self {
+        Self {
+            own,
+            own_site,
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Where a chunk goes, and a WARNING, once for each destination.
+    pub(super) fn sort(&mut self, site: u64, destination: Option<&Destination>) -> (Site, Option<String>) {
+        let found = destination.map(|d| access(d.endpoint.as_deref(), d.anonymous, &self.own));
+        match found {
+            Some(Access::Parked(endpoint)) => {
+                let name = redact(endpoint.as_str());
+                self.park(&endpoint, || {
+                    format!(
+                        "chunks of the spool belong to {name}, which is not the endpoint of this sink: they stay in spool-dir, no credentials are sent there, and once an hour they are tried without; a gcssink with endpoint-uri={name} and this spool-dir stores them"
+                    )
+                })
+            }
+            Some(Access::Unusable(why)) => self.park(&why, || {
+                format!(
+                    "chunks of the spool belong to no endpoint: their {why}; they stay in spool-dir until somebody removes them"
+                )
+            }),
+            Some(Access::Own | Access::Google(_)) | None => {
+                let is_own = site == self.own_site;
+                ((!is_own).then_some(Elsewhere::Served(site)), None)
+            }
+        }
+    }
+
+    fn park(&mut self, destination: &impl Hash, text: impl Fn() -> String) -> (Site, Option<String>) {
+        let mut hasher = DefaultHasher::new();
+        destination.hash(&mut hasher);
+        let number = hasher.finish();
+        let site = Some(Elsewhere::Parked(number));
+        if self.told.len() > MAX_NAMED || !self.told.insert(number) {
+            return (site, None);
+        }
+        let is_last = self.told.len() > MAX_NAMED;
+        let more = "chunks of the spool belong to still more endpoints that are not the one of this sink: they stay in spool-dir too; look at who writes there";
+        (site, Some(if is_last { more.to_owned() } else { text() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(uri: &str) -> Endpoint {
+        Endpoint::resolve(Some(uri), None).unwrap()
+    }
+
+    /// `own`, `google`, `parked` or `unusable`, and where it goes.
+    fn decided(chunk: Option<&str>, anonymous: bool, own: &Endpoint) -> (&'static str, String) {
+        match access(chunk, anonymous, own) {
+            Access::Own => ("own", String::new()),
+            Access::Google(to) => ("google", to.as_str().to_owned()),
+            Access::Parked(to) => ("parked", to.as_str().to_owned()),
+            Access::Unusable(why) => ("unusable", why),
+        }
+    }
+
+    #[test]
+    fn only_hosts_of_google_on_port_443_get_credentials() {
+        let own = Endpoint::google();
+        for (chunk, expected, to) in [
+            // Google's, however it is written: what the parser makes of it is where the request goes.
+            ("https://storage.googleapis.com", "google", "https://storage.googleapis.com"),
+            ("https://googleapis.com", "google", "https://googleapis.com"),
+            ("https://private.googleapis.com", "google", "https://private.googleapis.com"),
+            (
+                "https://storage-x.p.googleapis.com/",
+                "google",
+                "https://storage-x.p.googleapis.com",
+            ),
+            (
+                "https://storage.googleapis.com:443",
+                "google",
+                "https://storage.googleapis.com",
+            ),
+            ("HTTPS://Storage.GoogleAPIs.COM", "google", "https://storage.googleapis.com"),
+            ("https://storage.google%61pis.com", "google", "https://storage.googleapis.com"),
+            (
+                "https://storage。ｇoogleapis．com",
+                "google",
+                "https://storage.googleapis.com",
+            ),
+            ("https:\\\\storage.googleapis.com", "google", "https://storage.googleapis.com"),
+            // Looks like it and is not.
+            ("https://googleapis.com.evil", "parked", "https://googleapis.com.evil"),
+            (
+                "https://storage.googleapis.com.evil",
+                "parked",
+                "https://storage.googleapis.com.evil",
+            ),
+            ("https://evilgoogleapis.com", "parked", "https://evilgoogleapis.com"),
+            ("https://evil-googleapis.com", "parked", "https://evil-googleapis.com"),
+            ("https://storage.googleapis.co", "parked", "https://storage.googleapis.co"),
+            ("https://storage.googleapis.com.", "parked", "https://storage.googleapis.com."),
+            (
+                "https://storage.googleapis.com..",
+                "parked",
+                "https://storage.googleapis.com..",
+            ),
+            (
+                "https://storage.gооgleapis.com",
+                "parked",
+                "https://storage.xn--ggleapis-nbha.com",
+            ),
+            ("https://xn--ggleapis-nbha.com", "parked", "https://xn--ggleapis-nbha.com"),
+            ("https://storage-googleapis.com", "parked", "https://storage-googleapis.com"),
+            // Another port, and no TLS.
+            (
+                "https://storage.googleapis.com:8443",
+                "parked",
+                "https://storage.googleapis.com:8443",
+            ),
+            (
+                "https://storage.googleapis.com:80",
+                "parked",
+                "https://storage.googleapis.com:80",
+            ),
+            ("http://storage.googleapis.com", "parked", "http://storage.googleapis.com"),
+            (
+                "http://storage.googleapis.com:443",
+                "parked",
+                "http://storage.googleapis.com:443",
+            ),
+            ("http://169.254.169.254", "parked", "http://169.254.169.254"),
+            ("http://0xa9fea9fe", "parked", "http://169.254.169.254"),
+            ("http://[::1]:4443", "parked", "http://[::1]:4443"),
+            ("https://[::ffff:8.8.8.8]", "parked", "https://[::ffff:808:808]"),
+            // Another universe of Google's: its domain is not known here. Its own chunks name no endpoint at all.
+            (
+                "https://storage.apis-berlin-build0.goog",
+                "parked",
+                "https://storage.apis-berlin-build0.goog",
+            ),
+        ] {
+            assert_eq!(decided(Some(chunk), false, &own), (expected, to.to_owned()), "{chunk}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_is_asked_nothing_and_its_secrets_are_not_told() {
+        for chunk in [
+            "",
+            " ",
+            "/",
+            "storage.googleapis.com",
+            "https://",
+            "https://storage.googleapis.com@evil/",
+            "https://evil@storage.googleapis.com",
+            "https://user:SECRET@storage.googleapis.com",
+            "https://storage.googleapis.com\\@evil",
+            "https://evil/https://storage.googleapis.com",
+            "https://evil\\.googleapis.com",
+            "https://evil/.googleapis.com",
+            "https://evil?.googleapis.com",
+            "https://evil#.googleapis.com",
+            "https://evil%2f.googleapis.com",
+            "https://evil%00.googleapis.com",
+            "https://storage.googleapis.com/upload/../../x",
+            "https://storage.googleapis.com:443:443",
+            "https://storage.googleapis.com:0",
+            "file:///etc/passwd",
+            "gopher://storage.googleapis.com",
+        ] {
+            let (what, why) = decided(Some(chunk), false, &Endpoint::google());
+            assert_eq!(what, "unusable", "{chunk}: {why}");
+            assert!(!why.contains("SECRET"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_goes_with_credentials_to_the_endpoint_of_this_sink_and_to_google_and_nowhere_else() {
+        let emulator_variable = Endpoint::resolve(None, Some("localhost:4443")).unwrap();
+        let emulator_https = Endpoint::resolve(None, Some("https://emulator")).unwrap();
+        let (private, http) = (endpoint("https://store.example"), endpoint("http://localhost:4443"));
+        let google_by_name = endpoint("https://storage.googleapis.com");
+        for (chunk, anonymous, own, expected) in [
+            // No endpoint is Google, whatever else is said.
+            (None, false, &Endpoint::google(), "own"),
+            (None, true, &Endpoint::google(), "own"),
+            (None, false, &private, "google"),
+            (None, true, &private, "google"),
+            // STORAGE_EMULATOR_HOST is set now, and the chunk is Google's.
+            (None, false, &emulator_variable, "google"),
+            (Some("https://storage.googleapis.com"), false, &emulator_variable, "google"),
+            // The reverse.
+            (Some("http://localhost:4443"), true, &Endpoint::google(), "parked"),
+            (Some("https://emulator"), true, &Endpoint::google(), "parked"),
+            // The same emulator, however it was set.
+            (Some("http://localhost:4443"), true, &http, "own"),
+            (Some("http://localhost:4443/"), true, &emulator_variable, "own"),
+            (Some("https://emulator"), true, &emulator_https, "own"),
+            (Some("https://emulator"), false, &emulator_https, "own"),
+            // That endpoint-uri releases it, as a setting of the user's; what the file says of credentials does not count.
+            (Some("https://store.example"), false, &private, "own"),
+            (Some("HTTPS://STORE.example:443/"), true, &private, "own"),
+            (Some("https://store.example"), false, &Endpoint::google(), "parked"),
+            (Some("https://store.example:444"), false, &private, "parked"),
+            (Some("http://store.example"), false, &private, "parked"),
+            (Some("https://x.store.example"), false, &private, "parked"),
+            (Some("https://store.example"), false, &http, "parked"),
+            // Recorded without credentials at a host of Google's: so it stays, unless the user says otherwise.
+            (Some("https://storage.googleapis.com"), true, &Endpoint::google(), "parked"),
+            (Some("https://storage.googleapis.com"), true, &google_by_name, "own"),
+            (Some("https://private.googleapis.com"), false, &google_by_name, "google"),
+        ] {
+            assert_eq!(decided(chunk, anonymous, own).0, expected, "{chunk:?} {anonymous} {own:?}");
+        }
+    }
+
+    fn destination(endpoint: &str) -> Destination {
+        Destination {
+            endpoint: Some(endpoint.to_owned()),
+            anonymous: false,
+        }
+    }
+
+    #[test]
+    fn each_destination_is_told_once_and_thousands_are_not_told_one_by_one() {
+        let mut sorter = Sorter::new(Endpoint::google(), 1);
+        let google = Destination {
+            endpoint: None,
+            anonymous: false,
+        };
+        assert_eq!(sorter.sort(1, Some(&google)), (None, None));
+        assert_eq!(sorter.sort(2, Some(&google)), (Some(Elsewhere::Served(2)), None));
+        let (site, told) = sorter.sort(3, Some(&destination("https://store.example")));
+        assert!(told.unwrap().contains("endpoint-uri=https://store.example "));
+        // Another bucket there, and another way to write it.
+        assert_eq!(sorter.sort(4, Some(&destination("https://STORE.example/"))), (site, None));
+        assert!(matches!(site, Some(Elsewhere::Parked(_))));
+        let (_, told) = sorter.sort(5, Some(&destination("https://u:SECRET@h")));
+        let told = told.unwrap();
+        assert!(told.contains("user name or password") && !told.contains("SECRET"), "{told}");
+        let many = (0..1000).filter_map(|i| sorter.sort(i, Some(&destination(&format!("https://h{i}.example")))).1);
+        assert_eq!(many.count(), MAX_NAMED + 1 - 2);
+    }
+}

@@ -1,0 +1,39 @@
+//! When each destination that gets no credentials was last tried, by all sinks of the process: one after the other may find the
+//! same chunks, as the fragments of a `splitmuxsink` do, and once an hour is meant for all of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::scheduler::PARKED_PAUSE;
+
+/// Destinations that are remembered. Of more, the first ones are tried again by the next sink.
+const MAX_REMEMBERED: usize = 1024;
+
+static TRIED: Mutex<BTreeMap<u64, Instant>> = Mutex::new(BTreeMap::new());
+
+/// It is tried now.
+pub(super) fn tried(destination: u64) {
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    tried.retain(|_, at| at.elapsed() < Duration::from_nanos(PARKED_PAUSE));
+    if tried.len() >= MAX_REMEMBERED {
+        tried.pop_first();
+    }
+    tried.insert(destination, Instant::now());
+}
+
+/// It has stored a chunk.
+pub(super) fn works(destination: u64) {
+    TRIED.lock().unwrap_or_else(PoisonError::into_inner).remove(&destination);
+}
+
+/// So many ns it is to be left alone.
+pub(super) fn wait(destination: u64) -> u64 {
+    let tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    let since = tried
+        .get(&destination)
+        .map(|at| u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    since.map_or(0, |since| PARKED_PAUSE.saturating_sub(since))
+}
