@@ -8,7 +8,6 @@
 //! - `session` — what exists while it runs: recorder, uploads, spool and their tasks
 //! - `ending`, `together` — its two ends, EOS and leaving PAUSED; the sinks of a pipeline end side by side
 //! - `recorder`, `object` — what the streaming thread and the timers share; what a chunk becomes
-//! - `disk`, `writers` — the spool; the ways to Cloud Storage
 //! - `stream`, `stats` — what the element does with a buffer; what it says of itself in numbers
 //! - `messages` — everything that is posted, through the outbox
 //! - `blocks` — memory that is used again
@@ -19,7 +18,6 @@ use gst::prelude::*;
 
 mod blocks;
 mod caps;
-mod disk;
 mod ending;
 mod imp;
 mod messages;
@@ -32,7 +30,6 @@ mod stats;
 mod stream;
 mod together;
 mod upstream;
-mod writers;
 
 glib::wrapper! {
     /// The element `gcssink`.

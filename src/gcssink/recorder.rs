@@ -14,7 +14,7 @@ use crate::chunk::{ChunkInfo, Chunker, Event};
 use crate::container::Fault;
 use crate::gcs::Body;
 use crate::spool::boot;
-use crate::upload::chunk::{Chunk, Held, Place};
+use crate::upload::chunk::{Chunk, Held, Keep, Place};
 use crate::upload::spooler::{Closing, Op};
 use crate::upload::uploads::Uploads;
 use crate::wall;
@@ -44,17 +44,6 @@ pub(super) struct Recorder {
     pub eos: bool,
     /// The element is about to stop: nothing more is taken.
     pub stopped: bool,
-}
-
-/// Where chunks wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// In memory alone.
-    Memory,
-    /// In memory, and on disk when that is full.
-    Overflow,
-    /// On disk.
-    Always,
 }
 
 impl Recorder {

@@ -12,23 +12,24 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::blocks::POOL;
-use super::disk::{self, SpoolPlan};
 use super::messages::{Outbox, Post};
 use super::object::{Maker, ObjectSettings};
 use super::plan::{Identity, Plan, limits, plan, upload_limits};
-use super::recorder::{Keep, Recorder};
+use super::recorder::Recorder;
 use super::settings::Settings;
 use super::upstream;
-use super::writers::GcsWriters;
 use crate::chunk::Chunker;
 use crate::deadline::Stop;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::spool::{Spool, boot};
 use crate::sync::lock;
+use crate::upload::chunk::Keep;
 use crate::upload::driver;
+use crate::upload::recovery::{self, SessionSpool, SpoolSettings};
 use crate::upload::runtime::runtime;
 use crate::upload::uploads::Uploads;
+use crate::upload::writers::GcsWriters;
 
 /// How long the streaming thread waits for its last messages to be posted: an application's handler may be slow.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
@@ -93,7 +94,7 @@ impl Session {
         let spool = settings
             .spool_dir
             .as_ref()
-            .map(|dir| disk::open(dir, settings, &maker))
+            .map(|dir| open_spool(dir, settings, &maker))
             .transpose()?;
         let kick = {
             let outbox = Arc::clone(&outbox);
@@ -148,8 +149,12 @@ impl Session {
         Ok(session)
     }
 
-    fn start_tasks(self: &Arc<Self>, runtime: &tokio::runtime::Runtime, element: &super::GcsSink, spool: Option<SpoolPlan>) {
-        let writers = Arc::new(GcsWriters::new(&self.plan));
+    fn start_tasks(self: &Arc<Self>, runtime: &tokio::runtime::Runtime, element: &super::GcsSink, spool: Option<SessionSpool>) {
+        let writers = Arc::new(GcsWriters::new(
+            self.plan.endpoint.clone(),
+            self.plan.credentials.clone(),
+            self.plan.request_timeout,
+        ));
         let driver = driver::run(Arc::clone(&self.uploads), writers, Arc::clone(&self.flow));
         let mut tasks = vec![self.watched(runtime, driver)];
         if let Some(spool) = spool {
@@ -159,7 +164,7 @@ impl Session {
                     session.recorder().write_ahead();
                 }
             });
-            tasks.push(self.watched(runtime, disk::run(Arc::clone(&self.uploads), spool, ahead)));
+            tasks.push(self.watched(runtime, recovery::run(Arc::clone(&self.uploads), spool, ahead)));
         }
         *lock(&self.tasks) = tasks;
         let ticker = tick_every_second(Arc::downgrade(self), element.downgrade());
@@ -252,6 +257,25 @@ impl Session {
             spool.set_max(settings.max_spool_bytes);
         }
     }
+}
+
+/// Opens the folder and takes the session's lock in it.
+///
+/// # Errors
+/// An error message that names the folder and what the system says.
+fn open_spool(dir: &str, settings: &Settings, maker: &Maker) -> Result<SessionSpool, gst::ErrorMessage> {
+    let spool = SpoolSettings {
+        dir,
+        max_bytes: settings.max_spool_bytes,
+        keep: settings.spool_mode.into(),
+        interval: Duration::from_nanos(settings.spool_sync_interval),
+    };
+    recovery::open(spool, &maker.plan.device, &maker.session, maker.site()).map_err(|e| {
+        gst::error_msg!(
+            gst::ResourceError::Settings,
+            ("{e}; spool-dir=\"{dir}\" has to be a folder that this user may write")
+        )
+    })
 }
 
 /// Looks once a second whether the stream stands still, nothing has come, or upstream should be told.

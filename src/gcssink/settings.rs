@@ -7,6 +7,7 @@ use gst::prelude::*;
 
 use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS};
 use crate::properties::{string, time};
+use crate::upload::chunk::Keep;
 use crate::upload::health::Status;
 
 /// Default of `location`.
@@ -46,6 +47,15 @@ pub(super) enum SpoolMode {
     /// When it has to be.
     #[enum_value(name = "Whole chunks, and only when the memory is full (SD cards)", nick = "overflow")]
     Overflow,
+}
+
+impl From<SpoolMode> for Keep {
+    fn from(mode: SpoolMode) -> Self {
+        match mode {
+            SpoolMode::Always => Self::Always,
+            SpoolMode::Overflow => Self::Overflow,
+        }
+    }
 }
 
 /// Property `status`.

@@ -9,6 +9,8 @@
 //! - [`chunk`], [`report`]: the types they share.
 //! - [`spooler`]: the task that writes chunks to disk, [`desk`] its blocking side. [`kept`]: chunks of the spool as objects. [`redate`] PURE.
 //!
+//! - [`recovery`]: the spool of a session, and what earlier sessions left in it. [`writers`]: the ways to Cloud Storage.
+//!
 //! A chunk is in exactly one place: gathering → queued → (spooled) → in flight → uploaded | dropped.
 
 pub mod attempt;
@@ -20,6 +22,7 @@ pub mod driver;
 pub mod health;
 pub mod kept;
 mod outcomes;
+pub mod recovery;
 pub mod redate;
 pub mod report;
 pub mod runtime;
@@ -29,3 +32,4 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub mod uploads;
+pub mod writers;

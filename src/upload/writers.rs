@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::plan::Plan;
+use super::driver::Writers;
 use crate::gcs::{ClientPool, Credentials, Endpoint, GcsWriter, ObjectWriter};
-use crate::upload::driver::Writers;
 
 /// See the module.
-pub(super) struct GcsWriters {
+pub struct GcsWriters {
     own: Arc<dyn ObjectWriter>,
     endpoint: Endpoint,
     credentials: Credentials,
@@ -21,13 +20,13 @@ pub(super) struct GcsWriters {
 type Others = HashMap<(Option<String>, bool), Arc<dyn ObjectWriter>>;
 
 impl GcsWriters {
-    /// For a session of this plan.
-    pub(super) fn new(plan: &Plan) -> Self {
+    /// Makes the writer of a session whose own chunks go to `endpoint`.
+    pub fn new(endpoint: Endpoint, credentials: Credentials, request_timeout: Duration) -> Self {
         Self {
-            own: writer(plan.endpoint.clone(), plan.credentials.clone(), plan.request_timeout),
-            endpoint: plan.endpoint.clone(),
-            credentials: plan.credentials.clone(),
-            request_timeout: plan.request_timeout,
+            own: writer(endpoint.clone(), credentials.clone(), request_timeout),
+            endpoint,
+            credentials,
+            request_timeout,
             others: Mutex::default(),
         }
     }
