@@ -7,18 +7,22 @@
 //! - [`flow`]: the limits of bytes and requests a second, shared by a flow group.
 //! - [`gcs`]: the only place that names `google-cloud-storage`.
 //! - [`spool`]: chunks wait on disk.
-//! - [`gcssink`]: the element, a thin shell.
+//! - [`ingest`]: the engine between a buffer and a queued chunk.
+//! - [`gcssink`]: the element, the GStreamer shell around [`ingest`] and [`upload`].
 //! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` and `status` are PURE.
 //! - `deadline`: one deadline for all elements of the process that stop.
+//! - [`clock`]: the clocks of the machine, which tests replace.
 //! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`: locks, and the clock as a number.
 //! - [`mqtt`]: the link to the broker, the only place that names `rumqttc`.
 
 pub mod chunk;
+pub mod clock;
 pub mod container;
 mod deadline;
 pub mod flow;
 pub mod gcs;
 pub mod gcssink;
+pub mod ingest;
 pub mod iotcorestatus;
 pub mod mqtt;
 mod outbox;

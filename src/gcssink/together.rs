@@ -1,43 +1,54 @@
 //! The gcssinks of this process that are running. GStreamer stops the sinks of a pipeline one after the other, and they have one
 //! deadline: when the first leaves PAUSED, the others begin their ends too, or the first could use up the time of all.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, Weak};
 
 use gst::glib;
 use gst::prelude::*;
-use gst::subclass::prelude::*;
 
-use super::GcsSink;
+use super::session::Session;
 use crate::sync::lock;
 
-/// By address. Never held across anything but the list itself.
-static RUNNING: Mutex<Vec<(usize, glib::WeakRef<GcsSink>)>> = Mutex::new(Vec::new());
+/// A running element, by its address.
+#[derive(Clone)]
+struct Running {
+    address: usize,
+    element: glib::WeakRef<gst::Element>,
+    session: Weak<Session>,
+}
 
-fn address(element: &GcsSink) -> usize {
+/// Never held across anything but the list itself.
+static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+
+fn address(element: &gst::Element) -> usize {
     element.as_ptr() as usize
 }
 
-/// It has a session.
-pub(super) fn add(element: &GcsSink) {
-    lock(&RUNNING).push((address(element), element.downgrade()));
+/// Registers an element that has a session now.
+pub(super) fn add(element: &gst::Element, session: &Arc<Session>) {
+    lock(&RUNNING).push(Running {
+        address: address(element),
+        element: element.downgrade(),
+        session: Arc::downgrade(session),
+    });
 }
 
-/// It has none any more.
-pub(super) fn remove(element: &GcsSink) {
-    lock(&RUNNING).retain(|(other, _)| *other != address(element));
+/// Deregisters an element whose session ends.
+pub(super) fn remove(element: &gst::Element) {
+    lock(&RUNNING).retain(|other| other.address != address(element));
 }
 
 /// This sink leaves PAUSED: those of its pipeline that will follow it begin to end.
-pub(super) fn others_begin_to_end(element: &GcsSink) {
-    let running = lock(&RUNNING).clone();
-    let top = top_of(element.upcast_ref());
-    let others = running
-        .iter()
-        .filter(|(other, _)| *other != address(element))
-        .filter_map(|(_, other)| other.upgrade());
-    for other in others.filter(|other| top_of(other.upcast_ref()) == top && is_going_down(other.upcast_ref())) {
-        if let Some(session) = other.imp().session() {
-            session.begin_to_end();
+pub(super) fn others_begin_to_end(element: &gst::Element) {
+    let mut others = lock(&RUNNING).clone();
+    others.retain(|other| other.address != address(element));
+    let top = top_of(element);
+    for other in others {
+        let follows = |other: gst::Element| top_of(&other) == top && is_going_down(&other);
+        if other.element.upgrade().is_some_and(follows)
+            && let Some(session) = other.session.upgrade()
+        {
+            session.engine.begin_to_end();
         }
     }
 }

@@ -14,7 +14,7 @@ use super::chunk::{Chunk, Held, Kept, Loaded, Place, Unloaded};
 use super::desk::Desk;
 use super::driver::{Writers, send_from_disk};
 use super::health::Word;
-use super::kept::{SpoolChunk, Times};
+use super::kept::SpoolChunk;
 use super::report::Report;
 use super::spooler::{self, Op};
 use super::tests::{chunk, limits};
@@ -148,7 +148,7 @@ fn with_disk(memory: u64) -> Arc<Uploads> {
 
 fn desk(gate: &Gate, uploads: &Arc<Uploads>) -> Desk {
     let spool = Spool::open(Arc::new(gate.clone()), gate.disk.root(), 0).unwrap();
-    Desk::new(spool.session("cam", SESSION).unwrap(), Arc::new(Times::new(uploads)))
+    Desk::new(spool.session("cam", SESSION).unwrap(), uploads.times())
 }
 
 fn dropped(uploads: &Uploads) -> Vec<(u64, &'static str)> {
@@ -343,7 +343,7 @@ fn a_chunk_for_whose_new_date_there_is_no_room_is_sent_as_it_is() {
     let disk = SimDisk::new(1);
     let spool = spool_on(&disk);
     let uploads = with_disk(100);
-    let chunk = SpoolChunk::new(found(&disk, &spool), Arc::new(Times::new(&uploads)));
+    let chunk = SpoolChunk::new(found(&disk, &spool), uploads.times());
     spool.set_max(1);
     let loaded = Arc::clone(&chunk).load().unwrap();
     assert_eq!((loaded.request.name.as_str(), loaded.start), ("x7", 40_000_000_000));
@@ -359,7 +359,7 @@ fn only_damage_and_removal_are_for_good() {
     let uploads = with_disk(100);
     let stored = found(&disk, &spool);
     let path = stored.path();
-    let chunk = SpoolChunk::new(stored, Arc::new(Times::new(&uploads)));
+    let chunk = SpoolChunk::new(stored, uploads.times());
     // EMFILE, EIO.
     for errno in [24, 5] {
         disk.set_fault(Some(Fault::Once(1, errno)));

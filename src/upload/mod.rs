@@ -6,7 +6,7 @@
 //! - [`uploads`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
-//! - [`chunk`], [`report`]: the types they share.
+//! - [`chunk`], [`report`], [`life`]: the types they share.
 //! - [`spooler`]: the task that writes chunks to disk, [`desk`] its blocking side. [`kept`]: chunks of the spool as objects. [`redate`] PURE.
 //!
 //! - [`recovery`]: the spool of a session, and what earlier sessions left in it. [`writers`]: the ways to Cloud Storage.
@@ -21,6 +21,7 @@ mod disk_tests;
 pub mod driver;
 pub mod health;
 pub mod kept;
+pub mod life;
 mod outcomes;
 pub mod recovery;
 pub mod redate;

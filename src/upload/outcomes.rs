@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, Summary};
 use super::health::Word;
+use super::life::Step;
 use super::report::{DAMAGED, Report};
 use super::scheduler::Outcome;
 use super::state::State;
@@ -57,8 +58,10 @@ impl Uploads {
         }
         let mut chunks = Vec::new();
         while let Some(ticket) = state.scheduler.next(now) {
-            if let Some(chunk) = state.chunks.get(&ticket) {
-                chunks.push((ticket, Arc::clone(chunk)));
+            if let Some(chunk) = state.chunks.get(&ticket).cloned() {
+                let attempt = Step::Attempt(state.scheduler.attempts(ticket));
+                state.note(&chunk.summary.session, chunk.summary.sequence, attempt);
+                chunks.push((ticket, chunk));
             }
         }
         let look = state.look(now);
@@ -75,7 +78,7 @@ impl Uploads {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
-        self.tell();
+        self.publish();
         Due::Send {
             chunks,
             aborts,
@@ -141,7 +144,7 @@ impl Uploads {
         if spools {
             self.disk_wake.notify_one();
         }
-        self.tell();
+        self.publish();
         self.changed.notify_all();
     }
 
@@ -158,7 +161,7 @@ impl Uploads {
             pending,
         ));
         drop(state);
-        self.tell();
+        self.publish();
     }
 }
 
@@ -182,6 +185,7 @@ impl State {
             disk.confirms.push(Arc::clone(kept));
         }
         let summary = chunk.summary.clone();
+        self.note(&summary.session, summary.sequence, Step::Stored(sent.object.clone()));
         self.stats.uploaded += 1;
         self.stats.bytes_uploaded += summary.size;
         self.recent.push_back((now, summary.size));
@@ -214,7 +218,10 @@ impl State {
         }
         // That an earlier session's bucket is gone is no reason to end this recording.
         let is_refused = matches!(error.class, Class::Permanent | Class::Auth | Class::Conflict);
-        let chunk = self.chunks.get(&ticket);
+        let chunk = self.chunks.get(&ticket).cloned();
+        if let Some(Summary { session, sequence, .. }) = chunk.as_ref().map(|c| &c.summary) {
+            self.note(session, *sequence, Step::Retry(error.message.clone()));
+        }
         let of_another = chunk.is_some_and(|c| c.site.is_some() || (c.recovered && is_refused));
         if of_another {
             if !std::mem::replace(&mut self.recovered_told, true) {

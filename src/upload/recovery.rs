@@ -61,7 +61,7 @@ pub fn open(settings: SpoolSettings<'_>, device: &str, session: &str, site: u64)
 
 /// Runs the spool of a session to its end; `ahead` is called when what is not decided about is to be written too.
 pub async fn run(uploads: Arc<Uploads>, plan: SessionSpool, ahead: Box<dyn Fn() + Send + Sync>) {
-    let times = Arc::new(Times::new(&uploads));
+    let times = uploads.times();
     let own = plan.session.leftovers();
     let own_site = plan.site;
     let adoption = {

@@ -15,7 +15,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::attempt::Naming;
 use super::chunk::{Chunk, Kept, Summary};
 use super::desk::{Desk, Written};
+use super::kept::Times;
+use super::life::Step;
 use super::report::Report;
+use super::state::own_ticket;
 use super::uploads::Uploads;
 use crate::gcs::ObjectRequest;
 use crate::spool::{Entry, SpoolError};
@@ -156,6 +159,13 @@ async fn carry_out(uploads: &Arc<Uploads>, desk: Option<Desk>, work: Work, sync:
 }
 
 impl Uploads {
+    /// What the spool may believe of the time: the clocks, unless the server has shown that they are wrong.
+    pub fn times(self: &Arc<Self>) -> Arc<Times> {
+        let uploads = Arc::downgrade(self);
+        let is_off = move || uploads.upgrade().is_some_and(|u| u.clock_off().is_some());
+        Arc::new(Times::new(self.clock(), Box::new(is_off)))
+    }
+
     /// Leaves word for the spooler.
     pub fn spool(&self, ops: impl IntoIterator<Item = Op>) {
         if let Some(disk) = &mut self.lock().disk {
@@ -222,10 +232,14 @@ impl Uploads {
             disk.taken = disk.taken.saturating_sub(written.released + ended);
         }
         for chunk in written.ended {
-            let ticket = super::state::own_ticket(chunk.summary.sequence);
+            let ticket = own_ticket(chunk.summary.sequence);
+            if chunk.is_on_disk() {
+                state.note(&chunk.summary.session, chunk.summary.sequence, Step::Spooled);
+            }
             state.insert(ticket, chunk, now);
         }
         drop(state);
+        self.publish();
         self.wake.notify_one();
         self.changed.notify_all();
     }
@@ -250,7 +264,7 @@ impl Uploads {
         let gone = abandoned.and_then(|reason| state.let_go(ticket, reason));
         drop(state);
         drop(gone);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
         self.changed.notify_all();
         unwanted
@@ -293,7 +307,7 @@ impl Uploads {
             (None, _) => {}
         }
         drop(state);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
         self.changed.notify_all();
     }

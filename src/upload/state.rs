@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::chunk::{Chunk, Kept, Place};
 use super::health::Health;
+use super::life::{LifeEvent, Step};
 use super::report::{Pending, Report, Stats};
 use super::scheduler::Scheduler;
 use super::spooler::Op;
@@ -41,6 +42,10 @@ pub(super) struct State {
     pub(super) clock_off_told: bool,
     pub(super) clock_off: Option<i64>,
     pub(super) reports: VecDeque<Report>,
+    /// Steps of chunks that the observer is not told of yet.
+    pub(super) life: Vec<LifeEvent>,
+    /// The wall clock.
+    pub(super) wall: fn() -> u64,
     pub(super) recent: VecDeque<(u64, u64)>,
     pub(super) disk: Option<Disk>,
     /// That chunks of earlier sessions cannot be stored has been told.
@@ -119,8 +124,18 @@ impl State {
         })
     }
 
+    /// A chunk has taken a step; the observer is told without the lock.
+    pub(super) fn note(&mut self, session: &Arc<str>, sequence: u64, step: Step) {
+        self.life.push(LifeEvent {
+            session: Arc::clone(session),
+            sequence,
+            step,
+        });
+    }
+
     pub(super) fn insert(&mut self, ticket: u64, chunk: Chunk, now: u64) {
         self.pending_bytes += chunk.summary.size;
+        self.note(&chunk.summary.session, chunk.summary.sequence, Step::Queued);
         self.scheduler.queue(ticket, chunk.site, now);
         if let Some(before) = self.chunks.insert(ticket, Arc::new(chunk)) {
             self.pending_bytes -= before.summary.size;
@@ -151,6 +166,7 @@ impl State {
             self.aborts.push(ticket);
         }
         let chunk = self.remove(ticket)?;
+        self.note(&chunk.summary.session, chunk.summary.sequence, Step::Dropped(reason));
         self.stats.dropped += 1;
         self.stats.bytes_dropped += chunk.summary.size;
         self.reports.push_back(Report::Dropped {
@@ -182,8 +198,8 @@ impl State {
         }
     }
 
-    pub(super) fn compare_clock(&mut self, server: std::time::SystemTime) {
-        let ours = std::time::SystemTime::now();
+    pub(super) fn compare_clock(&mut self, server: SystemTime) {
+        let ours = UNIX_EPOCH + Duration::from_nanos((self.wall)());
         let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
         let off = match ours.duration_since(server) {
             Ok(ahead) => seconds(ahead),
@@ -266,12 +282,14 @@ impl State {
             return Some(kept);
         };
         self.memory = self.memory.saturating_sub(chunk.charged());
+        let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
         *chunk = Arc::new(Chunk {
             summary: chunk.summary.clone(),
             place: Place::Disk(kept),
             renamed: chunk.renamed.clone(),
             ..**chunk
         });
+        self.note(&session, sequence, Step::Spooled);
         None
     }
 

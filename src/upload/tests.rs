@@ -196,7 +196,7 @@ impl Pair {
         let (bytes, sequence) = (std::mem::take(&mut self.model.open), self.model.next);
         self.model.next += 1;
         self.model.chunks.insert(sequence, bytes);
-        self.uploads.created();
+        self.uploads.created(&"0a1b2c3d4e".into(), sequence);
         self.uploads.queue(chunk(sequence, bytes));
     }
 

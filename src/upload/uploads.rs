@@ -2,7 +2,7 @@
 //! is full; the driver takes them out. One mutex, never held across I/O or a wait on anything but its own condition.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
+use super::life::{Observer, Step};
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
 use super::state::{Disk, State, own_ticket};
+use crate::clock::Clock;
 
 /// Property `overflow-policy`, `auto` resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,9 @@ pub struct Uploads {
     /// The spooler has something to do.
     pub(super) disk_wake: Notify,
     pub(super) epoch: Instant,
-    pub(super) kick: Box<dyn Fn() + Send + Sync>,
+    clock: Clock,
+    kick: Box<dyn Fn() + Send + Sync>,
+    observer: Arc<dyn Observer>,
 }
 
 /// What the settings say.
@@ -102,6 +106,8 @@ impl Uploads {
                 clock_off_told: false,
                 clock_off: None,
                 reports: VecDeque::new(),
+                life: Vec::new(),
+                wall: Clock::SYSTEM.wall,
                 recent: VecDeque::new(),
                 disk: None,
                 recovered_told: false,
@@ -111,13 +117,38 @@ impl Uploads {
             wake: Notify::new(),
             disk_wake: Notify::new(),
             epoch: Instant::now(),
+            clock: Clock::SYSTEM,
             kick,
+            observer: Arc::new(()),
         }
+    }
+
+    /// Reads these clocks instead of the machine's.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        self.lock().wall = clock.wall;
+        Self {
+            epoch: (clock.monotonic)(),
+            clock,
+            ..self
+        }
+    }
+
+    /// Reports every step of every chunk to `observer`.
+    #[must_use]
+    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self }
+    }
+
+    /// The clocks that it reads.
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// ns since the session began.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        let elapsed = (self.clock.monotonic)().saturating_duration_since(self.epoch);
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Chunks may wait on disk too: every buffer as it comes, or (`overflow`) whole chunks when the memory is full. Somebody
@@ -219,7 +250,7 @@ impl Uploads {
         let gone = state.let_go(ticket, "overflow");
         drop(state);
         drop(gone);
-        (self.kick)();
+        self.publish();
         self.wake.notify_one();
         self.disk_wake.notify_one();
         self.lock()
@@ -295,15 +326,23 @@ impl Uploads {
         let reason = DAMAGED;
         state.reports.push_back(Report::Dropped { summary, reason });
         drop(state);
-        self.tell();
+        self.publish();
     }
 
-    /// A chunk was opened.
-    pub fn created(&self) {
-        self.lock().stats.created += 1;
+    /// A chunk was opened. The caller publishes.
+    pub fn created(&self, session: &Arc<str>, sequence: u64) {
+        let mut state = self.lock();
+        state.stats.created += 1;
+        state.note(session, sequence, Step::Cut);
     }
 
-    /// A chunk of this session was closed: from here on it is the scheduler's.
+    /// A chunk is complete, wherever its bytes are. The caller publishes.
+    pub fn closed(&self, summary: &Summary) {
+        let step = Step::Closed(summary.size);
+        self.lock().note(&summary.session, summary.sequence, step);
+    }
+
+    /// A chunk of this session was closed: from here on it is the scheduler's. The caller publishes.
     pub fn queue(&self, chunk: Chunk) {
         let ticket = own_ticket(chunk.summary.sequence);
         let now = self.now();
@@ -329,7 +368,7 @@ impl Uploads {
             }
         }
         drop(state);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
         self.changed.notify_all();
     }
@@ -347,7 +386,7 @@ impl Uploads {
         state.scheduler.hurry(true);
         state.look(self.now());
         drop(state);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
     }
 
@@ -440,7 +479,7 @@ impl Uploads {
         // What is told as lost must not arrive after all.
         self.wake.notify_one();
         self.disk_wake.notify_one();
-        self.tell();
+        self.publish();
         self.changed.notify_all();
         let lost = Pending {
             bytes: all.bytes - left.bytes,
@@ -457,7 +496,7 @@ impl Uploads {
         state.health.ending(Status::Stopped);
         state.look(self.now());
         drop(state);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
         self.disk_wake.notify_one();
         self.changed.notify_all();
@@ -466,7 +505,7 @@ impl Uploads {
     /// Something the user should know.
     pub fn warn(&self, text: String) {
         self.lock().reports.push_back(Report::Warning(text));
-        self.tell();
+        self.publish();
     }
 
     /// Takes the next report.
@@ -499,9 +538,15 @@ impl Uploads {
         }
     }
 
-    pub(super) fn tell(&self) {
-        let waiting = !self.lock().reports.is_empty();
-        if waiting {
+    /// Reports what has happened: the steps of chunks to the observer, and that there are reports. Call it without a lock: the
+    /// observer is the element's.
+    pub fn publish(&self) {
+        let (has_reports, life) = {
+            let mut state = self.lock();
+            (!state.reports.is_empty(), std::mem::take(&mut state.life))
+        };
+        life.iter().for_each(|event| self.observer.observe(event));
+        if has_reports {
             (self.kick)();
         }
     }
