@@ -1,11 +1,9 @@
 //! GStreamer elements that record a live stream into Google Cloud Storage.
 //!
-//! Module map:
-//! - [`container`] PURE: what a muxed byte stream is made of.
-//! - [`chunk`] PURE: where to cut, what to call it, what it says of itself.
+//! Module map (the crates below `crates/` hold what needs no GStreamer and no element: `gcstreamer_schema`,
+//! `gcstreamer_media`, `gcstreamer_storage`, `gcstreamer_mqtt`):
 //! - [`upload`]: queue, retry, concurrency; the driver on the process's tokio runtime.
 //! - [`flow`]: the limits of bytes and requests a second, shared by a flow group.
-//! - [`gcs`]: the only place that names `google-cloud-storage`.
 //! - [`spool`]: chunks wait on disk.
 //! - [`ingest`]: the engine between a buffer and a queued chunk.
 //! - [`gcssink`]: the element, the GStreamer shell around [`ingest`] and [`upload`].
@@ -13,18 +11,13 @@
 //! - `deadline`: one deadline for all elements of the process that stop.
 //! - [`clock`]: the clocks of the machine, which tests replace.
 //! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`: locks, and the clock as a number.
-//! - [`mqtt`]: the link to the broker, the only place that names `rumqttc`.
 
-pub mod chunk;
 pub mod clock;
-pub mod container;
 mod deadline;
 pub mod flow;
-pub mod gcs;
 pub mod gcssink;
 pub mod ingest;
 pub mod iotcorestatus;
-pub mod mqtt;
 mod outbox;
 mod properties;
 pub mod spool;

@@ -21,13 +21,13 @@ use super::stats;
 use super::stream::{self, Preroll};
 use super::together;
 use super::upstream;
-use crate::chunk::session::session_id;
-use crate::container::Container;
 use crate::ingest::End;
 use crate::ingest::stream::Ingest;
 use crate::sync::lock;
 use crate::upload::health::Status;
 use crate::wall;
+use gcstreamer_schema::Container;
+use gcstreamer_schema::session::session_id;
 
 /// The element.
 #[derive(Default)]

@@ -6,14 +6,14 @@ use std::time::Duration;
 use gst::prelude::*;
 
 use super::upstream;
-use crate::chunk::Warning;
-use crate::chunk::name::rfc3339_ms;
-use crate::container::Fault;
 use crate::ingest::message::Message;
 use crate::outbox::post_info;
 use crate::upload::chunk::Summary;
 use crate::upload::health::Status;
 use crate::upload::report::Pending;
+use gcstreamer_media::chunk::Warning;
+use gcstreamer_media::container::Fault;
+use gcstreamer_schema::time::rfc3339_ms;
 
 /// Where it waits to be posted.
 pub(super) type Outbox = crate::outbox::Outbox<gst::Element, Post>;

@@ -14,8 +14,6 @@ use super::messages::{Outbox, Post};
 use super::plan::{Identity, Plan, limits, plan, upload_limits};
 use super::settings::Settings;
 use super::upstream;
-use crate::chunk::Chunker;
-use crate::chunk::name::Template;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::ingest::message::{Message, Poster};
@@ -28,6 +26,8 @@ use crate::upload::recovery::{self, SessionSpool, SpoolSettings};
 use crate::upload::runtime::runtime;
 use crate::upload::uploads::Uploads;
 use crate::upload::writers::GcsWriters;
+use gcstreamer_media::chunk::Chunker;
+use gcstreamer_schema::name::Template;
 
 /// See the module.
 pub(super) struct Session {

@@ -10,8 +10,6 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::message::{Message, Poster, Refusal, Wait};
 use super::object::ObjectBuilder;
 use super::stream::Ingest;
-use crate::chunk::clock::Stamp;
-use crate::chunk::{Chunker, Limits};
 use crate::deadline::Stop;
 use crate::flow::group::Member;
 use crate::spool::Spool;
@@ -20,6 +18,8 @@ use crate::upload::chunk::Keep;
 use crate::upload::driver::{self, Writers};
 use crate::upload::recovery::{self, SessionSpool};
 use crate::upload::uploads::{Overflow, UploadLimits, Uploads};
+use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_media::chunk::{Chunker, Limits};
 
 /// How long a thread of the pipeline waits for its last messages to be posted: an application's handler may be slow.
 pub(super) const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);

@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use crate::chunk::{GapReason, Warning};
-use crate::container::Fault;
 use crate::upload::report::Report;
+use gcstreamer_media::chunk::{GapReason, Warning};
+use gcstreamer_media::container::Fault;
 
 /// Something for the application. Times in ns.
 #[derive(Clone, Debug)]

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::chunk::ChunkInfo;
-use crate::chunk::clock::ClockKind;
-use crate::chunk::name::{Naming, Template};
-use crate::gcs::{Body, Endpoint, ObjectRequest};
 use crate::spool::{Entry, site};
 use crate::upload::attempt;
 use crate::upload::chunk::Summary;
 use crate::wall;
+use gcstreamer_media::chunk::ChunkInfo;
+use gcstreamer_schema::ClockKind;
+use gcstreamer_schema::name::{Naming, Template};
+use gcstreamer_storage::{Body, Endpoint, ObjectRequest};
 
 /// What every object has from the settings; `None` = by container, or the bucket's default.
 #[derive(Clone, Debug, Default)]

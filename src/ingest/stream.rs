@@ -10,15 +10,15 @@ use bytes::Bytes;
 
 use super::message::{Message, Poster};
 use super::object::ObjectBuilder;
-use crate::chunk::clock::Stamp;
-use crate::chunk::gather::{Gather, Gathered, Piece};
-use crate::chunk::{ChunkInfo, Chunker, Event, Limits};
 use crate::clock::Clock;
-use crate::container::Fault;
-use crate::gcs::Body;
 use crate::upload::chunk::{Chunk, Held, Keep, Place};
 use crate::upload::spooler::{Closing, Op};
 use crate::upload::uploads::Uploads;
+use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_media::chunk::gather::{Gather, Gathered, Piece};
+use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
+use gcstreamer_media::container::Fault;
+use gcstreamer_storage::Body;
 
 /// The streaming side of one session.
 pub struct Ingest {

@@ -14,9 +14,9 @@ use super::attempt::Naming;
 use super::chunk::{Kept, Loaded, Unloaded};
 use super::redate::redate;
 use crate::clock::Clock;
-use crate::gcs::{Backing, Body, ObjectRequest};
 use crate::spool::{Boots, ChunkReader, ClosedEntry, OpenChunk, SpoolError, Stored, boot};
 use crate::sync::lock;
+use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
 /// What time it is, as far as that can be believed, and was in other boots of the machine.
 pub struct Times {
@@ -46,7 +46,7 @@ impl Times {
     fn now(&self) -> Boots {
         let mut boots = Boots::default();
         let wall = (self.clock.wall)();
-        if !(self.is_off)() && wall >= crate::chunk::clock::EARLIEST_PLAUSIBLE {
+        if !(self.is_off)() && wall >= gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE {
             boots.learn(&self.boot_id, wall, (self.clock.boot)());
         }
         boots.merge(&lock(&self.boots));

@@ -11,12 +11,12 @@ use super::desk::Desk;
 use super::kept::{SpoolChunk, Times};
 use super::spooler;
 use super::uploads::Uploads;
-use crate::chunk::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES};
-use crate::chunk::name::rfc3339_ms;
-use crate::chunk::replay::Replay;
-use crate::container::Container;
 use crate::spool::disk::StdDisk;
 use crate::spool::{Adoption, ClosedEntry, Found, Notice, Partial, Session, Spool, SpoolError, Stored, adopt};
+use gcstreamer_media::chunk::replay::Replay;
+use gcstreamer_schema::Container;
+use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES};
+use gcstreamer_schema::time::rfc3339_ms;
 
 /// The spool of a session, ready to be used.
 pub struct SessionSpool {

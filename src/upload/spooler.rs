@@ -20,8 +20,8 @@ use super::life::Step;
 use super::report::Report;
 use super::state::own_ticket;
 use super::uploads::Uploads;
-use crate::gcs::ObjectRequest;
 use crate::spool::{Entry, SpoolError};
+use gcstreamer_storage::ObjectRequest;
 
 /// How many sinks of the process write at once: more make a disk slower, not faster.
 static DISK_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::driver::Writers;
-use crate::gcs::{ClientPool, Credentials, Endpoint, GcsWriter, ObjectWriter};
+use gcstreamer_storage::{ClientPool, Credentials, Endpoint, GcsWriter, ObjectWriter};
 
 /// See the module.
 pub struct GcsWriters {
