@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::engine::Engine;
 use super::message::{Message, Refusal, Wait};
 use super::stream::Ingest;
-use crate::upload::uploads::{NoRoom, Overflow};
+use crate::upload::uploads::{Charged, NoRoom, Overflow};
 
 impl Engine {
     /// Charges the memory with a buffer of `bytes`: waits, drops or fails by the policy, and goes on with the same buffer after a
@@ -19,31 +19,31 @@ impl Engine {
         }
         loop {
             match self.queue.charge(bytes, self.overflow()) {
-                Ok(false) => return Ok(()),
-                Ok(true) => {
+                Charged::Yes => return Ok(()),
+                Charged::MoveOpen => {
                     self.with(Ingest::move_open_to_disk);
                     return Ok(());
                 }
-                Err(NoRoom::MoveOpen) => self.with(Ingest::move_open_to_disk),
-                Err(NoRoom::Full) => return Err(self.end_with(Message::Full)),
-                Err(NoRoom::Refused) => return Err(self.end_with(Message::Refused(self.queue.last_reason()))),
-                Err(NoRoom::CutOpen) => {
+                Charged::No(NoRoom::MoveOpen) => self.with(Ingest::move_open_to_disk),
+                Charged::No(NoRoom::Full) => return Err(self.end_with(Message::Full)),
+                Charged::No(NoRoom::Refused) => return Err(self.end_with(Message::Refused(self.queue.last_reason()))),
+                Charged::No(NoRoom::CutOpen) => {
                     let before = self.queue.snapshot().pending.chunks;
                     self.with(Ingest::make_room);
                     if self.queue.snapshot().pending.chunks <= before {
                         self.queue.drop_sent();
                     }
                 }
-                Err(NoRoom::Again) => {}
-                Err(NoRoom::Nothing) => {
+                Charged::No(NoRoom::Again) => {}
+                Charged::No(NoRoom::Nothing) => {
                     self.with(Ingest::make_room);
                     if self.queue.snapshot().pending.chunks == 0 {
                         self.queue.charge_anyway(bytes);
                         return Ok(());
                     }
                 }
-                Err(NoRoom::Interrupted) if self.is_failed() => return Err(Refusal::Failed),
-                Err(NoRoom::Interrupted) => wait.wait_preroll().map_err(Refusal::Flow)?,
+                Charged::No(NoRoom::Interrupted) if self.is_failed() => return Err(Refusal::Failed),
+                Charged::No(NoRoom::Interrupted) => wait.wait_preroll().map_err(Refusal::Flow)?,
             }
         }
     }

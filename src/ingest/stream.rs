@@ -12,7 +12,7 @@ use super::message::{Message, Poster};
 use super::object::ObjectBuilder;
 use crate::clock::Clock;
 use crate::upload::chunk::{Chunk, Held, Keep, Place};
-use crate::upload::spooler::{Closing, Op};
+use crate::upload::ops::{Closing, Op};
 use crate::upload::uploads::Uploads;
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::gather::{Gather, Gathered, Piece};

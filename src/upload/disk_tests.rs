@@ -15,8 +15,9 @@ use super::desk::Desk;
 use super::driver::{Writers, send_from_disk};
 use super::health::Word;
 use super::kept::SpoolChunk;
+use super::ops::Op;
 use super::report::Report;
-use super::spooler::{self, Op};
+use super::spooler;
 use super::tests::{chunk, limits};
 use super::uploads::{Drained, Overflow, Uploads};
 use crate::flow::group::{Group, Member};
@@ -187,7 +188,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
     let uploads = with_disk(1000);
     uploads.adopt(Vec::new(), true);
     for sequence in 1..=3 {
-        uploads.charge(10, Overflow::Block).unwrap();
+        assert!(uploads.charge(10, Overflow::Block).is_taken());
         uploads.queue(movable(sequence));
     }
     uploads.move_all();
@@ -195,7 +196,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
     let work = uploads.take_disk_work().0.unwrap();
     let writer = std::thread::spawn({
         let uploads = Arc::clone(&uploads);
-        move || desk.work(work, false, &uploads)
+        move || desk.work(work, false, &*uploads)
     });
     // The newest would be sent first, so it is moved last: 2, 1, 3.
     is_asked.recv().unwrap();
@@ -238,7 +239,7 @@ fn a_chunk_that_the_disk_refuses_at_the_very_end_is_told_as_lost_then() {
 fn memory_that_is_full_does_not_wait_for_the_chunks_of_earlier_sessions_to_be_found() {
     let uploads = with_disk(25);
     for sequence in 0..2 {
-        uploads.charge(10, Overflow::DropOldest).unwrap();
+        assert!(uploads.charge(10, Overflow::DropOldest).is_taken());
         // The disk did not take them, and cannot.
         uploads.queue(chunk(sequence, 10));
     }
@@ -265,7 +266,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         let uploads = with_disk(1000);
         uploads.adopt(Vec::new(), true);
         let desk = desk(&gate, &uploads);
-        uploads.charge(10, Overflow::Block).unwrap();
+        assert!(uploads.charge(10, Overflow::Block).is_taken());
         let begin = Op::Begin {
             sequence: 0,
             entry: Box::new(entry(0)),
@@ -277,7 +278,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
             charged: 10,
         };
         uploads.spool([begin, data]);
-        uploads.charge(10, Overflow::Block).unwrap();
+        assert!(uploads.charge(10, Overflow::Block).is_taken());
         uploads.queue(movable(1));
         uploads.move_all();
         let task = tokio::spawn(spooler::run(

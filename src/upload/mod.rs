@@ -22,6 +22,7 @@ pub mod driver;
 pub mod health;
 pub mod kept;
 pub mod life;
+pub mod ops;
 mod outcomes;
 pub mod recovery;
 pub mod redate;

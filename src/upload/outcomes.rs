@@ -136,7 +136,7 @@ impl Uploads {
         state.look(now);
         if let Some(disk) = &mut state.disk {
             // What was stored has left its place on disk.
-            disk.blocked = false;
+            disk.health.unblock();
         }
         let spools = state.disk.is_some();
         drop(state);

@@ -13,7 +13,7 @@ use super::health::{Health, Status};
 use super::life::{Observer, Step};
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{Disk, State, own_ticket};
+use super::state::{Disk, Mode, Phase, State, own_ticket};
 use crate::clock::Clock;
 
 /// Property `overflow-policy`, `auto` resolved.
@@ -64,6 +64,24 @@ pub enum Drained {
     Interrupted,
     /// Whoever waits no longer wants to.
     GivenUp,
+}
+
+/// What came of a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charged {
+    /// The memory is charged.
+    Yes,
+    /// The memory is charged and fills up: the open chunk should continue on disk.
+    MoveOpen,
+    /// It is not charged.
+    No(NoRoom),
+}
+
+impl Charged {
+    /// Whether the memory is charged.
+    pub fn is_taken(self) -> bool {
+        !matches!(self, Self::No(_))
+    }
 }
 
 /// Why a wait for room ended without it.
@@ -155,11 +173,11 @@ impl Uploads {
     /// has to run the spooler, and to call [`Uploads::adopt`].
     #[must_use]
     pub fn with_disk(self, overflow: bool) -> Self {
-        self.lock().disk = Some(Disk {
-            overflow,
-            adopting: true,
-            ..Disk::default()
-        });
+        let mode = match overflow {
+            true => Mode::Overflow { open_on_disk: false },
+            false => Mode::Always,
+        };
+        self.lock().disk = Some(Disk::new(mode));
         self
     }
 
@@ -180,12 +198,8 @@ impl Uploads {
         self.wake.notify_one();
     }
 
-    /// Makes room for a buffer of `bytes` and charges the memory with it. `true`: the memory fills up, and the open chunk
-    /// should continue on disk.
-    ///
-    /// # Errors
-    /// [`NoRoom`] where it has to wait and may not, or the policy is [`Overflow::Error`].
-    pub fn charge(&self, bytes: u64, overflow: Overflow) -> Result<bool, NoRoom> {
+    /// Makes room for a buffer of `bytes` and charges the memory with it. Waits if it has to and may.
+    pub fn charge(&self, bytes: u64, overflow: Overflow) -> Charged {
         let mut state = self.lock();
         let version = state.version;
         loop {
@@ -195,18 +209,21 @@ impl Uploads {
                 state.stats.bytes_received += bytes;
                 state.need = 0;
                 if state.disk.is_none() {
-                    return Ok(false);
+                    return Charged::Yes;
                 }
                 if state.wants_move() {
                     self.disk_wake.notify_one();
                 }
-                return Ok(state.wants_open_on_disk(false));
+                return match state.wants_open_on_disk(false) {
+                    true => Charged::MoveOpen,
+                    false => Charged::Yes,
+                };
             }
             if state.interrupted {
-                return Err(NoRoom::Interrupted);
+                return Charged::No(NoRoom::Interrupted);
             }
             if state.version != version {
-                return Err(NoRoom::Again);
+                return Charged::No(NoRoom::Again);
             }
             state.need = bytes;
             if state.disk_makes_room() {
@@ -215,20 +232,20 @@ impl Uploads {
                 continue;
             }
             if state.wants_open_on_disk(true) {
-                return Err(NoRoom::MoveOpen);
+                return Charged::No(NoRoom::MoveOpen);
             }
             if state.health.is_refused() && state.health.confirmed() {
-                return Err(NoRoom::Refused);
+                return Charged::No(NoRoom::Refused);
             }
             if state.scheduler.pending() == 0 {
-                return Err(NoRoom::Nothing);
+                return Charged::No(NoRoom::Nothing);
             }
             match overflow {
-                Overflow::Error => return Err(NoRoom::Full),
+                Overflow::Error => return Charged::No(NoRoom::Full),
                 Overflow::DropOldest => {
                     let is_only = state.scheduler.pending() == 1 && state.scheduler.in_flight() == 1;
                     if is_only && state.disk.is_none() {
-                        return Err(NoRoom::CutOpen);
+                        return Charged::No(NoRoom::CutOpen);
                     }
                     state = self.drop_oldest(state);
                     continue;
@@ -279,8 +296,7 @@ impl Uploads {
         state.health.resume();
         state.scheduler.hurry(false);
         if let Some(disk) = &mut state.disk {
-            disk.ending = false;
-            disk.abandoned = None;
+            disk.phase = Phase::Recording;
         }
         drop(state);
         self.wake.notify_one();
@@ -288,7 +304,7 @@ impl Uploads {
 
     /// Whether what is on disk was left there by [`Self::abandon`], and nothing has come since.
     pub fn is_left_on_disk(&self) -> bool {
-        self.lock().disk.as_ref().is_some_and(|disk| disk.abandoned.is_some())
+        self.lock().disk.as_ref().is_some_and(|disk| disk.phase.abandoned().is_some())
     }
 
     /// Whether the last attempt failed.
@@ -393,7 +409,7 @@ impl Uploads {
     /// Nothing may stay in memory alone: what is there is moved to disk while it is being sent.
     pub fn move_all(&self) {
         if let Some(disk) = &mut self.lock().disk {
-            disk.ending = true;
+            disk.phase.end();
         }
         self.disk_wake.notify_one();
     }
@@ -455,7 +471,7 @@ impl Uploads {
     pub fn abandon(&self, reason: &'static str, tells_left: bool) -> (Pending, Pending) {
         let mut state = self.lock();
         // The end of one may be being written at this moment: it is told as lost only if that fails.
-        let finishing = state.disk.as_ref().and_then(|d| d.finishing);
+        let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
         let is_lost = |t: u64, c: &Chunk| !c.is_on_disk() && Some(t) != finishing;
         let lost: Vec<u64> = state
             .chunks
@@ -468,7 +484,7 @@ impl Uploads {
         // All that is left is on disk, or as good as.
         let left = state.pending(self.now());
         if let Some(disk) = &mut state.disk {
-            disk.abandoned = Some(reason);
+            disk.phase = Phase::Abandoned(reason);
             // Not at EOS and again when the element stops.
             if tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks {
                 state.reports.push_back(Report::Left(left));
