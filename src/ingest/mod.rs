@@ -18,6 +18,8 @@ pub mod message;
 pub mod object;
 mod room;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 mod tick;
 
 pub use drain::{End, Ended};
