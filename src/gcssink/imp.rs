@@ -17,9 +17,9 @@ use super::debug::CAT;
 use super::messages::{Outbox, Post};
 use super::session::Session;
 use super::settings::{Settings, StatusValue, specs};
+use super::siblings;
 use super::stats;
 use super::stream::{self, Preroll};
-use super::together;
 use super::upstream;
 use crate::ingest::End;
 use crate::ingest::stream::Ingest;
@@ -69,14 +69,14 @@ impl GcsSink {
         let settings = lock(&self.settings).clone();
         let session = Session::begin(self.obj().upcast_ref(), &settings, id, self.outbox(), chance())?;
         *lock(&self.session) = Some(Arc::clone(&session));
-        together::add(self.obj().upcast_ref(), &session);
+        siblings::add(self.obj().upcast_ref(), &session);
         self.obj().notify("status");
         Ok(())
     }
 
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
-        together::remove(self.obj().upcast_ref());
+        siblings::remove(self.obj().upcast_ref());
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
         let next = session.end(timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
@@ -285,7 +285,7 @@ impl ElementImpl for GcsSink {
             }
             (gst::StateChange::PausedToReady, Some(session)) => {
                 session.engine.stop_waiting();
-                together::others_begin_to_end(self.obj().upcast_ref());
+                siblings::others_begin_to_end(self.obj().upcast_ref());
             }
             _ => {}
         }

@@ -4,10 +4,10 @@
 //! the engine, and turns its messages into GStreamer's.
 //!
 //! - `settings` — the properties
-//! - `plan` — settings checked and made usable, or an error that says what to do
+//! - `validate` — settings checked and made usable, or an error that says what to do
 //! - `session` — what exists while it runs: the engine, and what of it is GStreamer's
 //! - `stream` — what the element does with a buffer
-//! - `together` — the sinks of a pipeline end side by side
+//! - `siblings` — the sinks of a pipeline end side by side
 //! - `compose`, `messages`, `stats` — what is posted and with which figures; its texts; the numbers
 //! - `debug` — the debug category; the life of chunks in it
 //! - `blocks` — memory that is used again
@@ -22,13 +22,13 @@ mod compose;
 mod debug;
 mod imp;
 mod messages;
-mod plan;
 mod session;
 mod settings;
+mod siblings;
 mod stats;
 mod stream;
-mod together;
 mod upstream;
+mod validate;
 
 glib::wrapper! {
     /// The element `gcssink`.

@@ -11,9 +11,9 @@ use gst::prelude::*;
 use super::blocks::POOL;
 use super::debug::{CAT, LogChunks};
 use super::messages::{Outbox, Post};
-use super::plan::{Identity, Plan, limits, plan, upload_limits};
 use super::settings::Settings;
 use super::upstream;
+use super::validate::{Identity, ValidatedSettings, limits, upload_limits, validate};
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::ingest::message::{Message, Poster};
@@ -84,11 +84,11 @@ impl Session {
         outbox: Arc<Outbox>,
         seed: u64,
     ) -> Result<Arc<Self>, gst::ErrorMessage> {
-        let plan = plan(settings)?;
-        let identity = Identity::claim(&plan, &settings.location)?;
+        let validated = validate(settings)?;
+        let identity = Identity::claim(&validated, &settings.location)?;
         let runtime =
             runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
-        let builder = builder(&plan, settings, &id.0);
+        let builder = builder(&validated, settings, &id.0);
         let spool = settings
             .spool_dir
             .as_ref()
@@ -97,20 +97,24 @@ impl Session {
         let queue = queue(element, settings, spool.as_ref(), &outbox, seed);
         let in_splitmuxsink = upstream::is_in_splitmuxsink(element);
         let parts = Parts {
-            chunker: Chunker::new(limits(settings, &plan.template), None)
+            chunker: Chunker::new(limits(settings, &validated.template), None)
                 .with_blocks(POOL)
                 .with_first_sequence(id.1),
             builder,
             queue,
-            flow: Arc::new(member(&plan, settings).with_successor(in_splitmuxsink)),
-            writers: Arc::new(GcsWriters::new(plan.endpoint, plan.credentials, plan.request_timeout)),
+            flow: Arc::new(member(&validated, settings).with_successor(in_splitmuxsink)),
+            writers: Arc::new(GcsWriters::new(
+                validated.endpoint,
+                validated.credentials,
+                validated.request_timeout,
+            )),
             poster: Arc::new(ToOutbox(Arc::clone(&outbox))),
-            config: config(settings, &plan.template),
+            config: config(settings, &validated.template),
         };
         let session = Arc::new(Self {
             engine: Engine::begin(parts, spool, runtime.handle()),
             outbox,
-            template: plan.template,
+            template: validated.template,
             spool_dir: settings.spool_dir.clone(),
             in_splitmuxsink,
             identity: Mutex::new(Some(identity)),
@@ -180,13 +184,13 @@ fn config(settings: &Settings, template: &Template) -> Config {
     }
 }
 
-fn builder(plan: &Plan, settings: &Settings, session: &str) -> ObjectBuilder {
+fn builder(validated: &ValidatedSettings, settings: &Settings, session: &str) -> ObjectBuilder {
     ObjectBuilder {
-        bucket: plan.bucket.clone(),
-        device: plan.device.clone(),
-        location: plan.location.clone(),
-        template: plan.template.clone(),
-        endpoint: plan.endpoint.clone(),
+        bucket: validated.bucket.clone(),
+        device: validated.device.clone(),
+        location: validated.location.clone(),
+        template: validated.template.clone(),
+        endpoint: validated.endpoint.clone(),
         session: session.into(),
         boot_id: boot::boot_id().unwrap_or_default().into(),
         settings: ObjectSettings {
@@ -194,7 +198,7 @@ fn builder(plan: &Plan, settings: &Settings, session: &str) -> ObjectBuilder {
             cache_control: settings.cache_control.clone(),
             storage_class: settings.storage_class.clone(),
             kms_key: settings.kms_key.clone(),
-            metadata: plan.metadata.clone(),
+            metadata: validated.metadata.clone(),
         },
     }
 }
@@ -224,8 +228,8 @@ fn queue(
 }
 
 /// Joins the flow group, with the limits that the user has set.
-fn member(plan: &Plan, settings: &Settings) -> Member {
-    let site = Site::of(plan.endpoint.as_str(), &plan.bucket);
+fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
+    let site = Site::of(validated.endpoint.as_str(), &validated.bucket);
     let member = Member::new(Group::join(&settings.flow_group), site);
     if settings.max_bytes_per_second.is_some() || settings.max_requests_per_second.is_some() {
         member
