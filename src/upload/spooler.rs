@@ -116,10 +116,10 @@ impl Uploads {
 
     /// Whether the chunk that is being recorded goes to disk as it comes.
     pub fn open_on_disk(&self, is_on_disk: bool) {
-        if let Some(disk) = &mut self.lock().disk {
-            if let Mode::Overflow { open_on_disk } = &mut disk.mode {
-                *open_on_disk = is_on_disk;
-            }
+        if let Some(disk) = &mut self.lock().disk
+            && let Mode::Overflow { open_on_disk } = &mut disk.mode
+        {
+            *open_on_disk = is_on_disk;
         }
     }
 
