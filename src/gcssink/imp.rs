@@ -204,8 +204,9 @@ impl ObjectImpl for GcsSink {
         }
         lock(&self.settings).set(pspec.name(), value);
         match (pspec.name(), self.session()) {
-            ("max-bytes-per-second", Some(session)) => session.engine.set_flow(value.get().ok(), None),
-            ("max-requests-per-second", Some(session)) => session.engine.set_flow(None, value.get().ok()),
+            ("max-bytes-per-second" | "max-requests-per-second", Some(session)) => {
+                session.set_flow(&lock(&self.settings).clone());
+            }
             _ => self.limits_changed(),
         }
     }

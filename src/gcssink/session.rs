@@ -166,6 +166,12 @@ impl Session {
         ended.next_sequence
     }
 
+    /// Applies the limits of the flow group that the user has set.
+    pub(super) fn set_flow(&self, settings: &Settings) {
+        self.engine
+            .set_flow(settings.max_bytes_per_second, settings.max_requests_per_second);
+    }
+
     /// Uses other settings from now on.
     pub(super) fn set_limits(&self, settings: &Settings) {
         self.engine.set_config(config(settings, &self.template));
@@ -181,6 +187,7 @@ fn config(settings: &Settings, template: &Template) -> Config {
         uploads: upload_limits(settings),
         overflow: settings.overflow_policy.into(),
         startup_timeout: settings.startup_timeout,
+        shutdown_timeout: Duration::from_nanos(settings.shutdown_timeout),
     }
 }
 
@@ -231,11 +238,9 @@ fn queue(
 fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
     let site = Site::of(validated.endpoint.as_str(), &validated.bucket);
     let member = Member::new(Group::join(&settings.flow_group), site);
-    if settings.max_bytes_per_second.is_some() || settings.max_requests_per_second.is_some() {
-        member
-            .group()
-            .set(settings.max_bytes_per_second, settings.max_requests_per_second);
-    }
+    member
+        .group()
+        .apply(settings.max_bytes_per_second, settings.max_requests_per_second);
     member
 }
 

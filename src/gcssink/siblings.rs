@@ -48,7 +48,7 @@ pub(super) fn others_begin_to_end(element: &gst::Element) {
         if other.element.upgrade().is_some_and(follows)
             && let Some(session) = other.session.upgrade()
         {
-            session.engine.begin_to_end();
+            session.engine.begin_to_end(session.engine.config().shutdown_timeout);
         }
     }
 }

@@ -99,7 +99,8 @@ impl Engine {
                 failing: self.queue.is_failing(),
             },
         };
-        self.queue.ending(Status::Draining);
+        self.queue
+            .ending(Status::Draining, began.checked_add(timeout).unwrap_or(began));
         let mut time_is_up = true;
         for stage in stages(began, timeout, spooling) {
             if stage.moves {
@@ -173,8 +174,10 @@ impl Engine {
 
     /// The element is about to leave PAUSED, and its time runs: the open chunk is closed, and all of it hurries to the bucket and
     /// to the disk. Again is the same as once.
-    pub fn begin_to_end(&self) {
-        lock(&self.stopping.deadline).get_or_insert_with(Stop::begin);
+    pub fn begin_to_end(&self, shutdown_timeout: Duration) {
+        let until = lock(&self.stopping.deadline)
+            .get_or_insert_with(Stop::begin)
+            .until(shutdown_timeout);
         let closed = self.with(|ingest| {
             ingest.stopped = true;
             ingest.finish()
@@ -182,7 +185,7 @@ impl Engine {
         if let Err(fault) = closed {
             self.poster.post(Message::Fault(fault));
         }
-        self.queue.ending(Status::Draining);
+        self.queue.ending(Status::Draining, until.into());
         self.queue.move_all();
     }
 
@@ -199,7 +202,7 @@ impl Engine {
         if let Some(ticker) = lock(&self.tasks).ticker.take() {
             ticker.abort();
         }
-        self.begin_to_end();
+        self.begin_to_end(shutdown_timeout);
         let next_sequence = self.with(|ingest| ingest.chunker.next_sequence());
         let (until, disk_until) = {
             let mut stop = lock(&self.stopping.deadline);

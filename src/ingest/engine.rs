@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -11,7 +12,7 @@ use super::message::{Message, Poster, Refusal, Wait};
 use super::object::ObjectBuilder;
 use super::stream::Ingest;
 use crate::deadline::Stop;
-use crate::flow::group::Member;
+use crate::flow::group::{Member, UserLimit};
 use crate::spool::Spool;
 use crate::sync::lock;
 use crate::upload::chunk::Keep;
@@ -22,7 +23,7 @@ use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
 
 /// How long a thread of the pipeline waits for its last messages to be posted: an application's handler may be slow.
-pub(super) const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Settings that may change while it runs.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,8 @@ pub struct Config {
     pub overflow: Option<Overflow>,
     /// Property `startup-timeout`, ns; 0 = never.
     pub startup_timeout: u64,
+    /// Property `shutdown-timeout`.
+    pub shutdown_timeout: Duration,
 }
 
 /// What a session is made of.
@@ -215,9 +218,9 @@ impl Engine {
     }
 
     /// Sets limits of the flow group for all its members.
-    pub fn set_flow(&self, bytes: Option<u64>, requests: Option<f64>) {
+    pub fn set_flow(&self, bytes: Option<UserLimit<u64>>, requests: Option<UserLimit<f64>>) {
         let group = self.flow.group();
-        group.set(bytes, requests);
+        group.apply(bytes, requests);
         self.reported.flow_version.store(group.limits().2, Ordering::Relaxed);
     }
 

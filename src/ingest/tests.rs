@@ -111,6 +111,7 @@ fn config(overflow: Overflow) -> Config {
         },
         overflow: Some(overflow),
         startup_timeout: 30 * SECOND,
+        shutdown_timeout: Duration::from_secs(5),
     }
 }
 

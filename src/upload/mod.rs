@@ -20,6 +20,8 @@ pub mod desk;
 mod disk_tests;
 pub mod driver;
 pub mod health;
+#[cfg(test)]
+mod hold_tests;
 pub mod kept;
 pub mod life;
 pub mod ops;

@@ -171,6 +171,7 @@ impl Camera {
                 uploads,
                 overflow: None,
                 startup_timeout: 0,
+                shutdown_timeout: Duration::from_secs(5),
             },
         };
         let engine = Engine::begin(parts, spool, &Handle::current());

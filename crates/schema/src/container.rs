@@ -1,6 +1,6 @@
-//! Container formats: their names in the metadata, their extensions and content types. PURE.
+//! Container formats: names in the metadata, extensions, content types. PURE.
 
-/// The container formats, by the names that the metadata key `container` uses.
+/// A container format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Container {
     /// Adobe Flash Video 10.1, with the enhanced-RTMP extension.
@@ -13,12 +13,12 @@ pub enum Container {
     Matroska,
     /// WebM: Matroska with the `DocType` `webm`.
     WebM,
-    /// Anything else: bytes that are cut as they come.
+    /// Any other stream, cut by time and size alone.
     Raw,
 }
 
 impl Container {
-    /// The value of the metadata key `container`.
+    /// Returns the value of the metadata key `container`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Flv => "flv",
@@ -43,7 +43,7 @@ impl Container {
         Self::ALL.into_iter().find(|container| container.extension() == extension)
     }
 
-    /// The placeholder `{ext}` of object names.
+    /// Returns the value of the placeholder `{ext}` of object names.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Flv => "flv",
@@ -55,7 +55,7 @@ impl Container {
         }
     }
 
-    /// The Content-Type of its objects.
+    /// Returns the Content-Type of its objects; `audio_only` selects the `audio/` twin.
     pub const fn content_type(self, audio_only: bool) -> &'static str {
         match (self, audio_only) {
             (Self::Flv, false) => "video/x-flv",

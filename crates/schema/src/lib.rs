@@ -7,9 +7,12 @@
 //! - [`metadata`]: the custom metadata of a chunk's object, to and from a map.
 //! - [`container`], [`reason`]: the values of single metadata keys.
 //! - [`limits`]: what Cloud Storage accepts as names and metadata.
+//! - [`status`]: the JSON status of a pipeline. [`topics`]: MQTT topics of a device.
+//! - [`cameras`]: the list of cameras in a recorder's file.
 //! - [`session`]: session ids. [`time`]: RFC 3339.
 //! - [`redact`](mod@redact): takes secrets out of texts.
 
+pub mod cameras;
 pub mod container;
 pub mod limits;
 pub mod metadata;
@@ -17,7 +20,9 @@ pub mod name;
 pub mod reason;
 pub mod redact;
 pub mod session;
+pub mod status;
 pub mod time;
+pub mod topics;
 
 pub use container::Container;
 pub use reason::{ClockKind, GapReason};

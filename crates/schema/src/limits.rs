@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Most bytes of custom metadata of one object, keys and values together.
 pub const MAX_METADATA_BYTES: usize = 8 << 10;
 
-/// A name that Cloud Storage would refuse, and the rule it breaks.
+/// A name that Cloud Storage refuses, and the rule it breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// A bucket name.
@@ -35,12 +35,12 @@ pub enum NameError {
         /// Its size.
         bytes: usize,
     },
-    /// A metadata key without a character.
+    /// An empty metadata key.
     #[error("custom metadata with an empty key")]
     EmptyKey,
 }
 
-/// A name as it is safe to show: short, and without control characters.
+/// Returns a name in a form that is safe to print: at most 80 characters, control characters escaped.
 pub(crate) fn shown(name: &str) -> String {
     let mut text: String = name.chars().take(80).flat_map(char::escape_debug).collect();
     if name.chars().nth(80).is_some() {
@@ -138,7 +138,7 @@ pub fn check_object_name(name: &str) -> Result<(), NameError> {
 /// Checks the size of custom metadata.
 ///
 /// # Errors
-/// When there is more than [`MAX_METADATA_BYTES`] of it, or a key is empty.
+/// If it exceeds [`MAX_METADATA_BYTES`] or a key is empty.
 pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), NameError> {
     if metadata.contains_key("") {
         return Err(NameError::EmptyKey);

@@ -19,14 +19,14 @@ enum Part {
     Ext,
 }
 
-/// A template that was found to give every chunk a name of its own, or a fixed name.
+/// A checked template: it gives each chunk its own name, or is a fixed name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
     fixed: bool,
 }
 
-/// Why a template cannot be used.
+/// The fault of a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// An unknown `{…}`.
@@ -46,7 +46,7 @@ pub enum TemplateError {
     Refused(String, String),
 }
 
-/// What a name is made of.
+/// The values for the placeholders of one name.
 #[derive(Clone, Copy, Debug)]
 pub struct Naming<'a> {
     /// Property `device-id`.
@@ -65,7 +65,7 @@ impl Template {
     /// Reads the property `location`.
     ///
     /// # Errors
-    /// [`TemplateError`] where the template cannot give unique, legal names.
+    /// [`TemplateError`] if the template cannot give unique, legal names.
     pub fn parse(location: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = location;
@@ -122,9 +122,9 @@ impl Template {
         if !self.parts.contains(&Part::Session) {
             const SECOND: u64 = 1_000_000_000;
             const DAY: u64 = 86_400;
-            // After these a name comes again that leaves out a second, a minute … the half of the day (%I), the day, the month,
-            // the year, or has weekdays and weeks in place of them (364 days; 28 years). Of years in two digits (%y) a century is
-            // thought to be enough.
+            // Periods after which a name repeats if the template lacks a field: the second, the minute … the half of the day
+            // (%I), the day, the month, the year; or if it has weekdays and weeks instead (364 days; 28 years). Years of two
+            // digits (%y) repeat after a century, which is accepted.
             const STEPS: [u64; 11] = [
                 1,
                 60,
@@ -151,20 +151,20 @@ impl Template {
         Ok(())
     }
 
-    /// Whether there is no placeholder: all goes into one object.
+    /// Returns whether there is no placeholder: everything goes into one object.
     pub fn is_fixed(&self) -> bool {
         self.fixed
     }
 
-    /// Whether a name tells the session and the sequence number, so that an object of that name is our own.
+    /// Returns whether names hold session and sequence number, so that an object of such a name can only be our own.
     pub fn names_its_chunk(&self) -> bool {
         self.parts.contains(&Part::Session) && self.parts.contains(&Part::Seq)
     }
 
-    /// The name of a chunk.
+    /// Returns the name of a chunk.
     ///
     /// # Errors
-    /// What strftime said, or that the name is one that Cloud Storage refuses.
+    /// The error of strftime.
     pub fn format(&self, naming: &Naming<'_>) -> Result<String, String> {
         let mut name = String::new();
         for part in &self.parts {
@@ -181,7 +181,7 @@ impl Template {
     }
 }
 
-/// 2026-01-01T00:00:00Z in ns since the epoch: a time to try templates with.
+/// 2026-01-01T00:00:00Z in ns since the epoch, the time at which templates are tried.
 const YEAR_2026: u64 = 1_767_225_600_000_000_000;
 
 fn has_conversion(text: &str) -> bool {
@@ -191,7 +191,7 @@ fn has_conversion(text: &str) -> bool {
 /// Checks the property `device-id`: the first part of object names and of the spool's folders.
 ///
 /// # Errors
-/// What is wrong and what to do.
+/// The fault and what to do.
 pub fn check_device(device: &str) -> Result<(), String> {
     let fault = if device.is_empty() {
         "is empty".to_owned()

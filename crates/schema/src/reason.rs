@@ -1,26 +1,26 @@
-//! Why bytes may be missing before a chunk, and whose clock its start is from: values of the metadata. PURE.
+//! Values of the metadata keys `gap-reason` and `clock`. PURE.
 
-/// The value of the metadata key `gap-reason`, and of the message `gcssink-gap`.
+/// Why bytes may be missing before a chunk: the value of the metadata key `gap-reason` and of `reason` in `gcssink-gap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
-    /// The session's first chunk: nothing is known of what was before it.
+    /// First chunk of the session: what came before it is unknown.
     Start,
-    /// The pipeline said that data is missing (DISCONT, a flush).
+    /// The pipeline signalled missing data (DISCONT, a flush).
     Discont,
     /// Bytes that do not follow the container's grammar.
     Damage,
-    /// Nothing came for a while, or the pipeline was paused, and the chunk before was closed.
+    /// The previous chunk was closed because no data came, or the pipeline was paused.
     Stalled,
     /// Recording had been stopped.
     RecordStopped,
-    /// The chunk before was cut before a key unit came, to keep within the memory.
+    /// The previous chunk was cut before a key unit to stay within the memory limit.
     EarlyCut,
-    /// Another decoder configuration that bytes are missing before. Not used: where all bytes came the chunk is continuous.
+    /// A new decoder configuration with bytes missing before it. Not used: if all bytes came, the chunk is continuous.
     Config,
 }
 
 impl GapReason {
-    /// As in the metadata.
+    /// Returns the value in the metadata.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -50,21 +50,21 @@ impl GapReason {
     }
 }
 
-/// The value of the metadata key `clock`.
+/// Whose clock a chunk's start is from: the value of the metadata key `clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockKind {
     /// The machine's clock.
     System,
     /// The camera's clock, by reference timestamps.
     Ntp,
-    /// The machine's clock could not be right then; the time was reckoned back from when it was.
+    /// The machine's clock was wrong; the time was computed back from when it was right.
     Corrected,
-    /// The machine's clock cannot be right.
+    /// The machine's clock is known to be wrong.
     Suspect,
 }
 
 impl ClockKind {
-    /// As in the metadata.
+    /// Returns the value in the metadata.
     pub const fn name(self) -> &'static str {
         match self {
             Self::System => "system",

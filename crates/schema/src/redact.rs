@@ -1,10 +1,10 @@
-//! Takes secrets out of texts that others wrote. Pure.
+//! Removes secrets from texts of others. Pure.
 //!
-//! Servers, proxies and crates put into their errors what they were given: bearer tokens, signed URLs, key files. What
-//! we pass on to logs and buses goes through [`redact`] first.
+//! Servers, proxies and crates repeat in their errors what they were given: bearer tokens, signed URLs, key files. Every such
+//! text passes [`redact`] before it reaches a log or a bus.
 
 const REDACTED: &str = "[redacted]";
-/// Longest text that is passed on, in characters.
+/// Longest result in characters.
 const MAX_CHARS: usize = 600;
 
 /// Names whose value is a secret, in JSON, in forms and in URL queries. Compared in lower case without `-` and `_`.
@@ -40,25 +40,25 @@ const SECRET_NAMES: &[&str] = &[
     "xgoogsignature",
 ];
 
-/// Names that end so are secrets too: `user=admin_password=X` is how some cameras take it.
+/// Names with these endings are secret too: some cameras take `user=admin_password=X`.
 const SECRET_ENDINGS: &[&str] = &["apikey", "passwd", "password", "passphrase", "secret", "streamkey", "token"];
 
-/// Names whose value is a secret where `=` follows at once, as in the query of a URL; in prose they are words.
+/// Names whose value is a secret only if `=` follows at once, as in the query of a URL; in prose they are words.
 const QUERY_NAMES: &[&str] = &["auth", "loginpas", "loginpass", "pas", "pass", "psk", "psw", "pw", "pwd"];
 
 /// Names that are never followed by prose.
 const STRONG_NAMES: &[&str] = &["authorization", "passphrase", "passw", "secret", "_token", "private", "api"];
 
-/// Beginnings of tokens that are known by sight: Google access tokens, refresh tokens, API keys, JWTs.
+/// Beginnings by which tokens are recognised: Google access tokens, refresh tokens, API keys, JWTs.
 const TOKEN_PREFIXES: &[&str] = &["ya29.", "1//", "AIza", "eyJ", "GOOG1", "GOCSPX-"];
 
-/// The text without secrets and control characters, cut to a sensible length.
+/// Returns the text without secrets and control characters, at most 600 characters of it.
 #[must_use]
 pub fn redact(text: &str) -> String {
     let text = without_keys(text);
     let mut out = String::with_capacity(text.len());
     let mut secret_follows = false;
-    // Up to here the value of a `name=` has been taken out.
+    // End of the last value of a `name=` that was removed.
     let mut taken = 0;
     for (at, word, is_word) in words(&text) {
         if at < taken {
@@ -103,7 +103,7 @@ pub fn redact(text: &str) -> String {
     }
 }
 
-/// `Bearer` and `Basic`, which a credential follows.
+/// Returns the word if it is `Bearer`, `Basic` or another scheme that a credential follows.
 fn auth_scheme(word: &str) -> Option<&str> {
     ["bearer", "basic", "goog4-rsa-sha256"]
         .iter()
@@ -111,7 +111,7 @@ fn auth_scheme(word: &str) -> Option<&str> {
         .then_some(word)
 }
 
-/// In lower case, without what may stand between its parts.
+/// Returns the last part of a name in lower case, without `-` and `_`.
 fn plain(word: &str) -> String {
     let last = word.rsplit('/').next().unwrap_or(word);
     let letters = last.chars().filter(|c| !matches!(c, '-' | '_'));
@@ -123,8 +123,8 @@ fn names_secret(word: &str) -> bool {
     SECRET_NAMES.contains(&plain.as_str()) || SECRET_ENDINGS.iter().any(|end| plain.ends_with(end))
 }
 
-/// The secret of `name=secret`. It is not known which characters may be in it: it goes on to the next blank, `&` or quote,
-/// rather too far than too short.
+/// Returns the secret of `name=secret`. Any character may be part of a secret, so it ends only at a blank, `&` or quote: too
+/// long is safer than too short.
 fn query_value<'a>(word: &str, rest: &'a str) -> Option<&'a str> {
     let value = rest.strip_prefix('=')?;
     if !names_secret(word) && !QUERY_NAMES.contains(&plain(word).as_str()) {
@@ -135,8 +135,8 @@ fn query_value<'a>(word: &str, rest: &'a str) -> Option<&'a str> {
     (!value.is_empty()).then_some(value)
 }
 
-/// Whether a secret stands behind this name. `name =` and `"name":` say so. A bare colon does where the name or what follows
-/// leaves no doubt; "token: failed to fetch" is prose.
+/// Returns whether a secret follows this name. `name =` and `"name":` announce one. A bare colon does only if the name or
+/// the value leaves no doubt: "token: failed to fetch" is prose.
 fn follows_value(rest: &str, word: &str) -> bool {
     let bare = rest.trim_start_matches(' ');
     let unquoted = rest.trim_start_matches(['"', '\'', '\\', ' ']);
@@ -153,7 +153,7 @@ fn follows_value(rest: &str, word: &str) -> bool {
     quoted || strong || value.chars().any(|c| c.is_ascii_digit()) || value.len() >= 16
 }
 
-/// Splits into runs of characters that tokens consist of, and what is between them, with their offsets.
+/// Splits the text into runs of token characters and the runs between them, with their offsets.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str, bool)> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -171,7 +171,7 @@ fn in_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '%' | '~' | '$')
 }
 
-/// Cuts PEM blocks out, whole or torn.
+/// Removes PEM blocks, complete or cut off.
 fn without_keys(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -185,8 +185,8 @@ fn without_keys(text: &str) -> String {
     out
 }
 
-/// Replaces `user:password@` of URLs. People do not escape what is in their passwords, so `/`, `#`, quotes and brackets may
-/// belong to it: where it may be one, all up to the last `@` is taken out.
+/// Replaces `user:password@` of URLs. People do not escape their passwords, so `/`, `#`, quotes and brackets may belong to
+/// one: everything up to the last `@` is removed if it may be a password.
 fn without_userinfo(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -208,7 +208,7 @@ fn without_userinfo(text: &str) -> String {
     out
 }
 
-/// Whether what stands between `://` and an `@` may be a user's name and password; `host/path` is not.
+/// Returns whether the text between `://` and `@` may be a user name and password; `host/path` is not.
 fn is_userinfo(text: &str) -> bool {
     match text.split_once(['/', '?', '#']) {
         Some((host, _)) => host.contains([':', '@']) || !text.get(host.len()..).unwrap_or_default().starts_with('/'),

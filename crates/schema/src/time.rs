@@ -27,6 +27,51 @@ pub(crate) fn strftime(format: &str, ns: u64) -> Result<String, String> {
     strtime::format(format, &time).map_err(|e| e.to_string())
 }
 
+/// serde of an instant (ns since the Unix epoch) as RFC 3339.
+pub mod required {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::rfc3339_ms(*ns))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Those of the deserializer, or that the text is no time since 1970.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_rfc3339(&text).ok_or_else(|| D::Error::custom("not an RFC 3339 time since 1970"))
+    }
+}
+
+/// As [`required`], of an instant that may be unknown (`null`).
+pub mod option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(ns: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        ns.map(super::rfc3339_ms).serialize(serializer)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Those of the deserializer, or that the text is no time since 1970.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        #[derive(Deserialize)]
+        struct Time(#[serde(with = "super::required")] u64);
+        Ok(Option::<Time>::deserialize(deserializer)?.map(|time| time.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

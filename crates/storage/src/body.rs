@@ -1,9 +1,8 @@
-//! The bytes of an object, and how they are taken in pieces: from memory, or from what somebody keeps elsewhere
-//! ([`Backing`], a file). No clock, no network.
+//! The bytes of an object and how an upload reads them in pieces: from memory, or from a [`Backing`] such as a file.
+//! Touches no clock and no network.
 //!
-//! Pieces below [`MIN_PIECE`] are joined (each piece costs an HTTP chunk and a lock), larger ones are handed out as slices
-//! of what is held, without a copy. A backing is read ahead in blocks of [`READ_AHEAD`], on tokio's threads for blocking
-//! work.
+//! Pieces below [`MIN_PIECE`] are joined, because each piece costs an HTTP chunk and a lock. Larger pieces are slices of the
+//! buffers, without a copy. A backing is read ahead in blocks of [`READ_AHEAD`] on tokio's threads for blocking work.
 
 use std::sync::Arc;
 use std::{fmt, io};
@@ -12,23 +11,23 @@ use bytes::{Bytes, BytesMut};
 
 /// Pieces below this are joined.
 pub const MIN_PIECE: usize = 64 << 10;
-/// No piece is larger. Small enough that a link of 20 kbit/s takes one in every minute, which is how progress is seen.
+/// Largest piece. A link of 20 kbit/s takes one a minute, so that the watchdog sees progress.
 pub const MAX_PIECE: usize = 128 << 10;
-/// The least that a pacer can ask for.
+/// Smallest piece that a pacer can ask for.
 const SMALLEST_LIMIT: usize = 4 << 10;
-/// Bytes read at once from a [`Backing`]: 1 MiB, what an upload from disk holds in memory.
+/// Bytes read at once from a [`Backing`], 1 MiB: the memory that an upload from disk uses.
 pub const READ_AHEAD: usize = 1 << 20;
 
-/// Bytes that are kept elsewhere.
+/// Bytes that are not in memory.
 pub trait Backing: Send + Sync + fmt::Debug {
-    /// Reads up to `most` bytes from `offset` on; at least one where any is there. Blocking.
+    /// Reads up to `most` bytes from `offset`, at least one unless the end is reached. Blocks.
     ///
     /// # Errors
-    /// What the disk says; [`io::ErrorKind::InvalidData`] where the bytes are not those that were written.
+    /// The disk's error; [`io::ErrorKind::InvalidData`] if the bytes are not those that were written.
     fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes>;
 }
 
-/// The bytes of an object. Cheap to clone.
+/// The bytes of an object. Cloning copies no bytes.
 #[derive(Clone)]
 pub struct Body {
     parts: Arc<[Part]>,
@@ -39,7 +38,7 @@ pub struct Body {
 enum Part {
     /// Held in memory.
     Memory(Bytes),
-    /// So many bytes from the start of a backing.
+    /// This many bytes from the start of a backing.
     Backed(Arc<dyn Backing>, u64),
 }
 
@@ -59,19 +58,19 @@ impl Body {
         Self { parts, len }
     }
 
-    /// A body of these buffers, one after the other.
+    /// Creates a body of these buffers in their order.
     #[must_use]
     pub fn from_pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         Self::new(pieces.into_iter().map(Part::Memory))
     }
 
-    /// A body whose first `len` bytes are kept elsewhere; `rest` follows.
+    /// Creates a body whose first `len` bytes come from `backing`; `rest` follows them.
     #[must_use]
     pub fn backed(backing: Arc<dyn Backing>, len: u64, rest: impl IntoIterator<Item = Bytes>) -> Self {
         Self::new(std::iter::once(Part::Backed(backing, len)).chain(rest.into_iter().map(Part::Memory)))
     }
 
-    /// The buffers, where all of it is in memory.
+    /// Returns the buffers if all bytes are in memory.
     #[must_use]
     pub fn pieces(&self) -> Option<Vec<Bytes>> {
         let piece = |part: &Part| match part {
@@ -81,22 +80,22 @@ impl Body {
         self.parts.iter().map(piece).collect()
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the body is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// CRC32C of the bytes as they are now. Reads all of them, and blocks: only for finding out where damage came from.
+    /// Computes the CRC32C of the bytes as they are now. Reads all of them and blocks: only for finding where damage arose.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub fn crc32c(&self) -> io::Result<u32> {
         let mut crc = 0;
         for part in self.parts.iter() {
@@ -115,7 +114,7 @@ impl Body {
         Ok(crc)
     }
 
-    /// Reads it from its start, piece by piece, as an upload does.
+    /// Returns a reader at the start of the body.
     #[must_use]
     pub fn reader(&self) -> Reader {
         Reader {
@@ -139,7 +138,7 @@ impl fmt::Debug for Body {
     }
 }
 
-/// A block of a backing of `len` bytes.
+/// Reads one block of a backing of `len` bytes.
 fn read(backing: &dyn Backing, at: u64, len: u64) -> io::Result<Bytes> {
     let most = usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX).min(READ_AHEAD);
     let mut block = backing.read_at(at, most)?;
@@ -151,20 +150,20 @@ fn read(backing: &dyn Backing, at: u64, len: u64) -> io::Result<Bytes> {
     Ok(block)
 }
 
-/// A place in a [`Body`].
+/// A read position in a [`Body`].
 #[derive(Debug)]
 pub struct Reader {
     body: Body,
-    /// The part we are in.
+    /// Index of the current part.
     index: usize,
-    /// Bytes of it that are taken.
+    /// Bytes of that part that were taken.
     within: u64,
-    /// What was read of a backing and not taken yet.
+    /// Bytes read from a backing and not taken yet.
     ahead: Bytes,
 }
 
 impl Reader {
-    /// Goes to `offset`; `false` when that is beyond the end.
+    /// Moves to `offset`. Returns `false` if that is beyond the end.
     pub(crate) fn seek(&mut self, offset: u64) -> bool {
         if offset > self.body.len() {
             return false;
@@ -182,10 +181,10 @@ impl Reader {
         true
     }
 
-    /// The next piece, at most `limit` bytes (kept between 4 KiB and [`MAX_PIECE`]); `None` at the end.
+    /// Returns the next piece of at most `limit` bytes (clamped to 4 KiB … [`MAX_PIECE`]), or `None` at the end.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's error.
     pub async fn next(&mut self, limit: usize) -> io::Result<Option<Bytes>> {
         let limit = limit.clamp(SMALLEST_LIMIT, MAX_PIECE);
         if let Some(Part::Backed(backing, len)) = self.body.parts.get(self.index) {
@@ -225,13 +224,13 @@ impl Reader {
         Some(joined.freeze())
     }
 
-    /// Whether what follows is small enough to be copied behind `held` bytes.
+    /// Returns whether the next buffer is small enough to be copied behind `held` bytes.
     fn joins(&self, held: usize, limit: usize) -> bool {
         self.rest()
             .is_some_and(|rest| rest < MIN_PIECE && held.saturating_add(rest) <= limit)
     }
 
-    /// The present buffer and where we are in it; `None` at the end and in a backing.
+    /// Returns the current buffer and the position in it; `None` at the end and inside a backing.
     fn buffer(&self) -> Option<(&Bytes, usize)> {
         match self.body.parts.get(self.index)? {
             Part::Memory(piece) => Some((piece, usize::try_from(self.within).ok()?)),
@@ -239,12 +238,12 @@ impl Reader {
         }
     }
 
-    /// Bytes left in the present buffer.
+    /// Returns how many bytes of the current buffer are left.
     fn rest(&self) -> Option<usize> {
         self.buffer().map(|(piece, within)| piece.len().saturating_sub(within))
     }
 
-    /// A slice of the present buffer, without a copy.
+    /// Returns a slice of the current buffer without a copy.
     fn take(&mut self, limit: usize) -> Option<Bytes> {
         let (piece, within) = self.buffer()?;
         let end = within.saturating_add(limit).min(piece.len());

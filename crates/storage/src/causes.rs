@@ -1,4 +1,4 @@
-//! Why: the causes of an error and the reasons of a server, as texts that help and hold no secret. Pure.
+//! Error texts: the chain of causes and the server's reason, made readable, without secrets. Pure.
 
 use std::error::Error as StdError;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use gcstreamer_schema::redact;
 
-/// The server's own reason, out of the body of its answer.
+/// Returns the server's own reason from the body of its answer.
 pub(crate) fn reason_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     if let Ok(json) = serde_json::from_str::<Value>(&text) {
@@ -31,9 +31,9 @@ pub(crate) fn reason_of(body: &[u8]) -> String {
     text.trim().chars().take(200).collect()
 }
 
-/// An error and its causes, with what `io::Error` hides.
+/// Returns an error and its causes, including those that `io::Error` hides.
 pub(crate) fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    // Nothing good comes deeper; a chain of one's own making could be a circle.
+    // Real chains are shorter; a chain made by hand could be a circle.
     std::iter::successors(Some(error), |error| cause_of(*error)).take(32)
 }
 
@@ -44,7 +44,7 @@ fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError
     }
 }
 
-/// The causes as one text, fit for a log: those that say something which the others do not say already.
+/// Returns the causes as one text for a log. Causes that another one repeats are left out.
 pub(crate) fn told(error: &(dyn StdError + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     for cause in chain(error) {
@@ -58,7 +58,7 @@ pub(crate) fn told(error: &(dyn StdError + 'static)) -> String {
     redact(&texts.join(": "))
 }
 
-/// What the crates say around every error and what helps nobody: advice to programmers, and addresses at full length.
+/// Removes what the crates wrap around every error: advice to programmers, and addresses at full length.
 fn plain(text: &str) -> String {
     const NOISE: [&str; 12] = [
         "Fetching the token resulted in transient errors. Subsequent calls with this credential might succeed.",
@@ -90,7 +90,7 @@ fn plain(text: &str) -> String {
         .to_owned()
 }
 
-/// What to look at when TLS was refused.
+/// Returns what to check if TLS was refused.
 pub(crate) fn certificate_hint(error: &(dyn StdError + 'static)) -> &'static str {
     let refused = |cause: &(dyn StdError + 'static)| {
         matches!(

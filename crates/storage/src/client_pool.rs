@@ -1,10 +1,10 @@
-//! One client for all sinks with equal endpoint and credentials, so that a hundred sinks share connections and tokens.
+//! One client for all sinks with equal endpoint and credentials: a hundred sinks share connections and tokens.
 //!
-//! A client is built at the first attempt, inside the runtime that drives the attempts, and it dies with that runtime:
-//! whoever uses [`ClientPool::global`] must stay in one runtime for the life of the process.
+//! A client is built at the first attempt, inside the runtime that drives the attempts, and it dies with that runtime.
+//! All users of [`ClientPool::global`] must therefore share one runtime for the life of the process.
 //!
-//! A permanent token error poisons a client for good (its refresher has ended). Such a client is discarded, and the next
-//! attempt builds another one, which reads the credentials file again.
+//! A permanent token error poisons a client: its refresher has ended. The client is discarded, and the next attempt builds
+//! another one, which reads the credentials file again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -16,10 +16,10 @@ use super::error::{Class, Target, WriteError};
 use super::{Credentials, Endpoint};
 use gcstreamer_schema::redact;
 
-/// What requests call themselves.
+/// User agent of the requests.
 pub(crate) const USER_AGENT: &str = concat!("gst-plugin-gcstreamer/", env!("CARGO_PKG_VERSION"));
 
-/// The clients that are in use. Holds none of them alive.
+/// The clients in use. Holds weak references only.
 #[derive(Debug, Default)]
 pub struct ClientPool {
     clients: Mutex<HashMap<Key, Weak<SharedClient>>>,
@@ -47,11 +47,11 @@ struct Built {
 /// A client that is ready for requests.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Which of the clients of this pool entry it is.
+    /// Number of this client among those of its pool entry.
     serial: u64,
-    /// Of the client crate: for uploads.
+    /// The crate's client, for uploads.
     pub(crate) storage: Storage,
-    /// For the little that the crate can do over gRPC only.
+    /// A plain HTTP client, for requests that the crate can make over gRPC only.
     pub(crate) http: reqwest::Client,
     pub(crate) provider: Provider,
     pub(crate) origin: String,
@@ -60,27 +60,27 @@ pub(crate) struct Client {
 }
 
 impl ClientPool {
-    /// A pool of its own. For tests; the elements use [`ClientPool::global`].
+    /// Creates a separate pool for tests. The elements use [`ClientPool::global`].
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// The pool of the process.
+    /// Returns the pool of the process.
     #[must_use]
     pub fn global() -> Arc<Self> {
         static POOL: LazyLock<Arc<ClientPool>> = LazyLock::new(ClientPool::new);
         POOL.clone()
     }
 
-    /// How many clients are in use.
+    /// Returns how many clients are in use.
     #[must_use]
     pub fn len(&self) -> usize {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.values().filter(|client| client.strong_count() > 0).count()
     }
 
-    /// Whether no client is in use.
+    /// Returns whether no client is in use.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -108,7 +108,7 @@ impl ClientPool {
 }
 
 impl SharedClient {
-    /// The client, built if there is none.
+    /// Returns the client; builds it if there is none.
     pub(crate) async fn get(&self, target: Target<'_>) -> Result<Arc<Client>, WriteError> {
         let mut built = self.built.lock().await;
         if let Some(client) = &built.client {
@@ -120,7 +120,7 @@ impl SharedClient {
         Ok(client)
     }
 
-    /// Has the next attempt build another client, unless somebody did already.
+    /// Makes the next attempt build another client, unless another attempt already did.
     pub(crate) async fn discard(&self, client: &Client) {
         let mut built = self.built.lock().await;
         if built.client.as_ref().is_some_and(|current| current.serial == client.serial) {
@@ -130,10 +130,10 @@ impl SharedClient {
 
     async fn build(&self, serial: u64, target: Target<'_>) -> Result<Client, WriteError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Losing the race against another thread is as good.
+            // If another thread was first, its client is equally good.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
-        // Comes first: where this fails the crates that fetch tokens would panic.
+        // Must come first: without a provider the crates that fetch tokens panic.
         let http = reqwest::Client::builder()
             .http1_only()
             .user_agent(USER_AGENT)

@@ -1,7 +1,7 @@
-//! Who we are: Application Default Credentials, a credentials file, or nobody.
+//! Credentials: Application Default Credentials, a credentials file, or none.
 //!
-//! Reads credential files and the environment; never puts their content into a text. Loading needs no network: tokens
-//! are got when the first request asks for one.
+//! Reads credential files and the environment, and never puts their content into a text. Loading needs no network: the first
+//! request fetches the token.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Where credentials come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Credentials {
-    /// `GOOGLE_APPLICATION_CREDENTIALS`, then the file that gcloud keeps, then the metadata server.
+    /// `GOOGLE_APPLICATION_CREDENTIALS`, then gcloud's own file, then the metadata server.
     ApplicationDefault,
     /// A JSON file: service account key, workload identity federation, impersonation or user.
     File(PathBuf),
@@ -70,7 +70,7 @@ pub enum CredentialsFileError {
 
 const HOW: &str = "use a service account key (gcloud iam service-accounts keys create) or a workload identity federation file";
 
-/// The types that work, in the words of the files.
+/// Supported values of the field `type`.
 const KINDS: [&str; 4] = [
     "service_account",
     "external_account",
@@ -78,12 +78,12 @@ const KINDS: [&str; 4] = [
     "authorized_user",
 ];
 
-/// Credentials that are ready to sign requests.
+/// Credentials ready to sign requests.
 pub(crate) struct Loaded {
     pub(crate) provider: Provider,
-    /// Set when the file names another universe than googleapis.com.
+    /// Set if the file names another universe than googleapis.com.
     pub(crate) universe_domain: Option<String>,
-    /// Whether they come from the metadata server, that is: from no file.
+    /// Whether they come from the metadata server and not from a file.
     pub(crate) metadata_server: bool,
 }
 
@@ -127,7 +127,7 @@ impl Credentials {
     }
 }
 
-/// The file of Application Default Credentials, the setting that names it, and whether it may be missing.
+/// Returns the file of Application Default Credentials, the setting that names it, and whether it may be missing.
 /// <https://cloud.google.com/docs/authentication/application-default-credentials>
 fn default_file() -> Option<(PathBuf, &'static str, bool)> {
     const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
@@ -147,7 +147,7 @@ fn default_file() -> Option<(PathBuf, &'static str, bool)> {
     ))
 }
 
-/// The file may lie on a network file system: not on the threads that drive the uploads.
+/// Reads on tokio's threads for blocking work: the file may be on a network file system.
 async fn read(path: PathBuf) -> std::io::Result<String> {
     tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
         .await
@@ -155,8 +155,8 @@ async fn read(path: PathBuf) -> std::io::Result<String> {
 }
 
 fn metadata_server() -> Result<Loaded, CredentialsFileError> {
-    // Without a universe domain the crate asks the metadata server for one while the client is built, and where there
-    // is no such server that takes as long as a name look-up may take.
+    // Without a universe domain the crate asks the metadata server for one while the client is built. Without such a server
+    // that takes as long as a name look-up may take.
     let universe_domain = std::env::var("GOOGLE_CLOUD_UNIVERSE_DOMAIN")
         .ok()
         .filter(|domain| !domain.is_empty());
@@ -181,7 +181,7 @@ fn quota_project(application_default: bool) -> Option<String> {
     project.filter(|project| application_default && !project.is_empty())
 }
 
-/// The kind and content of a credentials file.
+/// Returns the kind and content of a credentials file.
 fn parse(path: &Path, text: &str) -> Result<(&'static str, Value), CredentialsFileError> {
     let json: Value =
         serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| CredentialsFileError::NotJson {
@@ -194,7 +194,7 @@ fn parse(path: &Path, text: &str) -> Result<(&'static str, Value), CredentialsFi
     match KINDS.into_iter().find(|known| *known == kind) {
         Some(known) => Ok((known, json)),
         None => {
-            // What stands there may be anything, a key put into the wrong field too.
+            // The value may be anything, even a key in the wrong field.
             let plain = kind.len() <= 40 && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             let kind = if plain { kind } else { "?" }.to_owned();
             Err(CredentialsFileError::UnknownType {
@@ -240,7 +240,7 @@ fn from_json(path: &Path, text: &str, application_default: bool) -> Result<Loade
     })
 }
 
-/// The one thing that is safe to quote from a parser's error: the name of a missing field.
+/// Returns the name of a missing field: the only part of a parser's error that is safe to quote.
 fn missing_field(text: &str) -> Option<String> {
     let (_, tail) = text.split_once("missing field `")?;
     let (field, _) = tail.split_once('`')?;

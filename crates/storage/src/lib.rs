@@ -1,15 +1,15 @@
-//! Objects of Cloud Storage: one attempt to store one, to look at one, to delete one.
+//! Cloud Storage objects: one attempt to store, to look at or to delete an object.
 //!
-//! The only place that names `google-cloud-storage`, `google-cloud-auth` and `reqwest`. It knows nothing of GStreamer, of
-//! chunks or of disks, and it decides nothing about time: **one call is one attempt**. When to try again, how many at
-//! once and at which rate is the scheduler's business; it is told enough to decide (see [`WriteError`]).
+//! The only crate that names `google-cloud-storage`, `google-cloud-auth` and `reqwest`. It knows no GStreamer, chunks or
+//! disks, and it does not decide about time: **one call is one attempt**. The scheduler of the plugin decides when to try
+//! again, how many attempts run at once and at which rate; [`WriteError`] holds what it needs for that.
 //!
-//! What every attempt keeps:
-//! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite nor store damaged bytes unseen.
-//! 2. It ends. An attempt that makes no progress for `request-timeout` is dropped, and its connection with it.
-//! 3. Success means that the server named a generation, and the size and checksum of exactly the bytes that were given.
-//! 4. No text that leaves here holds a token, a key, a signature or a password.
-//! 5. The payload is never copied, except that pieces below 64 KiB are joined.
+//! Every attempt guarantees:
+//! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite an object nor store damaged bytes unnoticed.
+//! 2. It ends: an attempt without progress for `request-timeout` is dropped together with its connection.
+//! 3. Success means that the server named a generation and exactly the size and checksum of the bytes given.
+//! 4. No returned text holds a token, a key, a signature or a password.
+//! 5. The payload is not copied, except to join pieces below 64 KiB.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -38,7 +38,7 @@ pub use writer::GcsWriter;
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The object to store and all that is said of it.
+/// An object to store, with its metadata.
 #[derive(Clone, Debug)]
 pub struct ObjectRequest {
     /// Bucket name, without `gs://`.
@@ -65,30 +65,30 @@ pub struct ObjectRequest {
     pub body: Body,
 }
 
-/// What the server says of a stored object.
+/// A stored object as the server describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Generation number: names this version of the object for ever.
+    /// Generation number; identifies this version of the object.
     pub generation: i64,
     /// Size in bytes.
     pub size: u64,
-    /// CRC32C, where the server tells it.
+    /// CRC32C, if the server reports it.
     pub crc32c: Option<u32>,
-    /// The server's clock when the object was made.
+    /// Creation time by the server's clock.
     pub created: Option<SystemTime>,
 }
 
-/// Slows an upload down: asked before every piece leaves.
+/// Slows an upload down: called before every piece leaves.
 ///
-/// The time spent in [`Pacer::admit`] counts as progress: an attempt is never given up because it was told to wait.
+/// Time spent in [`Pacer::admit`] counts as progress: an attempt is never given up because of it.
 pub trait Pacer: Send + Sync {
     /// Waits until `bytes` may leave.
     fn admit(&self, bytes: usize) -> BoxFuture<'_, ()>;
-    /// The largest piece wanted now; kept between 4 KiB and [`MAX_PIECE`].
+    /// Returns the largest piece wanted now; clamped to 4 KiB … [`MAX_PIECE`].
     fn piece(&self) -> usize;
 }
 
-/// A [`Pacer`] that lets everything through.
+/// A [`Pacer`] without a limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unpaced;
 
@@ -102,15 +102,15 @@ impl Pacer for Unpaced {
     }
 }
 
-/// Where objects go: Cloud Storage ([`GcsWriter`]), or what a test puts there.
+/// Destination of objects: Cloud Storage ([`GcsWriter`]), or a test's replacement.
 pub trait ObjectWriter: Send + Sync {
-    /// Makes one attempt to store an object that must not exist yet. Dropping the future gives the attempt up.
+    /// Makes one attempt to store an object that must not exist yet. Dropping the future cancels the attempt.
     fn write<'a>(&'a self, request: &'a ObjectRequest, pacer: Arc<dyn Pacer>) -> BoxFuture<'a, Result<Stored, WriteError>>;
 
-    /// Looks at an object (`storage.objects.get`): what stands under a name that was answered with a conflict?
+    /// Looks at an object (`storage.objects.get`), to learn what caused a conflict.
     fn stat<'a>(&'a self, bucket: &'a str, name: &'a str) -> BoxFuture<'a, Result<Stored, WriteError>>;
 
-    /// Deletes one generation of an object (`storage.objects.delete`). That it is gone already is success.
+    /// Deletes one generation of an object (`storage.objects.delete`). Succeeds if it does not exist any more.
     fn delete<'a>(&'a self, bucket: &'a str, name: &'a str, generation: i64) -> BoxFuture<'a, Result<(), WriteError>>;
 }
 

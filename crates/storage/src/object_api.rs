@@ -1,5 +1,5 @@
-//! Looking at and deleting an object over the JSON API. The client crate can do both over gRPC only, which emulators and
-//! many proxies do not carry; its way of reading an object downloads a byte of it and fails on empty ones.
+//! Looks at and deletes an object over the JSON API. The client crate does both over gRPC only, which emulators and many
+//! proxies do not support; reading an object through it downloads a byte and fails on empty objects.
 //!
 //! <https://cloud.google.com/storage/docs/json_api/v1/objects>
 
@@ -14,7 +14,7 @@ use super::causes::reason_of;
 use super::client_pool::Client;
 use super::error::{Class, Situation, Target, WriteError};
 
-/// Longest answer that is read.
+/// Longest answer that is read, bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
 impl Client {
@@ -80,7 +80,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     Ok(body)
 }
 
-/// The object that the JSON describes. Numbers of 64 bits are strings there.
+/// Reads the object that the JSON describes. The JSON API writes 64-bit numbers as strings.
 fn stored(body: &[u8]) -> Option<Stored> {
     let json: Value = serde_json::from_slice(body).ok()?;
     let text = |name| json.get(name).and_then(Value::as_str);
@@ -93,7 +93,7 @@ fn stored(body: &[u8]) -> Option<Stored> {
     })
 }
 
-/// Four big-endian bytes in base64: eight characters, of which the last two are padding.
+/// Decodes a CRC32C: four big-endian bytes in base64, eight characters of which the last two are padding.
 fn decoded_crc(text: &str) -> Option<u32> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.strip_suffix("==").filter(|digits| digits.len() == 6)?;
@@ -104,7 +104,7 @@ fn decoded_crc(text: &str) -> Option<u32> {
     u32::try_from(bits >> 4).ok()
 }
 
-/// Percent-encoding, RFC 3986 section 2.3: all but the unreserved characters, the slash too.
+/// Percent-encodes all but the unreserved characters of RFC 3986 section 2.3, the slash included.
 fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

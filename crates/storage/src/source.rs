@@ -1,4 +1,5 @@
-//! What the client crate reads an object's bytes from: a [`Reader`] that asks the pacer and tells the watchdog.
+//! The source from which the client crate reads an object's bytes: a [`Reader`] that waits for the pacer and reports progress
+//! to the watchdog.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -11,20 +12,20 @@ use super::body::{Body, Reader};
 use super::watchdog::Progress;
 use super::{BoxFuture, Pacer};
 
-/// How often the bytes may be read from some offset: once, and once more by a resumable upload that broke.
-/// The crate itself goes on for ever with a server that answers 308 without keeping anything.
+/// How often reading may start from an offset: once, and once more for a resumable upload that broke. The crate itself
+/// never stops if a server answers 308 without keeping anything.
 const MAX_READS: u32 = 2;
 
-/// The server and we do not agree about what it has.
+/// Reading failed, or the server's idea of what it has is impossible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SourceError {
-    /// It answered 308 more often than there were breaks.
+    /// The server answered 308 more often than the upload broke.
     #[error("the server keeps asking for bytes that it was sent")]
     KeepsNothing,
-    /// It wants to go on behind the end.
+    /// The server wants to continue behind the end.
     #[error("the server claims to have {offset} bytes of an object of {size}")]
     Beyond { offset: u64, size: u64 },
-    /// The bytes cannot be read from where they wait.
+    /// The bytes cannot be read from their backing.
     #[error("the bytes to store cannot be read: {0}")]
     Disk(String),
 }
@@ -63,7 +64,7 @@ impl StreamingSource for Source {
             Err(error) => return Some(Err(SourceError::Disk(error.to_string()))),
         };
         let mut admission = self.pacer.admit(piece.len());
-        // Most pieces need not wait, and what is not waited for need not be counted.
+        // Most pieces need not wait, and an admission without a wait needs no accounting.
         if !at_once(&mut admission).await {
             let _pause = self.progress.paced();
             admission.await;
@@ -77,7 +78,7 @@ impl StreamingSource for Source {
     }
 }
 
-/// Whether it is done without a wait.
+/// Returns whether the future is ready at once.
 async fn at_once(future: &mut BoxFuture<'_, ()>) -> bool {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }

@@ -1,8 +1,8 @@
-//! Ends an attempt that stands still. The client crate has no timeout of any kind on uploads.
+//! Ends an attempt that makes no progress. The client crate has no timeout of any kind on uploads.
 //!
-//! Progress is that bytes are asked for or taken; waiting in the pacer counts as progress. Once all bytes are taken they
-//! still lie in this machine's buffers: the answer may then take as long again as sending took, but no longer than the
-//! limit once more. What happens before the first byte (token, name look-up, connect, TLS) has the limit as well.
+//! Asking for bytes, taking them and waiting in the pacer count as progress. When all bytes are taken, many are still in this
+//! machine's socket buffers: the answer may then take as long as sending took, plus the limit at most. The time before the
+//! first byte (token, name look-up, connect, TLS) is limited too.
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,43 +11,43 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How far an attempt has come.
+/// Progress of an attempt.
 #[derive(Debug)]
 pub(crate) struct Progress(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// The last sign of life.
+    /// Time of the last progress.
     last: Instant,
-    /// Pieces that wait in the pacer.
+    /// Pieces waiting in the pacer.
     waiting: u32,
-    /// When the first byte was asked for.
+    /// Time when the first byte was asked for.
     first: Option<Instant>,
-    /// Time spent in the pacer, which is no sending time.
+    /// Time spent in the pacer; it does not count as sending.
     paused: Duration,
     offset: u64,
-    /// Whether any byte left, in whatever try.
+    /// Whether a byte left in any try.
     any: bool,
     done: bool,
 }
 
-/// The attempt stood still for too long.
+/// The attempt made no progress for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stalled {
-    /// How long it stood still.
+    /// Time without progress.
     pub(crate) idle: Duration,
-    /// Where it stood.
+    /// What the attempt was doing.
     pub(crate) phase: Phase,
 }
 
-/// What an attempt was doing.
+/// Stage of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Nothing was asked for yet: token, look-up, connect, TLS.
+    /// No byte was asked for yet: token, look-up, connect, TLS.
     Starting,
-    /// So many bytes were taken.
+    /// This many bytes were taken.
     Sending(u64),
-    /// Everything was taken and there is no answer.
+    /// All bytes were taken and there is no answer.
     Answer,
 }
 
@@ -93,12 +93,12 @@ impl Progress {
         state.done = false;
     }
 
-    /// Whether a byte of the body has left: only then was there a request that the server can have seen whole.
+    /// Returns whether a byte of the body has left. Only then can the server have seen a whole request.
     pub(crate) fn any_taken(&self) -> bool {
         self.state().any
     }
 
-    /// Marks a wait in the pacer, until what it returns is dropped.
+    /// Marks a wait in the pacer until the returned guard is dropped.
     pub(crate) fn paced(&self) -> Pause<'_> {
         let mut state = self.state();
         state.waiting = state.waiting.saturating_add(1);
@@ -108,7 +108,7 @@ impl Progress {
         }
     }
 
-    /// When the attempt is to be given up if nothing happens until then.
+    /// Returns when to give up if nothing happens until then.
     fn deadline(&self, limit: Duration) -> Instant {
         let now = Instant::now();
         let state = self.state();
@@ -151,12 +151,12 @@ impl Drop for Pause<'_> {
     }
 }
 
-/// Runs `attempt` to its end, or until it made no progress for `limit` (zero: no limit); then it is dropped.
+/// Runs `attempt` to its end, or drops it when it made no progress for `limit` (zero: no limit).
 pub(crate) async fn watch<F: Future>(progress: &Progress, limit: Duration, attempt: F) -> Result<F::Output, Stalled> {
     if limit.is_zero() {
         return Ok(attempt.await);
     }
-    // A limit of centuries would leave the range of the clock.
+    // A limit of centuries overflows the clock's range.
     let limit = limit.min(Duration::from_secs(365 * 86400));
     let mut attempt = pin!(attempt);
     loop {
