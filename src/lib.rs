@@ -5,14 +5,18 @@
 //! - [`upload`]: queue, retry, concurrency; the driver on the process's tokio runtime.
 //! - [`flow`]: the limits of bytes and requests a second, shared by a flow group.
 //! - [`spool`]: chunks wait on disk.
-//! - [`gcssink`]: the element, a thin shell.
+//! - [`ingest`]: the engine between a buffer and a queued chunk.
+//! - [`gcssink`]: the element, the GStreamer shell around [`ingest`] and [`upload`].
 //! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` and `status` are PURE.
 //! - `deadline`: one deadline for all elements of the process that stop.
+//! - [`clock`]: the clocks of the machine, which tests replace.
 //! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`: locks, and the clock as a number.
 
+pub mod clock;
 mod deadline;
 pub mod flow;
 pub mod gcssink;
+pub mod ingest;
 pub mod iotcorestatus;
 mod outbox;
 mod properties;

@@ -1,7 +1,7 @@
 //! The element's GObject side: virtual methods, properties, signals.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,179 +12,144 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
 use super::caps::{self, Verdict};
-use super::ending::End;
-use super::messages::{self, Outbox, Post};
+use super::compose;
+use super::debug::CAT;
+use super::messages::{Outbox, Post};
 use super::session::Session;
 use super::settings::{Settings, StatusValue, specs};
+use super::siblings;
 use super::stats;
-use super::together;
+use super::stream::{self, Preroll};
+use super::upstream;
+use crate::ingest::End;
+use crate::ingest::stream::Ingest;
 use crate::sync::lock;
+use crate::upload::health::Status;
 use crate::wall;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::session::session_id;
 
-/// Debug category.
-pub(super) static CAT: LazyLock<gst::DebugCategory> =
-    LazyLock::new(|| gst::DebugCategory::new("gcssink", gst::DebugColorFlags::empty(), Some("Cloud Storage chunk sink")));
-
 /// The element.
 #[derive(Default)]
 pub struct GcsSink {
-    pub(super) settings: Mutex<Settings>,
+    settings: Mutex<Settings>,
     session: Mutex<Option<Arc<Session>>>,
     /// Session id and next sequence number, from NULL to NULL.
     id: Mutex<Option<(String, u64)>>,
     outbox: OnceLock<Arc<Outbox>>,
-    pub(super) last_object: Mutex<Option<String>>,
     /// The figures at the end of the last session.
-    pub(super) last_stats: Mutex<Option<gst::Structure>>,
-    health_changed: AtomicBool,
+    last_stats: Mutex<Option<gst::Structure>>,
 }
 
 fn chance() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
 
-impl GcsSink {
-    pub(super) fn settings(&self) -> Settings {
-        lock(&self.settings).clone()
+/// Posts in a thread of GStreamer's pool.
+fn say(element: &gst::Element, post: Post) {
+    if let Some(sink) = element.downcast_ref::<super::GcsSink>() {
+        compose::say(element, sink.imp().session().as_deref(), post);
     }
+}
 
-    pub(super) fn session(&self) -> Option<Arc<Session>> {
+impl GcsSink {
+    fn session(&self) -> Option<Arc<Session>> {
         lock(&self.session).clone()
     }
 
     fn outbox(&self) -> Arc<Outbox> {
         Arc::clone(
             self.outbox
-                .get_or_init(|| Outbox::new(&*self.obj(), messages::post, usize::MAX)),
+                .get_or_init(|| Outbox::new(self.obj().upcast_ref(), say, usize::MAX)),
         )
-    }
-
-    // What the messages ask.
-
-    pub(super) fn session_id(&self) -> Option<String> {
-        lock(&self.id).as_ref().map(|(id, _)| id.clone())
-    }
-
-    pub(super) fn max_size_time(&self) -> u64 {
-        lock(&self.settings).max_size_time
-    }
-
-    pub(super) fn shutdown_timeout(&self) -> Duration {
-        Duration::from_nanos(lock(&self.settings).shutdown_timeout)
-    }
-
-    pub(super) fn max_memory(&self) -> u64 {
-        lock(&self.settings).max_memory_bytes
-    }
-
-    pub(super) fn bytes_received(&self) -> u64 {
-        self.session().map_or(0, |s| s.uploads.snapshot().stats.bytes_received)
-    }
-
-    pub(super) fn spool_dir(&self) -> Option<String> {
-        lock(&self.settings).spool_dir.clone()
-    }
-
-    pub(super) fn status_changed(&self) {
-        self.obj().notify("status");
-    }
-
-    pub(super) fn health_changed(&self) {
-        self.health_changed.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether this sink is the one of its flow group that tells of an outage.
-    pub(super) fn begins_outage(&self) -> bool {
-        self.session().is_none_or(|s| s.flow.begins_outage())
-    }
-
-    /// Whether this sink is the one of its flow group that tells the end of an outage.
-    pub(super) fn ends_outage(&self) -> bool {
-        self.session().is_none_or(|s| s.flow.ends_outage())
-    }
-
-    /// How long an outage was, in ns, that another sink left behind and that this one's success has ended.
-    pub(super) fn ends_left_outage(&self) -> Option<u64> {
-        self.session()?.flow.ends_left_outage()
-    }
-
-    pub(super) fn take_health_changed(&self) -> bool {
-        self.health_changed.swap(false, Ordering::Relaxed)
-    }
-
-    pub(super) fn uploaded(&self, object: &str) {
-        *lock(&self.last_object) = Some(object.to_owned());
-        let Some(session) = self.session() else { return };
-        if !session.cover_told.swap(true, Ordering::Relaxed) {
-            let text = format!("uploads work; {}", self.memory_left());
-            session.outbox.post(Post::Info(text));
-        }
-    }
-
-    /// Uploads are refused and nothing has ever worked: no more is taken, and nothing is waited for.
-    pub(super) fn refused(&self) {
-        if let Some(session) = self.session() {
-            session.failed.store(true, Ordering::Relaxed);
-            session.refused.store(true, Ordering::Relaxed);
-            session.uploads.interrupt(true);
-            session.uploads.nudge();
-        }
-    }
-
-    pub(super) fn sink_pad(&self) -> gst::Pad {
-        self.obj()
-            .static_pad("sink")
-            .unwrap_or_else(|| unreachable!("GstBaseSink makes its pad"))
     }
 
     fn begin_session(&self) -> Result<(), gst::ErrorMessage> {
         let id = lock(&self.id).get_or_insert_with(new_id).clone();
-        let session = Session::begin(&self.obj(), &self.settings(), id, self.outbox(), chance())?;
-        *lock(&self.session) = Some(session);
-        together::add(&self.obj());
-        self.status_changed();
+        let settings = lock(&self.settings).clone();
+        let session = Session::begin(self.obj().upcast_ref(), &settings, id, self.outbox(), chance())?;
+        *lock(&self.session) = Some(Arc::clone(&session));
+        siblings::add(self.obj().upcast_ref(), &session);
+        self.obj().notify("status");
         Ok(())
     }
 
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
-        together::remove(&self.obj());
-        let next = session.end(self.shutdown_timeout());
+        siblings::remove(self.obj().upcast_ref());
+        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
+        let next = session.end(timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
             *sequence = next;
         }
         *lock(&self.session) = None;
-        *lock(&self.last_object) = None;
-        // Out of the list of those who stop only now.
-        drop(lock(&session.stop).take());
-        self.status_changed();
+        // Only now: until the session has ended it shares the deadline.
+        session.engine.leave_deadline();
+        self.obj().notify("status");
+    }
+
+    /// Takes a buffer, and asks upstream for a key unit if one is wanted.
+    fn take(
+        &self,
+        session: &Session,
+        buffer: &gst::BufferRef,
+        owned: impl Fn() -> Option<gst::Buffer>,
+    ) -> Result<(), gst::FlowError> {
+        let obj = self.obj();
+        let wants_key_unit = stream::take(obj.upcast_ref(), session, buffer, owned)?;
+        if wants_key_unit && lock(&self.settings).send_keyframe_requests {
+            let count = session.key_requests.fetch_add(1, Ordering::Relaxed);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            if let Some(pad) = obj.sink_pads().first() {
+                upstream::request_key_unit(pad, count);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&self, session: &Session) -> End {
+        let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
+        // splitmuxsink begins the next fragment when this EOS has passed.
+        let until_spooled = session.engine.spool.is_some() && session.in_splitmuxsink;
+        let obj = self.obj();
+        session.engine.drain(&Preroll(obj.upcast_ref()), timeout, until_spooled)
+    }
+
+    fn status(&self) -> Status {
+        self.session().map_or(Status::Stopped, |s| s.engine.queue.status())
+    }
+
+    /// Property `stats`: of the session that runs, or else of the last one.
+    fn stats(&self) -> gst::Structure {
+        let running = self.session().map(|session| stats::figures(&session));
+        let ended = || lock(&self.last_stats).clone();
+        running.or_else(ended).unwrap_or_else(stats::none)
     }
 
     fn limits_changed(&self) {
         if let Some(session) = self.session() {
-            session.set_limits(&self.settings());
+            session.set_limits(&lock(&self.settings).clone());
         }
     }
 }
 
-/// What is said to the sink by custom events from upstream. Sticky ones come again to a pad that is linked anew.
-fn hear(session: &Session, structure: Option<&gst::StructureRef>) {
+/// Handles custom events from upstream. Sticky ones come again to a pad that is linked anew.
+fn handle(session: &Session, structure: Option<&gst::StructureRef>) {
     let Some(structure) = structure else { return };
+    let on = |work: fn(&mut Ingest)| session.engine.with(work);
     match structure.name().as_str() {
-        "GstForceKeyUnit" => session.recorder().chunker.arm(),
+        "GstForceKeyUnit" => on(|ingest| ingest.chunker.arm()),
         "gcssink-command" => match structure.get::<&str>("command") {
-            Ok("split") => session.recorder().chunker.arm(),
-            Ok("record-stop") => session.recorder().record(false),
-            Ok("record-start") => session.recorder().record(true),
+            Ok("split") => on(|ingest| ingest.chunker.arm()),
+            Ok("record-stop") => on(|ingest| ingest.record(false)),
+            Ok("record-start") => on(|ingest| ingest.record(true)),
             _ => {}
         },
         // Of another running time than that of a fragment.
         "gcssink-clock" if !session.in_splitmuxsink => {
             if let (Ok(running), Ok(utc)) = (structure.get::<u64>("running-time"), structure.get::<u64>("utc")) {
-                session.recorder().chunker.clock.map(running, utc);
+                session.engine.with(|ingest| ingest.chunker.clock.map(running, utc));
             }
         }
         _ => {}
@@ -218,7 +183,7 @@ impl ObjectImpl for GcsSink {
                         if let Some(sink) = args.first().and_then(|a| a.get::<super::GcsSink>().ok())
                             && let Some(session) = sink.imp().session()
                         {
-                            session.recorder().chunker.arm();
+                            session.engine.with(|ingest| ingest.chunker.arm());
                         }
                         None
                     })
@@ -239,7 +204,9 @@ impl ObjectImpl for GcsSink {
         }
         lock(&self.settings).set(pspec.name(), value);
         match (pspec.name(), self.session()) {
-            ("max-bytes-per-second" | "max-requests-per-second", Some(session)) => session.apply_flow(&self.settings()),
+            ("max-bytes-per-second" | "max-requests-per-second", Some(session)) => {
+                session.set_flow(&lock(&self.settings).clone());
+            }
             _ => self.limits_changed(),
         }
     }
@@ -249,13 +216,13 @@ impl ObjectImpl for GcsSink {
             "uri" => lock(&self.settings).uri().to_value(),
             "stats" => self.stats().to_value(),
             "status" => StatusValue::from(self.status()).to_value(),
-            "session-id" => self.session_id().to_value(),
+            "session-id" => lock(&self.id).as_ref().map(|(id, _)| id.clone()).to_value(),
             // What counts is what the last member of the group was told.
             "max-bytes-per-second" if self.session().is_some() => {
-                self.session().map_or(0, |s| s.flow.group().limits().0).to_value()
+                self.session().map_or(0, |s| s.engine.flow.group().limits().0).to_value()
             }
             "max-requests-per-second" if self.session().is_some() => {
-                self.session().map_or(0.0, |s| s.flow.group().limits().1).to_value()
+                self.session().map_or(0.0, |s| s.engine.flow.group().limits().1).to_value()
             }
             name => lock(&self.settings)
                 .get(name)
@@ -314,12 +281,12 @@ impl ElementImpl for GcsSink {
             (gst::StateChange::PausedToPlaying | gst::StateChange::PlayingToPaused, Some(session)) => {
                 session.new_playing.store(true, Ordering::Relaxed);
                 if transition == gst::StateChange::PausedToPlaying {
-                    session.go_on();
+                    session.engine.go_on();
                 }
             }
             (gst::StateChange::PausedToReady, Some(session)) => {
-                session.stop_waiting();
-                together::others_begin_to_end(&self.obj());
+                session.engine.stop_waiting();
+                siblings::others_begin_to_end(self.obj().upcast_ref());
             }
             _ => {}
         }
@@ -353,19 +320,20 @@ impl BaseSinkImpl for GcsSink {
         let Some(session) = self.session() else { return Ok(()) };
         match caps::judge(caps) {
             Verdict::Take(hint) => {
-                let mut recorder = session.recorder();
-                recorder.chunker.set_hint(hint.filter(|h| *h != Container::Raw));
                 // Muxers send equal caps again and again, or with another header, which the bytes tell better.
-                let mut known = lock(&session.caps);
                 let caps = caps::without_header(caps);
-                if known.as_ref().is_some_and(|k| *k != caps) {
-                    recorder.chunker.arm_if_begun();
-                }
-                *known = Some(caps);
+                let before = lock(&session.caps).replace(caps.clone());
+                let is_other = before.is_some_and(|before| before != caps);
+                session.engine.with(|ingest| {
+                    ingest.chunker.set_hint(hint.filter(|h| *h != Container::Raw));
+                    if is_other {
+                        ingest.chunker.arm_if_begun();
+                    }
+                });
                 Ok(())
             }
             Verdict::NeedsMuxer(text) => {
-                let _ = session.end_with(Post::NeedsMuxer(text.clone()));
+                session.end_with(Post::NeedsMuxer(text.clone()));
                 Err(gst::loggable_error!(CAT, "{text}"))
             }
         }
@@ -374,22 +342,16 @@ impl BaseSinkImpl for GcsSink {
     fn event(&self, event: gst::Event) -> bool {
         if let Some(session) = self.session() {
             match event.view() {
-                gst::EventView::CustomDownstream(custom) => hear(&session, custom.structure()),
-                gst::EventView::CustomDownstreamSticky(custom) => hear(&session, custom.structure()),
+                gst::EventView::CustomDownstream(custom) => handle(&session, custom.structure()),
+                gst::EventView::CustomDownstreamSticky(custom) => handle(&session, custom.structure()),
                 gst::EventView::Segment(segment) => {
                     if let Some(segment) = segment.segment().downcast_ref::<gst::format::Bytes>() {
                         let start = segment.start().map_or(0, |bytes| *bytes);
-                        session.recorder().segment_begins(start);
+                        session.engine.with(|ingest| ingest.segment_begins(start));
                     }
                 }
-                gst::EventView::FlushStart(_) => {
-                    session.flushing.store(true, Ordering::Relaxed);
-                    session.uploads.nudge();
-                }
-                gst::EventView::FlushStop(_) => {
-                    session.flushing.store(false, Ordering::Relaxed);
-                    session.recorder().chunker.flush();
-                }
+                gst::EventView::FlushStart(_) => session.engine.set_flushing(true),
+                gst::EventView::FlushStop(_) => session.engine.set_flushing(false),
                 // Flushing: the event is dropped, the base class would wait for a preroll that never ends.
                 gst::EventView::Eos(_) if self.drain(&session) == End::Flushed => return false,
                 _ => {}
@@ -413,14 +375,14 @@ impl BaseSinkImpl for GcsSink {
 
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
         if let Some(session) = self.session() {
-            session.uploads.interrupt(true);
+            session.engine.queue.interrupt(true);
         }
         Ok(())
     }
 
     fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
         if let Some(session) = self.session() {
-            session.uploads.interrupt(session.failed.load(Ordering::Relaxed));
+            session.engine.queue.interrupt(session.engine.is_failed());
         }
         Ok(())
     }

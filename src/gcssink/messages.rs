@@ -1,68 +1,48 @@
-//! What the element says: element messages, warnings, errors. The texts name the thing, the number, the limit and the next
-//! step. Runs in a thread of GStreamer's pool, no lock is held.
+//! The texts of element messages, warnings and errors: each names the thing, the number, the limit and the next step. All
+//! figures come with the call; nothing is asked of the element but what GStreamer knows of it.
 
 use std::time::Duration;
 
 use gst::prelude::*;
-use gst::subclass::prelude::*;
 
-use super::GcsSink;
 use super::upstream;
+use crate::ingest::message::Message;
 use crate::outbox::post_info;
 use crate::upload::chunk::Summary;
-use crate::upload::health::Word;
-use crate::upload::report::{Pending, Report};
-use gcstreamer_media::chunk::{GapReason, Warning};
+use crate::upload::health::Status;
+use crate::upload::report::Pending;
+use gcstreamer_media::chunk::Warning;
 use gcstreamer_media::container::Fault;
 use gcstreamer_schema::time::rfc3339_ms;
 
 /// Where it waits to be posted.
-pub(super) type Outbox = crate::outbox::Outbox<GcsSink, Post>;
+pub(super) type Outbox = crate::outbox::Outbox<gst::Element, Post>;
 
 /// Something to post.
 #[derive(Clone, Debug)]
 pub(super) enum Post {
-    /// From the uploads.
-    Report(Report),
-    /// From the chunker.
-    Warning(Warning),
-    /// The stream cannot be cut.
-    Fault(Fault),
-    /// Bytes that were not stored.
-    Gap {
-        reason: GapReason,
-        start: u64,
-        duration: u64,
-        bytes: u64,
-        first_sequence: u64,
-    },
-    /// PLAYING for so long without one key unit.
-    NothingToStore(u64),
-    /// One object grew over the memory.
-    TooLarge(u64),
+    /// From the engine.
+    Engine(Message),
     /// The stream has to be muxed first.
     NeedsMuxer(String),
-    /// The memory is full and the policy says error.
-    Full,
-    /// The memory is full and uploads are refused.
-    Refused(String),
-    /// EOS, and so many chunks were not stored.
-    NotDrained { chunks: u64, bytes: u64, timeout: u64 },
     /// How long the memory lasts.
     Info(String),
-    /// Another sink of the flow group was told other limits.
-    FlowChanged { bytes: u64, requests: f64, is_news: bool },
     /// Tell upstream how it goes.
     Health,
 }
 
-/// Posts it.
-pub(super) fn post(element: &GcsSink, post: Post) {
-    match post {
-        Post::Report(report) => post_report(element, report),
-        Post::Warning(warning) => post_warning(element, &warning),
-        Post::Fault(fault) => post_fault(element, fault),
-        Post::Gap {
+/// Posts what the engine has to say, but for its reports.
+pub(super) fn post(element: &gst::Element, message: Message) {
+    match message {
+        // Need figures of the session.
+        Message::Report(_) => {}
+        Message::Warning {
+            warning,
+            max_time,
+            max_memory,
+        } => post_warning(element, &warning, max_time, max_memory),
+        Message::Fault(fault) => post_fault(element, fault),
+        Message::Gap {
             reason,
             start,
             duration,
@@ -71,24 +51,23 @@ pub(super) fn post(element: &GcsSink, post: Post) {
         } => {
             post_gap(element, reason.name(), start, duration, bytes, first_sequence, 0);
         }
-        Post::NothingToStore(waited) => post_nothing(element, waited),
-        Post::TooLarge(bytes) => gst::element_error!(
+        Message::NothingToStore { waited, received } => post_nothing(element, waited, received),
+        Message::TooLarge(bytes) => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
             ("the location has no placeholder, so all goes into one object, which has reached {bytes} bytes: half of max-memory-bytes; use a location with {{session}} and {{seq}}, or raise max-memory-bytes")
         ),
-        Post::NeedsMuxer(text) => gst::element_error!(element, gst::StreamError::WrongType, ("{text}")),
-        Post::Full => gst::element_error!(
+        Message::Full => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
             ("max-memory-bytes are in use by chunks that could be neither uploaded nor spooled, and overflow-policy is error; check the uplink, set spool-dir or make room there, raise max-memory-bytes or choose overflow-policy=drop-oldest")
         ),
-        Post::Refused(reason) => gst::element_error!(
+        Message::Refused(reason) => gst::element_error!(
             element,
             gst::ResourceError::NotAuthorized,
             ("uploads are refused ({reason}), and max-memory-bytes are full now: the recording ends; give the permission back or mend the bucket")
         ),
-        Post::NotDrained { chunks, bytes, timeout } => gst::element_error!(
+        Message::NotDrained { chunks, bytes, timeout } => gst::element_error!(
             element,
             gst::ResourceError::Write,
             (
@@ -96,8 +75,7 @@ pub(super) fn post(element: &GcsSink, post: Post) {
                 seconds(timeout)
             )
         ),
-        Post::Info(text) => post_info(element, gst::ResourceError::Settings, &text),
-        Post::FlowChanged {
+        Message::LimitsChanged {
             bytes,
             requests,
             is_news,
@@ -108,93 +86,86 @@ pub(super) fn post(element: &GcsSink, post: Post) {
                 let text = format!(
                     "another sink of this flow-group has set its limits: now {bytes} bytes/s and {requests} requests/s (0 = none)"
                 );
-                post_info(element, gst::ResourceError::Settings, &text);
-            }
-        }
-        Post::Health => {
-            if let Some(structure) = element.imp().health() {
-                let pads = element.sink_pads();
-                pads.iter().for_each(|pad| {
-                    pad.push_event(gst::event::CustomUpstream::new(structure.clone()));
-                });
+                info(element, &text);
             }
         }
     }
+}
+
+/// Posts an INFO about the settings.
+pub(super) fn info(element: &gst::Element, text: &str) {
+    post_info(element, gst::ResourceError::Settings, text);
+}
+
+/// The caps are those of a stream that no container holds: an ERROR.
+pub(super) fn needs_muxer(element: &gst::Element, text: &str) {
+    gst::element_error!(element, gst::StreamError::WrongType, ("{text}"));
 }
 
 fn seconds(ns: u64) -> String {
     format!("{:.1} s", Duration::from_nanos(ns).as_secs_f64())
 }
 
-fn post_report(element: &GcsSink, report: Report) {
-    match report {
-        Report::Uploaded {
-            summary,
-            object,
-            generation,
-            crc32c,
-            latency,
-        } => {
-            element.imp().uploaded(&object);
-            post_uploaded(element, &summary, &object, generation, crc32c, latency);
-            if let Some(after) = element.imp().ends_left_outage() {
-                post_recovered(element, after, "what waits in the spool is being stored");
-            }
-        }
-        Report::Dropped { summary, reason } => {
-            gst::warning!(
-                super::imp::CAT,
-                obj = element,
-                "chunk {} of {} bytes is dropped: {reason}",
-                summary.sequence,
-                summary.size
-            );
-            post_gap(
-                element,
-                reason,
-                summary.start,
-                summary.duration,
-                summary.size,
-                summary.sequence,
-                1,
-            );
-        }
-        Report::Word(word, pending) => post_word(element, word, pending),
-        Report::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ("{text}")),
-        Report::Disk { full, text } => post_disk(element, full, &text),
-        Report::DiskWorks => post_info(element, gst::ResourceError::Write, "the spool takes chunks again"),
-        Report::Left(left) => gst::element_warning!(
-            element,
-            gst::ResourceError::Write,
-            (
-                "{} chunks of {} bytes are not stored yet and wait in spool-dir {}; the next gcssink that starts with this spool-dir stores them",
-                left.chunks,
-                left.bytes,
-                element.imp().spool_dir().unwrap_or_default()
-            )
-        ),
-        Report::Recovered(pending) => {
-            let text = format!(
-                "{} chunks of {} bytes that earlier sessions left in the spool are being stored",
-                pending.chunks, pending.bytes
-            );
-            post_info(element, gst::ResourceError::Write, &text);
-        }
-        Report::ClockOff(seconds) => gst::element_warning!(
-            element,
-            gst::ResourceError::Settings,
-            (
-                "this machine's clock is {} s {} the server's; names and start-time follow this machine, customTime is left out: set the clock (NTP)",
-                seconds.unsigned_abs(),
-                if seconds > 0 { "ahead of" } else { "behind" }
-            )
-        ),
-    }
-    element.imp().health_changed();
+/// A chunk was given up.
+pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str) {
+    post_gap(
+        element,
+        reason,
+        summary.start,
+        summary.duration,
+        summary.size,
+        summary.sequence,
+        1,
+    );
 }
 
-/// What the disk does not take stays in memory, and there `overflow-policy` counts.
-fn post_disk(element: &GcsSink, full: bool, text: &str) {
+/// Something the uploads came upon.
+pub(super) fn warning(element: &gst::Element, text: &str) {
+    gst::element_warning!(element, gst::ResourceError::Write, ("{text}"));
+}
+
+/// The spool works again.
+pub(super) fn disk_works(element: &gst::Element) {
+    post_info(element, gst::ResourceError::Write, "the spool takes chunks again");
+}
+
+/// Chunks wait on disk for the next start.
+pub(super) fn left(element: &gst::Element, left: Pending, dir: &str) {
+    gst::element_warning!(
+        element,
+        gst::ResourceError::Write,
+        (
+            "{} chunks of {} bytes are not stored yet and wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them",
+            left.chunks,
+            left.bytes
+        )
+    );
+}
+
+/// Chunks of earlier sessions were found on disk.
+pub(super) fn found(element: &gst::Element, pending: Pending) {
+    let text = format!(
+        "{} chunks of {} bytes that earlier sessions left in the spool are being stored",
+        pending.chunks, pending.bytes
+    );
+    post_info(element, gst::ResourceError::Write, &text);
+}
+
+/// The server's clock is another one by this many seconds (ours minus the server's).
+pub(super) fn clock_off(element: &gst::Element, seconds: i64) {
+    gst::element_warning!(
+        element,
+        gst::ResourceError::Settings,
+        (
+            "this machine's clock is {} s {} the server's; names and start-time follow this machine, customTime is left out: set the clock (NTP)",
+            seconds.unsigned_abs(),
+            if seconds > 0 { "ahead of" } else { "behind" }
+        )
+    );
+}
+
+/// The disk takes nothing. What it does not take stays in memory, where `overflow-policy` applies.
+pub(super) fn disk(element: &gst::Element, full: bool, text: &str) {
     let next = "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself";
     if full {
         gst::element_warning!(
@@ -211,7 +182,8 @@ fn post_disk(element: &GcsSink, full: bool, text: &str) {
     }
 }
 
-fn post_uploaded(element: &GcsSink, info: &Summary, object: &str, generation: i64, crc32c: u32, latency: u64) {
+/// The server has confirmed a chunk.
+pub(super) fn uploaded(element: &gst::Element, info: &Summary, object: &str, generation: i64, crc32c: u32, latency: u64) {
     let structure = gst::Structure::builder("gcssink-chunk-uploaded")
         .field("object", object)
         .field("session-id", &*info.session)
@@ -227,7 +199,7 @@ fn post_uploaded(element: &GcsSink, info: &Summary, object: &str, generation: i6
     post_structure(element, structure);
 }
 
-fn post_gap(element: &GcsSink, reason: &str, start: u64, duration: u64, bytes: u64, first: u64, chunks: u64) {
+fn post_gap(element: &gst::Element, reason: &str, start: u64, duration: u64, bytes: u64, first: u64, chunks: u64) {
     let structure = gst::Structure::builder("gcssink-gap")
         .field("start-time", rfc3339_ms(start))
         .field("reason", reason)
@@ -239,57 +211,62 @@ fn post_gap(element: &GcsSink, reason: &str, start: u64, duration: u64, bytes: u
     post_structure(element, structure);
 }
 
-fn post_structure(element: &GcsSink, structure: gst::Structure) {
+fn post_structure(element: &gst::Element, structure: gst::Structure) {
     // Fails where there is no bus: nobody listens.
     let _ = element.post_message(gst::message::Element::builder(structure).src(element).build());
 }
 
-fn post_word(element: &GcsSink, word: Word, pending: Pending) {
-    let waiting = format!(
+/// What waits, as texts say it.
+pub(super) fn waiting(pending: Pending) -> String {
+    format!(
         "{} chunks of {} bytes wait, the oldest for {}",
         pending.chunks,
         pending.bytes,
         seconds(pending.oldest)
-    );
-    match word {
-        Word::Status(status, reason) => {
-            element.imp().status_changed();
-            let structure = gst::Structure::builder("gcssink-status")
-                .field("status", status.name())
-                .field("reason", reason)
-                .field("pending-bytes", pending.bytes)
-                .field("pending-chunks", pending.chunks)
-                .field("oldest-pending-ns", pending.oldest)
-                .build();
-            post_structure(element, structure);
-        }
-        Word::Outage { .. } if !element.imp().begins_outage() => {}
-        // A refusal is each sink's own, so its end is too.
-        Word::Recovered { refused, .. } if !element.imp().ends_outage() && !refused => {}
-        Word::Outage { first, reason } => {
-            let verb = if first { "uploads fail" } else { "uploads still fail" };
-            let left = element.imp().memory_left();
-            gst::element_warning!(
-                element,
-                gst::ResourceError::Write,
-                ("{verb}: {reason}; {waiting}; {left}; it is tried again by itself")
-            );
-        }
-        Word::Recovered { after, .. } => post_recovered(element, after, &waiting),
-        Word::Fatal { http_status, reason } => {
-            element.imp().refused();
-            gst::element_error!(element, refusal(http_status), ("{reason}"));
-        }
-        Word::Refused { http_status, reason } => gst::element_warning!(
-            element,
-            refusal(http_status),
-            ("uploads are refused since they last worked: {reason}; {waiting}; recording goes on, it is tried again every 60 s")
-        ),
-    }
+    )
 }
 
-/// The end of an outage of so many ns, and what is left of it.
-fn post_recovered(element: &GcsSink, after: u64, waiting: &str) {
+/// The property `status` has changed.
+pub(super) fn status(element: &gst::Element, status: Status, reason: &str, pending: Pending) {
+    element.notify("status");
+    let structure = gst::Structure::builder("gcssink-status")
+        .field("status", status.name())
+        .field("reason", reason)
+        .field("pending-bytes", pending.bytes)
+        .field("pending-chunks", pending.chunks)
+        .field("oldest-pending-ns", pending.oldest)
+        .build();
+    post_structure(element, structure);
+}
+
+/// An outage begins (`first`) or goes on. `left`: how long memory and spool last.
+pub(super) fn outage(element: &gst::Element, first: bool, reason: &str, pending: Pending, left: &str) {
+    let verb = if first { "uploads fail" } else { "uploads still fail" };
+    let waiting = waiting(pending);
+    gst::element_warning!(
+        element,
+        gst::ResourceError::Write,
+        ("{verb}: {reason}; {waiting}; {left}; it is tried again by itself")
+    );
+}
+
+/// Nothing has ever worked, and the user has to act: an ERROR.
+pub(super) fn fatal(element: &gst::Element, http_status: Option<u16>, reason: &str) {
+    gst::element_error!(element, refusal(http_status), ("{reason}"));
+}
+
+/// It has worked before, and the user has to act.
+pub(super) fn refused(element: &gst::Element, http_status: Option<u16>, reason: &str, pending: Pending) {
+    let waiting = waiting(pending);
+    gst::element_warning!(
+        element,
+        refusal(http_status),
+        ("uploads are refused since they last worked: {reason}; {waiting}; recording goes on, it is tried again every 60 s")
+    );
+}
+
+/// An outage is over that lasted `after` ns; `waiting` is what is left of it.
+pub(super) fn recovered(element: &gst::Element, after: u64, waiting: &str) {
     let text = format!("uploads work again after {}; {waiting}", seconds(after));
     post_info(element, gst::ResourceError::Write, &text);
 }
@@ -303,8 +280,7 @@ fn refusal(http_status: Option<u16>) -> gst::ResourceError {
     }
 }
 
-fn post_warning(element: &GcsSink, warning: &Warning) {
-    let max_time = element.imp().max_size_time();
+fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_memory: u64) {
     match *warning {
         Warning::NoKeyUnit { waited, interval } => {
             let measured = interval.map_or_else(String::new, |i| format!(" (they came at most {} apart before)", seconds(i)));
@@ -353,8 +329,7 @@ fn post_warning(element: &GcsSink, warning: &Warning) {
                 element,
                 gst::ResourceError::Settings,
                 (
-                    "a chunk has reached {bytes} bytes, {share} of max-memory-bytes ({}), and is cut early, {how}; raise max-memory-bytes or lower max-size-time (now {})",
-                    element.imp().max_memory(),
+                    "a chunk has reached {bytes} bytes, {share} of max-memory-bytes ({max_memory}), and is cut early, {how}; raise max-memory-bytes or lower max-size-time (now {})",
                     seconds(max_time)
                 )
             );
@@ -377,7 +352,7 @@ fn post_warning(element: &GcsSink, warning: &Warning) {
     }
 }
 
-fn post_fault(element: &GcsSink, fault: Fault) {
+fn post_fault(element: &gst::Element, fault: Fault) {
     let next = match fault {
         Fault::Unfragmented => {
             "use mp4mux fragment-duration=1000 (ms) with fragment-mode=dash-or-mss, its default, or another muxer: nothing was stored"
@@ -391,8 +366,7 @@ fn post_fault(element: &GcsSink, fault: Fault) {
     gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));
 }
 
-fn post_nothing(element: &GcsSink, waited: u64) {
-    let came = element.imp().bytes_received();
+fn post_nothing(element: &gst::Element, waited: u64, came: u64) {
     let cause = match element.sink_pads().first().and_then(upstream::unfed_pads) {
         _ if came > 0 => format!("{came} bytes came, but no key unit among them: check the key frame interval of the camera"),
         Some((muxer, pads)) if !pads.is_empty() => format!(

@@ -1,16 +1,15 @@
 //! `gcssink`: stores a muxed stream in Cloud Storage as objects that each play alone.
 //!
-//! A thin shell: it copies settings, feeds the chunker, hands chunks to the uploads and turns reports into messages. It holds
-//! no decision of its own.
+//! The GStreamer shell around [`crate::ingest`] and [`crate::upload`]: it copies settings, hands buffers, events and states to
+//! the engine, and turns its messages into GStreamer's.
 //!
 //! - `settings` — the properties
-//! - `plan` — settings checked and made usable, or an error that says what to do
-//! - `session` — what exists while it runs: recorder, uploads, spool and their tasks
-//! - `ending`, `together` — its two ends, EOS and leaving PAUSED; the sinks of a pipeline end side by side
-//! - `recorder`, `object` — what the streaming thread and the timers share; what a chunk becomes
-//! - `disk`, `writers` — the spool; the ways to Cloud Storage
-//! - `stream`, `stats` — what the element does with a buffer; what it says of itself in numbers
-//! - `messages` — everything that is posted, through the outbox
+//! - `validate` — settings checked and made usable, or an error that says what to do
+//! - `session` — what exists while it runs: the engine, and what of it is GStreamer's
+//! - `stream` — what the element does with a buffer
+//! - `siblings` — the sinks of a pipeline end side by side
+//! - `compose`, `messages`, `stats` — what is posted and with which figures; its texts; the numbers
+//! - `debug` — the debug category; the life of chunks in it
 //! - `blocks` — memory that is used again
 //! - `caps`, `upstream` — small answers about the pipeline
 
@@ -19,21 +18,17 @@ use gst::prelude::*;
 
 mod blocks;
 mod caps;
-mod destination;
-mod disk;
-mod ending;
+mod compose;
+mod debug;
 mod imp;
 mod messages;
-mod object;
-mod plan;
-mod recorder;
 mod session;
 mod settings;
+mod siblings;
 mod stats;
 mod stream;
-mod together;
 mod upstream;
-mod writers;
+mod validate;
 
 glib::wrapper! {
     /// The element `gcssink`.

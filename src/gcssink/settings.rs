@@ -7,7 +7,9 @@ use gst::prelude::*;
 
 use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS, UserLimit};
 use crate::properties::{string, time};
+use crate::upload::chunk::Keep;
 use crate::upload::health::Status;
+use crate::upload::uploads::Overflow;
 
 /// Default of `location`.
 pub(super) const DEFAULT_LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
@@ -46,6 +48,26 @@ pub(super) enum SpoolMode {
     /// When it has to be.
     #[enum_value(name = "Whole chunks, and only when the memory is full (SD cards)", nick = "overflow")]
     Overflow,
+}
+
+impl From<OverflowPolicy> for Option<Overflow> {
+    fn from(policy: OverflowPolicy) -> Self {
+        match policy {
+            OverflowPolicy::Auto => None,
+            OverflowPolicy::Block => Some(Overflow::Block),
+            OverflowPolicy::DropOldest => Some(Overflow::DropOldest),
+            OverflowPolicy::Error => Some(Overflow::Error),
+        }
+    }
+}
+
+impl From<SpoolMode> for Keep {
+    fn from(mode: SpoolMode) -> Self {
+        match mode {
+            SpoolMode::Always => Self::Always,
+            SpoolMode::Overflow => Self::Overflow,
+        }
+    }
 }
 
 /// Property `status`.

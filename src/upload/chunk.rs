@@ -44,6 +44,17 @@ pub struct Chunk {
     pub closed_at: u64,
 }
 
+/// Where chunks wait until they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// In memory alone.
+    Memory,
+    /// In memory, and on disk when that is full.
+    Overflow,
+    /// On disk, every buffer as it comes.
+    Always,
+}
+
 /// Where the bytes of a chunk are.
 #[derive(Clone, Debug)]
 pub enum Place {

@@ -1,4 +1,5 @@
-//! The blocking side of the spooler: files that are open, and what is written to them. It tells [`Uploads`] of every step.
+//! The blocking side of the spooler: files that are open, and what is written to them. Every step is reported
+//! through [`Progress`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,21 +9,9 @@ use bytes::Bytes;
 use super::attempt::Naming;
 use super::chunk::{Chunk, Held, Kept, Place};
 use super::kept::{Part, SpoolChunk, Times};
-use super::spooler::{Closing, Op, Work};
-use super::uploads::Uploads;
+use super::ops::{Closing, Op, Progress, Work, Written};
 use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
 use gcstreamer_storage::{Body, ObjectRequest};
-
-/// What came of what was written as it came.
-#[derive(Default)]
-pub(super) struct Written {
-    /// Bytes of memory given back.
-    pub(super) released: u64,
-    /// Chunks that have ended.
-    pub(super) ended: Vec<Chunk>,
-    /// What the disk said.
-    pub(super) trouble: Option<SpoolError>,
-}
 
 /// See the module.
 pub struct Desk {
@@ -54,9 +43,9 @@ impl Desk {
         self.open.is_empty()
     }
 
-    /// Tells `uploads` of every step when it is done: a slow disk takes seconds for a whole memory, and what is on it must not
+    /// Reports every step when it is done: a slow disk takes seconds for a whole memory, and what is on it must not
     /// count as lost meanwhile. What the disk said.
-    pub(super) fn work(&mut self, work: Work, sync: bool, uploads: &Uploads) -> Option<SpoolError> {
+    pub(super) fn work(&mut self, work: Work, sync: bool, progress: &dyn Progress) -> Option<SpoolError> {
         let mut written = Written::default();
         // First what makes room.
         work.discards.iter().for_each(|chunk| chunk.discard());
@@ -93,14 +82,14 @@ impl Desk {
             writing.write(&self.session, sync, &mut written);
         }
         let mut trouble = written.trouble.take();
-        uploads.wrote(written);
+        progress.wrote(written);
         for (ticket, chunk) in work.moves {
-            let moved = self.put_away(&chunk, || uploads.may_finish(ticket));
+            let moved = self.put_away(&chunk, || progress.may_finish(ticket));
             let moved = moved.unwrap_or_else(|e| {
                 trouble = Some(e);
                 None
             });
-            if let Some(unwanted) = uploads.moved(ticket, moved) {
+            if let Some(unwanted) = progress.moved(ticket, moved) {
                 unwanted.confirm();
             }
         }

@@ -14,13 +14,15 @@ use super::chunk::{Chunk, Held, Kept, Loaded, Place, Unloaded};
 use super::desk::Desk;
 use super::driver::{Writers, send_from_disk};
 use super::health::{Status, Word};
-use super::kept::{SpoolChunk, Times};
+use super::kept::SpoolChunk;
+use super::ops::Op;
 use super::outcomes::Due;
 use super::report::Report;
 use super::scheduler::Elsewhere;
-use super::spooler::{self, Op};
+use super::spooler;
+use super::state::DiskHealth;
 use super::tests::{chunk, limits};
-use super::uploads::{Drained, NoRoom, Overflow, Uploads};
+use super::uploads::{Charged, Drained, NoRoom, Overflow, Uploads};
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
@@ -150,7 +152,7 @@ fn with_disk(memory: u64) -> Arc<Uploads> {
 
 fn desk(gate: &Gate, uploads: &Arc<Uploads>) -> Desk {
     let spool = Spool::open(Arc::new(gate.clone()), gate.disk.root(), 0).unwrap();
-    Desk::new(spool.session("cam", SESSION).unwrap(), Arc::new(Times::new(uploads)))
+    Desk::new(spool.session("cam", SESSION).unwrap(), uploads.times())
 }
 
 fn dropped(uploads: &Uploads) -> Vec<(u64, &'static str)> {
@@ -189,7 +191,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
     let uploads = with_disk(1000);
     uploads.adopt(Vec::new(), true);
     for sequence in 1..=3 {
-        uploads.charge(10, Overflow::Block).unwrap();
+        assert!(uploads.charge(10, Overflow::Block).is_taken());
         uploads.queue(movable(sequence));
     }
     uploads.move_all();
@@ -197,7 +199,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
     let work = uploads.take_disk_work().0.unwrap();
     let writer = std::thread::spawn({
         let uploads = Arc::clone(&uploads);
-        move || desk.work(work, false, &uploads)
+        move || desk.work(work, false, &*uploads)
     });
     // The newest would be sent first, so it is moved last: 2, 1, 3.
     is_asked.recv().unwrap();
@@ -240,7 +242,7 @@ fn a_chunk_that_the_disk_refuses_at_the_very_end_is_told_as_lost_then() {
 fn memory_that_is_full_does_not_wait_for_the_chunks_of_earlier_sessions_to_be_found() {
     let uploads = with_disk(25);
     for sequence in 0..2 {
-        uploads.charge(10, Overflow::DropOldest).unwrap();
+        assert!(uploads.charge(10, Overflow::DropOldest).is_taken());
         // The disk did not take them, and cannot.
         uploads.queue(chunk(sequence, 10));
     }
@@ -267,7 +269,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         let uploads = with_disk(1000);
         uploads.adopt(Vec::new(), true);
         let desk = desk(&gate, &uploads);
-        uploads.charge(10, Overflow::Block).unwrap();
+        assert!(uploads.charge(10, Overflow::Block).is_taken());
         let begin = Op::Begin {
             sequence: 0,
             entry: Box::new(entry(0)),
@@ -279,7 +281,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
             charged: 10,
         };
         uploads.spool([begin, data]);
-        uploads.charge(10, Overflow::Block).unwrap();
+        assert!(uploads.charge(10, Overflow::Block).is_taken());
         uploads.queue(movable(1));
         uploads.move_all();
         let task = tokio::spawn(spooler::run(
@@ -345,7 +347,7 @@ fn a_chunk_for_whose_new_date_there_is_no_room_is_sent_as_it_is() {
     let disk = SimDisk::new(1);
     let spool = spool_on(&disk);
     let uploads = with_disk(100);
-    let chunk = SpoolChunk::new(found(&disk, &spool), Arc::new(Times::new(&uploads)));
+    let chunk = SpoolChunk::new(found(&disk, &spool), uploads.times());
     spool.set_max(1);
     let loaded = Arc::clone(&chunk).load().unwrap();
     assert_eq!((loaded.request.name.as_str(), loaded.start), ("x7", 40_000_000_000));
@@ -361,7 +363,7 @@ fn only_damage_and_removal_are_for_good() {
     let uploads = with_disk(100);
     let stored = found(&disk, &spool);
     let path = stored.path();
-    let chunk = SpoolChunk::new(stored, Arc::new(Times::new(&uploads)));
+    let chunk = SpoolChunk::new(stored, uploads.times());
     // EMFILE, EIO.
     for errno in [24, 5] {
         disk.set_fault(Some(Fault::Once(1, errno)));
@@ -493,17 +495,17 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told(
 fn a_parked_chunk_gives_way_only_where_the_disk_is_full_and_the_oldest_is_to_go() {
     let uploads = with_disk(25);
     uploads.adopt(vec![parked(103)], true);
-    (0..2).for_each(|_| assert!(uploads.charge(10, Overflow::Block).is_ok()));
+    (0..2).for_each(|_| assert!(uploads.charge(10, Overflow::Block).is_taken()));
     for policy in [Overflow::Block, Overflow::Error, Overflow::DropOldest] {
         // All memory is held by the open chunk: to wait for what is parked would be to wait for ever.
         assert!(
-            matches!(uploads.charge(10, policy), Err(NoRoom::Nothing | NoRoom::MoveOpen)),
+            matches!(uploads.charge(10, policy), Charged::No(NoRoom::Nothing | NoRoom::MoveOpen)),
             "{policy:?}"
         );
     }
     assert_eq!(uploads.snapshot().parked, 1);
-    uploads.lock().disk.as_mut().unwrap().blocked = true;
-    assert_eq!(uploads.charge(10, Overflow::Block), Err(NoRoom::Nothing));
+    uploads.lock().disk.as_mut().unwrap().health = DiskHealth::Blocked { since: None };
+    assert_eq!(uploads.charge(10, Overflow::Block), Charged::No(NoRoom::Nothing));
     let charged = std::thread::spawn({
         let uploads = Arc::clone(&uploads);
         move || uploads.charge(10, Overflow::DropOldest)
@@ -516,5 +518,5 @@ fn a_parked_chunk_gives_way_only_where_the_disk_is_full_and_the_oldest_is_to_go(
     assert_eq!(dropped(&uploads), [(0, "overflow")]);
     // Nobody removes the file in this test.
     uploads.interrupt(true);
-    assert_eq!(charged.join().unwrap(), Err(NoRoom::Interrupted));
+    assert_eq!(charged.join().unwrap(), Charged::No(NoRoom::Interrupted));
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -13,28 +13,28 @@ use bytes::Bytes;
 use super::attempt::Naming;
 use super::chunk::{Kept, Loaded, Unloaded};
 use super::redate::redate;
-use super::uploads::Uploads;
+use crate::clock::Clock;
 use crate::spool::{Boots, ChunkReader, ClosedEntry, OpenChunk, SpoolError, Stored, boot};
 use crate::sync::lock;
-use crate::wall;
 use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
 /// What time it is, as far as that can be believed, and was in other boots of the machine.
-#[derive(Debug, Default)]
 pub struct Times {
     boots: Mutex<Boots>,
     boot_id: String,
-    /// Asked whether this machine's clock is known to be wrong.
-    uploads: Weak<Uploads>,
+    clock: Clock,
+    /// Whether this machine's wall clock is known to be wrong.
+    is_off: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Times {
     /// Nothing is known of other boots yet.
-    pub fn new(uploads: &Arc<Uploads>) -> Self {
+    pub fn new(clock: Clock, is_off: Box<dyn Fn() -> bool + Send + Sync>) -> Self {
         Self {
             boots: Mutex::default(),
             boot_id: boot::boot_id().unwrap_or_default(),
-            uploads: Arc::downgrade(uploads),
+            clock,
+            is_off,
         }
     }
 
@@ -45,13 +45,21 @@ impl Times {
 
     fn now(&self) -> Boots {
         let mut boots = Boots::default();
-        let wall = wall::now();
-        let is_off = self.uploads.upgrade().is_some_and(|u| u.clock_off().is_some());
-        if !is_off && wall >= gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE {
-            boots.learn(&self.boot_id, wall, boot::boot_ns());
+        let wall = (self.clock.wall)();
+        if !(self.is_off)() && wall >= gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE {
+            boots.learn(&self.boot_id, wall, (self.clock.boot)());
         }
         boots.merge(&lock(&self.boots));
         boots
+    }
+}
+
+impl fmt::Debug for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Times")
+            .field("boots", &self.boots)
+            .field("boot_id", &self.boot_id)
+            .finish_non_exhaustive()
     }
 }
 

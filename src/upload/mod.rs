@@ -7,14 +7,17 @@
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
-//! - [`chunk`], [`report`]: the types they share.
+//! - [`chunk`], [`report`], [`life`]: the types they share.
 //! - [`spooler`]: the task that writes chunks to disk, [`desk`] its blocking side. [`kept`]: chunks of the spool as objects. [`redate`] PURE.
+//!
+//! - [`recovery`]: the spool of a session, and what earlier sessions left in it. [`writers`]: the ways to Cloud Storage.
 //!
 //! A chunk is in exactly one place: gathering → queued → (spooled) → in flight → uploaded | dropped.
 
 pub mod attempt;
 pub mod chunk;
 pub mod desk;
+pub mod destination;
 #[cfg(test)]
 mod disk_tests;
 pub mod driver;
@@ -22,8 +25,11 @@ pub mod health;
 #[cfg(test)]
 mod hold_tests;
 pub mod kept;
+pub mod life;
+pub mod ops;
 mod outcomes;
 mod parked;
+pub mod recovery;
 pub mod redate;
 pub mod report;
 pub mod runtime;
@@ -33,3 +39,4 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub mod uploads;
+pub mod writers;

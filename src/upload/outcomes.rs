@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, Summary};
 use super::health::Word;
+use super::life::Step;
 use super::parked;
 use super::report::{DAMAGED, Report};
 use super::scheduler::{Elsewhere, Outcome};
@@ -62,11 +63,13 @@ impl Uploads {
         }
         let mut chunks = Vec::new();
         while let Some(ticket) = state.scheduler.next(now) {
-            if let Some(chunk) = state.chunks.get(&ticket) {
+            if let Some(chunk) = state.chunks.get(&ticket).cloned() {
                 if let Some(Elsewhere::Parked(destination)) = chunk.site {
                     parked::tried(destination);
                 }
-                chunks.push((ticket, Arc::clone(chunk)));
+                let attempt = Step::Attempt(state.scheduler.attempts(ticket));
+                state.note(&chunk.summary.session, chunk.summary.sequence, attempt);
+                chunks.push((ticket, chunk));
             }
         }
         let look = state.look(now);
@@ -84,7 +87,7 @@ impl Uploads {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
-        self.tell();
+        self.publish();
         let at = |ns| self.epoch.checked_add(Duration::from_nanos(ns));
         Due::Send {
             chunks,
@@ -166,7 +169,7 @@ impl Uploads {
         state.look(now);
         if let Some(disk) = &mut state.disk {
             // What was stored has left its place on disk.
-            disk.blocked = false;
+            disk.health.unblock();
         }
         let spools = state.disk.is_some();
         drop(state);
@@ -174,7 +177,7 @@ impl Uploads {
         if spools {
             self.disk_wake.notify_one();
         }
-        self.tell();
+        self.publish();
         self.changed.notify_all();
     }
 
@@ -191,7 +194,7 @@ impl Uploads {
             pending,
         ));
         drop(state);
-        self.tell();
+        self.publish();
     }
 }
 
@@ -217,6 +220,7 @@ impl State {
             disk.confirms.push(Arc::clone(kept));
         }
         let summary = chunk.summary.clone();
+        self.note(&summary.session, summary.sequence, Step::Stored(sent.object.clone()));
         self.stats.uploaded += 1;
         self.stats.bytes_uploaded += summary.size;
         self.recent.push_back((now, summary.size));
@@ -249,8 +253,11 @@ impl State {
         }
         // That an earlier session's bucket is gone is no reason to end this recording.
         let is_refused = matches!(error.class, Class::Permanent | Class::Auth | Class::Conflict);
-        let chunk = self.chunks.get(&ticket);
-        if chunk.is_some_and(|c| is_parked(c)) {
+        let chunk = self.chunks.get(&ticket).cloned();
+        if let Some(Summary { session, sequence, .. }) = chunk.as_ref().map(|c| &c.summary) {
+            self.note(session, *sequence, Step::Retry(error.message.clone()));
+        }
+        if chunk.as_ref().is_some_and(|c| is_parked(c)) {
             // The user knows since it was found.
             return;
         }

@@ -7,18 +7,19 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::attempt::Naming;
-use super::chunk::{Chunk, Kept, Summary};
-use super::desk::{Desk, Written};
+use super::chunk::{Chunk, Kept};
+use super::desk::Desk;
+use super::kept::Times;
+use super::life::Step;
+use super::ops::{Op, Progress, Work, Written, charges};
 use super::report::Report;
+use super::state::{DiskHealth, Mode, Phase, own_ticket};
 use super::uploads::Uploads;
-use crate::spool::{Entry, SpoolError};
-use gcstreamer_storage::ObjectRequest;
+use crate::spool::SpoolError;
 
 /// How many sinks of the process write at once: more make a disk slower, not faster.
 static DISK_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
@@ -28,64 +29,6 @@ static LAST_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(8));
 const QUIET: u64 = 60_000_000_000;
 /// How often a disk that takes nothing is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// Something to be written.
-#[derive(Debug)]
-pub enum Op {
-    /// A chunk begins.
-    Begin {
-        /// Its sequence number.
-        sequence: u64,
-        /// What is known of it.
-        entry: Box<Entry>,
-    },
-    /// Bytes of it.
-    Data {
-        /// The chunk.
-        sequence: u64,
-        /// Offset in the object.
-        at: u64,
-        /// The bytes.
-        bytes: Bytes,
-        /// Bytes of memory to be given back when they are written.
-        charged: u64,
-    },
-    /// Bytes that are not decided about and come again as [`Op::Data`].
-    Ahead {
-        /// The chunk.
-        sequence: u64,
-        /// Offset in the object, if it is the chunk's.
-        at: u64,
-        /// The bytes.
-        bytes: Bytes,
-    },
-    /// It is complete.
-    End(Box<Closing>),
-}
-
-/// What is known of a chunk when it ends.
-#[derive(Debug)]
-pub struct Closing {
-    /// For the spool.
-    pub entry: Box<Entry>,
-    /// The object it becomes, without its bytes.
-    pub request: ObjectRequest,
-    /// What it may be called.
-    pub naming: Naming,
-    /// For messages.
-    pub summary: Summary,
-    /// When it was closed, ns on the sink's scale.
-    pub closed_at: u64,
-}
-
-/// What the spooler is to do.
-#[derive(Default)]
-pub(super) struct Work {
-    pub(super) ops: Vec<Op>,
-    pub(super) discards: Vec<Arc<dyn Kept>>,
-    pub(super) confirms: Vec<Arc<dyn Kept>>,
-    pub(super) moves: Vec<(u64, Arc<Chunk>)>,
-}
 
 /// Runs until the uploads have stopped and nothing is left to be written. `interval`: property `spool-sync-interval`;
 /// `ahead` has the recorder leave word of what it has not decided about.
@@ -136,7 +79,7 @@ async fn carry_out(uploads: &Arc<Uploads>, desk: Option<Desk>, work: Work, sync:
     let permit = jobs.acquire().await;
     let told = Arc::clone(uploads);
     let done = spawn_blocking(move || {
-        let trouble = desk.work(work, sync, &told);
+        let trouble = desk.work(work, sync, &*told);
         (desk, trouble)
     })
     .await;
@@ -156,6 +99,13 @@ async fn carry_out(uploads: &Arc<Uploads>, desk: Option<Desk>, work: Work, sync:
 }
 
 impl Uploads {
+    /// What the spool may believe of the time: the clocks, unless the server has shown that they are wrong.
+    pub fn times(self: &Arc<Self>) -> Arc<Times> {
+        let uploads = Arc::downgrade(self);
+        let is_off = move || uploads.upgrade().is_some_and(|u| u.clock_off().is_some());
+        Arc::new(Times::new(self.clock(), Box::new(is_off)))
+    }
+
     /// Leaves word for the spooler.
     pub fn spool(&self, ops: impl IntoIterator<Item = Op>) {
         if let Some(disk) = &mut self.lock().disk {
@@ -166,8 +116,10 @@ impl Uploads {
 
     /// Whether the chunk that is being recorded goes to disk as it comes.
     pub fn open_on_disk(&self, is_on_disk: bool) {
-        if let Some(disk) = &mut self.lock().disk {
-            disk.open_on_disk = is_on_disk;
+        if let Some(disk) = &mut self.lock().disk
+            && let Mode::Overflow { open_on_disk } = &mut disk.mode
+        {
+            *open_on_disk = is_on_disk;
         }
     }
 
@@ -177,13 +129,12 @@ impl Uploads {
 
     fn try_disk_again(&self) {
         if let Some(disk) = &mut self.lock().disk {
-            disk.blocked = false;
-            disk.retry = true;
+            disk.health.retry();
         }
     }
 
     fn is_near_the_end(&self) -> bool {
-        self.lock().disk.as_ref().is_some_and(|d| d.ending)
+        self.lock().disk.as_ref().is_some_and(|d| d.phase.is_ending())
     }
 
     /// What is to be done now, and whether the session has ended.
@@ -201,70 +152,22 @@ impl Uploads {
             confirms: std::mem::take(&mut disk.confirms),
             moves,
         };
-        let retry = std::mem::take(&mut disk.retry);
+        let retry = disk.health.take_retry();
         let leaving = !work.discards.is_empty() || !work.confirms.is_empty();
         if work.ops.is_empty() && !leaving && work.moves.is_empty() && !retry {
             return (None, stopped);
         }
-        disk.working = true;
-        disk.taken += charges(&work.ops);
+        disk.in_hand.working = true;
+        disk.in_hand.taken += charges(&work.ops);
         (Some(work), stopped)
-    }
-
-    /// What came to the open chunks is written, as far as the disk took it.
-    pub(super) fn wrote(&self, written: Written) {
-        let mut state = self.lock();
-        let now = self.now();
-        state.memory = state.memory.saturating_sub(written.released);
-        if let Some(disk) = &mut state.disk {
-            // Those that ended carry the rest of their charge on.
-            let ended: u64 = written.ended.iter().map(Chunk::charged).sum();
-            disk.taken = disk.taken.saturating_sub(written.released + ended);
-        }
-        for chunk in written.ended {
-            let ticket = super::state::own_ticket(chunk.summary.sequence);
-            state.insert(ticket, chunk, now);
-        }
-        drop(state);
-        self.wake.notify_one();
-        self.changed.notify_all();
-    }
-
-    /// Whether the end of a chunk that is being moved to disk may be written: it was neither stored nor let go of meanwhile.
-    pub(super) fn may_finish(&self, ticket: u64) -> bool {
-        let mut state = self.lock();
-        let is_wanted = state.chunks.contains_key(&ticket);
-        if let Some(disk) = &mut state.disk {
-            disk.finishing = is_wanted.then_some(ticket);
-        }
-        is_wanted
-    }
-
-    /// A chunk was moved to disk, or could not be. What is on disk and not wanted there.
-    pub(super) fn moved(&self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>> {
-        let mut state = self.lock();
-        let is_moved = kept.is_some();
-        let unwanted = state.moved(ticket, kept);
-        // All others were told as lost before: this one could have been saved at the last moment.
-        let abandoned = state.disk.as_ref().and_then(|d| d.abandoned).filter(|_| !is_moved);
-        let gone = abandoned.and_then(|reason| state.let_go(ticket, reason));
-        drop(state);
-        drop(gone);
-        self.tell();
-        self.wake.notify_one();
-        self.changed.notify_all();
-        unwanted
     }
 
     /// Nobody writes any more: what was left to be written is lost, and its memory given back.
     fn disk_gone(&self) {
         let mut state = self.lock();
         let Some(disk) = &mut state.disk else { return };
-        let taken = std::mem::take(&mut disk.taken);
-        disk.moving.clear();
-        disk.finishing = None;
-        disk.working = false;
-        disk.blocked = true;
+        let taken = std::mem::take(&mut disk.in_hand).taken;
+        disk.health.block();
         state.memory = state.memory.saturating_sub(taken);
         drop(state);
         self.changed.notify_all();
@@ -274,26 +177,30 @@ impl Uploads {
         let mut state = self.lock();
         let now = self.now();
         let Some(disk) = &mut state.disk else { return };
-        disk.working = false;
-        disk.blocked = trouble.is_some();
-        match (trouble, disk.trouble_at) {
+        disk.in_hand.working = false;
+        let told = disk.health.trouble_at();
+        disk.health = match trouble {
+            Some(_) => DiskHealth::Blocked { since: Some(now) },
+            // A full disk takes a bit again and again, whenever a chunk leaves it: that is no news.
+            None => DiskHealth::Works {
+                quiet_since: told.filter(|&at| now.saturating_sub(at) < QUIET),
+            },
+        };
+        match (trouble, told) {
             (Some(trouble), told) => {
-                disk.trouble_at = Some(now);
                 if told.is_none() {
                     let full = trouble.is_full();
                     let text = trouble.to_string();
                     state.reports.push_back(Report::Disk { full, text });
                 }
             }
-            // A full disk takes a bit again and again, whenever a chunk leaves it: that is no news.
             (None, Some(at)) if now.saturating_sub(at) >= QUIET => {
-                disk.trouble_at = None;
                 state.reports.push_back(Report::DiskWorks);
             }
             (None, _) => {}
         }
         drop(state);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
         self.changed.notify_all();
     }
@@ -303,7 +210,7 @@ impl Uploads {
         let mut state = self.lock();
         let chunks = std::mem::take(&mut state.chunks);
         let ops = state.disk.as_mut().map(|disk| {
-            disk.forgotten = true;
+            disk.phase = Phase::Forgotten;
             std::mem::take(&mut disk.ops)
         });
         drop(state);
@@ -311,8 +218,51 @@ impl Uploads {
     }
 }
 
-/// Bytes of memory that wait with these.
-fn charges(ops: &[Op]) -> u64 {
-    let charge = |op: &Op| if let Op::Data { charged, .. } = op { *charged } else { 0 };
-    ops.iter().map(charge).sum()
+impl Progress for Uploads {
+    fn wrote(&self, written: Written) {
+        let mut state = self.lock();
+        let now = self.now();
+        state.memory = state.memory.saturating_sub(written.released);
+        if let Some(disk) = &mut state.disk {
+            // Those that ended carry the rest of their charge on.
+            let ended: u64 = written.ended.iter().map(Chunk::charged).sum();
+            let taken = &mut disk.in_hand.taken;
+            *taken = taken.saturating_sub(written.released + ended);
+        }
+        for chunk in written.ended {
+            let ticket = own_ticket(chunk.summary.sequence);
+            if chunk.is_on_disk() {
+                state.note(&chunk.summary.session, chunk.summary.sequence, Step::Spooled);
+            }
+            state.insert(ticket, chunk, now);
+        }
+        drop(state);
+        self.publish();
+        self.wake.notify_one();
+        self.changed.notify_all();
+    }
+
+    fn may_finish(&self, ticket: u64) -> bool {
+        let mut state = self.lock();
+        let is_wanted = state.chunks.contains_key(&ticket);
+        if let Some(disk) = &mut state.disk {
+            disk.in_hand.finishing = is_wanted.then_some(ticket);
+        }
+        is_wanted
+    }
+
+    fn moved(&self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>> {
+        let mut state = self.lock();
+        let is_moved = kept.is_some();
+        let unwanted = state.moved(ticket, kept);
+        // All others were told as lost before: this one could have been saved at the last moment.
+        let abandoned = state.disk.as_ref().and_then(|d| d.phase.abandoned()).filter(|_| !is_moved);
+        let gone = abandoned.and_then(|reason| state.let_go(ticket, reason));
+        drop(state);
+        drop(gone);
+        self.publish();
+        self.wake.notify_one();
+        self.changed.notify_all();
+        unwanted
+    }
 }

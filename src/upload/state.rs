@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::chunk::{Chunk, Kept, Place};
 use super::health::Health;
+use super::life::{LifeEvent, Step};
+use super::ops::Op;
 use super::parked;
 use super::report::{Pending, Report, Stats};
 use super::scheduler::{Elsewhere, Scheduler};
-use super::spooler::Op;
 
 /// A difference between our clock and the server's that is worth a word, s.
 const MAX_CLOCK_OFF: i64 = 60;
@@ -44,6 +45,10 @@ pub(super) struct State {
     pub(super) clock_off_told: bool,
     pub(super) clock_off: Option<i64>,
     pub(super) reports: VecDeque<Report>,
+    /// Steps of chunks that the observer is not told of yet.
+    pub(super) life: Vec<LifeEvent>,
+    /// The wall clock.
+    pub(super) wall: fn() -> u64,
     pub(super) recent: VecDeque<(u64, u64)>,
     pub(super) disk: Option<Disk>,
     /// That chunks of earlier sessions cannot be stored has been told.
@@ -55,48 +60,171 @@ pub(super) struct State {
 }
 
 /// The side of the state that is about the spool.
-#[derive(Default)]
 pub(super) struct Disk {
-    /// Property `spool-mode`: whole chunks when the memory is full, instead of every buffer.
-    pub(super) overflow: bool,
-    /// What the spooler has to do.
+    pub(super) mode: Mode,
+    pub(super) phase: Phase,
+    pub(super) health: DiskHealth,
+    /// What the spool writer has to do.
     pub(super) ops: VecDeque<Op>,
-    /// It is doing something.
-    pub(super) working: bool,
+    /// Chunks that were dropped: their files are removed.
+    pub(super) discards: Vec<Arc<dyn Kept>>,
+    /// Stored or dropped from memory while they were being moved to disk.
+    pub(super) confirms: Vec<Arc<dyn Kept>>,
+    /// What the spool writer has in hand.
+    pub(super) in_hand: InHand,
     /// Sessions that ended before are being looked through.
     pub(super) adopting: bool,
+    /// This many chunks were reported to stay there for the next start.
+    pub(super) left_told: u64,
+}
+
+/// Property `spool-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Every buffer as it comes.
+    Always,
+    /// Whole chunks when the memory is full.
+    Overflow {
+        /// The chunk being recorded is written to disk as it comes: nothing else was left to be moved.
+        open_on_disk: bool,
+    },
+}
+
+/// How near the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The stream goes on.
+    Recording,
+    /// All that is in memory is to be moved to disk.
+    Ending,
+    /// What did not reach the disk in time was dropped, for this reason.
+    Abandoned(&'static str),
+    /// The session is over: what is on disk stays there for the next start.
+    Forgotten,
+}
+
+/// What the disk answered last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DiskHealth {
+    /// It takes what it is given. `quiet_since`: when it last did not, if that was reported.
+    Works {
+        /// See the variant.
+        quiet_since: Option<u64>,
+    },
     /// It could not write, and nothing has changed since.
-    pub(super) blocked: bool,
-    /// When that was last so, where it has been told.
-    pub(super) trouble_at: Option<u64>,
+    Blocked {
+        /// When it last could not, if that was reported.
+        since: Option<u64>,
+    },
     /// It is to be tried again though nothing has changed.
-    pub(super) retry: bool,
+    Retry {
+        /// As in `Blocked`.
+        since: Option<u64>,
+    },
+}
+
+/// What the spool writer is doing.
+#[derive(Debug, Default)]
+pub(super) struct InHand {
+    /// It is at work.
+    pub(super) working: bool,
     /// Chunks on their way from memory to disk.
     pub(super) moving: HashSet<u64>,
     /// The one of them whose end is being written: nobody knows yet whether it is in memory or on disk.
     pub(super) finishing: Option<u64>,
-    /// Bytes of memory that wait to be written with what the spooler has taken.
+    /// Bytes of memory that wait to be written with what it has taken.
     pub(super) taken: u64,
-    pub(super) discards: Vec<Arc<dyn Kept>>,
-    /// Stored, or let go of, from memory while they were being moved to disk.
-    pub(super) confirms: Vec<Arc<dyn Kept>>,
-    /// The chunk being recorded is written to disk as it comes.
-    pub(super) open_on_disk: bool,
-    /// All that is in memory is to be moved: the end is near.
-    pub(super) ending: bool,
-    /// So many chunks were told to stay there for the next start.
-    pub(super) left_told: u64,
-    /// What did not reach the disk in time was let go of, for this reason.
-    pub(super) abandoned: Option<&'static str>,
-    /// The session is over: what is on disk stays there.
-    pub(super) forgotten: bool,
+}
+
+impl Phase {
+    /// Nothing may stay in memory alone.
+    pub(super) fn is_ending(self) -> bool {
+        self != Self::Recording
+    }
+
+    /// The end begins, unless it has.
+    pub(super) fn end(&mut self) {
+        if *self == Self::Recording {
+            *self = Self::Ending;
+        }
+    }
+
+    /// Why chunks were dropped at the end.
+    pub(super) fn abandoned(self) -> Option<&'static str> {
+        match self {
+            Self::Abandoned(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl DiskHealth {
+    pub(super) fn is_blocked(self) -> bool {
+        matches!(self, Self::Blocked { .. })
+    }
+
+    /// When it last could not write, if that was reported.
+    pub(super) fn trouble_at(self) -> Option<u64> {
+        match self {
+            Self::Works { quiet_since: at } | Self::Blocked { since: at } | Self::Retry { since: at } => at,
+        }
+    }
+
+    /// Something has changed: it may take more now.
+    pub(super) fn unblock(&mut self) {
+        if let Self::Blocked { since } = *self {
+            *self = Self::Works { quiet_since: since };
+        }
+    }
+
+    /// It takes nothing.
+    pub(super) fn block(&mut self) {
+        *self = Self::Blocked {
+            since: self.trouble_at(),
+        };
+    }
+
+    /// It is tried again though nothing has changed.
+    pub(super) fn retry(&mut self) {
+        *self = Self::Retry {
+            since: self.trouble_at(),
+        };
+    }
+
+    /// Whether it was to be tried again.
+    pub(super) fn take_retry(&mut self) -> bool {
+        let is_retry = matches!(self, Self::Retry { .. });
+        if let Self::Retry { since } = *self {
+            *self = Self::Works { quiet_since: since };
+        }
+        is_retry
+    }
 }
 
 impl Disk {
+    /// Nothing is on disk yet, and earlier sessions are looked through first.
+    pub(super) fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            phase: Phase::Recording,
+            health: DiskHealth::Works { quiet_since: None },
+            ops: VecDeque::new(),
+            discards: Vec::new(),
+            confirms: Vec::new(),
+            in_hand: InHand::default(),
+            adopting: true,
+            left_told: 0,
+        }
+    }
+
+    fn is_open_on_disk(&self) -> bool {
+        self.mode == Mode::Overflow { open_on_disk: true }
+    }
+
     /// Whether something of this session is on its way to or from the disk.
     pub(super) fn is_writing(&self) -> bool {
         let leaving = !self.discards.is_empty() || !self.confirms.is_empty();
-        self.working || !self.ops.is_empty() || leaving || !self.moving.is_empty()
+        self.in_hand.working || !self.ops.is_empty() || leaving || !self.in_hand.moving.is_empty()
     }
 
     /// The same, or chunks of earlier sessions are still being looked for.
@@ -130,11 +258,21 @@ impl State {
         })
     }
 
+    /// A chunk has taken a step; the observer is told without the lock.
+    pub(super) fn note(&mut self, session: &Arc<str>, sequence: u64, step: Step) {
+        self.life.push(LifeEvent {
+            session: Arc::clone(session),
+            sequence,
+            step,
+        });
+    }
+
     pub(super) fn insert(&mut self, ticket: u64, chunk: Chunk, now: u64) {
         self.pending_bytes += chunk.summary.size;
         if is_parked(&chunk) {
             self.parked_bytes += chunk.summary.size;
         }
+        self.note(&chunk.summary.session, chunk.summary.sequence, Step::Queued);
         self.scheduler.queue(ticket, chunk.site, now);
         if let Some(Elsewhere::Parked(destination)) = chunk.site {
             self.scheduler.leave_alone(chunk.site, parked::wait(destination), now);
@@ -175,6 +313,7 @@ impl State {
             self.aborts.push(ticket);
         }
         let chunk = self.remove(ticket)?;
+        self.note(&chunk.summary.session, chunk.summary.sequence, Step::Dropped(reason));
         self.stats.dropped += 1;
         self.stats.bytes_dropped += chunk.summary.size;
         self.reports.push_back(Report::Dropped {
@@ -188,7 +327,7 @@ impl State {
         if let (Some(disk), Some(kept)) = (&mut self.disk, on_disk) {
             disk.discards.push(Arc::clone(kept));
             // There is room now: it is tried again.
-            disk.blocked = false;
+            disk.health.unblock();
         }
         Some(chunk)
     }
@@ -206,8 +345,8 @@ impl State {
         }
     }
 
-    pub(super) fn compare_clock(&mut self, server: std::time::SystemTime) {
-        let ours = std::time::SystemTime::now();
+    pub(super) fn compare_clock(&mut self, server: SystemTime) {
+        let ours = UNIX_EPOCH + Duration::from_nanos((self.wall)());
         let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
         let off = match ours.duration_since(server) {
             Ok(ahead) => seconds(ahead),
@@ -227,7 +366,7 @@ impl State {
 
     /// Whether the disk takes nothing more while chunks lie on it that are parked.
     pub(super) fn is_parked_in_the_way(&self) -> bool {
-        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(|d| d.blocked)
+        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(|d| d.health.is_blocked())
     }
 
     // What the spool can do for the memory.
@@ -241,31 +380,31 @@ impl State {
     fn moving_bytes(&self) -> u64 {
         let Some(disk) = &self.disk else { return 0 };
         let bytes = |ticket: &u64| self.chunks.get(ticket).map_or(0, |c| c.charged());
-        disk.moving.iter().map(bytes).sum()
+        disk.in_hand.moving.iter().map(bytes).sum()
     }
 
     /// The chunk to move next: the one that would be sent last.
     fn movable(&self) -> Option<u64> {
-        let disk = self.disk.as_ref().filter(|d| !d.blocked)?;
-        let wanted = |t: u64| !disk.moving.contains(&t) && self.chunks.get(&t).is_some_and(|c| c.is_movable());
+        let disk = self.disk.as_ref().filter(|d| !d.health.is_blocked())?;
+        let wanted = |t: u64| !disk.in_hand.moving.contains(&t) && self.chunks.get(&t).is_some_and(|c| c.is_movable());
         let waits = |t: u64| wanted(t) && !self.scheduler.is_in_flight(t);
         let first = self.scheduler.sent_last(waits);
         // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
         // disk, or where nothing but breaking its attempt off can make room.
-        let any = disk.ending || (self.need > 0 && disk.open_on_disk);
+        let any = disk.phase.is_ending() || (self.need > 0 && disk.is_open_on_disk());
         first.or_else(|| self.scheduler.sent_last(wanted).filter(|_| any))
     }
 
     /// Takes the next chunk that is to be moved, if any is.
     pub(super) fn take_move(&mut self) -> Option<(u64, Arc<Chunk>)> {
-        let ending = self.disk.as_ref().is_some_and(|d| d.ending);
+        let ending = self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
         if !ending && !self.is_pressed() {
             return None;
         }
         let ticket = self.movable()?;
         let chunk = Arc::clone(self.chunks.get(&ticket)?);
         if let Some(disk) = &mut self.disk {
-            disk.moving.insert(ticket);
+            disk.in_hand.moving.insert(ticket);
         }
         Some((ticket, chunk))
     }
@@ -273,15 +412,15 @@ impl State {
     /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
     pub(super) fn moved(&mut self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>> {
         if let Some(disk) = &mut self.disk {
-            disk.moving.remove(&ticket);
-            disk.finishing = disk.finishing.filter(|&t| t != ticket);
-            if disk.forgotten {
+            disk.in_hand.moving.remove(&ticket);
+            disk.in_hand.finishing = disk.in_hand.finishing.filter(|&t| t != ticket);
+            if disk.phase == Phase::Forgotten {
                 // It stays where it is, for the next start.
                 return None;
             }
         }
         let kept = kept?;
-        let ending = self.disk.as_ref().is_some_and(|d| d.ending);
+        let ending = self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
         if !ending && self.scheduler.is_in_flight(ticket) {
             if self.need == 0 {
                 // It is being sent meanwhile, and nobody waits for its room.
@@ -295,18 +434,20 @@ impl State {
             return Some(kept);
         };
         self.memory = self.memory.saturating_sub(chunk.charged());
+        let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
         *chunk = Arc::new(Chunk {
             summary: chunk.summary.clone(),
             place: Place::Disk(kept),
             renamed: chunk.renamed.clone(),
             ..**chunk
         });
+        self.note(&session, sequence, Step::Spooled);
         None
     }
 
     /// Whether the disk is making room, or is about to.
     pub(super) fn disk_makes_room(&self) -> bool {
-        let Some(disk) = self.disk.as_ref().filter(|d| !d.blocked) else {
+        let Some(disk) = self.disk.as_ref().filter(|d| !d.health.is_blocked()) else {
             return false;
         };
         disk.is_writing() || (self.is_pressed() && self.movable().is_some())
@@ -325,7 +466,8 @@ impl State {
     /// Whether the chunk being recorded should continue on disk: nothing else is there to be moved.
     pub(super) fn wants_open_on_disk(&self, must_make_room: bool) -> bool {
         let Some(disk) = &self.disk else { return false };
-        let useful = disk.overflow && !disk.blocked && !disk.open_on_disk && disk.moving.is_empty();
+        let may_move = disk.mode == Mode::Overflow { open_on_disk: false };
+        let useful = may_move && !disk.health.is_blocked() && disk.in_hand.moving.is_empty();
         useful && (must_make_room || self.is_pressed()) && self.movable().is_none()
     }
 }

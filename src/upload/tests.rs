@@ -11,7 +11,7 @@ use super::attempt::{Attempted, Naming};
 use super::chunk::{Chunk, Held, Place, Summary};
 use super::outcomes::Due;
 use super::report::Report;
-use super::uploads::{NoRoom, Overflow, UploadLimits, Uploads};
+use super::uploads::{Charged, NoRoom, Overflow, UploadLimits, Uploads};
 use gcstreamer_storage::{Body, Class, ObjectRequest, WriteError};
 
 /// What may happen to it.
@@ -79,27 +79,27 @@ impl Model {
     }
 
     /// What a charge should come to; `None` where it would wait.
-    fn charge(&mut self, bytes: u64, overflow: Overflow) -> Option<Result<bool, NoRoom>> {
+    fn charge(&mut self, bytes: u64, overflow: Overflow) -> Option<Charged> {
         loop {
             if self.memory() == 0 || self.memory() + bytes <= self.max_memory {
                 self.open += bytes;
                 self.received += bytes;
-                return Some(Ok(false));
+                return Some(Charged::Yes);
             }
             if self.interrupted {
-                return Some(Err(NoRoom::Interrupted));
+                return Some(Charged::No(NoRoom::Interrupted));
             }
             if self.refused && !self.uploaded.is_empty() {
-                return Some(Err(NoRoom::Refused));
+                return Some(Charged::No(NoRoom::Refused));
             }
             if self.chunks.is_empty() {
-                return Some(Err(NoRoom::Nothing));
+                return Some(Charged::No(NoRoom::Nothing));
             }
             match overflow {
-                Overflow::Error => return Some(Err(NoRoom::Full)),
+                Overflow::Error => return Some(Charged::No(NoRoom::Full)),
                 Overflow::Block => return None,
                 Overflow::DropOldest if self.chunks.len() == 1 && self.in_flight.len() == 1 => {
-                    return Some(Err(NoRoom::CutOpen));
+                    return Some(Charged::No(NoRoom::CutOpen));
                 }
                 Overflow::DropOldest => {
                     let waiting = self.chunks.keys().find(|s| !self.in_flight.contains(s));
@@ -185,7 +185,7 @@ impl Pair {
         // One buffer that is larger than all memory, and alone there, is the only exception.
         let alone = memory == bytes;
         assert!(
-            expected.is_err() || memory <= self.model.max_memory || alone,
+            !expected.is_taken() || memory <= self.model.max_memory || alone,
             "{before:?} and {bytes}: {memory}"
         );
         let model = &self.model;
@@ -196,7 +196,7 @@ impl Pair {
         let (bytes, sequence) = (std::mem::take(&mut self.model.open), self.model.next);
         self.model.next += 1;
         self.model.chunks.insert(sequence, bytes);
-        self.uploads.created();
+        self.uploads.created(&"0a1b2c3d4e".into(), sequence);
         self.uploads.queue(chunk(sequence, bytes));
     }
 

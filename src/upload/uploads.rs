@@ -2,7 +2,7 @@
 //! is full; the driver takes them out. One mutex, never held across I/O or a wait on anything but its own condition.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
+use super::life::{Observer, Step};
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{Disk, State, is_parked, own_ticket};
+use super::state::{Disk, Mode, Phase, State, is_parked, own_ticket};
+use crate::clock::Clock;
 use crate::flow::hold::Drain;
 
 /// Property `overflow-policy`, `auto` resolved.
@@ -34,7 +36,9 @@ pub struct Uploads {
     /// The spooler has something to do.
     pub(super) disk_wake: Notify,
     pub(super) epoch: Instant,
-    pub(super) kick: Box<dyn Fn() + Send + Sync>,
+    clock: Clock,
+    kick: Box<dyn Fn() + Send + Sync>,
+    observer: Arc<dyn Observer>,
 }
 
 /// What the settings say.
@@ -61,6 +65,24 @@ pub enum Drained {
     Interrupted,
     /// Whoever waits no longer wants to.
     GivenUp,
+}
+
+/// What came of a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charged {
+    /// The memory is charged.
+    Yes,
+    /// The memory is charged and fills up: the open chunk should continue on disk.
+    MoveOpen,
+    /// It is not charged.
+    No(NoRoom),
+}
+
+impl Charged {
+    /// Whether the memory is charged.
+    pub fn is_taken(self) -> bool {
+        !matches!(self, Self::No(_))
+    }
 }
 
 /// Why a wait for room ended without it.
@@ -104,6 +126,8 @@ impl Uploads {
                 clock_off_told: false,
                 clock_off: None,
                 reports: VecDeque::new(),
+                life: Vec::new(),
+                wall: Clock::SYSTEM.wall,
                 recent: VecDeque::new(),
                 disk: None,
                 recovered_told: false,
@@ -114,13 +138,37 @@ impl Uploads {
             wake: Notify::new(),
             disk_wake: Notify::new(),
             epoch: Instant::now(),
+            clock: Clock::SYSTEM,
             kick,
+            observer: Arc::new(()),
         }
+    }
+
+    /// Reads these clocks instead of the machine's.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        self.lock().wall = clock.wall;
+        Self {
+            epoch: (clock.monotonic)(),
+            clock,
+            ..self
+        }
+    }
+
+    /// Reports every step of every chunk to `observer`.
+    #[must_use]
+    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self }
+    }
+
+    /// The clocks that it reads.
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// ns since the session began.
     pub fn now(&self) -> u64 {
-        self.ns(Instant::now())
+        self.ns((self.clock.monotonic)())
     }
 
     /// A time on the scale of [`Uploads::now`]; 0 before the session began.
@@ -132,11 +180,11 @@ impl Uploads {
     /// has to run the spooler, and to call [`Uploads::adopt`].
     #[must_use]
     pub fn with_disk(self, overflow: bool) -> Self {
-        self.lock().disk = Some(Disk {
-            overflow,
-            adopting: true,
-            ..Disk::default()
-        });
+        let mode = match overflow {
+            true => Mode::Overflow { open_on_disk: false },
+            false => Mode::Always,
+        };
+        self.lock().disk = Some(Disk::new(mode));
         self
     }
 
@@ -157,12 +205,8 @@ impl Uploads {
         self.wake.notify_one();
     }
 
-    /// Makes room for a buffer of `bytes` and charges the memory with it. `true`: the memory fills up, and the open chunk
-    /// should continue on disk.
-    ///
-    /// # Errors
-    /// [`NoRoom`] where it has to wait and may not, or the policy is [`Overflow::Error`].
-    pub fn charge(&self, bytes: u64, overflow: Overflow) -> Result<bool, NoRoom> {
+    /// Makes room for a buffer of `bytes` and charges the memory with it. Waits if it has to and may.
+    pub fn charge(&self, bytes: u64, overflow: Overflow) -> Charged {
         let mut state = self.lock();
         let version = state.version;
         loop {
@@ -172,18 +216,21 @@ impl Uploads {
                 state.stats.bytes_received += bytes;
                 state.need = 0;
                 if state.disk.is_none() {
-                    return Ok(false);
+                    return Charged::Yes;
                 }
                 if state.wants_move() {
                     self.disk_wake.notify_one();
                 }
-                return Ok(state.wants_open_on_disk(false));
+                return match state.wants_open_on_disk(false) {
+                    true => Charged::MoveOpen,
+                    false => Charged::Yes,
+                };
             }
             if state.interrupted {
-                return Err(NoRoom::Interrupted);
+                return Charged::No(NoRoom::Interrupted);
             }
             if state.version != version {
-                return Err(NoRoom::Again);
+                return Charged::No(NoRoom::Again);
             }
             state.need = bytes;
             if state.disk_makes_room() {
@@ -192,22 +239,22 @@ impl Uploads {
                 continue;
             }
             if state.wants_open_on_disk(true) {
-                return Err(NoRoom::MoveOpen);
+                return Charged::No(NoRoom::MoveOpen);
             }
             if state.health.is_refused() && state.health.confirmed() {
-                return Err(NoRoom::Refused);
+                return Charged::No(NoRoom::Refused);
             }
             // On a disk that is full, what is parked is the oldest, and gives way as any other does.
             let may_drop_parked = overflow == Overflow::DropOldest && state.is_parked_in_the_way();
             if state.scheduler.pending() == 0 && !may_drop_parked {
-                return Err(NoRoom::Nothing);
+                return Charged::No(NoRoom::Nothing);
             }
             match overflow {
-                Overflow::Error => return Err(NoRoom::Full),
+                Overflow::Error => return Charged::No(NoRoom::Full),
                 Overflow::DropOldest => {
                     let is_only = state.scheduler.pending() == 1 && state.scheduler.in_flight() == 1;
                     if is_only && state.disk.is_none() {
-                        return Err(NoRoom::CutOpen);
+                        return Charged::No(NoRoom::CutOpen);
                     }
                     state = self.drop_oldest(state);
                     continue;
@@ -229,7 +276,7 @@ impl Uploads {
         let gone = state.let_go(ticket, "overflow");
         drop(state);
         drop(gone);
-        (self.kick)();
+        self.publish();
         self.wake.notify_one();
         self.disk_wake.notify_one();
         self.lock()
@@ -258,8 +305,7 @@ impl Uploads {
         state.health.resume();
         state.scheduler.hurry(None);
         if let Some(disk) = &mut state.disk {
-            disk.ending = false;
-            disk.abandoned = None;
+            disk.phase = Phase::Recording;
         }
         drop(state);
         self.wake.notify_one();
@@ -267,7 +313,7 @@ impl Uploads {
 
     /// Whether what is on disk was left there by [`Self::abandon`], and nothing has come since.
     pub fn is_left_on_disk(&self) -> bool {
-        self.lock().disk.as_ref().is_some_and(|disk| disk.abandoned.is_some())
+        self.lock().disk.as_ref().is_some_and(|disk| disk.phase.abandoned().is_some())
     }
 
     /// Whether the last attempt failed.
@@ -305,15 +351,23 @@ impl Uploads {
         let reason = DAMAGED;
         state.reports.push_back(Report::Dropped { summary, reason });
         drop(state);
-        self.tell();
+        self.publish();
     }
 
-    /// A chunk was opened.
-    pub fn created(&self) {
-        self.lock().stats.created += 1;
+    /// A chunk was opened. The caller publishes.
+    pub fn created(&self, session: &Arc<str>, sequence: u64) {
+        let mut state = self.lock();
+        state.stats.created += 1;
+        state.note(session, sequence, Step::Cut);
     }
 
-    /// A chunk of this session was closed: from here on it is the scheduler's.
+    /// A chunk is complete, wherever its bytes are. The caller publishes.
+    pub fn closed(&self, summary: &Summary) {
+        let step = Step::Closed(summary.size);
+        self.lock().note(&summary.session, summary.sequence, step);
+    }
+
+    /// A chunk of this session was closed: from here on it is the scheduler's. The caller publishes.
     pub fn queue(&self, chunk: Chunk) {
         let ticket = own_ticket(chunk.summary.sequence);
         let now = self.now();
@@ -340,7 +394,7 @@ impl Uploads {
             }
         }
         drop(state);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
         self.changed.notify_all();
     }
@@ -362,14 +416,14 @@ impl Uploads {
         state.scheduler.hurry(Some(drain));
         state.look(self.now());
         drop(state);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
     }
 
     /// Nothing may stay in memory alone: what is there is moved to disk while it is being sent.
     pub fn move_all(&self) {
         if let Some(disk) = &mut self.lock().disk {
-            disk.ending = true;
+            disk.phase.end();
         }
         self.disk_wake.notify_one();
     }
@@ -431,7 +485,7 @@ impl Uploads {
     pub fn abandon(&self, reason: &'static str, tells_left: bool) -> (Pending, Pending) {
         let mut state = self.lock();
         // The end of one may be being written at this moment: it is told as lost only if that fails.
-        let finishing = state.disk.as_ref().and_then(|d| d.finishing);
+        let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
         let is_lost = |t: u64, c: &Chunk| !c.is_on_disk() && Some(t) != finishing;
         let lost: Vec<u64> = state
             .chunks
@@ -444,7 +498,7 @@ impl Uploads {
         // All that is left is on disk, or as good as.
         let left = state.pending(self.now());
         if let Some(disk) = &mut state.disk {
-            disk.abandoned = Some(reason);
+            disk.phase = Phase::Abandoned(reason);
             // Not at EOS and again when the element stops.
             if tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks {
                 state.reports.push_back(Report::Left(left));
@@ -455,7 +509,7 @@ impl Uploads {
         // What is told as lost must not arrive after all.
         self.wake.notify_one();
         self.disk_wake.notify_one();
-        self.tell();
+        self.publish();
         self.changed.notify_all();
         let lost = Pending {
             bytes: all.bytes - left.bytes,
@@ -472,7 +526,7 @@ impl Uploads {
         state.health.ending(Status::Stopped);
         state.look(self.now());
         drop(state);
-        self.tell();
+        self.publish();
         self.wake.notify_one();
         self.disk_wake.notify_one();
         self.changed.notify_all();
@@ -481,7 +535,7 @@ impl Uploads {
     /// Something the user should know.
     pub fn warn(&self, text: String) {
         self.lock().reports.push_back(Report::Warning(text));
-        self.tell();
+        self.publish();
     }
 
     /// Takes the next report.
@@ -515,9 +569,15 @@ impl Uploads {
         }
     }
 
-    pub(super) fn tell(&self) {
-        let waiting = !self.lock().reports.is_empty();
-        if waiting {
+    /// Reports what has happened: the steps of chunks to the observer, and that there are reports. Call it without a lock: the
+    /// observer is the element's.
+    pub fn publish(&self) {
+        let (has_reports, life) = {
+            let mut state = self.lock();
+            (!state.reports.is_empty(), std::mem::take(&mut state.life))
+        };
+        life.iter().for_each(|event| self.observer.observe(event));
+        if has_reports {
             (self.kick)();
         }
     }

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gcstreamer_storage::{BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 use gstgcstreamer::upload::driver::Writers;
 use tokio::time::{Instant, sleep};
+
+use super::camera::CLOCK;
 
 /// The property `request-timeout`.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -148,7 +150,7 @@ impl Bucket {
             class,
             http_status,
             retry_after: None,
-            server_date: http_status.map(|_| SystemTime::now() + ahead),
+            server_date: http_status.map(|_| now() + ahead),
             bad_generation: None,
             message: message.to_owned(),
         }
@@ -269,6 +271,10 @@ impl Bucket {
     }
 }
 
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos((CLOCK.wall)())
+}
+
 fn sequence(request: &ObjectRequest) -> u64 {
     request.metadata["sequence"].parse().unwrap()
 }
@@ -278,7 +284,7 @@ fn told(object: &Object, seconds_ahead: i64) -> Stored {
         generation: object.generation,
         size: object.data.len() as u64,
         crc32c: Some(crc32c::crc32c(&object.data)),
-        created: Some(SystemTime::now() + Duration::from_secs(seconds_ahead.unsigned_abs())),
+        created: Some(now() + Duration::from_secs(seconds_ahead.unsigned_abs())),
     }
 }
 

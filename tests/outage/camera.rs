@@ -1,29 +1,31 @@
-//! A recording without GStreamer and without a network: chunker, uploads, driver and spooler on virtual time. What the element
-//! does on its streaming thread is done here in a task.
+//! A recording without GStreamer and without a network: the engine that the element is a shell around, on virtual time. What
+//! the element does on its streaming thread is done here in a task.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gcstreamer_media::chunk::clock::Stamp;
-use gcstreamer_media::chunk::gather::{Gather, Gathered, Piece};
-use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
+use gcstreamer_media::chunk::{Chunker, Limits};
 use gcstreamer_schema::Container;
-use gcstreamer_storage::{Body, ObjectRequest};
+use gcstreamer_schema::name::Template;
+use gcstreamer_storage::Endpoint;
+use gstgcstreamer::clock::Clock;
 use gstgcstreamer::flow::group::{Group, Member};
 use gstgcstreamer::flow::site::Site;
-use gstgcstreamer::spool::disk::StdDisk;
-use gstgcstreamer::spool::{Entry, Spool};
-use gstgcstreamer::upload::attempt::Naming;
-use gstgcstreamer::upload::chunk::{Chunk, Held, Place, Summary};
-use gstgcstreamer::upload::desk::Desk;
-use gstgcstreamer::upload::driver;
-use gstgcstreamer::upload::kept::Times;
+use gstgcstreamer::ingest::message::{Message, Poster, Refusal, Wait};
+use gstgcstreamer::ingest::object::{ObjectBuilder, ObjectSettings};
+use gstgcstreamer::ingest::stream::Ingest;
+use gstgcstreamer::ingest::{Config, End, Engine, Parts};
+use gstgcstreamer::spool::Spool;
+use gstgcstreamer::upload::chunk::Keep;
+use gstgcstreamer::upload::life::{LifeEvent, Observer, Step};
+use gstgcstreamer::upload::recovery::{self, SpoolSettings};
 use gstgcstreamer::upload::report::Report;
-use gstgcstreamer::upload::spooler::{self, Closing, Op};
-use gstgcstreamer::upload::uploads::{NoRoom, Overflow, UploadLimits, Uploads};
-use tokio::task::{JoinHandle, spawn_blocking};
+use gstgcstreamer::upload::uploads::{UploadLimits, Uploads};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bucket::Bucket;
@@ -55,60 +57,77 @@ pub struct Setup {
     pub seed: u64,
 }
 
+/// The wall clock goes with virtual time.
+pub const CLOCK: Clock = Clock {
+    monotonic: Instant::now,
+    wall: || NOW + since_start(),
+    boot: || 100 * SECOND + since_start(),
+};
+
+fn since_start() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap()
+}
+
+/// Keeps what the engine posts, and every step of every chunk.
+#[derive(Clone, Default)]
+struct Record {
+    posted: Arc<Mutex<VecDeque<Message>>>,
+    steps: Arc<Mutex<BTreeMap<u64, Vec<Step>>>>,
+}
+
+impl Poster for Record {
+    fn post(&self, message: Message) {
+        self.posted.lock().unwrap().push_back(message);
+    }
+
+    fn wait_posted(&self, _until: std::time::Instant) {}
+}
+
+impl Observer for Record {
+    fn observe(&self, event: &LifeEvent) {
+        assert_eq!(&*event.session, SESSION);
+        let mut steps = self.steps.lock().unwrap();
+        steps.entry(event.sequence).or_default().push(event.step.clone());
+    }
+}
+
+/// It is never paused.
+struct NeverPaused;
+
+impl Wait for NeverPaused {
+    type Flow = ();
+
+    fn wait_preroll(&self) -> Result<(), ()> {
+        panic!("nobody has paused it")
+    }
+}
+
 /// See the module.
 pub struct Camera {
     pub uploads: Arc<Uploads>,
     pub bucket: Bucket,
-    pub spool: Option<Arc<Spool>>,
     pub reports: Vec<Report>,
     /// The most that was on disk.
     pub most_on_disk: u64,
     setup: Setup,
-    chunker: Chunker,
-    gather: Gather,
-    on_disk: BTreeSet<u64>,
-    pieces: Vec<Piece>,
+    engine: Arc<Engine>,
+    spool: Option<Arc<Spool>>,
+    record: Record,
     began: Instant,
-    tasks: Vec<JoinHandle<()>>,
     folder: tempfile::TempDir,
 }
 
 impl Camera {
     pub fn new(setup: Setup, bucket: &Bucket, hint: Option<Container>) -> Self {
-        let limits = UploadLimits {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let record = Record::default();
+        let uploads = UploadLimits {
             max_uploads: setup.max_uploads,
             max_memory: setup.max_memory,
             max_time: setup.chunk * SECOND,
             retry_timeout: None,
         };
-        let uploads = Uploads::new(limits, setup.seed, Box::new(|| {}));
-        let uploads = Arc::new(match setup.way {
-            Way::Memory => uploads,
-            way => uploads.with_disk(way == Way::Overflow),
-        });
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let flow = Arc::new(Member::new(Group::join(""), Site::of(&folder.path().to_string_lossy(), "b")));
-        flow.group().set(Some(setup.rate), Some(0.0));
-        let mut tasks = vec![tokio::spawn(driver::run(
-            Arc::clone(&uploads),
-            Arc::new(bucket.clone()),
-            flow,
-        ))];
-        let mut spool = None;
-        if setup.way != Way::Memory {
-            let opened = Spool::open(Arc::new(StdDisk), &folder.path().join("spool"), 1 << 30).unwrap();
-            let session = opened.session("cam", SESSION).unwrap();
-            let desk = Desk::new(session, Arc::new(Times::new(&uploads)));
-            let ahead = Box::new(|| {});
-            tasks.push(tokio::spawn(spooler::run(
-                Arc::clone(&uploads),
-                desk,
-                Duration::from_secs(1),
-                ahead,
-            )));
-            uploads.adopt(Vec::new(), true);
-            spool = Some(opened);
-        }
         let limits = Limits {
             max_time: setup.chunk * SECOND,
             max_bytes: 0,
@@ -117,21 +136,62 @@ impl Camera {
             soft: 0,
             hard: 0,
         };
-        let mut chunker = Chunker::new(limits, hint);
-        chunker.clock.playing(false);
+        let builder = builder();
+        let spool = (setup.way != Way::Memory).then(|| {
+            let settings = SpoolSettings {
+                dir: &folder.path().join("spool").display().to_string(),
+                max_bytes: 1 << 30,
+                keep: if setup.way == Way::Always {
+                    Keep::Always
+                } else {
+                    Keep::Overflow
+                },
+                interval: Duration::from_secs(1),
+            };
+            recovery::open(settings, "cam", SESSION, builder.endpoint.clone(), builder.site()).unwrap()
+        });
+        let queue = Uploads::new(uploads, setup.seed, Box::new(|| {}))
+            .with_clock(CLOCK)
+            .with_observer(Arc::new(record.clone()));
+        let queue = Arc::new(match setup.way {
+            Way::Memory => queue,
+            way => queue.with_disk(way == Way::Overflow),
+        });
+        let flow = Arc::new(Member::new(Group::join(""), Site::of(&folder.path().to_string_lossy(), "b")));
+        flow.group().set(Some(setup.rate), Some(0.0));
+        let parts = Parts {
+            chunker: Chunker::new(limits, hint),
+            builder,
+            queue: Arc::clone(&queue),
+            flow,
+            writers: Arc::new(bucket.clone()),
+            poster: Arc::new(record.clone()),
+            config: Config {
+                limits,
+                uploads,
+                overflow: None,
+                startup_timeout: 0,
+                shutdown_timeout: Duration::from_secs(5),
+            },
+        };
+        let engine = Engine::begin(parts, spool, &Handle::current());
+        // `overflow-policy=auto` of a live pipeline, whose clock starts with it.
+        engine.set_live(true);
+        engine.with(|ingest| ingest.chunker.clock.playing(false));
+        engine.every_second(|engine| {
+            engine.tick(true);
+            true
+        });
         Self {
-            uploads,
+            uploads: queue,
             bucket: bucket.clone(),
-            spool,
             reports: Vec::new(),
             most_on_disk: 0,
             setup,
-            chunker,
-            gather: Gather::default(),
-            on_disk: BTreeSet::new(),
-            pieces: Vec::new(),
+            spool: engine.spool.clone(),
+            engine,
+            record,
             began: Instant::now(),
-            tasks,
             folder,
         }
     }
@@ -149,18 +209,17 @@ impl Camera {
     }
 
     async fn push(&mut self, piece: &[u8]) {
-        self.make_room(piece.len() as u64).await;
+        self.reserve(piece.len() as u64).await;
         let running = u64::try_from(self.began.elapsed().as_nanos()).unwrap();
         let stamp = Stamp {
             running: i64::try_from(running).ok(),
             clock_running: Some(running),
-            wall: NOW + running,
+            wall: (CLOCK.wall)(),
             reference: None,
         };
-        let mut events = Vec::new();
         let bytes = Bytes::copy_from_slice(piece);
-        self.chunker.push(piece, || Some(bytes), stamp, &mut events).unwrap();
-        self.work_off(events);
+        let taken = self.engine.push(piece, || Some(bytes), stamp, false, &NeverPaused);
+        taken.unwrap();
         // Attempts that are broken off end before anything else happens.
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -168,23 +227,16 @@ impl Camera {
         self.look();
     }
 
-    /// What `render` does. It may wait for the disk, which is real: virtual time stands still as long as a thread is busy.
-    async fn make_room(&mut self, bytes: u64) {
-        loop {
-            let uploads = Arc::clone(&self.uploads);
-            let charge = move || uploads.charge(bytes, Overflow::DropOldest);
-            let charged = match self.setup.way {
-                // Without a disk it never waits.
-                Way::Memory => charge(),
-                _ => spawn_blocking(charge).await.unwrap(),
-            };
-            match charged {
-                Ok(true) => return self.move_open(),
-                Ok(false) => return,
-                Err(NoRoom::MoveOpen) => self.move_open(),
-                Err(e) => panic!("{e:?}: begun {}, {:?}", self.chunker.has_begun(), self.uploads.snapshot()),
-            }
-        }
+    /// It may wait for the disk, which is real: virtual time stands still as long as a thread is busy.
+    async fn reserve(&mut self, bytes: u64) {
+        let engine = Arc::clone(&self.engine);
+        let reserve = move || -> Result<(), Refusal<()>> { engine.reserve(bytes, &NeverPaused) };
+        let reserved = match self.setup.way {
+            // Without a disk it never waits.
+            Way::Memory => reserve(),
+            _ => spawn_blocking(reserve).await.unwrap(),
+        };
+        reserved.unwrap();
     }
 
     /// The memory keeps its bound at every moment; whatever attempts hold is part of it.
@@ -194,135 +246,21 @@ impl Camera {
         let held = self.bucket.held();
         assert!(held <= memory, "attempts hold {held} bytes, {memory} are accounted for");
         self.most_on_disk = self.most_on_disk.max(self.spool.as_ref().map_or(0, |s| s.used()));
-        while let Some(report) = self.uploads.take_report() {
-            assert!(!matches!(report, Report::Disk { .. }), "{report:?}");
-            self.reports.push(report);
-        }
-    }
-
-    fn move_open(&mut self) {
-        let Some((sequence, ..)) = self.chunker.not_handed_over() else {
-            return;
-        };
-        if self.on_disk.insert(sequence) {
-            let info = self.chunker.info_of(sequence).unwrap();
-            self.uploads.open_on_disk(true);
-            let mut ops = vec![self.begin(&info)];
-            let mut pieces = std::mem::take(&mut self.pieces);
-            self.gather.move_out(sequence, &mut pieces);
-            self.data(sequence, pieces, &mut ops);
-            self.uploads.spool(ops);
-        }
-    }
-
-    fn begin(&self, info: &ChunkInfo) -> Op {
-        let request = request(info);
-        Op::Begin {
-            sequence: info.sequence,
-            entry: Box::new(entry(info, &request)),
-        }
-    }
-
-    fn data(&self, sequence: u64, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
-        let init = self.gather.get(sequence).unwrap().init;
-        ops.extend(pieces.into_iter().map(|(at, bytes)| Op::Data {
-            sequence,
-            at,
-            charged: if at < init { 0 } else { bytes.len() as u64 },
-            bytes,
-        }));
-    }
-
-    fn work_off(&mut self, events: Vec<Event>) {
-        for event in events {
-            let mut pieces = Vec::new();
-            match event {
-                Event::Begin { sequence, at, init } => {
-                    self.uploads.created();
-                    let always = self.setup.way == Way::Always;
-                    let begun = Gathered {
-                        elsewhere: always,
-                        input_offset: at,
-                        ..Gathered::default()
-                    };
-                    self.gather.begin(sequence, init, begun, &mut pieces);
-                    self.uploads.open_on_disk(false);
-                    let mut ops = Vec::new();
-                    if always {
-                        self.on_disk.insert(sequence);
-                        let entry = Box::new(Entry {
-                            session: SESSION.to_owned(),
-                            sequence,
-                            device: "cam".to_owned(),
-                            bucket: "b".to_owned(),
-                            name: format!("cam/x_{SESSION}_{sequence:06}"),
-                            ..Entry::default()
-                        });
-                        ops.push(Op::Begin { sequence, entry });
-                    }
-                    self.data(sequence, pieces, &mut ops);
-                    self.uploads.spool(ops);
-                }
-                Event::Data { sequence, bytes } => {
-                    let mut ops = Vec::new();
-                    self.gather.data(sequence, bytes, &mut pieces);
-                    self.data(sequence, pieces, &mut ops);
-                    self.uploads.spool(ops);
-                }
-                Event::End(info) => self.end(&info),
-                Event::Discard(bytes) => self.uploads.release(bytes),
-                Event::Gap { .. } | Event::TooLarge(_) => panic!("{event:?}"),
-                Event::Warn(_) | Event::WantKeyUnit => {}
+        for message in self.record.posted.lock().unwrap().drain(..) {
+            match message {
+                Message::Report(report) => self.reports.push(report),
+                Message::Warning { .. } => {}
+                other => panic!("{other:?}, {:?}", self.uploads.snapshot()),
             }
         }
+        self.reports.extend(std::iter::from_fn(|| self.uploads.take_report()));
+        let on_disk = self.reports.iter().find(|r| matches!(r, Report::Disk { .. }));
+        assert!(on_disk.is_none(), "{on_disk:?}");
     }
 
-    fn end(&mut self, info: &ChunkInfo) {
-        let gathered = self.gather.end(info.sequence).unwrap();
-        let mut request = request(info);
-        (request.size, request.crc32c) = (gathered.size, gathered.crc32c);
-        let (entry, naming) = (Box::new(entry(info, &request)), naming(info.sequence));
-        let summary = Summary {
-            session: SESSION.into(),
-            sequence: info.sequence,
-            start: info.start,
-            duration: info.duration,
-            running: info.running,
-            size: gathered.size,
-        };
-        let closed_at = self.uploads.now();
-        if self.on_disk.remove(&info.sequence) {
-            return self.uploads.spool([Op::End(Box::new(Closing {
-                entry,
-                request,
-                naming,
-                summary,
-                closed_at,
-            }))]);
-        }
-        let charged = gathered.payload();
-        request.body = Body::from_pieces(gathered.pieces);
-        self.uploads.queue(Chunk {
-            summary,
-            place: Place::Memory(Arc::new(Held {
-                request,
-                naming,
-                charged,
-                entry: (self.setup.way != Way::Memory).then_some(entry),
-                part: None,
-            })),
-            recovered: false,
-            site: None,
-            renamed: None,
-            closed_at,
-        });
-    }
-
-    /// The stream has ended; waits until everything has found its place.
+    /// The stream has ended; waits until everything has found its place, and ends as an element does.
     pub async fn drain(&mut self, at_most: Duration) {
-        let mut events = Vec::new();
-        self.chunker.finish(&mut events).unwrap();
-        self.work_off(events);
+        self.engine.with(Ingest::finish).unwrap();
         let until = Instant::now() + at_most;
         loop {
             self.look();
@@ -340,14 +278,42 @@ impl Camera {
             );
             sleep(Duration::from_millis(100)).await;
         }
-        self.uploads.stop();
-        for task in self.tasks.drain(..) {
-            task.await.unwrap();
-        }
+        let engine = Arc::clone(&self.engine);
+        let ended = spawn_blocking(move || {
+            assert_eq!(engine.drain(&NeverPaused, at_most, false), End::Passes);
+            let ended = engine.end(Duration::from_secs(5));
+            engine.leave_deadline();
+            ended
+        });
+        let ended = ended.await.unwrap();
+        assert!(ended.unfinished.is_none(), "{ended:?}");
         self.look();
-        self.uploads.forget();
+        self.lives_are_whole(ended.next_sequence);
         let left = walk(self.folder.path());
         assert!(left.iter().all(|p| !p.ends_with(".chunk")), "{left:?}");
+    }
+
+    /// No chunk was cut for want of room, and each has begun once, was closed once and has ended once.
+    fn lives_are_whole(&self, chunks: u64) {
+        for object in self.bucket.objects().values() {
+            let reason = object.request.metadata.get("gap-reason").map(String::as_str);
+            assert_ne!(reason, Some("early-cut"), "{}", object.request.name);
+        }
+        let steps = self.record.steps.lock().unwrap();
+        assert!(steps.keys().copied().eq(0..chunks), "{steps:?}");
+        for (sequence, life) in steps.iter() {
+            let count = |wanted: fn(&Step) -> bool| life.iter().filter(|s| wanted(s)).count();
+            assert_eq!(life.first(), Some(&Step::Cut), "{sequence}: {life:?}");
+            assert_eq!(count(|s| matches!(s, Step::Cut)), 1, "{sequence}: {life:?}");
+            assert_eq!(count(|s| matches!(s, Step::Closed(_))), 1, "{sequence}: {life:?}");
+            assert_eq!(count(|s| matches!(s, Step::Queued)), 1, "{sequence}: {life:?}");
+            let ends = count(|s| matches!(s, Step::Stored(_) | Step::Dropped(_)));
+            assert_eq!(ends, 1, "{sequence}: {life:?}");
+            let attempts = count(|s| matches!(s, Step::Attempt(_)));
+            let retries = count(|s| matches!(s, Step::Retry(_)));
+            let stored = count(|s| matches!(s, Step::Stored(_)));
+            assert!(attempts >= retries + stored, "{sequence}: {life:?}");
+        }
     }
 }
 
@@ -364,47 +330,16 @@ fn walk(folder: &std::path::Path) -> Vec<String> {
     found
 }
 
-fn request(info: &ChunkInfo) -> ObjectRequest {
-    ObjectRequest {
+fn builder() -> ObjectBuilder {
+    let location = "{device}/x_{session}_{seq}.{ext}";
+    ObjectBuilder {
         bucket: "b".to_owned(),
-        name: format!("cam/x_{SESSION}_{:06}.{}", info.sequence, info.container.extension()),
-        content_type: info.container.content_type(info.audio_only).to_owned(),
-        cache_control: None,
-        storage_class: None,
-        kms_key: None,
-        metadata: info.metadata("cam", SESSION, &Default::default()),
-        custom_time: None,
-        crc32c: 0,
-        size: 0,
-        body: Body::from_pieces([]),
-    }
-}
-
-fn naming(sequence: u64) -> Naming {
-    Naming {
-        session: SESSION.to_owned(),
-        sequence,
-        own: true,
-        rebuilt: false,
-    }
-}
-
-fn entry(info: &ChunkInfo, request: &ObjectRequest) -> Entry {
-    Entry {
-        session: SESSION.to_owned(),
-        sequence: info.sequence,
         device: "cam".to_owned(),
-        bucket: request.bucket.clone(),
-        name: request.name.clone(),
-        own_name: true,
-        content_type: Some(request.content_type.clone()),
-        metadata: request.metadata.clone(),
-        container: info.container.name().to_owned(),
-        init_bytes: info.init_bytes,
-        start: info.start,
-        duration: info.duration,
-        running: info.running,
-        clock: "system".to_owned(),
-        ..Entry::default()
+        location: location.to_owned(),
+        template: Template::parse(location).unwrap(),
+        endpoint: Endpoint::google(),
+        session: SESSION.into(),
+        boot_id: "a boot".into(),
+        settings: ObjectSettings::default(),
     }
 }

@@ -1,31 +1,36 @@
-//! One session's streaming side: chunker, gathering, and what becomes of a closed chunk. Shared by the streaming thread and
-//! the timers; its lock is never held across a wait, I/O, or a call into GStreamer.
+//! From bytes to chunks: drives the chunker, gathers what it decides, and hands closed chunks to the upload queue, or their
+//! bytes to the spool as they come.
+//!
+//! Shared by the streaming thread and the timers under [`super::Engine`]'s lock, which is never held across a wait or I/O.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::messages::{Outbox, Post};
-use super::object::Maker;
-use crate::spool::boot;
-use crate::upload::chunk::{Chunk, Held, Place};
-use crate::upload::spooler::{Closing, Op};
+use super::message::{Message, Poster};
+use super::object::ObjectBuilder;
+use crate::clock::Clock;
+use crate::upload::chunk::{Chunk, Held, Keep, Place};
+use crate::upload::ops::{Closing, Op};
 use crate::upload::uploads::Uploads;
-use crate::wall;
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::gather::{Gather, Gathered, Piece};
-use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event};
+use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_media::container::Fault;
 use gcstreamer_storage::Body;
 
-/// See the module.
-pub(super) struct Recorder {
+/// The streaming side of one session.
+pub struct Ingest {
+    /// Where to cut.
     pub chunker: Chunker,
     gather: Gather,
-    maker: Maker,
+    builder: ObjectBuilder,
     uploads: Arc<Uploads>,
-    outbox: Arc<Outbox>,
+    poster: Arc<dyn Poster>,
+    clock: Clock,
+    /// The limits of the settings, for messages: `max-size-time` and `max-memory-bytes`.
+    limits: (u64, u64),
     events: Vec<Event>,
     pieces: Vec<Piece>,
     /// Every buffer goes to disk as it comes.
@@ -38,34 +43,33 @@ pub(super) struct Recorder {
     next_sequence: u64,
     /// When the last buffer came, on the uploads' scale.
     last_buffer: u64,
-    pub wants_key_unit: bool,
+    /// Steps of chunks were noted that nobody has published.
+    unpublished: bool,
+    pub(super) wants_key_unit: bool,
     /// The one object has grown too large.
-    pub too_large: Option<u64>,
-    pub eos: bool,
+    pub(super) too_large: Option<u64>,
+    eos: bool,
     /// The element is about to stop: nothing more is taken.
-    pub stopped: bool,
+    pub(super) stopped: bool,
 }
 
-/// Where chunks wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// In memory alone.
-    Memory,
-    /// In memory, and on disk when that is full.
-    Overflow,
-    /// On disk.
-    Always,
-}
-
-impl Recorder {
-    pub(super) fn new(chunker: Chunker, maker: Maker, keep: Keep, uploads: Arc<Uploads>, outbox: Arc<Outbox>) -> Self {
-        let last_buffer = uploads.now();
+impl Ingest {
+    pub(super) fn new(
+        chunker: Chunker,
+        builder: ObjectBuilder,
+        keep: Keep,
+        uploads: Arc<Uploads>,
+        poster: Arc<dyn Poster>,
+    ) -> Self {
+        let (last_buffer, clock) = (uploads.now(), uploads.clock());
         Self {
             chunker,
             gather: Gather::default(),
-            maker,
+            builder,
             uploads,
-            outbox,
+            poster,
+            clock,
+            limits: (0, 0),
             events: Vec::new(),
             pieces: Vec::new(),
             always: keep == Keep::Always,
@@ -74,6 +78,7 @@ impl Recorder {
             untold: BTreeSet::new(),
             next_sequence: 0,
             last_buffer,
+            unpublished: false,
             wants_key_unit: false,
             too_large: None,
             eos: false,
@@ -85,7 +90,7 @@ impl Recorder {
     ///
     /// # Errors
     /// [`Fault`] where the stream cannot be cut.
-    pub(super) fn push(&mut self, data: &[u8], owned: impl FnOnce() -> Option<Bytes>, stamp: Stamp) -> Result<(), Fault> {
+    pub fn push(&mut self, data: &[u8], owned: impl FnOnce() -> Option<Bytes>, stamp: Stamp) -> Result<(), Fault> {
         self.last_buffer = self.uploads.now();
         if std::mem::take(&mut self.eos) {
             self.uploads.resume();
@@ -97,11 +102,22 @@ impl Recorder {
         outcome
     }
 
+    /// Other limits from now on.
+    pub(super) fn set_limits(&mut self, limits: Limits, max_memory: u64) {
+        self.limits = (limits.max_time, max_memory);
+        self.chunker.set_limits(limits);
+    }
+
+    /// Whether there is something to publish since this was last asked.
+    pub(super) fn take_unpublished(&mut self) -> bool {
+        std::mem::take(&mut self.unpublished)
+    }
+
     /// The stream has ended, or recording does: the open chunk is closed and queued.
     ///
     /// # Errors
     /// [`Fault`] where the stream turns out to be one that cannot be cut.
-    pub(super) fn finish(&mut self) -> Result<(), Fault> {
+    pub fn finish(&mut self) -> Result<(), Fault> {
         let mut events = Vec::new();
         let outcome = if self.eos { Ok(()) } else { self.chunker.finish(&mut events) };
         self.eos = true;
@@ -110,28 +126,28 @@ impl Recorder {
     }
 
     /// A segment in bytes begins there.
-    pub(super) fn segment_begins(&mut self, offset: u64) {
+    pub fn segment_begins(&mut self, offset: u64) {
         let mut events = Vec::new();
         self.chunker.goes_back(offset, &mut events);
         self.work_off(&mut events);
     }
 
     /// Stops or starts recording.
-    pub(super) fn record(&mut self, on: bool) {
+    pub fn record(&mut self, on: bool) {
         let mut events = Vec::new();
         self.chunker.record(on, &mut events);
         self.work_off(&mut events);
     }
 
     /// The memory is full and nothing is on its way: closes the open chunk, so that it can be sent.
-    pub(super) fn make_room(&mut self) {
+    pub fn make_room(&mut self) {
         let mut events = Vec::new();
         self.chunker.make_room(&mut events);
         self.work_off(&mut events);
     }
 
     /// Closes the open chunk when nothing has come for `idle` ns.
-    pub(super) fn close_if_idle(&mut self, idle: u64) {
+    pub fn close_if_idle(&mut self, idle: u64) {
         if !self.eos && self.uploads.now().saturating_sub(self.last_buffer) >= idle {
             let mut events = Vec::new();
             self.chunker.close_idle(&mut events);
@@ -140,7 +156,7 @@ impl Recorder {
     }
 
     /// The memory fills up and nothing else can be moved to disk: the open chunk continues there.
-    pub(super) fn move_open_to_disk(&mut self) {
+    pub fn move_open_to_disk(&mut self) {
         let Some((sequence, ..)) = self.chunker.not_handed_over().filter(|_| self.spools) else {
             return;
         };
@@ -157,7 +173,7 @@ impl Recorder {
     }
 
     /// Bytes that wait to be decided about are written to disk ahead: a crash must not cost more than the last moment.
-    pub(super) fn write_ahead(&mut self) {
+    pub fn write_ahead(&mut self) {
         let Some((sequence, offset, pieces)) = self.chunker.not_handed_over() else {
             return;
         };
@@ -181,11 +197,12 @@ impl Recorder {
             match event {
                 Event::Begin { sequence, at, init } => {
                     self.next_sequence = sequence + 1;
-                    self.uploads.created();
+                    self.uploads.created(&self.builder.session, sequence);
+                    self.unpublished = true;
                     let begun = Gathered {
                         elsewhere: self.always,
                         input_offset: at,
-                        began: (boot::boot_ns(), wall::now()),
+                        began: ((self.clock.boot)(), (self.clock.wall)()),
                         ..Gathered::default()
                     };
                     self.gather.begin(sequence, init, begun, &mut pieces);
@@ -214,7 +231,7 @@ impl Recorder {
                 } => {
                     let first_sequence = self.next_sequence;
                     self.uploads.dropped(bytes);
-                    self.outbox.post(Post::Gap {
+                    self.poster.post(Message::Gap {
                         reason,
                         start,
                         duration,
@@ -223,7 +240,11 @@ impl Recorder {
                     });
                 }
                 Event::Discard(bytes) => self.uploads.release(bytes),
-                Event::Warn(warning) => self.outbox.post(Post::Warning(warning)),
+                Event::Warn(warning) => self.poster.post(Message::Warning {
+                    warning,
+                    max_time: self.limits.0,
+                    max_memory: self.limits.1,
+                }),
                 Event::WantKeyUnit => self.wants_key_unit = true,
                 Event::TooLarge(bytes) => self.too_large = Some(bytes),
             }
@@ -251,13 +272,13 @@ impl Recorder {
         let mut heads = Vec::new();
         if !ops.is_empty() {
             let untold = &mut self.untold;
-            let (chunker, gather, maker, uploads) = (&self.chunker, &self.gather, &self.maker, &self.uploads);
+            let (chunker, gather, builder, uploads) = (&self.chunker, &self.gather, &self.builder, &self.uploads);
             untold.retain(|&sequence| {
                 let (Some(info), Some(chunk)) = (chunker.info_of(sequence), gather.get(sequence)) else {
                     return false;
                 };
-                let request = maker.request(&info, uploads.clock_off().is_some());
-                let entry = Box::new(maker.entry(&info, &request, chunk.input_offset, chunk.began));
+                let request = builder.request(&info, uploads.clock_off().is_some());
+                let entry = Box::new(builder.entry(&info, &request, chunk.input_offset, chunk.began));
                 heads.push(Op::Begin { sequence, entry });
                 false
             });
@@ -269,13 +290,15 @@ impl Recorder {
 
     fn end(&mut self, info: ChunkInfo, gathered: Gathered, ops: &mut Vec<Op>) {
         let sequence = info.sequence;
-        let summary = self.maker.summary(&info);
-        let mut request = self.maker.request(&info, self.uploads.clock_off().is_some());
+        let summary = self.builder.summary(&info);
+        let mut request = self.builder.request(&info, self.uploads.clock_off().is_some());
         (request.size, request.crc32c) = (gathered.size, gathered.crc32c);
-        let naming = self.maker.naming(sequence);
+        let naming = self.builder.naming(sequence);
         let entry = self
             .spools
-            .then(|| Box::new(self.maker.entry(&info, &request, gathered.input_offset, gathered.began)));
+            .then(|| Box::new(self.builder.entry(&info, &request, gathered.input_offset, gathered.began)));
+        self.uploads.closed(&summary);
+        self.unpublished = true;
         let closed_at = self.uploads.now();
         if let (true, Some(entry)) = (self.on_disk.remove(&sequence), &entry) {
             if self.untold.remove(&sequence) {

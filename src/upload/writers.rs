@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::destination::{Access, access};
-use super::plan::Plan;
-use crate::upload::driver::Writers;
+use super::driver::Writers;
 use gcstreamer_storage::{
     BoxFuture, ClientPool, Credentials, Endpoint, GcsWriter, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError,
 };
@@ -15,7 +14,7 @@ use gcstreamer_storage::{
 const MAX_KEPT: usize = 64;
 
 /// See the module.
-pub(super) struct GcsWriters {
+pub struct GcsWriters {
     own: Arc<dyn ObjectWriter>,
     endpoint: Endpoint,
     credentials: Credentials,
@@ -27,14 +26,14 @@ pub(super) struct GcsWriters {
 type Others = HashMap<(Endpoint, bool), Arc<dyn ObjectWriter>>;
 
 impl GcsWriters {
-    /// For a session of this plan.
-    pub(super) fn new(plan: &Plan) -> Self {
-        let own = gcs_writer(plan.endpoint.clone(), plan.credentials.clone(), plan.request_timeout);
+    /// Makes the writer of a session whose own chunks go to `endpoint`.
+    pub fn new(endpoint: Endpoint, credentials: Credentials, request_timeout: Duration) -> Self {
+        let own = gcs_writer(endpoint.clone(), credentials.clone(), request_timeout);
         Self {
             own: Arc::new(own),
-            endpoint: plan.endpoint.clone(),
-            credentials: plan.credentials.clone(),
-            request_timeout: plan.request_timeout,
+            endpoint,
+            credentials,
+            request_timeout,
             others: Mutex::default(),
         }
     }

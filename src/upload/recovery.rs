@@ -1,28 +1,30 @@
 //! The spool of a session: opened before the first byte, and what earlier sessions left taken over in the background.
+//!
+//! Blocks on the disk; [`run`] does so on tokio's threads for blocking work. Names no GStreamer.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::chunk::{Chunk, Keep, Place, Summary};
+use super::desk::Desk;
 use super::destination::Sorter;
-use super::object::Maker;
-use super::recorder::Keep;
-use super::settings::{Settings, SpoolMode};
+use super::kept::{SpoolChunk, Times};
+use super::spooler;
+use super::uploads::Uploads;
 use crate::spool::disk::StdDisk;
-use crate::spool::{Adoption, ClosedEntry, Found, Notice, Partial, Session, Spool, SpoolError, adopt};
-use crate::upload::chunk::{Chunk, Place, Summary};
-use crate::upload::desk::Desk;
-use crate::upload::kept::{SpoolChunk, Times};
-use crate::upload::spooler;
-use crate::upload::uploads::Uploads;
+use crate::spool::{Adoption, ClosedEntry, Found, Notice, Partial, Session, Spool, SpoolError, Stored, adopt};
 use gcstreamer_media::chunk::replay::Replay;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES};
 use gcstreamer_schema::time::rfc3339_ms;
+use gcstreamer_storage::Endpoint;
 
 /// The spool of a session, ready to be used.
-pub(super) struct SpoolPlan {
+pub struct SessionSpool {
+    /// The folder and its limit.
     pub spool: Arc<Spool>,
+    /// What is written to it, and when.
     pub keep: Keep,
     session: Session,
     /// Knows where this session's own chunks go.
@@ -30,37 +32,45 @@ pub(super) struct SpoolPlan {
     interval: Duration,
 }
 
-/// Opens the folder and takes the session's lock in it.
+/// What the spool of a session is to be. All of it comes from the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct SpoolSettings<'a> {
+    /// Property `spool-dir`.
+    pub dir: &'a str,
+    /// Property `max-spool-bytes`.
+    pub max_bytes: u64,
+    /// Property `spool-mode`.
+    pub keep: Keep,
+    /// Property `spool-sync-interval`.
+    pub interval: Duration,
+}
+
+/// Opens the folder and takes the lock of `session` in it. `endpoint` and `site`: where
+/// the session's own chunks go.
 ///
 /// # Errors
-/// An error message that names the folder and what the system says.
-pub(super) fn open(dir: &str, settings: &Settings, maker: &Maker) -> Result<SpoolPlan, gst::ErrorMessage> {
-    let opened = || -> Result<(Arc<Spool>, Session), SpoolError> {
-        let spool = Spool::open(Arc::new(StdDisk), Path::new(dir), settings.max_spool_bytes)?;
-        let session = spool.session(&maker.plan.device, &maker.session)?;
-        Ok((spool, session))
-    };
-    let (spool, session) = opened().map_err(|e| {
-        gst::error_msg!(
-            gst::ResourceError::Settings,
-            ("{e}; spool-dir=\"{dir}\" has to be a folder that this user may write")
-        )
-    })?;
-    Ok(SpoolPlan {
+/// The folder cannot be made, read or written, or another process has that session.
+pub fn open(
+    settings: SpoolSettings<'_>,
+    device: &str,
+    session: &str,
+    endpoint: Endpoint,
+    site: u64,
+) -> Result<SessionSpool, SpoolError> {
+    let spool = Spool::open(Arc::new(StdDisk), Path::new(settings.dir), settings.max_bytes)?;
+    let session = spool.session(device, session)?;
+    Ok(SessionSpool {
         spool,
+        keep: settings.keep,
         session,
-        sorter: Sorter::new(maker.plan.endpoint.clone(), maker.site()),
-        keep: match settings.spool_mode {
-            SpoolMode::Always => Keep::Always,
-            SpoolMode::Overflow => Keep::Overflow,
-        },
-        interval: Duration::from_nanos(settings.spool_sync_interval),
+        sorter: Sorter::new(endpoint, site),
+        interval: settings.interval,
     })
 }
 
-/// Runs the spool of a session to its end.
-pub(super) async fn run(uploads: Arc<Uploads>, plan: SpoolPlan, ahead: Box<dyn Fn() + Send + Sync>) {
-    let times = Arc::new(Times::new(&uploads));
+/// Runs the spool of a session to its end; `ahead` is called when what is not decided about is to be written too.
+pub async fn run(uploads: Arc<Uploads>, plan: SessionSpool, ahead: Box<dyn Fn() + Send + Sync>) {
+    let times = uploads.times();
     let own = plan.session.leftovers();
     let mut sorter = plan.sorter;
     let adoption = {
@@ -133,7 +143,7 @@ fn take_over(adoption: Adoption, sorter: &mut Sorter, uploads: &Uploads, times: 
 }
 
 /// Closes a half-written chunk at the end of its last whole unit. `None`: not one unit is whole, and it is removed.
-fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, crate::spool::Stored)>, SpoolError> {
+fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolError> {
     let mut entry = partial.entry().clone();
     let container = Container::from_name(&entry.container).unwrap_or(Container::Raw);
     let mut replay = Replay::new(container, entry.init_bytes);

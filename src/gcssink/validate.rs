@@ -1,4 +1,4 @@
-//! Settings, checked and made usable. Everything that is wrong with them is said here, before the first byte.
+//! Validates the settings and makes them usable: everything that is wrong with them is reported here, before the first byte.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ use gcstreamer_schema::metadata::check_user_metadata;
 use gcstreamer_schema::name::{Naming, Template, check_device};
 use gcstreamer_storage::{Credentials, Endpoint};
 
-/// What a session needs to know.
+/// Settings that a session can be built from.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct ValidatedSettings {
     pub bucket: String,
     pub device: String,
     pub template: Template,
@@ -31,11 +31,11 @@ pub(super) struct Plan {
     pub request_timeout: Duration,
 }
 
-/// Checks the settings.
+/// Validates the settings.
 ///
 /// # Errors
 /// An error message that names the property, the value and the next step.
-pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
+pub(super) fn validate(settings: &Settings) -> Result<ValidatedSettings, gst::ErrorMessage> {
     let bad = |text: String| gst::error_msg!(gst::ResourceError::Settings, ("{text}"));
     let Some(bucket) = settings.bucket.clone() else {
         return Err(bad(
@@ -59,7 +59,7 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
         check_credentials(credentials.clone())?;
     }
     let request_timeout = Duration::from_nanos(settings.request_timeout);
-    Ok(Plan {
+    Ok(ValidatedSettings {
         bucket,
         device,
         template,
@@ -71,7 +71,7 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
     })
 }
 
-/// A file that cannot be used is told at once.
+/// Reports a file that cannot be used at once, even if an `http://` endpoint would not need it.
 fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> {
     let runtime =
         runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
@@ -160,17 +160,17 @@ impl Identity {
     ///
     /// # Errors
     /// An error message where another running sink has them.
-    pub(super) fn claim(plan: &Plan, location: &str) -> Result<Self, gst::ErrorMessage> {
-        let name = if plan.template.is_fixed() { location } else { "" };
-        let key = (plan.bucket.clone(), format!("{}\n{name}", plan.device));
+    pub(super) fn claim(settings: &ValidatedSettings, location: &str) -> Result<Self, gst::ErrorMessage> {
+        let name = if settings.template.is_fixed() { location } else { "" };
+        let key = (settings.bucket.clone(), format!("{}\n{name}", settings.device));
         let mut taken = IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner);
         if !taken.get_or_insert_default().insert(key.clone()) {
             return Err(gst::error_msg!(
                 gst::ResourceError::Settings,
                 (
                     "another gcssink of this process stores in bucket \"{}\" with device-id \"{}\"; give each its own device-id",
-                    plan.bucket,
-                    plan.device
+                    settings.bucket,
+                    settings.device
                 )
             ));
         }

@@ -1,0 +1,113 @@
+//! What is posted, and with which figures: the last decision before [`messages`]. Runs in a thread of GStreamer's pool, no lock
+//! is held, so that it may ask the flow group, the queue and the disk.
+
+use std::sync::atomic::Ordering;
+
+use gst::prelude::*;
+
+use super::debug::CAT;
+use super::messages::{self, Post};
+use super::session::Session;
+use super::stats;
+use crate::ingest::message::Message;
+use crate::sync::lock;
+use crate::upload::chunk::Summary;
+use crate::upload::health::Word;
+use crate::upload::report::{Pending, Report};
+
+/// Posts it. `session`: the one that runs, if any.
+pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post) {
+    match post {
+        Post::Engine(Message::Report(report)) => {
+            say_report(element, session, report);
+            if let Some(session) = session {
+                session.reported.health.store(true, Ordering::Relaxed);
+            }
+        }
+        Post::Engine(message) => messages::post(element, message),
+        Post::NeedsMuxer(text) => messages::needs_muxer(element, &text),
+        Post::Info(text) => messages::info(element, &text),
+        Post::Health => {
+            if let Some(session) = session {
+                let structure = stats::health(session);
+                element.sink_pads().iter().for_each(|pad| {
+                    pad.push_event(gst::event::CustomUpstream::new(structure.clone()));
+                });
+            }
+        }
+    }
+}
+
+fn say_report(element: &gst::Element, session: Option<&Session>, report: Report) {
+    match report {
+        Report::Uploaded {
+            summary,
+            object,
+            generation,
+            crc32c,
+            latency,
+        } => {
+            if let Some(session) = session {
+                uploaded(session, &object);
+            }
+            messages::uploaded(element, &summary, &object, generation, crc32c, latency);
+            // An outage that another sink left behind.
+            if let Some(after) = session.and_then(|s| s.engine.flow.ends_left_outage()) {
+                messages::recovered(element, after, "what waits in the spool is being stored");
+            }
+        }
+        Report::Dropped { summary, reason } => dropped(element, &summary, reason),
+        Report::Word(word, pending) => say_word(element, session, word, pending),
+        Report::Warning(text) => messages::warning(element, &text),
+        Report::Disk { full, text } => messages::disk(element, full, &text),
+        Report::DiskWorks => messages::disk_works(element),
+        Report::Left(left) => {
+            let dir = session.and_then(|s| s.spool_dir.as_deref()).unwrap_or_default();
+            messages::left(element, left, dir);
+        }
+        Report::Recovered(pending) => messages::found(element, pending),
+        Report::ClockOff(seconds) => messages::clock_off(element, seconds),
+    }
+}
+
+fn uploaded(session: &Session, object: &str) {
+    *lock(&session.reported.last_object) = Some(object.to_owned());
+    if !session.reported.cover.swap(true, Ordering::Relaxed) {
+        let text = format!("uploads work; {}", stats::memory_left(session));
+        session.outbox.post(Post::Info(text));
+    }
+}
+
+fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str) {
+    gst::warning!(
+        CAT,
+        obj = element,
+        "chunk {} of {} bytes is dropped: {reason}",
+        summary.sequence,
+        summary.size
+    );
+    messages::dropped(element, summary, reason);
+}
+
+fn say_word(element: &gst::Element, session: Option<&Session>, word: Word, pending: Pending) {
+    let flow = session.map(|s| &s.engine.flow);
+    match word {
+        Word::Status(status, reason) => messages::status(element, status, &reason, pending),
+        // One sink of a flow group speaks of an outage.
+        Word::Outage { .. } if flow.is_some_and(|f| !f.begins_outage()) => {}
+        // A refusal is each sink's own, so its end is too.
+        Word::Recovered { refused, .. } if flow.is_some_and(|f| !f.ends_outage()) && !refused => {}
+        Word::Outage { first, reason } => {
+            let left = session.map_or_else(String::new, stats::memory_left);
+            messages::outage(element, first, &reason, pending, &left);
+        }
+        Word::Recovered { after, .. } => messages::recovered(element, after, &messages::waiting(pending)),
+        Word::Fatal { http_status, reason } => {
+            if let Some(session) = session {
+                session.engine.refuse();
+            }
+            messages::fatal(element, http_status, &reason);
+        }
+        Word::Refused { http_status, reason } => messages::refused(element, http_status, &reason, pending),
+    }
+}

@@ -1,0 +1,85 @@
+//! The gcssinks of this process that are running. GStreamer stops the sinks of a pipeline one after the other, and they have one
+//! deadline: when the first leaves PAUSED, the others begin their ends too, or the first could use up the time of all.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use gst::glib;
+use gst::prelude::*;
+
+use super::session::Session;
+use crate::sync::lock;
+
+/// A running element, by its address.
+#[derive(Clone)]
+struct Running {
+    address: usize,
+    element: glib::WeakRef<gst::Element>,
+    session: Weak<Session>,
+}
+
+/// Never held across anything but the list itself.
+static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+
+fn address(element: &gst::Element) -> usize {
+    element.as_ptr() as usize
+}
+
+/// Registers an element that has a session now.
+pub(super) fn add(element: &gst::Element, session: &Arc<Session>) {
+    lock(&RUNNING).push(Running {
+        address: address(element),
+        element: element.downgrade(),
+        session: Arc::downgrade(session),
+    });
+}
+
+/// Deregisters an element whose session ends.
+pub(super) fn remove(element: &gst::Element) {
+    lock(&RUNNING).retain(|other| other.address != address(element));
+}
+
+/// This sink leaves PAUSED: those of its pipeline that will follow it begin to end.
+pub(super) fn others_begin_to_end(element: &gst::Element) {
+    let mut others = lock(&RUNNING).clone();
+    others.retain(|other| other.address != address(element));
+    let top = top_of(element);
+    for other in others {
+        let follows = |other: gst::Element| top_of(&other) == top && is_going_down(&other);
+        if other.element.upgrade().is_some_and(follows)
+            && let Some(session) = other.session.upgrade()
+        {
+            session.engine.begin_to_end(session.engine.config().shutdown_timeout);
+        }
+    }
+}
+
+fn top_of(element: &gst::Element) -> gst::Element {
+    let mut top = element.clone();
+    while let Some(parent) = parent_of(&top) {
+        top = parent;
+    }
+    top
+}
+
+fn parent_of(element: &gst::Element) -> Option<gst::Element> {
+    element.parent()?.downcast().ok()
+}
+
+/// Whether it is on its way to READY or NULL, with a bin that it is in or by itself.
+fn is_going_down(element: &gst::Element) -> bool {
+    let mut at = element.clone();
+    loop {
+        let goal = match at.pending_state() {
+            gst::State::VoidPending => at.current_state(),
+            pending => pending,
+        };
+        if goal <= gst::State::Ready {
+            return true;
+        }
+        // What is locked does not follow its bin.
+        match parent_of(&at).filter(|_| !at.is_locked_state()) {
+            Some(parent) => at = parent,
+            None => return false,
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! One session of the engine: what exists from its first byte to its end, and how a buffer is taken.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use super::message::{Message, Poster, Refusal, Wait};
+use super::object::ObjectBuilder;
+use super::stream::Ingest;
+use crate::deadline::Stop;
+use crate::flow::group::{Member, UserLimit};
+use crate::spool::Spool;
+use crate::sync::lock;
+use crate::upload::chunk::Keep;
+use crate::upload::driver::{self, Writers};
+use crate::upload::recovery::{self, SessionSpool};
+use crate::upload::uploads::{Overflow, UploadLimits, Uploads};
+use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_media::chunk::{Chunker, Limits};
+
+/// How long a thread of the pipeline waits for its last messages to be posted: an application's handler may be slow.
+pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Settings that may change while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// When to cut.
+    pub limits: Limits,
+    /// How to upload.
+    pub uploads: UploadLimits,
+    /// Property `overflow-policy`; `None` = `auto`: drop the oldest if the pipeline is live, else block.
+    pub overflow: Option<Overflow>,
+    /// Property `startup-timeout`, ns; 0 = never.
+    pub startup_timeout: u64,
+    /// Property `shutdown-timeout`.
+    pub shutdown_timeout: Duration,
+}
+
+/// What a session is made of.
+pub struct Parts {
+    /// Where to cut; at the session's first sequence number.
+    pub chunker: Chunker,
+    /// What a chunk becomes.
+    pub builder: ObjectBuilder,
+    /// Where closed chunks go; made with a disk if there is a spool.
+    pub queue: Arc<Uploads>,
+    /// The limits that it shares.
+    pub flow: Arc<Member>,
+    /// The ways to Cloud Storage.
+    pub writers: Arc<dyn Writers>,
+    /// Where messages go.
+    pub poster: Arc<dyn Poster>,
+    /// The settings at the start.
+    pub config: Config,
+}
+
+/// One session.
+pub struct Engine {
+    /// The upload queue.
+    pub queue: Arc<Uploads>,
+    /// The limits that it shares with its flow group.
+    pub flow: Arc<Member>,
+    /// The folder on disk, if any.
+    pub spool: Option<Arc<Spool>>,
+    pub(super) poster: Arc<dyn Poster>,
+    ingest: Mutex<Ingest>,
+    config: Mutex<Config>,
+    runtime: Handle,
+    pub(super) tasks: Mutex<Tasks>,
+    pub(super) failure: Failure,
+    pub(super) playing: Playing,
+    pub(super) reported: Reported,
+    pub(super) stopping: Stopping,
+    /// Key units that have come: `stats` reads them without waiting for the streaming thread.
+    key_units: AtomicU64,
+}
+
+/// What runs beside the streaming thread.
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// The driver and the spool writer.
+    pub(super) jobs: Vec<JoinHandle<()>>,
+    pub(super) ticker: Option<AbortHandle>,
+}
+
+/// Whether an ERROR has ended the recording.
+#[derive(Debug, Default)]
+pub(super) struct Failure(AtomicU8);
+
+impl Failure {
+    const FAILED: u8 = 1;
+    const REFUSED: u8 = 2;
+
+    /// Nothing more is taken. Whether this is new.
+    pub(super) fn fail(&self) -> bool {
+        self.0.fetch_max(Self::FAILED, Ordering::Relaxed) == 0
+    }
+
+    /// The ERROR is about the uploads: waiting for them is of no use.
+    fn refuse(&self) {
+        self.0.fetch_max(Self::REFUSED, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= Self::FAILED
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= Self::REFUSED
+    }
+}
+
+/// What is known of the pipeline in front.
+#[derive(Debug, Default)]
+pub(super) struct Playing {
+    pub(super) is_live: AtomicBool,
+    /// Since when it is PLAYING, ns on the queue's scale plus one; 0 while it is not.
+    pub(super) since: AtomicU64,
+}
+
+/// What has been reported already.
+#[derive(Debug, Default)]
+pub(super) struct Reported {
+    pub(super) nothing_to_store: AtomicBool,
+    /// Bytes received when that was last asked.
+    pub(super) received: AtomicU64,
+    /// Version of the flow group's limits.
+    pub(super) flow_version: AtomicU64,
+}
+
+/// Why waiting should end.
+#[derive(Debug, Default)]
+pub(super) struct Stopping {
+    pub(super) is_flushing: AtomicBool,
+    /// It leaves PAUSED: its share in the process's one deadline.
+    pub(super) deadline: Mutex<Option<Stop>>,
+}
+
+impl Engine {
+    /// Begins a session and starts its tasks in `runtime`.
+    pub fn begin(parts: Parts, spool: Option<SessionSpool>, runtime: &Handle) -> Arc<Self> {
+        let keep = spool.as_ref().map_or(Keep::Memory, |s| s.keep);
+        let queue = parts.queue;
+        let ingest = Ingest::new(
+            parts.chunker,
+            parts.builder,
+            keep,
+            Arc::clone(&queue),
+            Arc::clone(&parts.poster),
+        );
+        let engine = Arc::new(Self {
+            reported: Reported {
+                flow_version: AtomicU64::new(parts.flow.group().limits().2),
+                ..Reported::default()
+            },
+            queue,
+            flow: parts.flow,
+            spool: spool.as_ref().map(|s| Arc::clone(&s.spool)),
+            poster: parts.poster,
+            ingest: Mutex::new(ingest),
+            config: Mutex::new(parts.config),
+            runtime: runtime.clone(),
+            tasks: Mutex::default(),
+            failure: Failure::default(),
+            playing: Playing::default(),
+            stopping: Stopping::default(),
+            key_units: AtomicU64::new(0),
+        });
+        engine.set_config(parts.config);
+        engine.start(parts.writers, spool);
+        engine
+    }
+
+    fn start(self: &Arc<Self>, writers: Arc<dyn Writers>, spool: Option<SessionSpool>) {
+        let driver = driver::run(Arc::clone(&self.queue), writers, Arc::clone(&self.flow));
+        let mut jobs = vec![self.watched(driver)];
+        if let Some(spool) = spool {
+            let engine = Arc::downgrade(self);
+            let ahead = Box::new(move || {
+                if let Some(engine) = engine.upgrade() {
+                    engine.with(Ingest::write_ahead);
+                }
+            });
+            jobs.push(self.watched(recovery::run(Arc::clone(&self.queue), spool, ahead)));
+        }
+        lock(&self.tasks).jobs = jobs;
+    }
+
+    /// Spawns a task whose panic is reported to the user.
+    fn watched(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let task = self.runtime.spawn(task);
+        let queue = Arc::clone(&self.queue);
+        self.runtime.spawn(async move {
+            if let Err(panic) = task.await {
+                queue.broken(&panic.to_string());
+            }
+        })
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The settings now.
+    pub fn config(&self) -> Config {
+        *lock(&self.config)
+    }
+
+    /// Uses other settings from now on.
+    pub fn set_config(&self, config: Config) {
+        *lock(&self.config) = config;
+        self.queue.set_limits(config.uploads);
+        self.with(|ingest| ingest.set_limits(config.limits, config.uploads.max_memory));
+    }
+
+    /// Sets limits of the flow group for all its members.
+    pub fn set_flow(&self, bytes: Option<UserLimit<u64>>, requests: Option<UserLimit<f64>>) {
+        let group = self.flow.group();
+        group.apply(bytes, requests);
+        self.reported.flow_version.store(group.limits().2, Ordering::Relaxed);
+    }
+
+    /// Works on the streaming side under its lock, and publishes what has become of chunks after it.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Ingest) -> T) -> T {
+        self.on(lock(&self.ingest), work)
+    }
+
+    fn on<T>(&self, mut ingest: MutexGuard<'_, Ingest>, work: impl FnOnce(&mut Ingest) -> T) -> T {
+        let outcome = work(&mut ingest);
+        let has_news = ingest.take_unpublished();
+        drop(ingest);
+        if has_news {
+            self.queue.publish();
+        }
+        outcome
+    }
+
+    /// Takes a buffer for which [`Engine::reserve`] has made room. Whether a key unit from upstream would be welcome.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the stream cannot be cut, which has then been posted as an ERROR, or waiting was ended.
+    pub fn push<W: Wait>(
+        &self,
+        data: &[u8],
+        owned: impl FnOnce() -> Option<Bytes>,
+        stamp: Stamp,
+        is_discont: bool,
+        wait: &W,
+    ) -> Result<bool, Refusal<W::Flow>> {
+        let ingest = loop {
+            let ingest = lock(&self.ingest);
+            if !ingest.stopped {
+                break ingest;
+            }
+            // Another sink of the pipeline has left PAUSED, and our last chunk is closed: what comes now waits with the base
+            // class, as in PAUSED, until the flush that is near.
+            drop(ingest);
+            wait.wait_preroll().map_err(|flow| {
+                self.queue.take_back(data.len() as u64);
+                Refusal::Flow(flow)
+            })?;
+        };
+        let (outcome, wants_key_unit, too_large) = self.on(ingest, |ingest| {
+            if is_discont {
+                ingest.chunker.discont();
+            }
+            let outcome = ingest.push(data, owned, stamp);
+            self.key_units.store(ingest.chunker.key_units(), Ordering::Relaxed);
+            (outcome, std::mem::take(&mut ingest.wants_key_unit), ingest.too_large)
+        });
+        if let Err(fault) = outcome {
+            return Err(self.end_with(Message::Fault(fault)));
+        }
+        match too_large {
+            Some(bytes) => Err(self.end_with(Message::TooLarge(bytes))),
+            None => Ok(wants_key_unit),
+        }
+    }
+
+    /// Key units that have come so far.
+    pub fn key_units(&self) -> u64 {
+        self.key_units.load(Ordering::Relaxed)
+    }
+
+    /// Whether the pipeline is live, which decides for `overflow-policy=auto`.
+    pub fn set_live(&self, is_live: bool) {
+        self.playing.is_live.store(is_live, Ordering::Relaxed);
+    }
+
+    /// Whether an ERROR has ended the recording.
+    pub fn is_failed(&self) -> bool {
+        self.failure.is_failed()
+    }
+
+    /// Ends the recording because of an ERROR that the caller posts.
+    pub fn fail(&self) -> bool {
+        self.failure.fail()
+    }
+
+    /// Ends the stream with an ERROR, which reaches the bus before those of the elements in front.
+    pub(super) fn end_with<F>(&self, message: Message) -> Refusal<F> {
+        if self.failure.fail() {
+            self.poster.post(message);
+            self.poster.wait_posted(std::time::Instant::now() + LAST_WORD);
+        }
+        Refusal::Failed
+    }
+
+    /// Uploads are refused and nothing has ever worked: no more is taken, and nothing is waited for.
+    pub fn refuse(&self) {
+        self.failure.refuse();
+        self.queue.interrupt(true);
+        self.queue.nudge();
+    }
+
+    /// The element begins or ends to flush.
+    pub fn set_flushing(&self, is_flushing: bool) {
+        self.stopping.is_flushing.store(is_flushing, Ordering::Relaxed);
+        if is_flushing {
+            self.queue.nudge();
+        } else {
+            self.with(|ingest| ingest.chunker.flush());
+        }
+    }
+}

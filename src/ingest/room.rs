@@ -1,0 +1,59 @@
+//! What to do when the memory is full: the upload queue says what it cannot do by itself, the engine does it.
+
+use std::sync::atomic::Ordering;
+
+use super::engine::Engine;
+use super::message::{Message, Refusal, Wait};
+use super::stream::Ingest;
+use crate::upload::uploads::{Charged, NoRoom, Overflow};
+
+impl Engine {
+    /// Charges the memory with a buffer of `bytes`: waits, drops or fails by the policy, and goes on with the same buffer after a
+    /// pause.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the policy is to fail, an ERROR was posted before, or waiting was ended.
+    pub fn reserve<W: Wait>(&self, bytes: u64, wait: &W) -> Result<(), Refusal<W::Flow>> {
+        if self.is_failed() {
+            return Err(Refusal::Failed);
+        }
+        loop {
+            match self.queue.charge(bytes, self.overflow()) {
+                Charged::Yes => return Ok(()),
+                Charged::MoveOpen => {
+                    self.with(Ingest::move_open_to_disk);
+                    return Ok(());
+                }
+                Charged::No(NoRoom::MoveOpen) => self.with(Ingest::move_open_to_disk),
+                Charged::No(NoRoom::Full) => return Err(self.end_with(Message::Full)),
+                Charged::No(NoRoom::Refused) => return Err(self.end_with(Message::Refused(self.queue.last_reason()))),
+                Charged::No(NoRoom::CutOpen) => {
+                    let before = self.queue.snapshot().pending.chunks;
+                    self.with(Ingest::make_room);
+                    if self.queue.snapshot().pending.chunks <= before {
+                        self.queue.drop_sent();
+                    }
+                }
+                Charged::No(NoRoom::Again) => {}
+                Charged::No(NoRoom::Nothing) => {
+                    self.with(Ingest::make_room);
+                    if self.queue.snapshot().pending.chunks == 0 {
+                        self.queue.charge_anyway(bytes);
+                        return Ok(());
+                    }
+                }
+                Charged::No(NoRoom::Interrupted) if self.is_failed() => return Err(Refusal::Failed),
+                Charged::No(NoRoom::Interrupted) => wait.wait_preroll().map_err(Refusal::Flow)?,
+            }
+        }
+    }
+
+    /// The policy for the next buffer: it may be set at any time.
+    fn overflow(&self) -> Overflow {
+        let policy = self.config().overflow;
+        policy.unwrap_or_else(|| match self.playing.is_live.load(Ordering::Relaxed) {
+            true => Overflow::DropOldest,
+            false => Overflow::Block,
+        })
+    }
+}

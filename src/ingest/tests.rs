@@ -1,0 +1,241 @@
+//! The engine without a shell: pauses, policies, ticks, and who watches.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_media::chunk::{Chunker, Limits};
+use gcstreamer_schema::name::Template;
+use gcstreamer_storage::{BoxFuture, Endpoint, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
+use tokio::runtime::Handle;
+use tokio::time::{advance, sleep};
+
+use super::message::{Message, Poster, Refusal, Wait};
+use super::object::{ObjectBuilder, ObjectSettings};
+use super::{Config, Engine, Parts};
+use crate::flow::group::{Group, Member};
+use crate::flow::site::Site;
+use crate::sync::lock;
+use crate::upload::driver::Writers;
+use crate::upload::life::{LifeEvent, Observer, Step};
+use crate::upload::uploads::{Overflow, UploadLimits, Uploads};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A server that takes everything, or never answers.
+#[derive(Clone, Copy)]
+struct Server {
+    answers: bool,
+}
+
+impl ObjectWriter for Server {
+    fn write<'a>(&'a self, request: &'a ObjectRequest, _pacer: Arc<dyn Pacer>) -> BoxFuture<'a, Result<Stored, WriteError>> {
+        Box::pin(async move {
+            if !self.answers {
+                std::future::pending::<()>().await;
+            }
+            Ok(Stored {
+                generation: 1,
+                size: request.size,
+                crc32c: Some(request.crc32c),
+                created: None,
+            })
+        })
+    }
+
+    fn stat<'a>(&'a self, _bucket: &'a str, _name: &'a str) -> BoxFuture<'a, Result<Stored, WriteError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn delete<'a>(&'a self, _bucket: &'a str, _name: &'a str, _generation: i64) -> BoxFuture<'a, Result<(), WriteError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Writers for Server {
+    fn own(&self) -> Arc<dyn ObjectWriter> {
+        Arc::new(*self)
+    }
+
+    fn to(&self, _endpoint: Option<&str>, _anonymous: bool) -> Result<Arc<dyn ObjectWriter>, String> {
+        Ok(self.own())
+    }
+}
+
+/// Keeps what is posted.
+#[derive(Default)]
+struct Posted(Mutex<Vec<Message>>);
+
+impl Poster for Posted {
+    fn post(&self, message: Message) {
+        lock(&self.0).push(message);
+    }
+
+    fn wait_posted(&self, _until: std::time::Instant) {}
+}
+
+/// Answers the waits of a paused element one after the other.
+struct Pauses<F>(F);
+
+impl<F: Fn() -> Result<(), &'static str>> Wait for Pauses<F> {
+    type Flow = &'static str;
+
+    fn wait_preroll(&self) -> Result<(), &'static str> {
+        (self.0)()
+    }
+}
+
+fn never_paused() -> Pauses<impl Fn() -> Result<(), &'static str>> {
+    Pauses(|| unreachable!("nobody has paused it"))
+}
+
+fn limits() -> Limits {
+    Limits {
+        max_time: 10 * SECOND,
+        max_bytes: 100,
+        align: false,
+        single: false,
+        soft: 0,
+        hard: 0,
+    }
+}
+
+fn config(overflow: Overflow) -> Config {
+    Config {
+        limits: limits(),
+        uploads: UploadLimits {
+            max_uploads: 1,
+            max_memory: 1000,
+            max_time: 10 * SECOND,
+            retry_timeout: None,
+        },
+        overflow: Some(overflow),
+        startup_timeout: 30 * SECOND,
+        shutdown_timeout: Duration::from_secs(5),
+    }
+}
+
+fn engine(server: Server, overflow: Overflow, observer: Arc<dyn Observer>) -> (Arc<Engine>, Arc<Posted>) {
+    let location = "{device}/x_{session}_{seq}.{ext}";
+    let posted = Arc::new(Posted::default());
+    let config = config(overflow);
+    let parts = Parts {
+        chunker: Chunker::new(limits(), None),
+        builder: ObjectBuilder {
+            bucket: "b".to_owned(),
+            device: "cam".to_owned(),
+            location: location.to_owned(),
+            template: Template::parse(location).unwrap(),
+            endpoint: Endpoint::google(),
+            session: "0a1b2c3d4e".into(),
+            boot_id: "".into(),
+            settings: ObjectSettings::default(),
+        },
+        queue: Arc::new(Uploads::new(config.uploads, 1, Box::new(|| {})).with_observer(observer)),
+        flow: Arc::new(Member::new(Group::join(""), Site::of("ingest", "tests"))),
+        writers: Arc::new(server),
+        poster: Arc::<Posted>::clone(&posted),
+        config,
+    };
+    (Engine::begin(parts, None, &Handle::current()), posted)
+}
+
+fn stamp() -> Stamp {
+    Stamp {
+        running: None,
+        clock_running: None,
+        wall: 1_795_329_912 * SECOND,
+        reference: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_while_the_memory_is_full_loses_no_buffer_and_a_flush_ends_the_wait() {
+    let (engine, _) = engine(Server { answers: false }, Overflow::Block, Arc::new(()));
+    engine.reserve(600, &never_paused()).unwrap();
+    // A closed chunk is on its way, so that there is something to wait for.
+    engine.push(&[7; 600], || None, stamp(), false, &never_paused()).unwrap();
+    engine.with(|ingest| ingest.finish()).unwrap();
+    engine.queue.interrupt(true);
+    let flushed = engine.reserve(600, &Pauses(|| Err("flushing")));
+    assert_eq!(flushed, Err(Refusal::Flow("flushing")));
+    assert_eq!(engine.queue.snapshot().memory, 600, "the buffer is not charged");
+    let paused = engine.reserve(
+        600,
+        &Pauses(|| {
+            // Back in PLAYING, and there is room meanwhile.
+            engine.queue.interrupt(false);
+            engine.queue.abandon("drain-timeout", false);
+            Ok(())
+        }),
+    );
+    assert_eq!(paused, Ok(()));
+    assert_eq!(engine.queue.snapshot().memory, 600, "it goes on with the same buffer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_error_ends_the_recording_with_one_message() {
+    let (engine, posted) = engine(Server { answers: false }, Overflow::Error, Arc::new(()));
+    engine.reserve(600, &never_paused()).unwrap();
+    engine.push(&[7; 600], || None, stamp(), false, &never_paused()).unwrap();
+    engine.with(|ingest| ingest.finish()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(engine.reserve(600, &never_paused()), Err(Refusal::Failed));
+    }
+    let full = lock(&posted.0).iter().filter(|m| matches!(m, Message::Full)).count();
+    assert_eq!(full, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_comes_is_reported_once_and_counts_the_time_in_playing() {
+    let (engine, posted) = engine(Server { answers: true }, Overflow::Block, Arc::new(()));
+    let count = || lock(&posted.0).len();
+    for _ in 0..100 {
+        advance(Duration::from_secs(1)).await;
+        engine.tick(false);
+    }
+    assert_eq!(count(), 0, "it was paused");
+    for second in 0..60 {
+        engine.tick(true);
+        assert_eq!(count(), usize::from(second >= 30), "{second}");
+        advance(Duration::from_secs(1)).await;
+    }
+    let first = lock(&posted.0).first().cloned();
+    assert!(
+        matches!(first, Some(Message::NothingToStore { received: 0, waited }) if waited == 30 * SECOND),
+        "{first:?}"
+    );
+}
+
+/// Asks the engine about itself at every step: nobody may hold a lock then.
+#[derive(Default)]
+struct Curious {
+    engine: Mutex<Weak<Engine>>,
+    steps: Mutex<Vec<Step>>,
+}
+
+impl Observer for Curious {
+    fn observe(&self, event: &LifeEvent) {
+        let engine = lock(&self.engine).upgrade();
+        if let Some(engine) = engine {
+            engine.queue.snapshot();
+            engine.with(|ingest| ingest.chunker.has_begun());
+        }
+        lock(&self.steps).push(event.step.clone());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_a_chunk_sees_its_life_in_order_and_may_ask_the_engine() {
+    let curious = Arc::new(Curious::default());
+    let (engine, _) = engine(Server { answers: true }, Overflow::Block, Arc::<Curious>::clone(&curious));
+    *lock(&curious.engine) = Arc::downgrade(&engine);
+    engine.reserve(600, &never_paused()).unwrap();
+    engine.push(&[7; 600], || None, stamp(), false, &never_paused()).unwrap();
+    engine.with(|ingest| ingest.finish()).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let steps = lock(&curious.steps).clone();
+    let stored = Step::Stored("cam/x_0a1b2c3d4e_000000.bin".to_owned());
+    let expected = [Step::Cut, Step::Closed(600), Step::Queued, Step::Attempt(1), stored];
+    assert_eq!(steps, expected);
+}

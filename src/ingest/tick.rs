@@ -1,0 +1,79 @@
+//! What is looked at once a second: whether the stream stands still, whether anything has come, whether limits have changed.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::message::Message;
+use crate::sync::lock;
+
+impl Engine {
+    /// Calls `each` once a second until it returns `false` or the session ends. It is expected to call [`Engine::tick`].
+    pub fn every_second(self: &Arc<Self>, each: impl FnMut(&Self) -> bool + Send + 'static) {
+        let ticker = self.runtime().spawn(every_second(Arc::downgrade(self), each));
+        lock(&self.tasks).ticker = Some(ticker.abort_handle());
+    }
+
+    /// Closes the open chunk if nothing has come for a while, and reports that nothing worth storing comes. `is_playing`: the
+    /// pipeline is PLAYING or on its way there.
+    pub fn tick(&self, is_playing: bool) {
+        let now = self.queue.now();
+        if !is_playing {
+            self.playing.since.store(0, Ordering::Relaxed);
+        } else if self.playing.since.load(Ordering::Relaxed) == 0 {
+            self.playing.since.store(now + 1, Ordering::Relaxed);
+        }
+        self.poll_flow();
+        let config = self.config();
+        let has_begun = self.with(|ingest| {
+            ingest.close_if_idle(config.limits.idle());
+            ingest.chunker.has_begun() || ingest.chunker.is_stopped()
+        });
+        let since = self.playing.since.load(Ordering::Relaxed);
+        let waited = self.queue.now().saturating_sub(since.saturating_sub(1));
+        let is_late = since > 0 && config.startup_timeout > 0 && waited >= config.startup_timeout;
+        if is_late && !has_begun {
+            self.report_nothing(waited);
+        }
+    }
+
+    /// Reports once that nothing worth storing came.
+    pub(super) fn report_nothing(&self, waited: u64) {
+        if !self.reported.nothing_to_store.swap(true, Ordering::Relaxed) {
+            let received = self.queue.snapshot().stats.bytes_received;
+            self.poster.post(Message::NothingToStore { waited, received });
+        }
+    }
+
+    /// Another member of the group may have changed the limits.
+    fn poll_flow(&self) {
+        let (bytes, requests, version) = self.flow.group().limits();
+        if self.reported.flow_version.swap(version, Ordering::Relaxed) != version {
+            let is_news = self.flow.group().tell(version);
+            self.poster.post(Message::LimitsChanged {
+                bytes,
+                requests,
+                is_news,
+            });
+        }
+    }
+
+    /// Whether bytes have come since this was asked last.
+    pub fn has_grown(&self) -> bool {
+        let received = self.queue.snapshot().stats.bytes_received;
+        self.reported.received.swap(received, Ordering::Relaxed) != received
+    }
+}
+
+async fn every_second(engine: Weak<Engine>, mut each: impl FnMut(&Engine) -> bool) {
+    let mut timer = tokio::time::interval(Duration::from_secs(1));
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        timer.tick().await;
+        let goes_on = engine.upgrade().is_some_and(|engine| each(&engine));
+        if !goes_on {
+            return;
+        }
+    }
+}
