@@ -146,6 +146,8 @@ impl Maker {
             boot_ns: boot_ns.saturating_add(info.start).saturating_sub(began_wall),
             audio_only: info.audio_only,
             rebuilt: false,
+            attempted: false,
+            sent: false,
         }
     }
 }

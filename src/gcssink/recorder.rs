@@ -298,6 +298,7 @@ impl Recorder {
             place: Place::Memory(Arc::new(Held {
                 request,
                 naming,
+                sent: Arc::default(),
                 charged,
                 entry,
                 part: None,

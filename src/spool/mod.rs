@@ -41,7 +41,7 @@ mod stored;
 mod tests;
 
 pub use adopt::{Adopted, Adoption, Found, Notice, adopt};
-pub use entry::{ClosedEntry, Entry, site};
+pub use entry::{ClosedEntry, Entry, name_mark, site};
 pub use error::{Limit, SpoolError};
 pub use open::OpenChunk;
 pub use plan::{Boots, Summary};

@@ -2,7 +2,7 @@
 //!
 //! - [`scheduler`] PURE: what to send next, when to try again, how many at once. Events in, actions out.
 //! - [`health`] PURE: what the user is told: status, warnings, errors.
-//! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name).
+//! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name); [`marks`]: what it rests on.
 //! - [`uploads`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
@@ -13,12 +13,15 @@
 
 pub mod attempt;
 pub mod chunk;
+#[cfg(test)]
+mod conflict_tests;
 pub mod desk;
 #[cfg(test)]
 mod disk_tests;
 pub mod driver;
 pub mod health;
 pub mod kept;
+pub mod marks;
 mod outcomes;
 pub mod redate;
 pub mod report;

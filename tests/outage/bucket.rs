@@ -147,6 +147,7 @@ impl Bucket {
         WriteError {
             class,
             http_status,
+            reason: None,
             retry_after: None,
             server_date: http_status.map(|_| SystemTime::now() + ahead),
             bad_generation: None,
@@ -228,6 +229,7 @@ impl Bucket {
             }
         }
         if limit == usize::MAX {
+            pacer.sent_whole();
             let told = (data.len() as u64, crc32c::crc32c(&data));
             assert_eq!(
                 told,

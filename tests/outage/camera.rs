@@ -307,6 +307,7 @@ impl Camera {
             place: Place::Memory(Arc::new(Held {
                 request,
                 naming,
+                sent: Arc::default(),
                 charged,
                 entry: (self.setup.way != Way::Memory).then_some(entry),
                 part: None,
