@@ -139,6 +139,9 @@ impl Stored {
         let file = self.open()?;
         let (end_at, tail) = (self.tail, self.tail.saturating_add(to_u64(end.len())));
         self.charge_to(tail)?;
+        // The Footer and the marks behind it were never synced, or by a process whose sync failed: a hole there would hide the new
+        // End.
+        self.folder.write_anew(&file, self.summary.sequence, self.end_at, end_at)?;
         let written = file.write_all_at(&[&end], end_at).and_then(|()| file.sync_data());
         if let Err(e) = written {
             let _ = file.set_len(end_at);

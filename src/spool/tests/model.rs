@@ -426,3 +426,24 @@ proptest! {
         run.act(Action::Crash);
     }
 }
+
+/// Found by the model: the Footer was among what a failed sync had given up, and the next process could not know.
+#[test]
+fn p5_a_new_name_does_not_rest_on_a_footer_that_an_earlier_process_failed_to_sync() {
+    let mut run = Run::new(1_467_295_659_038_678_184);
+    for action in [
+        Action::Dead(12),
+        Action::Create,
+        Action::Finish(0),
+        Action::Sent(0),
+        Action::Create,
+        Action::Unsent(0),
+        Action::Append(1),
+        Action::Kill,
+        Action::Settle(0),
+        Action::Crash,
+        Action::Crash,
+    ] {
+        run.act(action);
+    }
+}
