@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::gcs_server::GcsServer;
+use common::gcs_server::{Answer, Fault, GcsServer};
 use common::places::{Later, Spool};
 use common::*;
 use gst::prelude::*;
@@ -241,6 +241,103 @@ fn data_are_synced_and_then_their_names_before_the_first_byte_of_the_request_lea
             "{sequence}"
         );
     }
+}
+
+/// A process that has sent its only chunk to a server that never answers, killed when `is_reached` says so of the server and of
+/// the chunk's file. The server, the spool and the name that the chunk was sent under.
+fn killed_while_sending(fault: Fault, rate: u64, is_reached: impl Fn(&GcsServer, &[u8]) -> bool) -> (GcsServer, Spool, String) {
+    let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
+    server.push_fault(fault);
+    let words = format!(
+        "videotestsrc num-buffers=30 pattern=snow ! video/x-raw,width=320,height=240,framerate=15/1 ! x264enc speed-preset=ultrafast \
+         bitrate=4000 key-int-max=15 ! h264parse config-interval=-1 ! mpegtsmux ! gcssink bucket={BUCKET} device-id=crash \
+         endpoint-uri={} {} max-bytes-per-second={rate}",
+        server.endpoint(),
+        spool.property()
+    );
+    let mut child = launch(&words, &[]);
+    let until = Instant::now() + Duration::from_secs(60);
+    let file = || {
+        spool
+            .chunk_files()
+            .first()
+            .and_then(|f| std::fs::read(f).ok())
+            .unwrap_or_default()
+    };
+    while !is_reached(&server, &file()) {
+        assert!(Instant::now() < until, "it never came so far: {:?}", server.requests());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let name = server.uploads()[0].query["name"].clone();
+    (server, spool, name)
+}
+
+/// The next start, by which nothing may be looked at.
+fn next_start(server: &GcsServer, spool: &Spool) -> (Vec<Chunk>, Words) {
+    (0..9).for_each(|_| server.push_object_fault(Answer::status(403)));
+    let front = "videotestsrc num-buffers=10 ! x264enc ! h264parse ! flvmux streamable=true";
+    let finder = Line::new(front, server, &format!("{} device-id=finder", spool.property()));
+    finder.play();
+    let (end, words) = finder.wait();
+    assert_eq!(end, End::Eos, "{words:?}");
+    finder.stop();
+    assert_eq!(spool.files(), Vec::<std::path::PathBuf>::new());
+    // A stranger's object has no metadata.
+    let all = server.objects();
+    let is_chunk = |object: &common::gcs_server::Object| object.meta["metadata"]["device-id"] == "crash";
+    let names: Vec<String> = all
+        .iter()
+        .filter(|(_, o)| is_chunk(o))
+        .map(|((_, name), _)| name.clone())
+        .collect();
+    all.iter()
+        .filter(|(_, o)| !is_chunk(o) && o.meta["metadata"].is_null())
+        .for_each(|((_, name), _)| server.remove(BUCKET, name));
+    let found: Vec<Chunk> = chunks(server).into_iter().filter(|c| names.contains(&c.name)).collect();
+    (found, words)
+}
+
+fn uploads_of<'a>(words: &'a Words, name: &'a str) -> impl Iterator<Item = &'a String> {
+    let of_it = move |text: &&String| text.starts_with("gcssink-chunk-uploaded") && text.contains(name);
+    words.iter().map(|(_, text)| text).filter(of_it)
+}
+
+#[test]
+fn a_chunk_that_was_sent_whole_before_a_kill_is_stored_once_though_nobody_may_look() {
+    let fault = Fault::StallAfterBody { stored: true };
+    // The mark of it is a record of kind 7.
+    let is_marked = |server: &GcsServer, file: &[u8]| {
+        server.objects().len() == 1 && file.windows(4).any(|bytes| bytes == [0xD5, 0x9E, 0xC7, 7])
+    };
+    let (server, spool, name) = killed_while_sending(fault, 0, is_marked);
+    let (found, words) = next_start(&server, &spool);
+    assert_eq!(
+        found.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+        [name.as_str()],
+        "{words:?}"
+    );
+    assert_eq!(uploads_of(&words, &name).count(), 1, "{words:?}");
+    assert!(words.iter().all(|(kind, _)| *kind != "warning"), "{words:?}");
+    assert_each_plays(&found);
+}
+
+#[test]
+fn a_chunk_that_was_only_begun_to_be_sent_before_a_kill_is_stored_beside_what_has_its_name() {
+    // A second or so of a body of many.
+    let (server, spool, name) = killed_while_sending(Fault::StallIn(20_000), 20_000, |server, _| !server.uploads().is_empty());
+    server.put(BUCKET, &name, b"somebody's");
+    let (found, words) = next_start(&server, &spool);
+    let again = name.replace(".ts", "-r1.ts");
+    assert_eq!(
+        found.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+        [again.as_str()],
+        "{words:?}"
+    );
+    let told = |(kind, text): &(&str, String)| *kind == "warning" && text.contains(&again);
+    assert_eq!(words.iter().filter(|w| told(w)).count(), 1, "{words:?}");
+    assert_each_plays(&found);
 }
 
 /// Three cameras, one for each way of waiting, lose their link for half a minute.

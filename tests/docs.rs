@@ -350,6 +350,7 @@ fn documented() -> Vec<String> {
     // Some are told in the explanation of another.
     found.push("exists with … bytes and is another recording".into());
     found.push("exists and may not be looked at (…)".into());
+    found.push("exists with as many bytes and its checksum is not told, so it may be another recording".into());
     assert!(found.len() > 50);
     found
 }

@@ -297,8 +297,59 @@ fn a_server_that_falls_silent_is_given_up_and_asked_again() {
 }
 
 #[test]
+fn a_policy_of_the_organisation_stores_nothing_and_every_chunk_stays() {
+    for (i, way) in WAYS.iter().enumerate() {
+        let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
+        // With the role objectCreator nobody may look or delete.
+        times(300, Fault::Answer(Answer::policy()))
+            .into_iter()
+            .for_each(|f| server.push_fault(f));
+        (0..300).for_each(|_| server.push_object_fault(Answer::status(403)));
+        let folder = if way.is_empty() { String::new() } else { spool.property() };
+        let line = Line::new(
+            &format!("{CAMERA} ! {}", MUXERS[i]),
+            &server,
+            &format!("max-size-time=1000000000 {way} {folder}"),
+        );
+        line.play();
+        let (end, words) = line.wait();
+        let End::Error(text) = &end else { panic!("{words:?}") };
+        for part in [
+            "412",
+            "constraints/gcp.restrictNonCmekServices",
+            "orgPolicyConstraintFailed",
+            "nothing was stored",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(
+            words.iter().all(|(_, t)| !t.starts_with("gcssink-chunk-uploaded")),
+            "{words:?}"
+        );
+        assert_eq!((line.stat("chunks-uploaded"), server.objects().len()), (0, 0));
+        let created = usize::try_from(line.stat("chunks-created")).unwrap();
+        line.stop();
+        if *way == WAYS[2] {
+            assert!(
+                created > 0 && spool.chunk_files().len() >= created,
+                "{created}: {:?}",
+                spool.files()
+            );
+        }
+        let looks = server.requests().iter().filter(|r| r.method == "GET").count();
+        assert_eq!(looks, 0, "a policy is no question of what stands there");
+    }
+}
+
+#[test]
 fn what_the_server_refuses_later_is_tried_again_once_it_is_allowed() {
     run_all(vec![
+        refused_later("412 of a policy after a success", Fault::Answer(Answer::policy())).also(|ran| {
+            let told =
+                |(kind, text): &(&str, String)| *kind == "warning" && text.contains("constraints/gcp.restrictNonCmekServices");
+            assert!(ran.words.iter().any(told), "{:?}", ran.words);
+            assert!(ran.chunks.iter().all(|c| !c.name.contains("-r")), "under their own names");
+        }),
         // A token that has expired costs nothing but the request.
         row("401 once", [Fault::status(401)]),
         refused_later("403 after a success", Fault::status(403)),

@@ -232,6 +232,104 @@ async fn answers_that_are_not_cloud_storages_are_no_success() {
 }
 
 #[tokio::test]
+async fn a_412_is_sorted_by_the_servers_own_reason() {
+    let policy = fails(Fault::Answer(Answer::policy())).await;
+    assert_eq!(
+        (policy.class, policy.http_status, policy.reason.as_deref()),
+        (Class::Permanent, Some(412), Some("orgPolicyConstraintFailed"))
+    );
+    for part in ["constraints/gcp.restrictNonCmekServices", "nothing was stored", "kms-key"] {
+        assert!(policy.message.contains(part), "{part}: {policy}");
+    }
+    let taken = fails(Fault::status(412)).await;
+    assert_eq!(
+        (taken.class, taken.reason.as_deref()),
+        (Class::Conflict, Some("conditionNotMet"))
+    );
+    for bare in [
+        Answer::bare_412(),
+        Answer::raw(412, "application/json", ""),
+        Answer::raw(412, "text/html", "<html>no</html>"),
+        Answer::raw(412, "text/plain", "Precondition Failed"),
+    ] {
+        let error = fails(Fault::Answer(bare)).await;
+        assert_eq!((error.class, error.reason.as_deref()), (Class::Conflict, None), "{error}");
+    }
+    let unknown = fails(Fault::Answer(Answer::reasoned(412, "No.", "somethingNew"))).await;
+    assert_eq!(unknown.class, Class::Permanent, "{unknown}");
+    assert!(unknown.message.contains("somethingNew"), "{unknown}");
+    // The condition's code with a policy's text: seen in the field.
+    let text = "Request violates constraint 'constraints/storage.retentionPolicySeconds'";
+    let both = fails(Fault::Answer(Answer::reasoned(412, text, "conditionNotMet"))).await;
+    assert_eq!(both.class, Class::Permanent, "{both}");
+    let xml = "<?xml version='1.0'?><Error><Code>OrgPolicyConstraintFailed</Code><Message>Refused.</Message></Error>";
+    let xml = fails(Fault::Answer(Answer::raw(412, "application/xml", xml))).await;
+    assert_eq!(xml.class, Class::Permanent, "{xml}");
+}
+
+#[tokio::test]
+async fn an_answer_about_another_object_is_no_success_and_nothing_is_deleted_for_it() {
+    let size = "300000";
+    for (name, bucket) in [("other.flv", BUCKET), ("a.flv", "other-bucket")] {
+        for size in [size, "1"] {
+            let body = serde_json::json!({"generation": "5", "size": size, "name": name, "bucket": bucket}).to_string();
+            let error = fails(Fault::Answer(Answer::raw(200, "application/json", &body))).await;
+            assert_eq!((error.class, error.bad_generation), (Class::Transient, None), "{error}");
+        }
+    }
+    // Neither a checksum nor a name: whoever sent it has not said that it has these bytes.
+    let body = serde_json::json!({"generation": "5", "size": size}).to_string();
+    let error = fails(Fault::Answer(Answer::raw(200, "application/json", &body))).await;
+    assert_eq!((error.class, error.bad_generation), (Class::Transient, None), "{error}");
+    assert!(!error.says_nothing_was_stored());
+
+    let server = GcsServer::spawn_thread();
+    let body = serde_json::json!({"generation": "5", "size": "7", "crc32c": "AAAAAA==", "name": "other"}).to_string();
+    server.push_object_fault(Answer::raw(200, "application/json", &body));
+    let error = writer(&server).stat(BUCKET, "a.flv").await.unwrap_err();
+    assert_eq!(error.class, Class::Transient, "{error}");
+}
+
+/// Remembers that the whole body has left.
+#[derive(Default)]
+struct Whole(AtomicUsize);
+
+impl Pacer for Whole {
+    fn admit(&self, _bytes: usize) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+    fn piece(&self) -> usize {
+        64 << 10
+    }
+    fn sent_whole(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_body_counts_as_sent_whole_only_when_its_last_byte_has_left() {
+    for (fault, is_whole) in [
+        (Fault::Pass, true),
+        (Fault::ResetAfterBody { stored: true }, true),
+        (Fault::StallAfterBody { stored: true }, true),
+        (Fault::Answer(Answer::status(503)), true),
+        (Fault::ResetBefore, false),
+        (Fault::ResetIn(100_000), false),
+        (Fault::StallIn(100_000), false),
+        (Fault::EarlyAnswer(Answer::status(503)), false),
+    ] {
+        let server = GcsServer::spawn_thread();
+        server.push_fault(fault.clone());
+        let whole = Arc::new(Whole::default());
+        // More than the buffers between here and there hold.
+        let data = payload(32 << 20);
+        let writer = writer(&server).with_request_timeout(SHORT);
+        let _ = writer.write(&request("a.flv", &data), Arc::<Whole>::clone(&whole)).await;
+        assert_eq!(whole.0.load(Ordering::Relaxed), usize::from(is_whole), "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_in_the_middle_of_the_upload_is_read() {
     let server = GcsServer::spawn_thread();
     server.push_fault(Fault::EarlyAnswer(Answer::status(403)));

@@ -151,6 +151,8 @@ impl ObjectBuilder {
             boot_ns: boot_ns.saturating_add(info.start).saturating_sub(began_wall),
             audio_only: info.audio_only,
             rebuilt: false,
+            attempted: false,
+            sent: false,
         }
     }
 }

@@ -321,6 +321,7 @@ impl Ingest {
             place: Place::Memory(Arc::new(Held {
                 request,
                 naming,
+                sent: Arc::default(),
                 charged,
                 entry,
                 part: None,

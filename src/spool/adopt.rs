@@ -304,6 +304,7 @@ fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decisio
 /// perhaps never synced is written again: the sync of an earlier process may have failed, and the kernel reports that only once.
 fn seal(folder: &Arc<Folder>, sequence: u64, look: &Look, summary: Summary, mut charge: Charge) -> Result<Stored, SpoolError> {
     let mut tail = look.scan.tail;
+    let mut behind = Vec::new();
     if !look.scan.sealed || !look.scan.whole {
         let file = folder.open(sequence)?;
         if look.file_len > tail {
@@ -313,7 +314,16 @@ fn seal(folder: &Arc<Folder>, sequence: u64, look: &Look, summary: Summary, mut 
         folder.write_anew(&file, sequence, look.scan.watermark.min(tail), tail)?;
         folder.sync(&*file, sequence)?;
         tail = folder.seal(&*file, sequence, look.end_at, tail);
+        behind.clone_from(&look.scan.sent);
         let _ = folder.spool.account.resize(&folder.key, &mut charge, tail, 0);
     }
-    Ok(Stored::new(folder.clone(), summary, look.end_at, tail, charge))
+    let mut stored = Stored::new(folder.clone(), summary, look.end_at, tail, charge);
+    if behind.is_empty() {
+        return Ok(stored.with_sent(look.scan.sent.clone()));
+    }
+    // Behind the new Footer they count.
+    for mark in behind {
+        let _ = stored.mark_sent(mark);
+    }
+    Ok(stored)
 }

@@ -89,9 +89,21 @@ pub struct Entry {
     /// There is sound and no picture.
     #[serde(default)]
     pub audio_only: bool,
-    /// Its end was lost in a crash and made again: an object of its own name may be longer.
+    /// Its end was lost in a crash and made again.
     #[serde(default)]
     pub rebuilt: bool,
+    /// It was rebuilt, and there had been a request for it before: an object of its own name may be longer. An entry of an
+    /// earlier build does not have it: then nothing is known of requests.
+    #[serde(default)]
+    pub attempted: bool,
+    /// It was rebuilt, and had been sent whole under its name before.
+    #[serde(default)]
+    pub sent: bool,
+}
+
+/// What a mark holds of the name under which a chunk was sent whole.
+pub fn name_mark(name: &str) -> u32 {
+    crc32c::crc32c(name.as_bytes())
 }
 
 /// Where an entry says that it belongs.

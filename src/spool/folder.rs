@@ -9,7 +9,7 @@ use super::account::Charge;
 use super::disk::{DiskFile, Lock};
 use super::entry::ClosedEntry;
 use super::error::SpoolError;
-use super::format::{Kind, Salt, record};
+use super::format::{Kind, Salt, record, sent_payload};
 use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined};
 use super::records::{to_u64, write_anew};
 
@@ -110,6 +110,15 @@ impl Folder {
                 tail
             }
         }
+    }
+
+    /// Writes that the object was sent whole under a name.
+    pub(super) fn write_sent(&self, file: &dyn DiskFile, sequence: u64, mark: u32, at: u64) -> Result<(), SpoolError> {
+        let path = self.path(sequence);
+        let record = record(Kind::Sent, self.salt(sequence), &sent_payload(mark));
+        let record = record.ok_or_else(|| SpoolError::misuse(&path, "a mark is too long"))?;
+        file.write_all_at(&[&record], at)
+            .map_err(|e| SpoolError::io("write", &path, e))
     }
 
     /// Moves a chunk's file to the quarantine. Returns its new path.

@@ -14,7 +14,7 @@ pub const DATA_FIELDS: usize = 12;
 pub const MAX_DATA: usize = 1 << 20;
 /// Longest payload of a record.
 pub const MAX_PAYLOAD: usize = MAX_DATA + DATA_FIELDS;
-/// Length of a Footer and of a Confirmed record.
+/// Length of a record that is a mark: all but Head, Data and End.
 pub const MARK_LEN: usize = RECORD_HEADER + 8;
 
 /// What every record begins with. No UTF-8, no MPEG start code.
@@ -35,6 +35,10 @@ pub enum Kind {
     Footer,
     /// The server has the object.
     Confirmed,
+    /// A first request is about to be made, and the chunk is not closed: it is sent from here and from memory.
+    Attempted,
+    /// The object was sent whole under a name.
+    Sent,
 }
 
 impl Kind {
@@ -45,6 +49,8 @@ impl Kind {
             Self::End => 3,
             Self::Footer => 4,
             Self::Confirmed => 5,
+            Self::Attempted => 6,
+            Self::Sent => 7,
         }
     }
 
@@ -55,6 +61,8 @@ impl Kind {
             3 => Self::End,
             4 => Self::Footer,
             5 => Self::Confirmed,
+            6 => Self::Attempted,
+            7 => Self::Sent,
             _ => return None,
         })
     }
@@ -171,7 +179,17 @@ impl DataFields {
     }
 }
 
-/// The offset in the payload of a Footer (where the End record is) or of a Confirmed record (where it is itself).
+/// The payload of a Sent record, see [`name_mark`](super::entry::name_mark).
+pub fn sent_payload(mark: u32) -> [u8; 8] {
+    u64::from(mark).to_le_bytes()
+}
+
+/// What a Sent record says.
+pub fn parse_sent(payload: &[u8]) -> Option<u32> {
+    u32::try_from(parse_mark(payload)?).ok()
+}
+
+/// The offset in the payload of a Footer (where the End record is), or of a Confirmed or Attempted record (where it is itself).
 pub fn parse_mark(payload: &[u8]) -> Option<u64> {
     payload.try_into().ok().map(u64::from_le_bytes)
 }

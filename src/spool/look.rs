@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::disk::DiskFile;
 use super::entry::{ClosedEntry, Entry};
-use super::format::{DATA_FIELDS, DataFields, Header, Kind, MAGIC, MARK_LEN, RECORD_HEADER, Salt, check_magic, parse_mark};
+use super::format::{
+    DATA_FIELDS, DataFields, Header, Kind, MAGIC, MARK_LEN, RECORD_HEADER, Salt, check_magic, parse_mark, parse_sent,
+};
 use super::plan::{Head, Scan};
 use super::records::{Record, Records, read_some, to_u64};
 
@@ -50,6 +52,8 @@ fn empty(head: Head) -> Scan {
         closed: None,
         sealed: false,
         confirmed: false,
+        attempted: false,
+        sent: Vec::new(),
         watermark: 0,
     }
 }
@@ -73,22 +77,31 @@ impl Place<'_> {
     fn quick(&self, file: &dyn DiskFile, file_len: u64) -> io::Result<Option<Look>> {
         let from = file_len.saturating_sub(to_u64(TAIL));
         let tail = read_some(file, from, TAIL)?;
-        let Some(mark) = tail.len().checked_sub(MARK_LEN).and_then(|at| tail.get(at..)) else {
-            return Ok(None);
-        };
-        let Some((header, payload)) = Header::parse(mark).zip(mark.get(RECORD_HEADER..)) else {
-            return Ok(None);
-        };
-        if !header.verifies(self.salt, payload) {
-            return Ok(None);
-        }
-        let Some(end_at) = parse_mark(payload) else {
-            return Ok(None);
-        };
         let mut scan = empty(Head::Missing);
         scan.tail = file_len;
         scan.whole = true;
-        match header.kind {
+        let mut behind = tail.len();
+        let (kind, end_at) = loop {
+            let Some(at) = behind.checked_sub(MARK_LEN) else {
+                return Ok(None);
+            };
+            let Some((header, payload)) = tail.get(at..behind).and_then(|mark| self.mark(mark)) else {
+                return Ok(None);
+            };
+            // Some of them may stand behind the Footer.
+            if header.kind == Kind::Sent {
+                scan.sent.extend(parse_sent(payload));
+                behind = at;
+                continue;
+            }
+            let Some(end_at) = parse_mark(payload) else {
+                return Ok(None);
+            };
+            break (header.kind, end_at);
+        };
+        // As they stand in the file.
+        scan.sent.reverse();
+        match kind {
             Kind::Confirmed => {
                 scan.confirmed = true;
                 // The next older chunk may end where this one begins.
@@ -104,9 +117,15 @@ impl Place<'_> {
                 scan.data = closed.size;
                 scan.closed = Some(Box::new(closed));
             }
-            Kind::Head | Kind::Data | Kind::End => return Ok(None),
+            Kind::Head | Kind::Data | Kind::End | Kind::Attempted | Kind::Sent => return Ok(None),
         }
         Ok(Some(Look { scan, end_at, file_len }))
+    }
+
+    /// A sound mark of these bytes, and its payload.
+    fn mark<'b>(&self, bytes: &'b [u8]) -> Option<(Header, &'b [u8])> {
+        let (header, payload) = Header::parse(bytes).zip(bytes.get(RECORD_HEADER..))?;
+        header.verifies(self.salt, payload).then_some((header, payload))
     }
 
     fn head(&self, file: &dyn DiskFile) -> io::Result<Option<Entry>> {
@@ -184,6 +203,10 @@ impl Place<'_> {
     /// Adds a record. Returns `false` if it cannot follow the ones before.
     fn step(&self, walk: &mut Walk, record: &Record, offset: u64) -> bool {
         let scan = &mut walk.scan;
+        if record.kind != Kind::Sent {
+            // It counts while only others of its kind follow: whoever takes one back may cut it off then.
+            scan.sent.clear();
+        }
         let begun = matches!(scan.head, Head::Entry(_));
         match record.kind {
             Kind::Head if scan.head == Head::Missing => {
@@ -218,6 +241,14 @@ impl Place<'_> {
             }
             Kind::Confirmed if begun => {
                 scan.confirmed = true;
+                true
+            }
+            Kind::Attempted if begun => {
+                scan.attempted = true;
+                true
+            }
+            Kind::Sent if begun => {
+                scan.sent.extend(parse_sent(&record.payload));
                 true
             }
             _ => false,
@@ -257,7 +288,7 @@ impl Walk {
         let synced = match record.kind {
             Kind::Data => DataFields::parse(&record.payload).map_or(0, |f| f.synced),
             Kind::Footer | Kind::Confirmed => at,
-            Kind::Head | Kind::End => 0,
+            Kind::Head | Kind::End | Kind::Attempted | Kind::Sent => 0,
         };
         self.scan.watermark = self.scan.watermark.max(synced);
     }

@@ -42,7 +42,7 @@ mod stored;
 mod tests;
 
 pub use adopt::{Adopted, Adoption, Found, Notice, adopt};
-pub use entry::{ClosedEntry, Destination, Entry, site};
+pub use entry::{ClosedEntry, Destination, Entry, name_mark, site};
 pub use error::{Limit, SpoolError};
 pub use open::OpenChunk;
 pub use plan::{Boots, Summary};

@@ -12,7 +12,7 @@ use super::disk::DiskFile;
 use super::entry::ClosedEntry;
 use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
-use super::format::{DATA_FIELDS, DataFields, Kind, MAX_DATA, RECORD_HEADER, header};
+use super::format::{DATA_FIELDS, DataFields, Kind, MARK_LEN, MAX_DATA, RECORD_HEADER, header, record, sent_payload};
 use super::plan::Summary;
 use super::reader::ChunkReader;
 use super::records::{Records, to_u64};
@@ -48,6 +48,12 @@ pub struct OpenChunk {
     tail: Tail,
     /// A sync failed: the kernel has discarded what was not durable, so it must be written again.
     given_up: bool,
+    /// The mark `attempted` is durable.
+    attempted: bool,
+    /// Marks of names at the end of the file.
+    sent: Vec<u32>,
+    /// There are some with other records behind them: they do not count once those are durable.
+    buried: bool,
     closed: bool,
 }
 
@@ -67,6 +73,9 @@ impl OpenChunk {
             named: false,
             tail: Tail::Clean,
             given_up: false,
+            attempted: false,
+            sent: Vec::new(),
+            buried: false,
             closed: false,
         }
     }
@@ -113,6 +122,7 @@ impl OpenChunk {
         match self.write_data(&groups, data) {
             Ok(()) => {
                 self.len = after;
+                self.bury();
                 self.data.store(data.saturating_add(fresh), Ordering::Release);
                 Ok(())
             }
@@ -155,6 +165,82 @@ impl OpenChunk {
         self.sync_all()?;
         self.synced = self.len;
         self.synced_data = self.len_on_file();
+        Ok(())
+    }
+
+    /// A first request for the whole chunk is about to be made, though it is not closed: its rest is in memory. Durable when this
+    /// returns, with the file's name and all that is on file.
+    ///
+    /// # Errors
+    /// No room, or the disk: the chunk is as it was.
+    pub fn mark_attempted(&mut self) -> Result<(), SpoolError> {
+        if self.attempted {
+            return Ok(());
+        }
+        let payload = self.len.to_le_bytes();
+        self.append_mark(Kind::Attempted, &payload)?;
+        self.bury();
+        self.sync()?;
+        self.attempted = true;
+        Ok(())
+    }
+
+    /// The whole chunk was sent under a name: the server may have it. Not synced.
+    ///
+    /// # Errors
+    /// No room, or the disk: the chunk is as it was.
+    pub fn mark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
+        if self.sent.contains(&mark) {
+            return Ok(());
+        }
+        self.append_mark(Kind::Sent, &sent_payload(mark))?;
+        self.sent.push(mark);
+        Ok(())
+    }
+
+    /// That mark is not true any more: takes it off the file, durably.
+    ///
+    /// # Errors
+    /// The disk: the mark may come back at the next start.
+    pub fn unmark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
+        self.check_open()?;
+        if self.buried {
+            self.sync()?;
+            self.buried = false;
+        }
+        let Some(first) = self.sent.iter().position(|known| *known == mark) else {
+            return Ok(());
+        };
+        let path = self.path();
+        let marks = to_u64(self.sent.len().saturating_sub(first)).saturating_mul(to_u64(MARK_LEN));
+        let len = self.len.saturating_sub(marks);
+        self.file.set_len(len).map_err(|e| SpoolError::io("cut", &path, e))?;
+        self.sent.truncate(first);
+        self.len = len;
+        self.synced = self.synced.min(len);
+        self.sync_all()
+    }
+
+    /// Marks of names are at the end of the file no more.
+    fn bury(&mut self) {
+        self.buried |= !self.sent.is_empty();
+        self.sent.clear();
+    }
+
+    fn append_mark(&mut self, kind: Kind, payload: &[u8]) -> Result<(), SpoolError> {
+        self.check_open()?;
+        let record = record(kind, self.folder.salt(self.sequence), payload);
+        let record = record.ok_or_else(|| SpoolError::misuse(&self.path(), "a mark is too long"))?;
+        self.clean_tail()?;
+        let before = self.len;
+        let after = before.saturating_add(to_u64(record.len()));
+        // Within the room that is kept to close it: a full disk is when this is needed.
+        let slack = self.charge.slack_within(after, self.room);
+        self.folder.spool.charge(&self.folder.key, &mut self.charge, after, slack)?;
+        if let Err(e) = self.file.write_all_at(&[&record], before) {
+            return self.cut_back("write", e, before);
+        }
+        self.len = after;
         Ok(())
     }
 

@@ -35,6 +35,10 @@ pub struct Scan {
     pub sealed: bool,
     /// The server has the object.
     pub confirmed: bool,
+    /// A request for it was made, or was about to be, while it was open.
+    pub attempted: bool,
+    /// Names under which it was sent whole, since its last End.
+    pub sent: Vec<u32>,
     /// So many bytes of the file were durable once, by the words of its sound records, those behind damage included.
     pub watermark: u64,
 }
@@ -283,6 +287,8 @@ mod tests {
             closed: None,
             sealed: false,
             confirmed: false,
+            attempted: false,
+            sent: Vec::new(),
             watermark: 0,
         }
     }

@@ -129,6 +129,8 @@ impl ChunkReader {
         self.next.offset = record.next;
         match record.kind {
             Kind::Head if at == 0 => {}
+            // Marks of a chunk that was sent before it was closed.
+            Kind::Attempted | Kind::Sent => {}
             Kind::Data => self.take(&record, at).ok_or_else(|| self.damaged(offset))?,
             _ => return Err(self.damaged(offset)),
         }

@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicU64;
 
 use super::account::Charge;
 use super::disk::DiskFile;
-use super::entry::{ClosedEntry, Entry};
+use super::entry::{ClosedEntry, Entry, name_mark};
 use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
-use super::format::{Header, Kind, MAX_PAYLOAD, RECORD_HEADER, record};
+use super::format::{Header, Kind, MARK_LEN, MAX_PAYLOAD, RECORD_HEADER, record};
 use super::plan::{Scan, Summary};
 use super::reader::ChunkReader;
 use super::records::{Records, read_some, to_u64};
@@ -28,6 +28,8 @@ pub struct Stored {
     end_at: u64,
     /// Where the file ends.
     tail: u64,
+    /// Names under which it was sent whole, as they stand in the file; see [`name_mark`](super::entry::name_mark).
+    sent: Vec<u32>,
     charge: Charge,
     gone: bool,
 }
@@ -39,14 +41,25 @@ impl Stored {
             summary,
             end_at,
             tail,
+            sent: Vec::new(),
             charge,
             gone: false,
         }
     }
 
+    pub(super) fn with_sent(mut self, sent: Vec<u32>) -> Self {
+        self.sent = sent;
+        self
+    }
+
     /// Its file.
     pub fn path(&self) -> PathBuf {
         self.folder.path(self.summary.sequence)
+    }
+
+    /// Marks of the names under which it was sent whole.
+    pub fn sent(&self) -> &[u32] {
+        &self.sent
     }
 
     /// Bytes of the object.
@@ -126,6 +139,9 @@ impl Stored {
         let file = self.open()?;
         let (end_at, tail) = (self.tail, self.tail.saturating_add(to_u64(end.len())));
         self.charge_to(tail)?;
+        // The Footer and the marks behind it were never synced, or by a process whose sync failed: a hole there would hide the new
+        // End.
+        self.folder.write_anew(&file, self.summary.sequence, self.end_at, end_at)?;
         let written = file.write_all_at(&[&end], end_at).and_then(|()| file.sync_data());
         if let Err(e) = written {
             let _ = file.set_len(end_at);
@@ -135,10 +151,52 @@ impl Stored {
             return Err(SpoolError::io("write", &path, e));
         }
         self.end_at = end_at;
+        self.sent.clear();
         self.tail = self.folder.seal(&*file, self.summary.sequence, end_at, tail);
         self.summary = Summary::of(closed);
         let _ = self.charge_to(self.tail);
         Ok(())
+    }
+
+    /// The object was sent whole under a name: the server may have it. Not synced; without room there is no mark.
+    ///
+    /// # Errors
+    /// No room, or the disk: the file is as it was.
+    pub fn mark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
+        if self.gone || self.sent.contains(&mark) {
+            return Ok(());
+        }
+        let file = self.open()?;
+        let (from, to) = (self.tail, self.tail.saturating_add(to_u64(MARK_LEN)));
+        self.charge_to(to)?;
+        if let Err(e) = self.folder.write_sent(&*file, self.summary.sequence, mark, from) {
+            let _ = file.set_len(from);
+            let _ = self.charge_to(from);
+            return Err(e);
+        }
+        self.tail = to;
+        self.sent.push(mark);
+        Ok(())
+    }
+
+    /// That mark is not true any more: takes it off the file, durably. Needs no room.
+    ///
+    /// # Errors
+    /// The disk: the mark may come back at the next start.
+    pub fn unmark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
+        let Some(first) = self.sent.iter().position(|known| *known == mark).filter(|_| !self.gone) else {
+            return Ok(());
+        };
+        // Those behind it go as well: they are only ever missed.
+        let marks = to_u64(self.sent.len().saturating_sub(first)).saturating_mul(to_u64(MARK_LEN));
+        let tail = self.tail.saturating_sub(marks);
+        let file = self.open()?;
+        let path = self.path();
+        file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;
+        self.sent.truncate(first);
+        self.tail = tail;
+        let _ = self.charge_to(tail);
+        file.sync_data().map_err(|e| SpoolError::io("sync", &path, e))
     }
 
     /// The server has it: says so on the file, durably, and removes the file. May be called again after an error.
@@ -222,6 +280,8 @@ pub struct Partial {
     durable: u64,
     /// Where its last sound record ends.
     tail: u64,
+    attempted: bool,
+    sent: Vec<u32>,
     charge: Charge,
     gone: bool,
 }
@@ -235,6 +295,8 @@ impl Partial {
             complete,
             durable: scan.watermark.min(scan.tail),
             tail: scan.tail,
+            attempted: scan.attempted,
+            sent: scan.sent.clone(),
             charge,
             gone: false,
         }
@@ -263,6 +325,16 @@ impl Partial {
     /// Whether the payload is known to be whole: then nothing is to be cut off.
     pub fn complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether a request for the whole chunk was made, or was about to be, by the process that recorded it.
+    pub fn attempted(&self) -> bool {
+        self.attempted
+    }
+
+    /// Whether that process sent the whole chunk under this name.
+    pub fn was_sent(&self, name: &str) -> bool {
+        self.sent.contains(&name_mark(name))
     }
 
     /// Reads its sound bytes.

@@ -1,12 +1,16 @@
 //! One chunk, one attempt: what a refusal means, and under which name the chunk is stored at last.
 //!
 //! Talks to the server through [`ObjectWriter`] alone. A lost reply shows as 412 at the next attempt: the object that stands
-//! there is compared by size and CRC32C; without permission to look it is ours if its name tells session and sequence. A
-//! stranger's object, and a bad one that may not be deleted, are left alone and the chunk gets another name.
+//! there is ours if its size and its CRC32C are known to be equal. Without permission to look it is ours if its name tells
+//! session and sequence **and** this chunk was sent whole under that name by an earlier request that may have stored it (see
+//! [`super::marks`]). A stranger's object, and a bad one that may not be deleted, are left alone and the chunk gets another name:
+//! a recording that is stored twice is better than one that is not stored. `docs/decisions/0005` says why.
 
+use super::marks::{Marks, Sending};
 use crate::flow::group::Route;
 use crate::flow::site::Held;
-use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Stored, WriteError};
+use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
+use std::sync::Arc;
 
 /// How the chunk may be called if its name is taken.
 #[derive(Clone, Debug)]
@@ -17,7 +21,8 @@ pub struct Naming {
     pub sequence: u64,
     /// The name tells both: an object of that name can only be ours.
     pub own: bool,
-    /// Its end was lost in a crash and made again: what stands there under a name of our own may be longer.
+    /// Its end was lost in a crash and made again, and a request for it had been made before: what stands there under a name of
+    /// our own may be longer.
     pub rebuilt: bool,
 }
 
@@ -64,6 +69,8 @@ pub enum Attempted {
 
 /// Requests that one attempt makes at most: a token that had expired, a conflict, a bad object, and their answers.
 const MAX_STEPS: u32 = 6;
+/// Names that are tried where a server answers 412 without a reason and lets nobody look: it may not be about names at all.
+const MAX_BLIND: u32 = 2;
 
 /// Tries once to store a chunk; `name` is what it is called since an earlier attempt found its name taken.
 pub async fn attempt(
@@ -71,6 +78,7 @@ pub async fn attempt(
     request: &ObjectRequest,
     name: Option<&str>,
     naming: &Naming,
+    marks: &Marks,
     flow: &Route,
 ) -> Attempted {
     let mut request = request.clone();
@@ -79,14 +87,21 @@ pub async fn attempt(
     }
     let mut warning = None;
     let mut fresh_token = false;
-    let mut steps = 0;
+    let (mut steps, mut blind, mut missing) = (0, 0, false);
+    marks.attempted().await;
     loop {
         steps += 1;
         if let Err(held) = flow.request().await {
             let name = Some(request.name);
             return Attempted::Held { held, name, warning };
         }
-        let error = match writer.write(&request, flow.pacer()).await {
+        // Asked before the request: what it sends itself proves nothing when it is refused.
+        let was_sent = marks.has(&request.name);
+        let sending = Sending::new(flow.pacer(), marks, &request.name);
+        let pacer: Arc<dyn Pacer> = Arc::<Sending>::clone(&sending);
+        let answer = writer.write(&request, pacer).await;
+        sending.settled().await;
+        let error = match answer {
             Ok(stored) => {
                 return Attempted::Stored {
                     stored: Some(stored),
@@ -98,6 +113,11 @@ pub async fn attempt(
             }
             Err(error) => error,
         };
+        if error.bad_generation.is_some() {
+            marks.damaged(&request.name).await;
+        } else if !was_sent && error.says_nothing_was_stored() {
+            marks.not_stored(&request.name).await;
+        }
         // A server that asks for a pause gets it before any other question.
         let next = if steps >= MAX_STEPS || error.retry_after.is_some() {
             Next::Fail(error)
@@ -111,7 +131,7 @@ pub async fn attempt(
             }
         } else if error.class == Class::Conflict {
             match flow.request().await {
-                Ok(()) => after_conflict(writer, &request, naming, error).await,
+                Ok(()) => after_conflict(writer, &request, naming, was_sent, error).await,
                 Err(held) => Next::Held(held),
             }
         } else {
@@ -119,6 +139,15 @@ pub async fn attempt(
         };
         match next {
             Next::Again => {}
+            Next::Missing(error) if missing => {
+                let what = "and there is no such object; nothing was stored, a policy, a proxy or an emulator refuses it";
+                return unresolved(error, what);
+            }
+            Next::Missing(_) => missing = true,
+            Next::Blind(error, _) if error.reason.is_none() && blind >= MAX_BLIND => {
+                let what = "under several names, without a reason and without permission to look; nothing is known to be stored: give the account storage.objects.get on the bucket, or look for a policy or a proxy that refuses objects";
+                return unresolved(error, what);
+            }
             Next::Ours(stored) => {
                 return Attempted::Stored {
                     stored,
@@ -128,7 +157,8 @@ pub async fn attempt(
                     warning,
                 };
             }
-            Next::Rename(why) => {
+            Next::Rename(why) | Next::Blind(_, why) => {
+                blind += 1;
                 let name = another_name(&request.name, naming);
                 warning = Some(format!("{why}; the chunk is stored as gs://{}/{name}", request.bucket));
                 request.name = name;
@@ -153,10 +183,27 @@ pub async fn attempt(
 
 enum Next {
     Again,
+    /// 412, and there is no such object. Maybe it was deleted just now.
+    Missing(WriteError),
     Ours(Option<Stored>),
     Rename(String),
     Held(Held),
+    /// The same, and what stands there could not be looked at: why.
+    Blind(WriteError, String),
     Fail(WriteError),
+}
+
+/// A 412 that is not about an object of that name. It is for the user, and the chunk keeps the name that it has.
+fn unresolved(error: WriteError, what: &str) -> Attempted {
+    Attempted::Failed {
+        error: WriteError {
+            class: Class::Permanent,
+            message: format!("{}, {what}", error.message),
+            ..error
+        },
+        name: None,
+        warning: None,
+    }
 }
 
 async fn after_bad_object(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &Naming, generation: i64) -> Next {
@@ -177,23 +224,46 @@ async fn after_bad_object(writer: &dyn ObjectWriter, request: &ObjectRequest, na
     }
 }
 
-async fn after_conflict(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &Naming, error: WriteError) -> Next {
-    match writer.stat(&request.bucket, &request.name).await {
-        Ok(stored) if stored.size == request.size && stored.crc32c.is_none_or(|crc| crc == request.crc32c) => {
-            // Made by an attempt some time ago: it does not tell what time it is.
-            Next::Ours(Some(Stored { created: None, ..stored }))
+async fn after_conflict(
+    writer: &dyn ObjectWriter,
+    request: &ObjectRequest,
+    naming: &Naming,
+    was_sent: bool,
+    error: WriteError,
+) -> Next {
+    let mut looked = writer.stat(&request.bucket, &request.name).await;
+    if looked.as_ref().is_err_and(|e| e.class == Class::Auth) {
+        // The token has expired since: the next look has a fresh one.
+        looked = writer.stat(&request.bucket, &request.name).await;
+    }
+    let is_ours = naming.own && was_sent;
+    let there = format!("gs://{}/{}", request.bucket, request.name);
+    match looked {
+        Ok(stored) => {
+            let same_size = stored.size == request.size;
+            let by_crc = stored.crc32c.map(|crc| same_size && crc == request.crc32c);
+            let is_longer = naming.rebuilt && naming.own && stored.size > request.size;
+            match by_crc {
+                // Made by an attempt some time ago: it does not tell what time it is.
+                Some(true) => Next::Ours(Some(Stored { created: None, ..stored })),
+                _ if is_longer => Next::Ours(Some(Stored { created: None, ..stored })),
+                // Not told to who may not use the bucket's key: nothing but the mark says whose it is.
+                None if same_size && is_ours => Next::Ours(Some(Stored { created: None, ..stored })),
+                None if same_size => Next::Rename(format!(
+                    "{there} exists with as many bytes and its checksum is not told, so it may be another recording"
+                )),
+                _ => Next::Rename(format!("{there} exists with {} bytes and is another recording", stored.size)),
+            }
         }
-        Ok(stored) if naming.rebuilt && naming.own => Next::Ours(Some(Stored { created: None, ..stored })),
-        Ok(stored) => Next::Rename(format!(
-            "gs://{}/{} exists with {} bytes and is another recording",
-            request.bucket, request.name, stored.size
-        )),
-        Err(e) if e.http_status == Some(404) => Next::Again,
-        Err(e) if matches!(e.class, Class::Permanent | Class::Auth) && naming.own => Next::Ours(None),
-        Err(e) if matches!(e.class, Class::Permanent | Class::Auth) => Next::Rename(format!(
-            "gs://{}/{} exists and may not be looked at ({})",
-            request.bucket, request.name, e.message
-        )),
+        Err(e) if e.http_status == Some(404) => Next::Missing(error),
+        // Whatever else is answered to a look, and will be the next time too.
+        Err(e) if matches!(e.class, Class::Permanent | Class::Auth) && e.http_status.is_some() => {
+            if is_ours {
+                return Next::Ours(None);
+            }
+            let why = format!("{there} exists and may not be looked at ({})", e.message);
+            Next::Blind(error, why)
+        }
         Err(e) if e.class == Class::Conflict => Next::Fail(error),
         Err(e) => Next::Fail(e),
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::attempt::Naming;
+use super::marks::SentNames;
 use super::scheduler::Site;
 use gcstreamer_storage::ObjectRequest;
 
@@ -71,6 +72,8 @@ pub struct Held {
     pub request: ObjectRequest,
     /// What it may be called.
     pub naming: Naming,
+    /// Under which names it was sent whole.
+    pub sent: Arc<SentNames>,
     /// Payload bytes that the memory is charged with.
     pub charged: u64,
     /// What it is on disk; `None` where it cannot be moved there.
@@ -86,6 +89,8 @@ pub struct Loaded {
     pub request: ObjectRequest,
     /// What it may be called.
     pub naming: Naming,
+    /// Under which names it was sent whole.
+    pub sent: Arc<SentNames>,
     /// Where it belongs; `None` = Google.
     pub endpoint: Option<String>,
     /// That endpoint gets no credentials.
@@ -110,6 +115,12 @@ pub trait Kept: Send + Sync + fmt::Debug {
     /// # Errors
     /// Why it cannot be read, for the user, and whether it ever can.
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded>;
+    /// A request for it is about to be made: durable where the disk takes it. A closed chunk needs no such mark.
+    fn mark_attempted(&self);
+    /// It was sent whole under this name. Not synced: it may be missing after a power cut, and is never there untruly.
+    fn mark_sent(&self, name: &str);
+    /// The request under this name has stored nothing, or something damaged: takes the mark back, durably.
+    fn unmark_sent(&self, name: &str);
     /// The server has it: it is marked, and removed.
     fn confirm(&self);
     /// It is let go of by policy: removed.

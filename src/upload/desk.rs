@@ -145,7 +145,10 @@ impl Desk {
             .append(0, &pieces)
             .and_then(|()| is_wanted().then(|| file.finish(&closed)).transpose());
         match finished {
-            Ok(Some(stored)) => Ok(Some(SpoolChunk::new(stored, Arc::clone(&self.times)))),
+            Ok(Some(stored)) => {
+                let sent = Arc::clone(&held.sent);
+                Ok(Some(SpoolChunk::moved(stored, sent, Arc::clone(&self.times))))
+            }
             Ok(None) => {
                 let _ = file.abandon();
                 Ok(None)
@@ -203,6 +206,7 @@ impl Writing {
         Place::Memory(Arc::new(Held {
             request,
             naming,
+            sent: Arc::default(),
             charged,
             entry: None,
             part: part.map(|part| part as Arc<dyn Kept>),

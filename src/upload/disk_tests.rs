@@ -15,6 +15,7 @@ use super::desk::Desk;
 use super::driver::{Writers, send_from_disk};
 use super::health::{Status, Word};
 use super::kept::SpoolChunk;
+use super::marks::SentNames;
 use super::ops::Op;
 use super::outcomes::Due;
 use super::report::Report;
@@ -27,7 +28,7 @@ use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
 use crate::spool::sim::{Fault, SimDisk};
-use crate::spool::{ClosedEntry, Entry, Found, Spool, Stored, adopt, boot};
+use crate::spool::{ClosedEntry, Entry, Found, Spool, Stored, adopt, boot, name_mark};
 use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
 
 const SESSION: &str = "0a1b2c3d4e";
@@ -134,6 +135,7 @@ fn movable(sequence: u64) -> Chunk {
         place: Place::Memory(Arc::new(Held {
             request,
             naming: held.naming,
+            sent: held.sent,
             charged: 10,
             entry: Some(Box::new(entry(sequence))),
             part: None,
@@ -380,6 +382,82 @@ fn only_damage_and_removal_are_for_good() {
     assert!(matches!(gone, Err(Unloaded::Damaged(_))), "{gone:?}");
 }
 
+#[test]
+fn what_was_sent_from_memory_is_known_on_disk_and_after_a_kill() {
+    let disk = SimDisk::new(1);
+    let uploads = with_disk(100);
+    let times = uploads.times();
+    let spool = spool_on(&disk);
+    let session = spool.session("cam", SESSION).unwrap();
+    let mut open = session.create(&entry(3)).unwrap();
+    let data = Bytes::from_static(b"0123456789");
+    open.append(0, std::slice::from_ref(&data)).unwrap();
+    let closed = ClosedEntry {
+        entry: entry(3),
+        size: 10,
+        crc32c: crc32c::crc32c(&data),
+    };
+    let stored = open.finish(&closed).unwrap();
+    let sent = Arc::new(SentNames::known(vec![name_mark("x3")]));
+    let chunk = SpoolChunk::moved(stored, Arc::clone(&sent), Arc::clone(&times));
+    assert!(Arc::clone(&chunk).load().unwrap().sent.has("x3"));
+    let next = disk.kill();
+    drop((chunk, open, session, spool));
+    let Found::Upload(stored) = adopt(&spool_on(&next)).sessions.pop().unwrap().chunks.pop().unwrap() else {
+        panic!("half")
+    };
+    let chunk = SpoolChunk::new(stored, times);
+    assert!(Arc::clone(&chunk).load().unwrap().sent.has("x3"));
+    chunk.unmark_sent("x3");
+    let last = next.kill();
+    drop(chunk);
+    let Found::Upload(stored) = adopt(&spool_on(&last)).sessions.pop().unwrap().chunks.pop().unwrap() else {
+        panic!("half")
+    };
+    assert!(stored.sent().is_empty());
+}
+
+#[test]
+fn a_chunk_that_may_stand_in_the_bucket_under_its_name_is_not_dated_anew() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk);
+    let uploads = with_disk(100);
+    let mut stored = found(&disk, &spool);
+    stored.mark_sent(name_mark("x7")).unwrap();
+    let chunk = SpoolChunk::new(stored, uploads.times());
+    assert_eq!(Arc::clone(&chunk).load().unwrap().request.name, "x7");
+}
+
+/// A rebuilt chunk as the next start loads it.
+fn rebuilt(attempted: bool, sent: bool) -> Loaded {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk);
+    let uploads = with_disk(100);
+    let entry = Entry {
+        rebuilt: true,
+        attempted,
+        sent,
+        ..entry(4)
+    };
+    let mut open = spool.session("cam", SESSION).unwrap().create(&entry).unwrap();
+    let data = Bytes::from_static(b"0123456789");
+    open.append(0, std::slice::from_ref(&data)).unwrap();
+    let closed = ClosedEntry {
+        entry,
+        size: 10,
+        crc32c: crc32c::crc32c(&data),
+    };
+    let stored = open.finish(&closed).unwrap();
+    SpoolChunk::new(stored, uploads.times()).load().unwrap()
+}
+
+#[test]
+fn a_rebuilt_chunk_may_be_longer_in_the_bucket_only_if_there_was_a_request_for_it() {
+    let (none, some) = (rebuilt(false, false), rebuilt(true, true));
+    assert!(!none.naming.rebuilt && !none.sent.has("x4"), "as an earlier build left it");
+    assert!(some.naming.rebuilt && some.sent.has("x4"));
+}
+
 /// A chunk on a disk that does not answer.
 #[derive(Debug)]
 struct Unanswering;
@@ -387,6 +465,15 @@ struct Unanswering;
 impl Kept for Unanswering {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
         Err(Unloaded::Unreadable("too many open files".to_owned()))
+    }
+    fn mark_attempted(&self) {
+        panic!("nothing can be sent")
+    }
+    fn mark_sent(&self, _name: &str) {
+        panic!("nothing can be sent")
+    }
+    fn unmark_sent(&self, _name: &str) {
+        panic!("nothing can be sent")
     }
     fn confirm(&self) {
         panic!("it was not stored")
@@ -447,6 +534,7 @@ fn refused() -> Attempted {
             retry_after: None,
             server_date: None,
             bad_generation: None,
+            reason: None,
             message: "no".to_owned(),
         },
         name: None,

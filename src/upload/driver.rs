@@ -8,6 +8,7 @@ use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::attempt::{Attempted, attempt};
 use super::chunk::{Chunk, Kept, Place, Unloaded};
+use super::marks::Marks;
 use super::outcomes::Due;
 use super::uploads::Uploads;
 use crate::flow::group::{Member, Route};
@@ -87,7 +88,9 @@ pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Mem
 async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> Attempted {
     match &chunk.place {
         Place::Memory(held) => {
-            let attempted = attempt(&*writers.own(), &held.request, chunk.renamed.as_deref(), &held.naming, flow).await;
+            let marks = Marks::new(Arc::clone(&held.sent), held.part.clone());
+            let name = chunk.renamed.as_deref();
+            let attempted = attempt(&*writers.own(), &held.request, name, &held.naming, &marks, flow).await;
             if let (Attempted::Stored { .. }, Some(part)) = (&attempted, &held.part) {
                 let part = Arc::clone(part);
                 let _ = spawn_blocking(move || part.confirm()).await;
@@ -120,7 +123,8 @@ pub(super) async fn send_from_disk(writers: &dyn Writers, kept: &Arc<dyn Kept>, 
     let google = Endpoint::google();
     let endpoint = loaded.endpoint.as_deref().unwrap_or(google.as_str());
     let flow = flow.to(endpoint, &loaded.request.bucket);
-    let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, &flow).await;
+    let marks = Marks::new(loaded.sent, Some(Arc::clone(kept)));
+    let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, &marks, &flow).await;
     match &mut attempted {
         // The mark that the server has it is on disk before anybody is told.
         Attempted::Stored { start, .. } => {
@@ -155,6 +159,7 @@ fn failed_by(class: Class, message: String) -> Attempted {
         error: WriteError {
             class,
             http_status: None,
+            reason: None,
             retry_after: None,
             server_date: None,
             bad_generation: None,

@@ -59,6 +59,7 @@ impl ObjectWriter for Server {
                     retry_after: Some(HOUR),
                     server_date: None,
                     bad_generation: None,
+                    reason: None,
                     message: "the server answered 429; it asks to wait 3600 s".to_owned(),
                 });
             }
@@ -107,8 +108,12 @@ impl Kept for Left {
             endpoint: Some("https://here".to_owned()),
             anonymous: false,
             start: 0,
+            sent: Arc::default(),
         })
     }
+    fn mark_attempted(&self) {}
+    fn mark_sent(&self, _name: &str) {}
+    fn unmark_sent(&self, _name: &str) {}
     fn confirm(&self) {}
     fn discard(&self) {}
     fn damage(&self) -> Option<String> {

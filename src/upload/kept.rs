@@ -12,9 +12,10 @@ use bytes::Bytes;
 
 use super::attempt::Naming;
 use super::chunk::{Kept, Loaded, Unloaded};
+use super::marks::SentNames;
 use super::redate::redate;
 use crate::clock::Clock;
-use crate::spool::{Boots, ChunkReader, ClosedEntry, OpenChunk, SpoolError, Stored, boot};
+use crate::spool::{Boots, ChunkReader, ClosedEntry, Entry, OpenChunk, SpoolError, Stored, boot, name_mark};
 use crate::sync::lock;
 use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
@@ -66,6 +67,8 @@ impl fmt::Debug for Times {
 /// A closed chunk on disk.
 pub struct SpoolChunk {
     stored: Mutex<Stored>,
+    /// Under which names it was sent whole: those on disk, and those that the disk did not take.
+    sent: Arc<SentNames>,
     times: Arc<Times>,
     damage: OnceLock<String>,
 }
@@ -73,16 +76,38 @@ pub struct SpoolChunk {
 impl SpoolChunk {
     /// From the spool.
     pub fn new(stored: Stored, times: Arc<Times>) -> Arc<Self> {
+        let sent = Arc::new(SentNames::known(stored.sent().to_vec()));
         Arc::new(Self {
             stored: Mutex::new(stored),
+            sent,
             times,
             damage: OnceLock::new(),
         })
     }
 
+    /// One that was in memory until now, and may have been sent from there: what is known of that goes to disk with it.
+    pub fn moved(stored: Stored, sent: Arc<SentNames>, times: Arc<Times>) -> Arc<Self> {
+        let chunk = Arc::new(Self {
+            stored: Mutex::new(stored),
+            sent,
+            times,
+            damage: OnceLock::new(),
+        });
+        let kept: Arc<dyn Kept> = Arc::<Self>::clone(&chunk);
+        chunk.sent.moved_to(Arc::downgrade(&kept));
+        for mark in chunk.sent.all() {
+            let _ = lock(&chunk.stored).mark_sent(mark);
+        }
+        chunk
+    }
+
     fn read_entry(&self) -> Result<ClosedEntry, SpoolError> {
         let mut stored = lock(&self.stored);
         let closed = stored.load()?;
+        // It may stand in the bucket under the name that it has: under another one it would be there twice.
+        if !self.sent.is_empty() || closed.entry.sent {
+            return Ok(closed);
+        }
         let Some(entry) = redate(&closed.entry, &self.times.now()) else {
             return Ok(closed);
         };
@@ -118,7 +143,34 @@ impl Kept for SpoolChunk {
             closed.size,
             [],
         );
-        Ok(loaded(closed, body))
+        let sent = Arc::clone(&self.sent);
+        if closed.entry.sent {
+            sent.insert(&closed.entry.name);
+        }
+        Ok(loaded(closed, body, sent))
+    }
+
+    fn mark_attempted(&self) {
+        // It is closed: its End says that there may have been requests.
+    }
+
+    fn mark_sent(&self, name: &str) {
+        let _ = lock(&self.stored).mark_sent(name_mark(name));
+    }
+
+    fn unmark_sent(&self, name: &str) {
+        let mut stored = lock(&self.stored);
+        let _ = stored.unmark_sent(name_mark(name));
+        // What its entry has from before it was rebuilt.
+        if let Ok(closed) = stored.load()
+            && closed.entry.sent
+        {
+            let entry = Entry {
+                sent: false,
+                ..closed.entry.clone()
+            };
+            let _ = stored.settle(&ClosedEntry { entry, ..closed });
+        }
     }
 
     fn confirm(&self) {
@@ -145,7 +197,7 @@ impl Kept for SpoolChunk {
 }
 
 /// An entry as an object.
-fn loaded(closed: ClosedEntry, body: Body) -> Loaded {
+fn loaded(closed: ClosedEntry, body: Body, sent: Arc<SentNames>) -> Loaded {
     let ClosedEntry { entry, size, crc32c } = closed;
     let custom_time = entry
         .custom_time
@@ -168,8 +220,9 @@ fn loaded(closed: ClosedEntry, body: Body) -> Loaded {
             session: entry.session,
             sequence: entry.sequence,
             own: entry.own_name,
-            rebuilt: entry.rebuilt,
+            rebuilt: entry.rebuilt && entry.attempted,
         },
+        sent,
         endpoint: entry.endpoint,
         anonymous: entry.anonymous,
         start: entry.start,
@@ -243,6 +296,18 @@ impl Backing for Part {
 impl Kept for Part {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
         Err(Unloaded::Damaged("it has no end mark".to_owned()))
+    }
+
+    fn mark_attempted(&self) {
+        let _ = lock(&self.open).mark_attempted();
+    }
+
+    fn mark_sent(&self, name: &str) {
+        let _ = lock(&self.open).mark_sent(name_mark(name));
+    }
+
+    fn unmark_sent(&self, name: &str) {
+        let _ = lock(&self.open).unmark_sent(name_mark(name));
     }
 
     fn confirm(&self) {

@@ -2,7 +2,7 @@
 //!
 //! - [`scheduler`] PURE: what to send next, when to try again, how many at once. Events in, actions out.
 //! - [`health`] PURE: what the user is told: status, warnings, errors.
-//! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name).
+//! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name); [`marks`]: what it rests on.
 //! - [`uploads`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
@@ -16,6 +16,8 @@
 
 pub mod attempt;
 pub mod chunk;
+#[cfg(test)]
+mod conflict_tests;
 pub mod desk;
 pub mod destination;
 #[cfg(test)]
@@ -26,6 +28,7 @@ pub mod health;
 mod hold_tests;
 pub mod kept;
 pub mod life;
+pub mod marks;
 pub mod ops;
 mod outcomes;
 mod parked;

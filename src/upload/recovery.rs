@@ -157,6 +157,8 @@ fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolE
     read(&partial, found.whole, |bytes| crc32c = crc32c::crc32c_append(crc32c, bytes))?;
     entry.duration = found.duration;
     entry.rebuilt = true;
+    entry.attempted = partial.attempted();
+    entry.sent = partial.was_sent(&entry.name);
     let mut put = |key: &str, value: String| entry.metadata.insert(key.to_owned(), value);
     put(DURATION_MS, (found.duration.saturating_add(500_000) / 1_000_000).to_string());
     put(END_TIME, rfc3339_ms(entry.start.saturating_add(found.duration)));

@@ -325,6 +325,7 @@ pub(super) fn chunk(sequence: u64, bytes: u64) -> Chunk {
         place: Place::Memory(Arc::new(Held {
             request,
             naming,
+            sent: Arc::default(),
             charged: bytes,
             entry: None,
             part: None,
@@ -340,6 +341,7 @@ fn error(class: Class) -> WriteError {
     WriteError {
         class,
         http_status: None,
+        reason: None,
         retry_after: None,
         server_date: None,
         bad_generation: None,

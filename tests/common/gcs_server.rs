@@ -76,8 +76,26 @@ impl Answer {
     }
 
     pub fn error(status: u16, message: &str) -> Self {
-        let body = json!({"error": {"code": status, "message": message, "errors": [{"message": message, "reason": "scripted"}]}});
+        let reason = if status == 412 { "conditionNotMet" } else { "scripted" };
+        Self::reasoned(status, message, reason)
+    }
+
+    /// An error with this machine-readable reason.
+    pub fn reasoned(status: u16, message: &str, reason: &str) -> Self {
+        let body = json!({"error": {"code": status, "message": message, "errors": [{"message": message, "reason": reason}]}});
         Self::raw(status, "application/json", &body.to_string())
+    }
+
+    /// A policy of the organisation refuses the object: nothing is stored.
+    pub fn policy() -> Self {
+        let message = "'cam-bucket' violates constraint 'constraints/gcp.restrictNonCmekServices'";
+        Self::reasoned(412, message, "orgPolicyConstraintFailed")
+    }
+
+    /// A 412 as fake-gcs-server tells it, without a reason.
+    pub fn bare_412() -> Self {
+        let body = json!({"error": {"code": 412, "message": "Precondition failed", "errors": null}});
+        Self::raw(412, "application/json", &body.to_string())
     }
 
     pub fn raw(status: u16, content_type: &str, body: &str) -> Self {

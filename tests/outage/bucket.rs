@@ -149,6 +149,7 @@ impl Bucket {
         WriteError {
             class,
             http_status,
+            reason: None,
             retry_after: None,
             server_date: http_status.map(|_| now() + ahead),
             bad_generation: None,
@@ -230,6 +231,7 @@ impl Bucket {
             }
         }
         if limit == usize::MAX {
+            pacer.sent_whole();
             let told = (data.len() as u64, crc32c::crc32c(&data));
             assert_eq!(
                 told,

@@ -2,33 +2,123 @@
 
 use std::error::Error as StdError;
 
+use google_cloud_gax::error::rpc::{Status, StatusDetails};
 use reqwest::Url;
 use serde_json::Value;
 
 use gcstreamer_schema::redact;
 
-/// Returns the server's own reason from the body of its answer.
-pub(crate) fn reason_of(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    if let Ok(json) = serde_json::from_str::<Value>(&text) {
-        let error = json.get("error").unwrap_or(&json);
-        for found in [error.get("message"), json.get("error_description"), Some(error)]
-            .into_iter()
-            .flatten()
-        {
-            if let Some(reason) = found.as_str() {
-                return reason.to_owned();
+/// The reason with which Cloud Storage refuses `ifGenerationMatch=0` where an object of that name exists.
+pub(crate) const CONDITION_NOT_MET: &str = "conditionNotMet";
+/// What names a policy of the organisation, in every text that Cloud Storage has for one.
+const CONSTRAINT: &str = "constraint";
+
+/// Why a server refuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reason {
+    /// For a person.
+    pub(crate) text: String,
+    /// For a program, such as `conditionNotMet` or `orgPolicyConstraintFailed`; `None` if the answer has none.
+    pub(crate) code: Option<String>,
+}
+
+impl Reason {
+    /// A text without a code.
+    pub(crate) fn of_text(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            code: None,
+        }
+    }
+
+    /// `codes` and `texts` are all that the answer holds. A code that tells more than "a condition does not hold" counts before
+    /// `conditionNotMet`, and the constraint that was violated belongs into the text.
+    fn new(text: &str, codes: Vec<String>, texts: &[String]) -> Self {
+        let mut codes: Vec<String> = codes.into_iter().filter(|code| !code.trim().is_empty()).collect();
+        let telling = codes.iter().position(|code| code != CONDITION_NOT_MET).unwrap_or(0);
+        let code = (telling < codes.len()).then(|| codes.swap_remove(telling));
+        let mut text = text.to_owned();
+        let names_one = |text: &str| text.contains("constraints/");
+        if let Some(more) = texts.iter().find(|more| names_one(more)).filter(|_| !names_one(&text)) {
+            text = format!("{} {more}", text.trim_end()).trim_start().to_owned();
+        }
+        Self { text, code }
+    }
+
+    /// Of an error that the client crate has read already.
+    pub(crate) fn of_status(status: &Status) -> Self {
+        let (mut codes, mut texts) = (Vec::new(), Vec::new());
+        for detail in &status.details {
+            match detail {
+                StatusDetails::ErrorInfo(info) => {
+                    codes.push(info.reason.clone());
+                    texts.extend(info.metadata.get("message").cloned());
+                }
+                StatusDetails::PreconditionFailure(failure) => {
+                    for violation in &failure.violations {
+                        codes.push(violation.r#type.clone());
+                        texts.extend([violation.subject.clone(), violation.description.clone()]);
+                    }
+                }
+                _ => {}
             }
         }
-        return String::new();
+        Self::new(&status.message, codes, &texts)
     }
-    if let Some((_, tail)) = text.split_once("<Message>") {
-        return tail.split("</Message>").next().unwrap_or_default().to_owned();
+
+    fn of_json(json: &Value) -> Self {
+        let error = json.get("error").unwrap_or(json);
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+        let (mut codes, mut texts) = (Vec::new(), Vec::new());
+        for item in list(error.get("errors")).into_iter().chain(list(error.get("details"))) {
+            codes.extend(text(item.get("reason")));
+            texts.extend(text(item.get("message")));
+            for violation in list(item.get("violations")) {
+                codes.extend(text(violation.get("type")));
+                texts.extend(
+                    text(violation.get("subject"))
+                        .into_iter()
+                        .chain(text(violation.get("description"))),
+                );
+            }
+        }
+        let said = text(error.get("message")).or_else(|| text(json.get("error_description")));
+        Self::new(&said.or_else(|| text(Some(error))).unwrap_or_default(), codes, &texts)
+    }
+
+    /// Whether a 412 with it says that an object of that name exists. There are two kinds of 412: `ifGenerationMatch=0` was not
+    /// met, or a policy of the organisation refuses the object (`orgPolicyConstraintFailed`; some front ends give that
+    /// `conditionNotMet` too, and only the text names the constraint). The second one stores nothing.
+    pub(crate) fn is_conflict(&self) -> bool {
+        let is_policy = self.text.to_ascii_lowercase().contains(CONSTRAINT);
+        !is_policy && self.code.as_deref().is_none_or(|code| code == CONDITION_NOT_MET)
+    }
+}
+
+/// The server's own reason, out of the body of its answer.
+pub(crate) fn reason_of(body: &[u8]) -> Reason {
+    let text = String::from_utf8_lossy(body);
+    if let Ok(json) = serde_json::from_str::<Value>(&text) {
+        return Reason::of_json(&json);
+    }
+    let tag = |name: &str| {
+        let (_, tail) = text.split_once(&format!("<{name}>"))?;
+        Some(tail.split(&format!("</{name}>")).next().unwrap_or_default().to_owned())
+    };
+    if let Some(message) = tag("Message") {
+        // The XML API's name of the same condition.
+        let code = tag("Code").map(|code| match code.as_str() {
+            "PreconditionFailed" => CONDITION_NOT_MET.to_owned(),
+            _ => code,
+        });
+        let details: Vec<String> = tag("Details").into_iter().collect();
+        return Reason::new(&message, code.into_iter().collect(), &details);
     }
     if text.trim_start().starts_with('<') {
-        return "an HTML page, not an answer of Cloud Storage".to_owned();
+        return Reason::of_text("an HTML page, not an answer of Cloud Storage");
     }
-    text.trim().chars().take(200).collect()
+    Reason::of_text(text.trim().chars().take(200).collect::<String>())
 }
 
 /// Returns an error and its causes, including those that `io::Error` hides.
@@ -132,7 +222,67 @@ mod tests {
             ("Not Found\n", "Not Found"),
             ("", ""),
         ] {
-            assert_eq!(reason_of(body.as_bytes()), want, "{body}");
+            assert_eq!(reason_of(body.as_bytes()).text, want, "{body}");
         }
+    }
+
+    #[test]
+    fn a_412_is_a_conflict_only_where_the_server_names_the_condition_or_nothing() {
+        let json = |errors: &str| format!(r#"{{"error":{{"code":412,"message":"No.","errors":{errors}}}}}"#);
+        let policy = "'constraints/gcp.restrictNonCmekServices'";
+        for (body, code, is_conflict) in [
+            (json(r#"[{"domain":"global","reason":"conditionNotMet","message":"x"}]"#), Some("conditionNotMet"), true),
+            (json("null"), None, true),
+            (json("[]"), None, true),
+            (json(r#"[{"reason":""}]"#), None, true),
+            (json(r#"[{"reason":7}]"#), None, true),
+            (json(r#""no list""#), None, true),
+            (String::new(), None, true),
+            ("Precondition Failed".to_owned(), None, true),
+            ("<html>no</html>".to_owned(), None, true),
+            (
+                "<?xml version='1.0'?><Error><Code>PreconditionFailed</Code><Message>At least one.</Message></Error>".to_owned(),
+                Some("conditionNotMet"),
+                true,
+            ),
+            (json(r#"[{"reason":"orgPolicyConstraintFailed"}]"#), Some("orgPolicyConstraintFailed"), false),
+            (json(r#"[{"reason":"somethingNew"}]"#), Some("somethingNew"), false),
+            (
+                json(r#"[{"reason":"conditionNotMet"},{"reason":"orgPolicyConstraintFailed"}]"#),
+                Some("orgPolicyConstraintFailed"),
+                false,
+            ),
+            // Seen in the field: the condition's code with a policy's text.
+            (
+                format!(
+                    r#"{{"error":{{"message":"Request violates constraint {policy}","errors":[{{"reason":"conditionNotMet"}}]}}}}"#
+                ),
+                Some("conditionNotMet"),
+                false,
+            ),
+            (
+                r#"{"error":{"message":"No.","status":"FAILED_PRECONDITION","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"ORG_POLICY"}]}}"#.to_owned(),
+                Some("ORG_POLICY"),
+                false,
+            ),
+            (
+                format!("<Error><Code>OrgPolicyConstraintFailed</Code><Message>Request violates OrgPolicy.</Message><Details>It violates {policy}</Details></Error>"),
+                Some("OrgPolicyConstraintFailed"),
+                false,
+            ),
+        ] {
+            let reason = reason_of(body.as_bytes());
+            assert_eq!((reason.code.as_deref(), reason.is_conflict()), (code, is_conflict), "{body}");
+            // The client crate reads what it can by itself: it comes to the same.
+            if let Ok(status) = Status::try_from(&bytes::Bytes::from(body.clone().into_bytes())) {
+                assert_eq!(Reason::of_status(&status).is_conflict(), is_conflict, "{body}");
+            }
+        }
+        let details =
+            format!("<Error><Code>X</Code><Message>It is refused.</Message><Details>violates {policy}</Details></Error>");
+        assert_eq!(
+            reason_of(details.as_bytes()).text,
+            format!("It is refused. violates {policy}")
+        );
     }
 }

@@ -11,7 +11,7 @@ use google_cloud_storage::error::WriteError as CrateWriteError;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-use super::causes::{certificate_hint, chain, reason_of, told};
+use super::causes::{Reason, certificate_hint, chain, reason_of, told};
 use super::source::SourceError;
 use super::watchdog::{Phase, Stalled};
 use gcstreamer_schema::redact;
@@ -26,9 +26,10 @@ pub enum Class {
     /// The credentials were refused: 401, or no token is given for them. They were dropped: the next attempt reads them
     /// again and gets a fresh token. When that is refused as well it is for the user.
     Auth,
-    /// For the user: 400, 403, 404 and other 4xx, credentials files that cannot be used (no status).
+    /// For the user: 400, 403, 404 and other 4xx, a 412 whose reason is another than `conditionNotMet` (a policy of the
+    /// organisation), credentials files that cannot be used (no status).
     Permanent,
-    /// 412: an object of this name exists.
+    /// 412 with the reason `conditionNotMet`, or with none: an object of this name exists, it seems.
     Conflict,
     /// The request cannot be sent as it is: a name against the rules, a body that is not what its checksum says.
     Local,
@@ -42,6 +43,8 @@ pub struct WriteError {
     pub class: Class,
     /// The server's status, where there was an answer.
     pub http_status: Option<u16>,
+    /// The server's reason as it names it to programs (`conditionNotMet`), if it does.
+    pub reason: Option<String>,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
     /// The server's clock, where there was an answer.
@@ -50,6 +53,20 @@ pub struct WriteError {
     pub bad_generation: Option<i64>,
     /// What happened, why, and what helps. Holds no secret.
     pub message: String,
+}
+
+impl WriteError {
+    /// Whether the server said that this request has stored nothing. Without an answer, after a timeout of a gateway or an error
+    /// of the server it may have; so it may where only the session of a resumable upload is gone.
+    #[must_use]
+    pub fn says_nothing_was_stored(&self) -> bool {
+        match self.http_status {
+            Some(408 | 425 | 499) => false,
+            Some(404 | 410) => self.class != Class::Transient,
+            Some(status) => (400..500).contains(&status),
+            None => false,
+        }
+    }
 }
 
 /// What was attempted, for the texts.
@@ -100,6 +117,7 @@ impl Target<'_> {
         WriteError {
             class,
             http_status: None,
+            reason: None,
             retry_after: None,
             server_date: None,
             bad_generation: None,
@@ -130,11 +148,12 @@ impl Target<'_> {
     }
 
     /// An answer that is no success.
-    pub(crate) fn refused(self, status: u16, headers: &HeaderMap, reason: &str, situation: Situation) -> WriteError {
+    pub(crate) fn refused(self, status: u16, headers: &HeaderMap, why: &Reason, situation: Situation) -> WriteError {
         let server_date = http_date(headers, DATE);
         let retry_after = retry_after(headers, server_date);
-        let class = class_of(status, retry_after, reason, situation);
-        let reason = redact(reason);
+        let class = class_of(status, retry_after, why, situation);
+        let reason = redact(&why.text);
+        let code = why.code.as_deref().map(redact);
         let mut what = format!("the server answered {status}");
         if !reason.is_empty() {
             what.push_str(&format!(" ({})", reason.trim_end_matches('.')));
@@ -149,7 +168,13 @@ impl Target<'_> {
             (404, _) if self.action == Action::Store && class == Class::Permanent => {
                 what.push_str("; check the property bucket, and endpoint-uri where it is set");
             }
-            (412, _) => what.push_str("; an object of this name exists already"),
+            (412, _) if class == Class::Conflict => what.push_str("; an object of this name exists already"),
+            (412, _) => {
+                let code = code.as_deref().map_or_else(String::new, |code| format!("reason {code}: "));
+                what.push_str(&format!(
+                    "; {code}nothing was stored, a policy of the organisation or of the bucket refuses the object; set what it asks for (such as kms-key), or have it changed"
+                ));
+            }
             _ => {}
         }
         if let (401 | 403, Some(skew)) = (status, server_date.and_then(skew)) {
@@ -157,6 +182,7 @@ impl Target<'_> {
         }
         WriteError {
             http_status: Some(status),
+            reason: code,
             retry_after,
             server_date,
             ..self.fail(class, &what)
@@ -203,9 +229,9 @@ impl Target<'_> {
             if let Some(status) = cause.http_status_code() {
                 let none = HeaderMap::new();
                 let reason = match (cause.status(), cause.http_payload()) {
-                    (Some(status), _) => status.message.clone(),
+                    (Some(status), _) => Reason::of_status(status),
                     (None, Some(body)) => reason_of(body),
-                    (None, None) => String::new(),
+                    (None, None) => Reason::default(),
                 };
                 return self.refused(status, cause.http_headers().unwrap_or(&none), &reason, situation);
             }
@@ -222,7 +248,8 @@ impl Target<'_> {
 }
 
 /// Sorts an answer.
-fn class_of(status: u16, retry_after: Option<Duration>, reason: &str, situation: Situation) -> Class {
+fn class_of(status: u16, retry_after: Option<Duration>, why: &Reason, situation: Situation) -> Class {
+    let reason = why.text.as_str();
     match status {
         401 => Class::Auth,
         403 if is_rate_limit(reason) => Class::Throttled,
@@ -230,7 +257,7 @@ fn class_of(status: u16, retry_after: Option<Duration>, reason: &str, situation:
         // A checksum that does not fit was damaged on the way; the writer looks whether it was damaged before.
         400 if is_checksum(reason) => Class::Transient,
         408 | 425 | 499 => Class::Transient,
-        412 => Class::Conflict,
+        412 if why.is_conflict() => Class::Conflict,
         429 => Class::Throttled,
         503 if retry_after.is_some() => Class::Throttled,
         400..500 => Class::Permanent,
@@ -301,6 +328,10 @@ mod tests {
         metadata_server: false,
     };
 
+    fn said(text: &str) -> Reason {
+        Reason::of_text(text)
+    }
+
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
             .iter()
@@ -309,7 +340,7 @@ mod tests {
     }
 
     fn class(status: u16) -> Class {
-        TARGET.refused(status, &HeaderMap::new(), "", PLAIN).class
+        TARGET.refused(status, &HeaderMap::new(), &said(""), PLAIN).class
     }
 
     #[test]
@@ -335,7 +366,7 @@ mod tests {
         ] {
             assert_eq!(class(status), want, "{status}");
         }
-        let busy = TARGET.refused(503, &headers(&[("retry-after", "7")]), "", PLAIN);
+        let busy = TARGET.refused(503, &headers(&[("retry-after", "7")]), &said(""), PLAIN);
         assert_eq!(
             (busy.class, busy.retry_after),
             (Class::Throttled, Some(Duration::from_secs(7)))
@@ -344,10 +375,53 @@ mod tests {
     }
 
     #[test]
+    fn a_412_of_a_policy_is_for_the_user_and_says_what_to_do() {
+        let body = br#"{"error":{"message":"'x' violates constraint 'constraints/gcp.restrictNonCmekServices'","errors":[{"reason":"orgPolicyConstraintFailed"}]}}"#;
+        let error = TARGET.refused(412, &HeaderMap::new(), &reason_of(body), PLAIN);
+        assert_eq!(
+            (error.class, error.reason.as_deref()),
+            (Class::Permanent, Some("orgPolicyConstraintFailed"))
+        );
+        for part in [
+            "412",
+            "constraints/gcp.restrictNonCmekServices",
+            "orgPolicyConstraintFailed",
+            "nothing was stored",
+            "kms-key",
+        ] {
+            assert!(error.message.contains(part), "{part}: {error}");
+        }
+        assert!(!error.message.contains("exists already"), "{error}");
+    }
+
+    #[test]
+    fn only_an_answer_of_the_server_itself_says_that_nothing_was_stored() {
+        let session = Situation {
+            in_session: true,
+            ..PLAIN
+        };
+        let says = |status, situation| {
+            let error = TARGET.refused(status, &HeaderMap::new(), &said(""), situation);
+            error.says_nothing_was_stored()
+        };
+        for status in [400, 401, 403, 404, 409, 411, 412, 413, 429] {
+            assert!(says(status, PLAIN), "{status}");
+        }
+        for status in [200, 302, 308, 408, 499, 500, 502, 503, 504] {
+            assert!(!says(status, PLAIN), "{status}");
+        }
+        assert!(
+            !says(404, session) && !says(410, session),
+            "the session may have been finished"
+        );
+        assert!(!TARGET.fail(Class::Transient, "reset").says_nothing_was_stored());
+    }
+
+    #[test]
     fn quota_told_as_403_is_throttling_and_a_lost_session_is_no_missing_bucket() {
         assert_eq!(
             TARGET
-                .refused(403, &HeaderMap::new(), "User Rate Limit Exceeded", PLAIN)
+                .refused(403, &HeaderMap::new(), &said("User Rate Limit Exceeded"), PLAIN)
                 .class,
             Class::Throttled
         );
@@ -355,10 +429,19 @@ mod tests {
             in_session: true,
             ..PLAIN
         };
-        assert_eq!(TARGET.refused(410, &HeaderMap::new(), "", session).class, Class::Transient);
-        assert_eq!(TARGET.refused(404, &HeaderMap::new(), "", session).class, Class::Transient);
+        assert_eq!(
+            TARGET.refused(410, &HeaderMap::new(), &said(""), session).class,
+            Class::Transient
+        );
+        assert_eq!(
+            TARGET.refused(404, &HeaderMap::new(), &said(""), session).class,
+            Class::Transient
+        );
         let crc = "Provided CRC32C \"a\" doesn't match calculated CRC32C \"b\".";
-        assert_eq!(TARGET.refused(400, &HeaderMap::new(), crc, PLAIN).class, Class::Transient);
+        assert_eq!(
+            TARGET.refused(400, &HeaderMap::new(), &said(crc), PLAIN).class,
+            Class::Transient
+        );
     }
 
     #[test]
@@ -366,7 +449,7 @@ mod tests {
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         let wait = |value| {
             TARGET
-                .refused(429, &headers(&[date, ("retry-after", value)]), "", PLAIN)
+                .refused(429, &headers(&[date, ("retry-after", value)]), &said(""), PLAIN)
                 .retry_after
         };
         assert_eq!(wait("120"), Some(Duration::from_secs(120)));
@@ -381,7 +464,7 @@ mod tests {
         let error = TARGET.refused(
             401,
             &headers(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]),
-            "Invalid Credentials",
+            &said("Invalid Credentials"),
             PLAIN,
         );
         assert!(error.message.contains("the clock of this machine is off by"), "{error}");
@@ -392,7 +475,7 @@ mod tests {
     #[test]
     fn the_text_says_what_was_stored_the_number_the_reason_and_the_next_step() {
         let reason = "cam@p.iam.gserviceaccount.com does not have storage.objects.create access.";
-        let error = TARGET.refused(403, &HeaderMap::new(), reason, PLAIN);
+        let error = TARGET.refused(403, &HeaderMap::new(), &said(reason), PLAIN);
         for part in ["storing gs://b/cam/1.flv", "403", "cam@p.iam", "roles/storage.objectCreator"] {
             assert!(error.message.contains(part), "{part}: {error}");
         }
@@ -400,7 +483,12 @@ mod tests {
 
     #[test]
     fn no_secret_is_in_the_text() {
-        let error = TARGET.refused(401, &HeaderMap::new(), "token ya29.SECRET of Bearer SECRET refused", PLAIN);
+        let error = TARGET.refused(
+            401,
+            &HeaderMap::new(),
+            &said("token ya29.SECRET of Bearer SECRET refused"),
+            PLAIN,
+        );
         assert!(!error.to_string().contains("SECRET"), "{error}");
         let error = CredentialsError::from_msg(false, r#"body=<{"assertion":"SECRET"}>"#);
         assert!(!TARGET.no_token(&error, PLAIN).to_string().contains("SECRET"));

@@ -86,6 +86,9 @@ pub trait Pacer: Send + Sync {
     fn admit(&self, bytes: usize) -> BoxFuture<'_, ()>;
     /// Returns the largest piece wanted now; clamped to 4 KiB … [`MAX_PIECE`].
     fn piece(&self) -> usize;
+    /// The last byte of the body was taken by the connection: from now on the object may be stored, whatever comes back. Not
+    /// called where the server answers earlier. Must not block.
+    fn sent_whole(&self) {}
 }
 
 /// A [`Pacer`] without a limit.

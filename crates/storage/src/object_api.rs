@@ -20,10 +20,14 @@ const MAX_ANSWER: usize = 1 << 20;
 impl Client {
     pub(crate) async fn stat(&self, target: Target<'_>) -> Result<Stored, WriteError> {
         let body = self
-            .call(Method::GET, target, &[("fields", "generation,size,crc32c,timeCreated")])
+            .call(
+                Method::GET,
+                target,
+                &[("fields", "name,bucket,generation,size,crc32c,timeCreated")],
+            )
             .await?;
         let what = "the answer describes no object; a login page or a proxy stands between";
-        stored(&body).ok_or_else(|| target.fail(Class::Transient, what))
+        stored(&body, target).ok_or_else(|| target.fail(Class::Transient, what))
     }
 
     pub(crate) async fn delete(&self, target: Target<'_>, generation: i64) -> Result<(), WriteError> {
@@ -80,10 +84,15 @@ async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     Ok(body)
 }
 
-/// Reads the object that the JSON describes. The JSON API writes 64-bit numbers as strings.
-fn stored(body: &[u8]) -> Option<Stored> {
+/// Reads the object that the JSON describes, unless it names another one than was asked for. The JSON API writes 64-bit numbers
+/// as strings.
+fn stored(body: &[u8], target: Target<'_>) -> Option<Stored> {
     let json: Value = serde_json::from_slice(body).ok()?;
     let text = |name| json.get(name).and_then(Value::as_str);
+    let is_other = |key, wanted| text(key).is_some_and(|said| said != wanted);
+    if is_other("name", target.name) || is_other("bucket", target.bucket) {
+        return None;
+    }
     let created = text("timeCreated").and_then(|text| text.parse::<Timestamp>().ok());
     Some(Stored {
         generation: text("generation")?.parse().ok()?,
@@ -119,6 +128,7 @@ fn encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::Action;
     use super::*;
 
     #[test]
@@ -130,6 +140,12 @@ mod tests {
     fn an_object_is_read_from_its_json() {
         let json =
             br#"{"generation":"1700000000000001","size":"12","crc32c":"SZYC0g==","timeCreated":"1994-11-06T08:49:37.000Z"}"#;
+        let target = Target {
+            action: Action::Look,
+            bucket: "b",
+            name: "n",
+        };
+        let stored = |body: &[u8]| stored(body, target);
         let object = stored(json).unwrap();
         assert_eq!(
             (object.generation, object.size, object.crc32c),
@@ -138,6 +154,14 @@ mod tests {
         assert!(object.created.is_some());
         assert_eq!(stored(b"<html>"), None);
         assert_eq!(stored(b"{}"), None);
+        let named = |name: &str, bucket: &str| format!(r#"{{"generation":"1","size":"12","name":"{name}","bucket":"{bucket}"}}"#);
+        assert!(stored(named("n", "b").as_bytes()).is_some_and(|object| object.crc32c.is_none()));
+        assert_eq!(
+            stored(named("other", "b").as_bytes()),
+            None,
+            "a cache's answer to another question"
+        );
+        assert_eq!(stored(named("n", "other").as_bytes()), None);
         assert_eq!(decoded_crc("/ieOcg=="), Some(0xfe27_8e72));
         assert_eq!(decoded_crc("AAAA"), None);
         assert_eq!(decoded_crc("!!!!!!=="), None);

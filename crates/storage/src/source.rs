@@ -59,6 +59,7 @@ impl StreamingSource for Source {
             Ok(Some(piece)) => piece,
             Ok(None) => {
                 self.progress.all_taken();
+                self.pacer.sent_whole();
                 return None;
             }
             Err(error) => return Some(Err(SourceError::Disk(error.to_string()))),

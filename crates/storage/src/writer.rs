@@ -22,6 +22,7 @@ use super::source::Source;
 use super::watchdog::{Progress, watch};
 use super::{BoxFuture, ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoint, ObjectRequest, ObjectWriter, Pacer, Stored};
 use gcstreamer_schema::limits::{check_bucket, check_metadata, check_object_name};
+use gcstreamer_schema::redact;
 
 /// From this size on an upload is resumable. It is the most that a broken connection costs.
 const RESUMABLE_FROM: u64 = 16 << 20;
@@ -219,6 +220,16 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Object) -> Res
         let what = "the answer names no generation, so it is not Cloud Storage's; a login page or a proxy stands between";
         return Err(target.fail(Class::Transient, what));
     }
+    let bucket = object.bucket.rsplit('/').next().unwrap_or_default();
+    let is_other = |said: &str, wanted: &str| !said.is_empty() && said != wanted;
+    if is_other(&object.name, &request.name) || is_other(bucket, &request.bucket) {
+        // Nothing of it is deleted: it says nothing of what is stored under our name.
+        let what = format!(
+            "the answer is about gs://{bucket}/{}, another object; a proxy or a cache stands between",
+            redact(&object.name)
+        );
+        return Err(target.fail(Class::Transient, &what));
+    }
     let size = u64::try_from(object.size).unwrap_or_default();
     if size != request.size {
         return Err(target.bad_object(object.generation, &format!("{size} bytes instead of {}", request.size)));
@@ -229,6 +240,10 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Object) -> Res
             object.generation,
             &format!("CRC32C {crc:08x} instead of {:08x}", request.crc32c),
         ));
+    }
+    if crc32c.is_none() && (object.name.is_empty() || bucket.is_empty()) {
+        let what = "the answer has neither a checksum nor a name, so it proves nothing; the object may be stored";
+        return Err(target.fail(Class::Transient, what));
     }
     let created = object.create_time.as_ref().and_then(|time| {
         let since = Duration::new(u64::try_from(time.seconds()).ok()?, u32::try_from(time.nanos()).ok()?);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::super::disk::Space;
 use super::super::sim::Fault;
-use super::super::{Limit, Notice, Partial, SpoolError};
+use super::super::{Limit, Notice, Partial, SpoolError, name_mark};
 use super::*;
 
 const EIO: i32 = 5;
@@ -497,4 +497,104 @@ fn a_session_that_begins_again_finds_what_it_left() {
     next.abandon().unwrap();
     drop((next, session));
     assert_eq!((spool.used(), disk.dirs().len()), (0, 0));
+}
+
+#[test]
+fn p10_a_chunk_says_that_it_was_sent_whole_only_under_that_name_and_as_long_as_that_is_true() {
+    let (a, b) = (name_mark("a"), name_mark("b"));
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let spool = spool_on(&disk, 0);
+        let object = content("s1", 0, 999);
+        let mut stored = finished(&spool.session("cam", "s1").unwrap(), &entry("s1", 0), &object);
+        assert!(stored.sent().is_empty(), "closing it is no request");
+        let again = |disk: SimDisk| {
+            let spool = spool_on(&disk, 0);
+            let stored = super::stored(only(&spool));
+            assert_eq!(read_all(stored.reader().unwrap()).unwrap(), object);
+            (disk, spool, stored)
+        };
+        stored.mark_sent(a).unwrap();
+        stored.mark_sent(b).unwrap();
+        stored.mark_sent(a).unwrap();
+        let next = disk.kill();
+        drop((stored, spool));
+        let (disk, spool, mut stored) = again(next);
+        assert_eq!(stored.sent(), [a, b], "a kill loses no mark");
+        // Taken back for good, whatever survives; the one behind it is only missed.
+        stored.unmark_sent(a).unwrap();
+        let next = disk.crash();
+        drop((stored, spool));
+        let (disk, spool, mut stored) = again(next);
+        assert!(stored.sent().is_empty());
+        stored.mark_sent(a).unwrap();
+        let next = disk.crash();
+        drop((stored, spool));
+        // The power may have torn it: it is there or not, and harms nothing.
+        let (disk, spool, mut stored) = again(next);
+        assert!(stored.sent().is_empty() || stored.sent() == [a]);
+        let mut renamed = closed(entry("s1", 0), &object);
+        renamed.entry.name = "other".into();
+        stored.settle(&renamed).unwrap();
+        assert!(stored.sent().is_empty(), "another name");
+        stored.mark_sent(b).unwrap();
+        stored.confirm().unwrap();
+        let next = disk.crash();
+        drop((stored, spool));
+        assert!(all(adopt(&spool_on(&next, 0))).is_empty());
+    }
+}
+
+#[test]
+fn p10_a_request_for_a_chunk_that_the_disk_did_not_take_whole_is_announced_durably_and_needs_no_room() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let spool = spool_on(&disk, 0);
+        let session = spool.session("cam", "s1").unwrap();
+        let object = content("s1", 0, 3000);
+        let mut chunk = session.create(&entry("s1", 0)).unwrap();
+        append(&mut chunk, &object, 2000);
+        spool.set_max(1);
+        assert!(
+            chunk.append(2000, &[Bytes::copy_from_slice(&vec![7; 50_000])]).is_err(),
+            "it is full"
+        );
+        disk.take_log();
+        chunk.mark_attempted().unwrap();
+        chunk.mark_attempted().unwrap();
+        let syncs = disk.take_log().iter().filter(|line| line.starts_with("sync ")).count();
+        assert_eq!(syncs, 1, "once");
+        chunk.mark_sent(name_mark("n")).unwrap();
+        assert_eq!(
+            read_all(chunk.reader()).unwrap(),
+            object[..2000],
+            "marks are no bytes of the object"
+        );
+        let is_killed = seed % 2 == 0;
+        let next = if is_killed { disk.kill() } else { disk.crash() };
+        drop((chunk, session, spool));
+        let partial = half(only(&spool_on(&next, 0)));
+        assert!(partial.attempted() && !partial.was_sent("m"));
+        assert!(partial.was_sent("n") || !is_killed);
+        assert_eq!(read_all(partial.reader().unwrap()).unwrap(), object[..2000]);
+    }
+}
+
+#[test]
+fn p10_a_mark_before_more_bytes_does_not_count() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk, 0);
+    let session = spool.session("cam", "s1").unwrap();
+    let object = content("s1", 0, 3000);
+    let mut chunk = session.create(&entry("s1", 0)).unwrap();
+    append(&mut chunk, &object, 2000);
+    chunk.mark_attempted().unwrap();
+    chunk.mark_sent(name_mark("n")).unwrap();
+    append(&mut chunk, &object, 3000);
+    assert_eq!(read_all(chunk.reader()).unwrap(), object);
+    let killed = disk.kill();
+    drop((chunk, session, spool));
+    let partial = half(only(&spool_on(&killed, 0)));
+    assert!(partial.attempted() && !partial.was_sent("n"));
+    assert_eq!(read_all(partial.reader().unwrap()).unwrap(), object);
 }

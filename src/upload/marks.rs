@@ -1,0 +1,175 @@
+//! Under which names a chunk was sent whole: what proves that an object which nobody may look at is the chunk's own.
+//!
+//! A name counts from the moment its last byte has left, and no longer once the server has said that nothing was stored by that
+//! request, or that what was stored is damaged. In memory the names are shared by whatever holds the chunk; [`Kept`] keeps them
+//! on disk as well, as far as the disk takes them. Decisions are in [`super::attempt`].
+
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::chunk::Kept;
+use crate::spool::name_mark;
+use crate::sync::lock;
+use gcstreamer_storage::{BoxFuture, Pacer};
+
+/// The names of one chunk, in memory.
+#[derive(Debug, Default)]
+pub struct SentNames {
+    names: Mutex<Names>,
+    /// Where the chunk was moved to while it may have been sent from memory.
+    moved: OnceLock<Weak<dyn Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    sent: Vec<u32>,
+    /// A damaged object stood there: in this process the name proves nothing any more.
+    void: Vec<u32>,
+}
+
+impl SentNames {
+    /// Names that were written down, see [`name_mark`].
+    pub fn known(sent: Vec<u32>) -> Self {
+        let void = Vec::new();
+        Self {
+            names: Mutex::new(Names { sent, void }),
+            moved: OnceLock::new(),
+        }
+    }
+
+    /// Whether it was sent whole under this name.
+    pub fn has(&self, name: &str) -> bool {
+        lock(&self.names).sent.contains(&name_mark(name))
+    }
+
+    /// The chunk is on disk now: what is still being sent from memory marks it there.
+    pub(super) fn moved_to(&self, kept: Weak<dyn Kept>) {
+        let _ = self.moved.set(kept);
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<u32> {
+        lock(&self.names).sent.clone()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.names).sent.is_empty()
+    }
+
+    /// It was sent whole under this name. `false`: that is known, or proves nothing.
+    pub(super) fn insert(&self, name: &str) -> bool {
+        let (mut names, mark) = (lock(&self.names), name_mark(name));
+        let is_new = !names.void.contains(&mark) && !names.sent.contains(&mark);
+        if is_new {
+            names.sent.push(mark);
+        }
+        is_new
+    }
+
+    fn remove(&self, name: &str, for_good: bool) {
+        let (mut names, mark) = (lock(&self.names), name_mark(name));
+        names.sent.retain(|&known| known != mark);
+        if for_good {
+            names.void.push(mark);
+        }
+    }
+}
+
+/// The marks of one chunk, wherever they are kept.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    names: Arc<SentNames>,
+    disk: Option<Arc<dyn Kept>>,
+}
+
+impl Marks {
+    /// `disk`: where they are kept as well.
+    pub fn new(names: Arc<SentNames>, disk: Option<Arc<dyn Kept>>) -> Self {
+        Self { names, disk }
+    }
+
+    fn disk(&self) -> Option<Arc<dyn Kept>> {
+        self.disk.clone().or_else(|| self.names.moved.get()?.upgrade())
+    }
+
+    /// Whether the chunk was sent whole under this name before.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.has(name)
+    }
+
+    /// A first request is about to be made. Durable when this returns, where the disk takes it.
+    pub(super) async fn attempted(&self) {
+        self.on_disk(|kept| kept.mark_attempted()).await;
+    }
+
+    /// The request under this name has stored nothing.
+    pub(super) async fn not_stored(&self, name: &str) {
+        self.take_back(name, false).await;
+    }
+
+    /// What stands under this name is damaged.
+    pub(super) async fn damaged(&self, name: &str) {
+        self.take_back(name, true).await;
+    }
+
+    async fn take_back(&self, name: &str, for_good: bool) {
+        self.names.remove(name, for_good);
+        let name = name.to_owned();
+        self.on_disk(move |kept| kept.unmark_sent(&name)).await;
+    }
+
+    async fn on_disk(&self, work: impl FnOnce(&dyn Kept) + Send + 'static) {
+        if let Some(kept) = self.disk() {
+            let _ = spawn_blocking(move || work(&*kept)).await;
+        }
+    }
+}
+
+/// Watches one request: the pacer that sets the mark when the last byte leaves.
+pub(super) struct Sending {
+    flow: Arc<dyn Pacer>,
+    marks: Marks,
+    name: String,
+    writing: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sending {
+    /// A request under this name.
+    pub(super) fn new(flow: Arc<dyn Pacer>, marks: &Marks, name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            flow,
+            marks: marks.clone(),
+            name: name.to_owned(),
+            writing: Mutex::new(None),
+        })
+    }
+
+    /// Waits until the mark is written, so that what is written next comes after it.
+    pub(super) async fn settled(&self) {
+        let writing = lock(&self.writing).take();
+        if let Some(writing) = writing {
+            let _ = writing.await;
+        }
+    }
+}
+
+impl Pacer for Sending {
+    fn admit(&self, bytes: usize) -> BoxFuture<'_, ()> {
+        self.flow.admit(bytes)
+    }
+
+    fn piece(&self) -> usize {
+        self.flow.piece()
+    }
+
+    fn sent_whole(&self) {
+        if self.marks.names.insert(&self.name)
+            && let Some(kept) = self.marks.disk()
+        {
+            let name = self.name.clone();
+            *lock(&self.writing) = Some(spawn_blocking(move || kept.mark_sent(&name)));
+        }
+    }
+}
