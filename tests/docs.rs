@@ -2,10 +2,19 @@
 //! their figures add up, their links lead somewhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+#[path = "common/mosquitto.rs"]
+mod mosquitto;
+#[path = "common/process.rs"]
+mod process;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use common::gcs_server::GcsServer;
 use gst::prelude::*;
+use mosquitto::Mosquitto;
 
 /// Documents whose `sh` blocks are all run, word for word, by a test of their own, unless a block says that it is not.
 const RUN_WHOLE: &[(&str, &str)] = &[
@@ -70,9 +79,13 @@ struct Block {
 }
 
 fn blocks(document: &str) -> Vec<Block> {
+    blocks_of(document, &read(document))
+}
+
+fn blocks_of(document: &str, text: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut indent = None;
-    for line in read(document).lines() {
+    for line in text.lines() {
         let fence = line.trim_start().strip_prefix("```");
         match (fence, indent) {
             (Some(language), None) => {
@@ -126,6 +139,55 @@ fn every_command_of_a_document_is_run_by_a_test_or_says_that_it_is_not() {
     let listed = |d: &str, begin: &str| blocks(d).iter().any(|b| b.language == "sh" && b.text.starts_with(begin));
     let stale: Vec<_> = RUN.iter().filter(|(d, begin, _)| !listed(d, begin)).collect();
     assert!(stale.is_empty(), "no such block any more: {stale:?}");
+}
+
+/// The launch lines of an element's SECTION that say nothing of what they need, each on one line without `gst-launch-1.0`.
+fn example_lines(element: &str) -> Vec<String> {
+    let file = format!("src/{element}/mod.rs");
+    let text = read(&file);
+    let section = text.split_once(&format!("* SECTION:element-{element}\n"));
+    let section = section.and_then(|(_, rest)| rest.split_once("*/"));
+    let (section, _) = section.unwrap_or_else(|| panic!("{file}: no SECTION:element-{element}"));
+    let section: String = section
+        .lines()
+        .map(|l| l.trim_start().trim_start_matches('*').trim_start().to_owned() + "\n")
+        .collect();
+    assert!(
+        section.contains("\n## Limits\n") && section.contains("\n## Manners\n"),
+        "{file}"
+    );
+    let lines = blocks_of(&file, &section)
+        .into_iter()
+        .filter(|block| !NOT_RUN.iter().any(|mark| block.text.starts_with(mark)))
+        .map(|block| block.text.replace("\\\n", ""));
+    let words = |line: String| line.strip_prefix("gst-launch-1.0 ").map(str::to_owned);
+    lines
+        .map(|line| words(line).unwrap_or_else(|| panic!("{file}: no launch line")))
+        .collect()
+}
+
+#[test]
+fn the_example_lines_of_the_elements_record_chunks_that_play() {
+    let (broker, spool) = (Mosquitto::start(), tempfile::tempdir().unwrap());
+    let watcher = broker.watch(&["gcstreamer/cam1/state"], None);
+    let lines = [example_lines("gcssink"), example_lines("iotcorestatus")];
+    assert_eq!(lines.each_ref().map(Vec::len), [2, 1]);
+    for line in lines.iter().flatten() {
+        let server = GcsServer::spawn_thread();
+        let put_in = line
+            .replace("MY-BUCKET", common::BUCKET)
+            .replace("BROKER", &format!("127.0.0.1 port={}", broker.port()))
+            .replace("/var/lib/gcstreamer", &spool.path().to_string_lossy());
+        let output = process::launch(&put_in, &[("STORAGE_EMULATOR_HOST", &server.endpoint())])
+            .wait_with_output()
+            .unwrap();
+        assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(common::assert_each_plays(&common::chunks(&server)), 150, "{line}");
+    }
+    watcher.wait_last("gcstreamer/cam1/state", "disconnected", Duration::from_secs(15));
+    let mut states = watcher.payloads("gcstreamer/cam1/state");
+    states.dedup();
+    assert_eq!(states, ["connected", "disconnected"]);
 }
 
 #[test]

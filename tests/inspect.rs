@@ -102,3 +102,40 @@ fn the_public_surface_is_the_golden_one() {
     let golden = std::fs::read_to_string(&path).unwrap();
     assert!(text == golden, "the surface is now:\n{text}\nand was:\n{golden}");
 }
+
+#[test]
+fn null_and_empty_text_unset_a_property_or_are_kept_as_they_are() {
+    gst::init().unwrap();
+    gstgcstreamer::plugin_register_static().unwrap();
+    const LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
+    // What NULL and the empty text read back as.
+    for (name, property, null, empty) in [
+        ("gcssink", "bucket", None, None),
+        ("gcssink", "spool-dir", None, None),
+        // A mistake that is reported at the start.
+        ("gcssink", "device-id", None, Some("")),
+        ("gcssink", "location", Some(LOCATION), Some("")),
+        // A sink alone.
+        ("gcssink", "flow-group", Some(""), Some("")),
+        ("iotcorestatus", "device-id", None, None),
+        (
+            "iotcorestatus",
+            "topic-prefix",
+            Some("gcstreamer/{device}"),
+            Some("gcstreamer/{device}"),
+        ),
+    ] {
+        let element = gst::ElementFactory::make(name).build().unwrap();
+        for (given, read) in [(None, null), (Some(""), empty)] {
+            element.set_property(property, "something");
+            element.set_property(property, given);
+            let is = element.property::<Option<String>>(property);
+            assert_eq!(is.as_deref(), read, "{name}: {property}={given:?}");
+        }
+    }
+    let element = gst::ElementFactory::make("iotcorestatus").build().unwrap();
+    element.set_property_from_str("protocol", "mqtt");
+    assert!(!element.property::<bool>("tls"), "it follows the protocol until it is set");
+    element.set_property("tls", true);
+    assert!(element.property::<bool>("tls"));
+}
