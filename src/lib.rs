@@ -8,9 +8,10 @@
 //! - [`gcs`]: the only place that names `google-cloud-storage`.
 //! - [`spool`]: chunks wait on disk.
 //! - [`gcssink`]: the element, a thin shell.
-//! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` and `status` are PURE.
+//! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` is PURE.
 //! - `deadline`: one deadline for all elements of the process that stop.
-//! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`: locks, and the clock as a number.
+//! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`, `runtime`: locks, the clock as a
+//!   number, and the one tokio runtime of the process.
 //! - [`mqtt`]: the link to the broker, the only place that names `rumqttc`.
 
 pub mod chunk;
@@ -23,6 +24,7 @@ pub mod iotcorestatus;
 pub mod mqtt;
 mod outbox;
 mod properties;
+mod runtime;
 pub mod spool;
 mod sync;
 pub mod upload;

@@ -363,7 +363,7 @@ const MESSAGES: &[&str] = &[
     "src/mqtt/topics.rs",
     "src/iotcorestatus/commands.rs",
     "src/iotcorestatus/imp.rs",
-    "src/iotcorestatus/plan.rs",
+    "src/iotcorestatus/validated.rs",
     "src/iotcorestatus/session.rs",
 ];
 const PARTS: &[&str] = &[

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gst::prelude::*;
+use gstgcstreamer::iotcorestatus::report::status::{Answer, Identity};
 use gstgcstreamer::iotcorestatus::report::{Input, Limits, Now, Problem, Reporter, Sample, Tally, status_of};
-use gstgcstreamer::iotcorestatus::status::{Answer, Identity};
 use serde_json::Value;
 use status_line::{CAMERA, NOWHERE, SECOND, StatusLine, init};
 

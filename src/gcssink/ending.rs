@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::messages::Post;
 use super::session::{LAST_WORD, Session};
 use crate::deadline::Stop;
+use crate::runtime::runtime;
 use crate::sync::lock;
 use crate::upload::health::Status;
 use crate::upload::report::{Pending, Report};
-use crate::upload::runtime::runtime;
 use crate::upload::uploads::Drained;
 
 /// How the drain at EOS ended.

@@ -12,7 +12,7 @@ use crate::chunk::Limits;
 use crate::chunk::metadata::check_metadata;
 use crate::chunk::name::{Naming, Template, check_device};
 use crate::gcs::{Credentials, Endpoint, check_bucket, check_object_name};
-use crate::upload::runtime::runtime;
+use crate::runtime::runtime;
 use crate::upload::uploads::UploadLimits;
 
 /// What a session needs to know.

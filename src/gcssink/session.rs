@@ -24,10 +24,10 @@ use crate::chunk::Chunker;
 use crate::deadline::Stop;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
+use crate::runtime::runtime;
 use crate::spool::{Spool, boot};
 use crate::sync::lock;
 use crate::upload::driver;
-use crate::upload::runtime::runtime;
 use crate::upload::uploads::Uploads;
 
 /// How long the streaming thread waits for its last messages to be posted: an application's handler may be slow.

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::status::Answer;
+use super::report::status::Answer;
 
 /// Longest name or id that is repeated in the answer, characters.
 const LONGEST: usize = 64;

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::report::Phase;
-use super::status::{Identity, sha256_hex};
+use super::report::status::{Identity, sha256_hex};
 
 /// Phases that somebody should look at.
 const PROBLEMS: [Phase; 5] = [

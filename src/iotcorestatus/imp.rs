@@ -8,18 +8,18 @@ use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use super::clock::Clock;
+use super::camera_clock::Clock;
+use super::counters::{Counters, mono, now};
 use super::downstream;
-use super::outbox::{MOST, Outbox, Post, say};
-use super::plan::plan;
+use super::messages::{MOST, Outbox, Post, say};
 use super::report::{Format, Input, Phase};
 use super::session::Session;
 use super::settings::{Settings, specs};
-use super::tally::{Counters, mono, now};
+use super::validated::plan;
 use crate::deadline::Stop;
 use crate::mqtt::LinkStats;
+use crate::runtime::runtime;
 use crate::sync::lock;
-use crate::upload::runtime::runtime;
 
 /// Debug category.
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {

@@ -5,31 +5,30 @@
 //!   iotcorestatus protocol=mqtt host=BROKER device-id=cam1 ! flvmux streamable=true ! gcssink bucket=MY-BUCKET device-id=cam1
 //! ```
 //!
-//! - `report` PURE: what happened in, phase and what to publish out
-//! - `status` PURE: the JSON; `discovery` PURE: Home Assistant's; `commands` PURE: what a command means
-//! - `settings` — the properties; `plan` — settings checked and made usable
-//! - `tally` — what the streaming thread counts, without a lock
-//! - `clock` — the camera's clock, passed on to the sink
+//! - `report` PURE: what happened in, phase and what to publish out; its `status`: the JSON
+//! - `discovery` PURE: Home Assistant's; `commands` PURE: what a command means
+//! - `settings` — the properties; `validated` — settings checked and made usable
+//! - `counters` — what the streaming thread counts, without a lock
+//! - `camera_clock` — the camera's clock, passed on to the sink
 //! - `session` — what exists while the element runs: reporter, link, timer
-//! - `watch` — the top-level bus; `downstream` — the gcssinks behind us
-//! - `outbox` — what is posted or emitted
+//! - `bus_watch` — the top-level bus; `downstream` — the gcssinks behind us
+//! - `messages` — what is posted or emitted
 
 use gst::glib;
 use gst::prelude::*;
 
-mod clock;
+mod bus_watch;
+mod camera_clock;
 pub mod commands;
+mod counters;
 pub mod discovery;
 mod downstream;
 mod imp;
-mod outbox;
-mod plan;
+mod messages;
 pub mod report;
 mod session;
 mod settings;
-pub mod status;
-mod tally;
-mod watch;
+mod validated;
 
 glib::wrapper! {
     /// The element `iotcorestatus`.

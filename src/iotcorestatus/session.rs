@@ -15,16 +15,16 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::IotCoreStatus;
+use super::bus_watch::{self, Watch};
 use super::commands::{Action, Command, understand};
+use super::counters::{Counters, mono, now};
 use super::downstream;
 use super::imp::CAT;
-use super::outbox::{Outbox, Post};
-use super::plan::Plan;
+use super::messages::{Outbox, Post};
+use super::report::status::{Answer, Status, sha256_hex};
 use super::report::{Input, Limits, Look, Phase, Reporter, Sample};
 use super::settings::PayloadFormat;
-use super::status::{Answer, Status, sha256_hex};
-use super::tally::{Counters, mono, now};
-use super::watch::{self, Watch};
+use super::validated::Plan;
 use crate::deadline::Stop;
 use crate::gcs::redact;
 use crate::mqtt::{Link, LinkStats, Listener, Wanted};
@@ -216,7 +216,7 @@ impl Session {
 
     /// A message on the bus, in the thread that posts it.
     fn hear(&self, message: &gst::MessageRef, ours: &glib::WeakRef<IotCoreStatus>) {
-        let Some(input) = watch::understand(message) else { return };
+        let Some(input) = bus_watch::understand(message) else { return };
         gst::debug!(CAT, "heard {}", redact(&format!("{input:?}")));
         let (Some(src), Some(element)) = (message.src(), ours.upgrade()) else {
             return;

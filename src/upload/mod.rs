@@ -22,7 +22,6 @@ pub mod kept;
 mod outcomes;
 pub mod redate;
 pub mod report;
-pub mod runtime;
 pub mod scheduler;
 pub mod spooler;
 mod state;

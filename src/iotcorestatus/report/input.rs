@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Sample;
+use super::status::Answer;
 use super::video::Format;
-use crate::iotcorestatus::status::Answer;
 
 /// A WARNING or an ERROR of another element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

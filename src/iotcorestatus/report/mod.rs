@@ -19,6 +19,7 @@ use crate::upload::health::Status as UploadStatus;
 mod input;
 mod phase;
 mod sinks;
+pub mod status;
 #[cfg(test)]
 mod tests;
 mod video;
@@ -28,9 +29,9 @@ pub use phase::{Feed, Flow, Phase, Reason};
 pub use sinks::{Sample, status_of};
 pub use video::{Format, Stalls};
 
-use super::status::{Answer, Config, Identity, Status, Video};
 use phase::{Facts, Verdict};
 use sinks::Sinks;
+use status::{Answer, Config, Identity, Status, Video};
 use video::Window;
 
 const SECOND: u64 = 1_000_000_000;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::Limits;
 use super::phase::Feed;
-use crate::iotcorestatus::status::Upload;
+use super::status::Upload;
 use crate::upload::health::Status;
 
 /// So many times the longest usual pause between two key units is silence: muxers hand on in bursts, cameras space out their

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use gst::glib;
 
 use super::discovery::discovery;
+use super::report::status::Identity;
 use super::settings::{PayloadFormat, Protocol, Settings};
-use super::status::Identity;
 use crate::chunk::name::check_device;
 use crate::chunk::session::session_id;
 use crate::mqtt;

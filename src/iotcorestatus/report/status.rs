@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::report::{Format, Phase, Problem, Reason, Stalls};
+use super::{Format, Phase, Problem, Reason, Stalls};
 use crate::chunk::name::rfc3339_ms;
 use crate::upload::health::Status as UploadStatus;
 
@@ -13,7 +13,7 @@ use crate::upload::health::Status as UploadStatus;
 pub const VERSION: u32 = 1;
 
 /// SHA-256, hexadecimal.
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+pub(in crate::iotcorestatus) fn sha256_hex(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
