@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 18] = [
+const PURE: [&str; 19] = [
     "src/container",
     "src/chunk",
     "src/upload/scheduler",
@@ -15,6 +15,7 @@ const PURE: [&str; 18] = [
     "src/spool/entry.rs",
     "src/spool/paths.rs",
     "src/spool/plan.rs",
+    "src/structures.rs",
     "src/iotcorestatus/report",
     "src/iotcorestatus/discovery.rs",
     "src/iotcorestatus/commands.rs",

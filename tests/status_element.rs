@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use gstgcstreamer::iotcorestatus::report::status::{Answer, Identity};
-use gstgcstreamer::iotcorestatus::report::{Input, Limits, Now, Problem, Reporter, Sample, Tally, status_of};
+use gstgcstreamer::iotcorestatus::report::{Input, Limits, Now, Problem, Reporter, Sample, Tally};
+use gstgcstreamer::structures::UploadStatus;
 use serde_json::Value;
 use status_line::{CAMERA, NOWHERE, SECOND, StatusLine, init};
 
@@ -507,7 +508,7 @@ fn the_status_is_as_its_schema_says_with_everything_unknown_and_with_everything_
         Input::Playing(true),
         Input::Sinks(vec![Sample {
             key_units: 1,
-            status: status_of("offline"),
+            status: UploadStatus::from_name("offline"),
             object: Some("o".to_owned()),
             ..Sample::default()
         }]),

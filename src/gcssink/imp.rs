@@ -20,6 +20,7 @@ use super::stats;
 use super::together;
 use crate::chunk::session::session_id;
 use crate::container::Container;
+use crate::structures::{clock, command};
 use crate::sync::lock;
 use crate::wall;
 
@@ -172,15 +173,15 @@ fn hear(session: &Session, structure: Option<&gst::StructureRef>) {
     let Some(structure) = structure else { return };
     match structure.name().as_str() {
         "GstForceKeyUnit" => session.recorder().chunker.arm(),
-        "gcssink-command" => match structure.get::<&str>("command") {
-            Ok("split") => session.recorder().chunker.arm(),
-            Ok("record-stop") => session.recorder().record(false),
-            Ok("record-start") => session.recorder().record(true),
+        command::NAME => match structure.get::<&str>(command::COMMAND) {
+            Ok(command::SPLIT) => session.recorder().chunker.arm(),
+            Ok(command::RECORD_STOP) => session.recorder().record(false),
+            Ok(command::RECORD_START) => session.recorder().record(true),
             _ => {}
         },
         // Of another running time than that of a fragment.
-        "gcssink-clock" if !session.in_splitmuxsink => {
-            if let (Ok(running), Ok(utc)) = (structure.get::<u64>("running-time"), structure.get::<u64>("utc")) {
+        clock::NAME if !session.in_splitmuxsink => {
+            if let (Ok(running), Ok(utc)) = (structure.get::<u64>(clock::RUNNING_TIME), structure.get::<u64>(clock::UTC)) {
                 session.recorder().chunker.clock.map(running, utc);
             }
         }

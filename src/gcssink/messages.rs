@@ -12,6 +12,7 @@ use crate::chunk::name::rfc3339_ms;
 use crate::chunk::{GapReason, Warning};
 use crate::container::Fault;
 use crate::outbox::post_info;
+use crate::structures::{chunk_uploaded, gap, status};
 use crate::upload::chunk::Summary;
 use crate::upload::health::Word;
 use crate::upload::report::{Pending, Report};
@@ -212,29 +213,29 @@ fn post_disk(element: &GcsSink, full: bool, text: &str) {
 }
 
 fn post_uploaded(element: &GcsSink, info: &Summary, object: &str, generation: i64, crc32c: u32, latency: u64) {
-    let structure = gst::Structure::builder("gcssink-chunk-uploaded")
-        .field("object", object)
-        .field("session-id", &*info.session)
-        .field("generation", generation)
-        .field("size", info.size)
-        .field("sequence", info.sequence)
-        .field("running-time", info.running.unwrap_or(u64::MAX))
-        .field("duration", info.duration)
-        .field("latency", latency)
-        .field("crc32c", crc32c)
-        .field("start-time", rfc3339_ms(info.start))
+    let structure = gst::Structure::builder(chunk_uploaded::NAME)
+        .field(chunk_uploaded::OBJECT, object)
+        .field(chunk_uploaded::SESSION_ID, &*info.session)
+        .field(chunk_uploaded::GENERATION, generation)
+        .field(chunk_uploaded::SIZE, info.size)
+        .field(chunk_uploaded::SEQUENCE, info.sequence)
+        .field(chunk_uploaded::RUNNING_TIME, info.running.unwrap_or(u64::MAX))
+        .field(chunk_uploaded::DURATION, info.duration)
+        .field(chunk_uploaded::LATENCY, latency)
+        .field(chunk_uploaded::CRC32C, crc32c)
+        .field(chunk_uploaded::START_TIME, rfc3339_ms(info.start))
         .build();
     post_structure(element, structure);
 }
 
 fn post_gap(element: &GcsSink, reason: &str, start: u64, duration: u64, bytes: u64, first: u64, chunks: u64) {
-    let structure = gst::Structure::builder("gcssink-gap")
-        .field("start-time", rfc3339_ms(start))
-        .field("reason", reason)
-        .field("duration", duration)
-        .field("bytes", bytes)
-        .field("first-sequence", first)
-        .field("chunks", chunks)
+    let structure = gst::Structure::builder(gap::NAME)
+        .field(gap::START_TIME, rfc3339_ms(start))
+        .field(gap::REASON, reason)
+        .field(gap::DURATION, duration)
+        .field(gap::BYTES, bytes)
+        .field(gap::FIRST_SEQUENCE, first)
+        .field(gap::CHUNKS, chunks)
         .build();
     post_structure(element, structure);
 }
@@ -254,12 +255,12 @@ fn post_word(element: &GcsSink, word: Word, pending: Pending) {
     match word {
         Word::Status(status, reason) => {
             element.imp().status_changed();
-            let structure = gst::Structure::builder("gcssink-status")
-                .field("status", status.name())
-                .field("reason", reason)
-                .field("pending-bytes", pending.bytes)
-                .field("pending-chunks", pending.chunks)
-                .field("oldest-pending-ns", pending.oldest)
+            let structure = gst::Structure::builder(status::NAME)
+                .field(status::STATUS, status.name())
+                .field(status::REASON, reason)
+                .field(status::PENDING_BYTES, pending.bytes)
+                .field(status::PENDING_CHUNKS, pending.chunks)
+                .field(status::OLDEST_PENDING, pending.oldest)
                 .build();
             post_structure(element, structure);
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::imp::GcsSink;
 use super::session::Session;
+use crate::structures::{health, stats as names};
 use crate::sync::lock;
 use crate::upload::health::Status;
 use crate::upload::report::Snapshot;
@@ -33,10 +34,10 @@ impl GcsSink {
     /// The upstream event `gcssink-health`: stats, status, last object.
     pub(super) fn health(&self) -> Option<gst::Structure> {
         let mut structure = self.session().map(|session| figures(&session))?;
-        structure.set_name("gcssink-health");
-        structure.set("status", self.status().name());
+        structure.set_name(health::NAME);
+        structure.set(health::STATUS, self.status().name());
         if let Some(object) = lock(&self.last_object).as_deref() {
-            structure.set("object", object);
+            structure.set(health::OBJECT, object);
         }
         Some(structure)
     }
@@ -71,24 +72,24 @@ pub(super) fn figures(session: &Session) -> gst::Structure {
 fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u64)) -> gst::Structure {
     let stats = snapshot.stats;
     let (in_spool, seconds_left) = spool;
-    gst::Structure::builder("gcssink-stats")
-        .field("chunks-created", stats.created)
-        .field("chunks-uploaded", stats.uploaded)
-        .field("chunks-dropped", stats.dropped)
-        .field("chunks-recovered", stats.recovered)
-        .field("key-units", key_units)
-        .field("bytes-received", stats.bytes_received)
-        .field("bytes-uploaded", stats.bytes_uploaded)
-        .field("bytes-dropped", stats.bytes_dropped)
-        .field("bytes-in-memory", snapshot.memory)
-        .field("bytes-in-spool", in_spool)
-        .field("chunks-pending", snapshot.pending.chunks)
-        .field("oldest-pending-ns", snapshot.pending.oldest)
-        .field("spool-seconds-left", seconds_left)
-        .field("throttled-ns", throttled)
-        .field("retries", stats.retries)
-        .field("uploads-in-flight", snapshot.in_flight)
-        .field("upload-rate", snapshot.rate)
+    gst::Structure::builder(names::NAME)
+        .field(names::CHUNKS_CREATED, stats.created)
+        .field(names::CHUNKS_UPLOADED, stats.uploaded)
+        .field(names::CHUNKS_DROPPED, stats.dropped)
+        .field(names::CHUNKS_RECOVERED, stats.recovered)
+        .field(names::KEY_UNITS, key_units)
+        .field(names::BYTES_RECEIVED, stats.bytes_received)
+        .field(names::BYTES_UPLOADED, stats.bytes_uploaded)
+        .field(names::BYTES_DROPPED, stats.bytes_dropped)
+        .field(names::BYTES_IN_MEMORY, snapshot.memory)
+        .field(names::BYTES_IN_SPOOL, in_spool)
+        .field(names::CHUNKS_PENDING, snapshot.pending.chunks)
+        .field(names::OLDEST_PENDING, snapshot.pending.oldest)
+        .field(names::SPOOL_SECONDS_LEFT, seconds_left)
+        .field(names::THROTTLED, throttled)
+        .field(names::RETRIES, stats.retries)
+        .field(names::UPLOADS_IN_FLIGHT, snapshot.in_flight)
+        .field(names::UPLOAD_RATE, snapshot.rate)
         .build()
 }
 

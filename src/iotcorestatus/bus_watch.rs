@@ -8,6 +8,7 @@ use gst::prelude::*;
 
 use super::downstream;
 use super::report::{Chunk, Gap, Input, Problem};
+use crate::structures::{chunk_uploaded, gap};
 
 /// A bus that is listened to, until it is dropped.
 #[derive(Debug)]
@@ -89,22 +90,22 @@ fn of_gcssink(structure: &gst::StructureRef) -> Option<Input> {
     let text = |name: &str| structure.get::<String>(name).unwrap_or_default();
     let number = |name: &str| structure.get::<u64>(name).unwrap_or(0);
     match structure.name().as_str() {
-        "gcssink-chunk-uploaded" => Some(Input::Chunk(Chunk {
-            object: text("object"),
-            session: text("session-id"),
-            start_time: text("start-time"),
-            sequence: number("sequence"),
-            size: number("size"),
-            duration: number("duration"),
-            latency: number("latency"),
+        chunk_uploaded::NAME => Some(Input::Chunk(Chunk {
+            object: text(chunk_uploaded::OBJECT),
+            session: text(chunk_uploaded::SESSION_ID),
+            start_time: text(chunk_uploaded::START_TIME),
+            sequence: number(chunk_uploaded::SEQUENCE),
+            size: number(chunk_uploaded::SIZE),
+            duration: number(chunk_uploaded::DURATION),
+            latency: number(chunk_uploaded::LATENCY),
         })),
-        "gcssink-gap" => Some(Input::Gap(Gap {
-            start_time: text("start-time"),
-            reason: text("reason"),
-            duration: number("duration"),
-            bytes: number("bytes"),
-            first_sequence: number("first-sequence"),
-            chunks: number("chunks"),
+        gap::NAME => Some(Input::Gap(Gap {
+            start_time: text(gap::START_TIME),
+            reason: text(gap::REASON),
+            duration: number(gap::DURATION),
+            bytes: number(gap::BYTES),
+            first_sequence: number(gap::FIRST_SEQUENCE),
+            chunks: number(gap::CHUNKS),
         })),
         _ => None,
     }

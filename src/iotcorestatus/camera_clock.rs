@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
+use crate::structures::clock as names;
+
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 /// A mapping that moves less is the same, ns.
@@ -85,9 +87,9 @@ impl Clock {
         }
         self.sent.store(mapping, Relaxed);
         self.sent_at.store(now.max(1), Relaxed);
-        let structure = gst::Structure::builder("gcssink-clock")
-            .field("running-time", running)
-            .field("utc", utc)
+        let structure = gst::Structure::builder(names::NAME)
+            .field(names::RUNNING_TIME, running)
+            .field(names::UTC, utc)
             .build();
         // Sticky: it holds for sinks that come later too.
         Some(gst::event::CustomDownstreamSticky::new(structure))
@@ -130,8 +132,8 @@ mod tests {
         }
         let event = clock.look(&buffer, 1).expect("the first mapping is sent");
         let structure = event.structure().unwrap();
-        assert_eq!(structure.get::<u64>("running-time"), Ok(10 * S));
-        assert_eq!(structure.get::<u64>("utc"), Ok(utc));
+        assert_eq!(structure.get::<u64>(names::RUNNING_TIME), Ok(10 * S));
+        assert_eq!(structure.get::<u64>(names::UTC), Ok(utc));
         assert!(clock.look(&buffer, 5 * S).is_none(), "it is the same");
         clock.flush();
         assert!(clock.look(&buffer, 6 * S).is_some(), "a flush has dropped what was sent");

@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use super::report::status::Answer;
+use crate::structures::command;
 
 /// Longest name or id that is repeated in the answer, characters.
 const LONGEST: usize = 64;
@@ -29,9 +30,9 @@ impl Action {
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         match self {
-            Self::Split => Some("split"),
-            Self::RecordStart => Some("record-start"),
-            Self::RecordStop => Some("record-stop"),
+            Self::Split => Some(command::SPLIT),
+            Self::RecordStart => Some(command::RECORD_START),
+            Self::RecordStop => Some(command::RECORD_STOP),
             Self::Report => None,
         }
     }

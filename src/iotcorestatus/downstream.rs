@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use gst::glib;
 use gst::prelude::*;
 
-use super::report::{Sample, status_of};
+use super::report::Sample;
+use crate::structures::{GCSSINK, UploadStatus, health, properties, stats as names};
 
 /// Pads that are looked at, at most: a walk is no place to get lost.
 const MOST_PADS: usize = 4096;
@@ -57,19 +58,19 @@ fn behind(pad: &gst::Pad) -> Option<gst::Pad> {
 }
 
 fn is_gcssink(element: &gst::Element) -> bool {
-    element.factory().is_some_and(|f| f.name() == "gcssink")
+    element.factory().is_some_and(|f| f.name() == GCSSINK)
 }
 
 /// What a gcssink says of itself now.
 pub(super) fn sample(sink: &gst::Element) -> Sample {
-    let status = sink.property_value("status");
-    let status = glib::EnumValue::from_value(&status).and_then(|(_, value)| status_of(value.nick()));
-    let stats = sink.property::<Option<gst::Structure>>("stats");
+    let status = sink.property_value(properties::STATUS);
+    let status = glib::EnumValue::from_value(&status).and_then(|(_, value)| UploadStatus::from_name(value.nick()));
+    let stats = sink.property::<Option<gst::Structure>>(properties::STATS);
     let known = stats.as_deref().map(of_structure).unwrap_or_default();
     Sample {
         name: sink.path_string().to_string(),
         status,
-        session: sink.property::<Option<String>>("session-id"),
+        session: sink.property::<Option<String>>(properties::SESSION_ID),
         ..known
     }
 }
@@ -79,16 +80,16 @@ pub(super) fn of_structure(stats: &gst::StructureRef) -> Sample {
     let get = |name: &str| stats.get::<u64>(name).unwrap_or(0);
     Sample {
         name: stats.name().to_string(),
-        key_units: get("key-units"),
-        bytes_received: get("bytes-received"),
-        bytes_held: get("bytes-in-memory").saturating_add(get("bytes-in-spool")),
-        chunks_pending: get("chunks-pending"),
-        oldest_pending: get("oldest-pending-ns"),
-        bytes_dropped: get("bytes-dropped"),
-        retries: get("retries"),
-        status: stats.get::<&str>("status").ok().and_then(status_of),
-        object: stats.get::<String>("object").ok(),
-        session: stats.get::<String>("session-id").ok(),
+        key_units: get(names::KEY_UNITS),
+        bytes_received: get(names::BYTES_RECEIVED),
+        bytes_held: get(names::BYTES_IN_MEMORY).saturating_add(get(names::BYTES_IN_SPOOL)),
+        chunks_pending: get(names::CHUNKS_PENDING),
+        oldest_pending: get(names::OLDEST_PENDING),
+        bytes_dropped: get(names::BYTES_DROPPED),
+        retries: get(names::RETRIES),
+        status: stats.get::<&str>(health::STATUS).ok().and_then(UploadStatus::from_name),
+        object: stats.get::<String>(health::OBJECT).ok(),
+        session: stats.get::<String>(health::SESSION_ID).ok(),
     }
 }
 

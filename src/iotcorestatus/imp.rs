@@ -19,6 +19,7 @@ use super::validated::plan;
 use crate::deadline::Stop;
 use crate::mqtt::LinkStats;
 use crate::runtime::runtime;
+use crate::structures::{health, iotcorestatus_stats as names};
 use crate::sync::lock;
 
 /// Debug category.
@@ -151,7 +152,7 @@ impl IotCoreStatus {
 
     fn src_event(&self, event: gst::Event) -> bool {
         if let gst::EventView::CustomUpstream(custom) = event.view()
-            && let Some(structure) = custom.structure().filter(|s| s.name() == "gcssink-health")
+            && let Some(structure) = custom.structure().filter(|s| s.name() == health::NAME)
             && let Some(session) = self.session()
         {
             session.health(event.seqnum(), structure);
@@ -201,18 +202,18 @@ impl IotCoreStatus {
         let session = self.session();
         let (phase, reason, stalls) = session.as_ref().map_or((Phase::Stopped, None, 0), |s| s.phase());
         let link = session.map_or_else(|| *lock(&self.link_stats), |s| s.link_stats());
-        gst::Structure::builder("iotcorestatus-stats")
-            .field("phase", phase.name())
-            .field("reason", reason.unwrap_or_default())
-            .field("frames", tally.frames)
-            .field("bytes", tally.bytes)
-            .field("key-frames", tally.key_frames)
-            .field("stalls", stalls)
-            .field("mqtt-connects", link.connects)
-            .field("mqtt-failures", link.failures)
-            .field("mqtt-published", link.published)
-            .field("mqtt-dropped", link.dropped)
-            .field("mqtt-tokens", link.tokens)
+        gst::Structure::builder(names::NAME)
+            .field(names::PHASE, phase.name())
+            .field(names::REASON, reason.unwrap_or_default())
+            .field(names::FRAMES, tally.frames)
+            .field(names::BYTES, tally.bytes)
+            .field(names::KEY_FRAMES, tally.key_frames)
+            .field(names::STALLS, stalls)
+            .field(names::MQTT_CONNECTS, link.connects)
+            .field(names::MQTT_FAILURES, link.failures)
+            .field(names::MQTT_PUBLISHED, link.published)
+            .field(names::MQTT_DROPPED, link.dropped)
+            .field(names::MQTT_TOKENS, link.tokens)
             .build()
     }
 }

@@ -28,6 +28,7 @@ use super::validated::Plan;
 use crate::deadline::Stop;
 use crate::gcs::redact;
 use crate::mqtt::{Link, LinkStats, Listener, Wanted};
+use crate::structures::command;
 use crate::sync::lock;
 
 /// Looks are at least so far apart, ns: a busy pad wakes the timer no more often.
@@ -361,9 +362,9 @@ impl Session {
         if self.samples().is_empty() {
             return Err("there is no gcssink behind iotcorestatus in this pipeline");
         }
-        let structure = gst::Structure::builder("gcssink-command")
-            .field("command", action.name())
-            .field("id", answer.id.as_deref().unwrap_or_default())
+        let structure = gst::Structure::builder(command::NAME)
+            .field(command::COMMAND, action.name())
+            .field(command::ID, answer.id.as_deref().unwrap_or_default())
             .build();
         // Whether to record stays true for sinks that come later, as those of the fragments of a splitmuxsink.
         let event = match action {

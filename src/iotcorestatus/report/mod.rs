@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::chunk::name::rfc3339_ms;
 use crate::gcs::redact;
-use crate::upload::health::Status as UploadStatus;
+use crate::structures::UploadStatus;
 
 mod input;
 mod phase;
@@ -26,7 +26,7 @@ mod video;
 
 pub use input::{Chunk, Event, Gap, Input, Problem};
 pub use phase::{Feed, Flow, Phase, Reason};
-pub use sinks::{Sample, status_of};
+pub use sinks::Sample;
 pub use video::{Format, Stalls};
 
 use phase::{Facts, Verdict};

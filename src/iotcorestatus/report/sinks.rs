@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::Limits;
 use super::phase::Feed;
 use super::status::Upload;
-use crate::upload::health::Status;
+use crate::structures::UploadStatus;
 
 /// So many times the longest usual pause between two key units is silence: muxers hand on in bursts, cameras space out their
 /// key pictures.
@@ -37,35 +37,21 @@ pub struct Sample {
     /// `retries`.
     pub retries: u64,
     /// `status`.
-    pub status: Option<Status>,
+    pub status: Option<UploadStatus>,
     /// The last stored object, where the sample knows it.
     pub object: Option<String>,
     /// `session-id`.
     pub session: Option<String>,
 }
 
-/// By the nick of the property `status`.
-pub fn status_of(name: &str) -> Option<Status> {
-    [
-        Status::Starting,
-        Status::Online,
-        Status::Degraded,
-        Status::Offline,
-        Status::Draining,
-        Status::Stopped,
-    ]
-    .into_iter()
-    .find(|s| s.name() == name)
-}
-
-const fn badness(status: Status) -> u8 {
+const fn badness(status: UploadStatus) -> u8 {
     match status {
-        Status::Stopped => 0,
-        Status::Online => 1,
-        Status::Starting => 2,
-        Status::Draining => 3,
-        Status::Degraded => 4,
-        Status::Offline => 5,
+        UploadStatus::Stopped => 0,
+        UploadStatus::Online => 1,
+        UploadStatus::Starting => 2,
+        UploadStatus::Draining => 3,
+        UploadStatus::Degraded => 4,
+        UploadStatus::Offline => 5,
     }
 }
 
@@ -174,11 +160,11 @@ impl Sinks {
     }
 
     fn running(&self) -> impl Iterator<Item = &Sink> {
-        self.sinks.iter().filter(|s| s.sample.status != Some(Status::Stopped))
+        self.sinks.iter().filter(|s| s.sample.status != Some(UploadStatus::Stopped))
     }
 
     /// The worst status.
-    pub(super) fn status(&self) -> Option<Status> {
+    pub(super) fn status(&self) -> Option<UploadStatus> {
         let all = self.sinks.iter().filter_map(|s| s.sample.status);
         all.max_by_key(|s| badness(*s))
     }

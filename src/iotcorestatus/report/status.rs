@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Format, Phase, Problem, Reason, Stalls};
 use crate::chunk::name::rfc3339_ms;
-use crate::upload::health::Status as UploadStatus;
+use crate::structures::UploadStatus;
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;

@@ -112,7 +112,7 @@ impl Paper {
     fn with_sink(mut self, fed: bool) -> Self {
         let sample = Sample {
             name: "gcssink0".to_owned(),
-            status: status_of("online"),
+            status: UploadStatus::from_name("online"),
             ..Sample::default()
         };
         self.sink = Some((sample, fed));
@@ -533,7 +533,7 @@ fn a_camera_whose_uplink_is_down_is_no_dead_camera() {
     let mut paper = Paper::streaming().with_sink(true);
     paper.run(5.0);
     let sample = &mut paper.sink.as_mut().unwrap().0;
-    sample.status = status_of("offline");
+    sample.status = UploadStatus::from_name("offline");
     (sample.chunks_pending, sample.bytes_held, sample.oldest_pending) = (3, 5000, 30 * S);
     paper.run(0.2);
     paper.is(Phase::Streaming);
@@ -661,13 +661,13 @@ fn several_sinks_count_as_one() {
         bytes_received: 5,
         chunks_pending: 1,
         bytes_held: 10,
-        status: status_of("online"),
+        status: UploadStatus::from_name("online"),
         ..Sample::default()
     };
     let bad = Sample {
         name: "b".to_owned(),
         oldest_pending: 9 * S,
-        status: status_of("degraded"),
+        status: UploadStatus::from_name("degraded"),
         ..good.clone()
     };
     paper.tell(Input::Sinks(vec![good.clone(), bad.clone()]));
@@ -698,7 +698,7 @@ fn input() -> impl Strategy<Value = Input> {
         key_units: created,
         bytes_received: bytes,
         chunks_pending: pending,
-        status: status_of(["starting", "online", "degraded", "offline", "draining", "stopped"][status]),
+        status: UploadStatus::from_name(["starting", "online", "degraded", "offline", "draining", "stopped"][status]),
         ..Sample::default()
     });
     prop_oneof![
