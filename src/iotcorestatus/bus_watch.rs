@@ -1,28 +1,28 @@
-//! Listens on the bus of the top-level bin, beside the application's handler and never instead of it.
+//! Listens on the bus of the top-level bin, in addition to the application's handler and never instead of it.
 //!
-//! A child's own bus is not it: bins forward to the top. The signal `sync-message` runs in the thread that posts, so nothing is
-//! missed while an application does not look; it is blind only where the application's sync handler drops messages.
+//! A child's own bus does not do: bins forward to the top. The signal `sync-message` runs in the posting thread, so nothing is
+//! missed while the application does not read its bus; messages that its sync handler drops are not seen.
 
 use gst::glib;
 use gst::prelude::*;
 
 use super::downstream;
-use super::report::{Chunk, Gap, Input, Problem};
+use super::report::{Chunk, Event, Gap, Problem};
 use crate::structures::{chunk_uploaded, gap};
 
-/// A bus that is listened to, until it is dropped.
+/// A connection to the bus, until it is dropped. Do not drop it with a lock held that the handler takes.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct BusWatch {
     bus: gst::Bus,
     handler: Option<glib::SignalHandlerId>,
 }
 
-impl Watch {
-    /// Listens on the bus of the pipeline that the element is in; `None` where there is none.
-    pub(super) fn new(element: &gst::Element, hear: impl Fn(&gst::Message) + Send + Sync + 'static) -> Option<Self> {
+impl BusWatch {
+    /// Listens on the bus of the pipeline that the element is in; `None` if it has no bus.
+    pub(super) fn new(element: &gst::Element, on_message: impl Fn(&gst::Message) + Send + Sync + 'static) -> Option<Self> {
         let bus = downstream::top_of(element).bus()?;
         bus.enable_sync_message_emission();
-        let handler = bus.connect_sync_message(None, move |_, message| hear(message));
+        let handler = bus.connect_sync_message(None, move |_, message| on_message(message));
         Some(Self {
             bus,
             handler: Some(handler),
@@ -30,7 +30,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for BusWatch {
     fn drop(&mut self) {
         if let Some(handler) = self.handler.take() {
             self.bus.disconnect(handler);
@@ -39,21 +39,21 @@ impl Drop for Watch {
     }
 }
 
-/// What a message means to the reporter.
-pub(super) fn understand(message: &gst::MessageRef) -> Option<Input> {
+/// Returns the event that a message means to the reporter, if any.
+pub(super) fn event_of(message: &gst::MessageRef) -> Option<Event> {
     match message.view() {
         gst::MessageView::Error(error) => Some(problem(message, &error.error(), true)),
-        // Of the whole pipeline: bins keep those of their sinks to themselves until all have ended.
-        gst::MessageView::Eos(_) => Some(Input::Eos),
+        // Of the whole pipeline: bins forward EOS only when all their sinks are at EOS.
+        gst::MessageView::Eos(_) => Some(Event::Eos),
         gst::MessageView::Warning(warning) => Some(problem(message, &warning.error(), false)),
         gst::MessageView::Element(element) => of_gcssink(element.structure()?),
         _ => None,
     }
 }
 
-fn problem(message: &gst::MessageRef, error: &glib::Error, is_error: bool) -> Input {
+fn problem(message: &gst::MessageRef, error: &glib::Error, is_error: bool) -> Event {
     let src = message.src();
-    Input::Problem(Problem {
+    Event::Problem(Problem {
         src: src.map(|s| s.name().to_string()).unwrap_or_default(),
         domain: error.domain().as_str().to_string(),
         code: error.code(),
@@ -63,7 +63,7 @@ fn problem(message: &gst::MessageRef, error: &glib::Error, is_error: bool) -> In
     })
 }
 
-/// Whether it is a source, or inside of one. Bins take the flag over from their children, so a plain bin says nothing.
+/// Returns whether the object is a source, or inside one. A plain bin does not count: bins copy the flag from their children.
 fn is_source(object: &gst::Object) -> bool {
     let mut object = Some(object.clone());
     while let Some(current) = object {
@@ -85,12 +85,12 @@ fn is_plain_bin(element: &gst::Element) -> bool {
     )
 }
 
-/// The element messages of gcssink.
-fn of_gcssink(structure: &gst::StructureRef) -> Option<Input> {
+/// Reads an element message of a gcssink.
+fn of_gcssink(structure: &gst::StructureRef) -> Option<Event> {
     let text = |name: &str| structure.get::<String>(name).unwrap_or_default();
     let number = |name: &str| structure.get::<u64>(name).unwrap_or(0);
     match structure.name().as_str() {
-        chunk_uploaded::NAME => Some(Input::Chunk(Chunk {
+        chunk_uploaded::NAME => Some(Event::Chunk(Chunk {
             object: text(chunk_uploaded::OBJECT),
             session: text(chunk_uploaded::SESSION_ID),
             start_time: text(chunk_uploaded::START_TIME),
@@ -99,7 +99,7 @@ fn of_gcssink(structure: &gst::StructureRef) -> Option<Input> {
             duration: number(chunk_uploaded::DURATION),
             latency: number(chunk_uploaded::LATENCY),
         })),
-        gap::NAME => Some(Input::Gap(Gap {
+        gap::NAME => Some(Event::Gap(Gap {
             start_time: text(gap::START_TIME),
             reason: text(gap::REASON),
             duration: number(gap::DURATION),
