@@ -107,6 +107,10 @@ fn tree(chars: &[char], at: &mut usize, before: &[String], found: &mut Vec<Vec<S
             *at += 1;
             return;
         }
+        if chars.get(*at) == Some(&'*') {
+            path.push("*".to_owned());
+            break;
+        }
         if !chars.get(*at).copied().is_some_and(is_word) {
             break;
         }
@@ -116,6 +120,10 @@ fn tree(chars: &[char], at: &mut usize, before: &[String], found: &mut Vec<Vec<S
 
 /// The module of a file that a path in `from` leads to, if it is one of ours and another one.
 fn target(from: &Module, path: &[String], modules: &BTreeSet<Module>) -> Option<Module> {
+    // One word alone is a variable, or the `super` of a visibility.
+    if path.len() < 2 {
+        return None;
+    }
     let mut base = from.clone();
     let mut rest = path;
     match path.first()?.as_str() {
@@ -127,10 +135,10 @@ fn target(from: &Module, path: &[String], modules: &BTreeSet<Module>) -> Option<
                 rest = &rest[1..];
             }
         }
-        // A child named without `self`; one word alone is a variable as well.
+        // A child named without `self`.
         name => {
             let child: Module = base.iter().cloned().chain([name.to_owned()]).collect();
-            if path.len() < 2 || !modules.contains(&child) {
+            if !modules.contains(&child) {
                 return None;
             }
         }
@@ -224,6 +232,7 @@ fn the_status_element_imports_nothing_from_the_storage_element() {
 fn rings_are_found_in_every_way_of_writing_an_import() {
     let code = r#"
         use super::{a::X, b};
+        pub(super) fn g() {}
         // use crate::ignored::Comment;
         fn f() { crate::c::d::call("crate::text::T"); child::g(); plain(e); }
         pub(in crate::folder) struct S;
@@ -256,6 +265,9 @@ fn rings_are_found_in_every_way_of_writing_an_import() {
         .map(module)
         .collect();
     assert_eq!(found, expected);
+    let globs = paths("use super::*;");
+    let glob = globs.iter().find_map(|path| target(&from, path, &modules));
+    assert_eq!(glob, Some(module("folder")));
     let chain = [("x::a", "x::b"), ("x::b", "x::c"), ("x::c", "x::a"), ("x::d", "x::a")];
     let imports: Imports = chain
         .into_iter()
