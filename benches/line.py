@@ -2,7 +2,7 @@
 """Whole launch lines, measured from outside: CPU for each GB, speed of one core, peak memory.
 
 Every line is run into `filesink location=/dev/null` and into `gcssink`; what the sink costs is the difference. Beside them
-runs `benches/client.rs`: the same bytes from memory through the bare client crate, which is the least an upload can cost.
+runs `benches/client.rs`: as many bytes from cold memory through the bare client crate, which is the least an upload can cost.
 Storage is a server on loopback that throws everything away (its own process, its CPU is not counted), or `--endpoint URL`.
 Footage is encoded once by GStreamer and kept in the work folder. Linux; needs what `scripts/setup test` installs.
 

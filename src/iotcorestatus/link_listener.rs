@@ -12,7 +12,7 @@ use super::commands::{Action, Command, parse};
 use super::inbox::Inbox;
 use super::messages::{Post, Poster};
 use super::report::{Answer, Event, sha256_hex};
-use crate::mqtt::Listener;
+use gcstreamer_mqtt::Listener;
 
 /// Receives the reports of one link.
 pub(super) struct LinkListener {

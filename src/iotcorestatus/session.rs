@@ -24,9 +24,9 @@ use super::report::{Event, Limits, Output, Phase, Reporter, Status};
 use super::settings::PayloadFormat;
 use super::validated::ValidatedSettings;
 use crate::deadline::Stop;
-use crate::gcs::redact;
-use crate::mqtt::{Link, LinkStats, Wanted};
 use crate::sync::lock;
+use gcstreamer_mqtt::{Link, LinkStats, Wanted};
+use gcstreamer_schema::redact;
 
 /// Shortest time between two polls of the timer: a busy pad does not wake it more often.
 const MIN_POLL_GAP: Duration = Duration::from_millis(20);

@@ -9,9 +9,9 @@ use gst::glib;
 use super::discovery::discovery;
 use super::report::Identity;
 use super::settings::{PayloadFormat, Protocol, Settings};
-use crate::chunk::name::check_device;
-use crate::chunk::session::session_id;
-use crate::mqtt;
+use gcstreamer_mqtt as mqtt;
+use gcstreamer_schema::name::check_device;
+use gcstreamer_schema::session::session_id;
 
 /// Shortest time between two states: IoT Core's limit, kept for every broker.
 const STATE_GAP: Duration = Duration::from_secs(1);

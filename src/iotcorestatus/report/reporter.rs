@@ -10,9 +10,9 @@ use super::publication::{Publication, Visible};
 use super::sinks::Sinks;
 use super::status::{Config, Identity, Status, Video};
 use super::video::{RateWindow, Stalls};
-use crate::chunk::name::rfc3339_ms;
-use crate::gcs::redact;
 use crate::structures::UploadStatus;
+use gcstreamer_schema::redact;
+use gcstreamer_schema::time::rfc3339_ms;
 
 /// How often to poll while frames pass and a gcssink has not had its first key unit yet, or an answer waits.
 const SOON: u64 = SECOND / 10;

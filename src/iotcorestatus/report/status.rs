@@ -7,8 +7,8 @@ use super::event::{Answer, Problem};
 use super::input::Format;
 use super::phase::{Phase, Reason};
 use super::video::Stalls;
-use crate::chunk::name::rfc3339_ms;
 use crate::structures::UploadStatus;
+use gcstreamer_schema::time::rfc3339_ms;
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;

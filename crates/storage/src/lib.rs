@@ -1,0 +1,118 @@
+//! Cloud Storage objects: one attempt to store, to look at or to delete an object.
+//!
+//! The only crate that names `google-cloud-storage`, `google-cloud-auth` and `reqwest`. It knows no GStreamer, chunks or
+//! disks, and it does not decide about time: **one call is one attempt**. The scheduler of the plugin decides when to try
+//! again, how many attempts run at once and at which rate; [`WriteError`] holds what it needs for that.
+//!
+//! Every attempt guarantees:
+//! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite an object nor store damaged bytes unnoticed.
+//! 2. It ends: an attempt without progress for `request-timeout` is dropped together with its connection.
+//! 3. Success means that the server named a generation and exactly the size and checksum of the bytes given.
+//! 4. No returned text holds a token, a key, a signature or a password.
+//! 5. The payload is not copied, except to join pieces below 64 KiB.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+mod body;
+mod causes;
+mod client_pool;
+mod credentials;
+mod endpoint;
+mod error;
+mod object_api;
+mod source;
+mod watchdog;
+mod writer;
+
+pub use body::{Backing, Body, MAX_PIECE, MIN_PIECE, READ_AHEAD, Reader};
+pub use client_pool::ClientPool;
+pub use credentials::{Credentials, CredentialsFileError};
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::{Class, WriteError};
+pub use writer::GcsWriter;
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An object to store, with its metadata.
+#[derive(Clone, Debug)]
+pub struct ObjectRequest {
+    /// Bucket name, without `gs://`.
+    pub bucket: String,
+    /// Object name.
+    pub name: String,
+    /// `contentType`.
+    pub content_type: String,
+    /// `cacheControl`; the bucket's default when `None`.
+    pub cache_control: Option<String>,
+    /// `storageClass`; the bucket's default when `None`.
+    pub storage_class: Option<String>,
+    /// Cloud KMS key, `projects/P/locations/L/keyRings/R/cryptoKeys/K`; the bucket's default when `None`.
+    pub kms_key: Option<String>,
+    /// Custom metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// `customTime`.
+    pub custom_time: Option<SystemTime>,
+    /// CRC32C (Castagnoli) of the whole body.
+    pub crc32c: u32,
+    /// Length of the body in bytes.
+    pub size: u64,
+    /// The bytes.
+    pub body: Body,
+}
+
+/// A stored object as the server describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Generation number; identifies this version of the object.
+    pub generation: i64,
+    /// Size in bytes.
+    pub size: u64,
+    /// CRC32C, if the server reports it.
+    pub crc32c: Option<u32>,
+    /// Creation time by the server's clock.
+    pub created: Option<SystemTime>,
+}
+
+/// Slows an upload down: called before every piece leaves.
+///
+/// Time spent in [`Pacer::admit`] counts as progress: an attempt is never given up because of it.
+pub trait Pacer: Send + Sync {
+    /// Waits until `bytes` may leave.
+    fn admit(&self, bytes: usize) -> BoxFuture<'_, ()>;
+    /// Returns the largest piece wanted now; clamped to 4 KiB … [`MAX_PIECE`].
+    fn piece(&self) -> usize;
+}
+
+/// A [`Pacer`] without a limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unpaced;
+
+impl Pacer for Unpaced {
+    fn admit(&self, _bytes: usize) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn piece(&self) -> usize {
+        MAX_PIECE
+    }
+}
+
+/// Destination of objects: Cloud Storage ([`GcsWriter`]), or a test's replacement.
+pub trait ObjectWriter: Send + Sync {
+    /// Makes one attempt to store an object that must not exist yet. Dropping the future cancels the attempt.
+    fn write<'a>(&'a self, request: &'a ObjectRequest, pacer: Arc<dyn Pacer>) -> BoxFuture<'a, Result<Stored, WriteError>>;
+
+    /// Looks at an object (`storage.objects.get`), to learn what caused a conflict.
+    fn stat<'a>(&'a self, bucket: &'a str, name: &'a str) -> BoxFuture<'a, Result<Stored, WriteError>>;
+
+    /// Deletes one generation of an object (`storage.objects.delete`). Succeeds if it does not exist any more.
+    fn delete<'a>(&'a self, bucket: &'a str, name: &'a str, generation: i64) -> BoxFuture<'a, Result<(), WriteError>>;
+}
+
+/// The default of the property `request-timeout`.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
