@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::connect_options::{Prepared, is_clock, prepare};
 use super::link::{Action, Event, LinkState, Publish, Tell, renewal};
-use super::pace::Pace;
-use super::prepare::{Prepared, is_clock, prepare};
+use super::publish_interval::Pace;
 use super::rumqtt::{Connection, Options, Received};
 use super::shared::Shared;
 use super::topics::{OFFLINE, Plan};

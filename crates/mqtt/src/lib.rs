@@ -8,10 +8,10 @@
 //! - `backoff` PURE: how long to wait after a failure.
 //! - `key` PURE: a private key out of a PEM text; SEC1 wrapped into PKCS#8.
 //! - `jwt`: the token of a device. The only file that names `jsonwebtoken`.
-//! - `tls`: our own rustls configuration. `prepare`: everything that is read from files before a connection.
+//! - `tls`: our own rustls configuration. `connect_options`: everything that is read from files before a connection.
 //! - `rumqtt`: one connection. The only file that names `rumqttc`.
 //! - `driver`: the task that carries out what `link` decides.
-//! - `pace`: when a client's states were last published, beyond the life of its link.
+//! - `publish_interval`: when a client's states were last published, beyond the life of its link.
 //!
 //! What the link keeps, whatever the broker does:
 //! 1. The wanted state and status are kept here and published after every ConnAck; only a PUBACK counts. What is newer
@@ -39,12 +39,12 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 mod backoff;
+mod connect_options;
 mod driver;
 mod jwt;
 mod key;
 mod link;
-mod pace;
-mod prepare;
+mod publish_interval;
 mod rumqtt;
 mod shared;
 mod tls;
@@ -54,7 +54,7 @@ pub use jwt::TokenError;
 pub use key::KeyError;
 pub use tls::TlsError;
 
-use pace::Pace;
+use publish_interval::Pace;
 use shared::Shared;
 
 /// Where the broker is, and who we are there.
@@ -241,7 +241,7 @@ impl Link {
     /// is none either: the listener gets a notice, and the link connects when the clock is right.
     pub fn start(config: Config, runtime: &Handle, listener: Arc<dyn Listener>) -> Result<Self, ConfigError> {
         let plan = topics::Plan::new(&config)?;
-        let mut notices = prepare::check(&config)?;
+        let mut notices = connect_options::check(&config)?;
         let pace = Pace::of(&plan.client_id, &config.place());
         if pace.enter() > 0 {
             notices.push(format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::Wanted;
-use super::outbox::Publish;
+use super::publish_queue::Publish;
 
 /// What happened.
 #[derive(Clone, Debug)]

@@ -14,11 +14,11 @@ use super::topics::{OFFLINE, Plan, Route};
 use super::{LinkStats, Wanted};
 
 mod event;
-mod outbox;
+mod publish_queue;
 
 pub(super) use event::{Action, Event, Tell};
-use outbox::Outbox;
-pub(super) use outbox::{MAX_EVENTS, Publish};
+use publish_queue::Outbox;
+pub(super) use publish_queue::{MAX_EVENTS, Publish};
 
 /// A connection that is not there by then never will be. The connection itself gives up earlier.
 const CONNECT_WAIT: Duration = Duration::from_secs(25);

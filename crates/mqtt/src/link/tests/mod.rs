@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-mod play;
+mod simulation;
 
-use play::{GAP, Line, Play, device, ms, plain, state};
+use simulation::{GAP, Line, Play, device, ms, plain, state};
 
 #[test]
 fn a_plain_client_says_state_and_status_then_online_and_discovery_at_every_connection() {
