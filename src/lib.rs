@@ -10,7 +10,6 @@
 //! - `deadline`: one deadline for all elements of the process that stop.
 //! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`, `runtime`: locks, the clock as a
 //!   number, and the one tokio runtime of the process.
-//! - [`structures`] PURE: names and fields of the messages, events and stats that the elements exchange.
 
 mod deadline;
 pub mod flow;
@@ -20,7 +19,6 @@ mod outbox;
 mod properties;
 mod runtime;
 pub mod spool;
-pub mod structures;
 mod sync;
 pub mod upload;
 mod wall;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 19] = [
+const PURE: [&str; 18] = [
     "crates/schema/src",
     "crates/media/src",
     "src/upload/scheduler",
@@ -15,7 +15,6 @@ const PURE: [&str; 19] = [
     "src/spool/entry.rs",
     "src/spool/paths.rs",
     "src/spool/plan.rs",
-    "src/structures.rs",
     "src/iotcorestatus/report",
     "src/iotcorestatus/discovery.rs",
     "src/iotcorestatus/commands.rs",

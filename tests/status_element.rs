@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gcstreamer_schema::structures::UploadStatus;
 use gst::prelude::*;
 use gstgcstreamer::iotcorestatus::report::{Answer, Chunk, Counts, Event, Identity, Limits, Now, Problem, Reporter, SinkSample};
-use gstgcstreamer::structures::UploadStatus;
 use serde_json::Value;
 use status_line::{CAMERA, NOWHERE, SECOND, StatusLine, init};
 

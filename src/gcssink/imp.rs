@@ -18,11 +18,11 @@ use super::session::Session;
 use super::settings::{Settings, StatusValue, specs};
 use super::stats;
 use super::together;
-use crate::structures::{clock, command};
 use crate::sync::lock;
 use crate::wall;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::session::session_id;
+use gcstreamer_schema::structures::{clock, command};
 
 /// Debug category.
 pub(super) static CAT: LazyLock<gst::DebugCategory> =

@@ -9,12 +9,12 @@ use gst::subclass::prelude::*;
 use super::GcsSink;
 use super::upstream;
 use crate::outbox::post_info;
-use crate::structures::{chunk_uploaded, gap, status};
 use crate::upload::chunk::Summary;
 use crate::upload::health::Word;
 use crate::upload::report::{Pending, Report};
 use gcstreamer_media::chunk::{GapReason, Warning};
 use gcstreamer_media::container::Fault;
+use gcstreamer_schema::structures::{chunk_uploaded, gap, status};
 use gcstreamer_schema::time::rfc3339_ms;
 
 /// Where it waits to be posted.

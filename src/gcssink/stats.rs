@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 
 use super::imp::GcsSink;
 use super::session::Session;
-use crate::structures::{health, stats as names};
 use crate::sync::lock;
 use crate::upload::health::Status;
 use crate::upload::report::Snapshot;
+use gcstreamer_schema::structures::{health, stats as names};
 
 impl GcsSink {
     /// How long memory and spool last at the rate of this stream.

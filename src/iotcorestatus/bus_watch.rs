@@ -8,7 +8,7 @@ use gst::prelude::*;
 
 use super::downstream;
 use super::report::{Chunk, Event, Gap, Problem};
-use crate::structures::{chunk_uploaded, gap};
+use gcstreamer_schema::structures::{chunk_uploaded, gap};
 
 /// A connection to the bus, until it is dropped. Do not drop it with a lock held that the handler takes.
 #[derive(Debug)]

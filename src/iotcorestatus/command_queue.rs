@@ -12,8 +12,8 @@ use super::commands::Action;
 use super::downstream::SinkList;
 use super::inbox::MAX_WAITING;
 use super::report::{Answer, Event};
-use crate::structures::command;
 use crate::sync::lock;
+use gcstreamer_schema::structures::command;
 
 /// Receives the outcome of a command. Called from GStreamer's thread pool.
 type OnOutcome = Box<dyn Fn(Vec<Event>) + Send + Sync>;

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::report::Answer;
-use crate::structures::command;
+use gcstreamer_schema::structures::command;
 
 /// Longest name or id that an answer repeats, in characters.
 const MAX_ECHO: usize = 64;

@@ -10,8 +10,8 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::report::SinkSample;
-use crate::structures::{GCSSINK, UploadStatus, health, properties, stats as names};
 use crate::sync::lock;
+use gcstreamer_schema::structures::{GCSSINK, UploadStatus, health, properties, stats as names};
 
 /// Pads visited by one walk, at most.
 const MAX_PADS: usize = 4096;

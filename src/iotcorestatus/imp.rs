@@ -19,9 +19,9 @@ use super::settings::{Settings, specs};
 use super::validated::validate;
 use crate::deadline::Stop;
 use crate::runtime::runtime;
-use crate::structures::{health, iotcorestatus_stats as names};
 use crate::sync::lock;
 use gcstreamer_mqtt::LinkStats;
+use gcstreamer_schema::structures::{health, iotcorestatus_stats as names};
 
 /// How long the last posts may take at the end: they wait for nothing but the application.
 const LAST_POSTS: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::input::Format;
-use crate::structures::UploadStatus;
+use gcstreamer_schema::structures::UploadStatus;
 
 /// A WARNING or an ERROR of another element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

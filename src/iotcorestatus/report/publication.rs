@@ -1,7 +1,7 @@
 //! What subscribers have seen so far, and whether they need a new status. Times in ns on the monotonic scale.
 
 use super::phase::{Phase, Reason};
-use crate::structures::UploadStatus;
+use gcstreamer_schema::structures::UploadStatus;
 
 /// What a subscriber acts on; a change of any of it is published at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

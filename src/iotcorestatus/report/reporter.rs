@@ -10,8 +10,8 @@ use super::publication::{Publication, Visible};
 use super::sinks::Sinks;
 use super::status::{Config, Identity, Status, Video};
 use super::video::{RateWindow, Stalls};
-use crate::structures::UploadStatus;
 use gcstreamer_schema::redact;
+use gcstreamer_schema::structures::UploadStatus;
 use gcstreamer_schema::time::rfc3339_ms;
 
 /// How often to poll while frames pass and a gcssink has not had its first key unit yet, or an answer waits.

@@ -8,7 +8,7 @@ use super::event::SinkSample;
 use super::input::Limits;
 use super::phase::Feed;
 use super::status::Upload;
-use crate::structures::UploadStatus;
+use gcstreamer_schema::structures::UploadStatus;
 
 /// A sink is silent after this many times its longest usual pause between two key units: muxers forward in bursts, and cameras
 /// differ in their key frame interval.

@@ -7,7 +7,7 @@ use super::event::{Answer, Problem};
 use super::input::Format;
 use super::phase::{Phase, Reason};
 use super::video::Stalls;
-use crate::structures::UploadStatus;
+use gcstreamer_schema::structures::UploadStatus;
 use gcstreamer_schema::time::rfc3339_ms;
 
 /// Version of the schema.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::structures::UploadStatus;
+use gcstreamer_schema::structures::UploadStatus;
 
 mod phases;
 mod properties;
