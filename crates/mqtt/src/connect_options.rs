@@ -14,7 +14,7 @@ use super::{Config, ConfigError, Plain, Protocol, tls};
 const MAX_PASSWORD: usize = 65_535;
 
 /// What a connection is opened with.
-pub(super) struct Prepared {
+pub(super) struct ConnectOptions {
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) login: Option<(String, String)>,
     /// Life of the token from now on, where one was signed.
@@ -52,7 +52,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
 }
 
 /// Reads all files again. `now` is the wall clock.
-pub(super) fn prepare(config: &Config, now: SystemTime) -> Result<Prepared, ConfigError> {
+pub(super) fn read(config: &Config, now: SystemTime) -> Result<ConnectOptions, ConfigError> {
     let (login, expires_in) = match &config.protocol {
         Protocol::IotCore(device) => {
             let audience = device.audience.as_deref().unwrap_or(&device.project);
@@ -62,7 +62,7 @@ pub(super) fn prepare(config: &Config, now: SystemTime) -> Result<Prepared, Conf
         Protocol::Mqtt(plain) => (login(plain)?, None),
     };
     let tls = if config.tls { Some(tls::client_config(config)?) } else { None };
-    Ok(Prepared { tls, login, expires_in })
+    Ok(ConnectOptions { tls, login, expires_in })
 }
 
 /// Whether this goes away when somebody sets the clock.

@@ -54,7 +54,7 @@ pub use jwt::TokenError;
 pub use key::KeyError;
 pub use tls::TlsError;
 
-use publish_interval::Pace;
+use publish_interval::PublishInterval;
 use shared::Shared;
 
 /// Where the broker is, and who we are there.
@@ -89,7 +89,7 @@ impl Config {
     }
 
     /// Broker and port, as texts name them.
-    fn place(&self) -> String {
+    fn address(&self) -> String {
         format!("{}:{}", tls::bare_host(&self.host), self.port())
     }
 }
@@ -227,7 +227,7 @@ impl ConfigError {
 pub struct Link {
     shared: Arc<Shared>,
     task: AbortHandle,
-    pace: Pace,
+    interval: PublishInterval,
     gap: Duration,
     has_events: bool,
     is_over: AtomicBool,
@@ -240,31 +240,31 @@ impl Link {
     /// Where the settings cannot work. A broker that is away is no error: the listener hears of it. A wall clock before 2020
     /// is none either: the listener gets a notice, and the link connects when the clock is right.
     pub fn start(config: Config, runtime: &Handle, listener: Arc<dyn Listener>) -> Result<Self, ConfigError> {
-        let plan = topics::Plan::new(&config)?;
+        let topics = topics::Topics::new(&config)?;
         let mut notices = connect_options::check(&config)?;
-        let pace = Pace::of(&plan.client_id, &config.place());
-        if pace.enter() > 0 {
+        let interval = PublishInterval::of(&topics.client_id, &config.address());
+        if interval.register_link() > 0 {
             notices.push(format!(
                 "another element of this process is connected to {} as the client {} already, and a broker keeps only the newest of \
                  them: they will throw each other out; give each a device-id (or client-id) of its own",
-                config.place(),
-                plan.client_id
+                config.address(),
+                topics.client_id
             ));
         }
         let shared = Arc::new(Shared::default());
-        let (gap, has_events) = (config.state_gap, plan.has_events());
+        let (gap, has_events) = (config.state_gap, topics.has_events());
         let task = runtime.spawn(driver::run(
             Arc::clone(&shared),
             config,
-            plan,
+            topics,
             listener,
             notices,
-            pace.clone(),
+            interval.clone(),
         ));
         Ok(Self {
             shared,
             task: task.abort_handle(),
-            pace,
+            interval,
             gap,
             has_events,
             is_over: AtomicBool::new(false),
@@ -297,9 +297,9 @@ impl Link {
         if !self.is_over.swap(true, Ordering::Relaxed) {
             if !acknowledged {
                 // A state may just have been on its way.
-                self.pace.not_before(Instant::now() + self.gap);
+                self.interval.not_before(Instant::now() + self.gap);
             }
-            self.pace.leave();
+            self.interval.deregister_link();
         }
     }
 

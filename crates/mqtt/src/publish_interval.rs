@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use crate::shared::lock;
 
-static PACES: Mutex<BTreeMap<String, Arc<Mutex<Memory>>>> = Mutex::new(BTreeMap::new());
+static INTERVALS: Mutex<BTreeMap<String, Arc<Mutex<LastPublish>>>> = Mutex::new(BTreeMap::new());
 
 #[derive(Debug, Default)]
-struct Memory {
+struct LastPublish {
     /// No state before that.
     free_at: Option<Instant>,
     /// Links that are not closed yet.
@@ -21,29 +21,29 @@ struct Memory {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct Pace(Arc<Mutex<Memory>>);
+pub(super) struct PublishInterval(Arc<Mutex<LastPublish>>);
 
-impl Pace {
+impl PublishInterval {
     /// Of this client at this broker.
-    pub(super) fn of(client: &str, place: &str) -> Self {
-        let mut paces = lock(&PACES);
+    pub(super) fn of(client: &str, address: &str) -> Self {
+        let mut intervals = lock(&INTERVALS);
         let now = Instant::now();
-        paces.retain(|_, memory| {
+        intervals.retain(|_, memory| {
             let kept = lock(memory);
             kept.links > 0 || kept.free_at.is_some_and(|at| at > now)
         });
-        Self(Arc::clone(paces.entry(format!("{client} {place}")).or_default()))
+        Self(Arc::clone(intervals.entry(format!("{client} {address}")).or_default()))
     }
 
     /// A link begins; how many others of this client there are.
-    pub(super) fn enter(&self) -> usize {
+    pub(super) fn register_link(&self) -> usize {
         let mut memory = lock(&self.0);
         memory.links = memory.links.saturating_add(1);
         memory.links.saturating_sub(1)
     }
 
     /// A link has ended.
-    pub(super) fn leave(&self) {
+    pub(super) fn deregister_link(&self) {
         let mut memory = lock(&self.0);
         memory.links = memory.links.saturating_sub(1);
     }
@@ -69,15 +69,27 @@ mod tests {
     #[test]
     fn what_one_link_has_published_counts_for_the_next_of_the_same_client() {
         let soon = Instant::now() + Duration::from_secs(60);
-        let first = Pace::of("pace-test", "broker:1");
-        assert_eq!((first.enter(), first.free_at()), (0, None));
+        let first = PublishInterval::of("interval-test", "broker:1");
+        assert_eq!((first.register_link(), first.free_at()), (0, None));
         first.not_before(soon);
         first.not_before(soon - Duration::from_secs(1));
-        assert_eq!(Pace::of("pace-test", "broker:1").enter(), 1, "two at a time evict each other");
-        first.leave();
-        first.leave();
-        assert_eq!(Pace::of("pace-test", "broker:1").free_at(), Some(soon));
-        assert_eq!(Pace::of("pace-test", "broker:2").free_at(), None, "another broker");
-        assert_eq!(Pace::of("pace-test-2", "broker:1").free_at(), None, "another client");
+        assert_eq!(
+            PublishInterval::of("interval-test", "broker:1").register_link(),
+            1,
+            "two at a time evict each other"
+        );
+        first.deregister_link();
+        first.deregister_link();
+        assert_eq!(PublishInterval::of("interval-test", "broker:1").free_at(), Some(soon));
+        assert_eq!(
+            PublishInterval::of("interval-test", "broker:2").free_at(),
+            None,
+            "another broker"
+        );
+        assert_eq!(
+            PublishInterval::of("interval-test-2", "broker:1").free_at(),
+            None,
+            "another client"
+        );
     }
 }

@@ -25,14 +25,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Name look-up, TCP, TLS and ConnAck together, in seconds. Also how long a write may take.
 const CONNECT_SECONDS: u64 = 20;
 /// How long the broker may take to close the connection after a DISCONNECT.
-const GOODBYE: Duration = Duration::from_secs(1);
+const DISCONNECT_WAIT: Duration = Duration::from_secs(1);
 /// Requests that wait for the event loop: one publish, one subscription, one DISCONNECT.
 const REQUESTS: usize = 8;
 /// Events that wait for the driver; then the network waits.
 const EVENTS: usize = 16;
 
 /// How to connect.
-pub(super) struct Options {
+pub(super) struct ConnectionParams {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) client_id: String,
@@ -66,7 +66,7 @@ pub(super) enum Received {
         duplicate: bool,
     },
     /// DISCONNECT went out and the connection is closed.
-    SaidGoodbye,
+    Disconnected,
     /// The connection could not be made, or it broke. Redacted.
     Lost(String),
 }
@@ -80,8 +80,8 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Begins to connect. Must be called within the runtime.
-    pub(super) fn open(options: Options) -> Self {
-        let place = format!("{}:{}", options.host, options.port);
+    pub(super) fn open(options: ConnectionParams) -> Self {
+        let address = format!("{}:{}", options.host, options.port);
         let mut mqtt = MqttOptions::new(options.client_id, options.host, options.port);
         mqtt.set_keep_alive(KEEP_ALIVE)
             .set_clean_session(true)
@@ -107,7 +107,7 @@ impl Connection {
             .set_tcp_nodelay(true);
         let (sender, received) = mpsc::channel(EVENTS);
         let pump = tokio::spawn(async move {
-            let text = |error: &ConnectionError| lost(&place, error, login);
+            let text = |error: &ConnectionError| lost(&address, error, login);
             pump(events, &options.subscriptions, text, &sender).await;
         });
         Self {
@@ -161,7 +161,7 @@ async fn pump(
     loop {
         let received = match events.poll().await {
             Ok(Event::Incoming(packet)) => incoming(packet, subscriptions),
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => Some(Received::SaidGoodbye),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => Some(Received::Disconnected),
             Ok(Event::Outgoing(_)) => None,
             Err(error) => Some(Received::Lost(text(&error))),
         };
@@ -169,8 +169,8 @@ async fn pump(
             continue;
         };
         // Another poll after either would connect again.
-        let last = matches!(received, Received::Lost(_) | Received::SaidGoodbye);
-        if matches!(received, Received::SaidGoodbye) {
+        let last = matches!(received, Received::Lost(_) | Received::Disconnected);
+        if matches!(received, Received::Disconnected) {
             closed_by_broker(&mut events).await;
             events.network = None;
         }
@@ -185,7 +185,7 @@ async fn closed_by_broker(events: &mut EventLoop) {
     let Some(network) = events.network.as_mut() else {
         return;
     };
-    let _ = tokio::time::timeout(GOODBYE, async { while network.read().await.is_ok() {} }).await;
+    let _ = tokio::time::timeout(DISCONNECT_WAIT, async { while network.read().await.is_ok() {} }).await;
 }
 
 fn incoming(packet: Packet, subscriptions: &[String]) -> Option<Received> {
@@ -210,7 +210,7 @@ fn incoming(packet: Packet, subscriptions: &[String]) -> Option<Received> {
 const CLOSED: &str = "it closed the connection";
 
 /// What happened, and what helps.
-fn lost(place: &str, error: &ConnectionError, login: Login) -> String {
+fn lost(address: &str, error: &ConnectionError, login: Login) -> String {
     let reason = match error {
         ConnectionError::ConnectionRefused(code) => refused(*code, login).to_owned(),
         ConnectionError::NetworkTimeout => {
@@ -219,11 +219,11 @@ fn lost(place: &str, error: &ConnectionError, login: Login) -> String {
         ConnectionError::FlushTimeout => format!("it has taken no bytes for {CONNECT_SECONDS} s"),
         ConnectionError::NotConnAck(_) => "it does not answer as an MQTT broker; check host and port".to_owned(),
         ConnectionError::MqttState(state) => broken(state),
-        ConnectionError::Tls(error) => format!("TLS: {}{}", causes(error), tls_hint(&causes(error))),
+        ConnectionError::Tls(error) => format!("TLS: {}{}", error_text(error), tls_hint(&error_text(error))),
         ConnectionError::Io(error) => ended(error),
         other => other.to_string(),
     };
-    redact(&format!("MQTT broker {place}: {reason}"))
+    redact(&format!("MQTT broker {address}: {reason}"))
 }
 
 fn refused(code: ConnectReturnCode, login: Login) -> &'static str {
@@ -264,7 +264,7 @@ fn ended(error: &std::io::Error) -> String {
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
         CLOSED.to_owned()
     } else {
-        causes(error)
+        error_text(error)
     }
 }
 
@@ -286,7 +286,7 @@ fn tls_hint(text: &str) -> &'static str {
 }
 
 /// The error and what is behind it, once each.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

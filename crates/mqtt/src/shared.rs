@@ -29,7 +29,7 @@ pub(super) struct Inbox {
 
 /// What the link says of itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Report {
+pub(super) struct LinkReport {
     pub(super) up: bool,
     /// Nothing that was wanted waits or is on its way.
     pub(super) settled: bool,
@@ -42,7 +42,7 @@ pub(super) struct Report {
 pub(super) struct Shared {
     inbox: Mutex<Inbox>,
     woken: Notify,
-    report: Mutex<Report>,
+    report: Mutex<LinkReport>,
     finished: Condvar,
 }
 
@@ -106,15 +106,15 @@ impl Shared {
     }
 
     /// Ends at the next call of `want`, `event` or `close`, or at once after one that was missed.
-    pub(super) async fn woken(&self) {
+    pub(super) async fn wait_for_input(&self) {
         self.woken.notified().await;
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self) -> LinkReport {
         *lock(&self.report)
     }
 
-    pub(super) fn told(&self, up: bool, settled: bool, stats: LinkStats) {
+    pub(super) fn update(&self, up: bool, settled: bool, stats: LinkStats) {
         let mut report = lock(&self.report);
         report.up = up;
         report.settled = settled;

@@ -29,7 +29,7 @@ pub(super) enum Route {
 
 /// The topics of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct Topics {
     pub(super) client_id: String,
     /// Also the topic of the will.
     pub(super) availability: Option<String>,
@@ -52,7 +52,7 @@ enum EventTopic {
     Below(String),
 }
 
-impl Plan {
+impl Topics {
     /// Checks what goes into topics and ids.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         check_host(&config.host)?;
@@ -264,29 +264,29 @@ mod tests {
 
     #[test]
     fn a_device_uses_its_own_topics_and_no_other() {
-        let plan = Plan::device(&device()).unwrap();
-        assert_eq!(plan.client_id, "projects/p/locations/us-central1/registries/r/devices/cam1");
-        assert_eq!(plan.state, "/devices/cam1/state");
-        assert_eq!(plan.subscriptions, ["/devices/cam1/config", "/devices/cam1/commands/#"]);
-        assert!(plan.availability.is_none() && plan.status.is_none() && plan.discovery.is_none() && !plan.retain);
+        let topics = Topics::device(&device()).unwrap();
+        assert_eq!(topics.client_id, "projects/p/locations/us-central1/registries/r/devices/cam1");
+        assert_eq!(topics.state, "/devices/cam1/state");
+        assert_eq!(topics.subscriptions, ["/devices/cam1/config", "/devices/cam1/commands/#"]);
+        assert!(topics.availability.is_none() && topics.status.is_none() && topics.discovery.is_none() && !topics.retain);
         assert_eq!(
-            plan.event("chunk"),
+            topics.event("chunk"),
             None,
             "telemetry without a topic closes the connection: opt-in only"
         );
-        assert!(!plan.has_events());
-        assert_eq!(plan.limit(&plan.state), 64 << 10);
-        let plan = Plan::device(&IotCore {
+        assert!(!topics.has_events());
+        assert_eq!(topics.limit(&topics.state), 64 << 10);
+        let topics = Topics::device(&IotCore {
             events: true,
             ..device()
         })
         .unwrap();
-        assert_eq!(plan.event("chunk").as_deref(), Some("/devices/cam1/events"));
-        assert_eq!(plan.route("/devices/cam1/commands/split"), Route::Command("split".into()));
-        assert_eq!(plan.route("/devices/cam1/commands"), Route::Command(String::new()));
-        assert_eq!(plan.route("/devices/cam1/commandsplit"), Route::Unknown);
-        assert_eq!(plan.route("/devices/cam1/config"), Route::Config);
-        assert_eq!(plan.route("/devices/cam2/config"), Route::Unknown);
+        assert_eq!(topics.event("chunk").as_deref(), Some("/devices/cam1/events"));
+        assert_eq!(topics.route("/devices/cam1/commands/split"), Route::Command("split".into()));
+        assert_eq!(topics.route("/devices/cam1/commands"), Route::Command(String::new()));
+        assert_eq!(topics.route("/devices/cam1/commandsplit"), Route::Unknown);
+        assert_eq!(topics.route("/devices/cam1/config"), Route::Config);
+        assert_eq!(topics.route("/devices/cam2/config"), Route::Unknown);
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
                 "jwt-lifetime",
             ),
         ] {
-            let error = Plan::device(&device).unwrap_err().to_string();
+            let error = Topics::device(&device).unwrap_err().to_string();
             assert!(error.starts_with(setting), "{error}");
         }
     }
@@ -367,13 +367,16 @@ mod tests {
             prefix: "gcstreamer/cam1".into(),
             discovery: None,
         };
-        let plan = Plan::plain(&plain).unwrap();
-        assert_eq!(plan.subscriptions, ["gcstreamer/cam1/availability", "gcstreamer/cam1/set/#"]);
-        assert_eq!(plan.route("gcstreamer/cam1/set/split"), Route::Command("split".into()));
-        assert_eq!(plan.event("gap").as_deref(), Some("gcstreamer/cam1/event/gap"));
+        let topics = Topics::plain(&plain).unwrap();
+        assert_eq!(
+            topics.subscriptions,
+            ["gcstreamer/cam1/availability", "gcstreamer/cam1/set/#"]
+        );
+        assert_eq!(topics.route("gcstreamer/cam1/set/split"), Route::Command("split".into()));
+        assert_eq!(topics.event("gap").as_deref(), Some("gcstreamer/cam1/event/gap"));
         for prefix in ["", "a/#", "+/a", "/a", "a/", "$SYS/a", "a\nb"] {
             assert!(
-                Plan::plain(&Plain {
+                Topics::plain(&Plain {
                     prefix: prefix.into(),
                     ..plain.clone()
                 })

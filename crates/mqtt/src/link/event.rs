@@ -12,7 +12,7 @@ use super::publish_queue::Publish;
 pub(crate) enum Event {
     Want(Wanted),
     Telemetry {
-        said: Duration,
+        queued_at: Duration,
         kind: &'static str,
         payload: Bytes,
     },
@@ -43,7 +43,7 @@ pub(crate) enum Event {
         duplicate: bool,
     },
     /// DISCONNECT went out and the connection is closed.
-    SaidGoodbye,
+    Disconnected,
 }
 
 /// What to do.
@@ -56,14 +56,14 @@ pub(crate) enum Action {
     Disconnect,
     /// Close without a word.
     Abandon,
-    Tell(Tell),
+    Notify(Notification),
     /// The end; whether the last state was acknowledged.
     Finish(bool),
 }
 
 /// What the listener hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Tell {
+pub(crate) enum Notification {
     Connected(bool),
     Trouble(String),
     Recovered(Duration),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::Wanted;
-use super::super::topics::{OFFLINE, ONLINE, Plan};
+use super::super::topics::{OFFLINE, ONLINE, Topics};
 
 /// Telemetry that waits; what comes on top pushes the oldest out.
 pub(crate) const MAX_EVENTS: usize = 16;
@@ -22,7 +22,7 @@ pub(crate) struct Publish {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum PublishKind {
     Availability,
     State,
     Status,
@@ -63,31 +63,31 @@ impl Slot {
 
 #[derive(Debug)]
 struct InFlight {
-    what: What,
+    what: PublishKind,
     since: Duration,
     payload: Bytes,
     /// Of telemetry.
     kind: &'static str,
-    said: Duration,
+    queued_at: Duration,
 }
 
 #[derive(Debug)]
 struct Telemetry {
-    said: Duration,
+    queued_at: Duration,
     kind: &'static str,
     payload: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct Published {
     state: bool,
     status: bool,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Outbox {
-    plan: Plan,
+pub(super) struct PublishQueue {
+    topics: Topics,
     gap: Duration,
     state: Slot,
     status: Slot,
@@ -98,18 +98,18 @@ pub(super) struct Outbox {
     events: VecDeque<Telemetry>,
     in_flight: Option<InFlight>,
     /// What this link has put there since the connection was made.
-    told: Told,
+    published_here: Published,
     leaving: bool,
-    said_offline: bool,
+    has_said_offline: bool,
     event_too_large: bool,
     pub(super) published: u64,
     pub(super) dropped: u64,
 }
 
-impl Outbox {
-    pub(super) fn new(plan: Plan, gap: Duration) -> Self {
+impl PublishQueue {
+    pub(super) fn new(topics: Topics, gap: Duration) -> Self {
         Self {
-            plan,
+            topics,
             gap,
             state: Slot::default(),
             status: Slot::default(),
@@ -118,9 +118,9 @@ impl Outbox {
             discovery_due: false,
             events: VecDeque::new(),
             in_flight: None,
-            told: Told::default(),
+            published_here: Published::default(),
             leaving: false,
-            said_offline: false,
+            has_said_offline: false,
             event_too_large: false,
             published: 0,
             dropped: 0,
@@ -134,14 +134,14 @@ impl Outbox {
 
     /// When a state may be published after what was, and after what is on its way; `None` where nothing was.
     pub(super) fn free_at(&self, now: Duration) -> Option<Duration> {
-        if self.flies(What::State) || self.flies(What::Status) {
+        if self.is_in_flight(PublishKind::State) || self.is_in_flight(PublishKind::Status) {
             return Some(now.saturating_add(self.gap));
         }
         Some(self.state.not_before.max(self.status.not_before)).filter(|at| *at > Duration::ZERO)
     }
 
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
+    pub(super) fn topics(&self) -> &Topics {
+        &self.topics
     }
 
     /// A text for a person is returned where something cannot be published.
@@ -150,15 +150,15 @@ impl Outbox {
             wanted.state.as_ref().map_or(0, Bytes::len),
             wanted.status.as_ref().map_or(0, Bytes::len),
         );
-        let limit = self.plan.limit(&self.plan.state);
+        let limit = self.topics.limit(&self.topics.state);
         let told = self
             .state
             .want(wanted.state, limit)
-            .then(|| too_large("state", &self.plan.state, state, limit));
-        let Some(topic) = &self.plan.status else {
+            .then(|| too_large("state", &self.topics.state, state, limit));
+        let Some(topic) = &self.topics.status else {
             return told;
         };
-        let limit = self.plan.limit(topic);
+        let limit = self.topics.limit(topic);
         let told_too = self
             .status
             .want(wanted.status, limit)
@@ -167,7 +167,7 @@ impl Outbox {
     }
 
     /// The last word. What the broker has acknowledged, or is about to, is not said twice.
-    pub(super) fn want_last(&mut self, last: Wanted) -> Option<String> {
+    pub(super) fn want_final(&mut self, last: Wanted) -> Option<String> {
         self.leaving = true;
         self.availability = None;
         self.discovery_due = false;
@@ -175,8 +175,8 @@ impl Outbox {
         let known = |slot: &Slot, flying: Option<&Bytes>, last: &Option<Bytes>| {
             last.is_some() && !slot.due && (flying == last.as_ref() || flying.is_none() && slot.acknowledged == *last)
         };
-        let state = known(&self.state, in_flight(What::State), &last.state);
-        let status = known(&self.status, in_flight(What::Status), &last.status);
+        let state = known(&self.state, in_flight(PublishKind::State), &last.state);
+        let status = known(&self.status, in_flight(PublishKind::Status), &last.status);
         self.want(Wanted {
             state: last.state.filter(|_| !state),
             status: last.status.filter(|_| !status),
@@ -185,39 +185,43 @@ impl Outbox {
 
     /// Whether the broker holds the state that is wanted.
     pub(super) fn state_is_acknowledged(&self) -> bool {
-        self.state.is_acknowledged() && !self.flies(What::State)
+        self.state.is_acknowledged() && !self.is_in_flight(PublishKind::State)
     }
 
     /// Whether the broker was ever told a state by this link.
-    pub(super) fn ever_told(&self) -> bool {
+    pub(super) fn has_published_state(&self) -> bool {
         self.state.acknowledged.is_some()
     }
 
     /// Whether all that a clean end wants was said.
     pub(super) fn is_done(&self) -> bool {
-        let offline = self.said_offline || self.plan.availability.is_none();
+        let offline = self.has_said_offline || self.topics.availability.is_none();
         self.in_flight.is_none() && offline && !self.state.due && !self.status.due && self.events.is_empty()
     }
 
     /// Whether no state and no status waits or is on its way.
     pub(super) fn is_settled(&self) -> bool {
-        !(self.state.due || self.status.due || self.flies(What::State) || self.flies(What::Status))
+        !(self.state.due || self.status.due || self.is_in_flight(PublishKind::State) || self.is_in_flight(PublishKind::Status))
     }
 
-    fn flies(&self, what: What) -> bool {
+    fn is_in_flight(&self, what: PublishKind) -> bool {
         self.in_flight.as_ref().is_some_and(|f| f.what == what)
     }
 
-    pub(super) fn telemetry(&mut self, said: Duration, kind: &'static str, payload: Bytes) -> Option<String> {
+    pub(super) fn telemetry(&mut self, queued_at: Duration, kind: &'static str, payload: Bytes) -> Option<String> {
         // Telemetry that is off is not dropped: nobody wants it.
-        let topic = self.plan.event(kind)?;
-        let limit = self.plan.limit(&topic);
+        let topic = self.topics.event(kind)?;
+        let limit = self.topics.limit(&topic);
         if payload.len() > limit {
             self.dropped = self.dropped.saturating_add(1);
             let told = std::mem::replace(&mut self.event_too_large, true);
             return (!told).then(|| too_large("event", &topic, payload.len(), limit));
         }
-        self.events.push_back(Telemetry { said, kind, payload });
+        self.events.push_back(Telemetry {
+            queued_at,
+            kind,
+            payload,
+        });
         while self.events.len() > MAX_EVENTS {
             self.events.pop_front();
             self.dropped = self.dropped.saturating_add(1);
@@ -227,19 +231,19 @@ impl Outbox {
 
     /// A new connection: all that is wanted is published again.
     pub(super) fn connected(&mut self) {
-        self.told = Told::default();
+        self.published_here = Published::default();
         if self.leaving {
             return;
         }
         self.state.due = self.state.wanted.is_some();
         self.status.due = self.status.wanted.is_some();
-        self.discovery_due = self.plan.discovery.is_some();
-        self.availability = self.plan.availability.is_some().then_some(ONLINE);
+        self.discovery_due = self.topics.discovery.is_some();
+        self.availability = self.topics.availability.is_some().then_some(ONLINE);
         self.availability_not_before = Duration::ZERO;
     }
 
     /// Somebody said that we are offline.
-    pub(super) fn contradict(&mut self) {
+    pub(super) fn reassert_online(&mut self) {
         if !self.leaving {
             self.availability = Some(ONLINE);
         }
@@ -247,41 +251,41 @@ impl Outbox {
 
     /// The connection is gone, and what was in flight may or may not have arrived.
     pub(super) fn lost(&mut self, now: Duration) {
-        let Some(flown) = self.in_flight.take() else {
+        let Some(landed) = self.in_flight.take() else {
             return;
         };
-        match flown.what {
-            What::State => retry(&mut self.state, now, self.gap),
-            What::Status => retry(&mut self.status, now, self.gap),
-            What::Telemetry => self.events.push_front(Telemetry {
-                said: flown.said,
-                kind: flown.kind,
-                payload: flown.payload,
+        match landed.what {
+            PublishKind::State => retry(&mut self.state, now, self.gap),
+            PublishKind::Status => retry(&mut self.status, now, self.gap),
+            PublishKind::Telemetry => self.events.push_front(Telemetry {
+                queued_at: landed.queued_at,
+                kind: landed.kind,
+                payload: landed.payload,
             }),
-            What::Availability | What::Discovery => {}
+            PublishKind::Availability | PublishKind::Discovery => {}
         }
     }
 
     pub(super) fn acknowledged(&mut self, now: Duration) {
-        let Some(flown) = self.in_flight.take() else {
+        let Some(landed) = self.in_flight.take() else {
             return;
         };
         self.published = self.published.saturating_add(1);
         let next = now.saturating_add(self.gap);
-        match flown.what {
-            What::State => {
-                (self.state.acknowledged, self.state.not_before) = (Some(flown.payload), next);
-                self.told.state = true;
+        match landed.what {
+            PublishKind::State => {
+                (self.state.acknowledged, self.state.not_before) = (Some(landed.payload), next);
+                self.published_here.state = true;
             }
-            What::Status => {
-                (self.status.acknowledged, self.status.not_before) = (Some(flown.payload), next);
-                self.told.status = true;
+            PublishKind::Status => {
+                (self.status.acknowledged, self.status.not_before) = (Some(landed.payload), next);
+                self.published_here.status = true;
             }
-            What::Availability => {
+            PublishKind::Availability => {
                 self.availability_not_before = next;
-                self.said_offline = flown.payload == OFFLINE;
+                self.has_said_offline = landed.payload == OFFLINE;
             }
-            What::Discovery | What::Telemetry => {}
+            PublishKind::Discovery | PublishKind::Telemetry => {}
         }
     }
 
@@ -300,7 +304,7 @@ impl Outbox {
         while self
             .events
             .front()
-            .is_some_and(|e| now.saturating_sub(e.said) > MAX_EVENT_AGE)
+            .is_some_and(|e| now.saturating_sub(e.queued_at) > MAX_EVENT_AGE)
         {
             self.events.pop_front();
             self.dropped = self.dropped.saturating_add(1);
@@ -314,31 +318,31 @@ impl Outbox {
             since: now,
             payload: Bytes::new(),
             kind: "",
-            said: now,
+            queued_at: now,
         };
         let (topic, retain) = match what {
-            What::Availability => {
+            PublishKind::Availability => {
                 flying.payload = self.availability.take().unwrap_or(OFFLINE);
-                (self.plan.availability.clone()?, true)
+                (self.topics.availability.clone()?, true)
             }
-            What::State => {
+            PublishKind::State => {
                 flying.payload = send(&mut self.state)?;
-                (self.plan.state.clone(), self.plan.retain)
+                (self.topics.state.clone(), self.topics.retain)
             }
-            What::Status => {
+            PublishKind::Status => {
                 flying.payload = send(&mut self.status)?;
-                (self.plan.status.clone()?, true)
+                (self.topics.status.clone()?, true)
             }
-            What::Discovery => {
+            PublishKind::Discovery => {
                 self.discovery_due = false;
-                let (topic, payload) = self.plan.discovery.clone()?;
+                let (topic, payload) = self.topics.discovery.clone()?;
                 flying.payload = payload;
                 (topic, true)
             }
-            What::Telemetry => {
+            PublishKind::Telemetry => {
                 let event = self.events.pop_front()?;
-                (flying.payload, flying.kind, flying.said) = (event.payload, event.kind, event.said);
-                (self.plan.event(event.kind)?, false)
+                (flying.payload, flying.kind, flying.queued_at) = (event.payload, event.kind, event.queued_at);
+                (self.topics.event(event.kind)?, false)
             }
         };
         let payload = flying.payload.clone();
@@ -347,19 +351,20 @@ impl Outbox {
     }
 
     /// In the order of their weight; of two that are due the first goes.
-    fn first_due(&self, now: Duration) -> Option<(Duration, What)> {
+    fn first_due(&self, now: Duration) -> Option<(Duration, PublishKind)> {
         let (state, status) = (&self.state, &self.status);
         let rest = !(state.due || status.due || self.events.front().is_some());
-        let offline = self.leaving && rest && !self.said_offline && self.plan.availability.is_some();
+        let offline = self.leaving && rest && !self.has_said_offline && self.topics.availability.is_some();
         // What is retained may be the last of a process that died: nobody shall believe it because we are there.
-        let is_told = self.availability.is_some() && self.told.state && (self.told.status || status.wanted.is_none());
+        let is_told =
+            self.availability.is_some() && self.published_here.state && (self.published_here.status || status.wanted.is_none());
         let mine = [
-            state.due.then_some((state.not_before, What::State)),
-            status.due.then_some((status.not_before, What::Status)),
-            is_told.then_some((self.availability_not_before, What::Availability)),
-            self.discovery_due.then_some((Duration::ZERO, What::Discovery)),
-            self.events.front().map(|_| (Duration::ZERO, What::Telemetry)),
-            offline.then_some((Duration::ZERO, What::Availability)),
+            state.due.then_some((state.not_before, PublishKind::State)),
+            status.due.then_some((status.not_before, PublishKind::Status)),
+            is_told.then_some((self.availability_not_before, PublishKind::Availability)),
+            self.discovery_due.then_some((Duration::ZERO, PublishKind::Discovery)),
+            self.events.front().map(|_| (Duration::ZERO, PublishKind::Telemetry)),
+            offline.then_some((Duration::ZERO, PublishKind::Availability)),
         ];
         mine.into_iter().flatten().min_by_key(|(at, _)| (*at).max(now))
     }
