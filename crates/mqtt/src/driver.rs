@@ -1,4 +1,4 @@
-//! The task of one link that carries out what its [`LinkState`] decides. Runs on the runtime it is spawned on.
+//! The task of one link: executes the actions of its [`LinkState`].
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -17,10 +17,10 @@ use super::topics::{OFFLINE, Topics};
 use super::{Config, ConfigError, Listener, Protocol, tls};
 use gcstreamer_schema::redact;
 
-/// States of a device are at most one a second, whatever is configured.
+/// Shortest time between two states of a device, whatever is configured.
 const DEVICE_GAP: Duration = Duration::from_secs(1);
 
-/// Where the connection is.
+/// How far the connection is.
 enum ConnectionStage {
     Closed,
     /// Files are read and the token is signed.
@@ -50,7 +50,7 @@ struct Driver {
     tokens: u64,
 }
 
-/// Runs until the last word is said, or the task is aborted.
+/// Runs until the final state is published, or the task is aborted.
 pub(super) async fn run(
     shared: Arc<Shared>,
     config: Config,
@@ -59,7 +59,7 @@ pub(super) async fn run(
     notices: Vec<String>,
     interval: PublishInterval,
 ) {
-    // However the task ends: a thread that waits for it hears of it.
+    // Wakes the thread that waits for the end, however the task ends.
     let _end = FinishOnDrop(Arc::clone(&shared));
     for notice in notices {
         listener.notice(notice);
@@ -90,7 +90,7 @@ pub(super) async fn run(
 }
 
 impl Driver {
-    /// One round: what was said, what to do, then wait. `false` = the end.
+    /// One round: processes the inbox, executes actions, then waits. Returns `false` at the end.
     async fn step(&mut self) -> bool {
         self.process_inbox();
         while let Some(action) = self.link.poll(self.now()) {
@@ -124,7 +124,7 @@ impl Driver {
         self.start.elapsed()
     }
 
-    /// A moment of the callers' clock on ours.
+    /// Converts a moment to the time scale of the link.
     fn at(&self, moment: std::time::Instant) -> Duration {
         Instant::from_std(moment).saturating_duration_since(self.start)
     }
@@ -161,7 +161,7 @@ impl Driver {
         self.shared.update(self.link.is_up(), self.link.is_settled(), stats);
     }
 
-    /// The next link of this client must know it.
+    /// Records when the next state may be published, for the next link of this client.
     fn record_interval(&self) {
         if let Some(at) = self.link.free_at(self.now()).and_then(|at| self.start.checked_add(at)) {
             self.interval.not_before(at.into_std());
@@ -261,7 +261,7 @@ impl Driver {
     }
 }
 
-/// What the line says next. Cancel safe.
+/// Waits for the next event of the connection. Cancel safe.
 async fn next_event(stage: &mut ConnectionStage) -> WakeReason {
     match stage {
         ConnectionStage::Closed => std::future::pending().await,
@@ -277,7 +277,7 @@ async fn next_event(stage: &mut ConnectionStage) -> WakeReason {
     }
 }
 
-/// Tells that the task has ended, by whatever way.
+/// Marks the link as finished when the task ends, even by a panic or an abort.
 struct FinishOnDrop(Arc<Shared>);
 
 impl Drop for FinishOnDrop {

@@ -1,7 +1,7 @@
-//! What outlives a link: when its client's states were last published. An element that is stopped and started at once begins
-//! a new session and a new link, and the broker's limit of one state a second does not know of either.
+//! When a client's states were last published: it outlives the link. An element that is stopped and started again makes a new
+//! link, but the broker's limit of one state a second applies to the client.
 //!
-//! One entry for each client of a broker in the process, for as long as a link uses it or its gap lasts.
+//! One entry for each client of a broker in the process, kept while a link uses it or its gap lasts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,18 +13,18 @@ static INTERVALS: Mutex<BTreeMap<String, Arc<Mutex<LastPublish>>>> = Mutex::new(
 
 #[derive(Debug, Default)]
 struct LastPublish {
-    /// No state before that.
+    /// No state may be published before.
     free_at: Option<Instant>,
     /// Links that are not closed yet.
     links: usize,
 }
 
-/// See the module.
+/// The entry of one client at one broker.
 #[derive(Clone, Debug)]
 pub(super) struct PublishInterval(Arc<Mutex<LastPublish>>);
 
 impl PublishInterval {
-    /// Of this client at this broker.
+    /// Returns the entry of this client at this broker.
     pub(super) fn of(client: &str, address: &str) -> Self {
         let mut intervals = lock(&INTERVALS);
         let now = Instant::now();
@@ -35,25 +35,25 @@ impl PublishInterval {
         Self(Arc::clone(intervals.entry(format!("{client} {address}")).or_default()))
     }
 
-    /// A link begins; how many others of this client there are.
+    /// Registers a link. Returns how many others of this client there are.
     pub(super) fn register_link(&self) -> usize {
         let mut memory = lock(&self.0);
         memory.links = memory.links.saturating_add(1);
         memory.links.saturating_sub(1)
     }
 
-    /// A link has ended.
+    /// Deregisters a link that has ended.
     pub(super) fn deregister_link(&self) {
         let mut memory = lock(&self.0);
         memory.links = memory.links.saturating_sub(1);
     }
 
-    /// When the next state may be published.
+    /// Returns when the next state may be published; `None` for at once.
     pub(super) fn free_at(&self) -> Option<Instant> {
         lock(&self.0).free_at
     }
 
-    /// Not before this moment. What was said before and is later stays.
+    /// Allows no state before `at`. A later moment that was set before stays.
     pub(super) fn not_before(&self, at: Instant) {
         let mut memory = lock(&self.0);
         memory.free_at = memory.free_at.max(Some(at));

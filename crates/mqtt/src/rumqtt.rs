@@ -1,8 +1,8 @@
 //! One connection to a broker, MQTT 3.1.1. The only file that names `rumqttc`.
 //!
-//! The crate reconnects by itself, forgets what was not acknowledged and keeps events of the connection before. So each
-//! connection gets an event loop of its own, which is polled by a task of its own: `poll` is never cancelled half way, and a
-//! panic in the crate costs one connection. The task ends with the connection, and with the [`Connection`].
+//! The crate reconnects by itself, drops what was not acknowledged and keeps events of the previous connection. So each
+//! connection has its own event loop, polled by its own task: `poll` is never cancelled half way, and a panic in the crate costs
+//! one connection. The task ends with the connection, and with the [`Connection`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::link::Publish;
 use super::topics::MAX_PACKET;
 use gcstreamer_schema::redact;
 
-/// PINGREQ at least this often; a PINGRESP that is not there by the next ends the connection.
+/// Interval of PINGREQ; the connection ends if no PINGRESP has arrived by the next one.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Name look-up, TCP, TLS and ConnAck together, in seconds. Also how long a write may take.
 const CONNECT_SECONDS: u64 = 20;
@@ -28,7 +28,7 @@ const CONNECT_SECONDS: u64 = 20;
 const DISCONNECT_WAIT: Duration = Duration::from_secs(1);
 /// Requests that wait for the event loop: one publish, one subscription, one DISCONNECT.
 const REQUESTS: usize = 8;
-/// Events that wait for the driver; then the network waits.
+/// Events that wait for the driver, at most; then reading from the network pauses.
 const EVENTS: usize = 16;
 
 /// How to connect.
@@ -37,14 +37,14 @@ pub(super) struct ConnectionParams {
     pub(super) port: u16,
     pub(super) client_id: String,
     pub(super) login: Option<(String, String)>,
-    /// Whether the password is a token; for the texts.
+    /// Whether the password is a token; changes only texts.
     pub(super) has_token: bool,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) will: Option<Publish>,
     pub(super) subscriptions: Vec<String>,
 }
 
-/// Who we say that we are.
+/// The kind of credentials that were sent.
 #[derive(Clone, Copy)]
 enum Login {
     None,
@@ -57,7 +57,7 @@ enum Login {
 pub(super) enum Received {
     Connected,
     Acknowledged,
-    /// The subscriptions that were refused.
+    /// The refused subscriptions.
     Subscribed(Vec<String>),
     Message {
         topic: String,
@@ -71,7 +71,7 @@ pub(super) enum Received {
     Lost(String),
 }
 
-/// A connection, from the first packet to the end. Dropping it closes the socket without a word.
+/// A connection, from the first packet to the end. Dropping it closes the socket without a DISCONNECT.
 pub(super) struct Connection {
     client: AsyncClient,
     received: mpsc::Receiver<Received>,
@@ -117,13 +117,13 @@ impl Connection {
         }
     }
 
-    /// What the broker says next. After [`Received::Lost`] and [`Received::SaidGoodbye`] nothing comes. Cancel safe.
+    /// Waits for the next packet. Nothing follows [`Received::Lost`] and [`Received::Disconnected`]. Cancel safe.
     pub(super) async fn received(&mut self) -> Received {
         let ended = || Received::Lost("the MQTT client broke off".to_owned());
         self.received.recv().await.unwrap_or_else(ended)
     }
 
-    /// Asks the event loop to publish at QoS 1. An error means that the connection is at its end.
+    /// Asks the event loop to publish at QoS 1. An error means that the connection has ended.
     pub(super) fn publish(&self, publish: Publish) -> Result<(), String> {
         let sent = self
             .client
@@ -138,7 +138,7 @@ impl Connection {
         sent.map_err(|_| "the MQTT client takes no more requests".to_owned())
     }
 
-    /// Says DISCONNECT; [`Received::SaidGoodbye`] follows.
+    /// Sends DISCONNECT; [`Received::Disconnected`] follows.
     pub(super) fn disconnect(&self) -> Result<(), String> {
         let sent = self.client.try_disconnect();
         sent.map_err(|_| "the MQTT client takes no more requests".to_owned())
@@ -151,7 +151,7 @@ impl Drop for Connection {
     }
 }
 
-/// Polls until the connection is at its end.
+/// Polls until the connection ends.
 async fn pump(
     mut events: EventLoop,
     subscriptions: &[String],
@@ -168,7 +168,7 @@ async fn pump(
         let Some(received) = received else {
             continue;
         };
-        // Another poll after either would connect again.
+        // Polling again after either would reconnect.
         let last = matches!(received, Received::Lost(_) | Received::Disconnected);
         if matches!(received, Received::Disconnected) {
             closed_by_broker(&mut events).await;
@@ -209,7 +209,7 @@ fn incoming(packet: Packet, subscriptions: &[String]) -> Option<Received> {
 
 const CLOSED: &str = "it closed the connection";
 
-/// What happened, and what helps.
+/// Returns what happened and what to do.
 fn lost(address: &str, error: &ConnectionError, login: Login) -> String {
     let reason = match error {
         ConnectionError::ConnectionRefused(code) => refused(*code, login).to_owned(),
@@ -259,7 +259,7 @@ fn broken(error: &StateError) -> String {
     }
 }
 
-/// Many brokers end a TLS connection without its close_notify: an end of the bytes is an end of the connection.
+/// Many brokers end a TLS connection without close_notify: an unexpected EOF is a normal end.
 fn ended(error: &std::io::Error) -> String {
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
         CLOSED.to_owned()
@@ -285,7 +285,7 @@ fn tls_hint(text: &str) -> &'static str {
     }
 }
 
-/// The error and what is behind it, once each.
+/// Returns the text of an error and of its sources, each once.
 fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -10,7 +10,7 @@ pub(super) const MAX_PACKET: usize = 80 << 10;
 const MAX_DEVICE_STATE: usize = 64 << 10;
 /// Fixed header, length of the topic, packet id.
 const PACKET_OVERHEAD: usize = 16;
-/// Longest string that MQTT can carry.
+/// Longest string in MQTT, bytes.
 const MAX_STRING: usize = 65_535;
 const DAY: u64 = 24 * 60 * 60;
 
@@ -37,7 +37,7 @@ pub(super) struct Topics {
     pub(super) status: Option<String>,
     pub(super) discovery: Option<(String, Bytes)>,
     pub(super) subscriptions: Vec<String>,
-    /// Whether states are kept by the broker.
+    /// Whether the broker retains states.
     pub(super) retain: bool,
     event: EventTopic,
     config: Option<String>,
@@ -53,7 +53,7 @@ enum EventTopic {
 }
 
 impl Topics {
-    /// Checks what goes into topics and ids.
+    /// Checks ids and prefixes and makes the topics.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         check_host(&config.host)?;
         match &config.protocol {
@@ -147,12 +147,12 @@ impl Topics {
         })
     }
 
-    /// Whether there is telemetry at all.
+    /// Returns whether telemetry is enabled.
     pub(super) fn has_events(&self) -> bool {
         self.event != EventTopic::Off
     }
 
-    /// Where telemetry of this kind goes; `None` where telemetry is off.
+    /// Returns the topic for telemetry of this kind; `None` if telemetry is disabled.
     pub(super) fn event(&self, kind: &str) -> Option<String> {
         match &self.event {
             EventTopic::Off => None,
@@ -161,13 +161,13 @@ impl Topics {
         }
     }
 
-    /// Largest payload on a topic, bytes.
+    /// Returns the largest payload on a topic, bytes.
     pub(super) fn limit(&self, topic: &str) -> usize {
         let packet = MAX_PACKET.saturating_sub(topic.len()).saturating_sub(PACKET_OVERHEAD);
         if self.retain { packet } else { packet.min(MAX_DEVICE_STATE) }
     }
 
-    /// What a message on this topic is.
+    /// Returns what a message on this topic is.
     pub(super) fn route(&self, topic: &str) -> Route {
         if self.availability.as_deref() == Some(topic) {
             return Route::Availability;
@@ -208,7 +208,7 @@ fn check_host(host: &str) -> Result<(), ConfigError> {
 
 fn check_id(setting: &'static str, id: &str) -> Result<(), ConfigError> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '%' | '+' | ':');
-    // `+` is allowed in ids, yet it would be a wildcard when it stands alone between slashes.
+    // Ids may contain `+`, but alone between slashes it is a wildcard.
     if id.is_empty() || id.len() > 255 || id == "+" || !id.chars().all(fine) {
         return Err(ConfigError::setting(
             setting,

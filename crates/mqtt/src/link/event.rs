@@ -1,4 +1,4 @@
-//! What goes into the decisions of the link, and what comes out. PURE.
+//! Input and output of the link's state machine. PURE.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) enum Event {
         kind: &'static str,
         payload: Bytes,
     },
-    /// Telemetry that found no place on its way here.
+    /// Telemetry that was dropped because the inbox was full.
     Dropped(u64),
     Close {
         last: Wanted,
@@ -26,7 +26,7 @@ pub(crate) enum Event {
     Connected {
         renew_at: Option<Duration>,
     },
-    /// It cannot be tried before somebody sets the clock.
+    /// The wall clock was never set: no token can be signed.
     ClockNotSet(String),
     /// The connection could not be made, or it broke.
     Lost(String),
@@ -52,16 +52,16 @@ pub(crate) enum Action {
     Connect,
     Publish(Publish),
     Subscribe(Vec<String>),
-    /// Say DISCONNECT, then close.
+    /// Send DISCONNECT, then close.
     Disconnect,
-    /// Close without a word.
+    /// Close without a DISCONNECT.
     Abandon,
     Notify(Notification),
     /// The end; whether the last state was acknowledged.
     Finish(bool),
 }
 
-/// What the listener hears.
+/// A call of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notification {
     Connected(bool),

@@ -1,8 +1,8 @@
-//! Decides about the link: when to connect, what to publish next, when the token is renewed, the last word.
+//! The state machine of the link: when to connect, what to publish next, when to renew the token, how to end.
 //!
-//! PURE: what happened comes in as an [`Event`], what to do goes out as an [`Action`]; time is an argument on any monotonic
-//! scale, chance comes from a seed. After every event, and whenever [`LinkState::poll_timeout`] has passed, [`LinkState::poll`] is
-//! called until it has nothing more to do. The rules are in the module above; their tests are here.
+//! PURE: it takes [`Event`]s and returns [`Action`]s; time is an argument on any monotonic scale, jitter comes from a seed. After
+//! every event, and whenever [`LinkState::poll_timeout`] has passed, call [`LinkState::poll`] until it returns `None`. The
+//! documentation of the crate has the rules; their tests are here.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,24 +20,24 @@ pub(super) use event::{Action, Event, Notification};
 use publish_queue::PublishQueue;
 pub(super) use publish_queue::{MAX_EVENTS, Publish};
 
-/// A connection that is not there by then never will be. The connection itself gives up earlier.
+/// Longest wait for a connection. The MQTT client itself gives up earlier.
 const CONNECT_WAIT: Duration = Duration::from_secs(25);
-/// A broker that does not acknowledge for so long is gone, whatever TCP thinks.
+/// A broker that does not acknowledge within this time counts as lost, whatever TCP reports.
 const ACK_WAIT: Duration = Duration::from_secs(30);
-/// The broker closes the connection after a DISCONNECT; if not by then, we do.
+/// How long the broker may take to close the connection after a DISCONNECT; then we close it.
 const DISCONNECT_WAIT: Duration = Duration::from_secs(3);
-/// How long a new connection must live for an outage to be over; doubled at each that broke.
+/// How long a new connection must last for the outage to be over; doubled for each one that broke.
 const PROOF: Duration = Duration::from_secs(3);
-/// A clock that was never set is looked at again so often.
+/// Interval at which a clock that was never set is checked again.
 const CLOCK_WAIT: Duration = Duration::from_secs(5);
-/// Pause between attempts to say the last word.
+/// Pause between attempts to publish the final state.
 const FINAL_STATE_RETRY: Duration = Duration::from_secs(1);
-/// A token is renewed so long before it expires, or a fifth of its life, whichever is less.
+/// How long before its expiry a token is renewed; a fifth of its lifetime if that is less.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
-/// Messages that are known again when they are delivered twice, and their bytes: two configs of the largest size.
+/// Messages that are remembered to recognize duplicates, and their bytes: two configs of the largest size.
 const MAX_RECENT: usize = 64;
 const MAX_RECENT_BYTES: usize = 160 << 10;
-/// A connection is not renewed before, however short its token lives.
+/// Minimum connection age before a token refresh.
 const MIN_CONNECTION_AGE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,31 +67,31 @@ enum ConnectionPhase {
     Done,
 }
 
-/// When a token that was signed at `minted` is to be renewed.
+/// Returns when to renew a token that was signed at `minted`.
 pub(super) fn renewal(minted: Duration, expires_in: Duration) -> Duration {
     let before = RENEW_BEFORE.min(expires_in / 5);
     minted.saturating_add(expires_in.saturating_sub(before))
 }
 
-/// See the module.
+/// One link, from its start to its end.
 #[derive(Debug)]
 pub(super) struct LinkState {
     publishes: PublishQueue,
     phase: ConnectionPhase,
     backoff: Backoff,
-    /// Of the first of a row of connections that were renewed without trouble.
+    /// When the connection was made; renewals of the token do not change it.
     up_since: Option<Duration>,
     renew_at: Option<Duration>,
-    /// Since when there is trouble that was told.
+    /// When the reported outage began.
     outage: Option<Duration>,
-    /// Connections that broke since one last lived.
+    /// Connections that broke since one last lasted.
     breaks: u32,
     reported_up: bool,
     reported_clock: bool,
     closing: Option<Duration>,
-    /// The last messages of this connection, to know them again.
+    /// The last messages of this connection, to recognize duplicates.
     recent: VecDeque<(String, Bytes)>,
-    /// The subscriptions that were refused, as they were told.
+    /// The refused subscriptions as reported last.
     refused: Vec<String>,
     actions: VecDeque<Action>,
     connects: u64,
@@ -100,7 +100,7 @@ pub(super) struct LinkState {
 }
 
 impl LinkState {
-    /// A link that connects at once; `gap` is the shortest time between two states, `seed` feeds the jitter.
+    /// Creates a link that connects at once. `gap` is the shortest time between two states, `seed` feeds the jitter.
     pub(super) fn new(topics: Topics, gap: Duration, seed: u64) -> Self {
         Self {
             publishes: PublishQueue::new(topics, gap),
@@ -122,18 +122,18 @@ impl LinkState {
         }
     }
 
-    /// An earlier link of this client has published: no state before that.
+    /// Publishes no state before `at`: an earlier link of this client has published one.
     pub(super) fn not_before(mut self, at: Duration) -> Self {
         self.publishes.not_before(at);
         self
     }
 
-    /// When a state may be published after all that was; `None` where none ever was.
+    /// Returns when the next state may be published; `None` if none was published yet.
     pub(super) fn free_at(&self, now: Duration) -> Option<Duration> {
         self.publishes.free_at(now)
     }
 
-    /// Counters; tokens are counted where they are signed.
+    /// Returns the counters, without the tokens: they are counted by the driver, which signs them.
     pub(super) fn stats(&self) -> LinkStats {
         LinkStats {
             connects: self.connects,
@@ -144,17 +144,17 @@ impl LinkState {
         }
     }
 
-    /// Whether the listener thinks that there is a connection.
+    /// Returns whether a connection was last reported to the listener.
     pub(super) fn is_up(&self) -> bool {
         self.reported_up
     }
 
-    /// Whether nothing that was wanted waits or is on its way.
+    /// Returns whether no wanted payload waits or is in flight.
     pub(super) fn is_settled(&self) -> bool {
         self.publishes.is_settled()
     }
 
-    /// Something happened.
+    /// Takes one event. Call [`Self::poll`] afterwards.
     pub(super) fn handle(&mut self, now: Duration, event: Event) {
         if self.phase == ConnectionPhase::Done {
             return;
@@ -190,7 +190,7 @@ impl LinkState {
         }
     }
 
-    /// What to do now; `None` = nothing before [`Self::poll_timeout`] or the next event.
+    /// Returns the next action; `None` if there is none before [`Self::poll_timeout`] or the next event.
     pub(super) fn poll(&mut self, now: Duration) -> Option<Action> {
         loop {
             if let Some(action) = self.actions.pop_front() {
@@ -202,7 +202,7 @@ impl LinkState {
             }
             match self.phase {
                 ConnectionPhase::Done => return None,
-                // The broker holds the last word, or there is none: no connection is needed for it.
+                // The broker holds the final state, or there is none: no connection is needed.
                 ConnectionPhase::Down { .. } | ConnectionPhase::Connecting { .. }
                     if self.closing.is_some() && self.publishes.state_is_acknowledged() =>
                 {
@@ -231,7 +231,7 @@ impl LinkState {
         }
     }
 
-    /// When to call [`Self::poll`] again if nothing happens before.
+    /// Returns when to call [`Self::poll`] again if no event arrives before.
     pub(super) fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         let own = match self.phase {
             ConnectionPhase::Done => return None,
@@ -279,7 +279,7 @@ impl LinkState {
         if let Some(publish) = self.publishes.publish(now) {
             return Some(Action::Publish(publish));
         }
-        // After the publishes: a config that is too large breaks the connection as soon as it is subscribed to.
+        // After the publishes: a config that is too large breaks the connection as soon as its topic is subscribed to.
         if subscription == Subscription::Needed && !closing {
             let subscription = Subscription::Asked(now);
             self.phase = ConnectionPhase::Up { since, subscription };
@@ -288,7 +288,7 @@ impl LinkState {
         if closing && self.publishes.is_done() {
             return Some(self.leave(now, true));
         }
-        // The last word still has to wait for its second, and the token does not last so long.
+        // The final state still waits for the gap, and the token expires before.
         expires.then(|| self.leave(now, false))
     }
 
@@ -340,7 +340,7 @@ impl LinkState {
         self.breaks = self.breaks.saturating_add(u32::from(was_up));
         self.notify_down();
         if self.closing.is_some() {
-            // A broker that never heard of us holds nothing that the last word would put right.
+            // The broker holds no state of ours that the final state would have to correct.
             if !was_up && !self.publishes.has_published_state() {
                 return self.finish();
             }
@@ -415,18 +415,18 @@ impl LinkState {
         if let ConnectionPhase::Up { subscription, .. } = &mut self.phase {
             *subscription = Subscription::Done;
         }
-        // The rules of the broker are the same at its next connection: once is enough.
+        // The access rules are the same at the next connection: reported once.
         if !refused.is_empty() && self.refused != refused {
             self.refused = refused.to_vec();
             let topics = refused.join(", ");
             self.notify(Notification::Notice(format!(
-                "the broker refused the subscription to {topics}: nothing will be heard from there; check the broker's access rules"
+                "the broker refused the subscription to {topics}: no message arrives from there; check the broker's access rules"
             )));
         }
     }
 
     fn message(&mut self, topic: String, payload: Bytes, retained: bool, duplicate: bool) {
-        // A broker that delivers the same messages again and again is answered, and not listened to.
+        // A duplicate is acknowledged by the client and not reported again.
         let is_known = |known: &(String, Bytes)| known.0 == topic && known.1 == payload;
         if duplicate && self.recent.iter().any(is_known) {
             return;
@@ -451,8 +451,8 @@ impl LinkState {
         self.recent.push_back((topic, payload));
     }
 
-    /// When the connection, renewals of its token included, has shown that an outage is over: never while an answer is due, for a
-    /// broker that acknowledges nothing is as good as none.
+    /// Returns when the connection has lasted long enough to end the outage; renewals of the token do not interrupt it. `None` while
+    /// an acknowledgement is due: a broker that acknowledges nothing does not end an outage.
     fn proved_at(&self) -> Option<Duration> {
         let is_asked = matches!(
             self.phase,
@@ -483,7 +483,7 @@ impl LinkState {
         self.actions.push_back(Action::Notify(notification));
     }
 
-    /// xorshift64*: jitter wants no better.
+    /// xorshift64*: good enough for jitter.
     fn chance(&mut self) -> u64 {
         self.seed ^= self.seed >> 12;
         self.seed ^= self.seed << 25;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::super::Wanted;
 use super::super::topics::{OFFLINE, ONLINE, Topics};
 
-/// Telemetry that waits; what comes on top pushes the oldest out.
+/// Telemetry that waits, at most; a new one then drops the oldest.
 pub(crate) const MAX_EVENTS: usize = 16;
-/// Older telemetry is not published any more.
+/// Older telemetry is dropped.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(60);
 
 /// One message to the broker, QoS 1.
@@ -30,25 +30,25 @@ enum PublishKind {
     Telemetry,
 }
 
-/// A message of which only the newest matters.
+/// A retained value: only the newest is published.
 #[derive(Debug, Default)]
 struct Slot {
     wanted: Option<Bytes>,
     due: bool,
     not_before: Duration,
     acknowledged: Option<Bytes>,
-    /// What was wanted last is larger than the broker takes.
+    /// The last wanted payload exceeds the limit of the broker.
     too_large: bool,
 }
 
 impl Slot {
-    /// Returns whether the payload is the first of a row that is too large.
+    /// Sets the wanted payload. Returns whether to report that it is too large: only the first of successive ones.
     fn want(&mut self, payload: Option<Bytes>, limit: usize) -> bool {
         let Some(payload) = payload else {
             return false;
         };
         if payload.len() > limit {
-            // What was wanted before is no longer true: it is not published again.
+            // The previous payload is no longer true: it is not published again.
             (self.wanted, self.due) = (None, false);
             return !std::mem::replace(&mut self.too_large, true);
         }
@@ -66,7 +66,7 @@ struct InFlight {
     what: PublishKind,
     since: Duration,
     payload: Bytes,
-    /// Of telemetry.
+    /// Kind of telemetry; empty for other kinds of publishes.
     kind: &'static str,
     queued_at: Duration,
 }
@@ -84,20 +84,20 @@ struct Published {
     status: bool,
 }
 
-/// See the module.
+/// The publishes of one link.
 #[derive(Debug)]
 pub(super) struct PublishQueue {
     topics: Topics,
     gap: Duration,
     state: Slot,
     status: Slot,
-    /// What to say of our availability, and not before.
+    /// The availability to publish, and the earliest moment for it.
     availability: Option<Bytes>,
     availability_not_before: Duration,
     discovery_due: bool,
     events: VecDeque<Telemetry>,
     in_flight: Option<InFlight>,
-    /// What this link has put there since the connection was made.
+    /// What this link has published since the connection was made.
     published_here: Published,
     leaving: bool,
     has_said_offline: bool,
@@ -127,12 +127,12 @@ impl PublishQueue {
         }
     }
 
-    /// No state and no status before that.
+    /// Publishes no state and no status before `at`.
     pub(super) fn not_before(&mut self, at: Duration) {
         (self.state.not_before, self.status.not_before) = (at, at);
     }
 
-    /// When a state may be published after what was, and after what is on its way; `None` where nothing was.
+    /// Returns when the next state may be published, what is in flight included; `None` if nothing was published yet.
     pub(super) fn free_at(&self, now: Duration) -> Option<Duration> {
         if self.is_in_flight(PublishKind::State) || self.is_in_flight(PublishKind::Status) {
             return Some(now.saturating_add(self.gap));
@@ -144,7 +144,7 @@ impl PublishQueue {
         &self.topics
     }
 
-    /// A text for a person is returned where something cannot be published.
+    /// Sets the wanted payloads. Returns a text to report if one is too large to publish.
     pub(super) fn want(&mut self, wanted: Wanted) -> Option<String> {
         let (state, status) = (
             wanted.state.as_ref().map_or(0, Bytes::len),
@@ -166,7 +166,7 @@ impl PublishQueue {
         told.or(told_too)
     }
 
-    /// The last word. What the broker has acknowledged, or is about to, is not said twice.
+    /// Sets the final payloads. What the broker has acknowledged, or is about to, is not published again.
     pub(super) fn want_final(&mut self, last: Wanted) -> Option<String> {
         self.leaving = true;
         self.availability = None;
@@ -183,23 +183,23 @@ impl PublishQueue {
         })
     }
 
-    /// Whether the broker holds the state that is wanted.
+    /// Returns whether the broker holds the wanted state.
     pub(super) fn state_is_acknowledged(&self) -> bool {
         self.state.is_acknowledged() && !self.is_in_flight(PublishKind::State)
     }
 
-    /// Whether the broker was ever told a state by this link.
+    /// Returns whether the broker has acknowledged any state of this link.
     pub(super) fn has_published_state(&self) -> bool {
         self.state.acknowledged.is_some()
     }
 
-    /// Whether all that a clean end wants was said.
+    /// Returns whether everything is published that a clean end requires.
     pub(super) fn is_done(&self) -> bool {
         let offline = self.has_said_offline || self.topics.availability.is_none();
         self.in_flight.is_none() && offline && !self.state.due && !self.status.due && self.events.is_empty()
     }
 
-    /// Whether no state and no status waits or is on its way.
+    /// Returns whether no state and no status waits or is in flight.
     pub(super) fn is_settled(&self) -> bool {
         !(self.state.due || self.status.due || self.is_in_flight(PublishKind::State) || self.is_in_flight(PublishKind::Status))
     }
@@ -209,7 +209,7 @@ impl PublishQueue {
     }
 
     pub(super) fn telemetry(&mut self, queued_at: Duration, kind: &'static str, payload: Bytes) -> Option<String> {
-        // Telemetry that is off is not dropped: nobody wants it.
+        // Telemetry that is disabled does not count as dropped.
         let topic = self.topics.event(kind)?;
         let limit = self.topics.limit(&topic);
         if payload.len() > limit {
@@ -229,7 +229,7 @@ impl PublishQueue {
         None
     }
 
-    /// A new connection: all that is wanted is published again.
+    /// Notes a new connection: everything wanted is published again.
     pub(super) fn connected(&mut self) {
         self.published_here = Published::default();
         if self.leaving {
@@ -242,14 +242,14 @@ impl PublishQueue {
         self.availability_not_before = Duration::ZERO;
     }
 
-    /// Somebody said that we are offline.
+    /// Publishes `online` again: someone published `offline` on our topic.
     pub(super) fn reassert_online(&mut self) {
         if !self.leaving {
             self.availability = Some(ONLINE);
         }
     }
 
-    /// The connection is gone, and what was in flight may or may not have arrived.
+    /// Notes the loss of the connection: what was in flight may or may not have arrived.
     pub(super) fn lost(&mut self, now: Duration) {
         let Some(landed) = self.in_flight.take() else {
             return;
@@ -289,17 +289,17 @@ impl PublishQueue {
         }
     }
 
-    /// Since when a publish waits for its acknowledgement.
+    /// Returns since when a publish waits for its acknowledgement.
     pub(super) fn in_flight_since(&self) -> Option<Duration> {
         self.in_flight.as_ref().map(|f| f.since)
     }
 
-    /// When the next publish is due, at the earliest.
+    /// Returns when the next publish is due.
     pub(super) fn due_at(&self, now: Duration) -> Option<Duration> {
         self.first_due(now).map(|(at, _)| at)
     }
 
-    /// The first of what is due; it is in flight from now on.
+    /// Takes the first publish that is due; it is in flight from now on.
     pub(super) fn publish(&mut self, now: Duration) -> Option<Publish> {
         while self
             .events
@@ -350,12 +350,12 @@ impl PublishQueue {
         Some(Publish { topic, payload, retain })
     }
 
-    /// In the order of their weight; of two that are due the first goes.
+    /// Returns the next publish and when it is due. Of several that are due the first in this list goes first.
     fn first_due(&self, now: Duration) -> Option<(Duration, PublishKind)> {
         let (state, status) = (&self.state, &self.status);
         let rest = !(state.due || status.due || self.events.front().is_some());
         let offline = self.leaving && rest && !self.has_said_offline && self.topics.availability.is_some();
-        // What is retained may be the last of a process that died: nobody shall believe it because we are there.
+        // A retained state may be that of a process that died: `online` would make it look valid.
         let is_told =
             self.availability.is_some() && self.published_here.state && (self.published_here.status || status.wanted.is_none());
         let mine = [
@@ -375,7 +375,7 @@ fn send(slot: &mut Slot) -> Option<Bytes> {
     slot.wanted.clone()
 }
 
-/// It may have arrived just now: the gap counts from here.
+/// Publishes again. The lost one may have arrived just now, so the gap counts from `now`.
 fn retry(slot: &mut Slot, now: Duration, gap: Duration) {
     slot.due = slot.wanted.is_some();
     slot.not_before = now.saturating_add(gap);

@@ -1,4 +1,4 @@
-//! A broker that is played, in virtual time, and that checks the rules at every publish.
+//! A link against a simulated broker in virtual time; checks the rules at every publish.
 
 use std::path::PathBuf;
 
@@ -62,7 +62,7 @@ pub(super) enum Line {
     Up,
 }
 
-/// A broker with 20 ms to everywhere, and the rules it checks.
+/// The link and a broker 20 ms away.
 pub(super) struct Simulation {
     pub(super) link: LinkState,
     pub(super) topics: Topics,
