@@ -71,10 +71,16 @@ fn the_last_value_that_a_user_set_counts_for_the_whole_group() {
     assert_eq!((rate(&first), rate(&other)), (7_000_000, 20_000_000));
     let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Info(i) if i.error().to_string().contains("7000000"));
     first.wait_for(Duration::from_secs(5), told);
+    // The first one starts anew with its old value, and a third one with a value that was set before: the last one set counts.
+    let third = Line::new(idle, &server, "max-bytes-per-second=6000000 flow-group=shared");
+    second.sink.set_property("max-bytes-per-second", 8_000_000u64);
+    first.stop();
+    [&first, &third].into_iter().for_each(Line::play);
+    assert_eq!(rate(&second), 8_000_000);
 }
 
 #[test]
-fn retry_after_is_obeyed_by_the_group() {
+fn retry_after_is_obeyed() {
     let server = GcsServer::spawn_thread();
     server.push_fault(Fault::retry_after(429, "2"));
     let line = Line::new(NOISE, &server, "flow-group=retry-after");
@@ -84,6 +90,62 @@ fn retry_after_is_obeyed_by_the_group() {
     assert_eq!(times.len(), 2);
     assert!(times[1].duration_since(times[0]) >= Duration::from_millis(1900), "{times:?}");
     assert_eq!(line.stat("retries"), 1);
+}
+
+/// A server whose first answer asks to wait for an hour, and a line that has got it.
+fn held_for_an_hour(properties: &str) -> (GcsServer, Line) {
+    let server = GcsServer::spawn_thread();
+    server.push_fault(Fault::retry_after(429, "3600"));
+    let camera = h264(60).replace("videotestsrc", "videotestsrc is-live=true") + " ! flvmux streamable=true";
+    let line = Line::new(
+        &camera,
+        &server,
+        &format!("max-size-time=1000000000 max-uploads=1 {properties}"),
+    );
+    line.play();
+    let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().to_string().contains("it asks to wait 3600 s"));
+    line.wait_for(Duration::from_secs(30), told);
+    (server, line)
+}
+
+#[test]
+fn an_hours_retry_after_holds_its_bucket_and_endpoint_and_no_other_sink_of_the_group() {
+    let (server, held) = held_for_an_hour("bucket=busy flow-group=one-is-held");
+    let elsewhere = GcsServer::spawn_thread();
+    for (server, bucket) in [(&server, "free"), (&elsewhere, "busy")] {
+        let properties = format!("bucket={bucket} flow-group=one-is-held max-size-time=1000000000 drain-timeout=10000000000");
+        let line = Line::new(NOISE, server, &properties);
+        line.play();
+        let (end, words) = line.wait();
+        assert_eq!(end, End::Eos, "{bucket}: {words:?}");
+        assert!(!words.iter().any(|(kind, _)| *kind == "warning"), "{bucket}: {words:?}");
+        assert_eq!(line.stat("chunks-uploaded"), 5, "{bucket}");
+    }
+    let to_the_held = |r: &&common::gcs_server::Request| r.path.contains("/b/busy/");
+    assert_eq!(
+        server.uploads().iter().filter(to_the_held).count(),
+        1,
+        "{:?}",
+        server.uploads()
+    );
+    assert_eq!(elsewhere.uploads().iter().filter(to_the_held).count(), 5);
+    assert_eq!((held.stat("chunks-uploaded"), held.stat("retries")), (0, 1));
+}
+
+#[test]
+fn an_hours_retry_after_does_not_outlast_an_eos_or_a_stop() {
+    let (server, line) = held_for_an_hour("drain-timeout=6000000000");
+    line.pipeline.send_event(gst::event::Eos::new());
+    let began = Instant::now();
+    let (end, words) = line.wait();
+    assert_eq!(end, End::Eos, "{words:?}");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(joined(&chunks(&server)) == line.input());
+
+    let (_server, line) = held_for_an_hour("");
+    line.stop();
+    assert_eq!(line.stat("chunks-dropped"), 0);
+    assert_eq!(line.stat("chunks-uploaded"), line.stat("chunks-created"));
 }
 
 #[test]

@@ -198,6 +198,46 @@ fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
 }
 
 #[test]
+fn the_limit_of_a_folder_holds_whatever_another_sink_with_that_folder_sets() {
+    let (spool, later) = (Spool::new(), Later::new());
+    let unused = GcsServer::spawn_thread();
+    let other_path = spool.dir().with_file_name("link");
+    std::os::unix::fs::symlink("spool", &other_path).unwrap();
+    let line = |dir: &Path, properties: &str| {
+        let properties = format!(
+            "spool-dir={}/ {} {properties} max-size-time=1000000000 max-memory-bytes=2097152 overflow-policy=drop-oldest \
+             drain-timeout=1000000000",
+            dir.display(),
+            later.property()
+        );
+        Line::new(&noise(12), &unused, &properties)
+    };
+    let limited = line(&spool.dir(), "max-spool-bytes=6000000");
+    let other = line(&other_path, "");
+    let blocks = |f: &PathBuf| f.metadata().map_or(0, |m| m.len().div_ceil(4096) * 4096);
+    // A look takes time, in which one file goes and another one grows: the smallest of three counts.
+    let look = |_| -> u64 { spool.files().iter().map(blocks).sum() };
+    let used = || (0..3).map(look).min().unwrap();
+    let mut most = 0;
+    limited.play();
+    other.play();
+    for running in [&limited, &other] {
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        let pad = running.sink.static_pad("sink").unwrap();
+        while !pad.pad_flags().contains(gst::PadFlags::EOS) {
+            assert!(std::time::Instant::now() < until, "it records to its end");
+            other.sink.set_property("retry-timeout", 0u64);
+            other.sink.set_property("max-spool-bytes", 0u64);
+            most = most.max(used());
+            assert!(most <= 6_000_000, "{most}");
+            let _ = running.pipeline.bus().unwrap().timed_pop(gst::ClockTime::from_mseconds(5));
+        }
+    }
+    assert!(used() <= 6_000_000, "{}", used());
+    assert!(most >= 3_000_000, "the limit was met: {most}");
+}
+
+#[test]
 fn an_end_with_overflow_policy_error_says_that_there_is_no_space_left() {
     let (spool, later) = (Spool::new(), Later::new());
     let unused = GcsServer::spawn_thread();

@@ -1,75 +1,63 @@
-//! A token bucket with debt: a piece leaves when the ones before it have been paid for.
+//! A token bucket with debt: a piece leaves once all pieces before it have been paid for.
 //!
-//! PURE: time is an argument, ns on any monotonic scale. The bucket never holds more than one piece of credit, so no second
-//! sees more than the rate and one piece; who wakes a moment late catches that moment up, so that the rate is used.
+//! PURE: time is an argument, ns on any monotonic scale. Idle time earns no credit, so no second sees more than the rate plus
+//! one piece. A late wake-up may catch up by one piece, so that the whole rate can be used.
 
 const SECOND: f64 = 1e9;
 
 /// One limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
-    /// Units a second; 0 = no limit.
+    /// Units per second; 0 = no limit.
     rate: f64,
-    /// When all that has been let through is paid for.
+    /// When everything that has left is paid for.
     paid_at: u64,
-    /// Nothing leaves before.
-    held_until: u64,
 }
 
 impl Bucket {
-    /// A bucket of so many units a second; 0 = no limit.
+    /// Creates a bucket with a rate in units per second; 0 = no limit.
     pub fn new(rate: f64) -> Self {
-        Self {
-            rate,
-            paid_at: 0,
-            held_until: 0,
-        }
+        Self { rate, paid_at: 0 }
     }
 
-    /// Units a second.
+    /// Returns the rate in units per second; 0 = no limit.
     pub fn rate(&self) -> f64 {
         self.rate
     }
 
-    /// Another rate from now on. What was promised to those who wait is void: they ask again. A hold stays.
+    /// Sets the rate from `now` on. Times returned earlier become invalid: callers that still wait must ask again.
     pub fn set_rate(&mut self, rate: f64, now: u64) {
         self.rate = rate;
         self.paid_at = self.paid_at.min(now);
     }
 
-    /// Nothing leaves before `until`.
-    pub fn hold(&mut self, until: u64) {
-        self.held_until = self.held_until.max(until);
-    }
-
-    /// Lets `amount` through; when it may leave.
+    /// Charges for `amount` and returns the time at which it may leave.
     pub fn take(&mut self, amount: f64, now: u64) -> u64 {
         if self.rate <= 0.0 {
-            // Without a limit only a hold counts.
-            return self.held_until.max(now);
+            return now;
         }
         let cost = ns(amount / self.rate);
-        let leaves = self.paid_at.max(self.held_until).max(now.saturating_sub(cost));
+        let leaves = self.paid_at.max(now.saturating_sub(cost));
         self.paid_at = leaves.saturating_add(cost);
         leaves.max(now)
     }
 }
 
-/// The size of a piece at a rate in bytes a second: small enough that ten leave in a second, between 4 and 256 KiB.
+/// Returns the size of a piece for a rate in bytes per second: a tenth of a second, but between 4 and 256 KiB.
 pub fn piece(rate: f64) -> usize {
     const LARGEST: u32 = 256 << 10;
     if rate <= 0.0 {
         return LARGEST as usize;
     }
     let tenth = (rate / 10.0).min(f64::from(LARGEST));
-    // Between 4096 and 262144: it fits.
+    // Between 4096 and 262144.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let piece = tenth.max(4096.0) as usize;
     piece
 }
 
 fn ns(seconds: f64) -> u64 {
-    // Saturates beyond 584 years.
+    // The cast saturates; u64 holds 584 years.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let ns = (seconds * SECOND) as u64;
     ns
@@ -107,11 +95,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_stops_all_and_another_rate_counts_at_once() {
-        let mut bucket = Bucket::new(0.0);
-        assert_eq!(bucket.take(1e9, 5), 5);
-        bucket.hold(9 * S);
-        assert_eq!(bucket.take(1.0, S), 9 * S);
+    fn no_rate_is_no_wait_and_another_rate_counts_at_once() {
+        assert_eq!(Bucket::new(0.0).take(1e9, 5), 5);
         let mut slow = Bucket::new(1.0);
         slow.take(1000.0, 0);
         slow.set_rate(1000.0, S);

@@ -1,4 +1,4 @@
-//! Sinks that share two limits. Waits on tokio's clock; its lock is never held across a wait.
+//! The sinks of a `flow-group` share two limits. Waits use tokio's clock; the lock is never held across a wait.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::bucket::{Bucket, piece};
 use super::outage::Outage;
-use super::site::Site;
+use super::site::{Deadline, Held, Site};
 use gcstreamer_storage::{BoxFuture, Pacer};
 
 /// Default of `max-bytes-per-second`: the 20 MB/s of the original's flow control.
@@ -18,7 +18,7 @@ pub const DEFAULT_BYTES: u64 = 20_000_000;
 /// Default of `max-requests-per-second`.
 pub const DEFAULT_REQUESTS: f64 = 10.0;
 
-/// What the clock of all buckets counts from.
+/// Zero of the time scale of all buckets.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 static GROUPS: Mutex<Option<HashMap<String, Weak<Group>>>> = Mutex::new(None);
 
@@ -33,11 +33,32 @@ pub struct Group {
 struct State {
     bytes: Bucket,
     requests: Bucket,
+    /// `UserLimit::order` of the values in force, for bytes and for requests; 0 = the default.
+    order: [u64; 2],
     /// Counts changes of the limits.
     version: u64,
-    /// The version that the user was told of.
-    told: u64,
+    /// The latest version that was reported to the user.
+    reported: u64,
     outage: Outage,
+}
+
+/// A limit that a user set. Of several, the one set last applies, whichever sink starts last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UserLimit<T> {
+    /// Units per second; 0 = no limit.
+    pub value: T,
+    order: u64,
+}
+
+impl<T> UserLimit<T> {
+    /// A value that is set now.
+    pub fn now(value: T) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            value,
+            order: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
 }
 
 /// One of the two limits.
@@ -48,15 +69,16 @@ enum Limit {
 }
 
 impl Group {
-    /// The group of that name, made with the defaults where there is none; `""` is always one of its own.
+    /// Returns the group of that name, created with the defaults if absent. `""` always creates a group of its own.
     pub fn join(name: &str) -> Arc<Self> {
         let fresh = || {
             Arc::new(Self {
                 state: Mutex::new(State {
                     bytes: Bucket::new(DEFAULT_BYTES as f64),
                     requests: Bucket::new(DEFAULT_REQUESTS),
+                    order: [0; 2],
                     version: 0,
-                    told: 0,
+                    reported: 0,
                     outage: Outage::default(),
                 }),
                 changed: Notify::new(),
@@ -76,9 +98,16 @@ impl Group {
         group
     }
 
-    /// Sets the limits that are given, for all members.
+    /// Sets the given limits for all members, as a user who sets them now.
     pub fn set(&self, bytes: Option<u64>, requests: Option<f64>) {
+        self.apply(bytes.map(UserLimit::now), requests.map(UserLimit::now));
+    }
+
+    /// Sets the given limits for all members. A value that was set before the one in force is ignored.
+    pub fn apply(&self, bytes: Option<UserLimit<u64>>, requests: Option<UserLimit<f64>>) {
         let mut state = self.lock();
+        let bytes = newer(bytes, &mut state.order[0]);
+        let requests = newer(requests, &mut state.order[1]);
         let now = now();
         let before = (state.bytes.rate(), state.requests.rate());
         let after = (bytes.map_or(before.0, |b| b as f64), requests.unwrap_or(before.1));
@@ -92,7 +121,7 @@ impl Group {
         self.changed.notify_waiters();
     }
 
-    /// Bytes and requests a second, and how often they have been changed.
+    /// Returns bytes per second, requests per second, and the version: how often they have changed.
     pub fn limits(&self) -> (u64, f64, u64) {
         let state = self.lock();
         // It was made from a u64 and is not negative.
@@ -101,25 +130,19 @@ impl Group {
         (bytes, state.requests.rate(), state.version)
     }
 
-    /// The limits are of this version now. Whether the user is to be told: one of the group does.
+    /// Returns whether the caller must report that the limits have this version: the first member that asks does.
     pub fn tell(&self, version: u64) -> bool {
         let mut state = self.lock();
-        let is_news = state.told < version;
-        state.told = state.told.max(version);
+        let is_news = state.reported < version;
+        state.reported = state.reported.max(version);
         is_news
-    }
-
-    /// The server has asked to be left alone for so long.
-    pub fn hold(&self, time: Duration) {
-        let until = now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        self.lock().requests.hold(until);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `amount` may leave; how long that took, ns.
+    /// Waits until `amount` may leave. Returns the time waited, ns.
     async fn wait(&self, limit: Limit, amount: f64) -> u64 {
         let began = now();
         let mut at = began;
@@ -130,7 +153,7 @@ impl Group {
             }
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Registered only where there is something to wait for; a change since the bucket was asked is not missed.
+            // Register first, then compare versions: a change after `take` is not missed.
             changed.as_mut().enable();
             if self.lock().version == version {
                 let until = EPOCH.checked_add(Duration::from_nanos(leaves));
@@ -149,7 +172,7 @@ impl Group {
         }
     }
 
-    /// When `amount` may leave, and the version of the limits that say so.
+    /// Returns when `amount` may leave, and the version of the limits that this follows from.
     fn take(&self, limit: Limit, amount: f64, now: u64) -> (u64, u64) {
         let mut state = self.lock();
         let version = state.version;
@@ -161,25 +184,33 @@ impl Group {
     }
 }
 
+/// Returns the value if it was set after the one in force.
+fn newer<T>(limit: Option<UserLimit<T>>, in_force: &mut u64) -> Option<T> {
+    let limit = limit.filter(|limit| limit.order > *in_force)?;
+    *in_force = limit.order;
+    Some(limit.value)
+}
+
 fn now() -> u64 {
     u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A sink's place in its group.
+/// One sink as a member of its group.
 #[derive(Debug)]
 pub struct Member {
     group: Arc<Group>,
     site: Arc<Site>,
     number: u64,
     throttled: AtomicU64,
-    /// When it goes, another member goes on with its work.
+    /// Another member continues its work when it leaves.
     has_successor: bool,
-    /// One of its uploads at a time stands in the group's line, so that members get equal parts however many each has.
+    /// Only one upload of a member queues at the group's limit at a time, for bytes and for requests: members get equal shares,
+    /// whatever their number of uploads.
     turns: [tokio::sync::Mutex<()>; 2],
 }
 
 impl Member {
-    /// A new member, which sends to this site.
+    /// Creates a member whose own chunks go to this site.
     pub fn new(group: Arc<Group>, site: Arc<Site>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -192,56 +223,51 @@ impl Member {
         }
     }
 
-    /// As long as there are others in the group, one of them goes on with its work when it ends.
+    /// Sets whether another member of the group, if there is one, continues the work of this one when it leaves.
     pub fn with_successor(mut self, has_successor: bool) -> Self {
         self.has_successor = has_successor;
         self
     }
 
-    /// The server has asked to be left alone for so long: this group does, and every other one that sends to this site.
-    pub fn hold(&self, time: Duration) {
-        self.group.hold(time);
-        self.site.hold(time);
-    }
-
-    /// This sink's uploads fail. Whether the user is to be told: of an outage the first of the group speaks, and once an hour
-    /// (ns since the process began) any of them.
+    /// This sink's uploads fail. Returns whether it must report that: the first member of an outage does, and then one of them
+    /// every hour.
     pub fn begins_outage(&self) -> bool {
         self.group.lock().outage.begins(self.number, now())
     }
 
-    /// This sink has stored a chunk. How long an outage was, in ns, that a member which has gone left behind and that is over now.
+    /// This sink has stored a chunk. Returns the length in ns of an outage that ends with it although the members that failed have
+    /// left; the caller must report its end.
     pub fn ends_left_outage(&self) -> Option<u64> {
         self.group.lock().outage.works(now())
     }
 
-    /// This sink's uploads work again. Whether the user is to be told: the last of the group speaks.
+    /// This sink's uploads work again. Returns whether it must report that: the last failing member does.
     pub fn ends_outage(&self) -> bool {
         self.group.lock().outage.ends(self.number)
     }
 
-    /// Whether a member goes on with the work of this one when it ends.
+    /// Returns whether another member continues the work of this one when it leaves.
     pub fn has_successor(&self) -> bool {
         self.has_successor && Arc::strong_count(&self.group) > 1
     }
 
-    /// The group.
+    /// Returns the group.
     pub fn group(&self) -> &Group {
         &self.group
     }
 
-    /// How long this sink's uploads have waited for the limits, ns.
+    /// Returns how long this sink's uploads have waited for the limits, ns.
     pub fn throttled(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
     }
 
-    /// Waits until a request may be made.
-    pub async fn request(&self) {
-        let waited = self.site.wait().await + self.take(Limit::Requests, 1.0).await;
+    /// Waits until the limit of requests allows one more.
+    async fn request(&self) {
+        let waited = self.take(Limit::Requests, 1.0).await;
         self.throttled.fetch_add(waited, Ordering::Relaxed);
     }
 
-    /// Waits for this member's turn, and then until `amount` may leave; how long that took, ns.
+    /// Waits for this member's turn, and then until `amount` may leave. Returns the time waited, ns.
     async fn take(&self, limit: Limit, amount: f64) -> u64 {
         let [bytes, requests] = &self.turns;
         let turn = match limit {
@@ -255,6 +281,55 @@ impl Member {
             return now().saturating_sub(began);
         };
         self.group.wait(limit, amount).await
+    }
+}
+
+/// The path of one attempt: through the limits of its member's group to one site.
+#[derive(Clone, Debug)]
+pub struct Route {
+    member: Arc<Member>,
+    site: Arc<Site>,
+    drain: Option<Deadline>,
+}
+
+impl Route {
+    /// Creates the route to the site of the member's own chunks. `drain`: set while the sink drains.
+    pub fn own(member: &Arc<Member>, drain: Option<Deadline>) -> Self {
+        Self {
+            member: Arc::clone(member),
+            site: Arc::clone(&member.site),
+            drain,
+        }
+    }
+
+    /// Returns the same route to another site: chunks of earlier sessions may belong to another endpoint or bucket.
+    #[must_use]
+    pub fn to(&self, endpoint: &str, bucket: &str) -> Self {
+        Self {
+            site: Site::of(endpoint, bucket),
+            ..self.clone()
+        }
+    }
+
+    /// Waits until the limit of requests allows one more.
+    ///
+    /// # Errors
+    /// The site is held. The attempt must end, so that it does not occupy an upload slot that a chunk for another site could use.
+    pub async fn request(&self) -> Result<(), Held> {
+        // Before the wait, so that no request is charged that is not made. After it, because the wait may have been long.
+        self.site.check(self.drain)?;
+        self.member.request().await;
+        self.site.check(self.drain)
+    }
+
+    /// Holds the site for `time`, for every sink: its server has just asked for that.
+    pub fn hold(&self, time: Duration) {
+        self.site.hold_for(time);
+    }
+
+    /// Returns the limit of bytes.
+    pub fn pacer(&self) -> Arc<dyn Pacer> {
+        Arc::<Member>::clone(&self.member)
     }
 }
 
@@ -337,39 +412,114 @@ mod tests {
         assert!(of(8) >= 4_700_000, "{} and {}", of(8), of(1));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_new_rate_does_not_end_a_hold_and_an_equal_one_is_no_news() {
+    #[test]
+    fn a_sink_that_starts_anew_does_not_bring_back_what_was_set_before() {
+        let group = Group::join("");
+        let (first, second) = (UserLimit::now(5), UserLimit::now(7));
+        group.apply(Some(second), None);
+        group.apply(Some(first), Some(UserLimit::now(3.0)));
+        assert_eq!((group.limits().0, group.limits().1), (7, 3.0));
+        group.apply(Some(UserLimit::now(6)), None);
+        assert_eq!(group.limits().0, 6);
+    }
+
+    #[test]
+    fn an_equal_rate_is_no_news_and_another_is_told_once() {
         let group = Group::join("");
         group.set(Some(500), None);
         let version = group.limits().2;
         group.set(Some(500), None);
         assert_eq!(group.limits().2, version);
         assert!(group.tell(version) && !group.tell(version));
-        group.hold(Duration::from_secs(17));
-        group.set(None, Some(5.0));
-        let began = Instant::now();
-        Member::new(group, Site::of("", "held")).request().await;
-        assert!(began.elapsed() >= Duration::from_secs(17));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_are_paced_and_a_hold_stops_them_all() {
-        let member = Member::new(Group::join(""), Site::of("", "one"));
+    async fn requests_are_paced() {
+        let member = Member::new(Group::join(""), Site::of("", "paced"));
         member.group().set(None, Some(10.0));
         let began = Instant::now();
         for _ in 0..21 {
             member.request().await;
         }
         assert!((1900..=2100).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
-        member.hold(Duration::from_secs(17));
-        let held = Instant::now();
-        let (same, other) = (Site::of("", "one"), Site::of("", "another"));
-        Member::new(Group::join(""), other).request().await;
-        assert!(held.elapsed() < Duration::from_secs(1), "another bucket is not meant");
-        Member::new(Group::join(""), same).request().await;
-        assert!(held.elapsed() >= Duration::from_secs(17), "the same bucket is, in any group");
-        member.request().await;
-        assert!(held.elapsed() >= Duration::from_secs(17));
+    }
+
+    /// A new sink of the group that stores in this bucket at this endpoint.
+    fn sink(group: &Arc<Group>, endpoint: &str, bucket: &str) -> Route {
+        Route::own(&Arc::new(Member::new(Arc::clone(group), Site::of(endpoint, bucket))), None)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_holds_the_bucket_and_endpoint_that_sent_it_in_every_group_and_nothing_else() {
+        let group = Group::join("");
+        let a = sink(&group, "https://x", "a");
+        a.hold(Duration::from_secs(3600));
+        for (endpoint, bucket) in [("https://x", "b"), ("https://y", "a")] {
+            assert_eq!(sink(&group, endpoint, bucket).request().await, Ok(()), "{endpoint} {bucket}");
+            let recovered = a.to(endpoint, bucket);
+            assert_eq!(
+                recovered.request().await,
+                Ok(()),
+                "of an earlier session: {endpoint} {bucket}"
+            );
+        }
+        let held = a.request().await.unwrap_err();
+        assert_eq!(held.until - held.since, Duration::from_secs(300), "five minutes are the most");
+        group.set(None, Some(5.0));
+        let same = [sink(&group, "https://x", "a"), sink(&Group::join(""), "https://x", "a")];
+        for other in &same {
+            assert_eq!(other.request().await, Err(held));
+        }
+        assert_eq!(a.to("https://y", "b").to("https://x", "a").request().await, Err(held));
+        tokio::time::sleep_until(held.until).await;
+        for other in same.iter().chain([&a]) {
+            assert_eq!(other.request().await, Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_of_an_earlier_sessions_bucket_outlives_the_attempt_and_holds_none_of_ours() {
+        let group = Group::join("");
+        let own = sink(&group, "https://x", "new");
+        own.to("https://x", "old").hold(Duration::from_secs(60));
+        assert_eq!(own.request().await, Ok(()));
+        assert!(own.to("https://x", "old").request().await.is_err());
+        assert!(sink(&group, "https://x", "old").request().await.is_err());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(own.to("https://x", "old").request().await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_for_its_turn_is_not_made_when_the_site_is_held_meanwhile() {
+        let route = sink(&Group::join(""), "", "queue");
+        route.member.group().set(None, Some(1.0));
+        let waiting: Vec<_> = (0..5)
+            .map(|_| {
+                let route = route.clone();
+                tokio::spawn(async move { route.request().await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        route.hold(Duration::from_secs(60));
+        let mut made = 0;
+        for task in waiting {
+            made += usize::from(task.await.unwrap().is_ok());
+        }
+        assert!((1..=3).contains(&made), "{made}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_drains_waits_for_half_of_its_time_and_the_others_for_all_of_the_hold() {
+        let route = sink(&Group::join(""), "", "drained");
+        route.hold(Duration::from_secs(3600));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let began = Instant::now();
+        let until = began + Duration::from_secs(30);
+        let draining = Route::own(&route.member, Some(Deadline { began, until }));
+        assert!(draining.request().await.is_err());
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!(draining.request().await, Ok(()));
+        assert!(route.request().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

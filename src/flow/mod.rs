@@ -1,12 +1,16 @@
-//! The two limits of the original: bytes a second, and requests a second.
+//! Flow control: the original's two limits, bytes per second and requests per second.
 //!
-//! - [`bucket`] PURE: when the next piece or request may leave.
-//! - [`group`]: all sinks of the process with the same `flow-group` share two buckets, as the original's limits were per client.
-//! - [`site`]: a bucket at an endpoint, which may ask all groups to wait. [`outage`] PURE: who of a group speaks of an outage.
+//! - [`bucket`] PURE: computes when the next piece or request may leave.
+//! - [`group`]: all sinks of the process with the same `flow-group` share two buckets, because the original's limits were per
+//!   client.
+//! - [`site`]: a bucket at an endpoint. Its `Retry-After` holds all sinks that store there, and no other. [`hold`] PURE: for how
+//!   long.
+//! - [`outage`] PURE: decides which member of a group reports an outage.
 //!
-//! Both are charged for each attempt, bytes as they leave, in pieces; a resting limit costs nothing.
+//! Every attempt is charged: one request, and its bytes piece by piece as they leave. An idle limit uses no CPU time.
 
 pub mod bucket;
 pub mod group;
+pub mod hold;
 pub mod outage;
 pub mod site;

@@ -1,39 +1,40 @@
-//! Who of a group speaks of an outage: three hundred sinks of one site have one uplink, and say so once.
+//! Decides which member of a group reports an outage: three hundred sinks share one uplink, and one WARNING is enough.
 //!
 //! PURE: time is an argument, ns on any monotonic scale.
 
 use std::collections::BTreeSet;
 
-/// How often a long outage is told again: an hour.
+/// Interval between two reports of the same outage.
 const AGAIN: u64 = 3_600_000_000_000;
-/// Sinks remember the hour each for itself; a little early is the same hour.
+/// Each sink counts the hour from its own first failure: a reminder that is this much early counts as due.
 const SLACK: u64 = 60_000_000_000;
 
 /// The members whose uploads fail.
 #[derive(Debug, Default)]
 pub struct Outage {
     failing: BTreeSet<u64>,
-    /// `None` = there is no outage. One that nobody is in any more was left behind by a member that went.
-    told_at: Option<u64>,
+    /// When the outage was reported last; `None` = no outage. `Some` without failing members: the last one left before it
+    /// recovered, and the next success ends the outage.
+    reported_at: Option<u64>,
     since: u64,
 }
 
 impl Outage {
-    /// A member's uploads fail, or still do. Whether it is the one to say so.
+    /// A member's uploads fail, or still do. Returns whether it must report that.
     pub fn begins(&mut self, member: u64, now: u64) -> bool {
-        if self.told_at.is_none() {
+        if self.reported_at.is_none() {
             self.since = now;
         }
         self.failing.insert(member);
-        let is_due = self.told_at.is_none_or(|at| now.saturating_sub(at) >= AGAIN - SLACK);
+        let is_due = self.reported_at.is_none_or(|at| now.saturating_sub(at) >= AGAIN - SLACK);
         if is_due {
-            self.told_at = Some(now);
+            self.reported_at = Some(now);
         }
         is_due
     }
 
-    /// A member has gone. `has_successor`: another one goes on with its work, as the next fragment's sink of a `splitmuxsink` does, so
-    /// that the outage is not over.
+    /// A member leaves. `has_successor`: another one continues its work, as the sink of the next fragment of a `splitmuxsink` does,
+    /// so the outage goes on.
     pub fn leaves(&mut self, member: u64, has_successor: bool) {
         if has_successor {
             self.failing.remove(&member);
@@ -42,17 +43,20 @@ impl Outage {
         }
     }
 
-    /// A member has stored a chunk. How long the outage was that another one left behind: this one is to say that it is over.
+    /// A member has stored a chunk. If the outage has no failing members left, ends it and returns its length in ns: this member
+    /// must report the end.
     pub fn works(&mut self, now: u64) -> Option<u64> {
         let is_left = self.failing.is_empty();
-        is_left.then(|| self.told_at.take())?.map(|_| now.saturating_sub(self.since))
+        is_left
+            .then(|| self.reported_at.take())?
+            .map(|_| now.saturating_sub(self.since))
     }
 
-    /// A member's uploads work again. Whether it is the one to say so.
+    /// A member's uploads work again. Returns whether it must report the end of the outage.
     pub fn ends(&mut self, member: u64) -> bool {
         let is_last = self.failing.remove(&member) && self.failing.is_empty();
         if is_last {
-            self.told_at = None;
+            self.reported_at = None;
         }
         is_last
     }
@@ -67,13 +71,13 @@ mod tests {
     #[test]
     fn three_hundred_sinks_say_it_once_and_once_an_hour_and_once_at_the_end() {
         let mut outage = Outage::default();
-        let told = |outage: &mut Outage, now: u64| (0..300).filter(|&m| outage.begins(m, now + m)).count();
-        assert_eq!(told(&mut outage, 0), 1);
-        assert_eq!(told(&mut outage, 60 * MINUTE), 1);
-        assert_eq!(told(&mut outage, 120 * MINUTE), 1);
+        let reported = |outage: &mut Outage, now: u64| (0..300).filter(|&m| outage.begins(m, now + m)).count();
+        assert_eq!(reported(&mut outage, 0), 1);
+        assert_eq!(reported(&mut outage, 60 * MINUTE), 1);
+        assert_eq!(reported(&mut outage, 120 * MINUTE), 1);
         assert_eq!((0..300).filter(|&m| outage.ends(m)).count(), 1);
         assert_eq!((0..300).filter(|&m| outage.ends(m)).count(), 0);
-        assert_eq!(told(&mut outage, 121 * MINUTE), 1, "another outage");
+        assert_eq!(reported(&mut outage, 121 * MINUTE), 1, "another outage");
     }
 
     #[test]

@@ -1,64 +1,93 @@
-//! A bucket at an endpoint, as all sinks of the process see it: `Retry-After` of one of them holds for all, whatever group they
-//! are in.
+//! A bucket at an endpoint, as all sinks of the process see it. `Retry-After` holds the site that sent it, for every sink that
+//! stores there and for no other.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::hold::{Drain, Hold};
+
 /// What the clock of all sites counts from.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// By endpoint and bucket.
-type Sites = HashMap<(String, String), Weak<Site>>;
+type Sites = HashMap<(String, String), Arc<Site>>;
 static SITES: Mutex<Option<Sites>> = Mutex::new(None);
 
-/// See the module.
+/// A bucket at an endpoint.
 #[derive(Debug, Default)]
 pub struct Site {
-    /// Nothing is asked of it before, ns since the process began.
-    held_until: AtomicU64,
+    hold: Mutex<Hold>,
+}
+
+/// A site was held when a request was to be made. Both times are those of the server's answer, whatever a drain makes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When the server asked to wait.
+    pub since: Instant,
+    /// Until when.
+    pub until: Instant,
 }
 
 impl Site {
-    /// The site of that bucket at that endpoint.
+    /// The site of that bucket at that endpoint. It is forgotten when nobody uses it and its hold is over.
     pub fn of(endpoint: &str, bucket: &str) -> Arc<Self> {
+        let now = ns(Instant::now());
         let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = sites.get_or_insert_default();
-        sites.retain(|_, site| site.strong_count() > 0);
+        sites.retain(|_, site| Arc::strong_count(site) > 1 || site.hold().until > now);
         let key = (endpoint.to_owned(), bucket.to_owned());
-        if let Some(site) = sites.get(&key).and_then(Weak::upgrade) {
-            return site;
-        }
-        let site = Arc::new(Self::default());
-        sites.insert(key, Arc::downgrade(&site));
-        site
+        Arc::clone(sites.entry(key).or_default())
     }
 
-    /// It has asked to be left alone for so long.
-    pub fn hold(&self, time: Duration) {
-        let until = now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        self.held_until.fetch_max(until, Ordering::Relaxed);
+    /// The server has just asked to wait for `time`. The hold that ends last counts.
+    pub fn hold_for(&self, time: Duration) {
+        let hold = Hold::new(ns(Instant::now()), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let mut current = self.lock();
+        if hold.until >= current.until {
+            *current = hold;
+        }
     }
 
-    /// Waits until it may be asked; how long that took, ns.
-    pub async fn wait(&self) -> u64 {
-        let began = now();
-        loop {
-            // It may have been asked for more while we waited.
-            let until = self.held_until.load(Ordering::Relaxed);
-            if until <= now() {
-                return now().saturating_sub(began);
-            }
-            match EPOCH.checked_add(Duration::from_nanos(until)) {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
+    /// Checks that a request may be made now.
+    ///
+    /// # Errors
+    /// The hold that forbids it.
+    pub fn check(&self, drain: Option<Deadline>) -> Result<(), Held> {
+        let hold = self.hold();
+        let drain = drain.map(|drain| Drain {
+            began: ns(drain.began),
+            until: ns(drain.until),
+        });
+        if hold.ends(drain) <= ns(Instant::now()) {
+            return Ok(());
         }
+        let at = |ns| EPOCH.checked_add(Duration::from_nanos(ns)).unwrap_or(*EPOCH);
+        Err(Held {
+            since: at(hold.since),
+            until: at(hold.until),
+        })
+    }
+
+    fn hold(&self) -> Hold {
+        *self.lock()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn now() -> u64 {
-    u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
+/// When a sink's drain began, and its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// When the drain began.
+    pub began: Instant,
+    /// The deadline.
+    pub until: Instant,
+}
+
+fn ns(at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(*EPOCH).as_nanos()).unwrap_or(u64::MAX)
 }

@@ -91,7 +91,8 @@ impl Session {
                 failing: self.uploads.is_failing(),
             },
         };
-        self.uploads.ending(Status::Draining);
+        self.uploads
+            .ending(Status::Draining, began.checked_add(timeout).unwrap_or(began));
         let mut time_is_up = true;
         for stage in stages(began, timeout, spooling) {
             if stage.moves {
@@ -157,8 +158,8 @@ impl Session {
 
     /// The element is about to leave PAUSED, and its time runs: the open chunk is closed, and all of it hurries to the bucket and
     /// to the disk. Again is the same as once.
-    pub(super) fn begin_to_end(&self) {
-        lock(&self.stop).get_or_insert_with(Stop::begin);
+    pub(super) fn begin_to_end(&self, shutdown_timeout: Duration) {
+        let until = lock(&self.stop).get_or_insert_with(Stop::begin).until(shutdown_timeout);
         let closed = {
             let mut recorder = self.recorder();
             recorder.stopped = true;
@@ -167,7 +168,7 @@ impl Session {
         if let Err(fault) = closed {
             self.outbox.post(Post::Fault(fault));
         }
-        self.uploads.ending(Status::Draining);
+        self.uploads.ending(Status::Draining, until.into());
         self.uploads.move_all();
     }
 
@@ -184,7 +185,7 @@ impl Session {
         if let Some(ticker) = lock(&self.ticker).take() {
             ticker.abort();
         }
-        self.begin_to_end();
+        self.begin_to_end(shutdown_timeout);
         let next = self.recorder().chunker.next_sequence();
         let (until, disk_until) = {
             let mut stop = lock(&self.stop);

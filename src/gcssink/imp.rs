@@ -72,6 +72,10 @@ impl GcsSink {
         lock(&self.settings).max_size_time
     }
 
+    pub(super) fn shutdown_timeout(&self) -> Duration {
+        Duration::from_nanos(lock(&self.settings).shutdown_timeout)
+    }
+
     pub(super) fn max_memory(&self) -> u64 {
         lock(&self.settings).max_memory_bytes
     }
@@ -148,8 +152,7 @@ impl GcsSink {
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
         together::remove(&self.obj());
-        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
-        let next = session.end(timeout);
+        let next = session.end(self.shutdown_timeout());
         *lock(&self.last_stats) = Some(stats::figures(&session));
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
             *sequence = next;
@@ -237,8 +240,7 @@ impl ObjectImpl for GcsSink {
         }
         lock(&self.settings).set(pspec.name(), value);
         match (pspec.name(), self.session()) {
-            ("max-bytes-per-second", Some(session)) => session.set_flow(value.get().ok(), None),
-            ("max-requests-per-second", Some(session)) => session.set_flow(None, value.get().ok()),
+            ("max-bytes-per-second" | "max-requests-per-second", Some(session)) => session.apply_flow(&self.settings()),
             _ => self.limits_changed(),
         }
     }

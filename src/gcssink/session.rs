@@ -114,10 +114,8 @@ impl Session {
         let in_splitmuxsink = upstream::is_in_splitmuxsink(element.upcast_ref());
         let site = Site::of(plan.endpoint.as_str(), &plan.bucket);
         let flow = Arc::new(Member::new(Group::join(&settings.flow_group), site).with_successor(in_splitmuxsink));
-        if settings.max_bytes_per_second.is_some() || settings.max_requests_per_second.is_some() {
-            flow.group()
-                .set(settings.max_bytes_per_second, settings.max_requests_per_second);
-        }
+        flow.group()
+            .apply(settings.max_bytes_per_second, settings.max_requests_per_second);
         let session = Arc::new(Self {
             plan,
             recorder: Mutex::new(recorder),
@@ -198,8 +196,10 @@ impl Session {
         lock(&self.stop).is_some()
     }
 
-    pub(super) fn set_flow(&self, bytes: Option<u64>, requests: Option<f64>) {
-        self.flow.group().set(bytes, requests);
+    pub(super) fn apply_flow(&self, settings: &Settings) {
+        self.flow
+            .group()
+            .apply(settings.max_bytes_per_second, settings.max_requests_per_second);
         self.flow_told.store(self.flow.group().limits().2, Ordering::Relaxed);
     }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
-use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS};
+use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS, UserLimit};
 use crate::properties::{string, time};
 use crate::upload::health::Status;
 
@@ -99,15 +99,16 @@ pub(super) struct Settings {
     pub credentials_file: Option<String>,
     pub endpoint_uri: Option<String>,
     /// As the user set it; `None`: the group's.
-    pub max_bytes_per_second: Option<u64>,
+    pub max_bytes_per_second: Option<UserLimit<u64>>,
     /// As the user set it; `None`: the group's.
-    pub max_requests_per_second: Option<f64>,
+    pub max_requests_per_second: Option<UserLimit<f64>>,
     pub flow_group: String,
     pub max_uploads: u32,
     pub max_memory_bytes: u64,
     pub spool_dir: Option<String>,
     pub spool_mode: SpoolMode,
     pub spool_sync_interval: u64,
+    /// 0: no limit of this sink's own.
     pub max_spool_bytes: u64,
     pub overflow_policy: OverflowPolicy,
     pub retry_timeout: u64,
@@ -222,8 +223,8 @@ impl Settings {
             "metadata" => self.metadata = value.get().ok().flatten(),
             "credentials-file" => opt(value, &mut self.credentials_file),
             "endpoint-uri" => opt(value, &mut self.endpoint_uri),
-            "max-bytes-per-second" => self.max_bytes_per_second = value.get().ok(),
-            "max-requests-per-second" => self.max_requests_per_second = value.get().ok(),
+            "max-bytes-per-second" => self.max_bytes_per_second = value.get().ok().map(UserLimit::now),
+            "max-requests-per-second" => self.max_requests_per_second = value.get().ok().map(UserLimit::now),
             "flow-group" => self.flow_group = value.get::<Option<String>>().ok().flatten().unwrap_or_default(),
             "max-uploads" => get(value, &mut self.max_uploads),
             "max-memory-bytes" => get(value, &mut self.max_memory_bytes),
@@ -259,8 +260,8 @@ impl Settings {
             "metadata" => self.metadata.to_value(),
             "credentials-file" => self.credentials_file.to_value(),
             "endpoint-uri" => self.endpoint_uri.to_value(),
-            "max-bytes-per-second" => self.max_bytes_per_second.unwrap_or(DEFAULT_BYTES).to_value(),
-            "max-requests-per-second" => self.max_requests_per_second.unwrap_or(DEFAULT_REQUESTS).to_value(),
+            "max-bytes-per-second" => self.max_bytes_per_second.map_or(DEFAULT_BYTES, |l| l.value).to_value(),
+            "max-requests-per-second" => self.max_requests_per_second.map_or(DEFAULT_REQUESTS, |l| l.value).to_value(),
             "flow-group" => self.flow_group.to_value(),
             "max-uploads" => self.max_uploads.to_value(),
             "max-memory-bytes" => self.max_memory_bytes.to_value(),

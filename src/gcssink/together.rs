@@ -37,7 +37,7 @@ pub(super) fn others_begin_to_end(element: &GcsSink) {
         .filter_map(|(_, other)| other.upgrade());
     for other in others.filter(|other| top_of(other.upcast_ref()) == top && is_going_down(other.upcast_ref())) {
         if let Some(session) = other.imp().session() {
-            session.begin_to_end();
+            session.begin_to_end(other.imp().shutdown_timeout());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How much disk the spool uses: one account for all sinks of the process that share a folder.
+//! How much disk the spool uses: one account for all sinks of the process that share a folder. Each of them may set a limit; the
+//! smallest counts, and a limit goes with the sink that set it.
 //!
 //! Files count in blocks of 4 KiB, as a disk gives them out. Room that an open chunk will need to be closed is kept from
 //! the moment it is created, so that a full spool can still close and confirm what it has.
@@ -31,7 +32,7 @@ impl Charge {
         blocks(self.len.saturating_add(self.slack))
     }
 
-    /// As much room behind an end at `len` as is held already, at most `want`.
+    /// Returns how much of the room already held lies behind an end at `len`, at most `want`.
     pub(super) fn slack_within(self, len: u64, want: u64) -> u64 {
         self.held().saturating_sub(len).min(want)
     }
@@ -39,7 +40,8 @@ impl Charge {
 
 #[derive(Debug, Default)]
 struct State {
-    max: u64,
+    /// The limits that users set, by sink.
+    limits: BTreeMap<u64, u64>,
     /// Blocks of all files.
     used: u64,
     /// The same and the room that is kept.
@@ -55,11 +57,11 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `folders`: blocks of what is there already.
-    pub(super) fn new(max: u64, folders: BTreeMap<String, u64>) -> Self {
+    /// Without a limit. `folders`: blocks of what is there already.
+    pub(super) fn new(folders: BTreeMap<String, u64>) -> Self {
         let used = folders.values().sum();
         let state = State {
-            max,
+            limits: BTreeMap::new(),
             used,
             held: used,
             folders,
@@ -78,19 +80,26 @@ impl Account {
         self.lock().used
     }
 
-    /// The limit, 0 = the file system's.
+    /// The smallest limit of all sinks, 0 = the file system's.
     pub(super) fn max(&self) -> u64 {
-        self.lock().max
+        self.lock().max()
     }
 
-    pub(super) fn set_max(&self, max: u64) {
-        self.lock().max = max;
+    /// Sets the limit of one sink, in place of the one that it had. 0 = it has none.
+    pub(super) fn set_limit(&self, sink: u64, max: u64) {
+        let mut state = self.lock();
+        if max > 0 {
+            state.limits.insert(sink, max);
+        } else {
+            state.limits.remove(&sink);
+        }
     }
 
-    /// What may still be written; `None` where only the file system limits.
+    /// Returns how many bytes may still be written; `None` if no limit is set.
     pub(super) fn room(&self) -> Option<u64> {
         let state = self.lock();
-        (state.max > 0).then(|| state.max.saturating_sub(state.held))
+        let max = state.max();
+        (max > 0).then(|| max.saturating_sub(state.held))
     }
 
     /// By how much the disk in use would grow.
@@ -103,8 +112,9 @@ impl Account {
         let mut state = self.lock();
         let after = Charge { len, slack };
         let growth = Self::growth(*charge, len, slack);
-        if state.max > 0 && growth > 0 && state.held.saturating_add(growth) > state.max {
-            return Err((state.held, state.max));
+        let max = state.max();
+        if max > 0 && growth > 0 && state.held.saturating_add(growth) > max {
+            return Err((state.held, max));
         }
         state.count(folder, blocks(charge.len), blocks(len));
         state.held = state.held.saturating_sub(charge.held()).saturating_add(after.held());
@@ -112,7 +122,7 @@ impl Account {
         Ok(())
     }
 
-    /// Keeps room behind a file's end, whatever the limit: nobody else gets any then.
+    /// Keeps room behind a file's end, even above the limit: the room is then missing for all other files.
     pub(super) fn keep(&self, charge: &mut Charge, slack: u64) {
         let mut state = self.lock();
         let before = charge.held();
@@ -120,7 +130,7 @@ impl Account {
         state.held = state.held.saturating_sub(before).saturating_add(charge.held());
     }
 
-    /// The file is gone.
+    /// Stops counting a file that was removed.
     pub(super) fn remove(&self, folder: &str, charge: &mut Charge) {
         let mut state = self.lock();
         state.count(folder, blocks(charge.len), 0);
@@ -128,21 +138,21 @@ impl Account {
         *charge = Charge::default();
     }
 
-    /// The file stays, and nobody writes to it any more.
+    /// Gives back the room kept behind the end of a file that is no longer written.
     pub(super) fn release(&self, charge: &mut Charge) {
         let mut state = self.lock();
         state.held = state.held.saturating_sub(charge.held() - blocks(charge.len));
         charge.slack = 0;
     }
 
-    /// The file is in another folder.
+    /// Counts a file that was moved to another folder.
     pub(super) fn moved(&self, from: &str, to: &str, charge: &mut Charge) {
         let len = charge.len;
         self.remove(from, charge);
         self.recount(to, |bytes| bytes.saturating_add(blocks(len)));
     }
 
-    /// What a folder takes, by a fresh look at it.
+    /// Replaces what is counted for a folder.
     pub(super) fn recount(&self, folder: &str, bytes: impl FnOnce(u64) -> u64) {
         let mut state = self.lock();
         let before = state.folders.get(folder).copied().unwrap_or(0);
@@ -153,6 +163,10 @@ impl Account {
 }
 
 impl State {
+    fn max(&self) -> u64 {
+        self.limits.values().min().copied().unwrap_or(0)
+    }
+
     fn count(&mut self, folder: &str, before: u64, after: u64) {
         self.used = self.used.saturating_sub(before).saturating_add(after);
         let bytes = self.folders.get(folder).copied().unwrap_or(0);
@@ -171,7 +185,8 @@ mod tests {
 
     #[test]
     fn the_limit_counts_blocks_and_the_room_to_close_a_chunk() {
-        let account = Account::new(3 * BLOCK, BTreeMap::from([("old".into(), BLOCK)]));
+        let account = Account::new(BTreeMap::from([("old".into(), BLOCK)]));
+        account.set_limit(0, 3 * BLOCK);
         let mut charge = Charge::default();
         account.resize("a", &mut charge, 10, 4000).unwrap();
         assert_eq!((account.used(), account.room()), (2 * BLOCK, Some(BLOCK)));
@@ -190,11 +205,28 @@ mod tests {
     }
 
     #[test]
+    fn the_smallest_limit_that_a_sink_has_set_counts_as_long_as_it_has_it() {
+        let account = Account::new(BTreeMap::new());
+        let max_after = |sink, max| {
+            account.set_limit(sink, max);
+            account.max()
+        };
+        assert_eq!(max_after(1, 0), 0);
+        assert_eq!(max_after(2, 5 * BLOCK), 5 * BLOCK);
+        assert_eq!(max_after(3, 7 * BLOCK), 5 * BLOCK, "larger");
+        assert_eq!(max_after(1, 0), 5 * BLOCK, "none of its own");
+        assert_eq!(max_after(2, 9 * BLOCK), 7 * BLOCK, "its sink raises the smallest");
+        assert_eq!(max_after(3, 0), 9 * BLOCK);
+        assert_eq!(max_after(2, 0), 0);
+        assert_eq!(account.room(), None);
+    }
+
+    #[test]
     fn a_lower_limit_lets_nothing_grow_and_everything_shrink() {
-        let account = Account::new(0, BTreeMap::new());
+        let account = Account::new(BTreeMap::new());
         let mut charge = Charge::default();
         account.resize("a", &mut charge, 9 * BLOCK, 0).unwrap();
-        account.set_max(BLOCK);
+        account.set_limit(0, BLOCK);
         assert_eq!(account.room(), Some(0));
         assert!(account.resize("a", &mut charge, 10 * BLOCK, 0).is_err());
         account.resize("a", &mut charge, 5 * BLOCK, 0).unwrap();
@@ -204,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_fresh_look_replaces_what_was_counted() {
-        let account = Account::new(0, BTreeMap::from([("a".into(), 7 * BLOCK)]));
+        let account = Account::new(BTreeMap::from([("a".into(), 7 * BLOCK)]));
         account.recount("a", |_| 2 * BLOCK);
         assert_eq!(account.used(), 2 * BLOCK);
         let mut charge = Charge::counted(BLOCK);

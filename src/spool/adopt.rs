@@ -22,7 +22,7 @@ pub struct Adoption {
     pub sessions: Vec<Adopted>,
     /// What the user should know.
     pub notices: Vec<Notice>,
-    /// What the entries tell of this machine's boots.
+    /// When this machine's boots were, from the entries.
     pub boots: Boots,
 }
 
@@ -55,14 +55,14 @@ pub enum Notice {
         reason: String,
         /// Of which session.
         session: String,
-        /// What is known of it; 0 for what is not. Of one that has no sound end, `size` is the file's.
+        /// What is known of it; unknown fields are 0. Without an intact end, `size` is the length of the file.
         chunk: Summary,
     },
     /// A file or a folder that could not be read or changed; it is left where it is until the next start.
     Left {
         /// Which.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error text.
         error: String,
     },
 }
@@ -89,7 +89,7 @@ impl fmt::Display for Notice {
 }
 
 /// Takes every session whose lock is free. Each is taken by exactly one process, and by one spool of it; empty ones are
-/// removed. Nothing that is damaged or cannot be read keeps the rest waiting.
+/// removed. Damaged and unreadable files do not delay the rest.
 pub fn adopt(spool: &Arc<Spool>) -> Adoption {
     let mut adoption = Adoption::default();
     let root = spool.root.clone();
@@ -283,8 +283,8 @@ fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decisio
     }
 }
 
-/// A closed chunk may be uploaded only when it is durable. One with a Footer is; of another it is not known. What was never
-/// synced is written anew: an earlier process may have had a sync that failed, of which the kernel tells only once.
+/// Makes a closed chunk durable, as it must be before it is uploaded. With a Footer it is; without one that is unknown, and what was
+/// perhaps never synced is written again: the sync of an earlier process may have failed, and the kernel reports that only once.
 fn seal(folder: &Arc<Folder>, sequence: u64, look: &Look, summary: Summary, mut charge: Charge) -> Result<Stored, SpoolError> {
     let mut tail = look.scan.tail;
     if !look.scan.sealed || !look.scan.whole {

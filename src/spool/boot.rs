@@ -1,13 +1,13 @@
 //! Which boot of the machine this is, and how long ago it was.
 //!
-//! A chunk that was taken before the clock was set is dated with these once the clock is right.
+//! With these, a chunk recorded before the clock was set gets its correct time once the clock is right.
 
 use std::io;
 
 /// The id of this boot: the same for all processes until the machine starts again.
 ///
 /// # Errors
-/// Where the kernel does not tell.
+/// The kernel does not provide it.
 pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

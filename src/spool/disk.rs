@@ -10,12 +10,12 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a name in a folder stands for.
+/// The kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
     /// A folder.
     Dir,
-    /// A file of so many bytes.
+    /// A file, with its length in bytes.
     File(u64),
     /// Something else: a link, a pipe.
     Other,
@@ -24,9 +24,9 @@ pub enum Listed {
 /// Room of a file system in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// All of it.
+    /// Total size.
     pub total: u64,
-    /// What we may still use.
+    /// Available to this user.
     pub available: u64,
 }
 
@@ -34,9 +34,9 @@ pub struct Space {
 pub enum Lock {
     /// It is ours until this is dropped.
     Held(Box<dyn Send + Sync>),
-    /// Somebody else has it.
+    /// Another holder has it.
     Busy,
-    /// It, or its folder, was removed meanwhile.
+    /// The file or its folder was removed in the meantime.
     Gone,
 }
 
@@ -96,7 +96,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Of the file system.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes a lock file, which is made where there is none, without waiting. The lock ends with the process.
+    /// Takes a lock file without waiting, and creates it if absent. The lock ends with the process.
     ///
     /// # Errors
     /// Of the file system.

@@ -28,7 +28,7 @@ impl fmt::Display for Limit {
         match self {
             Self::Max { used, max } => write!(
                 f,
-                "{used} bytes are in use or kept to close chunks, and max-spool-bytes is {max}: raise it, or let the backlog go faster (max-bytes-per-second)"
+                "{used} bytes are in use or kept to close chunks, and max-spool-bytes is {max}, the smallest of all sinks with this spool-dir: raise it, or let the backlog go faster (max-bytes-per-second)"
             ),
             Self::Free { available, keep } => write!(
                 f,
@@ -58,17 +58,17 @@ pub enum SpoolError {
         op: &'static str,
         /// With what.
         path: PathBuf,
-        /// As the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Anything else the disk says.
+    /// Any other error of the disk.
     #[error("cannot {op} {path} in spool-dir: {source}", path = .path.display())]
     Io {
         /// What was tried.
         op: &'static str,
         /// With what.
         path: PathBuf,
-        /// As the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The bytes are not what was written.
@@ -79,13 +79,13 @@ pub enum SpoolError {
         /// Where.
         offset: u64,
     },
-    /// A session that another process, or another sink, holds.
+    /// Another process or sink holds the session.
     #[error("the session folder {path} is in use by another sink", path = .path.display())]
     Busy {
         /// The session's folder.
         path: PathBuf,
     },
-    /// A call that does not fit the state of the chunk: a fault of the caller.
+    /// A call that does not fit the state of the chunk: a bug in the caller.
     #[error("{path}: {what}", path = .path.display())]
     Misuse {
         /// The chunk's file, or its folder.
@@ -96,12 +96,12 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    /// Whether there is no room, by our limit or by the disk's.
+    /// Returns whether there is no room, by our limit or the disk's.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::NoSpace { .. })
     }
 
-    /// Whether nothing can be written there now, by lack of room or of the right to.
+    /// Returns whether nothing can be written now: no room, or a read-only file system.
     pub fn takes_nothing(&self) -> bool {
         let read_only = |e: &io::Error| e.kind() == ErrorKind::ReadOnlyFilesystem;
         self.is_full() || matches!(self, Self::Io { source, .. } if read_only(source))
@@ -116,7 +116,7 @@ impl SpoolError {
         }
     }
 
-    /// From what the system says of an operation.
+    /// Converts the system's error for an operation.
     pub(super) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
@@ -125,7 +125,7 @@ impl SpoolError {
         }
     }
 
-    /// A fault of the caller.
+    /// A bug in the caller.
     pub(super) fn misuse(path: &Path, what: impl Into<String>) -> Self {
         Self::Misuse {
             path: path.to_owned(),

@@ -34,7 +34,7 @@ impl std::fmt::Debug for Folder {
 }
 
 impl Folder {
-    /// Takes the lock of a session's folder, which exists. `None`: somebody has it, or it is gone.
+    /// Takes the lock of an existing session folder. `None`: another holder has it, or the folder was removed.
     pub(super) fn take(spool: &Arc<Spool>, device_dir: &str, session: &str) -> io::Result<Option<Self>> {
         let dir = spool.root.join(device_dir).join(session);
         let lock = match spool.disk.lock(&dir.join(LOCK))? {
@@ -79,7 +79,7 @@ impl Folder {
         self.sync_names()
     }
 
-    /// Writes the records between two offsets once more, after a failed sync.
+    /// Writes the records between two offsets again, after a failed sync.
     pub(super) fn write_anew(&self, file: &Arc<dyn DiskFile>, sequence: u64, from: u64, to: u64) -> Result<(), SpoolError> {
         let path = self.path(sequence);
         match write_anew(file, self.salt(sequence), from, to) {
@@ -96,8 +96,8 @@ impl Folder {
             .map_err(|e| SpoolError::io("sync", &self.dir, e))
     }
 
-    /// Says that the End at `end_at` and all before `tail` are durable, for a quick start the next time. Nothing depends on
-    /// it: it is not synced, and where it cannot be written it is left out. Where the file ends then.
+    /// Writes a Footer: the End at `end_at` and everything before `tail` are durable. It only speeds up the next start, so it is
+    /// not synced, and an error is ignored. Returns the file's length after it.
     pub(super) fn seal(&self, file: &dyn DiskFile, sequence: u64, end_at: u64, tail: u64) -> u64 {
         let Some(footer) = record(Kind::Footer, self.salt(sequence), &end_at.to_le_bytes()) else {
             return tail;
@@ -112,7 +112,7 @@ impl Folder {
         }
     }
 
-    /// Sets a chunk's file aside. Where it is now.
+    /// Moves a chunk's file to the quarantine. Returns its new path.
     pub(super) fn quarantine(&self, sequence: u64, charge: &mut Charge) -> Result<PathBuf, SpoolError> {
         let (disk, root) = (&self.spool.disk, &self.spool.root);
         let aside = root.join(QUARANTINE);
@@ -137,8 +137,8 @@ impl Folder {
 }
 
 impl Drop for Folder {
-    /// Removes the folders where nothing is left in them. The lock is held meanwhile: who takes the removed lock file finds
-    /// that it is not the one in the folder.
+    /// Removes the folders if they are empty. The lock is held meanwhile: a process that locks the removed lock file finds that it
+    /// is no longer the one in the folder.
     fn drop(&mut self) {
         let disk = &self.spool.disk;
         let only_ours = |files: Vec<(String, _)>| files.iter().all(|(name, _)| name == LOCK);
@@ -147,7 +147,7 @@ impl Drop for Folder {
             let _ = disk.remove_dir(&self.dir);
             let _ = disk.remove_dir(&self.spool.root.join(&self.device_dir));
         }
-        // Only now may somebody else have it.
+        // Released only now.
         self.lock = Box::new(());
     }
 }

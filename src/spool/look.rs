@@ -1,4 +1,4 @@
-//! Looking at one chunk file: with two reads where it was closed in order, record by record where it was not.
+//! Inspects one chunk file: with two reads if it was closed in order, else record by record.
 
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct Look {
     pub(super) file_len: u64,
 }
 
-/// Looks at the file of a chunk.
+/// Inspects the file of a chunk.
 pub(super) fn look(file: &Arc<dyn DiskFile>, session: &str, sequence: u64) -> io::Result<Look> {
     let place = Place {
         session,
@@ -181,7 +181,7 @@ impl Place<'_> {
         })
     }
 
-    /// Takes a record in; false where it cannot follow the ones before.
+    /// Adds a record. Returns `false` if it cannot follow the ones before.
     fn step(&self, walk: &mut Walk, record: &Record, offset: u64) -> bool {
         let scan = &mut walk.scan;
         let begun = matches!(scan.head, Head::Entry(_));
@@ -224,7 +224,7 @@ impl Place<'_> {
         }
     }
 
-    /// A Head that is sound in another place: the file was renamed.
+    /// An intact Head of another chunk: the file was renamed.
     fn stranger(&self, file: &dyn DiskFile) -> io::Result<Option<String>> {
         let bytes = read_some(file, to_u64(MAGIC.len()), RECORD_HEADER + super::format::MAX_PAYLOAD)?;
         let Some(header) = Header::parse(&bytes).filter(|h| h.kind == Kind::Head) else {
@@ -252,7 +252,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// What a sound record says of how much was durable when it was written.
+    /// Learns from an intact record how much was durable when it was written.
     fn learn(&mut self, record: &Record, at: u64) {
         let synced = match record.kind {
             Kind::Data => DataFields::parse(&record.payload).map_or(0, |f| f.synced),
@@ -262,9 +262,9 @@ impl Walk {
         self.scan.watermark = self.scan.watermark.max(synced);
     }
 
-    /// What the sound records behind the first unsound one say of how much was durable.
+    /// Learns the same from the intact records behind the first damaged one.
     fn resynchronise(&mut self, records: &mut Records, mut offset: u64, file_len: u64) -> io::Result<()> {
-        // So that a file full of markers cannot keep a start waiting.
+        // Bounded, so that a file full of markers cannot delay a start.
         let mut budget = file_len.saturating_mul(4).saturating_add(64 << 20);
         while let Some((at, record)) = records.find(offset, &mut budget)? {
             self.scan.confirmed |= record.kind == Kind::Confirmed;

@@ -1,6 +1,6 @@
 //! Chunks wait on disk until Cloud Storage has them.
 //!
-//! What was synced survives SIGKILL at any instruction, and the loss of everything that was not synced; it is stored once,
+//! What was synced survives SIGKILL at any instruction, and the loss of everything that was not synced. It is uploaded once,
 //! under its own bucket, endpoint, name and metadata. `docs/spool.md` lists the promises (P1…) that the tests cite.
 //!
 //! - [`format`], [`entry`], [`paths`], [`plan`] PURE: the bytes, what is known of a chunk, names, and what becomes of what
@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 mod account;
@@ -53,26 +54,34 @@ use account::{Account, Charge, blocks};
 use disk::{Disk, Listed};
 use paths::QUARANTINE;
 
-/// Of the file system, at least this stays free where `max-spool-bytes` is 0.
+/// At least this much of the file system stays free if no `max-spool-bytes` is set.
 const KEEP_BYTES: u64 = 1 << 30;
-/// One part in so many stays free, too.
+/// One part in this many stays free, too.
 const KEEP_SHARE: u64 = 10;
 
 /// The accounts of this process by their folder.
 static ACCOUNTS: LazyLock<Mutex<HashMap<PathBuf, Weak<Account>>>> = LazyLock::new(Mutex::default);
 
-/// One spool folder.
+/// One spool folder, as one sink uses it.
 #[derive(Debug)]
 pub struct Spool {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     account: Arc<Account>,
+    /// The sink's number in the account.
+    sink: u64,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.account.set_limit(self.sink, 0);
+    }
 }
 
 impl Spool {
-    /// Opens the folder of the property `spool-dir`, which is made where there is none. `max`: property `max-spool-bytes`,
-    /// 0 = the file system but max(10 %, 1 GiB). All spools of the process on one folder share one account; the last limit
-    /// other than 0 counts for all of them.
+    /// Opens the folder of the property `spool-dir` and creates it if absent. `max`: property `max-spool-bytes`, 0 = this sink sets
+    /// no limit. All spools of the process on one folder share one account, whatever path leads there. The smallest limit applies to
+    /// all of them; without any, max(10 %, 1 GiB) of the file system stay free.
     ///
     /// # Errors
     /// The folder cannot be made, read or written.
@@ -82,14 +91,19 @@ impl Spool {
         let account = match known_account(&root) {
             Some(account) => account,
             None => {
-                let counted = Account::new(max, count(&*disk, &root)?);
+                let counted = Account::new(count(&*disk, &root)?);
                 keep_account(&root, counted)
             }
         };
-        if max > 0 {
-            account.set_max(max);
-        }
-        Ok(Arc::new(Self { disk, root, account }))
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let sink = NEXT.fetch_add(1, Ordering::Relaxed);
+        account.set_limit(sink, max);
+        Ok(Arc::new(Self {
+            disk,
+            root,
+            account,
+            sink,
+        }))
     }
 
     /// The folder, without links.
@@ -102,7 +116,7 @@ impl Spool {
         self.account.used()
     }
 
-    /// Bytes that may still be written. 0 where the file system does not tell.
+    /// Returns how many bytes may still be written; 0 if the file system cannot be asked.
     pub fn room(&self) -> u64 {
         self.account.room().unwrap_or_else(|| {
             let space = self.disk.space(&self.root);
@@ -110,16 +124,15 @@ impl Spool {
         })
     }
 
-    /// Another limit for all spools of the process on this folder, 0 = the file system but max(10 %, 1 GiB). What is stored
-    /// stays.
+    /// Replaces the limit of this sink, 0 = none; see [`Spool::open`]. Removes nothing that is stored.
     pub fn set_max(&self, max: u64) {
-        self.account.set_max(max);
+        self.account.set_limit(self.sink, max);
     }
 
     /// Begins a session: makes its folders and takes its lock.
     ///
     /// # Errors
-    /// The folders cannot be made, or somebody has that session.
+    /// The folders cannot be made, or another holder has that session.
     pub fn session(self: &Arc<Self>, device: &str, session: &str) -> Result<Session, SpoolError> {
         Session::begin(self, device, session)
     }
@@ -157,7 +170,7 @@ fn known_account(root: &Path) -> Option<Arc<Account>> {
     accounts.get(root).and_then(Weak::upgrade)
 }
 
-/// The first one to have counted wins: nothing was written before that.
+/// Two sinks may count at the same time: the first result is kept, nothing was written before it.
 fn keep_account(root: &Path, counted: Account) -> Arc<Account> {
     let mut accounts = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
     accounts.retain(|_, account| account.strong_count() > 0);
@@ -194,8 +207,8 @@ fn make_root(disk: &dyn Disk, root: &Path) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// A folder that was there may have been made just now, by a process that died before it synced; whoever made it, the one
-/// above it may be closed to us.
+/// Syncs the parent also if the folder existed: a process may have made it just now and died before its own sync. In that case an
+/// error is ignored, because the parent may be unreadable for us.
 fn sync_above(disk: &dyn Disk, path: &Path, made: bool) -> Result<(), SpoolError> {
     let above = match path.parent() {
         Some(above) if above.as_os_str().is_empty() => Path::new("."),

@@ -26,7 +26,7 @@ enum Tail {
     Torn,
 }
 
-/// A chunk that is being written. Dropped, its file stays, and the next start takes it as half-written.
+/// A chunk that is being written. If dropped, its file stays, and the next start treats it as half-written.
 #[derive(Debug)]
 pub struct OpenChunk {
     file: Arc<dyn DiskFile>,
@@ -46,7 +46,7 @@ pub struct OpenChunk {
     /// The file's name is durable.
     named: bool,
     tail: Tail,
-    /// A sync failed: the kernel has given up what was not durable, it must be written anew.
+    /// A sync failed: the kernel has discarded what was not durable, so it must be written again.
     given_up: bool,
     closed: bool,
 }
@@ -86,11 +86,11 @@ impl OpenChunk {
         self.synced_data
     }
 
-    /// Writes bytes of the object; the first of them has the offset `at`. What is on file already is skipped, so bytes may
-    /// be handed in twice.
+    /// Writes bytes of the object; the first of them has the offset `at`. Bytes already in the file are skipped, so a caller may
+    /// pass them again.
     ///
     /// # Errors
-    /// No room, or the disk: the file is as it was, and the call may be made again. `at` lies behind what is on file.
+    /// No room, or an error of the disk: the file is unchanged, and the call may be repeated. `at` lies behind the end of the file.
     pub fn append(&mut self, at: u64, parts: &[Bytes]) -> Result<(), SpoolError> {
         self.check_open()?;
         let data = self.len_on_file();
@@ -141,10 +141,10 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// All that is on file, and the file's name, are durable when this returns.
+    /// Makes the file's content and name durable.
     ///
     /// # Errors
-    /// The disk. The call may be made again: what is not durable is written anew then.
+    /// An error of the disk. The call may be repeated: it first writes again what is not durable.
     pub fn sync(&mut self) -> Result<(), SpoolError> {
         self.check_open()?;
         if self.synced == self.len && self.named {
@@ -158,11 +158,11 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// Closes the chunk: writes the End, syncs it and the file's name. What comes back may be uploaded. Bytes on file beyond
+    /// Closes the chunk: writes the End, syncs it and the file's name. The result may be uploaded. Bytes in the file beyond
     /// the entry's size are not part of the object.
     ///
     /// # Errors
-    /// No room, or the disk: the chunk is open as before, and the call may be made again. The entry does not fit the chunk.
+    /// No room, or an error of the disk: the chunk stays open, and the call may be repeated. Or the entry does not fit the chunk.
     pub fn finish(&mut self, closed: &ClosedEntry) -> Result<Stored, SpoolError> {
         self.check_open()?;
         let path = self.path();
@@ -209,7 +209,7 @@ impl OpenChunk {
     /// Removes the chunk.
     ///
     /// # Errors
-    /// The disk: the file is still there then.
+    /// An error of the disk: the file is still there.
     pub fn abandon(&mut self) -> Result<(), SpoolError> {
         self.check_open()?;
         let path = self.path();
@@ -241,7 +241,7 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// After a failed write: the file is to be as it was.
+    /// Restores the file after a failed write.
     fn cut_back<T>(&mut self, op: &'static str, e: io::Error, len: u64) -> Result<T, SpoolError> {
         self.drop_tail(len);
         Err(SpoolError::io(op, &self.path(), e))
@@ -270,7 +270,7 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// After a failed sync: what is not durable is written once more.
+    /// Writes again what is not durable, after a failed sync.
     fn write_anew(&mut self) -> Result<(), SpoolError> {
         if self.given_up {
             self.folder.write_anew(&self.file, self.sequence, self.synced, self.len)?;

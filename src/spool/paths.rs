@@ -3,7 +3,7 @@
 //! PURE. `<device>/<session>/<sequence>.chunk`, `<device>/<session>/lock` and
 //! `quarantine/<device>~<session>~<sequence>.chunk`. A name that is not of this form is not ours and is left alone.
 
-/// The folder for what cannot be used.
+/// The folder for chunks that cannot be used.
 pub const QUARANTINE: &str = "quarantine";
 /// The lock file of a session.
 pub const LOCK: &str = "lock";
@@ -15,7 +15,7 @@ const MAX_SESSION: usize = 20;
 const EXTENSION: &str = ".chunk";
 const DIGITS: usize = 20;
 
-/// The folder of a device: percent-encoded, and shortened with a checksum where it is long. The true `device-id` is in
+/// Returns the folder name of a device: percent-encoded, and shortened with a checksum if too long. The complete `device-id` is in
 /// every entry.
 pub fn device_dir(device: &str) -> String {
     let whole = matches!(device, "." | ".." | "" | QUARANTINE);
@@ -62,7 +62,7 @@ pub fn chunk_file(sequence: u64) -> String {
     format!("{sequence:020}{EXTENSION}")
 }
 
-/// The sequence number of a chunk's file; `None` where the file is not a chunk's.
+/// Returns the sequence number of a chunk's file; `None` if the name is not a chunk's.
 pub fn sequence_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(EXTENSION)?;
     if digits.len() != DIGITS || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -11,9 +11,9 @@ use super::error::SpoolError;
 use super::format::{DATA_FIELDS, DataFields, Kind, MAGIC};
 use super::records::{Record, Records, to_u64};
 
-/// A place is remembered every so many bytes, for jumps.
+/// Distance in bytes between two remembered record positions, for seeking.
 const LANDMARK: u64 = 4 << 20;
-/// Pieces are joined up to this size where records are small.
+/// Small records are joined up to this size.
 const JOIN: usize = 256 << 10;
 
 /// Where a record is.
@@ -68,8 +68,8 @@ impl ChunkReader {
     /// Bytes of the object from `offset` on: at least one and at most `max`; none at the end.
     ///
     /// # Errors
-    /// The disk; `InvalidData` with [`SpoolError::Damaged`] where the bytes are not what was written: the chunk belongs into
-    /// the quarantine then.
+    /// An error of the disk; `InvalidData` with [`SpoolError::Damaged`] if the bytes are not what was written: the chunk must go to
+    /// the quarantine.
     pub fn read_at(&mut self, offset: u64, max: usize) -> io::Result<Bytes> {
         let limit = self.len();
         let left = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);

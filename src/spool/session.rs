@@ -15,7 +15,7 @@ use super::open::OpenChunk;
 use super::paths::{device_dir, is_session};
 use super::records::to_u64;
 
-/// A session's folder may be in somebody's hands for a moment: how often to ask, and how long to wait in between.
+/// Another sink may hold a session's folder for a moment while it looks for chunks to adopt: number of retries, and the pause.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -36,7 +36,7 @@ impl Session {
         let disk = &spool.disk;
         let make = |path: &Path| disk.create_dir(path).map_err(|e| (e.kind(), SpoolError::io("make", path, e)));
         for _ in 0..TRIES {
-            // Who removes an empty device folder may come in between.
+            // Another sink may remove the empty device folder in between.
             match make(&above).and_then(|_| make(&dir)) {
                 Ok(_) => {}
                 Err((ErrorKind::NotFound, _)) => continue,
@@ -51,7 +51,7 @@ impl Session {
                         folder: Arc::new(folder),
                     });
                 }
-                // Somebody looks into the new folder for what there is to adopt.
+                // Another sink inspects the new folder for chunks to adopt.
                 Ok(None) => std::thread::sleep(PAUSE),
                 Err(e) => return Err(SpoolError::io("lock", &dir, e)),
             }
@@ -67,7 +67,7 @@ impl Session {
     /// Begins a chunk: makes its file and writes what is known of it.
     ///
     /// # Errors
-    /// No room; the disk; the entry is of another session, or there is a chunk of that number. Nothing is left then.
+    /// No room, an error of the disk, an entry of another session, or a number that exists. Leaves no file behind.
     pub fn create(&self, entry: &Entry) -> Result<OpenChunk, SpoolError> {
         let folder = &self.folder;
         let sequence = entry.sequence;

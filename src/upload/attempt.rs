@@ -4,10 +4,9 @@
 //! there is compared by size and CRC32C; without permission to look it is ours if its name tells session and sequence. A
 //! stranger's object, and a bad one that may not be deleted, are left alone and the chunk gets another name.
 
-use std::sync::Arc;
-
-use crate::flow::group::Member;
-use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
+use crate::flow::group::Route;
+use crate::flow::site::Held;
+use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Stored, WriteError};
 
 /// How the chunk may be called if its name is taken.
 #[derive(Clone, Debug)]
@@ -47,6 +46,15 @@ pub enum Attempted {
         /// Something the user should know.
         warning: Option<String>,
     },
+    /// Not sent: its bucket has asked for a pause. Neither a success nor a failure.
+    Held {
+        /// The pause.
+        held: Held,
+        /// The name to go on with.
+        name: Option<String>,
+        /// Something the user should know.
+        warning: Option<String>,
+    },
     /// Its bytes on disk are damaged, and it was set aside.
     Damaged {
         /// What was found, and where it is now.
@@ -63,7 +71,7 @@ pub async fn attempt(
     request: &ObjectRequest,
     name: Option<&str>,
     naming: &Naming,
-    flow: &Arc<Member>,
+    flow: &Route,
 ) -> Attempted {
     let mut request = request.clone();
     if let Some(name) = name {
@@ -74,9 +82,11 @@ pub async fn attempt(
     let mut steps = 0;
     loop {
         steps += 1;
-        flow.request().await;
-        let pacer: Arc<dyn Pacer> = Arc::<Member>::clone(flow);
-        let error = match writer.write(&request, pacer).await {
+        if let Err(held) = flow.request().await {
+            let name = Some(request.name);
+            return Attempted::Held { held, name, warning };
+        }
+        let error = match writer.write(&request, flow.pacer()).await {
             Ok(stored) => {
                 return Attempted::Stored {
                     stored: Some(stored),
@@ -88,20 +98,22 @@ pub async fn attempt(
             }
             Err(error) => error,
         };
-        if let Some(wait) = error.retry_after {
-            flow.hold(wait);
-        }
-        let next = if steps >= MAX_STEPS {
+        // A server that asks for a pause gets it before any other question.
+        let next = if steps >= MAX_STEPS || error.retry_after.is_some() {
             Next::Fail(error)
         } else if error.class == Class::Auth && !fresh_token {
             fresh_token = true;
             Next::Again
         } else if let Some(generation) = error.bad_generation {
-            flow.request().await;
-            after_bad_object(writer, &request, naming, generation).await
+            match flow.request().await {
+                Ok(()) => after_bad_object(writer, &request, naming, generation).await,
+                Err(held) => Next::Held(held),
+            }
         } else if error.class == Class::Conflict {
-            flow.request().await;
-            after_conflict(writer, &request, naming, error).await
+            match flow.request().await {
+                Ok(()) => after_conflict(writer, &request, naming, error).await,
+                Err(held) => Next::Held(held),
+            }
         } else {
             Next::Fail(error)
         };
@@ -121,7 +133,14 @@ pub async fn attempt(
                 warning = Some(format!("{why}; the chunk is stored as gs://{}/{name}", request.bucket));
                 request.name = name;
             }
+            Next::Held(held) => {
+                let name = Some(request.name);
+                return Attempted::Held { held, name, warning };
+            }
             Next::Fail(error) => {
+                if let Some(wait) = error.retry_after {
+                    flow.hold(wait);
+                }
                 return Attempted::Failed {
                     error,
                     name: Some(request.name),
@@ -136,6 +155,7 @@ enum Next {
     Again,
     Ours(Option<Stored>),
     Rename(String),
+    Held(Held),
     Fail(WriteError),
 }
 

@@ -19,7 +19,7 @@ use super::report::Report;
 use super::spooler::{self, Op};
 use super::tests::{chunk, limits};
 use super::uploads::{Drained, Overflow, Uploads};
-use crate::flow::group::{Group, Member};
+use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
 use crate::spool::sim::{Fault, SimDisk};
@@ -410,7 +410,8 @@ impl Writers for Unanswering {
 #[test]
 fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let flow = Arc::new(Member::new(Group::join(""), Site::of("unanswering", "b")));
+    let member = Arc::new(Member::new(Group::join(""), Site::of("unanswering", "b")));
+    let flow = Route::own(&member, None);
     let kept: Arc<dyn Kept> = Arc::new(Unanswering);
     let attempted = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
     let Attempted::Failed { error, .. } = attempted else {

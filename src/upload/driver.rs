@@ -10,8 +10,8 @@ use super::attempt::{Attempted, attempt};
 use super::chunk::{Chunk, Kept, Place, Unloaded};
 use super::outcomes::Due;
 use super::uploads::Uploads;
-use crate::flow::group::Member;
-use gcstreamer_storage::{Class, ObjectWriter, WriteError};
+use crate::flow::group::{Member, Route};
+use gcstreamer_storage::{Class, Endpoint, ObjectWriter, WriteError};
 
 /// Where chunks go. Those of earlier sessions may belong to another endpoint than this sink's.
 pub trait Writers: Send + Sync {
@@ -29,8 +29,13 @@ pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Mem
     let mut attempts: JoinSet<(u64, Attempted, bool)> = JoinSet::new();
     let mut running: HashMap<u64, AbortHandle> = HashMap::new();
     loop {
-        let (chunks, aborts, wake) = match uploads.due() {
-            Due::Send { chunks, aborts, wake } => (chunks, aborts, wake),
+        let (chunks, aborts, wake, drain) = match uploads.due() {
+            Due::Send {
+                chunks,
+                aborts,
+                wake,
+                drain,
+            } => (chunks, aborts, wake, drain),
             Due::Stop => return,
         };
         for ticket in aborts {
@@ -39,7 +44,7 @@ pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Mem
             }
         }
         for (ticket, chunk) in chunks {
-            let (writers, flow) = (Arc::clone(&writers), Arc::clone(&flow));
+            let (writers, flow) = (Arc::clone(&writers), Route::own(&flow, drain));
             let handle = attempts.spawn(async move {
                 // A panic in a library must cost one attempt, not the recording.
                 let inner = {
@@ -78,7 +83,7 @@ pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Mem
 }
 
 /// One attempt, from wherever the chunk is.
-async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Arc<Member>) -> Attempted {
+async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> Attempted {
     match &chunk.place {
         Place::Memory(held) => {
             let attempted = attempt(&*writers.own(), &held.request, chunk.renamed.as_deref(), &held.naming, flow).await;
@@ -92,12 +97,7 @@ async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Arc<Member>) -> Attem
     }
 }
 
-pub(super) async fn send_from_disk(
-    writers: &dyn Writers,
-    kept: &Arc<dyn Kept>,
-    name: Option<&str>,
-    flow: &Arc<Member>,
-) -> Attempted {
+pub(super) async fn send_from_disk(writers: &dyn Writers, kept: &Arc<dyn Kept>, name: Option<&str>, flow: &Route) -> Attempted {
     let reading = Arc::clone(kept);
     let loaded = match spawn_blocking(move || reading.load()).await {
         Ok(Ok(loaded)) => loaded,
@@ -115,7 +115,11 @@ pub(super) async fn send_from_disk(
         Ok(writer) => writer,
         Err(why) => return failed(why),
     };
-    let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, flow).await;
+    // Its own bucket and endpoint, whatever this sink's are: only their `Retry-After` holds it.
+    let google = Endpoint::google();
+    let endpoint = loaded.endpoint.as_deref().unwrap_or(google.as_str());
+    let flow = flow.to(endpoint, &loaded.request.bucket);
+    let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, &flow).await;
     match &mut attempted {
         // The mark that the server has it is on disk before anybody is told.
         Attempted::Stored { start, .. } => {
@@ -128,7 +132,7 @@ pub(super) async fn send_from_disk(
                 return aside(kept, why).await;
             }
         }
-        Attempted::Damaged { .. } => {}
+        Attempted::Held { .. } | Attempted::Damaged { .. } => {}
     }
     attempted
 }

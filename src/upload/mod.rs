@@ -18,6 +18,8 @@ pub mod desk;
 mod disk_tests;
 pub mod driver;
 pub mod health;
+#[cfg(test)]
+mod hold_tests;
 pub mod kept;
 mod outcomes;
 pub mod redate;

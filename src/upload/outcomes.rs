@@ -12,6 +12,8 @@ use super::report::{DAMAGED, Report};
 use super::scheduler::Outcome;
 use super::state::State;
 use super::uploads::Uploads;
+use crate::flow::hold::Hold;
+use crate::flow::site::{Deadline, Held};
 use gcstreamer_storage::{Class, Stored, WriteError};
 
 /// What the driver is to do.
@@ -21,6 +23,8 @@ pub(super) enum Due {
         chunks: Vec<(u64, Arc<Chunk>)>,
         aborts: Vec<u64>,
         wake: Option<Instant>,
+        /// The sink drains.
+        drain: Option<Deadline>,
     },
     /// Nothing more.
     Stop,
@@ -70,16 +74,32 @@ impl Uploads {
             .flatten()
             .min();
         let aborts = std::mem::take(&mut state.aborts);
+        let drain = state.scheduler.drain();
         drop(state);
         if !expired.is_empty() {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
         self.tell();
+        let at = |ns| self.epoch.checked_add(Duration::from_nanos(ns));
         Due::Send {
             chunks,
             aborts,
-            wake: wake.and_then(|ns| self.epoch.checked_add(Duration::from_nanos(ns))),
+            wake: wake.and_then(at),
+            drain: drain.and_then(|drain| {
+                Some(Deadline {
+                    began: at(drain.began)?,
+                    until: at(drain.until)?,
+                })
+            }),
+        }
+    }
+
+    /// A hold on the sink's own scale.
+    fn hold(&self, held: Held) -> Hold {
+        Hold {
+            since: self.ns(held.since),
+            until: self.ns(held.until),
         }
     }
 
@@ -122,6 +142,13 @@ impl Uploads {
             Attempted::Failed { error, name, warning } => {
                 state.reports.extend(warning.map(Report::Warning));
                 state.failed(ticket, &error, name, now, &mut words);
+            }
+            Attempted::Held { held, name, warning } => {
+                state.reports.extend(warning.map(Report::Warning));
+                if let Some(name) = name {
+                    state.rename(ticket, name);
+                }
+                state.scheduler.held(ticket, self.hold(held));
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));

@@ -13,6 +13,7 @@ use super::health::{Health, Status};
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
 use super::state::{Disk, State, own_ticket};
+use crate::flow::hold::Drain;
 
 /// Property `overflow-policy`, `auto` resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,12 @@ impl Uploads {
 
     /// ns since the session began.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.ns(Instant::now())
+    }
+
+    /// A time on the scale of [`Uploads::now`]; 0 before the session began.
+    pub(super) fn ns(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Chunks may wait on disk too: every buffer as it comes, or (`overflow`) whole chunks when the memory is full. Somebody
@@ -246,7 +252,7 @@ impl Uploads {
     pub fn resume(&self) {
         let mut state = self.lock();
         state.health.resume();
-        state.scheduler.hurry(false);
+        state.scheduler.hurry(None);
         if let Some(disk) = &mut state.disk {
             disk.ending = false;
             disk.abandoned = None;
@@ -340,11 +346,15 @@ impl Uploads {
         self.changed.notify_all();
     }
 
-    /// EOS, or the end of PLAYING: what is left is sent now. [`Status::Stopped`] is only told.
-    pub fn ending(&self, status: Status) {
+    /// EOS, or the end of PLAYING: what is left is sent now, and has `until` to arrive.
+    pub fn ending(&self, status: Status, until: Instant) {
         let mut state = self.lock();
         state.health.ending(status);
-        state.scheduler.hurry(true);
+        let drain = Drain {
+            began: self.now(),
+            until: self.ns(until),
+        };
+        state.scheduler.hurry(Some(drain));
         state.look(self.now());
         drop(state);
         self.tell();

@@ -49,7 +49,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 /// What was promised of one chunk.
 #[derive(Clone, Debug, Default)]
 struct Promise {
-    /// Bytes that were handed in.
+    /// Bytes that were appended.
     written: usize,
     /// Bytes that must come back.
     durable: usize,

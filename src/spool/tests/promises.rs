@@ -366,6 +366,30 @@ fn two_spools_of_one_folder_share_one_account() {
 }
 
 #[test]
+fn p6_the_smallest_limit_that_a_sink_has_set_holds_for_all_until_that_sink_raises_it_or_leaves() {
+    let disk = SimDisk::new(1);
+    let (small, large, none) = (spool_on(&disk, 1 << 20), spool_on(&disk, 1 << 30), spool_on(&disk, 0));
+    let room = || [small.room(), large.room(), none.room()];
+    assert_eq!(room(), [1 << 20; 3]);
+    // As a sink does when any of its properties is set.
+    none.set_max(0);
+    large.set_max(1 << 30);
+    assert_eq!(room(), [1 << 20; 3]);
+    let session = none.session("cam", "s1").unwrap();
+    let mut chunk = session.create(&entry("s1", 0)).unwrap();
+    let object = content("s1", 0, 1_100_000);
+    let error = chunk.append(0, &[Bytes::copy_from_slice(&object)]).unwrap_err();
+    assert!(
+        matches!(error, SpoolError::Full { limit: Limit::Max { max, .. }, .. } if max == 1 << 20),
+        "{error}"
+    );
+    small.set_max(2 << 20);
+    append(&mut chunk, &object, object.len());
+    drop(small);
+    assert!(none.room() > 900 << 20, "{}", none.room());
+}
+
+#[test]
 fn p7_a_session_is_taken_by_one_only_and_not_while_it_lives() {
     let disk = SimDisk::new(1);
     let (a, b) = (spool_on(&disk, 0), spool_on(&disk, 0));

@@ -22,6 +22,21 @@ fn tree(dir: &std::path::Path, all: &mut Vec<(std::path::PathBuf, u32)>) {
 }
 
 #[test]
+fn a_folder_is_one_by_whatever_path_it_is_named() {
+    let tmp = tempfile::tempdir().unwrap();
+    let spool = std_spool(tmp.path(), 1 << 20);
+    std::os::unix::fs::symlink(tmp.path().join("a"), tmp.path().join("link")).unwrap();
+    for path in ["a/b/", "a/../a/b", "link/b", "link/b/."] {
+        let other = Spool::open(Arc::new(StdDisk), &tmp.path().join(path), 0).unwrap();
+        assert_eq!(other.room(), 1 << 20, "{path}");
+        other.set_max(1 << 19);
+        assert_eq!(spool.room(), 1 << 19, "{path}");
+        drop(other);
+        assert_eq!(spool.room(), 1 << 20, "{path}");
+    }
+}
+
+#[test]
 fn p9_folders_are_0700_and_files_0600() {
     let tmp = tempfile::tempdir().unwrap();
     let spool = std_spool(tmp.path(), 1 << 30);
@@ -76,7 +91,7 @@ fn p7_a_session_of_another_process_is_left_alone_until_that_process_ends() {
         &content("s1", 0, 50),
     ));
     let lock = spool.root().join("cam/s1/lock");
-    // Another process takes the lock and tells so.
+    // Another process takes the lock and reports that.
     let mut other = Command::new("flock")
         .arg(&lock)
         .args(["sh", "-c", "echo taken; read _"])

@@ -6,16 +6,19 @@
 //! Rules:
 //! 1. The newest chunk goes first, so that the bucket shows what happens now; then the backlog, oldest first.
 //! 2. After a failure that is not the chunk's own fault nothing is sent to that [`Site`] for a while: exponential back-off with
-//!    full jitter, at most 30 s, or as long as the server asked (`Retry-After`). Then one chunk at a time until one is stored.
+//!    full jitter, at most 30 s, or as long as the server asked (`Retry-After`), see [`hold`](crate::flow::hold). Then one chunk
+//!    at a time until one is stored.
 //! 3. Concurrency is between 1 and the limit: halved when the server is overloaded or the link times out, one more after a
 //!    round of successes.
 //! 4. A chunk that fails again although others were stored meanwhile has a back-off of its own, and holds up no other.
 //! 5. A chunk that is refused for good is tried again after 60 s, and holds up no other. While nothing but refusals comes, one
 //!    of those that were refused is tried every 60 s, and each new chunk once. While the sink drains it is 5 s instead.
-//! 6. What earlier sessions left for another site has a link of its own, one upload at a time, and gives way to this sink's.
+//! 6. What earlier sessions left for other sites has a link for each of them, one upload at a time for all. It gives way to this
+//!    sink's own chunks, unless these fail and the sink does not drain. Among them a site that works goes before one in trouble.
 
 use std::collections::BTreeMap;
 
+use crate::flow::hold::{Drain, Hold};
 use gcstreamer_storage::Class;
 
 #[cfg(test)]
@@ -106,6 +109,11 @@ impl Link {
         if self.failures > 0 { 1 } else { self.concurrency }
     }
 
+    /// The last attempts failed, or were refused.
+    fn is_in_trouble(&self) -> bool {
+        self.failures > 0 || self.refusing
+    }
+
     /// When this chunk may be sent.
     fn due(&self, chunk: &Waiting) -> u64 {
         let probe = if chunk.refused && self.refusing { self.probe_at } else { 0 };
@@ -123,8 +131,8 @@ pub struct Scheduler {
     started: u64,
     /// Own chunks whose last attempt failed.
     failing: usize,
-    /// The end is near: pauses are short.
-    hurry: bool,
+    /// The end is near: pauses are short until the deadline.
+    drain: Option<Drain>,
     seed: u64,
 }
 
@@ -138,7 +146,7 @@ impl Scheduler {
             max_uploads,
             started: 0,
             failing: 0,
-            hurry: false,
+            drain: None,
             seed: seed | 1,
         }
     }
@@ -173,7 +181,7 @@ impl Scheduler {
 
     /// The chunk to send now; it is in flight from here on. `None` where nothing is due.
     pub fn next(&mut self, now: u64) -> Option<u64> {
-        let pause = self.refused_pause();
+        let pause = self.refused_pause(now);
         let ticket = self.peek(None, now).or_else(|| self.peek_foreign(now))?;
         let chunk = self.chunks.get_mut(&ticket)?;
         self.started += 1;
@@ -208,12 +216,15 @@ impl Scheduler {
         of_site.chain(newest).find(|(_, w)| is_due(w)).map(|(&ticket, _)| ticket)
     }
 
-    /// What would be sent to another site: one at a time.
+    /// What would be sent to another site: one at a time. A site in trouble may keep its place until a timeout: it comes last.
     fn peek_foreign(&self, now: u64) -> Option<u64> {
         if self.foreign_in_flight() > 0 {
             return None;
         }
-        self.foreign().filter_map(|(site, _)| self.peek(*site, now)).min()
+        let due = self
+            .foreign()
+            .filter_map(|(site, link)| Some((link.is_in_trouble(), self.peek(*site, now)?)));
+        due.min().map(|(_, ticket)| ticket)
     }
 
     fn foreign(&self) -> impl Iterator<Item = (&Site, &Link)> {
@@ -226,10 +237,7 @@ impl Scheduler {
 
     /// The upload to another site that has to be broken off, since one of this sink's own wants its place.
     pub fn preempt(&mut self, now: u64) -> Option<u64> {
-        if self.foreign_in_flight() == 0 || self.in_flight() < self.max_uploads {
-            return None;
-        }
-        let own = self.links.get(&None).filter(|own| own.in_flight == 0)?;
+        let own = self.preempting(now)?;
         let mut chunks = self.chunks.values();
         if !chunks.any(|w| w.site.is_none() && own.due(w) <= now) {
             return None;
@@ -238,9 +246,20 @@ impl Scheduler {
         self.recall(ticket).then_some(ticket)
     }
 
+    /// The link of this sink's own chunks, if it has no place and an upload to another site may be broken off for it. Chunks that
+    /// fail themselves break nothing off: they would do so again and again, and the other site would never get its chunk.
+    fn preempting(&self, now: u64) -> Option<&Link> {
+        if self.foreign_in_flight() == 0 || self.in_flight() < self.max_uploads {
+            return None;
+        }
+        let own = self.links.get(&None)?;
+        (own.in_flight == 0 && (!own.is_in_trouble() || self.is_draining(now))).then_some(own)
+    }
+
     /// When [`Scheduler::next`] may have something, if not now; `None` where only an event can change that.
     pub fn wake_at(&self, now: u64) -> Option<u64> {
-        if self.in_flight() >= self.max_uploads && self.foreign_in_flight() == 0 {
+        let is_full = self.in_flight() >= self.max_uploads;
+        if is_full && self.preempting(now).is_none() {
             return None;
         }
         let may_send = |site: Site, link: &Link| match site {
@@ -276,14 +295,17 @@ impl Scheduler {
                 }
                 self.remove(ticket);
             }
-            Outcome::Failed { class, retry_after } => self.failed(ticket, class, retry_after.unwrap_or(0), now),
+            Outcome::Failed { class, retry_after } => {
+                let retry_at = retry_after.map_or(0, |asked| Hold::new(now, asked).ends(self.drain));
+                self.failed(ticket, class, retry_at, now);
+            }
         }
     }
 
-    fn failed(&mut self, ticket: u64, class: Class, retry_after: u64, now: u64) {
+    fn failed(&mut self, ticket: u64, class: Class, retry_at: u64, now: u64) {
         let chance = self.chance();
-        let most = if self.hurry { FIRST_BACKOFF } else { MAX_BACKOFF };
-        let refused_pause = self.refused_pause();
+        let most = if self.is_draining(now) { FIRST_BACKOFF } else { MAX_BACKOFF };
+        let refused_pause = self.refused_pause(now);
         let pause = |failures: u32| chance % (FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(most) + 1);
         let Some(chunk) = self.chunks.get_mut(&ticket) else { return };
         let Some(link) = self.links.get_mut(&chunk.site) else { return };
@@ -295,28 +317,38 @@ impl Scheduler {
             Class::Transient | Class::Throttled => {
                 if is_its_own {
                     chunk.strikes = chunk.strikes.saturating_add(1);
-                    chunk.not_before = now.saturating_add(pause(chunk.strikes).max(FIRST_BACKOFF).max(retry_after));
+                    chunk.not_before = now.saturating_add(pause(chunk.strikes).max(FIRST_BACKOFF)).max(retry_at);
                 }
                 link.round = 0;
                 link.concurrency = (link.concurrency / 2).max(1);
                 // Twice while others were stored: it is this chunk, and not the link.
-                if chunk.strikes < 2 || retry_after > 0 {
-                    link.not_before = link.not_before.max(now.saturating_add(pause(link.failures).max(retry_after)));
+                if chunk.strikes < 2 || retry_at > 0 {
+                    link.not_before = link.not_before.max(now.saturating_add(pause(link.failures))).max(retry_at);
                     link.failures = link.failures.saturating_add(1);
                 }
             }
             Class::Auth | Class::Permanent => {
-                chunk.not_before = now.saturating_add(refused_pause.max(retry_after));
+                chunk.not_before = now.saturating_add(refused_pause).max(retry_at);
                 if !std::mem::replace(&mut link.refusing, true) {
                     link.probe_at = chunk.not_before;
                 }
             }
-            Class::Conflict | Class::Local => chunk.not_before = now.saturating_add(refused_pause.max(retry_after)),
+            Class::Conflict | Class::Local => chunk.not_before = now.saturating_add(refused_pause).max(retry_at),
         }
     }
 
-    fn refused_pause(&self) -> u64 {
-        if self.hurry { LAST_PAUSE } else { REFUSED_PAUSE }
+    fn refused_pause(&self, now: u64) -> u64 {
+        if self.is_draining(now) { LAST_PAUSE } else { REFUSED_PAUSE }
+    }
+
+    /// Whether there is little time: after the deadline there is enough of it again.
+    fn is_draining(&self, now: u64) -> bool {
+        self.drain.is_some_and(|drain| now < drain.until)
+    }
+
+    /// The drain, if there is one.
+    pub fn drain(&self) -> Option<Drain> {
+        self.drain
     }
 
     /// Whether a chunk of this sink waits whose last attempt failed.
@@ -352,6 +384,18 @@ impl Scheduler {
             link.in_flight = link.in_flight.saturating_sub(1);
         }
         true
+    }
+
+    /// The chunk was not sent, since its site is held: it and all others that go there wait until that is over.
+    pub fn held(&mut self, ticket: u64, hold: Hold) {
+        if !self.recall(ticket) {
+            return;
+        }
+        let ends = hold.ends(self.drain);
+        let site = self.chunks.get(&ticket).and_then(|chunk| chunk.site);
+        if let Some(link) = self.links.get_mut(&site) {
+            link.not_before = link.not_before.max(ends);
+        }
     }
 
     /// The oldest chunk.
@@ -412,10 +456,15 @@ impl Scheduler {
         self.chunks.values().map(|w| now.saturating_sub(w.queued_at)).max()
     }
 
-    /// The sink drains, or no longer: there is little time, so the next attempt is due at once and pauses are short.
-    pub fn hurry(&mut self, hurry: bool) {
-        self.hurry = hurry;
-        if !hurry {
+    /// The sink drains, or no longer: until the deadline the next attempt is due at once and pauses are short.
+    /// Said again with the same deadline it changes nothing.
+    pub fn hurry(&mut self, drain: Option<Drain>) {
+        let is_known = drain.map(|drain| drain.until) == self.drain.map(|drain| drain.until);
+        if is_known {
+            return;
+        }
+        self.drain = drain;
+        if drain.is_none() {
             return;
         }
         for link in self.links.values_mut() {

@@ -94,6 +94,112 @@ fn retry_after_is_obeyed() {
     assert!(s.next(17 * S).is_some());
 }
 
+fn busy(seconds: u64) -> Outcome {
+    Outcome::Failed {
+        class: Class::Throttled,
+        retry_after: Some(seconds * S),
+    }
+}
+
+#[test]
+fn retry_after_is_five_minutes_at_most_and_a_drain_keeps_half_of_its_time() {
+    let mut s = with(1);
+    assert_eq!(s.next(0), Some(0));
+    s.done(0, busy(86_400), 0);
+    assert_eq!(s.wake_at(0), Some(300 * S));
+    s.hurry(Some(Drain {
+        began: 100 * S,
+        until: 130 * S,
+    }));
+    assert_eq!(s.next(100 * S), Some(0));
+    s.held(0, Hold::new(0, 86_400 * S));
+    s.hurry(Some(Drain {
+        began: 114 * S,
+        until: 130 * S,
+    }));
+    assert_eq!(s.wake_at(114 * S), Some(115 * S), "the same deadline, the same pause");
+    assert_eq!(s.next(115 * S), Some(0));
+    s.done(0, busy(2), 115 * S);
+    assert_eq!(s.wake_at(115 * S), Some(117 * S), "a wish that fits is granted");
+    assert_eq!(s.next(117 * S), Some(0));
+    s.done(0, busy(3600), 117 * S);
+    assert_eq!(s.wake_at(117 * S), Some(123 * S + S / 2));
+    assert_eq!(s.next(124 * S), Some(0));
+    s.done(0, busy(3600), 131 * S);
+    assert_eq!(s.wake_at(131 * S), Some(431 * S), "the drain is over");
+}
+
+#[test]
+fn after_the_deadline_of_a_drain_pauses_are_long_again() {
+    let mut s = with(1);
+    s.hurry(Some(Drain { began: 0, until: 30 * S }));
+    assert_eq!(s.next(0), Some(0));
+    s.done(0, REFUSED, 0);
+    assert_eq!(s.wake_at(0), Some(5 * S));
+    assert_eq!(s.next(29 * S), Some(0));
+    s.done(0, REFUSED, 31 * S);
+    assert_eq!(s.wake_at(31 * S), Some(91 * S));
+}
+
+#[test]
+fn a_site_that_is_held_gives_its_place_to_the_others_and_that_is_no_failure() {
+    let mut s = Scheduler::new(1, 7);
+    (0..2).for_each(|i| s.queue(i, Some(i), 0));
+    (10..12).for_each(|i| s.queue(i, None, 0));
+    assert_eq!(s.next(0), Some(11));
+    s.held(11, Hold::new(0, 60 * S));
+    assert!(!s.is_failing());
+    assert_eq!(s.next(0), Some(0));
+    s.held(0, Hold::new(0, 90 * S));
+    assert_eq!(s.next(0), Some(1));
+    s.done(1, Outcome::Stored, 0);
+    assert_eq!((s.next(0), s.wake_at(0)), (None, Some(60 * S)));
+    assert_eq!(s.next(60 * S), Some(11));
+    s.done(11, Outcome::Stored, 60 * S);
+    assert_eq!(s.next(60 * S), Some(10));
+    s.done(10, Outcome::Stored, 60 * S);
+    assert_eq!((s.next(60 * S), s.wake_at(60 * S)), (None, Some(90 * S)));
+}
+
+#[test]
+fn own_chunks_that_fail_break_off_nothing_that_goes_elsewhere_unless_the_sink_drains() {
+    for outcome in [BROKEN, REFUSED] {
+        let mut s = Scheduler::new(1, 7);
+        s.queue(0, Some(9), 0);
+        s.queue(10, None, 0);
+        assert_eq!(s.next(0), Some(10));
+        s.done(10, outcome, 0);
+        assert_eq!(s.next(0), Some(0), "in the pause");
+        s.queue(11, None, S);
+        assert_eq!(
+            (s.preempt(120 * S), s.wake_at(120 * S)),
+            (None, None),
+            "it goes on to its end"
+        );
+        s.hurry(Some(Drain {
+            began: 120 * S,
+            until: 150 * S,
+        }));
+        assert_eq!((s.wake_at(120 * S), s.preempt(120 * S)), (Some(120 * S), Some(0)));
+        assert_eq!(s.next(120 * S), Some(11));
+    }
+}
+
+#[test]
+fn of_other_sites_one_that_works_goes_before_one_in_trouble() {
+    let mut s = Scheduler::new(4, 7);
+    s.queue(0, Some(1), 0);
+    (1..20).for_each(|i| s.queue(i, Some(2), 0));
+    assert_eq!(s.next(0), Some(0));
+    s.done(0, BROKEN, 0);
+    for _ in 1..20 {
+        let ticket = s.next(60 * S).unwrap();
+        assert_ne!(ticket, 0);
+        s.done(ticket, Outcome::Stored, 60 * S);
+    }
+    assert_eq!(s.next(60 * S), Some(0));
+}
+
 #[test]
 fn a_refused_chunk_waits_a_minute_and_holds_up_no_other() {
     let mut s = with(2);

@@ -151,19 +151,19 @@ impl PublishQueue {
             wanted.status.as_ref().map_or(0, Bytes::len),
         );
         let limit = self.topics.limit(&self.topics.state);
-        let told = self
+        let first = self
             .state
             .want(wanted.state, limit)
             .then(|| too_large("state", &self.topics.state, state, limit));
         let Some(topic) = &self.topics.status else {
-            return told;
+            return first;
         };
         let limit = self.topics.limit(topic);
-        let told_too = self
+        let second = self
             .status
             .want(wanted.status, limit)
             .then(|| too_large("status", topic, status, limit));
-        told.or(told_too)
+        first.or(second)
     }
 
     /// Sets the final payloads. What the broker has acknowledged, or is about to, is not published again.
@@ -214,8 +214,8 @@ impl PublishQueue {
         let limit = self.topics.limit(&topic);
         if payload.len() > limit {
             self.dropped = self.dropped.saturating_add(1);
-            let told = std::mem::replace(&mut self.event_too_large, true);
-            return (!told).then(|| too_large("event", &topic, payload.len(), limit));
+            let is_reported = std::mem::replace(&mut self.event_too_large, true);
+            return (!is_reported).then(|| too_large("event", &topic, payload.len(), limit));
         }
         self.events.push_back(Telemetry {
             queued_at,
