@@ -7,10 +7,11 @@
 //! - [`spool`]: chunks wait on disk.
 //! - [`ingest`]: the engine between a buffer and a queued chunk.
 //! - [`gcssink`]: the element, the GStreamer shell around [`ingest`] and [`upload`].
-//! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` and `status` are PURE.
+//! - [`iotcorestatus`]: the element that reports whether the pipeline works; its `report` is PURE.
 //! - `deadline`: one deadline for all elements of the process that stop.
 //! - [`clock`]: the clocks of the machine, which tests replace.
-//! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`: locks, and the clock as a number.
+//! - `outbox`, `properties`: what both elements post, and their properties. `sync`, `wall`, `runtime`: locks, the clock as a
+//!   number, and the one tokio runtime of the process.
 
 pub mod clock;
 mod deadline;
@@ -20,6 +21,7 @@ pub mod ingest;
 pub mod iotcorestatus;
 mod outbox;
 mod properties;
+mod runtime;
 pub mod spool;
 mod sync;
 pub mod upload;

@@ -468,7 +468,7 @@ const PARTS: &[&str] = &[
     "Passes everything through",
     // In the log, of what cannot happen.
     "the class has the template",
-    "what is in front cannot be pulled",
+    "upstream does not support pull mode",
     "a pad cannot be added",
     // A second warning about one setting.
     "tls=false: the device's token crosses",

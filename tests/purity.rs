@@ -18,7 +18,6 @@ const PURE: &[&str] = &[
     "src/spool/paths.rs",
     "src/spool/plan.rs",
     "src/iotcorestatus/report",
-    "src/iotcorestatus/status.rs",
     "src/iotcorestatus/discovery.rs",
     "src/iotcorestatus/commands.rs",
     "crates/mqtt/src/link",

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gcstreamer_schema::structures::UploadStatus;
 use gst::prelude::*;
-use gstgcstreamer::iotcorestatus::report::{Input, Limits, Now, Problem, Reporter, Sample, Tally, status_of};
-use gstgcstreamer::iotcorestatus::status::{Answer, Identity};
+use gstgcstreamer::iotcorestatus::report::{Answer, Chunk, Counts, Event, Identity, Limits, Now, Problem, Reporter, SinkSample};
 use serde_json::Value;
 use status_line::{CAMERA, NOWHERE, SECOND, StatusLine, init};
 
@@ -493,7 +493,7 @@ fn the_status_is_as_its_schema_says_with_everything_unknown_and_with_everything_
     check(
         &schema,
         &reporter
-            .last_word(&Tally::default(), Now { mono: 2, wall })
+            .final_status(&Counts::default(), Now { mono: 2, wall })
             .unwrap()
             .0
             .to_json(),
@@ -503,37 +503,47 @@ fn the_status_is_as_its_schema_says_with_everything_unknown_and_with_everything_
         mono: 20 * SECOND,
         wall: wall + 20 * SECOND,
     };
-    for input in [
-        Input::Playing(true),
-        Input::Sinks(vec![Sample {
+    for event in [
+        Event::Playing(true),
+        Event::Sinks(vec![SinkSample {
             key_units: 1,
-            status: status_of("offline"),
+            status: UploadStatus::from_name("offline"),
             object: Some("o".to_owned()),
-            ..Sample::default()
+            ..SinkSample::default()
         }]),
-        Input::Chunk(gstgcstreamer::iotcorestatus::report::Chunk::default()),
-        Input::Config("00".to_owned()),
-        Input::Answer(Answer {
+        Event::Chunk(Chunk::default()),
+        Event::Config("00".to_owned()),
+        Event::Answer(Answer {
             id: Some("1".to_owned()),
             msg: Some("m".to_owned()),
             ..Answer::default()
         }),
-        Input::Problem(Problem {
+        Event::Problem(Problem {
             is_error: true,
             code: -1,
             ..Problem::default()
         }),
     ] {
-        reporter.tell(input, now);
+        reporter.handle(event, now);
     }
-    let tally = Tally {
+    let counts = Counts {
         frames: 5,
         last_frame: Some(now.mono),
-        ..Tally::default()
+        ..Counts::default()
     };
-    let look = reporter.look(&tally, now);
-    let json = look.publish.unwrap().to_json();
+    let output = reporter.poll(&counts, now);
+    let json = output.publish.unwrap().to_json();
     assert_eq!(json["phase"], "error");
     check(&schema, &json, "");
-    assert_eq!(look.events.len(), 2, "chunk and error");
+    assert_eq!(output.telemetry.len(), 2, "chunk and error");
+}
+
+#[test]
+fn the_values_of_the_property_status_are_those_that_the_reporter_knows() {
+    init();
+    let sink = gst::ElementFactory::make("gcssink").build().unwrap();
+    let spec = sink.find_property("status").unwrap();
+    let class = gst::glib::EnumClass::with_type(spec.value_type()).unwrap();
+    let nicks: Vec<&str> = class.values().iter().map(gst::glib::EnumValue::nick).collect();
+    assert_eq!(nicks, UploadStatus::ALL.map(UploadStatus::name));
 }

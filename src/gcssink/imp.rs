@@ -28,6 +28,7 @@ use crate::upload::health::Status;
 use crate::wall;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::session::session_id;
+use gcstreamer_schema::structures::{clock, command};
 
 /// The element.
 #[derive(Default)]
@@ -140,15 +141,15 @@ fn handle(session: &Session, structure: Option<&gst::StructureRef>) {
     let on = |work: fn(&mut Ingest)| session.engine.with(work);
     match structure.name().as_str() {
         "GstForceKeyUnit" => on(|ingest| ingest.chunker.arm()),
-        "gcssink-command" => match structure.get::<&str>("command") {
-            Ok("split") => on(|ingest| ingest.chunker.arm()),
-            Ok("record-stop") => on(|ingest| ingest.record(false)),
-            Ok("record-start") => on(|ingest| ingest.record(true)),
+        command::NAME => match structure.get::<&str>(command::COMMAND) {
+            Ok(command::SPLIT) => on(|ingest| ingest.chunker.arm()),
+            Ok(command::RECORD_STOP) => on(|ingest| ingest.record(false)),
+            Ok(command::RECORD_START) => on(|ingest| ingest.record(true)),
             _ => {}
         },
         // Of another running time than that of a fragment.
-        "gcssink-clock" if !session.in_splitmuxsink => {
-            if let (Ok(running), Ok(utc)) = (structure.get::<u64>("running-time"), structure.get::<u64>("utc")) {
+        clock::NAME if !session.in_splitmuxsink => {
+            if let (Ok(running), Ok(utc)) = (structure.get::<u64>(clock::RUNNING_TIME), structure.get::<u64>(clock::UTC)) {
                 session.engine.with(|ingest| ingest.chunker.clock.map(running, utc));
             }
         }

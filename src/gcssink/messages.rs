@@ -13,6 +13,7 @@ use crate::upload::health::Status;
 use crate::upload::report::Pending;
 use gcstreamer_media::chunk::Warning;
 use gcstreamer_media::container::Fault;
+use gcstreamer_schema::structures::{chunk_uploaded, gap, status as names};
 use gcstreamer_schema::time::rfc3339_ms;
 
 /// Where it waits to be posted.
@@ -184,29 +185,29 @@ pub(super) fn disk(element: &gst::Element, full: bool, text: &str) {
 
 /// The server has confirmed a chunk.
 pub(super) fn uploaded(element: &gst::Element, info: &Summary, object: &str, generation: i64, crc32c: u32, latency: u64) {
-    let structure = gst::Structure::builder("gcssink-chunk-uploaded")
-        .field("object", object)
-        .field("session-id", &*info.session)
-        .field("generation", generation)
-        .field("size", info.size)
-        .field("sequence", info.sequence)
-        .field("running-time", info.running.unwrap_or(u64::MAX))
-        .field("duration", info.duration)
-        .field("latency", latency)
-        .field("crc32c", crc32c)
-        .field("start-time", rfc3339_ms(info.start))
+    let structure = gst::Structure::builder(chunk_uploaded::NAME)
+        .field(chunk_uploaded::OBJECT, object)
+        .field(chunk_uploaded::SESSION_ID, &*info.session)
+        .field(chunk_uploaded::GENERATION, generation)
+        .field(chunk_uploaded::SIZE, info.size)
+        .field(chunk_uploaded::SEQUENCE, info.sequence)
+        .field(chunk_uploaded::RUNNING_TIME, info.running.unwrap_or(u64::MAX))
+        .field(chunk_uploaded::DURATION, info.duration)
+        .field(chunk_uploaded::LATENCY, latency)
+        .field(chunk_uploaded::CRC32C, crc32c)
+        .field(chunk_uploaded::START_TIME, rfc3339_ms(info.start))
         .build();
     post_structure(element, structure);
 }
 
 fn post_gap(element: &gst::Element, reason: &str, start: u64, duration: u64, bytes: u64, first: u64, chunks: u64) {
-    let structure = gst::Structure::builder("gcssink-gap")
-        .field("start-time", rfc3339_ms(start))
-        .field("reason", reason)
-        .field("duration", duration)
-        .field("bytes", bytes)
-        .field("first-sequence", first)
-        .field("chunks", chunks)
+    let structure = gst::Structure::builder(gap::NAME)
+        .field(gap::START_TIME, rfc3339_ms(start))
+        .field(gap::REASON, reason)
+        .field(gap::DURATION, duration)
+        .field(gap::BYTES, bytes)
+        .field(gap::FIRST_SEQUENCE, first)
+        .field(gap::CHUNKS, chunks)
         .build();
     post_structure(element, structure);
 }
@@ -229,12 +230,12 @@ pub(super) fn waiting(pending: Pending) -> String {
 /// The property `status` has changed.
 pub(super) fn status(element: &gst::Element, status: Status, reason: &str, pending: Pending) {
     element.notify("status");
-    let structure = gst::Structure::builder("gcssink-status")
-        .field("status", status.name())
-        .field("reason", reason)
-        .field("pending-bytes", pending.bytes)
-        .field("pending-chunks", pending.chunks)
-        .field("oldest-pending-ns", pending.oldest)
+    let structure = gst::Structure::builder(names::NAME)
+        .field(names::STATUS, status.name())
+        .field(names::REASON, reason)
+        .field(names::PENDING_BYTES, pending.bytes)
+        .field(names::PENDING_CHUNKS, pending.chunks)
+        .field(names::OLDEST_PENDING, pending.oldest)
         .build();
     post_structure(element, structure);
 }

@@ -3,6 +3,7 @@
 use super::session::Session;
 use crate::sync::lock;
 use crate::upload::report::Snapshot;
+use gcstreamer_schema::structures::{health as names_of_health, stats as names};
 
 /// How long memory and spool last at the rate of this stream.
 pub(super) fn memory_left(session: &Session) -> String {
@@ -28,10 +29,10 @@ pub(super) fn memory_left(session: &Session) -> String {
 /// The upstream event `gcssink-health`: stats, status, last object.
 pub(super) fn health(session: &Session) -> gst::Structure {
     let mut structure = figures(session);
-    structure.set_name("gcssink-health");
-    structure.set("status", session.engine.queue.status().name());
+    structure.set_name(names_of_health::NAME);
+    structure.set(names_of_health::STATUS, session.engine.queue.status().name());
     if let Some(object) = lock(&session.reported.last_object).as_deref() {
-        structure.set("object", object);
+        structure.set(names_of_health::OBJECT, object);
     }
     structure
 }
@@ -57,25 +58,25 @@ pub(super) fn figures(session: &Session) -> gst::Structure {
 fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u64)) -> gst::Structure {
     let stats = snapshot.stats;
     let (in_spool, seconds_left) = spool;
-    gst::Structure::builder("gcssink-stats")
-        .field("chunks-created", stats.created)
-        .field("chunks-uploaded", stats.uploaded)
-        .field("chunks-dropped", stats.dropped)
-        .field("chunks-recovered", stats.recovered)
-        .field("key-units", key_units)
-        .field("bytes-received", stats.bytes_received)
-        .field("bytes-uploaded", stats.bytes_uploaded)
-        .field("bytes-dropped", stats.bytes_dropped)
-        .field("bytes-in-memory", snapshot.memory)
-        .field("bytes-in-spool", in_spool)
-        .field("chunks-pending", snapshot.pending.chunks)
-        .field("chunks-parked", snapshot.parked)
-        .field("oldest-pending-ns", snapshot.pending.oldest)
-        .field("spool-seconds-left", seconds_left)
-        .field("throttled-ns", throttled)
-        .field("retries", stats.retries)
-        .field("uploads-in-flight", snapshot.in_flight)
-        .field("upload-rate", snapshot.rate)
+    gst::Structure::builder(names::NAME)
+        .field(names::CHUNKS_CREATED, stats.created)
+        .field(names::CHUNKS_UPLOADED, stats.uploaded)
+        .field(names::CHUNKS_DROPPED, stats.dropped)
+        .field(names::CHUNKS_RECOVERED, stats.recovered)
+        .field(names::KEY_UNITS, key_units)
+        .field(names::BYTES_RECEIVED, stats.bytes_received)
+        .field(names::BYTES_UPLOADED, stats.bytes_uploaded)
+        .field(names::BYTES_DROPPED, stats.bytes_dropped)
+        .field(names::BYTES_IN_MEMORY, snapshot.memory)
+        .field(names::BYTES_IN_SPOOL, in_spool)
+        .field(names::CHUNKS_PENDING, snapshot.pending.chunks)
+        .field(names::CHUNKS_PARKED, snapshot.parked)
+        .field(names::OLDEST_PENDING, snapshot.pending.oldest)
+        .field(names::SPOOL_SECONDS_LEFT, seconds_left)
+        .field(names::THROTTLED, throttled)
+        .field(names::RETRIES, stats.retries)
+        .field(names::UPLOADS_IN_FLIGHT, snapshot.in_flight)
+        .field(names::UPLOAD_RATE, snapshot.rate)
         .build()
 }
 

@@ -1,17 +1,18 @@
-//! What a command means: the topic's tail and the payload in, what to do out.
+//! What a command means: takes the rest of its topic and its payload, returns what to do.
 //!
-//! The payload is empty, plain text (`start`), or JSON `{"id": "...", "value": "start"}`; the id comes back in the answer.
+//! The payload is empty, plain text (`start`), or JSON `{"id": "...", "value": "start"}`; the answer repeats the id.
 //!
-//! PURE.
+//! PURE: no GStreamer, no I/O, no clock.
 
 use serde_json::Value;
 
-use super::status::Answer;
+use super::report::Answer;
+use gcstreamer_schema::structures::command;
 
-/// Longest name or id that is repeated in the answer, characters.
-const LONGEST: usize = 64;
+/// Longest name or id that an answer repeats, in characters.
+const MAX_ECHO: usize = 64;
 
-/// What is to be done.
+/// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Cut at the next key unit.
@@ -25,43 +26,43 @@ pub enum Action {
 }
 
 impl Action {
-    /// As the event `gcssink-command` names it; `None` where it does not concern a gcssink.
+    /// Returns the name in the event `gcssink-command`; `None` if the action does not concern a gcssink.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         match self {
-            Self::Split => Some("split"),
-            Self::RecordStart => Some("record-start"),
-            Self::RecordStop => Some("record-stop"),
+            Self::Split => Some(command::SPLIT),
+            Self::RecordStart => Some(command::RECORD_START),
+            Self::RecordStop => Some(command::RECORD_STOP),
             Self::Report => None,
         }
     }
 }
 
-/// A command that came.
+/// A received command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// What to do, or why not.
+    /// What to do, or why the command is refused.
     pub action: Result<Action, String>,
-    /// The answer as far as it is known.
+    /// The answer, still without an outcome if the action is yet to be done.
     pub answer: Answer,
 }
 
-/// Understands a command.
+/// Parses a command. `tail` is its topic behind `commands/` or `set/`.
 #[must_use]
-pub fn understand(tail: &str, payload: &[u8]) -> Command {
+pub fn parse(tail: &str, payload: &[u8]) -> Command {
     let name = tail.trim_matches('/');
-    let (id, value) = open(payload);
+    let (id, value) = parse_payload(payload);
     let action = match (name, value.as_str()) {
         ("split", _) => Ok(Action::Split),
         ("report", _) => Ok(Action::Report),
         ("record", "start") => Ok(Action::RecordStart),
         ("record", "stop") => Ok(Action::RecordStop),
-        ("record", _) => Err("the payload of record is start or stop".to_owned()),
-        _ => Err("unknown command; there are split, record and report".to_owned()),
+        ("record", _) => Err("unknown payload; record accepts start and stop".to_owned()),
+        _ => Err("unknown command; the commands are split, record and report".to_owned()),
     };
     Command {
         answer: Answer {
-            name: short(name),
+            name: sanitized(name),
             id,
             ok: false,
             msg: action.clone().err(),
@@ -70,13 +71,13 @@ pub fn understand(tail: &str, payload: &[u8]) -> Command {
     }
 }
 
-/// Id and value of the payload.
-fn open(payload: &[u8]) -> (Option<String>, String) {
+/// Returns id and value of the payload.
+fn parse_payload(payload: &[u8]) -> (Option<String>, String) {
     let plain = || String::from_utf8_lossy(payload).trim().to_ascii_lowercase();
     match serde_json::from_slice::<Value>(payload) {
         Ok(Value::Object(map)) => {
             let id = map.get("id").and_then(|id| match id {
-                Value::String(text) => Some(short(text)),
+                Value::String(text) => Some(sanitized(text)),
                 Value::Number(number) => Some(number.to_string()),
                 _ => None,
             });
@@ -88,8 +89,8 @@ fn open(payload: &[u8]) -> (Option<String>, String) {
     }
 }
 
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+fn sanitized(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_ECHO).collect()
 }
 
 #[cfg(test)]
@@ -111,7 +112,7 @@ mod tests {
             ("", "", None, None),
             ("reboot", "{", None, None),
         ] {
-            let command = understand(tail, payload.as_bytes());
+            let command = parse(tail, payload.as_bytes());
             assert_eq!(command.action.clone().ok(), action, "{tail} {payload}");
             assert_eq!(command.answer.id.as_deref(), id, "{tail} {payload}");
             assert_eq!(command.answer.msg.is_some(), action.is_none(), "{tail} {payload}");
@@ -119,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_sends_is_cut_before_it_is_repeated() {
+    fn what_a_stranger_sends_is_shortened_before_it_is_repeated() {
         let long = "x".repeat(10_000);
-        let command = understand(&long, format!("{{\"id\":\"{long}\"}}").as_bytes());
+        let command = parse(&long, format!("{{\"id\":\"{long}\"}}").as_bytes());
         assert!(command.action.is_err());
-        assert_eq!(command.answer.name.len(), LONGEST);
-        assert_eq!(command.answer.id.unwrap().len(), LONGEST);
-        assert!(understand("\u{7}\n", b"\xff\xfe").answer.name.is_empty());
+        assert_eq!(command.answer.name.len(), MAX_ECHO);
+        assert_eq!(command.answer.id.unwrap().len(), MAX_ECHO);
+        assert!(parse("\u{7}\n", b"\xff\xfe").answer.name.is_empty());
     }
 }

@@ -1,14 +1,13 @@
 //! The device discovery message of Home Assistant's MQTT integration: one retained message that describes a device and its
-//! entities, on `PREFIX/device/OBJECT/config`. All of them read the JSON status.
+//! entities, on `PREFIX/device/OBJECT/config`. Every entity reads the JSON status.
 //!
-//! PURE.
+//! PURE: no GStreamer, no I/O, no clock.
 
 use serde_json::{Value, json};
 
-use super::report::Phase;
-use super::status::{Identity, sha256_hex};
+use super::report::{Identity, Phase, sha256_hex};
 
-/// Phases that somebody should look at.
+/// Phases that need attention: the entity `problem` is on.
 const PROBLEMS: [Phase; 5] = [
     Phase::Stalled,
     Phase::Blocked,
@@ -17,7 +16,7 @@ const PROBLEMS: [Phase; 5] = [
     Phase::Error,
 ];
 
-/// Topic and payload. `prefix` is Home Assistant's (`homeassistant`), `topics` ours.
+/// Returns topic and payload. `prefix` is Home Assistant's (`homeassistant`), `topics` is the first part of our topics.
 #[must_use]
 pub fn discovery(prefix: &str, topics: &str, identity: &Identity) -> (String, Value) {
     let object = format!("gcstreamer_{}", object_id(&identity.device));
@@ -74,8 +73,8 @@ pub fn discovery(prefix: &str, topics: &str, identity: &Identity) -> (String, Va
     (topic, payload)
 }
 
-/// What Home Assistant takes as an id: letters, digits, `_` and `-`. Where others had to be replaced, a few digits of the SHA-256 of
-/// the whole keep `store42/cam3` and `store42_cam3` two devices.
+/// Returns an id that Home Assistant accepts: letters, digits, `_` and `-`. If other characters were replaced, eight digits of the
+/// SHA-256 of the original follow, so that `store42/cam3` and `store42_cam3` stay two devices.
 fn object_id(device: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let id: String = device.chars().map(plain).collect();

@@ -1,28 +1,110 @@
-//! The gcssinks behind an element: found by walking the pads, through bins, and asked by their properties.
+//! The gcssinks downstream of the element: found by walking the pads, through bins, and read by their properties.
 //!
-//! A pipeline may hold several cameras: only the sinks that our buffers can reach say anything of this one. Called without a
-//! lock held.
+//! A pipeline may hold several cameras: only the sinks that our buffers reach describe this one. Call these functions without a
+//! lock held: they take locks of other elements.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Mutex;
 
 use gst::glib;
 use gst::prelude::*;
 
-use super::report::{Sample, status_of};
+use super::report::SinkSample;
+use crate::sync::lock;
+use gcstreamer_schema::structures::{GCSSINK, UploadStatus, health, properties, stats as names};
 
-/// Pads that are looked at, at most: a walk is no place to get lost.
-const MOST_PADS: usize = 4096;
+/// Pads visited by one walk, at most.
+const MAX_PADS: usize = 4096;
+/// Borders of bins crossed from one pad to the next, at most.
+const MAX_NESTING: usize = 64;
+/// Sequence numbers of health events that are remembered: a muxer sends one copy to each of its pads.
+const MAX_SEQNUMS: usize = 16;
 
-/// All elements of the factory `gcssink` that can be reached from this source pad.
-pub(super) fn sinks(from: &gst::Pad) -> Vec<gst::Element> {
+/// The gcssinks that the last walk found, and what one of them last sent upstream.
+#[derive(Debug)]
+pub(super) struct SinkList {
+    src: glib::WeakRef<gst::Pad>,
+    found: Mutex<Vec<glib::WeakRef<gst::Element>>>,
+    health: Mutex<HealthEvents>,
+}
+
+/// Upstream events `gcssink-health`.
+#[derive(Debug, Default)]
+struct HealthEvents {
+    /// Of the last events, to recognize copies.
+    seqnums: VecDeque<gst::Seqnum>,
+    last: Option<SinkSample>,
+}
+
+impl SinkList {
+    /// Creates an empty list of the sinks behind this source pad.
+    pub(super) fn new(src: &gst::Pad) -> Self {
+        Self {
+            src: src.downgrade(),
+            found: Mutex::default(),
+            health: Mutex::default(),
+        }
+    }
+
+    /// Walks the pads again.
+    pub(super) fn refresh(&self) {
+        let found = self.src.upgrade().map(|src| reachable(&src)).unwrap_or_default();
+        *lock(&self.found) = found.iter().map(ObjectExt::downgrade).collect();
+    }
+
+    /// Returns whether the last walk found nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.found).is_empty()
+    }
+
+    /// Reads every sink; if the walk found none, returns what one last sent by its health event.
+    pub(super) fn samples(&self) -> Vec<SinkSample> {
+        let sinks: Vec<gst::Element> = lock(&self.found).iter().filter_map(glib::WeakRef::upgrade).collect();
+        if sinks.is_empty() {
+            return lock(&self.health).last.clone().into_iter().collect();
+        }
+        sinks.iter().map(sample).collect()
+    }
+
+    /// Returns whether this object is one of the sinks; walks the pads again if it is not among those known.
+    pub(super) fn contains(&self, object: &gst::Object) -> bool {
+        let is_known = || {
+            let found = lock(&self.found);
+            found
+                .iter()
+                .any(|s| s.upgrade().is_some_and(|s| s.upcast_ref::<gst::Object>() == object))
+        };
+        is_known() || {
+            self.refresh();
+            is_known()
+        }
+    }
+
+    /// Takes the upstream event `gcssink-health`. Returns `false` for a copy of one that was taken already.
+    pub(super) fn on_health(&self, seqnum: gst::Seqnum, structure: &gst::StructureRef) -> bool {
+        let mut health = lock(&self.health);
+        if health.seqnums.contains(&seqnum) {
+            return false;
+        }
+        if health.seqnums.len() >= MAX_SEQNUMS {
+            health.seqnums.pop_front();
+        }
+        health.seqnums.push_back(seqnum);
+        health.last = Some(sample_of(structure));
+        true
+    }
+}
+
+/// Returns all elements of the factory `gcssink` that can be reached from this source pad.
+fn reachable(from: &gst::Pad) -> Vec<gst::Element> {
     let mut found: Vec<gst::Element> = Vec::new();
     let mut seen = HashSet::new();
     let mut open = vec![from.clone()];
     while let Some(pad) = open.pop() {
-        if seen.len() >= MOST_PADS || !seen.insert(pad.clone()) {
+        if seen.len() >= MAX_PADS || !seen.insert(pad.clone()) {
             continue;
         }
-        let Some(sink) = behind(&pad) else { continue };
+        let Some(sink) = linked_sink_pad(&pad) else { continue };
         let Some(element) = sink.parent_element() else { continue };
         if is_gcssink(&element) {
             if !found.contains(&element) {
@@ -30,7 +112,7 @@ pub(super) fn sinks(from: &gst::Pad) -> Vec<gst::Element> {
             }
             continue;
         }
-        // An element whose links change while it is asked is asked again at the next walk.
+        // The iterator fails if the element changes its links meanwhile; the next walk finds them.
         let mut links = sink.iterate_internal_links();
         while let Ok(Some(next)) = links.next() {
             open.push(next);
@@ -39,10 +121,10 @@ pub(super) fn sinks(from: &gst::Pad) -> Vec<gst::Element> {
     found
 }
 
-/// The element's own sink pad that a source pad leads to, through the borders of bins.
-fn behind(pad: &gst::Pad) -> Option<gst::Pad> {
+/// Returns the sink pad of a plain element that a source pad leads to, through the borders of bins.
+fn linked_sink_pad(pad: &gst::Pad) -> Option<gst::Pad> {
     let mut peer = pad.peer()?;
-    for _ in 0..64 {
+    for _ in 0..MAX_NESTING {
         peer = match peer.downcast::<gst::GhostPad>() {
             // Into a bin.
             Ok(ghost) => ghost.target()?,
@@ -57,42 +139,42 @@ fn behind(pad: &gst::Pad) -> Option<gst::Pad> {
 }
 
 fn is_gcssink(element: &gst::Element) -> bool {
-    element.factory().is_some_and(|f| f.name() == "gcssink")
+    element.factory().is_some_and(|f| f.name() == GCSSINK)
 }
 
-/// What a gcssink says of itself now.
-pub(super) fn sample(sink: &gst::Element) -> Sample {
-    let status = sink.property_value("status");
-    let status = glib::EnumValue::from_value(&status).and_then(|(_, value)| status_of(value.nick()));
-    let stats = sink.property::<Option<gst::Structure>>("stats");
-    let known = stats.as_deref().map(of_structure).unwrap_or_default();
-    Sample {
+/// Reads the properties of one gcssink.
+fn sample(sink: &gst::Element) -> SinkSample {
+    let status = sink.property_value(properties::STATUS);
+    let status = glib::EnumValue::from_value(&status).and_then(|(_, value)| UploadStatus::from_name(value.nick()));
+    let stats = sink.property::<Option<gst::Structure>>(properties::STATS);
+    let known = stats.as_deref().map(sample_of).unwrap_or_default();
+    SinkSample {
         name: sink.path_string().to_string(),
         status,
-        session: sink.property::<Option<String>>("session-id"),
+        session: sink.property::<Option<String>>(properties::SESSION_ID),
         ..known
     }
 }
 
-/// From `stats`, or from the upstream event `gcssink-health`.
-pub(super) fn of_structure(stats: &gst::StructureRef) -> Sample {
+/// Reads `stats`, or the upstream event `gcssink-health`; fields that are missing count as 0 or unknown.
+fn sample_of(stats: &gst::StructureRef) -> SinkSample {
     let get = |name: &str| stats.get::<u64>(name).unwrap_or(0);
-    Sample {
+    SinkSample {
         name: stats.name().to_string(),
-        key_units: get("key-units"),
-        bytes_received: get("bytes-received"),
-        bytes_held: get("bytes-in-memory").saturating_add(get("bytes-in-spool")),
-        chunks_pending: get("chunks-pending"),
-        oldest_pending: get("oldest-pending-ns"),
-        bytes_dropped: get("bytes-dropped"),
-        retries: get("retries"),
-        status: stats.get::<&str>("status").ok().and_then(status_of),
-        object: stats.get::<String>("object").ok(),
-        session: stats.get::<String>("session-id").ok(),
+        key_units: get(names::KEY_UNITS),
+        bytes_received: get(names::BYTES_RECEIVED),
+        bytes_held: get(names::BYTES_IN_MEMORY).saturating_add(get(names::BYTES_IN_SPOOL)),
+        chunks_pending: get(names::CHUNKS_PENDING),
+        oldest_pending: get(names::OLDEST_PENDING),
+        bytes_dropped: get(names::BYTES_DROPPED),
+        retries: get(names::RETRIES),
+        status: stats.get::<&str>(health::STATUS).ok().and_then(UploadStatus::from_name),
+        object: stats.get::<String>(health::OBJECT).ok(),
+        session: stats.get::<String>(health::SESSION_ID).ok(),
     }
 }
 
-/// The top of the element's pipeline.
+/// Returns the top-level element that this element is in.
 pub(super) fn top_of(element: &gst::Element) -> gst::Element {
     let mut top = element.clone();
     while let Some(parent) = top.parent().and_then(|p| p.downcast::<gst::Element>().ok()) {
@@ -101,8 +183,8 @@ pub(super) fn top_of(element: &gst::Element) -> gst::Element {
     top
 }
 
-/// Where the pipeline is going: the state it was asked for, as far as it is not there yet.
-pub(super) fn goal_of(element: &gst::Element) -> gst::State {
+/// Returns the state that the pipeline is in, or is changing to.
+pub(super) fn target_state(element: &gst::Element) -> gst::State {
     let top = top_of(element);
     match top.pending_state() {
         gst::State::VoidPending => top.current_state(),

@@ -8,29 +8,22 @@ use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use super::clock::Clock;
+use super::camera_clock::CameraClock;
+use super::counters::{Counters, mono, now};
+use super::debug::CAT;
 use super::downstream;
-use super::outbox::{MOST, Outbox, Post, say};
-use super::plan::plan;
-use super::report::{Format, Input, Phase};
+use super::messages::{MAX_POSTS, Post, Poster, deliver};
+use super::report::{Event, Format, Phase};
 use super::session::Session;
 use super::settings::{Settings, specs};
-use super::tally::{Counters, mono, now};
+use super::validated::validate;
 use crate::deadline::Stop;
+use crate::runtime::runtime;
 use crate::sync::lock;
-use crate::upload::runtime::runtime;
 use gcstreamer_mqtt::LinkStats;
+use gcstreamer_schema::structures::{health, iotcorestatus_stats as names};
 
-/// Debug category.
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "iotcorestatus",
-        gst::DebugColorFlags::empty(),
-        Some("State of the pipeline over MQTT"),
-    )
-});
-
-/// At the end, a moment for messages that wait for nothing but the application.
+/// How long the last posts may take at the end: they wait for nothing but the application.
 const LAST_POSTS: Duration = Duration::from_millis(100);
 
 /// The element.
@@ -38,37 +31,34 @@ pub struct IotCoreStatus {
     sink: gst::Pad,
     src: gst::Pad,
     counters: Arc<Counters>,
-    clock: Clock,
+    clock: CameraClock,
     settings: Mutex<Settings>,
     session: Mutex<Option<Arc<Session>>>,
-    /// Of the session before, while there is none.
+    /// Counters of the last session, for `stats` while none runs.
     link_stats: Mutex<LinkStats>,
-    outbox: OnceLock<Arc<Outbox>>,
+    poster: OnceLock<Arc<Poster>>,
     stop: Mutex<Option<Stop>>,
 }
 
 impl IotCoreStatus {
-    pub(super) fn src(&self) -> &gst::Pad {
-        &self.src
-    }
-
     fn session(&self) -> Option<Arc<Session>> {
         lock(&self.session).clone()
     }
 
-    fn outbox(&self) -> Arc<Outbox> {
-        Arc::clone(self.outbox.get_or_init(|| Outbox::new(&*self.obj(), say, MOST)))
+    fn poster(&self) -> Arc<Poster> {
+        let make = || Poster::new(self.obj().upcast_ref::<gst::Element>(), deliver, MAX_POSTS);
+        Arc::clone(self.poster.get_or_init(make))
     }
 
-    fn tell(&self, inputs: impl IntoIterator<Item = Input>) {
+    fn handle(&self, events: impl IntoIterator<Item = Event>) {
         if let Some(session) = self.session() {
-            session.tell(inputs);
+            session.handle(events);
         }
     }
 
     // The streaming thread.
 
-    /// Counts what comes and sends the camera's clock ahead of it.
+    /// Counts buffers and pushes the camera's clock before them.
     fn enter<'a>(&self, buffers: impl Iterator<Item = &'a gst::BufferRef>) {
         let now = mono();
         let (mut frames, mut bytes, mut key_frames) = (0, 0, 0);
@@ -78,10 +68,10 @@ impl IotCoreStatus {
             if !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
                 key_frames += 1;
                 if let Some(pts) = buffer.pts() {
-                    self.counters.key(pts.nseconds());
+                    self.counters.key_frame(pts.nseconds());
                 }
             }
-            if let Some(event) = self.clock.look(buffer, now) {
+            if let Some(event) = self.clock.event_before(buffer, now) {
                 self.src.push_event(event);
             }
         }
@@ -102,7 +92,7 @@ impl IotCoreStatus {
         flow
     }
 
-    /// Downstream pulls: a source that can be read from anywhere, in front of a demuxer.
+    /// Pull mode: a demuxer downstream reads from a seekable source.
     fn range(
         &self,
         offset: u64,
@@ -124,10 +114,10 @@ impl IotCoreStatus {
         Ok(success)
     }
 
-    /// Where downstream pulls there is no EOS event: the end is what the source answers.
+    /// Notes the end of the stream in pull mode: there is no EOS event, only the flow return of the source.
     fn pulled<T>(&self, outcome: Result<T, gst::FlowError>) -> Result<T, gst::FlowError> {
         if matches!(outcome, Err(gst::FlowError::Eos)) {
-            // As if downstream had seen it: the next pull that succeeds says that a demuxer has only looked for the end.
+            // As if downstream had returned it. A later pull that succeeds clears it: the demuxer only read the end of the file.
             self.counters.leave(Err(gst::FlowError::Eos));
         }
         outcome
@@ -138,12 +128,12 @@ impl IotCoreStatus {
             gst::EventView::Segment(segment) => self.clock.segment(segment.segment()),
             gst::EventView::FlushStop(_) => {
                 self.clock.flush();
-                self.tell([Input::Restart]);
+                self.handle([Event::Restart]);
             }
-            gst::EventView::StreamStart(_) => self.tell([Input::Restart]),
-            gst::EventView::Eos(_) => self.tell([Input::Eos]),
-            gst::EventView::Gap(_) => self.tell([Input::GapEvent]),
-            gst::EventView::Caps(caps) => self.tell([Input::Format(format_of(caps.caps()))]),
+            gst::EventView::StreamStart(_) => self.handle([Event::Restart]),
+            gst::EventView::Eos(_) => self.handle([Event::Eos]),
+            gst::EventView::Gap(_) => self.handle([Event::GapEvent]),
+            gst::EventView::Caps(caps) => self.handle([Event::Format(format_of(caps.caps()))]),
             _ => {}
         }
         gst::Pad::event_default(&self.sink, Some(&*self.obj()), event)
@@ -151,10 +141,10 @@ impl IotCoreStatus {
 
     fn src_event(&self, event: gst::Event) -> bool {
         if let gst::EventView::CustomUpstream(custom) = event.view()
-            && let Some(structure) = custom.structure().filter(|s| s.name() == "gcssink-health")
+            && let Some(structure) = custom.structure().filter(|s| s.name() == health::NAME)
             && let Some(session) = self.session()
         {
-            session.health(event.seqnum(), structure);
+            session.on_health(event.seqnum(), structure);
         }
         gst::Pad::event_default(&self.src, Some(&*self.obj()), event)
     }
@@ -163,12 +153,20 @@ impl IotCoreStatus {
 
     fn begin(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let chance = u8::try_from(std::hash::RandomState::new().build_hasher().finish() & 0xff).unwrap_or(0);
-        let plan = plan(&settings, now().wall, chance)?;
+        let seed = u8::try_from(std::hash::RandomState::new().build_hasher().finish() & 0xff).unwrap_or(0);
+        let validated = validate(&settings, now().wall, seed)?;
         let runtime =
             runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the network threads cannot be started: {e}")))?;
         self.clock.reset();
-        let session = Session::start(&self.obj(), plan, settings.limits(), &self.counters, &self.outbox(), runtime)?;
+        let session = Session::start(
+            self.obj().upcast_ref(),
+            &self.src,
+            validated,
+            settings.limits(),
+            &self.counters,
+            &self.poster(),
+            runtime,
+        )?;
         *lock(&self.session) = Some(session);
         Ok(())
     }
@@ -178,41 +176,40 @@ impl IotCoreStatus {
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
         let stop = lock(&self.stop).take().unwrap_or_else(Stop::begin);
         session.stop(&stop, timeout);
-        let outbox = self.outbox();
-        outbox.post(Post::Notify("mqtt-connected"));
+        let poster = self.poster();
+        poster.post(Post::Notify("mqtt-connected"));
         *lock(&self.link_stats) = session.link_stats();
         *lock(&self.session) = None;
-        // Messages wait for nothing but the application.
-        outbox.wait_empty(stop.quick_moment(timeout, LAST_POSTS));
-        // Out of the list of those who stop only now.
+        poster.wait_empty(stop.quick_moment(timeout, LAST_POSTS));
+        // Deregister only after the session has ended: until then it shares the shutdown deadline.
         drop(stop);
     }
 
-    /// Leaving PLAYING: for good, or for a pause.
+    /// Leaves PLAYING, to stop or to pause.
     fn pause(&self) {
-        let is_end = downstream::goal_of(self.obj().upcast_ref()) < gst::State::Paused;
-        self.tell([if is_end { Input::Stopping } else { Input::Playing(false) }]);
-        // What is kept for a moment is told though the end of other elements takes long.
+        let is_stopping = downstream::target_state(self.obj().upcast_ref()) < gst::State::Paused;
+        self.handle([if is_stopping { Event::Stopping } else { Event::Playing(false) }]);
+        // A status that is held back for a moment is then published even if other elements take long to stop.
         self.counters.wake.notify_one();
     }
 
     fn stats(&self) -> gst::Structure {
-        let tally = self.counters.tally();
+        let counts = self.counters.snapshot();
         let session = self.session();
         let (phase, reason, stalls) = session.as_ref().map_or((Phase::Stopped, None, 0), |s| s.phase());
         let link = session.map_or_else(|| *lock(&self.link_stats), |s| s.link_stats());
-        gst::Structure::builder("iotcorestatus-stats")
-            .field("phase", phase.name())
-            .field("reason", reason.unwrap_or_default())
-            .field("frames", tally.frames)
-            .field("bytes", tally.bytes)
-            .field("key-frames", tally.key_frames)
-            .field("stalls", stalls)
-            .field("mqtt-connects", link.connects)
-            .field("mqtt-failures", link.failures)
-            .field("mqtt-published", link.published)
-            .field("mqtt-dropped", link.dropped)
-            .field("mqtt-tokens", link.tokens)
+        gst::Structure::builder(names::NAME)
+            .field(names::PHASE, phase.name())
+            .field(names::REASON, reason.unwrap_or_default())
+            .field(names::FRAMES, counts.frames)
+            .field(names::BYTES, counts.bytes)
+            .field(names::KEY_FRAMES, counts.key_frames)
+            .field(names::STALLS, stalls)
+            .field(names::MQTT_CONNECTS, link.connects)
+            .field(names::MQTT_FAILURES, link.failures)
+            .field(names::MQTT_PUBLISHED, link.published)
+            .field(names::MQTT_DROPPED, link.dropped)
+            .field(names::MQTT_TOKENS, link.tokens)
             .build()
     }
 }
@@ -260,7 +257,7 @@ impl ObjectSubclass for IotCoreStatus {
                     gst::PadMode::Pull => imp
                         .sink
                         .activate_mode(mode, active)
-                        .map_err(|_| gst::loggable_error!(CAT, "what is in front cannot be pulled")),
+                        .map_err(|_| gst::loggable_error!(CAT, "upstream does not support pull mode")),
                     _ => Ok(()),
                 })
             })
@@ -273,11 +270,11 @@ impl ObjectSubclass for IotCoreStatus {
             sink,
             src,
             counters: Arc::default(),
-            clock: Clock::default(),
+            clock: CameraClock::default(),
             settings: Mutex::default(),
             session: Mutex::default(),
             link_stats: Mutex::default(),
-            outbox: OnceLock::new(),
+            poster: OnceLock::new(),
             stop: Mutex::default(),
         }
     }
@@ -291,7 +288,7 @@ impl ObjectImpl for IotCoreStatus {
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
             vec![
-                // The topic behind `commands/` or `P/set/`, and the payload; retained ones are left out.
+                // The topic behind `commands/` or `P/set/`, and the payload; not emitted for retained messages.
                 glib::subclass::Signal::builder("command")
                     .param_types([String::static_type(), glib::Bytes::static_type()])
                     .build(),
@@ -370,11 +367,11 @@ impl ElementImpl for IotCoreStatus {
                     return Err(gst::StateChangeError);
                 }
             }
-            gst::StateChange::PausedToPlaying => self.tell([Input::Resumed, Input::Playing(true)]),
+            gst::StateChange::PausedToPlaying => self.handle([Event::Resumed, Event::Playing(true)]),
             gst::StateChange::PlayingToPaused => self.pause(),
             gst::StateChange::PausedToReady => {
                 lock(&self.stop).get_or_insert_with(Stop::begin);
-                self.tell([Input::Stopping]);
+                self.handle([Event::Stopping]);
             }
             _ => {}
         }

@@ -1,10 +1,9 @@
-//! What exists from READY→PAUSED to PAUSED→READY: the reporter, the link, and the timer that looks.
+//! What exists from READY→PAUSED to PAUSED→READY: the reporter, the link to the broker, and the timer that polls.
 //!
-//! Locks: the reporter's is held for a look and for handing its outcome to the link, which takes a lock of its own for a moment
-//! and calls nobody. What the link says comes from its task and goes through `mail` and the timer. Nothing is posted and no
-//! other element is asked while a lock is held.
+//! Locks: the reporter's lock is held for one poll and for passing its output to the link, which takes a lock of its own for a
+//! moment and calls nobody. What the link reports arrives on its task and goes through the inbox to the next poll. Nothing is
+//! posted and no other element is read while a lock is held.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -12,155 +11,149 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
-use gst::subclass::prelude::*;
 
-use super::IotCoreStatus;
-use super::commands::{Action, Command, understand};
-use super::downstream;
-use super::imp::CAT;
-use super::outbox::{Outbox, Post};
-use super::plan::Plan;
-use super::report::{Input, Limits, Look, Phase, Reporter, Sample};
+use super::bus_watch::{self, BusWatch};
+use super::command_queue::CommandQueue;
+use super::counters::{Counters, mono, now};
+use super::debug::CAT;
+use super::downstream::{self, SinkList};
+use super::inbox::Inbox;
+use super::link_listener::LinkListener;
+use super::messages::{Post, Poster};
+use super::report::{Event, Limits, Output, Phase, Reporter, Status};
 use super::settings::PayloadFormat;
-use super::status::{Answer, Status, sha256_hex};
-use super::tally::{Counters, mono, now};
-use super::watch::{self, Watch};
+use super::validated::ValidatedSettings;
 use crate::deadline::Stop;
 use crate::sync::lock;
-use gcstreamer_mqtt::{Link, LinkStats, Listener, Wanted};
+use gcstreamer_mqtt::{Link, LinkStats, Wanted};
 use gcstreamer_schema::redact;
 
-/// Looks are at least so far apart, ns: a busy pad wakes the timer no more often.
-const LOOK_GAP: Duration = Duration::from_millis(20);
-/// Every so many looks the pads are walked again for gcssinks.
+/// Shortest time between two polls of the timer: a busy pad does not wake it more often.
+const MIN_POLL_GAP: Duration = Duration::from_millis(20);
+/// The pads are walked for gcssinks at every n-th poll.
 const WALK_EVERY: u32 = 5;
-/// Mail and commands that wait, at most.
-const MOST: usize = 64;
-/// The last word has so long where there is a connection, though the deadline has passed.
-const LAST_WORD: Duration = Duration::from_millis(300);
-/// An ERROR that stopped the pipeline is heard of within this time from when its first element was stopped.
-const CAUSE_GAP: Duration = Duration::from_millis(50);
-/// Seqnums of health events that are remembered: a muxer sends one copy for each of its pads.
-const SEQNUMS: usize = 16;
+/// How long the final status may take while connected, even if the deadline has passed.
+const FINAL_STATUS: Duration = Duration::from_millis(300);
+/// An ERROR that stopped the pipeline arrives within this time of the stop of the first element.
+const CAUSE_WAIT: Duration = Duration::from_millis(50);
+/// Between two checks whether that ERROR has arrived.
+const CAUSE_CHECK: Duration = Duration::from_millis(5);
 
-/// See the module.
+/// One run of the element.
 pub(super) struct Session {
-    element: glib::WeakRef<IotCoreStatus>,
-    counters: Arc<Counters>,
-    reporter: Mutex<Reporter>,
-    link: OnceLock<Link>,
+    element: glib::WeakRef<gst::Element>,
     device: String,
     format: PayloadFormat,
-    accept_commands: bool,
-    outbox: Arc<Outbox>,
-    watch: Mutex<Option<Watch>>,
+    counters: Arc<Counters>,
+    reporter: Mutex<Reporter>,
+    sinks: Arc<SinkList>,
+    inbox: Arc<Inbox>,
+    poster: Arc<Poster>,
+    /// Set once by [`Session::start`], which needs the session to make it.
+    link: OnceLock<Link>,
+    bus_watch: Mutex<Option<BusWatch>>,
     timer: Mutex<Option<tokio::task::AbortHandle>>,
-    /// What the link has said, for the next look.
-    mail: Mutex<Vec<Input>>,
-    sinks: Mutex<Vec<gst::glib::WeakRef<gst::Element>>>,
-    looks: AtomicU32,
-    health: Mutex<Health>,
-    commands: Mutex<Commands>,
-}
-
-/// What came upstream by events.
-#[derive(Debug, Default)]
-struct Health {
-    seqnums: VecDeque<gst::Seqnum>,
-    last: Option<Sample>,
-}
-
-/// Commands on their way downstream.
-#[derive(Debug, Default)]
-struct Commands {
-    queue: VecDeque<(Action, Answer)>,
-    busy: bool,
+    /// Polls of the timer so far.
+    polls: AtomicU32,
 }
 
 impl Session {
-    /// Connects and begins to look.
+    /// Starts the link, the bus watch and the timer. `src` is the element's source pad.
     ///
     /// # Errors
-    /// Where the settings cannot work.
+    /// Returns a SETTINGS error if the link cannot work with these settings.
     pub(super) fn start(
-        element: &IotCoreStatus,
-        plan: Plan,
+        element: &gst::Element,
+        src: &gst::Pad,
+        settings: ValidatedSettings,
         limits: Limits,
         counters: &Arc<Counters>,
-        outbox: &Arc<Outbox>,
+        poster: &Arc<Poster>,
         runtime: &tokio::runtime::Runtime,
     ) -> Result<Arc<Self>, gst::ErrorMessage> {
         counters.reset();
         let session = Arc::new(Self {
             element: element.downgrade(),
+            device: settings.identity.device.clone(),
+            format: settings.format,
             counters: Arc::clone(counters),
-            device: plan.identity.device.clone(),
-            reporter: Mutex::new(Reporter::new(limits, plan.identity, now())),
+            reporter: Mutex::new(Reporter::new(limits, settings.identity, now())),
+            sinks: Arc::new(SinkList::new(src)),
+            inbox: Arc::new(Inbox::new(Arc::clone(counters))),
+            poster: Arc::clone(poster),
             link: OnceLock::new(),
-            format: plan.format,
-            accept_commands: plan.accept_commands,
-            outbox: Arc::clone(outbox),
-            watch: Mutex::new(None),
-            timer: Mutex::new(None),
-            mail: Mutex::new(Vec::new()),
-            sinks: Mutex::new(Vec::new()),
-            looks: AtomicU32::new(0),
-            health: Mutex::new(Health::default()),
-            commands: Mutex::new(Commands::default()),
+            bus_watch: Mutex::default(),
+            timer: Mutex::default(),
+            polls: AtomicU32::new(0),
         });
-        let ears = Arc::new(Ears(Arc::downgrade(&session)));
-        let link =
-            Link::start(plan.link, runtime.handle(), ears).map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}")))?;
-        // Nobody else sets it.
-        let _ = session.link.set(link);
-        if let Some(text) = plan.warning {
-            outbox.post(Post::Warning(text));
-        }
         let weak = Arc::downgrade(&session);
-        let ours = element.downgrade();
-        *lock(&session.watch) = Watch::new(element.upcast_ref(), move |message| {
+        let on_outcome = move |events| {
             if let Some(session) = weak.upgrade() {
-                session.hear(message, &ours);
+                session.handle(events);
             }
+        };
+        let listener = Arc::new(LinkListener {
+            poster: Arc::clone(poster),
+            inbox: Arc::clone(&session.inbox),
+            commands: Arc::new(CommandQueue::new(element, src, Arc::clone(&session.sinks), on_outcome)),
+            accept_commands: settings.accept_commands,
         });
-        let timer = runtime.spawn(look_again(Arc::downgrade(&session), Arc::clone(counters)));
+        let link = Link::start(settings.link, runtime.handle(), listener)
+            .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}")))?;
+        // Cannot fail: this is the only place that sets it.
+        let _ = session.link.set(link);
+        if let Some(text) = settings.warning {
+            poster.post(Post::Warning(text));
+        }
+        session.watch_bus(element, src);
+        let timer = runtime.spawn(poll_repeatedly(Arc::downgrade(&session), Arc::clone(counters)));
         *lock(&session.timer) = Some(timer.abort_handle());
         Ok(session)
     }
 
-    /// Something has happened.
-    pub(super) fn tell(&self, inputs: impl IntoIterator<Item = Input>) -> u64 {
+    fn watch_bus(self: &Arc<Self>, element: &gst::Element, src: &gst::Pad) {
+        let (weak, ours, src) = (Arc::downgrade(self), element.downgrade(), src.downgrade());
+        let watch = BusWatch::new(element, move |message| {
+            if let (Some(session), Some(ours), Some(src)) = (weak.upgrade(), ours.upgrade(), src.upgrade()) {
+                session.on_message(message, &ours, &src);
+            }
+        });
+        *lock(&self.bus_watch) = watch;
+    }
+
+    /// Passes events to the reporter, polls it and publishes its output. Returns when to poll next, at the latest.
+    pub(super) fn handle(&self, events: impl IntoIterator<Item = Event>) -> u64 {
         let mut reporter = lock(&self.reporter);
-        reporter.set_link_free(self.link.get().is_none_or(Link::is_settled));
-        inputs.into_iter().for_each(|input| reporter.tell(input, now()));
-        // Before the tally is read: a buffer that comes in between is not missed.
+        reporter.set_link_settled(self.link.get().is_none_or(Link::is_settled));
+        events.into_iter().for_each(|event| reporter.handle(event, now()));
+        // Armed before the counters are read, so that a buffer that arrives in between wakes the timer.
         self.counters.arm(true);
-        let look = reporter.look(&self.counters.tally(), now());
-        if look.changed {
+        let output = reporter.poll(&self.counters.snapshot(), now());
+        if output.changed {
             let reason = reporter.reason().map_or("", |r| r.name());
             gst::info!(CAT, "{} is {} {reason}", self.device, reporter.phase().name());
         }
         self.counters.arm(reporter.phase() != Phase::Streaming);
-        let next = look.next;
-        self.hand_on(look);
+        let next = output.next_poll;
+        // Under the reporter's lock, so that outputs reach the link in the order of the polls.
+        self.publish(output);
         next
     }
 
-    /// To the link, in the order of the looks: the reporter is locked.
-    fn hand_on(&self, look: Look) {
-        if look.changed {
-            self.outbox.post(Post::Notify("state"));
+    fn publish(&self, output: Output) {
+        if output.changed {
+            self.poster.post(Post::Notify("state"));
         }
         let Some(link) = self.link.get() else { return };
-        for event in look.events {
-            link.event(event.kind, Bytes::from(event.body.to_string()));
+        for telemetry in output.telemetry {
+            link.event(telemetry.kind, Bytes::from(telemetry.body.to_string()));
         }
-        if let Some(status) = look.publish {
-            link.want(self.wanted(&status, look.with_state));
+        if let Some(status) = output.publish {
+            link.want(self.wanted(&status, output.with_state));
         }
     }
 
-    /// As text the state is left as it is where nothing is new of it.
+    /// Returns the payloads of a status. As text, the bare state is left unchanged at the broker unless `with_state` is set.
     fn wanted(&self, status: &Status, with_state: bool) -> Wanted {
         let json = Bytes::from(status.to_json().to_string());
         let state = match self.format {
@@ -173,273 +166,105 @@ impl Session {
         }
     }
 
-    /// A look of the timer; when to look next.
-    fn look(&self, element: &IotCoreStatus) -> u64 {
-        let plays = downstream::goal_of(element.upcast_ref()) == gst::State::Playing;
-        let looks = self.looks.fetch_add(1, Relaxed);
-        if looks.is_multiple_of(WALK_EVERY) || lock(&self.sinks).is_empty() {
-            self.find_sinks(element);
+    /// One poll of the timer. Returns when to poll next, at the latest.
+    fn poll(&self, element: &gst::Element) -> u64 {
+        let is_playing = downstream::target_state(element) == gst::State::Playing;
+        let polls = self.polls.fetch_add(1, Relaxed);
+        if polls.is_multiple_of(WALK_EVERY) || self.sinks.is_empty() {
+            self.sinks.refresh();
         }
-        let mut inputs = vec![Input::Playing(plays), Input::Sinks(self.samples())];
-        inputs.append(&mut lock(&self.mail));
-        self.tell(inputs)
-    }
-
-    fn find_sinks(&self, element: &IotCoreStatus) {
-        let found = downstream::sinks(element.imp().src());
-        *lock(&self.sinks) = found.iter().map(ObjectExt::downgrade).collect();
-    }
-
-    /// The sinks behind us, asked; where the walk finds none, what one has told by its event.
-    fn samples(&self) -> Vec<Sample> {
-        let sinks: Vec<gst::Element> = lock(&self.sinks).iter().filter_map(glib::WeakRef::upgrade).collect();
-        if sinks.is_empty() {
-            return lock(&self.health).last.clone().into_iter().collect();
-        }
-        sinks.iter().map(downstream::sample).collect()
+        let mut events = vec![Event::Playing(is_playing), Event::Sinks(self.sinks.samples())];
+        events.append(&mut self.inbox.take());
+        self.handle(events)
     }
 
     /// The upstream event `gcssink-health`.
-    pub(super) fn health(&self, seqnum: gst::Seqnum, structure: &gst::StructureRef) {
-        let mut health = lock(&self.health);
-        if health.seqnums.contains(&seqnum) {
-            return;
+    pub(super) fn on_health(&self, seqnum: gst::Seqnum, structure: &gst::StructureRef) {
+        if self.sinks.on_health(seqnum, structure) {
+            self.counters.wake.notify_one();
         }
-        if health.seqnums.len() >= SEQNUMS {
-            health.seqnums.pop_front();
-        }
-        health.seqnums.push_back(seqnum);
-        health.last = Some(downstream::of_structure(structure));
-        drop(health);
-        self.counters.wake.notify_one();
     }
 
     /// A message on the bus, in the thread that posts it.
-    fn hear(&self, message: &gst::MessageRef, ours: &glib::WeakRef<IotCoreStatus>) {
-        let Some(input) = watch::understand(message) else { return };
-        gst::debug!(CAT, "heard {}", redact(&format!("{input:?}")));
-        let (Some(src), Some(element)) = (message.src(), ours.upgrade()) else {
-            return;
+    fn on_message(&self, message: &gst::MessageRef, ours: &gst::Element, src_pad: &gst::Pad) {
+        let Some(event) = bus_watch::event_of(message) else { return };
+        gst::debug!(CAT, "on the bus: {}", redact(&format!("{event:?}")));
+        let Some(src) = message.src() else { return };
+        let is_relevant = match &event {
+            // Our own WARNINGs are about the broker.
+            Event::Problem(problem) => problem.is_error || src != ours.upcast_ref::<gst::Object>(),
+            // If downstream pulls, no EOS event passes, and a demuxer may never ask for more than the file holds.
+            Event::Eos => src_pad.mode() == gst::PadMode::Pull,
+            _ => self.sinks.contains(src),
         };
-        let is_own = src == element.upcast_ref::<gst::Object>();
-        match input {
-            Input::Problem(ref problem) if is_own && !problem.is_error => {}
-            Input::Problem(_) => {
-                self.tell([input]);
-            }
-            // Where downstream pulls no EOS event passes, and a demuxer may never ask for more than there is.
-            Input::Eos if element.imp().src().mode() == gst::PadMode::Pull => {
-                self.tell([input]);
-            }
-            Input::Eos => {}
-            input if self.is_behind(src, &element) => {
-                self.tell([input]);
-            }
-            _ => {}
+        if is_relevant {
+            self.handle([event]);
         }
     }
 
-    /// Whether this is a gcssink that our buffers reach.
-    fn is_behind(&self, src: &gst::Object, element: &IotCoreStatus) -> bool {
-        let knows = || {
-            let sinks = lock(&self.sinks);
-            sinks
-                .iter()
-                .any(|s| s.upgrade().is_some_and(|s| s.upcast_ref::<gst::Object>() == src))
-        };
-        knows() || {
-            self.find_sinks(element);
-            knows()
-        }
-    }
-
+    /// Applies changed properties.
     pub(super) fn set_limits(&self, limits: Limits) {
         lock(&self.reporter).set_limits(limits);
         self.counters.wake.notify_one();
     }
 
-    /// Phase and reason as of the last look, and how often it stalled.
+    /// Returns phase and reason as of the last poll, and the number of stalls.
     pub(super) fn phase(&self) -> (Phase, Option<&'static str>, u64) {
         let reporter = lock(&self.reporter);
         (reporter.phase(), reporter.reason().map(|r| r.name()), reporter.stalls().count)
     }
 
+    /// Returns whether there is a connection to the broker.
     pub(super) fn is_connected(&self) -> bool {
         self.link.get().is_some_and(Link::is_connected)
     }
 
+    /// Returns the counters of the link.
     pub(super) fn link_stats(&self) -> LinkStats {
         self.link.get().map(Link::stats).unwrap_or_default()
     }
 
-    /// The last word; blocks, at most until the end of the grace that all elements have which stop together.
+    /// Publishes the final status and closes the link. Blocks, at most until the end of the grace period that all elements
+    /// share which stop together.
     pub(super) fn stop(&self, stop: &Stop, timeout: Duration) {
         if let Some(timer) = lock(&self.timer).take() {
             timer.abort();
         }
-        self.tell([Input::Stopping, Input::Sinks(self.samples())]);
-        self.wait_for_the_cause(stop.until(CAUSE_GAP));
-        // Taken out first: the handler must not be disconnected with the lock held.
-        let watch = lock(&self.watch).take();
+        self.handle([Event::Stopping, Event::Sinks(self.sinks.samples())]);
+        self.wait_for_cause(stop.until(CAUSE_WAIT));
+        // Taken out first: disconnecting waits for a running handler, so no lock may be held.
+        let watch = lock(&self.bus_watch).take();
         drop(watch);
         let Some(link) = self.link.get() else { return };
-        let last = lock(&self.reporter).last_word(&self.counters.tally(), now());
+        let last = lock(&self.reporter).final_status(&self.counters.snapshot(), now());
         let last = last.map_or_else(Wanted::default, |(status, with_state)| self.wanted(&status, with_state));
-        // Where there is a connection it takes a moment, though another element has used the deadline up.
-        let moment = if link.is_connected() { LAST_WORD } else { Duration::ZERO };
+        // While connected it needs only a moment, which it gets even if another element has used up the deadline.
+        let moment = if link.is_connected() { FINAL_STATUS } else { Duration::ZERO };
         link.close(last, stop.quick_moment(timeout, moment));
     }
 
-    /// An application may stop the pipeline from within its handler of an ERROR, in the thread that posts it and before we
-    /// hear of it (gst-launch does): without a moment's patience the last word would be that it was stopped on purpose.
-    fn wait_for_the_cause(&self, until: Instant) {
+    /// Waits briefly for the ERROR that stopped the pipeline. An application may stop it inside its own handler of the ERROR,
+    /// in the posting thread and before our handler runs (gst-launch does); the final status would then say that it was
+    /// stopped on purpose.
+    fn wait_for_cause(&self, until: Instant) {
         while self.is_connected() && self.phase().0 == Phase::Stopped && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(CAUSE_CHECK);
         }
-    }
-
-    // Commands.
-
-    fn command(self: &Arc<Self>, tail: String, payload: Bytes, retained: bool) {
-        if retained {
-            return;
-        }
-        if self.accept_commands {
-            let Command { action, answer } = understand(&tail, &payload);
-            match action {
-                Ok(Action::Report) => self.mail(Input::Answer(Answer { ok: true, ..answer })),
-                Ok(action) => self.carry(action, answer),
-                Err(_) => self.mail(Input::Answer(answer)),
-            }
-        }
-        self.outbox.post(Post::Command(tail, payload));
-    }
-
-    /// Brings a command to the gcssinks, from a thread of GStreamer's: downstream may hold an event up.
-    fn carry(self: &Arc<Self>, action: Action, answer: Answer) {
-        let Some(element) = self.element.upgrade() else { return };
-        let mut commands = lock(&self.commands);
-        if commands.queue.len() >= MOST {
-            drop(commands);
-            let msg = Some("too many commands wait for the pipeline to take them".to_owned());
-            return self.mail(Input::Answer(Answer { msg, ..answer }));
-        }
-        commands.queue.push_back((action, answer));
-        if std::mem::replace(&mut commands.busy, true) {
-            return;
-        }
-        drop(commands);
-        let session = Arc::clone(self);
-        element.call_async(move |element| session.carry_all(element));
-    }
-
-    fn carry_all(&self, element: &IotCoreStatus) {
-        loop {
-            let next = {
-                let mut commands = lock(&self.commands);
-                let next = commands.queue.pop_front();
-                commands.busy = next.is_some();
-                next
-            };
-            let Some((action, answer)) = next else { return };
-            let outcome = self.send(element, action, &answer);
-            let mut inputs = Vec::new();
-            if outcome.is_ok() && matches!(action, Action::RecordStart | Action::RecordStop) {
-                inputs.push(Input::Record(action == Action::RecordStart));
-            }
-            inputs.push(Input::Answer(Answer {
-                ok: outcome.is_ok(),
-                msg: outcome.err().map(str::to_owned),
-                ..answer
-            }));
-            self.tell(inputs);
-        }
-    }
-
-    fn send(&self, element: &IotCoreStatus, action: Action, answer: &Answer) -> Result<(), &'static str> {
-        self.find_sinks(element);
-        if self.samples().is_empty() {
-            return Err("there is no gcssink behind iotcorestatus in this pipeline");
-        }
-        let structure = gst::Structure::builder("gcssink-command")
-            .field("command", action.name())
-            .field("id", answer.id.as_deref().unwrap_or_default())
-            .build();
-        // Whether to record stays true for sinks that come later, as those of the fragments of a splitmuxsink.
-        let event = match action {
-            Action::RecordStart | Action::RecordStop => gst::event::CustomDownstreamSticky::new(structure),
-            Action::Split | Action::Report => gst::event::CustomDownstream::new(structure),
-        };
-        let is_taken = element.imp().src().push_event(event);
-        is_taken
-            .then_some(())
-            .ok_or("the pipeline does not take it now: it is stopping, flushing or at its end")
-    }
-
-    /// From the link's task, for the next look.
-    fn mail(&self, input: Input) {
-        let mut mail = lock(&self.mail);
-        if mail.len() < MOST {
-            mail.push(input);
-        }
-        drop(mail);
-        self.counters.wake.notify_one();
     }
 }
 
-/// Looks when there is news, and when the reporter wants to.
-async fn look_again(session: Weak<Session>, counters: Arc<Counters>) {
-    let mut next = 0;
+/// Polls when something has happened, and when the reporter asks for it. Ends with the session.
+async fn poll_repeatedly(session: Weak<Session>, counters: Arc<Counters>) {
+    let mut wait = 0;
     loop {
         tokio::select! {
             () = counters.wake.notified() => {}
-            () = tokio::time::sleep(Duration::from_nanos(next)) => {}
+            () = tokio::time::sleep(Duration::from_nanos(wait)) => {}
         }
         let Some(strong) = session.upgrade() else { return };
         let Some(element) = strong.element.upgrade() else { return };
-        next = strong.look(&element).saturating_sub(mono());
+        wait = strong.poll(&element).saturating_sub(mono());
         drop((strong, element));
-        tokio::time::sleep(LOOK_GAP).await;
-    }
-}
-
-/// Who hears of the link.
-struct Ears(Weak<Session>);
-
-impl Ears {
-    fn with(&self, act: impl FnOnce(&Arc<Session>)) {
-        if let Some(session) = self.0.upgrade() {
-            act(&session);
-        }
-    }
-}
-
-impl Listener for Ears {
-    fn connected(&self, _up: bool) {
-        self.with(|s| s.outbox.post(Post::Notify("mqtt-connected")));
-    }
-
-    fn trouble(&self, text: String) {
-        self.with(|s| s.outbox.post(Post::Warning(text)));
-    }
-
-    fn recovered(&self, after: Duration) {
-        let text = format!("the MQTT broker is there again after {:.1} s", after.as_secs_f64());
-        self.with(|s| s.outbox.post(Post::Info(text)));
-    }
-
-    fn config(&self, payload: Bytes) {
-        self.with(|s| {
-            s.mail(Input::Config(sha256_hex(&payload)));
-            s.outbox.post(Post::Config(payload));
-        });
-    }
-
-    fn command(&self, tail: String, payload: Bytes, retained: bool) {
-        self.with(|s| s.command(tail, payload, retained));
-    }
-
-    fn notice(&self, text: String) {
-        self.with(|s| s.outbox.post(Post::Warning(text)));
+        tokio::time::sleep(MIN_POLL_GAP).await;
     }
 }

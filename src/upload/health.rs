@@ -4,6 +4,7 @@
 //! it: when every chunk that failed has been stored, so that one chunk that always fails is one outage. A refusal that only the user can mend is an ERROR while nothing has been stored in this session; a recording that has
 //! worked goes on and says WARNING.
 
+pub use gcstreamer_schema::structures::UploadStatus as Status;
 use gcstreamer_storage::Class;
 
 const SECOND: u64 = 1_000_000_000;
@@ -18,37 +19,6 @@ const QUIET: u64 = 90 * SECOND;
 /// An outage that begins so soon after another is told of only when it lasts.
 const FLAPPING: u64 = 60 * SECOND;
 const LASTING: u64 = 5 * SECOND;
-
-/// The property `status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Nothing was stored and nothing has failed yet.
-    Starting,
-    /// The newest closed chunk was stored.
-    Online,
-    /// The last attempt failed, or the oldest chunk waits too long.
-    Degraded,
-    /// Nothing gets through.
-    Offline,
-    /// EOS or leaving PLAYING: what is left is being sent.
-    Draining,
-    /// Not running.
-    Stopped,
-}
-
-impl Status {
-    /// As the property's nick.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Online => "online",
-            Self::Degraded => "degraded",
-            Self::Offline => "offline",
-            Self::Draining => "draining",
-            Self::Stopped => "stopped",
-        }
-    }
-}
 
 /// What is to be told. Times in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,7 +35,6 @@ mod parked;
 pub mod recovery;
 pub mod redate;
 pub mod report;
-pub mod runtime;
 pub mod scheduler;
 pub mod spooler;
 mod state;

@@ -1,20 +1,20 @@
-//! How long to wait after a failure. PURE: time and chance are arguments.
+//! How long to wait after a failure. PURE: time and jitter are arguments.
 
 use std::time::Duration;
 
 /// Longest pause.
 const CAP: Duration = Duration::from_secs(60);
-/// A connection that lived this long shows that the trouble is over.
+/// A connection that lasted this long resets the back-off.
 pub(super) const LIVED: Duration = Duration::from_secs(60);
 
-/// Doubling pauses: 1 s, 2 s, 4 s … 60 s, each with up to a second of chance on top, never over the cap.
+/// Doubling pauses: 1 s, 2 s, 4 s … 60 s, each plus up to a second of jitter, never over the cap.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// The pause after a failure; `lived` is how long connections had been up before it.
+    /// Returns the pause after a failure. `lived` is how long the connection had lasted before it.
     pub(super) fn failed(&mut self, lived: Duration, jitter: Duration) -> Duration {
         if lived >= LIVED {
             self.failures = 0;

@@ -1,4 +1,4 @@
-//! The task of one link that carries out what its [`LinkState`] decides. Runs on the runtime it is spawned on.
+//! The task of one link: executes the actions of its [`LinkState`].
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -8,31 +8,31 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::link::{Action, Event, LinkState, Publish, Tell, renewal};
-use super::pace::Pace;
-use super::prepare::{Prepared, is_clock, prepare};
-use super::rumqtt::{Connection, Options, Received};
+use super::connect_options::{ConnectOptions, is_clock, read};
+use super::link::{Action, Event, LinkState, Notification, Publish, renewal};
+use super::publish_interval::PublishInterval;
+use super::rumqtt::{Connection, ConnectionParams, Received};
 use super::shared::Shared;
-use super::topics::{OFFLINE, Plan};
+use super::topics::{OFFLINE, Topics};
 use super::{Config, ConfigError, Listener, Protocol, tls};
 use gcstreamer_schema::redact;
 
-/// States of a device are at most one a second, whatever is configured.
+/// Shortest time between two states of a device, whatever is configured.
 const DEVICE_GAP: Duration = Duration::from_secs(1);
 
-/// Where the connection is.
-enum Line {
+/// How far the connection is.
+enum ConnectionStage {
     Closed,
     /// Files are read and the token is signed.
-    Preparing(JoinHandle<Result<Prepared, ConfigError>>),
+    ReadingFiles(JoinHandle<Result<ConnectOptions, ConfigError>>),
     Open(Connection),
 }
 
 /// What ended the wait.
-enum Woken {
+enum WakeReason {
     ByCaller,
     ByTimer,
-    Prepared(Box<Result<Prepared, String>>),
+    ConnectOptions(Box<Result<ConnectOptions, String>>),
     ClockNotSet(String),
     Received(Received),
 }
@@ -40,27 +40,27 @@ enum Woken {
 struct Driver {
     shared: Arc<Shared>,
     config: Arc<Config>,
-    plan: Plan,
+    topics: Topics,
     listener: Arc<dyn Listener>,
     link: LinkState,
-    pace: Pace,
-    line: Line,
+    interval: PublishInterval,
+    stage: ConnectionStage,
     start: Instant,
     renew_at: Option<Duration>,
     tokens: u64,
 }
 
-/// Runs until the last word is said, or the task is aborted.
+/// Runs until the final state is published, or the task is aborted.
 pub(super) async fn run(
     shared: Arc<Shared>,
     config: Config,
-    plan: Plan,
+    topics: Topics,
     listener: Arc<dyn Listener>,
     notices: Vec<String>,
-    pace: Pace,
+    interval: PublishInterval,
 ) {
-    // However the task ends: a thread that waits for it hears of it.
-    let _end = End(Arc::clone(&shared));
+    // Wakes the thread that waits for the end, however the task ends.
+    let _end = FinishOnDrop(Arc::clone(&shared));
     for notice in notices {
         listener.notice(notice);
     }
@@ -69,19 +69,19 @@ pub(super) async fn run(
         Protocol::Mqtt(_) => config.state_gap,
     };
     let start = Instant::now();
-    let free_at = pace
+    let free_at = interval
         .free_at()
         .map_or(Duration::ZERO, |at| Instant::from_std(at).saturating_duration_since(start));
-    let link = LinkState::new(plan.clone(), gap, RandomState::new().build_hasher().finish()).not_before(free_at);
+    let link = LinkState::new(topics.clone(), gap, RandomState::new().build_hasher().finish()).not_before(free_at);
     let config = Arc::new(config);
     let mut driver = Driver {
         shared,
         config,
-        plan,
+        topics,
         listener,
         link,
-        pace,
-        line: Line::Closed,
+        interval,
+        stage: ConnectionStage::Closed,
         start,
         renew_at: None,
         tokens: 0,
@@ -90,33 +90,33 @@ pub(super) async fn run(
 }
 
 impl Driver {
-    /// One round: what was said, what to do, then wait. `false` = the end.
+    /// One round: processes the inbox, executes actions, then waits. Returns `false` at the end.
     async fn step(&mut self) -> bool {
-        self.take_inbox();
-        while let Some(action) = self.link.next(self.now()) {
-            self.tell_report();
-            self.tell_pace();
+        self.process_inbox();
+        while let Some(action) = self.link.poll(self.now()) {
+            self.update_report();
+            self.record_interval();
             if let Action::Finish(acknowledged) = action {
                 self.shared.finish(acknowledged);
                 return false;
             }
-            self.act(action);
+            self.execute(action);
         }
-        self.tell_report();
-        self.tell_pace();
-        let wake = self.link.wake(self.now());
+        self.update_report();
+        self.record_interval();
+        let wake = self.link.poll_timeout(self.now());
         let timer = async {
             match wake.and_then(|at| self.start.checked_add(at)) {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
-        let woken = tokio::select! {
-            () = self.shared.woken() => Woken::ByCaller,
-            woken = on_line(&mut self.line) => woken,
-            () = timer => Woken::ByTimer,
+        let reason = tokio::select! {
+            () = self.shared.wait_for_input() => WakeReason::ByCaller,
+            reason = next_event(&mut self.stage) => reason,
+            () = timer => WakeReason::ByTimer,
         };
-        self.woken(woken);
+        self.on_wake(reason);
         true
     }
 
@@ -124,95 +124,102 @@ impl Driver {
         self.start.elapsed()
     }
 
-    /// A moment of the callers' clock on ours.
+    /// Converts a moment to the time scale of the link.
     fn at(&self, moment: std::time::Instant) -> Duration {
         Instant::from_std(moment).saturating_duration_since(self.start)
     }
 
-    fn take_inbox(&mut self) {
+    fn process_inbox(&mut self) {
         let inbox = self.shared.take();
         let now = self.now();
         if inbox.wanted.state.is_some() || inbox.wanted.status.is_some() {
-            self.link.on(now, Event::Want(inbox.wanted));
+            self.link.handle(now, Event::Want(inbox.wanted));
         }
         if inbox.dropped > 0 {
-            self.link.on(now, Event::Dropped(inbox.dropped));
+            self.link.handle(now, Event::Dropped(inbox.dropped));
         }
-        for (said, kind, payload) in inbox.events {
-            let said = self.at(said);
-            self.link.on(now, Event::Telemetry { said, kind, payload });
+        for (queued_at, kind, payload) in inbox.events {
+            let queued_at = self.at(queued_at);
+            self.link.handle(
+                now,
+                Event::Telemetry {
+                    queued_at,
+                    kind,
+                    payload,
+                },
+            );
         }
         if let Some((last, until)) = inbox.close {
             let until = self.at(until);
-            self.link.on(now, Event::Close { last, until });
+            self.link.handle(now, Event::Close { last, until });
         }
     }
 
-    fn tell_report(&self) {
+    fn update_report(&self) {
         let mut stats = self.link.stats();
         stats.tokens = self.tokens;
-        self.shared.told(self.link.is_up(), self.link.is_settled(), stats);
+        self.shared.update(self.link.is_up(), self.link.is_settled(), stats);
     }
 
-    /// The next link of this client must know it.
-    fn tell_pace(&self) {
+    /// Records when the next state may be published, for the next link of this client.
+    fn record_interval(&self) {
         if let Some(at) = self.link.free_at(self.now()).and_then(|at| self.start.checked_add(at)) {
-            self.pace.not_before(at.into_std());
+            self.interval.not_before(at.into_std());
         }
     }
 
-    fn act(&mut self, action: Action) {
-        let done = match (action, &self.line) {
+    fn execute(&mut self, action: Action) {
+        let done = match (action, &self.stage) {
             (Action::Connect, _) => {
                 let config = Arc::clone(&self.config);
-                let reading = tokio::task::spawn_blocking(move || prepare(&config, SystemTime::now()));
-                self.line = Line::Preparing(reading);
+                let reading = tokio::task::spawn_blocking(move || read(&config, SystemTime::now()));
+                self.stage = ConnectionStage::ReadingFiles(reading);
                 Ok(())
             }
-            (Action::Publish(publish), Line::Open(connection)) => connection.publish(publish),
-            (Action::Subscribe(topics), Line::Open(connection)) => connection.subscribe(topics),
-            (Action::Disconnect, Line::Open(connection)) => connection.disconnect(),
+            (Action::Publish(publish), ConnectionStage::Open(connection)) => connection.publish(publish),
+            (Action::Subscribe(topics), ConnectionStage::Open(connection)) => connection.subscribe(topics),
+            (Action::Disconnect, ConnectionStage::Open(connection)) => connection.disconnect(),
             (Action::Abandon, _) => {
-                self.line = Line::Closed;
+                self.stage = ConnectionStage::Closed;
                 Ok(())
             }
-            (Action::Tell(tell), _) => {
-                self.tell(tell);
+            (Action::Notify(notification), _) => {
+                self.notify(notification);
                 Ok(())
             }
             (Action::Publish(_) | Action::Subscribe(_) | Action::Disconnect, _) => Err("there is no connection".to_owned()),
             (Action::Finish(_), _) => Ok(()),
         };
         if let Err(text) = done {
-            self.line = Line::Closed;
-            self.link.on(self.now(), Event::Lost(text));
+            self.stage = ConnectionStage::Closed;
+            self.link.handle(self.now(), Event::Lost(text));
         }
     }
 
-    fn tell(&self, tell: Tell) {
-        match tell {
-            Tell::Connected(up) => self.listener.connected(up),
-            Tell::Trouble(text) => self.listener.trouble(text),
-            Tell::Recovered(after) => self.listener.recovered(after),
-            Tell::Notice(text) => self.listener.notice(text),
-            Tell::Config(payload) => self.listener.config(payload),
-            Tell::Command { tail, payload, retained } => self.listener.command(tail, payload, retained),
+    fn notify(&self, notification: Notification) {
+        match notification {
+            Notification::Connected(up) => self.listener.connected(up),
+            Notification::Trouble(text) => self.listener.trouble(text),
+            Notification::Recovered(after) => self.listener.recovered(after),
+            Notification::Notice(text) => self.listener.notice(text),
+            Notification::Config(payload) => self.listener.config(payload),
+            Notification::Command { tail, payload, retained } => self.listener.command(tail, payload, retained),
         }
     }
 
-    fn woken(&mut self, woken: Woken) {
+    fn on_wake(&mut self, reason: WakeReason) {
         let now = self.now();
-        let event = match woken {
-            Woken::ByCaller | Woken::ByTimer => return,
-            Woken::Prepared(prepared) => match *prepared {
+        let event = match reason {
+            WakeReason::ByCaller | WakeReason::ByTimer => return,
+            WakeReason::ConnectOptions(prepared) => match *prepared {
                 Ok(prepared) => return self.open(now, prepared),
                 Err(text) => self.closed(Event::Lost(text)),
             },
-            Woken::ClockNotSet(text) => self.closed(Event::ClockNotSet(text)),
-            Woken::Received(Received::Connected) => Event::Connected { renew_at: self.renew_at },
-            Woken::Received(Received::Acknowledged) => Event::Acknowledged,
-            Woken::Received(Received::Subscribed(refused)) => Event::Subscribed { refused },
-            Woken::Received(Received::Message {
+            WakeReason::ClockNotSet(text) => self.closed(Event::ClockNotSet(text)),
+            WakeReason::Received(Received::Connected) => Event::Connected { renew_at: self.renew_at },
+            WakeReason::Received(Received::Acknowledged) => Event::Acknowledged,
+            WakeReason::Received(Received::Subscribed(refused)) => Event::Subscribed { refused },
+            WakeReason::Received(Received::Message {
                 topic,
                 payload,
                 retained,
@@ -223,57 +230,57 @@ impl Driver {
                 retained,
                 duplicate,
             },
-            Woken::Received(Received::SaidGoodbye) => self.closed(Event::SaidGoodbye),
-            Woken::Received(Received::Lost(text)) => self.closed(Event::Lost(text)),
+            WakeReason::Received(Received::Disconnected) => self.closed(Event::Disconnected),
+            WakeReason::Received(Received::Lost(text)) => self.closed(Event::Lost(text)),
         };
-        self.link.on(now, event);
+        self.link.handle(now, event);
     }
 
     fn closed(&mut self, event: Event) -> Event {
-        self.line = Line::Closed;
+        self.stage = ConnectionStage::Closed;
         event
     }
 
-    fn open(&mut self, now: Duration, prepared: Prepared) {
+    fn open(&mut self, now: Duration, prepared: ConnectOptions) {
         self.tokens = self.tokens.saturating_add(u64::from(prepared.expires_in.is_some()));
         self.renew_at = prepared.expires_in.map(|expires_in| renewal(now, expires_in));
-        self.line = Line::Open(Connection::open(Options {
+        self.stage = ConnectionStage::Open(Connection::open(ConnectionParams {
             host: tls::bare_host(&self.config.host).to_owned(),
             port: self.config.port(),
-            client_id: self.plan.client_id.clone(),
+            client_id: self.topics.client_id.clone(),
             login: prepared.login,
             has_token: prepared.expires_in.is_some(),
             tls: prepared.tls,
-            will: self.plan.availability.clone().map(|topic| Publish {
+            will: self.topics.availability.clone().map(|topic| Publish {
                 topic,
                 payload: OFFLINE,
                 retain: true,
             }),
-            subscriptions: self.plan.subscriptions.clone(),
+            subscriptions: self.topics.subscriptions.clone(),
         }));
     }
 }
 
-/// What the line says next. Cancel safe.
-async fn on_line(line: &mut Line) -> Woken {
-    match line {
-        Line::Closed => std::future::pending().await,
-        Line::Preparing(reading) => match reading.await {
-            Ok(Err(error)) if is_clock(&error) => Woken::ClockNotSet(error.to_string()),
-            Ok(Err(error)) => Woken::Prepared(Box::new(Err(redact(&error.to_string())))),
-            Ok(Ok(prepared)) => Woken::Prepared(Box::new(Ok(prepared))),
-            Err(error) => Woken::Prepared(Box::new(Err(format!(
+/// Waits for the next event of the connection. Cancel safe.
+async fn next_event(stage: &mut ConnectionStage) -> WakeReason {
+    match stage {
+        ConnectionStage::Closed => std::future::pending().await,
+        ConnectionStage::ReadingFiles(reading) => match reading.await {
+            Ok(Err(error)) if is_clock(&error) => WakeReason::ClockNotSet(error.to_string()),
+            Ok(Err(error)) => WakeReason::ConnectOptions(Box::new(Err(redact(&error.to_string())))),
+            Ok(Ok(prepared)) => WakeReason::ConnectOptions(Box::new(Ok(prepared))),
+            Err(error) => WakeReason::ConnectOptions(Box::new(Err(format!(
                 "the files of the connection could not be read: {error}"
             )))),
         },
-        Line::Open(connection) => Woken::Received(connection.received().await),
+        ConnectionStage::Open(connection) => WakeReason::Received(connection.received().await),
     }
 }
 
-/// Tells that the task has ended, by whatever way.
-struct End(Arc<Shared>);
+/// Marks the link as finished when the task ends, even by a panic or an abort.
+struct FinishOnDrop(Arc<Shared>);
 
-impl Drop for End {
+impl Drop for FinishOnDrop {
     fn drop(&mut self) {
         self.0.finish(false);
     }

@@ -1,4 +1,4 @@
-//! The token that a device shows instead of a password. The only file that names `jsonwebtoken`.
+//! The token that a device sends instead of a password. The only file that names `jsonwebtoken`.
 //!
 //! RS256 or ES256, whatever the key is; claims `iat`, `exp`, `aud`, header with `typ`. The wall clock is an argument.
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::key::{Key, KeyError};
 
-/// 2020-01-01: a clock before that was never set.
+/// 2020-01-01; an earlier clock was never set.
 const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
 /// Larger files are not keys.
 const MAX_FILE: u64 = 64 << 10;
@@ -26,7 +26,7 @@ pub enum TokenError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is no key that can sign.
+    /// The file holds no key that can sign.
     #[error("private-key-file {path}: {source}")]
     Key {
         /// The file.
@@ -39,7 +39,7 @@ pub enum TokenError {
     Sign {
         /// The file.
         path: String,
-        /// What the library says.
+        /// Error of the library.
         reason: String,
     },
     /// The wall clock was never set.
@@ -56,7 +56,7 @@ pub enum TokenError {
 /// A signed token.
 pub(super) struct Token {
     pub(super) text: String,
-    /// From now on.
+    /// Remaining lifetime.
     pub(super) expires_in: Duration,
 }
 
@@ -81,7 +81,7 @@ pub(super) fn check(path: &Path) -> Result<(), TokenError> {
     sign(path, &key, "probe", 0, 1).map(drop)
 }
 
-/// What others may do with a key file, where they may do anything.
+/// Returns a warning if other users may read or change a key file.
 #[cfg(unix)]
 pub(super) fn open_to_others(setting: &str, path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
@@ -94,7 +94,7 @@ pub(super) fn open_to_others(setting: &str, path: &Path) -> Option<String> {
     })
 }
 
-/// Permissions are told on Unix only.
+/// Permissions are checked on Unix only.
 #[cfg(not(unix))]
 pub(super) fn open_to_others(_setting: &str, _path: &Path) -> Option<String> {
     None

@@ -1,7 +1,7 @@
-//! A private key out of a PEM text. PURE.
+//! Reads a private key from a PEM text. PURE.
 //!
-//! The token library signs with a PKCS#1 RSA key or a PKCS#8 EC key only, and takes keys that it cannot sign with. So the
-//! few bytes of DER that tell what a key is are read here: PKCS#8, PKCS#1 and SEC1 come in, and what cannot be used is named.
+//! The token library signs only with a PKCS#1 RSA key or a PKCS#8 EC key, and loads keys that it cannot sign with. So the few
+//! bytes of DER that identify a key are parsed here: PKCS#8, PKCS#1 and SEC1 are accepted, and an unusable key is named.
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
@@ -33,7 +33,7 @@ pub enum KeyError {
     /// No `-----BEGIN … PRIVATE KEY-----`, or damaged.
     #[error("it holds no private key in PEM form (BEGIN PRIVATE KEY), or a damaged one")]
     NotPem,
-    /// Asks for a pass phrase.
+    /// Needs a pass phrase.
     #[error(
         "the key in it is encrypted, and nobody is there to type the pass phrase; decrypt it with `openssl pkey -in KEY -out KEY.plain`"
     )]
@@ -129,7 +129,7 @@ fn sec1(der: &[u8]) -> Result<Key, KeyError> {
     let (private, rest) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(OCTETS)?;
     match rest.enter(PARAMETERS) {
         Ok(parameters) => curve(parameters.enter(OID)?.0)?,
-        // Without a curve in it, the length is all there is to tell by.
+        // Without a curve, only the length identifies it.
         Err(_) if private.0.len() == 32 => {}
         Err(_) => return Err(KeyError::Kind("an EC key whose curve is not named")),
     }
@@ -153,7 +153,7 @@ fn curve(oid: &[u8]) -> Result<(), KeyError> {
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The content of the first element, which has this tag, and what is behind it.
+    /// Returns the content of the first element, which must have this tag, and what follows it.
     fn split(self, tag: u8) -> Result<(Der<'a>, Der<'a>), KeyError> {
         let (first, rest) = self.0.split_first().ok_or(KeyError::Damaged)?;
         let (length, rest) = rest.split_first().ok_or(KeyError::Damaged)?;

@@ -1,33 +1,33 @@
 //! The link between an element and an MQTT broker: keeps one connection up and one wanted state published.
 //!
 //! The only place that names `rumqttc` and `jsonwebtoken`. It knows nothing of GStreamer; it runs on the tokio runtime that it
-//! is given and is told what to publish by [`Link::want`], [`Link::event`] and [`Link::close`].
+//! is given; [`Link::want`], [`Link::event`] and [`Link::close`] set what it publishes.
 //!
-//! - `link` PURE: when to connect, what to publish next, when the token is renewed, the last word.
+//! - `link` PURE: when to connect, what to publish next, when the token is renewed, how the final state is sent.
 //! - `topics` PURE: what the two protocols publish and subscribe to, and their limits.
 //! - `backoff` PURE: how long to wait after a failure.
 //! - `key` PURE: a private key out of a PEM text; SEC1 wrapped into PKCS#8.
 //! - `jwt`: the token of a device. The only file that names `jsonwebtoken`.
-//! - `tls`: our own rustls configuration. `prepare`: everything that is read from files before a connection.
+//! - `tls`: our own rustls configuration. `connect_options`: everything read from files before a connection.
 //! - `rumqtt`: one connection. The only file that names `rumqttc`.
 //! - `driver`: the task that carries out what `link` decides.
-//! - `pace`: when a client's states were last published, beyond the life of its link.
+//! - `publish_interval`: when a client's states were last published, beyond the life of its link.
 //!
-//! What the link keeps, whatever the broker does:
-//! 1. The wanted state and status are kept here and published after every ConnAck; only a PUBACK counts. What is newer
-//!    replaces what is older: nothing queues up.
+//! What the link guarantees, whatever the broker does:
+//! 1. The wanted state and status are kept here and published after every ConnAck; only a PUBACK counts. A newer one
+//!    replaces an older one: they do not queue up.
 //! 2. One publish is in flight at a time. State publishes are [`Config::state_gap`] apart, counted from the last
 //!    acknowledgement, or from the end of the connection that left one unacknowledged; over all connections, and over all
-//!    links of this client in the process, one after the other. `online` is said only when the state of this link is there: a
-//!    retained one may be that of a process that died.
+//!    successive links of this client in the process. `online` is published only after the state of this link: a retained state
+//!    may be that of a process that died.
 //! 3. `protocol=iotcore`: no will, nothing retained, QoS 1, no topic but the device's own. The token is renewed before it
-//!    expires by a clean DISCONNECT and a new connection: no failure, no pause, nothing told.
+//!    expires by a clean DISCONNECT and a new connection, which counts as no failure, waits for nothing and is not reported.
 //! 4. Telemetry ([`Link::event`]): at most 16 wait, the oldest is dropped and counted; one that is older than 60 s is dropped,
-//!    so an outage is not followed by old news. QoS 1: one that was in flight when the connection broke may arrive twice.
-//! 5. After a failure the pause doubles from 1 s to 60 s, plus at most 1 s of chance; it begins anew only after connections
-//!    have lived a minute. An outage is told once, and its end once, when the new connection has proved itself
-//!    (3 s; longer for one that keeps breaking).
-//! 6. No text that leaves here holds a token, a key or a password.
+//!    so that an outage is not followed by stale events. QoS 1: one that was in flight when the connection broke may arrive twice.
+//! 5. After a failure the pause doubles from 1 s to 60 s, plus at most 1 s of jitter; it starts at 1 s again only after
+//!    connections have lasted a minute. An outage is reported once, and so is its end, when the new connection has lasted
+//!    for 3 s (longer if connections keep breaking).
+//! 6. No text that is reported contains a token, a key or a password.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,12 +39,12 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 mod backoff;
+mod connect_options;
 mod driver;
 mod jwt;
 mod key;
 mod link;
-mod pace;
-mod prepare;
+mod publish_interval;
 mod rumqtt;
 mod shared;
 mod tls;
@@ -54,7 +54,7 @@ pub use jwt::TokenError;
 pub use key::KeyError;
 pub use tls::TlsError;
 
-use pace::Pace;
+use publish_interval::PublishInterval;
 use shared::Shared;
 
 /// Where the broker is, and who we are there.
@@ -68,7 +68,7 @@ pub struct Config {
     pub tls: bool,
     /// PEM file of the certificate authorities to trust; `None` = the system's.
     pub root_certificates: Option<PathBuf>,
-    /// PEM file of our certificate chain, where the broker wants one.
+    /// PEM file of our certificate chain, if the broker requires one.
     pub client_certificate: Option<PathBuf>,
     /// PEM file of that certificate's private key.
     pub client_key: Option<PathBuf>,
@@ -79,7 +79,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The port that is meant.
+    /// Returns the port; resolves 0.
     fn port(&self) -> u16 {
         match (self.port, self.tls) {
             (0, true) => 8883,
@@ -88,13 +88,13 @@ impl Config {
         }
     }
 
-    /// Broker and port, as texts name them.
-    fn place(&self) -> String {
+    /// Returns broker and port for texts.
+    fn address(&self) -> String {
         format!("{}:{}", tls::bare_host(&self.host), self.port())
     }
 }
 
-/// What is spoken over MQTT 3.1.1.
+/// The contract spoken over MQTT 3.1.1.
 #[derive(Clone, Debug)]
 pub enum Protocol {
     /// The device contract of IoT Core and of ClearBlade.
@@ -120,7 +120,7 @@ pub struct IotCore {
     pub jwt_lifetime: Duration,
     /// `aud` of the token; `None` = the project id.
     pub audience: Option<String>,
-    /// Whether telemetry is published. A registry without a Pub/Sub topic closes the connection on it.
+    /// Whether telemetry is published. A registry without a Pub/Sub topic then closes the connection.
     pub events: bool,
 }
 
@@ -139,31 +139,31 @@ pub struct Plain {
     pub discovery: Option<(String, Bytes)>,
 }
 
-/// What the broker should hold. `None` leaves what was wanted before (at first: nothing). Every `Some` is published, equal
-/// bytes too: that is how a heartbeat looks.
+/// What the broker should hold. `None` keeps the previous value (at first: nothing). Every `Some` is published, even if the bytes
+/// are equal: a heartbeat repeats them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// `/devices/D/state`, or `P/state` (retained).
     pub state: Option<Bytes>,
-    /// `P/status` (retained); protocol=iotcore has no place for it and ignores it.
+    /// `P/status` (retained); protocol=iotcore has no such topic and ignores it.
     pub status: Option<Bytes>,
 }
 
-/// Who hears of the link. Called from a task on the runtime, one call at a time: return at once, take no lock that is held
-/// while calling [`Link`]. A call may still be running when [`Link::close`] returns or a `Link` is dropped.
+/// Receives the reports of a link. Called from a task on the runtime, one call at a time: return at once, and take no lock that
+/// is held while calling [`Link`]. A call may still be running when [`Link::close`] returns or a `Link` is dropped.
 pub trait Listener: Send + Sync {
     /// The connection came up or went down. A planned renewal of the token is neither.
     fn connected(&self, up: bool);
-    /// Once an outage: what happened and what to do. Holds no secret.
+    /// An outage begins; called once for each. The text says what happened and what to do, and contains no secret.
     fn trouble(&self, text: String);
-    /// The outage that was told is over; how long there was no connection.
+    /// The reported outage is over. `after` is how long there was no connection.
     fn recovered(&self, after: Duration);
     /// A message on `/devices/D/config`.
     fn config(&self, payload: Bytes);
     /// A message below `/devices/D/commands` or `P/set`; `tail` is the topic behind that, without a slash in front.
     fn command(&self, tail: String, payload: Bytes, retained: bool);
-    /// Something that a person should see once and that does not stop the link: a key file that others can read, a clock
-    /// before 2020, a payload that is too large, a subscription that was refused. Holds no secret.
+    /// A problem that does not stop the link, reported once: a key file that others can read, a clock before 2020, a payload that
+    /// is too large, a refused subscription. The text contains no secret.
     fn notice(&self, text: String) {
         let _ = text;
     }
@@ -180,14 +180,14 @@ pub struct LinkStats {
     pub published: u64,
     /// Telemetry that was dropped: too much, too old, too large.
     pub dropped: u64,
-    /// Tokens that were signed.
+    /// Signed tokens.
     pub tokens: u64,
 }
 
 /// Why a link cannot start. The text names the setting and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A setting that is missing or that cannot be.
+    /// A setting that is missing or invalid.
     #[error("{setting}: {text}")]
     Setting {
         /// Name of the setting as the element's property.
@@ -222,12 +222,12 @@ impl ConfigError {
     }
 }
 
-/// A running link. Dropping it ends its task and its connection without a word: the broker then publishes the will.
+/// A running link. Dropping it ends its task and closes its connection without a DISCONNECT: the broker then publishes the will.
 #[derive(Debug)]
 pub struct Link {
     shared: Arc<Shared>,
     task: AbortHandle,
-    pace: Pace,
+    interval: PublishInterval,
     gap: Duration,
     has_events: bool,
     is_over: AtomicBool,
@@ -237,55 +237,55 @@ impl Link {
     /// Checks the settings, reads and tries every file once, and starts to connect. Blocks for the file reads only.
     ///
     /// # Errors
-    /// Where the settings cannot work. A broker that is away is no error: the listener hears of it. A wall clock before 2020
-    /// is none either: the listener gets a notice, and the link connects when the clock is right.
+    /// Returns what is wrong with the settings. An unreachable broker is no error: the listener receives it as trouble. Nor is a
+    /// wall clock before 2020: the listener receives a notice, and the link connects once the clock is set.
     pub fn start(config: Config, runtime: &Handle, listener: Arc<dyn Listener>) -> Result<Self, ConfigError> {
-        let plan = topics::Plan::new(&config)?;
-        let mut notices = prepare::check(&config)?;
-        let pace = Pace::of(&plan.client_id, &config.place());
-        if pace.enter() > 0 {
+        let topics = topics::Topics::new(&config)?;
+        let mut notices = connect_options::check(&config)?;
+        let interval = PublishInterval::of(&topics.client_id, &config.address());
+        if interval.register_link() > 0 {
             notices.push(format!(
                 "another element of this process is connected to {} as the client {} already, and a broker keeps only the newest of \
                  them: they will throw each other out; give each a device-id (or client-id) of its own",
-                config.place(),
-                plan.client_id
+                config.address(),
+                topics.client_id
             ));
         }
         let shared = Arc::new(Shared::default());
-        let (gap, has_events) = (config.state_gap, plan.has_events());
+        let (gap, has_events) = (config.state_gap, topics.has_events());
         let task = runtime.spawn(driver::run(
             Arc::clone(&shared),
             config,
-            plan,
+            topics,
             listener,
             notices,
-            pace.clone(),
+            interval.clone(),
         ));
         Ok(Self {
             shared,
             task: task.abort_handle(),
-            pace,
+            interval,
             gap,
             has_events,
             is_over: AtomicBool::new(false),
         })
     }
 
-    /// Wants this to be what the broker holds; published as soon as the gap allows. What was not yet published is replaced.
+    /// Sets what the broker should hold; published as soon as the gap allows. Replaces what was not published yet.
     pub fn want(&self, wanted: Wanted) {
         self.shared.want(wanted);
     }
 
-    /// Publishes an event once: on `P/event/{kind}`, or on `/devices/D/events` where telemetry is opted in (else nobody wants it).
+    /// Publishes an event once: on `P/event/{kind}`, or on `/devices/D/events` if telemetry is enabled; otherwise does nothing.
     pub fn event(&self, kind: &'static str, payload: Bytes) {
         if self.has_events {
             self.shared.event(kind, payload);
         }
     }
 
-    /// Publishes the last word, says goodbye and ends the task; at the latest at `until`. Blocks: call it from a thread outside
-    /// tokio. Without a connection one attempt is made at once, and more where the broker still holds something older.
-    /// `true` = the broker acknowledged the last state (or there was none). A second call returns what the first did.
+    /// Publishes the final state, disconnects and ends the task, at `until` at the latest. Blocks: call it from a thread outside
+    /// tokio. Without a connection it tries to connect at once, and again if the broker still holds an older state. Returns whether
+    /// the broker acknowledged the final state, or there was none. A second call returns what the first did.
     pub fn close(&self, last: Wanted, until: Instant) -> bool {
         let acknowledged = self.shared.close(last, until);
         self.end(acknowledged);
@@ -296,24 +296,24 @@ impl Link {
         self.task.abort();
         if !self.is_over.swap(true, Ordering::Relaxed) {
             if !acknowledged {
-                // A state may just have been on its way.
-                self.pace.not_before(Instant::now() + self.gap);
+                // A state may have been in flight.
+                self.interval.not_before(Instant::now() + self.gap);
             }
-            self.pace.leave();
+            self.interval.deregister_link();
         }
     }
 
-    /// Whether there is a connection now. A planned renewal of the token does not count as a gap.
+    /// Returns whether there is a connection now. A planned renewal of the token counts as connected.
     pub fn is_connected(&self) -> bool {
         self.shared.report().up
     }
 
-    /// Whether the broker has acknowledged all that was wanted until now: what is wanted next pushes nothing out.
+    /// Returns whether the broker has acknowledged everything wanted so far: a new value then replaces nothing unpublished.
     pub fn is_settled(&self) -> bool {
         self.shared.is_settled()
     }
 
-    /// Counters since the start.
+    /// Returns the counters since the start.
     pub fn stats(&self) -> LinkStats {
         self.shared.report().stats
     }

@@ -1,8 +1,8 @@
 //! One connection to a broker, MQTT 3.1.1. The only file that names `rumqttc`.
 //!
-//! The crate reconnects by itself, forgets what was not acknowledged and keeps events of the connection before. So each
-//! connection gets an event loop of its own, which is polled by a task of its own: `poll` is never cancelled half way, and a
-//! panic in the crate costs one connection. The task ends with the connection, and with the [`Connection`].
+//! The crate reconnects by itself, drops what was not acknowledged and keeps events of the previous connection. So each
+//! connection has its own event loop, polled by its own task: `poll` is never cancelled half way, and a panic in the crate costs
+//! one connection. The task ends with the connection, and with the [`Connection`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,31 +20,31 @@ use super::link::Publish;
 use super::topics::MAX_PACKET;
 use gcstreamer_schema::redact;
 
-/// PINGREQ at least this often; a PINGRESP that is not there by the next ends the connection.
+/// Interval of PINGREQ; the connection ends if no PINGRESP has arrived by the next one.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Name look-up, TCP, TLS and ConnAck together, in seconds. Also how long a write may take.
 const CONNECT_SECONDS: u64 = 20;
 /// How long the broker may take to close the connection after a DISCONNECT.
-const GOODBYE: Duration = Duration::from_secs(1);
+const DISCONNECT_WAIT: Duration = Duration::from_secs(1);
 /// Requests that wait for the event loop: one publish, one subscription, one DISCONNECT.
 const REQUESTS: usize = 8;
-/// Events that wait for the driver; then the network waits.
+/// Events that wait for the driver, at most; then reading from the network pauses.
 const EVENTS: usize = 16;
 
 /// How to connect.
-pub(super) struct Options {
+pub(super) struct ConnectionParams {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) client_id: String,
     pub(super) login: Option<(String, String)>,
-    /// Whether the password is a token; for the texts.
+    /// Whether the password is a token; changes only texts.
     pub(super) has_token: bool,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) will: Option<Publish>,
     pub(super) subscriptions: Vec<String>,
 }
 
-/// Who we say that we are.
+/// The kind of credentials that were sent.
 #[derive(Clone, Copy)]
 enum Login {
     None,
@@ -57,7 +57,7 @@ enum Login {
 pub(super) enum Received {
     Connected,
     Acknowledged,
-    /// The subscriptions that were refused.
+    /// The refused subscriptions.
     Subscribed(Vec<String>),
     Message {
         topic: String,
@@ -66,12 +66,12 @@ pub(super) enum Received {
         duplicate: bool,
     },
     /// DISCONNECT went out and the connection is closed.
-    SaidGoodbye,
+    Disconnected,
     /// The connection could not be made, or it broke. Redacted.
     Lost(String),
 }
 
-/// A connection, from the first packet to the end. Dropping it closes the socket without a word.
+/// A connection, from the first packet to the end. Dropping it closes the socket without a DISCONNECT.
 pub(super) struct Connection {
     client: AsyncClient,
     received: mpsc::Receiver<Received>,
@@ -80,8 +80,8 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Begins to connect. Must be called within the runtime.
-    pub(super) fn open(options: Options) -> Self {
-        let place = format!("{}:{}", options.host, options.port);
+    pub(super) fn open(options: ConnectionParams) -> Self {
+        let address = format!("{}:{}", options.host, options.port);
         let mut mqtt = MqttOptions::new(options.client_id, options.host, options.port);
         mqtt.set_keep_alive(KEEP_ALIVE)
             .set_clean_session(true)
@@ -107,7 +107,7 @@ impl Connection {
             .set_tcp_nodelay(true);
         let (sender, received) = mpsc::channel(EVENTS);
         let pump = tokio::spawn(async move {
-            let text = |error: &ConnectionError| lost(&place, error, login);
+            let text = |error: &ConnectionError| lost(&address, error, login);
             pump(events, &options.subscriptions, text, &sender).await;
         });
         Self {
@@ -117,13 +117,13 @@ impl Connection {
         }
     }
 
-    /// What the broker says next. After [`Received::Lost`] and [`Received::SaidGoodbye`] nothing comes. Cancel safe.
+    /// Waits for the next packet. Nothing follows [`Received::Lost`] and [`Received::Disconnected`]. Cancel safe.
     pub(super) async fn received(&mut self) -> Received {
         let ended = || Received::Lost("the MQTT client broke off".to_owned());
         self.received.recv().await.unwrap_or_else(ended)
     }
 
-    /// Asks the event loop to publish at QoS 1. An error means that the connection is at its end.
+    /// Asks the event loop to publish at QoS 1. An error means that the connection has ended.
     pub(super) fn publish(&self, publish: Publish) -> Result<(), String> {
         let sent = self
             .client
@@ -138,7 +138,7 @@ impl Connection {
         sent.map_err(|_| "the MQTT client takes no more requests".to_owned())
     }
 
-    /// Says DISCONNECT; [`Received::SaidGoodbye`] follows.
+    /// Sends DISCONNECT; [`Received::Disconnected`] follows.
     pub(super) fn disconnect(&self) -> Result<(), String> {
         let sent = self.client.try_disconnect();
         sent.map_err(|_| "the MQTT client takes no more requests".to_owned())
@@ -151,7 +151,7 @@ impl Drop for Connection {
     }
 }
 
-/// Polls until the connection is at its end.
+/// Polls until the connection ends.
 async fn pump(
     mut events: EventLoop,
     subscriptions: &[String],
@@ -161,16 +161,16 @@ async fn pump(
     loop {
         let received = match events.poll().await {
             Ok(Event::Incoming(packet)) => incoming(packet, subscriptions),
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => Some(Received::SaidGoodbye),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => Some(Received::Disconnected),
             Ok(Event::Outgoing(_)) => None,
             Err(error) => Some(Received::Lost(text(&error))),
         };
         let Some(received) = received else {
             continue;
         };
-        // Another poll after either would connect again.
-        let last = matches!(received, Received::Lost(_) | Received::SaidGoodbye);
-        if matches!(received, Received::SaidGoodbye) {
+        // Polling again after either would reconnect.
+        let last = matches!(received, Received::Lost(_) | Received::Disconnected);
+        if matches!(received, Received::Disconnected) {
             closed_by_broker(&mut events).await;
             events.network = None;
         }
@@ -185,7 +185,7 @@ async fn closed_by_broker(events: &mut EventLoop) {
     let Some(network) = events.network.as_mut() else {
         return;
     };
-    let _ = tokio::time::timeout(GOODBYE, async { while network.read().await.is_ok() {} }).await;
+    let _ = tokio::time::timeout(DISCONNECT_WAIT, async { while network.read().await.is_ok() {} }).await;
 }
 
 fn incoming(packet: Packet, subscriptions: &[String]) -> Option<Received> {
@@ -209,8 +209,8 @@ fn incoming(packet: Packet, subscriptions: &[String]) -> Option<Received> {
 
 const CLOSED: &str = "it closed the connection";
 
-/// What happened, and what helps.
-fn lost(place: &str, error: &ConnectionError, login: Login) -> String {
+/// Returns what happened and what to do.
+fn lost(address: &str, error: &ConnectionError, login: Login) -> String {
     let reason = match error {
         ConnectionError::ConnectionRefused(code) => refused(*code, login).to_owned(),
         ConnectionError::NetworkTimeout => {
@@ -219,11 +219,11 @@ fn lost(place: &str, error: &ConnectionError, login: Login) -> String {
         ConnectionError::FlushTimeout => format!("it has taken no bytes for {CONNECT_SECONDS} s"),
         ConnectionError::NotConnAck(_) => "it does not answer as an MQTT broker; check host and port".to_owned(),
         ConnectionError::MqttState(state) => broken(state),
-        ConnectionError::Tls(error) => format!("TLS: {}{}", causes(error), tls_hint(&causes(error))),
+        ConnectionError::Tls(error) => format!("TLS: {}{}", error_text(error), tls_hint(&error_text(error))),
         ConnectionError::Io(error) => ended(error),
         other => other.to_string(),
     };
-    redact(&format!("MQTT broker {place}: {reason}"))
+    redact(&format!("MQTT broker {address}: {reason}"))
 }
 
 fn refused(code: ConnectReturnCode, login: Login) -> &'static str {
@@ -259,12 +259,12 @@ fn broken(error: &StateError) -> String {
     }
 }
 
-/// Many brokers end a TLS connection without its close_notify: an end of the bytes is an end of the connection.
+/// Many brokers end a TLS connection without close_notify: an unexpected EOF is a normal end.
 fn ended(error: &std::io::Error) -> String {
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
         CLOSED.to_owned()
     } else {
-        causes(error)
+        error_text(error)
     }
 }
 
@@ -285,8 +285,8 @@ fn tls_hint(text: &str) -> &'static str {
     }
 }
 
-/// The error and what is behind it, once each.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+/// Returns the text of an error and of its sources, each once.
+fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

@@ -1,6 +1,6 @@
-//! What the callers of a link and its task share: an inbox that is bounded, and a report.
+//! What the callers of a link and its task share: a bounded inbox and a report.
 //!
-//! The locks are held for a move of a few words, never while waiting and never while calling out.
+//! The locks are held for moving a few values only, never while waiting and never while calling out.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,21 +17,21 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was said to the link since its task last looked.
+/// What callers passed in since the task last took it.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pub(super) wanted: Wanted,
     pub(super) events: VecDeque<(Instant, &'static str, Bytes)>,
-    /// Events that found no place.
+    /// Events dropped because the inbox was full.
     pub(super) dropped: u64,
     pub(super) close: Option<(Wanted, Instant)>,
 }
 
-/// What the link says of itself.
+/// State of the link as of the last step of its task.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Report {
+pub(super) struct LinkReport {
     pub(super) up: bool,
-    /// Nothing that was wanted waits or is on its way.
+    /// No wanted payload waits or is in flight.
     pub(super) settled: bool,
     pub(super) stats: LinkStats,
     /// The task has ended; whether the last state was acknowledged.
@@ -42,7 +42,7 @@ pub(super) struct Report {
 pub(super) struct Shared {
     inbox: Mutex<Inbox>,
     woken: Notify,
-    report: Mutex<Report>,
+    report: Mutex<LinkReport>,
     finished: Condvar,
 }
 
@@ -90,7 +90,7 @@ impl Shared {
         }
     }
 
-    /// What was said since the last call.
+    /// Takes everything passed in since the last call.
     pub(super) fn take(&self) -> Inbox {
         let mut inbox = lock(&self.inbox);
         if inbox.wanted != Wanted::default() {
@@ -99,29 +99,29 @@ impl Shared {
         std::mem::take(&mut *inbox)
     }
 
-    /// Whether the broker has acknowledged all that was wanted until now.
+    /// Returns whether the broker has acknowledged everything wanted so far.
     pub(super) fn is_settled(&self) -> bool {
         let inbox = lock(&self.inbox);
         inbox.wanted == Wanted::default() && lock(&self.report).settled
     }
 
-    /// Ends at the next call of `want`, `event` or `close`, or at once after one that was missed.
-    pub(super) async fn woken(&self) {
+    /// Waits for the next call of `want`, `event` or `close`; returns at once if one was missed.
+    pub(super) async fn wait_for_input(&self) {
         self.woken.notified().await;
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self) -> LinkReport {
         *lock(&self.report)
     }
 
-    pub(super) fn told(&self, up: bool, settled: bool, stats: LinkStats) {
+    pub(super) fn update(&self, up: bool, settled: bool, stats: LinkStats) {
         let mut report = lock(&self.report);
         report.up = up;
         report.settled = settled;
         report.stats = stats;
     }
 
-    /// The task ends. The first answer counts.
+    /// Marks the task as ended. The first call counts.
     pub(super) fn finish(&self, acknowledged: bool) {
         let mut report = lock(&self.report);
         report.up = false;

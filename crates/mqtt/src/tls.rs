@@ -1,6 +1,6 @@
 //! Our own rustls configuration: the aws-lc provider by name, the system's roots or a file's, a client certificate.
 //!
-//! Nothing here looks at the process's default provider, and nothing can panic.
+//! Does not use the process's default provider, which may be missing or another one, and cannot panic.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,13 +30,13 @@ pub enum TlsError {
         /// What is wrong.
         reason: String,
     },
-    /// One half of a pair.
+    /// Certificate or key is missing.
     #[error("client-certificate and client-key go together: {0} is missing")]
     HalfPair(&'static str),
-    /// Certificate and key that do not fit.
+    /// Certificate and key do not match.
     #[error("client-certificate and client-key cannot be used: {0}")]
     Pair(String),
-    /// The host cannot be looked for in a certificate.
+    /// No certificate can be checked against this host.
     #[error("host: \"{0}\" is neither a DNS name nor an address; a certificate cannot be checked against it")]
     Host(String),
     /// The provider and the protocol versions do not fit.
@@ -69,7 +69,7 @@ pub(super) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, TlsErr
     Ok(Arc::new(config))
 }
 
-/// An address without the brackets that IPv6 has in URLs.
+/// Returns an address without the brackets of IPv6 in URLs.
 pub(super) fn bare_host(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }

@@ -10,7 +10,7 @@ pub(super) const MAX_PACKET: usize = 80 << 10;
 const MAX_DEVICE_STATE: usize = 64 << 10;
 /// Fixed header, length of the topic, packet id.
 const PACKET_OVERHEAD: usize = 16;
-/// Longest string that MQTT can carry.
+/// Longest string in MQTT, bytes.
 const MAX_STRING: usize = 65_535;
 const DAY: u64 = 24 * 60 * 60;
 
@@ -29,7 +29,7 @@ pub(super) enum Route {
 
 /// The topics of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct Topics {
     pub(super) client_id: String,
     /// Also the topic of the will.
     pub(super) availability: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct Plan {
     pub(super) status: Option<String>,
     pub(super) discovery: Option<(String, Bytes)>,
     pub(super) subscriptions: Vec<String>,
-    /// Whether states are kept by the broker.
+    /// Whether the broker retains states.
     pub(super) retain: bool,
     event: EventTopic,
     config: Option<String>,
@@ -52,8 +52,8 @@ enum EventTopic {
     Below(String),
 }
 
-impl Plan {
-    /// Checks what goes into topics and ids.
+impl Topics {
+    /// Checks ids and prefixes and makes the topics.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         check_host(&config.host)?;
         match &config.protocol {
@@ -147,12 +147,12 @@ impl Plan {
         })
     }
 
-    /// Whether there is telemetry at all.
+    /// Returns whether telemetry is enabled.
     pub(super) fn has_events(&self) -> bool {
         self.event != EventTopic::Off
     }
 
-    /// Where telemetry of this kind goes; `None` where telemetry is off.
+    /// Returns the topic for telemetry of this kind; `None` if telemetry is disabled.
     pub(super) fn event(&self, kind: &str) -> Option<String> {
         match &self.event {
             EventTopic::Off => None,
@@ -161,13 +161,13 @@ impl Plan {
         }
     }
 
-    /// Largest payload on a topic, bytes.
+    /// Returns the largest payload on a topic, bytes.
     pub(super) fn limit(&self, topic: &str) -> usize {
         let packet = MAX_PACKET.saturating_sub(topic.len()).saturating_sub(PACKET_OVERHEAD);
         if self.retain { packet } else { packet.min(MAX_DEVICE_STATE) }
     }
 
-    /// What a message on this topic is.
+    /// Returns what a message on this topic is.
     pub(super) fn route(&self, topic: &str) -> Route {
         if self.availability.as_deref() == Some(topic) {
             return Route::Availability;
@@ -208,7 +208,7 @@ fn check_host(host: &str) -> Result<(), ConfigError> {
 
 fn check_id(setting: &'static str, id: &str) -> Result<(), ConfigError> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '%' | '+' | ':');
-    // `+` is allowed in ids, yet it would be a wildcard when it stands alone between slashes.
+    // Ids may contain `+`, but alone between slashes it is a wildcard.
     if id.is_empty() || id.len() > 255 || id == "+" || !id.chars().all(fine) {
         return Err(ConfigError::setting(
             setting,
@@ -264,29 +264,29 @@ mod tests {
 
     #[test]
     fn a_device_uses_its_own_topics_and_no_other() {
-        let plan = Plan::device(&device()).unwrap();
-        assert_eq!(plan.client_id, "projects/p/locations/us-central1/registries/r/devices/cam1");
-        assert_eq!(plan.state, "/devices/cam1/state");
-        assert_eq!(plan.subscriptions, ["/devices/cam1/config", "/devices/cam1/commands/#"]);
-        assert!(plan.availability.is_none() && plan.status.is_none() && plan.discovery.is_none() && !plan.retain);
+        let topics = Topics::device(&device()).unwrap();
+        assert_eq!(topics.client_id, "projects/p/locations/us-central1/registries/r/devices/cam1");
+        assert_eq!(topics.state, "/devices/cam1/state");
+        assert_eq!(topics.subscriptions, ["/devices/cam1/config", "/devices/cam1/commands/#"]);
+        assert!(topics.availability.is_none() && topics.status.is_none() && topics.discovery.is_none() && !topics.retain);
         assert_eq!(
-            plan.event("chunk"),
+            topics.event("chunk"),
             None,
             "telemetry without a topic closes the connection: opt-in only"
         );
-        assert!(!plan.has_events());
-        assert_eq!(plan.limit(&plan.state), 64 << 10);
-        let plan = Plan::device(&IotCore {
+        assert!(!topics.has_events());
+        assert_eq!(topics.limit(&topics.state), 64 << 10);
+        let topics = Topics::device(&IotCore {
             events: true,
             ..device()
         })
         .unwrap();
-        assert_eq!(plan.event("chunk").as_deref(), Some("/devices/cam1/events"));
-        assert_eq!(plan.route("/devices/cam1/commands/split"), Route::Command("split".into()));
-        assert_eq!(plan.route("/devices/cam1/commands"), Route::Command(String::new()));
-        assert_eq!(plan.route("/devices/cam1/commandsplit"), Route::Unknown);
-        assert_eq!(plan.route("/devices/cam1/config"), Route::Config);
-        assert_eq!(plan.route("/devices/cam2/config"), Route::Unknown);
+        assert_eq!(topics.event("chunk").as_deref(), Some("/devices/cam1/events"));
+        assert_eq!(topics.route("/devices/cam1/commands/split"), Route::Command("split".into()));
+        assert_eq!(topics.route("/devices/cam1/commands"), Route::Command(String::new()));
+        assert_eq!(topics.route("/devices/cam1/commandsplit"), Route::Unknown);
+        assert_eq!(topics.route("/devices/cam1/config"), Route::Config);
+        assert_eq!(topics.route("/devices/cam2/config"), Route::Unknown);
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
                 "jwt-lifetime",
             ),
         ] {
-            let error = Plan::device(&device).unwrap_err().to_string();
+            let error = Topics::device(&device).unwrap_err().to_string();
             assert!(error.starts_with(setting), "{error}");
         }
     }
@@ -367,13 +367,16 @@ mod tests {
             prefix: "gcstreamer/cam1".into(),
             discovery: None,
         };
-        let plan = Plan::plain(&plain).unwrap();
-        assert_eq!(plan.subscriptions, ["gcstreamer/cam1/availability", "gcstreamer/cam1/set/#"]);
-        assert_eq!(plan.route("gcstreamer/cam1/set/split"), Route::Command("split".into()));
-        assert_eq!(plan.event("gap").as_deref(), Some("gcstreamer/cam1/event/gap"));
+        let topics = Topics::plain(&plain).unwrap();
+        assert_eq!(
+            topics.subscriptions,
+            ["gcstreamer/cam1/availability", "gcstreamer/cam1/set/#"]
+        );
+        assert_eq!(topics.route("gcstreamer/cam1/set/split"), Route::Command("split".into()));
+        assert_eq!(topics.event("gap").as_deref(), Some("gcstreamer/cam1/event/gap"));
         for prefix in ["", "a/#", "+/a", "/a", "a/", "$SYS/a", "a\nb"] {
             assert!(
-                Plan::plain(&Plain {
+                Topics::plain(&Plain {
                     prefix: prefix.into(),
                     ..plain.clone()
                 })

@@ -8,6 +8,7 @@
 //! - [`container`], [`reason`]: the values of single metadata keys.
 //! - [`limits`]: what Cloud Storage accepts as names and metadata.
 //! - [`status`]: the JSON status of a pipeline. [`topics`]: MQTT topics of a device.
+//! - [`structures`]: names and fields of the messages, events and stats that the elements exchange.
 //! - [`cameras`]: the list of cameras in a recorder's file.
 //! - [`session`]: session ids. [`time`]: RFC 3339.
 //! - [`redact`](mod@redact): takes secrets out of texts.
@@ -21,6 +22,7 @@ pub mod reason;
 pub mod redact;
 pub mod session;
 pub mod status;
+pub mod structures;
 pub mod time;
 pub mod topics;
 

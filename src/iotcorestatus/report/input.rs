@@ -1,102 +1,74 @@
-//! What may happen to a pipeline, in the reporter's words.
+//! What the shell passes to every poll: moments, limits, counts. All times in ns.
 
-use serde_json::Value;
+/// One second.
+pub(super) const SECOND: u64 = 1_000_000_000;
 
-use super::Sample;
-use super::video::Format;
-use crate::iotcorestatus::status::Answer;
-
-/// A WARNING or an ERROR of another element.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problem {
-    /// Name of the element.
-    pub src: String,
-    /// Domain of the error, e.g. `gst-resource-error-quark`.
-    pub domain: String,
-    /// Code within the domain.
-    pub code: i32,
-    /// The text; it is redacted here.
-    pub msg: String,
-    /// Whether the element is a source, or part of one.
-    pub is_source: bool,
-    /// An ERROR; else a WARNING.
-    pub is_error: bool,
+/// A moment, on two scales.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// On a monotonic scale.
+    pub mono: u64,
+    /// Since the Unix epoch, by the wall clock.
+    pub wall: u64,
 }
 
-/// A stored chunk, as `gcssink-chunk-uploaded` tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chunk {
-    /// Object name.
-    pub object: String,
-    /// `session-id`.
-    pub session: String,
-    /// RFC 3339.
-    pub start_time: String,
-    /// Number within the session.
-    pub sequence: u64,
-    /// Bytes.
-    pub size: u64,
-    /// ns.
-    pub duration: u64,
-    /// ns from closing to confirmation.
-    pub latency: u64,
+/// The properties that the reporter applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `stall-timeout`.
+    pub stall: u64,
+    /// `startup-timeout`.
+    pub startup: u64,
+    /// `state-interval`.
+    pub interval: u64,
 }
 
-/// Bytes that were not stored, as `gcssink-gap` tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gap {
-    /// RFC 3339.
-    pub start_time: String,
-    /// As in the metadata `gap-reason`.
-    pub reason: String,
-    /// ns.
-    pub duration: u64,
-    /// Bytes.
+/// What has passed since the session began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Buffers.
+    pub frames: u64,
+    /// Their bytes.
     pub bytes: u64,
-    /// First sequence number concerned.
-    pub first_sequence: u64,
-    /// Whole chunks.
-    pub chunks: u64,
+    /// Those without the flag DELTA_UNIT.
+    pub key_frames: u64,
+    /// Distances between successive key frames, counted.
+    pub key_gaps: u64,
+    /// Sum of these distances by presentation time.
+    pub key_span: u64,
+    /// The last of these distances.
+    pub last_key_gap: Option<u64>,
+    /// When the last buffer arrived.
+    pub last_frame: Option<u64>,
+    /// When the push under way began.
+    pub pushing_since: Option<u64>,
+    /// What downstream returned last.
+    pub flow: Flow,
 }
 
-/// Something has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// The pipeline is in PLAYING or on its way there, or not.
-    Playing(bool),
-    /// The element itself goes to PLAYING: what looked like the end was none.
-    Resumed,
-    /// EOS.
+/// What downstream returned for the last push.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Flow {
+    /// Accepted, or flushing.
+    #[default]
+    Ok,
+    /// Downstream is at EOS.
     Eos,
-    /// The stream begins anew: flush, stream-start.
-    Restart,
-    /// A GAP event: nothing comes for a while, and that is known.
-    GapEvent,
-    /// An element posted a WARNING or an ERROR.
-    Problem(Problem),
-    /// What the caps say.
-    Format(Format),
-    /// All gcssinks behind us, as they are now.
-    Sinks(Vec<Sample>),
-    /// A chunk was stored.
-    Chunk(Chunk),
-    /// Bytes were not stored.
-    Gap(Gap),
-    /// A config came; its SHA-256.
-    Config(String),
-    /// A command was done, or not; the next status answers it.
-    Answer(Answer),
-    /// The recording goes on or rests, by a command that a gcssink has got.
-    Record(bool),
-    /// The element stops.
-    Stopping,
+    /// Nothing is linked.
+    NotLinked,
+    /// Downstream does not accept the caps.
+    NotNegotiated,
+    /// Any other error.
+    Error,
 }
 
-/// An event for those who listen: `chunk`, `gap`, `error`, `stall`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// Its kind.
-    pub kind: &'static str,
-    /// Its JSON.
-    pub body: Value,
+/// What the caps describe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Format {
+    /// Media type, e.g. `video/x-h264`.
+    pub media: Option<String>,
+    /// Pixels.
+    pub width: Option<u64>,
+    /// Pixels.
+    pub height: Option<u64>,
 }

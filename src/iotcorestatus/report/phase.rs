@@ -1,30 +1,30 @@
-//! Which phase the pipeline is in: one function of what is known.
+//! Which phase the pipeline is in: one function of the known facts. Times in ns on the monotonic scale.
 
-use super::{Limits, Now, Tally};
+use super::input::{Counts, Flow, Limits};
 
-/// An EOS so near to a WARNING or ERROR of a source is the source's end, not that of the recording.
+/// An EOS within this time of a WARNING or ERROR of a source means that the source is lost, not that the recording ended.
 const SOURCE_LOST_WITHIN: u64 = 2_000_000_000;
-/// Buffers that were on their way when an ERROR came pass a moment longer; later ones say that the pipeline goes on.
+/// A buffer that arrives this much later than an ERROR shows that the pipeline goes on; earlier ones were on their way already.
 const ERROR_IS_OVER_AFTER: u64 = 2_000_000_000;
 
 /// What the pipeline does. Only [`Phase::Streaming`] is `connected`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Nothing has come yet.
+    /// No frame yet.
     Starting,
     /// Frames pass now, and every gcssink in the pipeline is fed.
     Streaming,
     /// No frame for `stall-timeout` while PLAYING.
     Stalled,
-    /// Our own push has taken `stall-timeout`: it is downstream, not the camera.
+    /// Our own push has taken `stall-timeout`: downstream blocks, the camera is fine.
     Blocked,
-    /// Frames pass, and a gcssink gets none of them.
+    /// Frames pass, and a gcssink receives no key unit.
     NotRecording,
     /// PAUSED after it was PLAYING.
     Paused,
     /// The stream has ended.
     Eos,
-    /// The stream has ended, since its source failed.
+    /// The stream has ended because its source failed.
     SourceLost,
     /// An element has posted an ERROR, or downstream refuses the buffers.
     Error,
@@ -47,7 +47,7 @@ impl Phase {
         Self::Stopped,
     ];
 
-    /// As in the status.
+    /// Returns the name in the status.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -63,7 +63,7 @@ impl Phase {
         }
     }
 
-    /// The state of the device: `connected` or `disconnected`.
+    /// Returns the state of the device: `connected` or `disconnected`.
     pub const fn state(self) -> &'static str {
         match self {
             Self::Streaming => "connected",
@@ -72,31 +72,31 @@ impl Phase {
     }
 }
 
-/// Why, in a word; `None` where the phase says it all.
+/// Why the pipeline is in its phase; a phase that explains itself has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Not one frame, or none any more.
+    /// No frame arrives.
     NoFrame,
     /// A gcssink has had no key unit in this session.
     NoKeyUnit,
-    /// A gcssink gets nothing any more.
+    /// A gcssink receives no key unit any more.
     NoData,
-    /// What is behind us does not take the buffer.
+    /// Downstream does not accept the buffer.
     Downstream,
     /// The source posted a WARNING or an ERROR and ended the stream.
     Source,
     /// An element posted an ERROR.
     Element,
-    /// Our push was answered with this flow return.
+    /// Our push returned this.
     Flow(Flow),
-    /// Nothing gets through to the storage: the uplink's trouble, not the camera's.
+    /// Nothing reaches the storage: a problem of the uplink, not of the camera.
     UploadOffline,
     /// A command has stopped the recording.
     RecordStopped,
 }
 
 impl Reason {
-    /// As in the status.
+    /// Returns the name in the status.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoFrame => "no-frame",
@@ -114,94 +114,78 @@ impl Reason {
     }
 }
 
-/// What downstream answered to the last push.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Flow {
-    /// Taken, or flushing.
-    #[default]
-    Ok,
-    /// Downstream has seen its end.
-    Eos,
-    /// Nothing is linked.
-    NotLinked,
-    /// The caps do not fit.
-    NotNegotiated,
-    /// Any other error.
-    Error,
-}
-
-/// How the gcssinks behind us are fed.
+/// Whether the gcssinks behind the element receive key units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Feed {
-    /// There is none.
+    /// There is no gcssink.
     #[default]
     Absent,
     /// One of them has had no key unit in this session.
     Never,
-    /// One of them gets nothing any more.
+    /// One of them receives none any more.
     Silent,
-    /// All of them are fed.
+    /// All of them do.
     Fed,
 }
 
-/// What is known beside the tally.
+/// What is known besides the counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// When the session began.
+    /// When the session began, or when it first went to PLAYING.
     pub began: u64,
     /// Since when the pipeline is PLAYING, or on its way there.
     pub playing_since: Option<u64>,
     pub has_played: bool,
     pub stopping: bool,
     pub eos_at: Option<u64>,
-    /// The last WARNING or ERROR of a source.
-    pub source_trouble_at: Option<u64>,
-    /// The first ERROR of any element.
+    /// When a source last posted a WARNING or an ERROR.
+    pub source_problem_at: Option<u64>,
+    /// When an element first posted an ERROR.
     pub error_at: Option<u64>,
-    /// It was a source's.
+    /// That ERROR came from a source.
     pub error_is_source: bool,
-    /// Our push failed, and when at the earliest: a source ends with an ERROR of its own then.
+    /// How our push failed, and the earliest moment at which it can have: a source then posts an ERROR of its own.
     pub flow_failed: Option<(Flow, u64)>,
-    /// Frames before this are no sign of life: the stream began anew.
+    /// Frames before this moment prove nothing: the stream has started anew.
     pub fresh_from: u64,
-    /// When the first frame passed.
+    /// When the first frame passed since PLAYING.
     pub first_frame_at: Option<u64>,
-    /// When a push that had taken long was seen to be over.
+    /// When a push of a second or more was first seen to be over.
     pub push_ended_at: u64,
     pub feed: Feed,
     pub record_stopped: bool,
     pub upload_offline: bool,
 }
 
-/// A phase, its reason, and since when, on the scale of [`Now::mono`].
+/// A phase, its reason, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct Classification {
     pub phase: Phase,
     pub reason: Option<Reason>,
     pub since: u64,
 }
 
-impl Verdict {
+impl Classification {
     const fn new(phase: Phase, reason: Option<Reason>, since: u64) -> Self {
         Self { phase, reason, since }
     }
 }
 
 impl Facts {
-    /// Notes what downstream answers; `looked_at` is when it was looked at before.
-    pub(super) fn note_flow(&mut self, tally: &Tally, looked_at: u64) {
-        match tally.flow {
-            // Downstream takes them again.
+    /// Notes what downstream returned; `polled_at` is the moment of the previous poll.
+    pub(super) fn note_flow(&mut self, counts: &Counts, polled_at: u64) {
+        match counts.flow {
+            // Downstream accepts buffers again.
             Flow::Ok if self.eos_at.is_none() && self.error_at.is_none() && !self.stopping => self.flow_failed = None,
             Flow::Ok | Flow::Eos => {}
             flow => {
-                self.flow_failed.get_or_insert((flow, looked_at));
+                self.flow_failed.get_or_insert((flow, polled_at));
             }
         }
     }
 
-    /// What ended the stream where it was no source: an ERROR of another element that came first, or that our push had failed
-    /// before a source gave up.
+    /// Returns what ended the stream if it was no source: an ERROR of another element that came first, or a push that failed before
+    /// the source posted its own.
     fn cause(&self) -> Option<(Reason, u64)> {
         let element = self
             .error_at
@@ -212,105 +196,111 @@ impl Facts {
         element.or(flow.filter(is_first))
     }
 
-    /// The last sign of life of the stream: a frame, or that downstream has taken one after all.
-    fn live_at(&self, tally: &Tally) -> Option<u64> {
-        tally.last_frame.map(|at| at.max(self.push_ended_at))
+    /// Returns the last sign of life of the stream: a frame, or that downstream accepted one after a long push.
+    fn live_at(&self, counts: &Counts) -> Option<u64> {
+        counts.last_frame.map(|at| at.max(self.push_ended_at))
     }
 
-    /// What is true now; `held` is what was said before and stays where nothing new is known.
-    pub(super) fn decide(&self, tally: &Tally, limits: &Limits, held: Verdict, now: Now) -> Verdict {
-        let now = now.mono;
-        if let Some(verdict) = self.ended(tally, held, now) {
-            return verdict;
+    /// Classifies the pipeline at `now`. `held` is the previous classification, which stays if nothing new is known.
+    pub(super) fn classify(&self, counts: &Counts, limits: &Limits, held: Classification, now: u64) -> Classification {
+        if let Some(ended) = self.ended(counts, held, now) {
+            return ended;
         }
         let Some(playing_since) = self.playing_since else {
             let waited = now.saturating_sub(self.began) >= limits.startup;
             return if self.has_played || (waited && limits.startup > 0) {
-                Verdict::new(Phase::Paused, None, now)
+                Classification::new(Phase::Paused, None, now)
             } else {
-                Verdict::new(Phase::Starting, Some(Reason::NoFrame), self.began)
+                Classification::new(Phase::Starting, Some(Reason::NoFrame), self.began)
             };
         };
-        // The time before PLAYING does not count: a push may wait for the preroll.
-        let pushing_since = tally.pushing_since.map(|since| since.max(playing_since));
+        // The time before PLAYING does not count: a push may be waiting for the preroll.
+        let pushing_since = counts.pushing_since.map(|since| since.max(playing_since));
         if let Some(since) = pushing_since.filter(|since| now.saturating_sub(*since) >= limits.stall) {
-            // A muxer that waits for its other stream takes no more frames either; that nothing is stored says more.
+            // A muxer that waits for its other stream accepts no more frames either; that nothing is stored is the better report.
             return if self.feed == Feed::Never {
-                Verdict::new(Phase::NotRecording, Some(Reason::NoKeyUnit), since)
+                Classification::new(Phase::NotRecording, Some(Reason::NoKeyUnit), since)
             } else {
-                Verdict::new(Phase::Blocked, Some(Reason::Downstream), since)
+                Classification::new(Phase::Blocked, Some(Reason::Downstream), since)
             };
         }
-        let (Some(last), Some(live)) = (tally.last_frame, self.live_at(tally)) else {
-            return Verdict::new(Phase::Starting, Some(Reason::NoFrame), self.began);
+        let (Some(last), Some(live)) = (counts.last_frame, self.live_at(counts)) else {
+            return Classification::new(Phase::Starting, Some(Reason::NoFrame), self.began);
         };
         let fresh_from = self.fresh_from.max(playing_since);
         if live < fresh_from {
             return if now.saturating_sub(fresh_from) >= limits.stall {
-                Verdict::new(Phase::Stalled, Some(Reason::NoFrame), last)
+                Classification::new(Phase::Stalled, Some(Reason::NoFrame), last)
             } else if held.phase == Phase::Streaming {
-                // It is not known to be so any more.
-                Verdict::new(Phase::Paused, None, now)
+                // Not known to stream any more.
+                Classification::new(Phase::Paused, None, now)
             } else {
                 held
             };
         }
         if now.saturating_sub(live) >= limits.stall {
-            return Verdict::new(Phase::Stalled, Some(Reason::NoFrame), live);
+            return Classification::new(Phase::Stalled, Some(Reason::NoFrame), live);
         }
-        self.fed(limits, now)
+        self.passing(limits, now)
     }
 
-    /// Where frames pass: what becomes of them.
-    fn fed(&self, limits: &Limits, now: u64) -> Verdict {
+    /// Classifies a pipeline in which frames pass, by what its sinks receive.
+    fn passing(&self, limits: &Limits, now: u64) -> Classification {
         match self.feed {
-            // A recording that rests by command could go on at once: the sink gets what it needs.
-            Feed::Absent | Feed::Fed if self.record_stopped => Verdict::new(Phase::Streaming, Some(Reason::RecordStopped), now),
+            // Stopped by command, but the sink is fed: the recording could resume at once.
+            Feed::Absent | Feed::Fed if self.record_stopped => {
+                Classification::new(Phase::Streaming, Some(Reason::RecordStopped), now)
+            }
             Feed::Absent | Feed::Fed => {
                 let reason = self.upload_offline.then_some(Reason::UploadOffline);
-                Verdict::new(Phase::Streaming, reason, now)
+                Classification::new(Phase::Streaming, reason, now)
             }
-            Feed::Silent => Verdict::new(Phase::NotRecording, Some(Reason::NoData), now),
+            Feed::Silent => Classification::new(Phase::NotRecording, Some(Reason::NoData), now),
             Feed::Never => {
                 let first = self.first_frame_at.unwrap_or(now);
                 if now.saturating_sub(first) >= limits.startup {
-                    Verdict::new(Phase::NotRecording, Some(Reason::NoKeyUnit), first)
+                    Classification::new(Phase::NotRecording, Some(Reason::NoKeyUnit), first)
                 } else {
-                    Verdict::new(Phase::Starting, Some(Reason::NoKeyUnit), self.began)
+                    Classification::new(Phase::Starting, Some(Reason::NoKeyUnit), self.began)
                 }
             }
         }
     }
 
-    /// Whether it is over, by whatever.
-    fn ended(&self, tally: &Tally, held: Verdict, now: u64) -> Option<Verdict> {
+    /// Classifies a stream that is over; `None` if it goes on.
+    fn ended(&self, counts: &Counts, held: Classification, now: u64) -> Option<Classification> {
         let goes_on = |at: u64| {
-            tally
+            counts
                 .last_frame
                 .is_some_and(|last| last >= at.saturating_add(ERROR_IS_OVER_AFTER))
         };
         if let Some((reason, at)) = self.cause().filter(|(_, at)| !goes_on(*at)) {
-            return Some(Verdict::new(Phase::Error, Some(reason), at));
+            return Some(Classification::new(Phase::Error, Some(reason), at));
         }
-        if let (Some(eos), Some(trouble)) = (self.eos_at, self.source_trouble_at)
+        if let (Some(eos), Some(trouble)) = (self.eos_at, self.source_problem_at)
             && eos.abs_diff(trouble) <= SOURCE_LOST_WITHIN
         {
-            return Some(Verdict::new(Phase::SourceLost, Some(Reason::Source), eos));
+            return Some(Classification::new(Phase::SourceLost, Some(Reason::Source), eos));
         }
         if let Some(at) = self.error_at.filter(|at| !goes_on(*at)) {
-            return Some(Verdict::new(Phase::Error, Some(Reason::Element), at));
+            return Some(Classification::new(Phase::Error, Some(Reason::Element), at));
         }
         if let Some(at) = self.eos_at {
-            return Some(Verdict::new(Phase::Eos, None, at));
+            return Some(Classification::new(Phase::Eos, None, at));
         }
-        match tally.flow {
-            Flow::Eos => return Some(Verdict::new(Phase::Eos, None, now)),
-            flow if flow != Flow::Ok => return Some(Verdict::new(Phase::Error, Some(Reason::Flow(flow)), now)),
+        match counts.flow {
+            Flow::Eos => return Some(Classification::new(Phase::Eos, None, now)),
+            flow if flow != Flow::Ok => return Some(Classification::new(Phase::Error, Some(Reason::Flow(flow)), now)),
             _ => {}
         }
-        // What ended it is told until the next start: "stopped" is a stop on purpose.
-        let told = matches!(held.phase, Phase::Error | Phase::Eos | Phase::SourceLost);
-        self.stopping
-            .then(|| if told { held } else { Verdict::new(Phase::Stopped, None, now) })
+        // What ended the stream stays until the next start: `stopped` means stopped on purpose.
+        let is_explained = matches!(held.phase, Phase::Error | Phase::Eos | Phase::SourceLost);
+        self.stopping.then(|| {
+            if is_explained {
+                held
+            } else {
+                Classification::new(Phase::Stopped, None, now)
+            }
+        })
     }
 }

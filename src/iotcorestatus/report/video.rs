@@ -1,28 +1,17 @@
-//! Rates of what passes, and how often and how long nothing did.
+//! Rates of the stream, and how often and how long it stalled.
 
 use std::collections::VecDeque;
 
-use super::Tally;
+use super::input::Counts;
 
-/// Rates are those of the last so many ns.
+/// Length of the window that rates are measured over, ns.
 const WINDOW: u64 = 10_000_000_000;
-/// Between two samples of the window, ns.
+/// Shortest time between two points of the window, ns.
 const STEP: u64 = 900_000_000;
 
-/// What the caps say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Format {
-    /// Media type, e.g. `video/x-h264`.
-    pub media: Option<String>,
-    /// Pixels.
-    pub width: Option<u64>,
-    /// Pixels.
-    pub height: Option<u64>,
-}
-
-/// A tally at a time.
+/// The counts at one moment.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct Point {
     at: u64,
     frames: u64,
     bytes: u64,
@@ -38,46 +27,46 @@ pub(super) struct Rates {
     pub key_interval: Option<f64>,
 }
 
-/// See the module.
+/// The points of the last ten seconds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Window {
-    marks: VecDeque<Mark>,
+pub(super) struct RateWindow {
+    points: VecDeque<Point>,
 }
 
-impl Window {
-    /// Notes the tally, at most once in [`STEP`].
-    pub(super) fn note(&mut self, tally: &Tally, now: u64) {
+impl RateWindow {
+    /// Adds a point, at most one per [`STEP`].
+    pub(super) fn note(&mut self, counts: &Counts, now: u64) {
         // Before the first buffer there is no rate.
-        if tally.frames == 0 || self.marks.back().is_some_and(|m| now < m.at.saturating_add(STEP)) {
+        if counts.frames == 0 || self.points.back().is_some_and(|m| now < m.at.saturating_add(STEP)) {
             return;
         }
-        self.marks.push_back(Mark {
+        self.points.push_back(Point {
             at: now,
-            frames: tally.frames,
-            bytes: tally.bytes,
-            key_gaps: tally.key_gaps,
-            key_span: tally.key_span,
+            frames: counts.frames,
+            bytes: counts.bytes,
+            key_gaps: counts.key_gaps,
+            key_span: counts.key_span,
         });
-        while self.marks.get(1).is_some_and(|m| m.at.saturating_add(WINDOW) <= now) {
-            self.marks.pop_front();
+        while self.points.get(1).is_some_and(|m| m.at.saturating_add(WINDOW) <= now) {
+            self.points.pop_front();
         }
     }
 
-    /// Rates until now; unknown before a second has passed.
-    #[allow(clippy::cast_precision_loss, reason = "rates for people")]
-    pub(super) fn rates(&self, tally: &Tally, now: u64) -> Rates {
-        let Some(first) = self.marks.front().filter(|m| now >= m.at.saturating_add(STEP)) else {
+    /// Returns the rates up to `now`; unknown until one step has passed.
+    #[allow(clippy::cast_precision_loss, reason = "rates are for display")]
+    pub(super) fn rates(&self, counts: &Counts, now: u64) -> Rates {
+        let Some(first) = self.points.front().filter(|m| now >= m.at.saturating_add(STEP)) else {
             return Rates::default();
         };
         let seconds = now.saturating_sub(first.at) as f64 / 1e9;
-        let frames = tally.frames.saturating_sub(first.frames) as f64;
-        let bytes = tally.bytes.saturating_sub(first.bytes) as f64;
-        let gaps = tally.key_gaps.saturating_sub(first.key_gaps);
-        // Where the window holds none: the last one there was.
+        let frames = counts.frames.saturating_sub(first.frames) as f64;
+        let bytes = counts.bytes.saturating_sub(first.bytes) as f64;
+        let gaps = counts.key_gaps.saturating_sub(first.key_gaps);
+        // If the window holds no distance between key frames, the last one known.
         let key_interval = if gaps == 0 {
-            tally.last_key_gap.map(|gap| gap as f64)
+            counts.last_key_gap.map(|gap| gap as f64)
         } else {
-            Some(tally.key_span.saturating_sub(first.key_span) as f64 / gaps as f64)
+            Some(counts.key_span.saturating_sub(first.key_span) as f64 / gaps as f64)
         };
         Rates {
             frames: Some(frames / seconds),
@@ -90,13 +79,13 @@ impl Window {
 /// Stalls of this session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stalls {
-    /// How many began.
+    /// Stalls that have begun.
     pub count: u64,
-    /// Of those that are over, ns.
+    /// Sum of those that are over, ns.
     pub total: u64,
     /// Longest that is over, ns.
     pub longest: u64,
-    /// When the present one began, on the scale of the session.
+    /// When the present stall began, on the monotonic scale.
     pub since: Option<u64>,
 }
 
@@ -108,7 +97,7 @@ impl Stalls {
         }
     }
 
-    /// Ends the present one; how long it was.
+    /// Ends the present stall. Returns its length in ns; `None` if there is none.
     pub(super) fn end(&mut self, now: u64) -> Option<u64> {
         let length = now.saturating_sub(self.since.take()?);
         self.total = self.total.saturating_add(length);

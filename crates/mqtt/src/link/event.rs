@@ -1,22 +1,22 @@
-//! What goes into the decisions of the link, and what comes out. PURE.
+//! Input and output of the link's state machine. PURE.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::Wanted;
-use super::outbox::Publish;
+use super::publish_queue::Publish;
 
 /// What happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Want(Wanted),
     Telemetry {
-        said: Duration,
+        queued_at: Duration,
         kind: &'static str,
         payload: Bytes,
     },
-    /// Telemetry that found no place on its way here.
+    /// Telemetry that was dropped because the inbox was full.
     Dropped(u64),
     Close {
         last: Wanted,
@@ -26,7 +26,7 @@ pub(crate) enum Event {
     Connected {
         renew_at: Option<Duration>,
     },
-    /// It cannot be tried before somebody sets the clock.
+    /// The wall clock was never set: no token can be signed.
     ClockNotSet(String),
     /// The connection could not be made, or it broke.
     Lost(String),
@@ -43,7 +43,7 @@ pub(crate) enum Event {
         duplicate: bool,
     },
     /// DISCONNECT went out and the connection is closed.
-    SaidGoodbye,
+    Disconnected,
 }
 
 /// What to do.
@@ -52,18 +52,18 @@ pub(crate) enum Action {
     Connect,
     Publish(Publish),
     Subscribe(Vec<String>),
-    /// Say DISCONNECT, then close.
+    /// Send DISCONNECT, then close.
     Disconnect,
-    /// Close without a word.
+    /// Close without a DISCONNECT.
     Abandon,
-    Tell(Tell),
+    Notify(Notification),
     /// The end; whether the last state was acknowledged.
     Finish(bool),
 }
 
-/// What the listener hears.
+/// A call of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Tell {
+pub(crate) enum Notification {
     Connected(bool),
     Trouble(String),
     Recovered(Duration),

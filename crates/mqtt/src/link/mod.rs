@@ -1,8 +1,8 @@
-//! Decides about the link: when to connect, what to publish next, when the token is renewed, the last word.
+//! The state machine of the link: when to connect, what to publish next, when to renew the token, how to end.
 //!
-//! PURE: what happened comes in as an [`Event`], what to do goes out as an [`Action`]; time is an argument on any monotonic
-//! scale, chance comes from a seed. After every event, and whenever [`LinkState::wake`] has passed, [`LinkState::next`] is
-//! called until it has nothing more to do. The rules are in the module above; their tests are here.
+//! PURE: it takes [`Event`]s and returns [`Action`]s; time is an argument on any monotonic scale, jitter comes from a seed. After
+//! every event, and whenever [`LinkState::poll_timeout`] has passed, call [`LinkState::poll`] until it returns `None`. The
+//! documentation of the crate has the rules; their tests are here.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::backoff::{Backoff, LIVED};
-use super::topics::{OFFLINE, Plan, Route};
+use super::topics::{OFFLINE, Route, Topics};
 use super::{LinkStats, Wanted};
 
 mod event;
-mod outbox;
+mod publish_queue;
 
-pub(super) use event::{Action, Event, Tell};
-use outbox::Outbox;
-pub(super) use outbox::{MAX_EVENTS, Publish};
+pub(super) use event::{Action, Event, Notification};
+use publish_queue::PublishQueue;
+pub(super) use publish_queue::{MAX_EVENTS, Publish};
 
-/// A connection that is not there by then never will be. The connection itself gives up earlier.
+/// Longest wait for a connection. The MQTT client itself gives up earlier.
 const CONNECT_WAIT: Duration = Duration::from_secs(25);
-/// A broker that does not acknowledge for so long is gone, whatever TCP thinks.
+/// A broker that does not acknowledge within this time counts as lost, whatever TCP reports.
 const ACK_WAIT: Duration = Duration::from_secs(30);
-/// The broker closes the connection after a DISCONNECT; if not by then, we do.
-const GOODBYE_WAIT: Duration = Duration::from_secs(3);
-/// How long a new connection must live for an outage to be over; doubled at each that broke.
+/// How long the broker may take to close the connection after a DISCONNECT; then we close it.
+const DISCONNECT_WAIT: Duration = Duration::from_secs(3);
+/// How long a new connection must last for the outage to be over; doubled for each one that broke.
 const PROOF: Duration = Duration::from_secs(3);
-/// A clock that was never set is looked at again so often.
+/// Interval at which a clock that was never set is checked again.
 const CLOCK_WAIT: Duration = Duration::from_secs(5);
-/// Pause between attempts to say the last word.
-const LAST_WORD_WAIT: Duration = Duration::from_secs(1);
-/// A token is renewed so long before it expires, or a fifth of its life, whichever is less.
+/// Pause between attempts to publish the final state.
+const FINAL_STATE_RETRY: Duration = Duration::from_secs(1);
+/// How long before its expiry a token is renewed; a fifth of its lifetime if that is less.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
-/// Messages that are known again when they are delivered twice, and their bytes: two configs of the largest size.
-const MAX_HEARD: usize = 64;
-const MAX_HEARD_BYTES: usize = 160 << 10;
-/// A connection is not renewed before, however short its token lives.
-const LEAST_LIFE: Duration = Duration::from_millis(500);
+/// Messages that are remembered to recognize duplicates, and their bytes: two configs of the largest size.
+const MAX_RECENT: usize = 64;
+const MAX_RECENT_BYTES: usize = 160 << 10;
+/// Minimum connection age before a token refresh.
+const MIN_CONNECTION_AGE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subscription {
@@ -48,7 +48,7 @@ enum Subscription {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     Down {
         until: Duration,
     },
@@ -67,114 +67,118 @@ enum Phase {
     Done,
 }
 
-/// When a token that was signed at `minted` is to be renewed.
+/// Returns when to renew a token that was signed at `minted`.
 pub(super) fn renewal(minted: Duration, expires_in: Duration) -> Duration {
     let before = RENEW_BEFORE.min(expires_in / 5);
     minted.saturating_add(expires_in.saturating_sub(before))
 }
 
-/// See the module.
+/// One link, from its start to its end.
 #[derive(Debug)]
 pub(super) struct LinkState {
-    outbox: Outbox,
-    phase: Phase,
+    publishes: PublishQueue,
+    phase: ConnectionPhase,
     backoff: Backoff,
-    /// Of the first of a row of connections that were renewed without trouble.
+    /// When the connection was made; renewals of the token do not change it.
     up_since: Option<Duration>,
     renew_at: Option<Duration>,
-    /// Since when there is trouble that was told.
+    /// When the reported outage began.
     outage: Option<Duration>,
-    /// Connections that broke since one last lived.
-    flaps: u32,
-    told_up: bool,
-    told_clock: bool,
+    /// Connections that broke since one last lasted.
+    breaks: u32,
+    reported_up: bool,
+    reported_clock: bool,
     closing: Option<Duration>,
-    /// The last messages of this connection, to know them again.
-    heard: VecDeque<(String, Bytes)>,
-    /// The subscriptions that were refused, as they were told.
+    /// The last messages of this connection, to recognize duplicates.
+    recent: VecDeque<(String, Bytes)>,
+    /// The refused subscriptions as reported last.
     refused: Vec<String>,
-    queue: VecDeque<Action>,
+    actions: VecDeque<Action>,
     connects: u64,
     failures: u64,
     seed: u64,
 }
 
 impl LinkState {
-    /// A link that connects at once; `gap` is the shortest time between two states, `seed` feeds the jitter.
-    pub(super) fn new(plan: Plan, gap: Duration, seed: u64) -> Self {
+    /// Creates a link that connects at once. `gap` is the shortest time between two states, `seed` feeds the jitter.
+    pub(super) fn new(topics: Topics, gap: Duration, seed: u64) -> Self {
         Self {
-            outbox: Outbox::new(plan, gap),
-            phase: Phase::Down { until: Duration::ZERO },
+            publishes: PublishQueue::new(topics, gap),
+            phase: ConnectionPhase::Down { until: Duration::ZERO },
             backoff: Backoff::default(),
             up_since: None,
             renew_at: None,
             outage: None,
-            flaps: 0,
-            told_up: false,
-            told_clock: false,
+            breaks: 0,
+            reported_up: false,
+            reported_clock: false,
             closing: None,
-            heard: VecDeque::new(),
+            recent: VecDeque::new(),
             refused: Vec::new(),
-            queue: VecDeque::new(),
+            actions: VecDeque::new(),
             connects: 0,
             failures: 0,
             seed: seed | 1,
         }
     }
 
-    /// An earlier link of this client has published: no state before that.
+    /// Publishes no state before `at`: an earlier link of this client has published one.
     pub(super) fn not_before(mut self, at: Duration) -> Self {
-        self.outbox.not_before(at);
+        self.publishes.not_before(at);
         self
     }
 
-    /// When a state may be published after all that was; `None` where none ever was.
+    /// Returns when the next state may be published; `None` if none was published yet.
     pub(super) fn free_at(&self, now: Duration) -> Option<Duration> {
-        self.outbox.free_at(now)
+        self.publishes.free_at(now)
     }
 
-    /// Counters; tokens are counted where they are signed.
+    /// Returns the counters, without the tokens: they are counted by the driver, which signs them.
     pub(super) fn stats(&self) -> LinkStats {
         LinkStats {
             connects: self.connects,
             failures: self.failures,
-            published: self.outbox.published,
-            dropped: self.outbox.dropped,
+            published: self.publishes.published,
+            dropped: self.publishes.dropped,
             tokens: 0,
         }
     }
 
-    /// Whether the listener thinks that there is a connection.
+    /// Returns whether a connection was last reported to the listener.
     pub(super) fn is_up(&self) -> bool {
-        self.told_up
+        self.reported_up
     }
 
-    /// Whether nothing that was wanted waits or is on its way.
+    /// Returns whether no wanted payload waits or is in flight.
     pub(super) fn is_settled(&self) -> bool {
-        self.outbox.is_settled()
+        self.publishes.is_settled()
     }
 
-    /// Something happened.
-    pub(super) fn on(&mut self, now: Duration, event: Event) {
-        if self.phase == Phase::Done {
+    /// Takes one event. Call [`Self::poll`] afterwards.
+    pub(super) fn handle(&mut self, now: Duration, event: Event) {
+        if self.phase == ConnectionPhase::Done {
             return;
         }
         match event {
             Event::Want(wanted) if self.closing.is_none() => {
-                let notice = self.outbox.want(wanted);
+                let notice = self.publishes.want(wanted);
                 self.notice(notice);
             }
             Event::Want(_) => {}
-            Event::Telemetry { said, kind, payload } => {
-                let notice = self.outbox.telemetry(said, kind, payload);
+            Event::Telemetry {
+                queued_at,
+                kind,
+                payload,
+            } => {
+                let notice = self.publishes.telemetry(queued_at, kind, payload);
                 self.notice(notice);
             }
-            Event::Dropped(count) => self.outbox.dropped = self.outbox.dropped.saturating_add(count),
+            Event::Dropped(count) => self.publishes.dropped = self.publishes.dropped.saturating_add(count),
             Event::Close { last, until } => self.close(now, last, until),
             Event::Connected { renew_at } => self.connected(now, renew_at),
             Event::ClockNotSet(text) => self.clock_not_set(now, text),
             Event::Lost(text) => self.lost(now, text),
-            Event::Acknowledged => self.outbox.acknowledged(now),
+            Event::Acknowledged => self.publishes.acknowledged(now),
             Event::Subscribed { refused } => self.subscribed(&refused),
             Event::Message {
                 topic,
@@ -182,64 +186,66 @@ impl LinkState {
                 retained,
                 duplicate,
             } => self.message(topic, payload, retained, duplicate),
-            Event::SaidGoodbye => self.said_goodbye(now),
+            Event::Disconnected => self.disconnected(now),
         }
     }
 
-    /// What to do now; `None` = nothing before [`Self::wake`] or the next event.
-    pub(super) fn next(&mut self, now: Duration) -> Option<Action> {
+    /// Returns the next action; `None` if there is none before [`Self::poll_timeout`] or the next event.
+    pub(super) fn poll(&mut self, now: Duration) -> Option<Action> {
         loop {
-            if let Some(action) = self.queue.pop_front() {
+            if let Some(action) = self.actions.pop_front() {
                 return Some(action);
             }
-            if self.phase != Phase::Done && self.closing.is_some_and(|until| now >= until) {
+            if self.phase != ConnectionPhase::Done && self.closing.is_some_and(|until| now >= until) {
                 self.finish();
                 continue;
             }
             match self.phase {
-                Phase::Done => return None,
-                // The broker holds the last word, or there is none: no connection is needed for it.
-                Phase::Down { .. } | Phase::Connecting { .. }
-                    if self.closing.is_some() && self.outbox.state_is_acknowledged() =>
+                ConnectionPhase::Done => return None,
+                // The broker holds the final state, or there is none: no connection is needed.
+                ConnectionPhase::Down { .. } | ConnectionPhase::Connecting { .. }
+                    if self.closing.is_some() && self.publishes.state_is_acknowledged() =>
                 {
                     self.finish();
                 }
-                Phase::Down { until } if now >= until => {
-                    self.phase = Phase::Connecting { since: now };
+                ConnectionPhase::Down { until } if now >= until => {
+                    self.phase = ConnectionPhase::Connecting { since: now };
                     return Some(Action::Connect);
                 }
-                Phase::Connecting { since } if now >= since.saturating_add(CONNECT_WAIT) => {
+                ConnectionPhase::Connecting { since } if now >= since.saturating_add(CONNECT_WAIT) => {
                     self.give_up(now, format!("no connection within {} s", CONNECT_WAIT.as_secs()));
                 }
-                Phase::Leaving { since, .. } if now >= since.saturating_add(GOODBYE_WAIT) => {
-                    self.queue.push_back(Action::Abandon);
-                    self.said_goodbye(now);
+                ConnectionPhase::Leaving { since, .. } if now >= since.saturating_add(DISCONNECT_WAIT) => {
+                    self.actions.push_back(Action::Abandon);
+                    self.disconnected(now);
                 }
-                Phase::Down { .. } | Phase::Connecting { .. } | Phase::Leaving { .. } => return None,
-                Phase::Up { since, subscription } => match self.up(now, since, subscription) {
+                ConnectionPhase::Down { .. } | ConnectionPhase::Connecting { .. } | ConnectionPhase::Leaving { .. } => {
+                    return None;
+                }
+                ConnectionPhase::Up { since, subscription } => match self.up(now, since, subscription) {
                     Some(action) => return Some(action),
-                    None if self.queue.is_empty() => return None,
+                    None if self.actions.is_empty() => return None,
                     None => {}
                 },
             }
         }
     }
 
-    /// When to call [`Self::next`] again if nothing happens before.
-    pub(super) fn wake(&self, now: Duration) -> Option<Duration> {
+    /// Returns when to call [`Self::poll`] again if no event arrives before.
+    pub(super) fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         let own = match self.phase {
-            Phase::Done => return None,
-            Phase::Down { until } => Some(until),
-            Phase::Connecting { since } => Some(since.saturating_add(CONNECT_WAIT)),
-            Phase::Leaving { since, .. } => Some(since.saturating_add(GOODBYE_WAIT)),
-            Phase::Up { subscription, .. } => {
+            ConnectionPhase::Done => return None,
+            ConnectionPhase::Down { until } => Some(until),
+            ConnectionPhase::Connecting { since } => Some(since.saturating_add(CONNECT_WAIT)),
+            ConnectionPhase::Leaving { since, .. } => Some(since.saturating_add(DISCONNECT_WAIT)),
+            ConnectionPhase::Up { subscription, .. } => {
                 let asked = match subscription {
                     Subscription::Asked(at) => Some(at.saturating_add(ACK_WAIT)),
                     Subscription::Needed | Subscription::Done => None,
                 };
-                let next = match self.outbox.in_flight_since() {
+                let next = match self.publishes.in_flight_since() {
                     Some(flying) => Some(flying.saturating_add(ACK_WAIT)),
-                    None => earlier(self.outbox.due_at(now), self.renew_at),
+                    None => earlier(self.publishes.due_at(now), self.renew_at),
                 };
                 earlier(earlier(asked, next), self.outage.and_then(|_| self.proved_at()))
             }
@@ -251,18 +257,18 @@ impl LinkState {
         if let Some(outage) = self.outage.filter(|_| self.proved_at().is_some_and(|at| now >= at)) {
             self.outage = None;
             let back = self.up_since.unwrap_or(since);
-            self.tell(Tell::Recovered(back.saturating_sub(outage)));
+            self.notify(Notification::Recovered(back.saturating_sub(outage)));
         }
         let overdue = |at: Duration| now >= at.saturating_add(ACK_WAIT);
         let silent = match subscription {
             Subscription::Asked(at) => overdue(at),
             Subscription::Needed | Subscription::Done => false,
         };
-        if silent || self.outbox.in_flight_since().is_some_and(overdue) {
+        if silent || self.publishes.in_flight_since().is_some_and(overdue) {
             self.give_up(now, format!("the broker did not acknowledge within {} s", ACK_WAIT.as_secs()));
             return None;
         }
-        if self.outbox.in_flight_since().is_some() {
+        if self.publishes.in_flight_since().is_some() {
             return None;
         }
         let closing = self.closing.is_some();
@@ -270,102 +276,102 @@ impl LinkState {
         if expires && !closing {
             return Some(self.leave(now, false));
         }
-        if let Some(publish) = self.outbox.publish(now) {
+        if let Some(publish) = self.publishes.publish(now) {
             return Some(Action::Publish(publish));
         }
-        // After the publishes: a config that is too large breaks the connection as soon as it is subscribed to.
+        // After the publishes: a config that is too large breaks the connection as soon as its topic is subscribed to.
         if subscription == Subscription::Needed && !closing {
             let subscription = Subscription::Asked(now);
-            self.phase = Phase::Up { since, subscription };
-            return Some(Action::Subscribe(self.outbox.plan().subscriptions.clone()));
+            self.phase = ConnectionPhase::Up { since, subscription };
+            return Some(Action::Subscribe(self.publishes.topics().subscriptions.clone()));
         }
-        if closing && self.outbox.is_done() {
+        if closing && self.publishes.is_done() {
             return Some(self.leave(now, true));
         }
-        // The last word still has to wait for its second, and the token does not last so long.
+        // The final state still waits for the gap, and the token expires before.
         expires.then(|| self.leave(now, false))
     }
 
     fn leave(&mut self, now: Duration, for_good: bool) -> Action {
-        self.phase = Phase::Leaving { since: now, for_good };
+        self.phase = ConnectionPhase::Leaving { since: now, for_good };
         Action::Disconnect
     }
 
     fn connected(&mut self, now: Duration, renew_at: Option<Duration>) {
-        if !matches!(self.phase, Phase::Connecting { .. }) {
+        if !matches!(self.phase, ConnectionPhase::Connecting { .. }) {
             return;
         }
         self.connects = self.connects.saturating_add(1);
         self.up_since.get_or_insert(now);
-        self.renew_at = renew_at.map(|at| at.max(now.saturating_add(LEAST_LIFE)));
-        self.told_clock = false;
-        self.heard.clear();
+        self.renew_at = renew_at.map(|at| at.max(now.saturating_add(MIN_CONNECTION_AGE)));
+        self.reported_clock = false;
+        self.recent.clear();
         let subscription = Subscription::Needed;
-        self.phase = Phase::Up {
+        self.phase = ConnectionPhase::Up {
             since: now,
             subscription,
         };
-        self.outbox.connected();
-        if !self.told_up {
-            self.told_up = true;
-            self.tell(Tell::Connected(true));
+        self.publishes.connected();
+        if !self.reported_up {
+            self.reported_up = true;
+            self.notify(Notification::Connected(true));
         }
     }
 
     fn give_up(&mut self, now: Duration, text: String) {
-        self.queue.push_back(Action::Abandon);
+        self.actions.push_back(Action::Abandon);
         self.lost(now, text);
     }
 
     fn lost(&mut self, now: Duration, text: String) {
         let was_up = match self.phase {
-            Phase::Leaving { .. } => return self.said_goodbye(now),
-            Phase::Down { .. } | Phase::Done => return,
-            Phase::Connecting { .. } => false,
-            Phase::Up { .. } => true,
+            ConnectionPhase::Leaving { .. } => return self.disconnected(now),
+            ConnectionPhase::Down { .. } | ConnectionPhase::Done => return,
+            ConnectionPhase::Connecting { .. } => false,
+            ConnectionPhase::Up { .. } => true,
         };
         self.failures = self.failures.saturating_add(1);
-        self.outbox.lost(now);
+        self.publishes.lost(now);
         self.renew_at = None;
         let lived = self.up_since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
         if lived >= LIVED {
-            self.flaps = 0;
+            self.breaks = 0;
         }
-        self.flaps = self.flaps.saturating_add(u32::from(was_up));
-        self.tell_down();
+        self.breaks = self.breaks.saturating_add(u32::from(was_up));
+        self.notify_down();
         if self.closing.is_some() {
-            // A broker that never heard of us holds nothing that the last word would put right.
-            if !was_up && !self.outbox.ever_told() {
+            // The broker holds no state of ours that the final state would have to correct.
+            if !was_up && !self.publishes.has_published_state() {
                 return self.finish();
             }
-            let until = now.saturating_add(LAST_WORD_WAIT);
-            self.phase = Phase::Down { until };
+            let until = now.saturating_add(FINAL_STATE_RETRY);
+            self.phase = ConnectionPhase::Down { until };
             return;
         }
         let jitter = Duration::from_millis(self.chance() % 1000);
         let until = now.saturating_add(self.backoff.failed(lived, jitter));
-        self.phase = Phase::Down { until };
+        self.phase = ConnectionPhase::Down { until };
         if self.outage.is_none() {
             self.outage = Some(now);
-            self.tell(Tell::Trouble(format!(
+            self.notify(Notification::Trouble(format!(
                 "{text}; it is tried again, after pauses of up to a minute"
             )));
         }
     }
 
     fn clock_not_set(&mut self, now: Duration, text: String) {
-        if !matches!(self.phase, Phase::Connecting { .. }) {
+        if !matches!(self.phase, ConnectionPhase::Connecting { .. }) {
             return;
         }
         self.up_since = None;
-        self.tell_down();
+        self.notify_down();
         if self.closing.is_some() {
             return self.finish();
         }
         let until = now.saturating_add(CLOCK_WAIT);
-        self.phase = Phase::Down { until };
-        if !std::mem::replace(&mut self.told_clock, true) {
-            self.tell(Tell::Notice(text));
+        self.phase = ConnectionPhase::Down { until };
+        if !std::mem::replace(&mut self.reported_clock, true) {
+            self.notify(Notification::Notice(text));
         }
     }
 
@@ -374,21 +380,21 @@ impl LinkState {
             return;
         }
         self.closing = Some(until);
-        let notice = self.outbox.want_last(last);
+        let notice = self.publishes.want_final(last);
         self.notice(notice);
-        if let Phase::Down { until } = &mut self.phase {
+        if let ConnectionPhase::Down { until } = &mut self.phase {
             *until = now;
         }
     }
 
-    fn said_goodbye(&mut self, now: Duration) {
+    fn disconnected(&mut self, now: Duration) {
         match self.phase {
-            Phase::Leaving { for_good: true, .. } => {
+            ConnectionPhase::Leaving { for_good: true, .. } => {
                 // The connection is closed already.
-                self.phase = Phase::Down { until: now };
+                self.phase = ConnectionPhase::Down { until: now };
                 self.finish();
             }
-            Phase::Leaving { for_good: false, .. } => self.phase = Phase::Down { until: now },
+            ConnectionPhase::Leaving { for_good: false, .. } => self.phase = ConnectionPhase::Down { until: now },
             _ => {}
         }
     }
@@ -396,87 +402,88 @@ impl LinkState {
     fn finish(&mut self) {
         if matches!(
             self.phase,
-            Phase::Connecting { .. } | Phase::Up { .. } | Phase::Leaving { .. }
+            ConnectionPhase::Connecting { .. } | ConnectionPhase::Up { .. } | ConnectionPhase::Leaving { .. }
         ) {
-            self.queue.push_back(Action::Abandon);
+            self.actions.push_back(Action::Abandon);
         }
-        self.tell_down();
-        self.queue.push_back(Action::Finish(self.outbox.state_is_acknowledged()));
-        self.phase = Phase::Done;
+        self.notify_down();
+        self.actions.push_back(Action::Finish(self.publishes.state_is_acknowledged()));
+        self.phase = ConnectionPhase::Done;
     }
 
     fn subscribed(&mut self, refused: &[String]) {
-        if let Phase::Up { subscription, .. } = &mut self.phase {
+        if let ConnectionPhase::Up { subscription, .. } = &mut self.phase {
             *subscription = Subscription::Done;
         }
-        // The rules of the broker are the same at its next connection: once is enough.
+        // The access rules are the same at the next connection: reported once.
         if !refused.is_empty() && self.refused != refused {
             self.refused = refused.to_vec();
             let topics = refused.join(", ");
-            self.tell(Tell::Notice(format!(
-                "the broker refused the subscription to {topics}: nothing will be heard from there; check the broker's access rules"
+            self.notify(Notification::Notice(format!(
+                "the broker refused the subscription to {topics}: no message arrives from there; check the broker's access rules"
             )));
         }
     }
 
     fn message(&mut self, topic: String, payload: Bytes, retained: bool, duplicate: bool) {
-        // A broker that delivers the same messages again and again is answered, and not listened to.
+        // A duplicate is acknowledged by the client and not reported again.
         let is_known = |known: &(String, Bytes)| known.0 == topic && known.1 == payload;
-        if duplicate && self.heard.iter().any(is_known) {
+        if duplicate && self.recent.iter().any(is_known) {
             return;
         }
-        match self.outbox.plan().route(&topic) {
-            Route::Availability if payload == OFFLINE => self.outbox.contradict(),
+        match self.publishes.topics().route(&topic) {
+            Route::Availability if payload == OFFLINE => self.publishes.reassert_online(),
             Route::Availability | Route::Unknown => {}
-            Route::Config => self.tell(Tell::Config(payload.clone())),
+            Route::Config => self.notify(Notification::Config(payload.clone())),
             Route::Command(tail) => {
                 let payload = payload.clone();
-                self.tell(Tell::Command { tail, payload, retained });
+                self.notify(Notification::Command { tail, payload, retained });
             }
         }
-        let mut size: usize = self.heard.iter().map(|(t, p)| t.len() + p.len()).sum();
+        let mut size: usize = self.recent.iter().map(|(t, p)| t.len() + p.len()).sum();
         size = size.saturating_add(topic.len()).saturating_add(payload.len());
-        while self.heard.len() >= MAX_HEARD || size > MAX_HEARD_BYTES {
-            let Some((topic, payload)) = self.heard.pop_front() else {
+        while self.recent.len() >= MAX_RECENT || size > MAX_RECENT_BYTES {
+            let Some((topic, payload)) = self.recent.pop_front() else {
                 break;
             };
             size = size.saturating_sub(topic.len()).saturating_sub(payload.len());
         }
-        self.heard.push_back((topic, payload));
+        self.recent.push_back((topic, payload));
     }
 
-    /// When the connection, renewals of its token included, has shown that an outage is over: never while an answer is due, for a
-    /// broker that acknowledges nothing is as good as none.
+    /// Returns when the connection has lasted long enough to end the outage; renewals of the token do not interrupt it. `None` while
+    /// an acknowledgement is due: a broker that acknowledges nothing does not end an outage.
     fn proved_at(&self) -> Option<Duration> {
         let is_asked = matches!(
             self.phase,
-            Phase::Up {
+            ConnectionPhase::Up {
                 subscription: Subscription::Asked(_),
                 ..
             }
         );
-        if is_asked || self.outbox.in_flight_since().is_some() {
+        if is_asked || self.publishes.in_flight_since().is_some() {
             return None;
         }
-        let proof = PROOF.saturating_mul(1 << self.flaps.saturating_sub(1).min(5));
+        let proof = PROOF.saturating_mul(1 << self.breaks.saturating_sub(1).min(5));
         self.up_since.map(|since| since.saturating_add(proof.min(LIVED)))
     }
 
-    fn tell_down(&mut self) {
-        if std::mem::replace(&mut self.told_up, false) {
-            self.tell(Tell::Connected(false));
+    fn notify_down(&mut self) {
+        if std::mem::replace(&mut self.reported_up, false) {
+            self.notify(Notification::Connected(false));
         }
     }
 
     fn notice(&mut self, text: Option<String>) {
-        self.queue.extend(text.map(|text| Action::Tell(Tell::Notice(text))));
+        self.actions
+            .extend(text.map(|text| Action::Notify(Notification::Notice(text))));
     }
 
-    fn tell(&mut self, tell: Tell) {
-        self.queue.push_back(Action::Tell(tell));
+    fn notify(&mut self, notification: Notification) {
+        self.actions.push_back(Action::Notify(notification));
     }
 
-    /// xorshift64*: jitter wants no better.
+    /// xorshift64*: good enough for jitter.
     fn chance(&mut self) -> u64 {
         self.seed ^= self.seed >> 12;
         self.seed ^= self.seed << 25;

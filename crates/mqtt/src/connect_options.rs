@@ -1,5 +1,5 @@
-//! Everything that is read from files for a connection: certificates, the password, the key of the token. Blocks for the
-//! reads, so the driver calls it on a thread for such work.
+//! Everything that is read from files for a connection: certificates, the password, the key of the token. Blocks while
+//! reading, so the driver calls it on a blocking thread.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use rustls::ClientConfig;
 use super::jwt::{self, TokenError};
 use super::{Config, ConfigError, Plain, Protocol, tls};
 
-/// Longest password that MQTT can carry, bytes.
+/// Longest password in MQTT, bytes.
 const MAX_PASSWORD: usize = 65_535;
 
 /// What a connection is opened with.
-pub(super) struct Prepared {
+pub(super) struct ConnectOptions {
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) login: Option<(String, String)>,
-    /// Life of the token from now on, where one was signed.
+    /// Remaining lifetime of the token, if one was signed.
     pub(super) expires_in: Option<Duration>,
 }
 
-/// Tries all files once. What is worth a notice but no error is returned.
+/// Reads all files once to check them. Returns notices about what works but is unsafe.
 pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
     let mut notices = Vec::new();
     if config.tls {
@@ -52,7 +52,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
 }
 
 /// Reads all files again. `now` is the wall clock.
-pub(super) fn prepare(config: &Config, now: SystemTime) -> Result<Prepared, ConfigError> {
+pub(super) fn read(config: &Config, now: SystemTime) -> Result<ConnectOptions, ConfigError> {
     let (login, expires_in) = match &config.protocol {
         Protocol::IotCore(device) => {
             let audience = device.audience.as_deref().unwrap_or(&device.project);
@@ -62,10 +62,10 @@ pub(super) fn prepare(config: &Config, now: SystemTime) -> Result<Prepared, Conf
         Protocol::Mqtt(plain) => (login(plain)?, None),
     };
     let tls = if config.tls { Some(tls::client_config(config)?) } else { None };
-    Ok(Prepared { tls, login, expires_in })
+    Ok(ConnectOptions { tls, login, expires_in })
 }
 
-/// Whether this goes away when somebody sets the clock.
+/// Returns whether the error goes away once the clock is set.
 pub(super) fn is_clock(error: &ConfigError) -> bool {
     matches!(error, ConfigError::Token(TokenError::Clock { .. }))
 }

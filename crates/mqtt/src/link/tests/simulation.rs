@@ -1,4 +1,4 @@
-//! A broker that is played, in virtual time, and that checks the rules at every publish.
+//! A link against a simulated broker in virtual time; checks the rules at every publish.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ fn config(protocol: Protocol) -> Config {
     }
 }
 
-pub(super) fn device() -> Plan {
+pub(super) fn device() -> Topics {
     let device = IotCore {
         project: "p".into(),
         region: "r".into(),
@@ -34,10 +34,10 @@ pub(super) fn device() -> Plan {
         audience: None,
         events: true,
     };
-    Plan::new(&config(Protocol::IotCore(device))).unwrap()
+    Topics::new(&config(Protocol::IotCore(device))).unwrap()
 }
 
-pub(super) fn plain() -> Plan {
+pub(super) fn plain() -> Topics {
     let plain = Plain {
         client_id: "c".into(),
         username: None,
@@ -45,7 +45,7 @@ pub(super) fn plain() -> Plan {
         prefix: "p".into(),
         discovery: Some(("ha/config".into(), Bytes::from_static(b"{}"))),
     };
-    Plan::new(&config(Protocol::Mqtt(plain))).unwrap()
+    Topics::new(&config(Protocol::Mqtt(plain))).unwrap()
 }
 
 pub(super) fn state(text: &str) -> Wanted {
@@ -62,10 +62,10 @@ pub(super) enum Line {
     Up,
 }
 
-/// A broker with 20 ms to everywhere, and the rules it checks.
-pub(super) struct Play {
+/// The link and a broker 20 ms away.
+pub(super) struct Simulation {
     pub(super) link: LinkState,
-    pub(super) plan: Plan,
+    pub(super) topics: Topics,
     pub(super) now: Duration,
     pub(super) line: Line,
     pub(super) accepts: bool,
@@ -78,17 +78,17 @@ pub(super) struct Play {
     /// What the broker holds, and everything it was given.
     pub(super) held: std::collections::HashMap<String, Bytes>,
     pub(super) given: Vec<(Duration, String, Bytes)>,
-    pub(super) told: Vec<(Duration, Tell)>,
+    pub(super) notifications: Vec<(Duration, Notification)>,
     pub(super) attempts: Vec<Duration>,
-    pub(super) goodbyes: usize,
+    pub(super) disconnects: usize,
     pub(super) finished: Option<bool>,
 }
 
-impl Play {
-    pub(super) fn new(plan: Plan) -> Self {
+impl Simulation {
+    pub(super) fn new(topics: Topics) -> Self {
         Self {
-            link: LinkState::new(plan.clone(), GAP, 7),
-            plan,
+            link: LinkState::new(topics.clone(), GAP, 7),
+            topics,
             now: Duration::ZERO,
             line: Line::Closed,
             accepts: true,
@@ -99,20 +99,20 @@ impl Play {
             last_state: None,
             held: std::collections::HashMap::new(),
             given: Vec::new(),
-            told: Vec::new(),
+            notifications: Vec::new(),
             attempts: Vec::new(),
-            goodbyes: 0,
+            disconnects: 0,
             finished: None,
         }
     }
 
     pub(super) fn on(&mut self, event: Event) {
-        self.link.on(self.now, event);
-        self.settle();
+        self.link.handle(self.now, event);
+        self.act_until_idle();
     }
 
     pub(super) fn drop_line(&mut self) {
-        if self.line == Line::Up && self.in_flight.as_ref().is_some_and(|p| p.topic == self.plan.state) {
+        if self.line == Line::Up && self.in_flight.as_ref().is_some_and(|p| p.topic == self.topics.state) {
             self.last_state = Some(self.now);
         }
         self.line = Line::Closed;
@@ -132,9 +132,9 @@ impl Play {
         self.coming.push((self.now + ms(20), event));
     }
 
-    pub(super) fn settle(&mut self) {
+    pub(super) fn act_until_idle(&mut self) {
         let mut rounds = 0;
-        while let Some(action) = self.link.next(self.now) {
+        while let Some(action) = self.link.poll(self.now) {
             rounds += 1;
             assert!(rounds < 50, "it spins at {:?}: {action:?}", self.now);
             self.act(action);
@@ -159,8 +159,8 @@ impl Play {
             Action::Publish(publish) => {
                 assert_eq!(self.line, Line::Up);
                 assert_eq!(self.in_flight, None, "two publishes in flight");
-                assert!(publish.payload.len() <= self.plan.limit(&publish.topic));
-                if publish.topic == self.plan.state {
+                assert!(publish.payload.len() <= self.topics.limit(&publish.topic));
+                if publish.topic == self.topics.state {
                     let since = self.last_state.map(|last| self.now - last);
                     assert!(since.is_none_or(|since| since >= GAP), "two states within {since:?}");
                 }
@@ -171,17 +171,17 @@ impl Play {
             }
             Action::Subscribe(topics) => {
                 assert_eq!(self.line, Line::Up);
-                assert_eq!(topics, self.plan.subscriptions);
+                assert_eq!(topics, self.topics.subscriptions);
                 self.soon(Event::Subscribed { refused: Vec::new() });
             }
             Action::Disconnect => {
                 assert_eq!(self.line, Line::Up);
                 assert_eq!(self.in_flight, None, "a DISCONNECT overtakes an acknowledgement");
-                self.goodbyes += 1;
-                self.soon(Event::SaidGoodbye);
+                self.disconnects += 1;
+                self.soon(Event::Disconnected);
             }
             Action::Abandon => self.drop_line(),
-            Action::Tell(tell) => self.told.push((self.now, tell)),
+            Action::Notify(notification) => self.notifications.push((self.now, notification)),
             Action::Finish(acknowledged) => self.finished = Some(acknowledged),
         }
     }
@@ -190,13 +190,13 @@ impl Play {
         match &event {
             Event::Connected { .. } => self.line = Line::Up,
             Event::Lost(_) => self.drop_line(),
-            Event::SaidGoodbye => self.line = Line::Closed,
+            Event::Disconnected => self.line = Line::Closed,
             Event::Acknowledged => {
                 let publish = self.in_flight.take().unwrap();
-                if publish.topic == self.plan.state {
+                if publish.topic == self.topics.state {
                     self.last_state = Some(self.now);
                 }
-                assert!(self.plan.retain || !publish.retain, "a device retains nothing");
+                assert!(self.topics.retain || !publish.retain, "a device retains nothing");
                 self.held.insert(publish.topic.clone(), publish.payload.clone());
                 self.given.push((self.now, publish.topic, publish.payload));
             }
@@ -207,11 +207,11 @@ impl Play {
 
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        self.settle();
+        self.act_until_idle();
         let mut same = 0;
         loop {
             let coming = self.coming.iter().map(|(at, _)| *at).min();
-            let next = [coming, self.link.wake(self.now)].into_iter().flatten().min();
+            let next = [coming, self.link.poll_timeout(self.now)].into_iter().flatten().min();
             let Some(next) = next.filter(|at| *at <= end) else {
                 break;
             };
@@ -223,11 +223,11 @@ impl Play {
                     let (_, event) = self.coming.remove(index);
                     self.arrive(event);
                 }
-                None => self.settle(),
+                None => self.act_until_idle(),
             }
         }
         self.now = end;
-        self.settle();
+        self.act_until_idle();
     }
 
     pub(super) fn close(&mut self, last: Wanted, wait: Duration) {
@@ -241,13 +241,16 @@ impl Play {
     }
 
     pub(super) fn troubles(&self) -> usize {
-        self.told.iter().filter(|(_, tell)| matches!(tell, Tell::Trouble(_))).count()
+        self.notifications
+            .iter()
+            .filter(|(_, tell)| matches!(tell, Notification::Trouble(_)))
+            .count()
     }
 
     pub(super) fn recoveries(&self) -> usize {
-        self.told
+        self.notifications
             .iter()
-            .filter(|(_, tell)| matches!(tell, Tell::Recovered(_)))
+            .filter(|(_, tell)| matches!(tell, Notification::Recovered(_)))
             .count()
     }
 }

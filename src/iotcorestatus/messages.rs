@@ -1,32 +1,32 @@
-//! What the element posts, notifies and emits, through the outbox.
+//! What the element posts, notifies and emits. The poster delivers it from GStreamer's thread pool, without a lock held.
 
 use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
 
-use super::IotCoreStatus;
 use crate::outbox::post_info;
 
-/// Signals that wait for a slow application, at most; more are dropped.
-pub(super) const MOST: usize = 256;
+/// Posts that wait for a slow application, at most; more are dropped.
+pub(super) const MAX_POSTS: usize = 256;
 
-/// Something to say.
+/// One thing to deliver to the application.
 #[derive(Clone, Debug)]
 pub(super) enum Post {
     Warning(String),
     Info(String),
+    /// Notify of the property with this name.
     Notify(&'static str),
-    /// Signal `config`.
+    /// Signal `config`: the payload.
     Config(Bytes),
-    /// Signal `command`.
+    /// Signal `command`: the rest of the topic and the payload.
     Command(String, Bytes),
 }
 
-/// Where it waits to be said.
-pub(super) type Outbox = crate::outbox::Outbox<IotCoreStatus, Post>;
+/// The queue of posts of this element.
+pub(super) type Poster = crate::outbox::Outbox<gst::Element, Post>;
 
-/// Says it.
-pub(super) fn say(element: &IotCoreStatus, post: Post) {
+/// Delivers one post.
+pub(super) fn deliver(element: &gst::Element, post: Post) {
     match post {
         Post::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ("{text}")),
         Post::Info(text) => post_info(element, gst::ResourceError::Write, &text),

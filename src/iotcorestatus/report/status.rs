@@ -1,29 +1,30 @@
-//! The JSON status, schema 1: every key is always there, `null` is unknown. `docs/status.schema.json` describes it.
-//!
-//! PURE.
+//! The JSON status, schema 1: every key is always present, `null` means unknown. `docs/status.schema.json` describes it.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::report::{Format, Phase, Problem, Reason, Stalls};
-use crate::upload::health::Status as UploadStatus;
+use super::event::{Answer, Problem};
+use super::input::Format;
+use super::phase::{Phase, Reason};
+use super::video::Stalls;
+use gcstreamer_schema::structures::UploadStatus;
 use gcstreamer_schema::time::rfc3339_ms;
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;
 
-/// SHA-256, hexadecimal.
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+/// Returns the SHA-256 in hexadecimal.
+pub(in crate::iotcorestatus) fn sha256_hex(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Who reports; does not change within a session.
+/// Who reports. Constant within a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `device-id`.
     pub device: String,
-    /// An id of our own where no gcssink has one.
+    /// Our own session id, used if no gcssink has one.
     pub session: String,
     /// Version of the plugin.
     pub version: String,
@@ -33,7 +34,7 @@ pub struct Identity {
     pub host: String,
 }
 
-/// What passes. Times in ns.
+/// The stream. Times in ns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Video {
     /// From the caps.
@@ -46,117 +47,104 @@ pub struct Video {
     pub key_frames: u64,
     /// GAP events.
     pub gaps: u64,
-    /// Buffers a second, of the last ten seconds.
+    /// Buffers per second, over the last ten seconds.
     pub fps: Option<f64>,
-    /// kbit/s, of the last ten seconds.
+    /// kbit/s, over the last ten seconds.
     pub kbps: Option<f64>,
-    /// Seconds between key frames, of the last ten seconds.
+    /// Seconds between key frames, over the last ten seconds.
     pub key_interval: Option<f64>,
     /// Age of the last buffer.
     pub last_frame_age: Option<u64>,
 }
 
-/// How the uploads go; `None` is unknown. Times in ns.
+/// The uploads; `None` means unknown. Times in ns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upload {
     /// The last stored object.
     pub object: Option<String>,
     /// When it was confirmed, since the Unix epoch.
     pub last_done: Option<u64>,
-    /// Bytes that wait.
+    /// Bytes of closed chunks that wait.
     pub backlog_bytes: Option<u64>,
-    /// Chunks that wait.
+    /// Closed chunks that wait.
     pub backlog_chunks: Option<u64>,
     /// Age of the oldest of them.
     pub oldest_pending: Option<u64>,
-    /// Bytes that were dropped.
+    /// Bytes dropped.
     pub dropped_bytes: Option<u64>,
-    /// Attempts that had to be repeated.
+    /// Repeated attempts.
     pub retries: Option<u64>,
     /// As the property `status` of gcssink.
     pub status: Option<UploadStatus>,
 }
 
-/// The last config that came.
+/// The last config received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Its SHA-256, hexadecimal.
     pub sha256: String,
-    /// Whether it was taken.
+    /// Whether it was accepted.
     pub ok: bool,
 }
 
-/// What became of the last command.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// The command.
-    pub name: String,
-    /// As the sender called it.
-    pub id: Option<String>,
-    /// Whether it was done.
-    pub ok: bool,
-    /// Why not.
-    pub msg: Option<String>,
-}
-
-/// Everything that is told. Times in ns, `since`, `ts` and `last_done` since the Unix epoch.
+/// One status. Times in ns, `since`, `ts` and `last_done` since the Unix epoch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
-    /// What the pipeline does.
+    /// Phase of the pipeline.
     pub phase: Phase,
-    /// Why.
+    /// Its reason.
     pub reason: Option<Reason>,
-    /// Since when: for a stall since the last frame.
+    /// Since when; a stall counts from the last frame.
     pub since: u64,
-    /// When this was written.
+    /// When this status was written.
     pub ts: u64,
-    /// Counts the statuses of a session, from 1.
+    /// Number of this status within the session, from 1.
     pub seq: u64,
-    /// Session of the gcssink, else our own.
+    /// Session of the gcssink, or our own.
     pub session: String,
     /// Who reports.
     pub identity: Identity,
-    /// Heartbeat.
+    /// Heartbeat interval.
     pub interval: u64,
-    /// Whether chunks are made; unknown without a gcssink.
+    /// Whether chunks are recorded; unknown without a gcssink.
     pub recording: Option<bool>,
-    /// What passes.
+    /// The stream.
     pub video: Video,
-    /// Stalls of the session.
+    /// Stalls of this session.
     pub stalls: Stalls,
-    /// Length of the present one.
+    /// Length of the present stall.
     pub stalled_for: Option<u64>,
     /// The uploads.
     pub upload: Upload,
     /// The last config.
     pub config: Option<Config>,
-    /// The last command.
+    /// Outcome of the last command.
     pub command: Option<Answer>,
-    /// What went wrong.
+    /// The problem that explains the phase.
     pub error: Option<Problem>,
-    /// How long the session lasts.
+    /// Age of the session.
     pub uptime: u64,
 }
 
-/// Seconds with three digits.
+/// Returns seconds with three decimals.
 #[allow(clippy::cast_precision_loss, reason = "rounded to milliseconds")]
 fn seconds(ns: u64) -> f64 {
     (ns / 1_000_000) as f64 / 1000.0
 }
 
-/// One digit is enough for a rate.
+/// Rounds a rate to one decimal.
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
 impl Status {
-    /// `connected` or `disconnected`.
+    /// Returns the bare state: `connected` or `disconnected`.
     #[must_use]
     pub fn state(&self) -> &'static str {
         self.phase.state()
     }
 
-    /// The JSON.
+    /// Returns the JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({

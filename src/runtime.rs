@@ -16,7 +16,7 @@ static RUNTIME: OnceCell<Runtime> = OnceCell::new();
 ///
 /// # Errors
 /// Where the system gives no threads.
-pub fn runtime() -> io::Result<&'static Runtime> {
+pub(crate) fn runtime() -> io::Result<&'static Runtime> {
     RUNTIME.get_or_try_init(|| {
         Builder::new_multi_thread()
             .worker_threads(2)

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::Wanted;
-use super::super::topics::{OFFLINE, ONLINE, Plan};
+use super::super::topics::{OFFLINE, ONLINE, Topics};
 
-/// Telemetry that waits; what comes on top pushes the oldest out.
+/// Telemetry that waits, at most; a new one then drops the oldest.
 pub(crate) const MAX_EVENTS: usize = 16;
-/// Older telemetry is not published any more.
+/// Older telemetry is dropped.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(60);
 
 /// One message to the broker, QoS 1.
@@ -22,7 +22,7 @@ pub(crate) struct Publish {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum PublishKind {
     Availability,
     State,
     Status,
@@ -30,25 +30,25 @@ enum What {
     Telemetry,
 }
 
-/// A message of which only the newest matters.
+/// A retained value: only the newest is published.
 #[derive(Debug, Default)]
 struct Slot {
     wanted: Option<Bytes>,
     due: bool,
     not_before: Duration,
     acknowledged: Option<Bytes>,
-    /// What was wanted last is larger than the broker takes.
+    /// The last wanted payload exceeds the limit of the broker.
     too_large: bool,
 }
 
 impl Slot {
-    /// Returns whether the payload is the first of a row that is too large.
+    /// Sets the wanted payload. Returns whether to report that it is too large: only the first of successive ones.
     fn want(&mut self, payload: Option<Bytes>, limit: usize) -> bool {
         let Some(payload) = payload else {
             return false;
         };
         if payload.len() > limit {
-            // What was wanted before is no longer true: it is not published again.
+            // The previous payload is no longer true: it is not published again.
             (self.wanted, self.due) = (None, false);
             return !std::mem::replace(&mut self.too_large, true);
         }
@@ -63,53 +63,53 @@ impl Slot {
 
 #[derive(Debug)]
 struct InFlight {
-    what: What,
+    what: PublishKind,
     since: Duration,
     payload: Bytes,
-    /// Of telemetry.
+    /// Kind of telemetry; empty for other kinds of publishes.
     kind: &'static str,
-    said: Duration,
+    queued_at: Duration,
 }
 
 #[derive(Debug)]
 struct Telemetry {
-    said: Duration,
+    queued_at: Duration,
     kind: &'static str,
     payload: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct Published {
     state: bool,
     status: bool,
 }
 
-/// See the module.
+/// The publishes of one link.
 #[derive(Debug)]
-pub(super) struct Outbox {
-    plan: Plan,
+pub(super) struct PublishQueue {
+    topics: Topics,
     gap: Duration,
     state: Slot,
     status: Slot,
-    /// What to say of our availability, and not before.
+    /// The availability to publish, and the earliest moment for it.
     availability: Option<Bytes>,
     availability_not_before: Duration,
     discovery_due: bool,
     events: VecDeque<Telemetry>,
     in_flight: Option<InFlight>,
-    /// What this link has put there since the connection was made.
-    told: Told,
+    /// What this link has published since the connection was made.
+    published_here: Published,
     leaving: bool,
-    said_offline: bool,
+    has_said_offline: bool,
     event_too_large: bool,
     pub(super) published: u64,
     pub(super) dropped: u64,
 }
 
-impl Outbox {
-    pub(super) fn new(plan: Plan, gap: Duration) -> Self {
+impl PublishQueue {
+    pub(super) fn new(topics: Topics, gap: Duration) -> Self {
         Self {
-            plan,
+            topics,
             gap,
             state: Slot::default(),
             status: Slot::default(),
@@ -118,56 +118,56 @@ impl Outbox {
             discovery_due: false,
             events: VecDeque::new(),
             in_flight: None,
-            told: Told::default(),
+            published_here: Published::default(),
             leaving: false,
-            said_offline: false,
+            has_said_offline: false,
             event_too_large: false,
             published: 0,
             dropped: 0,
         }
     }
 
-    /// No state and no status before that.
+    /// Publishes no state and no status before `at`.
     pub(super) fn not_before(&mut self, at: Duration) {
         (self.state.not_before, self.status.not_before) = (at, at);
     }
 
-    /// When a state may be published after what was, and after what is on its way; `None` where nothing was.
+    /// Returns when the next state may be published, what is in flight included; `None` if nothing was published yet.
     pub(super) fn free_at(&self, now: Duration) -> Option<Duration> {
-        if self.flies(What::State) || self.flies(What::Status) {
+        if self.is_in_flight(PublishKind::State) || self.is_in_flight(PublishKind::Status) {
             return Some(now.saturating_add(self.gap));
         }
         Some(self.state.not_before.max(self.status.not_before)).filter(|at| *at > Duration::ZERO)
     }
 
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
+    pub(super) fn topics(&self) -> &Topics {
+        &self.topics
     }
 
-    /// A text for a person is returned where something cannot be published.
+    /// Sets the wanted payloads. Returns a text to report if one is too large to publish.
     pub(super) fn want(&mut self, wanted: Wanted) -> Option<String> {
         let (state, status) = (
             wanted.state.as_ref().map_or(0, Bytes::len),
             wanted.status.as_ref().map_or(0, Bytes::len),
         );
-        let limit = self.plan.limit(&self.plan.state);
-        let told = self
+        let limit = self.topics.limit(&self.topics.state);
+        let first = self
             .state
             .want(wanted.state, limit)
-            .then(|| too_large("state", &self.plan.state, state, limit));
-        let Some(topic) = &self.plan.status else {
-            return told;
+            .then(|| too_large("state", &self.topics.state, state, limit));
+        let Some(topic) = &self.topics.status else {
+            return first;
         };
-        let limit = self.plan.limit(topic);
-        let told_too = self
+        let limit = self.topics.limit(topic);
+        let second = self
             .status
             .want(wanted.status, limit)
             .then(|| too_large("status", topic, status, limit));
-        told.or(told_too)
+        first.or(second)
     }
 
-    /// The last word. What the broker has acknowledged, or is about to, is not said twice.
-    pub(super) fn want_last(&mut self, last: Wanted) -> Option<String> {
+    /// Sets the final payloads. What the broker has acknowledged, or is about to, is not published again.
+    pub(super) fn want_final(&mut self, last: Wanted) -> Option<String> {
         self.leaving = true;
         self.availability = None;
         self.discovery_due = false;
@@ -175,49 +175,53 @@ impl Outbox {
         let known = |slot: &Slot, flying: Option<&Bytes>, last: &Option<Bytes>| {
             last.is_some() && !slot.due && (flying == last.as_ref() || flying.is_none() && slot.acknowledged == *last)
         };
-        let state = known(&self.state, in_flight(What::State), &last.state);
-        let status = known(&self.status, in_flight(What::Status), &last.status);
+        let state = known(&self.state, in_flight(PublishKind::State), &last.state);
+        let status = known(&self.status, in_flight(PublishKind::Status), &last.status);
         self.want(Wanted {
             state: last.state.filter(|_| !state),
             status: last.status.filter(|_| !status),
         })
     }
 
-    /// Whether the broker holds the state that is wanted.
+    /// Returns whether the broker holds the wanted state.
     pub(super) fn state_is_acknowledged(&self) -> bool {
-        self.state.is_acknowledged() && !self.flies(What::State)
+        self.state.is_acknowledged() && !self.is_in_flight(PublishKind::State)
     }
 
-    /// Whether the broker was ever told a state by this link.
-    pub(super) fn ever_told(&self) -> bool {
+    /// Returns whether the broker has acknowledged any state of this link.
+    pub(super) fn has_published_state(&self) -> bool {
         self.state.acknowledged.is_some()
     }
 
-    /// Whether all that a clean end wants was said.
+    /// Returns whether everything is published that a clean end requires.
     pub(super) fn is_done(&self) -> bool {
-        let offline = self.said_offline || self.plan.availability.is_none();
+        let offline = self.has_said_offline || self.topics.availability.is_none();
         self.in_flight.is_none() && offline && !self.state.due && !self.status.due && self.events.is_empty()
     }
 
-    /// Whether no state and no status waits or is on its way.
+    /// Returns whether no state and no status waits or is in flight.
     pub(super) fn is_settled(&self) -> bool {
-        !(self.state.due || self.status.due || self.flies(What::State) || self.flies(What::Status))
+        !(self.state.due || self.status.due || self.is_in_flight(PublishKind::State) || self.is_in_flight(PublishKind::Status))
     }
 
-    fn flies(&self, what: What) -> bool {
+    fn is_in_flight(&self, what: PublishKind) -> bool {
         self.in_flight.as_ref().is_some_and(|f| f.what == what)
     }
 
-    pub(super) fn telemetry(&mut self, said: Duration, kind: &'static str, payload: Bytes) -> Option<String> {
-        // Telemetry that is off is not dropped: nobody wants it.
-        let topic = self.plan.event(kind)?;
-        let limit = self.plan.limit(&topic);
+    pub(super) fn telemetry(&mut self, queued_at: Duration, kind: &'static str, payload: Bytes) -> Option<String> {
+        // Telemetry that is disabled does not count as dropped.
+        let topic = self.topics.event(kind)?;
+        let limit = self.topics.limit(&topic);
         if payload.len() > limit {
             self.dropped = self.dropped.saturating_add(1);
-            let told = std::mem::replace(&mut self.event_too_large, true);
-            return (!told).then(|| too_large("event", &topic, payload.len(), limit));
+            let is_reported = std::mem::replace(&mut self.event_too_large, true);
+            return (!is_reported).then(|| too_large("event", &topic, payload.len(), limit));
         }
-        self.events.push_back(Telemetry { said, kind, payload });
+        self.events.push_back(Telemetry {
+            queued_at,
+            kind,
+            payload,
+        });
         while self.events.len() > MAX_EVENTS {
             self.events.pop_front();
             self.dropped = self.dropped.saturating_add(1);
@@ -225,82 +229,82 @@ impl Outbox {
         None
     }
 
-    /// A new connection: all that is wanted is published again.
+    /// Notes a new connection: everything wanted is published again.
     pub(super) fn connected(&mut self) {
-        self.told = Told::default();
+        self.published_here = Published::default();
         if self.leaving {
             return;
         }
         self.state.due = self.state.wanted.is_some();
         self.status.due = self.status.wanted.is_some();
-        self.discovery_due = self.plan.discovery.is_some();
-        self.availability = self.plan.availability.is_some().then_some(ONLINE);
+        self.discovery_due = self.topics.discovery.is_some();
+        self.availability = self.topics.availability.is_some().then_some(ONLINE);
         self.availability_not_before = Duration::ZERO;
     }
 
-    /// Somebody said that we are offline.
-    pub(super) fn contradict(&mut self) {
+    /// Publishes `online` again: someone published `offline` on our topic.
+    pub(super) fn reassert_online(&mut self) {
         if !self.leaving {
             self.availability = Some(ONLINE);
         }
     }
 
-    /// The connection is gone, and what was in flight may or may not have arrived.
+    /// Notes the loss of the connection: what was in flight may or may not have arrived.
     pub(super) fn lost(&mut self, now: Duration) {
-        let Some(flown) = self.in_flight.take() else {
+        let Some(landed) = self.in_flight.take() else {
             return;
         };
-        match flown.what {
-            What::State => retry(&mut self.state, now, self.gap),
-            What::Status => retry(&mut self.status, now, self.gap),
-            What::Telemetry => self.events.push_front(Telemetry {
-                said: flown.said,
-                kind: flown.kind,
-                payload: flown.payload,
+        match landed.what {
+            PublishKind::State => retry(&mut self.state, now, self.gap),
+            PublishKind::Status => retry(&mut self.status, now, self.gap),
+            PublishKind::Telemetry => self.events.push_front(Telemetry {
+                queued_at: landed.queued_at,
+                kind: landed.kind,
+                payload: landed.payload,
             }),
-            What::Availability | What::Discovery => {}
+            PublishKind::Availability | PublishKind::Discovery => {}
         }
     }
 
     pub(super) fn acknowledged(&mut self, now: Duration) {
-        let Some(flown) = self.in_flight.take() else {
+        let Some(landed) = self.in_flight.take() else {
             return;
         };
         self.published = self.published.saturating_add(1);
         let next = now.saturating_add(self.gap);
-        match flown.what {
-            What::State => {
-                (self.state.acknowledged, self.state.not_before) = (Some(flown.payload), next);
-                self.told.state = true;
+        match landed.what {
+            PublishKind::State => {
+                (self.state.acknowledged, self.state.not_before) = (Some(landed.payload), next);
+                self.published_here.state = true;
             }
-            What::Status => {
-                (self.status.acknowledged, self.status.not_before) = (Some(flown.payload), next);
-                self.told.status = true;
+            PublishKind::Status => {
+                (self.status.acknowledged, self.status.not_before) = (Some(landed.payload), next);
+                self.published_here.status = true;
             }
-            What::Availability => {
+            PublishKind::Availability => {
                 self.availability_not_before = next;
-                self.said_offline = flown.payload == OFFLINE;
+                self.has_said_offline = landed.payload == OFFLINE;
             }
-            What::Discovery | What::Telemetry => {}
+            PublishKind::Discovery | PublishKind::Telemetry => {}
         }
     }
 
-    /// Since when a publish waits for its acknowledgement.
+    /// Returns since when a publish waits for its acknowledgement.
     pub(super) fn in_flight_since(&self) -> Option<Duration> {
         self.in_flight.as_ref().map(|f| f.since)
     }
 
-    /// When the next publish is due, at the earliest.
+    /// Returns when the next publish is due.
     pub(super) fn due_at(&self, now: Duration) -> Option<Duration> {
         self.first_due(now).map(|(at, _)| at)
     }
 
-    /// The first of what is due; it is in flight from now on.
+    /// Takes the first publish that is due; it is in flight from now on.
     pub(super) fn publish(&mut self, now: Duration) -> Option<Publish> {
         while self
             .events
             .front()
-            .is_some_and(|e| now.saturating_sub(e.said) > MAX_EVENT_AGE)
+            .is_some_and(|e| now.saturating_sub(e.queued_at) > MAX_EVENT_AGE)
         {
             self.events.pop_front();
             self.dropped = self.dropped.saturating_add(1);
@@ -314,31 +318,31 @@ impl Outbox {
             since: now,
             payload: Bytes::new(),
             kind: "",
-            said: now,
+            queued_at: now,
         };
         let (topic, retain) = match what {
-            What::Availability => {
+            PublishKind::Availability => {
                 flying.payload = self.availability.take().unwrap_or(OFFLINE);
-                (self.plan.availability.clone()?, true)
+                (self.topics.availability.clone()?, true)
             }
-            What::State => {
+            PublishKind::State => {
                 flying.payload = send(&mut self.state)?;
-                (self.plan.state.clone(), self.plan.retain)
+                (self.topics.state.clone(), self.topics.retain)
             }
-            What::Status => {
+            PublishKind::Status => {
                 flying.payload = send(&mut self.status)?;
-                (self.plan.status.clone()?, true)
+                (self.topics.status.clone()?, true)
             }
-            What::Discovery => {
+            PublishKind::Discovery => {
                 self.discovery_due = false;
-                let (topic, payload) = self.plan.discovery.clone()?;
+                let (topic, payload) = self.topics.discovery.clone()?;
                 flying.payload = payload;
                 (topic, true)
             }
-            What::Telemetry => {
+            PublishKind::Telemetry => {
                 let event = self.events.pop_front()?;
-                (flying.payload, flying.kind, flying.said) = (event.payload, event.kind, event.said);
-                (self.plan.event(event.kind)?, false)
+                (flying.payload, flying.kind, flying.queued_at) = (event.payload, event.kind, event.queued_at);
+                (self.topics.event(event.kind)?, false)
             }
         };
         let payload = flying.payload.clone();
@@ -346,20 +350,21 @@ impl Outbox {
         Some(Publish { topic, payload, retain })
     }
 
-    /// In the order of their weight; of two that are due the first goes.
-    fn first_due(&self, now: Duration) -> Option<(Duration, What)> {
+    /// Returns the next publish and when it is due. Of several that are due the first in this list goes first.
+    fn first_due(&self, now: Duration) -> Option<(Duration, PublishKind)> {
         let (state, status) = (&self.state, &self.status);
         let rest = !(state.due || status.due || self.events.front().is_some());
-        let offline = self.leaving && rest && !self.said_offline && self.plan.availability.is_some();
-        // What is retained may be the last of a process that died: nobody shall believe it because we are there.
-        let is_told = self.availability.is_some() && self.told.state && (self.told.status || status.wanted.is_none());
+        let offline = self.leaving && rest && !self.has_said_offline && self.topics.availability.is_some();
+        // A retained state may be that of a process that died: `online` would make it look valid.
+        let is_told =
+            self.availability.is_some() && self.published_here.state && (self.published_here.status || status.wanted.is_none());
         let mine = [
-            state.due.then_some((state.not_before, What::State)),
-            status.due.then_some((status.not_before, What::Status)),
-            is_told.then_some((self.availability_not_before, What::Availability)),
-            self.discovery_due.then_some((Duration::ZERO, What::Discovery)),
-            self.events.front().map(|_| (Duration::ZERO, What::Telemetry)),
-            offline.then_some((Duration::ZERO, What::Availability)),
+            state.due.then_some((state.not_before, PublishKind::State)),
+            status.due.then_some((status.not_before, PublishKind::Status)),
+            is_told.then_some((self.availability_not_before, PublishKind::Availability)),
+            self.discovery_due.then_some((Duration::ZERO, PublishKind::Discovery)),
+            self.events.front().map(|_| (Duration::ZERO, PublishKind::Telemetry)),
+            offline.then_some((Duration::ZERO, PublishKind::Availability)),
         ];
         mine.into_iter().flatten().min_by_key(|(at, _)| (*at).max(now))
     }
@@ -370,7 +375,7 @@ fn send(slot: &mut Slot) -> Option<Bytes> {
     slot.wanted.clone()
 }
 
-/// It may have arrived just now: the gap counts from here.
+/// Publishes again. The lost one may have arrived just now, so the gap counts from `now`.
 fn retry(slot: &mut Slot, now: Duration, gap: Duration) {
     slot.due = slot.wanted.is_some();
     slot.not_before = now.saturating_add(gap);

@@ -1,6 +1,6 @@
-//! What the streaming thread counts: a few atomics and one look at the clock for each buffer, no lock.
+//! What the streaming thread counts: a few atomics and one reading of the clock for each buffer, no lock.
 //!
-//! Only one thread counts at a time, that which holds the pad's stream lock; others read.
+//! One thread writes at a time, the one that holds the pad's stream lock; any thread may read.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -8,18 +8,18 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::report::{Flow, Now, Tally};
+use super::report::{Counts, Flow, Now};
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// ns on a scale of the process that only grows; never 0.
+/// Returns the time on a monotonic scale of the process, ns; never 0.
 pub(super) fn mono() -> u64 {
     u64::try_from(EPOCH.elapsed().as_nanos())
         .unwrap_or(u64::MAX)
         .saturating_add(1)
 }
 
-/// Now, on both scales.
+/// Returns the present moment on both scales.
 pub(super) fn now() -> Now {
     Now {
         mono: mono(),
@@ -27,35 +27,36 @@ pub(super) fn now() -> Now {
     }
 }
 
-/// There is one writer: an addition needs no bus lock.
+/// Adds without a locked bus cycle: there is one writer.
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
-/// See the module.
+/// The counters of one element, and the signal that wakes its timer.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     frames: AtomicU64,
     bytes: AtomicU64,
     key_frames: AtomicU64,
-    /// Presentation time of the last key frame, ns; 0: none yet, else one more.
+    /// Presentation time of the last key frame plus 1, ns; 0 before the first.
     last_key: AtomicU64,
     key_gaps: AtomicU64,
     key_span: AtomicU64,
+    /// ns; 0 before the second key frame.
     last_key_gap: AtomicU64,
-    /// 0: none yet.
+    /// 0 before the first buffer.
     last_frame: AtomicU64,
-    /// 0: none is under way.
+    /// When the push under way began; 0 if none is.
     pushing_since: AtomicU64,
     flow: AtomicU8,
-    /// The next buffer is news.
+    /// The next buffer wakes the timer.
     armed: AtomicBool,
-    /// There is something to look at.
+    /// Wakes the timer: there is something to report.
     pub wake: Notify,
 }
 
 impl Counters {
-    /// A session begins.
+    /// Sets everything to 0, at the start of a session.
     pub(super) fn reset(&self) {
         for counter in [
             &self.frames,
@@ -73,7 +74,7 @@ impl Counters {
         self.flow.store(0, Relaxed);
     }
 
-    /// Buffers have come, and are pushed now.
+    /// Counts buffers that arrived at `now` and are about to be pushed.
     pub(super) fn enter(&self, now: u64, frames: u64, bytes: u64, key_frames: u64) {
         add(&self.frames, frames);
         add(&self.bytes, bytes);
@@ -88,8 +89,8 @@ impl Counters {
         }
     }
 
-    /// A key frame with this presentation time, ns. One that goes back, as after a seek, is the first of a new row.
-    pub(super) fn key(&self, pts: u64) {
+    /// Counts the distance to the previous key frame. `pts` in ns; one that goes back, as after a seek, starts a new row.
+    pub(super) fn key_frame(&self, pts: u64) {
         let last = self.last_key.load(Relaxed);
         let this = pts.saturating_add(1);
         self.last_key.store(this, Relaxed);
@@ -101,11 +102,11 @@ impl Counters {
         }
     }
 
-    /// Downstream has answered.
+    /// Notes what downstream returned for the push.
     pub(super) fn leave(&self, flow: Result<gst::FlowSuccess, gst::FlowError>) {
         self.pushing_since.store(0, Relaxed);
         let code = match flow {
-            // Flushing says nothing of what is behind us.
+            // Flushing is no failure: it is how a seek and a stop begin.
             Ok(_) | Err(gst::FlowError::Flushing) => 0,
             Err(gst::FlowError::Eos) => 1,
             Err(gst::FlowError::NotLinked) => 2,
@@ -118,15 +119,15 @@ impl Counters {
         }
     }
 
-    /// The next buffer wakes the timer, or not.
+    /// Sets whether the next buffer wakes the timer.
     pub(super) fn arm(&self, on: bool) {
         self.armed.store(on, Relaxed);
     }
 
-    /// What has passed so far.
-    pub(super) fn tally(&self) -> Tally {
+    /// Reads all counters. They are read one after the other: a buffer may be counted in some of them only.
+    pub(super) fn snapshot(&self) -> Counts {
         let some = |counter: &AtomicU64| Some(counter.load(Relaxed)).filter(|n| *n > 0);
-        Tally {
+        Counts {
             frames: self.frames.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             key_frames: self.key_frames.load(Relaxed),

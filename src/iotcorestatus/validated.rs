@@ -1,4 +1,4 @@
-//! Settings, checked and made usable. Everything that is wrong with them is said here, before the first byte.
+//! Settings, checked and converted for use. Every error in them is reported here, before the first byte.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,40 +7,40 @@ use bytes::Bytes;
 use gst::glib;
 
 use super::discovery::discovery;
+use super::report::Identity;
 use super::settings::{PayloadFormat, Protocol, Settings};
-use super::status::Identity;
 use gcstreamer_mqtt as mqtt;
 use gcstreamer_schema::name::check_device;
 use gcstreamer_schema::session::session_id;
 
-/// The broker's own limit, and IoT Core's.
+/// Shortest time between two states: IoT Core's limit, kept for every broker.
 const STATE_GAP: Duration = Duration::from_secs(1);
 
-/// What a session needs to know.
+/// What a session is made from.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct ValidatedSettings {
     pub link: mqtt::Config,
     pub identity: Identity,
     pub format: PayloadFormat,
     pub accept_commands: bool,
-    /// What the user should know though it works.
+    /// A WARNING to post: the settings work, with a risk.
     pub warning: Option<String>,
 }
 
-fn bad(text: String) -> gst::ErrorMessage {
+fn settings_error(text: String) -> gst::ErrorMessage {
     gst::error_msg!(gst::ResourceError::Settings, ("{text}"))
 }
 
-/// Checks the settings. `wall` in ns since the epoch, `chance` for the session's id.
+/// Checks the settings. `wall` is ns since the Unix epoch, `seed` makes the session id unique.
 ///
 /// # Errors
-/// An error message that names the property and the next step.
-pub(super) fn plan(settings: &Settings, wall: u64, chance: u8) -> Result<Plan, gst::ErrorMessage> {
+/// Returns an error message that names the property and the next step.
+pub(super) fn validate(settings: &Settings, wall: u64, seed: u8) -> Result<ValidatedSettings, gst::ErrorMessage> {
     let Some(host) = settings.host.clone() else {
-        return Err(bad(
-            "no host is set. There is no default: Google retired Cloud IoT Core on 2023-08-16, and a device token must not go to \
-             somebody unasked. Name the bridge, for ClearBlade host=REGION-mqtt.clearblade.com (e.g. \
-             us-central1-mqtt.clearblade.com), or any MQTT broker with protocol=mqtt host=BROKER"
+        return Err(settings_error(
+            "no host is set. There is no default: Google retired Cloud IoT Core on 2023-08-16, and a device token must not be sent \
+             to a server that you did not choose. Set host to your bridge, for ClearBlade host=REGION-mqtt.clearblade.com (e.g. \
+             us-central1-mqtt.clearblade.com), or to any MQTT broker with protocol=mqtt host=BROKER"
                 .to_owned(),
         ));
     };
@@ -51,7 +51,7 @@ pub(super) fn plan(settings: &Settings, wall: u64, chance: u8) -> Result<Plan, g
     };
     let identity = Identity {
         device: device.clone(),
-        session: session_id(wall, chance),
+        session: session_id(wall, seed),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         gst: gst_version(),
         host: glib::host_name().to_string(),
@@ -62,10 +62,10 @@ pub(super) fn plan(settings: &Settings, wall: u64, chance: u8) -> Result<Plan, g
     };
     let path = |text: &Option<String>| text.as_ref().map(PathBuf::from);
     let is_bare = settings.protocol == Protocol::IotCore && !settings.tls();
-    Ok(Plan {
+    Ok(ValidatedSettings {
         link: mqtt::Config {
             host,
-            port: u16::try_from(settings.port).map_err(|_| bad(format!("port {} is over 65535", settings.port)))?,
+            port: u16::try_from(settings.port).map_err(|_| settings_error(format!("port {} is over 65535", settings.port)))?,
             tls: settings.tls(),
             root_certificates: path(&settings.root_certificates),
             client_certificate: path(&settings.client_certificate),
@@ -77,7 +77,7 @@ pub(super) fn plan(settings: &Settings, wall: u64, chance: u8) -> Result<Plan, g
         format: settings.payload_format,
         accept_commands: settings.accept_commands,
         warning: is_bare.then(|| {
-            "tls=false with protocol=iotcore: the device's token goes over the network for all to read; use tls=true".to_owned()
+            "tls=false with protocol=iotcore: the device's token crosses the network unencrypted; set tls=true".to_owned()
         }),
     })
 }
@@ -103,14 +103,14 @@ fn iotcore(settings: &Settings) -> Result<mqtt::IotCore, gst::ErrorMessage> {
     if missing.is_empty() {
         return Ok(wanted);
     }
-    Err(bad(format!(
-        "protocol=iotcore needs {}: set them as the registry has them, or use protocol=mqtt for a plain MQTT broker",
+    Err(settings_error(format!(
+        "protocol=iotcore needs {}: set them to the values of the registry, or use protocol=mqtt for a plain MQTT broker",
         missing.join(", ")
     )))
 }
 
 fn plain(settings: &Settings, identity: &Identity) -> Result<mqtt::Plain, gst::ErrorMessage> {
-    check_device(&identity.device).map_err(bad)?;
+    check_device(&identity.device).map_err(settings_error)?;
     let prefix = settings.topic_prefix.replace("{device}", &identity.device);
     let prefix = prefix.trim_end_matches('/').to_owned();
     let discovery = settings.home_assistant_prefix.as_deref().map(|ours| {

@@ -1,36 +1,38 @@
 //! The camera's clock: a GstReferenceTimestampMeta on a buffer maps running time to UTC. Muxers drop the meta, so the mapping
 //! goes downstream as the custom event `gcssink-clock` {running-time, utc: guint64}.
 //!
-//! The state is touched by the streaming thread alone; atomics are its cells.
+//! Only the streaming thread uses the state; it is atomic because the element is shared.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
+use gcstreamer_schema::structures::clock as names;
+
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
-/// A mapping that moves less is the same, ns.
-const MOVED: u64 = 1_000_000;
-/// A mapping is sent at most so often, ns.
-const GAP: u64 = 1_000_000_000;
+/// A mapping that moves by less counts as unchanged, ns.
+const MIN_MOVE: u64 = 1_000_000;
+/// Shortest time between two events, ns.
+const MIN_GAP: u64 = 1_000_000_000;
 
-/// See the module.
+/// The mapping of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
-    /// Running time of a buffer less its time stamp.
+pub(super) struct CameraClock {
+    /// Running time of a buffer minus its timestamp, ns.
     offset: AtomicI64,
-    /// The segment is one of time at normal speed.
+    /// The segment is in time format, at normal speed.
     is_usable: AtomicBool,
-    /// UTC less running time, as it was sent.
+    /// UTC minus running time as last sent, ns.
     sent: AtomicI64,
-    /// When; 0: not since the last segment.
+    /// When it was sent; 0 if not since the last segment or flush.
     sent_at: AtomicU64,
 }
 
-/// Whether a mapping is worth an event.
+/// Returns whether a mapping is worth an event. `sent` is the last mapping and when it was sent.
 fn is_due(sent: Option<(i64, u64)>, mapping: i64, now: u64) -> bool {
-    sent.is_none_or(|(before, at)| mapping.abs_diff(before) >= MOVED && now.saturating_sub(at) >= GAP)
+    sent.is_none_or(|(before, at)| mapping.abs_diff(before) >= MIN_MOVE && now.saturating_sub(at) >= MIN_GAP)
 }
 
-/// What the metas of a buffer say, ns since the Unix epoch.
+/// Returns the UTC time in the metas of a buffer, ns since the Unix epoch.
 fn utc_of(buffer: &gst::BufferRef) -> Option<u64> {
     buffer.iter_meta::<gst::ReferenceTimestampMeta>().find_map(|meta| {
         let time = meta.timestamp().nseconds();
@@ -42,19 +44,19 @@ fn utc_of(buffer: &gst::BufferRef) -> Option<u64> {
     })
 }
 
-impl Clock {
-    /// Nothing is known any more.
+impl CameraClock {
+    /// Forgets everything, at the start of a session.
     pub(super) fn reset(&self) {
         self.is_usable.store(false, Relaxed);
         self.sent_at.store(0, Relaxed);
     }
 
-    /// What was sent is gone.
+    /// Sends the next mapping in any case: a flush has dropped the last event.
     pub(super) fn flush(&self) {
         self.sent_at.store(0, Relaxed);
     }
 
-    /// A new segment.
+    /// Takes a new segment; the next mapping is sent in any case.
     pub(super) fn segment(&self, segment: &gst::Segment) {
         self.sent_at.store(0, Relaxed);
         let offset = segment.downcast_ref::<gst::ClockTime>().and_then(|time| {
@@ -68,8 +70,8 @@ impl Clock {
         self.is_usable.store(offset.is_some(), Relaxed);
     }
 
-    /// The event that has to go in front of this buffer, where there is one.
-    pub(super) fn look(&self, buffer: &gst::BufferRef, now: u64) -> Option<gst::Event> {
+    /// Returns the event to push before this buffer, if any.
+    pub(super) fn event_before(&self, buffer: &gst::BufferRef, now: u64) -> Option<gst::Event> {
         let utc = utc_of(buffer)?;
         if !self.is_usable.load(Relaxed) {
             return None;
@@ -85,11 +87,11 @@ impl Clock {
         }
         self.sent.store(mapping, Relaxed);
         self.sent_at.store(now.max(1), Relaxed);
-        let structure = gst::Structure::builder("gcssink-clock")
-            .field("running-time", running)
-            .field("utc", utc)
+        let structure = gst::Structure::builder(names::NAME)
+            .field(names::RUNNING_TIME, running)
+            .field(names::UTC, utc)
             .build();
-        // Sticky: it holds for sinks that come later too.
+        // Sticky, so that sinks that are linked later get it too.
         Some(gst::event::CustomDownstreamSticky::new(structure))
     }
 }
@@ -102,7 +104,7 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     #[test]
-    fn a_mapping_is_sent_when_it_is_new_and_when_it_has_moved_but_not_more_than_once_a_second() {
+    fn a_mapping_is_sent_when_it_is_new_and_when_it_has_moved_but_at_most_once_a_second() {
         assert!(is_due(None, 5, 0));
         assert!(!is_due(Some((0, S)), MS - 1, 9 * S), "it has not moved");
         assert!(!is_due(Some((0, S)), MS, 2 * S - 1), "too soon");
@@ -114,7 +116,7 @@ mod tests {
     #[test]
     fn the_running_time_is_that_of_the_segment() {
         gst::init().unwrap();
-        let clock = Clock::default();
+        let clock = CameraClock::default();
         let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
         segment.set_start(gst::ClockTime::from_seconds(100));
         segment.set_base(gst::ClockTime::from_seconds(7));
@@ -128,12 +130,15 @@ mod tests {
             let time = gst::ClockTime::from_nseconds(utc + NTP_TO_UNIX * S);
             gst::ReferenceTimestampMeta::add(buffer, &caps, time, gst::ClockTime::NONE);
         }
-        let event = clock.look(&buffer, 1).expect("the first mapping is sent");
+        let event = clock.event_before(&buffer, 1).expect("the first mapping is sent");
         let structure = event.structure().unwrap();
-        assert_eq!(structure.get::<u64>("running-time"), Ok(10 * S));
-        assert_eq!(structure.get::<u64>("utc"), Ok(utc));
-        assert!(clock.look(&buffer, 5 * S).is_none(), "it is the same");
+        assert_eq!(structure.get::<u64>(names::RUNNING_TIME), Ok(10 * S));
+        assert_eq!(structure.get::<u64>(names::UTC), Ok(utc));
+        assert!(clock.event_before(&buffer, 5 * S).is_none(), "it is the same");
         clock.flush();
-        assert!(clock.look(&buffer, 6 * S).is_some(), "a flush has dropped what was sent");
+        assert!(
+            clock.event_before(&buffer, 6 * S).is_some(),
+            "a flush has dropped what was sent"
+        );
     }
 }

@@ -1,0 +1,74 @@
+//! What the MQTT link reports, turned into events for the reporter and posts for the application.
+//!
+//! Called on the link's task: nothing here waits, and no lock is held while calling out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::command_queue::CommandQueue;
+use super::commands::{Action, Command, parse};
+use super::inbox::Inbox;
+use super::messages::{Post, Poster};
+use super::report::{Answer, Event, sha256_hex};
+use gcstreamer_mqtt::Listener;
+
+/// Receives the reports of one link.
+pub(super) struct LinkListener {
+    pub poster: Arc<Poster>,
+    pub inbox: Arc<Inbox>,
+    pub commands: Arc<CommandQueue>,
+    /// Property `accept-commands`: whether the element acts on commands itself.
+    pub accept_commands: bool,
+}
+
+impl LinkListener {
+    fn act(&self, tail: &str, payload: &[u8]) {
+        let Command { action, answer } = parse(tail, payload);
+        match action {
+            Ok(Action::Report) => self.inbox.push(Event::Answer(Answer { ok: true, ..answer })),
+            Ok(action) => {
+                if let Err(refused) = self.commands.enqueue(action, answer) {
+                    self.inbox.push(Event::Answer(refused));
+                }
+            }
+            Err(_) => self.inbox.push(Event::Answer(answer)),
+        }
+    }
+}
+
+impl Listener for LinkListener {
+    fn connected(&self, _up: bool) {
+        self.poster.post(Post::Notify("mqtt-connected"));
+    }
+
+    fn trouble(&self, text: String) {
+        self.poster.post(Post::Warning(text));
+    }
+
+    fn recovered(&self, after: Duration) {
+        let text = format!("the MQTT broker is connected again after {:.1} s", after.as_secs_f64());
+        self.poster.post(Post::Info(text));
+    }
+
+    fn config(&self, payload: Bytes) {
+        self.inbox.push(Event::Config(sha256_hex(&payload)));
+        self.poster.post(Post::Config(payload));
+    }
+
+    fn command(&self, tail: String, payload: Bytes, retained: bool) {
+        // A retained command is an old one: the broker repeats it at every connection.
+        if retained {
+            return;
+        }
+        if self.accept_commands {
+            self.act(&tail, &payload);
+        }
+        self.poster.post(Post::Command(tail, payload));
+    }
+
+    fn notice(&self, text: String) {
+        self.poster.post(Post::Warning(text));
+    }
+}

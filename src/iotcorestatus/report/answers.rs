@@ -1,0 +1,65 @@
+//! The answers to commands: each is published in a status of its own, however close together the commands are.
+
+use std::collections::VecDeque;
+
+use super::event::Answer;
+
+/// Answers that wait, at most; the oldest of more is lost.
+pub(super) const MAX_ANSWERS: usize = 64;
+
+/// Answers in the order of their commands.
+#[derive(Clone, Debug)]
+pub(super) struct Answers {
+    /// The last one published; every status repeats it.
+    current: Option<Answer>,
+    waiting: VecDeque<Answer>,
+    /// The link has published all that it was given: a new status replaces none that waits there with its answer.
+    link_settled: bool,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            current: None,
+            waiting: VecDeque::new(),
+            link_settled: true,
+        }
+    }
+}
+
+impl Answers {
+    pub(super) fn push(&mut self, answer: Answer) {
+        if self.waiting.len() >= MAX_ANSWERS {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(answer);
+    }
+
+    pub(super) fn set_link_settled(&mut self, settled: bool) {
+        self.link_settled = settled;
+    }
+
+    /// Returns how many answers wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Returns whether an answer can be published now.
+    pub(super) fn is_due(&self) -> bool {
+        self.link_settled && !self.waiting.is_empty()
+    }
+
+    /// Moves to the next answer, if one can be published now.
+    pub(super) fn advance(&mut self) {
+        if self.link_settled
+            && let Some(answer) = self.waiting.pop_front()
+        {
+            self.current = Some(answer);
+        }
+    }
+
+    /// Returns the answer of the present status.
+    pub(super) fn current(&self) -> Option<&Answer> {
+        self.current.as_ref()
+    }
+}

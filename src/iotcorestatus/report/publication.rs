@@ -1,0 +1,96 @@
+//! What subscribers have seen so far, and whether they need a new status. Times in ns on the monotonic scale.
+
+use super::phase::{Phase, Reason};
+use gcstreamer_schema::structures::UploadStatus;
+
+/// What a subscriber acts on; a change of any of it is published at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Visible {
+    pub phase: Phase,
+    pub reason: Option<Reason>,
+    pub upload: Option<UploadStatus>,
+}
+
+/// The last status and when the bare state was last published.
+#[derive(Clone, Debug)]
+pub(super) struct Publication {
+    /// `None` before the first status.
+    last: Option<Visible>,
+    state_at: u64,
+    /// A status is due whatever has changed.
+    is_forced: bool,
+    /// A chunk was stored that no status has named yet.
+    has_new_chunk: bool,
+    /// Statuses so far.
+    seq: u64,
+}
+
+impl Publication {
+    /// Begins with nothing published.
+    pub(super) fn new(now: u64) -> Self {
+        Self {
+            last: None,
+            state_at: now,
+            is_forced: false,
+            has_new_chunk: false,
+            seq: 0,
+        }
+    }
+
+    /// Makes the next poll publish.
+    pub(super) fn force(&mut self) {
+        self.is_forced = true;
+    }
+
+    /// Notes that a chunk was stored. It forces nothing: the next status names it, the final one at the latest.
+    pub(super) fn note_chunk(&mut self) {
+        self.has_new_chunk = true;
+    }
+
+    /// Returns whether nothing was published yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// Returns whether subscribers have to see this now.
+    pub(super) fn is_due(&self, visible: Visible, interval: u64, now: u64) -> bool {
+        self.is_forced || self.last != Some(visible) || self.is_state_due(visible.phase, interval, now)
+    }
+
+    /// Returns whether the bare state goes with the status: it has changed, or its heartbeat is due.
+    pub(super) fn is_state_due(&self, phase: Phase, interval: u64, now: u64) -> bool {
+        let is_same = self.last.is_some_and(|last| last.phase.state() == phase.state());
+        !is_same || now.saturating_sub(self.state_at) >= interval
+    }
+
+    /// Returns when the heartbeat is due; `None` before the first status.
+    pub(super) fn heartbeat_at(&self, interval: u64) -> Option<u64> {
+        self.last.map(|_| self.state_at.saturating_add(interval))
+    }
+
+    /// Returns whether a final status would say nothing new.
+    pub(super) fn is_complete(&self, visible: Visible) -> bool {
+        self.last == Some(visible) && !self.has_new_chunk
+    }
+
+    /// Returns the number of the status that is written now.
+    pub(super) fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.has_new_chunk = false;
+        self.seq
+    }
+
+    /// Notes that a status was published.
+    pub(super) fn published(&mut self, visible: Visible, with_state: bool, now: u64) {
+        self.last = Some(visible);
+        self.is_forced = false;
+        if with_state {
+            self.state_at = now;
+        }
+    }
+
+    /// Notes that the final status was published.
+    pub(super) fn published_final(&mut self, visible: Visible) {
+        self.last = Some(visible);
+    }
+}

@@ -1,0 +1,106 @@
+//! When a status is published: heartbeats, answers, several sinks.
+
+use super::answers::MAX_ANSWERS;
+use super::*;
+
+#[test]
+fn the_heartbeat_comes_every_state_interval_and_never_before_the_first_word() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    pipeline.run(200.0);
+    let times: Vec<f64> = pipeline.states().iter().map(|s| s.0).collect();
+    assert_eq!(times, [0.1, 60.1, 120.1, 180.1]);
+    assert_eq!(pipeline.last()["seq"], 4);
+    assert_eq!(pipeline.last()["video"]["fps"], 10.0);
+    assert_eq!(pipeline.last()["video"]["key_interval_s"], 1.0);
+    assert_eq!(pipeline.last()["video"]["kbps"], 80.0);
+}
+
+#[test]
+fn the_bare_state_is_repeated_by_its_own_heartbeat_only_however_much_else_is_told() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    let mut repeated = Vec::new();
+    for second in 1..150 {
+        pipeline.run(1.0);
+        pipeline.reporter.handle(Event::Answer(Answer::default()), at(pipeline.now));
+        let output = pipeline.reporter.poll(&pipeline.counts, at(pipeline.now));
+        assert!(output.publish.is_some());
+        assert!(!output.with_state, "the pipeline's own poll was first");
+        repeated.extend(pipeline.published.drain(..).map(|_| second));
+    }
+    assert_eq!(repeated, [1, 60, 120], "the first state, and two heartbeats");
+}
+
+#[test]
+fn commands_and_configs_are_answered_in_a_status_of_their_own() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    pipeline.handle(Event::Answer(Answer {
+        name: "split".to_owned(),
+        id: Some("r1".to_owned()),
+        ok: true,
+        msg: None,
+    }));
+    pipeline.handle(Event::Config("ab".repeat(32)));
+    assert_eq!(pipeline.states().len(), 3);
+    assert_eq!(
+        pipeline.last()["command"],
+        serde_json::json!({"name": "split", "id": "r1", "ok": true, "msg": null})
+    );
+    assert_eq!(pipeline.last()["config"]["ok"], true);
+}
+
+#[test]
+fn each_of_many_answers_has_a_status_of_its_own_however_close_the_commands_are() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    pipeline.published.clear();
+    pipeline.reporter.set_link_settled(false);
+    for n in 0..5 {
+        pipeline.handle(Event::Answer(Answer {
+            id: Some(n.to_string()),
+            ..Answer::default()
+        }));
+    }
+    assert_eq!(pipeline.published.len(), 0, "a status is on its way");
+    for n in 0..5 {
+        pipeline.reporter.set_link_settled(true);
+        pipeline.poll();
+        assert_eq!(pipeline.last()["command"]["id"], n.to_string());
+        pipeline.reporter.set_link_settled(false);
+        // News of another kind push out no answer that has not been told.
+        pipeline.handle(Event::Config(n.to_string()));
+        assert_eq!(pipeline.last()["command"]["id"], n.to_string());
+    }
+    assert_eq!(pipeline.published.len(), 10);
+    (0..200).for_each(|_| pipeline.reporter.handle(Event::Answer(Answer::default()), at(pipeline.now)));
+    assert_eq!(pipeline.reporter.answers.waiting(), MAX_ANSWERS);
+}
+
+#[test]
+fn several_sinks_count_as_one() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    let good = SinkSample {
+        name: "a".to_owned(),
+        key_units: 1,
+        bytes_received: 5,
+        chunks_pending: 1,
+        bytes_held: 10,
+        status: UploadStatus::from_name("online"),
+        ..SinkSample::default()
+    };
+    let bad = SinkSample {
+        name: "b".to_owned(),
+        oldest_pending: 9 * S,
+        status: UploadStatus::from_name("degraded"),
+        ..good.clone()
+    };
+    pipeline.handle(Event::Sinks(vec![good.clone(), bad.clone()]));
+    assert_eq!(pipeline.last()["upload"]["status"], "degraded");
+    assert_eq!(pipeline.last()["upload"]["backlog_bytes"], 20);
+    let unfed = SinkSample { key_units: 0, ..bad };
+    let mut pipeline = SimulatedPipeline::streaming();
+    pipeline.handle(Event::Sinks(vec![good, unfed]));
+    assert_ne!(
+        pipeline.reporter.phase(),
+        Phase::Streaming,
+        "green only where all of them are fed"
+    );
+}
