@@ -84,8 +84,8 @@ pub enum Warning {
     },
     /// Damaged bytes from this offset of the input on.
     Damage(u64),
-    /// More than one programme: stored as it comes.
-    Programmes(usize),
+    /// More than one program: stored as it comes.
+    Programs(usize),
     /// No container that is known: stored as it comes.
     UnknownContainer,
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::messages::{Outbox, Post};
 use super::object::Maker;
 use crate::chunk::clock::Stamp;
-use crate::chunk::gather::{Gather, Gathered, Piece};
+use crate::chunk::gather::{Assembler, Assembly, Piece};
 use crate::chunk::{ChunkInfo, Chunker, Event};
 use crate::container::Fault;
 use crate::gcs::Body;
@@ -22,7 +22,7 @@ use crate::wall;
 /// See the module.
 pub(super) struct Recorder {
     pub chunker: Chunker,
-    gather: Gather,
+    assembler: Assembler,
     maker: Maker,
     uploads: Arc<Uploads>,
     outbox: Arc<Outbox>,
@@ -62,7 +62,7 @@ impl Recorder {
         let last_buffer = uploads.now();
         Self {
             chunker,
-            gather: Gather::default(),
+            assembler: Assembler::default(),
             maker,
             uploads,
             outbox,
@@ -148,7 +148,7 @@ impl Recorder {
             self.untold.insert(sequence);
             self.uploads.open_on_disk(true);
             let mut pieces = std::mem::take(&mut self.pieces);
-            self.gather.move_out(sequence, &mut pieces);
+            self.assembler.move_out(sequence, &mut pieces);
             let mut ops = Vec::new();
             self.data(sequence, &mut pieces, &mut ops);
             self.pieces = pieces;
@@ -161,7 +161,7 @@ impl Recorder {
         let Some((sequence, offset, pieces)) = self.chunker.not_handed_over() else {
             return;
         };
-        let Some(chunk) = self.gather.get(sequence).filter(|_| self.on_disk.contains(&sequence)) else {
+        let Some(chunk) = self.assembler.get(sequence).filter(|_| self.on_disk.contains(&sequence)) else {
             return;
         };
         let mut at = chunk.init + offset;
@@ -182,13 +182,13 @@ impl Recorder {
                 Event::Begin { sequence, at, init } => {
                     self.next_sequence = sequence + 1;
                     self.uploads.created();
-                    let begun = Gathered {
+                    let begun = Assembly {
                         elsewhere: self.always,
                         input_offset: at,
                         began: (boot::boot_ns(), wall::now()),
-                        ..Gathered::default()
+                        ..Assembly::default()
                     };
-                    self.gather.begin(sequence, init, begun, &mut pieces);
+                    self.assembler.begin(sequence, init, begun, &mut pieces);
                     if self.always {
                         self.on_disk.insert(sequence);
                         self.untold.insert(sequence);
@@ -198,11 +198,11 @@ impl Recorder {
                     self.data(sequence, &mut pieces, &mut ops);
                 }
                 Event::Data { sequence, bytes } => {
-                    self.gather.data(sequence, bytes, &mut pieces);
+                    self.assembler.data(sequence, bytes, &mut pieces);
                     self.data(sequence, &mut pieces, &mut ops);
                 }
                 Event::End(info) => {
-                    if let Some(gathered) = self.gather.end(info.sequence) {
+                    if let Some(gathered) = self.assembler.end(info.sequence) {
                         self.end(*info, gathered, &mut ops);
                     }
                 }
@@ -234,7 +234,7 @@ impl Recorder {
 
     /// Hands pieces of a chunk to the spool. The memory was charged with the payload, not with the header.
     fn data(&self, sequence: u64, pieces: &mut Vec<Piece>, ops: &mut Vec<Op>) {
-        let init = self.gather.get(sequence).map_or(0, |chunk| chunk.init);
+        let init = self.assembler.get(sequence).map_or(0, |chunk| chunk.init);
         ops.extend(pieces.drain(..).map(|(at, bytes)| {
             let charged = if at < init { 0 } else { bytes.len() as u64 };
             Op::Data {
@@ -251,9 +251,9 @@ impl Recorder {
         let mut heads = Vec::new();
         if !ops.is_empty() {
             let untold = &mut self.untold;
-            let (chunker, gather, maker, uploads) = (&self.chunker, &self.gather, &self.maker, &self.uploads);
+            let (chunker, assembler, maker, uploads) = (&self.chunker, &self.assembler, &self.maker, &self.uploads);
             untold.retain(|&sequence| {
-                let (Some(info), Some(chunk)) = (chunker.info_of(sequence), gather.get(sequence)) else {
+                let (Some(info), Some(chunk)) = (chunker.info_of(sequence), assembler.get(sequence)) else {
                     return false;
                 };
                 let request = maker.request(&info, uploads.clock_off().is_some());
@@ -267,7 +267,7 @@ impl Recorder {
         }
     }
 
-    fn end(&mut self, info: ChunkInfo, gathered: Gathered, ops: &mut Vec<Op>) {
+    fn end(&mut self, info: ChunkInfo, gathered: Assembly, ops: &mut Vec<Op>) {
         let sequence = info.sequence;
         let summary = self.maker.summary(&info);
         let mut request = self.maker.request(&info, self.uploads.clock_off().is_some());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gstgcstreamer::chunk::clock::Stamp;
-use gstgcstreamer::chunk::gather::{Gather, Gathered, Piece};
+use gstgcstreamer::chunk::gather::{Assembler, Assembly, Piece};
 use gstgcstreamer::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gstgcstreamer::container::Container;
 use gstgcstreamer::flow::group::{Group, Member};
@@ -65,7 +65,7 @@ pub struct Camera {
     pub most_on_disk: u64,
     setup: Setup,
     chunker: Chunker,
-    gather: Gather,
+    assembler: Assembler,
     on_disk: BTreeSet<u64>,
     pieces: Vec<Piece>,
     began: Instant,
@@ -127,7 +127,7 @@ impl Camera {
             most_on_disk: 0,
             setup,
             chunker,
-            gather: Gather::default(),
+            assembler: Assembler::default(),
             on_disk: BTreeSet::new(),
             pieces: Vec::new(),
             began: Instant::now(),
@@ -209,7 +209,7 @@ impl Camera {
             self.uploads.open_on_disk(true);
             let mut ops = vec![self.begin(&info)];
             let mut pieces = std::mem::take(&mut self.pieces);
-            self.gather.move_out(sequence, &mut pieces);
+            self.assembler.move_out(sequence, &mut pieces);
             self.data(sequence, pieces, &mut ops);
             self.uploads.spool(ops);
         }
@@ -224,7 +224,7 @@ impl Camera {
     }
 
     fn data(&self, sequence: u64, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
-        let init = self.gather.get(sequence).unwrap().init;
+        let init = self.assembler.get(sequence).unwrap().init;
         ops.extend(pieces.into_iter().map(|(at, bytes)| Op::Data {
             sequence,
             at,
@@ -240,12 +240,12 @@ impl Camera {
                 Event::Begin { sequence, at, init } => {
                     self.uploads.created();
                     let always = self.setup.way == Way::Always;
-                    let begun = Gathered {
+                    let begun = Assembly {
                         elsewhere: always,
                         input_offset: at,
-                        ..Gathered::default()
+                        ..Assembly::default()
                     };
-                    self.gather.begin(sequence, init, begun, &mut pieces);
+                    self.assembler.begin(sequence, init, begun, &mut pieces);
                     self.uploads.open_on_disk(false);
                     let mut ops = Vec::new();
                     if always {
@@ -265,7 +265,7 @@ impl Camera {
                 }
                 Event::Data { sequence, bytes } => {
                     let mut ops = Vec::new();
-                    self.gather.data(sequence, bytes, &mut pieces);
+                    self.assembler.data(sequence, bytes, &mut pieces);
                     self.data(sequence, pieces, &mut ops);
                     self.uploads.spool(ops);
                 }
@@ -278,7 +278,7 @@ impl Camera {
     }
 
     fn end(&mut self, info: &ChunkInfo) {
-        let gathered = self.gather.end(info.sequence).unwrap();
+        let gathered = self.assembler.end(info.sequence).unwrap();
         let mut request = request(info);
         (request.size, request.crc32c) = (gathered.size, gathered.crc32c);
         let (entry, naming) = (Box::new(entry(info, &request)), naming(info.sequence));

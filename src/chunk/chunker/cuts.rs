@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::open::Open;
+use super::open::OpenChunk;
 use super::{Chunker, State, elapsed};
 use crate::chunk::clock::Stamp;
 use crate::chunk::frames::Frames;
@@ -15,7 +15,7 @@ pub(super) enum Cut {
     Key,
     Early,
     NoKey,
-    Config,
+    CodecConfig,
 }
 
 impl Chunker {
@@ -29,9 +29,9 @@ impl Chunker {
         if limits.single {
             return None;
         }
-        if unit.new_config {
+        if unit.new_codec_config {
             if open.begin.is_some() {
-                return Some((Cut::Config, init.clone()));
+                return Some((Cut::CodecConfig, init.clone()));
             }
             return None;
         }
@@ -117,7 +117,7 @@ impl Chunker {
             self.clock.compare(&self.stamps.back().map_or(stamp, |s| s.1))
         };
         let init_bytes = init.len() as u64;
-        self.state = State::Open(Box::new(Open {
+        self.state = State::Open(Box::new(OpenChunk {
             sequence,
             at,
             init_bytes,

@@ -1,6 +1,6 @@
 //! Idle, stopped, at the end.
 
-use super::open::Last;
+use super::open::LastUnit;
 use super::start::Dropping;
 use super::{Chunker, State};
 use crate::chunk::{Event, GapReason};
@@ -19,7 +19,7 @@ impl Chunker {
     }
 
     /// Closes the open chunk behind its last whole unit, as far as the beginning of the next is still here; that is returned.
-    fn close_whole(&mut self, events: &mut Vec<Event>) -> Option<Last> {
+    fn close_whole(&mut self, events: &mut Vec<Event>) -> Option<LastUnit> {
         let (State::Open(open), Some(scanner)) = (&mut self.state, &self.scanner) else {
             return None;
         };
@@ -114,7 +114,7 @@ impl Chunker {
                 let rest = self.stash.drop_below(end);
                 events.push(Event::Discard(rest));
                 let gap = gap.or_else(|| self.never_begun());
-                events.extend(gap.filter(|gap| gap.bytes + rest > 0).map(|gap| gap.told(rest, 0)));
+                events.extend(gap.filter(|gap| gap.bytes + rest > 0).map(|gap| gap.into_gap(rest, 0)));
             }
         } else if matches!(self.state, State::Idle) && self.is_holding() {
             let from = self.stash.base();

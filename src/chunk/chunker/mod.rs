@@ -18,14 +18,14 @@ mod ending;
 mod open;
 mod start;
 
-use self::open::{Last, Open};
+use self::open::{LastUnit, OpenChunk};
 use self::start::Dropping;
 use super::clock::{CaptureClock, Stamp};
-use super::stash::{Blocks, Stash, TAKE_OVER};
+use super::stash::{Blocks, ByteQueue, TAKE_OVER};
 use super::timeline::{JUMP, TimeLine};
 use super::{Event, GapReason, Limits, Warning};
 use crate::container::detect::{Detection, detect};
-use crate::container::opaque::Opaque;
+use crate::container::opaque::Raw;
 use crate::container::{Container, Fault, Init, Mark, MarkKind, Notice, Scanner, Unit, scanner_for};
 
 /// Where the input stands.
@@ -40,7 +40,7 @@ enum State {
     /// The last chunk was closed because nothing came.
     Idle,
     /// A chunk is open.
-    Open(Box<Open>),
+    Open(Box<OpenChunk>),
 }
 
 /// Most bytes of a unit in progress that are held back, so that a standstill need not tear it over two chunks.
@@ -53,11 +53,11 @@ pub struct Chunker {
     scanner: Option<Box<dyn Scanner>>,
     /// The first bytes, until the container is known.
     probe: Vec<u8>,
-    stash: Stash,
+    stash: ByteQueue,
     stamps: VecDeque<(u64, Stamp)>,
     state: State,
     /// A closed chunk whose length becomes known with the next picture.
-    closing: Option<(Box<Open>, u64)>,
+    closing: Option<(Box<OpenChunk>, u64)>,
     /// Capture clock; public so that the shell can tell it of PLAYING and of mappings.
     pub clock: CaptureClock,
     next_sequence: u64,
@@ -73,9 +73,9 @@ pub struct Chunker {
     /// Container times without their jumps: lengths and starts are reckoned by it.
     line: TimeLine,
     /// The last unit.
-    last: Option<Last>,
+    last: Option<LastUnit>,
     /// A unit in progress when a chunk was closed before it: the next one begins with it.
-    torn: Option<Last>,
+    torn: Option<LastUnit>,
     /// The last chunk was closed before something in progress.
     closed_whole: bool,
     /// Mean length of a frame of the last chunk, ns.
@@ -106,7 +106,7 @@ impl Chunker {
             hint,
             scanner: None,
             probe: Vec::new(),
-            stash: Stash::default(),
+            stash: ByteQueue::default(),
             stamps: VecDeque::new(),
             state: State::Waiting {
                 first: None,
@@ -138,7 +138,7 @@ impl Chunker {
     /// Takes its blocks from there.
     #[must_use]
     pub fn with_blocks(mut self, blocks: Blocks) -> Self {
-        self.stash = Stash::new(blocks);
+        self.stash = ByteQueue::new(blocks);
         self
     }
 
@@ -278,16 +278,16 @@ impl Chunker {
         let mut marks = std::mem::take(&mut self.marks);
         let outcome = scanner.push(data, &mut marks);
         let outcome = match outcome {
-            Err(fault) if !matches!(fault, Fault::Programmes(_)) => {
+            Err(fault) if !matches!(fault, Fault::Programs(_)) => {
                 // What has come so far is kept; nothing more is asked of this scanner.
-                self.scanner = Some(Box::new(Opaque::at(self.stash.end())));
+                self.scanner = Some(Box::new(Raw::at(self.stash.end())));
                 Err(fault)
             }
-            Err(Fault::Programmes(n)) => {
-                self.warn(Warning::Programmes(n), events);
+            Err(Fault::Programs(n)) => {
+                self.warn(Warning::Programs(n), events);
                 let from = marks.last().map_or(self.stash.base(), |m| m.at).max(self.stash.base());
                 let rest = usize::try_from(self.stash.end() - from).unwrap_or(0);
-                let mut opaque = Opaque::at(from);
+                let mut opaque = Raw::at(from);
                 // The bytes themselves are in the stash; one unit stands for all of them.
                 let outcome = opaque.pass(rest, &mut marks);
                 self.scanner = Some(Box::new(opaque));
@@ -351,7 +351,7 @@ impl Chunker {
         if let Some(init) = &unit.init {
             self.last_init = init.clone();
         }
-        self.last = Some(Last {
+        self.last = Some(LastUnit {
             at,
             unit,
             container_pts,

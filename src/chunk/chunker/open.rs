@@ -12,7 +12,7 @@ use crate::container::{Container, Key, StreamInfo, Track, Unit};
 
 /// The chunk being gathered.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenChunk {
     pub(super) sequence: u64,
     /// Offset of its payload in the input.
     pub(super) at: u64,
@@ -22,7 +22,7 @@ pub(super) struct Open {
     /// Stamp of its first unit.
     pub(super) stamp: Stamp,
     /// The first picture (in an audio-only stream: the first unit); `None` while only configuration came.
-    pub(super) begin: Option<Begin>,
+    pub(super) begin: Option<FirstUnit>,
     pub(super) preview_end: Option<u64>,
     pub(super) video: Frames,
     pub(super) audio: Frames,
@@ -38,7 +38,7 @@ pub(super) struct Open {
 
 /// A unit as it was told.
 #[derive(Clone, Debug)]
-pub(super) struct Last {
+pub(super) struct LastUnit {
     pub(super) at: u64,
     pub(super) unit: Unit,
     pub(super) container_pts: Option<u64>,
@@ -48,7 +48,7 @@ pub(super) struct Last {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Begin {
+pub(super) struct FirstUnit {
     /// Offset in the input.
     pub(super) at: u64,
     pub(super) key: Key,
@@ -84,7 +84,7 @@ impl Chunker {
             open.provisional = false;
         }
         let leans_back = match open.begin {
-            Some(Begin {
+            Some(FirstUnit {
                 key: Key::Open,
                 pts: Some(key),
                 ..
@@ -93,7 +93,7 @@ impl Chunker {
         };
         if open.begin.is_none() && (unit.key.is_key() || unit.track == Track::Video || open.any_track) {
             let (utc, clock) = self.clock.utc(&stamp, unit.pts);
-            open.begin = Some(Begin {
+            open.begin = Some(FirstUnit {
                 at,
                 key: unit.key,
                 pts: unit.pts,
@@ -154,7 +154,7 @@ impl Chunker {
         Some((open.sequence, self.stash.base().saturating_sub(open.at), self.stash.copied()))
     }
 
-    pub(super) fn info(&self, open: &Open, at: u64, next_pts: Option<u64>) -> ChunkInfo {
+    pub(super) fn info(&self, open: &OpenChunk, at: u64, next_pts: Option<u64>) -> ChunkInfo {
         let container = self.scanner.as_ref().map_or(Container::Raw, |s| s.container());
         let frames = if open.video.is_empty() { open.audio } else { open.video };
         let (utc, clock) = match open.begin {

@@ -19,7 +19,7 @@ pub(super) struct Dropping {
 
 impl Dropping {
     /// As an event, with the last `bytes` of it.
-    pub(super) fn told(self, bytes: u64, duration: u64) -> Event {
+    pub(super) fn into_gap(self, bytes: u64, duration: u64) -> Event {
         Event::Gap {
             reason: self.reason,
             start: self.start,
@@ -53,7 +53,7 @@ impl Chunker {
         let patience = self.limits.patience();
         let hard = self.limits.hard;
         let held = at - self.stash.base();
-        if unit.new_config && self.armed.is_some() {
+        if unit.new_codec_config && self.armed.is_some() {
             self.begin_before_head(at, unit, stamp, events);
         }
         let State::Waiting { first, since, dropping } = &mut self.state else {
@@ -101,7 +101,7 @@ impl Chunker {
                 GapReason::RecordStopped => self.clock.peek(&stamp).0.saturating_sub(gap.start),
                 _ => unit.pts.zip(gap.pts).map_or(waited, |(b, a)| b.saturating_sub(a)),
             };
-            events.push(gap.told(bytes, duration));
+            events.push(gap.into_gap(bytes, duration));
         } else if bytes > init.len() as u64 {
             // The head is the init of the first unit, save where another head has taken its place before anything came.
             let superseded = Dropping {
@@ -111,7 +111,7 @@ impl Chunker {
                 bytes: 0,
                 head: 0,
             };
-            events.push(superseded.told(bytes - init.len() as u64, 0));
+            events.push(superseded.into_gap(bytes - init.len() as u64, 0));
         }
         self.begin(from, init, stamp, events);
     }
@@ -133,7 +133,7 @@ impl Chunker {
         events.push(Event::Discard(head));
         self.begin(from, init, before, events);
         self.gap = Some(GapReason::Damage);
-        self.cut(Cut::Config, at, here, stamp, events);
+        self.cut(Cut::CodecConfig, at, here, stamp, events);
     }
 
     /// Begins a chunk with all that is held, though no key unit has come.

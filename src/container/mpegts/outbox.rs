@@ -1,94 +1,108 @@
-//! The marks on their way out, in the order of their offsets although units are decided in another order.
+//! Puts marks into the order of their offsets although units are decided in another order.
 //!
-//! PURE. Holds marks, never payload, and at most [`MAX_WAITING`] of them.
+//! PURE. Holds marks, never payload, and at most [`MAX_WAITING`] of them. ISO/IEC 13818-1 lets the PES packets of the streams
+//! interleave: an audio packet is often complete while the picture that began before it is still being read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::{Init, Key, Mark, MarkKind, StreamInfo, Track, Unit};
 
-/// Most places that wait for one before them to be decided.
+/// Most entries that wait behind an undecided one.
 const MAX_WAITING: usize = 2048;
 
-/// Farthest that an undecided place may lie back, in bytes.
+/// Farthest that an undecided entry may lie behind the input, in bytes.
 const MAX_BEHIND: u64 = 1 << 20;
 
-/// The marks of one place, in order.
+/// The marks of one offset, in order.
 pub(super) type Kinds = [Option<MarkKind>; 3];
 
-/// Marks of one place that wait behind an undecided one.
+/// A position reserved by [`Reorder::reserve`] for a unit that is not decided yet. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot(u64);
+
+/// The marks of one offset, waiting behind an undecided slot.
 #[derive(Debug)]
-struct Place {
+struct Waiting {
     at: u64,
-    open: bool,
+    is_undecided: bool,
     kinds: Kinds,
 }
 
-/// Hands marks over in order.
+/// Emits marks in the order of their offsets.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
-    /// What the streams are, as far as is known.
+pub(super) struct Reorder {
+    /// The streams, as far as they are known.
     pub(super) info: Arc<StreamInfo>,
-    /// Where the first unit has to stand.
+    /// Offset of the first unit.
     origin: u64,
     begun: bool,
-    /// Ticket of the first place that waits.
+    /// Slot of the front of `waiting`.
     base: u64,
-    waiting: VecDeque<Place>,
+    waiting: VecDeque<Waiting>,
 }
 
-impl Outbox {
-    /// Says something of a place that is decided.
+impl Reorder {
+    /// Emits the marks of a decided offset, behind those that wait.
+    #[inline]
     pub(super) fn put(&mut self, at: u64, kinds: Kinds, marks: &mut Vec<Mark>) {
         if self.waiting.is_empty() {
             self.send(at, kinds, marks);
         } else {
-            self.waiting.push_back(Place { at, open: false, kinds });
+            self.waiting.push_back(Waiting {
+                at,
+                is_undecided: false,
+                kinds,
+            });
         }
     }
 
-    /// Keeps a place for a unit that is not decided; the ticket is for [`Outbox::decide`].
-    pub(super) fn open(&mut self, at: u64) -> u64 {
-        self.waiting.push_back(Place {
+    /// Reserves a slot for a unit at `at` that [`Reorder::decide`] fills later.
+    pub(super) fn reserve(&mut self, at: u64) -> Slot {
+        self.waiting.push_back(Waiting {
             at,
-            open: true,
+            is_undecided: true,
             kinds: [None, None, None],
         });
-        self.base + self.waiting.len() as u64 - 1
+        Slot(self.base + self.waiting.len() as u64 - 1)
     }
 
-    /// Decides a place, and hands over all that had to wait for it alone.
-    pub(super) fn decide(&mut self, ticket: u64, kinds: Kinds, marks: &mut Vec<Mark>) {
-        let index = ticket.checked_sub(self.base).and_then(|i| usize::try_from(i).ok());
-        if let Some(place) = index.and_then(|i| self.waiting.get_mut(i)) {
-            place.open = false;
-            place.kinds = kinds;
+    /// Fills a slot and emits everything up to the next undecided one. Ignores a slot that is no longer waiting.
+    pub(super) fn decide(&mut self, slot: Slot, kinds: Kinds, marks: &mut Vec<Mark>) {
+        let index = slot.0.checked_sub(self.base).and_then(|i| usize::try_from(i).ok());
+        if let Some(waiting) = index.and_then(|i| self.waiting.get_mut(i)) {
+            waiting.is_undecided = false;
+            waiting.kinds = kinds;
         }
-        while self.waiting.front().is_some_and(|place| !place.open) {
-            if let Some(place) = self.waiting.pop_front() {
+        while self.waiting.front().is_some_and(|waiting| !waiting.is_undecided) {
+            if let Some(waiting) = self.waiting.pop_front() {
                 self.base += 1;
-                self.send(place.at, place.kinds, marks);
+                self.send(waiting.at, waiting.kinds, marks);
             }
         }
     }
 
-    /// The place that has to be decided now, with the input read up to `end`, so that the wait stays bounded.
-    pub(super) fn overdue(&self, end: u64) -> Option<u64> {
+    /// Returns the slot that must be decided now, with the input read up to `end`: keeps the wait within [`MAX_WAITING`]
+    /// entries and [`MAX_BEHIND`] bytes.
+    #[inline]
+    pub(super) fn overdue(&self, end: u64) -> Option<Slot> {
         let front = self.waiting.front()?;
-        (self.waiting.len() > MAX_WAITING || end.saturating_sub(front.at) > MAX_BEHIND).then_some(self.base)
+        (self.waiting.len() > MAX_WAITING || end.saturating_sub(front.at) > MAX_BEHIND).then_some(Slot(self.base))
     }
 
-    /// Offset of the first undecided place.
-    pub(super) fn first_open(&self) -> Option<u64> {
-        self.waiting.front().map(|place| place.at)
+    /// Returns the offset of the first undecided slot.
+    #[inline]
+    pub(super) fn first_undecided(&self) -> Option<u64> {
+        self.waiting.front().map(|waiting| waiting.at)
     }
 
-    /// Whether the first unit was made.
+    /// Returns whether the first unit has been emitted.
+    #[inline]
     pub(super) fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// Makes the first unit, if there is none yet, because the bytes up to `settled` are about to be let go.
+    /// Emits the first unit, unless it exists, once bytes above its offset are settled: no mark may be below `settled` later.
     pub(super) fn begin(&mut self, settled: u64, marks: &mut Vec<Mark>) {
         if !self.begun && settled > self.origin {
             self.begun = true;
@@ -103,19 +117,19 @@ impl Outbox {
         }
     }
 
-    /// A unit that is no key and has no time.
+    /// Returns a unit that is not a key unit and has no time.
     pub(super) fn unit(&self, track: Track, init: Init) -> Unit {
         Unit {
             track,
             key: Key::No,
             pts: None,
             end: None,
-            new_config: false,
+            new_codec_config: false,
             init: Some(init),
         }
     }
 
-    /// Forgets what waits; if nothing was said yet the first unit will stand at `origin`.
+    /// Drops what waits. Before the first mark, moves the first unit to `origin`.
     pub(super) fn restart(&mut self, origin: u64) {
         self.base += self.waiting.len() as u64;
         self.waiting.clear();
@@ -129,6 +143,7 @@ impl Outbox {
             if !self.begun {
                 match kind {
                     MarkKind::Unit(_) => self.begin(at, marks),
+                    // Damage is payload, so the first unit stands in front of it, at whatever offset.
                     _ => self.begin(u64::MAX, marks),
                 }
                 self.begun = true;
