@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use common::server::Server;
-use gstgcstreamer::gcs::{Body, ClientPool, Credentials, Endpoint, GcsWriter, ObjectRequest, ObjectWriter, Unpaced};
+use gcstreamer_storage::{Body, ClientPool, Credentials, Endpoint, GcsWriter, ObjectRequest, ObjectWriter, Unpaced};
 
 const BLOCK: usize = 256 << 10;
 /// Blocks of an object: 5 MiB, 10 s of a camera of 4 Mbit/s.

@@ -15,7 +15,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use gstgcstreamer::container::{Container, MarkKind, scanner_for};
+use gcstreamer_media::container::{Container, MarkKind, scanner_for};
 
 /// Slice sizes: filesrc's default, a large frame, all at once as a buffer list would be.
 const SLICES: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
@@ -78,7 +78,7 @@ fn scan(container: Container, bytes: &[u8], slice: usize) -> usize {
     let mut count = |marks: &mut Vec<_>| {
         units += marks
             .drain(..)
-            .filter(|m: &gstgcstreamer::container::Mark| matches!(m.kind, MarkKind::Unit(_)))
+            .filter(|m: &gcstreamer_media::container::Mark| matches!(m.kind, MarkKind::Unit(_)))
             .count()
     };
     for piece in bytes.chunks(slice) {

@@ -1,26 +1,19 @@
 //! GStreamer elements that record a live stream into Google Cloud Storage.
 //!
-//! Module map:
-//! - [`container`] PURE: what a muxed byte stream is made of.
-//! - [`chunk`] PURE: where to cut, what to call it, what it says of itself.
+//! Module map (the crates below `crates/` hold what needs no GStreamer and no element: `gcstreamer_schema`,
+//! `gcstreamer_media`, `gcstreamer_storage`, `gcstreamer_mqtt`):
 //! - [`upload`]: queue, retry, concurrency; the driver on the process's tokio runtime.
 //! - [`flow`]: the limits of bytes and requests a second, shared by a flow group.
-//! - [`gcs`]: the only place that names `google-cloud-storage`.
 //! - [`spool`]: chunks wait on disk.
 //! - [`gcssink`]: the element, a thin shell.
 //! - [`iotcorestatus`]: the element that tells how the pipeline is; its `report` and `status` are PURE.
 //! - `deadline`: one deadline for all elements of the process that stop.
 //! - `outbox`, `properties`: what both elements post, and have as properties. `sync`, `wall`: locks, and the clock as a number.
-//! - [`mqtt`]: the link to the broker, the only place that names `rumqttc`.
 
-pub mod chunk;
-pub mod container;
 mod deadline;
 pub mod flow;
-pub mod gcs;
 pub mod gcssink;
 pub mod iotcorestatus;
-pub mod mqtt;
 mod outbox;
 mod properties;
 pub mod spool;

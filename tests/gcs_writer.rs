@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use gstgcstreamer::gcs::{
+use gcstreamer_storage::{
     Body, BoxFuture, Class, ClientPool, Credentials, Endpoint, GcsWriter, ObjectRequest, ObjectWriter, Pacer, Stored, Unpaced,
     WriteError,
 };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gstgcstreamer::mqtt::{Config, IotCore, Link, Listener, Plain, Protocol, Wanted};
+use gcstreamer_mqtt::{Config, IotCore, Link, Listener, Plain, Protocol, Wanted};
 use mosquitto::{Mosquitto, Rules};
 use strict_broker::StrictBroker;
 use tokio::runtime::Runtime;

@@ -1,7 +1,7 @@
 //! More bytes never take an answer back.
 #![no_main]
 
-use gst_plugin_gcstreamer_fuzz::container::detect::{Detection, detect};
+use gcstreamer_media::container::detect::{Detection, detect};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let whole = detect(data, false);

@@ -1,7 +1,7 @@
 //! A verdict on a picture's beginning stands, however much follows; a complete picture always gets one.
 #![no_main]
 
-use gst_plugin_gcstreamer_fuzz::container::nal::{Framing, VideoCodec, find_start_code, classify};
+use gcstreamer_media::container::nal::{Framing, VideoCodec, classify, find_start_code};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((&choice, picture)) = data.split_first() else {

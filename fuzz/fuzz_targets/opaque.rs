@@ -1,7 +1,8 @@
 //! The one scanner whose marks are its slices: every slice is a unit, at the slice's first byte.
 #![no_main]
 
-use gst_plugin_gcstreamer_fuzz::container::{Container, MarkKind, scanner_for};
+use gcstreamer_media::container::{MarkKind, scanner_for};
+use gcstreamer_schema::Container;
 use gst_plugin_gcstreamer_fuzz::{sizes_and_stream, slices};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

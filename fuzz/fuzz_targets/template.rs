@@ -1,8 +1,8 @@
 //! A template that is accepted gives legal names, different for every chunk.
 #![no_main]
 
-use gst_plugin_gcstreamer_fuzz::chunk::name::{Naming, Template, check_device};
-use gst_plugin_gcstreamer_fuzz::gcs::check_object_name;
+use gcstreamer_schema::limits::check_object_name;
+use gcstreamer_schema::name::{Naming, Template, check_device};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -25,4 +25,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     );
     let second = name(1, 1_767_225_610_000_000_000).unwrap();
     assert_eq!(first == second, template.is_fixed(), "{first:?} and {second:?}");
+    // Whatever can be read back is the chunk that it was made for.
+    if let Some(parts) = template.read(&second) {
+        assert!(parts.sequence.is_none_or(|seq| seq == 1), "{second:?}: {parts:?}");
+    }
 });

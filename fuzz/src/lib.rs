@@ -1,26 +1,13 @@
-//! What the fuzz targets check, over the plugin's pure modules.
+//! What the fuzz targets check, over the pure crates.
 //!
-//! The modules are taken in by path: what they may touch is bytes and numbers, so neither GStreamer nor the network's crates
-//! are built here. A module that stops being pure stops this crate from compiling.
-
-#[path = "../../src/chunk/mod.rs"]
-pub mod chunk;
-#[path = "../../src/container/mod.rs"]
-pub mod container;
-
-#[path = "../../src/gcs/name.rs"]
-mod gcs_name;
-
-/// The little that names and metadata ask of the storage.
-pub mod gcs {
-    pub use super::gcs_name::*;
-}
+//! Both crates are pure: neither GStreamer nor the network's crates are built here.
 
 use bytes::Bytes;
 
-use chunk::clock::Stamp;
-use chunk::{Chunker, Event, Limits};
-use container::{Container, Fault, Mark, MarkKind, scanner_for};
+use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_media::chunk::{Chunker, Event, Limits};
+use gcstreamer_media::container::{Fault, Mark, MarkKind, scanner_for};
+use gcstreamer_schema::Container;
 
 /// Splits the fuzzer's bytes into sizes of slices and a stream: sizes come first, after their number.
 pub fn sizes_and_stream(data: &[u8]) -> (&[u8], &[u8]) {
@@ -91,7 +78,7 @@ fn check(marks: &[Mark], checked: &mut usize, settled: u64) {
     *checked = marks.len();
 }
 
-/// The promises of [`container`]: slicing changes nothing, marks are in order, the first init is the input's head.
+/// The promises of [`gcstreamer_media::container`]: slicing changes nothing, marks are in order, the first init is the input's head.
 pub fn scanner_keeps_its_promises(container: Container, data: &[u8]) {
     let (sizes, stream) = sizes_and_stream(data);
     let (whole, fault) = scan(container, std::iter::once(stream));

@@ -40,7 +40,9 @@ def write_depfile(args, cargo_depfile):
     """Cargo's own depfile under the name of meson's target, and the files that cargo does not list there."""
     sources = cargo_depfile.read_text().split(": ", 1)[-1].strip() if cargo_depfile.exists() else ""
     root = args.manifest.resolve().parent
-    more = " ".join(str(root / name).replace(" ", "\\ ") for name in ("Cargo.toml", "Cargo.lock", "build.rs"))
+    manifests = [root / "Cargo.toml", *sorted(root.glob("crates/*/Cargo.toml"))]
+    others = [root / "Cargo.lock", root / "build.rs"]
+    more = " ".join(str(path).replace(" ", "\\ ") for path in manifests + others)
     args.depfile.write_text(f"{args.output}: {sources} {more}\n")
 
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::bucket::{Bucket, piece};
 use super::outage::Outage;
 use super::site::Site;
-use crate::gcs::{BoxFuture, Pacer};
+use gcstreamer_storage::{BoxFuture, Pacer};
 
 /// Default of `max-bytes-per-second`: the 20 MB/s of the original's flow control.
 pub const DEFAULT_BYTES: u64 = 20_000_000;

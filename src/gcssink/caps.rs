@@ -1,6 +1,6 @@
 //! What caps say: a container that is known, a stream that needs a muxer first, or nothing of use.
 
-use crate::container::Container;
+use gcstreamer_schema::Container;
 
 /// What may be done with a stream of these caps.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,10 +7,6 @@ use std::time::Duration;
 use super::object::Maker;
 use super::recorder::Keep;
 use super::settings::{Settings, SpoolMode};
-use crate::chunk::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES};
-use crate::chunk::name::rfc3339_ms;
-use crate::chunk::replay::Replay;
-use crate::container::Container;
 use crate::spool::disk::StdDisk;
 use crate::spool::{Adoption, ClosedEntry, Found, Notice, Partial, Session, Spool, SpoolError, adopt};
 use crate::upload::chunk::{Chunk, Place, Summary};
@@ -18,6 +14,10 @@ use crate::upload::desk::Desk;
 use crate::upload::kept::{SpoolChunk, Times};
 use crate::upload::spooler;
 use crate::upload::uploads::Uploads;
+use gcstreamer_media::chunk::replay::Replay;
+use gcstreamer_schema::Container;
+use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES};
+use gcstreamer_schema::time::rfc3339_ms;
 
 /// The spool of a session, ready to be used.
 pub(super) struct SpoolPlan {

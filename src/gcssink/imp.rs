@@ -18,10 +18,10 @@ use super::session::Session;
 use super::settings::{Settings, StatusValue, specs};
 use super::stats;
 use super::together;
-use crate::chunk::session::session_id;
-use crate::container::Container;
 use crate::sync::lock;
 use crate::wall;
+use gcstreamer_schema::Container;
+use gcstreamer_schema::session::session_id;
 
 /// Debug category.
 pub(super) static CAT: LazyLock<gst::DebugCategory> =

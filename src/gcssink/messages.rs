@@ -8,13 +8,13 @@ use gst::subclass::prelude::*;
 
 use super::GcsSink;
 use super::upstream;
-use crate::chunk::name::rfc3339_ms;
-use crate::chunk::{GapReason, Warning};
-use crate::container::Fault;
 use crate::outbox::post_info;
 use crate::upload::chunk::Summary;
 use crate::upload::health::Word;
 use crate::upload::report::{Pending, Report};
+use gcstreamer_media::chunk::{GapReason, Warning};
+use gcstreamer_media::container::Fault;
+use gcstreamer_schema::time::rfc3339_ms;
 
 /// Where it waits to be posted.
 pub(super) type Outbox = crate::outbox::Outbox<GcsSink, Post>;

@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use super::plan::Plan;
 use super::settings::Settings;
-use crate::chunk::ChunkInfo;
-use crate::chunk::clock::ClockKind;
-use crate::chunk::name::Naming;
-use crate::gcs::{Body, ObjectRequest};
 use crate::spool::{Entry, site};
 use crate::upload::attempt;
 use crate::upload::chunk::Summary;
 use crate::wall;
+use gcstreamer_media::chunk::ChunkInfo;
+use gcstreamer_schema::ClockKind;
+use gcstreamer_schema::name::Naming;
+use gcstreamer_storage::{Body, ObjectRequest};
 
 /// What is said of every object, from the settings.
 #[derive(Clone, Debug)]

@@ -8,12 +8,13 @@ use std::time::Duration;
 use gst::glib;
 
 use super::settings::Settings;
-use crate::chunk::Limits;
-use crate::chunk::metadata::check_metadata;
-use crate::chunk::name::{Naming, Template, check_device};
-use crate::gcs::{Credentials, Endpoint, check_bucket, check_object_name};
 use crate::upload::runtime::runtime;
 use crate::upload::uploads::UploadLimits;
+use gcstreamer_media::chunk::Limits;
+use gcstreamer_schema::limits::{check_bucket, check_object_name};
+use gcstreamer_schema::metadata::check_user_metadata;
+use gcstreamer_schema::name::{Naming, Template, check_device};
+use gcstreamer_storage::{Credentials, Endpoint};
 
 /// What a session needs to know.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, gst::ErrorMessage> {
     check_device(&device).map_err(bad)?;
     let template = Template::parse(&settings.location).map_err(|e| bad(e.to_string()))?;
     let metadata = user_metadata(settings.metadata.as_ref());
-    check_metadata(&metadata, &device).map_err(bad)?;
+    check_user_metadata(&metadata, &device).map_err(bad)?;
     check_longest_name(&template, &device).map_err(bad)?;
     let endpoint = Endpoint::from_environment(settings.endpoint_uri.as_deref()).map_err(|e| bad(e.to_string()))?;
     let credentials = match (&settings.credentials_file, endpoint.takes_credentials()) {
@@ -79,7 +80,7 @@ fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> 
     // The application may call us from a runtime of its own, where blocking on another one is not allowed.
     let (tell, told) = mpsc::channel();
     runtime.spawn(async move {
-        let _ = tell.send(credentials.load().await.map(|_| ()));
+        let _ = tell.send(credentials.check().await);
     });
     match told.recv() {
         Ok(Err(e)) => Err(gst::error_msg!(gst::ResourceError::NotAuthorized, ("{e}"))),

@@ -8,16 +8,16 @@ use bytes::Bytes;
 
 use super::messages::{Outbox, Post};
 use super::object::Maker;
-use crate::chunk::clock::Stamp;
-use crate::chunk::gather::{Assembler, Assembly, Piece};
-use crate::chunk::{ChunkInfo, Chunker, Event};
-use crate::container::Fault;
-use crate::gcs::Body;
 use crate::spool::boot;
 use crate::upload::chunk::{Chunk, Held, Place};
 use crate::upload::spooler::{Closing, Op};
 use crate::upload::uploads::Uploads;
 use crate::wall;
+use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_media::chunk::gather::{Assembler, Assembly, Piece};
+use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event};
+use gcstreamer_media::container::Fault;
+use gcstreamer_storage::Body;
 
 /// See the module.
 pub(super) struct Recorder {

@@ -20,7 +20,6 @@ use super::recorder::{Keep, Recorder};
 use super::settings::Settings;
 use super::upstream;
 use super::writers::GcsWriters;
-use crate::chunk::Chunker;
 use crate::deadline::Stop;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
@@ -29,6 +28,7 @@ use crate::sync::lock;
 use crate::upload::driver;
 use crate::upload::runtime::runtime;
 use crate::upload::uploads::Uploads;
+use gcstreamer_media::chunk::Chunker;
 
 /// How long the streaming thread waits for its last messages to be posted: an application's handler may be slow.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);

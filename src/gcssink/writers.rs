@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::plan::Plan;
-use crate::gcs::{ClientPool, Credentials, Endpoint, GcsWriter, ObjectWriter};
 use crate::upload::driver::Writers;
+use gcstreamer_storage::{ClientPool, Credentials, Endpoint, GcsWriter, ObjectWriter};
 
 /// See the module.
 pub(super) struct GcsWriters {

@@ -17,9 +17,9 @@ use super::session::Session;
 use super::settings::{Settings, specs};
 use super::tally::{Counters, mono, now};
 use crate::deadline::Stop;
-use crate::mqtt::LinkStats;
 use crate::sync::lock;
 use crate::upload::runtime::runtime;
+use gcstreamer_mqtt::LinkStats;
 
 /// Debug category.
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {

@@ -9,9 +9,9 @@ use gst::glib;
 use super::discovery::discovery;
 use super::settings::{PayloadFormat, Protocol, Settings};
 use super::status::Identity;
-use crate::chunk::name::check_device;
-use crate::chunk::session::session_id;
-use crate::mqtt;
+use gcstreamer_mqtt as mqtt;
+use gcstreamer_schema::name::check_device;
+use gcstreamer_schema::session::session_id;
 
 /// The broker's own limit, and IoT Core's.
 const STATE_GAP: Duration = Duration::from_secs(1);

@@ -26,9 +26,9 @@ use super::status::{Answer, Status, sha256_hex};
 use super::tally::{Counters, mono, now};
 use super::watch::{self, Watch};
 use crate::deadline::Stop;
-use crate::gcs::redact;
-use crate::mqtt::{Link, LinkStats, Listener, Wanted};
 use crate::sync::lock;
+use gcstreamer_mqtt::{Link, LinkStats, Listener, Wanted};
+use gcstreamer_schema::redact;
 
 /// Looks are at least so far apart, ns: a busy pad wakes the timer no more often.
 const LOOK_GAP: Duration = Duration::from_millis(20);

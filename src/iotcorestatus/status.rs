@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::report::{Format, Phase, Problem, Reason, Stalls};
-use crate::chunk::name::rfc3339_ms;
 use crate::upload::health::Status as UploadStatus;
+use gcstreamer_schema::time::rfc3339_ms;
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::flow::group::Member;
-use crate::gcs::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
+use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
 /// How the chunk may be called if its name is taken.
 #[derive(Clone, Debug)]

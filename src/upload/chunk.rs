@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::attempt::Naming;
 use super::scheduler::Site;
-use crate::gcs::ObjectRequest;
+use gcstreamer_storage::ObjectRequest;
 
 /// What messages say of a chunk. Small: tens of thousands may wait on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

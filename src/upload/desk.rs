@@ -10,8 +10,8 @@ use super::chunk::{Chunk, Held, Kept, Place};
 use super::kept::{Part, SpoolChunk, Times};
 use super::spooler::{Closing, Op, Work};
 use super::uploads::Uploads;
-use crate::gcs::{Body, ObjectRequest};
 use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
+use gcstreamer_storage::{Body, ObjectRequest};
 
 /// What came of what was written as it came.
 #[derive(Default)]

@@ -21,10 +21,10 @@ use super::tests::{chunk, limits};
 use super::uploads::{Drained, Overflow, Uploads};
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
-use crate::gcs::{Body, Class, ObjectWriter};
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
 use crate::spool::sim::{Fault, SimDisk};
 use crate::spool::{ClosedEntry, Entry, Found, Spool, Stored, adopt, boot};
+use gcstreamer_storage::{Body, Class, ObjectWriter};
 
 const SESSION: &str = "0a1b2c3d4e";
 

@@ -11,7 +11,7 @@ use super::chunk::{Chunk, Kept, Place, Unloaded};
 use super::outcomes::Due;
 use super::uploads::Uploads;
 use crate::flow::group::Member;
-use crate::gcs::{Class, ObjectWriter, WriteError};
+use gcstreamer_storage::{Class, ObjectWriter, WriteError};
 
 /// Where chunks go. Those of earlier sessions may belong to another endpoint than this sink's.
 pub trait Writers: Send + Sync {

@@ -4,7 +4,7 @@
 //! it: when every chunk that failed has been stored, so that one chunk that always fails is one outage. A refusal that only the user can mend is an ERROR while nothing has been stored in this session; a recording that has
 //! worked goes on and says WARNING.
 
-use crate::gcs::Class;
+use gcstreamer_storage::Class;
 
 const SECOND: u64 = 1_000_000_000;
 /// A status lasts at least so long.

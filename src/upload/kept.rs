@@ -14,10 +14,10 @@ use super::attempt::Naming;
 use super::chunk::{Kept, Loaded, Unloaded};
 use super::redate::redate;
 use super::uploads::Uploads;
-use crate::gcs::{Backing, Body, ObjectRequest};
 use crate::spool::{Boots, ChunkReader, ClosedEntry, OpenChunk, SpoolError, Stored, boot};
 use crate::sync::lock;
 use crate::wall;
+use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
 /// What time it is, as far as that can be believed, and was in other boots of the machine.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Times {
         let mut boots = Boots::default();
         let wall = wall::now();
         let is_off = self.uploads.upgrade().is_some_and(|u| u.clock_off().is_some());
-        if !is_off && wall >= crate::chunk::clock::EARLIEST_PLAUSIBLE {
+        if !is_off && wall >= gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE {
             boots.learn(&self.boot_id, wall, boot::boot_ns());
         }
         boots.merge(&lock(&self.boots));

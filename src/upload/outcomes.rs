@@ -12,7 +12,7 @@ use super::report::{DAMAGED, Report};
 use super::scheduler::Outcome;
 use super::state::State;
 use super::uploads::Uploads;
-use crate::gcs::{Class, Stored, WriteError};
+use gcstreamer_storage::{Class, Stored, WriteError};
 
 /// What the driver is to do.
 pub(super) enum Due {

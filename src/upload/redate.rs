@@ -2,11 +2,13 @@
 //!
 //! PURE: the entry and what is known of the machine's boots in, the entry as it should be out.
 
-use crate::chunk::clock::{ClockKind, EARLIEST_PLAUSIBLE};
-use crate::chunk::metadata::END_TIME;
-use crate::chunk::name::{Naming, Template, rfc3339_ms};
-use crate::container::Container;
 use crate::spool::{Boots, Entry};
+use gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE;
+use gcstreamer_schema::ClockKind;
+use gcstreamer_schema::Container;
+use gcstreamer_schema::metadata::END_TIME;
+use gcstreamer_schema::name::{Naming, Template};
+use gcstreamer_schema::time::rfc3339_ms;
 
 /// The entry with the time, name and metadata that it would have had with a clock that is right; `None` where nothing is to
 /// be set right, or nothing is known of that boot.

@@ -17,8 +17,8 @@ use super::chunk::{Chunk, Kept, Summary};
 use super::desk::{Desk, Written};
 use super::report::Report;
 use super::uploads::Uploads;
-use crate::gcs::ObjectRequest;
 use crate::spool::{Entry, SpoolError};
+use gcstreamer_storage::ObjectRequest;
 
 /// How many sinks of the process write at once: more make a disk slower, not faster.
 static DISK_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));

@@ -12,7 +12,7 @@ use super::chunk::{Chunk, Held, Place, Summary};
 use super::outcomes::Due;
 use super::report::Report;
 use super::uploads::{NoRoom, Overflow, UploadLimits, Uploads};
-use crate::gcs::{Body, Class, ObjectRequest, WriteError};
+use gcstreamer_storage::{Body, Class, ObjectRequest, WriteError};
 
 /// What may happen to it.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use gstgcstreamer::gcs::{BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
+use gcstreamer_storage::{BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 use gstgcstreamer::upload::driver::Writers;
 use tokio::time::{Instant, sleep};
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gstgcstreamer::chunk::clock::Stamp;
-use gstgcstreamer::chunk::gather::{Assembler, Assembly, Piece};
-use gstgcstreamer::chunk::{ChunkInfo, Chunker, Event, Limits};
-use gstgcstreamer::container::Container;
+use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_media::chunk::gather::{Assembler, Assembly, Piece};
+use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
+use gcstreamer_schema::Container;
+use gcstreamer_storage::{Body, ObjectRequest};
 use gstgcstreamer::flow::group::{Group, Member};
 use gstgcstreamer::flow::site::Site;
-use gstgcstreamer::gcs::{Body, ObjectRequest};
 use gstgcstreamer::spool::disk::StdDisk;
 use gstgcstreamer::spool::{Entry, Spool};
 use gstgcstreamer::upload::attempt::Naming;

@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use crate::chunk::name::rfc3339_ms;
-use crate::gcs::redact;
 use crate::upload::health::Status as UploadStatus;
+use gcstreamer_schema::redact;
+use gcstreamer_schema::time::rfc3339_ms;
 
 mod input;
 mod phase;

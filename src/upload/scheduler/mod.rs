@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::gcs::Class;
+use gcstreamer_storage::Class;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,127 @@
+//! Where to cut, what to call it, what it says of itself.
+//!
+//! PURE: bytes, times and settings in, [`Event`]s out. [`Chunker`] drives a container scanner over the input and splits it
+//! into chunks that each play alone; init of chunk 0 plus all payloads is the input, byte for byte.
+
+use bytes::Bytes;
+
+pub mod chunker;
+pub mod clock;
+pub mod frames;
+pub mod gather;
+pub mod info;
+pub mod replay;
+pub mod stash;
+#[cfg(test)]
+mod tests;
+pub mod timeline;
+
+pub use chunker::Chunker;
+pub use gcstreamer_schema::GapReason;
+pub use info::ChunkInfo;
+
+use crate::container::Init;
+
+/// Something to tell the user once. Times in ns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// No key unit for so long.
+    NoKeyUnit {
+        /// How long.
+        waited: u64,
+        /// Longest time between two key units so far.
+        interval: Option<u64>,
+    },
+    /// Key units without SPS/PPS.
+    NoParameterSets,
+    /// Pictures after a key unit lean on pictures before it.
+    OpenGop,
+    /// A fragment so long that nothing can be cut in time.
+    LongFragment(u64),
+    /// The muxer went back to this offset, to write over what it had sent.
+    Rewritten(u64),
+    /// A chunk grew to a share of the memory and was cut early.
+    EarlyCut {
+        /// Bytes at which it was cut.
+        bytes: u64,
+        /// Whether at a key unit.
+        at_key: bool,
+    },
+    /// Damaged bytes from this offset of the input on.
+    Damage(u64),
+    /// More than one program: stored as it comes.
+    Programs(usize),
+    /// No container that is known: stored as it comes.
+    UnknownContainer,
+}
+
+/// What becomes of the input.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A chunk begins.
+    Begin {
+        /// Its sequence number.
+        sequence: u64,
+        /// Where its payload begins in the input.
+        at: u64,
+        /// What stands in front.
+        init: Init,
+    },
+    /// Payload of a chunk.
+    Data {
+        /// The chunk's sequence number.
+        sequence: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// A chunk is complete. May come after the next one's `Begin`: its length is known with the next key unit.
+    End(Box<ChunkInfo>),
+    /// Bytes that are not stored.
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// UTC of the first of them, ns since the epoch.
+        start: u64,
+        /// Their length in ns.
+        duration: u64,
+        /// Their number.
+        bytes: u64,
+    },
+    /// Bytes that are let go of (part of a gap that is told later).
+    Discard(u64),
+    /// Something to tell the user.
+    Warn(Warning),
+    /// A key unit would be welcome now.
+    WantKeyUnit,
+    /// The one object of a fixed name grew over the limit: so many bytes.
+    TooLarge(u64),
+}
+
+/// When to cut. Times in ns, 0 = never.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Property `max-size-time`.
+    pub max_time: u64,
+    /// Property `max-size-bytes`.
+    pub max_bytes: u64,
+    /// Property `align-to-clock`.
+    pub align: bool,
+    /// A fixed object name: never cut.
+    pub single: bool,
+    /// Bytes at which a chunk is cut at the next key unit; 0 = never.
+    pub soft: u64,
+    /// Bytes at which a chunk is cut anywhere; 0 = never.
+    pub hard: u64,
+}
+
+impl Limits {
+    /// How long to wait for a key unit: max(3 × `max-size-time`, 30 s).
+    pub fn patience(&self) -> u64 {
+        self.max_time.saturating_mul(3).max(30_000_000_000)
+    }
+
+    /// After how long without a buffer the open chunk is closed: max(2 × `max-size-time`, 15 s).
+    pub fn idle(&self) -> u64 {
+        self.max_time.saturating_mul(2).max(15_000_000_000)
+    }
+}

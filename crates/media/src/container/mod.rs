@@ -1,0 +1,207 @@
+//! What a muxed byte stream is made of: headers, key units, timestamps.
+//!
+//! PURE: works on byte slices alone, so that it can be tested, fuzzed and timed without GStreamer. A [`Scanner`] is fed the
+//! input in arbitrary slices and says, as [`Mark`]s at absolute offsets, where a chunk may begin and what has to stand in
+//! front of it. It never holds payload; the caller keeps the bytes above [`Scanner::settled`] until they are decided.
+//!
+//! Promises every scanner keeps, whatever the bytes are:
+//! 1. The marks depend on the bytes alone, never on how they were sliced.
+//! 2. Offsets of marks never decrease, and no mark is below what `settled` had returned before.
+//! 3. Nothing panics, and the memory a scanner holds is bounded (`MAX_GATHER` or less).
+//! 4. The first [`Unit`] stands where the input's head ends; the bytes before it are exactly its `init` (save where a
+//!    container's head has to be neutralised, see `matroska`).
+//! 5. Damaged bytes are passed over: a [`MarkKind::Damage`] at their first byte, then units again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use gcstreamer_schema::Container;
+
+pub mod codec;
+pub mod detect;
+mod feed;
+pub mod flv;
+pub mod fmp4;
+pub mod matroska;
+pub mod mpegts;
+pub mod nal;
+pub mod opaque;
+
+/// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.
+pub const MAX_GATHER: usize = 4 << 20;
+
+/// Which kind of stream a unit belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Track {
+    /// A picture.
+    Video,
+    /// Sound.
+    Audio,
+    /// Configuration, script data, tables, subtitles.
+    Other,
+}
+
+/// Whether decoding can begin at a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// No.
+    No,
+    /// Yes, but pictures that follow in the stream and are shown before it may lean on earlier ones (an H.264 recovery
+    /// point with `recovery_frame_cnt` 0, an H.265 CRA).
+    Open,
+    /// Yes, and nothing after it leans on anything before it (IDR, VP8/VP9/AV1 key frame, audio in an audio-only stream).
+    Closed,
+}
+
+impl Key {
+    /// Whether decoding can begin here.
+    pub fn is_key(self) -> bool {
+        self != Self::No
+    }
+}
+
+/// What is known of the streams inside, as far as the head and the key units tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// RFC 6381 list, video first, e.g. `avc1.640028,mp4a.40.2`; `None` where a codec is not known (yet).
+    pub codecs: Option<String>,
+    /// Whether the head announces, or the stream has shown, video.
+    pub has_video: bool,
+    /// Whether the head announces, or the stream has shown, audio.
+    pub has_audio: bool,
+}
+
+/// What stands in front of the payload of a chunk: `head` and then `tail`. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Init {
+    /// The part all chunks of one configuration share.
+    pub head: Bytes,
+    /// The part for this place alone (a Matroska cluster header); mostly empty.
+    pub tail: Bytes,
+    /// What the streams are.
+    pub info: Arc<StreamInfo>,
+}
+
+impl Init {
+    /// Bytes of the header altogether.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// Whether no header is needed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A legal place for a chunk to begin: a tag, an access unit, a fragment, a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Whose unit it is. In an audio-only stream the audio units are keys.
+    pub track: Track,
+    /// Whether decoding can begin here.
+    pub key: Key,
+    /// Presentation time in ns on the container's own time line, unwrapped (never wraps back to 0 after 26.5 hours of TS).
+    pub pts: Option<u64>,
+    /// End of the presentation in ns where the container tells it (fMP4, Matroska with durations).
+    pub end: Option<u64>,
+    /// The unit begins with, or is, a decoder configuration that differs from the one in force: a chunk must begin here.
+    pub new_codec_config: bool,
+    /// Header for a chunk that begins here; `None` where none can (inside a Matroska cluster of known size).
+    pub init: Option<Init>,
+}
+
+/// Something the user should hear of once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// A key picture without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
+    NoParameterSets,
+    /// Pictures after an open key unit are shown before it: they lean on pictures before it.
+    OpenGop,
+}
+
+/// What stands at an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MarkKind {
+    /// A unit begins.
+    Unit(Unit),
+    /// The picture of the last key unit has ended: all bytes below are needed to decode it, none above. At most one for
+    /// each key unit on the video track, before the next unit of that track.
+    PictureEnd,
+    /// Bytes that do not follow the container's grammar begin here.
+    Damage,
+    /// Something to tell the user.
+    Notice(Notice),
+}
+
+/// A statement about the input at an absolute offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Bytes from the start of the input.
+    pub at: u64,
+    /// What is there.
+    pub kind: MarkKind,
+}
+
+/// Why a stream cannot be cut at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// An MP4 whose samples are not in fragments: its index comes at the end, and no part of it plays.
+    #[error("the MP4 is not fragmented: its index is written at the end, by seeking back, so no part of it can play alone")]
+    Unfragmented,
+    /// `tfhd` with `base-data-offset`: file offsets that are wrong in any other file.
+    #[error(
+        "the MP4 fragments carry absolute file offsets (tfhd base-data-offset), which are wrong in every chunk but the first"
+    )]
+    BaseDataOffset,
+    /// A transport stream with more than one program.
+    #[error("the transport stream holds {0} programs; chunks that play alone need one")]
+    Programs(usize),
+    /// A header grew over [`MAX_GATHER`].
+    #[error("a header of {0} bytes is over the limit of 4 MiB")]
+    HeaderTooLarge(u64),
+}
+
+/// Reads one container format. See the module for what an implementation promises.
+pub trait Scanner: Send {
+    /// Takes the next bytes of the input and appends what is now known to `marks`.
+    ///
+    /// # Errors
+    /// [`Fault`] where the stream cannot be cut at all; the scanner is not to be used afterwards.
+    fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault>;
+
+    /// The input has ended: decides all that was open. `settled` is the input's length afterwards.
+    fn finish(&mut self, marks: &mut Vec<Mark>);
+
+    /// Everything below this offset is decided: no later mark will be below it.
+    fn settled(&self) -> u64;
+
+    /// Up to here the input is whole units: what lies between this and [`Scanner::settled`] is the beginning of one that has
+    /// not come to its end, where its container tells where that is.
+    fn whole(&self) -> u64 {
+        self.settled()
+    }
+
+    /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
+    /// head. What was half read is let go, the configuration is kept.
+    fn restart(&mut self);
+
+    /// The container, once known (WebM and Matroska are told apart by the head).
+    fn container(&self) -> Container;
+
+    /// How coarse this container's timestamps are, in ns (FLV and Matroska: 1 ms): two times that should be 10 s apart may be
+    /// that much less.
+    fn resolution(&self) -> u64;
+}
+
+/// A scanner for a container, at the start of a stream.
+pub fn scanner_for(container: Container) -> Box<dyn Scanner> {
+    match container {
+        Container::Flv => Box::new(flv::Flv::new()),
+        Container::MpegTs => Box::new(mpegts::MpegTs::new()),
+        Container::Fmp4 => Box::new(fmp4::Fmp4::new()),
+        Container::Matroska | Container::WebM => Box::new(matroska::Matroska::new()),
+        Container::Raw => Box::new(opaque::Raw::new()),
+    }
+}

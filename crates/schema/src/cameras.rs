@@ -1,0 +1,101 @@
+//! The cameras of a recorder's file, as others read it: a dashboard shows also those that never uploaded.
+//!
+//! PURE: the text of the file is an argument. Only what is needed to list cameras is read here; everything else in the file,
+//! unknown keys included, is ignored. The recorder reads and checks the whole.
+
+use serde::Deserialize;
+
+/// Names that no part of an id between slashes may have: they end a device's MQTT topics.
+pub const RESERVED_PARTS: [&str; 6] = ["recorder", "availability", "state", "status", "event", "set"];
+
+/// A camera of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Camera {
+    /// The device id, the first part of its object names.
+    pub id: String,
+    /// Whether it is to be recorded.
+    #[serde(default = "enabled")]
+    pub enabled: bool,
+}
+
+fn enabled() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    camera: Vec<Camera>,
+}
+
+/// Reads the cameras of a recorder's file (TOML), in their order.
+///
+/// # Errors
+/// `LINE:COLUMN: text` of the first fault, without the line itself: it may hold a credential.
+pub fn from_toml(text: &str) -> Result<Vec<Camera>, String> {
+    let file: File = toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{line}:{column}: {}", error.message())
+    })?;
+    Ok(file.camera)
+}
+
+/// Checks a camera's id: it has to be a device id, and a part of MQTT topics.
+///
+/// # Errors
+/// What is wrong and what to do.
+pub fn check_id(id: &str) -> Result<(), String> {
+    crate::name::check_device(id)?;
+    let fault = if let Some(c) = id.chars().find(|c| matches!(c, '+' | '#')) {
+        format!("holds {c}, a wildcard of MQTT topics")
+    } else if let Some(part) = id.split('/').find(|part| RESERVED_PARTS.contains(part)) {
+        format!("has the part \"{part}\", which ends MQTT topics")
+    } else {
+        return Ok(());
+    };
+    Err(format!("id \"{id}\" {fault}; choose another, e.g. store42/cam3"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cameras_of_a_file_are_listed_and_the_rest_is_ignored() {
+        let text = r#"
+            bucket = "b"
+            [mqtt]
+            host = "h"
+            [[camera]]
+            id = "store42/cam3"
+            url = "rtsp://10.0.3.3/stream"
+            [[camera]]
+            id = "cam4"
+            enabled = false
+        "#;
+        let camera = |id: &str, enabled| Camera { id: id.into(), enabled };
+        assert_eq!(from_toml(text), Ok(vec![camera("store42/cam3", true), camera("cam4", false)]));
+        assert_eq!(from_toml("bucket = \"b\""), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_fault_has_its_place_and_shows_no_line_of_the_file() {
+        let error = from_toml("[[camera]]\nid = \"a\"\nenabled = \"secret\"\n").unwrap_err();
+        assert!(error.starts_with("3:11: "), "{error}");
+        let error = from_toml("[[camera]]\nid = \"a\npassword = \"hunter2\"\n").unwrap_err();
+        assert!(error.starts_with("2:") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn ids_are_device_ids_and_parts_of_topics() {
+        for id in ["cam1", "store42/cam3", "states/cam"] {
+            assert_eq!(check_id(id), Ok(()), "{id}");
+        }
+        for id in ["", "/cam", "a/../b", "a+b", "a/#", "a/state/b", "recorder"] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What GCStreamer writes to the bucket, the broker and the bus, and how it is read back.
+//!
+//! PURE: texts and numbers in, texts and numbers out. No GStreamer, tokio, files, sockets, clocks or locks (`tests/purity.rs`
+//! of the plugin reads the sources). The lowest floor: it depends on no other crate of the project, and every other may use it.
+//!
+//! - [`name`]: object names from the template of the property `location`, their parts read back, prefixes for listings.
+//! - [`metadata`]: the custom metadata of a chunk's object, to and from a map.
+//! - [`container`], [`reason`]: the values of single metadata keys.
+//! - [`limits`]: what Cloud Storage accepts as names and metadata.
+//! - [`status`]: the JSON status of a pipeline. [`topics`]: MQTT topics of a device.
+//! - [`cameras`]: the list of cameras in a recorder's file.
+//! - [`session`]: session ids. [`time`]: RFC 3339.
+//! - [`redact`](mod@redact): takes secrets out of texts.
+
+pub mod cameras;
+pub mod container;
+pub mod limits;
+pub mod metadata;
+pub mod name;
+pub mod reason;
+pub mod redact;
+pub mod session;
+pub mod status;
+pub mod time;
+pub mod topics;
+
+pub use container::Container;
+pub use reason::{ClockKind, GapReason};
+pub use redact::redact;

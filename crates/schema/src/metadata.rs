@@ -1,0 +1,383 @@
+//! The custom metadata of a chunk's object: as a struct, and as the map of strings that Cloud Storage keeps.
+//!
+//! PURE. The keys are public: the dashboard and users' own tools read them (`docs/reference.md`). At most 8 KiB for keys and
+//! values together (Cloud Storage quotas, custom metadata).
+
+use std::collections::BTreeMap;
+
+use crate::limits::MAX_METADATA_BYTES;
+use crate::reason::{ClockKind, GapReason};
+use crate::time::{parse_rfc3339, rfc3339_ms};
+use crate::{Container, limits};
+
+/// Key of the property `device-id`.
+pub const DEVICE_ID: &str = "device-id";
+/// Key of the property `session-id`.
+pub const SESSION_ID: &str = "session-id";
+/// Key of the sequence number in the session.
+pub const SEQUENCE: &str = "sequence";
+/// Key of the capture start, RFC 3339.
+pub const START_TIME: &str = "start-time";
+/// Key of the capture end, RFC 3339.
+pub const END_TIME: &str = "end-time";
+/// Key of the length in ms.
+pub const DURATION_MS: &str = "duration-ms";
+/// Key of the container time of the first key unit in ns.
+pub const PTS_START_NS: &str = "pts-start-ns";
+/// Key of the container's name.
+pub const CONTAINER: &str = "container";
+/// Key of the size of the header in bytes.
+pub const INIT_BYTES: &str = "init-bytes";
+/// Key of the end of the first key frame, an offset in the object in bytes.
+pub const PREVIEW_BYTES: &str = "preview-bytes";
+/// Key of whether the chunk begins with a key unit, `true` or `false`.
+pub const KEY_FRAME: &str = "key-frame";
+/// Key of whether the sink received every byte between the previous chunk and this one, `true` or `false`.
+pub const CONTINUOUS: &str = "continuous";
+/// Key of why it did not.
+pub const GAP_REASON: &str = "gap-reason";
+/// Key of whose clock the capture start is from.
+pub const CLOCK: &str = "clock";
+/// Key of the clock's step at the chunk's start in ms.
+pub const CLOCK_STEP_MS: &str = "clock-step-ms";
+/// Key of the codecs, RFC 6381.
+pub const CODECS: &str = "codecs";
+
+/// Most bytes that our own keys and values take, without the value of `device-id`.
+pub const OWN_METADATA: usize = 768;
+
+/// Why bytes are missing before a chunk, as an object says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// A reason of this version.
+    Known(GapReason),
+    /// A reason of another version, or none although the chunk is not continuous.
+    Other(String),
+}
+
+impl Gap {
+    /// Returns the value of the metadata key `gap-reason`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Known(reason) => reason.name(),
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// The metadata of one chunk. Times in ns; the map holds them in ms, so what is read back has no fraction of a millisecond.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectMetadata {
+    /// Property `device-id`.
+    pub device: String,
+    /// Property `session-id`.
+    pub session: String,
+    /// Sequence number in the session, from 0.
+    pub sequence: u64,
+    /// Capture start, ns since the Unix epoch.
+    pub start: u64,
+    /// Capture end, ns since the Unix epoch.
+    pub end: u64,
+    /// Length in ns, rounded to the nearest millisecond in the map.
+    pub duration: u64,
+    /// Container time of the first key unit in ns.
+    pub pts_start: Option<u64>,
+    /// The container.
+    pub container: Container,
+    /// Bytes of the header in front.
+    pub init_bytes: u64,
+    /// End of the first key frame in the object, bytes.
+    pub preview_bytes: Option<u64>,
+    /// Whether the chunk begins with a key unit.
+    pub key_frame: bool,
+    /// Why bytes are missing before it; `None`: continuous.
+    pub gap: Option<Gap>,
+    /// Whose clock `start` is from.
+    pub clock: ClockKind,
+    /// By how much the clock stepped at the start, ms.
+    pub clock_step_ms: Option<i64>,
+    /// RFC 6381 list, video first.
+    pub codecs: Option<String>,
+}
+
+/// Why a map is not the metadata of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    /// A key that every chunk has is absent: the object is not one of ours.
+    #[error("the metadata key {0} is missing: this object was not stored by gcssink")]
+    Missing(&'static str),
+    /// A value that the key cannot have.
+    #[error("the metadata key {key} has the value \"{}\", which is not {expected}", limits::shown(.value))]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What the value has to be.
+        expected: &'static str,
+    },
+}
+
+impl ObjectMetadata {
+    /// Returns the map for the object. `user` is the property `metadata`, whose keys never hide ours.
+    pub fn to_map(&self, user: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let flag = |b: bool| if b { "true" } else { "false" }.to_owned();
+        let mut map = user.clone();
+        let mut put = |key: &str, value: String| {
+            map.insert(key.to_owned(), value);
+        };
+        put(DEVICE_ID, self.device.clone());
+        put(SESSION_ID, self.session.clone());
+        put(SEQUENCE, self.sequence.to_string());
+        put(START_TIME, rfc3339_ms(self.start));
+        put(END_TIME, rfc3339_ms(self.end));
+        put(DURATION_MS, duration_ms(self.duration));
+        put(CONTAINER, self.container.name().to_owned());
+        put(INIT_BYTES, self.init_bytes.to_string());
+        put(KEY_FRAME, flag(self.key_frame));
+        put(CONTINUOUS, flag(self.gap.is_none()));
+        put(CLOCK, self.clock.name().to_owned());
+        if let Some(pts) = self.pts_start {
+            put(PTS_START_NS, pts.to_string());
+        }
+        if let Some(end) = self.preview_bytes {
+            put(PREVIEW_BYTES, end.to_string());
+        }
+        if let Some(gap) = &self.gap {
+            put(GAP_REASON, gap.name().to_owned());
+        }
+        if let Some(step) = self.clock_step_ms {
+            put(CLOCK_STEP_MS, step.to_string());
+        }
+        if let Some(codecs) = &self.codecs {
+            put(CODECS, codecs.clone());
+        }
+        map
+    }
+
+    /// Reads the map of an object. Keys of others are ignored, and so are reasons that a newer version invents.
+    ///
+    /// # Errors
+    /// [`MetadataError`] with the first key that is missing or has a value that gcssink never writes.
+    pub fn from_map(map: &BTreeMap<String, String>) -> Result<Self, MetadataError> {
+        let time = "an RFC 3339 time since 1970";
+        let container = required(map, CONTAINER)?;
+        let clock = required(map, CLOCK)?;
+        let gap = match flag(map, CONTINUOUS)? {
+            true => None,
+            false => Some(match map.get(GAP_REASON) {
+                Some(name) => GapReason::from_name(name).map_or_else(|| Gap::Other(name.clone()), Gap::Known),
+                None => Gap::Other(String::new()),
+            }),
+        };
+        Ok(Self {
+            device: required(map, DEVICE_ID)?.to_owned(),
+            session: required(map, SESSION_ID)?.to_owned(),
+            sequence: number(map, SEQUENCE)?.ok_or(MetadataError::Missing(SEQUENCE))?,
+            start: parse_rfc3339(required(map, START_TIME)?).ok_or_else(|| wrong(map, START_TIME, time))?,
+            end: parse_rfc3339(required(map, END_TIME)?).ok_or_else(|| wrong(map, END_TIME, time))?,
+            duration: number::<u64>(map, DURATION_MS)?
+                .ok_or(MetadataError::Missing(DURATION_MS))?
+                .saturating_mul(1_000_000),
+            pts_start: number(map, PTS_START_NS)?,
+            container: Container::from_name(container).ok_or_else(|| wrong(map, CONTAINER, "a container of gcssink"))?,
+            init_bytes: number(map, INIT_BYTES)?.ok_or(MetadataError::Missing(INIT_BYTES))?,
+            preview_bytes: number(map, PREVIEW_BYTES)?,
+            key_frame: flag(map, KEY_FRAME)?,
+            gap,
+            clock: ClockKind::from_name(clock).ok_or_else(|| wrong(map, CLOCK, "system, ntp, corrected or suspect"))?,
+            clock_step_ms: number(map, CLOCK_STEP_MS)?,
+            codecs: map.get(CODECS).cloned(),
+        })
+    }
+}
+
+/// Formats a length (ns) as the value of `duration-ms`, rounded to the nearest millisecond.
+pub fn duration_ms(duration: u64) -> String {
+    (duration.saturating_add(500_000) / 1_000_000).to_string()
+}
+
+fn required<'a>(map: &'a BTreeMap<String, String>, key: &'static str) -> Result<&'a str, MetadataError> {
+    map.get(key).map(String::as_str).ok_or(MetadataError::Missing(key))
+}
+
+fn wrong(map: &BTreeMap<String, String>, key: &'static str, expected: &'static str) -> MetadataError {
+    MetadataError::Value {
+        key,
+        value: map.get(key).cloned().unwrap_or_default(),
+        expected,
+    }
+}
+
+fn number<T: std::str::FromStr>(map: &BTreeMap<String, String>, key: &'static str) -> Result<Option<T>, MetadataError> {
+    map.get(key)
+        .map(|value| value.parse().map_err(|_| wrong(map, key, "a whole number")))
+        .transpose()
+}
+
+fn flag(map: &BTreeMap<String, String>, key: &'static str) -> Result<bool, MetadataError> {
+    match required(map, key)? {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(wrong(map, key, "true or false")),
+    }
+}
+
+/// Checks that the user's metadata leaves room for ours.
+///
+/// # Errors
+/// The size, the limit and what to do.
+pub fn check_user_metadata(user: &BTreeMap<String, String>, device: &str) -> Result<(), String> {
+    let size: usize = user.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() + device.len() + OWN_METADATA;
+    if size > MAX_METADATA_BYTES {
+        return Err(format!(
+            "the property metadata makes {size} bytes of custom metadata with the element's own {OWN_METADATA}; Cloud Storage takes {MAX_METADATA_BYTES}: shorten it"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn metadata() -> ObjectMetadata {
+        ObjectMetadata {
+            device: "store42/cam3".into(),
+            session: "0a1b2c3d4e".into(),
+            sequence: 12,
+            start: 1_795_329_912_345_000_000,
+            end: 1_795_329_922_345_400_000,
+            duration: 10_000_400_000,
+            pts_start: Some(3_600_000_000_000),
+            container: Container::MpegTs,
+            init_bytes: 376,
+            preview_bytes: Some(52_000),
+            key_frame: true,
+            gap: None,
+            clock: ClockKind::System,
+            clock_step_ms: None,
+            codecs: Some("avc1.640028".into()),
+        }
+    }
+
+    #[test]
+    fn metadata_tells_where_a_chunk_belongs() {
+        let map = metadata().to_map(&BTreeMap::from([
+            ("site".into(), "north".into()),
+            ("sequence".into(), "x".into()),
+        ]));
+        let get = |k: &str| map.get(k).map(String::as_str);
+        assert_eq!(get("sequence"), Some("12"));
+        assert_eq!(get("start-time"), Some("2026-11-22T06:45:12.345Z"));
+        assert_eq!(get("end-time"), Some("2026-11-22T06:45:22.345Z"));
+        assert_eq!(get("duration-ms"), Some("10000"));
+        assert_eq!(get("pts-start-ns"), Some("3600000000000"));
+        assert_eq!(get("continuous"), Some("true"));
+        assert_eq!(get("gap-reason"), None);
+        assert_eq!(get("site"), Some("north"));
+    }
+
+    #[test]
+    fn our_own_keys_fit_the_room_kept_for_them() {
+        let worst = ObjectMetadata {
+            device: String::new(),
+            sequence: u64::MAX,
+            init_bytes: u64::MAX,
+            preview_bytes: Some(u64::MAX),
+            pts_start: Some(u64::MAX),
+            duration: u64::MAX,
+            gap: Some(Gap::Known(GapReason::RecordStopped)),
+            clock_step_ms: Some(i64::MIN),
+            codecs: Some("hvc1.A31.FFFFFFFF.H255.FF.FF.FF.FF.FF.FF,mp4a.40.34".into()),
+            ..metadata()
+        };
+        let map = worst.to_map(&BTreeMap::new());
+        let size: usize = map.iter().map(|(k, v)| k.len() + v.len()).sum();
+        assert!(size <= OWN_METADATA, "{size}");
+    }
+
+    #[test]
+    fn too_much_metadata_is_refused_with_the_number() {
+        let user = BTreeMap::from([("note".into(), "x".repeat(8000))]);
+        assert!(check_user_metadata(&user, "cam").unwrap_err().contains("8192"));
+        assert!(check_user_metadata(&BTreeMap::new(), "cam").is_ok());
+    }
+
+    #[test]
+    fn an_object_of_others_names_the_key_that_is_missing_or_wrong() {
+        let read = |edit: &dyn Fn(&mut BTreeMap<String, String>)| {
+            let mut map = metadata().to_map(&BTreeMap::new());
+            edit(&mut map);
+            ObjectMetadata::from_map(&map).map_err(|e| e.to_string())
+        };
+        for key in [
+            DEVICE_ID,
+            SESSION_ID,
+            SEQUENCE,
+            START_TIME,
+            END_TIME,
+            DURATION_MS,
+            CONTAINER,
+            INIT_BYTES,
+            CLOCK,
+        ] {
+            let error = read(&|map| drop(map.remove(key))).unwrap_err();
+            assert!(error.contains(key) && error.contains("missing"), "{error}");
+            if key != DEVICE_ID && key != SESSION_ID {
+                let error = read(&|map| drop(map.insert(key.into(), "-\n".into()))).unwrap_err();
+                assert!(error.contains(key) && !error.contains('\n'), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_of_a_newer_version_is_still_a_gap() {
+        let mut map = metadata().to_map(&BTreeMap::new());
+        map.insert(CONTINUOUS.into(), "false".into());
+        map.insert(GAP_REASON.into(), "lightning".into());
+        let read = ObjectMetadata::from_map(&map).unwrap();
+        assert_eq!(read.gap, Some(Gap::Other("lightning".into())));
+        assert_eq!(
+            read.to_map(&BTreeMap::new()).get(GAP_REASON).map(String::as_str),
+            Some("lightning")
+        );
+    }
+
+    prop_compose! {
+        fn any_metadata()(
+            (device, session) in ("[a-z/0-9é ]{0,20}", "[0-9a-v]{10}"),
+            (sequence, init_bytes, preview_bytes, pts_start) in any::<(u64, u64, Option<u64>, Option<u64>)>(),
+            (start, end) in (0u64..4_000_000_000_000, 0u64..4_000_000_000_000),
+            duration in 0u64..u64::MAX / 1_000_000,
+            container in proptest::sample::select(&Container::ALL[..]),
+            gap in proptest::option::of(proptest::sample::select(&GapReason::ALL[..])),
+            clock in proptest::sample::select(&ClockKind::ALL[..]),
+            (key_frame, clock_step_ms) in any::<(bool, Option<i64>)>(),
+            codecs in proptest::option::of("[a-z0-9.,]{1,40}"),
+        ) -> ObjectMetadata {
+            ObjectMetadata {
+                device, session, sequence, init_bytes, preview_bytes, pts_start, container, clock, key_frame, clock_step_ms, codecs,
+                start: start * 1_000_000,
+                end: end * 1_000_000,
+                duration: duration * 1_000_000,
+                gap: gap.map(Gap::Known),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(metadata in any_metadata()) {
+            let map = metadata.to_map(&BTreeMap::from([("site".to_owned(), "north".to_owned())]));
+            prop_assert_eq!(ObjectMetadata::from_map(&map), Ok(metadata));
+        }
+
+        #[test]
+        fn any_map_is_survived(map in proptest::collection::btree_map("[a-z-]{0,12}", ".{0,20}", 0..20)) {
+            let _ = ObjectMetadata::from_map(&map);
+        }
+    }
+}

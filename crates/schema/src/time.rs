@@ -1,0 +1,101 @@
+//! Times as RFC 3339 in UTC with milliseconds, and back. PURE.
+
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+
+/// Returns the instant `ns` nanoseconds after the Unix epoch, or the latest that jiff knows.
+pub fn timestamp(ns: u64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::MAX)
+}
+
+/// Formats an instant (ns since the Unix epoch) as `2026-11-22T06:45:12.345Z`. Fractions below a millisecond are cut off.
+pub fn rfc3339_ms(ns: u64) -> String {
+    strftime("%Y-%m-%dT%H:%M:%S.%3fZ", ns).unwrap_or_default()
+}
+
+/// Reads an RFC 3339 time, with any offset and any number of fractional digits, as ns since the Unix epoch. Returns `None` for
+/// another text and for times before 1970.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let time: Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_nanosecond()).ok()
+}
+
+/// Formats an instant in UTC by the conversions of `jiff::fmt::strtime`.
+pub(crate) fn strftime(format: &str, ns: u64) -> Result<String, String> {
+    let time = timestamp(ns).to_zoned(TimeZone::UTC);
+    strtime::format(format, &time).map_err(|e| e.to_string())
+}
+
+/// serde of an instant (ns since the Unix epoch) as RFC 3339.
+pub mod required {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::rfc3339_ms(*ns))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Those of the deserializer, or that the text is no time since 1970.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_rfc3339(&text).ok_or_else(|| D::Error::custom("not an RFC 3339 time since 1970"))
+    }
+}
+
+/// As [`required`], of an instant that may be unknown (`null`).
+pub mod option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(ns: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        ns.map(super::rfc3339_ms).serialize(serializer)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Those of the deserializer, or that the text is no time since 1970.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        #[derive(Deserialize)]
+        struct Time(#[serde(with = "super::required")] u64);
+        Ok(Option::<Time>::deserialize(deserializer)?.map(|time| time.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_milliseconds_and_z() {
+        assert_eq!(rfc3339_ms(1_795_329_912_345_000_000), "2026-11-22T06:45:12.345Z");
+    }
+
+    #[test]
+    fn what_is_no_time_is_none() {
+        for text in ["", "yesterday", "2026-11-22", "1969-12-31T23:59:59Z", "2026-13-01T00:00:00Z"] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+        assert_eq!(
+            parse_rfc3339("2026-11-22T07:45:12.345+01:00"),
+            Some(1_795_329_912_345_000_000)
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_time_is_read_back_to_the_millisecond(ms in 0u64..u64::MAX / 1_000_000) {
+            proptest::prop_assert_eq!(parse_rfc3339(&rfc3339_ms(ms * 1_000_000)), Some(ms * 1_000_000));
+        }
+    }
+}

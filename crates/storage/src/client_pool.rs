@@ -1,0 +1,205 @@
+//! One client for all sinks with equal endpoint and credentials, so that a hundred sinks share connections and tokens.
+//!
+//! A client is built at the first attempt, inside the runtime that drives the attempts, and it dies with that runtime:
+//! whoever uses [`ClientPool::global`] must stay in one runtime for the life of the process.
+//!
+//! A permanent token error poisons a client for good (its refresher has ended). Such a client is discarded, and the next
+//! attempt builds another one, which reads the credentials file again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use google_cloud_auth::credentials::Credentials as Provider;
+use google_cloud_storage::client::Storage;
+
+use super::error::{Class, Target, WriteError};
+use super::{Credentials, Endpoint};
+use gcstreamer_schema::redact;
+
+/// What requests call themselves.
+pub(crate) const USER_AGENT: &str = concat!("gst-plugin-gcstreamer/", env!("CARGO_PKG_VERSION"));
+
+/// The clients that are in use. Holds none of them alive.
+#[derive(Debug, Default)]
+pub struct ClientPool {
+    clients: Mutex<HashMap<Key, Weak<SharedClient>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    endpoint: Endpoint,
+    credentials: Credentials,
+}
+
+/// A client that can be replaced while it is shared.
+#[derive(Debug)]
+pub(crate) struct SharedClient {
+    key: Key,
+    built: tokio::sync::Mutex<Built>,
+}
+
+#[derive(Debug, Default)]
+struct Built {
+    client: Option<Arc<Client>>,
+    count: u64,
+}
+
+/// A client that is ready for requests.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Which of the clients of this pool entry it is.
+    serial: u64,
+    /// Of the client crate: for uploads.
+    pub(crate) storage: Storage,
+    /// For the little that the crate can do over gRPC only.
+    pub(crate) http: reqwest::Client,
+    pub(crate) provider: Provider,
+    pub(crate) origin: String,
+    pub(crate) host: Option<String>,
+    pub(crate) metadata_server: bool,
+}
+
+impl ClientPool {
+    /// A pool of its own. For tests; the elements use [`ClientPool::global`].
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The pool of the process.
+    #[must_use]
+    pub fn global() -> Arc<Self> {
+        static POOL: LazyLock<Arc<ClientPool>> = LazyLock::new(ClientPool::new);
+        POOL.clone()
+    }
+
+    /// How many clients are in use.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.values().filter(|client| client.strong_count() > 0).count()
+    }
+
+    /// Whether no client is in use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn client(&self, endpoint: Endpoint, credentials: Credentials) -> Arc<SharedClient> {
+        let credentials = if endpoint.takes_credentials() {
+            credentials
+        } else {
+            Credentials::Anonymous
+        };
+        let key = Key { endpoint, credentials };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key).and_then(Weak::upgrade) {
+            return client;
+        }
+        clients.retain(|_, client| client.strong_count() > 0);
+        let client = Arc::new(SharedClient {
+            key: key.clone(),
+            built: tokio::sync::Mutex::default(),
+        });
+        clients.insert(key, Arc::downgrade(&client));
+        client
+    }
+}
+
+impl SharedClient {
+    /// The client, built if there is none.
+    pub(crate) async fn get(&self, target: Target<'_>) -> Result<Arc<Client>, WriteError> {
+        let mut built = self.built.lock().await;
+        if let Some(client) = &built.client {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(self.build(built.count, target).await?);
+        built.count = built.count.saturating_add(1);
+        built.client = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Has the next attempt build another client, unless somebody did already.
+    pub(crate) async fn discard(&self, client: &Client) {
+        let mut built = self.built.lock().await;
+        if built.client.as_ref().is_some_and(|current| current.serial == client.serial) {
+            built.client = None;
+        }
+    }
+
+    async fn build(&self, serial: u64, target: Target<'_>) -> Result<Client, WriteError> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Losing the race against another thread is as good.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        }
+        // Comes first: where this fails the crates that fetch tokens would panic.
+        let http = reqwest::Client::builder()
+            .http1_only()
+            .user_agent(USER_AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .build()
+            .map_err(|error| {
+                let error = target.broken(&error);
+                let hint = "TLS cannot be set up; install ca-certificates, or set SSL_CERT_FILE to a file of certificates";
+                WriteError {
+                    class: Class::Permanent,
+                    message: format!("{} ({hint})", error.message),
+                    ..error
+                }
+            })?;
+        let loaded = self.key.credentials.load().await;
+        let loaded = loaded.map_err(|error| target.fail(Class::Permanent, &error.to_string()))?;
+        let mut builder = Storage::builder().with_credentials(loaded.provider.clone());
+        if let Some(endpoint) = self.key.endpoint.custom() {
+            builder = builder.with_endpoint(endpoint);
+        }
+        if let Some(domain) = &loaded.universe_domain {
+            builder = builder.with_universe_domain(domain);
+        }
+        let storage = builder.build().await.map_err(|error| {
+            target.fail(
+                Class::Permanent,
+                &format!("the client cannot be set up: {}", redact(&error.to_string())),
+            )
+        })?;
+        let (origin, host) = self.key.endpoint.origin_and_host(loaded.universe_domain.as_deref());
+        Ok(Client {
+            serial,
+            storage,
+            http,
+            provider: loaded.provider,
+            origin,
+            host,
+            metadata_server: loaded.metadata_server,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sinks_with_equal_settings_share_one_client_and_the_last_one_takes_it_along() {
+        let pool = ClientPool::new();
+        let first = pool.client(Endpoint::google(), Credentials::ApplicationDefault);
+        let second = pool.client(Endpoint::google(), Credentials::ApplicationDefault);
+        assert!(Arc::ptr_eq(&first, &second));
+        let other = pool.client(Endpoint::google(), Credentials::File("k.json".into()));
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert_eq!(pool.len(), 2);
+        drop((first, second, other));
+        assert!(pool.is_empty());
+    }
+
+    #[test]
+    fn credentials_make_no_difference_where_none_are_sent() {
+        let pool = ClientPool::new();
+        let emulator = || Endpoint::resolve(Some("http://localhost:1"), None).unwrap();
+        let first = pool.client(emulator(), Credentials::File("k.json".into()));
+        assert!(Arc::ptr_eq(&first, &pool.client(emulator(), Credentials::ApplicationDefault)));
+        assert_eq!(first.key.credentials, Credentials::Anonymous);
+    }
+}

@@ -1,0 +1,319 @@
+//! Who we are: Application Default Credentials, a credentials file, or nobody.
+//!
+//! Reads credential files and the environment; never puts their content into a text. Loading needs no network: tokens
+//! are got when the first request asks for one.
+
+use std::path::{Path, PathBuf};
+
+use google_cloud_auth::credentials::{
+    Credentials as Provider, anonymous, external_account, impersonated, mds, service_account, user_account,
+};
+use serde_json::Value;
+
+/// Where credentials come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Credentials {
+    /// `GOOGLE_APPLICATION_CREDENTIALS`, then the file that gcloud keeps, then the metadata server.
+    ApplicationDefault,
+    /// A JSON file: service account key, workload identity federation, impersonation or user.
+    File(PathBuf),
+    /// None.
+    Anonymous,
+}
+
+/// A credentials file that cannot be used. Names the file and the next step, never the content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsFileError {
+    /// It cannot be read.
+    #[error("the credentials file {} cannot be read ({reason}); check {origin}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The setting that named it.
+        origin: &'static str,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// It holds no JSON object.
+    #[error("the credentials file {} is not JSON (line {line}); download it again, a PEM or P12 key does not work", .path.display())]
+    NotJson {
+        /// The file.
+        path: PathBuf,
+        /// Line of the first error.
+        line: usize,
+    },
+    /// It has no `type`.
+    #[error("the credentials file {} has no \"type\": it is no credentials file; {}", .path.display(), HOW)]
+    NoType {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its `type` cannot be used here.
+    #[error("the credentials file {} is of type \"{kind}\", which cannot be used; {}", .path.display(), HOW)]
+    UnknownType {
+        /// The file.
+        path: PathBuf,
+        /// The type, when it is a plain word.
+        kind: String,
+    },
+    /// A field is missing or malformed.
+    #[error("the credentials file {} of type \"{kind}\" cannot be used: {reason}; download it again", .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// The type.
+        kind: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+const HOW: &str = "use a service account key (gcloud iam service-accounts keys create) or a workload identity federation file";
+
+/// The types that work, in the words of the files.
+const KINDS: [&str; 4] = [
+    "service_account",
+    "external_account",
+    "impersonated_service_account",
+    "authorized_user",
+];
+
+/// Credentials that are ready to sign requests.
+pub(crate) struct Loaded {
+    pub(crate) provider: Provider,
+    /// Set when the file names another universe than googleapis.com.
+    pub(crate) universe_domain: Option<String>,
+    /// Whether they come from the metadata server, that is: from no file.
+    pub(crate) metadata_server: bool,
+}
+
+impl Credentials {
+    /// Reads them and checks that they can be used, without keeping them. Must run inside tokio.
+    ///
+    /// # Errors
+    /// [`CredentialsFileError`] with the file and what is wrong with it.
+    pub async fn check(&self) -> Result<(), CredentialsFileError> {
+        self.load().await.map(drop)
+    }
+
+    /// Reads and checks them. Must run inside tokio: a token refresher is started.
+    pub(crate) async fn load(&self) -> Result<Loaded, CredentialsFileError> {
+        let found = match self {
+            Self::Anonymous => {
+                let provider = anonymous::Builder::new().build();
+                return Ok(Loaded {
+                    provider,
+                    universe_domain: None,
+                    metadata_server: false,
+                });
+            }
+            Self::File(path) => Some((path.clone(), "credentials-file", false)),
+            Self::ApplicationDefault => default_file(),
+        };
+        if let Some((path, origin, optional)) = found {
+            match read(path.clone()).await {
+                Ok(text) => return from_json(&path, &text, self == &Self::ApplicationDefault),
+                Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(CredentialsFileError::Unreadable {
+                        path,
+                        origin,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+        metadata_server()
+    }
+}
+
+/// The file of Application Default Credentials, the setting that names it, and whether it may be missing.
+/// <https://cloud.google.com/docs/authentication/application-default-credentials>
+fn default_file() -> Option<(PathBuf, &'static str, bool)> {
+    const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+    if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+        return Some((path.into(), VARIABLE, false));
+    }
+    let (variable, below) = if cfg!(windows) {
+        ("APPDATA", "gcloud")
+    } else {
+        ("HOME", ".config/gcloud")
+    };
+    let root = PathBuf::from(std::env::var_os(variable)?);
+    Some((
+        root.join(below).join("application_default_credentials.json"),
+        "gcloud auth application-default login",
+        true,
+    ))
+}
+
+/// The file may lie on a network file system: not on the threads that drive the uploads.
+async fn read(path: PathBuf) -> std::io::Result<String> {
+    tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
+        .await
+        .map_err(std::io::Error::other)?
+}
+
+fn metadata_server() -> Result<Loaded, CredentialsFileError> {
+    // Without a universe domain the crate asks the metadata server for one while the client is built, and where there
+    // is no such server that takes as long as a name look-up may take.
+    let universe_domain = std::env::var("GOOGLE_CLOUD_UNIVERSE_DOMAIN")
+        .ok()
+        .filter(|domain| !domain.is_empty());
+    let builder = mds::Builder::default().with_universe_domain(universe_domain.as_deref().unwrap_or("googleapis.com"));
+    let builder = quota_project(true)
+        .into_iter()
+        .fold(builder, |builder, project| builder.with_quota_project_id(project));
+    let provider = builder.build().map_err(|_| CredentialsFileError::Unusable {
+        path: PathBuf::new(),
+        kind: "metadata server",
+        reason: "it cannot be set up".to_owned(),
+    })?;
+    Ok(Loaded {
+        provider,
+        universe_domain,
+        metadata_server: true,
+    })
+}
+
+fn quota_project(application_default: bool) -> Option<String> {
+    let project = std::env::var("GOOGLE_CLOUD_QUOTA_PROJECT").ok();
+    project.filter(|project| application_default && !project.is_empty())
+}
+
+/// The kind and content of a credentials file.
+fn parse(path: &Path, text: &str) -> Result<(&'static str, Value), CredentialsFileError> {
+    let json: Value =
+        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| CredentialsFileError::NotJson {
+            path: path.to_owned(),
+            line: error.line(),
+        })?;
+    let Some(kind) = json.get("type").and_then(Value::as_str) else {
+        return Err(CredentialsFileError::NoType { path: path.to_owned() });
+    };
+    match KINDS.into_iter().find(|known| *known == kind) {
+        Some(known) => Ok((known, json)),
+        None => {
+            // What stands there may be anything, a key put into the wrong field too.
+            let plain = kind.len() <= 40 && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let kind = if plain { kind } else { "?" }.to_owned();
+            Err(CredentialsFileError::UnknownType {
+                path: path.to_owned(),
+                kind,
+            })
+        }
+    }
+}
+
+fn from_json(path: &Path, text: &str, application_default: bool) -> Result<Loaded, CredentialsFileError> {
+    let (kind, json) = parse(path, text)?;
+    let universe_domain = json.get("universe_domain").and_then(Value::as_str);
+    let universe_domain = universe_domain
+        .filter(|domain| !domain.is_empty() && *domain != "googleapis.com")
+        .map(str::to_owned);
+    let quota = quota_project(application_default);
+    macro_rules! build {
+        ($module:ident) => {
+            quota
+                .into_iter()
+                .fold($module::Builder::new(json), |builder, project| {
+                    builder.with_quota_project_id(project)
+                })
+                .build()
+        };
+    }
+    let built = match kind {
+        "service_account" => build!(service_account),
+        "external_account" => build!(external_account),
+        "impersonated_service_account" => build!(impersonated),
+        _ => build!(user_account),
+    };
+    let provider = built.map_err(|error| CredentialsFileError::Unusable {
+        path: path.to_owned(),
+        kind,
+        reason: missing_field(&error.to_string()).unwrap_or_else(|| "a field is missing or malformed".to_owned()),
+    })?;
+    Ok(Loaded {
+        provider,
+        universe_domain,
+        metadata_server: false,
+    })
+}
+
+/// The one thing that is safe to quote from a parser's error: the name of a missing field.
+fn missing_field(text: &str) -> Option<String> {
+    let (_, tail) = text.split_once("missing field `")?;
+    let (field, _) = tail.split_once('`')?;
+    Some(format!("the field \"{field}\" is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        let Err(error) = from_json(Path::new("/etc/cam/key.json"), text, false) else {
+            panic!("{text} was taken")
+        };
+        error.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_is_named_with_its_fault_and_never_quoted() {
+        for (text, says) in [
+            ("", "not JSON (line 1)"),
+            ("-----BEGIN PRIVATE KEY-----SECRET", "not JSON"),
+            (r#"{"installed":{"client_secret":"SECRET"}}"#, "has no \"type\""),
+            (r#""SECRET""#, "has no \"type\""),
+            (r#"{"type":5}"#, "has no \"type\""),
+            (
+                r#"{"type":"gdch_service_account","private_key":"SECRET"}"#,
+                "\"gdch_service_account\", which cannot be used",
+            ),
+            (r#"{"type":"SECRET key"}"#, "of type \"?\""),
+            (r#"{"type":"service_account","private_key":"SECRET"}"#, "is missing"),
+            (
+                r#"{"type":"service_account","client_email":"a","private_key":"SECRET","private_key_id":{"x":"SECRET"},"project_id":"p"}"#,
+                "malformed",
+            ),
+            (r#"{"type":"external_account","audience":"SECRET"}"#, "is missing"),
+        ] {
+            let error = error(text);
+            assert!(error.contains(says), "{text}: {error}");
+            assert!(error.contains("/etc/cam/key.json") && !error.contains("SECRET"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_there_names_the_property() {
+        let Err(error) = Credentials::File("/nonexistent/key.json".into()).load().await else {
+            panic!()
+        };
+        let text = error.to_string();
+        assert!(
+            text.contains("/nonexistent/key.json") && text.contains("credentials-file"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn every_known_type_is_built_without_a_network() {
+        for text in [
+            r#"{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r"}"#,
+            r#"{"type":"external_account","audience":"a","subject_token_type":"urn:ietf:params:oauth:token-type:jwt","token_url":"https://sts.invalid/","credential_source":{"file":"/x"}}"#,
+            r#"{"type":"impersonated_service_account","service_account_impersonation_url":"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a@p.iam.gserviceaccount.com:generateAccessToken","source_credentials":{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r"}}"#,
+            "\u{feff}{\"type\":\"service_account\",\"client_email\":\"a\",\"private_key_id\":\"i\",\"private_key\":\"k\",\"project_id\":\"p\"}",
+        ] {
+            assert!(from_json(Path::new("k"), text, false).is_ok(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_universe_is_taken_from_the_file() {
+        let text = r#"{"type":"service_account","client_email":"a","private_key_id":"i","private_key":"k","project_id":"p","universe_domain":"u.example"}"#;
+        let Ok(loaded) = from_json(Path::new("k"), text, false) else {
+            panic!()
+        };
+        assert_eq!(loaded.universe_domain.as_deref(), Some("u.example"));
+    }
+}

@@ -1,0 +1,255 @@
+//! Where the requests go, and whether credentials may go there. Pure but for [`Endpoint::from_environment`].
+//!
+//! Rules: the property wins over `STORAGE_EMULATOR_HOST`, which wins over Google. `http://` never gets credentials, and
+//! neither does an emulator named by the environment.
+
+use reqwest::Url;
+
+use gcstreamer_schema::redact;
+
+/// The variable that all Cloud Storage client libraries read, except the Rust one.
+const EMULATOR_VARIABLE: &str = "STORAGE_EMULATOR_HOST";
+const GOOGLE: &str = "https://storage.googleapis.com";
+
+/// The server that requests go to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// `scheme://host[:port]`; `None` is Google's own.
+    origin: Option<String>,
+    credentials: bool,
+    port: bool,
+}
+
+/// An endpoint that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin} \"{text}\" {reason}; it must look like https://host or http://localhost:4443")]
+pub struct EndpointError {
+    origin: &'static str,
+    text: String,
+    reason: &'static str,
+}
+
+impl Endpoint {
+    /// Google's own endpoint.
+    #[must_use]
+    pub fn google() -> Self {
+        Self {
+            origin: None,
+            credentials: true,
+            port: false,
+        }
+    }
+
+    /// The endpoint for a property and the present environment.
+    ///
+    /// # Errors
+    /// When the property or `STORAGE_EMULATOR_HOST` is no address of a server.
+    pub fn from_environment(property: Option<&str>) -> Result<Self, EndpointError> {
+        let variable = std::env::var_os(EMULATOR_VARIABLE);
+        Self::resolve(property, variable.as_deref().map(std::ffi::OsStr::to_string_lossy).as_deref())
+    }
+
+    /// The endpoint for the property `endpoint-uri` and the value of `STORAGE_EMULATOR_HOST`.
+    ///
+    /// # Errors
+    /// When the one that counts is no address of a server.
+    pub fn resolve(property: Option<&str>, emulator_host: Option<&str>) -> Result<Self, EndpointError> {
+        if let Some(text) = property {
+            return Self::parse("endpoint-uri", text, text);
+        }
+        match emulator_host.map(str::trim).filter(|text| !text.is_empty()) {
+            None => Ok(Self::google()),
+            Some(text) => {
+                let uri = if text.contains("://") {
+                    text.to_owned()
+                } else {
+                    format!("http://{text}")
+                };
+                Self::parse(EMULATOR_VARIABLE, text, &uri).map(|endpoint| Self {
+                    credentials: false,
+                    ..endpoint
+                })
+            }
+        }
+    }
+
+    fn parse(origin: &'static str, text: &str, uri: &str) -> Result<Self, EndpointError> {
+        let fail = |reason| {
+            Err(EndpointError {
+                origin,
+                text: redact(text),
+                reason,
+            })
+        };
+        let Ok(url) = Url::parse(uri.trim()) else {
+            return fail("is not a URL");
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return fail("has a scheme that is neither http nor https");
+        }
+        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+            return fail("names no host");
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return fail("holds a user name or password, which is not sent; use credentials-file");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return fail("has a query or fragment");
+        }
+        if !matches!(url.path(), "" | "/") {
+            return fail("has a path; give the server alone, without /storage/v1 or a bucket");
+        }
+        if url.port() == Some(0) {
+            return fail("has port 0");
+        }
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Ok(Self {
+            origin: Some(format!("{}://{host}{port}", url.scheme())),
+            credentials: url.scheme() == "https",
+            port: !port.is_empty(),
+        })
+    }
+
+    /// Whether requests to it carry credentials.
+    #[must_use]
+    pub fn takes_credentials(&self) -> bool {
+        self.credentials
+    }
+
+    /// `scheme://host[:port]`, for texts.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.origin.as_deref().unwrap_or(GOOGLE)
+    }
+
+    /// What the client crate is to be told: nothing for Google, so that it can follow the universe domain.
+    #[must_use]
+    pub fn custom(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    /// Whether resumable uploads work. The client crate leaves the port out of its `Host` header, so a server that
+    /// builds the session's address from it names one where nobody listens.
+    pub(crate) fn can_resume(&self) -> bool {
+        !self.port && self.credentials
+    }
+
+    /// The origin for our own requests, and the `Host` they need when that is not the host of the origin: private
+    /// endpoints of Google (`private.googleapis.com`, Private Service Connect) serve every API and tell them apart by it.
+    pub(crate) fn origin_and_host(&self, universe_domain: Option<&str>) -> (String, Option<String>) {
+        let domain = universe_domain.unwrap_or("googleapis.com");
+        let service = format!("storage.{domain}");
+        let Some(origin) = &self.origin else {
+            return (format!("https://{service}"), None);
+        };
+        let host = origin
+            .split_once("://")
+            .map_or("", |(_, authority)| authority.split(':').next().unwrap_or(""));
+        let host = match host.strip_suffix(&format!(".{domain}")) {
+            None => None,
+            Some(prefix) if prefix == "storage" || prefix.ends_with("-storage") => None,
+            Some(prefix) if prefix.starts_with("storage.") && prefix.ends_with(".rep") => None,
+            Some(_) => Some(service),
+        };
+        (origin.clone(), host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn property(text: &str) -> Endpoint {
+        Endpoint::resolve(Some(text), None).unwrap()
+    }
+
+    #[test]
+    fn without_settings_it_is_google_with_credentials() {
+        let endpoint = Endpoint::resolve(None, None).unwrap();
+        assert_eq!(endpoint.as_str(), "https://storage.googleapis.com");
+        assert!(endpoint.takes_credentials() && endpoint.custom().is_none() && endpoint.can_resume());
+        assert_eq!(Endpoint::resolve(None, Some("  ")).unwrap(), endpoint);
+    }
+
+    #[test]
+    fn plain_http_never_gets_credentials_and_https_does() {
+        assert!(!property("http://storage.googleapis.com").takes_credentials());
+        assert!(!property("HTTP://proxy.local:80").takes_credentials());
+        assert!(property("https://storage.example.org").takes_credentials());
+    }
+
+    #[test]
+    fn the_emulator_variable_is_read_in_both_forms_and_is_anonymous() {
+        for text in ["localhost:9000", "http://localhost:9000", "http://localhost:9000/"] {
+            let endpoint = Endpoint::resolve(None, Some(text)).unwrap();
+            assert_eq!(endpoint.as_str(), "http://localhost:9000");
+            assert!(!endpoint.takes_credentials());
+        }
+        assert!(!Endpoint::resolve(None, Some("https://emulator")).unwrap().takes_credentials());
+        assert_eq!(
+            Endpoint::resolve(None, Some("[::1]:9000")).unwrap().as_str(),
+            "http://[::1]:9000"
+        );
+    }
+
+    #[test]
+    fn the_property_wins_over_the_variable() {
+        let endpoint = Endpoint::resolve(Some("https://a.example"), Some("localhost:9")).unwrap();
+        assert_eq!(endpoint.as_str(), "https://a.example");
+    }
+
+    #[test]
+    fn ipv6_and_ports_are_kept() {
+        assert_eq!(property("http://[::1]:4443").as_str(), "http://[::1]:4443");
+        assert_eq!(property("https://h:443").as_str(), "https://h");
+        assert!(!property("https://h:8443").can_resume());
+        assert!(property("https://h").can_resume());
+    }
+
+    #[test]
+    fn what_is_no_server_address_is_refused_with_a_reason() {
+        for (text, reason) in [
+            ("", "not a URL"),
+            ("localhost:4443", "neither http nor https"),
+            ("storage.googleapis.com", "not a URL"),
+            ("ftp://h", "neither http"),
+            ("http://", "not a URL"),
+            ("http://h:99999", "not a URL"),
+            ("http://h:0", "port 0"),
+            ("https://u:SECRET@h", "user name or password"),
+            ("https://h/storage/v1", "path"),
+            ("https://h?x=1", "query"),
+        ] {
+            let error = Endpoint::resolve(Some(text), None).unwrap_err().to_string();
+            assert!(error.contains(reason) && error.contains("endpoint-uri"), "{text}: {error}");
+            assert!(!error.contains("SECRET"), "{error}");
+        }
+        assert!(
+            Endpoint::resolve(None, Some("h:x"))
+                .unwrap_err()
+                .to_string()
+                .contains("STORAGE_EMULATOR_HOST")
+        );
+    }
+
+    #[test]
+    fn private_google_endpoints_are_asked_for_storage_by_host() {
+        let host = |text: &str| property(text).origin_and_host(None).1;
+        assert_eq!(
+            host("https://private.googleapis.com").as_deref(),
+            Some("storage.googleapis.com")
+        );
+        assert_eq!(
+            host("https://storage-x.p.googleapis.com").as_deref(),
+            Some("storage.googleapis.com")
+        );
+        assert_eq!(host("https://storage.googleapis.com"), None);
+        assert_eq!(host("https://storage.europe-west3.rep.googleapis.com"), None);
+        assert_eq!(host("https://us-east1-storage.googleapis.com"), None);
+        assert_eq!(host("http://localhost:4443"), None);
+        assert_eq!(
+            Endpoint::google().origin_and_host(Some("x.example")).0,
+            "https://storage.x.example"
+        );
+    }
+}

@@ -1,0 +1,410 @@
+//! What became of an attempt that failed: a class to act on, and a text for a person.
+//!
+//! The client crate tells JSON errors as gRPC code UNKNOWN and wraps refused tokens as I/O errors, so everything is
+//! sorted by the HTTP status and by what is found in the chain of causes. Texts of servers pass [`redact`].
+
+use std::error::Error as StdError;
+use std::time::{Duration, SystemTime};
+
+use google_cloud_gax::error::{CredentialsError, Error as CrateError};
+use google_cloud_storage::error::WriteError as CrateWriteError;
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+
+use super::causes::{certificate_hint, chain, reason_of, told};
+use super::source::SourceError;
+use super::watchdog::{Phase, Stalled};
+use gcstreamer_schema::redact;
+
+/// What an error asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// It may work the next time: 408, 5xx, connection, name look-up, TLS, timeouts, unreadable answers.
+    Transient,
+    /// The server asks for less: 429, or 503 with `Retry-After`.
+    Throttled,
+    /// The credentials were refused: 401, or no token is given for them. They were dropped: the next attempt reads them
+    /// again and gets a fresh token. When that is refused as well it is for the user.
+    Auth,
+    /// For the user: 400, 403, 404 and other 4xx, credentials files that cannot be used (no status).
+    Permanent,
+    /// 412: an object of this name exists.
+    Conflict,
+    /// The request cannot be sent as it is: a name against the rules, a body that is not what its checksum says.
+    Local,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct WriteError {
+    /// What to do about it.
+    pub class: Class,
+    /// The server's status, where there was an answer.
+    pub http_status: Option<u16>,
+    /// How long the server asks to wait.
+    pub retry_after: Option<Duration>,
+    /// The server's clock, where there was an answer.
+    pub server_date: Option<SystemTime>,
+    /// Generation of an object that was stored and is not what was sent: to be deleted before the next attempt.
+    pub bad_generation: Option<i64>,
+    /// What happened, why, and what helps. Holds no secret.
+    pub message: String,
+}
+
+/// What was attempted, for the texts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) action: Action,
+    pub(crate) bucket: &'a str,
+    pub(crate) name: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Store,
+    Look,
+    Delete,
+}
+
+/// What the attempt knew of itself when it failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Situation {
+    /// A resumable upload whose session was in use: 404 and 410 are then about the session.
+    pub(crate) in_session: bool,
+    /// Credentials are from the metadata server.
+    pub(crate) metadata_server: bool,
+}
+
+impl Action {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Store => "storing",
+            Self::Look => "looking at",
+            Self::Delete => "deleting",
+        }
+    }
+
+    fn permission(self) -> &'static str {
+        match self {
+            Self::Store => "give the account storage.objects.create on the bucket (roles/storage.objectCreator)",
+            Self::Look => "storage.objects.get on the bucket is missing",
+            Self::Delete => "storage.objects.delete on the bucket is missing",
+        }
+    }
+}
+
+impl Target<'_> {
+    /// An error of this class.
+    pub(crate) fn fail(self, class: Class, what: &str) -> WriteError {
+        WriteError {
+            class,
+            http_status: None,
+            retry_after: None,
+            server_date: None,
+            bad_generation: None,
+            message: format!("{} gs://{}/{}: {what}", self.action.verb(), self.bucket, self.name),
+        }
+    }
+
+    /// The attempt stood still.
+    pub(crate) fn stalled(self, stalled: Stalled, size: u64) -> WriteError {
+        let idle = seconds(stalled.idle);
+        let what = match stalled.phase {
+            Phase::Starting => format!("no connection or token within {idle}"),
+            Phase::Sending(offset) => format!("no progress for {idle} after {offset} of {size} bytes"),
+            Phase::Answer => format!(
+                "all {size} bytes were sent and no answer came within {idle}; a slow uplink needs a longer request-timeout"
+            ),
+        };
+        self.fail(Class::Transient, &what)
+    }
+
+    /// An object was stored that is not what was sent.
+    pub(crate) fn bad_object(self, generation: i64, what: &str) -> WriteError {
+        let what = format!("generation {generation} was stored damaged ({what}); it is to be deleted and sent again");
+        WriteError {
+            bad_generation: Some(generation),
+            ..self.fail(Class::Transient, &what)
+        }
+    }
+
+    /// An answer that is no success.
+    pub(crate) fn refused(self, status: u16, headers: &HeaderMap, reason: &str, situation: Situation) -> WriteError {
+        let server_date = http_date(headers, DATE);
+        let retry_after = retry_after(headers, server_date);
+        let class = class_of(status, retry_after, reason, situation);
+        let reason = redact(reason);
+        let mut what = format!("the server answered {status}");
+        if !reason.is_empty() {
+            what.push_str(&format!(" ({})", reason.trim_end_matches('.')));
+        }
+        match (status, retry_after) {
+            (_, Some(wait)) if matches!(class, Class::Throttled) => {
+                what.push_str(&format!("; it asks to wait {}", seconds(wait)))
+            }
+            (300..=399, _) => what.push_str("; a redirect is not followed: a login page or a proxy stands between"),
+            (401, _) => what.push_str("; check credentials-file, or GOOGLE_APPLICATION_CREDENTIALS"),
+            (403, _) if class == Class::Permanent => what.push_str(&format!("; {}", self.action.permission())),
+            (404, _) if self.action == Action::Store && class == Class::Permanent => {
+                what.push_str("; check the property bucket, and endpoint-uri where it is set");
+            }
+            (412, _) => what.push_str("; an object of this name exists already"),
+            _ => {}
+        }
+        if let (401 | 403, Some(skew)) = (status, server_date.and_then(skew)) {
+            what.push_str(&format!("; the clock of this machine is off by {}", seconds(skew)));
+        }
+        WriteError {
+            http_status: Some(status),
+            retry_after,
+            server_date,
+            ..self.fail(class, &what)
+        }
+    }
+
+    /// No token.
+    pub(crate) fn no_token(self, error: &CredentialsError, situation: Situation) -> WriteError {
+        let class = if error.is_transient() { Class::Transient } else { Class::Auth };
+        let hint = if situation.metadata_server {
+            "; outside Google Cloud set credentials-file or GOOGLE_APPLICATION_CREDENTIALS"
+        } else {
+            ""
+        };
+        self.fail(
+            class,
+            &format!("no access token: {}{}{hint}", told(error), certificate_hint(error)),
+        )
+    }
+
+    /// An error of the HTTP client.
+    pub(crate) fn broken(self, error: &(dyn StdError + 'static)) -> WriteError {
+        self.fail(Class::Transient, &format!("{}{}", told(error), certificate_hint(error)))
+    }
+
+    /// An error of the client crate.
+    pub(crate) fn crate_error(self, error: &CrateError, situation: Situation) -> WriteError {
+        for cause in chain(error) {
+            if let Some(CrateWriteError::ChecksumMismatch { object, mismatch, .. }) = cause.downcast_ref() {
+                return self.bad_object(object.generation, &mismatch.to_string());
+            }
+            if let Some(error) = cause.downcast_ref::<CredentialsError>() {
+                return self.no_token(error, situation);
+            }
+            if let Some(error) = cause.downcast_ref::<SourceError>() {
+                let class = match error {
+                    SourceError::Disk(_) => Class::Local,
+                    SourceError::KeepsNothing | SourceError::Beyond { .. } => Class::Transient,
+                };
+                return self.fail(class, &error.to_string());
+            }
+        }
+        for cause in chain(error).filter_map(|cause| cause.downcast_ref::<CrateError>()) {
+            if let Some(status) = cause.http_status_code() {
+                let none = HeaderMap::new();
+                let reason = match (cause.status(), cause.http_payload()) {
+                    (Some(status), _) => status.message.clone(),
+                    (None, Some(body)) => reason_of(body),
+                    (None, None) => String::new(),
+                };
+                return self.refused(status, cause.http_headers().unwrap_or(&none), &reason, situation);
+            }
+        }
+        if error.is_deserialization() {
+            let what = format!("the answer cannot be read ({}); the object may be stored", told(error));
+            return self.fail(Class::Transient, &what);
+        }
+        if error.is_binding() || error.is_serialization() {
+            return self.fail(Class::Local, &format!("the request cannot be made: {}", told(error)));
+        }
+        self.broken(error)
+    }
+}
+
+/// Sorts an answer.
+fn class_of(status: u16, retry_after: Option<Duration>, reason: &str, situation: Situation) -> Class {
+    match status {
+        401 => Class::Auth,
+        403 if is_rate_limit(reason) => Class::Throttled,
+        404 | 410 if situation.in_session => Class::Transient,
+        // A checksum that does not fit was damaged on the way; the writer looks whether it was damaged before.
+        400 if is_checksum(reason) => Class::Transient,
+        408 | 425 | 499 => Class::Transient,
+        412 => Class::Conflict,
+        429 => Class::Throttled,
+        503 if retry_after.is_some() => Class::Throttled,
+        400..500 => Class::Permanent,
+        _ => Class::Transient,
+    }
+}
+
+/// Quotas are told as 403 by some Google front ends.
+fn is_rate_limit(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    ["rate limit", "ratelimitexceeded", "too many requests"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
+fn is_checksum(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    reason.contains("crc32c") || reason.contains("checksum")
+}
+
+fn seconds(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{} s", duration.as_secs())
+    }
+}
+
+/// By how much the clock of this machine is off, when that is enough to have tokens refused (Google allows minutes).
+fn skew(server: SystemTime) -> Option<Duration> {
+    let now = SystemTime::now();
+    let skew = now.duration_since(server).or_else(|_| server.duration_since(now)).ok()?;
+    (skew > Duration::from_secs(120)).then_some(skew)
+}
+
+/// A date of HTTP, RFC 9110 section 5.6.7.
+fn http_date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    Some(DateTimeParser::new().parse_timestamp(text).ok()?.into())
+}
+
+/// `Retry-After`, RFC 9110 section 10.2.3: seconds, or a date by the server's clock. A day is the most.
+fn retry_after(headers: &HeaderMap, server_date: Option<SystemTime>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = http_date(headers, RETRY_AFTER)?;
+            until
+                .duration_since(server_date.unwrap_or_else(SystemTime::now))
+                .unwrap_or_default()
+        }
+    };
+    Some(wait.min(Duration::from_secs(86400)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Target<'static> = Target {
+        action: Action::Store,
+        bucket: "b",
+        name: "cam/1.flv",
+    };
+    const PLAIN: Situation = Situation {
+        in_session: false,
+        metadata_server: false,
+    };
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
+    }
+
+    fn class(status: u16) -> Class {
+        TARGET.refused(status, &HeaderMap::new(), "", PLAIN).class
+    }
+
+    #[test]
+    fn every_status_has_the_class_that_the_scheduler_acts_on() {
+        for (status, want) in [
+            (200, Class::Transient),
+            (302, Class::Transient),
+            (308, Class::Transient),
+            (400, Class::Permanent),
+            (401, Class::Auth),
+            (403, Class::Permanent),
+            (404, Class::Permanent),
+            (408, Class::Transient),
+            (409, Class::Permanent),
+            (411, Class::Permanent),
+            (412, Class::Conflict),
+            (413, Class::Permanent),
+            (429, Class::Throttled),
+            (500, Class::Transient),
+            (502, Class::Transient),
+            (503, Class::Transient),
+            (504, Class::Transient),
+        ] {
+            assert_eq!(class(status), want, "{status}");
+        }
+        let busy = TARGET.refused(503, &headers(&[("retry-after", "7")]), "", PLAIN);
+        assert_eq!(
+            (busy.class, busy.retry_after),
+            (Class::Throttled, Some(Duration::from_secs(7)))
+        );
+        assert!(busy.message.contains("wait 7 s"), "{busy}");
+    }
+
+    #[test]
+    fn quota_told_as_403_is_throttling_and_a_lost_session_is_no_missing_bucket() {
+        assert_eq!(
+            TARGET
+                .refused(403, &HeaderMap::new(), "User Rate Limit Exceeded", PLAIN)
+                .class,
+            Class::Throttled
+        );
+        let session = Situation {
+            in_session: true,
+            ..PLAIN
+        };
+        assert_eq!(TARGET.refused(410, &HeaderMap::new(), "", session).class, Class::Transient);
+        assert_eq!(TARGET.refused(404, &HeaderMap::new(), "", session).class, Class::Transient);
+        let crc = "Provided CRC32C \"a\" doesn't match calculated CRC32C \"b\".";
+        assert_eq!(TARGET.refused(400, &HeaderMap::new(), crc, PLAIN).class, Class::Transient);
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date_by_the_servers_clock() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let wait = |value| {
+            TARGET
+                .refused(429, &headers(&[date, ("retry-after", value)]), "", PLAIN)
+                .retry_after
+        };
+        assert_eq!(wait("120"), Some(Duration::from_secs(120)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("99999999999"), Some(Duration::from_secs(86400)));
+        assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn a_wrong_clock_is_named_where_credentials_are_refused() {
+        let error = TARGET.refused(
+            401,
+            &headers(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]),
+            "Invalid Credentials",
+            PLAIN,
+        );
+        assert!(error.message.contains("the clock of this machine is off by"), "{error}");
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(error.server_date, Some(date));
+    }
+
+    #[test]
+    fn the_text_says_what_was_stored_the_number_the_reason_and_the_next_step() {
+        let reason = "cam@p.iam.gserviceaccount.com does not have storage.objects.create access.";
+        let error = TARGET.refused(403, &HeaderMap::new(), reason, PLAIN);
+        for part in ["storing gs://b/cam/1.flv", "403", "cam@p.iam", "roles/storage.objectCreator"] {
+            assert!(error.message.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_secret_is_in_the_text() {
+        let error = TARGET.refused(401, &HeaderMap::new(), "token ya29.SECRET of Bearer SECRET refused", PLAIN);
+        assert!(!error.to_string().contains("SECRET"), "{error}");
+        let error = CredentialsError::from_msg(false, r#"body=<{"assertion":"SECRET"}>"#);
+        assert!(!TARGET.no_token(&error, PLAIN).to_string().contains("SECRET"));
+        let error = std::io::Error::other("proxy http://u:SECRET@h:1 refused");
+        assert!(!TARGET.broken(&error).to_string().contains("SECRET"));
+    }
+}

@@ -1,0 +1,310 @@
+//! The [`ObjectWriter`] of Cloud Storage.
+//!
+//! Objects below 16 MiB go as one multipart request: one round trip, and nothing of the server's to remember. Larger
+//! ones go as a resumable session, which may break **once** and goes on where the server's bytes end; a second break
+//! ends the attempt, and the next one starts over (the crate keeps no session). An endpoint with a port never gets a
+//! session, see `Endpoint::can_resume`; a private or emulated server has a short way anyhow.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use google_cloud_gax::backoff_policy::BackoffPolicy;
+use google_cloud_gax::error::Error as CrateError;
+use google_cloud_gax::retry_policy::RetryPolicy;
+use google_cloud_gax::retry_result::RetryResult;
+use google_cloud_gax::retry_state::RetryState;
+use google_cloud_gax::retry_throttler::RetryThrottler;
+use google_cloud_storage::model::Object;
+
+use super::client_pool::{Client, SharedClient, USER_AGENT};
+use super::error::{Action, Class, Situation, Target, WriteError};
+use super::source::Source;
+use super::watchdog::{Progress, watch};
+use super::{BoxFuture, ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoint, ObjectRequest, ObjectWriter, Pacer, Stored};
+use gcstreamer_schema::limits::{check_bucket, check_metadata, check_object_name};
+
+/// From this size on an upload is resumable. It is the most that a broken connection costs.
+const RESUMABLE_FROM: u64 = 16 << 20;
+/// How long to wait before a broken session is taken up again.
+const RESUME_AFTER: Duration = Duration::from_secs(1);
+
+/// Stores objects in Cloud Storage.
+#[derive(Clone, Debug)]
+pub struct GcsWriter {
+    client: Arc<SharedClient>,
+    request_timeout: Duration,
+    resumable_from: Option<u64>,
+}
+
+impl GcsWriter {
+    /// A writer to this endpoint. Nothing is read and nobody is contacted before the first attempt, which has to be made
+    /// inside tokio.
+    #[must_use]
+    pub fn new(pool: &ClientPool, endpoint: Endpoint, credentials: Credentials) -> Self {
+        let resumable_from = endpoint.can_resume().then_some(RESUMABLE_FROM);
+        Self {
+            client: pool.client(endpoint, credentials),
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            resumable_from,
+        }
+    }
+
+    /// Ends an attempt after so long without progress; zero never does.
+    #[must_use]
+    pub fn with_request_timeout(mut self, limit: Duration) -> Self {
+        self.request_timeout = limit;
+        self
+    }
+
+    /// Uses resumable sessions from this size on, or never. Wrong for servers that build the session's address from the
+    /// `Host` header and listen on a port of their own.
+    #[must_use]
+    pub fn with_resumable_from(mut self, size: Option<u64>) -> Self {
+        self.resumable_from = size;
+        self
+    }
+
+    async fn attempt(&self, request: &ObjectRequest, source: Source, progress: &Arc<Progress>) -> Result<Stored, WriteError> {
+        let target = Target {
+            action: Action::Store,
+            bucket: &request.bucket,
+            name: &request.name,
+        };
+        let client = self.client.get(target).await?;
+        let resumable = self.resumable_from.is_some_and(|size| request.size >= size);
+        let call = upload(&client, request, source, resumable, progress);
+        let result = match call.await {
+            Ok(object) => verified(request, target, &object),
+            Err(error) => {
+                let in_session = resumable && progress.any_taken();
+                Err(target.crate_error(
+                    &error,
+                    Situation {
+                        in_session,
+                        metadata_server: client.metadata_server,
+                    },
+                ))
+            }
+        };
+        let result = match result {
+            Ok(stored) => Ok(stored),
+            Err(error) => Err(blamed(request, target, error).await),
+        };
+        self.after(&client, result).await
+    }
+
+    /// Gets rid of a client whose credentials were refused.
+    async fn after<T>(&self, client: &Client, result: Result<T, WriteError>) -> Result<T, WriteError> {
+        if result.as_ref().is_err_and(|error| error.class == Class::Auth) {
+            self.client.discard(client).await;
+        }
+        result
+    }
+
+    /// Limits a request that has no body to watch.
+    async fn limited<T>(&self, target: Target<'_>, call: impl Future<Output = Result<T, WriteError>>) -> Result<T, WriteError> {
+        match watch(&Progress::new(), self.request_timeout, call).await {
+            Ok(result) => result,
+            Err(stalled) => Err(target.stalled(stalled, 0)),
+        }
+    }
+}
+
+impl ObjectWriter for GcsWriter {
+    fn write<'a>(&'a self, request: &'a ObjectRequest, pacer: Arc<dyn Pacer>) -> BoxFuture<'a, Result<Stored, WriteError>> {
+        Box::pin(async move {
+            let target = Target {
+                action: Action::Store,
+                bucket: &request.bucket,
+                name: &request.name,
+            };
+            check(request, target)?;
+            let progress = Arc::new(Progress::new());
+            let source = Source::new(&request.body, pacer, progress.clone());
+            match watch(&progress, self.request_timeout, self.attempt(request, source, &progress)).await {
+                Ok(result) => result,
+                Err(stalled) => Err(target.stalled(stalled, request.size)),
+            }
+        })
+    }
+
+    fn stat<'a>(&'a self, bucket: &'a str, name: &'a str) -> BoxFuture<'a, Result<Stored, WriteError>> {
+        let target = Target {
+            action: Action::Look,
+            bucket,
+            name,
+        };
+        Box::pin(self.limited(target, async move {
+            check_names(target)?;
+            let client = self.client.get(target).await?;
+            self.after(&client, client.stat(target).await).await
+        }))
+    }
+
+    fn delete<'a>(&'a self, bucket: &'a str, name: &'a str, generation: i64) -> BoxFuture<'a, Result<(), WriteError>> {
+        let target = Target {
+            action: Action::Delete,
+            bucket,
+            name,
+        };
+        Box::pin(self.limited(target, async move {
+            check_names(target)?;
+            let client = self.client.get(target).await?;
+            self.after(&client, client.delete(target, generation).await).await
+        }))
+    }
+}
+
+fn check_names(target: Target<'_>) -> Result<(), WriteError> {
+    let checked = check_bucket(target.bucket).and_then(|()| check_object_name(target.name));
+    checked.map_err(|error| target.fail(Class::Local, &error.to_string()))
+}
+
+fn check(request: &ObjectRequest, target: Target<'_>) -> Result<(), WriteError> {
+    check_names(target)?;
+    check_metadata(&request.metadata).map_err(|error| target.fail(Class::Local, &error.to_string()))?;
+    if request.body.len() != request.size {
+        let what = format!("{} bytes are there of the {} announced", request.body.len(), request.size);
+        return Err(target.fail(Class::Local, &what));
+    }
+    Ok(())
+}
+
+/// The one call of the client crate that stores.
+async fn upload(
+    client: &Client,
+    request: &ObjectRequest,
+    source: Source,
+    resumable: bool,
+    progress: &Arc<Progress>,
+) -> Result<Object, CrateError> {
+    let bucket = format!("projects/_/buckets/{}", request.bucket);
+    let mut call = client
+        .storage
+        .write_object(bucket, &request.name, source)
+        .set_if_generation_match(0)
+        .with_known_crc32c(request.crc32c)
+        .set_content_type(&request.content_type)
+        .set_metadata(&request.metadata)
+        .with_resumable_upload_threshold(if resumable { 0 } else { usize::MAX })
+        .with_retry_policy(Resume {
+            progress: resumable.then(|| progress.clone()),
+        })
+        .with_backoff_policy(Pause)
+        .with_retry_throttler(Unthrottled)
+        .with_user_agent(USER_AGENT);
+    if let Some(value) = &request.cache_control {
+        call = call.set_cache_control(value);
+    }
+    if let Some(value) = &request.storage_class {
+        call = call.set_storage_class(value);
+    }
+    if let Some(value) = &request.kms_key {
+        call = call.set_kms_key(value);
+    }
+    if let Some(time) = request.custom_time {
+        // The crate's own time type, which it does not name in its interface.
+        let mut custom_time = Object::new().custom_time;
+        custom_time = time.try_into().ok().or(custom_time);
+        if let Some(time) = custom_time {
+            call = call.set_custom_time(time);
+        }
+    }
+    call.send_unbuffered().await
+}
+
+/// Whether what the server has is what was sent.
+fn verified(request: &ObjectRequest, target: Target<'_>, object: &Object) -> Result<Stored, WriteError> {
+    if object.generation <= 0 {
+        let what = "the answer names no generation, so it is not Cloud Storage's; a login page or a proxy stands between";
+        return Err(target.fail(Class::Transient, what));
+    }
+    let size = u64::try_from(object.size).unwrap_or_default();
+    if size != request.size {
+        return Err(target.bad_object(object.generation, &format!("{size} bytes instead of {}", request.size)));
+    }
+    let crc32c = object.checksums.as_ref().and_then(|checksums| checksums.crc32c);
+    if let Some(crc) = crc32c.filter(|crc| *crc != request.crc32c) {
+        return Err(target.bad_object(
+            object.generation,
+            &format!("CRC32C {crc:08x} instead of {:08x}", request.crc32c),
+        ));
+    }
+    let created = object.create_time.as_ref().and_then(|time| {
+        let since = Duration::new(u64::try_from(time.seconds()).ok()?, u32::try_from(time.nanos()).ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(since).filter(|_| !since.is_zero())
+    });
+    Ok(Stored {
+        generation: object.generation,
+        size,
+        crc32c,
+        created,
+    })
+}
+
+/// Where a checksum did not fit: were the bytes damaged on the way, or here before they left?
+async fn blamed(request: &ObjectRequest, target: Target<'_>, error: WriteError) -> WriteError {
+    let about_checksum = error.bad_generation.is_some() || (error.http_status == Some(400) && error.class == Class::Transient);
+    if !about_checksum {
+        return error;
+    }
+    let body = request.body.clone();
+    let crc32c = tokio::task::spawn_blocking(move || body.crc32c()).await;
+    if matches!(crc32c, Ok(Ok(crc32c)) if crc32c == request.crc32c) {
+        return error;
+    }
+    let what = "the bytes are no longer what they were when they arrived: memory or disk of this machine is failing";
+    WriteError {
+        bad_generation: error.bad_generation,
+        http_status: error.http_status,
+        ..target.fail(Class::Local, what)
+    }
+}
+
+/// One attempt; a resumable one that broke after bytes had left may be taken up once.
+#[derive(Clone, Debug)]
+struct Resume {
+    progress: Option<Arc<Progress>>,
+}
+
+impl RetryPolicy for Resume {
+    fn on_error(&self, state: &RetryState, error: CrateError) -> RetryResult {
+        let broke = match error.http_status_code() {
+            // Including "connection reset" and "the answer was torn".
+            None => error.is_io() || error.is_timeout() || error.is_connect() || error.is_deserialization(),
+            // A wish to wait is not for us to sit out.
+            Some(503) => error
+                .http_headers()
+                .is_none_or(|headers| !headers.contains_key("retry-after")),
+            Some(status) => matches!(status, 408 | 500 | 502 | 504),
+        };
+        let under_way = self.progress.as_ref().is_some_and(|progress| progress.any_taken());
+        if broke && under_way && state.attempt_count < 2 {
+            return RetryResult::Continue(error);
+        }
+        RetryResult::Permanent(error)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pause;
+
+impl BackoffPolicy for Pause {
+    fn on_failure(&self, _state: &RetryState) -> Duration {
+        RESUME_AFTER
+    }
+}
+
+/// The crate's own throttle forgets an outage never, and would hold back the one resume that there is.
+#[derive(Clone, Copy, Debug)]
+struct Unthrottled;
+
+impl RetryThrottler for Unthrottled {
+    fn throttle_retry_attempt(&self) -> bool {
+        false
+    }
+
+    fn on_retry_failure(&mut self, _flow: &RetryResult) {}
+
+    fn on_success(&mut self) {}
+}
