@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gcstreamer_media::chunk::assembler::{Assembler, Assembly, Piece};
 use gcstreamer_media::chunk::clock::Stamp;
-use gcstreamer_media::chunk::gather::{Assembler, Assembly, Piece};
 use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_schema::Container;
 use gcstreamer_storage::{Body, ObjectRequest};

@@ -5,13 +5,13 @@
 
 use bytes::Bytes;
 
+pub mod assembler;
+pub mod byte_queue;
 pub mod chunker;
 pub mod clock;
 pub mod frames;
-pub mod gather;
 pub mod info;
 pub mod replay;
-pub mod stash;
 #[cfg(test)]
 mod tests;
 pub mod timeline;

@@ -26,7 +26,7 @@ pub mod fmp4;
 pub mod matroska;
 pub mod mpegts;
 pub mod nal;
-pub mod opaque;
+pub mod raw;
 
 /// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.
 pub const MAX_GATHER: usize = 4 << 20;
@@ -202,6 +202,6 @@ pub fn scanner_for(container: Container) -> Box<dyn Scanner> {
         Container::MpegTs => Box::new(mpegts::MpegTs::new()),
         Container::Fmp4 => Box::new(fmp4::Fmp4::new()),
         Container::Matroska | Container::WebM => Box::new(matroska::Matroska::new()),
-        Container::Raw => Box::new(opaque::Raw::new()),
+        Container::Raw => Box::new(raw::Raw::new()),
     }
 }

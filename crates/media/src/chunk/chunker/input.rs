@@ -5,7 +5,7 @@
 use super::{ChunkState, Chunker};
 use crate::chunk::{Event, GapReason, Warning};
 use crate::container::detect::{Detection, detect};
-use crate::container::opaque::Raw;
+use crate::container::raw::Raw;
 use crate::container::{Container, Fault, Mark, MarkKind, Notice, Scanner, scanner_for};
 
 /// The scanner, or what is needed to choose one.

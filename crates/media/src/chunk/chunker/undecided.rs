@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::chunk::byte_queue::{Blocks, ByteQueue, TAKE_OVER};
 use crate::chunk::clock::Stamp;
-use crate::chunk::stash::{Blocks, ByteQueue, TAKE_OVER};
 
 /// The bytes above the last decided offset, with the stamps of the buffers they came in.
 #[derive(Debug, Default)]

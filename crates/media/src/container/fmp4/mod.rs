@@ -2,7 +2,7 @@
 //!
 //! PURE. The head of the stream, `ftyp`, `moov` and whatever stands between them and the first fragment, goes before
 //! every chunk. A unit is a fragment: `[styp sidx prft emsg]* moof mdat`. Whether a video fragment is a key unit is read
-//! from its first sample, see `hold`, which also says where other tracks' fragments go. What is inside an `mdat` is
+//! from its first sample, see `lookahead`, which also says where other tracks' fragments go. What is inside an `mdat` is
 //! otherwise passed over unseen.
 //!
 //! - **Times** are the decode times of `tfdt` plus composition offset, moved by the track's edit list (its empty edits
@@ -16,11 +16,11 @@
 //!   one.
 
 mod boxes;
-mod entry;
-mod head;
-mod hold;
+mod init_segment;
+mod lookahead;
 mod moof;
 mod moov;
+mod sample_entry;
 #[cfg(test)]
 mod test_stream;
 #[cfg(test)]
@@ -30,8 +30,8 @@ mod top;
 use crate::container::{Container, Fault, Mark, Scanner};
 
 use boxes::{FourCc, LANDMARK, Parsed};
-use head::{InitBuilder, InitSegment};
-use hold::Lookahead;
+use init_segment::{InitBuilder, InitSegment};
+use lookahead::Lookahead;
 use moof::Times;
 
 /// What the next bytes are.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::boxes::{Fields, children, find};
-use super::entry::{self, SampleEntry};
+use super::sample_entry::{self, SampleEntry};
 use crate::container::{StreamInfo, Track, codec};
 
 /// What samples have where neither `trun` nor `tfhd` says otherwise.
@@ -147,9 +147,9 @@ fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
     };
     let stsd = find(media, b"minf").and_then(|minf| find(find(minf, b"stbl")?, b"stsd"));
     let entry = match track {
-        Track::Video => stsd.and_then(entry::video).unwrap_or(SampleEntry::UNKNOWN),
+        Track::Video => stsd.and_then(sample_entry::video).unwrap_or(SampleEntry::UNKNOWN),
         Track::Audio => SampleEntry {
-            name: stsd.and_then(entry::audio),
+            name: stsd.and_then(sample_entry::audio),
             ..SampleEntry::UNKNOWN
         },
         Track::Other => SampleEntry::UNKNOWN,

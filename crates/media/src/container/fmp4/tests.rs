@@ -1,6 +1,6 @@
 //! What a user would notice: what each chunk holds, when it begins, what is refused.
 
-use super::hold::{MAX_HELD_BYTES, MAX_HELD_UNITS};
+use super::lookahead::{MAX_HELD_BYTES, MAX_HELD_UNITS};
 use super::test_stream::*;
 use super::*;
 use crate::container::{Fault, Key, Mark, MarkKind, Notice, Scanner, StreamInfo, Track};

@@ -5,8 +5,8 @@
 use crate::container::{Fault, Key, MAX_GATHER, Mark, MarkKind, Track, Unit};
 
 use super::boxes::{FourCc, Header};
-use super::head::{InitBuilder, MoovOutcome};
-use super::hold::MAX_HELD_BYTES;
+use super::init_segment::{InitBuilder, MoovOutcome};
+use super::lookahead::MAX_HELD_BYTES;
 use super::moof::{self, Fragment, Times};
 use super::{Expecting, Fmp4, moov};
 

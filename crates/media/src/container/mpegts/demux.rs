@@ -3,9 +3,9 @@
 //! PURE. May touch one packet at a time.
 
 use super::super::{Fault, Init, Mark, MarkKind, Track};
-use super::outbox::Reorder;
 use super::packet::{Continuity, Packet};
 use super::psi::Elementary;
+use super::reorder::Reorder;
 use super::stream::Kind;
 use super::tables::{NewMap, Tables};
 use super::units::{Stream, Units};

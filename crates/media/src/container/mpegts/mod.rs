@@ -8,15 +8,15 @@
 //! continuity counter.
 //!
 //! Layers: [`sync`] finds packets, [`packet`] reads their headers, [`demux`] sorts them, [`psi`] and [`tables`] follow PAT and
-//! PMT, [`units`] (with [`pes`], [`picture`] and [`stream`]) judges access units, [`outbox`] brings the marks into order.
+//! PMT, [`units`] (with [`pes`], [`picture`] and [`stream`]) judges access units, [`reorder`] brings the marks into order.
 
+mod audio;
 mod demux;
-mod outbox;
 mod packet;
 mod pes;
 mod picture;
 mod psi;
-mod sound;
+mod reorder;
 mod stream;
 mod sync;
 mod tables;

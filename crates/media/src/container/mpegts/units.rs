@@ -8,12 +8,12 @@ use bytes::Bytes;
 
 use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
-use super::outbox::{Kinds, Reorder, Slot};
+use super::audio;
 use super::packet::{Continuity, Counter, Packet};
 use super::pes::{Clock, Header, is_whole};
 use super::picture::{Verdict, classify_video, is_prefix, mpeg2_name};
 use super::psi::Elementary;
-use super::sound;
+use super::reorder::{Kinds, Reorder, Slot};
 use super::stream::{Audio, Kind, Video};
 use super::tables::StartPoint;
 
@@ -369,7 +369,7 @@ impl Units {
                 if self.video.is_none() {
                     unit.key = Key::Closed;
                     unit.end = pts
-                        .zip(sound::duration(data))
+                        .zip(audio::duration(data))
                         .and_then(|(pts, length)| pts.checked_add(length));
                 }
                 self.name_audio(index, data, out);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::container::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
 use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 
-use super::entry::SampleEntry;
 use super::moof::{Fragment, Sample};
+use super::sample_entry::SampleEntry;
 
 /// Most bytes held back: beyond them a run of other tracks' fragments is let go as units of their own, and a first sample
 /// that lies so deep is judged by its flags.
