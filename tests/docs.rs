@@ -447,7 +447,7 @@ const PARTS: &[&str] = &[
     " (they came at most",
     "use mp4mux fragment-duration=1000 (ms)",
     "make fragments with default_base_moof",
-    "select one programme",
+    "select one program",
     "check that the stream is what its container says",
     "{came} bytes came, but no key unit",
     "nothing comes out of {muxer}",

@@ -1,7 +1,7 @@
 //! A verdict on a picture's beginning stands, however much follows; a complete picture always gets one.
 #![no_main]
 
-use gcstreamer_media::container::nal::{Framing, VideoCodec, find_start_code, judge};
+use gcstreamer_media::container::nal::{Framing, VideoCodec, classify, find_start_code};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((&choice, picture)) = data.split_first() else {
@@ -22,12 +22,12 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         _ => Framing::Length(4),
     };
     let flagged = choice & 0x80 != 0;
-    let verdict = judge(codec, framing, picture, true, flagged).expect("a complete picture is judged");
+    let verdict = classify(codec, framing, picture, true, flagged).expect("a complete picture is classified");
     if let Some((at, len)) = verdict.sps {
         assert!(at + len <= picture.len(), "the SPS is outside of the picture");
     }
     for n in (0..picture.len()).step_by(picture.len() / 64 + 1) {
-        if let Some(early) = judge(codec, framing, &picture[..n], false, flagged) {
+        if let Some(early) = classify(codec, framing, &picture[..n], false, flagged) {
             assert_eq!(early, verdict, "{n} bytes of {} gave another verdict", picture.len());
         }
     }

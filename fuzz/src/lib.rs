@@ -111,12 +111,12 @@ fn difference(a: &[Mark], b: &[Mark]) -> String {
 
 fn head_is_the_first_init(marks: &[Mark], stream: &[u8]) {
     let first = marks.iter().find_map(|mark| match &mark.kind {
-        MarkKind::Unit(unit) => Some((mark.at, unit.new_config, unit.init.clone().unwrap_or_default())),
+        MarkKind::Unit(unit) => Some((mark.at, unit.new_codec_config, unit.init.clone().unwrap_or_default())),
         _ => None,
     });
     let damaged = |at| marks.iter().any(|mark| mark.kind == MarkKind::Damage && mark.at <= at);
     // A head that another replaces before anything came is let go of, and told as a gap.
-    if let Some((at, _, init)) = first.filter(|(at, new_config, _)| !new_config && !damaged(*at)) {
+    if let Some((at, _, init)) = first.filter(|(at, new_codec_config, _)| !new_codec_config && !damaged(*at)) {
         let head = &stream[..usize::try_from(at).unwrap()];
         assert!(
             [init.head, init.tail].concat() == head,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use gcstreamer_media::chunk::stash::{BLOCK, Blocks};
+use gcstreamer_media::chunk::byte_queue::{BLOCK, Blocks};
 
 /// Most blocks that wait to be used again: 8 MiB.
 const MAX_IDLE: usize = 32;

@@ -340,10 +340,10 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
             gst::StreamError::Demux,
             ("the stream is damaged at byte {at}: the bytes are stored as they are, and the next chunk begins at the next key unit; check the network or the source in front of the muxer")
         ),
-        Warning::Programmes(n) => gst::element_warning!(
+        Warning::Programs(n) => gst::element_warning!(
             element,
             gst::StreamError::Format,
-            ("the transport stream has {n} programmes: it is stored as it comes, in chunks that need not play alone; select one programme (tsdemux ! mpegtsmux)")
+            ("the transport stream has {n} programs: it is stored as it comes, in chunks that need not play alone; select one program (tsdemux ! mpegtsmux)")
         ),
         Warning::UnknownContainer => gst::element_warning!(
             element,
@@ -361,7 +361,7 @@ fn post_fault(element: &gst::Element, fault: Fault) {
         Fault::BaseDataOffset => {
             "make fragments with default_base_moof (ffmpeg -movflags frag_keyframe+empty_moov+default_base_moof), or use mp4mux fragment-duration=1000"
         }
-        Fault::Programmes(_) => "select one programme (tsdemux ! mpegtsmux)",
+        Fault::Programs(_) => "select one program (tsdemux ! mpegtsmux)",
         Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
     };
     gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));

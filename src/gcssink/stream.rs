@@ -10,8 +10,8 @@ use super::session::Session;
 use super::upstream;
 use crate::ingest::message::{Refusal, Wait};
 use crate::wall;
+use gcstreamer_media::chunk::byte_queue::TAKE_OVER;
 use gcstreamer_media::chunk::clock::Stamp;
-use gcstreamer_media::chunk::stash::TAKE_OVER;
 
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;

@@ -14,8 +14,8 @@ use crate::clock::Clock;
 use crate::upload::chunk::{Chunk, Held, Keep, Place};
 use crate::upload::ops::{Closing, Op};
 use crate::upload::uploads::Uploads;
+use gcstreamer_media::chunk::assembler::{Assembler, Assembly, Piece};
 use gcstreamer_media::chunk::clock::Stamp;
-use gcstreamer_media::chunk::gather::{Gather, Gathered, Piece};
 use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_media::container::Fault;
 use gcstreamer_storage::Body;
@@ -24,7 +24,7 @@ use gcstreamer_storage::Body;
 pub struct Ingest {
     /// Where to cut.
     pub chunker: Chunker,
-    gather: Gather,
+    assembler: Assembler,
     builder: ObjectBuilder,
     uploads: Arc<Uploads>,
     poster: Arc<dyn Poster>,
@@ -64,7 +64,7 @@ impl Ingest {
         let (last_buffer, clock) = (uploads.now(), uploads.clock());
         Self {
             chunker,
-            gather: Gather::default(),
+            assembler: Assembler::default(),
             builder,
             uploads,
             poster,
@@ -164,7 +164,7 @@ impl Ingest {
             self.untold.insert(sequence);
             self.uploads.open_on_disk(true);
             let mut pieces = std::mem::take(&mut self.pieces);
-            self.gather.move_out(sequence, &mut pieces);
+            self.assembler.move_out(sequence, &mut pieces);
             let mut ops = Vec::new();
             self.data(sequence, &mut pieces, &mut ops);
             self.pieces = pieces;
@@ -177,7 +177,7 @@ impl Ingest {
         let Some((sequence, offset, pieces)) = self.chunker.not_handed_over() else {
             return;
         };
-        let Some(chunk) = self.gather.get(sequence).filter(|_| self.on_disk.contains(&sequence)) else {
+        let Some(chunk) = self.assembler.get(sequence).filter(|_| self.on_disk.contains(&sequence)) else {
             return;
         };
         let mut at = chunk.init + offset;
@@ -199,13 +199,13 @@ impl Ingest {
                     self.next_sequence = sequence + 1;
                     self.uploads.created(&self.builder.session, sequence);
                     self.unpublished = true;
-                    let begun = Gathered {
+                    let begun = Assembly {
                         elsewhere: self.always,
                         input_offset: at,
                         began: ((self.clock.boot)(), (self.clock.wall)()),
-                        ..Gathered::default()
+                        ..Assembly::default()
                     };
-                    self.gather.begin(sequence, init, begun, &mut pieces);
+                    self.assembler.begin(sequence, init, begun, &mut pieces);
                     if self.always {
                         self.on_disk.insert(sequence);
                         self.untold.insert(sequence);
@@ -215,11 +215,11 @@ impl Ingest {
                     self.data(sequence, &mut pieces, &mut ops);
                 }
                 Event::Data { sequence, bytes } => {
-                    self.gather.data(sequence, bytes, &mut pieces);
+                    self.assembler.data(sequence, bytes, &mut pieces);
                     self.data(sequence, &mut pieces, &mut ops);
                 }
                 Event::End(info) => {
-                    if let Some(gathered) = self.gather.end(info.sequence) {
+                    if let Some(gathered) = self.assembler.end(info.sequence) {
                         self.end(*info, gathered, &mut ops);
                     }
                 }
@@ -255,7 +255,7 @@ impl Ingest {
 
     /// Hands pieces of a chunk to the spool. The memory was charged with the payload, not with the header.
     fn data(&self, sequence: u64, pieces: &mut Vec<Piece>, ops: &mut Vec<Op>) {
-        let init = self.gather.get(sequence).map_or(0, |chunk| chunk.init);
+        let init = self.assembler.get(sequence).map_or(0, |chunk| chunk.init);
         ops.extend(pieces.drain(..).map(|(at, bytes)| {
             let charged = if at < init { 0 } else { bytes.len() as u64 };
             Op::Data {
@@ -272,9 +272,9 @@ impl Ingest {
         let mut heads = Vec::new();
         if !ops.is_empty() {
             let untold = &mut self.untold;
-            let (chunker, gather, builder, uploads) = (&self.chunker, &self.gather, &self.builder, &self.uploads);
+            let (chunker, assembler, builder, uploads) = (&self.chunker, &self.assembler, &self.builder, &self.uploads);
             untold.retain(|&sequence| {
-                let (Some(info), Some(chunk)) = (chunker.info_of(sequence), gather.get(sequence)) else {
+                let (Some(info), Some(chunk)) = (chunker.info_of(sequence), assembler.get(sequence)) else {
                     return false;
                 };
                 let request = builder.request(&info, uploads.clock_off().is_some());
@@ -288,7 +288,7 @@ impl Ingest {
         }
     }
 
-    fn end(&mut self, info: ChunkInfo, gathered: Gathered, ops: &mut Vec<Op>) {
+    fn end(&mut self, info: ChunkInfo, gathered: Assembly, ops: &mut Vec<Op>) {
         let sequence = info.sequence;
         let summary = self.builder.summary(&info);
         let mut request = self.builder.request(&info, self.uploads.clock_off().is_some());

@@ -10,7 +10,7 @@ pub struct Frames {
     last: u64,
     end: u64,
     /// Whether the last one told its end.
-    is_told: bool,
+    last_has_end: bool,
 }
 
 impl Frames {
@@ -20,7 +20,7 @@ impl Frames {
             (self.first, self.last) = (pts, pts);
         }
         if pts >= self.last {
-            self.is_told = end.is_some();
+            self.last_has_end = end.is_some();
         }
         self.first = self.first.min(pts);
         self.last = self.last.max(pts);
@@ -42,7 +42,7 @@ impl Frames {
 
     /// End of the last frame: as told, or one mean frame after its beginning; `usual` is the length of frames before.
     pub fn end(&self, usual: u64) -> u64 {
-        if self.is_told {
+        if self.last_has_end {
             return self.end;
         }
         self.end.max(self.last.saturating_add(self.mean().unwrap_or(usual)))

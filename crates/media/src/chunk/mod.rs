@@ -5,13 +5,13 @@
 
 use bytes::Bytes;
 
+pub mod assembler;
+pub mod byte_queue;
 pub mod chunker;
 pub mod clock;
 pub mod frames;
-pub mod gather;
 pub mod info;
 pub mod replay;
-pub mod stash;
 #[cfg(test)]
 mod tests;
 pub mod timeline;
@@ -49,8 +49,8 @@ pub enum Warning {
     },
     /// Damaged bytes from this offset of the input on.
     Damage(u64),
-    /// More than one programme: stored as it comes.
-    Programmes(usize),
+    /// More than one program: stored as it comes.
+    Programs(usize),
     /// No container that is known: stored as it comes.
     UnknownContainer,
 }

@@ -63,7 +63,7 @@ pub fn parameter_sets(codec: VideoCodec, private: &[u8]) -> Option<u64> {
         VideoCodec::H265 => hevc_parameter_sets(private),
         _ => None,
     }?;
-    nal::judge(codec, Framing::Length(2), &nals, true, false)?.config
+    nal::classify(codec, Framing::Length(2), &nals, true, false)?.config
 }
 
 /// SPS and PPS of an AVCDecoderConfigurationRecord, each with its length in two bytes (ISO/IEC 14496-15 5.3.3.1).

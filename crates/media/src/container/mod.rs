@@ -26,7 +26,7 @@ pub mod fmp4;
 pub mod matroska;
 pub mod mpegts;
 pub mod nal;
-pub mod opaque;
+pub mod raw;
 
 /// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.
 pub const MAX_GATHER: usize = 4 << 20;
@@ -107,7 +107,7 @@ pub struct Unit {
     /// End of the presentation in ns where the container tells it (fMP4, Matroska with durations).
     pub end: Option<u64>,
     /// The unit begins with, or is, a decoder configuration that differs from the one in force: a chunk must begin here.
-    pub new_config: bool,
+    pub new_codec_config: bool,
     /// Header for a chunk that begins here; `None` where none can (inside a Matroska cluster of known size).
     pub init: Option<Init>,
 }
@@ -155,9 +155,9 @@ pub enum Fault {
         "the MP4 fragments carry absolute file offsets (tfhd base-data-offset), which are wrong in every chunk but the first"
     )]
     BaseDataOffset,
-    /// A transport stream with more than one programme.
-    #[error("the transport stream holds {0} programmes; chunks that play alone need one")]
-    Programmes(usize),
+    /// A transport stream with more than one program.
+    #[error("the transport stream holds {0} programs; chunks that play alone need one")]
+    Programs(usize),
     /// A header grew over [`MAX_GATHER`].
     #[error("a header of {0} bytes is over the limit of 4 MiB")]
     HeaderTooLarge(u64),
@@ -202,6 +202,6 @@ pub fn scanner_for(container: Container) -> Box<dyn Scanner> {
         Container::MpegTs => Box::new(mpegts::MpegTs::new()),
         Container::Fmp4 => Box::new(fmp4::Fmp4::new()),
         Container::Matroska | Container::WebM => Box::new(matroska::Matroska::new()),
-        Container::Raw => Box::new(opaque::Opaque::new()),
+        Container::Raw => Box::new(raw::Raw::new()),
     }
 }

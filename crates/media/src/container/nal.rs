@@ -44,7 +44,7 @@ pub struct Picture {
     /// Hash of the VPS and SPS found, each counted once in whatever order: encoders repeat them within one picture. `None`
     /// without any. Two of one stream differ where the configuration does.
     pub config: Option<u64>,
-    /// Offset and length of the first SPS (with its NAL header) in the data judged.
+    /// Offset and length of the first SPS (with its NAL header) in the data classified.
     pub sps: Option<(usize, usize)>,
 }
 
@@ -66,14 +66,14 @@ pub const MAX_PREFIX: usize = 64 << 10;
 ///
 /// `complete` says that `data` is all of it. Returns `None` where more bytes are needed; never once `complete` holds or
 /// [`MAX_PREFIX`] bytes are there. `flagged` is the container's own word, used for [`VideoCodec::Unknown`] alone.
-pub fn judge(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
+pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
     let complete = complete || data.len() >= MAX_PREFIX;
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
     match codec {
-        VideoCodec::H264 | VideoCodec::H265 => judge_nals(codec, framing, data, complete),
+        VideoCodec::H264 | VideoCodec::H265 => classify_nals(codec, framing, data, complete),
         VideoCodec::Vp8 => first_byte(data, complete, |b| b & 1 == 0),
         VideoCodec::Vp9 => first_byte(data, complete, vp9_key),
-        VideoCodec::Av1 => judge_av1(data, complete),
+        VideoCodec::Av1 => classify_av1(data, complete),
         VideoCodec::Unknown => Some(Picture::plain(if flagged { Key::Closed } else { Key::No })),
     }
 }
@@ -135,7 +135,7 @@ fn together(sets: &BTreeSet<u64>) -> Option<u64> {
     (!sets.is_empty()).then(|| hasher.finish())
 }
 
-fn judge_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool) -> Option<Picture> {
+fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool) -> Option<Picture> {
     let mut found = Found::default();
     let mut nals = Nals { framing, data, pos: 0 };
     while let Some(nal) = nals.next_nal() {
@@ -319,7 +319,7 @@ fn exp_golomb(data: &[u8]) -> Option<u32> {
 }
 
 /// Walks the OBUs of a temporal unit up to its first frame header (AV1 5.3, 5.9.2).
-fn judge_av1(data: &[u8], complete: bool) -> Option<Picture> {
+fn classify_av1(data: &[u8], complete: bool) -> Option<Picture> {
     let no = complete.then_some(Picture::plain(Key::No));
     let mut pos = 0usize;
     loop {
@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     fn h264(data: &[u8]) -> Key {
-        judge(VideoCodec::H264, Framing::AnnexB, data, true, false).unwrap().key
+        classify(VideoCodec::H264, Framing::AnnexB, data, true, false).unwrap().key
     }
 
     #[test]
@@ -394,12 +394,12 @@ mod tests {
             au.extend_from_slice(&u32::try_from(nal.len()).unwrap().to_be_bytes());
             au.extend_from_slice(nal);
         }
-        let whole = judge(VideoCodec::H264, Framing::Length(4), &au, true, false).unwrap();
+        let whole = classify(VideoCodec::H264, Framing::Length(4), &au, true, false).unwrap();
         assert_eq!(whole.key, Key::Closed);
         assert!(whole.has_parameter_sets);
         assert_eq!(whole.sps, Some((4, 4)));
         for cut in 0..au.len() {
-            let part = judge(VideoCodec::H264, Framing::Length(4), &au[..cut], false, false);
+            let part = classify(VideoCodec::H264, Framing::Length(4), &au[..cut], false, false);
             assert!(part.is_none() || part == Some(whole), "cut at {cut}: {part:?}");
         }
     }
@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn h265_irap_pictures_are_keys_and_cra_is_open() {
         let key = |t: u8| {
-            judge(VideoCodec::H265, Framing::AnnexB, &[0, 0, 1, t << 1, 1], true, false)
+            classify(VideoCodec::H265, Framing::AnnexB, &[0, 0, 1, t << 1, 1], true, false)
                 .unwrap()
                 .key
         };
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn vpx_and_av1_key_frames_are_told_apart() {
-        let key = |codec, data: &[u8]| judge(codec, Framing::Length(4), data, true, false).unwrap().key;
+        let key = |codec, data: &[u8]| classify(codec, Framing::Length(4), data, true, false).unwrap().key;
         assert_eq!(key(VideoCodec::Vp8, &[0x10]), Key::Closed);
         assert_eq!(key(VideoCodec::Vp8, &[0x11]), Key::No);
         assert_eq!(key(VideoCodec::Vp9, &[0x82]), Key::Closed);
@@ -434,7 +434,7 @@ mod tests {
     fn a_changed_sps_changes_the_config_hash() {
         let au = |level: u8| [0, 0, 1, 0x67, 0x64, 0, level, 0, 0, 1, 0x68, 1, 0, 0, 1, 0x65, 1];
         let config = |level| {
-            judge(VideoCodec::H264, Framing::AnnexB, &au(level), true, false)
+            classify(VideoCodec::H264, Framing::AnnexB, &au(level), true, false)
                 .unwrap()
                 .config
         };
@@ -446,7 +446,7 @@ mod tests {
         let sps = |level: u8| vec![0, 0, 1, 0x67, 0x64, 0, level];
         let config = |sets: &[Vec<u8>]| {
             let au = [&sets.concat()[..], &[0, 0, 1, 0x68, 1, 0, 0, 1, 0x65, 1]].concat();
-            judge(VideoCodec::H264, Framing::AnnexB, &au, true, false).unwrap().config
+            classify(VideoCodec::H264, Framing::AnnexB, &au, true, false).unwrap().config
         };
         assert_eq!(config(&[sps(40)]), config(&[sps(40), sps(40)]));
         assert_eq!(config(&[sps(40), sps(31)]), config(&[sps(31), sps(40), sps(31)]));

@@ -1,176 +1,224 @@
 //! Where a chunk ends and the next begins.
+//!
+//! PURE.
 
-use std::sync::Arc;
-
-use super::open::Open;
-use super::{Chunker, State, elapsed};
+use super::ending::ClosedAt;
+use super::open::{FirstUnit, OpenChunk};
+use super::start::Waiting;
+use super::{ChunkState, Chunker, elapsed};
 use crate::chunk::clock::Stamp;
-use crate::chunk::frames::Frames;
 use crate::chunk::{Event, GapReason, Warning};
 use crate::container::{Init, Unit};
 
-/// What decides that a chunk begins at a unit.
+/// Times of a chunk that begins this much before the first one's are another time line: 1 s. Less is the order of decoding,
+/// in which B-frames follow the pictures that are shown after them.
+const BACKWARDS: u64 = 1_000_000_000;
+
+/// Why a chunk begins at a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
+    /// A limit is reached, and the unit is a key unit.
     Key,
+    /// The hard memory limit is reached.
     Early,
+    /// No key unit came for [`crate::chunk::Limits::patience`].
     NoKey,
-    Config,
+    /// The decoder configuration changes here.
+    CodecConfig,
+}
+
+/// Duration of the open chunk if it ended at the unit at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Elapsed {
+    /// In ns.
+    For(u64),
+    /// The unit is a key unit on another time line: no duration can be told.
+    Backwards,
+}
+
+impl Elapsed {
+    fn reaches(self, limit: u64, resolution: u64) -> bool {
+        match self {
+            // Two times that should be a limit apart can be one tick less after rounding.
+            Self::For(ns) => ns.saturating_add(resolution) >= limit,
+            Self::Backwards => true,
+        }
+    }
 }
 
 impl Chunker {
-    /// Whether a chunk begins at this unit, and with what in front.
+    /// Decides whether a chunk begins at this unit, and with which header.
     pub(super) fn decide(&mut self, at: u64, unit: &Unit, stamp: &Stamp, events: &mut Vec<Event>) -> Option<(Cut, Init)> {
-        let resolution = self.scanner.as_ref().map_or(0, |s| s.resolution());
-        let limits = self.limits;
-        let State::Open(open) = &mut self.state else { return None };
+        let ChunkState::Open(open) = &self.state else { return None };
         let init = unit.init.as_ref()?;
-        let bytes = at - open.at + open.init_bytes;
-        if limits.single {
+        if self.limits.single {
             return None;
         }
-        if unit.new_config {
-            if open.begin.is_some() {
-                return Some((Cut::Config, init.clone()));
-            }
-            return None;
+        if unit.new_codec_config {
+            // Without a picture yet the open chunk takes the new configuration in its payload.
+            return open.first.is_some().then(|| (Cut::CodecConfig, init.clone()));
         }
-        let begin = open.begin?;
+        let first = open.first?;
         if at == open.at {
             return None;
         }
-        let passed = match (begin.pts, unit.pts) {
-            (Some(a), Some(b)) if b >= a => b - a,
-            // Time went backwards: another time line, another chunk.
-            (Some(a), Some(b)) if unit.key.is_key() && a - b > 1_000_000_000 => {
-                self.clock.restart_media_time();
-                u64::MAX
-            }
-            (Some(_), Some(_)) => 0,
-            _ => elapsed(&open.stamp, stamp),
-        };
-        let is_due = self.armed.is_some_and(|offset| at >= offset)
-            || passed == u64::MAX
-            || (limits.max_bytes > 0 && bytes >= limits.max_bytes)
-            || (limits.max_time > 0 && !limits.align && passed.saturating_add(resolution) >= limits.max_time)
-            || (limits.max_time > 0 && limits.align && {
-                // A start that a slewed clock puts a moment before a boundary belongs to that boundary.
-                let tolerance = (limits.max_time / 8).min(250_000_000);
-                let boundary = (begin.utc.saturating_add(tolerance) / limits.max_time + 1).saturating_mul(limits.max_time);
-                self.clock.utc(stamp, unit.pts).0.saturating_add(resolution) >= boundary
-            });
-        let early = limits.soft > 0 && bytes >= limits.soft;
-        if unit.key.is_key() {
-            if early && !is_due {
-                self.warn(Warning::EarlyCut { bytes, at_key: true }, events);
-            }
-            return (is_due || early).then(|| (Cut::Key, init.clone()));
+        let bytes = open.bytes_up_to(at);
+        let elapsed = elapsed_to(open, &first, unit, stamp);
+        if elapsed == Elapsed::Backwards {
+            self.clock.restart_media_time();
         }
-        if (is_due || early) && !open.asked_for_key {
+        let is_due = self.is_due(at, &first, elapsed, bytes, unit, stamp);
+        let cut = if unit.key.is_key() {
+            self.decide_at_key(is_due, bytes, events)
+        } else {
+            self.decide_without_key(is_due, elapsed, bytes, events)
+        };
+        cut.map(|cut| (cut, init.clone()))
+    }
+
+    /// Returns whether a cut was requested or a limit of the user is reached: bytes, duration, or the next clock boundary.
+    fn is_due(&mut self, at: u64, first: &FirstUnit, elapsed: Elapsed, bytes: u64, unit: &Unit, stamp: &Stamp) -> bool {
+        let limits = self.limits;
+        let resolution = self.input.resolution();
+        if self.next.cut_from.is_some_and(|offset| at >= offset)
+            || elapsed == Elapsed::Backwards
+            || (limits.max_bytes > 0 && bytes >= limits.max_bytes)
+        {
+            return true;
+        }
+        if limits.max_time == 0 {
+            return false;
+        }
+        if !limits.align {
+            return elapsed.reaches(limits.max_time, resolution);
+        }
+        // A slewed clock can date the start of a chunk shortly before its boundary: it still belongs to that boundary.
+        let tolerance = (limits.max_time / 8).min(250_000_000);
+        let boundary = (first.utc.saturating_add(tolerance) / limits.max_time + 1).saturating_mul(limits.max_time);
+        self.clock.utc(stamp, unit.pts).0.saturating_add(resolution) >= boundary
+    }
+
+    /// Decides at a key unit: a due cut is made, and one at the soft memory limit.
+    fn decide_at_key(&mut self, is_due: bool, bytes: u64, events: &mut Vec<Event>) -> Option<Cut> {
+        let is_over_soft_limit = self.is_over_soft_limit(bytes);
+        if is_over_soft_limit && !is_due {
+            self.warn(Warning::EarlyCut { bytes, at_key: true }, events);
+        }
+        (is_due || is_over_soft_limit).then_some(Cut::Key)
+    }
+
+    /// Decides at any other unit: asks upstream for a key unit once a cut is due, and cuts without one only at the hard memory
+    /// limit or after [`crate::chunk::Limits::patience`].
+    fn decide_without_key(&mut self, is_due: bool, elapsed: Elapsed, bytes: u64, events: &mut Vec<Event>) -> Option<Cut> {
+        let limits = self.limits;
+        let is_wanted = is_due || self.is_over_soft_limit(bytes);
+        if let ChunkState::Open(open) = &mut self.state
+            && is_wanted
+            && !open.asked_for_key
+        {
             open.asked_for_key = true;
             events.push(Event::WantKeyUnit);
         }
         if limits.hard > 0 && bytes >= limits.hard {
             self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
-            return Some((Cut::Early, init.clone()));
+            return Some(Cut::Early);
         }
-        if limits.max_time > 0 && passed != u64::MAX && passed >= limits.patience() {
-            self.warn(
-                Warning::NoKeyUnit {
-                    waited: passed,
-                    interval: self.key_interval,
-                },
-                events,
-            );
-            return Some((Cut::NoKey, init.clone()));
+        match elapsed {
+            Elapsed::For(waited) if limits.max_time > 0 && waited >= limits.patience() => {
+                let interval = self.keys.longest_interval;
+                self.warn(Warning::NoKeyUnit { waited, interval }, events);
+                Some(Cut::NoKey)
+            }
+            _ => None,
         }
-        None
     }
 
+    fn is_over_soft_limit(&self, bytes: u64) -> bool {
+        self.limits.soft > 0 && bytes >= self.limits.soft
+    }
+
+    /// Ends the open chunk at `at` and begins the next there.
     pub(super) fn cut(&mut self, cut: Cut, at: u64, init: Init, stamp: Stamp, events: &mut Vec<Event>) {
         self.close(at, events);
         if cut == Cut::Early {
-            self.gap = self.gap.or(Some(GapReason::EarlyCut));
+            self.next.gap = self.next.gap.or(Some(GapReason::EarlyCut));
         }
         self.begin(at, init, stamp, events);
-        if let (State::Open(open), Cut::Early | Cut::NoKey) = (&mut self.state, cut) {
+        if let (ChunkState::Open(open), Cut::Early | Cut::NoKey) = (&mut self.state, cut) {
             open.any_track = true;
         }
     }
 
-    /// Ends the open chunk at `at`; its length becomes known later.
+    /// Ends the open chunk at `at`. It is reported with the first picture of the next one, which tells its duration.
     pub(super) fn close(&mut self, at: u64, events: &mut Vec<Event>) {
         self.hand_over(at, false, events);
-        if let State::Open(open) = std::mem::replace(&mut self.state, State::Idle) {
+        let idle = ChunkState::Idle(ClosedAt::LastByte);
+        if let ChunkState::Open(open) = std::mem::replace(&mut self.state, idle) {
             self.finish_closing(None, events);
-            self.closing = Some((open, at));
+            self.closing.chunk = Some((open, at));
         }
     }
 
+    /// Begins a chunk whose payload starts at `at`.
     pub(super) fn begin(&mut self, at: u64, init: Init, stamp: Stamp, events: &mut Vec<Event>) {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        self.armed = self.armed.filter(|&offset| offset > at);
-        let step = if sequence == self.first_sequence {
+        let sequence = self.sequence.next;
+        self.sequence.next += 1;
+        self.next.cut_from = self.next.cut_from.filter(|&offset| offset > at);
+        let clock_step_ms = if sequence == self.sequence.first {
             None
         } else {
-            self.clock.compare(&self.stamps.back().map_or(stamp, |s| s.1))
+            self.clock.compare(&self.undecided.last_stamp().unwrap_or(stamp))
         };
-        let init_bytes = init.len() as u64;
-        self.state = State::Open(Box::new(Open {
-            sequence,
-            at,
-            init_bytes,
-            gap: self.gap.take(),
-            clock_step_ms: step,
-            stamp,
-            begin: None,
-            preview_end: None,
-            video: Frames::default(),
-            audio: Frames::default(),
-            before_last: <(Frames, Frames)>::default(),
-            info: Arc::clone(&init.info),
-            asked_for_key: false,
-            provisional: false,
-            any_track: false,
-        }));
+        let gap = self.next.gap.take();
+        let open = OpenChunk::new(sequence, at, &init, stamp, gap, clock_step_ms);
+        self.state = ChunkState::Open(Box::new(open));
         events.push(Event::Begin { sequence, at, init });
     }
 
-    /// Cuts where no unit begins. What is closed is not kept waiting for a picture that may never come.
+    /// Cuts at `at`, where no unit begins. The closed chunk is reported at once: the next picture may be far away.
     pub(super) fn cut_anywhere(&mut self, at: u64, events: &mut Vec<Event>) {
-        let stamp = self.stamp_at(at);
-        self.cut(Cut::Early, at, self.last_init.clone(), stamp, events);
+        let stamp = self.undecided.stamp_at(at);
+        self.cut(Cut::Early, at, self.next.init.clone(), stamp, events);
         self.finish_closing(None, events);
-        self.armed = Some(at);
+        self.next.cut_from = Some(at);
     }
 
-    /// The memory is full and holds nothing but the open chunk: it is closed here and now.
+    /// Closes the open chunk at the last decided byte: the memory is full, and only closed chunks can leave it.
     pub fn make_room(&mut self, events: &mut Vec<Event>) {
-        let Some(settled) = self.scanner.as_ref().map(|s| s.settled()) else {
-            return;
-        };
-        if matches!(self.state, State::Waiting { dropping: None, .. }) {
+        let Some(settled) = self.input.settled() else { return };
+        if matches!(self.state, ChunkState::Waiting(Waiting { dropping: None, .. })) {
             self.begin_without_key(events);
         }
-        if let State::Open(open) = &self.state
+        if let ChunkState::Open(open) = &self.state
             && !self.limits.single
         {
-            let bytes = settled - open.at + open.init_bytes;
+            let bytes = open.bytes_up_to(settled);
             self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
             self.cut_anywhere(settled, events);
         }
     }
 
+    /// Moves the bytes below `below` to the open chunk. With `only_finished` the block being filled stays, so that a chunk
+    /// consists of few large pieces.
     pub(super) fn hand_over(&mut self, below: u64, only_finished: bool, events: &mut Vec<Event>) {
-        let State::Open(open) = &self.state else { return };
+        let ChunkState::Open(open) = &self.state else { return };
         let sequence = open.sequence;
         let mut pieces = Vec::new();
         if only_finished {
-            self.stash.take_finished_below(below, &mut pieces);
+            self.undecided.bytes.take_finished_below(below, &mut pieces);
         } else {
-            self.stash.take_below(below, &mut pieces);
+            self.undecided.bytes.take_below(below, &mut pieces);
         }
         events.extend(pieces.into_iter().map(|bytes| Event::Data { sequence, bytes }));
+    }
+}
+
+/// Returns how much time the open chunk covers up to this unit.
+fn elapsed_to(open: &OpenChunk, first: &FirstUnit, unit: &Unit, stamp: &Stamp) -> Elapsed {
+    match (first.pts, unit.pts) {
+        (Some(a), Some(b)) if b >= a => Elapsed::For(b - a),
+        (Some(a), Some(b)) if unit.key.is_key() && a - b > BACKWARDS => Elapsed::Backwards,
+        (Some(_), Some(_)) => Elapsed::For(0),
+        _ => Elapsed::For(elapsed(&open.stamp, stamp)),
     }
 }

@@ -1,59 +1,76 @@
-//! Idle, stopped, at the end.
+//! Idle, stopped, end of stream.
+//!
+//! PURE.
 
-use super::open::Last;
-use super::start::Dropping;
-use super::{Chunker, State};
+use super::open::LastUnit;
+use super::start::{Dropping, Waiting};
+use super::{ChunkState, Chunker};
 use crate::chunk::{Event, GapReason};
 use crate::container::Fault;
 
+/// Where a chunk ended that was closed because no data arrived.
+#[derive(Debug)]
+pub(super) enum ClosedAt {
+    /// At the last decided byte: the rest of a unit may follow, with which no chunk that plays can begin.
+    LastByte,
+    /// Before the unit in progress, which begins the next chunk; `None` if it is not known, or has begun it.
+    WholeUnit(Option<Box<LastUnit>>),
+}
+
 impl Chunker {
-    /// Nothing came for [`Limits::idle`], or the pipeline has been paused that long: the open chunk is closed.
+    /// Closes the open chunk: no buffer came for [`crate::chunk::Limits::idle`], or the pipeline is paused for that duration.
     pub fn close_idle(&mut self, events: &mut Vec<Event>) {
         if self.limits.single {
             return;
         }
-        if matches!(self.state, State::Open(_)) {
-            self.torn = self.close_whole(events);
-            self.gap = self.gap.or(Some(GapReason::Stalled));
+        if matches!(self.state, ChunkState::Open(_)) {
+            self.close_whole(events);
+            self.next.gap = self.next.gap.or(Some(GapReason::Stalled));
         }
     }
 
-    /// Closes the open chunk behind its last whole unit, as far as the beginning of the next is still here; that is returned.
-    fn close_whole(&mut self, events: &mut Vec<Event>) -> Option<Last> {
-        let (State::Open(open), Some(scanner)) = (&mut self.state, &self.scanner) else {
-            return None;
-        };
-        let settled = scanner.settled();
-        let whole = scanner.whole();
-        // A chunk of nothing but what goes before its first picture helps nobody.
-        let is_worth_it = whole >= self.stash.base() && open.begin.is_some_and(|begin| begin.at < whole);
-        self.closed_whole = whole < settled && is_worth_it;
-        let mut torn = None;
-        if self.closed_whole {
-            torn = self.last.take_if(|last| last.at == whole);
-            if torn.is_some() {
-                (open.video, open.audio) = open.before_last;
-            }
-        }
-        self.close(if self.closed_whole { whole } else { settled }, events);
-        self.finish_closing(None, events);
-        torn
-    }
-
-    /// Something comes again: the unit that was in progress begins the next chunk.
-    pub(super) fn resume(&mut self, events: &mut Vec<Event>) {
-        let Some(last) = self.torn.take().filter(|_| matches!(self.state, State::Idle)) else {
+    /// Closes the open chunk after its last whole unit, if the bytes of the unit in progress are still held; else at the last
+    /// decided byte.
+    fn close_whole(&mut self, events: &mut Vec<Event>) {
+        let (ChunkState::Open(open), Some(scanner)) = (&mut self.state, &self.input.scanner) else {
             return;
         };
+        let (settled, whole) = (scanner.settled(), scanner.whole());
+        // A chunk without a whole picture is of no use.
+        let has_picture = whole >= self.undecided.bytes.base() && open.first.is_some_and(|first| first.at < whole);
+        if whole < settled && has_picture {
+            let unit = self.last.take_if(|last| last.at == whole);
+            if unit.is_some() {
+                (open.video, open.audio) = open.before_last;
+            }
+            self.close(whole, events);
+            self.state = ChunkState::Idle(ClosedAt::WholeUnit(unit.map(Box::new)));
+        } else {
+            self.close(settled, events);
+        }
+        self.finish_closing(None, events);
+    }
+
+    /// Data arrives again: begins a chunk with the unit that was in progress when the last one was closed.
+    #[inline]
+    pub(super) fn resume(&mut self, events: &mut Vec<Event>) {
+        if let ChunkState::Idle(ClosedAt::WholeUnit(unit)) = &mut self.state
+            && let Some(last) = unit.take()
+        {
+            self.resume_with(*last, events);
+        }
+    }
+
+    fn resume_with(&mut self, last: LastUnit, events: &mut Vec<Event>) {
         self.unit_while_idle(last.at, &last.unit, last.stamp, events);
         self.account(last.at, &last.unit, last.container_pts, last.stamp, events);
-        if let (State::Open(open), true) = (&mut self.state, last.unit.key.is_key()) {
+        if let (ChunkState::Open(open), true) = (&mut self.state, last.unit.key.is_key()) {
             open.preview_end = last.picture_end;
         }
     }
 
-    /// Stops or starts recording. Stopped: the open chunk is closed with the last whole unit, and what comes is let go of as
-    /// a gap, until recording starts and a key unit comes.
+    /// Starts or stops recording. Stopping closes the open chunk after its last whole unit; what arrives is dropped as one
+    /// gap, until recording starts and a key unit arrives. Idempotent.
     pub fn record(&mut self, on: bool, events: &mut Vec<Event>) {
         if on != self.stopped {
             return;
@@ -63,78 +80,78 @@ impl Chunker {
             return;
         }
         self.close_whole(events);
-        self.torn = None;
-        let start = self.stamps.back().map_or(0, |(_, stamp)| self.clock.peek(stamp).0);
-        self.state = State::Waiting {
-            first: None,
-            since: None,
-            dropping: Some(Dropping {
-                reason: GapReason::RecordStopped,
-                start,
-                pts: None,
-                bytes: 0,
-                head: 0,
-            }),
-        };
-        self.gap = Some(GapReason::RecordStopped);
+        let start = self.undecided.last_stamp().map_or(0, |stamp| self.clock.peek(&stamp).0);
+        self.state = ChunkState::Waiting(Waiting {
+            dropping: Some(Dropping::new(GapReason::RecordStopped, start)),
+            ..Waiting::default()
+        });
+        self.next.gap = Some(GapReason::RecordStopped);
     }
 
-    /// Whether recording is stopped.
+    /// Returns whether recording is stopped.
     pub fn is_stopped(&self) -> bool {
         self.stopped
     }
 
-    /// The stream has ended: all that is left goes into the open chunk, which is closed.
+    /// Ends the stream: moves what is left to the open chunk and closes it. Without an open chunk, begins one if something
+    /// can be stored, else reports a gap.
     ///
     /// # Errors
-    /// [`Fault`] where the container turns out to be one that cannot be cut.
+    /// Returns a [`Fault`] if the container turns out to be one that cannot be cut. The events are complete all the same.
     pub fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
         let mut outcome = Ok(());
         self.resume(events);
-        if self.scanner.is_none() && !self.probe.is_empty() {
+        if self.input.scanner.is_none() && !self.input.probe.is_empty() {
             outcome = self.detect(true, events);
         }
-        if let Some(scanner) = &mut self.scanner {
+        if let Some(scanner) = &mut self.input.scanner {
             let mut marks = Vec::new();
             scanner.finish(&mut marks);
             for mark in marks {
                 self.mark(mark, events);
             }
         }
-        let end = self.stash.end();
-        if let State::Waiting { first, dropping, .. } = &mut self.state {
-            // Where no chunk follows the head is lost too.
-            let gap = dropping.take().map(|gap| Dropping { head: 0, ..gap });
-            if let (None, Some((from, init))) = (gap, first.take()) {
-                let stamp = self.stamp_at(from);
-                let head = self.stash.drop_below(from);
-                events.push(Event::Discard(head));
-                self.begin(from, init, stamp, events);
-            } else {
-                let rest = self.stash.drop_below(end);
-                events.push(Event::Discard(rest));
-                let gap = gap.or_else(|| self.never_begun());
-                events.extend(gap.filter(|gap| gap.bytes + rest > 0).map(|gap| gap.told(rest, 0)));
-            }
-        } else if matches!(self.state, State::Idle) && self.is_holding() {
-            let from = self.stash.base();
-            let stamp = self.stamp_at(from);
-            self.begin(from, self.last_init.clone(), stamp, events);
+        let end = self.undecided.bytes.end();
+        if let ChunkState::Waiting(waiting) = &mut self.state {
+            let waiting = std::mem::take(waiting);
+            self.finish_waiting(waiting, end, events);
+        } else if matches!(self.state, ChunkState::Idle(_)) && self.is_holding() {
+            let from = self.undecided.bytes.base();
+            let stamp = self.undecided.stamp_at(from);
+            self.begin(from, self.next.init.clone(), stamp, events);
         }
         self.close(end, events);
         self.finish_closing(None, events);
         outcome
     }
 
-    /// What is let go of where nothing came that a chunk could begin with.
+    /// The stream ends before a key unit came: stores from the first unit on, or drops everything up to `end` if decoding
+    /// could not begin with it.
+    fn finish_waiting(&mut self, waiting: Waiting, end: u64, events: &mut Vec<Event>) {
+        match waiting {
+            Waiting {
+                dropping: None,
+                first: Some((from, init)),
+                ..
+            } => {
+                let stamp = self.undecided.stamp_at(from);
+                self.discard_below(from, events);
+                self.begin(from, init, stamp, events);
+            }
+            Waiting { dropping, .. } => {
+                let rest = self.discard_below(end, events);
+                // No chunk follows whose header would have the dropped head: its bytes are lost too.
+                let gap = dropping.map(|gap| Dropping { head: 0, ..gap });
+                let gap = gap.or_else(|| self.never_begun());
+                events.extend(gap.filter(|gap| gap.bytes + rest > 0).map(|gap| gap.into_event(rest, 0)));
+            }
+        }
+    }
+
+    /// Returns the gap of a stream in which no unit came that a chunk could begin with.
     fn never_begun(&self) -> Option<Dropping> {
-        let stamp = self.stamps.front()?.1;
-        Some(Dropping {
-            reason: self.gap.unwrap_or(GapReason::Start),
-            start: self.clock.peek(&stamp).0,
-            pts: None,
-            bytes: 0,
-            head: 0,
-        })
+        let stamp = self.undecided.first_stamp()?;
+        let reason = self.next.gap.unwrap_or(GapReason::Start);
+        Some(Dropping::new(reason, self.clock.peek(&stamp).0))
     }
 }

@@ -1,228 +1,222 @@
 //! Splits a muxed stream into chunks.
 //!
-//! PURE. Bytes wait in the stash until the scanner has decided about them; marks are worked through in order. A chunk is in
-//! one of these states: none yet (waiting for the first key unit, keeping or dropping what comes), open, or closed with its
-//! length not yet known.
+//! PURE. Bytes wait in `undecided` until the scanner has decided about them; its marks are processed in order. The state is
+//! one of: waiting for the first key unit (keeping or dropping what arrives), a chunk is open, or idle. A closed chunk is
+//! reported with the first picture of the next one, because only then its duration is known.
 //!
+//! - `input` — chooses the scanner, feeds it, dispatches its marks
+//! - `undecided` — bytes that no chunk has yet, and when they arrived
 //! - `start` — from the first byte, or from a pause, to a chunk
 //! - `cuts` — where a chunk ends and the next begins
-//! - `open` — what is known of the chunk being gathered, and of one whose length is not known yet
-//! - `ending` — idle, stopped, at the end
-
-use std::collections::VecDeque;
+//! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
+//! - `ending` — idle, stopped, end of stream
 
 use bytes::Bytes;
 
 mod cuts;
 mod ending;
+mod input;
 mod open;
 mod start;
+mod undecided;
 
-use self::open::{Last, Open};
-use self::start::Dropping;
+use self::ending::ClosedAt;
+use self::input::Input;
+use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
+use self::start::Waiting;
+use self::undecided::Undecided;
+use super::byte_queue::Blocks;
 use super::clock::{CaptureClock, Stamp};
-use super::stash::{Blocks, Stash, TAKE_OVER};
 use super::timeline::{JUMP, TimeLine};
 use super::{Event, GapReason, Limits, Warning};
-use crate::container::detect::{Detection, detect};
-use crate::container::opaque::Opaque;
-use crate::container::{Container, Fault, Init, Mark, MarkKind, Notice, Scanner, Unit, scanner_for};
+use crate::container::{Container, Fault, Init, Unit};
 
-/// Where the input stands.
+/// What the undecided bytes belong to.
 #[derive(Debug)]
-enum State {
-    /// No key unit yet. `first` is the first unit seen; `dropping` says that a picture came that cannot be decoded.
-    Waiting {
-        first: Option<(u64, Init)>,
-        since: Option<Stamp>,
-        dropping: Option<Dropping>,
-    },
-    /// The last chunk was closed because nothing came.
-    Idle,
+enum ChunkState {
+    /// No chunk yet: a key unit is awaited.
+    Waiting(Waiting),
+    /// The last chunk was closed because no data arrived.
+    Idle(ClosedAt),
     /// A chunk is open.
-    Open(Box<Open>),
+    Open(Box<OpenChunk>),
 }
 
-/// Most bytes of a unit in progress that are held back, so that a standstill need not tear it over two chunks.
+/// Sequence numbers of the session.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sequence {
+    first: u64,
+    next: u64,
+}
+
+/// What is known of the next chunk before it begins.
+#[derive(Debug)]
+struct NextChunk {
+    /// A cut is due at the first key unit at or after this offset.
+    cut_from: Option<u64>,
+    /// Why it does not continue the chunk before it.
+    gap: Option<GapReason>,
+    /// Offset of a buffer flagged DISCONT. Counts only if a unit begins there.
+    discont_at: Option<u64>,
+    /// The header last in force, for a chunk that must begin where no unit does.
+    init: Init,
+}
+
+/// Most bytes of a unit in progress that are held back, so that a chunk closed for want of data can end before that unit:
+/// 1 MiB.
 const HOLD_BACK: u64 = 1 << 20;
 
-/// See the module.
+/// Splits a muxed stream into chunks. See the module.
 pub struct Chunker {
     limits: Limits,
-    hint: Option<Container>,
-    scanner: Option<Box<dyn Scanner>>,
-    /// The first bytes, until the container is known.
-    probe: Vec<u8>,
-    stash: Stash,
-    stamps: VecDeque<(u64, Stamp)>,
-    state: State,
-    /// A closed chunk whose length becomes known with the next picture.
-    closing: Option<(Box<Open>, u64)>,
-    /// Capture clock; public so that the shell can tell it of PLAYING and of mappings.
+    input: Input,
+    undecided: Undecided,
+    state: ChunkState,
+    closing: Closing,
+    /// Capture clock. Public: the shell reports PLAYING and clock mappings to it.
     pub clock: CaptureClock,
-    next_sequence: u64,
-    first_sequence: u64,
-    /// A cut is due at the first key unit at or after this offset.
-    armed: Option<u64>,
-    /// Why the next chunk is not continuous.
-    gap: Option<GapReason>,
-    /// Offset of a buffer flagged DISCONT that may turn out to begin a unit.
-    discont: Option<u64>,
-    /// The header last in force, for chunks that have to begin where no unit does.
-    last_init: Init,
-    /// Container times without their jumps: lengths and starts are reckoned by it.
+    /// Container times without their jumps: durations and capture times are computed from it.
     line: TimeLine,
-    /// The last unit.
-    last: Option<Last>,
-    /// A unit in progress when a chunk was closed before it: the next one begins with it.
-    torn: Option<Last>,
-    /// The last chunk was closed before something in progress.
-    closed_whole: bool,
-    /// Mean length of a frame of the last chunk, ns.
-    usual_frame: u64,
-    last_key_pts: Option<u64>,
-    key_interval: Option<u64>,
-    key_units: u64,
-    /// Recording was stopped: what comes is let go of.
+    sequence: Sequence,
+    next: NextChunk,
+    last: Option<LastUnit>,
+    keys: KeyUnits,
+    /// Recording is stopped: what arrives is dropped.
     stopped: bool,
+    /// Kinds of warnings that were issued: each is issued once.
     warned: Vec<std::mem::Discriminant<Warning>>,
-    marks: Vec<Mark>,
 }
 
 impl std::fmt::Debug for Chunker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Chunker")
             .field("state", &self.state)
-            .field("stash", &self.stash.end())
+            .field("end", &self.undecided.bytes.end())
             .finish_non_exhaustive()
     }
 }
 
 impl Chunker {
-    /// A chunker at the start of a session. `hint` is what the caps say, asked only where the bytes are silent.
+    /// Returns a chunker at the start of a session. `hint` is the container that the caps name; it is used only if the first
+    /// bytes match no known container.
     pub fn new(limits: Limits, hint: Option<Container>) -> Self {
         Self {
             limits,
-            hint,
-            scanner: None,
-            probe: Vec::new(),
-            stash: Stash::default(),
-            stamps: VecDeque::new(),
-            state: State::Waiting {
-                first: None,
-                since: None,
-                dropping: None,
+            input: Input {
+                hint,
+                ..Input::default()
             },
-            closing: None,
+            undecided: Undecided::default(),
+            state: ChunkState::Waiting(Waiting::default()),
+            closing: Closing::default(),
             clock: CaptureClock::default(),
-            next_sequence: 0,
-            first_sequence: 0,
-            armed: None,
-            gap: Some(GapReason::Start),
-            discont: None,
-            last_init: Init::default(),
             line: TimeLine::default(),
+            sequence: Sequence::default(),
+            next: NextChunk {
+                cut_from: None,
+                gap: Some(GapReason::Start),
+                discont_at: None,
+                init: Init::default(),
+            },
             last: None,
-            torn: None,
-            closed_whole: false,
-            usual_frame: 0,
-            last_key_pts: None,
-            key_interval: None,
-            key_units: 0,
+            keys: KeyUnits::default(),
             stopped: false,
             warned: Vec::new(),
-            marks: Vec::new(),
         }
     }
 
-    /// Takes its blocks from there.
+    /// Takes blocks for copied bytes from `blocks`. Call before the first [`Chunker::push`].
     #[must_use]
     pub fn with_blocks(mut self, blocks: Blocks) -> Self {
-        self.stash = Stash::new(blocks);
+        self.undecided = Undecided::new(blocks);
         self
     }
 
-    /// Continues a session that has used the sequence numbers below.
+    /// Continues a session whose sequence numbers below `first` are used. Call before the first [`Chunker::push`].
     #[must_use]
     pub fn with_first_sequence(mut self, first: u64) -> Self {
-        self.next_sequence = first;
-        self.first_sequence = first;
+        self.sequence = Sequence { first, next: first };
         self
     }
 
-    /// The sequence number of the next chunk.
+    /// Returns the sequence number of the next chunk.
     pub fn next_sequence(&self) -> u64 {
-        self.next_sequence
+        self.sequence.next
     }
 
-    /// Other limits from now on.
+    /// Applies other limits from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// What the caps say, where it is not known yet.
+    /// Sets the container that the caps name. No effect once the container is known.
     pub fn set_hint(&mut self, hint: Option<Container>) {
-        self.hint = hint;
+        self.input.hint = hint;
     }
 
-    /// Whether a chunk has ever begun.
+    /// Returns whether a chunk has ever begun.
     pub fn has_begun(&self) -> bool {
-        self.next_sequence > self.first_sequence
+        self.sequence.next > self.sequence.first
     }
 
-    /// Key units that have come, stored or not.
+    /// Returns how many key units arrived, stored or not.
     pub fn key_units(&self) -> u64 {
-        self.key_units
+        self.keys.count
     }
 
-    /// Whether bytes came that are in no chunk yet.
+    /// Returns whether bytes arrived that no chunk has yet.
+    #[inline]
     pub fn is_holding(&self) -> bool {
-        self.stash.end() > self.stash.base()
+        self.undecided.bytes.end() > self.undecided.bytes.base()
     }
 
-    /// A cut is due at the next key unit (GstForceKeyUnit, caps, `split-now`).
+    /// Requests a cut at the next key unit (GstForceKeyUnit, caps, `split-now`). Idempotent until that cut.
     pub fn arm(&mut self) {
-        self.armed.get_or_insert(self.stash.end());
+        self.next.cut_from.get_or_insert(self.undecided.bytes.end());
     }
 
-    /// As [`Chunker::arm`], but not before anything has come.
+    /// Does what [`Chunker::arm`] does, if a chunk has ever begun.
     pub fn arm_if_begun(&mut self) {
         if self.has_begun() {
             self.arm();
         }
     }
 
-    /// The next buffer is flagged DISCONT.
+    /// Marks the next buffer as flagged DISCONT. No effect before the first buffer.
     pub fn discont(&mut self) {
-        if self.stash.end() > 0 {
-            self.discont = Some(self.stash.end());
+        if self.undecided.bytes.end() > 0 {
+            self.next.discont_at = Some(self.undecided.bytes.end());
         }
     }
 
-    /// A muxer goes back to `offset`, as it would in a file: what comes next belongs there, and follows on nothing here.
+    /// A muxer seeks back to `offset`, as it would in a file, to rewrite what it sent. What follows belongs there, so it
+    /// neither continues the input nor can be stored in place: it is treated as damage, with one warning.
     pub fn goes_back(&mut self, offset: u64, events: &mut Vec<Event>) {
-        // At 0 begins the next of several files, one after the other.
-        if offset > 0 && offset < self.stash.end() {
+        // At 0 the next of several files begins, which is a regular head in mid-stream.
+        if offset > 0 && offset < self.undecided.bytes.end() {
             self.warn(Warning::Rewritten(offset), events);
-            // What it writes there is damage here; the reason has been told.
+            // The rewritten bytes will not parse; the warning above already explains why.
             self.warned.push(std::mem::discriminant(&Warning::Damage(0)));
         }
     }
 
-    /// The input was flushed: what comes next does not continue what was there.
+    /// The input was flushed: what follows does not continue it.
     pub fn flush(&mut self) {
-        if let Some(scanner) = &mut self.scanner {
+        if let Some(scanner) = &mut self.input.scanner {
             scanner.restart();
-            self.gap = Some(GapReason::Discont);
-            self.armed = Some(self.stash.end());
+            self.next.gap = Some(GapReason::Discont);
+            self.next.cut_from = Some(self.undecided.bytes.end());
             self.clock.restart_media_time();
         }
     }
 
-    /// Takes a buffer. `owned` gives its bytes without a copy where it is large enough to be worth holding.
+    /// Takes a buffer and appends to `events` what is decided by it. Calls `owned` only if the buffer is large enough to be
+    /// kept without a copy.
     ///
     /// # Errors
-    /// [`Fault`] where the stream cannot be cut.
+    /// Returns a [`Fault`] if the stream cannot be cut. What arrived before it still becomes a chunk with
+    /// [`Chunker::finish`].
+    #[inline]
     pub fn push(
         &mut self,
         data: &[u8],
@@ -235,113 +229,23 @@ impl Chunker {
         }
         self.resume(events);
         self.clock.arrived(&stamp);
-        if let State::Waiting { dropping: Some(gap), .. } = &mut self.state
-            && gap.start == 0
-        {
-            // It was stopped before anything had come.
-            gap.start = self.clock.peek(&stamp).0;
-        }
-        self.stamps.push_back((self.stash.end(), stamp));
-        match if data.len() >= TAKE_OVER { owned() } else { None } {
-            Some(bytes) => self.stash.take_over(bytes),
-            None => self.stash.copy(data),
-        }
+        self.date_gap(&stamp);
+        self.undecided.push(data, owned, stamp);
         self.scan(data, events)?;
-        self.settle(events);
+        self.hand_over_decided(events);
         Ok(())
     }
 
-    fn scan(&mut self, data: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
-        if self.scanner.is_some() {
-            return self.feed(data, events);
-        }
-        self.probe.extend_from_slice(data);
-        self.detect(false, events)
-    }
-
-    fn detect(&mut self, complete: bool, events: &mut Vec<Event>) -> Result<(), Fault> {
-        let container = match detect(&self.probe, complete) {
-            Detection::More => return Ok(()),
-            Detection::Is(container) => container,
-            Detection::Unknown => self.hint.unwrap_or(Container::Raw),
-        };
-        if container == Container::Raw {
-            self.warn(Warning::UnknownContainer, events);
-        }
-        self.scanner = Some(scanner_for(container));
-        let probe = std::mem::take(&mut self.probe);
-        self.feed(&probe, events)
-    }
-
-    fn feed(&mut self, data: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
-        let Some(scanner) = &mut self.scanner else { return Ok(()) };
-        let mut marks = std::mem::take(&mut self.marks);
-        let outcome = scanner.push(data, &mut marks);
-        let outcome = match outcome {
-            Err(fault) if !matches!(fault, Fault::Programmes(_)) => {
-                // What has come so far is kept; nothing more is asked of this scanner.
-                self.scanner = Some(Box::new(Opaque::at(self.stash.end())));
-                Err(fault)
-            }
-            Err(Fault::Programmes(n)) => {
-                self.warn(Warning::Programmes(n), events);
-                let from = marks.last().map_or(self.stash.base(), |m| m.at).max(self.stash.base());
-                let rest = usize::try_from(self.stash.end() - from).unwrap_or(0);
-                let mut opaque = Opaque::at(from);
-                // The bytes themselves are in the stash; one unit stands for all of them.
-                let outcome = opaque.pass(rest, &mut marks);
-                self.scanner = Some(Box::new(opaque));
-                outcome
-            }
-            other => other,
-        };
-        for mark in marks.drain(..) {
-            self.mark(mark, events);
-        }
-        self.marks = marks;
-        outcome
-    }
-
-    fn mark(&mut self, mark: Mark, events: &mut Vec<Event>) {
-        match mark.kind {
-            MarkKind::Unit(unit) => self.unit(mark.at, unit, events),
-            MarkKind::PictureEnd => {
-                if let Some(last) = &mut self.last {
-                    last.picture_end = Some(mark.at);
-                }
-                if let State::Open(open) = &mut self.state
-                    && open.begin.is_some_and(|b| b.key.is_key())
-                {
-                    open.preview_end.get_or_insert(mark.at);
-                }
-            }
-            MarkKind::Damage => {
-                self.gap.get_or_insert(GapReason::Damage);
-                self.armed.get_or_insert(mark.at);
-                self.warn(Warning::Damage(mark.at), events);
-            }
-            MarkKind::Notice(Notice::NoParameterSets) => self.warn(Warning::NoParameterSets, events),
-            MarkKind::Notice(Notice::OpenGop) => self.warn(Warning::OpenGop, events),
-        }
-    }
-
     fn unit(&mut self, at: u64, mut unit: Unit, events: &mut Vec<Event>) {
-        let stamp = self.stamp_at(at);
+        let stamp = self.undecided.stamp_at(at);
         let container_pts = unit.pts;
         self.place(at, &mut unit, &stamp);
-        self.key_units += u64::from(unit.key.is_key());
-        // Inside an MP4's `mdat` the flag says nothing; at a unit, or in a stream of packets, it does.
-        if self.discont.is_some_and(|d| d == at || (d < at && self.has_small_units())) {
-            self.discont = None;
-            self.gap = self.gap.or(Some(GapReason::Discont));
-            self.armed.get_or_insert(at);
-        } else if self.discont.is_some_and(|d| d < at) {
-            self.discont = None;
-        }
+        self.keys.count += u64::from(unit.key.is_key());
+        self.apply_discont(at);
         match &self.state {
-            State::Waiting { .. } => self.unit_while_waiting(at, &unit, stamp, events),
-            State::Idle => self.unit_while_idle(at, &unit, stamp, events),
-            State::Open(_) => {
+            ChunkState::Waiting(_) => self.unit_while_waiting(at, &unit, stamp, events),
+            ChunkState::Idle(_) => self.unit_while_idle(at, &unit, stamp, events),
+            ChunkState::Open(_) => {
                 if let Some((cut, init)) = self.decide(at, &unit, &stamp, events) {
                     self.cut(cut, at, init, stamp, events);
                 }
@@ -349,9 +253,9 @@ impl Chunker {
         }
         self.account(at, &unit, container_pts, stamp, events);
         if let Some(init) = &unit.init {
-            self.last_init = init.clone();
+            self.next.init = init.clone();
         }
-        self.last = Some(Last {
+        self.last = Some(LastUnit {
             at,
             unit,
             container_pts,
@@ -360,16 +264,30 @@ impl Chunker {
         });
     }
 
-    /// Puts a unit on the time line. A jump says nothing of how long a chunk is: the next key unit begins another, no other
-    /// unit does.
+    /// Applies a pending DISCONT to the unit at `at`, or drops it.
+    fn apply_discont(&mut self, at: u64) {
+        let Some(discont) = self.next.discont_at.filter(|&d| d <= at) else {
+            return;
+        };
+        self.next.discont_at = None;
+        // mp4mux flags buffers DISCONT inside an `mdat`, where nothing is missing. The flag counts at a unit, or in a stream
+        // whose units are shorter than a buffer.
+        if discont == at || self.has_small_units() {
+            self.next.gap = self.next.gap.or(Some(GapReason::Discont));
+            self.next.cut_from.get_or_insert(at);
+        }
+    }
+
+    /// Replaces the times of a unit by those of the time line. A timestamp jump does not count as elapsed time, so it makes
+    /// no chunk too long by itself: the cut after it is due at the next key unit, as any other.
     fn place(&mut self, at: u64, unit: &mut Unit, stamp: &Stamp) {
         let Some(pts) = unit.pts else { return };
         let placed = self.line.place(unit.track, pts, unit.end, stamp.wall);
         (unit.pts, unit.end) = (Some(placed.pts), placed.end);
         if placed.jumped && self.has_begun() {
-            // A chunk that has no picture yet begins with the new times anyway.
-            if !matches!(&self.state, State::Open(open) if open.begin.is_none()) {
-                self.armed.get_or_insert(at);
+            // A chunk without a picture yet begins with the new times anyway.
+            if !matches!(&self.state, ChunkState::Open(open) if open.first.is_none()) {
+                self.next.cut_from.get_or_insert(at);
             }
             if i128::from(placed.waited) > JUMP {
                 self.clock.restart_media_time();
@@ -378,58 +296,52 @@ impl Chunker {
     }
 
     fn has_small_units(&self) -> bool {
-        matches!(
-            self.scanner.as_ref().map(|s| s.container()),
-            Some(Container::MpegTs | Container::Raw)
-        )
+        self.input.scanner.is_some() && matches!(self.input.container(), Container::MpegTs | Container::Raw)
     }
 
-    /// Gives decided bytes to the open chunk, lets go of those that are dropped, and keeps within the memory.
-    fn settle(&mut self, events: &mut Vec<Event>) {
-        let Some(settled) = self.scanner.as_ref().map(|s| s.settled()) else {
-            return;
-        };
-        while self.stamps.len() > 1 && self.stamps.get(1).is_some_and(|s| s.0 <= settled) {
-            self.stamps.pop_front();
-        }
+    /// Moves decided bytes to the open chunk, or drops them while no chunk can begin, and keeps within the memory limits.
+    fn hand_over_decided(&mut self, events: &mut Vec<Event>) {
+        let Some(settled) = self.input.settled() else { return };
+        self.undecided.forget_stamps_below(settled);
         match &mut self.state {
-            State::Waiting { dropping: Some(gap), .. } => {
-                let bytes = self.stash.drop_below(settled);
+            ChunkState::Waiting(Waiting { dropping: Some(gap), .. }) => {
+                let bytes = self.undecided.bytes.drop_below(settled);
                 gap.bytes += bytes;
                 events.push(Event::Discard(bytes));
             }
-            State::Waiting { dropping: None, .. } => {
-                let held = settled - self.stash.base();
+            ChunkState::Waiting(_) => {
+                let held = settled - self.undecided.bytes.base();
                 if self.limits.hard > 0 && held >= self.limits.hard {
                     self.begin_without_key(events);
                 }
             }
-            State::Open(open) => {
-                let (limits, bytes) = (self.limits, settled - open.at + open.init_bytes);
-                let anywhere = limits.hard + limits.hard / 4;
-                if limits.hard > 0 && limits.single && bytes >= limits.hard {
-                    events.push(Event::TooLarge(bytes));
-                } else if limits.hard > 0 && !limits.single && bytes >= anywhere {
-                    // No unit came where a cut would have been legal.
-                    self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
-                    self.cut_anywhere(settled, events);
-                } else {
-                    let held = if limits.soft > 0 {
-                        HOLD_BACK.min(limits.soft / 2)
-                    } else {
-                        HOLD_BACK
-                    };
-                    let whole = self.scanner.as_ref().map_or(settled, |s| s.whole());
-                    self.hand_over(settled.min(whole.max(settled.saturating_sub(held))), true, events);
-                }
+            ChunkState::Open(open) => {
+                let bytes = open.bytes_up_to(settled);
+                self.grow(settled, bytes, events);
             }
-            _ => {}
+            ChunkState::Idle(_) => {}
         }
     }
 
-    fn stamp_at(&self, at: u64) -> Stamp {
-        let i = self.stamps.partition_point(|s| s.0 <= at);
-        self.stamps.get(i.saturating_sub(1)).map_or_else(Stamp::default, |s| s.1)
+    /// The open chunk has `bytes` bytes up to `settled`: hands them over, or closes it at the hard limit.
+    fn grow(&mut self, settled: u64, bytes: u64, events: &mut Vec<Event>) {
+        let limits = self.limits;
+        // `decide` cuts at a unit at the hard limit. A quarter more without one means that none is near.
+        let anywhere = limits.hard + limits.hard / 4;
+        if limits.hard > 0 && limits.single && bytes >= limits.hard {
+            events.push(Event::TooLarge(bytes));
+        } else if limits.hard > 0 && !limits.single && bytes >= anywhere {
+            self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
+            self.cut_anywhere(settled, events);
+        } else {
+            let held = if limits.soft > 0 {
+                HOLD_BACK.min(limits.soft / 2)
+            } else {
+                HOLD_BACK
+            };
+            let whole = self.input.scanner.as_ref().map_or(settled, |s| s.whole());
+            self.hand_over(settled.min(whole.max(settled.saturating_sub(held))), true, events);
+        }
     }
 
     fn warn(&mut self, warning: Warning, events: &mut Vec<Event>) {
@@ -441,7 +353,7 @@ impl Chunker {
     }
 }
 
-/// Time between two arrivals: by running time where both have one, else by the wall clock.
+/// Returns the time between two arrivals in ns: by running time if both have one, else by the wall clock.
 fn elapsed(from: &Stamp, to: &Stamp) -> u64 {
     match (from.running, to.running) {
         (Some(a), Some(b)) => u64::try_from(b.saturating_sub(a)).unwrap_or(0),

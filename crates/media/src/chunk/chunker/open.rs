@@ -1,193 +1,299 @@
-//! What is known of the chunk being gathered, and of one whose length is not known yet.
+//! What is known of the open chunk, and of a closed one whose duration is not known yet.
+//!
+//! PURE.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Chunker, State, elapsed};
-use crate::chunk::clock::{ClockKind, Stamp};
+use super::{ChunkState, Chunker, elapsed};
+use crate::chunk::clock::{CaptureClock, ClockKind, Stamp};
 use crate::chunk::frames::Frames;
 use crate::chunk::{ChunkInfo, Event, GapReason, Warning};
-use crate::container::{Container, Key, StreamInfo, Track, Unit};
+use crate::container::{Container, Init, Key, StreamInfo, Track, Unit};
 
-/// The chunk being gathered.
+/// The open chunk.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenChunk {
     pub(super) sequence: u64,
     /// Offset of its payload in the input.
     pub(super) at: u64,
-    pub(super) init_bytes: u64,
-    pub(super) gap: Option<GapReason>,
-    pub(super) clock_step_ms: Option<i64>,
+    init_bytes: u64,
+    gap: Option<GapReason>,
+    clock_step_ms: Option<i64>,
     /// Stamp of its first unit.
     pub(super) stamp: Stamp,
     /// The first picture (in an audio-only stream: the first unit); `None` while only configuration came.
-    pub(super) begin: Option<Begin>,
+    pub(super) first: Option<FirstUnit>,
+    /// Where the picture of its first key unit ends in the input.
     pub(super) preview_end: Option<u64>,
     pub(super) video: Frames,
     pub(super) audio: Frames,
-    /// Video and audio without the last unit.
+    /// Video and audio without the last unit, for a close that leaves that unit to the next chunk.
     pub(super) before_last: (Frames, Frames),
-    pub(super) info: Arc<StreamInfo>,
+    info: Arc<StreamInfo>,
     pub(super) asked_for_key: bool,
-    /// When it began is a guess, until a unit comes whose buffer has a time.
-    pub(super) provisional: bool,
-    /// It was cut where no picture begins: any unit tells its time.
+    /// The capture start is a guess until a unit comes whose buffer has a running time.
+    is_provisional: bool,
+    /// It was cut where no picture begins: any unit may be its first.
     pub(super) any_track: bool,
 }
 
-/// A unit as it was told.
+/// A unit, as it was accounted.
 #[derive(Clone, Debug)]
-pub(super) struct Last {
+pub(super) struct LastUnit {
     pub(super) at: u64,
     pub(super) unit: Unit,
+    /// Its time before [`crate::chunk::timeline`] corrected it.
     pub(super) container_pts: Option<u64>,
     pub(super) stamp: Stamp,
-    /// Where its picture ends, if it has and is a key picture.
+    /// Where its picture ends, if it is a key unit and that is known.
     pub(super) picture_end: Option<u64>,
 }
 
+/// The unit that a chunk is dated by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Begin {
+pub(super) struct FirstUnit {
     /// Offset in the input.
     pub(super) at: u64,
     pub(super) key: Key,
     pub(super) pts: Option<u64>,
-    /// As the container has it.
-    pub(super) container_pts: Option<u64>,
+    /// Its time before [`crate::chunk::timeline`] corrected it.
+    container_pts: Option<u64>,
     pub(super) utc: u64,
-    pub(super) clock: ClockKind,
+    clock: ClockKind,
 }
 
-impl Chunker {
-    /// Notes a unit in the open chunk.
-    pub(super) fn account(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
-        let State::Open(open) = &mut self.state else { return };
-        if let Some(init) = &unit.init
-            && !Arc::ptr_eq(&open.info, &init.info)
-        {
-            open.info = Arc::clone(&init.info);
+/// A closed chunk, and what its duration is computed from.
+#[derive(Debug, Default)]
+pub(super) struct Closing {
+    /// The chunk and the offset where it ends. Reported with the next picture.
+    pub(super) chunk: Option<(Box<OpenChunk>, u64)>,
+    /// Mean duration of a frame in the last chunk, ns.
+    usual_frame: u64,
+}
+
+/// The key units of the session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KeyUnits {
+    pub(super) count: u64,
+    last_pts: Option<u64>,
+    /// Longest time between two, ns.
+    pub(super) longest_interval: Option<u64>,
+}
+
+impl KeyUnits {
+    fn note(&mut self, unit: &Unit) {
+        let Some(pts) = unit.pts.filter(|_| unit.key.is_key()) else {
+            return;
+        };
+        if let Some(last) = self.last_pts.filter(|&last| last < pts) {
+            self.longest_interval = self.longest_interval.max(Some(pts - last));
         }
-        open.before_last = (open.video, open.audio);
+        self.last_pts = Some(pts);
+    }
+}
+
+impl OpenChunk {
+    /// Returns a chunk without units whose payload begins at `at`.
+    pub(super) fn new(
+        sequence: u64,
+        at: u64,
+        init: &Init,
+        stamp: Stamp,
+        gap: Option<GapReason>,
+        clock_step_ms: Option<i64>,
+    ) -> Self {
+        Self {
+            sequence,
+            at,
+            init_bytes: init.len() as u64,
+            gap,
+            clock_step_ms,
+            stamp,
+            first: None,
+            preview_end: None,
+            video: Frames::default(),
+            audio: Frames::default(),
+            before_last: <(Frames, Frames)>::default(),
+            info: Arc::clone(&init.info),
+            asked_for_key: false,
+            is_provisional: false,
+            any_track: false,
+        }
+    }
+
+    /// Returns the size of the object if the chunk ended at `at`.
+    #[inline]
+    pub(super) fn bytes_up_to(&self, at: u64) -> u64 {
+        at - self.at + self.init_bytes
+    }
+
+    /// Returns the frames that its duration is computed from.
+    fn frames(&self) -> Frames {
+        if self.video.is_empty() { self.audio } else { self.video }
+    }
+
+    /// Adds the times of a unit, and what is known of the streams with it.
+    fn note(&mut self, unit: &Unit) {
+        if let Some(init) = &unit.init
+            && !Arc::ptr_eq(&self.info, &init.info)
+        {
+            self.info = Arc::clone(&init.info);
+        }
+        self.before_last = (self.video, self.audio);
         if let Some(pts) = unit.pts {
             match unit.track {
-                Track::Video => open.video.add(pts, unit.end),
-                Track::Audio => open.audio.add(pts, unit.end),
+                Track::Video => self.video.add(pts, unit.end),
+                Track::Audio => self.audio.add(pts, unit.end),
                 Track::Other => {}
             }
         }
-        if let (true, Some(begin), Some(_), Some(pts)) = (open.provisional, &mut open.begin, stamp.running, unit.pts)
-            && let Some(began) = begin.pts
-        {
-            let (utc, clock) = self.clock.utc(&stamp, None);
-            (begin.utc, begin.clock) = (utc.saturating_add(began).saturating_sub(pts), clock);
-            open.provisional = false;
+    }
+
+    /// Corrects a guessed capture start by the first unit whose buffer has a running time.
+    fn correct_start(&mut self, clock: &mut CaptureClock, unit: &Unit, stamp: &Stamp) {
+        let (true, Some(first), Some(_), Some(pts)) = (self.is_provisional, &mut self.first, stamp.running, unit.pts) else {
+            return;
+        };
+        if let Some(first_pts) = first.pts {
+            let (utc, kind) = clock.utc(stamp, None);
+            (first.utc, first.clock) = (utc.saturating_add(first_pts).saturating_sub(pts), kind);
+            self.is_provisional = false;
         }
-        let leans_back = match open.begin {
-            Some(Begin {
+    }
+
+    /// Returns whether this unit is the one that the chunk is dated by.
+    fn begins_with(&self, unit: &Unit) -> bool {
+        self.first.is_none() && (unit.key.is_key() || unit.track == Track::Video || self.any_track)
+    }
+
+    /// Returns whether this picture is shown before the open key unit that the chunk begins with: it depends on pictures of
+    /// the chunk before.
+    fn depends_on_previous(&self, unit: &Unit) -> bool {
+        match self.first {
+            Some(FirstUnit {
                 key: Key::Open,
                 pts: Some(key),
                 ..
-            }) => unit.track == Track::Video && unit.pts.is_some_and(|p| p < key),
+            }) => unit.track == Track::Video && unit.pts.is_some_and(|pts| pts < key),
             _ => false,
-        };
-        if open.begin.is_none() && (unit.key.is_key() || unit.track == Track::Video || open.any_track) {
-            let (utc, clock) = self.clock.utc(&stamp, unit.pts);
-            open.begin = Some(Begin {
-                at,
-                key: unit.key,
-                pts: unit.pts,
-                container_pts,
-                utc,
-                clock,
-            });
-            open.stamp = stamp;
-            open.provisional = self.clock.is_provisional(&stamp);
-            self.finish_closing(unit.pts, events);
-            if !unit.key.is_key() {
-                // It does not play from its start: the next one shall, as soon as it can.
-                self.armed.get_or_insert(at);
-            }
         }
-        let length = unit.pts.zip(unit.end).map_or(0, |(pts, end)| end.saturating_sub(pts));
-        let limits = self.limits;
-        let is_fmp4 = self.scanner.as_ref().is_some_and(|s| s.container() == Container::Fmp4);
-        if is_fmp4 && limits.max_time > 0 && !limits.single && length >= limits.patience() {
-            self.warn(Warning::LongFragment(length), events);
+    }
+}
+
+impl Chunker {
+    /// Adds a unit to what is known of the open chunk.
+    pub(super) fn account(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
+        let ChunkState::Open(open) = &mut self.state else { return };
+        open.note(unit);
+        open.correct_start(&mut self.clock, unit, &stamp);
+        if open.begins_with(unit) {
+            self.date_chunk(at, unit, container_pts, stamp, events);
         }
-        if leans_back {
-            self.warn(Warning::OpenGop, events);
-        }
-        if unit.key.is_key()
-            && let Some(pts) = unit.pts
-        {
-            if let Some(last) = self.last_key_pts.filter(|&last| last < pts) {
-                self.key_interval = self.key_interval.max(Some(pts - last));
-            }
-            self.last_key_pts = Some(pts);
+        self.warn_of(unit, events);
+        self.keys.note(unit);
+    }
+
+    /// Dates the open chunk by its first picture, and reports the chunk before, which lasts until then.
+    fn date_chunk(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
+        let ChunkState::Open(open) = &mut self.state else { return };
+        let (utc, clock) = self.clock.utc(&stamp, unit.pts);
+        open.first = Some(FirstUnit {
+            at,
+            key: unit.key,
+            pts: unit.pts,
+            container_pts,
+            utc,
+            clock,
+        });
+        open.stamp = stamp;
+        open.is_provisional = self.clock.is_provisional(&stamp);
+        self.finish_closing(unit.pts, events);
+        if !unit.key.is_key() {
+            // It does not play from its start: the next one should begin as soon as it can.
+            self.next.cut_from.get_or_insert(at);
         }
     }
 
-    /// Tells the end of the chunk that was waiting for the time of the next one's first picture.
+    /// Warns of a fragment too long to be cut in time, and of a picture that depends on the chunk before.
+    fn warn_of(&mut self, unit: &Unit, events: &mut Vec<Event>) {
+        let ChunkState::Open(open) = &self.state else { return };
+        let depends_on_previous = open.depends_on_previous(unit);
+        let limits = self.limits;
+        let duration = unit.pts.zip(unit.end).map_or(0, |(pts, end)| end.saturating_sub(pts));
+        let is_long = limits.max_time > 0 && !limits.single && duration >= limits.patience();
+        // Only a fragment of MP4 is one unit of many pictures.
+        if is_long && self.input.container() == Container::Fmp4 {
+            self.warn(Warning::LongFragment(duration), events);
+        }
+        if depends_on_previous {
+            self.warn(Warning::OpenGop, events);
+        }
+    }
+
+    /// Reports the closed chunk, if there is one. `next_pts` is the time of the next chunk's first picture.
     pub(super) fn finish_closing(&mut self, next_pts: Option<u64>, events: &mut Vec<Event>) {
-        let Some((open, at)) = self.closing.take() else { return };
+        let Some((open, at)) = self.closing.chunk.take() else {
+            return;
+        };
         let info = self.info(&open, at, next_pts);
-        let frames = if open.video.is_empty() { open.audio } else { open.video };
-        self.usual_frame = frames.mean().unwrap_or(self.usual_frame);
+        self.closing.usual_frame = open.frames().mean().unwrap_or(self.closing.usual_frame);
         events.push(Event::End(Box::new(info)));
     }
 
-    /// What is known by now of a chunk that has begun and whose [`Event::End`] has not come.
+    /// Returns what is known so far of a chunk that has begun and whose [`Event::End`] has not been returned.
     pub fn info_of(&self, sequence: u64) -> Option<ChunkInfo> {
-        let (open, end) = match (&self.state, &self.closing) {
-            (State::Open(open), _) if open.sequence == sequence => (open, self.stash.end()),
+        let (open, end) = match (&self.state, &self.closing.chunk) {
+            (ChunkState::Open(open), _) if open.sequence == sequence => (open, self.undecided.bytes.end()),
             (_, Some((open, at))) if open.sequence == sequence => (open, *at),
             _ => return None,
         };
         Some(self.info(open, end, None))
     }
 
-    /// The bytes of the open chunk that have not been handed over: its sequence number, the offset of the first of them in
-    /// its payload, and the bytes. What is above the last decided offset may turn out to be another chunk's.
+    /// Returns the bytes of the open chunk that have not been handed over: its sequence number, the offset of the first of
+    /// them in its payload, and the bytes. Those above the last decided offset can still become the next chunk's.
     pub fn not_handed_over(&self) -> Option<(u64, u64, Vec<Bytes>)> {
-        let State::Open(open) = &self.state else { return None };
-        Some((open.sequence, self.stash.base().saturating_sub(open.at), self.stash.copied()))
+        let ChunkState::Open(open) = &self.state else { return None };
+        let bytes = &self.undecided.bytes;
+        Some((open.sequence, bytes.base().saturating_sub(open.at), bytes.copied()))
     }
 
-    pub(super) fn info(&self, open: &Open, at: u64, next_pts: Option<u64>) -> ChunkInfo {
-        let container = self.scanner.as_ref().map_or(Container::Raw, |s| s.container());
-        let frames = if open.video.is_empty() { open.audio } else { open.video };
-        let (utc, clock) = match open.begin {
-            Some(begin) => (begin.utc, begin.clock),
-            None => self.clock.peek(&open.stamp),
-        };
-        let pts = open.begin.and_then(|b| b.pts);
-        let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
-        let duration = match (pts, until) {
-            (Some(pts), Some(next)) => next - pts,
-            (Some(pts), None) if !frames.is_empty() => frames.end(self.usual_frame).saturating_sub(pts),
-            _ => elapsed(&open.stamp, &self.stamps.back().map_or(open.stamp, |s| s.1)),
-        };
-        let key = open.begin.map_or(Key::No, |b| b.key);
+    fn info(&self, open: &OpenChunk, at: u64, next_pts: Option<u64>) -> ChunkInfo {
+        let container = self.input.container();
+        let first = open.first.as_ref();
+        let (start, clock) = first.map_or_else(|| self.clock.peek(&open.stamp), |first| (first.utc, first.clock));
+        let key = first.map_or(Key::No, |first| first.key);
         ChunkInfo {
             sequence: open.sequence,
-            start: utc,
-            duration,
-            pts_start: open.begin.and_then(|b| b.container_pts),
+            start,
+            duration: self.duration(open, next_pts),
+            pts_start: first.and_then(|first| first.container_pts),
             running: open.stamp.running.map(|r| u64::try_from(r).unwrap_or(0)),
             container,
             init_bytes: open.init_bytes,
-            preview_bytes: open
-                .preview_end
-                .filter(|&end| end <= at)
-                .map(|end| end - open.at + open.init_bytes),
+            preview_bytes: open.preview_end.filter(|&end| end <= at).map(|end| open.bytes_up_to(end)),
             key_frame: key.is_key() && container != Container::Raw,
             gap: open.gap,
             clock,
             clock_step_ms: open.clock_step_ms,
             codecs: open.info.codecs.clone(),
             audio_only: open.info.has_audio && !open.info.has_video,
-            size: at - open.at + open.init_bytes,
+            size: open.bytes_up_to(at),
+        }
+    }
+
+    /// Returns the duration in ns: to the next chunk's first picture, else to the end of the last frame, else the time that
+    /// the bytes took to arrive.
+    fn duration(&self, open: &OpenChunk, next_pts: Option<u64>) -> u64 {
+        let frames = open.frames();
+        let pts = open.first.and_then(|first| first.pts);
+        let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
+        match (pts, until) {
+            (Some(pts), Some(next)) => next - pts,
+            (Some(pts), None) if !frames.is_empty() => frames.end(self.closing.usual_frame).saturating_sub(pts),
+            _ => elapsed(&open.stamp, &self.undecided.last_stamp().unwrap_or(open.stamp)),
         }
     }
 }

@@ -1,25 +1,50 @@
 //! From the first byte, or from a pause, to a chunk.
+//!
+//! PURE.
 
 use super::cuts::Cut;
-use super::{Chunker, State, elapsed};
+use super::ending::ClosedAt;
+use super::{ChunkState, Chunker, elapsed};
 use crate::chunk::clock::Stamp;
 use crate::chunk::{Event, GapReason, Warning};
 use crate::container::{Init, Track, Unit};
 
-/// What was left out before the first key unit.
+/// A key unit is awaited.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Offset and header of the first unit.
+    pub(super) first: Option<(u64, Init)>,
+    /// Stamp of the first unit.
+    pub(super) since: Option<Stamp>,
+    /// `Some` once a picture came that cannot be decoded, or if recording is stopped: what arrives is dropped.
+    pub(super) dropping: Option<Dropping>,
+}
+
+/// The bytes dropped before the first key unit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dropping {
     pub(super) reason: GapReason,
+    /// UTC of the first of them, ns since the epoch; 0 if nothing has arrived yet.
     pub(super) start: u64,
     pub(super) pts: Option<u64>,
     pub(super) bytes: u64,
-    /// Bytes of the head among them, which the next chunk has in front.
+    /// How many of the bytes are a head, which the header of the next chunk contains.
     pub(super) head: u64,
 }
 
 impl Dropping {
-    /// As an event, with the last `bytes` of it.
-    pub(super) fn told(self, bytes: u64, duration: u64) -> Event {
+    pub(super) fn new(reason: GapReason, start: u64) -> Self {
+        Self {
+            reason,
+            start,
+            pts: None,
+            bytes: 0,
+            head: 0,
+        }
+    }
+
+    /// Returns the gap, with `bytes` more bytes. The head is not counted: it is not lost.
+    pub(super) fn into_event(self, bytes: u64, duration: u64) -> Event {
         Event::Gap {
             reason: self.reason,
             start: self.start,
@@ -30,97 +55,119 @@ impl Dropping {
 }
 
 impl Chunker {
-    /// The first unit after a chunk was closed for want of data.
+    /// Dates a gap that began before the first buffer: recording was stopped from the start.
+    #[inline]
+    pub(super) fn date_gap(&mut self, stamp: &Stamp) {
+        if let ChunkState::Waiting(Waiting { dropping: Some(gap), .. }) = &mut self.state
+            && gap.start == 0
+        {
+            gap.start = self.clock.peek(stamp).0;
+        }
+    }
+
+    /// Begins a chunk with the first unit after one was closed because no data arrived.
     pub(super) fn unit_while_idle(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
-        let from = self.stash.base();
-        if at > from && !std::mem::take(&mut self.closed_whole) {
-            // The rest of a unit that was torn by the close: no chunk that plays can begin with it.
-            self.begin(from, self.last_init.clone(), stamp, events);
+        let from = self.undecided.bytes.base();
+        if at > from && matches!(self.state, ChunkState::Idle(ClosedAt::LastByte)) {
+            // The rest of a unit that the close tore apart: no chunk that plays can begin with it.
+            self.begin(from, self.next.init.clone(), stamp, events);
             match &unit.init {
                 Some(init) if unit.key.is_key() => self.cut(Cut::Key, at, init.clone(), stamp, events),
                 _ => {}
             }
         } else {
-            let init = unit.init.clone().unwrap_or_else(|| self.last_init.clone());
+            let init = unit.init.clone().unwrap_or_else(|| self.next.init.clone());
             self.begin(from, init, stamp, events);
         }
     }
 
+    /// Begins a chunk with this unit if it is a key unit, or if none came within the patience or the memory.
     pub(super) fn unit_while_waiting(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
         if self.stopped {
             return;
         }
-        let patience = self.limits.patience();
-        let hard = self.limits.hard;
-        let held = at - self.stash.base();
-        if unit.new_config && self.armed.is_some() {
+        if unit.new_codec_config && self.next.cut_from.is_some() {
             self.begin_before_head(at, unit, stamp, events);
         }
-        let State::Waiting { first, since, dropping } = &mut self.state else {
+        let held = at - self.undecided.bytes.base();
+        let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
-        let since = *since.get_or_insert(stamp);
-        if first.is_none()
+        let since = *waiting.since.get_or_insert(stamp);
+        if waiting.first.is_none()
             && let Some(init) = &unit.init
         {
-            *first = Some((at, init.clone()));
+            waiting.first = Some((at, init.clone()));
         }
         let waited = elapsed(&since, &stamp);
-        let too_long = waited >= patience || (hard > 0 && held >= hard);
-        if !unit.key.is_key() && !too_long {
+        let is_too_long = waited >= self.limits.patience() || (self.limits.hard > 0 && held >= self.limits.hard);
+        if !unit.key.is_key() && !is_too_long {
             if unit.track == Track::Video {
-                let pts = unit.pts;
-                let start = self.clock.utc(&stamp, pts).0;
-                let head = first.as_ref().map_or(0, |(at, _)| at - self.stash.base().min(*at));
-                let gap = dropping.get_or_insert(Dropping {
-                    reason: GapReason::Start,
-                    start,
-                    pts,
-                    bytes: 0,
-                    head,
-                });
-                // The first picture may lack its beginning, and its time with that.
-                gap.pts = gap.pts.or(pts);
+                self.drop_picture(unit, &stamp);
             }
             return;
         }
-        let (from, init) = match (&dropping, &first, &unit.init) {
+        let (from, init) = match (&waiting.dropping, &waiting.first, &unit.init) {
             (None, Some((first_at, first_init)), _) => (*first_at, first_init.clone()),
             (Some(_), _, Some(here)) => (at, here.clone()),
-            // No chunk can begin here: at the next.
+            // No chunk can begin inside a Matroska Cluster of known size: the next unit is tried.
             _ => return,
         };
-        let dropped = dropping.take();
+        let dropped = waiting.dropping.take();
         if !unit.key.is_key() {
             self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
         }
-        let bytes = self.stash.drop_below(from);
-        events.push(Event::Discard(bytes));
-        if let Some(gap) = dropped {
-            let duration = match gap.reason {
-                GapReason::RecordStopped => self.clock.peek(&stamp).0.saturating_sub(gap.start),
-                _ => unit.pts.zip(gap.pts).map_or(waited, |(b, a)| b.saturating_sub(a)),
-            };
-            events.push(gap.told(bytes, duration));
-        } else if bytes > init.len() as u64 {
-            // The head is the init of the first unit, save where another head has taken its place before anything came.
-            let superseded = Dropping {
-                reason: GapReason::Start,
-                start: self.clock.utc(&stamp, unit.pts).0,
-                pts: None,
-                bytes: 0,
-                head: 0,
-            };
-            events.push(superseded.told(bytes - init.len() as u64, 0));
-        }
+        let bytes = self.discard_below(from, events);
+        let gap = self.gap_before(unit, &stamp, dropped, waited, (bytes, init.len() as u64));
+        events.extend(gap);
         self.begin(from, init, stamp, events);
     }
 
-    /// A head after damage: what came before it cannot be told with it, and is stored as a chunk of its own.
+    /// Drops a picture that came before the first key unit: it cannot be decoded. Everything from here on is dropped too.
+    fn drop_picture(&mut self, unit: &Unit, stamp: &Stamp) {
+        let ChunkState::Waiting(waiting) = &mut self.state else {
+            return;
+        };
+        let base = self.undecided.bytes.base();
+        let start = self.clock.utc(stamp, unit.pts).0;
+        let gap = waiting.dropping.get_or_insert(Dropping {
+            pts: unit.pts,
+            head: waiting.first.as_ref().map_or(0, |(at, _)| at - base.min(*at)),
+            ..Dropping::new(GapReason::Start, start)
+        });
+        // A picture that was joined in the middle lacks its beginning, and with it the time: a later one has it.
+        gap.pts = gap.pts.or(unit.pts);
+    }
+
+    /// Returns the gap in front of the first chunk, or `None` if nothing is lost. `bytes` were discarded just now; the header
+    /// of the chunk has `init_bytes`.
+    fn gap_before(
+        &mut self,
+        unit: &Unit,
+        stamp: &Stamp,
+        dropped: Option<Dropping>,
+        waited: u64,
+        (bytes, init_bytes): (u64, u64),
+    ) -> Option<Event> {
+        if let Some(gap) = dropped {
+            let duration = match gap.reason {
+                GapReason::RecordStopped => self.clock.peek(stamp).0.saturating_sub(gap.start),
+                _ => unit.pts.zip(gap.pts).map_or(waited, |(b, a)| b.saturating_sub(a)),
+            };
+            return Some(gap.into_event(bytes, duration));
+        }
+        // The discarded bytes are the header of the first unit. More of them means that another head replaced it before any
+        // unit came.
+        let lost = bytes.checked_sub(init_bytes).filter(|&lost| lost > 0)?;
+        let start = self.clock.utc(stamp, unit.pts).0;
+        Some(Dropping::new(GapReason::Start, start).into_event(lost, 0))
+    }
+
+    /// Stores what came before a new head after damage as a chunk of its own: it cannot be decoded with that head.
     fn begin_before_head(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
-        let State::Waiting {
+        let ChunkState::Waiting(Waiting {
             first, dropping: None, ..
-        } = &mut self.state
+        }) = &mut self.state
         else {
             return;
         };
@@ -128,30 +175,35 @@ impl Chunker {
             return;
         };
         let here = unit.init.clone().unwrap_or_default();
-        let before = self.stamp_at(from);
-        let head = self.stash.drop_below(from);
-        events.push(Event::Discard(head));
+        let before = self.undecided.stamp_at(from);
+        self.discard_below(from, events);
         self.begin(from, init, before, events);
-        self.gap = Some(GapReason::Damage);
-        self.cut(Cut::Config, at, here, stamp, events);
+        self.next.gap = Some(GapReason::Damage);
+        self.cut(Cut::CodecConfig, at, here, stamp, events);
     }
 
-    /// Begins a chunk with all that is held, though no key unit has come.
+    /// Begins a chunk with everything that is held, although no key unit came.
     pub(super) fn begin_without_key(&mut self, events: &mut Vec<Event>) {
-        let base = self.stash.base();
+        let base = self.undecided.bytes.base();
         let first = match &mut self.state {
-            State::Waiting { first, .. } => first.take(),
+            ChunkState::Waiting(waiting) => waiting.first.take(),
             _ => return,
         };
-        let stamp = self.stamp_at(base);
-        let waited = elapsed(&stamp, &self.stamps.back().map_or(stamp, |s| s.1));
+        let stamp = self.undecided.stamp_at(base);
+        let waited = elapsed(&stamp, &self.undecided.last_stamp().unwrap_or(stamp));
         self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
         let (from, init) = first.unwrap_or((base, Init::default()));
-        let head = self.stash.drop_below(from);
-        events.push(Event::Discard(head));
+        self.discard_below(from, events);
         self.begin(from, init, stamp, events);
-        if let State::Open(open) = &mut self.state {
+        if let ChunkState::Open(open) = &mut self.state {
             open.any_track = true;
         }
+    }
+
+    /// Drops the undecided bytes below `at`; returns how many.
+    pub(super) fn discard_below(&mut self, at: u64, events: &mut Vec<Event>) -> u64 {
+        let bytes = self.undecided.bytes.drop_below(at);
+        events.push(Event::Discard(bytes));
+        bytes
     }
 }

@@ -91,7 +91,7 @@ impl Flv {
         }
     }
 
-    fn tell_picture_end(&mut self, passed: u64, marks: &mut Vec<Mark>) {
+    fn emit_picture_end(&mut self, passed: u64, marks: &mut Vec<Mark>) {
         if let Some(at) = self.picture_end.filter(|&end| end <= passed) {
             self.picture_end = None;
             marks.push(Mark {
@@ -181,7 +181,7 @@ impl Flv {
                     key: Key::No,
                     pts: None,
                     end: None,
-                    new_config: false,
+                    new_codec_config: false,
                     init,
                 },
             );
@@ -222,7 +222,7 @@ impl Flv {
                         key: Key::No,
                         pts: None,
                         end: None,
-                        new_config: true,
+                        new_codec_config: true,
                         init: Some(init),
                     },
                 );
@@ -268,7 +268,7 @@ impl Flv {
                 key,
                 pts: Some(pts),
                 end: None,
-                new_config: false,
+                new_codec_config: false,
                 init,
             },
         );
@@ -306,7 +306,7 @@ impl Flv {
                 } else {
                     Framing::Length(4)
                 };
-                let Some(picture) = nal::judge(codec, framing, coded, complete, flagged) else {
+                let Some(picture) = nal::classify(codec, framing, coded, complete, flagged) else {
                     let more = (view.len() * 2).max(512).min(TAG_HEADER + header.size);
                     return Ok(Step::Need(more));
                 };
@@ -317,7 +317,7 @@ impl Flv {
                 let pts = self.time(header.time, composition_ms);
                 let key = picture.key;
                 let is_first = self.head.is_some();
-                let new_config = self.take_in_band(codec, &picture, coded) && !is_first;
+                let new_codec_config = self.take_in_band(codec, &picture, coded) && !is_first;
                 let init = Some(self.init_here());
                 self.unit(
                     marks,
@@ -326,7 +326,7 @@ impl Flv {
                         key,
                         pts: Some(pts),
                         end: None,
-                        new_config,
+                        new_codec_config,
                         init,
                     },
                 );
@@ -391,7 +391,7 @@ impl Flv {
                     key: Key::No,
                     pts: None,
                     end: None,
-                    new_config: true,
+                    new_codec_config: true,
                     init: Some(init),
                 },
             );
@@ -481,7 +481,7 @@ impl Scanner for Flv {
         let mut feed = std::mem::take(&mut self.feed);
         let outcome = feed.push(data, |at, view| {
             self.at = at;
-            self.tell_picture_end(at, marks);
+            self.emit_picture_end(at, marks);
             self.read_item(view, marks)
         });
         self.feed = feed;
@@ -490,7 +490,7 @@ impl Scanner for Flv {
 
     fn finish(&mut self, marks: &mut Vec<Mark>) {
         let mut feed = std::mem::take(&mut self.feed);
-        self.tell_picture_end(feed.pos(), marks);
+        self.emit_picture_end(feed.pos(), marks);
         feed.finish(|at, view| {
             self.at = at;
             self.read_item(view, marks)

@@ -64,7 +64,7 @@ fn parameter_sets_in_band_other_than_those_in_force_begin_a_chunk_and_are_named(
     };
     let at = [None, Some(40), Some(31), Some(31), None].map(|level| key(0, level));
     let marks = scan(&w.bytes);
-    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_config)).collect();
+    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
     let expected: Vec<(u64, bool)> = at.into_iter().zip([false, false, true, false, false]).collect();
     assert_eq!(told, expected);
     let codecs = |i: usize| units(&marks)[i].1.init.as_ref().unwrap().info.codecs.clone();
@@ -116,14 +116,14 @@ fn another_configuration_begins_a_chunk_without_the_old_one() {
     w.picture(1000, 0x65, true, 0);
     let marks = scan(&w.bytes);
     let units = units(&marks);
-    let (change_at, change) = units.iter().find(|(_, u)| u.new_config).unwrap();
+    let (change_at, change) = units.iter().find(|(_, u)| u.new_codec_config).unwrap();
     assert_eq!(*change_at, at);
     let init = change.init.as_ref().unwrap();
     assert_eq!(init.len(), 13 + 15 + AAC.len());
     assert_eq!(init.info.codecs.as_deref(), Some("avc1.4D001F,mp4a.40.2"));
     let after = units.last().unwrap().1.init.as_ref().unwrap();
     assert!(after.head.windows(AVC_2.len()).any(|w| w == AVC_2) && !after.head.windows(AVC.len()).any(|w| w == AVC));
-    assert_eq!(units.iter().filter(|(_, u)| u.new_config).count(), 1);
+    assert_eq!(units.iter().filter(|(_, u)| u.new_codec_config).count(), 1);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_second_recording_in_the_same_stream_opens_with_its_own_header() {
     second.picture(0, 0x65, true, 0);
     w.bytes.extend(&second.bytes);
     let marks = scan(&w.bytes);
-    let changes: Vec<_> = units(&marks).into_iter().filter(|(_, u)| u.new_config).collect();
+    let changes: Vec<_> = units(&marks).into_iter().filter(|(_, u)| u.new_codec_config).collect();
     assert_eq!(changes.len(), 1);
     assert_eq!(changes[0].0, at);
     assert!(changes[0].1.init.as_ref().unwrap().is_empty());

@@ -58,7 +58,7 @@ pub(super) fn header(data: &[u8]) -> Parsed {
 
 /// Whether a box of this kind can have this size. Only `mdat` may reach to the end of the input. Any other kind of box over
 /// 4 MiB is taken for damage, since believing its size would pass over good fragments; except `moov`, whose size is for
-/// the caller to judge, and those that can be that big.
+/// the caller to classify, and those that can be that big.
 fn is_possible(header: &Header) -> bool {
     let Some(size) = header.size else {
         return &header.kind == b"mdat";

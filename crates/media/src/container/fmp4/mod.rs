@@ -2,7 +2,7 @@
 //!
 //! PURE. The head of the stream, `ftyp`, `moov` and whatever stands between them and the first fragment, goes before
 //! every chunk. A unit is a fragment: `[styp sidx prft emsg]* moof mdat`. Whether a video fragment is a key unit is read
-//! from its first sample, see `hold`, which also says where other tracks' fragments go. What is inside an `mdat` is
+//! from its first sample, see `lookahead`, which also says where other tracks' fragments go. What is inside an `mdat` is
 //! otherwise passed over unseen.
 //!
 //! - **Times** are the decode times of `tfdt` plus composition offset, moved by the track's edit list (its empty edits
@@ -16,11 +16,11 @@
 //!   one.
 
 mod boxes;
-mod entry;
-mod head;
-mod hold;
+mod init_segment;
+mod lookahead;
 mod moof;
 mod moov;
+mod sample_entry;
 #[cfg(test)]
 mod test_stream;
 #[cfg(test)]
@@ -30,19 +30,19 @@ mod top;
 use crate::container::{Container, Fault, Mark, Scanner};
 
 use boxes::{FourCc, LANDMARK, Parsed};
-use head::{Config, Gathering};
-use hold::Hold;
+use init_segment::{InitBuilder, InitSegment};
+use lookahead::Lookahead;
 use moof::Times;
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum Expecting {
     /// A box header, or the rest of one.
     Header,
     /// The rest of a `moof`, which ends there.
     Moof { header_len: usize, end: u64 },
     /// The rest of a box that ends there (`None`: with the input).
-    Pass {
+    Body {
         kind: FourCc,
         header_len: usize,
         end: Option<u64>,
@@ -56,17 +56,17 @@ enum State {
 pub struct Fmp4 {
     /// Bytes taken so far.
     pos: u64,
-    state: State,
+    expecting: Expecting,
     /// Where the box being read begins.
     box_at: u64,
     /// What has been gathered of a header, a `moof`, or a place that may be a landmark.
     gathered: Vec<u8>,
     /// Where the boxes begin that belong to the `moof` after them.
     prefix_at: Option<u64>,
-    gathering: Option<Gathering>,
-    config: Option<Config>,
+    init_builder: Option<InitBuilder>,
+    init_segment: Option<InitSegment>,
     times: Times,
-    hold: Hold,
+    lookahead: Lookahead,
     /// Whether the last fragment's content has not ended.
     is_open: bool,
     /// Whether a fragment could be read.
@@ -88,14 +88,14 @@ impl Fmp4 {
     pub fn new() -> Self {
         Self {
             pos: 0,
-            state: State::Header,
+            expecting: Expecting::Header,
             box_at: 0,
             gathered: Vec::new(),
             prefix_at: None,
-            gathering: Some(Gathering::at(0)),
-            config: None,
+            init_builder: Some(InitBuilder::at(0)),
+            init_segment: None,
             times: Times::default(),
-            hold: Hold::default(),
+            lookahead: Lookahead::default(),
             is_open: false,
             has_fragments: false,
             is_joined: false,
@@ -106,11 +106,11 @@ impl Fmp4 {
     /// Takes all of `data`.
     fn feed(&mut self, mut data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
         while !data.is_empty() {
-            data = match self.state {
-                State::Header => self.feed_header(data, marks)?,
-                State::Moof { header_len, end } => self.feed_moof(data, header_len, end, marks)?,
-                State::Pass { kind, header_len, end } => self.feed_box(data, kind, header_len, end, marks)?,
-                State::Search => self.feed_search(data),
+            data = match self.expecting {
+                Expecting::Header => self.feed_header(data, marks)?,
+                Expecting::Moof { header_len, end } => self.feed_moof(data, header_len, end, marks)?,
+                Expecting::Body { kind, header_len, end } => self.feed_box(data, kind, header_len, end, marks)?,
+                Expecting::Search => self.feed_search(data),
             };
         }
         Ok(())
@@ -169,9 +169,9 @@ impl Fmp4 {
         });
         let (taken, rest) = data.split_at_checked(left).unwrap_or((data, &[]));
         if &kind == b"mdat" {
-            self.hold.content(self.pos, taken, marks);
-        } else if let Some(gathering) = &mut self.gathering {
-            gathering.extend(taken);
+            self.lookahead.content(self.pos, taken, marks);
+        } else if let Some(builder) = &mut self.init_builder {
+            builder.extend(taken);
         }
         self.pos += taken.len() as u64;
         if taken.len() == left {
@@ -184,7 +184,7 @@ impl Fmp4 {
         let want = usize::try_from(end.saturating_sub(self.box_at)).unwrap_or(usize::MAX);
         let (rest, complete) = self.gather(data, want);
         if complete {
-            self.state = State::Header;
+            self.expecting = Expecting::Header;
             self.close_moof(header_len, marks)?;
         }
         Ok(rest)
@@ -204,7 +204,7 @@ impl Fmp4 {
                 self.gathered.drain(..i);
                 self.pos -= back as u64;
                 self.box_at = self.pos - LANDMARK as u64;
-                self.state = State::Header;
+                self.expecting = Expecting::Header;
                 data.get((data.len() - rest.len()).saturating_sub(back)..).unwrap_or(rest)
             }
             None => {
@@ -222,23 +222,23 @@ impl Scanner for Fmp4 {
     }
 
     fn finish(&mut self, marks: &mut Vec<Mark>) {
-        self.hold.release(marks);
+        self.lookahead.release(marks);
         self.restart();
     }
 
     fn settled(&self) -> u64 {
-        let open = match self.state {
-            State::Header | State::Search => self.pos - self.gathered.len() as u64,
-            State::Moof { .. } => self.box_at,
-            State::Pass { kind, .. } if &kind == b"moov" => self.box_at,
-            State::Pass { .. } => self.pos,
+        let open = match self.expecting {
+            Expecting::Header | Expecting::Search => self.pos - self.gathered.len() as u64,
+            Expecting::Moof { .. } => self.box_at,
+            Expecting::Body { kind, .. } if &kind == b"moov" => self.box_at,
+            Expecting::Body { .. } => self.pos,
         };
         let head = self
-            .gathering
+            .init_builder
             .as_ref()
             .filter(|g| self.is_running() && !g.is_found())
             .map(|g| g.at);
-        [Some(open), self.hold.start(), self.prefix_at, head]
+        [Some(open), self.lookahead.start(), self.prefix_at, head]
             .into_iter()
             .flatten()
             .min()
@@ -246,24 +246,24 @@ impl Scanner for Fmp4 {
     }
 
     fn whole(&self) -> u64 {
-        let unit = if self.is_open { self.hold.last_at } else { None };
+        let unit = if self.is_open { self.lookahead.last_at } else { None };
         self.settled().min(unit.unwrap_or(u64::MAX))
     }
 
     fn restart(&mut self) {
         self.is_open = false;
-        self.hold.forget();
+        self.lookahead.forget();
         self.prefix_at = None;
-        let end = if matches!(self.state, State::Header) && self.gathered.is_empty() {
+        let end = if matches!(self.expecting, Expecting::Header) && self.gathered.is_empty() {
             self.pos
         } else {
             self.box_at
         };
         self.finish_head(end);
         self.gathered.clear();
-        self.state = State::Header;
-        if self.config.is_none() {
-            self.gathering = (!self.hold.has_begun).then(|| Gathering::at(self.pos));
+        self.expecting = Expecting::Header;
+        if self.init_segment.is_none() {
+            self.init_builder = (!self.lookahead.has_begun).then(|| InitBuilder::at(self.pos));
             self.is_joined = true;
         }
     }
@@ -273,6 +273,6 @@ impl Scanner for Fmp4 {
     }
 
     fn resolution(&self) -> u64 {
-        self.config.as_ref().map_or(1, |config| config.movie.resolution())
+        self.init_segment.as_ref().map_or(1, |config| config.movie.resolution())
     }
 }

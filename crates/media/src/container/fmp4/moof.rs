@@ -37,14 +37,14 @@ pub(super) struct Traf {
 
 /// Why a `moof` is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rejected {
+pub(super) enum MoofError {
     /// Its bytes break the grammar.
     Malformed,
     /// A `tfhd` holds a file offset.
     BaseDataOffset,
 }
 
-impl From<Malformed> for Rejected {
+impl From<Malformed> for MoofError {
     fn from(_: Malformed) -> Self {
         Self::Malformed
     }
@@ -75,7 +75,7 @@ impl Times {
 }
 
 /// Reads the content of a `moof`.
-pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Traf>, Rejected> {
+pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Traf>, MoofError> {
     let mut trafs = Vec::with_capacity(1);
     let mut has_header = false;
     // Where the next track's data begins if nothing says otherwise: at the moof, then where the last track's ended.
@@ -85,7 +85,7 @@ pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Tra
         match &kind {
             b"mfhd" => has_header = true,
             // Its size is wrong: it swallows what follows.
-            b"moof" | b"mdat" | b"moov" | b"ftyp" | b"styp" => return Err(Rejected::Malformed),
+            b"moof" | b"mdat" | b"moov" | b"ftyp" | b"styp" => return Err(MoofError::Malformed),
             b"traf" => {
                 let (traf, data_end) = traf(body, movie, times, base)?;
                 base = data_end;
@@ -94,10 +94,10 @@ pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Tra
             _ => {}
         }
     }
-    if has_header { Ok(trafs) } else { Err(Rejected::Malformed) }
+    if has_header { Ok(trafs) } else { Err(MoofError::Malformed) }
 }
 
-fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i64), Rejected> {
+fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i64), MoofError> {
     let mut run = None;
     let mut track = None;
     let mut unwrapped = None;
@@ -107,7 +107,7 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
             b"tfhd" => {
                 let header = tfhd(body, movie).ok_or(Malformed)?;
                 if header.has_base_data_offset {
-                    return Err(Rejected::BaseDataOffset);
+                    return Err(MoofError::BaseDataOffset);
                 }
                 track = header.track;
                 let time = times.get(track).0;

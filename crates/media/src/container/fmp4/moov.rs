@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::boxes::{Fields, children, find};
-use super::entry::{self, Entry};
+use super::sample_entry::{self, SampleEntry};
 use crate::container::{StreamInfo, Track, codec};
 
 /// What samples have where neither `trun` nor `tfhd` says otherwise.
@@ -25,7 +25,7 @@ pub(super) struct TrackConfig {
     pub(super) timescale: u32,
     /// What the edit list adds to every time of the track, in ticks.
     pub(super) shift: i64,
-    pub(super) entry: Entry,
+    pub(super) entry: SampleEntry,
     pub(super) defaults: Defaults,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Movie {
 
 /// Why a `moov` is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rejected {
+pub(super) enum MoovError {
     /// Its bytes break the grammar.
     Malformed,
     /// It holds samples of its own, or announces no fragments.
@@ -56,27 +56,27 @@ pub(super) enum Rejected {
 
 impl Movie {
     /// Reads the content of a `moov`.
-    pub(super) fn parse(moov: &[u8]) -> Result<Self, Rejected> {
+    pub(super) fn parse(moov: &[u8]) -> Result<Self, MoovError> {
         let mut movie_timescale = 0;
         let mut tracks = Vec::new();
         let mut extends = None;
         for child in children(moov) {
-            let (kind, body) = child.map_err(|_| Rejected::Malformed)?;
+            let (kind, body) = child.map_err(|_| MoovError::Malformed)?;
             match &kind {
-                b"mvhd" => movie_timescale = timescale(body).ok_or(Rejected::Malformed)?,
+                b"mvhd" => movie_timescale = timescale(body).ok_or(MoovError::Malformed)?,
                 b"trak" => {
                     if has_samples(body) {
-                        return Err(Rejected::Unfragmented);
+                        return Err(MoovError::Unfragmented);
                     }
-                    tracks.push(trak(body, movie_timescale).ok_or(Rejected::Malformed)?);
+                    tracks.push(trak(body, movie_timescale).ok_or(MoovError::Malformed)?);
                 }
                 b"mvex" => extends = Some(body),
                 _ => {}
             }
         }
-        let extends = extends.ok_or(Rejected::Unfragmented)?;
+        let extends = extends.ok_or(MoovError::Unfragmented)?;
         if tracks.is_empty() {
-            return Err(Rejected::Malformed);
+            return Err(MoovError::Malformed);
         }
         for (kind, body) in children(extends).map_while(Result::ok) {
             if &kind == b"trex" {
@@ -147,12 +147,12 @@ fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
     };
     let stsd = find(media, b"minf").and_then(|minf| find(find(minf, b"stbl")?, b"stsd"));
     let entry = match track {
-        Track::Video => stsd.and_then(entry::video).unwrap_or(Entry::UNKNOWN),
-        Track::Audio => Entry {
-            name: stsd.and_then(entry::audio),
-            ..Entry::UNKNOWN
+        Track::Video => stsd.and_then(sample_entry::video).unwrap_or(SampleEntry::UNKNOWN),
+        Track::Audio => SampleEntry {
+            name: stsd.and_then(sample_entry::audio),
+            ..SampleEntry::UNKNOWN
         },
-        Track::Other => Entry::UNKNOWN,
+        Track::Other => SampleEntry::UNKNOWN,
     };
     let edits = find(body, b"edts").and_then(|edts| find(edts, b"elst"));
     let shift = edits

@@ -1,6 +1,6 @@
 //! What a user would notice: what each chunk holds, when it begins, what is refused.
 
-use super::hold::{MAX_HELD_BYTES, MAX_HELD_UNITS};
+use super::lookahead::{MAX_HELD_BYTES, MAX_HELD_UNITS};
 use super::test_stream::*;
 use super::*;
 use crate::container::{Fault, Key, Mark, MarkKind, Notice, Scanner, StreamInfo, Track};
@@ -54,7 +54,10 @@ fn all_that_stands_before_the_first_fragment_is_the_init_of_every_chunk() {
     for (_, unit) in &units {
         let init = unit.init.as_ref().unwrap();
         assert_eq!((&init.head[..], &init.tail[..]), (&head[..], &[][..]));
-        assert_eq!((unit.key, unit.track, unit.new_config), (Key::Closed, Track::Video, false));
+        assert_eq!(
+            (unit.key, unit.track, unit.new_codec_config),
+            (Key::Closed, Track::Video, false)
+        );
     }
     let info = StreamInfo {
         codecs: Some("avc1.640028".into()),
@@ -255,8 +258,8 @@ fn another_moov_opens_a_chunk_of_its_own_and_an_equal_one_is_nothing() {
         (change + at(&[&new, &extra, &f, &new]), false, &[&new[..], &extra].concat()),
     ];
     assert_eq!(units.len(), expected.len());
-    for ((at, unit), (want_at, new_config, init)) in units.iter().zip(expected) {
-        assert_eq!((*at, unit.new_config), (want_at, new_config));
+    for ((at, unit), (want_at, new_codec_config, init)) in units.iter().zip(expected) {
+        assert_eq!((*at, unit.new_codec_config), (want_at, new_codec_config));
         assert_eq!(unit.init.as_ref().unwrap().head, init);
         let codecs = unit.init.as_ref().unwrap().info.codecs.as_deref();
         assert_eq!(codecs, Some(if *at < change { "avc1.640028" } else { "avc1.64001F" }));
@@ -284,7 +287,7 @@ fn another_moov_without_ftyp_gets_the_one_in_force() {
     let (old, lone) = (head(&[Trak::video(avc(40))]), moov(&[Trak::video(avc(31))]));
     let f = video(0, &[idr()]);
     let units = units(&scan(&[&old[..], &f, &lone, &f].concat()));
-    assert_eq!((units[1].0, units[1].1.new_config), (len(&[&old, &f]), true));
+    assert_eq!((units[1].0, units[1].1.new_codec_config), (len(&[&old, &f]), true));
     assert_eq!(units[1].1.init.as_ref().unwrap().head, ftyp());
     assert_eq!(units[2].1.init.as_ref().unwrap().head, [ftyp(), lone].concat());
 }
@@ -510,7 +513,7 @@ fn parameter_sets_that_change_in_band_open_a_chunk() {
     let levels = [Some(40), Some(40), None, Some(40), Some(31), Some(31)];
     let parts: Vec<u8> = levels.iter().flat_map(|&level| video(0, &[in_band(level)])).collect();
     let units = units(&scan(&[avc3_head(), parts].concat()));
-    let new: Vec<bool> = units.iter().map(|u| u.1.new_config).collect();
+    let new: Vec<bool> = units.iter().map(|u| u.1.new_codec_config).collect();
     assert_eq!(new, [false, false, false, false, true, false]);
     let codecs = |i: usize| units[i].1.init.as_ref().unwrap().info.codecs.clone();
     assert_eq!(codecs(0).as_deref(), Some("avc3.640028"));
@@ -522,7 +525,7 @@ fn parameter_sets_in_band_other_than_those_of_the_head_open_a_chunk() {
     let levels = [None, Some(40), Some(31)];
     let parts: Vec<u8> = levels.iter().flat_map(|&level| video(0, &[in_band(level)])).collect();
     let units = units(&scan(&[av_head(), parts].concat()));
-    let new: Vec<bool> = units.iter().map(|u| u.1.new_config).collect();
+    let new: Vec<bool> = units.iter().map(|u| u.1.new_codec_config).collect();
     assert_eq!(new, [false, false, true]);
     let codecs = &units[2].1.init.as_ref().unwrap().info.codecs;
     assert_eq!(codecs.as_deref(), Some("avc1.64001F,mp4a.40.2"));
@@ -602,7 +605,7 @@ fn damage_before_the_first_fragment_is_payload_and_not_part_of_the_init() {
     assert!(units(&marks).iter().all(|u| u.1.init.as_ref().unwrap().head == head));
     let marks = scan(&[&[0xff; 40], &head[..], &f].concat());
     assert_eq!(damages(&marks), [0]);
-    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_config)).collect();
+    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
     assert_eq!(told, [(0, false), (40, true), (40 + len(&[&head]), false)]);
     assert!(units(&marks)[1].1.init.as_ref().unwrap().is_empty());
     assert_eq!(units(&marks)[2].1.init.as_ref().unwrap().head, head);
@@ -617,7 +620,7 @@ fn a_moov_that_cannot_be_read_is_payload_behind_what_came_before_it() {
     let marks = scan(&[&ftyp[..], &moov, &f, &f, &head(&[Trak::video(avc(40))]), &f].concat());
     let told: Vec<(u64, usize, bool)> = units(&marks)
         .iter()
-        .map(|u| (u.0, u.1.init.as_ref().unwrap().len(), u.1.new_config))
+        .map(|u| (u.0, u.1.init.as_ref().unwrap().len(), u.1.new_codec_config))
         .collect();
     let second = len(&[&ftyp, &moov, &f, &f]);
     let whole = len(&[&ftyp, &moov]);
@@ -666,7 +669,7 @@ fn a_stream_joined_in_the_middle_begins_with_its_first_head() {
     let f = video(0, &[idr()]);
     let marks = scan(&[&f[..], &f, &head, &f].concat());
     assert_eq!(damages(&marks), [0]);
-    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_config)).collect();
+    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
     let at = len(&[&f, &f]);
     assert_eq!(told, [(0, false), (at, true), (at + len(&[&head]), false)]);
     assert_eq!(units(&marks)[2].1.init.as_ref().unwrap().head, head);

@@ -5,10 +5,10 @@
 use crate::container::{Fault, Key, MAX_GATHER, Mark, MarkKind, Track, Unit};
 
 use super::boxes::{FourCc, Header};
-use super::head::{Gathering, Verdict};
-use super::hold::MAX_HELD_BYTES;
+use super::init_segment::{InitBuilder, MoovOutcome};
+use super::lookahead::MAX_HELD_BYTES;
 use super::moof::{self, Fragment, Times};
-use super::{Fmp4, State, moov};
+use super::{Expecting, Fmp4, moov};
 
 impl Fmp4 {
     /// A box begins: `gathered` is its header, and after a search some of its content.
@@ -17,7 +17,7 @@ impl Fmp4 {
         let end = header.size.map(|size| at.saturating_add(size));
         let last = end.unwrap_or(u64::MAX);
         let kind = header.kind;
-        self.state = State::Pass {
+        self.expecting = Expecting::Body {
             kind,
             header_len: header.len,
             end,
@@ -26,7 +26,7 @@ impl Fmp4 {
             b"styp" | b"sidx" | b"prft" | b"emsg" => self.open_prefix(at, last, marks),
             b"moof" => {
                 self.open_moof(at, last, header.len, marks);
-                if let State::Moof { .. } = self.state {
+                if let Expecting::Moof { .. } = self.expecting {
                     self.gathered.extend_from_slice(gathered);
                     // Takes nothing, but closes one that is all header.
                     return self.feed_moof(&[], header.len, last, marks).map(|_| ());
@@ -34,11 +34,11 @@ impl Fmp4 {
             }
             b"mdat" => self.open_mdat(at, last, marks)?,
             b"ftyp" => {
-                self.hold.release(marks);
+                self.lookahead.release(marks);
                 self.prefix_at = None;
-                if self.gathering.as_ref().is_none_or(|g| g.is_found() || self.is_running()) {
+                if self.init_builder.as_ref().is_none_or(|g| g.is_found() || self.is_running()) {
                     self.finish_head(at);
-                    self.gathering = Some(Gathering::at(at));
+                    self.init_builder = Some(InitBuilder::at(at));
                 }
             }
             b"moov" => {
@@ -48,7 +48,7 @@ impl Fmp4 {
             }
             _ => {
                 self.prefix_at = None;
-                self.hold.passing(last, false, marks);
+                self.lookahead.passing(last, false, marks);
             }
         }
         self.extend_head(gathered, last.saturating_sub(at))?;
@@ -60,13 +60,13 @@ impl Fmp4 {
 
     /// A box that belongs to the `moof` after it, if there is one.
     fn open_prefix(&mut self, at: u64, end: u64, marks: &mut Vec<Mark>) {
-        self.hold.end_of_content(marks);
-        if self.is_running() && self.gathering.as_ref().is_some_and(|g| !g.is_found()) {
-            self.gathering = None;
+        self.lookahead.end_of_content(marks);
+        if self.is_running() && self.init_builder.as_ref().is_some_and(|g| !g.is_found()) {
+            self.init_builder = None;
         }
         let start = *self.prefix_at.get_or_insert(at);
-        if end.saturating_sub(self.hold.start().unwrap_or(start)) > MAX_HELD_BYTES {
-            self.hold.release(marks);
+        if end.saturating_sub(self.lookahead.start().unwrap_or(start)) > MAX_HELD_BYTES {
+            self.lookahead.release(marks);
         }
         if end.saturating_sub(start) > MAX_HELD_BYTES {
             self.prefix_at = None;
@@ -74,15 +74,15 @@ impl Fmp4 {
     }
 
     fn open_moof(&mut self, at: u64, end: u64, header_len: usize, marks: &mut Vec<Mark>) {
-        self.hold.end_of_content(marks);
+        self.lookahead.end_of_content(marks);
         let unit_at = self.prefix_at.unwrap_or(at);
-        if self.config.is_none() && !self.gathering.as_ref().is_some_and(Gathering::is_found) {
+        if self.init_segment.is_none() && !self.init_builder.as_ref().is_some_and(InitBuilder::is_found) {
             self.begin(unit_at, marks);
         }
         self.finish_head(unit_at);
-        if self.config.is_some() {
+        if self.init_segment.is_some() {
             self.prefix_at = Some(unit_at);
-            self.state = State::Moof { header_len, end };
+            self.expecting = Expecting::Moof { header_len, end };
             return;
         }
         // Joined in mid-stream: there is no telling what the fragments are until a head comes.
@@ -98,11 +98,11 @@ impl Fmp4 {
 
     fn open_mdat(&mut self, at: u64, end: u64, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         self.prefix_at = None;
-        let head_waits = self.gathering.as_ref().is_some_and(Gathering::is_found);
-        if self.config.is_none() && !head_waits && !self.is_joined {
+        let head_waits = self.init_builder.as_ref().is_some_and(InitBuilder::is_found);
+        if self.init_segment.is_none() && !head_waits && !self.is_joined {
             return Err(Fault::Unfragmented);
         }
-        if self.gathering.is_some() {
+        if self.init_builder.is_some() {
             // Content that no fragment announced.
             self.begin(at, marks);
             self.finish_head(at);
@@ -111,18 +111,18 @@ impl Fmp4 {
                 kind: MarkKind::Damage,
             });
         }
-        self.hold.passing(end, true, marks);
+        self.lookahead.passing(end, true, marks);
         Ok(())
     }
 
     /// Whether the `moov` is to be read.
     fn open_moov(&mut self, at: u64, size: u64, marks: &mut Vec<Mark>) -> Result<bool, Fault> {
-        self.hold.release(marks);
+        self.lookahead.release(marks);
         self.prefix_at = None;
-        if self.gathering.as_ref().is_some_and(Gathering::is_found) {
+        if self.init_builder.as_ref().is_some_and(InitBuilder::is_found) {
             self.finish_head(at);
         }
-        let before = self.gathering.as_ref().map_or(0, Gathering::len) as u64;
+        let before = self.init_builder.as_ref().map_or(0, InitBuilder::len) as u64;
         let total = before.saturating_add(size);
         if total > MAX_GATHER as u64 {
             if !self.is_running() {
@@ -131,19 +131,21 @@ impl Fmp4 {
             self.damaged(at, marks);
             return Ok(false);
         }
-        let config = self.config.as_ref();
-        self.gathering
-            .get_or_insert_with(|| Gathering::at_moov(at, config))
+        let config = self.init_segment.as_ref();
+        self.init_builder
+            .get_or_insert_with(|| InitBuilder::at_moov(at, config))
             .open_moov();
         Ok(true)
     }
 
     /// Takes bytes of the box being read into the head, while one is being gathered; `size` is that of the box.
     pub(super) fn extend_head(&mut self, data: &[u8], size: u64) -> Result<(), Fault> {
-        let Some(gathering) = &mut self.gathering else { return Ok(()) };
-        let total = (gathering.len() as u64).saturating_add(size);
+        let Some(builder) = &mut self.init_builder else {
+            return Ok(());
+        };
+        let total = (builder.len() as u64).saturating_add(size);
         if total <= MAX_GATHER as u64 {
-            gathering.extend(data);
+            builder.extend(data);
         } else if !self.is_running() {
             return Err(Fault::HeaderTooLarge(total));
         } else {
@@ -154,62 +156,66 @@ impl Fmp4 {
 
     /// Whether a head, or damage in its place, has passed: later heads are payload.
     pub(super) fn is_running(&self) -> bool {
-        self.config.is_some() || self.hold.has_begun
+        self.init_segment.is_some() || self.lookahead.has_begun
     }
 
     /// Damage at `at`: if nothing was told yet, the first unit stands there.
     fn begin(&mut self, at: u64, marks: &mut Vec<Mark>) {
-        if self.hold.has_begun {
+        if self.lookahead.has_begun {
             return;
         }
-        if self.gathering.as_ref().is_some_and(Gathering::is_found) {
+        if self.init_builder.as_ref().is_some_and(InitBuilder::is_found) {
             self.finish_head(at);
         }
-        let head = match self.config {
-            None => Some(self.gathering.take().map(|g| g.into_bytes(at)).unwrap_or_default()),
+        let head = match self.init_segment {
+            None => Some(self.init_builder.take().map(|g| g.into_bytes(at)).unwrap_or_default()),
             Some(_) => None,
         };
-        self.hold.begin(at, head, marks);
+        self.lookahead.begin(at, head, marks);
     }
 
     /// The head that was being gathered, if it has its `moov`, ends before `at` and is in force from here on.
     pub(super) fn finish_head(&mut self, at: u64) {
-        if let Some(config) = self.gathering.take().and_then(|gathering| gathering.finish(at)) {
-            self.hold.configure(config.init.clone());
+        if let Some(config) = self.init_builder.take().and_then(|builder| builder.finish(at)) {
+            self.lookahead.configure(config.init.clone());
             self.times = Times::default();
-            self.config = Some(config);
+            self.init_segment = Some(config);
         }
     }
 
     pub(super) fn close_box(&mut self, kind: FourCc, header_len: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
-        self.state = State::Header;
+        self.expecting = Expecting::Header;
         self.is_open &= &kind != b"mdat";
         if &kind != b"moov" {
             return Ok(());
         }
-        let Some(gathering) = &mut self.gathering else { return Ok(()) };
-        match gathering.close_moov(header_len, self.config.as_ref()) {
-            Verdict::Same => self.gathering = None,
-            Verdict::New(init) if self.config.is_some() || self.hold.has_begun => {
-                self.hold.has_begun = true;
+        let Some(builder) = &mut self.init_builder else {
+            return Ok(());
+        };
+        match builder.close_moov(header_len, self.init_segment.as_ref()) {
+            MoovOutcome::Same => self.init_builder = None,
+            MoovOutcome::New(init) if self.init_segment.is_some() || self.lookahead.has_begun => {
+                self.lookahead.has_begun = true;
                 let unit = Unit {
                     track: Track::Other,
                     key: Key::No,
                     pts: None,
                     end: None,
-                    new_config: true,
+                    new_codec_config: true,
                     init: Some(init),
                 };
                 marks.push(Mark {
-                    at: gathering.at,
+                    at: builder.at,
                     kind: MarkKind::Unit(unit),
                 });
             }
-            Verdict::New(_) => {}
-            Verdict::Rejected(moov::Rejected::Unfragmented) if self.config.is_none() => return Err(Fault::Unfragmented),
-            Verdict::Rejected(_) => {
+            MoovOutcome::New(_) => {}
+            MoovOutcome::Rejected(moov::MoovError::Unfragmented) if self.init_segment.is_none() => {
+                return Err(Fault::Unfragmented);
+            }
+            MoovOutcome::Rejected(_) => {
                 self.begin(self.box_at, marks);
-                self.gathering = None;
+                self.init_builder = None;
                 self.is_joined = true;
                 marks.push(Mark {
                     at: self.box_at,
@@ -222,7 +228,7 @@ impl Fmp4 {
 
     pub(super) fn close_moof(&mut self, header_len: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         let unit_at = self.prefix_at.take().unwrap_or(self.box_at);
-        let Some(config) = &self.config else { return Ok(()) };
+        let Some(config) = &self.init_segment else { return Ok(()) };
         let trafs = match moof::parse(
             self.gathered.get(header_len..).unwrap_or_default(),
             &config.movie,
@@ -230,7 +236,7 @@ impl Fmp4 {
         ) {
             Ok(trafs) => trafs,
             // Later ones are more likely damage than a muxer that changed its mind.
-            Err(moof::Rejected::BaseDataOffset) if !self.has_fragments => return Err(Fault::BaseDataOffset),
+            Err(moof::MoofError::BaseDataOffset) if !self.has_fragments => return Err(Fault::BaseDataOffset),
             Err(_) => return self.close_damaged_moof(marks),
         };
         self.gathered.clear();
@@ -243,8 +249,8 @@ impl Fmp4 {
             Some((f, sample, &config.movie.tracks.get(track)?.entry))
         });
         match picture {
-            Some((f, sample, entry)) => self.hold.video(unit_at, self.box_at, &f, sample, entry, marks),
-            None => self.hold.other(unit_at, fragment, marks),
+            Some((f, sample, entry)) => self.lookahead.video(unit_at, self.box_at, &f, sample, entry, marks),
+            None => self.lookahead.other(unit_at, fragment, marks),
         }
         Ok(())
     }
@@ -255,7 +261,7 @@ impl Fmp4 {
         let moof = std::mem::take(&mut self.gathered);
         self.damaged(at, marks);
         if at < self.searched_to {
-            self.state = State::Header;
+            self.expecting = Expecting::Header;
             return Ok(());
         }
         self.searched_to = self.pos;
@@ -265,13 +271,13 @@ impl Fmp4 {
 
     /// No box begins at `at`.
     pub(super) fn damaged(&mut self, at: u64, marks: &mut Vec<Mark>) {
-        self.hold.release(marks);
+        self.lookahead.release(marks);
         self.prefix_at = None;
         self.begin(at, marks);
         self.finish_head(at);
         self.is_joined = true;
         self.is_open = false;
-        self.state = State::Search;
+        self.expecting = Expecting::Search;
         marks.push(Mark {
             at,
             kind: MarkKind::Damage,

@@ -95,7 +95,7 @@ impl Block {
 
     /// Judges the first frame; `body` is what is there of the block's data, `complete` says that it is all.
     /// Returns `None` where more bytes are needed; never once `complete` holds or [`MAX_PREFIX`] bytes are there.
-    pub(super) fn judge(&self, entry: &TrackEntry, body: &[u8], complete: bool, flagged: bool) -> Option<Judged> {
+    pub(super) fn classify(&self, entry: &TrackEntry, body: &[u8], complete: bool, flagged: bool) -> Option<Classified> {
         let (body, complete) = prefix(body, MAX_PREFIX, complete);
         let frame = match self.first_frame(body) {
             Some(at) => body.get(at..).unwrap_or_default(),
@@ -103,25 +103,25 @@ impl Block {
             None => return None,
         };
         if entry.codec == VideoCodec::Unknown || entry.stripped.is_empty() {
-            return look(entry, frame, complete, flagged);
+            return classify_frame(entry, frame, complete, flagged);
         }
         let (rest, complete) = prefix(frame, MAX_PREFIX.saturating_sub(entry.stripped.len()), complete);
         let mut whole = Vec::with_capacity(entry.stripped.len() + rest.len());
         whole.extend_from_slice(&entry.stripped);
         whole.extend_from_slice(rest);
-        look(entry, &whole, complete, flagged)
+        classify_frame(entry, &whole, complete, flagged)
     }
 }
 
 /// What a frame turned out to be.
 #[derive(Clone, Debug)]
-pub(super) struct Judged {
+pub(super) struct Classified {
     pub(super) picture: Picture,
     /// The first bytes of the SPS of a key picture, where it has one in band.
     pub(super) sps: Vec<u8>,
 }
 
-impl Judged {
+impl Classified {
     /// A picture of which too little is there.
     pub(super) fn no_key() -> Self {
         let picture = Picture {
@@ -145,7 +145,7 @@ fn prefix(data: &[u8], most: usize, complete: bool) -> (&[u8], bool) {
     }
 }
 
-fn look(entry: &TrackEntry, frame: &[u8], complete: bool, flagged: bool) -> Option<Judged> {
+fn classify_frame(entry: &TrackEntry, frame: &[u8], complete: bool, flagged: bool) -> Option<Classified> {
     let framing = match entry.framing {
         Some(framing) => framing,
         // Without a configuration record: Annex B is not legal in Matroska, but some write it.
@@ -157,12 +157,12 @@ fn look(entry: &TrackEntry, frame: &[u8], complete: bool, flagged: bool) -> Opti
         },
         None => Framing::Length(4),
     };
-    let picture = nal::judge(entry.codec, framing, frame, complete, flagged)?;
+    let picture = nal::classify(entry.codec, framing, frame, complete, flagged)?;
     let sps = picture
         .sps
         .filter(|_| picture.key.is_key())
         .and_then(|(at, len)| frame.get(at..at.checked_add(len)?));
     // Profile, tier and level stand within these.
     let sps = sps.map_or_else(Vec::new, |sps| sps.iter().take(32).copied().collect());
-    Some(Judged { picture, sps })
+    Some(Classified { picture, sps })
 }

@@ -2,17 +2,17 @@
 //!
 //! PURE. Source: RFC 9559 5.1.3. A chunk can begin at a Cluster, or, if that is of unknown size, before any of its blocks
 //! with a copy of the Cluster's header. A Cluster that opens with audio is a key unit all the same if its first picture is
-//! key: until that has been judged, units are held back.
+//! key: until that has been classified, units are held back.
 
 use bytes::Bytes;
 
 use super::super::feed::len64;
 use super::super::nal::VideoCodec;
 use super::super::{Key, Mark, MarkKind, Track, Unit};
-use super::block::{Block, Judged};
+use super::block::{Block, Classified};
 use super::ebml::{self, Header, Read};
 use super::head;
-use super::stream::{Frame, Place, Stream};
+use super::stream::{CutPoint, Frame, Stream};
 
 const TIMESTAMP: u32 = 0xE7;
 const POSITION: u32 = 0xA7;
@@ -67,7 +67,7 @@ struct Group {
     end: u64,
     frame: Option<Frame>,
     /// Whether its unit has been told: a group too large to wait for its end.
-    is_told: bool,
+    is_emitted: bool,
     /// Whether the container's word for key frames has to do.
     by_flag: bool,
     is_referring: bool,
@@ -80,7 +80,7 @@ impl Group {
             start,
             end,
             frame: None,
-            is_told: false,
+            is_emitted: false,
             by_flag: false,
             is_referring: false,
             duration: None,
@@ -107,7 +107,7 @@ impl Cluster {
     pub(super) fn settled(&self, pos: u64) -> u64 {
         match (&self.held, &self.group) {
             (Some(_), _) => self.start,
-            (None, Some(group)) if !group.is_told => group.start,
+            (None, Some(group)) if !group.is_emitted => group.start,
             (None, _) => pos,
         }
     }
@@ -132,7 +132,7 @@ impl Cluster {
     /// Looks at the element that begins with `view`, at `pos` of the input.
     pub(super) fn read(&mut self, stream: &mut Stream, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Progress {
         if let Some(mut group) = self.group.take_if(|g| pos >= g.end) {
-            self.tell_group(&mut group, stream, marks);
+            self.emit_group(&mut group, stream, marks);
             // Before anything is told of the bytes at hand.
             stream.passed(pos, marks);
         }
@@ -159,7 +159,7 @@ impl Cluster {
             TIMESTAMP => self.read_timestamp(view, header.len, total),
             SIMPLE_BLOCK => match self.read_block(stream, pos, view, (header, total), None) {
                 Ok(frame) => {
-                    self.tell(frame, stream, marks);
+                    self.emit(frame, stream, marks);
                     Progress::Took(total)
                 }
                 Err(progress) => progress,
@@ -204,7 +204,7 @@ impl Cluster {
             return Progress::Damaged;
         };
         let progress = match header.id {
-            BLOCK if group.frame.is_none() && !group.is_told => {
+            BLOCK if group.frame.is_none() && !group.is_emitted => {
                 match self.read_block(stream, pos, view, (header, total), Some(&mut group)) {
                     Ok(frame) => {
                         group.frame = Some(frame);
@@ -232,8 +232,8 @@ impl Cluster {
         // So much payload is not held back for the sake of a duration; nor is a flag that has not come believed.
         if group.frame.is_some() && group.end.saturating_sub(group.start) > MAX_HELD_BYTES {
             group.is_referring |= group.by_flag;
-            self.tell_group(&mut group, stream, marks);
-            group.is_told = true;
+            self.emit_group(&mut group, stream, marks);
+            group.is_emitted = true;
         }
         self.group = Some(group);
         progress
@@ -274,13 +274,13 @@ impl Cluster {
             if let Some(group) = group {
                 group.by_flag = entry.codec == VideoCodec::Unknown;
             }
-            let judged = match block.judge(entry, body, is_all, flagged) {
-                Some(judged) => judged,
-                None if stream.ended => Judged::no_key(),
+            let classified = match block.classify(entry, body, is_all, flagged) {
+                Some(classified) => classified,
+                None if stream.ended => Classified::no_key(),
                 None => return Err(Progress::Need(view.len().saturating_mul(2).max(64).min(whole))),
             };
-            key = judged.picture.key;
-            sets = stream.sets(entry, &judged);
+            key = classified.picture.key;
+            sets = stream.sets(entry, &classified);
         }
         let pts = self.timestamp.and_then(|t| stream.pts(t, block.relative));
         let length = entry.and_then(|e| e.default_duration).and_then(|d| d.checked_mul(frames));
@@ -296,7 +296,7 @@ impl Cluster {
         })
     }
 
-    fn tell_group(&mut self, group: &mut Group, stream: &mut Stream, marks: &mut Vec<Mark>) {
+    fn emit_group(&mut self, group: &mut Group, stream: &mut Stream, marks: &mut Vec<Mark>) {
         let Some(mut frame) = group.frame.take() else { return };
         frame.at = group.start;
         frame.end_at = group.end;
@@ -307,11 +307,11 @@ impl Cluster {
         if let Some(end) = frame.pts.zip(length).and_then(|(pts, length)| pts.checked_add(length)) {
             frame.end = Some(end);
         }
-        self.tell(frame, stream, marks);
+        self.emit(frame, stream, marks);
     }
 
     /// Tells of a frame, or holds it back.
-    fn tell(&mut self, frame: Frame, stream: &mut Stream, marks: &mut Vec<Mark>) {
+    fn emit(&mut self, frame: Frame, stream: &mut Stream, marks: &mut Vec<Mark>) {
         self.is_empty = false;
         let Some(mut held) = self.held.take() else {
             let place = self.inside();
@@ -320,7 +320,7 @@ impl Cluster {
         };
         let is_decisive = frame.track == Track::Video || !stream.tracks.has(Track::Video);
         if is_decisive && frame.key.is_key() {
-            stream.unit(self.start, &frame, &Place::Cluster, marks);
+            stream.unit(self.start, &frame, &CutPoint::Cluster, marks);
             let place = self.inside();
             for earlier in &held {
                 stream.unit(earlier.at, earlier, &place, marks);
@@ -339,25 +339,25 @@ impl Cluster {
     /// The Cluster does not open with a key picture: its first block stands for its start.
     fn tell_held(&self, held: &[Frame], stream: &mut Stream, marks: &mut Vec<Mark>) {
         let Some((first, others)) = held.split_first() else { return };
-        stream.unit(self.start, first, &Place::Cluster, marks);
+        stream.unit(self.start, first, &CutPoint::Cluster, marks);
         let place = self.inside();
         for frame in others {
             stream.unit(frame.at, frame, &place, marks);
         }
     }
 
-    fn inside(&self) -> Place {
+    fn inside(&self) -> CutPoint {
         if self.tail.is_empty() {
-            Place::Closed
+            CutPoint::Nowhere
         } else {
-            Place::Inside(self.tail.clone())
+            CutPoint::InCluster(self.tail.clone())
         }
     }
 
     /// The Cluster is over: tells of all that was held back.
     pub(super) fn close(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
         if let Some(mut group) = self.group.take() {
-            self.tell_group(&mut group, stream, marks);
+            self.emit_group(&mut group, stream, marks);
         }
         if let Some(held) = self.held.take() {
             self.tell_held(&held, stream, marks);
@@ -368,7 +368,7 @@ impl Cluster {
                 key: Key::No,
                 pts: self.timestamp.and_then(|t| stream.pts(t, 0)),
                 end: None,
-                new_config: false,
+                new_codec_config: false,
                 init: Some(stream.init()),
             };
             marks.push(Mark {

@@ -7,7 +7,7 @@
 //!
 //! What is particular:
 //! - A Cluster is a key unit if its first picture is key, also where sound stands before that picture. Its unit stands at
-//!   the Cluster's start; [`Scanner::settled`] stays there until the picture has been judged.
+//!   the Cluster's start; [`Scanner::settled`] stays there until the picture has been classified.
 //! - A head in mid-stream (streams put one after the other) is payload: the unit there has an empty `init`.
 //! - Parameter sets in band that change inside a Cluster of known size are not cut at: they lie in the payload anyway.
 
@@ -44,11 +44,11 @@ impl Default for Matroska {
 impl Matroska {
     /// Begins at the EBML header of a document.
     pub fn new() -> Self {
-        let state = State::Head(Box::new(Head::new(0)));
+        let position = Position::Head(Box::new(Head::new(0)));
         Self {
             feed: Feed::default(),
             parser: Parser {
-                state,
+                position,
                 stream: Stream::new(),
                 has_head: false,
                 element_at: 0,
@@ -79,8 +79,8 @@ impl Scanner for Matroska {
     fn whole(&self) -> u64 {
         let pos = self.feed.pos();
         let element = self.feed.is_passing().then_some(self.parser.element_at);
-        let group = match &self.parser.state {
-            State::Cluster(cluster) => cluster.group_at(pos),
+        let group = match &self.parser.position {
+            Position::Cluster(cluster) => cluster.group_at(pos),
             _ => None,
         };
         let open = group.or(element).unwrap_or(pos);
@@ -103,7 +103,7 @@ impl Scanner for Matroska {
 
 /// Where in the document the next element stands.
 #[derive(Debug)]
-enum State {
+enum Position {
     /// Before the first Cluster of a document.
     Head(Box<Head>),
     /// Between Clusters.
@@ -118,7 +118,7 @@ enum State {
 
 #[derive(Debug)]
 struct Parser {
-    state: State,
+    position: Position,
     stream: Stream,
     /// Whether a head has been put in force: later ones are payload.
     has_head: bool,
@@ -130,8 +130,8 @@ impl Parser {
     fn step(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         self.stream.passed(pos, marks);
         self.element_at = pos;
-        Ok(match &mut self.state {
-            State::Head(head) => match head.read(pos, view) {
+        Ok(match &mut self.position {
+            Position::Head(head) => match head.read(pos, view) {
                 head::Progress::Need(n) => Step::Need(n),
                 head::Progress::Took(n) => Step::Pass(n),
                 head::Progress::Ended => {
@@ -141,19 +141,19 @@ impl Parser {
                 head::Progress::Damaged => self.damaged_head(pos, marks),
                 head::Progress::TooLarge(n) => return Err(Fault::HeaderTooLarge(n)),
             },
-            State::Cluster(cluster) => match cluster.read(&mut self.stream, pos, view, marks) {
+            Position::Cluster(cluster) => match cluster.read(&mut self.stream, pos, view, marks) {
                 cluster::Progress::Need(n) => Step::Need(n),
                 cluster::Progress::Took(n) => Step::Pass(n),
                 cluster::Progress::Ended => {
                     cluster.close(&mut self.stream, marks);
-                    self.state = State::Segment;
+                    self.position = Position::Segment;
                     Step::Pass(0)
                 }
                 cluster::Progress::Damaged => self.damaged(pos, marks),
             },
-            State::Segment => self.step_segment(pos, view, marks),
-            State::Lost => self.step_lost(pos, view),
-            State::Interrupted => self.step_interrupted(pos, view, marks),
+            Position::Segment => self.step_segment(pos, view, marks),
+            Position::Lost => self.step_lost(pos, view),
+            Position::Interrupted => self.step_interrupted(pos, view, marks),
         })
     }
 
@@ -165,7 +165,7 @@ impl Parser {
             Read::Got(header) => header,
         };
         if header.id == ebml::EBML {
-            self.state = State::Head(Box::new(Head::new(pos)));
+            self.position = Position::Head(Box::new(Head::new(pos)));
             return Step::Pass(0);
         }
         let body = pos.saturating_add(len64(header.len));
@@ -181,7 +181,7 @@ impl Parser {
         match (header.id, end) {
             (CLUSTER, _) => {
                 let octets = view.get(..header.len).unwrap_or_default();
-                self.state = State::Cluster(Box::new(Cluster::open(pos, octets, end)));
+                self.position = Position::Cluster(Box::new(Cluster::open(pos, octets, end)));
                 Step::Pass(len64(header.len))
             }
             (TRACKS, Some(_)) => self.tracks_in_band(pos, view, &header, marks),
@@ -215,7 +215,7 @@ impl Parser {
 
     /// The head at hand is all there: puts it in force and, if it is not the input's first, tells of it.
     fn end_head(&mut self, marks: &mut Vec<Mark>) {
-        let State::Head(head) = std::mem::replace(&mut self.state, State::Segment) else {
+        let Position::Head(head) = std::mem::replace(&mut self.position, Position::Segment) else {
             return;
         };
         let start = head.start;
@@ -229,7 +229,7 @@ impl Parser {
 
     /// What is there of the input's first head goes before the damage; a later one counts if it has come to its Tracks.
     fn damaged_head(&mut self, pos: u64, marks: &mut Vec<Mark>) -> Step {
-        let State::Head(head) = &self.state else {
+        let Position::Head(head) = &self.position else {
             return self.damaged(pos, marks);
         };
         let is_first = !self.has_head;
@@ -247,7 +247,7 @@ impl Parser {
 
     /// Tells of damage at `pos`, and begins to look for where it ends.
     fn damaged(&mut self, pos: u64, marks: &mut Vec<Mark>) -> Step {
-        if let State::Cluster(cluster) = &mut self.state {
+        if let Position::Cluster(cluster) = &mut self.position {
             cluster.close(&mut self.stream, marks);
         }
         marks.push(Mark {
@@ -255,7 +255,7 @@ impl Parser {
             kind: MarkKind::Damage,
         });
         self.stream.forget_ends();
-        self.state = State::Lost;
+        self.position = Position::Lost;
         Step::Pass(0)
     }
 
@@ -269,10 +269,10 @@ impl Parser {
             Read::Need(n) => Step::Need(n),
             Read::Bad => Step::Pass(1),
             Read::Got(id) => {
-                self.state = if id == CLUSTER {
-                    State::Segment
+                self.position = if id == CLUSTER {
+                    Position::Segment
                 } else {
-                    State::Head(Box::new(Head::new(pos)))
+                    Position::Head(Box::new(Head::new(pos)))
                 };
                 Step::Pass(0)
             }
@@ -285,16 +285,16 @@ impl Parser {
             Read::Need(n) => Step::Need(n),
             Read::Bad => self.damaged(pos, marks),
             Read::Got(_) => {
-                self.state = State::Segment;
+                self.position = Position::Segment;
                 Step::Pass(0)
             }
         }
     }
 
     fn settled(&self, pos: u64) -> u64 {
-        match &self.state {
-            State::Head(head) if self.has_head => head.start,
-            State::Cluster(cluster) => cluster.settled(pos),
+        match &self.position {
+            Position::Head(head) if self.has_head => head.start,
+            Position::Cluster(cluster) => cluster.settled(pos),
             _ => pos,
         }
     }
@@ -309,32 +309,32 @@ impl Parser {
             };
             at = at.saturating_add(usize::try_from(n).unwrap_or(usize::MAX));
         }
-        match &mut self.state {
-            State::Cluster(cluster) => cluster.close(&mut self.stream, marks),
-            State::Head(head) if self.has_head && head.tracks.is_some() => self.end_head(marks),
+        match &mut self.position {
+            Position::Cluster(cluster) => cluster.close(&mut self.stream, marks),
+            Position::Head(head) if self.has_head && head.tracks.is_some() => self.end_head(marks),
             _ => {}
         }
-        self.state = State::Segment;
+        self.position = Position::Segment;
     }
 
     fn restart(&mut self, pos: u64) {
         self.stream.forget_ends();
-        match &mut self.state {
-            State::Head(_) if !self.has_head => self.state = State::Head(Box::new(Head::new(pos))),
-            State::Cluster(cluster) if cluster.is_open_ended() => cluster.restart(),
-            state => *state = State::Interrupted,
+        match &mut self.position {
+            Position::Head(_) if !self.has_head => self.position = Position::Head(Box::new(Head::new(pos))),
+            Position::Cluster(cluster) if cluster.is_open_ended() => cluster.restart(),
+            position => *position = Position::Interrupted,
         }
     }
 }
 
 /// A unit that is no block.
-fn other_unit(at: u64, new_config: bool, init: Init) -> Mark {
+fn other_unit(at: u64, new_codec_config: bool, init: Init) -> Mark {
     let unit = Unit {
         track: Track::Other,
         key: Key::No,
         pts: None,
         end: None,
-        new_config,
+        new_codec_config,
         init: Some(init),
     };
     Mark {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::super::codec;
 use super::super::nal::VideoCodec;
 use super::super::{Container, Init, Key, Mark, MarkKind, Notice, Track, Unit};
-use super::block::Judged;
+use super::block::Classified;
 use super::head::{DEFAULT_SCALE, Head};
 use super::tracks::{TrackEntry, Tracks};
 
@@ -39,13 +39,13 @@ pub(super) struct Sets {
 
 /// Where a unit is put.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum CutPoint {
     /// At the start of a Cluster: the head alone goes before it.
     Cluster,
     /// In a Cluster of unknown size: a Cluster header follows the head.
-    Inside(Bytes),
+    InCluster(Bytes),
     /// In a Cluster of known size, where no chunk can begin.
-    Closed,
+    Nowhere,
 }
 
 /// The configuration in force.
@@ -144,15 +144,15 @@ impl Stream {
     }
 
     /// What there is to remember of the parameter sets of a picture.
-    pub(super) fn sets(&self, entry: &TrackEntry, judged: &Judged) -> Option<Sets> {
-        let picture = &judged.picture;
+    pub(super) fn sets(&self, entry: &TrackEntry, classified: &Classified) -> Option<Sets> {
+        let picture = &classified.picture;
         if !picture.key.is_key() || !matches!(entry.codec, VideoCodec::H264 | VideoCodec::H265) {
             return None;
         }
         let name = match entry.codec {
             _ if picture.config.is_none() || picture.config == self.parameter_sets => None,
-            VideoCodec::H264 => codec::avc_from_sps(&judged.sps),
-            _ => codec::hevc_from_sps(&judged.sps),
+            VideoCodec::H264 => codec::avc_from_sps(&classified.sps),
+            _ => codec::hevc_from_sps(&classified.sps),
         };
         Some(Sets {
             has_all: picture.has_parameter_sets,
@@ -162,15 +162,15 @@ impl Stream {
     }
 
     /// Tells of a unit.
-    pub(super) fn unit(&mut self, at: u64, frame: &Frame, place: &Place, marks: &mut Vec<Mark>) {
-        let new_config = self.is_new_config(frame, place);
+    pub(super) fn unit(&mut self, at: u64, frame: &Frame, place: &CutPoint, marks: &mut Vec<Mark>) {
+        let new_codec_config = self.is_new_codec_config(frame, place);
         let init = match place {
-            Place::Cluster => Some(self.init.clone()),
-            Place::Inside(tail) => Some(Init {
+            CutPoint::Cluster => Some(self.init.clone()),
+            CutPoint::InCluster(tail) => Some(Init {
                 tail: tail.clone(),
                 ..self.init.clone()
             }),
-            Place::Closed => None,
+            CutPoint::Nowhere => None,
         };
         let Frame {
             track, key, pts, end, ..
@@ -182,7 +182,7 @@ impl Stream {
                 key,
                 pts,
                 end,
-                new_config,
+                new_codec_config,
                 init,
             }),
         });
@@ -203,7 +203,7 @@ impl Stream {
 
     /// Whether parameter sets in band replace others; then they are in force. Where no chunk can begin they are put in
     /// force without a cut: the pictures carry them.
-    fn is_new_config(&mut self, frame: &Frame, place: &Place) -> bool {
+    fn is_new_codec_config(&mut self, frame: &Frame, place: &CutPoint) -> bool {
         let Some(sets) = frame.sets.as_ref() else { return false };
         if sets.config.is_none() || sets.config == self.parameter_sets {
             return false;
@@ -213,7 +213,7 @@ impl Stream {
         if let Some(name) = sets.name.as_deref() {
             self.init.info = Arc::new(self.tracks.info(Some(name)));
         }
-        replaces && !matches!(place, Place::Closed)
+        replaces && !matches!(place, CutPoint::Nowhere)
     }
 
     /// Tells of the end of the last key picture once `pos` has come there.

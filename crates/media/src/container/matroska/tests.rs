@@ -503,7 +503,7 @@ fn a_head_in_mid_stream_is_payload_and_counts_only_if_it_differs() {
     scanner.finish(&mut marks);
     let heads: Vec<_> = units(&marks).into_iter().filter(|(_, u)| u.track == Track::Other).collect();
     assert_eq!(
-        heads.iter().map(|(at, u)| (*at, u.new_config)).collect::<Vec<_>>(),
+        heads.iter().map(|(at, u)| (*at, u.new_codec_config)).collect::<Vec<_>>(),
         [(at[0], true), (at[1], true)]
     );
     assert!(
@@ -524,7 +524,7 @@ fn tracks_in_mid_stream_count_only_if_they_differ() {
     let head = head();
     let data = cat(&[&head, &cluster, &same, &cluster, &other, &vp8]);
     let all = units(&scan(&data));
-    let changes: Vec<_> = all.iter().filter(|(_, u)| u.new_config).collect();
+    let changes: Vec<_> = all.iter().filter(|(_, u)| u.new_codec_config).collect();
     assert_eq!(changes.len(), 1);
     let (at, unit) = changes[0];
     assert_eq!(*at, data.len() - vp8.len() - other.len());
@@ -551,7 +551,7 @@ fn other_parameter_sets_in_band_are_a_new_configuration() {
     let (cluster, _) = open_cluster(0, &blocks);
     let all = units(&scan(&cat(&[&head(), &cluster])));
     assert_eq!(
-        all.iter().map(|(_, u)| u.new_config).collect::<Vec<_>>(),
+        all.iter().map(|(_, u)| u.new_codec_config).collect::<Vec<_>>(),
         [false, false, true, false]
     );
     assert_eq!(
@@ -564,7 +564,11 @@ fn other_parameter_sets_in_band_are_a_new_configuration() {
     );
     // Where no chunk can begin none is asked for.
     let known = closed_cluster(0, &blocks);
-    assert!(units(&scan(&cat(&[&head(), &known]))).iter().all(|(_, u)| !u.new_config));
+    assert!(
+        units(&scan(&cat(&[&head(), &known])))
+            .iter()
+            .all(|(_, u)| !u.new_codec_config)
+    );
 }
 
 #[test]

@@ -307,7 +307,7 @@ mod tests {
     fn the_parameter_sets_of_codec_private_hash_as_those_in_band() {
         let record = [1, 0x64, 0, 40, 0xff, 0xe1, 0, 4, 0x67, 0x64, 0, 40, 1, 0, 2, 0x68, 1];
         let in_band = [0, 0, 0, 4, 0x67, 0x64, 0, 40, 0, 0, 0, 2, 0x68, 1, 0, 0, 0, 2, 0x65, 1];
-        let picture = nal::judge(VideoCodec::H264, Framing::Length(4), &in_band, true, false).unwrap();
+        let picture = nal::classify(VideoCodec::H264, Framing::Length(4), &in_band, true, false).unwrap();
         assert!(picture.config.is_some());
         assert_eq!(codec::parameter_sets(VideoCodec::H264, &record), picture.config);
         assert_eq!(codec::parameter_sets(VideoCodec::H264, &record[..10]), None);

@@ -3,9 +3,9 @@
 //! PURE. May touch one packet at a time.
 
 use super::super::{Fault, Init, Mark, MarkKind, Track};
-use super::outbox::Outbox;
 use super::packet::{Continuity, Packet};
 use super::psi::Elementary;
+use super::reorder::Reorder;
 use super::stream::Kind;
 use super::tables::{NewMap, Tables};
 use super::units::{Stream, Units};
@@ -45,7 +45,7 @@ pub(super) struct Demux {
     roles: Vec<u8>,
     tables: Tables,
     units: Units,
-    pub(super) out: Outbox,
+    pub(super) out: Reorder,
     /// PIDs with payload seen before the first PMT told what they are; empty afterwards.
     early: Vec<u16>,
     mapped: bool,
@@ -54,7 +54,7 @@ pub(super) struct Demux {
 impl Demux {
     pub(super) fn new() -> Self {
         let roles = (0..PIDS).map(role::standard).collect();
-        let (tables, units, out) = (Tables::default(), Units::default(), Outbox::default());
+        let (tables, units, out) = (Tables::default(), Units::default(), Reorder::default());
         Self {
             roles,
             tables,
@@ -93,8 +93,8 @@ impl Demux {
             stream => self.elementary(usize::from(stream - role::STREAM), packet, marks),
         }
         let end = packet.at.saturating_add(packet.raw.len() as u64);
-        while let Some(ticket) = self.out.overdue(end) {
-            self.units.force(ticket, &mut self.out, marks);
+        while let Some(slot) = self.out.overdue(end) {
+            self.units.force(slot, &mut self.out, marks);
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Demux {
 
     /// Everything below is decided, with the packets up to `end` read.
     pub(super) fn settled(&self, end: u64) -> u64 {
-        self.out.first_open().or(self.tables.run_start()).unwrap_or(end)
+        self.out.first_undecided().or(self.tables.run_start()).unwrap_or(end)
     }
 
     fn elementary(&mut self, index: usize, packet: &Packet<'_>, marks: &mut Vec<Mark>) {
@@ -197,7 +197,7 @@ impl Demux {
             }
         } else {
             let mut unit = self.out.unit(Track::Other, init);
-            unit.new_config = true;
+            unit.new_codec_config = true;
             self.out.put(new.place.at, [Some(MarkKind::Unit(unit)), None, None], marks);
         }
         self.mapped = true;

@@ -8,15 +8,15 @@
 //! continuity counter.
 //!
 //! Layers: [`sync`] finds packets, [`packet`] reads their headers, [`demux`] sorts them, [`psi`] and [`tables`] follow PAT and
-//! PMT, [`units`] (with [`pes`], [`picture`] and [`stream`]) judges access units, [`outbox`] brings the marks into order.
+//! PMT, [`units`] (with [`pes`], [`picture`] and [`stream`]) judges access units, [`reorder`] brings the marks into order.
 
+mod audio;
 mod demux;
-mod outbox;
 mod packet;
 mod pes;
 mod picture;
 mod psi;
-mod sound;
+mod reorder;
 mod stream;
 mod sync;
 mod tables;
@@ -40,7 +40,7 @@ pub struct MpegTs {
     /// Whether packets are where they are expected.
     in_sync: bool,
     /// Whether the damage being passed over has been told.
-    told: bool,
+    damage_reported: bool,
     /// Absolute offset of `carry`, or of the next byte.
     at: u64,
     /// A packet that is half there; while packets are looked for, what may be one.
@@ -60,7 +60,7 @@ impl MpegTs {
         Self {
             layout: None,
             in_sync: false,
-            told: false,
+            damage_reported: false,
             at: 0,
             carry: Vec::new(),
             demux: Demux::new(),
@@ -104,7 +104,7 @@ impl MpegTs {
         for raw in data.chunks_exact(layout.stride) {
             if !layout.in_sync(raw) {
                 self.in_sync = false;
-                self.told = true;
+                self.damage_reported = true;
                 self.demux.lost_sync(marks);
                 self.demux.damage(self.at, marks);
                 break;
@@ -140,7 +140,7 @@ impl MpegTs {
                     self.pass_over(junk, marks);
                     self.layout = Some(layout);
                     self.in_sync = true;
-                    self.told = false;
+                    self.damage_reported = false;
                     self.drain(layout, marks)?;
                 }
             }
@@ -153,8 +153,8 @@ impl MpegTs {
         if junk == 0 {
             return;
         }
-        if !self.told {
-            self.told = true;
+        if !self.damage_reported {
+            self.damage_reported = true;
             self.demux.damage(self.at, marks);
         }
         self.carry.drain(..junk.min(self.carry.len()));
@@ -189,7 +189,7 @@ impl Scanner for MpegTs {
         self.at = self.at.saturating_add(self.carry.len() as u64);
         self.carry.clear();
         self.in_sync = false;
-        self.told = false;
+        self.damage_reported = false;
         self.demux.restart(self.at);
     }
 

@@ -71,7 +71,7 @@ fn timestamp(field: &[u8; 5]) -> u64 {
     (a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1
 }
 
-/// Unwraps the 33 bit time stamps of all streams of a programme onto one line.
+/// Unwraps the 33 bit time stamps of all streams of a program onto one line.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     last: Option<i64>,

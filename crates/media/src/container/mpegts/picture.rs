@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::super::Key;
-use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, find_start_code, judge};
+use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, classify, find_start_code};
 use super::stream::Video;
 
 /// What a PES packet of video holds.
@@ -18,7 +18,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges the elementary stream bytes of a PES packet; `None` where more are needed. Flags are those of the packet.
-pub(super) fn look(video: Video, data: &[u8], has_pts: bool, complete: bool, flagged: bool) -> Option<Verdict> {
+pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete: bool, flagged: bool) -> Option<Verdict> {
     let begins = match video {
         Video::Nal(VideoCodec::Unknown) => Some(true),
         _ => begins_picture(video, data, has_pts),
@@ -29,8 +29,8 @@ pub(super) fn look(video: Video, data: &[u8], has_pts: bool, complete: bool, fla
         _ => {}
     }
     let picture = match video {
-        Video::Nal(codec) => judge(codec, Framing::AnnexB, data, complete, flagged),
-        Video::Mpeg2 => judge_mpeg2(data, complete || data.len() >= MAX_PREFIX),
+        Video::Nal(codec) => classify(codec, Framing::AnnexB, data, complete, flagged),
+        Video::Mpeg2 => classify_mpeg2(data, complete || data.len() >= MAX_PREFIX),
     };
     picture.map(Verdict::Begins)
 }
@@ -81,7 +81,7 @@ pub(super) fn is_prefix(video: Video, data: &[u8]) -> bool {
 }
 
 /// A key picture of MPEG-2 is an I picture with a sequence header before it.
-fn judge_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
+fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
     let mut sequence = None;
     let mut closed = true;
     let mut from = 0;

@@ -1,4 +1,4 @@
-//! Programme specific information: sections out of packets, the PAT and the PMT (ISO/IEC 13818-1 2.4.4, annex A for the CRC).
+//! Program specific information: sections out of packets, the PAT and the PMT (ISO/IEC 13818-1 2.4.4, annex A for the CRC).
 //!
 //! PURE. Keeps verbatim copies of the packets a section came in, since those stand at the head of a chunk.
 
@@ -129,8 +129,8 @@ fn body(section: &[u8], table_id: u8) -> Option<&[u8]> {
     rest.get(..rest.len().checked_sub(4)?)
 }
 
-/// programme_number and PID of the PMT of each programme in a PAT; `None` where the section is no PAT in force.
-pub(super) fn programmes(section: &[u8]) -> Option<Vec<(u16, u16)>> {
+/// program_number and PID of the PMT of each program in a PAT; `None` where the section is no PAT in force.
+pub(super) fn programs(section: &[u8]) -> Option<Vec<(u16, u16)>> {
     let entries = body(section, 0)?.chunks_exact(4).filter_map(|entry| {
         let &[n0, n1, p0, p1] = entry else { return None };
         let number = u16::from_be_bytes([n0, n1]);
@@ -148,7 +148,7 @@ pub(super) struct Elementary {
     pub(super) kind: Kind,
 }
 
-/// A programme map.
+/// A program map.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Map {
     /// All that makes a configuration: everything but the version, the section numbers and the CRC.
@@ -156,7 +156,7 @@ pub(super) struct Map {
     pub(super) streams: Vec<Elementary>,
 }
 
-/// Reads a PMT; `None` where the section is none of programme `number` in force, or does not add up.
+/// Reads a PMT; `None` where the section is none of program `number` in force, or does not add up.
 pub(super) fn map(section: &[u8], number: u16) -> Option<Map> {
     let body = body(section, 2)?;
     if section.get(3..5)? != number.to_be_bytes() {
@@ -165,7 +165,7 @@ pub(super) fn map(section: &[u8], number: u16) -> Option<Map> {
     let mut config = number.to_be_bytes().to_vec();
     config.extend_from_slice(body);
     let (&[_, _, l0, l1], rest) = body.split_first_chunk::<4>()?;
-    let (programme, mut rest) = rest.split_at_checked(length12(l0, l1))?;
+    let (program, mut rest) = rest.split_at_checked(length12(l0, l1))?;
     let mut streams = Vec::new();
     while let Some((&[stream_type, p0, p1, l0, l1], after)) = rest.split_first_chunk::<5>() {
         let (descriptors, after) = after.split_at_checked(length12(l0, l1))?;
@@ -173,7 +173,7 @@ pub(super) fn map(section: &[u8], number: u16) -> Option<Map> {
         streams.push(Elementary {
             pid,
             stream_type,
-            kind: Kind::of(stream_type, descriptors, programme),
+            kind: Kind::of(stream_type, descriptors, program),
         });
         rest = after;
     }

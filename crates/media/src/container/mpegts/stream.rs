@@ -41,8 +41,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// From stream_type and the descriptors of the stream and of its programme.
-    pub(super) fn of(stream_type: u8, descriptors: &[u8], programme: &[u8]) -> Self {
+    /// From stream_type and the descriptors of the stream and of its program.
+    pub(super) fn of(stream_type: u8, descriptors: &[u8], program: &[u8]) -> Self {
         let flagged = Self::Video(Video::Nal(VideoCodec::Unknown));
         match stream_type {
             0x01 | 0x02 => Self::Video(Video::Mpeg2),
@@ -54,7 +54,7 @@ impl Kind {
             0x0f => Self::Audio(Audio::Adts),
             0x11 | 0x1c => Self::Audio(Audio::Named("mp4a.40.2")),
             0x05 | 0x08 | 0x0a..=0x0d | 0x13 | 0x14 => Self::Sections,
-            0x80..=0x86 if registration(programme) == Some(b"HDMV") => Self::Audio(match stream_type {
+            0x80..=0x86 if registration(program) == Some(b"HDMV") => Self::Audio(match stream_type {
                 0x81 => Audio::Named("ac-3"),
                 0x84 => Audio::Named("ec-3"),
                 0x82 => Audio::Named("dtsc"),

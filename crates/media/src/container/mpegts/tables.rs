@@ -14,7 +14,7 @@ const MAX_RUN: u32 = 1024;
 
 /// Where a chunk may begin, and with which header.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct StartPoint {
     /// Offset of the first packet.
     pub(super) at: u64,
     /// Packets to stand before it.
@@ -32,12 +32,12 @@ struct Run {
     map: bool,
 }
 
-/// A programme map that differs from the one in force.
+/// A program map that differs from the one in force.
 #[derive(Debug)]
 pub(super) struct NewMap {
     pub(super) streams: Vec<Elementary>,
     /// Where the chunk that has it begins.
-    pub(super) place: Place,
+    pub(super) place: StartPoint,
     /// Whether there was none before.
     pub(super) first: bool,
 }
@@ -51,8 +51,8 @@ pub(super) struct Tables {
     map_copy: Bytes,
     /// `pat_copy` and `map_copy` in one, while they stay.
     head: Option<Bytes>,
-    /// programme_number and PID of the PMT.
-    programme: Option<(u16, u16)>,
+    /// program_number and PID of the PMT.
+    program: Option<(u16, u16)>,
     /// PID and content of the PMT in force.
     config: Option<(u16, Vec<u8>)>,
     run: Option<Run>,
@@ -62,7 +62,7 @@ pub(super) struct Tables {
 impl Tables {
     /// PID of the PMT.
     pub(super) fn map_pid(&self) -> Option<u16> {
-        self.programme.map(|(_, pid)| pid)
+        self.program.map(|(_, pid)| pid)
     }
 
     /// Offset of the run that may yet belong to the next unit.
@@ -110,18 +110,18 @@ impl Tables {
         self.pat.push(packet, &mut done);
         let mut moved = false;
         for section in done.drain(..) {
-            let Some(programmes) = psi::programmes(&section.data) else {
+            let Some(programs) = psi::programs(&section.data) else {
                 continue;
             };
-            let &[(number, pid)] = programmes.as_slice() else {
-                if programmes.is_empty() {
+            let &[(number, pid)] = programs.as_slice() else {
+                if programs.is_empty() {
                     continue;
                 }
-                return Err(Fault::Programmes(programmes.len()));
+                return Err(Fault::Programs(programs.len()));
             };
-            if self.programme != Some((number, pid)) {
+            if self.program != Some((number, pid)) {
                 moved = true;
-                self.programme = Some((number, pid));
+                self.program = Some((number, pid));
                 self.map.reset();
                 self.map_copy = Bytes::new();
             }
@@ -139,7 +139,7 @@ impl Tables {
     /// A packet of the PMT's PID.
     pub(super) fn push_map(&mut self, packet: &Packet<'_>) -> Option<NewMap> {
         self.extend_run(packet.at);
-        let (number, pid) = self.programme?;
+        let (number, pid) = self.program?;
         let mut done = std::mem::take(&mut self.done);
         self.map.push(packet, &mut done);
         let mut new = None;
@@ -172,20 +172,20 @@ impl Tables {
     }
 
     /// Where a chunk may begin whose first unit stands at `at`, directly after what was passed last.
-    pub(super) fn place(&mut self, at: u64) -> Place {
+    pub(super) fn place(&mut self, at: u64) -> StartPoint {
         match &self.run {
-            Some(run) if run.map => Place {
+            Some(run) if run.map => StartPoint {
                 at: run.start,
                 head: Bytes::new(),
             },
-            _ => Place { at, head: self.head() },
+            _ => StartPoint { at, head: self.head() },
         }
     }
 
     /// Where a chunk may begin that opens with the run in progress; `whole` says that the PMT lies in it.
-    fn place_of_run(&mut self, at: u64, whole: bool) -> Place {
+    fn place_of_run(&mut self, at: u64, whole: bool) -> StartPoint {
         let Some(run) = &self.run else {
-            return Place { at, head: self.head() };
+            return StartPoint { at, head: self.head() };
         };
         let start = run.start;
         let head = match (run.map, whole) {
@@ -193,7 +193,7 @@ impl Tables {
             (false, true) if run.pat.is_none() => self.pat_copy.clone(),
             _ => self.head(),
         };
-        Place { at: start, head }
+        StartPoint { at: start, head }
     }
 
     fn head(&mut self) -> Bytes {

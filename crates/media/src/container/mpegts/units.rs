@@ -8,14 +8,14 @@ use bytes::Bytes;
 
 use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
-use super::outbox::{Kinds, Outbox};
+use super::audio;
 use super::packet::{Continuity, Counter, Packet};
 use super::pes::{Clock, Header, is_whole};
-use super::picture::{Verdict, is_prefix, look, mpeg2_name};
+use super::picture::{Verdict, classify_video, is_prefix, mpeg2_name};
 use super::psi::Elementary;
-use super::sound;
+use super::reorder::{Kinds, Reorder, Slot};
 use super::stream::{Audio, Kind, Video};
-use super::tables::Place;
+use super::tables::StartPoint;
 
 /// Below this many bytes each packet is judged anew; above, only after a growth by an eighth, or the time would go with the square.
 const EAGER: usize = 4096;
@@ -30,7 +30,7 @@ struct Flags {
 /// A PES packet that is not judged yet.
 #[derive(Debug)]
 struct Pending {
-    ticket: u64,
+    slot: Slot,
     head: Bytes,
     flags: Flags,
     /// Do not judge before that many bytes are there.
@@ -83,14 +83,14 @@ enum Found<'a> {
     },
 }
 
-/// The elementary streams of the programme.
+/// The elementary streams of the program.
 #[derive(Debug, Default)]
 pub(super) struct Units {
     streams: Vec<Stream>,
     /// Index of the video stream that decides on cuts.
     video: Option<usize>,
     /// Whether a picture of it has begun.
-    started: bool,
+    has_picture: bool,
     /// Whether a key picture has begun and not ended.
     key_open: bool,
     /// Configuration of the last key picture that had one.
@@ -110,7 +110,7 @@ impl Units {
     }
 
     /// Takes the streams of a new PMT; those that stay keep what is known of them.
-    pub(super) fn configure(&mut self, elementary: Vec<Elementary>, out: &mut Outbox) {
+    pub(super) fn configure(&mut self, elementary: Vec<Elementary>, out: &mut Reorder) {
         let old_video = self.video_pid();
         let mut old = std::mem::take(&mut self.streams);
         for es in elementary {
@@ -122,20 +122,20 @@ impl Units {
         }
         self.video = self.streams.iter().position(|s| matches!(s.elementary.kind, Kind::Video(_)));
         if self.video_pid() != old_video {
-            self.started = false;
+            self.has_picture = false;
         }
         self.fresh = true;
-        self.tell(out);
+        self.update_info(out);
     }
 
     /// The PMT comes after the beginning of a picture.
     pub(super) fn join(&mut self) {
-        self.started = true;
+        self.has_picture = true;
     }
 
     /// Whether a packet of that stream that begins no PES packet is the rest of a picture from before.
     pub(super) fn joins(&self, index: usize) -> bool {
-        self.video == Some(index) && !self.started
+        self.video == Some(index) && !self.has_picture
     }
 
     pub(super) fn continuity(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8]) -> Continuity {
@@ -152,7 +152,7 @@ impl Units {
         for stream in &mut self.streams {
             stream.pending = None;
         }
-        self.started = false;
+        self.has_picture = false;
         self.key_open = false;
     }
 
@@ -167,17 +167,17 @@ impl Units {
         index: usize,
         packet: &Packet<'_>,
         payload: &[u8],
-        place: Place,
-        out: &mut Outbox,
+        place: StartPoint,
+        out: &mut Reorder,
         marks: &mut Vec<Mark>,
     ) {
         if self.belongs_to_prefix(index, packet, payload) {
-            self.judge(index, false, out, marks);
+            self.classify(index, false, out, marks);
             return;
         }
         self.close(index, out, marks);
         if self.joins(index) {
-            self.started = true;
+            self.has_picture = true;
             if !packet.start {
                 let unit = out.unit(Track::Video, init(place.head, out));
                 out.put(place.at, [Some(MarkKind::Unit(unit)), None, None], marks);
@@ -204,7 +204,7 @@ impl Units {
                 stream.gathered.clear();
                 stream.gathered.extend_from_slice(payload);
                 stream.pending = Some(Pending {
-                    ticket: out.open(place.at),
+                    slot: out.reserve(place.at),
                     head: place.head,
                     flags,
                     next_try: 0,
@@ -246,7 +246,7 @@ impl Units {
     }
 
     /// A PES packet goes on.
-    pub(super) fn extend(&mut self, index: usize, payload: &[u8], out: &mut Outbox, marks: &mut Vec<Mark>) {
+    pub(super) fn extend(&mut self, index: usize, payload: &[u8], out: &mut Reorder, marks: &mut Vec<Mark>) {
         let counts = self.counts_frames(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.as_mut() else { return };
@@ -261,7 +261,7 @@ impl Units {
         if len > EAGER {
             pending.next_try = len + len / 8;
         }
-        self.judge(index, false, out, marks);
+        self.classify(index, false, out, marks);
     }
 
     /// Whether the frames in the PES packets of that stream are counted, for the sake of their length: where there is no
@@ -277,19 +277,19 @@ impl Units {
     }
 
     /// The PES packet of that stream has ended, so far as it is there.
-    pub(super) fn close(&mut self, index: usize, out: &mut Outbox, marks: &mut Vec<Mark>) {
-        self.judge(index, true, out, marks);
+    pub(super) fn close(&mut self, index: usize, out: &mut Reorder, marks: &mut Vec<Mark>) {
+        self.classify(index, true, out, marks);
     }
 
     /// All PES packets have ended.
-    pub(super) fn close_all(&mut self, out: &mut Outbox, marks: &mut Vec<Mark>) {
+    pub(super) fn close_all(&mut self, out: &mut Reorder, marks: &mut Vec<Mark>) {
         // In the order in which they began: time stamps are unwrapped in that order.
-        let mut open: Vec<(u64, usize)> = Vec::new();
+        let mut open: Vec<(Slot, usize)> = Vec::new();
         open.extend(
             self.streams
                 .iter()
                 .enumerate()
-                .filter_map(|(i, s)| Some((s.pending.as_ref()?.ticket, i))),
+                .filter_map(|(i, s)| Some((s.pending.as_ref()?.slot, i))),
         );
         open.sort_unstable();
         for (_, index) in open {
@@ -298,27 +298,27 @@ impl Units {
     }
 
     /// Decides what holds that ticket with the bytes that are there.
-    pub(super) fn force(&mut self, ticket: u64, out: &mut Outbox, marks: &mut Vec<Mark>) {
+    pub(super) fn force(&mut self, slot: Slot, out: &mut Reorder, marks: &mut Vec<Mark>) {
         let holder = self
             .streams
             .iter()
-            .position(|s| s.pending.as_ref().is_some_and(|p| p.ticket == ticket));
+            .position(|s| s.pending.as_ref().is_some_and(|p| p.slot == slot));
         match holder {
             Some(index) => self.close(index, out, marks),
-            None => out.decide(ticket, [None, None, None], marks),
+            None => out.decide(slot, [None, None, None], marks),
         }
     }
 
-    fn judge(&mut self, index: usize, complete: bool, out: &mut Outbox, marks: &mut Vec<Mark>) {
+    fn classify(&mut self, index: usize, complete: bool, out: &mut Reorder, marks: &mut Vec<Mark>) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.take() else { return };
         let gathered = std::mem::take(&mut stream.gathered);
         match examine(stream.elementary.kind, &gathered, complete, pending.flags) {
             Some(found) => {
                 let kinds = self.kinds(index, found, pending.head, out);
-                out.decide(pending.ticket, kinds, marks);
+                out.decide(pending.slot, kinds, marks);
             }
-            None if complete => out.decide(pending.ticket, [None, None, None], marks),
+            None if complete => out.decide(pending.slot, [None, None, None], marks),
             None => {
                 stream.pending = Some(pending);
                 stream.gathered = gathered;
@@ -332,7 +332,7 @@ impl Units {
     }
 
     /// The marks of what was found.
-    fn kinds(&mut self, index: usize, found: Found<'_>, head: Bytes, out: &mut Outbox) -> Kinds {
+    fn kinds(&mut self, index: usize, found: Found<'_>, head: Bytes, out: &mut Reorder) -> Kinds {
         let (pts, data, picture) = match found {
             Found::Nothing => return [None, None, None],
             Found::Broken => return [Some(MarkKind::Damage), None, None],
@@ -348,7 +348,7 @@ impl Units {
             key: Key::No,
             pts,
             end: None,
-            new_config: false,
+            new_codec_config: false,
             init: None,
         };
         let (mut end, mut notice) = (None, None);
@@ -359,7 +359,7 @@ impl Units {
                 unit.key = picture.key;
                 if picture.key.is_key() {
                     self.key_open = true;
-                    unit.new_config = self.take_config(index, video, &picture, data, out);
+                    unit.new_codec_config = self.take_config(index, video, &picture, data, out);
                     notice = (!picture.has_parameter_sets).then_some(MarkKind::Notice(Notice::NoParameterSets));
                 }
                 self.fresh = false;
@@ -369,7 +369,7 @@ impl Units {
                 if self.video.is_none() {
                     unit.key = Key::Closed;
                     unit.end = pts
-                        .zip(sound::duration(data))
+                        .zip(audio::duration(data))
                         .and_then(|(pts, length)| pts.checked_add(length));
                 }
                 self.name_audio(index, data, out);
@@ -382,7 +382,7 @@ impl Units {
     }
 
     /// Notes the configuration of a key picture; true where a chunk has to begin for it.
-    fn take_config(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Outbox) -> bool {
+    fn take_config(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) -> bool {
         let Some(config) = picture.config else { return false };
         let before = self.config.replace(config);
         if before != Some(config) || self.fresh {
@@ -392,7 +392,7 @@ impl Units {
         before.is_some_and(|before| before != config) && !self.fresh
     }
 
-    fn name_video(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Outbox) {
+    fn name_video(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) {
         let Some((at, len)) = picture.sps else { return };
         let sps = at.checked_add(len).and_then(|end| data.get(at..end)).unwrap_or_default();
         let name = match video {
@@ -407,23 +407,23 @@ impl Units {
             .filter(|stream| name.is_some() && stream.name != name)
         {
             stream.name = name;
-            self.tell(out);
+            self.update_info(out);
         }
     }
 
-    fn name_audio(&mut self, index: usize, data: &[u8], out: &mut Outbox) {
+    fn name_audio(&mut self, index: usize, data: &[u8], out: &mut Reorder) {
         let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.seen) else {
             return;
         };
         if let Some(name) = stream.elementary.kind.name_from_frame(data) {
             stream.seen = true;
             stream.name = Some(name);
-            self.tell(out);
+            self.update_info(out);
         }
     }
 
     /// Says anew what the streams are.
-    fn tell(&self, out: &mut Outbox) {
+    fn update_info(&self, out: &mut Reorder) {
         let is_video = |s: &&Stream| matches!(s.elementary.kind, Kind::Video(_));
         let is_audio = |s: &&Stream| matches!(s.elementary.kind, Kind::Audio(_));
         let videos = self.streams.iter().filter(is_video);
@@ -439,7 +439,7 @@ impl Units {
     }
 }
 
-fn init(head: Bytes, out: &Outbox) -> Init {
+fn init(head: Bytes, out: &Reorder) -> Init {
     Init {
         head,
         tail: Bytes::new(),
@@ -483,7 +483,7 @@ fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found
     } else {
         (video, complete)
     };
-    match look(video, data, pts.is_some(), complete, flags.random_access)? {
+    match classify_video(video, data, pts.is_some(), complete, flags.random_access)? {
         Verdict::Continues => Some(Found::Nothing),
         // The container's word is no word on parameter sets.
         Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => Some(Found::Unit {

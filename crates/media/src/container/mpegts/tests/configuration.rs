@@ -10,7 +10,7 @@ const VIDEO_ONLY: &[Es] = &[(0x1b, VIDEO, &[])];
 /// Where units stand that a chunk has to begin at, and their headers.
 fn changes(stream: &[u8]) -> Vec<(u64, Track, Vec<u8>)> {
     let marks = scan(stream);
-    let new = units(&marks).into_iter().filter(|(_, unit)| unit.new_config);
+    let new = units(&marks).into_iter().filter(|(_, unit)| unit.new_codec_config);
     new.map(|(at, unit)| (at, unit.track, head(unit).to_vec())).collect()
 }
 
@@ -118,15 +118,15 @@ fn an_sps_that_comes_with_its_pmt_opens_no_second_chunk() {
 }
 
 #[test]
-fn more_than_one_programme_cannot_be_cut() {
+fn more_than_one_program_cannot_be_cut() {
     let mut w = Writer::new();
     w.pat_of(&[(0, 0x10), (1, PMT), (2, 0x30), (3, 0x31)]);
     (0..6).for_each(|_| w.null());
-    assert_eq!(scan_in(&w.out, 500), Err(Fault::Programmes(3)));
+    assert_eq!(scan_in(&w.out, 500), Err(Fault::Programs(3)));
 }
 
 #[test]
-fn the_network_table_is_no_programme() {
+fn the_network_table_is_no_program() {
     let mut w = Writer::new();
     w.pat_of(&[(0, 0x10), (1, PMT)]);
     w.pmt(0, AV);
@@ -220,7 +220,7 @@ fn h265_and_mpeg2_video_are_cut_at_their_key_pictures() {
 }
 
 #[test]
-fn a_section_of_another_programme_or_kind_on_the_pid_of_the_pmt_is_passed_over() {
+fn a_section_of_another_program_or_kind_on_the_pid_of_the_pmt_is_passed_over() {
     let mut w = Writer::new();
     w.pat();
     w.section(PMT, &section(0xc0, 1, 0, &[1, 2, 3]));

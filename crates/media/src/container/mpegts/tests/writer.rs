@@ -95,9 +95,9 @@ impl Writer {
         self.out[begin..].to_vec()
     }
 
-    /// A PAT with those programmes.
-    pub(super) fn pat_of(&mut self, programmes: &[(u16, u16)]) -> Vec<u8> {
-        let body: Vec<u8> = programmes
+    /// A PAT with those programs.
+    pub(super) fn pat_of(&mut self, programs: &[(u16, u16)]) -> Vec<u8> {
+        let body: Vec<u8> = programs
             .iter()
             .flat_map(|(number, pid)| [number.to_be_bytes(), (pid | 0xe000).to_be_bytes()].concat())
             .collect();

@@ -7,18 +7,18 @@ use bytes::Bytes;
 use crate::container::Init;
 
 use super::boxes::find_box;
-use super::moov::{Movie, Rejected};
+use super::moov::{MoovError, Movie};
 
 /// The head in force.
 #[derive(Debug)]
-pub(super) struct Config {
+pub(super) struct InitSegment {
     pub(super) init: Init,
     pub(super) movie: Movie,
     /// The `moov` inside the init.
     moov: Bytes,
 }
 
-impl Config {
+impl InitSegment {
     /// The `ftyp` inside the init, for a `moov` that comes without one.
     fn ftyp(&self) -> Bytes {
         match find_box(&self.init.head, b"ftyp") {
@@ -30,7 +30,7 @@ impl Config {
 
 /// A head that is being gathered.
 #[derive(Debug)]
-pub(super) struct Gathering {
+pub(super) struct InitBuilder {
     /// Where it begins in the input.
     pub(super) at: u64,
     /// What there is of it.
@@ -44,16 +44,16 @@ pub(super) struct Gathering {
 }
 
 /// What a complete `moov` turns out to be.
-pub(super) enum Verdict {
+pub(super) enum MoovOutcome {
     /// The one in force, again.
     Same,
     /// Another, or the first. A chunk that begins with it has this in front.
     New(Init),
     /// None that can be used.
-    Rejected(Rejected),
+    Rejected(MoovError),
 }
 
-impl Gathering {
+impl InitBuilder {
     /// Begins at an `ftyp`, or at the start of the input.
     pub(super) fn at(at: u64) -> Self {
         Self {
@@ -66,9 +66,9 @@ impl Gathering {
     }
 
     /// Begins at a `moov` without an `ftyp`.
-    pub(super) fn at_moov(at: u64, in_force: Option<&Config>) -> Self {
+    pub(super) fn at_moov(at: u64, in_force: Option<&InitSegment>) -> Self {
         Self {
-            ftyp: in_force.map_or_else(Bytes::new, Config::ftyp),
+            ftyp: in_force.map_or_else(Bytes::new, InitSegment::ftyp),
             ..Self::at(at)
         }
     }
@@ -101,10 +101,10 @@ impl Gathering {
     }
 
     /// The `moov` is complete.
-    pub(super) fn close_moov(&mut self, header_len: usize, in_force: Option<&Config>) -> Verdict {
+    pub(super) fn close_moov(&mut self, header_len: usize, in_force: Option<&InitSegment>) -> MoovOutcome {
         let moov = self.bytes.get(self.moov_start..).unwrap_or_default();
         if in_force.is_some_and(|config| config.moov == moov) {
-            return Verdict::Same;
+            return MoovOutcome::Same;
         }
         match Movie::parse(moov.get(header_len..).unwrap_or_default()) {
             Ok(movie) => {
@@ -114,14 +114,14 @@ impl Gathering {
                     info: movie.info.clone(),
                 };
                 self.found = Some((movie, self.bytes.len()));
-                Verdict::New(init)
+                MoovOutcome::New(init)
             }
-            Err(rejected) => Verdict::Rejected(rejected),
+            Err(rejected) => MoovOutcome::Rejected(rejected),
         }
     }
 
     /// The head ends before `end`, an offset in the input; `None` where it has no `moov`.
-    pub(super) fn finish(mut self, end: u64) -> Option<Config> {
+    pub(super) fn finish(mut self, end: u64) -> Option<InitSegment> {
         let (movie, moov_end) = self.found?;
         let len = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         self.bytes.truncate(len);
@@ -133,7 +133,7 @@ impl Gathering {
         };
         let end = (before + moov_end).min(head.len());
         let moov = head.slice((before + self.moov_start).min(end)..end);
-        Some(Config {
+        Some(InitSegment {
             init: Init {
                 head,
                 tail: Bytes::new(),

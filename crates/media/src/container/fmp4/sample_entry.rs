@@ -9,7 +9,7 @@ use crate::container::nal::{Framing, VideoCodec};
 
 /// What a sample entry says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct SampleEntry {
     /// For key pictures; `Unknown` where the samples are encrypted.
     pub(super) codec: VideoCodec,
     /// How NAL units are told apart.
@@ -22,7 +22,7 @@ pub(super) struct Entry {
     pub(super) parameter_sets: Option<u64>,
 }
 
-impl Entry {
+impl SampleEntry {
     /// Nothing known.
     pub(super) const UNKNOWN: Self = Self {
         codec: VideoCodec::Unknown,
@@ -39,7 +39,7 @@ const VISUAL: usize = 78;
 const AUDIO: usize = 28;
 
 /// Reads the first entry of an `stsd` of a video track.
-pub(super) fn video(stsd: &[u8]) -> Option<Entry> {
+pub(super) fn video(stsd: &[u8]) -> Option<SampleEntry> {
     let (_, kind, body) = first(stsd)?;
     let boxes = body.get(VISUAL..)?;
     let (format, encrypted) = original(kind, boxes);
@@ -94,11 +94,11 @@ fn original(kind: FourCc, boxes: &[u8]) -> (FourCc, bool) {
     (format.unwrap_or(kind), true)
 }
 
-fn visual(format: &FourCc, boxes: &[u8]) -> Entry {
+fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
     match format {
         b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"dva1" | b"dvav" => {
             let record = find(boxes, b"avcC").unwrap_or_default();
-            Entry {
+            SampleEntry {
                 codec: VideoCodec::H264,
                 framing: Framing::Length(codec::avc_length_size(record).unwrap_or(4)),
                 name: codec::avc_from_record(record).map(|name| named(format, &name)),
@@ -109,7 +109,7 @@ fn visual(format: &FourCc, boxes: &[u8]) -> Entry {
         }
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => {
             let record = find(boxes, b"hvcC").unwrap_or_default();
-            Entry {
+            SampleEntry {
                 codec: VideoCodec::H265,
                 framing: Framing::Length(codec::hevc_length_size(record).unwrap_or(4)),
                 name: codec::hevc_from_record(record).map(|name| named(format, &name)),
@@ -117,29 +117,29 @@ fn visual(format: &FourCc, boxes: &[u8]) -> Entry {
                 parameter_sets: codec::parameter_sets(VideoCodec::H265, record),
             }
         }
-        b"vp08" => Entry {
+        b"vp08" => SampleEntry {
             codec: VideoCodec::Vp8,
             name: vp(format, boxes),
-            ..Entry::UNKNOWN
+            ..SampleEntry::UNKNOWN
         },
-        b"vp09" => Entry {
+        b"vp09" => SampleEntry {
             codec: VideoCodec::Vp9,
             name: vp(format, boxes),
-            ..Entry::UNKNOWN
+            ..SampleEntry::UNKNOWN
         },
-        b"av01" => Entry {
+        b"av01" => SampleEntry {
             codec: VideoCodec::Av1,
             name: av1(boxes),
-            ..Entry::UNKNOWN
+            ..SampleEntry::UNKNOWN
         },
-        b"mp4v" => Entry {
+        b"mp4v" => SampleEntry {
             name: mpeg4_visual(boxes),
-            ..Entry::UNKNOWN
+            ..SampleEntry::UNKNOWN
         },
-        b"encv" => Entry::UNKNOWN,
-        _ => Entry {
+        b"encv" => SampleEntry::UNKNOWN,
+        _ => SampleEntry {
             name: plain_name(format),
-            ..Entry::UNKNOWN
+            ..SampleEntry::UNKNOWN
         },
     }
 }

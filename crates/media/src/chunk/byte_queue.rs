@@ -32,7 +32,7 @@ impl Default for Blocks {
 
 /// A queue of bytes with absolute offsets.
 #[derive(Debug, Default)]
-pub struct Stash {
+pub struct ByteQueue {
     blocks: Blocks,
     /// Offset of the first byte here.
     base: u64,
@@ -41,7 +41,7 @@ pub struct Stash {
     len: usize,
 }
 
-impl Stash {
+impl ByteQueue {
     /// An empty queue with blocks from there.
     pub fn new(blocks: Blocks) -> Self {
         Self {
@@ -155,7 +155,7 @@ mod tests {
 
         #[test]
         fn what_goes_in_comes_out_in_order(steps in prop::collection::vec((0usize..300_000, any::<bool>(), 0u64..700_000), 1..20)) {
-            let (mut stash, mut expected, mut out) = (Stash::default(), Vec::new(), Vec::new());
+            let (mut stash, mut expected, mut out) = (ByteQueue::default(), Vec::new(), Vec::new());
             for (n, copied, take) in steps {
                 let data: Vec<u8> = (0..n).map(|i| u8::try_from((i * 7 + expected.len()) % 256).unwrap()).collect();
                 expected.extend_from_slice(&data);

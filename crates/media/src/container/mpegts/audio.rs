@@ -5,7 +5,7 @@
 
 /// What a frame's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frame {
+struct FrameHeader {
     len: usize,
     samples: u64,
     rate: u64,
@@ -23,7 +23,7 @@ pub(super) fn duration(mut data: &[u8]) -> Option<u64> {
     (samples * 1_000_000_000).checked_div(rate)
 }
 
-fn header(data: &[u8]) -> Option<Frame> {
+fn header(data: &[u8]) -> Option<FrameHeader> {
     let frame = match *data {
         [0xff, b1, ..] if b1 & 0xf6 == 0xf0 => adts(data),
         [0xff, b1, ..] if b1 >> 5 == 7 => mpeg(data),
@@ -33,19 +33,19 @@ fn header(data: &[u8]) -> Option<Frame> {
     frame.filter(|frame| frame.len > 0 && frame.rate > 0)
 }
 
-fn adts(data: &[u8]) -> Option<Frame> {
+fn adts(data: &[u8]) -> Option<FrameHeader> {
     const RATES: [u64; 13] = [
         96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350,
     ];
     let &[_, _, b2, b3, b4, b5, b6, ..] = data else { return None };
-    Some(Frame {
+    Some(FrameHeader {
         len: usize::from(b3 & 3) << 11 | usize::from(b4) << 3 | usize::from(b5 >> 5),
         samples: 1024 * (u64::from(b6 & 3) + 1),
         rate: *RATES.get(usize::from(b2 >> 2 & 0xf))?,
     })
 }
 
-fn mpeg(data: &[u8]) -> Option<Frame> {
+fn mpeg(data: &[u8]) -> Option<FrameHeader> {
     /// kbit/s by version (1; 2 and 2.5) and layer (I, II, III).
     const BITRATES: [[[usize; 14]; 3]; 2] = [
         [
@@ -80,14 +80,14 @@ fn mpeg(data: &[u8]) -> Option<Frame> {
     };
     let slot = if layer == 0 { 4 } else { 1 };
     let slots = (kbits * 1000 * usize::try_from(samples).ok()? / 8 / slot).checked_div(usize::try_from(rate).ok()?)?;
-    Some(Frame {
+    Some(FrameHeader {
         len: (slots + padding) * slot,
         samples,
         rate,
     })
 }
 
-fn ac3(data: &[u8]) -> Option<Frame> {
+fn ac3(data: &[u8]) -> Option<FrameHeader> {
     const RATES: [u64; 3] = [48_000, 44_100, 32_000];
     const KBITS: [usize; 19] = [
         32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640,
@@ -103,7 +103,7 @@ fn ac3(data: &[u8]) -> Option<Frame> {
             3 => (*RATES.get(usize::from(b4 >> 4 & 3))? / 2, 6),
             code => (*RATES.get(code)?, *[1, 2, 3, 6].get(usize::from(b4 >> 4 & 3))?),
         };
-        return Some(Frame {
+        return Some(FrameHeader {
             len: ((usize::from(b2 & 7) << 8 | usize::from(b3)) + 1) * 2,
             samples: 256 * blocks,
             rate,
@@ -115,7 +115,7 @@ fn ac3(data: &[u8]) -> Option<Frame> {
     // 1536 samples, in words of 16 bits; at 44.1 kHz every other size is a word longer.
     let words = kbits * 1000 * 1536 / 16 / usize::try_from(rate).ok()?;
     let odd = usize::from(rate == 44_100 && code % 2 == 1);
-    Some(Frame {
+    Some(FrameHeader {
         len: (words + odd) * 2,
         samples: 1536,
         rate,

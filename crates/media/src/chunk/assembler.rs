@@ -11,7 +11,7 @@ use crate::container::Init;
 
 /// A chunk that is being put together.
 #[derive(Clone, Debug, Default)]
-pub struct Gathered {
+pub struct Assembly {
     /// Header and payload in order; empty where they are kept elsewhere.
     pub pieces: Vec<Bytes>,
     /// The bytes are kept elsewhere.
@@ -33,13 +33,13 @@ pub type Piece = (u64, Bytes);
 
 /// The chunks that are not complete: the open one, and one whose length is not known yet.
 #[derive(Debug, Default)]
-pub struct Gather {
-    open: BTreeMap<u64, Gathered>,
+pub struct Assembler {
+    open: BTreeMap<u64, Assembly>,
 }
 
-impl Gather {
+impl Assembler {
     /// A chunk begins with this header; `begun` tells where and when, and where its bytes are to be kept. What is to be kept elsewhere is put into `out`.
-    pub fn begin(&mut self, sequence: u64, init: Init, begun: Gathered, out: &mut Vec<Piece>) {
+    pub fn begin(&mut self, sequence: u64, init: Init, begun: Assembly, out: &mut Vec<Piece>) {
         let mut chunk = begun;
         for bytes in [init.head, init.tail] {
             chunk.append(bytes, out);
@@ -68,17 +68,17 @@ impl Gather {
     }
 
     /// A chunk that is not complete.
-    pub fn get(&self, sequence: u64) -> Option<&Gathered> {
+    pub fn get(&self, sequence: u64) -> Option<&Assembly> {
         self.open.get(&sequence)
     }
 
     /// The chunk is complete.
-    pub fn end(&mut self, sequence: u64) -> Option<Gathered> {
+    pub fn end(&mut self, sequence: u64) -> Option<Assembly> {
         self.open.remove(&sequence)
     }
 }
 
-impl Gathered {
+impl Assembly {
     /// Bytes of the payload: what the memory was charged with.
     pub fn payload(&self) -> u64 {
         self.size - self.init
@@ -110,8 +110,8 @@ mod tests {
             tail: Bytes::from_static(b"er"),
             ..Init::default()
         };
-        let (mut gather, mut out) = (Gather::default(), Vec::new());
-        gather.begin(7, init, Gathered::default(), &mut out);
+        let (mut gather, mut out) = (Assembler::default(), Vec::new());
+        gather.begin(7, init, Assembly::default(), &mut out);
         gather.data(7, Bytes::from_static(b"one"), &mut out);
         assert!(out.is_empty());
         gather.move_out(7, &mut out);

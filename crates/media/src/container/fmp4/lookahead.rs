@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::container::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
 use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 
-use super::entry::Entry;
 use super::moof::{Fragment, Sample};
+use super::sample_entry::SampleEntry;
 
 /// Most bytes held back: beyond them a run of other tracks' fragments is let go as units of their own, and a first sample
 /// that lies so deep is judged by its flags.
@@ -21,7 +21,7 @@ pub(super) const MAX_HELD_UNITS: usize = 256;
 
 /// A fragment of another track than video, waiting for the next of video.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct WaitingFragment {
     at: u64,
     track: Track,
     start: Option<u64>,
@@ -30,7 +30,7 @@ struct Held {
 
 /// A video fragment whose first sample is being read.
 #[derive(Debug)]
-struct Pending {
+struct PendingVideo {
     at: u64,
     start: Option<u64>,
     end: Option<u64>,
@@ -52,15 +52,15 @@ struct Pending {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Hold {
+pub(super) struct Lookahead {
     init: Init,
     has_video: bool,
     /// Whether the first unit has been told.
     pub(super) has_begun: bool,
     /// Where the last unit begins.
     pub(super) last_at: Option<u64>,
-    run: Vec<Held>,
-    pending: Option<Pending>,
+    run: Vec<WaitingFragment>,
+    pending: Option<PendingVideo>,
     /// Hash of the parameter sets that stood in band last.
     in_band: Option<u64>,
     /// Where the picture of the last key unit ends, as long as that place has not been reached.
@@ -68,7 +68,7 @@ pub(super) struct Hold {
     noticed: bool,
 }
 
-impl Hold {
+impl Lookahead {
     /// Another head is in force.
     pub(super) fn configure(&mut self, init: Init) {
         self.has_video = init.info.has_video;
@@ -93,7 +93,7 @@ impl Hold {
 
     /// A fragment that holds no video, or no samples at all.
     pub(super) fn other(&mut self, at: u64, fragment: Option<Fragment>, marks: &mut Vec<Mark>) {
-        let held = Held {
+        let held = WaitingFragment {
             at,
             track: fragment.map_or(Track::Other, |f| f.track),
             start: fragment.and_then(|f| f.start),
@@ -117,7 +117,7 @@ impl Hold {
         moof: u64,
         fragment: &Fragment,
         sample: Sample,
-        entry: &Entry,
+        entry: &SampleEntry,
         marks: &mut Vec<Mark>,
     ) {
         // Before the input's start, or past any end: no such sample will be found, and the fragment is no key.
@@ -125,7 +125,7 @@ impl Hold {
         if self.start().is_some_and(|start| from.saturating_sub(start) > MAX_HELD_BYTES) {
             self.flush(marks);
         }
-        let pending = Pending {
+        let pending = PendingVideo {
             at,
             start: fragment.start,
             end: fragment.end,
@@ -141,7 +141,7 @@ impl Hold {
         };
         let deep = from.saturating_sub(at) > MAX_HELD_BYTES;
         let codec = if deep { VideoCodec::Unknown } else { pending.codec };
-        match nal::judge(codec, pending.framing, &[], false, sample.sync) {
+        match nal::classify(codec, pending.framing, &[], false, sample.sync) {
             Some(picture) => self.resolve(&pending, picture, None, marks),
             None => self.pending = Some(pending),
         }
@@ -190,7 +190,7 @@ impl Hold {
                 config: None,
                 sps: None,
             };
-            let (picture, name) = pending.judge(&pending.peek, true).unwrap_or((none, None));
+            let (picture, name) = pending.classify(&pending.peek, true).unwrap_or((none, None));
             self.resolve(&pending, picture, name, marks);
         }
         self.picture_end = None;
@@ -212,7 +212,7 @@ impl Hold {
     }
 
     /// The kind of a video fragment is known.
-    fn resolve(&mut self, pending: &Pending, picture: Picture, name: Option<String>, marks: &mut Vec<Mark>) {
+    fn resolve(&mut self, pending: &PendingVideo, picture: Picture, name: Option<String>, marks: &mut Vec<Mark>) {
         let is_key = picture.key.is_key();
         let mut at = pending.at;
         if is_key && self.run_belongs_to(pending.start) {
@@ -270,7 +270,7 @@ impl Hold {
         key: Key,
         pts: Option<u64>,
         end: Option<u64>,
-        new_config: bool,
+        new_codec_config: bool,
         marks: &mut Vec<Mark>,
     ) {
         let unit = Unit {
@@ -278,7 +278,7 @@ impl Hold {
             key,
             pts,
             end,
-            new_config,
+            new_codec_config,
             init: Some(self.init.clone()),
         };
         self.has_begun = true;
@@ -324,12 +324,12 @@ impl Hold {
     }
 }
 
-impl Pending {
+impl PendingVideo {
     /// The picture, and the codec's name where its parameter sets are not those in force.
-    fn judge(&self, data: &[u8], complete: bool) -> Option<(Picture, Option<String>)> {
+    fn classify(&self, data: &[u8], complete: bool) -> Option<(Picture, Option<String>)> {
         // The same bytes are judged however the input was sliced, so that the answer is the same too.
         let data = data.get(..MAX_PREFIX).unwrap_or(data);
-        let picture = nal::judge(self.codec, self.framing, data, complete, self.sync)?;
+        let picture = nal::classify(self.codec, self.framing, data, complete, self.sync)?;
         let sps = picture.sps.filter(|_| picture.config != self.in_force);
         let sps = sps.and_then(|(at, len)| data.get(at..at.checked_add(len)?));
         Some((picture, sps.and_then(|sps| codec::from_sps(self.codec, sps))))
@@ -340,7 +340,7 @@ impl Pending {
         let next = self.from.saturating_add(self.peek.len() as u64);
         let Some(skip) = next.checked_sub(at) else {
             // It lies before this, where there is no content.
-            return self.judge(&self.peek, true);
+            return self.classify(&self.peek, true);
         };
         let fresh = usize::try_from(skip)
             .ok()
@@ -350,13 +350,13 @@ impl Pending {
         let missing = size.saturating_sub(self.peek.len());
         let fresh = fresh.get(..missing).unwrap_or(fresh);
         if self.peek.is_empty() {
-            let found = self.judge(fresh, fresh.len() == missing);
+            let found = self.classify(fresh, fresh.len() == missing);
             if found.is_none() {
                 self.peek.extend_from_slice(fresh);
             }
             return found;
         }
         self.peek.extend_from_slice(fresh);
-        self.judge(&self.peek, self.peek.len() == size)
+        self.classify(&self.peek, self.peek.len() == size)
     }
 }

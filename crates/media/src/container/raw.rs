@@ -8,11 +8,11 @@ use super::{Container, Fault, Init, Key, Mark, MarkKind, Scanner, Track, Unit};
 
 /// The scanner of [`Container::Raw`]. See [`Scanner`].
 #[derive(Debug, Default)]
-pub struct Opaque {
+pub struct Raw {
     pos: u64,
 }
 
-impl Opaque {
+impl Raw {
     /// A scanner at the start of a stream.
     pub fn new() -> Self {
         Self::default()
@@ -35,7 +35,7 @@ impl Opaque {
                 key: Key::Closed,
                 pts: None,
                 end: None,
-                new_config: false,
+                new_codec_config: false,
                 init,
             };
             marks.push(Mark {
@@ -48,7 +48,7 @@ impl Opaque {
     }
 }
 
-impl Scanner for Opaque {
+impl Scanner for Raw {
     fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
         self.pass(data.len(), marks)
     }
