@@ -145,12 +145,12 @@ fn every_command_of_a_document_is_run_by_a_test_or_says_that_it_is_not() {
 fn example_lines(element: &str) -> Vec<String> {
     let file = format!("src/{element}/mod.rs");
     let text = read(&file);
-    let section = text.split_once(&format!("* SECTION:element-{element}\n"));
-    let section = section.and_then(|(_, rest)| rest.split_once("*/"));
-    let (section, _) = section.unwrap_or_else(|| panic!("{file}: no SECTION:element-{element}"));
+    let section = text.split_once(&format!("/// SECTION:element-{element}\n"));
+    let (_, section) = section.unwrap_or_else(|| panic!("{file}: no SECTION:element-{element}"));
     let section: String = section
         .lines()
-        .map(|l| l.trim_start().trim_start_matches('*').trim_start().to_owned() + "\n")
+        .map_while(|l| l.trim_start().strip_prefix("///"))
+        .map(|l| l.trim_start().to_owned() + "\n")
         .collect();
     assert!(
         section.contains("\n## Limits\n") && section.contains("\n## Manners\n"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::spool::{Entry, site};
-use crate::upload::attempt;
+use crate::upload::chunk;
 use crate::upload::chunk::Summary;
 use crate::wall;
 use gcstreamer_media::chunk::ChunkInfo;
@@ -92,8 +92,8 @@ impl ObjectBuilder {
     }
 
     /// What the chunk may be called.
-    pub fn naming(&self, sequence: u64) -> attempt::Naming {
-        attempt::Naming {
+    pub fn naming(&self, sequence: u64) -> chunk::Naming {
+        chunk::Naming {
             session: self.session.to_string(),
             sequence,
             own: self.template.names_its_chunk(),

@@ -34,54 +34,52 @@ mod settings;
 mod validated;
 
 glib::wrapper! {
-    /**
-     * SECTION:element-iotcorestatus
-     *
-     * Passes buffers through unchanged and reports over MQTT whether the camera is recorded: `connected` while frames pass and
-     * every `gcssink` behind the element gets key units, otherwise `disconnected` with a phase and a reason.
-     *
-     * `protocol=mqtt` speaks to any broker, with last will, retained state and, on request, Home Assistant discovery.
-     * `protocol=iotcore` keeps to the device contract of IoT Core, which ClearBlade still serves.
-     *
-     * ## Example launch lines
-     *
-     * Report the state of a test picture to a broker, below `gcstreamer/cam1/`:
-     *
-     * ```sh
-     * gst-launch-1.0 -e videotestsrc is-live=true num-buffers=150 ! video/x-raw,format=I420 \
-     *   ! x264enc tune=zerolatency key-int-max=30 ! h264parse \
-     *   ! iotcorestatus protocol=mqtt host=BROKER device-id=cam1 \
-     *   ! flvmux streamable=true ! gcssink bucket=MY-BUCKET device-id=cam1
-     * ```
-     *
-     * Report the state of a camera to ClearBlade IoT Core:
-     *
-     * ```sh
-     * # needs a registry and a camera
-     * gst-launch-1.0 -e rtspsrc location=rtsp://CAMERA/stream latency=200 ! rtph264depay ! h264parse \
-     *   ! iotcorestatus host=us-central1-mqtt.clearblade.com project-id=MY-PROJECT region=us-central1 \
-     *     registry-id=MY-REGISTRY device-id=cam1 private-key-file=rsa_private.pem \
-     *   ! flvmux streamable=true ! gcssink bucket=MY-BUCKET device-id=cam1
-     * ```
-     *
-     * ## Limits
-     *
-     * - It belongs behind the parser and before the muxer: only there are buffers frames. It also belongs before `livesync` and
-     *   `fallbackswitch`, which keep buffers flowing when the camera sends none.
-     * - It watches every `gcssink` that its buffers can reach. Several are reported as one: all must be fed, and the worst status
-     *   counts.
-     * - Two states are at least one second apart. At most 16 events wait for the broker, none longer than 60 s.
-     * - `protocol=iotcore` has no last will: treat a state that is older than three times `state-interval` as unknown.
-     * - A camera with intra-refresh has no key units and is never reported as `connected`.
-     *
-     * ## Manners
-     *
-     * - The broker never stops or delays the pipeline. An outage is one WARNING, its end one INFO.
-     * - Going from PAUSED to READY waits up to `shutdown-timeout` (5 s) until the last state is acknowledged.
-     * - Commands are acted on only with `accept-commands=true`, and retained commands never. The signal `command` is emitted
-     *   in either case, except for retained ones.
-     * - The contents of password and key files never appear in a message or a log line.
-     */
+    /// SECTION:element-iotcorestatus
+    ///
+    /// Passes buffers through unchanged and reports over MQTT whether the camera is recorded: `connected` while frames pass and
+    /// every `gcssink` behind the element gets key units, otherwise `disconnected` with a phase and a reason.
+    ///
+    /// `protocol=mqtt` speaks to any broker, with last will, retained state and, on request, Home Assistant discovery.
+    /// `protocol=iotcore` keeps to the device contract of IoT Core, which ClearBlade still serves.
+    ///
+    /// ## Example launch lines
+    ///
+    /// Report the state of a test picture to a broker, below `gcstreamer/cam1/`:
+    ///
+    /// ```sh
+    /// gst-launch-1.0 -e videotestsrc is-live=true num-buffers=150 ! video/x-raw,format=I420 \
+    ///   ! x264enc tune=zerolatency key-int-max=30 ! h264parse \
+    ///   ! iotcorestatus protocol=mqtt host=BROKER device-id=cam1 \
+    ///   ! flvmux streamable=true ! gcssink bucket=MY-BUCKET device-id=cam1
+    /// ```
+    ///
+    /// Report the state of a camera to ClearBlade IoT Core:
+    ///
+    /// ```sh
+    /// # needs a registry and a camera
+    /// gst-launch-1.0 -e rtspsrc location=rtsp://CAMERA/stream latency=200 ! rtph264depay ! h264parse \
+    ///   ! iotcorestatus host=us-central1-mqtt.clearblade.com project-id=MY-PROJECT region=us-central1 \
+    ///     registry-id=MY-REGISTRY device-id=cam1 private-key-file=rsa_private.pem \
+    ///   ! flvmux streamable=true ! gcssink bucket=MY-BUCKET device-id=cam1
+    /// ```
+    ///
+    /// ## Limits
+    ///
+    /// - It belongs behind the parser and before the muxer: only there are buffers frames. It also belongs before `livesync` and
+    ///   `fallbackswitch`, which keep buffers flowing when the camera sends none.
+    /// - It watches every `gcssink` that its buffers can reach. Several are reported as one: all must be fed, and the worst status
+    ///   counts.
+    /// - Two states are at least one second apart. At most 16 events wait for the broker, none longer than 60 s.
+    /// - `protocol=iotcore` has no last will: treat a state that is older than three times `state-interval` as unknown.
+    /// - A camera with intra-refresh has no key units and is never reported as `connected`.
+    ///
+    /// ## Manners
+    ///
+    /// - The broker never stops or delays the pipeline. An outage is one WARNING, its end one INFO.
+    /// - Going from PAUSED to READY waits up to `shutdown-timeout` (5 s) until the last state is acknowledged.
+    /// - Commands are acted on only with `accept-commands=true`, and retained commands never. The signal `command` is emitted
+    ///   in either case, except for retained ones.
+    /// - The contents of password and key files never appear in a message or a log line.
     pub struct IotCoreStatus(ObjectSubclass<imp::IotCoreStatus>)
         @extends gst::Element, gst::Object;
 }

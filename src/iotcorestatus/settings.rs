@@ -5,10 +5,9 @@ use gst::prelude::*;
 
 use super::report::Limits;
 use crate::properties::{enumerations, settings};
+use gcstreamer_schema::topics::DEFAULT_PREFIX;
 
 const SECOND: u64 = 1_000_000_000;
-/// Default of `topic-prefix`.
-const DEFAULT_PREFIX: &str = "gcstreamer/{device}";
 
 /// Property `protocol`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]

@@ -6,25 +6,12 @@
 //! [`super::marks`]). A stranger's object, and a bad one that may not be deleted, are left alone and the chunk gets another name:
 //! a recording that is stored twice is better than one that is not stored. `docs/decisions/0005` says why.
 
+use super::chunk::Naming;
 use super::marks::{Marks, Sending};
 use crate::flow::group::Route;
 use crate::flow::site::Held;
 use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 use std::sync::Arc;
-
-/// How the chunk may be called if its name is taken.
-#[derive(Clone, Debug)]
-pub struct Naming {
-    /// Property `session-id`.
-    pub session: String,
-    /// Sequence number.
-    pub sequence: u64,
-    /// The name tells both: an object of that name can only be ours.
-    pub own: bool,
-    /// Its end was lost in a crash and made again, and a request for it had been made before: what stands there under a name of
-    /// our own may be longer.
-    pub rebuilt: bool,
-}
 
 /// What came of an attempt.
 #[derive(Debug)]

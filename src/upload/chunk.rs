@@ -4,11 +4,11 @@
 //! on tokio's threads for blocking work.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use super::attempt::Naming;
-use super::marks::SentNames;
 use super::scheduler::Site;
+use crate::spool::name_mark;
+use crate::sync::lock;
 use gcstreamer_storage::ObjectRequest;
 
 /// What messages say of a chunk. Small: tens of thousands may wait on disk.
@@ -26,6 +26,20 @@ pub struct Summary {
     pub running: Option<u64>,
     /// Bytes of the object.
     pub size: u64,
+}
+
+/// How the chunk may be called if its name is taken.
+#[derive(Clone, Debug)]
+pub struct Naming {
+    /// Property `session-id`.
+    pub session: String,
+    /// Sequence number.
+    pub sequence: u64,
+    /// The name tells both: an object of that name can only be ours.
+    pub own: bool,
+    /// Its end was lost in a crash and made again, and a request for it had been made before: what stands there under a name of
+    /// our own may be longer.
+    pub rebuilt: bool,
 }
 
 /// A closed chunk.
@@ -129,6 +143,76 @@ pub trait Kept: Send + Sync + fmt::Debug {
     fn damage(&self) -> Option<String>;
     /// Damaged: put where it blocks nothing. Says where that is.
     fn set_aside(&self, why: &str) -> String;
+}
+
+/// The names under which one chunk was sent whole, in memory. [`super::marks`] keeps them.
+#[derive(Debug, Default)]
+pub struct SentNames {
+    names: Mutex<Names>,
+    /// Where the chunk was moved to while it may have been sent from memory.
+    moved: OnceLock<Weak<dyn Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    sent: Vec<u32>,
+    /// A damaged object stood there: in this process the name proves nothing any more.
+    void: Vec<u32>,
+}
+
+impl SentNames {
+    /// Names that were written down, see [`name_mark`].
+    pub fn known(sent: Vec<u32>) -> Self {
+        let void = Vec::new();
+        Self {
+            names: Mutex::new(Names { sent, void }),
+            moved: OnceLock::new(),
+        }
+    }
+
+    /// Whether it was sent whole under this name.
+    pub fn has(&self, name: &str) -> bool {
+        lock(&self.names).sent.contains(&name_mark(name))
+    }
+
+    /// The chunk is on disk now: what is still being sent from memory marks it there.
+    pub(super) fn moved_to(&self, kept: Weak<dyn Kept>) {
+        let _ = self.moved.set(kept);
+    }
+
+    /// Where the chunk was moved to, while it is still there.
+    pub(super) fn moved(&self) -> Option<Arc<dyn Kept>> {
+        self.moved.get()?.upgrade()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<u32> {
+        lock(&self.names).sent.clone()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.names).sent.is_empty()
+    }
+
+    /// It was sent whole under this name. `false`: that is known, or proves nothing.
+    pub(super) fn insert(&self, name: &str) -> bool {
+        let (mut names, mark) = (lock(&self.names), name_mark(name));
+        let is_new = !names.void.contains(&mark) && !names.sent.contains(&mark);
+        if is_new {
+            names.sent.push(mark);
+        }
+        is_new
+    }
+
+    /// The request under this name stored nothing; `for_good`: what it stored is damaged, and the name proves nothing any more.
+    pub(super) fn remove(&self, name: &str, for_good: bool) {
+        let (mut names, mark) = (lock(&self.names), name_mark(name));
+        names.sent.retain(|&known| known != mark);
+        if for_good {
+            names.void.push(mark);
+        }
+    }
 }
 
 impl Chunk {

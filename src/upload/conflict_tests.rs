@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::attempt::{Attempted, Naming, attempt};
-use super::marks::{Marks, SentNames};
+use super::attempt::{Attempted, attempt};
+use super::chunk::Naming;
+use super::chunk::SentNames;
+use super::marks::Marks;
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::name_mark;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::attempt::Naming;
+use super::chunk::Naming;
 use super::chunk::{Chunk, Held, Kept, Place};
 use super::kept::{Part, SpoolChunk, Times};
 use super::ops::{Closing, Op, Progress, Work, Written};

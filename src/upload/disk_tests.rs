@@ -10,12 +10,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::attempt::Attempted;
+use super::chunk::SentNames;
 use super::chunk::{Chunk, Held, Kept, Loaded, Place, Unloaded};
 use super::desk::Desk;
 use super::driver::{Writers, send_from_disk};
 use super::health::{Status, Word};
 use super::kept::SpoolChunk;
-use super::marks::SentNames;
 use super::ops::Op;
 use super::outcomes::Due;
 use super::report::Report;

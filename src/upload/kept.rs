@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::attempt::Naming;
+use super::chunk::Naming;
+use super::chunk::SentNames;
 use super::chunk::{Kept, Loaded, Unloaded};
-use super::marks::SentNames;
 use super::redate::redate;
 use crate::clock::Clock;
 use crate::spool::{Boots, ChunkReader, ClosedEntry, Entry, OpenChunk, SpoolError, Stored, boot, name_mark};

@@ -4,78 +4,13 @@
 //! request, or that what was stored is damaged. In memory the names are shared by whatever holds the chunk; [`Kept`] keeps them
 //! on disk as well, as far as the disk takes them. Decisions are in [`super::attempt`].
 
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::chunk::Kept;
-use crate::spool::name_mark;
+use super::chunk::{Kept, SentNames};
 use crate::sync::lock;
 use gcstreamer_storage::{BoxFuture, Pacer};
-
-/// The names of one chunk, in memory.
-#[derive(Debug, Default)]
-pub struct SentNames {
-    names: Mutex<Names>,
-    /// Where the chunk was moved to while it may have been sent from memory.
-    moved: OnceLock<Weak<dyn Kept>>,
-}
-
-#[derive(Debug, Default)]
-struct Names {
-    sent: Vec<u32>,
-    /// A damaged object stood there: in this process the name proves nothing any more.
-    void: Vec<u32>,
-}
-
-impl SentNames {
-    /// Names that were written down, see [`name_mark`].
-    pub fn known(sent: Vec<u32>) -> Self {
-        let void = Vec::new();
-        Self {
-            names: Mutex::new(Names { sent, void }),
-            moved: OnceLock::new(),
-        }
-    }
-
-    /// Whether it was sent whole under this name.
-    pub fn has(&self, name: &str) -> bool {
-        lock(&self.names).sent.contains(&name_mark(name))
-    }
-
-    /// The chunk is on disk now: what is still being sent from memory marks it there.
-    pub(super) fn moved_to(&self, kept: Weak<dyn Kept>) {
-        let _ = self.moved.set(kept);
-    }
-
-    /// All of them.
-    pub fn all(&self) -> Vec<u32> {
-        lock(&self.names).sent.clone()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        lock(&self.names).sent.is_empty()
-    }
-
-    /// It was sent whole under this name. `false`: that is known, or proves nothing.
-    pub(super) fn insert(&self, name: &str) -> bool {
-        let (mut names, mark) = (lock(&self.names), name_mark(name));
-        let is_new = !names.void.contains(&mark) && !names.sent.contains(&mark);
-        if is_new {
-            names.sent.push(mark);
-        }
-        is_new
-    }
-
-    fn remove(&self, name: &str, for_good: bool) {
-        let (mut names, mark) = (lock(&self.names), name_mark(name));
-        names.sent.retain(|&known| known != mark);
-        if for_good {
-            names.void.push(mark);
-        }
-    }
-}
 
 /// The marks of one chunk, wherever they are kept.
 #[derive(Clone, Debug)]
@@ -91,7 +26,7 @@ impl Marks {
     }
 
     fn disk(&self) -> Option<Arc<dyn Kept>> {
-        self.disk.clone().or_else(|| self.names.moved.get()?.upgrade())
+        self.disk.clone().or_else(|| self.names.moved())
     }
 
     /// Whether the chunk was sent whole under this name before.

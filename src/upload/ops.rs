@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gcstreamer_storage::ObjectRequest;
 
-use super::attempt::Naming;
+use super::chunk::Naming;
 use super::chunk::{Chunk, Kept, Summary};
 use crate::spool::{Entry, SpoolError};
 

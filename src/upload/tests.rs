@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::attempt::{Attempted, Naming};
+use super::attempt::Attempted;
+use super::chunk::Naming;
 use super::chunk::{Chunk, Held, Place, Summary};
 use super::outcomes::Due;
 use super::report::Report;

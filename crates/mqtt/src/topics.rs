@@ -1,6 +1,7 @@
 //! What the two protocols publish and subscribe to, and their limits. PURE.
 
 use bytes::Bytes;
+use gcstreamer_schema::topics::{self, DeviceTopic, Topic};
 
 use super::{Config, ConfigError, IotCore, Plain, Protocol};
 
@@ -14,8 +15,8 @@ const PACKET_OVERHEAD: usize = 16;
 const MAX_STRING: usize = 65_535;
 const DAY: u64 = 24 * 60 * 60;
 
-pub(super) const ONLINE: Bytes = Bytes::from_static(b"online");
-pub(super) const OFFLINE: Bytes = Bytes::from_static(b"offline");
+pub(super) const ONLINE: Bytes = Bytes::from_static(topics::ONLINE.as_bytes());
+pub(super) const OFFLINE: Bytes = Bytes::from_static(topics::OFFLINE.as_bytes());
 
 /// What a message from the broker is.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,25 +88,28 @@ impl Topics {
                 format!("{lifetime} s: a token lives at least 2 s and at most 24 h ({DAY} s); 3600 s is usual"),
             ));
         }
-        let root = format!("/devices/{}", device.device);
+        let topic = |topic: DeviceTopic| topic.of(&device.device);
         Ok(Self {
             client_id: format!(
                 "projects/{}/locations/{}/registries/{}/devices/{}",
                 device.project, device.region, device.registry, device.device
             ),
             availability: None,
-            state: format!("{root}/state"),
+            state: topic(DeviceTopic::State),
             status: None,
             discovery: None,
-            subscriptions: vec![format!("{root}/config"), format!("{root}/commands/#")],
+            subscriptions: vec![
+                DeviceTopic::Config.filter(&device.device),
+                DeviceTopic::Commands.filter(&device.device),
+            ],
             retain: false,
             event: if device.events {
-                EventTopic::One(format!("{root}/events"))
+                EventTopic::One(topic(DeviceTopic::Events))
             } else {
                 EventTopic::Off
             },
-            config: Some(format!("{root}/config")),
-            commands: Some(format!("{root}/commands")),
+            config: Some(topic(DeviceTopic::Config)),
+            commands: Some(topic(DeviceTopic::Commands)),
         })
     }
 
@@ -131,13 +135,13 @@ impl Topics {
             }
         }
         let prefix = &plain.prefix;
-        let availability = format!("{prefix}/availability");
-        let subscriptions = vec![availability.clone(), format!("{prefix}/set/#")];
+        let availability = Topic::Availability.below(prefix);
+        let subscriptions = vec![availability.clone(), Topic::Set("#".to_owned()).below(prefix)];
         Ok(Self {
             client_id: plain.client_id.clone(),
             availability: Some(availability),
-            state: format!("{prefix}/state"),
-            status: Some(format!("{prefix}/status")),
+            state: Topic::State.below(prefix),
+            status: Some(Topic::Status.below(prefix)),
             discovery: plain.discovery.clone(),
             subscriptions,
             retain: true,

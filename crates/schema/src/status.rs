@@ -84,7 +84,7 @@ pub const DISCONNECTED: &str = "disconnected";
 /// What passes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct VideoStatus {
+pub struct VideoSection {
     /// Media type of the caps, e.g. `video/x-h264`.
     pub media: Option<String>,
     /// Pixels.
@@ -112,7 +112,7 @@ pub struct VideoStatus {
 /// Times without frames, in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct StallStatus {
+pub struct StallSection {
     /// How many began in the session.
     pub count: u64,
     /// Length of those that have ended.
@@ -126,7 +126,7 @@ pub struct StallStatus {
 /// How the uploads go. Everything is unknown without a gcssink.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct UploadStatus {
+pub struct UploadSection {
     /// Name of the last stored object.
     pub object: Option<String>,
     /// When it was confirmed, ns since the Unix epoch.
@@ -149,7 +149,7 @@ pub struct UploadStatus {
 /// The last configuration that came from the bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ConfigStatus {
+pub struct ConfigSection {
     /// Its SHA-256, hexadecimal.
     pub sha256: Option<String>,
     /// Whether it was accepted.
@@ -159,7 +159,7 @@ pub struct ConfigStatus {
 /// What became of the last command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct CommandStatus {
+pub struct CommandSection {
     /// The command.
     pub name: Option<String>,
     /// The sender's id of it.
@@ -173,7 +173,7 @@ pub struct CommandStatus {
 /// The last WARNING or ERROR of an element.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ErrorStatus {
+pub struct ErrorSection {
     /// Name of the element.
     pub src: Option<String>,
     /// Domain, e.g. `gst-resource-error-quark`.
@@ -187,7 +187,7 @@ pub struct ErrorStatus {
 /// Who reports, and on what.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct SystemStatus {
+pub struct SystemSection {
     /// How long the session lasts, seconds.
     pub uptime_s: f64,
     /// Version of the plugin.
@@ -227,25 +227,25 @@ pub struct StatusDocument {
     pub recording: Option<bool>,
     /// What passes.
     #[serde(default)]
-    pub video: VideoStatus,
+    pub video: VideoSection,
     /// Times without frames.
     #[serde(default)]
-    pub stalls: StallStatus,
+    pub stalls: StallSection,
     /// The uploads.
     #[serde(default)]
-    pub upload: UploadStatus,
+    pub upload: UploadSection,
     /// The last configuration.
     #[serde(default)]
-    pub config: ConfigStatus,
+    pub config: ConfigSection,
     /// The last command.
     #[serde(default)]
-    pub command: CommandStatus,
+    pub command: CommandSection,
     /// The last WARNING or ERROR.
     #[serde(default)]
-    pub error: ErrorStatus,
+    pub error: ErrorSection,
     /// Who reports.
     #[serde(default)]
-    pub sys: SystemStatus,
+    pub sys: SystemSection,
 }
 
 impl StatusDocument {
@@ -288,13 +288,13 @@ mod tests {
             device: "cam1".into(),
             interval_s: 60.0,
             recording: None,
-            video: VideoStatus::default(),
-            stalls: StallStatus::default(),
-            upload: UploadStatus::default(),
-            config: ConfigStatus::default(),
-            command: CommandStatus::default(),
-            error: ErrorStatus::default(),
-            sys: SystemStatus::default(),
+            video: VideoSection::default(),
+            stalls: StallSection::default(),
+            upload: UploadSection::default(),
+            config: ConfigSection::default(),
+            command: CommandSection::default(),
+            error: ErrorSection::default(),
+            sys: SystemSection::default(),
         }
     }
 
@@ -360,10 +360,10 @@ mod tests {
                 state: phase.state().into(),
                 reason: Some(reason),
                 since: since * 1_000_000,
-                video: VideoStatus { frames, fps: fps.map(tenths), ..VideoStatus::default() },
-                stalls: StallStatus { total_s: seconds(u64::from(ms) * 1_000_000), ..StallStatus::default() },
-                upload: UploadStatus { object, last_done: done.map(|ms| ms * 1_000_000), ..UploadStatus::default() },
-                error: ErrorStatus { code, ..ErrorStatus::default() },
+                video: VideoSection { frames, fps: fps.map(tenths), ..VideoSection::default() },
+                stalls: StallSection { total_s: seconds(u64::from(ms) * 1_000_000), ..StallSection::default() },
+                upload: UploadSection { object, last_done: done.map(|ms| ms * 1_000_000), ..UploadSection::default() },
+                error: ErrorSection { code, ..ErrorSection::default() },
                 ..document()
             };
             let json = serde_json::to_vec(&document).unwrap();

@@ -31,5 +31,5 @@ pub use input::{Counts, Flow, Format, Limits, Now};
 pub use phase::{Feed, Phase, Reason};
 pub use reporter::{Output, Reporter};
 pub(super) use status::sha256_hex;
-pub use status::{Config, Identity, Status, Upload, VERSION, Video};
+pub use status::{Config, Identity, Status, Upload, Video};
 pub use video::Stalls;

@@ -1,76 +1,12 @@
 //! Which phase the pipeline is in: one function of the known facts. Times in ns on the monotonic scale.
 
 use super::input::{Counts, Flow, Limits};
+pub use gcstreamer_schema::status::Phase;
 
 /// An EOS within this time of a WARNING or ERROR of a source means that the source is lost, not that the recording ended.
 const SOURCE_LOST_WITHIN: u64 = 2_000_000_000;
 /// A buffer that arrives this much later than an ERROR shows that the pipeline goes on; earlier ones were on their way already.
 const ERROR_IS_OVER_AFTER: u64 = 2_000_000_000;
-
-/// What the pipeline does. Only [`Phase::Streaming`] is `connected`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// No frame yet.
-    Starting,
-    /// Frames pass now, and every gcssink in the pipeline is fed.
-    Streaming,
-    /// No frame for `stall-timeout` while PLAYING.
-    Stalled,
-    /// Our own push has taken `stall-timeout`: downstream blocks, the camera is fine.
-    Blocked,
-    /// Frames pass, and a gcssink receives no key unit.
-    NotRecording,
-    /// PAUSED after it was PLAYING.
-    Paused,
-    /// The stream has ended.
-    Eos,
-    /// The stream has ended because its source failed.
-    SourceLost,
-    /// An element has posted an ERROR, or downstream refuses the buffers.
-    Error,
-    /// The element is not running.
-    Stopped,
-}
-
-impl Phase {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Starting,
-        Self::Streaming,
-        Self::Stalled,
-        Self::Blocked,
-        Self::NotRecording,
-        Self::Paused,
-        Self::Eos,
-        Self::SourceLost,
-        Self::Error,
-        Self::Stopped,
-    ];
-
-    /// Returns the name in the status.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Streaming => "streaming",
-            Self::Stalled => "stalled",
-            Self::Blocked => "blocked",
-            Self::NotRecording => "not-recording",
-            Self::Paused => "paused",
-            Self::Eos => "eos",
-            Self::SourceLost => "source-lost",
-            Self::Error => "error",
-            Self::Stopped => "stopped",
-        }
-    }
-
-    /// Returns the state of the device: `connected` or `disconnected`.
-    pub const fn state(self) -> &'static str {
-        match self {
-            Self::Streaming => "connected",
-            _ => "disconnected",
-        }
-    }
-}
 
 /// Why the pipeline is in its phase; a phase that explains itself has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

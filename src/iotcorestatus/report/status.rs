@@ -1,17 +1,17 @@
 //! The JSON status, schema 1: every key is always present, `null` means unknown. `docs/status.schema.json` describes it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::event::{Answer, Problem};
 use super::input::Format;
 use super::phase::{Phase, Reason};
 use super::video::Stalls;
+use gcstreamer_schema::status::{
+    CommandSection, ConfigSection, ErrorSection, StallSection, StatusDocument, SystemSection, UploadSection, VERSION,
+    VideoSection, seconds, tenths,
+};
 use gcstreamer_schema::structures::UploadStatus;
-use gcstreamer_schema::time::rfc3339_ms;
-
-/// Version of the schema.
-pub const VERSION: u32 = 1;
 
 /// Returns the SHA-256 in hexadecimal.
 pub(in crate::iotcorestatus) fn sha256_hex(bytes: &[u8]) -> String {
@@ -126,17 +126,6 @@ pub struct Status {
     pub uptime: u64,
 }
 
-/// Returns seconds with three decimals.
-#[allow(clippy::cast_precision_loss, reason = "rounded to milliseconds")]
-fn seconds(ns: u64) -> f64 {
-    (ns / 1_000_000) as f64 / 1000.0
-}
-
-/// Rounds a rate to one decimal.
-fn tenths(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
 impl Status {
     /// Returns the bare state: `connected` or `disconnected`.
     #[must_use]
@@ -144,82 +133,95 @@ impl Status {
         self.phase.state()
     }
 
-    /// Returns the JSON.
+    /// Returns the JSON with its keys sorted.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({
-            "v": VERSION,
-            "state": self.state(),
-            "phase": self.phase.name(),
-            "reason": self.reason.map(Reason::name),
-            "since": rfc3339_ms(self.since),
-            "ts": rfc3339_ms(self.ts),
-            "seq": self.seq,
-            "session": self.session,
-            "device": self.identity.device,
-            "interval_s": seconds(self.interval),
-            "recording": self.recording,
-            "video": self.video_json(),
-            "stalls": {
-                "count": self.stalls.count,
-                "total_s": seconds(self.stalls.total),
-                "longest_s": seconds(self.stalls.longest),
-                "now_s": self.stalled_for.map(seconds),
-            },
-            "upload": self.upload_json(),
-            "config": {
-                "sha256": self.config.as_ref().map(|c| c.sha256.as_str()),
-                "ok": self.config.as_ref().map(|c| c.ok),
-            },
-            "command": {
-                "name": self.command.as_ref().map(|c| c.name.as_str()),
-                "id": self.command.as_ref().and_then(|c| c.id.as_deref()),
-                "ok": self.command.as_ref().map(|c| c.ok),
-                "msg": self.command.as_ref().and_then(|c| c.msg.as_deref()),
-            },
-            "error": {
-                "src": self.error.as_ref().map(|e| e.src.as_str()),
-                "domain": self.error.as_ref().map(|e| e.domain.as_str()),
-                "code": self.error.as_ref().map(|e| e.code),
-                "msg": self.error.as_ref().map(|e| e.msg.as_str()),
-            },
-            "sys": {
-                "uptime_s": seconds(self.uptime),
-                "version": self.identity.version,
-                "gst": self.identity.gst,
-                "host": self.identity.host,
-            },
-        })
+        // Infallible in practice: every field serializes, and every key is a string.
+        serde_json::to_value(self.document()).unwrap_or_default()
     }
 
-    fn video_json(&self) -> Value {
+    /// Returns the document as it is published.
+    #[must_use]
+    pub fn document(&self) -> StatusDocument {
+        StatusDocument {
+            v: VERSION,
+            state: self.state().to_owned(),
+            phase: self.phase,
+            reason: self.reason.map(|reason| reason.name().to_owned()),
+            since: self.since,
+            ts: self.ts,
+            seq: self.seq,
+            session: self.session.clone(),
+            device: self.identity.device.clone(),
+            interval_s: seconds(self.interval),
+            recording: self.recording,
+            video: self.video_section(),
+            stalls: StallSection {
+                count: self.stalls.count,
+                total_s: seconds(self.stalls.total),
+                longest_s: seconds(self.stalls.longest),
+                now_s: self.stalled_for.map(seconds),
+            },
+            upload: self.upload_section(),
+            config: self
+                .config
+                .as_ref()
+                .map_or_else(ConfigSection::default, |config| ConfigSection {
+                    sha256: Some(config.sha256.clone()),
+                    ok: Some(config.ok),
+                }),
+            command: self
+                .command
+                .as_ref()
+                .map_or_else(CommandSection::default, |answer| CommandSection {
+                    name: Some(answer.name.clone()),
+                    id: answer.id.clone(),
+                    ok: Some(answer.ok),
+                    msg: answer.msg.clone(),
+                }),
+            error: self.error.as_ref().map_or_else(ErrorSection::default, |error| ErrorSection {
+                src: Some(error.src.clone()),
+                domain: Some(error.domain.clone()),
+                code: Some(error.code),
+                msg: Some(error.msg.clone()),
+            }),
+            sys: SystemSection {
+                uptime_s: seconds(self.uptime),
+                version: self.identity.version.clone(),
+                gst: self.identity.gst.clone(),
+                host: self.identity.host.clone(),
+            },
+        }
+    }
+
+    fn video_section(&self) -> VideoSection {
         let video = &self.video;
-        json!({
-            "media": video.format.media,
-            "width": video.format.width,
-            "height": video.format.height,
-            "frames": video.frames,
-            "bytes": video.bytes,
-            "key_frames": video.key_frames,
-            "gaps": video.gaps,
-            "fps": video.fps.map(tenths),
-            "kbps": video.kbps.map(tenths),
-            "key_interval_s": video.key_interval.map(tenths),
-            "last_frame_age_s": video.last_frame_age.map(seconds),
-        })
+        VideoSection {
+            media: video.format.media.clone(),
+            width: video.format.width,
+            height: video.format.height,
+            frames: video.frames,
+            bytes: video.bytes,
+            key_frames: video.key_frames,
+            gaps: video.gaps,
+            fps: video.fps.map(tenths),
+            kbps: video.kbps.map(tenths),
+            key_interval_s: video.key_interval.map(tenths),
+            last_frame_age_s: video.last_frame_age.map(seconds),
+        }
     }
 
-    fn upload_json(&self) -> Value {
+    fn upload_section(&self) -> UploadSection {
         let upload = &self.upload;
-        json!({
-            "object": upload.object,
-            "last_done": upload.last_done.map(rfc3339_ms),
-            "backlog_bytes": upload.backlog_bytes,
-            "backlog_chunks": upload.backlog_chunks,
-            "oldest_pending_s": upload.oldest_pending.map(seconds),
-            "dropped_bytes": upload.dropped_bytes,
-            "retries": upload.retries,
-            "status": upload.status.map(UploadStatus::name),
-        })
+        UploadSection {
+            object: upload.object.clone(),
+            last_done: upload.last_done,
+            backlog_bytes: upload.backlog_bytes,
+            backlog_chunks: upload.backlog_chunks,
+            oldest_pending_s: upload.oldest_pending.map(seconds),
+            dropped_bytes: upload.dropped_bytes,
+            retries: upload.retries,
+            status: upload.status.map(|status| status.name().to_owned()),
+        }
     }
 }
