@@ -432,7 +432,7 @@ const NO_MESSAGES: &[&str] = &[
     "src/spool/",
     "src/upload/spooler.rs",
     "src/upload/state.rs",
-    "src/upload/desk.rs",
+    "src/upload/spool_writer.rs",
     "src/upload/life.rs",
     "crates/schema/",
     "crates/media/",

@@ -26,7 +26,7 @@ use common::TempFile;
 use gcstreamer_schema::Container;
 use gcstreamer_storage::Class;
 use gst::prelude::*;
-use gstgcstreamer::upload::health::Word;
+use gstgcstreamer::upload::health::HealthEvent;
 use gstgcstreamer::upload::report::Report;
 use tokio::time::Instant;
 
@@ -276,7 +276,7 @@ async fn one(row: &Row, (container, input): (&str, &[u8]), way: Way, seed: u64) 
     assert!(joined(&chunks) == input, "{what}: the bucket is not the input");
     assert_eq!(left, row.left, "{what}");
     let reports = &camera.reports;
-    let word = |wanted: fn(&Word) -> bool| count(reports, |r| matches!(r, Report::Word(w, _) if wanted(w)));
+    let word = |wanted: fn(&HealthEvent) -> bool| count(reports, |r| matches!(r, Report::HealthEvent(w, _) if wanted(w)));
     assert_eq!(
         count(reports, |r| matches!(r, Report::Uploaded { .. })),
         chunks.len(),
@@ -284,18 +284,26 @@ async fn one(row: &Row, (container, input): (&str, &[u8]), way: Way, seed: u64) 
     );
     assert_eq!(count(reports, |r| matches!(r, Report::Dropped { .. })), 0, "{what}");
     assert_eq!(
-        word(|w| matches!(w, Word::Outage { .. })),
+        word(|w| matches!(w, HealthEvent::Outage { .. })),
         usize::from(row.outage),
         "{what}: {reports:?}"
     );
-    assert_eq!(word(|w| matches!(w, Word::Fatal { .. })), usize::from(row.fatal), "{what}");
     assert_eq!(
-        word(|w| matches!(w, Word::Refused { .. })),
+        word(|w| matches!(w, HealthEvent::Fatal { .. })),
+        usize::from(row.fatal),
+        "{what}"
+    );
+    assert_eq!(
+        word(|w| matches!(w, HealthEvent::Refused { .. })),
         usize::from(row.refused),
         "{what}"
     );
     let ends = usize::from(row.outage || row.refused);
-    assert_eq!(word(|w| matches!(w, Word::Recovered { .. })), ends, "{what}: {reports:?}");
+    assert_eq!(
+        word(|w| matches!(w, HealthEvent::Recovered { .. })),
+        ends,
+        "{what}: {reports:?}"
+    );
     assert_eq!(
         count(reports, |r| matches!(r, Report::ClockOff(_))),
         usize::from(row.ahead != 0),
@@ -459,9 +467,10 @@ impl Night {
     }
 
     fn says_it_once(&self) {
-        let word = |wanted: fn(&Word) -> bool| count(&self.reports, |r| matches!(r, Report::Word(w, _) if wanted(w)));
-        assert_eq!(word(|w| matches!(w, Word::Outage { .. })), 1);
-        assert_eq!(word(|w| matches!(w, Word::Recovered { .. })), 1);
+        let word =
+            |wanted: fn(&HealthEvent) -> bool| count(&self.reports, |r| matches!(r, Report::HealthEvent(w, _) if wanted(w)));
+        assert_eq!(word(|w| matches!(w, HealthEvent::Outage { .. })), 1);
+        assert_eq!(word(|w| matches!(w, HealthEvent::Recovered { .. })), 1);
     }
 }
 

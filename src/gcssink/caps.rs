@@ -12,7 +12,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges fixed caps.
-pub(super) fn judge(caps: &gst::Caps) -> Verdict {
+pub(super) fn classify(caps: &gst::Caps) -> Verdict {
     let Some(structure) = caps.structure(0) else {
         return Verdict::Take(None);
     };
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn muxers_are_known_and_elementary_streams_are_sent_back() {
         gst::init().unwrap();
-        let caps = |s: &str| judge(&s.parse::<gst::Caps>().unwrap());
+        let caps = |s: &str| classify(&s.parse::<gst::Caps>().unwrap());
         assert_eq!(caps("video/x-flv"), Verdict::Take(Some(Container::Flv)));
         assert_eq!(
             caps("video/mpegts,systemstream=true,packetsize=188"),

@@ -12,7 +12,7 @@ use super::stats;
 use crate::ingest::message::Message;
 use crate::sync::lock;
 use crate::upload::chunk::Summary;
-use crate::upload::health::Word;
+use crate::upload::health::HealthEvent;
 use crate::upload::report::{Pending, Report};
 
 /// Posts it. `session`: the one that runs, if any.
@@ -57,7 +57,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
             }
         }
         Report::Dropped { summary, reason } => dropped(element, &summary, reason),
-        Report::Word(word, pending) => say_word(element, session, word, pending),
+        Report::HealthEvent(word, pending) => say_word(element, session, word, pending),
         Report::Warning(text) => messages::warning(element, &text),
         Report::Disk { full, text } => messages::disk(element, full, &text),
         Report::DiskWorks => messages::disk_works(element),
@@ -89,25 +89,25 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str) {
     messages::dropped(element, summary, reason);
 }
 
-fn say_word(element: &gst::Element, session: Option<&Session>, word: Word, pending: Pending) {
+fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent, pending: Pending) {
     let flow = session.map(|s| &s.engine.flow);
     match word {
-        Word::Status(status, reason) => messages::status(element, status, &reason, pending),
+        HealthEvent::Status(status, reason) => messages::status(element, status, &reason, pending),
         // One sink of a flow group speaks of an outage.
-        Word::Outage { .. } if flow.is_some_and(|f| !f.begins_outage()) => {}
+        HealthEvent::Outage { .. } if flow.is_some_and(|f| !f.begins_outage()) => {}
         // A refusal is each sink's own, so its end is too.
-        Word::Recovered { refused, .. } if flow.is_some_and(|f| !f.ends_outage()) && !refused => {}
-        Word::Outage { first, reason } => {
+        HealthEvent::Recovered { refused, .. } if flow.is_some_and(|f| !f.ends_outage()) && !refused => {}
+        HealthEvent::Outage { first, reason } => {
             let left = session.map_or_else(String::new, stats::memory_left);
             messages::outage(element, first, &reason, pending, &left);
         }
-        Word::Recovered { after, .. } => messages::recovered(element, after, &messages::waiting(pending)),
-        Word::Fatal { http_status, reason } => {
+        HealthEvent::Recovered { after, .. } => messages::recovered(element, after, &messages::waiting(pending)),
+        HealthEvent::Fatal { http_status, reason } => {
             if let Some(session) = session {
                 session.engine.refuse();
             }
             messages::fatal(element, http_status, &reason);
         }
-        Word::Refused { http_status, reason } => messages::refused(element, http_status, &reason, pending),
+        HealthEvent::Refused { http_status, reason } => messages::refused(element, http_status, &reason, pending),
     }
 }

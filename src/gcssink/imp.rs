@@ -319,7 +319,7 @@ impl BaseSinkImpl for GcsSink {
 
     fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let Some(session) = self.session() else { return Ok(()) };
-        match caps::judge(caps) {
+        match caps::classify(caps) {
             Verdict::Take(hint) => {
                 // Muxers send equal caps again and again, or with another header, which the bytes tell better.
                 let caps = caps::without_header(caps);

@@ -74,7 +74,7 @@ glib::wrapper! {
     /// - MPEG-TS from `h264parse` needs `config-interval=-1`: otherwise only the first chunk has SPS and PPS.
     /// - At most `max-memory-bytes` (64 MiB) of payload are held in memory. Without `spool-dir` an outage is survived only for as
     ///   long as this memory lasts.
-    /// - Uploads keep below 20 MB/s and 10 requests a second. All sinks of the process with the same `flow-group` share these
+    /// - UploadQueue keep below 20 MB/s and 10 requests a second. All sinks of the process with the same `flow-group` share these
     ///   limits.
     /// - Two running sinks of a process may not have the same `bucket` and `device-id`.
     ///

@@ -23,8 +23,8 @@ use crate::runtime::runtime;
 use crate::spool::boot;
 use crate::sync::lock;
 use crate::upload::chunk::Keep;
+use crate::upload::queue::UploadQueue;
 use crate::upload::recovery::{self, SessionSpool, SpoolSettings};
-use crate::upload::uploads::Uploads;
 use crate::upload::writers::GcsWriters;
 use gcstreamer_media::chunk::Chunker;
 use gcstreamer_schema::name::Template;
@@ -217,12 +217,12 @@ fn queue(
     spool: Option<&SessionSpool>,
     outbox: &Arc<Outbox>,
     seed: u64,
-) -> Arc<Uploads> {
+) -> Arc<UploadQueue> {
     let kick = {
         let outbox = Arc::clone(outbox);
         Box::new(move || outbox.kick())
     };
-    let queue = Uploads::new(upload_limits(settings), seed, kick).with_observer(Arc::new(LogChunks(element.downgrade())));
+    let queue = UploadQueue::new(upload_limits(settings), seed, kick).with_observer(Arc::new(LogChunks(element.downgrade())));
     let queue = Arc::new(match spool {
         Some(spool) => queue.with_disk(spool.keep == Keep::Overflow),
         None => queue,

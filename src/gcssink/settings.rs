@@ -7,7 +7,7 @@ use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS, UserLimit};
 use crate::properties::{Setting, enumerations, settings};
 use crate::upload::chunk::Keep;
 use crate::upload::health::Status;
-use crate::upload::uploads::Overflow;
+use crate::upload::queue::Overflow;
 
 /// Default of `location`.
 pub(super) const DEFAULT_LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
@@ -167,7 +167,7 @@ settings! {
         "send-keyframe-requests": bool as send_keyframe_requests = false,
             "Send keyframe requests", "Ask upstream for a key unit when a cut is due", .mutable_playing();
 
-        // Uploads. The two limits are the flow group's until a user sets them.
+        // UploadQueue. The two limits are the flow group's until a user sets them.
         "credentials-file": Option<String> as credentials_file = None,
             "Credentials file",
             "JSON of a service account, external account or user (NULL = Application Default Credentials)", .mutable_ready();

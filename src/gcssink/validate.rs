@@ -9,7 +9,7 @@ use gst::glib;
 
 use super::settings::Settings;
 use crate::runtime::runtime;
-use crate::upload::uploads::UploadLimits;
+use crate::upload::queue::UploadLimits;
 use gcstreamer_media::chunk::Limits;
 use gcstreamer_schema::limits::{check_bucket, check_object_name};
 use gcstreamer_schema::metadata::check_user_metadata;

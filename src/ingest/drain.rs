@@ -12,8 +12,8 @@ use super::stream::Ingest;
 use crate::deadline::Stop;
 use crate::sync::lock;
 use crate::upload::health::Status;
+use crate::upload::queue::Drained;
 use crate::upload::report::{Pending, Report};
-use crate::upload::uploads::Drained;
 
 /// How the drain at EOS ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl Engine {
     /// The element leaves PAUSED: whatever waits in its streaming thread gives up.
     pub fn stop_waiting(&self) {
         lock(&self.stopping.deadline).get_or_insert_with(Stop::begin);
-        self.queue.nudge();
+        self.queue.notify();
     }
 
     /// The element is about to leave PAUSED, and its time runs: the open chunk is closed, and all of it hurries to the bucket and

@@ -17,8 +17,8 @@ use crate::spool::Spool;
 use crate::sync::lock;
 use crate::upload::chunk::Keep;
 use crate::upload::driver::{self, Writers};
+use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
 use crate::upload::recovery::{self, SessionSpool};
-use crate::upload::uploads::{Overflow, UploadLimits, Uploads};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
 
@@ -47,7 +47,7 @@ pub struct Parts {
     /// What a chunk becomes.
     pub builder: ObjectBuilder,
     /// Where closed chunks go; made with a disk if there is a spool.
-    pub queue: Arc<Uploads>,
+    pub queue: Arc<UploadQueue>,
     /// The limits that it shares.
     pub flow: Arc<Member>,
     /// The ways to Cloud Storage.
@@ -61,7 +61,7 @@ pub struct Parts {
 /// One session.
 pub struct Engine {
     /// The upload queue.
-    pub queue: Arc<Uploads>,
+    pub queue: Arc<UploadQueue>,
     /// The limits that it shares with its flow group.
     pub flow: Arc<Member>,
     /// The folder on disk, if any.
@@ -260,7 +260,7 @@ impl Engine {
             // class, as in PAUSED, until the flush that is near.
             drop(ingest);
             wait.wait_preroll().map_err(|flow| {
-                self.queue.take_back(data.len() as u64);
+                self.queue.refund(data.len() as u64);
                 Refusal::Flow(flow)
             })?;
         };
@@ -310,18 +310,18 @@ impl Engine {
         Refusal::Failed
     }
 
-    /// Uploads are refused and nothing has ever worked: no more is taken, and nothing is waited for.
+    /// UploadQueue are refused and nothing has ever worked: no more is taken, and nothing is waited for.
     pub fn refuse(&self) {
         self.failure.refuse();
         self.queue.interrupt(true);
-        self.queue.nudge();
+        self.queue.notify();
     }
 
     /// The element begins or ends to flush.
     pub fn set_flushing(&self, is_flushing: bool) {
         self.stopping.is_flushing.store(is_flushing, Ordering::Relaxed);
         if is_flushing {
-            self.queue.nudge();
+            self.queue.notify();
         } else {
             self.with(|ingest| ingest.chunker.flush());
         }

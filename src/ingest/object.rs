@@ -92,8 +92,8 @@ impl ObjectBuilder {
     }
 
     /// What the chunk may be called.
-    pub fn naming(&self, sequence: u64) -> chunk::Naming {
-        chunk::Naming {
+    pub fn naming(&self, sequence: u64) -> chunk::NameFallback {
+        chunk::NameFallback {
             session: self.session.to_string(),
             sequence,
             own: self.template.names_its_chunk(),

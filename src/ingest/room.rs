@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::engine::Engine;
 use super::message::{Message, Refusal, Wait};
 use super::stream::Ingest;
-use crate::upload::uploads::{Charged, NoRoom, Overflow};
+use crate::upload::queue::{Charged, NoRoom, Overflow};
 
 impl Engine {
     /// Charges the memory with a buffer of `bytes`: waits, drops or fails by the policy, and goes on with the same buffer after a
@@ -38,7 +38,7 @@ impl Engine {
                 Charged::No(NoRoom::Nothing) => {
                     self.with(Ingest::make_room);
                     if self.queue.snapshot().pending.chunks == 0 {
-                        self.queue.charge_anyway(bytes);
+                        self.queue.force_charge(bytes);
                         return Ok(());
                     }
                 }

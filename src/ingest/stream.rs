@@ -13,7 +13,7 @@ use super::object::ObjectBuilder;
 use crate::clock::Clock;
 use crate::upload::chunk::{Chunk, Held, Keep, Place};
 use crate::upload::ops::{Closing, Op};
-use crate::upload::uploads::Uploads;
+use crate::upload::queue::UploadQueue;
 use gcstreamer_media::chunk::assembler::{Assembler, Assembly, Piece};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
@@ -26,7 +26,7 @@ pub struct Ingest {
     pub chunker: Chunker,
     assembler: Assembler,
     builder: ObjectBuilder,
-    uploads: Arc<Uploads>,
+    uploads: Arc<UploadQueue>,
     poster: Arc<dyn Poster>,
     clock: Clock,
     /// The limits of the settings, for messages: `max-size-time` and `max-memory-bytes`.
@@ -58,7 +58,7 @@ impl Ingest {
         chunker: Chunker,
         builder: ObjectBuilder,
         keep: Keep,
-        uploads: Arc<Uploads>,
+        uploads: Arc<UploadQueue>,
         poster: Arc<dyn Poster>,
     ) -> Self {
         let (last_buffer, clock) = (uploads.now(), uploads.clock());

@@ -18,7 +18,7 @@ use crate::flow::site::Site;
 use crate::sync::lock;
 use crate::upload::driver::Writers;
 use crate::upload::life::{LifeEvent, Observer, Step};
-use crate::upload::uploads::{Overflow, UploadLimits, Uploads};
+use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -131,7 +131,7 @@ fn engine(server: Server, overflow: Overflow, observer: Arc<dyn Observer>) -> (A
             boot_id: "".into(),
             settings: ObjectSettings::default(),
         },
-        queue: Arc::new(Uploads::new(config.uploads, 1, Box::new(|| {})).with_observer(observer)),
+        queue: Arc::new(UploadQueue::new(config.uploads, 1, Box::new(|| {})).with_observer(observer)),
         flow: Arc::new(Member::new(Group::join(""), Site::of("ingest", "tests"))),
         writers: Arc::new(server),
         poster: Arc::<Posted>::clone(&posted),

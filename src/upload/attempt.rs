@@ -6,7 +6,7 @@
 //! [`super::marks`]). A stranger's object, and a bad one that may not be deleted, are left alone and the chunk gets another name:
 //! a recording that is stored twice is better than one that is not stored. `docs/decisions/0005` says why.
 
-use super::chunk::Naming;
+use super::chunk::NameFallback;
 use super::marks::{Marks, Sending};
 use crate::flow::group::Route;
 use crate::flow::site::Held;
@@ -64,7 +64,7 @@ pub async fn attempt(
     writer: &dyn ObjectWriter,
     request: &ObjectRequest,
     name: Option<&str>,
-    naming: &Naming,
+    naming: &NameFallback,
     marks: &Marks,
     flow: &Route,
 ) -> Attempted {
@@ -193,7 +193,7 @@ fn unresolved(error: WriteError, what: &str) -> Attempted {
     }
 }
 
-async fn after_bad_object(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &Naming, generation: i64) -> Next {
+async fn after_bad_object(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &NameFallback, generation: i64) -> Next {
     match writer.delete(&request.bucket, &request.name, generation).await {
         Ok(()) => Next::Again,
         // Whatever the reason: the next attempt would meet it under this name, and take it for the chunk where it may not look.
@@ -214,7 +214,7 @@ async fn after_bad_object(writer: &dyn ObjectWriter, request: &ObjectRequest, na
 async fn after_conflict(
     writer: &dyn ObjectWriter,
     request: &ObjectRequest,
-    naming: &Naming,
+    naming: &NameFallback,
     was_sent: bool,
     error: WriteError,
 ) -> Next {
@@ -257,7 +257,7 @@ async fn after_conflict(
 }
 
 /// Another name for a chunk whose name is taken: `…_{session}_{seq}.{ext}`, and after that `…-r1.{ext}`, `…-r2.{ext}`.
-fn another_name(name: &str, naming: &Naming) -> String {
+fn another_name(name: &str, naming: &NameFallback) -> String {
     let folder = name.rfind('/').map_or(0, |i| i + 1);
     let (stem, ext) = match name.rfind('.').filter(|&i| i > folder) {
         Some(dot) => name.split_at(dot),
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_taken_name_becomes_one_that_tells_the_session() {
-        let naming = |own| Naming {
+        let naming = |own| NameFallback {
             session: "0a1b2c3d4e".into(),
             sequence: 7,
             own,

@@ -1,6 +1,6 @@
 //! A closed chunk on its way, wherever its bytes are.
 //!
-//! Types alone. Memory or disk is a [`Place`]; what a disk has to be able to do is [`Kept`], whose calls block and are made
+//! Types alone. Memory or disk is a [`Place`]; what a disk has to be able to do is [`SpooledChunk`], whose calls block and are made
 //! on tokio's threads for blocking work.
 
 use std::fmt;
@@ -30,7 +30,7 @@ pub struct Summary {
 
 /// How the chunk may be called if its name is taken.
 #[derive(Clone, Debug)]
-pub struct Naming {
+pub struct NameFallback {
     /// Property `session-id`.
     pub session: String,
     /// Sequence number.
@@ -76,7 +76,7 @@ pub enum Place {
     /// In memory, or too little of it on disk to count.
     Memory(Arc<Held>),
     /// On disk, durable.
-    Disk(Arc<dyn Kept>),
+    Disk(Arc<dyn SpooledChunk>),
 }
 
 /// A chunk in memory.
@@ -85,7 +85,7 @@ pub struct Held {
     /// The object it becomes.
     pub request: ObjectRequest,
     /// What it may be called.
-    pub naming: Naming,
+    pub naming: NameFallback,
     /// Under which names it was sent whole.
     pub sent: Arc<SentNames>,
     /// Payload bytes that the memory is charged with.
@@ -93,7 +93,7 @@ pub struct Held {
     /// What it is on disk; `None` where it cannot be moved there.
     pub entry: Option<Box<crate::spool::Entry>>,
     /// The part of it on disk, which has no end mark: removed when the chunk is stored or let go of.
-    pub part: Option<Arc<dyn Kept>>,
+    pub part: Option<Arc<dyn SpooledChunk>>,
 }
 
 /// A chunk as it was read back from disk.
@@ -102,7 +102,7 @@ pub struct Loaded {
     /// The object it becomes.
     pub request: ObjectRequest,
     /// What it may be called.
-    pub naming: Naming,
+    pub naming: NameFallback,
     /// Under which names it was sent whole.
     pub sent: Arc<SentNames>,
     /// Where it belongs; `None` = Google.
@@ -123,7 +123,7 @@ pub enum Unloaded {
 }
 
 /// A chunk that is kept on disk. All calls block.
-pub trait Kept: Send + Sync + fmt::Debug {
+pub trait SpooledChunk: Send + Sync + fmt::Debug {
     /// Reads what the object is. Its time is set right first, where the clock could not be when it was taken.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ pub trait Kept: Send + Sync + fmt::Debug {
 pub struct SentNames {
     names: Mutex<Names>,
     /// Where the chunk was moved to while it may have been sent from memory.
-    moved: OnceLock<Weak<dyn Kept>>,
+    moved: OnceLock<Weak<dyn SpooledChunk>>,
 }
 
 #[derive(Debug, Default)]
@@ -176,12 +176,12 @@ impl SentNames {
     }
 
     /// The chunk is on disk now: what is still being sent from memory marks it there.
-    pub(super) fn moved_to(&self, kept: Weak<dyn Kept>) {
+    pub(super) fn moved_to(&self, kept: Weak<dyn SpooledChunk>) {
         let _ = self.moved.set(kept);
     }
 
     /// Where the chunk was moved to, while it is still there.
-    pub(super) fn moved(&self) -> Option<Arc<dyn Kept>> {
+    pub(super) fn moved(&self) -> Option<Arc<dyn SpooledChunk>> {
         self.moved.get()?.upgrade()
     }
 

@@ -1,4 +1,4 @@
-//! The driver's side of [`Uploads`]: what is to be sent now, and what came of it.
+//! The driver's side of [`UploadQueue`]: what is to be sent now, and what came of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, Summary};
-use super::health::Word;
+use super::health::HealthEvent;
 use super::life::Step;
 use super::parked;
+use super::queue::UploadQueue;
 use super::report::{DAMAGED, Report};
 use super::scheduler::{Elsewhere, Outcome};
 use super::state::{State, is_parked};
-use super::uploads::Uploads;
 use crate::flow::hold::Hold;
 use crate::flow::site::{Deadline, Held};
 use gcstreamer_storage::{Class, Stored, WriteError};
@@ -44,7 +44,7 @@ struct Sent {
     from_disk: bool,
 }
 
-impl Uploads {
+impl UploadQueue {
     /// Chunks to send now, and when to look again.
     pub(super) fn due(&self) -> Due {
         let mut state = self.lock();
@@ -55,7 +55,7 @@ impl Uploads {
         let mut expired = Vec::new();
         if let Some(timeout) = state.retry_timeout {
             while let Some(ticket) = state.scheduler.expired(timeout, now) {
-                expired.push(state.let_go(ticket, "retry-timeout"));
+                expired.push(state.drop_chunk(ticket, "retry-timeout"));
             }
         }
         if let Some(ticket) = state.scheduler.preempt(now) {
@@ -72,7 +72,7 @@ impl Uploads {
                 chunks.push((ticket, chunk));
             }
         }
-        let look = state.look(now);
+        let look = state.poll(now);
         let expiry = state
             .retry_timeout
             .and_then(|t| Some(now.saturating_add(t.saturating_sub(state.scheduler.oldest_age(now)?))));
@@ -161,12 +161,14 @@ impl Uploads {
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));
-                gone = state.let_go(ticket, DAMAGED);
+                gone = state.drop_chunk(ticket, DAMAGED);
             }
         }
         let pending = state.pending(now);
-        state.reports.extend(words.into_iter().map(|w| Report::Word(w, pending)));
-        state.look(now);
+        state
+            .reports
+            .extend(words.into_iter().map(|w| Report::HealthEvent(w, pending)));
+        state.poll(now);
         if let Some(disk) = &mut state.disk {
             // What was stored has left its place on disk.
             disk.health.unblock();
@@ -186,8 +188,8 @@ impl Uploads {
         let mut state = self.lock();
         let pending = state.pending(self.now());
         let reason = format!("the uploads have stopped by a defect of this element ({why}); restart the pipeline and report it");
-        state.reports.push_back(Report::Word(
-            Word::Fatal {
+        state.reports.push_back(Report::HealthEvent(
+            HealthEvent::Fatal {
                 http_status: Some(500),
                 reason,
             },
@@ -199,7 +201,7 @@ impl Uploads {
 }
 
 impl State {
-    fn stored(&mut self, ticket: u64, stored: Option<&Stored>, now: u64, words: &mut Vec<Word>) {
+    fn stored(&mut self, ticket: u64, stored: Option<&Stored>, now: u64, words: &mut Vec<HealthEvent>) {
         self.scheduler.done(ticket, Outcome::Stored, now);
         match self.chunks.get(&ticket).map(|c| c.site) {
             Some(None) => self.health.stored(self.scheduler.is_failing(), now, words),
@@ -237,7 +239,7 @@ impl State {
         Some(chunk)
     }
 
-    fn failed(&mut self, ticket: u64, error: &WriteError, name: Option<String>, now: u64, words: &mut Vec<Word>) {
+    fn failed(&mut self, ticket: u64, error: &WriteError, name: Option<String>, now: u64, words: &mut Vec<HealthEvent>) {
         let retry_after = error.retry_after.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
         let outcome = Outcome::Failed {
             class: error.class,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::attempt::{Attempted, attempt};
-use super::chunk::Naming;
+use super::chunk::NameFallback;
 use super::chunk::SentNames;
 use super::marks::Marks;
 use crate::flow::group::{Group, Member, Route};
@@ -142,7 +142,7 @@ impl Case {
             size: 10,
             body: Body::from_pieces([Bytes::from_static(b"0123456789")]),
         };
-        let naming = Naming {
+        let naming = NameFallback {
             session: "0a1b2c3d4e".into(),
             sequence: 7,
             own: self.own,

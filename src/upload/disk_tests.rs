@@ -11,19 +11,19 @@ use tokio::time::Instant;
 
 use super::attempt::Attempted;
 use super::chunk::SentNames;
-use super::chunk::{Chunk, Held, Kept, Loaded, Place, Unloaded};
-use super::desk::Desk;
+use super::chunk::{Chunk, Held, Loaded, Place, SpooledChunk, Unloaded};
+use super::completion::Due;
 use super::driver::{Writers, send_from_disk};
-use super::health::{Status, Word};
-use super::kept::SpoolChunk;
+use super::health::{HealthEvent, Status};
 use super::ops::Op;
-use super::outcomes::Due;
+use super::queue::{Charged, Drained, NoRoom, Overflow, UploadQueue};
 use super::report::Report;
 use super::scheduler::Elsewhere;
+use super::spool_writer::SpoolWriter;
+use super::spooled_chunk::ChunkFile;
 use super::spooler;
 use super::state::DiskHealth;
 use super::tests::{chunk, limits};
-use super::uploads::{Charged, Drained, NoRoom, Overflow, Uploads};
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
@@ -148,16 +148,16 @@ fn movable(sequence: u64) -> Chunk {
     }
 }
 
-fn with_disk(memory: u64) -> Arc<Uploads> {
-    Arc::new(Uploads::new(limits(memory, 1), 1, Box::new(|| {})).with_disk(true))
+fn with_disk(memory: u64) -> Arc<UploadQueue> {
+    Arc::new(UploadQueue::new(limits(memory, 1), 1, Box::new(|| {})).with_disk(true))
 }
 
-fn desk(gate: &Gate, uploads: &Arc<Uploads>) -> Desk {
+fn desk(gate: &Gate, uploads: &Arc<UploadQueue>) -> SpoolWriter {
     let spool = Spool::open(Arc::new(gate.clone()), gate.disk.root(), 0).unwrap();
-    Desk::new(spool.session("cam", SESSION).unwrap(), uploads.times())
+    SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times())
 }
 
-fn dropped(uploads: &Uploads) -> Vec<(u64, &'static str)> {
+fn dropped(uploads: &UploadQueue) -> Vec<(u64, &'static str)> {
     std::iter::from_fn(|| uploads.take_report())
         .filter_map(|report| match report {
             Report::Dropped { summary, reason } => Some((summary.sequence, reason)),
@@ -293,7 +293,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
             Box::new(|| {}),
         ));
         let until = Instant::now() + Duration::from_secs(5);
-        let is_fatal = |report| matches!(report, Report::Word(Word::Fatal { .. }, _));
+        let is_fatal = |report| matches!(report, Report::HealthEvent(HealthEvent::Fatal { .. }, _));
         while !uploads.take_report().is_some_and(is_fatal) {
             assert!(Instant::now() < until, "nobody tells of it");
             tokio::task::yield_now().await;
@@ -349,7 +349,7 @@ fn a_chunk_for_whose_new_date_there_is_no_room_is_sent_as_it_is() {
     let disk = SimDisk::new(1);
     let spool = spool_on(&disk);
     let uploads = with_disk(100);
-    let chunk = SpoolChunk::new(found(&disk, &spool), uploads.times());
+    let chunk = ChunkFile::new(found(&disk, &spool), uploads.times());
     spool.set_max(1);
     let loaded = Arc::clone(&chunk).load().unwrap();
     assert_eq!((loaded.request.name.as_str(), loaded.start), ("x7", 40_000_000_000));
@@ -365,7 +365,7 @@ fn only_damage_and_removal_are_for_good() {
     let uploads = with_disk(100);
     let stored = found(&disk, &spool);
     let path = stored.path();
-    let chunk = SpoolChunk::new(stored, uploads.times());
+    let chunk = ChunkFile::new(stored, uploads.times());
     // EMFILE, EIO.
     for errno in [24, 5] {
         disk.set_fault(Some(Fault::Once(1, errno)));
@@ -399,14 +399,14 @@ fn what_was_sent_from_memory_is_known_on_disk_and_after_a_kill() {
     };
     let stored = open.finish(&closed).unwrap();
     let sent = Arc::new(SentNames::known(vec![name_mark("x3")]));
-    let chunk = SpoolChunk::moved(stored, Arc::clone(&sent), Arc::clone(&times));
+    let chunk = ChunkFile::moved(stored, Arc::clone(&sent), Arc::clone(&times));
     assert!(Arc::clone(&chunk).load().unwrap().sent.has("x3"));
     let next = disk.kill();
     drop((chunk, open, session, spool));
     let Found::Upload(stored) = adopt(&spool_on(&next)).sessions.pop().unwrap().chunks.pop().unwrap() else {
         panic!("half")
     };
-    let chunk = SpoolChunk::new(stored, times);
+    let chunk = ChunkFile::new(stored, times);
     assert!(Arc::clone(&chunk).load().unwrap().sent.has("x3"));
     chunk.unmark_sent("x3");
     let last = next.kill();
@@ -424,7 +424,7 @@ fn a_chunk_that_may_stand_in_the_bucket_under_its_name_is_not_dated_anew() {
     let uploads = with_disk(100);
     let mut stored = found(&disk, &spool);
     stored.mark_sent(name_mark("x7")).unwrap();
-    let chunk = SpoolChunk::new(stored, uploads.times());
+    let chunk = ChunkFile::new(stored, uploads.times());
     assert_eq!(Arc::clone(&chunk).load().unwrap().request.name, "x7");
 }
 
@@ -448,7 +448,7 @@ fn rebuilt(attempted: bool, sent: bool) -> Loaded {
         crc32c: crc32c::crc32c(&data),
     };
     let stored = open.finish(&closed).unwrap();
-    SpoolChunk::new(stored, uploads.times()).load().unwrap()
+    ChunkFile::new(stored, uploads.times()).load().unwrap()
 }
 
 #[test]
@@ -462,7 +462,7 @@ fn a_rebuilt_chunk_may_be_longer_in_the_bucket_only_if_there_was_a_request_for_i
 #[derive(Debug)]
 struct Unanswering;
 
-impl Kept for Unanswering {
+impl SpooledChunk for Unanswering {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
         Err(Unloaded::Unreadable("too many open files".to_owned()))
     }
@@ -503,7 +503,7 @@ fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let member = Arc::new(Member::new(Group::join(""), Site::of("unanswering", "b")));
     let flow = Route::own(&member, None);
-    let kept: Arc<dyn Kept> = Arc::new(Unanswering);
+    let kept: Arc<dyn SpooledChunk> = Arc::new(Unanswering);
     let attempted = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
     let Attempted::Failed { error, .. } = attempted else {
         panic!("it is given up")

@@ -1,5 +1,5 @@
 //! The task of one sink that carries out what its scheduler decides. Never calls into GStreamer: what is to be told goes into
-//! the reports of [`Uploads`].
+//! the reports of [`UploadQueue`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::attempt::{Attempted, attempt};
-use super::chunk::{Chunk, Kept, Place, Unloaded};
+use super::chunk::{Chunk, Place, SpooledChunk, Unloaded};
+use super::completion::Due;
 use super::marks::Marks;
-use super::outcomes::Due;
-use super::uploads::Uploads;
+use super::queue::UploadQueue;
 use crate::flow::group::{Member, Route};
 use gcstreamer_storage::{Class, Endpoint, ObjectWriter, WriteError};
 
@@ -26,8 +26,8 @@ pub trait Writers: Send + Sync {
     fn to(&self, endpoint: Option<&str>, anonymous: bool) -> Result<Arc<dyn ObjectWriter>, String>;
 }
 
-/// Runs until [`Uploads::stop`]; attempts that are then in flight are dropped, and their connections with them.
-pub async fn run(uploads: Arc<Uploads>, writers: Arc<dyn Writers>, flow: Arc<Member>) {
+/// Runs until [`UploadQueue::stop`]; attempts that are then in flight are dropped, and their connections with them.
+pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc<Member>) {
     let mut attempts: JoinSet<(u64, Attempted, bool)> = JoinSet::new();
     let mut running: HashMap<u64, AbortHandle> = HashMap::new();
     loop {
@@ -101,7 +101,12 @@ async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> Attempted {
     }
 }
 
-pub(super) async fn send_from_disk(writers: &dyn Writers, kept: &Arc<dyn Kept>, name: Option<&str>, flow: &Route) -> Attempted {
+pub(super) async fn send_from_disk(
+    writers: &dyn Writers,
+    kept: &Arc<dyn SpooledChunk>,
+    name: Option<&str>,
+    flow: &Route,
+) -> Attempted {
     let reading = Arc::clone(kept);
     let loaded = match spawn_blocking(move || reading.load()).await {
         Ok(Ok(loaded)) => loaded,
@@ -142,7 +147,7 @@ pub(super) async fn send_from_disk(writers: &dyn Writers, kept: &Arc<dyn Kept>, 
     attempted
 }
 
-async fn aside(kept: &Arc<dyn Kept>, why: String) -> Attempted {
+async fn aside(kept: &Arc<dyn SpooledChunk>, why: String) -> Attempted {
     let kept = Arc::clone(kept);
     match spawn_blocking(move || kept.set_aside(&why)).await {
         Ok(why) => Attempted::Damaged { why },

@@ -22,7 +22,7 @@ const LASTING: u64 = 5 * SECOND;
 
 /// What is to be told. Times in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum HealthEvent {
     /// The status is another one.
     Status(Status, String),
     /// An outage begins (`first`) or goes on.
@@ -36,7 +36,7 @@ pub enum Word {
     Recovered {
         /// Its length.
         after: u64,
-        /// Uploads were refused in it, which this sink has told for itself.
+        /// UploadQueue were refused in it, which this sink has told for itself.
         refused: bool,
     },
     /// Nothing has worked yet, and the user has to act: an ERROR.
@@ -123,7 +123,7 @@ impl Health {
     }
 
     /// A chunk was stored. `still_failing`: there are others whose last attempt failed.
-    pub fn stored(&mut self, still_failing: bool, now: u64, words: &mut Vec<Word>) {
+    pub fn stored(&mut self, still_failing: bool, now: u64, words: &mut Vec<HealthEvent>) {
         self.confirmed = true;
         self.last_failed = false;
         self.refused = false;
@@ -136,7 +136,7 @@ impl Health {
             return;
         }
         if outage.told_at.is_some() {
-            words.push(Word::Recovered {
+            words.push(HealthEvent::Recovered {
                 after: works_since.saturating_sub(outage.since),
                 refused: outage.refusal_told,
             });
@@ -146,7 +146,7 @@ impl Health {
     }
 
     /// An attempt failed.
-    pub fn failed(&mut self, class: Class, http_status: Option<u16>, reason: &str, now: u64, words: &mut Vec<Word>) {
+    pub fn failed(&mut self, class: Class, http_status: Option<u16>, reason: &str, now: u64, words: &mut Vec<HealthEvent>) {
         self.last_failed = true;
         self.last_failure = now;
         self.first_failure.get_or_insert(now);
@@ -155,7 +155,7 @@ impl Health {
         let reason = reason.to_owned();
         if needs_user && !self.confirmed {
             if !self.refused {
-                words.push(Word::Fatal { http_status, reason });
+                words.push(HealthEvent::Fatal { http_status, reason });
             }
             self.refused = true;
             return;
@@ -176,11 +176,11 @@ impl Health {
         if needs_user && !outage.refusal_told {
             outage.refusal_told = true;
             outage.told_at = Some(now);
-            words.push(Word::Refused { http_status, reason });
+            words.push(HealthEvent::Refused { http_status, reason });
         } else if outage.told_at.map_or(lasts, |at| now.saturating_sub(at) >= REMIND_AFTER) {
             let first = outage.told_at.is_none();
             outage.told_at = Some(now);
-            words.push(Word::Outage { first, reason });
+            words.push(HealthEvent::Outage { first, reason });
         }
     }
 
@@ -205,7 +205,7 @@ impl Health {
     }
 
     /// Looks whether the status has changed. `pending` chunks wait, the oldest for `oldest` ns. Returns when to look again.
-    pub fn look(&mut self, pending: usize, oldest: Option<u64>, now: u64, words: &mut Vec<Word>) -> Option<u64> {
+    pub fn poll(&mut self, pending: usize, oldest: Option<u64>, now: u64, words: &mut Vec<HealthEvent>) -> Option<u64> {
         let (wanted, recheck) = self.wanted(pending, oldest, now);
         if wanted == self.status {
             return recheck;
@@ -216,7 +216,7 @@ impl Health {
         }
         self.status = wanted;
         self.changed_at = Some(now);
-        words.push(Word::Status(wanted, self.reason.clone()));
+        words.push(HealthEvent::Status(wanted, self.reason.clone()));
         recheck
     }
 
@@ -247,10 +247,10 @@ mod tests {
 
     const S: u64 = SECOND;
 
-    fn statuses(words: &[Word]) -> Vec<Status> {
+    fn statuses(words: &[HealthEvent]) -> Vec<Status> {
         words
             .iter()
-            .filter_map(|w| if let Word::Status(s, _) = w { Some(*s) } else { None })
+            .filter_map(|w| if let HealthEvent::Status(s, _) = w { Some(*s) } else { None })
             .collect()
     }
 
@@ -259,19 +259,19 @@ mod tests {
         let mut h = Health::new(10 * S);
         let mut words = Vec::new();
         h.stored(false, 0, &mut words);
-        h.look(0, None, 0, &mut words);
+        h.poll(0, None, 0, &mut words);
         for t in 1..=7300 {
             h.failed(Class::Transient, None, "connection refused", t * S, &mut words);
-            h.look(3, Some(t * S), t * S, &mut words);
+            h.poll(3, Some(t * S), t * S, &mut words);
         }
         h.stored(false, 7301 * S, &mut words);
-        h.look(0, None, 7301 * S, &mut words);
-        let outages = words.iter().filter(|w| matches!(w, Word::Outage { .. })).count();
+        h.poll(0, None, 7301 * S, &mut words);
+        let outages = words.iter().filter(|w| matches!(w, HealthEvent::Outage { .. })).count();
         assert_eq!(outages, 3, "{words:?}");
         assert_eq!(
             words
                 .iter()
-                .filter(|w| matches!(w, Word::Recovered { after, .. } if *after == 7300 * S))
+                .filter(|w| matches!(w, HealthEvent::Recovered { after, .. } if *after == 7300 * S))
                 .count(),
             1
         );
@@ -289,7 +289,7 @@ mod tests {
         h.failed(Class::Permanent, Some(404), "no such bucket", 1, &mut words);
         assert!(matches!(
             words[..],
-            [Word::Fatal {
+            [HealthEvent::Fatal {
                 http_status: Some(404),
                 ..
             }]
@@ -299,9 +299,12 @@ mod tests {
         h.stored(false, 0, &mut words);
         h.failed(Class::Permanent, Some(403), "denied", S, &mut words);
         h.failed(Class::Permanent, Some(403), "denied", 61 * S, &mut words);
-        h.look(1, Some(S), 61 * S, &mut words);
+        h.poll(1, Some(S), 61 * S, &mut words);
         assert!(
-            matches!(words[..], [Word::Refused { .. }, Word::Status(Status::Offline, _)]),
+            matches!(
+                words[..],
+                [HealthEvent::Refused { .. }, HealthEvent::Status(Status::Offline, _)]
+            ),
             "{words:?}"
         );
     }
@@ -317,10 +320,10 @@ mod tests {
                 _ => h.stored(t >= 20, t * S, &mut words),
             }
         }
-        assert!(matches!(words[..], [Word::Outage { first: true, .. }]), "{words:?}");
+        assert!(matches!(words[..], [HealthEvent::Outage { first: true, .. }]), "{words:?}");
         h.stored(false, 600 * S, &mut words);
         assert!(
-            matches!(words[..], [_, Word::Recovered { .. }]),
+            matches!(words[..], [_, HealthEvent::Recovered { .. }]),
             "it has been stored at last: {words:?}"
         );
     }
@@ -336,7 +339,10 @@ mod tests {
             }
         }
         assert!(
-            matches!(words[..], [Word::Outage { first: true, .. }, Word::Recovered { .. }]),
+            matches!(
+                words[..],
+                [HealthEvent::Outage { first: true, .. }, HealthEvent::Recovered { .. }]
+            ),
             "{words:?}"
         );
         for t in 600..620 {
@@ -344,7 +350,7 @@ mod tests {
         }
         h.stored(false, 620 * S, &mut words);
         assert!(
-            matches!(words[2..], [Word::Outage { first: true, .. }, Word::Recovered { after, .. }] if after == 20 * S),
+            matches!(words[2..], [HealthEvent::Outage { first: true, .. }, HealthEvent::Recovered { after, .. }] if after == 20 * S),
             "one that lasts is told all the same: {words:?}"
         );
     }
@@ -360,7 +366,7 @@ mod tests {
             } else {
                 h.failed(Class::Transient, None, "x", now, &mut words)
             }
-            h.look(1, Some(0), now, &mut words);
+            h.poll(1, Some(0), now, &mut words);
         }
         assert!(statuses(&words).len() <= 11, "{}", statuses(&words).len());
     }
@@ -370,10 +376,10 @@ mod tests {
         let mut h = Health::new(10 * S);
         let mut words = Vec::new();
         h.stored(false, 0, &mut words);
-        h.look(5, Some(29 * S), S, &mut words);
+        h.poll(5, Some(29 * S), S, &mut words);
         assert_eq!(h.status(), Status::Online);
-        assert_eq!(h.look(5, Some(29 * S), 2 * S, &mut words), Some(3 * S));
-        h.look(5, Some(30 * S), 3 * S, &mut words);
+        assert_eq!(h.poll(5, Some(29 * S), 2 * S, &mut words), Some(3 * S));
+        h.poll(5, Some(30 * S), 3 * S, &mut words);
         assert_eq!(h.status(), Status::Degraded);
     }
 }

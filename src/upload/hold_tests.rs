@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::chunk::{Chunk, Kept, Loaded, Place, Unloaded};
+use super::chunk::{Chunk, Loaded, Place, SpooledChunk, Unloaded};
 use super::driver::{self, Writers};
 use super::health::Status;
+use super::queue::UploadQueue;
 use super::scheduler::Elsewhere;
 use super::tests::{chunk, limits};
-use super::uploads::Uploads;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::sync::lock;
@@ -95,7 +95,7 @@ impl Writers for Server {
 #[derive(Debug)]
 struct Left(String, u64);
 
-impl Kept for Left {
+impl SpooledChunk for Left {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
         let Place::Memory(held) = chunk(self.1, 10).place else {
             return Err(Unloaded::Damaged(String::new()));
@@ -126,14 +126,14 @@ impl Kept for Left {
 
 /// A running sink that stores in a bucket at `https://here`.
 struct Sink {
-    uploads: Arc<Uploads>,
+    uploads: Arc<UploadQueue>,
     bucket: String,
     next: u64,
 }
 
 impl Sink {
     fn new(group: &Arc<Group>, server: &Server, bucket: &str, max_uploads: usize) -> Self {
-        let uploads = Uploads::new(limits(1 << 20, max_uploads), 1, Box::new(|| {}));
+        let uploads = UploadQueue::new(limits(1 << 20, max_uploads), 1, Box::new(|| {}));
         let uploads = Arc::new(uploads.with_disk(false));
         let member = Arc::new(Member::new(Arc::clone(group), Site::of("https://here", bucket)));
         tokio::spawn(driver::run(Arc::clone(&uploads), Arc::new(server.clone()), member));

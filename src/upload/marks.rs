@@ -1,14 +1,14 @@
 //! Under which names a chunk was sent whole: what proves that an object which nobody may look at is the chunk's own.
 //!
 //! A name counts from the moment its last byte has left, and no longer once the server has said that nothing was stored by that
-//! request, or that what was stored is damaged. In memory the names are shared by whatever holds the chunk; [`Kept`] keeps them
+//! request, or that what was stored is damaged. In memory the names are shared by whatever holds the chunk; [`SpooledChunk`] keeps them
 //! on disk as well, as far as the disk takes them. Decisions are in [`super::attempt`].
 
 use std::sync::{Arc, Mutex};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::chunk::{Kept, SentNames};
+use super::chunk::{SentNames, SpooledChunk};
 use crate::sync::lock;
 use gcstreamer_storage::{BoxFuture, Pacer};
 
@@ -16,16 +16,16 @@ use gcstreamer_storage::{BoxFuture, Pacer};
 #[derive(Clone, Debug)]
 pub struct Marks {
     names: Arc<SentNames>,
-    disk: Option<Arc<dyn Kept>>,
+    disk: Option<Arc<dyn SpooledChunk>>,
 }
 
 impl Marks {
     /// `disk`: where they are kept as well.
-    pub fn new(names: Arc<SentNames>, disk: Option<Arc<dyn Kept>>) -> Self {
+    pub fn new(names: Arc<SentNames>, disk: Option<Arc<dyn SpooledChunk>>) -> Self {
         Self { names, disk }
     }
 
-    fn disk(&self) -> Option<Arc<dyn Kept>> {
+    fn disk(&self) -> Option<Arc<dyn SpooledChunk>> {
         self.disk.clone().or_else(|| self.names.moved())
     }
 
@@ -41,21 +41,21 @@ impl Marks {
 
     /// The request under this name has stored nothing.
     pub(super) async fn not_stored(&self, name: &str) {
-        self.take_back(name, false).await;
+        self.refund(name, false).await;
     }
 
     /// What stands under this name is damaged.
     pub(super) async fn damaged(&self, name: &str) {
-        self.take_back(name, true).await;
+        self.refund(name, true).await;
     }
 
-    async fn take_back(&self, name: &str, for_good: bool) {
+    async fn refund(&self, name: &str, for_good: bool) {
         self.names.remove(name, for_good);
         let name = name.to_owned();
         self.on_disk(move |kept| kept.unmark_sent(&name)).await;
     }
 
-    async fn on_disk(&self, work: impl FnOnce(&dyn Kept) + Send + 'static) {
+    async fn on_disk(&self, work: impl FnOnce(&dyn SpooledChunk) + Send + 'static) {
         if let Some(kept) = self.disk() {
             let _ = spawn_blocking(move || work(&*kept)).await;
         }

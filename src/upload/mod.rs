@@ -3,12 +3,12 @@
 //! - [`scheduler`] PURE: what to send next, when to try again, how many at once. Events in, actions out.
 //! - [`health`] PURE: what the user is told: status, warnings, errors.
 //! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name); [`marks`]: what it rests on.
-//! - [`uploads`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
+//! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
 //! - [`chunk`], [`report`], [`life`]: the types they share.
-//! - [`spooler`]: the task that writes chunks to disk, [`desk`] its blocking side. [`kept`]: chunks of the spool as objects. [`redate`] PURE.
+//! - [`spooler`]: the task that writes chunks to disk, [`spool_writer`] its blocking side. [`spooled_chunk`]: chunks of the spool as objects. [`redate`] PURE.
 //!
 //! - [`recovery`]: the spool of a session, and what earlier sessions left in it. [`writers`]: the ways to Cloud Storage.
 //!
@@ -16,9 +16,9 @@
 
 pub mod attempt;
 pub mod chunk;
+mod completion;
 #[cfg(test)]
 mod conflict_tests;
-pub mod desk;
 pub mod destination;
 #[cfg(test)]
 mod disk_tests;
@@ -26,19 +26,19 @@ pub mod driver;
 pub mod health;
 #[cfg(test)]
 mod hold_tests;
-pub mod kept;
 pub mod life;
 pub mod marks;
 pub mod ops;
-mod outcomes;
 mod parked;
+pub mod queue;
 pub mod recovery;
 pub mod redate;
 pub mod report;
 pub mod scheduler;
+pub mod spool_writer;
+pub mod spooled_chunk;
 pub mod spooler;
 mod state;
 #[cfg(test)]
 mod tests;
-pub mod uploads;
 pub mod writers;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gcstreamer_storage::ObjectRequest;
 
-use super::chunk::Naming;
-use super::chunk::{Chunk, Kept, Summary};
+use super::chunk::NameFallback;
+use super::chunk::{Chunk, SpooledChunk, Summary};
 use crate::spool::{Entry, SpoolError};
 
 /// Something to be written.
@@ -51,7 +51,7 @@ pub struct Closing {
     /// The object it becomes, without its bytes.
     pub request: ObjectRequest,
     /// What it may be called.
-    pub naming: Naming,
+    pub naming: NameFallback,
     /// For messages.
     pub summary: Summary,
     /// When it was closed, ns on the sink's scale.
@@ -62,8 +62,8 @@ pub struct Closing {
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) ops: Vec<Op>,
-    pub(super) discards: Vec<Arc<dyn Kept>>,
-    pub(super) confirms: Vec<Arc<dyn Kept>>,
+    pub(super) discards: Vec<Arc<dyn SpooledChunk>>,
+    pub(super) confirms: Vec<Arc<dyn SpooledChunk>>,
     pub(super) moves: Vec<(u64, Arc<Chunk>)>,
 }
 
@@ -85,7 +85,7 @@ pub(super) trait Progress {
     /// Whether the end of a chunk that is being moved to disk may be written: it was neither stored nor dropped meanwhile.
     fn may_finish(&self, ticket: u64) -> bool;
     /// A chunk was moved to disk, or could not be. Returns what is on disk and not wanted there.
-    fn moved(&self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>>;
+    fn moved(&self, ticket: u64, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>>;
 }
 
 /// Bytes of memory that wait with these.

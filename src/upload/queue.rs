@@ -29,7 +29,7 @@ pub enum Overflow {
 }
 
 /// See the module.
-pub struct Uploads {
+pub struct UploadQueue {
     state: Mutex<State>,
     pub(super) changed: Condvar,
     pub(super) wake: Notify,
@@ -37,7 +37,7 @@ pub struct Uploads {
     pub(super) disk_wake: Notify,
     pub(super) epoch: Instant,
     clock: Clock,
-    kick: Box<dyn Fn() + Send + Sync>,
+    wake_poster: Box<dyn Fn() + Send + Sync>,
     observer: Arc<dyn Observer>,
 }
 
@@ -100,13 +100,13 @@ pub enum NoRoom {
     MoveOpen,
     /// The open chunk is to be cut and let go of: the only other one is on its way, and would never arrive if it gave way.
     CutOpen,
-    /// Uploads are refused until the user acts, and the memory is full now.
+    /// UploadQueue are refused until the user acts, and the memory is full now.
     Refused,
 }
 
-impl Uploads {
-    /// For a new session. `kick` is called, from any thread and without a lock held, when there are reports.
-    pub fn new(limits: UploadLimits, seed: u64, kick: Box<dyn Fn() + Send + Sync>) -> Self {
+impl UploadQueue {
+    /// For a new session. `wake_poster` is called, from any thread and without a lock held, when there are reports.
+    pub fn new(limits: UploadLimits, seed: u64, wake_poster: Box<dyn Fn() + Send + Sync>) -> Self {
         Self {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(limits.max_uploads, seed),
@@ -139,7 +139,7 @@ impl Uploads {
             disk_wake: Notify::new(),
             epoch: Instant::now(),
             clock: Clock::SYSTEM,
-            kick,
+            wake_poster,
             observer: Arc::new(()),
         }
     }
@@ -171,13 +171,13 @@ impl Uploads {
         self.ns((self.clock.monotonic)())
     }
 
-    /// A time on the scale of [`Uploads::now`]; 0 before the session began.
+    /// A time on the scale of [`UploadQueue::now`]; 0 before the session began.
     pub(super) fn ns(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Chunks may wait on disk too: every buffer as it comes, or (`overflow`) whole chunks when the memory is full. Somebody
-    /// has to run the spooler, and to call [`Uploads::adopt`].
+    /// has to run the spooler, and to call [`UploadQueue::adopt`].
     #[must_use]
     pub fn with_disk(self, overflow: bool) -> Self {
         let mode = match overflow {
@@ -271,9 +271,9 @@ impl Uploads {
             return state;
         };
         if state.scheduler.is_in_flight(ticket) {
-            state.scheduler.narrow();
+            state.scheduler.reduce_concurrency();
         }
-        let gone = state.let_go(ticket, "overflow");
+        let gone = state.drop_chunk(ticket, "overflow");
         drop(state);
         drop(gone);
         self.publish();
@@ -288,7 +288,7 @@ impl Uploads {
     }
 
     /// Charges the memory whatever is there: nothing could be done to make room.
-    pub fn charge_anyway(&self, bytes: u64) {
+    pub fn force_charge(&self, bytes: u64) {
         let mut state = self.lock();
         state.memory += bytes;
         state.stats.bytes_received += bytes;
@@ -303,7 +303,7 @@ impl Uploads {
     pub fn resume(&self) {
         let mut state = self.lock();
         state.health.resume();
-        state.scheduler.hurry(None);
+        state.scheduler.set_draining(None);
         if let Some(disk) = &mut state.disk {
             disk.phase = Phase::Recording;
         }
@@ -322,7 +322,7 @@ impl Uploads {
     }
 
     /// Takes a charge back: the buffer is not taken after all.
-    pub fn take_back(&self, bytes: u64) {
+    pub fn refund(&self, bytes: u64) {
         let mut state = self.lock();
         state.memory = state.memory.saturating_sub(bytes);
         state.stats.bytes_received = state.stats.bytes_received.saturating_sub(bytes);
@@ -413,8 +413,8 @@ impl Uploads {
             began: self.now(),
             until: self.ns(until),
         };
-        state.scheduler.hurry(Some(drain));
-        state.look(self.now());
+        state.scheduler.set_draining(Some(drain));
+        state.poll(self.now());
         drop(state);
         self.publish();
         self.wake.notify_one();
@@ -428,7 +428,7 @@ impl Uploads {
         self.disk_wake.notify_one();
     }
 
-    /// Waits until all that was recorded is on disk, as [`Uploads::wait_drained`].
+    /// Waits until all that was recorded is on disk, as [`UploadQueue::wait_drained`].
     pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, |state| {
             let is_writing = state.disk.as_ref().is_some_and(Disk::is_writing);
@@ -436,7 +436,7 @@ impl Uploads {
         })
     }
 
-    /// Waits as long as the disk takes what is in memory, as [`Uploads::wait_drained`]. [`Drained::Yes`]: it takes no more.
+    /// Waits as long as the disk takes what is in memory, as [`UploadQueue::wait_drained`]. [`Drained::Yes`]: it takes no more.
     pub fn wait_moved(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, |state| !state.disk_goes_on())
     }
@@ -474,8 +474,8 @@ impl Uploads {
         Drained::Yes
     }
 
-    /// Wakes [`Uploads::wait_drained`], to look at its condition.
-    pub fn nudge(&self) {
+    /// Wakes [`UploadQueue::wait_drained`], to look at its condition.
+    pub fn notify(&self) {
         drop(self.lock());
         self.changed.notify_all();
     }
@@ -494,7 +494,7 @@ impl Uploads {
             .map(|(&t, _)| t)
             .collect();
         let all = state.pending(self.now());
-        let gone: Vec<_> = lost.iter().map(|&ticket| state.let_go(ticket, reason)).collect();
+        let gone: Vec<_> = lost.iter().map(|&ticket| state.drop_chunk(ticket, reason)).collect();
         // All that is left is on disk, or as good as.
         let left = state.pending(self.now());
         if let Some(disk) = &mut state.disk {
@@ -524,7 +524,7 @@ impl Uploads {
         let mut state = self.lock();
         state.stopped = true;
         state.health.ending(Status::Stopped);
-        state.look(self.now());
+        state.poll(self.now());
         drop(state);
         self.publish();
         self.wake.notify_one();
@@ -578,7 +578,7 @@ impl Uploads {
         };
         life.iter().for_each(|event| self.observer.observe(event));
         if has_reports {
-            (self.kick)();
+            (self.wake_poster)();
         }
     }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunk::{Chunk, Keep, Place, Summary};
-use super::desk::Desk;
 use super::destination::Sorter;
-use super::kept::{SpoolChunk, Times};
+use super::queue::UploadQueue;
+use super::spool_writer::SpoolWriter;
+use super::spooled_chunk::{ChunkFile, Times};
 use super::spooler;
-use super::uploads::Uploads;
 use crate::spool::disk::StdDisk;
 use crate::spool::{Adoption, ClosedEntry, Found, Notice, Partial, Session, Spool, SpoolError, Stored, adopt};
 use gcstreamer_media::chunk::replay::Replay;
@@ -69,7 +69,7 @@ pub fn open(
 }
 
 /// Runs the spool of a session to its end; `ahead` is called when what is not decided about is to be written too.
-pub async fn run(uploads: Arc<Uploads>, plan: SessionSpool, ahead: Box<dyn Fn() + Send + Sync>) {
+pub async fn run(uploads: Arc<UploadQueue>, plan: SessionSpool, ahead: Box<dyn Fn() + Send + Sync>) {
     let times = uploads.times();
     let own = plan.session.leftovers();
     let mut sorter = plan.sorter;
@@ -82,7 +82,7 @@ pub async fn run(uploads: Arc<Uploads>, plan: SessionSpool, ahead: Box<dyn Fn() 
             uploads.adopt(Vec::new(), true);
         })
     };
-    let desk = Desk::new(plan.session, times);
+    let desk = SpoolWriter::new(plan.session, times);
     spooler::run(Arc::clone(&uploads), desk, plan.interval, ahead).await;
     if adoption.await.is_err() {
         uploads.adopt(Vec::new(), true);
@@ -90,7 +90,7 @@ pub async fn run(uploads: Arc<Uploads>, plan: SessionSpool, ahead: Box<dyn Fn() 
 }
 
 /// Hands what was found to the uploads. Blocking.
-fn take_over(adoption: Adoption, sorter: &mut Sorter, uploads: &Uploads, times: &Arc<Times>) {
+fn take_over(adoption: Adoption, sorter: &mut Sorter, uploads: &UploadQueue, times: &Arc<Times>) {
     times.learn(&adoption.boots);
     for notice in adoption.notices {
         uploads.warn(notice.to_string());
@@ -131,7 +131,7 @@ fn take_over(adoption: Adoption, sorter: &mut Sorter, uploads: &Uploads, times: 
                     running,
                     size: summary.size,
                 },
-                place: Place::Disk(SpoolChunk::new(stored, Arc::clone(times))),
+                place: Place::Disk(ChunkFile::new(stored, Arc::clone(times))),
                 recovered: true,
                 site,
                 renamed: None,

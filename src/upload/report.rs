@@ -1,7 +1,7 @@
 //! What the uploads have to tell, and their counters. Types alone; the shell turns them into messages.
 
 use super::chunk::Summary;
-use super::health::Word;
+use super::health::HealthEvent;
 
 /// Why a chunk was let go of that was set aside.
 pub(super) const DAMAGED: &str = "damaged";
@@ -30,7 +30,7 @@ pub enum Report {
         reason: &'static str,
     },
     /// The status or an outage.
-    Word(Word, Pending),
+    HealthEvent(HealthEvent, Pending),
     /// Something the user should know.
     Warning(String),
     /// The disk takes nothing: what it said.
@@ -93,7 +93,7 @@ pub struct Snapshot {
     pub pending: Pending,
     /// Chunks on disk that belong to an endpoint which gets no credentials from this sink.
     pub parked: u64,
-    /// Uploads in flight.
+    /// UploadQueue in flight.
     pub in_flight: u64,
     /// Bytes per second over the last ten seconds.
     pub rate: f64,

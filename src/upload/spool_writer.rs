@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::chunk::Naming;
-use super::chunk::{Chunk, Held, Kept, Place};
-use super::kept::{Part, SpoolChunk, Times};
+use super::chunk::NameFallback;
+use super::chunk::{Chunk, Held, Place, SpooledChunk};
 use super::ops::{Closing, Op, Progress, Work, Written};
+use super::spooled_chunk::{ChunkFile, PartialFile, Times};
 use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
 use gcstreamer_storage::{Body, ObjectRequest};
 
 /// See the module.
-pub struct Desk {
+pub struct SpoolWriter {
     session: Session,
     times: Arc<Times>,
     open: BTreeMap<u64, Writing>,
@@ -29,7 +29,7 @@ struct Writing {
     ahead: Vec<(u64, Bytes)>,
 }
 
-impl Desk {
+impl SpoolWriter {
     /// For the chunks of this session.
     pub fn new(session: Session, times: Arc<Times>) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl Desk {
             && let Some(file) = &mut writing.file
         {
             match file.finish(&closed) {
-                Ok(stored) => place = Some(Place::Disk(SpoolChunk::new(stored, Arc::clone(&self.times)))),
+                Ok(stored) => place = Some(Place::Disk(ChunkFile::new(stored, Arc::clone(&self.times)))),
                 Err(e) => written.trouble = Some(e),
             }
         }
@@ -128,7 +128,7 @@ impl Desk {
     }
 
     /// A closed chunk goes from memory to disk. `None`: it is not wanted there any more.
-    fn put_away(&self, chunk: &Chunk, is_wanted: impl Fn() -> bool) -> Result<Option<Arc<dyn Kept>>, SpoolError> {
+    fn put_away(&self, chunk: &Chunk, is_wanted: impl Fn() -> bool) -> Result<Option<Arc<dyn SpooledChunk>>, SpoolError> {
         let Place::Memory(held) = &chunk.place else {
             unreachable!("only what is in memory is moved")
         };
@@ -147,7 +147,7 @@ impl Desk {
         match finished {
             Ok(Some(stored)) => {
                 let sent = Arc::clone(&held.sent);
-                Ok(Some(SpoolChunk::moved(stored, sent, Arc::clone(&self.times))))
+                Ok(Some(ChunkFile::moved(stored, sent, Arc::clone(&self.times))))
             }
             Ok(None) => {
                 let _ = file.abandon();
@@ -190,9 +190,9 @@ impl Writing {
     }
 
     /// The chunk has ended, and the disk did not take all of it.
-    fn in_memory(self, mut request: ObjectRequest, naming: Naming) -> Place {
+    fn in_memory(self, mut request: ObjectRequest, naming: NameFallback) -> Place {
         let charged = self.waiting.iter().map(|(.., charged)| charged).sum();
-        let part = self.file.map(Part::new);
+        let part = self.file.map(PartialFile::new);
         let on_file = part.as_ref().map_or(0, |p| p.len()).min(request.size);
         // What is on the file already is not taken from memory a second time.
         let rest = self.waiting.into_iter().filter_map(|(at, bytes, _)| {
@@ -200,7 +200,7 @@ impl Writing {
             (known < bytes.len()).then(|| bytes.slice(known..))
         });
         request.body = match &part {
-            Some(part) => Body::backed(Arc::<Part>::clone(part), on_file, rest),
+            Some(part) => Body::backed(Arc::<PartialFile>::clone(part), on_file, rest),
             None => Body::from_pieces(rest),
         };
         Place::Memory(Arc::new(Held {
@@ -209,7 +209,7 @@ impl Writing {
             sent: Arc::default(),
             charged,
             entry: None,
-            part: part.map(|part| part as Arc<dyn Kept>),
+            part: part.map(|part| part as Arc<dyn SpooledChunk>),
         }))
     }
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::chunk::Naming;
+use super::chunk::NameFallback;
 use super::chunk::SentNames;
-use super::chunk::{Kept, Loaded, Unloaded};
+use super::chunk::{Loaded, SpooledChunk, Unloaded};
 use super::redate::redate;
 use crate::clock::Clock;
 use crate::spool::{Boots, ChunkReader, ClosedEntry, Entry, OpenChunk, SpoolError, Stored, boot, name_mark};
@@ -65,7 +65,7 @@ impl fmt::Debug for Times {
 }
 
 /// A closed chunk on disk.
-pub struct SpoolChunk {
+pub struct ChunkFile {
     stored: Mutex<Stored>,
     /// Under which names it was sent whole: those on disk, and those that the disk did not take.
     sent: Arc<SentNames>,
@@ -73,7 +73,7 @@ pub struct SpoolChunk {
     damage: OnceLock<String>,
 }
 
-impl SpoolChunk {
+impl ChunkFile {
     /// From the spool.
     pub fn new(stored: Stored, times: Arc<Times>) -> Arc<Self> {
         let sent = Arc::new(SentNames::known(stored.sent().to_vec()));
@@ -93,7 +93,7 @@ impl SpoolChunk {
             times,
             damage: OnceLock::new(),
         });
-        let kept: Arc<dyn Kept> = Arc::<Self>::clone(&chunk);
+        let kept: Arc<dyn SpooledChunk> = Arc::<Self>::clone(&chunk);
         chunk.sent.moved_to(Arc::downgrade(&kept));
         for mark in chunk.sent.all() {
             let _ = lock(&chunk.stored).mark_sent(mark);
@@ -122,13 +122,13 @@ impl SpoolChunk {
     }
 }
 
-impl fmt::Debug for SpoolChunk {
+impl fmt::Debug for ChunkFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SpoolChunk({})", lock(&self.stored).path().display())
+        write!(f, "ChunkFile({})", lock(&self.stored).path().display())
     }
 }
 
-impl Kept for SpoolChunk {
+impl SpooledChunk for ChunkFile {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
         let closed = self.read_entry().map_err(|e| {
             let is_lost = matches!(e, SpoolError::Damaged { .. }) || lock(&self.stored).is_removed();
@@ -216,7 +216,7 @@ fn loaded(closed: ClosedEntry, body: Body, sent: Arc<SentNames>) -> Loaded {
             size,
             body,
         },
-        naming: Naming {
+        naming: NameFallback {
             session: entry.session,
             sequence: entry.sequence,
             own: entry.own_name,
@@ -231,7 +231,7 @@ fn loaded(closed: ClosedEntry, body: Body, sent: Arc<SentNames>) -> Loaded {
 
 /// The bytes of a closed chunk; its file is open as long as an attempt reads it.
 struct FileBody {
-    chunk: Arc<SpoolChunk>,
+    chunk: Arc<ChunkFile>,
     reader: Mutex<Option<ChunkReader>>,
 }
 
@@ -261,12 +261,12 @@ impl Backing for FileBody {
 /// The part on disk of a chunk that the disk did not take whole: it has no end mark, and is sent together with the rest in
 /// memory. After a crash the next start finds it and stores it as far as it goes.
 #[derive(Debug)]
-pub struct Part {
+pub struct PartialFile {
     open: Mutex<OpenChunk>,
     reader: Mutex<ChunkReader>,
 }
 
-impl Part {
+impl PartialFile {
     /// From the spool.
     pub fn new(open: OpenChunk) -> Arc<Self> {
         let reader = Mutex::new(open.reader());
@@ -287,13 +287,13 @@ impl Part {
     }
 }
 
-impl Backing for Part {
+impl Backing for PartialFile {
     fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         lock(&self.reader).read_at(offset, most)
     }
 }
 
-impl Kept for Part {
+impl SpooledChunk for PartialFile {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
         Err(Unloaded::Damaged("it has no end mark".to_owned()))
     }

@@ -11,14 +11,14 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::chunk::{Chunk, Kept};
-use super::desk::Desk;
-use super::kept::Times;
+use super::chunk::{Chunk, SpooledChunk};
 use super::life::Step;
 use super::ops::{Op, Progress, Work, Written, charges};
+use super::queue::UploadQueue;
 use super::report::Report;
+use super::spool_writer::SpoolWriter;
+use super::spooled_chunk::Times;
 use super::state::{DiskHealth, Mode, Phase, own_ticket};
-use super::uploads::Uploads;
 use crate::spool::SpoolError;
 
 /// How many sinks of the process write at once: more make a disk slower, not faster.
@@ -32,7 +32,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs until the uploads have stopped and nothing is left to be written. `interval`: property `spool-sync-interval`;
 /// `ahead` has the recorder leave word of what it has not decided about.
-pub async fn run(uploads: Arc<Uploads>, desk: Desk, interval: Duration, ahead: Box<dyn Fn() + Send + Sync>) {
+pub async fn run(uploads: Arc<UploadQueue>, desk: SpoolWriter, interval: Duration, ahead: Box<dyn Fn() + Send + Sync>) {
     // Written four times an interval and synced three ticks apart: what came in just after a sync is synced within one.
     let mut ticks = tokio::time::interval((interval / 4).max(Duration::from_millis(5)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,7 +70,12 @@ pub async fn run(uploads: Arc<Uploads>, desk: Desk, interval: Duration, ahead: B
     }
 }
 
-async fn carry_out(uploads: &Arc<Uploads>, desk: Option<Desk>, work: Work, sync: bool) -> (Option<Desk>, bool, bool) {
+async fn carry_out(
+    uploads: &Arc<UploadQueue>,
+    desk: Option<SpoolWriter>,
+    work: Work,
+    sync: bool,
+) -> (Option<SpoolWriter>, bool, bool) {
     let Some(mut desk) = desk else {
         uploads.disk_gone();
         return (None, true, false);
@@ -98,7 +103,7 @@ async fn carry_out(uploads: &Arc<Uploads>, desk: Option<Desk>, work: Work, sync:
     }
 }
 
-impl Uploads {
+impl UploadQueue {
     /// What the spool may believe of the time: the clocks, unless the server has shown that they are wrong.
     pub fn times(self: &Arc<Self>) -> Arc<Times> {
         let uploads = Arc::downgrade(self);
@@ -218,7 +223,7 @@ impl Uploads {
     }
 }
 
-impl Progress for Uploads {
+impl Progress for UploadQueue {
     fn wrote(&self, written: Written) {
         let mut state = self.lock();
         let now = self.now();
@@ -251,13 +256,13 @@ impl Progress for Uploads {
         is_wanted
     }
 
-    fn moved(&self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>> {
+    fn moved(&self, ticket: u64, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
         let mut state = self.lock();
         let is_moved = kept.is_some();
         let unwanted = state.moved(ticket, kept);
         // All others were told as lost before: this one could have been saved at the last moment.
         let abandoned = state.disk.as_ref().and_then(|d| d.phase.abandoned()).filter(|_| !is_moved);
-        let gone = abandoned.and_then(|reason| state.let_go(ticket, reason));
+        let gone = abandoned.and_then(|reason| state.drop_chunk(ticket, reason));
         drop(state);
         drop(gone);
         self.publish();

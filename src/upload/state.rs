@@ -1,11 +1,11 @@
-//! What one sink's uploads are at this moment. Plain data under the one mutex of [`super::uploads::Uploads`]: nothing here
+//! What one sink's uploads are at this moment. Plain data under the one mutex of [`super::queue::UploadQueue`]: nothing here
 //! waits, and nothing does I/O.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::chunk::{Chunk, Kept, Place};
+use super::chunk::{Chunk, Place, SpooledChunk};
 use super::health::Health;
 use super::life::{LifeEvent, Step};
 use super::ops::Op;
@@ -67,9 +67,9 @@ pub(super) struct Disk {
     /// What the spool writer has to do.
     pub(super) ops: VecDeque<Op>,
     /// Chunks that were dropped: their files are removed.
-    pub(super) discards: Vec<Arc<dyn Kept>>,
+    pub(super) discards: Vec<Arc<dyn SpooledChunk>>,
     /// Stored or dropped from memory while they were being moved to disk.
-    pub(super) confirms: Vec<Arc<dyn Kept>>,
+    pub(super) confirms: Vec<Arc<dyn SpooledChunk>>,
     /// What the spool writer has in hand.
     pub(super) in_hand: InHand,
     /// Sessions that ended before are being looked through.
@@ -296,19 +296,20 @@ impl State {
         }
     }
 
-    pub(super) fn look(&mut self, now: u64) -> Option<u64> {
+    pub(super) fn poll(&mut self, now: u64) -> Option<u64> {
         let mut words = Vec::new();
         let again = self
             .health
-            .look(self.scheduler.pending(), self.scheduler.oldest_age(now), now, &mut words);
+            .poll(self.scheduler.pending(), self.scheduler.oldest_age(now), now, &mut words);
         let pending = self.pending(now);
-        self.reports.extend(words.into_iter().map(|w| Report::Word(w, pending)));
+        self.reports
+            .extend(words.into_iter().map(|w| Report::HealthEvent(w, pending)));
         again
     }
 
     /// Lets go of a chunk. Whoever called frees it, without the lock.
     #[must_use = "its memory is freed here, under the lock"]
-    pub(super) fn let_go(&mut self, ticket: u64, reason: &'static str) -> Option<Arc<Chunk>> {
+    pub(super) fn drop_chunk(&mut self, ticket: u64, reason: &'static str) -> Option<Arc<Chunk>> {
         if self.scheduler.remove(ticket) {
             self.aborts.push(ticket);
         }
@@ -410,7 +411,7 @@ impl State {
     }
 
     /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
-    pub(super) fn moved(&mut self, ticket: u64, kept: Option<Arc<dyn Kept>>) -> Option<Arc<dyn Kept>> {
+    pub(super) fn moved(&mut self, ticket: u64, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
         if let Some(disk) = &mut self.disk {
             disk.in_hand.moving.remove(&ticket);
             disk.in_hand.finishing = disk.in_hand.finishing.filter(|&t| t != ticket);

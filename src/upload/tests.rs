@@ -8,11 +8,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::attempt::Attempted;
-use super::chunk::Naming;
+use super::chunk::NameFallback;
 use super::chunk::{Chunk, Held, Place, Summary};
-use super::outcomes::Due;
+use super::completion::Due;
+use super::queue::{Charged, NoRoom, Overflow, UploadLimits, UploadQueue};
 use super::report::Report;
-use super::uploads::{Charged, NoRoom, Overflow, UploadLimits, Uploads};
 use gcstreamer_storage::{Body, Class, ObjectRequest, WriteError};
 
 /// What may happen to it.
@@ -117,7 +117,7 @@ impl Model {
 
 /// The queue and its model side by side.
 struct Pair {
-    uploads: Uploads,
+    uploads: UploadQueue,
     model: Model,
     /// Attempts that were not broken off: ticket and sequence number.
     attempts: Vec<(u64, u64)>,
@@ -137,7 +137,7 @@ pub(super) fn limits(max_memory: u64, max_uploads: usize) -> UploadLimits {
 impl Pair {
     fn new() -> Self {
         Self {
-            uploads: Uploads::new(limits(100, 3), 1, Box::new(|| {})),
+            uploads: UploadQueue::new(limits(100, 3), 1, Box::new(|| {})),
             model: Model {
                 max_memory: 100,
                 ..Model::default()
@@ -308,7 +308,7 @@ pub(super) fn chunk(sequence: u64, bytes: u64) -> Chunk {
         size: bytes,
         body: Body::from_pieces([Bytes::new()]),
     };
-    let naming = Naming {
+    let naming = NameFallback {
         session: "0a1b2c3d4e".into(),
         sequence,
         own: true,

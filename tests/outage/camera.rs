@@ -21,9 +21,9 @@ use gstgcstreamer::ingest::{Config, End, Engine, Parts};
 use gstgcstreamer::spool::Spool;
 use gstgcstreamer::upload::chunk::Keep;
 use gstgcstreamer::upload::life::{LifeEvent, Observer, Step};
+use gstgcstreamer::upload::queue::{UploadLimits, UploadQueue};
 use gstgcstreamer::upload::recovery::{self, SpoolSettings};
 use gstgcstreamer::upload::report::Report;
-use gstgcstreamer::upload::uploads::{UploadLimits, Uploads};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -105,7 +105,7 @@ impl Wait for NeverPaused {
 
 /// See the module.
 pub struct Camera {
-    pub uploads: Arc<Uploads>,
+    pub uploads: Arc<UploadQueue>,
     pub bucket: Bucket,
     pub reports: Vec<Report>,
     /// The most that was on disk.
@@ -150,7 +150,7 @@ impl Camera {
             };
             recovery::open(settings, "cam", SESSION, builder.endpoint.clone(), builder.site()).unwrap()
         });
-        let queue = Uploads::new(uploads, setup.seed, Box::new(|| {}))
+        let queue = UploadQueue::new(uploads, setup.seed, Box::new(|| {}))
             .with_clock(CLOCK)
             .with_observer(Arc::new(record.clone()));
         let queue = Arc::new(match setup.way {

@@ -473,8 +473,8 @@ impl Scheduler {
         waiting.or_else(other).or_else(|| self.oldest())
     }
 
-    /// Uploads were broken off for want of room: what they share is too little for so many at once.
-    pub fn narrow(&mut self) {
+    /// UploadQueue were broken off for want of room: what they share is too little for so many at once.
+    pub fn reduce_concurrency(&mut self) {
         if let Some(own) = self.links.get_mut(&None) {
             (own.round, own.concurrency) = (0, 1);
         }
@@ -525,7 +525,7 @@ impl Scheduler {
 
     /// The sink drains, or no longer: until the deadline the next attempt is due at once and pauses are short.
     /// Said again with the same deadline it changes nothing.
-    pub fn hurry(&mut self, drain: Option<Drain>) {
+    pub fn set_draining(&mut self, drain: Option<Drain>) {
         let is_known = drain.map(|drain| drain.until) == self.drain.map(|drain| drain.until);
         if is_known {
             return;

@@ -107,13 +107,13 @@ fn retry_after_is_five_minutes_at_most_and_a_drain_keeps_half_of_its_time() {
     assert_eq!(s.next(0), Some(0));
     s.done(0, busy(86_400), 0);
     assert_eq!(s.wake_at(0), Some(300 * S));
-    s.hurry(Some(Drain {
+    s.set_draining(Some(Drain {
         began: 100 * S,
         until: 130 * S,
     }));
     assert_eq!(s.next(100 * S), Some(0));
     s.held(0, Hold::new(0, 86_400 * S));
-    s.hurry(Some(Drain {
+    s.set_draining(Some(Drain {
         began: 114 * S,
         until: 130 * S,
     }));
@@ -132,7 +132,7 @@ fn retry_after_is_five_minutes_at_most_and_a_drain_keeps_half_of_its_time() {
 #[test]
 fn after_the_deadline_of_a_drain_pauses_are_long_again() {
     let mut s = with(1);
-    s.hurry(Some(Drain { began: 0, until: 30 * S }));
+    s.set_draining(Some(Drain { began: 0, until: 30 * S }));
     assert_eq!(s.next(0), Some(0));
     s.done(0, REFUSED, 0);
     assert_eq!(s.wake_at(0), Some(5 * S));
@@ -176,7 +176,7 @@ fn own_chunks_that_fail_break_off_nothing_that_goes_elsewhere_unless_the_sink_dr
             (None, None),
             "it goes on to its end"
         );
-        s.hurry(Some(Drain {
+        s.set_draining(Some(Drain {
             began: 120 * S,
             until: 150 * S,
         }));
@@ -314,7 +314,7 @@ fn where_all_is_being_sent_the_upload_that_began_first_is_never_broken_off() {
     assert_eq!(s.next(0), Some(1));
     assert_eq!(s.to_drop(), Some(0), "2 began first");
     s.remove(0);
-    s.narrow();
+    s.reduce_concurrency();
     s.remove(1);
     assert_eq!(s.to_drop(), Some(2), "there is no other");
     (3..6).for_each(|i| s.queue(i, None, 0));
@@ -398,7 +398,7 @@ fn what_is_parked_is_neither_pending_nor_old_nor_ever_given_up_and_an_end_does_n
     s.done(0, BROKEN, 0);
     assert_eq!((s.pending(), s.parked(), s.is_failing()), (0, 1, false));
     assert_eq!((s.oldest_age(99 * S), s.expired(S, 99 * S)), (None, None));
-    s.hurry(Some(Drain {
+    s.set_draining(Some(Drain {
         began: 90 * S,
         until: 120 * S,
     }));
