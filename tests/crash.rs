@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::gcs_server::{Answer, Fault, GcsServer};
-use common::places::{Later, Spool};
+use common::places::{ServerToStart, Spool};
 use common::*;
 use gst::prelude::*;
 use process::{launch, launch_under};
@@ -275,7 +275,7 @@ fn killed_while_sending(fault: Fault, rate: u64, is_reached: impl Fn(&GcsServer,
 }
 
 /// The next start, by which nothing may be looked at.
-fn next_start(server: &GcsServer, spool: &Spool) -> (Vec<Chunk>, Words) {
+fn next_start(server: &GcsServer, spool: &Spool) -> (Vec<Chunk>, Messages) {
     (0..9).for_each(|_| server.push_object_fault(Answer::status(403)));
     let front = "videotestsrc num-buffers=10 ! x264enc ! h264parse ! flvmux streamable=true";
     let finder = Line::new(front, server, &format!("{} device-id=finder", spool.property()));
@@ -299,7 +299,7 @@ fn next_start(server: &GcsServer, spool: &Spool) -> (Vec<Chunk>, Words) {
     (found, words)
 }
 
-fn uploads_of<'a>(words: &'a Words, name: &'a str) -> impl Iterator<Item = &'a String> {
+fn uploads_of<'a>(words: &'a Messages, name: &'a str) -> impl Iterator<Item = &'a String> {
     let of_it = move |text: &&String| text.starts_with("gcssink-chunk-uploaded") && text.contains(name);
     words.iter().map(|(_, text)| text).filter(of_it)
 }
@@ -344,7 +344,7 @@ fn a_chunk_that_was_only_begun_to_be_sent_before_a_kill_is_stored_beside_what_ha
 #[test]
 fn half_a_minute_without_a_link_costs_no_byte_and_the_live_chunk_goes_first() {
     const BOUND: u64 = 8 << 20;
-    let (later, unused, spool) = (Later::new(), GcsServer::spawn_thread(), Spool::new());
+    let (later, unused, spool) = (ServerToStart::new(), GcsServer::spawn_thread(), Spool::new());
     let lines: Vec<Line> = ["", "spool-mode=overflow", "spool-mode=always"]
         .iter()
         .map(|way| {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::gcs_server::{Answer, Fault, GcsServer};
-use common::places::{Later, Spool};
+use common::places::{ServerToStart, Spool};
 use common::*;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ const MUXERS: [&str; 4] = [
 ];
 
 /// Where chunks wait. In the second, less memory than two chunks want, so that some go to the disk.
-const WAYS: [&str; 3] = ["", "spool-mode=overflow max-memory-bytes=1048576", "spool-mode=always"];
+const SPOOL_USES: [&str; 3] = ["", "spool-mode=overflow max-memory-bytes=1048576", "spool-mode=always"];
 
 /// What an outage says while it lasts.
 const OUTAGE: &str = "uploads fail";
@@ -56,7 +56,7 @@ struct Row {
 struct Ran {
     server: GcsServer,
     chunks: Vec<Chunk>,
-    words: Words,
+    words: Messages,
 }
 
 fn row(name: &'static str, faults: impl IntoIterator<Item = Fault>) -> Row {
@@ -194,7 +194,7 @@ fn stored(server: &GcsServer) -> (usize, Vec<Chunk>) {
 fn run_all(rows: Vec<Row>) {
     let all = std::env::var("GCSTREAMER_FAULTS").is_ok_and(|v| v == "all");
     for (i, row) in rows.iter().enumerate() {
-        for (k, way) in WAYS.iter().enumerate().filter(|(k, _)| all || i % 3 == *k) {
+        for (k, way) in SPOOL_USES.iter().enumerate().filter(|(k, _)| all || i % 3 == *k) {
             run(row, way, MUXERS[(i + i / 4 + k) % 4]);
         }
     }
@@ -298,7 +298,7 @@ fn a_server_that_falls_silent_is_given_up_and_asked_again() {
 
 #[test]
 fn a_policy_of_the_organisation_stores_nothing_and_every_chunk_stays() {
-    for (i, way) in WAYS.iter().enumerate() {
+    for (i, way) in SPOOL_USES.iter().enumerate() {
         let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
         // With the role objectCreator nobody may look or delete.
         times(300, Fault::Answer(Answer::policy()))
@@ -329,7 +329,7 @@ fn a_policy_of_the_organisation_stores_nothing_and_every_chunk_stays() {
         assert_eq!((line.stat("chunks-uploaded"), server.objects().len()), (0, 0));
         let created = usize::try_from(line.stat("chunks-created")).unwrap();
         line.stop();
-        if *way == WAYS[2] {
+        if *way == SPOOL_USES[2] {
             assert!(
                 created > 0 && spool.chunk_files().len() >= created,
                 "{created}: {:?}",
@@ -415,7 +415,7 @@ fn again_under_another_name(ran: &Ran) {
 
 #[test]
 fn a_clock_that_is_wrong_is_told_once_and_dates_nothing() {
-    for (i, way) in WAYS.iter().enumerate() {
+    for (i, way) in SPOOL_USES.iter().enumerate() {
         let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
         server.set_skew(-3600);
         let folder = if way.is_empty() { String::new() } else { spool.property() };
@@ -448,14 +448,14 @@ fn a_redirect_is_not_followed() {
         let elsewhere = GcsServer::spawn_thread();
         let location = format!("{}/upload/storage/v1/b/{BUCKET}/o?name=x", elsewhere.endpoint());
         let redirect = Fault::Answer(Answer::status(status).header("Location", &location));
-        run(&row("redirect", [redirect]).fails(), WAYS[i], MUXERS[i]);
+        run(&row("redirect", [redirect]).fails(), SPOOL_USES[i], MUXERS[i]);
         assert!(elsewhere.requests().is_empty(), "{status}: {:?}", elsewhere.requests());
     }
 }
 
 #[test]
 fn a_strangers_object_keeps_its_name() {
-    for (i, way) in WAYS.iter().enumerate() {
+    for (i, way) in SPOOL_USES.iter().enumerate() {
         let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
         let generation = server.put(BUCKET, "all.bin", b"somebody's");
         let folder = if way.is_empty() { String::new() } else { spool.property() };
@@ -484,8 +484,8 @@ fn a_strangers_object_keeps_its_name() {
 
 #[test]
 fn nobody_listens_for_a_while_and_then_everything_arrives() {
-    for (i, way) in WAYS.iter().enumerate() {
-        let (later, unused, spool) = (Later::new(), GcsServer::spawn_thread(), Spool::new());
+    for (i, way) in SPOOL_USES.iter().enumerate() {
+        let (later, unused, spool) = (ServerToStart::new(), GcsServer::spawn_thread(), Spool::new());
         let folder = if way.is_empty() { String::new() } else { spool.property() };
         let properties = format!("max-size-time=1000000000 {way} {folder} {}", later.property());
         let line = Line::new(&format!("{CAMERA} ! {}", MUXERS[i]), &unused, &properties);
@@ -601,7 +601,11 @@ fn googles_retry_conformance_cases_for_uploads_hold() {
         ["return-reset-connection", "return-503"],
     ];
     for (i, instructions) in retried.into_iter().enumerate() {
-        run(&row("conformance", instructions.map(instruction)).fails(), WAYS[i], MUXERS[i]);
+        run(
+            &row("conformance", instructions.map(instruction)).fails(),
+            SPOOL_USES[i],
+            MUXERS[i],
+        );
     }
     // Scenario 6, non-retryable errors. Of 401 one more is told by the contract: with fresh credentials.
     for (instructions, requests) in [(["return-400", "return-400"], 1), (["return-401", "return-401"], 2)] {

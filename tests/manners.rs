@@ -25,7 +25,7 @@ fn live(seconds: u32) -> String {
     )
 }
 
-fn uploaded(words: &Words) -> usize {
+fn uploaded(words: &Messages) -> usize {
     words
         .iter()
         .filter(|(kind, text)| *kind == "element" && text.starts_with("gcssink-chunk-uploaded"))

@@ -21,7 +21,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bucket::{Bucket, Fault, Object};
-use camera::{Camera, Setup, WAYS, Way};
+use camera::{Camera, SPOOL_USES, Setup, SpoolUse};
 use common::TempFile;
 use gcstreamer_schema::Container;
 use gcstreamer_storage::Class;
@@ -242,17 +242,17 @@ fn count(reports: &[Report], wanted: impl Fn(&Report) -> bool) -> usize {
     reports.iter().filter(|r| wanted(r)).count()
 }
 
-async fn one(row: &Row, (container, input): (&str, &[u8]), way: Way, seed: u64) {
+async fn one(row: &Row, (container, input): (&str, &[u8]), way: SpoolUse, seed: u64) {
     let what = format!("{}, {container}, {way:?}", row.name);
     let len = input.len() as u64;
     let setup = Setup {
         way,
         max_memory: match way {
-            Way::Memory => 2 * len,
+            SpoolUse::Memory => 2 * len,
             // Chunks of a quarter: two do not fit beside each other.
-            Way::Overflow => len / 3,
+            SpoolUse::Overflow => len / 3,
             // A block that is being filled, and one that is being written.
-            Way::Always => 512 << 10,
+            SpoolUse::Always => 512 << 10,
         },
         max_uploads: 2,
         chunk: 2,
@@ -267,7 +267,7 @@ async fn one(row: &Row, (container, input): (&str, &[u8]), way: Way, seed: u64) 
     camera.record(input, 8).await;
     camera.drain(LONG).await;
     assert!(bucket.is_script_over(), "{what}");
-    assert_eq!(camera.most_on_disk > 0, way != Way::Memory, "{what}");
+    assert_eq!(camera.most_on_disk > 0, way != SpoolUse::Memory, "{what}");
     let (chunks, left) = chunks(&bucket);
     assert!(
         chunks.len() >= 3 && chunks.keys().copied().eq(0..chunks.len() as u64),
@@ -316,7 +316,7 @@ async fn one(row: &Row, (container, input): (&str, &[u8]), way: Way, seed: u64) 
     );
 }
 
-fn every_fault_in_every_container(way: Way) {
+fn every_fault_in_every_container(way: SpoolUse) {
     let clips = clips();
     for (i, row) in rows().iter().enumerate() {
         for (container, input) in &clips {
@@ -327,24 +327,24 @@ fn every_fault_in_every_container(way: Way) {
 
 #[test]
 fn every_fault_in_every_container_leaves_the_input_in_the_bucket_with_chunks_in_memory() {
-    every_fault_in_every_container(Way::Memory);
+    every_fault_in_every_container(SpoolUse::Memory);
 }
 
 #[test]
 fn every_fault_in_every_container_leaves_the_input_in_the_bucket_with_chunks_on_disk_when_memory_is_full() {
-    every_fault_in_every_container(Way::Overflow);
+    every_fault_in_every_container(SpoolUse::Overflow);
 }
 
 #[test]
 fn every_fault_in_every_container_leaves_the_input_in_the_bucket_with_chunks_on_disk() {
-    every_fault_in_every_container(Way::Always);
+    every_fault_in_every_container(SpoolUse::Always);
 }
 
 #[test]
 fn an_attempt_that_holds_the_memory_others_wait_for_is_broken_off_and_made_again_from_disk() {
     let clips = clips();
     let setup = Setup {
-        way: Way::Overflow,
+        way: SpoolUse::Overflow,
         // One chunk of a quarter and half a block beside it.
         max_memory: clips[1].1.len() as u64 * 38 / 100,
         max_uploads: 2,
@@ -477,10 +477,10 @@ impl Night {
 #[test]
 fn ten_minutes_without_a_link_cost_no_byte_and_are_made_up_at_the_configured_rate() {
     let input = long_clip();
-    for way in WAYS {
+    for way in SPOOL_USES {
         let setup = Setup {
             way,
-            max_memory: if way == Way::Memory { 64 << 20 } else { 2 << 20 },
+            max_memory: if way == SpoolUse::Memory { 64 << 20 } else { 2 << 20 },
             max_uploads: 1,
             chunk: 10,
             rate: 200_000,
@@ -526,7 +526,7 @@ impl Night {
 fn what_does_not_fit_is_dropped_oldest_first_and_each_is_told_with_its_time() {
     let input = long_clip();
     let setup = Setup {
-        way: Way::Memory,
+        way: SpoolUse::Memory,
         max_memory: 4 << 20,
         max_uploads: 2,
         chunk: 10,

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::gcs_server::{Answer, Fault, GcsServer, Request};
-use common::places::{Later, Spool};
+use common::places::{ServerToStart, Spool};
 use common::tls::{Authority, credentials_file, token};
 use common::*;
 use gst::prelude::*;
@@ -52,13 +52,13 @@ fn live() -> String {
     h264(60).replace("videotestsrc", "videotestsrc is-live=true") + " ! mpegtsmux"
 }
 
-fn warnings(words: &Words) -> Vec<&str> {
+fn warnings(words: &Messages) -> Vec<&str> {
     let warnings = words.iter().filter(|(kind, _)| *kind == "warning");
     warnings.map(|(_, text)| text.as_str()).collect()
 }
 
 /// What the messages said of the status, in order.
-fn statuses(words: &Words) -> Vec<String> {
+fn statuses(words: &Messages) -> Vec<String> {
     let messages = words.iter().filter(|(_, text)| text.starts_with("gcssink-status"));
     let status = |text: &str| {
         text.split("status=(string)")
@@ -75,10 +75,10 @@ fn authorizations(requests: &[Request]) -> Vec<Option<&str>> {
 }
 
 /// Goes on until `is_enough`, then sends an EOS; how long that took, and all words.
-fn run(line: &Line, is_enough: impl Fn() -> bool) -> (Duration, Words) {
+fn run(line: &Line, is_enough: impl Fn() -> bool) -> (Duration, Messages) {
     line.play();
     let until = Instant::now() + Duration::from_secs(40);
-    let mut words = Words::new();
+    let mut words = Messages::new();
     while !is_enough() {
         assert!(Instant::now() < until, "{words:?}");
         // There is a message at least each second: a chunk is stored.
@@ -96,7 +96,7 @@ fn run(line: &Line, is_enough: impl Fn() -> bool) -> (Duration, Words) {
 /// TLS, proxies and credentials depend on the environment, so each case runs in a process of its own, with a folder of its own.
 fn in_a_process_of_its_own(case: &str) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let port = Later::new().0;
+    let port = ServerToStart::new().0;
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", case, "--ignored", "--nocapture"]);
     for name in [

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::gcs_server::{Fault, GcsServer};
-use common::places::{Later, Spool};
+use common::places::{ServerToStart, Spool};
 use common::*;
 use gst::prelude::*;
 
@@ -28,7 +28,7 @@ fn noise(seconds: u32) -> String {
 }
 
 /// Records into an outage and stops there; what was recorded is in the spool.
-fn record_in_an_outage(front: &str, later: &Later, properties: &str) -> (Vec<u8>, Words) {
+fn record_in_an_outage(front: &str, later: &ServerToStart, properties: &str) -> (Vec<u8>, Messages) {
     let unused = GcsServer::spawn_thread();
     let properties = format!("drain-timeout=1500000000 {} {properties}", later.property());
     let line = Line::new(front, &unused, &properties);
@@ -50,7 +50,7 @@ fn finder(server: &GcsServer, spool: &Spool, properties: &str) -> Line {
 }
 
 /// It stores what it finds.
-fn recover(server: &GcsServer, spool: &Spool, properties: &str) -> Words {
+fn recover(server: &GcsServer, spool: &Spool, properties: &str) -> Messages {
     let line = finder(server, spool, properties);
     line.play();
     let (end, words) = line.wait();
@@ -89,7 +89,7 @@ fn a_recording_through_the_disk_is_the_same_as_one_through_memory_and_leaves_not
 #[test]
 fn what_an_outage_left_on_disk_is_stored_by_the_next_start_under_its_own_name() {
     for mode in ["always", "overflow"] {
-        let (spool, later) = (Spool::new(), Later::new());
+        let (spool, later) = (Spool::new(), ServerToStart::new());
         let properties = format!(
             "{} spool-mode={mode} max-size-time=1000000000 metadata=m,site=north",
             spool.property()
@@ -121,7 +121,7 @@ fn what_an_outage_left_on_disk_is_stored_by_the_next_start_under_its_own_name() 
 #[test]
 fn memory_keeps_its_bound_in_an_outage_and_the_disk_takes_the_rest() {
     for mode in ["always", "overflow"] {
-        let (spool, later) = (Spool::new(), Later::new());
+        let (spool, later) = (Spool::new(), ServerToStart::new());
         let unused = GcsServer::spawn_thread();
         // Chunks of about 2.4 MB; in one of the two modes they have to be moved while they are open.
         let properties = format!(
@@ -155,7 +155,7 @@ fn memory_keeps_its_bound_in_an_outage_and_the_disk_takes_the_rest() {
 
 #[test]
 fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let unused = GcsServer::spawn_thread();
     let properties = format!(
         "{} {} max-size-time=1000000000 max-memory-bytes=2097152 max-spool-bytes=6000000 overflow-policy=drop-oldest drain-timeout=1000000000",
@@ -199,7 +199,7 @@ fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
 
 #[test]
 fn the_limit_of_a_folder_holds_whatever_another_sink_with_that_folder_sets() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let unused = GcsServer::spawn_thread();
     let other_path = spool.dir().with_file_name("link");
     std::os::unix::fs::symlink("spool", &other_path).unwrap();
@@ -239,7 +239,7 @@ fn the_limit_of_a_folder_holds_whatever_another_sink_with_that_folder_sets() {
 
 #[test]
 fn an_end_with_overflow_policy_error_says_that_there_is_no_space_left() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let unused = GcsServer::spawn_thread();
     let properties = format!(
         "{} {} max-size-time=1000000000 max-memory-bytes=1048576 max-spool-bytes=2000000 overflow-policy=error",
@@ -254,7 +254,7 @@ fn an_end_with_overflow_policy_error_says_that_there_is_no_space_left() {
 
 #[test]
 fn a_damaged_chunk_is_set_aside_and_blocks_nothing() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let properties = format!("{} max-size-time=1000000000", spool.property());
     let (input, _) = record_in_an_outage(&noise(4), &later, &properties);
     let files = spool.chunk_files();
@@ -286,7 +286,7 @@ fn a_damaged_chunk_is_set_aside_and_blocks_nothing() {
 
 #[test]
 fn a_chunk_that_is_found_damaged_at_the_start_is_told_as_a_gap() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let properties = format!("{} max-size-time=1000000000", spool.property());
     record_in_an_outage(&flv(3), &later, &properties);
     let file = &spool.chunk_files()[1];
@@ -377,7 +377,7 @@ fn a_sink_whose_pipeline_is_not_stopped_goes_on_when_another_is() {
 
 #[test]
 fn nobody_else_may_read_the_spool() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let properties = format!("{} max-size-time=1000000000", spool.property());
     record_in_an_outage(&flv(2), &later, &properties);
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
@@ -391,7 +391,7 @@ fn nobody_else_may_read_the_spool() {
 
 #[test]
 fn a_chunk_whose_confirmation_was_lost_with_the_process_is_stored_once() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let properties = format!("{} max-size-time=1000000000", spool.property());
     let (input, _) = record_in_an_outage(&flv(3), &later, &properties);
     // As after a crash between the server's answer and the mark: the files come back.
@@ -443,7 +443,7 @@ fn one_object_of_any_size_goes_through_the_disk() {
 #[test]
 fn splitmuxsink_goes_on_when_the_fragment_is_on_disk() {
     init();
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let line = format!(
         "{} ! splitmuxsink name=split muxer-factory=mpegtsmux async-finalize=true sink-factory=gcssink max-size-time=1000000000 location=x_%05d.ts \
          sink-properties=\"properties,bucket={BUCKET},device-id=split,drain-timeout=(guint64)3000000000,shutdown-timeout=(guint64)300000000,\
@@ -473,7 +473,7 @@ fn splitmuxsink_goes_on_when_the_fragment_is_on_disk() {
 
 #[test]
 fn a_night_without_network_is_sent_newest_first() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let properties = format!("{} max-size-time=1000000000 max-uploads=1", spool.property());
     record_in_an_outage(&flv(5), &later, &properties);
     let server = later.start();
@@ -490,7 +490,7 @@ fn a_night_without_network_is_sent_newest_first() {
 
 #[test]
 fn what_is_left_when_the_element_goes_to_ready_is_taken_up_when_it_comes_back() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let unused = GcsServer::spawn_thread();
     let front = h264(60).replace("videotestsrc", "videotestsrc is-live=true") + " ! mpegtsmux";
     let properties = format!(
@@ -580,7 +580,7 @@ fn a_chunk_from_before_the_clock_was_set_is_dated_when_it_is_sent() {
 
 #[test]
 fn an_earlier_sessions_bucket_that_is_gone_does_not_end_this_recording() {
-    let (spool, later) = (Spool::new(), Later::new());
+    let (spool, later) = (Spool::new(), ServerToStart::new());
     let properties = format!("{} max-size-time=1000000000", spool.property());
     record_in_an_outage(&flv(1), &later, &properties);
     let server = later.start();

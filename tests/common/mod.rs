@@ -70,7 +70,7 @@ pub enum End {
 }
 
 /// The words of the bus: (kind, text).
-pub type Words = Vec<(&'static str, String)>;
+pub type Messages = Vec<(&'static str, String)>;
 
 impl Line {
     /// `front ! gcssink`, into that server.
@@ -117,12 +117,12 @@ impl Line {
     }
 
     /// Waits for EOS or an error.
-    pub fn wait(&self) -> (End, Words) {
+    pub fn wait(&self) -> (End, Messages) {
         self.wait_for(Duration::from_secs(100), |_| false)
     }
 
     /// Waits for EOS, an error, or a message that `enough` likes.
-    pub fn wait_for(&self, limit: Duration, enough: impl Fn(&gst::MessageRef) -> bool) -> (End, Words) {
+    pub fn wait_for(&self, limit: Duration, enough: impl Fn(&gst::MessageRef) -> bool) -> (End, Messages) {
         let bus = self.pipeline.bus().unwrap();
         let until = Instant::now() + limit;
         let mut words = Vec::new();
@@ -170,7 +170,7 @@ impl Drop for Line {
 }
 
 /// Runs a line to its end; it must be EOS.
-pub fn record(front: &str, properties: &str) -> (Vec<Chunk>, Vec<u8>, Words) {
+pub fn record(front: &str, properties: &str) -> (Vec<Chunk>, Vec<u8>, Messages) {
     let server = GcsServer::spawn_thread();
     let line = Line::new(front, &server, properties);
     line.play();

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::gcs_server::{GcsServer, Options};
 
 /// A server whose listener is closed until it is wanted.
-pub struct Later(pub u16);
+pub struct ServerToStart(pub u16);
 
-impl Later {
+impl ServerToStart {
     pub fn new() -> Self {
         Self(GcsServer::spawn_thread().address().port())
     }

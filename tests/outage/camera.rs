@@ -36,18 +36,18 @@ const NOW: u64 = 1_795_329_912 * SECOND;
 
 /// Where chunks wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum SpoolUse {
     Memory,
     Overflow,
     Always,
 }
 
-pub const WAYS: [Way; 3] = [Way::Memory, Way::Overflow, Way::Always];
+pub const SPOOL_USES: [SpoolUse; 3] = [SpoolUse::Memory, SpoolUse::Overflow, SpoolUse::Always];
 
 /// How it is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    pub way: Way,
+    pub way: SpoolUse,
     pub max_memory: u64,
     pub max_uploads: usize,
     /// Length of a chunk, s.
@@ -137,11 +137,11 @@ impl Camera {
             hard: 0,
         };
         let builder = builder();
-        let spool = (setup.way != Way::Memory).then(|| {
+        let spool = (setup.way != SpoolUse::Memory).then(|| {
             let settings = SpoolSettings {
                 dir: &folder.path().join("spool").display().to_string(),
                 max_bytes: 1 << 30,
-                keep: if setup.way == Way::Always {
+                keep: if setup.way == SpoolUse::Always {
                     Keep::Always
                 } else {
                     Keep::Overflow
@@ -154,8 +154,8 @@ impl Camera {
             .with_clock(CLOCK)
             .with_observer(Arc::new(record.clone()));
         let queue = Arc::new(match setup.way {
-            Way::Memory => queue,
-            way => queue.with_disk(way == Way::Overflow),
+            SpoolUse::Memory => queue,
+            way => queue.with_disk(way == SpoolUse::Overflow),
         });
         let flow = Arc::new(Member::new(Group::join(""), Site::of(&folder.path().to_string_lossy(), "b")));
         flow.group().set(Some(setup.rate), Some(0.0));
@@ -233,7 +233,7 @@ impl Camera {
         let reserve = move || -> Result<(), Refusal<()>> { engine.reserve(bytes, &NeverPaused) };
         let reserved = match self.setup.way {
             // Without a disk it never waits.
-            Way::Memory => reserve(),
+            SpoolUse::Memory => reserve(),
             _ => spawn_blocking(reserve).await.unwrap(),
         };
         reserved.unwrap();
