@@ -8,24 +8,17 @@
 //! - [`ingest`]: the engine between a buffer and a queued chunk.
 //! - [`gcssink`]: the element, the GStreamer shell around [`ingest`] and [`upload`].
 //! - [`iotcorestatus`]: the element that reports whether the pipeline works; its `report` is PURE.
-//! - `deadline`: one deadline for all elements of the process that stop.
-//! - [`clock`]: the clocks of the machine, which tests replace.
-//! - `outbox`, `properties`: what both elements post, and their properties. `sync`, `wall`, `runtime`: locks, the clock as a
-//!   number, and the one tokio runtime of the process.
+//! - `element`: what both elements share: posting in order, the shutdown deadline of the process, the table of properties.
+//! - [`base`]: the lowest floor: clocks, locks, the tokio runtime of the process.
 
-pub mod clock;
-mod deadline;
+pub mod base;
+mod element;
 pub mod flow;
 pub mod gcssink;
 pub mod ingest;
 pub mod iotcorestatus;
-mod outbox;
-mod properties;
-mod runtime;
 pub mod spool;
-mod sync;
 pub mod upload;
-mod wall;
 
 pub use plugin::plugin_register_static;
 

@@ -422,7 +422,7 @@ fn documented() -> Vec<String> {
 const NO_MESSAGES: &[&str] = &[
     "src/gcssink/settings.rs",
     "src/iotcorestatus/settings.rs",
-    "src/properties.rs",
+    "src/element/properties.rs",
     "src/gcssink/imp.rs",
     "src/gcssink/stats.rs",
     "src/gcssink/compose.rs",

@@ -518,7 +518,8 @@ fn what_is_left_when_the_element_goes_to_ready_is_taken_up_when_it_comes_back() 
 
 #[test]
 fn a_chunk_from_before_the_clock_was_set_is_dated_when_it_is_sent() {
-    use gstgcstreamer::spool::{ClosedEntry, Entry, Spool as Store, boot, disk::StdDisk};
+    use gstgcstreamer::base::boot;
+    use gstgcstreamer::spool::{ClosedEntry, Entry, Spool as Store, disk::StdDisk};
     let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
     let data = bytes::Bytes::from_static(b"pictures");
     let ago = 90_000_000_000;

@@ -4,8 +4,8 @@
 
 use tokio::time::Instant;
 
-use crate::spool::boot;
-use crate::wall;
+use crate::base::boot;
+use crate::base::wall;
 
 /// Three clocks. Copied into whatever needs one.
 #[derive(Clone, Copy, Debug)]

@@ -9,13 +9,13 @@ use gst::glib;
 use gst::glib::object::ObjectType;
 use gst::prelude::*;
 
-use crate::sync::lock;
+use crate::base::lock::lock;
 
 /// Where more to say comes from when nothing was posted.
 type More<P> = Box<dyn Fn() -> Option<P> + Send>;
 
 /// See the module. `E` is the element, `P` what it says.
-pub(crate) struct Outbox<E: ObjectType, P> {
+pub(crate) struct MessagePoster<E: ObjectType, P> {
     state: Mutex<State<P>>,
     empty: Condvar,
     element: glib::WeakRef<E>,
@@ -35,7 +35,7 @@ pub(crate) fn post_info(element: &impl IsA<gst::Element>, code: gst::ResourceErr
     gst::element_info!(element, code, ("{text}"), ["{text}"]);
 }
 
-impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> Outbox<E, P> {
+impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> {
     /// For this element, which says it with `say`.
     pub(crate) fn new(element: &E, say: fn(&E, P), most: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -51,7 +51,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> Outbox<E, P> {
         })
     }
 
-    /// What comes from there is said too; whoever fills it calls [`Outbox::kick`].
+    /// What comes from there is said too; whoever fills it calls [`MessagePoster::wake`].
     pub(crate) fn attach(&self, more: Option<More<P>>) {
         let before = std::mem::replace(&mut self.lock().more, more);
         drop(before);
@@ -66,11 +66,11 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> Outbox<E, P> {
             }
             state.posts.push_back(post);
         }
-        self.kick();
+        self.wake();
     }
 
     /// There may be something to say.
-    pub(crate) fn kick(self: &Arc<Self>) {
+    pub(crate) fn wake(self: &Arc<Self>) {
         let Some(element) = self.element.upgrade() else { return };
         if std::mem::replace(&mut self.lock().busy, true) {
             return;

@@ -123,7 +123,7 @@ plain! {
 /// Makes properties of enumerations that derive `glib::Enum`.
 macro_rules! enumerations {
     ($($type:ty),*) => {$(
-        impl $crate::properties::Setting for $type {
+        impl $crate::element::properties::Setting for $type {
             type Builder<'a> = glib::ParamSpecEnumBuilder<'a, Self>;
 
             fn builder<'a>(name: &'a str, default: &'a Self) -> Self::Builder<'a> {
@@ -178,7 +178,7 @@ macro_rules! settings {
             /// Sets the property of that name; one that is no setting changes nothing.
             fn assign(&mut self, name: &str, value: &glib::Value) {
                 match name {
-                    $($($name => $crate::properties::Setting::assign(&mut self.$field, value),)?)*
+                    $($($name => $crate::element::properties::Setting::assign(&mut self.$field, value),)?)*
                     _ => {}
                 }
             }
@@ -186,7 +186,7 @@ macro_rules! settings {
             /// Returns the property of that name; `None` if it is no setting, or its default applies.
             fn read(&self, name: &str) -> Option<glib::Value> {
                 match name {
-                    $($($name => $crate::properties::Setting::read(&self.$field),)?)*
+                    $($($name => $crate::element::properties::Setting::read(&self.$field),)?)*
                     _ => None,
                 }
             }
@@ -196,8 +196,8 @@ macro_rules! settings {
         $vis fn specs() -> &'static [glib::ParamSpec] {
             static SPECS: std::sync::LazyLock<Vec<glib::ParamSpec>> = std::sync::LazyLock::new(|| {
                 vec![$({
-                    let default: $type = $crate::properties::settings!(@default $($default)?);
-                    <$type as $crate::properties::Setting>::builder($name, &default)
+                    let default: $type = $crate::element::properties::settings!(@default $($default)?);
+                    <$type as $crate::element::properties::Setting>::builder($name, &default)
                         .nick($nick)
                         .blurb($blurb)
                         $(.$more($($argument)?))+

@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::sync::lock;
+use crate::base::lock::lock;
 
 /// When the elements of this process began to leave PAUSED, and when the last of them was done.
 static STOPPING: Mutex<Option<Stopping>> = Mutex::new(None);

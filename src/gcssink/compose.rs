@@ -9,8 +9,8 @@ use super::debug::CAT;
 use super::messages::{self, Post};
 use super::session::Session;
 use super::stats;
+use crate::base::lock::lock;
 use crate::ingest::message::Message;
-use crate::sync::lock;
 use crate::upload::chunk::Summary;
 use crate::upload::health::HealthEvent;
 use crate::upload::report::{Pending, Report};
@@ -74,7 +74,7 @@ fn uploaded(session: &Session, object: &str) {
     *lock(&session.reported.last_object) = Some(object.to_owned());
     if !session.reported.cover.swap(true, Ordering::Relaxed) {
         let text = format!("uploads work; {}", stats::memory_left(session));
-        session.outbox.post(Post::Info(text));
+        session.poster.post(Post::Info(text));
     }
 }
 

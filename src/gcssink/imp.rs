@@ -14,18 +14,18 @@ use gst_base::subclass::prelude::*;
 use super::caps::{self, Verdict};
 use super::compose;
 use super::debug::CAT;
-use super::messages::{Outbox, Post};
+use super::messages::{MessagePoster, Post};
 use super::session::Session;
 use super::settings::{Settings, StatusValue, specs};
 use super::siblings;
 use super::stats;
 use super::stream::{self, Preroll};
 use super::upstream;
+use crate::base::lock::lock;
+use crate::base::wall;
 use crate::ingest::End;
 use crate::ingest::stream::Ingest;
-use crate::sync::lock;
 use crate::upload::health::Status;
-use crate::wall;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::session::session_id;
 use gcstreamer_schema::structures::{clock, command};
@@ -37,7 +37,7 @@ pub struct GcsSink {
     session: Mutex<Option<Arc<Session>>>,
     /// Session id and next sequence number, from NULL to NULL.
     id: Mutex<Option<(String, u64)>>,
-    outbox: OnceLock<Arc<Outbox>>,
+    poster: OnceLock<Arc<MessagePoster>>,
     /// The figures at the end of the last session.
     last_stats: Mutex<Option<gst::Structure>>,
 }
@@ -58,17 +58,17 @@ impl GcsSink {
         lock(&self.session).clone()
     }
 
-    fn outbox(&self) -> Arc<Outbox> {
+    fn poster(&self) -> Arc<MessagePoster> {
         Arc::clone(
-            self.outbox
-                .get_or_init(|| Outbox::new(self.obj().upcast_ref(), say, usize::MAX)),
+            self.poster
+                .get_or_init(|| MessagePoster::new(self.obj().upcast_ref(), say, usize::MAX)),
         )
     }
 
     fn begin_session(&self) -> Result<(), gst::ErrorMessage> {
         let id = lock(&self.id).get_or_insert_with(new_id).clone();
         let settings = lock(&self.settings).clone();
-        let session = Session::begin(self.obj().upcast_ref(), &settings, id, self.outbox(), chance())?;
+        let session = Session::begin(self.obj().upcast_ref(), &settings, id, self.poster(), chance())?;
         *lock(&self.session) = Some(Arc::clone(&session));
         siblings::add(self.obj().upcast_ref(), &session);
         self.obj().notify("status");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use gst::prelude::*;
 
 use super::upstream;
+use crate::element::poster::post_info;
 use crate::ingest::message::Message;
-use crate::outbox::post_info;
 use crate::upload::chunk::Summary;
 use crate::upload::health::Status;
 use crate::upload::report::Pending;
@@ -17,7 +17,7 @@ use gcstreamer_schema::structures::{chunk_uploaded, gap, status as names};
 use gcstreamer_schema::time::rfc3339_ms;
 
 /// Where it waits to be posted.
-pub(super) type Outbox = crate::outbox::Outbox<gst::Element, Post>;
+pub(super) type MessagePoster = crate::element::poster::MessagePoster<gst::Element, Post>;
 
 /// Something to post.
 #[derive(Clone, Debug)]

@@ -10,18 +10,18 @@ use gst::prelude::*;
 
 use super::blocks::POOL;
 use super::debug::{CAT, LogChunks};
-use super::messages::{Outbox, Post};
+use super::messages::{MessagePoster, Post};
 use super::settings::Settings;
 use super::upstream;
 use super::validate::{Identity, ValidatedSettings, limits, upload_limits, validate};
+use crate::base::boot;
+use crate::base::lock::lock;
+use crate::base::runtime::runtime;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::ingest::message::{Message, Poster};
 use crate::ingest::object::{ObjectBuilder, ObjectSettings};
 use crate::ingest::{Config, Engine, Parts};
-use crate::runtime::runtime;
-use crate::spool::boot;
-use crate::sync::lock;
 use crate::upload::chunk::Keep;
 use crate::upload::queue::UploadQueue;
 use crate::upload::recovery::{self, SessionSpool, SpoolSettings};
@@ -32,7 +32,7 @@ use gcstreamer_schema::name::Template;
 /// See the module.
 pub(super) struct Session {
     pub engine: Arc<Engine>,
-    pub outbox: Arc<Outbox>,
+    pub poster: Arc<MessagePoster>,
     /// Property `location`, parsed: a fixed name is never cut.
     template: Template,
     /// Property `spool-dir`.
@@ -62,7 +62,7 @@ pub(super) struct Reported {
 }
 
 /// The engine's messages go where all messages of the element go.
-struct ToOutbox(Arc<Outbox>);
+struct ToOutbox(Arc<MessagePoster>);
 
 impl Poster for ToOutbox {
     fn post(&self, message: Message) {
@@ -81,7 +81,7 @@ impl Session {
         element: &gst::Element,
         settings: &Settings,
         id: (String, u64),
-        outbox: Arc<Outbox>,
+        poster: Arc<MessagePoster>,
         seed: u64,
     ) -> Result<Arc<Self>, gst::ErrorMessage> {
         let validated = validate(settings)?;
@@ -94,7 +94,7 @@ impl Session {
             .as_ref()
             .map(|dir| open_spool(dir, settings, &builder))
             .transpose()?;
-        let queue = queue(element, settings, spool.as_ref(), &outbox, seed);
+        let queue = queue(element, settings, spool.as_ref(), &poster, seed);
         let in_splitmuxsink = upstream::is_in_splitmuxsink(element);
         let parts = Parts {
             chunker: Chunker::new(limits(settings, &validated.template), None)
@@ -108,12 +108,12 @@ impl Session {
                 validated.credentials,
                 validated.request_timeout,
             )),
-            poster: Arc::new(ToOutbox(Arc::clone(&outbox))),
+            poster: Arc::new(ToOutbox(Arc::clone(&poster))),
             config: config(settings, &validated.template),
         };
         let session = Arc::new(Self {
             engine: Engine::begin(parts, spool, runtime.handle()),
-            outbox,
+            poster,
             template: validated.template,
             spool_dir: settings.spool_dir.clone(),
             in_splitmuxsink,
@@ -136,7 +136,7 @@ impl Session {
             engine.tick(upstream::is_meant_to_play(&element));
             // At most once a second; that bytes have come is news too.
             if session.reported.health.swap(false, Ordering::Relaxed) | engine.has_grown() {
-                session.outbox.post(Post::Health);
+                session.poster.post(Post::Health);
             }
             true
         });
@@ -145,8 +145,8 @@ impl Session {
     /// Ends the stream with an ERROR of the shell's own, which reaches the bus before those of the elements in front.
     pub(super) fn end_with(&self, post: Post) {
         if self.engine.fail() {
-            self.outbox.post(post);
-            self.outbox.wait_empty(Instant::now() + Duration::from_secs(1));
+            self.poster.post(post);
+            self.poster.wait_empty(Instant::now() + Duration::from_secs(1));
         }
     }
 
@@ -161,7 +161,7 @@ impl Session {
                 left.chunks
             );
         }
-        self.outbox.attach(None);
+        self.poster.attach(None);
         drop(lock(&self.identity).take());
         ended.next_sequence
     }
@@ -210,25 +210,25 @@ fn builder(validated: &ValidatedSettings, settings: &Settings, session: &str) ->
     }
 }
 
-/// Makes the upload queue, whose reports go to the outbox and whose chunks' lives go to the log.
+/// Makes the upload queue, whose reports go to the poster and whose chunks' lives go to the log.
 fn queue(
     element: &gst::Element,
     settings: &Settings,
     spool: Option<&SessionSpool>,
-    outbox: &Arc<Outbox>,
+    poster: &Arc<MessagePoster>,
     seed: u64,
 ) -> Arc<UploadQueue> {
-    let kick = {
-        let outbox = Arc::clone(outbox);
-        Box::new(move || outbox.kick())
+    let wake = {
+        let poster = Arc::clone(poster);
+        Box::new(move || poster.wake())
     };
-    let queue = UploadQueue::new(upload_limits(settings), seed, kick).with_observer(Arc::new(LogChunks(element.downgrade())));
+    let queue = UploadQueue::new(upload_limits(settings), seed, wake).with_observer(Arc::new(LogChunks(element.downgrade())));
     let queue = Arc::new(match spool {
         Some(spool) => queue.with_disk(spool.keep == Keep::Overflow),
         None => queue,
     });
     let reports = Arc::clone(&queue);
-    outbox.attach(Some(Box::new(move || {
+    poster.attach(Some(Box::new(move || {
         reports.take_report().map(|report| Post::Engine(Message::Report(report)))
     })));
     queue

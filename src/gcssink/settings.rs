@@ -3,8 +3,8 @@
 use gst::glib;
 use gst::prelude::*;
 
+use crate::element::properties::{Setting, enumerations, settings};
 use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS, UserLimit};
-use crate::properties::{Setting, enumerations, settings};
 use crate::upload::chunk::Keep;
 use crate::upload::health::Status;
 use crate::upload::queue::Overflow;

@@ -7,7 +7,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::session::Session;
-use crate::sync::lock;
+use crate::base::lock::lock;
 
 /// A running element, by its address.
 #[derive(Clone)]

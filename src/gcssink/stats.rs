@@ -1,7 +1,7 @@
 //! What the element says of itself in numbers: the properties `stats` and `status`, the event `gcssink-health`.
 
 use super::session::Session;
-use crate::sync::lock;
+use crate::base::lock::lock;
 use crate::upload::report::Snapshot;
 use gcstreamer_schema::structures::{health as names_of_health, stats as names};
 

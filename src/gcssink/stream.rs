@@ -8,8 +8,8 @@ use gst_base::prelude::*;
 
 use super::session::Session;
 use super::upstream;
+use crate::base::wall;
 use crate::ingest::message::{Refusal, Wait};
-use crate::wall;
 use gcstreamer_media::chunk::byte_queue::TAKE_OVER;
 use gcstreamer_media::chunk::clock::Stamp;
 

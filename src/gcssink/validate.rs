@@ -8,7 +8,7 @@ use std::time::Duration;
 use gst::glib;
 
 use super::settings::Settings;
-use crate::runtime::runtime;
+use crate::base::runtime::runtime;
 use crate::upload::queue::UploadLimits;
 use gcstreamer_media::chunk::Limits;
 use gcstreamer_schema::limits::{check_bucket, check_object_name};

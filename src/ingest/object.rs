@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::base::wall;
 use crate::spool::{Entry, site};
 use crate::upload::chunk;
 use crate::upload::chunk::Summary;
-use crate::wall;
 use gcstreamer_media::chunk::ChunkInfo;
 use gcstreamer_schema::ClockKind;
 use gcstreamer_schema::name::{Naming, Template};

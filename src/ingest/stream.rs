@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::message::{Message, Poster};
 use super::object::ObjectBuilder;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::upload::chunk::{Chunk, Held, Keep, Place};
 use crate::upload::ops::{Closing, Op};
 use crate::upload::queue::UploadQueue;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::message::Message;
-use crate::sync::lock;
+use crate::base::lock::lock;
 
 impl Engine {
     /// Calls `each` once a second until it returns `false` or the session ends. It is expected to call [`Engine::tick`].

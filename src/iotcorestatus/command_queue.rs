@@ -12,7 +12,7 @@ use super::commands::Action;
 use super::downstream::SinkList;
 use super::inbox::MAX_WAITING;
 use super::report::{Answer, Event};
-use crate::sync::lock;
+use crate::base::lock::lock;
 use gcstreamer_schema::structures::command;
 
 /// Receives the outcome of a command. Called from GStreamer's thread pool.

@@ -23,7 +23,7 @@ pub(super) fn mono() -> u64 {
 pub(super) fn now() -> Now {
     Now {
         mono: mono(),
-        wall: crate::wall::now(),
+        wall: crate::base::wall::now(),
     }
 }
 

@@ -10,7 +10,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::report::SinkSample;
-use crate::sync::lock;
+use crate::base::lock::lock;
 use gcstreamer_schema::structures::{GCSSINK, UploadStatus, health, properties, stats as names};
 
 /// Pads visited by one walk, at most.

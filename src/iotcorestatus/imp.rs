@@ -17,9 +17,9 @@ use super::report::{Event, Format, Phase};
 use super::session::Session;
 use super::settings::{Settings, specs};
 use super::validated::validate;
-use crate::deadline::Stop;
-use crate::runtime::runtime;
-use crate::sync::lock;
+use crate::base::lock::lock;
+use crate::base::runtime::runtime;
+use crate::element::shutdown::Stop;
 use gcstreamer_mqtt::LinkStats;
 use gcstreamer_schema::structures::{health, iotcorestatus_stats as names};
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::counters::Counters;
 use super::report::Event;
-use crate::sync::lock;
+use crate::base::lock::lock;
 
 /// Events that wait, at most; more are dropped.
 pub(super) const MAX_WAITING: usize = 64;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
 
-use crate::outbox::post_info;
+use crate::element::poster::post_info;
 
 /// Posts that wait for a slow application, at most; more are dropped.
 pub(super) const MAX_POSTS: usize = 256;
@@ -23,7 +23,7 @@ pub(super) enum Post {
 }
 
 /// The queue of posts of this element.
-pub(super) type Poster = crate::outbox::Outbox<gst::Element, Post>;
+pub(super) type Poster = crate::element::poster::MessagePoster<gst::Element, Post>;
 
 /// Delivers one post.
 pub(super) fn deliver(element: &gst::Element, post: Post) {

@@ -23,8 +23,8 @@ use super::messages::{Post, Poster};
 use super::report::{Event, Limits, Output, Phase, Reporter, Status};
 use super::settings::PayloadFormat;
 use super::validated::ValidatedSettings;
-use crate::deadline::Stop;
-use crate::sync::lock;
+use crate::base::lock::lock;
+use crate::element::shutdown::Stop;
 use gcstreamer_mqtt::{Link, LinkStats, Wanted};
 use gcstreamer_schema::redact;
 

@@ -4,7 +4,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::report::Limits;
-use crate::properties::{enumerations, settings};
+use crate::element::properties::{enumerations, settings};
 use gcstreamer_schema::topics::DEFAULT_PREFIX;
 
 const SECOND: u64 = 1_000_000_000;

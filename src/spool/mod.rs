@@ -22,7 +22,6 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 mod account;
 mod adopt;
-pub mod boot;
 pub mod disk;
 pub mod entry;
 mod error;

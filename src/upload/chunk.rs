@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::scheduler::Site;
+use crate::base::lock::lock;
 use crate::spool::name_mark;
-use crate::sync::lock;
 use gcstreamer_storage::ObjectRequest;
 
 /// What messages say of a chunk. Small: tens of thousands may wait on disk.

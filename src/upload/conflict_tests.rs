@@ -9,10 +9,10 @@ use super::attempt::{Attempted, attempt};
 use super::chunk::NameFallback;
 use super::chunk::SentNames;
 use super::marks::Marks;
+use crate::base::lock::lock;
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::name_mark;
-use crate::sync::lock;
 use gcstreamer_storage::{Body, BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
 const NAME: &str = "cam/x_0a1b2c3d4e_000007.ts";

@@ -24,11 +24,12 @@ use super::spooled_chunk::ChunkFile;
 use super::spooler;
 use super::state::DiskHealth;
 use super::tests::{chunk, limits};
+use crate::base::boot;
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
 use crate::spool::sim::{Fault, SimDisk};
-use crate::spool::{ClosedEntry, Entry, Found, Spool, Stored, adopt, boot, name_mark};
+use crate::spool::{ClosedEntry, Entry, Found, Spool, Stored, adopt, name_mark};
 use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
 
 const SESSION: &str = "0a1b2c3d4e";

@@ -13,9 +13,9 @@ use super::health::Status;
 use super::queue::UploadQueue;
 use super::scheduler::Elsewhere;
 use super::tests::{chunk, limits};
+use crate::base::lock::lock;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
-use crate::sync::lock;
 use gcstreamer_storage::{Body, BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
 const HOUR: Duration = Duration::from_secs(3600);

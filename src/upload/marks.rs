@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::chunk::{SentNames, SpooledChunk};
-use crate::sync::lock;
+use crate::base::lock::lock;
 use gcstreamer_storage::{BoxFuture, Pacer};
 
 /// The marks of one chunk, wherever they are kept.

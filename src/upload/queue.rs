@@ -14,7 +14,7 @@ use super::life::{Observer, Step};
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
 use super::state::{Disk, Mode, Phase, State, is_parked, own_ticket};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::flow::hold::Drain;
 
 /// Property `overflow-policy`, `auto` resolved.

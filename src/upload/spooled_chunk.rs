@@ -14,9 +14,10 @@ use super::chunk::NameFallback;
 use super::chunk::SentNames;
 use super::chunk::{Loaded, SpooledChunk, Unloaded};
 use super::redate::redate;
-use crate::clock::Clock;
-use crate::spool::{Boots, ChunkReader, ClosedEntry, Entry, OpenChunk, SpoolError, Stored, boot, name_mark};
-use crate::sync::lock;
+use crate::base::boot;
+use crate::base::clock::Clock;
+use crate::base::lock::lock;
+use crate::spool::{Boots, ChunkReader, ClosedEntry, Entry, OpenChunk, SpoolError, Stored, name_mark};
 use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
 /// What time it is, as far as that can be believed, and was in other boots of the machine.

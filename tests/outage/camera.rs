@@ -11,7 +11,7 @@ use gcstreamer_media::chunk::{Chunker, Limits};
 use gcstreamer_schema::Container;
 use gcstreamer_schema::name::Template;
 use gcstreamer_storage::Endpoint;
-use gstgcstreamer::clock::Clock;
+use gstgcstreamer::base::clock::Clock;
 use gstgcstreamer::flow::group::{Group, Member};
 use gstgcstreamer::flow::site::Site;
 use gstgcstreamer::ingest::message::{Message, Poster, Refusal, Wait};

@@ -1,0 +1,9 @@
+//! What both elements share, on top of GStreamer.
+//!
+//! - `poster`: posts, notifies and emits in order, from GStreamer's thread pool.
+//! - `properties`: the table that the properties of both elements are written in.
+//! - `shutdown`: the one deadline of all elements of the process that stop.
+
+pub(crate) mod poster;
+pub(crate) mod properties;
+pub(crate) mod shutdown;
