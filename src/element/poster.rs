@@ -11,10 +11,10 @@ use gst::prelude::*;
 
 use crate::base::lock::lock;
 
-/// Where more to say comes from when nothing was posted.
+/// Source of further posts, asked when the queue is empty.
 type More<P> = Box<dyn Fn() -> Option<P> + Send>;
 
-/// See the module. `E` is the element, `P` what it says.
+/// Posts for one element, in order. `E` is the element, `P` a post.
 pub(crate) struct MessagePoster<E: ObjectType, P> {
     state: Mutex<State<P>>,
     empty: Condvar,
@@ -36,7 +36,7 @@ pub(crate) fn post_info(element: &impl IsA<gst::Element>, code: gst::ResourceErr
 }
 
 impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> {
-    /// For this element, which says it with `say`.
+    /// Creates the poster of an element; `say` carries out one post.
     pub(crate) fn new(element: &E, say: fn(&E, P), most: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
@@ -69,7 +69,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
         self.wake();
     }
 
-    /// There may be something to say.
+    /// Wakes the posting thread: there may be something to post.
     pub(crate) fn wake(self: &Arc<Self>) {
         let Some(element) = self.element.upgrade() else { return };
         if std::mem::replace(&mut self.lock().busy, true) {

@@ -11,20 +11,20 @@ use crate::base::lock::lock;
 /// When the elements of this process began to leave PAUSED, and when the last of them was done.
 static STOPPING: Mutex<Option<Stopping>> = Mutex::new(None);
 
-/// A stop that begins so long after another has ended is one of its own. The elements of one pipeline follow one another within
+/// A stop that begins this long after the end of another is a new one. The elements of one pipeline follow one another within
 /// milliseconds; an application that stops its pipelines one by one must not have the later ones find the time used up.
 const APART: Duration = Duration::from_millis(250);
 
 /// No stop is believed to last longer: pipelines that an application stops one by one, all day, are not one stop.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A disk may still be written so long after the deadline.
+/// Time after the deadline in which a disk may still be written.
 const DISK: Duration = Duration::from_millis(800);
 
-/// What waits for no disk is over so long after the deadline, however many elements there are.
+/// Time after the deadline at which everything that waits for no disk is over, for any number of elements.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Everything is over so long after the deadline, however many elements there are.
+/// Time after the deadline at which everything is over, for any number of elements.
 const LATEST: Duration = Duration::from_millis(950);
 
 #[derive(Clone, Copy, Debug)]

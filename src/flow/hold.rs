@@ -9,7 +9,7 @@
 //!    the next attempt, and each refusal halves what is left.
 //! 3. An answer that comes after the deadline is no longer part of the drain: rule 1.
 
-/// Longest hold. Servers may ask for a day; a recording must not stop that long because one answer was wrong.
+/// Longest hold. Servers may ask for a day; one wrong answer must not stop a recording for a day.
 pub const LONGEST: u64 = 300_000_000_000;
 
 /// One answer of a server that asked to wait.

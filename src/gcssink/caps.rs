@@ -1,4 +1,4 @@
-//! What caps say: a container that is known, a stream that needs a muxer first, or nothing of use.
+//! Classifies caps: a known container, a stream that needs a muxer first, or nothing of use.
 
 use gcstreamer_schema::Container;
 

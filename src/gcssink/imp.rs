@@ -218,7 +218,7 @@ impl ObjectImpl for GcsSink {
             "stats" => self.stats().to_value(),
             "status" => StatusValue::from(self.status()).to_value(),
             "session-id" => lock(&self.id).as_ref().map(|(id, _)| id.clone()).to_value(),
-            // What counts is what the last member of the group was told.
+            // The value that a user set last on any member of the group applies.
             "max-bytes-per-second" if self.session().is_some() => {
                 self.session().map_or(0, |s| s.engine.flow.group().limits().0).to_value()
             }
@@ -234,7 +234,7 @@ impl ObjectImpl for GcsSink {
     fn constructed(&self) {
         self.parent_constructed();
         self.obj().set_sync(false);
-        // Nothing is lost because a segment says it need not be shown.
+        // Data outside of the segment is stored as well.
         self.obj().set_drop_out_of_segment(false);
     }
 }

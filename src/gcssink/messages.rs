@@ -32,7 +32,7 @@ pub(super) enum Post {
     Health,
 }
 
-/// Posts what the engine has to say, but for its reports.
+/// Posts the engine's messages, except for its reports.
 pub(super) fn post(element: &gst::Element, message: Message) {
     match message {
         // Need figures of the session.
@@ -217,7 +217,7 @@ fn post_structure(element: &gst::Element, structure: gst::Structure) {
     let _ = element.post_message(gst::message::Element::builder(structure).src(element).build());
 }
 
-/// What waits, as texts say it.
+/// Formats what waits, for texts.
 pub(super) fn waiting(pending: Pending) -> String {
     format!(
         "{} chunks of {} bytes wait, the oldest for {}",

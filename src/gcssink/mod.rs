@@ -4,7 +4,7 @@
 //! the engine, and turns its messages into GStreamer's.
 //!
 //! - `settings` — the properties
-//! - `validate` — settings checked and made usable, or an error that says what to do
+//! - `validate` — settings checked and made usable, or an error with the next step
 //! - `session` — what exists while it runs: the engine, and what of it is GStreamer's
 //! - `stream` — what the element does with a buffer
 //! - `siblings` — the sinks of a pipeline end side by side
@@ -74,7 +74,7 @@ glib::wrapper! {
     /// - MPEG-TS from `h264parse` needs `config-interval=-1`: otherwise only the first chunk has SPS and PPS.
     /// - At most `max-memory-bytes` (64 MiB) of payload are held in memory. Without `spool-dir` an outage is survived only for as
     ///   long as this memory lasts.
-    /// - UploadQueue keep below 20 MB/s and 10 requests a second. All sinks of the process with the same `flow-group` share these
+    /// - Uploads keep below 20 MB/s and 10 requests a second. All sinks of the process with the same `flow-group` share these
     ///   limits.
     /// - Two running sinks of a process may not have the same `bucket` and `device-id`.
     ///
@@ -98,7 +98,7 @@ glib::wrapper! {
 /// Registers the element.
 ///
 /// # Errors
-/// What GStreamer says.
+/// The error of GStreamer.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(Some(plugin), "gcssink", gst::Rank::NONE, GcsSink::static_type())
 }

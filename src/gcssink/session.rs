@@ -247,7 +247,7 @@ fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
 /// Opens the folder and takes the session's lock in it.
 ///
 /// # Errors
-/// An error message that names the folder and what the system says.
+/// An error message that names the folder and the system's error.
 fn open_spool(dir: &str, settings: &Settings, builder: &ObjectBuilder) -> Result<SessionSpool, gst::ErrorMessage> {
     let spool = SpoolSettings {
         dir,

@@ -1,4 +1,4 @@
-//! What the element says of itself in numbers: the properties `stats` and `status`, the event `gcssink-health`.
+//! Figures of the element: the properties `stats` and `status`, the event `gcssink-health`.
 
 use super::session::Session;
 use crate::base::lock::lock;

@@ -2,7 +2,7 @@
 
 use gst::prelude::*;
 
-/// Whether the pipeline in front is live, by its own LATENCY answer: the base sink's says no for `sync=false`.
+/// Returns whether the pipeline in front is live, by its own LATENCY answer: the base sink's is always "no" for `sync=false`.
 pub(super) fn is_live(pad: &gst::Pad) -> bool {
     let mut query = gst::query::Latency::new();
     pad.peer_query(&mut query) && query.result().0

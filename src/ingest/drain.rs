@@ -33,9 +33,9 @@ pub struct Ended {
     pub unfinished: Option<(Pending, Pending)>,
 }
 
-/// A disk that is still taking chunks when `drain-timeout` is over has so long to take the rest.
+/// Further time for a disk that is still taking chunks when `drain-timeout` is over.
 const DISK_GOES_ON: Duration = Duration::from_secs(5);
-/// What usually takes no time at all has so long, though other elements have used the deadline up.
+/// Time for what usually takes none, although other elements have used the deadline up.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// What is waited for at EOS.
@@ -236,7 +236,7 @@ impl Engine {
         }
     }
 
-    /// There was no time to say it: what was lost is said all the same.
+    /// Reports what was lost, even though the deadline is over.
     fn say_the_rest(&self) {
         while let Some(report) = self.queue.take_report() {
             if matches!(report, Report::Dropped { .. } | Report::Left(_)) {
@@ -245,7 +245,7 @@ impl Engine {
         }
     }
 
-    /// What is lost, and what is left on disk: told unless another sink goes on with it.
+    /// Reports what is lost, and what is left on disk unless another sink goes on with it.
     fn abandon(&self, reason: &'static str) -> (Pending, Pending) {
         self.queue.abandon(reason, !self.flow.has_successor())
     }

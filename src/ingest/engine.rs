@@ -310,7 +310,7 @@ impl Engine {
         Refusal::Failed
     }
 
-    /// UploadQueue are refused and nothing has ever worked: no more is taken, and nothing is waited for.
+    /// Uploads are refused and nothing has ever worked: no more is taken, and nothing is waited for.
     pub fn refuse(&self) {
         self.failure.refuse();
         self.queue.interrupt(true);

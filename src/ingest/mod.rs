@@ -6,7 +6,7 @@
 //! - [`object`]: what a chunk becomes: name, metadata, properties, and its entry in the spool.
 //! - `room`: what to do when the memory is full. `tick`: what is looked at once a second. `drain`: the two ends of a session,
 //!   EOS and leaving PAUSED.
-//! - [`message`]: what it has to say, and what it needs of the shell: waiting and posting.
+//! - [`message`]: what it reports, and what it needs of the shell: waiting and posting.
 //!
 //! Locks: the one around [`stream::Ingest`] is never held across a wait, I/O or a call into the shell other than
 //! [`message::Poster::post`], and never taken while the settings' lock is held. Messages carry their figures, so that nobody

@@ -101,7 +101,7 @@ impl ObjectBuilder {
         }
     }
 
-    /// What messages say of it.
+    /// Returns the fields of its messages.
     pub fn summary(&self, info: &ChunkInfo) -> Summary {
         Summary {
             session: Arc::clone(&self.session),

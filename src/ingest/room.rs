@@ -1,4 +1,4 @@
-//! What to do when the memory is full: the upload queue says what it cannot do by itself, the engine does it.
+//! What to do when the memory is full: the upload queue reports what it cannot do by itself, the engine does it.
 
 use std::sync::atomic::Ordering;
 

@@ -37,7 +37,7 @@ pub struct Ingest {
     always: bool,
     /// There is a disk.
     spools: bool,
-    /// Chunks that are written to disk, and whether the spool has been told of them.
+    /// Chunks that are written to disk, and whether the spool knows them.
     on_disk: BTreeSet<u64>,
     untold: BTreeSet<u64>,
     next_sequence: u64,

@@ -127,7 +127,7 @@ settings! {
 }
 
 impl Settings {
-    /// Whether to speak TLS: iotcore does, unless it was told not to.
+    /// Returns whether to use TLS: by default with iotcore only.
     pub(super) fn tls(&self) -> bool {
         self.tls.unwrap_or(self.protocol == Protocol::IotCore)
     }

@@ -26,7 +26,7 @@ pub struct Adoption {
     pub notices: Vec<Notice>,
     /// When this machine's boots were, from the entries.
     pub boots: Boots,
-    /// Where they say that they belong, by [`Summary::site`].
+    /// Destinations that they name, by [`Summary::site`].
     pub destinations: BTreeMap<u64, Destination>,
 }
 

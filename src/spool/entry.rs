@@ -106,7 +106,7 @@ pub fn name_mark(name: &str) -> u32 {
     crc32c::crc32c(name.as_bytes())
 }
 
-/// Where an entry says that it belongs.
+/// Destination that an entry names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// The endpoint as it was written; `None` = Google.

@@ -90,7 +90,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header; `None` where there is none.
+    /// Reads a header; `None` if there is none.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (marker, rest) = bytes.split_first_chunk::<3>()?;
         let (code, rest) = rest.split_first()?;
@@ -145,7 +145,7 @@ fn checksum(kind: Kind, len: usize, salt: Salt, parts: &[&[u8]]) -> Option<u32> 
     Some(parts.iter().fold(crc, |crc, part| crc32c::crc32c_append(crc, part)))
 }
 
-/// What a Data record says of its bytes.
+/// Payload of a Data record, without the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataFields {
     /// Offset of the first of them in the object.
@@ -184,7 +184,7 @@ pub fn sent_payload(mark: u32) -> [u8; 8] {
     u64::from(mark).to_le_bytes()
 }
 
-/// What a Sent record says.
+/// Payload of a Sent record.
 pub fn parse_sent(payload: &[u8]) -> Option<u32> {
     u32::try_from(parse_mark(payload)?).ok()
 }
@@ -207,7 +207,7 @@ pub fn find_marker(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// What the first bytes of a file say; `Err` tells why it is not ours to read.
+/// What the first bytes of a file say; `Err` is the reason why it cannot be read.
 ///
 /// # Errors
 /// Another magic or another version.

@@ -1,6 +1,6 @@
 //! What becomes of the chunks that are found in a session's folder.
 //!
-//! PURE. [`judge`] says of one file what a scan of it means; [`plan`] says of a whole session what to do; [`Boots`] dates
+//! PURE. [`judge`] classifies one scanned file; [`plan`] decides what to do with a whole session; [`Boots`] dates
 //! chunks that were taken before the clock was set.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct Scan {
     pub whole: bool,
     /// The last End record.
     pub closed: Option<Box<ClosedEntry>>,
-    /// A Footer says that the End and all before it are durable.
+    /// A Footer proves that the End and everything before it are durable.
     pub sealed: bool,
     /// The server has the object.
     pub confirmed: bool,
@@ -223,7 +223,7 @@ fn decide(state: State, next: Option<u64>) -> Decision {
     }
 }
 
-/// When the boots of this machine were, as far as a good clock has told: the wall clock at the zero of each boot's clock.
+/// When the boots of this machine were, as far as a correct clock has shown: the wall clock at the zero of each boot's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Boots {
     known: BTreeMap<String, i128>,

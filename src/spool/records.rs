@@ -120,7 +120,7 @@ impl Records {
 }
 
 /// Writes the records between two offsets once more, from what the kernel still shows of them: after a failed sync it has
-/// given them up, and another sync would say that all is well. `Ok(Some)`: the record there is damaged.
+/// given them up, and another sync would report success. `Ok(Some)`: the record there is damaged.
 pub(super) fn write_anew(file: &Arc<dyn DiskFile>, salt: Salt, from: u64, to: u64) -> io::Result<Option<u64>> {
     let mut records = Records::new(file.clone(), salt);
     let mut offset = from;

@@ -199,7 +199,7 @@ impl Stored {
         file.sync_data().map_err(|e| SpoolError::io("sync", &path, e))
     }
 
-    /// The server has it: says so on the file, durably, and removes the file. May be called again after an error.
+    /// The server has the chunk: marks the file durably and removes it. May be called again after an error.
     ///
     /// # Errors
     /// The disk: the file may come back at the next start then, and be sent again.

@@ -4,7 +4,7 @@
 //! there is ours if its size and its CRC32C are known to be equal. Without permission to look it is ours if its name tells
 //! session and sequence **and** this chunk was sent whole under that name by an earlier request that may have stored it (see
 //! [`super::marks`]). A stranger's object, and a bad one that may not be deleted, are left alone and the chunk gets another name:
-//! a recording that is stored twice is better than one that is not stored. `docs/decisions/0005` says why.
+//! a recording that is stored twice is better than one that is not stored. See `docs/decisions/0005`.
 
 use super::chunk::NameFallback;
 use super::marks::{Marks, Sending};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub enum Attempted {
     /// The server has the bytes, under `name`.
     Stored {
-        /// What the server says of it; `None` where it may not be asked.
+        /// The object as the server describes it; `None` if reading is not permitted.
         stored: Option<Stored>,
         /// The object's name.
         name: String,
@@ -234,7 +234,7 @@ async fn after_conflict(
                 // Made by an attempt some time ago: it does not tell what time it is.
                 Some(true) => Next::Ours(Some(Stored { created: None, ..stored })),
                 _ if is_longer => Next::Ours(Some(Stored { created: None, ..stored })),
-                // Not told to who may not use the bucket's key: nothing but the mark says whose it is.
+                // Cloud Storage hides it from callers without the bucket's key: only the mark proves whose it is.
                 None if same_size && is_ours => Next::Ours(Some(Stored { created: None, ..stored })),
                 None if same_size => Next::Rename(format!(
                     "{there} exists with as many bytes and its checksum is not told, so it may be another recording"

@@ -11,7 +11,7 @@ use crate::base::lock::lock;
 use crate::spool::name_mark;
 use gcstreamer_storage::ObjectRequest;
 
-/// What messages say of a chunk. Small: tens of thousands may wait on disk.
+/// Fields of a chunk's messages. Small: tens of thousands may wait on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The session that recorded it.
@@ -45,7 +45,7 @@ pub struct NameFallback {
 /// A closed chunk.
 #[derive(Debug)]
 pub struct Chunk {
-    /// What messages say of it.
+    /// Fields of its messages.
     pub summary: Summary,
     /// Where its bytes are.
     pub place: Place,

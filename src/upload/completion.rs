@@ -147,7 +147,7 @@ impl UploadQueue {
                 gone = state.uploaded(ticket, sent, now);
             }
             Attempted::Failed { error, name, warning } => {
-                // Of what is parked nothing more is told than that it is.
+                // Nothing but the fact that it is parked is reported.
                 let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
                 state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
                 state.failed(ticket, &error, name, now, &mut words);
@@ -183,7 +183,7 @@ impl UploadQueue {
         self.changed.notify_all();
     }
 
-    /// The driver has died of a defect: the user has to hear of it.
+    /// The driver has panicked: reports that as an ERROR.
     pub fn broken(&self, why: &str) {
         let mut state = self.lock();
         let pending = state.pending(self.now());
@@ -206,7 +206,7 @@ impl State {
         match self.chunks.get(&ticket).map(|c| c.site) {
             Some(None) => self.health.stored(self.scheduler.is_failing(), now, words),
             Some(Some(Elsewhere::Parked(destination))) => parked::works(destination),
-            // Another site says nothing of ours.
+            // An answer of another destination proves nothing about ours.
             Some(Some(Elsewhere::Served(_))) | None => {}
         }
         if let Some(created) = stored.and_then(|s| s.created) {

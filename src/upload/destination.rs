@@ -1,5 +1,4 @@
-//! Whether a chunk of the spool gets this sink's credentials: decided by where it says that it belongs and by this sink's own
-//! endpoint.
+//! Whether a chunk of the spool gets this sink's credentials: decided by the endpoint that it names and by this sink's own.
 //!
 //! PURE: names and settings in, a decision out. A file in `spool-dir` may have been written by anybody who can write there, so its
 //! endpoint must not decide where a token goes. Credentials go to this sink's own endpoint, which the user has set, and to
@@ -60,7 +59,7 @@ fn is_google(endpoint: &Endpoint) -> bool {
     below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
 }
 
-/// Sorts what is found in the spool, and knows what the user has been told of it.
+/// Sorts what is found in the spool; each parked endpoint is reported once.
 #[derive(Debug)]
 pub(super) struct Sorter {
     own: Endpoint,

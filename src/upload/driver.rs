@@ -1,4 +1,4 @@
-//! The task of one sink that carries out what its scheduler decides. Never calls into GStreamer: what is to be told goes into
+//! The task of one sink that carries out what its scheduler decides. Never calls into GStreamer: reports go into
 //! the reports of [`UploadQueue`].
 
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
         };
         tokio::select! {
             Some(joined) = attempts.join_next_with_id() => {
-                // What an attempt that was broken off has to say is old: there may be another one of that chunk by now.
+                // The result of an aborted attempt is stale: another attempt of that chunk may run by now.
                 if let Ok((id, (ticket, attempted, from_disk))) = joined
                     && running.get(&ticket).is_some_and(|attempt| attempt.id() == id)
                 {
@@ -131,7 +131,7 @@ pub(super) async fn send_from_disk(
     let marks = Marks::new(loaded.sent, Some(Arc::clone(kept)));
     let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, &marks, &flow).await;
     match &mut attempted {
-        // The mark that the server has it is on disk before anybody is told.
+        // The mark that the server has it is on disk before it is reported.
         Attempted::Stored { start, .. } => {
             *start = Some(loaded.start);
             let kept = Arc::clone(kept);

@@ -1,26 +1,26 @@
-//! What the user is told of the uploads: a status, and few words.
+//! Upload health: the `status` property and the warnings derived from it.
 //!
 //! PURE: time is an argument in ns on the scheduler's scale. One WARNING opens an outage, one an hour goes on, one INFO ends
 //! it: when every chunk that failed has been stored, so that one chunk that always fails is one outage. A refusal that only the user can mend is an ERROR while nothing has been stored in this session; a recording that has
-//! worked goes on and says WARNING.
+//! worked goes on with a WARNING.
 
 pub use gcstreamer_schema::structures::UploadStatus as Status;
 use gcstreamer_storage::Class;
 
 const SECOND: u64 = 1_000_000_000;
-/// A status lasts at least so long.
+/// Shortest time between two changes of the status.
 const MIN_STATUS: u64 = SECOND;
-/// Without a success for so long, while attempts fail, the uplink counts as gone.
+/// Time without a success, while attempts fail, after which the status is `offline`.
 const OFFLINE_AFTER: u64 = 30 * SECOND;
 const REMIND_AFTER: u64 = 3600 * SECOND;
-/// An outage is over when nothing has failed for so long, though some chunk that failed has not been stored yet: a chunk that
+/// An outage ends when nothing has failed for this long, even if a chunk that failed is not stored yet: a chunk that
 /// is refused is tried every minute.
 const QUIET: u64 = 90 * SECOND;
-/// An outage that begins so soon after another is told of only when it lasts.
+/// An outage that begins this soon after another is reported only if it lasts.
 const FLAPPING: u64 = 60 * SECOND;
 const LASTING: u64 = 5 * SECOND;
 
-/// What is to be told. Times in ns.
+/// Something to report. Times in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthEvent {
     /// The status is another one.
@@ -32,11 +32,11 @@ pub enum HealthEvent {
         /// What the last attempt said.
         reason: String,
     },
-    /// The outage is over after so long.
+    /// The outage is over.
     Recovered {
         /// Its length.
         after: u64,
-        /// UploadQueue were refused in it, which this sink has told for itself.
+        /// Uploads were refused during it, which this sink has reported for itself.
         refused: bool,
     },
     /// Nothing has worked yet, and the user has to act: an ERROR.
@@ -70,7 +70,7 @@ pub struct Health {
     first_failure: Option<u64>,
     last_failure: u64,
     outage: Option<Outage>,
-    /// When the last outage ended, told or not.
+    /// When the last outage ended, reported or not.
     outage_ended: Option<u64>,
     ending: Option<Status>,
 }
@@ -79,7 +79,7 @@ pub struct Health {
 #[derive(Clone, Copy, Debug)]
 struct Outage {
     since: u64,
-    /// The user knows of it, and was told last at that time.
+    /// It was reported; when it was reported last.
     told_at: Option<u64>,
     /// The user knows that uploads are refused.
     refusal_told: bool,
@@ -168,7 +168,7 @@ impl Health {
             works_since: None,
         });
         outage.works_since = None;
-        // A link that loses one attempt in five would else be told of for each.
+        // Otherwise a link that loses one attempt in five would be reported for each.
         let flaps = self
             .outage_ended
             .is_some_and(|end| outage.since.saturating_sub(end) < FLAPPING);

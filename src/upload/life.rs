@@ -35,7 +35,7 @@ pub enum Step {
     Dropped(&'static str),
 }
 
-/// Is told of every step, from any thread and without a lock held.
+/// Receives every step, from any thread and without a lock held.
 pub trait Observer: Send + Sync {
     /// A step was taken.
     fn observe(&self, event: &LifeEvent);

@@ -41,7 +41,7 @@ pub struct UploadQueue {
     observer: Arc<dyn Observer>,
 }
 
-/// What the settings say.
+/// Limits from the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadLimits {
     /// Property `max-uploads`.
@@ -90,7 +90,7 @@ impl Charged {
 pub enum NoRoom {
     /// The element is flushing or pausing.
     Interrupted,
-    /// The policy says so.
+    /// The policy is [`Overflow::Error`].
     Full,
     /// The settings have changed: ask again.
     Again,
@@ -100,7 +100,7 @@ pub enum NoRoom {
     MoveOpen,
     /// The open chunk is to be cut and let go of: the only other one is on its way, and would never arrive if it gave way.
     CutOpen,
-    /// UploadQueue are refused until the user acts, and the memory is full now.
+    /// Uploads are refused until the user acts, and the memory is full now.
     Refused,
 }
 
@@ -441,7 +441,7 @@ impl UploadQueue {
         self.wait(until, heed_interrupt, give_up, |state| !state.disk_goes_on())
     }
 
-    /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` says so.
+    /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` returns true.
     pub fn wait_drained(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, State::is_drained)
     }
@@ -481,10 +481,10 @@ impl UploadQueue {
     }
 
     /// Lets go of all chunks that are neither stored nor on disk, with a report for each. What that was, and what stays on
-    /// disk, which is told too unless somebody stores it soon (`tells_left`).
+    /// disk, which is reported too unless another sink stores it soon (`tells_left`).
     pub fn abandon(&self, reason: &'static str, tells_left: bool) -> (Pending, Pending) {
         let mut state = self.lock();
-        // The end of one may be being written at this moment: it is told as lost only if that fails.
+        // The end of one may be being written at this moment: it is reported as lost only if that fails.
         let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
         let is_lost = |t: u64, c: &Chunk| !c.is_on_disk() && Some(t) != finishing;
         let lost: Vec<u64> = state
@@ -506,7 +506,7 @@ impl UploadQueue {
         }
         drop(state);
         drop(gone);
-        // What is told as lost must not arrive after all.
+        // A chunk that is reported as lost must not arrive afterwards.
         self.wake.notify_one();
         self.disk_wake.notify_one();
         self.publish();

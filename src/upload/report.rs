@@ -46,7 +46,7 @@ pub enum Report {
     Left(Pending),
     /// So many chunks of earlier sessions were found on disk.
     Recovered(Pending),
-    /// The server's clock differs from ours by so many seconds (ours minus the server's).
+    /// The server's clock differs from ours by this many seconds (ours minus the server's).
     ClockOff(i64),
 }
 
@@ -93,7 +93,7 @@ pub struct Snapshot {
     pub pending: Pending,
     /// Chunks on disk that belong to an endpoint which gets no credentials from this sink.
     pub parked: u64,
-    /// UploadQueue in flight.
+    /// Uploads in flight.
     pub in_flight: u64,
     /// Bytes per second over the last ten seconds.
     pub rate: f64,

@@ -152,7 +152,7 @@ impl SpooledChunk for ChunkFile {
     }
 
     fn mark_attempted(&self) {
-        // It is closed: its End says that there may have been requests.
+        // It is closed: its End is the mark that there may have been requests.
     }
 
     fn mark_sent(&self, name: &str) {

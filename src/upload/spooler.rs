@@ -25,7 +25,7 @@ use crate::spool::SpoolError;
 static DISK_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
 /// At an end it is time that counts: a file system makes one commit of several syncs.
 static LAST_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(8));
-/// The disk works again when it has for so long, ns.
+/// Time without trouble after which the disk works again, ns.
 const QUIET: u64 = 60_000_000_000;
 /// How often a disk that takes nothing is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -260,7 +260,7 @@ impl Progress for UploadQueue {
         let mut state = self.lock();
         let is_moved = kept.is_some();
         let unwanted = state.moved(ticket, kept);
-        // All others were told as lost before: this one could have been saved at the last moment.
+        // All others were reported as lost before; this one may have been saved at the last moment.
         let abandoned = state.disk.as_ref().and_then(|d| d.phase.abandoned()).filter(|_| !is_moved);
         let gone = abandoned.and_then(|reason| state.drop_chunk(ticket, reason));
         drop(state);

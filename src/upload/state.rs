@@ -45,13 +45,13 @@ pub(super) struct State {
     pub(super) clock_off_told: bool,
     pub(super) clock_off: Option<i64>,
     pub(super) reports: VecDeque<Report>,
-    /// Steps of chunks that the observer is not told of yet.
+    /// Steps of chunks that the observer has not received yet.
     pub(super) life: Vec<LifeEvent>,
     /// The wall clock.
     pub(super) wall: fn() -> u64,
     pub(super) recent: VecDeque<(u64, u64)>,
     pub(super) disk: Option<Disk>,
-    /// That chunks of earlier sessions cannot be stored has been told.
+    /// It was reported that chunks of earlier sessions cannot be stored.
     pub(super) recovered_told: bool,
     /// Chunks of earlier sessions were found that this sink stores.
     pub(super) served_recovered: bool,
@@ -258,7 +258,7 @@ impl State {
         })
     }
 
-    /// A chunk has taken a step; the observer is told without the lock.
+    /// Notes a step of a chunk; the observer receives it without the lock.
     pub(super) fn note(&mut self, session: &Arc<str>, sequence: u64, step: Step) {
         self.life.push(LifeEvent {
             session: Arc::clone(session),

@@ -80,7 +80,7 @@ impl Writers for GcsWriters {
     }
 }
 
-/// A server that a file in the spool has named: whether it has stored a chunk is all that is believed. What it says of the time
+/// A server that a file in the spool has named: only whether it stored a chunk is believed. Its time
 /// would date this sink's chunks, and its wish to be left alone could hold up others.
 struct Unheeded(GcsWriter);
 

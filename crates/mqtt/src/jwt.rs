@@ -75,7 +75,7 @@ pub(super) fn mint(path: &Path, audience: &str, lifetime: Duration, now: SystemT
     })
 }
 
-/// Reads the key and signs a probe, whatever the clock says.
+/// Reads the key and signs a probe, whatever time the clock shows.
 pub(super) fn check(path: &Path) -> Result<(), TokenError> {
     let key = read_key(path)?;
     sign(path, &key, "probe", 0, 1).map(drop)

@@ -154,7 +154,7 @@ pub struct Wanted {
 pub trait Listener: Send + Sync {
     /// The connection came up or went down. A planned renewal of the token is neither.
     fn connected(&self, up: bool);
-    /// An outage begins; called once for each. The text says what happened and what to do, and contains no secret.
+    /// An outage begins; called once for each. The text names what happened and what to do, and contains no secret.
     fn trouble(&self, text: String);
     /// The reported outage is over. `after` is how long there was no connection.
     fn recovered(&self, after: Duration);

@@ -46,7 +46,7 @@ pub const CODECS: &str = "codecs";
 /// Most bytes that our own keys and values take, without the value of `device-id`.
 pub const OWN_METADATA: usize = 768;
 
-/// Why bytes are missing before a chunk, as an object says it.
+/// Why bytes are missing before a chunk, as an object states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gap {
     /// A reason of this version.

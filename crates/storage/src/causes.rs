@@ -87,7 +87,7 @@ impl Reason {
         Self::new(&said.or_else(|| text(Some(error))).unwrap_or_default(), codes, &texts)
     }
 
-    /// Whether a 412 with it says that an object of that name exists. There are two kinds of 412: `ifGenerationMatch=0` was not
+    /// Returns whether a 412 with this reason means that an object of that name exists. There are two kinds of 412: `ifGenerationMatch=0` was not
     /// met, or a policy of the organisation refuses the object (`orgPolicyConstraintFailed`; some front ends give that
     /// `conditionNotMet` too, and only the text names the constraint). The second one stores nothing.
     pub(crate) fn is_conflict(&self) -> bool {

@@ -122,7 +122,7 @@ impl Endpoint {
         self.origin.as_deref().unwrap_or(GOOGLE)
     }
 
-    /// What the client crate is to be told: nothing for Google, so that it can follow the universe domain.
+    /// Returns the endpoint to give to the client crate: none for Google, so that it can follow the universe domain.
     #[must_use]
     pub fn custom(&self) -> Option<&str> {
         self.origin.as_deref()

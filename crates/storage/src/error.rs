@@ -31,7 +31,7 @@ pub enum Class {
     Permanent,
     /// 412 with the reason `conditionNotMet`, or with none: an object of this name exists, it seems.
     Conflict,
-    /// The request cannot be sent as it is: a name against the rules, a body that is not what its checksum says.
+    /// The request cannot be sent as it is: a name against the rules, a body that does not match its checksum.
     Local,
 }
 
@@ -265,7 +265,7 @@ fn class_of(status: u16, retry_after: Option<Duration>, why: &Reason, situation:
     }
 }
 
-/// Quotas are told as 403 by some Google front ends.
+/// Some Google front ends report exceeded quotas as 403.
 fn is_rate_limit(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     ["rate limit", "ratelimitexceeded", "too many requests"]

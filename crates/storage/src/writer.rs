@@ -50,7 +50,7 @@ impl GcsWriter {
         }
     }
 
-    /// Ends an attempt after so long without progress; zero never does.
+    /// Sets how long an attempt may make no progress; zero: no limit.
     #[must_use]
     pub fn with_request_timeout(mut self, limit: Duration) -> Self {
         self.request_timeout = limit;
@@ -223,7 +223,7 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Object) -> Res
     let bucket = object.bucket.rsplit('/').next().unwrap_or_default();
     let is_other = |said: &str, wanted: &str| !said.is_empty() && said != wanted;
     if is_other(&object.name, &request.name) || is_other(bucket, &request.bucket) {
-        // Nothing of it is deleted: it says nothing of what is stored under our name.
+        // Nothing is deleted: the answer proves nothing about what is stored under our name.
         let what = format!(
             "the answer is about gs://{bucket}/{}, another object; a proxy or a cache stands between",
             redact(&object.name)

@@ -68,7 +68,7 @@ impl Publication {
         self.last.map(|_| self.state_at.saturating_add(interval))
     }
 
-    /// Returns whether a final status would say nothing new.
+    /// Returns whether a final status would contain nothing new.
     pub(super) fn is_complete(&self, visible: Visible) -> bool {
         self.last == Some(visible) && !self.has_new_chunk
     }

@@ -206,7 +206,7 @@ impl Scheduler {
         );
     }
 
-    /// Somebody has tried this destination a while ago: it is left alone for so many ns.
+    /// Another sink tried this destination recently: sends nothing to it for `wait` ns.
     pub fn leave_alone(&mut self, site: Site, wait: u64, now: u64) {
         if let Some(link) = self.links.get_mut(&site) {
             link.not_before = link.not_before.max(now.saturating_add(wait));
@@ -353,7 +353,7 @@ impl Scheduler {
                 }
                 self.remove(ticket);
             }
-            // It has its pause since the attempt began, and nothing that such a server says changes that.
+            // The pause runs since the attempt began; no answer of such a server changes it.
             Outcome::Failed { .. } if is_parked(chunk.site) => {}
             Outcome::Failed { class, retry_after } => {
                 let retry_at = retry_after.map_or(0, |asked| Hold::new(now, asked).ends(self.drain));
@@ -473,7 +473,7 @@ impl Scheduler {
         waiting.or_else(other).or_else(|| self.oldest())
     }
 
-    /// UploadQueue were broken off for want of room: what they share is too little for so many at once.
+    /// Uploads were aborted for want of room: the link is too slow for this many at once.
     pub fn reduce_concurrency(&mut self) {
         if let Some(own) = self.links.get_mut(&None) {
             (own.round, own.concurrency) = (0, 1);
