@@ -38,7 +38,8 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// A chunk begins with this header; `begun` tells where and when, and where its bytes are to be kept. What is to be kept elsewhere is put into `out`.
+    /// Begins a chunk with this header. `begun` holds where and when it began, and whether its bytes are kept
+    /// elsewhere; those are appended to `out`.
     pub fn begin(&mut self, sequence: u64, init: Init, begun: Assembly, out: &mut Vec<Piece>) {
         let mut chunk = begun;
         for bytes in [init.head, init.tail] {
@@ -49,6 +50,7 @@ impl Assembler {
     }
 
     /// Payload of a chunk.
+    #[inline]
     pub fn data(&mut self, sequence: u64, bytes: Bytes, out: &mut Vec<Piece>) {
         if let Some(chunk) = self.open.get_mut(&sequence) {
             chunk.append(bytes, out);
@@ -68,6 +70,7 @@ impl Assembler {
     }
 
     /// A chunk that is not complete.
+    #[inline]
     pub fn get(&self, sequence: u64) -> Option<&Assembly> {
         self.open.get(&sequence)
     }
@@ -80,6 +83,7 @@ impl Assembler {
 
 impl Assembly {
     /// Bytes of the payload: what the memory was charged with.
+    #[inline]
     pub fn payload(&self) -> u64 {
         self.size - self.init
     }

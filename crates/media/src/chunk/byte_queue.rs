@@ -51,16 +51,19 @@ impl ByteQueue {
     }
 
     /// Offset of the first byte that is here.
+    #[inline]
     pub fn base(&self) -> u64 {
         self.base
     }
 
     /// Offset behind the last byte that is here.
+    #[inline]
     pub fn end(&self) -> u64 {
         self.base + self.len as u64
     }
 
     /// Copies a slice.
+    #[inline]
     pub fn copy(&mut self, mut data: &[u8]) {
         self.len += data.len();
         while !data.is_empty() {
@@ -76,6 +79,7 @@ impl ByteQueue {
     }
 
     /// Takes a slice over without copying it.
+    #[inline]
     pub fn take_over(&mut self, data: Bytes) {
         self.seal();
         self.len += data.len();

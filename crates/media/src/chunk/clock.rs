@@ -1,7 +1,7 @@
 //! Which UTC time a unit was captured at.
 //!
 //! PURE: the wall clock and the pipeline clock are arguments. Live streams: anchor + running time, the anchor taken at the
-//! first buffer of each PLAYING and compared with the wall clock at every cut. Streams that are not live, or carry no
+//! first buffer of each PLAYING and compared with the wall clock at every cut. Streams that are not live, or have no
 //! timestamps: arrival of the first unit + media time. A reference timestamp (RTCP, NTP) of the camera wins.
 
 pub use gcstreamer_schema::ClockKind;
@@ -55,6 +55,7 @@ impl CaptureClock {
     }
 
     /// A buffer has arrived.
+    #[inline]
     pub fn arrived(&mut self, stamp: &Stamp) {
         if self.anchor.is_none()
             && let Some(now) = stamp.clock_running.map(signed).or(stamp.running)
@@ -127,10 +128,12 @@ impl CaptureClock {
     }
 }
 
+#[inline]
 fn signed(ns: u64) -> i64 {
     i64::try_from(ns).unwrap_or(i64::MAX)
 }
 
+#[inline]
 fn unsigned(ns: i64) -> u64 {
     u64::try_from(ns).unwrap_or(0)
 }

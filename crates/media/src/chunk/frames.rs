@@ -9,12 +9,13 @@ pub struct Frames {
     first: u64,
     last: u64,
     end: u64,
-    /// Whether the last one told its end.
+    /// Whether the end of the last frame is known.
     last_has_end: bool,
 }
 
 impl Frames {
     /// A frame at `pts`, whose end is known or not.
+    #[inline]
     pub fn add(&mut self, pts: u64, end: Option<u64>) {
         if self.count == 0 {
             (self.first, self.last) = (pts, pts);
@@ -29,6 +30,7 @@ impl Frames {
     }
 
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -40,7 +42,8 @@ impl Frames {
             .filter(|&m| m > 0)
     }
 
-    /// End of the last frame: as told, or one mean frame after its beginning; `usual` is the length of frames before.
+    /// Returns the end of the last frame: the known one, or one mean frame after its start. `usual` is the duration of
+    /// earlier frames, ns.
     pub fn end(&self, usual: u64) -> u64 {
         if self.last_has_end {
             return self.end;

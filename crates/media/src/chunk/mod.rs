@@ -1,4 +1,4 @@
-//! Where to cut, what to call it, what it says of itself.
+//! Where a chunk begins and ends, and what is known of it.
 //!
 //! PURE: bytes, times and settings in, [`Event`]s out. [`Chunker`] drives a container scanner over the input and splits it
 //! into chunks that each play alone; init of chunk 0 plus all payloads is the input, byte for byte.
@@ -22,10 +22,10 @@ pub use info::ChunkInfo;
 
 use crate::container::Init;
 
-/// Something to tell the user once. Times in ns.
+/// A warning that is issued once. Times in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// No key unit for so long.
+    /// No key unit came for a long time.
     NoKeyUnit {
         /// How long.
         waited: u64,
@@ -34,9 +34,9 @@ pub enum Warning {
     },
     /// Key units without SPS/PPS.
     NoParameterSets,
-    /// Pictures after a key unit lean on pictures before it.
+    /// Pictures after a key unit depend on pictures before it.
     OpenGop,
-    /// A fragment so long that nothing can be cut in time.
+    /// A fragment lasts longer than the patience: it cannot be cut in time. Its duration.
     LongFragment(u64),
     /// The muxer went back to this offset, to write over what it had sent.
     Rewritten(u64),
@@ -49,13 +49,13 @@ pub enum Warning {
     },
     /// Damaged bytes from this offset of the input on.
     Damage(u64),
-    /// More than one program: stored as it comes.
+    /// More than one program: stored unparsed. How many.
     Programs(usize),
-    /// No container that is known: stored as it comes.
+    /// No known container: stored unparsed.
     UnknownContainer,
 }
 
-/// What becomes of the input.
+/// What happens to the input, in order.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A chunk begins.
@@ -64,7 +64,7 @@ pub enum Event {
         sequence: u64,
         /// Where its payload begins in the input.
         at: u64,
-        /// What stands in front.
+        /// The header in front of its payload.
         init: Init,
     },
     /// Payload of a chunk.
@@ -87,13 +87,13 @@ pub enum Event {
         /// Their number.
         bytes: u64,
     },
-    /// Bytes that are let go of (part of a gap that is told later).
+    /// Bytes that are dropped: part of a gap that is reported later, or a head that the next header contains.
     Discard(u64),
-    /// Something to tell the user.
+    /// A warning for the user.
     Warn(Warning),
-    /// A key unit would be welcome now.
+    /// A cut is due: upstream should send a key unit.
     WantKeyUnit,
-    /// The one object of a fixed name grew over the limit: so many bytes.
+    /// The one object of a fixed name reached the limit. Its size in bytes.
     TooLarge(u64),
 }
 

@@ -31,7 +31,7 @@ pub struct Replayed {
 }
 
 impl Replay {
-    /// For an object of this container with so many bytes of header.
+    /// Reads an object of this container that begins with `init_bytes` bytes of header.
     pub fn new(container: Container, init_bytes: u64) -> Self {
         Self {
             container,
@@ -74,14 +74,14 @@ impl Replay {
         last(|u| u.track == Track::Video).or_else(|| last(|_| true))
     }
 
-    /// All has been fed; `complete` says that nothing is missing at the end.
+    /// Ends the object; `complete` means that nothing is missing at its end.
     pub fn finish(self, complete: bool) -> Replayed {
         let whole = match self.container {
             _ if complete || self.faulty => self.fed,
             Container::Raw => self.fed,
             Container::Fmp4 => self.walk.whole,
             Container::Flv if !self.walk.lost => self.walk.whole,
-            // Only the next unit tells that one has ended: the last one is not known to be whole.
+            // A unit is known to have ended only once the next one begins, so the last one does not count.
             _ => self.last_unit().unwrap_or(self.init_bytes),
         };
         let (mut video, mut audio) = (Frames::default(), Frames::default());

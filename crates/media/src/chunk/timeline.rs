@@ -1,6 +1,6 @@
 //! One time line for a recording whose timestamps jump: a broken camera, a single wrong value, two files one after the other.
 //!
-//! PURE. Every track runs on as its container says, less an offset. A step that is far longer than any picture lasts, and
+//! PURE. Every track keeps its container's times, minus an offset. A step that is far longer than any picture lasts, and
 //! that the arrival of the bytes does not explain, is no time that has passed: from there on the track has another offset.
 //! A track that comes back to where it was gets its old offset back, so that a single wrong time leaves no trace.
 
@@ -57,7 +57,7 @@ pub struct TimeLine {
 pub struct Placed {
     /// Its time, ns.
     pub pts: u64,
-    /// Its end, where that was told.
+    /// Its end, if the container has it.
     pub end: Option<u64>,
     /// The time line was broken before it.
     pub jumped: bool,

@@ -1,4 +1,4 @@
-//! RFC 6381 names of codecs, from the configuration records that containers carry.
+//! RFC 6381 names of codecs, from the configuration records in containers.
 //!
 //! PURE. Sources: RFC 6381 3.3, ISO/IEC 14496-15 (5.3.3.1 `avcC`, 8.3.3.1 `hvcC`, annex E), ISO/IEC 14496-3 1.6.2.1.
 

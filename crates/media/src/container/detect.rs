@@ -1,16 +1,16 @@
-//! Which container is this? Answers from the first bytes; caps are only asked where the bytes say nothing.
+//! Detects the container from the first bytes. Caps count only if the bytes match no known container.
 //!
 //! PURE.
 
 use super::Container;
 
-/// After so many bytes without a sign the stream is taken for what its caps say, or for [`Container::Raw`].
+/// Bytes after which a stream without a known container is taken for what its caps name, or for [`Container::Raw`]: 64 KiB.
 pub const MAX_PROBE: usize = 64 << 10;
 
 /// Packets in a row that make a transport stream.
 const SYNCS: usize = 4;
 
-/// What the first bytes say.
+/// Outcome of looking at the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detection {
     /// More bytes are needed.
@@ -21,7 +21,7 @@ pub enum Detection {
     Unknown,
 }
 
-/// Judges the first bytes of a stream; `complete` says that no more will come. The answer for a longer prefix is never a
+/// Classifies the first bytes of a stream; `complete` means that no more will come. The answer for a longer prefix is never a
 /// different one, once it is not [`Detection::More`].
 pub fn detect(data: &[u8], complete: bool) -> Detection {
     if data.len() < 12 && !complete {
@@ -48,10 +48,10 @@ pub fn detect(data: &[u8], complete: bool) -> Detection {
     }
 }
 
-/// Whether sync bytes stand at the distance of a packet, from any offset on. The last packet need not be whole, but has begun.
+/// Returns whether sync bytes are one packet apart, from any offset on. The last packet may be incomplete.
 fn is_transport_stream(data: &[u8], complete: bool) -> bool {
     let is_sync = |i: usize| match data.get(i..) {
-        // No transport error, and some payload or adaptation field; one that fills the packet says so.
+        // No transport error, and payload or an adaptation field; an adaptation field alone has 183 bytes (13818-1 2.4.3.5).
         Some(&[0x47, b1, _, b3, length, ..]) => b1 & 0x80 == 0 && b3 & 0x30 != 0 && (b3 & 0x30 != 0x20 || length == 183),
         _ => false,
     };

@@ -1,6 +1,6 @@
 //! Gives a scanner its items whole, however the input is sliced.
 //!
-//! PURE. A scanner reads one item (a tag, a box header) at a time and says how many bytes it needs to see and how many to
+//! PURE. A scanner reads one item (a tag, a box header) at a time and returns how many bytes it needs to see and how many to
 //! pass over. Bytes are looked at where they lie; only an item that begins in one slice and goes on in the next is gathered.
 
 use super::{Fault, MAX_GATHER};
@@ -8,9 +8,9 @@ use super::{Fault, MAX_GATHER};
 /// What an attempt to read the item at hand came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// So many bytes from the item's start have to be seen.
+    /// At least this many bytes from the item's start are needed.
     Need(usize),
-    /// The item is done with: the next one begins so many bytes after its start (0: the same bytes are read anew).
+    /// The item is finished: the next one begins this many bytes after its start (0: the same bytes are read again).
     Pass(u64),
 }
 
@@ -27,7 +27,7 @@ impl Step {
     }
 }
 
-/// Where a scanner stands in its input.
+/// The position of a scanner in its input.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
     pos: u64,
@@ -38,17 +38,20 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Absolute offset of the item at hand, or, while one is passed over, of the next byte of it.
+    #[inline]
     pub(super) fn pos(&self) -> u64 {
         self.pos
     }
 
     /// Whether the item at hand has been read and its rest is passed over.
+    #[inline]
     pub(super) fn is_passing(&self) -> bool {
         self.skip > 0
     }
 
     /// Takes a slice of the input. `read` is given the absolute offset of the item at hand and the bytes known of it,
     /// at least one; it is called again with more after [`Step::Need`], and at the next item after [`Step::Pass`].
+    #[inline]
     pub(super) fn push(&mut self, mut data: &[u8], mut read: impl FnMut(u64, &[u8]) -> Result<Step, Fault>) -> Result<(), Fault> {
         loop {
             let n = usize::try_from(self.skip).unwrap_or(usize::MAX).min(data.len());
@@ -127,6 +130,7 @@ impl Feed {
 }
 
 /// A length as an offset: `usize` is at most 64 bits wide wherever GStreamer runs.
+#[inline]
 pub(super) fn len64(n: usize) -> u64 {
     n as u64
 }

@@ -1,14 +1,14 @@
 //! What a muxed byte stream is made of: headers, key units, timestamps.
 //!
 //! PURE: works on byte slices alone, so that it can be tested, fuzzed and timed without GStreamer. A [`Scanner`] is fed the
-//! input in arbitrary slices and says, as [`Mark`]s at absolute offsets, where a chunk may begin and what has to stand in
+//! input in arbitrary slices and returns, as [`Mark`]s at absolute offsets, where a chunk may begin and which header it needs in
 //! front of it. It never holds payload; the caller keeps the bytes above [`Scanner::settled`] until they are decided.
 //!
 //! Promises every scanner keeps, whatever the bytes are:
 //! 1. The marks depend on the bytes alone, never on how they were sliced.
 //! 2. Offsets of marks never decrease, and no mark is below what `settled` had returned before.
 //! 3. Nothing panics, and the memory a scanner holds is bounded (`MAX_GATHER` or less).
-//! 4. The first [`Unit`] stands where the input's head ends; the bytes before it are exactly its `init` (save where a
+//! 4. The first [`Unit`] is where the input's head ends; the bytes before it are exactly its `init` (except where a
 //!    container's head has to be neutralised, see `matroska`).
 //! 5. Damaged bytes are passed over: a [`MarkKind::Damage`] at their first byte, then units again.
 
@@ -47,21 +47,22 @@ pub enum Track {
 pub enum Key {
     /// No.
     No,
-    /// Yes, but pictures that follow in the stream and are shown before it may lean on earlier ones (an H.264 recovery
+    /// Yes, but pictures that follow in the stream and are shown before it may depend on earlier ones (an H.264 recovery
     /// point with `recovery_frame_cnt` 0, an H.265 CRA).
     Open,
-    /// Yes, and nothing after it leans on anything before it (IDR, VP8/VP9/AV1 key frame, audio in an audio-only stream).
+    /// Yes, and nothing after it depends on anything before it (IDR, VP8/VP9/AV1 key frame, audio in an audio-only stream).
     Closed,
 }
 
 impl Key {
     /// Whether decoding can begin here.
+    #[inline]
     pub fn is_key(self) -> bool {
         self != Self::No
     }
 }
 
-/// What is known of the streams inside, as far as the head and the key units tell.
+/// What is known of the streams inside, from the head and the key units.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamInfo {
     /// RFC 6381 list, video first, e.g. `avc1.640028,mp4a.40.2`; `None` where a codec is not known (yet).
@@ -72,7 +73,7 @@ pub struct StreamInfo {
     pub has_audio: bool,
 }
 
-/// What stands in front of the payload of a chunk: `head` and then `tail`. Cheap to clone.
+/// The header in front of the payload of a chunk: `head`, then `tail`. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Init {
     /// The part all chunks of one configuration share.
@@ -85,11 +86,13 @@ pub struct Init {
 
 impl Init {
     /// Bytes of the header altogether.
+    #[inline]
     pub fn len(&self) -> usize {
         self.head.len() + self.tail.len()
     }
 
     /// Whether no header is needed.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -104,7 +107,7 @@ pub struct Unit {
     pub key: Key,
     /// Presentation time in ns on the container's own time line, unwrapped (never wraps back to 0 after 26.5 hours of TS).
     pub pts: Option<u64>,
-    /// End of the presentation in ns where the container tells it (fMP4, Matroska with durations).
+    /// End of the presentation in ns, if the container has it (fMP4, Matroska with durations).
     pub end: Option<u64>,
     /// The unit begins with, or is, a decoder configuration that differs from the one in force: a chunk must begin here.
     pub new_codec_config: bool,
@@ -112,16 +115,16 @@ pub struct Unit {
     pub init: Option<Init>,
 }
 
-/// Something the user should hear of once.
+/// A property of the stream that the user is warned of once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
     /// A key picture without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
     NoParameterSets,
-    /// Pictures after an open key unit are shown before it: they lean on pictures before it.
+    /// Pictures after an open key unit are shown before it: they depend on pictures before it.
     OpenGop,
 }
 
-/// What stands at an offset.
+/// What a scanner found at an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MarkKind {
     /// A unit begins.
@@ -131,7 +134,7 @@ pub enum MarkKind {
     PictureEnd,
     /// Bytes that do not follow the container's grammar begin here.
     Damage,
-    /// Something to tell the user.
+    /// A warning for the user.
     Notice(Notice),
 }
 
@@ -151,9 +154,7 @@ pub enum Fault {
     #[error("the MP4 is not fragmented: its index is written at the end, by seeking back, so no part of it can play alone")]
     Unfragmented,
     /// `tfhd` with `base-data-offset`: file offsets that are wrong in any other file.
-    #[error(
-        "the MP4 fragments carry absolute file offsets (tfhd base-data-offset), which are wrong in every chunk but the first"
-    )]
+    #[error("the MP4 fragments use absolute file offsets (tfhd base-data-offset), which are wrong in every chunk but the first")]
     BaseDataOffset,
     /// A transport stream with more than one program.
     #[error("the transport stream holds {0} programs; chunks that play alone need one")]
@@ -178,16 +179,16 @@ pub trait Scanner: Send {
     fn settled(&self) -> u64;
 
     /// Up to here the input is whole units: what lies between this and [`Scanner::settled`] is the beginning of one that has
-    /// not come to its end, where its container tells where that is.
+    /// not ended yet, if the container announces where units end.
     fn whole(&self) -> u64 {
         self.settled()
     }
 
     /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
-    /// head. What was half read is let go, the configuration is kept.
+    /// head. Drops what was half read, keeps the configuration.
     fn restart(&mut self);
 
-    /// The container, once known (WebM and Matroska are told apart by the head).
+    /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
     fn container(&self) -> Container;
 
     /// How coarse this container's timestamps are, in ns (FLV and Matroska: 1 ms): two times that should be 10 s apart may be

@@ -21,27 +21,27 @@ pub enum VideoCodec {
     Vp9,
     /// AV1.
     Av1,
-    /// One that this module cannot look into: the container's flag has to do.
+    /// One that this module does not parse: the container's key flag is used.
     Unknown,
 }
 
-/// How NAL units are told apart.
+/// How NAL units are delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// Start codes 00 00 01 (MPEG-TS).
     AnnexB,
-    /// A big-endian length of that many bytes (1, 2 or 4) before each (FLV, MP4, Matroska).
+    /// A big-endian length of this size in bytes (1, 2 or 4) before each (FLV, MP4, Matroska).
     Length(usize),
 }
 
-/// What the first bytes of a picture say.
+/// What the first bytes of a picture contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Picture {
     /// Whether decoding can begin here.
     pub key: Key,
-    /// Whether SPS and PPS (H.265: VPS too) stand before the first slice.
+    /// Whether SPS and PPS (H.265: VPS too) precede the first slice.
     pub has_parameter_sets: bool,
-    /// Hash of the VPS and SPS found, each counted once in whatever order: encoders repeat them within one picture. `None`
+    /// Hash of the VPS and SPS found, each once and in any order, since encoders repeat them within one picture. `None`
     /// without any. Two of one stream differ where the configuration does.
     pub config: Option<u64>,
     /// Offset and length of the first SPS (with its NAL header) in the data classified.
@@ -62,10 +62,10 @@ impl Picture {
 /// A picture whose first slice is not within this many bytes is taken for no key.
 pub const MAX_PREFIX: usize = 64 << 10;
 
-/// Judges the access unit (frame, sample, temporal unit) that begins with `data`.
+/// Classifies the access unit (frame, sample, temporal unit) that begins with `data`.
 ///
-/// `complete` says that `data` is all of it. Returns `None` where more bytes are needed; never once `complete` holds or
-/// [`MAX_PREFIX`] bytes are there. `flagged` is the container's own word, used for [`VideoCodec::Unknown`] alone.
+/// `complete` means that `data` is all of it. Returns `None` if more bytes are needed, but never if `complete` or if
+/// [`MAX_PREFIX`] bytes are there. `flagged` is the container's key flag, used only for [`VideoCodec::Unknown`].
 pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
     let complete = complete || data.len() >= MAX_PREFIX;
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
@@ -198,7 +198,7 @@ fn h264_kind(header: u8) -> NalKind {
 
 fn h265_kind(header: u8) -> NalKind {
     match header >> 1 & 0x3f {
-        // BLA: the leading pictures that could lean on earlier ones are never shown; IDR.
+        // BLA: the RASL pictures that depend on earlier ones are not output (H.265 8.1.3); IDR.
         16..=20 => NalKind::Slice(Key::Closed),
         21..=23 => NalKind::Slice(Key::Open),
         0..=31 => NalKind::Slice(Key::No),
@@ -210,7 +210,7 @@ fn h265_kind(header: u8) -> NalKind {
     }
 }
 
-/// Where one NAL unit stands: `ended` is false where the data stops before it does.
+/// The range of one NAL unit; `ended` is false if the data stops before it ends.
 struct Nal {
     start: usize,
     end: usize,

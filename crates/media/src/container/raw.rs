@@ -23,7 +23,8 @@ impl Raw {
         Self { pos }
     }
 
-    /// Passes over so many bytes as one unit.
+    /// Covers `bytes` bytes with one unit.
+    #[inline]
     pub fn pass(&mut self, bytes: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         if bytes > 0 {
             let init = Some(Init {

@@ -32,7 +32,7 @@ pub(super) enum Cut {
 enum Elapsed {
     /// In ns.
     For(u64),
-    /// The unit is a key unit on another time line: no duration can be told.
+    /// The unit is a key unit on another time line: it has no duration on this one.
     Backwards,
 }
 
@@ -149,7 +149,7 @@ impl Chunker {
         }
     }
 
-    /// Ends the open chunk at `at`. It is reported with the first picture of the next one, which tells its duration.
+    /// Ends the open chunk at `at`. It is reported with the first picture of the next one, which determines its duration.
     pub(super) fn close(&mut self, at: u64, events: &mut Vec<Event>) {
         self.hand_over(at, false, events);
         let idle = ChunkState::Idle(ClosedAt::LastByte);

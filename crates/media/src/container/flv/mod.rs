@@ -21,7 +21,7 @@ pub(crate) mod test_stream;
 #[cfg(test)]
 mod tests;
 
-/// Bytes that tell a plausible tag: its header and the first byte of its data.
+/// Bytes needed to recognise a plausible tag: its header and the first byte of its data.
 const PROBE: usize = TAG_HEADER + 1;
 /// Longest file header that is believed.
 const MAX_FILE_HEADER: usize = 1024;
@@ -39,9 +39,9 @@ enum Part {
 #[derive(Debug)]
 pub struct Flv {
     feed: Feed,
-    /// The tag at hand, where the marks stand.
+    /// Offset of the current tag, at which marks are emitted.
     at: u64,
-    /// Where the tag of the last key picture ends: told when it has come whole.
+    /// Where the tag of the last key picture ends; emitted once the tag is complete.
     picture_end: Option<u64>,
     /// The last bytes were no tag: the next plausible one is looked for.
     lost: bool,
@@ -353,7 +353,7 @@ impl Flv {
         replaces
     }
 
-    /// Takes a configuration tag; one that replaces a different one begins a new chunk, which carries it in its payload.
+    /// Takes a configuration tag. One that replaces a different one begins a new chunk and is part of its payload.
     fn config(&mut self, part: Part, bytes: &[u8], (name, sets): (Option<String>, Option<u64>), marks: &mut Vec<Mark>) -> Step {
         let done = Step::Pass(len64(bytes.len()));
         let in_force = self.parts.iter().find(|(p, _)| *p == part).map(|(_, b)| b.clone());

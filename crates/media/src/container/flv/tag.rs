@@ -1,4 +1,4 @@
-//! The tags of FLV: what stands in front of their payload.
+//! The tags of FLV and the headers of their data.
 //!
 //! PURE. Sources: Adobe Flash Video File Format 10.1 (E.4), Enhanced RTMP v2 (ExVideoTagHeader, ExAudioTagHeader).
 
@@ -176,7 +176,7 @@ pub(super) fn video_name(codec: VideoCodec, record: &[u8]) -> Option<String> {
 pub(super) struct Audio {
     /// The tag is a configuration, not sound.
     pub config: bool,
-    /// RFC 6381 name, where the tag tells it.
+    /// RFC 6381 name, if the tag identifies the codec.
     pub name: Option<String>,
 }
 
@@ -220,7 +220,7 @@ pub(super) fn audio(data: &[u8]) -> Audio {
     }
 }
 
-/// A copy of a script tag that says nothing of the length of the file it came from: `duration` and `filesize` become 0.
+/// Returns a copy of a script tag with `duration` and `filesize` set to 0: they describe the whole file, not a chunk.
 /// `None` where it holds an index of file positions.
 pub(super) fn neutral_script(tag: &[u8]) -> Option<Vec<u8>> {
     if find(tag, b"keyframes").is_some() {

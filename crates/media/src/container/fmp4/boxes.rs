@@ -20,7 +20,7 @@ pub(super) struct Header {
     pub(super) size: Option<u64>,
 }
 
-/// What the first bytes of a box say.
+/// Outcome of reading the first bytes of a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     /// More bytes are needed: this many from the start of the box.
@@ -144,7 +144,7 @@ pub(super) fn find<'a>(data: &'a [u8], kind: &FourCc) -> Option<&'a [u8]> {
         .map(|(_, body)| body)
 }
 
-/// Where the first box of that kind stands among `data`, header included.
+/// Returns the range of the first box of that kind in `data`, header included.
 pub(super) fn find_box(data: &[u8], kind: &FourCc) -> Option<Range<usize>> {
     let mut rest = Children(data);
     loop {

@@ -1,4 +1,4 @@
-//! The head of the stream, `ftyp` and `moov` and what stands between it and the first fragment, as it is gathered.
+//! The init segment (`ftyp`, `moov` and everything up to the first fragment), and how it is gathered.
 //!
 //! PURE.
 

@@ -2,7 +2,7 @@
 //!
 //! PURE. `mp4mux` writes one track per fragment, the other tracks' fragments before the video's of the same time. A run of
 //! them directly before a key picture's fragment belongs to it if its middle is at or after that picture's time; the key
-//! unit then begins where the run does. Whether a video fragment is key its first sample says (see `nal`), which lies in
+//! unit then begins where the run does. Whether a video fragment is key is read from its first sample (see `nal`), in
 //! the `mdat`.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Uni
 use super::moof::{Fragment, Sample};
 use super::sample_entry::SampleEntry;
 
-/// Most bytes held back: beyond them a run of other tracks' fragments is let go as units of their own, and a first sample
+/// Most bytes held back: beyond them a run of other tracks' fragments becomes units of their own, and a first sample
 /// that lies so deep is judged by its flags.
 pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
 /// Most fragments held back.
@@ -55,7 +55,7 @@ struct PendingVideo {
 pub(super) struct Lookahead {
     init: Init,
     has_video: bool,
-    /// Whether the first unit has been told.
+    /// Whether the first unit has been emitted.
     pub(super) has_begun: bool,
     /// Where the last unit begins.
     pub(super) last_at: Option<u64>,
@@ -163,7 +163,7 @@ impl Lookahead {
         }
     }
 
-    /// Bytes of an `mdat` that stand at `at`.
+    /// Takes bytes of an `mdat`; the first of them is at `at`.
     pub(super) fn content(&mut self, at: u64, data: &[u8], marks: &mut Vec<Mark>) {
         if let Some(mut pending) = self.pending.take() {
             match pending.read(at, data) {
@@ -303,7 +303,7 @@ impl Lookahead {
         self.init = in_force;
     }
 
-    /// The parameter sets in force tell another codec name than the head.
+    /// Updates the codec name: the parameter sets in band differ from those in the init segment.
     fn rename(&mut self, name: &str) {
         let Some((old, rest)) = self.init.info.codecs.as_deref().filter(|_| self.has_video).map(|list| {
             let len = list.find(',').unwrap_or(list.len());
@@ -339,7 +339,7 @@ impl PendingVideo {
     fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Option<String>)> {
         let next = self.from.saturating_add(self.peek.len() as u64);
         let Some(skip) = next.checked_sub(at) else {
-            // It lies before this, where there is no content.
+            // The sample lies before this content, where no more bytes of it can come.
             return self.classify(&self.peek, true);
         };
         let fresh = usize::try_from(skip)

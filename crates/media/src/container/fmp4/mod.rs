@@ -1,8 +1,8 @@
 //! Fragmented MP4 (ISO/IEC 14496-12): where a recording may be cut into files that each play.
 //!
-//! PURE. The head of the stream, `ftyp`, `moov` and whatever stands between them and the first fragment, goes before
+//! PURE. The init segment, `ftyp`, `moov` and everything up to the first fragment, goes before
 //! every chunk. A unit is a fragment: `[styp sidx prft emsg]* moof mdat`. Whether a video fragment is a key unit is read
-//! from its first sample, see `lookahead`, which also says where other tracks' fragments go. What is inside an `mdat` is
+//! from its first sample, see `lookahead`, which also assigns the other tracks' fragments. What is inside an `mdat` is
 //! otherwise passed over unseen.
 //!
 //! - **Times** are the decode times of `tfdt` plus composition offset, moved by the track's edit list (its empty edits
@@ -12,8 +12,8 @@
 //! - **Not for cutting**: a `moov` that holds samples (`ffmpeg -movflags frag_keyframe` without `empty_moov` among them),
 //!   one without `mvex`, an `mdat` before any `moov` ([`Fault::Unfragmented`], before anything is stored), and
 //!   fragments that name file offsets ([`Fault::BaseDataOffset`]).
-//! - **Damage** before the first fragment, a `moov` that cannot be read among it, is payload of the first chunk. Where no box header can be, reading goes on at the next `moof`, `moov`, `ftyp` or `styp` that plainly is
-//!   one.
+//! - **Damage** before the first fragment, including an unreadable `moov`, is payload of the first chunk. After an impossible
+//!   box header, reading continues at the next plausible `moof`, `moov`, `ftyp` or `styp`.
 
 mod boxes;
 mod init_segment;
@@ -116,7 +116,7 @@ impl Fmp4 {
         Ok(())
     }
 
-    /// Takes up to `want` bytes into `gathered`; the rest of `data`, and whether that many are there now.
+    /// Fills `gathered` up to `want` bytes. Returns the rest of `data`, and whether `want` bytes are there.
     fn gather<'a>(&mut self, data: &'a [u8], want: usize) -> (&'a [u8], bool) {
         let missing = want.saturating_sub(self.gathered.len());
         let (taken, rest) = data.split_at_checked(missing).unwrap_or((data, &[]));

@@ -78,7 +78,7 @@ impl Times {
 pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Traf>, MoofError> {
     let mut trafs = Vec::with_capacity(1);
     let mut has_header = false;
-    // Where the next track's data begins if nothing says otherwise: at the moof, then where the last track's ended.
+    // Default base of the next track's data (14496-12 8.8.7): the start of the moof, then the end of the last track's data.
     let mut base = 0;
     for child in children(moof) {
         let (kind, body) = child?;
@@ -234,7 +234,7 @@ impl Run {
             let duration = field(0x100, self.defaults.duration)?;
             let size = field(0x200, self.defaults.size)?;
             let own_flags = field(0x400, self.defaults.flags)?;
-            // Signed whatever the version says: writers put negative offsets into version 0 too.
+            // Signed in both versions: writers put negative offsets into version 0 too.
             let offset = field(0x800, 0)?.cast_signed();
             self.sample(duration, size, first_flags.take().unwrap_or(own_flags), offset);
         }
@@ -275,9 +275,9 @@ impl Run {
 /// What a whole `moof` amounts to: the unit it opens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fragment {
-    /// Video where there is any.
+    /// Video, if there is any.
     pub(super) track: Track,
-    /// Presentation time of the first sample (video's, where there is any), in ns.
+    /// Presentation time of the first sample (of video, if there is any), in ns.
     pub(super) start: Option<u64>,
     /// End of the last, in ns.
     pub(super) end: Option<u64>,

@@ -8,7 +8,7 @@ use super::boxes::{Fields, children, find};
 use super::sample_entry::{self, SampleEntry};
 use crate::container::{StreamInfo, Track, codec};
 
-/// What samples have where neither `trun` nor `tfhd` says otherwise.
+/// Defaults of samples, used unless `trun` or `tfhd` overrides them (14496-12 8.8.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Defaults {
     pub(super) duration: u32,
@@ -87,7 +87,7 @@ impl Movie {
         Ok(Self { tracks, info })
     }
 
-    /// Where the track with that `track_ID` stands among the tracks.
+    /// Returns the index of the track with that `track_ID`.
     pub(super) fn index_of(&self, id: u32) -> Option<usize> {
         self.tracks.iter().position(|t| t.id == id)
     }
@@ -168,7 +168,7 @@ fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
     })
 }
 
-/// What an edit list adds to every time: empty edits push the track back, the first real one says which media time is
+/// Returns what an edit list adds to every time: empty edits delay the track, the first real one sets which media time is
 /// shown at its start. Later edits cannot apply to a stream without an end.
 fn edit_shift(elst: &[u8], timescale: u32, movie_timescale: u32) -> Option<i64> {
     let mut fields = Fields(elst);

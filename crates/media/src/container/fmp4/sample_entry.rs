@@ -7,12 +7,12 @@ use super::boxes::{Fields, FourCc, children, find};
 use crate::container::codec;
 use crate::container::nal::{Framing, VideoCodec};
 
-/// What a sample entry says.
+/// What a sample entry declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SampleEntry {
     /// For key pictures; `Unknown` where the samples are encrypted.
     pub(super) codec: VideoCodec,
-    /// How NAL units are told apart.
+    /// How NAL units are delimited.
     pub(super) framing: Framing,
     /// RFC 6381 name.
     pub(super) name: Option<String>,
@@ -144,7 +144,7 @@ fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
     }
 }
 
-/// `name` with the entry's own four characters: `avc3` and `hev1` say that parameter sets stand in band.
+/// `name` with the entry's own four characters: `avc3` and `hev1` mean that parameter sets are in band (14496-15).
 fn named(format: &FourCc, name: &str) -> String {
     let tail = name.split_once('.').map_or("", |(_, tail)| tail);
     format!("{}.{tail}", String::from_utf8_lossy(format))
@@ -207,7 +207,7 @@ fn mpeg4_visual(boxes: &[u8]) -> Option<String> {
     }
 }
 
-/// What an `ES_Descriptor` says.
+/// The fields of an `ES_Descriptor`.
 struct ElementaryStream<'a> {
     /// `objectTypeIndication`.
     object_type: u8,

@@ -159,7 +159,7 @@ impl Fmp4 {
         self.init_segment.is_some() || self.lookahead.has_begun
     }
 
-    /// Damage at `at`: if nothing was told yet, the first unit stands there.
+    /// Begins the first unit at damage, unless a unit was emitted before.
     fn begin(&mut self, at: u64, marks: &mut Vec<Mark>) {
         if self.lookahead.has_begun {
             return;

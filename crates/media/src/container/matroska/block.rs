@@ -59,7 +59,7 @@ impl Block {
         })
     }
 
-    /// How many frames there are; `None` where the byte that tells is missing.
+    /// Returns the number of frames; `None` if the byte with the count is missing.
     pub(super) fn frames(&self, body: &[u8]) -> Option<u64> {
         match self.lacing {
             Lacing::None => Some(1),
@@ -93,8 +93,8 @@ impl Block {
         Some(at)
     }
 
-    /// Judges the first frame; `body` is what is there of the block's data, `complete` says that it is all.
-    /// Returns `None` where more bytes are needed; never once `complete` holds or [`MAX_PREFIX`] bytes are there.
+    /// Classifies the first frame. `body` is the available part of the block's data; `complete` means that it is all.
+    /// Returns `None` if more bytes are needed, but never if `complete` or with [`MAX_PREFIX`] bytes.
     pub(super) fn classify(&self, entry: &TrackEntry, body: &[u8], complete: bool, flagged: bool) -> Option<Classified> {
         let (body, complete) = prefix(body, MAX_PREFIX, complete);
         let frame = match self.first_frame(body) {
@@ -162,7 +162,7 @@ fn classify_frame(entry: &TrackEntry, frame: &[u8], complete: bool, flagged: boo
         .sps
         .filter(|_| picture.key.is_key())
         .and_then(|(at, len)| frame.get(at..at.checked_add(len)?));
-    // Profile, tier and level stand within these.
+    // Profile, tier and level are within these bytes.
     let sps = sps.map_or_else(Vec::new, |sps| sps.iter().take(32).copied().collect());
     Some(Classified { picture, sps })
 }

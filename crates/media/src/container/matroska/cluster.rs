@@ -1,4 +1,4 @@
-//! A Cluster: which of its blocks a chunk can begin at, and what has to stand before them.
+//! A Cluster: which of its blocks a chunk can begin at, and the header it then needs.
 //!
 //! PURE. Source: RFC 9559 5.1.3. A chunk can begin at a Cluster, or, if that is of unknown size, before any of its blocks
 //! with a copy of the Cluster's header. A Cluster that opens with audio is a key unit all the same if its first picture is
@@ -66,7 +66,7 @@ struct Group {
     start: u64,
     end: u64,
     frame: Option<Frame>,
-    /// Whether its unit has been told: a group too large to wait for its end.
+    /// Whether its unit has been emitted: a group too large to wait for its end.
     is_emitted: bool,
     /// Whether the container's word for key frames has to do.
     by_flag: bool,
@@ -89,7 +89,7 @@ impl Group {
 }
 
 impl Cluster {
-    /// Opens the Cluster whose `octets` of ID and size stand at `start`.
+    /// Opens the Cluster at `start`; `octets` are its ID and size.
     pub(super) fn open(start: u64, octets: &[u8], end: Option<u64>) -> Self {
         Self {
             start,
@@ -103,7 +103,7 @@ impl Cluster {
         }
     }
 
-    /// Offset below which all is told.
+    /// Offset below which everything is emitted.
     pub(super) fn settled(&self, pos: u64) -> u64 {
         match (&self.held, &self.group) {
             (Some(_), _) => self.start,
@@ -133,7 +133,7 @@ impl Cluster {
     pub(super) fn read(&mut self, stream: &mut Stream, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Progress {
         if let Some(mut group) = self.group.take_if(|g| pos >= g.end) {
             self.emit_group(&mut group, stream, marks);
-            // Before anything is told of the bytes at hand.
+            // Marks are in order of offset: the picture's end comes before marks of the current bytes.
             stream.passed(pos, marks);
         }
         if self.group.is_none() && self.end.is_some_and(|end| pos >= end) {
@@ -336,7 +336,7 @@ impl Cluster {
         }
     }
 
-    /// The Cluster does not open with a key picture: its first block stands for its start.
+    /// The Cluster does not open with a key picture: its first block is the unit at its start.
     fn tell_held(&self, held: &[Frame], stream: &mut Stream, marks: &mut Vec<Mark>) {
         let Some((first, others)) = held.split_first() else { return };
         stream.unit(self.start, first, &CutPoint::Cluster, marks);
@@ -354,7 +354,7 @@ impl Cluster {
         }
     }
 
-    /// The Cluster is over: tells of all that was held back.
+    /// Ends the Cluster: emits everything that was held back.
     pub(super) fn close(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
         if let Some(mut group) = self.group.take() {
             self.emit_group(&mut group, stream, marks);

@@ -66,7 +66,7 @@ pub(super) fn header(data: &[u8]) -> Read<Header> {
     })
 }
 
-/// Reads a variable size integer (RFC 8794 4) and says how many octets it has; one of all ones is not a number.
+/// Reads a variable size integer (RFC 8794 4). Returns it and its number of octets; one of all ones is not a number.
 pub(super) fn vint(data: &[u8]) -> Read<(u64, usize)> {
     let Some(&first) = data.first() else { return Read::Need(1) };
     let len = vint_len(first);
@@ -166,7 +166,7 @@ pub(super) fn make_void(element: &mut [u8]) {
     element.fill(0);
     let Some((id, rest)) = element.split_first_mut() else { return };
     *id = 0xEC;
-    // The fewest octets that can tell the length of what is then left; all ones would mean an unknown size.
+    // The fewest octets that can encode the remaining length; all ones would mean an unknown size (RFC 8794 6.2).
     for octets in 1..=8usize.min(rest.len()) {
         let size = (rest.len() - octets) as u64;
         if size < (1u64 << (7 * octets)) - 1 {

@@ -1,4 +1,4 @@
-//! The head of a Matroska document: all that stands before its first Cluster, made fit to stand before any Cluster.
+//! The head of a Matroska document: everything before its first Cluster, changed so that it fits before any Cluster.
 //!
 //! PURE. Sources: RFC 9559 5.1, RFC 8794 11. What is true of the whole file alone is neutralised without moving a byte:
 //! the Segment's size becomes unknown; SeekHead, Cues and Info's Duration become Void elements; so does a CRC-32 that no
@@ -39,7 +39,7 @@ pub(super) const DEFAULT_SCALE: u64 = 1_000_000;
 /// Most bytes of an EBML header: it holds seven small numbers and a name.
 pub(super) const MAX_EBML_HEADER: u64 = 64 << 10;
 
-/// Whether `id` is an element that stands in a Segment beside its Clusters.
+/// Returns whether `id` is an element of a Segment beside its Clusters.
 pub(super) fn is_segment_level(id: u32) -> bool {
     matches!(id, SEEK_HEAD | INFO | TRACKS | CUES | ATTACHMENTS | CHAPTERS | TAGS)
 }
@@ -54,7 +54,7 @@ pub(super) enum Progress {
     Ended,
     /// No head goes on like that.
     Damaged,
-    /// The head would be that long.
+    /// The head would have this many bytes, over the limit.
     TooLarge(u64),
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Head {
     pub(super) start: u64,
     /// The neutralised bytes.
     pub(super) bytes: Vec<u8>,
-    /// Where in them the Tracks element stands.
+    /// Range of the Tracks element in `bytes`.
     pub(super) tracks_at: Range<usize>,
     pub(super) tracks: Option<Tracks>,
     /// `TimestampScale`, ns.

@@ -2,11 +2,11 @@
 //!
 //! PURE. A chunk can begin at a Cluster, behind the head of the document, or between the blocks of a Cluster of unknown
 //! size, behind the head and a copy of the Cluster's header; never inside a Cluster of known size. `head` gathers and
-//! neutralises what stands before the first Cluster, `cluster` walks the blocks, `stream` keeps what is in force; this file
+//! neutralises everything before the first Cluster, `cluster` walks the blocks, `stream` keeps what is in force; this file
 //! is the way between them.
 //!
 //! What is particular:
-//! - A Cluster is a key unit if its first picture is key, also where sound stands before that picture. Its unit stands at
+//! - A Cluster is a key unit if its first picture is key, even if audio precedes that picture. Its unit is at
 //!   the Cluster's start; [`Scanner::settled`] stays there until the picture has been classified.
 //! - A head in mid-stream (streams put one after the other) is payload: the unit there has an empty `init`.
 //! - Parameter sets in band that change inside a Cluster of known size are not cut at: they lie in the payload anyway.
@@ -101,7 +101,7 @@ impl Scanner for Matroska {
     }
 }
 
-/// Where in the document the next element stands.
+/// Where in the document the next element is expected.
 #[derive(Debug)]
 enum Position {
     /// Before the first Cluster of a document.
@@ -213,7 +213,7 @@ impl Parser {
         Step::Pass(len64(total))
     }
 
-    /// The head at hand is all there: puts it in force and, if it is not the input's first, tells of it.
+    /// Puts the complete head in force and, if it is not the input's first, emits a unit for it.
     fn end_head(&mut self, marks: &mut Vec<Mark>) {
         let Position::Head(head) = std::mem::replace(&mut self.position, Position::Segment) else {
             return;
@@ -299,7 +299,7 @@ impl Parser {
         }
     }
 
-    /// Reads what can be read of the last bytes and tells of all that was open.
+    /// Reads what can be read of the last bytes and emits everything that was held back.
     fn finish(&mut self, start: u64, rest: &[u8], marks: &mut Vec<Mark>) {
         self.stream.ended = true;
         let mut at = 0usize;
@@ -343,7 +343,7 @@ fn other_unit(at: u64, new_codec_config: bool, init: Init) -> Mark {
     }
 }
 
-/// Elements between Clusters that say nothing of where to cut.
+/// Returns whether an element between Clusters has no effect on cuts.
 fn is_passed_over(id: u32) -> bool {
     head::is_segment_level(id) || matches!(id, ebml::VOID | ebml::CRC_32)
 }

@@ -1,4 +1,4 @@
-//! What is in force in a Matroska stream: header, tracks, time scale; and the units told with them.
+//! What is in force in a Matroska stream: header, tracks, time scale; and the units emitted with them.
 //!
 //! PURE.
 
@@ -60,12 +60,12 @@ pub(super) struct Stream {
     /// The input has ended: what is there of a block is all there will be.
     pub(super) ended: bool,
     init: Init,
-    /// Where in the head Tracks stands.
+    /// Range of Tracks in the head.
     tracks_at: std::ops::Range<usize>,
     /// Hash of the parameter sets in force.
     parameter_sets: Option<u64>,
     video_seen: bool,
-    /// Offset where the last key picture ends, until that is told.
+    /// Offset where the last key picture ends, until that mark is emitted.
     picture_end: Option<u64>,
     noticed: bool,
 }
@@ -202,7 +202,7 @@ impl Stream {
     }
 
     /// Whether parameter sets in band replace others; then they are in force. Where no chunk can begin they are put in
-    /// force without a cut: the pictures carry them.
+    /// force without a cut: the payload contains them.
     fn is_new_codec_config(&mut self, frame: &Frame, place: &CutPoint) -> bool {
         let Some(sets) = frame.sets.as_ref() else { return false };
         if sets.config.is_none() || sets.config == self.parameter_sets {

@@ -38,7 +38,7 @@ pub(super) struct TrackEntry {
     pub(super) stripped: Vec<u8>,
     /// `DefaultDuration`, ns of a frame.
     pub(super) default_duration: Option<u64>,
-    /// Hash of the parameter sets in `CodecPrivate`, as [`nal::Picture::config`] tells those in band.
+    /// Hash of the parameter sets in `CodecPrivate`, comparable with [`nal::Picture::config`].
     pub(super) parameter_sets: Option<u64>,
     name: Option<String>,
 }
@@ -84,7 +84,7 @@ impl Tracks {
         self.entries.iter().find(|e| e.track == Track::Video)
     }
 
-    /// What to tell of the streams; `video` replaces the name of the video codec where the pictures know better.
+    /// Returns what is known of the streams. `video` replaces the name of the video codec if parameter sets in band differ.
     pub(super) fn info(&self, video: Option<&str>) -> StreamInfo {
         let names = |track| self.entries.iter().filter(move |e| e.track == track);
         let video = names(Track::Video).map(|e| video.or(e.name.as_deref()));
@@ -96,7 +96,7 @@ impl Tracks {
     }
 }
 
-/// The elements of a `TrackEntry` that a decoder needs, as they stand there.
+/// The elements of a `TrackEntry` that a decoder needs, unparsed.
 #[derive(Default, Hash)]
 struct RawEntry<'a> {
     number: u64,

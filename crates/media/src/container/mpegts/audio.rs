@@ -3,7 +3,7 @@
 //! PURE. Sources: ISO/IEC 14496-3 1.A.2 (ADTS), ISO/IEC 11172-3 2.4.2.3 and 13818-3 2.4.2.3 (MPEG audio), ETSI TS 102 366
 //! 4.4.1 and E.1.2.2 (AC-3, E-AC-3).
 
-/// What a frame's header says.
+/// The fields of a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FrameHeader {
     len: usize,
@@ -11,7 +11,7 @@ struct FrameHeader {
     rate: u64,
 }
 
-/// Length in ns of the frames that stand whole in `data`, which begins with one; `None` where they are of no known kind.
+/// Returns the duration in ns of the complete frames in `data`, which begins with one; `None` if their kind is unknown.
 pub(super) fn duration(mut data: &[u8]) -> Option<u64> {
     let (mut samples, mut rate) = (0u64, 0);
     while let Some(frame) = header(data) {

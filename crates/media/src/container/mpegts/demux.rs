@@ -46,7 +46,7 @@ pub(super) struct Demux {
     tables: Tables,
     units: Units,
     pub(super) out: Reorder,
-    /// PIDs with payload seen before the first PMT told what they are; empty afterwards.
+    /// PIDs with payload seen before the first PMT; empty afterwards.
     early: Vec<u16>,
     mapped: bool,
 }
@@ -99,7 +99,7 @@ impl Demux {
         Ok(())
     }
 
-    /// Bytes that are no packet follow, or one that is known to be wrong. What it belonged to is for the counters to say.
+    /// Emits damage at `at`: bytes that are no packet, or a broken one. Which PID lost data shows in the continuity counters.
     pub(super) fn damage(&mut self, at: u64, marks: &mut Vec<Mark>) {
         self.tables.end_run();
         self.out.put(at, [Some(MarkKind::Damage), None, None], marks);
@@ -117,7 +117,7 @@ impl Demux {
         self.units.reset_counters();
     }
 
-    /// Lets go of what is half read; a first unit, if there is none yet, will stand at `origin`.
+    /// Drops what is half read. Before the first mark, moves the first unit to `origin`.
     pub(super) fn restart(&mut self, origin: u64) {
         self.forget();
         self.units.restart();

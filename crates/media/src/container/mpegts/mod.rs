@@ -2,8 +2,8 @@
 //!
 //! PURE. Sources: ISO/IEC 13818-1 (2.4), ETSI EN 300 468, the Blu-ray M2TS layout (192 bytes), ETSI TS 101 154.
 //!
-//! All bytes of a transport stream are payload: the first unit stands at offset 0 with an empty header. A chunk that begins
-//! elsewhere opens with verbatim copies of the last complete PAT and PMT packets, unless these stand directly before its
+//! All bytes of a transport stream are payload: the first unit is at offset 0 with an empty header. A chunk that begins
+//! elsewhere opens with verbatim copies of the last complete PAT and PMT packets, unless these are directly before its
 //! first unit: then it begins with them and needs no header. Copies, because the next table in band then follows on in its
 //! continuity counter.
 //!
@@ -39,12 +39,12 @@ pub struct MpegTs {
     layout: Option<Layout>,
     /// Whether packets are where they are expected.
     in_sync: bool,
-    /// Whether the damage being passed over has been told.
+    /// Whether the damage being skipped has been reported.
     damage_reported: bool,
-    /// Absolute offset of `carry`, or of the next byte.
+    /// Absolute offset of `partial`, or of the next byte.
     at: u64,
     /// A packet that is half there; while packets are looked for, what may be one.
-    carry: Vec<u8>,
+    partial: Vec<u8>,
     demux: Demux,
 }
 
@@ -62,18 +62,18 @@ impl MpegTs {
             in_sync: false,
             damage_reported: false,
             at: 0,
-            carry: Vec::new(),
+            partial: Vec::new(),
             demux: Demux::new(),
         }
     }
 
     /// Takes bytes while packets are where they are expected; returns those not taken.
     fn follow<'a>(&mut self, layout: Layout, data: &'a [u8], marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
-        if !self.carry.is_empty() {
-            let missing = layout.stride.saturating_sub(self.carry.len()).min(data.len());
+        if !self.partial.is_empty() {
+            let missing = layout.stride.saturating_sub(self.partial.len()).min(data.len());
             let (head, rest) = data.split_at(missing);
-            self.carry.extend_from_slice(head);
-            if self.carry.len() >= layout.stride {
+            self.partial.extend_from_slice(head);
+            if self.partial.len() >= layout.stride {
                 self.drain(layout, marks)?;
                 // Out of step: what is here is looked through now, as it would be had it come in one piece.
                 self.search(false, marks)?;
@@ -83,18 +83,18 @@ impl MpegTs {
         let taken = self.packets(layout, data, marks)?;
         let rest = data.get(taken..).unwrap_or_default();
         if self.in_sync {
-            self.carry.extend_from_slice(rest);
+            self.partial.extend_from_slice(rest);
             return Ok(&[]);
         }
         Ok(rest)
     }
 
-    /// Takes the whole packets of `carry`.
+    /// Takes the whole packets of `partial`.
     fn drain(&mut self, layout: Layout, marks: &mut Vec<Mark>) -> Result<(), Fault> {
-        let mut carry = std::mem::take(&mut self.carry);
-        let taken = self.packets(layout, &carry, marks)?;
-        carry.drain(..taken.min(carry.len()));
-        self.carry = carry;
+        let mut partial = std::mem::take(&mut self.partial);
+        let taken = self.packets(layout, &partial, marks)?;
+        partial.drain(..taken.min(partial.len()));
+        self.partial = partial;
         Ok(())
     }
 
@@ -123,15 +123,15 @@ impl MpegTs {
     /// Takes bytes while packets have to be found; returns those not taken.
     fn seek<'a>(&mut self, data: &'a [u8], marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
         let (step, rest) = data.split_at(data.len().min(SEARCH_STEP));
-        self.carry.extend_from_slice(step);
+        self.partial.extend_from_slice(step);
         self.search(false, marks)?;
         Ok(rest)
     }
 
-    /// Looks for packets in `carry`, and takes those found, until more bytes are needed.
+    /// Looks for packets in `partial` and takes those found, until more bytes are needed.
     fn search(&mut self, complete: bool, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         while !self.in_sync {
-            match sync::search(&self.carry, self.layout, complete) {
+            match sync::search(&self.partial, self.layout, complete) {
                 Search::More(junk) => {
                     self.pass_over(junk, marks);
                     break;
@@ -157,7 +157,7 @@ impl MpegTs {
             self.damage_reported = true;
             self.demux.damage(self.at, marks);
         }
-        self.carry.drain(..junk.min(self.carry.len()));
+        self.partial.drain(..junk.min(self.partial.len()));
         self.at = self.at.saturating_add(junk as u64);
     }
 }
@@ -174,10 +174,10 @@ impl Scanner for MpegTs {
     }
 
     fn finish(&mut self, marks: &mut Vec<Mark>) {
-        // A fault in the last packets of the input: what was decided before them stands.
+        // A fault in the last packets of the input changes nothing that was decided before them.
         let _ = self.search(true, marks);
-        self.at = self.at.saturating_add(self.carry.len() as u64);
-        self.carry = Vec::new();
+        self.at = self.at.saturating_add(self.partial.len() as u64);
+        self.partial = Vec::new();
         self.demux.finish(self.at, marks);
     }
 
@@ -186,8 +186,8 @@ impl Scanner for MpegTs {
     }
 
     fn restart(&mut self) {
-        self.at = self.at.saturating_add(self.carry.len() as u64);
-        self.carry.clear();
+        self.at = self.at.saturating_add(self.partial.len() as u64);
+        self.partial.clear();
         self.in_sync = false;
         self.damage_reported = false;
         self.demux.restart(self.at);

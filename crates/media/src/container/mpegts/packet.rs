@@ -86,7 +86,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// What the continuity_counter of a packet with payload says (2.4.3.3).
+/// How a packet with payload continues its PID, by the continuity_counter (2.4.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Continuity {
     /// Follows on, or nothing can be said.
@@ -107,7 +107,7 @@ pub(super) struct Counter {
 impl Counter {
     /// Judges a packet by its counter and its payload.
     pub(super) fn check(&mut self, packet: &Packet<'_>, payload: &[u8]) -> Continuity {
-        // A counter of 4 bits alone cannot tell a packet sent twice from the loss of 15: a piece of the payload does. In the
+        // A counter of 4 bits alone cannot distinguish a packet sent twice from the loss of 15; a piece of the payload can. In the
         // first packet of a PES packet it holds the time stamp, and it lies near the header, which is in the cache.
         let piece = payload
             .get(8..)

@@ -2,7 +2,7 @@
 //!
 //! PURE.
 
-/// What the header of a PES packet says.
+/// Outcome of reading the header of a PES packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Header<'a> {
     /// More bytes are needed.
@@ -57,7 +57,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Whether all of the packet is there, as far as it tells its length: video mostly does not.
+/// Returns whether all of the packet is there. False for PES_packet_length 0, which video mostly has (2.4.3.7).
 pub(super) fn is_whole(pes: &[u8]) -> bool {
     match pes.get(4..6) {
         Some(&[high, low]) if high != 0 || low != 0 => pes.len() >= 6 + usize::from(u16::from_be_bytes([high, low])),

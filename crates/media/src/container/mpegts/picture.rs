@@ -35,11 +35,11 @@ pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete:
     picture.map(Verdict::Begins)
 }
 
-/// Whether the data opens with the first bytes of a picture; `None` where it is too short to say.
+/// Returns whether the data opens with the first bytes of a picture; `None` if it is too short.
 fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     let zeros = data.iter().position(|&b| b != 0)?;
     if zeros < 2 || data.get(zeros) != Some(&1) {
-        // Not aligned to start codes: legal, and then the time stamp says that a picture begins further on.
+        // Not aligned to start codes: legal (data_alignment_indicator 0), and then a PTS means that a picture begins further on.
         return Some(has_pts);
     }
     let &code = data.get(zeros + 1)?;
@@ -60,7 +60,7 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     }
 }
 
-/// Whether the data holds only what stands before a picture: delimiter, parameter sets, SEI. Parsers that hand on NAL units one
+/// Returns whether the data holds only what precedes a picture: delimiter, parameter sets, SEI. Parsers that emit NAL units one
 /// by one make PES packets of them, and the picture they belong to follows in the next one.
 pub(super) fn is_prefix(video: Video, data: &[u8]) -> bool {
     let stands_before = |code: u8| match video {

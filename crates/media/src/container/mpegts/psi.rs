@@ -1,6 +1,6 @@
 //! Program specific information: sections out of packets, the PAT and the PMT (ISO/IEC 13818-1 2.4.4, annex A for the CRC).
 //!
-//! PURE. Keeps verbatim copies of the packets a section came in, since those stand at the head of a chunk.
+//! PURE. Keeps verbatim copies of the packets a section came in, since they are the header of a chunk.
 
 use bytes::Bytes;
 
@@ -92,7 +92,7 @@ impl Sections {
 
     /// Adds bytes to the section being gathered; returns those beyond its end.
     fn feed<'a>(&mut self, bytes: &'a [u8], done: &mut Vec<Section>) -> &'a [u8] {
-        // section_length stands in the first three bytes.
+        // section_length is in the first three bytes (2.4.4.1).
         let head = 3usize.saturating_sub(self.data.len()).min(bytes.len());
         let (first, bytes) = bytes.split_at(head);
         self.data.extend_from_slice(first);

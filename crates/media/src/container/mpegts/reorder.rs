@@ -143,7 +143,7 @@ impl Reorder {
             if !self.begun {
                 match kind {
                     MarkKind::Unit(_) => self.begin(at, marks),
-                    // Damage is payload, so the first unit stands in front of it, at whatever offset.
+                    // Damage is payload, so the first unit comes before it.
                     _ => self.begin(u64::MAX, marks),
                 }
                 self.begun = true;

@@ -19,7 +19,7 @@ pub(super) enum Video {
 pub(super) enum Audio {
     /// AAC in ADTS frames.
     Adts,
-    /// MPEG-1 and MPEG-2 audio, whose layer the frames tell.
+    /// MPEG-1 and MPEG-2 audio, whose layer is in the frames.
     Mpeg,
     /// One whose name is known from the PMT.
     Named(&'static str),
@@ -27,7 +27,7 @@ pub(super) enum Audio {
     Nameless,
 }
 
-/// What an elementary stream carries.
+/// The kind of an elementary stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Pictures.
@@ -65,7 +65,7 @@ impl Kind {
         }
     }
 
-    /// Private data and user private types, told apart by descriptors.
+    /// Private data and user private types, distinguished by descriptors.
     fn private(stream_type: u8, descriptors: &[u8]) -> Self {
         let named = |name| Self::Audio(Audio::Named(name));
         match registration(descriptors).map(|r| &r[..]) {
@@ -96,7 +96,7 @@ impl Kind {
         }
     }
 
-    /// The RFC 6381 name as far as the PMT tells. ADTS says AAC LC even of HE-AAC: other profiles are seen in the frames.
+    /// Returns the RFC 6381 name as far as the PMT has it. ADTS signals AAC LC even for HE-AAC; other profiles are in the frames.
     pub(super) fn name(self) -> Option<String> {
         match self {
             Self::Audio(Audio::Named(name)) => Some(name.to_owned()),
@@ -105,7 +105,7 @@ impl Kind {
         }
     }
 
-    /// The RFC 6381 name from the first frame of an audio stream whose PMT does not tell it for certain.
+    /// Returns the RFC 6381 name from the first frame of an audio stream whose PMT does not determine it.
     pub(super) fn name_from_frame(self, frame: &[u8]) -> Option<String> {
         let &[0xff, b1, b2, ..] = frame else { return None };
         match (self, b1 >> 1 & 3) {

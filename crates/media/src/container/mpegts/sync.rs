@@ -22,7 +22,7 @@ enum Fit {
     More,
 }
 
-/// Looks for packets in `data`. `known` is the layout the stream is known to have; `complete` says that nothing follows.
+/// Looks for packets in `data`. `known` is the layout found before, if any; `complete` means that nothing follows.
 pub(super) fn search(data: &[u8], known: Option<Layout>, complete: bool) -> Search {
     let lead = known.map_or(4, |layout| layout.lead);
     let mut from = 0;

@@ -1,6 +1,6 @@
 //! The PAT and PMT in force, verbatim copies of the packets they came in, and the run of table packets just passed.
 //!
-//! PURE. A run is what stands directly before a unit: where it holds the PAT and the PMT, a chunk begins with it and needs no
+//! PURE. A run is directly before a unit: if it holds the PAT and the PMT, a chunk begins with it and needs no
 //! header; else the copies are its header.
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +17,7 @@ const MAX_RUN: u32 = 1024;
 pub(super) struct StartPoint {
     /// Offset of the first packet.
     pub(super) at: u64,
-    /// Packets to stand before it.
+    /// Packets in front of it.
     pub(super) head: Bytes,
 }
 
@@ -70,7 +70,7 @@ impl Tables {
         self.run.as_ref().map(|run| run.start)
     }
 
-    /// A packet that carries no table follows.
+    /// Ends the run: a packet without a table follows.
     pub(super) fn end_run(&mut self) {
         self.run = None;
     }
@@ -171,7 +171,7 @@ impl Tables {
         new
     }
 
-    /// Where a chunk may begin whose first unit stands at `at`, directly after what was passed last.
+    /// Returns where a chunk may begin whose first unit is at `at`, directly after the last packet.
     pub(super) fn place(&mut self, at: u64) -> StartPoint {
         match &self.run {
             Some(run) if run.map => StartPoint {
@@ -182,7 +182,7 @@ impl Tables {
         }
     }
 
-    /// Where a chunk may begin that opens with the run in progress; `whole` says that the PMT lies in it.
+    /// Returns where a chunk may begin that opens with the current run; `whole` means that the run holds the PMT.
     fn place_of_run(&mut self, at: u64, whole: bool) -> StartPoint {
         let Some(run) = &self.run else {
             return StartPoint { at, head: self.head() };

@@ -20,7 +20,7 @@ use super::tables::StartPoint;
 /// Below this many bytes each packet is judged anew; above, only after a growth by an eighth, or the time would go with the square.
 const EAGER: usize = 4096;
 
-/// What the first transport packet of a PES packet says of it.
+/// Flags of the first transport packet of a PES packet.
 #[derive(Clone, Copy, Debug)]
 struct Flags {
     random_access: bool,
@@ -33,7 +33,7 @@ struct Pending {
     slot: Slot,
     head: Bytes,
     flags: Flags,
-    /// Do not judge before that many bytes are there.
+    /// Number of bytes at which it is classified next.
     next_try: usize,
 }
 
@@ -264,7 +264,7 @@ impl Units {
         self.classify(index, false, out, marks);
     }
 
-    /// Whether the frames in the PES packets of that stream are counted, for the sake of their length: where there is no
+    /// Returns whether the frames in the PES packets of that stream are counted, to know their duration. Without a
     /// picture the length of a chunk is that of its sound. They are gathered whole.
     fn counts_frames(&self, index: usize) -> bool {
         self.video.is_none()
