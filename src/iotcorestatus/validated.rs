@@ -12,6 +12,7 @@ use super::settings::{PayloadFormat, Protocol, Settings};
 use gcstreamer_mqtt as mqtt;
 use gcstreamer_schema::name::check_device;
 use gcstreamer_schema::session::session_id;
+use gcstreamer_schema::topics::prefix_of;
 
 /// Shortest time between two states: IoT Core's limit, kept for every broker.
 const STATE_GAP: Duration = Duration::from_secs(1);
@@ -111,7 +112,7 @@ fn iotcore(settings: &Settings) -> Result<mqtt::IotCore, gst::ErrorMessage> {
 
 fn plain(settings: &Settings, identity: &Identity) -> Result<mqtt::Plain, gst::ErrorMessage> {
     check_device(&identity.device).map_err(settings_error)?;
-    let prefix = settings.topic_prefix.replace("{device}", &identity.device);
+    let prefix = prefix_of(&settings.topic_prefix, &identity.device);
     let prefix = prefix.trim_end_matches('/').to_owned();
     let discovery = settings.home_assistant_prefix.as_deref().map(|ours| {
         let (topic, payload) = discovery(ours, &prefix, identity);

@@ -16,7 +16,7 @@ use crate::spool::disk::StdDisk;
 use crate::spool::{Adoption, ClosedEntry, Found, Notice, Partial, Session, Spool, SpoolError, Stored, adopt};
 use gcstreamer_media::chunk::replay::Replay;
 use gcstreamer_schema::Container;
-use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES};
+use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES, duration_ms};
 use gcstreamer_schema::time::rfc3339_ms;
 use gcstreamer_storage::Endpoint;
 
@@ -160,7 +160,7 @@ fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolE
     entry.attempted = partial.attempted();
     entry.sent = partial.was_sent(&entry.name);
     let mut put = |key: &str, value: String| entry.metadata.insert(key.to_owned(), value);
-    put(DURATION_MS, (found.duration.saturating_add(500_000) / 1_000_000).to_string());
+    put(DURATION_MS, duration_ms(found.duration));
     put(END_TIME, rfc3339_ms(entry.start.saturating_add(found.duration)));
     match found.preview_bytes {
         Some(end) => put(PREVIEW_BYTES, end.to_string()),
