@@ -134,6 +134,9 @@ pub enum MarkKind {
     PictureEnd,
     /// Bytes that do not follow the container's grammar begin here.
     Damage,
+    /// The stream announces further elementary streams here and leaves the decoders of those before as they are. What is
+    /// open stays playable: a cut is due at the next key unit, not at once.
+    StreamAdded,
     /// A warning for the user.
     Notice(Notice),
 }

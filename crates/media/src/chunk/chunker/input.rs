@@ -108,6 +108,9 @@ impl Chunker {
                 self.next.cut_from.get_or_insert(mark.at);
                 self.warn(Warning::Damage(mark.at), events);
             }
+            MarkKind::StreamAdded => {
+                self.next.cut_from.get_or_insert(mark.at);
+            }
             MarkKind::Notice(Notice::NoParameterSets) => self.warn(Warning::NoParameterSets, events),
             MarkKind::Notice(Notice::OpenGop) => self.warn(Warning::OpenGop, events),
         }

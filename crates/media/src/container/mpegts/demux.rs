@@ -173,7 +173,6 @@ impl Demux {
 
     /// A PMT with another content than before, or the first.
     fn configure(&mut self, new: NewMap, marks: &mut Vec<Mark>) {
-        self.units.close_all(&mut self.out, marks);
         let streams: Vec<Elementary> = new
             .streams
             .into_iter()
@@ -181,8 +180,18 @@ impl Demux {
             .filter(|es| Some(es.pid) != self.tables.map_pid())
             .take(MAX_STREAMS)
             .collect();
+        // mpegtsmux 1.26 starts before all its pads have caps and announces late sound in a second PMT, in the middle of a
+        // group of pictures: a chunk that began there could not be decoded before the next key unit.
+        let adds_only = !new.first && self.units.are_kept_in(&streams);
+        if !adds_only {
+            self.units.close_all(&mut self.out, marks);
+        }
         self.units.configure(streams, &mut self.out);
         self.assign();
+        if adds_only {
+            self.out.put(new.place.at, [Some(MarkKind::StreamAdded), None, None], marks);
+            return;
+        }
         let init = Init {
             head: new.place.head,
             tail: bytes::Bytes::new(),

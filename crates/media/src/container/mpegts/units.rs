@@ -128,6 +128,13 @@ impl Units {
         self.update_info(out);
     }
 
+    /// Returns whether `elementary` holds all streams of the PMT in force and more, with video among those in force.
+    pub(super) fn are_kept_in(&self, elementary: &[Elementary]) -> bool {
+        self.video.is_some()
+            && elementary.len() > self.streams.len()
+            && self.streams.iter().all(|stream| elementary.contains(&stream.elementary))
+    }
+
     /// The PMT comes after the beginning of a picture.
     pub(super) fn join(&mut self) {
         self.has_picture = true;

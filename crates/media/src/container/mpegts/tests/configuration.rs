@@ -1,8 +1,8 @@
 //! New tables, new parameter sets, codecs, and what cannot be cut.
 
-use super::super::super::{Fault, Key, Track};
+use super::super::super::{Fault, Key, MarkKind, Track};
 use super::writer::{AUDIO, AV, Es, PMT, VIDEO, Writer, idr, section};
-use super::{codecs, head, keys, outline, scan, scan_in, units};
+use super::{at, codecs, head, keys, outline, scan, scan_in, units};
 
 const SECOND: u64 = 90_000;
 const VIDEO_ONLY: &[Es] = &[(0x1b, VIDEO, &[])];
@@ -39,6 +39,44 @@ fn another_pmt_opens_a_chunk_at_its_tables() {
     let marks = scan(&w.out);
     assert_eq!(keys(&marks)[1].0, run);
     assert_eq!(codecs(keys(&marks)[1].1), Some("avc1.640028"));
+}
+
+#[test]
+fn sound_announced_in_the_middle_of_a_group_of_pictures_cuts_at_the_next_key_unit() {
+    let mut w = Writer::new();
+    w.pat();
+    w.pmt(0, VIDEO_ONLY);
+    w.picture(SECOND, true, 300);
+    let run = w.at();
+    w.pat();
+    w.pmt(1, AV);
+    w.sound(SECOND);
+    w.picture(SECOND + 3_000, false, 300);
+    w.pat();
+    w.pmt(1, AV);
+    w.picture(2 * SECOND, true, 10);
+    assert!(changes(&w.out).is_empty(), "no chunk begins without a key unit");
+    let marks = scan(&w.out);
+    assert_eq!(at(&marks, &MarkKind::StreamAdded), [run]);
+    assert_eq!(codecs(keys(&marks)[1].1), Some("avc1.640028,mp4a.40.2"));
+}
+
+#[test]
+fn a_pmt_in_the_middle_of_a_picture_that_adds_a_stream_does_not_tear_the_picture() {
+    let mut w = Writer::new();
+    w.pat();
+    w.pmt(0, VIDEO_ONLY);
+    let data = super::writer::pes(0xe0, Some(SECOND), &idr(40, 600));
+    let (first, rest) = data.split_at(184);
+    w.packet(VIDEO, true, 0, first);
+    w.pmt(1, AV);
+    for part in rest.chunks(184) {
+        w.packet(VIDEO, false, 0, part);
+    }
+    w.picture(2 * SECOND, true, 10);
+    let marks = scan(&w.out);
+    assert_eq!(keys(&marks).len(), 2);
+    assert!(at(&marks, &MarkKind::Damage).is_empty());
 }
 
 #[test]
