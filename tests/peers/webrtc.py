@@ -20,10 +20,11 @@ from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
 
 LINE = """webrtcbin name=webrtc bundle-policy=max-bundle
     videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate=15/1
-    ! queue leaky=downstream max-size-buffers=1 ! x264enc tune=zerolatency speed-preset=ultrafast threads=1 bitrate=300 key-int-max=15
+    ! valve name=pictures drop=true drop-mode=forward-sticky-events ! x264enc tune=zerolatency speed-preset=ultrafast threads=1 bitrate=300 key-int-max=15
     ! video/x-h264,profile=constrained-baseline ! rtph264pay config-interval=-1 aggregate-mode=zero-latency pt=96
     ! application/x-rtp,media=video,encoding-name=H264,payload=96,clock-rate=90000 ! webrtc.
-    audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2 ! queue leaky=downstream max-size-buffers=1 ! opusenc ! rtpopuspay pt=97
+    audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2
+    ! valve name=sound drop=true drop-mode=forward-sticky-events ! opusenc ! rtpopuspay pt=97
     ! application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000 ! webrtc."""
 
 
@@ -32,7 +33,14 @@ class Sender:
         self.pipeline = Gst.parse_launch(LINE)
         self.webrtc = self.pipeline.get_by_name("webrtc")
         self.gathered = threading.Event()
+        self.webrtc.connect("notify::connection-state", self.on_connection)
         self.webrtc.connect("notify::ice-gathering-state", self.on_gathering)
+
+    def on_connection(self, webrtc, _spec):
+        """Opens the taps: a picture that waited for the handshake would be sent with a time long past, as no camera does."""
+        if webrtc.get_property("connection-state") == GstWebRTC.WebRTCPeerConnectionState.CONNECTED:
+            for tap in ("pictures", "sound"):
+                self.pipeline.get_by_name(tap).set_property("drop", False)
 
     def on_gathering(self, webrtc, _spec):
         if webrtc.get_property("ice-gathering-state") == GstWebRTC.WebRTCICEGatheringState.COMPLETE:
@@ -59,10 +67,7 @@ class Sender:
 
 
 def publish(sender, url):
-    needed = threading.Event()
-    sender.webrtc.connect("on-negotiation-needed", lambda _: needed.set())
     sender.play()
-    assert needed.wait(20), "nothing to negotiate"
     offer = sender.local("create-offer").encode()
     with urllib.request.urlopen(urllib.request.Request(url, offer, {"Content-Type": "application/sdp"}), timeout=20) as reply:
         sender.remote(GstWebRTC.WebRTCSDPType.ANSWER, reply.read().decode())
