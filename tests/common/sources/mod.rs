@@ -201,12 +201,14 @@ impl Verdict {
 }
 
 /// What is wrong with the chunk. Not wrong: that G.711 has no channel layout of its own, that a live Matroska stream does not know its
-/// length, and that pictures of a live source come at uneven times, which ffmpeg's null muxer, not the decoder, remarks on.
+/// length, that pictures of a live source come at uneven times, which ffmpeg's null muxer, not the decoder, remarks on, and that no
+/// sound fell into the chunk before Ctrl-C, whose fragment is the last one's (ffmpeg 7 remarks on a filter without frames).
 fn complaints(text: &str) -> Vec<String> {
     let known = [
         "Guessed Channel Layout",
         "Estimating duration from bitrate",
         "[null @",
+        "No filtered frames for output stream",
         "    Last message repeated",
     ];
     let is_known = |line: &&str| !known.iter().any(|k| line.contains(k));
