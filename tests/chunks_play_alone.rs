@@ -48,6 +48,9 @@ fn check(mux: &str, container: &str, with_audio: bool) {
             "{container}: {:?}",
             chunk.metadata
         );
+        let init = &chunk.data[..usize::try_from(chunk.number("init-bytes")).unwrap()];
+        let crc32c = gcs_server::base64(&crc32c::crc32c(init).to_be_bytes());
+        assert_eq!(chunk.get("init-crc32c"), crc32c, "{container}: chunk {i}");
         assert!(chunk.number("preview-bytes") > chunk.number("init-bytes"));
         let preview = judge(
             "preview",

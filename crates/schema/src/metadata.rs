@@ -3,6 +3,7 @@
 //! PURE. The keys are public: the dashboard and users' own tools read them (`docs/reference.md`). At most 8 KiB for keys and
 //! values together (Cloud Storage quotas, custom metadata).
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::collections::BTreeMap;
 
 use crate::limits::MAX_METADATA_BYTES;
@@ -28,6 +29,8 @@ pub const PTS_START_NS: &str = "pts-start-ns";
 pub const CONTAINER: &str = "container";
 /// Key of the size of the header in bytes.
 pub const INIT_BYTES: &str = "init-bytes";
+/// Key of the CRC32C of the header, in base64 of its big-endian bytes as Cloud Storage writes an object's own.
+pub const INIT_CRC32C: &str = "init-crc32c";
 /// Key of the end of the first key frame, an offset in the object in bytes.
 pub const PREVIEW_BYTES: &str = "preview-bytes";
 /// Key of whether the chunk begins with a key unit, `true` or `false`.
@@ -86,6 +89,8 @@ pub struct ObjectMetadata {
     pub container: Container,
     /// Bytes of the header in front.
     pub init_bytes: u64,
+    /// CRC32C of the header; `None`: stored by a version that did not write it.
+    pub init_crc32c: Option<u32>,
     /// End of the first key frame in the object, bytes.
     pub preview_bytes: Option<u64>,
     /// Whether the chunk begins with a key unit.
@@ -134,6 +139,9 @@ impl ObjectMetadata {
         put(DURATION_MS, duration_ms(self.duration));
         put(CONTAINER, self.container.name().to_owned());
         put(INIT_BYTES, self.init_bytes.to_string());
+        if let Some(crc32c) = self.init_crc32c {
+            put(INIT_CRC32C, BASE64_STANDARD.encode(crc32c.to_be_bytes()));
+        }
         put(KEY_FRAME, flag(self.key_frame));
         put(CONTINUOUS, flag(self.gap.is_none()));
         put(CLOCK, self.clock.name().to_owned());
@@ -182,6 +190,7 @@ impl ObjectMetadata {
             pts_start: number(map, PTS_START_NS)?,
             container: Container::from_name(container).ok_or_else(|| wrong(map, CONTAINER, "a container of gcssink"))?,
             init_bytes: number(map, INIT_BYTES)?.ok_or(MetadataError::Missing(INIT_BYTES))?,
+            init_crc32c: crc32c(map, INIT_CRC32C)?,
             preview_bytes: number(map, PREVIEW_BYTES)?,
             key_frame: flag(map, KEY_FRAME)?,
             gap,
@@ -212,6 +221,16 @@ fn wrong(map: &BTreeMap<String, String>, key: &'static str, expected: &'static s
 fn number<T: std::str::FromStr>(map: &BTreeMap<String, String>, key: &'static str) -> Result<Option<T>, MetadataError> {
     map.get(key)
         .map(|value| value.parse().map_err(|_| wrong(map, key, "a whole number")))
+        .transpose()
+}
+
+fn crc32c(map: &BTreeMap<String, String>, key: &'static str) -> Result<Option<u32>, MetadataError> {
+    let decode = |value: &String| {
+        let bytes = BASE64_STANDARD.decode(value).ok()?;
+        Some(u32::from_be_bytes(<[u8; 4]>::try_from(bytes).ok()?))
+    };
+    map.get(key)
+        .map(|value| decode(value).ok_or_else(|| wrong(map, key, "base64 of four bytes")))
         .transpose()
 }
 
@@ -254,6 +273,7 @@ mod tests {
             pts_start: Some(3_600_000_000_000),
             container: Container::MpegTs,
             init_bytes: 376,
+            init_crc32c: Some(0xe306_9283),
             preview_bytes: Some(52_000),
             key_frame: true,
             gap: None,
@@ -275,6 +295,7 @@ mod tests {
         assert_eq!(get("end-time"), Some("2026-11-22T06:45:22.345Z"));
         assert_eq!(get("duration-ms"), Some("10000"));
         assert_eq!(get("pts-start-ns"), Some("3600000000000"));
+        assert_eq!(get("init-crc32c"), Some("4waSgw=="), "as gcloud storage hash writes it");
         assert_eq!(get("continuous"), Some("true"));
         assert_eq!(get("gap-reason"), None);
         assert_eq!(get("site"), Some("north"));
@@ -350,6 +371,7 @@ mod tests {
         fn any_metadata()(
             (device, session) in ("[a-z/0-9é ]{0,20}", "[0-9a-v]{10}"),
             (sequence, init_bytes, preview_bytes, pts_start) in any::<(u64, u64, Option<u64>, Option<u64>)>(),
+            init_crc32c in any::<Option<u32>>(),
             (start, end) in (0u64..4_000_000_000_000, 0u64..4_000_000_000_000),
             duration in 0u64..u64::MAX / 1_000_000,
             container in proptest::sample::select(&Container::ALL[..]),
@@ -359,7 +381,8 @@ mod tests {
             codecs in proptest::option::of("[a-z0-9.,]{1,40}"),
         ) -> ObjectMetadata {
             ObjectMetadata {
-                device, session, sequence, init_bytes, preview_bytes, pts_start, container, clock, key_frame, clock_step_ms, codecs,
+                device, session, sequence, init_bytes, init_crc32c, preview_bytes, pts_start, container, clock, key_frame,
+                clock_step_ms, codecs,
                 start: start * 1_000_000,
                 end: end * 1_000_000,
                 duration: duration * 1_000_000,

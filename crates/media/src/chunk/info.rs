@@ -24,6 +24,8 @@ pub struct ChunkInfo {
     pub container: Container,
     /// Bytes of the header in front.
     pub init_bytes: u64,
+    /// CRC32C of the header.
+    pub init_crc32c: u32,
     /// End of the first key picture in the object; `None` without one.
     pub preview_bytes: Option<u64>,
     /// Whether it begins with a key unit.
@@ -55,6 +57,7 @@ impl ChunkInfo {
             pts_start: self.pts_start,
             container: self.container,
             init_bytes: self.init_bytes,
+            init_crc32c: Some(self.init_crc32c),
             preview_bytes: self.preview_bytes,
             key_frame: self.key_frame,
             gap: self.gap.map(Gap::Known),

@@ -48,6 +48,7 @@ impl Bucket {
                     let size = self.init[&info.sequence].len() + self.payload[&info.sequence].len();
                     assert_eq!(info.size, size as u64, "the size of chunk {}", info.sequence);
                     assert_eq!(info.init_bytes, self.init[&info.sequence].len() as u64);
+                    assert_eq!(info.init_crc32c, crc32c::crc32c(&self.init[&info.sequence]));
                     assert!(self.info.insert(info.sequence, *info).is_none());
                 }
                 Event::Gap { reason, bytes, .. } => self.gaps.push((reason, bytes)),

@@ -19,6 +19,7 @@ pub(super) struct OpenChunk {
     /// Offset of its payload in the input.
     pub(super) at: u64,
     init_bytes: u64,
+    init_crc32c: u32,
     gap: Option<GapReason>,
     clock_step_ms: Option<i64>,
     /// Stamp of its first unit.
@@ -108,6 +109,7 @@ impl OpenChunk {
             sequence,
             at,
             init_bytes: init.len() as u64,
+            init_crc32c: crc32c::crc32c_append(crc32c::crc32c(&init.head), &init.tail),
             gap,
             clock_step_ms,
             stamp,
@@ -273,6 +275,7 @@ impl Chunker {
             running: open.stamp.running.map(|r| u64::try_from(r).unwrap_or(0)),
             container,
             init_bytes: open.init_bytes,
+            init_crc32c: open.init_crc32c,
             preview_bytes: open.preview_end.filter(|&end| end <= at).map(|end| open.bytes_up_to(end)),
             key_frame: key.is_key() && container != Container::Raw,
             gap: open.gap,
