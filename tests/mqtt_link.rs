@@ -153,6 +153,7 @@ fn at(broker: &Mosquitto, plain: Plain) -> Config {
         client_key: None,
         protocol: Protocol::Mqtt(plain),
         state_gap: Duration::from_millis(100),
+        keep_alive: Duration::from_secs(60),
     }
 }
 
@@ -342,18 +343,36 @@ fn tls_with_client_certificates_works_and_its_troubles_say_what_to_do() {
 }
 
 #[test]
-fn a_message_that_is_too_large_makes_pauses_and_not_a_storm() {
-    let broker = Mosquitto::start();
-    broker.publish("p/set/split", &vec![b'x'; 100 << 10], true);
-    let run = Run::start(at(&broker, plain()));
-    run.want("connected", "{}");
-    run.ear
-        .wait(|heard| matches!(heard, Heard::Trouble(text) if text.contains("102")));
-    std::thread::sleep(Duration::from_secs(5));
-    let stats = run.link.stats();
-    assert!((2..=3).contains(&stats.connects), "{stats:?}");
-    assert_eq!(run.ear.troubles().len(), 1);
-    broker.watch(&["p/state"], None).wait_last("p/state", "connected", SOON);
+fn a_retained_message_that_is_too_large_costs_one_warning_and_its_subscription() {
+    for topic in ["p/set", "p/set/x", "p/set/split"] {
+        let broker = Mosquitto::start();
+        broker.publish(topic, &vec![b'x'; 100 << 10], true);
+        let run = Run::start(at(&broker, plain()));
+        run.want("connected", "{}");
+        run.ear
+            .wait(|heard| matches!(heard, Heard::Notice(text) if text.contains("p/set/#") && text.contains("102")));
+        let watcher = broker.watch(&["p/state", "p/availability"], None);
+        watcher.wait_last("p/state", "connected", SOON);
+        watcher.wait_last("p/availability", "online", SOON);
+        let end = Instant::now() + SOON;
+        while run.link.stats().connects < 3 {
+            assert!(Instant::now() < end, "{:?}", run.link.stats());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // A second command that would end a connection with that subscription.
+        broker.publish(topic, &vec![b'y'; 100 << 10], true);
+        run.want("stalled", "{}");
+        watcher.wait_last("p/state", "stalled", SOON);
+        watcher.wait_last("p/availability", "online", SOON);
+        assert_eq!(run.link.stats().connects, 3, "{topic}");
+        assert!(run.ear.troubles().is_empty(), "{:?}", run.ear.troubles());
+        assert_eq!(
+            run.ear.count(|heard| matches!(heard, Heard::Notice(_))),
+            1,
+            "{:?}",
+            run.ear.all()
+        );
+    }
 }
 
 #[test]
@@ -424,6 +443,7 @@ impl Device {
             client_key: None,
             protocol: Protocol::IotCore(device),
             state_gap: Duration::from_secs(1),
+            keep_alive: Duration::from_secs(60),
         }
     }
 

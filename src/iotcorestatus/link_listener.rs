@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gst::glib;
+use gst::prelude::*;
 
 use super::command_queue::CommandQueue;
 use super::commands::{Action, Command, parse};
@@ -16,6 +18,7 @@ use gcstreamer_mqtt::Listener;
 
 /// Receives the reports of one link.
 pub(super) struct LinkListener {
+    pub element: glib::WeakRef<gst::Element>,
     pub poster: Arc<Poster>,
     pub inbox: Arc<Inbox>,
     pub commands: Arc<CommandQueue>,
@@ -38,9 +41,22 @@ impl LinkListener {
     }
 }
 
+/// Returns whether a program handles the signal.
+fn has_handler(element: &gst::Element, signal: &str) -> bool {
+    glib::subclass::SignalId::lookup(signal, element.type_())
+        .is_some_and(|id| glib::signal::signal_has_handler_pending(element, id, None, true))
+}
+
 impl Listener for LinkListener {
-    fn connected(&self, _up: bool) {
+    fn connected(&self, up: bool) {
+        if up {
+            self.inbox.push(Event::Connected);
+        }
         self.poster.post(Post::Notify("mqtt-connected"));
+    }
+
+    fn wants_commands(&self) -> bool {
+        self.accept_commands || self.element.upgrade().is_some_and(|element| has_handler(&element, "command"))
     }
 
     fn trouble(&self, text: String) {

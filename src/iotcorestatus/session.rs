@@ -93,6 +93,7 @@ impl Session {
             }
         };
         let listener = Arc::new(LinkListener {
+            element: element.downgrade(),
             poster: Arc::clone(poster),
             inbox: Arc::clone(&session.inbox),
             commands: Arc::new(CommandQueue::new(element, src, Arc::clone(&session.sinks), on_outcome)),

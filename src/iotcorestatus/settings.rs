@@ -111,6 +111,9 @@ settings! {
             .minimum(SECOND / 10).mutable_playing();
         "shutdown-timeout": u64 as shutdown_timeout = 5 * SECOND,
             "Shutdown timeout", "Going to READY waits this long for the last state to be acknowledged, ns", .mutable_playing();
+        "keep-alive": u64 as keep_alive = 60 * SECOND,
+            "Keep alive", "Longest time without a packet to the broker, ns, rounded down to whole seconds",
+            .minimum(SECOND).maximum(65_535 * SECOND).mutable_ready();
         "accept-commands": bool as accept_commands = false,
             "Accept commands", "Act on the commands split, record (start, stop) and report; never on retained ones",
             .mutable_ready();

@@ -41,7 +41,7 @@ pub(super) fn validate(settings: &Settings, wall: u64, seed: u8) -> Result<Valid
         return Err(settings_error(
             "no host is set. There is no default: Google retired Cloud IoT Core on 2023-08-16, and a device token must not be sent \
              to a server that you did not choose. Set host to your bridge, for ClearBlade host=REGION-mqtt.clearblade.com (e.g. \
-             us-central1-mqtt.clearblade.com), or to any MQTT broker with protocol=mqtt host=BROKER"
+             us-central1-mqtt.clearblade.com; newer registries: us-central1-g5-mqtt.clearblade.com), or to any MQTT broker with protocol=mqtt host=BROKER"
                 .to_owned(),
         ));
     };
@@ -73,6 +73,7 @@ pub(super) fn validate(settings: &Settings, wall: u64, seed: u8) -> Result<Valid
             client_key: path(&settings.client_key),
             protocol,
             state_gap: STATE_GAP,
+            keep_alive: Duration::from_nanos(settings.keep_alive),
         },
         identity,
         format: settings.payload_format,

@@ -15,6 +15,67 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
+/// The certificate of a broker with TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Of our authority, for localhost.
+    #[default]
+    Signed,
+    /// Of our authority, for another name.
+    OtherName,
+    Expired,
+    NotYetValid,
+    /// As `openssl req -x509` makes it: its own authority; `ca` returns it.
+    SelfSigned,
+    /// The same for another name.
+    SelfSignedForAnother,
+    /// The same, with a common name only.
+    SelfSignedByCommonName,
+    SelfSignedExpired,
+    /// Self-signed, no authority.
+    SelfSignedNoCa,
+}
+
+impl Kind {
+    fn is_self_signed(self) -> bool {
+        matches!(
+            self,
+            Self::SelfSigned
+                | Self::SelfSignedForAnother
+                | Self::SelfSignedByCommonName
+                | Self::SelfSignedExpired
+                | Self::SelfSignedNoCa
+        )
+    }
+
+    fn params(self) -> CertificateParams {
+        let names = match self {
+            Self::OtherName | Self::SelfSignedForAnother => vec!["camera.example".to_owned()],
+            Self::SelfSignedByCommonName => Vec::new(),
+            _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        };
+        let mut params = CertificateParams::new(names).unwrap();
+        match self {
+            Self::Expired | Self::SelfSignedExpired => {
+                params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+                params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+            }
+            Self::NotYetValid => {
+                params.not_before = rcgen::date_time_ymd(3000, 1, 1);
+                params.not_after = rcgen::date_time_ymd(3001, 1, 1);
+            }
+            _ => {}
+        }
+        if self.is_self_signed() {
+            params.distinguished_name.push(DnType::CommonName, "localhost");
+            if self != Self::SelfSignedNoCa {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }
+        }
+        params
+    }
+}
+
 /// How the broker is to be.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
@@ -22,6 +83,8 @@ pub struct Rules {
     pub tls: bool,
     /// Only clients with a certificate of our authority; implies TLS.
     pub client_certificates: bool,
+    /// What its certificate is like.
+    pub certificate: Kind,
     /// Users and passwords; empty = anybody.
     pub users: Vec<(&'static str, &'static str)>,
     /// Lines of an access file; empty = everything is allowed.
@@ -144,6 +207,13 @@ impl Mosquitto {
         assert!(command.status().unwrap().success(), "mosquitto_pub");
     }
 
+    /// Connects a foreign client with this id, for a moment.
+    pub fn visit_as(&self, id: &str) {
+        let mut command = self.client("mosquitto_pub", None);
+        command.args(["-i", id, "-t", "visit", "-m", "x"]);
+        assert!(command.status().unwrap().success(), "mosquitto_pub");
+    }
+
     fn client(&self, name: &str, user: Option<(&str, &str)>) -> Command {
         let mut command = Command::new(program(name));
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-V", "mqttv311"]);
@@ -197,6 +267,16 @@ impl Mosquitto {
     }
 
     fn write_certificates(&self) {
+        let kind = self.rules.certificate;
+        if kind.is_self_signed() {
+            let key = KeyPair::generate().unwrap();
+            let certificate = kind.params().self_signed(&key).unwrap();
+            for name in ["ca.pem", "server.pem"] {
+                write_private(&self.directory.join(name), &certificate.pem());
+            }
+            write_private(&self.directory.join("server.key"), &key.serialize_pem());
+            return;
+        }
         let mut ca = CertificateParams::default();
         ca.distinguished_name
             .push(DnType::CommonName, format!("test authority {}", self.port));
@@ -208,7 +288,11 @@ impl Mosquitto {
             ("client", ExtendedKeyUsagePurpose::ClientAuth),
         ] {
             let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+            let mut params = if name == "server" {
+                kind.params()
+            } else {
+                Kind::Signed.params()
+            };
             params.distinguished_name.push(DnType::CommonName, name);
             params.extended_key_usages.push(purpose);
             let certificate = params.signed_by(&key, &ca).unwrap();

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-/// Longest pause.
-const CAP: Duration = Duration::from_secs(60);
+/// Longest pause, without the jitter.
+const CAP: Duration = Duration::from_secs(59);
+/// Largest jitter. Also at the cap: else all cameras of a site would come back to their broker in the same moment.
+const JITTER: Duration = Duration::from_secs(1);
 /// A connection that lasted this long resets the back-off.
 pub(super) const LIVED: Duration = Duration::from_secs(60);
 
-/// Doubling pauses: 1 s, 2 s, 4 s … 60 s, each plus up to a second of jitter, never over the cap.
+/// Doubling pauses: 1 s, 2 s, 4 s … 59 s, each plus up to a second of jitter.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -21,13 +23,23 @@ impl Backoff {
         }
         let pause = Duration::from_secs(1u64 << self.failures.min(6));
         self.failures = self.failures.saturating_add(1);
-        pause.saturating_add(jitter.min(Duration::from_secs(1))).min(CAP)
+        pause.min(CAP).saturating_add(jitter.min(JITTER))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cameras_that_lost_one_broker_do_not_all_come_back_at_once() {
+        let mut backoff = Backoff::default();
+        for _ in 0..8 {
+            backoff.failed(Duration::ZERO, Duration::ZERO);
+        }
+        let pauses = [0, 250, 999].map(|ms| backoff.failed(Duration::ZERO, Duration::from_millis(ms)).as_millis());
+        assert_eq!(pauses, [59_000, 59_250, 59_999]);
+    }
 
     #[test]
     fn pauses_double_up_to_a_minute_and_begin_anew_only_after_a_minute_of_life() {
@@ -38,8 +50,8 @@ mod tests {
                 .as_millis()
         };
         let first: Vec<_> = (0..8).map(|_| fail(0)).collect();
-        assert_eq!(first, [1500, 2500, 4500, 8500, 16500, 32500, 60000, 60000]);
-        assert_eq!(fail(59), 60000);
+        assert_eq!(first, [1500, 2500, 4500, 8500, 16500, 32500, 59500, 59500]);
+        assert_eq!(fail(59), 59500);
         assert_eq!(fail(60), 1500);
     }
 }

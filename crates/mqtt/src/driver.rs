@@ -169,30 +169,22 @@ impl Driver {
     }
 
     fn execute(&mut self, action: Action) {
-        let done = match (action, &self.stage) {
+        match (action, &self.stage) {
             (Action::Connect, _) => {
                 let config = Arc::clone(&self.config);
                 let reading = tokio::task::spawn_blocking(move || read(&config, SystemTime::now()));
                 self.stage = ConnectionStage::ReadingFiles(reading);
-                Ok(())
             }
             (Action::Publish(publish), ConnectionStage::Open(connection)) => connection.publish(publish),
             (Action::Subscribe(topics), ConnectionStage::Open(connection)) => connection.subscribe(topics),
             (Action::Disconnect, ConnectionStage::Open(connection)) => connection.disconnect(),
-            (Action::Abandon, _) => {
+            (Action::Abandon, _) => self.stage = ConnectionStage::Closed,
+            (Action::Notify(notification), _) => self.notify(notification),
+            (Action::Publish(_) | Action::Subscribe(_) | Action::Disconnect, _) => {
                 self.stage = ConnectionStage::Closed;
-                Ok(())
+                self.link.handle(self.now(), Event::Lost("there is no connection".to_owned()));
             }
-            (Action::Notify(notification), _) => {
-                self.notify(notification);
-                Ok(())
-            }
-            (Action::Publish(_) | Action::Subscribe(_) | Action::Disconnect, _) => Err("there is no connection".to_owned()),
-            (Action::Finish(_), _) => Ok(()),
-        };
-        if let Err(text) = done {
-            self.stage = ConnectionStage::Closed;
-            self.link.handle(self.now(), Event::Lost(text));
+            (Action::Finish(_), _) => {}
         }
     }
 
@@ -216,7 +208,10 @@ impl Driver {
                 Err(text) => self.closed(Event::Lost(text)),
             },
             WakeReason::ClockNotSet(text) => self.closed(Event::ClockNotSet(text)),
-            WakeReason::Received(Received::Connected) => Event::Connected { renew_at: self.renew_at },
+            WakeReason::Received(Received::Connected) => Event::Connected {
+                renew_at: self.renew_at,
+                commands: self.listener.wants_commands(),
+            },
             WakeReason::Received(Received::Acknowledged) => Event::Acknowledged,
             WakeReason::Received(Received::Subscribed(refused)) => Event::Subscribed { refused },
             WakeReason::Received(Received::Message {
@@ -232,6 +227,7 @@ impl Driver {
             },
             WakeReason::Received(Received::Disconnected) => self.closed(Event::Disconnected),
             WakeReason::Received(Received::Lost(text)) => self.closed(Event::Lost(text)),
+            WakeReason::Received(Received::TooLarge(size)) => self.closed(Event::TooLarge(size)),
         };
         self.link.handle(now, event);
     }
@@ -256,7 +252,9 @@ impl Driver {
                 payload: OFFLINE,
                 retain: true,
             }),
-            subscriptions: self.topics.subscriptions.clone(),
+            keep_alive: self.config.keep_alive,
+            has_certificate: self.config.client_certificate.is_some(),
+            is_first_failure: !self.link.is_outage_reported(),
         }));
     }
 }

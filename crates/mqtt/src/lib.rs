@@ -8,7 +8,8 @@
 //! - `backoff` PURE: how long to wait after a failure.
 //! - `key` PURE: a private key out of a PEM text; SEC1 wrapped into PKCS#8.
 //! - `jwt`: the token of a device. The only file that names `jsonwebtoken`.
-//! - `tls`: our own rustls configuration. `connect_options`: everything read from files before a connection.
+//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate. `connect_options`: everything read from files before a connection.
+//! - `error_text` PURE: what went wrong with a connection, and what to do. `probe`: what listens on a port that is no broker's.
 //! - `rumqtt`: one connection. The only file that names `rumqttc`.
 //! - `driver`: the task that carries out what `link` decides.
 //! - `publish_interval`: when a client's states were last published, beyond the life of its link.
@@ -24,10 +25,14 @@
 //!    expires by a clean DISCONNECT and a new connection, which counts as no failure, waits for nothing and is not reported.
 //! 4. Telemetry ([`Link::event`]): at most 16 wait, the oldest is dropped and counted; one that is older than 60 s is dropped,
 //!    so that an outage is not followed by stale events. QoS 1: one that was in flight when the connection broke may arrive twice.
-//! 5. After a failure the pause doubles from 1 s to 60 s, plus at most 1 s of jitter; it starts at 1 s again only after
+//! 5. After a failure the pause doubles from 1 s to 59 s, plus at most 1 s of jitter; it starts at 1 s again only after
 //!    connections have lasted a minute. An outage is reported once, and so is its end, when the new connection has lasted
 //!    for 3 s (longer if connections keep breaking).
-//! 6. No text that is reported contains a token, a key or a password.
+//! 6. A packet over the limit costs its subscription, not the connection. What a device hears in any case is its config and its own
+//!    topics; commands only while [`Listener::wants_commands`]. Its own availability has to come back, and what others write into
+//!    its topics is corrected.
+//! 7. A strict device publishes no state in the first 1.1 s after its first ConnAck.
+//! 8. No text that is reported contains a token, a key or a password.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,9 +46,12 @@ use tokio::task::AbortHandle;
 mod backoff;
 mod connect_options;
 mod driver;
+mod error_text;
 mod jwt;
 mod key;
 mod link;
+mod pinned;
+mod probe;
 mod publish_interval;
 mod rumqtt;
 mod shared;
@@ -76,6 +84,8 @@ pub struct Config {
     pub protocol: Protocol,
     /// Shortest time between two state publishes, and between two status publishes. 1 s for IoT Core.
     pub state_gap: Duration,
+    /// Longest time without a packet from us, 1 s to 65 535 s, in whole seconds.
+    pub keep_alive: Duration,
 }
 
 impl Config {
@@ -152,8 +162,13 @@ pub struct Wanted {
 /// Receives the reports of a link. Called from a task on the runtime, one call at a time: return at once, and take no lock that
 /// is held while calling [`Link`]. A call may still be running when [`Link::close`] returns or a `Link` is dropped.
 pub trait Listener: Send + Sync {
-    /// The connection came up or went down. A planned renewal of the token is neither.
+    /// The connection came up or went down. A planned renewal of the token is neither. When it comes up and the last status is
+    /// older than 5 s, it is published a second later: call [`Link::want`] with a fresh one, which is then published instead.
     fn connected(&self, up: bool);
+    /// Asked at each ConnAck: whether anybody acts on commands. Otherwise their topics are not subscribed to.
+    fn wants_commands(&self) -> bool {
+        true
+    }
     /// An outage begins; called once for each. The text names what happened and what to do, and contains no secret.
     fn trouble(&self, text: String);
     /// The reported outage is over. `after` is how long there was no connection.

@@ -4,10 +4,11 @@
 //! connection has its own event loop, polled by its own task: `poll` is never cancelled half way, and a panic in the crate costs
 //! one connection. The task ends with the connection, and with the [`Connection`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS, StateError,
     SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
@@ -15,13 +16,15 @@ use rumqttc::{
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use super::error_text::{CLOSED, Login, NO_TLS, causes, error_text, refused, tls_failure, wrong_server};
 use super::link::Publish;
+use super::probe;
+use super::shared::lock;
 use super::topics::MAX_PACKET;
 use gcstreamer_schema::redact;
 
-/// Interval of PINGREQ; the connection ends if no PINGRESP has arrived by the next one.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Name look-up, TCP, TLS and ConnAck together, in seconds. Also how long a write may take.
 const CONNECT_SECONDS: u64 = 20;
 /// How long the broker may take to close the connection after a DISCONNECT.
@@ -30,6 +33,9 @@ const DISCONNECT_WAIT: Duration = Duration::from_secs(1);
 const REQUESTS: usize = 8;
 /// Events that wait for the driver, at most; then reading from the network pauses.
 const EVENTS: usize = 16;
+
+/// A connection that ends this soon after its ConnAck was refused, rather than broken.
+const SOON: Duration = Duration::from_secs(5);
 
 /// How to connect.
 pub(super) struct ConnectionParams {
@@ -41,15 +47,12 @@ pub(super) struct ConnectionParams {
     pub(super) has_token: bool,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) will: Option<Publish>,
-    pub(super) subscriptions: Vec<String>,
-}
-
-/// The kind of credentials that were sent.
-#[derive(Clone, Copy)]
-enum Login {
-    None,
-    Password,
-    Token,
+    /// Interval of PINGREQ; the connection ends if no PINGRESP has arrived by the next one.
+    pub(super) keep_alive: Duration,
+    /// Whether a client certificate is offered; changes only texts.
+    pub(super) has_certificate: bool,
+    /// Whether a failure will be reported, and is worth finding out more about.
+    pub(super) is_first_failure: bool,
 }
 
 /// What came from the broker.
@@ -69,6 +72,22 @@ pub(super) enum Received {
     Disconnected,
     /// The connection could not be made, or it broke. Redacted.
     Lost(String),
+    /// A packet of this many bytes exceeds our limit; the connection is over.
+    TooLarge(usize),
+}
+
+/// What an error is explained with.
+struct Context {
+    client_id: String,
+    host: String,
+    port: u16,
+    login: Login,
+    keep_alive: Duration,
+    has_tls: bool,
+    has_certificate: bool,
+    is_first_failure: bool,
+    /// When the broker accepted the connection.
+    accepted: Option<Instant>,
 }
 
 /// A connection, from the first packet to the end. Dropping it closes the socket without a DISCONNECT.
@@ -76,20 +95,33 @@ pub(super) struct Connection {
     client: AsyncClient,
     received: mpsc::Receiver<Received>,
     pump: AbortHandle,
+    /// The filters of the last SUBSCRIBE.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Connection {
     /// Begins to connect. Must be called within the runtime.
     pub(super) fn open(options: ConnectionParams) -> Self {
-        let address = format!("{}:{}", options.host, options.port);
-        let mut mqtt = MqttOptions::new(options.client_id, options.host, options.port);
-        mqtt.set_keep_alive(KEEP_ALIVE)
+        let keep_alive = Duration::from_secs(options.keep_alive.as_secs().clamp(1, u16::MAX.into()));
+        let mut mqtt = MqttOptions::new(options.client_id.clone(), options.host.clone(), options.port);
+        mqtt.set_keep_alive(keep_alive)
             .set_clean_session(true)
             .set_max_packet_size(MAX_PACKET, MAX_PACKET);
         let login = match (&options.login, options.has_token) {
             (None, _) => Login::None,
             (Some(_), false) => Login::Password,
             (Some(_), true) => Login::Token,
+        };
+        let context = Context {
+            client_id: options.client_id.clone(),
+            host: options.host,
+            port: options.port,
+            login,
+            keep_alive,
+            has_tls: options.tls.is_some(),
+            has_certificate: options.has_certificate,
+            is_first_failure: options.is_first_failure,
+            accepted: None,
         };
         if let Some((user, password)) = options.login {
             mqtt.set_credentials(user, password);
@@ -106,14 +138,14 @@ impl Connection {
             .set_connection_timeout(CONNECT_SECONDS)
             .set_tcp_nodelay(true);
         let (sender, received) = mpsc::channel(EVENTS);
-        let pump = tokio::spawn(async move {
-            let text = |error: &ConnectionError| lost(&address, error, login);
-            pump(events, &options.subscriptions, text, &sender).await;
-        });
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let filters = Arc::clone(&asked);
+        let pump = tokio::spawn(async move { pump(events, &filters, context, &sender).await });
         Self {
             client,
             received,
             pump: pump.abort_handle(),
+            asked,
         }
     }
 
@@ -123,25 +155,24 @@ impl Connection {
         self.received.recv().await.unwrap_or_else(ended)
     }
 
-    /// Asks the event loop to publish at QoS 1. An error means that the connection has ended.
-    pub(super) fn publish(&self, publish: Publish) -> Result<(), String> {
-        let sent = self
+    /// Asks the event loop to publish at QoS 1. A connection that has ended ignores it, as the other requests: why it ended is what
+    /// [`Self::received`] returns next.
+    pub(super) fn publish(&self, publish: Publish) {
+        let _ = self
             .client
             .try_publish(publish.topic, QoS::AtLeastOnce, publish.retain, Vec::from(publish.payload));
-        sent.map_err(|_| "the MQTT client takes no more requests".to_owned())
     }
 
     /// Asks for the topics at QoS 1.
-    pub(super) fn subscribe(&self, topics: Vec<String>) -> Result<(), String> {
+    pub(super) fn subscribe(&self, topics: Vec<String>) {
+        lock(&self.asked).clone_from(&topics);
         let filters = topics.into_iter().map(|topic| SubscribeFilter::new(topic, QoS::AtLeastOnce));
-        let sent = self.client.try_subscribe_many(filters);
-        sent.map_err(|_| "the MQTT client takes no more requests".to_owned())
+        let _ = self.client.try_subscribe_many(filters);
     }
 
     /// Sends DISCONNECT; [`Received::Disconnected`] follows.
-    pub(super) fn disconnect(&self) -> Result<(), String> {
-        let sent = self.client.try_disconnect();
-        sent.map_err(|_| "the MQTT client takes no more requests".to_owned())
+    pub(super) fn disconnect(&self) {
+        let _ = self.client.try_disconnect();
     }
 }
 
@@ -152,24 +183,22 @@ impl Drop for Connection {
 }
 
 /// Polls until the connection ends.
-async fn pump(
-    mut events: EventLoop,
-    subscriptions: &[String],
-    text: impl Fn(&ConnectionError) -> String,
-    sender: &mpsc::Sender<Received>,
-) {
+async fn pump(mut events: EventLoop, asked: &Mutex<Vec<String>>, mut context: Context, sender: &mpsc::Sender<Received>) {
     loop {
         let received = match events.poll().await {
-            Ok(Event::Incoming(packet)) => incoming(packet, subscriptions),
+            Ok(Event::Incoming(packet)) => incoming(packet, asked),
             Ok(Event::Outgoing(Outgoing::Disconnect)) => Some(Received::Disconnected),
             Ok(Event::Outgoing(_)) => None,
-            Err(error) => Some(Received::Lost(text(&error))),
+            Err(error) => Some(context.end(&error).await),
         };
         let Some(received) = received else {
             continue;
         };
-        // Polling again after either would reconnect.
-        let last = matches!(received, Received::Lost(_) | Received::Disconnected);
+        if matches!(received, Received::Connected) {
+            context.accepted = Some(Instant::now());
+        }
+        // Polling again after any of these would reconnect.
+        let last = matches!(received, Received::Lost(_) | Received::TooLarge(_) | Received::Disconnected);
         if matches!(received, Received::Disconnected) {
             closed_by_broker(&mut events).await;
             events.network = None;
@@ -188,12 +217,13 @@ async fn closed_by_broker(events: &mut EventLoop) {
     let _ = tokio::time::timeout(DISCONNECT_WAIT, async { while network.read().await.is_ok() {} }).await;
 }
 
-fn incoming(packet: Packet, subscriptions: &[String]) -> Option<Received> {
+fn incoming(packet: Packet, asked: &Mutex<Vec<String>>) -> Option<Received> {
     match packet {
         Packet::ConnAck(_) => Some(Received::Connected),
         Packet::PubAck(_) => Some(Received::Acknowledged),
         Packet::SubAck(answer) => {
-            let refused = answer.return_codes.iter().zip(subscriptions);
+            let asked = lock(asked);
+            let refused = answer.return_codes.iter().zip(asked.iter());
             let refused = refused.filter(|(code, _)| **code == SubscribeReasonCode::Failure);
             Some(Received::Subscribed(refused.map(|(_, topic)| topic.clone()).collect()))
         }
@@ -207,94 +237,130 @@ fn incoming(packet: Packet, subscriptions: &[String]) -> Option<Received> {
     }
 }
 
-const CLOSED: &str = "it closed the connection";
-
-/// Returns what happened and what to do.
-fn lost(address: &str, error: &ConnectionError, login: Login) -> String {
-    let reason = match error {
-        ConnectionError::ConnectionRefused(code) => refused(*code, login).to_owned(),
-        ConnectionError::NetworkTimeout => {
-            format!("no answer within {CONNECT_SECONDS} s; check host, port, tls and the network")
+impl Context {
+    /// Returns how the connection ended, and what to do.
+    async fn end(&self, error: &ConnectionError) -> Received {
+        if self.accepted.is_none() {
+            return Received::Lost(self.text(&self.not_accepted(error).await));
         }
-        ConnectionError::FlushTimeout => format!("it has taken no bytes for {CONNECT_SECONDS} s"),
-        ConnectionError::NotConnAck(_) => "it does not answer as an MQTT broker; check host and port".to_owned(),
-        ConnectionError::MqttState(state) => broken(state),
-        ConnectionError::Tls(error) => format!("TLS: {}{}", error_text(error), tls_hint(&error_text(error))),
-        ConnectionError::Io(error) => ended(error),
-        other => other.to_string(),
-    };
-    redact(&format!("MQTT broker {address}: {reason}"))
-}
+        match error {
+            ConnectionError::MqttState(StateError::Deserialization(PacketError::PayloadSizeLimitExceeded(size))) => {
+                Received::TooLarge(*size)
+            }
+            error if is_closed(error) => Received::Lost(self.text(&self.closed())),
+            error => Received::Lost(self.text(&self.broken(error))),
+        }
+    }
 
-fn refused(code: ConnectReturnCode, login: Login) -> &'static str {
-    match code {
-        ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => match login {
-            Login::None => {
-                "it refused a client without credentials; set username and password-file, or client-certificate and client-key"
+    fn text(&self, reason: &str) -> String {
+        redact(&format!("MQTT broker {}:{}: {reason}", self.host, self.port))
+    }
+
+    /// Returns why there is no ConnAck.
+    async fn not_accepted(&self, error: &ConnectionError) -> String {
+        let refusal = match error {
+            ConnectionError::ConnectionRefused(ConnectReturnCode::RefusedProtocolVersion) => Some(1),
+            ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId) => Some(2),
+            ConnectionError::ConnectionRefused(ConnectReturnCode::ServiceUnavailable) => Some(3),
+            ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword) => Some(4),
+            ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized) => Some(5),
+            ConnectionError::MqttState(StateError::Deserialization(PacketError::InvalidConnectReturnCode(code))) => Some(*code),
+            _ => None,
+        };
+        if let Some(code) = refusal {
+            return refused(code, self.login);
+        }
+        if let Some(text) = tls_failure(error, self.has_certificate).filter(|text| !text.starts_with(NO_TLS)) {
+            return text;
+        }
+        let is_refused = matches!(error, ConnectionError::Io(error) if !is_end(error) && !is_no_packet(error));
+        if is_refused {
+            return self.broken(error);
+        }
+        if self.is_first_failure
+            && let Some(text) = wrong_server(probe::what_listens(&self.host, self.port).await, self.has_tls)
+        {
+            return text.to_owned();
+        }
+        match error {
+            ConnectionError::Tls(_) => format!("{NO_TLS} (TLS: {})", error_text(error)),
+            error if is_closed(error) => self.closed_at_once(),
+            error => self.broken(error),
+        }
+    }
+
+    /// Returns the sentence for an accepted connection that the broker closed. Two clients with one id do that to each other, and it
+    /// has to be in the first report: there is one for an outage.
+    fn closed(&self) -> String {
+        let id = &self.client_id;
+        let hint = if self.accepted.is_some_and(|at| at.elapsed() < SOON) {
+            format!(" right after accepting it; {}", causes(self.login))
+        } else {
+            String::new()
+        };
+        format!(
+            "{CLOSED}{hint}; if it happens again and again, a second client connects with the same client id ({id}), and a broker keeps only \
+             the newest: stop that one, or give each a device-id (or client-id) of its own"
+        )
+    }
+
+    fn closed_at_once(&self) -> String {
+        let certificate = if self.has_tls && !self.has_certificate {
+            ", or it wants client-certificate and client-key"
+        } else {
+            ""
+        };
+        format!(
+            "{CLOSED} right after CONNECT, without an answer; {}{certificate}",
+            causes(self.login)
+        )
+    }
+
+    fn broken(&self, error: &ConnectionError) -> String {
+        if let Some(text) = tls_failure(error, self.has_certificate) {
+            return text;
+        }
+        match error {
+            ConnectionError::NetworkTimeout => {
+                format!("no answer within {CONNECT_SECONDS} s; check host, port, tls and the network")
             }
-            Login::Password => "it refused user name and password; check username and password-file",
-            Login::Token => {
-                "it refused the device's token; check that the registry has this key's public half, the audience, that the device \
-                 is not blocked, and this machine's clock"
+            ConnectionError::FlushTimeout => format!("it has taken no bytes for {CONNECT_SECONDS} s"),
+            ConnectionError::NotConnAck(_) => NO_BROKER.to_owned(),
+            ConnectionError::MqttState(StateError::AwaitPingResp) => {
+                format!("it has not answered for {} s", self.keep_alive.as_secs())
             }
-        },
-        ConnectReturnCode::BadClientId => "it refused the client id; check client-id, or project, region, registry and device",
-        ConnectReturnCode::ServiceUnavailable => "it is there but not available at the moment",
-        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
-        ConnectReturnCode::Success => "it accepted and refused at once",
+            ConnectionError::MqttState(StateError::Deserialization(_)) if self.accepted.is_none() => NO_BROKER.to_owned(),
+            error if is_closed(error) => CLOSED.to_owned(),
+            ConnectionError::Io(error) => error_text(error),
+            other => error_text(other),
+        }
     }
 }
 
-fn broken(error: &StateError) -> String {
-    use rumqttc::mqttbytes::Error;
+const NO_BROKER: &str = "it does not answer as an MQTT broker; check host and port";
+
+/// Returns whether the broker closed the connection. Many brokers end a TLS connection without close_notify: an unexpected EOF is a
+/// normal end.
+fn is_closed(error: &ConnectionError) -> bool {
     match error {
-        StateError::ConnectionAborted => CLOSED.to_owned(),
-        StateError::AwaitPingResp => format!("it has not answered for {} s", KEEP_ALIVE.as_secs()),
-        StateError::Io(error) => ended(error),
-        StateError::Deserialization(Error::PayloadSizeLimitExceeded(size)) => {
-            format!("it sent a packet of {size} bytes; at most {MAX_PACKET} are taken, publish less there")
+        ConnectionError::Io(error)
+        | ConnectionError::MqttState(StateError::Io(error) | StateError::Deserialization(PacketError::Io(error))) => {
+            is_end(error)
         }
-        StateError::Deserialization(Error::Io(error)) => ended(error),
-        other => other.to_string(),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => true,
+        _ => false,
     }
 }
 
-/// Many brokers end a TLS connection without close_notify: an unexpected EOF is a normal end.
-fn ended(error: &std::io::Error) -> String {
-    if error.kind() == std::io::ErrorKind::UnexpectedEof {
-        CLOSED.to_owned()
-    } else {
-        error_text(error)
-    }
+fn is_end(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe
+    )
 }
 
-fn tls_hint(text: &str) -> &'static str {
-    if text.contains("UnknownIssuer") || text.contains("BadSignature") {
-        "; its certificate comes from an authority that is not trusted here, set root-certificates to that authority's PEM file"
-    } else if text.contains("NotValidForName") {
-        "; its certificate is for another name, set host to the name in it"
-    } else if text.contains("Expired") || text.contains("NotValidYet") {
-        "; check this machine's clock and the certificate's dates"
-    } else if ["InvalidContentType", "corrupt message", "reset by peer", "handshake eof"]
-        .iter()
-        .any(|sign| text.contains(sign))
-    {
-        "; it seems not to speak TLS on this port, check port and tls"
-    } else {
-        ""
-    }
-}
-
-/// Returns the text of an error and of its sources, each once.
-fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        next = error.source();
-    }
-    text
+/// Returns whether the bytes of a server were no packet of MQTT, cut off by the end of the connection.
+fn is_no_packet(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::Other && error.to_string().contains("bytes remaining")
 }

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::Config;
+use super::pinned::PinnedOrSigned;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -49,15 +50,19 @@ pub(super) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, TlsErr
     if ServerName::try_from(bare_host(&config.host)).is_err() {
         return Err(TlsError::Host(config.host.clone()));
     }
-    let roots = match &config.root_certificates {
-        Some(path) => roots_of(path)?,
-        None => system_roots()?,
-    };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::Setup(error.to_string()))?
-        .with_root_certificates(roots);
+        .map_err(|error| TlsError::Setup(error.to_string()))?;
+    let builder = match &config.root_certificates {
+        // Also a broker's own certificate, which users have where there is no authority.
+        Some(path) => builder.dangerous().with_custom_certificate_verifier(PinnedOrSigned::new(
+            roots_of(path)?,
+            certificates("root-certificates", path)?,
+            provider,
+        )?),
+        None => builder.with_root_certificates(system_roots()?),
+    };
     let config = match (&config.client_certificate, &config.client_key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(_), None) => return Err(TlsError::HalfPair("client-key")),

@@ -23,8 +23,10 @@ pub(super) const OFFLINE: Bytes = Bytes::from_static(topics::OFFLINE.as_bytes())
 pub(super) enum Route {
     Config,
     Command(String),
-    /// On our own availability topic.
+    /// On our own topics of this name.
     Availability,
+    State,
+    Status,
     Unknown,
 }
 
@@ -37,7 +39,10 @@ pub(super) struct Topics {
     pub(super) state: String,
     pub(super) status: Option<String>,
     pub(super) discovery: Option<(String, Bytes)>,
+    /// What every connection subscribes to.
     pub(super) subscriptions: Vec<String>,
+    /// Subscribed to only if somebody acts on commands.
+    pub(super) command_filter: String,
     /// Whether the broker retains states.
     pub(super) retain: bool,
     event: EventTopic,
@@ -98,10 +103,8 @@ impl Topics {
             state: topic(DeviceTopic::State),
             status: None,
             discovery: None,
-            subscriptions: vec![
-                DeviceTopic::Config.filter(&device.device),
-                DeviceTopic::Commands.filter(&device.device),
-            ],
+            subscriptions: vec![DeviceTopic::Config.filter(&device.device)],
+            command_filter: DeviceTopic::Commands.filter(&device.device),
             retain: false,
             event: if device.events {
                 EventTopic::One(topic(DeviceTopic::Events))
@@ -136,19 +139,25 @@ impl Topics {
         }
         let prefix = &plain.prefix;
         let availability = Topic::Availability.below(prefix);
-        let subscriptions = vec![availability.clone(), Topic::Set("#".to_owned()).below(prefix)];
+        let (state, status) = (Topic::State.below(prefix), Topic::Status.below(prefix));
         Ok(Self {
             client_id: plain.client_id.clone(),
+            subscriptions: vec![availability.clone(), state.clone(), status.clone()],
+            command_filter: Topic::Set("#".to_owned()).below(prefix),
             availability: Some(availability),
-            state: Topic::State.below(prefix),
-            status: Some(Topic::Status.below(prefix)),
+            state,
+            status: Some(status),
             discovery: plain.discovery.clone(),
-            subscriptions,
             retain: true,
             event: EventTopic::Below(format!("{prefix}/event")),
             config: None,
             commands: Some(format!("{prefix}/set")),
         })
+    }
+
+    /// Returns whether these are the topics of the strict device contract.
+    pub(super) fn is_device(&self) -> bool {
+        self.config.is_some()
     }
 
     /// Returns whether telemetry is enabled.
@@ -178,6 +187,12 @@ impl Topics {
         }
         if self.config.as_deref() == Some(topic) {
             return Route::Config;
+        }
+        if self.retain && self.state == topic {
+            return Route::State;
+        }
+        if self.status.as_deref() == Some(topic) {
+            return Route::Status;
         }
         let below = self.commands.as_deref().and_then(|root| topic.strip_prefix(root));
         match below {
@@ -271,7 +286,8 @@ mod tests {
         let topics = Topics::device(&device()).unwrap();
         assert_eq!(topics.client_id, "projects/p/locations/us-central1/registries/r/devices/cam1");
         assert_eq!(topics.state, "/devices/cam1/state");
-        assert_eq!(topics.subscriptions, ["/devices/cam1/config", "/devices/cam1/commands/#"]);
+        assert_eq!(topics.subscriptions, ["/devices/cam1/config"]);
+        assert_eq!(topics.command_filter, "/devices/cam1/commands/#");
         assert!(topics.availability.is_none() && topics.status.is_none() && topics.discovery.is_none() && !topics.retain);
         assert_eq!(
             topics.event("chunk"),
@@ -374,8 +390,13 @@ mod tests {
         let topics = Topics::plain(&plain).unwrap();
         assert_eq!(
             topics.subscriptions,
-            ["gcstreamer/cam1/availability", "gcstreamer/cam1/set/#"]
+            [
+                "gcstreamer/cam1/availability",
+                "gcstreamer/cam1/state",
+                "gcstreamer/cam1/status"
+            ]
         );
+        assert_eq!(topics.command_filter, "gcstreamer/cam1/set/#");
         assert_eq!(topics.route("gcstreamer/cam1/set/split"), Route::Command("split".into()));
         assert_eq!(topics.event("gap").as_deref(), Some("gcstreamer/cam1/event/gap"));
         for prefix in ["", "a/#", "+/a", "/a", "a/", "$SYS/a", "a\nb"] {

@@ -121,6 +121,8 @@ pub enum Event {
     Chunk(Chunk),
     /// Bytes were not stored.
     Gap(Gap),
+    /// The broker is connected: what it gets first must not be older than a few seconds.
+    Connected,
     /// A config arrived; its SHA-256 in hexadecimal.
     Config(String),
     /// A command has its outcome; the next status answers it.

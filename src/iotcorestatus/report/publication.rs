@@ -11,12 +11,17 @@ pub(super) struct Visible {
     pub upload: Option<UploadStatus>,
 }
 
+/// A status that is older than this is replaced by a fresh one when the broker is connected.
+const MAX_AGE: u64 = 5_000_000_000;
+
 /// The last status and when the bare state was last published.
 #[derive(Clone, Debug)]
 pub(super) struct Publication {
     /// `None` before the first status.
     last: Option<Visible>,
     state_at: u64,
+    /// When the last status was written.
+    status_at: u64,
     /// A status is due whatever has changed.
     is_forced: bool,
     /// A chunk was stored that no status has named yet.
@@ -31,6 +36,7 @@ impl Publication {
         Self {
             last: None,
             state_at: now,
+            status_at: now,
             is_forced: false,
             has_new_chunk: false,
             seq: 0,
@@ -40,6 +46,11 @@ impl Publication {
     /// Makes the next poll publish.
     pub(super) fn force(&mut self) {
         self.is_forced = true;
+    }
+
+    /// Makes the next poll publish if the last status is old.
+    pub(super) fn refresh(&mut self, now: u64) {
+        self.is_forced |= self.last.is_some() && now.saturating_sub(self.status_at) >= MAX_AGE;
     }
 
     /// Notes that a chunk was stored. It forces nothing: the next status names it, the final one at the latest.
@@ -84,6 +95,7 @@ impl Publication {
     pub(super) fn published(&mut self, visible: Visible, with_state: bool, now: u64) {
         self.last = Some(visible);
         self.is_forced = false;
+        self.status_at = now;
         if with_state {
             self.state_at = now;
         }

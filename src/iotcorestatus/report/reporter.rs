@@ -161,6 +161,7 @@ impl Reporter {
             Event::Sinks(samples) => self.sinks.update(samples, &self.limits, now.mono),
             Event::Chunk(chunk) => self.chunk(chunk, now),
             Event::Gap(gap) => self.gap(&gap, now),
+            Event::Connected => self.publication.refresh(now.mono),
             Event::Config(sha256) => {
                 self.latest.config = Some(Config { sha256, ok: true });
                 self.publication.force();

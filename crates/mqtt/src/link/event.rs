@@ -22,14 +22,17 @@ pub(crate) enum Event {
         last: Wanted,
         until: Duration,
     },
-    /// ConnAck. When the token is to be renewed, see [`renewal`].
+    /// ConnAck. When the token is to be renewed, see [`renewal`]; whether anybody acts on commands.
     Connected {
         renew_at: Option<Duration>,
+        commands: bool,
     },
     /// The wall clock was never set: no token can be signed.
     ClockNotSet(String),
     /// The connection could not be made, or it broke.
     Lost(String),
+    /// A packet of this many bytes exceeds the limit and broke the connection.
+    TooLarge(usize),
     /// PUBACK of the publish in flight.
     Acknowledged,
     /// SUBACK.

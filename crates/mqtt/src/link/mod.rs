@@ -10,15 +10,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::backoff::{Backoff, LIVED};
-use super::topics::{OFFLINE, Route, Topics};
+use super::topics::{ONLINE, Route, Topics};
 use super::{LinkStats, Wanted};
 
+mod echo;
 mod event;
 mod publish_queue;
+mod subscriptions;
 
+use echo::Echo;
 pub(super) use event::{Action, Event, Notification};
 use publish_queue::PublishQueue;
 pub(super) use publish_queue::{MAX_EVENTS, Publish};
+use subscriptions::Subscriptions;
 
 /// Longest wait for a connection. The MQTT client itself gives up earlier.
 const CONNECT_WAIT: Duration = Duration::from_secs(25);
@@ -39,13 +43,9 @@ const MAX_RECENT: usize = 64;
 const MAX_RECENT_BYTES: usize = 160 << 10;
 /// Minimum connection age before a token refresh.
 const MIN_CONNECTION_AGE: Duration = Duration::from_millis(500);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subscription {
-    Needed,
-    Asked(Duration),
-    Done,
-}
+/// A device publishes no state for this long after its first ConnAck: a process that was started again does not know when the
+/// previous one published, and the bridge takes at most one state a second.
+const FIRST_STATE_WAIT: Duration = Duration::from_millis(1100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionPhase {
@@ -57,7 +57,6 @@ enum ConnectionPhase {
     },
     Up {
         since: Duration,
-        subscription: Subscription,
     },
     /// After DISCONNECT: to the end, or to a new token.
     Leaving {
@@ -77,6 +76,8 @@ pub(super) fn renewal(minted: Duration, expires_in: Duration) -> Duration {
 #[derive(Debug)]
 pub(super) struct LinkState {
     publishes: PublishQueue,
+    subscriptions: Subscriptions,
+    echo: Echo,
     phase: ConnectionPhase,
     backoff: Backoff,
     /// When the connection was made; renewals of the token do not change it.
@@ -103,6 +104,8 @@ impl LinkState {
     /// Creates a link that connects at once. `gap` is the shortest time between two states, `seed` feeds the jitter.
     pub(super) fn new(topics: Topics, gap: Duration, seed: u64) -> Self {
         Self {
+            subscriptions: Subscriptions::new(&topics),
+            echo: Echo::default(),
             publishes: PublishQueue::new(topics, gap),
             phase: ConnectionPhase::Down { until: Duration::ZERO },
             backoff: Backoff::default(),
@@ -149,6 +152,11 @@ impl LinkState {
         self.reported_up
     }
 
+    /// Returns whether the listener knows that there is no connection.
+    pub(super) fn is_outage_reported(&self) -> bool {
+        self.outage.is_some()
+    }
+
     /// Returns whether no wanted payload waits or is in flight.
     pub(super) fn is_settled(&self) -> bool {
         self.publishes.is_settled()
@@ -161,7 +169,7 @@ impl LinkState {
         }
         match event {
             Event::Want(wanted) if self.closing.is_none() => {
-                let notice = self.publishes.want(wanted);
+                let notice = self.publishes.want(now, wanted);
                 self.notice(notice);
             }
             Event::Want(_) => {}
@@ -175,17 +183,22 @@ impl LinkState {
             }
             Event::Dropped(count) => self.publishes.dropped = self.publishes.dropped.saturating_add(count),
             Event::Close { last, until } => self.close(now, last, until),
-            Event::Connected { renew_at } => self.connected(now, renew_at),
+            Event::Connected { renew_at, commands } => self.connected(now, renew_at, commands),
             Event::ClockNotSet(text) => self.clock_not_set(now, text),
-            Event::Lost(text) => self.lost(now, text),
-            Event::Acknowledged => self.publishes.acknowledged(now),
-            Event::Subscribed { refused } => self.subscribed(&refused),
+            Event::Lost(text) => self.lost(now, Some(text)),
+            Event::TooLarge(size) => self.too_large(now, size),
+            Event::Acknowledged => {
+                if self.publishes.acknowledged(now) {
+                    self.echo.told(now);
+                }
+            }
+            Event::Subscribed { refused } => self.subscribed(now, &refused),
             Event::Message {
                 topic,
                 payload,
                 retained,
                 duplicate,
-            } => self.message(topic, payload, retained, duplicate),
+            } => self.message(now, topic, payload, retained, duplicate),
             Event::Disconnected => self.disconnected(now),
         }
     }
@@ -222,7 +235,7 @@ impl LinkState {
                 ConnectionPhase::Down { .. } | ConnectionPhase::Connecting { .. } | ConnectionPhase::Leaving { .. } => {
                     return None;
                 }
-                ConnectionPhase::Up { since, subscription } => match self.up(now, since, subscription) {
+                ConnectionPhase::Up { since } => match self.up(now, since) {
                     Some(action) => return Some(action),
                     None if self.actions.is_empty() => return None,
                     None => {}
@@ -238,35 +251,42 @@ impl LinkState {
             ConnectionPhase::Down { until } => Some(until),
             ConnectionPhase::Connecting { since } => Some(since.saturating_add(CONNECT_WAIT)),
             ConnectionPhase::Leaving { since, .. } => Some(since.saturating_add(DISCONNECT_WAIT)),
-            ConnectionPhase::Up { subscription, .. } => {
-                let asked = match subscription {
-                    Subscription::Asked(at) => Some(at.saturating_add(ACK_WAIT)),
-                    Subscription::Needed | Subscription::Done => None,
-                };
+            ConnectionPhase::Up { .. } => {
+                let asked = self.subscriptions.asked_since().map(|at| at.saturating_add(ACK_WAIT));
                 let next = match self.publishes.in_flight_since() {
                     Some(flying) => Some(flying.saturating_add(ACK_WAIT)),
-                    None => earlier(self.publishes.due_at(now), self.renew_at),
+                    None => {
+                        let subscribe = self.subscriptions.due_at().filter(|_| self.closing.is_none());
+                        earlier(earlier(self.publishes.due_at(now), self.renew_at), subscribe)
+                    }
                 };
-                earlier(earlier(asked, next), self.outage.and_then(|_| self.proved_at()))
+                let echo = self.echo.due_at().filter(|_| self.closing.is_none());
+                earlier(
+                    earlier(earlier(asked, next), echo),
+                    self.outage.and_then(|_| self.proved_at()),
+                )
             }
         };
         earlier(own, self.closing)
     }
 
-    fn up(&mut self, now: Duration, since: Duration, subscription: Subscription) -> Option<Action> {
+    fn up(&mut self, now: Duration, since: Duration) -> Option<Action> {
         if let Some(outage) = self.outage.filter(|_| self.proved_at().is_some_and(|at| now >= at)) {
             self.outage = None;
             let back = self.up_since.unwrap_or(since);
             self.notify(Notification::Recovered(back.saturating_sub(outage)));
         }
         let overdue = |at: Duration| now >= at.saturating_add(ACK_WAIT);
-        let silent = match subscription {
-            Subscription::Asked(at) => overdue(at),
-            Subscription::Needed | Subscription::Done => false,
-        };
+        let silent = self.subscriptions.asked_since().is_some_and(overdue);
         if silent || self.publishes.in_flight_since().is_some_and(overdue) {
             self.give_up(now, format!("the broker did not acknowledge within {} s", ACK_WAIT.as_secs()));
             return None;
+        }
+        if self.closing.is_none()
+            && let Some(topic) = &self.publishes.topics().availability
+        {
+            let text = self.echo.silence(now, topic);
+            self.notice(text);
         }
         if self.publishes.in_flight_since().is_some() {
             return None;
@@ -280,10 +300,12 @@ impl LinkState {
             return Some(Action::Publish(publish));
         }
         // After the publishes: a config that is too large breaks the connection as soon as its topic is subscribed to.
-        if subscription == Subscription::Needed && !closing {
-            let subscription = Subscription::Asked(now);
-            self.phase = ConnectionPhase::Up { since, subscription };
-            return Some(Action::Subscribe(self.publishes.topics().subscriptions.clone()));
+        if !closing {
+            if let Some(filters) = self.subscriptions.ask(now) {
+                return Some(Action::Subscribe(filters));
+            }
+            let text = self.subscriptions.search_is_over(now);
+            self.notice(text);
         }
         if closing && self.publishes.is_done() {
             return Some(self.leave(now, true));
@@ -297,7 +319,7 @@ impl LinkState {
         Action::Disconnect
     }
 
-    fn connected(&mut self, now: Duration, renew_at: Option<Duration>) {
+    fn connected(&mut self, now: Duration, renew_at: Option<Duration>, commands: bool) {
         if !matches!(self.phase, ConnectionPhase::Connecting { .. }) {
             return;
         }
@@ -306,12 +328,13 @@ impl LinkState {
         self.renew_at = renew_at.map(|at| at.max(now.saturating_add(MIN_CONNECTION_AGE)));
         self.reported_clock = false;
         self.recent.clear();
-        let subscription = Subscription::Needed;
-        self.phase = ConnectionPhase::Up {
-            since: now,
-            subscription,
-        };
-        self.publishes.connected();
+        self.phase = ConnectionPhase::Up { since: now };
+        self.subscriptions.connected(commands);
+        self.echo.connected();
+        if self.connects == 1 && self.publishes.topics().is_device() {
+            self.publishes.not_before(now.saturating_add(FIRST_STATE_WAIT));
+        }
+        self.publishes.connected(now, !self.reported_up);
         if !self.reported_up {
             self.reported_up = true;
             self.notify(Notification::Connected(true));
@@ -320,10 +343,18 @@ impl LinkState {
 
     fn give_up(&mut self, now: Duration, text: String) {
         self.actions.push_back(Action::Abandon);
-        self.lost(now, text);
+        self.lost(now, Some(text));
     }
 
-    fn lost(&mut self, now: Duration, text: String) {
+    /// Connects again without a word: what is too large is reported once its filter is known.
+    fn too_large(&mut self, now: Duration, size: usize) {
+        let text = self.subscriptions.too_large(size);
+        self.lost(now, None);
+        self.notice(text);
+    }
+
+    /// `text` is reported if an outage begins; without one the loss is none.
+    fn lost(&mut self, now: Duration, text: Option<String>) {
         let was_up = match self.phase {
             ConnectionPhase::Leaving { .. } => return self.disconnected(now),
             ConnectionPhase::Down { .. } | ConnectionPhase::Done => return,
@@ -351,7 +382,7 @@ impl LinkState {
         let jitter = Duration::from_millis(self.chance() % 1000);
         let until = now.saturating_add(self.backoff.failed(lived, jitter));
         self.phase = ConnectionPhase::Down { until };
-        if self.outage.is_none() {
+        if let Some(text) = text.filter(|_| self.outage.is_none()) {
             self.outage = Some(now);
             self.notify(Notification::Trouble(format!(
                 "{text}; it is tried again, after pauses of up to a minute"
@@ -380,7 +411,7 @@ impl LinkState {
             return;
         }
         self.closing = Some(until);
-        let notice = self.publishes.want_final(last);
+        let notice = self.publishes.want_final(now, last);
         self.notice(notice);
         if let ConnectionPhase::Down { until } = &mut self.phase {
             *until = now;
@@ -411,9 +442,11 @@ impl LinkState {
         self.phase = ConnectionPhase::Done;
     }
 
-    fn subscribed(&mut self, refused: &[String]) {
-        if let ConnectionPhase::Up { subscription, .. } = &mut self.phase {
-            *subscription = Subscription::Done;
+    fn subscribed(&mut self, now: Duration, refused: &[String]) {
+        let granted = self.subscriptions.acknowledged(now);
+        let availability = self.publishes.topics().availability.as_ref();
+        if availability.is_some_and(|topic| granted.contains(topic) && !refused.contains(topic)) {
+            self.echo.granted(now);
         }
         // The access rules are the same at the next connection: reported once.
         if !refused.is_empty() && self.refused != refused {
@@ -425,15 +458,25 @@ impl LinkState {
         }
     }
 
-    fn message(&mut self, topic: String, payload: Bytes, retained: bool, duplicate: bool) {
+    fn message(&mut self, now: Duration, topic: String, payload: Bytes, retained: bool, duplicate: bool) {
         // A duplicate is acknowledged by the client and not reported again.
         let is_known = |known: &(String, Bytes)| known.0 == topic && known.1 == payload;
         if duplicate && self.recent.iter().any(is_known) {
             return;
         }
         match self.publishes.topics().route(&topic) {
-            Route::Availability if payload == OFFLINE => self.publishes.reassert_online(),
-            Route::Availability | Route::Unknown => {}
+            Route::Availability if payload == ONLINE => {
+                if self.publishes.has_told_online() {
+                    self.echo.heard();
+                }
+            }
+            // `offline`, and also nothing: an empty retained message clears ours.
+            Route::Availability => self.publishes.reassert_online(),
+            Route::State | Route::Status => {
+                let notice = self.publishes.correct(now, &topic, &payload);
+                self.notice(notice);
+            }
+            Route::Unknown => {}
             Route::Config => self.notify(Notification::Config(payload.clone())),
             Route::Command(tail) => {
                 let payload = payload.clone();
@@ -454,14 +497,7 @@ impl LinkState {
     /// Returns when the connection has lasted long enough to end the outage; renewals of the token do not interrupt it. `None` while
     /// an acknowledgement is due: a broker that acknowledges nothing does not end an outage.
     fn proved_at(&self) -> Option<Duration> {
-        let is_asked = matches!(
-            self.phase,
-            ConnectionPhase::Up {
-                subscription: Subscription::Asked(_),
-                ..
-            }
-        );
-        if is_asked || self.publishes.in_flight_since().is_some() {
+        if self.subscriptions.asked_since().is_some() || self.publishes.in_flight_since().is_some() {
             return None;
         }
         let proof = PROOF.saturating_mul(1 << self.breaks.saturating_sub(1).min(5));

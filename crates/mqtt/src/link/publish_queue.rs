@@ -10,6 +10,15 @@ use super::super::topics::{OFFLINE, ONLINE, Topics};
 
 /// Telemetry that waits, at most; a new one then drops the oldest.
 pub(crate) const MAX_EVENTS: usize = 16;
+/// A status that is older than this when a connection comes back is replaced by a fresh one, for which the queue waits for
+/// [`FRESH_WAIT`].
+const MAX_STATUS_AGE: Duration = Duration::from_secs(5);
+const FRESH_WAIT: Duration = Duration::from_secs(1);
+/// Own publishes that are expected back, at most.
+const MAX_SENT: usize = 32;
+/// Foreign values corrected within [`FIGHT_TIME`] until they are reported.
+const FIGHT: usize = 5;
+const FIGHT_TIME: Duration = Duration::from_secs(60);
 /// Older telemetry is dropped.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(60);
 
@@ -99,6 +108,17 @@ pub(super) struct PublishQueue {
     in_flight: Option<InFlight>,
     /// What this link has published since the connection was made.
     published_here: Published,
+    /// When a state or a status was last passed in.
+    wanted_at: Duration,
+    /// Until when a fresh status is waited for.
+    fresh_until: Option<Duration>,
+    /// States and statuses published on this connection that have not come back yet.
+    sent: VecDeque<(PublishKind, Bytes)>,
+    /// When foreign values were corrected last, and whether that is reported.
+    corrected: VecDeque<Duration>,
+    is_fight_reported: bool,
+    /// `online` is acknowledged or in flight on this connection.
+    told_online: bool,
     leaving: bool,
     has_said_offline: bool,
     event_too_large: bool,
@@ -119,6 +139,12 @@ impl PublishQueue {
             events: VecDeque::new(),
             in_flight: None,
             published_here: Published::default(),
+            wanted_at: Duration::ZERO,
+            fresh_until: None,
+            sent: VecDeque::new(),
+            corrected: VecDeque::new(),
+            is_fight_reported: false,
+            told_online: false,
             leaving: false,
             has_said_offline: false,
             event_too_large: false,
@@ -127,9 +153,10 @@ impl PublishQueue {
         }
     }
 
-    /// Publishes no state and no status before `at`.
+    /// Publishes no state and no status before `at`. A later moment that was set before stays.
     pub(super) fn not_before(&mut self, at: Duration) {
-        (self.state.not_before, self.status.not_before) = (at, at);
+        self.state.not_before = self.state.not_before.max(at);
+        self.status.not_before = self.status.not_before.max(at);
     }
 
     /// Returns when the next state may be published, what is in flight included; `None` if nothing was published yet.
@@ -145,7 +172,8 @@ impl PublishQueue {
     }
 
     /// Sets the wanted payloads. Returns a text to report if one is too large to publish.
-    pub(super) fn want(&mut self, wanted: Wanted) -> Option<String> {
+    pub(super) fn want(&mut self, now: Duration, wanted: Wanted) -> Option<String> {
+        (self.wanted_at, self.fresh_until) = (now, None);
         let (state, status) = (
             wanted.state.as_ref().map_or(0, Bytes::len),
             wanted.status.as_ref().map_or(0, Bytes::len),
@@ -167,7 +195,7 @@ impl PublishQueue {
     }
 
     /// Sets the final payloads. What the broker has acknowledged, or is about to, is not published again.
-    pub(super) fn want_final(&mut self, last: Wanted) -> Option<String> {
+    pub(super) fn want_final(&mut self, now: Duration, last: Wanted) -> Option<String> {
         self.leaving = true;
         self.availability = None;
         self.discovery_due = false;
@@ -177,10 +205,11 @@ impl PublishQueue {
         };
         let state = known(&self.state, in_flight(PublishKind::State), &last.state);
         let status = known(&self.status, in_flight(PublishKind::Status), &last.status);
-        self.want(Wanted {
+        let last = Wanted {
             state: last.state.filter(|_| !state),
             status: last.status.filter(|_| !status),
-        })
+        };
+        self.want(now, last)
     }
 
     /// Returns whether the broker holds the wanted state.
@@ -229,11 +258,17 @@ impl PublishQueue {
         None
     }
 
-    /// Notes a new connection: everything wanted is published again.
-    pub(super) fn connected(&mut self) {
+    /// Notes a new connection: everything wanted is published again. After an outage a status that is old waits for a moment, so
+    /// that the owner of the link can replace it.
+    pub(super) fn connected(&mut self, now: Duration, after_outage: bool) {
         self.published_here = Published::default();
+        self.sent.clear();
+        (self.told_online, self.fresh_until) = (false, None);
         if self.leaving {
             return;
+        }
+        if after_outage && now.saturating_sub(self.wanted_at) >= MAX_STATUS_AGE {
+            self.fresh_until = Some(now.saturating_add(FRESH_WAIT));
         }
         self.state.due = self.state.wanted.is_some();
         self.status.due = self.status.wanted.is_some();
@@ -242,7 +277,49 @@ impl PublishQueue {
         self.availability_not_before = Duration::ZERO;
     }
 
-    /// Publishes `online` again: someone published `offline` on our topic.
+    /// Returns whether `online` was published on this connection.
+    pub(super) fn has_told_online(&self) -> bool {
+        self.told_online
+    }
+
+    /// Publishes the state or the status again if this message on its topic is not ours. Returns a text to report if somebody goes
+    /// on publishing there.
+    pub(super) fn correct(&mut self, now: Duration, topic: &str, payload: &Bytes) -> Option<String> {
+        let what = if topic == self.topics.state {
+            PublishKind::State
+        } else {
+            PublishKind::Status
+        };
+        if let Some(place) = self.sent.iter().position(|(kind, sent)| *kind == what && sent == payload) {
+            // What was published before this one comes back no more.
+            let after = self.sent.split_off(place.saturating_add(1));
+            self.sent.retain(|(kind, _)| *kind != what);
+            self.sent.extend(after);
+            return None;
+        }
+        let slot = if what == PublishKind::State {
+            &mut self.state
+        } else {
+            &mut self.status
+        };
+        let is_ours = slot.acknowledged.as_ref() == Some(payload) && slot.wanted == slot.acknowledged;
+        if self.leaving || slot.wanted.is_none() || is_ours {
+            return None;
+        }
+        slot.due = true;
+        self.corrected.push_back(now);
+        self.corrected.retain(|at| now.saturating_sub(*at) <= FIGHT_TIME);
+        if self.corrected.len() < FIGHT || std::mem::replace(&mut self.is_fight_reported, true) {
+            return None;
+        }
+        Some(format!(
+            "another client publishes on {topic}, {FIGHT} times within {} s: each time this device's own value replaces it; give each \
+             device a topic-prefix (or device-id) of its own",
+            FIGHT_TIME.as_secs()
+        ))
+    }
+
+    /// Publishes `online` again: someone published `offline` on our topic, or cleared it.
     pub(super) fn reassert_online(&mut self) {
         if !self.leaving {
             self.availability = Some(ONLINE);
@@ -266,10 +343,12 @@ impl PublishQueue {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, now: Duration) {
+    /// Returns whether it was `online` that was acknowledged.
+    pub(super) fn acknowledged(&mut self, now: Duration) -> bool {
         let Some(landed) = self.in_flight.take() else {
-            return;
+            return false;
         };
+        let is_online = landed.what == PublishKind::Availability && landed.payload == ONLINE;
         self.published = self.published.saturating_add(1);
         let next = now.saturating_add(self.gap);
         match landed.what {
@@ -287,6 +366,7 @@ impl PublishQueue {
             }
             PublishKind::Discovery | PublishKind::Telemetry => {}
         }
+        is_online
     }
 
     /// Returns since when a publish waits for its acknowledgement.
@@ -346,6 +426,13 @@ impl PublishQueue {
             }
         };
         let payload = flying.payload.clone();
+        if matches!(what, PublishKind::State | PublishKind::Status) && self.topics.retain {
+            self.sent.push_back((what, payload.clone()));
+            while self.sent.len() > MAX_SENT {
+                self.sent.pop_front();
+            }
+        }
+        self.told_online |= what == PublishKind::Availability && payload == ONLINE;
         self.in_flight = Some(flying);
         Some(Publish { topic, payload, retain })
     }
@@ -358,11 +445,12 @@ impl PublishQueue {
         // A retained state may be that of a process that died: `online` would make it look valid.
         let is_told =
             self.availability.is_some() && self.published_here.state && (self.published_here.status || status.wanted.is_none());
+        let fresh = self.fresh_until.unwrap_or_default();
         let mine = [
-            state.due.then_some((state.not_before, PublishKind::State)),
-            status.due.then_some((status.not_before, PublishKind::Status)),
+            state.due.then_some((state.not_before.max(fresh), PublishKind::State)),
+            status.due.then_some((status.not_before.max(fresh), PublishKind::Status)),
             is_told.then_some((self.availability_not_before, PublishKind::Availability)),
-            self.discovery_due.then_some((Duration::ZERO, PublishKind::Discovery)),
+            self.discovery_due.then_some((fresh, PublishKind::Discovery)),
             self.events.front().map(|_| (Duration::ZERO, PublishKind::Telemetry)),
             offline.then_some((Duration::ZERO, PublishKind::Availability)),
         ];

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::super::topics::OFFLINE;
 use super::*;
 
+mod hearing;
 mod simulation;
 
 use simulation::{GAP, Line, Simulation, device, ms, plain, state};
@@ -64,7 +66,7 @@ fn what_a_dead_process_left_there_is_not_made_valid_by_online() {
 fn the_second_between_states_holds_over_links_of_the_same_client() {
     let mut sim = Simulation::new(device());
     sim.on(Event::Want(state("disconnected")));
-    sim.run(ms(500));
+    sim.run(ms(1500));
     let before = sim.link.free_at(sim.now).unwrap();
     assert_eq!(before, sim.given[0].0 + GAP);
     // The next link has a time of its own: it begins now.
@@ -83,7 +85,7 @@ fn a_state_on_its_way_counts_for_the_next_link_too() {
     assert_eq!(sim.link.free_at(sim.now), None);
     sim.acknowledges = false;
     sim.on(Event::Want(state("connected")));
-    sim.run(ms(500));
+    sim.run(ms(1500));
     assert_eq!(sim.link.free_at(sim.now), Some(sim.now + GAP));
 }
 
@@ -179,7 +181,8 @@ fn a_broker_that_never_acknowledges_is_left_after_half_a_minute() {
     let mut sim = Simulation::new(device());
     sim.acknowledges = false;
     sim.on(Event::Want(state("connected")));
-    sim.run(Duration::from_secs(29));
+    // Its first state goes out after 1.1 s.
+    sim.run(Duration::from_secs(30));
     assert_eq!(sim.troubles(), 0);
     sim.run(Duration::from_secs(2));
     assert_eq!(sim.troubles(), 1);
@@ -329,7 +332,10 @@ fn an_unset_clock_is_told_once_and_no_failure() {
     }
     assert_eq!(sim.link.stats().failures, 0);
     assert_eq!(sim.notifications.len(), 1, "{:?}", sim.notifications);
-    sim.arrive(Event::Connected { renew_at: None });
+    sim.arrive(Event::Connected {
+        renew_at: None,
+        commands: true,
+    });
     assert!(sim.link.is_up());
 }
 
@@ -571,7 +577,7 @@ proptest! {
 fn a_state_that_may_have_arrived_when_the_connection_broke_counts_for_the_gap() {
     let mut sim = Simulation::new(device());
     sim.on(Event::Want(state("connected")));
-    sim.run(ms(25));
+    sim.run(ms(1125));
     assert!(sim.in_flight.is_some());
     sim.break_line();
     let broken = sim.now;

@@ -20,6 +20,7 @@ fn config(protocol: Protocol) -> Config {
         client_key: None,
         protocol,
         state_gap: GAP,
+        keep_alive: Duration::from_secs(60),
     }
 }
 
@@ -81,6 +82,14 @@ pub(super) struct Simulation {
     pub(super) notifications: Vec<(Duration, Notification)>,
     pub(super) attempts: Vec<Duration>,
     pub(super) disconnects: usize,
+    /// Whether the owner of the link acts on commands.
+    pub(super) commands: bool,
+    /// What the present connection has subscribed to.
+    pub(super) subscribed: Vec<String>,
+    /// Its access rules drop what is published, and it acknowledges it all the same.
+    pub(super) swallows: bool,
+    /// A filter below which a retained message is too large, and its size.
+    pub(super) oversized: Option<(String, usize)>,
     pub(super) finished: Option<bool>,
 }
 
@@ -102,6 +111,10 @@ impl Simulation {
             notifications: Vec::new(),
             attempts: Vec::new(),
             disconnects: 0,
+            commands: true,
+            subscribed: Vec::new(),
+            swallows: false,
+            oversized: None,
             finished: None,
         }
     }
@@ -132,6 +145,15 @@ impl Simulation {
         self.coming.push((self.now + ms(20), event));
     }
 
+    fn deliver(&mut self, topic: String, payload: Bytes, retained: bool) {
+        self.soon(Event::Message {
+            topic,
+            payload,
+            retained,
+            duplicate: false,
+        });
+    }
+
     pub(super) fn act_until_idle(&mut self) {
         let mut rounds = 0;
         while let Some(action) = self.link.poll(self.now) {
@@ -150,7 +172,10 @@ impl Simulation {
                 self.attempts.push(self.now);
                 let renew_at = self.token.map(|life| renewal(self.now, life));
                 let answer = if self.accepts {
-                    Event::Connected { renew_at }
+                    Event::Connected {
+                        renew_at,
+                        commands: self.commands,
+                    }
                 } else {
                     Event::Lost("refused".into())
                 };
@@ -171,8 +196,21 @@ impl Simulation {
             }
             Action::Subscribe(topics) => {
                 assert_eq!(self.line, Line::Up);
-                assert_eq!(topics, self.topics.subscriptions);
+                self.subscribed.extend(topics.iter().cloned());
                 self.soon(Event::Subscribed { refused: Vec::new() });
+                for topic in &topics {
+                    if let Some(payload) = self.held.get(topic).filter(|_| !self.swallows).cloned() {
+                        self.deliver(topic.clone(), payload, true);
+                    }
+                }
+                if let Some(size) = self
+                    .oversized
+                    .as_ref()
+                    .filter(|(at, _)| topics.contains(at))
+                    .map(|(_, size)| *size)
+                {
+                    self.coming.push((self.now + ms(40), Event::TooLarge(size)));
+                }
             }
             Action::Disconnect => {
                 assert_eq!(self.line, Line::Up);
@@ -188,8 +226,11 @@ impl Simulation {
 
     pub(super) fn arrive(&mut self, event: Event) {
         match &event {
-            Event::Connected { .. } => self.line = Line::Up,
-            Event::Lost(_) => self.drop_line(),
+            Event::Connected { .. } => {
+                self.line = Line::Up;
+                self.subscribed.clear();
+            }
+            Event::Lost(_) | Event::TooLarge(_) => self.drop_line(),
             Event::Disconnected => self.line = Line::Closed,
             Event::Acknowledged => {
                 let publish = self.in_flight.take().unwrap();
@@ -198,6 +239,9 @@ impl Simulation {
                 }
                 assert!(self.topics.retain || !publish.retain, "a device retains nothing");
                 self.held.insert(publish.topic.clone(), publish.payload.clone());
+                if !self.swallows && self.subscribed.contains(&publish.topic) {
+                    self.deliver(publish.topic.clone(), publish.payload.clone(), false);
+                }
                 self.given.push((self.now, publish.topic, publish.payload));
             }
             _ => {}
@@ -238,6 +282,17 @@ impl Simulation {
 
     pub(super) fn holds(&self, topic: &str) -> Option<&str> {
         self.held.get(topic).map(|payload| std::str::from_utf8(payload).unwrap())
+    }
+
+    /// The texts of the notices so far.
+    pub(super) fn notices(&self) -> Vec<&str> {
+        let mut notices = Vec::new();
+        for (_, notification) in &self.notifications {
+            if let Notification::Notice(text) = notification {
+                notices.push(text.as_str());
+            }
+        }
+        notices
     }
 
     pub(super) fn troubles(&self) -> usize {

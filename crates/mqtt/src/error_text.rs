@@ -1,0 +1,234 @@
+//! What went wrong with a connection, in a sentence that names the next step. PURE.
+
+use std::error::Error;
+
+use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
+
+/// The kind of credentials that were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    None,
+    Password,
+    Token,
+}
+
+/// What listens on a port that did not answer as expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listening {
+    Http,
+    Tls,
+    Unknown,
+}
+
+pub(super) const CLOSED: &str = "it closed the connection";
+
+/// Returns the sentence for the return code of a CONNACK.
+pub(super) fn refused(code: u8, login: Login) -> String {
+    let text = match code {
+        1 => "it does not speak MQTT 3.1.1; check that host and port are those of an MQTT broker",
+        2 => {
+            "it refused the client id; check client-id, or project-id, region, registry-id and device-id, and that no second client uses \
+             the id"
+        }
+        3 => "it is there but not available at the moment",
+        4 | 5 => credentials_refused(login),
+        _ => {
+            return format!(
+                "it refused the connection with CONNACK {code}, which is not of MQTT 3.1.1; {}",
+                causes(login)
+            );
+        }
+    };
+    text.to_owned()
+}
+
+fn credentials_refused(login: Login) -> &'static str {
+    match login {
+        Login::None => {
+            "it refused a client without credentials; set username and password-file, or client-certificate and client-key"
+        }
+        Login::Password => "it refused user name and password; check username and password-file",
+        Login::Token => {
+            "it refused the device's token; check that the registry has this key's public half, the audience, that the device is not \
+             blocked, and this machine's clock"
+        }
+    }
+}
+
+/// Returns the likely causes of a refusal without a word.
+pub(super) fn causes(login: Login) -> &'static str {
+    match login {
+        Login::Token => {
+            "likely causes: the registry does not have the public half of private-key-file, audience is not what the bridge expects, this \
+             machine's clock is wrong, or a second client connects as the same device"
+        }
+        Login::Password => {
+            "likely causes: username or password-file is wrong, a second client has the same client-id, or the broker's access rules"
+        }
+        Login::None => {
+            "likely causes: the broker wants username and password-file, a second client has the same client-id, or the broker's access \
+             rules"
+        }
+    }
+}
+
+/// Returns the sentence for what listens there instead of an MQTT broker, or for a broker that is spoken to in the wrong way.
+pub(super) fn wrong_server(listening: Listening, tls: bool) -> Option<&'static str> {
+    match (listening, tls) {
+        (Listening::Http, _) => Some(
+            "an HTTP server answers there, no MQTT broker; set port to the broker's (8883 with TLS, 1883 without), and host if it is another \
+             machine",
+        ),
+        (Listening::Tls, false) => {
+            Some("it speaks TLS on this port and tls=false is set; set tls=true, or port to its port without TLS")
+        }
+        (Listening::Tls | Listening::Unknown, _) => None,
+    }
+}
+
+pub(super) const NO_TLS: &str = "it seems not to speak TLS on this port; check port and tls: the TLS port of a broker is usually 8883, tls=false is for trusted networks only";
+
+/// Returns the sentence for a failure of TLS; `None` for any other. `has_certificate` is whether we offered one.
+pub(super) fn tls_failure(error: &(dyn Error + 'static), has_certificate: bool) -> Option<String> {
+    let failure = rustls_error(error)?;
+    let hint = match failure {
+        rustls::Error::InvalidCertificate(reason) => certificate_hint(reason),
+        rustls::Error::AlertReceived(alert) => alert_hint(*alert, has_certificate),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
+            Some(NO_TLS.to_owned())
+        }
+        rustls::Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+            Some("it speaks only versions of TLS before 1.2, which are broken; update the broker".to_owned())
+        }
+        _ => None,
+    };
+    Some(match hint {
+        Some(hint) => format!("{hint} (TLS: {})", error_text(failure)),
+        None => format!("TLS: {}", error_text(failure)),
+    })
+}
+
+fn certificate_hint(reason: &CertificateError) -> Option<String> {
+    let text = match reason {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired; renew it at the broker, or set this machine's clock if that is ahead"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: this machine's clock is behind, or the certificate was made for later; set the clock first"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name than host; set host to a name in the certificate (its subjectAltName), or make one for \
+             this name"
+        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate comes from an authority that is not trusted here; set root-certificates to the PEM file of that authority, or \
+             of the broker's own certificate if it is self-signed"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its certificate was not made for a server; make one with extendedKeyUsage=serverAuth"
+        }
+        CertificateError::Revoked => "its certificate is revoked; renew it at the broker",
+        other if is_ca_as_server(other) => {
+            "its certificate is self-signed and that of an authority; set root-certificates to a PEM file with this very certificate"
+        }
+        other if format!("{other:?}").contains("UnsupportedCertVersion") => {
+            "its certificate is of X.509 version 1; make one of version 3 with a subjectAltName"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// Returns whether a server showed a certificate with CA:TRUE as its own. The check of its dates came before.
+pub(super) fn is_ca_as_server(reason: &CertificateError) -> bool {
+    matches!(reason, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
+}
+
+fn alert_hint(alert: AlertDescription, has_certificate: bool) -> Option<String> {
+    use AlertDescription as Alert;
+    let wants_certificate = matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::HandshakeFailure
+            | Alert::BadCertificate
+            | Alert::NoCertificate
+            | Alert::CertificateUnknown
+            | Alert::CertificateExpired
+            | Alert::CertificateRevoked
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+    );
+    let text = match (wants_certificate, has_certificate) {
+        (true, false) => "it wants a client certificate; set client-certificate and client-key",
+        (true, true) => {
+            "it does not accept our client certificate; check that client-certificate is of an authority that the broker trusts, and its dates"
+        }
+        (false, _) if alert == Alert::ProtocolVersion => "it does not speak TLS 1.2 or 1.3; update the broker",
+        (false, _) if alert == Alert::UnrecognisedName => "it does not serve this name; set host to the name that it serves",
+        (false, _) => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// Returns the error of rustls inside this one. `io::Error` does not name what it wraps as its source, so it is opened.
+fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = error.downcast_ref::<rustls::Error>() {
+        return Some(found);
+    }
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match wrapped {
+        Some(inner) => rustls_error(inner),
+        None => error.source().and_then(rustls_error),
+    }
+}
+
+/// Returns the text of an error and of its sources, each once.
+pub(super) fn error_text(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        next = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_a_broker_says_what_to_check() {
+        for login in [Login::None, Login::Password, Login::Token] {
+            for code in 1..=u8::MAX {
+                let text = gcstreamer_schema::redact(&refused(code, login));
+                assert!(!text.contains("redacted"), "{code}: {text}");
+                assert!(code < 6 || text.contains(&format!("CONNACK {code},")), "{code}: {text}");
+            }
+        }
+        let text = refused(13, Login::Token);
+        for cause in ["private-key-file", "audience", "clock", "second client"] {
+            assert!(text.contains(cause), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_refused_names_the_one_thing_to_change() {
+        for (reason, names) in [
+            (CertificateError::Expired, "expired"),
+            (CertificateError::NotValidYet, "set the clock"),
+            (CertificateError::NotValidForName, "set host"),
+            (CertificateError::UnknownIssuer, "root-certificates"),
+        ] {
+            // As it comes from a read: twice wrapped.
+            let inner = std::io::Error::new(std::io::ErrorKind::InvalidData, rustls::Error::InvalidCertificate(reason));
+            let error = std::io::Error::other(inner);
+            let text = tls_failure(&error, false).unwrap();
+            assert!(text.contains(names), "{text}");
+        }
+        assert_eq!(tls_failure(&std::io::Error::other("no TLS"), false), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! Which topics a connection subscribes to, and which were given up. PURE: time is an argument.
+//!
+//! A packet that exceeds our limit ends the connection before its topic is known, and a retained one would end every connection.
+//! So the next connection searches: it subscribes to one filter after the other, with a pause behind each acknowledgement. A
+//! retained message arrives within that pause; its filter is reported and given up, the others stay.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::super::topics::{MAX_PACKET, Topics};
+
+/// Pause behind each acknowledged filter while searching.
+const QUIET: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Filter {
+    topic: String,
+    is_command: bool,
+    is_given_up: bool,
+}
+
+/// The filters of one link.
+#[derive(Debug)]
+pub(super) struct Subscriptions {
+    filters: Vec<Filter>,
+    /// To be asked for on this connection.
+    pending: VecDeque<String>,
+    asked: Option<(Duration, Vec<String>)>,
+    /// The filter that was asked for last while searching.
+    suspect: Option<String>,
+    quiet_until: Option<Duration>,
+    /// Size of a packet whose filter is searched for.
+    searched: Option<usize>,
+    /// Packets that no search could attribute: they were not retained.
+    unattributed: u32,
+}
+
+impl Subscriptions {
+    pub(super) fn new(topics: &Topics) -> Self {
+        let filter = |topic: &String, is_command| Filter {
+            topic: topic.clone(),
+            is_command,
+            is_given_up: false,
+        };
+        let always = topics.subscriptions.iter().map(|topic| filter(topic, false));
+        Self {
+            filters: always.chain([filter(&topics.command_filter, true)]).collect(),
+            pending: VecDeque::new(),
+            asked: None,
+            suspect: None,
+            quiet_until: None,
+            searched: None,
+            unattributed: 0,
+        }
+    }
+
+    /// Notes a new connection. `commands` is whether anybody acts on commands.
+    pub(super) fn connected(&mut self, commands: bool) {
+        let wanted = |filter: &&Filter| !filter.is_given_up && (commands || !filter.is_command);
+        self.pending = self.filters.iter().filter(wanted).map(|f| f.topic.clone()).collect();
+        (self.asked, self.suspect, self.quiet_until) = (None, None, None);
+    }
+
+    /// Returns the filters to ask for now.
+    pub(super) fn ask(&mut self, now: Duration) -> Option<Vec<String>> {
+        if self.asked.is_some() || self.quiet_until.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.quiet_until = None;
+        let batch: Vec<String> = if self.searched.is_some() {
+            // Commands first: most of those who publish to a device publish there.
+            self.pending.pop_back().into_iter().collect()
+        } else {
+            self.pending.drain(..).collect()
+        };
+        if batch.is_empty() {
+            return None;
+        }
+        self.suspect = batch.last().filter(|_| self.searched.is_some()).cloned();
+        self.asked = Some((now, batch.clone()));
+        Some(batch)
+    }
+
+    /// Notes the acknowledgement of what was asked for last; returns those filters.
+    pub(super) fn acknowledged(&mut self, now: Duration) -> Vec<String> {
+        self.quiet_until = self.searched.map(|_| now.saturating_add(QUIET));
+        self.asked.take().map(|(_, filters)| filters).unwrap_or_default()
+    }
+
+    /// Returns since when an acknowledgement is due.
+    pub(super) fn asked_since(&self) -> Option<Duration> {
+        self.asked.as_ref().map(|(at, _)| *at)
+    }
+
+    /// Returns when to call [`Self::ask`] and [`Self::search_is_over`] again; `None` if nothing is left to do.
+    pub(super) fn due_at(&self) -> Option<Duration> {
+        self.quiet_until.filter(|_| self.asked.is_none())
+    }
+
+    /// Ends a search that has found no filter. Returns the text to report.
+    pub(super) fn search_is_over(&mut self, now: Duration) -> Option<String> {
+        let is_over = self.asked.is_none() && self.pending.is_empty() && self.quiet_until.is_none_or(|at| now >= at);
+        let size = self.searched.filter(|_| is_over && self.suspect.is_some())?;
+        (self.searched, self.suspect, self.quiet_until) = (None, None, None);
+        if size == 0 {
+            // Its filter was reported.
+            return None;
+        }
+        self.unattributed = self.unattributed.saturating_add(1);
+        (self.unattributed == 1).then(|| {
+            format!(
+                "the broker sent a packet of {size} bytes, which is over the limit of {MAX_PACKET} bytes and broke the connection; \
+                 publish less to this device"
+            )
+        })
+    }
+
+    /// Notes a packet of `size` bytes that broke the connection. Returns the text to report once the filter is known.
+    pub(super) fn too_large(&mut self, size: usize) -> Option<String> {
+        let commands = || {
+            self.filters
+                .iter()
+                .find(|f| f.is_command && !f.is_given_up)
+                .map(|f| f.topic.clone())
+        };
+        let culprit = match self.searched {
+            Some(_) => self.suspect.clone(),
+            // Not retained, and not the first: it is what anybody may publish to.
+            None if self.unattributed > 0 => commands(),
+            None => None,
+        };
+        let Some(culprit) = culprit else {
+            self.searched = Some(size);
+            return None;
+        };
+        self.filters
+            .iter_mut()
+            .filter(|f| f.topic == culprit)
+            .for_each(|f| f.is_given_up = true);
+        // The search goes on for others, and this packet is reported.
+        self.searched = Some(0);
+        Some(format!(
+            "a packet of {size} bytes came for the subscription to {culprit}; at most {MAX_PACKET} bytes are taken, so no message \
+             arrives from there until this element starts again. Publish less there, and clear a retained message by an empty one"
+        ))
+    }
+}

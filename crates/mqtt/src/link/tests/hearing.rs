@@ -1,0 +1,256 @@
+//! What the link hears: too large packets, its own publishes, other clients.
+
+use super::simulation::{Simulation, device, ms, plain, state};
+use super::*;
+
+fn message(topic: &str, payload: &str, retained: bool) -> Event {
+    Event::Message {
+        topic: topic.into(),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        retained,
+        duplicate: false,
+    }
+}
+
+fn wanted(sim: &mut Simulation) {
+    sim.on(Event::Want(Wanted {
+        state: Some("connected".into()),
+        status: Some("{}".into()),
+    }));
+}
+
+#[test]
+fn a_message_that_is_too_large_costs_one_warning_and_its_subscription_whichever_it_is() {
+    for (topics, filters) in [
+        (plain(), vec!["p/set/#", "p/availability", "p/state", "p/status"]),
+        (device(), vec!["/devices/d/commands/#", "/devices/d/config"]),
+    ] {
+        for filter in &filters {
+            let mut sim = Simulation::new(topics.clone());
+            sim.oversized = Some(((*filter).to_owned(), 102_400));
+            wanted(&mut sim);
+            sim.run(Duration::from_secs(60));
+            let attempts = sim.attempts.len();
+            assert!(attempts <= 3, "{filter}: {:?}", sim.attempts);
+            let notices = sim.notices();
+            assert!(
+                notices.len() == 1 && notices[0].contains(filter) && notices[0].contains("102400"),
+                "{notices:?}"
+            );
+            assert_eq!(sim.troubles(), 0, "{:?}", sim.notifications);
+            let mut rest = filters.clone();
+            rest.retain(|other| other != filter);
+            sim.subscribed.sort();
+            rest.sort_unstable();
+            assert_eq!(sim.subscribed, rest, "everything else is still subscribed to");
+            sim.run(Duration::from_secs(3600));
+            assert_eq!(sim.attempts.len(), attempts, "the connection stays");
+            // Also over the next outage.
+            sim.break_line();
+            sim.run(Duration::from_secs(30));
+            assert!(!sim.subscribed.contains(&(*filter).to_owned()));
+            assert_eq!(sim.notices().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_large_message_that_is_not_retained_costs_a_reconnect_and_a_row_of_them_the_commands() {
+    let mut sim = Simulation::new(plain());
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(100));
+    for _ in 0..3 {
+        sim.arrive(Event::TooLarge(90_000));
+        sim.run(Duration::from_secs(100));
+    }
+    let notices = sim.notices();
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    assert!(notices[0].contains("90000"), "{notices:?}");
+    assert!(notices[1].contains("p/set/#"), "{notices:?}");
+    assert!(!sim.subscribed.iter().any(|filter| filter == "p/set/#"));
+    assert_eq!(sim.holds("p/availability"), Some("online"));
+}
+
+#[test]
+fn commands_are_subscribed_to_only_while_somebody_acts_on_them() {
+    for (topics, filter) in [(plain(), "p/set/#"), (device(), "/devices/d/commands/#")] {
+        let mut sim = Simulation::new(topics);
+        sim.commands = false;
+        wanted(&mut sim);
+        sim.run(Duration::from_secs(5));
+        assert!(!sim.subscribed.is_empty() && !sim.subscribed.iter().any(|f| f == filter));
+        // A handler was connected meanwhile: asked again at the next ConnAck.
+        sim.commands = true;
+        sim.break_line();
+        sim.run(Duration::from_secs(5));
+        assert!(sim.subscribed.iter().any(|f| f == filter), "{:?}", sim.subscribed);
+    }
+}
+
+#[test]
+fn a_device_publishes_no_state_in_the_first_second_after_its_first_connack() {
+    let mut sim = Simulation::new(device());
+    sim.on(Event::Want(state("connected")));
+    sim.run(ms(1100));
+    assert!(sim.given.is_empty(), "{:?}", sim.given);
+    sim.run(ms(100));
+    assert_eq!(sim.holds("/devices/d/state"), Some("connected"));
+    // Not again in the same process, and not for a broker without that limit.
+    sim.given.clear();
+    sim.run(Duration::from_secs(100));
+    sim.break_line();
+    sim.on(Event::Want(state("stalled")));
+    sim.run(Duration::from_secs(4));
+    let back = *sim.attempts.last().unwrap();
+    assert!(sim.given[0].0 - back < ms(100), "{:?} after {back:?}", sim.given[0].0);
+    let mut sim = Simulation::new(plain());
+    sim.on(Event::Want(state("connected")));
+    sim.run(ms(100));
+    assert_eq!(sim.holds("p/state"), Some("connected"));
+}
+
+#[test]
+fn a_broker_that_swallows_what_is_published_is_reported_once() {
+    let mut sim = Simulation::new(plain());
+    sim.swallows = true;
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(29));
+    assert!(sim.notices().is_empty());
+    sim.run(Duration::from_secs(600));
+    let notices = sim.notices();
+    assert!(
+        notices.len() == 1 && notices[0].contains("p/availability") && notices[0].contains("30 s"),
+        "{notices:?}"
+    );
+    // Where it comes back nothing is reported.
+    let mut sim = Simulation::new(plain());
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(600));
+    assert!(sim.notices().is_empty(), "{:?}", sim.notices());
+    // A strict device has no availability.
+    let mut sim = Simulation::new(device());
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(600));
+    assert!(sim.notices().is_empty());
+}
+
+#[test]
+fn an_availability_that_was_cleared_or_spoiled_is_online_again() {
+    for payload in ["", "offline", "OFFLINE", "0"] {
+        let mut sim = Simulation::new(plain());
+        wanted(&mut sim);
+        sim.run(Duration::from_secs(5));
+        sim.given.clear();
+        sim.on(message("p/availability", payload, false));
+        sim.run(Duration::from_secs(2));
+        let given: Vec<_> = sim
+            .given
+            .iter()
+            .map(|(_, topic, what)| (topic.as_str(), what.as_ref()))
+            .collect();
+        assert_eq!(given, [("p/availability", &b"online"[..])], "{payload:?}");
+    }
+}
+
+#[test]
+fn what_another_client_writes_into_our_state_is_corrected_and_our_own_echo_is_not() {
+    let mut sim = Simulation::new(plain());
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(5));
+    sim.given.clear();
+    sim.on(message("p/state", "connected", true));
+    sim.on(message("p/status", "{}", true));
+    sim.run(Duration::from_secs(5));
+    assert!(sim.given.is_empty(), "an echo: {:?}", sim.given);
+    for (topic, foreign, ours) in [
+        ("p/state", "disconnected", "connected"),
+        ("p/state", "", "connected"),
+        ("p/status", "", "{}"),
+    ] {
+        sim.on(message(topic, foreign, false));
+        sim.run(Duration::from_secs(2));
+        let given: Vec<_> = sim
+            .given
+            .iter()
+            .map(|(_, topic, what)| (topic.as_str(), what.as_ref()))
+            .collect();
+        assert_eq!(given, [(topic, ours.as_bytes())], "{foreign:?}");
+        sim.given.clear();
+        sim.on(message(topic, ours, false));
+        sim.run(Duration::from_secs(5));
+        assert!(sim.given.is_empty(), "an echo: {:?}", sim.given);
+    }
+    // Each comes back, and none of them is corrected.
+    for text in ["stalled", "connected", "stalled", "connected"] {
+        sim.on(Event::Want(state(text)));
+        sim.run(Duration::from_secs(2));
+    }
+    assert_eq!(sim.given.len(), 4, "{:?}", sim.given);
+    // An echo that arrives when the next state has been published already.
+    sim.swallows = true;
+    for text in ["stalled", "paused"] {
+        sim.on(Event::Want(state(text)));
+        sim.run(Duration::from_secs(2));
+    }
+    sim.given.clear();
+    sim.on(message("p/state", "stalled", false));
+    sim.on(message("p/state", "paused", false));
+    sim.run(Duration::from_secs(5));
+    assert!(sim.given.is_empty(), "an echo: {:?}", sim.given);
+}
+
+#[test]
+fn two_devices_with_one_prefix_are_reported_once_and_make_no_storm() {
+    let mut sim = Simulation::new(plain());
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(5));
+    sim.given.clear();
+    for _ in 0..40 {
+        sim.on(message("p/state", "disconnected", false));
+        sim.run(ms(500));
+    }
+    assert!(sim.given.len() <= 21, "{}", sim.given.len());
+    let notices = sim.notices();
+    assert!(notices.len() == 1 && notices[0].contains("topic-prefix"), "{notices:?}");
+}
+
+#[test]
+fn the_first_status_after_an_outage_is_a_fresh_one() {
+    let mut sim = Simulation::new(plain());
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(5));
+    sim.accepts = false;
+    sim.break_line();
+    sim.run(Duration::from_secs(600));
+    sim.accepts = true;
+    sim.given.clear();
+    while sim.line != Line::Up {
+        sim.run(ms(10));
+    }
+    sim.run(ms(200));
+    assert!(sim.given.is_empty(), "the status of ten minutes ago: {:?}", sim.given);
+    sim.on(Event::Want(Wanted {
+        state: None,
+        status: Some("{\"fresh\":1}".into()),
+    }));
+    sim.run(ms(200));
+    let given: Vec<_> = sim
+        .given
+        .iter()
+        .map(|(_, topic, what)| (topic.as_str(), what.as_ref()))
+        .collect();
+    assert_eq!(
+        given[..3],
+        [
+            ("p/state", &b"connected"[..]),
+            ("p/status", b"{\"fresh\":1}"),
+            ("p/availability", b"online")
+        ]
+    );
+    // An owner that gives no fresh one holds nothing up for more than a second.
+    sim.run(Duration::from_secs(70));
+    sim.break_line();
+    sim.given.clear();
+    sim.run(Duration::from_secs(5));
+    assert_eq!(sim.given.len(), 4, "{:?}", sim.given);
+}

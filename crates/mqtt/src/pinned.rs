@@ -1,0 +1,122 @@
+//! Trust in the certificates of `root-certificates`: as authorities, and as the broker's own certificate.
+//!
+//! What `openssl req -x509` makes is self-signed and marked CA:TRUE. rustls takes such a certificate for an authority only and refuses
+//! it as a server's own; OpenSSL's clients accept it. Here a server that shows exactly one of the given certificates, byte for byte,
+//! is accepted as well. Name and dates are still checked, and the handshake proves that the server has the key.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::error_text::is_ca_as_server;
+use super::tls::TlsError;
+
+/// Accepts what the authorities have signed, and the given certificates themselves.
+#[derive(Debug)]
+pub(super) struct PinnedOrSigned {
+    signed: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl PinnedOrSigned {
+    /// `roots` holds the same certificates as `pinned`.
+    ///
+    /// # Errors
+    /// Returns an error if there is no root.
+    pub(super) fn new(
+        roots: RootCertStore,
+        pinned: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<Self>, TlsError> {
+        let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| TlsError::Setup(error.to_string()))?;
+        Ok(Arc::new(Self { signed, pinned }))
+    }
+}
+
+impl ServerCertVerifier for PinnedOrSigned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self
+            .signed
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if !self.pinned.contains(end_entity) {
+            return verdict;
+        }
+        match verdict {
+            // Its dates were checked before.
+            Err(Error::InvalidCertificate(reason)) if is_ca_as_server(&reason) => {
+                let name = rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name);
+                accept_name(name, end_entity, server_name)
+            }
+            Err(error) => accept_name(Err(error), end_entity, server_name),
+            Ok(valid) => Ok(valid),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
+
+/// Accepts a certificate without any subjectAltName by its common name, as OpenSSL does.
+fn accept_name(
+    checked: Result<(), Error>,
+    certificate: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+) -> Result<ServerCertVerified, Error> {
+    match checked {
+        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }))
+            if presented.is_empty() && has_common_name(certificate, &server_name.to_str()) =>
+        {
+            Ok(ServerCertVerified::assertion())
+        }
+        checked => checked.map(|()| ServerCertVerified::assertion()),
+    }
+}
+
+/// Returns whether a common name (OID 2.5.4.3) of the certificate is this one. In a self-signed certificate issuer and subject are the
+/// same, so it does not matter which of them is found.
+fn has_common_name(certificate: &[u8], name: &str) -> bool {
+    const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
+    certificate.windows(COMMON_NAME.len()).enumerate().any(|(at, oid)| {
+        // A string type, a length below 128, the text.
+        let value = certificate.get(at.saturating_add(COMMON_NAME.len())..).unwrap_or_default();
+        match value {
+            [_, length, text @ ..] if oid == COMMON_NAME && *length < 128 => text
+                .get(..usize::from(*length))
+                .is_some_and(|text| text.eq_ignore_ascii_case(name.as_bytes())),
+            _ => false,
+        }
+    })
+}
