@@ -459,6 +459,52 @@ fn recording_that_stops_within_a_unit_ends_with_the_last_whole_one() {
     assert_eq!(bucket.joined(), w.bytes[..usize::try_from(torn).unwrap()]);
 }
 
+/// The gaps of a stream of 50 pictures a second apart from each other by 40 ms, pushed in slices of `slice` pictures: recording is
+/// stopped after the first `stop_after`, and the stream ends without a start.
+fn gaps_at_the_end(nal: u8, stop_after: usize, slice: usize) -> Vec<(GapReason, u64)> {
+    let mut w = Writer::head(5);
+    let mut borders = Vec::new();
+    for i in 0..50u32 {
+        w.picture(i * 40, if i == 0 { nal } else { 0x61 }, false, 0);
+        borders.push(w.bytes.len());
+    }
+    let (mut chunker, mut events, mut from) = (Chunker::new(LIMITS, None), Vec::new(), 0);
+    chunker.clock.playing(true);
+    for (i, &to) in borders.iter().enumerate() {
+        if i == stop_after {
+            chunker.record(false, &mut events);
+        }
+        if (i + 1) % slice == 0 || i + 1 == stop_after {
+            chunker
+                .push(&w.bytes[from..to], || None, stamp(i as u64 * 40), &mut events)
+                .unwrap();
+            from = to;
+        }
+    }
+    chunker.finish(&mut events).unwrap();
+    let gap = |event: &Event| match event {
+        Event::Gap { reason, duration, .. } => Some((*reason, *duration)),
+        _ => None,
+    };
+    events.iter().filter_map(gap).collect()
+}
+
+#[test]
+fn a_gap_that_lasts_until_the_end_is_as_long_as_what_is_missing() {
+    for slice in [1, 5, 25] {
+        let stopped = gaps_at_the_end(0x65, 25, slice);
+        assert_eq!(stopped.len(), 1, "{stopped:?}");
+        assert_eq!(stopped[0].0, GapReason::RecordStopped);
+        assert!(stopped[0].1.abs_diff(S) <= S / 20, "slices of {slice}: {stopped:?}");
+        let no_key_unit = gaps_at_the_end(0x61, usize::MAX, slice);
+        assert_eq!(no_key_unit.len(), 1, "{no_key_unit:?}");
+        assert!(
+            no_key_unit[0].1.abs_diff(2 * S) <= S / 20,
+            "slices of {slice}: {no_key_unit:?}"
+        );
+    }
+}
+
 #[test]
 fn a_wrong_time_cuts_nowhere_but_at_the_next_key_unit_and_says_nothing_of_lengths() {
     for wrong in [86_400_000u32, 0] {

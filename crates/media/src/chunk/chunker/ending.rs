@@ -4,7 +4,7 @@
 
 use super::open::LastUnit;
 use super::start::{Dropping, Waiting};
-use super::{ChunkState, Chunker};
+use super::{ChunkState, Chunker, elapsed};
 use crate::chunk::{Event, GapReason};
 use crate::container::Fault;
 
@@ -138,12 +138,24 @@ impl Chunker {
                 self.discard_below(from, events);
                 self.begin(from, init, stamp, events);
             }
-            Waiting { dropping, .. } => {
+            Waiting { dropping, since, .. } => {
+                let last = self.undecided.last_stamp();
+                let by_arrival = match (&dropping, last, since.or_else(|| self.undecided.first_stamp())) {
+                    (Some(gap), Some(last), _) if gap.reason == GapReason::RecordStopped && gap.start > 0 => {
+                        self.clock.peek(&last).0.saturating_sub(gap.start)
+                    }
+                    (_, Some(last), Some(first)) => elapsed(&first, &last),
+                    _ => 0,
+                };
                 let rest = self.discard_below(end, events);
                 // No chunk follows whose header would have the dropped head: its bytes are lost too.
                 let gap = dropping.map(|gap| Dropping { head: 0, ..gap });
                 let gap = gap.or_else(|| self.never_begun());
-                events.extend(gap.filter(|gap| gap.bytes + rest > 0).map(|gap| gap.into_event(rest, 0)));
+                let gap = gap.filter(|gap| gap.bytes + rest > 0);
+                events.extend(gap.map(|gap| {
+                    let duration = by_arrival.max(gap.media_time());
+                    gap.into_event(rest, duration)
+                }));
             }
         }
     }

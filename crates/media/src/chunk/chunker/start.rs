@@ -28,6 +28,8 @@ pub(super) struct Dropping {
     pub(super) start: u64,
     pub(super) pts: Option<u64>,
     pub(super) bytes: u64,
+    /// Latest container time of a dropped unit.
+    pub(super) last_pts: Option<u64>,
     /// How many of the bytes are a head, which the header of the next chunk contains.
     pub(super) head: u64,
 }
@@ -39,8 +41,23 @@ impl Dropping {
             start,
             pts: None,
             bytes: 0,
+            last_pts: None,
             head: 0,
         }
+    }
+
+    /// Notes the time of a dropped unit.
+    pub(super) fn note(&mut self, unit: &Unit) {
+        // A picture that was joined in the middle lacks its beginning, and with it the time: a later one has it.
+        self.pts = self.pts.or(unit.pts);
+        self.last_pts = self.last_pts.max(unit.pts);
+    }
+
+    /// Returns how long the dropped units last by their own times; 0 if they have none.
+    pub(super) fn media_time(&self) -> u64 {
+        self.last_pts
+            .zip(self.pts)
+            .map_or(0, |(last, first)| last.saturating_sub(first))
     }
 
     /// Returns the gap, with `bytes` more bytes. The head is not counted: it is not lost.
@@ -84,6 +101,9 @@ impl Chunker {
     /// Begins a chunk with this unit if it is a key unit, or if none came within the patience or the memory.
     pub(super) fn unit_while_waiting(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
         if self.stopped {
+            if let ChunkState::Waiting(Waiting { dropping: Some(gap), .. }) = &mut self.state {
+                gap.note(unit);
+            }
             return;
         }
         if unit.new_codec_config && self.next.cut_from.is_some() {
@@ -135,8 +155,7 @@ impl Chunker {
             head: waiting.first.as_ref().map_or(0, |(at, _)| at - base.min(*at)),
             ..Dropping::new(GapReason::Start, start)
         });
-        // A picture that was joined in the middle lacks its beginning, and with it the time: a later one has it.
-        gap.pts = gap.pts.or(unit.pts);
+        gap.note(unit);
     }
 
     /// Returns the gap in front of the first chunk, or `None` if nothing is lost. `bytes` were discarded just now; the header
