@@ -547,3 +547,66 @@ fn the_values_of_the_property_status_are_those_that_the_reporter_knows() {
     let nicks: Vec<&str> = class.values().iter().map(gst::glib::EnumValue::nick).collect();
     assert_eq!(nicks, UploadStatus::ALL.map(UploadStatus::name));
 }
+
+#[test]
+fn an_error_of_one_camera_leaves_the_other_one_of_the_pipeline_connected() {
+    init();
+    let camera = |name: &str, device: &str| {
+        format!(
+            "{CAMERA} ! identity name=in-{name} ! iotcorestatus name={name} protocol=mqtt host=127.0.0.1 port=9 device-id={device} \
+             shutdown-timeout=0 ! queue ! fakesink name=out-{name} async=false "
+        )
+    };
+    // The third one's source is in a bin, and the fourth one has found none yet.
+    let line = format!(
+        "{}{}bin.( {CAMERA} ! identity name=in-three ) ! iotcorestatus name=three protocol=mqtt host=127.0.0.1 port=9 device-id=cam3 \
+         shutdown-timeout=0 ! fakesink async=false fakesrc name=unlinked iotcorestatus name=four protocol=mqtt host=127.0.0.1 port=9 \
+         device-id=cam4 shutdown-timeout=0 ! fakesink async=false",
+        camera("one", "cam1"),
+        camera("two", "cam2"),
+    );
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    // Its pads are not linked, so it cannot run; it can still post.
+    let unlinked = pipeline.by_name("unlinked").unwrap();
+    unlinked.set_locked_state(true);
+    let phase = |name: &str| -> String {
+        let stats = pipeline.by_name(name).unwrap().property::<gst::Structure>("stats");
+        stats.get("phase").unwrap()
+    };
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let end = std::time::Instant::now() + SOON;
+    while ["one", "two", "three"].iter().any(|name| phase(name) != "streaming") {
+        assert!(
+            std::time::Instant::now() < end,
+            "{} {} {}",
+            phase("one"),
+            phase("two"),
+            phase("three")
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // The element listens where the message is posted: the phases are there when this returns.
+    let fail = |name: &str| {
+        let element = pipeline.by_name(name).unwrap();
+        gst::element_error!(element, gst::ResourceError::Read, ("gone"));
+    };
+    fail("in-two");
+    assert_eq!(
+        (phase("one"), phase("two"), phase("three")),
+        ("streaming".into(), "error".into(), "streaming".into())
+    );
+    fail("out-one");
+    assert_eq!(
+        (phase("one"), phase("three"), phase("four")),
+        ("error".into(), "streaming".into(), "starting".into())
+    );
+    fail("unlinked");
+    assert_eq!(
+        (phase("three"), phase("four")),
+        ("streaming".into(), "error".into()),
+        "a source that could not connect"
+    );
+    fail("in-three");
+    assert_eq!(phase("three"), "error");
+    pipeline.set_state(gst::State::Null).unwrap();
+}

@@ -60,6 +60,7 @@ fn problem(message: &gst::MessageRef, error: &glib::Error, is_error: bool) -> Ev
         msg: error.message().to_string(),
         is_source: src.is_some_and(is_source),
         is_error,
+        is_elsewhere: false,
     })
 }
 

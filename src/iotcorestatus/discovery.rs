@@ -16,20 +16,36 @@ const PROBLEMS: [Phase; 5] = [
     Phase::Error,
 ];
 
+/// What the entities are made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Property `state-interval`, ns: how often a status comes at least.
+    pub interval: u64,
+    /// Property `accept-commands`: whether there is something to switch.
+    pub accept_commands: bool,
+}
+
 /// Returns topic and payload. `prefix` is Home Assistant's (`homeassistant`), `topics` is the first part of our topics.
 #[must_use]
-pub fn discovery(prefix: &str, topics: &str, identity: &Identity) -> (String, Value) {
+pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Options) -> (String, Value) {
     let object = format!("gcstreamer_{}", object_id(&identity.device));
     let topic = format!("{}/device/{object}/config", prefix.trim_end_matches('/'));
+    // A status that does not come is unknown, as the contract says of a state: after three intervals.
+    let expire_after = options.interval.saturating_mul(3).div_ceil(1_000_000_000).max(1);
     let entity = |id: &str, mut body: Value| {
         if let Some(map) = body.as_object_mut() {
             map.insert("unique_id".to_owned(), json!(format!("{object}_{id}")));
+            // Home Assistant ignores it at the level of the device.
+            map.insert("qos".to_owned(), json!(1));
+            if map.get("p").is_some_and(|p| p == "sensor" || p == "binary_sensor") {
+                map.insert("expire_after".to_owned(), json!(expire_after));
+            }
         }
         (id.to_owned(), body)
     };
     let phases: Vec<&str> = Phase::ALL.iter().map(|p| p.name()).collect();
     let problems: Vec<String> = PROBLEMS.iter().map(|p| format!("'{}'", p.name())).collect();
-    let components: serde_json::Map<String, Value> = [
+    let mut components: serde_json::Map<String, Value> = [
         entity(
             "connected",
             json!({
@@ -53,6 +69,14 @@ pub fn discovery(prefix: &str, topics: &str, identity: &Identity) -> (String, Va
             }),
         ),
         entity(
+            "fps",
+            json!({
+                "p": "sensor", "name": "Frame rate", "unit_of_measurement": "fps", "state_class": "measurement",
+                "suggested_display_precision": 1, "entity_category": "diagnostic", "icon": "mdi:filmstrip",
+                "value_template": "{{ value_json.video.fps }}",
+            }),
+        ),
+        entity(
             "problem",
             json!({
                 "p": "binary_sensor", "name": "Problem", "device_class": "problem",
@@ -62,15 +86,39 @@ pub fn discovery(prefix: &str, topics: &str, identity: &Identity) -> (String, Va
     ]
     .into_iter()
     .collect();
+    if options.accept_commands {
+        components.extend(controls(topics).map(|(id, body)| entity(id, body)));
+    }
     let payload = json!({
         "dev": {"ids": [object], "name": identity.device, "mf": "GCStreamer", "mdl": "iotcorestatus", "sw": identity.version},
         "o": {"name": env!("CARGO_PKG_NAME"), "sw": identity.version, "url": env!("CARGO_PKG_REPOSITORY")},
         "availability": [{"topic": format!("{topics}/availability")}],
         "state_topic": format!("{topics}/status"),
-        "qos": 1,
         "cmps": components,
     });
     (topic, payload)
+}
+
+/// Returns what can be operated: the recording, and a cut.
+fn controls(topics: &str) -> [(&'static str, Value); 2] {
+    [
+        (
+            "record",
+            json!({
+                "p": "switch", "name": "Record", "icon": "mdi:record-rec",
+                "command_topic": format!("{topics}/set/record"), "payload_on": "start", "payload_off": "stop",
+                "value_template": "{{ 'off' if value_json.reason == 'record-stopped' or value_json.recording == false else 'on' }}",
+                "state_on": "on", "state_off": "off",
+            }),
+        ),
+        (
+            "split",
+            json!({
+                "p": "button", "name": "Split", "icon": "mdi:content-cut",
+                "command_topic": format!("{topics}/set/split"), "payload_press": "split",
+            }),
+        ),
+    ]
 }
 
 /// Returns an id that Home Assistant accepts: letters, digits, `_` and `-`. If other characters were replaced, eight digits of the
@@ -88,6 +136,53 @@ fn object_id(device: &str) -> String {
 mod tests {
     use super::*;
 
+    fn options(accept_commands: bool) -> Options {
+        Options {
+            interval: 60_000_000_000,
+            accept_commands,
+        }
+    }
+
+    #[test]
+    fn what_can_be_operated_is_there_only_where_commands_are_accepted() {
+        let identity = Identity {
+            device: "cam1".to_owned(),
+            ..Identity::default()
+        };
+        let (_, without) = discovery("homeassistant", "g/cam1", &identity, options(false));
+        assert!(without["cmps"].get("record").is_none() && without["cmps"].get("split").is_none());
+        assert_eq!(without["cmps"]["fps"]["value_template"], "{{ value_json.video.fps }}");
+        let (_, with) = discovery("homeassistant", "g/cam1", &identity, options(true));
+        let (record, split) = (&with["cmps"]["record"], &with["cmps"]["split"]);
+        assert_eq!((&record["p"], &split["p"]), (&json!("switch"), &json!("button")));
+        assert_eq!(
+            (&record["payload_on"], &record["payload_off"]),
+            (&json!("start"), &json!("stop"))
+        );
+        assert_eq!(record["command_topic"], "g/cam1/set/record");
+        assert_eq!(split["command_topic"], "g/cam1/set/split");
+        assert!(record.get("retain").is_none(), "a retained command is never acted on");
+    }
+
+    #[test]
+    fn a_value_that_is_not_renewed_becomes_unknown() {
+        let identity = Identity::default();
+        for (interval, seconds) in [(60_000_000_000, 180), (1_000_000_000, 3), (1_500_000_000, 5)] {
+            let options = Options {
+                interval,
+                accept_commands: true,
+            };
+            let (_, payload) = discovery("homeassistant", "g/cam1", &identity, options);
+            assert!(payload.get("qos").is_none());
+            for (id, component) in payload["cmps"].as_object().unwrap() {
+                let is_sensor = ["sensor", "binary_sensor"].contains(&component["p"].as_str().unwrap());
+                let expires = is_sensor.then(|| json!(seconds));
+                assert_eq!(component.get("expire_after"), expires.as_ref(), "{id}");
+                assert_eq!(component["qos"], 1, "{id}");
+            }
+        }
+    }
+
     #[test]
     fn every_entity_has_a_platform_an_id_of_its_own_and_reads_the_status() {
         let identity = Identity {
@@ -95,7 +190,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             ..Identity::default()
         };
-        let (topic, payload) = discovery("homeassistant/", "gcstreamer/store 42/cäm", &identity);
+        let (topic, payload) = discovery("homeassistant/", "gcstreamer/store 42/cäm", &identity, options(true));
         let object = topic.strip_prefix("homeassistant/device/gcstreamer_store_42_c_m_").unwrap();
         assert!(object.len() == 8 + "/config".len() && object.ends_with("/config"), "{topic}");
         assert_ne!(object_id("store42/cam3"), object_id("store42_cam3"));
@@ -105,16 +200,16 @@ mod tests {
         assert_eq!(payload["state_topic"], "gcstreamer/store 42/cäm/status");
         assert!(payload["o"]["name"].is_string() && payload["dev"]["ids"][0].is_string());
         let components = payload["cmps"].as_object().unwrap();
-        assert_eq!(components.len(), 4);
+        assert_eq!(components.len(), 7);
         let mut ids: Vec<&str> = components.values().map(|c| c["unique_id"].as_str().unwrap()).collect();
         assert!(
             components
                 .values()
-                .all(|c| ["sensor", "binary_sensor"].contains(&c["p"].as_str().unwrap()))
+                .all(|c| ["sensor", "binary_sensor", "switch", "button"].contains(&c["p"].as_str().unwrap()))
         );
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), 4);
+        assert_eq!(ids.len(), 7);
         assert_eq!(
             components["problem"]["value_template"],
             "{{ 'ON' if value_json.phase in ['stalled', 'blocked', 'not-recording', 'source-lost', 'error'] else 'OFF' }}"

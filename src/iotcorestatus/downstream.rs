@@ -104,7 +104,7 @@ fn reachable(from: &gst::Pad) -> Vec<gst::Element> {
         if seen.len() >= MAX_PADS || !seen.insert(pad.clone()) {
             continue;
         }
-        let Some(sink) = linked_sink_pad(&pad) else { continue };
+        let Some(sink) = linked_pad(&pad) else { continue };
         let Some(element) = sink.parent_element() else { continue };
         if is_gcssink(&element) {
             if !found.contains(&element) {
@@ -121,8 +121,78 @@ fn reachable(from: &gst::Pad) -> Vec<gst::Element> {
     found
 }
 
-/// Returns the sink pad of a plain element that a source pad leads to, through the borders of bins.
-fn linked_sink_pad(pad: &gst::Pad) -> Option<gst::Pad> {
+/// Whose stream an object of the pipeline belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// It is upstream or downstream of the element.
+    Ours,
+    /// It is not, and no other iotcorestatus reports on it.
+    Elsewhere,
+    /// Another iotcorestatus reports on it.
+    AnothersCamera,
+}
+
+/// Returns whose stream an object belongs to. It is the element's own if the object is upstream or downstream of it, is a bin around
+/// it, or stands in a bin that such an element stands in. What is linked to nothing counts if a link upstream is
+/// missing: a source that could not connect has not been linked yet.
+pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation {
+    let around: Vec<gst::Object> = ancestors(element.upcast_ref()).collect();
+    if around.contains(other) {
+        return Relation::Ours;
+    }
+    let unit_of = |object: &gst::Object| ancestors(object).take_while(|o| !around.contains(o)).last();
+    let Some(unit) = unit_of(other) else {
+        return Relation::Ours;
+    };
+    let (upstream, is_complete) = neighbours(element, gst::PadDirection::Sink);
+    let (downstream, _) = neighbours(element, gst::PadDirection::Src);
+    let mut on_the_way = upstream.iter().chain(&downstream);
+    if on_the_way.any(|found| unit_of(found.upcast_ref()).as_ref() == Some(&unit)) {
+        return Relation::Ours;
+    }
+    let Some(unit) = unit.downcast_ref::<gst::Element>() else {
+        return Relation::Elsewhere;
+    };
+    let is_linked = unit.pads().iter().any(gst::prelude::PadExt::is_linked);
+    if !is_linked && !is_complete {
+        return Relation::Ours;
+    }
+    let sides = [gst::PadDirection::Sink, gst::PadDirection::Src];
+    let mut chain = sides.into_iter().flat_map(|side| neighbours(unit, side).0);
+    if chain.any(|found| found.factory() == element.factory()) {
+        Relation::AnothersCamera
+    } else {
+        Relation::Elsewhere
+    }
+}
+
+/// Returns an object and all that it is in, innermost first.
+fn ancestors(object: &gst::Object) -> impl Iterator<Item = gst::Object> + use<> {
+    std::iter::successors(Some(object.clone()), GstObjectExt::parent)
+}
+
+/// Returns the elements on one side of an element, and whether each of their pads there is linked.
+fn neighbours(element: &gst::Element, side: gst::PadDirection) -> (HashSet<gst::Element>, bool) {
+    let (mut found, mut is_complete) = (HashSet::new(), true);
+    let mut open = vec![element.clone()];
+    while let Some(current) = open.pop() {
+        for pad in current.pads().into_iter().filter(|pad| pad.direction() == side) {
+            match linked_pad(&pad).and_then(|peer| peer.parent_element()) {
+                Some(next) if found.len() < MAX_PADS => {
+                    if found.insert(next.clone()) {
+                        open.push(next);
+                    }
+                }
+                Some(_) => {}
+                None => is_complete = false,
+            }
+        }
+    }
+    (found, is_complete)
+}
+
+/// Returns the pad of a plain element that a pad is linked to, through the borders of bins.
+fn linked_pad(pad: &gst::Pad) -> Option<gst::Pad> {
     let mut peer = pad.peer()?;
     for _ in 0..MAX_NESTING {
         peer = match peer.downcast::<gst::GhostPad>() {

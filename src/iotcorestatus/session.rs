@@ -16,7 +16,7 @@ use super::bus_watch::{self, BusWatch};
 use super::command_queue::CommandQueue;
 use super::counters::{Counters, mono, now};
 use super::debug::CAT;
-use super::downstream::{self, SinkList};
+use super::downstream::{self, Relation, SinkList};
 use super::inbox::Inbox;
 use super::link_listener::LinkListener;
 use super::messages::{Post, Poster};
@@ -188,12 +188,23 @@ impl Session {
 
     /// A message on the bus, in the thread that posts it.
     fn on_message(&self, message: &gst::MessageRef, ours: &gst::Element, src_pad: &gst::Pad) {
-        let Some(event) = bus_watch::event_of(message) else { return };
+        let Some(mut event) = bus_watch::event_of(message) else {
+            return;
+        };
         gst::debug!(CAT, "on the bus: {}", redact(&format!("{event:?}")));
         let Some(src) = message.src() else { return };
-        let is_relevant = match &event {
+        let is_relevant = match &mut event {
             // Our own WARNINGs are about the broker.
-            Event::Problem(problem) => problem.is_error || src != ours.upcast_ref::<gst::Object>(),
+            Event::Problem(problem) if !problem.is_error && src == ours.upcast_ref::<gst::Object>() => false,
+            // Another camera of the pipeline may have an iotcorestatus of its own.
+            Event::Problem(problem) => match downstream::relation(ours, src) {
+                Relation::Ours => true,
+                Relation::Elsewhere => {
+                    problem.is_elsewhere = true;
+                    true
+                }
+                Relation::AnothersCamera => false,
+            },
             // If downstream pulls, no EOS event passes, and a demuxer may never ask for more than the file holds.
             Event::Eos => src_pad.mode() == gst::PadMode::Pull,
             _ => self.sinks.contains(src),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gst::glib;
 
-use super::discovery::discovery;
+use super::discovery::{Options, discovery};
 use super::report::Identity;
 use super::settings::{PayloadFormat, Protocol, Settings};
 use gcstreamer_mqtt as mqtt;
@@ -116,7 +116,11 @@ fn plain(settings: &Settings, identity: &Identity) -> Result<mqtt::Plain, gst::E
     let prefix = prefix_of(&settings.topic_prefix, &identity.device);
     let prefix = prefix.trim_end_matches('/').to_owned();
     let discovery = settings.home_assistant_prefix.as_deref().map(|ours| {
-        let (topic, payload) = discovery(ours, &prefix, identity);
+        let options = Options {
+            interval: settings.state_interval,
+            accept_commands: settings.accept_commands,
+        };
+        let (topic, payload) = discovery(ours, &prefix, identity, options);
         (topic, Bytes::from(payload.to_string()))
     });
     Ok(mqtt::Plain {

@@ -20,6 +20,8 @@ pub struct Problem {
     pub is_source: bool,
     /// An ERROR; otherwise a WARNING.
     pub is_error: bool,
+    /// The element is neither upstream nor downstream: it concerns this stream only if it stops the pipeline.
+    pub is_elsewhere: bool,
 }
 
 /// A stored chunk, from `gcssink-chunk-uploaded`.

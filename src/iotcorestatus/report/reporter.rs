@@ -19,6 +19,9 @@ const SOON: u64 = SECOND / 10;
 /// How long the phase `stopped` is held back: longer than the session waits at the end for the ERROR that stopped it.
 const STOPPED_HELD: u64 = SECOND / 10;
 
+/// A stop this soon after an ERROR elsewhere in the pipeline was caused by it.
+const STOPS_WITHIN: u64 = 2 * SECOND;
+
 /// What one poll returns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
@@ -76,6 +79,8 @@ pub struct Reporter {
     stream: Stream,
     current: Current,
     latest: Latest,
+    /// The last ERROR that concerns this stream only if it stops the pipeline, and when it came.
+    elsewhere: Option<(Problem, u64)>,
     publication: Publication,
     pub(super) answers: Answers,
     telemetry: Vec<Telemetry>,
@@ -109,6 +114,7 @@ impl Reporter {
                 problem: None,
             },
             latest: Latest::default(),
+            elsewhere: None,
             publication: Publication::new(now.mono),
             answers: Answers::default(),
             telemetry: Vec::new(),
@@ -171,7 +177,10 @@ impl Reporter {
                 ..answer
             }),
             Event::Record(on) => self.facts.record_stopped = !on,
-            Event::Stopping => self.facts.stopping = true,
+            Event::Stopping => {
+                self.facts.stopping = true;
+                self.explain_stop(now);
+            }
         }
     }
 
@@ -253,7 +262,8 @@ impl Reporter {
         }
         self.facts.note_flow(counts, self.stream.polled_at);
         self.stream.polled_at = now;
-        self.facts.feed = self.sinks.feed(&self.limits, self.facts.push_ended_at, now);
+        let last_frame = counts.last_frame.map_or(now, |at| at.min(now));
+        self.facts.feed = self.sinks.feed(&self.limits, self.facts.push_ended_at, last_frame);
         self.facts.upload_offline = self.sinks.status() == Some(UploadStatus::Offline);
     }
 
@@ -277,7 +287,38 @@ impl Reporter {
         self.current.phase = new;
     }
 
+    /// An ERROR elsewhere in the pipeline, at most a moment before the stop, is why it stops.
+    fn explain_stop(&mut self, now: Now) {
+        if let Some((problem, at)) = self.elsewhere.take()
+            && self.facts.stopping
+            && now.mono.saturating_sub(at) <= STOPS_WITHIN
+        {
+            let is_elsewhere = false;
+            self.problem(Problem { is_elsewhere, ..problem }, now);
+        }
+    }
+
     fn problem(&mut self, problem: Problem, now: Now) {
+        if problem.is_elsewhere {
+            // The first is the cause; those that follow at once are its consequences.
+            let is_known = self
+                .elsewhere
+                .as_ref()
+                .is_some_and(|(_, at)| now.mono.saturating_sub(*at) <= STOPS_WITHIN);
+            if problem.is_error && !is_known {
+                self.elsewhere = Some((
+                    Problem {
+                        is_source: false,
+                        ..problem
+                    },
+                    now.mono,
+                ));
+            }
+            if self.facts.stopping {
+                self.explain_stop(now);
+            }
+            return;
+        }
         let problem = Problem {
             // An element may be named after the address that it plays.
             src: redact(&problem.src),

@@ -86,6 +86,10 @@ pub(super) struct Sinks {
     pub passing_from: u64,
     /// A sink was fed before: one that appears later replaces another, as the fragments of a splitmuxsink do.
     was_fed: bool,
+    /// When a sink was last seen to run.
+    ran_at: Option<u64>,
+    /// The last status that says how the uploads go.
+    settled: Option<UploadStatus>,
 }
 
 impl Sinks {
@@ -108,9 +112,17 @@ impl Sinks {
             sink.sample = sample;
             self.sinks.push(sink);
         }
+        let says =
+            |status: &UploadStatus| matches!(status, UploadStatus::Online | UploadStatus::Degraded | UploadStatus::Offline);
+        let settled = self.statuses().filter(says).max_by_key(|s| badness(*s));
+        self.settled = settled.or(self.settled);
     }
 
-    /// Returns whether the sinks are fed.
+    fn statuses(&self) -> impl Iterator<Item = UploadStatus> {
+        self.sinks.iter().filter_map(|s| s.sample.status)
+    }
+
+    /// Returns whether the sinks are fed. `now` is when the last frame came: without frames no sink can show that it is fed.
     pub(super) fn feed(&mut self, limits: &Limits, push_ended_at: u64, now: u64) -> Feed {
         let since = self.passing_from.max(push_ended_at);
         let one = |sink: &Sink| {
@@ -129,19 +141,36 @@ impl Sinks {
             }
         };
         let feeds: Vec<Feed> = self.running().map(one).collect();
+        if feeds.is_empty() && !self.sinks.is_empty() {
+            return self.between_sinks(limits, now);
+        }
+        self.ran_at = Some(now);
         let worst = [Feed::Never, Feed::Silent, Feed::Fed].into_iter().find(|f| feeds.contains(f));
         self.was_fed |= worst == Some(Feed::Fed);
         worst.unwrap_or(Feed::Absent)
+    }
+
+    /// Returns whether the sinks are fed while none of them runs: before the first fragment of a splitmuxsink, or between two.
+    fn between_sinks(&self, limits: &Limits, now: u64) -> Feed {
+        match self.ran_at {
+            Some(at) if self.was_fed && now.saturating_sub(at) < limits.stall => Feed::Fed,
+            _ if self.was_fed => Feed::Silent,
+            _ => Feed::Never,
+        }
     }
 
     fn running(&self) -> impl Iterator<Item = &Sink> {
         self.sinks.iter().filter(|s| s.sample.status != Some(UploadStatus::Stopped))
     }
 
-    /// Returns the worst status; `None` if no sink's is known.
+    /// Returns the worst status; `None` if no sink's is known. A sink that replaces another, as each fragment of a splitmuxsink has
+    /// one, has the status of those before it until it has one of its own.
     pub(super) fn status(&self) -> Option<UploadStatus> {
-        let all = self.sinks.iter().filter_map(|s| s.sample.status);
-        all.max_by_key(|s| badness(*s))
+        let worst = self.statuses().max_by_key(|s| badness(*s));
+        match (worst, self.settled) {
+            (Some(UploadStatus::Starting), Some(settled)) if self.was_fed => Some(settled),
+            (worst, _) => worst,
+        }
     }
 
     /// Returns the session of the first sink that has one.

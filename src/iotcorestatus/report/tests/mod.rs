@@ -149,5 +149,6 @@ fn trouble(is_source: bool, is_error: bool) -> Event {
         msg: "Could not read from rtsp://admin:hunter2@10.0.0.7/stream".to_owned(),
         is_source,
         is_error,
+        is_elsewhere: false,
     })
 }

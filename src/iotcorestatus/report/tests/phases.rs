@@ -390,3 +390,37 @@ fn an_error_that_is_heard_of_just_after_the_stop_is_what_is_told() {
         "all of it was told"
     );
 }
+
+#[test]
+fn an_error_elsewhere_in_the_pipeline_is_the_cause_of_a_stop_and_of_nothing_else() {
+    let elsewhere = || {
+        let Event::Problem(problem) = trouble(true, true) else {
+            unreachable!()
+        };
+        Event::Problem(Problem {
+            is_elsewhere: true,
+            ..problem
+        })
+    };
+    let mut pipeline = SimulatedPipeline::streaming();
+    pipeline.run(5.0);
+    pipeline.handle(elsewhere());
+    pipeline.run(3.0);
+    pipeline.is(Phase::Streaming);
+    assert!(pipeline.telemetry.is_empty(), "{:?}", pipeline.telemetry);
+    pipeline.handle(Event::Stopping);
+    pipeline.run(0.5);
+    pipeline.is(Phase::Stopped);
+    // Before the stop, and just after it.
+    for is_before in [true, false] {
+        let mut pipeline = SimulatedPipeline::streaming();
+        pipeline.run(5.0);
+        let mut events = vec![elsewhere(), Event::Stopping];
+        if !is_before {
+            events.reverse();
+        }
+        events.into_iter().for_each(|event| pipeline.handle(event));
+        pipeline.run(0.5);
+        pipeline.is(Phase::Error);
+    }
+}

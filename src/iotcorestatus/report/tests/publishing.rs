@@ -104,3 +104,15 @@ fn several_sinks_count_as_one() {
         "green only where all of them are fed"
     );
 }
+
+#[test]
+fn the_first_status_after_an_outage_is_written_anew_and_one_of_just_now_is_not() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    pipeline.run(20.0);
+    let before = pipeline.published.len();
+    pipeline.handle(Event::Connected);
+    assert_eq!(pipeline.published.len(), before + 1, "the last one is 20 s old");
+    pipeline.run(1.0);
+    pipeline.handle(Event::Connected);
+    assert_eq!(pipeline.published.len(), before + 1);
+}
