@@ -56,14 +56,15 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
                 messages::recovered(element, after, "what waits in the spool is being stored");
             }
         }
-        Report::Dropped { summary, reason } => dropped(element, &summary, reason),
+        Report::Dropped { summary, reason } => dropped(element, &summary, reason, 1),
+        Report::Cut { summary, reason } => dropped(element, &summary, reason, 0),
         Report::HealthEvent(word, pending) => say_word(element, session, word, pending),
         Report::Warning(text) => messages::warning(element, &text),
         Report::Disk { full, text } => messages::disk(element, full, &text),
         Report::DiskWorks => messages::disk_works(element),
-        Report::Left(left) => {
+        Report::Left { left, lost } => {
             let dir = session.and_then(|s| s.spool_dir.as_deref()).unwrap_or_default();
-            messages::left(element, left, dir);
+            messages::left(element, left, lost, dir);
         }
         Report::Recovered(pending) => messages::found(element, pending),
         Report::ClockOff(seconds) => messages::clock_off(element, seconds),
@@ -78,15 +79,16 @@ fn uploaded(session: &Session, object: &str) {
     }
 }
 
-fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str) {
+/// `chunks`: 0 where the beginning of the chunk stays.
+fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chunks: u64) {
     gst::warning!(
         CAT,
         obj = element,
-        "chunk {} of {} bytes is dropped: {reason}",
-        summary.sequence,
-        summary.size
+        "{} bytes of chunk {} are dropped: {reason}",
+        summary.size,
+        summary.sequence
     );
-    messages::dropped(element, summary, reason);
+    messages::dropped(element, summary, reason, chunks);
 }
 
 fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent, pending: Pending) {

@@ -107,8 +107,8 @@ fn seconds(ns: u64) -> String {
     format!("{:.1} s", Duration::from_nanos(ns).as_secs_f64())
 }
 
-/// A chunk was given up.
-pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str) {
+/// A chunk was given up, or (`chunks` is 0) the end of one.
+pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str, chunks: u64) {
     post_gap(
         element,
         reason,
@@ -116,7 +116,7 @@ pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str) {
         summary.duration,
         summary.size,
         summary.sequence,
-        1,
+        chunks,
     );
 }
 
@@ -130,13 +130,19 @@ pub(super) fn disk_works(element: &gst::Element) {
     post_info(element, gst::ResourceError::Write, "the spool takes chunks again");
 }
 
-/// Chunks wait on disk for the next start.
-pub(super) fn left(element: &gst::Element, left: Pending, dir: &str) {
+/// Chunks wait on disk for the next start. `lost`: what neither the network nor the disk took in time.
+pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &str) {
+    let lost = match lost.bytes {
+        0 => String::new(),
+        bytes => format!(
+            "; {bytes} bytes more were in memory alone when the time was up and are lost, because spool-dir did not take them: make room there, raise max-spool-bytes, drain-timeout or shutdown-timeout"
+        ),
+    };
     gst::element_warning!(
         element,
         gst::ResourceError::Write,
         (
-            "{} chunks of {} bytes are not stored yet and wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them",
+            "{} chunks of {} bytes are not stored yet and wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
             left.chunks,
             left.bytes
         )

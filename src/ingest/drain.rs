@@ -148,7 +148,8 @@ impl Engine {
     /// What is neither stored nor on disk is lost.
     fn give_up_drain(&self, timeout: Duration) {
         let (lost, _) = self.abandon("drain-timeout");
-        if lost.chunks > 0 {
+        // With a spool a WARNING tells of both, and the end is a normal one.
+        if lost.chunks > 0 && self.spool.is_none() {
             self.poster.post(Message::NotDrained {
                 chunks: lost.chunks,
                 bytes: lost.bytes,
@@ -239,7 +240,7 @@ impl Engine {
     /// Reports what was lost, even though the deadline is over.
     fn say_the_rest(&self) {
         while let Some(report) = self.queue.take_report() {
-            if matches!(report, Report::Dropped { .. } | Report::Left(_)) {
+            if matches!(report, Report::Dropped { .. } | Report::Cut { .. } | Report::Left { .. }) {
                 self.poster.post(Message::Report(report));
             }
         }

@@ -6,9 +6,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use bytes::Bytes;
+
 use super::scheduler::Site;
 use crate::base::lock::lock;
-use crate::spool::name_mark;
+use crate::spool::{ClosedEntry, SpoolError, Stored, name_mark};
 use gcstreamer_storage::ObjectRequest;
 
 /// Fields of a chunk's messages. Small: tens of thousands may wait on disk.
@@ -92,8 +94,19 @@ pub struct Held {
     pub charged: u64,
     /// What it is on disk; `None` where it cannot be moved there.
     pub entry: Option<Box<crate::spool::Entry>>,
-    /// The part of it on disk, which has no end mark: removed when the chunk is stored or let go of.
-    pub part: Option<Arc<dyn SpooledChunk>>,
+    /// The part of it on disk, which has no end mark: removed when the chunk is stored or let go of by policy.
+    pub part: Option<Part>,
+}
+
+/// What the disk took of a chunk before it refused.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its file.
+    pub kept: Arc<dyn SpooledPart>,
+    /// Bytes of the object in it, from the first on.
+    pub len: u64,
+    /// The bytes behind them.
+    pub rest: Vec<Bytes>,
 }
 
 /// A chunk as it was read back from disk.
@@ -147,6 +160,15 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
     fn damage(&self) -> Option<String>;
     /// Damaged: put where it blocks nothing. Says where that is.
     fn set_aside(&self, why: &str) -> String;
+}
+
+/// A chunk without an end on disk. All calls block.
+pub trait SpooledPart: SpooledChunk {
+    /// Writes the bytes that are missing and the end, durably. `None`: `is_wanted` said no before the end was written.
+    ///
+    /// # Errors
+    /// The disk: what was there before stays, and the call may be made again.
+    fn complete(&self, part: &Part, closed: &ClosedEntry, is_wanted: &dyn Fn() -> bool) -> Result<Option<Stored>, SpoolError>;
 }
 
 /// The names under which one chunk was sent whole, in memory. [`super::marks`] keeps them.
@@ -235,6 +257,14 @@ impl Chunk {
 
     /// Whether it could be moved to disk.
     pub fn is_movable(&self) -> bool {
-        matches!(&self.place, Place::Memory(held) if held.entry.is_some() && held.part.is_none())
+        matches!(&self.place, Place::Memory(held) if held.entry.is_some())
+    }
+
+    /// What the disk took of it before it refused; `None` where that is nothing, or all of it.
+    pub fn part(&self) -> Option<&Part> {
+        match &self.place {
+            Place::Memory(held) => held.part.as_ref(),
+            Place::Disk(_) => None,
+        }
     }
 }

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::attempt::Attempted;
 use super::chunk::SentNames;
-use super::chunk::{Chunk, Held, Loaded, Place, SpooledChunk, Unloaded};
+use super::chunk::{Chunk, Held, Loaded, NameFallback, Place, SpooledChunk, Unloaded};
 use super::completion::Due;
 use super::driver::{Writers, send_from_disk};
 use super::health::{HealthEvent, Status};
-use super::ops::Op;
+use super::ops::{Closing, Op};
 use super::queue::{Charged, Drained, NoRoom, Overflow, UploadQueue};
 use super::report::Report;
 use super::scheduler::Elsewhere;
@@ -29,7 +29,7 @@ use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
 use crate::spool::sim::{Fault, SimDisk};
-use crate::spool::{ClosedEntry, Entry, Found, Spool, Stored, adopt, name_mark};
+use crate::spool::{ClosedEntry, Entry, Found, Spool, SpoolError, Stored, adopt, name_mark};
 use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
 
 const SESSION: &str = "0a1b2c3d4e";
@@ -102,7 +102,8 @@ impl DiskFile for GateFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         if let Some(syncs) = &self.1 {
-            syncs.asked.send(()).unwrap();
+            // Not every test listens.
+            let _ = syncs.asked.send(());
             syncs.answers.lock().unwrap().recv().unwrap()?;
         }
         self.0.sync_data()
@@ -608,4 +609,196 @@ fn a_parked_chunk_gives_way_only_where_the_disk_is_full_and_the_oldest_is_to_go(
     // Nobody removes the file in this test.
     uploads.interrupt(true);
     assert_eq!(charged.join().unwrap(), Charged::No(NoRoom::Interrupted));
+}
+
+/// A chunk that is written as it comes: two pieces and its end.
+fn written_as_it_comes(second: usize) -> Vec<Op> {
+    let pieces = [Bytes::from_static(b"0123456789"), Bytes::from(vec![7; second])];
+    let size = 10 + second as u64;
+    let ended = chunk(0, size);
+    let Place::Memory(held) = ended.place else { unreachable!() };
+    let mut request = Arc::try_unwrap(held).unwrap().request;
+    request.size = size;
+    request.crc32c = crc32c::crc32c(&pieces.concat());
+    let naming = NameFallback {
+        session: SESSION.to_owned(),
+        sequence: 0,
+        own: true,
+        rebuilt: false,
+    };
+    let closing = Closing {
+        entry: Box::new(entry(0)),
+        request,
+        naming,
+        summary: ended.summary,
+        closed_at: 0,
+    };
+    let data = |at, bytes: Bytes| Op::Data {
+        sequence: 0,
+        at,
+        charged: bytes.len() as u64,
+        bytes,
+    };
+    let begin = Op::Begin {
+        sequence: 0,
+        entry: Box::new(entry(0)),
+    };
+    let [first, second] = pieces;
+    vec![begin, data(0, first), data(10, second), Op::End(Box::new(closing))]
+}
+
+/// Works off what is to be done now. What the disk said.
+fn step(desk: &mut SpoolWriter, uploads: &UploadQueue) -> Option<SpoolError> {
+    let work = uploads.take_disk_work().0.expect("there is something to do");
+    let trouble = desk.work(work, false, uploads);
+    uploads.disk_done(
+        trouble
+            .as_ref()
+            .map(|_| SpoolError::reading(PathBuf::new(), io::Error::other("refused"))),
+    );
+    trouble
+}
+
+fn left_and_lost(uploads: &UploadQueue) -> Vec<(u64, u64)> {
+    std::iter::from_fn(|| uploads.take_report())
+        .filter_map(|report| match report {
+            Report::Left { left, lost } => Some((left.bytes, lost.bytes)),
+            Report::Cut { summary, .. } => Some((0, summary.size)),
+            Report::Dropped { .. } => panic!("{report:?}"),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A sink whose disk refuses the first sync, which is that of a chunk's end.
+fn end_mark_refused() -> (SimDisk, Arc<UploadQueue>, SpoolWriter) {
+    let disk = SimDisk::new(1);
+    let (asked, _) = channel();
+    let (answer, answers) = channel();
+    answer.send(Err(io::Error::from_raw_os_error(5))).unwrap();
+    (0..100).for_each(|_| answer.send(Ok(())).unwrap());
+    let gate = Gate {
+        disk: disk.clone(),
+        syncs: Some(Arc::new(Syncs {
+            asked,
+            answers: Mutex::new(answers),
+        })),
+    };
+    let uploads = Arc::new(UploadQueue::new(limits(100_000, 1), 1, Box::new(|| {})).with_disk(false));
+    uploads.adopt(Vec::new(), true);
+    let mut desk = desk(&gate, &uploads);
+    assert!(uploads.charge(20, Overflow::Block).is_taken());
+    uploads.spool(written_as_it_comes(10));
+    assert!(step(&mut desk, &uploads).is_some());
+    (disk, uploads, desk)
+}
+
+fn found_at_the_next_start(disk: &SimDisk) -> Vec<Found> {
+    let spool = spool_on(&disk.kill());
+    let sessions = adopt(&spool).sessions;
+    sessions.into_iter().flat_map(|session| session.chunks).collect()
+}
+
+#[test]
+fn an_end_that_the_disk_refused_once_is_written_again_and_the_chunk_is_whole_on_disk() {
+    let (disk, uploads, mut desk) = end_mark_refused();
+    uploads.lock().disk.as_mut().unwrap().health.retry();
+    assert!(step(&mut desk, &uploads).is_none());
+    assert!(uploads.lock().chunks.values().all(|c| c.is_on_disk()));
+    let (lost, left) = uploads.abandon("drain-timeout", true);
+    assert_eq!((lost.bytes, left.chunks, left.bytes), (0, 1, 20));
+    assert_eq!(left_and_lost(&uploads), [(20, 0)]);
+    let found = found_at_the_next_start(&disk);
+    let [Found::Upload(stored)] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(stored.size(), 20);
+}
+
+#[test]
+fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_behind() {
+    let (disk, uploads, mut desk) = end_mark_refused();
+    let Due::Send { chunks, .. } = uploads.due() else {
+        panic!("it has stopped")
+    };
+    let (ticket, sending) = chunks.into_iter().next().expect("it is sent");
+    uploads.move_all();
+    uploads.lock().disk.as_mut().unwrap().health.retry();
+    assert!(step(&mut desk, &uploads).is_none());
+    assert_eq!(chunk_files(&disk).len(), 1);
+    sending.part().expect("sent from there").kept.confirm();
+    assert_eq!(chunk_files(&disk).len(), 1, "it is the chunk now");
+    let stored = Attempted::Stored {
+        stored: None,
+        name: "x0".to_owned(),
+        crc32c: 0,
+        start: None,
+        warning: None,
+    };
+    uploads.finished(ticket, stored, false);
+    assert!(step(&mut desk, &uploads).is_none());
+    assert!(chunk_files(&disk).is_empty());
+}
+
+#[test]
+fn a_chunk_whose_end_the_disk_never_took_stays_for_the_next_start_and_nothing_is_told_as_lost() {
+    let (disk, uploads, mut desk) = end_mark_refused();
+    let (lost, left) = uploads.abandon("shutdown-timeout", true);
+    assert_eq!((lost.chunks, lost.bytes, left.chunks, left.bytes), (0, 0, 1, 20));
+    assert_eq!(left_and_lost(&uploads), [(20, 0)]);
+    uploads.stop();
+    while let (Some(work), _) = uploads.take_disk_work() {
+        assert!(desk.work(work, false, &*uploads).is_none());
+    }
+    let found = found_at_the_next_start(&disk);
+    assert!(
+        matches!(&found[..], [Found::Rebuild(partial)] if partial.len() == 20) || matches!(&found[..], [Found::Upload(_)]),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_spool_that_is_full_in_mid_chunk_keeps_what_it_has_and_only_the_rest_is_told_as_lost() {
+    let disk = SimDisk::new(1);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 20_000).unwrap();
+    let uploads = Arc::new(UploadQueue::new(limits(1 << 20, 1), 1, Box::new(|| {})).with_disk(false));
+    uploads.adopt(Vec::new(), true);
+    let mut desk = SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times());
+    assert!(uploads.charge(100_010, Overflow::Block).is_taken());
+    let mut ops = written_as_it_comes(100_000);
+    let rest = ops.split_off(2);
+    uploads.spool(ops);
+    assert!(step(&mut desk, &uploads).is_none());
+    uploads.spool(rest);
+    assert!(step(&mut desk, &uploads).is_some_and(|e| e.is_full()));
+    uploads.move_all();
+    let (lost, left) = uploads.abandon("drain-timeout", true);
+    assert_eq!((lost.bytes, left.chunks, left.bytes), (100_000, 1, 10));
+    assert_eq!(left_and_lost(&uploads), [(0, 100_000), (10, 100_000)]);
+    assert_eq!(uploads.snapshot().memory, 0);
+    while let (Some(work), _) = uploads.take_disk_work() {
+        let _ = desk.work(work, false, &*uploads);
+        uploads.disk_done(None);
+    }
+    let found = found_at_the_next_start(&disk);
+    assert!(
+        matches!(&found[..], [Found::Rebuild(partial)] if partial.len() == 10),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_chunk_whose_file_could_not_be_made_goes_to_disk_when_that_works_again() {
+    let disk = SimDisk::new(1);
+    let uploads = Arc::new(UploadQueue::new(limits(1000, 1), 1, Box::new(|| {})).with_disk(false));
+    uploads.adopt(Vec::new(), true);
+    let mut desk = SpoolWriter::new(spool_on(&disk).session("cam", SESSION).unwrap(), uploads.times());
+    assert!(uploads.charge(20, Overflow::Block).is_taken());
+    uploads.spool(written_as_it_comes(10));
+    disk.set_fault(Some(Fault::Once(1, 5)));
+    assert!(step(&mut desk, &uploads).is_some());
+    uploads.lock().disk.as_mut().unwrap().health.retry();
+    assert!(step(&mut desk, &uploads).is_none());
+    assert_eq!(uploads.snapshot().memory, 0);
+    assert_eq!(chunk_files(&disk).len(), 1);
 }

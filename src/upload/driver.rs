@@ -88,11 +88,14 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
 async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> Attempted {
     match &chunk.place {
         Place::Memory(held) => {
-            let marks = Marks::new(Arc::clone(&held.sent), held.part.clone());
+            let marks = Marks::new(
+                Arc::clone(&held.sent),
+                held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
+            );
             let name = chunk.renamed.as_deref();
             let attempted = attempt(&*writers.own(), &held.request, name, &held.naming, &marks, flow).await;
             if let (Attempted::Stored { .. }, Some(part)) = (&attempted, &held.part) {
-                let part = Arc::clone(part);
+                let part = Arc::clone(&part.kept);
                 let _ = spawn_blocking(move || part.confirm()).await;
             }
             attempted

@@ -26,7 +26,8 @@ impl Marks {
     }
 
     fn disk(&self) -> Option<Arc<dyn SpooledChunk>> {
-        self.disk.clone().or_else(|| self.names.moved())
+        // A part that was completed meanwhile takes no marks any more.
+        self.names.moved().or_else(|| self.disk.clone())
     }
 
     /// Whether the chunk was sent whole under this name before.

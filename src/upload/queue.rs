@@ -494,14 +494,22 @@ impl UploadQueue {
             .map(|(&t, _)| t)
             .collect();
         let all = state.pending(self.now());
-        let gone: Vec<_> = lost.iter().map(|&ticket| state.drop_chunk(ticket, reason)).collect();
-        // All that is left is on disk, or as good as.
-        let left = state.pending(self.now());
+        let gone: Vec<_> = lost.iter().map(|&ticket| state.give_up(ticket, reason)).collect();
+        // All that is left is on disk, or as good as; of some chunks that is their beginning alone.
+        let mut left = state.pending(self.now());
+        let cut = gone.iter().filter(|(chunk, stays)| chunk.is_some() && *stays > 0);
+        cut.for_each(|(_, stays)| (left.chunks, left.bytes) = (left.chunks + 1, left.bytes + stays));
+        let lost = Pending {
+            bytes: all.bytes - left.bytes,
+            chunks: all.chunks - left.chunks,
+            oldest: all.oldest,
+        };
         if let Some(disk) = &mut state.disk {
             disk.phase = Phase::Abandoned(reason);
             // Not at EOS and again when the element stops.
-            if tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks {
-                state.reports.push_back(Report::Left(left));
+            let is_news = tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks;
+            if is_news || lost.bytes > 0 {
+                state.reports.push_back(Report::Left { left, lost });
             }
         }
         drop(state);
@@ -511,11 +519,6 @@ impl UploadQueue {
         self.disk_wake.notify_one();
         self.publish();
         self.changed.notify_all();
-        let lost = Pending {
-            bytes: all.bytes - left.bytes,
-            chunks: all.chunks - left.chunks,
-            oldest: all.oldest,
-        };
         (lost, left)
     }
 

@@ -29,6 +29,13 @@ pub enum Report {
         /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`, `damaged`.
         reason: &'static str,
     },
+    /// The end of a chunk was let go of; its beginning stays on disk for the next start. The fields are those of what is lost.
+    Cut {
+        /// What is lost of the chunk.
+        summary: Summary,
+        /// `drain-timeout`, `shutdown-timeout`.
+        reason: &'static str,
+    },
     /// The status or an outage.
     HealthEvent(HealthEvent, Pending),
     /// Something the user should know.
@@ -42,8 +49,13 @@ pub enum Report {
     },
     /// The disk takes chunks again.
     DiskWorks,
-    /// Chunks stay on disk for the next start.
-    Left(Pending),
+    /// Chunks stay on disk for the next start, and others that the disk did not take are lost.
+    Left {
+        /// What stays.
+        left: Pending,
+        /// What is lost.
+        lost: Pending,
+    },
     /// So many chunks of earlier sessions were found on disk.
     Recovered(Pending),
     /// The server's clock differs from ours by this many seconds (ours minus the server's).

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::chunk::NameFallback;
-use super::chunk::{Chunk, Held, Place, SpooledChunk};
+use super::chunk::{Chunk, Held, Part, Place, SpooledChunk};
 use super::ops::{Closing, Op, Progress, Work, Written};
 use super::spooled_chunk::{ChunkFile, PartialFile, Times};
 use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
@@ -141,7 +141,7 @@ impl SpoolWriter {
         }
         written.ended.push(Chunk {
             summary: closing.summary,
-            place: place.unwrap_or_else(|| writing.in_memory(closing.request, closing.naming)),
+            place: place.unwrap_or_else(|| writing.in_memory(closing.request, closing.naming, closing.entry)),
             recovered: false,
             site: None,
             renamed: None,
@@ -154,15 +154,23 @@ impl SpoolWriter {
         let Place::Memory(held) = &chunk.place else {
             unreachable!("only what is in memory is moved")
         };
-        let (Some(entry), Some(pieces)) = (&held.entry, held.request.body.pieces()) else {
+        let Some(entry) = &held.entry else {
             unreachable!("only what can be moved is moved")
         };
-        let mut file = self.session.create(entry)?;
         let closed = ClosedEntry {
             entry: (**entry).clone(),
             size: held.request.size,
             crc32c: held.request.crc32c,
         };
+        if let Some(part) = &held.part {
+            // It goes on where the disk refused.
+            let stored = part.kept.complete(part, &closed, &is_wanted)?;
+            return Ok(stored.map(|stored| ChunkFile::moved(stored, Arc::clone(&held.sent), Arc::clone(&self.times)) as _));
+        }
+        let Some(pieces) = held.request.body.pieces() else {
+            unreachable!("all of it is in memory")
+        };
+        let mut file = self.session.create(entry)?;
         let finished = file
             .append(0, &pieces)
             .and_then(|()| is_wanted().then(|| file.finish(&closed)).transpose());
@@ -212,7 +220,7 @@ impl Writing {
     }
 
     /// The chunk has ended, and the disk did not take all of it.
-    fn in_memory(self, mut request: ObjectRequest, naming: NameFallback) -> Place {
+    fn in_memory(self, mut request: ObjectRequest, naming: NameFallback, entry: Box<Entry>) -> Place {
         let charged = self.waiting.iter().map(|(.., charged)| charged).sum();
         let part = self.file.map(PartialFile::new);
         let on_file = part.as_ref().map_or(0, |p| p.len()).min(request.size);
@@ -221,17 +229,23 @@ impl Writing {
             let known = usize::try_from(on_file.saturating_sub(at)).unwrap_or(usize::MAX);
             (known < bytes.len()).then(|| bytes.slice(known..))
         });
+        let rest: Vec<Bytes> = rest.collect();
         request.body = match &part {
-            Some(part) => Body::backed(Arc::<PartialFile>::clone(part), on_file, rest),
-            None => Body::from_pieces(rest),
+            Some(part) => Body::backed(Arc::<PartialFile>::clone(part), on_file, rest.iter().cloned()),
+            None => Body::from_pieces(rest.iter().cloned()),
         };
+        let part = part.map(|kept| Part {
+            kept,
+            len: on_file,
+            rest,
+        });
         Place::Memory(Arc::new(Held {
             request,
             naming,
             sent: Arc::default(),
             charged,
-            entry: None,
-            part: part.map(|part| part as Arc<dyn SpooledChunk>),
+            entry: Some(entry),
+            part,
         }))
     }
 }

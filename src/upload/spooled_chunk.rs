@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::chunk::NameFallback;
 use super::chunk::SentNames;
-use super::chunk::{Loaded, SpooledChunk, Unloaded};
+use super::chunk::{Loaded, Part, SpooledChunk, SpooledPart, Unloaded};
 use super::redate::redate;
 use crate::base::boot;
 use crate::base::clock::Clock;
@@ -303,6 +303,14 @@ impl PartialFile {
 impl Backing for PartialFile {
     fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         lock(&self.reader).read_at(offset, most)
+    }
+}
+
+impl SpooledPart for PartialFile {
+    fn complete(&self, part: &Part, closed: &ClosedEntry, is_wanted: &dyn Fn() -> bool) -> Result<Option<Stored>, SpoolError> {
+        let mut open = lock(&self.open);
+        open.append(part.len, &part.rest)?;
+        is_wanted().then(|| open.finish(closed)).transpose()
     }
 }
 

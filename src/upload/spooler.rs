@@ -47,7 +47,7 @@ pub async fn run(uploads: Arc<UploadQueue>, desk: SpoolWriter, interval: Duratio
         let mut sync = false;
         tokio::select! {
             () = uploads.disk_woken() => {}
-            _ = ticks.tick(), if !is_idle => {
+            _ = ticks.tick(), if !is_idle || is_blocked => {
                 tick += 1;
                 sync = tick % 3 == 0;
                 ahead();
@@ -193,7 +193,7 @@ impl UploadQueue {
         self.changed.notify_all();
     }
 
-    fn disk_done(&self, trouble: Option<SpoolError>) {
+    pub(super) fn disk_done(&self, trouble: Option<SpoolError>) {
         let mut state = self.lock();
         let now = self.now();
         let Some(disk) = &mut state.disk else { return };
@@ -265,14 +265,22 @@ impl Progress for UploadQueue {
             let taken = &mut disk.in_hand.taken;
             *taken = taken.saturating_sub(written.released + ended);
         }
+        let abandoned = state.disk.as_ref().and_then(|d| d.phase.abandoned());
+        let mut gone = Vec::new();
         for chunk in written.ended {
             let ticket = own_ticket(chunk.summary.sequence);
             if chunk.is_on_disk() {
                 state.note(&chunk.summary.session, chunk.summary.sequence, Step::Spooled);
             }
+            let is_on_disk = chunk.is_on_disk();
             state.insert(ticket, chunk, now);
+            // The others in memory were given up before.
+            if let (false, Some(reason)) = (is_on_disk, abandoned) {
+                gone.push(state.give_up(ticket, reason));
+            }
         }
         drop(state);
+        drop(gone);
         self.publish();
         self.wake.notify_one();
         self.changed.notify_all();
@@ -322,7 +330,7 @@ impl Progress for UploadQueue {
         let unwanted = state.moved(ticket, kept);
         // All others were reported as lost before; this one may have been saved at the last moment.
         let abandoned = state.disk.as_ref().and_then(|d| d.phase.abandoned()).filter(|_| !is_moved);
-        let gone = abandoned.and_then(|reason| state.drop_chunk(ticket, reason));
+        let gone = abandoned.map(|reason| state.give_up(ticket, reason));
         drop(state);
         drop(gone);
         self.publish();

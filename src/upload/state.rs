@@ -1,11 +1,11 @@
 //! What one sink's uploads are at this moment. Plain data under the one mutex of [`super::queue::UploadQueue`]: nothing here
 //! waits, and nothing does I/O.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::chunk::{Chunk, Place, SpooledChunk};
+use super::chunk::{Chunk, Place, SpooledChunk, Summary};
 use super::health::Health;
 use super::life::{LifeEvent, Step};
 use super::ops::Op;
@@ -70,6 +70,8 @@ pub(super) struct Disk {
     pub(super) discards: Vec<Arc<dyn SpooledChunk>>,
     /// Stored or dropped from memory while they were being moved to disk.
     pub(super) confirms: Vec<Arc<dyn SpooledChunk>>,
+    /// Chunks in memory that could be moved to disk.
+    movable: BTreeSet<u64>,
     /// What the spool writer has in hand.
     pub(super) in_hand: InHand,
     /// Sessions that ended before are being looked through.
@@ -211,6 +213,7 @@ impl Disk {
             ops: VecDeque::new(),
             discards: Vec::new(),
             confirms: Vec::new(),
+            movable: BTreeSet::new(),
             in_hand: InHand::default(),
             adopting: true,
             left_told: 0,
@@ -277,6 +280,9 @@ impl State {
         if let Some(Elsewhere::Parked(destination)) = chunk.site {
             self.scheduler.leave_alone(chunk.site, parked::wait(destination), now);
         }
+        if let (true, Some(disk)) = (chunk.is_movable(), &mut self.disk) {
+            disk.movable.insert(ticket);
+        }
         if let Some(before) = self.chunks.insert(ticket, Arc::new(chunk)) {
             self.uncount(&before);
         }
@@ -284,6 +290,9 @@ impl State {
 
     pub(super) fn remove(&mut self, ticket: u64) -> Option<Arc<Chunk>> {
         let chunk = self.chunks.remove(&ticket)?;
+        if let Some(disk) = &mut self.disk {
+            disk.movable.remove(&ticket);
+        }
         self.uncount(&chunk);
         self.memory = self.memory.saturating_sub(chunk.charged());
         Some(chunk)
@@ -322,15 +331,52 @@ impl State {
             reason,
         });
         let on_disk = match &chunk.place {
-            Place::Disk(kept) => Some(kept),
-            Place::Memory(held) => held.part.as_ref(),
+            Place::Disk(kept) => Some(Arc::clone(kept)),
+            Place::Memory(held) => held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
         };
         if let (Some(disk), Some(kept)) = (&mut self.disk, on_disk) {
-            disk.discards.push(Arc::clone(kept));
+            disk.discards.push(kept);
             // There is room now: it is tried again.
             disk.health.unblock();
         }
         Some(chunk)
+    }
+
+    /// The time is up for a chunk that is not on disk. What the disk has of it stays there for the next start, as after a kill: all
+    /// of it but its end, or its beginning, and then only the rest is lost. Returns what is freed without the lock, and the
+    /// bytes that stay.
+    #[must_use = "its memory is freed here, under the lock"]
+    pub(super) fn give_up(&mut self, ticket: u64, reason: &'static str) -> (Option<Arc<Chunk>>, u64) {
+        let Some(chunk) = self.chunks.get(&ticket) else {
+            return (None, 0);
+        };
+        let summary = chunk.summary.clone();
+        let stays = chunk.part().map_or(0, |part| part.len.min(summary.size));
+        if stays == 0 {
+            return (self.drop_chunk(ticket, reason), 0);
+        }
+        if stays == summary.size {
+            return (None, stays);
+        }
+        if self.scheduler.remove(ticket) {
+            self.aborts.push(ticket);
+        }
+        let gone = self.remove(ticket);
+        let rest = summary.size - stays;
+        self.note(&summary.session, summary.sequence, Step::Dropped(reason));
+        self.stats.bytes_dropped += rest;
+        let share = u128::from(summary.duration) * u128::from(stays) / u128::from(summary.size);
+        let recorded = u64::try_from(share).unwrap_or(summary.duration);
+        self.reports.push_back(Report::Cut {
+            summary: Summary {
+                start: summary.start.saturating_add(recorded),
+                duration: summary.duration.saturating_sub(recorded),
+                size: rest,
+                ..summary
+            },
+            reason,
+        });
+        (gone, stays)
     }
 
     pub(super) fn rename(&mut self, ticket: u64, name: String) {
@@ -378,6 +424,12 @@ impl State {
         self.memory.saturating_sub(moving).saturating_add(self.need) > self.max_memory / 4 * 3
     }
 
+    /// What can be moved to disk is to be moved: all of it at the end, and where every buffer was to go there anyway.
+    fn is_moving(&self) -> bool {
+        let to_disk = |d: &Disk| d.phase.is_ending() || d.mode == Mode::Always;
+        self.disk.as_ref().is_some_and(to_disk) || self.is_pressed()
+    }
+
     fn moving_bytes(&self) -> u64 {
         let Some(disk) = &self.disk else { return 0 };
         let bytes = |ticket: &u64| self.chunks.get(ticket).map_or(0, |c| c.charged());
@@ -386,7 +438,10 @@ impl State {
 
     /// The chunk to move next: the one that would be sent last.
     fn movable(&self) -> Option<u64> {
-        let disk = self.disk.as_ref().filter(|d| !d.health.is_blocked())?;
+        let disk = self
+            .disk
+            .as_ref()
+            .filter(|d| !d.health.is_blocked() && !d.movable.is_empty())?;
         let wanted = |t: u64| !disk.in_hand.moving.contains(&t) && self.chunks.get(&t).is_some_and(|c| c.is_movable());
         let waits = |t: u64| wanted(t) && !self.scheduler.is_in_flight(t);
         let first = self.scheduler.sent_last(waits);
@@ -398,8 +453,7 @@ impl State {
 
     /// Takes the next chunk that is to be moved, if any is.
     pub(super) fn take_move(&mut self) -> Option<(u64, Arc<Chunk>)> {
-        let ending = self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
-        if !ending && !self.is_pressed() {
+        if !self.is_moving() {
             return None;
         }
         let ticket = self.movable()?;
@@ -421,8 +475,10 @@ impl State {
             }
         }
         let kept = kept?;
-        let ending = self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
-        if !ending && self.scheduler.is_in_flight(ticket) {
+        // What was on disk in part is there alone: its file is the chunk.
+        let was_part = self.chunks.get(&ticket).is_some_and(|chunk| chunk.part().is_some());
+        let stays = was_part || self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
+        if !stays && self.scheduler.is_in_flight(ticket) {
             if self.need == 0 {
                 // It is being sent meanwhile, and nobody waits for its room.
                 return Some(kept);
@@ -435,6 +491,9 @@ impl State {
             return Some(kept);
         };
         self.memory = self.memory.saturating_sub(chunk.charged());
+        if let Some(disk) = &mut self.disk {
+            disk.movable.remove(&ticket);
+        }
         let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
         *chunk = Arc::new(Chunk {
             summary: chunk.summary.clone(),
@@ -451,7 +510,7 @@ impl State {
         let Some(disk) = self.disk.as_ref().filter(|d| !d.health.is_blocked()) else {
             return false;
         };
-        disk.is_writing() || (self.is_pressed() && self.movable().is_some())
+        disk.is_writing() || (self.is_moving() && self.movable().is_some())
     }
 
     /// Whether the disk will take more of what is in memory, as far as that can be known.
@@ -461,7 +520,7 @@ impl State {
 
     /// Whether there is a chunk to move that nobody moves.
     pub(super) fn wants_move(&self) -> bool {
-        self.is_pressed() && self.movable().is_some()
+        self.is_moving() && self.movable().is_some()
     }
 
     /// Whether the chunk being recorded should continue on disk: nothing else is there to be moved.
