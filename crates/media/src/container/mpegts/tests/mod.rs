@@ -4,6 +4,7 @@ mod configuration;
 mod cutting;
 mod damage;
 mod properties;
+mod times;
 mod writer;
 
 use super::super::{Fault, Key, Mark, MarkKind, Scanner, Track, Unit};
