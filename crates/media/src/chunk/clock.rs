@@ -25,6 +25,34 @@ pub struct Stamp {
     pub reference: Option<u64>,
 }
 
+impl Stamp {
+    /// Returns how long this buffer arrived before `later`, in ns: by the pipeline clock if both have it, since the wall clock
+    /// may be stepped.
+    pub fn arrived_before(&self, later: &Self) -> u64 {
+        match (self.clock_running, later.clock_running) {
+            (Some(a), Some(b)) if b >= a => b - a,
+            _ => later.wall.saturating_sub(self.wall),
+        }
+    }
+}
+
+/// When buffers arrived, in ns since the first, whatever their own times are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival {
+    now: u64,
+    last: Option<Stamp>,
+}
+
+impl Arrival {
+    /// Returns when the buffer of `stamp` arrived. Buffers come in order.
+    pub fn at(&mut self, stamp: &Stamp) -> u64 {
+        let waited = self.last.map_or(0, |last| last.arrived_before(stamp));
+        self.now = self.now.saturating_add(waited);
+        self.last = Some(*stamp);
+        self.now
+    }
+}
+
 /// Maps units to UTC.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CaptureClock {

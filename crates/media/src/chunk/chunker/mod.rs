@@ -26,8 +26,8 @@ use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
 use self::start::Waiting;
 use self::undecided::Undecided;
 use super::byte_queue::Blocks;
-use super::clock::{CaptureClock, Stamp};
-use super::timeline::{JUMP, TimeLine};
+use super::clock::{Arrival, CaptureClock, Stamp};
+use super::timeline::{JUMP, TimeLine, Timed};
 use super::{Event, GapReason, Limits, Warning};
 use crate::container::{Container, Fault, Init, Unit};
 
@@ -77,6 +77,7 @@ pub struct Chunker {
     pub clock: CaptureClock,
     /// Container times without their jumps: durations and capture times are computed from it.
     line: TimeLine,
+    arrival: Arrival,
     sequence: Sequence,
     next: NextChunk,
     last: Option<LastUnit>,
@@ -111,6 +112,7 @@ impl Chunker {
             closing: Closing::default(),
             clock: CaptureClock::default(),
             line: TimeLine::default(),
+            arrival: Arrival::default(),
             sequence: Sequence::default(),
             next: NextChunk {
                 cut_from: None,
@@ -282,7 +284,13 @@ impl Chunker {
     /// no chunk too long by itself: the cut after it is due at the next key unit, as any other.
     fn place(&mut self, at: u64, unit: &mut Unit, stamp: &Stamp) {
         let Some(pts) = unit.pts else { return };
-        let placed = self.line.place(unit.track, pts, unit.end, stamp.wall);
+        let timed = Timed {
+            track: unit.track,
+            key: unit.key,
+            pts,
+            end: unit.end,
+        };
+        let placed = self.line.place(timed, self.arrival.at(stamp));
         (unit.pts, unit.end) = (Some(placed.pts), placed.end);
         if placed.jumped && self.has_begun() {
             // A chunk without a picture yet begins with the new times anyway.
@@ -353,10 +361,11 @@ impl Chunker {
     }
 }
 
-/// Returns the time between two arrivals in ns: by running time if both have one, else by the wall clock.
+/// Returns the time between two arrivals in ns: by running time if both have one and it moves, else by arrival.
 fn elapsed(from: &Stamp, to: &Stamp) -> u64 {
-    match (from.running, to.running) {
+    let running = match (from.running, to.running) {
         (Some(a), Some(b)) => u64::try_from(b.saturating_sub(a)).unwrap_or(0),
-        _ => to.wall.saturating_sub(from.wall),
-    }
+        _ => 0,
+    };
+    if running > 0 { running } else { from.arrived_before(to) }
 }
