@@ -240,12 +240,17 @@ impl Lane {
     /// it, none is shown before more than [`REORDER`] that precede it, and units without gaps or overlaps do not overlap.
     fn rewound(self, before: Self, length: i128, is_key_picture: bool) -> Option<Self> {
         let next = before.end.max(before.top + before.step);
+        let began = if before.below.count > 0 {
+            before.below.lowest.min(self.last)
+        } else {
+            self.last
+        };
         let by = if is_key_picture && self.last + REWIND.max(before.step * 2) < before.top {
-            next - self.last
+            next - began
         } else if before.seams >= SEAMS && length > 0 && before.end - self.last > REWIND.max(length / 8) {
             before.end - self.last
         } else if before.below.count >= REORDER && self.last < before.top {
-            next - before.below.lowest.min(self.last)
+            next - began
         } else {
             return None;
         };

@@ -188,6 +188,10 @@ pub trait Scanner: Send {
         self.settled()
     }
 
+    /// What is held back has been held back too long: decides it with what is there. Afterwards marks no longer depend on the
+    /// bytes alone, but on when they came.
+    fn release(&mut self, _marks: &mut Vec<Mark>) {}
+
     /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
     /// head. Drops what was half read, keeps the configuration.
     fn restart(&mut self);

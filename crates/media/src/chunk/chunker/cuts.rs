@@ -67,7 +67,14 @@ impl Chunker {
         if elapsed == Elapsed::Backwards {
             self.clock.restart_media_time();
         }
-        let is_due = self.is_due(at, &first, elapsed, bytes, unit, stamp);
+        let span = if let Elapsed::For(ns) = elapsed { ns } else { 0 };
+        let is_overdue = self.is_overdue(stamp, span);
+        let elapsed = if is_overdue {
+            Elapsed::For(span.max(self.limits.patience()))
+        } else {
+            elapsed
+        };
+        let is_due = is_overdue || self.is_due(at, &first, elapsed, bytes, unit, stamp);
         let cut = if unit.key.is_key() {
             self.decide_at_key(is_due, bytes, events)
         } else {

@@ -9,6 +9,7 @@
 //! - `start` — from the first byte, or from a pause, to a chunk
 //! - `cuts` — where a chunk ends and the next begins
 //! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
+//! - `sound` — sound whose pictures never come, or stop
 //! - `ending` — idle, stopped, end of stream
 
 use bytes::Bytes;
@@ -17,12 +18,14 @@ mod cuts;
 mod ending;
 mod input;
 mod open;
+mod sound;
 mod start;
 mod undecided;
 
 use self::ending::ClosedAt;
 use self::input::Input;
 use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
+use self::sound::SoundAlone;
 use self::start::Waiting;
 use self::undecided::Undecided;
 use super::byte_queue::Blocks;
@@ -82,6 +85,7 @@ pub struct Chunker {
     next: NextChunk,
     last: Option<LastUnit>,
     keys: KeyUnits,
+    sound: SoundAlone,
     /// Recording is stopped: what arrives is dropped.
     stopped: bool,
     /// Kinds of warnings that were issued: each is issued once.
@@ -122,6 +126,7 @@ impl Chunker {
             },
             last: None,
             keys: KeyUnits::default(),
+            sound: SoundAlone::default(),
             stopped: false,
             warned: Vec::new(),
         }
@@ -234,6 +239,7 @@ impl Chunker {
         self.date_gap(&stamp);
         self.undecided.push(data, owned, stamp);
         self.scan(data, events)?;
+        self.release_overdue(&stamp, events);
         self.hand_over_decided(events);
         Ok(())
     }
@@ -243,9 +249,10 @@ impl Chunker {
         let container_pts = unit.pts;
         self.place(at, &mut unit, &stamp);
         self.keys.count += u64::from(unit.key.is_key());
+        self.count_sound_alone(at, &mut unit, &stamp, events);
         self.apply_discont(at);
         match &self.state {
-            ChunkState::Waiting(_) => self.unit_while_waiting(at, &unit, stamp, events),
+            ChunkState::Waiting(_) => self.unit_while_waiting(at, &unit, container_pts, stamp, events),
             ChunkState::Idle(_) => self.unit_while_idle(at, &unit, stamp, events),
             ChunkState::Open(_) => {
                 if let Some((cut, init)) = self.decide(at, &unit, &stamp, events) {

@@ -12,6 +12,9 @@ use crate::chunk::frames::Frames;
 use crate::chunk::{ChunkInfo, Event, GapReason, Warning};
 use crate::container::{Container, Init, Key, StreamInfo, Track, Unit};
 
+/// Tracks that end together end less than this apart: 1 s.
+const OUTLASTS: u64 = 1_000_000_000;
+
 /// The open chunk.
 #[derive(Debug)]
 pub(super) struct OpenChunk {
@@ -136,6 +139,13 @@ impl OpenChunk {
         if self.video.is_empty() { self.audio } else { self.video }
     }
 
+    /// Returns the end of its last frame, ns. Sound that goes on after the pictures have stopped counts.
+    fn end(&self, usual: u64) -> u64 {
+        let end = self.frames().end(usual);
+        let sound = if self.audio.is_empty() { 0 } else { self.audio.end(0) };
+        if sound > end.saturating_add(OUTLASTS) { sound } else { end }
+    }
+
     /// Adds the times of a unit, and what is known of the streams with it.
     fn note(&mut self, unit: &Unit) {
         if let Some(init) = &unit.init
@@ -159,7 +169,7 @@ impl OpenChunk {
             return;
         };
         if let Some(first_pts) = first.pts {
-            let (utc, kind) = clock.utc(stamp, None);
+            let (utc, kind) = clock.utc(stamp, Some(pts));
             (first.utc, first.clock) = (utc.saturating_add(first_pts).saturating_sub(pts), kind);
             self.is_provisional = false;
         }
@@ -295,7 +305,7 @@ impl Chunker {
         let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
         match (pts, until) {
             (Some(pts), Some(next)) => next - pts,
-            (Some(pts), None) if !frames.is_empty() => frames.end(self.closing.usual_frame).saturating_sub(pts),
+            (Some(pts), None) if !frames.is_empty() => open.end(self.closing.usual_frame).saturating_sub(pts),
             _ => elapsed(&open.stamp, &self.undecided.last_stamp().unwrap_or(open.stamp)),
         }
     }

@@ -22,7 +22,7 @@ mod moof;
 mod moov;
 mod sample_entry;
 #[cfg(test)]
-mod test_stream;
+pub(crate) mod test_stream;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -243,6 +243,10 @@ impl Scanner for Fmp4 {
             .flatten()
             .min()
             .unwrap_or(open)
+    }
+
+    fn release(&mut self, marks: &mut Vec<Mark>) {
+        self.lookahead.flush_run(marks);
     }
 
     fn whole(&self) -> u64 {

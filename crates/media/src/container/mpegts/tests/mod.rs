@@ -5,7 +5,7 @@ mod cutting;
 mod damage;
 mod properties;
 mod times;
-mod writer;
+pub(crate) mod writer;
 
 use super::super::{Fault, Key, Mark, MarkKind, Scanner, Track, Unit};
 use super::MpegTs;
