@@ -4,6 +4,7 @@ use super::clock::Stamp;
 use super::tests_input::{CONTAINERS, Frame, Input};
 use super::*;
 use crate::container::Container;
+use crate::container::fmp4::test_stream as fmp4;
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
@@ -345,4 +346,97 @@ fn a_reconnect_with_times_from_0_takes_the_time_that_it_took() {
         assert!(recorded.starts().contains(&30_000), "{context}: {:?}", recorded.starts());
         recorded.adds_up(100, context);
     });
+}
+
+/// A fragment of a second: 25 pictures, the first of them key, each 40 ms long but the one at `odd`.
+fn fragment(ms: i64, odd: Option<(usize, u32)>) -> Vec<u8> {
+    let mut samples = vec![fmp4::inter(); 25];
+    samples[0] = fmp4::idr();
+    if let Some((i, duration)) = odd {
+        samples[i].duration = duration;
+    }
+    fmp4::fragment(&[fmp4::Traf::new(1, ms.cast_unsigned(), samples)])
+}
+
+/// Chunks of a file of such fragments.
+fn store(fragments: &[Vec<u8>]) -> Recorded {
+    let mut input = fmp4::head(&[fmp4::Trak::video(fmp4::avc(40))]);
+    input.extend(fragments.concat());
+    let mut chunker = Chunker::new(LIMITS, None);
+    chunker.clock.playing(false);
+    let stamp = Stamp {
+        wall: NOW,
+        ..Stamp::default()
+    };
+    let mut events = Vec::new();
+    chunker.push(&input, || None, stamp, &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    let mut out = Recorded {
+        chunks: Vec::new(),
+        ended: Vec::new(),
+        warnings: Vec::new(),
+        ahead: 0,
+    };
+    for event in events {
+        match event {
+            Event::End(info) => out.chunks.push(*info),
+            Event::Warn(warning) => out.warnings.push(warning),
+            _ => {}
+        }
+    }
+    out
+}
+
+#[test]
+fn a_sample_of_an_hour_or_of_a_negative_length_moves_nothing_else() {
+    let hour = 3_600_000;
+    let negative = (-40i32).cast_unsigned();
+    for odd in [hour, negative, u32::MAX, 0] {
+        for at in [0, 12, 24] {
+            for in_fragment in [5, 29] {
+                let mut time = 0;
+                let fragments: Vec<Vec<u8>> = (0..30)
+                    .map(|i| {
+                        let own = (i == in_fragment).then_some((at, odd));
+                        let fragment = fragment(time, own);
+                        // The muxer believes itself.
+                        time += 1000 + if own.is_some() { i64::from(odd.cast_signed()) - 40 } else { 0 };
+                        fragment
+                    })
+                    .collect();
+                let recorded = store(&fragments);
+                let context = format!("{odd} {at} {in_fragment}");
+                assert!(
+                    (29_800..=30_100).contains(&recorded.total_ms()),
+                    "{context}: {:?}",
+                    recorded.ms()
+                );
+                assert_eq!(recorded.warnings, [], "{context}");
+                recorded.adds_up(1, &context);
+            }
+        }
+    }
+}
+
+#[test]
+fn times_below_0_are_no_damage_and_take_the_time_that_they_take() {
+    for first in [-1000, -3000, -100_000] {
+        let fragments: Vec<Vec<u8>> = (0..25).map(|i| fragment(first + i * 1000, None)).collect();
+        let recorded = store(&fragments);
+        assert_eq!(recorded.ms(), [10_000, 10_000, 5000], "{first}");
+        assert_eq!(recorded.warnings, [], "{first}");
+        let second = u64::try_from((first + 10_000).max(0)).unwrap();
+        assert_eq!(recorded.chunks[0].pts_start, Some(0), "{first}");
+        assert_eq!(recorded.chunks[1].pts_start, Some(second * MS), "{first}");
+    }
+}
+
+#[test]
+fn a_second_movie_from_0_goes_on_where_the_first_ended() {
+    let mut fragments: Vec<Vec<u8>> = (0..15).map(|i| fragment(100_000 + i * 1000, None)).collect();
+    fragments.push(fmp4::head(&[fmp4::Trak::video(fmp4::avc(31))]));
+    fragments.extend((0..15).map(|i| fragment(i * 1000, None)));
+    let recorded = store(&fragments);
+    assert_eq!(recorded.total_ms(), 30_000, "{:?}", recorded.ms());
+    recorded.adds_up(1, "two movies");
 }

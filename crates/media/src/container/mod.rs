@@ -199,6 +199,11 @@ pub trait Scanner: Send {
     /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
     fn container(&self) -> Container;
 
+    /// What is added to every time so that none is below 0, in ns. Constant from the first time on.
+    fn origin(&self) -> u64 {
+        0
+    }
+
     /// How coarse this container's timestamps are, in ns (FLV and Matroska: 1 ms): two times that should be 10 s apart may be
     /// that much less.
     fn resolution(&self) -> u64;

@@ -32,6 +32,11 @@ impl Input {
         self.scanner.as_ref().map_or(Container::Raw, |s| s.container())
     }
 
+    /// Returns what the scanner adds to every time, in ns.
+    pub(super) fn origin(&self) -> u64 {
+        self.scanner.as_ref().map_or(0, |s| s.origin())
+    }
+
     /// Returns the resolution of the timestamps, in ns.
     pub(super) fn resolution(&self) -> u64 {
         self.scanner.as_ref().map_or(0, |s| s.resolution())

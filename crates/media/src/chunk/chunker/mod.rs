@@ -246,7 +246,7 @@ impl Chunker {
 
     fn unit(&mut self, at: u64, mut unit: Unit, events: &mut Vec<Event>) {
         let stamp = self.undecided.stamp_at(at);
-        let container_pts = unit.pts;
+        let container_pts = unit.pts.map(|pts| pts.saturating_sub(self.input.origin()));
         self.place(at, &mut unit, &stamp);
         self.keys.count += u64::from(unit.key.is_key());
         self.count_sound_alone(at, &mut unit, &stamp, events);
