@@ -4,6 +4,7 @@ use super::clock::Stamp;
 use super::tests_input::{CONTAINERS, Frame, Input};
 use super::*;
 use crate::container::Container;
+use crate::container::flv::test_stream as flv;
 use crate::container::fmp4::test_stream as fmp4;
 
 const MS: u64 = 1_000_000;
@@ -439,4 +440,43 @@ fn a_second_movie_from_0_goes_on_where_the_first_ended() {
     let recorded = store(&fragments);
     assert_eq!(recorded.total_ms(), 30_000, "{:?}", recorded.ms());
     recorded.adds_up(1, "two movies");
+}
+
+#[test]
+fn a_chunk_without_a_time_starts_where_the_one_before_ended() {
+    // A configuration that changes just before the end begins a chunk of its own.
+    let mut fragments: Vec<Vec<u8>> = (0..25).map(|i| fragment(i * 1000, None)).collect();
+    fragments.push(fmp4::head(&[fmp4::Trak::video(fmp4::avc(31))]));
+    let recorded = store(&fragments);
+    assert_eq!(recorded.starts(), [0, 10_000, 20_000, 25_000]);
+    assert_eq!(recorded.ms(), [10_000, 10_000, 5000, 0]);
+}
+
+#[test]
+fn a_chunk_of_sound_alone_is_dated_by_its_sound() {
+    let mut w = flv::Writer::head(5);
+    for i in 0..250 {
+        w.picture(i * 40, if i == 0 { 0x65 } else { 0x61 }, i == 0, 0);
+    }
+    // The camera changes its picture and fails.
+    w.tag(9, 10_000, flv::AVC_2);
+    for i in 500..700 {
+        w.audio(i * 20);
+    }
+    let mut chunker = Chunker::new(LIMITS, None);
+    let stamp = Stamp {
+        wall: NOW,
+        ..Stamp::default()
+    };
+    let mut events = Vec::new();
+    chunker.push(&w.bytes, || None, stamp, &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    let ends: Vec<(u64, u64)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::End(info) => Some(((info.start - NOW) / MS, info.duration / MS)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [(0, 10_000), (10_000, 4000)]);
 }
