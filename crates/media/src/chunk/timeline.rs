@@ -3,9 +3,10 @@
 //! PURE. Every track keeps its container's times, minus an offset. From where its times break, a track has another offset:
 //! - **A step** far longer than any picture lasts, which the arrival of the bytes does not explain, does not count as elapsed
 //!   time. A track that comes back to where it was gets its old offset back, so that a single wrong time leaves no trace.
+//! - **A long step** below that is elapsed time, unless the times go back to before it within a few units.
 //! - **A rewind** shorter than such a step: a key picture, or more units in a row than pictures can be reordered by, that lie
 //!   before what came earlier. Without this check many small ones would add up.
-//! - **Times that freeze**: after as many equal ones, arrival counts.
+//! - **Times that freeze**: after a second of equal ones, arrival counts.
 
 use crate::container::{Key, Track};
 
@@ -34,12 +35,16 @@ struct Lane {
     end: i128,
     /// Last step forward that was none of a jump.
     step: i128,
+    /// The one before that.
+    usual: i128,
     /// Last step of any kind: of pictures a minute apart, the second is no surprise.
     gap: i128,
     /// When the last unit arrived.
     arrival: u64,
     /// Latest time so far.
     top: i128,
+    /// The time before a long step that was taken for elapsed time, and how many units may still show that it was a mistake.
+    leap: Option<(i128, i128)>,
     below: Below,
     frozen: Frozen,
     /// Units in a row that began where the one before ended: the lengths can be relied on.
@@ -73,9 +78,11 @@ impl Lane {
             last,
             end: last,
             step: 0,
+            usual: 0,
             gap: 0,
             arrival: 0,
             top: last,
+            leap: None,
             below: Below::default(),
             frozen: Frozen {
                 raw,
@@ -117,6 +124,8 @@ pub struct Placed {
     pub end: Option<u64>,
     /// The time line was broken before it.
     pub jumped: bool,
+    /// It comes after a long step that may turn out to be a mistake.
+    pub is_doubtful: bool,
     /// Time since the last unit of its track arrived, ns.
     pub waited: u64,
 }
@@ -135,6 +144,7 @@ impl TimeLine {
                     pts: if is_alone { pts } else { unsigned(self.now) },
                     end: end.filter(|_| is_alone),
                     jumped: false,
+                    is_doubtful: false,
                     waited: 0,
                 };
             }
@@ -172,6 +182,7 @@ impl TimeLine {
             pts: unsigned(lane.last),
             end: end.map(|_| unsigned(lane.end)),
             jumped,
+            is_doubtful: lane.leap.is_some_and(|(_, left)| left == REORDER),
             waited,
         }
     }
@@ -207,8 +218,17 @@ impl Lane {
                 return (self.moved(self.before, raw, step), true);
             }
         }
+        if let Some(lane) = self.after_mistake(raw, step) {
+            return (lane, true);
+        }
         if fits(self.offset) || is_explained {
-            return (self.moved(self.offset, raw, step), false);
+            let leap = match self.leap {
+                _ if is_leap && !is_explained => Some((self.last, REORDER)),
+                Some((last, left)) if left > 1 => Some((last, left - 1)),
+                _ => None,
+            };
+            let lane = Self { leap, ..self };
+            return (lane.moved(self.offset, raw, step), false);
         }
         let beside = other.filter(|other| (raw - other.offset - other.last).abs() <= BACK);
         if let Some(other) = beside {
@@ -223,6 +243,24 @@ impl Lane {
         (self.moved(raw - time, raw, step), true)
     }
 
+    /// Returns the lane back at the times before a long step, if they go on there: the step was a mistake.
+    fn after_mistake(self, raw: i128, step: i128) -> Option<Self> {
+        let (last, left) = self.leap.filter(|_| step < 0)?;
+        let time = raw - self.offset;
+        let most = (REORDER - left + 2) * self.usual + REWIND;
+        ((time - last).abs() <= most).then(|| {
+            let lane = self.moved(self.offset, raw, 0);
+            let (leap, top, step, below) = (None, last, self.usual, Below::default());
+            Self {
+                leap,
+                top,
+                step,
+                below,
+                ..lane
+            }
+        })
+    }
+
     fn moved(self, offset: i128, raw: i128, gap: i128) -> Self {
         let last = raw - offset;
         let step = last - self.last;
@@ -231,6 +269,7 @@ impl Lane {
             before: if offset == self.offset { self.before } else { self.offset },
             last,
             step: if step > 0 && step <= JUMP { step } else { self.step },
+            usual: if step > 0 && step <= JUMP { self.step } else { self.usual },
             gap: gap.max(0),
             ..self
         }
@@ -255,7 +294,12 @@ impl Lane {
             return None;
         };
         let raw = self.last + self.offset;
-        Some(self.moved(self.offset - by, raw, self.gap))
+        let (step, usual) = (before.step, before.usual);
+        Some(Self {
+            step,
+            usual,
+            ..self.moved(self.offset - by, raw, self.gap)
+        })
     }
 
     /// Returns the lane with its time advanced by arrival while the container's times do not move.
@@ -290,7 +334,7 @@ impl Lane {
 
     /// Notes what [`Lane::rewound`] has to know of this unit.
     fn measured(self, before: Self, length: i128) -> Self {
-        let is_below = self.last < before.top;
+        let is_below = self.last < self.top;
         let lowest = if before.below.count > 0 {
             before.below.lowest
         } else {
@@ -298,7 +342,7 @@ impl Lane {
         };
         let tolerance = REWIND.max(length / 8);
         Self {
-            top: self.last.max(before.top),
+            top: self.last.max(self.top),
             below: Below {
                 count: if is_below { before.below.count + 1 } else { 0 },
                 lowest: lowest.min(self.last),

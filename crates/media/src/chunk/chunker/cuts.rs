@@ -131,7 +131,7 @@ impl Chunker {
             return Some(Cut::Early);
         }
         match elapsed {
-            Elapsed::For(waited) if limits.max_time > 0 && waited >= limits.patience() => {
+            Elapsed::For(waited) if limits.max_time > 0 && waited >= limits.patience() && !self.is_doubtful => {
                 let interval = self.keys.longest_interval;
                 self.warn(Warning::NoKeyUnit { waited, interval }, events);
                 Some(Cut::NoKey)

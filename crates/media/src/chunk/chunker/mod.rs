@@ -81,6 +81,8 @@ pub struct Chunker {
     /// Container times without their jumps: durations and capture times are computed from it.
     line: TimeLine,
     arrival: Arrival,
+    /// The time of the unit at hand may be a mistake.
+    is_doubtful: bool,
     sequence: Sequence,
     next: NextChunk,
     last: Option<LastUnit>,
@@ -117,6 +119,7 @@ impl Chunker {
             clock: CaptureClock::default(),
             line: TimeLine::default(),
             arrival: Arrival::default(),
+            is_doubtful: false,
             sequence: Sequence::default(),
             next: NextChunk {
                 cut_from: None,
@@ -290,6 +293,7 @@ impl Chunker {
     /// Replaces the times of a unit by those of the time line. A timestamp jump does not count as elapsed time, so it makes
     /// no chunk too long by itself: the cut after it is due at the next key unit, as any other.
     fn place(&mut self, at: u64, unit: &mut Unit, stamp: &Stamp) {
+        self.is_doubtful = false;
         let Some(pts) = unit.pts else { return };
         let timed = Timed {
             track: unit.track,
@@ -299,6 +303,7 @@ impl Chunker {
         };
         let placed = self.line.place(timed, self.arrival.at(stamp));
         (unit.pts, unit.end) = (Some(placed.pts), placed.end);
+        self.is_doubtful = placed.is_doubtful;
         if placed.jumped && self.has_begun() {
             // A chunk without a picture yet begins with the new times anyway.
             if !matches!(&self.state, ChunkState::Open(open) if open.first.is_none()) {
