@@ -363,6 +363,11 @@ fn fragment(ms: i64, odd: Option<(usize, u32)>) -> Vec<u8> {
 fn store(fragments: &[Vec<u8>]) -> Recorded {
     let mut input = fmp4::head(&[fmp4::Trak::video(fmp4::avc(40))]);
     input.extend(fragments.concat());
+    store_bytes(&input)
+}
+
+/// Chunks of a file.
+fn store_bytes(input: &[u8]) -> Recorded {
     let mut chunker = Chunker::new(LIMITS, None);
     chunker.clock.playing(false);
     let stamp = Stamp {
@@ -370,7 +375,7 @@ fn store(fragments: &[Vec<u8>]) -> Recorded {
         ..Stamp::default()
     };
     let mut events = Vec::new();
-    chunker.push(&input, || None, stamp, &mut events).unwrap();
+    chunker.push(input, || None, stamp, &mut events).unwrap();
     chunker.finish(&mut events).unwrap();
     let mut out = Recorded {
         chunks: Vec::new(),
@@ -479,4 +484,73 @@ fn a_chunk_of_sound_alone_is_dated_by_its_sound() {
         })
         .collect();
     assert_eq!(ends, [(0, 10_000), (10_000, 4000)]);
+}
+
+#[test]
+fn names_and_lengths_go_on_over_every_wrap() {
+    for container in CONTAINERS {
+        // 2^32 ms, and 2^33 ticks of 90 kHz.
+        let wrap = if container == Container::MpegTs { 95_443_717 } else { 1 << 32 };
+        for &line in LIVE {
+            let recorded = record(container, line, pictures(0, 40_000, |ms| wrap - 15_000 + ms));
+            let context = format!("{container:?} {line:?}");
+            assert_eq!(recorded.starts(), [0, 10_000, 20_000, 30_000], "{context}");
+            assert_eq!(recorded.ms(), [10_000; 4], "{context}");
+            let start = recorded.chunks[2].pts_start.unwrap();
+            assert!(start.abs_diff((wrap + 5000) * MS) < MS, "{context}: {start}");
+        }
+    }
+}
+
+#[test]
+fn odd_composition_times_move_no_name() {
+    for composition in [-8_388_608, -40, 80, 8_388_607] {
+        for every in [1, 7] {
+            let mut w = flv::Writer::head(1);
+            for i in 0..1000u32 {
+                let mut data = vec![if i % 25 == 0 { 0x17 } else { 0x27 }, 1];
+                let odd: i32 = if i % every == 0 { composition } else { 0 };
+                data.extend(&odd.to_be_bytes()[1..]);
+                data.extend([0, 0, 0, 4, if i % 25 == 0 { 0x65 } else { 0x61 }, 0x88, 1, 2]);
+                w.tag(9, 20_000_000 + i * 40, &data);
+            }
+            let recorded = store_bytes(&w.bytes);
+            let context = format!("{composition} {every}: {:?}", recorded.ms());
+            assert!((39_500..=40_500).contains(&recorded.total_ms()), "{context}");
+            recorded.adds_up(500, &context);
+        }
+    }
+}
+
+#[test]
+fn a_timescale_of_0_holds_nothing_back() {
+    for timescale in [0, 1, u32::MAX] {
+        let head = fmp4::head(&[fmp4::Trak {
+            timescale,
+            ..fmp4::Trak::video(fmp4::avc(40))
+        }]);
+        let mut chunker = Chunker::new(LIMITS, None);
+        chunker.clock.playing(true);
+        let mut events = Vec::new();
+        for second in 0..60 {
+            let stamp = Stamp {
+                clock_running: Some(second * S),
+                wall: NOW + second * S,
+                ..Stamp::default()
+            };
+            let ticks = i64::try_from(second).unwrap() * i64::from(timescale);
+            let part = [if second == 0 { head.clone() } else { vec![] }, fragment(ticks, None)].concat();
+            chunker.push(&part, || None, stamp, &mut events).unwrap();
+        }
+        chunker.finish(&mut events).unwrap();
+        let ms: Vec<u64> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::End(info) => Some(info.duration / MS),
+                _ => None,
+            })
+            .collect();
+        assert!(ms.len() >= 5, "{timescale}: {ms:?}");
+        assert!((58_000..=61_100).contains(&ms.iter().sum::<u64>()), "{timescale}: {ms:?}");
+    }
 }
