@@ -554,3 +554,31 @@ fn a_timescale_of_0_holds_nothing_back() {
         assert!((58_000..=61_100).contains(&ms.iter().sum::<u64>()), "{timescale}: {ms:?}");
     }
 }
+
+#[test]
+fn a_pause_or_a_stall_between_pictures_cuts_no_group_of_pictures() {
+    // A key picture every 8 s; the line stands still before 9.5 s, sound first when it goes on.
+    let time = |ms: u64| if ms < 9500 { ms } else { ms + 19_000 };
+    let frames: Vec<Coming> = (0..1000u64)
+        .flat_map(|i| {
+            let picture = if i.is_multiple_of(200) {
+                Frame::Key(i * 40)
+            } else {
+                Frame::Inter(i * 40)
+            };
+            [
+                (picture, time(i * 40)),
+                (Frame::Sound(i * 40 + 10), time(i * 40 + 10)),
+                (Frame::Sound(i * 40 + 30), time(i * 40 + 30)),
+            ]
+        })
+        .collect();
+    everywhere(LIVE, &frames, |recorded, context| {
+        assert!(
+            recorded.chunks.iter().all(|chunk| chunk.key_frame),
+            "{context}: {:?}",
+            recorded.ms()
+        );
+        assert_eq!(recorded.warnings, [], "{context}");
+    });
+}

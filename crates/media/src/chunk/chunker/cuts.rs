@@ -68,7 +68,7 @@ impl Chunker {
             self.clock.restart_media_time();
         }
         let span = if let Elapsed::For(ns) = elapsed { ns } else { 0 };
-        let is_overdue = self.is_overdue(stamp, span);
+        let is_overdue = self.is_overdue(stamp, span, unit.key.is_key());
         let elapsed = if is_overdue {
             Elapsed::For(span.max(self.limits.patience()))
         } else {

@@ -8,11 +8,16 @@ use crate::chunk::clock::Stamp;
 use crate::chunk::{Event, Warning};
 use crate::container::{Key, Track, Unit};
 
+/// Most that counts of the time between two units of sound: in a pause, or while upstream is blocked, nothing comes alone.
+const MAX_STEP: u64 = 10_000_000_000;
+
 /// How long sound has come alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SoundAlone {
-    /// Time and stamp of the first unit of sound since the last picture.
-    since: Option<(Option<u64>, Stamp)>,
+    /// Time and stamp of the last unit of sound since the last picture.
+    last: Option<(Option<u64>, Stamp)>,
+    /// How long it has come, ns.
+    total: u64,
     /// It has come alone for the patience.
     is_certain: bool,
 }
@@ -29,8 +34,10 @@ impl Chunker {
         if unit.track != Track::Audio || unit.key.is_key() || self.limits.max_time == 0 || self.limits.single {
             return;
         }
-        let (pts, since) = *self.sound.since.get_or_insert((unit.pts, *stamp));
-        let waited = waited(pts, &since, unit, stamp);
+        let step = self.sound.last.map_or(0, |(pts, last)| waited(pts, &last, unit, stamp));
+        self.sound.last = Some((unit.pts, *stamp));
+        self.sound.total = self.sound.total.saturating_add(step.min(MAX_STEP));
+        let waited = self.sound.total;
         if !self.sound.is_certain && waited >= self.limits.patience() {
             self.sound.is_certain = true;
             self.warn(Warning::SoundAlone { waited }, events);
@@ -63,13 +70,18 @@ impl Chunker {
         self.input.marks = marks;
     }
 
-    /// Whether the open chunk has been open for the patience while its own times say less: they freeze, or nearly so. In a
-    /// stream that is not live slow times are those of a slow sender, or of our own uploads, unless they hardly move.
-    pub(super) fn is_overdue(&self, stamp: &Stamp, elapsed: u64) -> bool {
+    /// Returns whether the chunk has been open for the patience while its own times say less: they freeze, or nearly so. After a
+    /// stall that does not count where no key unit is, and in a stream that is not live a slow sender, or our own uploads, are the
+    /// likelier reason unless the times hardly move.
+    pub(super) fn is_overdue(&self, stamp: &Stamp, elapsed: u64, is_key: bool) -> bool {
         let ChunkState::Open(open) = &self.state else { return false };
         let arrived = open.stamp.arrived_before(stamp);
-        let hardly_moves = elapsed.saturating_mul(16) < arrived;
-        self.limits.max_time > 0 && arrived >= self.limits.patience() && (self.clock.is_live() || hardly_moves)
+        let is_slow = match (self.clock.is_live(), is_key) {
+            (true, true) => true,
+            (true, false) => elapsed.saturating_mul(4) < arrived,
+            (false, _) => elapsed.saturating_mul(16) < arrived,
+        };
+        self.limits.max_time > 0 && arrived >= self.limits.patience() && is_slow
     }
 }
 
