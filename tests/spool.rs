@@ -628,3 +628,52 @@ fn recording_stops_and_starts_on_command() {
     let stopped: Vec<_> = chunks.iter().filter(|c| c.get("gap-reason") == "record-stopped").collect();
     assert_eq!(stopped.len(), 1);
 }
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let limit = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < limit, "within 60 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_session_folder_that_somebody_removes_is_a_gap_at_once_and_the_spool_goes_on() {
+    for is_whole_spool in [false, true] {
+        let (spool, later) = (Spool::new(), ServerToStart::new());
+        let unused = GcsServer::spawn_thread();
+        let front = h264(600).replace("videotestsrc", "videotestsrc is-live=true") + " ! mpegtsmux";
+        let properties = format!("{} {} max-size-time=1000000000", spool.property(), later.property());
+        let line = Line::new(&front, &unused, &properties);
+        line.play();
+        let limit = Duration::from_secs(30);
+        until("two chunks are closed", || spool.chunk_files().len() >= 3);
+        let session = spool.chunk_files()[0].parent().unwrap().to_owned();
+        let whole = spool.dir();
+        std::fs::remove_dir_all(if is_whole_spool { &whole } else { &session }).unwrap();
+        let is_told = |m: &gst::MessageRef| match m.view() {
+            gst::MessageView::Warning(w) => w.error().to_string().contains("recording goes on in a new folder"),
+            _ => false,
+        };
+        let (_, words) = line.wait_for(limit, is_told);
+        let gaps = words
+            .iter()
+            .filter(|(_, text)| text.contains("gcssink-gap") && text.contains("damaged"));
+        assert!(gaps.count() >= 1 || line.stat("chunks-dropped") >= 1, "{words:?}");
+        let lost = line.stat("chunks-dropped");
+        assert!(lost >= 1);
+        until("two chunks are closed in the new folder", || spool.chunk_files().len() >= 3);
+        let server = later.start();
+        let created = line.stat("chunks-created");
+        until("all are stored", || line.stat("chunks-uploaded") + lost >= created);
+        line.stop();
+        let chunks = chunks(&server);
+        assert_each_plays(&chunks);
+        let sequences: Vec<u64> = chunks.iter().map(|c| c.number("sequence")).collect();
+        assert_eq!(
+            sequences,
+            (lost..lost + sequences.len() as u64).collect::<Vec<_>>(),
+            "the open chunk was saved"
+        );
+    }
+}

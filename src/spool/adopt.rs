@@ -101,7 +101,7 @@ pub fn adopt(spool: &Arc<Spool>) -> Adoption {
         let dir = spool.root.join(&device);
         for session in adoption.folders(spool, dir, is_session) {
             match Folder::take(spool, &device, &session) {
-                Ok(Some(folder)) => adoption.session(&Arc::new(folder)),
+                Ok(Some(folder)) => adoption.session(&folder),
                 Ok(None) => {}
                 Err(e) => adoption.left(spool.root.join(&device).join(&session), &e),
             }

@@ -30,10 +30,17 @@ pub struct Space {
     pub available: u64,
 }
 
+/// A lock that is ours until this is dropped.
+pub trait HeldLock: Send + Sync {
+    /// Whether somebody has removed the lock file at `path`, moved it away, or put another in its place. An unmounted file
+    /// system does not count: what is on it comes back.
+    fn is_removed(&self, path: &Path) -> bool;
+}
+
 /// An attempt to take a lock file.
 pub enum Lock {
     /// It is ours until this is dropped.
-    Held(Box<dyn Send + Sync>),
+    Held(Box<dyn HeldLock>),
     /// Another holder has it.
     Busy,
     /// The file or its folder was removed in the meantime.
@@ -247,6 +254,20 @@ impl Disk for StdDisk {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
             available: fs.f_bavail.saturating_mul(fs.f_frsize),
         })
+    }
+}
+
+impl HeldLock for File {
+    fn is_removed(&self, path: &Path) -> bool {
+        let Ok(ours) = self.metadata() else { return false };
+        if ours.nlink() == 0 {
+            return true;
+        }
+        // Moved away, if what stands at the path now, or the nearest folder above, is on the same file system.
+        match path.ancestors().find_map(|at| std::fs::symlink_metadata(at).ok()) {
+            Some(there) => there.dev() == ours.dev() && there.ino() != ours.ino(),
+            None => false,
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Spool;
 use super::account::Charge;
-use super::disk::{DiskFile, Lock};
+use super::disk::{DiskFile, HeldLock, Lock};
 use super::entry::ClosedEntry;
 use super::error::SpoolError;
 use super::format::{Kind, Salt, record, sent_payload};
@@ -24,7 +25,9 @@ pub(super) struct Folder {
     pub(super) key: String,
     pub(super) device_dir: String,
     pub(super) session: String,
-    lock: Box<dyn Send + Sync>,
+    lock: Option<Box<dyn HeldLock>>,
+    /// Its removal was reported.
+    is_reported: AtomicBool,
 }
 
 impl std::fmt::Debug for Folder {
@@ -35,20 +38,34 @@ impl std::fmt::Debug for Folder {
 
 impl Folder {
     /// Takes the lock of an existing session folder. `None`: another holder has it, or the folder was removed.
-    pub(super) fn take(spool: &Arc<Spool>, device_dir: &str, session: &str) -> io::Result<Option<Self>> {
+    pub(super) fn take(spool: &Arc<Spool>, device_dir: &str, session: &str) -> io::Result<Option<Arc<Self>>> {
         let dir = spool.root.join(device_dir).join(session);
         let lock = match spool.disk.lock(&dir.join(LOCK))? {
             Lock::Held(lock) => lock,
             Lock::Busy | Lock::Gone => return Ok(None),
         };
-        Ok(Some(Self {
+        let folder = Arc::new(Self {
             spool: spool.clone(),
             key: format!("{device_dir}/{session}"),
             device_dir: device_dir.to_owned(),
             session: session.to_owned(),
             dir,
-            lock,
-        }))
+            lock: Some(lock),
+            is_reported: AtomicBool::new(false),
+        });
+        spool.watch(&folder);
+        Ok(Some(folder))
+    }
+
+    /// Whether somebody has removed the folder, or its lock file. Its chunks are lost unless they stand at their paths.
+    pub(super) fn is_removed(&self) -> bool {
+        let path = self.dir.join(LOCK);
+        self.lock.as_ref().is_some_and(|lock| lock.is_removed(&path))
+    }
+
+    /// The same, true once.
+    pub(super) fn take_removed(&self) -> bool {
+        !self.is_reported.load(Ordering::Relaxed) && self.is_removed() && !self.is_reported.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn path(&self, sequence: u64) -> PathBuf {
@@ -147,16 +164,16 @@ impl Folder {
 
 impl Drop for Folder {
     /// Removes the folders if they are empty. The lock is held meanwhile: a process that locks the removed lock file finds that it
-    /// is no longer the one in the folder.
+    /// is no longer the one in the folder. A folder that somebody has removed may exist again, with a lock of another holder.
     fn drop(&mut self) {
         let disk = &self.spool.disk;
         let only_ours = |files: Vec<(String, _)>| files.iter().all(|(name, _)| name == LOCK);
-        if disk.list(&self.dir).is_ok_and(only_ours) {
+        if !self.is_removed() && disk.list(&self.dir).is_ok_and(only_ours) {
             let _ = disk.remove_file(&self.dir.join(LOCK));
             let _ = disk.remove_dir(&self.dir);
             let _ = disk.remove_dir(&self.spool.root.join(&self.device_dir));
         }
         // Released only now.
-        self.lock = Box::new(());
+        self.lock = None;
     }
 }

@@ -51,6 +51,7 @@ pub use stored::{Partial, Stored};
 
 use account::{Account, Charge, blocks};
 use disk::{Disk, Listed};
+use folder::Folder;
 use paths::QUARANTINE;
 
 /// At least this much of the file system stays free if no `max-spool-bytes` is set.
@@ -69,6 +70,8 @@ pub struct Spool {
     account: Arc<Account>,
     /// The sink's number in the account.
     sink: u64,
+    /// Folders whose locks this sink holds.
+    watched: Mutex<Vec<Weak<Folder>>>,
 }
 
 impl Drop for Spool {
@@ -102,6 +105,7 @@ impl Spool {
             root,
             account,
             sink,
+            watched: Mutex::default(),
         }))
     }
 
@@ -126,6 +130,20 @@ impl Spool {
     /// Replaces the limit of this sink, 0 = none; see [`Spool::open`]. Removes nothing that is stored.
     pub fn set_max(&self, max: u64) {
         self.account.set_limit(self.sink, max);
+    }
+
+    /// Returns the folders that somebody has removed since the last call. One `stat` for each folder that holds chunks.
+    pub fn removed_folders(&self) -> Vec<PathBuf> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let folders: Vec<Arc<Folder>> = watched.iter().filter_map(Weak::upgrade).collect();
+        watched.retain(|folder| folder.strong_count() > 0);
+        drop(watched);
+        folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect()
+    }
+
+    fn watch(&self, folder: &Arc<Folder>) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.push(Arc::downgrade(folder));
     }
 
     /// Begins a session: makes its folders and takes its lock.

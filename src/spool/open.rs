@@ -85,6 +85,10 @@ impl OpenChunk {
         self.folder.path(self.sequence)
     }
 
+    pub(super) fn folder(&self) -> &Arc<Folder> {
+        &self.folder
+    }
+
     /// Bytes of the object that are safely written, though maybe not durable.
     pub fn len_on_file(&self) -> u64 {
         self.data.load(Ordering::Acquire)
@@ -306,6 +310,11 @@ impl OpenChunk {
         self.closed = true;
         self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
         Ok(())
+    }
+
+    /// Stops counting the file: somebody has removed it.
+    pub(super) fn uncount(&mut self) {
+        self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
     }
 
     fn check_open(&self) -> Result<(), SpoolError> {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Spool;
 use super::account::Charge;
 use super::entry::Entry;
 use super::error::SpoolError;
@@ -14,6 +13,7 @@ use super::format::{Kind, MAGIC, record};
 use super::open::OpenChunk;
 use super::paths::{device_dir, is_session};
 use super::records::to_u64;
+use super::{Spool, make_root};
 
 /// Another sink may hold a session's folder for a moment while it looks for chunks to adopt: number of retries, and the pause.
 const TRIES: u32 = 100;
@@ -27,8 +27,26 @@ pub struct Session {
 
 impl Session {
     pub(super) fn begin(spool: &Arc<Spool>, device: &str, session: &str) -> Result<Self, SpoolError> {
-        let name = device_dir(device);
-        let above = spool.root.join(&name);
+        let folder = Self::make(spool, &device_dir(device), session)?;
+        Ok(Self { folder })
+    }
+
+    /// Makes the folder and its lock again if somebody has removed them. Returns whether that was so.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn renew(&mut self) -> Result<bool, SpoolError> {
+        if !self.folder.is_removed() {
+            return Ok(false);
+        }
+        let spool = Arc::clone(&self.folder.spool);
+        make_root(&*spool.disk, &spool.root)?;
+        self.folder = Self::make(&spool, &self.folder.device_dir, &self.folder.session)?;
+        Ok(true)
+    }
+
+    fn make(spool: &Arc<Spool>, name: &str, session: &str) -> Result<Arc<Folder>, SpoolError> {
+        let above = spool.root.join(name);
         let dir = above.join(session);
         if !is_session(session) {
             return Err(SpoolError::misuse(&dir, "a session has at most 20 letters and digits"));
@@ -42,14 +60,12 @@ impl Session {
                 Err((ErrorKind::NotFound, _)) => continue,
                 Err((_, e)) => return Err(e),
             }
-            match Folder::take(spool, &name, session) {
+            match Folder::take(spool, name, session) {
                 Ok(Some(folder)) => {
                     for path in [&spool.root, &above] {
                         disk.sync_dir(path).map_err(|e| SpoolError::io("sync", path, e))?;
                     }
-                    return Ok(Self {
-                        folder: Arc::new(folder),
-                    });
+                    return Ok(folder);
                 }
                 // Another sink inspects the new folder for chunks to adopt.
                 Ok(None) => std::thread::sleep(PAUSE),
@@ -59,9 +75,36 @@ impl Session {
         Err(SpoolError::Busy { path: dir })
     }
 
+    /// The spool it belongs to.
+    pub fn spool(&self) -> &Arc<Spool> {
+        &self.folder.spool
+    }
+
     /// The session's folder.
     pub fn dir(&self) -> &Path {
         &self.folder.dir
+    }
+
+    /// Moves a chunk that is being written to this session's folder: somebody has removed the one that it was begun in, and
+    /// its bytes can still be read. Returns whether that was so.
+    ///
+    /// # Errors
+    /// No room, or the disk: the chunk is as it was.
+    pub fn rescue(&self, chunk: &mut OpenChunk, entry: &Entry) -> Result<bool, SpoolError> {
+        let disk = &self.folder.spool.disk;
+        let is_lost = || matches!(disk.open(&chunk.path()), Err(e) if e.kind() == ErrorKind::NotFound);
+        if Arc::ptr_eq(&self.folder, chunk.folder()) || !chunk.folder().is_removed() || !is_lost() {
+            return Ok(false);
+        }
+        let mut fresh = self.create(entry)?;
+        let copied = copy(chunk, &mut fresh);
+        if copied.is_err() {
+            let _ = fresh.abandon();
+        }
+        copied?;
+        chunk.uncount();
+        *chunk = fresh;
+        Ok(true)
     }
 
     /// Begins a chunk: makes its file and writes what is known of it.
@@ -99,4 +142,21 @@ impl Session {
             }
         }
     }
+}
+
+/// Copies what is on file of one chunk to another.
+fn copy(from: &OpenChunk, to: &mut OpenChunk) -> Result<(), SpoolError> {
+    const BLOCK: usize = 1 << 20;
+    let mut reader = from.reader();
+    while to.len_on_file() < from.len_on_file() {
+        let at = to.len_on_file();
+        let bytes = reader
+            .read_at(at, BLOCK)
+            .map_err(|e| SpoolError::io("read", &from.path(), e))?;
+        if bytes.is_empty() {
+            break;
+        }
+        to.append(at, &[bytes])?;
+    }
+    Ok(())
 }

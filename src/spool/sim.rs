@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, Listed, Lock, Space};
+use super::disk::{Disk, DiskFile, HeldLock, Listed, Lock, Space};
 
 static WORLDS: AtomicU64 = AtomicU64::new(0);
 const PAGE: usize = 512;
@@ -56,6 +56,13 @@ impl NameOp {
         match self {
             Self::Add(path, _) | Self::Remove(path) => path.parent() == Some(dir),
             Self::Move(from, to, _) => from.parent() == Some(dir) || to.parent() == Some(dir),
+        }
+    }
+
+    fn is_below(&self, tree: &Path) -> bool {
+        match self {
+            Self::Add(path, _) | Self::Remove(path) => path.starts_with(tree),
+            Self::Move(from, to, _) => from.starts_with(tree) || to.starts_with(tree),
         }
     }
 
@@ -214,6 +221,14 @@ impl SimDisk {
         world.durable.insert(path.to_owned(), node);
     }
 
+    /// Somebody removes a folder with all that is in it, durably. Open files can still be read and written.
+    pub fn remove_tree(&self, path: &Path) {
+        let mut world = self.lock();
+        world.names.retain(|name, _| !name.starts_with(path));
+        world.durable.retain(|name, _| !name.starts_with(path));
+        world.pending.retain(|op| !op.is_below(path));
+    }
+
     /// The process dies and the machine lives: everything stays, locks are free. The disk for the next process.
     pub fn kill(&self) -> Self {
         let mut old = self.lock();
@@ -363,6 +378,12 @@ struct SimFile {
 }
 
 struct SimLock(SimDisk, usize);
+
+impl HeldLock for SimLock {
+    fn is_removed(&self, path: &Path) -> bool {
+        self.0.lock().names.get(path) != Some(&Node::File(self.1))
+    }
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {

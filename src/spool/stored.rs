@@ -77,12 +77,13 @@ impl Stored {
         &self.folder.session
     }
 
-    /// Whether somebody has removed the file: its folder is there, and it is not in it.
+    /// Whether somebody has removed the file, alone or with its folder. A file system that is away does not count.
     pub fn is_removed(&self) -> bool {
-        let path = self.path();
-        let name = path.file_name().map(|n| n.to_string_lossy());
-        let there = self.folder.spool.disk.list(&self.folder.dir);
-        there.is_ok_and(|files| files.iter().all(|(file, _)| Some(file.as_str()) != name.as_deref()))
+        let disk = &self.folder.spool.disk;
+        match disk.open(&self.path()) {
+            Err(e) if e.kind() == ErrorKind::NotFound => self.folder.is_removed() || disk.list(&self.folder.dir).is_ok(),
+            _ => false,
+        }
     }
 
     /// Reads the entry.

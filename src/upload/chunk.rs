@@ -139,6 +139,10 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
     fn confirm(&self);
     /// It is let go of by policy: removed.
     fn discard(&self);
+    /// Whether somebody has removed its file. An open file can be read all the same.
+    fn is_removed(&self) -> bool {
+        false
+    }
     /// Why the bytes on disk are not those that were written; `None` while nobody has found them damaged.
     fn damage(&self) -> Option<String>;
     /// Damaged: put where it blocks nothing. Says where that is.

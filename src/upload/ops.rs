@@ -1,5 +1,6 @@
 //! What the spool writer has to do, and what it reports. Types alone, shared by the queue, the task and its blocking side.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -82,6 +83,10 @@ pub(super) struct Written {
 pub(super) trait Progress {
     /// What came to the open chunks is written, as far as the disk took it.
     fn wrote(&self, written: Written);
+    /// The closed chunks on disk that are not being sent, with their tickets.
+    fn on_disk(&self) -> Vec<(u64, Arc<dyn SpooledChunk>)>;
+    /// Somebody has removed these folders, and with them the files of these chunks.
+    fn removed(&self, folders: &[PathBuf], lost: &[u64]);
     /// Whether the end of a chunk that is being moved to disk may be written: it was neither stored nor dropped meanwhile.
     fn may_finish(&self, ticket: u64) -> bool;
     /// A chunk was moved to disk, or could not be. Returns what is on disk and not wanted there.

@@ -47,6 +47,7 @@ impl SpoolWriter {
     /// count as lost meanwhile. What the disk said.
     pub(super) fn work(&mut self, work: Work, sync: bool, progress: &dyn Progress) -> Option<SpoolError> {
         let mut written = Written::default();
+        self.look_for_removed(&mut written, progress);
         // First what makes room.
         work.discards.iter().for_each(|chunk| chunk.discard());
         work.confirms.iter().for_each(|chunk| chunk.confirm());
@@ -94,6 +95,27 @@ impl SpoolWriter {
             }
         }
         trouble
+    }
+
+    /// Makes the session's folder again if somebody has removed it, and reports the chunks that were lost with it or with that
+    /// of an earlier session. A chunk that is being written is saved from its open file.
+    fn look_for_removed(&mut self, written: &mut Written, progress: &dyn Progress) {
+        let folders = self.session.spool().removed_folders();
+        if let Err(e) = self.session.renew() {
+            written.trouble = Some(e);
+        }
+        for writing in self.open.values_mut() {
+            if let Some(file) = &mut writing.file
+                && let Err(e) = self.session.rescue(file, &writing.entry)
+            {
+                written.trouble = Some(e);
+            }
+        }
+        if !folders.is_empty() {
+            let on_disk = progress.on_disk().into_iter();
+            let lost: Vec<u64> = on_disk.filter(|(_, c)| c.is_removed()).map(|(ticket, _)| ticket).collect();
+            progress.removed(&folders, &lost);
+        }
     }
 
     fn end(&mut self, closing: Closing, written: &mut Written) {

@@ -182,12 +182,24 @@ impl SpooledChunk for ChunkFile {
         let _ = lock(&self.stored).discard();
     }
 
+    fn is_removed(&self) -> bool {
+        lock(&self.stored).is_removed()
+    }
+
     fn damage(&self) -> Option<String> {
         self.damage.get().cloned()
     }
 
     fn set_aside(&self, why: &str) -> String {
-        match lock(&self.stored).quarantine() {
+        let mut stored = lock(&self.stored);
+        if stored.is_removed() {
+            let _ = stored.discard();
+            return format!(
+                "somebody has removed {} in spool-dir: the chunk is lost",
+                stored.path().display()
+            );
+        }
+        match stored.quarantine() {
             Ok(path) => format!(
                 "a chunk of the spool cannot be used and was set aside as {}: {why}",
                 path.display()

@@ -4,6 +4,7 @@
 //! of the process at once. What the disk does not take stays in memory, charged there, and is tried again when something has
 //! changed: a chunk was stored or dropped, or a second has passed. A chunk that ends meanwhile is sent from both.
 
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::chunk::{Chunk, SpooledChunk};
+use super::chunk::{Chunk, Place, SpooledChunk};
 use super::life::Step;
 use super::ops::{Op, Progress, Work, Written, charges};
 use super::queue::UploadQueue;
-use super::report::Report;
+use super::report::{DAMAGED, Report};
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::Times;
 use super::state::{DiskHealth, Mode, Phase, own_ticket};
@@ -29,6 +30,8 @@ static LAST_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(8));
 const QUIET: u64 = 60_000_000_000;
 /// How often a disk that takes nothing is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How often an idle disk with chunks on it is looked at: somebody may have removed them.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Runs until the uploads have stopped and nothing is left to be written. `interval`: property `spool-sync-interval`;
 /// `ahead` has the recorder leave word of what it has not decided about.
@@ -36,6 +39,8 @@ pub async fn run(uploads: Arc<UploadQueue>, desk: SpoolWriter, interval: Duratio
     // Written four times an interval and synced three ticks apart: what came in just after a sync is synced within one.
     let mut ticks = tokio::time::interval((interval / 4).max(Duration::from_millis(5)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut desk = Some(desk);
     let (mut tick, mut tried_at, mut is_idle, mut is_blocked) = (0u64, Instant::now(), true, false);
     loop {
@@ -46,6 +51,11 @@ pub async fn run(uploads: Arc<UploadQueue>, desk: SpoolWriter, interval: Duratio
                 tick += 1;
                 sync = tick % 3 == 0;
                 ahead();
+            }
+            _ = looks.tick(), if is_idle => {
+                if uploads.has_chunks_on_disk() {
+                    (desk, is_idle, is_blocked) = carry_out(&uploads, desk, Work::default(), false).await;
+                }
             }
         }
         if is_blocked && tried_at.elapsed() >= TRY_AGAIN {
@@ -138,6 +148,11 @@ impl UploadQueue {
         }
     }
 
+    fn has_chunks_on_disk(&self) -> bool {
+        let state = self.lock();
+        !state.stopped && state.chunks.values().any(|chunk| chunk.is_on_disk())
+    }
+
     fn is_near_the_end(&self) -> bool {
         self.lock().disk.as_ref().is_some_and(|d| d.phase.is_ending())
     }
@@ -223,6 +238,22 @@ impl UploadQueue {
     }
 }
 
+/// What the user reads of folders that somebody has removed.
+fn removed_text(folders: &[PathBuf], chunks: u64, bytes: u64) -> String {
+    let first = folders.first().map(|f| f.display().to_string()).unwrap_or_default();
+    let more = match folders.len() {
+        0 | 1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    let lost = match chunks {
+        0 => "no closed chunk was in it".to_owned(),
+        n => format!("{n} chunks with {bytes} bytes that waited there are lost"),
+    };
+    format!(
+        "somebody has removed {first}{more} in spool-dir: {lost}; recording goes on in a new folder. Only gcssink may remove what lies below spool-dir"
+    )
+}
+
 impl Progress for UploadQueue {
     fn wrote(&self, written: Written) {
         let mut state = self.lock();
@@ -244,6 +275,35 @@ impl Progress for UploadQueue {
         drop(state);
         self.publish();
         self.wake.notify_one();
+        self.changed.notify_all();
+    }
+
+    fn on_disk(&self) -> Vec<(u64, Arc<dyn SpooledChunk>)> {
+        let state = self.lock();
+        let waiting = state.chunks.iter().filter(|(t, _)| !state.scheduler.is_in_flight(**t));
+        let on_disk = waiting.filter_map(|(&ticket, chunk)| match &chunk.place {
+            Place::Disk(kept) => Some((ticket, Arc::clone(kept))),
+            Place::Memory(_) => None,
+        });
+        on_disk.collect()
+    }
+
+    fn removed(&self, folders: &[PathBuf], lost: &[u64]) {
+        let mut state = self.lock();
+        let before = state.stats;
+        // One whose attempt has begun since is read from its open file, or found to be lost by that attempt.
+        let lost: Vec<u64> = lost.iter().copied().filter(|&t| !state.scheduler.is_in_flight(t)).collect();
+        let gone: Vec<_> = lost.iter().map(|&ticket| state.drop_chunk(ticket, DAMAGED)).collect();
+        let (chunks, bytes) = (
+            state.stats.dropped - before.dropped,
+            state.stats.bytes_dropped - before.bytes_dropped,
+        );
+        state.reports.push_back(Report::Warning(removed_text(folders, chunks, bytes)));
+        drop(state);
+        drop(gone);
+        self.publish();
+        self.wake.notify_one();
+        self.disk_wake.notify_one();
         self.changed.notify_all();
     }
 

@@ -13,6 +13,7 @@ mod faults;
 mod model;
 mod promises;
 mod real;
+mod removed;
 
 /// Header bytes of every test chunk.
 const INIT: u64 = 10;

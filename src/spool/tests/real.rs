@@ -241,3 +241,25 @@ fn both_disks_answer_alike() {
     });
     assert_eq!(answers[0], answers[1]);
 }
+
+#[test]
+fn a_folder_that_was_removed_or_moved_away_is_known_from_one_that_is_there() {
+    let tmp = tempfile::tempdir().unwrap();
+    let spool = Spool::open(Arc::new(StdDisk), &tmp.path().join("spool"), 1 << 30).unwrap();
+    let mut session = spool.session("cam", "s1").unwrap();
+    let dir = session.dir().to_owned();
+    assert!(spool.removed_folders().is_empty());
+    std::fs::rename(&dir, tmp.path().join("elsewhere")).unwrap();
+    assert_eq!(spool.removed_folders(), [dir.as_path()]);
+    assert!(session.renew().unwrap());
+    std::fs::remove_dir_all(tmp.path().join("spool")).unwrap();
+    assert_eq!(spool.removed_folders(), [dir.as_path()]);
+    assert!(session.renew().unwrap() && dir.is_dir());
+    // A file in the place of the folder: nothing can be written, and that is said.
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::write(&dir, b"").unwrap();
+    assert_eq!(spool.removed_folders(), [dir.as_path()]);
+    assert!(session.renew().is_err());
+    std::fs::remove_file(&dir).unwrap();
+    assert!(session.renew().unwrap());
+}
