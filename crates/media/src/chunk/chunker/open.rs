@@ -156,15 +156,15 @@ impl OpenChunk {
         self.first.as_ref().or(self.sound.as_ref())
     }
 
-    /// Adds the times of a unit, and what is known of the streams with it.
-    fn note(&mut self, unit: &Unit) {
+    /// Adds the times of a unit, and what is known of the streams with it. A time that may be a mistake ends no chunk.
+    fn note(&mut self, unit: &Unit, is_doubtful: bool) {
         if let Some(init) = &unit.init
             && !Arc::ptr_eq(&self.info, &init.info)
         {
             self.info = Arc::clone(&init.info);
         }
         self.before_last = (self.video, self.audio);
-        if let Some(pts) = unit.pts {
+        if let Some(pts) = unit.pts.filter(|_| !is_doubtful) {
             match unit.track {
                 Track::Video => self.video.add(pts, unit.end),
                 Track::Audio => self.audio.add(pts, unit.end),
@@ -208,7 +208,7 @@ impl Chunker {
     /// Adds a unit to what is known of the open chunk.
     pub(super) fn account(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
         let ChunkState::Open(open) = &mut self.state else { return };
-        open.note(unit);
+        open.note(unit, self.is_doubtful);
         open.correct_start(&mut self.clock, unit, &stamp);
         if open.first.is_none() && open.sound.is_none() && unit.track == Track::Audio && unit.pts.is_some() {
             // A copy: the time of the recording begins with the first picture.
