@@ -302,6 +302,15 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
                 )
             );
         }
+        Warning::SoundAlone { waited } => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            (
+                "sound without pictures for {}, although the stream announces pictures: the sound is stored alone, cut after max-size-time ({}); check the camera's video and the muxer's video pad",
+                seconds(waited),
+                seconds(max_time)
+            )
+        ),
         Warning::NoParameterSets => gst::element_warning!(
             element,
             gst::StreamError::Format,

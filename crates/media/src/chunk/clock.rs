@@ -12,6 +12,12 @@ pub const EARLIEST_PLAUSIBLE: u64 = 1_577_836_800_000_000_000;
 /// Differences from here on are a step, below they are slewed: 1 s.
 const STEP: u64 = 1_000_000_000;
 
+/// Running times and container times do not run apart by more than this: 2 s.
+const UNSTEADY: i64 = 2_000_000_000;
+
+/// Most time between capture and arrival at the start of a live stream; times farther back count from elsewhere: 30 s.
+const BACKLOG: i64 = 30_000_000_000;
+
 /// What is known of a buffer when it arrives; all in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
@@ -25,6 +31,34 @@ pub struct Stamp {
     pub reference: Option<u64>,
 }
 
+impl Stamp {
+    /// Returns how long this buffer arrived before `later`, in ns: by the pipeline clock if both have it, since the wall clock
+    /// may be stepped.
+    pub fn arrived_before(&self, later: &Self) -> u64 {
+        match (self.clock_running, later.clock_running) {
+            (Some(a), Some(b)) if b >= a => b - a,
+            _ => later.wall.saturating_sub(self.wall),
+        }
+    }
+}
+
+/// When buffers arrived, in ns since the first, whatever their own times are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival {
+    now: u64,
+    last: Option<Stamp>,
+}
+
+impl Arrival {
+    /// Returns when the buffer of `stamp` arrived. Buffers come in order.
+    pub fn at(&mut self, stamp: &Stamp) -> u64 {
+        let waited = self.last.map_or(0, |last| last.arrived_before(stamp));
+        self.now = self.now.saturating_add(waited);
+        self.last = Some(*stamp);
+        self.now
+    }
+}
+
 /// Maps units to UTC.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CaptureClock {
@@ -35,6 +69,8 @@ pub struct CaptureClock {
     first: Option<(u64, Option<u64>)>,
     /// (running time, UTC) as passed on by an element before the muxer.
     mapping: Option<(u64, u64)>,
+    /// Container time and running time of the last unit that was dated live.
+    dated: Option<(u64, i64)>,
 }
 
 impl CaptureClock {
@@ -42,11 +78,18 @@ impl CaptureClock {
     pub fn playing(&mut self, live: bool) {
         self.live = live;
         self.anchor = None;
+        self.dated = None;
+    }
+
+    /// Returns whether the pipeline is live.
+    pub fn is_live(&self) -> bool {
+        self.live
     }
 
     /// Forgets the media time line: what follows does not continue it.
     pub fn restart_media_time(&mut self) {
         self.first = None;
+        self.dated = None;
     }
 
     /// The camera's clock showed `utc` at running time `running`.
@@ -69,13 +112,18 @@ impl CaptureClock {
         if let Some(reference) = stamp.reference {
             return (reference, ClockKind::Ntp);
         }
-        if let (Some((mapped, utc)), Some(running)) = (self.mapping, stamp.running) {
+        let running = if self.live {
+            self.plausible(stamp, pts)
+        } else {
+            stamp.running
+        };
+        if let (Some((mapped, utc)), Some(running)) = (self.mapping, running) {
             return (
                 unsigned(signed(utc).saturating_add(running).saturating_sub(signed(mapped))),
                 ClockKind::Ntp,
             );
         }
-        let utc = match (self.live, self.anchor, stamp.running) {
+        let utc = match (self.live, self.anchor, running) {
             (true, Some(anchor), Some(running)) => unsigned(anchor.saturating_add(running)),
             _ => {
                 // A first unit without a time (joined within a picture) is no beginning of the media time.
@@ -83,11 +131,17 @@ impl CaptureClock {
                     self.first = None;
                 }
                 let (arrival, first) = *self.first.get_or_insert((stamp.wall, pts));
-                match (first, pts) {
+                let utc = match (first, pts) {
                     (Some(first), Some(pts)) => {
                         unsigned(signed(arrival).saturating_add(signed(pts)).saturating_sub(signed(first)))
                     }
                     _ => stamp.wall,
+                };
+                if self.live && utc > stamp.wall {
+                    self.first = Some((stamp.wall, pts));
+                    stamp.wall
+                } else {
+                    utc
                 }
             }
         };
@@ -97,6 +151,28 @@ impl CaptureClock {
             ClockKind::System
         };
         (utc, kind)
+    }
+
+    /// Returns the running time of a live buffer, as far as it is plausible. Nothing is captured after it arrived, and running
+    /// time goes on as the container's time `pts` does, which is free of jumps.
+    fn plausible(&mut self, stamp: &Stamp, pts: Option<u64>) -> Option<i64> {
+        let running = stamp.running?;
+        let now = stamp.clock_running.map_or(i64::MAX, signed);
+        let expected = self
+            .dated
+            .zip(pts)
+            .map(|((then, dated), pts)| dated.saturating_add(signed(pts)).saturating_sub(signed(then)));
+        let plausible = match expected {
+            _ if running > now => expected.unwrap_or(now),
+            Some(expected) if running.saturating_add(UNSTEADY) < expected => expected,
+            None if stamp.clock_running.is_some() && running.saturating_add(BACKLOG) < now => now,
+            _ => running,
+        };
+        let plausible = plausible.min(now);
+        if let Some(pts) = pts {
+            self.dated = Some((pts, plausible));
+        }
+        Some(plausible)
     }
 
     /// As [`CaptureClock::utc`] of a unit without a container time, and changes nothing.

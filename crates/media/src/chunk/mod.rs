@@ -14,6 +14,10 @@ pub mod info;
 pub mod replay;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_input;
+#[cfg(test)]
+mod tests_times;
 pub mod timeline;
 
 pub use chunker::Chunker;
@@ -31,6 +35,11 @@ pub enum Warning {
         waited: u64,
         /// Longest time between two key units so far.
         interval: Option<u64>,
+    },
+    /// The header announces pictures, or they came earlier, and sound has come alone for this duration.
+    SoundAlone {
+        /// How long.
+        waited: u64,
     },
     /// Key units without SPS/PPS.
     NoParameterSets,

@@ -3,7 +3,7 @@
 //! PURE. The bytes of the object, header first, are fed once from front to end.
 
 use super::frames::Frames;
-use super::timeline::TimeLine;
+use super::timeline::{TimeLine, Timed};
 use crate::container::{Container, Mark, MarkKind, Scanner, Track, Unit, scanner_for};
 
 /// See the module.
@@ -90,7 +90,13 @@ impl Replay {
         let has_video = self.units.iter().any(|(at, u)| u.track == Track::Video && *at < whole);
         for (_, unit) in self.units.iter().filter(|(at, _)| *at < whole) {
             let Some(pts) = unit.pts else { continue };
-            let placed = line.place(unit.track, pts, unit.end, 0);
+            let timed = Timed {
+                track: unit.track,
+                key: unit.key,
+                pts,
+                end: unit.end,
+            };
+            let placed = line.place(timed, 0);
             let pts = placed.pts;
             match unit.track {
                 Track::Video => video.add(pts, placed.end),

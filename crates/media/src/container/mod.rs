@@ -27,6 +27,7 @@ pub mod matroska;
 pub mod mpegts;
 pub mod nal;
 pub mod raw;
+mod unwrap;
 
 /// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.
 pub const MAX_GATHER: usize = 4 << 20;
@@ -187,12 +188,21 @@ pub trait Scanner: Send {
         self.settled()
     }
 
+    /// What is held back has been held back too long: decides it with what is there. Afterwards marks no longer depend on the
+    /// bytes alone, but on when they came.
+    fn release(&mut self, _marks: &mut Vec<Mark>) {}
+
     /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
     /// head. Drops what was half read, keeps the configuration.
     fn restart(&mut self);
 
     /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
     fn container(&self) -> Container;
+
+    /// What is added to every time so that none is below 0, in ns. Constant from the first time on.
+    fn origin(&self) -> u64 {
+        0
+    }
 
     /// How coarse this container's timestamps are, in ns (FLV and Matroska: 1 ms): two times that should be 10 s apart may be
     /// that much less.

@@ -67,7 +67,14 @@ impl Chunker {
         if elapsed == Elapsed::Backwards {
             self.clock.restart_media_time();
         }
-        let is_due = self.is_due(at, &first, elapsed, bytes, unit, stamp);
+        let span = if let Elapsed::For(ns) = elapsed { ns } else { 0 };
+        let is_overdue = self.is_overdue(stamp, span, unit.key.is_key());
+        let elapsed = if is_overdue {
+            Elapsed::For(span.max(self.limits.patience()))
+        } else {
+            elapsed
+        };
+        let is_due = is_overdue || self.is_due(at, &first, elapsed, bytes, unit, stamp);
         let cut = if unit.key.is_key() {
             self.decide_at_key(is_due, bytes, events)
         } else {
@@ -124,7 +131,7 @@ impl Chunker {
             return Some(Cut::Early);
         }
         match elapsed {
-            Elapsed::For(waited) if limits.max_time > 0 && waited >= limits.patience() => {
+            Elapsed::For(waited) if limits.max_time > 0 && waited >= limits.patience() && !self.is_doubtful => {
                 let interval = self.keys.longest_interval;
                 self.warn(Warning::NoKeyUnit { waited, interval }, events);
                 Some(Cut::NoKey)

@@ -6,7 +6,7 @@ use super::open::LastUnit;
 use super::start::{Dropping, Waiting};
 use super::{ChunkState, Chunker, elapsed};
 use crate::chunk::{Event, GapReason};
-use crate::container::Fault;
+use crate::container::{Fault, Key};
 
 /// Where a chunk ended that was closed because no data arrived.
 #[derive(Debug)]
@@ -132,11 +132,13 @@ impl Chunker {
             Waiting {
                 dropping: None,
                 first: Some((from, init)),
+                sound,
                 ..
             } => {
                 let stamp = self.undecided.stamp_at(from);
                 self.discard_below(from, events);
                 self.begin(from, init, stamp, events);
+                self.begin_with_sound(sound, Key::Closed, events);
             }
             Waiting { dropping, since, .. } => {
                 let last = self.undecided.last_stamp();

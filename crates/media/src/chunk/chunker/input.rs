@@ -32,6 +32,11 @@ impl Input {
         self.scanner.as_ref().map_or(Container::Raw, |s| s.container())
     }
 
+    /// Returns what the scanner adds to every time, in ns.
+    pub(super) fn origin(&self) -> u64 {
+        self.scanner.as_ref().map_or(0, |s| s.origin())
+    }
+
     /// Returns the resolution of the timestamps, in ns.
     pub(super) fn resolution(&self) -> u64 {
         self.scanner.as_ref().map_or(0, |s| s.resolution())
@@ -45,7 +50,10 @@ impl Chunker {
             return self.feed(data, events);
         }
         self.input.probe.extend_from_slice(data);
-        self.detect(false, events)
+        // A slow stream is not held back until there is enough of it.
+        let arrival = self.undecided.first_stamp().zip(self.undecided.last_stamp());
+        let is_slow = arrival.is_some_and(|(first, last)| first.arrived_before(&last) >= self.limits.patience());
+        self.detect(is_slow, events)
     }
 
     /// Chooses a scanner once the first bytes suffice. `complete` means that no more will come.

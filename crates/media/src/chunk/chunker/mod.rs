@@ -9,6 +9,7 @@
 //! - `start` — from the first byte, or from a pause, to a chunk
 //! - `cuts` — where a chunk ends and the next begins
 //! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
+//! - `sound` — sound whose pictures never come, or stop
 //! - `ending` — idle, stopped, end of stream
 
 use bytes::Bytes;
@@ -17,17 +18,19 @@ mod cuts;
 mod ending;
 mod input;
 mod open;
+mod sound;
 mod start;
 mod undecided;
 
 use self::ending::ClosedAt;
 use self::input::Input;
 use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
+use self::sound::SoundAlone;
 use self::start::Waiting;
 use self::undecided::Undecided;
 use super::byte_queue::Blocks;
-use super::clock::{CaptureClock, Stamp};
-use super::timeline::{JUMP, TimeLine};
+use super::clock::{Arrival, CaptureClock, Stamp};
+use super::timeline::{JUMP, TimeLine, Timed};
 use super::{Event, GapReason, Limits, Warning};
 use crate::container::{Container, Fault, Init, Unit};
 
@@ -77,10 +80,14 @@ pub struct Chunker {
     pub clock: CaptureClock,
     /// Container times without their jumps: durations and capture times are computed from it.
     line: TimeLine,
+    arrival: Arrival,
+    /// The time of the unit at hand may be a mistake.
+    is_doubtful: bool,
     sequence: Sequence,
     next: NextChunk,
     last: Option<LastUnit>,
     keys: KeyUnits,
+    sound: SoundAlone,
     /// Recording is stopped: what arrives is dropped.
     stopped: bool,
     /// Kinds of warnings that were issued: each is issued once.
@@ -111,6 +118,8 @@ impl Chunker {
             closing: Closing::default(),
             clock: CaptureClock::default(),
             line: TimeLine::default(),
+            arrival: Arrival::default(),
+            is_doubtful: false,
             sequence: Sequence::default(),
             next: NextChunk {
                 cut_from: None,
@@ -120,6 +129,7 @@ impl Chunker {
             },
             last: None,
             keys: KeyUnits::default(),
+            sound: SoundAlone::default(),
             stopped: false,
             warned: Vec::new(),
         }
@@ -232,18 +242,20 @@ impl Chunker {
         self.date_gap(&stamp);
         self.undecided.push(data, owned, stamp);
         self.scan(data, events)?;
+        self.release_overdue(&stamp, events);
         self.hand_over_decided(events);
         Ok(())
     }
 
     fn unit(&mut self, at: u64, mut unit: Unit, events: &mut Vec<Event>) {
         let stamp = self.undecided.stamp_at(at);
-        let container_pts = unit.pts;
+        let container_pts = unit.pts.map(|pts| pts.saturating_sub(self.input.origin()));
         self.place(at, &mut unit, &stamp);
         self.keys.count += u64::from(unit.key.is_key());
+        self.count_sound_alone(at, &mut unit, &stamp, events);
         self.apply_discont(at);
         match &self.state {
-            ChunkState::Waiting(_) => self.unit_while_waiting(at, &unit, stamp, events),
+            ChunkState::Waiting(_) => self.unit_while_waiting(at, &unit, container_pts, stamp, events),
             ChunkState::Idle(_) => self.unit_while_idle(at, &unit, stamp, events),
             ChunkState::Open(_) => {
                 if let Some((cut, init)) = self.decide(at, &unit, &stamp, events) {
@@ -281,9 +293,17 @@ impl Chunker {
     /// Replaces the times of a unit by those of the time line. A timestamp jump does not count as elapsed time, so it makes
     /// no chunk too long by itself: the cut after it is due at the next key unit, as any other.
     fn place(&mut self, at: u64, unit: &mut Unit, stamp: &Stamp) {
+        self.is_doubtful = false;
         let Some(pts) = unit.pts else { return };
-        let placed = self.line.place(unit.track, pts, unit.end, stamp.wall);
+        let timed = Timed {
+            track: unit.track,
+            key: unit.key,
+            pts,
+            end: unit.end,
+        };
+        let placed = self.line.place(timed, self.arrival.at(stamp));
         (unit.pts, unit.end) = (Some(placed.pts), placed.end);
+        self.is_doubtful = placed.is_doubtful;
         if placed.jumped && self.has_begun() {
             // A chunk without a picture yet begins with the new times anyway.
             if !matches!(&self.state, ChunkState::Open(open) if open.first.is_none()) {
@@ -353,10 +373,11 @@ impl Chunker {
     }
 }
 
-/// Returns the time between two arrivals in ns: by running time if both have one, else by the wall clock.
+/// Returns the time between two arrivals in ns: by running time if both have one and it moves, else by arrival.
 fn elapsed(from: &Stamp, to: &Stamp) -> u64 {
-    match (from.running, to.running) {
+    let running = match (from.running, to.running) {
         (Some(a), Some(b)) => u64::try_from(b.saturating_sub(a)).unwrap_or(0),
-        _ => to.wall.saturating_sub(from.wall),
-    }
+        _ => 0,
+    };
+    if running > 0 { running } else { from.arrived_before(to) }
 }

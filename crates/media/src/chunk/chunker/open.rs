@@ -12,6 +12,9 @@ use crate::chunk::frames::Frames;
 use crate::chunk::{ChunkInfo, Event, GapReason, Warning};
 use crate::container::{Container, Init, Key, StreamInfo, Track, Unit};
 
+/// Tracks that end together end less than this apart: 1 s.
+const OUTLASTS: u64 = 1_000_000_000;
+
 /// The open chunk.
 #[derive(Debug)]
 pub(super) struct OpenChunk {
@@ -26,6 +29,8 @@ pub(super) struct OpenChunk {
     pub(super) stamp: Stamp,
     /// The first picture (in an audio-only stream: the first unit); `None` while only configuration came.
     pub(super) first: Option<FirstUnit>,
+    /// Its first sound, which dates it if no picture comes.
+    sound: Option<FirstUnit>,
     /// Where the picture of its first key unit ends in the input.
     pub(super) preview_end: Option<u64>,
     pub(super) video: Frames,
@@ -70,6 +75,8 @@ pub(super) struct FirstUnit {
 pub(super) struct Closing {
     /// The chunk and the offset where it ends. Reported with the next picture.
     pub(super) chunk: Option<(Box<OpenChunk>, u64)>,
+    /// UTC of the end of the last chunk that was reported, and whether it had a time of its own.
+    last_end: Option<(u64, bool)>,
     /// Mean duration of a frame in the last chunk, ns.
     usual_frame: u64,
 }
@@ -114,6 +121,7 @@ impl OpenChunk {
             clock_step_ms,
             stamp,
             first: None,
+            sound: None,
             preview_end: None,
             video: Frames::default(),
             audio: Frames::default(),
@@ -136,15 +144,27 @@ impl OpenChunk {
         if self.video.is_empty() { self.audio } else { self.video }
     }
 
-    /// Adds the times of a unit, and what is known of the streams with it.
-    fn note(&mut self, unit: &Unit) {
+    /// Returns the end of its last frame, ns. Sound that goes on after the pictures have stopped counts.
+    fn end(&self, usual: u64) -> u64 {
+        let end = self.frames().end(usual);
+        let sound = if self.audio.is_empty() { 0 } else { self.audio.end(0) };
+        if sound > end.saturating_add(OUTLASTS) { sound } else { end }
+    }
+
+    /// Returns the unit that it is dated by: its first picture, else its first sound.
+    fn dated_by(&self) -> Option<&FirstUnit> {
+        self.first.as_ref().or(self.sound.as_ref())
+    }
+
+    /// Adds the times of a unit, and what is known of the streams with it. A time that may be a mistake ends no chunk.
+    fn note(&mut self, unit: &Unit, is_doubtful: bool) {
         if let Some(init) = &unit.init
             && !Arc::ptr_eq(&self.info, &init.info)
         {
             self.info = Arc::clone(&init.info);
         }
         self.before_last = (self.video, self.audio);
-        if let Some(pts) = unit.pts {
+        if let Some(pts) = unit.pts.filter(|_| !is_doubtful) {
             match unit.track {
                 Track::Video => self.video.add(pts, unit.end),
                 Track::Audio => self.audio.add(pts, unit.end),
@@ -159,7 +179,7 @@ impl OpenChunk {
             return;
         };
         if let Some(first_pts) = first.pts {
-            let (utc, kind) = clock.utc(stamp, None);
+            let (utc, kind) = clock.utc(stamp, Some(pts));
             (first.utc, first.clock) = (utc.saturating_add(first_pts).saturating_sub(pts), kind);
             self.is_provisional = false;
         }
@@ -188,8 +208,21 @@ impl Chunker {
     /// Adds a unit to what is known of the open chunk.
     pub(super) fn account(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
         let ChunkState::Open(open) = &mut self.state else { return };
-        open.note(unit);
+        open.note(unit, self.is_doubtful);
         open.correct_start(&mut self.clock, unit, &stamp);
+        if open.first.is_none() && open.sound.is_none() && unit.track == Track::Audio && unit.pts.is_some() {
+            // A copy: the time of the recording begins with the first picture.
+            let mut clock_then = self.clock;
+            let (utc, clock) = clock_then.utc(&stamp, unit.pts);
+            open.sound = Some(FirstUnit {
+                at,
+                key: Key::No,
+                pts: unit.pts,
+                container_pts,
+                utc,
+                clock,
+            });
+        }
         if open.begins_with(unit) {
             self.date_chunk(at, unit, container_pts, stamp, events);
         }
@@ -199,8 +232,11 @@ impl Chunker {
 
     /// Dates the open chunk by its first picture, and reports the chunk before, which lasts until then.
     fn date_chunk(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
+        let (mut utc, clock) = self.clock.utc(&stamp, unit.pts);
+        if unit.pts.is_none() {
+            utc = self.start_without_time(utc);
+        }
         let ChunkState::Open(open) = &mut self.state else { return };
-        let (utc, clock) = self.clock.utc(&stamp, unit.pts);
         open.first = Some(FirstUnit {
             at,
             key: unit.key,
@@ -240,6 +276,8 @@ impl Chunker {
             return;
         };
         let info = self.info(&open, at, next_pts);
+        let has_time = open.dated_by().is_some_and(|first| first.pts.is_some());
+        self.closing.last_end = Some((info.start.saturating_add(info.duration), has_time));
         self.closing.usual_frame = open.frames().mean().unwrap_or(self.closing.usual_frame);
         events.push(Event::End(Box::new(info)));
     }
@@ -264,8 +302,14 @@ impl Chunker {
 
     fn info(&self, open: &OpenChunk, at: u64, next_pts: Option<u64>) -> ChunkInfo {
         let container = self.input.container();
-        let first = open.first.as_ref();
-        let (start, clock) = first.map_or_else(|| self.clock.peek(&open.stamp), |first| (first.utc, first.clock));
+        let first = open.dated_by();
+        let (start, clock) = first.map_or_else(
+            || {
+                let (utc, clock) = self.clock.peek(&open.stamp);
+                (self.start_without_time(utc), clock)
+            },
+            |first| (first.utc, first.clock),
+        );
         let key = first.map_or(Key::No, |first| first.key);
         ChunkInfo {
             sequence: open.sequence,
@@ -287,15 +331,32 @@ impl Chunker {
         }
     }
 
+    /// Returns where a chunk starts that has no time of its own and arrived at `arrival`, UTC in ns: in a file where the one
+    /// before ended, which may be hours ahead of arrival.
+    fn start_without_time(&self, arrival: u64) -> u64 {
+        let before = match &self.closing.chunk {
+            Some((open, at)) if open.dated_by().is_some_and(|first| first.pts.is_some()) => {
+                let info = self.info(open, *at, None);
+                Some((info.start.saturating_add(info.duration), true))
+            }
+            _ => self.closing.last_end,
+        };
+        match before {
+            Some((end, true)) if !self.clock.is_live() => end,
+            Some((end, false)) => end.max(arrival),
+            _ => arrival,
+        }
+    }
+
     /// Returns the duration in ns: to the next chunk's first picture, else to the end of the last frame, else the time that
     /// the bytes took to arrive.
     fn duration(&self, open: &OpenChunk, next_pts: Option<u64>) -> u64 {
         let frames = open.frames();
-        let pts = open.first.and_then(|first| first.pts);
+        let pts = open.dated_by().and_then(|first| first.pts);
         let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
         match (pts, until) {
             (Some(pts), Some(next)) => next - pts,
-            (Some(pts), None) if !frames.is_empty() => frames.end(self.closing.usual_frame).saturating_sub(pts),
+            (Some(pts), None) if !frames.is_empty() => open.end(self.closing.usual_frame).saturating_sub(pts),
             _ => elapsed(&open.stamp, &self.undecided.last_stamp().unwrap_or(open.stamp)),
         }
     }

@@ -4,20 +4,32 @@
 
 use super::cuts::Cut;
 use super::ending::ClosedAt;
+use super::open::LastUnit;
+use super::sound::waited;
 use super::{ChunkState, Chunker, elapsed};
 use crate::chunk::clock::Stamp;
+use crate::chunk::frames::Frames;
 use crate::chunk::{Event, GapReason, Warning};
-use crate::container::{Init, Track, Unit};
+use crate::container::{Init, Key, Track, Unit};
 
 /// A key unit is awaited.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Offset and header of the first unit.
     pub(super) first: Option<(u64, Init)>,
-    /// Stamp of the first unit.
-    pub(super) since: Option<Stamp>,
+    /// Time and stamp of the first unit.
+    pub(super) since: Option<(Option<u64>, Stamp)>,
+    /// Sound that came before any picture.
+    pub(super) sound: Option<Box<HeldSound>>,
     /// `Some` once a picture came that cannot be decoded, or if recording is stopped: what arrives is dropped.
     pub(super) dropping: Option<Dropping>,
+}
+
+/// Sound that came before any picture: its first unit, and the times of all.
+#[derive(Debug)]
+pub(super) struct HeldSound {
+    first: LastUnit,
+    frames: Frames,
 }
 
 /// The bytes dropped before the first key unit.
@@ -99,7 +111,14 @@ impl Chunker {
     }
 
     /// Begins a chunk with this unit if it is a key unit, or if none came within the patience or the memory.
-    pub(super) fn unit_while_waiting(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
+    pub(super) fn unit_while_waiting(
+        &mut self,
+        at: u64,
+        unit: &Unit,
+        container_pts: Option<u64>,
+        stamp: Stamp,
+        events: &mut Vec<Event>,
+    ) {
         if self.stopped {
             if let ChunkState::Waiting(Waiting { dropping: Some(gap), .. }) = &mut self.state {
                 gap.note(unit);
@@ -113,17 +132,23 @@ impl Chunker {
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
-        let since = *waiting.since.get_or_insert(stamp);
+        let (pts, since) = *waiting.since.get_or_insert((unit.pts, stamp));
+        if pts.is_none() {
+            // Configuration has no time; it is as old as the first unit that has one.
+            waiting.since = Some((unit.pts, since));
+        }
         if waiting.first.is_none()
             && let Some(init) = &unit.init
         {
             waiting.first = Some((at, init.clone()));
         }
-        let waited = elapsed(&since, &stamp);
+        let waited = waited(pts, &since, unit, &stamp);
         let is_too_long = waited >= self.limits.patience() || (self.limits.hard > 0 && held >= self.limits.hard);
         if !unit.key.is_key() && !is_too_long {
-            if unit.track == Track::Video {
-                self.drop_picture(unit, &stamp);
+            match unit.track {
+                Track::Video => self.drop_picture(unit, &stamp),
+                Track::Audio => self.keep_sound(at, unit, container_pts, stamp),
+                Track::Other => {}
             }
             return;
         }
@@ -134,6 +159,8 @@ impl Chunker {
             _ => return,
         };
         let dropped = waiting.dropping.take();
+        let sound = waiting.sound.take();
+        let is_sound = dropped.is_none() && unit.track != Track::Video;
         if !unit.key.is_key() {
             self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
         }
@@ -141,6 +168,45 @@ impl Chunker {
         let gap = self.gap_before(unit, &stamp, dropped, waited, (bytes, init.len() as u64));
         events.extend(gap);
         self.begin(from, init, stamp, events);
+        if is_sound {
+            self.begin_with_sound(sound, unit.key, events);
+        }
+    }
+
+    /// Remembers a unit of sound that came before any picture.
+    fn keep_sound(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) {
+        let ChunkState::Waiting(waiting) = &mut self.state else {
+            return;
+        };
+        let sound = waiting.sound.get_or_insert_with(|| {
+            Box::new(HeldSound {
+                first: LastUnit {
+                    at,
+                    unit: unit.clone(),
+                    container_pts,
+                    stamp,
+                    picture_end: None,
+                },
+                frames: Frames::default(),
+            })
+        });
+        if let Some(pts) = unit.pts {
+            sound.frames.add(pts, unit.end);
+        }
+    }
+
+    /// Dates the chunk that has just begun by the first sound in it: no picture will.
+    pub(super) fn begin_with_sound(&mut self, sound: Option<Box<HeldSound>>, key: Key, events: &mut Vec<Event>) {
+        let ChunkState::Open(open) = &mut self.state else { return };
+        open.any_track = true;
+        let Some(HeldSound { first, frames }) = sound.map(|sound| *sound) else {
+            return;
+        };
+        let unit = Unit { key, ..first.unit };
+        self.account(first.at, &unit, first.container_pts, first.stamp, events);
+        if let ChunkState::Open(open) = &mut self.state {
+            open.audio = frames;
+        }
     }
 
     /// Drops a picture that came before the first key unit: it cannot be decoded. Everything from here on is dropped too.
@@ -204,8 +270,8 @@ impl Chunker {
     /// Begins a chunk with everything that is held, although no key unit came.
     pub(super) fn begin_without_key(&mut self, events: &mut Vec<Event>) {
         let base = self.undecided.bytes.base();
-        let first = match &mut self.state {
-            ChunkState::Waiting(waiting) => waiting.first.take(),
+        let (first, sound) = match &mut self.state {
+            ChunkState::Waiting(waiting) => (waiting.first.take(), waiting.sound.take()),
             _ => return,
         };
         let stamp = self.undecided.stamp_at(base);
@@ -214,9 +280,7 @@ impl Chunker {
         let (from, init) = first.unwrap_or((base, Init::default()));
         self.discard_below(from, events);
         self.begin(from, init, stamp, events);
-        if let ChunkState::Open(open) = &mut self.state {
-            open.any_track = true;
-        }
+        self.begin_with_sound(sound, Key::No, events);
     }
 
     /// Drops the undecided bytes below `at`; returns how many.

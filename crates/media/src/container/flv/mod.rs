@@ -13,6 +13,7 @@ use bytes::Bytes;
 use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX, Video};
 use super::feed::{Feed, Step, len64};
 use super::nal::{self, Framing, VideoCodec};
+use super::unwrap::Unwrapper;
 use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, StreamInfo, Track, Unit, codec};
 
 mod tag;
@@ -26,6 +27,10 @@ const PROBE: usize = TAG_HEADER + 1;
 /// Longest file header that is believed.
 const MAX_FILE_HEADER: usize = 1024;
 const NS_PER_MS: u64 = 1_000_000;
+/// Times of 32 bits wrap there, after 49 days.
+const WRAP_MS: i64 = 1 << 32;
+/// Times less than a minute apart confirm each other.
+const CLOSE_MS: i64 = 60_000;
 
 /// What part of the header an item is; the order of first appearance is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +63,8 @@ pub struct Flv {
     parameter_sets: Option<u64>,
     has_video: bool,
     has_audio: bool,
-    /// Unwrapped time of the last tag in ms.
-    last_ms: Option<i64>,
+    /// Times of the tags in ms.
+    times: Unwrapper,
 }
 
 impl Default for Flv {
@@ -87,7 +92,7 @@ impl Flv {
             parameter_sets: None,
             has_video: false,
             has_audio: false,
-            last_ms: None,
+            times: Unwrapper::default(),
         }
     }
 
@@ -446,14 +451,7 @@ impl Flv {
 
     /// Unwrapped presentation time in ns.
     fn time(&mut self, ms: u32, composition_ms: i32) -> u64 {
-        let dts = match self.last_ms {
-            None => i64::from(ms),
-            Some(last) => {
-                let step = ms.wrapping_sub(u32::try_from(last.rem_euclid(1 << 32)).unwrap_or(0));
-                last + i64::from(step.cast_signed())
-            }
-        };
-        self.last_ms = Some(dts);
+        let dts = self.times.unwrap(ms.into(), WRAP_MS, CLOSE_MS);
         u64::try_from(dts + i64::from(composition_ms))
             .unwrap_or(0)
             .saturating_mul(NS_PER_MS)
@@ -510,7 +508,7 @@ impl Scanner for Flv {
         self.feed.take_rest();
         self.picture_end = None;
         self.lost = false;
-        self.last_ms = None;
+        self.times = Unwrapper::default();
     }
 
     fn container(&self) -> Container {

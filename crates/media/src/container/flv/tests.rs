@@ -262,3 +262,24 @@ proptest! {
         prop_assert_eq!(a, b);
     }
 }
+
+#[test]
+fn wrong_times_in_a_row_carry_the_rest_over_no_wrap_of_32_bits() {
+    let mut w = Writer::head(1);
+    for (i, wrong) in [0, 0, 0x6000_0000, 0xC000_0000, 0, 0].into_iter().enumerate() {
+        w.picture(
+            wrong + u32::try_from(i).unwrap() * 40,
+            if i == 0 { 0x65 } else { 0x61 },
+            false,
+            0,
+        );
+    }
+    let mut marks = Vec::new();
+    Flv::new().push(&w.bytes, &mut marks).unwrap();
+    let times = marks.iter().filter_map(|mark| match &mark.kind {
+        MarkKind::Unit(unit) => unit.pts,
+        _ => None,
+    });
+    let times: Vec<u64> = times.map(|ns| ns / 1_000_000).collect();
+    assert_eq!((times[1], times[4], times[5]), (40, 160, 200));
+}

@@ -202,6 +202,13 @@ impl Lookahead {
         self.flush(marks);
     }
 
+    /// Decides the run of other tracks' fragments, unless a video fragment after it is being read.
+    pub(super) fn flush_run(&mut self, marks: &mut Vec<Mark>) {
+        if self.pending.is_none() {
+            self.flush(marks);
+        }
+    }
+
     fn flush(&mut self, marks: &mut Vec<Mark>) {
         let mut run = std::mem::take(&mut self.run);
         for held in run.drain(..) {

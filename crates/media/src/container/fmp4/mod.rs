@@ -22,7 +22,7 @@ mod moof;
 mod moov;
 mod sample_entry;
 #[cfg(test)]
-mod test_stream;
+pub(crate) mod test_stream;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -66,6 +66,8 @@ pub struct Fmp4 {
     init_builder: Option<InitBuilder>,
     init_segment: Option<InitSegment>,
     times: Times,
+    /// See [`Scanner::origin`]; known with the first fragment.
+    origin: Option<u64>,
     lookahead: Lookahead,
     /// Whether the last fragment's content has not ended.
     is_open: bool,
@@ -95,6 +97,7 @@ impl Fmp4 {
             init_builder: Some(InitBuilder::at(0)),
             init_segment: None,
             times: Times::default(),
+            origin: None,
             lookahead: Lookahead::default(),
             is_open: false,
             has_fragments: false,
@@ -245,6 +248,10 @@ impl Scanner for Fmp4 {
             .unwrap_or(open)
     }
 
+    fn release(&mut self, marks: &mut Vec<Mark>) {
+        self.lookahead.flush_run(marks);
+    }
+
     fn whole(&self) -> u64 {
         let unit = if self.is_open { self.lookahead.last_at } else { None };
         self.settled().min(unit.unwrap_or(u64::MAX))
@@ -270,6 +277,10 @@ impl Scanner for Fmp4 {
 
     fn container(&self) -> Container {
         Container::Fmp4
+    }
+
+    fn origin(&self) -> u64 {
+        self.origin.unwrap_or(0)
     }
 
     fn resolution(&self) -> u64 {

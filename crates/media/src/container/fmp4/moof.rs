@@ -5,6 +5,10 @@
 use super::boxes::{Fields, Malformed, children};
 use super::moov::{Defaults, Movie, TrackConfig};
 use crate::container::Track;
+use crate::container::unwrap::Unwrapper;
+
+/// A longer sample is not believed, unless the one before it in its run lasts half as long: 30 s.
+const MAX_DURATION: i128 = 30_000_000_000;
 
 /// The first sample of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +35,8 @@ pub(super) struct Traf {
     pub(super) end: i64,
     /// Decode time after the last sample.
     next: i64,
-    /// `tfdt` had 32 bits, of which this is the full value.
-    unwrapped: Option<u64>,
+    /// `tfdt` had 32 bits, which wrap: how far they have come.
+    unwrapped: Option<Unwrapper>,
 }
 
 /// Why a `moof` is of no use.
@@ -53,18 +57,18 @@ impl From<Malformed> for MoofError {
 /// How far each track has come.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Times {
-    /// For each track of the movie: decode time after its last fragment, and its last 32 bit time unwrapped.
-    tracks: Vec<(i64, u64)>,
+    /// For each track of the movie: decode time after its last fragment, and its 32 bit times.
+    tracks: Vec<(i64, Unwrapper)>,
 }
 
 impl Times {
-    fn get(&self, track: Option<usize>) -> (i64, u64) {
+    fn get(&self, track: Option<usize>) -> (i64, Unwrapper) {
         track.and_then(|i| self.tracks.get(i)).copied().unwrap_or_default()
     }
 
     /// Notes where a fragment ended.
     pub(super) fn advance(&mut self, movie: &Movie, trafs: &[Traf]) {
-        self.tracks.resize(movie.tracks.len(), (0, 0));
+        self.tracks.resize(movie.tracks.len(), (0, Unwrapper::default()));
         for traf in trafs {
             if let Some((next, unwrapped)) = traf.track.and_then(|i| self.tracks.get_mut(i)) {
                 *next = traf.next;
@@ -100,7 +104,7 @@ pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Tra
 fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i64), MoofError> {
     let mut run = None;
     let mut track = None;
-    let mut unwrapped = None;
+    let (mut unwrapped, mut timescale) = (None, 0);
     for child in children(body) {
         let (kind, body) = child?;
         match &kind {
@@ -112,18 +116,22 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
                 track = header.track;
                 let time = times.get(track).0;
                 let base = if header.default_base_is_moof { 0 } else { base };
+                timescale = track.and_then(|i| movie.tracks.get(i)).map_or(0, |t| t.timescale);
                 run = Some(Run {
                     time,
                     at: base,
                     base,
                     defaults: header.defaults,
+                    timescale,
+                    length: 0,
+                    excess: 0,
                     start: 0,
                     end: i64::MIN,
                     first: None,
                 });
             }
             b"tfdt" => {
-                let time = tfdt(body, times.get(track).1, &mut unwrapped).ok_or(Malformed)?;
+                let time = tfdt(body, times.get(track).1, timescale, &mut unwrapped).ok_or(Malformed)?;
                 run.as_mut().ok_or(Malformed)?.time = time;
             }
             b"trun" => run.as_mut().ok_or(Malformed)?.add(body).ok_or(Malformed)?,
@@ -182,24 +190,19 @@ fn tfhd(body: &[u8], movie: &Movie) -> Option<TrackHeader> {
     })
 }
 
-/// `baseMediaDecodeTime`. One of 32 bits wraps, at 90 kHz after 13 hours: it is taken as near to the last one as can be.
-fn tfdt(body: &[u8], last: u64, unwrapped: &mut Option<u64>) -> Option<i64> {
+/// `baseMediaDecodeTime`. One of 32 bits wraps, at 90 kHz after 13 hours. One of 64 bits is signed in practice: muxers begin
+/// below 0 where decoding does.
+fn tfdt(body: &[u8], times: Unwrapper, timescale: u32, unwrapped: &mut Option<Unwrapper>) -> Option<i64> {
     let mut fields = Fields(body);
     let (version, _) = fields.full_box()?;
-    let time = fields.word(version)?;
+    let time = fields.word(version)?.cast_signed();
     if version == 1 {
-        return i64::try_from(time).ok();
+        return Some(time);
     }
-    let epoch = last & !u64::from(u32::MAX);
-    let near = |n: u64| n.abs_diff(last);
-    let candidates = [epoch.checked_sub(1 << 32), Some(epoch), epoch.checked_add(1 << 32)];
-    let full = candidates
-        .into_iter()
-        .flatten()
-        .filter_map(|e| e.checked_add(time))
-        .min_by_key(|&n| near(n))?;
-    *unwrapped = Some(full);
-    i64::try_from(full).ok()
+    let mut times = times;
+    let full = times.unwrap(time, 1 << 32, i64::from(timescale).saturating_mul(60));
+    *unwrapped = Some(times);
+    Some(full)
 }
 
 /// Samples as they add up.
@@ -210,6 +213,12 @@ struct Run {
     at: i64,
     base: i64,
     defaults: Defaults,
+    /// Ticks in a second.
+    timescale: u32,
+    /// Last duration that was believed.
+    length: i64,
+    /// By how much the decode time is ahead of the sum of the durations that were believed.
+    excess: i64,
     start: i64,
     end: i64,
     first: Option<Sample>,
@@ -246,13 +255,37 @@ impl Run {
         let Some(more) = count.checked_sub(1) else { return };
         let Defaults { duration, size, flags } = self.defaults;
         self.sample(duration, size, first_flags.unwrap_or(flags), 0);
-        self.time = self.time.saturating_add(i64::from(more).saturating_mul(duration.into()));
+        // As many equal ones are no mistake, however long they are.
+        let duration = self.signed(duration);
+        self.time = self.time.saturating_add(i64::from(more).saturating_mul(duration));
         self.at = self.at.saturating_add(i64::from(more).saturating_mul(size.into()));
-        self.end = self.end.max(self.time);
+        self.end = self.end.max(self.time.saturating_sub(self.excess));
+    }
+
+    fn is_believed(&self, duration: i64) -> bool {
+        let ns = i128::from(duration) * 1_000_000_000;
+        ns <= MAX_DURATION * i128::from(self.timescale) || duration <= self.length.saturating_mul(2)
+    }
+
+    /// Returns a duration as some muxers mean it: those that go back in time write a negative one. In a fine timescale a large
+    /// one can be meant as it is.
+    fn signed(&self, duration: u32) -> i64 {
+        let unsigned = i64::from(duration);
+        if self.is_believed(unsigned) {
+            unsigned
+        } else {
+            duration.cast_signed().into()
+        }
     }
 
     fn sample(&mut self, duration: u32, size: u32, flags: u32, offset: i32) {
-        let pts = self.time.saturating_add(offset.into());
+        let pts = self.time.saturating_add(offset.into()).saturating_sub(self.excess);
+        let duration = self.signed(duration);
+        let believed = if duration >= 0 && self.is_believed(duration) {
+            duration
+        } else {
+            self.length
+        };
         if self.first.is_none() {
             self.start = pts;
             // sample_is_non_sync_sample, sample_depends_on == 1 (not an I picture)
@@ -266,8 +299,10 @@ impl Run {
         } else if let Some(first) = self.first.as_mut().filter(|_| pts < self.start) {
             first.leads = true;
         }
-        self.end = self.end.max(pts.saturating_add(duration.into()));
-        self.time = self.time.saturating_add(duration.into());
+        self.length = believed;
+        self.excess = self.excess.saturating_add(duration.saturating_sub(believed));
+        self.end = self.end.max(pts.saturating_add(believed));
+        self.time = self.time.saturating_add(duration);
         self.at = self.at.saturating_add(size.into());
     }
 }

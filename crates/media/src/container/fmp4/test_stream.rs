@@ -4,10 +4,10 @@ use crate::container::fmp4::Fmp4;
 use crate::container::{Fault, Key, Mark, MarkKind, Scanner, Track, Unit};
 
 /// Sample flags of a sync sample, and of one that is none.
-pub(super) const SYNC: u32 = 0x0200_0000;
-pub(super) const NON_SYNC: u32 = 0x0101_0000;
+pub(crate) const SYNC: u32 = 0x0200_0000;
+pub(crate) const NON_SYNC: u32 = 0x0101_0000;
 
-pub(super) fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
     let mut out = u32::try_from(body.len() + 8).unwrap().to_be_bytes().to_vec();
     out.extend_from_slice(kind);
@@ -16,28 +16,28 @@ pub(super) fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A `FullBox` of version 0 without flags.
-pub(super) fn full(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn full(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
     boxed(kind, &[&[0; 4], &parts.concat()])
 }
 
-pub(super) fn words(words: &[u32]) -> Vec<u8> {
+pub(crate) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_be_bytes()).collect()
 }
 
 /// How a track of the head is written.
 #[derive(Clone)]
-pub(super) struct Trak {
-    pub(super) id: u32,
-    pub(super) handler: &'static [u8; 4],
-    pub(super) timescale: u32,
-    pub(super) entry: Vec<u8>,
-    pub(super) edits: Vec<(u32, i32)>,
+pub(crate) struct Trak {
+    pub(crate) id: u32,
+    pub(crate) handler: &'static [u8; 4],
+    pub(crate) timescale: u32,
+    pub(crate) entry: Vec<u8>,
+    pub(crate) edits: Vec<(u32, i32)>,
     /// Samples that `stts` counts.
-    pub(super) samples: u32,
+    pub(crate) samples: u32,
 }
 
 impl Trak {
-    pub(super) fn video(entry: Vec<u8>) -> Self {
+    pub(crate) fn video(entry: Vec<u8>) -> Self {
         Self {
             id: 1,
             handler: b"vide",
@@ -48,7 +48,7 @@ impl Trak {
         }
     }
 
-    pub(super) fn audio(entry: Vec<u8>) -> Self {
+    pub(crate) fn audio(entry: Vec<u8>) -> Self {
         Self {
             id: 2,
             handler: b"soun",
@@ -81,11 +81,11 @@ impl Trak {
     }
 }
 
-pub(super) fn ftyp() -> Vec<u8> {
+pub(crate) fn ftyp() -> Vec<u8> {
     boxed(b"ftyp", &[b"iso5", &[0; 4], b"iso5"])
 }
 
-pub(super) fn moov_parts(traks: &[Trak], extends: bool) -> Vec<u8> {
+pub(crate) fn moov_parts(traks: &[Trak], extends: bool) -> Vec<u8> {
     let mvhd = full(b"mvhd", &[&words(&[0, 0, 100, 0]), &[0; 80]]);
     let trex: Vec<u8> = traks
         .iter()
@@ -96,61 +96,61 @@ pub(super) fn moov_parts(traks: &[Trak], extends: bool) -> Vec<u8> {
     boxed(b"moov", &[&mvhd, &traks, if extends { &mvex } else { &[] }])
 }
 
-pub(super) fn moov(traks: &[Trak]) -> Vec<u8> {
+pub(crate) fn moov(traks: &[Trak]) -> Vec<u8> {
     moov_parts(traks, true)
 }
 
-pub(super) fn head(traks: &[Trak]) -> Vec<u8> {
+pub(crate) fn head(traks: &[Trak]) -> Vec<u8> {
     [ftyp(), moov(traks)].concat()
 }
 
-pub(super) fn visual(format: &[u8; 4], boxes: &[u8]) -> Vec<u8> {
+pub(crate) fn visual(format: &[u8; 4], boxes: &[u8]) -> Vec<u8> {
     boxed(format, &[&[0; 78], boxes])
 }
 
-pub(super) fn sound(format: &[u8; 4], boxes: &[u8]) -> Vec<u8> {
+pub(crate) fn sound(format: &[u8; 4], boxes: &[u8]) -> Vec<u8> {
     boxed(format, &[&[0; 28], boxes])
 }
 
-pub(super) fn avc(level: u8) -> Vec<u8> {
+pub(crate) fn avc(level: u8) -> Vec<u8> {
     let record = [1, 0x64, 0, level, 0xff, 0xe1, 0, 4, 0x67, 0x64, 0, level, 1, 0, 2, 0x68, 1];
     visual(b"avc1", &boxed(b"avcC", &[&record]))
 }
 
 /// `esds` with that object type and decoder specific info.
-pub(super) fn esds(object_type: u8, config: &[u8]) -> Vec<u8> {
+pub(crate) fn esds(object_type: u8, config: &[u8]) -> Vec<u8> {
     let tagged = |tag: u8, body: &[u8]| [&[tag, u8::try_from(body.len()).unwrap()], body].concat();
     let config = if config.is_empty() { vec![] } else { tagged(5, config) };
     let decoder = tagged(4, &[&[object_type][..], &[0; 12], &config].concat());
     full(b"esds", &[&tagged(3, &[&[0, 1, 0][..], &decoder].concat())])
 }
 
-pub(super) fn aac() -> Vec<u8> {
+pub(crate) fn aac() -> Vec<u8> {
     sound(b"mp4a", &esds(0x40, &[0x12, 0x10]))
 }
 
-pub(super) fn av_head() -> Vec<u8> {
+pub(crate) fn av_head() -> Vec<u8> {
     head(&[Trak::video(avc(40)), Trak::audio(aac())])
 }
 
 /// One sample.
 #[derive(Clone)]
-pub(super) struct Sample {
-    pub(super) data: Vec<u8>,
-    pub(super) duration: u32,
-    pub(super) offset: i32,
-    pub(super) flags: u32,
+pub(crate) struct Sample {
+    pub(crate) data: Vec<u8>,
+    pub(crate) duration: u32,
+    pub(crate) offset: i32,
+    pub(crate) flags: u32,
 }
 
 /// A NAL unit of that type, filled up to `len` bytes, behind its length of four bytes.
-pub(super) fn nal(kind: u8, len: usize) -> Vec<u8> {
+pub(crate) fn nal(kind: u8, len: usize) -> Vec<u8> {
     let mut out = u32::try_from(len).unwrap().to_be_bytes().to_vec();
     out.push(kind);
     out.resize(len + 4, 0xab);
     out
 }
 
-pub(super) fn picture(kind: u8, flags: u32) -> Sample {
+pub(crate) fn picture(kind: u8, flags: u32) -> Sample {
     Sample {
         data: nal(kind, 20),
         duration: 40,
@@ -159,16 +159,16 @@ pub(super) fn picture(kind: u8, flags: u32) -> Sample {
     }
 }
 
-pub(super) fn idr() -> Sample {
+pub(crate) fn idr() -> Sample {
     picture(0x65, SYNC)
 }
 
-pub(super) fn inter() -> Sample {
+pub(crate) fn inter() -> Sample {
     picture(0x41, NON_SYNC)
 }
 
 /// `n` audio samples of 1024/48000 s.
-pub(super) fn sounds(n: usize) -> Vec<Sample> {
+pub(crate) fn sounds(n: usize) -> Vec<Sample> {
     vec![
         Sample {
             data: vec![0x21; 10],
@@ -181,16 +181,16 @@ pub(super) fn sounds(n: usize) -> Vec<Sample> {
 }
 
 /// Samples of one track in a fragment.
-pub(super) struct Traf {
-    pub(super) id: u32,
+pub(crate) struct Traf {
+    pub(crate) id: u32,
     /// `tfdt`, with its version.
-    pub(super) time: Option<(u8, u64)>,
-    pub(super) tfhd_flags: u32,
-    pub(super) samples: Vec<Sample>,
+    pub(crate) time: Option<(u8, u64)>,
+    pub(crate) tfhd_flags: u32,
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Traf {
-    pub(super) fn new(id: u32, time: u64, samples: Vec<Sample>) -> Self {
+    pub(crate) fn new(id: u32, time: u64, samples: Vec<Sample>) -> Self {
         Self {
             id,
             time: Some((1, time)),
@@ -228,7 +228,7 @@ impl Traf {
 }
 
 /// `moof` and `mdat`.
-pub(super) fn fragment(trafs: &[Traf]) -> Vec<u8> {
+pub(crate) fn fragment(trafs: &[Traf]) -> Vec<u8> {
     let moof = |mut at: i32| {
         let mut parts = vec![];
         for (i, traf) in trafs.iter().enumerate() {
@@ -245,17 +245,17 @@ pub(super) fn fragment(trafs: &[Traf]) -> Vec<u8> {
 }
 
 /// A fragment of the video track, at that time in ms.
-pub(super) fn video(ms: u64, samples: &[Sample]) -> Vec<u8> {
+pub(crate) fn video(ms: u64, samples: &[Sample]) -> Vec<u8> {
     fragment(&[Traf::new(1, ms, samples.to_vec())])
 }
 
 /// A fragment of the audio track from one time in ms to another, rounded to whole samples.
-pub(super) fn audio(ms: u64, n: usize) -> Vec<u8> {
+pub(crate) fn audio(ms: u64, n: usize) -> Vec<u8> {
     fragment(&[Traf::new(2, ms * 48, sounds(n))])
 }
 
 /// All marks of a stream, whatever becomes of it.
-pub(super) fn try_scan(input: &[u8], step: usize) -> (Vec<Mark>, Result<(), Fault>) {
+pub(crate) fn try_scan(input: &[u8], step: usize) -> (Vec<Mark>, Result<(), Fault>) {
     let mut scanner = Fmp4::new();
     let mut marks = vec![];
     for slice in input.chunks(step.max(1)) {
@@ -268,13 +268,13 @@ pub(super) fn try_scan(input: &[u8], step: usize) -> (Vec<Mark>, Result<(), Faul
     (marks, Ok(()))
 }
 
-pub(super) fn scan(input: &[u8]) -> Vec<Mark> {
+pub(crate) fn scan(input: &[u8]) -> Vec<Mark> {
     let (marks, result) = try_scan(input, usize::MAX);
     result.unwrap();
     marks
 }
 
-pub(super) fn units(marks: &[Mark]) -> Vec<(u64, Unit)> {
+pub(crate) fn units(marks: &[Mark]) -> Vec<(u64, Unit)> {
     let unit = |mark: &Mark| match &mark.kind {
         MarkKind::Unit(unit) => Some((mark.at, unit.clone())),
         _ => None,
@@ -283,7 +283,7 @@ pub(super) fn units(marks: &[Mark]) -> Vec<(u64, Unit)> {
 }
 
 /// Where each unit is, whose it is, and whether it is key.
-pub(super) fn outline(input: &[u8]) -> Vec<(u64, Track, Key)> {
+pub(crate) fn outline(input: &[u8]) -> Vec<(u64, Track, Key)> {
     units(&scan(input))
         .into_iter()
         .map(|(at, unit)| (at, unit.track, unit.key))

@@ -228,7 +228,7 @@ impl Fmp4 {
 
     pub(super) fn close_moof(&mut self, header_len: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         let unit_at = self.prefix_at.take().unwrap_or(self.box_at);
-        let Some(config) = &self.init_segment else { return Ok(()) };
+        let Some(config) = &mut self.init_segment else { return Ok(()) };
         let trafs = match moof::parse(
             self.gathered.get(header_len..).unwrap_or_default(),
             &config.movie,
@@ -243,6 +243,8 @@ impl Fmp4 {
         self.has_fragments = true;
         self.is_open = true;
         self.times.advance(&config.movie, &trafs);
+        let origin = *self.origin.get_or_insert_with(|| moov::Movie::origin_for(&trafs));
+        config.movie.tracks.iter_mut().for_each(|track| track.origin = origin);
         let fragment = Fragment::of(&trafs, &config.movie);
         let picture = fragment.and_then(|f| {
             let (track, sample) = f.picture?;

@@ -354,6 +354,13 @@ impl Cluster {
         }
     }
 
+    /// Emits what was held back, whatever the Cluster opens with.
+    pub(super) fn release(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
+        if let Some(held) = self.held.take_if(|held| !held.is_empty()) {
+            self.tell_held(&held, stream, marks);
+        }
+    }
+
     /// Ends the Cluster: emits everything that was held back.
     pub(super) fn close(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
         if let Some(mut group) = self.group.take() {

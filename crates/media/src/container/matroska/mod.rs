@@ -76,6 +76,12 @@ impl Scanner for Matroska {
         self.parser.settled(self.feed.pos())
     }
 
+    fn release(&mut self, marks: &mut Vec<Mark>) {
+        if let Position::Cluster(cluster) = &mut self.parser.position {
+            cluster.release(&mut self.parser.stream, marks);
+        }
+    }
+
     fn whole(&self) -> u64 {
         let pos = self.feed.pos();
         let element = self.feed.is_passing().then_some(self.parser.element_at);

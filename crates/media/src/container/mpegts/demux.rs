@@ -99,6 +99,13 @@ impl Demux {
         Ok(())
     }
 
+    /// Decides what the marks behind it wait for.
+    pub(super) fn release(&mut self, marks: &mut Vec<Mark>) {
+        if let Some(slot) = self.out.front() {
+            self.units.force(slot, &mut self.out, marks);
+        }
+    }
+
     /// Emits damage at `at`: bytes that are no packet, or a broken one. Which PID lost data shows in the continuity counters.
     pub(super) fn damage(&mut self, at: u64, marks: &mut Vec<Mark>) {
         self.tables.end_run();

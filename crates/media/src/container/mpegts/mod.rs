@@ -21,7 +21,7 @@ mod stream;
 mod sync;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod units;
 
 use self::demux::Demux;
@@ -183,6 +183,10 @@ impl Scanner for MpegTs {
 
     fn settled(&self) -> u64 {
         self.demux.settled(self.at)
+    }
+
+    fn release(&mut self, marks: &mut Vec<Mark>) {
+        self.demux.release(marks);
     }
 
     fn restart(&mut self) {

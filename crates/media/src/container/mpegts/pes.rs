@@ -2,6 +2,8 @@
 //!
 //! PURE.
 
+use super::super::unwrap::Unwrapper;
+
 /// Outcome of reading the header of a PES packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Header<'a> {
@@ -71,25 +73,30 @@ fn timestamp(field: &[u8; 5]) -> u64 {
     (a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1
 }
 
-/// Unwraps the 33 bit time stamps of all streams of a program onto one line.
-#[derive(Debug, Default)]
-pub(super) struct Clock {
-    last: Option<i64>,
-}
+/// Time stamps of 33 bits wrap there.
+const WRAP: i64 = 1 << 33;
+/// Times less than a minute apart confirm each other.
+const CLOSE: i64 = 60 * 90_000;
+
+/// Unwraps the 33 bit time stamps of one stream. Each stream has its own: private streams may count from anywhere, and must
+/// not move those of the pictures.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Clock(Unwrapper);
 
 impl Clock {
-    /// The time of `pts` in ns: of all the times it can mean, the one nearest to the last.
+    /// Returns the clock of a stream that begins while another is at that of `other`.
+    pub(super) fn beside(other: Self) -> Self {
+        Self(Unwrapper::near(other.0.confirmed()))
+    }
+
+    /// Returns whether no time stamp has come.
+    pub(super) fn is_new(&self) -> bool {
+        self.0.confirmed().is_none()
+    }
+
+    /// Returns the time of `pts` in ns.
     pub(super) fn nanoseconds(&mut self, pts: u64) -> u64 {
-        const WRAP: i64 = 1 << 33;
-        let pts = i64::try_from(pts).unwrap_or_default();
-        let time = match self.last {
-            None => pts,
-            Some(last) => {
-                let ahead = pts.saturating_sub(last).rem_euclid(WRAP);
-                last.saturating_add(if ahead < WRAP / 2 { ahead } else { ahead - WRAP })
-            }
-        };
-        self.last = Some(time);
+        let time = self.0.unwrap(i64::try_from(pts).unwrap_or_default(), WRAP, CLOSE);
         // Only pictures shown before the first time stamp, itself close to 0, can be below.
         let ticks = u64::try_from(time).unwrap_or_default();
         ticks.saturating_mul(100_000).saturating_add(4) / 9

@@ -90,6 +90,11 @@ impl Reorder {
         (self.waiting.len() > MAX_WAITING || end.saturating_sub(front.at) > MAX_BEHIND).then_some(Slot(self.base))
     }
 
+    /// Returns the first undecided slot.
+    pub(super) fn front(&self) -> Option<Slot> {
+        (!self.waiting.is_empty()).then_some(Slot(self.base))
+    }
+
     /// Returns the offset of the first undecided slot.
     #[inline]
     pub(super) fn first_undecided(&self) -> Option<u64> {

@@ -48,6 +48,7 @@ pub(super) struct Stream {
     pending: Option<Pending>,
     /// The first bytes of the pending PES packet.
     gathered: Vec<u8>,
+    clock: Clock,
 }
 
 impl Stream {
@@ -61,6 +62,7 @@ impl Stream {
             counter: Counter::default(),
             pending: None,
             gathered: Vec::new(),
+            clock: Clock::default(),
         }
     }
 
@@ -97,6 +99,7 @@ pub(super) struct Units {
     config: Option<u64>,
     /// Whether no picture has come since the last PMT that opened a chunk.
     fresh: bool,
+    /// The clock of the stream whose times count.
     clock: Clock,
 }
 
@@ -349,7 +352,7 @@ impl Units {
             return [None, None, None];
         };
         let kind = stream.elementary.kind;
-        let pts = pts.map(|pts| self.clock.nanoseconds(pts));
+        let pts = pts.map(|pts| self.time(index, pts));
         let mut unit = Unit {
             track: Track::Other,
             key: Key::No,
@@ -386,6 +389,19 @@ impl Units {
         }
         unit.init = Some(init(head, out));
         [end, Some(MarkKind::Unit(unit)), notice]
+    }
+
+    /// Returns the time of a time stamp of that stream in ns. A stream begins beside the one whose times count.
+    fn time(&mut self, index: usize, pts: u64) -> u64 {
+        let Some(stream) = self.streams.get_mut(index) else { return 0 };
+        if stream.clock.is_new() {
+            stream.clock = Clock::beside(self.clock);
+        }
+        let time = stream.clock.nanoseconds(pts);
+        if self.video == Some(index) || (self.video.is_none() && matches!(stream.elementary.kind, Kind::Audio(_))) {
+            self.clock = stream.clock;
+        }
+        time
     }
 
     /// Notes the configuration of a key picture; true where a chunk has to begin for it.

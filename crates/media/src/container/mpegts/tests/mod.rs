@@ -4,7 +4,8 @@ mod configuration;
 mod cutting;
 mod damage;
 mod properties;
-mod writer;
+mod times;
+pub(crate) mod writer;
 
 use super::super::{Fault, Key, Mark, MarkKind, Scanner, Track, Unit};
 use super::MpegTs;

@@ -2,28 +2,28 @@
 
 use super::super::psi::crc32;
 
-pub(super) const PMT: u16 = 0x20;
-pub(super) const VIDEO: u16 = 0x41;
-pub(super) const AUDIO: u16 = 0x42;
+pub(crate) const PMT: u16 = 0x20;
+pub(crate) const VIDEO: u16 = 0x41;
+pub(crate) const AUDIO: u16 = 0x42;
 
 /// stream_type, PID and descriptors of an elementary stream.
-pub(super) type Es = (u8, u16, &'static [u8]);
+pub(crate) type Es = (u8, u16, &'static [u8]);
 
 /// H.264 and ADTS.
-pub(super) const AV: &[Es] = &[(0x1b, VIDEO, &[]), (0x0f, AUDIO, &[])];
+pub(crate) const AV: &[Es] = &[(0x1b, VIDEO, &[]), (0x0f, AUDIO, &[])];
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     stride: usize,
     counters: Vec<u8>,
-    pub(super) out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
 }
 
 impl Writer {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_stride(188)
     }
 
-    pub(super) fn with_stride(stride: usize) -> Self {
+    pub(crate) fn with_stride(stride: usize) -> Self {
         Self {
             stride,
             counters: vec![0; 8192],
@@ -32,12 +32,12 @@ impl Writer {
     }
 
     /// Offset of the next packet.
-    pub(super) fn at(&self) -> u64 {
+    pub(crate) fn at(&self) -> u64 {
         self.out.len() as u64
     }
 
     /// A packet as it lies in the file, around its 188 bytes.
-    pub(super) fn raw(&mut self, packet: &[u8]) {
+    pub(crate) fn raw(&mut self, packet: &[u8]) {
         assert_eq!(packet.len(), 188);
         if self.stride == 192 {
             self.out.extend_from_slice(&[0x12, 0x47, 0, self.counters[0]]);
@@ -49,7 +49,7 @@ impl Writer {
     }
 
     /// A packet with payload, stuffed by an adaptation field with those flags where there is room.
-    pub(super) fn packet(&mut self, pid: u16, start: bool, flags: u8, payload: &[u8]) {
+    pub(crate) fn packet(&mut self, pid: u16, start: bool, flags: u8, payload: &[u8]) {
         let counter = self.counters[usize::from(pid)];
         self.counters[usize::from(pid)] = (counter + 1) & 0xf;
         let [high, low] = pid.to_be_bytes();
@@ -68,24 +68,24 @@ impl Writer {
     }
 
     /// Loses so many packets of a PID.
-    pub(super) fn lose(&mut self, pid: u16, packets: u8) {
+    pub(crate) fn lose(&mut self, pid: u16, packets: u8) {
         let counter = &mut self.counters[usize::from(pid)];
         *counter = (*counter + packets) & 0xf;
     }
 
-    pub(super) fn null(&mut self) {
+    pub(crate) fn null(&mut self) {
         self.raw(&[&[0x47, 0x1f, 0xff, 0x10][..], &[0xff; 184]].concat());
     }
 
     /// A packet of adaptation field alone.
-    pub(super) fn clock_only(&mut self, pid: u16) {
+    pub(crate) fn clock_only(&mut self, pid: u16) {
         let [high, low] = pid.to_be_bytes();
         let counter = (self.counters[usize::from(pid)] + 15) & 0xf;
         self.raw(&[&[0x47, high, low, 0x20 | counter, 183, 0x10][..], &[0; 182]].concat());
     }
 
     /// A section, in as many packets as it takes. Returns the packets.
-    pub(super) fn section(&mut self, pid: u16, section: &[u8]) -> Vec<u8> {
+    pub(crate) fn section(&mut self, pid: u16, section: &[u8]) -> Vec<u8> {
         let begin = self.out.len();
         let whole = [&[0][..], section].concat();
         for (i, part) in whole.chunks(184).enumerate() {
@@ -96,7 +96,7 @@ impl Writer {
     }
 
     /// A PAT with those programs.
-    pub(super) fn pat_of(&mut self, programs: &[(u16, u16)]) -> Vec<u8> {
+    pub(crate) fn pat_of(&mut self, programs: &[(u16, u16)]) -> Vec<u8> {
         let body: Vec<u8> = programs
             .iter()
             .flat_map(|(number, pid)| [number.to_be_bytes(), (pid | 0xe000).to_be_bytes()].concat())
@@ -104,21 +104,21 @@ impl Writer {
         self.section(0, &section(0, 1, 0, &body))
     }
 
-    pub(super) fn pat(&mut self) -> Vec<u8> {
+    pub(crate) fn pat(&mut self) -> Vec<u8> {
         self.pat_of(&[(1, PMT)])
     }
 
-    pub(super) fn pmt(&mut self, version: u8, streams: &[Es]) -> Vec<u8> {
+    pub(crate) fn pmt(&mut self, version: u8, streams: &[Es]) -> Vec<u8> {
         let section = pmt_section(version, streams);
         self.section(PMT, &section)
     }
 
-    pub(super) fn sdt(&mut self) {
+    pub(crate) fn sdt(&mut self) {
         self.section(0x11, &section(0x42, 1, 0, &[0xff; 20]));
     }
 
     /// A PES packet. Returns where it begins.
-    pub(super) fn pes(&mut self, pid: u16, stream_id: u8, pts: Option<u64>, data: &[u8]) -> u64 {
+    pub(crate) fn pes(&mut self, pid: u16, stream_id: u8, pts: Option<u64>, data: &[u8]) -> u64 {
         let begin = self.at();
         for (i, part) in pes(stream_id, pts, data).chunks(184).enumerate() {
             self.packet(pid, i == 0, 0, part);
@@ -127,13 +127,13 @@ impl Writer {
     }
 
     /// A picture, of so many bytes after its first slice's header.
-    pub(super) fn picture(&mut self, pts: u64, key: bool, size: usize) -> u64 {
+    pub(crate) fn picture(&mut self, pts: u64, key: bool, size: usize) -> u64 {
         let data = if key { idr(0x28, size) } else { p_slice(size) };
         self.pes(VIDEO, 0xe0, Some(pts), &data)
     }
 
     /// A frame of AAC LC.
-    pub(super) fn sound(&mut self, pts: u64) -> u64 {
+    pub(crate) fn sound(&mut self, pts: u64) -> u64 {
         self.pes(
             AUDIO,
             0xc0,
@@ -143,14 +143,14 @@ impl Writer {
     }
 
     /// PAT and PMT; returns both.
-    pub(super) fn tables(&mut self) -> Vec<u8> {
+    pub(crate) fn tables(&mut self) -> Vec<u8> {
         let pat = self.pat();
         [pat, self.pmt(0, AV)].concat()
     }
 }
 
 /// A section with the long header and its CRC.
-pub(super) fn section(table_id: u8, number: u16, version: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn section(table_id: u8, number: u16, version: u8, body: &[u8]) -> Vec<u8> {
     let len = u16::try_from(body.len() + 9).unwrap() | 0xb000;
     let mut section = vec![table_id];
     section.extend_from_slice(&len.to_be_bytes());
@@ -162,7 +162,7 @@ pub(super) fn section(table_id: u8, number: u16, version: u8, body: &[u8]) -> Ve
     section
 }
 
-pub(super) fn pmt_section(version: u8, streams: &[Es]) -> Vec<u8> {
+pub(crate) fn pmt_section(version: u8, streams: &[Es]) -> Vec<u8> {
     let mut body = vec![0xe0, 0x41, 0xf0, 0];
     for (stream_type, pid, descriptors) in streams {
         body.push(*stream_type);
@@ -173,7 +173,7 @@ pub(super) fn pmt_section(version: u8, streams: &[Es]) -> Vec<u8> {
     section(2, 1, version, &body)
 }
 
-pub(super) fn pes(stream_id: u8, pts: Option<u64>, data: &[u8]) -> Vec<u8> {
+pub(crate) fn pes(stream_id: u8, pts: Option<u64>, data: &[u8]) -> Vec<u8> {
     let mut pes = vec![0, 0, 1, stream_id, 0, 0, 0x80];
     match pts {
         None => pes.extend_from_slice(&[0, 0]),
@@ -188,7 +188,7 @@ pub(super) fn pes(stream_id: u8, pts: Option<u64>, data: &[u8]) -> Vec<u8> {
 }
 
 /// Access unit delimiter, SPS of that level, PPS, SEI, IDR slice.
-pub(super) fn idr(level: u8, size: usize) -> Vec<u8> {
+pub(crate) fn idr(level: u8, size: usize) -> Vec<u8> {
     let mut data = vec![
         0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1, 0x67, 0x64, 0, level, 0xac, 0, 0, 0, 1, 0x68, 0xee, 0x3c,
     ];
@@ -199,7 +199,7 @@ pub(super) fn idr(level: u8, size: usize) -> Vec<u8> {
     data
 }
 
-pub(super) fn p_slice(size: usize) -> Vec<u8> {
+pub(crate) fn p_slice(size: usize) -> Vec<u8> {
     let mut data = vec![0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x41, 0x9a];
     data.resize(data.len() + size, 0x66);
     data

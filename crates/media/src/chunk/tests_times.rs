@@ -1,0 +1,587 @@
+//! Times that are wrong, freeze or are absent: what a user of the bucket would notice, alike in every container.
+
+use super::clock::Stamp;
+use super::tests_input::{CONTAINERS, Frame, Input};
+use super::*;
+use crate::container::Container;
+use crate::container::flv::test_stream as flv;
+use crate::container::fmp4::test_stream as fmp4;
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1000 * MS;
+const NOW: u64 = 1_795_329_912 * S;
+
+const LIMITS: Limits = Limits {
+    max_time: 10 * S,
+    max_bytes: 0,
+    align: false,
+    single: false,
+    soft: 0,
+    hard: 0,
+};
+
+/// How the buffers of a recording come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// From a file, all at once.
+    File,
+    /// Live, without times of the buffers.
+    Live,
+    /// Live, the buffers with the times of the frames.
+    LiveTimed,
+}
+
+/// A frame, and when it arrives in ms.
+type Coming = (Frame, u64);
+
+struct Recorded {
+    chunks: Vec<ChunkInfo>,
+    /// How many chunks had ended when that many ms had passed.
+    ended: Vec<(u64, usize)>,
+    warnings: Vec<Warning>,
+    /// By how much names were ahead of arrival, ns.
+    ahead: u64,
+}
+
+impl Recorded {
+    fn ms(&self) -> Vec<u64> {
+        self.chunks.iter().map(|chunk| (chunk.duration + MS / 2) / MS).collect()
+    }
+
+    fn total_ms(&self) -> u64 {
+        self.ms().iter().sum()
+    }
+
+    /// Starts in ms since the recording began.
+    fn starts(&self) -> Vec<u64> {
+        self.chunks.iter().map(|chunk| chunk.start.saturating_sub(NOW) / MS).collect()
+    }
+
+    /// Checks that each chunk starts where the one before ended, within `tolerance` ms.
+    fn adds_up(&self, tolerance: u64, context: &str) {
+        for pair in self.chunks.windows(2) {
+            let end = pair[0].start + pair[0].duration;
+            assert!(
+                end.abs_diff(pair[1].start) <= tolerance * MS,
+                "{context}: {:?} {:?}",
+                self.starts(),
+                self.ms()
+            );
+        }
+    }
+}
+
+fn record(container: Container, line: Line, frames: impl IntoIterator<Item = Coming>) -> Recorded {
+    let mut input = Input::new(container);
+    let mut chunker = Chunker::new(LIMITS, None);
+    chunker.clock.playing(line != Line::File);
+    let mut out = Recorded {
+        chunks: Vec::new(),
+        ended: Vec::new(),
+        warnings: Vec::new(),
+        ahead: 0,
+    };
+    let mut events = Vec::new();
+    let mut take = |events: &mut Vec<Event>, arrival: u64| {
+        for event in events.drain(..) {
+            match event {
+                Event::End(info) => {
+                    out.ahead = out.ahead.max(info.start.saturating_sub(NOW + arrival * MS));
+                    out.chunks.push(*info);
+                    out.ended.push((arrival, out.chunks.len()));
+                }
+                Event::Warn(warning) => out.warnings.push(warning),
+                _ => {}
+            }
+        }
+    };
+    let mut last = 0;
+    for (frame, arrival) in frames {
+        input.frame(frame);
+        let (Frame::Key(ms) | Frame::Inter(ms) | Frame::Sound(ms)) = frame;
+        let arrival = if line == Line::File { 0 } else { arrival };
+        let stamp = Stamp {
+            running: (line == Line::LiveTimed).then(|| i64::try_from(ms * MS).unwrap()),
+            clock_running: (line != Line::File).then_some(arrival * MS),
+            wall: NOW + arrival * MS,
+            reference: None,
+        };
+        chunker.push(&input.take(), || None, stamp, &mut events).unwrap();
+        take(&mut events, arrival);
+        last = arrival;
+    }
+    chunker.finish(&mut events).unwrap();
+    take(&mut events, last);
+    out
+}
+
+/// Every container, from a file and live.
+fn everywhere(lines: &[Line], frames: &[Coming], check: impl Fn(&Recorded, &str)) {
+    for container in CONTAINERS {
+        for &line in lines {
+            let recorded = record(container, line, frames.iter().copied());
+            check(&recorded, &format!("{container:?} {line:?}"));
+        }
+    }
+}
+
+const ALL: &[Line] = &[Line::File, Line::Live, Line::LiveTimed];
+const LIVE: &[Line] = &[Line::Live, Line::LiveTimed];
+
+/// Sound for so many ms.
+fn sound(from: u64, to: u64) -> impl Iterator<Item = Coming> {
+    (from / 20..to / 20).map(|i| (Frame::Sound(i * 20), i * 20))
+}
+
+/// 25 pictures a second, a key picture every second, with the times that `time` makes of arrival.
+fn pictures(from: u64, to: u64, time: impl Fn(u64) -> u64) -> Vec<Coming> {
+    let frame = |i: u64| {
+        let ms = time(i * 40);
+        (
+            if i.is_multiple_of(25) {
+                Frame::Key(ms)
+            } else {
+                Frame::Inter(ms)
+            },
+            i * 40,
+        )
+    };
+    (from / 40..to / 40).map(frame).collect()
+}
+
+#[test]
+fn announced_pictures_that_never_come_leave_the_sound_cut_and_dated_right() {
+    let frames: Vec<Coming> = sound(0, 60_000).collect();
+    everywhere(ALL, &frames, |recorded, context| {
+        assert!(recorded.chunks.len() >= 3, "{context}: {:?}", recorded.ms());
+        assert!(recorded.ms().iter().all(|&ms| ms <= 30_100), "{context}: {:?}", recorded.ms());
+        assert!(
+            (59_900..=60_100).contains(&recorded.total_ms()),
+            "{context}: {:?}",
+            recorded.ms()
+        );
+        assert_eq!(recorded.starts()[0], 0, "{context}");
+        recorded.adds_up(30, context);
+        assert!(
+            matches!(recorded.warnings[..], [Warning::SoundAlone { .. }]),
+            "{context}: {:?}",
+            recorded.warnings
+        );
+    });
+}
+
+#[test]
+fn a_few_seconds_of_sound_alone_are_as_long_as_they_are() {
+    let frames: Vec<Coming> = sound(0, 5000).collect();
+    everywhere(ALL, &frames, |recorded, context| {
+        assert_eq!(recorded.chunks.len(), 1, "{context}");
+        assert!((4950..=5050).contains(&recorded.total_ms()), "{context}: {:?}", recorded.ms());
+    });
+}
+
+#[test]
+fn pictures_that_stop_and_come_back_leave_the_sound_cut_and_dated_right() {
+    let mut frames = pictures(0, 20_000, |ms| ms);
+    frames.extend(pictures(80_000, 100_000, |ms| ms));
+    frames.extend(sound(0, 100_000));
+    frames.sort_by_key(|(_, arrival)| *arrival);
+    everywhere(ALL, &frames, |recorded, context| {
+        let longest = recorded.ms().into_iter().max().unwrap();
+        assert!(longest <= 41_000, "{context}: {:?}", recorded.ms());
+        assert!(
+            (99_900..=100_100).contains(&recorded.total_ms()),
+            "{context}: {:?}",
+            recorded.ms()
+        );
+        recorded.adds_up(30, context);
+        assert!(
+            recorded
+                .chunks
+                .iter()
+                .any(|chunk| chunk.start == NOW + 80 * S && chunk.key_frame),
+            "{context}: the pictures begin a chunk: {:?}",
+            recorded.starts()
+        );
+    });
+}
+
+#[test]
+fn sound_that_outlasts_the_pictures_is_part_of_the_last_chunk() {
+    let mut frames = pictures(0, 5000, |ms| ms);
+    frames.extend(sound(0, 9000));
+    frames.sort_by_key(|(_, arrival)| *arrival);
+    everywhere(ALL, &frames, |recorded, context| {
+        assert!((8900..=9100).contains(&recorded.total_ms()), "{context}: {:?}", recorded.ms());
+    });
+}
+
+#[test]
+fn stamps_that_are_all_0_are_cut_and_dated_by_arrival() {
+    everywhere(LIVE, &pictures(0, 60_000, |_| 0), |recorded, context| {
+        assert!(recorded.chunks.len() >= 5, "{context}: {:?}", recorded.ms());
+        assert!(
+            recorded.ended[0].0 <= 31_000,
+            "{context}: stored after {} ms",
+            recorded.ended[0].0
+        );
+        assert!(
+            (58_000..=60_100).contains(&recorded.total_ms()),
+            "{context}: {:?}",
+            recorded.ms()
+        );
+        recorded.adds_up(2000, context);
+    });
+}
+
+#[test]
+fn stamps_that_hardly_move_hold_nothing_back() {
+    everywhere(LIVE, &pictures(0, 120_000, |ms| ms / 100), |recorded, context| {
+        assert!(
+            recorded.ended[0].0 <= 31_000,
+            "{context}: stored after {} ms",
+            recorded.ended[0].0
+        );
+    });
+}
+
+#[test]
+fn sound_that_is_held_back_for_pictures_is_stored_in_time() {
+    for container in CONTAINERS {
+        // Fragments and Clusters two seconds apart.
+        let frames = (0..40).map(|i| (Frame::Sound(i * 2000), i * 2000));
+        let recorded = record(container, Line::Live, frames);
+        assert!(recorded.ended[0].0 <= 42_000, "{container:?}: {:?}", recorded.ended);
+    }
+}
+
+#[test]
+fn an_unknown_stream_that_trickles_is_stored_in_time() {
+    let mut chunker = Chunker::new(LIMITS, None);
+    chunker.clock.playing(true);
+    let mut events = Vec::new();
+    for second in 0..60 {
+        let stamp = Stamp {
+            clock_running: Some(second * S),
+            wall: NOW + second * S,
+            ..Stamp::default()
+        };
+        chunker.push(b"temperature 21\n", || None, stamp, &mut events).unwrap();
+    }
+    assert!(
+        events.iter().any(|event| matches!(event, Event::End(_))),
+        "a chunk is complete"
+    );
+}
+
+#[test]
+fn a_first_time_of_hours_puts_no_live_name_into_the_future() {
+    for first in [5_000_000, 20 * 3_600_000] {
+        everywhere(LIVE, &pictures(0, 40_000, |ms| first + ms), |recorded, context| {
+            assert_eq!(recorded.starts(), [0, 10_000, 20_000, 30_000], "{context}");
+            assert_eq!(recorded.ms(), [10_000; 4], "{context}");
+            assert_eq!(recorded.ahead, 0, "{context}");
+            assert_eq!(recorded.chunks[0].pts_start, Some(first * MS), "{context}");
+        });
+    }
+}
+
+#[test]
+fn steps_of_an_hour_and_back_leave_names_and_lengths_as_they_are() {
+    let steps = |ms: u64| match ms {
+        0..=11_999 => 10_000 + ms,
+        12_000..=24_999 => 3_610_000 + ms,
+        25_000..=33_999 => 10_000 + ms,
+        34_000..=36_999 => 7_000_000 + ms,
+        _ => ms - 37_000,
+    };
+    everywhere(ALL, &pictures(0, 60_000, steps), |recorded, context| {
+        assert!(
+            (59_500..=60_500).contains(&recorded.total_ms()),
+            "{context}: {:?}",
+            recorded.ms()
+        );
+        assert_eq!(recorded.starts()[0], 0, "{context}");
+        recorded.adds_up(200, context);
+        let longest = recorded.ms().into_iter().max().unwrap();
+        assert!(longest <= 10_100, "{context}: {:?}", recorded.ms());
+        if !context.ends_with("File") {
+            assert_eq!(recorded.ahead, 0, "{context}");
+        }
+    });
+}
+
+#[test]
+fn many_small_rewinds_leave_the_length_of_the_recording_as_it_is() {
+    for at in [0, 600] {
+        let rewinds = |ms: u64| 100_000 + ms - (ms + 2000 - at) / 2000 * 1500;
+        everywhere(ALL, &pictures(0, 40_000, rewinds), |recorded, context| {
+            let total = recorded.total_ms();
+            assert!((38_500..=41_500).contains(&total), "{context}: {:?}", recorded.ms());
+            recorded.adds_up(200, context);
+        });
+    }
+}
+
+#[test]
+fn a_single_wrong_time_moves_nothing_else() {
+    for wrong in [0, 15_000, 212_000, 234_000, 241_000, 400_000, 3_600_000, 80_000_000] {
+        for at in [14_040, 38_040] {
+            let time = |ms: u64| if ms == at { wrong } else { 200_000 + ms };
+            everywhere(ALL, &pictures(0, 40_000, time), |recorded, context| {
+                let total = recorded.total_ms();
+                let all = recorded.ms();
+                assert!((39_900..=40_100).contains(&total), "{context} {at} {wrong}: {all:?}");
+                recorded.adds_up(100, context);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_reconnect_with_times_from_0_takes_the_time_that_it_took() {
+    let mut frames = pictures(0, 20_000, |ms| 900_000 + ms);
+    frames.extend(pictures(30_000, 50_000, |ms| ms - 30_000));
+    everywhere(LIVE, &frames, |recorded, context| {
+        assert!(
+            (49_500..=50_500).contains(&recorded.total_ms()),
+            "{context}: {:?}",
+            recorded.ms()
+        );
+        assert!(recorded.starts().contains(&30_000), "{context}: {:?}", recorded.starts());
+        recorded.adds_up(100, context);
+    });
+}
+
+/// A fragment of a second: 25 pictures, the first of them key, each 40 ms long but the one at `odd`.
+fn fragment(ms: i64, odd: Option<(usize, u32)>) -> Vec<u8> {
+    let mut samples = vec![fmp4::inter(); 25];
+    samples[0] = fmp4::idr();
+    if let Some((i, duration)) = odd {
+        samples[i].duration = duration;
+    }
+    fmp4::fragment(&[fmp4::Traf::new(1, ms.cast_unsigned(), samples)])
+}
+
+/// Chunks of a file of such fragments.
+fn store(fragments: &[Vec<u8>]) -> Recorded {
+    let mut input = fmp4::head(&[fmp4::Trak::video(fmp4::avc(40))]);
+    input.extend(fragments.concat());
+    store_bytes(&input)
+}
+
+/// Chunks of a file.
+fn store_bytes(input: &[u8]) -> Recorded {
+    let mut chunker = Chunker::new(LIMITS, None);
+    chunker.clock.playing(false);
+    let stamp = Stamp {
+        wall: NOW,
+        ..Stamp::default()
+    };
+    let mut events = Vec::new();
+    chunker.push(input, || None, stamp, &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    let mut out = Recorded {
+        chunks: Vec::new(),
+        ended: Vec::new(),
+        warnings: Vec::new(),
+        ahead: 0,
+    };
+    for event in events {
+        match event {
+            Event::End(info) => out.chunks.push(*info),
+            Event::Warn(warning) => out.warnings.push(warning),
+            _ => {}
+        }
+    }
+    out
+}
+
+#[test]
+fn a_sample_of_an_hour_or_of_a_negative_length_moves_nothing_else() {
+    let hour = 3_600_000;
+    let negative = (-40i32).cast_unsigned();
+    for odd in [hour, negative, u32::MAX, 0] {
+        for at in [0, 12, 24] {
+            for in_fragment in [5, 29] {
+                let mut time = 0;
+                let fragments: Vec<Vec<u8>> = (0..30)
+                    .map(|i| {
+                        let own = (i == in_fragment).then_some((at, odd));
+                        let fragment = fragment(time, own);
+                        // The muxer believes itself.
+                        time += 1000 + if own.is_some() { i64::from(odd.cast_signed()) - 40 } else { 0 };
+                        fragment
+                    })
+                    .collect();
+                let recorded = store(&fragments);
+                let context = format!("{odd} {at} {in_fragment}");
+                assert!(
+                    (29_800..=30_100).contains(&recorded.total_ms()),
+                    "{context}: {:?}",
+                    recorded.ms()
+                );
+                assert_eq!(recorded.warnings, [], "{context}");
+                recorded.adds_up(1, &context);
+            }
+        }
+    }
+}
+
+#[test]
+fn times_below_0_are_no_damage_and_take_the_time_that_they_take() {
+    for first in [-1000, -3000, -100_000] {
+        let fragments: Vec<Vec<u8>> = (0..25).map(|i| fragment(first + i * 1000, None)).collect();
+        let recorded = store(&fragments);
+        assert_eq!(recorded.ms(), [10_000, 10_000, 5000], "{first}");
+        assert_eq!(recorded.warnings, [], "{first}");
+        let second = u64::try_from((first + 10_000).max(0)).unwrap();
+        assert_eq!(recorded.chunks[0].pts_start, Some(0), "{first}");
+        assert_eq!(recorded.chunks[1].pts_start, Some(second * MS), "{first}");
+    }
+}
+
+#[test]
+fn a_second_movie_from_0_goes_on_where_the_first_ended() {
+    let mut fragments: Vec<Vec<u8>> = (0..15).map(|i| fragment(100_000 + i * 1000, None)).collect();
+    fragments.push(fmp4::head(&[fmp4::Trak::video(fmp4::avc(31))]));
+    fragments.extend((0..15).map(|i| fragment(i * 1000, None)));
+    let recorded = store(&fragments);
+    assert_eq!(recorded.total_ms(), 30_000, "{:?}", recorded.ms());
+    recorded.adds_up(1, "two movies");
+}
+
+#[test]
+fn a_chunk_without_a_time_starts_where_the_one_before_ended() {
+    // A configuration that changes just before the end begins a chunk of its own.
+    let mut fragments: Vec<Vec<u8>> = (0..25).map(|i| fragment(i * 1000, None)).collect();
+    fragments.push(fmp4::head(&[fmp4::Trak::video(fmp4::avc(31))]));
+    let recorded = store(&fragments);
+    assert_eq!(recorded.starts(), [0, 10_000, 20_000, 25_000]);
+    assert_eq!(recorded.ms(), [10_000, 10_000, 5000, 0]);
+}
+
+#[test]
+fn a_chunk_of_sound_alone_is_dated_by_its_sound() {
+    let mut w = flv::Writer::head(5);
+    for i in 0..250 {
+        w.picture(i * 40, if i == 0 { 0x65 } else { 0x61 }, i == 0, 0);
+    }
+    // The camera changes its picture and fails.
+    w.tag(9, 10_000, flv::AVC_2);
+    for i in 500..700 {
+        w.audio(i * 20);
+    }
+    let mut chunker = Chunker::new(LIMITS, None);
+    let stamp = Stamp {
+        wall: NOW,
+        ..Stamp::default()
+    };
+    let mut events = Vec::new();
+    chunker.push(&w.bytes, || None, stamp, &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    let ends: Vec<(u64, u64)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::End(info) => Some(((info.start - NOW) / MS, info.duration / MS)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [(0, 10_000), (10_000, 4000)]);
+}
+
+#[test]
+fn names_and_lengths_go_on_over_every_wrap() {
+    for container in CONTAINERS {
+        // 2^32 ms, and 2^33 ticks of 90 kHz.
+        let wrap = if container == Container::MpegTs { 95_443_717 } else { 1 << 32 };
+        for &line in LIVE {
+            let recorded = record(container, line, pictures(0, 40_000, |ms| wrap - 15_000 + ms));
+            let context = format!("{container:?} {line:?}");
+            assert_eq!(recorded.starts(), [0, 10_000, 20_000, 30_000], "{context}");
+            assert_eq!(recorded.ms(), [10_000; 4], "{context}");
+            let start = recorded.chunks[2].pts_start.unwrap();
+            assert!(start.abs_diff((wrap + 5000) * MS) < MS, "{context}: {start}");
+        }
+    }
+}
+
+#[test]
+fn odd_composition_times_move_no_name() {
+    for composition in [-8_388_608, -40, 80, 8_388_607] {
+        for every in [1, 7] {
+            let mut w = flv::Writer::head(1);
+            for i in 0..1000u32 {
+                let mut data = vec![if i % 25 == 0 { 0x17 } else { 0x27 }, 1];
+                let odd: i32 = if i % every == 0 { composition } else { 0 };
+                data.extend(&odd.to_be_bytes()[1..]);
+                data.extend([0, 0, 0, 4, if i % 25 == 0 { 0x65 } else { 0x61 }, 0x88, 1, 2]);
+                w.tag(9, 20_000_000 + i * 40, &data);
+            }
+            let recorded = store_bytes(&w.bytes);
+            let context = format!("{composition} {every}: {:?}", recorded.ms());
+            assert!((39_500..=40_500).contains(&recorded.total_ms()), "{context}");
+            recorded.adds_up(500, &context);
+        }
+    }
+}
+
+#[test]
+fn a_timescale_of_0_holds_nothing_back() {
+    for timescale in [0, 1, u32::MAX] {
+        let head = fmp4::head(&[fmp4::Trak {
+            timescale,
+            ..fmp4::Trak::video(fmp4::avc(40))
+        }]);
+        let mut chunker = Chunker::new(LIMITS, None);
+        chunker.clock.playing(true);
+        let mut events = Vec::new();
+        for second in 0..60 {
+            let stamp = Stamp {
+                clock_running: Some(second * S),
+                wall: NOW + second * S,
+                ..Stamp::default()
+            };
+            let ticks = i64::try_from(second).unwrap() * i64::from(timescale);
+            let part = [if second == 0 { head.clone() } else { vec![] }, fragment(ticks, None)].concat();
+            chunker.push(&part, || None, stamp, &mut events).unwrap();
+        }
+        chunker.finish(&mut events).unwrap();
+        let ms: Vec<u64> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::End(info) => Some(info.duration / MS),
+                _ => None,
+            })
+            .collect();
+        assert!(ms.len() >= 5, "{timescale}: {ms:?}");
+        assert!((58_000..=61_100).contains(&ms.iter().sum::<u64>()), "{timescale}: {ms:?}");
+    }
+}
+
+#[test]
+fn a_pause_or_a_stall_between_pictures_cuts_no_group_of_pictures() {
+    // A key picture every 8 s; the line stands still before 9.5 s, sound first when it goes on.
+    let time = |ms: u64| if ms < 9500 { ms } else { ms + 19_000 };
+    let frames: Vec<Coming> = (0..1000u64)
+        .flat_map(|i| {
+            let picture = if i.is_multiple_of(200) {
+                Frame::Key(i * 40)
+            } else {
+                Frame::Inter(i * 40)
+            };
+            [
+                (picture, time(i * 40)),
+                (Frame::Sound(i * 40 + 10), time(i * 40 + 10)),
+                (Frame::Sound(i * 40 + 30), time(i * 40 + 30)),
+            ]
+        })
+        .collect();
+    everywhere(LIVE, &frames, |recorded, context| {
+        assert!(
+            recorded.chunks.iter().all(|chunk| chunk.key_frame),
+            "{context}: {:?}",
+            recorded.ms()
+        );
+        assert_eq!(recorded.warnings, [], "{context}");
+    });
+}
