@@ -23,6 +23,13 @@ mod tests;
 
 /// Bytes needed to recognise a plausible tag: its header and the first byte of its data.
 const PROBE: usize = TAG_HEADER + 1;
+/// Largest tag that is believed in any case; above, one of at most [`DISPROPORTION`] times the largest before. A flipped bit in
+/// a size would pass over minutes of the stream in silence.
+const MAX_TAG: usize = 4 << 20;
+/// See [`MAX_TAG`].
+const DISPROPORTION: usize = 8;
+/// Largest tag of a reserved type, or with a new StreamID: it is believed once the size behind it has come.
+const MAX_UNCONFIRMED: usize = 1 << 20;
 /// Longest file header that is believed.
 const MAX_FILE_HEADER: usize = 1024;
 const NS_PER_MS: u64 = 1_000_000;
@@ -60,6 +67,10 @@ pub struct Flv {
     has_audio: bool,
     /// Unwrapped time of the last tag in ms.
     last_ms: Option<i64>,
+    /// StreamID of the last tag that had one other than 0 and was confirmed.
+    stream: [u8; 3],
+    /// The largest tag so far: one that is out of all proportion is damage.
+    largest: usize,
 }
 
 impl Default for Flv {
@@ -88,6 +99,8 @@ impl Flv {
             has_video: false,
             has_audio: false,
             last_ms: None,
+            stream: [0; 3],
+            largest: 0,
         }
     }
 
@@ -103,7 +116,7 @@ impl Flv {
 
     fn read_item(&mut self, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         if self.lost {
-            return Ok(match find_tag(view) {
+            return Ok(match find_tag(view, self.stream) {
                 Some(0) => {
                     self.lost = false;
                     Step::Pass(0)
@@ -127,6 +140,23 @@ impl Flv {
             return Ok(self.damage(marks));
         };
         let total = header.total();
+        if header.size > MAX_TAG.max(self.largest.saturating_mul(DISPROPORTION)) {
+            return Ok(self.damage(marks));
+        }
+        if !header.is_plain(self.stream) {
+            if header.size > MAX_UNCONFIRMED {
+                return Ok(self.damage(marks));
+            }
+            let Some(tag) = view.get(..total) else {
+                return Ok(Step::Need(total));
+            };
+            if !header.is_confirmed(tag) {
+                return Ok(self.damage(marks));
+            }
+            if header.kind != TagKind::Reserved {
+                self.stream = header.stream;
+            }
+        }
         if self.head.is_some() && view.len() < total && header.size <= MAX_GATHER {
             // Before the first unit everything is kept as it is, but a first picture need not be.
             if header.kind == TagKind::Script {
@@ -140,7 +170,11 @@ impl Flv {
             TagKind::Script => self.read_script(view, total)?,
             TagKind::Audio => self.read_audio(view, data, header, marks)?,
             TagKind::Video => self.read_video(view, data, header, marks)?,
+            TagKind::Reserved => Step::Pass(len64(total)),
         };
+        if matches!(step, Step::Pass(_)) {
+            self.largest = self.largest.max(header.size);
+        }
         if matches!(step, Step::Pass(_)) && self.head.is_some() {
             let Some(bytes) = view.get(..total) else {
                 return Step::need_whole(total);
@@ -203,6 +237,8 @@ impl Flv {
         self.file_header = Bytes::copy_from_slice(bytes);
         self.has_video = flags & 1 != 0;
         self.has_audio = flags & 4 != 0;
+        // Also for streams in which no tag of configuration follows (VP6, Sorenson, MP3).
+        self.rebuild();
         match &mut self.head {
             Some(head) => head.extend_from_slice(bytes),
             None => {
@@ -210,6 +246,7 @@ impl Flv {
                 self.video_name = None;
                 self.audio_name = None;
                 self.parameter_sets = None;
+                self.stream = [0; 3];
                 self.rebuild();
                 let init = Init {
                     info: Arc::clone(&self.init.info),
@@ -461,8 +498,9 @@ impl Flv {
 }
 
 /// The first plausible tag (or file header) in `view`.
-fn find_tag(view: &[u8]) -> Option<usize> {
-    view.windows(PROBE).position(|window| match TagHeader::parse(window) {
+fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
+    let parse = |window| TagHeader::parse(window).filter(|header| header.is_plain(stream) && header.size <= MAX_TAG);
+    view.windows(PROBE).position(|window| match parse(window) {
         Some(header) => {
             let first = window.last().copied().unwrap_or(0);
             header.size > 0
@@ -470,6 +508,7 @@ fn find_tag(view: &[u8]) -> Option<usize> {
                     TagKind::Script => first == 2,
                     TagKind::Video => (1..=5).contains(&(first >> 4 & 7)),
                     TagKind::Audio => header.size < 1 << 16,
+                    TagKind::Reserved => false,
                 }
         }
         None => window.starts_with(b"FLV\x01") && matches!(window.get(5..9), Some([0, 0, 0, 9])),

@@ -262,3 +262,100 @@ proptest! {
         prop_assert_eq!(a, b);
     }
 }
+
+#[test]
+fn a_stream_without_script_and_configuration_has_the_file_header_in_front_of_every_chunk() {
+    // VP6, Sorenson and screen video, with MP3.
+    for codec in [4u8, 2, 3] {
+        let mut w = Writer::new(5);
+        for n in 0..4 {
+            w.tag(9, n * 40, &[(if n % 2 == 0 { 0x10 } else { 0x20 }) | codec, 1, 2, 3]);
+            w.tag(8, n * 40, &[0x2f, 0xff, 0xfb, 0x90, 0]);
+        }
+        let marks = scan(&w.bytes);
+        for (at, unit) in units(&marks) {
+            let init = unit.init.as_ref().unwrap();
+            assert!(init.head.starts_with(b"FLV\x01\x05"), "codec {codec}, unit at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_script_with_an_index_leaves_the_file_header_in_front_of_every_chunk() {
+    let mut w = Writer::new(1);
+    w.tag(
+        18,
+        0,
+        b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x01\x00\x09keyframes\x03\x00\x00\x09\x00\x00\x09",
+    );
+    w.tag(9, 0, &[0x14, 1, 2]);
+    w.tag(9, 40, &[0x14, 1, 2]);
+    let marks = scan(&w.bytes);
+    let head = &units(&marks)[1].1.init.as_ref().unwrap().head;
+    assert_eq!(&head[..], [b'F', b'L', b'V', 1, 1, 0, 0, 0, 9, 0, 0, 0, 0]);
+}
+
+#[test]
+fn tags_of_reserved_types_and_other_streams_are_no_damage() {
+    let mut w = Writer::head(5);
+    for n in 0..6u32 {
+        w.picture(n * 40, 0x65, true, 0);
+        w.tag(if n % 2 == 0 { 15 } else { 22 }, n * 40, &[7; 30]);
+        let at = usize::try_from(w.audio(n * 40)).unwrap();
+        w.bytes[at + 10] = 1;
+    }
+    let marks = scan(&w.bytes);
+    assert!(!marks.iter().any(|m| m.kind == MarkKind::Damage));
+    assert_eq!(units(&marks).len(), 12);
+    // What only looks like a tag is damage.
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    let at = usize::try_from(w.tag(15, 40, &[7; 30])).unwrap();
+    w.bytes[at + 3] ^= 4;
+    w.picture(80, 0x65, true, 0);
+    let marks = scan(&w.bytes);
+    assert_eq!(marks.iter().filter(|m| m.kind == MarkKind::Damage).count(), 1);
+    assert_eq!(units(&marks).len(), 2);
+}
+
+#[test]
+fn a_flipped_bit_in_a_size_does_not_swallow_the_rest_of_the_stream() {
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    let at = usize::try_from(w.picture(40, 0x61, false, 0)).unwrap();
+    w.bytes[at + 1] ^= 0x80;
+    let next = w.picture(80, 0x65, true, 0);
+    let marks = scan(&w.bytes);
+    assert!(marks.iter().any(|m| m.kind == MarkKind::Damage && m.at == at as u64));
+    assert_eq!(units(&marks).last().unwrap().0, next);
+}
+
+#[test]
+fn a_key_picture_behind_300_kb_of_sei_is_one() {
+    let mut data = vec![0x27, 1, 0, 0, 0];
+    data.extend(300_000u32.to_be_bytes());
+    data.extend([6, 5]);
+    data.extend(vec![0xff; 299_998]);
+    data.extend([0, 0, 0, 4, 0x65, 0x88, 1, 2]);
+    let mut w = Writer::head(5);
+    w.tag(9, 0, &data);
+    let marks = scan(&w.bytes);
+    assert_eq!(units(&marks)[0].1.key, Key::Closed);
+    assert!(sliced(&w.bytes, &[4096, 9000, 70_000, 200_000]) == marks);
+}
+
+#[test]
+fn start_codes_where_lengths_belong_are_read_all_the_same() {
+    for sei in [5usize, 290, 600] {
+        for code in [&[0, 0, 0, 1][..], &[0, 0, 1]] {
+            let sei = [&[6, 5][..], &vec![0x33; sei]].concat();
+            let nals: [&[u8]; 4] = [&[0x67, 0x64, 0, 0x28], &[0x68, 1, 2], &sei, &[0x65, 0x88, 9, 9, 9, 9]];
+            let mut data = vec![0x27, 1, 0, 0, 0];
+            nals.iter().for_each(|nal| data.extend([code, nal].concat()));
+            let mut w = Writer::head(5);
+            w.tag(9, 0, &data);
+            let marks = scan(&w.bytes);
+            assert_eq!(units(&marks)[0].1.key, Key::Closed, "{code:?}");
+        }
+    }
+}

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::container::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
+use crate::container::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
 use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 
 use super::moof::{Fragment, Sample};
@@ -48,6 +48,8 @@ struct PendingVideo {
     sync: bool,
     /// What of it has been read.
     peek: Vec<u8>,
+    /// Bytes of it at which it is classified next, or the work would go with the square.
+    next_try: usize,
 }
 
 /// See the module.
@@ -138,6 +140,7 @@ impl Lookahead {
             size: sample.size,
             sync: sample.sync,
             peek: Vec::new(),
+            next_try: 0,
         };
         let deep = from.saturating_sub(at) > MAX_HELD_BYTES;
         let codec = if deep { VideoCodec::Unknown } else { pending.codec };
@@ -189,6 +192,7 @@ impl Lookahead {
                 has_parameter_sets: false,
                 config: None,
                 sps: None,
+                part: Part::Begins,
             };
             let (picture, name) = pending.classify(&pending.peek, true).unwrap_or((none, None));
             self.resolve(&pending, picture, name, marks);
@@ -357,6 +361,11 @@ impl PendingVideo {
             return found;
         }
         self.peek.extend_from_slice(fresh);
-        self.classify(&self.peek, self.peek.len() == size)
+        let is_all = self.peek.len() == size;
+        if !is_all && self.peek.len() < self.next_try {
+            return None;
+        }
+        self.next_try = self.peek.len() + self.peek.len() / 8;
+        self.classify(&self.peek, is_all)
     }
 }

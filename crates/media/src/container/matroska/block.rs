@@ -3,7 +3,7 @@
 //! PURE. Sources: RFC 9559 10.1 (Block structure), 10.2 (SimpleBlock structure), 10.3 (lacing).
 
 use super::super::Key;
-use super::super::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
+use super::super::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
 use super::ebml::{self, Read};
 use super::tracks::TrackEntry;
 
@@ -129,6 +129,7 @@ impl Classified {
             has_parameter_sets: false,
             config: None,
             sps: None,
+            part: Part::Begins,
         };
         Self {
             picture,

@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::super::Key;
-use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, classify, find_start_code};
+use super::super::nal::{Framing, MAX_PREFIX, Part, Picture, VideoCodec, classify, find_start_code};
 use super::stream::Video;
 
 /// What a PES packet of video holds.
@@ -109,6 +109,7 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
                     has_parameter_sets: true,
                     config,
                     sps: sequence.map(|(at, _)| (at, 4)),
+                    part: Part::Begins,
                 });
             }
             _ => {}
@@ -120,6 +121,7 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
         has_parameter_sets: true,
         config: None,
         sps: None,
+        part: Part::Begins,
     })
 }
 

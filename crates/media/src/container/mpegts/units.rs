@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
+use super::super::nal::{MAX_PREFIX, Part, Picture, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 use super::audio;
 use super::packet::{Continuity, Counter, Packet};
@@ -461,6 +461,7 @@ fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found
         has_parameter_sets: true,
         config: None,
         sps: None,
+        part: Part::Begins,
     };
     if flags.scrambled {
         let key = if flags.random_access { Key::Closed } else { Key::No };
