@@ -362,6 +362,7 @@ fn post_fault(element: &gst::Element, fault: Fault) {
             "make fragments with default_base_moof (ffmpeg -movflags frag_keyframe+empty_moov+default_base_moof), or use mp4mux fragment-duration=1000"
         }
         Fault::Programs(_) => "select one program (tsdemux ! mpegtsmux)",
+        Fault::TracksLast => "send it from a muxer that writes its head first (matroskamux streamable=true): nothing was stored",
         Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
     };
     gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));

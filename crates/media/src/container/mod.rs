@@ -162,6 +162,9 @@ pub enum Fault {
     /// A transport stream with more than one program.
     #[error("the transport stream holds {0} programs; chunks that play alone need one")]
     Programs(usize),
+    /// A Matroska whose `Tracks` are not in front of its Clusters: no player can begin with them.
+    #[error("the Matroska has no Tracks in front of its first Cluster, so no part of it can play alone")]
+    TracksLast,
     /// A header grew over [`MAX_GATHER`].
     #[error("a header of {0} bytes is over the limit of 4 MiB")]
     HeaderTooLarge(u64),

@@ -33,6 +33,8 @@ pub(super) struct Traf {
     next: i64,
     /// `tfdt` had 32 bits, of which this is the full value.
     unwrapped: Option<u64>,
+    /// Where its data end, from the start of the `moof`.
+    pub(super) data_end: i64,
 }
 
 /// Why a `moof` is of no use.
@@ -140,6 +142,7 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
             end,
             next: run.time,
             unwrapped,
+            data_end: run.at,
         },
         run.at,
     ))

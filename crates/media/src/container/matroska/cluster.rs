@@ -32,6 +32,11 @@ pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
 /// An element of more than that is not believed: the largest pictures, uncompressed, have half of it.
 pub(super) const MAX_ELEMENT: u64 = 256 << 20;
 
+/// Largest block that is believed in any case; above, one of at most [`DISPROPORTION`] times the largest before.
+const MAX_BELIEVED: u64 = 32 << 20;
+/// See [`MAX_BELIEVED`].
+const DISPROPORTION: u64 = 8;
+
 /// What an attempt to go on came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -149,9 +154,12 @@ impl Cluster {
             return Progress::Ended;
         }
         let bound = self.group.as_ref().map(|g| g.end).or(self.end).or(stream.segment_end);
-        let Some(total) = total(&header, pos, bound) else {
+        let Some(total) = total(&header, pos, bound, stream.largest_block) else {
             return Progress::Damaged;
         };
+        if matches!(header.id, SIMPLE_BLOCK | BLOCK_GROUP) {
+            stream.largest_block = stream.largest_block.max(total);
+        }
         if self.group.is_some() {
             return self.read_in_group(stream, pos, view, (header, total), marks);
         }
@@ -380,8 +388,14 @@ impl Cluster {
 }
 
 /// Octets of an element that has a size, is not absurdly large and ends within its parent.
-fn total(header: &Header, pos: u64, bound: Option<u64>) -> Option<u64> {
+fn total(header: &Header, pos: u64, bound: Option<u64>, largest: u64) -> Option<u64> {
     let total = header.size?.checked_add(len64(header.len))?;
     let end = pos.checked_add(total)?;
-    (total <= MAX_ELEMENT && bound.is_none_or(|bound| end <= bound)).then_some(total)
+    let most = match header.id {
+        // A flipped bit in the size of one would pass over minutes of a Cluster of unknown size in silence.
+        SIMPLE_BLOCK | BLOCK_GROUP | BLOCK => MAX_BELIEVED.max(largest.saturating_mul(DISPROPORTION)).min(MAX_ELEMENT),
+        ebml::VOID => MAX_ELEMENT,
+        _ => MAX_BELIEVED,
+    };
+    (total <= most && bound.is_none_or(|bound| end <= bound)).then_some(total)
 }

@@ -57,6 +57,8 @@ pub(super) struct Stream {
     pub(super) scale: u64,
     /// Offset at which a Segment of known size ends.
     pub(super) segment_end: Option<u64>,
+    /// Bytes of the largest block so far.
+    pub(super) largest_block: u64,
     /// The input has ended: what is there of a block is all there will be.
     pub(super) ended: bool,
     init: Init,
@@ -77,6 +79,7 @@ impl Stream {
             container: Container::Matroska,
             scale: DEFAULT_SCALE,
             segment_end: None,
+            largest_block: 0,
             ended: false,
             init: Init::default(),
             tracks_at: 0..0,

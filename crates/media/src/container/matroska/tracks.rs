@@ -26,6 +26,9 @@ const CONTENT_COMPRESSION: u32 = 0x5034;
 const CONTENT_COMP_ALGO: u32 = 0x4254;
 const CONTENT_COMP_SETTINGS: u32 = 0x4255;
 
+/// Most tracks of a segment, so that finding a block's takes bounded time; track numbers over 127 are unheard of.
+const MAX_TRACKS: usize = 256;
+
 /// One `TrackEntry`.
 #[derive(Clone, Debug)]
 pub(super) struct TrackEntry {
@@ -56,13 +59,18 @@ impl Tracks {
     pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
         let mut hasher = DefaultHasher::new();
         let mut entries: Vec<TrackEntry> = Vec::new();
+        let mut has_video = false;
         for child in ebml::children(body) {
             let child = child?;
             if child.id == TRACK_ENTRY {
                 let raw = RawEntry::parse(child.body)?;
                 raw.hash(&mut hasher);
-                let has_video = entries.iter().any(|e| e.track == Track::Video);
-                entries.push(raw.entry(has_video));
+                if entries.len() >= MAX_TRACKS {
+                    return Err(Malformed);
+                }
+                let entry = raw.entry(has_video);
+                has_video |= entry.track == Track::Video;
+                entries.push(entry);
             }
         }
         Ok(Self {
