@@ -208,6 +208,7 @@ impl Fmp4 {
         }
         let at = self.pos - LANDMARK as u64;
         if boxes::is_landmark(&self.gathered) {
+            self.lookahead.release(marks);
             self.is_open = false;
             self.box_at = at;
             self.expecting = Expecting::Header;
