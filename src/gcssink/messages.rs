@@ -345,6 +345,11 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
             gst::StreamError::Format,
             ("the transport stream has {n} programs: it is stored as it comes, in chunks that need not play alone; select one program (tsdemux ! mpegtsmux)")
         ),
+        Warning::NoProgram => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            ("the transport stream has no PAT and PMT: it is stored as it comes, in chunks that need not play alone; send them again from the muxer at least every second (mpegtsmux: pat-interval, pmt-interval)")
+        ),
         Warning::UnknownContainer => gst::element_warning!(
             element,
             gst::StreamError::TypeNotFound,
@@ -363,6 +368,7 @@ fn post_fault(element: &gst::Element, fault: Fault) {
         }
         Fault::Programs(_) => "select one program (tsdemux ! mpegtsmux)",
         Fault::TracksLast => "send it from a muxer that writes its head first (matroskamux streamable=true): nothing was stored",
+        Fault::NoProgram => "send PAT and PMT at least every second (mpegtsmux: pat-interval, pmt-interval)",
         Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
     };
     gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));

@@ -120,6 +120,8 @@ pub struct Unit {
 pub enum Notice {
     /// A key picture without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
     NoParameterSets,
+    /// A transport stream ended without PAT and PMT.
+    NoProgram,
     /// Pictures after an open key unit are shown before it: they depend on pictures before it.
     OpenGop,
 }
@@ -165,6 +167,9 @@ pub enum Fault {
     /// A Matroska whose `Tracks` are not in front of its Clusters: no player can begin with them.
     #[error("the Matroska has no Tracks in front of its first Cluster, so no part of it can play alone")]
     TracksLast,
+    /// A transport stream without PAT and PMT.
+    #[error("the transport stream has no PAT and PMT")]
+    NoProgram,
     /// A header grew over [`MAX_GATHER`].
     #[error("a header of {0} bytes is over the limit of 4 MiB")]
     HeaderTooLarge(u64),

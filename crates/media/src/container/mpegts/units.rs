@@ -371,7 +371,7 @@ impl Units {
                 }
                 self.fresh = false;
             }
-            (Kind::Audio(_), _) => {
+            _ if self.is_sound(kind) => {
                 unit.track = Track::Audio;
                 if self.video.is_none() {
                     unit.key = Key::Closed;
@@ -386,6 +386,19 @@ impl Units {
         }
         unit.init = Some(init(head, out));
         [end, Some(MarkKind::Unit(unit)), notice]
+    }
+
+    /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a
+    /// descriptor, SMPTE 302M) is all that has times to cut by.
+    fn is_sound(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Audio(_) => true,
+            Kind::Other => self
+                .streams
+                .iter()
+                .all(|stream| matches!(stream.elementary.kind, Kind::Other | Kind::Sections)),
+            _ => false,
+        }
     }
 
     /// Notes the configuration of a key picture; true where a chunk has to begin for it.
@@ -438,7 +451,7 @@ impl Units {
         let info = StreamInfo {
             codecs: codec::join(videos.chain(audios).map(|s| s.name.as_deref())),
             has_video: self.video.is_some(),
-            has_audio: self.streams.iter().any(|s| is_audio(&s)),
+            has_audio: self.streams.iter().any(|s| self.is_sound(s.elementary.kind)),
         };
         if *out.info != info {
             out.info = Arc::new(info);
