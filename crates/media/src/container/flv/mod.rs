@@ -13,7 +13,7 @@ use bytes::Bytes;
 use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX, Video};
 use super::feed::{Feed, Step, len64};
 use super::nal::{self, Framing, VideoCodec};
-use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, StreamInfo, Track, Unit, codec};
+use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Notice, Scanner, StreamInfo, Track, Unit, codec};
 
 mod tag;
 #[cfg(test)]
@@ -61,6 +61,7 @@ pub struct Flv {
     framing: Framing,
     video_name: Option<String>,
     audio_name: Option<String>,
+    sets: nal::SetsInForce,
     /// Hash of the parameter sets in force: those of the sequence header, or those that came in band last.
     parameter_sets: Option<u64>,
     has_video: bool,
@@ -95,6 +96,7 @@ impl Flv {
             framing: Framing::Length(4),
             video_name: None,
             audio_name: None,
+            sets: nal::SetsInForce::default(),
             parameter_sets: None,
             has_video: false,
             has_audio: false,
@@ -328,6 +330,7 @@ impl Flv {
                 self.framing = tag::framing(codec, record);
                 self.has_video = true;
                 let sets = codec::parameter_sets(codec, record);
+                self.sets = nal::SetsInForce::new(&codec::record_sets(codec, record));
                 Ok(self.config(Part::Video, bytes, (tag::video_name(codec, record), sets), marks))
             }
             Video::Picture {
@@ -367,6 +370,13 @@ impl Flv {
                         init,
                     },
                 );
+                let in_band = nal::parameter_sets(codec, framing, coded);
+                if self.sets.take(&in_band, key.is_key()) {
+                    marks.push(Mark {
+                        at: self.at,
+                        kind: MarkKind::Notice(Notice::NoParameterSets),
+                    });
+                }
                 if key.is_key() {
                     self.picture_end = Some(self.at + len64(total));
                 }

@@ -359,3 +359,34 @@ fn start_codes_where_lengths_belong_are_read_all_the_same() {
         }
     }
 }
+
+#[test]
+fn parameter_sets_that_come_in_band_once_are_told_where_a_later_key_picture_lacks_them() {
+    let key = |w: &mut Writer, ms, sets: &[&[u8]]| {
+        let mut data = vec![0x17, 1, 0, 0, 0];
+        for nal in sets.iter().copied().chain([&[0x65, 0x88, 1, 2][..]]) {
+            data.extend(u32::try_from(nal.len()).unwrap().to_be_bytes());
+            data.extend(nal);
+        }
+        w.tag(9, ms, &data);
+    };
+    let told = |rounds: &[&[&[u8]]]| {
+        let mut w = Writer::head(1);
+        for (ms, sets) in (0..).step_by(40).zip(rounds) {
+            key(&mut w, ms, sets);
+        }
+        let notice = MarkKind::Notice(Notice::NoParameterSets);
+        scan(&w.bytes).iter().any(|m| m.kind == notice)
+    };
+    // SPS and PPS as in the head, or others.
+    let (sps, pps): (&[u8], &[u8]) = (&[0x67, 0x64, 0, 0x28], &[0x68, 1]);
+    let (sps_2, pps_2): (&[u8], &[u8]) = (&[0x67, 0x64, 0, 0x1f], &[0x68, 0x81, 7]);
+    assert!(told(&[&[sps_2, pps_2], &[]]), "both once");
+    assert!(told(&[&[pps_2], &[]]), "a PPS once");
+    assert!(told(&[&[sps_2, pps_2], &[sps_2]]), "the PPS is missing");
+    assert!(!told(&[&[sps, pps], &[], &[]]), "those of the head");
+    assert!(
+        !told(&[&[sps_2, pps_2], &[sps_2, pps_2], &[sps, pps], &[]]),
+        "back to those of the head"
+    );
+}

@@ -866,3 +866,18 @@ fn an_mdat_with_more_than_its_samples_is_no_damage() {
     assert!(!marks.iter().any(|m| m.kind == MarkKind::Damage));
     assert_eq!(units(&marks).len(), 2);
 }
+
+#[test]
+fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
+    let mut first = idr();
+    first.data = [&[0, 0, 0, 3, 0x68, 1, 9][..], &first.data].concat();
+    let input = [
+        &av_head()[..],
+        &video(0, &[first]),
+        &video(40, &[idr()]),
+        &video(80, &[idr()]),
+    ]
+    .concat();
+    let notice = MarkKind::Notice(Notice::NoParameterSets);
+    assert_eq!(scan(&input).iter().filter(|m| m.kind == notice).count(), 1);
+}

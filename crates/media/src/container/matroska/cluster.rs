@@ -273,7 +273,7 @@ impl Cluster {
         };
         let entry = stream.tracks.find(block.number);
         let track = entry.map_or(Track::Other, |e| e.track);
-        let (mut key, mut sets) = (Key::No, None);
+        let (mut key, mut sets, mut in_band) = (Key::No, None, Vec::new());
         if track == Track::Audio && !stream.tracks.has(Track::Video) {
             key = Key::Closed;
         }
@@ -289,6 +289,7 @@ impl Cluster {
             };
             key = classified.picture.key;
             sets = stream.sets(entry, &classified);
+            in_band = classified.in_band;
         }
         let pts = self.timestamp.and_then(|t| stream.pts(t, block.relative));
         let length = entry.and_then(|e| e.default_duration).and_then(|d| d.checked_mul(frames));
@@ -301,6 +302,7 @@ impl Cluster {
             pts,
             end,
             sets,
+            in_band,
         })
     }
 

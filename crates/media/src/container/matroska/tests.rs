@@ -846,3 +846,15 @@ fn a_flipped_bit_in_the_size_of_a_block_does_not_swallow_the_rest_of_the_stream(
     assert_eq!(places(&marks, &MarkKind::Damage), [head.len() + at[1]]);
     assert_eq!(keys(&marks), [head.len(), head.len() + first.len()]);
 }
+
+#[test]
+fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
+    let key: &[u8] = &[0, 0, 0, 3, 0x65, 0x88, 1];
+    let first = cat(&[&[0, 0, 0, 3, 0x68, 1, 9], key]);
+    let (cluster, _) = open_cluster(0, &[video(0, &first), video(40, key), video(80, key)]);
+    let marks = scan(&cat(&[&head(), &cluster]));
+    assert_eq!(
+        places(&marks, &MarkKind::Notice(super::super::Notice::NoParameterSets)).len(),
+        1
+    );
+}

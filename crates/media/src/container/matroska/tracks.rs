@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::codec;
-use super::super::nal::{Framing, VideoCodec};
+use super::super::nal::{self, Framing, VideoCodec};
 use super::super::{StreamInfo, Track};
 use super::ebml::{self, Malformed};
 
@@ -43,6 +43,8 @@ pub(super) struct TrackEntry {
     pub(super) default_duration: Option<u64>,
     /// Hash of the parameter sets in `CodecPrivate`, comparable with [`nal::Picture::config`].
     pub(super) parameter_sets: Option<u64>,
+    /// The parameter sets in `CodecPrivate`.
+    pub(super) record: Vec<nal::ParameterSet>,
     name: Option<String>,
 }
 
@@ -162,6 +164,7 @@ impl<'a> RawEntry<'a> {
             stripped: encoding.stripped.unwrap_or_default(),
             default_duration: self.default_duration,
             parameter_sets: codec::parameter_sets(codec, private),
+            record: codec::record_sets(codec, private),
             name: name(self.codec_id, private),
         }
     }
@@ -294,7 +297,6 @@ fn av1_name(private: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::nal;
     use super::*;
 
     #[test]
