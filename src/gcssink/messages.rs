@@ -53,6 +53,22 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             post_gap(element, reason.name(), start, duration, bytes, first_sequence, 0);
         }
         Message::NothingToStore { waited, received } => post_nothing(element, waited, received),
+        Message::NoFragments { waited } => gst::element_warning!(
+            element,
+            gst::StreamError::Failed,
+            (
+                "nothing to store after {} of PLAYING: the MP4 is not fragmented, and its muxer writes the index at the end; use mp4mux fragment-duration=1000 (ms)",
+                seconds(waited)
+            )
+        ),
+        Message::NoKeyAmong { waited, pictures } => gst::element_warning!(
+            element,
+            gst::StreamError::Failed,
+            (
+                "nothing to store after {} of PLAYING: {pictures} pictures came, and none is a key frame by its bytes (H.264: IDR or recovery point, H.265: IRAP); set the key frame interval of the camera, switch intra-refresh off, and check that the stream is not encrypted",
+                seconds(waited)
+            )
+        ),
         Message::TooLarge(bytes) => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,

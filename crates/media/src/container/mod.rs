@@ -199,6 +199,11 @@ pub trait Scanner: Send {
     /// head. Drops what was half read, keeps the configuration.
     fn restart(&mut self);
 
+    /// Whether the head of the stream has come, where units cannot come without one (an MP4's `moov`).
+    fn has_head(&self) -> bool {
+        true
+    }
+
     /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
     fn container(&self) -> Container;
 

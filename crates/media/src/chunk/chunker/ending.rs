@@ -112,6 +112,9 @@ impl Chunker {
             }
         }
         let end = self.undecided.bytes.end();
+        if outcome.is_ok() && !self.has_begun() && !self.stopped && self.lacks_head() {
+            outcome = Err(Fault::Unfragmented);
+        }
         if let ChunkState::Waiting(waiting) = &mut self.state {
             let waiting = std::mem::take(waiting);
             self.finish_waiting(waiting, end, events);

@@ -29,7 +29,7 @@ use super::byte_queue::Blocks;
 use super::clock::{CaptureClock, Stamp};
 use super::timeline::{JUMP, TimeLine};
 use super::{Event, GapReason, Limits, Warning};
-use crate::container::{Container, Fault, Init, Unit};
+use crate::container::{Container, Fault, Init, Track, Unit};
 
 /// What the undecided bytes belong to.
 #[derive(Debug)]
@@ -81,6 +81,8 @@ pub struct Chunker {
     next: NextChunk,
     last: Option<LastUnit>,
     keys: KeyUnits,
+    /// Pictures that arrived, stored or not.
+    pictures: u64,
     /// Recording is stopped: what arrives is dropped.
     stopped: bool,
     /// Kinds of warnings that were issued: each is issued once.
@@ -120,6 +122,7 @@ impl Chunker {
             },
             last: None,
             keys: KeyUnits::default(),
+            pictures: 0,
             stopped: false,
             warned: Vec::new(),
         }
@@ -162,6 +165,16 @@ impl Chunker {
     /// Returns how many key units arrived, stored or not.
     pub fn key_units(&self) -> u64 {
         self.keys.count
+    }
+
+    /// Returns how many pictures arrived, stored or not.
+    pub fn pictures(&self) -> u64 {
+        self.pictures
+    }
+
+    /// Returns whether an MP4 arrives whose `moov` has not come: it is not fragmented, and written at its end.
+    pub fn lacks_head(&self) -> bool {
+        self.input.scanner.as_ref().is_some_and(|scanner| !scanner.has_head())
     }
 
     /// Returns whether bytes arrived that no chunk has yet.
@@ -240,6 +253,7 @@ impl Chunker {
         let stamp = self.undecided.stamp_at(at);
         let container_pts = unit.pts;
         self.place(at, &mut unit, &stamp);
+        self.pictures += u64::from(unit.track == Track::Video);
         self.keys.count += u64::from(unit.key.is_key());
         self.apply_discont(at);
         match &self.state {

@@ -308,6 +308,10 @@ impl Scanner for Fmp4 {
         }
     }
 
+    fn has_head(&self) -> bool {
+        self.init_segment.is_some() || self.init_builder.as_ref().is_some_and(InitBuilder::is_found)
+    }
+
     fn container(&self) -> Container {
         Container::Fmp4
     }
