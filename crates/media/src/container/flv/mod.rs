@@ -30,6 +30,8 @@ const MAX_TAG: usize = 4 << 20;
 const DISPROPORTION: usize = 8;
 /// Largest tag of a reserved type, or with a new StreamID: it is believed once the size behind it has come.
 const MAX_UNCONFIRMED: usize = 1 << 20;
+/// The type of a tag of video.
+const VIDEO_TAG: u8 = 9;
 /// Longest file header that is believed.
 const MAX_FILE_HEADER: usize = 1024;
 const NS_PER_MS: u64 = 1_000_000;
@@ -68,6 +70,8 @@ pub struct Flv {
     has_audio: bool,
     /// Unwrapped time of the last tag in ms.
     last_ms: Option<i64>,
+    /// Time of the last picture, as it stands in its tag.
+    picture_ms: Option<u32>,
     /// StreamID of the last tag that had one other than 0 and was confirmed.
     stream: [u8; 3],
     /// The largest tag so far: one that is out of all proportion is damage.
@@ -101,6 +105,7 @@ impl Flv {
             has_video: false,
             has_audio: false,
             last_ms: None,
+            picture_ms: None,
             stream: [0; 3],
             largest: 0,
         }
@@ -197,6 +202,7 @@ impl Flv {
     }
 
     fn damage(&mut self, marks: &mut Vec<Mark>) -> Step {
+        self.emit_picture_end(self.at, marks);
         self.first_unit(marks);
         marks.push(Mark {
             at: self.at,
@@ -320,11 +326,15 @@ impl Flv {
             return Ok(Step::Need(TAG_HEADER + header.size.min(VIDEO_PREFIX)));
         }
         match tag::video(data) {
-            Video::Nothing => Ok(Step::Pass(len64(total))),
+            Video::Nothing => {
+                self.emit_picture_end(self.at, marks);
+                Ok(Step::Pass(len64(total)))
+            }
             Video::Config { codec, record } => {
                 let Some(bytes) = view.get(..total) else {
                     return Step::need_whole(total);
                 };
+                self.emit_picture_end(self.at, marks);
                 let record = data.get(record..).unwrap_or_default();
                 self.video = codec;
                 self.framing = tag::framing(codec, record);
@@ -350,6 +360,13 @@ impl Flv {
                     let more = (view.len() * 2).max(512).min(TAG_HEADER + header.size);
                     return Ok(Step::Need(more));
                 };
+                let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);
+                if is_same_time && picture.part == nal::Part::Continues {
+                    // A tag for each slice.
+                    self.picture_end = self.picture_end.map(|_| self.at + len64(total));
+                    return Ok(Step::Pass(len64(total)));
+                }
+                self.emit_picture_end(self.at, marks);
                 if !self.has_video {
                     self.has_video = true;
                     self.rebuild();
@@ -530,7 +547,10 @@ impl Scanner for Flv {
         let mut feed = std::mem::take(&mut self.feed);
         let outcome = feed.push(data, |at, view| {
             self.at = at;
-            self.emit_picture_end(at, marks);
+            // A tag of video may be more of the same picture.
+            if self.lost || view.first() != Some(&VIDEO_TAG) {
+                self.emit_picture_end(at, marks);
+            }
             self.read_item(view, marks)
         });
         self.feed = feed;
@@ -558,6 +578,7 @@ impl Scanner for Flv {
     fn restart(&mut self) {
         self.feed.take_rest();
         self.picture_end = None;
+        self.picture_ms = None;
         self.lost = false;
         self.last_ms = None;
     }

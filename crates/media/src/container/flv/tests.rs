@@ -56,7 +56,11 @@ fn parameter_sets_in_band_other_than_those_in_force_begin_a_chunk_and_are_named(
     let mut w = Writer::head(5);
     let mut key = |ms, level: Option<u8>| {
         let mut data = vec![0x17, 1, 0, 0, 0];
-        for nal in level.map(|level| [0x67, 0x64, 0, level]).into_iter().chain([[0x65, 0, 0, 0]]) {
+        for nal in level
+            .map(|level| [0x67, 0x64, 0, level])
+            .into_iter()
+            .chain([[0x65, 0x88, 0, 0]])
+        {
             data.extend(4u32.to_be_bytes());
             data.extend(nal);
         }
@@ -389,4 +393,27 @@ fn parameter_sets_that_come_in_band_once_are_told_where_a_later_key_picture_lack
         !told(&[&[sps_2, pps_2], &[sps_2, pps_2], &[sps, pps], &[]]),
         "back to those of the head"
     );
+}
+
+#[test]
+fn a_tag_for_each_slice_is_one_picture_and_the_preview_ends_behind_the_last() {
+    let mut w = Writer::head(1);
+    let slice = |nal: u8, first: u8| [&[0x17, 1, 0, 0, 0, 0, 0, 0, 4][..], &[nal, first, 1, 2]].concat();
+    let mut keys_at = Vec::new();
+    let mut ends = Vec::new();
+    for ms in [0, 40] {
+        keys_at.push(w.tag(9, ms, &slice(0x65, 0x88)));
+        w.tag(9, ms, &slice(0x65, 0x41));
+        w.tag(9, ms, &slice(0x65, 0x21));
+        ends.push(w.bytes.len() as u64);
+    }
+    let marks = scan(&w.bytes);
+    assert_eq!(units(&marks).iter().map(|u| u.0).collect::<Vec<_>>(), keys_at);
+    let found: Vec<u64> = marks
+        .iter()
+        .filter(|m| m.kind == MarkKind::PictureEnd)
+        .map(|m| m.at)
+        .collect();
+    assert_eq!(found, ends);
+    assert!(sliced(&w.bytes, &[120, 140, 150, 160, 170]) == marks);
 }
