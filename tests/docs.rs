@@ -454,6 +454,8 @@ const PARTS: &[&str] = &[
     "nothing has come: check the source",
     "{e}; set the property bucket",
     "{e} (it has {} bytes, the limit is 1024)",
+    "send it from a muxer that writes its head first",
+    "send PAT and PMT at least every second",
     "it needs an encoder and a muxer in front",
     "it needs a depayloader",
     "it needs a muxer in front",

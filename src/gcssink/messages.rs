@@ -53,6 +53,22 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             post_gap(element, reason.name(), start, duration, bytes, first_sequence, 0);
         }
         Message::NothingToStore { waited, received } => post_nothing(element, waited, received),
+        Message::NoFragments { waited } => gst::element_warning!(
+            element,
+            gst::StreamError::Failed,
+            (
+                "nothing to store after {} of PLAYING: the MP4 is not fragmented, and its muxer writes the index at the end; use mp4mux fragment-duration=1000 (ms)",
+                seconds(waited)
+            )
+        ),
+        Message::NoKeyAmong { waited, pictures } => gst::element_warning!(
+            element,
+            gst::StreamError::Failed,
+            (
+                "nothing to store after {} of PLAYING: {pictures} pictures came, and none is a key frame by its bytes (H.264: IDR or recovery point, H.265: IRAP); set the key frame interval of the camera, switch intra-refresh off, and check that the stream is not encrypted",
+                seconds(waited)
+            )
+        ),
         Message::TooLarge(bytes) => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
@@ -360,6 +376,11 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
             gst::StreamError::Format,
             ("the transport stream has {n} programs: it is stored as it comes, in chunks that need not play alone; select one program (tsdemux ! mpegtsmux)")
         ),
+        Warning::NoProgram => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            ("the transport stream has no PAT and PMT: it is stored as it comes, in chunks that need not play alone; send them again from the muxer at least every second (mpegtsmux: pat-interval, pmt-interval)")
+        ),
         Warning::UnknownContainer => gst::element_warning!(
             element,
             gst::StreamError::TypeNotFound,
@@ -377,6 +398,8 @@ fn post_fault(element: &gst::Element, fault: Fault) {
             "make fragments with default_base_moof (ffmpeg -movflags frag_keyframe+empty_moov+default_base_moof), or use mp4mux fragment-duration=1000"
         }
         Fault::Programs(_) => "select one program (tsdemux ! mpegtsmux)",
+        Fault::TracksLast => "send it from a muxer that writes its head first (matroskamux streamable=true): nothing was stored",
+        Fault::NoProgram => "send PAT and PMT at least every second (mpegtsmux: pat-interval, pmt-interval)",
         Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
     };
     gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));

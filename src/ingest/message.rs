@@ -43,6 +43,18 @@ pub enum Message {
         /// Bytes that came.
         received: u64,
     },
+    /// PLAYING for this long with an MP4 whose `moov` has not come.
+    NoFragments {
+        /// How long.
+        waited: u64,
+    },
+    /// PLAYING for this long with pictures none of which is a key frame.
+    NoKeyAmong {
+        /// How long.
+        waited: u64,
+        /// Pictures that came.
+        pictures: u64,
+    },
     /// One object grew over the memory: an ERROR.
     TooLarge(u64),
     /// The memory is full and the policy is `error`: an ERROR.

@@ -42,7 +42,14 @@ impl Engine {
     pub(super) fn report_nothing(&self, waited: u64) {
         if !self.reported.nothing_to_store.swap(true, Ordering::Relaxed) {
             let received = self.queue.snapshot().stats.bytes_received;
-            self.poster.post(Message::NothingToStore { waited, received });
+            let (pictures, lacks_head) = self.with(|ingest| (ingest.chunker.pictures(), ingest.chunker.lacks_head()));
+            self.poster.post(if lacks_head {
+                Message::NoFragments { waited }
+            } else if pictures > 0 {
+                Message::NoKeyAmong { waited, pictures }
+            } else {
+                Message::NothingToStore { waited, received }
+            });
         }
     }
 

@@ -60,6 +60,8 @@ pub enum Warning {
     Damage(u64),
     /// More than one program: stored unparsed. How many.
     Programs(usize),
+    /// A transport stream without PAT and PMT: stored unparsed.
+    NoProgram,
     /// No known container: stored unparsed.
     UnknownContainer,
 }

@@ -66,6 +66,16 @@ pub fn parameter_sets(codec: VideoCodec, private: &[u8]) -> Option<u64> {
     nal::classify(codec, Framing::Length(2), &nals, true, false)?.config
 }
 
+/// Returns the parameter sets of a decoder configuration record.
+pub fn record_sets(codec: VideoCodec, private: &[u8]) -> Vec<nal::ParameterSet> {
+    let nals = match codec {
+        VideoCodec::H264 => avc_parameter_sets(private),
+        VideoCodec::H265 => hevc_parameter_sets(private),
+        _ => None,
+    };
+    nal::parameter_sets(codec, Framing::Length(2), &nals.unwrap_or_default())
+}
+
 /// SPS and PPS of an AVCDecoderConfigurationRecord, each with its length in two bytes (ISO/IEC 14496-15 5.3.3.1).
 fn avc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
     let mut nals = Vec::new();

@@ -121,6 +121,8 @@ pub struct Unit {
 pub enum Notice {
     /// A key picture without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
     NoParameterSets,
+    /// A transport stream ended without PAT and PMT.
+    NoProgram,
     /// Pictures after an open key unit are shown before it: they depend on pictures before it.
     OpenGop,
 }
@@ -163,6 +165,12 @@ pub enum Fault {
     /// A transport stream with more than one program.
     #[error("the transport stream holds {0} programs; chunks that play alone need one")]
     Programs(usize),
+    /// A Matroska whose `Tracks` are not in front of its Clusters: no player can begin with them.
+    #[error("the Matroska has no Tracks in front of its first Cluster, so no part of it can play alone")]
+    TracksLast,
+    /// A transport stream without PAT and PMT.
+    #[error("the transport stream has no PAT and PMT")]
+    NoProgram,
     /// A header grew over [`MAX_GATHER`].
     #[error("a header of {0} bytes is over the limit of 4 MiB")]
     HeaderTooLarge(u64),
@@ -195,6 +203,11 @@ pub trait Scanner: Send {
     /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
     /// head. Drops what was half read, keeps the configuration.
     fn restart(&mut self);
+
+    /// Whether the head of the stream has come, where units cannot come without one (an MP4's `moov`).
+    fn has_head(&self) -> bool {
+        true
+    }
 
     /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
     fn container(&self) -> Container;

@@ -3,7 +3,7 @@
 //! PURE. Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8), H.265 (7.3.1.2, table 7-1), RFC 6386 (VP8, 9.1), the VP9 bitstream
 //! specification (6.2), the AV1 bitstream specification (5.3, 5.9).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 
 use super::Key;
@@ -46,6 +46,20 @@ pub struct Picture {
     pub config: Option<u64>,
     /// Offset and length of the first SPS (with its NAL header) in the data classified.
     pub sps: Option<(usize, usize)>,
+    /// What of a picture is there.
+    pub part: Part,
+}
+
+/// What of a picture a unit of the container holds: some writers make a tag, a block or a sample of each NAL unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Its first slice, or all of it.
+    #[default]
+    Begins,
+    /// Only what stands in front of a picture: delimiter, parameter sets, SEI.
+    Prefix,
+    /// A slice other than the first: the rest of the picture before, where that has the same time.
+    Continues,
 }
 
 impl Picture {
@@ -55,12 +69,15 @@ impl Picture {
             has_parameter_sets: false,
             config: None,
             sps: None,
+            part: Part::Begins,
         }
     }
 }
 
-/// A picture whose first slice is not within this many bytes is taken for no key.
-pub const MAX_PREFIX: usize = 64 << 10;
+/// A picture whose first slice is not within this many bytes is taken for no key: 512 KiB. Cameras put motion vectors, previews
+/// and whole sound tracks into SEI in front of the slice. Callers ask again after a growth by a part, never for each byte, so
+/// that the work stays proportional.
+pub const MAX_PREFIX: usize = 512 << 10;
 
 /// Classifies the access unit (frame, sample, temporal unit) that begins with `data`.
 ///
@@ -119,6 +136,7 @@ impl Found {
             has_parameter_sets: vps && self.sps.is_some() && self.has_pps,
             config: together(&self.sets),
             sps: self.sps,
+            part: Part::Begins,
         }
     }
 }
@@ -135,8 +153,87 @@ fn together(sets: &BTreeSet<u64>) -> Option<u64> {
     (!sets.is_empty()).then(|| hasher.finish())
 }
 
+/// A parameter set: type of NAL unit, its id, a hash of its bytes.
+pub type ParameterSet = (u8, u32, u64);
+
+/// Returns the parameter sets in front of the first slice of an access unit.
+pub fn parameter_sets(codec: VideoCodec, framing: Framing, data: &[u8]) -> Vec<ParameterSet> {
+    let mut sets = Vec::new();
+    if !matches!(codec, VideoCodec::H264 | VideoCodec::H265) {
+        return sets;
+    }
+    let data = data.get(..MAX_PREFIX).unwrap_or(data);
+    let framing = match framing {
+        Framing::Length(size) => real_framing(codec, size, data, true).unwrap_or(framing),
+        Framing::AnnexB => framing,
+    };
+    let mut nals = Nals { framing, data, pos: 0 };
+    while let Some(nal) = nals.next_nal() {
+        let body = data.get(nal.start..nal.end).unwrap_or_default();
+        let Some(&first) = body.first() else { continue };
+        let number = |at: usize| body.get(at..).and_then(exp_golomb).unwrap_or(0);
+        let (kind, id) = match codec {
+            VideoCodec::H264 => match h264_kind(first) {
+                NalKind::Slice(_) => break,
+                // profile_idc, constraints, level_idc, seq_parameter_set_id.
+                NalKind::Sps => (first & 0x1f, number(4)),
+                NalKind::Pps => (first & 0x1f, number(1)),
+                _ => continue,
+            },
+            _ => match h265_kind(first) {
+                NalKind::Slice(_) => break,
+                NalKind::Vps | NalKind::Sps => (first >> 1 & 0x3f, 0),
+                NalKind::Pps => (first >> 1 & 0x3f, number(2)),
+                _ => continue,
+            },
+        };
+        if nal.ended || framing == Framing::AnnexB {
+            sets.push((kind, id, hash(body)));
+        }
+    }
+    sets
+}
+
+/// Which parameter sets a decoder has, of those in the header of every chunk and of those that came in band.
+#[derive(Clone, Debug, Default)]
+pub struct SetsInForce {
+    header: BTreeMap<(u8, u32), u64>,
+    current: BTreeMap<(u8, u32), u64>,
+}
+
+impl SetsInForce {
+    /// Begins with those of the header.
+    pub fn new(header: &[ParameterSet]) -> Self {
+        let header: BTreeMap<_, _> = header.iter().map(|&(kind, id, hash)| ((kind, id), hash)).collect();
+        Self {
+            current: header.clone(),
+            header,
+        }
+    }
+
+    /// Takes those in band of an access unit. Returns whether a decoder that begins with it lacks one: `is_key` holds, and a set
+    /// in force is neither in the header nor in band here.
+    pub fn take(&mut self, in_band: &[ParameterSet], is_key: bool) -> bool {
+        // An id has 8 bits; more are nonsense.
+        for &(kind, id, hash) in in_band.iter().filter(|(_, id, _)| *id < 256) {
+            self.current.insert((kind, id), hash);
+        }
+        let is_here = |set: (u8, u32)| in_band.iter().any(|&(kind, id, _)| (kind, id) == set);
+        is_key
+            && self
+                .current
+                .iter()
+                .any(|(&set, hash)| self.header.get(&set) != Some(hash) && !is_here(set))
+    }
+}
+
 fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool) -> Option<Picture> {
+    let framing = match framing {
+        Framing::Length(size) => real_framing(codec, size, data, complete)?,
+        Framing::AnnexB => framing,
+    };
     let mut found = Found::default();
+    let (mut any, mut is_prefix) = (false, true);
     let mut nals = Nals { framing, data, pos: 0 };
     while let Some(nal) = nals.next_nal() {
         let Some(&first) = data.get(nal.start) else { break };
@@ -145,16 +242,27 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
             _ => h265_kind(first),
         };
         if let NalKind::Slice(slice_key) = kind {
+            // first_mb_in_slice, first_slice_segment_in_pic_flag.
+            let part = match data.get(nal.start + if codec == VideoCodec::H264 { 1 } else { 2 }) {
+                Some(b) if b & 0x80 == 0 => Part::Continues,
+                Some(_) => Part::Begins,
+                None if complete => Part::Begins,
+                None => return None,
+            };
             let key = match (slice_key, found.recovery_frame_cnt) {
                 (Key::No, Some(0)) if codec == VideoCodec::H264 => Key::Open,
                 (key, _) => key,
             };
-            return Some(found.picture(codec, key));
+            return Some(Picture {
+                part,
+                ..found.picture(codec, key)
+            });
         }
         if !nal.ended && !complete {
             return None;
         }
         let body = data.get(nal.start..nal.end).unwrap_or_default();
+        any |= nal.ended || framing == Framing::AnnexB;
         match kind {
             NalKind::Vps => {
                 found.has_vps = true;
@@ -165,6 +273,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
                 found.config(body);
             }
             NalKind::Pps => found.has_pps = true,
+            NalKind::Behind => is_prefix = false,
             NalKind::Sei if codec == VideoCodec::H264 => {
                 if let Some(count) = recovery_frame_cnt(body.get(1..).unwrap_or_default()) {
                     found.recovery_frame_cnt = Some(count);
@@ -173,7 +282,67 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
             _ => {}
         }
     }
-    complete.then(|| found.picture(codec, Key::No))
+    let part = if any && is_prefix { Part::Prefix } else { Part::Begins };
+    complete.then(|| Picture {
+        part,
+        ..found.picture(codec, Key::No)
+    })
+}
+
+/// How NAL units are delimited that the container says have lengths of `size` bytes: some writers put start codes there all
+/// the same. `None` if more bytes are needed.
+fn real_framing(codec: VideoCodec, size: usize, data: &[u8], complete: bool) -> Option<Framing> {
+    let length = Some(Framing::Length(size));
+    let Some(first) = data.first_chunk::<4>() else {
+        return if complete { length } else { None };
+    };
+    let header = match first {
+        [0, 0, 0, 1] => 4,
+        [0, 0, 1, _] => 3,
+        _ => return length,
+    };
+    let Some(&code) = data.get(header) else {
+        return if complete { length } else { None };
+    };
+    if !is_plausible(codec, code) {
+        return length;
+    }
+    if size < header {
+        // A length of 0: no NAL unit is empty.
+        return Some(Framing::AnnexB);
+    }
+    if size == header {
+        // A length of 1, which only an end of sequence or of stream has.
+        return if ends_sequence(codec, code) {
+            length
+        } else {
+            Some(Framing::AnnexB)
+        };
+    }
+    // A length of 256 to 511, or a start code: what stands behind that many bytes decides.
+    let after = 4 + usize::from(u16::from_be_bytes([first[2], first[3]]));
+    match (data.get(4), data.get(after..after + 5)) {
+        (Some(&first), _) if !is_plausible(codec, first) => Some(Framing::AnnexB),
+        (_, Some(&[0, 0, 0, 0 | 1, _])) => Some(Framing::AnnexB),
+        (_, Some(&[high, .., next])) if high == 0 && is_plausible(codec, next) => length,
+        (_, Some(_)) => Some(Framing::AnnexB),
+        (_, None) if !complete => None,
+        (_, None) if data.len() == after => length,
+        (_, None) => Some(Framing::AnnexB),
+    }
+}
+
+/// Whether a NAL unit can begin with this byte: forbidden_zero_bit, and a type that is in use.
+fn is_plausible(codec: VideoCodec, header: u8) -> bool {
+    header & 0x80 == 0
+        && match codec {
+            VideoCodec::H264 => matches!(header & 0x1f, 1..=21),
+            _ => header & 1 == 0 && matches!(header >> 1, 0..=9 | 16..=21 | 32..=40),
+        }
+}
+
+fn ends_sequence(codec: VideoCodec, header: u8) -> bool {
+    codec == VideoCodec::H264 && matches!(header & 0x1f, 10 | 11)
 }
 
 enum NalKind {
@@ -182,6 +351,8 @@ enum NalKind {
     Sps,
     Pps,
     Sei,
+    /// One that stands behind the slices of a picture.
+    Behind,
     Other,
 }
 
@@ -192,6 +363,7 @@ fn h264_kind(header: u8) -> NalKind {
         6 => NalKind::Sei,
         7 => NalKind::Sps,
         8 => NalKind::Pps,
+        3 | 4 | 10..=12 | 19..=21 => NalKind::Behind,
         _ => NalKind::Other,
     }
 }
@@ -206,6 +378,7 @@ fn h265_kind(header: u8) -> NalKind {
         33 => NalKind::Sps,
         34 => NalKind::Pps,
         39 => NalKind::Sei,
+        36..=38 | 40 => NalKind::Behind,
         _ => NalKind::Other,
     }
 }

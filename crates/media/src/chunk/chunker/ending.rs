@@ -112,6 +112,9 @@ impl Chunker {
             }
         }
         let end = self.undecided.bytes.end();
+        if outcome.is_ok() && !self.has_begun() && !self.stopped && self.lacks_head() {
+            outcome = Err(Fault::Unfragmented);
+        }
         if let ChunkState::Waiting(waiting) = &mut self.state {
             let waiting = std::mem::take(waiting);
             self.finish_waiting(waiting, end, events);
@@ -142,7 +145,11 @@ impl Chunker {
             }
             Waiting { dropping, since, .. } => {
                 let last = self.undecided.last_stamp();
-                let by_arrival = match (&dropping, last, since.or_else(|| self.undecided.first_stamp())) {
+                let by_arrival = match (
+                    &dropping,
+                    last,
+                    since.map(|(_, stamp)| stamp).or_else(|| self.undecided.first_stamp()),
+                ) {
                     (Some(gap), Some(last), _) if gap.reason == GapReason::RecordStopped && gap.start > 0 => {
                         self.clock.peek(&last).0.saturating_sub(gap.start)
                     }

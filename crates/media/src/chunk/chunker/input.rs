@@ -91,12 +91,16 @@ impl Chunker {
     /// # Errors
     /// Returns `fault` unless the stream can be stored unparsed.
     fn replace_scanner(&mut self, fault: Fault, marks: &mut Vec<Mark>, events: &mut Vec<Event>) -> Result<(), Fault> {
-        let Fault::Programs(n) = fault else {
-            // The recording stops with an error; the bytes received so far still become a chunk.
-            self.input.scanner = Some(Box::new(Raw::at(self.undecided.bytes.end())));
-            return Err(fault);
+        let warning = match fault {
+            Fault::Programs(n) => Warning::Programs(n),
+            Fault::NoProgram => Warning::NoProgram,
+            _ => {
+                // The recording stops with an error; the bytes received so far still become a chunk.
+                self.input.scanner = Some(Box::new(Raw::at(self.undecided.bytes.end())));
+                return Err(fault);
+            }
         };
-        self.warn(Warning::Programs(n), events);
+        self.warn(warning, events);
         let base = self.undecided.bytes.base();
         let from = marks.last().map_or(base, |m| m.at).max(base);
         let rest = usize::try_from(self.undecided.bytes.end() - from).unwrap_or(0);
@@ -120,6 +124,7 @@ impl Chunker {
                 self.next.cut_from.get_or_insert(mark.at);
             }
             MarkKind::Notice(Notice::NoParameterSets) => self.warn(Warning::NoParameterSets, events),
+            MarkKind::Notice(Notice::NoProgram) => self.warn(Warning::NoProgram, events),
             MarkKind::Notice(Notice::OpenGop) => self.warn(Warning::OpenGop, events),
         }
     }

@@ -32,7 +32,7 @@ use super::byte_queue::Blocks;
 use super::clock::{Arrival, CaptureClock, Stamp};
 use super::timeline::{JUMP, TimeLine, Timed};
 use super::{Event, GapReason, Limits, Warning};
-use crate::container::{Container, Fault, Init, Unit};
+use crate::container::{Container, Fault, Init, Track, Unit};
 
 /// What the undecided bytes belong to.
 #[derive(Debug)]
@@ -88,6 +88,8 @@ pub struct Chunker {
     last: Option<LastUnit>,
     keys: KeyUnits,
     sound: SoundAlone,
+    /// Pictures that arrived, stored or not.
+    pictures: u64,
     /// Recording is stopped: what arrives is dropped.
     stopped: bool,
     /// Kinds of warnings that were issued: each is issued once.
@@ -130,6 +132,7 @@ impl Chunker {
             last: None,
             keys: KeyUnits::default(),
             sound: SoundAlone::default(),
+            pictures: 0,
             stopped: false,
             warned: Vec::new(),
         }
@@ -172,6 +175,16 @@ impl Chunker {
     /// Returns how many key units arrived, stored or not.
     pub fn key_units(&self) -> u64 {
         self.keys.count
+    }
+
+    /// Returns how many pictures arrived, stored or not.
+    pub fn pictures(&self) -> u64 {
+        self.pictures
+    }
+
+    /// Returns whether an MP4 arrives whose `moov` has not come: it is not fragmented, and written at its end.
+    pub fn lacks_head(&self) -> bool {
+        self.input.scanner.as_ref().is_some_and(|scanner| !scanner.has_head())
     }
 
     /// Returns whether bytes arrived that no chunk has yet.
@@ -251,6 +264,7 @@ impl Chunker {
         let stamp = self.undecided.stamp_at(at);
         let container_pts = unit.pts.map(|pts| pts.saturating_sub(self.input.origin()));
         self.place(at, &mut unit, &stamp);
+        self.pictures += u64::from(unit.track == Track::Video);
         self.keys.count += u64::from(unit.key.is_key());
         self.count_sound_alone(at, &mut unit, &stamp, events);
         self.apply_discont(at);

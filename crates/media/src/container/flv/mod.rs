@@ -14,7 +14,7 @@ use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX, Video};
 use super::feed::{Feed, Step, len64};
 use super::nal::{self, Framing, VideoCodec};
 use super::unwrap::Unwrapper;
-use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, StreamInfo, Track, Unit, codec};
+use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Notice, Scanner, StreamInfo, Track, Unit, codec};
 
 mod tag;
 #[cfg(test)]
@@ -24,6 +24,15 @@ mod tests;
 
 /// Bytes needed to recognise a plausible tag: its header and the first byte of its data.
 const PROBE: usize = TAG_HEADER + 1;
+/// Largest tag that is believed in any case; above, one of at most [`DISPROPORTION`] times the largest before. A flipped bit in
+/// a size would pass over minutes of the stream in silence.
+const MAX_TAG: usize = 4 << 20;
+/// See [`MAX_TAG`].
+const DISPROPORTION: usize = 8;
+/// Largest tag of a reserved type, or with a new StreamID: it is believed once the size behind it has come.
+const MAX_UNCONFIRMED: usize = 1 << 20;
+/// The type of a tag of video.
+const VIDEO_TAG: u8 = 9;
 /// Longest file header that is believed.
 const MAX_FILE_HEADER: usize = 1024;
 const NS_PER_MS: u64 = 1_000_000;
@@ -59,12 +68,19 @@ pub struct Flv {
     framing: Framing,
     video_name: Option<String>,
     audio_name: Option<String>,
+    sets: nal::SetsInForce,
     /// Hash of the parameter sets in force: those of the sequence header, or those that came in band last.
     parameter_sets: Option<u64>,
     has_video: bool,
     has_audio: bool,
     /// Times of the tags in ms.
     times: Unwrapper,
+    /// Time of the last picture, as it stands in its tag.
+    picture_ms: Option<u32>,
+    /// StreamID of the last tag that had one other than 0 and was confirmed.
+    stream: [u8; 3],
+    /// The largest tag so far: one that is out of all proportion is damage.
+    largest: usize,
 }
 
 impl Default for Flv {
@@ -89,10 +105,14 @@ impl Flv {
             framing: Framing::Length(4),
             video_name: None,
             audio_name: None,
+            sets: nal::SetsInForce::default(),
             parameter_sets: None,
             has_video: false,
             has_audio: false,
             times: Unwrapper::default(),
+            picture_ms: None,
+            stream: [0; 3],
+            largest: 0,
         }
     }
 
@@ -108,7 +128,7 @@ impl Flv {
 
     fn read_item(&mut self, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         if self.lost {
-            return Ok(match find_tag(view) {
+            return Ok(match find_tag(view, self.stream) {
                 Some(0) => {
                     self.lost = false;
                     Step::Pass(0)
@@ -132,6 +152,23 @@ impl Flv {
             return Ok(self.damage(marks));
         };
         let total = header.total();
+        if header.size > MAX_TAG.max(self.largest.saturating_mul(DISPROPORTION)) {
+            return Ok(self.damage(marks));
+        }
+        if !header.is_plain(self.stream) {
+            if header.size > MAX_UNCONFIRMED {
+                return Ok(self.damage(marks));
+            }
+            let Some(tag) = view.get(..total) else {
+                return Ok(Step::Need(total));
+            };
+            if !header.is_confirmed(tag) {
+                return Ok(self.damage(marks));
+            }
+            if header.kind != TagKind::Reserved {
+                self.stream = header.stream;
+            }
+        }
         if self.head.is_some() && view.len() < total && header.size <= MAX_GATHER {
             // Before the first unit everything is kept as it is, but a first picture need not be.
             if header.kind == TagKind::Script {
@@ -145,7 +182,11 @@ impl Flv {
             TagKind::Script => self.read_script(view, total)?,
             TagKind::Audio => self.read_audio(view, data, header, marks)?,
             TagKind::Video => self.read_video(view, data, header, marks)?,
+            TagKind::Reserved => Step::Pass(len64(total)),
         };
+        if matches!(step, Step::Pass(_)) {
+            self.largest = self.largest.max(header.size);
+        }
         if matches!(step, Step::Pass(_)) && self.head.is_some() {
             let Some(bytes) = view.get(..total) else {
                 return Step::need_whole(total);
@@ -166,6 +207,7 @@ impl Flv {
     }
 
     fn damage(&mut self, marks: &mut Vec<Mark>) -> Step {
+        self.emit_picture_end(self.at, marks);
         self.first_unit(marks);
         marks.push(Mark {
             at: self.at,
@@ -208,6 +250,8 @@ impl Flv {
         self.file_header = Bytes::copy_from_slice(bytes);
         self.has_video = flags & 1 != 0;
         self.has_audio = flags & 4 != 0;
+        // Also for streams in which no tag of configuration follows (VP6, Sorenson, MP3).
+        self.rebuild();
         match &mut self.head {
             Some(head) => head.extend_from_slice(bytes),
             None => {
@@ -215,6 +259,7 @@ impl Flv {
                 self.video_name = None;
                 self.audio_name = None;
                 self.parameter_sets = None;
+                self.stream = [0; 3];
                 self.rebuild();
                 let init = Init {
                     info: Arc::clone(&self.init.info),
@@ -286,16 +331,21 @@ impl Flv {
             return Ok(Step::Need(TAG_HEADER + header.size.min(VIDEO_PREFIX)));
         }
         match tag::video(data) {
-            Video::Nothing => Ok(Step::Pass(len64(total))),
+            Video::Nothing => {
+                self.emit_picture_end(self.at, marks);
+                Ok(Step::Pass(len64(total)))
+            }
             Video::Config { codec, record } => {
                 let Some(bytes) = view.get(..total) else {
                     return Step::need_whole(total);
                 };
+                self.emit_picture_end(self.at, marks);
                 let record = data.get(record..).unwrap_or_default();
                 self.video = codec;
                 self.framing = tag::framing(codec, record);
                 self.has_video = true;
                 let sets = codec::parameter_sets(codec, record);
+                self.sets = nal::SetsInForce::new(&codec::record_sets(codec, record));
                 Ok(self.config(Part::Video, bytes, (tag::video_name(codec, record), sets), marks))
             }
             Video::Picture {
@@ -315,6 +365,13 @@ impl Flv {
                     let more = (view.len() * 2).max(512).min(TAG_HEADER + header.size);
                     return Ok(Step::Need(more));
                 };
+                let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);
+                if is_same_time && picture.part == nal::Part::Continues {
+                    // A tag for each slice.
+                    self.picture_end = self.picture_end.map(|_| self.at + len64(total));
+                    return Ok(Step::Pass(len64(total)));
+                }
+                self.emit_picture_end(self.at, marks);
                 if !self.has_video {
                     self.has_video = true;
                     self.rebuild();
@@ -335,6 +392,13 @@ impl Flv {
                         init,
                     },
                 );
+                let in_band = nal::parameter_sets(codec, framing, coded);
+                if self.sets.take(&in_band, key.is_key()) {
+                    marks.push(Mark {
+                        at: self.at,
+                        kind: MarkKind::Notice(Notice::NoParameterSets),
+                    });
+                }
                 if key.is_key() {
                     self.picture_end = Some(self.at + len64(total));
                 }
@@ -459,8 +523,9 @@ impl Flv {
 }
 
 /// The first plausible tag (or file header) in `view`.
-fn find_tag(view: &[u8]) -> Option<usize> {
-    view.windows(PROBE).position(|window| match TagHeader::parse(window) {
+fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
+    let parse = |window| TagHeader::parse(window).filter(|header| header.is_plain(stream) && header.size <= MAX_TAG);
+    view.windows(PROBE).position(|window| match parse(window) {
         Some(header) => {
             let first = window.last().copied().unwrap_or(0);
             header.size > 0
@@ -468,6 +533,7 @@ fn find_tag(view: &[u8]) -> Option<usize> {
                     TagKind::Script => first == 2,
                     TagKind::Video => (1..=5).contains(&(first >> 4 & 7)),
                     TagKind::Audio => header.size < 1 << 16,
+                    TagKind::Reserved => false,
                 }
         }
         None => window.starts_with(b"FLV\x01") && matches!(window.get(5..9), Some([0, 0, 0, 9])),
@@ -479,7 +545,10 @@ impl Scanner for Flv {
         let mut feed = std::mem::take(&mut self.feed);
         let outcome = feed.push(data, |at, view| {
             self.at = at;
-            self.emit_picture_end(at, marks);
+            // A tag of video may be more of the same picture.
+            if self.lost || view.first() != Some(&VIDEO_TAG) {
+                self.emit_picture_end(at, marks);
+            }
             self.read_item(view, marks)
         });
         self.feed = feed;
@@ -507,6 +576,7 @@ impl Scanner for Flv {
     fn restart(&mut self) {
         self.feed.take_rest();
         self.picture_end = None;
+        self.picture_ms = None;
         self.lost = false;
         self.times = Unwrapper::default();
     }

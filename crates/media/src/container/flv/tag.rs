@@ -18,6 +18,8 @@ pub(super) struct TagHeader {
     pub size: usize,
     /// Milliseconds, 32 bits that wrap.
     pub time: u32,
+    /// Always 0 by the specification; some writers number their streams.
+    pub stream: [u8; 3],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +27,12 @@ pub(super) enum TagKind {
     Audio,
     Video,
     Script,
+    /// A reserved type. Its content means nothing here.
+    Reserved,
 }
 
 impl TagHeader {
-    /// `None` where these bytes are no tag header.
+    /// `None` where these bytes are no tag header: the upper three bits of the type are set (reserved, encrypted).
     pub(super) fn parse(data: &[u8]) -> Option<Self> {
         let &[kind, s0, s1, s2, t0, t1, t2, t3, id0, id1, id2, ..] = data else {
             return None;
@@ -37,18 +41,27 @@ impl TagHeader {
             8 => TagKind::Audio,
             9 => TagKind::Video,
             18 => TagKind::Script,
-            _ => return None,
+            0x20.. => return None,
+            _ => TagKind::Reserved,
         };
-        // StreamID is always 0: the only redundancy the header has.
-        if [id0, id1, id2] != [0, 0, 0] {
-            return None;
-        }
         let size = usize::from(s0) << 16 | usize::from(s1) << 8 | usize::from(s2);
         Some(Self {
             kind,
             size,
             time: u32::from_be_bytes([t3, t0, t1, t2]),
+            stream: [id0, id1, id2],
         })
+    }
+
+    /// Whether the header alone is proof enough: a known type in a stream that is known to be one.
+    pub(super) fn is_plain(&self, stream: [u8; 3]) -> bool {
+        self.kind != TagKind::Reserved && (self.stream == [0, 0, 0] || self.stream == stream)
+    }
+
+    /// Whether `tag`, all of it, ends with its own size.
+    pub(super) fn is_confirmed(&self, tag: &[u8]) -> bool {
+        let size = u32::try_from(TAG_HEADER + self.size).unwrap_or(0).to_be_bytes();
+        tag.get(TAG_HEADER + self.size..self.total()) == Some(&size)
     }
 
     /// Bytes from the start of this tag to the start of the next.

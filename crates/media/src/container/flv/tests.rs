@@ -56,7 +56,11 @@ fn parameter_sets_in_band_other_than_those_in_force_begin_a_chunk_and_are_named(
     let mut w = Writer::head(5);
     let mut key = |ms, level: Option<u8>| {
         let mut data = vec![0x17, 1, 0, 0, 0];
-        for nal in level.map(|level| [0x67, 0x64, 0, level]).into_iter().chain([[0x65, 0, 0, 0]]) {
+        for nal in level
+            .map(|level| [0x67, 0x64, 0, level])
+            .into_iter()
+            .chain([[0x65, 0x88, 0, 0]])
+        {
             data.extend(4u32.to_be_bytes());
             data.extend(nal);
         }
@@ -282,4 +286,155 @@ fn wrong_times_in_a_row_carry_the_rest_over_no_wrap_of_32_bits() {
     });
     let times: Vec<u64> = times.map(|ns| ns / 1_000_000).collect();
     assert_eq!((times[1], times[4], times[5]), (40, 160, 200));
+}
+
+#[test]
+fn a_stream_without_script_and_configuration_has_the_file_header_in_front_of_every_chunk() {
+    // VP6, Sorenson and screen video, with MP3.
+    for codec in [4u8, 2, 3] {
+        let mut w = Writer::new(5);
+        for n in 0..4 {
+            w.tag(9, n * 40, &[(if n % 2 == 0 { 0x10 } else { 0x20 }) | codec, 1, 2, 3]);
+            w.tag(8, n * 40, &[0x2f, 0xff, 0xfb, 0x90, 0]);
+        }
+        let marks = scan(&w.bytes);
+        for (at, unit) in units(&marks) {
+            let init = unit.init.as_ref().unwrap();
+            assert!(init.head.starts_with(b"FLV\x01\x05"), "codec {codec}, unit at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_script_with_an_index_leaves_the_file_header_in_front_of_every_chunk() {
+    let mut w = Writer::new(1);
+    w.tag(
+        18,
+        0,
+        b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x01\x00\x09keyframes\x03\x00\x00\x09\x00\x00\x09",
+    );
+    w.tag(9, 0, &[0x14, 1, 2]);
+    w.tag(9, 40, &[0x14, 1, 2]);
+    let marks = scan(&w.bytes);
+    let head = &units(&marks)[1].1.init.as_ref().unwrap().head;
+    assert_eq!(&head[..], [b'F', b'L', b'V', 1, 1, 0, 0, 0, 9, 0, 0, 0, 0]);
+}
+
+#[test]
+fn tags_of_reserved_types_and_other_streams_are_no_damage() {
+    let mut w = Writer::head(5);
+    for n in 0..6u32 {
+        w.picture(n * 40, 0x65, true, 0);
+        w.tag(if n % 2 == 0 { 15 } else { 22 }, n * 40, &[7; 30]);
+        let at = usize::try_from(w.audio(n * 40)).unwrap();
+        w.bytes[at + 10] = 1;
+    }
+    let marks = scan(&w.bytes);
+    assert!(!marks.iter().any(|m| m.kind == MarkKind::Damage));
+    assert_eq!(units(&marks).len(), 12);
+    // What only looks like a tag is damage.
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    let at = usize::try_from(w.tag(15, 40, &[7; 30])).unwrap();
+    w.bytes[at + 3] ^= 4;
+    w.picture(80, 0x65, true, 0);
+    let marks = scan(&w.bytes);
+    assert_eq!(marks.iter().filter(|m| m.kind == MarkKind::Damage).count(), 1);
+    assert_eq!(units(&marks).len(), 2);
+}
+
+#[test]
+fn a_flipped_bit_in_a_size_does_not_swallow_the_rest_of_the_stream() {
+    let mut w = Writer::head(5);
+    w.picture(0, 0x65, true, 0);
+    let at = usize::try_from(w.picture(40, 0x61, false, 0)).unwrap();
+    w.bytes[at + 1] ^= 0x80;
+    let next = w.picture(80, 0x65, true, 0);
+    let marks = scan(&w.bytes);
+    assert!(marks.iter().any(|m| m.kind == MarkKind::Damage && m.at == at as u64));
+    assert_eq!(units(&marks).last().unwrap().0, next);
+}
+
+#[test]
+fn a_key_picture_behind_300_kb_of_sei_is_one() {
+    let mut data = vec![0x27, 1, 0, 0, 0];
+    data.extend(300_000u32.to_be_bytes());
+    data.extend([6, 5]);
+    data.extend(vec![0xff; 299_998]);
+    data.extend([0, 0, 0, 4, 0x65, 0x88, 1, 2]);
+    let mut w = Writer::head(5);
+    w.tag(9, 0, &data);
+    let marks = scan(&w.bytes);
+    assert_eq!(units(&marks)[0].1.key, Key::Closed);
+    assert!(sliced(&w.bytes, &[4096, 9000, 70_000, 200_000]) == marks);
+}
+
+#[test]
+fn start_codes_where_lengths_belong_are_read_all_the_same() {
+    for sei in [5usize, 290, 600] {
+        for code in [&[0, 0, 0, 1][..], &[0, 0, 1]] {
+            let sei = [&[6, 5][..], &vec![0x33; sei]].concat();
+            let nals: [&[u8]; 4] = [&[0x67, 0x64, 0, 0x28], &[0x68, 1, 2], &sei, &[0x65, 0x88, 9, 9, 9, 9]];
+            let mut data = vec![0x27, 1, 0, 0, 0];
+            nals.iter().for_each(|nal| data.extend([code, nal].concat()));
+            let mut w = Writer::head(5);
+            w.tag(9, 0, &data);
+            let marks = scan(&w.bytes);
+            assert_eq!(units(&marks)[0].1.key, Key::Closed, "{code:?}");
+        }
+    }
+}
+
+#[test]
+fn parameter_sets_that_come_in_band_once_are_told_where_a_later_key_picture_lacks_them() {
+    let key = |w: &mut Writer, ms, sets: &[&[u8]]| {
+        let mut data = vec![0x17, 1, 0, 0, 0];
+        for nal in sets.iter().copied().chain([&[0x65, 0x88, 1, 2][..]]) {
+            data.extend(u32::try_from(nal.len()).unwrap().to_be_bytes());
+            data.extend(nal);
+        }
+        w.tag(9, ms, &data);
+    };
+    let told = |rounds: &[&[&[u8]]]| {
+        let mut w = Writer::head(1);
+        for (ms, sets) in (0..).step_by(40).zip(rounds) {
+            key(&mut w, ms, sets);
+        }
+        let notice = MarkKind::Notice(Notice::NoParameterSets);
+        scan(&w.bytes).iter().any(|m| m.kind == notice)
+    };
+    // SPS and PPS as in the head, or others.
+    let (sps, pps): (&[u8], &[u8]) = (&[0x67, 0x64, 0, 0x28], &[0x68, 1]);
+    let (sps_2, pps_2): (&[u8], &[u8]) = (&[0x67, 0x64, 0, 0x1f], &[0x68, 0x81, 7]);
+    assert!(told(&[&[sps_2, pps_2], &[]]), "both once");
+    assert!(told(&[&[pps_2], &[]]), "a PPS once");
+    assert!(told(&[&[sps_2, pps_2], &[sps_2]]), "the PPS is missing");
+    assert!(!told(&[&[sps, pps], &[], &[]]), "those of the head");
+    assert!(
+        !told(&[&[sps_2, pps_2], &[sps_2, pps_2], &[sps, pps], &[]]),
+        "back to those of the head"
+    );
+}
+
+#[test]
+fn a_tag_for_each_slice_is_one_picture_and_the_preview_ends_behind_the_last() {
+    let mut w = Writer::head(1);
+    let slice = |nal: u8, first: u8| [&[0x17, 1, 0, 0, 0, 0, 0, 0, 4][..], &[nal, first, 1, 2]].concat();
+    let mut keys_at = Vec::new();
+    let mut ends = Vec::new();
+    for ms in [0, 40] {
+        keys_at.push(w.tag(9, ms, &slice(0x65, 0x88)));
+        w.tag(9, ms, &slice(0x65, 0x41));
+        w.tag(9, ms, &slice(0x65, 0x21));
+        ends.push(w.bytes.len() as u64);
+    }
+    let marks = scan(&w.bytes);
+    assert_eq!(units(&marks).iter().map(|u| u.0).collect::<Vec<_>>(), keys_at);
+    let found: Vec<u64> = marks
+        .iter()
+        .filter(|m| m.kind == MarkKind::PictureEnd)
+        .map(|m| m.at)
+        .collect();
+    assert_eq!(found, ends);
+    assert!(sliced(&w.bytes, &[120, 140, 150, 160, 170]) == marks);
 }

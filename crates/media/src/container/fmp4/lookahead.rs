@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::container::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
+use crate::container::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
 use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 
 use super::moof::{Fragment, Sample};
@@ -48,6 +48,17 @@ struct PendingVideo {
     sync: bool,
     /// What of it has been read.
     peek: Vec<u8>,
+    /// Bytes of it at which it is classified next, or the work would go with the square.
+    next_try: usize,
+}
+
+/// What else is known of a picture.
+#[derive(Debug, Default)]
+struct Judged {
+    /// The codec's name, where the parameter sets are not those in force.
+    name: Option<String>,
+    /// The parameter sets in band.
+    in_band: Vec<nal::ParameterSet>,
 }
 
 /// See the module.
@@ -66,6 +77,8 @@ pub(super) struct Lookahead {
     /// Where the picture of the last key unit ends, as long as that place has not been reached.
     picture_end: Option<u64>,
     noticed: bool,
+    /// Parameter sets of the head's first video track, and those in band; `None` before its first fragment.
+    sets: Option<nal::SetsInForce>,
 }
 
 impl Lookahead {
@@ -74,6 +87,7 @@ impl Lookahead {
         self.has_video = init.info.has_video;
         self.init = init;
         self.in_band = None;
+        self.sets = None;
     }
 
     /// Forgets what is open, without a word.
@@ -138,11 +152,13 @@ impl Lookahead {
             size: sample.size,
             sync: sample.sync,
             peek: Vec::new(),
+            next_try: 0,
         };
+        self.sets.get_or_insert_with(|| nal::SetsInForce::new(&entry.record));
         let deep = from.saturating_sub(at) > MAX_HELD_BYTES;
         let codec = if deep { VideoCodec::Unknown } else { pending.codec };
         match nal::classify(codec, pending.framing, &[], false, sample.sync) {
-            Some(picture) => self.resolve(&pending, picture, None, marks),
+            Some(picture) => self.resolve(&pending, picture, Judged::default(), marks),
             None => self.pending = Some(pending),
         }
     }
@@ -167,7 +183,7 @@ impl Lookahead {
     pub(super) fn content(&mut self, at: u64, data: &[u8], marks: &mut Vec<Mark>) {
         if let Some(mut pending) = self.pending.take() {
             match pending.read(at, data) {
-                Some((picture, name)) => self.resolve(&pending, picture, name, marks),
+                Some((picture, judged)) => self.resolve(&pending, picture, judged, marks),
                 None => self.pending = Some(pending),
             }
         }
@@ -189,9 +205,10 @@ impl Lookahead {
                 has_parameter_sets: false,
                 config: None,
                 sps: None,
+                part: Part::Begins,
             };
-            let (picture, name) = pending.classify(&pending.peek, true).unwrap_or((none, None));
-            self.resolve(&pending, picture, name, marks);
+            let (picture, judged) = pending.classify(&pending.peek, true).unwrap_or((none, Judged::default()));
+            self.resolve(&pending, picture, judged, marks);
         }
         self.picture_end = None;
     }
@@ -219,7 +236,7 @@ impl Lookahead {
     }
 
     /// The kind of a video fragment is known.
-    fn resolve(&mut self, pending: &PendingVideo, picture: Picture, name: Option<String>, marks: &mut Vec<Mark>) {
+    fn resolve(&mut self, pending: &PendingVideo, picture: Picture, judged: Judged, marks: &mut Vec<Mark>) {
         let is_key = picture.key.is_key();
         let mut at = pending.at;
         if is_key && self.run_belongs_to(pending.start) {
@@ -230,7 +247,8 @@ impl Lookahead {
         }
         let changed = pending.in_force.is_some() && picture.config.is_some() && pending.in_force != picture.config;
         self.in_band = picture.config.or(self.in_band);
-        if let Some(name) = name {
+        let lacks = self.sets.as_mut().is_some_and(|sets| sets.take(&judged.in_band, is_key));
+        if let Some(name) = judged.name {
             self.rename(&name);
         }
         let is_new = changed && self.has_begun;
@@ -247,7 +265,7 @@ impl Lookahead {
         let bare = matches!(pending.codec, VideoCodec::H264 | VideoCodec::H265)
             && !pending.has_parameter_sets
             && !picture.has_parameter_sets;
-        if bare && !self.noticed {
+        if (bare || lacks) && !self.noticed {
             self.noticed = true;
             marks.push(Mark {
                 at,
@@ -333,17 +351,21 @@ impl Lookahead {
 
 impl PendingVideo {
     /// The picture, and the codec's name where its parameter sets are not those in force.
-    fn classify(&self, data: &[u8], complete: bool) -> Option<(Picture, Option<String>)> {
+    fn classify(&self, data: &[u8], complete: bool) -> Option<(Picture, Judged)> {
         // The same bytes are judged however the input was sliced, so that the answer is the same too.
         let data = data.get(..MAX_PREFIX).unwrap_or(data);
         let picture = nal::classify(self.codec, self.framing, data, complete, self.sync)?;
         let sps = picture.sps.filter(|_| picture.config != self.in_force);
         let sps = sps.and_then(|(at, len)| data.get(at..at.checked_add(len)?));
-        Some((picture, sps.and_then(|sps| codec::from_sps(self.codec, sps))))
+        let judged = Judged {
+            name: sps.and_then(|sps| codec::from_sps(self.codec, sps)),
+            in_band: nal::parameter_sets(self.codec, self.framing, data),
+        };
+        Some((picture, judged))
     }
 
     /// Takes what of the sample lies in `data`.
-    fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Option<String>)> {
+    fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
         let next = self.from.saturating_add(self.peek.len() as u64);
         let Some(skip) = next.checked_sub(at) else {
             // The sample lies before this content, where no more bytes of it can come.
@@ -364,6 +386,11 @@ impl PendingVideo {
             return found;
         }
         self.peek.extend_from_slice(fresh);
-        self.classify(&self.peek, self.peek.len() == size)
+        let is_all = self.peek.len() == size;
+        if !is_all && self.peek.len() < self.next_try {
+            return None;
+        }
+        self.next_try = self.peek.len() + self.peek.len() / 8;
+        self.classify(&self.peek, is_all)
     }
 }

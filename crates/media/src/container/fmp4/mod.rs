@@ -27,7 +27,7 @@ pub(crate) mod test_stream;
 mod tests;
 mod top;
 
-use crate::container::{Container, Fault, Mark, Scanner};
+use crate::container::{Container, Fault, Mark, MarkKind, Scanner};
 
 use boxes::{FourCc, LANDMARK, Parsed};
 use init_segment::{InitBuilder, InitSegment};
@@ -49,6 +49,9 @@ enum Expecting {
     },
     /// Anything, until a box plainly begins.
     Search,
+    /// The rest of an `mdat` that is longer than its `moof` says: whether a fragment begins here instead. `end` is what the
+    /// `mdat` claims.
+    Verify { end: Option<u64> },
 }
 
 /// Scanner of fragmented MP4. See the module.
@@ -75,6 +78,10 @@ pub struct Fmp4 {
     has_fragments: bool,
     /// Whether the input was joined in the middle: content without a head proves nothing then.
     is_joined: bool,
+    /// Where the data of the last `moof` end.
+    data_end: Option<u64>,
+    /// What the `mdat` claims for its end that is read up to `data_end`.
+    claimed: Option<Option<u64>>,
     /// Up to where damaged fragments have been searched for others inside: every byte once.
     searched_to: u64,
 }
@@ -102,6 +109,8 @@ impl Fmp4 {
             is_open: false,
             has_fragments: false,
             is_joined: false,
+            data_end: None,
+            claimed: None,
             searched_to: 0,
         }
     }
@@ -114,6 +123,7 @@ impl Fmp4 {
                 Expecting::Moof { header_len, end } => self.feed_moof(data, header_len, end, marks)?,
                 Expecting::Body { kind, header_len, end } => self.feed_box(data, kind, header_len, end, marks)?,
                 Expecting::Search => self.feed_search(data),
+                Expecting::Verify { end } => self.feed_verify(data, end, marks),
             };
         }
         Ok(())
@@ -193,6 +203,34 @@ impl Fmp4 {
         Ok(rest)
     }
 
+    /// All the data of a fragment are read, and its `mdat` claims more: the next fragment here contradicts it.
+    fn feed_verify<'a>(&mut self, data: &'a [u8], end: Option<u64>, marks: &mut Vec<Mark>) -> &'a [u8] {
+        let (rest, complete) = self.gather(data, LANDMARK);
+        if !complete {
+            return rest;
+        }
+        let at = self.pos - LANDMARK as u64;
+        if boxes::is_landmark(&self.gathered) {
+            self.lookahead.release(marks);
+            self.is_open = false;
+            self.box_at = at;
+            self.expecting = Expecting::Header;
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Damage,
+            });
+        } else {
+            self.lookahead.content(at, &self.gathered, marks);
+            self.gathered.clear();
+            self.expecting = Expecting::Body {
+                kind: *b"mdat",
+                header_len: 8,
+                end,
+            };
+        }
+        rest
+    }
+
     /// Looks for the next landmark.
     fn feed_search<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
         // In blocks, so that what is copied to join them with the tail of the last does not grow with the input.
@@ -231,7 +269,7 @@ impl Scanner for Fmp4 {
 
     fn settled(&self) -> u64 {
         let open = match self.expecting {
-            Expecting::Header | Expecting::Search => self.pos - self.gathered.len() as u64,
+            Expecting::Header | Expecting::Search | Expecting::Verify { .. } => self.pos - self.gathered.len() as u64,
             Expecting::Moof { .. } => self.box_at,
             Expecting::Body { kind, .. } if &kind == b"moov" => self.box_at,
             Expecting::Body { .. } => self.pos,
@@ -259,6 +297,8 @@ impl Scanner for Fmp4 {
 
     fn restart(&mut self) {
         self.is_open = false;
+        self.data_end = None;
+        self.claimed = None;
         self.lookahead.forget();
         self.prefix_at = None;
         let end = if matches!(self.expecting, Expecting::Header) && self.gathered.is_empty() {
@@ -273,6 +313,10 @@ impl Scanner for Fmp4 {
             self.init_builder = (!self.lookahead.has_begun).then(|| InitBuilder::at(self.pos));
             self.is_joined = true;
         }
+    }
+
+    fn has_head(&self) -> bool {
+        self.init_segment.is_some() || self.init_builder.as_ref().is_some_and(InitBuilder::is_found)
     }
 
     fn container(&self) -> Container {

@@ -37,6 +37,8 @@ pub(super) struct Traf {
     next: i64,
     /// `tfdt` had 32 bits, which wrap: how far they have come.
     unwrapped: Option<Unwrapper>,
+    /// Where its data end, from the start of the `moof`.
+    pub(super) data_end: i64,
 }
 
 /// Why a `moof` is of no use.
@@ -148,6 +150,7 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
             end,
             next: run.time,
             unwrapped,
+            data_end: run.at,
         },
         run.at,
     ))

@@ -20,6 +20,9 @@ pub(super) struct Defaults {
     pub(super) flags: u32,
 }
 
+/// Most tracks of a movie, so that finding a fragment's takes bounded time.
+const MAX_TRACKS: usize = 256;
+
 /// One `trak`.
 #[derive(Clone, Debug)]
 pub(super) struct TrackConfig {
@@ -73,6 +76,9 @@ impl Movie {
                 b"trak" => {
                     if has_samples(body) {
                         return Err(MoovError::Unfragmented);
+                    }
+                    if tracks.len() >= MAX_TRACKS {
+                        return Err(MoovError::Malformed);
                     }
                     tracks.push(trak(body, movie_timescale).ok_or(MoovError::Malformed)?);
                 }

@@ -5,7 +5,7 @@
 
 use super::boxes::{Fields, FourCc, children, find};
 use crate::container::codec;
-use crate::container::nal::{Framing, VideoCodec};
+use crate::container::nal::{Framing, ParameterSet, VideoCodec};
 
 /// What a sample entry declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) struct SampleEntry {
     pub(super) has_parameter_sets: bool,
     /// Hash of those in the entry.
     pub(super) parameter_sets: Option<u64>,
+    /// Those in the entry.
+    pub(super) record: Vec<ParameterSet>,
 }
 
 impl SampleEntry {
@@ -30,6 +32,7 @@ impl SampleEntry {
         name: None,
         has_parameter_sets: true,
         parameter_sets: None,
+        record: Vec::new(),
     };
 }
 
@@ -105,6 +108,7 @@ fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
                 // numOfSequenceParameterSets
                 has_parameter_sets: record.get(5).is_some_and(|n| n & 0x1f != 0),
                 parameter_sets: codec::parameter_sets(VideoCodec::H264, record),
+                record: codec::record_sets(VideoCodec::H264, record),
             }
         }
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => {
@@ -115,6 +119,7 @@ fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
                 name: codec::hevc_from_record(record).map(|name| named(format, &name)),
                 has_parameter_sets: hevc_has_sps(record).unwrap_or(false),
                 parameter_sets: codec::parameter_sets(VideoCodec::H265, record),
+                record: codec::record_sets(VideoCodec::H265, record),
             }
         }
         b"vp08" => SampleEntry {

@@ -833,3 +833,51 @@ proptest! {
         prop_assert_eq!(scan_checked(&input, &lengths), scan_checked(&input, &[usize::MAX]));
     }
 }
+
+#[test]
+fn an_mdat_that_is_longer_than_its_fragment_says_does_not_swallow_the_next_fragments() {
+    let (first, second, third) = (video(0, &[idr()]), video(40, &[idr()]), video(80, &[idr()]));
+    let head = av_head();
+    for bit in [12u32, 20, 31] {
+        let mut first = first.clone();
+        let at = first.windows(4).position(|w| w == b"mdat").unwrap() - 4;
+        let size = u32::from_be_bytes(first[at..at + 4].try_into().unwrap()) ^ (1 << bit);
+        first[at..at + 4].copy_from_slice(&size.to_be_bytes());
+        let input = [&head[..], &first, &second, &third].concat();
+        let (whole, _) = try_scan(&input, input.len());
+        let (sliced, _) = try_scan(&input, 7);
+        assert!(whole == sliced, "bit {bit}");
+        let keys: Vec<u64> = units(&whole).iter().map(|(at, _)| *at).collect();
+        let expected = [head.len(), head.len() + first.len(), head.len() + first.len() + second.len()];
+        assert_eq!(keys, expected.map(|at| at as u64), "bit {bit}");
+        assert!(whole.iter().any(|m| m.kind == MarkKind::Damage && m.at == expected[1] as u64));
+    }
+}
+
+#[test]
+fn an_mdat_with_more_than_its_samples_is_no_damage() {
+    let mut first = video(0, &[idr()]);
+    let at = first.windows(4).position(|w| w == b"mdat").unwrap() - 4;
+    let size = u32::from_be_bytes(first[at..at + 4].try_into().unwrap()) + 40;
+    first[at..at + 4].copy_from_slice(&size.to_be_bytes());
+    first.extend([0x55; 40]);
+    let input = [&av_head()[..], &first, &video(40, &[idr()])].concat();
+    let marks = scan(&input);
+    assert!(!marks.iter().any(|m| m.kind == MarkKind::Damage));
+    assert_eq!(units(&marks).len(), 2);
+}
+
+#[test]
+fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
+    let mut first = idr();
+    first.data = [&[0, 0, 0, 3, 0x68, 1, 9][..], &first.data].concat();
+    let input = [
+        &av_head()[..],
+        &video(0, &[first]),
+        &video(40, &[idr()]),
+        &video(80, &[idr()]),
+    ]
+    .concat();
+    let notice = MarkKind::Notice(Notice::NoParameterSets);
+    assert_eq!(scan(&input).iter().filter(|m| m.kind == notice).count(), 1);
+}

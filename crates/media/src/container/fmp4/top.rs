@@ -4,7 +4,7 @@
 
 use crate::container::{Fault, Key, MAX_GATHER, Mark, MarkKind, Track, Unit};
 
-use super::boxes::{FourCc, Header};
+use super::boxes::{FourCc, Header, LANDMARK};
 use super::init_segment::{InitBuilder, MoovOutcome};
 use super::lookahead::MAX_HELD_BYTES;
 use super::moof::{self, Fragment, Times};
@@ -32,7 +32,10 @@ impl Fmp4 {
                     return self.feed_moof(&[], header.len, last, marks).map(|_| ());
                 }
             }
-            b"mdat" => self.open_mdat(at, last, marks)?,
+            b"mdat" => {
+                let last = self.believe(at.saturating_add(header.len as u64), end).unwrap_or(last);
+                self.open_mdat(at, last, marks)?;
+            }
             b"ftyp" => {
                 self.lookahead.release(marks);
                 self.prefix_at = None;
@@ -94,6 +97,20 @@ impl Fmp4 {
                 kind: MarkKind::Damage,
             });
         }
+    }
+
+    /// Compares what an `mdat` claims for its end with what its `moof` says of the data in it, and has it read up to there if it
+    /// claims more: returns that place.
+    fn believe(&mut self, body: u64, end: Option<u64>) -> Option<u64> {
+        let data_end = self.data_end.take().filter(|&data_end| data_end > body)?;
+        if end.is_some_and(|end| end < data_end.saturating_add(LANDMARK as u64)) {
+            return None;
+        }
+        if let Expecting::Body { end: until, .. } = &mut self.expecting {
+            *until = Some(data_end);
+            self.claimed = Some(end);
+        }
+        Some(data_end)
     }
 
     fn open_mdat(&mut self, at: u64, end: u64, marks: &mut Vec<Mark>) -> Result<(), Fault> {
@@ -185,6 +202,10 @@ impl Fmp4 {
 
     pub(super) fn close_box(&mut self, kind: FourCc, header_len: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         self.expecting = Expecting::Header;
+        if let Some(end) = self.claimed.take() {
+            self.expecting = Expecting::Verify { end };
+            return Ok(());
+        }
         self.is_open &= &kind != b"mdat";
         if &kind != b"moov" {
             return Ok(());
@@ -245,6 +266,12 @@ impl Fmp4 {
         self.times.advance(&config.movie, &trafs);
         let origin = *self.origin.get_or_insert_with(|| moov::Movie::origin_for(&trafs));
         config.movie.tracks.iter_mut().for_each(|track| track.origin = origin);
+        // Unless a track is unknown, whose sizes are unknown too.
+        self.data_end = trafs
+            .iter()
+            .map(|traf| traf.track.map(|_| traf.data_end))
+            .collect::<Option<Vec<_>>>()
+            .and_then(|ends| self.box_at.checked_add_signed(ends.into_iter().max()?));
         let fragment = Fragment::of(&trafs, &config.movie);
         let picture = fragment.and_then(|f| {
             let (track, sample) = f.picture?;

@@ -3,7 +3,7 @@
 //! PURE. Sources: RFC 9559 10.1 (Block structure), 10.2 (SimpleBlock structure), 10.3 (lacing).
 
 use super::super::Key;
-use super::super::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
+use super::super::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
 use super::ebml::{self, Read};
 use super::tracks::TrackEntry;
 
@@ -119,6 +119,8 @@ pub(super) struct Classified {
     pub(super) picture: Picture,
     /// The first bytes of the SPS of a key picture, where it has one in band.
     pub(super) sps: Vec<u8>,
+    /// The parameter sets in band.
+    pub(super) in_band: Vec<nal::ParameterSet>,
 }
 
 impl Classified {
@@ -129,10 +131,12 @@ impl Classified {
             has_parameter_sets: false,
             config: None,
             sps: None,
+            part: Part::Begins,
         };
         Self {
             picture,
             sps: Vec::new(),
+            in_band: Vec::new(),
         }
     }
 }
@@ -164,5 +168,6 @@ fn classify_frame(entry: &TrackEntry, frame: &[u8], complete: bool, flagged: boo
         .and_then(|(at, len)| frame.get(at..at.checked_add(len)?));
     // Profile, tier and level are within these bytes.
     let sps = sps.map_or_else(Vec::new, |sps| sps.iter().take(32).copied().collect());
-    Some(Classified { picture, sps })
+    let in_band = nal::parameter_sets(entry.codec, framing, frame);
+    Some(Classified { picture, sps, in_band })
 }

@@ -32,6 +32,11 @@ pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
 /// An element of more than that is not believed: the largest pictures, uncompressed, have half of it.
 pub(super) const MAX_ELEMENT: u64 = 256 << 20;
 
+/// Largest block that is believed in any case; above, one of at most [`DISPROPORTION`] times the largest before.
+const MAX_BELIEVED: u64 = 32 << 20;
+/// See [`MAX_BELIEVED`].
+const DISPROPORTION: u64 = 8;
+
 /// What an attempt to go on came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -149,9 +154,12 @@ impl Cluster {
             return Progress::Ended;
         }
         let bound = self.group.as_ref().map(|g| g.end).or(self.end).or(stream.segment_end);
-        let Some(total) = total(&header, pos, bound) else {
+        let Some(total) = total(&header, pos, bound, stream.largest_block) else {
             return Progress::Damaged;
         };
+        if matches!(header.id, SIMPLE_BLOCK | BLOCK_GROUP) {
+            stream.largest_block = stream.largest_block.max(total);
+        }
         if self.group.is_some() {
             return self.read_in_group(stream, pos, view, (header, total), marks);
         }
@@ -265,7 +273,7 @@ impl Cluster {
         };
         let entry = stream.tracks.find(block.number);
         let track = entry.map_or(Track::Other, |e| e.track);
-        let (mut key, mut sets) = (Key::No, None);
+        let (mut key, mut sets, mut in_band) = (Key::No, None, Vec::new());
         if track == Track::Audio && !stream.tracks.has(Track::Video) {
             key = Key::Closed;
         }
@@ -281,6 +289,7 @@ impl Cluster {
             };
             key = classified.picture.key;
             sets = stream.sets(entry, &classified);
+            in_band = classified.in_band;
         }
         let pts = self.timestamp.and_then(|t| stream.pts(t, block.relative));
         let length = entry.and_then(|e| e.default_duration).and_then(|d| d.checked_mul(frames));
@@ -293,6 +302,7 @@ impl Cluster {
             pts,
             end,
             sets,
+            in_band,
         })
     }
 
@@ -387,8 +397,14 @@ impl Cluster {
 }
 
 /// Octets of an element that has a size, is not absurdly large and ends within its parent.
-fn total(header: &Header, pos: u64, bound: Option<u64>) -> Option<u64> {
+fn total(header: &Header, pos: u64, bound: Option<u64>, largest: u64) -> Option<u64> {
     let total = header.size?.checked_add(len64(header.len))?;
     let end = pos.checked_add(total)?;
-    (total <= MAX_ELEMENT && bound.is_none_or(|bound| end <= bound)).then_some(total)
+    let most = match header.id {
+        // A flipped bit in the size of one would pass over minutes of a Cluster of unknown size in silence.
+        SIMPLE_BLOCK | BLOCK_GROUP | BLOCK => MAX_BELIEVED.max(largest.saturating_mul(DISPROPORTION)).min(MAX_ELEMENT),
+        ebml::VOID => MAX_ELEMENT,
+        _ => MAX_BELIEVED,
+    };
+    (total <= most && bound.is_none_or(|bound| end <= bound)).then_some(total)
 }

@@ -141,6 +141,9 @@ impl Parser {
                 head::Progress::Need(n) => Step::Need(n),
                 head::Progress::Took(n) => Step::Pass(n),
                 head::Progress::Ended => {
+                    if head.tracks.is_none() && !self.has_head {
+                        return Err(Fault::TracksLast);
+                    }
                     self.end_head(marks);
                     Step::Pass(0)
                 }

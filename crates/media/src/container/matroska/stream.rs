@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::codec;
-use super::super::nal::VideoCodec;
+use super::super::nal::{self, VideoCodec};
 use super::super::{Container, Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::block::Classified;
 use super::head::{DEFAULT_SCALE, Head};
@@ -26,6 +26,8 @@ pub(super) struct Frame {
     pub(super) end: Option<u64>,
     /// Whether a key picture has parameter sets in band, and what they are.
     pub(super) sets: Option<Sets>,
+    /// The parameter sets in band.
+    pub(super) in_band: Vec<nal::ParameterSet>,
 }
 
 /// Parameter sets in band.
@@ -57,11 +59,14 @@ pub(super) struct Stream {
     pub(super) scale: u64,
     /// Offset at which a Segment of known size ends.
     pub(super) segment_end: Option<u64>,
+    /// Bytes of the largest block so far.
+    pub(super) largest_block: u64,
     /// The input has ended: what is there of a block is all there will be.
     pub(super) ended: bool,
     init: Init,
     /// Range of Tracks in the head.
     tracks_at: std::ops::Range<usize>,
+    sets: nal::SetsInForce,
     /// Hash of the parameter sets in force.
     parameter_sets: Option<u64>,
     video_seen: bool,
@@ -77,9 +82,11 @@ impl Stream {
             container: Container::Matroska,
             scale: DEFAULT_SCALE,
             segment_end: None,
+            largest_block: 0,
             ended: false,
             init: Init::default(),
             tracks_at: 0..0,
+            sets: nal::SetsInForce::default(),
             parameter_sets: None,
             video_seen: false,
             picture_end: None,
@@ -100,6 +107,7 @@ impl Stream {
     fn adopt_tracks(&mut self, tracks: Tracks) {
         self.init.info = Arc::new(tracks.info(None));
         self.parameter_sets = tracks.video().and_then(|v| v.parameter_sets);
+        self.sets = nal::SetsInForce::new(tracks.video().map_or(&[], |v| &v.record));
         self.video_seen = false;
         self.tracks = tracks;
     }
@@ -191,6 +199,13 @@ impl Stream {
         }
         self.video_seen = true;
         self.picture_end = key.is_key().then_some(frame.end_at);
+        if self.sets.take(&frame.in_band, key.is_key()) && !self.noticed {
+            self.noticed = true;
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Notice(Notice::NoParameterSets),
+            });
+        }
         let is_bare = frame.sets.as_ref().is_some_and(|s| !s.has_all);
         if is_bare && !self.noticed && self.tracks.video().is_some_and(|v| v.parameter_sets.is_none()) {
             self.noticed = true;

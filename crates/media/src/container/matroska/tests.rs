@@ -815,3 +815,46 @@ proptest! {
         prop_assert!(scan_sliced(&data, &lengths) == scan_sliced(&data, &[data.len().max(1)]));
     }
 }
+
+#[test]
+fn a_file_whose_tracks_come_last_is_refused_before_anything_is_stored() {
+    let whole = head_of(&[]);
+    let without = &whole[..whole.len() - el(0x1654_AE6B, &[]).len()];
+    let (cluster, _) = open_cluster(0, &[video(0, IDR)]);
+    let (mut scanner, mut marks) = (Matroska::new(), Vec::new());
+    let outcome = scanner.push(&cat(&[without, &cluster, &el(0x1654_AE6B, &[])]), &mut marks);
+    assert_eq!(outcome, Err(Fault::TracksLast));
+    assert_eq!(marks, []);
+}
+
+#[test]
+fn a_head_of_very_many_tracks_is_given_up() {
+    let one = track(1, 2, "A_AAC", &[], &[]);
+    let many = one.repeat(20_000);
+    let tracks = el(0x1654_AE6B, &many);
+    assert!(Tracks::parse(&tracks[8..]).is_err());
+}
+
+#[test]
+fn a_flipped_bit_in_the_size_of_a_block_does_not_swallow_the_rest_of_the_stream() {
+    // 0xA3, a size of eight octets whose upper bits are wrong.
+    let broken = cat(&[&[0xA3, 0x01, 0, 0, 0, 0x08, 0, 0, 40], &[0x81; 40]]);
+    let (first, at) = open_cluster(0, &[video(0, IDR), broken]);
+    let (second, _) = open_cluster(40, &[video(0, IDR)]);
+    let head = head();
+    let marks = scan(&cat(&[&head, &first, &second]));
+    assert_eq!(places(&marks, &MarkKind::Damage), [head.len() + at[1]]);
+    assert_eq!(keys(&marks), [head.len(), head.len() + first.len()]);
+}
+
+#[test]
+fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
+    let key: &[u8] = &[0, 0, 0, 3, 0x65, 0x88, 1];
+    let first = cat(&[&[0, 0, 0, 3, 0x68, 1, 9], key]);
+    let (cluster, _) = open_cluster(0, &[video(0, &first), video(40, key), video(80, key)]);
+    let marks = scan(&cat(&[&head(), &cluster]));
+    assert_eq!(
+        places(&marks, &MarkKind::Notice(super::super::Notice::NoParameterSets)).len(),
+        1
+    );
+}

@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::codec;
-use super::super::nal::{Framing, VideoCodec};
+use super::super::nal::{self, Framing, VideoCodec};
 use super::super::{StreamInfo, Track};
 use super::ebml::{self, Malformed};
 
@@ -26,6 +26,9 @@ const CONTENT_COMPRESSION: u32 = 0x5034;
 const CONTENT_COMP_ALGO: u32 = 0x4254;
 const CONTENT_COMP_SETTINGS: u32 = 0x4255;
 
+/// Most tracks of a segment, so that finding a block's takes bounded time; track numbers over 127 are unheard of.
+const MAX_TRACKS: usize = 256;
+
 /// One `TrackEntry`.
 #[derive(Clone, Debug)]
 pub(super) struct TrackEntry {
@@ -40,6 +43,8 @@ pub(super) struct TrackEntry {
     pub(super) default_duration: Option<u64>,
     /// Hash of the parameter sets in `CodecPrivate`, comparable with [`nal::Picture::config`].
     pub(super) parameter_sets: Option<u64>,
+    /// The parameter sets in `CodecPrivate`.
+    pub(super) record: Vec<nal::ParameterSet>,
     name: Option<String>,
 }
 
@@ -56,13 +61,18 @@ impl Tracks {
     pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
         let mut hasher = DefaultHasher::new();
         let mut entries: Vec<TrackEntry> = Vec::new();
+        let mut has_video = false;
         for child in ebml::children(body) {
             let child = child?;
             if child.id == TRACK_ENTRY {
                 let raw = RawEntry::parse(child.body)?;
                 raw.hash(&mut hasher);
-                let has_video = entries.iter().any(|e| e.track == Track::Video);
-                entries.push(raw.entry(has_video));
+                if entries.len() >= MAX_TRACKS {
+                    return Err(Malformed);
+                }
+                let entry = raw.entry(has_video);
+                has_video |= entry.track == Track::Video;
+                entries.push(entry);
             }
         }
         Ok(Self {
@@ -154,6 +164,7 @@ impl<'a> RawEntry<'a> {
             stripped: encoding.stripped.unwrap_or_default(),
             default_duration: self.default_duration,
             parameter_sets: codec::parameter_sets(codec, private),
+            record: codec::record_sets(codec, private),
             name: name(self.codec_id, private),
         }
     }
@@ -286,7 +297,6 @@ fn av1_name(private: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::nal;
     use super::*;
 
     #[test]

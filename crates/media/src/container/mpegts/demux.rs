@@ -2,12 +2,12 @@
 //!
 //! PURE. May touch one packet at a time.
 
-use super::super::{Fault, Init, Mark, MarkKind, Track};
-use super::packet::{Continuity, Packet};
+use super::super::{Fault, Init, Mark, MarkKind, Notice, Track};
+use super::packet::{Continuity, Layout, Packet};
 use super::psi::Elementary;
 use super::reorder::Reorder;
 use super::stream::Kind;
-use super::tables::{NewMap, Tables};
+use super::tables::{NewMap, StartPoint, Tables};
 use super::units::{Stream, Units};
 
 const PIDS: usize = 1 << 13;
@@ -38,6 +38,9 @@ mod role {
 /// Most elementary streams of a PMT that are followed.
 const MAX_STREAMS: usize = 250;
 
+/// Bytes of packets that are worth a word at the end if no PMT came.
+const MIN_UNMAPPED: u64 = 64 << 10;
+
 /// Reads the packets of one transport stream.
 #[derive(Debug)]
 pub(super) struct Demux {
@@ -48,8 +51,27 @@ pub(super) struct Demux {
     pub(super) out: Reorder,
     /// PIDs with payload seen before the first PMT; empty afterwards.
     early: Vec<u16>,
+    /// The packets of those PIDs, until the first PMT says what they are.
+    held: Vec<Held>,
+    /// Whether more came than is held.
+    is_too_early: bool,
+    /// Bytes of packets before the first PMT.
+    unmapped: u64,
     mapped: bool,
 }
+
+/// A packet that came before the first PMT.
+#[derive(Debug)]
+struct Held {
+    at: u64,
+    raw: Box<[u8]>,
+}
+
+/// Most bytes from the first packet before the first PMT that are held for it.
+const MAX_EARLY: u64 = 1 << 20;
+
+/// Bytes of packets without a PMT after which the stream is taken to have none.
+const MAX_UNMAPPED: u64 = 2 << 20;
 
 impl Demux {
     pub(super) fn new() -> Self {
@@ -61,6 +83,9 @@ impl Demux {
             units,
             out,
             early: Vec::new(),
+            held: Vec::new(),
+            is_too_early: false,
+            unmapped: 0,
             mapped: false,
         }
     }
@@ -74,7 +99,7 @@ impl Demux {
                 }
             }
             role::MAP => {
-                if let Some(new) = self.tables.push_map(packet) {
+                if let Some(new) = self.tables.push_map(packet)? {
                     self.configure(new, marks);
                 }
             }
@@ -85,12 +110,16 @@ impl Demux {
                     self.tables.pad_run();
                 } else {
                     self.tables.end_run();
-                    if !self.mapped && !self.early.contains(&packet.pid) {
-                        self.early.push(packet.pid);
-                    }
+                    self.hold(packet);
                 }
             }
             stream => self.elementary(usize::from(stream - role::STREAM), packet, marks),
+        }
+        if !self.mapped {
+            self.unmapped += packet.raw.len() as u64;
+            if self.unmapped > MAX_UNMAPPED {
+                return Err(Fault::NoProgram);
+            }
         }
         let end = packet.at.saturating_add(packet.raw.len() as u64);
         while let Some(slot) = self.out.overdue(end) {
@@ -106,9 +135,75 @@ impl Demux {
         }
     }
 
+    /// Holds a packet that came before the first PMT.
+    fn hold(&mut self, packet: &Packet<'_>) {
+        if self.mapped {
+            return;
+        }
+        if !self.early.contains(&packet.pid) {
+            self.early.push(packet.pid);
+        }
+        let first = self.held.first().map_or(packet.at, |held| held.at);
+        if packet.at.saturating_sub(first) > MAX_EARLY {
+            self.is_too_early = true;
+            self.held = Vec::new();
+        }
+        if !self.is_too_early {
+            self.held.push(Held {
+                at: packet.at,
+                raw: packet.raw.into(),
+            });
+        }
+    }
+
+    /// Reads the packets that came before the first PMT, where a unit of its streams begins in them.
+    fn replay(&mut self, marks: &mut Vec<Mark>) {
+        let held = std::mem::take(&mut self.held);
+        let packets: Vec<Packet<'_>> = held
+            .iter()
+            .filter_map(|held| {
+                let layout = Layout::ALL.into_iter().find(|layout| layout.stride == held.raw.len())?;
+                Packet::parse(&held.raw, layout, held.at)
+            })
+            .collect();
+        let video = self.units.video_pid();
+        let opens = |packet: &Packet<'_>| packet.start && video.is_none_or(|pid| pid == packet.pid);
+        if !packets.iter().any(opens) {
+            return;
+        }
+        // The input's head is empty all the same: its first chunk is the input, byte for byte.
+        self.out.begin(u64::MAX, marks);
+        // Nothing of a stream that is read now came before its PMT unseen.
+        self.early.retain(|pid| Some(*pid) != video);
+        for packet in packets {
+            let role = self.roles.get(usize::from(packet.pid)).copied().unwrap_or(role::UNKNOWN);
+            let (Some(index), Some(payload)) = (role.checked_sub(role::STREAM), packet.payload) else {
+                continue;
+            };
+            let index = usize::from(index);
+            let continuity = self.units.continuity(index, &packet, payload);
+            if continuity == Continuity::Gap {
+                self.units.close(index, &mut self.out, marks);
+                self.out.put(packet.at, [Some(MarkKind::Damage), None, None], marks);
+            }
+            if continuity != Continuity::Duplicate && (packet.start || self.units.joins(index)) {
+                let place = StartPoint {
+                    at: packet.at,
+                    head: self.tables.copies(),
+                };
+                self.units.begin(index, &packet, payload, place, &mut self.out, marks);
+            } else if continuity == Continuity::Next {
+                self.units.extend(index, payload, &mut self.out, marks);
+            }
+        }
+    }
+
     /// Emits damage at `at`: bytes that are no packet, or a broken one. Which PID lost data shows in the continuity counters.
     pub(super) fn damage(&mut self, at: u64, marks: &mut Vec<Mark>) {
         self.tables.end_run();
+        // What came before it would have to be told first.
+        self.is_too_early |= !self.held.is_empty();
+        self.held = Vec::new();
         self.out.put(at, [Some(MarkKind::Damage), None, None], marks);
     }
 
@@ -128,6 +223,7 @@ impl Demux {
     pub(super) fn restart(&mut self, origin: u64) {
         self.forget();
         self.units.restart();
+        self.held = Vec::new();
         self.out.restart(origin);
     }
 
@@ -135,7 +231,14 @@ impl Demux {
     pub(super) fn finish(&mut self, end: u64, marks: &mut Vec<Mark>) {
         self.units.close_all(&mut self.out, marks);
         self.tables.end_run();
+        self.held = Vec::new();
         self.out.begin(end, marks);
+        if !self.mapped && self.unmapped >= MIN_UNMAPPED {
+            marks.push(Mark {
+                at: end,
+                kind: MarkKind::Notice(Notice::NoProgram),
+            });
+        }
         if let Some(kind) = self.units.picture_end() {
             self.out.put(end, [Some(kind), None, None], marks);
         }
@@ -150,7 +253,8 @@ impl Demux {
 
     /// Everything below is decided, with the packets up to `end` read.
     pub(super) fn settled(&self, end: u64) -> u64 {
-        self.out.first_undecided().or(self.tables.run_start()).unwrap_or(end)
+        let undecided = self.out.first_undecided().or(self.tables.run_start()).unwrap_or(end);
+        self.held.first().map_or(undecided, |held| held.at.min(undecided))
     }
 
     fn elementary(&mut self, index: usize, packet: &Packet<'_>, marks: &mut Vec<Mark>) {
@@ -184,7 +288,7 @@ impl Demux {
             .streams
             .into_iter()
             .filter(|es| es.kind != Kind::Sections && es.pid != 0 && es.pid < 0x1fff)
-            .filter(|es| Some(es.pid) != self.tables.map_pid())
+            .filter(|es| self.tables.map_pids().all(|pid| pid != es.pid))
             .take(MAX_STREAMS)
             .collect();
         // mpegtsmux 1.26 starts before all its pads have caps and announces late sound in a second PMT, in the middle of a
@@ -198,6 +302,9 @@ impl Demux {
         if adds_only {
             self.out.put(new.place.at, [Some(MarkKind::StreamAdded), None, None], marks);
             return;
+        }
+        if new.first {
+            self.replay(marks);
         }
         let init = Init {
             head: new.place.head,
@@ -217,6 +324,7 @@ impl Demux {
             self.out.put(new.place.at, [Some(MarkKind::Unit(unit)), None, None], marks);
         }
         self.mapped = true;
+        self.held = Vec::new();
         self.early = Vec::new();
     }
 
@@ -228,7 +336,8 @@ impl Demux {
         for (role, pid) in (role::STREAM..=u8::MAX).zip(pids) {
             self.set(pid, role);
         }
-        if let Some(pid) = self.tables.map_pid() {
+        let maps: Vec<u16> = self.tables.map_pids().collect();
+        for pid in maps {
             self.set(pid, role::MAP);
         }
     }

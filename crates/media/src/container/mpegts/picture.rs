@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::super::Key;
-use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, classify, find_start_code};
+use super::super::nal::{Framing, MAX_PREFIX, Part, Picture, VideoCodec, classify, find_start_code};
 use super::stream::Video;
 
 /// What a PES packet of video holds.
@@ -19,6 +19,12 @@ pub(super) enum Verdict {
 
 /// Judges the elementary stream bytes of a PES packet; `None` where more are needed. Flags are those of the packet.
 pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete: bool, flagged: bool) -> Option<Verdict> {
+    if let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video
+        && has_pts
+        && begins_picture(video, data, false) == Some(false)
+    {
+        return classify_behind_tail(codec, data, complete, flagged);
+    }
     let begins = match video {
         Video::Nal(VideoCodec::Unknown) => Some(true),
         _ => begins_picture(video, data, has_pts),
@@ -33,6 +39,49 @@ pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete:
         Video::Mpeg2 => classify_mpeg2(data, complete || data.len() >= MAX_PREFIX),
     };
     picture.map(Verdict::Begins)
+}
+
+/// Judges the first picture that begins behind the rest of the one before: PES packets need not be aligned with access units
+/// (data_alignment_indicator 0), and their PTS is that of the first access unit that begins in them.
+fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged: bool) -> Option<Verdict> {
+    let Some(from) = first_access_unit(codec, data) else {
+        return complete.then_some(Verdict::Continues);
+    };
+    let picture = classify(
+        codec,
+        Framing::AnnexB,
+        data.get(from..).unwrap_or_default(),
+        complete,
+        flagged,
+    )?;
+    Some(Verdict::Begins(Picture {
+        sps: picture.sps.map(|(at, len)| (from + at, len)),
+        ..picture
+    }))
+}
+
+/// Offset of the first start code with which an access unit can begin.
+fn first_access_unit(codec: VideoCodec, data: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(start) = find_start_code(data, from) {
+        let &code = data.get(start + 3)?;
+        let (stands_before, slice) = match codec {
+            VideoCodec::H264 => (
+                matches!(code & 0x1f, 6..=9 | 15),
+                matches!(code & 0x1f, 1 | 2 | 5).then_some(4),
+            ),
+            _ => (
+                matches!(code >> 1 & 0x3f, 32..=35 | 39),
+                matches!(code >> 1 & 0x3f, 0..=31).then_some(5),
+            ),
+        };
+        let is_first = slice.is_some_and(|at| data.get(start + at).is_some_and(|b| b & 0x80 != 0));
+        if stands_before || is_first {
+            return Some(start);
+        }
+        from = start + 3;
+    }
+    None
 }
 
 /// Returns whether the data opens with the first bytes of a picture; `None` if it is too short.
@@ -109,6 +158,7 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
                     has_parameter_sets: true,
                     config,
                     sps: sequence.map(|(at, _)| (at, 4)),
+                    part: Part::Begins,
                 });
             }
             _ => {}
@@ -120,6 +170,7 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
         has_parameter_sets: true,
         config: None,
         sps: None,
+        part: Part::Begins,
     })
 }
 

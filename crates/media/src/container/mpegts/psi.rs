@@ -22,7 +22,7 @@ pub(super) struct Section {
 }
 
 /// Gathers the sections of one PID.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sections {
     counter: Option<u8>,
     gathering: bool,

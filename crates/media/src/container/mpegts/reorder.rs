@@ -11,7 +11,8 @@ use super::super::{Init, Key, Mark, MarkKind, StreamInfo, Track, Unit};
 /// Most entries that wait behind an undecided one.
 const MAX_WAITING: usize = 2048;
 
-/// Farthest that an undecided entry may lie behind the input, in bytes.
+/// Farthest that an undecided entry may lie behind the input, in bytes: what is judged of a picture, with the packets and the
+/// other streams around it.
 const MAX_BEHIND: u64 = 1 << 20;
 
 /// The marks of one offset, in order.

@@ -12,6 +12,17 @@ use super::psi::{self, Elementary, Section, Sections};
 /// Longest run of table and null packets that is held back for the unit after it, in packets.
 const MAX_RUN: u32 = 1024;
 
+/// Most programs of a PAT that are looked for.
+const MAX_PROGRAMS: usize = 64;
+
+/// A program that the PAT lists, and what has come of its PMT.
+#[derive(Debug)]
+struct Listed {
+    number: u16,
+    pid: u16,
+    map: Sections,
+}
+
 /// Where a chunk may begin, and with which header.
 #[derive(Clone, Debug)]
 pub(super) struct StartPoint {
@@ -51,8 +62,10 @@ pub(super) struct Tables {
     map_copy: Bytes,
     /// `pat_copy` and `map_copy` in one, while they stay.
     head: Option<Bytes>,
-    /// program_number and PID of the PMT.
+    /// program_number and PID of the PMT that is followed.
     program: Option<(u16, u16)>,
+    /// The programs of a PAT that lists several, each with its PMT, until one that is there is followed; then the others.
+    listed: Vec<Listed>,
     /// PID and content of the PMT in force.
     config: Option<(u16, Vec<u8>)>,
     run: Option<Run>,
@@ -63,6 +76,16 @@ impl Tables {
     /// PID of the PMT.
     pub(super) fn map_pid(&self) -> Option<u16> {
         self.program.map(|(_, pid)| pid)
+    }
+
+    /// PIDs of the PMTs of all programs that the PAT lists.
+    pub(super) fn map_pids(&self) -> impl Iterator<Item = u16> {
+        self.map_pid().into_iter().chain(self.listed.iter().map(|listed| listed.pid))
+    }
+
+    /// The header of a chunk that begins away from the tables.
+    pub(super) fn copies(&mut self) -> Bytes {
+        self.head()
     }
 
     /// Offset of the run that may yet belong to the next unit.
@@ -100,6 +123,7 @@ impl Tables {
     pub(super) fn reset(&mut self) {
         self.pat.reset();
         self.map.reset();
+        self.listed.iter_mut().for_each(|listed| listed.map.reset());
         self.run = None;
     }
 
@@ -113,33 +137,89 @@ impl Tables {
             let Some(programs) = psi::programs(&section.data) else {
                 continue;
             };
-            let &[(number, pid)] = programs.as_slice() else {
-                if programs.is_empty() {
-                    continue;
-                }
-                return Err(Fault::Programs(programs.len()));
-            };
+            let Some(&only) = programs.first() else { continue };
+            let is_followed = self.program.is_some_and(|program| programs.contains(&program));
+            self.listed.retain(|listed| programs.contains(&(listed.number, listed.pid)));
+            if programs.len() > 1 && !is_followed {
+                moved |= self.program.take().is_some() || self.listed.is_empty();
+                self.list(&programs);
+                self.adopt_pat(packet.at, section, moved);
+                continue;
+            }
+            let (number, pid) = self.program.filter(|_| is_followed).unwrap_or(only);
             if self.program != Some((number, pid)) {
                 moved = true;
                 self.program = Some((number, pid));
                 self.map.reset();
                 self.map_copy = Bytes::new();
             }
-            self.pat_copy = section.packets;
-            self.head = None;
-            if let Some(run) = self.run.as_mut().filter(|run| section.since >= run.start) {
-                run.map &= !moved;
-                run.pat = Some(packet.at);
-            }
+            self.adopt_pat(packet.at, section, moved);
         }
         self.done = done;
         Ok(moved)
     }
 
+    /// Keeps the packets of a PAT; `moved` means that the PMT is another now.
+    fn adopt_pat(&mut self, at: u64, section: Section, moved: bool) {
+        self.pat_copy = section.packets;
+        self.head = None;
+        if let Some(run) = self.run.as_mut().filter(|run| section.since >= run.start) {
+            run.map &= !moved;
+            run.pat = Some(at);
+        }
+    }
+
+    /// Gathers the PMTs of several programs: the first that comes is the one that is carried.
+    fn list(&mut self, programs: &[(u16, u16)]) {
+        for &(number, pid) in programs.iter().take(MAX_PROGRAMS) {
+            if self.listed.iter().all(|listed| listed.number != number) {
+                self.listed.push(Listed {
+                    number,
+                    pid,
+                    map: Sections::default(),
+                });
+            }
+        }
+    }
+
     /// A packet of the PMT's PID.
-    pub(super) fn push_map(&mut self, packet: &Packet<'_>) -> Option<NewMap> {
+    ///
+    /// # Errors
+    /// [`Fault::Programs`] where a second program is carried.
+    pub(super) fn push_map(&mut self, packet: &Packet<'_>) -> Result<Option<NewMap>, Fault> {
         self.extend_run(packet.at);
-        let (number, pid) = self.program?;
+        self.choose(packet)?;
+        Ok(self.follow_map(packet))
+    }
+
+    /// Looks for the one program that is carried, of those the PAT lists.
+    fn choose(&mut self, packet: &Packet<'_>) -> Result<(), Fault> {
+        let count = self.listed.len() + usize::from(self.program.is_some());
+        let mut done = Vec::new();
+        for listed in self.listed.iter_mut().filter(|listed| listed.pid == packet.pid) {
+            let begun = listed.map.clone();
+            listed.map.push(packet, &mut done);
+            let number = listed.number;
+            if !done
+                .drain(..)
+                .any(|section: Section| psi::map(&section.data, number).is_some())
+            {
+                continue;
+            }
+            if self.program.is_some() {
+                return Err(Fault::Programs(count));
+            }
+            self.program = Some((number, packet.pid));
+            // The packet is read again, as one of the program that is followed.
+            self.map = begun;
+        }
+        let program = self.program;
+        self.listed.retain(|listed| Some((listed.number, listed.pid)) != program);
+        Ok(())
+    }
+
+    fn follow_map(&mut self, packet: &Packet<'_>) -> Option<NewMap> {
+        let (number, pid) = self.program.filter(|(_, pid)| *pid == packet.pid)?;
         let mut done = std::mem::take(&mut self.done);
         self.map.push(packet, &mut done);
         let mut new = None;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
+use super::super::nal::{MAX_PREFIX, Part, Picture, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 use super::audio;
 use super::packet::{Continuity, Counter, Packet};
@@ -374,7 +374,7 @@ impl Units {
                 }
                 self.fresh = false;
             }
-            (Kind::Audio(_), _) => {
+            _ if self.is_sound(kind) => {
                 unit.track = Track::Audio;
                 if self.video.is_none() {
                     unit.key = Key::Closed;
@@ -398,10 +398,24 @@ impl Units {
             stream.clock = Clock::beside(self.clock);
         }
         let time = stream.clock.nanoseconds(pts);
-        if self.video == Some(index) || (self.video.is_none() && matches!(stream.elementary.kind, Kind::Audio(_))) {
-            self.clock = stream.clock;
+        let (clock, kind) = (stream.clock, stream.elementary.kind);
+        if self.video == Some(index) || (self.video.is_none() && self.is_sound(kind)) {
+            self.clock = clock;
         }
         time
+    }
+
+    /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a
+    /// descriptor, SMPTE 302M) is all that has times to cut by.
+    fn is_sound(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Audio(_) => true,
+            Kind::Other => self
+                .streams
+                .iter()
+                .all(|stream| matches!(stream.elementary.kind, Kind::Other | Kind::Sections)),
+            _ => false,
+        }
     }
 
     /// Notes the configuration of a key picture; true where a chunk has to begin for it.
@@ -454,7 +468,7 @@ impl Units {
         let info = StreamInfo {
             codecs: codec::join(videos.chain(audios).map(|s| s.name.as_deref())),
             has_video: self.video.is_some(),
-            has_audio: self.streams.iter().any(|s| is_audio(&s)),
+            has_audio: self.streams.iter().any(|s| self.is_sound(s.elementary.kind)),
         };
         if *out.info != info {
             out.info = Arc::new(info);
@@ -477,6 +491,7 @@ fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found
         has_parameter_sets: true,
         config: None,
         sps: None,
+        part: Part::Begins,
     };
     if flags.scrambled {
         let key = if flags.random_access { Key::Closed } else { Key::No };

@@ -1,7 +1,7 @@
 //! New tables, new parameter sets, codecs, and what cannot be cut.
 
-use super::super::super::{Fault, Key, MarkKind, Track};
-use super::writer::{AUDIO, AV, Es, PMT, VIDEO, Writer, idr, section};
+use super::super::super::{Fault, Key, Mark, MarkKind, Notice, Track};
+use super::writer::{AUDIO, AV, Es, PMT, VIDEO, Writer, idr, pes, section};
 use super::{at, codecs, head, keys, outline, scan, scan_in, units};
 
 const SECOND: u64 = 90_000;
@@ -159,6 +159,8 @@ fn an_sps_that_comes_with_its_pmt_opens_no_second_chunk() {
 fn more_than_one_program_cannot_be_cut() {
     let mut w = Writer::new();
     w.pat_of(&[(0, 0x10), (1, PMT), (2, 0x30), (3, 0x31)]);
+    w.pmt(0, AV);
+    w.section(0x31, &section(2, 3, 0, &[0xe0, 0x41, 0xf0, 0]));
     (0..6).for_each(|_| w.null());
     assert_eq!(scan_in(&w.out, 500), Err(Fault::Programs(3)));
 }
@@ -266,4 +268,75 @@ fn a_section_of_another_program_or_kind_on_the_pid_of_the_pmt_is_passed_over() {
     w.pmt(0, AV);
     w.picture(SECOND, true, 10);
     assert_eq!(outline(&scan(&w.out)), [(0, Track::Video, Key::Closed)]);
+}
+
+#[test]
+fn of_several_programs_in_the_pat_the_one_that_is_carried_is_recorded() {
+    let mut w = Writer::new();
+    for n in 0..4 {
+        w.pat_of(&[(7, 0x30), (1, PMT), (2, 0x31)]);
+        w.pmt(0, AV);
+        w.picture(n * SECOND, true, 400);
+        w.picture(n * SECOND + SECOND / 2, false, 400);
+    }
+    let marks = scan(&w.out);
+    assert_eq!(keys(&marks).len(), 4);
+    assert_eq!(keys(&marks)[0].0, 0);
+    assert_eq!(scan_in(&w.out, 3).unwrap(), marks);
+}
+
+#[test]
+fn a_key_picture_in_front_of_the_first_tables_is_recorded_with_copies_of_them() {
+    let mut w = Writer::new();
+    w.picture(SECOND, true, 3000);
+    w.sound(SECOND);
+    let at = usize::try_from(w.at()).unwrap();
+    let tables = w.tables();
+    w.picture(SECOND + SECOND / 25, false, 10);
+    let marks = scan(&w.out);
+    assert_eq!(keys(&marks)[0].0, 0);
+    assert_eq!(head(keys(&marks)[0].1), tables);
+    assert_eq!(w.out[at..at + tables.len()], tables);
+    assert_eq!(units(&marks).len(), 4);
+    assert!(head(units(&marks)[0].1).is_empty());
+    assert_eq!(scan_in(&w.out, 3).unwrap(), marks);
+    // The tables in the middle of the picture.
+    let mut w = Writer::new();
+    let data = pes(0xe0, Some(SECOND), &idr(0x28, 1000));
+    let (first, rest) = data.split_at(184);
+    w.packet(VIDEO, true, 0, first);
+    w.tables();
+    rest.chunks(184).for_each(|part| w.packet(VIDEO, false, 0, part));
+    w.picture(2 * SECOND, false, 10);
+    assert_eq!(keys(&scan(&w.out)).iter().map(|k| k.0).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_stream_without_tables_is_one_fault_and_one_notice_at_its_end() {
+    let mut w = Writer::new();
+    (0..400).for_each(|n| {
+        w.picture(n * SECOND, true, 1000);
+    });
+    let marks = scan(&w.out);
+    let told = |m: &&Mark| m.kind == MarkKind::Notice(Notice::NoProgram);
+    assert_eq!(marks.iter().filter(told).count(), 1);
+    (0..1600).for_each(|n| {
+        w.picture(n * SECOND, true, 1000);
+    });
+    assert_eq!(scan_in(&w.out, 1000), Err(Fault::NoProgram));
+}
+
+#[test]
+fn sound_of_a_private_type_alone_has_times_to_cut_by() {
+    for (stream_type, descriptors) in [(0x82, &[][..]), (0x06, &[]), (0x11, &[]), (0x90, &[])] {
+        let mut w = Writer::new();
+        w.pat();
+        w.pmt(0, &[(stream_type, AUDIO, descriptors)]);
+        (0..3).for_each(|n| {
+            w.pes(AUDIO, 0xbd, Some(n * SECOND), &[0x7f; 100]);
+        });
+        let marks = scan(&w.out);
+        assert_eq!(keys(&marks).len(), 3, "type {stream_type:x}");
+        assert!(keys(&marks).iter().all(|(_, unit)| unit.pts.is_some()));
+    }
 }

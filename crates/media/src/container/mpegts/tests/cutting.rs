@@ -385,3 +385,22 @@ fn parameter_sets_in_a_packet_of_their_own_are_the_beginning_of_their_picture() 
         assert_eq!(scan_in(&w.out, slice).unwrap(), marks);
     }
 }
+
+#[test]
+fn a_key_picture_behind_the_rest_of_the_one_before_is_found_in_a_pes_packet_that_is_not_aligned() {
+    // Plain bytes of a slice, or a further slice of the picture before; in front of the key picture in the same PES packet.
+    for tail in [vec![0x66; 300], [&[0, 0, 1, 0x41, 0x1a][..], &[0x66; 300]].concat()] {
+        let mut w = Writer::new();
+        w.tables();
+        w.picture(SECOND, true, 10);
+        w.picture(2 * SECOND, false, 600);
+        let data = [&tail[..], &idr(0x28, 300)].concat();
+        let place = w.pes(VIDEO, 0xe0, Some(3 * SECOND), &data);
+        w.pes(VIDEO, 0xe0, None, &[0x66; 200]);
+        w.picture(4 * SECOND, false, 10);
+        let marks = scan(&w.out);
+        assert_eq!(keys(&marks).len(), 2);
+        assert_eq!(keys(&marks)[1].0, place);
+        assert_eq!(scan_in(&w.out, 3).unwrap(), marks);
+    }
+}
