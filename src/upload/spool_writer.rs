@@ -208,6 +208,7 @@ impl Writing {
             naming,
             sent: Arc::default(),
             charged,
+            head: Bytes::new(),
             entry: None,
             part: part.map(|part| part as Arc<dyn SpooledChunk>),
         }))

@@ -7,12 +7,14 @@
 //! - `input` — chooses the scanner, feeds it, dispatches its marks
 //! - `undecided` — bytes that no chunk has yet, and when they arrived
 //! - `start` — from the first byte, or from a pause, to a chunk
+//! - `config_cuts` — whether the configuration changes all the time
 //! - `cuts` — where a chunk ends and the next begins
 //! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
 //! - `ending` — idle, stopped, end of stream
 
 use bytes::Bytes;
 
+mod config_cuts;
 mod cuts;
 mod ending;
 mod input;
@@ -20,6 +22,7 @@ mod open;
 mod start;
 mod undecided;
 
+use self::config_cuts::ConfigCuts;
 use self::ending::ClosedAt;
 use self::input::Input;
 use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
@@ -81,6 +84,7 @@ pub struct Chunker {
     next: NextChunk,
     last: Option<LastUnit>,
     keys: KeyUnits,
+    config_cuts: ConfigCuts,
     /// Recording is stopped: what arrives is dropped.
     stopped: bool,
     /// Kinds of warnings that were issued: each is issued once.
@@ -120,6 +124,7 @@ impl Chunker {
             },
             last: None,
             keys: KeyUnits::default(),
+            config_cuts: ConfigCuts::default(),
             stopped: false,
             warned: Vec::new(),
         }
@@ -162,6 +167,11 @@ impl Chunker {
     /// Returns how many key units arrived, stored or not.
     pub fn key_units(&self) -> u64 {
         self.keys.count
+    }
+
+    /// Returns the length of the header last in force, bytes.
+    pub fn head_len(&self) -> usize {
+        self.next.init.len()
     }
 
     /// Returns whether bytes arrived that no chunk has yet.
