@@ -8,6 +8,7 @@ const PURE: &[&str] = &[
     "crates/media/src",
     "src/upload/scheduler",
     "src/upload/health.rs",
+    "src/upload/rate.rs",
     "src/upload/redate.rs",
     "src/flow/bucket.rs",
     "src/flow/hold.rs",

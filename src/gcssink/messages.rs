@@ -366,6 +366,11 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
                 )
             );
         }
+        Warning::ConfigCuts(cuts) => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            ("the decoder configuration has changed {cuts} times within 10 s, and every change begins a chunk: each costs a request and 4 KiB of max-memory-bytes; look for two senders in one stream, or have the encoder keep its configuration (SPS, sequence header, PMT)")
+        ),
         Warning::Damage(at) => gst::element_warning!(
             element,
             gst::StreamError::Demux,

@@ -10,7 +10,7 @@ pub(super) fn memory_left(session: &Session) -> String {
     let engine = &session.engine;
     let max = engine.config().uploads.max_memory;
     let snapshot = engine.queue.snapshot();
-    let rate = input_rate(&snapshot, engine.queue.now());
+    let rate = snapshot.input.max(1);
     let left = max.saturating_sub(snapshot.memory) / rate;
     match &engine.spool {
         None => format!(
@@ -47,9 +47,9 @@ pub(super) fn figures(session: &Session) -> gst::Structure {
     let engine = &session.engine;
     let snapshot = engine.queue.snapshot();
     let spool = engine.spool.as_ref().map_or((0, 0), |spool| {
-        let is_known = snapshot.stats.bytes_received > 0;
-        let rate = input_rate(&snapshot, engine.queue.now());
-        (spool.used(), if is_known { spool.room() / rate } else { 0 })
+        // 0 while nothing has come.
+        let seconds = spool.room().checked_div(snapshot.input).unwrap_or(0);
+        (spool.used(), seconds)
     });
     structure(&snapshot, engine.key_units(), engine.flow.throttled(), spool)
 }
@@ -78,9 +78,4 @@ fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u
         .field(names::UPLOADS_IN_FLIGHT, snapshot.in_flight)
         .field(names::UPLOAD_RATE, snapshot.rate)
         .build()
-}
-
-/// Bytes a second that come in, at least 1.
-fn input_rate(snapshot: &Snapshot, now: u64) -> u64 {
-    (snapshot.stats.bytes_received.saturating_mul(1_000_000_000) / now.max(1)).max(1)
 }

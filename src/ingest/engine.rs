@@ -1,6 +1,6 @@
 //! One session of the engine: what exists from its first byte to its end, and how a buffer is taken.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
 use crate::upload::recovery::{self, SessionSpool};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
+
+/// A larger buffer is taken in parts of this size, so that what it begins stays within the memory.
+const SLICE: usize = 64 << 10;
 
 /// How long a thread of the pipeline waits for its last messages to be posted: an application's handler may be slow.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
@@ -77,6 +80,8 @@ pub struct Engine {
     pub(super) stopping: Stopping,
     /// Key units that have come: `stats` reads them without waiting for the streaming thread.
     key_units: AtomicU64,
+    /// Length of the header that the next chunk would get, bytes.
+    head_len: AtomicUsize,
 }
 
 /// What runs beside the streaming thread.
@@ -169,6 +174,7 @@ impl Engine {
             playing: Playing::default(),
             stopping: Stopping::default(),
             key_units: AtomicU64::new(0),
+            head_len: AtomicUsize::new(0),
         });
         engine.set_config(parts.config);
         engine.start(parts.writers, spool);
@@ -251,6 +257,37 @@ impl Engine {
         is_discont: bool,
         wait: &W,
     ) -> Result<bool, Refusal<W::Flow>> {
+        let slice = || slice_for(self.head_len.load(Ordering::Relaxed));
+        if data.len() < 2 * slice() {
+            return self.push_slice(data, owned, stamp, is_discont, data.len(), wait);
+        }
+        let whole = owned();
+        let (mut at, mut most, mut wants_key_unit) = (0, SLICE, false);
+        while at < data.len() {
+            let (left, step) = (data.len() - at, slice().min(most));
+            let end = if left < 2 * step { data.len() } else { at + step };
+            if at > 0 && self.queue.is_over() {
+                // It begins chunks by the hundred.
+                most = SLICE / 16;
+                self.reserve(0, wait).inspect_err(|_| self.queue.refund(left as u64))?;
+            }
+            let piece = || whole.as_ref().map(|whole| whole.slice(at..end));
+            wants_key_unit |= self.push_slice(&data[at..end], piece, stamp, is_discont && at == 0, left, wait)?;
+            at = end;
+        }
+        Ok(wants_key_unit)
+    }
+
+    /// Takes a part of a buffer; `charged` bytes of which are not taken yet.
+    fn push_slice<W: Wait>(
+        &self,
+        data: &[u8],
+        owned: impl FnOnce() -> Option<Bytes>,
+        stamp: Stamp,
+        is_discont: bool,
+        charged: usize,
+        wait: &W,
+    ) -> Result<bool, Refusal<W::Flow>> {
         let ingest = loop {
             let ingest = lock(&self.ingest);
             if !ingest.stopped {
@@ -260,7 +297,7 @@ impl Engine {
             // class, as in PAUSED, until the flush that is near.
             drop(ingest);
             wait.wait_preroll().map_err(|flow| {
-                self.queue.refund(data.len() as u64);
+                self.queue.refund(charged as u64);
                 Refusal::Flow(flow)
             })?;
         };
@@ -270,6 +307,7 @@ impl Engine {
             }
             let outcome = ingest.push(data, owned, stamp);
             self.key_units.store(ingest.chunker.key_units(), Ordering::Relaxed);
+            self.head_len.store(ingest.chunker.head_len(), Ordering::Relaxed);
             (outcome, std::mem::take(&mut ingest.wants_key_unit), ingest.too_large)
         });
         if let Err(fault) = outcome {
@@ -326,4 +364,11 @@ impl Engine {
             self.with(|ingest| ingest.chunker.flush());
         }
     }
+}
+
+/// The size of the parts of a buffer where a header has this length: as long as a scanner looks at a part, it holds a header for every
+/// change of the configuration in it.
+fn slice_for(head_len: usize) -> usize {
+    const SMALL_HEAD: usize = 8 << 10;
+    (SLICE * SMALL_HEAD / head_len.max(SMALL_HEAD)).max(SLICE / 32)
 }

@@ -13,6 +13,11 @@ use gcstreamer_schema::ClockKind;
 use gcstreamer_schema::name::{Naming, Template};
 use gcstreamer_storage::{Body, Endpoint, ObjectRequest};
 
+/// What the memory is charged with for a chunk, however small it is.
+pub const PER_CHUNK: u64 = 4 << 10;
+/// Our own metadata and the name of an object are shorter.
+const OWN_TEXTS: u64 = 1 << 10;
+
 /// What every object has from the settings; `None` = by container, or the bucket's default.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectSettings {
@@ -89,6 +94,22 @@ impl ObjectBuilder {
             size: 0,
             body: Body::from_pieces([]),
         }
+    }
+
+    /// Returns the bytes that the memory is charged with for a chunk beside its header and payload: [`PER_CHUNK`] and its texts,
+    /// twice if the spool has to know them too.
+    pub fn overhead(&self, spools: bool) -> u64 {
+        let settings = &self.settings;
+        let options = [
+            &settings.content_type,
+            &settings.cache_control,
+            &settings.storage_class,
+            &settings.kms_key,
+        ];
+        let metadata = settings.metadata.iter().map(|(key, value)| key.len() + value.len());
+        let texts = options.into_iter().flatten().map(String::len).chain(metadata).sum::<usize>();
+        let names = self.bucket.len() + self.device.len() + self.location.len();
+        PER_CHUNK + ((texts + names) as u64 + OWN_TEXTS) * if spools { 2 } else { 1 }
     }
 
     /// What the chunk may be called.

@@ -17,6 +17,7 @@ impl Engine {
         if self.is_failed() {
             return Err(Refusal::Failed);
         }
+        let mut has_cut = false;
         loop {
             match self.queue.charge(bytes, self.overflow()) {
                 Charged::Yes => return Ok(()),
@@ -36,7 +37,10 @@ impl Engine {
                 }
                 Charged::No(NoRoom::Again) => {}
                 Charged::No(NoRoom::Nothing) => {
-                    self.with(Ingest::make_room);
+                    // Cut once: what is left then is what the next chunk begins with, and a larger buffer is let in beside it.
+                    if !std::mem::replace(&mut has_cut, true) {
+                        self.with(Ingest::make_room);
+                    }
                     if self.queue.snapshot().pending.chunks == 0 {
                         self.queue.force_charge(bytes);
                         return Ok(());

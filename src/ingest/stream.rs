@@ -3,7 +3,7 @@
 //!
 //! Shared by the streaming thread and the timers under [`super::Engine`]'s lock, which is never held across a wait or I/O.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::upload::queue::UploadQueue;
 use gcstreamer_media::chunk::assembler::{Assembler, Assembly, Piece};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
-use gcstreamer_media::container::Fault;
+use gcstreamer_media::container::{Fault, Init};
 use gcstreamer_storage::Body;
 
 /// The streaming side of one session.
@@ -33,6 +33,10 @@ pub struct Ingest {
     limits: (u64, u64),
     events: Vec<Event>,
     pieces: Vec<Piece>,
+    /// What the memory is charged with for a chunk beside its payload and its header.
+    overhead: u64,
+    /// The chunks that are gathered in memory: their header, which others may share, and their charge without it and the payload.
+    in_memory: BTreeMap<u64, (Bytes, u64)>,
     /// Every buffer goes to disk as it comes.
     always: bool,
     /// There is a disk.
@@ -62,6 +66,8 @@ impl Ingest {
         poster: Arc<dyn Poster>,
     ) -> Self {
         let (last_buffer, clock) = (uploads.now(), uploads.clock());
+        let overhead = builder.overhead(keep != Keep::Memory);
+        uploads.set_headroom(overhead);
         Self {
             chunker,
             assembler: Assembler::default(),
@@ -72,6 +78,8 @@ impl Ingest {
             limits: (0, 0),
             events: Vec::new(),
             pieces: Vec::new(),
+            overhead,
+            in_memory: BTreeMap::new(),
             always: keep == Keep::Always,
             spools: keep != Keep::Memory,
             on_disk: BTreeSet::new(),
@@ -105,6 +113,7 @@ impl Ingest {
     /// Other limits from now on.
     pub(super) fn set_limits(&mut self, limits: Limits, max_memory: u64) {
         self.limits = (limits.max_time, max_memory);
+        self.uploads.set_headroom(self.overhead);
         self.chunker.set_limits(limits);
     }
 
@@ -163,6 +172,9 @@ impl Ingest {
         if self.on_disk.insert(sequence) {
             self.untold.insert(sequence);
             self.uploads.open_on_disk(true);
+            if let Some((head, _)) = self.in_memory.remove(&sequence) {
+                self.uploads.leaves_memory(&head);
+            }
             let mut pieces = std::mem::take(&mut self.pieces);
             self.assembler.move_out(sequence, &mut pieces);
             let mut ops = Vec::new();
@@ -195,7 +207,8 @@ impl Ingest {
         let mut pieces = std::mem::take(&mut self.pieces);
         for event in events.drain(..) {
             match event {
-                Event::Begin { sequence, at, init } => {
+                Event::Begin { sequence, at, mut init } => {
+                    self.charge_begun(sequence, &mut init);
                     self.next_sequence = sequence + 1;
                     self.uploads.created(&self.builder.session, sequence);
                     self.unpublished = true;
@@ -253,11 +266,23 @@ impl Ingest {
         self.spool(ops);
     }
 
-    /// Hands pieces of a chunk to the spool. The memory was charged with the payload, not with the header.
+    /// Charges the memory with what a chunk needs beside its payload.
+    fn charge_begun(&mut self, sequence: u64, init: &mut Init) {
+        if self.always {
+            self.uploads.begin_on_disk(self.overhead + init.len() as u64);
+            return;
+        }
+        let charged = self.overhead + init.tail.len() as u64;
+        init.head = self.uploads.begin_in_memory(std::mem::take(&mut init.head), charged);
+        self.in_memory.insert(sequence, (init.head.clone(), charged));
+    }
+
+    /// Hands pieces of a chunk to the spool. The memory was charged with all of them, and with what the chunk needs besides, which
+    /// is given back with its first piece.
     fn data(&self, sequence: u64, pieces: &mut Vec<Piece>, ops: &mut Vec<Op>) {
-        let init = self.assembler.get(sequence).map_or(0, |chunk| chunk.init);
         ops.extend(pieces.drain(..).map(|(at, bytes)| {
-            let charged = if at < init { 0 } else { bytes.len() as u64 };
+            let besides = if at == 0 { self.overhead } else { 0 };
+            let charged = bytes.len() as u64 + besides;
             Op::Data {
                 sequence,
                 at,
@@ -301,6 +326,9 @@ impl Ingest {
         self.unpublished = true;
         let closed_at = self.uploads.now();
         if let (true, Some(entry)) = (self.on_disk.remove(&sequence), &entry) {
+            if gathered.size == 0 {
+                self.uploads.release(self.overhead);
+            }
             if self.untold.remove(&sequence) {
                 let entry = entry.clone();
                 ops.insert(0, Op::Begin { sequence, entry });
@@ -314,8 +342,9 @@ impl Ingest {
             })));
             return;
         }
-        let charged = gathered.payload();
-        request.body = Body::from_pieces(gathered.pieces);
+        let (head, besides) = self.in_memory.remove(&sequence).unwrap_or_default();
+        let charged = gathered.payload() + besides;
+        request.body = Body::from_pieces(compact(gathered.pieces, head.len()));
         self.uploads.queue(Chunk {
             summary,
             place: Place::Memory(Arc::new(Held {
@@ -323,6 +352,7 @@ impl Ingest {
                 naming,
                 sent: Arc::default(),
                 charged,
+                head,
                 entry,
                 part: None,
             })),
@@ -332,4 +362,20 @@ impl Ingest {
             closed_at,
         });
     }
+}
+
+/// Chunks with less payload are copied together.
+const TINY: usize = 32 << 10;
+
+/// The pieces of a closed chunk. What a tiny one has of a buffer would keep all of that buffer in memory, long after the chunks
+/// beside it have gone. The header, `head` bytes, is shared with other chunks and stays as it is.
+fn compact(mut pieces: Vec<Bytes>, head: usize) -> Vec<Bytes> {
+    let from = usize::from(head > 0 && pieces.first().is_some_and(|first| first.len() == head));
+    let rest = pieces.get(from..).unwrap_or_default();
+    if rest.iter().map(Bytes::len).sum::<usize>() < TINY {
+        let joined = Bytes::from(rest.concat());
+        pieces.truncate(from);
+        pieces.push(joined);
+    }
+    pieces
 }

@@ -3,15 +3,17 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
 use gcstreamer_schema::name::Template;
 use gcstreamer_storage::{BoxFuture, Endpoint, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
+use proptest::prelude::*;
 use tokio::runtime::Handle;
 use tokio::time::{advance, sleep};
 
 use super::message::{Message, Poster, Refusal, Wait};
-use super::object::{ObjectBuilder, ObjectSettings};
+use super::object::{ObjectBuilder, ObjectSettings, PER_CHUNK};
 use super::{Config, Engine, Parts};
 use crate::base::lock::lock;
 use crate::flow::group::{Group, Member};
@@ -105,7 +107,8 @@ fn config(overflow: Overflow) -> Config {
         limits: limits(),
         uploads: UploadLimits {
             max_uploads: 1,
-            max_memory: 1000,
+            // One small chunk, with what is kept of it beside its payload, and not another buffer of 600 bytes.
+            max_memory: 6000,
             max_time: 10 * SECOND,
             retry_timeout: None,
         },
@@ -156,10 +159,12 @@ async fn a_pause_while_the_memory_is_full_loses_no_buffer_and_a_flush_ends_the_w
     // A closed chunk is on its way, so that there is something to wait for.
     engine.push(&[7; 600], || None, stamp(), false, &never_paused()).unwrap();
     engine.with(|ingest| ingest.finish()).unwrap();
+    let held = engine.queue.snapshot().memory;
+    assert!((600 + PER_CHUNK..6000).contains(&held), "{held}");
     engine.queue.interrupt(true);
     let flushed = engine.reserve(600, &Pauses(|| Err("flushing")));
     assert_eq!(flushed, Err(Refusal::Flow("flushing")));
-    assert_eq!(engine.queue.snapshot().memory, 600, "the buffer is not charged");
+    assert_eq!(engine.queue.snapshot().memory, held, "the buffer is not charged");
     let paused = engine.reserve(
         600,
         &Pauses(|| {
@@ -238,4 +243,141 @@ async fn whoever_watches_a_chunk_sees_its_life_in_order_and_may_ask_the_engine()
     let stored = Step::Stored("cam/x_0a1b2c3d4e_000000.bin".to_owned());
     let expected = [Step::Cut, Step::Closed(600), Step::Queued, Step::Attempt(1), stored];
     assert_eq!(steps, expected);
+}
+
+/// FLV of `cuts` configurations, each with one key frame; `alike`: two of them take turns.
+fn configurations(cuts: u32, alike: bool) -> Vec<u8> {
+    let tag = |kind: u8, ms: u32, body: &[u8]| {
+        let len = u32::try_from(body.len()).unwrap();
+        let [_, a, b, c] = len.to_be_bytes();
+        let [d, e, f, g] = ms.to_be_bytes();
+        let head = [kind, a, b, c, e, f, g, d, 0, 0, 0];
+        [&head[..], body, &(len + 11).to_be_bytes()].concat()
+    };
+    // A large configuration of the sound is in front of every chunk.
+    let sound = [&[0xaf, 0, 0x12, 0x10][..], &[7; 20_000]].concat();
+    let mut stream = [&b"FLV\x01\x05\0\0\0\x09\0\0\0\0"[..], &tag(8, 0, &sound)].concat();
+    for cut in 0..cuts {
+        let [.., high, low] = (if alike { cut % 2 } else { cut }).to_be_bytes();
+        let config = [
+            0x17, 0, 0, 0, 0, 1, 100, 0, 30, 0xff, 0xe1, 0, 6, 0x67, 100, 0, 30, high, low, 1, 0, 2, 0x68, 0xee,
+        ];
+        stream.extend(tag(9, cut * 40, &config));
+        stream.extend(tag(9, cut * 40, &[0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88]));
+    }
+    stream
+}
+
+fn wide(max_memory: u64) -> Config {
+    let config = config(Overflow::DropOldest);
+    let uploads = UploadLimits {
+        max_memory,
+        ..config.uploads
+    };
+    let limits = Limits {
+        max_bytes: 0,
+        ..limits()
+    };
+    Config {
+        uploads,
+        limits,
+        ..config
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_and_small_chunks_count_against_max_memory_bytes_and_equal_headers_once() {
+    for (alike, headers) in [(true, 2), (false, 2)] {
+        let (engine, _) = engine(Server { answers: false }, Overflow::DropOldest, Arc::new(()));
+        engine.set_config(wide(64 << 20));
+        let stream = configurations(1000, alike);
+        engine.reserve(stream.len() as u64, &never_paused()).unwrap();
+        engine.push(&stream, || None, stamp(), false, &never_paused()).unwrap();
+        engine.with(|ingest| ingest.finish()).unwrap();
+        let snapshot = engine.queue.snapshot();
+        assert_eq!(snapshot.stats.created, 1000, "each is cut");
+        let (least, most) = (
+            1000 * PER_CHUNK,
+            1000 * (PER_CHUNK + 1500) + headers * 20_500 + stream.len() as u64,
+        );
+        assert!(
+            (least..most).contains(&snapshot.memory),
+            "{} of {least} to {most}",
+            snapshot.memory
+        );
+        engine.queue.abandon("drain-timeout", false);
+        assert_eq!(engine.queue.snapshot().memory, 0, "nothing is left of it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_buffer_that_begins_thousands_of_chunks_keeps_to_max_memory_bytes() {
+    let (engine, _) = engine(Server { answers: false }, Overflow::DropOldest, Arc::new(()));
+    engine.set_config(wide(8 << 20));
+    let stream = configurations(20_000, false);
+    engine.reserve(stream.len() as u64, &never_paused()).unwrap();
+    engine.push(&stream, || None, stamp(), false, &never_paused()).unwrap();
+    engine.with(|ingest| ingest.finish()).unwrap();
+    let snapshot = engine.queue.snapshot();
+    assert_eq!(snapshot.stats.created, 20_000);
+    assert!(snapshot.memory <= 9 << 20, "{}", snapshot.memory);
+    assert!(snapshot.stats.dropped > 15_000, "{}", snapshot.stats.dropped);
+    engine.queue.abandon("drain-timeout", false);
+    assert_eq!(engine.queue.snapshot().memory, 0);
+}
+
+#[derive(Clone, Debug)]
+enum Doing {
+    Push(usize),
+    Record(bool),
+    MakeRoom,
+    Discont,
+    Drop,
+}
+
+fn doing() -> impl Strategy<Value = Doing> {
+    prop_oneof![
+        6 => (1usize..200_000).prop_map(Doing::Push),
+        1 => any::<bool>().prop_map(Doing::Record),
+        1 => Just(Doing::MakeRoom),
+        1 => Just(Doing::Discont),
+        1 => Just(Doing::Drop),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_charged_for_a_stream_is_given_back_whatever_becomes_of_it(
+        steps in prop::collection::vec(doing(), 1..30),
+        alike: bool,
+        from in 0usize..100_000,
+        max_memory in 1u64..64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (engine, _) = engine(Server { answers: false }, Overflow::DropOldest, Arc::new(()));
+            engine.set_config(wide(max_memory << 16));
+            let stream = configurations(20_000, alike);
+            let mut at = from;
+            for step in steps {
+                match step {
+                    Doing::Push(len) => {
+                        let piece = &stream[at.min(stream.len())..(at + len).min(stream.len())];
+                        engine.reserve(piece.len() as u64, &never_paused()).unwrap();
+                        engine.push(piece, || Some(Bytes::copy_from_slice(piece)), stamp(), false, &never_paused()).unwrap();
+                        at += len;
+                    }
+                    Doing::Record(on) => engine.with(|ingest| ingest.record(on)),
+                    Doing::MakeRoom => engine.with(|ingest| ingest.make_room()),
+                    Doing::Discont => engine.with(|ingest| ingest.chunker.discont()),
+                    Doing::Drop => engine.queue.drop_sent(),
+                }
+            }
+            engine.with(|ingest| ingest.finish()).unwrap();
+            engine.queue.abandon("drain-timeout", false);
+            assert_eq!(engine.queue.snapshot().memory, 0);
+        });
+    }
 }

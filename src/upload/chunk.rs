@@ -90,8 +90,10 @@ pub struct Held {
     pub naming: NameFallback,
     /// Under which names it was sent whole.
     pub sent: Arc<SentNames>,
-    /// Payload bytes that the memory is charged with.
+    /// Bytes that the memory is charged with, without `head`.
     pub charged: u64,
+    /// Its header, which other chunks have too: charged once, see [`UploadQueue::begin_in_memory`](super::queue::UploadQueue).
+    pub head: Bytes,
     /// What it is on disk; `None` where it cannot be moved there.
     pub entry: Option<Box<crate::spool::Entry>>,
     /// The part of it on disk, which has no end mark: removed when the chunk is stored or let go of by policy.

@@ -139,6 +139,7 @@ fn movable(sequence: u64) -> Chunk {
             naming: held.naming,
             sent: held.sent,
             charged: 10,
+            head: bytes::Bytes::new(),
             entry: Some(Box::new(entry(sequence))),
             part: None,
         })),

@@ -1,7 +1,7 @@
 //! From closed chunks to stored objects, off the streaming thread.
 //!
 //! - [`scheduler`] PURE: what to send next, when to try again, how many at once. Events in, actions out.
-//! - [`health`] PURE: status, warnings, errors.
+//! - [`health`] PURE: status, warnings, errors. [`rate`] PURE: how much comes in.
 //! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name); [`marks`]: what it rests on.
 //! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
 //! - `parked`: when the process last tried the destinations that get no credentials.
@@ -31,6 +31,7 @@ pub mod marks;
 pub mod ops;
 mod parked;
 pub mod queue;
+pub mod rate;
 pub mod recovery;
 pub mod redate;
 pub mod report;

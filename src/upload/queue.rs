@@ -1,16 +1,18 @@
 //! The shared side of one sink: memory, queue, counters. The streaming thread gives chunks in and waits here when the memory
 //! is full; the driver takes them out. One mutex, never held across I/O or a wait on anything but its own condition.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
 use super::life::{Observer, Step};
+use super::rate::Rate;
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
 use super::state::{Disk, Mode, Phase, State, is_parked, own_ticket};
@@ -111,6 +113,8 @@ impl UploadQueue {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(limits.max_uploads, seed),
                 chunks: BTreeMap::new(),
+                in_memory: BTreeSet::new(),
+                movable: BTreeSet::new(),
                 pending_bytes: 0,
                 parked_bytes: 0,
                 next_recovered: 0,
@@ -118,6 +122,8 @@ impl UploadQueue {
                 stats: Stats::default(),
                 memory: 0,
                 max_memory: limits.max_memory,
+                headroom: 0,
+                heads: HashMap::new(),
                 retry_timeout: limits.retry_timeout,
                 aborts: Vec::new(),
                 version: 0,
@@ -129,6 +135,7 @@ impl UploadQueue {
                 life: Vec::new(),
                 wall: Clock::SYSTEM.wall,
                 recent: VecDeque::new(),
+                input: Rate::default(),
                 disk: None,
                 recovered_told: false,
                 served_recovered: false,
@@ -211,9 +218,8 @@ impl UploadQueue {
         let version = state.version;
         loop {
             // A buffer that is larger than all memory is let in when nothing else is there.
-            if state.memory == 0 || state.memory + bytes <= state.max_memory {
-                state.memory += bytes;
-                state.stats.bytes_received += bytes;
+            if state.memory == 0 || state.memory.saturating_add(bytes) <= state.max_memory.saturating_sub(state.headroom) {
+                state.received(bytes, self.now());
                 state.need = 0;
                 if state.disk.is_none() {
                     return Charged::Yes;
@@ -289,9 +295,39 @@ impl UploadQueue {
 
     /// Charges the memory whatever is there: nothing could be done to make room.
     pub fn force_charge(&self, bytes: u64) {
+        self.lock().received(bytes, self.now());
+    }
+
+    /// Leaves room for one chunk more at every charge, so that the memory keeps its bound when a buffer begins one.
+    pub fn set_headroom(&self, bytes: u64) {
         let mut state = self.lock();
-        state.memory += bytes;
-        state.stats.bytes_received += bytes;
+        state.headroom = bytes.min(state.max_memory / 16);
+    }
+
+    /// A chunk begins in memory: charges `overhead` bytes for what is kept of it beside its payload, and its header where no
+    /// other chunk has the same. Returns the one copy of the header.
+    pub fn begin_in_memory(&self, head: Bytes, overhead: u64) -> Bytes {
+        let mut state = self.lock();
+        state.memory += overhead;
+        state.hold_head(head)
+    }
+
+    /// A chunk begins that is written to disk as it comes: charges `bytes` until they are written.
+    pub fn begin_on_disk(&self, bytes: u64) {
+        self.lock().memory += bytes;
+    }
+
+    /// The open chunk leaves the memory for the disk: its header is charged on its own from here on.
+    pub fn leaves_memory(&self, head: &Bytes) {
+        let mut state = self.lock();
+        state.memory += head.len() as u64;
+        state.drop_head(head);
+    }
+
+    /// Whether more is charged than fits, as after a buffer that began many chunks.
+    pub fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.memory > state.max_memory
     }
 
     /// What the last failure said.
@@ -326,6 +362,7 @@ impl UploadQueue {
         let mut state = self.lock();
         state.memory = state.memory.saturating_sub(bytes);
         state.stats.bytes_received = state.stats.bytes_received.saturating_sub(bytes);
+        state.input.take_back(bytes);
         drop(state);
         self.changed.notify_all();
     }
@@ -432,7 +469,7 @@ impl UploadQueue {
     pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, |state| {
             let is_writing = state.disk.as_ref().is_some_and(Disk::is_writing);
-            !is_writing && state.chunks.values().all(|c| c.is_on_disk())
+            !is_writing && state.in_memory.is_empty()
         })
     }
 
@@ -568,6 +605,7 @@ impl UploadQueue {
             pending: state.pending(now),
             parked: state.scheduler.parked() as u64,
             in_flight: state.scheduler.in_flight() as u64,
+            input: state.input.per_second(now),
             rate: bytes as f64 / Duration::from_nanos(RATE_WINDOW).as_secs_f64(),
         }
     }
@@ -586,4 +624,5 @@ impl UploadQueue {
     }
 }
 
-const RATE_WINDOW: u64 = 10_000_000_000;
+/// Time over which `upload-rate` is taken, ns.
+pub(super) const RATE_WINDOW: u64 = 10_000_000_000;

@@ -107,6 +107,8 @@ pub struct Snapshot {
     pub parked: u64,
     /// Uploads in flight.
     pub in_flight: u64,
+    /// Bytes per second that came in over the last minutes.
+    pub input: u64,
     /// Bytes per second over the last ten seconds.
     pub rate: f64,
 }

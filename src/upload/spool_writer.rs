@@ -244,6 +244,7 @@ impl Writing {
             naming,
             sent: Arc::default(),
             charged,
+            head: Bytes::new(),
             entry: Some(entry),
             part,
         }))

@@ -229,6 +229,8 @@ impl UploadQueue {
     pub fn forget(&self) {
         let mut state = self.lock();
         let chunks = std::mem::take(&mut state.chunks);
+        state.in_memory.clear();
+        state.movable.clear();
         let ops = state.disk.as_mut().map(|disk| {
             disk.phase = Phase::Forgotten;
             std::mem::take(&mut disk.ops)

@@ -1,15 +1,18 @@
 //! What one sink's uploads are at this moment. Plain data under the one mutex of [`super::queue::UploadQueue`]: nothing here
 //! waits, and nothing does I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
 
 use super::chunk::{Chunk, Place, SpooledChunk, Summary};
 use super::health::Health;
 use super::life::{LifeEvent, Step};
 use super::ops::Op;
 use super::parked;
+use super::rate::Rate;
 use super::report::{Pending, Report, Stats};
 use super::scheduler::{Elsewhere, Scheduler};
 
@@ -26,6 +29,10 @@ pub(super) fn own_ticket(sequence: u64) -> u64 {
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
     pub(super) chunks: BTreeMap<u64, Arc<Chunk>>,
+    /// Those of them that are in memory.
+    pub(super) in_memory: BTreeSet<u64>,
+    /// Those of them that could be moved to disk, and are not being moved.
+    pub(super) movable: BTreeSet<u64>,
     pub(super) pending_bytes: u64,
     /// Of them those of chunks that are parked.
     pub(super) parked_bytes: u64,
@@ -34,6 +41,10 @@ pub(super) struct State {
     pub(super) stats: Stats,
     pub(super) memory: u64,
     pub(super) max_memory: u64,
+    /// Room that is left for the chunk that the next buffer may begin, bytes.
+    pub(super) headroom: u64,
+    /// The headers of the chunks in memory, and of how many chunks each is: it is held and charged once.
+    pub(super) heads: HashMap<Bytes, u64>,
     pub(super) retry_timeout: Option<u64>,
     /// Attempts to break off: their chunks were let go of.
     pub(super) aborts: Vec<u64>,
@@ -50,6 +61,8 @@ pub(super) struct State {
     /// The wall clock.
     pub(super) wall: fn() -> u64,
     pub(super) recent: VecDeque<(u64, u64)>,
+    /// Bytes that come in.
+    pub(super) input: Rate,
     pub(super) disk: Option<Disk>,
     /// It was reported that chunks of earlier sessions cannot be stored.
     pub(super) recovered_told: bool,
@@ -70,8 +83,6 @@ pub(super) struct Disk {
     pub(super) discards: Vec<Arc<dyn SpooledChunk>>,
     /// Stored or dropped from memory while they were being moved to disk.
     pub(super) confirms: Vec<Arc<dyn SpooledChunk>>,
-    /// Chunks in memory that could be moved to disk.
-    movable: BTreeSet<u64>,
     /// What the spool writer has in hand.
     pub(super) in_hand: InHand,
     /// Sessions that ended before are being looked through.
@@ -213,7 +224,6 @@ impl Disk {
             ops: VecDeque::new(),
             discards: Vec::new(),
             confirms: Vec::new(),
-            movable: BTreeSet::new(),
             in_hand: InHand::default(),
             adopting: true,
             left_told: 0,
@@ -280,22 +290,64 @@ impl State {
         if let Some(Elsewhere::Parked(destination)) = chunk.site {
             self.scheduler.leave_alone(chunk.site, parked::wait(destination), now);
         }
-        if let (true, Some(disk)) = (chunk.is_movable(), &mut self.disk) {
-            disk.movable.insert(ticket);
+        if !chunk.is_on_disk() {
+            self.in_memory.insert(ticket);
+        }
+        if chunk.is_movable() {
+            self.movable.insert(ticket);
         }
         if let Some(before) = self.chunks.insert(ticket, Arc::new(chunk)) {
             self.uncount(&before);
+            self.refund(&before);
         }
     }
 
     pub(super) fn remove(&mut self, ticket: u64) -> Option<Arc<Chunk>> {
         let chunk = self.chunks.remove(&ticket)?;
-        if let Some(disk) = &mut self.disk {
-            disk.movable.remove(&ticket);
-        }
+        self.in_memory.remove(&ticket);
+        self.movable.remove(&ticket);
         self.uncount(&chunk);
-        self.memory = self.memory.saturating_sub(chunk.charged());
+        self.refund(&chunk);
         Some(chunk)
+    }
+
+    /// A buffer has come, and the memory is charged with it.
+    pub(super) fn received(&mut self, bytes: u64, now: u64) {
+        self.memory += bytes;
+        self.stats.bytes_received += bytes;
+        self.input.add(bytes, now);
+    }
+
+    /// Takes back what a chunk in memory is charged with.
+    fn refund(&mut self, chunk: &Chunk) {
+        self.memory = self.memory.saturating_sub(chunk.charged());
+        if let Place::Memory(held) = &chunk.place {
+            self.drop_head(&held.head);
+        }
+    }
+
+    /// A chunk in memory begins with this header. Returns the one copy of it.
+    pub(super) fn hold_head(&mut self, head: Bytes) -> Bytes {
+        if head.is_empty() {
+            return head;
+        }
+        let known = self.heads.get_key_value(&head).map(|(known, _)| known.clone());
+        let head = known.unwrap_or_else(|| {
+            self.memory += head.len() as u64;
+            head
+        });
+        *self.heads.entry(head.clone()).or_default() += 1;
+        head
+    }
+
+    /// One chunk less begins with this header.
+    pub(super) fn drop_head(&mut self, head: &Bytes) {
+        let Some(chunks) = self.heads.get_mut(head) else { return };
+        *chunks -= 1;
+        if *chunks == 0 {
+            self.heads.remove(head);
+            self.memory = self.memory.saturating_sub(head.len() as u64);
+        }
     }
 
     fn uncount(&mut self, chunk: &Chunk) {
@@ -438,17 +490,12 @@ impl State {
 
     /// The chunk to move next: the one that would be sent last.
     fn movable(&self) -> Option<u64> {
-        let disk = self
-            .disk
-            .as_ref()
-            .filter(|d| !d.health.is_blocked() && !d.movable.is_empty())?;
-        let wanted = |t: u64| !disk.in_hand.moving.contains(&t) && self.chunks.get(&t).is_some_and(|c| c.is_movable());
-        let waits = |t: u64| wanted(t) && !self.scheduler.is_in_flight(t);
-        let first = self.scheduler.sent_last(waits);
+        let disk = self.disk.as_ref().filter(|d| !d.health.is_blocked())?;
+        let first = self.scheduler.sent_last(&self.movable, |t| !self.scheduler.is_in_flight(t));
         // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
         // disk, or where nothing but breaking its attempt off can make room.
         let any = disk.phase.is_ending() || (self.need > 0 && disk.is_open_on_disk());
-        first.or_else(|| self.scheduler.sent_last(wanted).filter(|_| any))
+        first.or_else(|| self.scheduler.sent_last(&self.movable, |_| true).filter(|_| any))
     }
 
     /// Takes the next chunk that is to be moved, if any is.
@@ -461,11 +508,16 @@ impl State {
         if let Some(disk) = &mut self.disk {
             disk.in_hand.moving.insert(ticket);
         }
+        self.movable.remove(&ticket);
         Some((ticket, chunk))
     }
 
     /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
     pub(super) fn moved(&mut self, ticket: u64, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
+        if self.chunks.get(&ticket).is_some_and(|chunk| chunk.is_movable()) {
+            // Unless it turns out below that it is on disk now.
+            self.movable.insert(ticket);
+        }
         if let Some(disk) = &mut self.disk {
             disk.in_hand.moving.remove(&ticket);
             disk.in_hand.finishing = disk.in_hand.finishing.filter(|&t| t != ticket);
@@ -487,13 +539,15 @@ impl State {
                 self.aborts.push(ticket);
             }
         }
+        let Some(chunk) = self.chunks.get(&ticket).cloned() else {
+            return Some(kept);
+        };
+        self.refund(&chunk);
+        self.in_memory.remove(&ticket);
+        self.movable.remove(&ticket);
         let Some(chunk) = self.chunks.get_mut(&ticket) else {
             return Some(kept);
         };
-        self.memory = self.memory.saturating_sub(chunk.charged());
-        if let Some(disk) = &mut self.disk {
-            disk.movable.remove(&ticket);
-        }
         let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
         *chunk = Arc::new(Chunk {
             summary: chunk.summary.clone(),

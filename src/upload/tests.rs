@@ -328,6 +328,7 @@ pub(super) fn chunk(sequence: u64, bytes: u64) -> Chunk {
             naming,
             sent: Arc::default(),
             charged: bytes,
+            head: bytes::Bytes::new(),
             entry: None,
             part: None,
         })),

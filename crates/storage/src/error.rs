@@ -208,6 +208,28 @@ impl Target<'_> {
         self.fail(Class::Transient, &format!("{}{}", told(error), certificate_hint(error)))
     }
 
+    /// The answer of a server that may have stored the object says nothing.
+    pub(crate) fn unreadable(self, why: &str) -> WriteError {
+        self.fail(
+            Class::Transient,
+            &format!("the answer cannot be read ({why}); the object may be stored"),
+        )
+    }
+
+    /// An error of a request whose body is a [`Source`](super::source::Source).
+    pub(crate) fn http_error(self, error: &reqwest::Error) -> WriteError {
+        let of_source = chain(error).find_map(|cause| cause.downcast_ref::<SourceError>());
+        of_source.map_or_else(|| self.broken(error), |error| self.of_source(error))
+    }
+
+    fn of_source(self, error: &SourceError) -> WriteError {
+        let class = match error {
+            SourceError::Disk(_) => Class::Local,
+            SourceError::KeepsNothing | SourceError::Beyond { .. } => Class::Transient,
+        };
+        self.fail(class, &error.to_string())
+    }
+
     /// An error of the client crate.
     pub(crate) fn crate_error(self, error: &CrateError, situation: Situation) -> WriteError {
         for cause in chain(error) {
@@ -218,11 +240,7 @@ impl Target<'_> {
                 return self.no_token(error, situation);
             }
             if let Some(error) = cause.downcast_ref::<SourceError>() {
-                let class = match error {
-                    SourceError::Disk(_) => Class::Local,
-                    SourceError::KeepsNothing | SourceError::Beyond { .. } => Class::Transient,
-                };
-                return self.fail(class, &error.to_string());
+                return self.of_source(error);
             }
         }
         for cause in chain(error).filter_map(|cause| cause.downcast_ref::<CrateError>()) {
@@ -237,8 +255,7 @@ impl Target<'_> {
             }
         }
         if error.is_deserialization() {
-            let what = format!("the answer cannot be read ({}); the object may be stored", told(error));
-            return self.fail(Class::Transient, &what);
+            return self.unreadable(&told(error));
         }
         if error.is_binding() || error.is_serialization() {
             return self.fail(Class::Local, &format!("the request cannot be made: {}", told(error)));

@@ -24,6 +24,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod object_api;
+mod single_shot;
 mod source;
 mod watchdog;
 mod writer;

@@ -3,6 +3,8 @@
 //!
 //! <https://cloud.google.com/storage/docs/json_api/v1/objects>
 
+use std::time::SystemTime;
+
 use google_cloud_auth::credentials::CacheableResource;
 use jiff::Timestamp;
 use reqwest::header::HOST;
@@ -10,12 +12,14 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 
 use super::Stored;
-use super::causes::reason_of;
+use super::causes::{Reason, reason_of, told};
 use super::client_pool::Client;
 use super::error::{Class, Situation, Target, WriteError};
 
-/// Longest answer that is read, bytes.
-const MAX_ANSWER: usize = 1 << 20;
+/// Longest answer that is read, bytes: Cloud Storage's are a few KiB, and a server that never ends one must not fill the memory.
+const MAX_ANSWER: usize = 64 << 10;
+/// What is said of a longer one.
+const TOO_LONG: &str = "the answer is longer than 64 KiB, so it is not Cloud Storage's; a login page or a proxy stands between";
 
 impl Client {
     pub(crate) async fn stat(&self, target: Target<'_>) -> Result<Stored, WriteError> {
@@ -63,48 +67,110 @@ impl Client {
             Err(error) => return Err(target.no_token(&error, situation)),
         }
         let response = request.send().await.map_err(|error| target.broken(&error))?;
+        self.answer(response, target, situation).await
+    }
+
+    /// Reads the answer of a server, [`MAX_ANSWER`] bytes of it at most.
+    pub(crate) async fn answer(
+        &self,
+        response: Response,
+        target: Target<'_>,
+        situation: Situation,
+    ) -> Result<Vec<u8>, WriteError> {
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = read(response).await.map_err(|error| target.broken(&error))?;
-        if status.is_success() {
-            return Ok(body);
+        let (body, is_whole) = match read(response).await {
+            Ok(read) => read,
+            Err(error) if status.is_success() => return Err(target.unreadable(&told(&error))),
+            Err(error) => return Err(target.broken(&error)),
+        };
+        match (status.is_success(), is_whole) {
+            (true, true) => Ok(body),
+            (true, false) => Err(target.unreadable(TOO_LONG)),
+            // The reason, which decides what a 412 means, may be in what was not read.
+            (false, false) if status.as_u16() == 412 => Err(target.unreadable(TOO_LONG)),
+            (false, false) => Err(target.refused(status.as_u16(), &headers, &Reason::of_text(TOO_LONG), situation)),
+            (false, true) => Err(target.refused(status.as_u16(), &headers, &reason_of(&body), situation)),
         }
-        Err(target.refused(status.as_u16(), &headers, &reason_of(&body), situation))
     }
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+/// Returns the body up to [`MAX_ANSWER`], and whether that is all of it. Where it is not, the connection is closed.
+async fn read(mut response: Response) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await? {
-        let room = MAX_ANSWER.saturating_sub(body.len());
-        body.extend(piece.into_iter().take(room));
-        if body.len() >= MAX_ANSWER {
-            break;
+        if piece.len() > MAX_ANSWER - body.len() {
+            return Ok((body, false));
         }
+        body.extend_from_slice(&piece);
     }
-    Ok(body)
+    Ok((body, true))
 }
 
-/// Reads the object that the JSON describes, unless it names another one than was asked for. The JSON API writes 64-bit numbers
-/// as strings.
+/// An object as the JSON API describes it. Names that the server does not say are empty.
+#[derive(Debug, Default)]
+pub(crate) struct Description {
+    pub(crate) name: String,
+    pub(crate) bucket: String,
+    pub(crate) generation: Option<i64>,
+    pub(crate) size: Option<u64>,
+    pub(crate) crc32c: Option<u32>,
+    pub(crate) created: Option<SystemTime>,
+}
+
+impl Description {
+    /// Reads the JSON, whose 64-bit numbers are strings.
+    ///
+    /// # Errors
+    /// It is not JSON, or no object: why.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, String> {
+        let json: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        if !json.is_object() {
+            return Err("it describes no object".to_owned());
+        }
+        let text = |name: &str| json.get(name).and_then(Value::as_str);
+        let number = |name: &str| match json.get(name)? {
+            Value::String(text) => text.parse::<i64>().ok(),
+            number => number.as_i64(),
+        };
+        let created = text("timeCreated").and_then(|text| text.parse::<Timestamp>().ok());
+        Ok(Self {
+            name: text("name").unwrap_or_default().to_owned(),
+            bucket: text("bucket").unwrap_or_default().to_owned(),
+            generation: number("generation"),
+            size: number("size").and_then(|size| u64::try_from(size).ok()),
+            crc32c: text("crc32c").and_then(decoded_crc),
+            created: created.map(Into::into),
+        })
+    }
+}
+
+/// Reads the object that the JSON describes, unless it names another one than was asked for.
 fn stored(body: &[u8], target: Target<'_>) -> Option<Stored> {
-    let json: Value = serde_json::from_slice(body).ok()?;
-    let text = |name| json.get(name).and_then(Value::as_str);
-    let is_other = |key, wanted| text(key).is_some_and(|said| said != wanted);
-    if is_other("name", target.name) || is_other("bucket", target.bucket) {
+    let said = Description::parse(body).ok()?;
+    let is_other = |said: &str, wanted| !said.is_empty() && said != wanted;
+    if is_other(&said.name, target.name) || is_other(&said.bucket, target.bucket) {
         return None;
     }
-    let created = text("timeCreated").and_then(|text| text.parse::<Timestamp>().ok());
     Some(Stored {
-        generation: text("generation")?.parse().ok()?,
-        size: text("size")?.parse().ok()?,
-        crc32c: text("crc32c").and_then(decoded_crc),
-        created: created.map(Into::into),
+        generation: said.generation?,
+        size: said.size?,
+        crc32c: said.crc32c,
+        created: said.created,
     })
 }
 
-/// Decodes a CRC32C: four big-endian bytes in base64, eight characters of which the last two are padding.
+/// The alphabet of base64, RFC 4648 section 4.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Encodes a CRC32C: four big-endian bytes in base64, eight characters of which the last two are padding.
+pub(crate) fn encoded_crc(crc32c: u32) -> String {
+    let bits = u64::from(crc32c) << 4;
+    let digit = |n: u64| char::from(ALPHABET[usize::try_from(bits >> (6 * n) & 63).unwrap_or(0)]);
+    (0..6).rev().map(digit).chain("==".chars()).collect()
+}
+
+/// Decodes what [`encoded_crc`] encodes.
 fn decoded_crc(text: &str) -> Option<u32> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.strip_suffix("==").filter(|digits| digits.len() == 6)?;
     let bits = digits.bytes().try_fold(0u64, |bits, digit| {
         let value = ALPHABET.iter().position(|known| *known == digit)?;
@@ -114,7 +180,7 @@ fn decoded_crc(text: &str) -> Option<u32> {
 }
 
 /// Percent-encodes all but the unreserved characters of RFC 3986 section 2.3, the slash included.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -163,6 +229,8 @@ mod tests {
         );
         assert_eq!(stored(named("n", "other").as_bytes()), None);
         assert_eq!(decoded_crc("/ieOcg=="), Some(0xfe27_8e72));
+        assert_eq!(encoded_crc(0xfe27_8e72), "/ieOcg==");
+        assert_eq!(encoded_crc(1_234_567_890), "SZYC0g==");
         assert_eq!(decoded_crc("AAAA"), None);
         assert_eq!(decoded_crc("!!!!!!=="), None);
     }

@@ -1,7 +1,7 @@
 //! The [`ObjectWriter`] of Cloud Storage.
 //!
-//! Objects below 16 MiB go as one multipart request: one round trip, and nothing of the server's to remember. Larger
-//! ones go as a resumable session, which may break **once** and goes on where the server's bytes end; a second break
+//! Objects below 16 MiB go as one multipart request (`single_shot`): one round trip, and nothing of the server's to remember.
+//! Larger ones go as a resumable session, which may break **once** and goes on where the server's bytes end; a second break
 //! ends the attempt, and the next one starts over (the crate keeps no session). An endpoint with a port never gets a
 //! session, see `Endpoint::can_resume`; a private or emulated server has a short way anyhow.
 
@@ -18,6 +18,7 @@ use google_cloud_storage::model::Object;
 
 use super::client_pool::{Client, SharedClient, USER_AGENT};
 use super::error::{Action, Class, Situation, Target, WriteError};
+use super::object_api::Description;
 use super::source::Source;
 use super::watchdog::{Progress, watch};
 use super::{BoxFuture, ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoint, ObjectRequest, ObjectWriter, Pacer, Stored};
@@ -73,20 +74,18 @@ impl GcsWriter {
         };
         let client = self.client.get(target).await?;
         let resumable = self.resumable_from.is_some_and(|size| request.size >= size);
-        let call = upload(&client, request, source, resumable, progress);
-        let result = match call.await {
-            Ok(object) => verified(request, target, &object),
-            Err(error) => {
-                let in_session = resumable && progress.any_taken();
-                Err(target.crate_error(
-                    &error,
-                    Situation {
-                        in_session,
-                        metadata_server: client.metadata_server,
-                    },
-                ))
-            }
+        let said = if resumable {
+            upload(&client, request, source, progress).await.map_err(|error| {
+                let situation = Situation {
+                    in_session: progress.any_taken(),
+                    metadata_server: client.metadata_server,
+                };
+                target.crate_error(&error, situation)
+            })
+        } else {
+            client.store(request, source, target).await
         };
+        let result = said.and_then(|said| verified(request, target, &said));
         let result = match result {
             Ok(stored) => Ok(stored),
             Err(error) => Err(blamed(request, target, error).await),
@@ -171,14 +170,13 @@ fn check(request: &ObjectRequest, target: Target<'_>) -> Result<(), WriteError> 
     Ok(())
 }
 
-/// The one call of the client crate that stores.
+/// The one call of the client crate that stores: as a resumable session.
 async fn upload(
     client: &Client,
     request: &ObjectRequest,
     source: Source,
-    resumable: bool,
     progress: &Arc<Progress>,
-) -> Result<Object, CrateError> {
+) -> Result<Description, CrateError> {
     let bucket = format!("projects/_/buckets/{}", request.bucket);
     let mut call = client
         .storage
@@ -187,9 +185,9 @@ async fn upload(
         .with_known_crc32c(request.crc32c)
         .set_content_type(&request.content_type)
         .set_metadata(&request.metadata)
-        .with_resumable_upload_threshold(if resumable { 0 } else { usize::MAX })
+        .with_resumable_upload_threshold(0usize)
         .with_retry_policy(Resume {
-            progress: resumable.then(|| progress.clone()),
+            progress: progress.clone(),
         })
         .with_backoff_policy(Pause)
         .with_retry_throttler(Unthrottled)
@@ -211,12 +209,28 @@ async fn upload(
             call = call.set_custom_time(time);
         }
     }
-    call.send_unbuffered().await
+    call.send_unbuffered().await.map(described)
+}
+
+fn described(object: Object) -> Description {
+    let created = object.create_time.as_ref().and_then(|time| {
+        let since = Duration::new(u64::try_from(time.seconds()).ok()?, u32::try_from(time.nanos()).ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(since).filter(|_| !since.is_zero())
+    });
+    Description {
+        generation: Some(object.generation),
+        size: u64::try_from(object.size).ok(),
+        crc32c: object.checksums.as_ref().and_then(|checksums| checksums.crc32c),
+        created,
+        name: object.name,
+        bucket: object.bucket,
+    }
 }
 
 /// Whether what the server has is what was sent.
-fn verified(request: &ObjectRequest, target: Target<'_>, object: &Object) -> Result<Stored, WriteError> {
-    if object.generation <= 0 {
+fn verified(request: &ObjectRequest, target: Target<'_>, object: &Description) -> Result<Stored, WriteError> {
+    let generation = object.generation.unwrap_or_default();
+    if generation <= 0 {
         let what = "the answer names no generation, so it is not Cloud Storage's; a login page or a proxy stands between";
         return Err(target.fail(Class::Transient, what));
     }
@@ -230,30 +244,23 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Object) -> Res
         );
         return Err(target.fail(Class::Transient, &what));
     }
-    let size = u64::try_from(object.size).unwrap_or_default();
+    let size = object.size.unwrap_or_default();
     if size != request.size {
-        return Err(target.bad_object(object.generation, &format!("{size} bytes instead of {}", request.size)));
+        return Err(target.bad_object(generation, &format!("{size} bytes instead of {}", request.size)));
     }
-    let crc32c = object.checksums.as_ref().and_then(|checksums| checksums.crc32c);
+    let crc32c = object.crc32c;
     if let Some(crc) = crc32c.filter(|crc| *crc != request.crc32c) {
-        return Err(target.bad_object(
-            object.generation,
-            &format!("CRC32C {crc:08x} instead of {:08x}", request.crc32c),
-        ));
+        return Err(target.bad_object(generation, &format!("CRC32C {crc:08x} instead of {:08x}", request.crc32c)));
     }
     if crc32c.is_none() && (object.name.is_empty() || bucket.is_empty()) {
         let what = "the answer has neither a checksum nor a name, so it proves nothing; the object may be stored";
         return Err(target.fail(Class::Transient, what));
     }
-    let created = object.create_time.as_ref().and_then(|time| {
-        let since = Duration::new(u64::try_from(time.seconds()).ok()?, u32::try_from(time.nanos()).ok()?);
-        SystemTime::UNIX_EPOCH.checked_add(since).filter(|_| !since.is_zero())
-    });
     Ok(Stored {
-        generation: object.generation,
+        generation,
         size,
         crc32c,
-        created,
+        created: object.created,
     })
 }
 
@@ -276,10 +283,10 @@ async fn blamed(request: &ObjectRequest, target: Target<'_>, error: WriteError) 
     }
 }
 
-/// One attempt; a resumable one that broke after bytes had left may be taken up once.
+/// One attempt; one that broke after bytes had left may be taken up once.
 #[derive(Clone, Debug)]
 struct Resume {
-    progress: Option<Arc<Progress>>,
+    progress: Arc<Progress>,
 }
 
 impl RetryPolicy for Resume {
@@ -293,7 +300,7 @@ impl RetryPolicy for Resume {
                 .is_none_or(|headers| !headers.contains_key("retry-after")),
             Some(status) => matches!(status, 408 | 500 | 502 | 504),
         };
-        let under_way = self.progress.as_ref().is_some_and(|progress| progress.any_taken());
+        let under_way = self.progress.any_taken();
         if broke && under_way && state.attempt_count < 2 {
             return RetryResult::Continue(error);
         }

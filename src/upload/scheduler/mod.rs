@@ -18,11 +18,13 @@
 //! 7. What is parked ([`Elsewhere::Parked`]) is tried once an hour for each destination, one upload at a time of all of them, and gives
 //!    way to everything else. After a success the next one follows at once. It is not pending, does not age and never expires.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use self::index::{Index, Order};
 use crate::flow::hold::{Drain, Hold};
 use gcstreamer_storage::Class;
 
+mod index;
 #[cfg(test)]
 mod tests;
 
@@ -91,6 +93,18 @@ struct Waiting {
     refused: bool,
 }
 
+impl Waiting {
+    /// What its place among the others depends on.
+    fn order(&self) -> Order {
+        Order {
+            in_flight: self.in_flight,
+            refused: self.refused,
+            not_before: self.not_before,
+            started: self.started,
+        }
+    }
+}
+
 /// What is known of the way to a site.
 #[derive(Debug)]
 struct Link {
@@ -110,6 +124,7 @@ struct Link {
     refusing: bool,
     /// When one of those that were refused may be tried.
     probe_at: u64,
+    index: Index,
 }
 
 impl Link {
@@ -124,6 +139,7 @@ impl Link {
             successes: 0,
             refusing: false,
             probe_at: 0,
+            index: Index::default(),
         }
     }
 
@@ -137,10 +153,17 @@ impl Link {
         self.failures > 0 || self.refusing
     }
 
-    /// When this chunk may be sent.
-    fn due(&self, chunk: &Waiting) -> u64 {
-        let probe = if chunk.refused && self.refusing { self.probe_at } else { 0 };
-        chunk.not_before.max(self.not_before).max(probe)
+    /// Whether one that was refused may be tried.
+    fn may_probe(&self, now: u64) -> bool {
+        !self.refusing || self.probe_at <= now
+    }
+
+    /// When the first of its chunks that is not in flight may be sent.
+    fn due(&self) -> Option<u64> {
+        let [plain, refused] = self.index.due();
+        let probe = if self.refusing { self.probe_at } else { 0 };
+        let due = plain.into_iter().chain(refused.map(|at| at.max(probe))).min()?;
+        Some(due.max(self.not_before))
     }
 }
 
@@ -149,6 +172,10 @@ impl Link {
 pub struct Scheduler {
     chunks: BTreeMap<u64, Waiting>,
     links: BTreeMap<Site, Link>,
+    /// When those that are not parked were queued, and which they are.
+    ages: BTreeSet<(u64, u64)>,
+    /// Those in flight.
+    flying: BTreeSet<u64>,
     max_uploads: usize,
     /// Attempts so far.
     started: u64,
@@ -168,6 +195,8 @@ impl Scheduler {
         Self {
             chunks: BTreeMap::new(),
             links: BTreeMap::from([(None, Link::new(max_uploads))]),
+            ages: BTreeSet::new(),
+            flying: BTreeSet::new(),
             max_uploads,
             started: 0,
             failing: 0,
@@ -188,22 +217,48 @@ impl Scheduler {
     /// A chunk was closed, or found.
     pub fn queue(&mut self, ticket: u64, site: Site, now: u64) {
         self.remove(ticket);
-        self.links.entry(site).or_insert_with(|| Link::new(1));
-        self.parked += usize::from(is_parked(site));
-        self.chunks.insert(
-            ticket,
-            Waiting {
-                site,
-                queued_at: now,
-                not_before: 0,
-                in_flight: false,
-                attempts: 0,
-                started: 0,
-                failed: None,
-                strikes: 0,
-                refused: false,
-            },
-        );
+        let chunk = Waiting {
+            site,
+            queued_at: now,
+            not_before: 0,
+            in_flight: false,
+            attempts: 0,
+            started: 0,
+            failed: None,
+            strikes: 0,
+            refused: false,
+        };
+        self.links
+            .entry(site)
+            .or_insert_with(|| Link::new(1))
+            .index
+            .add(ticket, chunk.order());
+        if is_parked(site) {
+            self.parked += 1;
+        } else {
+            self.ages.insert((now, ticket));
+        }
+        self.chunks.insert(ticket, chunk);
+    }
+
+    /// Changes a chunk and its link, and keeps their order.
+    fn change<T>(&mut self, ticket: u64, change: impl FnOnce(&mut Waiting, &mut Link) -> T) -> Option<T> {
+        let chunk = self.chunks.get_mut(&ticket)?;
+        let link = self.links.get_mut(&chunk.site)?;
+        link.index.suspend(ticket, chunk.order());
+        let outcome = change(chunk, link);
+        link.index.add(ticket, chunk.order());
+        if chunk.in_flight {
+            self.flying.insert(ticket);
+        } else {
+            self.flying.remove(&ticket);
+        }
+        Some(outcome)
+    }
+
+    /// The time is `now`: asked before any question about what is due.
+    fn promote(&mut self, now: u64) {
+        self.links.values_mut().for_each(|link| link.index.promote(now));
     }
 
     /// Another sink tried this destination recently: sends nothing to it for `wait` ns.
@@ -218,17 +273,18 @@ impl Scheduler {
         if self.in_flight() >= self.max_uploads {
             return None;
         }
+        self.promote(now);
         let pause = self.refused_pause(now);
         let ticket = self
             .peek(None, now)
             .or_else(|| self.peek_served(now))
             .or_else(|| self.peek_parked(now))?;
-        let chunk = self.chunks.get_mut(&ticket)?;
         self.started += 1;
-        chunk.in_flight = true;
-        chunk.attempts += 1;
-        chunk.started = self.started;
-        if let Some(link) = self.links.get_mut(&chunk.site) {
+        let started = self.started;
+        self.change(ticket, |chunk, link| {
+            chunk.in_flight = true;
+            chunk.attempts += 1;
+            chunk.started = started;
             link.in_flight += 1;
             link.newest_sent = link.newest_sent.max(ticket);
             if chunk.refused && link.refusing {
@@ -238,7 +294,7 @@ impl Scheduler {
                 // Counted from the start of the attempt, so that one that is broken off is no reason to try again at once.
                 link.not_before = now.saturating_add(PARKED_PAUSE);
             }
-        }
+        })?;
         Some(ticket)
     }
 
@@ -248,16 +304,11 @@ impl Scheduler {
         if link.in_flight >= link.limit() || now < link.not_before {
             return None;
         }
-        let is_due = |chunk: &Waiting| !chunk.in_flight && link.due(chunk) <= now;
-        let mut of_site = self.chunks.iter().filter(|(_, w)| w.site == site);
-        let newest = of_site.next_back();
-        if let Some((&ticket, chunk)) = newest
-            && ticket >= link.newest_sent
-            && is_due(chunk)
-        {
-            return Some(ticket);
-        }
-        of_site.chain(newest).find(|(_, w)| is_due(w)).map(|(&ticket, _)| ticket)
+        let may_probe = link.may_probe(now);
+        let newest = link.index.newest().filter(|&ticket| ticket >= link.newest_sent);
+        newest
+            .filter(|&ticket| link.index.is_ready(ticket, may_probe))
+            .or_else(|| link.index.oldest_ready(may_probe))
     }
 
     /// What would be sent to another site: one at a time. A site in trouble may keep its place until a timeout: it comes last.
@@ -276,9 +327,11 @@ impl Scheduler {
         if self.parked == 0 || self.count_in_flight(is_parked) > 0 {
             return None;
         }
-        let is_due = |w: &Waiting| self.links.get(&w.site).is_some_and(|link| link.not_before <= now);
-        let due = self.chunks.iter().filter(|(_, w)| is_parked(w.site) && is_due(w));
-        due.min_by_key(|(_, w)| w.started).map(|(&ticket, _)| ticket)
+        let parked = self.links.iter().filter(|(site, _)| is_parked(**site));
+        let due = parked.filter(|(_, link)| link.not_before <= now);
+        due.filter_map(|(_, link)| link.index.least_tried())
+            .min()
+            .map(|(_, ticket)| ticket)
     }
 
     fn count_in_flight(&self, of: fn(Site) -> bool) -> usize {
@@ -293,9 +346,10 @@ impl Scheduler {
         if elsewhere == 0 || self.in_flight() < self.max_uploads {
             return None;
         }
+        self.promote(now);
         let first = |of: fn(Site) -> bool| {
-            let mut chunks = self.chunks.iter();
-            chunks.find(|(_, w)| w.in_flight && of(w.site)).map(|(&ticket, _)| ticket)
+            let site = |ticket: &u64| self.chunks.get(ticket).map(|chunk| chunk.site);
+            self.flying.iter().copied().find(|ticket| site(ticket).is_some_and(of))
         };
         let own_waits = self.peek(None, now).is_some();
         let parked = first(is_parked).filter(|_| own_waits || self.peek_served(now).is_some());
@@ -312,7 +366,8 @@ impl Scheduler {
     }
 
     /// When [`Scheduler::next`] may have something, if not now; `None` where only an event can change that.
-    pub fn wake_at(&self, now: u64) -> Option<u64> {
+    pub fn wake_at(&mut self, now: u64) -> Option<u64> {
+        self.promote(now);
         let is_full = self.in_flight() >= self.max_uploads;
         let (served, parked) = (self.count_in_flight(is_served), self.count_in_flight(is_parked));
         if is_full && served + parked == 0 {
@@ -324,21 +379,21 @@ impl Scheduler {
             Some(Elsewhere::Served(_)) => served == 0 && (!is_full || parked > 0),
             Some(Elsewhere::Parked(_)) => parked == 0 && !is_full,
         };
-        let due = self.chunks.values().filter(|w| !w.in_flight).filter_map(|w| {
-            let link = self.links.get(&w.site)?;
-            may_send(w.site, link).then(|| link.due(w))
+        let may = self.links.iter().filter(|(site, link)| may_send(**site, link));
+        let due = may.filter_map(|(site, link)| match is_parked(*site) {
+            true => link.index.least_tried().map(|_| link.not_before),
+            false => link.due(),
         });
         Some(due.min()?.max(now))
     }
 
     /// An attempt has ended.
     pub fn done(&mut self, ticket: u64, outcome: Outcome, now: u64) {
-        let Some(chunk) = self.chunks.get_mut(&ticket).filter(|w| w.in_flight) else {
+        if !self.recall(ticket) {
             return;
-        };
-        chunk.in_flight = false;
+        }
+        let Some(chunk) = self.chunks.get(&ticket) else { return };
         let Some(link) = self.links.get_mut(&chunk.site) else { return };
-        link.in_flight = link.in_flight.saturating_sub(1);
         match outcome {
             Outcome::Stored => {
                 link.successes += 1;
@@ -367,34 +422,35 @@ impl Scheduler {
         let most = if self.is_draining(now) { FIRST_BACKOFF } else { MAX_BACKOFF };
         let refused_pause = self.refused_pause(now);
         let pause = |failures: u32| chance % (FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(most) + 1);
-        let Some(chunk) = self.chunks.get_mut(&ticket) else { return };
-        let Some(link) = self.links.get_mut(&chunk.site) else { return };
-        self.failing += usize::from(chunk.failed.is_none() && chunk.site.is_none());
-        let is_its_own = chunk.failed.is_some_and(|successes| successes < link.successes);
-        chunk.failed = Some(link.successes);
-        chunk.refused = matches!(class, Class::Auth | Class::Permanent);
-        match class {
-            Class::Transient | Class::Throttled => {
-                if is_its_own {
-                    chunk.strikes = chunk.strikes.saturating_add(1);
-                    chunk.not_before = now.saturating_add(pause(chunk.strikes).max(FIRST_BACKOFF)).max(retry_at);
+        let is_new = |chunk: &Waiting| chunk.failed.is_none() && chunk.site.is_none();
+        self.failing += usize::from(self.chunks.get(&ticket).is_some_and(is_new));
+        self.change(ticket, |chunk, link| {
+            let is_its_own = chunk.failed.is_some_and(|successes| successes < link.successes);
+            chunk.failed = Some(link.successes);
+            chunk.refused = matches!(class, Class::Auth | Class::Permanent);
+            match class {
+                Class::Transient | Class::Throttled => {
+                    if is_its_own {
+                        chunk.strikes = chunk.strikes.saturating_add(1);
+                        chunk.not_before = now.saturating_add(pause(chunk.strikes).max(FIRST_BACKOFF)).max(retry_at);
+                    }
+                    link.round = 0;
+                    link.concurrency = (link.concurrency / 2).max(1);
+                    // Twice while others were stored: it is this chunk, and not the link.
+                    if chunk.strikes < 2 || retry_at > 0 {
+                        link.not_before = link.not_before.max(now.saturating_add(pause(link.failures))).max(retry_at);
+                        link.failures = link.failures.saturating_add(1);
+                    }
                 }
-                link.round = 0;
-                link.concurrency = (link.concurrency / 2).max(1);
-                // Twice while others were stored: it is this chunk, and not the link.
-                if chunk.strikes < 2 || retry_at > 0 {
-                    link.not_before = link.not_before.max(now.saturating_add(pause(link.failures))).max(retry_at);
-                    link.failures = link.failures.saturating_add(1);
+                Class::Auth | Class::Permanent => {
+                    chunk.not_before = now.saturating_add(refused_pause).max(retry_at);
+                    if !std::mem::replace(&mut link.refusing, true) {
+                        link.probe_at = chunk.not_before;
+                    }
                 }
+                Class::Conflict | Class::Local => chunk.not_before = now.saturating_add(refused_pause).max(retry_at),
             }
-            Class::Auth | Class::Permanent => {
-                chunk.not_before = now.saturating_add(refused_pause).max(retry_at);
-                if !std::mem::replace(&mut link.refusing, true) {
-                    link.probe_at = chunk.not_before;
-                }
-            }
-            Class::Conflict | Class::Local => chunk.not_before = now.saturating_add(refused_pause).max(retry_at),
-        }
+        });
     }
 
     fn refused_pause(&self, now: u64) -> u64 {
@@ -423,8 +479,11 @@ impl Scheduler {
         };
         self.failing -= usize::from(chunk.failed.is_some() && chunk.site.is_none());
         self.parked -= usize::from(is_parked(chunk.site));
-        if let (true, Some(link)) = (chunk.in_flight, self.links.get_mut(&chunk.site)) {
-            link.in_flight = link.in_flight.saturating_sub(1);
+        self.ages.remove(&(chunk.queued_at, ticket));
+        self.flying.remove(&ticket);
+        if let Some(link) = self.links.get_mut(&chunk.site) {
+            link.index.remove(ticket, chunk.order());
+            link.in_flight = link.in_flight.saturating_sub(usize::from(chunk.in_flight));
         }
         chunk.in_flight
     }
@@ -437,14 +496,14 @@ impl Scheduler {
     /// The attempt is broken off for a reason of our own: it counts neither as a failure nor as a success, and the chunk may be
     /// sent again at once. Whether it was being sent.
     pub fn recall(&mut self, ticket: u64) -> bool {
-        let Some(chunk) = self.chunks.get_mut(&ticket).filter(|w| w.in_flight) else {
+        if !self.is_in_flight(ticket) {
             return false;
-        };
-        chunk.in_flight = false;
-        if let Some(link) = self.links.get_mut(&chunk.site) {
-            link.in_flight = link.in_flight.saturating_sub(1);
         }
-        true
+        let recalled = self.change(ticket, |chunk, link| {
+            chunk.in_flight = false;
+            link.in_flight = link.in_flight.saturating_sub(1);
+        });
+        recalled.is_some()
     }
 
     /// The chunk was not sent, since its site is held: it and all others that go there wait until that is over.
@@ -468,6 +527,7 @@ impl Scheduler {
     /// whose upload began first: else none would ever arrive at a link that is slower than the stream.
     pub fn to_drop(&self) -> Option<u64> {
         let waiting = self.chunks.iter().find(|(_, w)| !w.in_flight).map(|(&ticket, _)| ticket);
+        // All of them are in flight then, and those are few.
         let first = || self.chunks.iter().min_by_key(|(_, w)| w.started).map(|(&ticket, _)| ticket);
         let other = || self.chunks.keys().copied().find(|&ticket| Some(ticket) != first());
         waiting.or_else(other).or_else(|| self.oldest())
@@ -480,21 +540,20 @@ impl Scheduler {
         }
     }
 
-    /// The chunk that would be sent last, of those that are wanted: the newest goes first and then the oldest, so it is the
+    /// The chunk of these that would be sent last, if it is wanted: the newest of all goes first and then the oldest, so it is the
     /// newest of the backlog.
-    pub fn sent_last(&self, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+    pub fn sent_last(&self, of: &BTreeSet<u64>, wanted: impl Fn(u64) -> bool) -> Option<u64> {
         let newest = self.chunks.keys().next_back().copied()?;
         let is_next = self.links.get(&None).is_some_and(|own| newest >= own.newest_sent);
-        let mut backlog = self.chunks.keys().rev().copied().skip(usize::from(is_next));
-        backlog.find(|&s| wanted(s)).or_else(|| Some(newest).filter(|&s| wanted(s)))
+        let mut backlog = of.iter().rev().copied().filter(|&ticket| !is_next || ticket != newest);
+        let last = || Some(newest).filter(|ticket| of.contains(ticket) && wanted(*ticket));
+        backlog.find(|&ticket| wanted(ticket)).or_else(last)
     }
 
     /// The oldest chunk that has waited `timeout` ns or longer, whether it is being sent or not. What is parked waits for ever.
     pub fn expired(&self, timeout: u64, now: u64) -> Option<u64> {
-        let mut chunks = self.chunks.iter();
-        chunks
-            .find(|(_, w)| !is_parked(w.site) && now.saturating_sub(w.queued_at) >= timeout)
-            .map(|(&ticket, _)| ticket)
+        let &(queued_at, ticket) = self.ages.first()?;
+        (now.saturating_sub(queued_at) >= timeout).then_some(ticket)
     }
 
     /// How often a chunk was sent.
@@ -519,8 +578,7 @@ impl Scheduler {
 
     /// How long the oldest chunk has been waiting that is not parked, ns.
     pub fn oldest_age(&self, now: u64) -> Option<u64> {
-        let waiting = self.chunks.values().filter(|w| !is_parked(w.site));
-        waiting.map(|w| now.saturating_sub(w.queued_at)).max()
+        self.ages.first().map(|&(queued_at, _)| now.saturating_sub(queued_at))
     }
 
     /// The sink drains, or no longer: until the deadline the next attempt is due at once and pauses are short.
@@ -537,7 +595,10 @@ impl Scheduler {
         for (_, link) in self.links.iter_mut().filter(|(site, _)| !is_parked(**site)) {
             (link.not_before, link.probe_at) = (0, 0);
         }
-        self.chunks.values_mut().for_each(|w| w.not_before = 0);
+        let tickets: Vec<u64> = self.chunks.keys().copied().collect();
+        for ticket in tickets {
+            self.change(ticket, |chunk, _| chunk.not_before = 0);
+        }
     }
 
     /// xorshift64*: jitter wants no better.

@@ -63,7 +63,7 @@ fn one_at_a_time_it_is_the_same_order() {
         s.done(i, Outcome::Stored, 0);
         if i == 1 {
             s.queue(5, None, 0);
-            assert_eq!(s.sent_last(|_| true), Some(3));
+            assert_eq!(last(&s, |_| true), Some(3));
         }
     }
     assert_eq!(order, [4, 0, 1, 5, 2, 3]);
@@ -72,10 +72,10 @@ fn one_at_a_time_it_is_the_same_order() {
 #[test]
 fn the_chunk_to_put_away_is_the_one_that_would_be_sent_last() {
     let s = with(4);
-    assert_eq!(s.sent_last(|_| true), Some(2));
-    assert_eq!(s.sent_last(|i| i != 2), Some(1));
-    assert_eq!(s.sent_last(|i| i == 3), Some(3));
-    assert_eq!(s.sent_last(|_| false), None);
+    assert_eq!(last(&s, |_| true), Some(2));
+    assert_eq!(last(&s, |i| i != 2), Some(1));
+    assert_eq!(last(&s, |i| i == 3), Some(3));
+    assert_eq!(last(&s, |_| false), None);
 }
 
 #[test]
@@ -454,4 +454,92 @@ fn a_destination_that_hangs_keeps_no_other_from_being_stored() {
     assert_eq!(s.pending(), 0);
     s.done(0, BROKEN, 60 * S);
     assert_eq!(s.next(60 * S), Some(1));
+}
+
+/// The chunk of all that would be sent last.
+fn last(s: &Scheduler, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+    s.sent_last(&s.chunks.keys().copied().collect(), wanted)
+}
+
+#[test]
+fn a_chunk_that_is_one_of_a_hundred_thousand_is_found_as_that_of_a_thousand() {
+    let mut s = with(100_000);
+    let ages = (0..1_000_000u64).map(|i| s.oldest_age(i).is_some() && s.wake_at(i).is_some());
+    // Two million questions that looked at every chunk would take minutes.
+    assert_eq!(ages.filter(|&known| known).count(), 1_000_000);
+}
+
+/// Chunks for all kinds of sites, and whatever may happen to them.
+fn anything_goes(steps: Vec<(u8, u64, u64)>) {
+    let mut s = Scheduler::new(3, 99);
+    let sites = [
+        None,
+        None,
+        Some(Elsewhere::Served(1)),
+        Some(Elsewhere::Served(2)),
+        Some(Elsewhere::Parked(3)),
+        Some(Elsewhere::Parked(4)),
+    ];
+    let (mut now, mut next, mut flying) = (0u64, 0u64, Vec::new());
+    for (what, which, dt) in steps {
+        now += dt * S / 4;
+        match what {
+            0..=3 => {
+                let site = sites[usize::try_from(which).unwrap() % sites.len()];
+                s.queue(next, site, now);
+                next += 1;
+            }
+            4 => s.set_max_uploads(usize::try_from(which % 4).unwrap()),
+            5 => s.set_draining((which % 2 == 0).then_some(Drain {
+                began: now,
+                until: now + 30 * S,
+            })),
+            6 => drop(s.remove(which % next.max(1))),
+            _ => {
+                if !flying.is_empty() {
+                    let ticket = flying.swap_remove(usize::try_from(which).unwrap() % flying.len());
+                    match what {
+                        7 | 8 => s.done(ticket, Outcome::Stored, now),
+                        9 => s.done(ticket, BROKEN, now),
+                        10 => s.done(ticket, REFUSED, now),
+                        11 => s.done(ticket, busy(which), now),
+                        _ => s.held(ticket, Hold::new(now, which * S)),
+                    }
+                }
+            }
+        }
+        flying.retain(|&ticket| s.is_in_flight(ticket));
+        loop {
+            let broken_off = s.preempt(now);
+            flying.retain(|&other| Some(other) != broken_off);
+            let sent: Vec<u64> = std::iter::from_fn(|| s.next(now)).collect();
+            if broken_off.is_none() && sent.is_empty() {
+                break;
+            }
+            flying.extend(sent);
+        }
+        let wake = s.wake_at(now);
+        assert!(
+            wake.is_none_or(|at| at > now),
+            "it would ask again at once, for ever: {wake:?} at {now}"
+        );
+        let oldest = s
+            .chunks
+            .values()
+            .filter(|w| !is_parked(w.site))
+            .map(|w| now - w.queued_at)
+            .max();
+        assert_eq!(s.oldest_age(now), oldest);
+        assert_eq!(s.in_flight(), flying.len());
+        assert_eq!(s.flying.len(), flying.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn where_nothing_can_be_sent_nothing_is_asked_again_at_once(steps in prop::collection::vec((0u8..13, 0u64..40, 0u64..40), 1..80)) {
+        anything_goes(steps);
+    }
 }

@@ -137,7 +137,7 @@ impl ByteQueue {
             return;
         }
         // A block with little in it would pin many times that: between large buffers there is often only a bit of sound.
-        let piece = if self.tail.len() < BLOCK / 2 {
+        let piece = if self.tail.len() < BLOCK / 8 * 7 {
             let piece = Bytes::copy_from_slice(&self.tail);
             self.tail.clear();
             piece

@@ -56,6 +56,8 @@ pub enum Warning {
         /// Whether at a key unit.
         at_key: bool,
     },
+    /// The decoder configuration has changed more than twice a second for ten seconds, each time with a cut: this many times.
+    ConfigCuts(u64),
     /// Damaged bytes from this offset of the input on.
     Damage(u64),
     /// More than one program: stored unparsed. How many.

@@ -147,6 +147,15 @@ impl Chunker {
     /// Ends the open chunk at `at` and begins the next there.
     pub(super) fn cut(&mut self, cut: Cut, at: u64, init: Init, stamp: Stamp, events: &mut Vec<Event>) {
         self.close(at, events);
+        if cut == Cut::CodecConfig {
+            let now = stamp
+                .running
+                .and_then(|running| u64::try_from(running).ok())
+                .unwrap_or(stamp.wall);
+            if let Some(cuts) = self.config_cuts.cut(now) {
+                self.warn(Warning::ConfigCuts(cuts), events);
+            }
+        }
         if cut == Cut::Early {
             self.next.gap = self.next.gap.or(Some(GapReason::EarlyCut));
         }

@@ -7,6 +7,7 @@
 //! - `input` — chooses the scanner, feeds it, dispatches its marks
 //! - `undecided` — bytes that no chunk has yet, and when they arrived
 //! - `start` — from the first byte, or from a pause, to a chunk
+//! - `config_cuts` — whether the configuration changes all the time
 //! - `cuts` — where a chunk ends and the next begins
 //! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
 //! - `sound` — sound whose pictures never come, or stop
@@ -14,6 +15,7 @@
 
 use bytes::Bytes;
 
+mod config_cuts;
 mod cuts;
 mod ending;
 mod input;
@@ -22,6 +24,7 @@ mod sound;
 mod start;
 mod undecided;
 
+use self::config_cuts::ConfigCuts;
 use self::ending::ClosedAt;
 use self::input::Input;
 use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
@@ -90,6 +93,7 @@ pub struct Chunker {
     sound: SoundAlone,
     /// Pictures that arrived, stored or not.
     pictures: u64,
+    config_cuts: ConfigCuts,
     /// Recording is stopped: what arrives is dropped.
     stopped: bool,
     /// Kinds of warnings that were issued: each is issued once.
@@ -133,6 +137,7 @@ impl Chunker {
             keys: KeyUnits::default(),
             sound: SoundAlone::default(),
             pictures: 0,
+            config_cuts: ConfigCuts::default(),
             stopped: false,
             warned: Vec::new(),
         }
@@ -185,6 +190,11 @@ impl Chunker {
     /// Returns whether an MP4 arrives whose `moov` has not come: it is not fragmented, and written at its end.
     pub fn lacks_head(&self) -> bool {
         self.input.scanner.as_ref().is_some_and(|scanner| !scanner.has_head())
+    }
+
+    /// Returns the length of the header last in force, bytes.
+    pub fn head_len(&self) -> usize {
+        self.next.init.len()
     }
 
     /// Returns whether bytes arrived that no chunk has yet.

@@ -6,6 +6,7 @@
 //! A file header in mid-stream (two recordings sent one after the other) begins a new chunk, which then opens with its own
 //! header.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -64,6 +65,8 @@ pub struct Flv {
     /// All bytes before the first unit; `None` once that was seen.
     head: Option<Vec<u8>>,
     init: Init,
+    /// The headers last made: of configurations that take turns each is held once.
+    recent: VecDeque<Bytes>,
     video: VideoCodec,
     framing: Framing,
     video_name: Option<String>,
@@ -101,6 +104,7 @@ impl Flv {
             parts: Vec::new(),
             head: Some(Vec::new()),
             init: Init::default(),
+            recent: VecDeque::new(),
             video: VideoCodec::Unknown,
             framing: Framing::Length(4),
             video_name: None,
@@ -449,7 +453,7 @@ impl Flv {
                 .collect::<Vec<u8>>();
             self.set_part(part, Bytes::copy_from_slice(bytes));
             let init = Init {
-                head: head.into(),
+                head: self.shared(head),
                 tail: Bytes::new(),
                 info: Arc::clone(&self.init.info),
             };
@@ -479,6 +483,18 @@ impl Flv {
         self.rebuild();
     }
 
+    /// Returns a header, as one of the last few where that is equal.
+    fn shared(&mut self, head: Vec<u8>) -> Bytes {
+        const RECENT: usize = 4;
+        let known = self.recent.iter().position(|known| *known == head);
+        let head = known
+            .and_then(|at| self.recent.remove(at))
+            .unwrap_or_else(|| Bytes::copy_from_slice(&head));
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(head.clone());
+        head
+    }
+
     fn rebuild(&mut self) {
         let head = std::iter::once(&self.file_header).chain(self.parts.iter().map(|(_, b)| b));
         let video = self.has_video.then_some(self.video_name.as_deref());
@@ -488,8 +504,9 @@ impl Flv {
             has_video: self.has_video,
             has_audio: self.has_audio,
         };
+        let head = head.flatten().copied().collect::<Vec<u8>>();
         self.init = Init {
-            head: head.flatten().copied().collect::<Vec<u8>>().into(),
+            head: self.shared(head),
             tail: Bytes::new(),
             info: Arc::new(info),
         };

@@ -1,0 +1,90 @@
+//! An object in one multipart request.
+//!
+//! The client crate can do this too, but it reads an answer to its end, and a server that never ends one fills the memory.
+//!
+//! <https://cloud.google.com/storage/docs/uploading-objects#rest-upload-objects>
+
+use futures_util::stream::unfold;
+use google_cloud_auth::credentials::CacheableResource;
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HOST};
+use reqwest::multipart::{Form, Part};
+use serde_json::{Map, Value, json};
+
+use super::ObjectRequest;
+use super::client_pool::Client;
+use super::error::{Situation, Target, WriteError};
+use super::object_api::{Description, encoded, encoded_crc};
+use super::source::Source;
+
+impl Client {
+    /// Stores an object that must not exist yet. Returns what the server says of it.
+    pub(crate) async fn store(
+        &self,
+        request: &ObjectRequest,
+        source: Source,
+        target: Target<'_>,
+    ) -> Result<Description, WriteError> {
+        let situation = Situation {
+            in_session: false,
+            metadata_server: self.metadata_server,
+        };
+        let mut url = format!(
+            "{}/upload/storage/v1/b/{}/o?uploadType=multipart&name={}&ifGenerationMatch=0",
+            self.origin,
+            encoded(&request.bucket),
+            encoded(&request.name)
+        );
+        if let Some(key) = &request.kms_key {
+            url.push_str(&format!("&kmsKeyName={}", encoded(key)));
+        }
+        let broken = |error: reqwest::Error| target.http_error(&error);
+        let text = Part::text(resource(request).to_string()).mime_str("application/json; charset=UTF-8");
+        let media = Part::stream_with_length(streamed(source), request.size);
+        let form = Form::new().part("metadata", text.map_err(broken)?).part("media", media);
+        let boundary = format!("multipart/related; boundary={}", form.boundary());
+        let mut call = self.http.post(url).header(CONTENT_TYPE, boundary);
+        if let Some(host) = &self.host {
+            call = call.header(HOST, host);
+        }
+        match self.provider.headers(Default::default()).await {
+            Ok(CacheableResource::New { data, .. }) => call = call.headers(data),
+            Ok(CacheableResource::NotModified) => {}
+            Err(error) => return Err(target.no_token(&error, situation)),
+        }
+        let body = reqwest::Body::wrap_stream(form.into_stream());
+        let response = call.body(body).send().await.map_err(broken)?;
+        let answer = self.answer(response, target, situation).await?;
+        Description::parse(&answer).map_err(|why| target.unreadable(&why))
+    }
+}
+
+fn streamed(source: Source) -> reqwest::Body {
+    use google_cloud_storage::streaming_source::StreamingSource;
+    let pieces = unfold(source, |mut source| async move {
+        let piece = source.next().await?;
+        Some((piece, source))
+    });
+    reqwest::Body::wrap_stream(Box::pin(pieces))
+}
+
+/// The resource as the JSON API wants it.
+fn resource(request: &ObjectRequest) -> Value {
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    put("contentType", json!(request.content_type));
+    put("crc32c", json!(encoded_crc(request.crc32c)));
+    for (name, value) in [
+        ("cacheControl", &request.cache_control),
+        ("storageClass", &request.storage_class),
+    ] {
+        value.as_ref().map(|value| put(name, json!(value)));
+    }
+    if let Some(time) = request.custom_time.and_then(|time| Timestamp::try_from(time).ok()) {
+        put("customTime", json!(time.to_string()));
+    }
+    if !request.metadata.is_empty() {
+        put("metadata", json!(request.metadata));
+    }
+    Value::Object(fields)
+}
