@@ -158,8 +158,7 @@ fn handle(session: &Session, structure: Option<&gst::StructureRef>) {
 }
 
 fn new_id() -> (String, u64) {
-    let chance = u8::try_from(chance() & 0xff).unwrap_or(0);
-    (session_id(wall::now(), chance), 0)
+    (session_id(wall::now(), chance()), 0)
 }
 
 #[glib::object_subclass]

@@ -153,7 +153,7 @@ impl IotCoreStatus {
 
     fn begin(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let seed = u8::try_from(std::hash::RandomState::new().build_hasher().finish() & 0xff).unwrap_or(0);
+        let seed = std::hash::RandomState::new().build_hasher().finish();
         let validated = validate(&settings, now().wall, seed)?;
         let runtime =
             runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the network threads cannot be started: {e}")))?;

@@ -36,7 +36,7 @@ fn settings_error(text: String) -> gst::ErrorMessage {
 ///
 /// # Errors
 /// Returns an error message that names the property and the next step.
-pub(super) fn validate(settings: &Settings, wall: u64, seed: u8) -> Result<ValidatedSettings, gst::ErrorMessage> {
+pub(super) fn validate(settings: &Settings, wall: u64, seed: u64) -> Result<ValidatedSettings, gst::ErrorMessage> {
     let Some(host) = settings.host.clone() else {
         return Err(settings_error(
             "no host is set. There is no default: Google retired Cloud IoT Core on 2023-08-16, and a device token must not be sent \

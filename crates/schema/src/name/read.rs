@@ -8,7 +8,7 @@ use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::Offset;
 
 use super::{Naming, Part, Template};
-use crate::session::{LEN as SESSION_LEN, session_start};
+use crate::session::{LEN as SESSION_LEN, is_session_id};
 
 /// What a name tells of its chunk. `None`: the template does not hold it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -304,7 +304,7 @@ fn note<'a>(atom: Atom<'a>, value: &'a str, found: &mut Found<'a>) -> bool {
             true
         }
         Atom::Device => set(&mut parts.device, value.to_owned()),
-        Atom::Session => session_start(value).is_some() && set(&mut parts.session, value.to_owned()),
+        Atom::Session => is_session_id(value) && set(&mut parts.session, value.to_owned()),
         Atom::Sequence => match value.parse() {
             // Padded to six digits and no further.
             Ok(sequence) if format!("{sequence:06}") == value => set(&mut parts.sequence, sequence),
@@ -394,7 +394,7 @@ mod tests {
             // Until 2068: years of two digits (%y) are read as 1969 to 2068.
             ms in 0u64..3_124_000_000_000,
             seq in 0u64..2_000_000,
-            chance: u8,
+            chance: u64,
         ) {
             let template = template(location);
             let start = ms * 1_000_000;

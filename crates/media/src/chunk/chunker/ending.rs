@@ -148,7 +148,7 @@ impl Chunker {
                 let by_arrival = match (
                     &dropping,
                     last,
-                    since.map(|(_, stamp)| stamp).or_else(|| self.undecided.first_stamp()),
+                    since.map(|since| since.1).or_else(|| self.undecided.first_stamp()),
                 ) {
                     (Some(gap), Some(last), _) if gap.reason == GapReason::RecordStopped && gap.start > 0 => {
                         self.clock.peek(&last).0.saturating_sub(gap.start)

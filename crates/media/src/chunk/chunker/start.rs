@@ -18,7 +18,7 @@ pub(super) struct Waiting {
     /// Offset and header of the first unit.
     pub(super) first: Option<(u64, Init)>,
     /// Time and stamp of the first unit.
-    pub(super) since: Option<(Option<u64>, Stamp)>,
+    pub(super) since: Option<Box<(Option<u64>, Stamp)>>,
     /// Sound that came before any picture.
     pub(super) sound: Option<Box<HeldSound>>,
     /// `Some` once a picture came that cannot be decoded, or if recording is stopped: what arrives is dropped.
@@ -132,10 +132,10 @@ impl Chunker {
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
-        let (pts, since) = *waiting.since.get_or_insert((unit.pts, stamp));
+        let (pts, since) = **waiting.since.get_or_insert_with(|| Box::new((unit.pts, stamp)));
         if pts.is_none() {
             // Configuration has no time; it is as old as the first unit that has one.
-            waiting.since = Some((unit.pts, since));
+            waiting.since = Some(Box::new((unit.pts, since)));
         }
         if waiting.first.is_none()
             && let Some(init) = &unit.init
