@@ -195,11 +195,14 @@ fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
     }
     // Whatever is missing was told.
     for sequence in 0..16u64 {
-        let told = gaps
-            .iter()
-            .any(|g| g.contains(&format!("first-sequence=(guint64){sequence},")));
+        let names = |g: &&String| g.contains(&format!("first-sequence=(guint64){sequence},"));
+        let (told, is_cut) = (gaps.iter().any(|g| names(&g)), cut.iter().any(|g| names(&g)));
         let stored = found.iter().any(|c| c.number("sequence") == sequence);
-        assert!(told != stored, "{sequence}: told {told}, stored {stored}, {end:?} {gaps:#?}");
+        // Of a chunk that was cut there may be too little on disk for one picture.
+        assert!(
+            told != stored || (is_cut && !told),
+            "{sequence}: told {told}, cut {is_cut}, stored {stored}, {end:?} {gaps:#?}"
+        );
     }
     assert!(found.len() >= 3 && !gaps.is_empty());
 }
