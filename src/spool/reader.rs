@@ -65,6 +65,27 @@ impl ChunkReader {
         self.len() == 0
     }
 
+    /// Passes the first `len` bytes of the object to `take`, in pieces of at most 1 MiB; fewer if there are no more.
+    ///
+    /// # Errors
+    /// The disk's, or that of `take`.
+    pub fn for_each(&mut self, len: u64, mut take: impl FnMut(Bytes) -> Result<(), SpoolError>) -> Result<(), SpoolError> {
+        const BLOCK: usize = 1 << 20;
+        let mut at = 0;
+        while at < len {
+            let most = usize::try_from(len - at).unwrap_or(BLOCK).min(BLOCK);
+            let bytes = self
+                .read_at(at, most)
+                .map_err(|e| SpoolError::reading(self.path.clone(), e))?;
+            if bytes.is_empty() {
+                break;
+            }
+            at += to_u64(bytes.len());
+            take(bytes)?;
+        }
+        Ok(())
+    }
+
     /// Bytes of the object from `offset` on: at least one and at most `max`; none at the end.
     ///
     /// # Errors

@@ -97,7 +97,10 @@ impl Session {
             return Ok(false);
         }
         let mut fresh = self.create(entry)?;
-        let copied = copy(chunk, &mut fresh);
+        let copied = chunk.reader().for_each(chunk.len_on_file(), |bytes| {
+            let at = fresh.len_on_file();
+            fresh.append(at, &[bytes])
+        });
         if copied.is_err() {
             let _ = fresh.abandon();
         }
@@ -142,21 +145,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Copies what is on file of one chunk to another.
-fn copy(from: &OpenChunk, to: &mut OpenChunk) -> Result<(), SpoolError> {
-    const BLOCK: usize = 1 << 20;
-    let mut reader = from.reader();
-    while to.len_on_file() < from.len_on_file() {
-        let at = to.len_on_file();
-        let bytes = reader
-            .read_at(at, BLOCK)
-            .map_err(|e| SpoolError::io("read", &from.path(), e))?;
-        if bytes.is_empty() {
-            break;
-        }
-        to.append(at, &[bytes])?;
-    }
-    Ok(())
 }

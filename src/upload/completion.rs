@@ -10,7 +10,7 @@ use super::chunk::{Chunk, Place, Summary};
 use super::health::HealthEvent;
 use super::life::Step;
 use super::parked;
-use super::queue::{RATE_WINDOW, UploadQueue};
+use super::queue::UploadQueue;
 use super::report::{DAMAGED, Report};
 use super::scheduler::{Elsewhere, Outcome};
 use super::state::{State, is_parked};
@@ -226,13 +226,7 @@ impl State {
         self.stats.uploaded += 1;
         self.stats.bytes_uploaded += summary.size;
         self.recent.push_back((now, summary.size));
-        while self
-            .recent
-            .front()
-            .is_some_and(|(at, _)| now.saturating_sub(*at) >= RATE_WINDOW)
-        {
-            self.recent.pop_front();
-        }
+        self.forget_old_uploads(now);
         self.reports.push_back(Report::Uploaded {
             summary: Summary {
                 start: sent.start.unwrap_or(summary.start),

@@ -15,7 +15,7 @@ use super::life::{Observer, Step};
 use super::rate::Rate;
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{Disk, Mode, Phase, State, is_parked, own_ticket};
+use super::state::{Disk, Mode, Phase, RATE_WINDOW, State, is_parked, own_ticket};
 use crate::base::clock::Clock;
 use crate::flow::hold::Drain;
 
@@ -523,13 +523,7 @@ impl UploadQueue {
         let mut state = self.lock();
         // The end of one may be being written at this moment: it is reported as lost only if that fails.
         let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
-        let is_lost = |t: u64, c: &Chunk| !c.is_on_disk() && Some(t) != finishing;
-        let lost: Vec<u64> = state
-            .chunks
-            .iter()
-            .filter(|(t, c)| is_lost(**t, c))
-            .map(|(&t, _)| t)
-            .collect();
+        let lost: Vec<u64> = state.in_memory.iter().copied().filter(|&t| Some(t) != finishing).collect();
         let all = state.pending(self.now());
         let gone: Vec<_> = lost.iter().map(|&ticket| state.give_up(ticket, reason)).collect();
         // All that is left is on disk, or as good as; of some chunks that is their beginning alone.
@@ -597,7 +591,7 @@ impl UploadQueue {
     pub fn snapshot(&self) -> Snapshot {
         let mut state = self.lock();
         let now = self.now();
-        state.recent.retain(|(t, _)| now.saturating_sub(*t) < RATE_WINDOW);
+        state.forget_old_uploads(now);
         let bytes: u64 = state.recent.iter().map(|(_, b)| b).sum();
         Snapshot {
             stats: state.stats,
@@ -623,6 +617,3 @@ impl UploadQueue {
         }
     }
 }
-
-/// Time over which `upload-rate` is taken, ns.
-pub(super) const RATE_WINDOW: u64 = 10_000_000_000;

@@ -147,14 +147,20 @@ fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolE
     let mut entry = partial.entry().clone();
     let container = Container::from_name(&entry.container).unwrap_or(Container::Raw);
     let mut replay = Replay::new(container, entry.init_bytes);
-    read(&partial, partial.len(), |bytes| replay.push(bytes))?;
+    partial.reader()?.for_each(partial.len(), |bytes| {
+        replay.push(&bytes);
+        Ok(())
+    })?;
     let found = replay.finish(partial.complete());
     if found.whole <= entry.init_bytes {
         partial.discard()?;
         return Ok(None);
     }
     let mut crc32c = 0;
-    read(&partial, found.whole, |bytes| crc32c = crc32c::crc32c_append(crc32c, bytes))?;
+    partial.reader()?.for_each(found.whole, |bytes| {
+        crc32c = crc32c::crc32c_append(crc32c, &bytes);
+        Ok(())
+    })?;
     entry.duration = found.duration;
     entry.rebuilt = true;
     entry.attempted = partial.attempted();
@@ -173,20 +179,4 @@ fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolE
         crc32c,
     };
     Ok(Some((running, partial.refinish(&closed)?)))
-}
-
-fn read(partial: &Partial, len: u64, mut take: impl FnMut(&[u8])) -> Result<(), SpoolError> {
-    const BLOCK: usize = 1 << 20;
-    let mut reader = partial.reader()?;
-    let mut at = 0;
-    while at < len {
-        let most = usize::try_from(len - at).unwrap_or(BLOCK).min(BLOCK);
-        let bytes = reader.read_at(at, most).map_err(|e| SpoolError::reading(partial.path(), e))?;
-        if bytes.is_empty() {
-            break;
-        }
-        take(&bytes);
-        at += bytes.len() as u64;
-    }
-    Ok(())
 }

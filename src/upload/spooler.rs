@@ -150,7 +150,7 @@ impl UploadQueue {
 
     fn has_chunks_on_disk(&self) -> bool {
         let state = self.lock();
-        !state.stopped && state.chunks.values().any(|chunk| chunk.is_on_disk())
+        !state.stopped && state.chunks.len() > state.in_memory.len()
     }
 
     fn is_near_the_end(&self) -> bool {
@@ -271,10 +271,10 @@ impl Progress for UploadQueue {
         let mut gone = Vec::new();
         for chunk in written.ended {
             let ticket = own_ticket(chunk.summary.sequence);
-            if chunk.is_on_disk() {
+            let is_on_disk = chunk.is_on_disk();
+            if is_on_disk {
                 state.note(&chunk.summary.session, chunk.summary.sequence, Step::Spooled);
             }
-            let is_on_disk = chunk.is_on_disk();
             state.insert(ticket, chunk, now);
             // The others in memory were given up before.
             if let (false, Some(reason)) = (is_on_disk, abandoned) {

@@ -16,6 +16,8 @@ use super::rate::Rate;
 use super::report::{Pending, Report, Stats};
 use super::scheduler::{Elsewhere, Scheduler};
 
+/// Time over which `upload-rate` is taken, ns.
+pub(super) const RATE_WINDOW: u64 = 10_000_000_000;
 /// A difference between our clock and the server's that is worth a word, s.
 const MAX_CLOCK_OFF: i64 = 60;
 /// Tickets of this session's chunks; those of recovered ones are below.
@@ -60,6 +62,7 @@ pub(super) struct State {
     pub(super) life: Vec<LifeEvent>,
     /// The wall clock.
     pub(super) wall: fn() -> u64,
+    /// What was stored within [`RATE_WINDOW`], in order: when, and its bytes.
     pub(super) recent: VecDeque<(u64, u64)>,
     /// Bytes that come in.
     pub(super) input: Rate,
@@ -309,6 +312,14 @@ impl State {
         self.uncount(&chunk);
         self.refund(&chunk);
         Some(chunk)
+    }
+
+    /// Forgets the uploads that `upload-rate` no longer counts.
+    pub(super) fn forget_old_uploads(&mut self, now: u64) {
+        let is_old = |(at, _): &(u64, u64)| now.saturating_sub(*at) >= RATE_WINDOW;
+        while self.recent.front().is_some_and(is_old) {
+            self.recent.pop_front();
+        }
     }
 
     /// A buffer has come, and the memory is charged with it.

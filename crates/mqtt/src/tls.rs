@@ -56,11 +56,12 @@ pub(super) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, TlsErr
         .map_err(|error| TlsError::Setup(error.to_string()))?;
     let builder = match &config.root_certificates {
         // Also a broker's own certificate, which users have where there is no authority.
-        Some(path) => builder.dangerous().with_custom_certificate_verifier(PinnedOrSigned::new(
-            roots_of(path)?,
-            certificates("root-certificates", path)?,
-            provider,
-        )?),
+        Some(path) => {
+            let pinned = certificates("root-certificates", path)?;
+            let roots = roots_of(path, &pinned)?;
+            let verifier = PinnedOrSigned::new(roots, pinned, provider)?;
+            builder.dangerous().with_custom_certificate_verifier(verifier)
+        }
         None => builder.with_root_certificates(system_roots()?),
     };
     let config = match (&config.client_certificate, &config.client_key) {
@@ -93,11 +94,11 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots_of(path: &Path, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("root-certificates", path)? {
+    for certificate in certificates {
         roots
-            .add(certificate)
+            .add(certificate.clone())
             .map_err(|error| wrong("root-certificates", path, error.to_string()))?;
     }
     Ok(roots)

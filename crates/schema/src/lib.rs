@@ -10,11 +10,12 @@
 //! - [`status`]: the JSON status of a pipeline. [`topics`]: MQTT topics of a device.
 //! - [`structures`]: names and fields of the messages, events and stats that the elements exchange.
 //! - [`cameras`]: the list of cameras in a recorder's file.
-//! - [`session`]: session ids. [`time`]: RFC 3339.
+//! - [`session`]: session ids. [`time`]: RFC 3339. [`crc32c`]: a checksum as Cloud Storage writes it.
 //! - [`redact`](mod@redact): takes secrets out of texts.
 
 pub mod cameras;
 pub mod container;
+pub mod crc32c;
 pub mod limits;
 pub mod metadata;
 pub mod name;

@@ -3,9 +3,9 @@
 //! PURE. The keys are public: the dashboard and users' own tools read them (`docs/reference.md`). At most 8 KiB for keys and
 //! values together (Cloud Storage quotas, custom metadata).
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::collections::BTreeMap;
 
+use crate::crc32c::{from_base64, to_base64};
 use crate::limits::MAX_METADATA_BYTES;
 use crate::reason::{ClockKind, GapReason};
 use crate::time::{parse_rfc3339, rfc3339_ms};
@@ -140,7 +140,7 @@ impl ObjectMetadata {
         put(CONTAINER, self.container.name().to_owned());
         put(INIT_BYTES, self.init_bytes.to_string());
         if let Some(crc32c) = self.init_crc32c {
-            put(INIT_CRC32C, BASE64_STANDARD.encode(crc32c.to_be_bytes()));
+            put(INIT_CRC32C, to_base64(crc32c));
         }
         put(KEY_FRAME, flag(self.key_frame));
         put(CONTINUOUS, flag(self.gap.is_none()));
@@ -225,10 +225,8 @@ fn number<T: std::str::FromStr>(map: &BTreeMap<String, String>, key: &'static st
 }
 
 fn crc32c(map: &BTreeMap<String, String>, key: &'static str) -> Result<Option<u32>, MetadataError> {
-    let decode = |value: &String| {
-        let bytes = BASE64_STANDARD.decode(value).ok()?;
-        Some(u32::from_be_bytes(<[u8; 4]>::try_from(bytes).ok()?))
-    };
+    // What gcssink never writes is not read either.
+    let decode = |value: &String| from_base64(value).filter(|crc32c| to_base64(*crc32c) == *value);
     map.get(key)
         .map(|value| decode(value).ok_or_else(|| wrong(map, key, "base64 of four bytes")))
         .transpose()

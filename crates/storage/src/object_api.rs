@@ -5,10 +5,11 @@
 
 use std::time::SystemTime;
 
+use gcstreamer_schema::crc32c;
 use google_cloud_auth::credentials::CacheableResource;
 use jiff::Timestamp;
 use reqwest::header::HOST;
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
 use super::Stored;
@@ -57,17 +58,26 @@ impl Client {
             encoded(target.name),
             parameters.join("&")
         );
-        let mut request = self.http.request(method, url);
+        let request = self.authorized(self.http.request(method, url), target, situation).await?;
+        let response = request.send().await.map_err(|error| target.broken(&error))?;
+        self.answer(response, target, situation).await
+    }
+
+    /// Adds the host that the endpoint wants to be called by, and the credentials.
+    pub(crate) async fn authorized(
+        &self,
+        mut request: RequestBuilder,
+        target: Target<'_>,
+        situation: Situation,
+    ) -> Result<RequestBuilder, WriteError> {
         if let Some(host) = &self.host {
             request = request.header(HOST, host);
         }
         match self.provider.headers(Default::default()).await {
-            Ok(CacheableResource::New { data, .. }) => request = request.headers(data),
-            Ok(CacheableResource::NotModified) => {}
-            Err(error) => return Err(target.no_token(&error, situation)),
+            Ok(CacheableResource::New { data, .. }) => Ok(request.headers(data)),
+            Ok(CacheableResource::NotModified) => Ok(request),
+            Err(error) => Err(target.no_token(&error, situation)),
         }
-        let response = request.send().await.map_err(|error| target.broken(&error))?;
-        self.answer(response, target, situation).await
     }
 
     /// Reads the answer of a server, [`MAX_ANSWER`] bytes of it at most.
@@ -138,7 +148,7 @@ impl Description {
             bucket: text("bucket").unwrap_or_default().to_owned(),
             generation: number("generation"),
             size: number("size").and_then(|size| u64::try_from(size).ok()),
-            crc32c: text("crc32c").and_then(decoded_crc),
+            crc32c: text("crc32c").and_then(crc32c::from_base64),
             created: created.map(Into::into),
         })
     }
@@ -157,26 +167,6 @@ fn stored(body: &[u8], target: Target<'_>) -> Option<Stored> {
         crc32c: said.crc32c,
         created: said.created,
     })
-}
-
-/// The alphabet of base64, RFC 4648 section 4.
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Encodes a CRC32C: four big-endian bytes in base64, eight characters of which the last two are padding.
-pub(crate) fn encoded_crc(crc32c: u32) -> String {
-    let bits = u64::from(crc32c) << 4;
-    let digit = |n: u64| char::from(ALPHABET[usize::try_from(bits >> (6 * n) & 63).unwrap_or(0)]);
-    (0..6).rev().map(digit).chain("==".chars()).collect()
-}
-
-/// Decodes what [`encoded_crc`] encodes.
-fn decoded_crc(text: &str) -> Option<u32> {
-    let digits = text.strip_suffix("==").filter(|digits| digits.len() == 6)?;
-    let bits = digits.bytes().try_fold(0u64, |bits, digit| {
-        let value = ALPHABET.iter().position(|known| *known == digit)?;
-        Some((bits << 6) | u64::try_from(value).ok()?)
-    })?;
-    u32::try_from(bits >> 4).ok()
 }
 
 /// Percent-encodes all but the unreserved characters of RFC 3986 section 2.3, the slash included.
@@ -228,10 +218,5 @@ mod tests {
             "a cache's answer to another question"
         );
         assert_eq!(stored(named("n", "other").as_bytes()), None);
-        assert_eq!(decoded_crc("/ieOcg=="), Some(0xfe27_8e72));
-        assert_eq!(encoded_crc(0xfe27_8e72), "/ieOcg==");
-        assert_eq!(encoded_crc(1_234_567_890), "SZYC0g==");
-        assert_eq!(decoded_crc("AAAA"), None);
-        assert_eq!(decoded_crc("!!!!!!=="), None);
     }
 }

@@ -5,16 +5,16 @@
 //! <https://cloud.google.com/storage/docs/uploading-objects#rest-upload-objects>
 
 use futures_util::stream::unfold;
-use google_cloud_auth::credentials::CacheableResource;
+use gcstreamer_schema::crc32c;
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, HOST};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Map, Value, json};
 
 use super::ObjectRequest;
 use super::client_pool::Client;
 use super::error::{Situation, Target, WriteError};
-use super::object_api::{Description, encoded, encoded_crc};
+use super::object_api::{Description, encoded};
 use super::source::Source;
 
 impl Client {
@@ -43,15 +43,8 @@ impl Client {
         let media = Part::stream_with_length(streamed(source), request.size);
         let form = Form::new().part("metadata", text.map_err(broken)?).part("media", media);
         let boundary = format!("multipart/related; boundary={}", form.boundary());
-        let mut call = self.http.post(url).header(CONTENT_TYPE, boundary);
-        if let Some(host) = &self.host {
-            call = call.header(HOST, host);
-        }
-        match self.provider.headers(Default::default()).await {
-            Ok(CacheableResource::New { data, .. }) => call = call.headers(data),
-            Ok(CacheableResource::NotModified) => {}
-            Err(error) => return Err(target.no_token(&error, situation)),
-        }
+        let call = self.http.post(url).header(CONTENT_TYPE, boundary);
+        let call = self.authorized(call, target, situation).await?;
         let body = reqwest::Body::wrap_stream(form.into_stream());
         let response = call.body(body).send().await.map_err(broken)?;
         let answer = self.answer(response, target, situation).await?;
@@ -73,7 +66,7 @@ fn resource(request: &ObjectRequest) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     put("contentType", json!(request.content_type));
-    put("crc32c", json!(encoded_crc(request.crc32c)));
+    put("crc32c", json!(crc32c::to_base64(request.crc32c)));
     for (name, value) in [
         ("cacheControl", &request.cache_control),
         ("storageClass", &request.storage_class),

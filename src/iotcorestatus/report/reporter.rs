@@ -290,7 +290,6 @@ impl Reporter {
     /// An ERROR elsewhere in the pipeline, at most a moment before the stop, is why it stops.
     fn explain_stop(&mut self, now: Now) {
         if let Some((problem, at)) = self.elsewhere.take()
-            && self.facts.stopping
             && now.mono.saturating_sub(at) <= STOPS_WITHIN
         {
             let is_elsewhere = false;

@@ -8,10 +8,10 @@ use super::clock::Stamp;
 use super::*;
 use crate::container::flv::test_stream::{AAC, AVC_2, Writer};
 
-const S: u64 = 1_000_000_000;
-const NOW: u64 = 1_795_329_912 * S;
+pub(super) const S: u64 = 1_000_000_000;
+pub(super) const NOW: u64 = 1_795_329_912 * S;
 
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     max_time: 10 * S,
     max_bytes: 0,
     align: false,

@@ -1,6 +1,7 @@
 //! Times that are wrong, freeze or are absent: what a user of the bucket would notice, alike in every container.
 
 use super::clock::Stamp;
+use super::tests::{LIMITS, NOW, S};
 use super::tests_input::{CONTAINERS, Frame, Input};
 use super::*;
 use crate::container::Container;
@@ -8,17 +9,6 @@ use crate::container::flv::test_stream as flv;
 use crate::container::fmp4::test_stream as fmp4;
 
 const MS: u64 = 1_000_000;
-const S: u64 = 1000 * MS;
-const NOW: u64 = 1_795_329_912 * S;
-
-const LIMITS: Limits = Limits {
-    max_time: 10 * S,
-    max_bytes: 0,
-    align: false,
-    single: false,
-    soft: 0,
-    hard: 0,
-};
 
 /// How the buffers of a recording come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +139,15 @@ fn pictures(from: u64, to: u64, time: impl Fn(u64) -> u64) -> Vec<Coming> {
     (from / 40..to / 40).map(frame).collect()
 }
 
+/// The stamp of a buffer that arrives so many seconds after the start, without a time of its own.
+fn live(second: u64) -> Stamp {
+    Stamp {
+        clock_running: Some(second * S),
+        wall: NOW + second * S,
+        ..Stamp::default()
+    }
+}
+
 #[test]
 fn announced_pictures_that_never_come_leave_the_sound_cut_and_dated_right() {
     let frames: Vec<Coming> = sound(0, 60_000).collect();
@@ -260,11 +259,7 @@ fn an_unknown_stream_that_trickles_is_stored_in_time() {
     chunker.clock.playing(true);
     let mut events = Vec::new();
     for second in 0..60 {
-        let stamp = Stamp {
-            clock_running: Some(second * S),
-            wall: NOW + second * S,
-            ..Stamp::default()
-        };
+        let stamp = live(second);
         chunker.push(b"temperature 21\n", || None, stamp, &mut events).unwrap();
     }
     assert!(
@@ -536,11 +531,7 @@ fn a_timescale_of_0_holds_nothing_back() {
         chunker.clock.playing(true);
         let mut events = Vec::new();
         for second in 0..60 {
-            let stamp = Stamp {
-                clock_running: Some(second * S),
-                wall: NOW + second * S,
-                ..Stamp::default()
-            };
+            let stamp = live(second);
             let ticks = i64::try_from(second).unwrap() * i64::from(timescale);
             let part = [if second == 0 { head.clone() } else { vec![] }, fragment(ticks, None)].concat();
             chunker.push(&part, || None, stamp, &mut events).unwrap();

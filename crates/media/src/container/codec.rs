@@ -58,22 +58,21 @@ pub fn from_sps(codec: VideoCodec, sps: &[u8]) -> Option<String> {
 /// Judges the parameter sets of a decoder configuration record as if they stood in band: their hash can be compared with
 /// [`nal::Picture::config`].
 pub fn parameter_sets(codec: VideoCodec, private: &[u8]) -> Option<u64> {
-    let nals = match codec {
-        VideoCodec::H264 => avc_parameter_sets(private),
-        VideoCodec::H265 => hevc_parameter_sets(private),
-        _ => None,
-    }?;
-    nal::classify(codec, Framing::Length(2), &nals, true, false)?.config
+    nal::classify(codec, Framing::Length(2), &record_nals(codec, private)?, true, false)?.config
 }
 
 /// Returns the parameter sets of a decoder configuration record.
 pub fn record_sets(codec: VideoCodec, private: &[u8]) -> Vec<nal::ParameterSet> {
-    let nals = match codec {
-        VideoCodec::H264 => avc_parameter_sets(private),
-        VideoCodec::H265 => hevc_parameter_sets(private),
+    nal::parameter_sets(codec, Framing::Length(2), &record_nals(codec, private).unwrap_or_default())
+}
+
+/// The parameter sets of a decoder configuration record, each with its length in two bytes.
+fn record_nals(codec: VideoCodec, record: &[u8]) -> Option<Vec<u8>> {
+    match codec {
+        VideoCodec::H264 => avc_parameter_sets(record),
+        VideoCodec::H265 => hevc_parameter_sets(record),
         _ => None,
-    };
-    nal::parameter_sets(codec, Framing::Length(2), &nals.unwrap_or_default())
+    }
 }
 
 /// SPS and PPS of an AVCDecoderConfigurationRecord, each with its length in two bytes (ISO/IEC 14496-15 5.3.3.1).

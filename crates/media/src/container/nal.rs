@@ -63,7 +63,8 @@ pub enum Part {
 }
 
 impl Picture {
-    const fn plain(key: Key) -> Self {
+    /// A picture of which no more is known than whether it is a key.
+    pub const fn plain(key: Key) -> Self {
         Self {
             key,
             has_parameter_sets: false,

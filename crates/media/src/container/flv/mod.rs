@@ -254,10 +254,12 @@ impl Flv {
         self.file_header = Bytes::copy_from_slice(bytes);
         self.has_video = flags & 1 != 0;
         self.has_audio = flags & 4 != 0;
-        // Also for streams in which no tag of configuration follows (VP6, Sorenson, MP3).
-        self.rebuild();
         match &mut self.head {
-            Some(head) => head.extend_from_slice(bytes),
+            Some(head) => {
+                head.extend_from_slice(bytes);
+                // Also for streams in which no tag of configuration follows (VP6, Sorenson, MP3).
+                self.rebuild();
+            }
             None => {
                 self.parts.clear();
                 self.video_name = None;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::container::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
+use crate::container::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
 use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 
 use super::moof::{Fragment, Sample};
@@ -200,14 +200,9 @@ impl Lookahead {
     /// The fragment's content has ended, or never came: judges by what there is.
     pub(super) fn end_of_content(&mut self, marks: &mut Vec<Mark>) {
         if let Some(pending) = self.pending.take() {
-            let none = Picture {
-                key: Key::No,
-                has_parameter_sets: false,
-                config: None,
-                sps: None,
-                part: Part::Begins,
-            };
-            let (picture, judged) = pending.classify(&pending.peek, true).unwrap_or((none, Judged::default()));
+            let (picture, judged) = pending
+                .classify(&pending.peek, true)
+                .unwrap_or((Picture::plain(Key::No), Judged::default()));
             self.resolve(&pending, picture, judged, marks);
         }
         self.picture_end = None;

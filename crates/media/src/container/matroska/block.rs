@@ -3,7 +3,7 @@
 //! PURE. Sources: RFC 9559 10.1 (Block structure), 10.2 (SimpleBlock structure), 10.3 (lacing).
 
 use super::super::Key;
-use super::super::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
+use super::super::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
 use super::ebml::{self, Read};
 use super::tracks::TrackEntry;
 
@@ -126,15 +126,8 @@ pub(super) struct Classified {
 impl Classified {
     /// A picture of which too little is there.
     pub(super) fn no_key() -> Self {
-        let picture = Picture {
-            key: Key::No,
-            has_parameter_sets: false,
-            config: None,
-            sps: None,
-            part: Part::Begins,
-        };
         Self {
-            picture,
+            picture: Picture::plain(Key::No),
             sps: Vec::new(),
             in_band: Vec::new(),
         }

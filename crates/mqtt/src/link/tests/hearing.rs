@@ -12,6 +12,14 @@ fn message(topic: &str, payload: &str, retained: bool) -> Event {
     }
 }
 
+/// Topic and payload of what was published.
+fn given(sim: &Simulation) -> Vec<(&str, &[u8])> {
+    sim.given
+        .iter()
+        .map(|(_, topic, what)| (topic.as_str(), what.as_ref()))
+        .collect()
+}
+
 fn wanted(sim: &mut Simulation) {
     sim.on(Event::Want(Wanted {
         state: Some("connected".into()),
@@ -143,12 +151,7 @@ fn an_availability_that_was_cleared_or_spoiled_is_online_again() {
         sim.given.clear();
         sim.on(message("p/availability", payload, false));
         sim.run(Duration::from_secs(2));
-        let given: Vec<_> = sim
-            .given
-            .iter()
-            .map(|(_, topic, what)| (topic.as_str(), what.as_ref()))
-            .collect();
-        assert_eq!(given, [("p/availability", &b"online"[..])], "{payload:?}");
+        assert_eq!(given(&sim), [("p/availability", &b"online"[..])], "{payload:?}");
     }
 }
 
@@ -169,12 +172,7 @@ fn what_another_client_writes_into_our_state_is_corrected_and_our_own_echo_is_no
     ] {
         sim.on(message(topic, foreign, false));
         sim.run(Duration::from_secs(2));
-        let given: Vec<_> = sim
-            .given
-            .iter()
-            .map(|(_, topic, what)| (topic.as_str(), what.as_ref()))
-            .collect();
-        assert_eq!(given, [(topic, ours.as_bytes())], "{foreign:?}");
+        assert_eq!(given(&sim), [(topic, ours.as_bytes())], "{foreign:?}");
         sim.given.clear();
         sim.on(message(topic, ours, false));
         sim.run(Duration::from_secs(5));
@@ -234,11 +232,7 @@ fn the_first_status_after_an_outage_is_a_fresh_one() {
         status: Some("{\"fresh\":1}".into()),
     }));
     sim.run(ms(200));
-    let given: Vec<_> = sim
-        .given
-        .iter()
-        .map(|(_, topic, what)| (topic.as_str(), what.as_ref()))
-        .collect();
+    let given = given(&sim);
     assert_eq!(
         given[..3],
         [
