@@ -19,6 +19,13 @@ pub fn avc_from_record(record: &[u8]) -> Option<String> {
     avc_from_sps(record)
 }
 
+/// The first SPS of an AVCDecoderConfigurationRecord.
+pub fn avc_first_sps(record: &[u8]) -> Option<&[u8]> {
+    let (&[count, high, low], rest) = record.get(5..)?.split_first_chunk::<3>()?;
+    rest.get(..usize::from(u16::from_be_bytes([high, low])))
+        .filter(|_| count & 0x1f > 0)
+}
+
 /// Bytes of the length before each NAL unit, from an AVCDecoderConfigurationRecord.
 pub fn avc_length_size(record: &[u8]) -> Option<usize> {
     record.get(4).map(|b| usize::from(b & 3) + 1)

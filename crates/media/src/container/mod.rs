@@ -21,6 +21,7 @@ pub use gcstreamer_schema::Container;
 pub mod codec;
 pub mod detect;
 mod feed;
+mod fields;
 pub mod flv;
 pub mod fmp4;
 pub mod matroska;

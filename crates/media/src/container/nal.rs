@@ -48,6 +48,8 @@ pub struct Picture {
     pub sps: Option<(usize, usize)>,
     /// What of a picture is there.
     pub part: Part,
+    /// Offset of the NAL header of the first slice in the data classified.
+    pub slice: Option<usize>,
 }
 
 /// What of a picture a unit of the container holds: some writers make a tag, a block or a sample of each NAL unit.
@@ -71,11 +73,17 @@ impl Picture {
             config: None,
             sps: None,
             part: Part::Begins,
+            slice: None,
         }
+    }
+
+    /// A picture whose first bytes do not show what it is: the container's flag decides.
+    const fn by_flag(flagged: bool) -> Self {
+        Self::plain(if flagged { Key::Closed } else { Key::No })
     }
 }
 
-/// A picture whose first slice is not within this many bytes is taken for no key: 512 KiB. Cameras put motion vectors, previews
+/// A picture whose first slice is not within this many bytes is judged by the container's flag: 512 KiB. Cameras put motion vectors, previews
 /// and whole sound tracks into SEI in front of the slice. Callers ask again after a growth by a part, never for each byte, so
 /// that the work stays proportional.
 pub const MAX_PREFIX: usize = 512 << 10;
@@ -83,17 +91,29 @@ pub const MAX_PREFIX: usize = 512 << 10;
 /// Classifies the access unit (frame, sample, temporal unit) that begins with `data`.
 ///
 /// `complete` means that `data` is all of it. Returns `None` if more bytes are needed, but never if `complete` or if
-/// [`MAX_PREFIX`] bytes are there. `flagged` is the container's key flag, used only for [`VideoCodec::Unknown`].
+/// [`MAX_PREFIX`] bytes are there. `flagged` is the container's key flag, used only for [`VideoCodec::Unknown`] and where no
+/// slice begins within [`MAX_PREFIX`] bytes.
 pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
-    let complete = complete || data.len() >= MAX_PREFIX;
+    let is_cut = data.len() > MAX_PREFIX || (data.len() == MAX_PREFIX && !complete);
+    let complete = complete || is_cut;
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
-    match codec {
+    let picture = match codec {
         VideoCodec::H264 | VideoCodec::H265 => classify_nals(codec, framing, data, complete),
         VideoCodec::Vp8 => first_byte(data, complete, |b| b & 1 == 0),
         VideoCodec::Vp9 => first_byte(data, complete, vp9_key),
         VideoCodec::Av1 => classify_av1(data, complete),
-        VideoCodec::Unknown => Some(Picture::plain(if flagged { Key::Closed } else { Key::No })),
-    }
+        VideoCodec::Unknown => Some(Picture::by_flag(flagged)),
+    }?;
+    let is_unseen = is_cut && picture.slice.is_none() && matches!(codec, VideoCodec::H264 | VideoCodec::H265);
+    Some(if is_unseen {
+        Picture {
+            key: Picture::by_flag(flagged).key,
+            part: Part::Begins,
+            ..picture
+        }
+    } else {
+        picture
+    })
 }
 
 fn first_byte(data: &[u8], complete: bool, is_key: impl Fn(u8) -> bool) -> Option<Picture> {
@@ -138,6 +158,7 @@ impl Found {
             config: together(&self.sets),
             sps: self.sps,
             part: Part::Begins,
+            slice: None,
         }
     }
 }
@@ -256,6 +277,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
             };
             return Some(Picture {
                 part,
+                slice: Some(nal.start),
                 ..found.picture(codec, key)
             });
         }

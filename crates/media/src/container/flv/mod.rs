@@ -11,17 +11,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::prefix::Prefix;
 use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX, Video};
 use super::feed::{Feed, Step, len64};
+use super::fields::Fields;
 use super::nal::{self, Framing, VideoCodec};
 use super::unwrap::Unwrapper;
 use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Notice, Scanner, StreamInfo, Track, Unit, codec};
 
+mod prefix;
 mod tag;
 #[cfg(test)]
 pub(crate) mod test_stream;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_pictures;
 
 /// Bytes needed to recognise a plausible tag: its header and the first byte of its data.
 const PROBE: usize = TAG_HEADER + 1;
@@ -80,6 +85,9 @@ pub struct Flv {
     times: Unwrapper,
     /// Time of the last picture, as it stands in its tag.
     picture_ms: Option<u32>,
+    fields: Fields,
+    /// What stands in front of a picture, in a tag of its own.
+    prefix: Option<Prefix>,
     /// StreamID of the last tag that had one other than 0 and was confirmed.
     stream: [u8; 3],
     /// The largest tag so far: one that is out of all proportion is damage.
@@ -115,6 +123,8 @@ impl Flv {
             has_audio: false,
             times: Unwrapper::default(),
             picture_ms: None,
+            fields: Fields::default(),
+            prefix: None,
             stream: [0; 3],
             largest: 0,
         }
@@ -211,6 +221,7 @@ impl Flv {
     }
 
     fn damage(&mut self, marks: &mut Vec<Mark>) -> Step {
+        self.release_prefix(marks);
         self.emit_picture_end(self.at, marks);
         self.first_unit(marks);
         marks.push(Mark {
@@ -261,6 +272,7 @@ impl Flv {
                 self.rebuild();
             }
             None => {
+                self.release_prefix(marks);
                 self.parts.clear();
                 self.video_name = None;
                 self.audio_name = None;
@@ -338,6 +350,7 @@ impl Flv {
         }
         match tag::video(data) {
             Video::Nothing => {
+                self.release_prefix(marks);
                 self.emit_picture_end(self.at, marks);
                 Ok(Step::Pass(len64(total)))
             }
@@ -345,8 +358,11 @@ impl Flv {
                 let Some(bytes) = view.get(..total) else {
                     return Step::need_whole(total);
                 };
+                self.release_prefix(marks);
                 self.emit_picture_end(self.at, marks);
                 let record = data.get(record..).unwrap_or_default();
+                self.fields
+                    .configure(codec::avc_first_sps(record).filter(|_| codec == VideoCodec::H264));
                 self.video = codec;
                 self.framing = tag::framing(codec, record);
                 self.has_video = true;
@@ -362,55 +378,113 @@ impl Flv {
             } => {
                 let coded = data.get(start..).unwrap_or_default();
                 let complete = data.len() == header.size;
-                let framing = if codec == self.video {
-                    self.framing
-                } else {
-                    Framing::Length(4)
+                let tag = PictureTag {
+                    codec,
+                    coded,
+                    complete,
+                    flagged,
+                    composition_ms,
                 };
-                let Some(picture) = nal::classify(codec, framing, coded, complete, flagged) else {
+                Ok(self.read_picture(&tag, header, marks).unwrap_or_else(|| {
                     let more = (view.len() * 2).max(512).min(TAG_HEADER + header.size);
-                    return Ok(Step::Need(more));
-                };
-                let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);
-                if is_same_time && picture.part == nal::Part::Continues {
-                    // A tag for each slice.
-                    self.picture_end = self.picture_end.map(|_| self.at + len64(total));
-                    return Ok(Step::Pass(len64(total)));
-                }
-                self.emit_picture_end(self.at, marks);
-                if !self.has_video {
-                    self.has_video = true;
-                    self.rebuild();
-                }
-                let pts = self.time(header.time, composition_ms);
-                let key = picture.key;
-                let is_first = self.head.is_some();
-                let new_codec_config = self.take_in_band(codec, &picture, coded) && !is_first;
-                let init = Some(self.init_here());
-                self.unit(
-                    marks,
-                    Unit {
-                        track: Track::Video,
-                        key,
-                        pts: Some(pts),
-                        end: None,
-                        new_codec_config,
-                        init,
-                    },
-                );
-                let in_band = nal::parameter_sets(codec, framing, coded);
-                if self.sets.take(&in_band, key.is_key()) {
-                    marks.push(Mark {
-                        at: self.at,
-                        kind: MarkKind::Notice(Notice::NoParameterSets),
-                    });
-                }
-                if key.is_key() {
-                    self.picture_end = Some(self.at + len64(total));
-                }
-                Ok(Step::Pass(len64(total)))
+                    Step::Need(more)
+                }))
             }
         }
+    }
+
+    /// Reads a tag of coded video; `None` where more of it is needed.
+    fn read_picture(&mut self, tag: &PictureTag<'_>, header: TagHeader, marks: &mut Vec<Mark>) -> Option<Step> {
+        let end = self.at + len64(header.total());
+        let done = Some(Step::Pass(len64(header.total())));
+        let framing = if tag.codec == self.video {
+            self.framing
+        } else {
+            Framing::Length(4)
+        };
+        let joined = self.prefix.as_ref().map(|prefix| prefix.join(tag.coded));
+        let coded = joined.as_deref().unwrap_or(tag.coded);
+        let picture = nal::classify(tag.codec, framing, coded, tag.complete, tag.flagged)?;
+        if !tag.complete && self.fields.needs_more(tag.codec, coded, &picture) {
+            return None;
+        }
+        if picture.part == nal::Part::Prefix && coded.len() <= prefix::MOST {
+            self.hold_prefix(tag, coded.to_vec(), header, marks);
+            return done;
+        }
+        let is_second_field = self.fields.take(tag.codec, coded, &picture);
+        let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);
+        if is_second_field || (is_same_time && picture.part == nal::Part::Continues) {
+            // A tag for each slice, or for each field.
+            self.picture_end = self.picture_end.map(|_| end);
+            if let Some(prefix) = self.prefix.take() {
+                marks.extend(prefix.behind);
+            }
+            return done;
+        }
+        self.emit_picture_end(self.begin_of_picture(), marks);
+        self.see_video();
+        let pts = self.time(header.time, tag.composition_ms);
+        let is_first = self.head.is_some() || self.prefix.as_ref().is_some_and(|prefix| prefix.head.is_some());
+        let new_codec_config = self.take_in_band(tag.codec, &picture, coded) && !is_first;
+        let in_band = nal::parameter_sets(tag.codec, framing, coded);
+        self.emit_picture(&picture, pts, new_codec_config, &in_band, marks);
+        if picture.key.is_key() {
+            self.picture_end = Some(end);
+        }
+        done
+    }
+
+    /// Where the picture at hand begins: at its tag, or at the one in front of it that belongs to it.
+    fn begin_of_picture(&self) -> u64 {
+        self.prefix.as_ref().map_or(self.at, |prefix| prefix.at)
+    }
+
+    fn see_video(&mut self) {
+        if !self.has_video {
+            self.has_video = true;
+            self.rebuild();
+        }
+    }
+
+    /// Emits the unit of a picture, and what was held back for it.
+    fn emit_picture(
+        &mut self,
+        picture: &nal::Picture,
+        pts: u64,
+        new_codec_config: bool,
+        in_band: &[nal::ParameterSet],
+        marks: &mut Vec<Mark>,
+    ) {
+        let at = self.begin_of_picture();
+        let prefix = self.prefix.take();
+        let head = prefix.as_ref().and_then(|prefix| prefix.head.clone());
+        let init = match head {
+            Some(head) => Init {
+                head,
+                ..self.init.clone()
+            },
+            None => self.init_here(),
+        };
+        let unit = Unit {
+            track: Track::Video,
+            key: picture.key,
+            pts: Some(pts),
+            end: None,
+            new_codec_config,
+            init: Some(init),
+        };
+        marks.push(Mark {
+            at,
+            kind: MarkKind::Unit(unit),
+        });
+        if self.sets.take(in_band, picture.key.is_key()) {
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Notice(Notice::NoParameterSets),
+            });
+        }
+        marks.extend(prefix.into_iter().flat_map(|prefix| prefix.behind));
     }
 
     /// Puts the parameter sets of a key picture in force; whether they replace others.
@@ -447,6 +521,7 @@ impl Flv {
             }
         }
         if in_force.is_some() && self.head.is_none() {
+            self.release_prefix(marks);
             let others = self.parts.iter().filter(|(p, _)| *p != part && *p != Part::Script);
             let head = std::iter::once(&self.file_header)
                 .chain(others.map(|(_, b)| b))
@@ -525,11 +600,19 @@ impl Flv {
         }
     }
 
-    fn unit(&self, marks: &mut Vec<Mark>, unit: Unit) {
-        marks.push(Mark {
+    /// Emits a unit at the tag at hand, or holds it back behind what waits for its picture.
+    fn unit(&mut self, marks: &mut Vec<Mark>, unit: Unit) {
+        let mark = Mark {
             at: self.at,
             kind: MarkKind::Unit(unit),
-        });
+        };
+        match &mut self.prefix {
+            Some(prefix) => prefix.behind.push(mark),
+            None => marks.push(mark),
+        }
+        if self.prefix.as_ref().is_some_and(|prefix| prefix.is_overdue(self.at)) {
+            self.release_prefix(marks);
+        }
     }
 
     /// Unwrapped presentation time in ns.
@@ -539,6 +622,18 @@ impl Flv {
             .unwrap_or(0)
             .saturating_mul(NS_PER_MS)
     }
+}
+
+/// A tag of coded video.
+#[derive(Clone, Copy, Debug)]
+struct PictureTag<'a> {
+    codec: VideoCodec,
+    /// What is there of its coded bytes.
+    coded: &'a [u8],
+    /// Whether that is all.
+    complete: bool,
+    flagged: bool,
+    composition_ms: i32,
 }
 
 /// The first plausible tag (or file header) in `view`.
@@ -582,18 +677,30 @@ impl Scanner for Flv {
             self.read_item(view, marks)
         });
         self.feed = feed;
+        self.release_prefix(marks);
     }
 
     fn settled(&self) -> u64 {
-        self.feed.pos()
+        let pos = self.feed.pos();
+        self.prefix.as_ref().map_or(pos, |prefix| prefix.at.min(pos))
     }
 
     fn whole(&self) -> u64 {
-        if self.feed.is_passing() { self.at } else { self.settled() }
+        if self.feed.is_passing() {
+            self.at.min(self.settled())
+        } else {
+            self.settled()
+        }
+    }
+
+    fn release(&mut self, marks: &mut Vec<Mark>) {
+        self.release_prefix(marks);
     }
 
     fn restart(&mut self) {
         self.feed.take_rest();
+        self.prefix = None;
+        self.fields.restart();
         self.picture_end = None;
         self.picture_ms = None;
         self.lost = false;

@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::super::Key;
-use super::super::nal::{Framing, MAX_PREFIX, Part, Picture, VideoCodec, classify, find_start_code};
+use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, classify, find_start_code};
 use super::stream::Video;
 
 /// What a PES packet of video holds.
@@ -56,6 +56,7 @@ fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged:
     )?;
     Some(Verdict::Begins(Picture {
         sps: picture.sps.map(|(at, len)| (from + at, len)),
+        slice: picture.slice.map(|at| from + at),
         ..picture
     }))
 }
@@ -154,11 +155,10 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
                     hasher.finish()
                 });
                 return Some(Picture {
-                    key,
                     has_parameter_sets: true,
                     config,
                     sps: sequence.map(|(at, _)| (at, 4)),
-                    part: Part::Begins,
+                    ..Picture::plain(key)
                 });
             }
             _ => {}
@@ -166,11 +166,8 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
         from = start + 3;
     }
     complete.then_some(Picture {
-        key: Key::No,
         has_parameter_sets: true,
-        config: None,
-        sps: None,
-        part: Part::Begins,
+        ..Picture::plain(Key::No)
     })
 }
 

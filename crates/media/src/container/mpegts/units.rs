@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::nal::{MAX_PREFIX, Part, Picture, VideoCodec};
+use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 use super::audio;
 use super::packet::{Continuity, Counter, Packet};
@@ -487,11 +487,8 @@ fn init(head: Bytes, out: &Reorder) -> Init {
 /// Looks into the first bytes of a PES packet; `None` where more are needed, never once it is `complete`.
 fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found<'_>> {
     let by_flag = |key| Picture {
-        key,
         has_parameter_sets: true,
-        config: None,
-        sps: None,
-        part: Part::Begins,
+        ..Picture::plain(key)
     };
     if flags.scrambled {
         let key = if flags.random_access { Key::Closed } else { Key::No };
