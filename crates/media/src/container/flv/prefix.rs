@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::super::nal;
 use super::super::{Key, Mark, MarkKind, Track, Unit};
-use super::{Flv, PictureTag, TagHeader};
+use super::Flv;
+use super::pictures::PictureTag;
+use super::tag::TagHeader;
 
 /// Most coded bytes that are held back: 64 KiB.
 pub(super) const MOST: usize = 64 << 10;

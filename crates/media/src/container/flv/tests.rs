@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::Notice;
 use super::test_stream::*;
 use super::*;
 

@@ -1,5 +1,6 @@
 //! Pictures that come in more than one tag.
 
+use super::super::Notice;
 use super::super::fields::tests::{field, interlaced_sps, units as nals};
 use super::test_stream::*;
 use super::tests::{sliced, units};
