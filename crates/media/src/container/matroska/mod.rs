@@ -15,9 +15,12 @@ mod block;
 mod cluster;
 mod ebml;
 mod head;
+mod held;
 mod stream;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_pictures;
 mod tracks;
 
 use super::feed::{Feed, Step, len64};
@@ -60,9 +63,7 @@ impl Matroska {
 impl Scanner for Matroska {
     fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
         let parser = &mut self.parser;
-        self.feed.push(data, |pos, view| parser.step(pos, view, marks))?;
-        self.parser.stream.passed(self.feed.pos(), marks);
-        Ok(())
+        self.feed.push(data, |pos, view| parser.step(pos, view, marks))
     }
 
     fn finish(&mut self, marks: &mut Vec<Mark>) {
@@ -134,8 +135,10 @@ struct Parser {
 
 impl Parser {
     fn step(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
-        self.stream.passed(pos, marks);
         self.element_at = pos;
+        if !self.may_go_on(view) {
+            self.stream.passed(pos, marks);
+        }
         Ok(match &mut self.position {
             Position::Head(head) => match head.read(pos, view) {
                 head::Progress::Need(n) => Step::Need(n),
@@ -164,6 +167,15 @@ impl Parser {
             Position::Lost => self.step_lost(pos, view),
             Position::Interrupted => self.step_interrupted(pos, view, marks),
         })
+    }
+
+    /// Whether what begins with `view` may be more of the last picture.
+    fn may_go_on(&self, view: &[u8]) -> bool {
+        let Position::Cluster(cluster) = &self.position else {
+            return false;
+        };
+        let is_block = |id: u32| view.first().is_some_and(|&first| u32::from(first) == id);
+        cluster.has_group() || is_block(cluster::SIMPLE_BLOCK) || is_block(cluster::BLOCK_GROUP)
     }
 
     /// An element beside the Clusters, or behind the Segment.
@@ -259,6 +271,7 @@ impl Parser {
         if let Position::Cluster(cluster) = &mut self.position {
             cluster.close(&mut self.stream, marks);
         }
+        self.stream.passed(pos, marks);
         marks.push(Mark {
             at: pos,
             kind: MarkKind::Damage,
@@ -301,11 +314,12 @@ impl Parser {
     }
 
     fn settled(&self, pos: u64) -> u64 {
-        match &self.position {
+        let settled = match &self.position {
             Position::Head(head) if self.has_head => head.start,
             Position::Cluster(cluster) => cluster.settled(pos),
             _ => pos,
-        }
+        };
+        self.stream.picture_end().map_or(settled, |end| end.min(settled))
     }
 
     /// Reads what can be read of the last bytes and emits everything that was held back.

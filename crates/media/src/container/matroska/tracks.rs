@@ -45,6 +45,8 @@ pub(super) struct TrackEntry {
     pub(super) parameter_sets: Option<u64>,
     /// The parameter sets in `CodecPrivate`.
     pub(super) record: Vec<nal::ParameterSet>,
+    /// The first SPS of H.264 in `CodecPrivate`.
+    pub(super) sps: Option<Vec<u8>>,
     name: Option<String>,
 }
 
@@ -165,6 +167,9 @@ impl<'a> RawEntry<'a> {
             default_duration: self.default_duration,
             parameter_sets: codec::parameter_sets(codec, private),
             record: codec::record_sets(codec, private),
+            sps: codec::avc_first_sps(private)
+                .filter(|_| codec == VideoCodec::H264)
+                .map(<[u8]>::to_vec),
             name: name(self.codec_id, private),
         }
     }
