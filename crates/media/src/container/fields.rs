@@ -71,6 +71,11 @@ impl Fields {
         is_second
     }
 
+    /// Returns whether the last picture was a first field.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// The next picture does not follow on the last one.
     pub(super) fn restart(&mut self) {
         self.open = None;

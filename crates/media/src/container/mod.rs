@@ -124,6 +124,8 @@ pub enum Notice {
     NoParameterSets,
     /// A transport stream ended without PAT and PMT.
     NoProgram,
+    /// PES packets are not aligned with pictures: the rest of the last picture of a chunk is in the next one.
+    Unaligned,
     /// Pictures after an open key unit are shown before it: they depend on pictures before it.
     OpenGop,
 }

@@ -25,6 +25,8 @@ mod sample_entry;
 pub(crate) mod test_stream;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_pictures;
 mod top;
 
 use crate::container::{Container, Fault, Mark, MarkKind, Scanner};

@@ -13,6 +13,8 @@ use super::stream::Video;
 pub(super) enum Verdict {
     /// A picture begins.
     Begins(Picture),
+    /// A picture begins behind the rest of the one before.
+    BeginsBehindRest(Picture),
     /// More of the last picture: encoders split those over 64 KiB, or send each slice in a packet of its own.
     Continues,
 }
@@ -54,7 +56,7 @@ fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged:
         complete,
         flagged,
     )?;
-    Some(Verdict::Begins(Picture {
+    Some(Verdict::BeginsBehindRest(Picture {
         sps: picture.sps.map(|(at, len)| (from + at, len)),
         slice: picture.slice.map(|at| from + at),
         ..picture

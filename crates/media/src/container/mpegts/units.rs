@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::fields::Fields;
 use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 use super::audio;
@@ -82,6 +83,8 @@ enum Found<'a> {
         pts: Option<u64>,
         data: &'a [u8],
         picture: Option<Picture>,
+        /// The rest of another picture stands in front of it.
+        is_behind_rest: bool,
     },
 }
 
@@ -101,6 +104,8 @@ pub(super) struct Units {
     fresh: bool,
     /// The clock of the stream whose times count.
     clock: Clock,
+    /// Fields of the video stream that decides on cuts.
+    fields: Fields,
 }
 
 impl Units {
@@ -126,6 +131,7 @@ impl Units {
         self.video = self.streams.iter().position(|s| matches!(s.elementary.kind, Kind::Video(_)));
         if self.video_pid() != old_video {
             self.has_picture = false;
+            self.fields = Fields::default();
         }
         self.fresh = true;
         self.update_info(out);
@@ -164,6 +170,7 @@ impl Units {
         }
         self.has_picture = false;
         self.key_open = false;
+        self.fields.restart();
     }
 
     /// The mark that ends the last key picture, if it has not ended.
@@ -203,7 +210,7 @@ impl Units {
         let found = if counts && !flags.scrambled && !is_whole(payload) {
             None
         } else {
-            examine(stream.elementary.kind, payload, false, flags)
+            examine(stream.elementary.kind, payload, false, flags, &self.fields)
         };
         match found {
             Some(found) => {
@@ -323,7 +330,7 @@ impl Units {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.take() else { return };
         let gathered = std::mem::take(&mut stream.gathered);
-        match examine(stream.elementary.kind, &gathered, complete, pending.flags) {
+        match examine(stream.elementary.kind, &gathered, complete, pending.flags, &self.fields) {
             Some(found) => {
                 let kinds = self.kinds(index, found, pending.head, out);
                 out.decide(pending.slot, kinds, marks);
@@ -343,15 +350,26 @@ impl Units {
 
     /// The marks of what was found.
     fn kinds(&mut self, index: usize, found: Found<'_>, head: Bytes, out: &mut Reorder) -> Kinds {
-        let (pts, data, picture) = match found {
+        let (pts, data, picture, is_behind_rest) = match found {
             Found::Nothing => return [None, None, None],
             Found::Broken => return [Some(MarkKind::Damage), None, None],
-            Found::Unit { pts, data, picture } => (pts, data, picture),
+            Found::Unit {
+                pts,
+                data,
+                picture,
+                is_behind_rest,
+            } => (pts, data, picture, is_behind_rest),
         };
         let Some(stream) = self.streams.get(index) else {
             return [None, None, None];
         };
         let kind = stream.elementary.kind;
+        if let (Kind::Video(Video::Nal(codec)), Some(picture)) = (kind, &picture)
+            && self.video == Some(index)
+            && self.fields.take(codec, data, picture)
+        {
+            return [None, None, None];
+        }
         let pts = pts.map(|pts| self.time(index, pts));
         let mut unit = Unit {
             track: Track::Other,
@@ -370,7 +388,11 @@ impl Units {
                 if picture.key.is_key() {
                     self.key_open = true;
                     unit.new_codec_config = self.take_config(index, video, &picture, data, out);
-                    notice = (!picture.has_parameter_sets).then_some(MarkKind::Notice(Notice::NoParameterSets));
+                    notice = match (picture.has_parameter_sets, is_behind_rest) {
+                        (false, _) => Some(MarkKind::Notice(Notice::NoParameterSets)),
+                        (true, true) => Some(MarkKind::Notice(Notice::Unaligned)),
+                        (true, false) => None,
+                    };
                 }
                 self.fresh = false;
             }
@@ -485,7 +507,7 @@ fn init(head: Bytes, out: &Reorder) -> Init {
 }
 
 /// Looks into the first bytes of a PES packet; `None` where more are needed, never once it is `complete`.
-fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found<'_>> {
+fn examine<'a>(kind: Kind, pes: &'a [u8], complete: bool, flags: Flags, fields: &Fields) -> Option<Found<'a>> {
     let by_flag = |key| Picture {
         has_parameter_sets: true,
         ..Picture::plain(key)
@@ -496,6 +518,7 @@ fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found
             pts: None,
             data: &[],
             picture: Some(by_flag(key)),
+            is_behind_rest: false,
         });
     }
     let (pts, scrambled, data) = match Header::parse(pes) {
@@ -506,30 +529,32 @@ fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found
         Header::Broken => return Some(Found::Broken),
         Header::Whole { pts, scrambled, data } => (pts, scrambled, data),
     };
+    let unit = |picture, is_behind_rest| Found::Unit {
+        pts,
+        data,
+        picture,
+        is_behind_rest,
+    };
     let Kind::Video(video) = kind else {
-        return Some(Found::Unit {
-            pts,
-            data,
-            picture: None,
-        });
+        return Some(unit(None, false));
     };
     let (video, complete) = if scrambled {
         (Video::Nal(VideoCodec::Unknown), true)
     } else {
         (video, complete)
     };
-    match classify_video(video, data, pts.is_some(), complete, flags.random_access)? {
-        Verdict::Continues => Some(Found::Nothing),
-        // The container's word is no word on parameter sets.
-        Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => Some(Found::Unit {
-            pts,
-            data,
-            picture: Some(by_flag(picture.key)),
-        }),
-        Verdict::Begins(picture) => Some(Found::Unit {
-            pts,
-            data,
-            picture: Some(picture),
-        }),
+    let verdict = classify_video(video, data, pts.is_some(), complete, flags.random_access)?;
+    if let (Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture), Video::Nal(codec)) = (&verdict, video)
+        && !complete
+        && fields.needs_more(codec, data, picture)
+    {
+        return None;
     }
+    Some(match verdict {
+        Verdict::Continues => Found::Nothing,
+        // The container's word is no word on parameter sets.
+        Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => unit(Some(by_flag(picture.key)), false),
+        Verdict::Begins(picture) => unit(Some(picture), false),
+        Verdict::BeginsBehindRest(picture) => unit(Some(picture), true),
+    })
 }

@@ -3,6 +3,7 @@
 mod configuration;
 mod cutting;
 mod damage;
+mod pictures;
 mod properties;
 mod times;
 pub(crate) mod writer;
