@@ -28,7 +28,10 @@ pub mod matroska;
 pub mod mpegts;
 pub mod nal;
 pub mod raw;
+#[cfg(test)]
+mod tests_hostile;
 mod unwrap;
+mod work;
 
 /// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.
 pub const MAX_GATHER: usize = 4 << 20;

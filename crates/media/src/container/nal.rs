@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 
-use super::Key;
+use super::{Key, work};
 
 /// Video coding formats whose key pictures are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +164,7 @@ impl Found {
 }
 
 fn hash(nal: &[u8]) -> u64 {
+    work::count(nal.len());
     let mut hasher = DefaultHasher::new();
     hasher.write(nal);
     hasher.finish()
@@ -428,6 +429,7 @@ impl Nals<'_> {
                     Some(end) => (end, true),
                     None => (self.data.len(), false),
                 };
+                work::count(end - self.pos);
                 self.pos = end;
                 let mut trimmed = end;
                 // The zero_byte of a four byte start code, and trailing_zero_8bits, are not the unit's.
@@ -443,6 +445,7 @@ impl Nals<'_> {
             Framing::Length(size) => {
                 let prefix = self.data.get(self.pos..self.pos.checked_add(size)?)?;
                 let len = prefix.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
+                work::count(size);
                 let start = self.pos + size;
                 let end = start.checked_add(len)?;
                 self.pos = end;
@@ -465,6 +468,7 @@ pub fn find_start_code(data: &[u8], from: usize) -> Option<usize> {
 
 /// `recovery_frame_cnt` of the recovery point message in an H.264 SEI (without its NAL header), D.1.8.
 fn recovery_frame_cnt(sei: &[u8]) -> Option<u32> {
+    work::count(sei.len());
     let mut rbsp = Vec::with_capacity(sei.len());
     for &b in sei {
         // emulation_prevention_three_byte

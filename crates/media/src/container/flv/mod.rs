@@ -13,11 +13,12 @@ use bytes::Bytes;
 
 use self::prefix::Prefix;
 use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX};
+use self::unsure::{SURE, Unsure};
 use super::feed::{Feed, Step, len64};
 use super::fields::Fields;
 use super::nal::{self, Framing, VideoCodec};
 use super::unwrap::Unwrapper;
-use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit};
+use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit, work};
 
 mod header;
 mod pictures;
@@ -29,6 +30,7 @@ pub(crate) mod test_stream;
 mod tests;
 #[cfg(test)]
 mod tests_pictures;
+mod unsure;
 
 /// Bytes needed to recognise a plausible tag: its header and the first byte of its data.
 const PROBE: usize = TAG_HEADER + 1;
@@ -92,6 +94,8 @@ pub struct Flv {
     prefix: Option<Prefix>,
     /// StreamID of the last tag that had one other than 0 and was confirmed.
     stream: [u8; 3],
+    /// The tag that is passed over, if its size may be wrong.
+    unsure: Option<Unsure>,
     /// The largest tag so far: one that is out of all proportion is damage.
     largest: usize,
 }
@@ -128,6 +132,7 @@ impl Flv {
             fields: Fields::default(),
             prefix: None,
             stream: [0; 3],
+            unsure: None,
             largest: 0,
         }
     }
@@ -143,6 +148,9 @@ impl Flv {
     }
 
     fn read_item(&mut self, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
+        if let Some(unsure) = self.unsure {
+            return Ok(self.pass_unsure(unsure, view, marks));
+        }
         if self.lost {
             return Ok(match find_tag(view, self.stream) {
                 Some(0) => {
@@ -195,12 +203,18 @@ impl Flv {
             .get(TAG_HEADER..(TAG_HEADER + header.size).min(view.len()))
             .unwrap_or_default();
         let step = match header.kind {
+            TagKind::Script if view.len() >= total && header.size > SURE && !header.is_confirmed(view) => self.damage(marks),
             TagKind::Script => self.read_script(view, total)?,
             TagKind::Audio => self.read_audio(view, data, header, marks)?,
             TagKind::Video => self.read_video(view, data, header, marks)?,
             TagKind::Reserved => Step::Pass(len64(total)),
         };
         if matches!(step, Step::Pass(_)) {
+            let is_media = matches!(header.kind, TagKind::Audio | TagKind::Video) && !self.lost;
+            if is_media && self.head.is_none() && header.size > self.largest.max(SURE) {
+                self.unsure = Some(Unsure::new(self.at, total));
+                return Ok(Step::Pass(len64(TAG_HEADER)));
+            }
             self.largest = self.largest.max(header.size);
         }
         if matches!(step, Step::Pass(_)) && self.head.is_some() {
@@ -372,7 +386,7 @@ impl Flv {
 /// The first plausible tag (or file header) in `view`.
 fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
     let parse = |window| TagHeader::parse(window).filter(|header| header.is_plain(stream) && header.size <= MAX_TAG);
-    view.windows(PROBE).position(|window| match parse(window) {
+    let found = view.windows(PROBE).position(|window| match parse(window) {
         Some(header) => {
             let first = window.last().copied().unwrap_or(0);
             header.size > 0
@@ -384,7 +398,9 @@ fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
                 }
         }
         None => window.starts_with(b"FLV\x01") && matches!(window.get(5..9), Some([0, 0, 0, 9])),
-    })
+    });
+    work::count(found.unwrap_or(view.len()));
+    found
 }
 
 impl Scanner for Flv {
@@ -393,7 +409,7 @@ impl Scanner for Flv {
         let outcome = feed.push(data, |at, view| {
             self.at = at;
             // A tag of video may be more of the same picture.
-            if self.lost || view.first() != Some(&VIDEO_TAG) {
+            if self.unsure.is_none() && (self.lost || view.first() != Some(&VIDEO_TAG)) {
                 self.emit_picture_end(at, marks);
             }
             self.read_item(view, marks)
@@ -409,8 +425,9 @@ impl Scanner for Flv {
             self.at = at;
             self.read_item(view, marks)
         });
-        self.feed = feed;
         self.release_prefix(marks);
+        self.emit_picture_end(feed.pos(), marks);
+        self.feed = feed;
     }
 
     fn settled(&self) -> u64 {
@@ -419,7 +436,9 @@ impl Scanner for Flv {
     }
 
     fn whole(&self) -> u64 {
-        if self.feed.is_passing() {
+        if let Some(unsure) = &self.unsure {
+            unsure.start.min(self.settled())
+        } else if self.feed.is_passing() {
             self.at.min(self.settled())
         } else {
             self.settled()
@@ -437,6 +456,7 @@ impl Scanner for Flv {
         self.picture_end = None;
         self.picture_ms = None;
         self.lost = false;
+        self.unsure = None;
         self.times = Unwrapper::default();
     }
 

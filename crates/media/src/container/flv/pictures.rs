@@ -87,15 +87,19 @@ impl Flv {
         } else {
             Framing::Length(4)
         };
+        let classify = |coded| nal::classify(tag.codec, framing, coded, tag.complete, tag.flagged);
+        let mut picture = classify(tag.coded)?;
+        if picture.part == nal::Part::Prefix && tag.coded.len() <= prefix::MOST {
+            self.hold_prefix(tag, header, marks);
+            return done;
+        }
         let joined = self.prefix.as_ref().map(|prefix| prefix.join(tag.coded));
         let coded = joined.as_deref().unwrap_or(tag.coded);
-        let picture = nal::classify(tag.codec, framing, coded, tag.complete, tag.flagged)?;
+        if joined.is_some() {
+            picture = classify(coded)?;
+        }
         if !tag.complete && self.fields.needs_more(tag.codec, coded, &picture) {
             return None;
-        }
-        if picture.part == nal::Part::Prefix && coded.len() <= prefix::MOST {
-            self.hold_prefix(tag, coded.to_vec(), header, marks);
-            return done;
         }
         let is_second_field = self.fields.take(tag.codec, coded, &picture);
         let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);

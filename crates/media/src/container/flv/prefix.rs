@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 
-use super::super::nal;
 use super::super::{Key, Mark, MarkKind, Track, Unit};
+use super::super::{nal, work};
 use super::Flv;
 use super::pictures::PictureTag;
 use super::tag::TagHeader;
@@ -36,6 +36,7 @@ impl Prefix {
     /// The coded bytes of the picture, with these in front.
     pub(super) fn join(&self, coded: &[u8]) -> Vec<u8> {
         let most = nal::MAX_PREFIX.min(coded.len());
+        work::count(self.coded.len() + most);
         [&self.coded, coded.get(..most).unwrap_or(coded)].concat()
     }
 
@@ -46,10 +47,17 @@ impl Prefix {
 }
 
 impl Flv {
-    /// Holds back a tag without a slice; `coded` are the bytes since the first such one.
-    pub(super) fn hold_prefix(&mut self, tag: &PictureTag<'_>, coded: Vec<u8>, header: TagHeader, marks: &mut Vec<Mark>) {
+    /// Holds back a tag without a slice, behind others of the same picture.
+    pub(super) fn hold_prefix(&mut self, tag: &PictureTag<'_>, header: TagHeader, marks: &mut Vec<Mark>) {
+        if self
+            .prefix
+            .as_ref()
+            .is_some_and(|prefix| prefix.coded.len() + tag.coded.len() > MOST)
+        {
+            self.release_prefix(marks);
+        }
         if let Some(prefix) = &mut self.prefix {
-            prefix.coded = coded;
+            prefix.coded.extend_from_slice(tag.coded);
             return;
         }
         self.emit_picture_end(self.at, marks);
@@ -69,7 +77,7 @@ impl Flv {
                 new_codec_config: false,
                 init: Some(init),
             },
-            coded,
+            coded: tag.coded.to_vec(),
         });
     }
 

@@ -6,6 +6,7 @@ use super::boxes::{Fields, Malformed, children};
 use super::moov::{Defaults, Movie, TrackConfig};
 use crate::container::Track;
 use crate::container::unwrap::Unwrapper;
+use crate::container::work;
 
 /// A longer sample is not believed, unless the one before it in its run lasts half as long: 30 s.
 const MAX_DURATION: i128 = 30_000_000_000;
@@ -87,6 +88,7 @@ impl Times {
 
 /// Reads the content of a `moof`.
 pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Traf>, MoofError> {
+    work::count(moof.len());
     let mut trafs = Vec::with_capacity(1);
     let mut has_header = false;
     // Default base of the next track's data (14496-12 8.8.7): the start of the moof, then the end of the last track's data.

@@ -2,9 +2,11 @@
 //!
 //! PURE. Sources: RFC 9559 10.1 (Block structure), 10.2 (SimpleBlock structure), 10.3 (lacing).
 
-use super::super::Key;
+use std::borrow::Cow;
+
 use super::super::fields::Fields;
 use super::super::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
+use super::super::{Key, work};
 use super::ebml::{self, Read};
 use super::tracks::TrackEntry;
 
@@ -12,7 +14,7 @@ use super::tracks::TrackEntry;
 const KEYFRAME: u8 = 0x80;
 
 /// Most coded bytes of parameter sets in blocks of their own that are put in front of the picture behind them: 64 KiB.
-const MAX_LEAD: usize = 64 << 10;
+pub(super) const MAX_LEAD: usize = 64 << 10;
 
 /// The header of a block, up to the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +125,29 @@ impl Block {
         let most = MAX_PREFIX.saturating_sub(lead.len() + stripped.len());
         let rest = frame.get(..most).unwrap_or(frame);
         let complete = is_all && rest.len() == frame.len();
-        if lead.is_empty() && stripped.is_empty() {
-            return classify_frame(entry, fields, rest, complete, flagged);
+        let own = if stripped.is_empty() {
+            Cow::Borrowed(rest)
+        } else {
+            Cow::Owned([stripped, rest].concat())
+        };
+        // Alone first: or many blocks of a picture that never comes would be looked at with all before each.
+        let framing = framing_of(entry, &own, complete)?;
+        let alone = nal::classify(entry.codec, framing, &own, complete, flagged)?;
+        if alone.part == Part::Prefix && own.len() <= MAX_LEAD {
+            return Some(Classified {
+                in_band: nal::parameter_sets(entry.codec, framing, &own),
+                coded: own.into_owned(),
+                picture: alone,
+                ..Classified::no_key()
+            });
         }
-        classify_frame(entry, fields, &[lead, stripped, rest].concat(), complete, flagged)
+        if lead.is_empty() {
+            return classify_frame(entry, framing, fields, &own, (alone, complete));
+        }
+        work::count(lead.len() + own.len());
+        let joined = [lead, &own].concat();
+        let picture = nal::classify(entry.codec, framing, &joined, complete, flagged)?;
+        classify_frame(entry, framing, fields, &joined, (picture, complete))
     }
 }
 
@@ -157,40 +178,47 @@ impl Classified {
     }
 }
 
-fn classify_frame(entry: &TrackEntry, fields: &mut Fields, frame: &[u8], complete: bool, flagged: bool) -> Option<Classified> {
-    let framing = match entry.framing {
-        Some(framing) => framing,
+/// How the NAL units of a frame are told apart; `None` if more bytes are needed.
+fn framing_of(entry: &TrackEntry, frame: &[u8], complete: bool) -> Option<Framing> {
+    match entry.framing {
+        Some(framing) => Some(framing),
         // Without a configuration record: Annex B is not legal in Matroska, but some write it.
         None if matches!(entry.codec, VideoCodec::H264 | VideoCodec::H265) => match frame {
-            [0, 0, 1, ..] | [0, 0, 0, 1, ..] => Framing::AnnexB,
-            [_, _, _, _, ..] => Framing::Length(4),
-            _ if complete => Framing::Length(4),
-            _ => return None,
+            [0, 0, 1, ..] | [0, 0, 0, 1, ..] => Some(Framing::AnnexB),
+            [_, _, _, _, ..] => Some(Framing::Length(4)),
+            _ if complete => Some(Framing::Length(4)),
+            _ => None,
         },
-        None => Framing::Length(4),
-    };
-    let mut picture = nal::classify(entry.codec, framing, frame, complete, flagged)?;
+        None => Some(Framing::Length(4)),
+    }
+}
+
+/// What else is to be known of a frame that has a slice, or should have one.
+fn classify_frame(
+    entry: &TrackEntry,
+    framing: Framing,
+    fields: &mut Fields,
+    frame: &[u8],
+    (mut picture, complete): (Picture, bool),
+) -> Option<Classified> {
     if !complete && frame.len() < MAX_PREFIX && fields.needs_more(entry.codec, frame, &picture) {
         return None;
     }
-    let is_prefix = picture.part == Part::Prefix && frame.len() <= MAX_LEAD;
-    if !is_prefix && picture.part == Part::Prefix {
+    if picture.part == Part::Prefix {
         picture.part = Part::Begins;
     }
-    let is_second_field = !is_prefix && fields.take(entry.codec, frame, &picture);
+    let is_second_field = fields.take(entry.codec, frame, &picture);
     let sps = picture
         .sps
         .filter(|_| picture.key.is_key())
         .and_then(|(at, len)| frame.get(at..at.checked_add(len)?));
     // Profile, tier and level are within these bytes.
     let sps = sps.map_or_else(Vec::new, |sps| sps.iter().take(32).copied().collect());
-    let in_band = nal::parameter_sets(entry.codec, framing, frame);
-    let coded = if is_prefix { frame.to_vec() } else { Vec::new() };
     Some(Classified {
         picture,
         sps,
-        in_band,
+        in_band: nal::parameter_sets(entry.codec, framing, frame),
         is_second_field,
-        coded,
+        coded: Vec::new(),
     })
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::super::feed::len64;
 use super::super::nal::{Part, VideoCodec};
 use super::super::{Key, Mark, MarkKind, Track, Unit};
-use super::block::{Block, Classified};
+use super::block::{Block, Classified, MAX_LEAD};
 use super::ebml::{self, Header, Read};
 use super::head;
 use super::held::{Held, MAX_HELD_BYTES, is_decisive};
@@ -157,13 +157,13 @@ impl Cluster {
         if is_above && self.group.is_none() && self.end.is_none() {
             return Progress::Ended;
         }
+        if is_above && self.group.is_some() {
+            return Progress::Damaged;
+        }
         let bound = self.group.as_ref().map(|g| g.end).or(self.end).or(stream.segment_end);
-        let Some(total) = total(&header, pos, bound, stream.largest_block) else {
+        let Some(total) = total(&header, pos, bound, stream.largest) else {
             return Progress::Damaged;
         };
-        if matches!(header.id, SIMPLE_BLOCK | BLOCK_GROUP) {
-            stream.largest_block = stream.largest_block.max(total);
-        }
         if self.group.is_some() {
             return self.read_in_group(stream, pos, view, (header, total), marks);
         }
@@ -308,12 +308,16 @@ impl Cluster {
             };
             frame.key = classified.picture.key;
             frame.sets = stream.sets(entry, &classified);
-            frame.part = if frames == 1 { classified.picture.part } else { Part::Begins };
+            frame.part = if frames == 1 && self.lead.len() + classified.coded.len() <= MAX_LEAD {
+                classified.picture.part
+            } else {
+                Part::Begins
+            };
             let is_same_time = pts.is_some() && stream.picture_pts == pts;
             frame.is_rest = classified.is_second_field || (frame.part == Part::Continues && is_same_time);
             frame.in_band = classified.in_band;
             if frame.part == Part::Prefix {
-                self.lead = classified.coded;
+                self.lead.extend_from_slice(&classified.coded);
             } else {
                 self.lead.clear();
                 stream.picture_pts = pts;

@@ -18,13 +18,14 @@ mod head;
 mod held;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod tests_pictures;
 mod tracks;
+mod unsure;
 
 use super::feed::{Feed, Step, len64};
-use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit};
+use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit, work};
 use cluster::{Cluster, MAX_ELEMENT};
 use ebml::{Header, Read};
 use head::{CLUSTER, Head, MAX_EBML_HEADER, SEGMENT, TRACKS};
@@ -55,6 +56,7 @@ impl Matroska {
                 stream: Stream::new(),
                 has_head: false,
                 element_at: 0,
+                unsure: None,
             },
         }
     }
@@ -85,7 +87,8 @@ impl Scanner for Matroska {
 
     fn whole(&self) -> u64 {
         let pos = self.feed.pos();
-        let element = self.feed.is_passing().then_some(self.parser.element_at);
+        let is_passing = self.feed.is_passing() || self.parser.unsure.is_some();
+        let element = is_passing.then_some(self.parser.element_at);
         let group = match &self.parser.position {
             Position::Cluster(cluster) => cluster.group_at(pos),
             _ => None,
@@ -131,10 +134,15 @@ struct Parser {
     has_head: bool,
     /// Where the element at hand begins.
     element_at: u64,
+    /// Where the element ends that is passed over, if its size may be wrong.
+    unsure: Option<u64>,
 }
 
 impl Parser {
     fn step(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
+        if let Some(end) = self.unsure {
+            return Ok(self.pass_unsure(end, pos, view, marks));
+        }
         self.element_at = pos;
         if !self.may_go_on(view) {
             self.stream.passed(pos, marks);
@@ -155,7 +163,7 @@ impl Parser {
             },
             Position::Cluster(cluster) => match cluster.read(&mut self.stream, pos, view, marks) {
                 cluster::Progress::Need(n) => Step::Need(n),
-                cluster::Progress::Took(n) => Step::Pass(n),
+                cluster::Progress::Took(n) => self.pass(n),
                 cluster::Progress::Ended => {
                     cluster.close(&mut self.stream, marks);
                     self.position = Position::Segment;
@@ -206,7 +214,7 @@ impl Parser {
                 Step::Pass(len64(header.len))
             }
             (TRACKS, Some(_)) => self.tracks_in_band(pos, view, &header, marks),
-            (id, Some(end)) if is_passed_over(id) && end - pos <= MAX_ELEMENT => Step::Pass(end - pos),
+            (id, Some(end)) if is_passed_over(id) && end - pos <= MAX_ELEMENT => self.pass(end - pos),
             _ => self.damaged(pos, marks),
         }
     }
@@ -282,7 +290,9 @@ impl Parser {
     }
 
     fn step_lost(&mut self, pos: u64, view: &[u8]) -> Step {
-        match view.iter().position(|b| matches!(b, 0x1A | 0x1F)) {
+        let found = view.iter().position(|b| matches!(b, 0x1A | 0x1F));
+        work::count(found.unwrap_or(view.len()));
+        match found {
             None => return Step::Pass(len64(view.len())),
             Some(0) => {}
             Some(n) => return Step::Pass(len64(n)),
@@ -341,6 +351,7 @@ impl Parser {
     }
 
     fn restart(&mut self, pos: u64) {
+        self.unsure = None;
         self.stream.forget_ends();
         match &mut self.position {
             Position::Head(_) if !self.has_head => self.position = Position::Head(Box::new(Head::new(pos))),

@@ -64,8 +64,8 @@ pub(super) struct Stream {
     pub(super) scale: u64,
     /// Offset at which a Segment of known size ends.
     pub(super) segment_end: Option<u64>,
-    /// Bytes of the largest block so far.
-    pub(super) largest_block: u64,
+    /// Bytes of the largest element so far whose size turned out to be right, or was not doubted.
+    pub(super) largest: u64,
     /// The input has ended: what is there of a block is all there will be.
     pub(super) ended: bool,
     pub(super) fields: Fields,
@@ -90,7 +90,7 @@ impl Stream {
             container: Container::Matroska,
             scale: DEFAULT_SCALE,
             segment_end: None,
-            largest_block: 0,
+            largest: 0,
             ended: false,
             fields: Fields::default(),
             picture_pts: None,
@@ -252,6 +252,12 @@ impl Stream {
     /// More of the last picture ends at `end`.
     pub(super) fn extend_picture(&mut self, end: u64) {
         self.picture_end = self.picture_end.map(|_| end);
+    }
+
+    /// The last key picture was cut off at `end`, whatever its size says.
+    pub(super) fn end_picture_at(&mut self, end: u64, marks: &mut Vec<Mark>) {
+        self.picture_end = self.picture_end.map(|at| at.min(end));
+        self.passed(end, marks);
     }
 
     /// Tells of the end of the last key picture once `pos` has come there.

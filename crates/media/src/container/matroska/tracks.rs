@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::codec;
 use super::super::nal::{self, Framing, VideoCodec};
-use super::super::{StreamInfo, Track};
+use super::super::{StreamInfo, Track, work};
 use super::ebml::{self, Malformed};
 
 const TRACK_ENTRY: u32 = 0xAE;
@@ -61,6 +61,7 @@ pub(super) struct Tracks {
 impl Tracks {
     /// From the data of a `Tracks` element.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        work::count(body.len());
         let mut hasher = DefaultHasher::new();
         let mut entries: Vec<TrackEntry> = Vec::new();
         let mut has_video = false;

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use super::super::Key;
 use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, classify, find_start_code};
+use super::super::work;
 use super::stream::Video;
 
 /// What a PES packet of video holds.
@@ -65,6 +66,7 @@ fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged:
 
 /// Offset of the first start code with which an access unit can begin.
 fn first_access_unit(codec: VideoCodec, data: &[u8]) -> Option<usize> {
+    work::count(data.len());
     let mut from = 0;
     while let Some(start) = find_start_code(data, from) {
         let &code = data.get(start + 3)?;
@@ -120,6 +122,7 @@ pub(super) fn is_prefix(video: Video, data: &[u8]) -> bool {
         Video::Nal(VideoCodec::H265) => matches!(code >> 1 & 0x3f, 32..=35 | 39),
         _ => false,
     };
+    work::count(data.len());
     let mut from = 0;
     let mut any = false;
     while let Some(start) = find_start_code(data, from) {
@@ -134,6 +137,7 @@ pub(super) fn is_prefix(video: Video, data: &[u8]) -> bool {
 
 /// A key picture of MPEG-2 is an I picture with a sequence header before it.
 fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
+    work::count(data.len());
     let mut sequence = None;
     let mut closed = true;
     let mut from = 0;
