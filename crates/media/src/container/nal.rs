@@ -259,6 +259,9 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
     let (mut any, mut is_prefix) = (false, true);
     let mut nals = Nals { framing, data, pos: 0 };
     while let Some(nal) = nals.next_nal() {
+        if nal.ended && nal.start == nal.end {
+            continue;
+        }
         let Some(&first) = data.get(nal.start) else { break };
         let kind = match codec {
             VideoCodec::H264 => h264_kind(first),
@@ -628,6 +631,17 @@ mod tests {
         // temporal delimiter, sequence header (2 bytes), frame
         assert_eq!(key(VideoCodec::Av1, &[0x12, 0, 0x0a, 2, 0, 0, 0x32, 1, 0x10]), Key::Closed);
         assert_eq!(key(VideoCodec::Av1, &[0x12, 0, 0x32, 1, 0x30]), Key::No);
+    }
+
+    #[test]
+    fn an_empty_nal_unit_is_passed_over() {
+        // The length of the one behind it looks like the header of a slice.
+        let data = [&[0, 0, 0, 0][..], &[5, 0, 0, 1], &[0x67; 5000]].concat();
+        let picture = classify(VideoCodec::H264, Framing::Length(4), &data[..4096], false, false);
+        assert_eq!(picture, None, "no slice has come");
+        let data = [0, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88];
+        let picture = classify(VideoCodec::H264, Framing::Length(4), &data, true, false);
+        assert_eq!(picture.unwrap().slice, Some(8));
     }
 
     #[test]
