@@ -17,6 +17,7 @@ mod pes;
 mod picture;
 mod psi;
 mod reorder;
+mod sound;
 mod stream;
 mod sync;
 mod tables;

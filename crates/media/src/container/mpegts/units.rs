@@ -15,6 +15,7 @@ use super::pes::{Clock, Header, is_whole};
 use super::picture::{Verdict, classify_video, is_prefix, mpeg2_name};
 use super::psi::Elementary;
 use super::reorder::{Kinds, Reorder, Slot};
+use super::sound::{OpenSound, Target};
 use super::stream::{Audio, Kind, Video};
 use super::tables::StartPoint;
 
@@ -36,6 +37,8 @@ struct Pending {
     flags: Flags,
     /// Number of bytes at which it is classified next.
     next_try: usize,
+    /// The sound that is open where the picture begins.
+    sound: Option<OpenSound>,
 }
 
 /// One elementary stream.
@@ -106,6 +109,8 @@ pub(super) struct Units {
     clock: Clock,
     /// Fields of the video stream that decides on cuts.
     fields: Fields,
+    /// The PES packet of sound that is open, while nothing but tables came behind it.
+    pub(super) sound: Option<OpenSound>,
 }
 
 impl Units {
@@ -168,6 +173,7 @@ impl Units {
         for stream in &mut self.streams {
             stream.pending = None;
         }
+        self.sound = None;
         self.has_picture = false;
         self.key_open = false;
         self.fields.restart();
@@ -193,6 +199,9 @@ impl Units {
             return;
         }
         self.close(index, out, marks);
+        let is_picture = self.video == Some(index) && packet.start;
+        let sound = self.sound.take_if(|_| is_picture);
+        self.flush_sound(out, marks);
         if self.joins(index) {
             self.has_picture = true;
             if !packet.start {
@@ -207,6 +216,7 @@ impl Units {
             random_access: packet.random_access,
             scrambled: packet.scrambled,
         };
+        let stream_kind = stream.elementary.kind;
         let found = if counts && !flags.scrambled && !is_whole(payload) {
             None
         } else {
@@ -214,8 +224,13 @@ impl Units {
         };
         match found {
             Some(found) => {
-                let kinds = self.kinds(index, found, place.head, out);
-                out.put(place.at, kinds, marks);
+                let is_sound = self.video.is_some() && self.is_sound(stream_kind);
+                let kinds = self.kinds(index, found, place.head.clone(), out);
+                match sound {
+                    Some(sound) => sound.put_picture(Target::At(place.at), kinds, out, marks),
+                    None if is_sound => self.put_sound(index, payload, (place, kinds), out, marks),
+                    None => out.put(place.at, kinds, marks),
+                }
             }
             None => {
                 stream.gathered.clear();
@@ -225,6 +240,7 @@ impl Units {
                     head: place.head,
                     flags,
                     next_try: 0,
+                    sound,
                 });
             }
         }
@@ -300,6 +316,7 @@ impl Units {
 
     /// All PES packets have ended.
     pub(super) fn close_all(&mut self, out: &mut Reorder, marks: &mut Vec<Mark>) {
+        self.flush_sound(out, marks);
         // In the order in which they began: time stamps are unwrapped in that order.
         let mut open: Vec<(Slot, usize)> = Vec::new();
         open.extend(
@@ -316,10 +333,11 @@ impl Units {
 
     /// Decides what holds that ticket with the bytes that are there.
     pub(super) fn force(&mut self, slot: Slot, out: &mut Reorder, marks: &mut Vec<Mark>) {
-        let holder = self
-            .streams
-            .iter()
-            .position(|s| s.pending.as_ref().is_some_and(|p| p.slot == slot));
+        if self.sound.as_ref().is_some_and(|sound| sound.slot() == slot) {
+            return self.flush_sound(out, marks);
+        }
+        let holds = |p: &Pending| p.slot == slot || p.sound.as_ref().is_some_and(|sound| sound.slot() == slot);
+        let holder = self.streams.iter().position(|s| s.pending.as_ref().is_some_and(holds));
         match holder {
             Some(index) => self.close(index, out, marks),
             None => out.decide(slot, [None, None, None], marks),
@@ -333,9 +351,9 @@ impl Units {
         match examine(stream.elementary.kind, &gathered, complete, pending.flags, &self.fields) {
             Some(found) => {
                 let kinds = self.kinds(index, found, pending.head, out);
-                out.decide(pending.slot, kinds, marks);
+                decide(pending.sound, pending.slot, kinds, out, marks);
             }
-            None if complete => out.decide(pending.slot, [None, None, None], marks),
+            None if complete => decide(pending.sound, pending.slot, [None, None, None], out, marks),
             None => {
                 stream.pending = Some(pending);
                 stream.gathered = gathered;
@@ -495,6 +513,14 @@ impl Units {
         if *out.info != info {
             out.info = Arc::new(info);
         }
+    }
+}
+
+/// Decides the marks of a picture, behind sound that is open where it begins.
+fn decide(sound: Option<OpenSound>, slot: Slot, kinds: Kinds, out: &mut Reorder, marks: &mut Vec<Mark>) {
+    match sound {
+        Some(sound) => sound.put_picture(Target::Slot(slot), kinds, out, marks),
+        None => out.decide(slot, kinds, marks),
     }
 }
 

@@ -5,6 +5,7 @@ mod cutting;
 mod damage;
 mod pictures;
 mod properties;
+mod sound;
 mod times;
 pub(crate) mod writer;
 
