@@ -193,7 +193,10 @@ pub fn parameter_sets(codec: VideoCodec, framing: Framing, data: &[u8]) -> Vec<P
     let mut nals = Nals { framing, data, pos: 0 };
     while let Some(nal) = nals.next_nal() {
         let body = data.get(nal.start..nal.end).unwrap_or_default();
-        let Some(&first) = body.first() else { continue };
+        if nal.is_empty(framing) {
+            continue;
+        }
+        let Some(&first) = data.get(nal.start) else { break };
         let number = |at: usize| body.get(at..).and_then(exp_golomb).unwrap_or(0);
         let (kind, id) = match codec {
             VideoCodec::H264 => match h264_kind(first) {
@@ -259,7 +262,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
     let (mut any, mut is_prefix) = (false, true);
     let mut nals = Nals { framing, data, pos: 0 };
     while let Some(nal) = nals.next_nal() {
-        if nal.ended && nal.start == nal.end {
+        if nal.is_empty(framing) {
             continue;
         }
         let Some(&first) = data.get(nal.start) else { break };
@@ -415,6 +418,13 @@ struct Nal {
     start: usize,
     end: usize,
     ended: bool,
+}
+
+impl Nal {
+    /// Whether its length is 0. Behind a start code nobody can tell: what stands there may be zeros of the next one.
+    fn is_empty(&self, framing: Framing) -> bool {
+        self.ended && self.start == self.end && matches!(framing, Framing::Length(_))
+    }
 }
 
 struct Nals<'a> {
@@ -642,6 +652,10 @@ mod tests {
         let data = [0, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88];
         let picture = classify(VideoCodec::H264, Framing::Length(4), &data, true, false);
         assert_eq!(picture.unwrap().slice, Some(8));
+        // Behind start codes it is what its first byte says, however much follows.
+        let data = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0];
+        let judge = |data, complete| classify(VideoCodec::H265, Framing::AnnexB, data, complete, false);
+        assert_eq!(judge(&data[..8], false), judge(&data, true));
     }
 
     #[test]
