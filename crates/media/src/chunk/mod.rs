@@ -20,6 +20,8 @@ mod tests_heads;
 mod tests_input;
 #[cfg(test)]
 mod tests_times;
+#[cfg(test)]
+mod tests_trickle;
 pub mod timeline;
 
 pub use chunker::Chunker;

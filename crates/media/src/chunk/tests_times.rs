@@ -333,6 +333,21 @@ fn a_single_wrong_time_moves_nothing_else() {
 }
 
 #[test]
+fn a_key_picture_with_a_wrong_time_where_a_cut_is_due_moves_nothing_else() {
+    for wrong in [3_000, 20_000, 29_000] {
+        let frames = pictures(0, 35_000, |ms| if ms == 10_000 { ms + wrong } else { ms });
+        everywhere(ALL, &frames, |recorded, context| {
+            let context = format!("{context}, wrong by {wrong}");
+            assert!(recorded.total_ms().abs_diff(35_000) <= 100, "{context}: {:?}", recorded.ms());
+            recorded.adds_up(100, &context);
+            assert!(recorded.ms().iter().all(|&ms| ms <= 12_100), "{context}: {:?}", recorded.ms());
+            assert_eq!(recorded.chunks.iter().filter(|c| !c.key_frame).count(), 0, "{context}");
+            assert!(recorded.ahead == 0 || context.contains("File"), "{context}");
+        });
+    }
+}
+
+#[test]
 fn a_reconnect_with_times_from_0_takes_the_time_that_it_took() {
     let mut frames = pictures(0, 20_000, |ms| 900_000 + ms);
     frames.extend(pictures(30_000, 50_000, |ms| ms - 30_000));

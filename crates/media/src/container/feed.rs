@@ -120,6 +120,16 @@ impl Feed {
         self.take_rest();
     }
 
+    /// Reads what is there of the item at hand once more.
+    pub(super) fn read_again(&mut self, read: impl FnOnce(u64, &[u8]) -> Result<Step, Fault>) {
+        if self.skip == 0
+            && !self.gathered.is_empty()
+            && let Ok(step @ Step::Pass(_)) = read(self.pos, &self.gathered)
+        {
+            self.apply(step, self.gathered.len(), false);
+        }
+    }
+
     /// Takes what is left of an item that was not completed, and counts it as passed.
     pub(super) fn take_rest(&mut self) -> Vec<u8> {
         let rest = std::mem::take(&mut self.gathered);

@@ -206,6 +206,12 @@ pub trait Scanner: Send {
     /// bytes alone, but on when they came.
     fn release(&mut self, _marks: &mut Vec<Mark>) {}
 
+    /// The unit in progress has been arriving for too long: decides it, and all that is held back, with what is there. The rest of
+    /// it is passed over when it comes.
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        self.release(marks);
+    }
+
     /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
     /// head. Drops what was half read, keeps the configuration.
     fn restart(&mut self);

@@ -158,7 +158,7 @@ impl Chunker {
         if let Some(gap) = &mut waiting.dropping {
             gap.note_head(at, unit);
         }
-        let waited = waited(pts, &since, unit, &stamp);
+        let waited = waited(pts, &since, unit, &stamp).max(self.trickle.given_up_after);
         let is_too_long = waited >= self.limits.patience() || (self.limits.hard > 0 && held >= self.limits.hard);
         if !unit.key.is_key() && !is_too_long {
             match unit.track {

@@ -94,6 +94,8 @@ pub struct Flv {
     prefix: Option<Prefix>,
     /// StreamID of the last tag that had one other than 0 and was confirmed.
     stream: [u8; 3],
+    /// The tag at hand is judged by what is there of it.
+    is_given_up: bool,
     /// The tag that is passed over, if its size may be wrong.
     unsure: Option<Unsure>,
     /// The largest tag so far: one that is out of all proportion is damage.
@@ -132,6 +134,7 @@ impl Flv {
             fields: Fields::default(),
             prefix: None,
             stream: [0; 3],
+            is_given_up: false,
             unsure: None,
             largest: 0,
         }
@@ -446,6 +449,19 @@ impl Scanner for Flv {
     }
 
     fn release(&mut self, marks: &mut Vec<Mark>) {
+        self.release_prefix(marks);
+    }
+
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        self.release_prefix(marks);
+        self.is_given_up = true;
+        let mut feed = std::mem::take(&mut self.feed);
+        feed.read_again(|at, view| {
+            self.at = at;
+            self.read_item(view, marks)
+        });
+        self.feed = feed;
+        self.is_given_up = false;
         self.release_prefix(marks);
     }
 

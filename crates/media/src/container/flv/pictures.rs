@@ -62,7 +62,7 @@ impl Flv {
                 flagged,
             } => {
                 let coded = data.get(start..).unwrap_or_default();
-                let complete = data.len() == header.size;
+                let complete = self.is_given_up || data.len() == header.size;
                 let tag = PictureTag {
                     codec,
                     coded,

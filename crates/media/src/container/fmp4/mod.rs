@@ -338,6 +338,10 @@ impl Scanner for Fmp4 {
         self.lookahead.flush_run(marks);
     }
 
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        self.lookahead.release(marks);
+    }
+
     fn whole(&self) -> u64 {
         let unit = if self.is_open { self.lookahead.last_at } else { None };
         self.settled().min(unit.unwrap_or(u64::MAX))

@@ -380,6 +380,19 @@ impl Cluster {
         }
     }
 
+    /// Does what [`Cluster::release`] does, and emits the BlockGroup at hand although it has not ended.
+    pub(super) fn give_up(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
+        if let Some(mut group) = self.group.take() {
+            if group.frame.is_some() {
+                group.is_referring |= group.by_flag;
+                self.emit_group(&mut group, stream, marks);
+                group.is_emitted = true;
+            }
+            self.group = Some(group);
+        }
+        self.release(stream, marks);
+    }
+
     /// Ends the Cluster: emits everything that was held back.
     pub(super) fn close(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
         if let Some(mut group) = self.group.take() {

@@ -85,6 +85,16 @@ impl Scanner for Matroska {
         }
     }
 
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        let parser = &mut self.parser;
+        parser.stream.ended = true;
+        self.feed.read_again(|pos, view| parser.step(pos, view, marks));
+        parser.stream.ended = false;
+        if let Position::Cluster(cluster) = &mut parser.position {
+            cluster.give_up(&mut parser.stream, marks);
+        }
+    }
+
     fn whole(&self) -> u64 {
         let pos = self.feed.pos();
         let is_passing = self.feed.is_passing() || self.parser.unsure.is_some();
