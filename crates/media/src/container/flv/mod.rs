@@ -18,7 +18,7 @@ use super::feed::{Feed, Step, len64};
 use super::fields::Fields;
 use super::nal::{self, Framing, VideoCodec};
 use super::unwrap::Unwrapper;
-use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit, work};
+use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit, codec, work};
 
 mod header;
 mod pictures;
@@ -80,6 +80,8 @@ pub struct Flv {
     framing: Framing,
     video_name: Option<String>,
     audio_name: Option<String>,
+    /// Duration of a frame of AAC, ns.
+    audio_frame: Option<u64>,
     sets: nal::SetsInForce,
     /// Hash of the parameter sets in force: those of the sequence header, or those that came in band last.
     parameter_sets: Option<u64>,
@@ -125,6 +127,7 @@ impl Flv {
             framing: Framing::Length(4),
             video_name: None,
             audio_name: None,
+            audio_frame: None,
             sets: nal::SetsInForce::default(),
             parameter_sets: None,
             has_video: false,
@@ -338,6 +341,7 @@ impl Flv {
             let Some(bytes) = view.get(..total) else {
                 return Step::need_whole(total);
             };
+            self.audio_frame = tag::aac_config(data).and_then(codec::aac_frame_duration);
             return Ok(self.config(Part::Audio, bytes, (audio.name, None), marks));
         }
         if !self.has_audio || (self.audio_name.is_none() && audio.name.is_some()) {
@@ -347,6 +351,8 @@ impl Flv {
         }
         let pts = self.time(header.time, 0);
         let key = if self.has_video { Key::No } else { Key::Closed };
+        // Without pictures the length of a chunk is that of its sound.
+        let length = tag::sound_duration(data, header.size, self.audio_frame).filter(|_| !self.has_video);
         let init = Some(self.init_here());
         self.unit(
             marks,
@@ -354,7 +360,7 @@ impl Flv {
                 track: Track::Audio,
                 key,
                 pts: Some(pts),
-                end: None,
+                end: length.map(|length| pts.saturating_add(length)),
                 new_codec_config: false,
                 init,
             },

@@ -278,7 +278,11 @@ impl Cluster {
         let entry = stream.tracks.find(block.number);
         let track = entry.map_or(Track::Other, |e| e.track);
         let pts = self.timestamp.and_then(|t| stream.pts(t, block.relative));
-        let length = entry.and_then(|e| e.default_duration).and_then(|d| d.checked_mul(frames));
+        // Without pictures the length of a chunk is that of its sound.
+        let is_sound_alone = !stream.tracks.has(Track::Video);
+        let length = entry
+            .and_then(|e| e.default_duration.or(e.frame_duration.filter(|_| is_sound_alone)))
+            .and_then(|d| d.checked_mul(frames));
         let end = pts.zip(length).and_then(|(pts, length)| pts.checked_add(length));
         let mut frame = Frame {
             at: pos,

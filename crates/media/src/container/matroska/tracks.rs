@@ -41,6 +41,8 @@ pub(super) struct TrackEntry {
     pub(super) stripped: Vec<u8>,
     /// `DefaultDuration`, ns of a frame.
     pub(super) default_duration: Option<u64>,
+    /// What `CodecPrivate` says of the duration of a frame of AAC, ns.
+    pub(super) frame_duration: Option<u64>,
     /// Hash of the parameter sets in `CodecPrivate`, comparable with [`nal::Picture::config`].
     pub(super) parameter_sets: Option<u64>,
     /// The parameter sets in `CodecPrivate`.
@@ -166,6 +168,9 @@ impl<'a> RawEntry<'a> {
             framing: framing(codec, private),
             stripped: encoding.stripped.unwrap_or_default(),
             default_duration: self.default_duration,
+            frame_duration: Some(private)
+                .filter(|_| self.codec_id == b"A_AAC")
+                .and_then(codec::aac_frame_duration),
             parameter_sets: codec::parameter_sets(codec, private),
             record: codec::record_sets(codec, private),
             sps: codec::avc_first_sps(private)
