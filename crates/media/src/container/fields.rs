@@ -71,6 +71,11 @@ impl Fields {
         is_second
     }
 
+    /// Returns whether the pictures may be fields.
+    pub(super) fn is_interlaced(&self) -> bool {
+        self.sequence.is_some_and(|sequence| !sequence.is_progressive)
+    }
+
     /// Returns whether the last picture was a first field.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()

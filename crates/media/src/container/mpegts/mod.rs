@@ -13,6 +13,7 @@
 mod audio;
 mod demux;
 mod packet;
+mod packing;
 mod pes;
 mod picture;
 mod psi;

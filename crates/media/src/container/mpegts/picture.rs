@@ -64,11 +64,30 @@ fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged:
     }))
 }
 
+/// Judges all of a PES packet by the pictures that begin in it behind the first. Returns the first key picture.
+pub(super) fn later_key(codec: VideoCodec, data: &[u8]) -> Option<Picture> {
+    let mut from = 0;
+    while let Some(at) = first_access_unit(codec, data.get(from..)?).map(|at| from + at) {
+        let picture = classify(codec, Framing::AnnexB, data.get(at..)?, true, false)?;
+        if picture.key.is_key() {
+            return Some(Picture {
+                // What is in front of it in the packet cannot be decoded.
+                key: Key::Open,
+                sps: picture.sps.map(|(sps, len)| (at + sps, len)),
+                slice: picture.slice.map(|slice| at + slice),
+                ..picture
+            });
+        }
+        from = at + picture.slice.unwrap_or(0).max(3);
+    }
+    None
+}
+
 /// Offset of the first start code with which an access unit can begin.
 fn first_access_unit(codec: VideoCodec, data: &[u8]) -> Option<usize> {
-    work::count(data.len());
     let mut from = 0;
     while let Some(start) = find_start_code(data, from) {
+        work::count(start + 3 - from);
         let &code = data.get(start + 3)?;
         let (stands_before, slice) = match codec {
             VideoCodec::H264 => (
@@ -114,9 +133,24 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     }
 }
 
+/// Returns whether the first slice of the picture that begins in a PES packet is in a later one: only what precedes a picture is
+/// there, or the first bytes of its start code.
+pub(super) fn is_beginning(video: Video, data: &[u8], has_pts: bool) -> bool {
+    let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video else {
+        return false;
+    };
+    if !has_pts || begins_picture(video, data, false) != Some(false) {
+        return is_prefix(video, data);
+    }
+    match first_access_unit(codec, data) {
+        Some(at) => is_prefix(video, data.get(at..).unwrap_or_default()),
+        None => matches!(data, [.., 0] | [.., 0, 0, 1]),
+    }
+}
+
 /// Returns whether the data holds only what precedes a picture: delimiter, parameter sets, SEI. Parsers that emit NAL units one
 /// by one make PES packets of them, and the picture they belong to follows in the next one.
-pub(super) fn is_prefix(video: Video, data: &[u8]) -> bool {
+fn is_prefix(video: Video, data: &[u8]) -> bool {
     let stands_before = |code: u8| match video {
         Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 6..=9 | 13 | 15),
         Video::Nal(VideoCodec::H265) => matches!(code >> 1 & 0x3f, 32..=35 | 39),

@@ -11,8 +11,9 @@ use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 use super::audio;
 use super::packet::{Continuity, Counter, Packet};
+use super::packing::Packing;
 use super::pes::{Clock, Header, is_whole};
-use super::picture::{Verdict, classify_video, is_prefix, mpeg2_name};
+use super::picture::{Verdict, classify_video, is_beginning, later_key, mpeg2_name};
 use super::psi::Elementary;
 use super::reorder::{Kinds, Reorder, Slot};
 use super::sound::{OpenSound, Target};
@@ -21,6 +22,9 @@ use super::tables::StartPoint;
 
 /// Below this many bytes each packet is judged anew; above, only after a growth by an eighth, or the time would go with the square.
 const EAGER: usize = 4096;
+
+/// A longer beginning of a PES packet is joined with the next ones only this often.
+const MOST_JOINED: u8 = 4;
 
 /// Flags of the first transport packet of a PES packet.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,8 @@ struct Pending {
     next_try: usize,
     /// The sound that is open where the picture begins.
     sound: Option<OpenSound>,
+    /// How often the next PES packet was taken for more of the same.
+    joined: u8,
 }
 
 /// One elementary stream.
@@ -111,6 +117,7 @@ pub(super) struct Units {
     fields: Fields,
     /// The PES packet of sound that is open, while nothing but tables came behind it.
     pub(super) sound: Option<OpenSound>,
+    packing: Packing,
 }
 
 impl Units {
@@ -137,6 +144,7 @@ impl Units {
         if self.video_pid() != old_video {
             self.has_picture = false;
             self.fields = Fields::default();
+            self.packing = Packing::default();
         }
         self.fresh = true;
         self.update_info(out);
@@ -199,6 +207,7 @@ impl Units {
             return;
         }
         self.close(index, out, marks);
+        self.observe(index, payload, packet.start);
         let is_picture = self.video == Some(index) && packet.start;
         let sound = self.sound.take_if(|_| is_picture);
         self.flush_sound(out, marks);
@@ -220,7 +229,12 @@ impl Units {
         let found = if counts && !flags.scrambled && !is_whole(payload) {
             None
         } else {
-            examine(stream.elementary.kind, payload, false, flags, &self.fields)
+            examine(
+                stream.elementary.kind,
+                payload,
+                flags,
+                &Judging::of(&self.fields, &self.packing, false),
+            )
         };
         match found {
             Some(found) => {
@@ -241,13 +255,14 @@ impl Units {
                     flags,
                     next_try: 0,
                     sound,
+                    joined: 0,
                 });
             }
         }
     }
 
-    /// Parameter sets in a PES packet of their own are the beginning of the picture in the next one: its bytes are taken as more
-    /// of the same, so that no chunk begins between them.
+    /// Parameter sets in a PES packet of their own, or a start code that is cut off, are the beginning of the picture in the next
+    /// one: its bytes are taken as more of the same, so that no chunk begins between them.
     fn belongs_to_prefix(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8]) -> bool {
         let Some(stream) = self.streams.get_mut(index).filter(|_| packet.start && !packet.scrambled) else {
             return false;
@@ -258,12 +273,13 @@ impl Units {
         let Header::Whole {
             scrambled: false,
             data: before,
-            ..
+            pts,
         } = Header::parse(&stream.gathered)
         else {
             return false;
         };
-        if pending.flags.scrambled || stream.gathered.len() > EAGER || !is_prefix(video, before) {
+        let is_long = stream.gathered.len() > EAGER && pending.joined >= MOST_JOINED;
+        if pending.flags.scrambled || is_long || !is_beginning(video, before, pts.is_some()) {
             return false;
         }
         let Header::Whole {
@@ -275,11 +291,29 @@ impl Units {
         stream.gathered.extend_from_slice(data);
         pending.flags.random_access |= packet.random_access;
         pending.next_try = 0;
+        pending.joined = pending.joined.saturating_add(1);
         true
+    }
+
+    /// Looks whether several pictures share the PES packets of video.
+    fn observe(&mut self, index: usize, payload: &[u8], begins: bool) {
+        let kind = self.streams.get(index).map(|stream| stream.elementary.kind);
+        let Some(Kind::Video(Video::Nal(codec))) = kind.filter(|_| self.video == Some(index)) else {
+            return;
+        };
+        if !begins {
+            self.packing.observe(codec, payload);
+            return;
+        }
+        self.packing.begin();
+        if let Header::Whole { data, .. } = Header::parse(payload) {
+            self.packing.observe(codec, data);
+        }
     }
 
     /// A PES packet goes on.
     pub(super) fn extend(&mut self, index: usize, payload: &[u8], out: &mut Reorder, marks: &mut Vec<Mark>) {
+        self.observe(index, payload, false);
         let counts = self.counts_frames(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.as_mut() else { return };
@@ -348,7 +382,12 @@ impl Units {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.take() else { return };
         let gathered = std::mem::take(&mut stream.gathered);
-        match examine(stream.elementary.kind, &gathered, complete, pending.flags, &self.fields) {
+        match examine(
+            stream.elementary.kind,
+            &gathered,
+            pending.flags,
+            &Judging::of(&self.fields, &self.packing, complete),
+        ) {
             Some(found) => {
                 let kinds = self.kinds(index, found, pending.head, out);
                 decide(pending.sound, pending.slot, kinds, out, marks);
@@ -532,8 +571,44 @@ fn init(head: Bytes, out: &Reorder) -> Init {
     }
 }
 
+/// What a PES packet of video is judged by, beside its bytes.
+struct Judging<'a> {
+    fields: &'a Fields,
+    is_shared: bool,
+    is_complete: bool,
+}
+
+impl<'a> Judging<'a> {
+    fn of(fields: &'a Fields, packing: &Packing, is_complete: bool) -> Self {
+        Self {
+            fields,
+            // Two fields look like two pictures.
+            is_shared: packing.is_shared() && !fields.is_interlaced(),
+            is_complete,
+        }
+    }
+
+    /// The key picture behind the first one, where that is none; `None` if the whole packet is needed to tell.
+    fn later(&self, verdict: &Verdict, video: Video, data: &[u8], has_pts: bool) -> Option<Option<Picture>> {
+        let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video else {
+            return Some(None);
+        };
+        let may_follow = has_pts
+            && match verdict {
+                Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture) => !picture.key.is_key() && self.is_shared,
+                Verdict::Continues => false,
+            };
+        match (may_follow, self.is_complete) {
+            (false, _) => Some(None),
+            (true, false) => None,
+            (true, true) => Some(later_key(codec, data)),
+        }
+    }
+}
+
 /// Looks into the first bytes of a PES packet; `None` where more are needed, never once it is `complete`.
-fn examine<'a>(kind: Kind, pes: &'a [u8], complete: bool, flags: Flags, fields: &Fields) -> Option<Found<'a>> {
+fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Judging<'_>) -> Option<Found<'a>> {
+    let complete = judging.is_complete;
     let by_flag = |key| Picture {
         has_parameter_sets: true,
         ..Picture::plain(key)
@@ -572,10 +647,14 @@ fn examine<'a>(kind: Kind, pes: &'a [u8], complete: bool, flags: Flags, fields: 
     let verdict = classify_video(video, data, pts.is_some(), complete, flags.random_access)?;
     if let (Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture), Video::Nal(codec)) = (&verdict, video)
         && !complete
-        && fields.needs_more(codec, data, picture)
+        && judging.fields.needs_more(codec, data, picture)
     {
         return None;
     }
+    let verdict = match judging.later(&verdict, video, data, pts.is_some())? {
+        Some(key) => Verdict::BeginsBehindRest(key),
+        None => verdict,
+    };
     Some(match verdict {
         Verdict::Continues => Found::Nothing,
         // The container's word is no word on parameter sets.

@@ -2,7 +2,7 @@
 
 use super::super::super::fields::tests::{field, interlaced_sps};
 use super::super::super::{Key, MarkKind, Notice, Track};
-use super::writer::{VIDEO, Writer, idr, pes};
+use super::writer::{VIDEO, Writer, idr, p_slice, pes};
 use super::{at, keys, outline, scan, scan_in};
 
 const SECOND: u64 = 90_000;
@@ -69,5 +69,41 @@ fn pictures_that_begin_within_a_pes_packet_are_told_of() {
         assert_eq!(keys(&marks)[1].0, begin);
         let told = at(&marks, &MarkKind::Notice(Notice::Unaligned)).len();
         assert_eq!(told, usize::from(rest > 0), "{rest}");
+    }
+}
+
+#[test]
+fn a_key_picture_that_is_the_second_in_its_pes_packet_is_found() {
+    let mut w = Writer::new();
+    w.tables();
+    w.picture(SECOND, true, 300);
+    let mut begins = Vec::new();
+    for round in 0..5u64 {
+        // Two pictures in each: the key picture is the second of every other.
+        let second = if round % 2 == 1 { idr(0x28, 300) } else { p_slice(300) };
+        begins.push(w.pes(VIDEO, 0xe0, Some(SECOND * (2 + round)), &[p_slice(300), second].concat()));
+    }
+    for slice in [1, 188, 5000] {
+        let marks = scan_in(&w.out, slice).unwrap();
+        let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
+        assert_eq!(found, [0, begins[1], begins[3]]);
+        assert!(keys(&marks)[1..].iter().all(|(_, unit)| unit.key == Key::Open));
+    }
+}
+
+#[test]
+fn a_key_picture_whose_start_code_is_split_over_two_pes_packets_is_found() {
+    let key = idr(0x28, 300);
+    // Within 00 00 00 01 09, within the parameter sets, and within the SEI.
+    for split in [2, 3, 4, 5, 6, 7, 12, 20, 100, 215] {
+        let mut w = Writer::new();
+        w.tables();
+        w.picture(SECOND, true, 300);
+        let begin = w.pes(VIDEO, 0xe0, Some(2 * SECOND), &[&[0x66; 400], &key[..split]].concat());
+        w.pes(VIDEO, 0xe0, None, &key[split..]);
+        w.picture(3 * SECOND, false, 300);
+        let marks = scan(&w.out);
+        let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
+        assert_eq!(found, [0, begin], "{split}");
     }
 }
