@@ -2,18 +2,17 @@
 //!
 //! PURE. Gathers no more of a PES packet than it takes to judge it, which is mostly nothing beyond its first transport packet.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::super::fields::Fields;
-use super::super::nal::{MAX_PREFIX, Picture, VideoCodec};
-use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
+use super::super::nal::MAX_PREFIX;
+use super::super::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::audio;
+use super::examine::{Flags, Found, Judging, examine};
 use super::packet::{Continuity, Counter, Packet};
 use super::packing::Packing;
 use super::pes::{Clock, Header, is_whole};
-use super::picture::{Verdict, classify_video, is_beginning, later_key, mpeg2_name};
+use super::picture::is_beginning;
 use super::psi::Elementary;
 use super::reorder::{Kinds, Reorder, Slot};
 use super::sound::{OpenSound, Target};
@@ -25,13 +24,6 @@ const EAGER: usize = 4096;
 
 /// A longer beginning of a PES packet is joined with the next ones only this often.
 const MOST_JOINED: u8 = 4;
-
-/// Flags of the first transport packet of a PES packet.
-#[derive(Clone, Copy, Debug)]
-struct Flags {
-    random_access: bool,
-    scrambled: bool,
-}
 
 /// A PES packet that is not judged yet.
 #[derive(Debug)]
@@ -50,10 +42,10 @@ struct Pending {
 /// One elementary stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    elementary: Elementary,
-    name: Option<String>,
+    pub(super) elementary: Elementary,
+    pub(super) name: Option<String>,
     /// Whether `name` comes from the stream itself.
-    seen: bool,
+    pub(super) seen: bool,
     counter: Counter,
     pending: Option<Pending>,
     /// The first bytes of the pending PES packet.
@@ -81,36 +73,20 @@ impl Stream {
     }
 }
 
-/// What a PES packet turned out to be.
-enum Found<'a> {
-    /// Nothing that a unit begins with.
-    Nothing,
-    /// No PES packet.
-    Broken,
-    /// A unit.
-    Unit {
-        pts: Option<u64>,
-        data: &'a [u8],
-        picture: Option<Picture>,
-        /// The rest of another picture stands in front of it.
-        is_behind_rest: bool,
-    },
-}
-
 /// The elementary streams of the program.
 #[derive(Debug, Default)]
 pub(super) struct Units {
-    streams: Vec<Stream>,
+    pub(super) streams: Vec<Stream>,
     /// Index of the video stream that decides on cuts.
-    video: Option<usize>,
+    pub(super) video: Option<usize>,
     /// Whether a picture of it has begun.
     has_picture: bool,
     /// Whether a key picture has begun and not ended.
     key_open: bool,
     /// Configuration of the last key picture that had one.
-    config: Option<u64>,
+    pub(super) config: Option<u64>,
     /// Whether no picture has come since the last PMT that opened a chunk.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// The clock of the stream whose times count.
     clock: Clock,
     /// Fields of the video stream that decides on cuts.
@@ -486,7 +462,7 @@ impl Units {
 
     /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a
     /// descriptor, SMPTE 302M) is all that has times to cut by.
-    fn is_sound(&self, kind: Kind) -> bool {
+    pub(super) fn is_sound(&self, kind: Kind) -> bool {
         match kind {
             Kind::Audio(_) => true,
             Kind::Other => self
@@ -494,63 +470,6 @@ impl Units {
                 .iter()
                 .all(|stream| matches!(stream.elementary.kind, Kind::Other | Kind::Sections)),
             _ => false,
-        }
-    }
-
-    /// Notes the configuration of a key picture; true where a chunk has to begin for it.
-    fn take_config(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) -> bool {
-        let Some(config) = picture.config else { return false };
-        let before = self.config.replace(config);
-        if before != Some(config) || self.fresh {
-            self.name_video(index, video, picture, data, out);
-        }
-        // Directly after a new PMT the chunk has just begun.
-        before.is_some_and(|before| before != config) && !self.fresh
-    }
-
-    fn name_video(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) {
-        let Some((at, len)) = picture.sps else { return };
-        let sps = at.checked_add(len).and_then(|end| data.get(at..end)).unwrap_or_default();
-        let name = match video {
-            Video::Nal(VideoCodec::H264) => codec::avc_from_sps(sps),
-            Video::Nal(VideoCodec::H265) => codec::hevc_from_sps(sps),
-            Video::Nal(_) => None,
-            Video::Mpeg2 => Some(mpeg2_name(data)),
-        };
-        if let Some(stream) = self
-            .streams
-            .get_mut(index)
-            .filter(|stream| name.is_some() && stream.name != name)
-        {
-            stream.name = name;
-            self.update_info(out);
-        }
-    }
-
-    fn name_audio(&mut self, index: usize, data: &[u8], out: &mut Reorder) {
-        let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.seen) else {
-            return;
-        };
-        if let Some(name) = stream.elementary.kind.name_from_frame(data) {
-            stream.seen = true;
-            stream.name = Some(name);
-            self.update_info(out);
-        }
-    }
-
-    /// Says anew what the streams are.
-    fn update_info(&self, out: &mut Reorder) {
-        let is_video = |s: &&Stream| matches!(s.elementary.kind, Kind::Video(_));
-        let is_audio = |s: &&Stream| matches!(s.elementary.kind, Kind::Audio(_));
-        let videos = self.streams.iter().filter(is_video);
-        let audios = self.streams.iter().filter(is_audio);
-        let info = StreamInfo {
-            codecs: codec::join(videos.chain(audios).map(|s| s.name.as_deref())),
-            has_video: self.video.is_some(),
-            has_audio: self.streams.iter().any(|s| self.is_sound(s.elementary.kind)),
-        };
-        if *out.info != info {
-            out.info = Arc::new(info);
         }
     }
 }
@@ -569,97 +488,4 @@ fn init(head: Bytes, out: &Reorder) -> Init {
         tail: Bytes::new(),
         info: out.info.clone(),
     }
-}
-
-/// What a PES packet of video is judged by, beside its bytes.
-struct Judging<'a> {
-    fields: &'a Fields,
-    is_shared: bool,
-    is_complete: bool,
-}
-
-impl<'a> Judging<'a> {
-    fn of(fields: &'a Fields, packing: &Packing, is_complete: bool) -> Self {
-        Self {
-            fields,
-            // Two fields look like two pictures.
-            is_shared: packing.is_shared() && !fields.is_interlaced(),
-            is_complete,
-        }
-    }
-
-    /// The key picture behind the first one, where that is none; `None` if the whole packet is needed to tell.
-    fn later(&self, verdict: &Verdict, video: Video, data: &[u8], has_pts: bool) -> Option<Option<Picture>> {
-        let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video else {
-            return Some(None);
-        };
-        let may_follow = has_pts
-            && match verdict {
-                Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture) => !picture.key.is_key() && self.is_shared,
-                Verdict::Continues => false,
-            };
-        match (may_follow, self.is_complete) {
-            (false, _) => Some(None),
-            (true, false) => None,
-            (true, true) => Some(later_key(codec, data)),
-        }
-    }
-}
-
-/// Looks into the first bytes of a PES packet; `None` where more are needed, never once it is `complete`.
-fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Judging<'_>) -> Option<Found<'a>> {
-    let complete = judging.is_complete;
-    let by_flag = |key| Picture {
-        has_parameter_sets: true,
-        ..Picture::plain(key)
-    };
-    if flags.scrambled {
-        let key = if flags.random_access { Key::Closed } else { Key::No };
-        return Some(Found::Unit {
-            pts: None,
-            data: &[],
-            picture: Some(by_flag(key)),
-            is_behind_rest: false,
-        });
-    }
-    let (pts, scrambled, data) = match Header::parse(pes) {
-        Header::More if !complete => return None,
-        Header::More => (None, false, &[][..]),
-        // What is no PES packet on a PID of unknown use can be a table.
-        Header::Broken if kind == Kind::Other => return Some(Found::Nothing),
-        Header::Broken => return Some(Found::Broken),
-        Header::Whole { pts, scrambled, data } => (pts, scrambled, data),
-    };
-    let unit = |picture, is_behind_rest| Found::Unit {
-        pts,
-        data,
-        picture,
-        is_behind_rest,
-    };
-    let Kind::Video(video) = kind else {
-        return Some(unit(None, false));
-    };
-    let (video, complete) = if scrambled {
-        (Video::Nal(VideoCodec::Unknown), true)
-    } else {
-        (video, complete)
-    };
-    let verdict = classify_video(video, data, pts.is_some(), complete, flags.random_access)?;
-    if let (Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture), Video::Nal(codec)) = (&verdict, video)
-        && !complete
-        && judging.fields.needs_more(codec, data, picture)
-    {
-        return None;
-    }
-    let verdict = match judging.later(&verdict, video, data, pts.is_some())? {
-        Some(key) => Verdict::BeginsBehindRest(key),
-        None => verdict,
-    };
-    Some(match verdict {
-        Verdict::Continues => Found::Nothing,
-        // The container's word is no word on parameter sets.
-        Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => unit(Some(by_flag(picture.key)), false),
-        Verdict::Begins(picture) => unit(Some(picture), false),
-        Verdict::BeginsBehindRest(picture) => unit(Some(picture), true),
-    })
 }
