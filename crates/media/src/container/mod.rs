@@ -28,8 +28,7 @@ pub mod matroska;
 pub mod mpegts;
 pub mod nal;
 pub mod raw;
-#[cfg(test)]
-mod tests_hostile;
+mod sets;
 mod unwrap;
 mod work;
 
@@ -244,3 +243,6 @@ pub fn scanner_for(container: Container) -> Box<dyn Scanner> {
         Container::Raw => Box::new(raw::Raw::new()),
     }
 }
+
+#[cfg(test)]
+mod tests_hostile;

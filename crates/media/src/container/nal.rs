@@ -3,9 +3,10 @@
 //! PURE. Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8), H.265 (7.3.1.2, table 7-1), RFC 6386 (VP8, 9.1), the VP9 bitstream
 //! specification (6.2), the AV1 bitstream specification (5.3, 5.9).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 
+pub use super::sets::{ParameterSet, SetsInForce, parameter_sets};
 use super::{Key, work};
 
 /// Video coding formats whose key pictures are known.
@@ -163,7 +164,7 @@ impl Found {
     }
 }
 
-fn hash(nal: &[u8]) -> u64 {
+pub(super) fn hash(nal: &[u8]) -> u64 {
     work::count(nal.len());
     let mut hasher = DefaultHasher::new();
     hasher.write(nal);
@@ -174,83 +175,6 @@ fn together(sets: &BTreeSet<u64>) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     sets.iter().for_each(|&set| hasher.write_u64(set));
     (!sets.is_empty()).then(|| hasher.finish())
-}
-
-/// A parameter set: type of NAL unit, its id, a hash of its bytes.
-pub type ParameterSet = (u8, u32, u64);
-
-/// Returns the parameter sets in front of the first slice of an access unit.
-pub fn parameter_sets(codec: VideoCodec, framing: Framing, data: &[u8]) -> Vec<ParameterSet> {
-    let mut sets = Vec::new();
-    if !matches!(codec, VideoCodec::H264 | VideoCodec::H265) {
-        return sets;
-    }
-    let data = data.get(..MAX_PREFIX).unwrap_or(data);
-    let framing = match framing {
-        Framing::Length(size) => real_framing(codec, size, data, true).unwrap_or(framing),
-        Framing::AnnexB => framing,
-    };
-    let mut nals = Nals { framing, data, pos: 0 };
-    while let Some(nal) = nals.next_nal() {
-        let body = data.get(nal.start..nal.end).unwrap_or_default();
-        if nal.is_empty(framing) {
-            continue;
-        }
-        let Some(&first) = data.get(nal.start) else { break };
-        let number = |at: usize| body.get(at..).and_then(exp_golomb).unwrap_or(0);
-        let (kind, id) = match codec {
-            VideoCodec::H264 => match h264_kind(first) {
-                NalKind::Slice(_) => break,
-                // profile_idc, constraints, level_idc, seq_parameter_set_id.
-                NalKind::Sps => (first & 0x1f, number(4)),
-                NalKind::Pps => (first & 0x1f, number(1)),
-                _ => continue,
-            },
-            _ => match h265_kind(first) {
-                NalKind::Slice(_) => break,
-                NalKind::Vps | NalKind::Sps => (first >> 1 & 0x3f, 0),
-                NalKind::Pps => (first >> 1 & 0x3f, number(2)),
-                _ => continue,
-            },
-        };
-        if nal.ended || framing == Framing::AnnexB {
-            sets.push((kind, id, hash(body)));
-        }
-    }
-    sets
-}
-
-/// Which parameter sets a decoder has, of those in the header of every chunk and of those that came in band.
-#[derive(Clone, Debug, Default)]
-pub struct SetsInForce {
-    header: BTreeMap<(u8, u32), u64>,
-    current: BTreeMap<(u8, u32), u64>,
-}
-
-impl SetsInForce {
-    /// Begins with those of the header.
-    pub fn new(header: &[ParameterSet]) -> Self {
-        let header: BTreeMap<_, _> = header.iter().map(|&(kind, id, hash)| ((kind, id), hash)).collect();
-        Self {
-            current: header.clone(),
-            header,
-        }
-    }
-
-    /// Takes those in band of an access unit. Returns whether a decoder that begins with it lacks one: `is_key` holds, and a set
-    /// in force is neither in the header nor in band here.
-    pub fn take(&mut self, in_band: &[ParameterSet], is_key: bool) -> bool {
-        // An id has 8 bits; more are nonsense.
-        for &(kind, id, hash) in in_band.iter().filter(|(_, id, _)| *id < 256) {
-            self.current.insert((kind, id), hash);
-        }
-        let is_here = |set: (u8, u32)| in_band.iter().any(|&(kind, id, _)| (kind, id) == set);
-        is_key
-            && self
-                .current
-                .iter()
-                .any(|(&set, hash)| self.header.get(&set) != Some(hash) && !is_here(set))
-    }
 }
 
 fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool) -> Option<Picture> {
@@ -321,7 +245,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
 
 /// How NAL units are delimited that the container says have lengths of `size` bytes: some writers put start codes there all
 /// the same. `None` if more bytes are needed.
-fn real_framing(codec: VideoCodec, size: usize, data: &[u8], complete: bool) -> Option<Framing> {
+pub(super) fn real_framing(codec: VideoCodec, size: usize, data: &[u8], complete: bool) -> Option<Framing> {
     let length = Some(Framing::Length(size));
     let Some(first) = data.first_chunk::<4>() else {
         return if complete { length } else { None };
@@ -375,7 +299,7 @@ fn ends_sequence(codec: VideoCodec, header: u8) -> bool {
     codec == VideoCodec::H264 && matches!(header & 0x1f, 10 | 11)
 }
 
-enum NalKind {
+pub(super) enum NalKind {
     Slice(Key),
     Vps,
     Sps,
@@ -386,7 +310,7 @@ enum NalKind {
     Other,
 }
 
-fn h264_kind(header: u8) -> NalKind {
+pub(super) fn h264_kind(header: u8) -> NalKind {
     match header & 0x1f {
         5 => NalKind::Slice(Key::Closed),
         1 | 2 => NalKind::Slice(Key::No),
@@ -398,7 +322,7 @@ fn h264_kind(header: u8) -> NalKind {
     }
 }
 
-fn h265_kind(header: u8) -> NalKind {
+pub(super) fn h265_kind(header: u8) -> NalKind {
     match header >> 1 & 0x3f {
         // BLA: the RASL pictures that depend on earlier ones are not output (H.265 8.1.3); IDR.
         16..=20 => NalKind::Slice(Key::Closed),
@@ -414,27 +338,27 @@ fn h265_kind(header: u8) -> NalKind {
 }
 
 /// The range of one NAL unit; `ended` is false if the data stops before it ends.
-struct Nal {
-    start: usize,
-    end: usize,
-    ended: bool,
+pub(super) struct Nal {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) ended: bool,
 }
 
 impl Nal {
     /// Whether its length is 0. Behind a start code nobody can tell: what stands there may be zeros of the next one.
-    fn is_empty(&self, framing: Framing) -> bool {
+    pub(super) fn is_empty(&self, framing: Framing) -> bool {
         self.ended && self.start == self.end && matches!(framing, Framing::Length(_))
     }
 }
 
-struct Nals<'a> {
-    framing: Framing,
-    data: &'a [u8],
-    pos: usize,
+pub(super) struct Nals<'a> {
+    pub(super) framing: Framing,
+    pub(super) data: &'a [u8],
+    pub(super) pos: usize,
 }
 
 impl Nals<'_> {
-    fn next_nal(&mut self) -> Option<Nal> {
+    pub(super) fn next_nal(&mut self) -> Option<Nal> {
         match self.framing {
             Framing::AnnexB => {
                 let start = find_start_code(self.data, self.pos)? + 3;
@@ -515,7 +439,7 @@ fn sei_number(mut data: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// The ue(v) that `data` begins with.
-fn exp_golomb(data: &[u8]) -> Option<u32> {
+pub(super) fn exp_golomb(data: &[u8]) -> Option<u32> {
     let bit = |i: usize| data.get(i / 8).map(|b| b >> (7 - i % 8) & 1);
     let mut zeros = 0;
     while bit(zeros)? == 0 {

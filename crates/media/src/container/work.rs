@@ -3,7 +3,7 @@
 //! PURE. Does nothing outside of tests.
 
 #[cfg(test)]
-std::thread_local! {
+thread_local! {
     static BYTES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
