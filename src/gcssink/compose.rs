@@ -60,7 +60,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
         Report::Cut { summary, reason } => dropped(element, &summary, reason, 0),
         Report::HealthEvent(word, pending) => say_word(element, session, word, pending),
         Report::Warning(text) => messages::warning(element, &text),
-        Report::Disk { full, text } => messages::disk(element, full, &text),
+        Report::Disk { fault, text } => messages::disk(element, fault, &text),
         Report::DiskWorks => messages::disk_works(element),
         Report::Left { left, lost } => {
             let dir = session.and_then(|s| s.spool_dir.as_deref()).unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::element::poster::post_info;
 use crate::ingest::message::Message;
 use crate::upload::chunk::Summary;
 use crate::upload::health::Status;
-use crate::upload::report::Pending;
+use crate::upload::report::{DiskFault, Pending};
 use gcstreamer_media::chunk::Warning;
 use gcstreamer_media::container::Fault;
 use gcstreamer_schema::structures::{chunk_uploaded, gap, status as names};
@@ -188,21 +188,21 @@ pub(super) fn clock_off(element: &gst::Element, seconds: i64) {
 }
 
 /// The disk takes nothing. What it does not take stays in memory, where `overflow-policy` applies.
-pub(super) fn disk(element: &gst::Element, full: bool, text: &str) {
-    let next = "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself";
-    if full {
-        gst::element_warning!(
-            element,
-            gst::ResourceError::NoSpaceLeft,
-            ("the spool is full: {text}; {next}")
-        );
-    } else {
-        gst::element_warning!(
-            element,
-            gst::ResourceError::Write,
-            ("the spool cannot be written: {text}; {next}")
-        );
-    }
+pub(super) fn disk(element: &gst::Element, fault: DiskFault, text: &str) {
+    let (domain, what) = match fault {
+        DiskFault::Full => (gst::ResourceError::NoSpaceLeft, "the spool is full"),
+        DiskFault::Fails => (gst::ResourceError::Write, "the spool cannot be written"),
+        DiskFault::Hung => (gst::ResourceError::Write, "the spool does not answer"),
+    };
+    let next = match fault {
+        DiskFault::Full | DiskFault::Fails => {
+            "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself"
+        }
+        DiskFault::Hung => {
+            "recording goes on in memory and then overflow-policy decides; it is tried again every 10 s: check the disk or the mount"
+        }
+    };
+    gst::element_warning!(element, domain, ("{what}: {text}; {next}"));
 }
 
 /// The server has confirmed a chunk.

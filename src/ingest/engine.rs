@@ -14,11 +14,10 @@ use super::stream::Ingest;
 use crate::base::lock::lock;
 use crate::element::shutdown::Stop;
 use crate::flow::group::{Member, UserLimit};
-use crate::spool::Spool;
 use crate::upload::chunk::Keep;
 use crate::upload::driver::{self, Writers};
 use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
-use crate::upload::recovery::{self, SessionSpool};
+use crate::upload::recovery::{self, SessionSpool, SpoolFolder};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
 
@@ -68,7 +67,7 @@ pub struct Engine {
     /// The limits that it shares with its flow group.
     pub flow: Arc<Member>,
     /// The folder on disk, if any.
-    pub spool: Option<Arc<Spool>>,
+    pub spool: Option<Arc<SpoolFolder>>,
     pub(super) poster: Arc<dyn Poster>,
     ingest: Mutex<Ingest>,
     config: Mutex<Config>,
@@ -164,7 +163,7 @@ impl Engine {
             },
             queue,
             flow: parts.flow,
-            spool: spool.as_ref().map(|s| Arc::clone(&s.spool)),
+            spool: spool.as_ref().map(|s| Arc::clone(&s.folder)),
             poster: parts.poster,
             ingest: Mutex::new(ingest),
             config: Mutex::new(parts.config),

@@ -114,6 +114,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// Of the file system.
     fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// Carries out a last job for a folder that is let go of. A disk that may hang is waited for only a moment.
+    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>);
 }
 
 /// An open file. Blocking.
@@ -254,6 +257,10 @@ impl Disk for StdDisk {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
             available: fs.f_bavail.saturating_mul(fs.f_frsize),
         })
+    }
+
+    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>) {
+        job(self);
     }
 }
 

@@ -107,6 +107,11 @@ impl SpoolError {
         self.is_full() || matches!(self, Self::Io { source, .. } if read_only(source))
     }
 
+    /// Returns whether the disk did not answer.
+    pub fn is_hung(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::TimedOut)
+    }
+
     /// A file could not be read.
     pub fn reading(path: PathBuf, source: io::Error) -> Self {
         Self::Io {

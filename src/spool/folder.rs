@@ -166,14 +166,19 @@ impl Drop for Folder {
     /// Removes the folders if they are empty. The lock is held meanwhile: a process that locks the removed lock file finds that it
     /// is no longer the one in the folder. A folder that somebody has removed may exist again, with a lock of another holder.
     fn drop(&mut self) {
-        let disk = &self.spool.disk;
-        let only_ours = |files: Vec<(String, _)>| files.iter().all(|(name, _)| name == LOCK);
-        if !self.is_removed() && disk.list(&self.dir).is_ok_and(only_ours) {
-            let _ = disk.remove_file(&self.dir.join(LOCK));
-            let _ = disk.remove_dir(&self.dir);
-            let _ = disk.remove_dir(&self.spool.root.join(&self.device_dir));
-        }
-        // Released only now.
-        self.lock = None;
+        let (lock, dir) = (self.lock.take(), self.dir.clone());
+        let device = self.spool.root.join(&self.device_dir);
+        self.spool.disk.last(Box::new(move |disk| {
+            let path = dir.join(LOCK);
+            let is_removed = lock.as_ref().is_some_and(|lock| lock.is_removed(&path));
+            let only_ours = |files: Vec<(String, _)>| files.iter().all(|(name, _)| name == LOCK);
+            if !is_removed && disk.list(&dir).is_ok_and(only_ours) {
+                let _ = disk.remove_file(&path);
+                let _ = disk.remove_dir(&dir);
+                let _ = disk.remove_dir(&device);
+            }
+            // Released only now.
+            drop(lock);
+        }));
     }
 }

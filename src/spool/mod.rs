@@ -9,7 +9,8 @@
 //! - [`Spool`]: one folder and its limit. [`Session`]: one lock. [`OpenChunk`]: a chunk that is being written. [`Stored`]: a
 //!   chunk that may be uploaded; only closing a chunk durably makes one. [`Partial`]: a half-written chunk of an earlier
 //!   process.
-//! - [`adopt()`]: takes over what earlier processes left.
+//! - [`Leftovers`]: what earlier processes left, taken over session by session. [`adopt()`]: all of it at once.
+//! - [`lane`]: one way to a disk that may hang; [`watched`]: a disk whose every call goes there.
 //! - [`boot`]: which boot of the machine this is.
 //!
 //! All of it blocks on the disk: call it from threads that may wait. No GStreamer, no tokio.
@@ -27,6 +28,7 @@ pub mod entry;
 mod error;
 mod folder;
 pub mod format;
+pub mod lane;
 mod look;
 mod open;
 pub mod paths;
@@ -39,8 +41,9 @@ pub mod sim;
 mod stored;
 #[cfg(test)]
 mod tests;
+pub mod watched;
 
-pub use adopt::{Adopted, Adoption, Found, Notice, adopt};
+pub use adopt::{Adopted, Adoption, Found, Leftover, Leftovers, Notice, adopt};
 pub use entry::{ClosedEntry, Destination, Entry, name_mark, site};
 pub use error::{Limit, SpoolError};
 pub use open::OpenChunk;
@@ -125,6 +128,15 @@ impl Spool {
             let space = self.disk.space(&self.root);
             space.map_or(0, |s| s.available.saturating_sub(keep(s.total)))
         })
+    }
+
+    /// Asks whether the disk answers.
+    ///
+    /// # Errors
+    /// It does not, or the folder cannot be synced.
+    pub fn probe(&self) -> Result<(), SpoolError> {
+        let synced = self.disk.sync_dir(&self.root);
+        synced.map_err(|e| SpoolError::io("sync", &self.root, e))
     }
 
     /// Replaces the limit of this sink, 0 = none; see [`Spool::open`]. Removes nothing that is stored.

@@ -514,6 +514,10 @@ impl Disk for SimDisk {
         world.begin("statvfs", path)?;
         Ok(world.space)
     }
+
+    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>) {
+        job(self);
+    }
 }
 
 impl DiskFile for SimFile {

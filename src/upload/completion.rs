@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::Attempted;
-use super::chunk::{Chunk, Place, Summary};
+use super::chunk::{Chunk, Place, SpooledChunk, Summary};
 use super::health::HealthEvent;
 use super::life::Step;
 use super::parked;
@@ -32,6 +32,20 @@ pub(super) enum Due {
     Stop,
 }
 
+/// Which file of a stored chunk has been marked and removed already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confirmed {
+    /// None, or there was none.
+    No,
+    /// That of the whole chunk.
+    File,
+    /// That of the part which the disk had of it.
+    Part,
+}
+
+/// Chunks that are put off at a time, so that a disk which does not answer costs the lock no long time.
+const PUT_OFF: usize = 64;
+
 /// What an attempt has stored.
 struct Sent {
     object: String,
@@ -40,8 +54,7 @@ struct Sent {
     crc32c: u32,
     /// Its capture start, where that was found to be another than was known.
     start: Option<u64>,
-    /// Its bytes were read from disk, and the file has been confirmed.
-    from_disk: bool,
+    confirmed: Confirmed,
 }
 
 impl UploadQueue {
@@ -61,9 +74,17 @@ impl UploadQueue {
         if let Some(ticket) = state.scheduler.preempt(now) {
             state.aborts.push(ticket);
         }
-        let mut chunks = Vec::new();
+        let (mut chunks, mut put_off) = (Vec::new(), 0);
         while let Some(ticket) = state.scheduler.next(now) {
             if let Some(chunk) = state.chunks.get(&ticket).cloned() {
+                if let Some(again) = state.unread_until(&chunk, now) {
+                    state.scheduler.put_off(ticket, again);
+                    put_off += 1;
+                    if put_off == PUT_OFF {
+                        break;
+                    }
+                    continue;
+                }
                 if let Some(Elsewhere::Parked(destination)) = chunk.site {
                     parked::tried(destination);
                 }
@@ -115,8 +136,8 @@ impl UploadQueue {
         self.wake.notified().await;
     }
 
-    /// An attempt has ended. `from_disk`: the chunk's bytes were read there, and its file has been confirmed.
-    pub(super) fn finished(&self, ticket: u64, attempted: Attempted, from_disk: bool) {
+    /// An attempt has ended.
+    pub(super) fn finished(&self, ticket: u64, attempted: Attempted, confirmed: Confirmed) {
         let mut state = self.lock();
         if !state.chunks.contains_key(&ticket) {
             // Let go of while it was being sent.
@@ -142,7 +163,7 @@ impl UploadQueue {
                     generation,
                     crc32c,
                     start,
-                    from_disk,
+                    confirmed,
                 };
                 gone = state.uploaded(ticket, sent, now);
             }
@@ -158,6 +179,10 @@ impl UploadQueue {
                     state.rename(ticket, name);
                 }
                 state.scheduler.held(ticket, self.hold(held));
+            }
+            Attempted::Unread { why } => {
+                let again = state.disk_hangs(&why, now);
+                state.scheduler.put_off(ticket, again);
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));
@@ -217,9 +242,14 @@ impl State {
     /// Whoever called frees it, without the lock.
     fn uploaded(&mut self, ticket: u64, sent: Sent, now: u64) -> Option<Arc<Chunk>> {
         let chunk = self.remove(ticket)?;
-        if let (Place::Disk(kept), false, Some(disk)) = (&chunk.place, sent.from_disk, &mut self.disk) {
-            // It was moved there while it was being sent from memory: nobody else knows of that file.
-            disk.confirms.push(Arc::clone(kept));
+        // It was moved there while it was being sent from memory, and nobody else knows of that file; or the disk did not answer.
+        let file: Option<Arc<dyn SpooledChunk>> = match (&chunk.place, sent.confirmed) {
+            (Place::Disk(_), Confirmed::File) | (Place::Memory(_), Confirmed::Part) => None,
+            (Place::Disk(kept), _) => Some(Arc::clone(kept)),
+            (Place::Memory(held), _) => held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
+        };
+        if let (Some(file), Some(disk)) = (file, &mut self.disk) {
+            disk.confirms.push(file);
         }
         let summary = chunk.summary.clone();
         self.note(&summary.session, summary.sequence, Step::Stored(sent.object.clone()));

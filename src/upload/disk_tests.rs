@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::attempt::Attempted;
 use super::chunk::SentNames;
 use super::chunk::{Chunk, Held, Loaded, NameFallback, Place, SpooledChunk, Unloaded};
-use super::completion::Due;
+use super::completion::{Confirmed, Due};
 use super::driver::{Writers, send_from_disk};
+use super::hang::Touch;
 use super::health::{HealthEvent, Status};
 use super::ops::{Closing, Op};
 use super::queue::{Charged, Drained, NoRoom, Overflow, UploadQueue};
@@ -21,13 +22,14 @@ use super::report::Report;
 use super::scheduler::Elsewhere;
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::ChunkFile;
-use super::spooler;
+use super::spooler::{self, Jobs};
 use super::state::DiskHealth;
 use super::tests::{chunk, limits};
 use crate::base::boot;
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
+use crate::spool::lane::Lane;
 use crate::spool::sim::{Fault, SimDisk};
 use crate::spool::{ClosedEntry, Entry, Found, Spool, SpoolError, Stored, adopt, name_mark};
 use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
@@ -84,6 +86,9 @@ impl Disk for Gate {
     }
     fn space(&self, path: &Path) -> io::Result<Space> {
         self.disk.space(path)
+    }
+    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>) {
+        job(self);
     }
 }
 
@@ -292,6 +297,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         let task = tokio::spawn(spooler::run(
             Arc::clone(&uploads),
             desk,
+            Jobs::of(gate.disk.root(), Lane::new(Duration::from_secs(5))),
             Duration::from_secs(1),
             Box::new(|| {}),
         ));
@@ -478,10 +484,10 @@ impl SpooledChunk for Unanswering {
     fn unmark_sent(&self, _name: &str) {
         panic!("nothing can be sent")
     }
-    fn confirm(&self) {
+    fn confirm(&self) -> bool {
         panic!("it was not stored")
     }
-    fn discard(&self) {
+    fn discard(&self) -> bool {
         panic!("nobody lets go of it")
     }
     fn damage(&self) -> Option<String> {
@@ -508,7 +514,7 @@ fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
     let flow = Route::own(&member, None);
     let kept: Arc<dyn SpooledChunk> = Arc::new(Unanswering);
     let attempted = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
-    let Attempted::Failed { error, .. } = attempted else {
+    let (Attempted::Failed { error, .. }, Confirmed::No) = attempted else {
         panic!("it is given up")
     };
     assert_eq!(error.class, Class::Local);
@@ -556,7 +562,7 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told(
     };
     let (ticket, _) = chunks.into_iter().next().expect("it is tried");
     assert_eq!(uploads.wait_drained(soon, false, &|| false), Drained::Yes);
-    uploads.finished(ticket, refused(), true);
+    uploads.finished(ticket, refused(), Confirmed::No);
     let snapshot = uploads.snapshot();
     assert_eq!(
         (snapshot.pending.chunks, snapshot.pending.bytes, snapshot.pending.oldest),
@@ -575,7 +581,7 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told(
     };
     let sites: Vec<_> = chunks.iter().map(|(_, c)| c.site).collect();
     assert_eq!(sites, [Some(Elsewhere::Parked(102))], "once an hour, whoever does it");
-    next.finished(chunks[0].0, refused(), true);
+    next.finished(chunks[0].0, refused(), Confirmed::No);
     let Due::Send { wake, .. } = next.due() else {
         panic!("it has stopped")
     };
@@ -651,8 +657,10 @@ fn written_as_it_comes(second: usize) -> Vec<Op> {
 /// Works off what is to be done now. What the disk said.
 fn step(desk: &mut SpoolWriter, uploads: &UploadQueue) -> Option<SpoolError> {
     let work = uploads.take_disk_work().0.expect("there is something to do");
+    let touch = work.touch;
     let trouble = desk.work(work, false, uploads);
     uploads.disk_done(
+        touch,
         trouble
             .as_ref()
             .map(|_| SpoolError::reading(PathBuf::new(), io::Error::other("refused"))),
@@ -736,7 +744,7 @@ fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_be
         start: None,
         warning: None,
     };
-    uploads.finished(ticket, stored, false);
+    uploads.finished(ticket, stored, Confirmed::Part);
     assert!(step(&mut desk, &uploads).is_none());
     assert!(chunk_files(&disk).is_empty());
 }
@@ -779,7 +787,7 @@ fn a_spool_that_is_full_in_mid_chunk_keeps_what_it_has_and_only_the_rest_is_told
     assert_eq!(uploads.snapshot().memory, 0);
     while let (Some(work), _) = uploads.take_disk_work() {
         let _ = desk.work(work, false, &*uploads);
-        uploads.disk_done(None);
+        uploads.disk_done(Touch::Free, None);
     }
     let found = found_at_the_next_start(&disk);
     assert!(

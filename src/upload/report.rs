@@ -42,8 +42,8 @@ pub enum Report {
     Warning(String),
     /// The disk takes nothing: what it said.
     Disk {
-        /// There is no room, by our limit or by the disk's.
-        full: bool,
+        /// What is wrong with it.
+        fault: DiskFault,
         /// For the user.
         text: String,
     },
@@ -60,6 +60,17 @@ pub enum Report {
     Recovered(Pending),
     /// The server's clock differs from ours by this many seconds (ours minus the server's).
     ClockOff(i64),
+}
+
+/// Why a disk takes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// There is no room, by our limit or by the disk's.
+    Full,
+    /// It reports an error.
+    Fails,
+    /// It does not answer.
+    Hung,
 }
 
 /// What waits.

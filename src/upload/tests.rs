@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::attempt::Attempted;
 use super::chunk::NameFallback;
 use super::chunk::{Chunk, Held, Place, Summary};
-use super::completion::Due;
+use super::completion::{Confirmed, Due};
 use super::queue::{Charged, NoRoom, Overflow, UploadLimits, UploadQueue};
 use super::report::Report;
 use gcstreamer_storage::{Body, Class, ObjectRequest, WriteError};
@@ -238,7 +238,7 @@ impl Pair {
                 }
             }
         };
-        self.uploads.finished(ticket, attempted, false);
+        self.uploads.finished(ticket, attempted, Confirmed::No);
     }
 
     fn compare(&mut self) {
@@ -284,7 +284,7 @@ impl Pair {
                 start: None,
                 warning: None,
             };
-            self.uploads.finished(ticket, stored, false);
+            self.uploads.finished(ticket, stored, Confirmed::No);
         }
         self.compare();
         let mut told: Vec<u64> = self.told_uploaded.iter().chain(&self.told_dropped).copied().collect();
