@@ -189,20 +189,26 @@ pub(super) fn clock_off(element: &gst::Element, seconds: i64) {
 
 /// The disk takes nothing. What it does not take stays in memory, where `overflow-policy` applies.
 pub(super) fn disk(element: &gst::Element, fault: DiskFault, text: &str) {
-    let (domain, what) = match fault {
-        DiskFault::Full => (gst::ResourceError::NoSpaceLeft, "the spool is full"),
-        DiskFault::Fails => (gst::ResourceError::Write, "the spool cannot be written"),
-        DiskFault::Hung => (gst::ResourceError::Write, "the spool does not answer"),
-    };
-    let next = match fault {
-        DiskFault::Full | DiskFault::Fails => {
-            "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself"
-        }
-        DiskFault::Hung => {
-            "recording goes on in memory and then overflow-policy decides; it is tried again every 10 s: check the disk or the mount"
-        }
-    };
-    gst::element_warning!(element, domain, ("{what}: {text}; {next}"));
+    let next = "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself";
+    match fault {
+        DiskFault::Full => gst::element_warning!(
+            element,
+            gst::ResourceError::NoSpaceLeft,
+            ("the spool is full: {text}; {next}")
+        ),
+        DiskFault::Fails => gst::element_warning!(
+            element,
+            gst::ResourceError::Write,
+            ("the spool cannot be written: {text}; {next}")
+        ),
+        DiskFault::Hung => gst::element_warning!(
+            element,
+            gst::ResourceError::Write,
+            (
+                "the spool does not answer: {text}; recording goes on in memory and then overflow-policy decides; it is tried again every 10 s: check the disk or the mount"
+            )
+        ),
+    }
 }
 
 /// The server has confirmed a chunk.

@@ -101,7 +101,7 @@ pub fn adopt(spool: &Arc<Spool>) -> Adoption {
         notices,
         ..Adoption::default()
     };
-    while let Some((_, adoption)) = leftovers.next() {
+    while let Some((_, adoption)) = leftovers.take_next() {
         all.sessions.extend(adoption.sessions);
         all.notices.extend(adoption.notices);
         all.boots.merge(&adoption.boots);
@@ -142,6 +142,9 @@ impl Leftovers {
         for device_dir in adoption.folders(spool, spool.root.clone(), is_device_dir) {
             let dir = spool.root.join(&device_dir);
             for session in adoption.folders(spool, dir.clone(), is_session) {
+                if spool.holds(&device_dir, &session) {
+                    continue;
+                }
                 let files = spool.disk.list(&dir.join(&session)).unwrap_or_default();
                 let lengths = files.iter().filter_map(|(name, listed)| match listed {
                     Listed::File(len) => sequence_of(name).map(|_| *len),
@@ -187,7 +190,7 @@ impl Leftovers {
 
     /// Takes the next session that is free and has anything in it; empty ones are removed. Damaged and unreadable files do not delay
     /// the rest. If the disk does not answer, or the process has no descriptor left, the session is the next one again.
-    pub fn next(&mut self) -> Option<(Leftover, Adoption)> {
+    pub fn take_next(&mut self) -> Option<(Leftover, Adoption)> {
         while let Some(left) = self.waiting.pop_front() {
             self.count(&left, false);
             let mut adoption = Adoption::default();

@@ -47,6 +47,9 @@ pub enum Lock {
     Gone,
 }
 
+/// What is still to be done for a folder that is let go of.
+pub type LastJob = Box<dyn FnOnce(&dyn Disk) + Send>;
+
 /// Files and folders. Blocking.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// The path without links and dots, of something that exists.
@@ -116,7 +119,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn space(&self, path: &Path) -> io::Result<Space>;
 
     /// Carries out a last job for a folder that is let go of. A disk that may hang is waited for only a moment.
-    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>);
+    fn last(&self, job: LastJob);
 }
 
 /// An open file. Blocking.
@@ -259,7 +262,7 @@ impl Disk for StdDisk {
         })
     }
 
-    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>) {
+    fn last(&self, job: LastJob) {
         job(self);
     }
 }

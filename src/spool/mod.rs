@@ -153,6 +153,16 @@ impl Spool {
         folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect()
     }
 
+    /// Whether this sink holds the lock of a session folder.
+    fn holds(&self, device_dir: &str, session: &str) -> bool {
+        let folders: Vec<Arc<Folder>> = {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            watched.iter().filter_map(Weak::upgrade).collect()
+        };
+        let is_it = |folder: &Arc<Folder>| folder.device_dir == device_dir && folder.session == session;
+        folders.iter().any(is_it)
+    }
+
     fn watch(&self, folder: &Arc<Folder>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.push(Arc::downgrade(folder));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, HeldLock, Listed, Lock, Space};
+use super::disk::{Disk, DiskFile, HeldLock, LastJob, Listed, Lock, Space};
 
 static WORLDS: AtomicU64 = AtomicU64::new(0);
 const PAGE: usize = 512;
@@ -143,6 +143,11 @@ impl SimDisk {
     /// The folder to spool in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Locks that are held.
+    pub fn locks(&self) -> usize {
+        self.lock().locks.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
@@ -515,7 +520,7 @@ impl Disk for SimDisk {
         Ok(world.space)
     }
 
-    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>) {
+    fn last(&self, job: LastJob) {
         job(self);
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::disk::{Disk, DiskFile, HeldLock, Listed, Lock, Space};
+use super::disk::{Disk, DiskFile, HeldLock, LastJob, Listed, Lock, Space};
 use super::lane::{Kind, Lane};
 
 /// A single call writes at most this many bytes: on the slowest card that is not yet a hung disk.
@@ -128,7 +128,7 @@ impl Disk for WatchedDisk {
         known.ok_or_else(|| io::ErrorKind::TimedOut.into())
     }
 
-    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>) {
+    fn last(&self, job: LastJob) {
         let disk = self.clone();
         self.lane.last(MOMENT, move || job(&disk));
     }

@@ -38,7 +38,8 @@ pub(super) struct Adopter {
 }
 
 /// What came of a step.
-enum Step {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
     /// A session was taken over, or set back.
     Went,
     /// The disk does not answer, or there are too many open files.
@@ -121,7 +122,11 @@ impl Adopter {
             let Ok((adopter, rest, step)) = stepped.await else { return };
             (self, leftovers) = (adopter, rest);
             let free = match step {
-                Some(Step::Went) => continue,
+                Some(Step::Went) => {
+                    uploads.set_rest(leftovers.rest());
+                    uploads.tell_leftovers();
+                    continue;
+                }
                 Some(Step::Interrupted) => None,
                 None => Some(uploads.place_is_free()),
             };
@@ -144,14 +149,14 @@ impl Adopter {
     }
 
     /// Takes the next session over. `None`: there is no place for it. Blocking.
-    fn step(&mut self, leftovers: &mut Leftovers) -> Option<Step> {
+    pub(super) fn step(&mut self, leftovers: &mut Leftovers) -> Option<Step> {
         if let Some(gave_way) = self.uploads.place_for_leftovers()? {
             match gave_way.is_parked {
                 true => self.parked.push(gave_way.left),
                 false => leftovers.put_back(gave_way.left),
             }
         }
-        let Some((mut left, mut adoption)) = leftovers.next() else {
+        let Some((mut left, mut adoption)) = leftovers.take_next() else {
             return Some(Step::Went);
         };
         self.times.learn(&adoption.boots);

@@ -28,7 +28,7 @@ use super::tests::{chunk, limits};
 use crate::base::boot;
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
-use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
+use crate::spool::disk::{Disk, DiskFile, LastJob, Listed, Lock, Space};
 use crate::spool::lane::Lane;
 use crate::spool::sim::{Fault, SimDisk};
 use crate::spool::{ClosedEntry, Entry, Found, Spool, SpoolError, Stored, adopt, name_mark};
@@ -87,7 +87,7 @@ impl Disk for Gate {
     fn space(&self, path: &Path) -> io::Result<Space> {
         self.disk.space(path)
     }
-    fn last(&self, job: Box<dyn FnOnce(&dyn Disk) + Send>) {
+    fn last(&self, job: LastJob) {
         job(self);
     }
 }

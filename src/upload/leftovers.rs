@@ -208,7 +208,13 @@ impl UploadQueue {
     pub(super) fn tell_leftovers(&self) {
         let mut state = self.lock();
         if state.leftovers.is_served && !std::mem::replace(&mut state.leftovers.told, true) {
-            let pending = state.on_disk(self.now());
+            let held = state.leftovers.held.values().flat_map(|held| &held.tickets);
+            let chunks = held.filter_map(|ticket| state.chunks.get(ticket)).filter(|c| !is_parked(c));
+            let pending = chunks.fold(state.leftovers.rest(0), |sum, chunk| Pending {
+                bytes: sum.bytes + chunk.summary.size,
+                chunks: sum.chunks + 1,
+                ..sum
+            });
             state.reports.push_back(Report::Recovered(pending));
         }
         drop(state);

@@ -30,6 +30,8 @@ mod hang;
 pub mod health;
 #[cfg(test)]
 mod hold_tests;
+#[cfg(test)]
+mod leftover_tests;
 mod leftovers;
 pub mod life;
 pub mod marks;

@@ -281,16 +281,6 @@ impl State {
         }
     }
 
-    /// Of those that are durable, without what is parked.
-    pub(super) fn on_disk(&self, now: u64) -> Pending {
-        let on_disk = self.chunks.values().filter(|c| c.is_on_disk() && !is_parked(c));
-        on_disk.fold(self.leftovers.rest(now), |sum, chunk| Pending {
-            bytes: sum.bytes + chunk.summary.size,
-            chunks: sum.chunks + 1,
-            ..sum
-        })
-    }
-
     /// Notes a step of a chunk; the observer receives it without the lock.
     pub(super) fn note(&mut self, session: &Arc<str>, sequence: u64, step: Step) {
         self.life.push(LifeEvent {

@@ -18,10 +18,10 @@ use gstgcstreamer::ingest::message::{Message, Poster, Refusal, Wait};
 use gstgcstreamer::ingest::object::{ObjectBuilder, ObjectSettings};
 use gstgcstreamer::ingest::stream::Ingest;
 use gstgcstreamer::ingest::{Config, End, Engine, Parts};
-use gstgcstreamer::spool::Spool;
 use gstgcstreamer::upload::chunk::Keep;
 use gstgcstreamer::upload::life::{LifeEvent, Observer, Step};
 use gstgcstreamer::upload::queue::{UploadLimits, UploadQueue};
+use gstgcstreamer::upload::recovery::SpoolFolder;
 use gstgcstreamer::upload::recovery::{self, SpoolSettings};
 use gstgcstreamer::upload::report::Report;
 use tokio::runtime::Handle;
@@ -112,7 +112,7 @@ pub struct Camera {
     pub most_on_disk: u64,
     setup: Setup,
     engine: Arc<Engine>,
-    spool: Option<Arc<Spool>>,
+    spool: Option<Arc<SpoolFolder>>,
     record: Record,
     began: Instant,
     folder: tempfile::TempDir,
