@@ -422,7 +422,6 @@ fn documented() -> Vec<String> {
 const NO_MESSAGES: &[&str] = &[
     "src/gcssink/settings.rs",
     "src/iotcorestatus/settings.rs",
-    "src/element/properties.rs",
     "src/gcssink/imp.rs",
     "src/gcssink/stats.rs",
     "src/gcssink/compose.rs",
@@ -444,6 +443,7 @@ const PARTS: &[&str] = &[
     "what it does not take is held in memory",
     "{} chunks of {} bytes wait, the oldest for {}",
     "{verb}: {reason}; {waiting}; {left}; it is tried again by itself",
+    "{name} is {}: {instead}",
     " (they came at most",
     "use mp4mux fragment-duration=1000 (ms)",
     "make fragments with default_base_moof",

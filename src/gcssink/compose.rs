@@ -27,6 +27,7 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post)
         Post::Engine(message) => messages::post(element, message),
         Post::NeedsMuxer(text) => messages::needs_muxer(element, &text),
         Post::Info(text) => messages::info(element, &text),
+        Post::Doubt(text) => messages::doubt(element, &text),
         Post::Health => {
             if let Some(session) = session {
                 let structure = stats::health(session);
@@ -57,6 +58,11 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
             }
         }
         Report::Dropped { summary, reason } => dropped(element, &summary, reason, 1),
+        Report::GivenUp { summary, timeout, why } => {
+            if session.is_none_or(|s| s.reported.said.is_news("a chunk was given up")) {
+                messages::given_up(element, &summary, timeout, &why);
+            }
+        }
         Report::Cut { summary, reason } => dropped(element, &summary, reason, 0),
         Report::HealthEvent(word, pending) => say_word(element, session, word, pending),
         Report::Warning(text) => messages::warning(element, &text),
@@ -73,7 +79,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
 
 fn uploaded(session: &Session, object: &str) {
     *lock(&session.reported.last_object) = Some(object.to_owned());
-    if !session.reported.cover.swap(true, Ordering::Relaxed) {
+    if session.reported.said.is_news("uploads work") {
         let text = format!("uploads work; {}", stats::memory_left(session));
         session.poster.post(Post::Info(text));
     }

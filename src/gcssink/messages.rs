@@ -15,6 +15,7 @@ use gcstreamer_media::chunk::Warning;
 use gcstreamer_media::container::Fault;
 use gcstreamer_schema::structures::{chunk_uploaded, gap, status as names};
 use gcstreamer_schema::time::rfc3339_ms;
+use gcstreamer_schema::units::{bytes, duration};
 
 /// Where it waits to be posted.
 pub(super) type MessagePoster = crate::element::poster::MessagePoster<gst::Element, Post>;
@@ -28,6 +29,8 @@ pub(super) enum Post {
     NeedsMuxer(String),
     /// How long the memory lasts.
     Info(String),
+    /// A setting that is hardly meant.
+    Doubt(String),
     /// Tell upstream how it goes.
     Health,
 }
@@ -114,6 +117,11 @@ pub(super) fn info(element: &gst::Element, text: &str) {
     post_info(element, gst::ResourceError::Settings, text);
 }
 
+/// Posts a WARNING about a setting.
+pub(super) fn doubt(element: &gst::Element, text: &str) {
+    gst::element_warning!(element, gst::ResourceError::Settings, ("{text}"));
+}
+
 /// The caps are those of a stream that no container holds: an ERROR.
 pub(super) fn needs_muxer(element: &gst::Element, text: &str) {
     gst::element_error!(element, gst::StreamError::WrongType, ("{text}"));
@@ -133,6 +141,21 @@ pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str, c
         summary.size,
         summary.sequence,
         chunks,
+    );
+}
+
+/// The first chunk that was given up after `timeout` ns. `why`: what its attempts or those of others said; empty if none has ended.
+pub(super) fn given_up(element: &gst::Element, summary: &Summary, timeout: u64, why: &str) {
+    let why = if why.is_empty() { "no attempt had ended by then" } else { why };
+    gst::element_warning!(
+        element,
+        gst::ResourceError::Write,
+        (
+            "a chunk of {} recorded at {} was given up after the retry-timeout of {} and is lost: {why}; check the uplink, raise retry-timeout or set it to 0 (for ever). Chunks given up later are reported by gcssink-gap messages alone",
+            bytes(summary.size),
+            rfc3339_ms(summary.start),
+            duration(timeout)
+        )
     );
 }
 

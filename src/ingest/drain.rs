@@ -121,7 +121,8 @@ impl Engine {
         if wants_more && !self.is_failed() {
             self.report_nothing(self.queue.now());
         }
-        // What is said of the chunks comes before the end of the stream.
+        // What is said of the chunks comes before the end of the stream, also where the last one was let go of at this moment.
+        self.queue.publish();
         self.poster.wait_posted(std::time::Instant::now() + LAST_WORD);
         End::Passes
     }

@@ -138,6 +138,7 @@ impl UploadQueue {
                 input: Rate::default(),
                 disk: None,
                 recovered_told: false,
+                expiry_told: false,
                 served_recovered: false,
                 need: 0,
             }),

@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) disk: Option<Disk>,
     /// It was reported that chunks of earlier sessions cannot be stored.
     pub(super) recovered_told: bool,
+    /// It was reported that `retry-timeout` gives chunks up.
+    pub(super) expiry_told: bool,
     /// Chunks of earlier sessions were found that this sink stores.
     pub(super) served_recovered: bool,
     /// Bytes that somebody waits for room for.
