@@ -441,7 +441,7 @@ const NO_MESSAGES: &[&str] = &[
 const PARTS: &[&str] = &[
     "gs://{}/{} (generation {generation}) {what}",
     "what it does not take is held in memory",
-    "{} chunks of {} bytes wait, the oldest for {}",
+    "{} wait, the oldest for {}",
     "{verb}: {reason}; {waiting}; {left}; it is tried again by itself",
     "{name} is {}: {instead}",
     " (they came at most",
@@ -449,7 +449,7 @@ const PARTS: &[&str] = &[
     "make fragments with default_base_moof",
     "select one program",
     "check that the stream is what its container says",
-    "{came} bytes came, but no key unit",
+    "{} came, but no key unit",
     "nothing comes out of {muxer}",
     "nothing has come: check the source",
     "{e}; set the property bucket",

@@ -14,6 +14,7 @@ use crate::ingest::message::Message;
 use crate::upload::chunk::Summary;
 use crate::upload::health::HealthEvent;
 use crate::upload::report::{Pending, Report};
+use gcstreamer_schema::units::bytes;
 
 /// Posts it. `session`: the one that runs, if any.
 pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post) {
@@ -90,8 +91,8 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chun
     gst::warning!(
         CAT,
         obj = element,
-        "{} bytes of chunk {} are dropped: {reason}",
-        summary.size,
+        "{} of chunk {} are dropped: {reason}",
+        bytes(summary.size),
         summary.sequence
     );
     messages::dropped(element, summary, reason, chunks);

@@ -152,8 +152,7 @@ impl Engine {
         // With a spool a WARNING tells of both, and the end is a normal one.
         if lost.chunks > 0 && self.spool.is_none() {
             self.poster.post(Message::NotDrained {
-                chunks: lost.chunks,
-                bytes: lost.bytes,
+                lost,
                 timeout: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
             });
         }

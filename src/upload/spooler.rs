@@ -21,6 +21,7 @@ use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::Times;
 use super::state::{DiskHealth, Mode, Phase, own_ticket};
 use crate::spool::SpoolError;
+use gcstreamer_schema::units;
 
 /// How many sinks of the process write at once: more make a disk slower, not faster.
 static DISK_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
@@ -249,7 +250,7 @@ fn removed_text(folders: &[PathBuf], chunks: u64, bytes: u64) -> String {
     };
     let lost = match chunks {
         0 => "no closed chunk was in it".to_owned(),
-        n => format!("{n} chunks with {bytes} bytes that waited there are lost"),
+        n => format!("lost with it: {} of {}", units::chunks(n), units::bytes(bytes)),
     };
     format!(
         "somebody has removed {first}{more} in spool-dir: {lost}; recording goes on in a new folder. Only gcssink may remove what lies below spool-dir"

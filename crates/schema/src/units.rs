@@ -1,7 +1,9 @@
 //! Amounts and times as a person reads them: `46 GB`, `3 days`. Messages use these; fields of structures stay plain numbers.
 //!
-//! At most three digits, rounded to the nearest; decimal units, as disks and networks are sold. What a person may want to compare
-//! digit by digit (limits of a few kB) stays exact.
+//! At most three digits, rounded to the nearest; decimal units, as disks and networks are sold. Small limits (a few kB) stay
+//! exact. Not for offsets, and not where two sizes differ in their last digits.
+
+use std::time::Duration;
 
 /// Amounts below this are written in full.
 const EXACT: u64 = 10_000;
@@ -51,6 +53,12 @@ pub fn duration(ns: u64) -> String {
         _ if ns < 3 * DAY => format!("{} hours", rounded(ns, HOUR)),
         _ => format!("{} days", rounded(ns, DAY)),
     }
+}
+
+/// Returns a length of time as [`duration`] does.
+#[must_use]
+pub fn span(time: Duration) -> String {
+    duration(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Returns a number of chunks: `1 chunk`, `4 chunks`.
