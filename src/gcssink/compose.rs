@@ -14,6 +14,7 @@ use crate::ingest::message::Message;
 use crate::upload::chunk::Summary;
 use crate::upload::health::HealthEvent;
 use crate::upload::report::{Pending, Report};
+use gcstreamer_schema::units::bytes;
 
 /// Posts it. `session`: the one that runs, if any.
 pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post) {
@@ -27,6 +28,7 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post)
         Post::Engine(message) => messages::post(element, message),
         Post::NeedsMuxer(text) => messages::needs_muxer(element, &text),
         Post::Info(text) => messages::info(element, &text),
+        Post::Doubt(text) => messages::doubt(element, &text),
         Post::Health => {
             if let Some(session) = session {
                 let structure = stats::health(session);
@@ -57,6 +59,11 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
             }
         }
         Report::Dropped { summary, reason } => dropped(element, &summary, reason, 1),
+        Report::GivenUp { summary, timeout, why } => {
+            if session.is_none_or(|s| s.reported.said.is_news("a chunk was given up")) {
+                messages::given_up(element, &summary, timeout, &why);
+            }
+        }
         Report::Cut { summary, reason } => dropped(element, &summary, reason, 0),
         Report::HealthEvent(word, pending) => say_word(element, session, word, pending),
         Report::Warning(text) => messages::warning(element, &text),
@@ -73,7 +80,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
 
 fn uploaded(session: &Session, object: &str) {
     *lock(&session.reported.last_object) = Some(object.to_owned());
-    if !session.reported.cover.swap(true, Ordering::Relaxed) {
+    if session.reported.said.is_news("uploads work") {
         let text = format!("uploads work; {}", stats::memory_left(session));
         session.poster.post(Post::Info(text));
     }
@@ -84,8 +91,8 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chun
     gst::warning!(
         CAT,
         obj = element,
-        "{} bytes of chunk {} are dropped: {reason}",
-        summary.size,
+        "{} of chunk {} are dropped: {reason}",
+        bytes(summary.size),
         summary.sequence
     );
     messages::dropped(element, summary, reason, chunks);

@@ -78,7 +78,7 @@ impl GcsSink {
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
         siblings::remove(self.obj().upcast_ref());
-        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
+        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
         let next = session.end(timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
@@ -110,7 +110,7 @@ impl GcsSink {
     }
 
     fn drain(&self, session: &Session) -> End {
-        let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
+        let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout.ns());
         // splitmuxsink begins the next fragment when this EOS has passed.
         let until_spooled = session.engine.spool.is_some() && session.in_splitmuxsink;
         let obj = self.obj();
@@ -126,12 +126,6 @@ impl GcsSink {
         let running = self.session().map(|session| stats::figures(&session));
         let ended = || lock(&self.last_stats).clone();
         running.or_else(ended).unwrap_or_else(stats::none)
-    }
-
-    fn limits_changed(&self) {
-        if let Some(session) = self.session() {
-            session.set_limits(&lock(&self.settings).clone());
-        }
     }
 }
 
@@ -207,7 +201,12 @@ impl ObjectImpl for GcsSink {
             ("max-bytes-per-second" | "max-requests-per-second", Some(session)) => {
                 session.set_flow(&lock(&self.settings).clone());
             }
-            _ => self.limits_changed(),
+            (name, Some(session)) => {
+                let settings = lock(&self.settings).clone();
+                settings.doubt(name).into_iter().for_each(|text| session.doubt(text));
+                session.set_limits(&settings);
+            }
+            (_, None) => {}
         }
     }
 

@@ -1,8 +1,6 @@
 //! The texts of element messages, warnings and errors: each names the thing, the number, the limit and the next step. All
 //! figures come with the call; nothing is asked of the element but what GStreamer knows of it.
 
-use std::time::Duration;
-
 use gst::prelude::*;
 
 use super::upstream;
@@ -15,6 +13,7 @@ use gcstreamer_media::chunk::Warning;
 use gcstreamer_media::container::Fault;
 use gcstreamer_schema::structures::{chunk_uploaded, gap, status as names};
 use gcstreamer_schema::time::rfc3339_ms;
+use gcstreamer_schema::units::{bytes, chunks, duration, rate};
 
 /// Where it waits to be posted.
 pub(super) type MessagePoster = crate::element::poster::MessagePoster<gst::Element, Post>;
@@ -28,6 +27,8 @@ pub(super) enum Post {
     NeedsMuxer(String),
     /// How long the memory lasts.
     Info(String),
+    /// A setting that is hardly meant.
+    Doubt(String),
     /// Tell upstream how it goes.
     Health,
 }
@@ -58,7 +59,7 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             gst::StreamError::Failed,
             (
                 "nothing to store after {} of PLAYING: the MP4 is not fragmented, and its muxer writes the index at the end; use mp4mux fragment-duration=1000 (ms)",
-                seconds(waited)
+                duration(waited)
             )
         ),
         Message::NoKeyAmong { waited, pictures } => gst::element_warning!(
@@ -66,13 +67,16 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             gst::StreamError::Failed,
             (
                 "nothing to store after {} of PLAYING: {pictures} pictures came, and none is a key frame by its bytes (H.264: IDR or recovery point, H.265: IRAP); set the key frame interval of the camera, switch intra-refresh off, and check that the stream is not encrypted",
-                seconds(waited)
+                duration(waited)
             )
         ),
-        Message::TooLarge(bytes) => gst::element_error!(
+        Message::TooLarge(size) => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
-            ("the location has no placeholder, so all goes into one object, which has reached {bytes} bytes: half of max-memory-bytes; use a location with {{session}} and {{seq}}, or raise max-memory-bytes")
+            (
+                "the location has no placeholder, so all goes into one object, which has reached {}: half of max-memory-bytes; use a location with {{session}} and {{seq}}, or raise max-memory-bytes",
+                bytes(size)
+            )
         ),
         Message::Full => gst::element_error!(
             element,
@@ -84,16 +88,17 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             gst::ResourceError::NotAuthorized,
             ("uploads are refused ({reason}), and max-memory-bytes are full now: the recording ends; give the permission back or mend the bucket")
         ),
-        Message::NotDrained { chunks, bytes, timeout } => gst::element_error!(
+        Message::NotDrained { lost, timeout } => gst::element_error!(
             element,
             gst::ResourceError::Write,
             (
-                "{chunks} chunks of {bytes} bytes were not stored within the drain-timeout of {} and are lost; check the uplink or raise drain-timeout",
-                seconds(timeout)
+                "not stored within the drain-timeout of {} and lost: {}; check the uplink, raise drain-timeout, or set spool-dir",
+                duration(timeout),
+                amount(lost)
             )
         ),
         Message::LimitsChanged {
-            bytes,
+            bytes: bytes_per_second,
             requests,
             is_news,
         } => {
@@ -101,7 +106,8 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             element.notify("max-requests-per-second");
             if is_news {
                 let text = format!(
-                    "another sink of this flow-group has set its limits: now {bytes} bytes/s and {requests} requests/s (0 = none)"
+                    "another sink of this flow-group has set its limits: now {} and {requests} requests/s (0 = none)",
+                    rate(bytes_per_second)
                 );
                 info(element, &text);
             }
@@ -114,13 +120,14 @@ pub(super) fn info(element: &gst::Element, text: &str) {
     post_info(element, gst::ResourceError::Settings, text);
 }
 
+/// Posts a WARNING about a setting.
+pub(super) fn doubt(element: &gst::Element, text: &str) {
+    gst::element_warning!(element, gst::ResourceError::Settings, ("{text}"));
+}
+
 /// The caps are those of a stream that no container holds: an ERROR.
 pub(super) fn needs_muxer(element: &gst::Element, text: &str) {
     gst::element_error!(element, gst::StreamError::WrongType, ("{text}"));
-}
-
-fn seconds(ns: u64) -> String {
-    format!("{:.1} s", Duration::from_nanos(ns).as_secs_f64())
 }
 
 /// A chunk was given up, or (`chunks` is 0) the end of one.
@@ -136,6 +143,21 @@ pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str, c
     );
 }
 
+/// The first chunk that was given up after `timeout` ns. `why`: what its attempts or those of others said; empty if none has ended.
+pub(super) fn given_up(element: &gst::Element, summary: &Summary, timeout: u64, why: &str) {
+    let why = if why.is_empty() { "no attempt had ended by then" } else { why };
+    gst::element_warning!(
+        element,
+        gst::ResourceError::Write,
+        (
+            "a chunk of {} recorded at {} was given up after the retry-timeout of {} and is lost: {why}; check the uplink, raise retry-timeout or set it to 0 (for ever). Chunks given up later are reported by gcssink-gap messages alone",
+            bytes(summary.size),
+            rfc3339_ms(summary.start),
+            duration(timeout)
+        )
+    );
+}
+
 /// Something the uploads came upon.
 pub(super) fn warning(element: &gst::Element, text: &str) {
     gst::element_warning!(element, gst::ResourceError::Write, ("{text}"));
@@ -146,21 +168,26 @@ pub(super) fn disk_works(element: &gst::Element) {
     post_info(element, gst::ResourceError::Write, "the spool takes chunks again");
 }
 
+/// So many chunks, and how large they are together.
+pub(super) fn amount(pending: Pending) -> String {
+    format!("{} of {}", chunks(pending.chunks), bytes(pending.bytes))
+}
+
 /// Chunks wait on disk for the next start. `lost`: what neither the network nor the disk took in time.
 pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &str) {
     let lost = match lost.bytes {
         0 => String::new(),
-        bytes => format!(
-            "; {bytes} bytes more were in memory alone when the time was up and are lost, because spool-dir did not take them: make room there, raise max-spool-bytes, drain-timeout or shutdown-timeout"
+        size => format!(
+            "; another {} were in memory alone when the time was up and are lost, because spool-dir did not take them: make room there, raise max-spool-bytes, drain-timeout or shutdown-timeout",
+            bytes(size)
         ),
     };
     gst::element_warning!(
         element,
         gst::ResourceError::Write,
         (
-            "{} chunks of {} bytes are not stored yet and wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
-            left.chunks,
-            left.bytes
+            "not stored yet: {}, which wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
+            amount(left)
         )
     );
 }
@@ -168,20 +195,21 @@ pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &s
 /// Chunks of earlier sessions were found on disk.
 pub(super) fn found(element: &gst::Element, pending: Pending) {
     let text = format!(
-        "{} chunks of {} bytes that earlier sessions left in the spool are being stored",
-        pending.chunks, pending.bytes
+        "earlier sessions left {} in the spool, which this one stores now",
+        amount(pending)
     );
     post_info(element, gst::ResourceError::Write, &text);
 }
 
 /// The server's clock is another one by this many seconds (ours minus the server's).
 pub(super) fn clock_off(element: &gst::Element, seconds: i64) {
+    let off = seconds.unsigned_abs().saturating_mul(1_000_000_000);
     gst::element_warning!(
         element,
         gst::ResourceError::Settings,
         (
-            "this machine's clock is {} s {} the server's; names and start-time follow this machine, customTime is left out: set the clock (NTP)",
-            seconds.unsigned_abs(),
+            "this machine's clock is {} {} the server's; names and start-time follow this machine, customTime is left out: set the clock (NTP)",
+            duration(off),
             if seconds > 0 { "ahead of" } else { "behind" }
         )
     );
@@ -204,9 +232,7 @@ pub(super) fn disk(element: &gst::Element, fault: DiskFault, text: &str) {
         DiskFault::Hung => gst::element_warning!(
             element,
             gst::ResourceError::Write,
-            (
-                "the spool does not answer: {text}; recording goes on in memory and then overflow-policy decides; it is tried again every 10 s: check the disk or the mount"
-            )
+            ("the spool does not answer: {text}; recording goes on in memory and then overflow-policy decides; it is tried again every 10 s: check the disk or the mount")
         ),
     }
 }
@@ -228,14 +254,14 @@ pub(super) fn uploaded(element: &gst::Element, info: &Summary, object: &str, gen
     post_structure(element, structure);
 }
 
-fn post_gap(element: &gst::Element, reason: &str, start: u64, duration: u64, bytes: u64, first: u64, chunks: u64) {
+fn post_gap(element: &gst::Element, reason: &str, start: u64, length: u64, size: u64, first: u64, number: u64) {
     let structure = gst::Structure::builder(gap::NAME)
         .field(gap::START_TIME, rfc3339_ms(start))
         .field(gap::REASON, reason)
-        .field(gap::DURATION, duration)
-        .field(gap::BYTES, bytes)
+        .field(gap::DURATION, length)
+        .field(gap::BYTES, size)
         .field(gap::FIRST_SEQUENCE, first)
-        .field(gap::CHUNKS, chunks)
+        .field(gap::CHUNKS, number)
         .build();
     post_structure(element, structure);
 }
@@ -247,12 +273,10 @@ fn post_structure(element: &gst::Element, structure: gst::Structure) {
 
 /// Formats what waits, for texts.
 pub(super) fn waiting(pending: Pending) -> String {
-    format!(
-        "{} chunks of {} bytes wait, the oldest for {}",
-        pending.chunks,
-        pending.bytes,
-        seconds(pending.oldest)
-    )
+    match pending.chunks {
+        0 => "nothing waits".to_owned(),
+        _ => format!("{} wait, the oldest for {}", amount(pending), duration(pending.oldest)),
+    }
 }
 
 /// The property `status` has changed.
@@ -296,7 +320,7 @@ pub(super) fn refused(element: &gst::Element, http_status: Option<u16>, reason: 
 
 /// An outage is over that lasted `after` ns; `waiting` is what is left of it.
 pub(super) fn recovered(element: &gst::Element, after: u64, waiting: &str) {
-    let text = format!("uploads work again after {}; {waiting}", seconds(after));
+    let text = format!("uploads work again after {}; {waiting}", duration(after));
     post_info(element, gst::ResourceError::Write, &text);
 }
 
@@ -312,15 +336,15 @@ fn refusal(http_status: Option<u16>) -> gst::ResourceError {
 fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_memory: u64) {
     match *warning {
         Warning::NoKeyUnit { waited, interval } => {
-            let measured = interval.map_or_else(String::new, |i| format!(" (they came at most {} apart before)", seconds(i)));
+            let measured = interval.map_or_else(String::new, |i| format!(" (they came at most {} apart before)", duration(i)));
             gst::element_warning!(
                 element,
                 gst::StreamError::Format,
                 (
                     "no key unit for {}{measured}, max-size-time is {}: chunks without a key frame do not play from their start; set the key frame interval of the camera or encoder (GOP, I-frame interval, key-int-max) to at most {}, and switch intra-refresh off",
-                    seconds(waited),
-                    seconds(max_time),
-                    seconds(max_time)
+                    duration(waited),
+                    duration(max_time),
+                    duration(max_time)
                 )
             );
         }
@@ -329,8 +353,8 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
             gst::StreamError::Format,
             (
                 "sound without pictures for {}, although the stream announces pictures: the sound is stored alone, cut after max-size-time ({}); check the camera's video and the muxer's video pad",
-                seconds(waited),
-                seconds(max_time)
+                duration(waited),
+                duration(max_time)
             )
         ),
         Warning::NoParameterSets => gst::element_warning!(
@@ -343,8 +367,8 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
             gst::StreamError::Format,
             (
                 "a fragment of {} cannot be cut within, max-size-time is {}: chunks are as long as the fragments; set fragment-duration of the muxer (mp4mux: in ms) to at most that",
-                seconds(length),
-                seconds(max_time)
+                duration(length),
+                duration(max_time)
             )
         ),
         Warning::Rewritten(at) => gst::element_warning!(
@@ -357,7 +381,7 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
             gst::StreamError::Format,
             ("the stream has open GOPs: the first pictures of a chunk lean on the chunk before and are lost when it is played alone; switch open GOP off at the encoder (x264enc option-string=open-gop=0)")
         ),
-        Warning::EarlyCut { bytes, at_key } => {
+        Warning::EarlyCut { bytes: size, at_key } => {
             let (share, how) = if at_key {
                 ("a quarter", "at a key unit")
             } else {
@@ -367,8 +391,10 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
                 element,
                 gst::ResourceError::Settings,
                 (
-                    "a chunk has reached {bytes} bytes, {share} of max-memory-bytes ({max_memory}), and is cut early, {how}; raise max-memory-bytes or lower max-size-time (now {})",
-                    seconds(max_time)
+                    "a chunk has reached {}, {share} of max-memory-bytes ({}), and is cut early, {how}; raise max-memory-bytes or lower max-size-time (now {})",
+                    bytes(size),
+                    bytes(max_memory),
+                    duration(max_time)
                 )
             );
         }
@@ -418,7 +444,10 @@ fn post_fault(element: &gst::Element, fault: Fault) {
 
 fn post_nothing(element: &gst::Element, waited: u64, came: u64) {
     let cause = match element.sink_pads().first().and_then(upstream::unfed_pads) {
-        _ if came > 0 => format!("{came} bytes came, but no key unit among them: check the key frame interval of the camera"),
+        _ if came > 0 => format!(
+            "{} came, but no key unit among them: check the key frame interval of the camera",
+            bytes(came)
+        ),
         Some((muxer, pads)) if !pads.is_empty() => format!(
             "nothing comes out of {muxer}: its pad {} has never got data, so it waits; a camera without the stream the line expects (sound, most often) looks like this: leave that branch out",
             pads.join(", ")
@@ -429,6 +458,6 @@ fn post_nothing(element: &gst::Element, waited: u64, came: u64) {
     gst::element_warning!(
         element,
         gst::StreamError::Failed,
-        ("nothing to store after {} of PLAYING: {cause}", seconds(waited))
+        ("nothing to store after {} of PLAYING: {cause}", duration(waited))
     );
 }

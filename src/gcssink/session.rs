@@ -11,6 +11,7 @@ use gst::prelude::*;
 use super::blocks::POOL;
 use super::debug::{CAT, LogChunks};
 use super::messages::{MessagePoster, Post};
+use super::said::Said;
 use super::settings::Settings;
 use super::upstream;
 use super::validate::{Identity, ValidatedSettings, limits, upload_limits, validate};
@@ -53,8 +54,8 @@ pub(super) struct Session {
 /// What was reported, and what is to be.
 #[derive(Default)]
 pub(super) struct Reported {
-    /// How long the memory lasts was posted.
-    pub cover: AtomicBool,
+    /// What is said once.
+    pub said: Arc<Said>,
     /// There is news for the event `gcssink-health`.
     pub health: AtomicBool,
     /// The last object that was stored.
@@ -95,7 +96,7 @@ impl Session {
             .map(|dir| open_spool(dir, settings, &builder))
             .transpose()?;
         let queue = queue(element, settings, spool.as_ref(), &poster, seed);
-        let in_splitmuxsink = upstream::is_in_splitmuxsink(element);
+        let in_splitmuxsink = upstream::splitmuxsink_of(element).is_some();
         let parts = Parts {
             chunker: Chunker::new(limits(settings, &validated.template), None)
                 .with_blocks(POOL)
@@ -121,8 +122,12 @@ impl Session {
             new_playing: AtomicBool::new(true),
             key_requests: AtomicU64::new(0),
             caps: Mutex::new(None),
-            reported: Reported::default(),
+            reported: Reported {
+                said: Said::of(element),
+                ..Reported::default()
+            },
         });
+        settings.doubts().into_iter().for_each(|text| session.doubt(text));
         session.start_ticking(element);
         Ok(session)
     }
@@ -140,6 +145,13 @@ impl Session {
             }
             true
         });
+    }
+
+    /// Posts that a setting is hardly meant, as a WARNING.
+    pub(super) fn doubt(&self, text: String) {
+        if self.reported.said.is_news(&text) {
+            self.poster.post(Post::Doubt(text));
+        }
     }
 
     /// Ends the stream with an ERROR of the shell's own, which reaches the bus before those of the elements in front.
@@ -186,8 +198,8 @@ fn config(settings: &Settings, template: &Template) -> Config {
         limits: limits(settings, template),
         uploads: upload_limits(settings),
         overflow: settings.overflow_policy.into(),
-        startup_timeout: settings.startup_timeout,
-        shutdown_timeout: Duration::from_nanos(settings.shutdown_timeout),
+        startup_timeout: settings.startup_timeout.ns(),
+        shutdown_timeout: Duration::from_nanos(settings.shutdown_timeout.ns()),
     }
 }
 
@@ -253,7 +265,7 @@ fn open_spool(dir: &str, settings: &Settings, builder: &ObjectBuilder) -> Result
         dir,
         max_bytes: settings.max_spool_bytes,
         keep: settings.spool_mode.into(),
-        interval: Duration::from_nanos(settings.spool_sync_interval),
+        interval: Duration::from_nanos(settings.spool_sync_interval.ns()),
     };
     recovery::open(
         spool,

@@ -4,6 +4,7 @@ use super::session::Session;
 use crate::base::lock::lock;
 use crate::upload::report::Snapshot;
 use gcstreamer_schema::structures::{health as names_of_health, stats as names};
+use gcstreamer_schema::units;
 
 /// How long memory and spool last at the rate of this stream.
 pub(super) fn memory_left(session: &Session) -> String {
@@ -11,16 +12,21 @@ pub(super) fn memory_left(session: &Session) -> String {
     let max = engine.config().uploads.max_memory;
     let snapshot = engine.queue.snapshot();
     let rate = snapshot.input.max(1);
-    let left = max.saturating_sub(snapshot.memory) / rate;
+    let lasts = |room: u64| units::duration((room / rate).saturating_mul(1_000_000_000));
     match &engine.spool {
         None => format!(
-            "max-memory-bytes ({max}) covers about {left} s more of an outage at {rate} bytes/s; a spool-dir on disk would cover more"
+            "max-memory-bytes ({}) covers about {} more of an outage at {}; a spool-dir on disk would cover more",
+            units::bytes(max),
+            lasts(max.saturating_sub(snapshot.memory)),
+            units::rate(rate)
         ),
         Some(spool) => {
             let room = spool.room();
             format!(
-                "the spool has room for {room} bytes more, about {} s of an outage at {rate} bytes/s",
-                room / rate
+                "the spool has room for {} more, about {} of an outage at {}",
+                units::bytes(room),
+                lasts(room),
+                units::rate(rate)
             )
         }
     }

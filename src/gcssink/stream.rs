@@ -12,6 +12,7 @@ use crate::base::wall;
 use crate::ingest::message::{Refusal, Wait};
 use gcstreamer_media::chunk::byte_queue::TAKE_OVER;
 use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_schema::units::bytes;
 
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
@@ -89,7 +90,7 @@ pub(super) fn take(
         gst::element_error!(
             sink,
             gst::ResourceError::Read,
-            ("a buffer of {size} bytes cannot be mapped for reading")
+            ("a buffer of {} cannot be mapped for reading", bytes(size as u64))
         );
         gst::FlowError::Error
     })?;

@@ -58,7 +58,7 @@ pub(super) fn validate(settings: &Settings) -> Result<ValidatedSettings, gst::Er
     if endpoint.takes_credentials() || settings.credentials_file.is_some() {
         check_credentials(credentials.clone())?;
     }
-    let request_timeout = Duration::from_nanos(settings.request_timeout);
+    let request_timeout = Duration::from_nanos(settings.request_timeout.ns());
     Ok(ValidatedSettings {
         bucket,
         device,
@@ -120,7 +120,7 @@ fn user_metadata(structure: Option<&gst::Structure>) -> BTreeMap<String, String>
 /// When to cut, by the settings.
 pub(super) fn limits(settings: &Settings, template: &Template) -> Limits {
     Limits {
-        max_time: settings.max_size_time,
+        max_time: settings.max_size_time.ns(),
         max_bytes: settings.max_size_bytes,
         align: settings.align_to_clock,
         single: template.is_fixed(),
@@ -143,8 +143,8 @@ pub(super) fn upload_limits(settings: &Settings) -> UploadLimits {
     UploadLimits {
         max_uploads: usize::try_from(settings.max_uploads).unwrap_or(usize::MAX),
         max_memory: settings.max_memory_bytes,
-        max_time: settings.max_size_time,
-        retry_timeout: (settings.retry_timeout > 0).then_some(settings.retry_timeout),
+        max_time: settings.max_size_time.ns(),
+        retry_timeout: (settings.retry_timeout.ns() > 0).then_some(settings.retry_timeout.ns()),
     }
 }
 

@@ -121,7 +121,8 @@ impl Engine {
         if wants_more && !self.is_failed() {
             self.report_nothing(self.queue.now());
         }
-        // What is said of the chunks comes before the end of the stream.
+        // What is said of the chunks comes before the end of the stream, also where the last one was let go of at this moment.
+        self.queue.publish();
         self.poster.wait_posted(std::time::Instant::now() + LAST_WORD);
         End::Passes
     }
@@ -151,8 +152,7 @@ impl Engine {
         // With a spool a WARNING tells of both, and the end is a normal one.
         if lost.chunks > 0 && self.spool.is_none() {
             self.poster.post(Message::NotDrained {
-                chunks: lost.chunks,
-                bytes: lost.bytes,
+                lost,
                 timeout: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
             });
         }

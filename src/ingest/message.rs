@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::upload::report::Report;
+use crate::upload::report::{Pending, Report};
 use gcstreamer_media::chunk::{GapReason, Warning};
 use gcstreamer_media::container::Fault;
 
@@ -64,9 +64,7 @@ pub enum Message {
     /// EOS, and this many chunks were not stored: an ERROR.
     NotDrained {
         /// Chunks that are lost.
-        chunks: u64,
-        /// Their bytes.
-        bytes: u64,
+        lost: Pending,
         /// Property `drain-timeout`.
         timeout: u64,
     },

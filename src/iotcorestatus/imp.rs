@@ -173,7 +173,7 @@ impl IotCoreStatus {
 
     fn end(&self) {
         let Some(session) = self.session() else { return };
-        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
+        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
         let stop = lock(&self.stop).take().unwrap_or_else(Stop::begin);
         session.stop(&stop, timeout);
         let poster = self.poster();
@@ -302,12 +302,13 @@ impl ObjectImpl for IotCoreStatus {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let limits = {
+        let (limits, doubt) = {
             let mut settings = lock(&self.settings);
             settings.set(pspec.name(), value);
-            settings.limits()
+            (settings.limits(), settings.doubt(pspec.name()))
         };
         if let Some(session) = self.session() {
+            doubt.into_iter().for_each(|text| self.poster().post(Post::Warning(text)));
             session.set_limits(limits);
         }
     }

@@ -68,7 +68,7 @@ impl UploadQueue {
         let mut expired = Vec::new();
         if let Some(timeout) = state.retry_timeout {
             while let Some(ticket) = state.scheduler.expired(timeout, now) {
-                expired.push(state.drop_chunk(ticket, "retry-timeout"));
+                expired.push(state.expire(ticket, timeout));
             }
         }
         if let Some(ticket) = state.scheduler.preempt(now) {
@@ -104,11 +104,11 @@ impl UploadQueue {
         let aborts = std::mem::take(&mut state.aborts);
         let drain = state.scheduler.drain();
         drop(state);
+        self.publish();
         if !expired.is_empty() {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
-        self.publish();
         let at = |ns| self.epoch.checked_add(Duration::from_nanos(ns));
         Due::Send {
             chunks,
@@ -226,6 +226,17 @@ impl UploadQueue {
 }
 
 impl State {
+    /// Lets go of a chunk that has waited for `retry-timeout`. Whoever called frees it, without the lock.
+    fn expire(&mut self, ticket: u64, timeout: u64) -> Option<Arc<Chunk>> {
+        if let Some(chunk) = self.chunks.get(&ticket)
+            && !std::mem::replace(&mut self.expiry_told, true)
+        {
+            let (summary, why) = (chunk.summary.clone(), self.health.reason().to_owned());
+            self.reports.push_back(Report::GivenUp { summary, timeout, why });
+        }
+        self.drop_chunk(ticket, "retry-timeout")
+    }
+
     fn stored(&mut self, ticket: u64, stored: Option<&Stored>, now: u64, words: &mut Vec<HealthEvent>) {
         self.scheduler.done(ticket, Outcome::Stored, now);
         match self.chunks.get(&ticket).map(|c| c.site) {

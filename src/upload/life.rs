@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use gcstreamer_schema::units;
+
 /// One step of one chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LifeEvent {
@@ -51,7 +53,7 @@ impl fmt::Display for LifeEvent {
         write!(f, "chunk {} of session {} ", self.sequence, self.session)?;
         match &self.step {
             Step::Cut => write!(f, "begins"),
-            Step::Closed(bytes) => write!(f, "is closed with {bytes} bytes"),
+            Step::Closed(bytes) => write!(f, "is closed with {}", units::bytes(*bytes)),
             Step::Queued => write!(f, "is queued"),
             Step::Spooled => write!(f, "is on disk"),
             Step::Attempt(n) => write!(f, "is sent, attempt {n}"),

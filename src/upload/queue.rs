@@ -145,6 +145,7 @@ impl UploadQueue {
                 recovered_told: false,
                 leftovers: Leftovers::default(),
                 gave_place: false,
+                expiry_told: false,
                 need: 0,
             }),
             changed: Condvar::new(),

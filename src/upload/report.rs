@@ -29,6 +29,15 @@ pub enum Report {
         /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`, `damaged`.
         reason: &'static str,
     },
+    /// The first chunk of the session that `retry-timeout` has given up; its `Dropped` follows.
+    GivenUp {
+        /// The chunk.
+        summary: Summary,
+        /// Property `retry-timeout`, ns.
+        timeout: u64,
+        /// What the last failure said; empty if nothing has failed.
+        why: String,
+    },
     /// The end of a chunk was let go of; its beginning stays on disk for the next start. The fields are those of what is lost.
     Cut {
         /// What is lost of the chunk.

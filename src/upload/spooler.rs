@@ -25,6 +25,7 @@ use super::state::{Mode, Phase, own_ticket};
 use crate::base::lock::lock;
 use crate::spool::SpoolError;
 use crate::spool::lane::Lane;
+use gcstreamer_schema::units;
 
 /// How many sinks write to one folder at once: more make a disk slower, not faster.
 const JOBS: usize = 2;
@@ -318,7 +319,7 @@ fn removed_text(folders: &[PathBuf], chunks: u64, bytes: u64) -> String {
     };
     let lost = match chunks {
         0 => "no closed chunk was in it".to_owned(),
-        n => format!("{n} chunks with {bytes} bytes that waited there are lost"),
+        n => format!("lost with it: {} of {}", units::chunks(n), units::bytes(bytes)),
     };
     format!(
         "somebody has removed {first}{more} in spool-dir: {lost}; recording goes on in a new folder. Only gcssink may remove what lies below spool-dir"

@@ -75,6 +75,8 @@ pub(super) struct State {
     pub(super) leftovers: Leftovers,
     /// One of them is held no more.
     pub(super) gave_place: bool,
+    /// It was reported that `retry-timeout` gives chunks up.
+    pub(super) expiry_told: bool,
     /// Bytes that somebody waits for room for.
     pub(super) need: u64,
 }

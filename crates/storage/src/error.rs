@@ -15,6 +15,7 @@ use super::causes::{Reason, certificate_hint, chain, reason_of, told};
 use super::source::SourceError;
 use super::watchdog::{Phase, Stalled};
 use gcstreamer_schema::redact;
+use gcstreamer_schema::units::{bytes, span};
 
 /// What an error asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,12 +128,13 @@ impl Target<'_> {
 
     /// The attempt stood still.
     pub(crate) fn stalled(self, stalled: Stalled, size: u64) -> WriteError {
-        let idle = seconds(stalled.idle);
+        let idle = span(stalled.idle);
         let what = match stalled.phase {
             Phase::Starting => format!("no connection or token within {idle}"),
-            Phase::Sending(offset) => format!("no progress for {idle} after {offset} of {size} bytes"),
+            Phase::Sending(offset) => format!("no progress for {idle} after {} of {}", bytes(offset), bytes(size)),
             Phase::Answer => format!(
-                "all {size} bytes were sent and no answer came within {idle}; a slow uplink needs a longer request-timeout"
+                "all {} were sent and no answer came within {idle}; a slow uplink needs a longer request-timeout",
+                bytes(size)
             ),
         };
         self.fail(Class::Transient, &what)
@@ -159,9 +161,7 @@ impl Target<'_> {
             what.push_str(&format!(" ({})", reason.trim_end_matches('.')));
         }
         match (status, retry_after) {
-            (_, Some(wait)) if matches!(class, Class::Throttled) => {
-                what.push_str(&format!("; it asks to wait {}", seconds(wait)))
-            }
+            (_, Some(wait)) if matches!(class, Class::Throttled) => what.push_str(&format!("; it asks to wait {}", span(wait))),
             (300..=399, _) => what.push_str("; a redirect is not followed: a login page or a proxy stands between"),
             (401, _) => what.push_str("; check credentials-file, or GOOGLE_APPLICATION_CREDENTIALS"),
             (403, _) if class == Class::Permanent => what.push_str(&format!("; {}", self.action.permission())),
@@ -178,7 +178,7 @@ impl Target<'_> {
             _ => {}
         }
         if let (401 | 403, Some(skew)) = (status, server_date.and_then(skew)) {
-            what.push_str(&format!("; the clock of this machine is off by {}", seconds(skew)));
+            what.push_str(&format!("; the clock of this machine is off by {}", span(skew)));
         }
         WriteError {
             http_status: Some(status),
@@ -293,14 +293,6 @@ fn is_rate_limit(reason: &str) -> bool {
 fn is_checksum(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("crc32c") || reason.contains("checksum")
-}
-
-fn seconds(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{} ms", duration.as_millis())
-    } else {
-        format!("{} s", duration.as_secs())
-    }
 }
 
 /// By how much the clock of this machine is off, when that is enough to have tokens refused (Google allows minutes).
