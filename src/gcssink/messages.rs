@@ -97,6 +97,20 @@ pub(super) fn post(element: &gst::Element, message: Message) {
                 amount(lost)
             )
         ),
+        Message::TooFewBytes { limit, needed } => gst::element_warning!(
+            element,
+            gst::ResourceError::Settings,
+            (
+                "max-bytes-per-second is {} and the sinks of this flow-group bring {}: the limit, not the link, lets the backlog grow; raise max-bytes-per-second, or have the cameras send less",
+                rate(limit),
+                rate(whole(needed))
+            )
+        ),
+        Message::TooFewRequests { limit, needed } => gst::element_warning!(
+            element,
+            gst::ResourceError::Settings,
+            ("max-requests-per-second is {limit} and the chunks of this flow-group take {needed:.1} a second: the limit, not the link, lets the backlog grow; raise max-requests-per-second, or max-size-time for fewer chunks")
+        ),
         Message::LimitsChanged {
             bytes: bytes_per_second,
             requests,
@@ -113,6 +127,16 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             }
         }
     }
+}
+
+/// A rate without its fraction.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "not negative, and the cast saturates"
+)]
+fn whole(rate: f64) -> u64 {
+    rate as u64
 }
 
 /// Posts an INFO about the settings.

@@ -68,6 +68,20 @@ pub enum Message {
         /// Property `drain-timeout`.
         timeout: u64,
     },
+    /// The flow group's `max-bytes-per-second` lets the backlog grow: a WARNING.
+    TooFewBytes {
+        /// Bytes a second that may be sent.
+        limit: u64,
+        /// Bytes a second that come in.
+        needed: f64,
+    },
+    /// Its `max-requests-per-second` does.
+    TooFewRequests {
+        /// Requests a second that may be made.
+        limit: f64,
+        /// Requests a second that the chunks that come in take.
+        needed: f64,
+    },
     /// Another sink of the flow group has set the limits.
     LimitsChanged {
         /// Bytes a second, 0 = none.

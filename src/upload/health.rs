@@ -75,6 +75,8 @@ pub struct Health {
     ending: Option<Status>,
     /// The disk takes nothing.
     disk_in_trouble: bool,
+    /// A limit of the flow group is too low for what comes in.
+    is_limited: bool,
 }
 
 /// From the first failure until all that failed has been stored, or nothing has failed for a while.
@@ -107,7 +109,13 @@ impl Health {
             outage_ended: None,
             ending: None,
             disk_in_trouble: false,
+            is_limited: false,
         }
+    }
+
+    /// A limit of the flow group lets the backlog grow, or does so no more.
+    pub fn set_limited(&mut self, is_limited: bool) {
+        self.is_limited = is_limited;
     }
 
     /// The disk takes nothing, or takes what it is given again.
@@ -246,7 +254,8 @@ impl Health {
         if self.last_failed {
             return (Status::Degraded, offline_at.filter(|_| pending > 0));
         }
-        if oldest.is_some_and(|age| age >= self.patience) || self.disk_in_trouble {
+        let is_held_up = self.disk_in_trouble || (self.is_limited && pending > 0);
+        if is_held_up || oldest.is_some_and(|age| age >= self.patience) {
             return (Status::Degraded, None);
         }
         let status = if self.confirmed { Status::Online } else { Status::Starting };

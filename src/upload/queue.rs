@@ -591,6 +591,15 @@ impl UploadQueue {
         self.lock().health.status()
     }
 
+    /// A limit of the flow group lets the backlog grow, or does so no more.
+    pub fn set_limited(&self, is_limited: bool) {
+        let mut state = self.lock();
+        state.health.set_limited(is_limited);
+        state.poll(self.now());
+        drop(state);
+        self.publish();
+    }
+
     /// By how many seconds our clock differs from the server's (ours minus theirs), where that is over a minute.
     pub fn clock_off(&self) -> Option<i64> {
         self.lock().clock_off

@@ -108,6 +108,8 @@ pub struct Camera {
     pub uploads: Arc<UploadQueue>,
     pub bucket: Bucket,
     pub reports: Vec<Report>,
+    /// What was said of the limits.
+    pub limits: Vec<Message>,
     /// The most that was on disk.
     pub most_on_disk: u64,
     setup: Setup,
@@ -186,6 +188,7 @@ impl Camera {
             uploads: queue,
             bucket: bucket.clone(),
             reports: Vec::new(),
+            limits: Vec::new(),
             most_on_disk: 0,
             setup,
             spool: engine.spool.clone(),
@@ -206,6 +209,11 @@ impl Camera {
             sleep_until(from + Duration::from_secs_f64(share * seconds as f64)).await;
             self.push(piece).await;
         }
+    }
+
+    /// Sets the two limits of its flow group, 0 = none.
+    pub fn limit(&self, bytes: u64, requests: f64) {
+        self.engine.flow.group().set(Some(bytes), Some(requests));
     }
 
     async fn push(&mut self, piece: &[u8]) {
@@ -249,7 +257,8 @@ impl Camera {
         for message in self.record.posted.lock().unwrap().drain(..) {
             match message {
                 Message::Report(report) => self.reports.push(report),
-                Message::Warning { .. } => {}
+                Message::Warning { .. } | Message::LimitsChanged { .. } => {}
+                Message::TooFewBytes { .. } | Message::TooFewRequests { .. } => self.limits.push(message),
                 other => panic!("{other:?}, {:?}", self.uploads.snapshot()),
             }
         }
