@@ -88,9 +88,52 @@ fn an_end_with_a_long_backlog_keeps_its_deadline_stores_its_own_chunks_and_leave
     let waiting = spool.chunk_files().len();
     assert_eq!(old(&server) + waiting, 30_000, "each is stored or there");
     let (_, told) = left.split_once("gcssink0: ").expect(left);
-    let (told, rest) = told.split_once(" chunks of").expect(left);
-    assert!(rest.contains("wait in spool-dir"), "{left}");
+    let (told, rest) = told.split_once(" chunks").expect(left);
+    assert!(rest.contains("spool-dir"), "{left}");
+    let told = told.rsplit(' ').next().expect(left);
     // Those that were on their way when it was said may have arrived since.
     let told: usize = told.parse().unwrap();
     assert!((waiting..=waiting + 4).contains(&told), "{waiting}: {left}");
+}
+
+#[test]
+fn two_processes_on_one_spool_use_one_limit_together() {
+    const LIMIT: u64 = 3_000_000;
+    let (later, spool) = (common::places::ServerToStart::new(), Spool::new());
+    let camera = "videotestsrc is-live=true pattern=snow ! video/x-raw,width=320,height=240,framerate=15/1 ! x264enc tune=zerolatency \
+        speed-preset=ultrafast bitrate=8000 key-int-max=15 ! h264parse config-interval=-1 ! flvmux streamable=true";
+    let line = |device: &str, limit: &str| {
+        let words = format!(
+            "-e {camera} ! gcssink bucket={BUCKET} device-id={device} {} spool-dir={} {limit} max-size-time=1000000000 \
+             overflow-policy=drop-oldest max-memory-bytes=2000000 drain-timeout=1000000 shutdown-timeout=500000000",
+            later.property(),
+            spool.dir().display()
+        );
+        launch_under(&[], &words, &[])
+    };
+    // Only one of them has a limit.
+    let mut children = [line("one", &format!("max-spool-bytes={LIMIT}")), line("two", "")];
+    let used = || -> u64 {
+        let blocks = |path: &std::path::PathBuf| std::fs::metadata(path).map_or(0, |m| m.len().div_ceil(4096) * 4096);
+        spool.files().iter().map(blocks).sum()
+    };
+    let began = Instant::now();
+    let mut most = 0;
+    while began.elapsed() < Duration::from_secs(12) {
+        most = most.max(used());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(most <= LIMIT, "{most} bytes are used of {LIMIT}");
+    assert!(most > LIMIT / 2, "{most}: the limit was never reached");
+    for device in ["one", "two"] {
+        let has_some = spool
+            .chunk_files()
+            .iter()
+            .any(|f| f.display().to_string().contains(&format!("/{device}/")));
+        assert!(has_some, "{device} got nothing");
+    }
 }

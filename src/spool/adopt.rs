@@ -312,7 +312,7 @@ impl Adoption {
             .iter()
             .map(|(_, listed)| if let Listed::File(len) = listed { blocks(*len) } else { 0 });
         let bytes = lengths.sum();
-        folder.spool.account.recount(&folder.key, |_| bytes);
+        folder.spool.account.own(&folder.key, bytes);
         let mut chunks: Vec<(u64, u64)> = files
             .iter()
             .filter_map(|(name, listed)| match listed {

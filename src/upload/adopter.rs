@@ -97,7 +97,8 @@ impl Adopter {
 
     async fn walk(mut self, spool: Arc<Spool>) {
         let uploads = Arc::clone(&self.uploads);
-        let Ok((mut leftovers, notices)) = spawn_blocking(move || Leftovers::list(&spool)).await else {
+        let listing = Arc::clone(&spool);
+        let Ok((mut leftovers, notices)) = spawn_blocking(move || Leftovers::list(&listing)).await else {
             return;
         };
         self.notices.extend(notices);
@@ -105,6 +106,9 @@ impl Adopter {
             uploads.set_rest(leftovers.rest());
             if leftovers.is_empty() {
                 self.say(true);
+                let spool = Arc::clone(&spool);
+                // All that is free was taken: what is counted as nobody's may be more than there is.
+                let _ = spawn_blocking(move || spool.recount()).await;
                 if self.parked.is_empty() {
                     return;
                 }

@@ -83,6 +83,9 @@ impl SpoolWriter {
             answers = false;
         }
         if answers {
+            if let Opened::Yes(session) = &self.session {
+                session.spool().share_usage();
+            }
             self.look_for_removed(&mut written, progress);
         }
         // First what makes room.
