@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::Attempted;
 use super::chunk::SentNames;
-use super::chunk::{Chunk, Held, Loaded, NameFallback, Place, SpooledChunk, Unloaded};
+use super::chunk::{Chunk, Held, Loaded, NameFallback, Place, SpooledChunk, StoredAs, Unloaded};
 use super::completion::{Confirmed, Due};
 use super::driver::{Writers, send_from_disk};
 use super::hang::Touch;
@@ -280,18 +280,8 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         let uploads = with_disk(1000);
         uploads.adopt(Vec::new(), true);
         let desk = desk(&gate, &uploads);
-        assert!(uploads.charge(10, Overflow::Block).is_taken());
-        let begin = Op::Begin {
-            sequence: 0,
-            entry: Box::new(entry(0)),
-        };
-        let data = Op::Data {
-            sequence: 0,
-            at: 0,
-            bytes: Bytes::from_static(b"0123456789"),
-            charged: 10,
-        };
-        uploads.spool([begin, data]);
+        assert!(uploads.charge(20, Overflow::Block).is_taken());
+        uploads.spool(written_as_it_comes(10));
         assert!(uploads.charge(10, Overflow::Block).is_taken());
         uploads.queue(movable(1));
         uploads.move_all();
@@ -310,6 +300,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         }
         tokio::task::yield_now().await;
         assert_eq!(uploads.snapshot().memory, 10, "what waits to be sent");
+        assert_eq!(dropped(&uploads), [(0, "defect")], "the chunk that ended in it is a gap");
         assert_eq!(
             uploads.wait_moved(until, false, &|| false),
             Drained::Yes,
@@ -466,6 +457,35 @@ fn a_rebuilt_chunk_may_be_longer_in_the_bucket_only_if_there_was_a_request_for_i
     let (none, some) = (rebuilt(false, false), rebuilt(true, true));
     assert!(!none.naming.rebuilt && !none.sent.has("x4"), "as an earlier build left it");
     assert!(some.naming.rebuilt && some.sent.has("x4"));
+}
+
+#[test]
+fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again_nor_taken_for_removed() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk);
+    let uploads = with_disk(1000);
+    let kept: Arc<dyn SpooledChunk> = ChunkFile::new(found(&disk, &spool), uploads.times());
+    let name = Arc::clone(&kept).load().unwrap().request.name;
+    let stored = StoredAs {
+        name: name.clone(),
+        generation: Some(7),
+        size: 10,
+        crc32c: 1,
+        start: 2,
+    };
+    kept.set_stored(stored);
+    // The confirmation goes on though nobody waits for it.
+    assert!(kept.confirm());
+    let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("", "b"))), None);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (attempted, confirmed) = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
+    let Attempted::Stored { stored, name: told, .. } = attempted else {
+        panic!("{attempted:?}")
+    };
+    assert_eq!(
+        (stored.map(|s| s.generation), told, confirmed),
+        (Some(7), name, Confirmed::File)
+    );
 }
 
 /// A chunk on a disk that does not answer.

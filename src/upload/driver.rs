@@ -7,12 +7,12 @@ use std::sync::Arc;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::attempt::{Attempted, attempt};
-use super::chunk::{Chunk, Place, SpooledChunk, Unloaded};
+use super::chunk::{Chunk, Place, SpooledChunk, StoredAs, Unloaded};
 use super::completion::{Confirmed, Due};
 use super::marks::Marks;
 use super::queue::UploadQueue;
 use crate::flow::group::{Member, Route};
-use gcstreamer_storage::{Class, Endpoint, ObjectWriter, WriteError};
+use gcstreamer_storage::{Class, Endpoint, ObjectWriter, Stored, WriteError};
 
 /// Where chunks go. Those of earlier sessions may belong to another endpoint than this sink's.
 pub trait Writers: Send + Sync {
@@ -148,6 +148,20 @@ async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name
         Ok(Ok(loaded)) => loaded,
         Ok(Err(Unloaded::Damaged(why))) => return aside(kept, why).await,
         Ok(Err(Unloaded::Hung(why))) => return Attempted::Unread { why },
+        Ok(Err(Unloaded::Stored(known))) => {
+            return Attempted::Stored {
+                stored: known.generation.map(|generation| Stored {
+                    generation,
+                    size: known.size,
+                    crc32c: Some(known.crc32c),
+                    created: None,
+                }),
+                name: known.name,
+                crc32c: known.crc32c,
+                start: Some(known.start),
+                warning: None,
+            };
+        }
         // Too many open files, a disk that does not answer: no fault of the chunk, which stays where it is.
         Ok(Err(Unloaded::Unreadable(why))) => {
             return failed_by(
@@ -167,8 +181,23 @@ async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name
     let flow = flow.to(endpoint, &loaded.request.bucket);
     let marks = Marks::new(loaded.sent, Some(Arc::clone(kept)));
     let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, &marks, &flow).await;
-    if let Attempted::Stored { start, .. } = &mut attempted {
+    if let Attempted::Stored {
+        stored,
+        name,
+        crc32c,
+        start,
+        ..
+    } = &mut attempted
+    {
         *start = Some(loaded.start);
+        // Before anything is waited for: this attempt may be broken off there.
+        kept.set_stored(StoredAs {
+            name: name.clone(),
+            generation: stored.as_ref().map(|s| s.generation),
+            size: loaded.request.size,
+            crc32c: *crc32c,
+            start: loaded.start,
+        });
     }
     attempted
 }

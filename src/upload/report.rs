@@ -6,6 +6,9 @@ use super::health::HealthEvent;
 /// Why a chunk was let go of that was set aside.
 pub(super) const DAMAGED: &str = "damaged";
 
+/// Why a chunk was let go of that whoever wrote it to disk has lost by a defect.
+pub(super) const DEFECT: &str = "defect";
+
 /// Something for the application.
 #[derive(Clone, Debug)]
 pub enum Report {
@@ -26,7 +29,7 @@ pub enum Report {
     Dropped {
         /// The chunk.
         summary: Summary,
-        /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`, `damaged`.
+        /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`, `damaged`, `defect`.
         reason: &'static str,
     },
     /// The first chunk of the session that `retry-timeout` has given up; its `Dropped` follows.

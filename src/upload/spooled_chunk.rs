@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::chunk::NameFallback;
 use super::chunk::SentNames;
-use super::chunk::{Loaded, Part, SpooledChunk, SpooledPart, Unloaded};
+use super::chunk::{Loaded, Part, SpooledChunk, SpooledPart, StoredAs, Unloaded};
 use super::redate::redate;
 use crate::base::boot;
 use crate::base::clock::Clock;
@@ -75,6 +75,8 @@ pub struct ChunkFile {
     damage: OnceLock<String>,
     /// The disk did not answer while its bytes were read.
     is_hung: AtomicBool,
+    /// The server has it.
+    stored_as: OnceLock<StoredAs>,
 }
 
 impl ChunkFile {
@@ -87,6 +89,7 @@ impl ChunkFile {
             times,
             damage: OnceLock::new(),
             is_hung: AtomicBool::new(false),
+            stored_as: OnceLock::new(),
         })
     }
 
@@ -98,6 +101,7 @@ impl ChunkFile {
             times,
             damage: OnceLock::new(),
             is_hung: AtomicBool::new(false),
+            stored_as: OnceLock::new(),
         });
         let kept: Arc<dyn SpooledChunk> = Arc::<Self>::clone(&chunk);
         chunk.sent.moved_to(Arc::downgrade(&kept));
@@ -136,6 +140,9 @@ impl fmt::Debug for ChunkFile {
 
 impl SpooledChunk for ChunkFile {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
+        if let Some(stored) = self.stored_as.get() {
+            return Err(Unloaded::Stored(stored.clone()));
+        }
         let closed = self.read_entry().map_err(|e| {
             let is_lost = matches!(e, SpoolError::Damaged { .. }) || lock(&self.stored).is_removed();
             let kind = match (is_lost, e.is_hung()) {
@@ -181,6 +188,10 @@ impl SpooledChunk for ChunkFile {
             };
             let _ = stored.settle(&ClosedEntry { entry, ..closed });
         }
+    }
+
+    fn set_stored(&self, stored: StoredAs) {
+        let _ = self.stored_as.set(stored);
     }
 
     fn confirm(&self) -> bool {

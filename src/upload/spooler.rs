@@ -18,7 +18,7 @@ use super::hang::Touch;
 use super::life::Step;
 use super::ops::{Op, Progress, Work, Written, charges};
 use super::queue::UploadQueue;
-use super::report::{DAMAGED, Report};
+use super::report::{DAMAGED, DEFECT, Report};
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::Times;
 use super::state::{Mode, Phase, own_ticket};
@@ -261,6 +261,11 @@ impl UploadQueue {
         }
         disk.in_hand.working = true;
         disk.in_hand.taken += charges(&work.ops);
+        let ends = work.ops.iter().filter_map(|op| match op {
+            Op::End(closing) => Some((closing.summary.sequence, closing.summary.clone())),
+            _ => None,
+        });
+        disk.in_hand.ends.extend(ends);
         (Some(work), stopped)
     }
 
@@ -268,10 +273,18 @@ impl UploadQueue {
     fn disk_gone(&self) {
         let mut state = self.lock();
         let Some(disk) = &mut state.disk else { return };
-        let taken = std::mem::take(&mut disk.in_hand).taken;
+        let in_hand = std::mem::take(&mut disk.in_hand);
         disk.health.block();
-        state.memory = state.memory.saturating_sub(taken);
+        state.memory = state.memory.saturating_sub(in_hand.taken);
+        // What the disk has of them is found by the next start.
+        for summary in in_hand.ends.into_values() {
+            state.note(&summary.session, summary.sequence, Step::Dropped(DEFECT));
+            state.stats.dropped += 1;
+            state.stats.bytes_dropped += summary.size;
+            state.reports.push_back(Report::Dropped { summary, reason: DEFECT });
+        }
         drop(state);
+        self.publish();
         self.changed.notify_all();
     }
 
@@ -334,6 +347,9 @@ impl Progress for UploadQueue {
         if let Some(disk) = &mut state.disk {
             // Those that ended carry the rest of their charge on.
             let ended: u64 = written.ended.iter().map(Chunk::charged).sum();
+            for chunk in &written.ended {
+                disk.in_hand.ends.remove(&chunk.summary.sequence);
+            }
             let taken = &mut disk.in_hand.taken;
             *taken = taken.saturating_sub(written.released + ended);
         }

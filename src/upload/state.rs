@@ -158,6 +158,8 @@ pub(super) struct InHand {
     pub(super) finishing: Option<u64>,
     /// Bytes of memory that wait to be written with what it has taken.
     pub(super) taken: u64,
+    /// Chunks that end with what it has taken.
+    pub(super) ends: BTreeMap<u64, Summary>,
 }
 
 impl Phase {
