@@ -444,6 +444,8 @@ const PARTS: &[&str] = &[
     "{} wait, the oldest for {}",
     "{verb}: {reason}; {waiting}; {left}; it is tried again by itself",
     "{name} is {}: {instead}",
+    // In the log.
+    "a buffer of {size} bytes, pts",
     " (they came at most",
     "use mp4mux fragment-duration=1000 (ms)",
     "make fragments with default_base_moof",

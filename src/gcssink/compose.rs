@@ -10,6 +10,7 @@ use super::messages::{self, Post};
 use super::session::Session;
 use super::stats;
 use crate::base::lock::lock;
+use crate::element::terminal;
 use crate::ingest::message::Message;
 use crate::upload::chunk::Summary;
 use crate::upload::health::HealthEvent;
@@ -25,7 +26,25 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post)
                 session.reported.health.store(true, Ordering::Relaxed);
             }
         }
-        Post::Engine(message) => messages::post(element, message),
+        Post::Engine(Message::Started {
+            object,
+            bucket,
+            endpoint,
+        }) => {
+            if let Some(session) = session.filter(|s| s.reported.said.is_news("started")) {
+                let backlog = stats::backlog(session);
+                messages::started(element, &object, &bucket, endpoint.as_deref(), &backlog);
+            }
+        }
+        Post::Engine(message) => {
+            // At a stop without EOS nobody may read the bus any more.
+            if let Message::Fault(fault) = &message
+                && session.is_none_or(|s| s.engine.is_stopping())
+            {
+                terminal::warn(element, &messages::fault_text(fault));
+            }
+            messages::post(element, message);
+        }
         Post::NeedsMuxer(text) => messages::needs_muxer(element, &text),
         Post::Info(text) => messages::info(element, &text),
         Post::Doubt(text) => messages::doubt(element, &text),

@@ -23,6 +23,8 @@ use super::stream::{self, Preroll};
 use super::upstream;
 use crate::base::lock::lock;
 use crate::base::wall;
+use crate::element::properties::refusal;
+use crate::element::terminal;
 use crate::ingest::End;
 use crate::ingest::stream::Ingest;
 use crate::upload::health::Status;
@@ -79,7 +81,7 @@ impl GcsSink {
         let Some(session) = self.session() else { return };
         siblings::remove(self.obj().upcast_ref());
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
-        let next = session.end(timeout);
+        let next = session.end(self.obj().upcast_ref(), timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
             *sequence = next;
@@ -188,11 +190,16 @@ impl ObjectImpl for GcsSink {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if let (Some(session), Some(text)) = (self.session(), refusal(pspec)) {
+            terminal::warn(&*self.obj(), &text);
+            session.poster.post(Post::Doubt(text));
+            return;
+        }
         if pspec.name() == "uri" {
-            if let Ok(Some(uri)) = value.get::<Option<String>>()
-                && let Err(e) = lock(&self.settings).set_uri(&uri)
-            {
-                gst::error!(CAT, imp = self, "uri: {e}");
+            let uri = value.get::<Option<String>>().ok().flatten();
+            let outcome = uri.map_or(Ok(()), |uri| lock(&self.settings).set_uri(&uri));
+            if let Err(e) = outcome {
+                terminal::warn(&*self.obj(), &format!("uri is not changed: {e}"));
             }
             return;
         }
@@ -399,6 +406,10 @@ impl URIHandlerImpl for GcsSink {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
+        if self.session().is_some() {
+            let text = "the uri can be set in NULL and READY only, and this element is PAUSED or PLAYING; stop it first";
+            return Err(glib::Error::new(gst::URIError::BadState, text));
+        }
         lock(&self.settings).set_uri(uri)
     }
 }

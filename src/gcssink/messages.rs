@@ -1,19 +1,22 @@
 //! The texts of element messages, warnings and errors: each names the thing, the number, the limit and the next step. All
 //! figures come with the call; nothing is asked of the element but what GStreamer knows of it.
 
+use std::time::Duration;
+
 use gst::prelude::*;
 
 use super::upstream;
 use crate::element::poster::post_info;
-use crate::ingest::message::Message;
+use crate::ingest::Unfinished;
+use crate::ingest::message::{Draining, Message};
 use crate::upload::chunk::Summary;
 use crate::upload::health::Status;
 use crate::upload::report::Pending;
 use gcstreamer_media::chunk::Warning;
 use gcstreamer_media::container::Fault;
-use gcstreamer_schema::structures::{chunk_uploaded, gap, status as names};
+use gcstreamer_schema::structures::{chunk_uploaded, drain, gap, status as names};
 use gcstreamer_schema::time::rfc3339_ms;
-use gcstreamer_schema::units::{bytes, chunks, duration, rate};
+use gcstreamer_schema::units::{bytes, chunks, duration, rate, span};
 
 /// Where it waits to be posted.
 pub(super) type MessagePoster = crate::element::poster::MessagePoster<gst::Element, Post>;
@@ -37,13 +40,13 @@ pub(super) enum Post {
 pub(super) fn post(element: &gst::Element, message: Message) {
     match message {
         // Need figures of the session.
-        Message::Report(_) => {}
+        Message::Report(_) | Message::Started { .. } => {}
         Message::Warning {
             warning,
             max_time,
             max_memory,
         } => post_warning(element, &warning, max_time, max_memory),
-        Message::Fault(fault) => post_fault(element, fault),
+        Message::Fault(fault) => gst::element_error!(element, gst::StreamError::Mux, ("{}", fault_text(&fault))),
         Message::Gap {
             reason,
             start,
@@ -97,6 +100,7 @@ pub(super) fn post(element: &gst::Element, message: Message) {
                 amount(lost)
             )
         ),
+        Message::Draining(step) => post_draining(element, step),
         Message::LimitsChanged {
             bytes: bytes_per_second,
             requests,
@@ -113,6 +117,29 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             }
         }
     }
+}
+
+/// Posts how an EOS gets on. Of all messages it is this kind that `gst-launch-1.0` prints without `-m`, and one that has started
+/// has to be completed or cancelled.
+fn post_draining(element: &gst::Element, step: Draining) {
+    let (kind, text) = match step {
+        Draining::Begins(left) => (gst::ProgressType::Start, format!("{} to be stored", amount(left))),
+        Draining::GoesOn(left) => (gst::ProgressType::Continue, format!("{} left to be stored", amount(left))),
+        Draining::Stored => (gst::ProgressType::Complete, "all chunks are stored".to_owned()),
+        Draining::Unfinished(left) => (gst::ProgressType::Canceled, format!("{} are not stored", amount(left))),
+    };
+    let message = gst::message::Progress::builder(kind, drain::CODE, &text).src(element).build();
+    // Fails where there is no bus: nobody listens.
+    let _ = element.post_message(message);
+}
+
+/// The recording has begun. `backlog`: where chunks wait that cannot be stored at once.
+pub(super) fn started(element: &gst::Element, object: &str, bucket: &str, endpoint: Option<&str>, backlog: &str) {
+    let at = endpoint.map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+    info(
+        element,
+        &format!("recording into bucket {bucket}{at}, first object {object}; what cannot be stored at once waits {backlog}"),
+    );
 }
 
 /// Posts an INFO about the settings.
@@ -173,8 +200,41 @@ pub(super) fn amount(pending: Pending) -> String {
     format!("{} of {}", chunks(pending.chunks), bytes(pending.bytes))
 }
 
+/// What a stop without EOS could not store, for the terminal; `None` if there is nothing to say. `dir`: property `spool-dir`.
+pub(super) fn unfinished(unfinished: &Unfinished, dir: Option<&str>, timeout: Duration) -> Option<String> {
+    let (lost, left) = (unfinished.lost, unfinished.left);
+    if let Some(dir) = dir {
+        return (lost.bytes > 0 || left.chunks > 0).then(|| left_text(left, lost, dir));
+    }
+    if lost.bytes == 0 {
+        return None;
+    }
+    let (lost, why) = (amount(lost), &unfinished.why);
+    Some(if unfinished.is_refused {
+        format!("not stored and lost: {lost}, since the uploads are refused: {why}")
+    } else {
+        let why = if why.is_empty() { "the time was too short" } else { why };
+        format!(
+            "not stored within the shutdown-timeout of {} and lost: {lost}: {why}; let the pipeline end by EOS (gst-launch-1.0 -e), raise shutdown-timeout, or set spool-dir",
+            span(timeout)
+        )
+    })
+}
+
+/// All that came was dropped, for the terminal.
+pub(super) fn nothing_of(received: u64) -> String {
+    format!(
+        "nothing was stored: {} came before the stop, but no key unit among them; check the key frame interval of the camera",
+        bytes(received)
+    )
+}
+
 /// Chunks wait on disk for the next start. `lost`: what neither the network nor the disk took in time.
 pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &str) {
+    gst::element_warning!(element, gst::ResourceError::Write, ("{}", left_text(left, lost, dir)));
+}
+
+fn left_text(left: Pending, lost: Pending, dir: &str) -> String {
     let lost = match lost.bytes {
         0 => String::new(),
         size => format!(
@@ -182,14 +242,10 @@ pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &s
             bytes(size)
         ),
     };
-    gst::element_warning!(
-        element,
-        gst::ResourceError::Write,
-        (
-            "not stored yet: {}, which wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
-            amount(left)
-        )
-    );
+    format!(
+        "not stored yet: {}, which wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
+        amount(left)
+    )
 }
 
 /// Chunks of earlier sessions were found on disk.
@@ -422,7 +478,8 @@ fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_me
     }
 }
 
-fn post_fault(element: &gst::Element, fault: Fault) {
+/// Why the stream cannot be cut, and what to do.
+pub(super) fn fault_text(fault: &Fault) -> String {
     let next = match fault {
         Fault::Unfragmented => {
             "use mp4mux fragment-duration=1000 (ms) with fragment-mode=dash-or-mss, its default, or another muxer: nothing was stored"
@@ -435,7 +492,7 @@ fn post_fault(element: &gst::Element, fault: Fault) {
         Fault::NoProgram => "send PAT and PMT at least every second (mpegtsmux: pat-interval, pmt-interval)",
         Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
     };
-    gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));
+    format!("{fault}; {next}")
 }
 
 fn post_nothing(element: &gst::Element, waited: u64, came: u64) {

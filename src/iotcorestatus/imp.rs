@@ -19,7 +19,9 @@ use super::settings::{Settings, specs};
 use super::validated::validate;
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
+use crate::element::properties::refusal;
 use crate::element::shutdown::Stop;
+use crate::element::terminal;
 use gcstreamer_mqtt::LinkStats;
 use gcstreamer_schema::structures::{health, iotcorestatus_stats as names};
 
@@ -302,6 +304,13 @@ impl ObjectImpl for IotCoreStatus {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if self.session().is_some()
+            && let Some(text) = refusal(pspec)
+        {
+            terminal::warn(&*self.obj(), &text);
+            self.poster().post(Post::Warning(text));
+            return;
+        }
         let (limits, doubt) = {
             let mut settings = lock(&self.settings);
             settings.set(pspec.name(), value);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, Summary};
 use super::health::HealthEvent;
-use super::life::Step;
+use super::life::{Recall, Step};
 use super::parked;
 use super::queue::UploadQueue;
 use super::report::{DAMAGED, Report};
@@ -60,6 +60,7 @@ impl UploadQueue {
         }
         if let Some(ticket) = state.scheduler.preempt(now) {
             state.aborts.push(ticket);
+            state.note_recall(ticket, Recall::MakesWay);
         }
         let mut chunks = Vec::new();
         while let Some(ticket) = state.scheduler.next(now) {
@@ -158,6 +159,7 @@ impl UploadQueue {
                     state.rename(ticket, name);
                 }
                 state.scheduler.held(ticket, self.hold(held));
+                state.note_recall(ticket, Recall::Held);
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));

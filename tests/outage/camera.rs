@@ -249,7 +249,7 @@ impl Camera {
         for message in self.record.posted.lock().unwrap().drain(..) {
             match message {
                 Message::Report(report) => self.reports.push(report),
-                Message::Warning { .. } => {}
+                Message::Warning { .. } | Message::Started { .. } | Message::Draining(_) => {}
                 other => panic!("{other:?}, {:?}", self.uploads.snapshot()),
             }
         }
