@@ -581,6 +581,19 @@ fn anchors(document: &str) -> Vec<String> {
         .collect()
 }
 
+/// GNU timeout signals the command and then its process group: gst-launch-1.0 dies of the second SIGINT.
+#[test]
+fn a_line_with_a_time_limit_is_interrupted_once() {
+    let mut limits = 0;
+    for document in documents() {
+        for line in read(&document).lines().filter(|line| line.contains("timeout --")) {
+            assert!(line.contains("timeout --foreground --signal=INT"), "{document}: {line}");
+            limits += 1;
+        }
+    }
+    assert!(limits >= 3);
+}
+
 #[test]
 fn the_readme_is_short() {
     assert!(read("README.md").lines().count() < 200);

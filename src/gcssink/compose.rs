@@ -4,11 +4,13 @@
 use std::sync::atomic::Ordering;
 
 use gst::prelude::*;
+use gst::subclass::prelude::*;
 
 use super::debug::CAT;
 use super::messages::{self, Post};
 use super::session::Session;
 use super::stats;
+use super::stream_messages::fault_text;
 use crate::base::lock::lock;
 use crate::element::terminal;
 use crate::ingest::message::Message;
@@ -41,7 +43,7 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post)
             if let Message::Fault(fault) = &message
                 && session.is_none_or(|s| s.engine.is_stopping())
             {
-                terminal::warn(element, &messages::fault_text(fault));
+                terminal::warn(element, &fault_text(fault));
             }
             messages::post(element, message);
         }
@@ -120,7 +122,12 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chun
 fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent, pending: Pending) {
     let flow = session.map(|s| &s.engine.flow);
     match word {
-        HealthEvent::Status(status, reason) => messages::status(element, status, &reason, pending),
+        HealthEvent::Status(status, reason) => {
+            if let Some(sink) = element.downcast_ref::<super::GcsSink>() {
+                sink.imp().notify_status();
+            }
+            messages::status(element, status, &reason, pending);
+        }
         // One sink of a flow group speaks of an outage.
         HealthEvent::Outage { .. } if flow.is_some_and(|f| !f.begins_outage()) => {}
         // A refusal is each sink's own, so its end is too.

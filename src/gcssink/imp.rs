@@ -40,6 +40,8 @@ pub struct GcsSink {
     /// Session id and next sequence number, from NULL to NULL.
     id: Mutex<Option<(String, u64)>>,
     poster: OnceLock<Arc<MessagePoster>>,
+    /// The `status` that was notified last.
+    notified: Mutex<Option<Status>>,
     /// The figures at the end of the last session.
     last_stats: Mutex<Option<gst::Structure>>,
 }
@@ -73,7 +75,7 @@ impl GcsSink {
         let session = Session::begin(self.obj().upcast_ref(), &settings, id, self.poster(), chance())?;
         *lock(&self.session) = Some(Arc::clone(&session));
         siblings::add(self.obj().upcast_ref(), &session);
-        self.obj().notify("status");
+        self.notify_status();
         Ok(())
     }
 
@@ -89,7 +91,7 @@ impl GcsSink {
         *lock(&self.session) = None;
         // Only now: until the session has ended it shares the deadline.
         session.engine.leave_deadline();
-        self.obj().notify("status");
+        self.notify_status();
     }
 
     /// Takes a buffer, and asks upstream for a key unit if one is wanted.
@@ -121,6 +123,18 @@ impl GcsSink {
 
     fn status(&self) -> Status {
         self.session().map_or(Status::Stopped, |s| s.engine.queue.status())
+    }
+
+    /// Notifies `status` if it is another one than was notified last: the end of a session is reported by the queue, too.
+    pub(super) fn notify_status(&self) {
+        let is_news = {
+            let mut notified = lock(&self.notified);
+            let now = self.status();
+            notified.replace(now).unwrap_or(Status::Stopped) != now
+        };
+        if is_news {
+            self.obj().notify("status");
+        }
     }
 
     /// Property `stats`: of the session that runs, or else of the last one.

@@ -39,6 +39,8 @@ pub struct IotCoreStatus {
     /// Counters of the last session, for `stats` while none runs.
     link_stats: Mutex<LinkStats>,
     poster: OnceLock<Arc<Poster>>,
+    /// The `mqtt-connected` that was notified last.
+    notified: Mutex<bool>,
     stop: Mutex<Option<Stop>>,
 }
 
@@ -179,7 +181,7 @@ impl IotCoreStatus {
         let stop = lock(&self.stop).take().unwrap_or_else(Stop::begin);
         session.stop(&stop, timeout);
         let poster = self.poster();
-        poster.post(Post::Notify("mqtt-connected"));
+        poster.post(Post::Connected);
         *lock(&self.link_stats) = session.link_stats();
         *lock(&self.session) = None;
         poster.wait_empty(stop.quick_moment(timeout, LAST_POSTS));
@@ -193,6 +195,22 @@ impl IotCoreStatus {
         self.handle([if is_stopping { Event::Stopping } else { Event::Playing(false) }]);
         // A status that is held back for a moment is then published even if other elements take long to stop.
         self.counters.wake.notify_one();
+    }
+
+    fn is_connected(&self) -> bool {
+        self.session().is_some_and(|s| s.is_connected())
+    }
+
+    /// Notifies `mqtt-connected` if it is another value than was notified last: the end of a session is reported by the link, too.
+    pub(super) fn notify_connected(&self) {
+        let is_news = {
+            let mut notified = lock(&self.notified);
+            let now = self.is_connected();
+            std::mem::replace(&mut *notified, now) != now
+        };
+        if is_news {
+            self.obj().notify("mqtt-connected");
+        }
     }
 
     fn stats(&self) -> gst::Structure {
@@ -277,6 +295,7 @@ impl ObjectSubclass for IotCoreStatus {
             session: Mutex::default(),
             link_stats: Mutex::default(),
             poster: OnceLock::new(),
+            notified: Mutex::default(),
             stop: Mutex::default(),
         }
     }
@@ -325,7 +344,7 @@ impl ObjectImpl for IotCoreStatus {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "state" => self.session().map_or(Phase::Stopped, |s| s.phase().0).state().to_value(),
-            "mqtt-connected" => self.session().is_some_and(|s| s.is_connected()).to_value(),
+            "mqtt-connected" => self.is_connected().to_value(),
             "stats" => self.stats().to_value(),
             name => lock(&self.settings)
                 .get(name)

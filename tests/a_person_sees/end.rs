@@ -1,5 +1,6 @@
 //! The end of a line: what is left while an EOS drains, and what a stop has lost.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -177,4 +178,27 @@ fn a_stop_before_any_key_unit_says_that_nothing_was_stored() {
         matches!(&told[..], [text] if text.contains("nothing was stored: ") && text.contains("key frame interval")),
         "{told:?}"
     );
+}
+
+#[test]
+fn each_status_is_notified_once_to_the_last() {
+    let server = GcsServer::spawn_thread();
+    let line = Line::new(&flv(3), &server, "max-size-time=1000000000");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&told);
+    line.sink.connect_notify(Some("status"), move |sink, _| {
+        let status = sink.property_value("status").serialize().unwrap().to_string();
+        into.lock().unwrap().push(status);
+    });
+    for _ in 0..2 {
+        line.play();
+        assert_eq!(line.wait().0, End::Eos);
+        line.stop();
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        let mut once = told.clone();
+        once.dedup();
+        assert_eq!(told, once);
+        assert_eq!(told.first().map(String::as_str), Some("starting"));
+        assert_eq!(told.last().map(String::as_str), Some("stopped"));
+    }
 }
