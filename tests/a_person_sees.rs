@@ -2,16 +2,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "a_person_sees/end.rs"]
+mod end;
+#[path = "a_person_sees/life.rs"]
+mod life;
 #[path = "common/process.rs"]
 mod process;
+#[path = "a_person_sees/settings.rs"]
+mod settings;
+#[path = "a_person_sees/start.rs"]
+mod start;
 
-use std::time::Duration;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use common::gcs_server::{Fault, GcsServer};
+use common::gcs_server::GcsServer;
 use common::*;
 use gst::glib;
-use gst::prelude::*;
-use process::launch;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -25,203 +33,45 @@ fn said(output: &std::process::Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
-/// The properties of an element that are times in ns, by their descriptions.
-fn times(element: &gst::Element) -> Vec<String> {
-    let own = element.list_properties().to_vec();
-    own.iter()
-        .filter(|spec| spec.owner_type() == element.type_() && spec.is::<glib::ParamSpecUInt64>())
-        .filter(|spec| {
-            let blurb = spec.blurb().unwrap_or_default();
-            blurb.split(|c: char| !c.is_alphanumeric()).any(|word| word == "ns")
-        })
-        .map(|spec| spec.name().to_owned())
-        .collect()
+/// A camera that never ends: a key frame every second.
+fn camera() -> String {
+    "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=15/1 ! x264enc speed-preset=ultrafast key-int-max=15 \
+     ! h264parse config-interval=-1 ! flvmux streamable=true"
+        .to_owned()
 }
 
-/// Starts `element` as the second of two and stops it again. Returns the WARNINGs about its times; at least one is waited for if
-/// there is to be one.
-fn doubts(element: &gst::Element, is_told: bool) -> Vec<String> {
-    let pipeline = gst::Pipeline::new();
-    pipeline.set_auto_flush_bus(false);
-    let source = gst::ElementFactory::make("fakesrc")
-        .property("num-buffers", 0)
-        .build()
-        .unwrap();
-    pipeline.add_many([&source, element]).unwrap();
-    source.link(element).unwrap();
-    pipeline.set_state(gst::State::Paused).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let mut texts = Vec::new();
-    let mut is_stopped = false;
-    loop {
-        let limit = if is_told && texts.is_empty() { 20 } else { 0 };
-        match bus.timed_pop_filtered(gst::ClockTime::from_seconds(limit), &[gst::MessageType::Warning]) {
-            Some(message) => {
-                if let gst::MessageView::Warning(warning) = message.view() {
-                    let text = warning.error().message().to_owned();
-                    texts.extend(Some(text).filter(|text| text.contains(" ns; ")));
-                }
-            }
-            None if is_stopped => break,
-            // The stop waits for what is still to be posted.
-            None => is_stopped = pipeline.set_state(gst::State::Null).is_ok(),
-        }
-    }
-    pipeline.remove(element).unwrap();
-    texts
-}
-
-#[test]
-fn seconds_typed_for_nanoseconds_are_a_warning_at_the_start_for_every_time_property() {
-    init();
-    let elements = [
-        ("gcssink", 7, vec![("bucket", BUCKET), ("endpoint-uri", "http://127.0.0.1:9")]),
-        ("iotcorestatus", 6, vec![("host", "127.0.0.1")]),
-    ];
-    for (factory, count, needed) in elements {
-        let make = || {
-            let element = gst::ElementFactory::make(factory).build().unwrap();
-            needed.iter().for_each(|(name, value)| element.set_property(name, value));
-            if factory == "iotcorestatus" {
-                element.set_property("port", 9u32);
-                element.set_property_from_str("protocol", "mqtt");
-            }
-            element
-        };
-        let names = times(&make());
-        assert_eq!(names.len(), count, "{names:?}");
-        for name in &names {
-            for (typed, meant) in [(3600u64, 3600 * SECOND), (1, SECOND), (999_999, 999_999 * SECOND)] {
-                let element = make();
-                element.set_property(name, typed);
-                let told = doubts(&element, true);
-                assert_eq!(told.len(), 1, "{factory} {name}: {told:?}");
-                let wanted = format!("{name} is {typed} ns; {typed} s is {meant}");
-                assert!(told[0].starts_with(&wanted), "{}", told[0]);
-            }
-        }
-        // Neither the defaults nor a whole millisecond.
-        let element = make();
-        assert_eq!(doubts(&element, false), [""; 0], "{factory}");
-        names.iter().for_each(|name| element.set_property(name, SECOND / 1000));
-        assert_eq!(doubts(&element, false), [""; 0], "{factory}");
-    }
-}
-
-#[test]
-fn a_time_below_the_least_one_is_a_warning_and_the_default_is_used() {
-    let server = GcsServer::spawn_thread();
-    let line = Line::new(&flv(3), &server, "request-timeout=50000000 spool-sync-interval=0");
-    line.play();
-    let (end, words) = line.wait();
-    assert_eq!(end, End::Eos, "{words:?}");
-    assert_eq!(chunks(&server).len(), 1);
-    let told: Vec<_> = words
-        .iter()
-        .filter(|(kind, _)| *kind == "warning")
-        .map(|(_, text)| text)
-        .collect();
-    assert_eq!(told.len(), 2, "{words:?}");
-    assert!(told[0].contains("request-timeout is 50 ms") && told[0].contains("at least 100 ms") && told[0].contains("60 s"));
-    assert!(told[1].contains("spool-sync-interval is 0 s") && told[1].contains("at least 20 ms"));
-}
-
-#[test]
-fn seconds_typed_for_nanoseconds_while_it_runs_are_a_warning_too() {
-    let server = GcsServer::spawn_thread();
-    let line = Line::new(
-        "fakesrc is-live=true do-timestamp=true sizetype=fixed sizemax=10",
-        &server,
-        "",
-    );
-    line.play();
-    line.sink.set_property("drain-timeout", 30u64);
-    let is_told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().message().contains(" ns; "));
-    let (_, words) = line.wait_for(Duration::from_secs(20), is_told);
-    let text = &words.last().unwrap().1;
-    assert!(text.starts_with("drain-timeout is 30 ns; 30 s is 30000000000"), "{text}");
-}
-
-/// The texts of a line with a splitmuxsink that makes three fragments, by the kind of message.
-fn said_over_three_fragments(server: &GcsServer, properties: &str) -> Vec<(gst::MessageType, String)> {
-    init();
-    let line = format!(
-        "{} ! splitmuxsink async-finalize=true sink-factory=gcssink muxer-factory=mpegtsmux max-size-time=2000000000 location=frag%05d.ts \
-         sink-properties=\"properties,bucket={BUCKET},device-id=split,endpoint-uri=(string)\\\"{}\\\"{properties}\"",
-        h264(6),
+/// A line into that server, in chunks of a second.
+fn sink(device: &str, server: &GcsServer, properties: &str) -> String {
+    format!(
+        "gcssink bucket={BUCKET} device-id={device} max-size-time=1000000000 endpoint-uri={} {properties}",
         server.endpoint()
-    );
-    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
-    pipeline.set_auto_flush_bus(false);
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let mut said = Vec::new();
-    let mut is_stopped = false;
-    loop {
-        let limit = gst::ClockTime::from_seconds(if is_stopped { 0 } else { 60 });
-        let Some(message) = bus.timed_pop(limit) else {
-            assert!(is_stopped, "no EOS: {said:?}");
-            return said;
-        };
-        match message.view() {
-            gst::MessageView::Warning(w) => said.push((message.type_(), w.error().message().to_owned())),
-            gst::MessageView::Info(i) => said.push((message.type_(), i.error().message().to_owned())),
-            gst::MessageView::Error(e) => panic!("{e:?}"),
-            gst::MessageView::Eos(_) => {
-                pipeline.set_state(gst::State::Null).unwrap();
-                is_stopped = true;
-            }
-            _ => {}
-        }
+    )
+}
+
+fn interrupt(child: &Child) {
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Waits until the server has received this many upload requests.
+fn wait_for_uploads(server: &GcsServer, count: usize) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while server.uploads().len() < count {
+        assert!(Instant::now() < until, "{} uploads", server.uploads().len());
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-#[test]
-fn what_is_said_once_is_said_once_for_all_fragments_of_a_splitmuxsink() {
-    let server = GcsServer::spawn_thread();
-    let said = said_over_three_fragments(&server, ",shutdown-timeout=(guint64)30");
-    assert_eq!(chunks(&server).len(), 3);
-    for text in ["shutdown-timeout is 30 ns; 30 s is 30000000000", "uploads work; "] {
-        let count = said.iter().filter(|(_, told)| told.starts_with(text)).count();
-        assert_eq!(count, 1, "{text}: {said:?}");
-    }
-}
-
-#[test]
-fn a_line_with_seconds_for_nanoseconds_says_so_on_the_terminal_and_what_it_lost() {
-    let server = GcsServer::spawn_thread();
-    (0..50).for_each(|_| server.push_fault(Fault::status(503)));
-    let line = format!(
-        "{} ! gcssink bucket={BUCKET} device-id=hour endpoint-uri={} retry-timeout=3600 max-size-time=1000000000",
-        flv(4),
-        server.endpoint()
+/// The warnings that go to GLib's log in our domain from here on.
+fn glib_log() -> Arc<Mutex<Vec<String>>> {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&told);
+    glib::log_set_handler(
+        Some("GStreamer-gcstreamer"),
+        glib::LogLevels::LEVEL_WARNING,
+        false,
+        false,
+        move |_, _, text| into.lock().unwrap().push(text.to_owned()),
     );
-    let output = launch(&line, &[]).wait_with_output().unwrap();
-    let text = said(&output);
-    assert!(text.contains("retry-timeout is 3600 ns; 3600 s is 3600000000000"), "{text}");
-    assert_eq!(
-        text.matches("was given up after the retry-timeout of 3600 ns and is lost")
-            .count(),
-        1,
-        "{text}"
-    );
-}
-
-#[test]
-fn the_first_chunk_that_is_given_up_is_a_warning_and_later_ones_are_gaps() {
-    let server = GcsServer::spawn_thread();
-    (0..200).for_each(|_| server.push_fault(Fault::status(503)));
-    let line = Line::new(&flv(5), &server, "max-size-time=1000000000 retry-timeout=500000000");
-    line.play();
-    let (end, words) = line.wait();
-    assert_eq!(end, End::Eos, "{words:?}");
-    let given_up: Vec<_> = words.iter().filter(|(_, text)| text.contains("was given up")).collect();
-    assert!(
-        matches!(given_up[..], [("warning", text)] if text.contains("retry-timeout of 500 ms") && text.contains("503")),
-        "{words:?}"
-    );
-    let gaps = words
-        .iter()
-        .filter(|(_, text)| text.starts_with("gcssink-gap") && text.contains("retry-timeout"));
-    assert_eq!(gaps.count(), 5, "{words:?}");
+    told
 }

@@ -444,6 +444,8 @@ const PARTS: &[&str] = &[
     "{} wait, the oldest for {}",
     "{verb}: {reason}; {waiting}; {left}; it is tried again by itself",
     "{name} is {}: {instead}",
+    // In the log.
+    "a buffer of {size} bytes, pts",
     " (they came at most",
     "use mp4mux fragment-duration=1000 (ms)",
     "make fragments with default_base_moof",
@@ -577,6 +579,19 @@ fn anchors(document: &str) -> Vec<String> {
         .filter(|l| l.starts_with('#'))
         .map(|l| slug(l.trim_start_matches('#')))
         .collect()
+}
+
+/// GNU timeout signals the command and then its process group: gst-launch-1.0 dies of the second SIGINT.
+#[test]
+fn a_line_with_a_time_limit_is_interrupted_once() {
+    let mut limits = 0;
+    for document in documents() {
+        for line in read(&document).lines().filter(|line| line.contains("timeout --")) {
+            assert!(line.contains("timeout --foreground --signal=INT"), "{document}: {line}");
+            limits += 1;
+        }
+    }
+    assert!(limits >= 3);
 }
 
 #[test]

@@ -219,6 +219,16 @@ macro_rules! enumerations {
     )*};
 }
 
+/// Returns why the property cannot be set while the element is PAUSED or PLAYING; `None` if it can.
+pub(crate) fn refusal(spec: &glib::ParamSpec) -> Option<String> {
+    spec.flags().contains(gst::PARAM_FLAG_MUTABLE_READY).then(|| {
+        format!(
+            "{} is not changed: it can be set in NULL and READY only, and this element is PAUSED or PLAYING; stop it first",
+            spec.name()
+        )
+    })
+}
+
 /// Makes the settings of an element of a table with a row for each property, in the order of the documentation:
 ///
 /// ```text

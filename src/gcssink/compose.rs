@@ -4,12 +4,15 @@
 use std::sync::atomic::Ordering;
 
 use gst::prelude::*;
+use gst::subclass::prelude::*;
 
 use super::debug::CAT;
 use super::messages::{self, Post};
 use super::session::Session;
 use super::stats;
+use super::stream_messages::fault_text;
 use crate::base::lock::lock;
+use crate::element::terminal;
 use crate::ingest::message::Message;
 use crate::upload::chunk::Summary;
 use crate::upload::health::HealthEvent;
@@ -25,7 +28,25 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post)
                 session.reported.health.store(true, Ordering::Relaxed);
             }
         }
-        Post::Engine(message) => messages::post(element, message),
+        Post::Engine(Message::Started {
+            object,
+            bucket,
+            endpoint,
+        }) => {
+            if let Some(session) = session.filter(|s| s.reported.said.is_news("started")) {
+                let backlog = stats::backlog(session);
+                messages::started(element, &object, &bucket, endpoint.as_deref(), &backlog);
+            }
+        }
+        Post::Engine(message) => {
+            // At a stop without EOS nobody may read the bus any more.
+            if let Message::Fault(fault) = &message
+                && session.is_none_or(|s| s.engine.is_stopping())
+            {
+                terminal::warn(element, &fault_text(fault));
+            }
+            messages::post(element, message);
+        }
         Post::NeedsMuxer(text) => messages::needs_muxer(element, &text),
         Post::Info(text) => messages::info(element, &text),
         Post::Doubt(text) => messages::doubt(element, &text),
@@ -101,7 +122,12 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chun
 fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent, pending: Pending) {
     let flow = session.map(|s| &s.engine.flow);
     match word {
-        HealthEvent::Status(status, reason) => messages::status(element, status, &reason, pending),
+        HealthEvent::Status(status, reason) => {
+            if let Some(sink) = element.downcast_ref::<super::GcsSink>() {
+                sink.imp().notify_status();
+            }
+            messages::status(element, status, &reason, pending);
+        }
         // One sink of a flow group speaks of an outage.
         HealthEvent::Outage { .. } if flow.is_some_and(|f| !f.begins_outage()) => {}
         // A refusal is each sink's own, so its end is too.

@@ -1,19 +1,20 @@
 //! The texts of element messages, warnings and errors: each names the thing, the number, the limit and the next step. All
 //! figures come with the call; nothing is asked of the element but what GStreamer knows of it.
 
+use std::time::Duration;
+
 use gst::prelude::*;
 
-use super::upstream;
+use super::stream_messages::{fault_text, post_nothing, post_warning};
 use crate::element::poster::post_info;
-use crate::ingest::message::Message;
+use crate::ingest::Unfinished;
+use crate::ingest::message::{Draining, Message};
 use crate::upload::chunk::Summary;
 use crate::upload::health::Status;
 use crate::upload::report::{DiskFault, Pending};
-use gcstreamer_media::chunk::Warning;
-use gcstreamer_media::container::Fault;
-use gcstreamer_schema::structures::{chunk_uploaded, gap, status as names};
+use gcstreamer_schema::structures::{chunk_uploaded, drain, gap, status as names};
 use gcstreamer_schema::time::rfc3339_ms;
-use gcstreamer_schema::units::{bytes, chunks, duration, rate};
+use gcstreamer_schema::units::{bytes, chunks, duration, rate, span};
 
 /// Where it waits to be posted.
 pub(super) type MessagePoster = crate::element::poster::MessagePoster<gst::Element, Post>;
@@ -37,13 +38,13 @@ pub(super) enum Post {
 pub(super) fn post(element: &gst::Element, message: Message) {
     match message {
         // Need figures of the session.
-        Message::Report(_) => {}
+        Message::Report(_) | Message::Started { .. } => {}
         Message::Warning {
             warning,
             max_time,
             max_memory,
         } => post_warning(element, &warning, max_time, max_memory),
-        Message::Fault(fault) => post_fault(element, fault),
+        Message::Fault(fault) => gst::element_error!(element, gst::StreamError::Mux, ("{}", fault_text(&fault))),
         Message::Gap {
             reason,
             start,
@@ -111,6 +112,7 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             gst::ResourceError::Settings,
             ("max-requests-per-second is {limit} and the chunks of this flow-group take {needed:.1} a second: the limit, not the link, lets the backlog grow; raise max-requests-per-second, or max-size-time for fewer chunks")
         ),
+        Message::Draining(step) => post_draining(element, step),
         Message::LimitsChanged {
             bytes: bytes_per_second,
             requests,
@@ -129,14 +131,33 @@ pub(super) fn post(element: &gst::Element, message: Message) {
     }
 }
 
-/// A rate without its fraction.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "not negative, and the cast saturates"
-)]
+/// A rate without its fraction; it is not negative, and the cast saturates.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn whole(rate: f64) -> u64 {
     rate as u64
+}
+
+/// Posts how an EOS gets on. Of all messages it is this kind that `gst-launch-1.0` prints without `-m`, and one that has started
+/// has to be completed or cancelled.
+fn post_draining(element: &gst::Element, step: Draining) {
+    let (kind, text) = match step {
+        Draining::Begins(left) => (gst::ProgressType::Start, format!("{} to be stored", amount(left))),
+        Draining::GoesOn(left) => (gst::ProgressType::Continue, format!("{} left to be stored", amount(left))),
+        Draining::Stored => (gst::ProgressType::Complete, "all chunks are stored".to_owned()),
+        Draining::Unfinished(left) => (gst::ProgressType::Canceled, format!("{} are not stored", amount(left))),
+    };
+    let message = gst::message::Progress::builder(kind, drain::CODE, &text).src(element).build();
+    // Fails where there is no bus: nobody listens.
+    let _ = element.post_message(message);
+}
+
+/// The recording has begun. `backlog`: where chunks wait that cannot be stored at once.
+pub(super) fn started(element: &gst::Element, object: &str, bucket: &str, endpoint: Option<&str>, backlog: &str) {
+    let at = endpoint.map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+    info(
+        element,
+        &format!("recording into bucket {bucket}{at}, first object {object}; what cannot be stored at once waits {backlog}"),
+    );
 }
 
 /// Posts an INFO about the settings.
@@ -197,8 +218,41 @@ pub(super) fn amount(pending: Pending) -> String {
     format!("{} of {}", chunks(pending.chunks), bytes(pending.bytes))
 }
 
+/// What a stop without EOS could not store, for the terminal; `None` if there is nothing to say. `dir`: property `spool-dir`.
+pub(super) fn unfinished(unfinished: &Unfinished, dir: Option<&str>, timeout: Duration) -> Option<String> {
+    let (lost, left) = (unfinished.lost, unfinished.left);
+    if let Some(dir) = dir {
+        return (lost.bytes > 0 || left.chunks > 0).then(|| left_text(left, lost, dir));
+    }
+    if lost.bytes == 0 {
+        return None;
+    }
+    let (lost, why) = (amount(lost), &unfinished.why);
+    Some(if unfinished.is_refused {
+        format!("not stored and lost: {lost}, since the uploads are refused: {why}")
+    } else {
+        let why = if why.is_empty() { "the time was too short" } else { why };
+        format!(
+            "not stored within the shutdown-timeout of {} and lost: {lost}: {why}; let the pipeline end by EOS (gst-launch-1.0 -e), raise shutdown-timeout, or set spool-dir",
+            span(timeout)
+        )
+    })
+}
+
+/// All that came was dropped, for the terminal.
+pub(super) fn nothing_of(received: u64) -> String {
+    format!(
+        "nothing was stored: {} came before the stop, but no key unit among them; check the key frame interval of the camera",
+        bytes(received)
+    )
+}
+
 /// Chunks wait on disk for the next start. `lost`: what neither the network nor the disk took in time.
 pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &str) {
+    gst::element_warning!(element, gst::ResourceError::Write, ("{}", left_text(left, lost, dir)));
+}
+
+fn left_text(left: Pending, lost: Pending, dir: &str) -> String {
     let lost = match lost.bytes {
         0 => String::new(),
         size => format!(
@@ -206,14 +260,10 @@ pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &s
             bytes(size)
         ),
     };
-    gst::element_warning!(
-        element,
-        gst::ResourceError::Write,
-        (
-            "not stored yet: {}, which wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
-            amount(left)
-        )
-    );
+    format!(
+        "not stored yet: {}, which wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
+        amount(left)
+    )
 }
 
 /// Chunks of earlier sessions were found on disk.
@@ -303,9 +353,8 @@ pub(super) fn waiting(pending: Pending) -> String {
     }
 }
 
-/// The property `status` has changed.
+/// The status has changed.
 pub(super) fn status(element: &gst::Element, status: Status, reason: &str, pending: Pending) {
-    element.notify("status");
     let structure = gst::Structure::builder(names::NAME)
         .field(names::STATUS, status.name())
         .field(names::REASON, reason)
@@ -355,133 +404,4 @@ fn refusal(http_status: Option<u16>) -> gst::ResourceError {
         Some(401 | 403) | None => gst::ResourceError::NotAuthorized,
         Some(_) => gst::ResourceError::Settings,
     }
-}
-
-fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_memory: u64) {
-    match *warning {
-        Warning::NoKeyUnit { waited, interval } => {
-            let measured = interval.map_or_else(String::new, |i| format!(" (they came at most {} apart before)", duration(i)));
-            gst::element_warning!(
-                element,
-                gst::StreamError::Format,
-                (
-                    "no key unit for {}{measured}, max-size-time is {}: chunks without a key frame do not play from their start; set the key frame interval of the camera or encoder (GOP, I-frame interval, key-int-max) to at most {}, and switch intra-refresh off",
-                    duration(waited),
-                    duration(max_time),
-                    duration(max_time)
-                )
-            );
-        }
-        Warning::SoundAlone { waited } => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            (
-                "sound without pictures for {}, although the stream announces pictures: the sound is stored alone, cut after max-size-time ({}); check the camera's video and the muxer's video pad",
-                duration(waited),
-                duration(max_time)
-            )
-        ),
-        Warning::NoParameterSets => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer, and video/x-h264,alignment=au before that parser where it has them already")
-        ),
-        Warning::LongFragment(length) => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            (
-                "a fragment of {} cannot be cut within, max-size-time is {}: chunks are as long as the fragments; set fragment-duration of the muxer (mp4mux: in ms) to at most that",
-                duration(length),
-                duration(max_time)
-            )
-        ),
-        Warning::Rewritten(at) => gst::element_warning!(
-            element,
-            gst::StreamError::Mux,
-            ("the muxer goes back to byte {at} to write over what it has sent, as it may in a file beside this sink: what it sends now is stored as if it came after; set streamable=true on the muxer (mp4mux: fragment-duration with fragment-mode=dash-or-mss)")
-        ),
-        Warning::OpenGop => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the stream has open GOPs: the first pictures of a chunk lean on the chunk before and are lost when it is played alone; switch open GOP off at the encoder (x264enc option-string=open-gop=0)")
-        ),
-        Warning::EarlyCut { bytes: size, at_key } => {
-            let (share, how) = if at_key {
-                ("a quarter", "at a key unit")
-            } else {
-                ("half", "without a key unit")
-            };
-            gst::element_warning!(
-                element,
-                gst::ResourceError::Settings,
-                (
-                    "a chunk has reached {}, {share} of max-memory-bytes ({}), and is cut early, {how}; raise max-memory-bytes or lower max-size-time (now {})",
-                    bytes(size),
-                    bytes(max_memory),
-                    duration(max_time)
-                )
-            );
-        }
-        Warning::ConfigCuts(cuts) => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the decoder configuration has changed {cuts} times within 10 s, and every change begins a chunk: each costs a request and 4 KiB of max-memory-bytes; look for two senders in one stream, or have the encoder keep its configuration (SPS, sequence header, PMT)")
-        ),
-        Warning::Damage(at) => gst::element_warning!(
-            element,
-            gst::StreamError::Demux,
-            ("the stream is damaged at byte {at}: the bytes are stored as they are, and the next chunk begins at the next key unit; check the network or the source in front of the muxer")
-        ),
-        Warning::Programs(n) => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the transport stream has {n} programs: it is stored as it comes, in chunks that need not play alone; select one program (tsdemux ! mpegtsmux)")
-        ),
-        Warning::NoProgram => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the transport stream has no PAT and PMT: it is stored as it comes, in chunks that need not play alone; send them again from the muxer at least every second (mpegtsmux: pat-interval, pmt-interval)")
-        ),
-        Warning::UnknownContainer => gst::element_warning!(
-            element,
-            gst::StreamError::TypeNotFound,
-            ("the first 64 KiB are of no container that is known (FLV, MPEG-TS, fragmented MP4, Matroska, WebM): the stream is stored as it comes, as .bin, in chunks that need not play alone")
-        ),
-    }
-}
-
-fn post_fault(element: &gst::Element, fault: Fault) {
-    let next = match fault {
-        Fault::Unfragmented => {
-            "use mp4mux fragment-duration=1000 (ms) with fragment-mode=dash-or-mss, its default, or another muxer: nothing was stored"
-        }
-        Fault::BaseDataOffset => {
-            "make fragments with default_base_moof (ffmpeg -movflags frag_keyframe+empty_moov+default_base_moof), or use mp4mux fragment-duration=1000"
-        }
-        Fault::Programs(_) => "select one program (tsdemux ! mpegtsmux)",
-        Fault::TracksLast => "send it from a muxer that writes its head first (matroskamux streamable=true): nothing was stored",
-        Fault::NoProgram => "send PAT and PMT at least every second (mpegtsmux: pat-interval, pmt-interval)",
-        Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
-    };
-    gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));
-}
-
-fn post_nothing(element: &gst::Element, waited: u64, came: u64) {
-    let cause = match element.sink_pads().first().and_then(upstream::unfed_pads) {
-        _ if came > 0 => format!(
-            "{} came, but no key unit among them: check the key frame interval of the camera",
-            bytes(came)
-        ),
-        Some((muxer, pads)) if !pads.is_empty() => format!(
-            "nothing comes out of {muxer}: its pad {} has never got data, so it waits; a camera without the stream the line expects (sound, most often) looks like this: leave that branch out",
-            pads.join(", ")
-        ),
-        Some((muxer, _)) => format!("nothing comes out of {muxer}: check the source in front of it"),
-        None => "nothing has come: check the source".to_owned(),
-    };
-    gst::element_warning!(
-        element,
-        gst::StreamError::Failed,
-        ("nothing to store after {} of PLAYING: {cause}", duration(waited))
-    );
 }

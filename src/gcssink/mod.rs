@@ -8,7 +8,7 @@
 //! - `session` — what exists while it runs: the engine, and what of it is GStreamer's
 //! - `stream` — what the element does with a buffer
 //! - `siblings` — the sinks of a pipeline end side by side
-//! - `compose`, `messages`, `stats`, `said` — what is posted and with which figures; its texts; the numbers; what is known already
+//! - `compose`, `messages`, `stream_messages`, `stats`, `said` — what is posted and with which figures; its texts; the numbers; what is known already
 //! - `debug` — the debug category; the life of chunks in it
 //! - `blocks` — memory that is used again
 //! - `caps`, `upstream` — small answers about the pipeline
@@ -28,6 +28,7 @@ mod settings;
 mod siblings;
 mod stats;
 mod stream;
+mod stream_messages;
 mod upstream;
 mod validate;
 

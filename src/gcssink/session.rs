@@ -10,7 +10,7 @@ use gst::prelude::*;
 
 use super::blocks::POOL;
 use super::debug::{CAT, LogChunks};
-use super::messages::{MessagePoster, Post};
+use super::messages::{self, MessagePoster, Post};
 use super::said::Said;
 use super::settings::Settings;
 use super::upstream;
@@ -18,6 +18,7 @@ use super::validate::{Identity, ValidatedSettings, limits, upload_limits, valida
 use crate::base::boot;
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
+use crate::element::terminal;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::ingest::message::{Message, Poster};
@@ -38,6 +39,8 @@ pub(super) struct Session {
     template: Template,
     /// Property `spool-dir`.
     pub spool_dir: Option<String>,
+    /// What is written there, and when.
+    pub keep: Keep,
     /// It stores a fragment of a splitmuxsink: the running time here is not the pipeline's, it begins anew with each fragment.
     pub in_splitmuxsink: bool,
     /// The right to store for this device; given back when the session has ended.
@@ -95,6 +98,7 @@ impl Session {
             .as_ref()
             .map(|dir| open_spool(dir, settings, &builder))
             .transpose()?;
+        let keep = spool.as_ref().map_or(Keep::Memory, |spool| spool.keep);
         let queue = queue(element, settings, spool.as_ref(), &poster, seed);
         let in_splitmuxsink = upstream::splitmuxsink_of(element).is_some();
         let parts = Parts {
@@ -117,6 +121,7 @@ impl Session {
             poster,
             template: validated.template,
             spool_dir: settings.spool_dir.clone(),
+            keep,
             in_splitmuxsink,
             identity: Mutex::new(Some(identity)),
             new_playing: AtomicBool::new(true),
@@ -163,15 +168,17 @@ impl Session {
     }
 
     /// Ends the session within the process's one deadline. The next sequence number.
-    pub(super) fn end(&self, shutdown_timeout: Duration) -> u64 {
+    pub(super) fn end(&self, element: &gst::Element, shutdown_timeout: Duration) -> u64 {
         let ended = self.engine.end(shutdown_timeout);
-        if let Some((lost, left)) = ended.unfinished {
-            gst::warning!(
-                CAT,
-                "{} chunks were not stored within the shutdown-timeout, {} wait on disk",
-                lost.chunks,
-                left.chunks
-            );
+        // Nobody may read the bus any more.
+        let dir = self.spool_dir.as_deref();
+        let unfinished = ended
+            .unfinished
+            .and_then(|it| messages::unfinished(&it, dir, shutdown_timeout));
+        let nothing = ended.nothing_of.map(messages::nothing_of);
+        for text in unfinished.into_iter().chain(nothing) {
+            gst::warning!(CAT, obj = element, "{text}");
+            terminal::warn(element, &text);
         }
         self.poster.attach(None);
         drop(lock(&self.identity).take());

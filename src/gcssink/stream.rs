@@ -6,6 +6,7 @@ use bytes::Bytes;
 use gst::prelude::*;
 use gst_base::prelude::*;
 
+use super::debug::CAT;
 use super::session::Session;
 use super::upstream;
 use crate::base::wall;
@@ -83,6 +84,14 @@ pub(super) fn take(
     }
     let stamp = stamp(sink, buffer);
     let size = buffer.size();
+    gst::log!(
+        CAT,
+        obj = sink,
+        "a buffer of {size} bytes, pts {}, dts {}, {:?}",
+        buffer.pts().display(),
+        buffer.dts().display(),
+        buffer.flags()
+    );
     let preroll = Preroll(sink);
     engine.reserve(size as u64, &preroll).map_err(refused)?;
     let map = buffer.map_readable().map_err(|_| {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, LAST_WORD};
 use super::message::{Message, Wait};
+use super::progress::Progress;
 use super::stream::Ingest;
 use crate::base::lock::lock;
 use crate::element::shutdown::Stop;
@@ -25,12 +26,27 @@ pub enum End {
 }
 
 /// How a session ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended {
     /// The sequence number that the next session may begin with.
     pub next_sequence: u64,
-    /// If the time was too short: what was lost, and what waits on disk.
-    pub unfinished: Option<(Pending, Pending)>,
+    /// What was not stored in time.
+    pub unfinished: Option<Unfinished>,
+    /// Bytes that came and are in no chunk, if that is all that came and nobody has reported it.
+    pub nothing_of: Option<u64>,
+}
+
+/// What a session could not store in time.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// What is lost.
+    pub lost: Pending,
+    /// What waits on disk for the next start, unless that was reported at EOS or another sink goes on with it.
+    pub left: Pending,
+    /// What the last failure said; empty if nothing has failed.
+    pub why: String,
+    /// The uploads were refused, which was an ERROR: nothing was waited for.
+    pub is_refused: bool,
 }
 
 /// Further time for a disk that is still taking chunks when `drain-timeout` is over.
@@ -101,18 +117,25 @@ impl Engine {
         };
         self.queue
             .ending(Status::Draining, began.checked_add(timeout).unwrap_or(began));
-        let mut time_is_up = true;
+        let is_usual = self.flow.has_successor() || spooling == Spooling::Enough;
+        let mut progress = Progress::new(began, is_usual);
+        let (mut time_is_up, mut is_flushed) = (true, false);
         for stage in stages(began, timeout, spooling) {
             if stage.moves {
                 self.queue.move_all();
             }
-            match self.wait_for(shell, stage) {
-                Drained::Interrupted => return End::Flushed,
+            match self.wait_for(shell, stage, &mut progress) {
+                Drained::Interrupted => is_flushed = true,
                 Drained::GivenUp => time_is_up = false,
                 Drained::Yes => time_is_up = stage.goal == Goal::Disk,
                 Drained::TimedOut => continue,
             }
             break;
+        }
+        let last = progress.end(self.queue.snapshot().pending);
+        last.into_iter().for_each(|step| self.poster.post(Message::Draining(step)));
+        if is_flushed {
+            return End::Flushed;
         }
         if time_is_up {
             self.give_up_drain(timeout);
@@ -128,17 +151,23 @@ impl Engine {
     }
 
     /// [`Drained::Interrupted`]: the element is flushing.
-    fn wait_for(&self, shell: &impl Wait, stage: Stage) -> Drained {
+    fn wait_for(&self, shell: &impl Wait, stage: Stage, progress: &mut Progress) -> Drained {
         let give_up = || {
             let is_flushing = self.stopping.is_flushing.load(Ordering::Relaxed);
             self.is_stopping() || is_flushing || self.failure.is_refused()
         };
         loop {
+            let step = progress.at(self.queue.snapshot().pending, Instant::now());
+            step.into_iter().for_each(|step| self.poster.post(Message::Draining(step)));
+            let until = stage.until.min(progress.next());
             let drained = match stage.goal {
-                Goal::Stored => self.queue.wait_drained(stage.until, true, &give_up),
-                Goal::Spooled => self.queue.wait_spooled(stage.until, true, &give_up),
-                Goal::Disk => self.queue.wait_moved(stage.until, true, &give_up),
+                Goal::Stored => self.queue.wait_drained(until, true, &give_up),
+                Goal::Spooled => self.queue.wait_spooled(until, true, &give_up),
+                Goal::Disk => self.queue.wait_moved(until, true, &give_up),
             };
+            if drained == Drained::TimedOut && until < stage.until {
+                continue;
+            }
             // The base class holds its preroll lock around us; a pause or a stop needs it.
             if drained != Drained::Interrupted || shell.wait_preroll().is_err() {
                 return drained;
@@ -158,7 +187,8 @@ impl Engine {
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    /// Whether the element leaves PAUSED.
+    pub fn is_stopping(&self) -> bool {
         lock(&self.stopping.deadline).is_some()
     }
 
@@ -219,8 +249,16 @@ impl Engine {
             if self.spool.is_some() {
                 let _ = self.queue.wait_moved(disk_until.into(), false, &|| false);
             }
-            unfinished = Some(self.abandon("shutdown-timeout"));
+            let (lost, left) = self.abandon("shutdown-timeout");
+            let is_known = gave_up || self.flow.has_successor();
+            unfinished = Some(Unfinished {
+                lost,
+                left: if is_known { Pending::default() } else { left },
+                why: self.queue.last_reason(),
+                is_refused: self.failure.is_refused(),
+            });
         }
+        let nothing_of = self.nothing_of();
         self.queue.stop();
         let a_moment = || {
             lock(&self.stopping.deadline)
@@ -234,7 +272,16 @@ impl Engine {
         Ended {
             next_sequence,
             unfinished,
+            nothing_of,
         }
+    }
+
+    /// Returns how many bytes came if no chunk has begun with any of them, and nobody has reported that.
+    fn nothing_of(&self) -> Option<u64> {
+        let is_expected = self.with(|ingest| ingest.chunker.has_begun() || ingest.chunker.is_stopped());
+        let received = self.queue.snapshot().stats.bytes_received;
+        let is_news = !is_expected && received > 0 && !self.is_failed();
+        (is_news && !self.reported.nothing_to_store.swap(true, Ordering::Relaxed)).then_some(received)
     }
 
     /// Reports what was lost, even though the deadline is over.

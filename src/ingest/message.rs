@@ -82,6 +82,17 @@ pub enum Message {
         /// Requests a second that the chunks that come in take.
         needed: f64,
     },
+    /// The recording goes well so far, and its first object is this one.
+    Started {
+        /// Its name.
+        object: String,
+        /// Property `bucket`.
+        bucket: String,
+        /// Where it goes, if not to Google.
+        endpoint: Option<String>,
+    },
+    /// EOS has come and waits for the uploads.
+    Draining(Draining),
     /// Another sink of the flow group has set the limits.
     LimitsChanged {
         /// Bytes a second, 0 = none.
@@ -91,6 +102,19 @@ pub enum Message {
         /// No other sink of the group has reported it.
         is_news: bool,
     },
+}
+
+/// How an EOS gets on. After `Begins` the last one is `Stored` or `Unfinished`.
+#[derive(Clone, Copy, Debug)]
+pub enum Draining {
+    /// This is waited for.
+    Begins(Pending),
+    /// This is still waited for.
+    GoesOn(Pending),
+    /// All of it is stored.
+    Stored,
+    /// This is not waited for any longer.
+    Unfinished(Pending),
 }
 
 /// Where messages go.

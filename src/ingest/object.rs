@@ -55,21 +55,24 @@ pub struct ObjectBuilder {
 }
 
 impl ObjectBuilder {
-    /// The object of a chunk, without its bytes. `clock_off`: this machine's clock is known to be wrong.
-    pub fn request(&self, info: &ChunkInfo, clock_off: bool) -> ObjectRequest {
-        let container = info.container;
+    /// The name of the object of a chunk.
+    pub fn name(&self, info: &ChunkInfo) -> String {
         let naming = Naming {
             device: &self.device,
             session: &self.session,
             seq: info.sequence,
-            ext: container.extension(),
+            ext: info.container.extension(),
             start: info.start,
         };
         // The template was tried at the start; what could still fail is a year beyond 9999.
-        let name = self
-            .template
+        self.template
             .format(&naming)
-            .unwrap_or_else(|_| format!("{}/{}_{:06}", self.device, self.session, info.sequence));
+            .unwrap_or_else(|_| format!("{}/{}_{:06}", self.device, self.session, info.sequence))
+    }
+
+    /// The object of a chunk, without its bytes. `clock_off`: this machine's clock is known to be wrong.
+    pub fn request(&self, info: &ChunkInfo, clock_off: bool) -> ObjectRequest {
+        let container = info.container;
         let custom_time = (info.clock != ClockKind::Suspect && !clock_off)
             .then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(info.start)))
             .flatten();
@@ -80,7 +83,7 @@ impl ObjectBuilder {
         }
         ObjectRequest {
             bucket: self.bucket.clone(),
-            name,
+            name: self.name(info),
             content_type: settings
                 .content_type
                 .clone()

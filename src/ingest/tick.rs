@@ -30,6 +30,7 @@ impl Engine {
         let config = self.config();
         let has_begun = self.with(|ingest| {
             ingest.close_if_idle(config.limits.idle());
+            ingest.report_start();
             ingest.chunker.has_begun() || ingest.chunker.is_stopped()
         });
         let since = self.playing.since.load(Ordering::Relaxed);

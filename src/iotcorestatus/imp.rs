@@ -19,7 +19,9 @@ use super::settings::{Settings, specs};
 use super::validated::validate;
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
+use crate::element::properties::refusal;
 use crate::element::shutdown::Stop;
+use crate::element::terminal;
 use gcstreamer_mqtt::LinkStats;
 use gcstreamer_schema::structures::{health, iotcorestatus_stats as names};
 
@@ -37,6 +39,8 @@ pub struct IotCoreStatus {
     /// Counters of the last session, for `stats` while none runs.
     link_stats: Mutex<LinkStats>,
     poster: OnceLock<Arc<Poster>>,
+    /// The `mqtt-connected` that was notified last.
+    notified: Mutex<bool>,
     stop: Mutex<Option<Stop>>,
 }
 
@@ -177,7 +181,7 @@ impl IotCoreStatus {
         let stop = lock(&self.stop).take().unwrap_or_else(Stop::begin);
         session.stop(&stop, timeout);
         let poster = self.poster();
-        poster.post(Post::Notify("mqtt-connected"));
+        poster.post(Post::Connected);
         *lock(&self.link_stats) = session.link_stats();
         *lock(&self.session) = None;
         poster.wait_empty(stop.quick_moment(timeout, LAST_POSTS));
@@ -191,6 +195,22 @@ impl IotCoreStatus {
         self.handle([if is_stopping { Event::Stopping } else { Event::Playing(false) }]);
         // A status that is held back for a moment is then published even if other elements take long to stop.
         self.counters.wake.notify_one();
+    }
+
+    fn is_connected(&self) -> bool {
+        self.session().is_some_and(|s| s.is_connected())
+    }
+
+    /// Notifies `mqtt-connected` if it is another value than was notified last: the end of a session is reported by the link, too.
+    pub(super) fn notify_connected(&self) {
+        let is_news = {
+            let mut notified = lock(&self.notified);
+            let now = self.is_connected();
+            std::mem::replace(&mut *notified, now) != now
+        };
+        if is_news {
+            self.obj().notify("mqtt-connected");
+        }
     }
 
     fn stats(&self) -> gst::Structure {
@@ -275,6 +295,7 @@ impl ObjectSubclass for IotCoreStatus {
             session: Mutex::default(),
             link_stats: Mutex::default(),
             poster: OnceLock::new(),
+            notified: Mutex::default(),
             stop: Mutex::default(),
         }
     }
@@ -302,6 +323,13 @@ impl ObjectImpl for IotCoreStatus {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if self.session().is_some()
+            && let Some(text) = refusal(pspec)
+        {
+            terminal::warn(&*self.obj(), &text);
+            self.poster().post(Post::Warning(text));
+            return;
+        }
         let (limits, doubt) = {
             let mut settings = lock(&self.settings);
             settings.set(pspec.name(), value);
@@ -316,7 +344,7 @@ impl ObjectImpl for IotCoreStatus {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "state" => self.session().map_or(Phase::Stopped, |s| s.phase().0).state().to_value(),
-            "mqtt-connected" => self.session().is_some_and(|s| s.is_connected()).to_value(),
+            "mqtt-connected" => self.is_connected().to_value(),
             "stats" => self.stats().to_value(),
             name => lock(&self.settings)
                 .get(name)

@@ -53,7 +53,7 @@ impl Listener for LinkListener {
         if up {
             self.inbox.push(Event::Connected);
         }
-        self.poster.post(Post::Notify("mqtt-connected"));
+        self.poster.post(Post::Connected);
     }
 
     fn wants_commands(&self) -> bool {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, SpooledChunk, Summary};
 use super::health::HealthEvent;
-use super::life::Step;
+use super::life::{Recall, Step};
 use super::parked;
 use super::queue::UploadQueue;
 use super::report::{DAMAGED, Report};
@@ -73,6 +73,7 @@ impl UploadQueue {
         }
         if let Some(ticket) = state.scheduler.preempt(now) {
             state.aborts.push(ticket);
+            state.note_recall(ticket, Recall::MakesWay);
         }
         let (mut chunks, mut put_off) = (Vec::new(), 0);
         while let Some(ticket) = state.scheduler.next(now) {
@@ -179,6 +180,7 @@ impl UploadQueue {
                     state.rename(ticket, name);
                 }
                 state.scheduler.held(ticket, self.hold(held));
+                state.note_recall(ticket, Recall::Held);
             }
             Attempted::Unread { why } => {
                 let again = state.disk_hangs(&why, now);

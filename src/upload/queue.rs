@@ -395,6 +395,7 @@ impl UploadQueue {
         state.stats.dropped += 1;
         state.stats.bytes_dropped += summary.size;
         let reason = DAMAGED;
+        state.note(&summary.session, summary.sequence, Step::Dropped(reason));
         state.reports.push_back(Report::Dropped { summary, reason });
         drop(state);
         self.publish();
@@ -430,6 +431,7 @@ impl UploadQueue {
             state.next_recovered += 1;
             state.stats.recovered += 1;
             state.leftovers.add(&chunk, ticket, now);
+            state.note(&chunk.summary.session, chunk.summary.sequence, Step::Found);
             state.insert(ticket, chunk, now);
         }
         if let (true, Some(disk)) = (last, &mut state.disk) {

@@ -11,7 +11,7 @@ use super::chunk::{Chunk, Place, SpooledChunk, Summary};
 use super::hang::Hang;
 use super::health::Health;
 use super::leftovers::Leftovers;
-use super::life::{LifeEvent, Step};
+use super::life::{LifeEvent, Recall, Step};
 use super::ops::Op;
 use super::parked;
 use super::rate::Rate;
@@ -294,6 +294,14 @@ impl State {
         });
     }
 
+    /// Notes that the attempt at a chunk was broken off.
+    pub(super) fn note_recall(&mut self, ticket: u64, why: Recall) {
+        if let Some(chunk) = self.chunks.get(&ticket) {
+            let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
+            self.note(&session, sequence, Step::Recalled(why));
+        }
+    }
+
     pub(super) fn insert(&mut self, ticket: u64, chunk: Chunk, now: u64) {
         self.pending_bytes += chunk.summary.size;
         if is_parked(&chunk) {
@@ -563,6 +571,7 @@ impl State {
             }
             if self.scheduler.recall(ticket) {
                 self.aborts.push(ticket);
+                self.note_recall(ticket, Recall::FromDisk);
             }
         }
         let Some(chunk) = self.chunks.get(&ticket).cloned() else {

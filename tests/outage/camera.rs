@@ -257,7 +257,7 @@ impl Camera {
         for message in self.record.posted.lock().unwrap().drain(..) {
             match message {
                 Message::Report(report) => self.reports.push(report),
-                Message::Warning { .. } | Message::LimitsChanged { .. } => {}
+                Message::Warning { .. } | Message::LimitsChanged { .. } | Message::Started { .. } | Message::Draining(_) => {}
                 Message::TooFewBytes { .. } | Message::TooFewRequests { .. } => self.limits.push(message),
                 other => panic!("{other:?}, {:?}", self.uploads.snapshot()),
             }
