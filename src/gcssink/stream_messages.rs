@@ -51,6 +51,11 @@ pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: 
             gst::StreamError::Mux,
             ("the muxer goes back to byte {at} to write over what it has sent, as it may in a file beside this sink: what it sends now is stored as if it came after; set streamable=true on the muxer (mp4mux: fragment-duration with fragment-mode=dash-or-mss)")
         ),
+        Warning::Unaligned => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            ("the PES packets of the transport stream are not aligned with pictures: the end of the last picture of a chunk is in the next one, so that picture is damaged; mux it again with aligned packets (tsdemux ! h264parse ! mpegtsmux)")
+        ),
         Warning::OpenGop => gst::element_warning!(
             element,
             gst::StreamError::Format,

@@ -5,6 +5,8 @@
 pub mod gcs_server;
 #[path = "places.rs"]
 pub mod places;
+#[path = "streams.rs"]
+pub mod streams;
 #[path = "tls.rs"]
 pub mod tls;
 

@@ -15,7 +15,8 @@ pub enum GapReason {
     RecordStopped,
     /// The previous chunk was cut before a key unit to stay within the memory limit.
     EarlyCut,
-    /// A new decoder configuration with bytes missing before it. Not used: if all bytes came, the chunk is continuous.
+    /// Bytes of a header are missing before it: another header replaced them, or they were rejected. A new decoder configuration
+    /// that came whole leaves the chunk continuous.
     Config,
 }
 

@@ -15,9 +15,13 @@ pub mod replay;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_heads;
+#[cfg(test)]
 mod tests_input;
 #[cfg(test)]
 mod tests_times;
+#[cfg(test)]
+mod tests_trickle;
 pub mod timeline;
 
 pub use chunker::Chunker;
@@ -43,9 +47,11 @@ pub enum Warning {
     },
     /// Key units without SPS/PPS.
     NoParameterSets,
+    /// PES packets are not aligned with pictures: the last picture of a chunk lacks its end.
+    Unaligned,
     /// Pictures after a key unit depend on pictures before it.
     OpenGop,
-    /// A fragment lasts longer than the patience: it cannot be cut in time. Its duration.
+    /// A fragment lasts more than twice as long as a chunk should: it cannot be cut. Its duration.
     LongFragment(u64),
     /// The muxer went back to this offset, to write over what it had sent.
     Rewritten(u64),

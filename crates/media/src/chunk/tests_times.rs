@@ -318,6 +318,34 @@ fn many_small_rewinds_leave_the_length_of_the_recording_as_it_is() {
 }
 
 #[test]
+fn sound_alone_that_goes_back_every_few_frames_is_as_long_as_it_is() {
+    use crate::container::matroska::tests as mkv;
+    for every in [5, 10, 15] {
+        let times = (0..2000u64).map(|i| 100_000 + i * 23 + i / 5 - i / every * 500 * u64::from(i < 1000));
+        let times: Vec<u64> = times.collect();
+        let mut w = flv::Writer::new(4);
+        w.tag(8, 0, flv::AAC);
+        let head = mkv::head_of(&[&mkv::track(2, 2, "A_AAC", &[0x12, 0x10], &[])]);
+        let mut clusters = head;
+        for &ms in &times {
+            w.audio(u32::try_from(ms & 0xffff_ffff).unwrap());
+            let time = mkv::el(0xE7, &ms.to_be_bytes());
+            clusters.extend(mkv::el(0x1F43_B675, &[time, mkv::audio(0)].concat()));
+        }
+        for (what, input) in [("FLV", w.bytes), ("Matroska", clusters)] {
+            let recorded = store_bytes(&input);
+            // 2000 frames of 23.2 ms.
+            assert!(
+                recorded.total_ms().abs_diff(46_440) < 1500,
+                "{what}, {every}: {:?}",
+                recorded.ms()
+            );
+            recorded.adds_up(200, what);
+        }
+    }
+}
+
+#[test]
 fn a_single_wrong_time_moves_nothing_else() {
     for wrong in [0, 15_000, 212_000, 234_000, 241_000, 400_000, 3_600_000, 80_000_000] {
         for at in [14_040, 38_040] {
@@ -329,6 +357,21 @@ fn a_single_wrong_time_moves_nothing_else() {
                 recorded.adds_up(100, context);
             });
         }
+    }
+}
+
+#[test]
+fn a_key_picture_with_a_wrong_time_where_a_cut_is_due_moves_nothing_else() {
+    for wrong in [3_000, 20_000, 29_000] {
+        let frames = pictures(0, 35_000, |ms| if ms == 10_000 { ms + wrong } else { ms });
+        everywhere(ALL, &frames, |recorded, context| {
+            let context = format!("{context}, wrong by {wrong}");
+            assert!(recorded.total_ms().abs_diff(35_000) <= 100, "{context}: {:?}", recorded.ms());
+            recorded.adds_up(100, &context);
+            assert!(recorded.ms().iter().all(|&ms| ms <= 12_100), "{context}: {:?}", recorded.ms());
+            assert_eq!(recorded.chunks.iter().filter(|c| !c.key_frame).count(), 0, "{context}");
+            assert!(recorded.ahead == 0 || context.contains("File"), "{context}");
+        });
     }
 }
 

@@ -19,6 +19,13 @@ pub fn avc_from_record(record: &[u8]) -> Option<String> {
     avc_from_sps(record)
 }
 
+/// The first SPS of an AVCDecoderConfigurationRecord.
+pub fn avc_first_sps(record: &[u8]) -> Option<&[u8]> {
+    let (&[count, high, low], rest) = record.get(5..)?.split_first_chunk::<3>()?;
+    rest.get(..usize::from(u16::from_be_bytes([high, low])))
+        .filter(|_| count & 0x1f > 0)
+}
+
 /// Bytes of the length before each NAL unit, from an AVCDecoderConfigurationRecord.
 pub fn avc_length_size(record: &[u8]) -> Option<usize> {
     record.get(4).map(|b| usize::from(b & 3) + 1)
@@ -132,6 +139,19 @@ pub fn aac_from_config(config: &[u8]) -> Option<String> {
     Some(format!("mp4a.40.{kind}"))
 }
 
+/// Sampling rates of AAC by `samplingFrequencyIndex`, Hz (ISO/IEC 14496-3 table 1.18).
+pub const AAC_RATES: [u64; 13] = [
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350,
+];
+
+/// Duration in ns of a frame of 1024 samples, from an AudioSpecificConfig.
+pub fn aac_frame_duration(config: &[u8]) -> Option<u64> {
+    let (&first, &second) = (config.first()?, config.get(1)?);
+    // An escaped object type, or a rate that is written out, is not looked for.
+    let rate = AAC_RATES.get(usize::from(first & 7) << 1 | usize::from(second >> 7))?;
+    (first >> 3 != 31).then(|| 1_024_000_000_000 / rate)
+}
+
 /// Joins the names of a stream, video first; `None` where one of them is not known.
 pub fn join<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> Option<String> {
     let names: Vec<&str> = names.into_iter().collect::<Option<_>>()?;
@@ -146,6 +166,8 @@ mod tests {
     fn names_are_those_of_rfc_6381() {
         assert_eq!(avc_from_record(&[1, 0x64, 0, 0x28, 0xff]).as_deref(), Some("avc1.640028"));
         assert_eq!(avc_length_size(&[1, 0x64, 0, 0x28, 0xff]), Some(4));
+        assert_eq!(aac_frame_duration(&[0x12, 0x10]), Some(23_219_954));
+        assert_eq!(aac_frame_duration(&[0x17, 0x80]), None, "a rate that is written out");
         assert_eq!(aac_from_config(&[0x12, 0x10]).as_deref(), Some("mp4a.40.2"));
         // Main profile, level 3.1, the example of ISO/IEC 14496-15 annex E.
         let record = [1, 0x01, 0x60, 0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 93, 0xf0];

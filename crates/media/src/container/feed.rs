@@ -3,7 +3,10 @@
 //! PURE. A scanner reads one item (a tag, a box header) at a time and returns how many bytes it needs to see and how many to
 //! pass over. Bytes are looked at where they lie; only an item that begins in one slice and goes on in the next is gathered.
 
-use super::{Fault, MAX_GATHER};
+use super::{Fault, MAX_GATHER, work};
+
+/// What reading the head of an item counts for, bytes.
+const ITEM: usize = 16;
 
 /// What an attempt to read the item at hand came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +75,12 @@ impl Feed {
             }
             let view = if borrowed { data } else { self.gathered.as_slice() };
             let seen = view.len();
+            work::count(ITEM);
             let step = read(self.pos, view)?;
             self.apply(step, seen, borrowed);
             // What was gathered beyond a short item may hold the next one already.
             while self.skip == 0 && self.want <= self.gathered.len() && !self.gathered.is_empty() {
+                work::count(ITEM);
                 let step = read(self.pos, &self.gathered)?;
                 self.apply(step, self.gathered.len(), false);
             }
@@ -113,6 +118,16 @@ impl Feed {
             }
         }
         self.take_rest();
+    }
+
+    /// Reads what is there of the item at hand once more.
+    pub(super) fn read_again(&mut self, read: impl FnOnce(u64, &[u8]) -> Result<Step, Fault>) {
+        if self.skip == 0
+            && !self.gathered.is_empty()
+            && let Ok(step @ Step::Pass(_)) = read(self.pos, &self.gathered)
+        {
+            self.apply(step, self.gathered.len(), false);
+        }
     }
 
     /// Takes what is left of an item that was not completed, and counts it as passed.

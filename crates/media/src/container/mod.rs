@@ -22,13 +22,16 @@ use gcstreamer_schema::units::bytes as amount;
 pub mod codec;
 pub mod detect;
 mod feed;
+mod fields;
 pub mod flv;
 pub mod fmp4;
 pub mod matroska;
 pub mod mpegts;
 pub mod nal;
 pub mod raw;
+mod sets;
 mod unwrap;
+mod work;
 
 /// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.
 pub const MAX_GATHER: usize = 4 << 20;
@@ -124,6 +127,8 @@ pub enum Notice {
     NoParameterSets,
     /// A transport stream ended without PAT and PMT.
     NoProgram,
+    /// PES packets are not aligned with pictures: the rest of the last picture of a chunk is in the next one.
+    Unaligned,
     /// Pictures after an open key unit are shown before it: they depend on pictures before it.
     OpenGop,
 }
@@ -201,6 +206,12 @@ pub trait Scanner: Send {
     /// bytes alone, but on when they came.
     fn release(&mut self, _marks: &mut Vec<Mark>) {}
 
+    /// The unit in progress has been arriving for too long: decides it, and all that is held back, with what is there. The rest of
+    /// it is passed over when it comes.
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        self.release(marks);
+    }
+
     /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
     /// head. Drops what was half read, keeps the configuration.
     fn restart(&mut self);
@@ -233,3 +244,6 @@ pub fn scanner_for(container: Container) -> Box<dyn Scanner> {
         Container::Raw => Box::new(raw::Raw::new()),
     }
 }
+
+#[cfg(test)]
+mod tests_hostile;

@@ -3,10 +3,11 @@
 //! PURE. Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8), H.265 (7.3.1.2, table 7-1), RFC 6386 (VP8, 9.1), the VP9 bitstream
 //! specification (6.2), the AV1 bitstream specification (5.3, 5.9).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 
-use super::Key;
+pub use super::sets::{ParameterSet, SetsInForce, parameter_sets};
+use super::{Key, work};
 
 /// Video coding formats whose key pictures are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Picture {
     pub sps: Option<(usize, usize)>,
     /// What of a picture is there.
     pub part: Part,
+    /// Offset of the NAL header of the first slice in the data classified.
+    pub slice: Option<usize>,
 }
 
 /// What of a picture a unit of the container holds: some writers make a tag, a block or a sample of each NAL unit.
@@ -71,11 +74,17 @@ impl Picture {
             config: None,
             sps: None,
             part: Part::Begins,
+            slice: None,
         }
+    }
+
+    /// A picture whose first bytes do not show what it is: the container's flag decides.
+    const fn by_flag(flagged: bool) -> Self {
+        Self::plain(if flagged { Key::Closed } else { Key::No })
     }
 }
 
-/// A picture whose first slice is not within this many bytes is taken for no key: 512 KiB. Cameras put motion vectors, previews
+/// A picture whose first slice is not within this many bytes is judged by the container's flag: 512 KiB. Cameras put motion vectors, previews
 /// and whole sound tracks into SEI in front of the slice. Callers ask again after a growth by a part, never for each byte, so
 /// that the work stays proportional.
 pub const MAX_PREFIX: usize = 512 << 10;
@@ -83,17 +92,29 @@ pub const MAX_PREFIX: usize = 512 << 10;
 /// Classifies the access unit (frame, sample, temporal unit) that begins with `data`.
 ///
 /// `complete` means that `data` is all of it. Returns `None` if more bytes are needed, but never if `complete` or if
-/// [`MAX_PREFIX`] bytes are there. `flagged` is the container's key flag, used only for [`VideoCodec::Unknown`].
+/// [`MAX_PREFIX`] bytes are there. `flagged` is the container's key flag, used only for [`VideoCodec::Unknown`] and where no
+/// slice begins within [`MAX_PREFIX`] bytes.
 pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
-    let complete = complete || data.len() >= MAX_PREFIX;
+    let is_cut = data.len() > MAX_PREFIX || (data.len() == MAX_PREFIX && !complete);
+    let complete = complete || is_cut;
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
-    match codec {
+    let picture = match codec {
         VideoCodec::H264 | VideoCodec::H265 => classify_nals(codec, framing, data, complete),
         VideoCodec::Vp8 => first_byte(data, complete, |b| b & 1 == 0),
         VideoCodec::Vp9 => first_byte(data, complete, vp9_key),
         VideoCodec::Av1 => classify_av1(data, complete),
-        VideoCodec::Unknown => Some(Picture::plain(if flagged { Key::Closed } else { Key::No })),
-    }
+        VideoCodec::Unknown => Some(Picture::by_flag(flagged)),
+    }?;
+    let is_unseen = is_cut && picture.slice.is_none() && matches!(codec, VideoCodec::H264 | VideoCodec::H265);
+    Some(if is_unseen {
+        Picture {
+            key: Picture::by_flag(flagged).key,
+            part: Part::Begins,
+            ..picture
+        }
+    } else {
+        picture
+    })
 }
 
 fn first_byte(data: &[u8], complete: bool, is_key: impl Fn(u8) -> bool) -> Option<Picture> {
@@ -138,11 +159,13 @@ impl Found {
             config: together(&self.sets),
             sps: self.sps,
             part: Part::Begins,
+            slice: None,
         }
     }
 }
 
-fn hash(nal: &[u8]) -> u64 {
+pub(super) fn hash(nal: &[u8]) -> u64 {
+    work::count(nal.len());
     let mut hasher = DefaultHasher::new();
     hasher.write(nal);
     hasher.finish()
@@ -154,80 +177,6 @@ fn together(sets: &BTreeSet<u64>) -> Option<u64> {
     (!sets.is_empty()).then(|| hasher.finish())
 }
 
-/// A parameter set: type of NAL unit, its id, a hash of its bytes.
-pub type ParameterSet = (u8, u32, u64);
-
-/// Returns the parameter sets in front of the first slice of an access unit.
-pub fn parameter_sets(codec: VideoCodec, framing: Framing, data: &[u8]) -> Vec<ParameterSet> {
-    let mut sets = Vec::new();
-    if !matches!(codec, VideoCodec::H264 | VideoCodec::H265) {
-        return sets;
-    }
-    let data = data.get(..MAX_PREFIX).unwrap_or(data);
-    let framing = match framing {
-        Framing::Length(size) => real_framing(codec, size, data, true).unwrap_or(framing),
-        Framing::AnnexB => framing,
-    };
-    let mut nals = Nals { framing, data, pos: 0 };
-    while let Some(nal) = nals.next_nal() {
-        let body = data.get(nal.start..nal.end).unwrap_or_default();
-        let Some(&first) = body.first() else { continue };
-        let number = |at: usize| body.get(at..).and_then(exp_golomb).unwrap_or(0);
-        let (kind, id) = match codec {
-            VideoCodec::H264 => match h264_kind(first) {
-                NalKind::Slice(_) => break,
-                // profile_idc, constraints, level_idc, seq_parameter_set_id.
-                NalKind::Sps => (first & 0x1f, number(4)),
-                NalKind::Pps => (first & 0x1f, number(1)),
-                _ => continue,
-            },
-            _ => match h265_kind(first) {
-                NalKind::Slice(_) => break,
-                NalKind::Vps | NalKind::Sps => (first >> 1 & 0x3f, 0),
-                NalKind::Pps => (first >> 1 & 0x3f, number(2)),
-                _ => continue,
-            },
-        };
-        if nal.ended || framing == Framing::AnnexB {
-            sets.push((kind, id, hash(body)));
-        }
-    }
-    sets
-}
-
-/// Which parameter sets a decoder has, of those in the header of every chunk and of those that came in band.
-#[derive(Clone, Debug, Default)]
-pub struct SetsInForce {
-    header: BTreeMap<(u8, u32), u64>,
-    current: BTreeMap<(u8, u32), u64>,
-}
-
-impl SetsInForce {
-    /// Begins with those of the header.
-    pub fn new(header: &[ParameterSet]) -> Self {
-        let header: BTreeMap<_, _> = header.iter().map(|&(kind, id, hash)| ((kind, id), hash)).collect();
-        Self {
-            current: header.clone(),
-            header,
-        }
-    }
-
-    /// Takes those in band of an access unit. Returns whether a decoder that begins with it lacks one: `is_key` holds, and a set
-    /// in force is neither in the header nor in band here.
-    pub fn take(&mut self, in_band: &[ParameterSet], is_key: bool) -> bool {
-        // An id has 8 bits; more are nonsense.
-        for &(kind, id, hash) in in_band.iter().filter(|(_, id, _)| *id < 256) {
-            self.current.insert((kind, id), hash);
-        }
-        let is_here = |set: (u8, u32)| in_band.iter().any(|&(kind, id, _)| (kind, id) == set);
-        is_key
-            && self
-                .current
-                .iter()
-                .any(|(&set, hash)| self.header.get(&set) != Some(hash) && !is_here(set))
-    }
-}
-
 fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool) -> Option<Picture> {
     let framing = match framing {
         Framing::Length(size) => real_framing(codec, size, data, complete)?,
@@ -237,6 +186,9 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
     let (mut any, mut is_prefix) = (false, true);
     let mut nals = Nals { framing, data, pos: 0 };
     while let Some(nal) = nals.next_nal() {
+        if nal.is_empty(framing) {
+            continue;
+        }
         let Some(&first) = data.get(nal.start) else { break };
         let kind = match codec {
             VideoCodec::H264 => h264_kind(first),
@@ -256,6 +208,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
             };
             return Some(Picture {
                 part,
+                slice: Some(nal.start),
                 ..found.picture(codec, key)
             });
         }
@@ -292,7 +245,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
 
 /// How NAL units are delimited that the container says have lengths of `size` bytes: some writers put start codes there all
 /// the same. `None` if more bytes are needed.
-fn real_framing(codec: VideoCodec, size: usize, data: &[u8], complete: bool) -> Option<Framing> {
+pub(super) fn real_framing(codec: VideoCodec, size: usize, data: &[u8], complete: bool) -> Option<Framing> {
     let length = Some(Framing::Length(size));
     let Some(first) = data.first_chunk::<4>() else {
         return if complete { length } else { None };
@@ -346,7 +299,7 @@ fn ends_sequence(codec: VideoCodec, header: u8) -> bool {
     codec == VideoCodec::H264 && matches!(header & 0x1f, 10 | 11)
 }
 
-enum NalKind {
+pub(super) enum NalKind {
     Slice(Key),
     Vps,
     Sps,
@@ -357,7 +310,7 @@ enum NalKind {
     Other,
 }
 
-fn h264_kind(header: u8) -> NalKind {
+pub(super) fn h264_kind(header: u8) -> NalKind {
     match header & 0x1f {
         5 => NalKind::Slice(Key::Closed),
         1 | 2 => NalKind::Slice(Key::No),
@@ -369,7 +322,7 @@ fn h264_kind(header: u8) -> NalKind {
     }
 }
 
-fn h265_kind(header: u8) -> NalKind {
+pub(super) fn h265_kind(header: u8) -> NalKind {
     match header >> 1 & 0x3f {
         // BLA: the RASL pictures that depend on earlier ones are not output (H.265 8.1.3); IDR.
         16..=20 => NalKind::Slice(Key::Closed),
@@ -385,20 +338,27 @@ fn h265_kind(header: u8) -> NalKind {
 }
 
 /// The range of one NAL unit; `ended` is false if the data stops before it ends.
-struct Nal {
-    start: usize,
-    end: usize,
-    ended: bool,
+pub(super) struct Nal {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) ended: bool,
 }
 
-struct Nals<'a> {
-    framing: Framing,
-    data: &'a [u8],
-    pos: usize,
+impl Nal {
+    /// Whether its length is 0. Behind a start code nobody can tell: what stands there may be zeros of the next one.
+    pub(super) fn is_empty(&self, framing: Framing) -> bool {
+        self.ended && self.start == self.end && matches!(framing, Framing::Length(_))
+    }
+}
+
+pub(super) struct Nals<'a> {
+    pub(super) framing: Framing,
+    pub(super) data: &'a [u8],
+    pub(super) pos: usize,
 }
 
 impl Nals<'_> {
-    fn next_nal(&mut self) -> Option<Nal> {
+    pub(super) fn next_nal(&mut self) -> Option<Nal> {
         match self.framing {
             Framing::AnnexB => {
                 let start = find_start_code(self.data, self.pos)? + 3;
@@ -406,6 +366,7 @@ impl Nals<'_> {
                     Some(end) => (end, true),
                     None => (self.data.len(), false),
                 };
+                work::count(end - self.pos);
                 self.pos = end;
                 let mut trimmed = end;
                 // The zero_byte of a four byte start code, and trailing_zero_8bits, are not the unit's.
@@ -421,6 +382,7 @@ impl Nals<'_> {
             Framing::Length(size) => {
                 let prefix = self.data.get(self.pos..self.pos.checked_add(size)?)?;
                 let len = prefix.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
+                work::count(size);
                 let start = self.pos + size;
                 let end = start.checked_add(len)?;
                 self.pos = end;
@@ -443,6 +405,7 @@ pub fn find_start_code(data: &[u8], from: usize) -> Option<usize> {
 
 /// `recovery_frame_cnt` of the recovery point message in an H.264 SEI (without its NAL header), D.1.8.
 fn recovery_frame_cnt(sei: &[u8]) -> Option<u32> {
+    work::count(sei.len());
     let mut rbsp = Vec::with_capacity(sei.len());
     for &b in sei {
         // emulation_prevention_three_byte
@@ -476,7 +439,7 @@ fn sei_number(mut data: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// The ue(v) that `data` begins with.
-fn exp_golomb(data: &[u8]) -> Option<u32> {
+pub(super) fn exp_golomb(data: &[u8]) -> Option<u32> {
     let bit = |i: usize| data.get(i / 8).map(|b| b >> (7 - i % 8) & 1);
     let mut zeros = 0;
     while bit(zeros)? == 0 {
@@ -602,6 +565,21 @@ mod tests {
         // temporal delimiter, sequence header (2 bytes), frame
         assert_eq!(key(VideoCodec::Av1, &[0x12, 0, 0x0a, 2, 0, 0, 0x32, 1, 0x10]), Key::Closed);
         assert_eq!(key(VideoCodec::Av1, &[0x12, 0, 0x32, 1, 0x30]), Key::No);
+    }
+
+    #[test]
+    fn an_empty_nal_unit_is_passed_over() {
+        // The length of the one behind it looks like the header of a slice.
+        let data = [&[0, 0, 0, 0][..], &[5, 0, 0, 1], &[0x67; 5000]].concat();
+        let picture = classify(VideoCodec::H264, Framing::Length(4), &data[..4096], false, false);
+        assert_eq!(picture, None, "no slice has come");
+        let data = [0, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88];
+        let picture = classify(VideoCodec::H264, Framing::Length(4), &data, true, false);
+        assert_eq!(picture.unwrap().slice, Some(8));
+        // Behind start codes it is what its first byte says, however much follows.
+        let data = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0];
+        let judge = |data, complete| classify(VideoCodec::H265, Framing::AnnexB, data, complete, false);
+        assert_eq!(judge(&data[..8], false), judge(&data, true));
     }
 
     #[test]

@@ -93,7 +93,8 @@ impl Chunker {
         {
             return true;
         }
-        if limits.max_time == 0 {
+        // A time that may be a mistake is no reason to cut: the next key unit will tell.
+        if limits.max_time == 0 || self.is_doubtful {
             return false;
         }
         if !limits.align {

@@ -139,7 +139,7 @@ impl Chunker {
                 ..
             } => {
                 let stamp = self.undecided.stamp_at(from);
-                self.discard_below(from, events);
+                self.discard_head(from, &init, &stamp, None, events);
                 self.begin(from, init, stamp, events);
                 self.begin_with_sound(sound, Key::Closed, events);
             }

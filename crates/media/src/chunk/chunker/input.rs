@@ -125,6 +125,7 @@ impl Chunker {
             }
             MarkKind::Notice(Notice::NoParameterSets) => self.warn(Warning::NoParameterSets, events),
             MarkKind::Notice(Notice::NoProgram) => self.warn(Warning::NoProgram, events),
+            MarkKind::Notice(Notice::Unaligned) => self.warn(Warning::Unaligned, events),
             MarkKind::Notice(Notice::OpenGop) => self.warn(Warning::OpenGop, events),
         }
     }

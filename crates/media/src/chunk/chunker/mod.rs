@@ -11,6 +11,7 @@
 //! - `cuts` — where a chunk ends and the next begins
 //! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
 //! - `sound` — sound whose pictures never come, or stop
+//! - `trickle` — bytes that come without a unit
 //! - `ending` — idle, stopped, end of stream
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ mod input;
 mod open;
 mod sound;
 mod start;
+mod trickle;
 mod undecided;
 
 use self::config_cuts::ConfigCuts;
@@ -30,6 +32,7 @@ use self::input::Input;
 use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
 use self::sound::SoundAlone;
 use self::start::Waiting;
+use self::trickle::Trickle;
 use self::undecided::Undecided;
 use super::byte_queue::Blocks;
 use super::clock::{Arrival, CaptureClock, Stamp};
@@ -91,6 +94,7 @@ pub struct Chunker {
     last: Option<LastUnit>,
     keys: KeyUnits,
     sound: SoundAlone,
+    trickle: Trickle,
     /// Pictures that arrived, stored or not.
     pictures: u64,
     config_cuts: ConfigCuts,
@@ -136,6 +140,7 @@ impl Chunker {
             last: None,
             keys: KeyUnits::default(),
             sound: SoundAlone::default(),
+            trickle: Trickle::default(),
             pictures: 0,
             config_cuts: ConfigCuts::default(),
             stopped: false,
@@ -266,6 +271,7 @@ impl Chunker {
         self.undecided.push(data, owned, stamp);
         self.scan(data, events)?;
         self.release_overdue(&stamp, events);
+        self.store_trickle(&stamp, events);
         self.hand_over_decided(events);
         Ok(())
     }
@@ -274,6 +280,7 @@ impl Chunker {
         let stamp = self.undecided.stamp_at(at);
         let container_pts = unit.pts.map(|pts| pts.saturating_sub(self.input.origin()));
         self.place(at, &mut unit, &stamp);
+        self.trickle.unit_came();
         self.pictures += u64::from(unit.track == Track::Video);
         self.keys.count += u64::from(unit.key.is_key());
         self.count_sound_alone(at, &mut unit, &stamp, events);

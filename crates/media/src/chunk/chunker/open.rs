@@ -260,7 +260,7 @@ impl Chunker {
         let depends_on_previous = open.depends_on_previous(unit);
         let limits = self.limits;
         let duration = unit.pts.zip(unit.end).map_or(0, |(pts, end)| end.saturating_sub(pts));
-        let is_long = limits.max_time > 0 && !limits.single && duration >= limits.patience();
+        let is_long = limits.max_time > 0 && !limits.single && duration > limits.max_time.saturating_mul(2);
         // Only a fragment of MP4 is one unit of many pictures.
         if is_long && self.input.container() == Container::Fmp4 {
             self.warn(Warning::LongFragment(duration), events);

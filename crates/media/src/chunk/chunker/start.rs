@@ -44,6 +44,8 @@ pub(super) struct Dropping {
     pub(super) last_pts: Option<u64>,
     /// How many of the bytes are a head, which the header of the next chunk contains.
     pub(super) head: u64,
+    /// Where another head begins, until the unit behind it shows how long it is.
+    pub(super) head_at: Option<u64>,
 }
 
 impl Dropping {
@@ -55,6 +57,7 @@ impl Dropping {
             bytes: 0,
             last_pts: None,
             head: 0,
+            head_at: None,
         }
     }
 
@@ -63,6 +66,16 @@ impl Dropping {
         // A picture that was joined in the middle lacks its beginning, and with it the time: a later one has it.
         self.pts = self.pts.or(unit.pts);
         self.last_pts = self.last_pts.max(unit.pts);
+    }
+
+    /// Notes a head that replaces the one before: the header of the next chunk contains it instead.
+    fn note_head(&mut self, at: u64, unit: &Unit) {
+        if let Some(head_at) = self.head_at.take() {
+            self.head = at.saturating_sub(head_at);
+        }
+        if unit.new_codec_config && unit.track == Track::Other {
+            self.head_at = Some(at);
+        }
     }
 
     /// Returns how long the dropped units last by their own times; 0 if they have none.
@@ -142,7 +155,10 @@ impl Chunker {
         {
             waiting.first = Some((at, init.clone()));
         }
-        let waited = waited(pts, &since, unit, &stamp);
+        if let Some(gap) = &mut waiting.dropping {
+            gap.note_head(at, unit);
+        }
+        let waited = waited(pts, &since, unit, &stamp).max(self.trickle.given_up_after);
         let is_too_long = waited >= self.limits.patience() || (self.limits.hard > 0 && held >= self.limits.hard);
         if !unit.key.is_key() && !is_too_long {
             match unit.track {
@@ -164,9 +180,14 @@ impl Chunker {
         if !unit.key.is_key() {
             self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
         }
-        let bytes = self.discard_below(from, events);
-        let gap = self.gap_before(unit, &stamp, dropped, waited, (bytes, init.len() as u64));
-        events.extend(gap);
+        match dropped {
+            Some(gap) => {
+                let bytes = self.discard_below(from, events);
+                let duration = self.duration_of(&gap, unit, &stamp, waited);
+                events.push(gap.into_event(bytes, duration));
+            }
+            None => self.discard_head(from, &init, &stamp, unit.pts, events),
+        }
         self.begin(from, init, stamp, events);
         if is_sound {
             self.begin_with_sound(sound, unit.key, events);
@@ -224,28 +245,23 @@ impl Chunker {
         gap.note(unit);
     }
 
-    /// Returns the gap in front of the first chunk, or `None` if nothing is lost. `bytes` were discarded just now; the header
-    /// of the chunk has `init_bytes`.
-    fn gap_before(
-        &mut self,
-        unit: &Unit,
-        stamp: &Stamp,
-        dropped: Option<Dropping>,
-        waited: u64,
-        (bytes, init_bytes): (u64, u64),
-    ) -> Option<Event> {
-        if let Some(gap) = dropped {
-            let duration = match gap.reason {
-                GapReason::RecordStopped => self.clock.peek(stamp).0.saturating_sub(gap.start),
-                _ => unit.pts.zip(gap.pts).map_or(waited, |(b, a)| b.saturating_sub(a)),
-            };
-            return Some(gap.into_event(bytes, duration));
+    /// Returns how long the gap is that ends with this unit.
+    fn duration_of(&mut self, gap: &Dropping, unit: &Unit, stamp: &Stamp, waited: u64) -> u64 {
+        match gap.reason {
+            GapReason::RecordStopped => self.clock.peek(stamp).0.saturating_sub(gap.start),
+            _ => unit.pts.zip(gap.pts).map_or(waited, |(b, a)| b.saturating_sub(a)),
         }
-        // The discarded bytes are the header of the first unit. More of them means that another head replaced it before any
-        // unit came.
-        let lost = bytes.checked_sub(init_bytes).filter(|&lost| lost > 0)?;
-        let start = self.clock.utc(stamp, unit.pts).0;
-        Some(Dropping::new(GapReason::Start, start).into_event(lost, 0))
+    }
+
+    /// Drops the bytes below `from`: they are the header of the chunk that begins there. More of them means that another head
+    /// was replaced, or rejected, before any unit came: a gap.
+    pub(super) fn discard_head(&mut self, from: u64, init: &Init, stamp: &Stamp, pts: Option<u64>, events: &mut Vec<Event>) {
+        let bytes = self.discard_below(from, events);
+        if let Some(lost) = bytes.checked_sub(init.len() as u64).filter(|&lost| lost > 0) {
+            self.next.gap = Some(GapReason::Config);
+            let start = self.clock.utc(stamp, pts).0;
+            events.push(Dropping::new(GapReason::Config, start).into_event(lost, 0));
+        }
     }
 
     /// Stores what came before a new head after damage as a chunk of its own: it cannot be decoded with that head.
@@ -261,7 +277,7 @@ impl Chunker {
         };
         let here = unit.init.clone().unwrap_or_default();
         let before = self.undecided.stamp_at(from);
-        self.discard_below(from, events);
+        self.discard_head(from, &init, &before, None, events);
         self.begin(from, init, before, events);
         self.next.gap = Some(GapReason::Damage);
         self.cut(Cut::CodecConfig, at, here, stamp, events);
@@ -278,7 +294,7 @@ impl Chunker {
         let waited = elapsed(&stamp, &self.undecided.last_stamp().unwrap_or(stamp));
         self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
         let (from, init) = first.unwrap_or((base, Init::default()));
-        self.discard_below(from, events);
+        self.discard_head(from, &init, &stamp, None, events);
         self.begin(from, init, stamp, events);
         self.begin_with_sound(sound, Key::No, events);
     }

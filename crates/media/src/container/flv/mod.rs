@@ -11,17 +11,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX, Video};
+use self::prefix::Prefix;
+use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX};
+use self::unsure::{SURE, Unsure};
 use super::feed::{Feed, Step, len64};
+use super::fields::Fields;
 use super::nal::{self, Framing, VideoCodec};
 use super::unwrap::Unwrapper;
-use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Notice, Scanner, StreamInfo, Track, Unit, codec};
+use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit, codec, work};
 
+mod header;
+mod pictures;
+mod prefix;
 mod tag;
 #[cfg(test)]
 pub(crate) mod test_stream;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_pictures;
+mod unsure;
 
 /// Bytes needed to recognise a plausible tag: its header and the first byte of its data.
 const PROBE: usize = TAG_HEADER + 1;
@@ -71,6 +80,8 @@ pub struct Flv {
     framing: Framing,
     video_name: Option<String>,
     audio_name: Option<String>,
+    /// Duration of a frame of AAC, ns.
+    audio_frame: Option<u64>,
     sets: nal::SetsInForce,
     /// Hash of the parameter sets in force: those of the sequence header, or those that came in band last.
     parameter_sets: Option<u64>,
@@ -80,8 +91,15 @@ pub struct Flv {
     times: Unwrapper,
     /// Time of the last picture, as it stands in its tag.
     picture_ms: Option<u32>,
+    fields: Fields,
+    /// What stands in front of a picture, in a tag of its own.
+    prefix: Option<Prefix>,
     /// StreamID of the last tag that had one other than 0 and was confirmed.
     stream: [u8; 3],
+    /// The tag at hand is judged by what is there of it.
+    is_given_up: bool,
+    /// The tag that is passed over, if its size may be wrong.
+    unsure: Option<Unsure>,
     /// The largest tag so far: one that is out of all proportion is damage.
     largest: usize,
 }
@@ -109,13 +127,18 @@ impl Flv {
             framing: Framing::Length(4),
             video_name: None,
             audio_name: None,
+            audio_frame: None,
             sets: nal::SetsInForce::default(),
             parameter_sets: None,
             has_video: false,
             has_audio: false,
             times: Unwrapper::default(),
             picture_ms: None,
+            fields: Fields::default(),
+            prefix: None,
             stream: [0; 3],
+            is_given_up: false,
+            unsure: None,
             largest: 0,
         }
     }
@@ -131,6 +154,9 @@ impl Flv {
     }
 
     fn read_item(&mut self, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
+        if let Some(unsure) = self.unsure {
+            return Ok(self.pass_unsure(unsure, view, marks));
+        }
         if self.lost {
             return Ok(match find_tag(view, self.stream) {
                 Some(0) => {
@@ -183,12 +209,18 @@ impl Flv {
             .get(TAG_HEADER..(TAG_HEADER + header.size).min(view.len()))
             .unwrap_or_default();
         let step = match header.kind {
+            TagKind::Script if view.len() >= total && header.size > SURE && !header.is_confirmed(view) => self.damage(marks),
             TagKind::Script => self.read_script(view, total)?,
             TagKind::Audio => self.read_audio(view, data, header, marks)?,
             TagKind::Video => self.read_video(view, data, header, marks)?,
             TagKind::Reserved => Step::Pass(len64(total)),
         };
         if matches!(step, Step::Pass(_)) {
+            let is_media = matches!(header.kind, TagKind::Audio | TagKind::Video) && !self.lost;
+            if is_media && self.head.is_none() && header.size > self.largest.max(SURE) {
+                self.unsure = Some(Unsure::new(self.at, total));
+                return Ok(Step::Pass(len64(TAG_HEADER)));
+            }
             self.largest = self.largest.max(header.size);
         }
         if matches!(step, Step::Pass(_)) && self.head.is_some() {
@@ -211,6 +243,7 @@ impl Flv {
     }
 
     fn damage(&mut self, marks: &mut Vec<Mark>) -> Step {
+        self.release_prefix(marks);
         self.emit_picture_end(self.at, marks);
         self.first_unit(marks);
         marks.push(Mark {
@@ -261,6 +294,7 @@ impl Flv {
                 self.rebuild();
             }
             None => {
+                self.release_prefix(marks);
                 self.parts.clear();
                 self.video_name = None;
                 self.audio_name = None;
@@ -307,6 +341,7 @@ impl Flv {
             let Some(bytes) = view.get(..total) else {
                 return Step::need_whole(total);
             };
+            self.audio_frame = tag::aac_config(data).and_then(codec::aac_frame_duration);
             return Ok(self.config(Part::Audio, bytes, (audio.name, None), marks));
         }
         if !self.has_audio || (self.audio_name.is_none() && audio.name.is_some()) {
@@ -316,6 +351,8 @@ impl Flv {
         }
         let pts = self.time(header.time, 0);
         let key = if self.has_video { Key::No } else { Key::Closed };
+        // Without pictures the length of a chunk is that of its sound.
+        let length = tag::sound_duration(data, header.size, self.audio_frame).filter(|_| !self.has_video);
         let init = Some(self.init_here());
         self.unit(
             marks,
@@ -323,7 +360,7 @@ impl Flv {
                 track: Track::Audio,
                 key,
                 pts: Some(pts),
-                end: None,
+                end: length.map(|length| pts.saturating_add(length)),
                 new_codec_config: false,
                 init,
             },
@@ -331,205 +368,19 @@ impl Flv {
         Ok(Step::Pass(len64(total)))
     }
 
-    fn read_video(&mut self, view: &[u8], data: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Result<Step, Fault> {
-        let total = header.total();
-        if data.len() < header.size.min(VIDEO_PREFIX) {
-            return Ok(Step::Need(TAG_HEADER + header.size.min(VIDEO_PREFIX)));
-        }
-        match tag::video(data) {
-            Video::Nothing => {
-                self.emit_picture_end(self.at, marks);
-                Ok(Step::Pass(len64(total)))
-            }
-            Video::Config { codec, record } => {
-                let Some(bytes) = view.get(..total) else {
-                    return Step::need_whole(total);
-                };
-                self.emit_picture_end(self.at, marks);
-                let record = data.get(record..).unwrap_or_default();
-                self.video = codec;
-                self.framing = tag::framing(codec, record);
-                self.has_video = true;
-                let sets = codec::parameter_sets(codec, record);
-                self.sets = nal::SetsInForce::new(&codec::record_sets(codec, record));
-                Ok(self.config(Part::Video, bytes, (tag::video_name(codec, record), sets), marks))
-            }
-            Video::Picture {
-                codec,
-                data: start,
-                composition_ms,
-                flagged,
-            } => {
-                let coded = data.get(start..).unwrap_or_default();
-                let complete = data.len() == header.size;
-                let framing = if codec == self.video {
-                    self.framing
-                } else {
-                    Framing::Length(4)
-                };
-                let Some(picture) = nal::classify(codec, framing, coded, complete, flagged) else {
-                    let more = (view.len() * 2).max(512).min(TAG_HEADER + header.size);
-                    return Ok(Step::Need(more));
-                };
-                let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);
-                if is_same_time && picture.part == nal::Part::Continues {
-                    // A tag for each slice.
-                    self.picture_end = self.picture_end.map(|_| self.at + len64(total));
-                    return Ok(Step::Pass(len64(total)));
-                }
-                self.emit_picture_end(self.at, marks);
-                if !self.has_video {
-                    self.has_video = true;
-                    self.rebuild();
-                }
-                let pts = self.time(header.time, composition_ms);
-                let key = picture.key;
-                let is_first = self.head.is_some();
-                let new_codec_config = self.take_in_band(codec, &picture, coded) && !is_first;
-                let init = Some(self.init_here());
-                self.unit(
-                    marks,
-                    Unit {
-                        track: Track::Video,
-                        key,
-                        pts: Some(pts),
-                        end: None,
-                        new_codec_config,
-                        init,
-                    },
-                );
-                let in_band = nal::parameter_sets(codec, framing, coded);
-                if self.sets.take(&in_band, key.is_key()) {
-                    marks.push(Mark {
-                        at: self.at,
-                        kind: MarkKind::Notice(Notice::NoParameterSets),
-                    });
-                }
-                if key.is_key() {
-                    self.picture_end = Some(self.at + len64(total));
-                }
-                Ok(Step::Pass(len64(total)))
-            }
-        }
-    }
-
-    /// Puts the parameter sets of a key picture in force; whether they replace others.
-    fn take_in_band(&mut self, codec: VideoCodec, picture: &nal::Picture, coded: &[u8]) -> bool {
-        if !picture.key.is_key() || picture.config.is_none() || picture.config == self.parameter_sets {
-            return false;
-        }
-        let replaces = std::mem::replace(&mut self.parameter_sets, picture.config).is_some();
-        let sps = picture.sps.and_then(|(at, len)| coded.get(at..at.checked_add(len)?));
-        let name = sps.and_then(|sps| codec::from_sps(codec, sps));
-        if name.is_some() && name != self.video_name {
-            self.video_name = name;
-            self.rebuild();
-        }
-        replaces
-    }
-
-    /// Takes a configuration tag. One that replaces a different one begins a new chunk and is part of its payload.
-    fn config(&mut self, part: Part, bytes: &[u8], (name, sets): (Option<String>, Option<u64>), marks: &mut Vec<Mark>) -> Step {
-        let done = Step::Pass(len64(bytes.len()));
-        let in_force = self.parts.iter().find(|(p, _)| *p == part).map(|(_, b)| b.clone());
-        // Times differ between equal configurations that are sent again.
-        if in_force.as_deref().and_then(|b| b.get(TAG_HEADER..)) == bytes.get(TAG_HEADER..) {
-            return done;
-        }
-        match part {
-            Part::Video => {
-                self.video_name = name;
-                self.parameter_sets = sets;
-            }
-            _ => {
-                self.audio_name = name;
-                self.has_audio = true;
-            }
-        }
-        if in_force.is_some() && self.head.is_none() {
-            let others = self.parts.iter().filter(|(p, _)| *p != part && *p != Part::Script);
-            let head = std::iter::once(&self.file_header)
-                .chain(others.map(|(_, b)| b))
-                .flatten()
-                .copied()
-                .collect::<Vec<u8>>();
-            self.set_part(part, Bytes::copy_from_slice(bytes));
-            let init = Init {
-                head: self.shared(head),
-                tail: Bytes::new(),
-                info: Arc::clone(&self.init.info),
-            };
-            self.unit(
-                marks,
-                Unit {
-                    track: Track::Other,
-                    key: Key::No,
-                    pts: None,
-                    end: None,
-                    new_codec_config: true,
-                    init: Some(init),
-                },
-            );
-        } else {
-            self.set_part(part, Bytes::copy_from_slice(bytes));
-        }
-        done
-    }
-
-    fn set_part(&mut self, part: Part, bytes: Bytes) {
-        match self.parts.iter_mut().find(|(p, _)| *p == part) {
-            Some((_, b)) if *b == bytes => return,
-            Some((_, b)) => *b = bytes,
-            None => self.parts.push((part, bytes)),
-        }
-        self.rebuild();
-    }
-
-    /// Returns a header, as one of the last few where that is equal.
-    fn shared(&mut self, head: Vec<u8>) -> Bytes {
-        const RECENT: usize = 4;
-        let known = self.recent.iter().position(|known| *known == head);
-        let head = known
-            .and_then(|at| self.recent.remove(at))
-            .unwrap_or_else(|| Bytes::copy_from_slice(&head));
-        self.recent.truncate(RECENT - 1);
-        self.recent.push_front(head.clone());
-        head
-    }
-
-    fn rebuild(&mut self) {
-        let head = std::iter::once(&self.file_header).chain(self.parts.iter().map(|(_, b)| b));
-        let video = self.has_video.then_some(self.video_name.as_deref());
-        let audio = self.has_audio.then_some(self.audio_name.as_deref());
-        let info = StreamInfo {
-            codecs: codec::join(video.into_iter().chain(audio)),
-            has_video: self.has_video,
-            has_audio: self.has_audio,
-        };
-        let head = head.flatten().copied().collect::<Vec<u8>>();
-        self.init = Init {
-            head: self.shared(head),
-            tail: Bytes::new(),
-            info: Arc::new(info),
-        };
-    }
-
-    /// The header for a unit at this place: the first one's is the head itself.
-    fn init_here(&mut self) -> Init {
-        match self.head.take() {
-            Some(head) => Init {
-                head: head.into(),
-                ..self.init.clone()
-            },
-            None => self.init.clone(),
-        }
-    }
-
-    fn unit(&self, marks: &mut Vec<Mark>, unit: Unit) {
-        marks.push(Mark {
+    /// Emits a unit at the tag at hand, or holds it back behind what waits for its picture.
+    fn unit(&mut self, marks: &mut Vec<Mark>, unit: Unit) {
+        let mark = Mark {
             at: self.at,
             kind: MarkKind::Unit(unit),
-        });
+        };
+        match &mut self.prefix {
+            Some(prefix) => prefix.behind.push(mark),
+            None => marks.push(mark),
+        }
+        if self.prefix.as_ref().is_some_and(|prefix| prefix.is_overdue(self.at)) {
+            self.release_prefix(marks);
+        }
     }
 
     /// Unwrapped presentation time in ns.
@@ -544,7 +395,7 @@ impl Flv {
 /// The first plausible tag (or file header) in `view`.
 fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
     let parse = |window| TagHeader::parse(window).filter(|header| header.is_plain(stream) && header.size <= MAX_TAG);
-    view.windows(PROBE).position(|window| match parse(window) {
+    let found = view.windows(PROBE).position(|window| match parse(window) {
         Some(header) => {
             let first = window.last().copied().unwrap_or(0);
             header.size > 0
@@ -556,7 +407,9 @@ fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
                 }
         }
         None => window.starts_with(b"FLV\x01") && matches!(window.get(5..9), Some([0, 0, 0, 9])),
-    })
+    });
+    work::count(found.unwrap_or(view.len()));
+    found
 }
 
 impl Scanner for Flv {
@@ -565,7 +418,7 @@ impl Scanner for Flv {
         let outcome = feed.push(data, |at, view| {
             self.at = at;
             // A tag of video may be more of the same picture.
-            if self.lost || view.first() != Some(&VIDEO_TAG) {
+            if self.unsure.is_none() && (self.lost || view.first() != Some(&VIDEO_TAG)) {
                 self.emit_picture_end(at, marks);
             }
             self.read_item(view, marks)
@@ -581,22 +434,51 @@ impl Scanner for Flv {
             self.at = at;
             self.read_item(view, marks)
         });
+        self.release_prefix(marks);
+        self.emit_picture_end(feed.pos(), marks);
         self.feed = feed;
     }
 
     fn settled(&self) -> u64 {
-        self.feed.pos()
+        let pos = self.feed.pos();
+        self.prefix.as_ref().map_or(pos, |prefix| prefix.at.min(pos))
     }
 
     fn whole(&self) -> u64 {
-        if self.feed.is_passing() { self.at } else { self.settled() }
+        if let Some(unsure) = &self.unsure {
+            unsure.start.min(self.settled())
+        } else if self.feed.is_passing() {
+            self.at.min(self.settled())
+        } else {
+            self.settled()
+        }
+    }
+
+    fn release(&mut self, marks: &mut Vec<Mark>) {
+        self.release_prefix(marks);
+    }
+
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        self.release_prefix(marks);
+        self.is_given_up = true;
+        let mut feed = std::mem::take(&mut self.feed);
+        feed.read_again(|at, view| {
+            self.at = at;
+            self.read_item(view, marks)
+        });
+        self.feed = feed;
+        self.is_given_up = false;
+        self.release_prefix(marks);
     }
 
     fn restart(&mut self) {
         self.feed.take_rest();
+        self.prefix = None;
+        self.fields.restart();
         self.picture_end = None;
         self.picture_ms = None;
         self.lost = false;
+        self.unsure = None;
         self.times = Unwrapper::default();
     }
 

@@ -3,6 +3,7 @@
 //! PURE. Sources: Adobe Flash Video File Format 10.1 (E.4), Enhanced RTMP v2 (ExVideoTagHeader, ExAudioTagHeader).
 
 use crate::container::codec;
+use crate::container::feed::len64;
 use crate::container::nal::{Framing, VideoCodec};
 
 /// Bytes of a tag header.
@@ -230,6 +231,27 @@ pub(super) fn audio(data: &[u8]) -> Audio {
             config: false,
             name: None,
         },
+    }
+}
+
+/// The AudioSpecificConfig in an audio tag of configuration.
+pub(super) fn aac_config(data: &[u8]) -> Option<&[u8]> {
+    match data {
+        [first, 0, config @ ..] if first >> 4 == 10 => Some(config),
+        [0x90, b'm', b'p', b'4', b'a', config @ ..] => Some(config),
+        _ => None,
+    }
+}
+
+/// Duration in ns of the sound in an audio tag of `size` bytes of data; `aac` is that of a frame of AAC.
+pub(super) fn sound_duration(data: &[u8], size: usize, aac: Option<u64>) -> Option<u64> {
+    match data {
+        // AAC, in a tag of one frame.
+        [first, 1, ..] if first >> 4 == 10 => aac,
+        [0x91, b'm', b'p', b'4', b'a', ..] => aac,
+        // G.711: 8000 bytes a second.
+        [first, ..] if matches!(first >> 4, 7 | 8) => Some(len64(size.saturating_sub(1)).saturating_mul(125_000)),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::Notice;
 use super::test_stream::*;
 use super::*;
 
@@ -12,7 +13,7 @@ fn scan(bytes: &[u8]) -> Vec<Mark> {
     marks
 }
 
-fn units(marks: &[Mark]) -> Vec<(u64, &Unit)> {
+pub(super) fn units(marks: &[Mark]) -> Vec<(u64, &Unit)> {
     marks
         .iter()
         .filter_map(|m| {
@@ -224,7 +225,7 @@ fn sample() -> Vec<u8> {
     w.bytes
 }
 
-fn sliced(bytes: &[u8], cuts: &[usize]) -> Vec<Mark> {
+pub(super) fn sliced(bytes: &[u8], cuts: &[usize]) -> Vec<Mark> {
     let mut flv = Flv::new();
     let (mut marks, mut from, mut seen) = (Vec::new(), 0, 0);
     for &cut in cuts.iter().chain([&bytes.len()]) {

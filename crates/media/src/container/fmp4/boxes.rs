@@ -74,6 +74,11 @@ fn is_possible(header: &Header) -> bool {
 /// Bytes that [`is_landmark`] looks at.
 pub(super) const LANDMARK: usize = 16;
 
+/// Whether a `moof` plainly begins here.
+pub(super) fn is_fragment(data: &[u8]) -> bool {
+    data.get(4..8) == Some(b"moof") && is_landmark(data)
+}
+
 /// Whether a box that opens a fragment or a head plainly begins here: where reading goes on after damage.
 pub(super) fn is_landmark(data: &[u8]) -> bool {
     let mut fields = Fields(data);

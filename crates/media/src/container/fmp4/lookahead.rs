@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use crate::container::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
+use crate::container::fields::Fields;
+use crate::container::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
 use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
 
 use super::moof::{Fragment, Sample};
@@ -44,8 +45,12 @@ struct PendingVideo {
     /// Where the first sample lies in the input, and its bytes.
     from: u64,
     size: u32,
+    /// Bytes of the picture behind it: more of the same, if the first has no slice.
+    next: u32,
     /// The container's word for it.
     sync: bool,
+    /// The fields before it.
+    fields: Fields,
     /// What of it has been read.
     peek: Vec<u8>,
     /// Bytes of it at which it is classified next, or the work would go with the square.
@@ -55,6 +60,12 @@ struct PendingVideo {
 /// What else is known of a picture.
 #[derive(Debug, Default)]
 struct Judged {
+    /// The fields up to it.
+    fields: Fields,
+    /// It is the second field of the picture before.
+    is_second_field: bool,
+    /// It is a first field, and has its second behind it.
+    is_first_field: bool,
     /// The codec's name, where the parameter sets are not those in force.
     name: Option<String>,
     /// The parameter sets in band.
@@ -77,6 +88,8 @@ pub(super) struct Lookahead {
     /// Where the picture of the last key unit ends, as long as that place has not been reached.
     picture_end: Option<u64>,
     noticed: bool,
+    /// Whether the last picture was a first field; `None` before the first picture.
+    fields: Option<Fields>,
     /// Parameter sets of the head's first video track, and those in band; `None` before its first fragment.
     sets: Option<nal::SetsInForce>,
 }
@@ -87,6 +100,7 @@ impl Lookahead {
         self.has_video = init.info.has_video;
         self.init = init;
         self.in_band = None;
+        self.fields = None;
         self.sets = None;
     }
 
@@ -150,6 +164,12 @@ impl Lookahead {
             leads: sample.leads,
             from,
             size: sample.size,
+            next: sample.next,
+            fields: *self.fields.get_or_insert_with(|| {
+                let mut fields = Fields::default();
+                fields.configure(entry.sps.as_deref());
+                fields
+            }),
             sync: sample.sync,
             peek: Vec::new(),
             next_try: 0,
@@ -231,7 +251,11 @@ impl Lookahead {
     }
 
     /// The kind of a video fragment is known.
-    fn resolve(&mut self, pending: &PendingVideo, picture: Picture, judged: Judged, marks: &mut Vec<Mark>) {
+    fn resolve(&mut self, pending: &PendingVideo, mut picture: Picture, judged: Judged, marks: &mut Vec<Mark>) {
+        self.fields = Some(judged.fields);
+        if judged.is_second_field {
+            picture.key = Key::No;
+        }
         let is_key = picture.key.is_key();
         let mut at = pending.at;
         if is_key && self.run_belongs_to(pending.start) {
@@ -268,7 +292,8 @@ impl Lookahead {
             });
         }
         if pending.size > 0 {
-            self.picture_end = pending.from.checked_add(pending.size.into());
+            let second = if judged.is_first_field { pending.next } else { 0 };
+            self.picture_end = pending.from.checked_add(u64::from(pending.size) + u64::from(second));
         }
     }
 
@@ -346,24 +371,44 @@ impl Lookahead {
 
 impl PendingVideo {
     /// The picture, and the codec's name where its parameter sets are not those in force.
-    fn classify(&self, data: &[u8], complete: bool) -> Option<(Picture, Judged)> {
+    fn classify(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
         // The same bytes are judged however the input was sliced, so that the answer is the same too.
-        let data = data.get(..MAX_PREFIX).unwrap_or(data);
-        let picture = nal::classify(self.codec, self.framing, data, complete, self.sync)?;
+        let cut = data.get(..MAX_PREFIX).unwrap_or(data);
+        let complete = is_all && usize::try_from(self.size).is_ok_and(|size| size <= MAX_PREFIX);
+        let picture = nal::classify(self.codec, self.framing, cut, complete, self.sync)?;
+        if !complete && cut.len() < MAX_PREFIX && self.fields.needs_more(self.codec, cut, &picture) {
+            return None;
+        }
         let sps = picture.sps.filter(|_| picture.config != self.in_force);
-        let sps = sps.and_then(|(at, len)| data.get(at..at.checked_add(len)?));
+        let sps = sps.and_then(|(at, len)| cut.get(at..at.checked_add(len)?));
+        let mut fields = self.fields;
+        let is_second_field = fields.take(self.codec, cut, &picture);
         let judged = Judged {
+            is_second_field,
+            is_first_field: fields.is_open(),
+            fields,
             name: sps.and_then(|sps| codec::from_sps(self.codec, sps)),
-            in_band: nal::parameter_sets(self.codec, self.framing, data),
+            in_band: nal::parameter_sets(self.codec, self.framing, cut),
         };
         Some((picture, judged))
     }
 
-    /// Takes what of the sample lies in `data`.
+    /// Takes what of the picture lies in `data`.
     fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
+        let found = self.read_samples(at, data)?;
+        if found.0.part != Part::Prefix || self.next == 0 {
+            return Some(found);
+        }
+        // Parameter sets in a sample of their own.
+        self.size = self.size.saturating_add(std::mem::take(&mut self.next));
+        self.next_try = 0;
+        self.read_samples(at, data)
+    }
+
+    fn read_samples(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
         let next = self.from.saturating_add(self.peek.len() as u64);
         let Some(skip) = next.checked_sub(at) else {
-            // The sample lies before this content, where no more bytes of it can come.
+            // It lies before this content, where no more bytes of it can come.
             return self.classify(&self.peek, true);
         };
         let fresh = usize::try_from(skip)
@@ -375,7 +420,7 @@ impl PendingVideo {
         let fresh = fresh.get(..missing).unwrap_or(fresh);
         if self.peek.is_empty() {
             let found = self.classify(fresh, fresh.len() == missing);
-            if found.is_none() {
+            if found.as_ref().is_none_or(|found| found.0.part == Part::Prefix) {
                 self.peek.extend_from_slice(fresh);
             }
             return found;

@@ -25,9 +25,11 @@ mod sample_entry;
 pub(crate) mod test_stream;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_pictures;
 mod top;
 
-use crate::container::{Container, Fault, Mark, MarkKind, Scanner};
+use crate::container::{Container, Fault, Mark, MarkKind, Scanner, work};
 
 use boxes::{FourCc, LANDMARK, Parsed};
 use init_segment::{InitBuilder, InitSegment};
@@ -49,10 +51,15 @@ enum Expecting {
     },
     /// Anything, until a box plainly begins.
     Search,
+    /// The rest of a box that ends there (`None`: with the input) and whose size nothing confirms, unless a fragment begins in it.
+    Doubt { kind: FourCc, end: Option<u64> },
     /// The rest of an `mdat` that is longer than its `moof` says: whether a fragment begins here instead. `end` is what the
     /// `mdat` claims.
     Verify { end: Option<u64> },
 }
+
+/// Bytes searched at once, so that what is copied to join them with the tail of the last does not grow with the input.
+const BLOCK: usize = 4096;
 
 /// Scanner of fragmented MP4. See the module.
 #[derive(Debug)]
@@ -123,6 +130,7 @@ impl Fmp4 {
                 Expecting::Moof { header_len, end } => self.feed_moof(data, header_len, end, marks)?,
                 Expecting::Body { kind, header_len, end } => self.feed_box(data, kind, header_len, end, marks)?,
                 Expecting::Search => self.feed_search(data),
+                Expecting::Doubt { kind, end } => self.feed_doubt(data, kind, end, marks),
                 Expecting::Verify { end } => self.feed_verify(data, end, marks),
             };
         }
@@ -231,22 +239,60 @@ impl Fmp4 {
         rest
     }
 
+    /// Passes over a box whose size nothing confirms: a fragment in it contradicts it.
+    fn feed_doubt<'a>(&mut self, data: &'a [u8], kind: FourCc, end: Option<u64>, marks: &mut Vec<Mark>) -> &'a [u8] {
+        let left = end.map_or(u64::MAX, |end| end.saturating_sub(self.pos));
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let (rest, _) = self.gather(data, BLOCK.min(self.gathered.len().saturating_add(left)));
+        let is_over = end.is_some_and(|end| self.pos >= end);
+        work::count(self.gathered.len());
+        let found = self.gathered.windows(LANDMARK).position(boxes::is_fragment);
+        let keep = if is_over { 0 } else { LANDMARK - 1 };
+        let passed = found.unwrap_or(self.gathered.len().saturating_sub(keep));
+        let at = self.pos - self.gathered.len() as u64;
+        if &kind == b"mdat" {
+            self.lookahead
+                .content(at, self.gathered.get(..passed).unwrap_or_default(), marks);
+        }
+        if found.is_none() {
+            self.gathered.drain(..passed);
+            if is_over {
+                self.is_open &= &kind != b"mdat";
+                self.expecting = Expecting::Header;
+            }
+            return rest;
+        }
+        self.lookahead.release(marks);
+        self.prefix_at = None;
+        self.is_open = false;
+        self.expecting = Expecting::Header;
+        marks.push(Mark {
+            at: at + passed as u64,
+            kind: MarkKind::Damage,
+        });
+        self.give_back(data, rest, passed)
+    }
+
+    /// Begins a box at `at` of what has been gathered. What was taken beyond its landmark is given back; it is all of `data`,
+    /// since the landmark ends there.
+    fn give_back<'a>(&mut self, data: &'a [u8], rest: &'a [u8], at: usize) -> &'a [u8] {
+        let keep = at + LANDMARK;
+        let back = self.gathered.len().saturating_sub(keep);
+        self.gathered.truncate(keep);
+        self.gathered.drain(..at);
+        self.pos -= back as u64;
+        self.box_at = self.pos - LANDMARK as u64;
+        data.get((data.len() - rest.len()).saturating_sub(back)..).unwrap_or(rest)
+    }
+
     /// Looks for the next landmark.
     fn feed_search<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
-        // In blocks, so that what is copied to join them with the tail of the last does not grow with the input.
-        const BLOCK: usize = 4096;
         let (rest, _) = self.gather(data, BLOCK);
+        work::count(self.gathered.len());
         match self.gathered.windows(LANDMARK).position(boxes::is_landmark) {
             Some(i) => {
-                // What was taken beyond the landmark is given back; it is all of `data`, since the landmark ends there.
-                let keep = i + LANDMARK;
-                let back = self.gathered.len().saturating_sub(keep);
-                self.gathered.truncate(keep);
-                self.gathered.drain(..i);
-                self.pos -= back as u64;
-                self.box_at = self.pos - LANDMARK as u64;
                 self.expecting = Expecting::Header;
-                data.get((data.len() - rest.len()).saturating_sub(back)..).unwrap_or(rest)
+                self.give_back(data, rest, i)
             }
             None => {
                 let tail = self.gathered.len().saturating_sub(LANDMARK - 1);
@@ -269,7 +315,9 @@ impl Scanner for Fmp4 {
 
     fn settled(&self) -> u64 {
         let open = match self.expecting {
-            Expecting::Header | Expecting::Search | Expecting::Verify { .. } => self.pos - self.gathered.len() as u64,
+            Expecting::Header | Expecting::Search | Expecting::Doubt { .. } | Expecting::Verify { .. } => {
+                self.pos - self.gathered.len() as u64
+            }
             Expecting::Moof { .. } => self.box_at,
             Expecting::Body { kind, .. } if &kind == b"moov" => self.box_at,
             Expecting::Body { .. } => self.pos,
@@ -288,6 +336,10 @@ impl Scanner for Fmp4 {
 
     fn release(&mut self, marks: &mut Vec<Mark>) {
         self.lookahead.flush_run(marks);
+    }
+
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        self.lookahead.release(marks);
     }
 
     fn whole(&self) -> u64 {

@@ -6,16 +6,22 @@ use super::boxes::{Fields, Malformed, children};
 use super::moov::{Defaults, Movie, TrackConfig};
 use crate::container::Track;
 use crate::container::unwrap::Unwrapper;
+use crate::container::work;
 
 /// A longer sample is not believed, unless the one before it in its run lasts half as long: 30 s.
 const MAX_DURATION: i128 = 30_000_000_000;
 
-/// The first sample of a run.
+/// Most samples of one decode time that are taken for one picture.
+const MAX_PARTS: u32 = 64;
+
+/// The first picture of a run: its samples of the first decode time, since some writers make one of each slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
     /// Bytes from the start of the `moof`.
     pub(super) offset: i64,
     pub(super) size: u32,
+    /// Bytes of the picture behind it.
+    pub(super) next: u32,
     /// Whether its flags call it a sync sample.
     pub(super) sync: bool,
     /// Whether samples behind it in the run are shown before it.
@@ -82,6 +88,7 @@ impl Times {
 
 /// Reads the content of a `moof`.
 pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Traf>, MoofError> {
+    work::count(moof.len());
     let mut trafs = Vec::with_capacity(1);
     let mut has_header = false;
     // Default base of the next track's data (14496-12 8.8.7): the start of the moof, then the end of the last track's data.
@@ -130,6 +137,7 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
                     start: 0,
                     end: i64::MIN,
                     first: None,
+                    parts: Parts::default(),
                 });
             }
             b"tfdt" => {
@@ -225,6 +233,36 @@ struct Run {
     start: i64,
     end: i64,
     first: Option<Sample>,
+    parts: Parts,
+}
+
+/// Which samples belong to the first picture of a run, and to the second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parts {
+    /// Decode time of the picture at hand.
+    time: i64,
+    /// Where its data would go on.
+    at: i64,
+    count: u32,
+    /// It is the second.
+    is_second: bool,
+    /// No sample behind belongs to either.
+    is_over: bool,
+}
+
+impl Parts {
+    fn add(&mut self, first: &mut Sample, (at, size): (i64, u32), time: i64) {
+        self.count += 1;
+        self.is_over |= at != self.at || self.count > MAX_PARTS || (time != self.time && self.is_second);
+        if self.is_over {
+            return;
+        }
+        self.is_second |= time != self.time;
+        self.time = time;
+        self.at = at.saturating_add(size.into());
+        let part = if self.is_second { &mut first.next } else { &mut first.size };
+        *part = part.saturating_add(size);
+    }
 }
 
 impl Run {
@@ -260,6 +298,9 @@ impl Run {
         self.sample(duration, size, first_flags.unwrap_or(flags), 0);
         // As many equal ones are no mistake, however long they are.
         let duration = self.signed(duration);
+        if more > 0 {
+            self.part(size);
+        }
         self.time = self.time.saturating_add(i64::from(more).saturating_mul(duration));
         self.at = self.at.saturating_add(i64::from(more).saturating_mul(size.into()));
         self.end = self.end.max(self.time.saturating_sub(self.excess));
@@ -281,6 +322,13 @@ impl Run {
         }
     }
 
+    /// Counts a sample to the picture that it is part of.
+    fn part(&mut self, size: u32) {
+        if let Some(first) = self.first.as_mut().filter(|_| !self.parts.is_over) {
+            self.parts.add(first, (self.at, size), self.time);
+        }
+    }
+
     fn sample(&mut self, duration: u32, size: u32, flags: u32, offset: i32) {
         let pts = self.time.saturating_add(offset.into()).saturating_sub(self.excess);
         let duration = self.signed(duration);
@@ -295,13 +343,16 @@ impl Run {
             let sync = flags & 0x0001_0000 == 0 && flags >> 24 & 3 != 1;
             self.first = Some(Sample {
                 offset: self.at,
-                size,
+                size: 0,
+                next: 0,
                 sync,
                 leads: false,
             });
+            (self.parts.time, self.parts.at) = (self.time, self.at);
         } else if let Some(first) = self.first.as_mut().filter(|_| pts < self.start) {
             first.leads = true;
         }
+        self.part(size);
         self.length = believed;
         self.excess = self.excess.saturating_add(duration.saturating_sub(believed));
         self.end = self.end.max(pts.saturating_add(believed));

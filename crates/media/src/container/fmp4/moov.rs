@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::boxes::{Fields, children, find};
 use super::moof::Traf;
 use super::sample_entry::{self, SampleEntry};
-use crate::container::{StreamInfo, Track, codec};
+use crate::container::{StreamInfo, Track, codec, work};
 
 /// 24 hours in ns.
 const DAY: u64 = 86_400_000_000_000;
@@ -66,6 +66,7 @@ pub(super) enum MoovError {
 impl Movie {
     /// Reads the content of a `moov`.
     pub(super) fn parse(moov: &[u8]) -> Result<Self, MoovError> {
+        work::count(moov.len());
         let mut movie_timescale = 0;
         let mut tracks = Vec::new();
         let mut extends = None;

@@ -22,6 +22,8 @@ pub(super) struct SampleEntry {
     pub(super) parameter_sets: Option<u64>,
     /// Those in the entry.
     pub(super) record: Vec<ParameterSet>,
+    /// The first SPS of H.264 in the entry.
+    pub(super) sps: Option<Vec<u8>>,
 }
 
 impl SampleEntry {
@@ -33,6 +35,7 @@ impl SampleEntry {
         has_parameter_sets: true,
         parameter_sets: None,
         record: Vec::new(),
+        sps: None,
     };
 }
 
@@ -109,6 +112,7 @@ fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
                 has_parameter_sets: record.get(5).is_some_and(|n| n & 0x1f != 0),
                 parameter_sets: codec::parameter_sets(VideoCodec::H264, record),
                 record: codec::record_sets(VideoCodec::H264, record),
+                sps: codec::avc_first_sps(record).map(<[u8]>::to_vec),
             }
         }
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => {
@@ -120,6 +124,7 @@ fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
                 has_parameter_sets: hevc_has_sps(record).unwrap_or(false),
                 parameter_sets: codec::parameter_sets(VideoCodec::H265, record),
                 record: codec::record_sets(VideoCodec::H265, record),
+                sps: None,
             }
         }
         b"vp08" => SampleEntry {

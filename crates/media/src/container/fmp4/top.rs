@@ -10,6 +10,9 @@ use super::lookahead::MAX_HELD_BYTES;
 use super::moof::{self, Fragment, Times};
 use super::{Expecting, Fmp4, moov};
 
+/// The size of a box up to this is believed in any case: 64 KiB.
+const SURE: u64 = 64 << 10;
+
 impl Fmp4 {
     /// A box begins: `gathered` is its header, and after a search some of its content.
     pub(super) fn open_box(&mut self, header: Header, gathered: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
@@ -17,6 +20,7 @@ impl Fmp4 {
         let end = header.size.map(|size| at.saturating_add(size));
         let last = end.unwrap_or(u64::MAX);
         let kind = header.kind;
+        let mut is_confirmed = false;
         self.expecting = Expecting::Body {
             kind,
             header_len: header.len,
@@ -33,6 +37,7 @@ impl Fmp4 {
                 }
             }
             b"mdat" => {
+                is_confirmed = self.data_end.is_some();
                 let last = self.believe(at.saturating_add(header.len as u64), end).unwrap_or(last);
                 self.open_mdat(at, last, marks)?;
             }
@@ -55,10 +60,22 @@ impl Fmp4 {
             }
         }
         self.extend_head(gathered, last.saturating_sub(at))?;
+        if !is_confirmed && self.is_in_doubt(&kind, last.saturating_sub(at)) {
+            // A search may have taken more than the header.
+            let body = gathered.get(header.len..).unwrap_or_default();
+            self.gathered.extend_from_slice(body);
+            self.expecting = Expecting::Doubt { kind, end };
+            return Ok(());
+        }
         if end.is_some_and(|end| end <= self.pos) {
             self.close_box(kind, header.len, marks)?;
         }
         Ok(())
+    }
+
+    /// Whether nothing confirms the size of a box: not what a `moof` says of its data, nor the head that is being gathered.
+    fn is_in_doubt(&self, kind: &FourCc, size: u64) -> bool {
+        kind != b"moov" && size > SURE && self.init_builder.is_none()
     }
 
     /// A box that belongs to the `moof` after it, if there is one.

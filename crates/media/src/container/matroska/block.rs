@@ -2,13 +2,19 @@
 //!
 //! PURE. Sources: RFC 9559 10.1 (Block structure), 10.2 (SimpleBlock structure), 10.3 (lacing).
 
-use super::super::Key;
-use super::super::nal::{self, Framing, MAX_PREFIX, Picture, VideoCodec};
+use std::borrow::Cow;
+
+use super::super::fields::Fields;
+use super::super::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
+use super::super::{Key, work};
 use super::ebml::{self, Read};
 use super::tracks::TrackEntry;
 
 /// SimpleBlock flag: all frames are key frames.
 const KEYFRAME: u8 = 0x80;
+
+/// Most coded bytes of parameter sets in blocks of their own that are put in front of the picture behind them: 64 KiB.
+pub(super) const MAX_LEAD: usize = 64 << 10;
 
 /// The header of a block, up to the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,23 +99,55 @@ impl Block {
         Some(at)
     }
 
-    /// Classifies the first frame. `body` is the available part of the block's data; `complete` means that it is all.
-    /// Returns `None` if more bytes are needed, but never if `complete` or with [`MAX_PREFIX`] bytes.
-    pub(super) fn classify(&self, entry: &TrackEntry, body: &[u8], complete: bool, flagged: bool) -> Option<Classified> {
-        let (body, complete) = prefix(body, MAX_PREFIX, complete);
-        let frame = match self.first_frame(body) {
+    /// Classifies the first frame. `body` is the available part of the block's data; `is_all` means that it is all. `lead` are
+    /// coded bytes in front of the frame that came in blocks of their own. Returns `None` if more bytes are needed, but never if
+    /// `is_all` or with [`MAX_PREFIX`] bytes.
+    pub(super) fn classify(
+        &self,
+        entry: &TrackEntry,
+        lead: &[u8],
+        fields: &mut Fields,
+        body: &[u8],
+        (is_all, flagged): (bool, bool),
+    ) -> Option<Classified> {
+        let head = body.get(..MAX_PREFIX).unwrap_or(body);
+        let frame = match self.first_frame(head) {
             Some(at) => body.get(at..).unwrap_or_default(),
-            None if complete => &[],
+            None if is_all || head.len() == MAX_PREFIX => &[],
             None => return None,
         };
-        if entry.codec == VideoCodec::Unknown || entry.stripped.is_empty() {
-            return classify_frame(entry, frame, complete, flagged);
+        let stripped: &[u8] = if entry.codec == VideoCodec::Unknown {
+            &[]
+        } else {
+            &entry.stripped
+        };
+        // What is judged must not depend on how much happens to be there.
+        let most = MAX_PREFIX.saturating_sub(lead.len() + stripped.len());
+        let rest = frame.get(..most).unwrap_or(frame);
+        let complete = is_all && rest.len() == frame.len();
+        let own = if stripped.is_empty() {
+            Cow::Borrowed(rest)
+        } else {
+            Cow::Owned([stripped, rest].concat())
+        };
+        // Alone first: or many blocks of a picture that never comes would be looked at with all before each.
+        let framing = framing_of(entry, &own, complete)?;
+        let alone = nal::classify(entry.codec, framing, &own, complete, flagged)?;
+        if alone.part == Part::Prefix && own.len() <= MAX_LEAD {
+            return Some(Classified {
+                in_band: nal::parameter_sets(entry.codec, framing, &own),
+                coded: own.into_owned(),
+                picture: alone,
+                ..Classified::no_key()
+            });
         }
-        let (rest, complete) = prefix(frame, MAX_PREFIX.saturating_sub(entry.stripped.len()), complete);
-        let mut whole = Vec::with_capacity(entry.stripped.len() + rest.len());
-        whole.extend_from_slice(&entry.stripped);
-        whole.extend_from_slice(rest);
-        classify_frame(entry, &whole, complete, flagged)
+        if lead.is_empty() {
+            return classify_frame(entry, framing, fields, &own, (alone, complete));
+        }
+        work::count(lead.len() + own.len());
+        let joined = [lead, &own].concat();
+        let picture = nal::classify(entry.codec, framing, &joined, complete, flagged)?;
+        classify_frame(entry, framing, fields, &joined, (picture, complete))
     }
 }
 
@@ -121,6 +159,10 @@ pub(super) struct Classified {
     pub(super) sps: Vec<u8>,
     /// The parameter sets in band.
     pub(super) in_band: Vec<nal::ParameterSet>,
+    /// It is the second field of the picture before.
+    pub(super) is_second_field: bool,
+    /// The coded bytes of what only stands in front of a picture.
+    pub(super) coded: Vec<u8>,
 }
 
 impl Classified {
@@ -130,37 +172,53 @@ impl Classified {
             picture: Picture::plain(Key::No),
             sps: Vec::new(),
             in_band: Vec::new(),
+            is_second_field: false,
+            coded: Vec::new(),
         }
     }
 }
 
-/// Cuts to `most` bytes: what is judged must not depend on how much happens to be there.
-fn prefix(data: &[u8], most: usize, complete: bool) -> (&[u8], bool) {
-    match data.get(..most) {
-        Some(cut) => (cut, true),
-        None => (data, complete),
+/// How the NAL units of a frame are told apart; `None` if more bytes are needed.
+fn framing_of(entry: &TrackEntry, frame: &[u8], complete: bool) -> Option<Framing> {
+    match entry.framing {
+        Some(framing) => Some(framing),
+        // Without a configuration record: Annex B is not legal in Matroska, but some write it.
+        None if matches!(entry.codec, VideoCodec::H264 | VideoCodec::H265) => match frame {
+            [0, 0, 1, ..] | [0, 0, 0, 1, ..] => Some(Framing::AnnexB),
+            [_, _, _, _, ..] => Some(Framing::Length(4)),
+            _ if complete => Some(Framing::Length(4)),
+            _ => None,
+        },
+        None => Some(Framing::Length(4)),
     }
 }
 
-fn classify_frame(entry: &TrackEntry, frame: &[u8], complete: bool, flagged: bool) -> Option<Classified> {
-    let framing = match entry.framing {
-        Some(framing) => framing,
-        // Without a configuration record: Annex B is not legal in Matroska, but some write it.
-        None if matches!(entry.codec, VideoCodec::H264 | VideoCodec::H265) => match frame {
-            [0, 0, 1, ..] | [0, 0, 0, 1, ..] => Framing::AnnexB,
-            [_, _, _, _, ..] => Framing::Length(4),
-            _ if complete => Framing::Length(4),
-            _ => return None,
-        },
-        None => Framing::Length(4),
-    };
-    let picture = nal::classify(entry.codec, framing, frame, complete, flagged)?;
+/// What else is to be known of a frame that has a slice, or should have one.
+fn classify_frame(
+    entry: &TrackEntry,
+    framing: Framing,
+    fields: &mut Fields,
+    frame: &[u8],
+    (mut picture, complete): (Picture, bool),
+) -> Option<Classified> {
+    if !complete && frame.len() < MAX_PREFIX && fields.needs_more(entry.codec, frame, &picture) {
+        return None;
+    }
+    if picture.part == Part::Prefix {
+        picture.part = Part::Begins;
+    }
+    let is_second_field = fields.take(entry.codec, frame, &picture);
     let sps = picture
         .sps
         .filter(|_| picture.key.is_key())
         .and_then(|(at, len)| frame.get(at..at.checked_add(len)?));
     // Profile, tier and level are within these bytes.
     let sps = sps.map_or_else(Vec::new, |sps| sps.iter().take(32).copied().collect());
-    let in_band = nal::parameter_sets(entry.codec, framing, frame);
-    Some(Classified { picture, sps, in_band })
+    Some(Classified {
+        picture,
+        sps,
+        in_band: nal::parameter_sets(entry.codec, framing, frame),
+        is_second_field,
+        coded: Vec::new(),
+    })
 }

@@ -7,28 +7,25 @@
 use bytes::Bytes;
 
 use super::super::feed::len64;
-use super::super::nal::VideoCodec;
+use super::super::nal::{Part, VideoCodec};
 use super::super::{Key, Mark, MarkKind, Track, Unit};
-use super::block::{Block, Classified};
+use super::block::{Block, Classified, MAX_LEAD};
 use super::ebml::{self, Header, Read};
 use super::head;
+use super::held::{Held, MAX_HELD_BYTES, is_decisive};
 use super::stream::{CutPoint, Frame, Stream};
 
 const TIMESTAMP: u32 = 0xE7;
 const POSITION: u32 = 0xA7;
 const PREV_SIZE: u32 = 0xAB;
-const SIMPLE_BLOCK: u32 = 0xA3;
-const BLOCK_GROUP: u32 = 0xA0;
+pub(super) const SIMPLE_BLOCK: u32 = 0xA3;
+pub(super) const BLOCK_GROUP: u32 = 0xA0;
 const BLOCK: u32 = 0xA1;
 const BLOCK_DURATION: u32 = 0x9B;
 const REFERENCE_BLOCK: u32 = 0xFB;
 const SILENT_TRACKS: u32 = 0x5854;
 const ENCRYPTED_BLOCK: u32 = 0xAF;
 
-/// Most blocks and bytes held back until the first picture of a Cluster is known.
-pub(super) const MAX_HELD_BLOCKS: usize = 256;
-/// See [`MAX_HELD_BLOCKS`].
-pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
 /// An element of more than that is not believed: the largest pictures, uncompressed, have half of it.
 pub(super) const MAX_ELEMENT: u64 = 256 << 20;
 
@@ -60,8 +57,10 @@ pub(super) struct Cluster {
     header: Vec<u8>,
     tail: Bytes,
     is_empty: bool,
-    /// Units held back: `Some` until it is known what the Cluster opens with.
-    held: Option<Vec<Frame>>,
+    /// Units held back: `Some` until it is known what the Cluster opens with, and behind parameter sets without a picture.
+    held: Option<Held>,
+    /// The coded bytes of those parameter sets.
+    lead: Vec<u8>,
     group: Option<Group>,
 }
 
@@ -103,7 +102,8 @@ impl Cluster {
             header: if end.is_none() { octets.to_vec() } else { Vec::new() },
             tail: Bytes::new(),
             is_empty: true,
-            held: Some(Vec::new()),
+            held: Some(Held::new(start, CutPoint::Cluster)),
+            lead: Vec::new(),
             group: None,
         }
     }
@@ -111,10 +111,15 @@ impl Cluster {
     /// Offset below which everything is emitted.
     pub(super) fn settled(&self, pos: u64) -> u64 {
         match (&self.held, &self.group) {
-            (Some(_), _) => self.start,
+            (Some(held), _) => held.at,
             (None, Some(group)) if !group.is_emitted => group.start,
             (None, _) => pos,
         }
+    }
+
+    /// Whether a BlockGroup is open.
+    pub(super) fn has_group(&self) -> bool {
+        self.group.is_some()
     }
 
     /// Where the BlockGroup begins that has not ended at `pos`.
@@ -130,6 +135,7 @@ impl Cluster {
     /// Lets go what was half read; the Cluster stays open.
     pub(super) fn restart(&mut self) {
         self.held = None;
+        self.lead.clear();
         self.group = None;
         self.is_empty = false;
     }
@@ -138,8 +144,6 @@ impl Cluster {
     pub(super) fn read(&mut self, stream: &mut Stream, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Progress {
         if let Some(mut group) = self.group.take_if(|g| pos >= g.end) {
             self.emit_group(&mut group, stream, marks);
-            // Marks are in order of offset: the picture's end comes before marks of the current bytes.
-            stream.passed(pos, marks);
         }
         if self.group.is_none() && self.end.is_some_and(|end| pos >= end) {
             return Progress::Ended;
@@ -153,13 +157,13 @@ impl Cluster {
         if is_above && self.group.is_none() && self.end.is_none() {
             return Progress::Ended;
         }
+        if is_above && self.group.is_some() {
+            return Progress::Damaged;
+        }
         let bound = self.group.as_ref().map(|g| g.end).or(self.end).or(stream.segment_end);
-        let Some(total) = total(&header, pos, bound, stream.largest_block) else {
+        let Some(total) = total(&header, pos, bound, stream.largest) else {
             return Progress::Damaged;
         };
-        if matches!(header.id, SIMPLE_BLOCK | BLOCK_GROUP) {
-            stream.largest_block = stream.largest_block.max(total);
-        }
         if self.group.is_some() {
             return self.read_in_group(stream, pos, view, (header, total), marks);
         }
@@ -249,8 +253,8 @@ impl Cluster {
 
     /// Reads the header of a SimpleBlock or, in `group`, of a Block, and judges its frame.
     fn read_block(
-        &self,
-        stream: &Stream,
+        &mut self,
+        stream: &mut Stream,
         pos: u64,
         view: &[u8],
         (header, total): (Header, u64),
@@ -273,37 +277,57 @@ impl Cluster {
         };
         let entry = stream.tracks.find(block.number);
         let track = entry.map_or(Track::Other, |e| e.track);
-        let (mut key, mut sets, mut in_band) = (Key::No, None, Vec::new());
+        let pts = self.timestamp.and_then(|t| stream.pts(t, block.relative));
+        // Without pictures the length of a chunk is that of its sound.
+        let is_sound_alone = !stream.tracks.has(Track::Video);
+        let length = entry
+            .and_then(|e| e.default_duration.or(e.frame_duration.filter(|_| is_sound_alone)))
+            .and_then(|d| d.checked_mul(frames));
+        let end = pts.zip(length).and_then(|(pts, length)| pts.checked_add(length));
+        let mut frame = Frame {
+            at: pos,
+            end_at: pos.saturating_add(total),
+            track,
+            key: Key::No,
+            pts,
+            end,
+            part: Part::Begins,
+            is_rest: false,
+            sets: None,
+            in_band: Vec::new(),
+        };
         if track == Track::Audio && !stream.tracks.has(Track::Video) {
-            key = Key::Closed;
+            frame.key = Key::Closed;
         }
         if let Some(entry) = entry.filter(|_| track == Track::Video) {
             let flagged = group.is_some() || block.flagged;
             if let Some(group) = group {
                 group.by_flag = entry.codec == VideoCodec::Unknown;
             }
-            let classified = match block.classify(entry, body, is_all, flagged) {
+            let fields = &mut stream.fields;
+            let classified = match block.classify(entry, &self.lead, fields, body, (is_all, flagged)) {
                 Some(classified) => classified,
                 None if stream.ended => Classified::no_key(),
                 None => return Err(Progress::Need(view.len().saturating_mul(2).max(64).min(whole))),
             };
-            key = classified.picture.key;
-            sets = stream.sets(entry, &classified);
-            in_band = classified.in_band;
+            frame.key = classified.picture.key;
+            frame.sets = stream.sets(entry, &classified);
+            frame.part = if frames == 1 && self.lead.len() + classified.coded.len() <= MAX_LEAD {
+                classified.picture.part
+            } else {
+                Part::Begins
+            };
+            let is_same_time = pts.is_some() && stream.picture_pts == pts;
+            frame.is_rest = classified.is_second_field || (frame.part == Part::Continues && is_same_time);
+            frame.in_band = classified.in_band;
+            if frame.part == Part::Prefix {
+                self.lead.extend_from_slice(&classified.coded);
+            } else {
+                self.lead.clear();
+                stream.picture_pts = pts;
+            }
         }
-        let pts = self.timestamp.and_then(|t| stream.pts(t, block.relative));
-        let length = entry.and_then(|e| e.default_duration).and_then(|d| d.checked_mul(frames));
-        let end = pts.zip(length).and_then(|(pts, length)| pts.checked_add(length));
-        Ok(Frame {
-            at: pos,
-            end_at: pos.saturating_add(total),
-            track,
-            key,
-            pts,
-            end,
-            sets,
-            in_band,
-        })
+        Ok(frame)
     }
 
     fn emit_group(&mut self, group: &mut Group, stream: &mut Stream, marks: &mut Vec<Mark>) {
@@ -320,39 +344,27 @@ impl Cluster {
         self.emit(frame, stream, marks);
     }
 
-    /// Tells of a frame, or holds it back.
+    /// Emits a frame, or holds it back.
     fn emit(&mut self, frame: Frame, stream: &mut Stream, marks: &mut Vec<Mark>) {
         self.is_empty = false;
-        let Some(mut held) = self.held.take() else {
-            let place = self.inside();
-            stream.unit(frame.at, &frame, &place, marks);
-            return;
+        let inside = self.inside();
+        let mut held = match self.held.take() {
+            Some(held) => held,
+            None if frame.part == Part::Prefix => Held::new(frame.at, inside.clone()),
+            None if frame.is_rest => return stream.extend_picture(frame.end_at),
+            None => return stream.unit(frame.at, &frame, &inside, marks),
         };
-        let is_decisive = frame.track == Track::Video || !stream.tracks.has(Track::Video);
-        if is_decisive && frame.key.is_key() {
-            stream.unit(self.start, &frame, &CutPoint::Cluster, marks);
-            let place = self.inside();
-            for earlier in &held {
-                stream.unit(earlier.at, earlier, &place, marks);
+        if frame.part == Part::Prefix || !is_decisive(&frame, stream) {
+            if held.push(frame) {
+                held.release(&inside, stream, marks);
+                self.lead.clear();
+            } else {
+                self.held = Some(held);
             }
-            return;
-        }
-        let held_bytes = frame.end_at.saturating_sub(self.start);
-        held.push(frame);
-        if is_decisive || held.len() >= MAX_HELD_BLOCKS || held_bytes > MAX_HELD_BYTES {
-            self.tell_held(&held, stream, marks);
+        } else if frame.is_rest && !held.is_cluster() {
+            held.resume(frame.end_at, &inside, stream, marks);
         } else {
-            self.held = Some(held);
-        }
-    }
-
-    /// The Cluster does not open with a key picture: its first block is the unit at its start.
-    fn tell_held(&self, held: &[Frame], stream: &mut Stream, marks: &mut Vec<Mark>) {
-        let Some((first, others)) = held.split_first() else { return };
-        stream.unit(self.start, first, &CutPoint::Cluster, marks);
-        let place = self.inside();
-        for frame in others {
-            stream.unit(frame.at, frame, &place, marks);
+            held.resolve(frame, &inside, stream, marks);
         }
     }
 
@@ -367,8 +379,22 @@ impl Cluster {
     /// Emits what was held back, whatever the Cluster opens with.
     pub(super) fn release(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
         if let Some(held) = self.held.take_if(|held| !held.is_empty()) {
-            self.tell_held(&held, stream, marks);
+            held.release(&self.inside(), stream, marks);
+            self.lead.clear();
         }
+    }
+
+    /// Does what [`Cluster::release`] does, and emits the BlockGroup at hand although it has not ended.
+    pub(super) fn give_up(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
+        if let Some(mut group) = self.group.take() {
+            if group.frame.is_some() {
+                group.is_referring |= group.by_flag;
+                self.emit_group(&mut group, stream, marks);
+                group.is_emitted = true;
+            }
+            self.group = Some(group);
+        }
+        self.release(stream, marks);
     }
 
     /// Ends the Cluster: emits everything that was held back.
@@ -377,9 +403,11 @@ impl Cluster {
             self.emit_group(&mut group, stream, marks);
         }
         if let Some(held) = self.held.take() {
-            self.tell_held(&held, stream, marks);
+            held.release(&self.inside(), stream, marks);
+            self.lead.clear();
         }
         if self.is_empty {
+            stream.passed(self.start, marks);
             let unit = Unit {
                 track: Track::Other,
                 key: Key::No,

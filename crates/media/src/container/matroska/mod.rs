@@ -15,13 +15,17 @@ mod block;
 mod cluster;
 mod ebml;
 mod head;
+mod held;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+#[cfg(test)]
+mod tests_pictures;
 mod tracks;
+mod unsure;
 
 use super::feed::{Feed, Step, len64};
-use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit};
+use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit, work};
 use cluster::{Cluster, MAX_ELEMENT};
 use ebml::{Header, Read};
 use head::{CLUSTER, Head, MAX_EBML_HEADER, SEGMENT, TRACKS};
@@ -52,6 +56,7 @@ impl Matroska {
                 stream: Stream::new(),
                 has_head: false,
                 element_at: 0,
+                unsure: None,
             },
         }
     }
@@ -60,9 +65,7 @@ impl Matroska {
 impl Scanner for Matroska {
     fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
         let parser = &mut self.parser;
-        self.feed.push(data, |pos, view| parser.step(pos, view, marks))?;
-        self.parser.stream.passed(self.feed.pos(), marks);
-        Ok(())
+        self.feed.push(data, |pos, view| parser.step(pos, view, marks))
     }
 
     fn finish(&mut self, marks: &mut Vec<Mark>) {
@@ -82,9 +85,20 @@ impl Scanner for Matroska {
         }
     }
 
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        let parser = &mut self.parser;
+        parser.stream.ended = true;
+        self.feed.read_again(|pos, view| parser.step(pos, view, marks));
+        parser.stream.ended = false;
+        if let Position::Cluster(cluster) = &mut parser.position {
+            cluster.give_up(&mut parser.stream, marks);
+        }
+    }
+
     fn whole(&self) -> u64 {
         let pos = self.feed.pos();
-        let element = self.feed.is_passing().then_some(self.parser.element_at);
+        let is_passing = self.feed.is_passing() || self.parser.unsure.is_some();
+        let element = is_passing.then_some(self.parser.element_at);
         let group = match &self.parser.position {
             Position::Cluster(cluster) => cluster.group_at(pos),
             _ => None,
@@ -130,12 +144,19 @@ struct Parser {
     has_head: bool,
     /// Where the element at hand begins.
     element_at: u64,
+    /// Where the element ends that is passed over, if its size may be wrong.
+    unsure: Option<u64>,
 }
 
 impl Parser {
     fn step(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
-        self.stream.passed(pos, marks);
+        if let Some(end) = self.unsure {
+            return Ok(self.pass_unsure(end, pos, view, marks));
+        }
         self.element_at = pos;
+        if !self.may_go_on(view) {
+            self.stream.passed(pos, marks);
+        }
         Ok(match &mut self.position {
             Position::Head(head) => match head.read(pos, view) {
                 head::Progress::Need(n) => Step::Need(n),
@@ -152,7 +173,7 @@ impl Parser {
             },
             Position::Cluster(cluster) => match cluster.read(&mut self.stream, pos, view, marks) {
                 cluster::Progress::Need(n) => Step::Need(n),
-                cluster::Progress::Took(n) => Step::Pass(n),
+                cluster::Progress::Took(n) => self.pass(n),
                 cluster::Progress::Ended => {
                     cluster.close(&mut self.stream, marks);
                     self.position = Position::Segment;
@@ -164,6 +185,15 @@ impl Parser {
             Position::Lost => self.step_lost(pos, view),
             Position::Interrupted => self.step_interrupted(pos, view, marks),
         })
+    }
+
+    /// Whether what begins with `view` may be more of the last picture.
+    fn may_go_on(&self, view: &[u8]) -> bool {
+        let Position::Cluster(cluster) = &self.position else {
+            return false;
+        };
+        let is_block = |id: u32| view.first().is_some_and(|&first| u32::from(first) == id);
+        cluster.has_group() || is_block(cluster::SIMPLE_BLOCK) || is_block(cluster::BLOCK_GROUP)
     }
 
     /// An element beside the Clusters, or behind the Segment.
@@ -194,7 +224,7 @@ impl Parser {
                 Step::Pass(len64(header.len))
             }
             (TRACKS, Some(_)) => self.tracks_in_band(pos, view, &header, marks),
-            (id, Some(end)) if is_passed_over(id) && end - pos <= MAX_ELEMENT => Step::Pass(end - pos),
+            (id, Some(end)) if is_passed_over(id) && end - pos <= MAX_ELEMENT => self.pass(end - pos),
             _ => self.damaged(pos, marks),
         }
     }
@@ -259,6 +289,7 @@ impl Parser {
         if let Position::Cluster(cluster) = &mut self.position {
             cluster.close(&mut self.stream, marks);
         }
+        self.stream.passed(pos, marks);
         marks.push(Mark {
             at: pos,
             kind: MarkKind::Damage,
@@ -269,7 +300,9 @@ impl Parser {
     }
 
     fn step_lost(&mut self, pos: u64, view: &[u8]) -> Step {
-        match view.iter().position(|b| matches!(b, 0x1A | 0x1F)) {
+        let found = view.iter().position(|b| matches!(b, 0x1A | 0x1F));
+        work::count(found.unwrap_or(view.len()));
+        match found {
             None => return Step::Pass(len64(view.len())),
             Some(0) => {}
             Some(n) => return Step::Pass(len64(n)),
@@ -301,11 +334,12 @@ impl Parser {
     }
 
     fn settled(&self, pos: u64) -> u64 {
-        match &self.position {
+        let settled = match &self.position {
             Position::Head(head) if self.has_head => head.start,
             Position::Cluster(cluster) => cluster.settled(pos),
             _ => pos,
-        }
+        };
+        self.stream.picture_end().map_or(settled, |end| end.min(settled))
     }
 
     /// Reads what can be read of the last bytes and emits everything that was held back.
@@ -327,6 +361,7 @@ impl Parser {
     }
 
     fn restart(&mut self, pos: u64) {
+        self.unsure = None;
         self.stream.forget_ends();
         match &mut self.position {
             Position::Head(_) if !self.has_head => self.position = Position::Head(Box::new(Head::new(pos))),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::codec;
+use super::super::fields::Fields;
 use super::super::nal::{self, VideoCodec};
 use super::super::{Container, Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::block::Classified;
@@ -24,6 +25,10 @@ pub(super) struct Frame {
     pub(super) key: Key,
     pub(super) pts: Option<u64>,
     pub(super) end: Option<u64>,
+    /// What of a picture is in it.
+    pub(super) part: nal::Part,
+    /// It is the rest of the picture before: another slice, or the second field.
+    pub(super) is_rest: bool,
     /// Whether a key picture has parameter sets in band, and what they are.
     pub(super) sets: Option<Sets>,
     /// The parameter sets in band.
@@ -59,10 +64,13 @@ pub(super) struct Stream {
     pub(super) scale: u64,
     /// Offset at which a Segment of known size ends.
     pub(super) segment_end: Option<u64>,
-    /// Bytes of the largest block so far.
-    pub(super) largest_block: u64,
+    /// Bytes of the largest element so far whose size turned out to be right, or was not doubted.
+    pub(super) largest: u64,
     /// The input has ended: what is there of a block is all there will be.
     pub(super) ended: bool,
+    pub(super) fields: Fields,
+    /// Time of the last picture.
+    pub(super) picture_pts: Option<u64>,
     init: Init,
     /// Range of Tracks in the head.
     tracks_at: std::ops::Range<usize>,
@@ -82,8 +90,10 @@ impl Stream {
             container: Container::Matroska,
             scale: DEFAULT_SCALE,
             segment_end: None,
-            largest_block: 0,
+            largest: 0,
             ended: false,
+            fields: Fields::default(),
+            picture_pts: None,
             init: Init::default(),
             tracks_at: 0..0,
             sets: nal::SetsInForce::default(),
@@ -109,6 +119,8 @@ impl Stream {
         self.parameter_sets = tracks.video().and_then(|v| v.parameter_sets);
         self.sets = nal::SetsInForce::new(tracks.video().map_or(&[], |v| &v.record));
         self.video_seen = false;
+        self.fields.configure(tracks.video().and_then(|v| v.sps.as_deref()));
+        self.picture_pts = None;
         self.tracks = tracks;
     }
 
@@ -169,8 +181,9 @@ impl Stream {
         })
     }
 
-    /// Tells of a unit.
+    /// Emits a unit, behind the end of the picture before it.
     pub(super) fn unit(&mut self, at: u64, frame: &Frame, place: &CutPoint, marks: &mut Vec<Mark>) {
+        self.passed(at, marks);
         let new_codec_config = self.is_new_codec_config(frame, place);
         let init = match place {
             CutPoint::Cluster => Some(self.init.clone()),
@@ -231,6 +244,22 @@ impl Stream {
         replaces && !matches!(place, CutPoint::Nowhere)
     }
 
+    /// Returns where the last key picture ends, until that is emitted.
+    pub(super) fn picture_end(&self) -> Option<u64> {
+        self.picture_end
+    }
+
+    /// More of the last picture ends at `end`.
+    pub(super) fn extend_picture(&mut self, end: u64) {
+        self.picture_end = self.picture_end.map(|_| end);
+    }
+
+    /// The last key picture was cut off at `end`, whatever its size says.
+    pub(super) fn end_picture_at(&mut self, end: u64, marks: &mut Vec<Mark>) {
+        self.picture_end = self.picture_end.map(|at| at.min(end));
+        self.passed(end, marks);
+    }
+
     /// Tells of the end of the last key picture once `pos` has come there.
     pub(super) fn passed(&mut self, pos: u64, marks: &mut Vec<Mark>) {
         if let Some(at) = self.picture_end.take_if(|at| pos >= *at) {
@@ -245,5 +274,7 @@ impl Stream {
     pub(super) fn forget_ends(&mut self) {
         self.picture_end = None;
         self.segment_end = None;
+        self.picture_pts = None;
+        self.fields.restart();
     }
 }

@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::super::Notice;
 use super::*;
 
-const HOLD: usize = cluster::MAX_HELD_BLOCKS;
-const IDR: &[u8] = &[0, 0, 0, 4, 0x65, 0x88, 1, 2];
-const SLICE: &[u8] = &[0, 0, 0, 4, 0x41, 0x9a, 1, 2];
-const AVCC: &[u8] = &[1, 0x64, 0, 40, 0xff, 0xe1, 0, 4, 0x67, 0x64, 0, 40, 1, 0, 2, 0x68, 1];
+const HOLD: usize = held::MAX_HELD_BLOCKS;
+pub(crate) const IDR: &[u8] = &[0, 0, 0, 4, 0x65, 0x88, 1, 2];
+pub(crate) const SLICE: &[u8] = &[0, 0, 0, 4, 0x41, 0x9a, 1, 2];
+pub(crate) const AVCC: &[u8] = &[1, 0x64, 0, 40, 0xff, 0xe1, 0, 4, 0x67, 0x64, 0, 40, 1, 0, 2, 0x68, 1];
 
 // ---- a tiny writer ----
 
@@ -16,7 +16,7 @@ fn id(id: u32) -> Vec<u8> {
 }
 
 /// An element with a size of eight octets.
-fn el(number: u32, body: &[u8]) -> Vec<u8> {
+pub(crate) fn el(number: u32, body: &[u8]) -> Vec<u8> {
     let mut out = id(number);
     out.push(1);
     out.extend_from_slice(&(body.len() as u64).to_be_bytes()[1..]);
@@ -30,7 +30,7 @@ fn unknown(number: u32) -> Vec<u8> {
     out
 }
 
-fn cat(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn cat(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
@@ -38,7 +38,7 @@ fn ebml_header(doc_type: &str) -> Vec<u8> {
     el(0x1A45_DFA3, &el(0x4282, doc_type.as_bytes()))
 }
 
-fn track(number: u8, kind: u8, codec: &str, private: &[u8], more: &[u8]) -> Vec<u8> {
+pub(crate) fn track(number: u8, kind: u8, codec: &str, private: &[u8], more: &[u8]) -> Vec<u8> {
     let private = if private.is_empty() { Vec::new() } else { el(0x63A2, private) };
     let parts = [
         el(0xD7, &[number]),
@@ -59,7 +59,7 @@ fn aac() -> Vec<u8> {
 }
 
 /// The head of a streamable document.
-fn head_of(tracks: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn head_of(tracks: &[&[u8]]) -> Vec<u8> {
     let info = el(0x1549_A966, &el(0x2A_D7B1, &1_000_000u32.to_be_bytes()));
     cat(&[
         &ebml_header("matroska"),
@@ -69,19 +69,19 @@ fn head_of(tracks: &[&[u8]]) -> Vec<u8> {
     ])
 }
 
-fn head() -> Vec<u8> {
+pub(crate) fn head() -> Vec<u8> {
     head_of(&[&h264(), &aac()])
 }
 
-fn block(number: u8, relative: i16, flags: u8, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn block(number: u8, relative: i16, flags: u8, frame: &[u8]) -> Vec<u8> {
     cat(&[&[0x80 | number], &relative.to_be_bytes(), &[flags], frame])
 }
 
-fn video(relative: i16, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn video(relative: i16, frame: &[u8]) -> Vec<u8> {
     el(0xA3, &block(1, relative, 0x80, frame))
 }
 
-fn audio(relative: i16) -> Vec<u8> {
+pub(crate) fn audio(relative: i16) -> Vec<u8> {
     el(0xA3, &block(2, relative, 0x80, &[0x21; 20]))
 }
 
@@ -90,7 +90,7 @@ fn timestamp(ms: u16) -> Vec<u8> {
 }
 
 /// A Cluster of unknown size, and where each of its blocks stands in it.
-fn open_cluster(ms: u16, blocks: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
+pub(crate) fn open_cluster(ms: u16, blocks: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
     let mut out = cat(&[&unknown(CLUSTER), &timestamp(ms)]);
     let at = blocks
         .iter()
@@ -102,13 +102,13 @@ fn open_cluster(ms: u16, blocks: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
     (out, at)
 }
 
-fn closed_cluster(ms: u16, blocks: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn closed_cluster(ms: u16, blocks: &[Vec<u8>]) -> Vec<u8> {
     el(CLUSTER, &cat(&[&timestamp(ms), &blocks.concat()]))
 }
 
 // ---- a tiny reader ----
 
-fn scan(data: &[u8]) -> Vec<Mark> {
+pub(crate) fn scan(data: &[u8]) -> Vec<Mark> {
     let (mut scanner, mut marks) = (Matroska::new(), Vec::new());
     scanner.push(data, &mut marks).unwrap();
     scanner.finish(&mut marks);
@@ -116,7 +116,7 @@ fn scan(data: &[u8]) -> Vec<Mark> {
     marks
 }
 
-fn units(marks: &[Mark]) -> Vec<(usize, Unit)> {
+pub(crate) fn units(marks: &[Mark]) -> Vec<(usize, Unit)> {
     let unit = |m: &Mark| match &m.kind {
         MarkKind::Unit(u) => Some((usize::try_from(m.at).unwrap(), u.clone())),
         _ => None,
@@ -124,7 +124,7 @@ fn units(marks: &[Mark]) -> Vec<(usize, Unit)> {
     marks.iter().filter_map(unit).collect()
 }
 
-fn keys(marks: &[Mark]) -> Vec<usize> {
+pub(crate) fn keys(marks: &[Mark]) -> Vec<usize> {
     units(marks)
         .into_iter()
         .filter(|(_, u)| u.key.is_key())
@@ -132,7 +132,7 @@ fn keys(marks: &[Mark]) -> Vec<usize> {
         .collect()
 }
 
-fn places(marks: &[Mark], kind: &MarkKind) -> Vec<usize> {
+pub(crate) fn places(marks: &[Mark], kind: &MarkKind) -> Vec<usize> {
     marks
         .iter()
         .filter(|m| m.kind == *kind)
@@ -744,7 +744,7 @@ fn sample() -> Vec<u8> {
 }
 
 /// Feeds in slices of those lengths, over and over, and checks the promises on the way.
-fn scan_sliced(data: &[u8], lengths: &[usize]) -> Option<Vec<Mark>> {
+pub(crate) fn scan_sliced(data: &[u8], lengths: &[usize]) -> Option<Vec<Mark>> {
     let (mut scanner, mut marks) = (Matroska::new(), Vec::new());
     let (mut rest, mut settled, mut last, mut told) = (data, 0, 0, 0);
     let mut lengths = lengths.iter().cycle();
@@ -807,7 +807,8 @@ proptest! {
             prop::sample::select(vec![
                 vec![0x1A, 0x45, 0xDF, 0xA3], vec![0x1F, 0x43, 0xB6, 0x75], vec![0x18, 0x53, 0x80, 0x67],
                 vec![0x16, 0x54, 0xAE, 0x6B], vec![0xA3], vec![0xA0], vec![0xA1], vec![0xE7, 0x81], vec![0x81], vec![0xFF],
-                vec![0x84, 0x81, 0, 0, 0x80], vec![0, 0, 0, 4, 0x65], head(), video(0, IDR), audio(1), unknown(CLUSTER),
+                vec![0x84, 0x81, 0, 0, 0x80], vec![0, 0, 0, 4, 0x65], video(0, &[0, 0, 0, 2, 9, 0xf0]),
+                video(0, &[0, 0, 0, 4, 0x65, 0x41, 1, 2]), el(0xA0, &el(0xA1, &block(1, 0, 0, IDR))), head(), video(0, IDR), audio(1), unknown(CLUSTER),
             ]), 0..40),
         lengths in prop::collection::vec(1usize..50, 1..8),
     ) {

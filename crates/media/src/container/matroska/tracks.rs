@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::codec;
 use super::super::nal::{self, Framing, VideoCodec};
-use super::super::{StreamInfo, Track};
+use super::super::{StreamInfo, Track, work};
 use super::ebml::{self, Malformed};
 
 const TRACK_ENTRY: u32 = 0xAE;
@@ -41,10 +41,14 @@ pub(super) struct TrackEntry {
     pub(super) stripped: Vec<u8>,
     /// `DefaultDuration`, ns of a frame.
     pub(super) default_duration: Option<u64>,
+    /// What `CodecPrivate` says of the duration of a frame of AAC, ns.
+    pub(super) frame_duration: Option<u64>,
     /// Hash of the parameter sets in `CodecPrivate`, comparable with [`nal::Picture::config`].
     pub(super) parameter_sets: Option<u64>,
     /// The parameter sets in `CodecPrivate`.
     pub(super) record: Vec<nal::ParameterSet>,
+    /// The first SPS of H.264 in `CodecPrivate`.
+    pub(super) sps: Option<Vec<u8>>,
     name: Option<String>,
 }
 
@@ -59,6 +63,7 @@ pub(super) struct Tracks {
 impl Tracks {
     /// From the data of a `Tracks` element.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        work::count(body.len());
         let mut hasher = DefaultHasher::new();
         let mut entries: Vec<TrackEntry> = Vec::new();
         let mut has_video = false;
@@ -163,8 +168,14 @@ impl<'a> RawEntry<'a> {
             framing: framing(codec, private),
             stripped: encoding.stripped.unwrap_or_default(),
             default_duration: self.default_duration,
+            frame_duration: Some(private)
+                .filter(|_| self.codec_id == b"A_AAC")
+                .and_then(codec::aac_frame_duration),
             parameter_sets: codec::parameter_sets(codec, private),
             record: codec::record_sets(codec, private),
+            sps: codec::avc_first_sps(private)
+                .filter(|_| codec == VideoCodec::H264)
+                .map(<[u8]>::to_vec),
             name: name(self.codec_id, private),
         }
     }

@@ -3,6 +3,8 @@
 //! PURE. Sources: ISO/IEC 14496-3 1.A.2 (ADTS), ISO/IEC 11172-3 2.4.2.3 and 13818-3 2.4.2.3 (MPEG audio), ETSI TS 102 366
 //! 4.4.1 and E.1.2.2 (AC-3, E-AC-3).
 
+use super::super::codec::AAC_RATES;
+
 /// The fields of a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FrameHeader {
@@ -34,14 +36,11 @@ fn header(data: &[u8]) -> Option<FrameHeader> {
 }
 
 fn adts(data: &[u8]) -> Option<FrameHeader> {
-    const RATES: [u64; 13] = [
-        96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350,
-    ];
     let &[_, _, b2, b3, b4, b5, b6, ..] = data else { return None };
     Some(FrameHeader {
         len: usize::from(b3 & 3) << 11 | usize::from(b4) << 3 | usize::from(b5 >> 5),
         samples: 1024 * (u64::from(b6 & 3) + 1),
-        rate: *RATES.get(usize::from(b2 >> 2 & 0xf))?,
+        rate: *AAC_RATES.get(usize::from(b2 >> 2 & 0xf))?,
     })
 }
 

@@ -183,6 +183,7 @@ impl Demux {
             let index = usize::from(index);
             let continuity = self.units.continuity(index, &packet, payload);
             if continuity == Continuity::Gap {
+                self.units.flush_sound(&mut self.out, marks);
                 self.units.close(index, &mut self.out, marks);
                 self.out.put(packet.at, [Some(MarkKind::Damage), None, None], marks);
             }
@@ -196,6 +197,7 @@ impl Demux {
                 self.units.extend(index, payload, &mut self.out, marks);
             }
         }
+        self.units.flush_sound(&mut self.out, marks);
     }
 
     /// Emits damage at `at`: bytes that are no packet, or a broken one. Which PID lost data shows in the continuity counters.
@@ -204,6 +206,7 @@ impl Demux {
         // What came before it would have to be told first.
         self.is_too_early |= !self.held.is_empty();
         self.held = Vec::new();
+        self.units.flush_sound(&mut self.out, marks);
         self.out.put(at, [Some(MarkKind::Damage), None, None], marks);
     }
 
@@ -268,7 +271,11 @@ impl Demux {
             return;
         }
         let begins = packet.start || self.units.joins(index);
+        if !begins {
+            self.units.pass_sound(index, payload, &mut self.out, marks);
+        }
         if continuity == Continuity::Gap {
+            self.units.flush_sound(&mut self.out, marks);
             self.units.close(index, &mut self.out, marks);
             let at = if begins { self.tables.place(packet.at).at } else { packet.at };
             self.out.put(at, [Some(MarkKind::Damage), None, None], marks);
@@ -293,6 +300,7 @@ impl Demux {
             .collect();
         // mpegtsmux 1.26 starts before all its pads have caps and announces late sound in a second PMT, in the middle of a
         // group of pictures: a chunk that began there could not be decoded before the next key unit.
+        self.units.flush_sound(&mut self.out, marks);
         let adds_only = !new.first && self.units.are_kept_in(&streams);
         if !adds_only {
             self.units.close_all(&mut self.out, marks);

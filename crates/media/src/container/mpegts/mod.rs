@@ -8,15 +8,20 @@
 //! continuity counter.
 //!
 //! Layers: [`sync`] finds packets, [`packet`] reads their headers, [`demux`] sorts them, [`psi`] and [`tables`] follow PAT and
-//! PMT, [`units`] (with [`pes`], [`picture`] and [`stream`]) judges access units, [`reorder`] brings the marks into order.
+//! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`packing`], [`sound`], [`names`] and [`stream`]) judges access units,
+//! [`reorder`] brings the marks into order.
 
 mod audio;
 mod demux;
+mod examine;
+mod names;
 mod packet;
+mod packing;
 mod pes;
 mod picture;
 mod psi;
 mod reorder;
+mod sound;
 mod stream;
 mod sync;
 mod tables;

@@ -5,7 +5,8 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::super::Key;
-use super::super::nal::{Framing, MAX_PREFIX, Part, Picture, VideoCodec, classify, find_start_code};
+use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, classify, find_start_code};
+use super::super::work;
 use super::stream::Video;
 
 /// What a PES packet of video holds.
@@ -13,6 +14,8 @@ use super::stream::Video;
 pub(super) enum Verdict {
     /// A picture begins.
     Begins(Picture),
+    /// A picture begins behind the rest of the one before.
+    BeginsBehindRest(Picture),
     /// More of the last picture: encoders split those over 64 KiB, or send each slice in a packet of its own.
     Continues,
 }
@@ -54,16 +57,37 @@ fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged:
         complete,
         flagged,
     )?;
-    Some(Verdict::Begins(Picture {
+    Some(Verdict::BeginsBehindRest(Picture {
         sps: picture.sps.map(|(at, len)| (from + at, len)),
+        slice: picture.slice.map(|at| from + at),
         ..picture
     }))
+}
+
+/// Judges all of a PES packet by the pictures that begin in it behind the first. Returns the first key picture.
+pub(super) fn later_key(codec: VideoCodec, data: &[u8]) -> Option<Picture> {
+    let mut from = 0;
+    while let Some(at) = first_access_unit(codec, data.get(from..)?).map(|at| from + at) {
+        let picture = classify(codec, Framing::AnnexB, data.get(at..)?, true, false)?;
+        if picture.key.is_key() {
+            return Some(Picture {
+                // What is in front of it in the packet cannot be decoded.
+                key: Key::Open,
+                sps: picture.sps.map(|(sps, len)| (at + sps, len)),
+                slice: picture.slice.map(|slice| at + slice),
+                ..picture
+            });
+        }
+        from = at + picture.slice.unwrap_or(0).max(3);
+    }
+    None
 }
 
 /// Offset of the first start code with which an access unit can begin.
 fn first_access_unit(codec: VideoCodec, data: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(start) = find_start_code(data, from) {
+        work::count(start + 3 - from);
         let &code = data.get(start + 3)?;
         let (stands_before, slice) = match codec {
             VideoCodec::H264 => (
@@ -109,14 +133,30 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     }
 }
 
+/// Returns whether the first slice of the picture that begins in a PES packet is in a later one: only what precedes a picture is
+/// there, or the first bytes of its start code.
+pub(super) fn is_beginning(video: Video, data: &[u8], has_pts: bool) -> bool {
+    let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video else {
+        return false;
+    };
+    if !has_pts || begins_picture(video, data, false) != Some(false) {
+        return is_prefix(video, data);
+    }
+    match first_access_unit(codec, data) {
+        Some(at) => is_prefix(video, data.get(at..).unwrap_or_default()),
+        None => matches!(data, [.., 0] | [.., 0, 0, 1]),
+    }
+}
+
 /// Returns whether the data holds only what precedes a picture: delimiter, parameter sets, SEI. Parsers that emit NAL units one
 /// by one make PES packets of them, and the picture they belong to follows in the next one.
-pub(super) fn is_prefix(video: Video, data: &[u8]) -> bool {
+fn is_prefix(video: Video, data: &[u8]) -> bool {
     let stands_before = |code: u8| match video {
         Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 6..=9 | 13 | 15),
         Video::Nal(VideoCodec::H265) => matches!(code >> 1 & 0x3f, 32..=35 | 39),
         _ => false,
     };
+    work::count(data.len());
     let mut from = 0;
     let mut any = false;
     while let Some(start) = find_start_code(data, from) {
@@ -131,6 +171,7 @@ pub(super) fn is_prefix(video: Video, data: &[u8]) -> bool {
 
 /// A key picture of MPEG-2 is an I picture with a sequence header before it.
 fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
+    work::count(data.len());
     let mut sequence = None;
     let mut closed = true;
     let mut from = 0;
@@ -154,11 +195,10 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
                     hasher.finish()
                 });
                 return Some(Picture {
-                    key,
                     has_parameter_sets: true,
                     config,
                     sps: sequence.map(|(at, _)| (at, 4)),
-                    part: Part::Begins,
+                    ..Picture::plain(key)
                 });
             }
             _ => {}
@@ -166,11 +206,8 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
         from = start + 3;
     }
     complete.then_some(Picture {
-        key: Key::No,
         has_parameter_sets: true,
-        config: None,
-        sps: None,
-        part: Part::Begins,
+        ..Picture::plain(Key::No)
     })
 }
 

@@ -68,6 +68,15 @@ impl Reorder {
         Slot(self.base + self.waiting.len() as u64 - 1)
     }
 
+    /// Does what [`Reorder::decide`] does, for marks that turn out to be at `at`.
+    pub(super) fn decide_at(&mut self, slot: Slot, at: u64, kinds: Kinds, marks: &mut Vec<Mark>) {
+        let index = slot.0.checked_sub(self.base).and_then(|i| usize::try_from(i).ok());
+        if let Some(waiting) = index.and_then(|i| self.waiting.get_mut(i)) {
+            waiting.at = at;
+        }
+        self.decide(slot, kinds, marks);
+    }
+
     /// Fills a slot and emits everything up to the next undecided one. Ignores a slot that is no longer waiting.
     pub(super) fn decide(&mut self, slot: Slot, kinds: Kinds, marks: &mut Vec<Mark>) {
         let index = slot.0.checked_sub(self.base).and_then(|i| usize::try_from(i).ok());

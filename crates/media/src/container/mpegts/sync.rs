@@ -2,6 +2,7 @@
 //!
 //! PURE. The answer depends on the bytes alone: where they do not suffice yet, it is "more".
 
+use super::super::work;
 use super::packet::{Layout, SYNC};
 
 /// So many sync bytes in a row make a stream: five by chance are one in 10^12.
@@ -24,6 +25,7 @@ enum Fit {
 
 /// Looks for packets in `data`. `known` is the layout found before, if any; `complete` means that nothing follows.
 pub(super) fn search(data: &[u8], known: Option<Layout>, complete: bool) -> Search {
+    work::count(data.len());
     let lead = known.map_or(4, |layout| layout.lead);
     let mut from = 0;
     while let Some(sync) = data

@@ -2,30 +2,28 @@
 //!
 //! PURE. Gathers no more of a PES packet than it takes to judge it, which is mostly nothing beyond its first transport packet.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use super::super::nal::{MAX_PREFIX, Part, Picture, VideoCodec};
-use super::super::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
+use super::super::fields::Fields;
+use super::super::nal::MAX_PREFIX;
+use super::super::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::audio;
+use super::examine::{Flags, Found, Judging, examine};
 use super::packet::{Continuity, Counter, Packet};
+use super::packing::Packing;
 use super::pes::{Clock, Header, is_whole};
-use super::picture::{Verdict, classify_video, is_prefix, mpeg2_name};
+use super::picture::is_beginning;
 use super::psi::Elementary;
 use super::reorder::{Kinds, Reorder, Slot};
+use super::sound::{OpenSound, Target};
 use super::stream::{Audio, Kind, Video};
 use super::tables::StartPoint;
 
 /// Below this many bytes each packet is judged anew; above, only after a growth by an eighth, or the time would go with the square.
 const EAGER: usize = 4096;
 
-/// Flags of the first transport packet of a PES packet.
-#[derive(Clone, Copy, Debug)]
-struct Flags {
-    random_access: bool,
-    scrambled: bool,
-}
+/// A longer beginning of a PES packet is joined with the next ones only this often.
+const MOST_JOINED: u8 = 4;
 
 /// A PES packet that is not judged yet.
 #[derive(Debug)]
@@ -35,15 +33,19 @@ struct Pending {
     flags: Flags,
     /// Number of bytes at which it is classified next.
     next_try: usize,
+    /// The sound that is open where the picture begins.
+    sound: Option<OpenSound>,
+    /// How often the next PES packet was taken for more of the same.
+    joined: u8,
 }
 
 /// One elementary stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    elementary: Elementary,
-    name: Option<String>,
+    pub(super) elementary: Elementary,
+    pub(super) name: Option<String>,
     /// Whether `name` comes from the stream itself.
-    seen: bool,
+    pub(super) seen: bool,
     counter: Counter,
     pending: Option<Pending>,
     /// The first bytes of the pending PES packet.
@@ -71,36 +73,27 @@ impl Stream {
     }
 }
 
-/// What a PES packet turned out to be.
-enum Found<'a> {
-    /// Nothing that a unit begins with.
-    Nothing,
-    /// No PES packet.
-    Broken,
-    /// A unit.
-    Unit {
-        pts: Option<u64>,
-        data: &'a [u8],
-        picture: Option<Picture>,
-    },
-}
-
 /// The elementary streams of the program.
 #[derive(Debug, Default)]
 pub(super) struct Units {
-    streams: Vec<Stream>,
+    pub(super) streams: Vec<Stream>,
     /// Index of the video stream that decides on cuts.
-    video: Option<usize>,
+    pub(super) video: Option<usize>,
     /// Whether a picture of it has begun.
     has_picture: bool,
     /// Whether a key picture has begun and not ended.
     key_open: bool,
     /// Configuration of the last key picture that had one.
-    config: Option<u64>,
+    pub(super) config: Option<u64>,
     /// Whether no picture has come since the last PMT that opened a chunk.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// The clock of the stream whose times count.
     clock: Clock,
+    /// Fields of the video stream that decides on cuts.
+    fields: Fields,
+    /// The PES packet of sound that is open, while nothing but tables came behind it.
+    pub(super) sound: Option<OpenSound>,
+    packing: Packing,
 }
 
 impl Units {
@@ -126,6 +119,8 @@ impl Units {
         self.video = self.streams.iter().position(|s| matches!(s.elementary.kind, Kind::Video(_)));
         if self.video_pid() != old_video {
             self.has_picture = false;
+            self.fields = Fields::default();
+            self.packing = Packing::default();
         }
         self.fresh = true;
         self.update_info(out);
@@ -162,8 +157,10 @@ impl Units {
         for stream in &mut self.streams {
             stream.pending = None;
         }
+        self.sound = None;
         self.has_picture = false;
         self.key_open = false;
+        self.fields.restart();
     }
 
     /// The mark that ends the last key picture, if it has not ended.
@@ -186,6 +183,10 @@ impl Units {
             return;
         }
         self.close(index, out, marks);
+        self.observe(index, payload, packet.start);
+        let is_picture = self.video == Some(index) && packet.start;
+        let sound = self.sound.take_if(|_| is_picture);
+        self.flush_sound(out, marks);
         if self.joins(index) {
             self.has_picture = true;
             if !packet.start {
@@ -200,15 +201,26 @@ impl Units {
             random_access: packet.random_access,
             scrambled: packet.scrambled,
         };
+        let stream_kind = stream.elementary.kind;
         let found = if counts && !flags.scrambled && !is_whole(payload) {
             None
         } else {
-            examine(stream.elementary.kind, payload, false, flags)
+            examine(
+                stream.elementary.kind,
+                payload,
+                flags,
+                &Judging::of(&self.fields, &self.packing, false),
+            )
         };
         match found {
             Some(found) => {
-                let kinds = self.kinds(index, found, place.head, out);
-                out.put(place.at, kinds, marks);
+                let is_sound = self.video.is_some() && self.is_sound(stream_kind);
+                let kinds = self.kinds(index, found, place.head.clone(), out);
+                match sound {
+                    Some(sound) => sound.put_picture(Target::At(place.at), kinds, out, marks),
+                    None if is_sound => self.put_sound(index, payload, (place, kinds), out, marks),
+                    None => out.put(place.at, kinds, marks),
+                }
             }
             None => {
                 stream.gathered.clear();
@@ -218,13 +230,15 @@ impl Units {
                     head: place.head,
                     flags,
                     next_try: 0,
+                    sound,
+                    joined: 0,
                 });
             }
         }
     }
 
-    /// Parameter sets in a PES packet of their own are the beginning of the picture in the next one: its bytes are taken as more
-    /// of the same, so that no chunk begins between them.
+    /// Parameter sets in a PES packet of their own, or a start code that is cut off, are the beginning of the picture in the next
+    /// one: its bytes are taken as more of the same, so that no chunk begins between them.
     fn belongs_to_prefix(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8]) -> bool {
         let Some(stream) = self.streams.get_mut(index).filter(|_| packet.start && !packet.scrambled) else {
             return false;
@@ -235,12 +249,13 @@ impl Units {
         let Header::Whole {
             scrambled: false,
             data: before,
-            ..
+            pts,
         } = Header::parse(&stream.gathered)
         else {
             return false;
         };
-        if pending.flags.scrambled || stream.gathered.len() > EAGER || !is_prefix(video, before) {
+        let is_long = stream.gathered.len() > EAGER && pending.joined >= MOST_JOINED;
+        if pending.flags.scrambled || is_long || !is_beginning(video, before, pts.is_some()) {
             return false;
         }
         let Header::Whole {
@@ -252,11 +267,29 @@ impl Units {
         stream.gathered.extend_from_slice(data);
         pending.flags.random_access |= packet.random_access;
         pending.next_try = 0;
+        pending.joined = pending.joined.saturating_add(1);
         true
+    }
+
+    /// Looks whether several pictures share the PES packets of video.
+    fn observe(&mut self, index: usize, payload: &[u8], begins: bool) {
+        let kind = self.streams.get(index).map(|stream| stream.elementary.kind);
+        let Some(Kind::Video(Video::Nal(codec))) = kind.filter(|_| self.video == Some(index)) else {
+            return;
+        };
+        if !begins {
+            self.packing.observe(codec, payload);
+            return;
+        }
+        self.packing.begin();
+        if let Header::Whole { data, .. } = Header::parse(payload) {
+            self.packing.observe(codec, data);
+        }
     }
 
     /// A PES packet goes on.
     pub(super) fn extend(&mut self, index: usize, payload: &[u8], out: &mut Reorder, marks: &mut Vec<Mark>) {
+        self.observe(index, payload, false);
         let counts = self.counts_frames(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.as_mut() else { return };
@@ -293,6 +326,7 @@ impl Units {
 
     /// All PES packets have ended.
     pub(super) fn close_all(&mut self, out: &mut Reorder, marks: &mut Vec<Mark>) {
+        self.flush_sound(out, marks);
         // In the order in which they began: time stamps are unwrapped in that order.
         let mut open: Vec<(Slot, usize)> = Vec::new();
         open.extend(
@@ -309,10 +343,11 @@ impl Units {
 
     /// Decides what holds that ticket with the bytes that are there.
     pub(super) fn force(&mut self, slot: Slot, out: &mut Reorder, marks: &mut Vec<Mark>) {
-        let holder = self
-            .streams
-            .iter()
-            .position(|s| s.pending.as_ref().is_some_and(|p| p.slot == slot));
+        if self.sound.as_ref().is_some_and(|sound| sound.slot() == slot) {
+            return self.flush_sound(out, marks);
+        }
+        let holds = |p: &Pending| p.slot == slot || p.sound.as_ref().is_some_and(|sound| sound.slot() == slot);
+        let holder = self.streams.iter().position(|s| s.pending.as_ref().is_some_and(holds));
         match holder {
             Some(index) => self.close(index, out, marks),
             None => out.decide(slot, [None, None, None], marks),
@@ -323,12 +358,17 @@ impl Units {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.take() else { return };
         let gathered = std::mem::take(&mut stream.gathered);
-        match examine(stream.elementary.kind, &gathered, complete, pending.flags) {
+        match examine(
+            stream.elementary.kind,
+            &gathered,
+            pending.flags,
+            &Judging::of(&self.fields, &self.packing, complete),
+        ) {
             Some(found) => {
                 let kinds = self.kinds(index, found, pending.head, out);
-                out.decide(pending.slot, kinds, marks);
+                decide(pending.sound, pending.slot, kinds, out, marks);
             }
-            None if complete => out.decide(pending.slot, [None, None, None], marks),
+            None if complete => decide(pending.sound, pending.slot, [None, None, None], out, marks),
             None => {
                 stream.pending = Some(pending);
                 stream.gathered = gathered;
@@ -343,15 +383,26 @@ impl Units {
 
     /// The marks of what was found.
     fn kinds(&mut self, index: usize, found: Found<'_>, head: Bytes, out: &mut Reorder) -> Kinds {
-        let (pts, data, picture) = match found {
+        let (pts, data, picture, is_behind_rest) = match found {
             Found::Nothing => return [None, None, None],
             Found::Broken => return [Some(MarkKind::Damage), None, None],
-            Found::Unit { pts, data, picture } => (pts, data, picture),
+            Found::Unit {
+                pts,
+                data,
+                picture,
+                is_behind_rest,
+            } => (pts, data, picture, is_behind_rest),
         };
         let Some(stream) = self.streams.get(index) else {
             return [None, None, None];
         };
         let kind = stream.elementary.kind;
+        if let (Kind::Video(Video::Nal(codec)), Some(picture)) = (kind, &picture)
+            && self.video == Some(index)
+            && self.fields.take(codec, data, picture)
+        {
+            return [None, None, None];
+        }
         let pts = pts.map(|pts| self.time(index, pts));
         let mut unit = Unit {
             track: Track::Other,
@@ -370,7 +421,11 @@ impl Units {
                 if picture.key.is_key() {
                     self.key_open = true;
                     unit.new_codec_config = self.take_config(index, video, &picture, data, out);
-                    notice = (!picture.has_parameter_sets).then_some(MarkKind::Notice(Notice::NoParameterSets));
+                    notice = match (picture.has_parameter_sets, is_behind_rest) {
+                        (false, _) => Some(MarkKind::Notice(Notice::NoParameterSets)),
+                        (true, true) => Some(MarkKind::Notice(Notice::Unaligned)),
+                        (true, false) => None,
+                    };
                 }
                 self.fresh = false;
             }
@@ -407,7 +462,7 @@ impl Units {
 
     /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a
     /// descriptor, SMPTE 302M) is all that has times to cut by.
-    fn is_sound(&self, kind: Kind) -> bool {
+    pub(super) fn is_sound(&self, kind: Kind) -> bool {
         match kind {
             Kind::Audio(_) => true,
             Kind::Other => self
@@ -417,62 +472,13 @@ impl Units {
             _ => false,
         }
     }
+}
 
-    /// Notes the configuration of a key picture; true where a chunk has to begin for it.
-    fn take_config(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) -> bool {
-        let Some(config) = picture.config else { return false };
-        let before = self.config.replace(config);
-        if before != Some(config) || self.fresh {
-            self.name_video(index, video, picture, data, out);
-        }
-        // Directly after a new PMT the chunk has just begun.
-        before.is_some_and(|before| before != config) && !self.fresh
-    }
-
-    fn name_video(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) {
-        let Some((at, len)) = picture.sps else { return };
-        let sps = at.checked_add(len).and_then(|end| data.get(at..end)).unwrap_or_default();
-        let name = match video {
-            Video::Nal(VideoCodec::H264) => codec::avc_from_sps(sps),
-            Video::Nal(VideoCodec::H265) => codec::hevc_from_sps(sps),
-            Video::Nal(_) => None,
-            Video::Mpeg2 => Some(mpeg2_name(data)),
-        };
-        if let Some(stream) = self
-            .streams
-            .get_mut(index)
-            .filter(|stream| name.is_some() && stream.name != name)
-        {
-            stream.name = name;
-            self.update_info(out);
-        }
-    }
-
-    fn name_audio(&mut self, index: usize, data: &[u8], out: &mut Reorder) {
-        let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.seen) else {
-            return;
-        };
-        if let Some(name) = stream.elementary.kind.name_from_frame(data) {
-            stream.seen = true;
-            stream.name = Some(name);
-            self.update_info(out);
-        }
-    }
-
-    /// Says anew what the streams are.
-    fn update_info(&self, out: &mut Reorder) {
-        let is_video = |s: &&Stream| matches!(s.elementary.kind, Kind::Video(_));
-        let is_audio = |s: &&Stream| matches!(s.elementary.kind, Kind::Audio(_));
-        let videos = self.streams.iter().filter(is_video);
-        let audios = self.streams.iter().filter(is_audio);
-        let info = StreamInfo {
-            codecs: codec::join(videos.chain(audios).map(|s| s.name.as_deref())),
-            has_video: self.video.is_some(),
-            has_audio: self.streams.iter().any(|s| self.is_sound(s.elementary.kind)),
-        };
-        if *out.info != info {
-            out.info = Arc::new(info);
-        }
+/// Decides the marks of a picture, behind sound that is open where it begins.
+fn decide(sound: Option<OpenSound>, slot: Slot, kinds: Kinds, out: &mut Reorder, marks: &mut Vec<Mark>) {
+    match sound {
+        Some(sound) => sound.put_picture(Target::Slot(slot), kinds, out, marks),
+        None => out.decide(slot, kinds, marks),
     }
 }
 
@@ -481,58 +487,5 @@ fn init(head: Bytes, out: &Reorder) -> Init {
         head,
         tail: Bytes::new(),
         info: out.info.clone(),
-    }
-}
-
-/// Looks into the first bytes of a PES packet; `None` where more are needed, never once it is `complete`.
-fn examine(kind: Kind, pes: &[u8], complete: bool, flags: Flags) -> Option<Found<'_>> {
-    let by_flag = |key| Picture {
-        key,
-        has_parameter_sets: true,
-        config: None,
-        sps: None,
-        part: Part::Begins,
-    };
-    if flags.scrambled {
-        let key = if flags.random_access { Key::Closed } else { Key::No };
-        return Some(Found::Unit {
-            pts: None,
-            data: &[],
-            picture: Some(by_flag(key)),
-        });
-    }
-    let (pts, scrambled, data) = match Header::parse(pes) {
-        Header::More if !complete => return None,
-        Header::More => (None, false, &[][..]),
-        // What is no PES packet on a PID of unknown use can be a table.
-        Header::Broken if kind == Kind::Other => return Some(Found::Nothing),
-        Header::Broken => return Some(Found::Broken),
-        Header::Whole { pts, scrambled, data } => (pts, scrambled, data),
-    };
-    let Kind::Video(video) = kind else {
-        return Some(Found::Unit {
-            pts,
-            data,
-            picture: None,
-        });
-    };
-    let (video, complete) = if scrambled {
-        (Video::Nal(VideoCodec::Unknown), true)
-    } else {
-        (video, complete)
-    };
-    match classify_video(video, data, pts.is_some(), complete, flags.random_access)? {
-        Verdict::Continues => Some(Found::Nothing),
-        // The container's word is no word on parameter sets.
-        Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => Some(Found::Unit {
-            pts,
-            data,
-            picture: Some(by_flag(picture.key)),
-        }),
-        Verdict::Begins(picture) => Some(Found::Unit {
-            pts,
-            data,
-            picture: Some(picture),
-        }),
     }
 }

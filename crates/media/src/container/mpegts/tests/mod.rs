@@ -3,7 +3,9 @@
 mod configuration;
 mod cutting;
 mod damage;
+mod pictures;
 mod properties;
+mod sound;
 mod times;
 pub(crate) mod writer;
 

@@ -1,0 +1,110 @@
+//! A unit that trickles in: what came before it is stored in time, and then what came of it.
+
+use super::clock::Stamp;
+use super::tests::{Bucket, LIMITS, NOW, S};
+use super::tests_input::{CONTAINERS, Frame, Input};
+use super::*;
+use crate::container::Container;
+
+fn at(second: u64) -> Stamp {
+    Stamp {
+        running: None,
+        clock_running: Some(second * S),
+        wall: NOW + second * S,
+        reference: None,
+    }
+}
+
+/// Feeds `whole` at once and then a byte of `rest` each second. Returns the objects, and how many bytes were stored after each
+/// second.
+fn trickle(whole: &[u8], rest: &[u8]) -> (Bucket, Vec<usize>) {
+    let (mut bucket, mut stored) = (Bucket::default(), Vec::new());
+    let mut chunker = Chunker::new(LIMITS, None);
+    chunker.clock.playing(true);
+    let mut events = Vec::new();
+    if !whole.is_empty() {
+        chunker.push(whole, || None, at(0), &mut events).unwrap();
+    }
+    for (second, byte) in (1u64..).zip(rest) {
+        chunker.push(&[*byte], || None, at(second), &mut events).unwrap();
+        bucket.take(std::mem::take(&mut events));
+        let closed = |(sequence, data): (&u64, &Vec<u8>)| bucket.info.contains_key(sequence).then_some(data.len());
+        stored.push(bucket.payload.iter().filter_map(closed).sum());
+    }
+    chunker.finish(&mut events).unwrap();
+    bucket.take(events);
+    (bucket, stored)
+}
+
+/// A stream of two pictures, and where the last of them begins.
+fn stream(container: Container) -> (Vec<u8>, Vec<u8>) {
+    let mut input = Input::new(container);
+    input.frame(Frame::Key(0));
+    input.frame(Frame::Inter(40));
+    let whole = input.take();
+    input.frame(Frame::Key(80));
+    (whole, input.take())
+}
+
+#[test]
+fn a_picture_that_trickles_in_does_not_hold_back_what_came_before_it() {
+    for container in CONTAINERS {
+        let (whole, rest) = stream(container);
+        let (bucket, stored) = trickle(&whole, &rest);
+        let all: Vec<u8> = [whole, rest].concat();
+        assert!(bucket.joined() == all, "{container:?}: every byte");
+        if stored.len() > 40 {
+            assert!(stored[35] > 0, "{container:?}: {stored:?}");
+        }
+    }
+}
+
+#[test]
+fn a_first_picture_that_trickles_in_is_stored_in_time() {
+    for container in [Container::Flv, Container::Matroska] {
+        let mut input = Input::new(container);
+        let head = input.take();
+        // 100 KiB of one picture, whose slice never comes.
+        let sei = [&[0, 1, 0x90, 1, 6, 5][..], &vec![0xff; 102_400]].concat();
+        let unit = match container {
+            Container::Flv => {
+                let mut w = crate::container::flv::test_stream::Writer::default();
+                w.tag(9, 0, &[&[0x17, 1, 0, 0, 0][..], &sei].concat());
+                w.bytes
+            }
+            _ => {
+                use crate::container::matroska::tests as mkv;
+                mkv::cat(&[&mkv::open_cluster(0, &[]).0, &mkv::video(0, &sei)])
+            }
+        };
+        let (bucket, stored) = trickle(&head, &unit[..300]);
+        let first = stored.iter().position(|&bytes| bytes > 0);
+        assert!(first.is_some_and(|second| second <= 75), "{container:?}: {first:?}");
+        assert!(bucket.info.values().all(|info| !info.key_frame), "{container:?}");
+        let joined = bucket.joined();
+        assert!([&head[..], &unit[..300]].concat() == joined, "{container:?}: every byte");
+    }
+}
+
+#[test]
+fn a_pipeline_that_is_blocked_for_minutes_cuts_nothing() {
+    for container in CONTAINERS {
+        let (whole, rest) = stream(container);
+        let mut chunker = Chunker::new(LIMITS, None);
+        chunker.clock.playing(false);
+        let (mut events, mut bucket) = (Vec::new(), Bucket::default());
+        chunker.push(&whole, || None, at(0), &mut events).unwrap();
+        for (i, half) in rest.chunks(rest.len() / 2 + 1).enumerate() {
+            chunker.push(half, || None, at(300 * (i as u64 + 1)), &mut events).unwrap();
+        }
+        chunker.finish(&mut events).unwrap();
+        bucket.take(events);
+        let gaps = bucket
+            .info
+            .values()
+            .filter(|info| info.gap == Some(GapReason::Stalled))
+            .count();
+        assert_eq!(gaps, 0, "{container:?}");
+        assert!(bucket.info.values().all(|info| info.key_frame), "{container:?}");
+    }
+}

@@ -1,0 +1,118 @@
+//! The header in front of a chunk: file header, script tag and the last configuration of each stream.
+//!
+//! PURE.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::feed::{Step, len64};
+use super::super::{Init, Key, Mark, StreamInfo, Track, Unit, codec};
+use super::tag::TAG_HEADER;
+use super::{Flv, Part};
+
+impl Flv {
+    /// Takes a configuration tag. One that replaces a different one begins a new chunk and is part of its payload.
+    pub(super) fn config(
+        &mut self,
+        part: Part,
+        bytes: &[u8],
+        (name, sets): (Option<String>, Option<u64>),
+        marks: &mut Vec<Mark>,
+    ) -> Step {
+        let done = Step::Pass(len64(bytes.len()));
+        let in_force = self.parts.iter().find(|(p, _)| *p == part).map(|(_, b)| b.clone());
+        // Times differ between equal configurations that are sent again.
+        if in_force.as_deref().and_then(|b| b.get(TAG_HEADER..)) == bytes.get(TAG_HEADER..) {
+            return done;
+        }
+        match part {
+            Part::Video => {
+                self.video_name = name;
+                self.parameter_sets = sets;
+            }
+            _ => {
+                self.audio_name = name;
+                self.has_audio = true;
+            }
+        }
+        if in_force.is_some() && self.head.is_none() {
+            self.release_prefix(marks);
+            let others = self.parts.iter().filter(|(p, _)| *p != part && *p != Part::Script);
+            let head = std::iter::once(&self.file_header)
+                .chain(others.map(|(_, b)| b))
+                .flatten()
+                .copied()
+                .collect::<Vec<u8>>();
+            self.set_part(part, Bytes::copy_from_slice(bytes));
+            let init = Init {
+                head: self.shared(head),
+                tail: Bytes::new(),
+                info: Arc::clone(&self.init.info),
+            };
+            self.unit(
+                marks,
+                Unit {
+                    track: Track::Other,
+                    key: Key::No,
+                    pts: None,
+                    end: None,
+                    new_codec_config: true,
+                    init: Some(init),
+                },
+            );
+        } else {
+            self.set_part(part, Bytes::copy_from_slice(bytes));
+        }
+        done
+    }
+
+    pub(super) fn set_part(&mut self, part: Part, bytes: Bytes) {
+        match self.parts.iter_mut().find(|(p, _)| *p == part) {
+            Some((_, b)) if *b == bytes => return,
+            Some((_, b)) => *b = bytes,
+            None => self.parts.push((part, bytes)),
+        }
+        self.rebuild();
+    }
+
+    /// Returns a header, as one of the last few where that is equal.
+    pub(super) fn shared(&mut self, head: Vec<u8>) -> Bytes {
+        const RECENT: usize = 4;
+        let known = self.recent.iter().position(|known| *known == head);
+        let head = known
+            .and_then(|at| self.recent.remove(at))
+            .unwrap_or_else(|| Bytes::copy_from_slice(&head));
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(head.clone());
+        head
+    }
+
+    pub(super) fn rebuild(&mut self) {
+        let head = std::iter::once(&self.file_header).chain(self.parts.iter().map(|(_, b)| b));
+        let video = self.has_video.then_some(self.video_name.as_deref());
+        let audio = self.has_audio.then_some(self.audio_name.as_deref());
+        let info = StreamInfo {
+            codecs: codec::join(video.into_iter().chain(audio)),
+            has_video: self.has_video,
+            has_audio: self.has_audio,
+        };
+        let head = head.flatten().copied().collect::<Vec<u8>>();
+        self.init = Init {
+            head: self.shared(head),
+            tail: Bytes::new(),
+            info: Arc::new(info),
+        };
+    }
+
+    /// The header for a unit at this place: the first one's is the head itself.
+    pub(super) fn init_here(&mut self) -> Init {
+        match self.head.take() {
+            Some(head) => Init {
+                head: head.into(),
+                ..self.init.clone()
+            },
+            None => self.init.clone(),
+        }
+    }
+}

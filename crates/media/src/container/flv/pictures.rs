@@ -1,0 +1,193 @@
+//! Tags of video: configurations and pictures, and what of a picture a tag holds.
+//!
+//! PURE. Some writers make a tag of each NAL unit, each slice or each field.
+
+use super::super::feed::{Step, len64};
+use super::super::nal::{self, Framing, VideoCodec};
+use super::super::{Fault, Init, Mark, MarkKind, Notice, Track, Unit, codec};
+use super::prefix;
+use super::tag::{self, TAG_HEADER, TagHeader, VIDEO_PREFIX, Video};
+use super::{Flv, Part};
+
+/// A tag of coded video.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PictureTag<'a> {
+    pub(super) codec: VideoCodec,
+    /// What is there of its coded bytes.
+    pub(super) coded: &'a [u8],
+    /// Whether that is all.
+    pub(super) complete: bool,
+    pub(super) flagged: bool,
+    pub(super) composition_ms: i32,
+}
+
+impl Flv {
+    pub(super) fn read_video(
+        &mut self,
+        view: &[u8],
+        data: &[u8],
+        header: TagHeader,
+        marks: &mut Vec<Mark>,
+    ) -> Result<Step, Fault> {
+        let total = header.total();
+        if data.len() < header.size.min(VIDEO_PREFIX) {
+            return Ok(Step::Need(TAG_HEADER + header.size.min(VIDEO_PREFIX)));
+        }
+        match tag::video(data) {
+            Video::Nothing => {
+                self.release_prefix(marks);
+                self.emit_picture_end(self.at, marks);
+                Ok(Step::Pass(len64(total)))
+            }
+            Video::Config { codec, record } => {
+                let Some(bytes) = view.get(..total) else {
+                    return Step::need_whole(total);
+                };
+                self.release_prefix(marks);
+                self.emit_picture_end(self.at, marks);
+                let record = data.get(record..).unwrap_or_default();
+                self.fields
+                    .configure(codec::avc_first_sps(record).filter(|_| codec == VideoCodec::H264));
+                self.video = codec;
+                self.framing = tag::framing(codec, record);
+                self.has_video = true;
+                let sets = codec::parameter_sets(codec, record);
+                self.sets = nal::SetsInForce::new(&codec::record_sets(codec, record));
+                Ok(self.config(Part::Video, bytes, (tag::video_name(codec, record), sets), marks))
+            }
+            Video::Picture {
+                codec,
+                data: start,
+                composition_ms,
+                flagged,
+            } => {
+                let coded = data.get(start..).unwrap_or_default();
+                let complete = self.is_given_up || data.len() == header.size;
+                let tag = PictureTag {
+                    codec,
+                    coded,
+                    complete,
+                    flagged,
+                    composition_ms,
+                };
+                Ok(self.read_picture(&tag, header, marks).unwrap_or_else(|| {
+                    let more = (view.len() * 2).max(512).min(TAG_HEADER + header.size);
+                    Step::Need(more)
+                }))
+            }
+        }
+    }
+
+    /// Reads a tag of coded video; `None` where more of it is needed.
+    pub(super) fn read_picture(&mut self, tag: &PictureTag<'_>, header: TagHeader, marks: &mut Vec<Mark>) -> Option<Step> {
+        let end = self.at + len64(header.total());
+        let done = Some(Step::Pass(len64(header.total())));
+        let framing = if tag.codec == self.video {
+            self.framing
+        } else {
+            Framing::Length(4)
+        };
+        let classify = |coded| nal::classify(tag.codec, framing, coded, tag.complete, tag.flagged);
+        let mut picture = classify(tag.coded)?;
+        if picture.part == nal::Part::Prefix && tag.coded.len() <= prefix::MOST {
+            self.hold_prefix(tag, header, marks);
+            return done;
+        }
+        let joined = self.prefix.as_ref().map(|prefix| prefix.join(tag.coded));
+        let coded = joined.as_deref().unwrap_or(tag.coded);
+        if joined.is_some() {
+            picture = classify(coded)?;
+        }
+        if !tag.complete && self.fields.needs_more(tag.codec, coded, &picture) {
+            return None;
+        }
+        let is_second_field = self.fields.take(tag.codec, coded, &picture);
+        let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);
+        if is_second_field || (is_same_time && picture.part == nal::Part::Continues) {
+            // A tag for each slice, or for each field.
+            self.picture_end = self.picture_end.map(|_| end);
+            if let Some(prefix) = self.prefix.take() {
+                marks.extend(prefix.behind);
+            }
+            return done;
+        }
+        self.emit_picture_end(self.begin_of_picture(), marks);
+        self.see_video();
+        let pts = self.time(header.time, tag.composition_ms);
+        let is_first = self.head.is_some() || self.prefix.as_ref().is_some_and(|prefix| prefix.head.is_some());
+        let new_codec_config = self.take_in_band(tag.codec, &picture, coded) && !is_first;
+        let in_band = nal::parameter_sets(tag.codec, framing, coded);
+        self.emit_picture(&picture, pts, new_codec_config, &in_band, marks);
+        if picture.key.is_key() {
+            self.picture_end = Some(end);
+        }
+        done
+    }
+
+    /// Where the picture at hand begins: at its tag, or at the one in front of it that belongs to it.
+    pub(super) fn begin_of_picture(&self) -> u64 {
+        self.prefix.as_ref().map_or(self.at, |prefix| prefix.at)
+    }
+
+    pub(super) fn see_video(&mut self) {
+        if !self.has_video {
+            self.has_video = true;
+            self.rebuild();
+        }
+    }
+
+    /// Emits the unit of a picture, and what was held back for it.
+    pub(super) fn emit_picture(
+        &mut self,
+        picture: &nal::Picture,
+        pts: u64,
+        new_codec_config: bool,
+        in_band: &[nal::ParameterSet],
+        marks: &mut Vec<Mark>,
+    ) {
+        let at = self.begin_of_picture();
+        let prefix = self.prefix.take();
+        let head = prefix.as_ref().and_then(|prefix| prefix.head.clone());
+        let init = match head {
+            Some(head) => Init {
+                head,
+                ..self.init.clone()
+            },
+            None => self.init_here(),
+        };
+        let unit = Unit {
+            track: Track::Video,
+            key: picture.key,
+            pts: Some(pts),
+            end: None,
+            new_codec_config,
+            init: Some(init),
+        };
+        marks.push(Mark {
+            at,
+            kind: MarkKind::Unit(unit),
+        });
+        if self.sets.take(in_band, picture.key.is_key()) {
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Notice(Notice::NoParameterSets),
+            });
+        }
+        marks.extend(prefix.into_iter().flat_map(|prefix| prefix.behind));
+    }
+
+    /// Puts the parameter sets of a key picture in force; whether they replace others.
+    pub(super) fn take_in_band(&mut self, codec: VideoCodec, picture: &nal::Picture, coded: &[u8]) -> bool {
+        if !picture.key.is_key() || picture.config.is_none() || picture.config == self.parameter_sets {
+            return false;
+        }
+        let replaces = std::mem::replace(&mut self.parameter_sets, picture.config).is_some();
+        let sps = picture.sps.and_then(|(at, len)| coded.get(at..at.checked_add(len)?));
+        let name = sps.and_then(|sps| codec::from_sps(codec, sps));
+        if name.is_some() && name != self.video_name {
+            self.video_name = name;
+            self.rebuild();
+        }
+        replaces
+    }
+}

@@ -1,0 +1,79 @@
+//! A tag larger than any before: its size may be wrong. A flipped bit in it would pass over seconds of the stream in silence.
+//!
+//! PURE. `PreviousTagSize` behind the true end of the tag shows it: it is the distance to where the tag begins.
+
+use super::super::feed::{Step, len64};
+use super::super::work;
+use super::super::{Mark, MarkKind};
+use super::Flv;
+use super::tag::{TAG_HEADER, TRAILER, TagHeader};
+
+/// The size of a tag up to this is believed in any case: 16 KiB.
+pub(super) const SURE: usize = 16 << 10;
+
+/// A tag that is passed over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unsure {
+    /// Where it begins.
+    pub(super) start: u64,
+    /// Where it ends by its own size.
+    end: u64,
+}
+
+impl Unsure {
+    pub(super) fn new(start: u64, total: usize) -> Self {
+        Self {
+            start,
+            end: start + len64(total),
+        }
+    }
+
+    /// Whether the tag ends in front of the trailer at `at`, of which `data` are the first bytes, and another begins behind it.
+    /// `None` if more bytes are needed.
+    fn ends_at(&self, at: u64, data: &[u8], stream: [u8; 3]) -> Option<bool> {
+        let size = data.first_chunk::<TRAILER>()?;
+        if u64::from(u32::from_be_bytes(*size)) != at - self.start {
+            return Some(false);
+        }
+        let next = data.get(TRAILER..TRAILER + TAG_HEADER)?;
+        Some(TagHeader::parse(next).is_some_and(|header| header.is_plain(stream)))
+    }
+}
+
+impl Flv {
+    /// Passes over what of the tag is in `view`, up to where it ends.
+    pub(super) fn pass_unsure(&mut self, unsure: Unsure, view: &[u8], marks: &mut Vec<Mark>) -> Step {
+        let left = unsure.end - self.at;
+        let needed = TRAILER + TAG_HEADER;
+        if left <= len64(needed) {
+            self.unsure = None;
+            let size = usize::try_from(unsure.end - unsure.start).unwrap_or(0);
+            self.largest = self.largest.max(size.saturating_sub(TAG_HEADER + TRAILER));
+            return Step::Pass(left);
+        }
+        let most = usize::try_from(left - len64(needed)).unwrap_or(usize::MAX);
+        let here = view.get(..view.len().min(most)).unwrap_or(view);
+        for at in 0..here.len() {
+            work::count(1);
+            let data = view.get(at..).unwrap_or_default();
+            match unsure.ends_at(self.at + len64(at), data, self.stream) {
+                Some(false) => {}
+                Some(true) => {
+                    let end = self.at + len64(at + TRAILER);
+                    self.unsure = None;
+                    self.release_prefix(marks);
+                    self.picture_end = self.picture_end.map(|_| end);
+                    self.emit_picture_end(end, marks);
+                    marks.push(Mark {
+                        at: end,
+                        kind: MarkKind::Damage,
+                    });
+                    return Step::Pass(len64(at + TRAILER));
+                }
+                None if at == 0 => return Step::Need(needed),
+                None => return Step::Pass(len64(at)),
+            }
+        }
+        Step::Pass(len64(here.len()))
+    }
+}

@@ -1,0 +1,127 @@
+//! What the first bytes of a PES packet turn out to be.
+//!
+//! PURE.
+
+use super::super::Key;
+use super::super::fields::Fields;
+use super::super::nal::{Picture, VideoCodec};
+use super::packing::Packing;
+use super::pes::Header;
+use super::picture::{Verdict, classify_video, later_key};
+use super::stream::{Kind, Video};
+
+/// Flags of the first transport packet of a PES packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flags {
+    pub(super) random_access: bool,
+    pub(super) scrambled: bool,
+}
+
+/// What a PES packet turned out to be.
+pub(super) enum Found<'a> {
+    /// Nothing that a unit begins with.
+    Nothing,
+    /// No PES packet.
+    Broken,
+    /// A unit.
+    Unit {
+        pts: Option<u64>,
+        data: &'a [u8],
+        picture: Option<Picture>,
+        /// The rest of another picture stands in front of it.
+        is_behind_rest: bool,
+    },
+}
+
+/// What a PES packet of video is judged by, beside its bytes.
+pub(super) struct Judging<'a> {
+    fields: &'a Fields,
+    is_shared: bool,
+    is_complete: bool,
+}
+
+impl<'a> Judging<'a> {
+    pub(super) fn of(fields: &'a Fields, packing: &Packing, is_complete: bool) -> Self {
+        Self {
+            fields,
+            // Two fields look like two pictures.
+            is_shared: packing.is_shared() && !fields.is_interlaced(),
+            is_complete,
+        }
+    }
+
+    /// The key picture behind the first one, where that is none; `None` if the whole packet is needed to tell.
+    fn later(&self, verdict: &Verdict, video: Video, data: &[u8], has_pts: bool) -> Option<Option<Picture>> {
+        let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video else {
+            return Some(None);
+        };
+        let may_follow = has_pts
+            && match verdict {
+                Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture) => !picture.key.is_key() && self.is_shared,
+                Verdict::Continues => false,
+            };
+        match (may_follow, self.is_complete) {
+            (false, _) => Some(None),
+            (true, false) => None,
+            (true, true) => Some(later_key(codec, data)),
+        }
+    }
+}
+
+/// Looks into the first bytes of a PES packet; `None` where more are needed, never once it is `complete`.
+pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Judging<'_>) -> Option<Found<'a>> {
+    let complete = judging.is_complete;
+    let by_flag = |key| Picture {
+        has_parameter_sets: true,
+        ..Picture::plain(key)
+    };
+    if flags.scrambled {
+        let key = if flags.random_access { Key::Closed } else { Key::No };
+        return Some(Found::Unit {
+            pts: None,
+            data: &[],
+            picture: Some(by_flag(key)),
+            is_behind_rest: false,
+        });
+    }
+    let (pts, scrambled, data) = match Header::parse(pes) {
+        Header::More if !complete => return None,
+        Header::More => (None, false, &[][..]),
+        // What is no PES packet on a PID of unknown use can be a table.
+        Header::Broken if kind == Kind::Other => return Some(Found::Nothing),
+        Header::Broken => return Some(Found::Broken),
+        Header::Whole { pts, scrambled, data } => (pts, scrambled, data),
+    };
+    let unit = |picture, is_behind_rest| Found::Unit {
+        pts,
+        data,
+        picture,
+        is_behind_rest,
+    };
+    let Kind::Video(video) = kind else {
+        return Some(unit(None, false));
+    };
+    let (video, complete) = if scrambled {
+        (Video::Nal(VideoCodec::Unknown), true)
+    } else {
+        (video, complete)
+    };
+    let verdict = classify_video(video, data, pts.is_some(), complete, flags.random_access)?;
+    if let (Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture), Video::Nal(codec)) = (&verdict, video)
+        && !complete
+        && judging.fields.needs_more(codec, data, picture)
+    {
+        return None;
+    }
+    let verdict = match judging.later(&verdict, video, data, pts.is_some())? {
+        Some(key) => Verdict::BeginsBehindRest(key),
+        None => verdict,
+    };
+    Some(match verdict {
+        Verdict::Continues => Found::Nothing,
+        // The container's word is no word on parameter sets.
+        Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => unit(Some(by_flag(picture.key)), false),
+        Verdict::Begins(picture) => unit(Some(picture), false),
+        Verdict::BeginsBehindRest(picture) => unit(Some(picture), true),
+    })
+}

@@ -1,0 +1,71 @@
+//! What is known of the streams: names of codecs, configurations.
+//!
+//! PURE.
+
+use std::sync::Arc;
+
+use super::super::nal::{Picture, VideoCodec};
+use super::super::{StreamInfo, codec};
+use super::picture::mpeg2_name;
+use super::reorder::Reorder;
+use super::stream::{Kind, Video};
+use super::units::{Stream, Units};
+
+impl Units {
+    /// Notes the configuration of a key picture; true where a chunk has to begin for it.
+    pub(super) fn take_config(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) -> bool {
+        let Some(config) = picture.config else { return false };
+        let before = self.config.replace(config);
+        if before != Some(config) || self.fresh {
+            self.name_video(index, video, picture, data, out);
+        }
+        // Directly after a new PMT the chunk has just begun.
+        before.is_some_and(|before| before != config) && !self.fresh
+    }
+
+    pub(super) fn name_video(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) {
+        let Some((at, len)) = picture.sps else { return };
+        let sps = at.checked_add(len).and_then(|end| data.get(at..end)).unwrap_or_default();
+        let name = match video {
+            Video::Nal(VideoCodec::H264) => codec::avc_from_sps(sps),
+            Video::Nal(VideoCodec::H265) => codec::hevc_from_sps(sps),
+            Video::Nal(_) => None,
+            Video::Mpeg2 => Some(mpeg2_name(data)),
+        };
+        if let Some(stream) = self
+            .streams
+            .get_mut(index)
+            .filter(|stream| name.is_some() && stream.name != name)
+        {
+            stream.name = name;
+            self.update_info(out);
+        }
+    }
+
+    pub(super) fn name_audio(&mut self, index: usize, data: &[u8], out: &mut Reorder) {
+        let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.seen) else {
+            return;
+        };
+        if let Some(name) = stream.elementary.kind.name_from_frame(data) {
+            stream.seen = true;
+            stream.name = Some(name);
+            self.update_info(out);
+        }
+    }
+
+    /// Says anew what the streams are.
+    pub(super) fn update_info(&self, out: &mut Reorder) {
+        let is_video = |s: &&Stream| matches!(s.elementary.kind, Kind::Video(_));
+        let is_audio = |s: &&Stream| matches!(s.elementary.kind, Kind::Audio(_));
+        let videos = self.streams.iter().filter(is_video);
+        let audios = self.streams.iter().filter(is_audio);
+        let info = StreamInfo {
+            codecs: codec::join(videos.chain(audios).map(|s| s.name.as_deref())),
+            has_video: self.video.is_some(),
+            has_audio: self.streams.iter().any(|s| self.is_sound(s.elementary.kind)),
+        };
+        if *out.info != info {
+            out.info = Arc::new(info);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Pictures that are not one PES packet each.
+
+use super::super::super::fields::tests::{field, interlaced_sps};
+use super::super::super::{Key, MarkKind, Notice, Track};
+use super::writer::{VIDEO, Writer, idr, p_slice, pes};
+use super::{at, keys, outline, scan, scan_in};
+
+const SECOND: u64 = 90_000;
+
+fn annexb(nals: &[&[u8]]) -> Vec<u8> {
+    nals.iter().flat_map(|nal| [&[0, 0, 1][..], nal].concat()).collect()
+}
+
+#[test]
+fn a_pes_packet_for_each_field_is_one_picture_and_the_preview_ends_behind_the_second() {
+    let sps = interlaced_sps();
+    let mut w = Writer::new();
+    w.tables();
+    let mut begins = Vec::new();
+    for frame in 0..3 {
+        let pts = SECOND + frame * 3600;
+        let first: Vec<u8> = if frame == 1 {
+            annexb(&[&[9, 0xf0], &field(0x41, false)])
+        } else {
+            annexb(&[&[9, 0xf0], &sps, &[0x68, 1], &field(0x65, false)])
+        };
+        begins.push(w.pes(VIDEO, 0xe0, Some(pts), &first));
+        // A recovery point in front of the second field makes no key unit of it.
+        let second = annexb(&[&[9, 0xf0], &[6, 6, 1, 0xc0, 0x80], &field(0x41, true)]);
+        w.pes(VIDEO, 0xe0, Some(pts + 1800), &second);
+    }
+    begins[0] = 0;
+    for slice in [1, 100, 188, 5000] {
+        let marks = scan_in(&w.out, slice).unwrap();
+        let kinds = [Key::Closed, Key::No, Key::Closed];
+        let expected: Vec<_> = begins.iter().zip(kinds).map(|(&at, key)| (at, Track::Video, key)).collect();
+        assert_eq!(outline(&marks), expected);
+        assert_eq!(at(&marks, &MarkKind::PictureEnd), [begins[1], w.at()]);
+    }
+}
+
+#[test]
+fn behind_more_than_512_kib_of_sei_the_flag_says_whether_a_picture_is_key() {
+    let sei = [&[6, 5][..], &vec![0xff; 600_000]].concat();
+    let data = annexb(&[&[9, 0xf0], &[0x67, 0x64, 0, 0x28], &[0x68, 1], &sei, &[0x65, 0x88]]);
+    for (flags, expected) in [(0x40, 2), (0, 1)] {
+        let mut w = Writer::new();
+        w.tables();
+        w.picture(SECOND, true, 10);
+        let whole = pes(0xe0, Some(2 * SECOND), &data);
+        // random_access_indicator, in a packet with room for it.
+        w.packet(VIDEO, true, flags, &whole[..100]);
+        for part in whole[100..].chunks(184) {
+            w.packet(VIDEO, false, 0, part);
+        }
+        w.picture(3 * SECOND, false, 10);
+        assert_eq!(keys(&scan(&w.out)).len(), expected);
+    }
+}
+
+#[test]
+fn pictures_that_begin_within_a_pes_packet_are_told_of() {
+    for rest in [0usize, 300] {
+        let mut w = Writer::new();
+        w.tables();
+        w.picture(SECOND, true, 10);
+        let begin = w.pes(VIDEO, 0xe0, Some(2 * SECOND), &[vec![0x77; rest], idr(0x28, 400)].concat());
+        let marks = scan(&w.out);
+        assert_eq!(keys(&marks)[1].0, begin);
+        let told = at(&marks, &MarkKind::Notice(Notice::Unaligned)).len();
+        assert_eq!(told, usize::from(rest > 0), "{rest}");
+    }
+}
+
+#[test]
+fn a_key_picture_that_is_the_second_in_its_pes_packet_is_found() {
+    let mut w = Writer::new();
+    w.tables();
+    w.picture(SECOND, true, 300);
+    let mut begins = Vec::new();
+    for round in 0..5u64 {
+        // Two pictures in each: the key picture is the second of every other.
+        let second = if round % 2 == 1 { idr(0x28, 300) } else { p_slice(300) };
+        begins.push(w.pes(VIDEO, 0xe0, Some(SECOND * (2 + round)), &[p_slice(300), second].concat()));
+    }
+    for slice in [1, 188, 5000] {
+        let marks = scan_in(&w.out, slice).unwrap();
+        let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
+        assert_eq!(found, [0, begins[1], begins[3]]);
+        assert!(keys(&marks)[1..].iter().all(|(_, unit)| unit.key == Key::Open));
+    }
+}
+
+#[test]
+fn a_key_picture_whose_start_code_is_split_over_two_pes_packets_is_found() {
+    let key = idr(0x28, 300);
+    // Within 00 00 00 01 09, within the parameter sets, and within the SEI.
+    for split in [2, 3, 4, 5, 6, 7, 12, 20, 100, 215] {
+        let mut w = Writer::new();
+        w.tables();
+        w.picture(SECOND, true, 300);
+        let begin = w.pes(VIDEO, 0xe0, Some(2 * SECOND), &[&[0x66; 400], &key[..split]].concat());
+        w.pes(VIDEO, 0xe0, None, &key[split..]);
+        w.picture(3 * SECOND, false, 300);
+        let marks = scan(&w.out);
+        let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
+        assert_eq!(found, [0, begin], "{split}");
+    }
+}
