@@ -232,7 +232,7 @@ async fn send(client: &Client, target: Target<'_>, url: String, range: Option<&s
     let why = match read(response, MAX_REASON).await {
         Ok((body, true)) => reason_of(&body),
         Ok((_, false)) => Reason::of_text("the explanation is longer than 64 KiB"),
-        Err(error) => Reason::of_text(&told(&error)),
+        Err(error) => Reason::of_text(told(&error)),
     };
     Err(target.refused(status, &headers, &why, situation))
 }

@@ -27,6 +27,7 @@ pub mod matroska;
 pub mod mpegts;
 pub mod nal;
 pub mod raw;
+pub mod samples;
 mod unwrap;
 
 /// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.

@@ -17,6 +17,7 @@ use super::nal::{self, Framing, VideoCodec};
 use super::unwrap::Unwrapper;
 use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Notice, Scanner, StreamInfo, Track, Unit, codec};
 
+pub(super) mod samples;
 mod tag;
 #[cfg(test)]
 pub(crate) mod test_stream;

@@ -15,6 +15,7 @@ mod block;
 mod cluster;
 mod ebml;
 mod head;
+pub(super) mod samples;
 mod stream;
 #[cfg(test)]
 mod tests;

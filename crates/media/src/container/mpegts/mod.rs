@@ -17,6 +17,7 @@ mod pes;
 mod picture;
 mod psi;
 mod reorder;
+pub(super) mod samples;
 mod stream;
 mod sync;
 mod tables;
