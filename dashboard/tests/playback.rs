@@ -3,18 +3,35 @@
 
 mod common;
 
-use common::{BUCKET, Dashboard, GcsServer, SECOND, STREAMS, Stream, cut, decoded, encode, get, iso, now, settings, store};
+use common::{BUCKET, Cut, Dashboard, GcsServer, SECOND, STREAMS, Stream, cut, decoded, encode, get, iso, now, settings, store};
+
+/// A recording in a bucket, and a dashboard on it.
+struct Recorded {
+    server: GcsServer,
+    dashboard: Dashboard,
+    start: u64,
+    cuts: Vec<Cut>,
+    /// Frames of pictures and of sound in the stream.
+    frames: (usize, usize),
+}
 
 /// A recording of `seconds` in the bucket, from a minute ago on, without the numbers `left_out`.
-fn recorded(stream: Stream, seconds: u32, left_out: &[u64]) -> (GcsServer, Dashboard, u64, (usize, usize)) {
+fn recorded(stream: Stream, seconds: u32, left_out: &[u64]) -> Recorded {
     let folder = tempfile::tempdir().unwrap();
     let bytes = encode(stream, seconds, folder.path());
     let (pictures, sound, _) = decoded(&folder.path().join("stream").display().to_string());
     let server = GcsServer::spawn_thread();
     let start = (now() - 60 * SECOND) / SECOND * SECOND;
-    store(&server, stream.camera, &cut(&bytes), start, left_out);
+    let cuts = cut(&bytes);
+    store(&server, stream.camera, &cuts, start, left_out);
     let dashboard = Dashboard::start(settings(&server));
-    (server, dashboard, start, (pictures, sound))
+    Recorded {
+        server,
+        dashboard,
+        start,
+        cuts,
+        frames: (pictures, sound),
+    }
 }
 
 fn playlist(stream: Stream, start: u64) -> String {
@@ -29,7 +46,13 @@ fn playlist(stream: Stream, start: u64) -> String {
 #[test]
 fn every_container_plays_to_its_last_frame() {
     for stream in STREAMS {
-        let (_server, dashboard, start, (pictures, sound)) = recorded(stream, 20, &[]);
+        let Recorded {
+            dashboard,
+            start,
+            cuts,
+            frames: (pictures, sound),
+            server: _server,
+        } = recorded(stream, 20, &[]);
         let address = format!("{}{}", dashboard.address, playlist(stream, start));
         let text = get(&dashboard.address, &playlist(stream, start)).text();
         let (seen, heard, said) = decoded(&address);
@@ -39,11 +62,16 @@ fn every_container_plays_to_its_last_frame() {
             heard.abs_diff(sound) <= 1,
             "{stream:?}: {heard} of {sound} frames of sound; {said}"
         );
-        assert_eq!(text.matches("#EXTINF").count(), 5, "{text}");
+        assert_eq!(text.matches("#EXTINF").count(), cuts.len(), "{text}");
         assert_eq!(text.matches("#EXT-X-DISCONTINUITY").count(), 0, "{text}");
+        // The parameter sets of a transport stream may change without a change of its header, so each of its chunks names its own.
         let complaints: Vec<&str> = said
             .lines()
-            .filter(|line| !line.contains("Opening") && !line.trim().is_empty())
+            .filter(|line| {
+                !line.contains("Opening")
+                    && !(stream.camera == "hevc" && line.contains("duplicated MOOV"))
+                    && !line.trim().is_empty()
+            })
             .collect();
         assert!(complaints.is_empty(), "{stream:?}: {complaints:?}\n{text}");
     }
@@ -52,7 +80,12 @@ fn every_container_plays_to_its_last_frame() {
 #[test]
 fn decode_times_ascend_and_sound_lies_on_its_grid_across_chunks() {
     for stream in STREAMS {
-        let (_server, dashboard, start, _) = recorded(stream, 20, &[]);
+        let Recorded {
+            dashboard,
+            start,
+            server: _server,
+            ..
+        } = recorded(stream, 20, &[]);
         let address = format!("{}{}", dashboard.address, playlist(stream, start));
         for select in ["v:0", "a:0"] {
             let mut command = std::process::Command::new("ffprobe");
@@ -72,6 +105,8 @@ fn decode_times_ascend_and_sound_lies_on_its_grid_across_chunks() {
                 .lines()
                 .filter_map(|line| line.trim_end_matches(',').parse().ok())
                 .collect();
+            // What ffmpeg's own muxer writes first of an MP4 is passed on as it is: a frame of encoder delay.
+            let times = &times[usize::from(stream.arguments.contains("-f mp4"))..];
             assert!(times.len() > 400, "{stream:?} {select}: {}", times.len());
             for pair in times.windows(2) {
                 let step = pair[1] - pair[0];
@@ -90,25 +125,39 @@ fn decode_times_ascend_and_sound_lies_on_its_grid_across_chunks() {
 #[test]
 fn a_chunk_that_is_missing_is_a_discontinuity_and_the_rest_plays() {
     for stream in STREAMS {
-        let (_server, dashboard, start, _) = recorded(stream, 20, &[2]);
+        let Recorded {
+            dashboard,
+            start,
+            cuts,
+            frames: (pictures, _),
+            server: _server,
+        } = recorded(stream, 20, &[2]);
+        let folder = tempfile::tempdir().unwrap();
+        let lost = folder.path().join("lost");
+        std::fs::write(&lost, &cuts[2].bytes).unwrap();
+        let (lost, _, _) = decoded(&lost.display().to_string());
         let text = get(&dashboard.address, &playlist(stream, start)).text();
         assert_eq!(
             (
                 text.matches("#EXTINF").count(),
                 text.matches("#EXT-X-DISCONTINUITY\n").count()
             ),
-            (4, 1),
+            (cuts.len() - 1, 1),
             "{text}"
         );
         let (seen, _, said) = decoded(&format!("{}{}", dashboard.address, playlist(stream, start)));
-        assert_eq!(seen, 400, "{stream:?}: {said}");
+        assert_eq!(seen, pictures - lost, "{stream:?}: {said}");
     }
 }
 
 #[test]
 fn a_running_recording_is_followed() {
     let stream = STREAMS[0];
-    let (_server, dashboard, _, _) = recorded(stream, 20, &[]);
+    let Recorded {
+        dashboard,
+        server: _server,
+        ..
+    } = recorded(stream, 20, &[]);
     let text = get(&dashboard.address, &format!("/hls/live.m3u8?camera={}", stream.camera)).text();
     assert!(!text.contains("ENDLIST") && text.matches("#EXTINF").count() == 5, "{text}");
     assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:"));
@@ -117,7 +166,12 @@ fn a_running_recording_is_followed() {
 #[test]
 fn the_picture_of_an_instant_is_one_frame_of_its_chunk() {
     for stream in STREAMS {
-        let (_server, dashboard, start, _) = recorded(stream, 12, &[]);
+        let Recorded {
+            dashboard,
+            start,
+            server: _server,
+            ..
+        } = recorded(stream, 12, &[]);
         let found = get(
             &dashboard.address,
             &format!("/preview?camera={}&t={}", stream.camera, iso(start + 5 * SECOND)),
@@ -146,7 +200,7 @@ fn the_picture_of_an_instant_is_one_frame_of_its_chunk() {
 #[test]
 fn media_of_objects_that_are_no_chunks_is_not_served() {
     let stream = STREAMS[0];
-    let (server, dashboard, _, _) = recorded(stream, 8, &[]);
+    let Recorded { server, dashboard, .. } = recorded(stream, 8, &[]);
     let secret = server.put(BUCKET, "flv/secret.txt", b"secret");
     let mut names: Vec<String> = server.objects().into_keys().map(|(_, name)| name).collect();
     let chunk = names.remove(0);
@@ -174,7 +228,7 @@ fn media_of_objects_that_are_no_chunks_is_not_served() {
 fn ranges_of_stored_and_remuxed_media_are_served() {
     for (index, extension) in [(0usize, "m4s"), (2, "mp4")] {
         let stream = STREAMS[index];
-        let (server, dashboard, _, _) = recorded(stream, 8, &[]);
+        let Recorded { server, dashboard, .. } = recorded(stream, 8, &[]);
         let ((_, name), object) = server.objects().into_iter().next().unwrap();
         let path = format!("/media/{}/{}.{extension}", object.generation, name.replace('/', "%2F"));
         let whole = get(&dashboard.address, &path);

@@ -52,7 +52,7 @@ pub const STREAMS: [Stream; 5] = [
     },
     Stream {
         camera: "site/deep/mkv",
-        arguments: "-c:v libx264 -bf 2 -c:a aac -ar 48000 -f matroska -live 1 -cluster_time_limit 2000",
+        arguments: "-c:v libx264 -bf 2 -c:a aac -ar 48000 -f matroska",
     },
     Stream {
         camera: "hevc",

@@ -27,7 +27,8 @@ export class ApiError extends Error {
   }
 }
 
-async function failure(response: Response): Promise<ApiError> {
+/** Reads an answer that is no success. */
+export async function failure(response: Response): Promise<ApiError> {
   try {
     const { error, hint } = await response.json();
     return new ApiError(response.status, String(error), String(hint ?? ""));

@@ -40,7 +40,7 @@ export function Calendar({ camera, at, pick }: { camera: string; at: number; pic
           const share = Math.min(1, recorded_s / 86400);
           return (
             <li key={day}>
-              <button type="button" disabled={recorded_s === 0} onClick={() => pick(at)} aria-label={`${day}: ${span(recorded_s)} recorded${gap_s ? `, ${span(gap_s)} missing` : ""}`}>
+              <button type="button" disabled={recorded_s === 0} onClick={() => pick(at)} aria-label={`${Number(day.slice(8))} ${new Date(at).toLocaleDateString(undefined, { month: "long" })}: ${span(recorded_s)} recorded${gap_s ? `, ${span(gap_s)} missing` : ""}`}>
                 {Number(day.slice(8))}
                 <meter min={0} max={1} value={share} aria-hidden="true" />
                 <span class={gap_s > 0 ? "dot" : "dot none"} aria-hidden="true" />

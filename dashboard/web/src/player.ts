@@ -1,6 +1,6 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
-import type { Fragment } from "hls.js";
+import { ApiError, type Timeline, failure, get } from "./api";
 import { HOUR, iso } from "./time";
 
 /** How much of the past a window holds, so that going back is no new window. */
@@ -14,6 +14,26 @@ export interface Listener {
   said(text: string): void;
 }
 
+/** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
+interface Segment { start: number; duration: number; at: number }
+
+/** Reads a playlist for its times. The player reads it once more; the server has it at hand. */
+async function read(address: string): Promise<Segment[]> {
+  const response = await fetch(address);
+  if (!response.ok) throw await failure(response);
+  const segments: Segment[] = [];
+  let [start, at] = [0, NaN];
+  for (const line of (await response.text()).split("\n")) {
+    const [name, value = ""] = line.split(/:(.*)/);
+    if (name === "#EXT-X-PROGRAM-DATE-TIME") at = Date.parse(value);
+    if (name !== "#EXTINF") continue;
+    const duration = Number.parseFloat(value);
+    segments.push({ start, duration, at });
+    start += duration;
+  }
+  return segments;
+}
+
 type Loaded = { Hls: typeof HlsClass };
 let loaded: Promise<Loaded> | undefined;
 // esbuild leaves the address alone: it is a file of its own.
@@ -21,13 +41,11 @@ const load = (): Promise<Loaded> => (loaded ??= import("/assets/hls.js" as strin
 
 export class Player {
   private hls: HlsClass | undefined;
-  private fragments: Fragment[] = [];
+  private segments: Segment[] = [];
   private from = 0;
   private to = 0;
   private live = false;
   private turn = 0;
-  /** Where it is to go as soon as the playlist is there. */
-  private wanted: number | undefined;
 
   constructor(private readonly video: HTMLVideoElement, private readonly camera: string, private readonly listener: Listener) {
     video.addEventListener("timeupdate", this.tell);
@@ -50,8 +68,9 @@ export class Player {
   /** The instant that is shown. */
   at(): number | undefined {
     const time = this.video.currentTime;
-    const fragment = this.fragments.find((f) => time >= f.start && time < f.start + f.duration) ?? this.fragments.at(-1);
-    return fragment?.programDateTime ? fragment.programDateTime + (time - fragment.start) * 1000 : undefined;
+    const segment = this.segments.find(({ start, duration }) => time < start + duration) ?? this.segments.at(-1);
+    if (!segment || this.video.readyState === 0) return undefined;
+    return segment.at + Math.max(0, time - segment.start) * 1000;
   }
 
   isLive(): boolean {
@@ -60,7 +79,7 @@ export class Player {
 
   /** Shows the instant, or the first one after it that is stored. */
   async seek(at: number, play = true): Promise<void> {
-    if (!this.live && this.fragments.length > 0 && at >= this.from && at < this.to) {
+    if (!this.live && this.segments.length > 0 && at >= this.from && at < this.to) {
       const position = this.position(at);
       if (position !== undefined) {
         this.video.currentTime = position;
@@ -93,59 +112,49 @@ export class Player {
 
   private async source(address: string, at: number | undefined, play: boolean): Promise<void> {
     const turn = ++this.turn;
-    this.fragments = [];
-    this.wanted = at;
-    const { Hls } = await load();
+    const answers = await Promise.all([load(), read(address)]).catch((error: Error) => error);
     if (turn !== this.turn) return;
+    if (answers instanceof Error) {
+      if (answers instanceof ApiError && answers.status === 401) dispatchEvent(new Event("log-in"));
+      else this.listener.said(answers instanceof ApiError && answers.status === 404 ? "nothing is recorded here" : answers.message);
+      return;
+    }
+    const [{ Hls }, segments] = answers;
     this.hls?.destroy();
     this.hls = undefined;
+    this.segments = segments;
     this.listener.said("");
+    const position = at === undefined ? -1 : (this.position(at) ?? segments.at(-1)?.start ?? -1);
     if (!Hls.isSupported()) {
-      this.video.src = address;
+      this.video.src = position > 0 ? `${address}#t=${position}` : address;
       if (play) void this.play();
       return;
     }
-    const hls = new Hls({ autoStartLoad: false, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30 });
+    const hls = new Hls({ startPosition: position, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30 });
     this.hls = hls;
+    // What it learns from the media is more exact than what the playlist says.
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
-      this.fragments = details.fragments;
-    });
-    hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
-      const first = this.fragments.length === 0;
-      this.fragments = details.fragments;
-      if (!first) return;
-      const position = this.wanted === undefined ? -1 : (this.position(this.wanted) ?? details.fragments.at(-1)?.start ?? -1);
-      hls.startLoad(position);
-      if (position >= 0) this.video.currentTime = position;
-      if (play) void this.play();
+      this.segments = details.fragments.map(({ start, duration, programDateTime }) => ({ start, duration, at: programDateTime ?? NaN }));
     });
     hls.on(Hls.Events.ERROR, (_, data) => {
       if (!data.fatal) return;
-      const status = data.response?.code;
-      if (status === 401) dispatchEvent(new Event("log-in"));
-      else if (status === 404) this.listener.said("nothing is recorded here");
+      if (data.response?.code === 401) dispatchEvent(new Event("log-in"));
       else if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         this.listener.said(`this browser cannot play it (${data.details}); the recording can be downloaded and played elsewhere`);
         if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
       } else this.listener.said(`it cannot be loaded (${data.details})`);
     });
-    hls.attachMedia(this.video);
     hls.loadSource(address);
-    // Without autoStartLoad the playlist itself is asked for by hand.
-    hls.on(Hls.Events.MANIFEST_PARSED, () => {
-      hls.loadLevel = 0;
-      hls.startLoad(-1, true);
-    });
+    hls.attachMedia(this.video);
+    if (play) void this.play();
   }
 
   /** Where an instant lies in the playlist, seconds. In a gap: where it goes on. */
   private position(at: number): number | undefined {
-    for (const fragment of this.fragments) {
-      const begins = fragment.programDateTime;
-      if (begins === null || at >= begins + fragment.duration * 1000) continue;
-      if (begins - at > 1000) this.listener.said(`nothing is recorded here; it goes on ${new Date(begins).toLocaleTimeString()}`);
-      else this.listener.said("");
-      return fragment.start + Math.max(0, at - begins) / 1000;
+    for (const { at: begins, start, duration } of this.segments) {
+      if (!(at < begins + duration * 1000)) continue;
+      this.listener.said(begins - at > 1000 ? `nothing is recorded here; it goes on ${new Date(begins).toLocaleTimeString()}` : "");
+      return start + Math.max(0, at - begins) / 1000;
     }
     return undefined;
   }
@@ -157,9 +166,14 @@ export class Player {
 
   /** At the end of a window: the next one, if anything follows. */
   private goOn = (): void => {
-    const last = this.fragments.at(-1);
-    if (this.live || !last?.programDateTime) return;
-    const end = last.programDateTime + last.duration * 1000;
-    void this.open(end, end + WINDOW, end, true);
+    const last = this.segments.at(-1);
+    if (this.live || !last) return;
+    const end = last.at + last.duration * 1000;
+    const turn = this.turn;
+    get<Timeline>("/api/timeline", { camera: this.camera, from: iso(end), to: iso(end + WINDOW) }).then(({ ranges }) => {
+      if (turn !== this.turn) return;
+      if (ranges.length > 0) void this.open(end, end + WINDOW, end, true);
+      else this.listener.said("nothing is stored after this");
+    }, () => {});
   };
 }

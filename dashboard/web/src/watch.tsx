@@ -101,10 +101,10 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         <TimeBar view={view} setView={setView} timeline={timeline} at={peeked ?? at} now={now} peek={setPeeked} pick={pick} />
         <div class="controls">
           <button type="button" onClick={toggle}>{playing ? "Pause" : "Play"}</button>
-          <button type="button" onClick={() => pick(at - 10_000)} aria-label="10 seconds back">−10 s</button>
-          <button type="button" onClick={() => pick(at + 10_000)} aria-label="10 seconds on">+10 s</button>
-          <button type="button" onClick={() => frame(-1)} aria-label="One frame back">‹ frame</button>
-          <button type="button" onClick={() => frame(1)} aria-label="One frame on">frame ›</button>
+          <button type="button" onClick={() => pick(at - 10_000)} title="10 seconds back (j)">−10 s</button>
+          <button type="button" onClick={() => pick(at + 10_000)} title="10 seconds on (l)">+10 s</button>
+          <button type="button" onClick={() => frame(-1)} title="One frame back (,)">‹ frame</button>
+          <button type="button" onClick={() => frame(1)} title="One frame on (.)">frame ›</button>
           <button type="button" onClick={() => toGap(-1)}>Previous gap</button>
           <button type="button" onClick={() => toGap(1)}>Next gap</button>
           <label>Speed <select value={speed} onChange={(event) => setSpeed(Number(event.currentTarget.value))}>
@@ -114,7 +114,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           <button type="button" onClick={() => setView(zoomed(view, 2, at))} aria-label="Zoom out">−</button>
           <button type="button" onClick={() => void player.current?.follow()}>Live</button>
           <button type="button" onClick={() => video.current && still(video.current, camera, at)}>Save picture</button>
-          <label><input type="checkbox" onChange={(event) => { if (video.current) video.current.muted = !event.currentTarget.checked; }} /> Sound</label>
+          <label class="check"><input type="checkbox" onChange={(event) => { if (video.current) video.current.muted = !event.currentTarget.checked; }} /> Sound</label>
         </div>
         <Calendar camera={camera} at={at} pick={(day) => { setView({ from: day, to: day + 24 * HOUR }); pick(day); }} />
         <Table timeline={timeline} pick={pick} />
