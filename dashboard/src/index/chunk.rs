@@ -1,6 +1,6 @@
 //! A chunk as the bucket lists it: name and metadata checked, before anything else may use it.
 //!
-//! PURE. Names and metadata are foreign text: an object whose name the template does not give, or whose metadata is not that of
+//! No I/O. Names and metadata are foreign text: an object whose name the template does not give, or whose metadata is not that of
 //! [`ObjectMetadata`] or contradicts the name, is no chunk.
 
 use std::sync::Arc;

@@ -50,6 +50,12 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   useEffect(() => {
     if (asked !== null && Math.abs(asked - (player.current?.at() ?? asked)) > 1500) void player.current?.seek(asked);
   }, [asked]);
+  // What was said of a gap is over once the picture goes on.
+  useEffect(() => {
+    if (!said || !playing) return;
+    const timer = setTimeout(() => setSaid(""), 6000);
+    return () => clearTimeout(timer);
+  }, [said, playing]);
   useEffect(() => {
     if (video.current) video.current.playbackRate = speed;
   }, [speed, playing]);

@@ -189,3 +189,36 @@ fn codec(id: &[u8], private: &[u8]) -> Codec {
         _ => Codec::Other(String::from_utf8_lossy(id).into_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(block: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let Read::Got(parsed) = Block::parse(block) else {
+            panic!("{block:?}")
+        };
+        let ranges = parsed.frames_in(block)?;
+        Some(ranges.into_iter().map(|range| block[range].to_vec()).collect())
+    }
+
+    #[test]
+    fn frames_of_every_lacing_are_told_apart() {
+        let (a, b, c) = (vec![1u8; 300], vec![2u8; 10], vec![3u8; 5]);
+        let all = [a.clone(), b.clone(), c.clone()];
+        let payload = all.concat();
+        // RFC 9559 10.3: track 1, time 0, flags; the number of frames less one, then the sizes.
+        let block = |flags: u8, sizes: &[u8]| [&[0x81, 0, 0, flags][..], sizes, &payload].concat();
+        assert_eq!(frames(&block(0, &[])), Some(vec![payload.clone()]));
+        assert_eq!(frames(&block(2, &[2, 255, 45, 10])).as_deref(), Some(&all[..]));
+        // 300 in two octets, then the difference -290 in two.
+        let difference = (0x4000u16 | (8191 - 290)).to_be_bytes();
+        assert_eq!(
+            frames(&block(6, &[2, 0x41, 0x2c, difference[0], difference[1]])).as_deref(),
+            Some(&all[..])
+        );
+        let equal = [&[0x81, 0, 0, 4, 2][..], &[1, 1, 2, 2, 3, 3]].concat();
+        assert_eq!(frames(&equal), Some(vec![vec![1, 1], vec![2, 2], vec![3, 3]]));
+        assert_eq!(frames(&block(2, &[2, 255, 255, 255, 10])), None, "sizes beyond the end");
+    }
+}
