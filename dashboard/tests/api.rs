@@ -318,3 +318,93 @@ fn what_was_listed_is_not_listed_again_by_a_second_viewer() {
     get(&dashboard.address, &path);
     assert_eq!(server.requests().len(), first);
 }
+
+#[test]
+fn finished_hours_are_not_listed_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let cuts = cut(&encode(STREAMS[0], 20, folder.path()));
+    let server = GcsServer::spawn_thread();
+    let hour = 3600 * SECOND;
+    let begins = now() / hour * hour - 48 * hour;
+    store_hour(&server, &cuts, begins);
+    let cached = || gcstreamer_dashboard::settings::Settings {
+        cache_dir: Some(folder.path().to_owned()),
+        ..settings(&server)
+    };
+    let path = format!("/api/timeline?camera=cam&from={}&to={}", iso(begins), iso(begins + hour));
+    let first = get(&Dashboard::start(cached()).address, &path).json();
+    let second = get(&Dashboard::start(cached()).address, &path).json();
+    assert_eq!(first, second);
+    assert_eq!(first["gaps"], serde_json::json!([]), "{first}");
+    let hours = |server: &GcsServer| {
+        let prefix = iso(begins).replace(['-', ':'], "")[..11].to_owned();
+        server
+            .requests()
+            .iter()
+            .filter(|request| request.query.get("prefix").is_some_and(|text| text.ends_with(&prefix)))
+            .count()
+    };
+    assert_eq!(hours(&server), 1);
+}
+
+/// One session that covers an hour by chunks of ten seconds. Their bytes do not matter.
+fn store_hour(server: &GcsServer, cuts: &[common::Cut], begins: u64) {
+    let (session, template) = (
+        "0a1b2c3d4e",
+        gcstreamer_schema::name::Template::parse(gcstreamer_dashboard::settings::DEFAULT_LOCATION).unwrap(),
+    );
+    for sequence in 0..360 {
+        let start = begins + sequence * 10 * SECOND;
+        let info = gcstreamer_media::chunk::ChunkInfo {
+            sequence,
+            start,
+            duration: 10 * SECOND,
+            gap: None,
+            init_bytes: 0,
+            ..cuts[0].info.clone()
+        };
+        let naming = gcstreamer_schema::name::Naming {
+            device: "cam",
+            session,
+            seq: sequence,
+            ext: "flv",
+            start,
+        };
+        server.put_with(
+            BUCKET,
+            &template.format(&naming).unwrap(),
+            b"x",
+            &info.metadata("cam", session, &Default::default()),
+        );
+    }
+}
+
+#[test]
+fn a_recording_that_is_lost_while_it_is_watched_is_a_404_and_a_bucket_in_trouble_a_502() {
+    let (server, start) = bucket();
+    let dashboard = Dashboard::start(settings(&server));
+    let playlist = get(
+        &dashboard.address,
+        &format!(
+            "/hls/index.m3u8?camera=cam&from={}&to={}",
+            iso(start),
+            iso(start + 60 * SECOND)
+        ),
+    )
+    .text();
+    let addresses: Vec<&str> = playlist.lines().filter(|line| line.ends_with(".m4s")).collect();
+    assert_eq!(addresses.len(), 5);
+    let lost = server
+        .objects()
+        .into_keys()
+        .map(|(_, name)| name)
+        .find(|name| name.starts_with("cam/2") && name.contains("_000001"))
+        .unwrap();
+    server.remove(BUCKET, &lost);
+    assert_eq!(get(&dashboard.address, addresses[1]).status, 404);
+    server.push_object_fault(Answer::status(503));
+    let trouble = get(&dashboard.address, addresses[2]);
+    assert_eq!(trouble.status, 502, "{}", trouble.text());
+    assert_eq!(get(&dashboard.address, addresses[2]).status, 200, "it is read anew");
+    assert_eq!(get(&dashboard.address, addresses[3]).status, 200);
+}

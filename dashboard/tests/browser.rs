@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Dashboard, GcsServer, SECOND, STREAMS, cut, encode, now, settings, store, web};
+use gcstreamer_dashboard::settings::{Auth, Settings};
 use serde_json::json;
 
 const EVIL: &str = "<img src=x onerror=alert(1)>\"'&";
@@ -47,10 +48,20 @@ fn the_page_plays_what_was_recorded() {
     }
     let gap = json!({"camera": "holed", "from": start / 1_000_000 + 8000, "to": start / 1_000_000 + 12_000});
     let plan = folder.path().join("plan.json");
-    std::fs::write(&plan, json!({"cameras": cameras, "gap": gap, "evil": EVIL}).to_string()).unwrap();
+    let dashboard = Dashboard::start(settings(&server));
+    let token = "0123456789abcdef";
+    let guarded = Dashboard::start(Settings {
+        auth: Auth::Token(token.into()),
+        ..settings(&server)
+    });
+    let login = json!({"address": guarded.address, "token": token});
+    std::fs::write(
+        &plan,
+        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login}).to_string(),
+    )
+    .unwrap();
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
     std::fs::create_dir_all(&screenshots).unwrap();
-    let dashboard = Dashboard::start(settings(&server));
     let mut command = Command::new("node");
     command
         .arg("test/browser.mjs")
@@ -62,5 +73,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 5, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 6, "{text}");
 }

@@ -84,6 +84,8 @@ struct Newest {
     asked: u64,
 }
 
+/// Most cameras whose newest chunk is remembered, and most days of names.
+const MAX_CAMERAS: usize = 20_000;
 /// How long an answer about the newest chunk is good for, ns.
 const NEWEST_FOR: u64 = 2_000_000_000;
 /// As [`NEWEST_FOR`], for a camera of which nothing was found at all.
@@ -243,7 +245,8 @@ impl Index {
         let names = Arc::new(names);
         let until = now.saturating_add(freshness::day_good_for(day, now));
         let mut days = self.days.lock().unwrap_or_else(PoisonError::into_inner);
-        if days.values().map(|day| day.names.len()).sum::<usize>() + names.len() > MAX_NAMES {
+        let held = days.values().map(|day| day.names.len()).sum::<usize>();
+        if held + names.len() > MAX_NAMES || days.len() >= MAX_CAMERAS {
             days.clear();
         }
         days.insert(
@@ -284,10 +287,12 @@ impl Index {
             chunk: chunk.clone(),
             asked: now,
         };
-        self.newest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(camera.to_owned(), newest);
+        let mut all = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ids that somebody asks for need not exist.
+        if all.len() >= MAX_CAMERAS {
+            all.clear();
+        }
+        all.insert(camera.to_owned(), newest);
         Ok(chunk)
     }
 

@@ -1,6 +1,6 @@
 // Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id"}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}}
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const [address, plan, screenshots, executablePath] = process.argv.slice(2);
-const { cameras, gap, evil } = JSON.parse(readFileSync(plan, "utf8"));
+const { cameras, gap, evil, login } = JSON.parse(readFileSync(plan, "utf8"));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PATIENCE = 30_000;
 
@@ -151,6 +151,25 @@ const tests = {
     await page.waitForSelector(".days button:not([disabled])");
     await page.screenshot({ path: join(screenshots, "gap.png"), fullPage: true });
     await accessible(page, "gap, table and calendar");
+  },
+
+  async "whoever has the token logs in, and the address never shows it"() {
+    const page = await tab();
+    await page.goto(login.address);
+    await page.fill("#token", "not the token at all");
+    await page.click("button[type=submit]");
+    await page.waitForSelector("[role=alert]:has-text('this is not the token')");
+    await page.screenshot({ path: join(screenshots, "login.png") });
+    await accessible(page, "login");
+    await page.fill("#token", login.token);
+    await page.click("button[type=submit]");
+    await page.waitForSelector(".card");
+    assert.ok(!page.url().includes(login.token));
+    await page.reload();
+    await page.waitForSelector(".card");
+    // That it is asked at all is told by answers of 401.
+    assert.deepEqual(faults.filter((fault) => !fault.includes("401")), []);
+    faults.length = 0;
   },
 
   async "it fits a phone"() {
