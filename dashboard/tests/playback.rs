@@ -43,6 +43,12 @@ fn playlist(stream: Stream, start: u64) -> String {
     )
 }
 
+/// What ffprobe says of what is as it should be.
+fn is_expected(stream: Stream, line: &str) -> bool {
+    let repeats_header = stream.camera == "hevc" && line.contains("duplicated MOOV");
+    line.trim().is_empty() || line.contains("Opening") || repeats_header
+}
+
 #[test]
 fn every_container_plays_to_its_last_frame() {
     for stream in STREAMS {
@@ -65,14 +71,7 @@ fn every_container_plays_to_its_last_frame() {
         assert_eq!(text.matches("#EXTINF").count(), cuts.len(), "{text}");
         assert_eq!(text.matches("#EXT-X-DISCONTINUITY").count(), 0, "{text}");
         // The parameter sets of a transport stream may change without a change of its header, so each of its chunks names its own.
-        let complaints: Vec<&str> = said
-            .lines()
-            .filter(|line| {
-                !line.contains("Opening")
-                    && !(stream.camera == "hevc" && line.contains("duplicated MOOV"))
-                    && !line.trim().is_empty()
-            })
-            .collect();
+        let complaints: Vec<&str> = said.lines().filter(|line| !is_expected(stream, line)).collect();
         assert!(complaints.is_empty(), "{stream:?}: {complaints:?}\n{text}");
     }
 }
