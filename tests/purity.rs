@@ -25,9 +25,17 @@ const PURE: &[&str] = &[
     "crates/mqtt/src/topics.rs",
     "crates/mqtt/src/backoff.rs",
     "crates/mqtt/src/key.rs",
+    "dashboard/src/auth.rs",
+    "dashboard/src/hls",
+    "dashboard/src/http/range.rs",
+    "dashboard/src/index/badge.rs",
+    "dashboard/src/index/freshness.rs",
+    "dashboard/src/index/names.rs",
+    "dashboard/src/index/timeline.rs",
 ];
 /// These may use tokio, files, sockets and clocks, and no GStreamer.
-const WITHOUT_GSTREAMER: [&str; 7] = [
+const WITHOUT_GSTREAMER: [&str; 8] = [
+    "dashboard/src",
     "src/base",
     "crates/storage/src",
     "crates/mqtt/src",

@@ -83,6 +83,8 @@ pub(crate) enum Action {
     Store,
     Look,
     Delete,
+    List,
+    Read,
 }
 
 /// What the attempt knew of itself when it failed.
@@ -100,6 +102,8 @@ impl Action {
             Self::Store => "storing",
             Self::Look => "looking at",
             Self::Delete => "deleting",
+            Self::List => "listing",
+            Self::Read => "reading",
         }
     }
 
@@ -108,6 +112,8 @@ impl Action {
             Self::Store => "give the account storage.objects.create on the bucket (roles/storage.objectCreator)",
             Self::Look => "storage.objects.get on the bucket is missing",
             Self::Delete => "storage.objects.delete on the bucket is missing",
+            Self::List => "give the account storage.objects.list on the bucket (roles/storage.objectViewer)",
+            Self::Read => "give the account storage.objects.get on the bucket (roles/storage.objectViewer)",
         }
     }
 }
@@ -168,6 +174,7 @@ impl Target<'_> {
             (404, _) if self.action == Action::Store && class == Class::Permanent => {
                 what.push_str("; check the property bucket, and endpoint-uri where it is set");
             }
+            (404, _) if self.action == Action::List => what.push_str("; check the bucket, and endpoint-uri where it is set"),
             (412, _) if class == Class::Conflict => what.push_str("; an object of this name exists already"),
             (412, _) => {
                 let code = code.as_deref().map_or_else(String::new, |code| format!("reason {code}: "));

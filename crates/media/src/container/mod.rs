@@ -29,6 +29,7 @@ pub mod matroska;
 pub mod mpegts;
 pub mod nal;
 pub mod raw;
+pub mod samples;
 mod sets;
 mod unwrap;
 mod work;
