@@ -78,6 +78,7 @@ impl GcsSink {
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
         siblings::remove(self.obj().upcast_ref());
+        session.release_identity();
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
         let next = session.end(timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
@@ -110,6 +111,8 @@ impl GcsSink {
     }
 
     fn drain(&self, session: &Session) -> End {
+        // Nothing more comes before a flush.
+        session.release_identity();
         let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
         // splitmuxsink begins the next fragment when this EOS has passed.
         let until_spooled = session.engine.spool.is_some() && session.in_splitmuxsink;
@@ -351,7 +354,14 @@ impl BaseSinkImpl for GcsSink {
                     }
                 }
                 gst::EventView::FlushStart(_) => session.engine.set_flushing(true),
-                gst::EventView::FlushStop(_) => session.engine.set_flushing(false),
+                gst::EventView::FlushStop(_) => {
+                    session.engine.set_flushing(false);
+                    if let Err(error) = session.claim_identity() {
+                        session.engine.fail();
+                        self.post_error_message(error);
+                        return false;
+                    }
+                }
                 // Flushing: the event is dropped, the base class would wait for a preroll that never ends.
                 gst::EventView::Eos(_) if self.drain(&session) == End::Flushed => return false,
                 _ => {}

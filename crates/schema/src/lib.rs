@@ -28,5 +28,5 @@ pub mod time;
 pub mod topics;
 
 pub use container::Container;
-pub use reason::{ClockKind, GapReason};
+pub use reason::{ClockKind, GapReason, StartReason};
 pub use redact::redact;
