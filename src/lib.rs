@@ -20,6 +20,7 @@ pub mod iotcorestatus;
 pub mod spool;
 pub mod upload;
 
+pub use base::runtime::uploads_respond;
 pub use element::shutdown::separate_pipelines;
 pub use plugin::plugin_register_static;
 
