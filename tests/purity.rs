@@ -25,9 +25,19 @@ const PURE: &[&str] = &[
     "crates/mqtt/src/topics.rs",
     "crates/mqtt/src/backoff.rs",
     "crates/mqtt/src/key.rs",
+    "recorder/src/camera/supervisor.rs",
+    "recorder/src/camera/pause.rs",
+    "recorder/src/camera/state.rs",
+    "recorder/src/camera/plan.rs",
+    "recorder/src/camera/classify.rs",
+    "recorder/src/config/address.rs",
+    "recorder/src/config/environment.rs",
+    "recorder/src/config/fault.rs",
+    "recorder/src/config/section.rs",
+    "recorder/src/shard.rs",
 ];
 /// These may use tokio, files, sockets and clocks, and no GStreamer.
-const WITHOUT_GSTREAMER: [&str; 7] = [
+const WITHOUT_GSTREAMER: [&str; 9] = [
     "src/base",
     "crates/storage/src",
     "crates/mqtt/src",
@@ -35,6 +45,8 @@ const WITHOUT_GSTREAMER: [&str; 7] = [
     "src/upload",
     "src/spool",
     "src/flow",
+    "recorder/src/config",
+    "recorder/src/http.rs",
 ];
 const FORBIDDEN: [&str; 14] = [
     "gst::",
