@@ -67,6 +67,8 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
             let failure = match (is_source, classify(&taken_apart(error))) {
                 (false, Failure::Internal(text)) => Failure::Internal(text),
                 (false, _) => Failure::Internal(format!("the pipeline failed: {}", redact(&error.error().to_string()))),
+                // The source gives up where nothing was chosen: that says more.
+                (true, Failure::Unsupported(text)) => recording.fault().unwrap_or(Failure::Unsupported(text)),
                 (true, failure) => failure,
             };
             tell(News::Failed(failure));

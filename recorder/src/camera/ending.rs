@@ -80,6 +80,14 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
         .into_iter()
         .map(|(_, into)| std::thread::spawn(move || into.send_event(gst::event::Eos::new())))
         .collect();
+    if sink.is_none() {
+        // Nothing was built: what waits in the blocked queues goes nowhere, and holds nothing up.
+        let mut parts = recording.parts();
+        let parts = &mut *parts;
+        for branch in [&mut parts.video, &mut parts.sound].into_iter().flatten() {
+            branch.open();
+        }
+    }
     recording.source.set_locked_state(true);
     let _ = recording.source.set_state(gst::State::Null);
     if let Some(sink) = &sink {

@@ -3,7 +3,7 @@
 //! - [`state`] PURE: the words. [`supervisor`] PURE: events in, actions out, on virtual time. `pause` PURE: how long to wait.
 //! - `plan`, `classify` PURE: which elements record a codec; what an ERROR means.
 //! - [`runner`]: the task of a camera. [`report`]: what is known of it from outside; `stats`: figures of its sinks.
-//! - [`recording`]: one pipeline. `source`, `sink`: its ends. `bus`: its messages. [`watch`]: what passes. [`ending`]: its end.
+//! - [`recording`]: one pipeline. `source`, `sink`: its ends. `bus`: its messages. `timestamps`: its running times. [`watch`]: what passes. [`ending`]: its end.
 
 mod bus;
 mod classify;
@@ -20,4 +20,5 @@ pub mod stats;
 pub mod supervisor;
 #[cfg(test)]
 mod supervisor_tests;
+mod timestamps;
 pub mod watch;

@@ -3,7 +3,7 @@
 //! PURE: texts in, texts out; which elements are installed is an argument.
 //!
 //! - The depayloader hands single NAL units to the parser, which finds the pictures by itself: cameras set the marker bit of RTP wrongly
-//!   and put several NAL units with start codes into one.
+//!   and put several NAL units with start codes into one. (`recording` takes the marker bit away: the parser would believe it.)
 //! - Parameter sets are repeated before each key frame (`config-interval=-1`), so that chunks play alone in every container.
 //! - `h264timestamper` gives pictures the decoding times that the muxers need and RTP does not carry (B-frames).
 
@@ -70,12 +70,14 @@ impl Video {
             true => format!("rtp{codec}depay ! video/x-{codec},stream-format=byte-stream,alignment=nal ! "),
             false => String::new(),
         };
-        let timestamper = match has(&format!("{codec}timestamper")) {
-            true => format!(" ! {codec}timestamper"),
+        // MPEG-TS and Matroska keep the order of decoding without times for it.
+        let has_decoding_times = matches!(container, Container::Fmp4 | Container::Flv);
+        let timestamper = match has_decoding_times && has(&format!("{codec}timestamper")) {
+            true => format!(" ! {codec}timestamper name=timestamper"),
             false => String::new(),
         };
         Ok(format!(
-            "{depay}{codec}parse config-interval=-1 ! video/x-{codec},stream-format={format},alignment=au{timestamper} ! {QUEUE}"
+            "{depay}{codec}parse name=parser config-interval=-1 ! video/x-{codec},stream-format={format},alignment=au{timestamper} ! {QUEUE}"
         ))
     }
 }
@@ -153,11 +155,11 @@ mod tests {
     #[test]
     fn every_container_gets_the_stream_format_that_it_takes() {
         let line = |video: Video, container| video.line(true, container, &ALL).unwrap();
-        assert!(line(Video::H264, Container::Fmp4).contains("stream-format=avc,alignment=au ! h264timestamper"));
+        assert!(line(Video::H264, Container::Fmp4).contains("stream-format=avc,alignment=au ! h264timestamper name=timestamper"));
         assert!(line(Video::H265, Container::Fmp4).contains("stream-format=hvc1"));
         assert!(
             line(Video::H265, Container::MpegTs)
-                .contains("h265parse config-interval=-1 ! video/x-h265,stream-format=byte-stream")
+                .contains("h265parse name=parser config-interval=-1 ! video/x-h265,stream-format=byte-stream")
         );
         assert!(
             line(Video::H264, Container::Flv).starts_with("rtph264depay ! video/x-h264,stream-format=byte-stream,alignment=nal")

@@ -22,6 +22,7 @@ use super::sink::{self, Storage};
 use super::source::{self, Choice, is_installed};
 use super::state::{Failure, StartReason};
 use super::supervisor::Attempt;
+use super::timestamps;
 use super::watch::{News, Picture, Teller, Watch};
 use crate::config::{Audio, Camera, Container};
 
@@ -80,7 +81,7 @@ pub(super) struct Branch {
 }
 
 impl Branch {
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         if let Some(block) = self.block.take() {
             self.gate.remove_probe(block);
         }
@@ -165,9 +166,14 @@ impl Recording {
         self.ending.load(Ordering::Relaxed)
     }
 
+    /// What is wrong with the camera's streams.
+    pub(super) fn fault(&self) -> Option<Failure> {
+        self.choice.fault(&self.setup.camera)
+    }
+
     /// The camera's streams are known: what is wrong with them.
     pub(super) fn on_opened(&self) {
-        match self.choice.fault(&self.setup.camera) {
+        match self.fault() {
             Some(failure) => self.teller.tell(News::Failed(failure)),
             None => self.teller.tell(News::Opened),
         }
@@ -223,10 +229,17 @@ impl Recording {
     /// Adds a branch that ends in a blocked queue. `observe` gets the pad in front of the queue.
     fn add_branch(&self, pad: &gst::Pad, line: &str, observe: impl FnOnce(&gst::Pad)) -> Result<Branch, Failure> {
         let bin = gst::parse::bin_from_description(line, true).map_err(|e| internal(&e))?;
+        if let Some(timestamper) = bin.by_name("timestamper") {
+            timestamps::align(&timestamper);
+        }
+        if let Some(pad) = bin.by_name("parser").and_then(|parser| parser.static_pad("sink")) {
+            ignore_marker(&pad);
+        }
         let queue = bin.by_name("queue").ok_or_else(|| internal(&"no queue"))?;
         let (Some(front), Some(gate)) = (queue.static_pad("sink"), queue.static_pad("src")) else {
             return Err(internal(&"a pad is missing"));
         };
+        answer_allocation(&front);
         observe(&front);
         let block = gate.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
         self.pipeline.add(&bin).map_err(|e| internal(&e))?;
@@ -297,8 +310,10 @@ impl Recording {
         let keeps_header_apart = self.setup.camera.container != Container::MpegTs;
         let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
         front.add_probe(kinds, move |_, info| {
-            if watch.closed.load(Ordering::Relaxed) && !ending.load(Ordering::Relaxed) {
-                return gst::PadProbeReturn::Drop;
+            // The muxer takes no more than its end.
+            let is_end = matches!(&info.data, Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos);
+            if watch.closed.load(Ordering::Relaxed) && !is_end {
+                return gst::PadProbeReturn::Handled;
             }
             match &info.data {
                 Some(gst::PadProbeData::Buffer(buffer)) => {
@@ -425,6 +440,34 @@ fn link_through(from: &gst::Pad, element: Option<&gst::Element>, into: &gst::Pad
     back.link(into).map(drop).map_err(|e| internal(&e))
 }
 
+/// A queue passes these queries on with the data, so that who asks would wait for as long as the queue is blocked.
+fn answer_allocation(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| match &info.data {
+        Some(gst::PadProbeData::Query(query)) if query.type_() == gst::QueryType::Allocation => gst::PadProbeReturn::Handled,
+        _ => gst::PadProbeReturn::Ok,
+    });
+}
+
+/// The parser ends a picture where the flag is, and cameras set it on parameter sets, or never.
+fn ignore_marker(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, |_, info| {
+        let unmark = |buffer: &mut gst::BufferRef| buffer.unset_flags(gst::BufferFlags::MARKER);
+        match &mut info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => unmark(buffer.make_mut()),
+            Some(gst::PadProbeData::BufferList(list)) => {
+                list.make_mut().foreach_mut(|mut buffer, _| {
+                    unmark(buffer.make_mut());
+                    std::ops::ControlFlow::Continue(Some(buffer))
+                });
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// `Handled` and not `Drop`: for a dropped event GStreamer 1.22 unrefs what the bindings have taken.
+///
 /// Other pictures need another muxer; another header for the same pictures does not: the parser repeats it in the stream.
 fn on_caps(watch: &Watch, teller: &Teller, codec: Video, caps: &gst::CapsRef, keeps_header_apart: bool) -> gst::PadProbeReturn {
     let number = |field| {
@@ -437,7 +480,7 @@ fn on_caps(watch: &Watch, teller: &Teller, codec: Video, caps: &gst::CapsRef, ke
         height: number("height"),
     };
     if watch.picture() == Some(picture) && keeps_header_apart {
-        return gst::PadProbeReturn::Drop;
+        return gst::PadProbeReturn::Handled;
     }
     if let Some(before) = watch.on_kind(picture) {
         watch.closed.store(true, Ordering::Relaxed);
@@ -446,7 +489,7 @@ fn on_caps(watch: &Watch, teller: &Teller, codec: Video, caps: &gst::CapsRef, ke
             before.width, before.height, picture.width, picture.height
         );
         teller.tell(News::Failed(Failure::Changed(text)));
-        return gst::PadProbeReturn::Drop;
+        return gst::PadProbeReturn::Handled;
     }
     gst::PadProbeReturn::Ok
 }

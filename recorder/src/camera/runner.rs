@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides when to connect, and nothing blocks: pipelines begin, are built and end on other threads, and send news.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -93,6 +94,7 @@ struct Runner {
     last_sound_rebuild: Option<Instant>,
     password_mark: u64,
     told_soundless: bool,
+    told: Told,
     is_forgotten: bool,
     /// The `since` of the report, on the supervisor's clock.
     since: Option<Duration>,
@@ -147,6 +149,7 @@ impl Runner {
             last_sound_rebuild: None,
             password_mark: 0,
             told_soundless: false,
+            told: Told::default(),
             is_forgotten: false,
             since: None,
         }
@@ -273,8 +276,9 @@ impl Runner {
                 let until = SystemTime::UNIX_EPOCH.checked_add(until);
                 self.report.last_stored = self.report.last_stored.max(until);
             }
-            News::Warning(text) => tracing::warn!(camera = id, "{text}"),
-            News::Info(text) => tracing::info!(camera = id, "{text}"),
+            News::Warning(text) if self.told.is_new(&text, Instant::now()) => tracing::warn!(camera = id, "{text}"),
+            News::Info(text) if self.told.is_new(&text, Instant::now()) => tracing::info!(camera = id, "{text}"),
+            News::Warning(_) | News::Info(_) => {}
             News::Gone => self.gone(attempt),
             News::Finished => {
                 self.gone(attempt);
@@ -458,6 +462,28 @@ impl Runner {
     }
 }
 
+/// Messages of the sinks that were logged: each attempt has a sink of its own, which says the same again.
+#[derive(Default)]
+struct Told(BTreeMap<String, Instant>);
+
+impl Told {
+    const AGAIN: Duration = Duration::from_secs(3600);
+    const MOST: usize = 100;
+
+    /// Whether this was not logged lately; figures in it do not make it another.
+    fn is_new(&mut self, text: &str, now: Instant) -> bool {
+        let words: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+        self.0.retain(|_, at| now.saturating_duration_since(*at) < Self::AGAIN);
+        if self.0.contains_key(&words) {
+            return false;
+        }
+        if self.0.len() < Self::MOST {
+            self.0.insert(words, now);
+        }
+        true
+    }
+}
+
 fn limits(camera: &Camera) -> Limits {
     Limits {
         stall_timeout: camera.stall_timeout,
@@ -470,5 +496,19 @@ fn limits(camera: &Camera) -> Limits {
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
         tracing::error!("no thread can be started: {error}; raise the limit of threads (pids) of this service");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sink_of_every_attempt_says_is_logged_once_an_hour() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        assert!(told.is_new("nothing to store after 30.0 s", now));
+        assert!(!told.is_new("nothing to store after 31.5 s", now + Duration::from_secs(60)));
+        assert!(told.is_new("another", now));
+        assert!(told.is_new("nothing to store after 30.0 s", now + Duration::from_secs(3601)));
     }
 }
