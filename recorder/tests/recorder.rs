@@ -163,10 +163,10 @@ fn what_a_killed_recorder_left_in_the_spool_is_stored_though_the_camera_is_confi
     assert!(ended.success(), "{log}");
 }
 
-/// A broker that ends with the test.
-struct Broker(std::process::Child);
+/// A program that ends with the test.
+struct Ended(std::process::Child);
 
-impl Drop for Broker {
+impl Drop for Ended {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -189,7 +189,7 @@ fn each_camera_that_is_recorded_is_connected_at_the_broker() {
         .arg(&file)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
-    let _broker = Broker(broker.spawn().unwrap());
+    let _broker = Ended(broker.spawn().unwrap());
     let mqtt = format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {port}\n");
     let recorder = Recorder::start(&server, &format!("{mqtt}{}", entry("store/cam", &camera, "")));
     recorder.wait_for("store/cam", "recording");
@@ -214,4 +214,28 @@ fn each_camera_that_is_recorded_is_connected_at_the_broker() {
     let (ended, log) = recorder.stop();
     assert!(ended.success(), "{log}");
     assert!(!chunks(&server, "store/cam").is_empty());
+}
+
+#[test]
+fn a_camera_that_sends_mpeg_ts_over_srt_is_recorded() {
+    let server = GcsServer::spawn_thread();
+    let port = free_port();
+    let line = format!(
+        "-q videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=120,framerate=15/1 ! x264enc tune=zerolatency \
+         speed-preset=ultrafast key-int-max=15 ! h264parse config-interval=-1 ! mpegtsmux alignment=7 ! \
+         srtsink uri=srt://127.0.0.1:{port}?mode=listener wait-for-connection=false"
+    );
+    let mut sender = std::process::Command::new("gst-launch-1.0");
+    let sender = sender
+        .args(line.split_whitespace())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let _sender = Ended(sender.spawn().unwrap());
+    let camera = format!("[[camera]]\nid = \"srt\"\nurl = \"srt://127.0.0.1:{port}\"\nmax-size-time = \"2s\"\n");
+    let recorder = Recorder::start(&server, &camera);
+    recorder.wait_for("srt", "recording");
+    recorder.wait("a chunk", || chunks(&server, "srt").len() >= 2);
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert!(assert_each_plays(&chunks(&server, "srt")).0 >= 30);
 }

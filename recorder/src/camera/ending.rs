@@ -115,7 +115,8 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
 fn upload(recording: &Recording, sink: &gst::Element, deadline: &Deadline) {
     let began = Instant::now();
     let is_on_disk = recording.setup.storage.spool_dir.is_some();
-    while !deadline.is_over() && sink.current_state() > gst::State::Ready && stats::of(sink).chunks_pending > 0 {
+    let is_over = || deadline.is_over() || recording.given_up.load(Ordering::Relaxed);
+    while !is_over() && sink.current_state() > gst::State::Ready && stats::of(sink).chunks_pending > 0 {
         if is_on_disk && began.elapsed() >= DISK {
             return;
         }

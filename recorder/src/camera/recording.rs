@@ -54,6 +54,8 @@ pub struct Recording {
     pub(super) parts: Mutex<Parts>,
     /// Its end has begun: what elements say from now on is no news.
     pub(super) ending: Arc<AtomicBool>,
+    /// Its chunks are waited for no longer: later ones need the memory.
+    pub(super) given_up: AtomicBool,
 }
 
 /// Elements that come one by one.
@@ -113,6 +115,7 @@ impl Recording {
             choice,
             parts: Mutex::default(),
             ending: Arc::new(AtomicBool::new(false)),
+            given_up: AtomicBool::new(false),
         });
         let weak = Arc::downgrade(&recording);
         recording.source.connect_pad_added(move |_, pad| {

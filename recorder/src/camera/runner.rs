@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
@@ -30,6 +31,8 @@ const SOUND_LASTS: Duration = Duration::from_secs(10);
 const SOUND_LOST: Duration = Duration::from_secs(3);
 /// One rebuild for late sound.
 const SOUND_APART: Duration = Duration::from_secs(3600);
+/// Each ended recording that still uploads is a pipeline with threads.
+const MOST_ENDED: usize = 16;
 /// An end that takes longer than this is given up: the thread stays, and is counted.
 const STUCK: Duration = Duration::from_secs(12);
 
@@ -183,6 +186,7 @@ impl Runner {
     }
 
     fn begin(&mut self, attempt: Attempt, reason: StartReason) {
+        self.make_room();
         let camera = &self.job.camera;
         self.password_mark = camera.password.as_ref().map_or(0, crate::config::Secret::mark);
         tracing::debug!(camera = camera.id, attempt, reason = reason.name(), "connecting");
@@ -215,6 +219,26 @@ impl Runner {
             Err(failure) => {
                 teller.tell(News::Failed(failure));
             }
+        }
+    }
+
+    /// Ended recordings may hold three quarters of the camera's share, and are not many: of a camera that reconnects all through a long
+    /// outage the oldest chunks give way, as those of a single sink do.
+    fn make_room(&mut self) {
+        let ended: Vec<(u64, Arc<Recording>)> = self
+            .open
+            .iter()
+            .filter(|open| open.is_gone && !open.recording.given_up.load(Ordering::Relaxed))
+            .map(|open| (open.seen.bytes_in_memory, Arc::clone(&open.recording)))
+            .collect();
+        let sizes: Vec<u64> = ended.iter().map(|(bytes, _)| *bytes).collect();
+        let given_up = to_give_up(&sizes, self.job.memory / 4 * 3);
+        for (_, recording) in ended.iter().take(given_up) {
+            recording.given_up.store(true, Ordering::Relaxed);
+        }
+        let text = "chunks of earlier connections wait, and the memory is full: the oldest are dropped; set spool-dir";
+        if given_up > 0 && self.job.storage.spool_dir.is_none() && self.told.is_new(text, Instant::now()) {
+            tracing::warn!(camera = self.job.camera.id, "{text}");
         }
     }
 
@@ -462,6 +486,16 @@ impl Runner {
     }
 }
 
+/// How many ended recordings, the oldest first, have to go: the rest holds at most `room` bytes, and is no more than [`MOST_ENDED`].
+fn to_give_up(sizes: &[u64], room: u64) -> usize {
+    (0..=sizes.len())
+        .find(|n| {
+            let rest = &sizes[*n..];
+            rest.len() <= MOST_ENDED && rest.iter().sum::<u64>() <= room
+        })
+        .unwrap_or(sizes.len())
+}
+
 /// Messages of the sinks that were logged: each attempt has a sink of its own, which says the same again.
 #[derive(Default)]
 struct Told(BTreeMap<String, Instant>);
@@ -502,6 +536,15 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_of_the_ended_recordings_give_way_when_they_hold_too_much_or_are_too_many() {
+        assert_eq!(to_give_up(&[], 10), 0);
+        assert_eq!(to_give_up(&[4, 3, 3], 10), 0);
+        assert_eq!(to_give_up(&[4, 3, 4], 10), 1);
+        assert_eq!(to_give_up(&[4, 3, 40], 10), 3);
+        assert_eq!(to_give_up(&[0; MOST_ENDED + 5], 10), 5);
+    }
 
     #[test]
     fn what_a_sink_of_every_attempt_says_is_logged_once_an_hour() {
