@@ -30,6 +30,8 @@ pub(crate) struct Act {
     pub(crate) then: Then,
     /// What it changes about each packet of pictures.
     pub(crate) spoil: Option<fn(&mut [u8], bool)>,
+    /// What it writes instead of a correct SDP.
+    pub(crate) sdp: Option<fn(&str) -> String>,
     /// Sound is sent from here to here.
     pub(crate) sound: Option<(Duration, Duration)>,
 }
@@ -232,6 +234,9 @@ impl Connection {
         let announced = self.act.sends.iter().map(|name| track(name).sdp.clone());
         for (i, section) in announced.chain(self.act.announces.iter().cloned()).enumerate() {
             sdp.push_str(&format!("{section}a=control:track{i}\r\n"));
+        }
+        if let Some(write) = self.act.sdp {
+            sdp = write(&sdp);
         }
         sdp
     }

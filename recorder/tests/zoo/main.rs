@@ -68,6 +68,17 @@ fn wrong_marker(packet: &mut [u8], ends_picture: bool) {
     packet[1] = packet[1] & 0x7f | if ends_picture { 0 } else { 0x80 };
 }
 
+fn writes(sdp: fn(&str) -> String) -> Act {
+    Act {
+        sdp: Some(sdp),
+        ..sends(&["h264"])
+    }
+}
+
+fn lines(sdp: &str, keep: impl Fn(&str) -> bool) -> String {
+    sdp.split_inclusive("\r\n").filter(|line| keep(line)).collect()
+}
+
 /// Name, further lines of the configuration, script, what must come of it.
 fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
     use Expected::{Fault, OneAttempt, Recorded};
@@ -76,6 +87,42 @@ fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
         ..sends(&["h264"])
     };
     vec![
+        (
+            "sdp-without-origin",
+            "",
+            vec![writes(|sdp| lines(sdp, |line| !line.starts_with("o=")))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sdp-two-names",
+            "",
+            vec![writes(|sdp| sdp.replace("s=cam", "s=cam\r\ns=again"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sdp-trailing-blanks",
+            "",
+            vec![writes(|sdp| sdp.replace("\r\n", "  \r\n"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sdp-bare-newlines",
+            "",
+            vec![writes(|sdp| sdp.replace("\r\n", "\n"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "403",
+            "",
+            vec![refuses("DESCRIBE", "403 Forbidden")],
+            OneAttempt("refused", "403"),
+        ),
+        (
+            "500",
+            "",
+            vec![refuses("PLAY", "500 Internal Server Error")],
+            Fault("unreachable", "500"),
+        ),
         ("normal", "", vec![sends(&["h264"])], Recorded(&[STARTED], Sound::None)),
         ("h265", "", vec![sends(&["h265"])], Recorded(&[STARTED], Sound::None)),
         ("b-frames", "", vec![sends(&["b-frames"])], Recorded(&[STARTED], Sound::None)),
