@@ -82,6 +82,7 @@ impl GcsSink {
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
         siblings::remove(self.obj().upcast_ref());
+        session.release_identity();
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
         let next = session.end(self.obj().upcast_ref(), timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
@@ -114,6 +115,8 @@ impl GcsSink {
     }
 
     fn drain(&self, session: &Session) -> End {
+        // Nothing more comes before a flush.
+        session.release_identity();
         let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout.ns());
         // splitmuxsink begins the next fragment when this EOS has passed.
         let until_spooled = session.engine.spool.is_some() && session.in_splitmuxsink;
@@ -371,7 +374,14 @@ impl BaseSinkImpl for GcsSink {
                     }
                 }
                 gst::EventView::FlushStart(_) => session.engine.set_flushing(true),
-                gst::EventView::FlushStop(_) => session.engine.set_flushing(false),
+                gst::EventView::FlushStop(_) => {
+                    session.engine.set_flushing(false);
+                    if let Err(error) = session.claim_identity() {
+                        session.engine.fail();
+                        self.post_error_message(error);
+                        return false;
+                    }
+                }
                 // Flushing: the event is dropped, the base class would wait for a preroll that never ends.
                 gst::EventView::Eos(_) if self.drain(&session) == End::Flushed => return false,
                 _ => {}

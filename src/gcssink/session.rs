@@ -14,10 +14,11 @@ use super::messages::{self, MessagePoster, Post};
 use super::said::Said;
 use super::settings::Settings;
 use super::upstream;
-use super::validate::{Identity, ValidatedSettings, limits, upload_limits, validate};
+use super::validate::{Device, Identity, ValidatedSettings, limits, upload_limits, validate};
 use crate::base::boot;
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
+use crate::element::scope::scope_of;
 use crate::element::terminal;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
@@ -43,8 +44,10 @@ pub(super) struct Session {
     pub keep: Keep,
     /// It stores a fragment of a splitmuxsink: the running time here is not the pipeline's, it begins anew with each fragment.
     pub in_splitmuxsink: bool,
-    /// The right to store for this device; given back when the session has ended.
+    /// The right to store for this device; given back at EOS, or when the element leaves PAUSED.
     identity: Mutex<Option<Identity>>,
+    /// What it is the right to.
+    device: Device,
     /// The next buffer is the first of a PLAYING.
     pub new_playing: AtomicBool,
     /// Key units that were asked for.
@@ -89,7 +92,8 @@ impl Session {
         seed: u64,
     ) -> Result<Arc<Self>, gst::ErrorMessage> {
         let validated = validate(settings)?;
-        let identity = Identity::claim(&validated, &settings.location)?;
+        let device = Device::of(&validated, &settings.location);
+        let identity = Identity::claim(&device)?;
         let runtime =
             runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
         let builder = builder(&validated, settings, &id.0);
@@ -124,6 +128,7 @@ impl Session {
             keep,
             in_splitmuxsink,
             identity: Mutex::new(Some(identity)),
+            device,
             new_playing: AtomicBool::new(true),
             key_requests: AtomicU64::new(0),
             caps: Mutex::new(None),
@@ -132,6 +137,7 @@ impl Session {
                 ..Reported::default()
             },
         });
+        session.engine.set_scope(scope_of(element));
         settings.doubts().into_iter().for_each(|text| session.doubt(text));
         session.start_ticking(element);
         Ok(session)
@@ -181,8 +187,24 @@ impl Session {
             terminal::warn(element, &text);
         }
         self.poster.attach(None);
-        drop(lock(&self.identity).take());
         ended.next_sequence
+    }
+
+    /// Nothing more is taken: another sink may store for this device, though our chunks are still on their way.
+    pub(super) fn release_identity(&self) {
+        drop(lock(&self.identity).take());
+    }
+
+    /// Data comes again after an EOS.
+    ///
+    /// # Errors
+    /// An error message where another sink stores for this device now.
+    pub(super) fn claim_identity(&self) -> Result<(), gst::ErrorMessage> {
+        let mut identity = lock(&self.identity);
+        if identity.is_none() {
+            *identity = Some(Identity::claim(&self.device)?);
+        }
+        Ok(())
     }
 
     /// Applies the limits of the flow group that the user has set.
@@ -225,6 +247,8 @@ fn builder(validated: &ValidatedSettings, settings: &Settings, session: &str) ->
             storage_class: settings.storage_class.clone(),
             kms_key: settings.kms_key.clone(),
             metadata: validated.metadata.clone(),
+            start_reason: settings.start_reason.clone(),
+            previous_session: settings.previous_session.clone(),
         },
     }
 }

@@ -154,6 +154,13 @@ settings! {
         "metadata": Option<gst::Structure> as metadata = None,
             "Metadata", "Custom metadata of every object, e.g. metadata,site=north (at most 8 KiB with the element's own)",
             .mutable_ready();
+        "start-reason": Option<String> as start_reason = None,
+            "Start reason",
+            "The gap-reason of the first chunk of a session, lower-case letters, digits and hyphens (NULL = start)",
+            .mutable_ready();
+        "previous-session": Option<String> as previous_session = None,
+            "Previous session", "session-id that this session follows, in the metadata of its first chunk (NULL = none)",
+            .mutable_ready();
 
         // Cutting.
         "max-size-time": Time as max_size_time = Time::of(10 * SECOND),

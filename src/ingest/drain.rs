@@ -11,7 +11,6 @@ use super::message::{Message, Wait};
 use super::progress::Progress;
 use super::stream::Ingest;
 use crate::base::lock::lock;
-use crate::element::shutdown::Stop;
 use crate::upload::health::Status;
 use crate::upload::queue::Drained;
 use crate::upload::report::{Pending, Report};
@@ -199,7 +198,7 @@ impl Engine {
 
     /// The element leaves PAUSED: whatever waits in its streaming thread gives up.
     pub fn stop_waiting(&self) {
-        lock(&self.stopping.deadline).get_or_insert_with(Stop::begin);
+        lock(&self.stopping.deadline).get_or_insert_with(|| self.stopping.begin());
         self.queue.notify();
     }
 
@@ -207,7 +206,7 @@ impl Engine {
     /// to the disk. Again is the same as once.
     pub fn begin_to_end(&self, shutdown_timeout: Duration) {
         let until = lock(&self.stopping.deadline)
-            .get_or_insert_with(Stop::begin)
+            .get_or_insert_with(|| self.stopping.begin())
             .until(shutdown_timeout);
         let closed = self.with(|ingest| {
             ingest.stopped = true;
@@ -237,7 +236,7 @@ impl Engine {
         let next_sequence = self.with(|ingest| ingest.chunker.next_sequence());
         let (until, disk_until) = {
             let mut stop = lock(&self.stopping.deadline);
-            let stop = stop.get_or_insert_with(Stop::begin);
+            let stop = stop.get_or_insert_with(|| self.stopping.begin());
             (stop.until(shutdown_timeout), stop.disk_until(shutdown_timeout))
         };
         // An EOS has waited its `drain-timeout` for what is on disk: that was its time.
@@ -262,7 +261,7 @@ impl Engine {
         self.queue.stop();
         let a_moment = || {
             lock(&self.stopping.deadline)
-                .get_or_insert_with(Stop::begin)
+                .get_or_insert_with(|| self.stopping.begin())
                 .moment(shutdown_timeout, MOMENT)
         };
         self.wait_for_tasks(a_moment());

@@ -12,7 +12,7 @@ use super::message::{Message, Poster, Refusal, Wait};
 use super::object::ObjectBuilder;
 use super::stream::Ingest;
 use crate::base::lock::lock;
-use crate::element::shutdown::Stop;
+use crate::element::shutdown::{Scope, Stop};
 use crate::flow::group::{Member, UserLimit};
 use crate::upload::chunk::Keep;
 use crate::upload::driver::{self, Writers};
@@ -140,8 +140,17 @@ pub(super) struct Reported {
 #[derive(Debug, Default)]
 pub(super) struct Stopping {
     pub(super) is_flushing: AtomicBool,
-    /// It leaves PAUSED: its share in the process's one deadline.
+    /// It leaves PAUSED: its share in the deadline of its scope.
     pub(super) deadline: Mutex<Option<Stop>>,
+    /// Whose deadline that is.
+    scope: Mutex<Scope>,
+}
+
+impl Stopping {
+    /// It leaves PAUSED now.
+    pub(super) fn begin(&self) -> Stop {
+        Stop::begin(*lock(&self.scope))
+    }
 }
 
 impl Engine {
@@ -352,6 +361,11 @@ impl Engine {
         self.failure.refuse();
         self.queue.interrupt(true);
         self.queue.notify();
+    }
+
+    /// Shares the shutdown deadline of these elements, where the default is that of the process.
+    pub fn set_scope(&self, scope: Scope) {
+        *lock(&self.stopping.scope) = scope;
     }
 
     /// The element begins or ends to flush.

@@ -20,6 +20,7 @@ use super::validated::validate;
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
 use crate::element::properties::refusal;
+use crate::element::scope::scope_of;
 use crate::element::shutdown::Stop;
 use crate::element::terminal;
 use gcstreamer_mqtt::LinkStats;
@@ -175,10 +176,15 @@ impl IotCoreStatus {
         Ok(())
     }
 
+    /// It leaves PAUSED: its share in the deadline of the process, or of its pipeline.
+    fn begin_stop(&self) -> Stop {
+        Stop::begin(scope_of(self.obj().upcast_ref()))
+    }
+
     fn end(&self) {
         let Some(session) = self.session() else { return };
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
-        let stop = lock(&self.stop).take().unwrap_or_else(Stop::begin);
+        let stop = lock(&self.stop).take().unwrap_or_else(|| self.begin_stop());
         session.stop(&stop, timeout);
         let poster = self.poster();
         poster.post(Post::Connected);
@@ -399,7 +405,7 @@ impl ElementImpl for IotCoreStatus {
             gst::StateChange::PausedToPlaying => self.handle([Event::Resumed, Event::Playing(true)]),
             gst::StateChange::PlayingToPaused => self.pause(),
             gst::StateChange::PausedToReady => {
-                lock(&self.stop).get_or_insert_with(Stop::begin);
+                lock(&self.stop).get_or_insert_with(|| self.begin_stop());
                 self.handle([Event::Stopping]);
             }
             _ => {}

@@ -29,5 +29,5 @@ pub mod topics;
 pub mod units;
 
 pub use container::Container;
-pub use reason::{ClockKind, GapReason};
+pub use reason::{ClockKind, GapReason, StartReason};
 pub use redact::redact;
