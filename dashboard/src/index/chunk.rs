@@ -107,6 +107,7 @@ pub(crate) mod tests {
             size: 1000,
             created: BASE + ns(start + seconds),
             meta: ObjectMetadata {
+                previous_session: None,
                 device: String::new(),
                 session,
                 sequence,
