@@ -20,6 +20,8 @@ pub mod iotcorestatus;
 pub mod spool;
 pub mod upload;
 
+pub use base::runtime::uploads_respond;
+pub use element::shutdown::separate_pipelines;
 pub use plugin::plugin_register_static;
 
 #[allow(missing_docs, reason = "the macro makes public items without any")]

@@ -112,6 +112,10 @@ fn check(script: &str, at: &Path, settings: &[(&str, PathBuf)]) {
     }
     // Pictures add up only where EOS went through the muxer.
     assert!(assert_each_plays(&stored) >= 30, "{said}");
+    let statuses: Vec<&str> = said.lines().filter(|line| line.starts_with("status is ")).collect();
+    let mut once = statuses.clone();
+    once.dedup();
+    assert_eq!(statuses, once, "each change is printed once");
     for wanted in ["interrupted: sending EOS", "status is online", "gcssink-status online, "] {
         assert!(said.contains(wanted), "no {wanted:?}: {said}");
     }

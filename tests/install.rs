@@ -7,7 +7,7 @@ mod common;
 #[path = "common/process.rs"]
 mod process;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::gcs_server::GcsServer;
@@ -99,4 +99,48 @@ fn the_plugin_exports_what_gstreamer_asks_a_plugin_for() {
     let text = String::from_utf8(output.stdout).unwrap();
     let exported = |name: &str| text.lines().any(|l| l.ends_with(&format!(" {name}")) && !l.contains("*UND*"));
     assert!(exported("gst_plugin_gcstreamer_get_desc") && exported("gst_plugin_gcstreamer_register"));
+}
+
+/// What `gst-inspect-1.0` and `gst-launch-1.0` say with this folder as the only place of the plugin.
+fn asked(program: &str, words: &[&str], folder: &Path) -> String {
+    let output = Command::new(program)
+        .args(words)
+        .env("GST_PLUGIN_PATH", folder)
+        .env("GST_REGISTRY", folder.join("registry.bin"))
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// `docs/troubleshooting.md`, "No element gcssink" and "The plugin is on the blacklist": what the programs say, and what helps.
+#[test]
+fn a_plugin_that_is_missing_or_does_not_load_is_told_as_troubleshooting_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = ["videotestsrc", "!", "gcssink"];
+    let text = asked("gst-launch-1.0", &line, folder.path());
+    assert!(text.contains("erroneous pipeline: no element \"gcssink\""), "{text}");
+    let text = asked("gst-inspect-1.0", &["gcssink"], folder.path());
+    assert!(text.contains("No such element or plugin 'gcssink'"), "{text}");
+    let text = asked("gst-inspect-1.0", &["-b"], folder.path());
+    assert!(!text.contains("libgstgcstreamer.so"), "{text}");
+
+    // A file that was cut off, as one of another system, cannot be loaded.
+    let plugin = folder.path().join("libgstgcstreamer.so");
+    let whole = process::plugin_dir().join("libgstgcstreamer.so");
+    let part = std::fs::File::open(&whole).unwrap();
+    std::io::copy(
+        &mut std::io::Read::take(part, 1 << 20),
+        &mut std::fs::File::create(&plugin).unwrap(),
+    )
+    .unwrap();
+    let text = asked("gst-inspect-1.0", &["gcssink"], folder.path());
+    assert!(text.contains("No such element or plugin"), "{text}");
+    let text = asked("gst-inspect-1.0", &["-b"], folder.path());
+    assert!(text.contains("libgstgcstreamer.so"), "{text}");
+
+    std::fs::remove_file(&plugin).unwrap();
+    std::os::unix::fs::symlink(&whole, &plugin).unwrap();
+    std::fs::remove_file(folder.path().join("registry.bin")).unwrap();
+    let text = asked("gst-inspect-1.0", &["gcssink"], folder.path());
+    assert!(text.contains("Sink/Network"), "{text}");
 }

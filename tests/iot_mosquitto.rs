@@ -11,6 +11,7 @@ mod process;
 mod status_line;
 
 use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::gcs_server::GcsServer;
@@ -188,6 +189,25 @@ fn many_elements_together_wait_no_longer_than_one() {
         took >= Duration::from_millis(450) && took < Duration::from_millis(1400),
         "{took:?}"
     );
+}
+
+#[test]
+fn each_change_of_the_connection_is_notified_once() {
+    let broker = Mosquitto::start();
+    let line = StatusLine::new(&properties(&broker), NOWHERE);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&told);
+    line.status.connect_notify(Some("mqtt-connected"), move |status, _| {
+        into.lock().unwrap().push(status.property::<bool>("mqtt-connected"));
+    });
+    for _ in 0..2 {
+        let watcher = broker.watch(&[AVAILABILITY], None);
+        line.play();
+        watcher.wait_last(AVAILABILITY, "online", SOON);
+        line.stop();
+        assert_eq!(*told.lock().unwrap(), [true, false]);
+        told.lock().unwrap().clear();
+    }
 }
 
 #[test]

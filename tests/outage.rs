@@ -26,7 +26,8 @@ use common::TempFile;
 use gcstreamer_schema::Container;
 use gcstreamer_storage::Class;
 use gst::prelude::*;
-use gstgcstreamer::upload::health::HealthEvent;
+use gstgcstreamer::ingest::message::Message;
+use gstgcstreamer::upload::health::{HealthEvent, Status};
 use gstgcstreamer::upload::report::Report;
 use tokio::time::Instant;
 
@@ -573,4 +574,51 @@ fn what_does_not_fit_is_dropped_oldest_first_and_each_is_told_with_its_time() {
     let kept: u64 = chunks.values().map(|c| c.data.len() as u64).sum();
     assert!(lost + kept >= input.len() as u64);
     night.says_it_once();
+}
+
+/// Records for ten minutes behind these limits, then without any. What was said of the limits, and whether the status was `degraded`
+/// at the end of each part.
+async fn behind(bytes: u64, requests: f64, input: &[u8]) -> (Vec<Message>, [Status; 2]) {
+    let setup = Setup {
+        way: SpoolUse::Memory,
+        max_memory: 64 << 20,
+        max_uploads: 4,
+        chunk: 2,
+        rate: 0,
+        seed: 5,
+    };
+    let mut camera = Camera::new(setup, &Bucket::default(), None);
+    camera.limit(bytes, requests);
+    let half = input.len() / 2;
+    camera.record(&input[..half], 300).await;
+    let limited = camera.uploads.status();
+    camera.limit(0, 0.0);
+    camera.record(&input[half..], 300).await;
+    let statuses = [limited, camera.uploads.status()];
+    camera.drain(Duration::from_secs(600)).await;
+    (camera.limits, statuses)
+}
+
+#[test]
+fn a_limit_of_ours_that_lets_the_backlog_grow_is_told_once_with_what_is_needed_and_one_that_suffices_is_not() {
+    let input = long_clip();
+    // All of it comes in ten minutes, and each GOP of two seconds is a chunk.
+    let rate = input.len() as f64 / 600.0;
+    let chunks = (BEFORE + OUTAGE + AFTER) as f64 / 2.0 / 600.0;
+    let needs = |needed: f64, expected: f64| needed > expected * 0.8 && needed < expected * 1.3;
+    let run = |bytes, requests| on_virtual_time(behind(bytes, requests, &input));
+    let (told, statuses) = run(20_000, 0.0);
+    assert_eq!(statuses, [Status::Degraded, Status::Online]);
+    assert!(
+        matches!(told[..], [Message::TooFewBytes { limit: 20_000, needed }] if needs(needed, rate)),
+        "{told:?}, {rate}"
+    );
+    let (told, statuses) = run(0, 0.25);
+    assert_eq!(statuses, [Status::Degraded, Status::Online]);
+    assert!(
+        matches!(told[..], [Message::TooFewRequests { limit: 0.25, needed }] if needs(needed, chunks)),
+        "{told:?}"
+    );
+    let (told, statuses) = run(100_000, 1.0);
+    assert_eq!((told.len(), statuses), (0, [Status::Online; 2]), "{told:?}");
 }

@@ -25,9 +25,27 @@ const PURE: &[&str] = &[
     "crates/mqtt/src/topics.rs",
     "crates/mqtt/src/backoff.rs",
     "crates/mqtt/src/key.rs",
+    "dashboard/src/auth.rs",
+    "dashboard/src/hls",
+    "dashboard/src/http/range.rs",
+    "dashboard/src/index/badge.rs",
+    "dashboard/src/index/freshness.rs",
+    "dashboard/src/index/names.rs",
+    "dashboard/src/index/timeline.rs",
+    "recorder/src/camera/supervisor.rs",
+    "recorder/src/camera/pause.rs",
+    "recorder/src/camera/state.rs",
+    "recorder/src/camera/plan.rs",
+    "recorder/src/camera/classify.rs",
+    "recorder/src/config/address.rs",
+    "recorder/src/config/environment.rs",
+    "recorder/src/config/fault.rs",
+    "recorder/src/config/section.rs",
+    "recorder/src/shard.rs",
 ];
 /// These may use tokio, files, sockets and clocks, and no GStreamer.
-const WITHOUT_GSTREAMER: [&str; 7] = [
+const WITHOUT_GSTREAMER: [&str; 10] = [
+    "dashboard/src",
     "src/base",
     "crates/storage/src",
     "crates/mqtt/src",
@@ -35,6 +53,8 @@ const WITHOUT_GSTREAMER: [&str; 7] = [
     "src/upload",
     "src/spool",
     "src/flow",
+    "recorder/src/config",
+    "recorder/src/http.rs",
 ];
 const FORBIDDEN: [&str; 14] = [
     "gst::",

@@ -219,7 +219,7 @@ fn a_stop_with_a_full_spool_is_a_normal_end_and_what_the_disk_took_of_the_chunk_
     assert!(input.len() > 3_000_000, "{}", input.len());
     let left: Vec<_> = words.iter().filter(|(_, text)| text.contains("wait in spool-dir")).collect();
     assert!(
-        matches!(&left[..], [(_, text)] if text.contains("1 chunks") && text.contains("are lost")),
+        matches!(&left[..], [(_, text)] if text.contains("1 chunk of") && text.contains("are lost")),
         "{words:?}"
     );
     let server = later.start();

@@ -80,7 +80,7 @@ fn run(block: &str, seconds: &str, camera: u16, folder: &Path, plugins: &Path) -
         .replace("/tmp/camera", &folder.join(format!("camera{seconds}")).to_string_lossy())
         .replace("TIMEOUT=3600", &format!("TIMEOUT={seconds}"));
     // Without an end of its own: Ctrl-C for the whole line. With one: only a limit, for a pipe that nobody opens.
-    let ends = script.contains("timeout --signal=INT");
+    let ends = script.contains("timeout --foreground --signal=INT");
     let limit = if ends {
         seconds.parse::<u32>().unwrap() + 40
     } else {

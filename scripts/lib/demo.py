@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -303,12 +305,47 @@ def record(args, work, parts):
     fetch_and_judge(storage, chunks, folder)
     faults = judge_recording(chunks, args.seconds) + states.faults()
     print_summary(chunks, faults)
+    if args.dashboard:
+        frames = sum(len(chunk.verdict.video_times) for chunk in chunks)
+        faults += show_dashboard(args.dashboard, storage, work, parts, frames)
     if args.keep:
         print(f"chunks kept in {folder}")
     bad = [chunk.sequence for chunk in chunks if chunk.verdict.faults]
     if bad:
         faults.append(f"these chunks do not play alone: {bad}")
     return faults
+
+
+def show_dashboard(program, storage, work, parts, frames):
+    """Starts the dashboard on what was recorded, and plays it all through it; the faults found."""
+    command = [program, "--bucket", BUCKET, "--endpoint-uri", storage.endpoint, "--listen", "127.0.0.1:0"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GCSTREAMER_DASHBOARD_")}
+    dashboard = Part("dashboard", command, work / "dashboard.log", environment)
+    parts.append(dashboard.start())
+    deadline = time.monotonic() + 30
+    while "listening on " not in dashboard.log():
+        if dashboard.process.poll() is not None:
+            raise Failure(f"the dashboard ended with status {dashboard.process.returncode}")
+        if time.monotonic() > deadline:
+            raise Failure("the dashboard does not listen within 30 s")
+        time.sleep(0.1)
+    address = dashboard.log().split("listening on ", 1)[1].split()[0]
+    print(f"== the dashboard, on what was recorded: {address}", flush=True)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{address}/api/cameras", timeout=20) as answer:
+        cameras = [camera["id"] for camera in json.load(answer)]
+    if cameras != [DEVICE]:
+        return [f"the dashboard should show {DEVICE}, it shows {cameras}"]
+    ends = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + shift)) for shift in (-12 * 3600, 3600))
+    query = urllib.parse.urlencode(dict(zip(("camera", "from", "to"), (DEVICE, *ends))))
+    probe = ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v:0", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"]
+    probe.append(f"{address}/hls/index.m3u8?{query}")
+    played = subprocess.run(probe, capture_output=True, text=True, timeout=120, check=False)
+    seen = [int(word) for word in played.stdout.replace(",", " ").split() if word.isdigit()]
+    if not seen or seen[0] != frames:
+        return [f"the dashboard plays {seen[0] if seen else 0} of {frames} frames {played.stderr.strip()}"]
+    print(f"  all {frames} frames play through it", flush=True)
+    return []
 
 
 def wait_for_play(camera, line, timeout=30):
@@ -337,7 +374,7 @@ def on_signal(number, _frame):
 
 def run(args, work):
     """Records, and ends every part whatever happened; the faults found."""
-    parts = []
+    parts, faults = [], ["ended early"]
     try:
         faults = record(args, work, parts)
     except KeyboardInterrupt:
@@ -347,9 +384,13 @@ def run(args, work):
     finally:
         for number in SIGNALS:  # the clean-up is short and must not be cut short
             signal.signal(number, signal.SIG_IGN)
+        # With --keep the dashboard and the storage that it reads go on.
+        kept = [part for part in parts if args.dashboard and not faults and part.name in ("storage", "dashboard")]
         for part in reversed(parts):
-            if part.process is not None:
+            if part.process is not None and part not in kept:
                 end(part.process)
+        if kept:
+            print("the dashboard goes on; end it and the storage with: kill " + " ".join(str(part.process.pid) for part in kept))
     if faults and faults != ["interrupted"]:
         print_logs(parts)
     return faults
@@ -361,6 +402,7 @@ def main():
     parser.add_argument("--emulator", type=Path, required=True)
     parser.add_argument("--seconds", type=int, required=True)
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--dashboard", type=Path, help="program to show the recording with; it is left running")
     args = parser.parse_args()
     for number in SIGNALS:
         signal.signal(number, on_signal)

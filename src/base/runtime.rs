@@ -27,6 +27,17 @@ pub(crate) fn runtime() -> io::Result<&'static Runtime> {
     })
 }
 
+/// Whether the threads that upload still take work: it is answered `within` this time. Blocks until then; not for a thread of that
+/// runtime.
+pub fn uploads_respond(within: std::time::Duration) -> bool {
+    let Ok(runtime) = runtime() else { return false };
+    let (answer, answered) = std::sync::mpsc::channel();
+    runtime.spawn(async move {
+        let _ = answer.send(());
+    });
+    answered.recv_timeout(within).is_ok()
+}
+
 /// For this thread alone; the signal of a failed write goes to the thread that wrote (POSIX, `write`).
 fn block_sigpipe() {
     let mut signals = SigSet::empty();
@@ -38,6 +49,25 @@ fn block_sigpipe() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_uploads_respond_unless_every_thread_of_them_hangs() {
+        use std::sync::{Arc, Barrier};
+        use std::time::Duration;
+        assert!(uploads_respond(Duration::from_secs(20)));
+        let (held, all) = (Arc::new(Barrier::new(3)), Arc::new(Barrier::new(3)));
+        for _ in 0..2 {
+            let (held, all) = (Arc::clone(&held), Arc::clone(&all));
+            runtime().unwrap().spawn(async move {
+                held.wait();
+                all.wait();
+            });
+        }
+        held.wait();
+        assert!(!uploads_respond(Duration::from_millis(50)));
+        all.wait();
+        assert!(uploads_respond(Duration::from_secs(20)));
+    }
 
     #[tokio::test]
     async fn no_thread_of_the_runtime_takes_sigpipe() {

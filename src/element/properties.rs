@@ -7,6 +7,8 @@
 use gst::glib;
 use gst::prelude::*;
 
+use gcstreamer_schema::units::duration;
+
 /// A type that a property can have, and how it is kept as a setting.
 pub(crate) trait Setting: Sized {
     /// Builds its specification.
@@ -22,6 +24,80 @@ pub(crate) trait Setting: Sized {
 
     /// Returns the value; `None` if the user has set none, so that the specification's default applies.
     fn read(&self) -> Option<glib::Value>;
+
+    /// Returns what is wrong with the value of the property of that name, for a WARNING; the element works all the same.
+    fn doubt(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+/// Below this a time is a mistake: seconds typed for ns.
+const LEAST_TIME: u64 = 1_000_000;
+
+/// A time in ns.
+///
+/// GObject would refuse a value below the least one with a line in the log that names no unit, and an element would not know of
+/// it. So every value is taken, and what cannot be used is a WARNING at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Time {
+    value: u64,
+    default: u64,
+    least: u64,
+}
+
+impl Time {
+    /// Creates a property with this default, ns.
+    pub(crate) const fn of(default: u64) -> Self {
+        Self {
+            value: default,
+            default,
+            least: 0,
+        }
+    }
+
+    /// A value below `least`, ns, is not used: the default is.
+    pub(crate) const fn at_least(self, least: u64) -> Self {
+        Self { least, ..self }
+    }
+
+    /// Returns the time to use, ns.
+    pub(crate) const fn ns(self) -> u64 {
+        if self.value < self.least { self.default } else { self.value }
+    }
+}
+
+impl Setting for Time {
+    type Builder<'a> = glib::ParamSpecUInt64Builder<'a>;
+
+    fn builder<'a>(name: &'a str, default: &'a Self) -> Self::Builder<'a> {
+        glib::ParamSpecUInt64::builder(name).default_value(default.default)
+    }
+
+    fn assign(&mut self, value: &glib::Value) {
+        if let Ok(value) = value.get() {
+            self.value = value;
+        }
+    }
+
+    fn read(&self) -> Option<glib::Value> {
+        Some(self.value.to_value())
+    }
+
+    fn doubt(&self, name: &str) -> Option<String> {
+        let value = self.value;
+        let instead = (value < self.least).then(|| {
+            let (least, default) = (duration(self.least), duration(self.default));
+            format!("it has to be at least {least}, so its default of {default} is used")
+        });
+        match (1..LEAST_TIME).contains(&value) {
+            true => {
+                let meant = value.saturating_mul(1_000_000_000);
+                let next = instead.unwrap_or_else(|| "all times are in ns; set the one that you mean".to_owned());
+                Some(format!("{name} is {value} ns; {value} s is {meant}: {next}"))
+            }
+            false => instead.map(|instead| format!("{name} is {}: {instead}", duration(value))),
+        }
+    }
 }
 
 /// Text without which there is another way. A launch line cannot write NULL, so an empty one is NULL.
@@ -143,6 +219,16 @@ macro_rules! enumerations {
     )*};
 }
 
+/// Returns why the property cannot be set while the element is PAUSED or PLAYING; `None` if it can.
+pub(crate) fn refusal(spec: &glib::ParamSpec) -> Option<String> {
+    spec.flags().contains(gst::PARAM_FLAG_MUTABLE_READY).then(|| {
+        format!(
+            "{} is not changed: it can be set in NULL and READY only, and this element is PAUSED or PLAYING; stop it first",
+            spec.name()
+        )
+    })
+}
+
 /// Makes the settings of an element of a table with a row for each property, in the order of the documentation:
 ///
 /// ```text
@@ -183,6 +269,19 @@ macro_rules! settings {
                 }
             }
 
+            /// Returns what is wrong with the value of that property, for a WARNING. The element works all the same.
+            pub(super) fn doubt(&self, name: &str) -> Option<String> {
+                match name {
+                    $($($name => $crate::element::properties::Setting::doubt(&self.$field, $name),)?)*
+                    _ => None,
+                }
+            }
+
+            /// Returns what is wrong with the values of all properties, for one WARNING each.
+            pub(super) fn doubts(&self) -> Vec<String> {
+                specs().iter().filter_map(|spec| self.doubt(spec.name())).collect()
+            }
+
             /// Returns the property of that name; `None` if it is no setting, or its default applies.
             fn read(&self, name: &str) -> Option<glib::Value> {
                 match name {
@@ -210,3 +309,49 @@ macro_rules! settings {
 }
 
 pub(crate) use {enumerations, settings};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn set(mut time: Time, ns: u64) -> Time {
+        time.assign(&ns.to_value());
+        time
+    }
+
+    #[test]
+    fn seconds_typed_for_ns_are_doubted_and_a_time_that_cannot_be_is_not_used() {
+        let (free, bound) = (Time::of(0), Time::of(60 * SECOND).at_least(SECOND / 10));
+        for fine in [0, 1_000_000, 3600 * SECOND, u64::MAX] {
+            assert_eq!((set(free, fine).doubt("x"), set(free, fine).ns()), (None, fine));
+        }
+        let doubt = set(free, 3600).doubt("retry-timeout").unwrap();
+        assert!(
+            doubt.starts_with("retry-timeout is 3600 ns; 3600 s is 3600000000000: "),
+            "{doubt}"
+        );
+        assert_eq!(set(free, 3600).ns(), 3600, "it may be meant");
+        let doubt = set(bound, 60).doubt("request-timeout").unwrap();
+        assert!(
+            doubt.starts_with("request-timeout is 60 ns; 60 s is 60000000000: ") && doubt.contains("at least 100 ms"),
+            "{doubt}"
+        );
+        let doubt = set(bound, 50_000_000).doubt("request-timeout").unwrap();
+        assert!(
+            doubt.starts_with("request-timeout is 50 ms: ") && doubt.contains("default of 60 s"),
+            "{doubt}"
+        );
+        for unusable in [0, 60, 50_000_000] {
+            let time = set(bound, unusable);
+            assert_eq!((time.ns(), time.doubt("x").is_some()), (60 * SECOND, true));
+            assert_eq!(
+                time.read().unwrap().get::<u64>(),
+                Ok(unusable),
+                "what was set is what is read"
+            );
+        }
+        assert_eq!(set(bound, SECOND / 10).doubt("x"), None);
+    }
+}

@@ -1,15 +1,38 @@
 //! One deadline for the process: when Ctrl-C stops a pipeline of many of our elements, they are stopped one after the other,
-//! and all of them together wait no longer than one would.
+//! and all of them together wait no longer than one would. An application that stops its pipelines side by side, each in a
+//! thread of its own, has one deadline for each instead ([`separate_pipelines`]): there the element names its pipeline as the scope.
 //!
 //! What uses no network has a little time after it, which they share too: it counts from the deadline, not from each element.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::lock::lock;
 
-/// When the elements of this process began to leave PAUSED, and when the last of them was done.
-static STOPPING: Mutex<Option<Stopping>> = Mutex::new(None);
+/// When the elements of a scope began to leave PAUSED, and when the last of them was done.
+static STOPPING: Mutex<BTreeMap<Scope, Stopping>> = Mutex::new(BTreeMap::new());
+
+/// Whether each pipeline has its own deadline.
+static SEPARATE: AtomicBool = AtomicBool::new(false);
+
+/// Elements that share a deadline: all of the process, or those of a pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scope(usize);
+
+impl Scope {
+    /// The scope of an element in the pipeline at this address.
+    pub(crate) fn of_pipeline(address: usize) -> Self {
+        Self(if SEPARATE.load(Ordering::Relaxed) { address } else { 0 })
+    }
+}
+
+/// Gives each pipeline of the process a shutdown deadline of its own from now on, where the default is one for all of them. For
+/// programs that embed the elements and stop their pipelines side by side.
+pub fn separate_pipelines() {
+    SEPARATE.store(true, Ordering::Relaxed);
+}
 
 /// A stop that begins this long after the end of another is a new one. The elements of one pipeline follow one another within
 /// milliseconds; an application that stops its pipelines one by one must not have the later ones find the time used up.
@@ -52,16 +75,22 @@ fn join(before: Option<Stopping>, now: Instant) -> Stopping {
 /// An element that is stopping.
 #[derive(Debug)]
 pub(crate) struct Stop {
+    scope: Scope,
     began: Instant,
 }
 
 impl Stop {
     /// An element leaves PAUSED.
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(scope: Scope) -> Self {
+        let now = Instant::now();
         let mut stopping = lock(&STOPPING);
-        let current = join(*stopping, Instant::now());
-        *stopping = Some(current);
-        Self { began: current.began }
+        stopping.retain(|_, s| s.waiting > 0 || now.duration_since(s.ended) < APART);
+        let current = join(stopping.get(&scope).copied(), now);
+        stopping.insert(scope, current);
+        Self {
+            scope,
+            began: current.began,
+        }
     }
 
     /// When an element that may wait for `timeout` has to be done.
@@ -93,7 +122,7 @@ impl Stop {
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        if let Some(stopping) = lock(&STOPPING).as_mut() {
+        if let Some(stopping) = lock(&STOPPING).get_mut(&self.scope) {
             stopping.waiting = stopping.waiting.saturating_sub(1);
             stopping.ended = Instant::now();
         }
@@ -125,8 +154,28 @@ mod tests {
     }
 
     #[test]
+    fn pipelines_that_stop_side_by_side_have_their_own_deadlines_where_the_application_asks_for_it() {
+        // Ten pipelines are still ending: each began at a moment of its own.
+        let scopes: Vec<Stop> = (1..=10).map(|address| Stop::begin(Scope(address))).collect();
+        let first = scopes[0].until(5000 * MS);
+        let late = Stop::begin(Scope(11));
+        assert_ne!(late.until(5000 * MS), first);
+        assert_eq!(
+            Stop::begin(Scope(1)).until(5000 * MS),
+            first,
+            "the next sink of the first pipeline"
+        );
+        assert_eq!(
+            Scope::of_pipeline(77),
+            Scope::default(),
+            "one for the process unless asked for"
+        );
+    }
+
+    #[test]
     fn the_moments_after_the_deadline_are_shared_by_all_elements() {
         let long_ago = Stop {
+            scope: Scope::default(),
             began: Instant::now().checked_sub(5500 * MS).unwrap(),
         };
         let timeout = 5000 * MS;

@@ -25,6 +25,19 @@ impl Bucket {
         self.rate
     }
 
+    /// Takes a charge back: it has not left, and whoever waited for it no longer does.
+    pub fn refund(&mut self, amount: f64, now: u64) {
+        if self.rate > 0.0 {
+            let paid_at = self.paid_at.saturating_sub(ns(amount / self.rate));
+            self.paid_at = paid_at.max(now.min(self.paid_at));
+        }
+    }
+
+    /// Whether something waits, or would.
+    pub fn is_busy(&self, now: u64) -> bool {
+        self.rate > 0.0 && self.paid_at > now
+    }
+
     /// Sets the rate from `now` on. Times returned earlier become invalid: callers that still wait must ask again.
     pub fn set_rate(&mut self, rate: f64, now: u64) {
         self.rate = rate;

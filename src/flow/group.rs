@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::bucket::{Bucket, piece};
 use super::outage::Outage;
+use super::shortage::{Figures, Limit, Look, Shortage, Watch};
 use super::site::{Deadline, Held, Site};
 use gcstreamer_storage::{BoxFuture, Pacer};
 
@@ -40,6 +41,9 @@ struct State {
     /// The latest version that was reported to the user.
     reported: u64,
     outage: Outage,
+    /// Requests that were made.
+    made: u64,
+    watch: Watch,
 }
 
 /// A limit that a user set. Of several, the one set last applies, whichever sink starts last.
@@ -61,13 +65,6 @@ impl<T> UserLimit<T> {
     }
 }
 
-/// One of the two limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Limit {
-    Bytes,
-    Requests,
-}
-
 impl Group {
     /// Returns the group of that name, created with the defaults if absent. `""` always creates a group of its own.
     pub fn join(name: &str) -> Arc<Self> {
@@ -80,6 +77,8 @@ impl Group {
                     version: 0,
                     reported: 0,
                     outage: Outage::default(),
+                    made: 0,
+                    watch: Watch::default(),
                 }),
                 changed: Notify::new(),
             })
@@ -117,6 +116,7 @@ impl Group {
         state.bytes.set_rate(after.0, now);
         state.requests.set_rate(after.1, now);
         state.version += 1;
+        state.watch.forget();
         drop(state);
         self.changed.notify_waiters();
     }
@@ -148,7 +148,15 @@ impl Group {
         let mut at = began;
         loop {
             let (leaves, version) = self.take(limit, amount, at);
+            let mut charge = Charge {
+                group: self,
+                limit,
+                amount,
+                version,
+                is_waiting: true,
+            };
             if leaves <= at {
+                charge.leaves();
                 return at.saturating_sub(began);
             }
             let changed = self.changed.notified();
@@ -164,7 +172,10 @@ impl Group {
                     }
                 };
                 tokio::select! {
-                    () = timer => return now().saturating_sub(began),
+                    () = timer => {
+                        charge.leaves();
+                        return now().saturating_sub(began);
+                    }
                     () = changed => {}
                 }
             }
@@ -181,6 +192,38 @@ impl Group {
             Limit::Requests => &mut state.requests,
         };
         (bucket.take(amount, now), version)
+    }
+}
+
+/// Something that waits for a limit, and is charged for it. An attempt that is broken off while it waits has used nothing.
+struct Charge<'a> {
+    group: &'a Group,
+    limit: Limit,
+    amount: f64,
+    version: u64,
+    is_waiting: bool,
+}
+
+impl Charge<'_> {
+    fn leaves(&mut self) {
+        self.is_waiting = false;
+        if self.limit == Limit::Requests {
+            self.group.lock().made += 1;
+        }
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        let mut state = self.group.lock();
+        // Other limits have forgotten all charges.
+        if self.is_waiting && state.version == self.version {
+            let bucket = match self.limit {
+                Limit::Bytes => &mut state.bytes,
+                Limit::Requests => &mut state.requests,
+            };
+            bucket.refund(self.amount, now());
+        }
     }
 }
 
@@ -249,6 +292,19 @@ impl Member {
     /// Returns whether another member continues the work of this one when it leaves.
     pub fn has_successor(&self) -> bool {
         self.has_successor && Arc::strong_count(&self.group) > 1
+    }
+
+    /// What this sink has done so far: to be reported once a second. Returns a limit of the group that has turned out to be too low, for
+    /// this sink to tell, and whether one is.
+    pub fn watch(&self, figures: Figures) -> (Option<Shortage>, bool) {
+        let mut state = self.group.lock();
+        let now = now();
+        let look = Look {
+            waits: [state.bytes.is_busy(now), state.requests.is_busy(now)],
+            requests: state.made,
+        };
+        let told = state.watch.note(self.number, figures, look, now);
+        (told, state.watch.short().is_some())
     }
 
     /// Returns the group.
@@ -336,7 +392,9 @@ impl Route {
 impl Drop for Member {
     fn drop(&mut self) {
         let has_successor = self.has_successor();
-        self.group.lock().outage.leaves(self.number, has_successor);
+        let mut state = self.group.lock();
+        state.outage.leaves(self.number, has_successor);
+        state.watch.leaves(self.number);
     }
 }
 
@@ -534,6 +592,24 @@ mod tests {
         let changed = Instant::now();
         task.await.unwrap();
         assert!(changed.elapsed() < Duration::from_millis(50), "{:?}", changed.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_broken_off_while_it_waits_uses_up_nothing() {
+        let member = Arc::new(Member::new(Group::join(""), Site::of("", "broken")));
+        member.group().set(None, Some(1.0));
+        member.request().await;
+        member.request().await;
+        let began = Instant::now();
+        for _ in 0..20 {
+            let waiting = Arc::clone(&member);
+            let task = tokio::spawn(async move { waiting.request().await });
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            task.abort();
+            let _ = task.await;
+        }
+        member.request().await;
+        assert!(began.elapsed() <= Duration::from_millis(1300), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - [`site`]: a bucket at an endpoint. Its `Retry-After` holds all sinks that store there, and no other. [`hold`] PURE: for how
 //!   long.
 //! - [`outage`] PURE: decides which member of a group reports an outage.
+//! - [`shortage`] PURE: whether one of the limits is too low for what the sinks bring.
 //!
 //! Every attempt is charged: one request, and its bytes piece by piece as they leave. An idle limit uses no CPU time.
 
@@ -13,4 +14,5 @@ pub mod bucket;
 pub mod group;
 pub mod hold;
 pub mod outage;
+pub mod shortage;
 pub mod site;

@@ -4,16 +4,20 @@
 use std::sync::atomic::Ordering;
 
 use gst::prelude::*;
+use gst::subclass::prelude::*;
 
 use super::debug::CAT;
 use super::messages::{self, Post};
 use super::session::Session;
 use super::stats;
+use super::stream_messages::fault_text;
 use crate::base::lock::lock;
+use crate::element::terminal;
 use crate::ingest::message::Message;
 use crate::upload::chunk::Summary;
 use crate::upload::health::HealthEvent;
 use crate::upload::report::{Pending, Report};
+use gcstreamer_schema::units::bytes;
 
 /// Posts it. `session`: the one that runs, if any.
 pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post) {
@@ -24,9 +28,28 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post)
                 session.reported.health.store(true, Ordering::Relaxed);
             }
         }
-        Post::Engine(message) => messages::post(element, message),
+        Post::Engine(Message::Started {
+            object,
+            bucket,
+            endpoint,
+        }) => {
+            if let Some(session) = session.filter(|s| s.reported.said.is_news("started")) {
+                let backlog = stats::backlog(session);
+                messages::started(element, &object, &bucket, endpoint.as_deref(), &backlog);
+            }
+        }
+        Post::Engine(message) => {
+            // At a stop without EOS nobody may read the bus any more.
+            if let Message::Fault(fault) = &message
+                && session.is_none_or(|s| s.engine.is_stopping())
+            {
+                terminal::warn(element, &fault_text(fault));
+            }
+            messages::post(element, message);
+        }
         Post::NeedsMuxer(text) => messages::needs_muxer(element, &text),
         Post::Info(text) => messages::info(element, &text),
+        Post::Doubt(text) => messages::doubt(element, &text),
         Post::Health => {
             if let Some(session) = session {
                 let structure = stats::health(session);
@@ -57,10 +80,15 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
             }
         }
         Report::Dropped { summary, reason } => dropped(element, &summary, reason, 1),
+        Report::GivenUp { summary, timeout, why } => {
+            if session.is_none_or(|s| s.reported.said.is_news("a chunk was given up")) {
+                messages::given_up(element, &summary, timeout, &why);
+            }
+        }
         Report::Cut { summary, reason } => dropped(element, &summary, reason, 0),
         Report::HealthEvent(word, pending) => say_word(element, session, word, pending),
         Report::Warning(text) => messages::warning(element, &text),
-        Report::Disk { full, text } => messages::disk(element, full, &text),
+        Report::Disk { fault, text } => messages::disk(element, fault, &text),
         Report::DiskWorks => messages::disk_works(element),
         Report::Left { left, lost } => {
             let dir = session.and_then(|s| s.spool_dir.as_deref()).unwrap_or_default();
@@ -73,7 +101,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
 
 fn uploaded(session: &Session, object: &str) {
     *lock(&session.reported.last_object) = Some(object.to_owned());
-    if !session.reported.cover.swap(true, Ordering::Relaxed) {
+    if session.reported.said.is_news("uploads work") {
         let text = format!("uploads work; {}", stats::memory_left(session));
         session.poster.post(Post::Info(text));
     }
@@ -84,8 +112,8 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chun
     gst::warning!(
         CAT,
         obj = element,
-        "{} bytes of chunk {} are dropped: {reason}",
-        summary.size,
+        "{} of chunk {} are dropped: {reason}",
+        bytes(summary.size),
         summary.sequence
     );
     messages::dropped(element, summary, reason, chunks);
@@ -94,7 +122,12 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chun
 fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent, pending: Pending) {
     let flow = session.map(|s| &s.engine.flow);
     match word {
-        HealthEvent::Status(status, reason) => messages::status(element, status, &reason, pending),
+        HealthEvent::Status(status, reason) => {
+            if let Some(sink) = element.downcast_ref::<super::GcsSink>() {
+                sink.imp().notify_status();
+            }
+            messages::status(element, status, &reason, pending);
+        }
         // One sink of a flow group speaks of an outage.
         HealthEvent::Outage { .. } if flow.is_some_and(|f| !f.begins_outage()) => {}
         // A refusal is each sink's own, so its end is too.

@@ -1,4 +1,4 @@
-//! The debug category `gcssink`, and the life of chunks in it.
+//! The debug category `gcssink`. Level 5 shows the life of each chunk, whose troubles are at 4; level 6 adds the buffers.
 
 use std::sync::LazyLock;
 

@@ -23,6 +23,8 @@ use super::stream::{self, Preroll};
 use super::upstream;
 use crate::base::lock::lock;
 use crate::base::wall;
+use crate::element::properties::refusal;
+use crate::element::terminal;
 use crate::ingest::End;
 use crate::ingest::stream::Ingest;
 use crate::upload::health::Status;
@@ -38,6 +40,8 @@ pub struct GcsSink {
     /// Session id and next sequence number, from NULL to NULL.
     id: Mutex<Option<(String, u64)>>,
     poster: OnceLock<Arc<MessagePoster>>,
+    /// The `status` that was notified last.
+    notified: Mutex<Option<Status>>,
     /// The figures at the end of the last session.
     last_stats: Mutex<Option<gst::Structure>>,
 }
@@ -71,15 +75,16 @@ impl GcsSink {
         let session = Session::begin(self.obj().upcast_ref(), &settings, id, self.poster(), chance())?;
         *lock(&self.session) = Some(Arc::clone(&session));
         siblings::add(self.obj().upcast_ref(), &session);
-        self.obj().notify("status");
+        self.notify_status();
         Ok(())
     }
 
     fn end_session(&self) {
         let Some(session) = self.session() else { return };
         siblings::remove(self.obj().upcast_ref());
-        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
-        let next = session.end(timeout);
+        session.release_identity();
+        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
+        let next = session.end(self.obj().upcast_ref(), timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
             *sequence = next;
@@ -87,7 +92,7 @@ impl GcsSink {
         *lock(&self.session) = None;
         // Only now: until the session has ended it shares the deadline.
         session.engine.leave_deadline();
-        self.obj().notify("status");
+        self.notify_status();
     }
 
     /// Takes a buffer, and asks upstream for a key unit if one is wanted.
@@ -110,7 +115,9 @@ impl GcsSink {
     }
 
     fn drain(&self, session: &Session) -> End {
-        let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout);
+        // Nothing more comes before a flush.
+        session.release_identity();
+        let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout.ns());
         // splitmuxsink begins the next fragment when this EOS has passed.
         let until_spooled = session.engine.spool.is_some() && session.in_splitmuxsink;
         let obj = self.obj();
@@ -121,17 +128,23 @@ impl GcsSink {
         self.session().map_or(Status::Stopped, |s| s.engine.queue.status())
     }
 
+    /// Notifies `status` if it is another one than was notified last: the end of a session is reported by the queue, too.
+    pub(super) fn notify_status(&self) {
+        let is_news = {
+            let mut notified = lock(&self.notified);
+            let now = self.status();
+            notified.replace(now).unwrap_or(Status::Stopped) != now
+        };
+        if is_news {
+            self.obj().notify("status");
+        }
+    }
+
     /// Property `stats`: of the session that runs, or else of the last one.
     fn stats(&self) -> gst::Structure {
         let running = self.session().map(|session| stats::figures(&session));
         let ended = || lock(&self.last_stats).clone();
         running.or_else(ended).unwrap_or_else(stats::none)
-    }
-
-    fn limits_changed(&self) {
-        if let Some(session) = self.session() {
-            session.set_limits(&lock(&self.settings).clone());
-        }
     }
 }
 
@@ -194,11 +207,16 @@ impl ObjectImpl for GcsSink {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if let (Some(session), Some(text)) = (self.session(), refusal(pspec)) {
+            terminal::warn(&*self.obj(), &text);
+            session.poster.post(Post::Doubt(text));
+            return;
+        }
         if pspec.name() == "uri" {
-            if let Ok(Some(uri)) = value.get::<Option<String>>()
-                && let Err(e) = lock(&self.settings).set_uri(&uri)
-            {
-                gst::error!(CAT, imp = self, "uri: {e}");
+            let uri = value.get::<Option<String>>().ok().flatten();
+            let outcome = uri.map_or(Ok(()), |uri| lock(&self.settings).set_uri(&uri));
+            if let Err(e) = outcome {
+                terminal::warn(&*self.obj(), &format!("uri is not changed: {e}"));
             }
             return;
         }
@@ -207,7 +225,12 @@ impl ObjectImpl for GcsSink {
             ("max-bytes-per-second" | "max-requests-per-second", Some(session)) => {
                 session.set_flow(&lock(&self.settings).clone());
             }
-            _ => self.limits_changed(),
+            (name, Some(session)) => {
+                let settings = lock(&self.settings).clone();
+                settings.doubt(name).into_iter().for_each(|text| session.doubt(text));
+                session.set_limits(&settings);
+            }
+            (_, None) => {}
         }
     }
 
@@ -351,7 +374,14 @@ impl BaseSinkImpl for GcsSink {
                     }
                 }
                 gst::EventView::FlushStart(_) => session.engine.set_flushing(true),
-                gst::EventView::FlushStop(_) => session.engine.set_flushing(false),
+                gst::EventView::FlushStop(_) => {
+                    session.engine.set_flushing(false);
+                    if let Err(error) = session.claim_identity() {
+                        session.engine.fail();
+                        self.post_error_message(error);
+                        return false;
+                    }
+                }
                 // Flushing: the event is dropped, the base class would wait for a preroll that never ends.
                 gst::EventView::Eos(_) if self.drain(&session) == End::Flushed => return false,
                 _ => {}
@@ -400,6 +430,10 @@ impl URIHandlerImpl for GcsSink {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
+        if self.session().is_some() {
+            let text = "the uri can be set in NULL and READY only, and this element is PAUSED or PLAYING; stop it first";
+            return Err(glib::Error::new(gst::URIError::BadState, text));
+        }
         lock(&self.settings).set_uri(uri)
     }
 }

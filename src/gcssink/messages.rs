@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::upstream;
+use super::stream_messages::{fault_text, post_nothing, post_warning};
 use crate::element::poster::post_info;
-use crate::ingest::message::Message;
+use crate::ingest::Unfinished;
+use crate::ingest::message::{Draining, Message};
 use crate::upload::chunk::Summary;
 use crate::upload::health::Status;
-use crate::upload::report::Pending;
-use gcstreamer_media::chunk::Warning;
-use gcstreamer_media::container::Fault;
-use gcstreamer_schema::structures::{chunk_uploaded, gap, status as names};
+use crate::upload::report::{DiskFault, Pending};
+use gcstreamer_schema::structures::{chunk_uploaded, drain, gap, status as names};
 use gcstreamer_schema::time::rfc3339_ms;
+use gcstreamer_schema::units::{bytes, chunks, duration, rate, span};
 
 /// Where it waits to be posted.
 pub(super) type MessagePoster = crate::element::poster::MessagePoster<gst::Element, Post>;
@@ -28,6 +28,8 @@ pub(super) enum Post {
     NeedsMuxer(String),
     /// How long the memory lasts.
     Info(String),
+    /// A setting that is hardly meant.
+    Doubt(String),
     /// Tell upstream how it goes.
     Health,
 }
@@ -36,13 +38,13 @@ pub(super) enum Post {
 pub(super) fn post(element: &gst::Element, message: Message) {
     match message {
         // Need figures of the session.
-        Message::Report(_) => {}
+        Message::Report(_) | Message::Started { .. } => {}
         Message::Warning {
             warning,
             max_time,
             max_memory,
         } => post_warning(element, &warning, max_time, max_memory),
-        Message::Fault(fault) => post_fault(element, fault),
+        Message::Fault(fault) => gst::element_error!(element, gst::StreamError::Mux, ("{}", fault_text(&fault))),
         Message::Gap {
             reason,
             start,
@@ -58,7 +60,7 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             gst::StreamError::Failed,
             (
                 "nothing to store after {} of PLAYING: the MP4 is not fragmented, and its muxer writes the index at the end; use mp4mux fragment-duration=1000 (ms)",
-                seconds(waited)
+                duration(waited)
             )
         ),
         Message::NoKeyAmong { waited, pictures } => gst::element_warning!(
@@ -66,13 +68,16 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             gst::StreamError::Failed,
             (
                 "nothing to store after {} of PLAYING: {pictures} pictures came, and none is a key frame by its bytes (H.264: IDR or recovery point, H.265: IRAP); set the key frame interval of the camera, switch intra-refresh off, and check that the stream is not encrypted",
-                seconds(waited)
+                duration(waited)
             )
         ),
-        Message::TooLarge(bytes) => gst::element_error!(
+        Message::TooLarge(size) => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
-            ("the location has no placeholder, so all goes into one object, which has reached {bytes} bytes: half of max-memory-bytes; use a location with {{session}} and {{seq}}, or raise max-memory-bytes")
+            (
+                "the location has no placeholder, so all goes into one object, which has reached {}: half of max-memory-bytes; use a location with {{session}} and {{seq}}, or raise max-memory-bytes",
+                bytes(size)
+            )
         ),
         Message::Full => gst::element_error!(
             element,
@@ -84,16 +89,32 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             gst::ResourceError::NotAuthorized,
             ("uploads are refused ({reason}), and max-memory-bytes are full now: the recording ends; give the permission back or mend the bucket")
         ),
-        Message::NotDrained { chunks, bytes, timeout } => gst::element_error!(
+        Message::NotDrained { lost, timeout } => gst::element_error!(
             element,
             gst::ResourceError::Write,
             (
-                "{chunks} chunks of {bytes} bytes were not stored within the drain-timeout of {} and are lost; check the uplink or raise drain-timeout",
-                seconds(timeout)
+                "not stored within the drain-timeout of {} and lost: {}; check the uplink, raise drain-timeout, or set spool-dir",
+                duration(timeout),
+                amount(lost)
             )
         ),
+        Message::TooFewBytes { limit, needed } => gst::element_warning!(
+            element,
+            gst::ResourceError::Settings,
+            (
+                "max-bytes-per-second is {} and the sinks of this flow-group bring {}: the limit, not the link, lets the backlog grow; raise max-bytes-per-second, or have the cameras send less",
+                rate(limit),
+                rate(whole(needed))
+            )
+        ),
+        Message::TooFewRequests { limit, needed } => gst::element_warning!(
+            element,
+            gst::ResourceError::Settings,
+            ("max-requests-per-second is {limit} and the chunks of this flow-group take {needed:.1} a second: the limit, not the link, lets the backlog grow; raise max-requests-per-second, or max-size-time for fewer chunks")
+        ),
+        Message::Draining(step) => post_draining(element, step),
         Message::LimitsChanged {
-            bytes,
+            bytes: bytes_per_second,
             requests,
             is_news,
         } => {
@@ -101,7 +122,8 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             element.notify("max-requests-per-second");
             if is_news {
                 let text = format!(
-                    "another sink of this flow-group has set its limits: now {bytes} bytes/s and {requests} requests/s (0 = none)"
+                    "another sink of this flow-group has set its limits: now {} and {requests} requests/s (0 = none)",
+                    rate(bytes_per_second)
                 );
                 info(element, &text);
             }
@@ -109,18 +131,48 @@ pub(super) fn post(element: &gst::Element, message: Message) {
     }
 }
 
+/// A rate without its fraction; it is not negative, and the cast saturates.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(rate: f64) -> u64 {
+    rate as u64
+}
+
+/// Posts how an EOS gets on. Of all messages it is this kind that `gst-launch-1.0` prints without `-m`, and one that has started
+/// has to be completed or cancelled.
+fn post_draining(element: &gst::Element, step: Draining) {
+    let (kind, text) = match step {
+        Draining::Begins(left) => (gst::ProgressType::Start, format!("{} to be stored", amount(left))),
+        Draining::GoesOn(left) => (gst::ProgressType::Continue, format!("{} left to be stored", amount(left))),
+        Draining::Stored => (gst::ProgressType::Complete, "all chunks are stored".to_owned()),
+        Draining::Unfinished(left) => (gst::ProgressType::Canceled, format!("{} are not stored", amount(left))),
+    };
+    let message = gst::message::Progress::builder(kind, drain::CODE, &text).src(element).build();
+    // Fails where there is no bus: nobody listens.
+    let _ = element.post_message(message);
+}
+
+/// The recording has begun. `backlog`: where chunks wait that cannot be stored at once.
+pub(super) fn started(element: &gst::Element, object: &str, bucket: &str, endpoint: Option<&str>, backlog: &str) {
+    let at = endpoint.map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+    info(
+        element,
+        &format!("recording into bucket {bucket}{at}, first object {object}; what cannot be stored at once waits {backlog}"),
+    );
+}
+
 /// Posts an INFO about the settings.
 pub(super) fn info(element: &gst::Element, text: &str) {
     post_info(element, gst::ResourceError::Settings, text);
 }
 
+/// Posts a WARNING about a setting.
+pub(super) fn doubt(element: &gst::Element, text: &str) {
+    gst::element_warning!(element, gst::ResourceError::Settings, ("{text}"));
+}
+
 /// The caps are those of a stream that no container holds: an ERROR.
 pub(super) fn needs_muxer(element: &gst::Element, text: &str) {
     gst::element_error!(element, gst::StreamError::WrongType, ("{text}"));
-}
-
-fn seconds(ns: u64) -> String {
-    format!("{:.1} s", Duration::from_nanos(ns).as_secs_f64())
 }
 
 /// A chunk was given up, or (`chunks` is 0) the end of one.
@@ -136,6 +188,21 @@ pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str, c
     );
 }
 
+/// The first chunk that was given up after `timeout` ns. `why`: what its attempts or those of others said; empty if none has ended.
+pub(super) fn given_up(element: &gst::Element, summary: &Summary, timeout: u64, why: &str) {
+    let why = if why.is_empty() { "no attempt had ended by then" } else { why };
+    gst::element_warning!(
+        element,
+        gst::ResourceError::Write,
+        (
+            "a chunk of {} recorded at {} was given up after the retry-timeout of {} and is lost: {why}; check the uplink, raise retry-timeout or set it to 0 (for ever). Chunks given up later are reported by gcssink-gap messages alone",
+            bytes(summary.size),
+            rfc3339_ms(summary.start),
+            duration(timeout)
+        )
+    );
+}
+
 /// Something the uploads came upon.
 pub(super) fn warning(element: &gst::Element, text: &str) {
     gst::element_warning!(element, gst::ResourceError::Write, ("{text}"));
@@ -146,62 +213,101 @@ pub(super) fn disk_works(element: &gst::Element) {
     post_info(element, gst::ResourceError::Write, "the spool takes chunks again");
 }
 
+/// So many chunks, and how large they are together.
+pub(super) fn amount(pending: Pending) -> String {
+    format!("{} of {}", chunks(pending.chunks), bytes(pending.bytes))
+}
+
+/// What a stop without EOS could not store, for the terminal; `None` if there is nothing to say. `dir`: property `spool-dir`.
+pub(super) fn unfinished(unfinished: &Unfinished, dir: Option<&str>, timeout: Duration) -> Option<String> {
+    let (lost, left) = (unfinished.lost, unfinished.left);
+    if let Some(dir) = dir {
+        return (lost.bytes > 0 || left.chunks > 0).then(|| left_text(left, lost, dir));
+    }
+    if lost.bytes == 0 {
+        return None;
+    }
+    let (lost, why) = (amount(lost), &unfinished.why);
+    Some(if unfinished.is_refused {
+        format!("not stored and lost: {lost}, since the uploads are refused: {why}")
+    } else {
+        let why = if why.is_empty() { "the time was too short" } else { why };
+        format!(
+            "not stored within the shutdown-timeout of {} and lost: {lost}: {why}; let the pipeline end by EOS (gst-launch-1.0 -e), raise shutdown-timeout, or set spool-dir",
+            span(timeout)
+        )
+    })
+}
+
+/// All that came was dropped, for the terminal.
+pub(super) fn nothing_of(received: u64) -> String {
+    format!(
+        "nothing was stored: {} came before the stop, but no key unit among them; check the key frame interval of the camera",
+        bytes(received)
+    )
+}
+
 /// Chunks wait on disk for the next start. `lost`: what neither the network nor the disk took in time.
 pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &str) {
+    gst::element_warning!(element, gst::ResourceError::Write, ("{}", left_text(left, lost, dir)));
+}
+
+fn left_text(left: Pending, lost: Pending, dir: &str) -> String {
     let lost = match lost.bytes {
         0 => String::new(),
-        bytes => format!(
-            "; {bytes} bytes more were in memory alone when the time was up and are lost, because spool-dir did not take them: make room there, raise max-spool-bytes, drain-timeout or shutdown-timeout"
+        size => format!(
+            "; another {} were in memory alone when the time was up and are lost, because spool-dir did not take them: make room there, raise max-spool-bytes, drain-timeout or shutdown-timeout",
+            bytes(size)
         ),
     };
-    gst::element_warning!(
-        element,
-        gst::ResourceError::Write,
-        (
-            "{} chunks of {} bytes are not stored yet and wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
-            left.chunks,
-            left.bytes
-        )
-    );
+    format!(
+        "not stored yet: {}, which wait in spool-dir {dir}; the next gcssink that starts with this spool-dir stores them{lost}",
+        amount(left)
+    )
 }
 
 /// Chunks of earlier sessions were found on disk.
 pub(super) fn found(element: &gst::Element, pending: Pending) {
     let text = format!(
-        "{} chunks of {} bytes that earlier sessions left in the spool are being stored",
-        pending.chunks, pending.bytes
+        "earlier sessions left {} in the spool, which this one stores now",
+        amount(pending)
     );
     post_info(element, gst::ResourceError::Write, &text);
 }
 
 /// The server's clock is another one by this many seconds (ours minus the server's).
 pub(super) fn clock_off(element: &gst::Element, seconds: i64) {
+    let off = seconds.unsigned_abs().saturating_mul(1_000_000_000);
     gst::element_warning!(
         element,
         gst::ResourceError::Settings,
         (
-            "this machine's clock is {} s {} the server's; names and start-time follow this machine, customTime is left out: set the clock (NTP)",
-            seconds.unsigned_abs(),
+            "this machine's clock is {} {} the server's; names and start-time follow this machine, customTime is left out: set the clock (NTP)",
+            duration(off),
             if seconds > 0 { "ahead of" } else { "behind" }
         )
     );
 }
 
 /// The disk takes nothing. What it does not take stays in memory, where `overflow-policy` applies.
-pub(super) fn disk(element: &gst::Element, full: bool, text: &str) {
+pub(super) fn disk(element: &gst::Element, fault: DiskFault, text: &str) {
     let next = "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself";
-    if full {
-        gst::element_warning!(
+    match fault {
+        DiskFault::Full => gst::element_warning!(
             element,
             gst::ResourceError::NoSpaceLeft,
             ("the spool is full: {text}; {next}")
-        );
-    } else {
-        gst::element_warning!(
+        ),
+        DiskFault::Fails => gst::element_warning!(
             element,
             gst::ResourceError::Write,
             ("the spool cannot be written: {text}; {next}")
-        );
+        ),
+        DiskFault::Hung => gst::element_warning!(
+            element,
+            gst::ResourceError::Write,
+            ("the spool does not answer: {text}; recording goes on in memory and then overflow-policy decides; it is tried again every 10 s: check the disk or the mount")
+        ),
     }
 }
 
@@ -222,14 +328,14 @@ pub(super) fn uploaded(element: &gst::Element, info: &Summary, object: &str, gen
     post_structure(element, structure);
 }
 
-fn post_gap(element: &gst::Element, reason: &str, start: u64, duration: u64, bytes: u64, first: u64, chunks: u64) {
+fn post_gap(element: &gst::Element, reason: &str, start: u64, length: u64, size: u64, first: u64, number: u64) {
     let structure = gst::Structure::builder(gap::NAME)
         .field(gap::START_TIME, rfc3339_ms(start))
         .field(gap::REASON, reason)
-        .field(gap::DURATION, duration)
-        .field(gap::BYTES, bytes)
+        .field(gap::DURATION, length)
+        .field(gap::BYTES, size)
         .field(gap::FIRST_SEQUENCE, first)
-        .field(gap::CHUNKS, chunks)
+        .field(gap::CHUNKS, number)
         .build();
     post_structure(element, structure);
 }
@@ -241,17 +347,14 @@ fn post_structure(element: &gst::Element, structure: gst::Structure) {
 
 /// Formats what waits, for texts.
 pub(super) fn waiting(pending: Pending) -> String {
-    format!(
-        "{} chunks of {} bytes wait, the oldest for {}",
-        pending.chunks,
-        pending.bytes,
-        seconds(pending.oldest)
-    )
+    match pending.chunks {
+        0 => "nothing waits".to_owned(),
+        _ => format!("{} wait, the oldest for {}", amount(pending), duration(pending.oldest)),
+    }
 }
 
-/// The property `status` has changed.
+/// The status has changed.
 pub(super) fn status(element: &gst::Element, status: Status, reason: &str, pending: Pending) {
-    element.notify("status");
     let structure = gst::Structure::builder(names::NAME)
         .field(names::STATUS, status.name())
         .field(names::REASON, reason)
@@ -290,7 +393,7 @@ pub(super) fn refused(element: &gst::Element, http_status: Option<u16>, reason: 
 
 /// An outage is over that lasted `after` ns; `waiting` is what is left of it.
 pub(super) fn recovered(element: &gst::Element, after: u64, waiting: &str) {
-    let text = format!("uploads work again after {}; {waiting}", seconds(after));
+    let text = format!("uploads work again after {}; {waiting}", duration(after));
     post_info(element, gst::ResourceError::Write, &text);
 }
 
@@ -301,133 +404,4 @@ fn refusal(http_status: Option<u16>) -> gst::ResourceError {
         Some(401 | 403) | None => gst::ResourceError::NotAuthorized,
         Some(_) => gst::ResourceError::Settings,
     }
-}
-
-fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_memory: u64) {
-    match *warning {
-        Warning::NoKeyUnit { waited, interval } => {
-            let measured = interval.map_or_else(String::new, |i| format!(" (they came at most {} apart before)", seconds(i)));
-            gst::element_warning!(
-                element,
-                gst::StreamError::Format,
-                (
-                    "no key unit for {}{measured}, max-size-time is {}: chunks without a key frame do not play from their start; set the key frame interval of the camera or encoder (GOP, I-frame interval, key-int-max) to at most {}, and switch intra-refresh off",
-                    seconds(waited),
-                    seconds(max_time),
-                    seconds(max_time)
-                )
-            );
-        }
-        Warning::SoundAlone { waited } => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            (
-                "sound without pictures for {}, although the stream announces pictures: the sound is stored alone, cut after max-size-time ({}); check the camera's video and the muxer's video pad",
-                seconds(waited),
-                seconds(max_time)
-            )
-        ),
-        Warning::NoParameterSets => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer, and video/x-h264,alignment=au before that parser where it has them already")
-        ),
-        Warning::LongFragment(length) => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            (
-                "a fragment of {} cannot be cut within, max-size-time is {}: chunks are as long as the fragments; set fragment-duration of the muxer (mp4mux: in ms) to at most that",
-                seconds(length),
-                seconds(max_time)
-            )
-        ),
-        Warning::Rewritten(at) => gst::element_warning!(
-            element,
-            gst::StreamError::Mux,
-            ("the muxer goes back to byte {at} to write over what it has sent, as it may in a file beside this sink: what it sends now is stored as if it came after; set streamable=true on the muxer (mp4mux: fragment-duration with fragment-mode=dash-or-mss)")
-        ),
-        Warning::Unaligned => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the PES packets of the transport stream are not aligned with pictures: the end of the last picture of a chunk is in the next one, so that picture is damaged; mux it again with aligned packets (tsdemux ! h264parse ! mpegtsmux)")
-        ),
-        Warning::OpenGop => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the stream has open GOPs: the first pictures of a chunk lean on the chunk before and are lost when it is played alone; switch open GOP off at the encoder (x264enc option-string=open-gop=0)")
-        ),
-        Warning::EarlyCut { bytes, at_key } => {
-            let (share, how) = if at_key {
-                ("a quarter", "at a key unit")
-            } else {
-                ("half", "without a key unit")
-            };
-            gst::element_warning!(
-                element,
-                gst::ResourceError::Settings,
-                (
-                    "a chunk has reached {bytes} bytes, {share} of max-memory-bytes ({max_memory}), and is cut early, {how}; raise max-memory-bytes or lower max-size-time (now {})",
-                    seconds(max_time)
-                )
-            );
-        }
-        Warning::ConfigCuts(cuts) => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the decoder configuration has changed {cuts} times within 10 s, and every change begins a chunk: each costs a request and 4 KiB of max-memory-bytes; look for two senders in one stream, or have the encoder keep its configuration (SPS, sequence header, PMT)")
-        ),
-        Warning::Damage(at) => gst::element_warning!(
-            element,
-            gst::StreamError::Demux,
-            ("the stream is damaged at byte {at}: the bytes are stored as they are, and the next chunk begins at the next key unit; check the network or the source in front of the muxer")
-        ),
-        Warning::Programs(n) => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the transport stream has {n} programs: it is stored as it comes, in chunks that need not play alone; select one program (tsdemux ! mpegtsmux)")
-        ),
-        Warning::NoProgram => gst::element_warning!(
-            element,
-            gst::StreamError::Format,
-            ("the transport stream has no PAT and PMT: it is stored as it comes, in chunks that need not play alone; send them again from the muxer at least every second (mpegtsmux: pat-interval, pmt-interval)")
-        ),
-        Warning::UnknownContainer => gst::element_warning!(
-            element,
-            gst::StreamError::TypeNotFound,
-            ("the first 64 KiB are of no container that is known (FLV, MPEG-TS, fragmented MP4, Matroska, WebM): the stream is stored as it comes, as .bin, in chunks that need not play alone")
-        ),
-    }
-}
-
-fn post_fault(element: &gst::Element, fault: Fault) {
-    let next = match fault {
-        Fault::Unfragmented => {
-            "use mp4mux fragment-duration=1000 (ms) with fragment-mode=dash-or-mss, its default, or another muxer: nothing was stored"
-        }
-        Fault::BaseDataOffset => {
-            "make fragments with default_base_moof (ffmpeg -movflags frag_keyframe+empty_moov+default_base_moof), or use mp4mux fragment-duration=1000"
-        }
-        Fault::Programs(_) => "select one program (tsdemux ! mpegtsmux)",
-        Fault::TracksLast => "send it from a muxer that writes its head first (matroskamux streamable=true): nothing was stored",
-        Fault::NoProgram => "send PAT and PMT at least every second (mpegtsmux: pat-interval, pmt-interval)",
-        Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
-    };
-    gst::element_error!(element, gst::StreamError::Mux, ("{fault}; {next}"));
-}
-
-fn post_nothing(element: &gst::Element, waited: u64, came: u64) {
-    let cause = match element.sink_pads().first().and_then(upstream::unfed_pads) {
-        _ if came > 0 => format!("{came} bytes came, but no key unit among them: check the key frame interval of the camera"),
-        Some((muxer, pads)) if !pads.is_empty() => format!(
-            "nothing comes out of {muxer}: its pad {} has never got data, so it waits; a camera without the stream the line expects (sound, most often) looks like this: leave that branch out",
-            pads.join(", ")
-        ),
-        Some((muxer, _)) => format!("nothing comes out of {muxer}: check the source in front of it"),
-        None => "nothing has come: check the source".to_owned(),
-    };
-    gst::element_warning!(
-        element,
-        gst::StreamError::Failed,
-        ("nothing to store after {} of PLAYING: {cause}", seconds(waited))
-    );
 }

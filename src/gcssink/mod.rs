@@ -8,7 +8,7 @@
 //! - `session` — what exists while it runs: the engine, and what of it is GStreamer's
 //! - `stream` — what the element does with a buffer
 //! - `siblings` — the sinks of a pipeline end side by side
-//! - `compose`, `messages`, `stats` — what is posted and with which figures; its texts; the numbers
+//! - `compose`, `messages`, `stream_messages`, `stats`, `said` — what is posted and with which figures; its texts; the numbers; what is known already
 //! - `debug` — the debug category; the life of chunks in it
 //! - `blocks` — memory that is used again
 //! - `caps`, `upstream` — small answers about the pipeline
@@ -22,11 +22,13 @@ mod compose;
 mod debug;
 mod imp;
 mod messages;
+mod said;
 mod session;
 mod settings;
 mod siblings;
 mod stats;
 mod stream;
+mod stream_messages;
 mod upstream;
 mod validate;
 

@@ -10,13 +10,16 @@ use gst::prelude::*;
 
 use super::blocks::POOL;
 use super::debug::{CAT, LogChunks};
-use super::messages::{MessagePoster, Post};
+use super::messages::{self, MessagePoster, Post};
+use super::said::Said;
 use super::settings::Settings;
 use super::upstream;
-use super::validate::{Identity, ValidatedSettings, limits, upload_limits, validate};
+use super::validate::{Device, Identity, ValidatedSettings, limits, upload_limits, validate};
 use crate::base::boot;
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
+use crate::element::scope::scope_of;
+use crate::element::terminal;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
 use crate::ingest::message::{Message, Poster};
@@ -37,10 +40,14 @@ pub(super) struct Session {
     template: Template,
     /// Property `spool-dir`.
     pub spool_dir: Option<String>,
+    /// What is written there, and when.
+    pub keep: Keep,
     /// It stores a fragment of a splitmuxsink: the running time here is not the pipeline's, it begins anew with each fragment.
     pub in_splitmuxsink: bool,
-    /// The right to store for this device; given back when the session has ended.
+    /// The right to store for this device; given back at EOS, or when the element leaves PAUSED.
     identity: Mutex<Option<Identity>>,
+    /// What it is the right to.
+    device: Device,
     /// The next buffer is the first of a PLAYING.
     pub new_playing: AtomicBool,
     /// Key units that were asked for.
@@ -53,8 +60,8 @@ pub(super) struct Session {
 /// What was reported, and what is to be.
 #[derive(Default)]
 pub(super) struct Reported {
-    /// How long the memory lasts was posted.
-    pub cover: AtomicBool,
+    /// What is said once.
+    pub said: Arc<Said>,
     /// There is news for the event `gcssink-health`.
     pub health: AtomicBool,
     /// The last object that was stored.
@@ -85,7 +92,8 @@ impl Session {
         seed: u64,
     ) -> Result<Arc<Self>, gst::ErrorMessage> {
         let validated = validate(settings)?;
-        let identity = Identity::claim(&validated, &settings.location)?;
+        let device = Device::of(&validated, &settings.location);
+        let identity = Identity::claim(&device)?;
         let runtime =
             runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
         let builder = builder(&validated, settings, &id.0);
@@ -94,8 +102,9 @@ impl Session {
             .as_ref()
             .map(|dir| open_spool(dir, settings, &builder))
             .transpose()?;
+        let keep = spool.as_ref().map_or(Keep::Memory, |spool| spool.keep);
         let queue = queue(element, settings, spool.as_ref(), &poster, seed);
-        let in_splitmuxsink = upstream::is_in_splitmuxsink(element);
+        let in_splitmuxsink = upstream::splitmuxsink_of(element).is_some();
         let parts = Parts {
             chunker: Chunker::new(limits(settings, &validated.template), None)
                 .with_blocks(POOL)
@@ -116,13 +125,20 @@ impl Session {
             poster,
             template: validated.template,
             spool_dir: settings.spool_dir.clone(),
+            keep,
             in_splitmuxsink,
             identity: Mutex::new(Some(identity)),
+            device,
             new_playing: AtomicBool::new(true),
             key_requests: AtomicU64::new(0),
             caps: Mutex::new(None),
-            reported: Reported::default(),
+            reported: Reported {
+                said: Said::of(element),
+                ..Reported::default()
+            },
         });
+        session.engine.set_scope(scope_of(element));
+        settings.doubts().into_iter().for_each(|text| session.doubt(text));
         session.start_ticking(element);
         Ok(session)
     }
@@ -142,6 +158,13 @@ impl Session {
         });
     }
 
+    /// Posts that a setting is hardly meant, as a WARNING.
+    pub(super) fn doubt(&self, text: String) {
+        if self.reported.said.is_news(&text) {
+            self.poster.post(Post::Doubt(text));
+        }
+    }
+
     /// Ends the stream with an ERROR of the shell's own, which reaches the bus before those of the elements in front.
     pub(super) fn end_with(&self, post: Post) {
         if self.engine.fail() {
@@ -151,19 +174,37 @@ impl Session {
     }
 
     /// Ends the session within the process's one deadline. The next sequence number.
-    pub(super) fn end(&self, shutdown_timeout: Duration) -> u64 {
+    pub(super) fn end(&self, element: &gst::Element, shutdown_timeout: Duration) -> u64 {
         let ended = self.engine.end(shutdown_timeout);
-        if let Some((lost, left)) = ended.unfinished {
-            gst::warning!(
-                CAT,
-                "{} chunks were not stored within the shutdown-timeout, {} wait on disk",
-                lost.chunks,
-                left.chunks
-            );
+        // Nobody may read the bus any more.
+        let dir = self.spool_dir.as_deref();
+        let unfinished = ended
+            .unfinished
+            .and_then(|it| messages::unfinished(&it, dir, shutdown_timeout));
+        let nothing = ended.nothing_of.map(messages::nothing_of);
+        for text in unfinished.into_iter().chain(nothing) {
+            gst::warning!(CAT, obj = element, "{text}");
+            terminal::warn(element, &text);
         }
         self.poster.attach(None);
-        drop(lock(&self.identity).take());
         ended.next_sequence
+    }
+
+    /// Nothing more is taken: another sink may store for this device, though our chunks are still on their way.
+    pub(super) fn release_identity(&self) {
+        drop(lock(&self.identity).take());
+    }
+
+    /// Data comes again after an EOS.
+    ///
+    /// # Errors
+    /// An error message where another sink stores for this device now.
+    pub(super) fn claim_identity(&self) -> Result<(), gst::ErrorMessage> {
+        let mut identity = lock(&self.identity);
+        if identity.is_none() {
+            *identity = Some(Identity::claim(&self.device)?);
+        }
+        Ok(())
     }
 
     /// Applies the limits of the flow group that the user has set.
@@ -186,8 +227,8 @@ fn config(settings: &Settings, template: &Template) -> Config {
         limits: limits(settings, template),
         uploads: upload_limits(settings),
         overflow: settings.overflow_policy.into(),
-        startup_timeout: settings.startup_timeout,
-        shutdown_timeout: Duration::from_nanos(settings.shutdown_timeout),
+        startup_timeout: settings.startup_timeout.ns(),
+        shutdown_timeout: Duration::from_nanos(settings.shutdown_timeout.ns()),
     }
 }
 
@@ -206,6 +247,8 @@ fn builder(validated: &ValidatedSettings, settings: &Settings, session: &str) ->
             storage_class: settings.storage_class.clone(),
             kms_key: settings.kms_key.clone(),
             metadata: validated.metadata.clone(),
+            start_reason: settings.start_reason.clone(),
+            previous_session: settings.previous_session.clone(),
         },
     }
 }
@@ -253,7 +296,7 @@ fn open_spool(dir: &str, settings: &Settings, builder: &ObjectBuilder) -> Result
         dir,
         max_bytes: settings.max_spool_bytes,
         keep: settings.spool_mode.into(),
-        interval: Duration::from_nanos(settings.spool_sync_interval),
+        interval: Duration::from_nanos(settings.spool_sync_interval.ns()),
     };
     recovery::open(
         spool,

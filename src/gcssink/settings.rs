@@ -3,7 +3,7 @@
 use gst::glib;
 use gst::prelude::*;
 
-use crate::element::properties::{Setting, enumerations, settings};
+use crate::element::properties::{Setting, Time, enumerations, settings};
 use crate::flow::group::{DEFAULT_BYTES, DEFAULT_REQUESTS, UserLimit};
 use crate::upload::chunk::Keep;
 use crate::upload::health::Status;
@@ -154,9 +154,16 @@ settings! {
         "metadata": Option<gst::Structure> as metadata = None,
             "Metadata", "Custom metadata of every object, e.g. metadata,site=north (at most 8 KiB with the element's own)",
             .mutable_ready();
+        "start-reason": Option<String> as start_reason = None,
+            "Start reason",
+            "The gap-reason of the first chunk of a session, lower-case letters, digits and hyphens (NULL = start)",
+            .mutable_ready();
+        "previous-session": Option<String> as previous_session = None,
+            "Previous session", "session-id that this session follows, in the metadata of its first chunk (NULL = none)",
+            .mutable_ready();
 
         // Cutting.
-        "max-size-time": u64 as max_size_time = 10 * SECOND,
+        "max-size-time": Time as max_size_time = Time::of(10 * SECOND),
             "Max size time", "Begin a new chunk at the first key unit at or after this long, ns (0 = never)",
             .mutable_playing();
         "max-size-bytes": u64 as max_size_bytes = 0,
@@ -192,17 +199,16 @@ settings! {
             .minimum(1 << 20).mutable_playing();
         "overflow-policy": OverflowPolicy as overflow_policy = OverflowPolicy::Auto,
             "Overflow policy", "What to do when memory and spool are full", .mutable_playing();
-        "retry-timeout": u64 as retry_timeout = 0,
+        "retry-timeout": Time as retry_timeout = Time::of(0),
             "Retry timeout", "Give a chunk up after this long, ns (0 = never)", .mutable_playing();
-        "request-timeout": u64 as request_timeout = 60 * SECOND,
-            "Request timeout", "One attempt without progress for this long is broken off, ns",
-            .minimum(SECOND / 10).mutable_ready();
-        "startup-timeout": u64 as startup_timeout = 30 * SECOND,
+        "request-timeout": Time as request_timeout = Time::of(60 * SECOND).at_least(SECOND / 10),
+            "Request timeout", "One attempt without progress for this long is broken off, ns, at least 100 ms", .mutable_ready();
+        "startup-timeout": Time as startup_timeout = Time::of(30 * SECOND),
             "Startup timeout", "PLAYING for this long without one key unit gives a WARNING, ns (0 = never)",
             .mutable_playing();
-        "drain-timeout": u64 as drain_timeout = 30 * SECOND,
+        "drain-timeout": Time as drain_timeout = Time::of(30 * SECOND),
             "Drain timeout", "EOS waits this long for all chunks to be stored, ns", .mutable_playing();
-        "shutdown-timeout": u64 as shutdown_timeout = 5 * SECOND,
+        "shutdown-timeout": Time as shutdown_timeout = Time::of(5 * SECOND),
             "Shutdown timeout", "Going to READY without EOS waits this long for the chunks to be stored, ns",
             .mutable_playing();
 
@@ -213,9 +219,9 @@ settings! {
             .mutable_ready();
         "spool-mode": SpoolMode as spool_mode = SpoolMode::Always,
             "Spool mode", "What is written to the spool, and when", .mutable_ready();
-        "spool-sync-interval": u64 as spool_sync_interval = SECOND,
-            "Spool sync interval", "In mode always, what came in is safe from a power cut after this long, ns",
-            .minimum(SECOND / 50).mutable_ready();
+        "spool-sync-interval": Time as spool_sync_interval = Time::of(SECOND).at_least(SECOND / 50),
+            "Spool sync interval", "In mode always, what came in is safe from a power cut after this long, ns, at least 20 ms",
+            .mutable_ready();
         "max-spool-bytes": u64 as max_spool_bytes = 0,
             "Max spool bytes",
             "Disk used under spool-dir, never more, bytes (0 = the file system but 10 %, at least 1 GiB)", .mutable_playing();

@@ -8,6 +8,7 @@ use gst::prelude::*;
 
 use super::session::Session;
 use crate::base::lock::lock;
+use crate::element::scope::{parent_of, top_of};
 
 /// A running element, by its address.
 #[derive(Clone)]
@@ -51,18 +52,6 @@ pub(super) fn others_begin_to_end(element: &gst::Element) {
             session.engine.begin_to_end(session.engine.config().shutdown_timeout);
         }
     }
-}
-
-fn top_of(element: &gst::Element) -> gst::Element {
-    let mut top = element.clone();
-    while let Some(parent) = parent_of(&top) {
-        top = parent;
-    }
-    top
-}
-
-fn parent_of(element: &gst::Element) -> Option<gst::Element> {
-    element.parent()?.downcast().ok()
 }
 
 /// Whether it is on its way to READY or NULL, with a bin that it is in or by itself.

@@ -2,28 +2,70 @@
 
 use super::session::Session;
 use crate::base::lock::lock;
+use crate::upload::chunk::Keep;
+use crate::upload::queue::Overflow;
 use crate::upload::report::Snapshot;
 use gcstreamer_schema::structures::{health as names_of_health, stats as names};
+use gcstreamer_schema::units;
 
 /// How long memory and spool last at the rate of this stream.
 pub(super) fn memory_left(session: &Session) -> String {
     let engine = &session.engine;
     let max = engine.config().uploads.max_memory;
     let snapshot = engine.queue.snapshot();
-    let rate = snapshot.input.max(1);
-    let left = max.saturating_sub(snapshot.memory) / rate;
+    let rate = units::rate(snapshot.input);
     match &engine.spool {
         None => format!(
-            "max-memory-bytes ({max}) covers about {left} s more of an outage at {rate} bytes/s; a spool-dir on disk would cover more"
+            "max-memory-bytes ({}) covers about {} more of an outage at {rate}; a spool-dir on disk would cover more",
+            units::bytes(max),
+            lasts(max.saturating_sub(snapshot.memory), snapshot.input)
         ),
         Some(spool) => {
             let room = spool.room();
             format!(
-                "the spool has room for {room} bytes more, about {} s of an outage at {rate} bytes/s",
-                room / rate
+                "the spool has room for {} more, about {} of an outage at {rate}",
+                units::bytes(room),
+                lasts(room, snapshot.input)
             )
         }
     }
+}
+
+/// Where chunks wait that cannot be stored at once, how long that lasts, and what happens then.
+pub(super) fn backlog(session: &Session) -> String {
+    let engine = &session.engine;
+    let max = engine.config().uploads.max_memory;
+    let input = engine.queue.snapshot().input;
+    let memory = units::bytes(max);
+    let on_disk = |dir: &str, room: u64| {
+        let (time, rate) = (lasts(room, input), units::rate(input));
+        let room = units::bytes(room);
+        format!("in spool-dir {dir}, which has room for {room} (about {time} at {rate})")
+    };
+    match (&engine.spool, &session.spool_dir, session.keep) {
+        (Some(spool), Some(dir), Keep::Overflow) => {
+            format!("in memory ({memory}), then {}", on_disk(dir, spool.room()))
+        }
+        (Some(spool), Some(dir), _) => on_disk(dir, spool.room()),
+        _ => match engine.overflow() {
+            Overflow::Block => format!("in memory ({memory}), and the pipeline waits while that is full"),
+            Overflow::DropOldest => format!(
+                "in memory: {memory}, about {} at {}; then the oldest chunk is dropped. A spool-dir on disk would cover more",
+                lasts(max, input),
+                units::rate(input)
+            ),
+            Overflow::Error => format!(
+                "in memory: {memory}, about {} at {}; then the recording ends with an ERROR (overflow-policy)",
+                lasts(max, input),
+                units::rate(input)
+            ),
+        },
+    }
+}
+
+/// How long so much room lasts at so many bytes a second.
+fn lasts(room: u64, input: u64) -> String {
+    units::duration((room / input.max(1)).saturating_mul(1_000_000_000))
 }
 
 /// The upstream event `gcssink-health`: stats, status, last object.

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use gst::prelude::*;
 use gst_base::prelude::*;
 
+use super::debug::CAT;
 use super::session::Session;
 use super::upstream;
 use crate::base::wall;
 use crate::ingest::message::{Refusal, Wait};
 use gcstreamer_media::chunk::byte_queue::TAKE_OVER;
 use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_schema::units::bytes;
 
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
@@ -82,6 +84,14 @@ pub(super) fn take(
     }
     let stamp = stamp(sink, buffer);
     let size = buffer.size();
+    gst::log!(
+        CAT,
+        obj = sink,
+        "a buffer of {size} bytes, pts {}, dts {}, {:?}",
+        buffer.pts().display(),
+        buffer.dts().display(),
+        buffer.flags()
+    );
     let preroll = Preroll(sink);
     engine.reserve(size as u64, &preroll).map_err(refused)?;
     let map = buffer.map_readable().map_err(|_| {
@@ -89,7 +99,7 @@ pub(super) fn take(
         gst::element_error!(
             sink,
             gst::ResourceError::Read,
-            ("a buffer of {size} bytes cannot be mapped for reading")
+            ("a buffer of {} cannot be mapped for reading", bytes(size as u64))
         );
         gst::FlowError::Error
     })?;

@@ -18,16 +18,16 @@ pub(super) fn is_meant_to_play(element: &gst::Element) -> bool {
     [top.current_state(), top.pending_state()].contains(&gst::State::Playing)
 }
 
-/// Whether this sink stores the fragments of a `splitmuxsink`.
-pub(super) fn is_in_splitmuxsink(element: &gst::Element) -> bool {
+/// The `splitmuxsink` whose fragments this sink stores.
+pub(super) fn splitmuxsink_of(element: &gst::Element) -> Option<gst::Object> {
     let mut parent = element.parent();
     while let Some(object) = parent {
         if object.type_().name() == "GstSplitMuxSink" {
-            return true;
+            return Some(object);
         }
         parent = object.parent();
     }
-    false
+    None
 }
 
 /// Asks for a key unit as soon as possible (the event of GstVideo, `gst_video_event_new_upstream_force_key_unit`).

@@ -14,6 +14,8 @@ use gcstreamer_media::chunk::Limits;
 use gcstreamer_schema::limits::{check_bucket, check_object_name};
 use gcstreamer_schema::metadata::check_user_metadata;
 use gcstreamer_schema::name::{Naming, Template, check_device};
+use gcstreamer_schema::reason::check_start_reason;
+use gcstreamer_schema::session::is_session_id;
 use gcstreamer_storage::{Credentials, Endpoint};
 
 /// Settings that a session can be built from.
@@ -49,6 +51,7 @@ pub(super) fn validate(settings: &Settings) -> Result<ValidatedSettings, gst::Er
     let metadata = user_metadata(settings.metadata.as_ref());
     check_user_metadata(&metadata, &device).map_err(bad)?;
     check_longest_name(&template, &device).map_err(bad)?;
+    check_start(settings).map_err(bad)?;
     let endpoint = Endpoint::from_environment(settings.endpoint_uri.as_deref()).map_err(|e| bad(e.to_string()))?;
     let credentials = match &settings.credentials_file {
         Some(path) => Credentials::File(PathBuf::from(path)),
@@ -58,7 +61,7 @@ pub(super) fn validate(settings: &Settings) -> Result<ValidatedSettings, gst::Er
     if endpoint.takes_credentials() || settings.credentials_file.is_some() {
         check_credentials(credentials.clone())?;
     }
-    let request_timeout = Duration::from_nanos(settings.request_timeout);
+    let request_timeout = Duration::from_nanos(settings.request_timeout.ns());
     Ok(ValidatedSettings {
         bucket,
         device,
@@ -69,6 +72,19 @@ pub(super) fn validate(settings: &Settings) -> Result<ValidatedSettings, gst::Er
         credentials,
         request_timeout,
     })
+}
+
+/// Why and after what the session begins.
+fn check_start(settings: &Settings) -> Result<(), String> {
+    if let Some(reason) = &settings.start_reason {
+        check_start_reason(reason)?;
+    }
+    match &settings.previous_session {
+        Some(id) if !is_session_id(id) => {
+            Err("previous-session must be the session-id of another gcssink: ten characters from 0 to 9 and a to v".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reports a file that cannot be used at once, even if an `http://` endpoint would not need it.
@@ -120,7 +136,7 @@ fn user_metadata(structure: Option<&gst::Structure>) -> BTreeMap<String, String>
 /// When to cut, by the settings.
 pub(super) fn limits(settings: &Settings, template: &Template) -> Limits {
     Limits {
-        max_time: settings.max_size_time,
+        max_time: settings.max_size_time.ns(),
         max_bytes: settings.max_size_bytes,
         align: settings.align_to_clock,
         single: template.is_fixed(),
@@ -143,38 +159,54 @@ pub(super) fn upload_limits(settings: &Settings) -> UploadLimits {
     UploadLimits {
         max_uploads: usize::try_from(settings.max_uploads).unwrap_or(usize::MAX),
         max_memory: settings.max_memory_bytes,
-        max_time: settings.max_size_time,
-        retry_timeout: (settings.retry_timeout > 0).then_some(settings.retry_timeout),
+        max_time: settings.max_size_time.ns(),
+        retry_timeout: (settings.retry_timeout.ns() > 0).then_some(settings.retry_timeout.ns()),
     }
 }
 
-static IDENTITIES: Mutex<Option<HashSet<(String, String)>>> = Mutex::new(None);
+static IDENTITIES: Mutex<Option<HashSet<Device>>> = Mutex::new(None);
+
+/// Bucket and device, which one sink at a time stores for. One single object is one of its own: splitmuxsink has the next fragment's
+/// sink run while the last one's finishes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Device {
+    bucket: String,
+    device: String,
+    object: String,
+}
+
+impl Device {
+    pub(super) fn of(settings: &ValidatedSettings, location: &str) -> Self {
+        Self {
+            bucket: settings.bucket.clone(),
+            device: settings.device.clone(),
+            object: if settings.template.is_fixed() { location } else { "" }.to_owned(),
+        }
+    }
+}
 
 /// The right to store for a device into a bucket; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Identity((String, String));
+pub(super) struct Identity(Device);
 
 impl Identity {
-    /// Claims bucket and device of this process. One single object is an identity of its own: splitmuxsink has the next
-    /// fragment's sink run while the last one's finishes.
+    /// Claims bucket and device of this process.
     ///
     /// # Errors
     /// An error message where another running sink has them.
-    pub(super) fn claim(settings: &ValidatedSettings, location: &str) -> Result<Self, gst::ErrorMessage> {
-        let name = if settings.template.is_fixed() { location } else { "" };
-        let key = (settings.bucket.clone(), format!("{}\n{name}", settings.device));
+    pub(super) fn claim(device: &Device) -> Result<Self, gst::ErrorMessage> {
         let mut taken = IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner);
-        if !taken.get_or_insert_default().insert(key.clone()) {
+        if !taken.get_or_insert_default().insert(device.clone()) {
             return Err(gst::error_msg!(
                 gst::ResourceError::Settings,
                 (
                     "another gcssink of this process stores in bucket \"{}\" with device-id \"{}\"; give each its own device-id",
-                    settings.bucket,
-                    settings.device
+                    device.bucket,
+                    device.device
                 )
             ));
         }
-        Ok(Self(key))
+        Ok(Self(device.clone()))
     }
 }
 

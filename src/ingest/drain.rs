@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, LAST_WORD};
 use super::message::{Message, Wait};
+use super::progress::Progress;
 use super::stream::Ingest;
 use crate::base::lock::lock;
-use crate::element::shutdown::Stop;
 use crate::upload::health::Status;
 use crate::upload::queue::Drained;
 use crate::upload::report::{Pending, Report};
@@ -25,12 +25,27 @@ pub enum End {
 }
 
 /// How a session ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended {
     /// The sequence number that the next session may begin with.
     pub next_sequence: u64,
-    /// If the time was too short: what was lost, and what waits on disk.
-    pub unfinished: Option<(Pending, Pending)>,
+    /// What was not stored in time.
+    pub unfinished: Option<Unfinished>,
+    /// Bytes that came and are in no chunk, if that is all that came and nobody has reported it.
+    pub nothing_of: Option<u64>,
+}
+
+/// What a session could not store in time.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// What is lost.
+    pub lost: Pending,
+    /// What waits on disk for the next start, unless that was reported at EOS or another sink goes on with it.
+    pub left: Pending,
+    /// What the last failure said; empty if nothing has failed.
+    pub why: String,
+    /// The uploads were refused, which was an ERROR: nothing was waited for.
+    pub is_refused: bool,
 }
 
 /// Further time for a disk that is still taking chunks when `drain-timeout` is over.
@@ -101,18 +116,25 @@ impl Engine {
         };
         self.queue
             .ending(Status::Draining, began.checked_add(timeout).unwrap_or(began));
-        let mut time_is_up = true;
+        let is_usual = self.flow.has_successor() || spooling == Spooling::Enough;
+        let mut progress = Progress::new(began, is_usual);
+        let (mut time_is_up, mut is_flushed) = (true, false);
         for stage in stages(began, timeout, spooling) {
             if stage.moves {
                 self.queue.move_all();
             }
-            match self.wait_for(shell, stage) {
-                Drained::Interrupted => return End::Flushed,
+            match self.wait_for(shell, stage, &mut progress) {
+                Drained::Interrupted => is_flushed = true,
                 Drained::GivenUp => time_is_up = false,
                 Drained::Yes => time_is_up = stage.goal == Goal::Disk,
                 Drained::TimedOut => continue,
             }
             break;
+        }
+        let last = progress.end(self.queue.snapshot().pending);
+        last.into_iter().for_each(|step| self.poster.post(Message::Draining(step)));
+        if is_flushed {
+            return End::Flushed;
         }
         if time_is_up {
             self.give_up_drain(timeout);
@@ -121,23 +143,30 @@ impl Engine {
         if wants_more && !self.is_failed() {
             self.report_nothing(self.queue.now());
         }
-        // What is said of the chunks comes before the end of the stream.
+        // What is said of the chunks comes before the end of the stream, also where the last one was let go of at this moment.
+        self.queue.publish();
         self.poster.wait_posted(std::time::Instant::now() + LAST_WORD);
         End::Passes
     }
 
     /// [`Drained::Interrupted`]: the element is flushing.
-    fn wait_for(&self, shell: &impl Wait, stage: Stage) -> Drained {
+    fn wait_for(&self, shell: &impl Wait, stage: Stage, progress: &mut Progress) -> Drained {
         let give_up = || {
             let is_flushing = self.stopping.is_flushing.load(Ordering::Relaxed);
             self.is_stopping() || is_flushing || self.failure.is_refused()
         };
         loop {
+            let step = progress.at(self.queue.snapshot().pending, Instant::now());
+            step.into_iter().for_each(|step| self.poster.post(Message::Draining(step)));
+            let until = stage.until.min(progress.next());
             let drained = match stage.goal {
-                Goal::Stored => self.queue.wait_drained(stage.until, true, &give_up),
-                Goal::Spooled => self.queue.wait_spooled(stage.until, true, &give_up),
-                Goal::Disk => self.queue.wait_moved(stage.until, true, &give_up),
+                Goal::Stored => self.queue.wait_drained(until, true, &give_up),
+                Goal::Spooled => self.queue.wait_spooled(until, true, &give_up),
+                Goal::Disk => self.queue.wait_moved(until, true, &give_up),
             };
+            if drained == Drained::TimedOut && until < stage.until {
+                continue;
+            }
             // The base class holds its preroll lock around us; a pause or a stop needs it.
             if drained != Drained::Interrupted || shell.wait_preroll().is_err() {
                 return drained;
@@ -151,14 +180,14 @@ impl Engine {
         // With a spool a WARNING tells of both, and the end is a normal one.
         if lost.chunks > 0 && self.spool.is_none() {
             self.poster.post(Message::NotDrained {
-                chunks: lost.chunks,
-                bytes: lost.bytes,
+                lost,
                 timeout: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
             });
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    /// Whether the element leaves PAUSED.
+    pub fn is_stopping(&self) -> bool {
         lock(&self.stopping.deadline).is_some()
     }
 
@@ -169,7 +198,7 @@ impl Engine {
 
     /// The element leaves PAUSED: whatever waits in its streaming thread gives up.
     pub fn stop_waiting(&self) {
-        lock(&self.stopping.deadline).get_or_insert_with(Stop::begin);
+        lock(&self.stopping.deadline).get_or_insert_with(|| self.stopping.begin());
         self.queue.notify();
     }
 
@@ -177,7 +206,7 @@ impl Engine {
     /// to the disk. Again is the same as once.
     pub fn begin_to_end(&self, shutdown_timeout: Duration) {
         let until = lock(&self.stopping.deadline)
-            .get_or_insert_with(Stop::begin)
+            .get_or_insert_with(|| self.stopping.begin())
             .until(shutdown_timeout);
         let closed = self.with(|ingest| {
             ingest.stopped = true;
@@ -207,7 +236,7 @@ impl Engine {
         let next_sequence = self.with(|ingest| ingest.chunker.next_sequence());
         let (until, disk_until) = {
             let mut stop = lock(&self.stopping.deadline);
-            let stop = stop.get_or_insert_with(Stop::begin);
+            let stop = stop.get_or_insert_with(|| self.stopping.begin());
             (stop.until(shutdown_timeout), stop.disk_until(shutdown_timeout))
         };
         // An EOS has waited its `drain-timeout` for what is on disk: that was its time.
@@ -219,12 +248,20 @@ impl Engine {
             if self.spool.is_some() {
                 let _ = self.queue.wait_moved(disk_until.into(), false, &|| false);
             }
-            unfinished = Some(self.abandon("shutdown-timeout"));
+            let (lost, left) = self.abandon("shutdown-timeout");
+            let is_known = gave_up || self.flow.has_successor();
+            unfinished = Some(Unfinished {
+                lost,
+                left: if is_known { Pending::default() } else { left },
+                why: self.queue.last_reason(),
+                is_refused: self.failure.is_refused(),
+            });
         }
+        let nothing_of = self.nothing_of();
         self.queue.stop();
         let a_moment = || {
             lock(&self.stopping.deadline)
-                .get_or_insert_with(Stop::begin)
+                .get_or_insert_with(|| self.stopping.begin())
                 .moment(shutdown_timeout, MOMENT)
         };
         self.wait_for_tasks(a_moment());
@@ -234,7 +271,16 @@ impl Engine {
         Ended {
             next_sequence,
             unfinished,
+            nothing_of,
         }
+    }
+
+    /// Returns how many bytes came if no chunk has begun with any of them, and nobody has reported that.
+    fn nothing_of(&self) -> Option<u64> {
+        let is_expected = self.with(|ingest| ingest.chunker.has_begun() || ingest.chunker.is_stopped());
+        let received = self.queue.snapshot().stats.bytes_received;
+        let is_news = !is_expected && received > 0 && !self.is_failed();
+        (is_news && !self.reported.nothing_to_store.swap(true, Ordering::Relaxed)).then_some(received)
     }
 
     /// Reports what was lost, even though the deadline is over.

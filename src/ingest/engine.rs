@@ -12,13 +12,12 @@ use super::message::{Message, Poster, Refusal, Wait};
 use super::object::ObjectBuilder;
 use super::stream::Ingest;
 use crate::base::lock::lock;
-use crate::element::shutdown::Stop;
+use crate::element::shutdown::{Scope, Stop};
 use crate::flow::group::{Member, UserLimit};
-use crate::spool::Spool;
 use crate::upload::chunk::Keep;
 use crate::upload::driver::{self, Writers};
 use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
-use crate::upload::recovery::{self, SessionSpool};
+use crate::upload::recovery::{self, SessionSpool, SpoolFolder};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
 
@@ -68,7 +67,7 @@ pub struct Engine {
     /// The limits that it shares with its flow group.
     pub flow: Arc<Member>,
     /// The folder on disk, if any.
-    pub spool: Option<Arc<Spool>>,
+    pub spool: Option<Arc<SpoolFolder>>,
     pub(super) poster: Arc<dyn Poster>,
     ingest: Mutex<Ingest>,
     config: Mutex<Config>,
@@ -141,8 +140,17 @@ pub(super) struct Reported {
 #[derive(Debug, Default)]
 pub(super) struct Stopping {
     pub(super) is_flushing: AtomicBool,
-    /// It leaves PAUSED: its share in the process's one deadline.
+    /// It leaves PAUSED: its share in the deadline of its scope.
     pub(super) deadline: Mutex<Option<Stop>>,
+    /// Whose deadline that is.
+    scope: Mutex<Scope>,
+}
+
+impl Stopping {
+    /// It leaves PAUSED now.
+    pub(super) fn begin(&self) -> Stop {
+        Stop::begin(*lock(&self.scope))
+    }
 }
 
 impl Engine {
@@ -164,7 +172,7 @@ impl Engine {
             },
             queue,
             flow: parts.flow,
-            spool: spool.as_ref().map(|s| Arc::clone(&s.spool)),
+            spool: spool.as_ref().map(|s| Arc::clone(&s.folder)),
             poster: parts.poster,
             ingest: Mutex::new(ingest),
             config: Mutex::new(parts.config),
@@ -353,6 +361,11 @@ impl Engine {
         self.failure.refuse();
         self.queue.interrupt(true);
         self.queue.notify();
+    }
+
+    /// Shares the shutdown deadline of these elements, where the default is that of the process.
+    pub fn set_scope(&self, scope: Scope) {
+        *lock(&self.stopping.scope) = scope;
     }
 
     /// The element begins or ends to flush.

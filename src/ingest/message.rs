@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::upload::report::Report;
+use crate::upload::report::{Pending, Report};
 use gcstreamer_media::chunk::{GapReason, Warning};
 use gcstreamer_media::container::Fault;
 
@@ -64,12 +64,35 @@ pub enum Message {
     /// EOS, and this many chunks were not stored: an ERROR.
     NotDrained {
         /// Chunks that are lost.
-        chunks: u64,
-        /// Their bytes.
-        bytes: u64,
+        lost: Pending,
         /// Property `drain-timeout`.
         timeout: u64,
     },
+    /// The flow group's `max-bytes-per-second` lets the backlog grow: a WARNING.
+    TooFewBytes {
+        /// Bytes a second that may be sent.
+        limit: u64,
+        /// Bytes a second that come in.
+        needed: f64,
+    },
+    /// Its `max-requests-per-second` does.
+    TooFewRequests {
+        /// Requests a second that may be made.
+        limit: f64,
+        /// Requests a second that the chunks that come in take.
+        needed: f64,
+    },
+    /// The recording goes well so far, and its first object is this one.
+    Started {
+        /// Its name.
+        object: String,
+        /// Property `bucket`.
+        bucket: String,
+        /// Where it goes, if not to Google.
+        endpoint: Option<String>,
+    },
+    /// EOS has come and waits for the uploads.
+    Draining(Draining),
     /// Another sink of the flow group has set the limits.
     LimitsChanged {
         /// Bytes a second, 0 = none.
@@ -79,6 +102,19 @@ pub enum Message {
         /// No other sink of the group has reported it.
         is_news: bool,
     },
+}
+
+/// How an EOS gets on. After `Begins` the last one is `Stored` or `Unfinished`.
+#[derive(Clone, Copy, Debug)]
+pub enum Draining {
+    /// This is waited for.
+    Begins(Pending),
+    /// This is still waited for.
+    GoesOn(Pending),
+    /// All of it is stored.
+    Stored,
+    /// This is not waited for any longer.
+    Unfinished(Pending),
 }
 
 /// Where messages go.

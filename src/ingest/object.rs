@@ -9,8 +9,9 @@ use crate::spool::{Entry, site};
 use crate::upload::chunk;
 use crate::upload::chunk::Summary;
 use gcstreamer_media::chunk::ChunkInfo;
-use gcstreamer_schema::ClockKind;
+use gcstreamer_schema::metadata::{GAP_REASON, PREVIOUS_SESSION};
 use gcstreamer_schema::name::{Naming, Template};
+use gcstreamer_schema::{ClockKind, GapReason};
 use gcstreamer_storage::{Body, Endpoint, ObjectRequest};
 
 /// What the memory is charged with for a chunk, however small it is.
@@ -31,6 +32,22 @@ pub struct ObjectSettings {
     pub kms_key: Option<String>,
     /// Property `metadata`.
     pub metadata: BTreeMap<String, String>,
+    /// Property `start-reason`: the `gap-reason` of sequence 0 instead of `start`.
+    pub start_reason: Option<String>,
+    /// Property `previous-session`: told at sequence 0.
+    pub previous_session: Option<String>,
+}
+
+impl ObjectSettings {
+    /// What the first chunk of a session says besides: why the recording began, and after which other session.
+    fn tell_of_the_start(&self, info: &ChunkInfo, metadata: &mut BTreeMap<String, String>) {
+        if let (Some(GapReason::Start), Some(reason)) = (info.gap, &self.start_reason) {
+            metadata.insert(GAP_REASON.to_owned(), reason.clone());
+        }
+        if let Some(previous) = &self.previous_session {
+            metadata.insert(PREVIOUS_SESSION.to_owned(), previous.clone());
+        }
+    }
 }
 
 /// Makes objects of the chunks of one session.
@@ -55,21 +72,24 @@ pub struct ObjectBuilder {
 }
 
 impl ObjectBuilder {
-    /// The object of a chunk, without its bytes. `clock_off`: this machine's clock is known to be wrong.
-    pub fn request(&self, info: &ChunkInfo, clock_off: bool) -> ObjectRequest {
-        let container = info.container;
+    /// The name of the object of a chunk.
+    pub fn name(&self, info: &ChunkInfo) -> String {
         let naming = Naming {
             device: &self.device,
             session: &self.session,
             seq: info.sequence,
-            ext: container.extension(),
+            ext: info.container.extension(),
             start: info.start,
         };
         // The template was tried at the start; what could still fail is a year beyond 9999.
-        let name = self
-            .template
+        self.template
             .format(&naming)
-            .unwrap_or_else(|_| format!("{}/{}_{:06}", self.device, self.session, info.sequence));
+            .unwrap_or_else(|_| format!("{}/{}_{:06}", self.device, self.session, info.sequence))
+    }
+
+    /// The object of a chunk, without its bytes. `clock_off`: this machine's clock is known to be wrong.
+    pub fn request(&self, info: &ChunkInfo, clock_off: bool) -> ObjectRequest {
+        let container = info.container;
         let custom_time = (info.clock != ClockKind::Suspect && !clock_off)
             .then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(info.start)))
             .flatten();
@@ -78,9 +98,12 @@ impl ObjectBuilder {
         if clock_off && info.clock == ClockKind::System {
             metadata.insert("clock".to_owned(), ClockKind::Suspect.name().to_owned());
         }
+        if info.sequence == 0 {
+            self.settings.tell_of_the_start(info, &mut metadata);
+        }
         ObjectRequest {
             bucket: self.bucket.clone(),
-            name,
+            name: self.name(info),
             content_type: settings
                 .content_type
                 .clone()

@@ -53,7 +53,7 @@ impl Engine {
     }
 
     /// The policy for the next buffer: it may be set at any time.
-    fn overflow(&self) -> Overflow {
+    pub fn overflow(&self) -> Overflow {
         let policy = self.config().overflow;
         policy.unwrap_or_else(|| match self.playing.is_live.load(Ordering::Relaxed) {
             true => Overflow::DropOldest,

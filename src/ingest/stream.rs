@@ -20,6 +20,25 @@ use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_media::container::{Fault, Init};
 use gcstreamer_storage::Body;
 
+/// Time after which the first chunk is reported if it has not ended before, ns.
+const START_AFTER: u64 = 3_000_000_000;
+
+/// How far the report of the start is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// No chunk has begun.
+    Nothing,
+    /// The first one has.
+    Begun {
+        /// Its sequence number.
+        sequence: u64,
+        /// When, on the uploads' scale.
+        at: u64,
+    },
+    /// It was reported.
+    Reported,
+}
+
 /// The streaming side of one session.
 pub struct Ingest {
     /// Where to cut.
@@ -45,6 +64,7 @@ pub struct Ingest {
     on_disk: BTreeSet<u64>,
     untold: BTreeSet<u64>,
     next_sequence: u64,
+    start: Start,
     /// When the last buffer came, on the uploads' scale.
     last_buffer: u64,
     /// Steps of chunks were noted that nobody has published.
@@ -85,6 +105,7 @@ impl Ingest {
             on_disk: BTreeSet::new(),
             untold: BTreeSet::new(),
             next_sequence: 0,
+            start: Start::Nothing,
             last_buffer,
             unpublished: false,
             wants_key_unit: false,
@@ -202,6 +223,25 @@ impl Ingest {
         self.spool(ops);
     }
 
+    /// Reports where the recording goes, once, when its first chunk has grown for a moment: its rate is known then.
+    pub fn report_start(&mut self) {
+        if let Start::Begun { sequence, at } = self.start
+            && self.uploads.now().saturating_sub(at) >= START_AFTER
+            && let Some(info) = self.chunker.info_of(sequence)
+        {
+            self.post_start(&info);
+        }
+    }
+
+    fn post_start(&mut self, first: &ChunkInfo) {
+        self.start = Start::Reported;
+        self.poster.post(Message::Started {
+            object: self.builder.name(first),
+            bucket: self.builder.bucket.clone(),
+            endpoint: self.builder.endpoint.custom().map(str::to_owned),
+        });
+    }
+
     fn work_off(&mut self, events: &mut Vec<Event>) {
         let mut ops = Vec::new();
         let mut pieces = std::mem::take(&mut self.pieces);
@@ -210,6 +250,10 @@ impl Ingest {
                 Event::Begin { sequence, at, mut init } => {
                     self.charge_begun(sequence, &mut init);
                     self.next_sequence = sequence + 1;
+                    if self.start == Start::Nothing {
+                        let at = self.uploads.now();
+                        self.start = Start::Begun { sequence, at };
+                    }
                     self.uploads.created(&self.builder.session, sequence);
                     self.unpublished = true;
                     let begun = Assembly {
@@ -314,6 +358,9 @@ impl Ingest {
     }
 
     fn end(&mut self, info: ChunkInfo, gathered: Assembly, ops: &mut Vec<Op>) {
+        if matches!(self.start, Start::Begun { .. }) {
+            self.post_start(&info);
+        }
         let sequence = info.sequence;
         let summary = self.builder.summary(&info);
         let mut request = self.builder.request(&info, self.uploads.clock_off().is_some());

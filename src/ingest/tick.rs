@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::engine::Engine;
 use super::message::Message;
 use crate::base::lock::lock;
+use crate::flow::shortage::{Figures, Limit, Shortage};
 
 impl Engine {
     /// Calls `each` once a second until it returns `false` or the session ends. It is expected to call [`Engine::tick`].
@@ -25,9 +26,11 @@ impl Engine {
             self.playing.since.store(now + 1, Ordering::Relaxed);
         }
         self.poll_flow();
+        self.watch_limits();
         let config = self.config();
         let has_begun = self.with(|ingest| {
             ingest.close_if_idle(config.limits.idle());
+            ingest.report_start();
             ingest.chunker.has_begun() || ingest.chunker.is_stopped()
         });
         let since = self.playing.since.load(Ordering::Relaxed);
@@ -62,6 +65,25 @@ impl Engine {
                 bytes,
                 requests,
                 is_news,
+            });
+        }
+    }
+
+    /// Tells that a limit of the group is too low, if this sink is to tell it.
+    fn watch_limits(&self) {
+        let snapshot = self.queue.snapshot();
+        let (told, is_limited) = self.flow.watch(Figures {
+            created: snapshot.stats.created,
+            stored: snapshot.stats.uploaded,
+            received: snapshot.stats.bytes_received,
+            is_failing: self.queue.is_failing(),
+        });
+        self.queue.set_limited(is_limited);
+        if let Some(Shortage { limit, needed }) = told {
+            let (bytes, requests, _) = self.flow.group().limits();
+            self.poster.post(match limit {
+                Limit::Bytes => Message::TooFewBytes { limit: bytes, needed },
+                Limit::Requests => Message::TooFewRequests { limit: requests, needed },
             });
         }
     }

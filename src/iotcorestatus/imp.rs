@@ -19,7 +19,10 @@ use super::settings::{Settings, specs};
 use super::validated::validate;
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
+use crate::element::properties::refusal;
+use crate::element::scope::scope_of;
 use crate::element::shutdown::Stop;
+use crate::element::terminal;
 use gcstreamer_mqtt::LinkStats;
 use gcstreamer_schema::structures::{health, iotcorestatus_stats as names};
 
@@ -37,6 +40,8 @@ pub struct IotCoreStatus {
     /// Counters of the last session, for `stats` while none runs.
     link_stats: Mutex<LinkStats>,
     poster: OnceLock<Arc<Poster>>,
+    /// The `mqtt-connected` that was notified last.
+    notified: Mutex<bool>,
     stop: Mutex<Option<Stop>>,
 }
 
@@ -171,13 +176,18 @@ impl IotCoreStatus {
         Ok(())
     }
 
+    /// It leaves PAUSED: its share in the deadline of the process, or of its pipeline.
+    fn begin_stop(&self) -> Stop {
+        Stop::begin(scope_of(self.obj().upcast_ref()))
+    }
+
     fn end(&self) {
         let Some(session) = self.session() else { return };
-        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout);
-        let stop = lock(&self.stop).take().unwrap_or_else(Stop::begin);
+        let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
+        let stop = lock(&self.stop).take().unwrap_or_else(|| self.begin_stop());
         session.stop(&stop, timeout);
         let poster = self.poster();
-        poster.post(Post::Notify("mqtt-connected"));
+        poster.post(Post::Connected);
         *lock(&self.link_stats) = session.link_stats();
         *lock(&self.session) = None;
         poster.wait_empty(stop.quick_moment(timeout, LAST_POSTS));
@@ -191,6 +201,22 @@ impl IotCoreStatus {
         self.handle([if is_stopping { Event::Stopping } else { Event::Playing(false) }]);
         // A status that is held back for a moment is then published even if other elements take long to stop.
         self.counters.wake.notify_one();
+    }
+
+    fn is_connected(&self) -> bool {
+        self.session().is_some_and(|s| s.is_connected())
+    }
+
+    /// Notifies `mqtt-connected` if it is another value than was notified last: the end of a session is reported by the link, too.
+    pub(super) fn notify_connected(&self) {
+        let is_news = {
+            let mut notified = lock(&self.notified);
+            let now = self.is_connected();
+            std::mem::replace(&mut *notified, now) != now
+        };
+        if is_news {
+            self.obj().notify("mqtt-connected");
+        }
     }
 
     fn stats(&self) -> gst::Structure {
@@ -275,6 +301,7 @@ impl ObjectSubclass for IotCoreStatus {
             session: Mutex::default(),
             link_stats: Mutex::default(),
             poster: OnceLock::new(),
+            notified: Mutex::default(),
             stop: Mutex::default(),
         }
     }
@@ -302,12 +329,20 @@ impl ObjectImpl for IotCoreStatus {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let limits = {
+        if self.session().is_some()
+            && let Some(text) = refusal(pspec)
+        {
+            terminal::warn(&*self.obj(), &text);
+            self.poster().post(Post::Warning(text));
+            return;
+        }
+        let (limits, doubt) = {
             let mut settings = lock(&self.settings);
             settings.set(pspec.name(), value);
-            settings.limits()
+            (settings.limits(), settings.doubt(pspec.name()))
         };
         if let Some(session) = self.session() {
+            doubt.into_iter().for_each(|text| self.poster().post(Post::Warning(text)));
             session.set_limits(limits);
         }
     }
@@ -315,7 +350,7 @@ impl ObjectImpl for IotCoreStatus {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "state" => self.session().map_or(Phase::Stopped, |s| s.phase().0).state().to_value(),
-            "mqtt-connected" => self.session().is_some_and(|s| s.is_connected()).to_value(),
+            "mqtt-connected" => self.is_connected().to_value(),
             "stats" => self.stats().to_value(),
             name => lock(&self.settings)
                 .get(name)
@@ -370,7 +405,7 @@ impl ElementImpl for IotCoreStatus {
             gst::StateChange::PausedToPlaying => self.handle([Event::Resumed, Event::Playing(true)]),
             gst::StateChange::PlayingToPaused => self.pause(),
             gst::StateChange::PausedToReady => {
-                lock(&self.stop).get_or_insert_with(Stop::begin);
+                lock(&self.stop).get_or_insert_with(|| self.begin_stop());
                 self.handle([Event::Stopping]);
             }
             _ => {}

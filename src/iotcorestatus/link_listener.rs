@@ -15,6 +15,7 @@ use super::inbox::Inbox;
 use super::messages::{Post, Poster};
 use super::report::{Answer, Event, sha256_hex};
 use gcstreamer_mqtt::Listener;
+use gcstreamer_schema::units::span;
 
 /// Receives the reports of one link.
 pub(super) struct LinkListener {
@@ -52,7 +53,7 @@ impl Listener for LinkListener {
         if up {
             self.inbox.push(Event::Connected);
         }
-        self.poster.post(Post::Notify("mqtt-connected"));
+        self.poster.post(Post::Connected);
     }
 
     fn wants_commands(&self) -> bool {
@@ -64,7 +65,7 @@ impl Listener for LinkListener {
     }
 
     fn recovered(&self, after: Duration) {
-        let text = format!("the MQTT broker is connected again after {:.1} s", after.as_secs_f64());
+        let text = format!("the MQTT broker is connected again after {}", span(after));
         self.poster.post(Post::Info(text));
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
+use gst::subclass::prelude::*;
 
 use crate::element::poster::post_info;
 
@@ -14,6 +15,8 @@ pub(super) const MAX_POSTS: usize = 256;
 pub(super) enum Post {
     Warning(String),
     Info(String),
+    /// Property `mqtt-connected` may have changed.
+    Connected,
     /// Notify of the property with this name.
     Notify(&'static str),
     /// Signal `config`: the payload.
@@ -30,6 +33,11 @@ pub(super) fn deliver(element: &gst::Element, post: Post) {
     match post {
         Post::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ("{text}")),
         Post::Info(text) => post_info(element, gst::ResourceError::Write, &text),
+        Post::Connected => {
+            if let Some(status) = element.downcast_ref::<super::IotCoreStatus>() {
+                status.imp().notify_connected();
+            }
+        }
         Post::Notify(name) => element.notify(name),
         Post::Config(payload) => element.emit_by_name::<()>("config", &[&glib::Bytes::from_owned(payload)]),
         Post::Command(tail, payload) => element.emit_by_name::<()>("command", &[&tail, &glib::Bytes::from_owned(payload)]),

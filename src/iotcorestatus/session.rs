@@ -103,9 +103,10 @@ impl Session {
             .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}")))?;
         // Cannot fail: this is the only place that sets it.
         let _ = session.link.set(link);
-        if let Some(text) = settings.warning {
-            poster.post(Post::Warning(text));
-        }
+        settings
+            .warnings
+            .into_iter()
+            .for_each(|text| poster.post(Post::Warning(text)));
         session.watch_bus(element, src);
         let timer = runtime.spawn(poll_repeatedly(Arc::downgrade(&session), Arc::clone(counters)));
         *lock(&session.timer) = Some(timer.abort_handle());

@@ -4,7 +4,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::report::Limits;
-use crate::element::properties::{enumerations, settings};
+use crate::element::properties::{Time, enumerations, settings};
 use gcstreamer_schema::topics::DEFAULT_PREFIX;
 
 const SECOND: u64 = 1_000_000_000;
@@ -70,9 +70,9 @@ settings! {
             "Private key file",
             "PEM file of the device's private key, RSA or EC P-256, as PKCS#8, PKCS#1 or SEC1 (required for protocol=iotcore)",
             .mutable_ready();
-        "jwt-lifetime": u64 as jwt_lifetime = 3600 * SECOND,
+        "jwt-lifetime": Time as jwt_lifetime = Time::of(3600 * SECOND).at_least(2 * SECOND),
             "JWT lifetime", "Life of a token, ns, 2 s to 24 h; renewed before its end",
-            .minimum(2 * SECOND).maximum(86_400 * SECOND).mutable_ready();
+            .maximum(86_400 * SECOND).mutable_ready();
         "audience": Option<String> as audience = None,
             "Audience", "Audience of the token (NULL = project-id)", .mutable_ready();
         "telemetry": bool as telemetry = false,
@@ -99,21 +99,21 @@ settings! {
         // The state, and when it is published.
         "payload-format": PayloadFormat as payload_format = PayloadFormat::Text,
             "Payload format", "What the state topic holds: connected or disconnected, or the JSON status", .mutable_ready();
-        "state-interval": u64 as state_interval = 60 * SECOND,
-            "State interval", "The state is published again after this long, ns (heartbeat)",
-            .minimum(SECOND).mutable_playing();
-        "stall-timeout": u64 as stall_timeout = 10 * SECOND,
-            "Stall timeout", "No frame for this long while PLAYING is a stall, a push that takes this long is blocked, ns",
-            .minimum(SECOND / 10).mutable_playing();
-        "startup-timeout": u64 as startup_timeout = 30 * SECOND,
+        "state-interval": Time as state_interval = Time::of(60 * SECOND).at_least(SECOND),
+            "State interval", "The state is published again after this long, ns, at least 1 s (heartbeat)",
+            .mutable_playing();
+        "stall-timeout": Time as stall_timeout = Time::of(10 * SECOND).at_least(SECOND / 10),
+            "Stall timeout", "No frame for this long while PLAYING is a stall, a push that takes this long is blocked, ns, at least 100 ms",
+            .mutable_playing();
+        "startup-timeout": Time as startup_timeout = Time::of(30 * SECOND).at_least(SECOND / 10),
             "Startup timeout",
-            "Before the first frame nothing is published for this long; a gcssink has this long to get its first key unit, ns",
-            .minimum(SECOND / 10).mutable_playing();
-        "shutdown-timeout": u64 as shutdown_timeout = 5 * SECOND,
+            "Before the first frame nothing is published for this long; a gcssink has this long to get its first key unit, ns, at least 100 ms",
+            .mutable_playing();
+        "shutdown-timeout": Time as shutdown_timeout = Time::of(5 * SECOND),
             "Shutdown timeout", "Going to READY waits this long for the last state to be acknowledged, ns", .mutable_playing();
-        "keep-alive": u64 as keep_alive = 60 * SECOND,
-            "Keep alive", "Longest time without a packet to the broker, ns, rounded down to whole seconds",
-            .minimum(SECOND).maximum(65_535 * SECOND).mutable_ready();
+        "keep-alive": Time as keep_alive = Time::of(60 * SECOND).at_least(SECOND),
+            "Keep alive", "Longest time without a packet to the broker, ns, at least 1 s, rounded down to whole seconds",
+            .maximum(65_535 * SECOND).mutable_ready();
         "accept-commands": bool as accept_commands = false,
             "Accept commands", "Act on the commands split, record (start, stop) and report; never on retained ones",
             .mutable_ready();
@@ -138,9 +138,9 @@ impl Settings {
     /// What the reporter needs of them.
     pub(super) fn limits(&self) -> Limits {
         Limits {
-            stall: self.stall_timeout,
-            startup: self.startup_timeout,
-            interval: self.state_interval,
+            stall: self.stall_timeout.ns(),
+            startup: self.startup_timeout.ns(),
+            interval: self.state_interval.ns(),
         }
     }
 

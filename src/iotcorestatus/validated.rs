@@ -24,8 +24,8 @@ pub(super) struct ValidatedSettings {
     pub identity: Identity,
     pub format: PayloadFormat,
     pub accept_commands: bool,
-    /// A WARNING to post: the settings work, with a risk.
-    pub warning: Option<String>,
+    /// WARNINGs to post: the settings work, with a risk, or are hardly meant.
+    pub warnings: Vec<String>,
 }
 
 fn settings_error(text: String) -> gst::ErrorMessage {
@@ -41,7 +41,7 @@ pub(super) fn validate(settings: &Settings, wall: u64, seed: u64) -> Result<Vali
         return Err(settings_error(
             "no host is set. There is no default: Google retired Cloud IoT Core on 2023-08-16, and a device token must not be sent \
              to a server that you did not choose. Set host to your bridge, for ClearBlade host=REGION-mqtt.clearblade.com (e.g. \
-             us-central1-mqtt.clearblade.com; newer registries: us-central1-g5-mqtt.clearblade.com), or to any MQTT broker with protocol=mqtt host=BROKER"
+             us-central1-mqtt.clearblade.com, or the host that your console shows), or to any MQTT broker with protocol=mqtt host=BROKER"
                 .to_owned(),
         ));
     };
@@ -63,6 +63,8 @@ pub(super) fn validate(settings: &Settings, wall: u64, seed: u64) -> Result<Vali
     };
     let path = |text: &Option<String>| text.as_ref().map(PathBuf::from);
     let is_bare = settings.protocol == Protocol::IotCore && !settings.tls();
+    let bare = is_bare
+        .then(|| "tls=false with protocol=iotcore: the device's token crosses the network unencrypted; set tls=true".to_owned());
     Ok(ValidatedSettings {
         link: mqtt::Config {
             host,
@@ -73,14 +75,12 @@ pub(super) fn validate(settings: &Settings, wall: u64, seed: u64) -> Result<Vali
             client_key: path(&settings.client_key),
             protocol,
             state_gap: STATE_GAP,
-            keep_alive: Duration::from_nanos(settings.keep_alive),
+            keep_alive: Duration::from_nanos(settings.keep_alive.ns()),
         },
         identity,
         format: settings.payload_format,
         accept_commands: settings.accept_commands,
-        warning: is_bare.then(|| {
-            "tls=false with protocol=iotcore: the device's token crosses the network unencrypted; set tls=true".to_owned()
-        }),
+        warnings: settings.doubts().into_iter().chain(bare).collect(),
     })
 }
 
@@ -98,7 +98,7 @@ fn iotcore(settings: &Settings) -> Result<mqtt::IotCore, gst::ErrorMessage> {
         registry: need("registry-id", &settings.registry_id),
         device: need("device-id", &settings.device_id),
         private_key_file: need("private-key-file", &settings.private_key_file).into(),
-        jwt_lifetime: Duration::from_nanos(settings.jwt_lifetime),
+        jwt_lifetime: Duration::from_nanos(settings.jwt_lifetime.ns()),
         audience: settings.audience.clone(),
         events: settings.telemetry,
     };
@@ -117,7 +117,7 @@ fn plain(settings: &Settings, identity: &Identity) -> Result<mqtt::Plain, gst::E
     let prefix = prefix.trim_end_matches('/').to_owned();
     let discovery = settings.home_assistant_prefix.as_deref().map(|ours| {
         let options = Options {
-            interval: settings.state_interval,
+            interval: settings.state_interval.ns(),
             accept_commands: settings.accept_commands,
         };
         let (topic, payload) = discovery(ours, &prefix, identity, options);

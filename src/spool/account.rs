@@ -1,13 +1,22 @@
 //! How much disk the spool uses: one account for all sinks of the process that share a folder. Each of them may set a limit; the
-//! smallest counts, and a limit goes with the sink that set it.
+//! smallest counts, that of a sink of another process too ([`Usage`]), and a limit goes with the sink that set it.
 //!
 //! Files count in blocks of 4 KiB, as a disk gives them out. Room that an open chunk will need to be closed is kept from
 //! the moment it is created, so that a full spool can still close and confirm what it has.
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::usage::{Others, Usage};
 
 const BLOCK: u64 = 4096;
+/// Bytes that are claimed at once, at most.
+const STEP: u64 = 1 << 20;
+/// How often the others are asked although nothing has changed here, and how soon they hear of what has.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+const NEWS: Duration = Duration::from_secs(1);
 
 /// Bytes of disk that a file of this length takes.
 pub(super) fn blocks(len: u64) -> u64 {
@@ -42,32 +51,50 @@ impl Charge {
 struct State {
     /// The limits that users set, by sink.
     limits: BTreeMap<u64, u64>,
-    /// Blocks of all files.
+    /// Blocks of all files in the folders whose locks this process holds.
     used: u64,
     /// The same and the room that is kept.
     held: u64,
     /// Blocks by folder.
     folders: BTreeMap<String, u64>,
+    /// What this process has told the others that it uses; never less than what is held, but for what it has just taken over.
+    claimed: u64,
+    /// Blocks that have become unowned since the others were told, or ours (less than 0).
+    moved: i64,
+    /// What the others used when they were asked last.
+    others: Others,
+    /// A limit was set since.
+    has_news: bool,
+    asked_at: Option<Instant>,
+}
+
+/// Why a file may not grow.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// By the limit: what is held by all processes, and the limit.
+    Full(u64, u64),
+    /// The usage of the others cannot be asked for.
+    Io(io::Error),
 }
 
 /// The account of one spool folder.
 #[derive(Debug)]
 pub(super) struct Account {
     state: Mutex<State>,
+    /// Taken before `state`, and held while the other processes are asked.
+    usage: Mutex<Option<Usage>>,
 }
 
 impl Account {
-    /// Without a limit. `folders`: blocks of what is there already.
-    pub(super) fn new(folders: BTreeMap<String, u64>) -> Self {
-        let used = folders.values().sum();
+    /// Without a limit. `others`: what is there already, and what other processes use.
+    pub(super) fn new(others: Others, usage: Option<Usage>) -> Self {
         let state = State {
-            limits: BTreeMap::new(),
-            used,
-            held: used,
-            folders,
+            others,
+            ..State::default()
         };
         Self {
             state: Mutex::new(state),
+            usage: Mutex::new(usage),
         }
     }
 
@@ -75,12 +102,13 @@ impl Account {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes in use.
+    /// Bytes in use by this process and by what nobody holds.
     pub(super) fn used(&self) -> u64 {
-        self.lock().used
+        let state = self.lock();
+        state.used.saturating_add(state.unowned())
     }
 
-    /// The smallest limit of all sinks, 0 = the file system's.
+    /// The smallest limit of all sinks, those of other processes included, 0 = the file system's.
     pub(super) fn max(&self) -> u64 {
         self.lock().max()
     }
@@ -93,13 +121,14 @@ impl Account {
         } else {
             state.limits.remove(&sink);
         }
+        state.has_news = true;
     }
 
     /// Returns how many bytes may still be written; `None` if no limit is set.
     pub(super) fn room(&self) -> Option<u64> {
         let state = self.lock();
         let max = state.max();
-        (max > 0).then(|| max.saturating_sub(state.held))
+        (max > 0).then(|| max.saturating_sub(state.all()))
     }
 
     /// By how much the disk in use would grow.
@@ -107,19 +136,82 @@ impl Account {
         Charge { len, slack }.held().saturating_sub(charge.held())
     }
 
-    /// Counts another length of a file. `Err`: what is held, and the limit.
-    pub(super) fn resize(&self, folder: &str, charge: &mut Charge, len: u64, slack: u64) -> Result<(), (u64, u64)> {
-        let mut state = self.lock();
+    /// Counts another length of a file.
+    pub(super) fn resize(&self, folder: &str, charge: &mut Charge, len: u64, slack: u64) -> Result<(), Refused> {
         let after = Charge { len, slack };
         let growth = Self::growth(*charge, len, slack);
-        let max = state.max();
-        if max > 0 && growth > 0 && state.held.saturating_add(growth) > max {
-            return Err((state.held, max));
+        {
+            let mut state = self.lock();
+            if growth == 0 || state.may_grow(growth) {
+                state.apply(folder, charge, after);
+                return Ok(());
+            }
         }
-        state.count(folder, blocks(charge.len), blocks(len));
-        state.held = state.held.saturating_sub(charge.held()).saturating_add(after.held());
-        *charge = after;
+        // What the others use may have changed, and they have to know of ours first.
+        let refused = self.ask(growth);
+        let mut state = self.lock();
+        refused.map_err(Refused::Io)?;
+        let max = state.max();
+        if max > 0 && state.all().saturating_add(growth) > max {
+            return Err(Refused::Full(state.all(), max));
+        }
+        state.apply(folder, charge, after);
         Ok(())
+    }
+
+    /// Tells the other processes what is used here, and asks what they use. `growth`: bytes that are wanted more.
+    pub(super) fn ask(&self, growth: u64) -> io::Result<()> {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let (limit, moved, held) = {
+            let mut state = self.lock();
+            state.has_news = false;
+            state.asked_at = Some(Instant::now());
+            (state.own_limit(), state.moved, state.held)
+        };
+        let mut claimed = 0;
+        let asked = match &mut *usage {
+            Some(usage) => usage.exchange(limit, moved, |others| {
+                claimed = claim(limit, held, growth, others);
+                claimed
+            }),
+            None => {
+                let mut state = self.lock();
+                // Nobody else is known of.
+                state.others.unowned = state.unowned();
+                state.moved = 0;
+                state.claimed = u64::MAX;
+                return Ok(());
+            }
+        };
+        let mut state = self.lock();
+        match asked {
+            Ok(others) => {
+                state.moved = state.moved.saturating_sub(moved);
+                state.others = others;
+                state.claimed = claimed;
+                Ok(())
+            }
+            Err(e) if e.kind() == ErrorKind::TimedOut => Err(e),
+            // The file cannot be written: our own figures have to do, as long as that is so.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Tells and asks, if there is something to tell or it was long ago.
+    pub(super) fn share(&self) {
+        let is_due = {
+            let state = self.lock();
+            let is_old = state.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN);
+            let has_too_much = state.claimed.saturating_sub(state.held) > 2 * step(state.max());
+            let is_known = state.claimed == u64::MAX;
+            is_old
+                || (state.has_news || state.moved != 0 || has_too_much)
+                    && !is_known
+                    && state.asked_at.is_none_or(|at| at.elapsed() >= NEWS)
+        };
+        if is_due {
+            let _ = self.ask(0);
+        }
     }
 
     /// Keeps room behind a file's end, even above the limit: the room is then missing for all other files.
@@ -145,26 +237,110 @@ impl Account {
         charge.slack = 0;
     }
 
-    /// Counts a file that was moved to another folder.
-    pub(super) fn moved(&self, from: &str, to: &str, charge: &mut Charge) {
+    /// A file was moved to where nobody holds it.
+    pub(super) fn set_aside(&self, from: &str, charge: &mut Charge) {
         let len = charge.len;
         self.remove(from, charge);
-        self.recount(to, |bytes| bytes.saturating_add(blocks(len)));
+        let mut state = self.lock();
+        state.moved = state.moved.saturating_add_unsigned(blocks(len));
     }
 
-    /// Replaces what is counted for a folder.
-    pub(super) fn recount(&self, folder: &str, bytes: impl FnOnce(u64) -> u64) {
+    /// The lock of a folder that was unowned is ours, and so are these bytes.
+    pub(super) fn own(&self, folder: &str, bytes: u64) {
         let mut state = self.lock();
-        let before = state.folders.get(folder).copied().unwrap_or(0);
-        let after = bytes(before);
-        state.count(folder, before, after);
-        state.held = state.held.saturating_sub(before).saturating_add(after);
+        state.count(folder, 0, bytes);
+        state.held = state.held.saturating_add(bytes);
+        state.moved = state.moved.saturating_sub_unsigned(bytes);
+    }
+
+    /// The lock of a folder is given back: what is left in it is unowned.
+    pub(super) fn disown(&self, folder: &str) {
+        let mut state = self.lock();
+        let bytes = state.folders.get(folder).copied().unwrap_or(0);
+        state.count(folder, bytes, 0);
+        state.held = state.held.saturating_sub(bytes);
+        state.moved = state.moved.saturating_add_unsigned(bytes);
+    }
+
+    /// What nobody holds was counted, by `count`, under the lock of all processes.
+    pub(super) fn recount(&self, count: impl FnOnce() -> u64) {
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = match &*usage {
+            Some(usage) => usage.set_unowned(count),
+            None => Ok(count()),
+        };
+        if let Ok(unowned) = counted {
+            let mut state = self.lock();
+            state.others.unowned = unowned;
+            state.moved = 0;
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let left = state.moved.saturating_add_unsigned(state.used);
+        if let Some(usage) = self.usage.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            usage.leave(left);
+        }
+    }
+}
+
+/// How much more than is used is claimed at once, so that not every write has to ask.
+fn step(max: u64) -> u64 {
+    if max == 0 { STEP } else { (max / 64).min(STEP) }
+}
+
+/// What a process claims that holds `held` bytes and wants `growth` more.
+fn claim(limit: u64, held: u64, growth: u64, others: Others) -> u64 {
+    let max = smallest(limit, others.limit);
+    let wanted = held.saturating_add(growth).saturating_add(step(max));
+    if max == 0 {
+        return wanted;
+    }
+    let room = max.saturating_sub(others.claimed.saturating_add(others.unowned));
+    // What is there already is used, whatever the limit is.
+    wanted.min(room).max(held)
+}
+
+/// The smaller of two limits of which 0 is none.
+fn smallest(a: u64, b: u64) -> u64 {
+    match (a, b) {
+        (0, other) | (other, 0) => other,
+        (a, b) => a.min(b),
     }
 }
 
 impl State {
-    fn max(&self) -> u64 {
+    fn own_limit(&self) -> u64 {
         self.limits.values().min().copied().unwrap_or(0)
+    }
+
+    fn max(&self) -> u64 {
+        smallest(self.own_limit(), self.others.limit)
+    }
+
+    fn unowned(&self) -> u64 {
+        self.others.unowned.saturating_add_signed(self.moved)
+    }
+
+    /// What all processes hold, as far as is known here.
+    fn all(&self) -> u64 {
+        self.held.saturating_add(self.others.claimed).saturating_add(self.unowned())
+    }
+
+    /// Whether that much more is allowed by what is known.
+    fn may_grow(&self, growth: u64) -> bool {
+        let max = self.max();
+        let is_claimed = self.held.saturating_add(growth) <= self.claimed;
+        is_claimed && (max == 0 || self.all().saturating_add(growth) <= max)
+    }
+
+    fn apply(&mut self, folder: &str, charge: &mut Charge, after: Charge) {
+        self.count(folder, blocks(charge.len), blocks(after.len));
+        self.held = self.held.saturating_sub(charge.held()).saturating_add(after.held());
+        *charge = after;
     }
 
     fn count(&mut self, folder: &str, before: u64, after: u64) {
@@ -183,9 +359,21 @@ impl State {
 mod tests {
     use super::*;
 
+    fn account(unowned: u64) -> Account {
+        let others = Others {
+            unowned,
+            ..Others::default()
+        };
+        Account::new(others, None)
+    }
+
+    fn is_full(refused: Result<(), Refused>, used: u64, max: u64) -> bool {
+        matches!(refused, Err(Refused::Full(u, m)) if (u, m) == (used, max))
+    }
+
     #[test]
     fn the_limit_counts_blocks_and_the_room_to_close_a_chunk() {
-        let account = Account::new(BTreeMap::from([("old".into(), BLOCK)]));
+        let account = account(BLOCK);
         account.set_limit(0, 3 * BLOCK);
         let mut charge = Charge::default();
         account.resize("a", &mut charge, 10, 4000).unwrap();
@@ -196,7 +384,7 @@ mod tests {
             (2 * BLOCK, Some(0)),
             "the second block is kept"
         );
-        assert_eq!(account.resize("a", &mut charge, 5000, 4000), Err((3 * BLOCK, 3 * BLOCK)));
+        assert!(is_full(account.resize("a", &mut charge, 5000, 4000), 3 * BLOCK, 3 * BLOCK));
         let slack = charge.slack_within(7000, 4000);
         account.resize("a", &mut charge, 7000, slack).unwrap();
         assert_eq!(account.used(), 3 * BLOCK, "closing uses what was kept");
@@ -206,7 +394,7 @@ mod tests {
 
     #[test]
     fn the_smallest_limit_that_a_sink_has_set_counts_as_long_as_it_has_it() {
-        let account = Account::new(BTreeMap::new());
+        let account = account(0);
         let max_after = |sink, max| {
             account.set_limit(sink, max);
             account.max()
@@ -223,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_lower_limit_lets_nothing_grow_and_everything_shrink() {
-        let account = Account::new(BTreeMap::new());
+        let account = account(0);
         let mut charge = Charge::default();
         account.resize("a", &mut charge, 9 * BLOCK, 0).unwrap();
         account.set_limit(0, BLOCK);
@@ -235,12 +423,29 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_look_replaces_what_was_counted() {
-        let account = Account::new(BTreeMap::from([("a".into(), 7 * BLOCK)]));
-        account.recount("a", |_| 2 * BLOCK);
-        assert_eq!(account.used(), 2 * BLOCK);
+    fn what_is_taken_over_given_back_and_set_aside_stays_counted() {
+        let account = account(7 * BLOCK);
+        account.own("a", 2 * BLOCK);
+        assert_eq!(account.used(), 7 * BLOCK);
         let mut charge = Charge::counted(BLOCK);
-        account.moved("a", "quarantine", &mut charge);
-        assert_eq!(account.used(), 2 * BLOCK);
+        account.set_aside("a", &mut charge);
+        assert_eq!(account.used(), 7 * BLOCK);
+        let mut gone = Charge::counted(BLOCK);
+        account.remove("a", &mut gone);
+        assert_eq!(account.used(), 6 * BLOCK);
+        account.disown("a");
+        assert_eq!(account.used(), 6 * BLOCK);
+        account.recount(|| 3 * BLOCK);
+        assert_eq!(account.used(), 3 * BLOCK, "a fresh look");
+    }
+
+    #[test]
+    fn a_process_claims_a_bit_more_than_it_needs_and_never_what_the_others_have() {
+        let others = |claimed, unowned, limit| Others { claimed, unowned, limit };
+        assert_eq!(claim(0, 100, 20, Others::default()), 120 + STEP, "without a limit");
+        assert_eq!(claim(64_000, 0, 500, others(10_000, 0, 0)), 1500);
+        assert_eq!(claim(64_000, 0, 500, others(60_000, 3_800, 0)), 200, "what is left");
+        assert_eq!(claim(0, 0, 500, others(60_000, 0, 60_100)), 100, "by the limit of another");
+        assert_eq!(claim(1000, 5000, 500, others(0, 0, 0)), 5000, "what is there is there");
     }
 }

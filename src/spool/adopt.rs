@@ -1,6 +1,6 @@
 //! Takes over what earlier processes left: every session whose lock is free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -28,6 +28,8 @@ pub struct Adoption {
     pub boots: Boots,
     /// Destinations that they name, by [`Summary::site`].
     pub destinations: BTreeMap<u64, Destination>,
+    /// Why looking broke off: the disk does not answer, or the process has no descriptor left. Nothing is ours then.
+    pub interrupted: Option<String>,
 }
 
 /// A session of an earlier process. Its lock is held as long as any of its chunks is.
@@ -92,23 +94,141 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Takes every session whose lock is free. Each is taken by exactly one process, and by one spool of it; empty ones are
-/// removed. Damaged and unreadable files do not delay the rest.
+/// Takes every session whose lock is free, at once: as many locks are held as there are sessions with chunks.
 pub fn adopt(spool: &Arc<Spool>) -> Adoption {
-    let mut adoption = Adoption::default();
-    let root = spool.root.clone();
-    for device in adoption.folders(spool, root, is_device_dir) {
-        let dir = spool.root.join(&device);
-        for session in adoption.folders(spool, dir, is_session) {
-            match Folder::take(spool, &device, &session) {
-                Ok(Some(folder)) => adoption.session(&folder),
-                Ok(None) => {}
-                Err(e) => adoption.left(spool.root.join(&device).join(&session), &e),
+    let (mut leftovers, notices) = Leftovers::list(spool);
+    let mut all = Adoption {
+        notices,
+        ..Adoption::default()
+    };
+    while let Some((_, adoption)) = leftovers.take_next() {
+        all.sessions.extend(adoption.sessions);
+        all.notices.extend(adoption.notices);
+        all.boots.merge(&adoption.boots);
+        all.destinations.extend(adoption.destinations);
+    }
+    all
+}
+
+/// A session folder that nobody of us has looked into yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    device_dir: String,
+    /// The session.
+    pub session: String,
+    /// Chunk files in it, when it was listed.
+    pub chunks: u64,
+    /// Their length in bytes.
+    pub bytes: u64,
+    /// It was put back after a look at it.
+    pub is_second_turn: bool,
+}
+
+/// The sessions that earlier processes left, the oldest first. Each is taken by exactly one process, and by one spool of it, when its
+/// turn comes: the lock of a session costs a descriptor as long as any of its chunks waits.
+#[derive(Debug)]
+pub struct Leftovers {
+    spool: Arc<Spool>,
+    waiting: VecDeque<Leftover>,
+    /// Chunks and bytes in them.
+    rest: (u64, u64),
+}
+
+impl Leftovers {
+    /// Lists them. Opens no file and takes no lock. What cannot be listed is left as it is.
+    pub fn list(spool: &Arc<Spool>) -> (Self, Vec<Notice>) {
+        let mut adoption = Adoption::default();
+        let mut waiting = Vec::new();
+        for device_dir in adoption.folders(spool, spool.root.clone(), is_device_dir) {
+            let dir = spool.root.join(&device_dir);
+            for session in adoption.folders(spool, dir.clone(), is_session) {
+                if spool.holds(&device_dir, &session) {
+                    continue;
+                }
+                let files = spool.disk.list(&dir.join(&session)).unwrap_or_default();
+                let lengths = files.iter().filter_map(|(name, listed)| match listed {
+                    Listed::File(len) => sequence_of(name).map(|_| *len),
+                    Listed::Dir | Listed::Other => None,
+                });
+                let (chunks, bytes) = lengths.fold((0, 0u64), |(n, sum), len| (n + 1, sum.saturating_add(len)));
+                waiting.push(Leftover {
+                    device_dir: device_dir.clone(),
+                    session,
+                    chunks,
+                    bytes,
+                    is_second_turn: false,
+                });
             }
         }
+        waiting.sort_by(|a, b| (&a.session, &a.device_dir).cmp(&(&b.session, &b.device_dir)));
+        let mut leftovers = Self {
+            spool: Arc::clone(spool),
+            waiting: VecDeque::with_capacity(waiting.len()),
+            rest: (0, 0),
+        };
+        waiting.into_iter().for_each(|left| leftovers.put_back(left));
+        (leftovers, adoption.notices)
     }
-    adoption.sessions.sort_by(|a, b| a.session.cmp(&b.session));
-    adoption
+
+    /// Chunks and bytes in the folders whose turn has not come.
+    pub fn rest(&self) -> (u64, u64) {
+        self.rest
+    }
+
+    /// Whether the turn of all has come.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn count(&mut self, left: &Leftover, is_more: bool) {
+        let (chunks, bytes) = self.rest;
+        self.rest = match is_more {
+            true => (chunks + left.chunks, bytes.saturating_add(left.bytes)),
+            false => (chunks.saturating_sub(left.chunks), bytes.saturating_sub(left.bytes)),
+        };
+    }
+
+    /// Takes the next session that is free and has anything in it; empty ones are removed. Damaged and unreadable files do not delay
+    /// the rest. If the disk does not answer, or the process has no descriptor left, the session is the next one again.
+    pub fn take_next(&mut self) -> Option<(Leftover, Adoption)> {
+        while let Some(left) = self.waiting.pop_front() {
+            self.count(&left, false);
+            let mut adoption = Adoption::default();
+            match Folder::take(&self.spool, &left.device_dir, &left.session) {
+                Ok(Some(folder)) => adoption.session(&folder),
+                Ok(None) => continue,
+                Err(e) if is_passing(&e) => adoption.interrupted = Some(e.to_string()),
+                Err(e) => {
+                    let path = self.spool.root.join(&left.device_dir).join(&left.session);
+                    adoption.left(path, &e);
+                }
+            }
+            if adoption.interrupted.is_some() {
+                self.count(&left, true);
+                self.waiting.push_front(left.clone());
+                adoption.sessions.clear();
+                return Some((left, adoption));
+            }
+            if !adoption.sessions.is_empty() || !adoption.notices.is_empty() {
+                return Some((left, adoption));
+            }
+        }
+        None
+    }
+
+    /// Its turn comes again after all others: it was let go of because nothing moved.
+    pub fn put_back(&mut self, left: Leftover) {
+        self.count(&left, true);
+        self.waiting.push_back(left);
+    }
+}
+
+/// Whether an error says nothing of the file: the disk does not answer, or there are too many open files.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error();
+    let too_many = [Errno::MFILE, Errno::NFILE].map(|e| Some(e.raw_os_error())).contains(&code);
+    too_many || error.kind() == io::ErrorKind::TimedOut
 }
 
 impl super::Session {
@@ -182,13 +302,17 @@ impl Adoption {
     fn session(&mut self, folder: &Arc<Folder>) {
         let files = match folder.spool.disk.list(&folder.dir) {
             Ok(files) => files,
+            Err(e) if is_passing(&e) => {
+                self.interrupted = Some(e.to_string());
+                return;
+            }
             Err(e) => return self.left(folder.dir.clone(), &e),
         };
         let lengths = files
             .iter()
             .map(|(_, listed)| if let Listed::File(len) = listed { blocks(*len) } else { 0 });
         let bytes = lengths.sum();
-        folder.spool.account.recount(&folder.key, |_| bytes);
+        folder.spool.account.own(&folder.key, bytes);
         let mut chunks: Vec<(u64, u64)> = files
             .iter()
             .filter_map(|(name, listed)| match listed {
@@ -197,7 +321,15 @@ impl Adoption {
             })
             .collect();
         chunks.sort_unstable();
-        let (findings, seen): (Vec<Finding>, Vec<Seen>) = chunks.into_iter().map(|(seq, len)| self.see(folder, seq, len)).unzip();
+        let (mut findings, mut seen) = (Vec::new(), Vec::new());
+        for (sequence, len) in chunks {
+            let (finding, file) = self.see(folder, sequence, len);
+            if self.interrupted.is_some() {
+                return;
+            }
+            findings.push(finding);
+            seen.push(file);
+        }
         let sequences: Vec<u64> = findings.iter().map(|f| f.sequence).collect();
         let decisions = plan(findings);
         let mut found = Vec::new();
@@ -211,6 +343,10 @@ impl Adoption {
                     chunk: seen.known,
                 }),
                 Ok(Done::Nothing) => {}
+                Err(e) if e.is_hung() => {
+                    self.interrupted = Some(e.to_string());
+                    return;
+                }
                 Err(e) => self.left(folder.path(sequence), &e),
             }
         }
@@ -249,7 +385,10 @@ impl Adoption {
                 (finding, seen)
             }
             Err(e) => {
-                self.left(path, &e);
+                match is_passing(&e) {
+                    true => self.interrupted = Some(e.to_string()),
+                    false => self.left(path, &e),
+                }
                 let finding = Finding {
                     sequence,
                     input_offset: None,

@@ -47,6 +47,9 @@ pub enum Lock {
     Gone,
 }
 
+/// What is still to be done for a folder that is let go of.
+pub type LastJob = Box<dyn FnOnce(&dyn Disk) + Send>;
+
 /// Files and folders. Blocking.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// The path without links and dots, of something that exists.
@@ -114,6 +117,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// Of the file system.
     fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// Carries out a last job for a folder that is let go of. A disk that may hang is waited for only a moment.
+    fn last(&self, job: LastJob);
 }
 
 /// An open file. Blocking.
@@ -254,6 +260,10 @@ impl Disk for StdDisk {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
             available: fs.f_bavail.saturating_mul(fs.f_frsize),
         })
+    }
+
+    fn last(&self, job: LastJob) {
+        job(self);
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use gcstreamer_schema::units::bytes;
+
 /// Which limit is reached. Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -28,11 +30,15 @@ impl fmt::Display for Limit {
         match self {
             Self::Max { used, max } => write!(
                 f,
-                "{used} bytes are in use or kept to close chunks, and max-spool-bytes is {max}, the smallest of all sinks with this spool-dir: raise it, or let the backlog go faster (max-bytes-per-second)"
+                "{} are in use or kept to close chunks, and max-spool-bytes is {max} ({}), the smallest of all sinks with this spool-dir: raise it, or let the backlog go faster (max-bytes-per-second)",
+                bytes(*used),
+                bytes(*max)
             ),
             Self::Free { available, keep } => write!(
                 f,
-                "{available} bytes are free and max-spool-bytes=0 leaves the file system {keep} of them: make room, or set max-spool-bytes"
+                "{} are free and max-spool-bytes=0 leaves the file system {} of them: make room, or set max-spool-bytes",
+                bytes(*available),
+                bytes(*keep)
             ),
         }
     }
@@ -42,7 +48,7 @@ impl fmt::Display for Limit {
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// Our own limit.
-    #[error("spool-dir {root}: no room for {needed} bytes more: {limit}", root = .root.display())]
+    #[error("spool-dir {root}: no room for {} more: {limit}", bytes(*needed), root = .root.display())]
     Full {
         /// The spool's folder.
         root: PathBuf,
@@ -105,6 +111,11 @@ impl SpoolError {
     pub fn takes_nothing(&self) -> bool {
         let read_only = |e: &io::Error| e.kind() == ErrorKind::ReadOnlyFilesystem;
         self.is_full() || matches!(self, Self::Io { source, .. } if read_only(source))
+    }
+
+    /// Returns whether the disk did not answer.
+    pub fn is_hung(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::TimedOut)
     }
 
     /// A file could not be read.

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Spool;
 use super::account::Charge;
@@ -21,7 +21,7 @@ pub(super) const END_ROOM: u64 = 4096;
 pub(super) struct Folder {
     pub(super) spool: Arc<Spool>,
     pub(super) dir: PathBuf,
-    /// `<device>/<session>`, as in the account.
+    /// In the account. Of a folder that was removed and made again there are two for a while.
     pub(super) key: String,
     pub(super) device_dir: String,
     pub(super) session: String,
@@ -39,6 +39,7 @@ impl std::fmt::Debug for Folder {
 impl Folder {
     /// Takes the lock of an existing session folder. `None`: another holder has it, or the folder was removed.
     pub(super) fn take(spool: &Arc<Spool>, device_dir: &str, session: &str) -> io::Result<Option<Arc<Self>>> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let dir = spool.root.join(device_dir).join(session);
         let lock = match spool.disk.lock(&dir.join(LOCK))? {
             Lock::Held(lock) => lock,
@@ -46,7 +47,7 @@ impl Folder {
         };
         let folder = Arc::new(Self {
             spool: spool.clone(),
-            key: format!("{device_dir}/{session}"),
+            key: format!("{device_dir}/{session}#{}", NEXT.fetch_add(1, Ordering::Relaxed)),
             device_dir: device_dir.to_owned(),
             session: session.to_owned(),
             dir,
@@ -157,7 +158,7 @@ impl Folder {
             Ok(to)
         };
         let to = moved().map_err(|e| SpoolError::io("set aside", &from, e))?;
-        self.spool.account.moved(&self.key, QUARANTINE, charge);
+        self.spool.account.set_aside(&self.key, charge);
         Ok(to)
     }
 }
@@ -166,14 +167,20 @@ impl Drop for Folder {
     /// Removes the folders if they are empty. The lock is held meanwhile: a process that locks the removed lock file finds that it
     /// is no longer the one in the folder. A folder that somebody has removed may exist again, with a lock of another holder.
     fn drop(&mut self) {
-        let disk = &self.spool.disk;
-        let only_ours = |files: Vec<(String, _)>| files.iter().all(|(name, _)| name == LOCK);
-        if !self.is_removed() && disk.list(&self.dir).is_ok_and(only_ours) {
-            let _ = disk.remove_file(&self.dir.join(LOCK));
-            let _ = disk.remove_dir(&self.dir);
-            let _ = disk.remove_dir(&self.spool.root.join(&self.device_dir));
-        }
-        // Released only now.
-        self.lock = None;
+        self.spool.account.disown(&self.key);
+        let (lock, dir) = (self.lock.take(), self.dir.clone());
+        let device = self.spool.root.join(&self.device_dir);
+        self.spool.disk.last(Box::new(move |disk| {
+            let path = dir.join(LOCK);
+            let is_removed = lock.as_ref().is_some_and(|lock| lock.is_removed(&path));
+            let only_ours = |files: Vec<(String, _)>| files.iter().all(|(name, _)| name == LOCK);
+            if !is_removed && disk.list(&dir).is_ok_and(only_ours) {
+                let _ = disk.remove_file(&path);
+                let _ = disk.remove_dir(&dir);
+                let _ = disk.remove_dir(&device);
+            }
+            // Released only now.
+            drop(lock);
+        }));
     }
 }

@@ -9,12 +9,14 @@
 //! - [`Spool`]: one folder and its limit. [`Session`]: one lock. [`OpenChunk`]: a chunk that is being written. [`Stored`]: a
 //!   chunk that may be uploaded; only closing a chunk durably makes one. [`Partial`]: a half-written chunk of an earlier
 //!   process.
-//! - [`adopt()`]: takes over what earlier processes left.
+//! - [`Leftovers`]: what earlier processes left, taken over session by session. [`adopt()`]: all of it at once.
+//! - [`lane`]: one way to a disk that may hang; [`watched`]: a disk whose every call goes there.
+//! - `account`, `usage`: how much disk is used, by the sinks of this process and by the others that share the folder.
 //! - [`boot`]: which boot of the machine this is.
 //!
 //! All of it blocks on the disk: call it from threads that may wait. No GStreamer, no tokio.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +29,7 @@ pub mod entry;
 mod error;
 mod folder;
 pub mod format;
+pub mod lane;
 mod look;
 mod open;
 pub mod paths;
@@ -39,8 +42,10 @@ pub mod sim;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod usage;
+pub mod watched;
 
-pub use adopt::{Adopted, Adoption, Found, Notice, adopt};
+pub use adopt::{Adopted, Adoption, Found, Leftover, Leftovers, Notice, adopt};
 pub use entry::{ClosedEntry, Destination, Entry, name_mark, site};
 pub use error::{Limit, SpoolError};
 pub use open::OpenChunk;
@@ -49,10 +54,11 @@ pub use reader::ChunkReader;
 pub use session::Session;
 pub use stored::{Partial, Stored};
 
-use account::{Account, Charge, blocks};
-use disk::{Disk, Listed};
+use account::{Account, Charge, Refused, blocks};
+use disk::{Disk, Listed, Lock};
 use folder::Folder;
-use paths::QUARANTINE;
+use paths::{LOCK, QUARANTINE};
+use usage::{Others, USAGE, Usage};
 
 /// At least this much of the file system stays free if no `max-spool-bytes` is set.
 const KEEP_BYTES: u64 = 1 << 30;
@@ -93,13 +99,31 @@ impl Spool {
         let account = match known_account(&root) {
             Some(account) => account,
             None => {
-                let counted = Account::new(count(&*disk, &root)?);
-                keep_account(&root, counted)
+                list_root(&*disk, &root)?;
+                let all = || count(&*disk, &root);
+                // Where nothing can be written, a full disk for one, our own figures have to do.
+                let joined = match Usage::join(Arc::clone(&disk), &root, all) {
+                    Err(e) if e.kind() == ErrorKind::TimedOut => return Err(SpoolError::io("share the usage of", &root, e)),
+                    joined => joined.map_or_else(
+                        |_| {
+                            (
+                                Others {
+                                    unowned: all(),
+                                    ..Others::default()
+                                },
+                                None,
+                            )
+                        },
+                        |(u, o)| (o, Some(u)),
+                    ),
+                };
+                keep_account(&root, Account::new(joined.0, joined.1))
             }
         };
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let sink = NEXT.fetch_add(1, Ordering::Relaxed);
         account.set_limit(sink, max);
+        account.share();
         Ok(Arc::new(Self {
             disk,
             root,
@@ -114,7 +138,7 @@ impl Spool {
         &self.root
     }
 
-    /// Bytes of disk in use, in blocks of 4 KiB. What other processes write is counted when it is adopted.
+    /// Bytes of disk in use, in blocks of 4 KiB, without what other processes hold.
     pub fn used(&self) -> u64 {
         self.account.used()
     }
@@ -125,6 +149,29 @@ impl Spool {
             let space = self.disk.space(&self.root);
             space.map_or(0, |s| s.available.saturating_sub(keep(s.total)))
         })
+    }
+
+    /// Asks whether the disk answers.
+    ///
+    /// # Errors
+    /// It does not, or the folder cannot be synced.
+    pub fn probe(&self) -> Result<(), SpoolError> {
+        let synced = self.disk.sync_dir(&self.root);
+        synced.map_err(|e| SpoolError::io("sync", &self.root, e))
+    }
+
+    /// Tells the other processes with this folder what is used here, and asks what they use, if it is time for that.
+    pub fn share_usage(&self) {
+        self.account.share();
+    }
+
+    /// Counts what nobody holds: all that is there, but for the sessions of living processes.
+    pub fn recount(&self) {
+        self.account.recount(|| {
+            count_in(&*self.disk, &self.root, |folder| {
+                matches!(self.disk.lock(&folder.join(LOCK)), Ok(Lock::Held(_)))
+            })
+        });
     }
 
     /// Replaces the limit of this sink, 0 = none; see [`Spool::open`]. Removes nothing that is stored.
@@ -139,6 +186,16 @@ impl Spool {
         watched.retain(|folder| folder.strong_count() > 0);
         drop(watched);
         folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect()
+    }
+
+    /// Whether this sink holds the lock of a session folder.
+    fn holds(&self, device_dir: &str, session: &str) -> bool {
+        let folders: Vec<Arc<Folder>> = {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            watched.iter().filter_map(Weak::upgrade).collect()
+        };
+        let is_it = |folder: &Arc<Folder>| folder.device_dir == device_dir && folder.session == session;
+        folders.iter().any(is_it)
     }
 
     fn watch(&self, folder: &Arc<Folder>) {
@@ -173,7 +230,10 @@ impl Spool {
             }
         }
         let done = self.account.resize(folder, charge, len, slack);
-        done.map_err(|(used, max)| full(Limit::Max { used, max }))
+        done.map_err(|refused| match refused {
+            Refused::Full(used, max) => full(Limit::Max { used, max }),
+            Refused::Io(e) => SpoolError::io("share the usage of", &self.root, e),
+        })
     }
 }
 
@@ -238,30 +298,37 @@ fn sync_above(disk: &dyn Disk, path: &Path, made: bool) -> Result<(), SpoolError
     }
 }
 
-/// Blocks in use by folder. What cannot be read is not counted.
-fn count(disk: &dyn Disk, root: &Path) -> Result<BTreeMap<String, u64>, SpoolError> {
-    let mut folders = BTreeMap::new();
-    for (name, listed) in disk.list(root).map_err(|e| SpoolError::io("read", root, e))? {
+/// The folder can be read.
+fn list_root(disk: &dyn Disk, root: &Path) -> Result<(), SpoolError> {
+    disk.list(root).map(drop).map_err(|e| SpoolError::io("read", root, e))
+}
+
+/// Blocks in use. What cannot be read is not counted.
+fn count(disk: &dyn Disk, root: &Path) -> u64 {
+    count_in(disk, root, |_| true)
+}
+
+/// The same of those session folders that count, and of the quarantine.
+fn count_in(disk: &dyn Disk, root: &Path, counts: impl Fn(&Path) -> bool) -> u64 {
+    let mut all = 0u64;
+    for (name, listed) in disk.list(root).unwrap_or_default() {
         match listed {
-            Listed::Dir if name == QUARANTINE => {
-                folders.insert(name.clone(), count_files(disk, &root.join(&name)));
-            }
+            Listed::Dir if name == QUARANTINE => all = all.saturating_add(count_files(disk, &root.join(&name))),
+            Listed::Dir if name == USAGE => {}
             Listed::Dir => {
                 let device = root.join(&name);
-                for (session, _) in disk
-                    .list(&device)
-                    .unwrap_or_default()
-                    .iter()
-                    .filter(|(_, l)| *l == Listed::Dir)
-                {
-                    let bytes = count_files(disk, &device.join(session));
-                    folders.insert(format!("{name}/{session}"), bytes);
+                let sessions = disk.list(&device).unwrap_or_default();
+                for (session, _) in sessions.iter().filter(|(_, l)| *l == Listed::Dir) {
+                    let folder = device.join(session);
+                    if counts(&folder) {
+                        all = all.saturating_add(count_files(disk, &folder));
+                    }
                 }
             }
             Listed::File(_) | Listed::Other => {}
         }
     }
-    Ok(folders)
+    all
 }
 
 /// Blocks of the files in one folder.

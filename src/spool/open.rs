@@ -18,6 +18,9 @@ use super::reader::ChunkReader;
 use super::records::{Records, to_u64};
 use super::stored::Stored;
 
+/// Bytes of the object that are written between two syncs at most.
+const SYNC_STEP: usize = 8 << 20;
+
 /// What may stand behind the last good record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tail {
@@ -102,8 +105,11 @@ impl OpenChunk {
     /// Writes bytes of the object; the first of them has the offset `at`. Bytes already in the file are skipped, so a caller may
     /// pass them again.
     ///
+    /// A lot is made durable step by step: a sync of all of it would take a slow card longer than a disk may take to answer.
+    ///
     /// # Errors
-    /// No room, or an error of the disk: the file is unchanged, and the call may be repeated. `at` lies behind the end of the file.
+    /// No room, or an error of the disk: [`OpenChunk::len_on_file`] says what is written, and the call may be repeated. `at` lies behind
+    /// the end of the file.
     pub fn append(&mut self, at: u64, parts: &[Bytes]) -> Result<(), SpoolError> {
         self.check_open()?;
         let data = self.len_on_file();
@@ -112,9 +118,17 @@ impl OpenChunk {
             return Err(SpoolError::misuse(&self.path(), what));
         };
         let groups = group(parts, skip);
-        if groups.is_empty() {
-            return Ok(());
+        for (i, groups) in groups.chunks(SYNC_STEP / MAX_DATA).enumerate() {
+            if i > 0 {
+                self.sync()?;
+            }
+            self.append_groups(groups)?;
         }
+        Ok(())
+    }
+
+    fn append_groups(&mut self, groups: &[Vec<Bytes>]) -> Result<(), SpoolError> {
+        let data = self.len_on_file();
         let fresh: u64 = groups.iter().map(|g| size(g)).sum();
         let overhead = to_u64(groups.len() * (RECORD_HEADER + DATA_FIELDS));
         self.clean_tail()?;
@@ -123,7 +137,7 @@ impl OpenChunk {
         self.folder
             .spool
             .charge(&self.folder.key, &mut self.charge, after, self.room)?;
-        match self.write_data(&groups, data) {
+        match self.write_data(groups, data) {
             Ok(()) => {
                 self.len = after;
                 self.bury();
@@ -315,6 +329,11 @@ impl OpenChunk {
     /// Stops counting the file: somebody has removed it.
     pub(super) fn uncount(&mut self) {
         self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
+    }
+
+    /// Whether it was closed or removed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     fn check_open(&self) -> Result<(), SpoolError> {

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, HeldLock, Listed, Lock, Space};
+use super::disk::{Disk, DiskFile, HeldLock, LastJob, Listed, Lock, Space};
+use super::usage::USAGE;
 
 static WORLDS: AtomicU64 = AtomicU64::new(0);
 const PAGE: usize = 512;
@@ -99,6 +100,8 @@ struct World {
     pending: Vec<NameOp>,
     locks: HashSet<usize>,
     dead: bool,
+    /// What is below `+usage` cannot be written.
+    usage_fails: bool,
     fault: Option<Fault>,
     ops: u64,
     log: Vec<String>,
@@ -126,6 +129,7 @@ impl SimDisk {
             pending: Vec::new(),
             locks: HashSet::new(),
             dead: false,
+            usage_fails: false,
             fault: None,
             ops: 0,
             log: Vec::new(),
@@ -143,6 +147,16 @@ impl SimDisk {
     /// The folder to spool in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// From here on nothing below `+usage` can be written, or all of it again.
+    pub fn set_usage_fails(&self, fails: bool) {
+        self.lock().usage_fails = fails;
+    }
+
+    /// Locks that are held.
+    pub fn locks(&self) -> usize {
+        self.lock().locks.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
@@ -176,17 +190,19 @@ impl SimDisk {
         self.lock().unreadable.insert(path.to_owned());
     }
 
-    /// Paths of all files.
+    /// Paths of all files, but for what says how much each process uses.
     pub fn files(&self) -> Vec<PathBuf> {
         let world = self.lock();
-        let files = world.names.iter().filter(|(_, node)| matches!(node, Node::File(_)));
+        let usage = self.root.join(USAGE);
+        let is_counted = |path: &PathBuf, node: &Node| matches!(node, Node::File(_)) && !path.starts_with(&usage);
+        let files = world.names.iter().filter(|(path, node)| is_counted(path, node));
         files.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Paths of all folders below the root.
+    /// Paths of all folders below the root, but for that one.
     pub fn dirs(&self) -> Vec<PathBuf> {
         let world = self.lock();
-        let below = |p: &&PathBuf| p.starts_with(&self.root) && **p != self.root;
+        let below = |p: &&PathBuf| p.starts_with(&self.root) && **p != self.root && !p.ends_with(USAGE);
         let dirs = world
             .names
             .iter()
@@ -326,6 +342,14 @@ impl World {
     fn begin(&mut self, op: &str, path: &Path) -> io::Result<()> {
         if self.dead {
             return Err(io::Error::other("this process is dead"));
+        }
+        // What the processes tell each other is no part of the promises, and its tests are its own.
+        if path.iter().any(|part| part == USAGE) {
+            return if self.usage_fails {
+                Err(io::Error::from_raw_os_error(5))
+            } else {
+                Ok(())
+            };
         }
         let n = self.ops;
         self.ops += 1;
@@ -513,6 +537,10 @@ impl Disk for SimDisk {
         let mut world = SimDisk::lock(self);
         world.begin("statvfs", path)?;
         Ok(world.space)
+    }
+
+    fn last(&self, job: LastJob) {
+        job(self);
     }
 }
 

@@ -47,6 +47,11 @@ pub enum Attempted {
         /// Something the user should know.
         warning: Option<String>,
     },
+    /// Not sent: its bytes are on a disk that does not answer. Neither a success nor a failure.
+    Unread {
+        /// What the disk said.
+        why: String,
+    },
     /// Its bytes on disk are damaged, and it was set aside.
     Damaged {
         /// What was found, and where it is now.

@@ -135,6 +135,25 @@ pub enum Unloaded {
     Damaged(String),
     /// The disk, or a limit of the process: it is where it was, and may be read another time.
     Unreadable(String),
+    /// The disk does not answer.
+    Hung(String),
+    /// It was stored: an attempt was broken off after the server had said so.
+    Stored(StoredAs),
+}
+
+/// What is known of a chunk that the server has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAs {
+    /// The object's name.
+    pub name: String,
+    /// `None` where the server may not be asked.
+    pub generation: Option<i64>,
+    /// Bytes.
+    pub size: u64,
+    /// CRC32C of its bytes.
+    pub crc32c: u32,
+    /// Capture start, ns since the Unix epoch.
+    pub start: u64,
 }
 
 /// A chunk that is kept on disk. All calls block.
@@ -150,10 +169,16 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
     fn mark_sent(&self, name: &str);
     /// The request under this name has stored nothing, or something damaged: takes the mark back, durably.
     fn unmark_sent(&self, name: &str);
-    /// The server has it: it is marked, and removed.
-    fn confirm(&self);
-    /// It is let go of by policy: removed.
-    fn discard(&self);
+    /// The server has said that it has it. Whatever becomes of the attempt from here on, it is not sent again.
+    fn set_stored(&self, _stored: StoredAs) {}
+    /// The server has it: it is marked, and removed. Returns whether that is done; else it is to be asked again.
+    fn confirm(&self) -> bool;
+    /// It is let go of by policy: removed. Returns the same.
+    fn discard(&self) -> bool;
+    /// Whether the disk did not answer while its bytes were read. Asking takes the answer back.
+    fn take_hung(&self) -> bool {
+        false
+    }
     /// Whether somebody has removed its file. An open file can be read all the same.
     fn is_removed(&self) -> bool {
         false

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::Attempted;
-use super::chunk::{Chunk, Place, Summary};
+use super::chunk::{Chunk, Place, SpooledChunk, Summary};
 use super::health::HealthEvent;
-use super::life::Step;
+use super::life::{Recall, Step};
 use super::parked;
 use super::queue::UploadQueue;
 use super::report::{DAMAGED, Report};
@@ -32,6 +32,20 @@ pub(super) enum Due {
     Stop,
 }
 
+/// Which file of a stored chunk has been marked and removed already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confirmed {
+    /// None, or there was none.
+    No,
+    /// That of the whole chunk.
+    File,
+    /// That of the part which the disk had of it.
+    Part,
+}
+
+/// Chunks that are put off at a time, so that a disk which does not answer costs the lock no long time.
+const PUT_OFF: usize = 64;
+
 /// What an attempt has stored.
 struct Sent {
     object: String,
@@ -40,8 +54,7 @@ struct Sent {
     crc32c: u32,
     /// Its capture start, where that was found to be another than was known.
     start: Option<u64>,
-    /// Its bytes were read from disk, and the file has been confirmed.
-    from_disk: bool,
+    confirmed: Confirmed,
 }
 
 impl UploadQueue {
@@ -55,15 +68,24 @@ impl UploadQueue {
         let mut expired = Vec::new();
         if let Some(timeout) = state.retry_timeout {
             while let Some(ticket) = state.scheduler.expired(timeout, now) {
-                expired.push(state.drop_chunk(ticket, "retry-timeout"));
+                expired.push(state.expire(ticket, timeout));
             }
         }
         if let Some(ticket) = state.scheduler.preempt(now) {
             state.aborts.push(ticket);
+            state.note_recall(ticket, Recall::MakesWay);
         }
-        let mut chunks = Vec::new();
+        let (mut chunks, mut put_off) = (Vec::new(), 0);
         while let Some(ticket) = state.scheduler.next(now) {
             if let Some(chunk) = state.chunks.get(&ticket).cloned() {
+                if let Some(again) = state.unread_until(&chunk, now) {
+                    state.scheduler.put_off(ticket, again);
+                    put_off += 1;
+                    if put_off == PUT_OFF {
+                        break;
+                    }
+                    continue;
+                }
                 if let Some(Elsewhere::Parked(destination)) = chunk.site {
                     parked::tried(destination);
                 }
@@ -83,11 +105,11 @@ impl UploadQueue {
         let aborts = std::mem::take(&mut state.aborts);
         let drain = state.scheduler.drain();
         drop(state);
+        self.publish();
         if !expired.is_empty() {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
-        self.publish();
         let at = |ns| self.epoch.checked_add(Duration::from_nanos(ns));
         Due::Send {
             chunks,
@@ -115,8 +137,8 @@ impl UploadQueue {
         self.wake.notified().await;
     }
 
-    /// An attempt has ended. `from_disk`: the chunk's bytes were read there, and its file has been confirmed.
-    pub(super) fn finished(&self, ticket: u64, attempted: Attempted, from_disk: bool) {
+    /// An attempt has ended.
+    pub(super) fn finished(&self, ticket: u64, attempted: Attempted, confirmed: Confirmed) {
         let mut state = self.lock();
         if !state.chunks.contains_key(&ticket) {
             // Let go of while it was being sent.
@@ -142,7 +164,7 @@ impl UploadQueue {
                     generation,
                     crc32c,
                     start,
-                    from_disk,
+                    confirmed,
                 };
                 gone = state.uploaded(ticket, sent, now);
             }
@@ -158,6 +180,11 @@ impl UploadQueue {
                     state.rename(ticket, name);
                 }
                 state.scheduler.held(ticket, self.hold(held));
+                state.note_recall(ticket, Recall::Held);
+            }
+            Attempted::Unread { why } => {
+                let again = state.disk_hangs(&why, now);
+                state.scheduler.put_off(ticket, again);
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));
@@ -201,6 +228,17 @@ impl UploadQueue {
 }
 
 impl State {
+    /// Lets go of a chunk that has waited for `retry-timeout`. Whoever called frees it, without the lock.
+    fn expire(&mut self, ticket: u64, timeout: u64) -> Option<Arc<Chunk>> {
+        if let Some(chunk) = self.chunks.get(&ticket)
+            && !std::mem::replace(&mut self.expiry_told, true)
+        {
+            let (summary, why) = (chunk.summary.clone(), self.health.reason().to_owned());
+            self.reports.push_back(Report::GivenUp { summary, timeout, why });
+        }
+        self.drop_chunk(ticket, "retry-timeout")
+    }
+
     fn stored(&mut self, ticket: u64, stored: Option<&Stored>, now: u64, words: &mut Vec<HealthEvent>) {
         self.scheduler.done(ticket, Outcome::Stored, now);
         match self.chunks.get(&ticket).map(|c| c.site) {
@@ -217,9 +255,14 @@ impl State {
     /// Whoever called frees it, without the lock.
     fn uploaded(&mut self, ticket: u64, sent: Sent, now: u64) -> Option<Arc<Chunk>> {
         let chunk = self.remove(ticket)?;
-        if let (Place::Disk(kept), false, Some(disk)) = (&chunk.place, sent.from_disk, &mut self.disk) {
-            // It was moved there while it was being sent from memory: nobody else knows of that file.
-            disk.confirms.push(Arc::clone(kept));
+        // It was moved there while it was being sent from memory, and nobody else knows of that file; or the disk did not answer.
+        let file: Option<Arc<dyn SpooledChunk>> = match (&chunk.place, sent.confirmed) {
+            (Place::Disk(_), Confirmed::File) | (Place::Memory(_), Confirmed::Part) => None,
+            (Place::Disk(kept), _) => Some(Arc::clone(kept)),
+            (Place::Memory(held), _) => held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
+        };
+        if let (Some(file), Some(disk)) = (file, &mut self.disk) {
+            disk.confirms.push(file);
         }
         let summary = chunk.summary.clone();
         self.note(&summary.session, summary.sequence, Step::Stored(sent.object.clone()));

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use super::attempt::Attempted;
 use super::chunk::SentNames;
-use super::chunk::{Chunk, Held, Loaded, NameFallback, Place, SpooledChunk, Unloaded};
-use super::completion::Due;
+use super::chunk::{Chunk, Held, Loaded, NameFallback, Place, SpooledChunk, StoredAs, Unloaded};
+use super::completion::{Confirmed, Due};
 use super::driver::{Writers, send_from_disk};
+use super::hang::Touch;
 use super::health::{HealthEvent, Status};
 use super::ops::{Closing, Op};
 use super::queue::{Charged, Drained, NoRoom, Overflow, UploadQueue};
@@ -21,13 +22,14 @@ use super::report::Report;
 use super::scheduler::Elsewhere;
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::ChunkFile;
-use super::spooler;
+use super::spooler::{self, Jobs};
 use super::state::DiskHealth;
 use super::tests::{chunk, limits};
 use crate::base::boot;
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
-use crate::spool::disk::{Disk, DiskFile, Listed, Lock, Space};
+use crate::spool::disk::{Disk, DiskFile, LastJob, Listed, Lock, Space};
+use crate::spool::lane::Lane;
 use crate::spool::sim::{Fault, SimDisk};
 use crate::spool::{ClosedEntry, Entry, Found, Spool, SpoolError, Stored, adopt, name_mark};
 use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
@@ -61,7 +63,8 @@ impl Disk for Gate {
         self.disk.list(path)
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        assert!(self.syncs.is_some(), "a defect of the spool");
+        let is_chunk = path.extension().is_some_and(|e| e == "chunk");
+        assert!(self.syncs.is_some() || !is_chunk, "a defect of the spool");
         Ok(Arc::new(GateFile(self.disk.create(path)?, self.syncs.clone())))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -84,6 +87,9 @@ impl Disk for Gate {
     }
     fn space(&self, path: &Path) -> io::Result<Space> {
         self.disk.space(path)
+    }
+    fn last(&self, job: LastJob) {
+        job(self);
     }
 }
 
@@ -274,24 +280,15 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         let uploads = with_disk(1000);
         uploads.adopt(Vec::new(), true);
         let desk = desk(&gate, &uploads);
-        assert!(uploads.charge(10, Overflow::Block).is_taken());
-        let begin = Op::Begin {
-            sequence: 0,
-            entry: Box::new(entry(0)),
-        };
-        let data = Op::Data {
-            sequence: 0,
-            at: 0,
-            bytes: Bytes::from_static(b"0123456789"),
-            charged: 10,
-        };
-        uploads.spool([begin, data]);
+        assert!(uploads.charge(20, Overflow::Block).is_taken());
+        uploads.spool(written_as_it_comes(10));
         assert!(uploads.charge(10, Overflow::Block).is_taken());
         uploads.queue(movable(1));
         uploads.move_all();
         let task = tokio::spawn(spooler::run(
             Arc::clone(&uploads),
             desk,
+            Jobs::of(gate.disk.root(), Lane::new(Duration::from_secs(5))),
             Duration::from_secs(1),
             Box::new(|| {}),
         ));
@@ -303,6 +300,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         }
         tokio::task::yield_now().await;
         assert_eq!(uploads.snapshot().memory, 10, "what waits to be sent");
+        assert_eq!(dropped(&uploads), [(0, "defect")], "the chunk that ended in it is a gap");
         assert_eq!(
             uploads.wait_moved(until, false, &|| false),
             Drained::Yes,
@@ -461,6 +459,35 @@ fn a_rebuilt_chunk_may_be_longer_in_the_bucket_only_if_there_was_a_request_for_i
     assert!(some.naming.rebuilt && some.sent.has("x4"));
 }
 
+#[test]
+fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again_nor_taken_for_removed() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk);
+    let uploads = with_disk(1000);
+    let kept: Arc<dyn SpooledChunk> = ChunkFile::new(found(&disk, &spool), uploads.times());
+    let name = Arc::clone(&kept).load().unwrap().request.name;
+    let stored = StoredAs {
+        name: name.clone(),
+        generation: Some(7),
+        size: 10,
+        crc32c: 1,
+        start: 2,
+    };
+    kept.set_stored(stored);
+    // The confirmation goes on though nobody waits for it.
+    assert!(kept.confirm());
+    let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("", "b"))), None);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (attempted, confirmed) = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
+    let Attempted::Stored { stored, name: told, .. } = attempted else {
+        panic!("{attempted:?}")
+    };
+    assert_eq!(
+        (stored.map(|s| s.generation), told, confirmed),
+        (Some(7), name, Confirmed::File)
+    );
+}
+
 /// A chunk on a disk that does not answer.
 #[derive(Debug)]
 struct Unanswering;
@@ -478,10 +505,10 @@ impl SpooledChunk for Unanswering {
     fn unmark_sent(&self, _name: &str) {
         panic!("nothing can be sent")
     }
-    fn confirm(&self) {
+    fn confirm(&self) -> bool {
         panic!("it was not stored")
     }
-    fn discard(&self) {
+    fn discard(&self) -> bool {
         panic!("nobody lets go of it")
     }
     fn damage(&self) -> Option<String> {
@@ -508,7 +535,7 @@ fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
     let flow = Route::own(&member, None);
     let kept: Arc<dyn SpooledChunk> = Arc::new(Unanswering);
     let attempted = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
-    let Attempted::Failed { error, .. } = attempted else {
+    let (Attempted::Failed { error, .. }, Confirmed::No) = attempted else {
         panic!("it is given up")
     };
     assert_eq!(error.class, Class::Local);
@@ -556,7 +583,7 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told(
     };
     let (ticket, _) = chunks.into_iter().next().expect("it is tried");
     assert_eq!(uploads.wait_drained(soon, false, &|| false), Drained::Yes);
-    uploads.finished(ticket, refused(), true);
+    uploads.finished(ticket, refused(), Confirmed::No);
     let snapshot = uploads.snapshot();
     assert_eq!(
         (snapshot.pending.chunks, snapshot.pending.bytes, snapshot.pending.oldest),
@@ -575,7 +602,7 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told(
     };
     let sites: Vec<_> = chunks.iter().map(|(_, c)| c.site).collect();
     assert_eq!(sites, [Some(Elsewhere::Parked(102))], "once an hour, whoever does it");
-    next.finished(chunks[0].0, refused(), true);
+    next.finished(chunks[0].0, refused(), Confirmed::No);
     let Due::Send { wake, .. } = next.due() else {
         panic!("it has stopped")
     };
@@ -651,8 +678,10 @@ fn written_as_it_comes(second: usize) -> Vec<Op> {
 /// Works off what is to be done now. What the disk said.
 fn step(desk: &mut SpoolWriter, uploads: &UploadQueue) -> Option<SpoolError> {
     let work = uploads.take_disk_work().0.expect("there is something to do");
+    let touch = work.touch;
     let trouble = desk.work(work, false, uploads);
     uploads.disk_done(
+        touch,
         trouble
             .as_ref()
             .map(|_| SpoolError::reading(PathBuf::new(), io::Error::other("refused"))),
@@ -736,7 +765,7 @@ fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_be
         start: None,
         warning: None,
     };
-    uploads.finished(ticket, stored, false);
+    uploads.finished(ticket, stored, Confirmed::Part);
     assert!(step(&mut desk, &uploads).is_none());
     assert!(chunk_files(&disk).is_empty());
 }
@@ -779,7 +808,7 @@ fn a_spool_that_is_full_in_mid_chunk_keeps_what_it_has_and_only_the_rest_is_told
     assert_eq!(uploads.snapshot().memory, 0);
     while let (Some(work), _) = uploads.take_disk_work() {
         let _ = desk.work(work, false, &*uploads);
-        uploads.disk_done(None);
+        uploads.disk_done(Touch::Free, None);
     }
     let found = found_at_the_next_start(&disk);
     assert!(

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::attempt::{Attempted, attempt};
-use super::chunk::{Chunk, Place, SpooledChunk, Unloaded};
-use super::completion::Due;
+use super::chunk::{Chunk, Place, SpooledChunk, StoredAs, Unloaded};
+use super::completion::{Confirmed, Due};
 use super::marks::Marks;
 use super::queue::UploadQueue;
 use crate::flow::group::{Member, Route};
-use gcstreamer_storage::{Class, Endpoint, ObjectWriter, WriteError};
+use gcstreamer_storage::{Class, Endpoint, ObjectWriter, Stored, WriteError};
 
 /// Where chunks go. Those of earlier sessions may belong to another endpoint than this sink's.
 pub trait Writers: Send + Sync {
@@ -28,7 +28,7 @@ pub trait Writers: Send + Sync {
 
 /// Runs until [`UploadQueue::stop`]; attempts that are then in flight are dropped, and their connections with them.
 pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc<Member>) {
-    let mut attempts: JoinSet<(u64, Attempted, bool)> = JoinSet::new();
+    let mut attempts: JoinSet<(u64, Attempted, Confirmed)> = JoinSet::new();
     let mut running: HashMap<u64, AbortHandle> = HashMap::new();
     loop {
         let (chunks, aborts, wake, drain) = match uploads.due() {
@@ -54,11 +54,12 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
                     tokio::spawn(async move { send(&*writers, &chunk, &flow).await })
                 };
                 let mut inner = AbortOnDrop(inner);
-                let attempted = (&mut inner.0).await.unwrap_or_else(|panic| {
+                let (attempted, confirmed) = (&mut inner.0).await.unwrap_or_else(|panic| {
                     let (session, sequence) = (&chunk.summary.session, chunk.summary.sequence);
-                    failed(format!("storing chunk {sequence} of session {session} broke off: {panic}"))
+                    let what = format!("storing chunk {sequence} of session {session} broke off: {panic}");
+                    (failed(what), Confirmed::No)
                 });
-                (ticket, attempted, chunk.is_on_disk())
+                (ticket, attempted, confirmed)
             });
             running.insert(ticket, handle);
         }
@@ -71,11 +72,11 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
         tokio::select! {
             Some(joined) = attempts.join_next_with_id() => {
                 // The result of an aborted attempt is stale: another attempt of that chunk may run by now.
-                if let Ok((id, (ticket, attempted, from_disk))) = joined
+                if let Ok((id, (ticket, attempted, confirmed))) = joined
                     && running.get(&ticket).is_some_and(|attempt| attempt.id() == id)
                 {
                     running.remove(&ticket);
-                    uploads.finished(ticket, attempted, from_disk);
+                    uploads.finished(ticket, attempted, confirmed);
                 }
             }
             () = uploads.woken() => {}
@@ -85,7 +86,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
 }
 
 /// One attempt, from wherever the chunk is.
-async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> Attempted {
+async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> (Attempted, Confirmed) {
     match &chunk.place {
         Place::Memory(held) => {
             let marks = Marks::new(
@@ -94,11 +95,20 @@ async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> Attempted {
             );
             let name = chunk.renamed.as_deref();
             let attempted = attempt(&*writers.own(), &held.request, name, &held.naming, &marks, flow).await;
-            if let (Attempted::Stored { .. }, Some(part)) = (&attempted, &held.part) {
-                let part = Arc::clone(&part.kept);
-                let _ = spawn_blocking(move || part.confirm()).await;
+            let Some(part) = &held.part else {
+                return (attempted, Confirmed::No);
+            };
+            match attempted {
+                Attempted::Stored { .. } => {
+                    let part = Arc::clone(&part.kept);
+                    let is_done = spawn_blocking(move || part.confirm()).await.unwrap_or(false);
+                    (attempted, if is_done { Confirmed::Part } else { Confirmed::No })
+                }
+                Attempted::Failed { error, .. } if part.kept.take_hung() => {
+                    (Attempted::Unread { why: error.message }, Confirmed::No)
+                }
+                _ => (attempted, Confirmed::No),
             }
-            attempted
         }
         Place::Disk(kept) => send_from_disk(writers, kept, chunk.renamed.as_deref(), flow).await,
     }
@@ -109,11 +119,49 @@ pub(super) async fn send_from_disk(
     kept: &Arc<dyn SpooledChunk>,
     name: Option<&str>,
     flow: &Route,
-) -> Attempted {
+) -> (Attempted, Confirmed) {
+    let mut attempted = try_from_disk(writers, kept, name, flow).await;
+    match &mut attempted {
+        // The mark that the server has it is on disk before it is reported.
+        Attempted::Stored { .. } => {
+            let kept = Arc::clone(kept);
+            let is_done = spawn_blocking(move || kept.confirm()).await.unwrap_or(false);
+            (attempted, if is_done { Confirmed::File } else { Confirmed::No })
+        }
+        Attempted::Failed { error, .. } => {
+            if let Some(why) = kept.damage() {
+                return (aside(kept, why).await, Confirmed::No);
+            }
+            if kept.take_hung() {
+                let why = std::mem::take(&mut error.message);
+                return (Attempted::Unread { why }, Confirmed::No);
+            }
+            (attempted, Confirmed::No)
+        }
+        Attempted::Held { .. } | Attempted::Unread { .. } | Attempted::Damaged { .. } => (attempted, Confirmed::No),
+    }
+}
+
+async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name: Option<&str>, flow: &Route) -> Attempted {
     let reading = Arc::clone(kept);
     let loaded = match spawn_blocking(move || reading.load()).await {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(Unloaded::Damaged(why))) => return aside(kept, why).await,
+        Ok(Err(Unloaded::Hung(why))) => return Attempted::Unread { why },
+        Ok(Err(Unloaded::Stored(known))) => {
+            return Attempted::Stored {
+                stored: known.generation.map(|generation| Stored {
+                    generation,
+                    size: known.size,
+                    crc32c: Some(known.crc32c),
+                    created: None,
+                }),
+                name: known.name,
+                crc32c: known.crc32c,
+                start: Some(known.start),
+                warning: None,
+            };
+        }
         // Too many open files, a disk that does not answer: no fault of the chunk, which stays where it is.
         Ok(Err(Unloaded::Unreadable(why))) => {
             return failed_by(
@@ -133,19 +181,23 @@ pub(super) async fn send_from_disk(
     let flow = flow.to(endpoint, &loaded.request.bucket);
     let marks = Marks::new(loaded.sent, Some(Arc::clone(kept)));
     let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, &marks, &flow).await;
-    match &mut attempted {
-        // The mark that the server has it is on disk before it is reported.
-        Attempted::Stored { start, .. } => {
-            *start = Some(loaded.start);
-            let kept = Arc::clone(kept);
-            let _ = spawn_blocking(move || kept.confirm()).await;
-        }
-        Attempted::Failed { .. } => {
-            if let Some(why) = kept.damage() {
-                return aside(kept, why).await;
-            }
-        }
-        Attempted::Held { .. } | Attempted::Damaged { .. } => {}
+    if let Attempted::Stored {
+        stored,
+        name,
+        crc32c,
+        start,
+        ..
+    } = &mut attempted
+    {
+        *start = Some(loaded.start);
+        // Before anything is waited for: this attempt may be broken off there.
+        kept.set_stored(StoredAs {
+            name: name.clone(),
+            generation: stored.as_ref().map(|s| s.generation),
+            size: loaded.request.size,
+            crc32c: *crc32c,
+            start: loaded.start,
+        });
     }
     attempted
 }

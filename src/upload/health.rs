@@ -73,6 +73,10 @@ pub struct Health {
     /// When the last outage ended, reported or not.
     outage_ended: Option<u64>,
     ending: Option<Status>,
+    /// The disk takes nothing.
+    disk_in_trouble: bool,
+    /// A limit of the flow group is too low for what comes in.
+    is_limited: bool,
 }
 
 /// From the first failure until all that failed has been stored, or nothing has failed for a while.
@@ -104,7 +108,19 @@ impl Health {
             outage: None,
             outage_ended: None,
             ending: None,
+            disk_in_trouble: false,
+            is_limited: false,
         }
+    }
+
+    /// A limit of the flow group lets the backlog grow, or does so no more.
+    pub fn set_limited(&mut self, is_limited: bool) {
+        self.is_limited = is_limited;
+    }
+
+    /// The disk takes nothing, or takes what it is given again.
+    pub fn set_disk_in_trouble(&mut self, is_in_trouble: bool) {
+        self.disk_in_trouble = is_in_trouble;
     }
 
     /// The status now.
@@ -184,6 +200,11 @@ impl Health {
         }
     }
 
+    /// Whether something was stored within the last `time` ns.
+    pub fn has_stored_within(&self, now: u64, time: u64) -> bool {
+        self.last_success.is_some_and(|at| now.saturating_sub(at) < time)
+    }
+
     /// Whether uploads are refused until the user acts.
     pub fn is_refused(&self) -> bool {
         self.refused
@@ -233,7 +254,8 @@ impl Health {
         if self.last_failed {
             return (Status::Degraded, offline_at.filter(|_| pending > 0));
         }
-        if oldest.is_some_and(|age| age >= self.patience) {
+        let is_held_up = self.disk_in_trouble || (self.is_limited && pending > 0);
+        if is_held_up || oldest.is_some_and(|age| age >= self.patience) {
             return (Status::Degraded, None);
         }
         let status = if self.confirmed { Status::Online } else { Status::Starting };

@@ -114,8 +114,12 @@ impl SpooledChunk for Left {
     fn mark_attempted(&self) {}
     fn mark_sent(&self, _name: &str) {}
     fn unmark_sent(&self, _name: &str) {}
-    fn confirm(&self) {}
-    fn discard(&self) {}
+    fn confirm(&self) -> bool {
+        true
+    }
+    fn discard(&self) -> bool {
+        true
+    }
     fn damage(&self) -> Option<String> {
         None
     }

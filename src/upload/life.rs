@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use gcstreamer_schema::units;
+
 /// One step of one chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LifeEvent {
@@ -14,11 +16,13 @@ pub struct LifeEvent {
     pub step: Step,
 }
 
-/// What happens to a chunk, in this order.
+/// What happens to a chunk: it is cut or found, and ends by being stored or dropped, or waits on disk for the next start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// It begins.
     Cut,
+    /// An earlier session left it in the spool.
+    Found,
     /// It is complete: this many bytes.
     Closed(u64),
     /// It waits to be sent.
@@ -27,12 +31,25 @@ pub enum Step {
     Spooled,
     /// It is sent, for the `n`th time.
     Attempt(u32),
+    /// That attempt was broken off, for a reason of our own; it counts neither as a failure nor as a success.
+    Recalled(Recall),
     /// It was not stored, for this reason, and is tried again.
     Retry(String),
     /// The server has confirmed it, under this name.
     Stored(String),
     /// It is given up, for this reason.
     Dropped(&'static str),
+}
+
+/// Why an attempt was broken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// Another chunk goes before it.
+    MakesWay,
+    /// The server has asked for a pause (`Retry-After`).
+    Held,
+    /// Its memory is wanted: it is sent from disk.
+    FromDisk,
 }
 
 /// Receives every step, from any thread and without a lock held.
@@ -50,14 +67,26 @@ impl fmt::Display for LifeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "chunk {} of session {} ", self.sequence, self.session)?;
         match &self.step {
-            Step::Cut => write!(f, "begins"),
-            Step::Closed(bytes) => write!(f, "is closed with {bytes} bytes"),
+            Step::Cut => write!(f, "is cut: it begins"),
+            Step::Found => write!(f, "was found in the spool"),
+            Step::Closed(bytes) => write!(f, "is closed with {}", units::bytes(*bytes)),
             Step::Queued => write!(f, "is queued"),
-            Step::Spooled => write!(f, "is on disk"),
+            Step::Spooled => write!(f, "is spooled: it is on disk"),
             Step::Attempt(n) => write!(f, "is sent, attempt {n}"),
-            Step::Retry(reason) => write!(f, "is tried again: {reason}"),
+            Step::Recalled(reason) => write!(f, "is not sent after all: {reason}"),
+            Step::Retry(reason) => write!(f, "is to be retried: {reason}"),
             Step::Stored(object) => write!(f, "is stored as {object}"),
             Step::Dropped(reason) => write!(f, "is dropped: {reason}"),
         }
+    }
+}
+
+impl fmt::Display for Recall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MakesWay => "another chunk goes before it",
+            Self::Held => "the server has asked for a pause (Retry-After)",
+            Self::FromDisk => "its memory is wanted, it is sent from disk",
+        })
     }
 }

@@ -3,17 +3,20 @@
 //! - [`scheduler`] PURE: what to send next, when to try again, how many at once. Events in, actions out.
 //! - [`health`] PURE: status, warnings, errors. [`rate`] PURE: how much comes in.
 //! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name); [`marks`]: what it rests on.
+//! - `hang` PURE: a disk that does not answer.
 //! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
+//! - `leftovers`: few of the sessions that earlier processes left are held at once.
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
 //! - [`chunk`], [`report`], [`life`]: the types they share.
 //! - [`spooler`]: the task that writes chunks to disk, [`spool_writer`] its blocking side. [`spooled_chunk`]: chunks of the spool as objects. [`redate`] PURE.
 //!
-//! - [`recovery`]: the spool of a session, and what earlier sessions left in it. [`writers`]: the ways to Cloud Storage.
+//! - [`recovery`]: the spool of a session. `adopter`: takes over what earlier sessions left in it; `notices` PURE. [`writers`]: the ways to Cloud Storage.
 //!
 //! A chunk is in exactly one place: gathering → queued → (spooled) → in flight → uploaded | dropped.
 
+mod adopter;
 pub mod attempt;
 pub mod chunk;
 mod completion;
@@ -23,11 +26,16 @@ pub mod destination;
 #[cfg(test)]
 mod disk_tests;
 pub mod driver;
+mod hang;
 pub mod health;
 #[cfg(test)]
 mod hold_tests;
+#[cfg(test)]
+mod leftover_tests;
+mod leftovers;
 pub mod life;
 pub mod marks;
+mod notices;
 pub mod ops;
 mod parked;
 pub mod queue;

@@ -8,6 +8,7 @@ use gcstreamer_storage::ObjectRequest;
 
 use super::chunk::NameFallback;
 use super::chunk::{Chunk, SpooledChunk, Summary};
+use super::hang::Touch;
 use crate::spool::{Entry, SpoolError};
 
 /// Something to be written.
@@ -66,6 +67,8 @@ pub(super) struct Work {
     pub(super) discards: Vec<Arc<dyn SpooledChunk>>,
     pub(super) confirms: Vec<Arc<dyn SpooledChunk>>,
     pub(super) moves: Vec<(u64, Arc<Chunk>)>,
+    /// What may be asked of the disk.
+    pub(super) touch: Touch,
 }
 
 /// What came of what was written as it came.

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
+use super::leftovers::Leftovers;
 use super::life::{Observer, Step};
 use super::rate::Rate;
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{Disk, Mode, Phase, RATE_WINDOW, State, is_parked, own_ticket};
+use super::state::{Disk, Mode, Phase, RATE_WINDOW, State, own_ticket};
 use crate::base::clock::Clock;
 use crate::flow::hold::Drain;
 
@@ -37,6 +38,10 @@ pub struct UploadQueue {
     pub(super) wake: Notify,
     /// The spooler has something to do.
     pub(super) disk_wake: Notify,
+    /// A session of an earlier process is held no more.
+    pub(super) adopt_wake: Notify,
+    /// The sink has ended: wakes all that wait for it.
+    pub(super) stop_wake: Notify,
     pub(super) epoch: Instant,
     clock: Clock,
     wake_poster: Box<dyn Fn() + Send + Sync>,
@@ -138,12 +143,16 @@ impl UploadQueue {
                 input: Rate::default(),
                 disk: None,
                 recovered_told: false,
-                served_recovered: false,
+                leftovers: Leftovers::default(),
+                gave_place: false,
+                expiry_told: false,
                 need: 0,
             }),
             changed: Condvar::new(),
             wake: Notify::new(),
             disk_wake: Notify::new(),
+            adopt_wake: Notify::new(),
+            stop_wake: Notify::new(),
             epoch: Instant::now(),
             clock: Clock::SYSTEM,
             wake_poster,
@@ -386,6 +395,7 @@ impl UploadQueue {
         state.stats.dropped += 1;
         state.stats.bytes_dropped += summary.size;
         let reason = DAMAGED;
+        state.note(&summary.session, summary.sequence, Step::Dropped(reason));
         state.reports.push_back(Report::Dropped { summary, reason });
         drop(state);
         self.publish();
@@ -420,17 +430,17 @@ impl UploadQueue {
             let ticket = state.next_recovered;
             state.next_recovered += 1;
             state.stats.recovered += 1;
-            state.served_recovered |= !is_parked(&chunk);
+            state.leftovers.add(&chunk, ticket, now);
+            state.note(&chunk.summary.session, chunk.summary.sequence, Step::Found);
             state.insert(ticket, chunk, now);
         }
         if let (true, Some(disk)) = (last, &mut state.disk) {
             disk.adopting = false;
-            if state.served_recovered {
-                let pending = state.on_disk();
-                state.reports.push_back(Report::Recovered(pending));
-            }
         }
         drop(state);
+        if last {
+            self.tell_leftovers();
+        }
         self.publish();
         self.wake.notify_one();
         self.changed.notify_all();
@@ -563,6 +573,7 @@ impl UploadQueue {
         self.publish();
         self.wake.notify_one();
         self.disk_wake.notify_one();
+        self.stop_wake.notify_waiters();
         self.changed.notify_all();
     }
 
@@ -580,6 +591,15 @@ impl UploadQueue {
     /// The status now.
     pub fn status(&self) -> Status {
         self.lock().health.status()
+    }
+
+    /// A limit of the flow group lets the backlog grow, or does so no more.
+    pub fn set_limited(&self, is_limited: bool) {
+        let mut state = self.lock();
+        state.health.set_limited(is_limited);
+        state.poll(self.now());
+        drop(state);
+        self.publish();
     }
 
     /// By how many seconds our clock differs from the server's (ours minus theirs), where that is over a minute.
@@ -607,10 +627,14 @@ impl UploadQueue {
     /// Reports what has happened: the steps of chunks to the observer, and that there are reports. Call it without a lock: the
     /// observer is the element's.
     pub fn publish(&self) {
-        let (has_reports, life) = {
+        let (has_reports, life, gave_place) = {
             let mut state = self.lock();
-            (!state.reports.is_empty(), std::mem::take(&mut state.life))
+            let gave_place = std::mem::take(&mut state.gave_place);
+            (!state.reports.is_empty(), std::mem::take(&mut state.life), gave_place)
         };
+        if gave_place {
+            self.adopt_wake.notify_one();
+        }
         life.iter().for_each(|event| self.observer.observe(event));
         if has_reports {
             (self.wake_poster)();

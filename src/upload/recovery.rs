@@ -1,35 +1,100 @@
 //! The spool of a session: opened before the first byte, and what earlier sessions left taken over in the background.
 //!
-//! Blocks on the disk; [`run`] does so on tokio's threads for blocking work. Names no GStreamer.
+//! Blocks on the disk, never longer than the disk may take to answer; [`run`] does so on tokio's threads for blocking work. Names no GStreamer.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::chunk::{Chunk, Keep, Place, Summary};
+use tokio::sync::oneshot;
+
+use super::adopter::Adopter;
+use super::chunk::Keep;
 use super::destination::Sorter;
 use super::queue::UploadQueue;
 use super::spool_writer::SpoolWriter;
-use super::spooled_chunk::{ChunkFile, Times};
-use super::spooler;
-use crate::spool::disk::StdDisk;
-use crate::spool::{Adoption, ClosedEntry, Found, Notice, Partial, Session, Spool, SpoolError, Stored, adopt};
-use gcstreamer_media::chunk::replay::Replay;
-use gcstreamer_schema::Container;
-use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES, duration_ms};
-use gcstreamer_schema::time::rfc3339_ms;
+use super::spooler::{self, Jobs};
+use crate::spool::disk::{Disk, StdDisk};
+use crate::spool::lane::Lane;
+use crate::spool::watched::WatchedDisk;
+use crate::spool::{Adoption, Session, Spool, SpoolError};
 use gcstreamer_storage::Endpoint;
 
-/// The spool of a session, ready to be used.
+/// The folder of a sink's spool, which may not be open yet because its disk does not answer.
+#[derive(Debug)]
+pub struct SpoolFolder {
+    spool: OnceLock<Arc<Spool>>,
+    max: AtomicU64,
+}
+
+impl SpoolFolder {
+    /// The spool, once it is open.
+    pub(super) fn spool(&self) -> Option<Arc<Spool>> {
+        self.spool.get().cloned()
+    }
+
+    fn new(max: u64) -> Self {
+        Self {
+            spool: OnceLock::new(),
+            max: AtomicU64::new(max),
+        }
+    }
+
+    fn set(&self, spool: Arc<Spool>) {
+        spool.set_max(self.max.load(Ordering::Relaxed));
+        let _ = self.spool.set(spool);
+    }
+
+    /// Property `max-spool-bytes`; see [`Spool::set_max`].
+    pub fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::Relaxed);
+        if let Some(spool) = self.spool.get() {
+            spool.set_max(max);
+        }
+    }
+
+    /// Bytes of disk in use; 0 while it is not open.
+    pub fn used(&self) -> u64 {
+        self.spool.get().map_or(0, |spool| spool.used())
+    }
+
+    /// Bytes that may still be written; 0 while it is not open.
+    pub fn room(&self) -> u64 {
+        self.spool.get().map_or(0, |spool| spool.room())
+    }
+}
+
+/// The spool of a session, ready to be used, or to be opened as soon as the disk answers.
 pub struct SessionSpool {
     /// The folder and its limit.
-    pub spool: Arc<Spool>,
+    pub folder: Arc<SpoolFolder>,
     /// What is written to it, and when.
     pub keep: Keep,
-    session: Session,
+    plan: Plan,
+    opened: Result<Session, SpoolError>,
+    jobs: Arc<Jobs>,
     /// Knows where this session's own chunks go.
     sorter: Sorter,
     interval: Duration,
+}
+
+/// What is to be opened.
+#[derive(Clone, Debug)]
+struct Plan {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    device: String,
+    session: String,
+}
+
+impl Plan {
+    fn open(&self, folder: &SpoolFolder) -> Result<Session, SpoolError> {
+        let spool = Spool::open(Arc::clone(&self.disk), &self.dir, folder.max.load(Ordering::Relaxed))?;
+        let session = spool.session(&self.device, &self.session)?;
+        folder.set(spool);
+        Ok(session)
+    }
 }
 
 /// What the spool of a session is to be. All of it comes from the settings.
@@ -46,7 +111,7 @@ pub struct SpoolSettings<'a> {
 }
 
 /// Opens the folder and takes the lock of `session` in it. `endpoint` and `site`: where
-/// the session's own chunks go.
+/// the session's own chunks go. A disk that does not answer is no error: the folder is opened when it does.
 ///
 /// # Errors
 /// The folder cannot be made, read or written, or another process has that session.
@@ -57,126 +122,60 @@ pub fn open(
     endpoint: Endpoint,
     site: u64,
 ) -> Result<SessionSpool, SpoolError> {
-    let spool = Spool::open(Arc::new(StdDisk), Path::new(settings.dir), settings.max_bytes)?;
-    let session = spool.session(device, session)?;
+    let dir = Path::new(settings.dir);
+    let lane = Lane::of(dir);
+    let plan = Plan {
+        disk: Arc::new(WatchedDisk::new(Arc::new(StdDisk), lane.clone())),
+        dir: dir.to_owned(),
+        device: device.to_owned(),
+        session: session.to_owned(),
+    };
+    let folder = Arc::new(SpoolFolder::new(settings.max_bytes));
+    let opened = match plan.open(&folder) {
+        Err(e) if !e.is_hung() => return Err(e),
+        opened => opened,
+    };
     Ok(SessionSpool {
-        spool,
+        folder,
         keep: settings.keep,
-        session,
+        plan,
+        opened,
+        jobs: Jobs::of(dir, lane),
         sorter: Sorter::new(endpoint, site),
         interval: settings.interval,
     })
 }
 
+/// Tells the adopter that the folder is open, and what an earlier life of its session has left there.
+pub(super) type IsOpen = oneshot::Receiver<Adoption>;
+
 /// Runs the spool of a session to its end; `ahead` is called when what is not decided about is to be written too.
-pub async fn run(uploads: Arc<UploadQueue>, plan: SessionSpool, ahead: Box<dyn Fn() + Send + Sync>) {
+pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dyn Fn() + Send + Sync>) {
     let times = uploads.times();
-    let own = plan.session.leftovers();
-    let mut sorter = plan.sorter;
-    let adoption = {
-        let (uploads, times, spool) = (Arc::clone(&uploads), Arc::clone(&times), Arc::clone(&plan.spool));
-        tokio::task::spawn_blocking(move || {
-            for found in [own, adopt(&spool)] {
-                take_over(found, &mut sorter, &uploads, &times);
-            }
-            uploads.adopt(Vec::new(), true);
-        })
-    };
-    let desk = SpoolWriter::new(plan.session, times);
-    spooler::run(Arc::clone(&uploads), desk, plan.interval, ahead).await;
-    if adoption.await.is_err() {
-        uploads.adopt(Vec::new(), true);
-    }
-}
-
-/// Hands what was found to the uploads. Blocking.
-fn take_over(adoption: Adoption, sorter: &mut Sorter, uploads: &UploadQueue, times: &Arc<Times>) {
-    times.learn(&adoption.boots);
-    for notice in adoption.notices {
-        uploads.warn(notice.to_string());
-        if let Notice::Quarantined { session, chunk, .. } = notice {
-            uploads.lost(Summary {
-                session: session.into(),
-                sequence: chunk.sequence,
-                start: chunk.start,
-                duration: chunk.duration,
-                running: None,
-                size: chunk.size,
-            });
+    let (is_open, opened) = oneshot::channel();
+    let (folder, plan, jobs) = (session.folder, session.plan, session.jobs);
+    let desk = match session.opened {
+        Ok(session) => {
+            let _ = is_open.send(session.leftovers());
+            SpoolWriter::new(session, Arc::clone(&times))
         }
-    }
-    for session in adoption.sessions {
-        let mut chunks = Vec::new();
-        for found in session.chunks {
-            let stored = match found {
-                Found::Upload(stored) => Some((None, stored)),
-                Found::Rebuild(partial) => match rebuild(partial) {
-                    Ok(rebuilt) => rebuilt,
-                    Err(e) => {
-                        uploads.warn(format!("{e}; the half-written chunk is left for the next start"));
-                        None
-                    }
-                },
+        Err(why) => {
+            uploads.disk_hangs(&why);
+            let (folder, mut is_open) = (Arc::clone(&folder), Some(is_open));
+            let opener = move || {
+                let session = plan.open(&folder)?;
+                if let Some(is_open) = is_open.take() {
+                    let _ = is_open.send(session.leftovers());
+                }
+                Ok(session)
             };
-            let Some((running, stored)) = stored else { continue };
-            let summary = stored.summary();
-            let (site, warning) = sorter.sort(summary.site, adoption.destinations.get(&summary.site));
-            warning.into_iter().for_each(|text| uploads.warn(text));
-            chunks.push(Chunk {
-                summary: Summary {
-                    session: stored.session().into(),
-                    sequence: summary.sequence,
-                    start: summary.start,
-                    duration: summary.duration,
-                    running,
-                    size: summary.size,
-                },
-                place: Place::Disk(ChunkFile::new(stored, Arc::clone(times))),
-                recovered: true,
-                site,
-                renamed: None,
-                closed_at: uploads.now(),
-            });
+            SpoolWriter::not_yet(Box::new(opener), Arc::clone(&times))
         }
-        uploads.adopt(chunks, false);
-    }
-}
-
-/// Closes a half-written chunk at the end of its last whole unit. `None`: not one unit is whole, and it is removed.
-fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolError> {
-    let mut entry = partial.entry().clone();
-    let container = Container::from_name(&entry.container).unwrap_or(Container::Raw);
-    let mut replay = Replay::new(container, entry.init_bytes);
-    partial.reader()?.for_each(partial.len(), |bytes| {
-        replay.push(&bytes);
-        Ok(())
-    })?;
-    let found = replay.finish(partial.complete());
-    if found.whole <= entry.init_bytes {
-        partial.discard()?;
-        return Ok(None);
-    }
-    let mut crc32c = 0;
-    partial.reader()?.for_each(found.whole, |bytes| {
-        crc32c = crc32c::crc32c_append(crc32c, &bytes);
-        Ok(())
-    })?;
-    entry.duration = found.duration;
-    entry.rebuilt = true;
-    entry.attempted = partial.attempted();
-    entry.sent = partial.was_sent(&entry.name);
-    let mut put = |key: &str, value: String| entry.metadata.insert(key.to_owned(), value);
-    put(DURATION_MS, duration_ms(found.duration));
-    put(END_TIME, rfc3339_ms(entry.start.saturating_add(found.duration)));
-    match found.preview_bytes {
-        Some(end) => put(PREVIEW_BYTES, end.to_string()),
-        None => entry.metadata.remove(PREVIEW_BYTES),
     };
-    let running = entry.running;
-    let closed = ClosedEntry {
-        entry,
-        size: found.whole,
-        crc32c,
-    };
-    Ok(Some((running, partial.refinish(&closed)?)))
+    let adopter = Adopter::new(&uploads, session.sorter, times);
+    let adoption = tokio::spawn(adopter.run(folder, opened, Arc::clone(&jobs)));
+    spooler::run(Arc::clone(&uploads), desk, jobs, session.interval, ahead).await;
+    if adoption.await.is_err() {
+        uploads.set_adopting(false);
+    }
 }

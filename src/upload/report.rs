@@ -6,6 +6,9 @@ use super::health::HealthEvent;
 /// Why a chunk was let go of that was set aside.
 pub(super) const DAMAGED: &str = "damaged";
 
+/// Why a chunk was let go of that whoever wrote it to disk has lost by a defect.
+pub(super) const DEFECT: &str = "defect";
+
 /// Something for the application.
 #[derive(Clone, Debug)]
 pub enum Report {
@@ -26,8 +29,17 @@ pub enum Report {
     Dropped {
         /// The chunk.
         summary: Summary,
-        /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`, `damaged`.
+        /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`, `damaged`, `defect`.
         reason: &'static str,
+    },
+    /// The first chunk of the session that `retry-timeout` has given up; its `Dropped` follows.
+    GivenUp {
+        /// The chunk.
+        summary: Summary,
+        /// Property `retry-timeout`, ns.
+        timeout: u64,
+        /// What the last failure said; empty if nothing has failed.
+        why: String,
     },
     /// The end of a chunk was let go of; its beginning stays on disk for the next start. The fields are those of what is lost.
     Cut {
@@ -42,8 +54,8 @@ pub enum Report {
     Warning(String),
     /// The disk takes nothing: what it said.
     Disk {
-        /// There is no room, by our limit or by the disk's.
-        full: bool,
+        /// What is wrong with it.
+        fault: DiskFault,
         /// For the user.
         text: String,
     },
@@ -60,6 +72,17 @@ pub enum Report {
     Recovered(Pending),
     /// The server's clock differs from ours by this many seconds (ours minus the server's).
     ClockOff(i64),
+}
+
+/// Why a disk takes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// There is no room, by our limit or by the disk's.
+    Full,
+    /// It reports an error.
+    Fails,
+    /// It does not answer.
+    Hung,
 }
 
 /// What waits.

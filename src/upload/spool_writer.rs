@@ -1,23 +1,42 @@
 //! The blocking side of the spooler: files that are open, and what is written to them. Every step is reported
-//! through [`Progress`].
+//! through [`Progress`]. While the disk does not answer, it only keeps what is to be written, and hands on what ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::chunk::NameFallback;
 use super::chunk::{Chunk, Held, Part, Place, SpooledChunk};
+use super::hang::Touch;
 use super::ops::{Closing, Op, Progress, Work, Written};
 use super::spooled_chunk::{ChunkFile, PartialFile, Times};
 use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
 use gcstreamer_storage::{Body, ObjectRequest};
 
+/// A file that could not be removed is tried again so much later.
+const REMOVE_AGAIN: Duration = Duration::from_secs(10);
+
+/// Opens the spool, if the disk answers.
+pub type Opener = Box<dyn FnMut() -> Result<Session, SpoolError> + Send>;
+
 /// See the module.
 pub struct SpoolWriter {
-    session: Session,
+    session: Opened,
     times: Arc<Times>,
     open: BTreeMap<u64, Writing>,
+    /// Files whose chunks are stored or dropped, and whether they are stored.
+    leaving: Vec<(Arc<dyn SpooledChunk>, bool)>,
+    /// When their removal failed.
+    stayed_at: Option<Instant>,
+}
+
+/// The session's folder.
+enum Opened {
+    Yes(Session),
+    /// The disk did not answer when the element started.
+    NotYet(Opener),
 }
 
 /// A chunk that is being written.
@@ -32,25 +51,49 @@ struct Writing {
 impl SpoolWriter {
     /// For the chunks of this session.
     pub fn new(session: Session, times: Arc<Times>) -> Self {
+        Self::with(Opened::Yes(session), times)
+    }
+
+    /// For those of a session whose folder cannot be opened yet.
+    pub fn not_yet(opener: Opener, times: Arc<Times>) -> Self {
+        Self::with(Opened::NotYet(opener), times)
+    }
+
+    fn with(session: Opened, times: Arc<Times>) -> Self {
         Self {
             session,
             times,
             open: BTreeMap::new(),
+            leaving: Vec::new(),
+            stayed_at: None,
         }
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.leaving.is_empty()
     }
 
     /// Reports every step when it is done: a slow disk takes seconds for a whole memory, and what is on it must not
     /// count as lost meanwhile. What the disk said.
     pub(super) fn work(&mut self, work: Work, sync: bool, progress: &dyn Progress) -> Option<SpoolError> {
         let mut written = Written::default();
-        self.look_for_removed(&mut written, progress);
+        let mut answers = work.touch != Touch::No;
+        if answers && let Err(e) = self.reach(work.touch) {
+            written.trouble = Some(e);
+            answers = false;
+        }
+        if answers {
+            if let Opened::Yes(session) = &self.session {
+                session.spool().share_usage();
+            }
+            self.look_for_removed(&mut written, progress);
+        }
         // First what makes room.
-        work.discards.iter().for_each(|chunk| chunk.discard());
-        work.confirms.iter().for_each(|chunk| chunk.confirm());
+        self.leaving.extend(work.discards.into_iter().map(|chunk| (chunk, false)));
+        self.leaving.extend(work.confirms.into_iter().map(|chunk| (chunk, true)));
+        if answers {
+            self.remove();
+        }
         for op in work.ops {
             match op {
                 Op::Begin { sequence, entry } => {
@@ -76,11 +119,15 @@ impl SpoolWriter {
                         writing.ahead.push((at, bytes));
                     }
                 }
-                Op::End(closing) => self.end(*closing, &mut written),
+                Op::End(closing) => self.end(*closing, answers, &mut written),
             }
         }
         for writing in self.open.values_mut() {
-            writing.write(&self.session, sync, &mut written);
+            match &self.session {
+                Opened::Yes(session) if answers => writing.write(session, sync, &mut written),
+                // What was written ahead comes again.
+                _ => writing.ahead.clear(),
+            }
         }
         let mut trouble = written.trouble.take();
         progress.wrote(written);
@@ -90,23 +137,51 @@ impl SpoolWriter {
                 trouble = Some(e);
                 None
             });
-            if let Some(unwanted) = progress.moved(ticket, moved) {
-                unwanted.confirm();
+            if let Some(unwanted) = progress.moved(ticket, moved)
+                && !unwanted.confirm()
+            {
+                self.leaving.push((unwanted, true));
             }
         }
         trouble
     }
 
+    /// Opens the folder if that is still to be done. Asks the disk whether it answers, if that is the question.
+    fn reach(&mut self, touch: Touch) -> Result<(), SpoolError> {
+        match &mut self.session {
+            Opened::Yes(session) if touch == Touch::Probe => session.spool().probe(),
+            Opened::Yes(_) => Ok(()),
+            Opened::NotYet(open) => {
+                self.session = Opened::Yes(open()?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes the files of chunks that are stored or dropped. What cannot be removed now is tried again later.
+    fn remove(&mut self) {
+        if self.stayed_at.is_some_and(|at| at.elapsed() < REMOVE_AGAIN) {
+            return;
+        }
+        let leave = |(chunk, is_stored): &(Arc<dyn SpooledChunk>, bool)| match is_stored {
+            true => !chunk.confirm(),
+            false => !chunk.discard(),
+        };
+        self.leaving.retain(leave);
+        self.stayed_at = (!self.leaving.is_empty()).then(Instant::now);
+    }
+
     /// Makes the session's folder again if somebody has removed it, and reports the chunks that were lost with it or with that
     /// of an earlier session. A chunk that is being written is saved from its open file.
     fn look_for_removed(&mut self, written: &mut Written, progress: &dyn Progress) {
-        let folders = self.session.spool().removed_folders();
-        if let Err(e) = self.session.renew() {
+        let Opened::Yes(session) = &mut self.session else { return };
+        let folders = session.spool().removed_folders();
+        if let Err(e) = session.renew() {
             written.trouble = Some(e);
         }
         for writing in self.open.values_mut() {
             if let Some(file) = &mut writing.file
-                && let Err(e) = self.session.rescue(file, &writing.entry)
+                && let Err(e) = session.rescue(file, &writing.entry)
             {
                 written.trouble = Some(e);
             }
@@ -118,13 +193,17 @@ impl SpoolWriter {
         }
     }
 
-    fn end(&mut self, closing: Closing, written: &mut Written) {
+    fn end(&mut self, closing: Closing, answers: bool, written: &mut Written) {
         let Some(mut writing) = self.open.remove(&closing.summary.sequence) else {
             return;
         };
         // What was written ahead beyond the end is no part of the chunk.
         writing.ahead.clear();
-        writing.write(&self.session, false, written);
+        if let Opened::Yes(session) = &self.session
+            && answers
+        {
+            writing.write(session, false, written);
+        }
         let closed = ClosedEntry {
             entry: (*closing.entry).clone(),
             size: closing.request.size,
@@ -132,6 +211,7 @@ impl SpoolWriter {
         };
         let mut place = None;
         if writing.waiting.is_empty()
+            && answers
             && let Some(file) = &mut writing.file
         {
             match file.finish(&closed) {
@@ -170,7 +250,10 @@ impl SpoolWriter {
         let Some(pieces) = held.request.body.pieces() else {
             unreachable!("all of it is in memory")
         };
-        let mut file = self.session.create(entry)?;
+        let Opened::Yes(session) = &self.session else {
+            return Ok(None);
+        };
+        let mut file = session.create(entry)?;
         let finished = file
             .append(0, &pieces)
             .and_then(|()| is_wanted().then(|| file.finish(&closed)).transpose());

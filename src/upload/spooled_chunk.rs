@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 
 use super::chunk::NameFallback;
 use super::chunk::SentNames;
-use super::chunk::{Loaded, Part, SpooledChunk, SpooledPart, Unloaded};
+use super::chunk::{Loaded, Part, SpooledChunk, SpooledPart, StoredAs, Unloaded};
 use super::redate::redate;
 use crate::base::boot;
 use crate::base::clock::Clock;
@@ -72,6 +73,10 @@ pub struct ChunkFile {
     sent: Arc<SentNames>,
     times: Arc<Times>,
     damage: OnceLock<String>,
+    /// The disk did not answer while its bytes were read.
+    is_hung: AtomicBool,
+    /// The server has it.
+    stored_as: OnceLock<StoredAs>,
 }
 
 impl ChunkFile {
@@ -83,6 +88,8 @@ impl ChunkFile {
             sent,
             times,
             damage: OnceLock::new(),
+            is_hung: AtomicBool::new(false),
+            stored_as: OnceLock::new(),
         })
     }
 
@@ -93,6 +100,8 @@ impl ChunkFile {
             sent,
             times,
             damage: OnceLock::new(),
+            is_hung: AtomicBool::new(false),
+            stored_as: OnceLock::new(),
         });
         let kept: Arc<dyn SpooledChunk> = Arc::<Self>::clone(&chunk);
         chunk.sent.moved_to(Arc::downgrade(&kept));
@@ -131,9 +140,16 @@ impl fmt::Debug for ChunkFile {
 
 impl SpooledChunk for ChunkFile {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
+        if let Some(stored) = self.stored_as.get() {
+            return Err(Unloaded::Stored(stored.clone()));
+        }
         let closed = self.read_entry().map_err(|e| {
             let is_lost = matches!(e, SpoolError::Damaged { .. }) || lock(&self.stored).is_removed();
-            let kind = if is_lost { Unloaded::Damaged } else { Unloaded::Unreadable };
+            let kind = match (is_lost, e.is_hung()) {
+                (true, _) => Unloaded::Damaged,
+                (false, true) => Unloaded::Hung,
+                (false, false) => Unloaded::Unreadable,
+            };
             kind(e.to_string())
         })?;
         let body = Body::backed(
@@ -174,12 +190,20 @@ impl SpooledChunk for ChunkFile {
         }
     }
 
-    fn confirm(&self) {
-        let _ = lock(&self.stored).confirm();
+    fn set_stored(&self, stored: StoredAs) {
+        let _ = self.stored_as.set(stored);
     }
 
-    fn discard(&self) {
-        let _ = lock(&self.stored).discard();
+    fn confirm(&self) -> bool {
+        lock(&self.stored).confirm().is_ok()
+    }
+
+    fn discard(&self) -> bool {
+        lock(&self.stored).discard().is_ok()
+    }
+
+    fn take_hung(&self) -> bool {
+        self.is_hung.swap(false, Ordering::Relaxed)
     }
 
     fn is_removed(&self) -> bool {
@@ -263,10 +287,10 @@ impl Backing for FileBody {
         let Some(reader) = reader.as_mut() else {
             return Ok(Bytes::new());
         };
-        reader.read_at(offset, most).inspect_err(|e| {
-            if e.kind() == io::ErrorKind::InvalidData {
-                let _ = self.chunk.damage.set(e.to_string());
-            }
+        reader.read_at(offset, most).inspect_err(|e| match e.kind() {
+            io::ErrorKind::InvalidData => drop(self.chunk.damage.set(e.to_string())),
+            io::ErrorKind::TimedOut => self.chunk.is_hung.store(true, Ordering::Relaxed),
+            _ => {}
         })
     }
 }
@@ -277,6 +301,8 @@ impl Backing for FileBody {
 pub struct PartialFile {
     open: Mutex<OpenChunk>,
     reader: Mutex<ChunkReader>,
+    /// The disk did not answer while its bytes were read.
+    is_hung: AtomicBool,
 }
 
 impl PartialFile {
@@ -286,7 +312,14 @@ impl PartialFile {
         Arc::new(Self {
             open: Mutex::new(open),
             reader,
+            is_hung: AtomicBool::new(false),
         })
+    }
+
+    /// Returns whether it is removed, or has become a whole chunk.
+    fn remove(&self) -> bool {
+        let mut open = lock(&self.open);
+        open.is_closed() || open.abandon().is_ok()
     }
 
     /// Bytes of the object in it.
@@ -302,7 +335,11 @@ impl PartialFile {
 
 impl Backing for PartialFile {
     fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
-        lock(&self.reader).read_at(offset, most)
+        lock(&self.reader).read_at(offset, most).inspect_err(|e| {
+            if e.kind() == io::ErrorKind::TimedOut {
+                self.is_hung.store(true, Ordering::Relaxed);
+            }
+        })
     }
 }
 
@@ -331,12 +368,16 @@ impl SpooledChunk for PartialFile {
         let _ = lock(&self.open).unmark_sent(name_mark(name));
     }
 
-    fn confirm(&self) {
-        let _ = lock(&self.open).abandon();
+    fn confirm(&self) -> bool {
+        self.remove()
     }
 
-    fn discard(&self) {
-        let _ = lock(&self.open).abandon();
+    fn discard(&self) -> bool {
+        self.remove()
+    }
+
+    fn take_hung(&self) -> bool {
+        self.is_hung.swap(false, Ordering::Relaxed)
     }
 
     fn damage(&self) -> Option<String> {

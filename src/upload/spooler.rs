@@ -1,33 +1,76 @@
 //! The task of one sink that writes chunks to disk.
 //!
-//! The streaming thread only leaves word ([`Op`]); the work is done here, on tokio's threads for blocking work and by few sinks
-//! of the process at once. What the disk does not take stays in memory, charged there, and is tried again when something has
+//! The streaming thread only leaves word ([`Op`]); the work is done here, on tokio's threads for blocking work and by few of the sinks
+//! that share a spool folder at once. What the disk does not take stays in memory, charged there, and is tried again when something has
 //! changed: a chunk was stored or dropped, or a second has passed. A chunk that ends meanwhile is sent from both.
 
-use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::chunk::{Chunk, Place, SpooledChunk};
+use super::hang::Touch;
 use super::life::Step;
 use super::ops::{Op, Progress, Work, Written, charges};
 use super::queue::UploadQueue;
-use super::report::{DAMAGED, Report};
+use super::report::{DAMAGED, DEFECT, Report};
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::Times;
-use super::state::{DiskHealth, Mode, Phase, own_ticket};
+use super::state::{Mode, Phase, own_ticket};
+use crate::base::lock::lock;
 use crate::spool::SpoolError;
+use crate::spool::lane::Lane;
+use gcstreamer_schema::units;
 
-/// How many sinks of the process write at once: more make a disk slower, not faster.
-static DISK_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
+/// How many sinks write to one folder at once: more make a disk slower, not faster.
+const JOBS: usize = 2;
 /// At an end it is time that counts: a file system makes one commit of several syncs.
-static LAST_JOBS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(8));
-/// Time without trouble after which the disk works again, ns.
-const QUIET: u64 = 60_000_000_000;
+const LAST_JOBS: usize = 8;
+/// Who may write, by folder: a disk that hangs must not stop those on another.
+static DESKS: LazyLock<Mutex<HashMap<PathBuf, Weak<Jobs>>>> = LazyLock::new(Mutex::default);
+
+/// The permits of one folder.
+pub struct Jobs {
+    usual: Semaphore,
+    last: Semaphore,
+    lane: Lane,
+    adopting: Arc<AsyncMutex<()>>,
+}
+
+impl Jobs {
+    /// Those of a folder; all sinks that use it share them.
+    pub fn of(folder: &Path, lane: Lane) -> Arc<Self> {
+        let mut all = lock(&DESKS);
+        all.retain(|_, jobs| jobs.strong_count() > 0);
+        if let Some(jobs) = all.get(folder).and_then(Weak::upgrade) {
+            return jobs;
+        }
+        let jobs = Arc::new(Self {
+            usual: Semaphore::new(JOBS),
+            last: Semaphore::new(LAST_JOBS),
+            lane,
+            adopting: Arc::default(),
+        });
+        all.insert(folder.to_owned(), Arc::downgrade(&jobs));
+        jobs
+    }
+
+    /// The turn to take over what earlier sessions left, if it is free.
+    pub(super) fn try_adopting(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.adopting).try_lock_owned().ok()
+    }
+
+    /// The same, when it is free.
+    pub(super) async fn adopting(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.adopting).lock_owned().await
+    }
+}
+
 /// How often a disk that takes nothing is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often an idle disk with chunks on it is looked at: somebody may have removed them.
@@ -35,7 +78,14 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Runs until the uploads have stopped and nothing is left to be written. `interval`: property `spool-sync-interval`;
 /// `ahead` has the recorder leave word of what it has not decided about.
-pub async fn run(uploads: Arc<UploadQueue>, desk: SpoolWriter, interval: Duration, ahead: Box<dyn Fn() + Send + Sync>) {
+pub async fn run(
+    uploads: Arc<UploadQueue>,
+    desk: SpoolWriter,
+    jobs: Arc<Jobs>,
+    interval: Duration,
+    ahead: Box<dyn Fn() + Send + Sync>,
+) {
+    let carry_out = |desk, work, sync| carry_out(&uploads, &jobs, desk, work, sync);
     // Written four times an interval and synced three ticks apart: what came in just after a sync is synced within one.
     let mut ticks = tokio::time::interval((interval / 4).max(Duration::from_millis(5)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -47,14 +97,14 @@ pub async fn run(uploads: Arc<UploadQueue>, desk: SpoolWriter, interval: Duratio
         let mut sync = false;
         tokio::select! {
             () = uploads.disk_woken() => {}
-            _ = ticks.tick(), if !is_idle || is_blocked => {
+            _ = ticks.tick(), if !is_idle || is_blocked || uploads.is_disk_hung() => {
                 tick += 1;
                 sync = tick % 3 == 0;
                 ahead();
             }
             _ = looks.tick(), if is_idle => {
-                if uploads.has_chunks_on_disk() {
-                    (desk, is_idle, is_blocked) = carry_out(&uploads, desk, Work::default(), false).await;
+                if uploads.wants_look() {
+                    (desk, is_idle, is_blocked) = carry_out(desk, uploads.no_work(), false).await;
                 }
             }
         }
@@ -70,10 +120,10 @@ pub async fn run(uploads: Arc<UploadQueue>, desk: SpoolWriter, interval: Duratio
                 if !sync {
                     break;
                 }
-                (desk, is_idle, is_blocked) = carry_out(&uploads, desk, Work::default(), true).await;
+                (desk, is_idle, is_blocked) = carry_out(desk, uploads.no_work(), true).await;
                 break;
             };
-            (desk, is_idle, is_blocked) = carry_out(&uploads, desk, work, sync).await;
+            (desk, is_idle, is_blocked) = carry_out(desk, work, sync).await;
             tried_at = Instant::now();
             sync = false;
         }
@@ -82,6 +132,7 @@ pub async fn run(uploads: Arc<UploadQueue>, desk: SpoolWriter, interval: Duratio
 
 async fn carry_out(
     uploads: &Arc<UploadQueue>,
+    jobs: &Jobs,
     desk: Option<SpoolWriter>,
     work: Work,
     sync: bool,
@@ -90,19 +141,22 @@ async fn carry_out(
         uploads.disk_gone();
         return (None, true, false);
     };
-    let jobs = if uploads.is_near_the_end() { &LAST_JOBS } else { &DISK_JOBS };
-    let permit = jobs.acquire().await;
+    let is_last = uploads.is_near_the_end();
+    let permits = if is_last { &jobs.last } else { &jobs.usual };
+    let permit = permits.acquire().await;
+    let hurry = is_last.then(|| jobs.lane.hurry());
+    let touch = work.touch;
     let told = Arc::clone(uploads);
     let done = spawn_blocking(move || {
         let trouble = desk.work(work, sync, &*told);
         (desk, trouble)
     })
     .await;
-    drop(permit);
+    drop((permit, hurry));
     match done {
         Ok((desk, trouble)) => {
             let (is_idle, is_blocked) = (desk.is_idle(), trouble.is_some());
-            uploads.disk_done(trouble);
+            uploads.disk_done(touch, trouble);
             (Some(desk), is_idle, is_blocked)
         }
         Err(panic) => {
@@ -148,9 +202,35 @@ impl UploadQueue {
         }
     }
 
-    fn has_chunks_on_disk(&self) -> bool {
+    /// Whether an idle disk is worth a look: chunks lie on it, or it was in trouble.
+    fn wants_look(&self) -> bool {
         let state = self.lock();
-        !state.stopped && state.chunks.len() > state.in_memory.len()
+        let was_in_trouble = state.disk.as_ref().is_some_and(|d| d.health.trouble_at().is_some());
+        !state.stopped && (state.chunks.len() > state.in_memory.len() || was_in_trouble)
+    }
+
+    /// The disk did not answer.
+    pub(super) fn disk_hangs(&self, why: &SpoolError) {
+        let mut state = self.lock();
+        let now = self.now();
+        state.disk_hangs(&why.to_string(), now);
+        state.poll(now);
+        drop(state);
+        self.publish();
+    }
+
+    fn is_disk_hung(&self) -> bool {
+        self.lock().is_disk_hung()
+    }
+
+    /// A look at the disk alone, and at what is open there.
+    fn no_work(&self) -> Work {
+        let mut state = self.lock();
+        let touch = state.touch(self.now());
+        Work {
+            touch,
+            ..Work::default()
+        }
     }
 
     fn is_near_the_end(&self) -> bool {
@@ -161,6 +241,7 @@ impl UploadQueue {
     pub(super) fn take_disk_work(&self) -> (Option<Work>, bool) {
         let mut state = self.lock();
         let stopped = state.stopped;
+        let touch = state.touch(self.now());
         let mut moves = Vec::new();
         while let Some(next) = state.take_move() {
             moves.push(next);
@@ -171,14 +252,20 @@ impl UploadQueue {
             discards: std::mem::take(&mut disk.discards),
             confirms: std::mem::take(&mut disk.confirms),
             moves,
+            touch,
         };
-        let retry = disk.health.take_retry();
+        let retry = disk.health.take_retry() || touch == Touch::Probe;
         let leaving = !work.discards.is_empty() || !work.confirms.is_empty();
         if work.ops.is_empty() && !leaving && work.moves.is_empty() && !retry {
             return (None, stopped);
         }
         disk.in_hand.working = true;
         disk.in_hand.taken += charges(&work.ops);
+        let ends = work.ops.iter().filter_map(|op| match op {
+            Op::End(closing) => Some((closing.summary.sequence, closing.summary.clone())),
+            _ => None,
+        });
+        disk.in_hand.ends.extend(ends);
         (Some(work), stopped)
     }
 
@@ -186,38 +273,34 @@ impl UploadQueue {
     fn disk_gone(&self) {
         let mut state = self.lock();
         let Some(disk) = &mut state.disk else { return };
-        let taken = std::mem::take(&mut disk.in_hand).taken;
+        let in_hand = std::mem::take(&mut disk.in_hand);
         disk.health.block();
-        state.memory = state.memory.saturating_sub(taken);
+        state.memory = state.memory.saturating_sub(in_hand.taken);
+        // What the disk has of them is found by the next start.
+        for summary in in_hand.ends.into_values() {
+            state.note(&summary.session, summary.sequence, Step::Dropped(DEFECT));
+            state.stats.dropped += 1;
+            state.stats.bytes_dropped += summary.size;
+            state.reports.push_back(Report::Dropped { summary, reason: DEFECT });
+        }
         drop(state);
+        self.publish();
         self.changed.notify_all();
     }
 
-    pub(super) fn disk_done(&self, trouble: Option<SpoolError>) {
+    pub(super) fn disk_done(&self, touch: Touch, trouble: Option<SpoolError>) {
         let mut state = self.lock();
         let now = self.now();
+        match &trouble {
+            Some(trouble) if trouble.is_hung() => drop(state.disk_hangs(&trouble.to_string(), now)),
+            _ if touch == Touch::Probe => state.disk_answers(),
+            _ => {}
+        }
+        let is_hung = state.is_disk_hung();
         let Some(disk) = &mut state.disk else { return };
         disk.in_hand.working = false;
-        let told = disk.health.trouble_at();
-        disk.health = match trouble {
-            Some(_) => DiskHealth::Blocked { since: Some(now) },
-            // A full disk takes a bit again and again, whenever a chunk leaves it: that is no news.
-            None => DiskHealth::Works {
-                quiet_since: told.filter(|&at| now.saturating_sub(at) < QUIET),
-            },
-        };
-        match (trouble, told) {
-            (Some(trouble), told) => {
-                if told.is_none() {
-                    let full = trouble.is_full();
-                    let text = trouble.to_string();
-                    state.reports.push_back(Report::Disk { full, text });
-                }
-            }
-            (None, Some(at)) if now.saturating_sub(at) >= QUIET => {
-                state.reports.push_back(Report::DiskWorks);
-            }
-            (None, _) => {}
+        if !is_hung {
+            state.disk_answered(trouble, now);
         }
         drop(state);
         self.publish();
@@ -249,7 +332,7 @@ fn removed_text(folders: &[PathBuf], chunks: u64, bytes: u64) -> String {
     };
     let lost = match chunks {
         0 => "no closed chunk was in it".to_owned(),
-        n => format!("{n} chunks with {bytes} bytes that waited there are lost"),
+        n => format!("lost with it: {} of {}", units::chunks(n), units::bytes(bytes)),
     };
     format!(
         "somebody has removed {first}{more} in spool-dir: {lost}; recording goes on in a new folder. Only gcssink may remove what lies below spool-dir"
@@ -264,6 +347,9 @@ impl Progress for UploadQueue {
         if let Some(disk) = &mut state.disk {
             // Those that ended carry the rest of their charge on.
             let ended: u64 = written.ended.iter().map(Chunk::charged).sum();
+            for chunk in &written.ended {
+                disk.in_hand.ends.remove(&chunk.summary.sequence);
+            }
             let taken = &mut disk.in_hand.taken;
             *taken = taken.saturating_sub(written.released + ended);
         }

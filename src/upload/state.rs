@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::chunk::{Chunk, Place, SpooledChunk, Summary};
+use super::hang::Hang;
 use super::health::Health;
-use super::life::{LifeEvent, Step};
+use super::leftovers::Leftovers;
+use super::life::{LifeEvent, Recall, Step};
 use super::ops::Op;
 use super::parked;
 use super::rate::Rate;
@@ -69,8 +71,12 @@ pub(super) struct State {
     pub(super) disk: Option<Disk>,
     /// It was reported that chunks of earlier sessions cannot be stored.
     pub(super) recovered_told: bool,
-    /// Chunks of earlier sessions were found that this sink stores.
-    pub(super) served_recovered: bool,
+    /// Of earlier sessions.
+    pub(super) leftovers: Leftovers,
+    /// One of them is held no more.
+    pub(super) gave_place: bool,
+    /// It was reported that `retry-timeout` gives chunks up.
+    pub(super) expiry_told: bool,
     /// Bytes that somebody waits for room for.
     pub(super) need: u64,
 }
@@ -80,6 +86,8 @@ pub(super) struct Disk {
     pub(super) mode: Mode,
     pub(super) phase: Phase,
     pub(super) health: DiskHealth,
+    /// It does not answer.
+    pub(super) hang: Option<Hang>,
     /// What the spool writer has to do.
     pub(super) ops: VecDeque<Op>,
     /// Chunks that were dropped: their files are removed.
@@ -150,6 +158,8 @@ pub(super) struct InHand {
     pub(super) finishing: Option<u64>,
     /// Bytes of memory that wait to be written with what it has taken.
     pub(super) taken: u64,
+    /// Chunks that end with what it has taken.
+    pub(super) ends: BTreeMap<u64, Summary>,
 }
 
 impl Phase {
@@ -224,6 +234,7 @@ impl Disk {
             mode,
             phase: Phase::Recording,
             health: DiskHealth::Works { quiet_since: None },
+            hang: None,
             ops: VecDeque::new(),
             discards: Vec::new(),
             confirms: Vec::new(),
@@ -231,6 +242,11 @@ impl Disk {
             adopting: true,
             left_told: 0,
         }
+    }
+
+    /// Whether it takes nothing, as far as is known.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.hang.is_some() || self.health.is_blocked()
     }
 
     fn is_open_on_disk(&self) -> bool {
@@ -257,21 +273,16 @@ pub(super) fn is_parked(chunk: &Chunk) -> bool {
 impl State {
     /// Without what is parked.
     pub(super) fn pending(&self, now: u64) -> Pending {
+        let rest = self.leftovers.rest(now);
+        let chunks = (self.chunks.len() as u64).saturating_sub(self.scheduler.parked() as u64);
         Pending {
-            bytes: self.pending_bytes.saturating_sub(self.parked_bytes),
-            chunks: (self.chunks.len() as u64).saturating_sub(self.scheduler.parked() as u64),
-            oldest: self.scheduler.oldest_age(now).unwrap_or(0),
+            bytes: self
+                .pending_bytes
+                .saturating_sub(self.parked_bytes)
+                .saturating_add(rest.bytes),
+            chunks: chunks + rest.chunks,
+            oldest: self.scheduler.oldest_age(now).unwrap_or(0).max(rest.oldest),
         }
-    }
-
-    /// Of those that are durable, without what is parked.
-    pub(super) fn on_disk(&self) -> Pending {
-        let on_disk = self.chunks.values().filter(|c| c.is_on_disk() && !is_parked(c));
-        on_disk.fold(Pending::default(), |sum, chunk| Pending {
-            bytes: sum.bytes + chunk.summary.size,
-            chunks: sum.chunks + 1,
-            ..sum
-        })
     }
 
     /// Notes a step of a chunk; the observer receives it without the lock.
@@ -281,6 +292,14 @@ impl State {
             sequence,
             step,
         });
+    }
+
+    /// Notes that the attempt at a chunk was broken off.
+    pub(super) fn note_recall(&mut self, ticket: u64, why: Recall) {
+        if let Some(chunk) = self.chunks.get(&ticket) {
+            let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
+            self.note(&session, sequence, Step::Recalled(why));
+        }
     }
 
     pub(super) fn insert(&mut self, ticket: u64, chunk: Chunk, now: u64) {
@@ -307,6 +326,9 @@ impl State {
 
     pub(super) fn remove(&mut self, ticket: u64) -> Option<Arc<Chunk>> {
         let chunk = self.chunks.remove(&ticket)?;
+        if ticket < OWN {
+            self.gave_place |= self.leftovers.remove(&chunk, ticket);
+        }
         self.in_memory.remove(&ticket);
         self.movable.remove(&ticket);
         self.uncount(&chunk);
@@ -370,9 +392,10 @@ impl State {
 
     pub(super) fn poll(&mut self, now: u64) -> Option<u64> {
         let mut words = Vec::new();
-        let again = self
-            .health
-            .poll(self.scheduler.pending(), self.scheduler.oldest_age(now), now, &mut words);
+        let rest = self.leftovers.rest(now);
+        let waiting = self.scheduler.pending() + usize::from(rest.chunks > 0);
+        let oldest = self.scheduler.oldest_age(now).max((rest.chunks > 0).then_some(rest.oldest));
+        let again = self.health.poll(waiting, oldest, now, &mut words);
         let pending = self.pending(now);
         self.reports
             .extend(words.into_iter().map(|w| Report::HealthEvent(w, pending)));
@@ -476,7 +499,7 @@ impl State {
 
     /// Whether the disk takes nothing more while chunks lie on it that are parked.
     pub(super) fn is_parked_in_the_way(&self) -> bool {
-        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(|d| d.health.is_blocked())
+        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(|d| d.is_blocked())
     }
 
     // What the spool can do for the memory.
@@ -501,7 +524,7 @@ impl State {
 
     /// The chunk to move next: the one that would be sent last.
     fn movable(&self) -> Option<u64> {
-        let disk = self.disk.as_ref().filter(|d| !d.health.is_blocked())?;
+        let disk = self.disk.as_ref().filter(|d| !d.is_blocked())?;
         let first = self.scheduler.sent_last(&self.movable, |t| !self.scheduler.is_in_flight(t));
         // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
         // disk, or where nothing but breaking its attempt off can make room.
@@ -548,6 +571,7 @@ impl State {
             }
             if self.scheduler.recall(ticket) {
                 self.aborts.push(ticket);
+                self.note_recall(ticket, Recall::FromDisk);
             }
         }
         let Some(chunk) = self.chunks.get(&ticket).cloned() else {
@@ -572,7 +596,7 @@ impl State {
 
     /// Whether the disk is making room, or is about to.
     pub(super) fn disk_makes_room(&self) -> bool {
-        let Some(disk) = self.disk.as_ref().filter(|d| !d.health.is_blocked()) else {
+        let Some(disk) = self.disk.as_ref().filter(|d| !d.is_blocked()) else {
             return false;
         };
         disk.is_writing() || (self.is_moving() && self.movable().is_some())
@@ -592,7 +616,7 @@ impl State {
     pub(super) fn wants_open_on_disk(&self, must_make_room: bool) -> bool {
         let Some(disk) = &self.disk else { return false };
         let may_move = disk.mode == Mode::Overflow { open_on_disk: false };
-        let useful = may_move && !disk.health.is_blocked() && disk.in_hand.moving.is_empty();
+        let useful = may_move && !disk.is_blocked() && disk.in_hand.moving.is_empty();
         useful && (must_make_room || self.is_pressed()) && self.movable().is_none()
     }
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::attempt::Attempted;
 use super::chunk::NameFallback;
 use super::chunk::{Chunk, Held, Place, Summary};
-use super::completion::Due;
+use super::completion::{Confirmed, Due};
 use super::queue::{Charged, NoRoom, Overflow, UploadLimits, UploadQueue};
 use super::report::Report;
 use gcstreamer_storage::{Body, Class, ObjectRequest, WriteError};
@@ -238,7 +238,7 @@ impl Pair {
                 }
             }
         };
-        self.uploads.finished(ticket, attempted, false);
+        self.uploads.finished(ticket, attempted, Confirmed::No);
     }
 
     fn compare(&mut self) {
@@ -284,7 +284,7 @@ impl Pair {
                 start: None,
                 warning: None,
             };
-            self.uploads.finished(ticket, stored, false);
+            self.uploads.finished(ticket, stored, Confirmed::No);
         }
         self.compare();
         let mut told: Vec<u64> = self.told_uploaded.iter().chain(&self.told_dropped).copied().collect();
@@ -365,4 +365,39 @@ proptest! {
             pair.end();
         });
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_chunk_that_is_given_up_is_reported_beside_its_gap_and_later_ones_are_gaps() {
+    let uploads = UploadQueue::new(
+        UploadLimits {
+            retry_timeout: Some(5_000_000_000),
+            ..limits(1000, 1)
+        },
+        1,
+        Box::new(|| {}),
+    );
+    (0..3).for_each(|sequence| uploads.queue(chunk(sequence, 10)));
+    let Due::Send { chunks, .. } = uploads.due() else {
+        panic!("it was not stopped")
+    };
+    let failed = Attempted::Failed {
+        error: error(Class::Transient),
+        name: None,
+        warning: None,
+    };
+    uploads.finished(chunks[0].0, failed, Confirmed::No);
+    tokio::time::advance(Duration::from_secs(6)).await;
+    uploads.due();
+    let mut given_up = Vec::new();
+    let mut dropped = Vec::new();
+    while let Some(report) = uploads.take_report() {
+        match report {
+            Report::GivenUp { summary, timeout, why } => given_up.push((summary.sequence, timeout, why)),
+            Report::Dropped { summary, reason } => dropped.push((summary.sequence, reason)),
+            _ => {}
+        }
+    }
+    assert_eq!(given_up, [(0, 5_000_000_000, error(Class::Transient).message)]);
+    assert_eq!(dropped, [0, 1, 2].map(|sequence| (sequence, "retry-timeout")));
 }

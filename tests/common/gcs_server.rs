@@ -295,6 +295,14 @@ impl GcsServer {
         state.insert(bucket, name, data.to_vec(), json!({})).generation
     }
 
+    /// Puts an object with custom metadata there.
+    pub fn put_with(&self, bucket: &str, name: &str, data: &[u8], metadata: &BTreeMap<String, String>) -> i64 {
+        let mut state = self.state();
+        state
+            .insert(bucket, name, data.to_vec(), json!({"metadata": metadata}))
+            .generation
+    }
+
     pub fn remove(&self, bucket: &str, name: &str) {
         self.state().objects.remove(&(bucket.to_owned(), name.to_owned()));
     }
@@ -362,6 +370,37 @@ impl State {
             .iter()
             .filter(|((known, name), _)| known == bucket && name.starts_with(prefix));
         found.map(|((bucket, name), object)| resource(bucket, name, object)).collect()
+    }
+
+    /// A page of a listing. <https://cloud.google.com/storage/docs/json_api/v1/objects/list>
+    fn page(&self, bucket: &str, query: &BTreeMap<String, String>) -> Value {
+        let get = |key: &str| query.get(key).map(String::as_str).filter(|text| !text.is_empty());
+        let prefix = get("prefix").unwrap_or_default();
+        let max = get("maxResults").and_then(|text| text.parse().ok()).unwrap_or(1000);
+        let (mut items, mut prefixes, mut last, mut next) = (Vec::new(), Vec::<String>::new(), String::new(), None);
+        for item in self.list(bucket, prefix) {
+            let name = item["name"].as_str().unwrap().to_owned();
+            let folded = get("delimiter").and_then(|by| {
+                let at = name[prefix.len()..].find(by)?;
+                Some(name[..prefix.len() + at + by.len()].to_owned())
+            });
+            let is_out = get("startOffset").is_some_and(|start| name.as_str() < start)
+                || get("endOffset").is_some_and(|end| name.as_str() >= end)
+                || get("pageToken").is_some_and(|token| folded.as_deref().unwrap_or(&name) <= token);
+            if is_out || folded.as_ref().is_some_and(|folded| prefixes.contains(folded)) {
+                continue;
+            }
+            if items.len() + prefixes.len() >= max {
+                next = Some(last);
+                break;
+            }
+            last = folded.clone().unwrap_or(name);
+            match folded {
+                Some(folded) => prefixes.push(folded),
+                None => items.push(item),
+            }
+        }
+        json!({"kind": "storage#objects", "items": items, "prefixes": prefixes, "nextPageToken": next})
     }
 
     fn now(&self) -> SystemTime {

@@ -408,11 +408,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         let (bucket, name) = (decode(bucket), decode(rest.trim_start_matches('/')));
         if name.is_empty() {
-            let prefix = request.query.get("prefix").cloned().unwrap_or_default();
-            let items = self.shared.state.lock().unwrap().list(&bucket, &prefix);
-            return self
-                .json((200, json!({"kind": "storage#objects", "items": items}).to_string()))
-                .await;
+            let page = self.shared.state.lock().unwrap().page(&bucket, &request.query);
+            return self.json((200, page.to_string())).await;
         }
         let key = (bucket.clone(), name.clone());
         let wanted = request.query.get("generation").and_then(|text| text.parse::<i64>().ok());

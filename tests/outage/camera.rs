@@ -18,10 +18,10 @@ use gstgcstreamer::ingest::message::{Message, Poster, Refusal, Wait};
 use gstgcstreamer::ingest::object::{ObjectBuilder, ObjectSettings};
 use gstgcstreamer::ingest::stream::Ingest;
 use gstgcstreamer::ingest::{Config, End, Engine, Parts};
-use gstgcstreamer::spool::Spool;
 use gstgcstreamer::upload::chunk::Keep;
 use gstgcstreamer::upload::life::{LifeEvent, Observer, Step};
 use gstgcstreamer::upload::queue::{UploadLimits, UploadQueue};
+use gstgcstreamer::upload::recovery::SpoolFolder;
 use gstgcstreamer::upload::recovery::{self, SpoolSettings};
 use gstgcstreamer::upload::report::Report;
 use tokio::runtime::Handle;
@@ -108,11 +108,13 @@ pub struct Camera {
     pub uploads: Arc<UploadQueue>,
     pub bucket: Bucket,
     pub reports: Vec<Report>,
+    /// What was said of the limits.
+    pub limits: Vec<Message>,
     /// The most that was on disk.
     pub most_on_disk: u64,
     setup: Setup,
     engine: Arc<Engine>,
-    spool: Option<Arc<Spool>>,
+    spool: Option<Arc<SpoolFolder>>,
     record: Record,
     began: Instant,
     folder: tempfile::TempDir,
@@ -186,6 +188,7 @@ impl Camera {
             uploads: queue,
             bucket: bucket.clone(),
             reports: Vec::new(),
+            limits: Vec::new(),
             most_on_disk: 0,
             setup,
             spool: engine.spool.clone(),
@@ -206,6 +209,11 @@ impl Camera {
             sleep_until(from + Duration::from_secs_f64(share * seconds as f64)).await;
             self.push(piece).await;
         }
+    }
+
+    /// Sets the two limits of its flow group, 0 = none.
+    pub fn limit(&self, bytes: u64, requests: f64) {
+        self.engine.flow.group().set(Some(bytes), Some(requests));
     }
 
     async fn push(&mut self, piece: &[u8]) {
@@ -249,7 +257,8 @@ impl Camera {
         for message in self.record.posted.lock().unwrap().drain(..) {
             match message {
                 Message::Report(report) => self.reports.push(report),
-                Message::Warning { .. } => {}
+                Message::Warning { .. } | Message::LimitsChanged { .. } | Message::Started { .. } | Message::Draining(_) => {}
+                Message::TooFewBytes { .. } | Message::TooFewRequests { .. } => self.limits.push(message),
                 other => panic!("{other:?}, {:?}", self.uploads.snapshot()),
             }
         }

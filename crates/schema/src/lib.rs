@@ -11,7 +11,7 @@
 //! - [`structures`]: names and fields of the messages, events and stats that the elements exchange.
 //! - [`cameras`]: the list of cameras in a recorder's file.
 //! - [`session`]: session ids. [`time`]: RFC 3339. [`crc32c`]: a checksum as Cloud Storage writes it.
-//! - [`redact`](mod@redact): takes secrets out of texts.
+//! - [`units`]: amounts and times as a person reads them. [`redact`](mod@redact): takes secrets out of texts.
 
 pub mod cameras;
 pub mod container;
@@ -26,7 +26,8 @@ pub mod status;
 pub mod structures;
 pub mod time;
 pub mod topics;
+pub mod units;
 
 pub use container::Container;
-pub use reason::{ClockKind, GapReason};
+pub use reason::{ClockKind, GapReason, StartReason};
 pub use redact::redact;

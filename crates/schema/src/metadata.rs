@@ -43,6 +43,8 @@ pub const GAP_REASON: &str = "gap-reason";
 pub const CLOCK: &str = "clock";
 /// Key of the clock's step at the chunk's start in ms.
 pub const CLOCK_STEP_MS: &str = "clock-step-ms";
+/// Key of the session that this one follows; at sequence 0 only.
+pub const PREVIOUS_SESSION: &str = "previous-session";
 /// Key of the codecs, RFC 6381.
 pub const CODECS: &str = "codecs";
 
@@ -103,6 +105,8 @@ pub struct ObjectMetadata {
     pub clock_step_ms: Option<i64>,
     /// RFC 6381 list, video first.
     pub codecs: Option<String>,
+    /// Property `previous-session`: the session that this one follows; only at sequence 0.
+    pub previous_session: Option<String>,
 }
 
 /// Why a map is not the metadata of a chunk.
@@ -160,6 +164,9 @@ impl ObjectMetadata {
         if let Some(codecs) = &self.codecs {
             put(CODECS, codecs.clone());
         }
+        if let Some(previous) = &self.previous_session {
+            put(PREVIOUS_SESSION, previous.clone());
+        }
         map
     }
 
@@ -197,6 +204,7 @@ impl ObjectMetadata {
             clock: ClockKind::from_name(clock).ok_or_else(|| wrong(map, CLOCK, "system, ntp, corrected or suspect"))?,
             clock_step_ms: number(map, CLOCK_STEP_MS)?,
             codecs: map.get(CODECS).cloned(),
+            previous_session: map.get(PREVIOUS_SESSION).cloned(),
         })
     }
 }
@@ -278,6 +286,7 @@ mod tests {
             clock: ClockKind::System,
             clock_step_ms: None,
             codecs: Some("avc1.640028".into()),
+            previous_session: Some("0a1b2c3d4d".into()),
         }
     }
 
@@ -308,7 +317,7 @@ mod tests {
             preview_bytes: Some(u64::MAX),
             pts_start: Some(u64::MAX),
             duration: u64::MAX,
-            gap: Some(Gap::Known(GapReason::RecordStopped)),
+            gap: Some(Gap::Other("x".repeat(crate::reason::MAX_START_REASON))),
             clock_step_ms: Some(i64::MIN),
             codecs: Some("hvc1.A31.FFFFFFFF.H255.FF.FF.FF.FF.FF.FF,mp4a.40.34".into()),
             ..metadata()
@@ -377,10 +386,11 @@ mod tests {
             clock in proptest::sample::select(&ClockKind::ALL[..]),
             (key_frame, clock_step_ms) in any::<(bool, Option<i64>)>(),
             codecs in proptest::option::of("[a-z0-9.,]{1,40}"),
+            previous_session in proptest::option::of("[0-9a-v]{10}"),
         ) -> ObjectMetadata {
             ObjectMetadata {
                 device, session, sequence, init_bytes, init_crc32c, preview_bytes, pts_start, container, clock, key_frame,
-                clock_step_ms, codecs,
+                clock_step_ms, codecs, previous_session,
                 start: start * 1_000_000,
                 end: end * 1_000_000,
                 duration: duration * 1_000_000,

@@ -1,4 +1,4 @@
-//! Values of the metadata keys `gap-reason` and `clock`. PURE.
+//! Values of the metadata keys `gap-reason` and `clock`, and of the property `start-reason`. PURE.
 
 /// Why bytes may be missing before a chunk: the value of the metadata key `gap-reason` and of `reason` in `gcssink-gap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,5 +81,85 @@ impl ClockKind {
     /// Returns the kind of that [`ClockKind::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Characters of the property `start-reason` at most.
+pub const MAX_START_REASON: usize = 32;
+
+/// Why a recording begins that a recorder starts: the property `start-reason` of gcssink, so the `gap-reason` of sequence 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StartReason {
+    /// The recorder was started.
+    RecorderStarted,
+    /// The camera had frozen.
+    CameraFrozen,
+    /// The camera was unreachable, or had ended the connection.
+    CameraUnreachable,
+    /// The camera had refused the credentials.
+    CameraRefused,
+    /// The camera had sent no key frames.
+    NoKeyFrames,
+    /// The camera's stream or its configuration has changed.
+    Reconfigured,
+}
+
+impl StartReason {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::RecorderStarted,
+        Self::CameraFrozen,
+        Self::CameraUnreachable,
+        Self::CameraRefused,
+        Self::NoKeyFrames,
+        Self::Reconfigured,
+    ];
+
+    /// Returns the value of the property.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RecorderStarted => "recorder-started",
+            Self::CameraFrozen => "camera-frozen",
+            Self::CameraUnreachable => "camera-unreachable",
+            Self::CameraRefused => "camera-refused",
+            Self::NoKeyFrames => "no-key-frames",
+            Self::Reconfigured => "reconfigured",
+        }
+    }
+
+    /// Returns the reason of that [`StartReason::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+/// Checks the property `start-reason`: it becomes metadata, and the label of a metric.
+///
+/// # Errors
+/// What it has to look like.
+pub fn check_start_reason(reason: &str) -> Result<(), String> {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if reason.is_empty() || reason.len() > MAX_START_REASON || !reason.chars().all(is_word) {
+        return Err(format!(
+            "start-reason must be 1 to {MAX_START_REASON} lower-case letters, digits and hyphens, e.g. camera-frozen"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_start_reason_is_a_value_of_the_property_and_no_reason_within_a_session() {
+        for reason in StartReason::ALL {
+            assert_eq!(check_start_reason(reason.name()), Ok(()));
+            assert_eq!(StartReason::from_name(reason.name()), Some(reason));
+            assert_eq!(GapReason::from_name(reason.name()), None);
+        }
+        for reason in ["", "Camera frozen", "camera_frozen", "é", "x".repeat(33).as_str()] {
+            assert!(check_start_reason(reason).unwrap_err().contains("camera-frozen"), "{reason}");
+        }
     }
 }

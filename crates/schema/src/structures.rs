@@ -45,6 +45,12 @@ pub mod chunk_uploaded {
     pub const START_TIME: &str = "start-time";
 }
 
+/// The PROGRESS messages of `gcssink` while an EOS waits for its chunks.
+pub mod drain {
+    /// The code of the progress.
+    pub const CODE: &str = "gcssink-drain";
+}
+
 /// Element message `gcssink-gap`: bytes that were not stored.
 pub mod gap {
     /// Name of the structure.

@@ -15,6 +15,7 @@ use super::causes::{Reason, certificate_hint, chain, reason_of, told};
 use super::source::SourceError;
 use super::watchdog::{Phase, Stalled};
 use gcstreamer_schema::redact;
+use gcstreamer_schema::units::{bytes, span};
 
 /// What an error asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +83,8 @@ pub(crate) enum Action {
     Store,
     Look,
     Delete,
+    List,
+    Read,
 }
 
 /// What the attempt knew of itself when it failed.
@@ -99,6 +102,8 @@ impl Action {
             Self::Store => "storing",
             Self::Look => "looking at",
             Self::Delete => "deleting",
+            Self::List => "listing",
+            Self::Read => "reading",
         }
     }
 
@@ -107,6 +112,8 @@ impl Action {
             Self::Store => "give the account storage.objects.create on the bucket (roles/storage.objectCreator)",
             Self::Look => "storage.objects.get on the bucket is missing",
             Self::Delete => "storage.objects.delete on the bucket is missing",
+            Self::List => "give the account storage.objects.list on the bucket (roles/storage.objectViewer)",
+            Self::Read => "give the account storage.objects.get on the bucket (roles/storage.objectViewer)",
         }
     }
 }
@@ -127,12 +134,13 @@ impl Target<'_> {
 
     /// The attempt stood still.
     pub(crate) fn stalled(self, stalled: Stalled, size: u64) -> WriteError {
-        let idle = seconds(stalled.idle);
+        let idle = span(stalled.idle);
         let what = match stalled.phase {
             Phase::Starting => format!("no connection or token within {idle}"),
-            Phase::Sending(offset) => format!("no progress for {idle} after {offset} of {size} bytes"),
+            Phase::Sending(offset) => format!("no progress for {idle} after {} of {}", bytes(offset), bytes(size)),
             Phase::Answer => format!(
-                "all {size} bytes were sent and no answer came within {idle}; a slow uplink needs a longer request-timeout"
+                "all {} were sent and no answer came within {idle}; a slow uplink needs a longer request-timeout",
+                bytes(size)
             ),
         };
         self.fail(Class::Transient, &what)
@@ -159,15 +167,14 @@ impl Target<'_> {
             what.push_str(&format!(" ({})", reason.trim_end_matches('.')));
         }
         match (status, retry_after) {
-            (_, Some(wait)) if matches!(class, Class::Throttled) => {
-                what.push_str(&format!("; it asks to wait {}", seconds(wait)))
-            }
+            (_, Some(wait)) if matches!(class, Class::Throttled) => what.push_str(&format!("; it asks to wait {}", span(wait))),
             (300..=399, _) => what.push_str("; a redirect is not followed: a login page or a proxy stands between"),
             (401, _) => what.push_str("; check credentials-file, or GOOGLE_APPLICATION_CREDENTIALS"),
             (403, _) if class == Class::Permanent => what.push_str(&format!("; {}", self.action.permission())),
             (404, _) if self.action == Action::Store && class == Class::Permanent => {
                 what.push_str("; check the property bucket, and endpoint-uri where it is set");
             }
+            (404, _) if self.action == Action::List => what.push_str("; check the bucket, and endpoint-uri where it is set"),
             (412, _) if class == Class::Conflict => what.push_str("; an object of this name exists already"),
             (412, _) => {
                 let code = code.as_deref().map_or_else(String::new, |code| format!("reason {code}: "));
@@ -178,7 +185,7 @@ impl Target<'_> {
             _ => {}
         }
         if let (401 | 403, Some(skew)) = (status, server_date.and_then(skew)) {
-            what.push_str(&format!("; the clock of this machine is off by {}", seconds(skew)));
+            what.push_str(&format!("; the clock of this machine is off by {}", span(skew)));
         }
         WriteError {
             http_status: Some(status),
@@ -293,14 +300,6 @@ fn is_rate_limit(reason: &str) -> bool {
 fn is_checksum(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("crc32c") || reason.contains("checksum")
-}
-
-fn seconds(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{} ms", duration.as_millis())
-    } else {
-        format!("{} s", duration.as_secs())
-    }
 }
 
 /// By how much the clock of this machine is off, when that is enough to have tokens refused (Google allows minutes).

@@ -1,10 +1,11 @@
-//! Cloud Storage objects: one attempt to store, to look at or to delete an object.
+//! Cloud Storage objects: one attempt to store, to look at or to delete an object ([`GcsWriter`]), to list objects or to read
+//! a range of one ([`GcsReader`]).
 //!
 //! The only crate that names `google-cloud-storage`, `google-cloud-auth` and `reqwest`. It knows no GStreamer, chunks or
 //! disks, and it does not decide about time: **one call is one attempt**. The scheduler of the plugin decides when to try
 //! again, how many attempts run at once and at which rate; [`WriteError`] holds what it needs for that.
 //!
-//! Every attempt guarantees:
+//! Every attempt to store guarantees:
 //! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite an object nor store damaged bytes unnoticed.
 //! 2. It ends: an attempt without progress for `request-timeout` is dropped together with its connection.
 //! 3. Success means that the server named a generation and exactly the size and checksum of the bytes given.
@@ -23,7 +24,9 @@ mod client_pool;
 mod credentials;
 mod endpoint;
 mod error;
+mod listing;
 mod object_api;
+mod reader;
 mod single_shot;
 mod source;
 mod watchdog;
@@ -34,6 +37,8 @@ pub use client_pool::ClientPool;
 pub use credentials::{Credentials, CredentialsFileError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Class, WriteError};
+pub use listing::{Fields, ListQuery, Listed, Page};
+pub use reader::{Download, GcsReader};
 pub use writer::GcsWriter;
 
 /// A boxed future that may move between threads.

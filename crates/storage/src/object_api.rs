@@ -88,7 +88,7 @@ impl Client {
         situation: Situation,
     ) -> Result<Vec<u8>, WriteError> {
         let (status, headers) = (response.status(), response.headers().clone());
-        let (body, is_whole) = match read(response).await {
+        let (body, is_whole) = match read(response, MAX_ANSWER).await {
             Ok(read) => read,
             Err(error) if status.is_success() => return Err(target.unreadable(&told(&error))),
             Err(error) => return Err(target.broken(&error)),
@@ -104,11 +104,11 @@ impl Client {
     }
 }
 
-/// Returns the body up to [`MAX_ANSWER`], and whether that is all of it. Where it is not, the connection is closed.
-async fn read(mut response: Response) -> Result<(Vec<u8>, bool), reqwest::Error> {
+/// Returns the body up to `limit` bytes, and whether that is all of it. Where it is not, the connection is closed.
+pub(crate) async fn read(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await? {
-        if piece.len() > MAX_ANSWER - body.len() {
+        if piece.len() > limit - body.len() {
             return Ok((body, false));
         }
         body.extend_from_slice(&piece);

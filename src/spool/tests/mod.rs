@@ -14,6 +14,7 @@ mod model;
 mod promises;
 mod real;
 mod removed;
+mod shared;
 
 /// Header bytes of every test chunk.
 const INIT: u64 = 10;

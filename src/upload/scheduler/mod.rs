@@ -488,6 +488,11 @@ impl Scheduler {
         chunk.in_flight
     }
 
+    /// Whether its last attempt was refused for good.
+    pub fn is_refused(&self, ticket: u64) -> bool {
+        self.chunks.get(&ticket).is_some_and(|chunk| chunk.refused)
+    }
+
     /// Whether a chunk is being sent.
     pub fn is_in_flight(&self, sequence: u64) -> bool {
         self.chunks.get(&sequence).is_some_and(|w| w.in_flight)
@@ -515,6 +520,16 @@ impl Scheduler {
         let site = self.chunks.get(&ticket).and_then(|chunk| chunk.site);
         if let Some(link) = self.links.get_mut(&site) {
             link.not_before = link.not_before.max(ends);
+        }
+    }
+
+    /// The chunk was not sent: its bytes cannot be had before `until`.
+    pub fn put_off(&mut self, ticket: u64, until: u64) {
+        if self.recall(ticket) {
+            self.change(ticket, |chunk, _| {
+                chunk.attempts = chunk.attempts.saturating_sub(1);
+                chunk.not_before = chunk.not_before.max(until);
+            });
         }
     }
 

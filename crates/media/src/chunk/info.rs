@@ -64,6 +64,7 @@ impl ChunkInfo {
             clock: self.clock,
             clock_step_ms: self.clock_step_ms,
             codecs: self.codecs.clone(),
+            previous_session: None,
         };
         metadata.to_map(user)
     }

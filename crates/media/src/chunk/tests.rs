@@ -491,6 +491,39 @@ fn gaps_at_the_end(nal: u8, stop_after: usize, slice: usize) -> Vec<(GapReason, 
 }
 
 #[test]
+fn recording_that_is_stopped_before_the_first_byte_is_a_gap_from_that_byte_to_the_next_start() {
+    for slice in [1, 5, 25] {
+        let never = gaps_at_the_end(0x65, 0, slice);
+        assert_eq!(never.len(), 1, "{never:?}");
+        assert_eq!(never[0].0, GapReason::RecordStopped);
+        assert!(never[0].1.abs_diff(2 * S) <= S / 10, "slices of {slice}: {never:?}");
+    }
+    let w = recording(4);
+    let half = w.bytes.len() / 2;
+    let (mut chunker, mut events) = (Chunker::new(LIMITS, None), Vec::new());
+    chunker.clock.playing(true);
+    chunker.record(false, &mut events);
+    chunker.push(&w.bytes[..half], || None, stamp(0), &mut events).unwrap();
+    chunker.record(true, &mut events);
+    chunker.push(&w.bytes[half..], || None, stamp(2000), &mut events).unwrap();
+    chunker.finish(&mut events).unwrap();
+    let gaps: Vec<(u64, u64)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Gap { start, duration, .. } => Some((*start, *duration)),
+            _ => None,
+        })
+        .collect();
+    let mut bucket = Bucket::default();
+    bucket.take(events);
+    let first = &bucket.info[&0];
+    let [(start, duration)] = gaps[..] else { panic!("{gaps:?}") };
+    assert!(start > 1_000_000_000 * S, "it has a time: {start}");
+    assert_eq!(start + duration, first.start, "and ends where the recording begins");
+    assert!(first.key_frame, "{first:?}");
+}
+
+#[test]
 fn a_gap_that_lasts_until_the_end_is_as_long_as_what_is_missing() {
     for slice in [1, 5, 25] {
         let stopped = gaps_at_the_end(0x65, 25, slice);

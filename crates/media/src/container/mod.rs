@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use gcstreamer_schema::Container;
+use gcstreamer_schema::units::bytes as amount;
 
 pub mod codec;
 pub mod detect;
@@ -28,6 +29,7 @@ pub mod matroska;
 pub mod mpegts;
 pub mod nal;
 pub mod raw;
+pub mod samples;
 mod sets;
 mod unwrap;
 mod work;
@@ -177,7 +179,7 @@ pub enum Fault {
     #[error("the transport stream has no PAT and PMT")]
     NoProgram,
     /// A header grew over [`MAX_GATHER`].
-    #[error("a header of {0} bytes is over the limit of 4 MiB")]
+    #[error("a header of {} is over the limit of {}", amount(*.0), amount(MAX_GATHER as u64))]
     HeaderTooLarge(u64),
 }
 

@@ -23,6 +23,7 @@ use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Tr
 mod header;
 mod pictures;
 mod prefix;
+pub(super) mod samples;
 mod tag;
 #[cfg(test)]
 pub(crate) mod test_stream;

@@ -21,6 +21,7 @@ mod lookahead;
 mod moof;
 mod moov;
 mod sample_entry;
+pub(super) mod samples;
 #[cfg(test)]
 pub(crate) mod test_stream;
 #[cfg(test)]

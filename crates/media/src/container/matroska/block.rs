@@ -3,6 +3,7 @@
 //! PURE. Sources: RFC 9559 10.1 (Block structure), 10.2 (SimpleBlock structure), 10.3 (lacing).
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::super::fields::Fields;
 use super::super::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
@@ -97,6 +98,55 @@ impl Block {
             }
         }
         Some(at)
+    }
+
+    /// Returns where each frame lies in the data of the block, all of which is there. `None`: the lacing does not add up.
+    pub(super) fn frames_in(&self, body: &[u8]) -> Option<Vec<Range<usize>>> {
+        let count = usize::try_from(self.frames(body)?).ok()?;
+        let first = self.first_frame(body)?;
+        let mut at = self.len + 1;
+        let mut sizes: Vec<usize> = Vec::with_capacity(count);
+        match self.lacing {
+            Lacing::None => {}
+            Lacing::Fixed => sizes.resize(count - 1, body.len().checked_sub(first)?.checked_div(count)?),
+            Lacing::Xiph => {
+                for _ in 1..count {
+                    let mut size = 0;
+                    while *body.get(at)? == 0xff {
+                        (size, at) = (size + 0xff, at + 1);
+                    }
+                    sizes.push(size + usize::from(*body.get(at)?));
+                    at += 1;
+                }
+            }
+            Lacing::Ebml => {
+                for index in 1..count {
+                    let Read::Got((value, len)) = ebml::vint(body.get(at..)?) else {
+                        return None;
+                    };
+                    let value = i64::try_from(value).ok()?;
+                    // The first is a size; the others are differences, biased to be positive (RFC 9559 10.3.3).
+                    let size = match sizes.last() {
+                        Some(last) if index > 1 => {
+                            let bias = (1i64 << (7 * len - 1)) - 1;
+                            i64::try_from(*last).ok()?.checked_add(value - bias)?
+                        }
+                        _ => value,
+                    };
+                    sizes.push(usize::try_from(size).ok()?);
+                    at += len;
+                }
+            }
+        }
+        let mut ranges = Vec::with_capacity(count);
+        let mut from = first;
+        for size in sizes {
+            let end = from.checked_add(size).filter(|end| *end <= body.len())?;
+            ranges.push(from..end);
+            from = end;
+        }
+        ranges.push(from..body.len().max(from));
+        Some(ranges)
     }
 
     /// Classifies the first frame. `body` is the available part of the block's data; `is_all` means that it is all. `lead` are

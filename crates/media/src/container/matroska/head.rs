@@ -30,7 +30,7 @@ pub(super) const CHAPTERS: u32 = 0x1043_A770;
 /// `Tags` (RFC 9559 5.1.8).
 pub(super) const TAGS: u32 = 0x1254_C367;
 
-const TIMESTAMP_SCALE: u32 = 0x2A_D7B1;
+pub(super) const TIMESTAMP_SCALE: u32 = 0x2A_D7B1;
 const DURATION: u32 = 0x4489;
 
 /// `TimestampScale` where none is given: 1 ms.

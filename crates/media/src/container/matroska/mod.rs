@@ -16,6 +16,7 @@ mod cluster;
 mod ebml;
 mod head;
 mod held;
+pub(super) mod samples;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;

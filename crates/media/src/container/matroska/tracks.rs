@@ -10,11 +10,11 @@ use super::super::nal::{self, Framing, VideoCodec};
 use super::super::{StreamInfo, Track, work};
 use super::ebml::{self, Malformed};
 
-const TRACK_ENTRY: u32 = 0xAE;
-const TRACK_NUMBER: u32 = 0xD7;
+pub(super) const TRACK_ENTRY: u32 = 0xAE;
+pub(super) const TRACK_NUMBER: u32 = 0xD7;
 const TRACK_TYPE: u32 = 0x83;
-const CODEC_ID: u32 = 0x86;
-const CODEC_PRIVATE: u32 = 0x63A2;
+pub(super) const CODEC_ID: u32 = 0x86;
+pub(super) const CODEC_PRIVATE: u32 = 0x63A2;
 const DEFAULT_DURATION: u32 = 0x0023_E383;
 const VIDEO: u32 = 0xE0;
 const AUDIO: u32 = 0xE1;

@@ -21,6 +21,7 @@ mod pes;
 mod picture;
 mod psi;
 mod reorder;
+pub(super) mod samples;
 mod sound;
 mod stream;
 mod sync;

@@ -1,0 +1,255 @@
+//! The samples of a fragmented MP4 chunk. See [`crate::container::samples`].
+//!
+//! PURE. Sources: ISO/IEC 14496-12 8.8 (`moof`, `traf`, `tfhd`, `tfdt`, `trun`), 14496-14 5.6 (`esds`), 14496-15 (`avcC`, `hvcC`),
+//! the Opus in ISO Media File Format binding 4.3.2 (`dOps`).
+
+use bytes::Bytes;
+
+use super::boxes::{Fields, Header, Parsed, children, find, header};
+use super::moov::{Movie, TrackConfig};
+use crate::container::Track;
+use crate::container::samples::{Codec, MAX_SAMPLES, Sample, SampleTrack, Samples, SamplesError};
+
+/// Reads all fragments; ends where they do.
+pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError> {
+    let mut movie = None;
+    let mut samples = Samples::default();
+    let mut at = 0;
+    while let Some(Parsed::Header(Header { kind, len, size })) = chunk.get(at..).map(header) {
+        let size = size.map_or(Some(chunk.len() - at), |size| usize::try_from(size).ok());
+        let Some(end) = size.and_then(|size| at.checked_add(size)) else {
+            break;
+        };
+        let body = chunk.get(at + len..end.min(chunk.len())).unwrap_or_default();
+        match &kind {
+            b"moov" if movie.is_none() => {
+                let parsed = Movie::parse(body).map_err(|_| SamplesError::NoHeader)?;
+                configure(body, &parsed, &mut samples);
+                movie = Some(parsed);
+            }
+            b"moof" => {
+                if let Some(movie) = &movie {
+                    fragment(chunk, at, body, movie, &mut samples)?;
+                }
+            }
+            _ => {}
+        }
+        at = end;
+    }
+    if movie.is_some() {
+        Ok(samples)
+    } else {
+        Err(SamplesError::NoHeader)
+    }
+}
+
+/// The first track of each kind.
+fn configure(moov: &[u8], movie: &Movie, samples: &mut Samples) {
+    let traks = children(moov).map_while(Result::ok).filter(|(kind, _)| kind == b"trak");
+    for ((_, trak), config) in traks.zip(&movie.tracks) {
+        let stsd = find(trak, b"mdia")
+            .and_then(|b| find(b, b"minf"))
+            .and_then(|b| find(b, b"stbl"))
+            .and_then(|b| find(b, b"stsd"));
+        let is_video = config.track == Track::Video;
+        let codec = stsd
+            .and_then(|stsd| entry(stsd, is_video))
+            .unwrap_or_else(|| Codec::Other("unknown".into()));
+        let track = SampleTrack {
+            is_video,
+            codec,
+            samples: Vec::new(),
+        };
+        match config.track {
+            Track::Video => samples.video.get_or_insert(track),
+            Track::Audio => samples.audio.get_or_insert(track),
+            Track::Other => continue,
+        };
+    }
+}
+
+/// The first entry of a `stsd`.
+fn entry(stsd: &[u8], is_video: bool) -> Option<Codec> {
+    let (kind, body) = children(stsd.get(8..)?).next()?.ok()?;
+    // VisualSampleEntry has 78 bytes before its boxes, AudioSampleEntry 28 and more in QuickTime's versions.
+    let boxes = if is_video {
+        body.get(78..)?
+    } else {
+        let version = u16::from_be_bytes(*body.get(8..)?.first_chunk::<2>()?);
+        body.get(
+            28 + match version {
+                1 => 16,
+                2 => 36,
+                _ => 0,
+            }..,
+        )?
+    };
+    let inner = |kind: &[u8; 4]| find(boxes, kind).map(Bytes::copy_from_slice);
+    let codec = match &kind {
+        b"avc1" | b"avc3" => inner(b"avcC").map(Codec::H264),
+        b"hvc1" | b"hev1" => inner(b"hvcC").map(Codec::H265),
+        b"mp4a" => inner(b"esds").and_then(|esds| aac(&esds)).map(Codec::Aac),
+        b"Opus" => inner(b"dOps").and_then(|dops| opus(&dops)).map(Codec::Opus),
+        _ => None,
+    };
+    Some(codec.unwrap_or_else(|| Codec::Other(String::from_utf8_lossy(&kind).into_owned())))
+}
+
+/// The AudioSpecificConfig of an `esds` of AAC.
+fn aac(esds: &[u8]) -> Option<Bytes> {
+    let mut rest = esds.get(4..)?;
+    loop {
+        let (&tag, after) = rest.split_first()?;
+        let (len, body) = descriptor_len(after)?;
+        match tag {
+            // ES_Descriptor: an id and flags, which mostly announce nothing.
+            3 => rest = body.get(3..)?,
+            // DecoderConfigDescriptor: objectTypeIndication 0x40 is MPEG-4 audio.
+            4 if body.first() == Some(&0x40) => rest = body.get(13..)?,
+            5 => return body.get(..len).map(Bytes::copy_from_slice),
+            _ => return None,
+        }
+    }
+}
+
+fn descriptor_len(mut data: &[u8]) -> Option<(usize, &[u8])> {
+    let mut len = 0;
+    for _ in 0..4 {
+        let (&byte, rest) = data.split_first()?;
+        (len, data) = (len << 7 | usize::from(byte & 0x7f), rest);
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    Some((len, data))
+}
+
+/// `dOps` as the identification header of RFC 7845, whose numbers are little-endian.
+fn opus(dops: &[u8]) -> Option<Bytes> {
+    let &[_, channels, skip0, skip1, r0, r1, r2, r3, g0, g1, ref mapping @ ..] = dops else {
+        return None;
+    };
+    let mut head = b"OpusHead\x01".to_vec();
+    head.extend([channels, skip1, skip0, r3, r2, r1, r0, g1, g0]);
+    head.extend_from_slice(mapping);
+    Some(head.into())
+}
+
+/// Reads the tracks of a `moof` at `at`.
+fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, samples: &mut Samples) -> Result<(), SamplesError> {
+    let mut base = at;
+    for (_, traf) in children(moof).map_while(Result::ok).filter(|(kind, _)| kind == b"traf") {
+        let mut run: Option<Run<'_>> = None;
+        for (kind, body) in children(traf).map_while(Result::ok) {
+            match (&kind, run.as_mut()) {
+                (b"tfhd", None) => run = Run::begin(body, movie, at, base),
+                (b"tfdt", Some(run)) => run.time = decode_time(body).unwrap_or(run.time),
+                (b"trun", Some(run)) => {
+                    let is_wanted = movie.tracks.iter().position(|track| track.track == run.config.track) == Some(run.index);
+                    let track = match run.config.track {
+                        Track::Video if is_wanted => samples.video.as_mut(),
+                        Track::Audio if is_wanted => samples.audio.as_mut(),
+                        _ => None,
+                    };
+                    let _ = run.add(body, chunk, track);
+                    base = run.at;
+                }
+                _ => {}
+            }
+        }
+        let count = |track: &Option<SampleTrack>| track.as_ref().map_or(0, |track| track.samples.len());
+        if count(&samples.video) + count(&samples.audio) > MAX_SAMPLES {
+            return Err(SamplesError::TooMany);
+        }
+    }
+    Ok(())
+}
+
+fn decode_time(body: &[u8]) -> Option<i64> {
+    let mut fields = Fields(body);
+    let (version, _) = fields.full_box()?;
+    fields.word(version).map(u64::cast_signed)
+}
+
+/// The runs of one `traf`.
+struct Run<'a> {
+    config: &'a TrackConfig,
+    index: usize,
+    time: i64,
+    base: usize,
+    at: usize,
+    duration: u32,
+    size: u32,
+    flags: u32,
+}
+
+impl<'a> Run<'a> {
+    fn begin(tfhd: &[u8], movie: &'a Movie, moof: usize, base: usize) -> Option<Self> {
+        let mut fields = Fields(tfhd);
+        let (_, flags) = fields.full_box()?;
+        let index = movie.index_of(fields.u32()?)?;
+        let config = movie.tracks.get(index)?;
+        let mut base = if flags & 0x02_0000 != 0 { moof } else { base };
+        if flags & 0x01 != 0 {
+            base = usize::try_from(fields.u64()?).ok()?;
+        }
+        if flags & 0x02 != 0 {
+            fields.u32()?;
+        }
+        let mut or = |bit, default| if flags & bit != 0 { fields.u32() } else { Some(default) };
+        let defaults = config.defaults;
+        let (duration, size, flags) = (
+            or(0x08, defaults.duration)?,
+            or(0x10, defaults.size)?,
+            or(0x20, defaults.flags)?,
+        );
+        Some(Self {
+            config,
+            index,
+            time: 0,
+            base,
+            at: base,
+            duration,
+            size,
+            flags,
+        })
+    }
+
+    /// Takes one `trun`; samples that are not all there are left out.
+    fn add(&mut self, body: &[u8], chunk: &Bytes, mut track: Option<&mut SampleTrack>) -> Option<()> {
+        let mut fields = Fields(body);
+        let (_, flags) = fields.full_box()?;
+        let count = fields.u32()?;
+        if flags & 0x01 != 0 {
+            let offset = isize::try_from(fields.u32()?.cast_signed()).ok()?;
+            self.at = self.base.checked_add_signed(offset)?;
+        }
+        let mut first_flags = if flags & 0x04 != 0 { Some(fields.u32()?) } else { None };
+        for _ in 0..count {
+            let mut field = |bit, default| if flags & bit != 0 { fields.u32() } else { Some(default) };
+            let duration = field(0x100, self.duration)?;
+            let size = field(0x200, self.size)?;
+            let own = field(0x400, self.flags)?;
+            let offset = field(0x800, 0)?.cast_signed();
+            let end = self.at.checked_add(usize::try_from(size).ok()?)?;
+            if end > chunk.len() {
+                return None;
+            }
+            let sample_flags = first_flags.take().unwrap_or(own);
+            let timescale = self.config.timescale.max(1);
+            let ns = |ticks: i64| i64::try_from(i128::from(ticks) * 1_000_000_000 / i128::from(timescale)).unwrap_or(i64::MAX);
+            if let Some(track) = track.as_deref_mut().filter(|track| track.samples.len() <= MAX_SAMPLES) {
+                let key = !track.is_video || (sample_flags & 0x0001_0000 == 0 && sample_flags >> 24 & 3 != 1);
+                track.samples.push(Sample {
+                    dts: ns(self.time.saturating_add(self.config.shift)),
+                    pts: ns(self.time.saturating_add(self.config.shift).saturating_add(offset.into())),
+                    key,
+                    data: chunk.slice(self.at..end),
+                });
+            }
+            self.time = self.time.saturating_add(duration.into());
+            self.at = end;
+        }
+        Some(())
+    }
+}

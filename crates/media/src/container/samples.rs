@@ -1,0 +1,195 @@
+//! The samples of one whole chunk: coded pictures and sound frames with their times, for whoever writes them into another
+//! container by stream copy.
+//!
+//! PURE. Works on a chunk's bytes from front to end: header, payload. Unlike a scanner it reads all of the payload, and it needs
+//! the chunk whole. Pictures of H.264 and H.265 are given with NAL units behind lengths, whatever the container.
+
+use bytes::Bytes;
+
+use super::{Container, flv, fmp4, matroska, mpegts};
+
+pub mod sps;
+
+/// Most samples that are read of one chunk: a day of sound at 48 kHz has four million frames.
+pub const MAX_SAMPLES: usize = 1 << 22;
+
+/// The coding format of a track, with what a decoder is set up with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// H.264: AVCDecoderConfigurationRecord.
+    H264(Bytes),
+    /// H.265: HEVCDecoderConfigurationRecord.
+    H265(Bytes),
+    /// AAC: AudioSpecificConfig.
+    Aac(Bytes),
+    /// Opus: the identification header of RFC 7845 5.1.
+    Opus(Bytes),
+    /// One that is not written into MP4 here; its name for people.
+    Other(String),
+}
+
+/// A coded picture or sound frame. Times in ns on the container's own time line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it is decoded.
+    pub dts: i64,
+    /// When it is shown.
+    pub pts: i64,
+    /// Whether decoding can begin here. Always true of sound.
+    pub key: bool,
+    /// The coded bytes.
+    pub data: Bytes,
+}
+
+/// The samples of one track, in decode order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleTrack {
+    /// Whether it is pictures; otherwise it is sound.
+    pub is_video: bool,
+    /// The coding format.
+    pub codec: Codec,
+    /// The samples.
+    pub samples: Vec<Sample>,
+}
+
+/// What a chunk holds: at most one track of pictures, the first, and one of sound, the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Samples {
+    /// Pictures.
+    pub video: Option<SampleTrack>,
+    /// Sound.
+    pub audio: Option<SampleTrack>,
+}
+
+/// Why a chunk has no samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SamplesError {
+    /// A container whose samples are not known.
+    #[error("the samples of a chunk of container {} cannot be read", .0.name())]
+    Container(Container),
+    /// Its header is damaged or missing.
+    #[error("the chunk has no header that can be read")]
+    NoHeader,
+    /// There is neither picture nor sound.
+    #[error("the chunk holds neither pictures nor sound")]
+    Empty,
+    /// More than [`MAX_SAMPLES`].
+    #[error("the chunk holds more than {MAX_SAMPLES} samples")]
+    TooMany,
+}
+
+/// Reads the samples of a chunk.
+///
+/// Times that wrap (FLV, MPEG-TS) are placed so that the first picture, or the first sound, lies nearest to `pts_start` (ns), the
+/// metadata `pts-start-ns`. What is damaged is passed over.
+///
+/// # Errors
+/// [`SamplesError`].
+pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Result<Samples, SamplesError> {
+    let (mut samples, wrap) = match container {
+        Container::Flv => (flv::samples::read(chunk)?, Some(flv::samples::WRAP)),
+        Container::MpegTs => (mpegts::samples::read(chunk)?, Some(mpegts::samples::WRAP)),
+        Container::Fmp4 => (fmp4::samples::read(chunk)?, None),
+        Container::Matroska | Container::WebM => (matroska::samples::read(chunk)?, None),
+        Container::Raw => return Err(SamplesError::Container(container)),
+    };
+    let tracks = || [&samples.video, &samples.audio].into_iter().flatten();
+    let count: usize = tracks().map(|track| track.samples.len()).sum();
+    let first = tracks().find_map(|track| track.samples.first()).map(|sample| sample.pts);
+    let Some(first) = first else { return Err(SamplesError::Empty) };
+    if count > MAX_SAMPLES {
+        return Err(SamplesError::TooMany);
+    }
+    if let (Some(wrap), Some(start)) = (wrap, pts_start.and_then(|start| i64::try_from(start).ok())) {
+        let turns = start.saturating_sub(first).saturating_add(wrap / 2).div_euclid(wrap);
+        let shift = turns.saturating_mul(wrap);
+        for track in [&mut samples.video, &mut samples.audio].into_iter().flatten() {
+            for sample in &mut track.samples {
+                sample.dts = sample.dts.saturating_add(shift);
+                sample.pts = sample.pts.saturating_add(shift);
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// Gives decode times to samples that have presentation times alone: the presentation times in ascending order. A picture may so be
+/// decoded after it is shown, which MP4 can state; decode times of one chunk stay below those of the next.
+pub(super) fn decode_in_order(samples: &mut [Sample]) {
+    let mut times: Vec<i64> = samples.iter().map(|sample| sample.pts).collect();
+    times.sort_unstable();
+    for (sample, time) in samples.iter_mut().zip(times) {
+        sample.dts = time;
+    }
+}
+
+/// Unwraps the times of one chunk, relative to its first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wrapped {
+    wrap: i64,
+    last: Option<i64>,
+}
+
+impl Wrapped {
+    /// Times in ticks that wrap at `wrap`.
+    pub(super) fn at(wrap: i64) -> Self {
+        Self { wrap, last: None }
+    }
+
+    /// Returns the time nearest to the last one.
+    pub(super) fn unwrap(&mut self, raw: i64) -> i64 {
+        let time = match self.last {
+            None => raw,
+            Some(last) => {
+                let step = (raw - last).rem_euclid(self.wrap);
+                last + if step < self.wrap / 2 { step } else { step - self.wrap }
+            }
+        };
+        self.last = Some(time);
+        time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_container_but_raw_has_samples_and_nothing_panics_on_foreign_bytes() {
+        for container in Container::ALL {
+            for data in [&b""[..], b"FLV\x01\x05", b"\x1a\x45\xdf\xa3\xff", &[0x47; 400], &[0; 64]] {
+                assert!(read(container, &Bytes::copy_from_slice(data), Some(5)).is_err());
+            }
+        }
+        assert_eq!(
+            read(Container::Raw, &Bytes::new(), None).unwrap_err().to_string(),
+            "the samples of a chunk of container raw cannot be read"
+        );
+    }
+
+    #[test]
+    fn a_time_is_the_one_nearest_to_the_last() {
+        let mut times = Wrapped::at(100);
+        assert_eq!([95, 99, 3, 98, 10].map(|raw| times.unwrap(raw)), [95, 99, 103, 98, 110]);
+    }
+
+    #[test]
+    fn decode_times_ascend_and_keep_every_picture() {
+        let picture = |pts| Sample {
+            dts: 0,
+            pts,
+            key: false,
+            data: Bytes::new(),
+        };
+        let mut pictures = [0, 120, 40, 80, 240, 160].map(picture);
+        decode_in_order(&mut pictures);
+        assert_eq!(pictures.map(|sample| sample.dts), [0, 40, 80, 120, 160, 240]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics_on_any_bytes(data: Vec<u8>, container in 0usize..6) {
+            let _ = read(Container::ALL[container], &data.into(), Some(u64::MAX));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What the server works with: the index, the cameras of the lists, and the board that all viewers share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt as _, stream};
+use gcstreamer_schema::cameras::Camera;
+use gcstreamer_storage::{ClientPool, GcsReader};
+use jiff::tz::TimeZone;
+
+use crate::clock::Clock;
+use crate::index::badge::{Badge, CameraState, judge};
+use crate::index::cache::Disk;
+use crate::index::timeline::{Timeline, day_bounds};
+use crate::index::{Index, IndexError};
+use crate::media::Media;
+use crate::settings::{Auth, Settings};
+
+/// How long a board is good for, ns: all viewers share one.
+const BOARD_FOR: u64 = 2_000_000_000;
+/// How long a count of what is missing today is good for, ns.
+const MISSING_FOR: u64 = 60_000_000_000;
+/// Cameras looked at at once.
+const PARALLEL: usize = 32;
+
+/// Everything the server needs.
+#[derive(Debug)]
+pub struct App {
+    /// What the bucket holds.
+    pub index: Index,
+    /// The bytes of chunks.
+    pub media: Media,
+    /// Who may see it.
+    pub auth: Auth,
+    /// Whether it is reached from this machine alone.
+    pub is_loopback: bool,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    listed: Vec<Camera>,
+    board: tokio::sync::Mutex<Option<(u64, Arc<Vec<CameraState>>)>>,
+    missing: Mutex<BTreeMap<String, (u64, u64)>>,
+}
+
+impl App {
+    /// An app with these settings. Nothing is asked before the first request.
+    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        let identity = format!("{:?}\0{}", settings.endpoint, settings.bucket);
+        let disk = settings.cache_dir.as_deref().map(|folder| Disk::new(folder, identity));
+        let reader = GcsReader::new(&ClientPool::global(), settings.endpoint, settings.credentials);
+        Self {
+            index: Index::new(reader, settings.bucket, settings.template, clock.clone(), disk),
+            media: Media::default(),
+            auth: settings.auth,
+            is_loopback: settings.listen.ip().is_loopback(),
+            clock,
+            listed: settings.cameras,
+            board: tokio::sync::Mutex::default(),
+            missing: Mutex::default(),
+        }
+    }
+
+    /// The state of all cameras, those in trouble first.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn board(&self) -> Result<Arc<Vec<CameraState>>, IndexError> {
+        let mut board = self.board.lock().await;
+        let now = self.clock.now();
+        if let Some((_, states)) = board.as_ref().filter(|(at, _)| now.saturating_sub(*at) < BOARD_FOR) {
+            return Ok(states.clone());
+        }
+        // Those of the lists, and those that the bucket alone knows.
+        let mut cameras: BTreeMap<String, bool> = self.index.cameras().await?.into_iter().map(|id| (id, true)).collect();
+        cameras.extend(self.listed.iter().map(|camera| (camera.id.clone(), camera.enabled)));
+        let states = stream::iter(cameras)
+            .map(|(id, is_enabled)| self.state(id, is_enabled, now))
+            .buffer_unordered(PARALLEL);
+        let states: Vec<Result<CameraState, IndexError>> = states.collect().await;
+        let mut states: Vec<CameraState> = states.into_iter().collect::<Result<_, _>>()?;
+        states.sort_by(|a, b| (a.badge, &a.id).cmp(&(b.badge, &b.id)));
+        let states = Arc::new(states);
+        *board = Some((now, states.clone()));
+        Ok(states)
+    }
+
+    async fn state(&self, id: String, is_enabled: bool, now: u64) -> Result<CameraState, IndexError> {
+        let newest = self.index.newest(&id).await?;
+        let (badge, reason) = judge(newest.as_ref(), is_enabled, now);
+        let last_stored = newest.map(|chunk| chunk.meta.end);
+        let missing = self
+            .missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .map(|(_, seconds)| *seconds);
+        Ok(CameraState {
+            name: id.clone(),
+            id,
+            badge,
+            reason,
+            last_stored,
+            age_s: last_stored.map(|end| now.saturating_sub(end) / 1_000_000_000),
+            backlog_s: None,
+            missing_s_today: missing.filter(|_| badge != Badge::NeverSeen),
+        })
+    }
+
+    /// Counts what is missing since midnight UTC, for each camera whose count is old. Called while somebody looks.
+    pub async fn count_missing(&self) {
+        let Ok(board) = self.board().await else { return };
+        let now = self.clock.now();
+        let due = board
+            .iter()
+            .filter(|state| state.badge != Badge::NeverSeen && state.badge != Badge::Stopped)
+            .filter(|state| {
+                let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+                missing
+                    .get(&state.id)
+                    .is_none_or(|(at, _)| now.saturating_sub(*at) >= MISSING_FOR)
+            });
+        let due: Vec<(String, Badge)> = due.map(|state| (state.id.clone(), state.badge)).collect();
+        let counts = stream::iter(due).map(|(id, badge)| async move {
+            let midnight = now - now % 86_400_000_000_000;
+            let timeline = self.timeline(&id, midnight, now).await.ok()?;
+            let running = if badge == Badge::Recording {
+                0
+            } else {
+                timeline.ranges.last().map_or(now - midnight, |last| now - last.to)
+            };
+            Some((id, (timeline.sums().1 + running) / 1_000_000_000))
+        });
+        let counts: Vec<Option<(String, u64)>> = counts.buffer_unordered(4).collect().await;
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.extend(counts.into_iter().flatten().map(|(id, seconds)| (id, (now, seconds))));
+    }
+
+    /// What was recorded of a camera between `from` and `to` (ns since the Unix epoch); over weeks from names alone.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn timeline(&self, camera: &str, from: u64, to: u64) -> Result<Timeline, IndexError> {
+        const DETAILED: u64 = 2 * 86_400_000_000_000;
+        if to.saturating_sub(from) > DETAILED {
+            return Ok(self.index.outline(camera, from, to).await?.within(from, to));
+        }
+        // The chunks before and behind tell whether the edges are gaps.
+        const AROUND: u64 = crate::index::HOUR;
+        let chunks = self
+            .index
+            .span(camera, from.saturating_sub(AROUND), to.saturating_add(AROUND))
+            .await?;
+        Ok(Timeline::of(&chunks).within(from, to))
+    }
+
+    /// Whether a camera is known: in the bucket or in a list.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn knows(&self, camera: &str) -> Result<bool, IndexError> {
+        Ok(self.listed.iter().any(|listed| listed.id == camera) || self.index.cameras().await?.iter().any(|id| id == camera))
+    }
+
+    /// The days of the month that begins with `first`, in that zone.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn days(
+        &self,
+        camera: &str,
+        first: jiff::civil::Date,
+        zone: &TimeZone,
+    ) -> Result<Vec<crate::index::timeline::Day>, IndexError> {
+        let bounds = day_bounds(first, zone).zip(day_bounds(first.last_of_month(), zone));
+        let Some(((from, _), (_, to))) = bounds else {
+            return Ok(Vec::new());
+        };
+        Ok(self.index.outline(camera, from, to).await?.days(first, zone))
+    }
+}

@@ -1,0 +1,192 @@
+//! Who may see what.
+//!
+//! PURE. Without authentication only this machine, by its own names: a page of another site whose name was made to point here
+//! (DNS rebinding) is refused by its `Host`. With a token: `Authorization: Bearer`, or the cookie that `POST /login` swaps it for.
+//! The token is in no address and not in the cookie, and is compared in constant time.
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::settings::Auth;
+
+/// Name of the cookie.
+pub const COOKIE: &str = "gcstreamer-dashboard";
+/// How long a browser keeps it, seconds: 30 days.
+const MAX_AGE: u32 = 30 * 24 * 3600;
+
+/// What a request may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on.
+    Allow,
+    /// Who is it? 401.
+    LogIn,
+    /// The `Host` is not this machine's: 403.
+    ForeignHost,
+}
+
+/// What a request shows of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown<'a> {
+    /// Header `Host`.
+    pub host: Option<&'a str>,
+    /// Header `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// Header `Cookie`.
+    pub cookie: Option<&'a str>,
+}
+
+impl Auth {
+    /// Decides about a request; `is_public` is for the page's own files, the login and `/healthz`.
+    pub fn decide(&self, shown: Shown<'_>, is_public: bool) -> Decision {
+        match self {
+            Self::None if shown.host.is_some_and(is_own_name) => Decision::Allow,
+            Self::None => Decision::ForeignHost,
+            Self::Token(_) if is_public => Decision::Allow,
+            Self::Token(token) => {
+                let bearer = shown
+                    .authorization
+                    .and_then(|value| value.strip_prefix("Bearer "))
+                    .is_some_and(|said| same(said, token));
+                let cookies = shown
+                    .cookie
+                    .unwrap_or_default()
+                    .split(';')
+                    .filter_map(|pair| pair.trim().split_once('='));
+                let cookie = cookies
+                    .filter(|(name, _)| *name == COOKIE)
+                    .any(|(_, value)| same(value, &session(token)));
+                if bearer || cookie { Decision::Allow } else { Decision::LogIn }
+            }
+        }
+    }
+
+    /// Returns the `Set-Cookie` for who says the right token. `None`: it is wrong, or none is asked for.
+    pub fn log_in(&self, said: &str, is_secure: bool) -> Option<String> {
+        let Self::Token(token) = self else { return None };
+        let secure = if is_secure { "; Secure" } else { "" };
+        same(said, token).then(|| {
+            format!(
+                "{COOKIE}={}; Path=/; Max-Age={MAX_AGE}; HttpOnly; SameSite=Strict{secure}",
+                session(token)
+            )
+        })
+    }
+}
+
+/// What the cookie holds: it proves the token and does not show it. It is the same after a restart, and another with another token.
+fn session(token: &str) -> String {
+    let digest = Sha256::digest(format!("gcstreamer-dashboard session\0{token}"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn same(a: &str, b: &str) -> bool {
+    // Of equal length whatever was said, so that the time does not tell the length either.
+    let (a, b) = (Sha256::digest(a), Sha256::digest(b));
+    a.as_slice().ct_eq(b.as_slice()).into()
+}
+
+fn is_own_name(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => return matches!(rest.split_once(']'), Some(("::1", port)) if is_port(port)),
+        None => host
+            .split_once(':')
+            .map_or((host, ""), |(name, _)| (name, host.get(name.len()..).unwrap_or_default())),
+    };
+    (name.0.eq_ignore_ascii_case("localhost") || name.0 == "127.0.0.1") && is_port(name.1)
+}
+
+fn is_port(text: &str) -> bool {
+    text.is_empty()
+        || text
+            .strip_prefix(':')
+            .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    #[test]
+    fn without_authentication_only_this_machines_own_names_are_served() {
+        let decide = |host| {
+            Auth::None.decide(
+                Shown {
+                    host,
+                    ..Shown::default()
+                },
+                true,
+            )
+        };
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "LOCALHOST:1",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "[::1]",
+        ] {
+            assert_eq!(decide(Some(host)), Decision::Allow, "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:80",
+            "10.0.0.1",
+            "[::2]",
+            "[::1]evil",
+            "localhost:x",
+            "",
+        ] {
+            assert_eq!(decide(Some(host)), Decision::ForeignHost, "{host}");
+        }
+        assert_eq!(decide(None), Decision::ForeignHost);
+    }
+
+    #[test]
+    fn a_token_opens_as_bearer_and_as_cookie_and_nothing_else_does() {
+        let auth = Auth::Token(TOKEN.into());
+        let bearer = |value: &str| {
+            auth.decide(
+                Shown {
+                    authorization: Some(value),
+                    ..Shown::default()
+                },
+                false,
+            )
+        };
+        assert_eq!(bearer(&format!("Bearer {TOKEN}")), Decision::Allow);
+        for wrong in ["Bearer ", "Bearer 0123456789abcdeg", "Basic x", TOKEN] {
+            assert_eq!(bearer(wrong), Decision::LogIn, "{wrong}");
+        }
+        let set = auth.log_in(TOKEN, true).unwrap();
+        assert!(set.contains("; HttpOnly; SameSite=Strict; Secure") && !set.contains(TOKEN));
+        let pair = set.split(';').next().unwrap();
+        let cookie = |value: &str| {
+            auth.decide(
+                Shown {
+                    cookie: Some(value),
+                    ..Shown::default()
+                },
+                false,
+            )
+        };
+        assert_eq!(cookie(&format!("a=b; {pair}; c=d")), Decision::Allow);
+        assert_eq!(
+            cookie(&format!("{COOKIE}={TOKEN}")),
+            Decision::LogIn,
+            "the token itself is no cookie"
+        );
+        assert_eq!(auth.log_in("wrong", true), None);
+        assert!(!auth.log_in(TOKEN, false).unwrap().contains("Secure"));
+    }
+
+    #[test]
+    fn the_page_itself_is_shown_to_whoever_has_to_log_in() {
+        let auth = Auth::Token(TOKEN.into());
+        assert_eq!(auth.decide(Shown::default(), true), Decision::Allow);
+        assert_eq!(auth.decide(Shown::default(), false), Decision::LogIn);
+    }
+}

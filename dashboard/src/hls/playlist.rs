@@ -1,0 +1,214 @@
+//! HLS media playlists from chunks.
+//!
+//! PURE. Source: RFC 8216. Each chunk is one segment. `PROGRAM-DATE-TIME` stands before every segment, `DISCONTINUITY` only where
+//! the container's time does not go on, or the kind of the streams changes. Everything that is written of an object's name is
+//! percent-encoded.
+
+use std::fmt::Write as _;
+
+use gcstreamer_schema::session::session_start;
+use gcstreamer_schema::time::rfc3339_ms;
+use gcstreamer_schema::{Container, metadata::ObjectMetadata};
+
+use crate::index::Chunk;
+
+/// How a chunk is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Playing {
+    /// Its bytes as they are, by range behind its own header.
+    Fragmented,
+    /// Its bytes as they are.
+    Transport,
+    /// Written anew as a fragmented MP4, by stream copy.
+    Remuxed,
+    /// Not at all.
+    Not,
+}
+
+/// By how much the container's time may be off where it goes on, ns.
+const SLACK: u64 = 250_000_000;
+/// Most segments of a live playlist.
+const LIVE_SEGMENTS: usize = 8;
+/// How long a live playlist waits for a chunk that others have overtaken, ns.
+pub const LIVE_PATIENCE: u64 = 3_000_000_000;
+
+/// Returns how a chunk is played.
+pub fn playing(chunk: &Chunk) -> Playing {
+    let meta = &chunk.meta;
+    let codecs = || meta.codecs.as_deref().unwrap_or_default().split(',').map(str::trim);
+    let is = |codec: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| codec.starts_with(prefix));
+    let remuxable = || codecs().any(|codec| is(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"]));
+    match meta.container {
+        // Without a known header the range of the media is not known: such a chunk opens with a `moov` in mid-stream.
+        Container::Fmp4 if meta.init_bytes > 0 && meta.init_bytes < chunk.size => Playing::Fragmented,
+        Container::MpegTs
+            if chunk.size.is_multiple_of(188) && codecs().all(|codec| is(codec, &["avc1", "mp4a.40.2", "mp4a.40.5"])) =>
+        {
+            Playing::Transport
+        }
+        Container::Raw => Playing::Not,
+        _ if meta.codecs.is_none() || remuxable() => Playing::Remuxed,
+        _ => Playing::Not,
+    }
+}
+
+/// Whether the container's time goes on from `a` to `b` and the decoder can go on with it.
+fn goes_on(a: &Chunk, b: &Chunk) -> bool {
+    let time_goes_on = match (a.meta.pts_start, b.meta.pts_start) {
+        (Some(a_pts), Some(b_pts)) => a_pts.saturating_add(a.meta.duration).abs_diff(b_pts) <= SLACK,
+        _ => a.is_followed_by(b),
+    };
+    let kind = |meta: &ObjectMetadata| (meta.session.clone(), meta.container, meta.codecs.clone());
+    time_goes_on && kind(&a.meta) == kind(&b.meta) && playing(a) == playing(b)
+}
+
+/// Takes out what cannot be played, and what another session recorded at the same time.
+fn playable(chunks: &[Chunk]) -> Vec<&Chunk> {
+    let mut kept: Vec<&Chunk> = Vec::new();
+    for chunk in chunks.iter().filter(|chunk| playing(chunk) != Playing::Not) {
+        let (start, end) = (chunk.meta.start, chunk.meta.end);
+        let covered = kept.last().map_or(0, |last| last.meta.end);
+        let is_new = kept.last().is_some_and(|last| last.is_followed_by(chunk)) || start + (end - start) / 2 >= covered;
+        if is_new {
+            kept.push(chunk);
+        }
+    }
+    kept
+}
+
+/// Returns the address of a chunk's bytes under `/media`.
+pub fn media_address(chunk: &Chunk, extension: &str) -> String {
+    format!("/media/{}/{}.{extension}", chunk.generation, encoded(&chunk.name))
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986 section 2.3, the slash included: `..` is no folder then.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// A playlist of all chunks, sorted by time, that have ended for good: VOD, with `ENDLIST`.
+pub fn vod(chunks: &[Chunk]) -> String {
+    let segments = playable(chunks);
+    let mut out = head(&segments, 0, None);
+    out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n");
+    body(&mut out, &segments);
+    out.push_str("#EXT-X-ENDLIST\n");
+    out
+}
+
+/// A playlist that follows a running recording at `now` (ns since the Unix epoch). `None`: there is nothing to follow.
+///
+/// Its numbers follow from the stored chunks alone: session and sequence. It shows the newest session, up to the newest chunk that
+/// either follows on or has waited [`LIVE_PATIENCE`] for those before it. A chunk stored later than that after one with a higher
+/// number never enters, so no number is given twice.
+pub fn live(chunks: &[Chunk], now: u64) -> Option<String> {
+    let session = &chunks
+        .iter()
+        .max_by_key(|chunk| (chunk.meta.start, chunk.created))?
+        .meta
+        .session;
+    let mut ours: Vec<&Chunk> = chunks
+        .iter()
+        .filter(|c| c.meta.session == *session && playing(c) != Playing::Not)
+        .collect();
+    ours.sort_by_key(|chunk| chunk.meta.sequence);
+    ours.dedup_by_key(|chunk| chunk.meta.sequence);
+    let mut earliest_after = u64::MAX;
+    let mut in_time: Vec<&Chunk> = Vec::new();
+    for chunk in ours.into_iter().rev() {
+        if chunk.created <= earliest_after.saturating_add(LIVE_PATIENCE) {
+            in_time.push(chunk);
+        }
+        earliest_after = earliest_after.min(chunk.created);
+    }
+    in_time.reverse();
+    // A hole at the end that may still fill: what is behind it waits.
+    let waits = |pair: &[&Chunk]| {
+        pair[0].meta.sequence + 1 != pair[1].meta.sequence && now < pair[1].created.saturating_add(LIVE_PATIENCE)
+    };
+    let end = in_time.windows(2).position(waits).map_or(in_time.len(), |at| at + 1);
+    let shown = in_time.get(..end)?;
+    let follows = |pair: &[&Chunk]| pair[0].meta.sequence + 1 == pair[1].meta.sequence && goes_on(pair[0], pair[1]);
+    let run = shown.windows(2).rposition(|pair| !follows(pair)).map_or(0, |at| at + 1);
+    let window = shown.get(run.max(shown.len().saturating_sub(LIVE_SEGMENTS))..)?;
+    let first = window.first()?;
+    // Ten numbers for each second between two sessions: chunks are longer than 100 ms.
+    let base = session_start(session).unwrap_or(0) / 100_000_000;
+    let mut out = head(window, base + first.meta.sequence, Some(base / 10));
+    body(&mut out, window);
+    Some(out)
+}
+
+fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> String {
+    let longest = segments.iter().map(|chunk| chunk.meta.duration).max().unwrap_or(0);
+    let target = (longest.saturating_add(500_000_000) / 1_000_000_000).max(1);
+    let mut out = format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n");
+    if let Some(number) = discontinuity {
+        let _ = writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{number}");
+    }
+    if segments.iter().all(|chunk| chunk.meta.key_frame) {
+        out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+    }
+    out
+}
+
+fn body(out: &mut String, segments: &[&Chunk]) {
+    let mut before: Option<&Chunk> = None;
+    for chunk in segments {
+        let breaks = before.is_some_and(|last| !goes_on(last, chunk));
+        if breaks {
+            out.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        if before.is_none_or(|last| breaks || !has_same_header(last, chunk)) {
+            map(out, chunk);
+        }
+        let seconds = chunk.meta.duration.max(1_000_000);
+        let _ = writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339_ms(chunk.meta.start));
+        let _ = writeln!(out, "#EXTINF:{}.{:03},", seconds / 1_000_000_000, seconds / 1_000_000 % 1000);
+        match playing(chunk) {
+            Playing::Fragmented => {
+                let init = chunk.meta.init_bytes;
+                let _ = writeln!(
+                    out,
+                    "#EXT-X-BYTERANGE:{}@{init}\n{}",
+                    chunk.size - init,
+                    media_address(chunk, "mp4")
+                );
+            }
+            Playing::Transport => out.push_str(&(media_address(chunk, "ts") + "\n")),
+            Playing::Remuxed | Playing::Not => out.push_str(&(media_address(chunk, "m4s") + "\n")),
+        }
+        before = Some(chunk);
+    }
+}
+
+/// Whether the header of `a` serves `b` too. The parameter sets of a transport stream are not in its header.
+fn has_same_header(a: &Chunk, b: &Chunk) -> bool {
+    let known = |chunk: &Chunk| chunk.meta.init_crc32c.filter(|_| chunk.meta.init_bytes > 0);
+    match playing(b) {
+        Playing::Transport => true,
+        Playing::Remuxed if b.meta.container == Container::MpegTs => false,
+        _ => known(a).is_some() && known(a) == known(b),
+    }
+}
+
+fn map(out: &mut String, chunk: &Chunk) {
+    let address = media_address(chunk, "mp4");
+    match playing(chunk) {
+        Playing::Fragmented => {
+            let _ = writeln!(out, "#EXT-X-MAP:URI=\"{address}\",BYTERANGE=\"{}@0\"", chunk.meta.init_bytes);
+        }
+        Playing::Remuxed => {
+            let _ = writeln!(out, "#EXT-X-MAP:URI=\"{address}\"");
+        }
+        Playing::Transport | Playing::Not => {}
+    }
+}

@@ -1,0 +1,246 @@
+//! A chunk written anew as MP4, by stream copy: a header and one fragment for players, or one picture alone.
+//!
+//! PURE. Pictures have 90 kHz ticks. Sound lies on the grid of its own samples, whatever the container rounded its times to: each
+//! frame begins where the one before ends, unless frames are missing. Sources: ISO/IEC 14496-12, 14496-14, 14496-15.
+
+use bytes::Bytes;
+use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError};
+use mp4_atom::{Encode, Mfhd, Moof, Tfdt, Tfhd, Traf, Trun, TrunEntry};
+
+mod boxes;
+mod sound;
+
+use boxes::{Header, Kind};
+
+/// Ticks in a second of a track of pictures.
+const VIDEO_TICKS: u32 = 90_000;
+/// sample_flags of a key picture: it depends on no other. 14496-12 8.8.3.1.
+const KEY: u32 = 0x0200_0000;
+/// And of any other picture: it depends on others, and is no sync sample.
+const NO_KEY: u32 = 0x0101_0000;
+
+/// A chunk as MP4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remuxed {
+    /// `ftyp` and `moov`.
+    pub init: Bytes,
+    /// One `moof` and its `mdat`.
+    pub segment: Bytes,
+}
+
+/// Why a chunk cannot be written as MP4.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemuxError {
+    /// Its samples cannot be read.
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
+    /// Its coding formats are not written into MP4.
+    #[error("{0} cannot be written into MP4; download the recording and play it with another player")]
+    Codec(String),
+    /// There is no key picture.
+    #[error("the chunk holds no key picture")]
+    NoKeyPicture,
+    /// A configuration record is damaged, or the boxes cannot be written.
+    #[error("the chunk's configuration cannot be written into MP4: {0}")]
+    Boxes(String),
+}
+
+impl From<mp4_atom::Error> for RemuxError {
+    fn from(error: mp4_atom::Error) -> Self {
+        Self::Boxes(error.to_string())
+    }
+}
+
+/// A sample on its track's time line, in ticks.
+#[derive(Clone, Debug)]
+struct Placed {
+    dts: u64,
+    duration: u32,
+    composition: i64,
+    key: bool,
+    data: Bytes,
+}
+
+/// A track to write.
+#[derive(Clone, Debug)]
+struct TrackOut {
+    header: Header,
+    samples: Vec<Placed>,
+}
+
+/// Writes a chunk of `duration` ns as a header and one fragment. What MP4 or browsers do not take (G.711) is left out, as long as
+/// something remains.
+///
+/// # Errors
+/// [`RemuxError`].
+pub fn remux(samples: &Samples, duration: u64) -> Result<Remuxed, RemuxError> {
+    let tracks = tracks(samples, duration)?;
+    let init = boxes::init(tracks.iter().map(|track| &track.header))?;
+    let segment = fragment(&tracks)?;
+    Ok(Remuxed {
+        init: init.into(),
+        segment: segment.into(),
+    })
+}
+
+/// Writes the first key picture as an MP4 of one sample.
+///
+/// # Errors
+/// [`RemuxError`].
+pub fn picture(samples: &Samples) -> Result<Bytes, RemuxError> {
+    let video = samples.video.as_ref().ok_or(RemuxError::NoKeyPicture)?;
+    let key = video
+        .samples
+        .iter()
+        .find(|sample| sample.key)
+        .ok_or(RemuxError::NoKeyPicture)?;
+    let header = video_header(video, 1)?;
+    Ok(boxes::still(&header, &key.data)?.into())
+}
+
+fn tracks(samples: &Samples, duration: u64) -> Result<Vec<TrackOut>, RemuxError> {
+    let mut tracks = Vec::new();
+    let mut refused = None;
+    for (id, track) in (1u32..).zip(
+        [&samples.video, &samples.audio]
+            .into_iter()
+            .flatten()
+            .filter(|t| !t.samples.is_empty()),
+    ) {
+        let written = if track.is_video {
+            video_header(track, id).map(|header| TrackOut {
+                header,
+                samples: pictures(&track.samples, duration),
+            })
+        } else {
+            sound::header(track, id).map(|(header, frame)| TrackOut {
+                samples: sound::frames(&track.samples, header.timescale, frame),
+                header,
+            })
+        };
+        match written {
+            Ok(track) => tracks.push(track),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    match refused {
+        Some(error) if tracks.is_empty() => Err(error),
+        None if tracks.is_empty() => Err(SamplesError::Empty.into()),
+        _ => Ok(tracks),
+    }
+}
+
+fn video_header(track: &SampleTrack, id: u32) -> Result<Header, RemuxError> {
+    let kind = match &track.codec {
+        Codec::H264(record) => Kind::Avc(record.clone()),
+        Codec::H265(record) => Kind::Hevc(record.clone()),
+        Codec::Aac(_) | Codec::Opus(_) => return Err(RemuxError::Codec("sound among the pictures".into())),
+        Codec::Other(name) => return Err(RemuxError::Codec(name.clone())),
+    };
+    Ok(Header {
+        id,
+        timescale: VIDEO_TICKS,
+        kind,
+    })
+}
+
+fn ticks(ns: i64, timescale: u32) -> i64 {
+    let scaled = i128::from(ns) * i128::from(timescale);
+    i64::try_from((scaled + 500_000_000).div_euclid(1_000_000_000)).unwrap_or(i64::MAX)
+}
+
+/// Places pictures; decode times ascend. The last is as long as the chunk has left for it.
+fn pictures(samples: &[Sample], duration: u64) -> Vec<Placed> {
+    let mut times: Vec<i64> = Vec::with_capacity(samples.len());
+    for sample in samples {
+        let dts = ticks(sample.dts, VIDEO_TICKS).max(0);
+        times.push(times.last().map_or(dts, |last| dts.max(last + 1)));
+    }
+    let (Some(&first), Some(&last)) = (times.first(), times.last()) else {
+        return Vec::new();
+    };
+    let count = i64::try_from(times.len()).unwrap_or(i64::MAX);
+    let usual = if count > 1 {
+        (last - first) / (count - 1)
+    } else {
+        i64::from(VIDEO_TICKS) / 25
+    };
+    let end = first + ticks(i64::try_from(duration).unwrap_or(i64::MAX), VIDEO_TICKS);
+    let left = Some(end - last)
+        .filter(|left| (1..=usual.saturating_mul(4).max(1)).contains(left))
+        .unwrap_or(usual.max(1));
+    let ends = times.iter().skip(1).copied().chain([last + left]);
+    let placed = samples
+        .iter()
+        .zip(times.iter().zip(ends))
+        .map(|(sample, (&dts, end))| Placed {
+            dts: dts.unsigned_abs(),
+            duration: u32::try_from(end - dts).unwrap_or(u32::MAX),
+            composition: ticks(sample.pts, VIDEO_TICKS) - dts,
+            key: sample.key,
+            data: sample.data.clone(),
+        });
+    placed.collect()
+}
+
+/// One `moof` with a run for each track, and the `mdat` with their samples one track after the other.
+fn fragment(tracks: &[TrackOut]) -> Result<Vec<u8>, RemuxError> {
+    let mut measured = Vec::new();
+    moof(tracks, 0)?.encode(&mut measured)?;
+    let mut out = Vec::new();
+    moof(tracks, measured.len() + 8)?.encode(&mut out)?;
+    let size: usize = tracks
+        .iter()
+        .flat_map(|track| &track.samples)
+        .map(|sample| sample.data.len())
+        .sum();
+    let total = u32::try_from(size + 8).map_err(|_| RemuxError::Boxes("it is over 4 GiB".into()))?;
+    out.reserve(size + 8);
+    out.extend(total.to_be_bytes());
+    out.extend(b"mdat");
+    for sample in tracks.iter().flat_map(|track| &track.samples) {
+        out.extend_from_slice(&sample.data);
+    }
+    Ok(out)
+}
+
+/// The `moof`; the first byte of samples lies `data` bytes behind its beginning.
+fn moof(tracks: &[TrackOut], data: usize) -> Result<Moof, RemuxError> {
+    let mut at = data;
+    let mut traf = Vec::new();
+    for track in tracks {
+        let is_video = track.header.is_video();
+        let entries: Vec<TrunEntry> = track.samples.iter().map(|sample| entry(sample, is_video)).collect();
+        let offset = i32::try_from(at).map_err(|_| RemuxError::Boxes("it is over 2 GiB".into()))?;
+        traf.push(Traf {
+            tfhd: Tfhd {
+                track_id: track.header.id,
+                default_base_is_moof: true,
+                default_sample_flags: Some(KEY),
+                ..Tfhd::default()
+            },
+            tfdt: Some(Tfdt {
+                base_media_decode_time: track.samples.first().map_or(0, |sample| sample.dts),
+            }),
+            trun: vec![Trun {
+                data_offset: Some(offset),
+                samples: entries.into(),
+            }],
+            ..Traf::default()
+        });
+        at += track.samples.iter().map(|sample| sample.data.len()).sum::<usize>();
+    }
+    Ok(Moof {
+        mfhd: Mfhd { sequence_number: 1 },
+        traf,
+    })
+}
+
+fn entry(sample: &Placed, is_video: bool) -> TrunEntry {
+    TrunEntry {
+        duration: Some(sample.duration),
+        size: Some(u32::try_from(sample.data.len()).unwrap_or(u32::MAX)),
+        flags: is_video.then_some(if sample.key { KEY } else { NO_KEY }),
+        cts: is_video.then_some(sample.composition),
+    }
+}

@@ -1,0 +1,295 @@
+//! The boxes of an MP4's header, written by `mp4-atom`.
+//!
+//! PURE.
+
+use bytes::Bytes;
+use gcstreamer_media::container::samples::sps::{self, Size};
+use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
+use mp4_atom::{
+    Atom, Audio, Avc1, Avcc, Codec, Dinf, Dops, Dref, DrefEntry, Encode, Esds, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Minf, Moov,
+    Mp4a, Mvex, Mvhd, Opus, Smhd, Stbl, Stco, Stsc, StscEntry, Stsd, Stsz, StszSamples, Stts, SttsEntry, Tkhd, Trak, Trex, Url,
+    Visual, Vmhd,
+};
+
+use super::RemuxError;
+
+/// What a track holds, with its configuration.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    Avc(Bytes),
+    Hevc(Bytes),
+    Aac { config: Bytes, rate: u32, channels: u16 },
+    Opus(Bytes),
+}
+
+/// What the header says of a track.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    pub(super) id: u32,
+    pub(super) timescale: u32,
+    pub(super) kind: Kind,
+}
+
+/// Ticks in a second of the movie.
+const MOVIE_TICKS: u32 = 1000;
+
+impl Header {
+    pub(super) fn is_video(&self) -> bool {
+        matches!(self.kind, Kind::Avc(_) | Kind::Hevc(_))
+    }
+
+    fn size(&self) -> Size {
+        let size = match &self.kind {
+            Kind::Avc(record) => sps::avc_record_size(record),
+            Kind::Hevc(record) => sps::hevc_record_size(record),
+            Kind::Aac { .. } | Kind::Opus(_) => None,
+        };
+        size.unwrap_or(Size { width: 0, height: 0 })
+    }
+
+    fn trak(&self, stbl: Stbl, duration: u64) -> Trak {
+        let (size, is_video) = (self.size(), self.is_video());
+        let pixels = |n: u32| u16::try_from(n).unwrap_or(0);
+        Trak {
+            tkhd: Tkhd {
+                track_id: self.id,
+                enabled: true,
+                in_movie: true,
+                duration,
+                volume: if is_video { 0.into() } else { 1.into() },
+                width: pixels(size.width).into(),
+                height: pixels(size.height).into(),
+                ..Tkhd::default()
+            },
+            mdia: Mdia {
+                mdhd: Mdhd {
+                    timescale: self.timescale,
+                    duration: duration * u64::from(self.timescale / MOVIE_TICKS.min(self.timescale)),
+                    language: "und".into(),
+                    ..Mdhd::default()
+                },
+                hdlr: Hdlr {
+                    handler: if is_video { b"vide" } else { b"soun" }.into(),
+                    name: String::new(),
+                },
+                minf: Minf {
+                    vmhd: is_video.then(Vmhd::default),
+                    smhd: (!is_video).then(Smhd::default),
+                    dinf: Dinf {
+                        dref: Dref {
+                            entries: vec![DrefEntry::Url(Url::default())],
+                        },
+                    },
+                    stbl,
+                    ..Minf::default()
+                },
+            },
+            ..Trak::default()
+        }
+    }
+
+    fn entry(&self) -> Result<Codec, RemuxError> {
+        let size = self.size();
+        let visual = || Visual {
+            data_reference_index: 1,
+            width: u16::try_from(size.width).unwrap_or(0),
+            height: u16::try_from(size.height).unwrap_or(0),
+            ..Visual::default()
+        };
+        let audio = |channel_count, rate: u32| Audio {
+            data_reference_index: 1,
+            channel_count,
+            sample_size: 16,
+            sample_rate: u16::try_from(rate).unwrap_or(0).into(),
+        };
+        Ok(match &self.kind {
+            Kind::Avc(record) => Avc1 {
+                visual: visual(),
+                avcc: Avcc::decode_body(&mut &record[..])?,
+                ..Avc1::default()
+            }
+            .into(),
+            Kind::Hevc(record) => Hvc1 {
+                visual: visual(),
+                hvcc: Hvcc::decode_body(&mut &record[..])?,
+                ..Hvc1::default()
+            }
+            .into(),
+            Kind::Aac { config, rate, channels } => Mp4a {
+                audio: audio(*channels, *rate),
+                esds: esds(self.id, config),
+                btrt: None,
+                taic: None,
+            }
+            .into(),
+            Kind::Opus(head) => {
+                let dops = dops(head).ok_or_else(|| RemuxError::Boxes("its Opus header is damaged".into()))?;
+                Opus {
+                    audio: audio(dops.output_channel_count.into(), 48_000),
+                    dops,
+                    btrt: None,
+                }
+                .into()
+            }
+        })
+    }
+}
+
+fn esds(id: u32, config: &[u8]) -> Esds {
+    Esds {
+        es_desc: EsDescriptor {
+            es_id: u16::try_from(id).unwrap_or(1),
+            dec_config: DecoderConfig {
+                object_type_indication: 0x40,
+                stream_type: 5,
+                dec_specific: Some(DecoderSpecific {
+                    raw: config.to_vec(),
+                    ..DecoderSpecific::default()
+                }),
+                ..DecoderConfig::default()
+            },
+            sl_config: SLConfig::default(),
+            ..EsDescriptor::default()
+        },
+    }
+}
+
+/// From the identification header of RFC 7845 5.1. Only mono and stereo, which have no mapping table.
+fn dops(head: &[u8]) -> Option<Dops> {
+    let &[
+        b'O',
+        b'p',
+        b'u',
+        b's',
+        b'H',
+        b'e',
+        b'a',
+        b'd',
+        _,
+        channels,
+        s0,
+        s1,
+        r0,
+        r1,
+        r2,
+        r3,
+        g0,
+        g1,
+        0,
+        ..,
+    ] = head
+    else {
+        return None;
+    };
+    Some(Dops {
+        output_channel_count: channels,
+        pre_skip: u16::from_le_bytes([s0, s1]),
+        input_sample_rate: u32::from_le_bytes([r0, r1, r2, r3]),
+        output_gain: i16::from_le_bytes([g0, g1]),
+        channel_mapping: None,
+    })
+}
+
+fn ftyp() -> Ftyp {
+    Ftyp {
+        major_brand: b"iso6".into(),
+        minor_version: 0,
+        compatible_brands: vec![b"iso6".into(), b"mp41".into()],
+    }
+}
+
+fn mvhd(next_track_id: u32, duration: u64) -> Mvhd {
+    Mvhd {
+        timescale: MOVIE_TICKS,
+        duration,
+        rate: 1.into(),
+        volume: 1.into(),
+        next_track_id,
+        ..Mvhd::default()
+    }
+}
+
+/// The header of a fragmented MP4.
+pub(super) fn init<'a>(headers: impl Iterator<Item = &'a Header>) -> Result<Vec<u8>, RemuxError> {
+    let (mut trak, mut trex) = (Vec::new(), Vec::new());
+    for header in headers {
+        let stbl = Stbl {
+            stsd: Stsd {
+                codecs: vec![header.entry()?],
+            },
+            stco: Some(Stco::default()),
+            ..Stbl::default()
+        };
+        trak.push(header.trak(stbl, 0));
+        trex.push(Trex {
+            track_id: header.id,
+            default_sample_description_index: 1,
+            ..Trex::default()
+        });
+    }
+    let next = trak.iter().map(|trak| trak.tkhd.track_id + 1).max().unwrap_or(1);
+    let mut out = Vec::new();
+    ftyp().encode(&mut out)?;
+    Moov {
+        mvhd: mvhd(next, 0),
+        mvex: Some(Mvex { mehd: None, trex }),
+        trak,
+        meta: None,
+        udta: None,
+        ainf: None,
+    }
+    .encode(&mut out)?;
+    Ok(out)
+}
+
+/// An MP4 of one sample that lasts a second.
+pub(super) fn still(header: &Header, data: &[u8]) -> Result<Vec<u8>, RemuxError> {
+    let size = u32::try_from(data.len())
+        .ok()
+        .and_then(|size| size.checked_add(8))
+        .ok_or_else(|| RemuxError::Boxes("it is over 4 GiB".into()))?;
+    let write = |offset: u32| -> Result<Vec<u8>, RemuxError> {
+        let stbl = Stbl {
+            stsd: Stsd {
+                codecs: vec![header.entry()?],
+            },
+            stts: Stts {
+                entries: vec![SttsEntry {
+                    sample_count: 1,
+                    sample_delta: header.timescale,
+                }],
+            },
+            stsc: Stsc {
+                entries: vec![StscEntry {
+                    first_chunk: 1,
+                    samples_per_chunk: 1,
+                    sample_description_index: 1,
+                }],
+            },
+            stsz: Stsz {
+                samples: StszSamples::Different { sizes: vec![size - 8] },
+            },
+            stco: Some(Stco { entries: vec![offset] }),
+            ..Stbl::default()
+        };
+        let mut out = Vec::new();
+        ftyp().encode(&mut out)?;
+        let trak = vec![header.trak(stbl, MOVIE_TICKS.into())];
+        Moov {
+            mvhd: mvhd(header.id + 1, MOVIE_TICKS.into()),
+            mvex: None,
+            trak,
+            meta: None,
+            udta: None,
+            ainf: None,
+        }
+        .encode(&mut out)?;
+        Ok(out)
+    };
+    let offset = u32::try_from(write(0)?.len() + 8).map_err(|_| RemuxError::Boxes("its header is over 4 GiB".into()))?;
+    let mut out = write(offset)?;
+    out.extend(size.to_be_bytes());
+    out.extend(b"mdat");
+    out.extend_from_slice(data);
+    Ok(out)
+}

@@ -1,0 +1,197 @@
+//! Sound on the grid of its own samples.
+//!
+//! PURE. FLV and Matroska round times to a millisecond, MPEG-TS to 11 µs. Where a run of frames begins is the mean of what all its
+//! frames say, so that the rounding of a single one has no weight, and chunks meet to within a sample or two.
+
+use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack};
+
+use super::boxes::{Header, Kind};
+use super::{Placed, RemuxError};
+
+/// Sampling rates by samplingFrequencyIndex, ISO/IEC 14496-3 1.6.3.3.
+const RATES: [u32; 13] = [
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350,
+];
+/// Frames that come later than expected by more than this are a new run: something is missing, ns.
+const HOLE: i64 = 60_000_000;
+
+/// How long the frames of a track are, in samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// All alike.
+    Fixed(u32),
+    /// Each says so in its first byte.
+    Opus,
+}
+
+impl Frame {
+    fn samples(self, data: &[u8]) -> u32 {
+        match self {
+            Self::Fixed(samples) => samples,
+            Self::Opus => opus_samples(data),
+        }
+    }
+}
+
+/// Samples at 48 kHz of an Opus packet, RFC 6716 3.1.
+fn opus_samples(packet: &[u8]) -> u32 {
+    let Some(&toc) = packet.first() else { return 960 };
+    let frame = match toc >> 3 {
+        config @ 0..12 => [480, 960, 1920, 2880][usize::from(config & 3)],
+        config @ 12..16 => [480, 960][usize::from(config & 1)],
+        config => [120, 240, 480, 960][usize::from(config & 3)],
+    };
+    let count = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => packet.get(1).map_or(1, |count| u32::from(count & 0x3f)),
+    };
+    frame * count
+}
+
+/// Returns the header of a track of sound and how long its frames are.
+pub(super) fn header(track: &SampleTrack, id: u32) -> Result<(Header, Frame), RemuxError> {
+    match &track.codec {
+        Codec::Aac(config) => {
+            let (rate, channels, frame) = aac(config).ok_or_else(|| RemuxError::Codec("AAC of an unknown rate".into()))?;
+            let kind = Kind::Aac {
+                config: config.clone(),
+                rate,
+                channels,
+            };
+            Ok((
+                Header {
+                    id,
+                    timescale: rate,
+                    kind,
+                },
+                Frame::Fixed(frame),
+            ))
+        }
+        Codec::Opus(head) => Ok((
+            Header {
+                id,
+                timescale: 48_000,
+                kind: Kind::Opus(head.clone()),
+            },
+            Frame::Opus,
+        )),
+        Codec::Other(name) => Err(RemuxError::Codec(name.clone())),
+        Codec::H264(_) | Codec::H265(_) => Err(RemuxError::Codec("pictures among the sound".into())),
+    }
+}
+
+/// Sampling rate, channels and samples of a frame of an AudioSpecificConfig (14496-3 1.6.2.1).
+fn aac(config: &[u8]) -> Option<(u32, u16, u32)> {
+    let &[first, second, ..] = config else { return None };
+    let index = usize::from((first & 7) << 1 | second >> 7);
+    let rate = *RATES.get(index)?;
+    let channels = match second >> 3 & 0xf {
+        7 => 8,
+        0 => 2,
+        channels => u16::from(channels),
+    };
+    // frameLengthFlag: frames of 960 samples.
+    let frame = if second >> 2 & 1 == 1 { 960 } else { 1024 };
+    Some((rate, channels, frame))
+}
+
+/// Places frames on the grid.
+pub(super) fn frames(samples: &[Sample], rate: u32, frame: Frame) -> Vec<Placed> {
+    let lengths: Vec<u32> = samples.iter().map(|sample| frame.samples(&sample.data)).collect();
+    let mut placed: Vec<Placed> = Vec::with_capacity(samples.len());
+    let mut at = 0;
+    while at < samples.len() {
+        let run = run_length(&samples[at..], &lengths[at..], rate);
+        let start = begin(&samples[at..at + run], &lengths[at..at + run], rate)
+            .max(0)
+            .unsigned_abs();
+        // A run never begins before the one before has ended; that one's last frame lasts until then.
+        let start = placed
+            .last()
+            .map_or(start, |last| start.max(last.dts + u64::from(last.duration)));
+        if let Some(last) = placed.last_mut() {
+            last.duration = u32::try_from(start - last.dts).unwrap_or(u32::MAX);
+        }
+        let mut dts = start;
+        for (sample, length) in samples.iter().zip(&lengths).skip(at).take(run) {
+            placed.push(Placed {
+                dts,
+                duration: *length,
+                composition: 0,
+                key: true,
+                data: sample.data.clone(),
+            });
+            dts += u64::from(*length);
+        }
+        at += run;
+    }
+    placed
+}
+
+/// How many frames from the first on follow each other without a hole.
+fn run_length(samples: &[Sample], lengths: &[u32], rate: u32) -> usize {
+    let Some(first) = samples.first() else { return 0 };
+    let mut expected = i128::from(first.pts);
+    for (index, (sample, length)) in samples.iter().zip(lengths).enumerate() {
+        if (i128::from(sample.pts) - expected).abs() > i128::from(HOLE) {
+            return index.max(1);
+        }
+        expected += i128::from(*length) * 1_000_000_000 / i128::from(rate);
+    }
+    samples.len()
+}
+
+/// Where a run begins, in samples: the mean of what its frames say.
+fn begin(samples: &[Sample], lengths: &[u32], rate: u32) -> i64 {
+    let (mut sum, mut before) = (0i128, 0i128);
+    for (sample, length) in samples.iter().zip(lengths) {
+        sum += i128::from(sample.pts) * i128::from(rate) - before * 1_000_000_000;
+        before += i128::from(*length);
+    }
+    let count = i128::try_from(samples.len().max(1)).unwrap_or(1);
+    i64::try_from((sum / count + 500_000_000).div_euclid(1_000_000_000)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn sound(ms: impl Iterator<Item = i64>) -> Vec<Sample> {
+        ms.map(|ms| Sample {
+            dts: ms * 1_000_000,
+            pts: ms * 1_000_000,
+            key: true,
+            data: Bytes::from_static(b"x"),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn frames_rounded_to_milliseconds_lie_on_the_grid_and_chunks_meet() {
+        // 44.1 kHz: a frame lasts 23.22 ms, FLV says 23 or 24.
+        let time = |index: i64| 1000 + index * 1024 * 1000 / 44_100;
+        let first = frames(&sound((0..430).map(time)), 44_100, Frame::Fixed(1024));
+        let second = frames(&sound((430..861).map(time)), 44_100, Frame::Fixed(1024));
+        assert!(first.windows(2).all(|pair| pair[1].dts - pair[0].dts == 1024));
+        let end = first.last().unwrap().dts + 1024;
+        assert!(second[0].dts.abs_diff(end) <= 2, "{} {end}", second[0].dts);
+    }
+
+    #[test]
+    fn missing_frames_leave_a_hole_and_not_a_shift() {
+        let placed = frames(&sound([0, 20, 40, 500, 520].into_iter()), 48_000, Frame::Fixed(960));
+        let times: Vec<_> = placed.iter().map(|frame| (frame.dts, frame.duration)).collect();
+        assert_eq!(times, [(0, 960), (960, 960), (1920, 22_080), (24_000, 960), (24_960, 960)]);
+    }
+
+    #[test]
+    fn the_length_of_an_opus_packet_is_in_its_first_bytes() {
+        assert_eq!(
+            [&[0x78u8][..], &[0x98], &[0x03, 0x03], &[0xfc], &[]].map(opus_samples),
+            [960, 960, 1440, 960, 960]
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! What the playlists promise.
+
+use gcstreamer_schema::{Container, GapReason, metadata::Gap};
+
+use super::playlist::{LIVE_PATIENCE, Playing, live, media_address, playing, vod};
+use crate::index::Chunk;
+use crate::index::chunk::tests::{BASE, SECOND, chunk};
+
+fn run(s: u8, sequences: std::ops::Range<u64>) -> Vec<Chunk> {
+    sequences.map(|q| chunk(s, q, q as f64 * 10.0, 10.0)).collect()
+}
+
+fn count(text: &str, what: &str) -> usize {
+    text.lines().filter(|line| line.starts_with(what)).count()
+}
+
+#[test]
+fn a_recording_without_a_gap_has_no_discontinuity_and_one_header() {
+    let text = vod(&run(0, 0..30));
+    assert_eq!(
+        (count(&text, "#EXTINF:10.000,"), count(&text, "#EXT-X-PROGRAM-DATE-TIME:")),
+        (30, 30),
+        "{text}"
+    );
+    assert_eq!((count(&text, "#EXT-X-DISCONTINUITY"), count(&text, "#EXT-X-MAP:")), (0, 1));
+    assert!(text.starts_with("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:10\n") && text.ends_with("#EXT-X-ENDLIST\n"));
+}
+
+#[test]
+fn a_gap_and_a_session_are_a_discontinuity_and_a_cut_for_memory_is_none() {
+    let mut chunks = run(0, 0..3);
+    // Cut early: nothing is missing, the container's time goes on.
+    chunks.push(Chunk {
+        meta: gcstreamer_schema::metadata::ObjectMetadata {
+            gap: Some(Gap::Known(GapReason::EarlyCut)),
+            ..chunk(0, 3, 30.0, 10.0).meta
+        },
+        ..chunk(0, 3, 30.0, 10.0)
+    });
+    assert_eq!(count(&vod(&chunks), "#EXT-X-DISCONTINUITY"), 0);
+    chunks.push(chunk(0, 6, 60.0, 10.0));
+    assert_eq!(count(&vod(&chunks), "#EXT-X-DISCONTINUITY"), 1);
+    chunks.push(chunk(1, 0, 90.0, 10.0));
+    let text = vod(&chunks);
+    assert_eq!(
+        (count(&text, "#EXT-X-DISCONTINUITY"), count(&text, "#EXT-X-MAP:")),
+        (2, 3),
+        "each with its header"
+    );
+}
+
+#[test]
+fn a_header_is_named_where_it_changes_or_is_not_known() {
+    let mut chunks = run(0, 0..4);
+    chunks[2].meta.init_crc32c = Some(8);
+    chunks[3].meta.init_crc32c = Some(8);
+    assert_eq!(count(&vod(&chunks), "#EXT-X-MAP:"), 2);
+    chunks.iter_mut().for_each(|chunk| chunk.meta.init_crc32c = None);
+    assert_eq!(count(&vod(&chunks), "#EXT-X-MAP:"), 4);
+}
+
+#[test]
+fn what_two_recorders_stored_at_the_same_time_is_played_once() {
+    let mut chunks = run(0, 0..6);
+    chunks.extend((0..6).map(|q| chunk(1, q, q as f64 * 10.0 + 3.0, 10.0)));
+    let text = vod(&crate::index::chunk::sorted(chunks));
+    assert_eq!(count(&text, "#EXTINF"), 6, "{text}");
+}
+
+#[test]
+fn a_name_cannot_break_out_of_its_line() {
+    let name = "a/../<script>\"#?%\n,ü.flv";
+    let text = vod(&[Chunk {
+        name: name.into(),
+        ..chunk(0, 1, 0.0, 10.0)
+    }]);
+    let address = "/media/1001/a%2F..%2F%3Cscript%3E%22%23%3F%25%0A%2C%C3%BC.flv.m4s";
+    assert!(text.lines().any(|line| line == address), "{text}");
+    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 1);
+}
+
+#[test]
+fn each_container_is_played_in_its_way() {
+    let of = |container, codecs: &str, size, init| {
+        let mut chunk = chunk(0, 1, 0.0, 10.0);
+        (chunk.meta.container, chunk.meta.codecs, chunk.size, chunk.meta.init_bytes) =
+            (container, Some(codecs.into()), size, init);
+        playing(&chunk)
+    };
+    assert_eq!(of(Container::Fmp4, "avc1.64001E,mp4a.40.2", 1000, 700), Playing::Fragmented);
+    assert_eq!(of(Container::MpegTs, "avc1.64001E,mp4a.40.2", 1880, 376), Playing::Transport);
+    assert_eq!(of(Container::MpegTs, "hvc1.1.6.L93.B0", 1880, 376), Playing::Remuxed);
+    assert_eq!(
+        of(Container::MpegTs, "avc1.64001E", 1920, 376),
+        Playing::Remuxed,
+        "packets of 192 bytes"
+    );
+    assert_eq!(of(Container::Matroska, "avc1.64001E,alaw", 1000, 376), Playing::Remuxed);
+    assert_eq!(of(Container::WebM, "vp8,vorbis", 1000, 376), Playing::Not);
+    assert_eq!(of(Container::Raw, "", 1000, 0), Playing::Not);
+}
+
+#[test]
+fn fragments_are_ranges_behind_their_header() {
+    let mut chunk = chunk(0, 1, 0.0, 10.0);
+    (chunk.meta.container, chunk.meta.init_bytes) = (Container::Fmp4, 700);
+    let text = vod(std::slice::from_ref(&chunk));
+    let address = media_address(&chunk, "mp4");
+    assert!(
+        text.contains(&format!("#EXT-X-MAP:URI=\"{address}\",BYTERANGE=\"700@0\"")),
+        "{text}"
+    );
+    assert!(text.contains(&format!("#EXT-X-BYTERANGE:300@700\n{address}\n")), "{text}");
+}
+
+/// Media sequence number and addresses of a live playlist.
+fn window(chunks: &[Chunk], now: u64) -> (u64, Vec<String>) {
+    let text = live(chunks, now).unwrap();
+    let number = text
+        .lines()
+        .find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"))
+        .unwrap();
+    let addresses = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    (number.parse().unwrap(), addresses)
+}
+
+#[test]
+fn live_numbers_follow_from_the_stored_chunks_alone() {
+    let all = run(0, 0..40);
+    let now = BASE + 1000 * SECOND;
+    let mut numbers = std::collections::BTreeMap::new();
+    for stored in 1..=all.len() {
+        // Another instance, that knows the last hour only, or just these.
+        for from in [0, stored.saturating_sub(9), stored - 1] {
+            let (first, addresses) = window(&all[from..stored], now);
+            for (number, address) in (first..).zip(addresses) {
+                assert_eq!(*numbers.entry(number).or_insert_with(|| address.clone()), address);
+            }
+        }
+    }
+    assert_eq!(numbers.len(), all.len());
+}
+
+#[test]
+fn a_late_chunk_never_enters_the_live_window() {
+    let mut stored = run(0, 0..6);
+    stored.remove(3);
+    let now = stored.last().unwrap().created + LIVE_PATIENCE;
+    let before = window(&stored, now);
+    assert_eq!(before.1.len(), 2, "what is behind the hole");
+    // Chunk 3 arrives a minute later.
+    let mut late = chunk(0, 3, 30.0, 10.0);
+    late.created = now + 60 * SECOND;
+    stored.insert(3, late);
+    assert_eq!(window(&stored, now + 61 * SECOND), before);
+}
+
+#[test]
+fn chunks_that_overtake_each_other_are_waited_for() {
+    let mut stored = run(0, 0..6);
+    let newest = stored.last().unwrap().created;
+    stored.remove(4);
+    let (first, addresses) = window(&stored, newest + SECOND);
+    assert_eq!(addresses.len(), 4, "the last waits for the one before");
+    let mut overtaken = chunk(0, 4, 40.0, 10.0);
+    overtaken.created = newest + SECOND;
+    stored.insert(4, overtaken);
+    assert_eq!(
+        (
+            window(&stored, newest + 2 * SECOND).0,
+            window(&stored, newest + 2 * SECOND).1.len()
+        ),
+        (first, 6)
+    );
+}
+
+#[test]
+fn a_new_session_has_higher_numbers() {
+    let mut stored = run(0, 0..5);
+    let now = BASE + 1000 * SECOND;
+    let (old, _) = window(&stored, now);
+    // A session id holds its start.
+    for q in 0..2 {
+        let mut chunk = chunk(0, q, 100.0 + q as f64 * 10.0, 10.0);
+        chunk.meta.session = "zzzzzzzzzz".replace('z', "v");
+        stored.push(chunk);
+    }
+    let (new, addresses) = window(&stored, now);
+    assert!(new > old + 5 && addresses.len() == 2);
+    assert!(!live(&stored, now).unwrap().contains("ENDLIST"));
+}

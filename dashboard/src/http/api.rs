@@ -1,0 +1,209 @@
+//! The JSON API: cameras, timelines, days, gaps, events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::header::CACHE_CONTROL;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt as _, stream};
+use gcstreamer_schema::name::check_device;
+use gcstreamer_schema::time::parse_rfc3339;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Shared;
+use super::error::ApiError;
+use crate::index::HOUR;
+use crate::index::timeline::Gap;
+
+/// Longest timeline, ns: 31 days and the hour that winter time adds.
+const LONGEST: u64 = (31 * 24 + 1) * HOUR;
+/// Most gaps of one answer.
+const MAX_GAPS: usize = 200;
+/// How often a viewer gets news.
+const NEWS_EVERY: Duration = Duration::from_secs(10);
+
+const TIMES: &str = "times are RFC 3339, e.g. 2026-11-22T14:00:00Z";
+
+fn time(name: &str, text: &str) -> Result<u64, ApiError> {
+    // A + in a query is a space.
+    let text = text.replace(' ', "+");
+    parse_rfc3339(&text).ok_or_else(|| ApiError::bad_request(format!("{name} is no time"), TIMES))
+}
+
+fn camera(id: &str) -> Result<(), ApiError> {
+    check_device(id).map_err(|fault| ApiError::bad_request(fault, "/api/cameras lists the ids"))
+}
+
+/// `?camera=`
+#[derive(Debug, Deserialize)]
+pub(super) struct CameraQuery {
+    pub(super) camera: String,
+}
+
+/// `?camera=&t=`
+#[derive(Debug, Deserialize)]
+pub(super) struct At {
+    pub(super) camera: String,
+    t: String,
+}
+
+impl At {
+    pub(super) fn time(&self) -> Result<u64, ApiError> {
+        camera(&self.camera)?;
+        time("t", &self.t)
+    }
+}
+
+/// `?camera=&from=&to=`
+#[derive(Debug, Deserialize)]
+pub(super) struct Span {
+    pub(super) camera: String,
+    pub(super) from: String,
+    pub(super) to: String,
+}
+
+impl Span {
+    /// Both times, ns since the Unix epoch, not further apart than `longest`.
+    pub(super) fn bounds(&self, longest: u64) -> Result<(u64, u64), ApiError> {
+        camera(&self.camera)?;
+        bounds(&self.from, &self.to, longest)
+    }
+}
+
+fn bounds(from: &str, to: &str, longest: u64) -> Result<(u64, u64), ApiError> {
+    let (from, to) = (time("from", from)?, time("to", to)?);
+    if to <= from {
+        return Err(ApiError::bad_request("to is not after from", TIMES));
+    }
+    if to - from > longest {
+        return Err(ApiError::bad_request(
+            format!("that is more than {} h at once", longest / HOUR),
+            "ask for less time at once",
+        ));
+    }
+    Ok((from, to))
+}
+
+fn fresh(value: impl Serialize) -> Response {
+    ([(CACHE_CONTROL, "no-store")], Json(value)).into_response()
+}
+
+/// `GET /api/cameras`
+pub(super) async fn cameras(State(shared): State<Shared>) -> Result<Response, ApiError> {
+    Ok(fresh(&*shared.app.board().await?))
+}
+
+/// `GET /api/about`: what the footer shows.
+pub(super) async fn about(State(shared): State<Shared>) -> Response {
+    fresh(
+        json!({"bucket": shared.app.index.bucket(), "list_requests": shared.app.index.requests(), "version": env!("CARGO_PKG_VERSION")}),
+    )
+}
+
+/// `GET /api/timeline?camera=&from=&to=`
+pub(super) async fn timeline(State(shared): State<Shared>, Query(span): Query<Span>) -> Result<Response, ApiError> {
+    let (from, to) = span.bounds(LONGEST)?;
+    Ok(fresh(shared.app.timeline(&span.camera, from, to).await?))
+}
+
+/// `?camera=&month=&tz=`
+#[derive(Debug, Deserialize)]
+pub(super) struct Month {
+    camera: String,
+    month: String,
+    tz: Option<String>,
+}
+
+/// `GET /api/days?camera=&month=2026-11&tz=`
+pub(super) async fn days(State(shared): State<Shared>, Query(query): Query<Month>) -> Result<Response, ApiError> {
+    camera(&query.camera)?;
+    let first: Date = format!("{}-01", query.month)
+        .parse()
+        .map_err(|_| ApiError::bad_request("month is no month", "write it as 2026-11"))?;
+    let zone = TimeZone::get(query.tz.as_deref().unwrap_or("UTC"))
+        .map_err(|_| ApiError::bad_request("tz is no time zone", "write it as Europe/Berlin; without it days are UTC"))?;
+    Ok(fresh(shared.app.days(&query.camera, first, &zone).await?))
+}
+
+/// `?from=&to=`
+#[derive(Debug, Deserialize)]
+pub(super) struct Between {
+    from: String,
+    to: String,
+}
+
+#[derive(Debug, Serialize)]
+struct GapOf {
+    camera: String,
+    #[serde(flatten)]
+    gap: Gap,
+}
+
+/// `GET /api/gaps?from=&to=`: of all cameras, longest first.
+pub(super) async fn gaps(State(shared): State<Shared>, Query(query): Query<Between>) -> Result<Response, ApiError> {
+    let (from, to) = bounds(&query.from, &query.to, LONGEST)?;
+    let cameras = shared.app.index.cameras().await?;
+    let app = &shared.app;
+    let found = stream::iter(cameras).map(|camera| async move {
+        let gaps = app.timeline(&camera, from, to).await?.gaps;
+        Ok::<_, ApiError>(
+            gaps.into_iter()
+                .map(move |gap| GapOf {
+                    camera: camera.clone(),
+                    gap,
+                })
+                .collect::<Vec<_>>(),
+        )
+    });
+    let found: Vec<Result<Vec<GapOf>, ApiError>> = found.buffer_unordered(8).collect().await;
+    let mut gaps: Vec<GapOf> = found
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    gaps.sort_by(|a, b| {
+        (b.gap.to - b.gap.from)
+            .cmp(&(a.gap.to - a.gap.from))
+            .then_with(|| (&a.camera, a.gap.from).cmp(&(&b.camera, b.gap.from)))
+    });
+    gaps.truncate(MAX_GAPS);
+    Ok(fresh(gaps))
+}
+
+/// `GET /api/events`: the cameras, now and every ten seconds while somebody listens.
+pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
+    let news = stream::unfold((shared, true), |(mut shared, is_first)| async move {
+        if !is_first {
+            tokio::select! {
+                () = tokio::time::sleep(NEWS_EVERY) => {}
+                _ = shared.ends.wait_for(|ends| *ends) => return None,
+            }
+        }
+        let event = match shared.app.board().await {
+            Ok(board) => Event::default().event("cameras").json_data(&*board),
+            Err(error) => Event::default()
+                .event("trouble")
+                .json_data(json!({"error": error.to_string()})),
+        };
+        // Counting takes many listings the first time: the board is not held up by it.
+        let app: Arc<_> = shared.app.clone();
+        tokio::spawn(async move { app.count_missing().await });
+        Some((Ok::<_, Infallible>(event.unwrap_or_default()), (shared, false)))
+    });
+    let news: std::pin::Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>> = Box::pin(news);
+    (
+        [
+            (CACHE_CONTROL, "no-store"),
+            (axum::http::HeaderName::from_static("x-accel-buffering"), "no"),
+        ],
+        Sse::new(news).keep_alive(KeepAlive::default()),
+    )
+}

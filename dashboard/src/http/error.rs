@@ -1,0 +1,128 @@
+//! Errors as JSON: `{error, hint}`.
+
+use axum::Json;
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use gcstreamer_storage::{Class, WriteError};
+use serde_json::json;
+
+use crate::index::IndexError;
+use crate::media::MediaError;
+
+/// An answer that is no success.
+#[derive(Clone, Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    error: String,
+    hint: String,
+    retry_after: Option<u64>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: &str) -> Self {
+        Self {
+            status,
+            error: error.into(),
+            hint: hint.to_owned(),
+            retry_after: None,
+        }
+    }
+
+    pub(super) fn bad_request(error: impl Into<String>, hint: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, hint)
+    }
+
+    pub(super) fn not_found(error: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            error,
+            "open / for the cameras and what was recorded of them",
+        )
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "this dashboard asks for a token",
+            "open / and log in, or send Authorization: Bearer TOKEN",
+        )
+    }
+
+    pub(super) fn foreign_host() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "without authentication the dashboard answers to localhost, 127.0.0.1 and [::1] alone",
+            "open it by one of these names, or start it with --auth token:FILE",
+        )
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(json!({"error": self.error, "hint": self.hint}))).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        let hint = match (error.class, error.http_status) {
+            (Class::Throttled, _) => "Cloud Storage asks for fewer requests; try again later",
+            (_, Some(403)) => "give the dashboard's account roles/storage.objectViewer on the bucket",
+            (_, Some(401)) | (Class::Auth, _) => "check --credentials-file, or GOOGLE_APPLICATION_CREDENTIALS",
+            (_, Some(404)) => "the bucket or the recording does not exist (any more); check --bucket and --endpoint-uri",
+            (Class::Transient, _) => "the bucket does not answer as it should; try again, and check the network",
+            _ => "check --bucket, --endpoint-uri and --credentials-file",
+        };
+        let status = if error.class == Class::Throttled {
+            StatusCode::TOO_MANY_REQUESTS
+        } else {
+            StatusCode::BAD_GATEWAY
+        };
+        let retry_after = (error.class == Class::Throttled).then(|| error.retry_after.map_or(5, |wait| wait.as_secs().max(1)));
+        tracing::warn!("the bucket cannot be read: {}", error.message);
+        Self {
+            status,
+            error: error.message,
+            hint: hint.to_owned(),
+            retry_after,
+        }
+    }
+}
+
+impl From<IndexError> for ApiError {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Bucket(error) => error.into(),
+            IndexError::TooMany(_) => Self::bad_request(error.to_string(), "ask for less time at once"),
+        }
+    }
+}
+
+impl From<MediaError> for ApiError {
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::Bucket(error) if error.http_status == Some(404) => {
+                Self::not_found("this recording does not exist any more")
+            }
+            MediaError::Bucket(error) => error.into(),
+            error => {
+                tracing::warn!("a chunk cannot be played: {error}");
+                Self::new(
+                    StatusCode::BAD_GATEWAY,
+                    error.to_string(),
+                    "the recording itself can be read with gcloud storage cp",
+                )
+            }
+        }
+    }
+}

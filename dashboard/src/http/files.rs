@@ -1,0 +1,95 @@
+//! The page's files, and the login.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, SET_COOKIE, VARY};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::Shared;
+use super::error::ApiError;
+use crate::page;
+
+/// A file of the page, in the best encoding that the browser takes.
+pub(super) async fn file(method: Method, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+    if method != Method::GET && method != Method::HEAD {
+        return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here", ""));
+    }
+    let file = page::find(uri.path()).ok_or_else(|| ApiError::not_found("there is no such page"))?;
+    let has = |name, value: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .any(|v| v.contains(value))
+    };
+    // Names do not change with their content: the browser asks each time, and mostly gets a 304.
+    let common = [(CACHE_CONTROL, "no-cache"), (ETAG, file.etag), (VARY, "Accept-Encoding")];
+    if has(IF_NONE_MATCH, file.etag) {
+        return Ok((StatusCode::NOT_MODIFIED, common).into_response());
+    }
+    let (encoding, bytes) = match () {
+        () if has(ACCEPT_ENCODING, "br") => (Some("br"), file.brotli),
+        () if has(ACCEPT_ENCODING, "gzip") => (Some("gzip"), file.gzip),
+        () => (None, file.plain),
+    };
+    let mut response = (common, [(CONTENT_TYPE, file.content_type)], Body::from(bytes)).into_response();
+    if let Some(encoding) = encoding {
+        response
+            .headers_mut()
+            .insert(CONTENT_ENCODING, axum::http::HeaderValue::from_static(encoding));
+    }
+    Ok(response)
+}
+
+#[derive(Deserialize)]
+struct LogIn {
+    token: String,
+}
+
+/// Swaps the token for a cookie.
+pub(super) async fn log_in(State(shared): State<Shared>, body: String) -> Result<Response, ApiError> {
+    let form = || {
+        body.strip_prefix("token=").map(|token| LogIn {
+            token: decoded(token.trim_end()),
+        })
+    };
+    let said: Option<LogIn> = serde_json::from_str(&body).ok().or_else(form);
+    let said = said.ok_or_else(|| ApiError::bad_request("no token was sent", "send {\"token\": \"…\"}"))?;
+    match shared.app.auth.log_in(&said.token, !shared.app.is_loopback) {
+        Some(cookie) => Ok((
+            StatusCode::NO_CONTENT,
+            [(SET_COOKIE, cookie), (CACHE_CONTROL, "no-store".into())],
+        )
+            .into_response()),
+        None => {
+            tracing::warn!("a login with a wrong token");
+            Err(ApiError::new(
+                StatusCode::UNAUTHORIZED,
+                "this is not the token",
+                "it is the content of the file of --auth token:FILE",
+            ))
+        }
+    }
+}
+
+/// A value of a form.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        match (first, after.get(..2).and_then(hex)) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+                continue;
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(first),
+        }
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

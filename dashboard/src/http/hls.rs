@@ -1,0 +1,44 @@
+//! Playlists. Decisions are in `crate::hls::playlist`.
+
+use axum::extract::{Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+
+use super::Shared;
+use super::api::{CameraQuery, Span};
+use super::error::ApiError;
+use crate::hls::playlist;
+use crate::index::HOUR;
+
+/// Longest playlist, ns: 24 h.
+const LONGEST: u64 = 24 * HOUR;
+
+fn answer(text: String) -> Response {
+    let headers = [(CONTENT_TYPE, "application/vnd.apple.mpegurl"), (CACHE_CONTROL, "no-store")];
+    (headers, text).into_response()
+}
+
+/// `GET /hls/index.m3u8?camera=&from=&to=`
+pub(super) async fn index(State(shared): State<Shared>, Query(span): Query<Span>) -> Result<Response, ApiError> {
+    let (from, to) = span.bounds(LONGEST)?;
+    let chunks = shared.app.index.span(&span.camera, from, to).await?;
+    if chunks.is_empty() {
+        return Err(ApiError::not_found("nothing is stored of this camera in that time"));
+    }
+    tracing::info!(camera = span.camera, from = span.from, to = span.to, "playing");
+    Ok(answer(playlist::vod(&chunks)))
+}
+
+/// `GET /hls/live.m3u8?camera=`
+pub(super) async fn live(State(shared): State<Shared>, Query(query): Query<CameraQuery>) -> Result<Response, ApiError> {
+    let now = shared.app.clock.now();
+    // The newest chunk may have begun in the hour before; a camera's clock may be ahead.
+    let chunks = shared
+        .app
+        .index
+        .span(&query.camera, now.saturating_sub(HOUR), now.saturating_add(HOUR))
+        .await?;
+    let text =
+        playlist::live(&chunks, now).ok_or_else(|| ApiError::not_found("nothing was stored of this camera in the last hour"))?;
+    Ok(answer(text))
+}

@@ -1,0 +1,178 @@
+//! The bytes of chunks: only objects that are chunks by name and metadata, never any other object of the bucket.
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION, RANGE};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use gcstreamer_schema::Container;
+use gcstreamer_schema::time::rfc3339_ms;
+
+use super::Shared;
+use super::api::At;
+use super::error::ApiError;
+use super::range::{Wanted, wanted};
+use crate::hls::playlist::encoded;
+use crate::index::{Chunk, HOUR};
+
+/// A generation never changes.
+const IMMUTABLE: &str = "private, max-age=31536000, immutable";
+
+async fn chunk_of(shared: &Shared, generation: i64, name: &str) -> Result<Chunk, ApiError> {
+    let found = shared.app.index.find(name, generation).await?;
+    found
+        .map(|(_, chunk)| chunk)
+        .ok_or_else(|| ApiError::not_found("there is no such recording"))
+}
+
+/// `GET /media/{generation}/{object}.{ts|mp4|m4s}`
+pub(super) async fn media(
+    State(shared): State<Shared>,
+    method: Method,
+    Path((generation, object)): Path<(i64, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let unknown = || ApiError::not_found("there is no such recording");
+    let (name, extension) = object.rsplit_once('.').ok_or_else(unknown)?;
+    let chunk = chunk_of(&shared, generation, name).await?;
+    let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
+    match (extension, chunk.meta.container) {
+        ("ts", Container::MpegTs) => stored(&shared, &method, &chunk, "video/mp2t", range).await,
+        ("mp4", Container::Fmp4) => stored(&shared, &method, &chunk, "video/mp4", range).await,
+        ("mp4", _) => Ok(held(
+            &shared.app.media.remuxed(&shared.app.index, &chunk).await?.init,
+            &chunk,
+            range,
+        )),
+        ("m4s", _) => Ok(held(
+            &shared.app.media.remuxed(&shared.app.index, &chunk).await?.segment,
+            &chunk,
+            range,
+        )),
+        _ => Err(unknown()),
+    }
+}
+
+/// The object's own bytes, passed on as they arrive.
+async fn stored(
+    shared: &Shared,
+    method: &Method,
+    chunk: &Chunk,
+    kind: &'static str,
+    range: Option<&str>,
+) -> Result<Response, ApiError> {
+    let part = match wanted(range, chunk.size) {
+        Wanted::Unsatisfiable => return Ok(unsatisfiable(chunk.size)),
+        Wanted::Whole => None,
+        Wanted::Part(part) => Some(part),
+    };
+    let bytes = part.clone().unwrap_or(0..chunk.size);
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        let index = &shared.app.index;
+        let download = index
+            .reader()
+            .download(index.bucket(), &chunk.name, chunk.generation, bytes.clone())
+            .await;
+        let download = download.map_err(crate::media::MediaError::from)?;
+        Body::from_stream(stream::try_unfold(download, |mut download| async move {
+            let piece = download
+                .next()
+                .await
+                .inspect_err(|error| tracing::warn!("a recording broke off: {error}"))?;
+            Ok::<_, gcstreamer_storage::WriteError>(piece.map(|piece| (piece, download)))
+        }))
+    };
+    let mut response = (described(chunk, kind, bytes.end - bytes.start), body).into_response();
+    if let Some(part) = part {
+        partial(&mut response, &part, chunk.size);
+    }
+    Ok(response)
+}
+
+/// Bytes that are in memory.
+fn held(bytes: &Bytes, chunk: &Chunk, range: Option<&str>) -> Response {
+    let size = bytes.len() as u64;
+    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    match wanted(range, size) {
+        Wanted::Unsatisfiable => unsatisfiable(size),
+        Wanted::Whole => (described(chunk, "video/mp4", size), bytes.clone()).into_response(),
+        Wanted::Part(part) => {
+            let body = bytes.slice(index(part.start)..index(part.end));
+            let mut response = (described(chunk, "video/mp4", body.len() as u64), body).into_response();
+            partial(&mut response, &part, size);
+            response
+        }
+    }
+}
+
+fn described(chunk: &Chunk, kind: &'static str, length: u64) -> [(HeaderName, String); 5] {
+    [
+        (CONTENT_TYPE, kind.to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+        (CACHE_CONTROL, IMMUTABLE.to_owned()),
+        (ACCEPT_RANGES, "bytes".to_owned()),
+        (ETAG, format!("\"{}\"", chunk.generation)),
+    ]
+}
+
+fn partial(response: &mut Response, part: &std::ops::Range<u64>, size: u64) {
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    if let Ok(value) = format!("bytes {}-{}/{size}", part.start, part.end - 1).parse() {
+        response.headers_mut().insert(CONTENT_RANGE, value);
+    }
+}
+
+fn unsatisfiable(size: u64) -> Response {
+    let mut response = ApiError::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        format!("there are {size} bytes"),
+        "ask for a range inside",
+    )
+    .into_response();
+    if let Ok(value) = format!("bytes */{size}").parse() {
+        response.headers_mut().insert(CONTENT_RANGE, value);
+    }
+    response
+}
+
+/// `GET /preview?camera=&t=`
+pub(super) async fn preview(State(shared): State<Shared>, Query(at): Query<At>) -> Result<Response, ApiError> {
+    let t = at.time()?;
+    let chunks = shared.app.index.span(&at.camera, t, t.saturating_add(1)).await?;
+    let chunk = match chunks.last() {
+        Some(chunk) => chunk.clone(),
+        // The newest, for who asks for now: its end is some seconds old.
+        None => {
+            let newest = shared.app.index.newest(&at.camera).await?;
+            let is_near = |chunk: &Chunk| chunk.meta.start <= t && t.saturating_sub(chunk.meta.end) < HOUR / 60;
+            newest
+                .filter(is_near)
+                .ok_or_else(|| ApiError::not_found("nothing is stored of this camera at that time"))?
+        }
+    };
+    let address = format!("/preview/{}/{}.mp4", chunk.generation, encoded(&chunk.name));
+    let headers = [(LOCATION, address), (CACHE_CONTROL, "no-store".to_owned())];
+    Ok((StatusCode::FOUND, headers, [("picture-time", rfc3339_ms(chunk.meta.start))]).into_response())
+}
+
+/// `GET /preview/{generation}/{object}.mp4`
+pub(super) async fn picture(
+    State(shared): State<Shared>,
+    Path((generation, object)): Path<(i64, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let name = object
+        .strip_suffix(".mp4")
+        .ok_or_else(|| ApiError::not_found("there is no such picture"))?;
+    let chunk = chunk_of(&shared, generation, name).await?;
+    let picture = shared.app.media.picture(&shared.app.index, &chunk).await?;
+    let mut response = held(&picture, &chunk, headers.get(RANGE).and_then(|value| value.to_str().ok()));
+    if let Ok(value) = rfc3339_ms(chunk.meta.start).parse() {
+        response.headers_mut().insert(HeaderName::from_static("picture-time"), value);
+    }
+    Ok(response)
+}

@@ -1,0 +1,139 @@
+//! The server: routes, what stands in front of all of them, and its end.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, COOKIE, HOST};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use tokio::sync::watch;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
+
+use crate::app::App;
+use crate::auth::{Decision, Shown};
+
+mod api;
+mod error;
+mod files;
+mod hls;
+mod media;
+mod range;
+
+use error::ApiError;
+
+/// How long requests may take to end after the signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What handlers share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    app: Arc<App>,
+    /// True once the server is to end: streams of events end then.
+    ends: watch::Receiver<bool>,
+}
+
+/// Serves until `ended` is ready, then for [`GRACE`] at most.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    app: Arc<App>,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (end, ends) = watch::channel(false);
+    let router = router(app, ends.clone());
+    let graceful = async move {
+        ended.await;
+        let _ = end.send(true);
+    };
+    let mut late = ends;
+    let deadline = async move {
+        let _ = late.wait_for(|ends| *ends).await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(graceful).into_future() => served,
+        () = deadline => Ok(()),
+    }
+}
+
+/// All routes.
+pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
+    let shared = Shared { app, ends };
+    // Media is compressed already, and events must not wait for a full block.
+    let compressed = SizeAbove::new(1024)
+        .and(NotForContentType::new("video/"))
+        .and(NotForContentType::SSE)
+        .and(NotForContentType::new("text/javascript"))
+        .and(NotForContentType::new("text/css"))
+        .and(NotForContentType::new("text/html"));
+    Router::new()
+        .route("/api/cameras", get(api::cameras))
+        .route("/api/timeline", get(api::timeline))
+        .route("/api/days", get(api::days))
+        .route("/api/gaps", get(api::gaps))
+        .route("/api/events", get(api::events))
+        .route("/api/about", get(api::about))
+        .route("/hls/index.m3u8", get(hls::index))
+        .route("/hls/live.m3u8", get(hls::live))
+        .route("/media/{generation}/{*object}", get(media::media))
+        .route("/preview", get(media::preview))
+        .route("/preview/{generation}/{*object}", get(media::picture))
+        .route("/login", post(files::log_in))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(files::file)
+        .layer(CompressionLayer::new().compress_when(compressed))
+        .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .layer(middleware::from_fn(secured))
+        .with_state(shared)
+}
+
+/// Lets in who may be let in.
+async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let decision = decide(&shared, &request);
+    match decision {
+        Decision::Allow => next.run(request).await,
+        Decision::LogIn => ApiError::unauthorized().into_response(),
+        Decision::ForeignHost => ApiError::foreign_host().into_response(),
+    }
+}
+
+fn decide(shared: &Shared, request: &Request) -> Decision {
+    let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let shown = Shown {
+        host: header(HOST),
+        authorization: header(AUTHORIZATION),
+        cookie: header(COOKIE),
+    };
+    let path = request.uri().path();
+    let is_public = path == "/healthz" || path == "/login" || crate::page::find(path).is_some();
+    shared.app.auth.decide(shown, is_public)
+}
+
+const SECURITY: [(&str, &str); 5] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("x-frame-options", "DENY"),
+];
+
+async fn secured(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in SECURITY {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,91 @@
+//! The state of a camera as the first screen shows it, from the bucket alone.
+//!
+//! PURE. Without MQTT three states can be told: something was stored lately, something was stored, nothing ever was. A board that
+//! says more than it knows is worse than none.
+
+use serde::Serialize;
+
+use super::chunk::Chunk;
+
+/// State of a camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Badge {
+    /// It is in a list of cameras and the bucket has nothing of it.
+    NeverSeen,
+    /// Nothing was stored for longer than its chunks are: why is not known without MQTT.
+    Unknown,
+    /// Its list says that it is not to be recorded.
+    Stopped,
+    /// The newest chunk is as young as it should be.
+    Recording,
+}
+
+/// The state of one camera.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CameraState {
+    /// Device id.
+    pub id: String,
+    /// Name for people; the id where none is known.
+    pub name: String,
+    /// Its state.
+    pub badge: Badge,
+    /// Why, in words; empty where there is nothing to say.
+    pub reason: String,
+    /// End of the newest chunk.
+    #[serde(with = "gcstreamer_schema::time::option")]
+    pub last_stored: Option<u64>,
+    /// Seconds since then.
+    pub age_s: Option<u64>,
+    /// Age of the oldest second that waits for its upload; needs MQTT, so it is not known.
+    pub backlog_s: Option<u64>,
+    /// Seconds missing since midnight in the camera's zone; `None`: not counted yet.
+    pub missing_s_today: Option<u64>,
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+/// How old the end of the newest chunk may be, ns: three chunks and 30 s.
+pub fn patience(newest: &Chunk) -> u64 {
+    let length = newest.meta.end.saturating_sub(newest.meta.start);
+    length.saturating_mul(3).saturating_add(30 * SECOND)
+}
+
+/// Judges a camera at `now` (ns since the Unix epoch) by its newest chunk.
+pub fn judge(newest: Option<&Chunk>, is_enabled: bool, now: u64) -> (Badge, String) {
+    match newest {
+        _ if !is_enabled => (Badge::Stopped, "not enabled in its list of cameras".into()),
+        None => (Badge::NeverSeen, "the bucket has nothing of this camera".into()),
+        Some(chunk) if now.saturating_sub(chunk.meta.end) < patience(chunk) => (Badge::Recording, String::new()),
+        Some(chunk) => {
+            let since = gcstreamer_schema::time::rfc3339_ms(chunk.meta.end);
+            (Badge::Unknown, format!("nothing stored since {since}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chunk::tests::{BASE, chunk};
+    use super::*;
+
+    #[test]
+    fn a_camera_is_recording_as_long_as_its_newest_chunk_is_young() {
+        let newest = chunk(0, 5, 0.0, 10.0);
+        let at = |seconds: u64| judge(Some(&newest), true, BASE + seconds * SECOND).0;
+        // The chunk ended at 10 s; three chunks and 30 s are 60 s.
+        assert_eq!(
+            (at(10), at(69), at(70), at(86_400)),
+            (Badge::Recording, Badge::Recording, Badge::Unknown, Badge::Unknown)
+        );
+        assert_eq!(at(0), Badge::Recording, "its clock is ahead of ours");
+    }
+
+    #[test]
+    fn a_camera_that_never_uploaded_is_not_absent() {
+        assert_eq!(judge(None, true, BASE).0, Badge::NeverSeen);
+        assert_eq!(judge(None, false, BASE).0, Badge::Stopped);
+        let (_, reason) = judge(Some(&chunk(0, 5, 0.0, 10.0)), true, BASE + 3600 * SECOND);
+        assert_eq!(reason, "nothing stored since 2026-11-22T06:40:10.000Z");
+    }
+}

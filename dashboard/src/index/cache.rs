@@ -1,0 +1,266 @@
+//! Listings that were made, in bounded memory and, for finished hours, on disk.
+//!
+//! May touch files below `--cache-dir` alone. A file that cannot be read or is not what was written is a miss, never an error: the
+//! bucket has the truth.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use gcstreamer_schema::metadata::ObjectMetadata;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::chunk::Chunk;
+use super::freshness::FOR_EVER;
+
+/// Most bytes of chunks in memory.
+const MAX_MEMORY: usize = 64 << 20;
+/// Longest file that is read.
+const MAX_FILE: u64 = 64 << 20;
+
+/// Where finished hours are kept.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    folder: PathBuf,
+    /// Bucket and endpoint: one folder may serve several dashboards.
+    identity: String,
+}
+
+#[derive(Debug)]
+struct Entry {
+    chunks: Arc<Vec<Chunk>>,
+    until: u64,
+    used: u64,
+    cost: usize,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    entries: HashMap<String, Entry>,
+    cost: usize,
+    uses: u64,
+    slots: HashMap<String, Weak<tokio::sync::Mutex<()>>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cache {
+    memory: Mutex<Memory>,
+    disk: Option<Disk>,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(disk: Option<Disk>) -> Self {
+        Self {
+            memory: Mutex::default(),
+            disk,
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn for a key: who holds it is the only one who asks the bucket for it.
+    pub fn slot(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut memory = self.memory();
+        if let Some(slot) = memory.slots.get(key).and_then(Weak::upgrade) {
+            return slot;
+        }
+        if memory.slots.len() > 4096 {
+            memory.slots.retain(|_, slot| slot.strong_count() > 0);
+        }
+        let slot = Arc::new(tokio::sync::Mutex::new(()));
+        memory.slots.insert(key.to_owned(), Arc::downgrade(&slot));
+        slot
+    }
+
+    /// The listing of a key, if it is still good at `now`.
+    pub async fn get(&self, key: &str, now: u64) -> Option<Arc<Vec<Chunk>>> {
+        {
+            let mut memory = self.memory();
+            memory.uses += 1;
+            let uses = memory.uses;
+            if let Some(entry) = memory.entries.get_mut(key) {
+                entry.used = uses;
+                return (now < entry.until).then(|| entry.chunks.clone());
+            }
+        }
+        let chunks = Arc::new(self.disk.as_ref()?.read(key).await?);
+        self.keep(key, chunks.clone(), FOR_EVER);
+        Some(chunks)
+    }
+
+    /// Keeps a listing for `good_for` ns from `now` on.
+    pub async fn put(&self, key: &str, chunks: Arc<Vec<Chunk>>, now: u64, good_for: u64) {
+        self.keep(key, chunks.clone(), now.saturating_add(good_for));
+        if let Some(disk) = self.disk.as_ref().filter(|_| good_for == FOR_EVER) {
+            disk.write(key, &chunks).await;
+        }
+    }
+
+    fn keep(&self, key: &str, chunks: Arc<Vec<Chunk>>, until: u64) {
+        let cost = key.len() + 128 + chunks.iter().map(Chunk::cost).sum::<usize>();
+        let mut memory = self.memory();
+        memory.uses += 1;
+        let entry = Entry {
+            chunks,
+            until,
+            used: memory.uses,
+            cost,
+        };
+        memory.cost += cost;
+        if let Some(old) = memory.entries.insert(key.to_owned(), entry) {
+            memory.cost -= old.cost;
+        }
+        while memory.cost > MAX_MEMORY && memory.entries.len() > 1 {
+            let oldest = memory
+                .entries
+                .iter()
+                .min_by_key(|(_, entry)| entry.used)
+                .map(|(key, _)| key.clone());
+            let Some(entry) = oldest.and_then(|key| memory.entries.remove(&key)) else {
+                break;
+            };
+            memory.cost -= entry.cost;
+        }
+    }
+}
+
+/// A chunk in a file.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    name: String,
+    generation: i64,
+    size: u64,
+    created: u64,
+    metadata: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    /// Raised when the form changes.
+    version: u32,
+    key: String,
+    chunks: Vec<Line>,
+}
+
+const VERSION: u32 = 1;
+
+impl Disk {
+    /// Keeps files below `folder`, which must exist; `identity` names bucket and endpoint.
+    pub fn new(folder: &Path, identity: String) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            identity,
+        }
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        let digest = Sha256::digest(format!("{}\0{key}", self.identity));
+        let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        self.folder.join(format!("{name}.json"))
+    }
+
+    async fn read(&self, key: &str) -> Option<Vec<Chunk>> {
+        let path = self.path(key);
+        let key = key.to_owned();
+        let read = move || {
+            let length = std::fs::metadata(&path).ok()?.len();
+            let file: File = serde_json::from_slice(&std::fs::read(&path).ok().filter(|_| length <= MAX_FILE)?).ok()?;
+            if file.version != VERSION || file.key != key {
+                return None;
+            }
+            file.chunks.into_iter().map(chunk_of).collect()
+        };
+        tokio::task::spawn_blocking(read).await.ok()?
+    }
+
+    async fn write(&self, key: &str, chunks: &Arc<Vec<Chunk>>) {
+        let (path, key, chunks) = (self.path(key), key.to_owned(), chunks.clone());
+        let write = move || -> std::io::Result<()> {
+            let file = File {
+                version: VERSION,
+                key,
+                chunks: chunks.iter().map(line_of).collect(),
+            };
+            let text = serde_json::to_vec(&file).map_err(std::io::Error::other)?;
+            let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+            std::fs::write(&temporary, text)?;
+            std::fs::rename(&temporary, &path)
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+            tracing::warn!("cache-dir cannot be written ({error}); finished hours are listed again after a restart");
+        }
+    }
+}
+
+fn line_of(chunk: &Chunk) -> Line {
+    Line {
+        name: chunk.name.to_string(),
+        generation: chunk.generation,
+        size: chunk.size,
+        created: chunk.created,
+        metadata: chunk.meta.to_map(&Default::default()),
+    }
+}
+
+fn chunk_of(line: Line) -> Option<Chunk> {
+    Some(Chunk {
+        name: line.name.into(),
+        generation: line.generation,
+        size: line.size,
+        created: line.created,
+        meta: ObjectMetadata::from_map(&line.metadata).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chunk::tests::chunk;
+    use super::*;
+
+    fn chunks(count: u64) -> Arc<Vec<Chunk>> {
+        Arc::new((0..count).map(|sequence| chunk(0, sequence, sequence as f64, 1.0)).collect())
+    }
+
+    #[tokio::test]
+    async fn a_listing_is_good_until_its_time_is_over() {
+        let cache = Cache::new(None);
+        cache.put("k", chunks(2), 100, 10).await;
+        assert_eq!(cache.get("k", 109).await, Some(chunks(2)));
+        assert_eq!(cache.get("k", 110).await, None);
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_and_the_least_used_goes_first() {
+        let cache = Cache::new(None);
+        let many = chunks(50_000);
+        let cost: usize = many.iter().map(Chunk::cost).sum();
+        let count = MAX_MEMORY / cost + 3;
+        for index in 0..count {
+            cache.put(&index.to_string(), many.clone(), 0, FOR_EVER).await;
+            assert!(cache.get("0", 1).await.is_some(), "used all the time");
+        }
+        assert!(cache.memory().cost <= MAX_MEMORY && cache.memory().entries.len() < count);
+        assert!(cache.get("1", 1).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn finished_hours_survive_a_restart_and_broken_files_are_a_miss() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = || Some(Disk::new(folder.path(), "bucket".into()));
+        Cache::new(disk()).put("finished", chunks(3), 0, FOR_EVER).await;
+        Cache::new(disk()).put("running", chunks(3), 0, 10).await;
+        let next = Cache::new(disk());
+        assert_eq!(next.get("finished", 1 << 60).await, Some(chunks(3)));
+        assert_eq!(next.get("running", 1).await, None);
+        let other = Cache::new(Some(Disk::new(folder.path(), "other bucket".into())));
+        assert_eq!(other.get("finished", 1).await, None);
+        let path = disk().unwrap().path("finished");
+        std::fs::write(path, "{\"version\":1").unwrap();
+        assert_eq!(Cache::new(disk()).get("finished", 1).await, None);
+    }
+}

@@ -1,0 +1,199 @@
+//! A chunk as the bucket lists it: name and metadata checked, before anything else may use it.
+//!
+//! No I/O. Names and metadata are foreign text: an object whose name the template does not give, or whose metadata is not that of
+//! [`ObjectMetadata`] or contradicts the name, is no chunk.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gcstreamer_schema::metadata::ObjectMetadata;
+use gcstreamer_schema::name::Template;
+use gcstreamer_storage::Listed;
+
+/// A chunk longer than this is not believed, ns: a day.
+const MAX_DURATION: u64 = 86_400_000_000_000;
+
+/// A stored chunk. Times in ns since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Object name.
+    pub name: Arc<str>,
+    /// Generation of the object.
+    pub generation: i64,
+    /// Bytes.
+    pub size: u64,
+    /// When the bucket had it, ns since the Unix epoch.
+    pub created: u64,
+    /// Its metadata; the device is left empty, since a list of chunks is of one camera.
+    pub meta: ObjectMetadata,
+}
+
+impl Chunk {
+    /// Reads an object of a listing. `None`: it is no chunk of this camera.
+    pub fn of(template: &Template, camera: &str, object: Listed) -> Option<Self> {
+        let parts = template.read(&object.name)?;
+        let mut meta = ObjectMetadata::from_map(&object.metadata).ok()?;
+        let says = |said: Option<&str>, is: &str| said.is_none_or(|said| said == is);
+        let is_ours = meta.device == camera
+            && says(parts.device.as_deref(), &meta.device)
+            && says(parts.session.as_deref(), &meta.session)
+            && parts.sequence.is_none_or(|sequence| sequence == meta.sequence);
+        if !is_ours || meta.init_bytes > object.size {
+            return None;
+        }
+        if meta.end <= meta.start {
+            meta.end = meta.start.saturating_add(meta.duration);
+        }
+        if meta.end - meta.start > MAX_DURATION || meta.end == meta.start {
+            return None;
+        }
+        meta.device = String::new();
+        let created = object.created.and_then(|at: SystemTime| at.duration_since(UNIX_EPOCH).ok());
+        Some(Self {
+            name: object.name.into(),
+            generation: object.generation,
+            size: object.size,
+            created: created.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0),
+            meta,
+        })
+    }
+
+    /// Whether `next` is the chunk after this one in its session, with nothing missing between them.
+    pub fn is_followed_by(&self, next: &Self) -> bool {
+        self.meta.session == next.meta.session
+            && self.meta.sequence.checked_add(1) == Some(next.meta.sequence)
+            && next.meta.gap.is_none()
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn cost(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.meta.session.len() + self.meta.codecs.as_ref().map_or(0, String::len) + 64
+    }
+}
+
+/// Sorts chunks by time and takes out those listed twice.
+pub fn sorted(mut chunks: Vec<Chunk>) -> Vec<Chunk> {
+    let key = |chunk: &Chunk| {
+        (
+            chunk.meta.start,
+            chunk.meta.session.clone(),
+            chunk.meta.sequence,
+            chunk.generation,
+        )
+    };
+    chunks.sort_by_cached_key(key);
+    chunks.dedup_by(|a, b| a.name == b.name && a.generation == b.generation);
+    chunks
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use gcstreamer_schema::metadata::Gap;
+    use gcstreamer_schema::{ClockKind, Container};
+
+    use super::*;
+
+    pub(crate) const SECOND: u64 = 1_000_000_000;
+    pub(crate) const BASE: u64 = 1_795_329_600 * SECOND;
+
+    /// A chunk of session `s` (a digit) that begins `start` seconds after [`BASE`].
+    #[allow(clippy::cast_possible_truncation)]
+    pub(crate) fn chunk(s: u8, sequence: u64, start: f64, seconds: f64) -> Chunk {
+        let ns = |seconds: f64| std::time::Duration::from_secs_f64(seconds).as_nanos() as u64;
+        let session = format!("{s}a1b2c3d4e");
+        Chunk {
+            name: format!("cam/{session}_{sequence:06}.flv").into(),
+            generation: 1000 + i64::try_from(sequence).unwrap(),
+            size: 1000,
+            created: BASE + ns(start + seconds),
+            meta: ObjectMetadata {
+                previous_session: None,
+                device: String::new(),
+                session,
+                sequence,
+                start: BASE + ns(start),
+                end: BASE + ns(start + seconds),
+                duration: ns(seconds),
+                pts_start: Some(ns(start)),
+                container: Container::Flv,
+                init_bytes: 10,
+                init_crc32c: Some(7),
+                preview_bytes: Some(100),
+                key_frame: true,
+                gap: (sequence == 0).then_some(Gap::Known(gcstreamer_schema::GapReason::Start)),
+                clock: ClockKind::System,
+                clock_step_ms: None,
+                codecs: Some("avc1.42C01E,mp4a.40.2".into()),
+            },
+        }
+    }
+
+    fn listed(device: &str, name: &str) -> Listed {
+        let meta = ObjectMetadata {
+            device: device.into(),
+            ..chunk(0, 3, 0.0, 10.0).meta
+        };
+        Listed {
+            name: name.into(),
+            generation: 5,
+            size: 1000,
+            metadata: meta.to_map(&Default::default()),
+            ..Listed::default()
+        }
+    }
+
+    fn template() -> Template {
+        Template::parse(crate::settings::DEFAULT_LOCATION).unwrap()
+    }
+
+    const NAME: &str = "/2026/11/22/20261122T064000.000Z_0a1b2c3d4e_000003.flv";
+
+    #[test]
+    fn a_chunk_is_what_name_and_metadata_agree_on() {
+        for camera in ["cam", "store42/cam3", "<script>alert(1)</script>", "a b"] {
+            let name = format!("{camera}{NAME}");
+            assert!(Chunk::of(&template(), camera, listed(camera, &name)).is_some(), "{camera}");
+            assert!(Chunk::of(&template(), "other", listed(camera, &name)).is_none());
+            assert!(
+                Chunk::of(&template(), camera, listed("other", &name)).is_none(),
+                "metadata of another camera"
+            );
+        }
+        let wrong_sequence = format!("cam{}", NAME.replace("000003", "000004"));
+        assert!(Chunk::of(&template(), "cam", listed("cam", &wrong_sequence)).is_none());
+        assert!(Chunk::of(&template(), "cam", listed("cam", "cam/readme.txt")).is_none());
+    }
+
+    #[test]
+    fn broken_metadata_is_no_chunk() {
+        let name = format!("cam{NAME}");
+        for (key, value) in [
+            ("start-time", "yesterday"),
+            ("sequence", "-1"),
+            ("container", "avi"),
+            ("init-bytes", "5000"),
+            ("duration-ms", "99999999999"),
+        ] {
+            let mut object = listed("cam", &name);
+            object.metadata.insert(key.into(), value.into());
+            if key == "duration-ms" {
+                object.metadata.insert("end-time".into(), "2026-11-22T06:40:00.000Z".into());
+                object.metadata.insert("start-time".into(), "2026-11-22T06:40:00.000Z".into());
+            }
+            assert!(Chunk::of(&template(), "cam", object).is_none(), "{key}");
+        }
+        assert!(
+            Chunk::of(
+                &template(),
+                "cam",
+                Listed {
+                    name,
+                    generation: 1,
+                    size: 1,
+                    ..Listed::default()
+                }
+            )
+            .is_none()
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Which cameras the bucket has: device ids, found from the names of objects.
+//!
+//! With the default template a camera is a folder that holds folders of years, at any depth: ids hold slashes. Folders are listed
+//! level by level; what was found to be a camera is not looked into again for an hour. With another template the cameras are those
+//! of the first objects.
+
+use std::collections::{BTreeSet, HashMap};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use gcstreamer_storage::{Fields, ListQuery};
+
+use super::{HOUR, Index, IndexError, PARALLEL};
+
+/// Deepest folder that is looked into: ids of so many parts.
+const MAX_DEPTH: usize = 8;
+/// Most folders that are listed in one search.
+const MAX_FOLDERS: usize = 5000;
+/// Pages of objects that are looked at with another template.
+const PAGES: usize = 20;
+/// How long an answer is good for, ns.
+const GOOD_FOR: u64 = 60_000_000_000;
+
+/// What was found, and when.
+#[derive(Debug, Default)]
+pub(super) struct Discovered {
+    at: Option<u64>,
+    cameras: BTreeSet<String>,
+    /// Folders that are cameras, and when they were looked into.
+    folders: HashMap<String, u64>,
+}
+
+/// The folders in a folder: years, which make it a camera, or others.
+struct Folder {
+    name: String,
+    is_camera: bool,
+    inside: Vec<String>,
+}
+
+impl Index {
+    /// The device ids of all cameras, sorted.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn cameras(&self) -> Result<Vec<String>, IndexError> {
+        let mut discovered = self.discovered.lock().await;
+        let now = self.clock.now();
+        if discovered.at.is_none_or(|at| now.saturating_sub(at) >= GOOD_FOR) {
+            // Ids of the default template stand in front of the year.
+            if self.template.day_prefix("{device}", 0) == "{device}/1970/01/01/19700101T" {
+                self.look_into_folders(&mut discovered, now).await?;
+            } else {
+                discovered.cameras = self.look_at_objects().await?;
+            }
+            discovered.at = Some(now);
+        }
+        Ok(discovered.cameras.iter().cloned().collect())
+    }
+
+    async fn look_into_folders(&self, discovered: &mut Discovered, now: u64) -> Result<(), IndexError> {
+        let mut level = vec![String::new()];
+        let mut listed = 0;
+        for _ in 0..MAX_DEPTH {
+            level.retain(|folder| {
+                discovered
+                    .folders
+                    .get(folder)
+                    .is_none_or(|at| now.saturating_sub(*at) >= HOUR)
+            });
+            level.truncate(MAX_FOLDERS - listed);
+            listed += level.len();
+            let folders = stream::iter(level)
+                .map(|folder| self.look_into(folder))
+                .buffer_unordered(PARALLEL);
+            let folders: Vec<Folder> = folders.try_collect().await?;
+            level = Vec::new();
+            for folder in folders {
+                if folder.is_camera {
+                    discovered.cameras.insert(folder.name.trim_end_matches('/').to_owned());
+                    discovered.folders.insert(folder.name, now);
+                }
+                level.extend(folder.inside);
+            }
+            if level.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_into(&self, folder: String) -> Result<Folder, IndexError> {
+        let mut query = ListQuery {
+            prefix: folder.clone(),
+            delimiter: Some("/".into()),
+            fields: Fields::Names,
+            ..ListQuery::default()
+        };
+        let (mut inside, mut years) = (Vec::new(), Vec::new());
+        for _ in 0..PAGES {
+            let page = self.list(&query).await?;
+            for prefix in page.prefixes {
+                let name = prefix.get(folder.len()..).unwrap_or_default().trim_end_matches('/');
+                let is_year = !folder.is_empty() && name.len() == 4 && name.bytes().all(|byte| byte.is_ascii_digit());
+                if is_year { &mut years } else { &mut inside }.push(prefix);
+            }
+            match page.next {
+                Some(next) => query.page = Some(next),
+                None => break,
+            }
+        }
+        let is_camera = match years.last() {
+            Some(year) => self.holds_chunks(&folder, year).await?,
+            None => false,
+        };
+        Ok(Folder {
+            name: folder,
+            is_camera,
+            inside,
+        })
+    }
+
+    /// Whether an object of that year has the name of a chunk of this camera.
+    async fn holds_chunks(&self, folder: &str, year: &str) -> Result<bool, IndexError> {
+        let query = ListQuery {
+            prefix: year.to_owned(),
+            max_results: Some(10),
+            fields: Fields::Names,
+            ..ListQuery::default()
+        };
+        let page = self.list(&query).await?;
+        let camera = folder.trim_end_matches('/');
+        Ok(page
+            .objects
+            .iter()
+            .any(|object| self.template.read(&object.name).and_then(|parts| parts.device).as_deref() == Some(camera)))
+    }
+
+    async fn look_at_objects(&self) -> Result<BTreeSet<String>, IndexError> {
+        let (mut query, mut cameras) = (ListQuery::default(), BTreeSet::new());
+        for _ in 0..PAGES {
+            let page = self.list(&query).await?;
+            cameras.extend(page.objects.into_iter().filter_map(|object| {
+                let camera = self.template.read(&object.name)?.device?;
+                super::Chunk::of(&self.template, &camera, object).map(|_| camera)
+            }));
+            match page.next {
+                Some(next) => query.page = Some(next),
+                None => break,
+            }
+        }
+        Ok(cameras)
+    }
+}

@@ -1,0 +1,79 @@
+//! Which listings may still change, and how long one is good for.
+//!
+//! PURE. An hour is finished when it is over and has no hole; chunks of an outage arrive late, so an hour with holes is looked at
+//! again: soon at first, then daily. Times in ns.
+
+use super::HOUR;
+use super::chunk::Chunk;
+
+const SECOND: u64 = 1_000_000_000;
+const MINUTE: u64 = 60 * SECOND;
+/// Of an hour that is running, or just over.
+pub const RUNNING: u64 = 2 * SECOND;
+/// Of an hour that nothing will change.
+pub const FOR_EVER: u64 = u64::MAX;
+/// After its end an hour may still get chunks that were being uploaded.
+const SETTLED: u64 = 5 * MINUTE;
+
+/// How long the listing of the hour that begins at `begins` is good for, looked at `now`.
+pub fn good_for(begins: u64, chunks: &[Chunk], now: u64) -> u64 {
+    let age = now.saturating_sub(begins.saturating_add(HOUR));
+    match age {
+        _ if now < begins.saturating_add(HOUR + SETTLED) => RUNNING,
+        _ if is_whole(begins, chunks) => FOR_EVER,
+        _ if age < HOUR => MINUTE,
+        _ if age < 6 * HOUR => 5 * MINUTE,
+        _ if age < 24 * HOUR => 30 * MINUTE,
+        _ => 24 * HOUR,
+    }
+}
+
+/// How long the names of the UTC day that begins at `begins` are good for, looked at `now`: chunks of an outage may still arrive.
+pub fn day_good_for(begins: u64, now: u64) -> u64 {
+    match now.saturating_sub(begins) / HOUR {
+        0..25 => 30 * SECOND,
+        25..48 => 10 * MINUTE,
+        _ => 6 * HOUR,
+    }
+}
+
+/// Whether the chunks cover the hour without a hole.
+fn is_whole(begins: u64, chunks: &[Chunk]) -> bool {
+    let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+        return false;
+    };
+    let length = last.meta.duration.max(SECOND);
+    let reaches = first.meta.start <= begins.saturating_add(length) && last.meta.end.saturating_add(SECOND) >= begins + HOUR;
+    reaches && chunks.windows(2).all(|pair| pair[0].is_followed_by(&pair[1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chunk::tests::{BASE, chunk};
+    use super::*;
+
+    fn hour(missing: Option<u64>) -> Vec<Chunk> {
+        let begins = BASE - BASE % HOUR;
+        let placed = |index: u64| {
+            let mut chunk = chunk(0, index + 10, 0.0, 10.0);
+            chunk.meta.start = begins + index * 10 * SECOND;
+            chunk.meta.end = chunk.meta.start + 10 * SECOND;
+            chunk
+        };
+        (0..360).filter(|index| Some(*index) != missing).map(placed).collect()
+    }
+
+    #[test]
+    fn a_whole_hour_is_never_looked_at_again_and_one_with_a_hole_is() {
+        let begins = BASE - BASE % HOUR;
+        let after = |minutes: u64| begins + HOUR + minutes * MINUTE;
+        assert_eq!(good_for(begins, &hour(None), begins + MINUTE), RUNNING);
+        assert_eq!(good_for(begins, &hour(None), after(1)), RUNNING, "uploads may be under way");
+        assert_eq!(good_for(begins, &hour(None), after(6)), FOR_EVER);
+        let holed = hour(Some(100));
+        let looks = [6, 90, 600, 3000].map(|minutes| good_for(begins, &holed, after(minutes)) / MINUTE);
+        assert_eq!(looks, [1, 5, 30, 1440]);
+        assert_eq!(good_for(begins, &[], after(6)), MINUTE, "an empty hour may fill");
+        assert_eq!(good_for(begins, &hour(Some(359)), after(6)), MINUTE, "its end is missing");
+    }
+}

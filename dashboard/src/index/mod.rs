@@ -1,0 +1,396 @@
+//! What the bucket holds: cameras, their chunks by the hour, the newest of each.
+//!
+//! The bucket is the only source: nothing is remembered that a listing does not show. Names of the default template hold the hour, so
+//! a day is 24 short listings in parallel and not nine long ones in a row. The decisions (what a chunk is, what a gap is, which
+//! hours to look at again) are pure and in files of their own; this one lists and caches.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use gcstreamer_schema::name::Template;
+use gcstreamer_storage::{GcsReader, ListQuery, Page, WriteError};
+use tokio::sync::Semaphore;
+
+pub mod badge;
+pub mod cache;
+pub mod chunk;
+mod discover;
+pub mod freshness;
+pub mod names;
+pub mod timeline;
+
+pub use chunk::Chunk;
+
+use crate::clock::Clock;
+use cache::{Cache, Disk};
+use names::Named;
+use timeline::Timeline;
+
+/// ns of an hour.
+pub const HOUR: u64 = 3_600_000_000_000;
+/// Most list requests at once.
+const PARALLEL: usize = 32;
+/// Most pages of one listing: 100,000 objects.
+const MAX_PAGES: usize = 100;
+/// How far a camera's clock may be ahead for its chunks to count as new, ns.
+const AHEAD: u64 = 25 * HOUR;
+/// No chunk is older: 2015-01-01.
+const EARLIEST: u64 = 1_420_070_400_000_000_000;
+
+/// Why the bucket could not be asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The request failed.
+    #[error(transparent)]
+    Bucket(#[from] WriteError),
+    /// More objects than are read at once.
+    #[error("more than 100,000 objects begin with \"{0}\"; ask for less time at once")]
+    TooMany(String),
+}
+
+/// The bucket, seen through listings.
+#[derive(Debug)]
+pub struct Index {
+    reader: GcsReader,
+    bucket: String,
+    template: Template,
+    clock: Arc<dyn Clock>,
+    requests: AtomicU64,
+    parallel: Semaphore,
+    cache: Cache,
+    newest: Mutex<HashMap<String, Newest>>,
+    discovered: tokio::sync::Mutex<discover::Discovered>,
+    days: Mutex<HashMap<(String, u64), Day>>,
+}
+
+/// The names of a UTC day, and until when they are good.
+#[derive(Clone, Debug)]
+struct Day {
+    names: Arc<Vec<Named>>,
+    until: u64,
+}
+
+/// ns of a day.
+const DAY: u64 = 24 * HOUR;
+/// Most names of days in memory; one takes about 40 bytes.
+const MAX_NAMES: usize = 1_000_000;
+
+/// The newest chunk of a camera, and when it was asked for.
+#[derive(Clone, Debug)]
+struct Newest {
+    chunk: Option<Chunk>,
+    asked: u64,
+}
+
+/// Most cameras whose newest chunk is remembered, and most days of names.
+const MAX_CAMERAS: usize = 20_000;
+/// How long an answer about the newest chunk is good for, ns.
+const NEWEST_FOR: u64 = 2_000_000_000;
+/// As [`NEWEST_FOR`], for a camera of which nothing was found at all.
+const NOTHING_FOR: u64 = 60_000_000_000;
+
+impl Index {
+    /// An index of this bucket. `cache_dir` keeps finished hours on disk.
+    pub fn new(reader: GcsReader, bucket: String, template: Template, clock: Arc<dyn Clock>, cache_dir: Option<Disk>) -> Self {
+        Self {
+            reader,
+            bucket,
+            template,
+            clock,
+            requests: AtomicU64::new(0),
+            parallel: Semaphore::new(PARALLEL),
+            cache: Cache::new(cache_dir),
+            newest: Mutex::default(),
+            discovered: tokio::sync::Mutex::default(),
+            days: Mutex::default(),
+        }
+    }
+
+    /// What reads the objects' bytes.
+    pub fn reader(&self) -> &GcsReader {
+        &self.reader
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// List requests made so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, WriteError> {
+        // Never closed, so a permit always comes.
+        let _permit = self.parallel.acquire().await;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.reader.list(&self.bucket, query).await
+    }
+
+    /// All chunks of a camera whose names match the query, sorted.
+    async fn chunks(&self, camera: &str, mut query: ListQuery) -> Result<Vec<Chunk>, IndexError> {
+        let mut chunks = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let page = self.list(&query).await?;
+            chunks.extend(
+                page.objects
+                    .into_iter()
+                    .filter_map(|object| Chunk::of(&self.template, camera, object)),
+            );
+            match page.next {
+                Some(next) => query.page = Some(next),
+                None => return Ok(chunk::sorted(chunks)),
+            }
+        }
+        Err(IndexError::TooMany(query.prefix))
+    }
+
+    /// The chunks of a camera that begin in the UTC hour of `at`, from the cache where it is good enough.
+    async fn hour(&self, camera: &str, at: u64) -> Result<Arc<Vec<Chunk>>, IndexError> {
+        let prefix = self.template.hour_prefix(camera, at);
+        // A template without the hour in its names: one listing serves all hours, and is never finished.
+        let is_hourly = prefix != self.template.hour_prefix(camera, at + HOUR);
+        let begins = at - at % HOUR;
+        let key = format!("{camera}\0{prefix}");
+        // One listing at a time for each hour: 50 viewers ask once.
+        let slot = self.cache.slot(&key);
+        let _turn = slot.lock().await;
+        let now = self.clock.now();
+        if let Some(found) = self.cache.get(&key, now).await {
+            return Ok(found);
+        }
+        let query = ListQuery {
+            prefix,
+            ..ListQuery::default()
+        };
+        let chunks = Arc::new(self.chunks(camera, query).await?);
+        let good_for = if is_hourly {
+            freshness::good_for(begins, &chunks, now)
+        } else {
+            freshness::RUNNING
+        };
+        self.cache.put(&key, chunks.clone(), now, good_for).await;
+        Ok(chunks)
+    }
+
+    /// The chunks of a camera that overlap `from..to` (ns since the Unix epoch), sorted, with the neighbours that touch.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn span(&self, camera: &str, from: u64, to: u64) -> Result<Vec<Chunk>, IndexError> {
+        // A chunk that began in the hour before may reach into this one.
+        let first = (from - from % HOUR).saturating_sub(HOUR);
+        let last = to.min(self.clock.now().saturating_add(AHEAD));
+        let hours = (0..).map(|index| first + index * HOUR).take_while(|hour| *hour < last);
+        let found: Vec<Arc<Vec<Chunk>>> = stream::iter(hours)
+            .map(|hour| self.hour(camera, hour))
+            .buffered(PARALLEL)
+            .try_collect()
+            .await?;
+        let touching = |chunk: &&Chunk| chunk.meta.start < to && chunk.meta.end > from;
+        let chunks: Vec<Chunk> = found.iter().flat_map(|hour| hour.iter()).filter(touching).cloned().collect();
+        Ok(chunk::sorted(chunks))
+    }
+
+    /// What was recorded of a camera in the UTC days that `from..to` touches, from names alone. Cheap for weeks.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn outline(&self, camera: &str, from: u64, to: u64) -> Result<Timeline, IndexError> {
+        let last = to.min(self.clock.now().saturating_add(AHEAD));
+        let days = (0..)
+            .map(|index| from - from % DAY + index * DAY)
+            .take_while(|day| *day < last);
+        let found: Vec<Arc<Vec<Named>>> = stream::iter(days)
+            .map(|day| self.day(camera, day))
+            .buffered(PARALLEL)
+            .try_collect()
+            .await?;
+        Ok(names::timeline(found.iter().flat_map(|day| day.iter().cloned()).collect()))
+    }
+
+    async fn day(&self, camera: &str, day: u64) -> Result<Arc<Vec<Named>>, IndexError> {
+        let key = (camera.to_owned(), day);
+        let slot = self.cache.slot(&format!("day\0{camera}\0{day}"));
+        let _turn = slot.lock().await;
+        let now = self.clock.now();
+        let known = self.days.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(known) = known.filter(|known| now < known.until) {
+            return Ok(known.names);
+        }
+        let prefix = self.template.day_prefix(camera, day);
+        let mut query = ListQuery {
+            prefix,
+            fields: gcstreamer_storage::Fields::Names,
+            ..ListQuery::default()
+        };
+        let mut names = Vec::new();
+        loop {
+            let page = self.list(&query).await?;
+            names.extend(
+                page.objects
+                    .iter()
+                    .filter_map(|object| Named::of(&self.template, camera, &object.name)),
+            );
+            match page.next {
+                _ if names.len() > MAX_PAGES * 1000 => return Err(IndexError::TooMany(query.prefix)),
+                Some(next) => query.page = Some(next),
+                None => break,
+            }
+        }
+        names.retain(|chunk| chunk.start / DAY == day / DAY);
+        let names = Arc::new(names);
+        let until = now.saturating_add(freshness::day_good_for(day, now));
+        let mut days = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = days.values().map(|day| day.names.len()).sum::<usize>();
+        if held + names.len() > MAX_NAMES || days.len() >= MAX_CAMERAS {
+            days.clear();
+        }
+        days.insert(
+            key,
+            Day {
+                names: names.clone(),
+                until,
+            },
+        );
+        Ok(names)
+    }
+
+    /// The newest chunk of a camera.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn newest(&self, camera: &str) -> Result<Option<Chunk>, IndexError> {
+        let slot = self.cache.slot(&format!("newest\0{camera}"));
+        let _turn = slot.lock().await;
+        let now = self.clock.now();
+        let known = self
+            .newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(camera)
+            .cloned();
+        if let Some(known) = &known {
+            let good_for = if known.chunk.is_some() { NEWEST_FOR } else { NOTHING_FOR };
+            if now.saturating_sub(known.asked) < good_for {
+                return Ok(known.chunk.clone());
+            }
+        }
+        let chunk = match known.and_then(|known| known.chunk) {
+            Some(last) => self.newer(camera, last, now).await?,
+            None => self.look_for_newest(camera, now).await?,
+        };
+        let newest = Newest {
+            chunk: chunk.clone(),
+            asked: now,
+        };
+        let mut all = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ids that somebody asks for need not exist.
+        if all.len() >= MAX_CAMERAS {
+            all.clear();
+        }
+        all.insert(camera.to_owned(), newest);
+        Ok(chunk)
+    }
+
+    /// The newest from `last` on: names sort by time, so this is one short listing.
+    async fn newer(&self, camera: &str, last: Chunk, now: u64) -> Result<Option<Chunk>, IndexError> {
+        let query = ListQuery {
+            prefix: self.device_prefix(camera),
+            start_offset: Some(last.name.to_string()),
+            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
+            ..ListQuery::default()
+        };
+        let chunks = self.chunks(camera, query).await?;
+        Ok(chunks
+            .into_iter()
+            .chain([last])
+            .max_by_key(|chunk| (chunk.meta.end, chunk.meta.sequence)))
+    }
+
+    async fn look_for_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
+        for hour in [now, now.saturating_sub(HOUR)] {
+            let chunks = self.hour(camera, hour).await?;
+            if let Some(newest) = chunks.iter().max_by_key(|chunk| chunk.meta.end) {
+                return Ok(Some(newest.clone()));
+            }
+        }
+        // Is there anything from this hour on? Halves the time since 2015 until one hour is left.
+        let (mut low, mut high) = (EARLIEST / HOUR, (now + AHEAD) / HOUR);
+        if !self.has_any_from(camera, low * HOUR, now).await? {
+            return Ok(None);
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.has_any_from(camera, middle * HOUR, now).await? {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        let chunks = self.hour(camera, low * HOUR).await?;
+        Ok(chunks.iter().max_by_key(|chunk| chunk.meta.end).cloned())
+    }
+
+    async fn has_any_from(&self, camera: &str, at: u64, now: u64) -> Result<bool, IndexError> {
+        let query = ListQuery {
+            prefix: self.device_prefix(camera),
+            start_offset: Some(self.template.hour_prefix(camera, at)),
+            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
+            max_results: Some(1),
+            fields: gcstreamer_storage::Fields::Names,
+            ..ListQuery::default()
+        };
+        Ok(!self.list(&query).await?.objects.is_empty())
+    }
+
+    /// What all names of a camera begin with.
+    fn device_prefix(&self, camera: &str) -> String {
+        // Two times whose names differ as early as names can.
+        let (a, b) = (
+            self.template.hour_prefix(camera, 1_000_000 * HOUR),
+            self.template.hour_prefix(camera, 100 * HOUR),
+        );
+        let end = a
+            .char_indices()
+            .zip(b.chars())
+            .find(|((_, x), y)| x != y)
+            .map_or(a.len().min(b.len()), |((at, _), _)| at);
+        a.get(..end).unwrap_or_default().to_owned()
+    }
+
+    /// The chunk of this name and generation, with its camera. `None`: there is none, or the object is no chunk of ours.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn find(&self, name: &str, generation: i64) -> Result<Option<(String, Chunk)>, IndexError> {
+        let Some(parts) = self.template.read(name) else {
+            return Ok(None);
+        };
+        let (Some(camera), start) = (parts.device, parts.start.unwrap_or(0)) else {
+            return Ok(None);
+        };
+        let hour = self.hour(&camera, start).await?;
+        let is_it = |chunk: &&Chunk| &*chunk.name == name && chunk.generation == generation;
+        if let Some(found) = hour.iter().find(is_it) {
+            return Ok(Some((camera, found.clone())));
+        }
+        // It may be newer than the cached listing: look at this one object.
+        let query = ListQuery {
+            prefix: name.to_owned(),
+            max_results: Some(1),
+            ..ListQuery::default()
+        };
+        let chunks = self
+            .list(&query)
+            .await?
+            .objects
+            .into_iter()
+            .filter_map(|object| Chunk::of(&self.template, &camera, object));
+        let found = chunks.into_iter().find(|chunk| is_it(&chunk));
+        Ok(found.map(|chunk| (camera, chunk)))
+    }
+}

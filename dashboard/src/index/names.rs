@@ -1,0 +1,119 @@
+//! Days from names alone: a listing without metadata is a tenth of the bytes, enough for a calendar and for spans of weeks.
+//!
+//! PURE. A name holds the start of a chunk; its end is the start of the next one of its session, and of the last one it is as long
+//! as the others are. Why something is missing inside a session is in the metadata, so the reason is that it is not stored.
+
+use std::sync::Arc;
+
+use gcstreamer_schema::name::{NameParts, Template};
+
+use super::timeline::{Piece, Timeline};
+
+/// A chunk whose length is not known is taken to be as long as this, ns.
+const USUAL: u64 = 10_000_000_000;
+
+/// A chunk as its name tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named {
+    /// Its beginning, ns since the Unix epoch.
+    pub start: u64,
+    /// Session id.
+    pub session: Arc<str>,
+    /// Number in the session.
+    pub sequence: u64,
+}
+
+impl Named {
+    /// Reads the name of a chunk of this camera.
+    pub fn of(template: &Template, camera: &str, name: &str) -> Option<Self> {
+        let NameParts {
+            device,
+            session,
+            sequence,
+            start,
+            ..
+        } = template.read(name)?;
+        (device.as_deref() == Some(camera)).then_some(())?;
+        Some(Self {
+            start: start?,
+            session: session.unwrap_or_default().into(),
+            sequence: sequence?,
+        })
+    }
+}
+
+/// Builds the timeline of chunks of which the names are known.
+pub fn timeline(mut named: Vec<Named>) -> Timeline {
+    named.sort();
+    named.dedup();
+    let mut lengths: Vec<u64> = named
+        .windows(2)
+        .filter(|pair| follows(pair))
+        .map(|pair| pair[1].start - pair[0].start)
+        .collect();
+    lengths.sort_unstable();
+    let usual = lengths.get(lengths.len() / 2).copied().unwrap_or(USUAL);
+    let pieces: Vec<Piece<'_>> = named
+        .iter()
+        .enumerate()
+        .map(|(index, chunk)| {
+            // A chunk that is much longer than the others has a hole behind it that its number does not show.
+            let next = named
+                .get(index..index + 2)
+                .filter(|pair| follows(pair))
+                .map(|pair| pair[1].start);
+            let end = next.filter(|next| next - chunk.start <= usual.saturating_mul(4));
+            Piece {
+                session: &chunk.session,
+                sequence: chunk.sequence,
+                start: chunk.start,
+                end: end.unwrap_or(chunk.start + usual),
+                gap: if chunk.sequence == 0 { Some("start") } else { None },
+            }
+        })
+        .collect();
+    Timeline::of_pieces(&pieces)
+}
+
+fn follows(pair: &[Named]) -> bool {
+    pair[0].session == pair[1].session && pair[0].sequence.checked_add(1) == Some(pair[1].sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn named(session: &str, sequence: u64, start: u64) -> Named {
+        Named {
+            start: start * SECOND,
+            session: session.into(),
+            sequence,
+        }
+    }
+
+    #[test]
+    fn names_alone_tell_ranges_and_gaps() {
+        let mut all: Vec<Named> = (0..6).map(|q| named("a", q, 100 + q * 10)).collect();
+        all.extend((9..12).map(|q| named("a", q, 190 + (q - 9) * 10)));
+        all.push(named("b", 0, 300));
+        let timeline = timeline(all);
+        let ranges: Vec<_> = timeline.ranges.iter().map(|r| (r.from / SECOND, r.to / SECOND)).collect();
+        assert_eq!(ranges, [(100, 160), (190, 220), (300, 310)]);
+        let gaps: Vec<_> = timeline
+            .gaps
+            .iter()
+            .map(|g| (g.from / SECOND, g.to / SECOND, g.reason.as_str()))
+            .collect();
+        assert_eq!(gaps, [(160, 190, "not-stored"), (220, 300, "start")]);
+    }
+
+    #[test]
+    fn a_name_of_another_camera_is_no_chunk() {
+        let template = Template::parse(crate::settings::DEFAULT_LOCATION).unwrap();
+        let name = "a/b/2026/11/22/20261122T064512.345Z_0a1b2c3d4e_000012.flv";
+        assert_eq!(Named::of(&template, "a/b", name).unwrap().sequence, 12);
+        assert_eq!(Named::of(&template, "a", name), None);
+    }
+}

@@ -1,0 +1,300 @@
+//! What was recorded and what is missing: ranges and gaps on the time axis, and how much of each day.
+//!
+//! PURE. Inside a session a gap is a missing `sequence` or `continuous=false`, never time arithmetic: a camera's clock drifts.
+//! Between sessions it is the last end to the next start; overlaps are merged.
+
+use std::collections::HashMap;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::chunk::Chunk;
+
+/// A stretch of time, ns since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Range {
+    /// Its beginning.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub from: u64,
+    /// Its end.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub to: u64,
+}
+
+/// A stretch of time of which nothing is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// Its beginning, ns since the Unix epoch.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub from: u64,
+    /// Its end, ns since the Unix epoch.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub to: u64,
+    /// Why: a `gap-reason` of the metadata, [`NOT_STORED`] or [`UNKNOWN`].
+    pub reason: String,
+}
+
+/// The reason of a gap where chunks of a session are missing in the bucket.
+pub const NOT_STORED: &str = "not-stored";
+/// The reason of a gap of which nothing is known.
+pub const UNKNOWN: &str = "unknown";
+
+/// What a timeline needs to know of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Session id.
+    pub session: &'a str,
+    /// Number in the session.
+    pub sequence: u64,
+    /// Its beginning, ns since the Unix epoch.
+    pub start: u64,
+    /// Its end, ns since the Unix epoch.
+    pub end: u64,
+    /// Why something may be missing before it.
+    pub gap: Option<&'a str>,
+}
+
+impl<'a> From<&'a Chunk> for Piece<'a> {
+    fn from(chunk: &'a Chunk) -> Self {
+        let meta = &chunk.meta;
+        Self {
+            session: &meta.session,
+            sequence: meta.sequence,
+            start: meta.start,
+            end: meta.end,
+            gap: meta.gap.as_ref().map(gcstreamer_schema::metadata::Gap::name),
+        }
+    }
+}
+
+/// What is stored of a camera and what is not, in the order of time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Timeline {
+    /// Recorded.
+    pub ranges: Vec<Range>,
+    /// Missing between recorded ones.
+    pub gaps: Vec<Gap>,
+}
+
+/// One day of a calendar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Day {
+    /// The day in the zone that was asked for.
+    #[serde(serialize_with = "as_text")]
+    pub day: Date,
+    /// Seconds recorded.
+    pub recorded_s: u64,
+    /// Seconds missing between recorded ones.
+    pub gap_s: u64,
+}
+
+impl Timeline {
+    /// Builds it from chunks sorted by [`super::chunk::sorted`].
+    pub fn of(chunks: &[Chunk]) -> Self {
+        Self::of_pieces(&chunks.iter().map(Piece::from).collect::<Vec<_>>())
+    }
+
+    /// Builds it from pieces sorted by their start.
+    pub fn of_pieces(pieces: &[Piece<'_>]) -> Self {
+        let mut timeline = Self::default();
+        let mut last_of: HashMap<&str, u64> = HashMap::new();
+        for piece in pieces {
+            let same = last_of.insert(piece.session, piece.sequence);
+            let is_next = same.is_none_or(|last| last.checked_add(1) == Some(piece.sequence));
+            let joins = same.is_some() && is_next && piece.gap.is_none();
+            match timeline.ranges.last_mut() {
+                Some(range) if joins || piece.start <= range.to => range.to = range.to.max(piece.end),
+                Some(range) => {
+                    // Chunks that were made and are not in the bucket: on their way, or dropped.
+                    let reason = if is_next {
+                        piece.gap.filter(|gap| !gap.is_empty()).unwrap_or(UNKNOWN)
+                    } else {
+                        NOT_STORED
+                    };
+                    timeline.gaps.push(Gap {
+                        from: range.to,
+                        to: piece.start,
+                        reason: reason.to_owned(),
+                    });
+                    timeline.ranges.push(Range {
+                        from: piece.start,
+                        to: piece.end,
+                    });
+                }
+                None => timeline.ranges.push(Range {
+                    from: piece.start,
+                    to: piece.end,
+                }),
+            }
+        }
+        timeline
+    }
+
+    /// Returns what of it lies between `from` and `to`.
+    #[must_use]
+    pub fn within(&self, from: u64, to: u64) -> Self {
+        let cut = |a: u64, b: u64| (a.max(from), b.min(to));
+        let ranges = self
+            .ranges
+            .iter()
+            .map(|range| cut(range.from, range.to))
+            .filter(|(a, b)| a < b);
+        let gaps = self
+            .gaps
+            .iter()
+            .map(|gap| (cut(gap.from, gap.to), gap))
+            .filter(|((a, b), _)| a < b);
+        Self {
+            ranges: ranges.map(|(from, to)| Range { from, to }).collect(),
+            gaps: gaps
+                .map(|((from, to), gap)| Gap {
+                    from,
+                    to,
+                    reason: gap.reason.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Returns the ns recorded and the ns missing.
+    pub fn sums(&self) -> (u64, u64) {
+        let recorded = self.ranges.iter().map(|range| range.to - range.from).sum();
+        let missing = self.gaps.iter().map(|gap| gap.to - gap.from).sum();
+        (recorded, missing)
+    }
+
+    /// Returns each day of the month that begins with `first` in that zone. Days of 23 and 25 hours are as long as they are.
+    pub fn days(&self, first: Date, zone: &TimeZone) -> Vec<Day> {
+        let days = first.first_of_month().series(jiff::Span::new().days(1));
+        days.take_while(|day| day.month() == first.month() && day.year() == first.year())
+            .filter_map(|day| {
+                let (from, to) = day_bounds(day, zone)?;
+                let (recorded, missing) = self.within(from, to).sums();
+                let seconds = |ns: u64| (ns + 500_000_000) / 1_000_000_000;
+                Some(Day {
+                    day,
+                    recorded_s: seconds(recorded),
+                    gap_s: seconds(missing),
+                })
+            })
+            .collect()
+    }
+}
+
+fn as_text<S: serde::Serializer>(day: &Date, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(day)
+}
+
+/// Returns when a day begins and ends in that zone, ns since the Unix epoch. `None`: before 1970.
+pub fn day_bounds(day: Date, zone: &TimeZone) -> Option<(u64, u64)> {
+    let instant = |day: Date| {
+        let start = day.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
+        u64::try_from(start.timestamp().as_nanosecond()).ok()
+    };
+    Some((instant(day)?, instant(day.tomorrow().ok()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use gcstreamer_schema::GapReason;
+    use gcstreamer_schema::metadata::Gap as Why;
+    use proptest::prelude::*;
+
+    use super::super::chunk::sorted;
+    use super::super::chunk::tests::{BASE, SECOND, chunk};
+    use super::*;
+
+    #[allow(clippy::type_complexity)]
+    fn seconds(timeline: &Timeline) -> (Vec<(u64, u64)>, Vec<(u64, u64, String)>) {
+        let at = |ns: u64| (ns - BASE) / SECOND;
+        let ranges = timeline.ranges.iter().map(|r| (at(r.from), at(r.to))).collect();
+        (
+            ranges,
+            timeline
+                .gaps
+                .iter()
+                .map(|g| (at(g.from), at(g.to), g.reason.clone()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn chunks_of_a_session_join_whatever_their_times_say() {
+        // The camera's clock drifts: 200 ms of nothing between the times, nothing missing between the bytes.
+        let chunks = [chunk(0, 0, 0.0, 10.0), chunk(0, 1, 10.2, 10.0), chunk(0, 2, 20.4, 10.0)];
+        assert_eq!(seconds(&Timeline::of(&chunks)), (vec![(0, 30)], vec![]));
+    }
+
+    #[test]
+    fn a_gap_has_the_reason_that_the_bucket_states() {
+        let mut late = chunk(0, 4, 60.0, 10.0);
+        late.meta.gap = Some(Why::Known(GapReason::Stalled));
+        let mut restarted = chunk(1, 0, 90.0, 10.0);
+        restarted.meta.gap = Some(Why::Other("camera-frozen".into()));
+        let chunks = [chunk(0, 0, 0.0, 10.0), chunk(0, 3, 30.0, 10.0), late, restarted];
+        let (ranges, gaps) = seconds(&Timeline::of(&chunks));
+        assert_eq!(ranges, [(0, 10), (30, 40), (60, 70), (90, 100)]);
+        assert_eq!(
+            gaps,
+            [
+                (10, 30, "not-stored".into()),
+                (40, 60, "stalled".into()),
+                (70, 90, "camera-frozen".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn two_recorders_of_one_camera_overlap_and_leave_no_gap() {
+        let chunks = sorted(vec![
+            chunk(0, 0, 0.0, 10.0),
+            chunk(1, 0, 5.0, 10.0),
+            chunk(0, 1, 10.0, 10.0),
+            chunk(1, 1, 15.0, 10.0),
+        ]);
+        assert_eq!(seconds(&Timeline::of(&chunks)), (vec![(0, 25)], vec![]));
+    }
+
+    #[test]
+    fn a_window_cuts_ranges_and_gaps() {
+        let timeline = Timeline::of(&[chunk(0, 0, 0.0, 10.0), chunk(0, 2, 20.0, 10.0)]);
+        let window = timeline.within(BASE + 5 * SECOND, BASE + 15 * SECOND);
+        assert_eq!(seconds(&window), (vec![(5, 10)], vec![(10, 15, "not-stored".into())]));
+    }
+
+    #[test]
+    fn days_of_23_and_25_hours_are_as_long_as_they_are() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let all = Timeline {
+            ranges: vec![Range { from: 0, to: u64::MAX }],
+            gaps: vec![],
+        };
+        let hours = |year, month, day: usize| {
+            let days = all.days(Date::new(year, month, 1).unwrap(), &zone);
+            (days.len(), days[day - 1].recorded_s / 3600)
+        };
+        assert_eq!(
+            (hours(2026, 3, 29), hours(2026, 10, 25), hours(2026, 11, 1)),
+            ((31, 23), (31, 25), (30, 24))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_and_gaps_fill_the_time_between_the_first_and_the_last(parts in proptest::collection::vec((0u8..3, 0u64..40, 0u32..4000, 1u32..300), 1..40)) {
+            let chunks: Vec<Chunk> = parts.iter().map(|(s, q, start, len)| chunk(*s, *q, f64::from(*start) / 10.0, f64::from(*len) / 10.0)).collect();
+            let chunks = sorted(chunks);
+            let timeline = Timeline::of(&chunks);
+            let mut edges: Vec<(u64, u64)> = timeline.ranges.iter().map(|r| (r.from, r.to)).chain(timeline.gaps.iter().map(|g| (g.from, g.to))).collect();
+            edges.sort_unstable();
+            prop_assert!(edges.iter().all(|(from, to)| from < to));
+            // Joined chunks of a session may leave a hole between their times; nothing else may.
+            prop_assert!(edges.windows(2).all(|pair| pair[0].1 == pair[1].0));
+            prop_assert_eq!(edges[0].0, chunks[0].meta.start);
+            prop_assert_eq!(edges.last().unwrap().1, chunks.iter().map(|c| c.meta.end).max().unwrap());
+            let (recorded, missing) = timeline.sums();
+            prop_assert_eq!(recorded + missing, edges.last().unwrap().1 - edges[0].0);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! `gcstreamer-dashboard`: see the cameras that `gcssink` records into Cloud Storage, and watch what was recorded.
+//!
+//! No GStreamer. Builds on the project's crates: `schema` (names, metadata), `media` (samples), `storage` (the bucket).
+//!
+//! - [`settings`]: flags and environment. [`auth`]: who may see what (PURE).
+//! - [`index`]: cameras and chunks, from listings; timelines and badges (PURE).
+//! - [`hls`]: playlists and remuxing (PURE).
+//! - [`media`]: bytes of chunks, remuxed ones in bounded memory.
+//! - [`http`]: the server. [`page`]: the page's files, built from `web/`.
+
+pub mod app;
+pub mod auth;
+pub mod clock;
+pub mod hls;
+pub mod http;
+pub mod index;
+pub mod media;
+pub mod page;
+pub mod settings;

@@ -1,0 +1,81 @@
+//! The program: reads the settings, starts the server, ends on SIGINT and SIGTERM.
+//!
+//! Exit status: 0 ended on request, 2 wrong settings (nothing was started), 1 anything else.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use gcstreamer_dashboard::app::App;
+use gcstreamer_dashboard::clock::SystemClock;
+use gcstreamer_dashboard::http;
+use gcstreamer_dashboard::settings::{Cli, Command, LogFormat, Settings};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let flags = match cli.command {
+        Some(Command::Serve(flags)) => flags,
+        None => cli.serve,
+    };
+    log(flags.log);
+    let settings = match flags.check() {
+        Ok(settings) => settings,
+        Err(fault) => {
+            tracing::error!("{fault}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(serve(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(format: LogFormat) {
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), String> {
+    settings.credentials.check().await.or_else(|error| {
+        if settings.endpoint.takes_credentials() {
+            Err(error.to_string())
+        } else {
+            Ok(())
+        }
+    })?;
+    let listen = settings.listen;
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .map_err(|error| format!("cannot listen on {listen}: {error}; choose another with --listen"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let app = Arc::new(App::new(settings, Arc::new(SystemClock)));
+    tracing::info!("listening on http://{address}");
+    http::serve(listener, app, ended()).await.map_err(|error| error.to_string())
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn ended() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,159 @@
+//! The bytes of chunks: as they are, remuxed for players, or one picture.
+//!
+//! Remuxed chunks are kept in bounded memory, since a player asks for header and media of each one after the other, and several
+//! viewers for the same. Reading and remuxing are limited in number and size: a chunk is held whole while it is written anew.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use gcstreamer_media::container::samples;
+use gcstreamer_storage::WriteError;
+use tokio::sync::Semaphore;
+
+use crate::hls::remux::{RemuxError, Remuxed, picture, remux};
+use crate::index::{Chunk, Index};
+
+/// Largest chunk that is remuxed, bytes.
+const MAX_CHUNK: u64 = 128 << 20;
+/// Longest beginning of a chunk that is read for a picture, bytes.
+const MAX_PREVIEW: u64 = 16 << 20;
+/// Chunks remuxed at once.
+const PARALLEL: usize = 3;
+/// Most bytes of remuxed chunks and of pictures in memory.
+const MAX_KEPT: usize = 96 << 20;
+
+/// Why there are no bytes.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MediaError {
+    /// The bucket cannot be read.
+    #[error(transparent)]
+    Bucket(#[from] WriteError),
+    /// The chunk cannot be written anew.
+    #[error(transparent)]
+    Remux(#[from] RemuxError),
+    /// It is too large for that.
+    #[error("the chunk has {0} bytes; chunks up to 128 MiB are played, and key pictures up to 16 MiB shown")]
+    TooLarge(u64),
+    /// The task that wrote it ended.
+    #[error("the chunk could not be written anew")]
+    Ended,
+}
+
+/// What is kept of one generation of an object.
+#[derive(Clone, Debug)]
+enum Kept {
+    Remuxed(Arc<Remuxed>),
+    Picture(Bytes),
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        match self {
+            Self::Remuxed(remuxed) => remuxed.init.len() + remuxed.segment.len(),
+            Self::Picture(bytes) => bytes.len(),
+        }
+    }
+}
+
+type Key = (Arc<str>, i64, bool);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Media {
+    kept: Mutex<VecDeque<(Key, Kept)>>,
+    parallel: Semaphore,
+    slots: crate::index::cache::Cache,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::default(),
+            parallel: Semaphore::new(PARALLEL),
+            slots: crate::index::cache::Cache::new(None),
+        }
+    }
+}
+
+impl Media {
+    /// A chunk as header and fragment.
+    ///
+    /// # Errors
+    /// [`MediaError`].
+    pub async fn remuxed(&self, index: &Index, chunk: &Chunk) -> Result<Arc<Remuxed>, MediaError> {
+        let key = (chunk.name.clone(), chunk.generation, false);
+        let slot = self.slots.slot(&format!("{}\0{}", chunk.generation, chunk.name));
+        let _turn = slot.lock().await;
+        if let Some(Kept::Remuxed(remuxed)) = self.get(&key) {
+            return Ok(remuxed);
+        }
+        if chunk.size > MAX_CHUNK {
+            return Err(MediaError::TooLarge(chunk.size));
+        }
+        // Never closed, so a permit always comes.
+        let _permit = self.parallel.acquire().await;
+        let bytes = index
+            .reader()
+            .read(index.bucket(), &chunk.name, chunk.generation, 0..chunk.size)
+            .await?;
+        let (container, pts_start, duration) = (chunk.meta.container, chunk.meta.pts_start, chunk.meta.duration);
+        let write = move || -> Result<Remuxed, RemuxError> { remux(&samples::read(container, &bytes, pts_start)?, duration) };
+        let remuxed = Arc::new(tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??);
+        self.keep(key, Kept::Remuxed(remuxed.clone()));
+        Ok(remuxed)
+    }
+
+    /// The first key picture of a chunk as an MP4 of one sample.
+    ///
+    /// # Errors
+    /// [`MediaError`].
+    pub async fn picture(&self, index: &Index, chunk: &Chunk) -> Result<Bytes, MediaError> {
+        let key = (chunk.name.clone(), chunk.generation, true);
+        if let Some(Kept::Picture(bytes)) = self.get(&key) {
+            return Ok(bytes);
+        }
+        let end = chunk
+            .meta
+            .preview_bytes
+            .filter(|end| *end > 0)
+            .unwrap_or(1 << 20)
+            .min(chunk.size);
+        if end > MAX_PREVIEW {
+            return Err(MediaError::TooLarge(end));
+        }
+        let bytes = index
+            .reader()
+            .read(index.bucket(), &chunk.name, chunk.generation, 0..end)
+            .await?;
+        let (container, pts_start) = (chunk.meta.container, chunk.meta.pts_start);
+        let write = move || -> Result<Bytes, RemuxError> { picture(&samples::read(container, &bytes, pts_start)?) };
+        let picture = tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??;
+        self.keep(key, Kept::Picture(picture.clone()));
+        Ok(picture)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<(Key, Kept)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &Key) -> Option<Kept> {
+        let mut kept = self.kept();
+        let at = kept.iter().position(|(known, _)| known == key)?;
+        // The least used is at the front.
+        let entry = kept.remove(at)?;
+        let found = entry.1.clone();
+        kept.push_back(entry);
+        Some(found)
+    }
+
+    fn keep(&self, key: Key, value: Kept) {
+        let mut kept = self.kept();
+        kept.retain(|(known, _)| *known != key);
+        kept.push_back((key, value));
+        let mut sum: usize = kept.iter().map(|(_, value)| value.len()).sum();
+        while sum > MAX_KEPT && kept.len() > 1 {
+            sum -= kept.pop_front().map_or(0, |(_, value)| value.len());
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The command line and the environment, checked before anything starts.
+//!
+//! May read the files that the settings name.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gcstreamer_schema::cameras::{self, Camera};
+use gcstreamer_schema::limits::check_bucket;
+use gcstreamer_schema::name::Template;
+use gcstreamer_storage::{Credentials, Endpoint};
+
+/// The default of `gcssink`'s property `location`.
+pub const DEFAULT_LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
+/// A token shorter than this can be guessed.
+const MIN_TOKEN: usize = 16;
+
+/// See the cameras that gcssink records into Cloud Storage, and watch what was recorded.
+#[derive(Debug, Parser)]
+#[command(name = "gcstreamer-dashboard", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; without it: serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of serve.
+    #[command(flatten)]
+    pub serve: Flags,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the page (the default)
+    Serve(Flags),
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The flags of serve; each is also read from the environment.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    /// Bucket with the recordings
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_BUCKET")]
+    pub bucket: Option<String>,
+    /// Server to ask instead of Google's, e.g. http://localhost:4443; http:// gets no credentials
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_ENDPOINT_URI")]
+    pub endpoint_uri: Option<String>,
+    /// Service account key or external account file [default: Application Default Credentials]
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_CREDENTIALS_FILE")]
+    pub credentials_file: Option<PathBuf>,
+    /// Object names, as the property location of gcssink; must hold {device}
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_LOCATION", default_value = DEFAULT_LOCATION)]
+    pub location: String,
+    /// Recorder's file whose cameras are shown even if they never uploaded; may be given more than once
+    #[arg(
+        long = "cameras",
+        value_name = "RECORDER.toml",
+        env = "GCSTREAMER_DASHBOARD_CAMERAS",
+        value_delimiter = ','
+    )]
+    pub cameras: Vec<PathBuf>,
+    /// Address and port to listen on
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Who may see it: none (loopback only), or token:FILE
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_AUTH", default_value = "none")]
+    pub auth: String,
+    /// Folder for listings of finished hours; kept over restarts
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// How log lines are written
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_LOG", default_value = "text")]
+    pub log: LogFormat,
+}
+
+/// Who may see the dashboard.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// Anybody on this machine.
+    None,
+    /// Who has the token.
+    Token(String),
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Token(_) => "Token(…)",
+        })
+    }
+}
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The bucket.
+    pub bucket: String,
+    /// The server.
+    pub endpoint: Endpoint,
+    /// Credentials for it.
+    pub credentials: Credentials,
+    /// Object names.
+    pub template: Template,
+    /// Cameras of lists, in their order.
+    pub cameras: Vec<Camera>,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Who may see it.
+    pub auth: Auth,
+    /// Where finished hours are kept.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Flags {
+    /// Checks all flags and reads the files that they name.
+    ///
+    /// # Errors
+    /// What is wrong and what to do.
+    pub fn check(&self) -> Result<Settings, String> {
+        let bucket = self
+            .bucket
+            .clone()
+            .ok_or("--bucket is missing: the bucket that gcssink records into")?;
+        check_bucket(&bucket).map_err(|fault| format!("--bucket: {fault}"))?;
+        let endpoint = Endpoint::from_environment(self.endpoint_uri.as_deref()).map_err(|error| error.to_string())?;
+        let credentials = self
+            .credentials_file
+            .clone()
+            .map_or(Credentials::ApplicationDefault, Credentials::File);
+        if !self.location.contains("{device}") {
+            return Err("--location must hold {device}: without it a name does not tell whose chunk it is".into());
+        }
+        let template = Template::parse(&self.location).map_err(|error| format!("--{error}"))?;
+        let mut cameras: Vec<Camera> = Vec::new();
+        for path in &self.cameras {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("--cameras {}: {error}", path.display()))?;
+            let listed = cameras::from_toml(&text).map_err(|fault| format!("{}:{fault}", path.display()))?;
+            cameras.extend(listed);
+        }
+        let auth = auth(&self.auth)?;
+        if auth == Auth::None && !self.listen.ip().is_loopback() {
+            return Err(format!(
+                "--listen {} is reachable from other machines, and --auth none asks nobody who he is; use --auth token:FILE, or listen on 127.0.0.1",
+                self.listen
+            ));
+        }
+        if let Some(folder) = &self.cache_dir {
+            std::fs::create_dir_all(folder).map_err(|error| format!("--cache-dir {}: {error}", folder.display()))?;
+        }
+        Ok(Settings {
+            bucket,
+            endpoint,
+            credentials,
+            template,
+            cameras,
+            listen: self.listen,
+            auth,
+            cache_dir: self.cache_dir.clone(),
+        })
+    }
+}
+
+fn auth(text: &str) -> Result<Auth, String> {
+    match text.split_once(':') {
+        None if text == "none" => Ok(Auth::None),
+        Some(("token", path)) => token(Path::new(path)).map(Auth::Token),
+        _ => Err("--auth must be none or token:FILE".into()),
+    }
+}
+
+fn token(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("--auth token:{}: {error}", path.display()))?;
+    let token = text.strip_suffix('\n').unwrap_or(&text);
+    let token = token.strip_suffix('\r').unwrap_or(token);
+    if token.len() < MIN_TOKEN {
+        return Err(format!(
+            "--auth token:{}: the token has {} characters and can be guessed; use at least {MIN_TOKEN}, e.g. openssl rand -base64 24",
+            path.display(),
+            token.len()
+        ));
+    }
+    if token.chars().any(|c| c.is_control() || !c.is_ascii()) {
+        return Err(format!(
+            "--auth token:{}: the token holds a line break, or what is not ASCII",
+            path.display()
+        ));
+    }
+    Ok(token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(arguments: &[&str]) -> Result<Settings, String> {
+        let cli = Cli::try_parse_from([&["gcstreamer-dashboard"], arguments].concat()).map_err(|error| error.to_string())?;
+        match cli.command {
+            Some(Command::Serve(flags)) => flags.check(),
+            None => cli.serve.check(),
+        }
+    }
+
+    #[test]
+    fn serve_is_what_happens_without_a_command() {
+        for arguments in [&["--bucket", "cams"][..], &["serve", "--bucket", "cams"]] {
+            let settings = check(arguments).unwrap();
+            assert_eq!(
+                (settings.bucket.as_str(), settings.listen.to_string().as_str()),
+                ("cams", "127.0.0.1:8080")
+            );
+            assert_eq!(settings.auth, Auth::None);
+        }
+    }
+
+    #[test]
+    fn a_fault_is_named_with_what_to_do() {
+        for (arguments, says) in [
+            (&[][..], "--bucket is missing"),
+            (&["--bucket", "UPPER"], "--bucket: "),
+            (&["--bucket", "cams", "--listen", "0.0.0.0:80"], "use --auth token:FILE"),
+            (&["--bucket", "cams", "--listen", "[::]:80"], "use --auth token:FILE"),
+            (&["--bucket", "cams", "--auth", "iap"], "--auth must be none or token:FILE"),
+            (
+                &["--bucket", "cams", "--auth", "token:/nonexistent"],
+                "--auth token:/nonexistent",
+            ),
+            (
+                &["--bucket", "cams", "--location", "{session}_{seq}"],
+                "--location must hold {device}",
+            ),
+            (
+                &["--bucket", "cams", "--cameras", "/nonexistent.toml"],
+                "--cameras /nonexistent.toml",
+            ),
+            (&["--bucket", "cams", "--endpoint-uri", "ftp://x"], "endpoint-uri"),
+        ] {
+            let fault = check(arguments).unwrap_err();
+            assert!(fault.contains(says), "{arguments:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_from_its_file_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let with = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            check(&[
+                "--bucket",
+                "cams",
+                "--listen",
+                "0.0.0.0:80",
+                "--auth",
+                &format!("token:{}", path.display()),
+            ])
+        };
+        let settings = with("0123456789abcdef\n").unwrap();
+        assert_eq!(settings.auth, Auth::Token("0123456789abcdef".into()));
+        assert!(!format!("{settings:?}").contains("0123456789abcdef"));
+        assert!(with("short\n").unwrap_err().contains("5 characters"));
+        assert!(with("0123456789abcdef\n\n").unwrap_err().contains("line break"));
+    }
+
+    #[test]
+    fn listed_cameras_are_those_of_all_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.toml");
+        std::fs::write(&path, "[[camera]]\nid = \"a/b\"\nurl = \"rtsp://x\"\n").unwrap();
+        let path = path.display().to_string();
+        let settings = check(&["--bucket", "cams", "--cameras", &path, "--cameras", &path]).unwrap();
+        assert_eq!(settings.cameras.len(), 2);
+    }
+}

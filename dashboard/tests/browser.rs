@@ -1,0 +1,77 @@
+//! The page in a real browser: Debian's Chromium, driven by playwright-core (`web/test/browser.mjs`).
+//!
+//! `scripts/setup` installs both. Screenshots are left in `target/dashboard-screenshots`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Dashboard, GcsServer, SECOND, STREAMS, cut, encode, now, settings, store, web};
+use gcstreamer_dashboard::settings::{Auth, Settings};
+use serde_json::json;
+
+const EVIL: &str = "<img src=x onerror=alert(1)>\"'&";
+
+fn chromium() -> PathBuf {
+    let found = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|path| path.exists());
+    found.expect("Chromium is missing: scripts/setup test installs it")
+}
+
+#[test]
+fn the_page_plays_what_was_recorded() {
+    assert!(
+        web().join("node_modules/playwright-core").exists(),
+        "playwright-core is missing: scripts/setup test installs it"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let server = GcsServer::spawn_thread();
+    let mut cameras = Vec::new();
+    // H.265 plays in some browsers alone.
+    let streams = STREAMS.into_iter().filter(|stream| stream.camera != "hevc");
+    let streams: Vec<_> = streams
+        .map(|stream| (stream, cut(&encode(stream, 20, folder.path()))))
+        .collect();
+    // The last chunk ends a moment ago: the cameras are recording.
+    let start = (now() - 22 * SECOND) / SECOND * SECOND;
+    for (stream, cuts) in streams {
+        store(&server, stream.camera, &cuts, start, &[]);
+        cameras.push(json!({"id": stream.camera, "start": start / 1_000_000, "seconds": 20}));
+        if stream.camera == "flv" {
+            store(&server, "holed", &cuts, start, &[2]);
+            store(&server, EVIL, &cuts, start, &[]);
+        }
+    }
+    let gap = json!({"camera": "holed", "from": start / 1_000_000 + 8000, "to": start / 1_000_000 + 12_000});
+    let plan = folder.path().join("plan.json");
+    let dashboard = Dashboard::start(settings(&server));
+    let token = "0123456789abcdef";
+    let guarded = Dashboard::start(Settings {
+        auth: Auth::Token(token.into()),
+        ..settings(&server)
+    });
+    let login = json!({"address": guarded.address, "token": token});
+    std::fs::write(
+        &plan,
+        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login}).to_string(),
+    )
+    .unwrap();
+    let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
+    std::fs::create_dir_all(&screenshots).unwrap();
+    let mut command = Command::new("node");
+    command
+        .arg("test/browser.mjs")
+        .arg(&dashboard.address)
+        .arg(&plan)
+        .arg(&screenshots)
+        .arg(chromium())
+        .current_dir(web());
+    let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.matches("ok - ").count(), 6, "{text}");
+}

@@ -1,0 +1,330 @@
+//! Recordings for tests: ffmpeg makes a stream, the project's chunker cuts it, a scripted Cloud Storage has it.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gcstreamer_dashboard::app::App;
+use gcstreamer_dashboard::clock::SystemClock;
+use gcstreamer_dashboard::settings::{Auth, DEFAULT_LOCATION, Settings};
+use gcstreamer_media::chunk::clock::Stamp;
+use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
+use gcstreamer_schema::cameras::Camera;
+use gcstreamer_schema::name::{Naming, Template};
+use gcstreamer_schema::session::session_id;
+use gcstreamer_storage::{Credentials, Endpoint};
+
+#[path = "../../../tests/common/gcs_server.rs"]
+pub mod gcs_server;
+
+pub use gcs_server::GcsServer;
+
+pub const BUCKET: &str = "cam-bucket";
+pub const SECOND: u64 = 1_000_000_000;
+/// Frames of a recording of [`record`], and its seconds.
+pub const FPS: usize = 25;
+
+/// A stream as ffmpeg makes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    /// Camera id.
+    pub camera: &'static str,
+    /// Arguments that choose codecs and container.
+    pub arguments: &'static str,
+}
+
+/// H.264 with B-frames and AAC in each container that is played, and what has to be written anew besides.
+pub const STREAMS: [Stream; 5] = [
+    Stream {
+        camera: "flv",
+        arguments: "-c:v libx264 -bf 2 -c:a aac -ar 44100 -f flv -flvflags no_duration_filesize",
+    },
+    Stream {
+        camera: "site/ts",
+        arguments: "-c:v libx264 -bf 2 -c:a aac -ar 48000 -f mpegts -pat_period 0.5",
+    },
+    Stream {
+        camera: "site/fmp4",
+        arguments: "-c:v libx264 -bf 2 -c:a aac -ar 48000 -f mp4 -movflags frag_keyframe+empty_moov+default_base_moof",
+    },
+    Stream {
+        camera: "site/deep/mkv",
+        arguments: "-c:v libx264 -bf 2 -c:a aac -ar 48000 -f matroska",
+    },
+    Stream {
+        camera: "hevc",
+        arguments: "-c:v libx265 -x265-params log-level=none:open-gop=0:keyint=50:scenecut=0 -c:a aac -ar 48000 -f mpegts -pat_period 0.5",
+    },
+];
+
+/// Makes `seconds` of a moving picture with sound; a key picture every two seconds.
+pub fn encode(stream: Stream, seconds: u32, folder: &Path) -> Vec<u8> {
+    let path = folder.join("stream");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-y"]);
+    command.args(["-f", "lavfi", "-i", &format!("testsrc2=size=320x180:rate={FPS}")]);
+    command.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]);
+    command.args([
+        "-t",
+        &seconds.to_string(),
+        "-pix_fmt",
+        "yuv420p",
+        "-preset",
+        "ultrafast",
+        "-g",
+        "50",
+        "-sc_threshold",
+        "0",
+        "-threads",
+        "1",
+    ]);
+    command.args(stream.arguments.split_whitespace()).arg(&path);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read(path).unwrap()
+}
+
+/// A chunk as the sink would store it.
+pub struct Cut {
+    pub info: ChunkInfo,
+    pub bytes: Vec<u8>,
+}
+
+/// Cuts a stream into chunks of four seconds.
+pub fn cut(stream: &[u8]) -> Vec<Cut> {
+    let limits = Limits {
+        max_time: 4 * SECOND,
+        max_bytes: 0,
+        align: false,
+        single: false,
+        soft: 0,
+        hard: 0,
+    };
+    let mut chunker = Chunker::new(limits, None);
+    let mut events = Vec::new();
+    for piece in stream.chunks(8192) {
+        let stamp = Stamp {
+            wall: now(),
+            ..Stamp::default()
+        };
+        chunker
+            .push(piece, || Some(Bytes::copy_from_slice(piece)), stamp, &mut events)
+            .unwrap();
+    }
+    chunker.finish(&mut events).unwrap();
+    let mut chunks: BTreeMap<u64, (Option<ChunkInfo>, Vec<u8>)> = BTreeMap::new();
+    for event in events {
+        match event {
+            Event::Begin { sequence, init, .. } => chunks.entry(sequence).or_default().1.extend([init.head, init.tail].concat()),
+            Event::Data { sequence, bytes } => chunks.entry(sequence).or_default().1.extend_from_slice(&bytes),
+            Event::End(info) => {
+                let sequence = info.sequence;
+                chunks.entry(sequence).or_default().0 = Some(*info);
+            }
+            _ => {}
+        }
+    }
+    chunks
+        .into_values()
+        .map(|(info, bytes)| Cut {
+            info: info.unwrap(),
+            bytes,
+        })
+        .collect()
+}
+
+/// Stores chunks as a session of `camera` that begins at `start` (ns since the Unix epoch); `left_out` numbers are lost.
+pub fn store(server: &GcsServer, camera: &str, cuts: &[Cut], start: u64, left_out: &[u64]) {
+    let session = session_id(start, 7);
+    let template = Template::parse(DEFAULT_LOCATION).unwrap();
+    // Bytes from a file arrive all at once: the container's time tells when each chunk begins.
+    let pts = |info: &ChunkInfo| info.pts_start.unwrap();
+    let origin = pts(&cuts[0].info);
+    for cut in cuts.iter().filter(|cut| !left_out.contains(&cut.info.sequence)) {
+        let info = ChunkInfo {
+            start: start + (pts(&cut.info) - origin),
+            ..cut.info.clone()
+        };
+        let naming = Naming {
+            device: camera,
+            session: &session,
+            seq: info.sequence,
+            ext: info.container.extension(),
+            start: info.start,
+        };
+        let name = template.format(&naming).unwrap();
+        server.put_with(BUCKET, &name, &cut.bytes, &info.metadata(camera, &session, &BTreeMap::new()));
+    }
+}
+
+/// Settings for a dashboard on this server.
+pub fn settings(server: &GcsServer) -> Settings {
+    Settings {
+        bucket: BUCKET.into(),
+        endpoint: Endpoint::resolve(Some(&server.endpoint()), None).unwrap(),
+        credentials: Credentials::Anonymous,
+        template: Template::parse(DEFAULT_LOCATION).unwrap(),
+        cameras: Vec::<Camera>::new(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        auth: Auth::None,
+        cache_dir: None,
+    }
+}
+
+/// A dashboard that listens; it ends when this is dropped.
+pub struct Dashboard {
+    pub address: String,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Dashboard {
+    pub fn start(settings: Settings) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let app = Arc::new(App::new(settings, Arc::new(SystemClock)));
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let ended = async { ended.await.unwrap_or(()) };
+                gcstreamer_dashboard::http::serve(listener, app, ended).await.unwrap();
+            });
+        });
+        Self {
+            address,
+            end: Some(end),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Dashboard {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// Asks for a path with these headers (`Name: value`), over a connection of its own.
+pub fn ask(address: &str, method: &str, path: &str, headers: &[&str], body: &str) -> Reply {
+    use std::io::{Read as _, Write as _};
+    let host = address.strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    if !headers.iter().any(|header| header.starts_with("Host:")) {
+        request.push_str(&format!("Host: {host}\r\n"));
+    }
+    for header in headers {
+        request.push_str(&format!("{header}\r\n"));
+    }
+    write!(stream, "{request}\r\n{body}").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let mut body = answer[end + 4..].to_vec();
+    let mut lines = head.split("\r\n");
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers: BTreeMap<String, String> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(k, v)| (k.to_lowercase(), v.to_owned()))
+        .collect();
+    if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+        body = unchunked(&body);
+    }
+    Reply { status, headers, body }
+}
+
+pub fn get(address: &str, path: &str) -> Reply {
+    ask(address, "GET", path, &[], "")
+}
+
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some(end) = body.windows(2).position(|window| window == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        out.extend_from_slice(&body[end + 2..end + 2 + size]);
+        body = &body[end + 4 + size..];
+    }
+    out
+}
+
+/// Frames of pictures and of sound that ffprobe decodes of an address or file, and what it has to say.
+pub fn decoded(input: &str) -> (usize, usize, String) {
+    let run = |select: &str| {
+        let mut command = Command::new("ffprobe");
+        command.args([
+            "-v",
+            "warning",
+            "-count_frames",
+            "-select_streams",
+            select,
+            "-show_entries",
+            "stream=nb_read_frames",
+            "-of",
+            "csv=p=0",
+            input,
+        ]);
+        let output = command.output().unwrap();
+        let count = String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .trim_end_matches(',')
+            .lines()
+            .next()
+            .and_then(|line| line.trim_end_matches(',').parse().ok())
+            .unwrap_or(0);
+        (count, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let ((pictures, said), (sound, _)) = (run("v:0"), run("a:0"));
+    (pictures, sound, said)
+}
+
+pub fn now() -> u64 {
+    u64::try_from(
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_nanos(),
+    )
+    .unwrap()
+}
+
+pub fn iso(ns: u64) -> String {
+    gcstreamer_schema::time::rfc3339_ms(ns)
+}
+
+pub fn web() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("web")
+}

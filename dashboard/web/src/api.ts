@@ -1,0 +1,50 @@
+// The JSON API of the server, as docs/dashboard.md describes it.
+
+export type Badge = "recording" | "late" | "camera-lost" | "not-recording" | "offline" | "unknown" | "never-seen" | "stopped";
+
+export interface Camera {
+  id: string;
+  name: string;
+  badge: Badge;
+  reason: string;
+  last_stored: string | null;
+  age_s: number | null;
+  backlog_s: number | null;
+  missing_s_today: number | null;
+}
+
+export interface Range { from: string; to: string }
+export interface Gap extends Range { reason: string }
+export interface CameraGap extends Gap { camera: string }
+export interface Timeline { ranges: Range[]; gaps: Gap[] }
+export interface Day { day: string; recorded_s: number; gap_s: number }
+export interface About { bucket: string; list_requests: number; version: string }
+
+/** An answer that is no success: what happened, and what to do. */
+export class ApiError extends Error {
+  constructor(readonly status: number, message: string, readonly hint: string) {
+    super(message);
+  }
+}
+
+/** Reads an answer that is no success. */
+export async function failure(response: Response): Promise<ApiError> {
+  try {
+    const { error, hint } = await response.json();
+    return new ApiError(response.status, String(error), String(hint ?? ""));
+  } catch {
+    return new ApiError(response.status, `the server answered ${response.status}`, "");
+  }
+}
+
+export async function get<T>(path: string, query: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
+  const text = new URLSearchParams(query).toString();
+  const response = await fetch(text ? `${path}?${text}` : path, { signal: signal ?? null });
+  if (!response.ok) throw await failure(response);
+  return response.json();
+}
+
+export async function logIn(token: string): Promise<void> {
+  const response = await fetch("/login", { method: "POST", body: JSON.stringify({ token }) });
+  if (!response.ok) throw await failure(response);
+}

@@ -1,0 +1,37 @@
+// The page: which screen is shown follows from the address alone.
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { Board } from "./board";
+import { LogIn } from "./login";
+import { Watch } from "./watch";
+
+/** Goes to an address of the page without loading it anew. */
+export function go(address: string, replace = false): void {
+  if (replace) history.replaceState(null, "", address);
+  else history.pushState(null, "", address);
+  dispatchEvent(new PopStateEvent("popstate"));
+}
+
+function App() {
+  const [address, setAddress] = useState(location.search);
+  const [asked, setAsked] = useState(false);
+  useEffect(() => {
+    const moved = () => setAddress(location.search);
+    const ask = () => setAsked(true);
+    addEventListener("popstate", moved);
+    addEventListener("log-in", ask);
+    return () => {
+      removeEventListener("popstate", moved);
+      removeEventListener("log-in", ask);
+    };
+  }, []);
+  if (asked) return <LogIn done={() => setAsked(false)} />;
+  const query = new URLSearchParams(address);
+  const camera = query.get("cam");
+  if (camera === null) return <Board />;
+  const at = Date.parse(query.get("t") ?? "");
+  return <Watch key={camera} camera={camera} at={Number.isNaN(at) ? null : at} />;
+}
+
+const root = document.getElementById("app");
+if (root) render(<App />, root);

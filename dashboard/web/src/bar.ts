@@ -1,0 +1,47 @@
+// The time bar's arithmetic: what is shown where. Pure.
+import type { Timeline } from "./api";
+import { DAY, MINUTE } from "./time";
+
+/** What the bar shows: instants in ms. */
+export interface View { from: number; to: number }
+
+export const SHORTEST = MINUTE;
+export const LONGEST = 30 * DAY;
+
+/** Zooms by `factor` (below 1: closer) with the instant under the pointer kept in its place. */
+export function zoomed(view: View, factor: number, around: number): View {
+  const length = view.to - view.from;
+  const wanted = Math.min(LONGEST, Math.max(SHORTEST, length * factor));
+  const share = (around - view.from) / length;
+  const from = around - share * wanted;
+  return { from, to: from + wanted };
+}
+
+export function moved(view: View, by: number): View {
+  return { from: view.from + by, to: view.to + by };
+}
+
+/** Moves the view as little as needed for the instant to be in it, with some room ahead. */
+export function following(view: View, at: number): View {
+  const length = view.to - view.from;
+  if (at >= view.from && at <= view.to - length * 0.05) return view;
+  return { from: at - length * 0.2, to: at + length * 0.8 };
+}
+
+export const instant = (view: View, share: number): number => view.from + (view.to - view.from) * share;
+export const share = (view: View, at: number): number => (at - view.from) / (view.to - view.from);
+
+/** What is known of an instant, in words for who does not see the bar. */
+export function described(timeline: Timeline, at: number): "recorded" | { gap: string; until: number } | "nothing known" {
+  const inside = (part: { from: string; to: string }) => Date.parse(part.from) <= at && at < Date.parse(part.to);
+  if (timeline.ranges.some(inside)) return "recorded";
+  const gap = timeline.gaps.find(inside);
+  return gap ? { gap: gap.reason, until: Date.parse(gap.to) } : "nothing known";
+}
+
+/** The beginning of the next or previous gap. */
+export function gapFrom(timeline: Timeline, at: number, direction: 1 | -1): number | undefined {
+  const starts = timeline.gaps.map((gap) => Date.parse(gap.from));
+  const margin = 2000;
+  return direction > 0 ? starts.find((start) => start > at + margin + 5000) : starts.filter((start) => start < at - margin).at(-1);
+}

@@ -1,0 +1,162 @@
+// The first screen: the state of all cameras, trouble first.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type About, ApiError, type Camera, type CameraGap, get } from "./api";
+import { askForToken } from "./login";
+import { CameraLink } from "./link";
+import { HOUR, clock, date, iso, span } from "./time";
+import { BADGES, reason } from "./words";
+
+/** How often the board is asked for where events do not come. */
+const POLL = 30_000;
+/** How far back "What happened" looks. */
+const TONIGHT = 12 * HOUR;
+
+export function Board() {
+  const [cameras, setCameras] = useState<Camera[] | null>(null);
+  const [trouble, setTrouble] = useState<{ error: string; hint: string } | null>(null);
+  useEffect(() => {
+    document.title = "Cameras";
+    const failed = (error: unknown) => {
+      if (error instanceof ApiError && error.status === 401) askForToken();
+      else setTrouble({ error: (error as Error).message, hint: error instanceof ApiError ? error.hint : "is the dashboard running?" });
+    };
+    const show = (board: Camera[]) => {
+      setCameras(board);
+      setTrouble(null);
+    };
+    const poll = () => void get<Camera[]>("/api/cameras").then(show, failed);
+    poll();
+    const events = new EventSource("/api/events");
+    events.addEventListener("cameras", (event) => show(JSON.parse((event as MessageEvent).data)));
+    events.addEventListener("trouble", poll);
+    // A proxy that holds events back: the board is asked for.
+    const timer = setInterval(() => {
+      if (events.readyState !== EventSource.OPEN && !document.hidden) poll();
+    }, POLL);
+    return () => {
+      events.close();
+      clearInterval(timer);
+    };
+  }, []);
+  return (
+    <>
+      <header class="top">
+        <h1>Cameras</h1>
+        {cameras && <Summary cameras={cameras} />}
+      </header>
+      <main>
+        {trouble && (
+          <section class="trouble" role="alert">
+            <strong>The bucket cannot be shown:</strong> {trouble.error}
+            {trouble.hint && <p>{trouble.hint}</p>}
+          </section>
+        )}
+        {!cameras && !trouble && <p class="quiet">Looking into the bucket…</p>}
+        {cameras?.length === 0 && <p class="quiet">The bucket holds no recordings of gcssink under the names of --location.</p>}
+        <ul class="cards">{cameras?.map((camera) => <Card key={camera.id} camera={camera} />)}</ul>
+        {cameras && cameras.length > 0 && <Happened />}
+      </main>
+      <Foot />
+    </>
+  );
+}
+
+function Summary({ cameras }: { cameras: Camera[] }) {
+  const counts = new Map<Camera["badge"], number>();
+  for (const { badge } of cameras) counts.set(badge, (counts.get(badge) ?? 0) + 1);
+  const order = [...counts].sort(([a], [b]) => BADGES[b].rank - BADGES[a].rank);
+  return <p class="summary">{order.map(([badge, count]) => `${count} ${BADGES[badge].word}`).join(" · ")}</p>;
+}
+
+function Card({ camera }: { camera: Camera }) {
+  const { icon, word } = BADGES[camera.badge];
+  return (
+    <li class={`card ${camera.badge}`}>
+      <CameraLink camera={camera.id}>
+        <Picture camera={camera} />
+        <span class="name">{camera.name}</span>
+      </CameraLink>
+      <p class="badge">
+        <span aria-hidden="true">{icon}</span> {word}
+        {camera.age_s !== null && camera.badge === "recording" && <span class="quiet"> · stored up to {span(camera.age_s)} ago</span>}
+      </p>
+      {camera.reason && <p class="reason">{camera.last_stored ? `nothing stored for ${span(camera.age_s ?? 0)}, since ${clock(Date.parse(camera.last_stored))}, ${date(Date.parse(camera.last_stored))}` : camera.reason}</p>}
+      {camera.missing_s_today !== null && camera.missing_s_today > 0 && <p class="missing">{span(camera.missing_s_today)} missing today (UTC)</p>}
+    </li>
+  );
+}
+
+/** The newest picture, once the card is in view. */
+function Picture({ camera }: { camera: Camera }) {
+  const box = useRef<HTMLDivElement>(null);
+  const [seen, setSeen] = useState(false);
+  const [broken, setBroken] = useState(false);
+  useEffect(() => {
+    if (!box.current) return;
+    const observer = new IntersectionObserver((entries) => setSeen(entries.some((entry) => entry.isIntersecting)));
+    observer.observe(box.current);
+    return () => observer.disconnect();
+  }, []);
+  // A second before the end lies inside the newest chunk.
+  const at = camera.last_stored && iso(Date.parse(camera.last_stored) - 1000);
+  useEffect(() => setBroken(false), [at]);
+  const query = new URLSearchParams({ camera: camera.id, t: at ?? "" });
+  return (
+    <div class="picture" ref={box}>
+      {seen && at && !broken ? (
+        <video src={`/preview?${query}`} muted playsInline preload="auto" tabIndex={-1} aria-hidden="true" onError={() => setBroken(true)} />
+      ) : (
+        <span class="quiet">{at ? (broken ? "no picture that this browser shows" : "") : "no picture"}</span>
+      )}
+    </div>
+  );
+}
+
+function Happened() {
+  const [gaps, setGaps] = useState<CameraGap[] | null>(null);
+  useEffect(() => {
+    const stop = new AbortController();
+    const now = Date.now();
+    get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, stop.signal).then(setGaps, () => {});
+    return () => stop.abort();
+  }, []);
+  return (
+    <section class="happened">
+      <h2>What happened in the last 12 hours</h2>
+      {gaps?.length === 0 && <p class="quiet">No gaps in what is stored.</p>}
+      {gaps && gaps.length > 0 && (
+        <table>
+          <thead>
+            <tr><th scope="col">Camera</th><th scope="col">Missing</th><th scope="col">From</th><th scope="col">Why</th></tr>
+          </thead>
+          <tbody>
+            {gaps.slice(0, 10).map((gap) => (
+              <tr key={gap.camera + gap.from}>
+                <td><CameraLink camera={gap.camera} at={Date.parse(gap.from) - 10_000}>{gap.camera}</CameraLink></td>
+                <td>{span((Date.parse(gap.to) - Date.parse(gap.from)) / 1000)}</td>
+                <td>{clock(Date.parse(gap.from))}</td>
+                <td>{reason(gap.reason)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+    </section>
+  );
+}
+
+function Foot() {
+  const [about, setAbout] = useState<About | null>(null);
+  useEffect(() => {
+    const ask = () => void get<About>("/api/about").then(setAbout, () => {});
+    const timer = setInterval(ask, POLL);
+    ask();
+    return () => clearInterval(timer);
+  }, []);
+  return (
+    <footer>
+      {about && `Bucket ${about.bucket} · ${about.list_requests} list requests since the start, ${((about.list_requests * 0.005) / 1000).toFixed(4)} USD · version ${about.version} · `}
+      <a href="/assets/licences.txt">licences</a>
+    </footer>
+  );
+}

@@ -1,0 +1,54 @@
+// A month: how much of each day is recorded.
+import { useEffect, useState } from "preact/hooks";
+import { type Day, get } from "./api";
+import { span, zone } from "./time";
+
+const monthOf = (at: number): string => {
+  const day = new Date(at);
+  return `${day.getFullYear()}-${String(day.getMonth() + 1).padStart(2, "0")}`;
+};
+
+const shifted = (month: string, by: number): string => {
+  const [year = 0, number = 1] = month.split("-").map(Number);
+  return monthOf(new Date(year, number - 1 + by, 1).getTime());
+};
+
+export function Calendar({ camera, at, pick }: { camera: string; at: number; pick: (midnight: number) => void }) {
+  const [month, setMonth] = useState(monthOf(at));
+  const [days, setDays] = useState<Day[]>([]);
+  const [open, setOpen] = useState(false);
+  useEffect(() => {
+    if (!open) return;
+    const stop = new AbortController();
+    get<Day[]>("/api/days", { camera, month, tz: zone() }, stop.signal).then(setDays, () => {});
+    return () => stop.abort();
+  }, [camera, month, open]);
+  const [year = 0, number = 1] = month.split("-").map(Number);
+  const first = (new Date(year, number - 1, 1).getDay() + 6) % 7;
+  return (
+    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Calendar</summary>
+      <div class="month">
+        <button type="button" onClick={() => setMonth(shifted(month, -1))} aria-label="Previous month">‹</button>
+        <strong>{new Date(year, number - 1, 1).toLocaleDateString(undefined, { month: "long", year: "numeric" })}</strong>
+        <button type="button" onClick={() => setMonth(shifted(month, 1))} aria-label="Next month">›</button>
+      </div>
+      <ol class="days">
+        {Array.from({ length: first }, (_, index) => <li key={`before${index}`} aria-hidden="true" />)}
+        {days.map(({ day, recorded_s, gap_s }) => {
+          const at = new Date(`${day}T00:00:00`).getTime();
+          const share = Math.min(1, recorded_s / 86400);
+          return (
+            <li key={day}>
+              <button type="button" disabled={recorded_s === 0} onClick={() => pick(at)} aria-label={`${Number(day.slice(8))} ${new Date(at).toLocaleDateString(undefined, { month: "long" })}: ${span(recorded_s)} recorded${gap_s ? `, ${span(gap_s)} missing` : ""}`}>
+                {Number(day.slice(8))}
+                <meter min={0} max={1} value={share} aria-hidden="true" />
+                <span class={gap_s > 0 ? "dot" : "dot none"} aria-hidden="true" />
+              </button>
+            </li>
+          );
+        })}
+      </ol>
+    </details>
+  );
+}

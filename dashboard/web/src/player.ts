@@ -1,0 +1,179 @@
+// Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
+import type HlsClass from "hls.js";
+import { ApiError, type Timeline, failure, get } from "./api";
+import { HOUR, iso } from "./time";
+
+/** How much of the past a window holds, so that going back is no new window. */
+const LEAD = HOUR;
+const WINDOW = 3 * HOUR;
+
+export interface Listener {
+  /** The instant that is shown, and whether it plays. */
+  moved(at: number, playing: boolean): void;
+  /** Something to tell; empty: nothing any more. */
+  said(text: string): void;
+}
+
+/** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
+interface Segment { start: number; duration: number; at: number }
+
+/** Reads a playlist for its times. The player reads it once more; the server has it at hand. */
+async function read(address: string): Promise<Segment[]> {
+  const response = await fetch(address);
+  if (!response.ok) throw await failure(response);
+  const segments: Segment[] = [];
+  let [start, at] = [0, NaN];
+  for (const line of (await response.text()).split("\n")) {
+    const [name, value = ""] = line.split(/:(.*)/);
+    if (name === "#EXT-X-PROGRAM-DATE-TIME") at = Date.parse(value);
+    if (name !== "#EXTINF") continue;
+    const duration = Number.parseFloat(value);
+    segments.push({ start, duration, at });
+    start += duration;
+  }
+  return segments;
+}
+
+type Loaded = { Hls: typeof HlsClass };
+let loaded: Promise<Loaded> | undefined;
+// esbuild leaves the address alone: it is a file of its own.
+const load = (): Promise<Loaded> => (loaded ??= import("/assets/hls.js" as string).then((module) => ({ Hls: module.default })));
+
+export class Player {
+  private hls: HlsClass | undefined;
+  private segments: Segment[] = [];
+  private from = 0;
+  private to = 0;
+  private live = false;
+  private turn = 0;
+
+  constructor(private readonly video: HTMLVideoElement, private readonly camera: string, private readonly listener: Listener) {
+    video.addEventListener("timeupdate", this.tell);
+    video.addEventListener("seeked", this.tell);
+    video.addEventListener("play", this.tell);
+    video.addEventListener("pause", this.tell);
+    video.addEventListener("ended", this.goOn);
+  }
+
+  close(): void {
+    this.turn++;
+    this.video.removeEventListener("timeupdate", this.tell);
+    this.video.removeEventListener("seeked", this.tell);
+    this.video.removeEventListener("play", this.tell);
+    this.video.removeEventListener("pause", this.tell);
+    this.video.removeEventListener("ended", this.goOn);
+    this.hls?.destroy();
+  }
+
+  /** The instant that is shown. */
+  at(): number | undefined {
+    const time = this.video.currentTime;
+    const segment = this.segments.find(({ start, duration }) => time < start + duration) ?? this.segments.at(-1);
+    if (!segment || this.video.readyState === 0) return undefined;
+    return segment.at + Math.max(0, time - segment.start) * 1000;
+  }
+
+  isLive(): boolean {
+    return this.live;
+  }
+
+  /** Shows the instant, or the first one after it that is stored. */
+  async seek(at: number, play = true): Promise<void> {
+    if (!this.live && this.segments.length > 0 && at >= this.from && at < this.to) {
+      const position = this.position(at);
+      if (position !== undefined) {
+        this.video.currentTime = position;
+        if (play) void this.play();
+        return;
+      }
+    }
+    await this.open(at - LEAD, at - LEAD + WINDOW, at, play);
+  }
+
+  /** Follows the running recording. */
+  async follow(): Promise<void> {
+    this.live = true;
+    await this.source(`/hls/live.m3u8?${new URLSearchParams({ camera: this.camera })}`, undefined, true);
+  }
+
+  async play(): Promise<void> {
+    try {
+      await this.video.play();
+    } catch (error) {
+      // A browser that does not start by itself, or a new window that replaced this one: neither is a fault.
+      if ((error as Error).name === "NotAllowedError") this.listener.said("press play to start");
+    }
+  }
+
+  private async open(from: number, to: number, at: number, play: boolean): Promise<void> {
+    [this.from, this.to, this.live] = [from, to, false];
+    await this.source(`/hls/index.m3u8?${new URLSearchParams({ camera: this.camera, from: iso(from), to: iso(to) })}`, at, play);
+  }
+
+  private async source(address: string, at: number | undefined, play: boolean): Promise<void> {
+    const turn = ++this.turn;
+    const answers = await Promise.all([load(), read(address)]).catch((error: Error) => error);
+    if (turn !== this.turn) return;
+    if (answers instanceof Error) {
+      if (answers instanceof ApiError && answers.status === 401) dispatchEvent(new Event("log-in"));
+      else this.listener.said(answers instanceof ApiError && answers.status === 404 ? "nothing is recorded here" : answers.message);
+      return;
+    }
+    const [{ Hls }, segments] = answers;
+    this.hls?.destroy();
+    this.hls = undefined;
+    this.segments = segments;
+    this.listener.said("");
+    const position = at === undefined ? -1 : (this.position(at) ?? segments.at(-1)?.start ?? -1);
+    if (!Hls.isSupported()) {
+      this.video.src = position > 0 ? `${address}#t=${position}` : address;
+      if (play) void this.play();
+      return;
+    }
+    const hls = new Hls({ startPosition: position, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30 });
+    this.hls = hls;
+    // What it learns from the media is more exact than what the playlist says.
+    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
+      this.segments = details.fragments.map(({ start, duration, programDateTime }) => ({ start, duration, at: programDateTime ?? NaN }));
+    });
+    hls.on(Hls.Events.ERROR, (_, data) => {
+      if (!data.fatal) return;
+      if (data.response?.code === 401) dispatchEvent(new Event("log-in"));
+      else if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
+        this.listener.said(`this browser cannot play it (${data.details}); the recording can be downloaded and played elsewhere`);
+        if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
+      } else this.listener.said(`it cannot be loaded (${data.details})`);
+    });
+    hls.loadSource(address);
+    hls.attachMedia(this.video);
+    if (play) void this.play();
+  }
+
+  /** Where an instant lies in the playlist, seconds. In a gap: where it goes on. */
+  private position(at: number): number | undefined {
+    for (const { at: begins, start, duration } of this.segments) {
+      if (!(at < begins + duration * 1000)) continue;
+      this.listener.said(begins - at > 1000 ? `nothing is recorded here; it goes on ${new Date(begins).toLocaleTimeString()}` : "");
+      return start + Math.max(0, at - begins) / 1000;
+    }
+    return undefined;
+  }
+
+  private tell = (): void => {
+    const at = this.at();
+    if (at !== undefined) this.listener.moved(at, !this.video.paused);
+  };
+
+  /** At the end of a window: the next one, if anything follows. */
+  private goOn = (): void => {
+    const last = this.segments.at(-1);
+    if (this.live || !last) return;
+    const end = last.at + last.duration * 1000;
+    const turn = this.turn;
+    get<Timeline>("/api/timeline", { camera: this.camera, from: iso(end), to: iso(end + WINDOW) }).then(({ ranges }) => {
+      if (turn !== this.turn) return;
+      if (ranges.length > 0) void this.open(end, end + WINDOW, end, true);
+      else this.listener.said("nothing is stored after this");
+    }, () => {});
+  };
+}

@@ -1,0 +1,226 @@
+// A camera: its picture, the time bar below it, and the calendar.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, type Camera, type Timeline, get } from "./api";
+import { go } from "./app";
+import { type View, following, gapFrom, zoomed } from "./bar";
+import { Calendar } from "./calendar";
+import { address, followed } from "./link";
+import { askForToken } from "./login";
+import { Player } from "./player";
+import { TimeBar } from "./timebar";
+import { HOUR, clock, date, iso, span, zone } from "./time";
+import { reason } from "./words";
+
+const SPEEDS = [0.5, 1, 2, 4, 8, 16];
+const NOTHING: Timeline = { ranges: [], gaps: [] };
+
+export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
+  const video = useRef<HTMLVideoElement>(null);
+  const player = useRef<Player | null>(null);
+  const [at, setAt] = useState(asked ?? Date.now());
+  const [playing, setPlaying] = useState(false);
+  const [speed, setSpeed] = useState(1);
+  const [said, setSaid] = useState("");
+  const [peeked, setPeeked] = useState<number | null>(null);
+  const [view, setView] = useState<View>(() => ({ from: (asked ?? Date.now()) - HOUR * 0.8, to: (asked ?? Date.now()) + HOUR * 0.2 }));
+  const [now, setNow] = useState(Date.now());
+  const timeline = useTimeline(camera, view, now);
+
+  useEffect(() => {
+    document.title = camera;
+    const timer = setInterval(() => setNow(Date.now()), 10_000);
+    if (!video.current) return;
+    const made = new Player(video.current, camera, {
+      moved: (instant, isPlaying) => {
+        setAt(instant);
+        setPlaying(isPlaying);
+        if (isPlaying) setView((known) => following(known, instant));
+      },
+      said: setSaid,
+    });
+    player.current = made;
+    void start(made, camera, asked, setSaid);
+    return () => {
+      clearInterval(timer);
+      made.close();
+      player.current = null;
+    };
+  }, [camera]);
+  // Going back and forth in the browser's history.
+  useEffect(() => {
+    if (asked !== null && Math.abs(asked - (player.current?.at() ?? asked)) > 1500) void player.current?.seek(asked);
+  }, [asked]);
+  // What was said of a gap is over once the picture goes on.
+  useEffect(() => {
+    if (!said || !playing) return;
+    const timer = setTimeout(() => setSaid(""), 6000);
+    return () => clearTimeout(timer);
+  }, [said, playing]);
+  useEffect(() => {
+    if (video.current) video.current.playbackRate = speed;
+  }, [speed, playing]);
+
+  const pick = (instant: number) => {
+    setPeeked(null);
+    setAt(instant);
+    go(address(camera, instant), true);
+    void player.current?.seek(Math.min(instant, Date.now()));
+  };
+  const toggle = () => {
+    if (video.current?.paused) void player.current?.play();
+    else video.current?.pause();
+  };
+  const frame = (direction: number) => {
+    if (!video.current) return;
+    video.current.pause();
+    video.current.currentTime += direction / 25;
+  };
+  const toGap = (direction: 1 | -1) => {
+    const start = gapFrom(timeline, at, direction);
+    if (start !== undefined) pick(start - 5000);
+  };
+  const actions: Record<string, () => void> = {
+    " ": toggle, k: toggle, j: () => pick(at - 10_000), l: () => pick(at + 10_000),
+    ",": () => frame(-1), ".": () => frame(1), ArrowLeft: () => pick(at - 5000), ArrowRight: () => pick(at + 5000),
+    n: () => toGap(1), p: () => toGap(-1),
+    "+": () => setView(zoomed(view, 0.5, at)), "-": () => setView(zoomed(view, 2, at)),
+  };
+  useKeys(actions);
+
+  return (
+    <>
+      <header class="top">
+        <a class="back" href="/" onClick={followed}>← Cameras</a>
+        <h1>{camera}</h1>
+      </header>
+      <main class="watch">
+        <div class="screen">
+          <video ref={video} playsInline muted onClick={toggle} aria-label={`Recording of ${camera}`} />
+          {peeked !== null && <Peek camera={camera} at={peeked} />}
+          {said && <p class="said" role="status">{said}</p>}
+        </div>
+        <p class="when">
+          <time dateTime={iso(peeked ?? at)}>{clock(peeked ?? at)}</time> {date(peeked ?? at)}
+          <span class="quiet"> {zone()} · {iso(peeked ?? at).slice(11, 19)} UTC</span>
+          {player.current?.isLive() && playing && <span class="live"> live, {span((now - at) / 1000)} behind</span>}
+        </p>
+        <TimeBar view={view} setView={setView} timeline={timeline} at={peeked ?? at} now={now} peek={setPeeked} pick={pick} />
+        <div class="controls">
+          <button type="button" onClick={toggle}>{playing ? "Pause" : "Play"}</button>
+          <button type="button" onClick={() => pick(at - 10_000)} title="10 seconds back (j)">−10 s</button>
+          <button type="button" onClick={() => pick(at + 10_000)} title="10 seconds on (l)">+10 s</button>
+          <button type="button" onClick={() => frame(-1)} title="One frame back (,)">‹ frame</button>
+          <button type="button" onClick={() => frame(1)} title="One frame on (.)">frame ›</button>
+          <button type="button" onClick={() => toGap(-1)}>Previous gap</button>
+          <button type="button" onClick={() => toGap(1)}>Next gap</button>
+          <label>Speed <select value={speed} onChange={(event) => setSpeed(Number(event.currentTarget.value))}>
+            {SPEEDS.map((value) => <option key={value} value={value}>{value}×</option>)}
+          </select></label>
+          <button type="button" onClick={() => setView(zoomed(view, 0.5, at))} aria-label="Zoom in">+</button>
+          <button type="button" onClick={() => setView(zoomed(view, 2, at))} aria-label="Zoom out">−</button>
+          <button type="button" onClick={() => void player.current?.follow()}>Live</button>
+          <button type="button" onClick={() => video.current && still(video.current, camera, at)}>Save picture</button>
+          <label class="check"><input type="checkbox" onChange={(event) => { if (video.current) video.current.muted = !event.currentTarget.checked; }} /> Sound</label>
+        </div>
+        <Calendar camera={camera} at={at} pick={(day) => { setView({ from: day, to: day + 24 * HOUR }); pick(day); }} />
+        <Table timeline={timeline} pick={pick} />
+        <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, , . one frame, n p gaps, + − zoom.</p>
+      </main>
+    </>
+  );
+}
+
+/** Begins where the address says, else a little before the end of what is stored. */
+async function start(player: Player, camera: string, asked: number | null, said: (text: string) => void): Promise<void> {
+  try {
+    if (asked !== null) return await player.seek(asked);
+    const known = (await get<Camera[]>("/api/cameras")).find(({ id }) => id === camera);
+    if (!known?.last_stored) return said(known ? "nothing is stored of this camera" : "there is no such camera in the bucket");
+    await player.seek(Date.parse(known.last_stored) - 60_000);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) askForToken();
+    else said((error as Error).message);
+  }
+}
+
+/** What is stored in the view and around it; asked for when the view rests. */
+function useTimeline(camera: string, view: View, now: number): Timeline {
+  const [timeline, setTimeline] = useState<Timeline>(NOTHING);
+  // Half a view on each side, on a grid, so that moving a little asks for nothing new.
+  const length = view.to - view.from;
+  const from = Math.floor((view.from - length / 2) / length) * length;
+  const to = Math.min(Math.ceil((view.to + length / 2) / length) * length, from + 31 * 24 * HOUR);
+  const news = view.to > now ? now : 0;
+  useEffect(() => {
+    const stop = new AbortController();
+    const timer = setTimeout(() => {
+      get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, stop.signal).then(setTimeline, () => {});
+    }, 120);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [camera, from, to, news]);
+  return timeline;
+}
+
+function useKeys(actions: Record<string, () => void>): void {
+  const latest = useRef(actions);
+  latest.current = actions;
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, select, textarea")) return;
+      // A button under the focus takes the space bar itself.
+      if (event.key === " " && target.closest("button, a, summary")) return;
+      const action = latest.current[event.key];
+      if (!action) return;
+      event.preventDefault();
+      action();
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, []);
+}
+
+/** The picture at an instant while the bar is dragged: the first of its chunk. */
+function Peek({ camera, at }: { camera: string; at: number }) {
+  // On a grid, so that the browser's cache serves most of a drag.
+  const t = iso(Math.floor(at / 2000) * 2000);
+  return <video class="peek" src={`/preview?${new URLSearchParams({ camera, t })}`} muted playsInline preload="auto" aria-hidden="true" />;
+}
+
+function still(video: HTMLVideoElement, camera: string, at: number): void {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  canvas.getContext("2d")?.drawImage(video, 0, 0);
+  const link = document.createElement("a");
+  link.download = `${camera.replaceAll(/[^\w.-]+/g, "_")}_${iso(at).replaceAll(":", "")}.png`;
+  link.href = canvas.toDataURL("image/png");
+  link.click();
+}
+
+function Table({ timeline, pick }: { timeline: Timeline; pick: (at: number) => void }) {
+  const rows = [
+    ...timeline.ranges.map((range) => ({ ...range, what: "recorded" })),
+    ...timeline.gaps.map((gap) => ({ from: gap.from, to: gap.to, what: `gap: ${reason(gap.reason)}` })),
+  ].sort((a, b) => a.from.localeCompare(b.from));
+  return (
+    <details>
+      <summary>Recorded ranges and gaps as a table</summary>
+      <table>
+        <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col">Length</th><th scope="col">What</th></tr></thead>
+        <tbody>
+          {rows.slice(0, 200).map(({ from, to, what }) => (
+            <tr key={from + what}>
+              <td><button type="button" class="plain" onClick={() => pick(Date.parse(from))}>{clock(Date.parse(from))}</button></td>
+              <td>{clock(Date.parse(to))}</td>
+              <td>{span((Date.parse(to) - Date.parse(from)) / 1000)}</td>
+              <td>{what}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </details>
+  );
+}

@@ -1,0 +1,31 @@
+// What the server's words mean to people.
+import type { Badge } from "./api";
+
+export const BADGES: Record<Badge, { icon: string; word: string; rank: number }> = {
+  "never-seen": { icon: "✕", word: "never seen", rank: 0 },
+  offline: { icon: "✕", word: "offline", rank: 1 },
+  "camera-lost": { icon: "✕", word: "camera lost", rank: 2 },
+  "not-recording": { icon: "!", word: "not recording", rank: 3 },
+  unknown: { icon: "?", word: "unknown", rank: 4 },
+  late: { icon: "…", word: "late", rank: 5 },
+  stopped: { icon: "■", word: "stopped", rank: 6 },
+  recording: { icon: "●", word: "recording", rank: 7 },
+};
+
+const REASONS: Record<string, string> = {
+  "not-stored": "not in the bucket (yet)",
+  start: "recording was started",
+  "recorder-started": "the recorder was started",
+  discont: "the stream was interrupted",
+  damage: "the stream was damaged",
+  stalled: "no pictures came",
+  "record-stopped": "recording was stopped",
+  "camera-frozen": "the camera froze",
+  "camera-unreachable": "the camera did not answer",
+  "camera-refused": "the camera refused",
+  "no-key-frames": "no key frames came",
+  reconfigured: "the recorder was reconfigured",
+  unknown: "not recorded",
+};
+
+export const reason = (name: string): string => REASONS[name] ?? name;

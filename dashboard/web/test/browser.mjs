@@ -1,0 +1,204 @@
+// Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
+// usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}}
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [address, plan, screenshots, executablePath] = process.argv.slice(2);
+const { cameras, gap, evil, login } = JSON.parse(readFileSync(plan, "utf8"));
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PATIENCE = 30_000;
+
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"] });
+const faults = [];
+
+/** A tab that notes every error of the console and every request that fails. */
+async function tab(viewport = { width: 1280, height: 900 }) {
+  // axe has to be put into the page, which its policy forbids to others.
+  const context = await browser.newContext({ viewport, bypassCSP: false });
+  const page = await context.newPage();
+  page.on("console", (message) => message.type() === "error" && faults.push(`console: ${message.text()} (${message.location().url})`));
+  page.on("pageerror", (error) => faults.push(`page: ${error.stack}`));
+  page.on("requestfailed", (request) => {
+    // A request that a newer one made pointless.
+    if (request.failure()?.errorText !== "net::ERR_ABORTED") faults.push(`request: ${request.url()} ${request.failure()?.errorText}`);
+  });
+  page.on("response", (response) => response.status() >= 400 && faults.push(`answer: ${response.status()} ${response.url()}`));
+  page.on("dialog", (dialog) => faults.push(`dialog: ${dialog.message()}`));
+  return page;
+}
+
+const state = (page) =>
+  page.$eval("video[aria-label]", (video) => {
+    const quality = video.getVideoPlaybackQuality();
+    return { time: video.currentTime, frames: quality.totalVideoFrames, width: video.videoWidth, ready: video.readyState, paused: video.paused };
+  });
+const shown = (page) => page.$eval(".when time", (time) => Date.parse(time.getAttribute("datetime")));
+const url = (camera, at) => `${address}/?${new URLSearchParams({ cam: camera, t: new Date(at).toISOString() })}`;
+
+/** Waits until the condition holds; the last value is the message if it never does. */
+async function until(what, read, holds) {
+  const end = Date.now() + PATIENCE;
+  let value;
+  while (Date.now() < end) {
+    value = await read();
+    if (holds(value)) return value;
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  throw new Error(`${what}: ${JSON.stringify(value)}`);
+}
+
+async function accessible(page, name) {
+  // Evaluated by the debugger, so the page's policy stays as it is.
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`), [], name);
+}
+
+const tests = {
+  async "the first screen shows every camera with a picture and its state"() {
+    const page = await tab();
+    await page.goto(address);
+    await page.waitForSelector(".card");
+    const names = await page.$$eval(".card .name", (all) => all.map((name) => name.textContent));
+    for (const { id } of cameras) assert.ok(names.includes(id), `${id} among ${names}`);
+    assert.ok(names.includes(evil), `${names}`);
+    assert.match(await page.textContent(".summary"), /\d+ recording/);
+    await until("pictures", () => page.$$eval(".picture video", (all) => all.filter((video) => video.videoWidth > 0 && video.readyState >= 2).length), (count) => count >= cameras.length);
+    assert.equal(await page.$("script:not([src])"), null);
+    await page.waitForSelector(".happened table, .happened .quiet");
+    await accessible(page, "first screen");
+    await page.screenshot({ path: join(screenshots, "board.png"), fullPage: true });
+    await page.click(`.card:has-text("${cameras[0].id}") a`);
+    await page.waitForSelector("video[aria-label]");
+    assert.equal(new URL(page.url()).searchParams.get("cam"), cameras[0].id);
+    await page.goBack();
+    await page.waitForSelector(".card");
+  },
+
+  async "recordings of each container play across their chunks"() {
+    for (const { id, start, seconds } of cameras) {
+      const page = await tab();
+      await page.goto(url(id, start + 2000));
+      const first = await until(`${id} does not start`, () => state(page), ({ frames, time }) => frames > 5 && time > 0);
+      assert.equal(first.width, 320);
+      assert.ok(Math.abs((await shown(page)) - start - 2000) < 3000, `${id} begins at ${new Date(await shown(page)).toISOString()}`);
+      // Chunks are four seconds long: eight more seconds cross two borders.
+      await page.selectOption("select", "4");
+      await until(`${id} does not go on`, () => shown(page), (at) => at > start + 11_000);
+      const later = await state(page);
+      assert.ok(later.frames > first.frames + 20, `${id}: ${JSON.stringify(later)}`);
+      if (id === cameras[0].id) {
+        await accessible(page, "watch screen");
+        await page.screenshot({ path: join(screenshots, "watch.png"), fullPage: true });
+      }
+      await until(`${id} does not reach its end`, () => shown(page), (at) => at > start + seconds * 1000 - 1200);
+      await page.context().close();
+    }
+  },
+
+  async "a click, a drag and the keys go to their instants"() {
+    const { id, start } = cameras[0];
+    const page = await tab();
+    await page.goto(url(id, start + 3000));
+    await until("it does not start", () => state(page), ({ frames }) => frames > 2);
+    await page.keyboard.press("k");
+    await until("k does not pause", () => state(page), ({ paused }) => paused);
+    // Closer, until a second is some pixels wide.
+    for (let step = 0; step < 6; step++) await page.keyboard.press("+");
+    const bar = page.locator(".bar");
+    const box = await bar.boundingBox();
+    const edges = async () => [Number(await bar.getAttribute("aria-valuemin")), Number(await bar.getAttribute("aria-valuemax"))].map((s) => s * 1000);
+    const at = async (instant) => {
+      const [from, to] = await edges();
+      return { x: box.x + ((instant - from) / (to - from)) * box.width, y: box.y + 30 };
+    };
+    const there = await at(start + 9000);
+    await page.mouse.click(there.x, there.y);
+    await until("the click does not arrive", () => shown(page), (now) => Math.abs(now - start - 9000) < 2500);
+    await until("it does not play after the click", () => state(page), ({ paused, ready }) => !paused && ready >= 2);
+    await page.keyboard.press("k");
+    const [a, b] = [await at(start + 6000), await at(start + 14_000)];
+    await page.mouse.move(a.x, a.y);
+    await page.mouse.down();
+    await page.mouse.move(b.x, b.y, { steps: 8 });
+    await until("no picture while dragging", () => page.$$eval(".peek", (all) => all.map((video) => video.videoWidth)), ([width]) => width === 320);
+    await page.screenshot({ path: join(screenshots, "drag.png") });
+    await page.mouse.up();
+    await until("the drag does not arrive", () => shown(page), (now) => Math.abs(now - start - 14_000) < 2500);
+    await page.keyboard.press("k");
+    const before = await shown(page);
+    await page.keyboard.press("j");
+    await until("j does not go back", () => shown(page), (now) => Math.abs(now - before + 10_000) < 2500);
+    assert.ok(Math.abs(Date.parse(new URL(page.url()).searchParams.get("t")) - before + 10_000) < 2500, "the address follows");
+  },
+
+  async "a gap is told and played over"() {
+    const page = await tab();
+    await page.goto(url(gap.camera, gap.from - 2500));
+    await until("it does not start", () => state(page), ({ frames }) => frames > 2);
+    await until("it stops at the gap", () => shown(page), (at) => at > gap.to + 500);
+    await page.goto(url(gap.camera, (gap.from + gap.to) / 2));
+    await until("the gap is not told", () => page.textContent("body"), (text) => text.includes("nothing is recorded here; it goes on"));
+    await until("it does not go on behind the gap", () => shown(page), (at) => at >= gap.to - 100);
+    await page.click("summary:has-text('table')");
+    await page.waitForSelector("td:has-text('gap: not in the bucket')");
+    await page.click("summary:has-text('Calendar')");
+    await page.waitForSelector(".days button:not([disabled])");
+    await page.screenshot({ path: join(screenshots, "gap.png"), fullPage: true });
+    await accessible(page, "gap, table and calendar");
+  },
+
+  async "whoever has the token logs in, and the address never shows it"() {
+    const page = await tab();
+    await page.goto(login.address);
+    await page.fill("#token", "not the token at all");
+    await page.click("button[type=submit]");
+    await page.waitForSelector("[role=alert]:has-text('this is not the token')");
+    await page.screenshot({ path: join(screenshots, "login.png") });
+    await accessible(page, "login");
+    await page.fill("#token", login.token);
+    await page.click("button[type=submit]");
+    await page.waitForSelector(".card");
+    assert.ok(!page.url().includes(login.token));
+    await page.reload();
+    await page.waitForSelector(".card");
+    // That it is asked at all is told by answers of 401.
+    assert.deepEqual(faults.filter((fault) => !fault.includes("401")), []);
+    faults.length = 0;
+  },
+
+  async "it fits a phone"() {
+    const page = await tab({ width: 390, height: 844 });
+    for (const [name, to] of [["phone-board", address], ["phone-watch", url(cameras[0].id, cameras[0].start + 3000)]]) {
+      await page.goto(to);
+      await page.waitForSelector(".card, .bar");
+      await page.waitForTimeout(300);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(wide <= 0, `${name} is ${wide} pixels too wide`);
+      await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+    }
+  },
+};
+
+let failed = 0;
+for (const [name, test] of Object.entries(tests)) {
+  faults.length = 0;
+  try {
+    await test();
+    assert.deepEqual(faults, [], "the browser complained");
+    console.log(`ok - ${name}`);
+  } catch (error) {
+    failed++;
+    console.log(`not ok - ${name}\n${error.stack}\n${faults.join("\n")}`);
+    const page = browser.contexts().at(-1)?.pages().at(-1);
+    await page?.screenshot({ path: join(screenshots, "failed.png") }).catch(() => {});
+  }
+  for (const context of browser.contexts()) await context.close();
+}
+await browser.close();
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,242 @@
+//! `gcstreamer-recorder run`: the life of the process.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::camera::report::{Board, Report};
+use crate::cli;
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::health::Health;
+use crate::http::{self, Sources};
+use crate::metrics::Whole;
+use crate::status;
+
+/// How often health is looked at, and systemd's watchdog fed.
+const LOOK: Duration = Duration::from_secs(1);
+/// On a terminal the table is written this often, and at every change.
+const TABLE: u64 = 30;
+/// How much time systemd gives the end, renewed while it goes on.
+const END_MICROSECONDS: u32 = 40_000_000;
+
+/// Why the process ends otherwise than on request.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration and this machine do not fit.
+    #[error("{0}")]
+    Setup(String),
+    /// GStreamer or the system refused.
+    #[error("{what}: {source}")]
+    System {
+        /// What was to be done.
+        what: String,
+        /// Why it was not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn system<E: std::error::Error + Send + Sync + 'static>(what: impl Into<String>) -> impl FnOnce(E) -> RunError {
+    let what = what.into();
+    move |source| RunError::System {
+        what,
+        source: Box::new(source),
+    }
+}
+
+/// Records until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What could not be started.
+pub fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
+    gst::init().map_err(system("GStreamer cannot be started"))?;
+    gstgcstreamer::plugin_register_static().map_err(system("the elements cannot be registered"))?;
+    gstgcstreamer::separate_pipelines();
+    make_spool(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(system("no threads"))?;
+    let ended = runtime.block_on(App::run(config, file));
+    // A thread that hangs in a pipeline must not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+/// `spool-dir` is made for this user alone; its parent has to be there, or a disk that is not mounted would be written over.
+fn make_spool(config: &Config) -> Result<(), RunError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(folder) = &config.spool_dir else {
+        tracing::warn!("no spool-dir is set: chunks wait in memory only, and are lost when the recorder ends during an outage");
+        return Ok(());
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(system(format!("spool-dir {} cannot be made", folder.display()))),
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+struct App {
+    fleet: Fleet,
+    health: Arc<Health>,
+    config: Config,
+    leftover_retries: Arc<Mutex<u64>>,
+    seconds: u64,
+    shown: Vec<(String, crate::camera::state::State)>,
+}
+
+impl App {
+    async fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
+        let mut signals = Signals::listen().map_err(system("signals cannot be caught"))?;
+        let listener = match config.listen {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(system(format!("listen = \"{address}\" cannot be used")))?)
+            }
+            None => None,
+        };
+        let host = gst::glib::host_name().to_string();
+        let fleet = Fleet::begin(&config, &host).map_err(RunError::Setup)?;
+        let mut app = Self {
+            fleet,
+            health: Arc::default(),
+            config,
+            leftover_retries: Arc::default(),
+            seconds: 0,
+            shown: Vec::new(),
+        };
+        if let Some(listener) = listener {
+            tokio::spawn(http::serve(listener, app.sources()));
+        }
+        let count = app.config.cameras.len();
+        tracing::info!(cameras = count, version = env!("CARGO_PKG_VERSION"), "the recorder runs");
+        notify(&[NotifyState::Ready]);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let why = loop {
+            tokio::select! {
+                _ = signals.interrupt.recv() => break "SIGINT",
+                _ = signals.terminate.recv() => break "SIGTERM",
+                _ = signals.hangup.recv() => app.reload(file),
+                _ = look.tick() => app.look().await,
+            }
+        };
+        tracing::info!(signal = why, "the recorder ends");
+        app.end().await;
+        Ok(())
+    }
+
+    fn sources(&self) -> Arc<Sources> {
+        let spool = self.config.spool_dir.clone();
+        let retries = Arc::clone(&self.leftover_retries);
+        Arc::new(Sources {
+            board: Arc::clone(&self.fleet.board),
+            health: Arc::clone(&self.health),
+            whole: Box::new(move || Whole {
+                spool_free: spool.as_deref().and_then(free_bytes),
+                leftover_retries: *retries.lock().unwrap_or_else(PoisonError::into_inner),
+            }),
+            gstreamer: gst::version_string().to_string(),
+        })
+    }
+
+    async fn look(&mut self) {
+        let (health, board) = (Arc::clone(&self.health), Arc::clone(&self.fleet.board));
+        let looking = tokio::task::spawn_blocking(move || health.look(&board));
+        let _ = looking.await;
+        *self.leftover_retries.lock().unwrap_or_else(PoisonError::into_inner) = self.fleet.leftover_retries();
+        let reports = self.fleet.board.all();
+        let line = status::line(&reports);
+        let mut states = vec![NotifyState::Status(&line)];
+        if self.health.is_healthy() {
+            states.push(NotifyState::Watchdog);
+        }
+        notify(&states);
+        self.show(&reports);
+    }
+
+    /// Writes the table where somebody watches.
+    fn show(&mut self, reports: &[Report]) {
+        self.seconds += 1;
+        let now: Vec<_> = reports.iter().map(|report| (report.id.clone(), report.state)).collect();
+        let mut out = std::io::stdout();
+        if out.is_terminal() && (now != self.shown || self.seconds.is_multiple_of(TABLE)) {
+            let _ = write!(out, "\n{}", status::table(reports, SystemTime::now()));
+            let _ = out.flush();
+        }
+        self.shown = now;
+    }
+
+    /// SIGHUP: the new file is checked whole; with a fault in it everything stays as it was.
+    fn reload(&mut self, file: Option<&Path>) {
+        if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, monotonic]);
+        }
+        match cli::configuration(file) {
+            Ok(config) => {
+                if config.listen != self.config.listen {
+                    tracing::warn!("listen has changed: it takes effect when the recorder is started again");
+                }
+                match self.fleet.apply(&config) {
+                    Ok(()) => {
+                        tracing::info!(cameras = config.cameras.len(), "the configuration was read again");
+                        self.config = config;
+                    }
+                    Err(text) => tracing::error!("the new configuration is not used: {text}"),
+                }
+            }
+            Err(faulty) => {
+                for fault in &faulty.faults {
+                    tracing::error!("the new configuration is not used: {}:{fault}", faulty.file);
+                }
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    async fn end(self) {
+        notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(END_MICROSECONDS)]);
+        let board: Arc<Board> = Arc::clone(&self.fleet.board);
+        if !self.fleet.stop().await {
+            let open = board
+                .all()
+                .iter()
+                .filter(|report| report.state != crate::camera::state::State::Stopped)
+                .count();
+            tracing::warn!("{open} cameras did not end in time");
+        }
+    }
+}
+
+/// Free space of a folder's file system for this user, bytes.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Tells systemd, where it is there.
+fn notify(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
+}

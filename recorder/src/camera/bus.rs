@@ -1,0 +1,112 @@
+//! The bus of a recording: messages become news. Called in streaming threads, so it only looks and sends.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use gcstreamer_schema::structures::{GCSSINK, chunk_uploaded};
+use gcstreamer_schema::{redact, time};
+use gst::prelude::*;
+
+use super::classify::{SourceError, classify};
+use super::recording::Recording;
+use super::state::Failure;
+use super::watch::News;
+
+/// Makes news of every message. It stays on the bus for [`drain`]: `iotcorestatus` listens there too, and is blind where a handler
+/// drops messages.
+pub(super) fn listen(recording: &Arc<Recording>) {
+    let Some(bus) = recording.pipeline.bus() else { return };
+    let weak: Weak<Recording> = Arc::downgrade(recording);
+    bus.set_sync_handler(move |_, message| {
+        if let Some(recording) = weak.upgrade() {
+            on_message(&recording, message);
+        }
+        gst::BusSyncReply::Pass
+    });
+}
+
+/// Takes off the bus what has been seen.
+pub(super) fn drain(recording: &Recording) {
+    if let Some(bus) = recording.pipeline.bus() {
+        while bus.pop().is_some() {}
+    }
+}
+
+/// The factory of the element that a message is from.
+fn factory(message: &gst::MessageRef) -> Option<String> {
+    let element = message.src()?.downcast_ref::<gst::Element>()?.factory()?;
+    Some(element.name().to_string())
+}
+
+fn is_ours(factory: Option<&str>) -> bool {
+    matches!(factory, Some(GCSSINK | "iotcorestatus"))
+}
+
+fn on_message(recording: &Recording, message: &gst::MessageRef) {
+    let tell = |news| recording.teller.tell(news);
+    let ours = || is_ours(factory(message).as_deref());
+    match message.view() {
+        gst::MessageView::Element(element) => {
+            if let Some(until) = element.structure().and_then(stored_until) {
+                tell(News::Stored { until });
+            }
+        }
+        gst::MessageView::Warning(warning) if ours() => tell(News::Warning(redact(&warning.error().to_string()))),
+        gst::MessageView::Info(info) if ours() => tell(News::Info(redact(&info.error().to_string()))),
+        gst::MessageView::Error(error) if ours() => {
+            let text = redact(&error.error().to_string());
+            match recording.is_ending() {
+                true => tell(News::Warning(text)),
+                false => tell(News::Failed(Failure::Internal(text))),
+            }
+        }
+        gst::MessageView::Error(error) if !recording.is_ending() => {
+            let is_source = message
+                .src()
+                .is_some_and(|src| src.has_as_ancestor(&recording.source) || src == recording.source.upcast_ref::<gst::Object>());
+            let failure = match (is_source, classify(&taken_apart(error))) {
+                (false, Failure::Internal(text)) => Failure::Internal(text),
+                (false, _) => Failure::Internal(format!("the pipeline failed: {}", redact(&error.error().to_string()))),
+                // The source gives up where nothing was chosen: that says more.
+                (true, Failure::Unsupported(text)) => recording.fault().unwrap_or(Failure::Unsupported(text)),
+                (true, failure) => failure,
+            };
+            tell(News::Failed(failure));
+        }
+        gst::MessageView::Progress(progress) => {
+            let (kind, code, _) = progress.get();
+            if kind == gst::ProgressType::Complete && code == "open" {
+                recording.on_opened();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn taken_apart(error: &gst::message::Error) -> SourceError {
+    let details = error.details();
+    let number = |field| details.and_then(|details| details.get::<u32>(field).ok());
+    let cause = error.error();
+    let code = match cause.kind::<gst::ResourceError>() {
+        Some(gst::ResourceError::NotAuthorized) => "NotAuthorized",
+        Some(gst::ResourceError::NotFound) => "NotFound",
+        _ => "",
+    };
+    SourceError {
+        rtsp_status: number("rtsp-status-code"),
+        http_status: number("http-status-code"),
+        code: code.to_owned(),
+        text: cause.message().to_owned(),
+        debug: error.debug().map(|debug| debug.to_string()).unwrap_or_default(),
+    }
+}
+
+/// The end of a chunk that was stored, since the Unix epoch.
+fn stored_until(structure: &gst::StructureRef) -> Option<Duration> {
+    if structure.name() != chunk_uploaded::NAME {
+        return None;
+    }
+    let start = time::parse_rfc3339(structure.get::<&str>(chunk_uploaded::START_TIME).ok()?)?;
+    let duration: u64 = structure.get(chunk_uploaded::DURATION).ok()?;
+    Some(Duration::from_nanos(start.saturating_add(duration)))
+}

@@ -1,0 +1,201 @@
+//! What an ERROR of the source means: status codes and the words of GStreamer's RTSP source, which are its only interface.
+//!
+//! PURE.
+
+use super::state::Failure;
+
+/// An ERROR message, taken apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SourceError {
+    /// `rtsp-status-code` of its details.
+    pub(super) rtsp_status: Option<u32>,
+    /// `http-status-code` of its details.
+    pub(super) http_status: Option<u32>,
+    /// Name of the code in its domain, e.g. `NotFound`.
+    pub(super) code: String,
+    /// The text.
+    pub(super) text: String,
+    /// The text for developers.
+    pub(super) debug: String,
+}
+
+impl SourceError {
+    /// The status code of the answer, also where only the developers' text has it: `Unauthorized (401)`.
+    fn status(&self) -> Option<u32> {
+        let in_text = || {
+            let (_, after) = self.debug.rsplit_once('(')?;
+            let number: u32 = after.split(')').next()?.parse().ok()?;
+            (300..600).contains(&number).then_some(number)
+        };
+        self.rtsp_status.or(self.http_status).or_else(in_text)
+    }
+}
+
+/// Returns what has failed. The reason names no address: those of cameras hold keys and passwords.
+pub(super) fn classify(error: &SourceError) -> Failure {
+    if let Some(status) = error.status() {
+        return by_status(status);
+    }
+    let words = format!("{} {}", error.text, error.debug).to_lowercase();
+    let has = |word: &str| words.contains(word);
+    let unreachable = |text: &str| Failure::Unreachable(text.to_owned());
+    match error.code.as_str() {
+        "NotAuthorized" => by_status(401),
+        "NotFound" => by_status(404),
+        _ if has("unauthorized") => by_status(401),
+        _ if has("could not resolve") || has("resolving") || has("name or service not known") => {
+            unreachable("the name of the camera cannot be resolved; check the host in url and DNS")
+        }
+        _ if has("connection refused") => {
+            unreachable("the camera refuses connections; check host and port in url, and that RTSP is on")
+        }
+        _ if has("no route") || has("network is unreachable") || has("network unreachable") => {
+            unreachable("there is no route to the camera; check cable, switch and address")
+        }
+        _ if has("tls") || has("certificate") => unreachable(
+            "no secure connection to the camera; its certificate must be valid, or use rtsp:// in a network that you trust",
+        ),
+        _ if has("timeout") || has("timed out") => unreachable("the camera does not answer"),
+        _ if has("end-of-file") || has("eof") || has("closed") => {
+            Failure::Closed("the camera has ended the connection".to_owned())
+        }
+        _ if has("failed to connect") || has("could not connect") => {
+            unreachable("no connection to the camera; check host and port in url, and that RTSP is on")
+        }
+        _ if has("no supported stream") || has("missing plugin") || has("no suitable") => {
+            Failure::Unsupported("the camera sends nothing that can be recorded; set it to H.264 or H.265".to_owned())
+        }
+        _ if has("could not receive")
+            || has("could not send")
+            || has("could not open resource")
+            || has("parse error")
+            || has("read") =>
+        {
+            unreachable("the camera's answers cannot be understood, or the connection broke; check that url is an RTSP stream")
+        }
+        _ => Failure::Internal(format!("the pipeline failed: {}", gcstreamer_schema::redact(&error.text))),
+    }
+}
+
+fn by_status(status: u32) -> Failure {
+    match status {
+        401 | 403 | 407 => Failure::Refused(format!(
+            "the camera refuses the credentials ({status}); check username and password-file, and set the camera's authentication to \
+             Digest with MD5 if it offers SHA-256 only"
+        )),
+        404 | 410 => Failure::Unreachable(format!(
+            "the camera knows no stream of this path ({status}); check the path in url"
+        )),
+        453 => Failure::Busy("the camera has no free session (453); end other viewers, or raise its limit".to_owned()),
+        454 => Failure::Busy("the camera has lost the session (454); waiting until it has forgotten it".to_owned()),
+        503 => Failure::Busy("the camera is busy (503); end other viewers, or restart it".to_owned()),
+        300..=399 => Failure::Unreachable(format!(
+            "the camera redirects to another address ({status}); write that into url"
+        )),
+        461 => {
+            Failure::Unreachable("the camera does not offer this transport (461); set transport = \"udp\" or \"auto\"".to_owned())
+        }
+        415 | 551 => Failure::Unsupported(format!(
+            "the camera cannot send this stream ({status}); check the path in url"
+        )),
+        _ => Failure::Unreachable(format!("the camera answers with an error ({status})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: &str, text: &str, debug: &str) -> SourceError {
+        SourceError {
+            code: code.to_owned(),
+            text: text.to_owned(),
+            debug: debug.to_owned(),
+            ..SourceError::default()
+        }
+    }
+
+    fn kind(failure: &Failure) -> &'static str {
+        match failure {
+            Failure::Refused(_) => "refused",
+            Failure::Busy(_) => "busy",
+            Failure::Unreachable(_) => "unreachable",
+            Failure::Closed(_) => "closed",
+            Failure::Frozen(_) => "frozen",
+            Failure::Unsupported(_) => "unsupported",
+            Failure::Changed(_) => "changed",
+            Failure::Internal(_) => "internal",
+        }
+    }
+
+    #[test]
+    fn a_status_code_decides_wherever_it_stands() {
+        for (status, expected) in [
+            (401, "refused"),
+            (403, "refused"),
+            (404, "unreachable"),
+            (453, "busy"),
+            (454, "busy"),
+            (503, "busy"),
+            (461, "unreachable"),
+            (302, "unreachable"),
+            (500, "unreachable"),
+        ] {
+            let detailed = SourceError {
+                rtsp_status: Some(status),
+                ..SourceError::default()
+            };
+            let failure = classify(&detailed);
+            assert_eq!(kind(&failure), expected, "{status}");
+            assert!(failure.text().contains(&status.to_string()), "{}", failure.text());
+            let debug = format!("gstrtspsrc.c(6740): gst_rtspsrc_send (): /x:\nSomething ({status})");
+            assert_eq!(classify(&error("Read", "Unhandled error", &debug)), failure);
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_source_decide_where_there_is_no_code() {
+        for (code, text, debug, expected) in [
+            (
+                "OpenReadWrite",
+                "Could not open resource for reading and writing.",
+                "Failed to connect. (Generic error: Could not connect to 127.0.0.1: Connection refused)",
+                "refuses connections",
+            ),
+            (
+                "OpenReadWrite",
+                "Could not open resource for reading and writing.",
+                "Failed to connect. (Timeout while waiting for server response)",
+                "does not answer",
+            ),
+            (
+                "OpenReadWrite",
+                "",
+                "Failed to connect. (Error resolving “cam”: Name or service not known)",
+                "cannot be resolved",
+            ),
+            (
+                "Read",
+                "Could not read from resource.",
+                "Could not receive message. (Received end-of-file)",
+                "ended the connection",
+            ),
+            (
+                "Read",
+                "Could not read from resource.",
+                "Could not receive message. (Parse error)",
+                "cannot be understood",
+            ),
+            ("NotAuthorized", "Unauthorized", "", "refuses the credentials"),
+        ] {
+            let failure = classify(&error(code, text, debug));
+            assert!(failure.text().contains(expected), "{debug}: {}", failure.text());
+        }
+    }
+
+    #[test]
+    fn a_reason_never_holds_an_address_with_a_secret() {
+        let failure = classify(&error("Failed", "odd rtsp://u:SECRET@h/x", "rtsp://u:SECRET@h/x"));
+        assert!(!failure.text().contains("SECRET"), "{}", failure.text());
+    }
+}

@@ -1,0 +1,24 @@
+//! One camera: what is done about it, and the pipelines that do it.
+//!
+//! - [`state`] PURE: the words. [`supervisor`] PURE: events in, actions out, on virtual time. `pause` PURE: how long to wait.
+//! - `plan`, `classify` PURE: which elements record a codec; what an ERROR means.
+//! - [`runner`]: the task of a camera. [`report`]: what is known of it from outside; `stats`: figures of its sinks.
+//! - [`recording`]: one pipeline. `source`, `sink`: its ends. `bus`: its messages. `timestamps`: its running times. [`watch`]: what passes. [`ending`]: its end.
+
+mod bus;
+mod classify;
+pub mod ending;
+mod pause;
+pub mod plan;
+pub mod recording;
+pub mod report;
+pub mod runner;
+pub mod sink;
+mod source;
+pub mod state;
+pub mod stats;
+pub mod supervisor;
+#[cfg(test)]
+mod supervisor_tests;
+mod timestamps;
+pub mod watch;

@@ -1,0 +1,498 @@
+//! One attempt: a pipeline from the camera to the bucket, built once and never repaired.
+//!
+//! ```text
+//! source ─► depay ─► parse ─► queue ║ ─► iotcorestatus ─► mux ─► gcssink
+//!        └► depay ─► parse ─► queue ║ ──────────────────► mux
+//! ```
+//!
+//! Only the left side exists at first; the queues are blocked at ║. When the pictures are known, and sound has come or has been waited
+//! for, [`Recording::assemble`] builds the right side: muxers take no stream later. So a camera that sends nothing makes no session of
+//! `gcssink` either.
+//!
+//! Blocks on GStreamer: the runner calls [`Recording::begin`], [`Recording::assemble`] and `end` in threads of their own.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gst::prelude::*;
+
+use super::bus;
+use super::plan::{self, Sound, Video};
+use super::sink::{self, Storage};
+use super::source::{self, Choice, is_installed};
+use super::state::{Failure, StartReason};
+use super::supervisor::Attempt;
+use super::timestamps;
+use super::watch::{News, Picture, Teller, Watch};
+use crate::config::{Audio, Camera, Container};
+
+/// What a recording is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The camera.
+    pub camera: Camera,
+    /// Where to.
+    pub storage: Arc<Storage>,
+    /// The property `start-reason`.
+    pub reason: StartReason,
+    /// The property `previous-session`.
+    pub previous_session: Option<String>,
+    /// The property `max-memory-bytes`.
+    pub memory: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Recording {
+    pub(super) setup: Setup,
+    pub(super) pipeline: gst::Pipeline,
+    pub(super) source: gst::Element,
+    pub(super) teller: Teller,
+    /// What passes.
+    pub watch: Arc<Watch>,
+    choice: Arc<Choice>,
+    pub(super) parts: Mutex<Parts>,
+    /// Its end has begun: what elements say from now on is no news.
+    pub(super) ending: Arc<AtomicBool>,
+    /// Its chunks are waited for no longer: later ones need the memory.
+    pub(super) given_up: AtomicBool,
+}
+
+/// Elements that come one by one.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) video: Option<Branch>,
+    pub(super) sound: Option<Branch>,
+    pub(super) sink: Option<gst::Element>,
+    /// The muxer's pad for sound.
+    sound_pad: Option<gst::Pad>,
+    assembled: bool,
+    /// The label `audio` of metrics.
+    sound_label: Option<&'static str>,
+}
+
+/// One track up to its queue.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) bin: gst::Bin,
+    /// The pad of the source that feeds it.
+    pub(super) feed: gst::Pad,
+    /// The queue's source pad, and the probe that blocks it.
+    gate: gst::Pad,
+    block: Option<gst::PadProbeId>,
+}
+
+impl Branch {
+    pub(super) fn open(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.gate.remove_probe(block);
+        }
+    }
+}
+
+fn internal(error: &impl std::fmt::Display) -> Failure {
+    Failure::Internal(format!("the pipeline cannot be built: {error}"))
+}
+
+impl Recording {
+    /// Makes the pipeline and connects to the camera. What happens then is told.
+    ///
+    /// # Errors
+    /// An element is missing, or the password cannot be read.
+    pub fn begin(setup: Setup, teller: Teller) -> Result<Arc<Self>, Failure> {
+        let password = setup.camera.password.as_ref().map(crate::config::Secret::read).transpose();
+        let password = password.map_err(|text| Failure::Refused(format!("password-file: {text}")))?;
+        let choice = Arc::new(Choice::default());
+        let source = source::make(&setup.camera, password.as_deref(), &choice, &teller)?;
+        let pipeline = gst::Pipeline::with_name(&format!("camera-{}", teller.attempt));
+        pipeline.add(&source).map_err(|e| internal(&e))?;
+        let recording = Arc::new(Self {
+            setup,
+            pipeline,
+            source,
+            teller,
+            watch: Arc::new(Watch::default()),
+            choice,
+            parts: Mutex::default(),
+            ending: Arc::new(AtomicBool::new(false)),
+            given_up: AtomicBool::new(false),
+        });
+        let weak = Arc::downgrade(&recording);
+        recording.source.connect_pad_added(move |_, pad| {
+            if let Some(recording) = weak.upgrade() {
+                recording.on_pad(pad);
+            }
+        });
+        bus::listen(&recording);
+        Ok(recording)
+    }
+
+    /// Starts it. Blocks on names and sockets.
+    pub fn play(&self) {
+        if self.pipeline.set_state(gst::State::Playing).is_err() && !self.is_ending() {
+            // Its ERROR message says more, if there is one: it comes first.
+            let text = "the pipeline does not start".to_owned();
+            self.teller.tell(News::Failed(Failure::Internal(text)));
+        }
+    }
+
+    pub(super) fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the attempt's number.
+    pub fn attempt(&self) -> Attempt {
+        self.teller.attempt
+    }
+
+    /// Returns the sink, once the pipeline is built.
+    pub fn sink(&self) -> Option<gst::Element> {
+        self.parts().sink.clone()
+    }
+
+    /// Returns the label `audio` of metrics: the codec that is recorded.
+    pub fn sound_label(&self) -> Option<&'static str> {
+        self.parts().sound_label
+    }
+
+    /// Whether the right side has been built.
+    pub fn is_assembled(&self) -> bool {
+        self.parts().assembled
+    }
+
+    /// Whether sound is on its way that has not come yet.
+    pub fn waits_for_sound(&self) -> bool {
+        self.choice.has_sound() && self.watch.sound_ages().is_none()
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// What is wrong with the camera's streams.
+    pub(super) fn fault(&self) -> Option<Failure> {
+        self.choice.fault(&self.setup.camera)
+    }
+
+    /// The camera's streams are known: what is wrong with them.
+    pub(super) fn on_opened(&self) {
+        match self.fault() {
+            Some(failure) => self.teller.tell(News::Failed(failure)),
+            None => self.teller.tell(News::Opened),
+        }
+    }
+
+    /// A stream of the camera.
+    fn on_pad(self: &Arc<Self>, pad: &gst::Pad) {
+        if pad.direction() != gst::PadDirection::Src || self.is_ending() {
+            return;
+        }
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let Some(structure) = caps.structure(0) else { return };
+        let is_rtp = structure.name() == "application/x-rtp";
+        let text = |field| structure.get::<String>(field).unwrap_or_default();
+        let (media, encoding) = match is_rtp {
+            true => (text("media"), text("encoding-name")),
+            false => {
+                let name = structure.name().to_string();
+                (name.split('/').next().unwrap_or_default().to_owned(), name)
+            }
+        };
+        let video = if is_rtp {
+            Video::of_rtp(&encoding)
+        } else {
+            Video::of_media(&encoding)
+        };
+        let added = match (media.as_str(), video) {
+            ("video", Some(video)) if self.parts().video.is_none() => self.add_video(pad, video, is_rtp),
+            ("audio", _) if self.wants_sound() => self.add_sound(pad, &encoding, is_rtp),
+            _ => self.add_nothing(pad),
+        };
+        if let Err(failure) = added {
+            self.teller.tell(News::Failed(failure));
+        }
+    }
+
+    fn wants_sound(&self) -> bool {
+        self.setup.camera.audio != Audio::Off && self.parts().sound.is_none()
+    }
+
+    fn add_nothing(&self, pad: &gst::Pad) -> Result<(), Failure> {
+        let sink = gst::ElementFactory::make("fakesink")
+            .property("sync", false)
+            .property("async", false)
+            .build()
+            .map_err(|e| internal(&e))?;
+        self.pipeline.add(&sink).map_err(|e| internal(&e))?;
+        sink.sync_state_with_parent().map_err(|e| internal(&e))?;
+        let to = sink.static_pad("sink").ok_or_else(|| internal(&"a pad is missing"))?;
+        pad.link(&to).map(drop).map_err(|e| internal(&e))
+    }
+
+    /// Adds a branch that ends in a blocked queue. `observe` gets the pad in front of the queue.
+    fn add_branch(&self, pad: &gst::Pad, line: &str, observe: impl FnOnce(&gst::Pad)) -> Result<Branch, Failure> {
+        let bin = gst::parse::bin_from_description(line, true).map_err(|e| internal(&e))?;
+        if let Some(timestamper) = bin.by_name("timestamper") {
+            timestamps::align(&timestamper);
+        }
+        if let Some(pad) = bin.by_name("parser").and_then(|parser| parser.static_pad("sink")) {
+            ignore_marker(&pad);
+        }
+        let queue = bin.by_name("queue").ok_or_else(|| internal(&"no queue"))?;
+        let (Some(front), Some(gate)) = (queue.static_pad("sink"), queue.static_pad("src")) else {
+            return Err(internal(&"a pad is missing"));
+        };
+        answer_allocation(&front);
+        observe(&front);
+        let block = gate.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
+        self.pipeline.add(&bin).map_err(|e| internal(&e))?;
+        bin.sync_state_with_parent().map_err(|e| internal(&e))?;
+        let to = bin.static_pad("sink").ok_or_else(|| internal(&"a pad is missing"))?;
+        pad.link(&to).map_err(|e| internal(&e))?;
+        Ok(Branch {
+            bin,
+            feed: pad.clone(),
+            gate,
+            block,
+        })
+    }
+
+    fn add_video(&self, pad: &gst::Pad, video: Video, is_rtp: bool) -> Result<(), Failure> {
+        let container = self.setup.camera.container;
+        let line = video.line(is_rtp, container, &is_installed).map_err(Failure::Unsupported)?;
+        let branch = self.add_branch(pad, &line, |front| self.watch_pictures(front, video))?;
+        self.parts().video = Some(branch);
+        if !is_rtp {
+            self.teller.tell(News::Opened);
+        }
+        Ok(())
+    }
+
+    fn add_sound(&self, pad: &gst::Pad, encoding: &str, is_rtp: bool) -> Result<(), Failure> {
+        let (line, label) = match plan::sound(encoding, is_rtp, self.setup.camera.container, &is_installed) {
+            Sound::Recorded(line, label) => (line, label),
+            Sound::Left(why) => {
+                self.teller.tell(News::Soundless(why));
+                return self.add_nothing(pad);
+            }
+        };
+        self.choice.note_sound();
+        let branch = self.add_branch(pad, &line, |front| self.watch_sound(front))?;
+        let outer = branch.bin.static_pad("src");
+        let late = {
+            let mut parts = self.parts();
+            parts.sound_label = Some(label).filter(|_| !parts.assembled);
+            let late = parts.assembled;
+            let branch = parts.sound.insert(branch);
+            if late {
+                branch.open();
+            }
+            late
+        };
+        match outer {
+            // Muxers take no stream later: the runner decides whether to begin anew.
+            Some(outer) if late => self.add_nothing(&outer),
+            _ => Ok(()),
+        }
+    }
+
+    fn watch_sound(&self, front: &gst::Pad) {
+        let (watch, teller) = (Arc::clone(&self.watch), self.teller.clone());
+        front.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            if let Some(gst::PadProbeData::Buffer(buffer)) = &info.data
+                && watch.on_sound(buffer.size() as u64)
+            {
+                teller.tell(News::Flows);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn watch_pictures(&self, front: &gst::Pad, codec: Video) {
+        let (watch, teller, ending) = (Arc::clone(&self.watch), self.teller.clone(), Arc::clone(&self.ending));
+        let keeps_header_apart = self.setup.camera.container != Container::MpegTs;
+        let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+        front.add_probe(kinds, move |_, info| {
+            // The muxer takes no more than its end.
+            let is_end = matches!(&info.data, Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos);
+            if watch.closed.load(Ordering::Relaxed) && !is_end {
+                return gst::PadProbeReturn::Handled;
+            }
+            match &info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => {
+                    let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+                    let time = buffer.pts().map(gst::ClockTime::nseconds);
+                    if watch.on_picture(buffer.size() as u64, time, is_key) {
+                        teller.tell(News::Flows);
+                    }
+                }
+                Some(gst::PadProbeData::Event(event)) => match event.view() {
+                    gst::EventView::Caps(caps) => return on_caps(&watch, &teller, codec, caps.caps(), keeps_header_apart),
+                    gst::EventView::Eos(_) if !ending.load(Ordering::Relaxed) => {
+                        let text = "the camera has ended the stream".to_owned();
+                        teller.tell(News::Failed(Failure::Closed(text)));
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// Builds the right side and lets the data through. Blocks on the disk and on credentials, without a lock.
+    pub fn assemble(&self) {
+        let (video, sound) = {
+            let mut parts = self.parts();
+            if parts.assembled || self.is_ending() || parts.video.is_none() {
+                return;
+            }
+            parts.assembled = true;
+            let outer = |branch: &Branch| branch.bin.static_pad("src");
+            (parts.video.as_ref().and_then(outer), parts.sound.as_ref().and_then(outer))
+        };
+        let built = match video {
+            Some(video) => self.build(&video, sound.as_ref()),
+            None => Err(internal(&"a pad is missing")),
+        };
+        if let Err(failure) = built {
+            self.teller.tell(News::Failed(failure));
+        }
+    }
+
+    fn build(&self, video: &gst::Pad, sound: Option<&gst::Pad>) -> Result<(), Failure> {
+        let (line, video_pad, sound_pad) = plan::muxer(self.setup.camera.container);
+        let muxer = gst::parse::launch(line).map_err(|e| internal(&e))?;
+        let sink = sink::make(&self.setup).map_err(|e| internal(&e))?;
+        let status = self.make_status()?;
+        self.pipeline.add_many([&muxer, &sink]).map_err(|e| internal(&e))?;
+        muxer.link(&sink).map_err(|e| internal(&e))?;
+        let request = |name: &str| {
+            let pad = muxer.request_pad_simple(name);
+            pad.ok_or_else(|| internal(&"the muxer takes no more streams"))
+        };
+        link_through(video, status.as_ref(), &request(video_pad)?)?;
+        // Sound that has not come by now is not waited for: the muxer would.
+        let mut into_muxer = None;
+        match sound {
+            Some(sound) if self.watch.sound_ages().is_some() => {
+                let into = request(sound_pad)?;
+                sound.link(&into).map_err(|e| internal(&e))?;
+                into_muxer = Some(into);
+            }
+            Some(sound) => self.add_nothing(sound)?,
+            None => {}
+        }
+        {
+            let mut parts = self.parts();
+            parts.sound_label = parts.sound_label.filter(|_| into_muxer.is_some());
+            parts.sound_pad = into_muxer;
+            parts.sink = Some(sink.clone());
+        }
+        for element in [Some(&sink), Some(&muxer), status.as_ref()].into_iter().flatten() {
+            // Its own ERROR message says why.
+            let failed = |_| Failure::Internal("an element of the recorder does not start".to_owned());
+            element.sync_state_with_parent().map_err(failed)?;
+        }
+        let parts = &mut *self.parts();
+        for branch in [&mut parts.video, &mut parts.sound].into_iter().flatten() {
+            branch.open();
+        }
+        Ok(())
+    }
+
+    /// Makes the element that tells the broker, in the pipeline.
+    fn make_status(&self) -> Result<Option<gst::Element>, Failure> {
+        let Some(broker) = &self.setup.storage.broker else {
+            return Ok(None);
+        };
+        let status = sink::status(broker, &self.setup.camera).map_err(|e| internal(&e))?;
+        self.pipeline.add(&status).map_err(|e| internal(&e))?;
+        Ok(Some(status))
+    }
+
+    /// Whether sound is recorded that has not come for this long.
+    pub fn has_lost_sound(&self, after: std::time::Duration) -> bool {
+        self.parts().sound_pad.is_some() && self.watch.sound_ages().is_some_and(|(_, last)| last >= after)
+    }
+
+    /// Goes on without sound: the muxer would wait for it for ever.
+    pub fn close_sound(&self) {
+        let (pad, branch) = {
+            let mut parts = self.parts();
+            parts.sound_label = None;
+            let outer = parts.sound.as_ref().and_then(|branch| branch.bin.static_pad("src"));
+            (parts.sound_pad.take(), outer)
+        };
+        let (Some(pad), Some(branch)) = (pad, branch) else { return };
+        let _ = branch.unlink(&pad);
+        let _ = self.add_nothing(&branch);
+        pad.send_event(gst::event::Eos::new());
+    }
+}
+
+/// Links two pads, with an element between them if there is one.
+fn link_through(from: &gst::Pad, element: Option<&gst::Element>, into: &gst::Pad) -> Result<(), Failure> {
+    let Some(element) = element else {
+        return from.link(into).map(drop).map_err(|e| internal(&e));
+    };
+    let (Some(front), Some(back)) = (element.static_pad("sink"), element.static_pad("src")) else {
+        return Err(internal(&"a pad is missing"));
+    };
+    from.link(&front).map_err(|e| internal(&e))?;
+    back.link(into).map(drop).map_err(|e| internal(&e))
+}
+
+/// A queue passes these queries on with the data, so that who asks would wait for as long as the queue is blocked.
+fn answer_allocation(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| match &info.data {
+        Some(gst::PadProbeData::Query(query)) if query.type_() == gst::QueryType::Allocation => gst::PadProbeReturn::Handled,
+        _ => gst::PadProbeReturn::Ok,
+    });
+}
+
+/// The parser ends a picture where the flag is, and cameras set it on parameter sets, or never.
+fn ignore_marker(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, |_, info| {
+        let unmark = |buffer: &mut gst::BufferRef| buffer.unset_flags(gst::BufferFlags::MARKER);
+        match &mut info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => unmark(buffer.make_mut()),
+            Some(gst::PadProbeData::BufferList(list)) => {
+                list.make_mut().foreach_mut(|mut buffer, _| {
+                    unmark(buffer.make_mut());
+                    std::ops::ControlFlow::Continue(Some(buffer))
+                });
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// `Handled` and not `Drop`: for a dropped event GStreamer 1.22 unrefs what the bindings have taken.
+///
+/// Other pictures need another muxer; another header for the same pictures does not: the parser repeats it in the stream.
+fn on_caps(watch: &Watch, teller: &Teller, codec: Video, caps: &gst::CapsRef, keeps_header_apart: bool) -> gst::PadProbeReturn {
+    let number = |field| {
+        let value = caps.structure(0).and_then(|s| s.get::<i32>(field).ok());
+        value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0)
+    };
+    let picture = Picture {
+        codec,
+        width: number("width"),
+        height: number("height"),
+    };
+    if watch.picture() == Some(picture) && keeps_header_apart {
+        return gst::PadProbeReturn::Handled;
+    }
+    if let Some(before) = watch.on_kind(picture) {
+        watch.closed.store(true, Ordering::Relaxed);
+        let text = format!(
+            "the picture changed from {}×{} to {}×{}",
+            before.width, before.height, picture.width, picture.height
+        );
+        teller.tell(News::Failed(Failure::Changed(text)));
+        return gst::PadProbeReturn::Handled;
+    }
+    gst::PadProbeReturn::Ok
+}

@@ -1,0 +1,120 @@
+//! What is known of a camera from outside: the runner writes it, `/status`, `/metrics` and the table read it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::state::{StartReason, State};
+
+/// A snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Key `id`.
+    pub id: String,
+    /// Key `name`.
+    pub name: Option<String>,
+    /// Its state.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// Why, for people; empty while all is well.
+    pub reason: String,
+    /// Name of the video codec.
+    pub codec: Option<&'static str>,
+    /// Pixels.
+    pub size: Option<(u32, u32)>,
+    /// Frames a second.
+    pub fps: Option<f64>,
+    /// Seconds between key frames.
+    pub key_interval: Option<f64>,
+    /// Codec of the sound that is recorded.
+    pub audio: Option<&'static str>,
+    /// Name of the container.
+    pub container: &'static str,
+    /// When the last picture came.
+    pub last_frame: Option<SystemTime>,
+    /// End of the newest chunk that was stored.
+    pub last_stored: Option<SystemTime>,
+    /// Bytes from the camera.
+    pub received_bytes: u64,
+    /// Bytes that were stored.
+    pub stored_bytes: u64,
+    /// Bytes that wait.
+    pub backlog_bytes: u64,
+    /// Age of the oldest chunk that waits.
+    pub oldest_pending: Duration,
+    /// Time without recording, by reason.
+    pub gaps: BTreeMap<StartReason, Duration>,
+    /// Attempts after the first, by reason.
+    pub reconnects: BTreeMap<StartReason, u64>,
+    /// Uploads that were repeated.
+    pub retries: u64,
+    /// Pipelines that did not end in time.
+    pub stuck: u64,
+    /// The first attempt has had a result.
+    pub was_tried: bool,
+}
+
+impl Report {
+    /// A camera of which nothing is known yet.
+    pub fn new(id: &str, name: Option<&str>, container: &'static str, state: State, reason: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: name.map(str::to_owned),
+            state,
+            since: SystemTime::now(),
+            reason: reason.to_owned(),
+            codec: None,
+            size: None,
+            fps: None,
+            key_interval: None,
+            audio: None,
+            container,
+            last_frame: None,
+            last_stored: None,
+            received_bytes: 0,
+            stored_bytes: 0,
+            backlog_bytes: 0,
+            oldest_pending: Duration::ZERO,
+            gaps: BTreeMap::new(),
+            reconnects: BTreeMap::new(),
+            retries: 0,
+            stuck: 0,
+            was_tried: state == State::Stopped,
+        }
+    }
+}
+
+/// The reports of all cameras, by id.
+#[derive(Debug, Default)]
+pub struct Board {
+    reports: Mutex<BTreeMap<String, (Report, Instant)>>,
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (Report, Instant)>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a camera's report in place of its last one.
+    pub fn put(&self, report: Report) {
+        self.lock().insert(report.id.clone(), (report, Instant::now()));
+    }
+
+    /// Forgets a camera.
+    pub fn remove(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    /// Returns all reports in the order of their ids.
+    pub fn all(&self) -> Vec<Report> {
+        self.lock().values().map(|(report, _)| report.clone()).collect()
+    }
+
+    /// Returns how long ago the report came that is the oldest, of cameras that are to be recorded.
+    pub fn oldest(&self) -> Duration {
+        let reports = self.lock();
+        let running = reports.values().filter(|(report, _)| report.state != State::Stopped);
+        running.map(|(_, at)| at.elapsed()).max().unwrap_or_default()
+    }
+}

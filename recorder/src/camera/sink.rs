@@ -1,0 +1,130 @@
+//! The elements of ours in a recording: `gcssink` and `iotcorestatus`, by the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gst::glib;
+use gst::prelude::*;
+
+use super::recording::Setup;
+use crate::config::{Broker, Camera, Config};
+
+/// The one flow group of all cameras.
+const FLOW_GROUP: &str = "recorder";
+/// Without a disk the chunks of an attempt that has ended stay in the process until they are stored.
+const FOR_EVER: u64 = 365 * 86_400 * 1_000_000_000;
+/// With a disk they are on it, and the next start of a sink takes them over.
+const MOMENT: u64 = 5_000_000_000;
+
+/// Where recordings go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Storage {
+    bucket: String,
+    endpoint_uri: Option<String>,
+    credentials_file: Option<PathBuf>,
+    /// Property `spool-dir`.
+    pub spool_dir: Option<PathBuf>,
+    max_spool_bytes: u64,
+    max_bytes_per_second: u64,
+    max_requests_per_second: f64,
+    pub(super) broker: Option<Broker>,
+}
+
+impl Storage {
+    /// Takes from a configuration what all cameras share.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            bucket: config.bucket.clone(),
+            endpoint_uri: config.endpoint_uri.clone(),
+            credentials_file: config.credentials_file.clone(),
+            spool_dir: config.spool_dir.clone(),
+            max_spool_bytes: config.max_spool_bytes,
+            max_bytes_per_second: config.max_bytes_per_second,
+            max_requests_per_second: config.requests_per_second(),
+            broker: config.broker.clone(),
+        }
+    }
+
+    /// Makes a sink for a device.
+    ///
+    /// # Errors
+    /// The plugin is not registered.
+    pub fn sink(&self, device: &str) -> Result<gst::Element, glib::BoolError> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let sink = gst::ElementFactory::make("gcssink")
+            .property("bucket", &self.bucket)
+            .property("device-id", device)
+            .property("endpoint-uri", &self.endpoint_uri)
+            .property("credentials-file", path(&self.credentials_file))
+            .property("flow-group", FLOW_GROUP)
+            .property("max-bytes-per-second", self.max_bytes_per_second)
+            .property("max-requests-per-second", self.max_requests_per_second)
+            .property("drain-timeout", if self.spool_dir.is_some() { MOMENT } else { FOR_EVER })
+            .property("async", false)
+            .build()?;
+        if let Some(folder) = path(&self.spool_dir) {
+            sink.set_property("spool-dir", folder);
+            sink.set_property("max-spool-bytes", self.max_spool_bytes);
+        }
+        Ok(sink)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Makes the sink of a recording.
+pub(super) fn make(setup: &Setup) -> Result<gst::Element, glib::BoolError> {
+    let camera = &setup.camera;
+    let sink = setup.storage.sink(&camera.id)?;
+    sink.set_property("max-size-time", nanoseconds(camera.max_size_time));
+    sink.set_property("max-memory-bytes", setup.memory);
+    sink.set_property("start-reason", setup.reason.name());
+    sink.set_property("previous-session", &setup.previous_session);
+    if let Some(location) = &camera.location {
+        sink.set_property("location", location);
+    }
+    if !camera.metadata.is_empty() {
+        let mut metadata = gst::Structure::builder("metadata");
+        for (key, value) in &camera.metadata {
+            metadata = metadata.field(key.as_str(), value);
+        }
+        sink.set_property("metadata", metadata.build());
+    }
+    Ok(sink)
+}
+
+/// Makes the element that tells the broker how a camera is.
+pub(super) fn status(broker: &Broker, camera: &Camera) -> Result<gst::Element, glib::BoolError> {
+    let path = |path: &PathBuf| path.display().to_string();
+    let status = gst::ElementFactory::make("iotcorestatus")
+        .property("device-id", &camera.id)
+        .property("stall-timeout", nanoseconds(camera.stall_timeout))
+        .build()?;
+    match broker {
+        Broker::Mqtt(mqtt) => {
+            status.set_property_from_str("protocol", "mqtt");
+            status.set_property("host", &mqtt.host);
+            status.set_property("port", u32::from(mqtt.port));
+            status.set_property("tls", mqtt.tls);
+            status.set_property("root-certificates", mqtt.root_certificates.as_ref().map(path));
+            status.set_property("username", &mqtt.username);
+            status.set_property("password-file", mqtt.password_file.as_ref().map(path));
+            status.set_property("home-assistant-prefix", &mqtt.home_assistant_prefix);
+            if let Some(prefix) = &mqtt.topic_prefix {
+                status.set_property("topic-prefix", prefix);
+            }
+        }
+        Broker::IotCore(bridge) => {
+            status.set_property_from_str("protocol", "iotcore");
+            status.set_property("host", &bridge.host);
+            status.set_property("port", u32::from(bridge.port));
+            status.set_property("project-id", &bridge.project_id);
+            status.set_property("region", &bridge.region);
+            status.set_property("registry-id", &bridge.registry_id);
+            status.set_property("private-key-file", camera.private_key_file.as_ref().map(path));
+        }
+    }
+    Ok(status)
+}

@@ -1,0 +1,190 @@
+//! The element that connects to a camera: `rtspsrc`, or `urisourcebin ! parsebin` for the other schemes.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use gst::prelude::*;
+
+use crate::config::{Audio, Camera, Scheme, Transport};
+
+use super::plan::{self, Sound, Video};
+use super::state::Failure;
+use super::watch::{News, Teller};
+
+/// Time for a TEARDOWN: cameras without it keep the session until it times out, and have few of them.
+const TEARDOWN: Duration = Duration::from_secs(2);
+/// Nothing of RTSP takes longer: connecting, one answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What the camera announced, and what was chosen of it.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    inner: Mutex<Chosen>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Chosen {
+    video: bool,
+    sound: bool,
+    /// Kinds of pictures that cannot be recorded.
+    others: Vec<String>,
+}
+
+impl Choice {
+    fn with<T>(&self, work: impl FnOnce(&mut Chosen) -> T) -> T {
+        work(&mut self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Whether sound was announced that will be recorded.
+    pub(super) fn has_sound(&self) -> bool {
+        self.with(|chosen| chosen.sound)
+    }
+
+    /// Sound comes that was not announced.
+    pub(super) fn note_sound(&self) {
+        self.with(|chosen| chosen.sound = true);
+    }
+
+    /// Whether a stream of the camera is wanted.
+    fn select(&self, camera: &Camera, caps: &gst::CapsRef, teller: &Teller) -> bool {
+        let text = |field| {
+            caps.structure(0)
+                .and_then(|s| s.get::<String>(field).ok())
+                .unwrap_or_default()
+        };
+        let encoding = text("encoding-name");
+        match text("media").as_str() {
+            "video" if Video::of_rtp(&encoding).is_some() => self.with(|chosen| !std::mem::replace(&mut chosen.video, true)),
+            "video" => {
+                self.with(|chosen| chosen.others.push(encoding));
+                false
+            }
+            "audio" if camera.audio != Audio::Off => {
+                if self.has_sound() {
+                    return false;
+                }
+                match plan::sound(&encoding, true, camera.container, &is_installed) {
+                    Sound::Recorded(..) => {
+                        self.note_sound();
+                        true
+                    }
+                    Sound::Left(why) => {
+                        teller.tell(News::Soundless(why));
+                        false
+                    }
+                }
+            }
+            _ => false,
+        }
+    }
+
+    /// What is wrong with what was announced.
+    pub(super) fn fault(&self, camera: &Camera) -> Option<Failure> {
+        let chosen = self.with(|chosen| chosen.clone());
+        if !chosen.video {
+            let sends = match chosen.others.first() {
+                Some(kind) if kind.len() < 20 => format!("sends {kind}"),
+                _ => "sends no pictures".to_owned(),
+            };
+            return Some(Failure::Unsupported(format!(
+                "the camera {sends}; set it to H.264 or H.265, or take the path of another stream into url"
+            )));
+        }
+        if camera.audio == Audio::Require && !chosen.sound {
+            let text = "the camera announces no sound that can be recorded, and audio = \"require\"; switch its microphone on, set it to AAC";
+            return Some(Failure::Unsupported(text.to_owned()));
+        }
+        None
+    }
+}
+
+/// Whether an element is installed.
+pub(super) fn is_installed(name: &str) -> bool {
+    gst::ElementFactory::find(name).is_some()
+}
+
+/// Makes the source of a camera.
+///
+/// # Errors
+/// Which element is not installed.
+pub(super) fn make(
+    camera: &Camera,
+    password: Option<&str>,
+    choice: &std::sync::Arc<Choice>,
+    teller: &Teller,
+) -> Result<gst::Element, Failure> {
+    match camera.address.scheme() {
+        Scheme::Rtsp | Scheme::Rtsps => rtsp(camera, password, choice, teller),
+        Scheme::Http | Scheme::Rtmp | Scheme::Srt => other(camera, password),
+    }
+}
+
+fn missing(element: &str, package: &str) -> Failure {
+    Failure::Unsupported(format!("the element {element} is not installed; install {package}"))
+}
+
+fn rtsp(
+    camera: &Camera,
+    password: Option<&str>,
+    choice: &std::sync::Arc<Choice>,
+    teller: &Teller,
+) -> Result<gst::Element, Failure> {
+    let microseconds = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let protocols = match camera.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp-mcast+udp",
+        Transport::Auto => "tcp+udp-mcast+udp",
+    };
+    let source = gst::ElementFactory::make("rtspsrc")
+        .property("location", camera.address.secret())
+        .property_from_str("protocols", protocols)
+        .property("latency", if camera.transport == Transport::Tcp { 500u32 } else { 2000 })
+        .property("drop-on-latency", false)
+        .property("tcp-timeout", microseconds(ANSWER))
+        .property("timeout", microseconds(ANSWER))
+        .property("teardown-timeout", u64::try_from(TEARDOWN.as_nanos()).unwrap_or(0))
+        .property("user-agent", concat!("gcstreamer/", env!("CARGO_PKG_VERSION")))
+        .property("user-id", camera.username.as_deref())
+        .property("user-pw", password)
+        .build()
+        .map_err(|_| missing("rtspsrc", "gstreamer1.0-plugins-good"))?;
+    let (choice, camera, teller) = (std::sync::Arc::clone(choice), camera.clone(), teller.clone());
+    source.connect("select-stream", false, move |values| {
+        let caps = values.get(2)?.get::<gst::Caps>().ok()?;
+        Some(choice.select(&camera, &caps, &teller).to_value())
+    });
+    Ok(source)
+}
+
+fn other(camera: &Camera, password: Option<&str>) -> Result<gst::Element, Failure> {
+    let bin = gst::parse::bin_from_description("urisourcebin name=uri ! parsebin name=parse", false)
+        .map_err(|_| missing("urisourcebin or parsebin", "gstreamer1.0-plugins-base"))?;
+    let uri = bin
+        .by_name("uri")
+        .ok_or_else(|| missing("urisourcebin", "gstreamer1.0-plugins-base"))?;
+    uri.set_property("uri", camera.address.secret());
+    let (username, password) = (camera.username.clone(), password.map(str::to_owned));
+    uri.connect("source-setup", false, move |values| {
+        let source = values.get(1)?.get::<gst::Element>().ok()?;
+        let set = |names: [&str; 2], value: &Option<String>| {
+            if let (Some(name), Some(value)) = (names.into_iter().find(|name| source.has_property(name)), value) {
+                source.set_property(name, value);
+            }
+        };
+        set(["user-id", "username"], &username);
+        set(["user-pw", "password"], &password);
+        None
+    });
+    let parse = bin
+        .by_name("parse")
+        .ok_or_else(|| missing("parsebin", "gstreamer1.0-plugins-base"))?;
+    let outer = bin.downgrade();
+    parse.connect_pad_added(move |_, pad| {
+        let ghost = gst::GhostPad::builder_with_target(pad).map(gst::PadBuilder::build);
+        if let (Some(bin), Ok(ghost)) = (outer.upgrade(), ghost) {
+            let _ = ghost.set_active(true);
+            let _ = bin.add_pad(&ghost);
+        }
+    });
+    Ok(bin.upcast())
+}

@@ -1,0 +1,107 @@
+//! The words for how a camera is and why it was absent.
+//!
+//! PURE.
+
+pub use gcstreamer_schema::StartReason;
+use serde::Serialize;
+
+/// State of a camera, as `/status`, logs and metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// No result yet since the start.
+    Connecting,
+    /// Pictures come and are recorded.
+    Recording,
+    /// The connection stands and no picture comes.
+    Frozen,
+    /// No connection, or it ended.
+    Unreachable,
+    /// The camera refuses the credentials.
+    Refused,
+    /// Pictures come, none of them a key frame.
+    NoKeyFrames,
+    /// The camera sends nothing that can be recorded.
+    Unsupported,
+    /// Not to be recorded.
+    Stopped,
+}
+
+impl State {
+    /// Returns the word in `/status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Recording => "recording",
+            Self::Frozen => "frozen",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::NoKeyFrames => "no-key-frames",
+            Self::Unsupported => "unsupported",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether it stays until pictures pass again.
+    pub const fn is_fault(self) -> bool {
+        !matches!(self, Self::Connecting | Self::Recording | Self::Stopped)
+    }
+}
+
+/// Why an attempt ended, or never began to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// 401 or 403, or a password that cannot be read.
+    Refused(String),
+    /// 453, 454, 503: all sessions of the camera are taken, or an old one of ours is.
+    Busy(String),
+    /// No connection, no answer, another refusal.
+    Unreachable(String),
+    /// The camera ended the stream.
+    Closed(String),
+    /// The connection stands and no picture comes.
+    Frozen(String),
+    /// Nothing that can be recorded.
+    Unsupported(String),
+    /// The stream has changed: another pipeline is needed.
+    Changed(String),
+    /// An element of our own failed.
+    Internal(String),
+}
+
+impl Failure {
+    /// Returns why, for people.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Refused(text)
+            | Self::Busy(text)
+            | Self::Unreachable(text)
+            | Self::Closed(text)
+            | Self::Frozen(text)
+            | Self::Unsupported(text)
+            | Self::Changed(text)
+            | Self::Internal(text) => text,
+        }
+    }
+
+    /// Returns the state that it puts the camera into; `None`: no fault of the camera.
+    pub(super) const fn state(&self) -> Option<State> {
+        match self {
+            Self::Refused(_) => Some(State::Refused),
+            Self::Busy(_) | Self::Unreachable(_) | Self::Closed(_) | Self::Internal(_) => Some(State::Unreachable),
+            Self::Frozen(_) => Some(State::Frozen),
+            Self::Unsupported(_) => Some(State::Unsupported),
+            Self::Changed(_) => None,
+        }
+    }
+
+    /// Returns the reason of the recording that follows.
+    pub(super) const fn reason(&self) -> StartReason {
+        match self {
+            Self::Refused(_) => StartReason::CameraRefused,
+            Self::Frozen(_) => StartReason::CameraFrozen,
+            Self::Changed(_) | Self::Unsupported(_) => StartReason::Reconfigured,
+            Self::Busy(_) | Self::Unreachable(_) | Self::Closed(_) | Self::Internal(_) => StartReason::CameraUnreachable,
+        }
+    }
+}

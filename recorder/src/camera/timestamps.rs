@@ -1,0 +1,155 @@
+//! Takes back what `h264timestamper` and `h265timestamper` do to running times.
+//!
+//! They move all time stamps to 1000 hours, so that decoding times can be earlier than the first picture, and should move the segment
+//! with them. In GStreamer 1.22.0 they do not: pictures and sound are 1000 hours apart then, which muxers that interleave wait for (seen
+//! with `mpegtsmux`). Where the segment is moved, nothing is corrected.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gst::prelude::*;
+
+/// Running times further apart than this are no rounding.
+const APART: u64 = 1_000_000_000;
+
+#[derive(Default)]
+struct Alignment {
+    before: Option<gst::FormattedSegment<gst::ClockTime>>,
+    after: Option<gst::FormattedSegment<gst::ClockTime>>,
+    /// Running time of the first picture in front.
+    first: Option<u64>,
+    /// What is subtracted from every time stamp.
+    excess: Option<u64>,
+}
+
+fn running(segment: Option<&gst::FormattedSegment<gst::ClockTime>>, buffer: &gst::BufferRef) -> Option<u64> {
+    Some(segment?.to_running_time(buffer.pts()?)?.nseconds())
+}
+
+/// How far the same picture's running time was moved; 0 if it was not.
+fn excess(before: u64, after: u64) -> u64 {
+    match after.saturating_sub(before) {
+        moved if moved >= APART => moved,
+        _ => 0,
+    }
+}
+
+fn segment_of(event: &gst::EventRef) -> Option<gst::FormattedSegment<gst::ClockTime>> {
+    match event.view() {
+        gst::EventView::Segment(segment) => segment.segment().downcast_ref::<gst::ClockTime>().cloned(),
+        _ => None,
+    }
+}
+
+/// Watches a timestamper from now on.
+pub(super) fn align(timestamper: &gst::Element) {
+    let (Some(front), Some(back)) = (timestamper.static_pad("sink"), timestamper.static_pad("src")) else {
+        return;
+    };
+    let state: Arc<Mutex<Alignment>> = Arc::default();
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    let shared = Arc::clone(&state);
+    front.add_probe(kinds, move |_, info| {
+        let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match &info.data {
+            Some(gst::PadProbeData::Event(event)) => state.before = segment_of(event).or(state.before.take()),
+            Some(gst::PadProbeData::Buffer(buffer)) if state.first.is_none() => {
+                state.first = running(state.before.as_ref(), buffer);
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+    back.add_probe(kinds, move |_, info| {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut info.data {
+            Some(gst::PadProbeData::Event(event)) => state.after = segment_of(event).or(state.after.take()),
+            Some(gst::PadProbeData::Buffer(buffer)) => {
+                if state.excess.is_none()
+                    && let (Some(before), Some(after)) = (state.first, running(state.after.as_ref(), buffer))
+                {
+                    state.excess = Some(excess(before, after));
+                }
+                if let Some(excess) = state.excess.filter(|excess| *excess > 0) {
+                    let excess = gst::ClockTime::from_nseconds(excess);
+                    let buffer = buffer.make_mut();
+                    let (pts, dts) = (buffer.pts(), buffer.dts());
+                    buffer.set_pts(pts.map(|time| time.saturating_sub(excess)));
+                    // The first pictures of a stream with B-frames are decoded before time 0.
+                    buffer.set_dts(dts.map(|time| time.saturating_sub(excess)));
+                }
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_keep_their_running_times_behind_a_timestamper_whatever_it_does_to_the_segment() {
+        gst::init().unwrap();
+        assert_eq!(excess(83_000_000, 3_600_000_000_000_000), 3_599_999_917_000_000);
+        assert_eq!(
+            (excess(83_000_000, 83_000_000), excess(83_000_000, 90_000_000), excess(5, 0)),
+            (0, 0, 0)
+        );
+        let line = "videotestsrc num-buffers=30 ! video/x-raw,framerate=15/1,width=64,height=64 ! x264enc bframes=2 b-adapt=false rc-lookahead=0 \
+                    ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! h264timestamper name=timestamper \
+                    ! fakesink name=out signal-handoffs=true sync=false";
+        let pipeline = gst::parse::launch(line).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let timestamper = pipeline.by_name("timestamper").unwrap();
+        // Live time stamps, as of a camera: without those of the encoder.
+        timestamper
+            .static_pad("sink")
+            .unwrap()
+            .add_probe(gst::PadProbeType::BUFFER, |_, info| {
+                if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+                    let buffer = buffer.make_mut();
+                    let time = buffer.pts().map(|pts| pts - gst::ClockTime::from_seconds(3_600_000));
+                    buffer.set_pts(time);
+                    buffer.set_dts(gst::ClockTime::NONE);
+                }
+                gst::PadProbeReturn::Ok
+            });
+        timestamper
+            .static_pad("sink")
+            .unwrap()
+            .add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+                if let Some(gst::PadProbeData::Event(event)) = &mut info.data
+                    && event.type_() == gst::EventType::Segment
+                {
+                    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+                    *event = gst::event::Segment::new(&segment);
+                }
+                gst::PadProbeReturn::Ok
+            });
+        align(&timestamper);
+        let times: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+        let into = Arc::clone(&times);
+        pipeline.by_name("out").unwrap().connect("handoff", false, move |values| {
+            let buffer = values[1].get::<gst::Buffer>().unwrap();
+            let pad = values[2].get::<gst::Pad>().unwrap();
+            let event = pad.sticky_event::<gst::event::Segment>(0).unwrap();
+            let segment = event.segment().downcast_ref::<gst::ClockTime>().unwrap().clone();
+            let pts = running(Some(&segment), &buffer).unwrap();
+            into.lock()
+                .unwrap()
+                .push((pts, buffer.dts().map_or(0, gst::ClockTime::nseconds)));
+            None
+        });
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let bus = pipeline.bus().unwrap();
+        bus.timed_pop_filtered(gst::ClockTime::from_seconds(30), &[gst::MessageType::Eos])
+            .unwrap();
+        pipeline.set_state(gst::State::Null).unwrap();
+        let times = times.lock().unwrap().clone();
+        assert_eq!(times.len(), 30);
+        assert!(times.iter().all(|(pts, _)| *pts < 3_000_000_000), "{times:?}");
+        assert!(times.is_sorted_by_key(|(_, dts)| *dts), "{times:?}");
+        let shown: std::collections::BTreeSet<u64> = times.iter().map(|(pts, _)| pts / 60_000_000).collect();
+        assert!(shown.len() > 25, "{times:?}");
+    }
+}

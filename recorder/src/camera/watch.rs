@@ -1,0 +1,262 @@
+//! What passes through a recording, counted by its streaming threads and read by the runner. No locks on the way of a buffer but one for
+//! the figures of pictures.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::plan::Video;
+use super::state::Failure;
+use super::supervisor::Attempt;
+
+/// Something that the runner of a camera has to know.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// The camera has answered, and its streams are set up.
+    Opened,
+    /// Pictures or sound come for the first time.
+    Flows,
+    /// It cannot go on.
+    Failed(Failure),
+    /// The sound is not recorded; why.
+    Soundless(String),
+    /// A chunk is stored.
+    Stored {
+        /// End of the chunk, since the Unix epoch.
+        until: Duration,
+    },
+    /// A WARNING of an element of ours.
+    Warning(String),
+    /// An INFO of an element of ours.
+    Info(String),
+    /// The connection to the camera is closed, and another sink may store for it.
+    Gone,
+    /// Everything is over.
+    Finished,
+}
+
+/// Sends news of one attempt.
+#[derive(Clone, Debug)]
+pub struct Teller {
+    /// Its number.
+    pub attempt: Attempt,
+    /// To the runner.
+    pub to: UnboundedSender<(Attempt, News)>,
+}
+
+impl Teller {
+    /// Sends; a runner that has ended wants no news.
+    pub fn tell(&self, news: News) {
+        let _ = self.to.send((self.attempt, news));
+    }
+}
+
+/// What the pictures are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Their codec.
+    pub codec: Video,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+}
+
+/// Figures of the pictures that came last.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pace {
+    last_key: Option<u64>,
+    /// Time between the last two key frames, ns.
+    pub key_interval: Option<u64>,
+    first: Option<u64>,
+    count: u32,
+    /// Frames a second by their time stamps, of the last two seconds or so.
+    pub fps: Option<f64>,
+}
+
+impl Pace {
+    /// A picture with this time stamp, ns. Jumps do not count.
+    pub fn picture(&mut self, time: u64, is_key: bool) {
+        const LONGEST: u64 = 600_000_000_000;
+        const WINDOW: u64 = 2_000_000_000;
+        if is_key {
+            let interval = self.last_key.and_then(|last| time.checked_sub(last));
+            self.key_interval = interval
+                .filter(|interval| (1..LONGEST).contains(interval))
+                .or(self.key_interval);
+            self.last_key = Some(time);
+        }
+        match self.first.and_then(|first| time.checked_sub(first)) {
+            // B-frames are a little early.
+            None if self.first.is_some_and(|first| first - time < WINDOW) => {}
+            Some(passed) if passed < WINDOW => self.count += 1,
+            Some(passed) if passed < 4 * WINDOW => {
+                let passed = Duration::from_nanos(passed).as_secs_f64();
+                self.fps = Some(f64::from(self.count + 1) / passed);
+                (self.first, self.count) = (Some(time), 0);
+            }
+            _ => (self.first, self.count) = (Some(time), 0),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Watch {
+    began: Instant,
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    /// ns since `began`, plus one; 0 = none.
+    last_frame: AtomicU64,
+    sound: AtomicU64,
+    /// As `last_frame`.
+    first_sound: AtomicU64,
+    last_sound: AtomicU64,
+    /// Nothing more is let through or reported.
+    pub closed: AtomicBool,
+    picture: Mutex<Option<Picture>>,
+    pace: Mutex<Pace>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            last_frame: AtomicU64::new(0),
+            sound: AtomicU64::new(0),
+            first_sound: AtomicU64::new(0),
+            last_sound: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            picture: Mutex::default(),
+            pace: Mutex::default(),
+        }
+    }
+}
+
+impl Watch {
+    fn mark(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn age(&self, mark: &AtomicU64) -> Option<Duration> {
+        let at = mark.load(Ordering::Relaxed);
+        (at > 0).then(|| Duration::from_nanos(self.mark().saturating_sub(at)))
+    }
+
+    /// A picture has passed. Whether it was the first.
+    pub fn on_picture(&self, bytes: u64, time: Option<u64>, is_key: bool) -> bool {
+        self.last_frame.store(self.mark(), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(time) = time {
+            lock(&self.pace).picture(time, is_key);
+        }
+        self.frames.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// Sound has passed. Whether it was the first.
+    pub fn on_sound(&self, bytes: u64) -> bool {
+        let now = self.mark();
+        self.last_sound.store(now, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let is_first = self.sound.fetch_add(1, Ordering::Relaxed) == 0;
+        if is_first {
+            self.first_sound.store(now, Ordering::Relaxed);
+        }
+        is_first
+    }
+
+    /// The pictures are of this kind from now on. What they were before, if that was another.
+    pub fn on_kind(&self, picture: Picture) -> Option<Picture> {
+        lock(&self.picture).replace(picture).filter(|before| *before != picture)
+    }
+
+    /// Returns what the pictures are.
+    pub fn picture(&self) -> Option<Picture> {
+        *lock(&self.picture)
+    }
+
+    /// Returns the figures of the pictures.
+    pub fn pace(&self) -> Pace {
+        *lock(&self.pace)
+    }
+
+    /// Returns the pictures so far.
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the wall clock at the last picture.
+    pub fn last_frame(&self) -> Option<SystemTime> {
+        SystemTime::now().checked_sub(self.age(&self.last_frame)?)
+    }
+
+    /// Returns how long ago the first sound came, and the last.
+    pub fn sound_ages(&self) -> Option<(Duration, Duration)> {
+        Some((self.age(&self.first_sound)?, self.age(&self.last_sound)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn frame_rate_and_key_interval_follow_from_time_stamps_and_jumps_do_not_count() {
+        let mut pace = Pace::default();
+        let mut at = 3_600_000 * MS;
+        for i in 0..100u64 {
+            pace.picture(at, i % 50 == 0);
+            at += 40 * MS;
+        }
+        assert_eq!(pace.key_interval, Some(2000 * MS));
+        assert!((pace.fps.unwrap() - 25.0).abs() < 0.6, "{pace:?}");
+        pace.picture(5 * MS, true);
+        assert_eq!(pace.key_interval, Some(2000 * MS), "backwards");
+        for i in 0..100u64 {
+            pace.picture(5 * MS + i * 100 * MS, false);
+        }
+        assert!((pace.fps.unwrap() - 10.0).abs() < 0.6, "{pace:?}");
+    }
+
+    #[test]
+    fn b_frames_do_not_begin_a_new_measurement() {
+        let mut pace = Pace::default();
+        for i in 0..100u64 {
+            let early = if i % 3 == 1 { 40 * MS } else { 0 };
+            pace.picture(1000 * MS + i * 40 * MS - early, i == 0);
+        }
+        assert!((pace.fps.unwrap() - 25.0).abs() < 1.0, "{pace:?}");
+    }
+
+    #[test]
+    fn another_picture_is_noticed_and_the_same_one_is_not() {
+        let watch = Watch::default();
+        let picture = |width| Picture {
+            codec: Video::H264,
+            width,
+            height: 360,
+        };
+        assert_eq!(watch.on_kind(picture(640)), None);
+        assert_eq!(watch.on_kind(picture(640)), None);
+        assert_eq!(watch.on_kind(picture(1280)), Some(picture(640)));
+        assert!(watch.on_picture(10, None, true) && !watch.on_picture(10, None, false));
+        assert_eq!((watch.frames(), watch.bytes()), (2, 20));
+        assert_eq!(watch.sound_ages(), None);
+        assert!(watch.on_sound(5) && watch.sound_ages().is_some());
+    }
+}

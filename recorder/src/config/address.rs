@@ -1,0 +1,135 @@
+//! Where a camera sends from: checked, and never shown with what could be a secret in it.
+//!
+//! PURE.
+
+use std::fmt;
+
+use url::Url;
+
+/// How the stream is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `rtsp`.
+    Rtsp,
+    /// `rtsps`.
+    Rtsps,
+    /// `http` or `https`: FLV, MPEG-TS or HLS.
+    Http,
+    /// `rtmp`.
+    Rtmp,
+    /// `srt`.
+    Srt,
+}
+
+/// A checked stream address. [`fmt::Display`] and [`fmt::Debug`] show host and port only: cameras have keys and passwords in paths
+/// and queries.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    text: String,
+    scheme: Scheme,
+    shown: String,
+}
+
+const SCHEMES: &str = "rtsp, rtsps, http, https, rtmp or srt";
+
+impl Address {
+    /// Checks an address.
+    ///
+    /// # Errors
+    /// What is wrong and what to write, without the address.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let example = "write it as rtsp://HOST/PATH";
+        let url = Url::parse(text).map_err(|error| format!("url is not a stream address ({error}); {example}"))?;
+        let scheme = match url.scheme() {
+            "rtsp" | "rtspt" | "rtspu" => Scheme::Rtsp,
+            "rtsps" => Scheme::Rtsps,
+            "http" | "https" => Scheme::Http,
+            "rtmp" => Scheme::Rtmp,
+            "srt" => Scheme::Srt,
+            _ => return Err(format!("url must begin with {SCHEMES}; {example}")),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(
+                "url holds a user name or password; write the name as username = \"…\", put the password into a file of its own \
+                 and name that with password-file"
+                    .to_owned(),
+            );
+        }
+        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+            return Err(format!("url has no host; {example}"));
+        };
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err("url holds a blank or a control character; remove it".to_owned());
+        }
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Ok(Self {
+            shown: format!("{}://{host}{port}", url.scheme()),
+            text: text.to_owned(),
+            scheme,
+        })
+    }
+
+    /// Returns the whole address, for the element that connects to it and for nothing else.
+    pub fn secret(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns how the stream is fetched.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({})", self.shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_shows_its_host_and_nothing_that_could_be_a_secret() {
+        for (text, shown, scheme) in [
+            ("rtsp://10.0.3.3/stream?key=SECRET", "rtsp://10.0.3.3", Scheme::Rtsp),
+            ("rtsps://cam.example:322/SECRET", "rtsps://cam.example:322", Scheme::Rtsps),
+            ("rtsp://[fd00::7]:8554/SECRET", "rtsp://[fd00::7]:8554", Scheme::Rtsp),
+            ("https://host/live/SECRET.m3u8", "https://host", Scheme::Http),
+            ("rtmp://host/app/SECRET", "rtmp://host", Scheme::Rtmp),
+            ("srt://host:9000?passphrase=SECRET", "srt://host:9000", Scheme::Srt),
+        ] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!((address.to_string().as_str(), address.scheme()), (shown, scheme));
+            assert_eq!(address.secret(), text);
+            assert!(!format!("{address:?}").contains("SECRET"));
+        }
+    }
+
+    #[test]
+    fn credentials_in_an_address_are_refused_without_being_shown() {
+        for text in ["rtsp://rec:SECRET@10.0.3.3/stream", "rtsp://SECRET@h/", "http://:SECRET@h/"] {
+            let error = Address::parse(text).unwrap_err();
+            assert!(error.contains("password-file") && !error.contains("SECRET"), "{error}");
+        }
+        for text in [
+            "",
+            "SECRET",
+            "10.0.3.3/SECRET",
+            "ftp://h/SECRET",
+            "file:///SECRET",
+            "rtsp:///SECRET",
+            "rtsp://h/SEC RET",
+        ] {
+            let error = Address::parse(text).unwrap_err();
+            assert!(!error.contains("SEC"), "{error}");
+        }
+    }
+}

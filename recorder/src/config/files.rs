@@ -1,0 +1,129 @@
+//! The files that a configuration names: whether they can be used, and the passwords in them.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+/// A password, by the file that holds it. Read when it is used, so that a new one needs no restart.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(PathBuf);
+
+impl Secret {
+    /// Names the file.
+    pub fn in_file(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Returns the file.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Reads the password; one trailing newline is not part of it.
+    ///
+    /// # Errors
+    /// Why the file cannot be used, without what it holds.
+    pub fn read(&self) -> Result<String, String> {
+        let path = self.0.display();
+        let text = std::fs::read(&self.0).map_err(|error| format!("{path} cannot be read: {error}"))?;
+        let text = String::from_utf8(text).map_err(|_| format!("{path} is not text in UTF-8"))?;
+        let password = text.strip_suffix('\n').unwrap_or(&text);
+        let password = password.strip_suffix('\r').unwrap_or(password);
+        match password {
+            "" => Err(format!("{path} is empty; write the password into it")),
+            _ if password.contains(['\n', '\r', '\0']) => {
+                Err(format!("{path} has more than one line; write the password alone into it"))
+            }
+            _ => Ok(password.to_owned()),
+        }
+    }
+
+    /// Returns a number that changes with the password; 0 if it cannot be read.
+    pub fn mark(&self) -> u64 {
+        self.read().map_or(0, |password| {
+            let mut hasher = DefaultHasher::new();
+            password.hash(&mut hasher);
+            hasher.finish() | 1
+        })
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.0.display())
+    }
+}
+
+/// Whether a file can be read.
+///
+/// # Errors
+/// The system's error.
+pub(super) fn check_readable(path: &Path) -> Result<(), String> {
+    match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_file() || !metadata.is_dir() => Ok(()),
+        Ok(_) => Err(format!("{} is a folder", path.display())),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    }
+}
+
+/// Whether `spool-dir` is there or can be made: its parent must exist.
+///
+/// # Errors
+/// What is missing and what to do.
+pub(super) fn check_folder(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => return Err(format!("{} is not a folder", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("{} cannot be used: {error}", path.display()));
+        }
+        Err(_) => {}
+    }
+    match path
+        .parent()
+        .filter(|parent| parent.is_dir() || parent.as_os_str().is_empty())
+    {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "{} cannot be made: the folder above it does not exist; create that, or mount what belongs there",
+            path.display()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_the_file_without_one_newline_and_is_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = Secret::in_file(folder.path().join("pw"));
+        let write = |text: &str| std::fs::write(secret.path(), text).unwrap();
+        write("hunter2\n");
+        assert_eq!(secret.read().unwrap(), "hunter2");
+        let before = secret.mark();
+        write("hunter2");
+        assert_eq!(secret.mark(), before, "the same password");
+        write("other\r\n");
+        assert_eq!(secret.read().unwrap(), "other");
+        assert_ne!(secret.mark(), before);
+        for text in ["", "\n", "hunter2\nhunter3\n"] {
+            write(text);
+            let error = secret.read().unwrap_err();
+            assert!(error.contains("write the password") && !error.contains("hunter"), "{error}");
+        }
+        assert!(!format!("{secret:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn a_spool_folder_may_be_made_but_not_its_parents() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(check_folder(folder.path()), Ok(()));
+        assert_eq!(check_folder(&folder.path().join("spool")), Ok(()));
+        assert!(check_folder(&folder.path().join("a/b")).unwrap_err().contains("above it"));
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(check_folder(&file).unwrap_err().contains("not a folder"));
+    }
+}

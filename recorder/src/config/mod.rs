@@ -1,0 +1,275 @@
+//! What is to be recorded and where to: the file in TOML, or the environment for one camera.
+//!
+//! - [`load`] reads a file with all its faults; [`from_environment`] does the same for `RTSP_URL` and its companions.
+//! - `fault`, `section`, `read`, `address` PURE: places of faults, typed tables, what the keys mean, stream addresses.
+//! - `files`: looks at the files that a configuration names. [`Secret`]: a password, read when it is used.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod address;
+mod environment;
+mod fault;
+mod files;
+mod read;
+mod section;
+#[cfg(test)]
+mod tests;
+
+pub use address::{Address, Scheme};
+pub use environment::from_environment;
+pub use fault::Fault;
+pub use files::Secret;
+pub(crate) use read::LEAST_MEMORY;
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Property `bucket` of every sink.
+    pub bucket: String,
+    /// Property `endpoint-uri`; `None`: Google, or `STORAGE_EMULATOR_HOST`.
+    pub endpoint_uri: Option<String>,
+    /// Property `credentials-file`; `None`: Application Default Credentials.
+    pub credentials_file: Option<PathBuf>,
+    /// Property `spool-dir`; `None`: chunks wait in memory only.
+    pub spool_dir: Option<PathBuf>,
+    /// Property `max-spool-bytes`, 0 = the file system but its reserve.
+    pub max_spool_bytes: u64,
+    /// Payload in memory of all cameras together, bytes; `None`: a quarter of the memory of machine or cgroup.
+    pub max_memory_bytes: Option<u64>,
+    /// Upload limit of all cameras together, bytes/s, 0 = none.
+    pub max_bytes_per_second: u64,
+    /// Request limit of all cameras together, 1/s; `None`: see [`Config::requests_per_second`].
+    pub max_requests_per_second: Option<f64>,
+    /// Where `/healthz`, `/readyz`, `/metrics` and `/status` are served; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Where states are published.
+    pub broker: Option<Broker>,
+    /// How many processes share the cameras.
+    pub shard: Option<Shard>,
+    /// The cameras in the order of the file.
+    pub cameras: Vec<Camera>,
+}
+
+/// `[mqtt]` or `[iotcore]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broker {
+    /// `[mqtt]`: any broker.
+    Mqtt(Mqtt),
+    /// `[iotcore]`: a bridge with the IoT Core device contract.
+    IotCore(IotCore),
+}
+
+/// `[mqtt]`; the keys are properties of `iotcorestatus`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    /// Name or address of the broker.
+    pub host: String,
+    /// TCP port, 0 = by `tls`.
+    pub port: u16,
+    /// Speak TLS.
+    pub tls: bool,
+    /// PEM file of the authorities to trust.
+    pub root_certificates: Option<PathBuf>,
+    /// User name.
+    pub username: Option<String>,
+    /// File of the password.
+    pub password_file: Option<PathBuf>,
+    /// First part of all topics; holds `{device}`.
+    pub topic_prefix: Option<String>,
+    /// Where Home Assistant looks for discovery messages.
+    pub home_assistant_prefix: Option<String>,
+}
+
+/// `[iotcore]`; the keys are properties of `iotcorestatus`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IotCore {
+    /// Name or address of the bridge.
+    pub host: String,
+    /// TCP port, 0 = 8883.
+    pub port: u16,
+    /// Project of the registry.
+    pub project_id: String,
+    /// Region of the registry.
+    pub region: String,
+    /// The registry.
+    pub registry_id: String,
+}
+
+/// `[shard]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Number of processes that share the cameras of the file.
+    pub pods: u32,
+}
+
+/// How RTP comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// In the RTSP connection.
+    #[default]
+    Tcp,
+    /// UDP only.
+    Udp,
+    /// UDP, and TCP when nothing comes.
+    Auto,
+}
+
+/// What the stream is stored as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Container {
+    /// Fragmented MP4, which browsers play.
+    #[default]
+    Fmp4,
+    /// MPEG-TS.
+    MpegTs,
+    /// FLV: H.264 only.
+    Flv,
+    /// Matroska.
+    Matroska,
+}
+
+impl Container {
+    /// Returns the word of the file and of the label `container`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fmp4 => "fmp4",
+            Self::MpegTs => "mpegts",
+            Self::Flv => "flv",
+            Self::Matroska => "matroska",
+        }
+    }
+}
+
+/// What is done with a camera's sound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audio {
+    /// Recorded if there is any.
+    #[default]
+    Auto,
+    /// Not recorded.
+    Off,
+    /// A camera without sound is a fault.
+    Require,
+}
+
+/// One camera.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Camera {
+    /// Property `device-id` of its sink.
+    pub id: String,
+    /// Its name for people.
+    pub name: Option<String>,
+    /// Where it sends from.
+    pub address: Address,
+    /// User name at the camera.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// How RTP comes.
+    pub transport: Transport,
+    /// What its stream is stored as.
+    pub container: Container,
+    /// What is done with its sound.
+    pub audio: Audio,
+    /// No picture for this long: it is frozen.
+    pub stall_timeout: Duration,
+    /// Length of a chunk.
+    pub max_size_time: Duration,
+    /// IANA zone of its place, for the dashboard.
+    pub time_zone: String,
+    /// Property `location` of its sink.
+    pub location: Option<String>,
+    /// Property `metadata` of its sink.
+    pub metadata: BTreeMap<String, String>,
+    /// Whether it is to be recorded.
+    pub enabled: bool,
+    /// PEM file of its private key for `[iotcore]`.
+    pub private_key_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Returns the request limit: as set, else max(10, 2 × cameras / chunk seconds) a second, so that a backlog shrinks.
+    pub fn requests_per_second(&self) -> f64 {
+        let wanted = || {
+            self.cameras
+                .iter()
+                .filter(|camera| camera.enabled)
+                .map(|camera| 2.0 / camera.max_size_time.as_secs_f64())
+                .sum::<f64>()
+        };
+        self.max_requests_per_second.unwrap_or_else(|| wanted().max(10.0))
+    }
+}
+
+/// What a configuration depends on besides its text.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Folder that relative names of files start from.
+    pub folder: PathBuf,
+    /// `$STATE_DIRECTORY`, the default of `spool-dir`.
+    pub state_directory: Option<PathBuf>,
+    /// Look at the files that are named.
+    pub looks_at_files: bool,
+}
+
+/// Every fault of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faulty {
+    /// The file, or what stands for it.
+    pub file: String,
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.faults.iter().enumerate() {
+            let line_end = if i + 1 < self.faults.len() { "\n" } else { "" };
+            write!(f, "{}:{fault}{line_end}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faulty {}
+
+/// Reads and checks a file, and looks at the files that it names.
+///
+/// # Errors
+/// [`Faulty`] with every fault, one a line as `FILE:LINE:COLUMN: text`.
+pub fn load(path: &Path) -> Result<Config, Faulty> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| Faulty {
+        file: file.clone(),
+        faults: vec![Fault {
+            line: 1,
+            column: 1,
+            text: format!("the file cannot be read: {error}"),
+        }],
+    })?;
+    let surroundings = Surroundings {
+        folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        state_directory: state_directory(),
+        looks_at_files: true,
+    };
+    parse(&text, &surroundings).map_err(|faults| Faulty { file, faults })
+}
+
+/// systemd separates several folders by colons; the first is ours.
+fn state_directory() -> Option<PathBuf> {
+    let list = std::env::var("STATE_DIRECTORY").ok()?;
+    let first = list.split(':').next().unwrap_or_default();
+    (!first.is_empty()).then(|| PathBuf::from(first))
+}
+
+/// Checks the text of a file.
+///
+/// # Errors
+/// Every fault, in the order of the text.
+pub fn parse(text: &str, surroundings: &Surroundings) -> Result<Config, Vec<Fault>> {
+    read::config(text, surroundings)
+}

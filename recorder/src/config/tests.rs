@@ -1,0 +1,400 @@
+//! A file is read as a whole, and every kind of fault is found with its place.
+
+use super::*;
+
+const GOOD: &str = r#"
+bucket = "my-bucket"
+spool-dir = "/var/lib/gcstreamer"
+max-memory-bytes = 1_000_000_000
+listen = "127.0.0.1:9641"
+
+[mqtt]
+host = "mqtt.example"
+tls = true
+
+[defaults]
+stall-timeout = "5s"
+audio = "off"
+username = "rec"
+password-file = "all.pw"
+
+[[camera]]
+id = "store42/cam3"
+name = "Back door"
+url = "rtsp://10.0.3.3/stream"
+password-file = "cam3.pw"
+metadata = { site = "north" }
+
+[[camera]]
+id = "cam4"
+url = "rtsps://10.0.3.4/stream"
+transport = "auto"
+container = "matroska"
+audio = "require"
+max-size-time = "1m"
+time-zone = "Europe/Berlin"
+enabled = false
+"#;
+
+fn read(text: &str) -> Result<Config, Vec<String>> {
+    let surroundings = Surroundings {
+        folder: PathBuf::from("/etc"),
+        ..Surroundings::default()
+    };
+    parse(text, &surroundings).map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_whole_file_is_read_and_defaults_apply_to_what_a_camera_leaves_out() {
+    let config = read(GOOD).unwrap();
+    assert_eq!(config.bucket, "my-bucket");
+    assert_eq!(config.max_memory_bytes, Some(1_000_000_000));
+    assert_eq!(config.listen, Some("127.0.0.1:9641".parse().unwrap()));
+    let Some(Broker::Mqtt(mqtt)) = &config.broker else {
+        panic!("{config:?}")
+    };
+    assert_eq!((mqtt.host.as_str(), mqtt.tls, mqtt.port), ("mqtt.example", true, 0));
+    let [back, other] = &config.cameras[..] else { panic!() };
+    assert_eq!((back.id.as_str(), back.name.as_deref()), ("store42/cam3", Some("Back door")));
+    assert_eq!((back.stall_timeout.as_secs(), back.audio), (5, Audio::Off));
+    assert_eq!(back.password.as_ref().unwrap().path(), Path::new("/etc/cam3.pw"));
+    assert_eq!(back.metadata["site"], "north");
+    assert_eq!((back.transport, back.container), (Transport::Tcp, Container::Fmp4));
+    assert_eq!(other.password.as_ref().unwrap().path(), Path::new("/etc/all.pw"));
+    assert_eq!((other.transport, other.container), (Transport::Auto, Container::Matroska));
+    assert_eq!((other.audio, other.enabled), (Audio::Require, false));
+    assert_eq!(
+        (other.max_size_time.as_secs(), other.time_zone.as_str()),
+        (60, "Europe/Berlin")
+    );
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let config = read("bucket = \"my-bucket\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\n").unwrap();
+    assert_eq!(config.listen, Some("127.0.0.1:9640".parse().unwrap()));
+    assert_eq!((config.max_bytes_per_second, config.max_spool_bytes), (0, 0));
+    assert_eq!((config.spool_dir, config.broker, config.shard), (None, None, None));
+    let camera = &config.cameras[0];
+    assert_eq!((camera.stall_timeout.as_secs(), camera.max_size_time.as_secs()), (10, 10));
+    assert_eq!((camera.time_zone.as_str(), camera.enabled), ("UTC", true));
+    assert_eq!(
+        read("bucket = \"my-bucket\"\nlisten = \"\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"")
+            .unwrap()
+            .listen,
+        None
+    );
+}
+
+#[test]
+fn the_request_limit_follows_from_the_cameras_unless_it_is_set() {
+    let cameras = |n: usize| {
+        (0..n)
+            .map(|i| format!("[[camera]]\nid = \"c{i}\"\nurl = \"rtsp://h/\"\n"))
+            .collect::<String>()
+    };
+    let few = read(&format!("bucket = \"my-bucket\"\n{}", cameras(3))).unwrap();
+    assert!((few.requests_per_second() - 10.0).abs() < 1e-9);
+    let many = read(&format!("bucket = \"my-bucket\"\n{}", cameras(300))).unwrap();
+    assert!((many.requests_per_second() - 60.0).abs() < 1e-6);
+    let set = read(&format!(
+        "bucket = \"my-bucket\"\nmax-requests-per-second = 2.5\n{}",
+        cameras(300)
+    ))
+    .unwrap();
+    assert!((set.requests_per_second() - 2.5).abs() < 1e-9);
+}
+
+/// A file with a top, a camera's further lines and further tables; what is wrong with it: place and words.
+const BAD: &[(&str, &str, &str, &str)] = &[
+    // (top lines, lines of the camera, further tables, expected)
+    ("", "url = \"rtsp://h/\"", "", "1:1: bucket is missing"),
+    (
+        "bucket = \"my-bucket\"\nbuket = 1",
+        "url = \"rtsp://h/\"",
+        "",
+        "2:1: unknown key buket in this file; did you mean bucket?",
+    ),
+    ("bucket = \"UPPER\"", "url = \"rtsp://h/\"", "", "1:10: "),
+    (
+        "bucket = 7",
+        "url = \"rtsp://h/\"",
+        "",
+        "1:10: bucket must be a text in quotes, not a whole number",
+    ),
+    ("bucket = \"\"", "url = \"rtsp://h/\"", "", "1:10: bucket is empty"),
+    ("bucket = my-bucket", "url = \"rtsp://h/\"", "", "1:10: "),
+    (
+        "bucket = \"my-bucket\"\nbucket = \"b\"",
+        "url = \"rtsp://h/\"",
+        "",
+        "2:1: duplicate key",
+    ),
+    ("bucket = \"my-bucket\"", "", "", "2:1: this camera has no url"),
+    ("bucket = \"my-bucket\"", "url = \"10.0.0.1\"", "", "4:7: url "),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"ftp://h/\"",
+        "",
+        "4:7: url must begin with rtsp",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://u:SECRET@h/\"",
+        "",
+        "4:7: url holds a user name or password",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\npassword = \"SECRET\"",
+        "",
+        "5:1: a password does not stand in this file",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\npassword-file = \"x\"",
+        "",
+        "5:17: password-file needs a username",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\ntransport = \"tpc\"",
+        "",
+        "5:13: transport must be one of tcp, udp, auto; did you mean \"tcp\"?",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\ncontainer = \"avi\"",
+        "",
+        "5:13: container must be one of auto, fmp4",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\naudio = true",
+        "",
+        "5:9: audio must be a text in quotes, not true or false",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nstall-timeout = 10",
+        "",
+        "5:17: stall-timeout must be a duration in quotes",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nstall-timeout = \"1ms\"",
+        "",
+        "5:17: stall-timeout must be between 500ms and 1h",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nmax_size_time = \"10s\"",
+        "",
+        "5:1: unknown key max_size_time in [[camera]]; did you mean max-size-time?",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\ntime-zone = \"Mars/North\"",
+        "",
+        "5:13: time-zone must be an IANA name",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nenabled = \"yes\"",
+        "",
+        "5:11: enabled must be true or false, not a text",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nlocation = \"%Q{seq}\"",
+        "",
+        "5:12: ",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nlocation = \"all.ts\"",
+        "",
+        "5:12: location has no placeholder",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nmetadata = { a = 1 }",
+        "",
+        "5:18: every value of metadata must be a text",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[[camera]]\nid = \"a\"\nurl = \"rtsp://i/\"",
+        "6:6: id \"a\" is taken by another camera",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[[camera]]\nid = \"a/#\"\nurl = \"rtsp://i/\"",
+        "6:6: id \"a/#\" holds #",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[[camera]]\nid = \"x/state\"\nurl = \"rtsp://i/\"",
+        "6:6: id \"x/state\" has the part",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[[camera]]\nurl = \"rtsp://i/\"",
+        "5:1: this camera has no id",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[defaults]\nurl = \"rtsp://i/\"",
+        "6:7: url differs from camera to camera",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[mqtt]\nport = 1883",
+        "1:1: host is missing; name the broker in [mqtt]",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[mqtt]\nhost = \"h\"\nport = 70000",
+        "7:8: port must be between 0 and 65535",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[mqtt]\nhost = \"h\"\ntopic-prefix = \"all\"",
+        "7:16: topic-prefix must hold {device}",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[shard]\npods = 0",
+        "6:8: pods must be between 1 and",
+    ),
+    (
+        "bucket = \"my-bucket\"\nlisten = \"9640\"",
+        "url = \"rtsp://h/\"",
+        "",
+        "2:10: listen must be ADDRESS:PORT",
+    ),
+    (
+        "bucket = \"my-bucket\"\nmax-memory-bytes = 1000",
+        "url = \"rtsp://h/\"",
+        "",
+        "2:20: max-memory-bytes is for all cameras together",
+    ),
+    (
+        "bucket = \"my-bucket\"\nmax-spool-bytes = -1",
+        "url = \"rtsp://h/\"",
+        "",
+        "2:19: max-spool-bytes must be a whole number",
+    ),
+    (
+        "bucket = \"my-bucket\"\nendpoint-uri = \"https://u:SECRET@h\"",
+        "url = \"rtsp://h/\"",
+        "",
+        "2:16: ",
+    ),
+    ("bucket = \"my-bucket\"\ncamera = 1", "", "", "2:"),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[iotcore]\nhost = \"h\"\nproject-id = \"p\"\nregion = \"r\"\nregistry-id = \"g\"",
+        "2:1: this camera needs a private-key-file",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[mqtt]\nhost = \"h\"\n[iotcore]\nhost = \"h\"\nproject-id = \"p\"\nregion = \"r\"\nregistry-id = \"g\"",
+        "[mqtt] and [iotcore] exclude each other",
+    ),
+];
+
+#[test]
+fn forty_kinds_of_faults_are_found_at_their_place_with_what_to_do_and_without_secrets() {
+    assert!(BAD.len() >= 40);
+    for (top, camera, more, expected) in BAD {
+        let camera = match *camera {
+            "" => "[[camera]]\nid = \"a\"\n".to_owned(),
+            lines => format!("[[camera]]\nid = \"a\"\n{lines}\n"),
+        };
+        let text = format!("{top}\n{camera}{more}\n");
+        let text = text.trim_start_matches('\n');
+        let faults = read(text).expect_err(text).join("\n");
+        assert!(faults.contains(expected), "{text}\nexpected {expected}, got\n{faults}");
+        assert!(!faults.contains("SECRET"), "{faults}");
+    }
+}
+
+#[test]
+fn all_faults_of_a_file_are_reported_at_once_in_its_order() {
+    let text = "bucket = \"my-bucket\"\nlisten = 1\nfoo = 2\n[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\ntransport = \"x\"\n[[camera]]\nid = \"a\"\n";
+    let faults = read(text).unwrap_err();
+    let lines: Vec<&str> = faults.iter().map(|f| f.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["2", "3", "7", "8", "9"], "{faults:#?}");
+}
+
+#[test]
+fn files_that_are_named_are_looked_at_and_relative_names_start_at_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recorder.toml");
+    let text = "bucket = \"my-bucket\"\nspool-dir = \"spool\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\nusername = \"rec\"\npassword-file = \"a.pw\"\n";
+    std::fs::write(&file, text).unwrap();
+    let faulty = load(&file).unwrap_err().to_string();
+    assert!(
+        faulty.starts_with(&format!("{}:7:17: password-file: ", file.display())) && faulty.contains("cannot be read"),
+        "{faulty}"
+    );
+    std::fs::write(folder.path().join("a.pw"), "hunter2\n").unwrap();
+    let config = load(&file).unwrap();
+    assert_eq!(config.spool_dir, Some(folder.path().join("spool")));
+    assert_eq!(config.cameras[0].password.as_ref().unwrap().read().unwrap(), "hunter2");
+    let missing = load(&folder.path().join("none.toml")).unwrap_err().to_string();
+    assert!(missing.contains("none.toml:1:1: the file cannot be read"), "{missing}");
+}
+
+#[test]
+fn one_camera_comes_from_the_environment() {
+    let read = |variables: &[(&str, &str)]| {
+        let get = |name: &str| {
+            variables
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        from_environment(get, &Surroundings::default())
+    };
+    let config = read(&[
+        ("RTSP_URL", "rtsp://h:8554/a\"b\\c"),
+        ("DEVICE_ID", "store42/cam3"),
+        ("BUCKET", "my-bucket"),
+        ("MQTT_HOST", "broker"),
+        ("MQTT_PORT", "1884"),
+        ("CONTAINER", "mpegts"),
+        ("SPOOL_DIR", ""),
+        ("LISTEN", ""),
+    ])
+    .unwrap();
+    assert_eq!(config.cameras[0].address.secret(), "rtsp://h:8554/a\"b\\c");
+    assert_eq!(config.cameras[0].container, Container::MpegTs);
+    assert_eq!((config.listen, config.spool_dir), (None, None));
+    let Some(Broker::Mqtt(mqtt)) = config.broker else { panic!() };
+    assert_eq!((mqtt.host.as_str(), mqtt.port), ("broker", 1884));
+
+    let faulty = read(&[("RTSP_URL", "rtsp://u:SECRET@h/"), ("MQTT_HOST", "h"), ("MQTT_PORT", "many")]).unwrap_err();
+    let text = faulty.to_string();
+    for expected in [
+        "environment:1:1: BUCKET is not set",
+        "DEVICE_ID is not set",
+        "RTSP_URL: url holds",
+        "MQTT_PORT: port must be",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("SECRET"), "{text}");
+}

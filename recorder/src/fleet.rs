@@ -1,0 +1,232 @@
+//! All cameras: a task for each, begun, changed and ended as the configuration says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use crate::camera::ending::Deadline;
+use crate::camera::report::{Board, Report};
+use crate::camera::runner::{self, Job, Order};
+use crate::camera::sink::Storage;
+use crate::camera::state::State;
+use crate::config::{Camera, Config};
+use crate::leftovers::Leftovers;
+use crate::{memory, shard};
+
+/// A start is spread over this long per camera, and no longer than [`LONGEST_SPREAD`] in all: neither a switch nor a disk has to take
+/// all cameras in one moment.
+const SPREAD: Duration = Duration::from_millis(100);
+const LONGEST_SPREAD: Duration = Duration::from_secs(30);
+/// The end: without a spool chunks are uploaded for this long, else only what is on its way.
+const UPLOAD: Duration = Duration::from_secs(20);
+const UPLOAD_SPOOLED: Duration = Duration::from_secs(4);
+/// Further time for the pipelines to end.
+const END: Duration = Duration::from_secs(8);
+
+/// A camera that runs.
+struct Running {
+    camera: Camera,
+    password: u64,
+    memory: u64,
+    orders: UnboundedSender<Order>,
+}
+
+/// See the module.
+pub struct Fleet {
+    /// Reports of all cameras.
+    pub board: Arc<Board>,
+    deadline: Arc<Deadline>,
+    storage: Arc<Storage>,
+    host: String,
+    running: BTreeMap<String, Running>,
+    tasks: JoinSet<()>,
+    leftovers: Option<Leftovers>,
+}
+
+/// The cameras of this process.
+fn ours<'c>(config: &'c Config, host: &str) -> Result<Vec<&'c Camera>, String> {
+    let Some(shard) = config.shard else {
+        return Ok(config.cameras.iter().collect());
+    };
+    let Some(ordinal) = shard::ordinal(host) else {
+        return Err(format!(
+            "[shard] needs a host name that ends in the number of this process, such as recorder-0; this host is {host}"
+        ));
+    };
+    if ordinal >= shard.pods {
+        return Err(format!(
+            "[shard] has pods = {}, numbered from 0, and this host is {host}: raise pods, or start fewer processes",
+            shard.pods
+        ));
+    }
+    let mine = |camera: &&Camera| shard::pod_of(&camera.id, shard.pods) == ordinal;
+    Ok(config.cameras.iter().filter(mine).collect())
+}
+
+/// Whether a recording need not begin anew.
+fn is_recorded_alike(before: &Camera, after: &Camera) -> bool {
+    let same = Camera {
+        name: before.name.clone(),
+        time_zone: before.time_zone.clone(),
+        ..after.clone()
+    };
+    *before == same
+}
+
+fn password_mark(camera: &Camera) -> u64 {
+    camera.password.as_ref().map_or(0, crate::config::Secret::mark)
+}
+
+impl Fleet {
+    /// Starts every camera of the configuration that is this process's.
+    ///
+    /// # Errors
+    /// The host name says nothing of this process's share.
+    pub fn begin(config: &Config, host: &str) -> Result<Self, String> {
+        let storage = Arc::new(Storage::of(config));
+        ours(config, host)?;
+        let mut fleet = Self {
+            board: Arc::default(),
+            deadline: Arc::default(),
+            leftovers: Leftovers::begin(&storage),
+            storage,
+            host: host.to_owned(),
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        };
+        fleet.apply(config)?;
+        Ok(fleet)
+    }
+
+    /// Makes what runs what the configuration says: only what has changed begins anew.
+    ///
+    /// # Errors
+    /// The host name says nothing of this process's share; nothing was changed then.
+    pub fn apply(&mut self, config: &Config) -> Result<(), String> {
+        let cameras = ours(config, &self.host)?;
+        let storage = Storage::of(config);
+        let is_moved = storage != *self.storage;
+        if is_moved {
+            self.storage = Arc::new(storage);
+            if let Some(leftovers) = self.leftovers.take() {
+                // It may wait for its sink.
+                std::thread::spawn(move || leftovers.stop());
+            }
+            self.leftovers = Leftovers::begin(&self.storage);
+        }
+        let wanted: Vec<&Camera> = cameras.iter().copied().filter(|camera| camera.enabled).collect();
+        let memory = memory::share(config.max_memory_bytes.unwrap_or_else(memory::default_limit), wanted.len());
+        let gone: Vec<String> = self
+            .running
+            .keys()
+            .filter(|id| !wanted.iter().any(|c| c.id == **id))
+            .cloned()
+            .collect();
+        for id in gone {
+            if let Some(running) = self.running.remove(&id) {
+                let _ = running.orders.send(Order::Stop {
+                    why: "not to be recorded any more".to_owned(),
+                    forget: !cameras.iter().any(|camera| camera.id == id),
+                });
+            }
+        }
+        let known: Vec<String> = self.board.all().into_iter().map(|report| report.id).collect();
+        for id in known.iter().filter(|id| !cameras.iter().any(|camera| camera.id == **id)) {
+            self.board.remove(id);
+        }
+        for camera in cameras.iter().filter(|camera| !camera.enabled) {
+            let name = camera.name.as_deref();
+            let report = Report::new(&camera.id, name, camera.container.name(), State::Stopped, "enabled = false");
+            self.board.put(report);
+        }
+        let news: Vec<&Camera> = wanted
+            .iter()
+            .copied()
+            .filter(|camera| !self.running.contains_key(&camera.id))
+            .collect();
+        let step = SPREAD.min(LONGEST_SPREAD / u32::try_from(news.len().max(1)).unwrap_or(u32::MAX));
+        for (i, camera) in news.into_iter().enumerate() {
+            self.start(camera, memory, step * u32::try_from(i).unwrap_or(0));
+        }
+        for camera in wanted {
+            self.change(camera, memory, is_moved);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, camera: &Camera, memory: u64, delay: Duration) {
+        let (orders, inbox) = unbounded_channel();
+        let job = Job {
+            camera: camera.clone(),
+            storage: Arc::clone(&self.storage),
+            memory,
+            delay,
+            board: Arc::clone(&self.board),
+            deadline: Arc::clone(&self.deadline),
+        };
+        self.tasks.spawn(runner::run(job, inbox, seed(&camera.id)));
+        let running = Running {
+            camera: camera.clone(),
+            password: password_mark(camera),
+            memory,
+            orders,
+        };
+        self.running.insert(camera.id.clone(), running);
+    }
+
+    fn change(&mut self, camera: &Camera, memory: u64, is_moved: bool) {
+        let Some(running) = self.running.get_mut(&camera.id) else {
+            return;
+        };
+        let password = password_mark(camera);
+        let alike = is_recorded_alike(&running.camera, camera) && running.password == password && !is_moved;
+        let order = match alike {
+            true if running.memory == memory && running.camera.name == camera.name => return,
+            true => Order::Rename(camera.name.clone(), memory),
+            false => Order::Reconfigure(Box::new(camera.clone()), Arc::clone(&self.storage), memory),
+        };
+        (running.camera, running.password, running.memory) = (camera.clone(), password, memory);
+        let _ = running.orders.send(order);
+    }
+
+    /// Returns uploads of leftovers that were repeated.
+    pub fn leftover_retries(&self) -> u64 {
+        self.leftovers.as_ref().map_or(0, Leftovers::retries)
+    }
+
+    /// Ends all cameras within the deadlines. Whether all of them did.
+    pub async fn stop(mut self) -> bool {
+        let upload = if self.storage.spool_dir.is_some() {
+            UPLOAD_SPOOLED
+        } else {
+            UPLOAD
+        };
+        self.deadline.set(Instant::now() + upload);
+        for running in self.running.values() {
+            let _ = running.orders.send(Order::Stop {
+                why: "the recorder ends".to_owned(),
+                forget: false,
+            });
+        }
+        let leftovers = self.leftovers.take();
+        let ending = tokio::task::spawn_blocking(move || {
+            if let Some(leftovers) = leftovers {
+                leftovers.stop();
+            }
+        });
+        let all = async {
+            while self.tasks.join_next().await.is_some() {}
+            let _ = ending.await;
+        };
+        tokio::time::timeout(upload + END, all).await.is_ok()
+    }
+}
+
+/// Chance for the pauses of a camera: another at each start.
+fn seed(id: &str) -> u64 {
+    use std::hash::BuildHasher;
+    std::hash::RandomState::new().hash_one(id)
+}

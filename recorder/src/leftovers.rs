@@ -1,0 +1,110 @@
+//! What lies in the spool and belongs to no sink that runs: chunks of cameras that are unreachable, or configured no more. A sink that
+//! records nothing takes them over, in a pipeline of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use gst::prelude::*;
+
+use crate::camera::sink::Storage;
+use crate::camera::stats;
+
+/// A name that no camera can have (`gcstreamer_schema::cameras`).
+const DEVICE: &str = "recorder";
+/// How often the spool is looked through, when nothing of the last look is left.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How often the stop is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Uploads leftovers until it is stopped.
+#[derive(Debug)]
+pub struct Leftovers {
+    stop: Arc<AtomicBool>,
+    retries: Arc<AtomicU64>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Leftovers {
+    /// Begins, if there is a spool.
+    pub fn begin(storage: &Arc<Storage>) -> Option<Self> {
+        storage.spool_dir.as_ref()?;
+        let (stop, retries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (storage, stopped, count) = (Arc::clone(storage), Arc::clone(&stop), Arc::clone(&retries));
+        let thread = std::thread::Builder::new().name("leftovers".to_owned()).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                take_over(&storage, &stopped, &count);
+            }
+        });
+        Some(Self {
+            stop,
+            retries,
+            thread: thread.ok(),
+        })
+    }
+
+    /// Returns uploads that were repeated.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Ends it. What is not stored stays in the spool. Blocks for some seconds at most.
+    pub fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One sink from its start until what it found is stored.
+fn take_over(storage: &Storage, stop: &AtomicBool, retries: &AtomicU64) {
+    let pipeline = gst::Pipeline::new();
+    let started = match storage.sink(DEVICE) {
+        Ok(sink) => {
+            sink.set_property("startup-timeout", 0u64);
+            sink.set_property("shutdown-timeout", 1_000_000_000u64);
+            // Live, or it would count as held up.
+            pipeline.add(&sink).is_ok().then_some(sink)
+        }
+        Err(_) => None,
+    };
+    let sink = started.filter(|_| pipeline.set_state(gst::State::Paused).is_ok());
+    let mut waited = Duration::ZERO;
+    let mut counted = 0;
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(POLL);
+        waited += POLL;
+        report(&pipeline);
+        let Some(sink) = &sink else {
+            if waited >= AGAIN {
+                break;
+            }
+            continue;
+        };
+        let now = stats::of(sink);
+        retries.fetch_add(now.retries.saturating_sub(counted), Ordering::Relaxed);
+        counted = now.retries;
+        if waited >= AGAIN && now.chunks_pending == 0 {
+            break;
+        }
+    }
+    let _ = pipeline.set_state(gst::State::Null);
+    report(&pipeline);
+}
+
+/// Logs what the sink says of what it found.
+fn report(pipeline: &gst::Pipeline) {
+    let Some(bus) = pipeline.bus() else { return };
+    while let Some(message) = bus.pop() {
+        match message.view() {
+            gst::MessageView::Warning(warning) => {
+                tracing::warn!("spool: {}", gcstreamer_schema::redact(&warning.error().to_string()));
+            }
+            gst::MessageView::Error(error) => {
+                tracing::warn!("spool: {}", gcstreamer_schema::redact(&error.error().to_string()));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! `gcstreamer-recorder`: keeps many cameras recorded in Google Cloud Storage.
+//!
+//! - [`cli`]: the command line. [`app`]: the life of the process. [`log`]: its log.
+//! - [`config`]: what is to be recorded, checked as a whole.
+//! - [`camera`]: one camera: supervisor, pipelines, report. [`fleet`]: all of them.
+//! - [`leftovers`]: what lies in the spool and belongs to nobody. [`memory`]: the default of `max-memory-bytes`.
+//! - [`http`], [`health`]: what others ask. [`status`], [`metrics`] PURE: its texts. [`shard`] PURE: whose camera it is.
+
+pub mod app;
+pub mod camera;
+pub mod cli;
+pub mod config;
+pub mod fleet;
+pub mod health;
+pub mod http;
+pub mod leftovers;
+pub mod log;
+pub mod memory;
+pub mod metrics;
+pub mod shard;
+pub mod status;

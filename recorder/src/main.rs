@@ -1,0 +1,60 @@
+//! `gcstreamer-recorder`: see the library.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use gcstreamer_recorder::cli::{Cli, Command, configuration};
+use gcstreamer_recorder::{app, http, log};
+
+/// Bad configuration: nothing was started.
+const BAD_CONFIGURATION: u8 = 2;
+
+fn complain(text: &impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run { file, log: format } => match configuration(file.as_deref()) {
+            Ok(config) => {
+                log::begin(format);
+                match app::run(config, file.as_deref()) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => {
+                        complain(&error);
+                        ExitCode::FAILURE
+                    }
+                }
+            }
+            Err(faulty) => {
+                complain(&faulty);
+                ExitCode::from(BAD_CONFIGURATION)
+            }
+        },
+        Command::Check { file } => match configuration(Some(&file)) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(faulty) => {
+                complain(&faulty);
+                ExitCode::from(BAD_CONFIGURATION)
+            }
+        },
+        Command::Healthcheck { file } => match configuration(file.as_deref()) {
+            Ok(config) => match config.listen.map(http::check) {
+                Some(Ok(())) => ExitCode::SUCCESS,
+                Some(Err(text)) => {
+                    complain(&text);
+                    ExitCode::FAILURE
+                }
+                None => {
+                    complain(&"listen = \"\": there is nobody to ask");
+                    ExitCode::FAILURE
+                }
+            },
+            Err(faulty) => {
+                complain(&faulty);
+                ExitCode::from(BAD_CONFIGURATION)
+            }
+        },
+    }
+}

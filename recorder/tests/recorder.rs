@@ -1,0 +1,241 @@
+//! The recorder as its users run it: the command line, reload, the spool, the broker.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "zoo/camera.rs"]
+mod camera;
+mod common;
+#[path = "zoo/media.rs"]
+mod media;
+
+use std::sync::atomic::Ordering;
+
+use camera::{Act, Camera};
+use common::gcs_server::GcsServer;
+use common::{Recorder, assert_each_plays, chunks, free_port, program, sessions};
+
+fn h264() -> Act {
+    Act {
+        sends: vec!["h264"],
+        ..Act::default()
+    }
+}
+
+fn entry(id: &str, camera: &Camera, more: &str) -> String {
+    format!(
+        "[[camera]]\nid = \"{id}\"\nurl = \"{}\"\nmax-size-time = \"2s\"\n{more}\n",
+        camera.url()
+    )
+}
+
+/// Runs the program to its end: exit status and standard error.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+    let out = program().args(arguments).envs(environment.iter().copied()).output().unwrap();
+    (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+}
+
+#[test]
+fn check_lists_every_fault_at_its_place_and_a_bad_file_starts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("r.toml");
+    let path = file.to_str().unwrap();
+    let bad = "bucket = \"my-bucket\"\nbuket = 1\n[[camera]]\nid = \"a\"\nurl = \"rtsp://u:SECRET@h/\"\nstal-timeout = \"5s\"\n";
+    std::fs::write(&file, bad).unwrap();
+    for command in ["check", "run"] {
+        let (code, said) = run(&[command, path], &[]);
+        assert_eq!(code, 2, "{said}");
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 3, "{said}");
+        assert!(lines[0].starts_with(&format!("{path}:2:1: unknown key buket")), "{said}");
+        assert!(lines[1].starts_with(&format!("{path}:5:7: url holds")), "{said}");
+        assert!(
+            lines[2].contains(":6:1: ") && lines[2].ends_with("did you mean stall-timeout?"),
+            "{said}"
+        );
+        assert!(!said.contains("SECRET"), "{said}");
+    }
+    std::fs::write(&file, "bucket = \"my-bucket\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\n").unwrap();
+    assert_eq!(run(&["check", path], &[]), (0, String::new()));
+    let (code, said) = run(&["run"], &[("RTSP_URL", "rtsp://h/"), ("BUCKET", "my-bucket")]);
+    assert_eq!((code, said.contains("DEVICE_ID is not set")), (2, true), "{said}");
+    let port = free_port();
+    std::fs::write(
+        &file,
+        format!("bucket = \"my-bucket\"\nlisten = \"127.0.0.1:{port}\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\n"),
+    )
+    .unwrap();
+    let (code, said) = run(&["healthcheck", path], &[]);
+    assert_eq!((code, said.contains("no answer")), (1, true), "{said}");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (code, said) = run(&["run", path], &[]);
+    assert_eq!((code, said.contains("listen")), (1, true), "{said}");
+    drop(taken);
+}
+
+#[test]
+fn a_reload_starts_ends_and_changes_cameras_and_the_others_lose_no_picture() {
+    let server = GcsServer::spawn_thread();
+    let [kept, changed, removed, added] = [(); 4].map(|()| Camera::start(vec![h264()]));
+    let before = [
+        entry("kept", &kept, ""),
+        entry("changed", &changed, ""),
+        entry("removed", &removed, ""),
+    ]
+    .concat();
+    let recorder = Recorder::start(&server, &before);
+    for id in ["kept", "changed", "removed"] {
+        recorder.wait_for(id, "recording");
+    }
+    recorder.reload(&server, "[[camera]]\nid = \"kept\"\n");
+    recorder.wait("the fault", || recorder.log().contains("the new configuration is not used"));
+    assert_eq!(recorder.state("removed"), "recording", "a file with a fault changes nothing");
+    let after = [
+        entry("kept", &kept, "name = \"Front\""),
+        entry("changed", &changed, "audio = \"off\""),
+        entry("added", &added, ""),
+    ]
+    .concat();
+    recorder.reload(&server, &after);
+    recorder.wait_for("added", "recording");
+    recorder.wait("the change", || changed.seen.connections.load(Ordering::SeqCst) == 2);
+    recorder.wait_for("changed", "recording");
+    recorder.wait("the removal", || recorder.camera("removed").is_null());
+    recorder.wait("the name", || recorder.camera("kept")["name"] == "Front");
+    recorder.wait("the new session", || sessions(&chunks(&server, "changed")).len() == 2);
+    kept.seen.stop.store(true, Ordering::SeqCst);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    let stored = chunks(&server, "kept");
+    assert_eq!(sessions(&stored).len(), 1);
+    assert_eq!(assert_each_plays(&stored).0, kept.seen.pictures.load(Ordering::SeqCst));
+    assert_eq!(kept.seen.connections.load(Ordering::SeqCst), 1);
+    let changed = chunks(&server, "changed");
+    let reasons: Vec<&str> = sessions(&changed).iter().map(|chunk| chunk.get("gap-reason")).collect();
+    assert_eq!(reasons, ["recorder-started", "reconfigured"]);
+}
+
+#[test]
+fn another_password_is_tried_at_once() {
+    let server = GcsServer::spawn_thread();
+    let camera = Camera::start(vec![Act {
+        wants: Some(("rec", "right-SECRET")),
+        ..h264()
+    }]);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let password = folder.path().join("pw");
+    std::fs::write(&password, "wrong-SECRET\n").unwrap();
+    let recorder = Recorder::start_in(
+        folder,
+        &server,
+        &entry("cam", &camera, "username = \"rec\"\npassword-file = \"pw\""),
+    );
+    recorder.wait_for("cam", "refused");
+    std::fs::write(&password, "right-SECRET\n").unwrap();
+    recorder.wait_for("cam", "recording");
+    assert_eq!(camera.seen.connections.load(Ordering::SeqCst), 2);
+    let (_, log) = recorder.stop();
+    assert!(!log.contains("SECRET"), "{log}");
+}
+
+#[test]
+fn what_a_killed_recorder_left_in_the_spool_is_stored_though_the_camera_is_configured_no_more() {
+    let server = GcsServer::spawn_thread();
+    let camera = Camera::start(vec![h264()]);
+    let spool = "spool-dir = \"spool\"\nmax-spool-bytes = 1000000000\n";
+    let old = format!(
+        "[[camera]]\nid = \"old\"\nurl = \"{}\"\nmax-size-time = \"5m\"\n",
+        camera.url()
+    );
+    let recorder = Recorder::start(&server, &format!("{spool}{old}"));
+    recorder.wait_for("old", "recording");
+    let enough = |camera: serde_json::Value| camera["backlog_bytes"].as_u64().is_some_and(|bytes| bytes > 40_000);
+    recorder.wait("a backlog", || enough(recorder.camera("old")));
+    let folder = recorder.kill();
+    assert_eq!(chunks(&server, "old").len(), 0);
+    let new = format!(
+        "[[camera]]\nid = \"new\"\nurl = \"rtsp://127.0.0.1:{}/\"\n",
+        camera::closed_port()
+    );
+    let recorder = Recorder::start_in(folder, &server, &format!("{spool}{new}"));
+    recorder.wait("the leftovers", || chunks(&server, "old").len() == 1);
+    assert!(assert_each_plays(&chunks(&server, "old")).0 > 20);
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+}
+
+/// A program that ends with the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn each_camera_that_is_recorded_is_connected_at_the_broker() {
+    let server = GcsServer::spawn_thread();
+    let camera = Camera::start(vec![h264()]);
+    let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("mosquitto.conf");
+    std::fs::write(&file, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
+    let program = ["/usr/sbin/mosquitto", "mosquitto"]
+        .into_iter()
+        .find(|p| std::path::Path::new(p).exists() || !p.contains('/'));
+    let mut broker = std::process::Command::new(program.unwrap());
+    let broker = broker
+        .arg("-c")
+        .arg(&file)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let _broker = Ended(broker.spawn().unwrap());
+    let mqtt = format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {port}\n");
+    let recorder = Recorder::start(&server, &format!("{mqtt}{}", entry("store/cam", &camera, "")));
+    recorder.wait_for("store/cam", "recording");
+    recorder.wait("connected at the broker", || {
+        let out = std::process::Command::new("mosquitto_sub")
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-C",
+                "1",
+                "-W",
+                "2",
+                "-t",
+                "gcstreamer/store/cam/state",
+            ])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&out.stdout).trim() == "connected"
+    });
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert!(!chunks(&server, "store/cam").is_empty());
+}
+
+#[test]
+fn a_camera_that_sends_mpeg_ts_over_srt_is_recorded() {
+    let server = GcsServer::spawn_thread();
+    let port = free_port();
+    let line = format!(
+        "-q videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=120,framerate=15/1 ! x264enc tune=zerolatency \
+         speed-preset=ultrafast key-int-max=15 ! h264parse config-interval=-1 ! mpegtsmux alignment=7 ! \
+         srtsink uri=srt://127.0.0.1:{port}?mode=listener wait-for-connection=false"
+    );
+    let mut sender = std::process::Command::new("gst-launch-1.0");
+    let sender = sender
+        .args(line.split_whitespace())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let _sender = Ended(sender.spawn().unwrap());
+    let camera = format!("[[camera]]\nid = \"srt\"\nurl = \"srt://127.0.0.1:{port}\"\nmax-size-time = \"2s\"\n");
+    let recorder = Recorder::start(&server, &camera);
+    recorder.wait_for("srt", "recording");
+    recorder.wait("a chunk", || chunks(&server, "srt").len() >= 2);
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert!(assert_each_plays(&chunks(&server, "srt")).0 >= 30);
+}

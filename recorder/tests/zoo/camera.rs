@@ -1,0 +1,395 @@
+//! Cameras with bad manners: scripted RTSP servers on loopback, RTP in the connection.
+//!
+//! Each connection takes the next line of the script; the last one repeats. A server shares no code with the product.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::media::{Track, track};
+
+/// What a camera does on one connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Act {
+    /// Tracks that it sends, by their names.
+    pub(crate) sends: Vec<&'static str>,
+    /// Further `m=` sections that it announces and never sends.
+    pub(crate) announces: Vec<String>,
+    /// This method is refused with this status.
+    pub(crate) refuses: Option<(&'static str, &'static str)>,
+    /// User name and password that it wants, Basic.
+    pub(crate) wants: Option<(&'static str, &'static str)>,
+    /// It accepts connections and says nothing, or closes them, or talks nonsense.
+    pub(crate) rude: Option<Rude>,
+    /// After this many pictures …
+    pub(crate) pictures: Option<u64>,
+    /// … it does this.
+    pub(crate) then: Then,
+    /// What it changes about each packet of pictures.
+    pub(crate) spoil: Option<fn(&mut [u8], bool)>,
+    /// What it writes instead of a correct SDP.
+    pub(crate) sdp: Option<fn(&str) -> String>,
+    /// Sound is sent from here to here.
+    pub(crate) sound: Option<(Duration, Duration)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rude {
+    Silent,
+    Closes,
+    Garbage,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Then {
+    /// It goes on answering OPTIONS.
+    #[default]
+    Freeze,
+    Close,
+    /// Another track, to the end.
+    Change(&'static str),
+}
+
+/// What the script's tests ask it.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) connections: AtomicUsize,
+    pub(crate) open: AtomicUsize,
+    pub(crate) most_open: AtomicUsize,
+    /// Requests that carried credentials.
+    pub(crate) logins: AtomicUsize,
+    /// Whole pictures that were sent, those after a change left out.
+    pub(crate) pictures: AtomicU64,
+    /// Whether sending is over.
+    pub(crate) stop: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Camera {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Seen>,
+}
+
+impl Camera {
+    pub(crate) fn start(script: Vec<Act>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Seen::default());
+        for act in &script {
+            act.sends.iter().for_each(|name| drop(track(name)));
+            if let Then::Change(name) = act.then {
+                track(name);
+            }
+        }
+        let shared = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let n = shared.connections.fetch_add(1, Ordering::SeqCst);
+                let act = script[n.min(script.len() - 1)].clone();
+                let seen = Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    let now = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
+                    seen.most_open.fetch_max(now, Ordering::SeqCst);
+                    let _ = Connection::new(stream, act, Arc::clone(&seen)).run();
+                    seen.open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { address, seen }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("rtsp://{}/stream", self.address)
+    }
+}
+
+/// A free port that nobody listens on.
+pub(crate) fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+struct Connection {
+    stream: TcpStream,
+    out: Arc<Mutex<TcpStream>>,
+    act: Act,
+    seen: Arc<Seen>,
+    address: SocketAddr,
+    /// Interleaved channel of each track.
+    channels: BTreeMap<usize, u8>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, act: Act, seen: Arc<Seen>) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self {
+            out: Arc::new(Mutex::new(stream.try_clone().unwrap())),
+            address: stream.local_addr().unwrap(),
+            stream,
+            act,
+            seen,
+            channels: BTreeMap::new(),
+        }
+    }
+
+    fn run(&mut self) -> std::io::Result<()> {
+        let mut reader = BufReader::new(self.stream.try_clone()?);
+        if let Some(Rude::Closes) = self.act.rude {
+            return Ok(());
+        }
+        loop {
+            let Some((request, headers)) = read_request(&mut reader)? else {
+                return Ok(());
+            };
+            match self.act.rude {
+                Some(Rude::Silent) => continue,
+                Some(Rude::Garbage) => {
+                    let noise: Vec<u8> = (0..2000u32).map(|i| u8::try_from(i * 7919 % 251).unwrap()).collect();
+                    self.out.lock().unwrap().write_all(&noise)?;
+                    return Ok(());
+                }
+                _ => {}
+            }
+            if !self.answer(&request, &headers)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the connection goes on.
+    fn answer(&mut self, request: &str, headers: &BTreeMap<String, String>) -> std::io::Result<bool> {
+        let mut words = request.split(' ');
+        let (method, url) = (words.next().unwrap_or(""), words.next().unwrap_or("").to_owned());
+        let cseq = headers.get("cseq").cloned().unwrap_or_default();
+        let reply = |status: &str, more: &str, body: &str| {
+            let length = if body.is_empty() {
+                String::new()
+            } else {
+                format!("Content-Length: {}\r\n", body.len())
+            };
+            format!("RTSP/1.0 {status}\r\nCSeq: {cseq}\r\n{more}{length}\r\n{body}")
+        };
+        let send = |text: String| self.out.lock().unwrap().write_all(text.as_bytes());
+        if headers.contains_key("authorization") {
+            self.seen.logins.fetch_add(1, Ordering::SeqCst);
+        }
+        if let Some((user, password)) = self.act.wants {
+            let wanted = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
+            if method != "OPTIONS" && headers.get("authorization") != Some(&wanted) {
+                send(reply("401 Unauthorized", "WWW-Authenticate: Basic realm=\"cam\"\r\n", ""))?;
+                return Ok(true);
+            }
+        }
+        if let Some((refused, status)) = self.act.refuses
+            && refused == method
+        {
+            send(reply(status, "", ""))?;
+            return Ok(true);
+        }
+        match method {
+            "OPTIONS" | "GET_PARAMETER" => {
+                send(reply(
+                    "200 OK",
+                    "Public: OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER\r\n",
+                    "",
+                ))?;
+            }
+            "DESCRIBE" => {
+                let more = format!(
+                    "Content-Type: application/sdp\r\nContent-Base: rtsp://{}/stream/\r\n",
+                    self.address
+                );
+                send(reply("200 OK", &more, &self.sdp()))?;
+            }
+            "SETUP" => {
+                let n: usize = url.rsplit("track").next().and_then(|n| n.parse().ok()).unwrap_or(0);
+                let channel = u8::try_from(n * 2).unwrap();
+                self.channels.insert(n, channel);
+                let more = format!(
+                    "Session: 12345678;timeout=60\r\nTransport: RTP/AVP/TCP;unicast;interleaved={channel}-{}\r\n",
+                    channel + 1
+                );
+                send(reply("200 OK", &more, ""))?;
+            }
+            "PLAY" => {
+                send(reply("200 OK", "Session: 12345678\r\nRange: npt=0-\r\n", ""))?;
+                self.play();
+            }
+            "TEARDOWN" => {
+                send(reply("200 OK", "", ""))?;
+                return Ok(false);
+            }
+            _ => send(reply("200 OK", "Session: 12345678\r\n", ""))?,
+        }
+        Ok(true)
+    }
+
+    fn sdp(&self) -> String {
+        let mut sdp = format!(
+            "v=0\r\no=- 1 1 IN IP4 {}\r\ns=cam\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n",
+            self.address.ip()
+        );
+        let announced = self.act.sends.iter().map(|name| track(name).sdp.clone());
+        for (i, section) in announced.chain(self.act.announces.iter().cloned()).enumerate() {
+            sdp.push_str(&format!("{section}a=control:track{i}\r\n"));
+        }
+        if let Some(write) = self.act.sdp {
+            sdp = write(&sdp);
+        }
+        sdp
+    }
+
+    /// Sends in a thread of its own; this one goes on answering.
+    fn play(&self) {
+        let (act, seen, out) = (self.act.clone(), Arc::clone(&self.seen), Arc::clone(&self.out));
+        let channels = self.channels.clone();
+        let stream = self.stream.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let _ = play(&act, &seen, &out, &channels);
+            if matches!(act.then, Then::Close) {
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
+        });
+    }
+}
+
+fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usize, u8>) -> std::io::Result<()> {
+    let began = Instant::now();
+    let tracks: Vec<(u8, bool, Arc<Track>)> = act
+        .sends
+        .iter()
+        .enumerate()
+        .filter_map(|(i, name)| Some((*channels.get(&i)?, i == 0, track(name))))
+        .collect();
+    let mut all: Vec<(Duration, u8, bool, &super::media::Packet)> = Vec::new();
+    for (channel, is_video, track) in &tracks {
+        all.extend(track.packets.iter().map(|p| (p.at, *channel, *is_video, p)));
+    }
+    all.sort_by_key(|(at, ..)| *at);
+    let mut pictures = 0;
+    for (at, channel, is_video, packet) in all {
+        if !is_video && act.sound.is_some_and(|(from, to)| at < from || at >= to) {
+            continue;
+        }
+        // The pace of a camera.
+        std::thread::sleep((began + at).saturating_duration_since(Instant::now()));
+        if seen.stop.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+        let mut data = packet.data.clone();
+        if let (true, Some(spoil)) = (is_video, act.spoil) {
+            spoil(&mut data, packet.ends_picture);
+        }
+        send(out, channel, &data)?;
+        if is_video && packet.ends_picture {
+            seen.pictures.fetch_add(1, Ordering::SeqCst);
+            pictures += 1;
+            if act.pictures == Some(pictures) {
+                break;
+            }
+        }
+    }
+    if let Then::Change(name) = act.then {
+        return change(act, out, channels, &track(name), pictures, began);
+    }
+    Ok(())
+}
+
+/// The same session goes on with other pictures.
+fn change(
+    act: &Act,
+    out: &Mutex<TcpStream>,
+    channels: &BTreeMap<usize, u8>,
+    other: &Track,
+    pictures: u64,
+    began: Instant,
+) -> std::io::Result<()> {
+    let first = track(act.sends[0]);
+    let sent = {
+        let mut ended = 0;
+        first.packets.iter().position(|p| {
+            ended += u64::from(p.ends_picture);
+            ended == pictures
+        })
+    };
+    let (sequence, stamp, at) = first
+        .packets
+        .get(sent.unwrap())
+        .map(|p| (sequence(&p.data), stamp(&p.data), p.at))
+        .unwrap();
+    let from = stamp.wrapping_add(6000).wrapping_sub(self::stamp(&other.packets[0].data));
+    for (i, packet) in other.packets.iter().enumerate() {
+        std::thread::sleep((began + at + packet.at).saturating_duration_since(Instant::now()));
+        let mut data = packet.data.clone();
+        let number = sequence.wrapping_add(u16::try_from(i + 1).unwrap());
+        data[2..4].copy_from_slice(&number.to_be_bytes());
+        let time = self::stamp(&data).wrapping_add(from);
+        data[4..8].copy_from_slice(&time.to_be_bytes());
+        data[8..12].copy_from_slice(&first.packets[0].data[8..12]);
+        send(out, channels[&0], &data)?;
+    }
+    Ok(())
+}
+
+fn sequence(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[2], packet[3]])
+}
+
+fn stamp(packet: &[u8]) -> u32 {
+    u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]])
+}
+
+fn send(out: &Mutex<TcpStream>, channel: u8, data: &[u8]) -> std::io::Result<()> {
+    let length = u16::try_from(data.len()).unwrap().to_be_bytes();
+    let mut framed = vec![b'$', channel, length[0], length[1]];
+    framed.extend_from_slice(data);
+    out.lock().unwrap().write_all(&framed)
+}
+
+/// The request line and the headers; interleaved RTCP is skipped.
+fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<(String, BTreeMap<String, String>)>> {
+    loop {
+        let buffer = reader.fill_buf()?;
+        match buffer.first() {
+            None => return Ok(None),
+            Some(b'$') => {
+                let mut head = [0; 4];
+                reader.read_exact(&mut head)?;
+                let mut data = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+                reader.read_exact(&mut data)?;
+            }
+            Some(_) => break,
+        }
+    }
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':') {
+            headers.insert(name.trim().to_lowercase(), value.trim().to_owned());
+        }
+    }
+    let length: usize = headers.get("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(Some((request.trim().to_owned(), headers)))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let value = group.iter().fold(0u32, |v, b| v << 8 | u32::from(*b)) << (8 * (3 - group.len()));
+        for i in 0..4 {
+            let digit = usize::try_from(value >> (18 - 6 * i) & 63).unwrap();
+            text.push(if i <= group.len() { char::from(ALPHABET[digit]) } else { '=' });
+        }
+    }
+    text
+}

@@ -1,0 +1,391 @@
+//! The camera zoo: each camera misbehaves in its own way, all of them are recorded by one recorder at the same time, and the bucket
+//! must hold every picture that was sent.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod camera;
+#[path = "../common/mod.rs"]
+mod common;
+mod media;
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use camera::{Act, Camera, Rude, Then, closed_port};
+use common::gcs_server::GcsServer;
+use common::{Recorder, assert_each_plays, chunks, sessions};
+
+/// What must be in the bucket and on `/status`.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    /// All pictures, in as many sessions as there are start reasons; sound packets too, or none.
+    Recorded(&'static [&'static str], Sound),
+    /// Nothing; the state and words of its reason.
+    Fault(&'static str, &'static str),
+    /// As `Fault`, and one attempt only.
+    OneAttempt(&'static str, &'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sound {
+    Some,
+    None,
+}
+
+const STARTED: &str = "recorder-started";
+
+fn sends(names: &[&'static str]) -> Act {
+    Act {
+        sends: names.to_vec(),
+        ..Act::default()
+    }
+}
+
+fn after(pictures: u64, then: Then) -> Act {
+    Act {
+        pictures: Some(pictures),
+        then,
+        ..sends(&["h264"])
+    }
+}
+
+fn refuses(method: &'static str, status: &'static str) -> Act {
+    Act {
+        refuses: Some((method, status)),
+        ..sends(&["h264"])
+    }
+}
+
+fn rude(how: Rude) -> Act {
+    Act {
+        rude: Some(how),
+        ..Act::default()
+    }
+}
+
+/// The marker bit is set on every packet but the last of a picture, where it belongs.
+fn wrong_marker(packet: &mut [u8], ends_picture: bool) {
+    packet[1] = packet[1] & 0x7f | if ends_picture { 0 } else { 0x80 };
+}
+
+fn writes(sdp: fn(&str) -> String) -> Act {
+    Act {
+        sdp: Some(sdp),
+        ..sends(&["h264"])
+    }
+}
+
+fn lines(sdp: &str, keep: impl Fn(&str) -> bool) -> String {
+    sdp.split_inclusive("\r\n").filter(|line| keep(line)).collect()
+}
+
+/// Name, further lines of the configuration, script, what must come of it.
+fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
+    use Expected::{Fault, OneAttempt, Recorded};
+    let announced = |section: &str| Act {
+        announces: vec![section.to_owned()],
+        ..sends(&["h264"])
+    };
+    vec![
+        (
+            "sdp-without-origin",
+            "",
+            vec![writes(|sdp| lines(sdp, |line| !line.starts_with("o=")))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sdp-two-names",
+            "",
+            vec![writes(|sdp| sdp.replace("s=cam", "s=cam\r\ns=again"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sdp-trailing-blanks",
+            "",
+            vec![writes(|sdp| sdp.replace("\r\n", "  \r\n"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sdp-bare-newlines",
+            "",
+            vec![writes(|sdp| sdp.replace("\r\n", "\n"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "403",
+            "",
+            vec![refuses("DESCRIBE", "403 Forbidden")],
+            OneAttempt("refused", "403"),
+        ),
+        (
+            "500",
+            "",
+            vec![refuses("PLAY", "500 Internal Server Error")],
+            Fault("unreachable", "500"),
+        ),
+        ("normal", "", vec![sends(&["h264"])], Recorded(&[STARTED], Sound::None)),
+        ("h265", "", vec![sends(&["h265"])], Recorded(&[STARTED], Sound::None)),
+        ("b-frames", "", vec![sends(&["b-frames"])], Recorded(&[STARTED], Sound::None)),
+        (
+            "mpegts",
+            "container = \"mpegts\"",
+            vec![sends(&["h264", "aac"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "matroska",
+            "container = \"matroska\"",
+            vec![sends(&["h264", "aac"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "flv",
+            "container = \"flv\"",
+            vec![sends(&["h264", "aac"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "sound-aac",
+            "",
+            vec![sends(&["h264", "aac"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "sound-g711",
+            "",
+            vec![sends(&["h264", "pcmu"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "sound-off",
+            "audio = \"off\"",
+            vec![sends(&["h264", "aac"])],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sound-never-sent",
+            "",
+            vec![announced("m=audio 0 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\n")],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sound-stops",
+            "",
+            vec![Act {
+                sound: Some((Duration::ZERO, Duration::from_secs(4))),
+                ..sends(&["h264", "aac"])
+            }],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "sound-unknown",
+            "",
+            vec![announced("m=audio 0 RTP/AVP 99\r\na=rtpmap:99 SPEEX/16000\r\n")],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "metadata-track",
+            "",
+            vec![announced(
+                "m=application 0 RTP/AVP 107\r\na=rtpmap:107 vnd.onvif.metadata/90000\r\n",
+            )],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "wrong-marker",
+            "",
+            vec![Act {
+                spoil: Some(wrong_marker),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "frozen",
+            "",
+            vec![after(40, Then::Freeze), sends(&["h264"])],
+            Recorded(&[STARTED, "camera-frozen"], Sound::None),
+        ),
+        (
+            "reboot",
+            "",
+            vec![after(40, Then::Close), rude(Rude::Closes), sends(&["h264"])],
+            Recorded(&[STARTED, "camera-unreachable"], Sound::None),
+        ),
+        (
+            "other-resolution",
+            "",
+            vec![after(40, Then::Change("h264-large")), sends(&["h264-large"])],
+            Recorded(&[STARTED, "reconfigured"], Sound::None),
+        ),
+        (
+            "password",
+            "username = \"rec\"\npassword-file = \"good.pw\"",
+            vec![Act {
+                wants: Some(("rec", "hunter2-SECRET")),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "401-for-ever",
+            "username = \"rec\"\npassword-file = \"bad.pw\"",
+            vec![Act {
+                wants: Some(("rec", "hunter2-SECRET")),
+                ..sends(&["h264"])
+            }],
+            OneAttempt("refused", "password-file"),
+        ),
+        (
+            "404",
+            "",
+            vec![refuses("DESCRIBE", "404 Not Found")],
+            Fault("unreachable", "404"),
+        ),
+        (
+            "453",
+            "",
+            vec![refuses("SETUP", "453 Not Enough Bandwidth")],
+            OneAttempt("unreachable", "453"),
+        ),
+        (
+            "503",
+            "",
+            vec![refuses("DESCRIBE", "503 Service Unavailable")],
+            OneAttempt("unreachable", "503"),
+        ),
+        (
+            "stale-session",
+            "",
+            vec![refuses("PLAY", "454 Session Not Found")],
+            OneAttempt("unreachable", "454"),
+        ),
+        (
+            "jpeg-only",
+            "",
+            vec![Act {
+                announces: vec!["m=video 0 RTP/AVP 26\r\na=rtpmap:26 JPEG/90000\r\n".to_owned()],
+                ..Act::default()
+            }],
+            Fault("unsupported", "JPEG"),
+        ),
+        ("closes-at-once", "", vec![rude(Rude::Closes)], Fault("unreachable", "")),
+        ("silent", "", vec![rude(Rude::Silent)], Fault("unreachable", "answer")),
+        ("garbage", "", vec![rude(Rude::Garbage)], Fault("unreachable", "")),
+    ]
+}
+
+#[test]
+fn every_camera_of_the_zoo_is_recorded_whole_or_says_why_not_and_none_disturbs_another() {
+    let server = GcsServer::spawn_thread();
+    let mut zoo = zoo();
+    // ZOO=frozen runs one camera, for whoever looks into it.
+    if let Ok(only) = std::env::var("ZOO") {
+        zoo.retain(|(id, ..)| only.split(',').any(|wanted| wanted == *id));
+    }
+    let cameras: Vec<Camera> = zoo.iter().map(|(_, _, script, _)| Camera::start(script.clone())).collect();
+    let mut configuration = String::from("[defaults]\nstall-timeout = \"3s\"\nmax-size-time = \"2s\"\n");
+    for ((id, more, ..), camera) in zoo.iter().zip(&cameras) {
+        writeln!(
+            configuration,
+            "[[camera]]\nid = \"zoo/{id}\"\nurl = \"{}\"\n{more}",
+            camera.url()
+        )
+        .unwrap();
+    }
+    let refused = format!(
+        "[[camera]]\nid = \"zoo/refused-port\"\nurl = \"rtsp://127.0.0.1:{}/\"\n",
+        closed_port()
+    );
+    configuration.push_str(&refused);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::write(folder.path().join("good.pw"), "hunter2-SECRET\n").unwrap();
+    std::fs::write(folder.path().join("bad.pw"), "wrong-SECRET\n").unwrap();
+    let recorder = Recorder::start_in(folder, &server, &configuration);
+
+    recorder.wait("the first round", || {
+        recorder.get("/readyz").is_some_and(|(code, _)| code == 200)
+    });
+    for ((id, _, script, expected), camera) in zoo.iter().zip(&cameras) {
+        let id = format!("zoo/{id}");
+        match expected {
+            Expected::Recorded(..) => {
+                let last = script.len();
+                recorder.wait(&format!("{id}: its last act"), || {
+                    camera.seen.connections.load(Ordering::SeqCst) >= last
+                });
+                recorder.wait_for(&id, "recording");
+            }
+            Expected::Fault(state, _) | Expected::OneAttempt(state, _) => drop(recorder.wait_for(&id, state)),
+        }
+    }
+    recorder.wait_for("zoo/refused-port", "unreachable");
+    // Long enough for several chunks, and for sound that has stopped.
+    std::thread::sleep(Duration::from_secs(6));
+    let statuses: Vec<_> = zoo.iter().map(|(id, ..)| recorder.camera(&format!("zoo/{id}"))).collect();
+    let (_, metrics) = recorder.get("/metrics").unwrap();
+    let (_, status) = recorder.get("/status").unwrap();
+    for camera in &cameras {
+        camera.seen.stop.store(true, Ordering::SeqCst);
+    }
+    // What is on its way passes the jitter buffer.
+    std::thread::sleep(Duration::from_secs(1));
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{ended:?}\n{log}");
+
+    let mut faults = Vec::new();
+    for (((id, _, _, expected), camera), status) in zoo.iter().zip(&cameras).zip(&statuses) {
+        if let Err(fault) = judge(&server, id, *expected, camera, status) {
+            faults.push(format!("{id}: {fault}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}\n{log}", faults.join("\n"));
+    for text in [&log, &metrics, &status] {
+        assert!(!text.contains("SECRET"), "{text}");
+    }
+}
+
+/// Compares what a camera sent with what is in the bucket.
+fn judge(server: &GcsServer, id: &str, expected: Expected, camera: &Camera, status: &serde_json::Value) -> Result<(), String> {
+    let chunks = chunks(server, &format!("zoo/{id}"));
+    let seen = &camera.seen;
+    let most = seen.most_open.load(Ordering::SeqCst);
+    if most > 1 {
+        return Err(format!("{most} connections at once"));
+    }
+    match expected {
+        Expected::Recorded(reasons, sound) => {
+            let sent = seen.pictures.load(Ordering::SeqCst);
+            let (pictures, packets) = assert_each_plays(&chunks);
+            let found: Vec<&str> = sessions(&chunks).iter().map(|chunk| chunk.get("gap-reason")).collect();
+            if found != reasons {
+                return Err(format!("sessions {found:?}, not {reasons:?}"));
+            }
+            if pictures != sent {
+                return Err(format!("{sent} pictures were sent and {pictures} are stored"));
+            }
+            if (packets > 0) != (sound == Sound::Some) {
+                return Err(format!("{packets} packets of sound"));
+            }
+            let follows = |pair: &[&common::Chunk]| pair[1].get("previous-session") == pair[0].get("session-id");
+            match sessions(&chunks).windows(2).all(follows) {
+                true => Ok(()),
+                false => Err("a session does not name the one before".to_owned()),
+            }
+        }
+        Expected::Fault(state, words) | Expected::OneAttempt(state, words) => {
+            let reason = status["reason"].as_str().unwrap_or("");
+            if status["state"] != state || !reason.contains(words) {
+                return Err(format!("{status}"));
+            }
+            let tries = seen.connections.load(Ordering::SeqCst);
+            if matches!(expected, Expected::OneAttempt(..)) && tries != 1 {
+                return Err(format!("{tries} attempts"));
+            }
+            match chunks.len() {
+                0 => Ok(()),
+                n => Err(format!("{n} chunks")),
+            }
+        }
+    }
+}

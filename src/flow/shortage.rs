@@ -1,0 +1,328 @@
+//! Whether one of a flow group's two limits is too low for what its sinks bring, which looks like a slow link and is none.
+//!
+//! PURE: time is an argument, ns on any monotonic scale. Figures come once a second from each sink. A limit is too low if over a minute
+//! something waited for it nearly all the time, while more chunks began than were stored and no upload failed. What a failing sink
+//! brings does not count: there it is the link, or the server.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// Between two samples, ns.
+const STEP: u64 = 10_000_000_000;
+/// Samples that make a minute.
+const SAMPLES: usize = 7;
+/// Those at each end whose lowest backlog is compared: that of one moment goes up and down with each chunk.
+const ENDS: usize = 3;
+/// Share of the looks at which something waited for a limit, in percent.
+const BUSY: u32 = 90;
+/// After so long without a shortage the next one is news, ns.
+const NEWS: u64 = 600_000_000_000;
+
+/// One of the two limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `max-bytes-per-second`.
+    Bytes,
+    /// `max-requests-per-second`.
+    Requests,
+}
+
+/// What one sink has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Chunks that began.
+    pub created: u64,
+    /// Chunks that were stored, those of earlier sessions included.
+    pub stored: u64,
+    /// Bytes that came in.
+    pub received: u64,
+    /// Its last attempt failed.
+    pub is_failing: bool,
+}
+
+/// A limit that is too low.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shortage {
+    /// Which.
+    pub limit: Limit,
+    /// What the sinks need, units per second.
+    pub needed: f64,
+}
+
+/// The whole group at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    created: u64,
+    stored: u64,
+    received: u64,
+    requests: u64,
+    /// Looks since the sample before, and how many of them found something waiting for bytes and for requests.
+    looks: u32,
+    busy: [u32; 2],
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Watch {
+    sinks: BTreeMap<u64, Figures>,
+    /// What sinks that left had done.
+    left: Figures,
+    samples: VecDeque<Sample>,
+    next: Sample,
+    looked_at: Option<u64>,
+    sampled_at: u64,
+    short: Option<Limit>,
+    /// When there was a shortage last, if one was told.
+    told_at: Option<u64>,
+}
+
+/// What the group knows when a sink reports.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// Something waits for the limit of bytes, and of requests.
+    pub waits: [bool; 2],
+    /// Requests that were made so far.
+    pub requests: u64,
+}
+
+impl Watch {
+    /// A sink reports. Returns a shortage that is to be told now.
+    pub fn note(&mut self, sink: u64, figures: Figures, look: Look, now: u64) -> Option<Shortage> {
+        let known = self.sinks.entry(sink).or_default();
+        if figures.is_failing {
+            known.is_failing = true;
+        } else {
+            *known = figures;
+        }
+        // All sinks report each second: one look a second is enough.
+        if self.looked_at.is_none_or(|at| now.saturating_sub(at) >= STEP / 10) {
+            self.looked_at = Some(now);
+            self.next.looks += 1;
+            for (busy, waits) in self.next.busy.iter_mut().zip(look.waits) {
+                *busy += u32::from(waits);
+            }
+        }
+        if now.saturating_sub(self.sampled_at) < STEP {
+            return None;
+        }
+        self.sampled_at = now;
+        self.sample(look.requests);
+        self.judge(now)
+    }
+
+    /// A sink leaves the group: what it had done still counts.
+    pub fn leaves(&mut self, sink: u64) {
+        if let Some(figures) = self.sinks.remove(&sink) {
+            self.left.created += figures.created;
+            self.left.stored += figures.stored;
+            self.left.received += figures.received;
+        }
+    }
+
+    /// The limits are others now: what was seen under the old ones says nothing.
+    pub fn forget(&mut self) {
+        self.samples.clear();
+        self.next = Sample::default();
+        self.short = None;
+        self.told_at = None;
+    }
+
+    /// The limit that is too low now.
+    pub fn short(&self) -> Option<Limit> {
+        self.short
+    }
+
+    fn sample(&mut self, requests: u64) {
+        let mut sample = std::mem::take(&mut self.next);
+        for figures in self.sinks.values().chain([&self.left]) {
+            sample.created += figures.created;
+            sample.stored += figures.stored;
+            sample.received += figures.received;
+        }
+        sample.requests = requests;
+        self.samples.push_back(sample);
+        if self.samples.len() > SAMPLES {
+            self.samples.pop_front();
+        }
+    }
+
+    fn judge(&mut self, now: u64) -> Option<Shortage> {
+        let found = self.find();
+        self.short = found.map(|f| f.limit);
+        if found.is_none() {
+            if self.told_at.is_some_and(|at| now.saturating_sub(at) >= NEWS) {
+                self.told_at = None;
+            }
+            return None;
+        }
+        let is_known = self.told_at.replace(now).is_some();
+        found.filter(|_| !is_known)
+    }
+
+    fn find(&self) -> Option<Shortage> {
+        if self.samples.len() < SAMPLES {
+            return None;
+        }
+        let (first, last) = (self.samples.front()?, self.samples.back()?);
+        let backlog = |s: &Sample| s.created.saturating_sub(s.stored);
+        let before = self.samples.iter().take(ENDS).map(backlog).min()?;
+        let after = self.samples.iter().rev().take(ENDS).map(backlog).min()?;
+        if after <= before {
+            return None;
+        }
+        let within = self.samples.iter().skip(1);
+        let looks: u32 = within.clone().map(|s| s.looks).sum();
+        let is_busy = |which: usize| {
+            let busy: u32 = within.clone().filter_map(|s| s.busy.get(which)).sum();
+            looks > 0 && busy * 100 >= looks * BUSY
+        };
+        let seconds = (STEP / 1_000_000_000 * (SAMPLES as u64 - 1)) as f64;
+        if is_busy(1) {
+            let (created, stored) = (last.created - first.created, last.stored.saturating_sub(first.stored));
+            let each = (last.requests.saturating_sub(first.requests)) as f64 / stored.max(1) as f64;
+            return Some(Shortage {
+                limit: Limit::Requests,
+                needed: created as f64 / seconds * each.max(1.0),
+            });
+        }
+        is_busy(0).then(|| Shortage {
+            limit: Limit::Bytes,
+            needed: last.received.saturating_sub(first.received) as f64 / seconds,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    /// Sinks that begin a chunk of 1000 bytes every `every` s each, of which `rate` a second are stored. What was told, and when it
+    /// was short.
+    struct Run {
+        watch: Watch,
+        sinks: u64,
+        every: u64,
+        rate: f64,
+        failing: bool,
+        waits: [bool; 2],
+        told: Vec<(u64, Shortage)>,
+        now: u64,
+        stored: f64,
+    }
+
+    impl Run {
+        fn new(sinks: u64, every: u64, rate: f64, waits: [bool; 2]) -> Self {
+            Self {
+                watch: Watch::default(),
+                sinks,
+                every,
+                rate,
+                failing: false,
+                waits,
+                told: Vec::new(),
+                now: 0,
+                stored: 0.0,
+            }
+        }
+
+        fn run(&mut self, seconds: u64) {
+            for _ in 0..seconds {
+                self.now += S;
+                let second = self.now / S;
+                let created = second / self.every + 1;
+                let closed = (created - 1) * self.sinks;
+                self.stored = (self.stored + self.rate).min(closed as f64);
+                for sink in 0..self.sinks {
+                    let figures = Figures {
+                        created,
+                        stored: (self.stored / self.sinks as f64) as u64,
+                        received: second * 1000 / self.every,
+                        is_failing: self.failing,
+                    };
+                    let look = Look {
+                        waits: self.waits,
+                        requests: self.stored as u64,
+                    };
+                    self.told
+                        .extend(self.watch.note(sink, figures, look, self.now).map(|t| (second, t)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn three_hundred_cameras_behind_ten_requests_a_second_are_told_within_a_minute_and_a_bit_with_what_they_need() {
+        let mut run = Run::new(300, 10, 10.0, [false, true]);
+        run.run(3600);
+        let [(at, told)] = run.told[..] else {
+            panic!("{:?}", run.told)
+        };
+        assert!((60..=90).contains(&at), "{at}");
+        assert_eq!(told.limit, Limit::Requests);
+        assert!((27.0..=33.0).contains(&told.needed), "{told:?}");
+        assert_eq!(run.watch.short(), Some(Limit::Requests));
+    }
+
+    #[test]
+    fn too_few_bytes_a_second_are_told_with_what_comes_in() {
+        let mut run = Run::new(4, 2, 1.0, [true, false]);
+        run.run(120);
+        let [(_, told)] = run.told[..] else { panic!("{:?}", run.told) };
+        assert_eq!(told.limit, Limit::Bytes);
+        assert!((1900.0..=2100.0).contains(&told.needed), "{told:?}");
+    }
+
+    #[test]
+    fn a_slow_link_an_outage_and_a_limit_that_is_just_used_are_not_told() {
+        let mut link = Run::new(10, 10, 0.5, [false, false]);
+        let mut outage = Run::new(10, 10, 0.0, [false, true]);
+        outage.failing = true;
+        let mut enough = Run::new(10, 10, 1.0, [false, true]);
+        for run in [&mut link, &mut outage, &mut enough] {
+            run.run(1200);
+            assert!(run.told.is_empty() && run.watch.short().is_none(), "{:?}", run.told);
+        }
+    }
+
+    #[test]
+    fn it_is_over_when_the_backlog_shrinks_and_news_again_after_ten_minutes_or_with_other_limits() {
+        let mut run = Run::new(30, 1, 10.0, [false, true]);
+        run.run(200);
+        run.rate = 100.0;
+        run.run(300);
+        assert_eq!((run.told.len(), run.watch.short()), (1, None));
+        run.rate = 10.0;
+        run.run(300);
+        assert_eq!((run.told.len(), run.watch.short()), (1, Some(Limit::Requests)), "known");
+        run.rate = 1000.0;
+        run.run(900);
+        run.rate = 10.0;
+        run.run(200);
+        assert_eq!(run.told.len(), 2);
+        run.watch.forget();
+        run.run(200);
+        assert_eq!(run.told.len(), 3);
+    }
+
+    #[test]
+    fn a_sink_that_leaves_takes_no_backlog_with_it() {
+        let mut watch = Watch::default();
+        let figures = |created, stored| Figures {
+            created,
+            stored,
+            ..Figures::default()
+        };
+        let look = Look {
+            waits: [false, true],
+            requests: 0,
+        };
+        for second in 1..=300 {
+            // Each fragment is a sink of its own, with one chunk that is stored when the next begins.
+            watch.leaves(second - 1);
+            let told = watch.note(second, figures(1, 1), look, second * S);
+            assert!(told.is_none(), "{second}");
+        }
+    }
+}

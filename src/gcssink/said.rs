@@ -1,0 +1,40 @@
+//! What has been said already. A `splitmuxsink` makes a session of every fragment: what is said once is said once for all of them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use gst::glib;
+
+use super::upstream;
+use crate::base::lock::lock;
+
+/// Those of the splitmuxsinks of this process.
+static OF_SPLITMUXSINKS: Mutex<Vec<(glib::WeakRef<gst::Object>, Arc<Said>)>> = Mutex::new(Vec::new());
+
+/// What a sink has said, or the sinks of one `splitmuxsink`.
+#[derive(Debug, Default)]
+pub(super) struct Said(Mutex<BTreeSet<String>>);
+
+impl Said {
+    /// Returns that of an element whose session begins.
+    pub(super) fn of(element: &gst::Element) -> Arc<Self> {
+        upstream::splitmuxsink_of(element).map_or_else(Arc::default, |splitmuxsink| Self::shared(&splitmuxsink))
+    }
+
+    fn shared(owner: &gst::Object) -> Arc<Self> {
+        let mut all = lock(&OF_SPLITMUXSINKS);
+        all.retain(|(other, _)| other.upgrade().is_some());
+        let known = all.iter().find(|(other, _)| other.upgrade().as_ref() == Some(owner));
+        if let Some((_, said)) = known {
+            return Arc::clone(said);
+        }
+        let said = Arc::new(Self::default());
+        all.push((glib::clone::Downgrade::downgrade(owner), Arc::clone(&said)));
+        said
+    }
+
+    /// Returns whether this is the first time, and notes it.
+    pub(super) fn is_news(&self, what: &str) -> bool {
+        lock(&self.0).insert(what.to_owned())
+    }
+}

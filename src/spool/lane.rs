@@ -1,0 +1,483 @@
+//! One way to a disk that may hang: whoever asks something of it waits at most [`PATIENCE`] without progress.
+//!
+//! A call into a file system that does not answer (an NFS mount that is away, a failing card) cannot be broken off. So it is made on a
+//! thread of the lane, and whoever asked gets `TimedOut` when nothing has moved for too long. As long as that call is stuck, all
+//! others fail at once and reach no thread: one thread is stuck for each spool folder, not one for each question. What was asked for
+//! in vain may still happen when the disk comes back, but always before whatever is asked next.
+//!
+//! One call at a time, reads and writes in turn. Several only while somebody [hurries](Lane::hurry): a file system makes one commit of
+//! several syncs. No GStreamer, no tokio.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A call that takes longer is stuck.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// A thread that has had nothing to do for so long ends.
+const IDLE: Duration = Duration::from_secs(10);
+/// Calls at once while somebody hurries.
+const HURRIED: usize = 8;
+
+/// What a call does to the disk: reads are not to wait for a queue of syncs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Leaves it as it is.
+    Read,
+    /// Changes it.
+    Write,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct State {
+    reads: VecDeque<Job>,
+    writes: VecDeque<Job>,
+    /// The last job that began was a read.
+    was_read: bool,
+    /// When the calls that are being made began, by thread.
+    busy: Vec<(u64, Instant)>,
+    workers: usize,
+    idle: usize,
+    next_worker: u64,
+    hurrying: usize,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// There is a job.
+    work: Condvar,
+    patience: Duration,
+}
+
+/// See the module. Clones share one lane.
+#[derive(Clone)]
+pub struct Lane(Arc<Shared>);
+
+thread_local! {
+    /// This is a thread of a lane: what it calls is part of its job.
+    static IN_LANE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The lanes of the process by their folder. A stuck thread keeps its lane.
+static LANES: LazyLock<Mutex<HashMap<PathBuf, Weak<Shared>>>> = LazyLock::new(Mutex::default);
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").finish_non_exhaustive()
+    }
+}
+
+/// As long as this lives, several calls are made at once.
+pub struct Hurry(Lane);
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.0.lock().hurrying -= 1;
+    }
+}
+
+/// What became of a call, between its thread and whoever asked.
+enum Outcome<T> {
+    Waiting,
+    Done(io::Result<T>),
+    /// Nobody waits any more.
+    GivenUp,
+}
+
+struct Slot<T> {
+    outcome: Mutex<Outcome<T>>,
+    done: Condvar,
+}
+
+impl Lane {
+    /// The lane of a folder; all that use the folder share it.
+    pub fn of(folder: &Path) -> Self {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let mut lanes = LANES.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|_, lane| lane.strong_count() > 0);
+        if let Some(lane) = lanes.get(&folder).and_then(Weak::upgrade) {
+            return Self(lane);
+        }
+        let lane = Self::new(PATIENCE);
+        lanes.insert(folder, Arc::downgrade(&lane.0));
+        lane
+    }
+
+    /// One of its own.
+    pub fn new(patience: Duration) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            patience,
+        }))
+    }
+
+    /// Makes several calls at once, as long as the result lives.
+    pub fn hurry(&self) -> Hurry {
+        self.lock().hurrying += 1;
+        Hurry(self.clone())
+    }
+
+    /// Whether a call is stuck.
+    pub fn is_stuck(&self) -> bool {
+        self.lock().is_stuck(self.0.patience, Instant::now())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// The call's own. `TimedOut`: this call, or the one before it, is stuck.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.run_or_undo(kind, None, call, |_| {})
+    }
+
+    /// The same for a call whose result matters even if nobody waits for it any more: `undo` takes it back then.
+    pub(super) fn run_or_undo<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        at_most: Option<Duration>,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+        undo: impl FnOnce(T) + Send + 'static,
+    ) -> io::Result<T> {
+        if IN_LANE.get() {
+            return call();
+        }
+        let slot = Arc::new(Slot {
+            outcome: Mutex::new(Outcome::Waiting),
+            done: Condvar::new(),
+        });
+        let told = Arc::clone(&slot);
+        let job = move || {
+            if told.is_given_up() {
+                return;
+            }
+            let result = call();
+            if let Some(Ok(unwanted)) = told.finish(result) {
+                undo(unwanted);
+            }
+        };
+        if !self.begin(kind, Box::new(job)) {
+            return Err(self.timed_out());
+        }
+        self.wait(&slot, at_most)
+    }
+
+    /// Makes a call and waits only a moment for it, and not at all where another takes long: it is made later then.
+    pub(super) fn last(&self, at_most: Duration, call: impl FnOnce() + Send + 'static) {
+        let is_slow = self.lock().oldest(Instant::now()) > at_most;
+        if is_slow {
+            self.push(Kind::Write, Box::new(call));
+            return;
+        }
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        if IN_LANE.get() {
+            return call();
+        }
+        self.push(
+            Kind::Write,
+            Box::new(move || {
+                call();
+                drop(done);
+            }),
+        );
+        let _ = is_done.recv_timeout(at_most);
+    }
+
+    fn timed_out(&self) -> io::Error {
+        let seconds = self.0.patience.as_secs();
+        io::Error::new(ErrorKind::TimedOut, format!("the disk has not answered for {seconds} s"))
+    }
+
+    /// Queues a job unless the lane is stuck.
+    fn begin(&self, kind: Kind, job: Job) -> bool {
+        if self.is_stuck() {
+            return false;
+        }
+        self.push(kind, job);
+        true
+    }
+
+    fn push(&self, kind: Kind, job: Job) {
+        let mut state = self.lock();
+        match kind {
+            Kind::Read => state.reads.push_back(job),
+            Kind::Write => state.writes.push_back(job),
+        }
+        let waiting = state.reads.len() + state.writes.len();
+        let most = if state.hurrying > 0 { HURRIED } else { 1 };
+        if state.idle < waiting && state.workers < most {
+            let id = state.next_worker;
+            state.next_worker += 1;
+            let shared = Arc::clone(&self.0);
+            let worker = thread::Builder::new().name("gcs-spool".to_owned());
+            if worker.spawn(move || work(&Self(shared), id)).is_ok() {
+                state.workers += 1;
+            }
+        }
+        drop(state);
+        self.0.work.notify_one();
+    }
+
+    /// Waits for a job's end, as long as the lane moves.
+    fn wait<T>(&self, slot: &Slot<T>, at_most: Option<Duration>) -> io::Result<T> {
+        let began = Instant::now();
+        let mut outcome = slot.lock();
+        loop {
+            match std::mem::replace(&mut *outcome, Outcome::Waiting) {
+                Outcome::Done(result) => return result,
+                Outcome::Waiting | Outcome::GivenUp => {}
+            }
+            let (now, patience) = (Instant::now(), self.0.patience);
+            let (oldest, nobody) = {
+                let state = self.lock();
+                (state.oldest(now), state.workers == 0)
+            };
+            // Without a thread there is nobody to answer: the system gave us none.
+            let is_over = oldest >= patience || (nobody && began.elapsed() >= patience);
+            if is_over || at_most.is_some_and(|most| began.elapsed() >= most) {
+                *outcome = Outcome::GivenUp;
+                return Err(self.timed_out());
+            }
+            let left = patience.saturating_sub(oldest);
+            let left = at_most.map_or(left, |most| left.min(most.saturating_sub(began.elapsed())));
+            let left = left.max(Duration::from_millis(1));
+            outcome = slot
+                .done
+                .wait_timeout(outcome, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+impl State {
+    /// Age of the oldest call that is being made.
+    fn oldest(&self, now: Instant) -> Duration {
+        let ages = self.busy.iter().map(|(_, since)| now.saturating_duration_since(*since));
+        ages.max().unwrap_or_default()
+    }
+
+    fn is_stuck(&self, patience: Duration, now: Instant) -> bool {
+        self.oldest(now) >= patience
+    }
+
+    fn next(&mut self) -> Option<Job> {
+        let read_first = !self.was_read || self.writes.is_empty();
+        let job = match read_first {
+            true => self.reads.pop_front().map(|job| (true, job)),
+            false => None,
+        };
+        let job = job.or_else(|| self.writes.pop_front().map(|job| (false, job)));
+        let (is_read, job) = job.or_else(|| self.reads.pop_front().map(|job| (true, job)))?;
+        self.was_read = is_read;
+        Some(job)
+    }
+}
+
+impl<T> Slot<T> {
+    fn lock(&self) -> MutexGuard<'_, Outcome<T>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_given_up(&self) -> bool {
+        matches!(*self.lock(), Outcome::GivenUp)
+    }
+
+    /// Returns the result if nobody waits for it.
+    fn finish(&self, result: io::Result<T>) -> Option<io::Result<T>> {
+        let mut outcome = self.lock();
+        if matches!(*outcome, Outcome::GivenUp) {
+            return Some(result);
+        }
+        *outcome = Outcome::Done(result);
+        drop(outcome);
+        self.done.notify_one();
+        None
+    }
+}
+
+/// A thread of the lane.
+fn work(lane: &Lane, id: u64) {
+    IN_LANE.set(true);
+    let mut state = lane.lock();
+    loop {
+        if let Some(job) = state.next() {
+            state.busy.push((id, Instant::now()));
+            drop(state);
+            // A panic in a job must not take the lane with it; whoever asked sees it as a disk that does not answer.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+            state = lane.lock();
+            state.busy.retain(|(worker, _)| *worker != id);
+            continue;
+        }
+        // Of those that hurried one stays.
+        if state.workers > 1 && state.hurrying == 0 {
+            break;
+        }
+        state.idle += 1;
+        let (woken, timeout) = lane.0.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+        state = woken;
+        state.idle -= 1;
+        if timeout.timed_out() && state.reads.is_empty() && state.writes.is_empty() {
+            break;
+        }
+    }
+    state.workers -= 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    /// A call that is stuck until the sender is dropped.
+    fn stuck(lane: &Lane) -> mpsc::Sender<()> {
+        let (release, held) = mpsc::channel::<()>();
+        let error = lane.run(Kind::Write, move || {
+            let _ = held.recv();
+            Ok(())
+        });
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::TimedOut);
+        release
+    }
+
+    fn threads(lane: &Lane) -> usize {
+        lane.lock().workers
+    }
+
+    #[test]
+    fn a_disk_that_hangs_costs_one_thread_however_many_ask() {
+        let lane = Lane::new(SHORT);
+        let release = stuck(&lane);
+        let asked = Arc::new(AtomicUsize::new(0));
+        for kind in [Kind::Read, Kind::Write, Kind::Read] {
+            let asked = Arc::clone(&asked);
+            let error = lane.run(kind, move || {
+                asked.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            });
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::TimedOut);
+        }
+        assert_eq!((threads(&lane), asked.load(Ordering::Relaxed)), (1, 0), "nobody reached it");
+        drop(release);
+        while lane.is_stuck() {
+            thread::yield_now();
+        }
+        assert_eq!(lane.run(Kind::Read, || Ok(7)).unwrap(), 7, "it answers again");
+    }
+
+    #[test]
+    fn what_was_asked_in_vain_happens_before_what_is_asked_next_and_can_be_undone() {
+        let lane = Lane::new(SHORT);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (release, held) = mpsc::channel::<()>();
+        let (made, undone) = (Arc::clone(&order), Arc::clone(&order));
+        let error = lane.run_or_undo(
+            Kind::Write,
+            None,
+            move || {
+                let _ = held.recv();
+                made.lock().unwrap().push("made");
+                Ok("file")
+            },
+            move |file| {
+                assert_eq!(file, "file");
+                undone.lock().unwrap().push("undone");
+            },
+        );
+        assert!(error.is_err());
+        drop(release);
+        while lane.is_stuck() {
+            thread::yield_now();
+        }
+        let next = Arc::clone(&order);
+        lane.run(Kind::Write, move || {
+            next.lock().unwrap().push("next");
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(*order.lock().unwrap(), ["made", "undone", "next"]);
+    }
+
+    #[test]
+    fn a_last_job_is_not_waited_for_where_the_disk_hangs_and_is_done_all_the_same() {
+        let lane = Lane::new(SHORT);
+        let release = stuck(&lane);
+        let (done, is_done) = mpsc::channel();
+        lane.last(Duration::from_millis(1), move || done.send(()).unwrap());
+        assert!(is_done.try_recv().is_err());
+        drop(release);
+        is_done.recv().unwrap();
+    }
+
+    #[test]
+    fn whoever_hurries_gets_several_calls_at_once_and_one_thread_stays() {
+        let lane = Lane::new(Duration::from_secs(60));
+        let hurry = lane.hurry();
+        // Each ends only when the other has begun.
+        let barrier = Arc::new(std::sync::Barrier::new(2));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                let (lane, barrier) = (lane.clone(), Arc::clone(&barrier));
+                scope.spawn(move || {
+                    lane.run(Kind::Write, move || {
+                        barrier.wait();
+                        Ok(())
+                    })
+                    .unwrap();
+                });
+            }
+        });
+        drop(hurry);
+        lane.0.work.notify_all();
+        while threads(&lane) > 1 {
+            thread::yield_now();
+        }
+        lane.run(Kind::Read, || Ok(())).unwrap();
+    }
+
+    #[test]
+    fn reads_and_writes_take_turns() {
+        let mut state = State::default();
+        let order = Arc::new(Mutex::new(String::new()));
+        for _ in 0..3 {
+            for kind in ['w', 'r'] {
+                let order = Arc::clone(&order);
+                let job: Job = Box::new(move || order.lock().unwrap().push(kind));
+                match kind {
+                    'r' => state.reads.push_back(job),
+                    _ => state.writes.push_back(job),
+                }
+            }
+        }
+        while let Some(job) = state.next() {
+            job();
+        }
+        assert_eq!(*order.lock().unwrap(), "rwrwrw");
+    }
+
+    #[test]
+    fn a_job_of_the_lane_may_ask_the_lane() {
+        let lane = Lane::new(SHORT);
+        let again = lane.clone();
+        assert_eq!(lane.run(Kind::Write, move || again.run(Kind::Read, || Ok(1))).unwrap(), 1);
+    }
+}

@@ -1,0 +1,108 @@
+//! Several processes on one folder: `max-spool-bytes` is one limit for all of them.
+
+use super::super::account::{Account, Charge, Refused};
+use super::super::usage::{USAGE, Usage};
+use super::*;
+
+const BLOCK: u64 = 4096;
+
+/// A process that uses the folder.
+fn process(disk: &SimDisk, limit: u64) -> Account {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (usage, others) = Usage::join(shared, disk.root(), || 0).unwrap();
+    let account = Account::new(others, Some(usage));
+    account.set_limit(0, limit);
+    account.ask(0).unwrap();
+    account
+}
+
+/// Lets a file of a process grow by `step` until it is refused. Its length.
+fn fill(account: &Account, name: &str, step: u64) -> (Charge, u64) {
+    let (mut charge, mut len) = (Charge::default(), 0);
+    loop {
+        match account.resize(name, &mut charge, len + step, 0) {
+            Ok(()) => len += step,
+            Err(Refused::Full(..)) => return (charge, len),
+            Err(Refused::Io(e)) => panic!("{e}"),
+        }
+    }
+}
+
+fn root(disk: &SimDisk) {
+    disk.create_dir(disk.root()).unwrap();
+}
+
+#[test]
+fn two_processes_use_one_limit_together_the_smallest_that_a_user_has_set() {
+    let disk = SimDisk::new(1);
+    root(&disk);
+    let (first, second, third) = (process(&disk, 100 * BLOCK), process(&disk, 0), process(&disk, 300 * BLOCK));
+    // Each learns of the others when it asks.
+    let (mut a, in_first) = fill(&first, "a", BLOCK);
+    assert!((95 * BLOCK..=100 * BLOCK).contains(&in_first), "{in_first}");
+    let ((mut b, by_default), (mut c, by_larger)) = (fill(&second, "b", BLOCK), fill(&third, "c", BLOCK));
+    let all = in_first + by_default + by_larger;
+    assert!(all <= 100 * BLOCK, "neither a default nor a larger limit overrides it: {all}");
+    assert_eq!(second.max(), 100 * BLOCK);
+    // What one gives back the others may have.
+    first.remove("a", &mut a);
+    second.remove("b", &mut b);
+    third.remove("c", &mut c);
+    first.ask(0).unwrap();
+    let (_, in_second) = fill(&second, "b", BLOCK);
+    let (_, in_third) = fill(&third, "c", BLOCK);
+    let all = in_second + in_third;
+    assert!((90 * BLOCK..=100 * BLOCK).contains(&all), "{in_second} {in_third}");
+    // And with the process its limit goes.
+    drop(first);
+    let (_, more) = fill(&second, "d", 10 * BLOCK);
+    assert!(more >= 150 * BLOCK, "{more}");
+}
+
+#[test]
+fn what_a_process_that_died_has_left_still_counts_and_is_ours_when_it_is_taken_over() {
+    let disk = SimDisk::new(1);
+    root(&disk);
+    let living = process(&disk, 100 * BLOCK);
+    let dead = process(&disk, 0);
+    let (_, in_dead) = fill(&dead, "x", 10 * BLOCK);
+    // The locks of a process go with it, and nothing else does.
+    std::mem::forget(dead);
+    let next = disk.kill();
+    let alone = process(&next, 100 * BLOCK);
+    drop(living);
+    assert!(in_dead >= 90 * BLOCK);
+    // Whoever finds himself alone counts anew, which here finds nothing.
+    assert_eq!(alone.used(), 0);
+    let other = process(&next, 0);
+    let (_, in_other) = fill(&other, "y", BLOCK);
+    assert!(in_other >= 90 * BLOCK, "{in_other}");
+    other.disown("y");
+    drop(other);
+    let (_, rest) = fill(&alone, "z", BLOCK);
+    assert!(
+        in_other + rest <= 100 * BLOCK,
+        "{in_other} and {rest} are more than the limit"
+    );
+    alone.own("y", in_other);
+    alone.ask(0).unwrap();
+    assert_eq!(alone.used(), in_other + rest);
+    let mut gone = Charge::counted(in_other);
+    alone.remove("y", &mut gone);
+    let (_, now) = fill(&alone, "w", BLOCK);
+    assert!(now >= in_other - 2 * BLOCK, "{now} of {in_other}");
+}
+
+#[test]
+fn the_last_process_leaves_no_file_behind_and_a_file_that_cannot_be_written_stops_nobody() {
+    let disk = SimDisk::new(1);
+    root(&disk);
+    let (first, second) = (process(&disk, 100 * BLOCK), process(&disk, 0));
+    disk.set_usage_fails(true);
+    let (_, len) = fill(&first, "a", BLOCK);
+    assert!((95 * BLOCK..=100 * BLOCK).contains(&len), "its own limit counts: {len}");
+    disk.set_usage_fails(false);
+    drop(first);
+    drop(second);
+    assert!(disk.list(&disk.root().join(USAGE)).is_err(), "the folder is gone");
+}

@@ -1,0 +1,224 @@
+//! A disk whose every call goes through a [`Lane`]: none waits for ever.
+//!
+//! What is handed to a call is copied, because the call may outlive whoever made it. `TimedOut` is an error as any other: after it a
+//! write may be whole, torn or absent.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::disk::{Disk, DiskFile, HeldLock, LastJob, Listed, Lock, Space};
+use super::lane::{Kind, Lane};
+
+/// A single call writes at most this many bytes: on the slowest card that is not yet a hung disk.
+const PIECE: usize = 1 << 20;
+/// Whoever only wants to know how full the disk is waits no longer for it.
+const GLANCE: Duration = Duration::from_millis(200);
+/// Whoever lets go of a folder or a lock waits no longer for it.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct WatchedDisk {
+    inner: Arc<dyn Disk>,
+    lane: Lane,
+    /// The room at the last look.
+    space: Arc<Mutex<Option<Space>>>,
+}
+
+impl WatchedDisk {
+    /// Calls `inner` on the threads of `lane`.
+    pub fn new(inner: Arc<dyn Disk>, lane: Lane) -> Self {
+        Self {
+            inner,
+            lane,
+            space: Arc::default(),
+        }
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        path: &Path,
+        call: impl FnOnce(&dyn Disk, &Path) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
+        self.lane.run(kind, move || call(&*disk, &path))
+    }
+
+    fn watched(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(WatchedFile {
+            inner: Some(file),
+            lane: self.lane.clone(),
+        })
+    }
+}
+
+impl Disk for WatchedDisk {
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.call(Kind::Read, path, |disk, path| disk.canonical(path))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        self.call(Kind::Write, path, |disk, path| disk.create_dir(path))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<(String, Listed)>> {
+        self.call(Kind::Read, path, |disk, path| disk.list(path))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
+        let (undo_disk, undo_path) = (Arc::clone(&disk), path.clone());
+        let undo = move |_| {
+            // It would be in the way of whoever asks again.
+            let _ = undo_disk.remove_file(&undo_path);
+        };
+        let file = self.lane.run_or_undo(Kind::Write, None, move || disk.create(&path), undo)?;
+        Ok(self.watched(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.call(Kind::Read, path, |disk, path| disk.open(path))?;
+        Ok(self.watched(file))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.call(Kind::Write, path, |disk, path| disk.remove_file(path))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.call(Kind::Write, path, |disk, path| disk.remove_dir(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let to = to.to_owned();
+        self.call(Kind::Write, from, move |disk, from| disk.rename(from, &to))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.call(Kind::Write, path, |disk, path| disk.sync_dir(path))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        // A lock that nobody waits for any more is dropped, and with that given back.
+        let lock = self.call(Kind::Write, path, |disk, path| disk.lock(path))?;
+        Ok(match lock {
+            Lock::Held(inner) => Lock::Held(Box::new(WatchedLock {
+                inner: Some(inner.into()),
+                lane: self.lane.clone(),
+            })),
+            other => other,
+        })
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
+        let found = self
+            .lane
+            .run_or_undo(Kind::Read, Some(GLANCE), move || disk.space(&path), |_| {});
+        let mut known = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(space) => *known = Some(space),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {}
+            Err(e) => return Err(e),
+        }
+        // A busy disk is as full as it was a moment ago.
+        known.ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+
+    fn last(&self, job: LastJob) {
+        let disk = self.clone();
+        self.lane.last(MOMENT, move || job(&disk));
+    }
+}
+
+#[derive(Debug)]
+struct WatchedFile {
+    inner: Option<Arc<dyn DiskFile>>,
+    lane: Lane,
+}
+
+impl WatchedFile {
+    fn call<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        call: impl FnOnce(&dyn DiskFile) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let Some(file) = self.inner.clone() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        self.lane.run(kind, move || call(&*file))
+    }
+}
+
+impl DiskFile for WatchedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.call(Kind::Read, |file| file.len())
+    }
+
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        let most = to.len();
+        let read = self.call(Kind::Read, move |file| {
+            let mut buffer = vec![0; most];
+            let n = file.read_at(&mut buffer, offset)?;
+            buffer.truncate(n);
+            Ok(buffer)
+        })?;
+        let n = read.len().min(most);
+        if let (Some(to), Some(read)) = (to.get_mut(..n), read.get(..n)) {
+            to.copy_from_slice(read);
+        }
+        Ok(n)
+    }
+
+    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        let bytes = parts.concat();
+        let mut at = offset;
+        for piece in bytes.chunks(PIECE) {
+            let (piece, here) = (piece.to_vec(), at);
+            at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            self.call(Kind::Write, move |file| file.write_all_at(&[&piece], here))?;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.call(Kind::Write, move |file| file.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.call(Kind::Write, |file| file.sync_data())
+    }
+}
+
+impl Drop for WatchedFile {
+    fn drop(&mut self) {
+        // Closing a file is a call as well.
+        if let Some(file) = self.inner.take() {
+            self.lane.last(Duration::ZERO, move || drop(file));
+        }
+    }
+}
+
+struct WatchedLock {
+    inner: Option<Arc<dyn HeldLock>>,
+    lane: Lane,
+}
+
+impl HeldLock for WatchedLock {
+    fn is_removed(&self, path: &Path) -> bool {
+        let Some(lock) = self.inner.clone() else { return false };
+        let path = path.to_owned();
+        self.lane.run(Kind::Read, move || Ok(lock.is_removed(&path))).unwrap_or(false)
+    }
+}
+
+impl Drop for WatchedLock {
+    fn drop(&mut self) {
+        if let Some(lock) = self.inner.take() {
+            self.lane.last(MOMENT, move || drop(lock));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Takes over what earlier sessions left in the spool, a few of them at a time.
+//!
+//! The oldest first; the next when one of those that are held has been stored. A session with a clock that cannot be believed waits until
+//! all others have been looked at: one of them may know when that boot of the machine was. Blocks on the disk, on tokio's threads for
+//! blocking work. Names no GStreamer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+
+use super::chunk::{Chunk, Place, Summary};
+use super::destination::Sorter;
+use super::notices::Notices;
+use super::queue::UploadQueue;
+use super::recovery::{IsOpen, SpoolFolder};
+use super::spooled_chunk::{ChunkFile, Times};
+use super::spooler::Jobs;
+use crate::spool::{Adoption, ClosedEntry, Found, Leftover, Leftovers, Notice, Partial, Spool, SpoolError, Stored};
+use gcstreamer_media::chunk::replay::Replay;
+use gcstreamer_schema::Container;
+use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES, duration_ms};
+use gcstreamer_schema::time::rfc3339_ms;
+
+/// How often sessions that do not move, or a disk that does not answer, are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// After so long what is parked gets another turn.
+const PARKED_AGAIN: Duration = Duration::from_secs(3600);
+
+/// See the module.
+pub(super) struct Adopter {
+    uploads: Arc<UploadQueue>,
+    sorter: Sorter,
+    times: Arc<Times>,
+    notices: Notices,
+    /// Sessions of which all is parked: they had their turn.
+    parked: Vec<Leftover>,
+}
+
+/// What came of a step.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A session was taken over, or set back.
+    Went,
+    /// The disk does not answer, or there are too many open files.
+    Interrupted,
+}
+
+impl Adopter {
+    /// For this sink; `sorter` knows where its own chunks go.
+    pub(super) fn new(uploads: &Arc<UploadQueue>, sorter: Sorter, times: Arc<Times>) -> Self {
+        Self {
+            uploads: Arc::clone(uploads),
+            sorter,
+            times,
+            notices: Notices::default(),
+            parked: Vec::new(),
+        }
+    }
+
+    /// Runs until nothing is left to be taken over, or the sink stops.
+    pub(super) async fn run(mut self, folder: Arc<SpoolFolder>, is_open: IsOpen, jobs: Arc<Jobs>) {
+        let uploads = Arc::clone(&self.uploads);
+        if folder.spool().is_none() {
+            // Nobody knows what is there: an EOS does not wait for it.
+            uploads.set_adopting(false);
+        }
+        let own = tokio::select! {
+            own = is_open => own,
+            () = uploads.has_stopped() => return,
+        };
+        let (Ok(own), Some(spool)) = (own, folder.spool()) else {
+            return;
+        };
+        let taken = spawn_blocking(move || {
+            self.take_over(own);
+            self
+        });
+        let Ok(adopter) = taken.await else { return };
+        // One sink of the process adopts at a time; the next goes on with what it left.
+        let turn = match jobs.try_adopting() {
+            Some(turn) => turn,
+            None => {
+                uploads.set_adopting(false);
+                tokio::select! {
+                    turn = jobs.adopting() => turn,
+                    () = uploads.has_stopped() => return,
+                }
+            }
+        };
+        uploads.set_adopting(true);
+        adopter.walk(spool).await;
+        drop(turn);
+        uploads.set_rest((0, 0));
+        uploads.set_adopting(false);
+    }
+
+    async fn walk(mut self, spool: Arc<Spool>) {
+        let uploads = Arc::clone(&self.uploads);
+        let listing = Arc::clone(&spool);
+        let Ok((mut leftovers, notices)) = spawn_blocking(move || Leftovers::list(&listing)).await else {
+            return;
+        };
+        self.notices.extend(notices);
+        loop {
+            uploads.set_rest(leftovers.rest());
+            if leftovers.is_empty() {
+                self.say(true);
+                let spool = Arc::clone(&spool);
+                // All that is free was taken: what is counted as nobody's may be more than there is.
+                let _ = spawn_blocking(move || spool.recount()).await;
+                if self.parked.is_empty() {
+                    return;
+                }
+                uploads.set_adopting(false);
+                tokio::select! {
+                    () = tokio::time::sleep(PARKED_AGAIN) => {}
+                    () = uploads.has_stopped() => return,
+                }
+                self.parked.drain(..).for_each(|left| leftovers.put_back(left));
+            }
+            let stepped = spawn_blocking(move || {
+                let step = self.step(&mut leftovers);
+                (self, leftovers, step)
+            });
+            let Ok((adopter, rest, step)) = stepped.await else { return };
+            (self, leftovers) = (adopter, rest);
+            let free = match step {
+                Some(Step::Went) => {
+                    uploads.set_rest(leftovers.rest());
+                    uploads.tell_leftovers();
+                    continue;
+                }
+                Some(Step::Interrupted) => None,
+                None => Some(uploads.place_is_free()),
+            };
+            uploads.set_rest(leftovers.rest());
+            self.say(false);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = async { match free { Some(free) => free.await, None => std::future::pending().await } } => {}
+                () = uploads.has_stopped() => return,
+            }
+        }
+    }
+
+    /// Says what there is to say, before a wait.
+    fn say(&mut self, is_last: bool) {
+        self.uploads.tell_leftovers();
+        for text in self.notices.take(is_last) {
+            self.uploads.warn(text);
+        }
+    }
+
+    /// Takes the next session over. `None`: there is no place for it. Blocking.
+    pub(super) fn step(&mut self, leftovers: &mut Leftovers) -> Option<Step> {
+        if let Some(gave_way) = self.uploads.place_for_leftovers()? {
+            match gave_way.is_parked {
+                true => self.parked.push(gave_way.left),
+                false => leftovers.put_back(gave_way.left),
+            }
+        }
+        let Some((mut left, mut adoption)) = leftovers.take_next() else {
+            return Some(Step::Went);
+        };
+        self.times.learn(&adoption.boots);
+        if let Some(why) = &adoption.interrupted {
+            self.notices.interrupted(why);
+            self.take_over(adoption);
+            return Some(Step::Interrupted);
+        }
+        let is_suspect = |found: &Found| match found {
+            Found::Upload(stored) => stored.summary().suspect,
+            Found::Rebuild(partial) => partial.entry().suspect(),
+        };
+        let mut chunks = adoption.sessions.iter().flat_map(|session| &session.chunks);
+        if !left.is_second_turn && !leftovers.is_empty() && chunks.any(is_suspect) {
+            left.is_second_turn = true;
+            adoption.sessions.clear();
+            self.take_over(adoption);
+            leftovers.put_back(left);
+            return Some(Step::Went);
+        }
+        self.take_over(adoption);
+        self.uploads.hold_leftover(left);
+        Some(Step::Went)
+    }
+
+    /// Hands what was found to the uploads. Blocking.
+    fn take_over(&mut self, adoption: Adoption) {
+        self.times.learn(&adoption.boots);
+        for notice in adoption.notices {
+            self.notices.add(&notice);
+            if let Notice::Quarantined { session, chunk, .. } = notice {
+                self.uploads.lost(Summary {
+                    session: session.into(),
+                    sequence: chunk.sequence,
+                    start: chunk.start,
+                    duration: chunk.duration,
+                    running: None,
+                    size: chunk.size,
+                });
+            }
+        }
+        for session in adoption.sessions {
+            let mut chunks = Vec::new();
+            for found in session.chunks {
+                let stored = match found {
+                    Found::Upload(stored) => Some((None, stored)),
+                    Found::Rebuild(partial) => match rebuild(partial) {
+                        Ok(rebuilt) => rebuilt,
+                        Err(e) => {
+                            self.notices
+                                .other(format!("{e}; the half-written chunk is left for the next start"));
+                            None
+                        }
+                    },
+                };
+                let Some((running, stored)) = stored else { continue };
+                let summary = stored.summary();
+                let (site, warning) = self.sorter.sort(summary.site, adoption.destinations.get(&summary.site));
+                warning.into_iter().for_each(|text| self.uploads.warn(text));
+                chunks.push(Chunk {
+                    summary: Summary {
+                        session: stored.session().into(),
+                        sequence: summary.sequence,
+                        start: summary.start,
+                        duration: summary.duration,
+                        running,
+                        size: summary.size,
+                    },
+                    place: Place::Disk(ChunkFile::new(stored, Arc::clone(&self.times))),
+                    recovered: true,
+                    site,
+                    renamed: None,
+                    closed_at: self.uploads.now(),
+                });
+            }
+            self.uploads.adopt(chunks, false);
+        }
+    }
+}
+
+/// Closes a half-written chunk at the end of its last whole unit. `None`: not one unit is whole, and it is removed.
+fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolError> {
+    let mut entry = partial.entry().clone();
+    let container = Container::from_name(&entry.container).unwrap_or(Container::Raw);
+    let mut replay = Replay::new(container, entry.init_bytes);
+    partial.reader()?.for_each(partial.len(), |bytes| {
+        replay.push(&bytes);
+        Ok(())
+    })?;
+    let found = replay.finish(partial.complete());
+    if found.whole <= entry.init_bytes {
+        partial.discard()?;
+        return Ok(None);
+    }
+    let mut crc32c = 0;
+    partial.reader()?.for_each(found.whole, |bytes| {
+        crc32c = crc32c::crc32c_append(crc32c, &bytes);
+        Ok(())
+    })?;
+    entry.duration = found.duration;
+    entry.rebuilt = true;
+    entry.attempted = partial.attempted();
+    entry.sent = partial.was_sent(&entry.name);
+    let mut put = |key: &str, value: String| entry.metadata.insert(key.to_owned(), value);
+    put(DURATION_MS, duration_ms(found.duration));
+    put(END_TIME, rfc3339_ms(entry.start.saturating_add(found.duration)));
+    match found.preview_bytes {
+        Some(end) => put(PREVIEW_BYTES, end.to_string()),
+        None => entry.metadata.remove(PREVIEW_BYTES),
+    };
+    let running = entry.running;
+    let closed = ClosedEntry {
+        entry,
+        size: found.whole,
+        crc32c,
+    };
+    Ok(Some((running, partial.refinish(&closed)?)))
+}

@@ -1,0 +1,120 @@
+//! A disk in trouble: full, failing, or one that does not answer. What the queue does until it works again.
+//!
+//! PURE: time is an argument in ns. Chunks stay in memory, where `overflow-policy` rules; those on the disk are put off; the disk is tried
+//! every [`TRY_AGAIN`] by whoever writes to it. Told once when it begins, and once when it is over.
+
+use super::chunk::Chunk;
+use super::report::{DiskFault, Report};
+use super::state::{DiskHealth, State};
+use crate::spool::SpoolError;
+
+/// Time without trouble after which a disk that was full or failed works again, ns.
+const QUIET: u64 = 60_000_000_000;
+/// How often a disk that does not answer is tried, ns.
+const TRY_AGAIN: u64 = 10_000_000_000;
+
+/// Since when, and what is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hang {
+    /// When it is to be tried again.
+    retry_at: u64,
+}
+
+/// What may be asked of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// All.
+    #[default]
+    Free,
+    /// Whether it answers; if it does, all.
+    Probe,
+    /// Nothing.
+    No,
+}
+
+impl State {
+    /// It did not answer. Returns when it is tried again.
+    pub(super) fn disk_hangs(&mut self, why: &str, now: u64) -> u64 {
+        let retry_at = now.saturating_add(TRY_AGAIN);
+        let Some(disk) = &mut self.disk else { return retry_at };
+        let known = disk.hang.replace(Hang { retry_at });
+        self.health.set_disk_in_trouble(true);
+        match known {
+            Some(hang) if hang.retry_at > now => {
+                // Another question that was on its way to it.
+                disk.hang = Some(hang);
+                hang.retry_at
+            }
+            Some(_) => retry_at,
+            None => {
+                self.reports.push_back(Report::Disk {
+                    fault: DiskFault::Hung,
+                    text: why.to_owned(),
+                });
+                retry_at
+            }
+        }
+    }
+
+    /// It answers.
+    pub(super) fn disk_answers(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        if disk.hang.take().is_some() {
+            disk.health = DiskHealth::Works { quiet_since: None };
+            self.health.set_disk_in_trouble(false);
+            self.reports.push_back(Report::DiskWorks);
+        }
+    }
+
+    /// It has answered, if only by an error.
+    pub(super) fn disk_answered(&mut self, trouble: Option<SpoolError>, now: u64) {
+        let Some(disk) = &mut self.disk else { return };
+        let told = disk.health.trouble_at();
+        disk.health = match trouble {
+            Some(_) => DiskHealth::Blocked { since: Some(now) },
+            // A full disk takes a bit again and again, whenever a chunk leaves it: that is no news.
+            None => DiskHealth::Works {
+                quiet_since: told.filter(|&at| now.saturating_sub(at) < QUIET),
+            },
+        };
+        self.health.set_disk_in_trouble(disk.health.trouble_at().is_some());
+        match (trouble, told) {
+            (Some(trouble), None) => {
+                let fault = if trouble.is_full() {
+                    DiskFault::Full
+                } else {
+                    DiskFault::Fails
+                };
+                let text = trouble.to_string();
+                self.reports.push_back(Report::Disk { fault, text });
+            }
+            (None, Some(at)) if now.saturating_sub(at) >= QUIET => self.reports.push_back(Report::DiskWorks),
+            _ => {}
+        }
+        self.poll(now);
+    }
+
+    /// Until when the bytes of a chunk cannot be had.
+    pub(super) fn unread_until(&self, chunk: &Chunk, now: u64) -> Option<u64> {
+        let hang = self.disk.as_ref()?.hang?;
+        let is_there = chunk.is_on_disk() || chunk.part().is_some();
+        is_there.then_some(hang.retry_at.max(now + 1))
+    }
+
+    /// What may be asked of the disk now. A probe is due once.
+    pub(super) fn touch(&mut self, now: u64) -> Touch {
+        let Some(hang) = self.disk.as_mut().and_then(|disk| disk.hang.as_mut()) else {
+            return Touch::Free;
+        };
+        if now < hang.retry_at {
+            return Touch::No;
+        }
+        hang.retry_at = now.saturating_add(TRY_AGAIN);
+        Touch::Probe
+    }
+
+    /// Whether it does not answer.
+    pub(super) fn is_disk_hung(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.hang.is_some())
+    }
+}

@@ -1,0 +1,213 @@
+//! Many sessions that earlier processes left: few are held, and none keeps the others from being stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::adopter::{Adopter, Step};
+use super::attempt::Attempted;
+use super::completion::{Confirmed, Due};
+use super::destination::Sorter;
+use super::leftovers::MAX_HELD;
+use super::queue::UploadQueue;
+use super::report::Report;
+use super::tests::limits;
+use crate::spool::sim::SimDisk;
+use crate::spool::{ClosedEntry, Entry, Leftovers, Spool, site};
+use gcstreamer_storage::{Class, Endpoint, WriteError};
+
+const OWN: &str = "own";
+const GONE: &str = "gone";
+
+/// One chunk for each session, that goes to a bucket.
+fn leave(spool: &Arc<Spool>, numbers: std::ops::Range<u32>, bucket: &str, clock: &str) {
+    for number in numbers {
+        let id = format!("s{number:04}");
+        let session = spool.session("cam", &id).unwrap();
+        let data = Bytes::from_static(b"0123456789");
+        let entry = Entry {
+            session: id.clone(),
+            device: "cam".to_owned(),
+            bucket: bucket.to_owned(),
+            name: format!("{bucket}/{id}"),
+            own_name: true,
+            container: "mpegts".to_owned(),
+            clock: clock.to_owned(),
+            ..Entry::default()
+        };
+        let mut open = session.create(&entry).unwrap();
+        open.append(0, std::slice::from_ref(&data)).unwrap();
+        let closed = ClosedEntry {
+            entry,
+            size: 10,
+            crc32c: crc32c::crc32c(&data),
+        };
+        drop(open.finish(&closed).unwrap());
+    }
+}
+
+struct Sink {
+    disk: SimDisk,
+    uploads: Arc<UploadQueue>,
+    adopter: Adopter,
+    leftovers: Leftovers,
+    /// In the order in which they were stored.
+    stored: Vec<String>,
+    tried: BTreeMap<String, u32>,
+}
+
+impl Sink {
+    fn new(disk: &SimDisk) -> Self {
+        let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+        let uploads = Arc::new(UploadQueue::new(limits(1000, 4), 1, Box::new(|| {})).with_disk(false));
+        let sorter = Sorter::new(Endpoint::google(), site(None, false, OWN));
+        let adopter = Adopter::new(&uploads, sorter, uploads.times());
+        let (leftovers, notices) = Leftovers::list(&spool);
+        assert!(notices.is_empty());
+        uploads.set_rest(leftovers.rest());
+        Self {
+            disk: disk.clone(),
+            uploads,
+            adopter,
+            leftovers,
+            stored: Vec::new(),
+            tried: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over what there is a place for.
+    fn adopt(&mut self) {
+        while !self.leftovers.is_empty() && self.adopter.step(&mut self.leftovers) == Some(Step::Went) {
+            self.uploads.set_rest(self.leftovers.rest());
+            // One more says that this process uses the spool.
+            assert!(self.disk.locks() <= MAX_HELD + 1, "{}", self.disk.locks());
+        }
+    }
+
+    /// Sends what is due. The bucket `gone` is gone.
+    fn send(&mut self) {
+        loop {
+            let Due::Send { chunks, .. } = self.uploads.due() else {
+                panic!("it was not stopped")
+            };
+            if chunks.is_empty() {
+                return;
+            }
+            for (ticket, chunk) in chunks {
+                let session = chunk.summary.session.to_string();
+                *self.tried.entry(session.clone()).or_default() += 1;
+                let super::chunk::Place::Disk(kept) = &chunk.place else {
+                    unreachable!()
+                };
+                let loaded = Arc::clone(kept).load().unwrap();
+                let attempted = match loaded.request.bucket.as_str() {
+                    OWN => {
+                        assert!(kept.confirm());
+                        self.stored.push(session);
+                        Attempted::Stored {
+                            stored: None,
+                            name: loaded.request.name,
+                            crc32c: 0,
+                            start: None,
+                            warning: None,
+                        }
+                    }
+                    _ => Attempted::Failed {
+                        error: WriteError {
+                            class: Class::Permanent,
+                            http_status: Some(404),
+                            retry_after: None,
+                            server_date: None,
+                            bad_generation: None,
+                            reason: None,
+                            message: "no such bucket".to_owned(),
+                        },
+                        name: None,
+                        warning: None,
+                    },
+                };
+                drop(chunk);
+                self.uploads.finished(ticket, attempted, Confirmed::File);
+            }
+        }
+    }
+}
+
+fn chunk_files(disk: &SimDisk) -> usize {
+    let is_chunk = |f: &std::path::PathBuf| f.extension().is_some_and(|e| e == "chunk");
+    disk.files().iter().filter(|f| is_chunk(f)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_sessions_are_held_few_at_a_time_counted_all_at_once_and_stored_oldest_first() {
+    let disk = SimDisk::new(1);
+    {
+        let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+        leave(&spool, 0..1000, OWN, "system");
+    }
+    let mut sink = Sink::new(&disk);
+    assert_eq!(sink.uploads.snapshot().pending.chunks, 1000, "before any of them is held");
+    while !sink.leftovers.is_empty() || sink.uploads.snapshot().pending.chunks > 0 {
+        sink.adopt();
+        let pending = sink.uploads.snapshot().pending.chunks;
+        assert_eq!(usize::try_from(pending).unwrap(), 1000 - sink.stored.len());
+        sink.send();
+    }
+    let expected: Vec<String> = (0..1000).map(|n| format!("s{n:04}")).collect();
+    assert_eq!(sink.stored.len(), 1000);
+    // The newest of those that are held goes first, then the oldest.
+    let far = sink.stored.iter().zip(&expected).filter(|(a, b)| {
+        let number = |id: &str| id[1..].parse::<i64>().unwrap();
+        (number(a) - number(b)).abs() > i64::try_from(MAX_HELD).unwrap()
+    });
+    assert_eq!(far.count(), 0, "{:?}", sink.stored);
+    assert_eq!(
+        (sink.uploads.snapshot().stats.recovered, chunk_files(&disk), disk.locks()),
+        (1000, 0, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_whose_bucket_is_gone_keep_no_place_from_those_that_can_be_stored() {
+    let disk = SimDisk::new(1);
+    {
+        let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+        leave(&spool, 0..80, GONE, "system");
+        leave(&spool, 80..90, OWN, "system");
+    }
+    let mut sink = Sink::new(&disk);
+    for _ in 0..120 {
+        sink.adopt();
+        sink.send();
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    assert_eq!(sink.stored.len(), 10, "{:?}", sink.stored);
+    assert_eq!(chunk_files(&disk), 80, "those stay");
+    assert_eq!(sink.uploads.snapshot().pending.chunks, 80);
+    assert_eq!(sink.tried.len(), 90, "each had its turn");
+    let words: Vec<Report> = std::iter::from_fn(|| sink.uploads.take_report()).collect();
+    let warnings = words.iter().filter(|w| matches!(w, Report::Warning(_))).count();
+    let lost = words.iter().filter(|w| matches!(w, Report::Dropped { .. })).count();
+    assert_eq!((warnings, lost), (1, 0), "{words:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_from_before_the_clock_was_set_waits_for_those_that_know_the_time() {
+    let disk = SimDisk::new(1);
+    {
+        let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+        leave(&spool, 0..1, OWN, "suspect");
+        leave(&spool, 1..40, OWN, "system");
+    }
+    let mut sink = Sink::new(&disk);
+    while !sink.leftovers.is_empty() || sink.uploads.snapshot().pending.chunks > 0 {
+        sink.adopt();
+        sink.send();
+    }
+    assert_eq!(sink.stored.len(), 40);
+    // All others have been looked at by then.
+    let turn = sink.stored.iter().position(|id| id == "s0000").unwrap();
+    assert!(turn >= 39 - MAX_HELD, "{turn}");
+}

@@ -1,0 +1,126 @@
+//! What the user reads of files that could not be taken over: thousands of them are one WARNING, not thousands.
+//!
+//! PURE.
+
+use crate::spool::Notice;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    aside: Tally,
+    left: Tally,
+    other: Tally,
+    interrupted: Option<String>,
+    was_interrupted: bool,
+    /// The first words were said: the rest comes at the end.
+    is_said: bool,
+}
+
+/// The first of its kind, and how many more.
+#[derive(Debug, Default)]
+struct Tally {
+    first: Option<String>,
+    more: u64,
+}
+
+impl Tally {
+    fn add(&mut self, text: String) {
+        match &self.first {
+            None => self.first = Some(text),
+            Some(_) => self.more += 1,
+        }
+    }
+
+    fn take(&mut self, what: &str) -> Option<String> {
+        let first = self.first.take()?;
+        Some(match std::mem::take(&mut self.more) {
+            0 => first,
+            more => format!("{first}; the same of {more} more {what}"),
+        })
+    }
+}
+
+impl Notices {
+    /// Of the spool.
+    pub(super) fn add(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Quarantined { .. } => self.aside.add(notice.to_string()),
+            Notice::Left { .. } => self.left.add(notice.to_string()),
+        }
+    }
+
+    /// The same.
+    pub(super) fn extend(&mut self, notices: Vec<Notice>) {
+        notices.iter().for_each(|notice| self.add(notice));
+    }
+
+    /// A half-written chunk could not be closed.
+    pub(super) fn other(&mut self, text: String) {
+        self.other.add(text);
+    }
+
+    /// Looking broke off, and goes on later.
+    pub(super) fn interrupted(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.was_interrupted, true) {
+            self.interrupted = Some(format!(
+                "what earlier sessions left in the spool cannot be looked at now: {why}; it is tried again every 10 s, and nothing of it is lost"
+            ));
+        }
+    }
+
+    /// The texts to be said now: before the first wait, and at the end.
+    pub(super) fn take(&mut self, is_last: bool) -> Vec<String> {
+        let mut texts: Vec<String> = self.interrupted.take().into_iter().collect();
+        if is_last || !self.is_said {
+            let tallies = [
+                self.aside.take("chunks"),
+                self.left.take("files and folders"),
+                self.other.take("half-written chunks"),
+            ];
+            texts.extend(tallies.into_iter().flatten());
+            self.is_said |= !texts.is_empty();
+        }
+        texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(n: u32) -> Notice {
+        Notice::Left {
+            path: format!("/s/cam/{n}").into(),
+            error: "Permission denied".to_owned(),
+        }
+    }
+
+    #[test]
+    fn two_hundred_folders_that_cannot_be_read_are_one_warning() {
+        let mut notices = Notices::default();
+        notices.extend((0..200).map(left).collect());
+        let texts = notices.take(false);
+        assert_eq!(
+            texts,
+            [
+                "/s/cam/0 in the spool is left as it is until the next start: Permission denied; the same of 199 more files and folders"
+            ]
+        );
+        notices.extend((0..50).map(left).collect());
+        assert!(notices.take(false).is_empty(), "not again and again");
+        assert_eq!(notices.take(true).len(), 1, "but what came since is said at the end");
+        assert!(notices.take(true).is_empty());
+    }
+
+    #[test]
+    fn one_folder_is_told_as_it_is_and_an_interruption_once() {
+        let mut notices = Notices::default();
+        notices.add(&left(7));
+        notices.interrupted("Too many open files");
+        notices.interrupted("Too many open files");
+        let texts = notices.take(false);
+        assert_eq!(texts.len(), 2);
+        assert!(texts[0].contains("Too many open files"), "{texts:?}");
+        assert!(texts[1].ends_with("Permission denied"), "{texts:?}");
+    }
+}
