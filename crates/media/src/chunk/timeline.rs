@@ -340,7 +340,8 @@ impl Lane {
         } else {
             self.last
         };
-        let tolerance = REWIND.max(length / 8);
+        // Of a short unit a part of its length, or a picture that is stored ahead of two others would seem to follow on.
+        let tolerance = REWIND.min(length / 2).max(length / 8);
         Self {
             top: self.last.max(self.top),
             below: Below {
@@ -382,6 +383,40 @@ mod tests {
         let placed: Vec<Placed> = times.iter().map(|&t| line.place(timed(Track::Video, t, None), 0)).collect();
         let jumps = placed.iter().enumerate().filter(|(_, p)| p.jumped).map(|(i, _)| i);
         (placed.iter().map(|p| p.pts).collect(), jumps.collect())
+    }
+
+    #[test]
+    fn pictures_stored_ahead_of_others_move_no_time_however_many_lie_between() {
+        for (ahead, fps) in [(1u64, 25u64), (2, 25), (3, 25), (7, 25), (2, 12), (3, 60), (2, 5)] {
+            let length = S / fps;
+            let mut order = Vec::new();
+            // GOPs of pictures one after the other, then of pictures that others are stored behind.
+            for gop in 0..20u64 {
+                let first = gop * 40;
+                order.extend(first..first + 8);
+                let mut at = first + 8;
+                while at < first + 40 {
+                    let last = (at + ahead).min(first + 39);
+                    order.push(last);
+                    order.extend(at..last);
+                    at = last + 1;
+                }
+            }
+            let mut line = TimeLine::default();
+            for (i, n) in order.into_iter().enumerate() {
+                // Matroska rounds to milliseconds.
+                let pts = n * length / 1_000_000 * 1_000_000;
+                let key = if n % 40 == 0 { Key::Closed } else { Key::No };
+                let placed = line.place(
+                    Timed {
+                        key,
+                        ..timed(Track::Video, pts, Some(pts + length))
+                    },
+                    i as u64 * length,
+                );
+                assert_eq!((placed.pts, placed.jumped), (pts, false), "{ahead} ahead at {fps} a second, picture {n}");
+            }
+        }
     }
 
     #[test]
