@@ -69,7 +69,8 @@ fn the_last_value_that_a_user_set_counts_for_the_whole_group() {
     );
     second.sink.set_property("max-bytes-per-second", 7_000_000u64);
     assert_eq!((rate(&first), rate(&other)), (7_000_000, 20_000_000));
-    let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Info(i) if i.error().to_string().contains("7000000"));
+    let told =
+        |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Info(i) if i.error().to_string().contains("now 7 MB/s"));
     first.wait_for(Duration::from_secs(5), told);
     // The first one starts anew with its old value, and a third one with a value that was set before: the last one set counts.
     let third = Line::new(idle, &server, "max-bytes-per-second=6000000 flow-group=shared");
@@ -103,7 +104,7 @@ fn held_for_an_hour(properties: &str) -> (GcsServer, Line) {
         &format!("max-size-time=1000000000 max-uploads=1 {properties}"),
     );
     line.play();
-    let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().to_string().contains("it asks to wait 3600 s"));
+    let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().to_string().contains("it asks to wait 60 minutes"));
     line.wait_for(Duration::from_secs(30), told);
     (server, line)
 }

@@ -17,7 +17,8 @@ use crate::flow::group::{Member, UserLimit};
 use crate::upload::chunk::Keep;
 use crate::upload::driver::{self, Writers};
 use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
-use crate::upload::recovery::{self, SessionSpool, SpoolFolder};
+use crate::upload::recovery::{self, SessionSpool};
+use crate::upload::spool_folder::SpoolFolder;
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
 

@@ -13,7 +13,7 @@ use super::chunk::{Chunk, Place, Summary};
 use super::destination::Sorter;
 use super::notices::Notices;
 use super::queue::UploadQueue;
-use super::recovery::{IsOpen, SpoolFolder};
+use super::spool_folder::{IsOpen, SpoolFolder};
 use super::spooled_chunk::{ChunkFile, Times};
 use super::spooler::Jobs;
 use crate::spool::{Adoption, ClosedEntry, Found, Leftover, Leftovers, Notice, Partial, Spool, SpoolError, Stored};

@@ -4,33 +4,15 @@
 //! every [`TRY_AGAIN`] by whoever writes to it. Told once when it begins, and once when it is over.
 
 use super::chunk::Chunk;
+use super::ops::Touch;
 use super::report::{DiskFault, Report};
-use super::state::{DiskHealth, State};
+use super::state::{DiskHealth, Hang, State};
 use crate::spool::SpoolError;
 
 /// Time without trouble after which a disk that was full or failed works again, ns.
 const QUIET: u64 = 60_000_000_000;
 /// How often a disk that does not answer is tried, ns.
 const TRY_AGAIN: u64 = 10_000_000_000;
-
-/// Since when, and what is done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hang {
-    /// When it is to be tried again.
-    retry_at: u64,
-}
-
-/// What may be asked of the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Touch {
-    /// All.
-    #[default]
-    Free,
-    /// Whether it answers; if it does, all.
-    Probe,
-    /// Nothing.
-    No,
-}
 
 impl State {
     /// It did not answer. Returns when it is tried again.

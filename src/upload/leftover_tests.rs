@@ -10,7 +10,7 @@ use super::adopter::{Adopter, Step};
 use super::attempt::Attempted;
 use super::completion::{Confirmed, Due};
 use super::destination::Sorter;
-use super::leftovers::MAX_HELD;
+use super::held::MAX_HELD;
 use super::queue::UploadQueue;
 use super::report::Report;
 use super::tests::limits;

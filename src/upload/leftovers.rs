@@ -4,95 +4,18 @@
 //! last of them is stored or let go of. One that does not move, because its bucket is gone or its endpoint gets no credentials, gives
 //! its place to the next and waits for another turn; its chunks stay on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::chunk::Chunk;
+use super::held::{GaveWay, MAX_HELD};
 use super::queue::UploadQueue;
 use super::report::{Pending, Report};
 use super::scheduler::REFUSED_PAUSE;
 use super::state::{State, is_parked};
 use crate::spool::Leftover;
 
-/// Sessions held at once: each costs a descriptor for its lock.
-pub(super) const MAX_HELD: usize = 32;
 /// A session of which nothing was stored for so long may have to give way, ns: each of its chunks was tried.
 const PATIENCE: u64 = 2 * REFUSED_PAUSE;
-
-/// The sessions that are held, and what waits for its turn.
-#[derive(Debug, Default)]
-pub(super) struct Leftovers {
-    held: BTreeMap<Arc<str>, Held>,
-    /// In the sessions whose turn has not come.
-    rest: Pending,
-    /// When they were found, ns.
-    since: u64,
-    /// Their number was reported.
-    told: bool,
-    /// One of those found so far is stored by this sink.
-    is_served: bool,
-}
-
-#[derive(Debug)]
-struct Held {
-    tickets: BTreeSet<u64>,
-    /// When one of them was seen to have found its place, or they were adopted.
-    moved_at: u64,
-    /// One has since.
-    has_moved: bool,
-    /// How to put it back; of an earlier life of this session there is no such way.
-    left: Option<Leftover>,
-}
-
-/// Which session gave way.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct GaveWay {
-    /// Where it is.
-    pub(super) left: Leftover,
-    /// All of it is parked.
-    pub(super) is_parked: bool,
-}
-
-impl Leftovers {
-    /// A chunk was adopted.
-    pub(super) fn add(&mut self, chunk: &Chunk, ticket: u64, now: u64) {
-        self.is_served |= !is_parked(chunk);
-        let session = Arc::clone(&chunk.summary.session);
-        let held = self.held.entry(session).or_insert_with(|| Held {
-            tickets: BTreeSet::new(),
-            moved_at: now,
-            has_moved: false,
-            left: None,
-        });
-        held.tickets.insert(ticket);
-    }
-
-    /// A chunk has found its place. Returns whether its session is held no more.
-    pub(super) fn remove(&mut self, chunk: &Chunk, ticket: u64) -> bool {
-        let Some(held) = self.held.get_mut(&chunk.summary.session) else {
-            return false;
-        };
-        held.has_moved = true;
-        held.tickets.remove(&ticket);
-        let is_done = held.tickets.is_empty();
-        if is_done {
-            self.held.remove(&chunk.summary.session);
-        }
-        is_done
-    }
-
-    /// What waits for its turn; `oldest` since it was found.
-    pub(super) fn rest(&self, now: u64) -> Pending {
-        Pending {
-            oldest: if self.rest.chunks > 0 {
-                now.saturating_sub(self.since)
-            } else {
-                0
-            },
-            ..self.rest
-        }
-    }
-}
 
 impl State {
     /// The session that has to give way: it does not move though others do, or cannot.

@@ -5,7 +5,7 @@
 //! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name); [`marks`]: what it rests on.
 //! - `hang` PURE: a disk that does not answer.
 //! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
-//! - `leftovers`: few of the sessions that earlier processes left are held at once.
+//! - `leftovers`: few of the sessions that earlier processes left are held at once (`held`).
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
@@ -28,6 +28,7 @@ mod disk_tests;
 pub mod driver;
 mod hang;
 pub mod health;
+mod held;
 #[cfg(test)]
 mod hold_tests;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub mod recovery;
 pub mod redate;
 pub mod report;
 pub mod scheduler;
+pub mod spool_folder;
 pub mod spool_writer;
 pub mod spooled_chunk;
 pub mod spooler;

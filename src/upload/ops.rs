@@ -8,7 +8,6 @@ use gcstreamer_storage::ObjectRequest;
 
 use super::chunk::NameFallback;
 use super::chunk::{Chunk, SpooledChunk, Summary};
-use super::hang::Touch;
 use crate::spool::{Entry, SpoolError};
 
 /// Something to be written.
@@ -58,6 +57,18 @@ pub struct Closing {
     pub summary: Summary,
     /// When it was closed, ns on the sink's scale.
     pub closed_at: u64,
+}
+
+/// What may be asked of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// All.
+    #[default]
+    Free,
+    /// Whether it answers; if it does, all.
+    Probe,
+    /// Nothing.
+    No,
 }
 
 /// What the spooler is to do.

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
-use super::leftovers::Leftovers;
+use super::held::Leftovers;
 use super::life::{Observer, Step};
 use super::rate::Rate;
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{Disk, Mode, Phase, RATE_WINDOW, State, own_ticket};
+use super::state::{Disk, Mode, Phase, RATE_WINDOW, State, is_parked, own_ticket};
 use crate::base::clock::Clock;
 use crate::flow::hold::Drain;
 
@@ -430,7 +430,7 @@ impl UploadQueue {
             let ticket = state.next_recovered;
             state.next_recovered += 1;
             state.stats.recovered += 1;
-            state.leftovers.add(&chunk, ticket, now);
+            state.leftovers.add(&chunk, ticket, is_parked(&chunk), now);
             state.note(&chunk.summary.session, chunk.summary.sequence, Step::Found);
             state.insert(ticket, chunk, now);
         }

@@ -3,8 +3,7 @@
 //! Blocks on the disk, never longer than the disk may take to answer; [`run`] does so on tokio's threads for blocking work. Names no GStreamer.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -13,57 +12,14 @@ use super::adopter::Adopter;
 use super::chunk::Keep;
 use super::destination::Sorter;
 use super::queue::UploadQueue;
+use super::spool_folder::SpoolFolder;
 use super::spool_writer::SpoolWriter;
 use super::spooler::{self, Jobs};
 use crate::spool::disk::{Disk, StdDisk};
 use crate::spool::lane::Lane;
 use crate::spool::watched::WatchedDisk;
-use crate::spool::{Adoption, Session, Spool, SpoolError};
+use crate::spool::{Session, Spool, SpoolError};
 use gcstreamer_storage::Endpoint;
-
-/// The folder of a sink's spool, which may not be open yet because its disk does not answer.
-#[derive(Debug)]
-pub struct SpoolFolder {
-    spool: OnceLock<Arc<Spool>>,
-    max: AtomicU64,
-}
-
-impl SpoolFolder {
-    /// The spool, once it is open.
-    pub(super) fn spool(&self) -> Option<Arc<Spool>> {
-        self.spool.get().cloned()
-    }
-
-    fn new(max: u64) -> Self {
-        Self {
-            spool: OnceLock::new(),
-            max: AtomicU64::new(max),
-        }
-    }
-
-    fn set(&self, spool: Arc<Spool>) {
-        spool.set_max(self.max.load(Ordering::Relaxed));
-        let _ = self.spool.set(spool);
-    }
-
-    /// Property `max-spool-bytes`; see [`Spool::set_max`].
-    pub fn set_max(&self, max: u64) {
-        self.max.store(max, Ordering::Relaxed);
-        if let Some(spool) = self.spool.get() {
-            spool.set_max(max);
-        }
-    }
-
-    /// Bytes of disk in use; 0 while it is not open.
-    pub fn used(&self) -> u64 {
-        self.spool.get().map_or(0, |spool| spool.used())
-    }
-
-    /// Bytes that may still be written; 0 while it is not open.
-    pub fn room(&self) -> u64 {
-        self.spool.get().map_or(0, |spool| spool.room())
-    }
-}
 
 /// The spool of a session, ready to be used, or to be opened as soon as the disk answers.
 pub struct SessionSpool {
@@ -90,7 +46,7 @@ struct Plan {
 
 impl Plan {
     fn open(&self, folder: &SpoolFolder) -> Result<Session, SpoolError> {
-        let spool = Spool::open(Arc::clone(&self.disk), &self.dir, folder.max.load(Ordering::Relaxed))?;
+        let spool = Spool::open(Arc::clone(&self.disk), &self.dir, folder.max())?;
         let session = spool.session(&self.device, &self.session)?;
         folder.set(spool);
         Ok(session)
@@ -145,9 +101,6 @@ pub fn open(
         interval: settings.interval,
     })
 }
-
-/// Tells the adopter that the folder is open, and what an earlier life of its session has left there.
-pub(super) type IsOpen = oneshot::Receiver<Adoption>;
 
 /// Runs the spool of a session to its end; `ahead` is called when what is not decided about is to be written too.
 pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dyn Fn() + Send + Sync>) {

@@ -9,8 +9,7 @@ use bytes::Bytes;
 
 use super::chunk::NameFallback;
 use super::chunk::{Chunk, Held, Part, Place, SpooledChunk};
-use super::hang::Touch;
-use super::ops::{Closing, Op, Progress, Work, Written};
+use super::ops::{Closing, Op, Progress, Touch, Work, Written};
 use super::spooled_chunk::{ChunkFile, PartialFile, Times};
 use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
 use gcstreamer_storage::{Body, ObjectRequest};

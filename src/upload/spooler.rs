@@ -14,9 +14,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::chunk::{Chunk, Place, SpooledChunk};
-use super::hang::Touch;
 use super::life::Step;
-use super::ops::{Op, Progress, Work, Written, charges};
+use super::ops::{Op, Progress, Touch, Work, Written, charges};
 use super::queue::UploadQueue;
 use super::report::{DAMAGED, DEFECT, Report};
 use super::spool_writer::SpoolWriter;

@@ -8,9 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::chunk::{Chunk, Place, SpooledChunk, Summary};
-use super::hang::Hang;
 use super::health::Health;
-use super::leftovers::Leftovers;
+use super::held::Leftovers;
 use super::life::{LifeEvent, Recall, Step};
 use super::ops::Op;
 use super::parked;
@@ -145,6 +144,13 @@ pub(super) enum DiskHealth {
         /// As in `Blocked`.
         since: Option<u64>,
     },
+}
+
+/// A disk that does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hang {
+    /// When it is to be tried again.
+    pub(super) retry_at: u64,
 }
 
 /// What the spool writer is doing.

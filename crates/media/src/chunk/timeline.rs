@@ -414,7 +414,11 @@ mod tests {
                     },
                     i as u64 * length,
                 );
-                assert_eq!((placed.pts, placed.jumped), (pts, false), "{ahead} ahead at {fps} a second, picture {n}");
+                assert_eq!(
+                    (placed.pts, placed.jumped),
+                    (pts, false),
+                    "{ahead} ahead at {fps} a second, picture {n}"
+                );
             }
         }
     }

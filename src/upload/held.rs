@@ -1,0 +1,87 @@
+//! The sessions of earlier processes that a sink holds, and what waits for its turn. Plain data; [`super::leftovers`] decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::chunk::Chunk;
+use super::report::Pending;
+use crate::spool::Leftover;
+
+/// Sessions held at once: each costs a descriptor for its lock.
+pub(super) const MAX_HELD: usize = 32;
+/// The sessions that are held, and what waits for its turn.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    pub(super) held: BTreeMap<Arc<str>, Held>,
+    /// In the sessions whose turn has not come.
+    pub(super) rest: Pending,
+    /// When they were found, ns.
+    pub(super) since: u64,
+    /// Their number was reported.
+    pub(super) told: bool,
+    /// One of those found so far is stored by this sink.
+    pub(super) is_served: bool,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Its chunks.
+    pub(super) tickets: BTreeSet<u64>,
+    /// When one of them was seen to have found its place, or they were adopted.
+    pub(super) moved_at: u64,
+    /// One has since.
+    pub(super) has_moved: bool,
+    /// How to put it back; of an earlier life of this session there is no such way.
+    pub(super) left: Option<Leftover>,
+}
+
+/// Which session gave way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GaveWay {
+    /// Where it is.
+    pub(super) left: Leftover,
+    /// All of it is parked.
+    pub(super) is_parked: bool,
+}
+
+impl Leftovers {
+    /// A chunk was adopted. `is_parked`: this sink has no credentials for where it goes.
+    pub(super) fn add(&mut self, chunk: &Chunk, ticket: u64, is_parked: bool, now: u64) {
+        self.is_served |= !is_parked;
+        let session = Arc::clone(&chunk.summary.session);
+        let held = self.held.entry(session).or_insert_with(|| Held {
+            tickets: BTreeSet::new(),
+            moved_at: now,
+            has_moved: false,
+            left: None,
+        });
+        held.tickets.insert(ticket);
+    }
+
+    /// A chunk has found its place. Returns whether its session is held no more.
+    pub(super) fn remove(&mut self, chunk: &Chunk, ticket: u64) -> bool {
+        let Some(held) = self.held.get_mut(&chunk.summary.session) else {
+            return false;
+        };
+        held.has_moved = true;
+        held.tickets.remove(&ticket);
+        let is_done = held.tickets.is_empty();
+        if is_done {
+            self.held.remove(&chunk.summary.session);
+        }
+        is_done
+    }
+
+    /// What waits for its turn; `oldest` since it was found.
+    pub(super) fn rest(&self, now: u64) -> Pending {
+        Pending {
+            oldest: if self.rest.chunks > 0 {
+                now.saturating_sub(self.since)
+            } else {
+                0
+            },
+            ..self.rest
+        }
+    }
+}

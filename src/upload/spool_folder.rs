@@ -1,0 +1,62 @@
+//! The folder of a sink's spool as whoever asks for its figures sees it, open or not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::oneshot;
+
+use crate::spool::{Adoption, Spool};
+
+/// Tells the adopter that the folder is open, and what an earlier life of its session has left there.
+pub(super) type IsOpen = oneshot::Receiver<Adoption>;
+
+/// The folder of a sink's spool, which may not be open yet because its disk does not answer.
+#[derive(Debug)]
+pub struct SpoolFolder {
+    spool: OnceLock<Arc<Spool>>,
+    max: AtomicU64,
+}
+
+impl SpoolFolder {
+    /// The spool, once it is open.
+    pub(super) fn spool(&self) -> Option<Arc<Spool>> {
+        self.spool.get().cloned()
+    }
+
+    /// Not open yet. `max`: property `max-spool-bytes`.
+    pub(super) fn new(max: u64) -> Self {
+        Self {
+            spool: OnceLock::new(),
+            max: AtomicU64::new(max),
+        }
+    }
+
+    /// It is open now.
+    pub(super) fn set(&self, spool: Arc<Spool>) {
+        spool.set_max(self.max.load(Ordering::Relaxed));
+        let _ = self.spool.set(spool);
+    }
+
+    /// Property `max-spool-bytes`.
+    pub(super) fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// The same, from now on; see [`Spool::set_max`].
+    pub fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::Relaxed);
+        if let Some(spool) = self.spool.get() {
+            spool.set_max(max);
+        }
+    }
+
+    /// Bytes of disk in use; 0 while it is not open.
+    pub fn used(&self) -> u64 {
+        self.spool.get().map_or(0, |spool| spool.used())
+    }
+
+    /// Bytes that may still be written; 0 while it is not open.
+    pub fn room(&self) -> u64 {
+        self.spool.get().map_or(0, |spool| spool.room())
+    }
+}
