@@ -158,7 +158,7 @@ fn a_stop_before_any_key_unit_says_that_nothing_was_stored() {
     let log = glib_log();
     let front = "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=15/1 ! x264enc tune=zerolatency key-int-max=15 \
                  ! h264parse ! identity name=late ! flvmux streamable=true";
-    let line = Line::new(front, &server, "name=late-sink");
+    let line = Line::new(front, &server, "");
     let late = line.pipeline.by_name("late").unwrap().static_pad("src").unwrap();
     late.add_probe(gst::PadProbeType::BUFFER, |_, info| match &info.data {
         Some(gst::PadProbeData::Buffer(buffer)) if !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) => {
