@@ -133,7 +133,6 @@ impl<'a> Reader<'a> {
             );
         }
         Some(Config {
-            bucket: value(bucket)?,
             endpoint_uri: value(endpoint),
             credentials_file: value(self.file(top, "credentials-file")),
             spool_dir: self.spool_dir(top),
@@ -145,6 +144,8 @@ impl<'a> Reader<'a> {
             broker,
             shard,
             cameras,
+            // Last: without it all other keys have been read, and their faults are listed.
+            bucket: value(bucket)?,
         })
     }
 

@@ -340,6 +340,25 @@ fn all_faults_of_a_file_are_reported_at_once_in_its_order() {
 }
 
 #[test]
+fn a_missing_key_hides_no_other_fault_and_makes_no_key_unknown() {
+    let camera = "[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\n";
+    let tops = [
+        "listen = \"127.0.0.1:9640\"\nspool-dir = \"s\"\nmax-spool-bytes = 1\nmax-bytes-per-second = 1\nendpoint-uri = \"http://h:1\"\n",
+        "bucket = \"my-bucket\"\n[mqtt]\nport = 1\ntls = false\ntopic-prefix = \"x\"\nusername = \"u\"\npassword-file = \"p\"\n",
+        "bucket = \"my-bucket\"\n[iotcore]\nport = 1\nproject-id = \"p\"\nregion = \"r\"\nregistry-id = \"g\"\n",
+    ];
+    for top in tops {
+        let faults = read(&format!("{top}{camera}")).unwrap_err();
+        assert!(
+            !faults.is_empty() && faults.iter().all(|f| !f.contains("unknown key")),
+            "{faults:#?}"
+        );
+    }
+    let faults = read(&format!("listen = 1\n{camera}")).unwrap_err();
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+}
+
+#[test]
 fn files_that_are_named_are_looked_at_and_relative_names_start_at_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("recorder.toml");
