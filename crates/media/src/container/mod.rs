@@ -121,6 +121,20 @@ pub struct Unit {
     pub init: Option<Init>,
 }
 
+impl Unit {
+    /// A header that differs from the one in force, without any sample: the chunk that begins with it has it as its own.
+    pub(crate) fn of_header(init: Init) -> Self {
+        Self {
+            track: Track::Other,
+            key: Key::No,
+            pts: None,
+            end: None,
+            new_codec_config: true,
+            init: Some(init),
+        }
+    }
+}
+
 /// A property of the stream that the user is warned of once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {

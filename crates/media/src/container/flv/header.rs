@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::feed::{Step, len64};
-use super::super::{Init, Key, Mark, StreamInfo, Track, Unit, codec};
+use super::super::{Init, Mark, StreamInfo, Unit, codec};
 use super::tag::TAG_HEADER;
 use super::{Flv, Part};
 
@@ -50,17 +50,7 @@ impl Flv {
                 tail: Bytes::new(),
                 info: Arc::clone(&self.init.info),
             };
-            self.unit(
-                marks,
-                Unit {
-                    track: Track::Other,
-                    key: Key::No,
-                    pts: None,
-                    end: None,
-                    new_codec_config: true,
-                    init: Some(init),
-                },
-            );
+            self.unit(marks, Unit::of_header(init));
         } else {
             self.set_part(part, Bytes::copy_from_slice(bytes));
         }

@@ -306,17 +306,7 @@ impl Flv {
                     info: Arc::clone(&self.init.info),
                     ..Init::default()
                 };
-                self.unit(
-                    marks,
-                    Unit {
-                        track: Track::Other,
-                        key: Key::No,
-                        pts: None,
-                        end: None,
-                        new_codec_config: true,
-                        init: Some(init),
-                    },
-                );
+                self.unit(marks, Unit::of_header(init));
             }
         }
         Step::Pass(len64(total))

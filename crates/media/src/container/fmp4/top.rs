@@ -2,7 +2,7 @@
 //!
 //! PURE.
 
-use crate::container::{Fault, Key, MAX_GATHER, Mark, MarkKind, Track, Unit};
+use crate::container::{Fault, MAX_GATHER, Mark, MarkKind, Unit};
 
 use super::boxes::{FourCc, Header, LANDMARK};
 use super::init_segment::{InitBuilder, MoovOutcome};
@@ -234,14 +234,7 @@ impl Fmp4 {
             MoovOutcome::Same => self.init_builder = None,
             MoovOutcome::New(init) if self.init_segment.is_some() || self.lookahead.has_begun => {
                 self.lookahead.has_begun = true;
-                let unit = Unit {
-                    track: Track::Other,
-                    key: Key::No,
-                    pts: None,
-                    end: None,
-                    new_codec_config: true,
-                    init: Some(init),
-                };
+                let unit = Unit::of_header(init);
                 marks.push(Mark {
                     at: builder.at,
                     kind: MarkKind::Unit(unit),
