@@ -209,6 +209,17 @@ fn mvhd(next_track_id: u32, duration: u64) -> Mvhd {
     }
 }
 
+fn moov(mvhd: Mvhd, mvex: Option<Mvex>, trak: Vec<Trak>) -> Moov {
+    Moov {
+        mvhd,
+        mvex,
+        trak,
+        meta: None,
+        udta: None,
+        ainf: None,
+    }
+}
+
 /// The header of a fragmented MP4.
 pub(super) fn init<'a>(headers: impl Iterator<Item = &'a Header>) -> Result<Vec<u8>, RemuxError> {
     let (mut trak, mut trex) = (Vec::new(), Vec::new());
@@ -230,15 +241,7 @@ pub(super) fn init<'a>(headers: impl Iterator<Item = &'a Header>) -> Result<Vec<
     let next = trak.iter().map(|trak| trak.tkhd.track_id + 1).max().unwrap_or(1);
     let mut out = Vec::new();
     ftyp().encode(&mut out)?;
-    Moov {
-        mvhd: mvhd(next, 0),
-        mvex: Some(Mvex { mehd: None, trex }),
-        trak,
-        meta: None,
-        udta: None,
-        ainf: None,
-    }
-    .encode(&mut out)?;
+    moov(mvhd(next, 0), Some(Mvex { mehd: None, trex }), trak).encode(&mut out)?;
     Ok(out)
 }
 
@@ -275,15 +278,7 @@ pub(super) fn still(header: &Header, data: &[u8]) -> Result<Vec<u8>, RemuxError>
         let mut out = Vec::new();
         ftyp().encode(&mut out)?;
         let trak = vec![header.trak(stbl, MOVIE_TICKS.into())];
-        Moov {
-            mvhd: mvhd(header.id + 1, MOVIE_TICKS.into()),
-            mvex: None,
-            trak,
-            meta: None,
-            udta: None,
-            ainf: None,
-        }
-        .encode(&mut out)?;
+        moov(mvhd(header.id + 1, MOVIE_TICKS.into()), None, trak).encode(&mut out)?;
         Ok(out)
     };
     let offset = u32::try_from(write(0)?.len() + 8).map_err(|_| RemuxError::Boxes("its header is over 4 GiB".into()))?;
