@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
@@ -17,6 +17,7 @@ use crate::health::Health;
 use crate::http::{self, Sources};
 use crate::metrics::Whole;
 use crate::status;
+use gstgcstreamer::base::lock::lock;
 
 /// How often health is looked at, and systemd's watchdog fed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -156,7 +157,7 @@ impl App {
             health: Arc::clone(&self.health),
             whole: Box::new(move || Whole {
                 spool_free: spool.as_deref().and_then(free_bytes),
-                leftover_retries: *retries.lock().unwrap_or_else(PoisonError::into_inner),
+                leftover_retries: *lock(&retries),
             }),
             gstreamer: gst::version_string().to_string(),
         })
@@ -166,7 +167,7 @@ impl App {
         let (health, board) = (Arc::clone(&self.health), Arc::clone(&self.fleet.board));
         let looking = tokio::task::spawn_blocking(move || health.look(&board));
         let _ = looking.await;
-        *self.leftover_retries.lock().unwrap_or_else(PoisonError::into_inner) = self.fleet.leftover_retries();
+        *lock(&self.leftover_retries) = self.fleet.leftover_retries();
         let reports = self.fleet.board.all();
         let line = status::line(&reports);
         let mut states = vec![NotifyState::Status(&line)];

@@ -1,8 +1,7 @@
 //! The sinks of a `flow-group` share two limits. Waits use tokio's clock; the lock is never held across a wait.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,6 +11,7 @@ use super::bucket::{Bucket, piece};
 use super::outage::Outage;
 use super::shortage::{Figures, Limit, Look, Shortage, Watch};
 use super::site::{Deadline, Held, Site};
+use crate::base::registry::Registry;
 use gcstreamer_storage::{BoxFuture, Pacer};
 
 /// Default of `max-bytes-per-second`: the 20 MB/s of the original's flow control.
@@ -21,7 +21,7 @@ pub const DEFAULT_REQUESTS: f64 = 10.0;
 
 /// Zero of the time scale of all buckets.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-static GROUPS: Mutex<Option<HashMap<String, Weak<Group>>>> = Mutex::new(None);
+static GROUPS: Registry<String, Group> = Registry::new();
 
 /// The limits of a `flow-group`.
 #[derive(Debug)]
@@ -44,6 +44,15 @@ struct State {
     /// Requests that were made.
     made: u64,
     watch: Watch,
+}
+
+impl State {
+    fn bucket(&mut self, limit: Limit) -> &mut Bucket {
+        match limit {
+            Limit::Bytes => &mut self.bytes,
+            Limit::Requests => &mut self.requests,
+        }
+    }
 }
 
 /// A limit that a user set. Of several, the one set last applies, whichever sink starts last.
@@ -86,15 +95,7 @@ impl Group {
         if name.is_empty() {
             return fresh();
         }
-        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
-        let groups = groups.get_or_insert_default();
-        groups.retain(|_, group| group.strong_count() > 0);
-        if let Some(group) = groups.get(name).and_then(Weak::upgrade) {
-            return group;
-        }
-        let group = fresh();
-        groups.insert(name.to_owned(), Arc::downgrade(&group));
-        group
+        GROUPS.get_or(name.to_owned(), fresh)
     }
 
     /// Sets the given limits for all members, as a user who sets them now.
@@ -187,11 +188,7 @@ impl Group {
     fn take(&self, limit: Limit, amount: f64, now: u64) -> (u64, u64) {
         let mut state = self.lock();
         let version = state.version;
-        let bucket = match limit {
-            Limit::Bytes => &mut state.bytes,
-            Limit::Requests => &mut state.requests,
-        };
-        (bucket.take(amount, now), version)
+        (state.bucket(limit).take(amount, now), version)
     }
 }
 
@@ -218,11 +215,7 @@ impl Drop for Charge<'_> {
         let mut state = self.group.lock();
         // Other limits have forgotten all charges.
         if self.is_waiting && state.version == self.version {
-            let bucket = match self.limit {
-                Limit::Bytes => &mut state.bytes,
-                Limit::Requests => &mut state.requests,
-            };
-            bucket.refund(self.amount, now());
+            state.bucket(self.limit).refund(self.amount, now());
         }
     }
 }

@@ -9,12 +9,15 @@
 //! several syncs. No GStreamer, no tokio.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::base::lock::lock;
+use crate::base::registry::Registry;
 
 /// A call that takes longer is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,7 +68,7 @@ thread_local! {
 }
 
 /// The lanes of the process by their folder. A stuck thread keeps its lane.
-static LANES: LazyLock<Mutex<HashMap<PathBuf, Weak<Shared>>>> = LazyLock::new(Mutex::default);
+static LANES: Registry<PathBuf, Shared> = Registry::new();
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -99,14 +102,7 @@ impl Lane {
     /// The lane of a folder; all that use the folder share it.
     pub fn of(folder: &Path) -> Self {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        let mut lanes = LANES.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.retain(|_, lane| lane.strong_count() > 0);
-        if let Some(lane) = lanes.get(&folder).and_then(Weak::upgrade) {
-            return Self(lane);
-        }
-        let lane = Self::new(PATIENCE);
-        lanes.insert(folder, Arc::downgrade(&lane.0));
-        lane
+        Self(LANES.get_or(folder, || Self::new(PATIENCE).0))
     }
 
     /// One of its own.
@@ -130,7 +126,7 @@ impl Lane {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 
     /// Makes a call.
@@ -290,7 +286,7 @@ impl State {
 
 impl<T> Slot<T> {
     fn lock(&self) -> MutexGuard<'_, Outcome<T>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outcome)
     }
 
     fn is_given_up(&self) -> bool {

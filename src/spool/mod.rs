@@ -16,11 +16,10 @@
 //!
 //! All of it blocks on the disk: call it from threads that may wait. No GStreamer, no tokio.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 mod account;
 mod adopt;
@@ -54,6 +53,7 @@ pub use reader::ChunkReader;
 pub use session::Session;
 pub use stored::{Partial, Stored};
 
+use crate::base::registry::Registry;
 use account::{Account, Charge, Refused, blocks};
 use disk::{Disk, Listed, Lock};
 use folder::Folder;
@@ -66,7 +66,7 @@ const KEEP_BYTES: u64 = 1 << 30;
 const KEEP_SHARE: u64 = 10;
 
 /// The accounts of this process by their folder.
-static ACCOUNTS: LazyLock<Mutex<HashMap<PathBuf, Weak<Account>>>> = LazyLock::new(Mutex::default);
+static ACCOUNTS: Registry<PathBuf, Account> = Registry::new();
 
 /// One spool folder, as one sink uses it.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Spool {
     pub fn open(disk: Arc<dyn Disk>, root: &Path, max: u64) -> Result<Arc<Self>, SpoolError> {
         make_root(&*disk, root)?;
         let root = disk.canonical(root).map_err(|e| SpoolError::io("open", root, e))?;
-        let account = match known_account(&root) {
+        let account = match ACCOUNTS.get(&root) {
             Some(account) => account,
             None => {
                 list_root(&*disk, &root)?;
@@ -117,7 +117,9 @@ impl Spool {
                         |(u, o)| (o, Some(u)),
                     ),
                 };
-                keep_account(&root, Account::new(joined.0, joined.1))
+                // Two sinks may count at the same time: the first result is kept, nothing was written before it.
+                let counted = Arc::new(Account::new(joined.0, joined.1));
+                ACCOUNTS.get_or(root.clone(), || counted)
             }
         };
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -240,23 +242,6 @@ impl Spool {
 /// Bytes of a file system that stay free.
 fn keep(total: u64) -> u64 {
     (total / KEEP_SHARE).max(KEEP_BYTES)
-}
-
-fn known_account(root: &Path) -> Option<Arc<Account>> {
-    let accounts = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
-    accounts.get(root).and_then(Weak::upgrade)
-}
-
-/// Two sinks may count at the same time: the first result is kept, nothing was written before it.
-fn keep_account(root: &Path, counted: Account) -> Arc<Account> {
-    let mut accounts = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
-    accounts.retain(|_, account| account.strong_count() > 0);
-    if let Some(account) = accounts.get(root).and_then(Weak::upgrade) {
-        return account;
-    }
-    let account = Arc::new(counted);
-    accounts.insert(root.to_owned(), Arc::downgrade(&account));
-    account
 }
 
 /// Makes the folder and those above it, durably.

@@ -4,9 +4,8 @@
 //! that share a spool folder at once. What the disk does not take stays in memory, charged there, and is tried again when something has
 //! changed: a chunk was stored or dropped, or a second has passed. A chunk that ends meanwhile is sent from both.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore};
@@ -21,7 +20,7 @@ use super::report::{DAMAGED, DEFECT, Report};
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::Times;
 use super::state::{Mode, Phase, own_ticket};
-use crate::base::lock::lock;
+use crate::base::registry::Registry;
 use crate::spool::SpoolError;
 use crate::spool::lane::Lane;
 use gcstreamer_schema::units;
@@ -31,7 +30,7 @@ const JOBS: usize = 2;
 /// At an end it is time that counts: a file system makes one commit of several syncs.
 const LAST_JOBS: usize = 8;
 /// Who may write, by folder: a disk that hangs must not stop those on another.
-static DESKS: LazyLock<Mutex<HashMap<PathBuf, Weak<Jobs>>>> = LazyLock::new(Mutex::default);
+static DESKS: Registry<PathBuf, Jobs> = Registry::new();
 
 /// The permits of one folder.
 pub struct Jobs {
@@ -44,19 +43,15 @@ pub struct Jobs {
 impl Jobs {
     /// Those of a folder; all sinks that use it share them.
     pub fn of(folder: &Path, lane: Lane) -> Arc<Self> {
-        let mut all = lock(&DESKS);
-        all.retain(|_, jobs| jobs.strong_count() > 0);
-        if let Some(jobs) = all.get(folder).and_then(Weak::upgrade) {
-            return jobs;
-        }
-        let jobs = Arc::new(Self {
-            usual: Semaphore::new(JOBS),
-            last: Semaphore::new(LAST_JOBS),
-            lane,
-            adopting: Arc::default(),
-        });
-        all.insert(folder.to_owned(), Arc::downgrade(&jobs));
-        jobs
+        let new = || {
+            Arc::new(Self {
+                usual: Semaphore::new(JOBS),
+                last: Semaphore::new(LAST_JOBS),
+                lane,
+                adopting: Arc::default(),
+            })
+        };
+        DESKS.get_or(folder.to_owned(), new)
     }
 
     /// The turn to take over what earlier sessions left, if it is free.
@@ -291,7 +286,9 @@ impl UploadQueue {
         let mut state = self.lock();
         let now = self.now();
         match &trouble {
-            Some(trouble) if trouble.is_hung() => drop(state.disk_hangs(&trouble.to_string(), now)),
+            Some(trouble) if trouble.is_hung() => {
+                state.disk_hangs(&trouble.to_string(), now);
+            }
             _ if touch == Touch::Probe => state.disk_answers(),
             _ => {}
         }

@@ -16,6 +16,7 @@ use super::bus;
 use super::recording::Recording;
 use super::stats;
 use super::watch::News;
+use gstgcstreamer::base::lock::lock;
 
 /// A muxer gives out what it holds at once, or never.
 const MUXER: Duration = Duration::from_secs(2);
@@ -34,13 +35,13 @@ pub struct Deadline {
 impl Deadline {
     /// Ends them at `at`; an earlier one stays.
     pub fn set(&self, at: Instant) {
-        let mut current = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.at);
         *current = Some(current.map_or(at, |before| before.min(at)));
         self.changed.notify_all();
     }
 
     fn is_over(&self) -> bool {
-        let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = *lock(&self.at);
         at.is_some_and(|at| Instant::now() >= at)
     }
 }
@@ -134,12 +135,12 @@ struct Closed {
 
 impl Closed {
     fn set(&self) {
-        *self.is.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.is) = true;
         self.changed.notify_all();
     }
 
     fn wait(&self, timeout: Duration) -> bool {
-        let is = self.is.lock().unwrap_or_else(PoisonError::into_inner);
+        let is = lock(&self.is);
         let waited = self.changed.wait_timeout_while(is, timeout, |is| !*is);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }

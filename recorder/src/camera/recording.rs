@@ -12,7 +12,7 @@
 //! Blocks on GStreamer: the runner calls [`Recording::begin`], [`Recording::assemble`] and `end` in threads of their own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use gst::prelude::*;
 
@@ -25,6 +25,7 @@ use super::supervisor::Attempt;
 use super::timestamps;
 use super::watch::{News, Picture, Teller, Watch};
 use crate::config::{Audio, Camera, Container};
+use gstgcstreamer::base::lock::lock;
 
 /// What a recording is made from.
 #[derive(Clone, Debug)]
@@ -137,7 +138,7 @@ impl Recording {
     }
 
     pub(super) fn parts(&self) -> MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.parts)
     }
 
     /// Returns the attempt's number.

@@ -1,10 +1,11 @@
 //! What is known of a camera from outside: the runner writes it, `/status`, `/metrics` and the table read it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::state::{StartReason, State};
+use gstgcstreamer::base::lock::lock;
 
 /// A snapshot.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +94,7 @@ pub struct Board {
 
 impl Board {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (Report, Instant)>> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.reports)
     }
 
     /// Puts a camera's report in place of its last one.

@@ -10,6 +10,7 @@ use crate::config::{Audio, Camera, Scheme, Transport};
 use super::plan::{self, Sound, Video};
 use super::state::Failure;
 use super::watch::{News, Teller};
+use gstgcstreamer::base::lock::lock;
 
 /// Time for a TEARDOWN: cameras without it keep the session until it times out, and have few of them.
 const TEARDOWN: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ struct Chosen {
 
 impl Choice {
     fn with<T>(&self, work: impl FnOnce(&mut Chosen) -> T) -> T {
-        work(&mut self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        work(&mut lock(&self.inner))
     }
 
     /// Whether sound was announced that will be recorded.

@@ -4,9 +4,10 @@
 //! with them. In GStreamer 1.22.0 they do not: pictures and sound are 1000 hours apart then, which muxers that interleave wait for (seen
 //! with `mpegtsmux`). Where the segment is moved, nothing is corrected.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
+use gstgcstreamer::base::lock::lock;
 
 /// Running times further apart than this are no rounding.
 const APART: u64 = 1_000_000_000;
@@ -49,7 +50,7 @@ pub(super) fn align(timestamper: &gst::Element) {
     let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
     let shared = Arc::clone(&state);
     front.add_probe(kinds, move |_, info| {
-        let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&shared);
         match &info.data {
             Some(gst::PadProbeData::Event(event)) => state.before = segment_of(event).or(state.before.take()),
             Some(gst::PadProbeData::Buffer(buffer)) if state.first.is_none() => {
@@ -60,7 +61,7 @@ pub(super) fn align(timestamper: &gst::Element) {
         gst::PadProbeReturn::Ok
     });
     back.add_probe(kinds, move |_, info| {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&state);
         match &mut info.data {
             Some(gst::PadProbeData::Event(event)) => state.after = segment_of(event).or(state.after.take()),
             Some(gst::PadProbeData::Buffer(buffer)) => {

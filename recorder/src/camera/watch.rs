@@ -1,8 +1,8 @@
 //! What passes through a recording, counted by its streaming threads and read by the runner. No locks on the way of a buffer but one for
 //! the figures of pictures.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::plan::Video;
 use super::state::Failure;
 use super::supervisor::Attempt;
+use gstgcstreamer::base::lock::lock;
 
 /// Something that the runner of a camera has to know.
 #[derive(Clone, Debug)]
@@ -118,10 +119,6 @@ pub struct Watch {
     pub closed: AtomicBool,
     picture: Mutex<Option<Picture>>,
     pace: Mutex<Pace>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Watch {
