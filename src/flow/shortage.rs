@@ -88,9 +88,7 @@ impl Watch {
     /// A sink reports. Returns a shortage that is to be told now.
     pub fn note(&mut self, sink: u64, figures: Figures, look: Look, now: u64) -> Option<Shortage> {
         let known = self.sinks.entry(sink).or_default();
-        if figures.is_failing {
-            known.is_failing = true;
-        } else {
+        if !figures.is_failing {
             *known = figures;
         }
         // All sinks report each second: one look a second is enough.

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::disk::{Disk, DiskFile, HeldLock, LastJob, Listed, Lock, Space};
 use super::lane::{Kind, Lane};
+use super::records::to_u64;
 
 /// A single call writes at most this many bytes: on the slowest card that is not yet a hung disk.
 const PIECE: usize = 1 << 20;
@@ -174,11 +177,11 @@ impl DiskFile for WatchedFile {
     }
 
     fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        let bytes = parts.concat();
+        let mut rest = Bytes::from(parts.concat());
         let mut at = offset;
-        for piece in bytes.chunks(PIECE) {
-            let (piece, here) = (piece.to_vec(), at);
-            at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        while !rest.is_empty() {
+            let (piece, here) = (rest.split_to(PIECE.min(rest.len())), at);
+            at = at.saturating_add(to_u64(piece.len()));
             self.call(Kind::Write, move |file| file.write_all_at(&[&piece], here))?;
         }
         Ok(())

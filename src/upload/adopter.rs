@@ -102,8 +102,8 @@ impl Adopter {
             return;
         };
         self.notices.extend(notices);
+        uploads.set_rest(leftovers.rest());
         loop {
-            uploads.set_rest(leftovers.rest());
             if leftovers.is_empty() {
                 self.say(true);
                 let spool = Arc::clone(&spool);
@@ -125,20 +125,15 @@ impl Adopter {
             });
             let Ok((adopter, rest, step)) = stepped.await else { return };
             (self, leftovers) = (adopter, rest);
-            let free = match step {
-                Some(Step::Went) => {
-                    uploads.set_rest(leftovers.rest());
-                    uploads.tell_leftovers();
-                    continue;
-                }
-                Some(Step::Interrupted) => None,
-                None => Some(uploads.place_is_free()),
-            };
             uploads.set_rest(leftovers.rest());
+            uploads.tell_leftovers();
+            if step == Some(Step::Went) {
+                continue;
+            }
             self.say(false);
             tokio::select! {
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
-                () = async { match free { Some(free) => free.await, None => std::future::pending().await } } => {}
+                () = uploads.place_is_free(), if step.is_none() => {}
                 () = uploads.has_stopped() => return,
             }
         }

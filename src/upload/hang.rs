@@ -19,23 +19,21 @@ impl State {
     pub(super) fn disk_hangs(&mut self, why: &str, now: u64) -> u64 {
         let retry_at = now.saturating_add(TRY_AGAIN);
         let Some(disk) = &mut self.disk else { return retry_at };
-        let known = disk.hang.replace(Hang { retry_at });
-        self.health.set_disk_in_trouble(true);
-        match known {
-            Some(hang) if hang.retry_at > now => {
-                // Another question that was on its way to it.
-                disk.hang = Some(hang);
-                hang.retry_at
-            }
-            Some(_) => retry_at,
-            None => {
-                self.reports.push_back(Report::Disk {
-                    fault: DiskFault::Hung,
-                    text: why.to_owned(),
-                });
-                retry_at
-            }
+        let is_news = disk.hang.is_none();
+        let hang = disk.hang.get_or_insert(Hang { retry_at });
+        // Else it is another question that was on its way to it.
+        if hang.retry_at <= now {
+            hang.retry_at = retry_at;
         }
+        let retry_at = hang.retry_at;
+        self.health.set_disk_in_trouble(true);
+        if is_news {
+            self.reports.push_back(Report::Disk {
+                fault: DiskFault::Hung,
+                text: why.to_owned(),
+            });
+        }
+        retry_at
     }
 
     /// It answers.

@@ -94,32 +94,7 @@ impl SpoolWriter {
             self.remove();
         }
         for op in work.ops {
-            match op {
-                Op::Begin { sequence, entry } => {
-                    let writing = Writing {
-                        entry,
-                        file: None,
-                        waiting: Vec::new(),
-                        ahead: Vec::new(),
-                    };
-                    self.open.insert(sequence, writing);
-                }
-                Op::Data {
-                    sequence,
-                    at,
-                    bytes,
-                    charged,
-                } => match self.open.get_mut(&sequence) {
-                    Some(writing) => writing.waiting.push((at, bytes, charged)),
-                    None => written.released += charged,
-                },
-                Op::Ahead { sequence, at, bytes } => {
-                    if let Some(writing) = self.open.get_mut(&sequence) {
-                        writing.ahead.push((at, bytes));
-                    }
-                }
-                Op::End(closing) => self.end(*closing, answers, &mut written),
-            }
+            self.take(op, answers, &mut written);
         }
         for writing in self.open.values_mut() {
             match &self.session {
@@ -143,6 +118,36 @@ impl SpoolWriter {
             }
         }
         trouble
+    }
+
+    /// Notes what is to be written. `answers`: the disk does, and an end may be written.
+    fn take(&mut self, op: Op, answers: bool, written: &mut Written) {
+        match op {
+            Op::Begin { sequence, entry } => {
+                let writing = Writing {
+                    entry,
+                    file: None,
+                    waiting: Vec::new(),
+                    ahead: Vec::new(),
+                };
+                self.open.insert(sequence, writing);
+            }
+            Op::Data {
+                sequence,
+                at,
+                bytes,
+                charged,
+            } => match self.open.get_mut(&sequence) {
+                Some(writing) => writing.waiting.push((at, bytes, charged)),
+                None => written.released += charged,
+            },
+            Op::Ahead { sequence, at, bytes } => {
+                if let Some(writing) = self.open.get_mut(&sequence) {
+                    writing.ahead.push((at, bytes));
+                }
+            }
+            Op::End(closing) => self.end(*closing, answers, written),
+        }
     }
 
     /// Opens the folder if that is still to be done. Asks the disk whether it answers, if that is the question.
