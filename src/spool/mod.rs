@@ -145,12 +145,13 @@ impl Spool {
         self.account.used()
     }
 
-    /// Returns how many bytes may still be written; 0 if the file system cannot be asked.
+    /// Returns how many bytes may still be written, by the limit and by the file system; 0 if that cannot be asked.
     pub fn room(&self) -> u64 {
-        self.account.room().unwrap_or_else(|| {
-            let space = self.disk.space(&self.root);
-            space.map_or(0, |s| s.available.saturating_sub(keep(s.total)))
-        })
+        let Ok(space) = self.disk.space(&self.root) else { return 0 };
+        match self.account.room() {
+            Some(limited) => limited.min(space.available),
+            None => space.available.saturating_sub(keep(space.total)),
+        }
     }
 
     /// Asks whether the disk answers.

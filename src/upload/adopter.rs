@@ -203,7 +203,12 @@ impl Adopter {
                 let stored = match found {
                     Found::Upload(stored) => Some((None, stored)),
                     Found::Rebuild(partial) => match rebuild(partial) {
-                        Ok(rebuilt) => rebuilt,
+                        Ok(Rebuilt::Chunk(running, stored)) => Some((running, stored)),
+                        Ok(Rebuilt::Nothing) => None,
+                        Ok(Rebuilt::Lost(summary)) => {
+                            self.uploads.lost(summary);
+                            None
+                        }
                         Err(e) => {
                             self.notices
                                 .other(format!("{e}; the half-written chunk is left for the next start"));
@@ -236,8 +241,18 @@ impl Adopter {
     }
 }
 
-/// Closes a half-written chunk at the end of its last whole unit. `None`: not one unit is whole, and it is removed.
-fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolError> {
+/// What came of a half-written chunk.
+enum Rebuilt {
+    /// It ends with its last whole unit; its running time, if that is known.
+    Chunk(Option<u64>, Stored),
+    /// Nothing but a header was in it, and it is removed.
+    Nothing,
+    /// Not one unit is whole, and it is removed.
+    Lost(Summary),
+}
+
+/// Closes a half-written chunk at the end of its last whole unit.
+fn rebuild(mut partial: Partial) -> Result<Rebuilt, SpoolError> {
     let mut entry = partial.entry().clone();
     let container = Container::from_name(&entry.container).unwrap_or(Container::Raw);
     let mut replay = Replay::new(container, entry.init_bytes);
@@ -247,8 +262,19 @@ fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolE
     })?;
     let found = replay.finish(partial.complete());
     if found.whole <= entry.init_bytes {
+        let size = partial.len().saturating_sub(entry.init_bytes);
         partial.discard()?;
-        return Ok(None);
+        return Ok(match size {
+            0 => Rebuilt::Nothing,
+            _ => Rebuilt::Lost(Summary {
+                session: entry.session.as_str().into(),
+                sequence: entry.sequence,
+                start: entry.start,
+                duration: 0,
+                running: entry.running,
+                size,
+            }),
+        });
     }
     let mut crc32c = 0;
     partial.reader()?.for_each(found.whole, |bytes| {
@@ -272,5 +298,5 @@ fn rebuild(mut partial: Partial) -> Result<Option<(Option<u64>, Stored)>, SpoolE
         size: found.whole,
         crc32c,
     };
-    Ok(Some((running, partial.refinish(&closed)?)))
+    Ok(Rebuilt::Chunk(running, partial.refinish(&closed)?))
 }

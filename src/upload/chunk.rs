@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::scheduler::Site;
 use crate::base::lock::lock;
-use crate::spool::{ClosedEntry, SpoolError, Stored, name_mark};
+use crate::spool::{ClosedEntry, Entry, Session, SpoolError, Stored, name_mark};
 use gcstreamer_storage::ObjectRequest;
 
 /// Fields of a chunk's messages. Small: tens of thousands may wait on disk.
@@ -191,6 +191,12 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
 
 /// A chunk without an end on disk. All calls block.
 pub trait SpooledPart: SpooledChunk {
+    /// Moves it to the session's folder if somebody has removed the one that it is in: its bytes can still be read.
+    ///
+    /// # Errors
+    /// The disk: it is as it was.
+    fn rescue(&self, session: &Session, entry: &Entry) -> Result<(), SpoolError>;
+
     /// Writes the bytes that are missing and the end, durably. `None`: `is_wanted` said no before the end was written.
     ///
     /// # Errors

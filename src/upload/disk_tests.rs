@@ -745,6 +745,20 @@ fn an_end_that_the_disk_refused_once_is_written_again_and_the_chunk_is_whole_on_
 }
 
 #[test]
+fn a_part_whose_folder_is_removed_before_its_end_is_written_is_saved_into_the_new_one() {
+    let (disk, uploads, mut desk) = end_mark_refused();
+    disk.remove_tree(&disk.root().join("cam").join(SESSION));
+    uploads.lock().disk.as_mut().unwrap().health.retry();
+    assert!(step(&mut desk, &uploads).is_none());
+    assert_eq!(chunk_files(&disk).len(), 1);
+    let found = found_at_the_next_start(&disk);
+    let [Found::Upload(stored)] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(stored.size(), 20);
+}
+
+#[test]
 fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_behind() {
     let (disk, uploads, mut desk) = end_mark_refused();
     let Due::Send { chunks, .. } = uploads.due() else {

@@ -211,3 +211,38 @@ async fn a_session_from_before_the_clock_was_set_waits_for_those_that_know_the_t
     let turn = sink.stored.iter().position(|id| id == "s0000").unwrap();
     assert!(turn >= 39 - MAX_HELD, "{turn}");
 }
+
+/// What is told as lost of a part of FLV that ends within its `bytes` (FLV's header is 13 bytes), and how many files are left.
+fn torn_after(bytes: usize) -> (Vec<(String, u64, u64)>, usize) {
+    let disk = SimDisk::new(1);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+    let session = spool.session("cam", "s0").unwrap();
+    let entry = Entry {
+        session: "s0".to_owned(),
+        sequence: 4,
+        device: "cam".to_owned(),
+        bucket: OWN.to_owned(),
+        name: "cam/s0_000004.flv".to_owned(),
+        container: "flv".to_owned(),
+        init_bytes: 13,
+        ..Entry::default()
+    };
+    let mut open = session.create(&entry).unwrap();
+    // A tag of video that announces 1000 bytes.
+    let object = [&b"FLV\x01\x01\0\0\0\x09\0\0\0\0\x09\0\x03\xe8\0\0\0\0\0\0\0"[..], &[0; 100]].concat();
+    open.append(0, &[Bytes::copy_from_slice(&object[..bytes])]).unwrap();
+    let next = disk.kill();
+    let mut sink = Sink::new(&next);
+    sink.adopt();
+    let lost = std::iter::from_fn(|| sink.uploads.take_report()).filter_map(|report| match report {
+        Report::Dropped { summary, .. } => Some((summary.session.to_string(), summary.sequence, summary.size)),
+        _ => None,
+    });
+    (lost.collect(), chunk_files(&next))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_without_one_whole_picture_is_told_as_a_gap_and_an_empty_one_is_not() {
+    assert_eq!(torn_after(113), (vec![("s0".to_owned(), 4, 100)], 0));
+    assert_eq!(torn_after(13), (Vec::new(), 0));
+}

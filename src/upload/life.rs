@@ -41,6 +41,36 @@ pub enum Step {
     Dropped(&'static str),
 }
 
+/// Steps that the observer has not received yet.
+///
+/// They happen on several threads, and each of them may hand them over; only one does at a time, so that the observer receives
+/// them in the order in which they happened, without a lock that it would wait for.
+#[derive(Debug, Default)]
+pub(super) struct Unobserved {
+    events: Vec<LifeEvent>,
+    /// A thread hands events over now; it takes along what is added meanwhile.
+    is_handing_over: bool,
+}
+
+impl Unobserved {
+    pub(super) fn push(&mut self, event: LifeEvent) {
+        self.events.push(event);
+    }
+
+    /// What the caller is to hand over, after which it calls [`Self::end`] and begins again; `None`: nothing, or another thread does.
+    pub(super) fn begin(&mut self) -> Option<Vec<LifeEvent>> {
+        if self.is_handing_over || self.events.is_empty() {
+            return None;
+        }
+        self.is_handing_over = true;
+        Some(std::mem::take(&mut self.events))
+    }
+
+    pub(super) fn end(&mut self) {
+        self.is_handing_over = false;
+    }
+}
+
 /// Why an attempt was broken off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recall {

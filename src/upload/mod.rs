@@ -35,6 +35,8 @@ mod hold_tests;
 mod leftover_tests;
 mod leftovers;
 pub mod life;
+#[cfg(test)]
+mod life_tests;
 pub mod marks;
 mod notices;
 pub mod ops;

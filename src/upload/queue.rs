@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::chunk::{Chunk, Summary};
 use super::health::{Health, Status};
 use super::held::Leftovers;
-use super::life::{Observer, Step};
+use super::life::{Observer, Step, Unobserved};
 use super::rate::Rate;
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
@@ -137,7 +137,7 @@ impl UploadQueue {
                 clock_off_told: false,
                 clock_off: None,
                 reports: VecDeque::new(),
-                life: Vec::new(),
+                life: Unobserved::default(),
                 wall: Clock::SYSTEM.wall,
                 recent: VecDeque::new(),
                 input: Rate::default(),
@@ -627,17 +627,32 @@ impl UploadQueue {
     /// Reports what has happened: the steps of chunks to the observer, and that there are reports. Call it without a lock: the
     /// observer is the element's.
     pub fn publish(&self) {
-        let (has_reports, life, gave_place) = {
+        let (has_reports, gave_place) = {
             let mut state = self.lock();
             let gave_place = std::mem::take(&mut state.gave_place);
-            (!state.reports.is_empty(), std::mem::take(&mut state.life), gave_place)
+            (!state.reports.is_empty(), gave_place)
         };
         if gave_place {
             self.adopt_wake.notify_one();
         }
-        life.iter().for_each(|event| self.observer.observe(event));
+        self.hand_over_steps();
         if has_reports {
             (self.wake_poster)();
+        }
+    }
+
+    fn hand_over_steps(&self) {
+        /// Also where the observer panics: the next thread goes on.
+        struct End<'a>(&'a UploadQueue);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.lock().life.end();
+            }
+        }
+        loop {
+            let Some(events) = self.lock().life.begin() else { return };
+            let _end = End(self);
+            events.iter().for_each(|event| self.observer.observe(event));
         }
     }
 }

@@ -248,6 +248,9 @@ impl SpoolWriter {
         };
         if let Some(part) = &held.part {
             // It goes on where the disk refused.
+            if let Opened::Yes(session) = &self.session {
+                part.kept.rescue(session, entry)?;
+            }
             let stored = part.kept.complete(part, &closed, &is_wanted)?;
             return Ok(stored.map(|stored| ChunkFile::moved(stored, Arc::clone(&held.sent), Arc::clone(&self.times)) as _));
         }

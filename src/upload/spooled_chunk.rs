@@ -18,7 +18,7 @@ use super::redate::redate;
 use crate::base::boot;
 use crate::base::clock::Clock;
 use crate::base::lock::lock;
-use crate::spool::{Boots, ChunkReader, ClosedEntry, Entry, OpenChunk, SpoolError, Stored, name_mark};
+use crate::spool::{Boots, ChunkReader, ClosedEntry, Entry, OpenChunk, Session, SpoolError, Stored, name_mark};
 use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
 /// What time it is, as far as that can be believed, and was in other boots of the machine.
@@ -344,6 +344,14 @@ impl Backing for PartialFile {
 }
 
 impl SpooledPart for PartialFile {
+    fn rescue(&self, session: &Session, entry: &Entry) -> Result<(), SpoolError> {
+        let mut open = lock(&self.open);
+        if session.rescue(&mut open, entry)? {
+            *lock(&self.reader) = open.reader();
+        }
+        Ok(())
+    }
+
     fn complete(&self, part: &Part, closed: &ClosedEntry, is_wanted: &dyn Fn() -> bool) -> Result<Option<Stored>, SpoolError> {
         let mut open = lock(&self.open);
         open.append(part.len, &part.rest)?;

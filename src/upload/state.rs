@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::chunk::{Chunk, Place, SpooledChunk, Summary};
 use super::health::Health;
 use super::held::Leftovers;
-use super::life::{LifeEvent, Recall, Step};
+use super::life::{LifeEvent, Recall, Step, Unobserved};
 use super::ops::Op;
 use super::parked;
 use super::rate::Rate;
@@ -60,7 +60,7 @@ pub(super) struct State {
     pub(super) clock_off: Option<i64>,
     pub(super) reports: VecDeque<Report>,
     /// Steps of chunks that the observer has not received yet.
-    pub(super) life: Vec<LifeEvent>,
+    pub(super) life: Unobserved,
     /// The wall clock.
     pub(super) wall: fn() -> u64,
     /// What was stored within [`RATE_WINDOW`], in order: when, and its bytes.

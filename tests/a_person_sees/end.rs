@@ -113,7 +113,10 @@ fn ctrl_c_with_a_spool_says_where_the_rest_waits() {
     let server = GcsServer::spawn_thread();
     (0..200).for_each(|_| server.push_fault(Fault::status(503)));
     let folder = tempfile::tempdir().unwrap();
-    let spool = format!("shutdown-timeout=300000000 spool-dir={}", folder.path().display());
+    let spool = format!(
+        "shutdown-timeout=300000000 max-spool-bytes=1000000000 spool-dir={}",
+        folder.path().display()
+    );
     let child = launch(&format!("{} ! {}", camera(), sink("spooled", &server, &spool)), &[]);
     wait_for_uploads(&server, 1);
     interrupt(&child);

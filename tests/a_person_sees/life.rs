@@ -83,7 +83,10 @@ fn with_a_spool_the_steps_to_disk_and_of_the_next_start_are_shown() {
     let server = GcsServer::spawn_thread();
     server.push_fault(Fault::StallBefore);
     let folder = tempfile::tempdir().unwrap();
-    let spool = format!("spool-dir={} drain-timeout=1000000000", folder.path().display());
+    let spool = format!(
+        "spool-dir={} max-spool-bytes=1000000000 drain-timeout=1000000000",
+        folder.path().display()
+    );
     let (first, text) = lives(&flv(1), 5, &server, &spool);
     let spooled = ["is cut", "is closed with ", "is spooled", "is queued", "is sent, attempt 1"];
     assert!(are(&first[0], &spooled), "{first:#?}\n{text}");

@@ -34,8 +34,8 @@ fn a_line_says_where_it_records_and_where_its_backlog_goes() {
         ),
         (
             "overflow",
-            format!("spool-dir={dir} spool-mode=overflow max-spool-bytes=46000000000"),
-            vec!["in memory (67 MB), then in spool-dir ", "room for 46 GB (about ", "kB/s)"],
+            format!("spool-dir={dir} spool-mode=overflow max-spool-bytes=460000000"),
+            vec!["in memory (67 MB), then in spool-dir ", "room for 460 MB (about ", "kB/s)"],
         ),
     ] {
         let server = GcsServer::spawn_thread();

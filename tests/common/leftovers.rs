@@ -79,7 +79,7 @@ pub fn session_id(number: usize) -> String {
 
 /// Makes `sessions` sessions of `chunks` chunks each, that go to `bucket` at `endpoint`.
 pub fn leave(dir: &Path, endpoint: &str, bucket: &str, sessions: std::ops::Range<usize>, chunks: u64) {
-    let spool = Spool::open(Arc::new(Unsynced(StdDisk)), dir, 0).unwrap();
+    let spool = Spool::open(Arc::new(Unsynced(StdDisk)), dir, 1_000_000_000).unwrap();
     for number in sessions {
         let id = session_id(number);
         let session = spool.session("old", &id).unwrap();

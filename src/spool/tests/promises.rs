@@ -328,6 +328,22 @@ fn fill(step: usize) {
 }
 
 #[test]
+fn p6_the_room_is_never_more_than_the_file_system_has() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk, 1 << 30);
+    let space = |available| {
+        disk.set_space(Space {
+            total: 100 << 30,
+            available,
+        });
+    };
+    space(70_000);
+    assert_eq!(spool.room(), 70_000);
+    space(50 << 30);
+    assert_eq!(spool.room(), 1 << 30);
+}
+
+#[test]
 fn p6_without_a_limit_a_tenth_of_the_file_system_stays_free() {
     const GIB: u64 = 1 << 30;
     let disk = SimDisk::new(1);
