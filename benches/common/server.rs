@@ -97,9 +97,10 @@ fn serve(stream: TcpStream, counters: &Counters) -> std::io::Result<()> {
             let size = body.media(boundary);
             counters.stored.fetch_add(1, Ordering::Relaxed);
             counters.bytes.fetch_add(size, Ordering::Relaxed);
+            let (bucket, name) = asked(&head).unwrap_or_default();
             (
                 "200 OK",
-                format!(r#"{{"kind":"storage#object","bucket":"bench","name":"x","generation":"1","size":"{size}"}}"#),
+                format!(r#"{{"kind":"storage#object","bucket":"{bucket}","name":"{name}","generation":"1","size":"{size}"}}"#),
             )
         };
         write!(
@@ -108,6 +109,26 @@ fn serve(stream: TcpStream, counters: &Counters) -> std::io::Result<()> {
             json.len()
         )?;
     }
+}
+
+/// Bucket and name of the object that a request is about; an answer about another one counts as no answer.
+fn asked(head: &str) -> Option<(String, String)> {
+    let (path, query) = head.split(' ').nth(1)?.split_once('?')?;
+    let bucket = path.rsplit('/').nth(1)?;
+    let name = query.split('&').find_map(|field| field.strip_prefix("name="))?;
+    Some((decoded(bucket), decoded(name)))
+}
+
+/// Takes the percent signs away; the benches' names are ASCII.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        out.push(code.map_or('%', char::from));
+        out.push_str(part.get(2..).unwrap_or_default());
+    }
+    out
 }
 
 /// What is kept of a body: its length, and its first bytes.

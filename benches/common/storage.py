@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from multiprocessing import Pipe, Process, Value
+from urllib.parse import parse_qs, unquote, urlsplit
 
 # Where bytes would go that are dropped.
 SCRATCH = memoryview(bytearray(1 << 20))
@@ -151,12 +152,18 @@ def serve_one(client, arrived, up):
             heads = first.split(b"\r\n\r\n", 2)
             media = length - len(heads[0]) - len(heads[1]) - 8 - len(boundary) - 8 if len(heads) == 3 else 0
             wire.note(began, media - length)
-            answer = {"kind": "storage#object", "bucket": "bench", "name": "x", "generation": "1", "size": str(media)}
+            answer = {"kind": "storage#object", **asked(lines[0]), "generation": "1", "size": str(media)}
             body = json.dumps(answer).encode()
             head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body)
     except (ConnectionError, OSError):
         reset(client)
+
+
+def asked(line):
+    """Bucket and name of the object that a request line is about; an answer about another one counts as no answer."""
+    url = urlsplit(line.split(" ")[1])
+    return {"bucket": unquote(url.path.split("/")[-2]), "name": parse_qs(url.query).get("name", [""])[0]}
 
 
 def read_body(wire, headers):
