@@ -21,6 +21,7 @@ const RUN_WHOLE: &[(&str, &str)] = &[
     ("docs/then-and-now.md", "tests/then_and_now.rs"),
     ("docs/migrating.md", "tests/then_and_now.rs"),
     ("docs/sources.md", "tests/sources.rs"),
+    ("docs/watch.md", "tests/watch.rs"),
     ("examples/README.md", "tests/examples.rs"),
 ];
 
@@ -31,6 +32,7 @@ const RUN: &[(&str, &str, &str)] = &[
         "gst-launch-1.0 -e rtspsrc",
         "scripts/demo and tests/then_and_now.rs",
     ),
+    ("docs/start.md", "gst-launch-1.0 -e rtspsrc", "tests/then_and_now.rs"),
     (
         "CONTRIBUTING.md",
         "scripts/reference",
@@ -296,6 +298,39 @@ fn the_cost_tables_follow_from_the_prices() {
             assert!((number(cell) - days).abs() < 0.051, "{row:?}: {days}");
         }
     }
+}
+
+#[test]
+fn the_figures_of_scaling_follow_from_what_was_measured_and_from_the_prices() {
+    let prices = table("docs/cloud-setup.md", "| class | GB and month");
+    let measured = table("docs/scaling.md", "| cameras | CPU of a core");
+    for row in &measured {
+        assert!((number(&row[1]) / number(&row[0]) - number(&row[2])).abs() < 0.006, "{row:?}");
+    }
+    let most = measured.last().unwrap();
+    for row in table("docs/scaling.md", "| cameras | pods of 40") {
+        let cameras = number(&row[0]);
+        let gigabytes = cameras * 2.0 * 30.0 * 86400.0 / 8000.0;
+        let objects = cameras * 30.0 * 86400.0 / 10.0;
+        let near = |cell: &str, is: f64| (number(cell) - is).abs() <= is * 0.01 + 0.05;
+        assert!((number(&row[1]) - (cameras / 40.0).ceil()).abs() < 0.1, "{row:?}");
+        assert!(near(&row[2], cameras * 0.015), "{row:?}");
+        assert!(near(&row[4], cameras * 2.0), "{row:?}");
+        assert!(near(&row[5], cameras / 10.0), "{row:?}");
+        assert!(near(&row[6], gigabytes / 1000.0), "{row:?}");
+        assert!(near(&row[7], gigabytes * number(&prices[0][1])), "{row:?}");
+        assert!(
+            (number(&row[8]) - objects * number(&prices[0][2]) / 1000.0).abs() < 1.0,
+            "{row:?}"
+        );
+    }
+    assert_eq!(number(&most[0]), 40.0, "pods of as many cameras as were measured");
+}
+
+#[test]
+fn the_picture_of_the_data_flow_is_that_of_its_text() {
+    let output = Command::new(root().join("scripts/pictures")).arg("--check").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

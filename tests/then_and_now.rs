@@ -1,4 +1,4 @@
-//! The lines of docs/then-and-now.md and docs/migrating.md, word for word, from a camera into a bucket.
+//! The lines of docs/then-and-now.md, docs/migrating.md and docs/start.md, word for word, from a camera into a bucket.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -150,6 +150,13 @@ fn every_line_of_then_and_now_and_of_the_migration_records_chunks_that_play() {
     assert_eq!(blocks.len(), 4);
     blocks.extend(lines_of("migrating.md"));
     assert_eq!(blocks.len(), 6);
+    let start = lines_of("start.md");
+    assert_eq!(start.len(), 1);
+    blocks.extend(
+        start
+            .iter()
+            .map(|line| line.replace("rtsp://CAMERA/stream", "\"$RTSP_SOURCE\"")),
+    );
     std::thread::scope(|scope| {
         for (n, block) in blocks.iter().enumerate() {
             let own: PathBuf = folder.path().join(n.to_string());

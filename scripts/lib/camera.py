@@ -38,7 +38,7 @@ def media(args, video, audio):
     # Burnt-in time helps when looking at kept chunks; the element is in a package of its own that pulls X11 in.
     overlay = " ! timeoverlay" if Gst.ElementFactory.find("timeoverlay") else ""
     line = (
-        "videotestsrc is-live=true pattern=ball"
+        f"videotestsrc is-live=true pattern={args.pattern}"
         f" ! video/x-raw,format=I420,width={args.width},height={args.height},framerate={args.fps}/1{overlay} ! "
         + VIDEO[video].format(kbps=args.kbps, key_interval=args.key_interval)
     )
@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--kbps", type=int, default=1000)
+    parser.add_argument("--pattern", default="ball", help="of videotestsrc; snow fills the bit rate")
     parser.add_argument("--key-interval", type=int, default=50, help="frames from key frame to key frame")
     parser.add_argument("--video", choices=list(VIDEO), default="h264")
     parser.add_argument("--audio", choices=["none", *AUDIO], default="aac")

@@ -44,11 +44,23 @@ impl Recorder {
     }
 
     pub fn start_in(folder: tempfile::TempDir, server: &GcsServer, configuration: &str) -> Self {
+        Self::spawn(program(), folder, server, configuration)
+    }
+
+    /// Runs it by another command, which gets the program and its arguments behind its own.
+    pub fn start_by(mut command: Command, server: &GcsServer, configuration: &str) -> Self {
+        command.env_remove("STORAGE_EMULATOR_HOST").stdin(Stdio::null());
+        command.arg(env!("CARGO_BIN_EXE_gcstreamer-recorder"));
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self::spawn(command, folder, server, configuration)
+    }
+
+    fn spawn(mut command: Command, folder: tempfile::TempDir, server: &GcsServer, configuration: &str) -> Self {
         let port = free_port();
         let file = folder.path().join("recorder.toml");
         write_configuration(&file, server, port, configuration);
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = program()
+        let child = command
             .args(["run", file.to_str().unwrap()])
             .stdout(Stdio::null())
             .stderr(log)

@@ -1,0 +1,445 @@
+//! What is delivered besides the binaries: systemd units and Debian packages.
+//!
+//! Whole runs take minutes and root: `scripts/test-packages` boots a bare Debian with the packages and records there,
+//! `scripts/test-container` builds and runs the images.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use gst::prelude::*;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Our deadlines at the end, which systemd and Kubernetes must not cut short: `drain-timeout` and `shutdown-timeout`.
+const DEADLINES: u64 = 30 + 5;
+
+/// Whether a command is on this system: what needs it is told and left out.
+fn is_here(command: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {command}")])
+        .output()
+        .unwrap();
+    if !found.status.success() {
+        eprintln!("skipped: {command} is not installed");
+    }
+    found.status.success()
+}
+
+fn units() -> Vec<PathBuf> {
+    let mut units: Vec<PathBuf> = std::fs::read_dir(root().join("deploy/systemd"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "service"))
+        .collect();
+    units.sort();
+    assert_eq!(units.len(), 3);
+    units
+}
+
+#[test]
+fn systemd_understands_every_line_of_the_units() {
+    if !is_here("systemd-analyze") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut copies = Vec::new();
+    for unit in units() {
+        // The programs are not installed on the machine that tests.
+        let text = std::fs::read_to_string(&unit).unwrap();
+        let lines = text.lines().map(|line| match line.strip_prefix("ExecStart=") {
+            Some(command) => format!("ExecStart=/bin/true {}", command.split_once(' ').unwrap().1),
+            None => line.to_owned(),
+        });
+        let copy = folder.path().join(unit.file_name().unwrap());
+        std::fs::write(&copy, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        copies.push(copy);
+    }
+    // --man=no: it would run `man` for each page that a unit names.
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .args(&copies)
+        .output()
+        .unwrap();
+    let said = text(&output);
+    let about_ours: Vec<&str> = said.lines().filter(|line| line.contains("gcstreamer")).collect();
+    assert!(output.status.success() && about_ours.is_empty(), "{said}");
+}
+
+#[test]
+fn the_units_expose_little() {
+    if !is_here("systemd-analyze") {
+        return;
+    }
+    for unit in units() {
+        let output = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--threshold=25"])
+            .arg(&unit)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}: over 2.5\n{}", unit.display(), text(&output));
+    }
+}
+
+#[test]
+fn the_units_leave_time_for_the_last_chunk_and_start_again_whatever_happened() {
+    for unit in units() {
+        let text = std::fs::read_to_string(&unit).unwrap();
+        let value = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(&format!("{key}=")))
+                .map(str::to_owned)
+        };
+        let name = unit.file_name().unwrap().to_str().unwrap();
+        assert_eq!(value("Restart").as_deref(), Some("always"), "{name}");
+        assert_eq!(
+            value("StartLimitIntervalSec").as_deref(),
+            Some("0"),
+            "{name}: it gives up after some starts"
+        );
+        if name != "gcstreamer-dashboard.service" {
+            assert!(value("TimeoutStopSec").unwrap().parse::<u64>().unwrap() > DEADLINES, "{name}");
+        }
+        // SIGTERM kills gst-launch-1.0 as it is.
+        assert_eq!(
+            value("KillSignal").as_deref() == Some("SIGINT"),
+            name == "gcstreamer@.service",
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_launch_line_of_a_file_reaches_gst_launch_word_by_word() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("gst-launch-1.0");
+    std::fs::write(&program, "#!/bin/sh\nfor word; do printf '<%s>' \"$word\"; done\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let line = folder.path().join("door.line");
+    std::fs::write(
+        &line,
+        "# The door\n  # and a remark\nvideotestsrc  pattern=* ! \\\n\tvideo/x-raw,format=(string)I420 !\n gcssink bucket=$HOME\n",
+    )
+    .unwrap();
+    let output = Command::new(root().join("deploy/systemd/launch-line"))
+        .arg(&line)
+        .current_dir(folder.path())
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .output()
+        .unwrap();
+    let expected = "<-e><videotestsrc><pattern=*><!><video/x-raw,format=(string)I420><!><gcssink><bucket=$HOME>";
+    assert_eq!(text(&output), expected);
+}
+
+/// Files of the delivery that a program is asked to check: what they set has to be understood.
+#[test]
+fn the_example_configuration_has_the_keys_of_the_documents() {
+    let example = read("deploy/systemd/recorder.toml");
+    let cameras = gcstreamer_schema::cameras::from_toml(&example).unwrap();
+    assert_eq!(cameras.len(), 1);
+    let document = read("docs/recorder.md");
+    for line in example.lines() {
+        let line = line.trim_start_matches('#');
+        if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ')) {
+            assert!(document.contains(key), "docs/recorder.md does not know {key}");
+        }
+    }
+}
+
+/// The packages of `apt-get install` that hold the elements of the launch lines in the documents.
+#[test]
+fn the_plugins_package_recommends_what_the_documented_lines_need() {
+    if !is_here("dpkg-query") {
+        return;
+    }
+    gst::init().unwrap();
+    gstgcstreamer::plugin_register_static().unwrap();
+    let mut files = BTreeSet::new();
+    for document in ["README.md", "docs/sources.md", "docs/then-and-now.md"] {
+        for word in read(document).split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            let plugin = gst::ElementFactory::find(word).and_then(|factory| factory.plugin());
+            if let Some(file) = plugin.and_then(|plugin| plugin.filename()) {
+                files.insert(file.canonicalize().unwrap());
+            }
+        }
+    }
+    assert!(files.len() > 10, "{files:?}");
+    let control = read("deploy/debian/gstreamer1.0-gcstreamer/control");
+    let recommended = control.lines().find(|line| line.starts_with("Recommends: ")).unwrap();
+    for file in files {
+        let owner = Command::new("dpkg-query").arg("-S").arg(&file).output().unwrap();
+        let owner = String::from_utf8(owner.stdout).unwrap();
+        let package = owner.split(':').next().unwrap();
+        if package.starts_with("gstreamer1.0-") {
+            assert!(recommended.contains(package), "{} is in {package}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_scripts_of_the_packages_are_shell() {
+    for entry in std::fs::read_dir(root().join("deploy/debian")).unwrap() {
+        let folder = entry.unwrap().path();
+        for script in ["postinst", "prerm", "postrm"] {
+            let output = Command::new("dash").arg("-n").arg(folder.join(script)).output();
+            let output = output.unwrap_or_else(|_| Command::new("sh").arg("-n").arg(folder.join(script)).output().unwrap());
+            assert!(output.status.success(), "{}: {}", folder.display(), text(&output));
+        }
+    }
+}
+
+/// A program that answers `man` and `completions` as ours do.
+const PROGRAM: &str = r#"
+#include <stdio.h>
+#include <string.h>
+int main(int count, char **words) {
+    if (count > 1 && !strcmp(words[1], "man")) return puts(".TH program 1") < 0;
+    if (count > 2 && !strcmp(words[1], "completions")) return puts(words[2]) < 0;
+    return 2;
+}
+"#;
+
+/// Files of a package as `MODE PATH`.
+fn contents(package: &Path) -> BTreeSet<String> {
+    let output = Command::new("dpkg-deb").arg("--contents").arg(package).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[1], "root/root", "{line}");
+        format!("{} {}", words[0], words[5].trim_start_matches('.'))
+    };
+    said.lines().map(line).collect()
+}
+
+#[test]
+fn the_packages_hold_programs_units_users_manuals_and_licences() {
+    if !["dpkg-shlibdeps", "strip", "npm"].iter().all(|tool| is_here(tool)) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let binaries = folder.path().join("binaries");
+    std::fs::create_dir(&binaries).unwrap();
+    std::fs::write(folder.path().join("program.c"), PROGRAM).unwrap();
+    for name in ["gcstreamer-recorder", "gcstreamer-dashboard", "libgstgcstreamer.so"] {
+        let built = Command::new("cc")
+            .arg("-o")
+            .arg(binaries.join(name))
+            .arg(folder.path().join("program.c"))
+            .status();
+        assert!(built.unwrap().success());
+    }
+    let out = folder.path().join("out");
+    let output = Command::new(root().join("scripts/package"))
+        .arg("--binaries")
+        .args([&binaries, &out])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let mut packages: Vec<PathBuf> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).collect();
+    packages.sort();
+    let [dashboard, recorder, plugin] = &packages[..] else {
+        panic!("{packages:?}");
+    };
+    let plugin_path = "/gstreamer-1.0/libgstgcstreamer.so";
+    assert!(
+        contents(plugin)
+            .iter()
+            .any(|line| line.starts_with("-rw-r--r-- /usr/lib/") && line.ends_with(plugin_path))
+    );
+    let everywhere = ["copyright", "changelog.gz", "third-party-licences.gz"];
+    let of = |package: &str, more: &[&str]| -> Vec<String> {
+        let documents = everywhere
+            .iter()
+            .map(|name| format!("-rw-r--r-- /usr/share/doc/{package}/{name}"));
+        documents.chain(more.iter().map(|&line| line.to_owned())).collect()
+    };
+    for (package, wanted) in [
+        (
+            plugin,
+            of(
+                "gstreamer1.0-gcstreamer",
+                &[
+                    "-rw-r--r-- /usr/lib/systemd/system/gcstreamer@.service",
+                    "-rwxr-xr-x /usr/lib/gcstreamer/launch-line",
+                    "-rw-r--r-- /usr/lib/sysusers.d/gcstreamer-lines.conf",
+                    "drwxr-x--- /etc/gcstreamer/",
+                ],
+            ),
+        ),
+        (
+            recorder,
+            of(
+                "gcstreamer-recorder",
+                &[
+                    "-rwxr-xr-x /usr/bin/gcstreamer-recorder",
+                    "-rw-r--r-- /usr/lib/systemd/system/gcstreamer-recorder.service",
+                    "-rw-r--r-- /usr/lib/sysusers.d/gcstreamer-recorder.conf",
+                    "-rw-r--r-- /usr/share/doc/gcstreamer-recorder/examples/gcstreamer-recorder.toml",
+                    "-rw-r--r-- /usr/share/man/man1/gcstreamer-recorder.1.gz",
+                    "-rw-r--r-- /usr/share/bash-completion/completions/gcstreamer-recorder",
+                    "-rw-r--r-- /usr/share/zsh/vendor-completions/_gcstreamer-recorder",
+                    "-rw-r--r-- /usr/share/fish/vendor_completions.d/gcstreamer-recorder.fish",
+                    "drwxr-x--- /etc/gcstreamer-recorder/",
+                ],
+            ),
+        ),
+        (
+            dashboard,
+            of(
+                "gcstreamer-dashboard",
+                &[
+                    "-rwxr-xr-x /usr/bin/gcstreamer-dashboard",
+                    "-rw-r--r-- /usr/lib/systemd/system/gcstreamer-dashboard.service",
+                    "-rw-r--r-- /etc/default/gcstreamer-dashboard",
+                    "-rw-r--r-- /usr/share/man/man1/gcstreamer-dashboard.1.gz",
+                ],
+            ),
+        ),
+    ] {
+        let found = contents(package);
+        let missing: Vec<_> = wanted.iter().filter(|line| !found.contains(*line)).collect();
+        assert!(missing.is_empty(), "{}: {missing:#?} of {found:#?}", package.display());
+        let field = |name: &str| {
+            let output = Command::new("dpkg-deb")
+                .arg("--field")
+                .arg(package)
+                .arg(name)
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        assert_eq!(field("Version"), concat!(env!("CARGO_PKG_VERSION"), "-1"));
+        let depends = field("Depends");
+        assert!(
+            depends.contains("libc6") && depends.contains("ca-certificates") && !depends.contains('@'),
+            "{depends}"
+        );
+    }
+}
+
+/// kubectl of a cluster in which everything happens at once; it notes what it was asked.
+const KUBECTL: &str = r#"#!/bin/sh
+echo "$*" >>"$LOG"
+case "$*" in
+  *spec.replicas*) cat "$LOG.replicas" ;;
+  *readyReplicas*) sed -n 's/^  replicas: //p' "$OVERLAY/replicas.yaml" ;;
+  *"get pod "*) exit 1 ;;
+  *"create configmap"*) cat ;;
+  *"apply -f -"*) cat >>"$LOG.applied" ;;
+esac
+"#;
+
+/// Runs `deploy/kubernetes/resize` from so many pods to so many: what it asked of the cluster, and the pods that it made.
+fn resize(from: u32, to: u32) -> (Vec<String>, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("kubectl"), KUBECTL).unwrap();
+    std::fs::set_permissions(at("kubectl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["kustomization.yaml", "replicas.yaml", "recorder.toml"] {
+        std::fs::write(at(name), read(&format!("deploy/kubernetes/overlays/fleet/{name}"))).unwrap();
+    }
+    std::fs::write(at("log.replicas"), from.to_string()).unwrap();
+    let output = Command::new(root().join("deploy/kubernetes/resize"))
+        .arg(to.to_string())
+        .arg(folder.path())
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .env("LOG", at("log"))
+        .env("OVERLAY", folder.path())
+        .env("RESIZE_PAUSE", "0")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let pods = format!("pods = {to}");
+    assert!(
+        std::fs::read_to_string(at("recorder.toml"))
+            .unwrap()
+            .lines()
+            .any(|line| line == pods)
+    );
+    let replicas = format!("  replicas: {to}");
+    assert!(
+        std::fs::read_to_string(at("replicas.yaml"))
+            .unwrap()
+            .lines()
+            .any(|line| line == replicas)
+    );
+    let log = std::fs::read_to_string(at("log")).unwrap();
+    let log = log.replace(folder.path().to_str().unwrap(), "OVERLAY");
+    let applied = std::fs::read_to_string(at("log.applied")).unwrap_or_default();
+    (log.lines().map(str::to_owned).collect(), applied)
+}
+
+/// Where in the log these were asked, in this order.
+fn assert_in_order(log: &[String], wanted: &[&str]) {
+    let mut rest = log.iter();
+    for want in wanted {
+        assert!(rest.any(|line| line.contains(want)), "no {want:?} at its place in {log:#?}");
+    }
+}
+
+#[test]
+fn a_fleet_grows_before_anybody_gives_a_camera_up() {
+    let (log, applied) = resize(5, 6);
+    let reload = |pod: u32| format!("exec gcstreamer-recorder-{pod} -- sh -c kill -HUP 1");
+    assert_in_order(&log, &["apply -k OVERLAY", "readyReplicas", &reload(0), &reload(4)]);
+    assert!(!log.iter().any(|line| line.contains(&reload(5))), "{log:#?}");
+    assert_eq!(applied, "");
+}
+
+#[test]
+fn a_fleet_shrinks_after_the_others_took_over_and_drains_what_is_left() {
+    let (log, applied) = resize(6, 4);
+    let reload = |pod: u32| format!("exec gcstreamer-recorder-{pod} -- sh -c kill -HUP 1");
+    let find = |pod: u32| format!("exec gcstreamer-recorder-drain-{pod} -- find /var/lib/gcstreamer");
+    assert_in_order(
+        &log,
+        &[
+            "apply -k OVERLAY",
+            &reload(0),
+            &reload(3),
+            "apply -k OVERLAY",
+            "get pod gcstreamer-recorder-4",
+            &find(4),
+            "delete pod gcstreamer-recorder-drain-4",
+            "get pod gcstreamer-recorder-5",
+            &find(5),
+            "delete pod gcstreamer-recorder-drain-5",
+        ],
+    );
+    assert!(
+        !log.iter()
+            .any(|line| line.contains(&reload(4)) || line.contains("delete pvc")),
+        "{log:#?}"
+    );
+    assert!(applied.contains("claimName: spool-gcstreamer-recorder-5"), "{applied}");
+    // The recorder that drains records nothing and takes no share.
+    assert!(
+        applied.contains("bucket = \"my-bucket\"") && applied.contains("enabled = false"),
+        "{applied}"
+    );
+    assert!(!applied.contains("[shard]") && !applied.contains("10.0.1.11"), "{applied}");
+}
+
+#[test]
+fn the_manifests_are_valid_and_the_alerts_fire_when_they_should() {
+    let output = Command::new(root().join("scripts/check-manifests")).output().unwrap();
+    if output.status.code() == Some(77) {
+        eprintln!("{}", text(&output));
+        return;
+    }
+    assert!(output.status.success(), "{}", text(&output));
+}
