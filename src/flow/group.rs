@@ -271,8 +271,8 @@ impl Member {
         self.group.lock().outage.begins(self.number, now())
     }
 
-    /// This sink has stored a chunk. Returns the length in ns of an outage that ends with it although the members that failed have
-    /// left; the caller must report its end.
+    /// Records that this sink has stored a chunk. Returns the length in ns of an outage that ends with it although the members
+    /// that failed have left; the caller must report its end.
     pub fn ends_left_outage(&self) -> Option<u64> {
         self.group.lock().outage.works(now())
     }
