@@ -6,7 +6,8 @@
 //! attempts run at once and at which rate; [`WriteError`] holds what it needs for that.
 //!
 //! Every attempt to store guarantees:
-//! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite an object nor store damaged bytes unnoticed.
+//! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite an object nor store damaged bytes
+//!    unnoticed.
 //! 2. It ends: an attempt without progress for `request-timeout` is dropped together with its connection.
 //! 3. Success means that the server named a generation and exactly the size and checksum of the bytes given.
 //! 4. No returned text holds a token, a key, a signature or a password.
