@@ -1,10 +1,10 @@
-//! Which boot of the machine this is, and how long ago it was.
+//! Identifies the current boot of the machine, and measures the time since.
 //!
 //! With these, a chunk recorded before the clock was set gets its correct time once the clock is right.
 
 use std::io;
 
-/// The id of this boot: the same for all processes until the machine starts again.
+/// Returns the id of this boot: equal for all processes until the machine restarts.
 ///
 /// # Errors
 /// The kernel does not provide it.
@@ -12,7 +12,7 @@ pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Time since this boot in ns, suspension included; steps of the wall clock do not touch it.
+/// Returns the time since this boot in ns, suspension included. Steps of the wall clock do not affect it.
 pub fn boot_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What time it is, as the engine, the queue and the spool ask it. Tests put their own functions here.
+//! The clocks that the engine, the queue and the spool read. Tests substitute their own functions.
 //!
 //! Plain function pointers: the clock is read for every buffer, and a test needs no state beyond tokio's paused time.
 
@@ -7,14 +7,14 @@ use tokio::time::Instant;
 use crate::base::boot;
 use crate::base::wall;
 
-/// Three clocks. Copied into whatever needs one.
+/// Three clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// Never goes back; what deadlines and intervals are measured with. tokio's, so that tasks can wait for it.
+    /// Never goes back; the scale of deadlines and intervals. tokio's, so that tasks can wait for it.
     pub monotonic: fn() -> Instant,
-    /// UTC as this machine believes it, ns since the Unix epoch; may step.
+    /// UTC by this machine's wall clock, ns since the Unix epoch; may step.
     pub wall: fn() -> u64,
-    /// ns since the machine started, suspension included; untouched by steps of the wall clock.
+    /// ns since the machine booted, suspension included; unaffected by steps of the wall clock.
     pub boot: fn() -> u64,
 }
 

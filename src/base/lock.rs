@@ -1,8 +1,9 @@
-//! Locks that a panic elsewhere does not close: whoever holds one leaves what it guards whole at every step.
+//! Locks that stay usable after a panic in another holder. Sound because every holder leaves the guarded value consistent at each
+//! step.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Takes the lock.
+/// Takes the lock, even if it is poisoned.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

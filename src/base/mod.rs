@@ -1,10 +1,10 @@
-//! The lowest floor of the plugin: clocks, locks, the tokio runtime. Imports nothing else of the plugin and no GStreamer.
+//! The lowest layer of the plugin: clocks, locks, the tokio runtime. Imports no other module of the plugin and no GStreamer.
 //!
-//! - [`clock`]: the clocks of the machine, which tests replace. [`boot`]: time since the machine's boot. `wall`: the wall clock as
-//!   a number.
-//! - [`lock`]: locks that a panic elsewhere does not close.
-//! - `registry`: one of a kind for each key, for as long as anybody uses it.
-//! - `runtime`: the one tokio runtime of the process.
+//! - [`clock`]: the clocks of the machine, which tests replace. [`boot`]: time since the machine's boot. `wall`: the wall clock
+//!   as a number.
+//! - [`lock`]: locks that stay usable after a panic in another holder.
+//! - `registry`: one shared value per key, kept while it is in use.
+//! - `runtime`: the tokio runtime of the process.
 
 pub mod boot;
 pub mod clock;

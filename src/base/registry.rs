@@ -1,11 +1,12 @@
-//! One of a kind for each key, for as long as anybody uses it.
+//! One shared value per key, kept while it is in use.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::lock::lock;
 
-/// See the module. Made for statics: what all of the process that name the same key share.
+/// Maps keys to shared values without keeping them alive. Made for statics: everything in the process that uses a key shares one
+/// value.
 #[derive(Debug)]
 pub(crate) struct Registry<K, V>(Mutex<BTreeMap<K, Weak<V>>>);
 
@@ -14,12 +15,12 @@ impl<K: Ord, V> Registry<K, V> {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    /// The one of this key, if anybody uses it.
+    /// Returns the value of this key if it is in use.
     pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
         lock(&self.0).get(key).and_then(Weak::upgrade)
     }
 
-    /// The one of this key, made if nobody uses one. Forgets those that nobody uses any more.
+    /// Returns the value of this key; creates it if none is in use. Drops entries that are no longer in use.
     pub(crate) fn get_or(&self, key: K, make: impl FnOnce() -> Arc<V>) -> Arc<V> {
         let mut all = lock(&self.0);
         all.retain(|_, known| known.strong_count() > 0);

@@ -1,8 +1,8 @@
-//! The one tokio runtime of the process: a hundred sinks share it and its two threads.
+//! The tokio runtime of the process: all elements share it and its two threads.
 //!
-//! Credentials and connections live in it, so it is never shut down. SIGPIPE is blocked in its threads: a peer that closes its
-//! connection at the wrong moment would end the whole process with it, since a program in C (`gst-launch-1.0`) does not ignore
-//! that signal as one in Rust does, and `writev` has no `MSG_NOSIGNAL`. Nothing else of us writes to a socket.
+//! Credentials and connections depend on it, so it is never shut down. SIGPIPE is blocked in its threads: a program in C
+//! (`gst-launch-1.0`) does not ignore SIGPIPE as a Rust program does, and `writev` has no `MSG_NOSIGNAL`, so a peer that closes
+//! its connection at the wrong moment would end the process. No other thread of the plugin writes to a socket.
 
 use std::io;
 
@@ -12,10 +12,10 @@ use tokio::runtime::{Builder, Runtime};
 
 static RUNTIME: OnceCell<Runtime> = OnceCell::new();
 
-/// The runtime; made at the first call.
+/// Returns the runtime; creates it at the first call.
 ///
 /// # Errors
-/// Where the system gives no threads.
+/// The system refuses to create threads.
 pub(crate) fn runtime() -> io::Result<&'static Runtime> {
     RUNTIME.get_or_try_init(|| {
         Builder::new_multi_thread()
@@ -27,7 +27,7 @@ pub(crate) fn runtime() -> io::Result<&'static Runtime> {
     })
 }
 
-/// Whether the threads that upload still take work: it is answered `within` this time. Blocks until then; not for a thread of that
+/// Returns whether the upload threads answer `within` this time. Blocks until then; must not be called from a thread of that
 /// runtime.
 pub fn uploads_respond(within: std::time::Duration) -> bool {
     let Ok(runtime) = runtime() else { return false };
@@ -38,11 +38,12 @@ pub fn uploads_respond(within: std::time::Duration) -> bool {
     answered.recv_timeout(within).is_ok()
 }
 
-/// For this thread alone; the signal of a failed write goes to the thread that wrote (POSIX, `write`).
+/// Blocks SIGPIPE in this thread only, which suffices: the signal of a failed write goes to the thread that wrote (POSIX,
+/// `write`).
 fn block_sigpipe() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGPIPE);
-    // It fails for no argument that is one.
+    // Fails only for invalid arguments.
     let _ = signals.thread_block();
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-/// Now.
+/// Returns the present time.
 pub(crate) fn now() -> u64 {
     since_epoch(SystemTime::now())
 }
 
-/// That time.
+/// Returns `time` as a number.
 pub(crate) fn since_epoch(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

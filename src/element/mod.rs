@@ -1,10 +1,10 @@
-//! What both elements share, on top of GStreamer.
+//! Code that both elements share, on top of GStreamer.
 //!
 //! - `poster`: posts, notifies and emits in order, from GStreamer's thread pool.
-//! - `properties`: the table that the properties of both elements are written in.
+//! - `properties`: the table that defines the properties of an element.
 //! - `scope`: the pipeline that an element is in.
-//! - `shutdown`: the one deadline of all elements of the process that stop.
-//! - `terminal`: words for whoever does not read the bus.
+//! - `shutdown`: the deadline that all stopping elements of the process share.
+//! - `terminal`: warnings for programs that do not read the bus.
 
 pub(crate) mod poster;
 pub(crate) mod properties;

@@ -1,5 +1,5 @@
-//! Everything an element posts, notifies and emits, in order, from a thread of GStreamer's pool and without a lock held: a slow
-//! handler of the application stops neither the stream nor the network.
+//! Delivers everything that an element posts, notifies and emits: in order, from GStreamer's thread pool and without a lock held,
+//! so that a slow handler of the application stops neither the stream nor the network.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,16 +11,16 @@ use gst::prelude::*;
 
 use crate::base::lock::lock;
 
-/// Source of further posts, asked when the queue is empty.
+/// Source of further posts; read when the queue is empty.
 type More<P> = Box<dyn Fn() -> Option<P> + Send>;
 
-/// Posts for one element, in order. `E` is the element, `P` a post.
+/// The queue of posts of one element. `E` is the element, `P` a post.
 pub(crate) struct MessagePoster<E: ObjectType, P> {
     state: Mutex<State<P>>,
     empty: Condvar,
     element: glib::WeakRef<E>,
     say: fn(&E, P),
-    /// So many wait for a slow application at most; more are dropped.
+    /// Maximum number of posts that wait for a slow application; more are dropped.
     most: usize,
 }
 
@@ -30,13 +30,13 @@ struct State<P> {
     busy: bool,
 }
 
-/// Posts an INFO. Its text goes into the debug string too: that is all that gst-launch shows of an INFO.
+/// Posts an INFO. The text also goes into the debug string: gst-launch prints only that of an INFO.
 pub(crate) fn post_info(element: &impl IsA<gst::Element>, code: gst::ResourceError, text: &str) {
     gst::element_info!(element, code, ("{text}"), ["{text}"]);
 }
 
 impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> {
-    /// Creates the poster of an element; `say` carries out one post.
+    /// Creates the poster of an element; `say` delivers one post.
     pub(crate) fn new(element: &E, say: fn(&E, P), most: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
@@ -51,13 +51,13 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
         })
     }
 
-    /// What comes from there is said too; whoever fills it calls [`MessagePoster::wake`].
+    /// Attaches a further source of posts. Whoever fills it must call [`MessagePoster::wake`].
     pub(crate) fn attach(&self, more: Option<More<P>>) {
         let before = std::mem::replace(&mut self.lock().more, more);
         drop(before);
     }
 
-    /// Says this, after what is already there.
+    /// Enqueues a post.
     pub(crate) fn post(self: &Arc<Self>, post: P) {
         {
             let mut state = self.lock();
@@ -69,7 +69,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
         self.wake();
     }
 
-    /// Wakes the posting thread: there may be something to post.
+    /// Wakes the posting thread to look for posts.
     pub(crate) fn wake(self: &Arc<Self>) {
         let Some(element) = self.element.upgrade() else { return };
         if std::mem::replace(&mut self.lock().busy, true) {
@@ -94,7 +94,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
         }
     }
 
-    /// Waits until all is said, or `until`.
+    /// Waits until all posts are delivered, at most until `until`.
     pub(crate) fn wait_empty(&self, until: Instant) {
         let mut state = self.lock();
         while state.busy {

@@ -1,43 +1,43 @@
-//! One table for each element: what is a property, where it is kept, its default and its specification.
+//! The property table of an element: each row gives a property, the field that stores it, its default and its specification.
 //!
-//! `settings!` makes of a table the struct of the settings, its defaults, the specifications, and reading and writing by name.
-//! It knows nothing of the elements. What a property needs beyond that (another meaning of NULL, a value that depends on
-//! another) is written in the `set` and `get` of the element's own settings.
+//! `settings!` generates from a table the settings struct, its defaults, the specifications, and access by name. It depends on no
+//! element. Special cases (another meaning of NULL, a value that depends on another) are written in `set` and `get` of the
+//! element's own settings.
 
 use gst::glib;
 use gst::prelude::*;
 
 use gcstreamer_schema::units::duration;
 
-/// A type that a property can have, and how it is kept as a setting.
+/// A type that a property can have, and its representation as a setting.
 pub(crate) trait Setting: Sized {
-    /// Builds its specification.
+    /// Builder of the specification.
     type Builder<'a>
     where
         Self: 'a;
 
-    /// Begins a specification with that default.
+    /// Starts a specification with that default.
     fn builder<'a>(name: &'a str, default: &'a Self) -> Self::Builder<'a>;
 
-    /// Keeps the value. GObject has checked its type and its range.
+    /// Stores the value. GObject has checked its type and range.
     fn assign(&mut self, value: &glib::Value);
 
-    /// Returns the value; `None` if the user has set none, so that the specification's default applies.
+    /// Returns the value; `None` if it is unset, so that the specification's default applies.
     fn read(&self) -> Option<glib::Value>;
 
-    /// Returns what is wrong with the value of the property of that name, for a WARNING; the element works all the same.
+    /// Returns the WARNING about the value of the property `name`, if any. The element still works.
     fn doubt(&self, _name: &str) -> Option<String> {
         None
     }
 }
 
-/// Below this a time is a mistake: seconds typed for ns.
+/// Times below this, 1 ms, are taken for a mistake: seconds given as ns.
 const LEAST_TIME: u64 = 1_000_000;
 
 /// A time in ns.
 ///
-/// GObject would refuse a value below the least one with a line in the log that names no unit, and an element would not know of
-/// it. So every value is taken, and what cannot be used is a WARNING at the start.
+/// Below the minimum GObject would refuse a value with a log line that names no unit, and the element could not detect it. So
+/// every value is accepted, and an unusable one causes a WARNING at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Time {
     value: u64,
@@ -55,7 +55,7 @@ impl Time {
         }
     }
 
-    /// A value below `least`, ns, is not used: the default is.
+    /// Sets the minimum, ns; below it the default is used.
     pub(crate) const fn at_least(self, least: u64) -> Self {
         Self { least, ..self }
     }
@@ -100,7 +100,7 @@ impl Setting for Time {
     }
 }
 
-/// Text without which there is another way. A launch line cannot write NULL, so an empty one is NULL.
+/// Optional text. A launch line cannot write NULL, so the empty string means NULL.
 impl Setting for Option<String> {
     type Builder<'a> = glib::ParamSpecStringBuilder<'a>;
 
@@ -117,7 +117,7 @@ impl Setting for Option<String> {
     }
 }
 
-/// Text that may be empty. NULL is the same.
+/// Text that may be empty; NULL means empty.
 impl Setting for String {
     type Builder<'a> = glib::ParamSpecStringBuilder<'a>;
 
@@ -150,7 +150,7 @@ impl Setting for Option<gst::Structure> {
     }
 }
 
-/// Numbers and flags; as an `Option`, those of which it matters whether the user has set them.
+/// Numbers and flags; as an `Option` if it matters whether the user has set them.
 macro_rules! plain {
     ($($type:ty: $spec:ident, $builder:ident;)*) => {$(
         impl Setting for $type {
@@ -196,7 +196,7 @@ plain! {
     f64: ParamSpecDouble, ParamSpecDoubleBuilder;
 }
 
-/// Makes properties of enumerations that derive `glib::Enum`.
+/// Implements [`Setting`] for enumerations that derive `glib::Enum`.
 macro_rules! enumerations {
     ($($type:ty),*) => {$(
         impl $crate::element::properties::Setting for $type {
@@ -229,13 +229,13 @@ pub(crate) fn refusal(spec: &glib::ParamSpec) -> Option<String> {
     })
 }
 
-/// Makes the settings of an element of a table with a row for each property, in the order of the documentation:
+/// Generates the settings of an element from a table with one row per property, in the order of the documentation:
 ///
 /// ```text
 /// "name": TYPE as field = DEFAULT, "Nick", "Blurb", .more_of_the_specification();
 /// ```
 ///
-/// A property without `as field = DEFAULT` is specified only: the element itself answers for it.
+/// A property without `as field = DEFAULT` is only specified: the element implements it.
 macro_rules! settings {
     (@default $default:expr) => { $default };
     (@default) => { Default::default() };
@@ -261,7 +261,7 @@ macro_rules! settings {
         }
 
         impl $Settings {
-            /// Sets the property of that name; one that is no setting changes nothing.
+            /// Sets the property `name`; ignores other names.
             fn assign(&mut self, name: &str, value: &glib::Value) {
                 match name {
                     $($($name => $crate::element::properties::Setting::assign(&mut self.$field, value),)?)*
@@ -269,7 +269,7 @@ macro_rules! settings {
                 }
             }
 
-            /// Returns what is wrong with the value of that property, for a WARNING. The element works all the same.
+            /// Returns the WARNING about the value of the property `name`, if any. The element still works.
             pub(super) fn doubt(&self, name: &str) -> Option<String> {
                 match name {
                     $($($name => $crate::element::properties::Setting::doubt(&self.$field, $name),)?)*
@@ -277,12 +277,12 @@ macro_rules! settings {
                 }
             }
 
-            /// Returns what is wrong with the values of all properties, for one WARNING each.
+            /// Returns one WARNING for each property with a questionable value.
             pub(super) fn doubts(&self) -> Vec<String> {
                 specs().iter().filter_map(|spec| self.doubt(spec.name())).collect()
             }
 
-            /// Returns the property of that name; `None` if it is no setting, or its default applies.
+            /// Returns the property `name`; `None` if it is no setting, or its default applies.
             fn read(&self, name: &str) -> Option<glib::Value> {
                 match name {
                     $($($name => $crate::element::properties::Setting::read(&self.$field),)?)*
@@ -291,7 +291,7 @@ macro_rules! settings {
             }
         }
 
-        /// The specifications of all properties.
+        /// Returns the specifications of all properties.
         $vis fn specs() -> &'static [glib::ParamSpec] {
             static SPECS: std::sync::LazyLock<Vec<glib::ParamSpec>> = std::sync::LazyLock::new(|| {
                 vec![$({

@@ -1,4 +1,4 @@
-//! Which pipeline an element is in, for what the elements of a pipeline share.
+//! Finds the pipeline of an element, for state that the elements of a pipeline share.
 
 use gst::prelude::*;
 
@@ -18,7 +18,7 @@ pub(crate) fn parent_of(element: &gst::Element) -> Option<gst::Element> {
     element.parent()?.downcast().ok()
 }
 
-/// Returns whose shutdown deadline an element shares.
+/// Returns the scope whose shutdown deadline an element shares.
 pub(crate) fn scope_of(element: &gst::Element) -> Scope {
     Scope::of_pipeline(top_of(element).as_ptr() as usize)
 }

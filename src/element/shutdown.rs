@@ -1,8 +1,8 @@
-//! One deadline for the process: when Ctrl-C stops a pipeline of many of our elements, they are stopped one after the other,
-//! and all of them together wait no longer than one would. An application that stops its pipelines side by side, each in a
-//! thread of its own, has one deadline for each instead ([`separate_pipelines`]): there the element names its pipeline as the scope.
+//! One shutdown deadline for the process. Ctrl-C stops the elements of a pipeline one after the other; sharing a deadline, all of
+//! them together wait no longer than one would. An application that stops its pipelines concurrently, each in a thread of its
+//! own, uses one deadline per pipeline instead ([`separate_pipelines`]): the pipeline is then the scope.
 //!
-//! What uses no network has a little time after it, which they share too: it counts from the deadline, not from each element.
+//! Work without network use shares a short grace period that starts at the deadline, not at the stop of each element.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,43 +11,43 @@ use std::time::{Duration, Instant};
 
 use crate::base::lock::lock;
 
-/// When the elements of a scope began to leave PAUSED, and when the last of them was done.
+/// The current or last stop of each scope: when its elements began to leave PAUSED, and when the last one finished.
 static STOPPING: Mutex<BTreeMap<Scope, Stopping>> = Mutex::new(BTreeMap::new());
 
 /// Whether each pipeline has its own deadline.
 static SEPARATE: AtomicBool = AtomicBool::new(false);
 
-/// Elements that share a deadline: all of the process, or those of a pipeline.
+/// Elements that share a deadline: those of the process, or those of one pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope(usize);
 
 impl Scope {
-    /// The scope of an element in the pipeline at this address.
+    /// Returns the scope of an element in the pipeline at this address.
     pub(crate) fn of_pipeline(address: usize) -> Self {
         Self(if SEPARATE.load(Ordering::Relaxed) { address } else { 0 })
     }
 }
 
-/// Gives each pipeline of the process a shutdown deadline of its own from now on, where the default is one for all of them. For
-/// programs that embed the elements and stop their pipelines side by side.
+/// Gives each pipeline a shutdown deadline of its own from now on; by default the process has one. For programs that embed the
+/// elements and stop pipelines concurrently.
 pub fn separate_pipelines() {
     SEPARATE.store(true, Ordering::Relaxed);
 }
 
-/// A stop that begins this long after the end of another is a new one. The elements of one pipeline follow one another within
-/// milliseconds; an application that stops its pipelines one by one must not have the later ones find the time used up.
+/// A stop that begins this long after the end of another is a new one. The elements of one pipeline follow each other within
+/// milliseconds. An application that stops its pipelines one by one must not find the time used up for the later ones.
 const APART: Duration = Duration::from_millis(250);
 
-/// No stop is believed to last longer: pipelines that an application stops one by one, all day, are not one stop.
+/// Maximum duration of one stop: an application that stops pipelines one by one all day must not extend a single stop.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Time after the deadline in which a disk may still be written.
+/// Time after the deadline during which data may still be written to disk.
 const DISK: Duration = Duration::from_millis(800);
 
-/// Time after the deadline at which everything that waits for no disk is over, for any number of elements.
+/// Time after the deadline when everything that does not wait for a disk is over, for any number of elements.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Time after the deadline at which everything is over, for any number of elements.
+/// Time after the deadline when everything is over, for any number of elements.
 const LATEST: Duration = Duration::from_millis(950);
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ struct Stopping {
     ended: Instant,
 }
 
-/// One more element stops at `now`.
+/// Adds an element that stops at `now`.
 fn join(before: Option<Stopping>, now: Instant) -> Stopping {
     match before {
         Some(s) if (s.waiting > 0 || now.duration_since(s.ended) < APART) && now.duration_since(s.began) < LONGEST => Stopping {
@@ -80,7 +80,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// An element leaves PAUSED.
+    /// Starts the stop of an element that leaves PAUSED.
     pub(crate) fn begin(scope: Scope) -> Self {
         let now = Instant::now();
         let mut stopping = lock(&STOPPING);
@@ -93,23 +93,23 @@ impl Stop {
         }
     }
 
-    /// When an element that may wait for `timeout` has to be done.
+    /// Returns when an element that may wait for `timeout` must be done.
     pub(crate) fn until(&self, timeout: Duration) -> Instant {
         self.began.checked_add(timeout).unwrap_or(self.began)
     }
 
-    /// Until when what is in memory may be written to disk.
+    /// Returns until when data in memory may be written to disk.
     pub(crate) fn disk_until(&self, timeout: Duration) -> Instant {
         self.until(timeout) + DISK
     }
 
-    /// Until when an element may wait for something that usually takes no more than a `moment`: it has that though others have
-    /// used the deadline up, as long as all of them together do not go too far beyond it.
+    /// Returns until when an element may wait for something that usually takes at most `moment`. Granted even if other elements
+    /// have used up the deadline, within a limit for all of them together.
     pub(crate) fn moment(&self, timeout: Duration, moment: Duration) -> Instant {
         self.until_or(timeout, moment, LATEST)
     }
 
-    /// As [`Stop::moment`], for what waits for no disk.
+    /// As [`Stop::moment`], for work that does not wait for a disk.
     pub(crate) fn quick_moment(&self, timeout: Duration, moment: Duration) -> Instant {
         self.until_or(timeout, moment, GRACE)
     }
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn pipelines_that_stop_side_by_side_have_their_own_deadlines_where_the_application_asks_for_it() {
-        // Ten pipelines are still ending: each began at a moment of its own.
+        // Ten pipelines are still stopping; each began at a different time.
         let scopes: Vec<Stop> = (1..=10).map(|address| Stop::begin(Scope(address))).collect();
         let first = scopes[0].until(5000 * MS);
         let late = Stop::begin(Scope(11));

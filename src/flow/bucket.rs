@@ -25,7 +25,7 @@ impl Bucket {
         self.rate
     }
 
-    /// Takes a charge back: it has not left, and whoever waited for it no longer does.
+    /// Refunds a charge whose `amount` has not left and is no longer waited for.
     pub fn refund(&mut self, amount: f64, now: u64) {
         if self.rate > 0.0 {
             let paid_at = self.paid_at.saturating_sub(ns(amount / self.rate));
@@ -33,7 +33,7 @@ impl Bucket {
         }
     }
 
-    /// Whether something waits, or would.
+    /// Returns whether a charge would have to wait.
     pub fn is_busy(&self, now: u64) -> bool {
         self.rate > 0.0 && self.paid_at > now
     }

@@ -36,12 +36,12 @@ struct State {
     requests: Bucket,
     /// `UserLimit::order` of the values in force, for bytes and for requests; 0 = the default.
     order: [u64; 2],
-    /// Counts changes of the limits.
+    /// Number of changes of the limits.
     version: u64,
     /// The latest version that was reported to the user.
     reported: u64,
     outage: Outage,
-    /// Requests that were made.
+    /// Requests made so far.
     made: u64,
     watch: Watch,
 }
@@ -64,7 +64,7 @@ pub struct UserLimit<T> {
 }
 
 impl<T> UserLimit<T> {
-    /// A value that is set now.
+    /// Creates a value that is set now.
     pub fn now(value: T) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -192,7 +192,7 @@ impl Group {
     }
 }
 
-/// Something that waits for a limit, and is charged for it. An attempt that is broken off while it waits has used nothing.
+/// A charge while it waits for its limit. Dropped while waiting, it is refunded: the attempt has used nothing.
 struct Charge<'a> {
     group: &'a Group,
     limit: Limit,
@@ -213,7 +213,7 @@ impl Charge<'_> {
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
         let mut state = self.group.lock();
-        // Other limits have forgotten all charges.
+        // A change of the limits has discarded all charges.
         if self.is_waiting && state.version == self.version {
             state.bucket(self.limit).refund(self.amount, now());
         }
@@ -238,7 +238,7 @@ pub struct Member {
     site: Arc<Site>,
     number: u64,
     throttled: AtomicU64,
-    /// Another member continues its work when it leaves.
+    /// Whether another member continues the work of this one when it leaves.
     has_successor: bool,
     /// Only one upload of a member queues at the group's limit at a time, for bytes and for requests: members get equal shares,
     /// whatever their number of uploads.
@@ -271,8 +271,8 @@ impl Member {
         self.group.lock().outage.begins(self.number, now())
     }
 
-    /// This sink has stored a chunk. Returns the length in ns of an outage that ends with it although the members that failed have
-    /// left; the caller must report its end.
+    /// Records that this sink has stored a chunk. Returns the length in ns of an outage that ends with it although the members
+    /// that failed have left; the caller must report its end.
     pub fn ends_left_outage(&self) -> Option<u64> {
         self.group.lock().outage.works(now())
     }
@@ -287,8 +287,8 @@ impl Member {
         self.has_successor && Arc::strong_count(&self.group) > 1
     }
 
-    /// What this sink has done so far: to be reported once a second. Returns a limit of the group that has turned out to be too low, for
-    /// this sink to tell, and whether one is.
+    /// Records what this sink has done so far; call it once a second. Returns a limit of the group that this sink must report as
+    /// too low, and whether a limit is too low now.
     pub fn watch(&self, figures: Figures) -> (Option<Shortage>, bool) {
         let mut state = self.group.lock();
         let now = now();
@@ -495,7 +495,7 @@ mod tests {
         assert!((1900..=2100).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     }
 
-    /// A new sink of the group that stores in this bucket at this endpoint.
+    /// Creates a sink of the group that stores in this bucket at this endpoint.
     fn sink(group: &Arc<Group>, endpoint: &str, bucket: &str) -> Route {
         Route::own(&Arc::new(Member::new(Arc::clone(group), Site::of(endpoint, bucket))), None)
     }

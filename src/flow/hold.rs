@@ -5,11 +5,11 @@
 //! Rules:
 //! 1. A hold lasts as long as the server asked, at most [`LONGEST`].
 //! 2. A sink that drains has a deadline. It waits for at most half of the time that was left when the drain began, or when the
-//!    server answered if that was later. A wish that fits into the drain is granted in full; a longer one still leaves time for
-//!    the next attempt, and each refusal halves what is left.
+//!    server answered if that was later. A hold that fits into the drain applies in full; a longer one still leaves time for the
+//!    next attempt, and each refusal halves what is left.
 //! 3. An answer that comes after the deadline is no longer part of the drain: rule 1.
 
-/// Longest hold. Servers may ask for a day; one wrong answer must not stop a recording for a day.
+/// Longest hold. A server may ask for a day; one wrong answer must not stop a recording that long.
 pub const LONGEST: u64 = 300_000_000_000;
 
 /// One answer of a server that asked to wait.

@@ -6,7 +6,7 @@
 //! - [`site`]: a bucket at an endpoint. Its `Retry-After` holds all sinks that store there, and no other. [`hold`] PURE: for how
 //!   long.
 //! - [`outage`] PURE: decides which member of a group reports an outage.
-//! - [`shortage`] PURE: whether one of the limits is too low for what the sinks bring.
+//! - [`shortage`] PURE: detects that a limit is too low for what the sinks receive.
 //!
 //! Every attempt is charged: one request, and its bytes piece by piece as they leave. An idle limit uses no CPU time.
 

@@ -33,8 +33,8 @@ impl Outage {
         is_due
     }
 
-    /// A member leaves. `has_successor`: another one continues its work, as the sink of the next fragment of a `splitmuxsink` does,
-    /// so the outage goes on.
+    /// Removes a member. `has_successor`: another one continues its work, as the sink of the next fragment of a `splitmuxsink`
+    /// does, so the outage goes on.
     pub fn leaves(&mut self, member: u64, has_successor: bool) {
         if has_successor {
             self.failing.remove(&member);

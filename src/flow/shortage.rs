@@ -1,20 +1,20 @@
-//! Whether one of a flow group's two limits is too low for what its sinks bring, which looks like a slow link and is none.
+//! Detects that one of a flow group's two limits is too low for what its sinks receive; to the user it looks like a slow link.
 //!
-//! PURE: time is an argument, ns on any monotonic scale. Figures come once a second from each sink. A limit is too low if over a minute
-//! something waited for it nearly all the time, while more chunks began than were stored and no upload failed. What a failing sink
-//! brings does not count: there it is the link, or the server.
+//! PURE: time is an argument, ns on any monotonic scale. Each sink reports its figures once a second. A limit is too low if, over
+//! a minute, something waited for it nearly all the time, more chunks began than were stored, and no upload failed. Input of a
+//! failing sink does not count: the cause is then the link or the server.
 
 use std::collections::{BTreeMap, VecDeque};
 
 /// Between two samples, ns.
 const STEP: u64 = 10_000_000_000;
-/// Samples that make a minute.
+/// Samples that cover a minute.
 const SAMPLES: usize = 7;
-/// Those at each end whose lowest backlog is compared: that of one moment goes up and down with each chunk.
+/// Samples at each end whose lowest backlog is compared: a single sample varies with each chunk.
 const ENDS: usize = 3;
-/// Share of the looks at which something waited for a limit, in percent.
+/// Share of the checks at which something waited for a limit, in percent.
 const BUSY: u32 = 90;
-/// After so long without a shortage the next one is news, ns.
+/// After this time without a shortage the next one is reported again, ns.
 const NEWS: u64 = 600_000_000_000;
 
 /// One of the two limits.
@@ -26,14 +26,14 @@ pub enum Limit {
     Requests,
 }
 
-/// What one sink has done so far.
+/// Totals of one sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Chunks that began.
     pub created: u64,
     /// Chunks that were stored, those of earlier sessions included.
     pub stored: u64,
-    /// Bytes that came in.
+    /// Bytes received.
     pub received: u64,
     /// Its last attempt failed.
     pub is_failing: bool,
@@ -42,56 +42,56 @@ pub struct Figures {
 /// A limit that is too low.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shortage {
-    /// Which.
+    /// The limit.
     pub limit: Limit,
     /// What the sinks need, units per second.
     pub needed: f64,
 }
 
-/// The whole group at one moment.
+/// Totals of the whole group at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     created: u64,
     stored: u64,
     received: u64,
     requests: u64,
-    /// Looks since the sample before, and how many of them found something waiting for bytes and for requests.
+    /// Checks since the previous sample, and how many of them found something waiting for bytes and for requests.
     looks: u32,
     busy: [u32; 2],
 }
 
-/// See the module.
+/// Detects shortages of one group, see the module.
 #[derive(Debug, Default)]
 pub struct Watch {
     sinks: BTreeMap<u64, Figures>,
-    /// What sinks that left had done.
+    /// Totals of the sinks that have left.
     left: Figures,
     samples: VecDeque<Sample>,
     next: Sample,
     looked_at: Option<u64>,
     sampled_at: u64,
     short: Option<Limit>,
-    /// When there was a shortage last, if one was told.
+    /// When a shortage was last present, if one was reported.
     told_at: Option<u64>,
 }
 
-/// What the group knows when a sink reports.
+/// State of the group when a sink reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
     /// Something waits for the limit of bytes, and of requests.
     pub waits: [bool; 2],
-    /// Requests that were made so far.
+    /// Requests made so far.
     pub requests: u64,
 }
 
 impl Watch {
-    /// A sink reports. Returns a shortage that is to be told now.
+    /// Records the figures of a sink. Returns a shortage that the caller must report.
     pub fn note(&mut self, sink: u64, figures: Figures, look: Look, now: u64) -> Option<Shortage> {
         let known = self.sinks.entry(sink).or_default();
         if !figures.is_failing {
             *known = figures;
         }
-        // All sinks report each second: one look a second is enough.
+        // Every sink reports once a second: one check a second is enough.
         if self.looked_at.is_none_or(|at| now.saturating_sub(at) >= STEP / 10) {
             self.looked_at = Some(now);
             self.next.looks += 1;
@@ -107,7 +107,7 @@ impl Watch {
         self.judge(now)
     }
 
-    /// A sink leaves the group: what it had done still counts.
+    /// Removes a sink; its totals still count.
     pub fn leaves(&mut self, sink: u64) {
         if let Some(figures) = self.sinks.remove(&sink) {
             self.left.created += figures.created;
@@ -116,7 +116,7 @@ impl Watch {
         }
     }
 
-    /// The limits are others now: what was seen under the old ones says nothing.
+    /// Discards all samples after the limits have changed: they were taken under other limits.
     pub fn forget(&mut self) {
         self.samples.clear();
         self.next = Sample::default();
@@ -124,7 +124,7 @@ impl Watch {
         self.told_at = None;
     }
 
-    /// The limit that is too low now.
+    /// Returns the limit that is too low now.
     pub fn short(&self) -> Option<Limit> {
         self.short
     }
@@ -196,8 +196,8 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    /// Sinks that begin a chunk of 1000 bytes every `every` s each, of which `rate` a second are stored. What was told, and when it
-    /// was short.
+    /// Sinks that each begin a chunk of 1000 bytes every `every` s, of which `rate` a second are stored. Records what was
+    /// reported, and when.
     struct Run {
         watch: Watch,
         sinks: u64,
@@ -317,7 +317,7 @@ mod tests {
             requests: 0,
         };
         for second in 1..=300 {
-            // Each fragment is a sink of its own, with one chunk that is stored when the next begins.
+            // Each fragment has its own sink, with one chunk that is stored when the next begins.
             watch.leaves(second - 1);
             let told = watch.note(second, figures(1, 1), look, second * S);
             assert!(told.is_none(), "{second}");

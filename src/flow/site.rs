@@ -1,4 +1,4 @@
-//! A bucket at an endpoint, as all sinks of the process see it. `Retry-After` holds the site that sent it, for every sink that
+//! A bucket at an endpoint, shared by all sinks of the process. `Retry-After` holds the site that sent it, for every sink that
 //! stores there and for no other.
 
 use std::collections::HashMap;
@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::hold::{Drain, Hold};
 
-/// What the clock of all sites counts from.
+/// Zero of the clock of all sites.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// By endpoint and bucket.
+/// The known sites, by endpoint and bucket.
 type Sites = HashMap<(String, String), Arc<Site>>;
 static SITES: Mutex<Option<Sites>> = Mutex::new(None);
 
@@ -21,7 +21,7 @@ pub struct Site {
     hold: Mutex<Hold>,
 }
 
-/// A site was held when a request was to be made. Both times are those of the server's answer, whatever a drain makes of them.
+/// A request was refused because its site is held. Both times are the server's, without the adjustment for a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// When the server asked to wait.
@@ -31,7 +31,7 @@ pub struct Held {
 }
 
 impl Site {
-    /// The site of that bucket at that endpoint. It is forgotten when nobody uses it and its hold is over.
+    /// Returns the site of that bucket at that endpoint. It is dropped once it is unused and its hold is over.
     pub fn of(endpoint: &str, bucket: &str) -> Arc<Self> {
         let now = ns(Instant::now());
         let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +41,7 @@ impl Site {
         Arc::clone(sites.entry(key).or_default())
     }
 
-    /// The server has just asked to wait for `time`. The hold that ends last counts.
+    /// Holds the site for `time`, as its server has just asked. Of several holds the one that ends last applies.
     pub fn hold_for(&self, time: Duration) {
         let hold = Hold::new(ns(Instant::now()), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         let mut current = self.lock();

@@ -1,6 +1,6 @@
-//! Blocks of memory that are used again: fresh pages cost more than the copy into them.
+//! Reuses blocks of memory: faulting in fresh pages costs more than the copy into them.
 //!
-//! Shared by all sinks of the process, and bounded: what is over the bound goes back to the system.
+//! Shared by all sinks of the process. The number of idle blocks is bounded; more are returned to the system.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,12 +8,12 @@ use bytes::Bytes;
 
 use gcstreamer_media::chunk::byte_queue::{BLOCK, Blocks};
 
-/// Most blocks that wait to be used again: 8 MiB.
+/// Maximum number of idle blocks: 8 MiB.
 const MAX_IDLE: usize = 32;
 
 static IDLE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// Blocks of the process's pool.
+/// The blocks of the process's pool.
 pub(super) const POOL: Blocks = Blocks { fresh, seal };
 
 fn fresh() -> Vec<u8> {
@@ -25,7 +25,7 @@ fn seal(block: Vec<u8>) -> Bytes {
     Bytes::from_owner(Block(block))
 }
 
-/// A block somebody reads; it returns to the pool with its last reader.
+/// A block in use; it returns to the pool when its last reader drops it.
 struct Block(Vec<u8>);
 
 impl AsRef<[u8]> for Block {

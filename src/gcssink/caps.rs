@@ -1,17 +1,17 @@
-//! Classifies caps: a known container, a stream that needs a muxer first, or nothing of use.
+//! Classifies caps: a known container, a stream that must be muxed first, or no information.
 
 use gcstreamer_schema::Container;
 
-/// What may be done with a stream of these caps.
+/// What to do with a stream of these caps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Look at the bytes; expect this.
+    /// Inspect the bytes; expect this container.
     Take(Option<Container>),
-    /// An error: it has to be muxed first.
+    /// ERROR: the stream must be muxed first.
     NeedsMuxer(String),
 }
 
-/// Judges fixed caps.
+/// Classifies fixed caps.
 pub(super) fn classify(caps: &gst::Caps) -> Verdict {
     let Some(structure) = caps.structure(0) else {
         return Verdict::Take(None);
@@ -57,7 +57,7 @@ pub(super) fn classify(caps: &gst::Caps) -> Verdict {
     Verdict::Take(None)
 }
 
-/// The same caps, whatever header they carry.
+/// Returns the caps without their stream header.
 pub(super) fn without_header(caps: &gst::Caps) -> gst::Caps {
     let mut caps = caps.copy();
     if let Some(caps) = caps.get_mut() {

@@ -1,5 +1,5 @@
-//! What is posted, and with which figures: the last decision before [`messages`]. Runs in a thread of GStreamer's pool, no lock
-//! is held, so that it may ask the flow group, the queue and the disk.
+//! Decides what is posted and adds the figures, before [`messages`] writes the text. Runs in GStreamer's thread pool without a
+//! lock held, so it may query the flow group, the queue and the disk.
 
 use std::sync::atomic::Ordering;
 
@@ -19,7 +19,7 @@ use crate::upload::health::HealthEvent;
 use crate::upload::report::{Pending, Report};
 use gcstreamer_schema::units::bytes;
 
-/// Posts it. `session`: the one that runs, if any.
+/// Delivers one post. `session` is the running one, if any.
 pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post) {
     match post {
         Post::Engine(Message::Report(report)) => {
@@ -39,7 +39,7 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post)
             }
         }
         Post::Engine(message) => {
-            // At a stop without EOS nobody may read the bus any more.
+            // After a stop without EOS the application may not read the bus any more.
             if let Message::Fault(fault) = &message
                 && session.is_none_or(|s| s.engine.is_stopping())
             {
@@ -74,7 +74,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
                 uploaded(session, &object);
             }
             messages::uploaded(element, &summary, &object, generation, crc32c, latency);
-            // An outage that another sink left behind.
+            // This success may end an outage whose failing sinks have left.
             if let Some(after) = session.and_then(|s| s.engine.flow.ends_left_outage()) {
                 messages::recovered(element, after, "what waits in the spool is being stored");
             }
@@ -107,7 +107,7 @@ fn uploaded(session: &Session, object: &str) {
     }
 }
 
-/// `chunks`: 0 where the beginning of the chunk stays.
+/// `chunks` is 0 if the beginning of the chunk is kept.
 fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chunks: u64) {
     gst::warning!(
         CAT,
@@ -128,9 +128,9 @@ fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent
             }
             messages::status(element, status, &reason, pending);
         }
-        // One sink of a flow group speaks of an outage.
+        // Only one sink of a flow group reports an outage.
         HealthEvent::Outage { .. } if flow.is_some_and(|f| !f.begins_outage()) => {}
-        // A refusal is each sink's own, so its end is too.
+        // A refusal is reported by each sink, and so is its end.
         HealthEvent::Recovered { refused, .. } if flow.is_some_and(|f| !f.ends_outage()) && !refused => {}
         HealthEvent::Outage { first, reason } => {
             let left = session.map_or_else(String::new, stats::memory_left);

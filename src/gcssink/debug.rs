@@ -1,4 +1,4 @@
-//! The debug category `gcssink`. Level 5 shows the life of each chunk, whose troubles are at 4; level 6 adds the buffers.
+//! The debug category `gcssink`. Level 5 logs the life of each chunk, level 4 its failures, level 6 the buffers as well.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use gst::glib;
 
 use crate::upload::life::{LifeEvent, Observer, Step};
 
-/// Debug category.
+/// Debug category `gcssink`.
 pub(super) static CAT: LazyLock<gst::DebugCategory> =
     LazyLock::new(|| gst::DebugCategory::new("gcssink", gst::DebugColorFlags::empty(), Some("Cloud Storage chunk sink")));
 
@@ -21,7 +21,7 @@ impl Observer for LogChunks {
         } else {
             gst::DebugLevel::Debug
         };
-        // Nobody looks: the element is not even asked for.
+        // The level is disabled: skip even the upgrade of the element.
         if CAT.threshold() < level {
             return;
         }

@@ -50,7 +50,7 @@ fn chance() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
 
-/// Posts in a thread of GStreamer's pool.
+/// Delivers one post. Runs in GStreamer's thread pool.
 fn say(element: &gst::Element, post: Post) {
     if let Some(sink) = element.downcast_ref::<super::GcsSink>() {
         compose::say(element, sink.imp().session().as_deref(), post);
@@ -90,12 +90,12 @@ impl GcsSink {
             *sequence = next;
         }
         *lock(&self.session) = None;
-        // Only now: until the session has ended it shares the deadline.
+        // Deregister only after the session has ended: until then it shares the shutdown deadline.
         session.engine.leave_deadline();
         self.notify_status();
     }
 
-    /// Takes a buffer, and asks upstream for a key unit if one is wanted.
+    /// Takes a buffer; requests a key unit from upstream if one is wanted.
     fn take(
         &self,
         session: &Session,
@@ -115,10 +115,10 @@ impl GcsSink {
     }
 
     fn drain(&self, session: &Session) -> End {
-        // Nothing more comes before a flush.
+        // No data follows before a flush.
         session.release_identity();
         let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout.ns());
-        // splitmuxsink begins the next fragment when this EOS has passed.
+        // splitmuxsink begins the next fragment once this EOS has passed.
         let until_spooled = session.engine.spool.is_some() && session.in_splitmuxsink;
         let obj = self.obj();
         session.engine.drain(&Preroll(obj.upcast_ref()), timeout, until_spooled)
@@ -128,7 +128,7 @@ impl GcsSink {
         self.session().map_or(Status::Stopped, |s| s.engine.queue.status())
     }
 
-    /// Notifies `status` if it is another one than was notified last: the end of a session is reported by the queue, too.
+    /// Notifies `status` if it differs from the value notified last: the queue, too, reports the end of a session.
     pub(super) fn notify_status(&self) {
         let is_news = {
             let mut notified = lock(&self.notified);
@@ -140,7 +140,7 @@ impl GcsSink {
         }
     }
 
-    /// Property `stats`: of the session that runs, or else of the last one.
+    /// Returns the property `stats`: of the running session, or else of the last one.
     fn stats(&self) -> gst::Structure {
         let running = self.session().map(|session| stats::figures(&session));
         let ended = || lock(&self.last_stats).clone();
@@ -148,7 +148,7 @@ impl GcsSink {
     }
 }
 
-/// Handles custom events from upstream. Sticky ones come again to a pad that is linked anew.
+/// Handles custom events from upstream. Sticky ones are repeated when a pad is linked again.
 fn handle(session: &Session, structure: Option<&gst::StructureRef>) {
     let Some(structure) = structure else { return };
     let on = |work: fn(&mut Ingest)| session.engine.with(work);
@@ -160,7 +160,7 @@ fn handle(session: &Session, structure: Option<&gst::StructureRef>) {
             Ok(command::RECORD_START) => on(|ingest| ingest.record(true)),
             _ => {}
         },
-        // Of another running time than that of a fragment.
+        // In a splitmuxsink the event's running time is not that of the fragment.
         clock::NAME if !session.in_splitmuxsink => {
             if let (Ok(running), Ok(utc)) = (structure.get::<u64>(clock::RUNNING_TIME), structure.get::<u64>(clock::UTC)) {
                 session.engine.with(|ingest| ingest.chunker.clock.map(running, utc));
@@ -240,7 +240,7 @@ impl ObjectImpl for GcsSink {
             "stats" => self.stats().to_value(),
             "status" => StatusValue::from(self.status()).to_value(),
             "session-id" => lock(&self.id).as_ref().map(|(id, _)| id.clone()).to_value(),
-            // The value that a user set last on any member of the group applies.
+            // Of the values that users set on members of the group, the one set last applies.
             "max-bytes-per-second" if self.session().is_some() => {
                 self.session().map_or(0, |s| s.engine.flow.group().limits().0).to_value()
             }
@@ -256,7 +256,7 @@ impl ObjectImpl for GcsSink {
     fn constructed(&self) {
         self.parent_constructed();
         self.obj().set_sync(false);
-        // Data outside of the segment is stored as well.
+        // Data outside the segment is stored as well.
         self.obj().set_drop_out_of_segment(false);
     }
 }
@@ -300,7 +300,7 @@ impl ElementImpl for GcsSink {
                     return Err(gst::StateChangeError);
                 }
             }
-            // The base class may reach PLAYING again without asking us, with the buffer that ends the preroll.
+            // The base class may reach PLAYING again without calling us, with the buffer that ends the preroll.
             (gst::StateChange::PausedToPlaying | gst::StateChange::PlayingToPaused, Some(session)) => {
                 session.new_playing.store(true, Ordering::Relaxed);
                 if transition == gst::StateChange::PausedToPlaying {
@@ -343,7 +343,7 @@ impl BaseSinkImpl for GcsSink {
         let Some(session) = self.session() else { return Ok(()) };
         match caps::classify(caps) {
             Verdict::Take(hint) => {
-                // Muxers send equal caps again and again, or with another header, which the bytes tell better.
+                // Muxers repeat equal caps, or send them with another header; header changes are read from the bytes.
                 let caps = caps::without_header(caps);
                 let before = lock(&session.caps).replace(caps.clone());
                 let is_other = before.is_some_and(|before| before != caps);
@@ -382,7 +382,7 @@ impl BaseSinkImpl for GcsSink {
                         return false;
                     }
                 }
-                // Flushing: the event is dropped, the base class would wait for a preroll that never ends.
+                // While flushing the event is dropped: the base class would wait for a preroll that never ends.
                 gst::EventView::Eos(_) if self.drain(&session) == End::Flushed => return false,
                 _ => {}
             }

@@ -1,5 +1,5 @@
-//! The texts of element messages, warnings and errors: each names the thing, the number, the limit and the next step. All
-//! figures come with the call; nothing is asked of the element but what GStreamer knows of it.
+//! The texts of element messages, warnings and errors: each names the thing, the number, the limit and the next step. The caller
+//! passes all figures; the element is asked only for what GStreamer knows of it.
 
 use std::time::Duration;
 
@@ -16,28 +16,28 @@ use gcstreamer_schema::structures::{chunk_uploaded, drain, gap, status as names}
 use gcstreamer_schema::time::rfc3339_ms;
 use gcstreamer_schema::units::{bytes, chunks, duration, rate, span};
 
-/// Where it waits to be posted.
+/// The queue of posts of this element.
 pub(super) type MessagePoster = crate::element::poster::MessagePoster<gst::Element, Post>;
 
-/// Something to post.
+/// One post.
 #[derive(Clone, Debug)]
 pub(super) enum Post {
-    /// From the engine.
+    /// A message of the engine.
     Engine(Message),
-    /// The stream has to be muxed first.
+    /// ERROR: the stream must be muxed first.
     NeedsMuxer(String),
-    /// How long the memory lasts.
+    /// INFO about the settings, such as how long the memory lasts.
     Info(String),
-    /// A setting that is hardly meant.
+    /// WARNING about a setting that is probably a mistake.
     Doubt(String),
-    /// Tell upstream how it goes.
+    /// Send the event `gcssink-health` upstream.
     Health,
 }
 
-/// Posts the engine's messages, except for its reports.
+/// Posts a message of the engine, except its reports.
 pub(super) fn post(element: &gst::Element, message: Message) {
     match message {
-        // Need figures of the session.
+        // These need figures of the session.
         Message::Report(_) | Message::Started { .. } => {}
         Message::Warning {
             warning,
@@ -131,14 +131,14 @@ pub(super) fn post(element: &gst::Element, message: Message) {
     }
 }
 
-/// A rate without its fraction; it is not negative, and the cast saturates.
+/// Rounds a rate down. It is not negative, and the cast saturates.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn whole(rate: f64) -> u64 {
     rate as u64
 }
 
-/// Posts how an EOS gets on. Of all messages it is this kind that `gst-launch-1.0` prints without `-m`, and one that has started
-/// has to be completed or cancelled.
+/// Posts the progress of an EOS. PROGRESS is the only kind of message that `gst-launch-1.0` prints without `-m`. A started
+/// progress must be completed or cancelled.
 fn post_draining(element: &gst::Element, step: Draining) {
     let (kind, text) = match step {
         Draining::Begins(left) => (gst::ProgressType::Start, format!("{} to be stored", amount(left))),
@@ -147,11 +147,11 @@ fn post_draining(element: &gst::Element, step: Draining) {
         Draining::Unfinished(left) => (gst::ProgressType::Canceled, format!("{} are not stored", amount(left))),
     };
     let message = gst::message::Progress::builder(kind, drain::CODE, &text).src(element).build();
-    // Fails where there is no bus: nobody listens.
+    // Fails without a bus, when no application receives messages.
     let _ = element.post_message(message);
 }
 
-/// The recording has begun. `backlog`: where chunks wait that cannot be stored at once.
+/// Reports that the recording has begun. `backlog` describes where chunks wait that cannot be stored at once.
 pub(super) fn started(element: &gst::Element, object: &str, bucket: &str, endpoint: Option<&str>, backlog: &str) {
     let at = endpoint.map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
     info(
@@ -170,12 +170,12 @@ pub(super) fn doubt(element: &gst::Element, text: &str) {
     gst::element_warning!(element, gst::ResourceError::Settings, ("{text}"));
 }
 
-/// The caps are those of a stream that no container holds: an ERROR.
+/// Posts the ERROR for caps that have to be muxed first.
 pub(super) fn needs_muxer(element: &gst::Element, text: &str) {
     gst::element_error!(element, gst::StreamError::WrongType, ("{text}"));
 }
 
-/// A chunk was given up, or (`chunks` is 0) the end of one.
+/// Reports that a chunk was dropped, or only its end (`chunks` is 0).
 pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str, chunks: u64) {
     post_gap(
         element,
@@ -188,7 +188,8 @@ pub(super) fn dropped(element: &gst::Element, summary: &Summary, reason: &str, c
     );
 }
 
-/// The first chunk that was given up after `timeout` ns. `why`: what its attempts or those of others said; empty if none has ended.
+/// Reports the first chunk that was given up after `timeout` ns. `why` is the error of its attempts or of others; empty if no
+/// attempt has ended.
 pub(super) fn given_up(element: &gst::Element, summary: &Summary, timeout: u64, why: &str) {
     let why = if why.is_empty() { "no attempt had ended by then" } else { why };
     gst::element_warning!(
@@ -203,22 +204,23 @@ pub(super) fn given_up(element: &gst::Element, summary: &Summary, timeout: u64, 
     );
 }
 
-/// Something the uploads came upon.
+/// Posts a WARNING about the uploads.
 pub(super) fn warning(element: &gst::Element, text: &str) {
     gst::element_warning!(element, gst::ResourceError::Write, ("{text}"));
 }
 
-/// The spool works again.
+/// Reports that the spool works again.
 pub(super) fn disk_works(element: &gst::Element) {
     post_info(element, gst::ResourceError::Write, "the spool takes chunks again");
 }
 
-/// So many chunks, and how large they are together.
+/// Formats a number of chunks and their total size.
 pub(super) fn amount(pending: Pending) -> String {
     format!("{} of {}", chunks(pending.chunks), bytes(pending.bytes))
 }
 
-/// What a stop without EOS could not store, for the terminal; `None` if there is nothing to say. `dir`: property `spool-dir`.
+/// Describes what a stop without EOS could not store, for the terminal; `None` if there is nothing to report. `dir` is the
+/// property `spool-dir`.
 pub(super) fn unfinished(unfinished: &Unfinished, dir: Option<&str>, timeout: Duration) -> Option<String> {
     let (lost, left) = (unfinished.lost, unfinished.left);
     if let Some(dir) = dir {
@@ -239,7 +241,7 @@ pub(super) fn unfinished(unfinished: &Unfinished, dir: Option<&str>, timeout: Du
     })
 }
 
-/// All that came was dropped, for the terminal.
+/// Describes, for the terminal, that all input was dropped.
 pub(super) fn nothing_of(received: u64) -> String {
     format!(
         "nothing was stored: {} came before the stop, but no key unit among them; check the key frame interval of the camera",
@@ -247,7 +249,7 @@ pub(super) fn nothing_of(received: u64) -> String {
     )
 }
 
-/// Chunks wait on disk for the next start. `lost`: what neither the network nor the disk took in time.
+/// Reports chunks that stay on disk until the next start. `lost`: chunks that reached neither the bucket nor the disk in time.
 pub(super) fn left(element: &gst::Element, left: Pending, lost: Pending, dir: &str) {
     gst::element_warning!(element, gst::ResourceError::Write, ("{}", left_text(left, lost, dir)));
 }
@@ -266,7 +268,7 @@ fn left_text(left: Pending, lost: Pending, dir: &str) -> String {
     )
 }
 
-/// Chunks of earlier sessions were found on disk.
+/// Reports chunks of earlier sessions found on disk.
 pub(super) fn found(element: &gst::Element, pending: Pending) {
     let text = format!(
         "earlier sessions left {} in the spool, which this one stores now",
@@ -275,7 +277,7 @@ pub(super) fn found(element: &gst::Element, pending: Pending) {
     post_info(element, gst::ResourceError::Write, &text);
 }
 
-/// The server's clock is another one by this many seconds (ours minus the server's).
+/// Reports that this machine's clock differs from the server's by `seconds` (ours minus the server's).
 pub(super) fn clock_off(element: &gst::Element, seconds: i64) {
     let off = seconds.unsigned_abs().saturating_mul(1_000_000_000);
     gst::element_warning!(
@@ -289,7 +291,7 @@ pub(super) fn clock_off(element: &gst::Element, seconds: i64) {
     );
 }
 
-/// The disk takes nothing. What it does not take stays in memory, where `overflow-policy` applies.
+/// Reports that writing to disk fails. Chunks then stay in memory, where `overflow-policy` applies.
 pub(super) fn disk(element: &gst::Element, fault: DiskFault, text: &str) {
     let next = "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself";
     match fault {
@@ -311,7 +313,7 @@ pub(super) fn disk(element: &gst::Element, fault: DiskFault, text: &str) {
     }
 }
 
-/// The server has confirmed a chunk.
+/// Reports that the server has confirmed a chunk.
 pub(super) fn uploaded(element: &gst::Element, info: &Summary, object: &str, generation: i64, crc32c: u32, latency: u64) {
     let structure = gst::Structure::builder(chunk_uploaded::NAME)
         .field(chunk_uploaded::OBJECT, object)
@@ -341,11 +343,11 @@ fn post_gap(element: &gst::Element, reason: &str, start: u64, length: u64, size:
 }
 
 fn post_structure(element: &gst::Element, structure: gst::Structure) {
-    // Fails where there is no bus: nobody listens.
+    // Fails without a bus, when no application receives messages.
     let _ = element.post_message(gst::message::Element::builder(structure).src(element).build());
 }
 
-/// Formats what waits, for texts.
+/// Formats what waits.
 pub(super) fn waiting(pending: Pending) -> String {
     match pending.chunks {
         0 => "nothing waits".to_owned(),
@@ -353,7 +355,7 @@ pub(super) fn waiting(pending: Pending) -> String {
     }
 }
 
-/// The status has changed.
+/// Reports a change of the status.
 pub(super) fn status(element: &gst::Element, status: Status, reason: &str, pending: Pending) {
     let structure = gst::Structure::builder(names::NAME)
         .field(names::STATUS, status.name())
@@ -365,7 +367,7 @@ pub(super) fn status(element: &gst::Element, status: Status, reason: &str, pendi
     post_structure(element, structure);
 }
 
-/// An outage begins (`first`) or goes on. `left`: how long memory and spool last.
+/// Reports that an outage begins (`first`) or continues. `left` describes how long memory and spool last.
 pub(super) fn outage(element: &gst::Element, first: bool, reason: &str, pending: Pending, left: &str) {
     let verb = if first { "uploads fail" } else { "uploads still fail" };
     let waiting = waiting(pending);
@@ -376,12 +378,12 @@ pub(super) fn outage(element: &gst::Element, first: bool, reason: &str, pending:
     );
 }
 
-/// Nothing has ever worked, and the user has to act: an ERROR.
+/// Posts the ERROR for a refusal when nothing was ever stored: the user has to act.
 pub(super) fn fatal(element: &gst::Element, http_status: Option<u16>, reason: &str) {
     gst::element_error!(element, refusal(http_status), ("{reason}"));
 }
 
-/// It has worked before, and the user has to act.
+/// Posts the WARNING for a refusal after something was stored: the user has to act.
 pub(super) fn refused(element: &gst::Element, http_status: Option<u16>, reason: &str, pending: Pending) {
     let waiting = waiting(pending);
     gst::element_warning!(
@@ -391,13 +393,13 @@ pub(super) fn refused(element: &gst::Element, http_status: Option<u16>, reason: 
     );
 }
 
-/// An outage is over that lasted `after` ns; `waiting` is what is left of it.
+/// Reports the end of an outage that lasted `after` ns; `waiting` describes the remaining backlog.
 pub(super) fn recovered(element: &gst::Element, after: u64, waiting: &str) {
     let text = format!("uploads work again after {}; {waiting}", duration(after));
     post_info(element, gst::ResourceError::Write, &text);
 }
 
-/// Whose refusal it is: `None` = of the credentials.
+/// Returns the error code of a refusal; `None` means that the credentials were refused.
 fn refusal(http_status: Option<u16>) -> gst::ResourceError {
     match http_status {
         Some(404) => gst::ResourceError::NotFound,

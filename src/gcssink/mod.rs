@@ -1,17 +1,18 @@
 //! `gcssink`: stores a muxed stream in Cloud Storage as objects that each play alone.
 //!
-//! The GStreamer shell around [`crate::ingest`] and [`crate::upload`]: it copies settings, hands buffers, events and states to
-//! the engine, and turns its messages into GStreamer's.
+//! The GStreamer shell around [`crate::ingest`] and [`crate::upload`]: it copies settings, passes buffers, events and state
+//! changes to the engine, and translates the engine's messages into GStreamer's.
 //!
 //! - `settings` — the properties
-//! - `validate` — settings checked and made usable, or an error with the next step
-//! - `session` — what exists while it runs: the engine, and what of it is GStreamer's
+//! - `validate` — settings checked and converted, or an error with the next step
+//! - `session` — what exists while the element runs: the engine, and its GStreamer side
 //! - `stream` — what the element does with a buffer
-//! - `siblings` — the sinks of a pipeline end side by side
-//! - `compose`, `messages`, `stream_messages`, `stats`, `said` — what is posted and with which figures; its texts; the numbers; what is known already
-//! - `debug` — the debug category; the life of chunks in it
-//! - `blocks` — memory that is used again
-//! - `caps`, `upstream` — small answers about the pipeline
+//! - `siblings` — the sinks of a pipeline drain concurrently
+//! - `compose`, `messages`, `stream_messages`, `stats`, `said` — what is posted and with which figures; the texts; the figures;
+//!   what was reported already
+//! - `debug` — the debug category; logs the life of each chunk
+//! - `blocks` — reused memory
+//! - `caps`, `upstream` — questions about caps and about the elements in front
 
 use gst::glib;
 use gst::prelude::*;
@@ -100,7 +101,7 @@ glib::wrapper! {
 /// Registers the element.
 ///
 /// # Errors
-/// The error of GStreamer.
+/// Returns the error of GStreamer's registry.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(Some(plugin), "gcssink", gst::Rank::NONE, GcsSink::static_type())
 }

@@ -1,4 +1,5 @@
-//! What has been said already. A `splitmuxsink` makes a session of every fragment: what is said once is said once for all of them.
+//! Remembers what has been reported. A `splitmuxsink` makes a session of every fragment: one-time reports are made once for all
+//! of them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -8,15 +9,15 @@ use gst::glib;
 use super::upstream;
 use crate::base::lock::lock;
 
-/// Those of the splitmuxsinks of this process.
+/// The memory of each splitmuxsink of this process.
 static OF_SPLITMUXSINKS: Mutex<Vec<(glib::WeakRef<gst::Object>, Arc<Said>)>> = Mutex::new(Vec::new());
 
-/// What a sink has said, or the sinks of one `splitmuxsink`.
+/// The reports already made by a sink, or by the sinks of one `splitmuxsink`.
 #[derive(Debug, Default)]
 pub(super) struct Said(Mutex<BTreeSet<String>>);
 
 impl Said {
-    /// Returns that of an element whose session begins.
+    /// Returns the memory for an element whose session begins.
     pub(super) fn of(element: &gst::Element) -> Arc<Self> {
         upstream::splitmuxsink_of(element).map_or_else(Arc::default, |splitmuxsink| Self::shared(&splitmuxsink))
     }
@@ -33,7 +34,7 @@ impl Said {
         said
     }
 
-    /// Returns whether this is the first time, and notes it.
+    /// Returns whether `what` has not been reported yet, and marks it as reported.
     pub(super) fn is_news(&self, what: &str) -> bool {
         lock(&self.0).insert(what.to_owned())
     }

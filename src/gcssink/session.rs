@@ -1,6 +1,6 @@
-//! What exists from READY→PAUSED to PAUSED→READY: the engine, and what of it is GStreamer's.
+//! What exists from READY→PAUSED to PAUSED→READY: the engine and its GStreamer side.
 //!
-//! Locks: none of these is held while the engine is called, and none across a wait, I/O or a call into GStreamer.
+//! Locks: none is held while calling the engine or GStreamer, during a wait or during I/O.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,43 +32,43 @@ use crate::upload::writers::GcsWriters;
 use gcstreamer_media::chunk::Chunker;
 use gcstreamer_schema::name::Template;
 
-/// See the module.
+/// One session of the element, see the module.
 pub(super) struct Session {
     pub engine: Arc<Engine>,
     pub poster: Arc<MessagePoster>,
-    /// Property `location`, parsed: a fixed name is never cut.
+    /// Property `location`, parsed. A fixed name is one object that is never cut.
     template: Template,
     /// Property `spool-dir`.
     pub spool_dir: Option<String>,
-    /// What is written there, and when.
+    /// Which chunks are written there, and when.
     pub keep: Keep,
-    /// It stores a fragment of a splitmuxsink: the running time here is not the pipeline's, it begins anew with each fragment.
+    /// The sink stores a fragment of a splitmuxsink. Running time begins anew with each fragment, so it is not the pipeline's.
     pub in_splitmuxsink: bool,
-    /// The right to store for this device; given back at EOS, or when the element leaves PAUSED.
+    /// The right to store for this device; released at EOS, or when the element leaves PAUSED.
     identity: Mutex<Option<Identity>>,
-    /// What it is the right to.
+    /// The device of that right.
     device: Device,
-    /// The next buffer is the first of a PLAYING.
+    /// The next buffer is the first one since PLAYING.
     pub new_playing: AtomicBool,
-    /// Key units that were asked for.
+    /// Number of key units requested from upstream.
     pub key_requests: AtomicU64,
     /// The last caps, without their header.
     pub caps: Mutex<Option<gst::Caps>>,
     pub reported: Reported,
 }
 
-/// What was reported, and what is to be.
+/// What was reported, and what is still to be reported.
 #[derive(Default)]
 pub(super) struct Reported {
-    /// What is said once.
+    /// Reports that are made only once.
     pub said: Arc<Said>,
-    /// There is news for the event `gcssink-health`.
+    /// The event `gcssink-health` has something new to report.
     pub health: AtomicBool,
-    /// The last object that was stored.
+    /// Name of the last stored object.
     pub last_object: Mutex<Option<String>>,
 }
 
-/// The engine's messages go where all messages of the element go.
+/// Forwards the engine's messages to the element's poster.
 struct ToOutbox(Arc<MessagePoster>);
 
 impl Poster for ToOutbox {
@@ -82,7 +82,7 @@ impl Poster for ToOutbox {
 }
 
 impl Session {
-    /// Begins a session: settings checked, disk opened, tasks started. `id` is the session's name and the first sequence
+    /// Begins a session: checks the settings, opens the spool, starts the tasks. `id` is the session id and the first sequence
     /// number it may use.
     pub(super) fn begin(
         element: &gst::Element,
@@ -150,7 +150,7 @@ impl Session {
                 return false;
             };
             engine.tick(upstream::is_meant_to_play(&element));
-            // At most once a second; that bytes have come is news too.
+            // At most once a second; arrival of data is reported as well.
             if session.reported.health.swap(false, Ordering::Relaxed) | engine.has_grown() {
                 session.poster.post(Post::Health);
             }
@@ -158,14 +158,14 @@ impl Session {
         });
     }
 
-    /// Posts that a setting is hardly meant, as a WARNING.
+    /// Posts a WARNING about a setting that is probably a mistake.
     pub(super) fn doubt(&self, text: String) {
         if self.reported.said.is_news(&text) {
             self.poster.post(Post::Doubt(text));
         }
     }
 
-    /// Ends the stream with an ERROR of the shell's own, which reaches the bus before those of the elements in front.
+    /// Ends the stream with an ERROR of the shell, which reaches the bus before those of the elements in front.
     pub(super) fn end_with(&self, post: Post) {
         if self.engine.fail() {
             self.poster.post(post);
@@ -173,10 +173,10 @@ impl Session {
         }
     }
 
-    /// Ends the session within the process's one deadline. The next sequence number.
+    /// Ends the session within the process's shutdown deadline. Returns the next sequence number.
     pub(super) fn end(&self, element: &gst::Element, shutdown_timeout: Duration) -> u64 {
         let ended = self.engine.end(shutdown_timeout);
-        // Nobody may read the bus any more.
+        // The application may not read the bus any more.
         let dir = self.spool_dir.as_deref();
         let unfinished = ended
             .unfinished
@@ -190,15 +190,16 @@ impl Session {
         ended.next_sequence
     }
 
-    /// Nothing more is taken: another sink may store for this device, though our chunks are still on their way.
+    /// Releases the right to store for this device, because no data follows: another sink may claim it while our chunks are still
+    /// being uploaded.
     pub(super) fn release_identity(&self) {
         drop(lock(&self.identity).take());
     }
 
-    /// Data comes again after an EOS.
+    /// Claims the device again when data follows an EOS.
     ///
     /// # Errors
-    /// An error message where another sink stores for this device now.
+    /// Another sink has claimed it meanwhile.
     pub(super) fn claim_identity(&self) -> Result<(), gst::ErrorMessage> {
         let mut identity = lock(&self.identity);
         if identity.is_none() {
@@ -213,7 +214,7 @@ impl Session {
             .set_flow(settings.max_bytes_per_second, settings.max_requests_per_second);
     }
 
-    /// Uses other settings from now on.
+    /// Applies changed settings.
     pub(super) fn set_limits(&self, settings: &Settings) {
         self.engine.set_config(config(settings, &self.template));
         if let Some(spool) = &self.engine.spool {
@@ -253,7 +254,7 @@ fn builder(validated: &ValidatedSettings, settings: &Settings, session: &str) ->
     }
 }
 
-/// Makes the upload queue, whose reports go to the poster and whose chunks' lives go to the log.
+/// Creates the upload queue. Its reports go to the poster, the steps of its chunks to the log.
 fn queue(
     element: &gst::Element,
     settings: &Settings,
@@ -277,7 +278,7 @@ fn queue(
     queue
 }
 
-/// Joins the flow group, with the limits that the user has set.
+/// Joins the flow group with the limits that the user has set.
 fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
     let site = Site::of(validated.endpoint.as_str(), &validated.bucket);
     let member = Member::new(Group::join(&settings.flow_group), site);
@@ -287,10 +288,10 @@ fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
     member
 }
 
-/// Opens the folder and takes the session's lock in it.
+/// Opens the spool folder and takes the session's lock in it.
 ///
 /// # Errors
-/// An error message that names the folder and the system's error.
+/// Names the folder and the system's error.
 fn open_spool(dir: &str, settings: &Settings, builder: &ObjectBuilder) -> Result<SessionSpool, gst::ErrorMessage> {
     let spool = SpoolSettings {
         dir,

@@ -18,17 +18,17 @@ const SECOND: u64 = 1_000_000_000;
 #[repr(i32)]
 #[enum_type(name = "GstGcsSinkOverflowPolicy")]
 pub(super) enum OverflowPolicy {
-    /// By the pipeline.
+    /// Live pipelines drop, others wait.
     #[default]
     #[enum_value(name = "Drop-oldest for live pipelines, block otherwise", nick = "auto")]
     Auto,
-    /// Wait.
+    /// Wait for room.
     #[enum_value(name = "Hold the pipeline up until there is room", nick = "block")]
     Block,
-    /// Drop.
+    /// Drop the oldest chunk.
     #[enum_value(name = "Drop the oldest chunk that is not being sent", nick = "drop-oldest")]
     DropOldest,
-    /// Error.
+    /// End with an ERROR.
     #[enum_value(name = "End with an error", nick = "error")]
     Error,
 }
@@ -38,11 +38,11 @@ pub(super) enum OverflowPolicy {
 #[repr(i32)]
 #[enum_type(name = "GstGcsSinkSpoolMode")]
 pub(super) enum SpoolMode {
-    /// At once.
+    /// Write every buffer to disk as it arrives.
     #[default]
     #[enum_value(name = "Every buffer as it arrives", nick = "always")]
     Always,
-    /// When it has to be.
+    /// Write whole chunks to disk, only when the memory is full.
     #[enum_value(name = "Whole chunks, and only when the memory is full (SD cards)", nick = "overflow")]
     Overflow,
 }
@@ -102,7 +102,7 @@ impl From<Status> for StatusValue {
 
 enumerations!(OverflowPolicy, SpoolMode, StatusValue);
 
-/// Limits of a flow group, with the order in which users set them.
+/// Limits of a flow group. The order in which users set them decides which applies.
 macro_rules! user_limits {
     ($($type:ty: $spec:ident, $builder:ident;)*) => {$(
         impl Setting for Option<UserLimit<$type>> {
@@ -174,7 +174,7 @@ settings! {
         "send-keyframe-requests": bool as send_keyframe_requests = false,
             "Send keyframe requests", "Ask upstream for a key unit when a cut is due", .mutable_playing();
 
-        // UploadQueue. The two limits are the flow group's until a user sets them.
+        // Uploads. The two limits are those of the flow group until a user sets them.
         "credentials-file": Option<String> as credentials_file = None,
             "Credentials file",
             "JSON of a service account, external account or user (NULL = Application Default Credentials)", .mutable_ready();
@@ -237,10 +237,10 @@ settings! {
 }
 
 impl Settings {
-    /// Takes the location part of `gs://BUCKET[/LOCATION]`.
+    /// Sets `bucket` and `location` from `gs://BUCKET[/LOCATION]`.
     ///
     /// # Errors
-    /// [`gst::URIError::BadUri`] with the form it should have.
+    /// [`gst::URIError::BadUri`] with the expected form.
     pub(super) fn set_uri(&mut self, uri: &str) -> Result<(), glib::Error> {
         let bad = || {
             glib::Error::new(
@@ -260,7 +260,7 @@ impl Settings {
         Ok(())
     }
 
-    /// `gs://BUCKET[/LOCATION]`.
+    /// Returns `gs://BUCKET[/LOCATION]`.
     pub(super) fn uri(&self) -> Option<String> {
         let bucket = self.bucket.as_ref()?;
         Some(if self.location == DEFAULT_LOCATION {
@@ -270,18 +270,18 @@ impl Settings {
         })
     }
 
-    /// Sets a property; names that are no settings change nothing.
+    /// Sets the property `name`; ignores names that are no setting.
     pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
         let text = || value.get::<Option<String>>().ok().flatten();
         match name {
-            // An empty one is a mistake that is reported at the start, not NULL.
+            // An empty value is a mistake that is reported at the start, not NULL.
             "device-id" => self.device_id = text(),
             "location" => self.location = text().unwrap_or_else(|| DEFAULT_LOCATION.to_owned()),
             _ => self.assign(name, value),
         }
     }
 
-    /// Reads a property that is a setting; `None` if its default applies.
+    /// Returns a property that is a setting; `None` if its default applies.
     pub(super) fn get(&self, name: &str) -> Option<glib::Value> {
         self.read(name)
     }

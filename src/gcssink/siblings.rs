@@ -1,5 +1,5 @@
-//! The gcssinks of this process that are running. GStreamer stops the sinks of a pipeline one after the other, and they have one
-//! deadline: when the first leaves PAUSED, the others begin their ends too, or the first could use up the time of all.
+//! The running gcssinks of this process. GStreamer stops the sinks of a pipeline one after the other, but they share one
+//! deadline. So when the first leaves PAUSED the others start to drain too; otherwise the first could use up the time of all.
 
 use std::sync::{Arc, Mutex, Weak};
 
@@ -18,14 +18,14 @@ struct Running {
     session: Weak<Session>,
 }
 
-/// Never held across anything but the list itself.
+/// Locked for access to the list only.
 static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
 
 fn address(element: &gst::Element) -> usize {
     element.as_ptr() as usize
 }
 
-/// Registers an element that has a session now.
+/// Registers an element whose session has begun.
 pub(super) fn add(element: &gst::Element, session: &Arc<Session>) {
     lock(&RUNNING).push(Running {
         address: address(element),
@@ -39,7 +39,7 @@ pub(super) fn remove(element: &gst::Element) {
     lock(&RUNNING).retain(|other| other.address != address(element));
 }
 
-/// This sink leaves PAUSED: those of its pipeline that will follow it begin to end.
+/// Starts the drain of the other sinks of this sink's pipeline that are about to leave PAUSED with it.
 pub(super) fn others_begin_to_end(element: &gst::Element) {
     let mut others = lock(&RUNNING).clone();
     others.retain(|other| other.address != address(element));
@@ -54,7 +54,7 @@ pub(super) fn others_begin_to_end(element: &gst::Element) {
     }
 }
 
-/// Whether it is on its way to READY or NULL, with a bin that it is in or by itself.
+/// Returns whether the element is on its way to READY or NULL, by itself or with a bin around it.
 fn is_going_down(element: &gst::Element) -> bool {
     let mut at = element.clone();
     loop {
@@ -65,7 +65,7 @@ fn is_going_down(element: &gst::Element) -> bool {
         if goal <= gst::State::Ready {
             return true;
         }
-        // What is locked does not follow its bin.
+        // An element with a locked state does not follow its bin.
         match parent_of(&at).filter(|_| !at.is_locked_state()) {
             Some(parent) => at = parent,
             None => return false,

@@ -1,4 +1,4 @@
-//! Figures of the element: the properties `stats` and `status`, the event `gcssink-health`.
+//! Computes the properties `stats` and `status` and the event `gcssink-health`.
 
 use super::session::Session;
 use crate::base::lock::lock;
@@ -8,7 +8,7 @@ use crate::upload::report::Snapshot;
 use gcstreamer_schema::structures::{health as names_of_health, stats as names};
 use gcstreamer_schema::units;
 
-/// How long memory and spool last at the rate of this stream.
+/// Returns how long memory and spool last at the rate of this stream, as text.
 pub(super) fn memory_left(session: &Session) -> String {
     let engine = &session.engine;
     let max = engine.config().uploads.max_memory;
@@ -31,7 +31,7 @@ pub(super) fn memory_left(session: &Session) -> String {
     }
 }
 
-/// Where chunks wait that cannot be stored at once, how long that lasts, and what happens then.
+/// Describes where chunks wait that cannot be stored at once, how long that lasts, and what happens then.
 pub(super) fn backlog(session: &Session) -> String {
     let engine = &session.engine;
     let max = engine.config().uploads.max_memory;
@@ -63,12 +63,12 @@ pub(super) fn backlog(session: &Session) -> String {
     }
 }
 
-/// How long so much room lasts at so many bytes a second.
+/// Returns how long `room` bytes last at `input` bytes a second, as text.
 fn lasts(room: u64, input: u64) -> String {
     units::duration((room / input.max(1)).saturating_mul(1_000_000_000))
 }
 
-/// The upstream event `gcssink-health`: stats, status, last object.
+/// Returns the upstream event `gcssink-health`: stats, status, last object.
 pub(super) fn health(session: &Session) -> gst::Structure {
     let mut structure = figures(session);
     structure.set_name(names_of_health::NAME);
@@ -79,24 +79,24 @@ pub(super) fn health(session: &Session) -> gst::Structure {
     structure
 }
 
-/// The figures before there was a session.
+/// Returns the figures before the first session.
 pub(super) fn none() -> gst::Structure {
     structure(&Snapshot::default(), 0, 0, (0, 0))
 }
 
-/// The figures of a session at this moment.
+/// Returns the present figures of a session.
 pub(super) fn figures(session: &Session) -> gst::Structure {
     let engine = &session.engine;
     let snapshot = engine.queue.snapshot();
     let spool = engine.spool.as_ref().map_or((0, 0), |spool| {
-        // 0 while nothing has come.
+        // The rate is 0 until data has arrived.
         let seconds = spool.room().checked_div(snapshot.input).unwrap_or(0);
         (spool.used(), seconds)
     });
     structure(&snapshot, engine.key_units(), engine.flow.throttled(), spool)
 }
 
-/// `spool` is what it holds, in bytes, and how many seconds more it would last.
+/// `spool` is the number of bytes in the spool and how many seconds more it lasts.
 fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u64)) -> gst::Structure {
     let stats = snapshot.stats;
     let (in_spool, seconds_left) = spool;

@@ -18,8 +18,8 @@ use gcstreamer_schema::units::bytes;
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 
-/// How the streaming thread waits: the base class holds its preroll lock around `render` and the EOS, and a pause or a stop needs
-/// it.
+/// How the streaming thread waits. The base class holds its preroll lock around `render` and the EOS; a pause or a stop needs
+/// that lock.
 pub(super) struct Preroll<'a>(pub(super) &'a gst_base::BaseSink);
 
 impl Wait for Preroll<'_> {
@@ -62,10 +62,10 @@ fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef) -> Stamp {
     }
 }
 
-/// Takes a buffer. Whether a key unit from upstream would be welcome.
+/// Takes a buffer. Returns whether a key unit from upstream is wanted.
 ///
 /// # Errors
-/// What `render` has to return.
+/// The value that `render` must return.
 pub(super) fn take(
     sink: &gst_base::BaseSink,
     session: &Session,
@@ -103,7 +103,7 @@ pub(super) fn take(
         );
         gst::FlowError::Error
     })?;
-    // A block of memory much larger than what is in it is not worth holding.
+    // Do not hold a block of memory that is much larger than its content.
     let take_over = || {
         let is_tight = size >= TAKE_OVER && buffer.maxsize() <= size + size / 64;
         let mapped = is_tight.then(&owned).flatten()?.into_mapped_buffer_readable().ok()?;

@@ -1,4 +1,4 @@
-//! The texts about what comes in: warnings of the chunker, streams that cannot be cut, and nothing at all.
+//! The texts about the input: warnings of the chunker, streams that cannot be cut, and missing input.
 
 use gst::prelude::*;
 
@@ -7,7 +7,7 @@ use gcstreamer_media::chunk::Warning;
 use gcstreamer_media::container::Fault;
 use gcstreamer_schema::units::{bytes, duration};
 
-/// Posts what the chunker has noticed, with the limits that were in force.
+/// Posts a warning of the chunker, with the limits that were in force.
 pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_memory: u64) {
     match *warning {
         Warning::NoKeyUnit { waited, interval } => {
@@ -106,7 +106,7 @@ pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: 
     }
 }
 
-/// Why the stream cannot be cut, and what to do.
+/// Returns why the stream cannot be cut, and what to do.
 pub(super) fn fault_text(fault: &Fault) -> String {
     let next = match fault {
         Fault::Unfragmented => {
@@ -123,7 +123,7 @@ pub(super) fn fault_text(fault: &Fault) -> String {
     format!("{fault}; {next}")
 }
 
-/// Posts that nothing worth storing came within `waited` ns, and why as far as the elements in front show it.
+/// Posts that no usable data arrived within `waited` ns, and the reason if the elements in front show it.
 pub(super) fn post_nothing(element: &gst::Element, waited: u64, came: u64) {
     let cause = match element.sink_pads().first().and_then(upstream::unfed_pads) {
         _ if came > 0 => format!(

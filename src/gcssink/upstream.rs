@@ -1,15 +1,15 @@
-//! Questions to the elements in front, and requests to them.
+//! Queries to the elements in front, and requests to them.
 
 use gst::prelude::*;
 
-/// Returns whether the pipeline in front is live, by its own LATENCY answer: the base sink's is always "no" for `sync=false`.
+/// Returns whether the pipeline in front is live, by its LATENCY answer: the base sink's own is always "no" with `sync=false`.
 pub(super) fn is_live(pad: &gst::Pad) -> bool {
     let mut query = gst::query::Latency::new();
     pad.peer_query(&mut query) && query.result().0
 }
 
-/// Whether the pipeline is in PLAYING or on its way there. A sink reaches PLAYING only with its first buffer, so its own
-/// state says nothing where none comes.
+/// Returns whether the pipeline is in PLAYING or on its way there. A sink reaches PLAYING only with its first buffer, so without
+/// data its own state does not show it.
 pub(super) fn is_meant_to_play(element: &gst::Element) -> bool {
     let mut top = element.clone();
     while let Some(parent) = top.parent().and_then(|p| p.downcast::<gst::Element>().ok()) {
@@ -18,7 +18,7 @@ pub(super) fn is_meant_to_play(element: &gst::Element) -> bool {
     [top.current_state(), top.pending_state()].contains(&gst::State::Playing)
 }
 
-/// The `splitmuxsink` whose fragments this sink stores.
+/// Returns the `splitmuxsink` whose fragments this sink stores.
 pub(super) fn splitmuxsink_of(element: &gst::Element) -> Option<gst::Object> {
     let mut parent = element.parent();
     while let Some(object) = parent {
@@ -30,7 +30,7 @@ pub(super) fn splitmuxsink_of(element: &gst::Element) -> Option<gst::Object> {
     None
 }
 
-/// Asks for a key unit as soon as possible (the event of GstVideo, `gst_video_event_new_upstream_force_key_unit`).
+/// Requests a key unit as soon as possible (`gst_video_event_new_upstream_force_key_unit` of GstVideo).
 pub(super) fn request_key_unit(pad: &gst::Pad, count: u32) {
     let structure = gst::Structure::builder("GstForceKeyUnit")
         .field("running-time", gst::ClockTime::NONE)
@@ -40,10 +40,10 @@ pub(super) fn request_key_unit(pad: &gst::Pad, count: u32) {
     pad.push_event(gst::event::CustomUpstream::new(structure));
 }
 
-/// The muxer in front and its sink pads that never got anything, by name.
+/// Returns the muxer in front and the names of its sink pads that have received no data.
 pub(super) fn unfed_pads(pad: &gst::Pad) -> Option<(String, Vec<String>)> {
     let mut pad = pad.clone();
-    // Queues and the like have one sink pad; a muxer has any number, and a factory that says so.
+    // A queue has one sink pad; a muxer has any number, and a factory of class muxer.
     for _ in 0..16 {
         let element = pad.peer()?.parent_element()?;
         let is_muxer = element.factory().is_some_and(|f| f.has_type(gst::ElementFactoryType::MUXER));

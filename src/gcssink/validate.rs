@@ -1,4 +1,4 @@
-//! Validates the settings and makes them usable: everything that is wrong with them is reported here, before the first byte.
+//! Checks the settings and converts them for use. Every error in them is reported here, before the first byte.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use gcstreamer_schema::reason::check_start_reason;
 use gcstreamer_schema::session::is_session_id;
 use gcstreamer_storage::{Credentials, Endpoint};
 
-/// Settings that a session can be built from.
+/// Checked settings, ready to build a session from.
 #[derive(Clone, Debug)]
 pub(super) struct ValidatedSettings {
     pub bucket: String,
@@ -28,7 +28,7 @@ pub(super) struct ValidatedSettings {
     pub location: String,
     pub metadata: BTreeMap<String, String>,
     pub endpoint: Endpoint,
-    /// For every endpoint that takes credentials. Where this sink's own takes none, chunks of the spool may still belong to Google.
+    /// For every endpoint that takes credentials: even if this sink's own takes none, chunks in the spool may belong to Google.
     pub credentials: Credentials,
     pub request_timeout: Duration,
 }
@@ -57,7 +57,7 @@ pub(super) fn validate(settings: &Settings) -> Result<ValidatedSettings, gst::Er
         Some(path) => Credentials::File(PathBuf::from(path)),
         None => Credentials::ApplicationDefault,
     };
-    // A file that the user has named is checked even where an `http://` endpoint would not ask for it.
+    // A file that the user has set is checked even if an `http://` endpoint does not need it.
     if endpoint.takes_credentials() || settings.credentials_file.is_some() {
         check_credentials(credentials.clone())?;
     }
@@ -74,7 +74,7 @@ pub(super) fn validate(settings: &Settings) -> Result<ValidatedSettings, gst::Er
     })
 }
 
-/// Why and after what the session begins.
+/// Checks `start-reason` and `previous-session`.
 fn check_start(settings: &Settings) -> Result<(), String> {
     if let Some(reason) = &settings.start_reason {
         check_start_reason(reason)?;
@@ -87,11 +87,11 @@ fn check_start(settings: &Settings) -> Result<(), String> {
     }
 }
 
-/// Reports a file that cannot be used at once, even if an `http://` endpoint would not need it.
+/// Reports an unusable file at once, even if an `http://` endpoint does not need it.
 fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> {
     let runtime =
         runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
-    // The application may call us from a runtime of its own, where blocking on another one is not allowed.
+    // The application may call from a tokio runtime of its own, in which blocking on another runtime is not allowed.
     let (tell, told) = mpsc::channel();
     runtime.spawn(async move {
         let _ = tell.send(credentials.check().await);
@@ -133,14 +133,14 @@ fn user_metadata(structure: Option<&gst::Structure>) -> BTreeMap<String, String>
         .unwrap_or_default()
 }
 
-/// When to cut, by the settings.
+/// Returns when to cut, from the settings.
 pub(super) fn limits(settings: &Settings, template: &Template) -> Limits {
     Limits {
         max_time: settings.max_size_time.ns(),
         max_bytes: settings.max_size_bytes,
         align: settings.align_to_clock,
         single: template.is_fixed(),
-        // On disk a chunk may be as long as it likes.
+        // A chunk on disk has no size limit.
         soft: if settings.spool_dir.is_some() {
             0
         } else {
@@ -154,7 +154,7 @@ pub(super) fn limits(settings: &Settings, template: &Template) -> Limits {
     }
 }
 
-/// How to upload, by the settings.
+/// Returns how to upload, from the settings.
 pub(super) fn upload_limits(settings: &Settings) -> UploadLimits {
     UploadLimits {
         max_uploads: usize::try_from(settings.max_uploads).unwrap_or(usize::MAX),
@@ -166,8 +166,8 @@ pub(super) fn upload_limits(settings: &Settings) -> UploadLimits {
 
 static IDENTITIES: Mutex<Option<HashSet<Device>>> = Mutex::new(None);
 
-/// Bucket and device, which one sink at a time stores for. One single object is one of its own: splitmuxsink has the next fragment's
-/// sink run while the last one's finishes.
+/// Bucket and device; one sink of the process at a time may store for them. A single object has a key of its own, because
+/// splitmuxsink starts the next fragment's sink while the last one's still finishes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Device {
     bucket: String,
@@ -185,15 +185,15 @@ impl Device {
     }
 }
 
-/// The right to store for a device into a bucket; given back when dropped.
+/// The exclusive right to store for a device into a bucket; released when dropped.
 #[derive(Debug)]
 pub(super) struct Identity(Device);
 
 impl Identity {
-    /// Claims bucket and device of this process.
+    /// Claims bucket and device for this sink.
     ///
     /// # Errors
-    /// An error message where another running sink has them.
+    /// Another running sink has claimed them; the message names the next step.
     pub(super) fn claim(device: &Device) -> Result<Self, gst::ErrorMessage> {
         let mut taken = IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner);
         if !taken.get_or_insert_default().insert(device.clone()) {

@@ -1,5 +1,5 @@
-//! The two ends of a session: EOS, which waits for `drain-timeout`, and leaving PAUSED, which waits for the process's one
-//! deadline.
+//! The two ends of a session: EOS, which waits up to `drain-timeout`, and leaving PAUSED, which waits until the process's
+//! shutdown deadline.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,73 +18,74 @@ use crate::upload::report::{Pending, Report};
 /// How the drain at EOS ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The EOS goes on.
+    /// The EOS is passed on.
     Passes,
-    /// Flushing: it is dropped.
+    /// The element is flushing: the EOS is dropped.
     Flushed,
 }
 
-/// How a session ended.
+/// Result of the end of a session.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// The sequence number that the next session may begin with.
+    /// The first sequence number of the next session.
     pub next_sequence: u64,
-    /// What was not stored in time.
+    /// Chunks that were not stored in time, if any.
     pub unfinished: Option<Unfinished>,
-    /// Bytes that came and are in no chunk, if that is all that came and nobody has reported it.
+    /// Bytes received, if none of them is in a chunk and that is not reported yet.
     pub nothing_of: Option<u64>,
 }
 
 /// What a session could not store in time.
 #[derive(Clone, Debug)]
 pub struct Unfinished {
-    /// What is lost.
+    /// Chunks that are lost.
     pub lost: Pending,
-    /// What waits on disk for the next start, unless that was reported at EOS or another sink goes on with it.
+    /// Chunks on disk that wait for the next start; empty if reported at EOS or if another sink continues with them.
     pub left: Pending,
-    /// What the last failure said; empty if nothing has failed.
+    /// Text of the last failure; empty if nothing has failed.
     pub why: String,
-    /// The uploads were refused, which was an ERROR: nothing was waited for.
+    /// The uploads were refused with an ERROR, so the end did not wait for them.
     pub is_refused: bool,
 }
 
-/// Further time for a disk that is still taking chunks when `drain-timeout` is over.
+/// Further time after `drain-timeout` for a disk that is still accepting chunks.
 const DISK_GOES_ON: Duration = Duration::from_secs(5);
-/// Time for what usually takes none, although other elements have used the deadline up.
+/// Time for work that usually needs none, granted even if other elements have used up the deadline.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// What is waited for at EOS.
+/// What an EOS waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
     /// All chunks are stored.
     Stored,
     /// All chunks are on disk.
     Spooled,
-    /// The disk takes no more.
+    /// The disk accepts no more chunks.
     Disk,
 }
 
-/// One after the other, until one of them comes true.
+/// A stage of the drain. Stages follow each other until one reaches its goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stage {
     goal: Goal,
     until: Instant,
-    /// What is in memory is moved to disk meanwhile.
+    /// Chunks in memory are moved to disk meanwhile.
     moves: bool,
 }
 
-/// What the spool is to an EOS.
+/// The role of the spool at an EOS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spooling {
-    /// There is none.
+    /// There is no spool.
     No,
-    /// A chunk on disk is enough.
+    /// A chunk on disk is as good as a stored one.
     Enough,
-    /// It is where chunks go when they are not stored in time. `failing`: the last attempt failed.
+    /// Takes chunks that are not stored in time. `failing`: the last attempt failed.
     Refuge { failing: bool },
 }
 
-/// A disk is slow and may have to take all the memory: it begins at once where uploads fail, else at half-time.
+/// Returns the stages of a drain. A disk is slow and may have to take all of the memory, so moving starts at once if uploads
+/// fail, otherwise at half-time.
 fn stages(began: Instant, timeout: Duration, spooling: Spooling) -> Vec<Stage> {
     let at = |after: Duration| began.checked_add(after).unwrap_or(began);
     let stage = |goal, until, moves| Stage { goal, until, moves };
@@ -99,8 +100,8 @@ fn stages(began: Instant, timeout: Duration, spooling: Spooling) -> Vec<Stage> {
 }
 
 impl Engine {
-    /// EOS: closes the open chunk and waits for everything to be stored, at most `drain-timeout`. Where a chunk on disk is
-    /// enough (`until_spooled`), for that.
+    /// Handles EOS: closes the open chunk and waits until everything is stored, at most `drain-timeout`. With `until_spooled` a
+    /// chunk on disk suffices.
     pub fn drain(&self, shell: &impl Wait, timeout: Duration, until_spooled: bool) -> End {
         let began = Instant::now();
         if let Err(fault) = self.with(Ingest::finish) {
@@ -143,13 +144,13 @@ impl Engine {
         if wants_more && !self.is_failed() {
             self.report_nothing(self.queue.now());
         }
-        // What is said of the chunks comes before the end of the stream, also where the last one was let go of at this moment.
+        // Reports about chunks, even about one dropped just now, must precede the end of the stream.
         self.queue.publish();
         self.poster.wait_posted(std::time::Instant::now() + LAST_WORD);
         End::Passes
     }
 
-    /// [`Drained::Interrupted`]: the element is flushing.
+    /// Waits for the goal of a stage. [`Drained::Interrupted`]: the element is flushing.
     fn wait_for(&self, shell: &impl Wait, stage: Stage, progress: &mut Progress) -> Drained {
         let give_up = || {
             let is_flushing = self.stopping.is_flushing.load(Ordering::Relaxed);
@@ -167,17 +168,17 @@ impl Engine {
             if drained == Drained::TimedOut && until < stage.until {
                 continue;
             }
-            // The base class holds its preroll lock around us; a pause or a stop needs it.
+            // The base class holds its preroll lock around us; a pause or a stop needs that lock.
             if drained != Drained::Interrupted || shell.wait_preroll().is_err() {
                 return drained;
             }
         }
     }
 
-    /// What is neither stored nor on disk is lost.
+    /// Gives up waiting at EOS: what is neither stored nor on disk is lost.
     fn give_up_drain(&self, timeout: Duration) {
         let (lost, _) = self.abandon("drain-timeout");
-        // With a spool a WARNING tells of both, and the end is a normal one.
+        // With a spool one WARNING reports what is lost and what is left, and the stream ends normally.
         if lost.chunks > 0 && self.spool.is_none() {
             self.poster.post(Message::NotDrained {
                 lost,
@@ -186,24 +187,24 @@ impl Engine {
         }
     }
 
-    /// Whether the element leaves PAUSED.
+    /// Returns whether the element is leaving PAUSED.
     pub fn is_stopping(&self) -> bool {
         lock(&self.stopping.deadline).is_some()
     }
 
-    /// The session is over for all that share its deadline: from here on another stop has its own.
+    /// Leaves the shared shutdown deadline: the session is over, and a later stop gets a deadline of its own.
     pub fn leave_deadline(&self) {
         drop(lock(&self.stopping.deadline).take());
     }
 
-    /// The element leaves PAUSED: whatever waits in its streaming thread gives up.
+    /// Ends waits of the streaming thread because the element leaves PAUSED.
     pub fn stop_waiting(&self) {
         lock(&self.stopping.deadline).get_or_insert_with(|| self.stopping.begin());
         self.queue.notify();
     }
 
-    /// The element is about to leave PAUSED, and its time runs: the open chunk is closed, and all of it hurries to the bucket and
-    /// to the disk. Again is the same as once.
+    /// Starts the shutdown deadline of the element, closes the open chunk, and sends all chunks to the bucket and to the disk.
+    /// Idempotent.
     pub fn begin_to_end(&self, shutdown_timeout: Duration) {
         let until = lock(&self.stopping.deadline)
             .get_or_insert_with(|| self.stopping.begin())
@@ -219,7 +220,7 @@ impl Engine {
         self.queue.move_all();
     }
 
-    /// It does not leave PAUSED after all: a state change of its pipeline has failed.
+    /// Undoes [`Engine::begin_to_end`] if the element does not leave PAUSED after all: a state change of its pipeline failed.
     pub fn go_on(&self) {
         let was_stopped = self.with(|ingest| std::mem::take(&mut ingest.stopped));
         if was_stopped {
@@ -227,7 +228,7 @@ impl Engine {
         }
     }
 
-    /// PAUSED→READY: waits for the open chunk and the queue within the process's one deadline.
+    /// Ends the session at PAUSED→READY: waits for the open chunk and the queue until the process's shutdown deadline.
     pub fn end(&self, shutdown_timeout: Duration) -> Ended {
         if let Some(ticker) = lock(&self.tasks).ticker.take() {
             ticker.abort();
@@ -239,12 +240,12 @@ impl Engine {
             let stop = stop.get_or_insert_with(|| self.stopping.begin());
             (stop.until(shutdown_timeout), stop.disk_until(shutdown_timeout))
         };
-        // An EOS has waited its `drain-timeout` for what is on disk: that was its time.
+        // The EOS has already waited `drain-timeout` for the chunks on disk; do not wait again.
         let gave_up = self.queue.is_left_on_disk();
         let refused = || gave_up || self.failure.is_refused();
         let mut unfinished = None;
         if self.queue.wait_drained(until.into(), false, &refused) != Drained::Yes {
-            // Writing to disk is no use of the network: a moment for it is always there.
+            // Writing to disk does not use the network, so it always gets a moment.
             if self.spool.is_some() {
                 let _ = self.queue.wait_moved(disk_until.into(), false, &|| false);
             }
@@ -265,7 +266,7 @@ impl Engine {
                 .moment(shutdown_timeout, MOMENT)
         };
         self.wait_for_tasks(a_moment());
-        // The last messages wait for nothing but the application.
+        // The last messages wait only for the application.
         self.poster.wait_posted(a_moment());
         self.say_the_rest();
         Ended {
@@ -275,7 +276,7 @@ impl Engine {
         }
     }
 
-    /// Returns how many bytes came if no chunk has begun with any of them, and nobody has reported that.
+    /// Returns the number of bytes received if no chunk holds any of them and that is not reported yet.
     fn nothing_of(&self) -> Option<u64> {
         let is_expected = self.with(|ingest| ingest.chunker.has_begun() || ingest.chunker.is_stopped());
         let received = self.queue.snapshot().stats.bytes_received;
@@ -283,7 +284,7 @@ impl Engine {
         (is_news && !self.reported.nothing_to_store.swap(true, Ordering::Relaxed)).then_some(received)
     }
 
-    /// Reports what was lost, even though the deadline is over.
+    /// Posts the remaining reports of losses, even after the deadline.
     fn say_the_rest(&self) {
         while let Some(report) = self.queue.take_report() {
             if matches!(report, Report::Dropped { .. } | Report::Cut { .. } | Report::Left { .. }) {
@@ -292,12 +293,14 @@ impl Engine {
         }
     }
 
-    /// Reports what is lost, and what is left on disk unless another sink goes on with it.
+    /// Drops all chunks that are neither stored nor on disk, with a report. Reports the chunks left on disk unless another sink
+    /// continues with them.
     fn abandon(&self, reason: &'static str) -> (Pending, Pending) {
         self.queue.abandon(reason, !self.flow.has_successor())
     }
 
-    /// The session's lock on its folder is given back with the last of them: the next start must find it free.
+    /// Waits for the tasks, at most until `until`. The last one releases the session's lock on its folder: the next start must
+    /// find it free.
     fn wait_for_tasks(&self, until: std::time::Instant) {
         if self.spool.is_none() {
             return;

@@ -1,4 +1,4 @@
-//! One session of the engine: what exists from its first byte to its end, and how a buffer is taken.
+//! One session of the engine, from its first byte to its end, and the path of a buffer into it.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,20 +22,20 @@ use crate::upload::spool_folder::SpoolFolder;
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
 
-/// A larger buffer is taken in parts of this size, so that what it begins stays within the memory.
+/// A larger buffer is processed in parts of this size, so that the chunks it begins fit into the memory.
 const SLICE: usize = 64 << 10;
 
-/// How long a thread of the pipeline waits for its last messages to be posted: an application's handler may be slow.
+/// Maximum time a pipeline thread waits until its last messages are posted: an application's handler may be slow.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Settings that may change while it runs.
+/// Settings that may change during the session.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// When to cut.
     pub limits: Limits,
     /// How to upload.
     pub uploads: UploadLimits,
-    /// Property `overflow-policy`; `None` = `auto`: drop the oldest if the pipeline is live, else block.
+    /// Property `overflow-policy`; `None` = `auto`: drop the oldest if the pipeline is live, otherwise block.
     pub overflow: Option<Overflow>,
     /// Property `startup-timeout`, ns; 0 = never.
     pub startup_timeout: u64,
@@ -43,21 +43,21 @@ pub struct Config {
     pub shutdown_timeout: Duration,
 }
 
-/// What a session is made of.
+/// The parts that a session is built from.
 pub struct Parts {
-    /// Where to cut; at the session's first sequence number.
+    /// Decides where to cut; set to the session's first sequence number.
     pub chunker: Chunker,
-    /// What a chunk becomes.
+    /// Builds the objects.
     pub builder: ObjectBuilder,
-    /// Where closed chunks go; made with a disk if there is a spool.
+    /// The queue of closed chunks; created with a disk if there is a spool.
     pub queue: Arc<UploadQueue>,
-    /// The limits that it shares.
+    /// The membership in the flow group.
     pub flow: Arc<Member>,
-    /// The ways to Cloud Storage.
+    /// The writers, by destination.
     pub writers: Arc<dyn Writers>,
-    /// Where messages go.
+    /// Receives the messages.
     pub poster: Arc<dyn Poster>,
-    /// The settings at the start.
+    /// The initial settings.
     pub config: Config,
 }
 
@@ -65,7 +65,7 @@ pub struct Parts {
 pub struct Engine {
     /// The upload queue.
     pub queue: Arc<UploadQueue>,
-    /// The limits that it shares with its flow group.
+    /// The membership in the flow group.
     pub flow: Arc<Member>,
     /// The folder on disk, if any.
     pub spool: Option<Arc<SpoolFolder>>,
@@ -78,13 +78,13 @@ pub struct Engine {
     pub(super) playing: Playing,
     pub(super) reported: Reported,
     pub(super) stopping: Stopping,
-    /// Key units that have come: `stats` reads them without waiting for the streaming thread.
+    /// Key units received: `stats` reads them without waiting for the streaming thread.
     key_units: AtomicU64,
-    /// Length of the header that the next chunk would get, bytes.
+    /// Length of the header that the next chunk would get, in bytes.
     head_len: AtomicUsize,
 }
 
-/// What runs beside the streaming thread.
+/// The tasks beside the streaming thread.
 #[derive(Default)]
 pub(super) struct Tasks {
     /// The driver and the spool writer.
@@ -92,7 +92,7 @@ pub(super) struct Tasks {
     pub(super) ticker: Option<AbortHandle>,
 }
 
-/// Whether an ERROR has ended the recording.
+/// Whether an ERROR has ended the recording, and which kind.
 #[derive(Debug, Default)]
 pub(super) struct Failure(AtomicU8);
 
@@ -100,12 +100,12 @@ impl Failure {
     const FAILED: u8 = 1;
     const REFUSED: u8 = 2;
 
-    /// Nothing more is taken. Whether this is new.
+    /// Stops accepting data. Returns whether this is the first call.
     pub(super) fn fail(&self) -> bool {
         self.0.fetch_max(Self::FAILED, Ordering::Relaxed) == 0
     }
 
-    /// The ERROR is about the uploads: waiting for them is of no use.
+    /// As [`Failure::fail`], for an ERROR about the uploads: waiting for them is pointless.
     fn refuse(&self) {
         self.0.fetch_max(Self::REFUSED, Ordering::Relaxed);
     }
@@ -119,36 +119,36 @@ impl Failure {
     }
 }
 
-/// What is known of the pipeline in front.
+/// State of the pipeline in front.
 #[derive(Debug, Default)]
 pub(super) struct Playing {
     pub(super) is_live: AtomicBool,
-    /// Since when it is PLAYING, ns on the queue's scale plus one; 0 while it is not.
+    /// Since when it is PLAYING, ns on the queue's scale plus one; 0 if it is not.
     pub(super) since: AtomicU64,
 }
 
-/// What has been reported already.
+/// What has been reported, or read, so far.
 #[derive(Debug, Default)]
 pub(super) struct Reported {
     pub(super) nothing_to_store: AtomicBool,
-    /// Bytes received when that was last asked.
+    /// Bytes received at the last call of [`Engine::has_grown`].
     pub(super) received: AtomicU64,
-    /// Version of the flow group's limits.
+    /// Last seen version of the flow group's limits.
     pub(super) flow_version: AtomicU64,
 }
 
-/// Why waiting should end.
+/// Why waits must end.
 #[derive(Debug, Default)]
 pub(super) struct Stopping {
     pub(super) is_flushing: AtomicBool,
-    /// It leaves PAUSED: its share in the deadline of its scope.
+    /// Set when the element leaves PAUSED: its share of the shutdown deadline.
     pub(super) deadline: Mutex<Option<Stop>>,
-    /// Whose deadline that is.
+    /// The elements that share the deadline.
     scope: Mutex<Scope>,
 }
 
 impl Stopping {
-    /// It leaves PAUSED now.
+    /// Starts the stop of the element.
     pub(super) fn begin(&self) -> Stop {
         Stop::begin(*lock(&self.scope))
     }
@@ -220,26 +220,26 @@ impl Engine {
         &self.runtime
     }
 
-    /// The settings now.
+    /// Returns the current settings.
     pub fn config(&self) -> Config {
         *lock(&self.config)
     }
 
-    /// Uses other settings from now on.
+    /// Applies changed settings.
     pub fn set_config(&self, config: Config) {
         *lock(&self.config) = config;
         self.queue.set_limits(config.uploads);
         self.with(|ingest| ingest.set_limits(config.limits, config.uploads.max_memory));
     }
 
-    /// Sets limits of the flow group for all its members.
+    /// Sets limits of the flow group for all members.
     pub fn set_flow(&self, bytes: Option<UserLimit<u64>>, requests: Option<UserLimit<f64>>) {
         let group = self.flow.group();
         group.apply(bytes, requests);
         self.reported.flow_version.store(group.limits().2, Ordering::Relaxed);
     }
 
-    /// Works on the streaming side under its lock, and publishes what has become of chunks after it.
+    /// Runs `work` on the streaming side under its lock, then publishes changes of chunks without the lock.
     pub fn with<T>(&self, work: impl FnOnce(&mut Ingest) -> T) -> T {
         self.on(lock(&self.ingest), work)
     }
@@ -254,10 +254,10 @@ impl Engine {
         outcome
     }
 
-    /// Takes a buffer for which [`Engine::reserve`] has made room. Whether a key unit from upstream would be welcome.
+    /// Takes a buffer for which [`Engine::reserve`] has made room. Returns whether a key unit from upstream is wanted.
     ///
     /// # Errors
-    /// [`Refusal`] if the stream cannot be cut, which has then been posted as an ERROR, or waiting was ended.
+    /// [`Refusal`] if the stream cannot be cut, which has been posted as an ERROR, or if a wait was ended.
     pub fn push<W: Wait>(
         &self,
         data: &[u8],
@@ -276,7 +276,7 @@ impl Engine {
             let (left, step) = (data.len() - at, slice().min(most));
             let end = if left < 2 * step { data.len() } else { at + step };
             if at > 0 && self.queue.is_over() {
-                // It begins chunks by the hundred.
+                // The buffer begins chunks by the hundred: continue in smaller parts.
                 most = SLICE / 16;
                 self.reserve(0, wait).inspect_err(|_| self.queue.refund(left as u64))?;
             }
@@ -287,7 +287,7 @@ impl Engine {
         Ok(wants_key_unit)
     }
 
-    /// Takes a part of a buffer; `charged` bytes of which are not taken yet.
+    /// Takes a part of a buffer. `charged` is the number of charged bytes from this part on.
     fn push_slice<W: Wait>(
         &self,
         data: &[u8],
@@ -302,8 +302,8 @@ impl Engine {
             if !ingest.stopped {
                 break ingest;
             }
-            // Another sink of the pipeline has left PAUSED, and our last chunk is closed: what comes now waits with the base
-            // class, as in PAUSED, until the flush that is near.
+            // Another sink of the pipeline has left PAUSED, and our last chunk is closed: data waits with the base class, as in
+            // PAUSED, until the flush that follows soon.
             drop(ingest);
             wait.wait_preroll().map_err(|flow| {
                 self.queue.refund(charged as u64);
@@ -328,27 +328,27 @@ impl Engine {
         }
     }
 
-    /// Key units that have come so far.
+    /// Returns the number of key units received.
     pub fn key_units(&self) -> u64 {
         self.key_units.load(Ordering::Relaxed)
     }
 
-    /// Whether the pipeline is live, which decides for `overflow-policy=auto`.
+    /// Sets whether the pipeline is live, which decides for `overflow-policy=auto`.
     pub fn set_live(&self, is_live: bool) {
         self.playing.is_live.store(is_live, Ordering::Relaxed);
     }
 
-    /// Whether an ERROR has ended the recording.
+    /// Returns whether an ERROR has ended the recording.
     pub fn is_failed(&self) -> bool {
         self.failure.is_failed()
     }
 
-    /// Ends the recording because of an ERROR that the caller posts.
+    /// Ends the recording because of an ERROR that the caller posts. Returns whether this is the first one.
     pub fn fail(&self) -> bool {
         self.failure.fail()
     }
 
-    /// Ends the stream with an ERROR, which reaches the bus before those of the elements in front.
+    /// Posts an ERROR and ends the stream. The ERROR reaches the bus before those of the elements in front.
     pub(super) fn end_with<F>(&self, message: Message) -> Refusal<F> {
         if self.failure.fail() {
             self.poster.post(message);
@@ -357,19 +357,20 @@ impl Engine {
         Refusal::Failed
     }
 
-    /// Uploads are refused and nothing has ever worked: no more is taken, and nothing is waited for.
+    /// Ends the recording because uploads are refused and nothing was ever stored: no more data is accepted, and nothing is
+    /// waited for.
     pub fn refuse(&self) {
         self.failure.refuse();
         self.queue.interrupt(true);
         self.queue.notify();
     }
 
-    /// Shares the shutdown deadline of these elements, where the default is that of the process.
+    /// Sets the elements that share the shutdown deadline; by default those of the process.
     pub fn set_scope(&self, scope: Scope) {
         *lock(&self.stopping.scope) = scope;
     }
 
-    /// The element begins or ends to flush.
+    /// Begins or ends a flush.
     pub fn set_flushing(&self, is_flushing: bool) {
         self.stopping.is_flushing.store(is_flushing, Ordering::Relaxed);
         if is_flushing {
@@ -380,8 +381,8 @@ impl Engine {
     }
 }
 
-/// The size of the parts of a buffer where a header has this length: as long as a scanner looks at a part, it holds a header for every
-/// change of the configuration in it.
+/// Returns the size of the parts of a buffer, for headers of this length. While a scanner processes a part it holds one header
+/// for every configuration change in it.
 fn slice_for(head_len: usize) -> usize {
     const SMALL_HEAD: usize = 8 << 10;
     (SLICE * SMALL_HEAD / head_len.max(SMALL_HEAD)).max(SLICE / 32)

@@ -1,5 +1,5 @@
-//! What the engine has to say, and what it needs of whatever feeds it. The element turns messages into GStreamer's; the tests
-//! keep them.
+//! The messages of the engine, and the traits that its caller implements. The element turns messages into GStreamer's; the tests
+//! collect them.
 
 use std::time::Instant;
 
@@ -7,14 +7,14 @@ use crate::upload::report::{Pending, Report};
 use gcstreamer_media::chunk::{GapReason, Warning};
 use gcstreamer_media::container::Fault;
 
-/// Something for the application. Times in ns.
+/// A message for the application. Times in ns.
 #[derive(Clone, Debug)]
 pub enum Message {
     /// From the upload queue.
     Report(Report),
     /// From the chunker, with the limits that were in force.
     Warning {
-        /// What was noticed.
+        /// The warning.
         warning: Warning,
         /// Property `max-size-time`.
         max_time: u64,
@@ -27,35 +27,35 @@ pub enum Message {
     Gap {
         /// Why.
         reason: GapReason,
-        /// UTC of the first of them, since the epoch.
+        /// Start time of the first of them, UTC, ns since the Unix epoch.
         start: u64,
-        /// Their length.
+        /// Their duration.
         duration: u64,
-        /// Their number.
+        /// Their size.
         bytes: u64,
         /// The sequence number of the next chunk.
         first_sequence: u64,
     },
-    /// PLAYING for this long without one key unit.
+    /// No key unit for this long since PLAYING.
     NothingToStore {
-        /// How long.
+        /// Time since PLAYING.
         waited: u64,
-        /// Bytes that came.
+        /// Bytes received.
         received: u64,
     },
-    /// PLAYING for this long with an MP4 whose `moov` has not come.
+    /// An MP4 without its `moov` for this long since PLAYING.
     NoFragments {
-        /// How long.
+        /// Time since PLAYING.
         waited: u64,
     },
-    /// PLAYING for this long with pictures none of which is a key frame.
+    /// Pictures but no key frame for this long since PLAYING.
     NoKeyAmong {
-        /// How long.
+        /// Time since PLAYING.
         waited: u64,
-        /// Pictures that came.
+        /// Pictures received.
         pictures: u64,
     },
-    /// One object grew over the memory: an ERROR.
+    /// A single object has grown too large for the memory: an ERROR.
     TooLarge(u64),
     /// The memory is full and the policy is `error`: an ERROR.
     Full,
@@ -70,25 +70,25 @@ pub enum Message {
     },
     /// The flow group's `max-bytes-per-second` lets the backlog grow: a WARNING.
     TooFewBytes {
-        /// Bytes a second that may be sent.
+        /// The limit, bytes a second.
         limit: u64,
-        /// Bytes a second that come in.
+        /// Input rate, bytes a second.
         needed: f64,
     },
-    /// Its `max-requests-per-second` does.
+    /// The flow group's `max-requests-per-second` lets the backlog grow: a WARNING.
     TooFewRequests {
-        /// Requests a second that may be made.
+        /// The limit, requests a second.
         limit: f64,
-        /// Requests a second that the chunks that come in take.
+        /// Requests a second that the new chunks need.
         needed: f64,
     },
-    /// The recording goes well so far, and its first object is this one.
+    /// The recording works; this is its first object.
     Started {
         /// Its name.
         object: String,
         /// Property `bucket`.
         bucket: String,
-        /// Where it goes, if not to Google.
+        /// The endpoint, if not Google's.
         endpoint: Option<String>,
     },
     /// EOS has come and waits for the uploads.
@@ -99,49 +99,49 @@ pub enum Message {
         bytes: u64,
         /// Requests a second, 0 = none.
         requests: f64,
-        /// No other sink of the group has reported it.
+        /// No other sink of the group has reported it yet.
         is_news: bool,
     },
 }
 
-/// How an EOS gets on. After `Begins` the last one is `Stored` or `Unfinished`.
+/// Progress of an EOS. `Begins` is followed at last by `Stored` or `Unfinished`.
 #[derive(Clone, Copy, Debug)]
 pub enum Draining {
-    /// This is waited for.
+    /// The EOS waits for these chunks.
     Begins(Pending),
-    /// This is still waited for.
+    /// The EOS still waits for these chunks.
     GoesOn(Pending),
-    /// All of it is stored.
+    /// All chunks are stored.
     Stored,
-    /// This is not waited for any longer.
+    /// The EOS no longer waits for these chunks.
     Unfinished(Pending),
 }
 
-/// Where messages go.
+/// Receives the engine's messages.
 pub trait Poster: Send + Sync {
     /// Enqueues a message. Never blocks and never calls the application: the engine may hold its lock.
     fn post(&self, message: Message);
-    /// Waits until everything is posted, or `until`. Called without a lock.
+    /// Waits until everything is posted, at most until `until`. Called without a lock held.
     fn wait_posted(&self, until: Instant);
 }
 
 /// How the streaming thread waits while its element pauses.
 pub trait Wait {
-    /// What the thread has to return when waiting ends without data being wanted again.
+    /// The flow return that the streaming thread must return if a wait ends and no more data is accepted.
     type Flow;
 
-    /// Waits as long as the element is paused.
+    /// Waits while the element is paused.
     ///
     /// # Errors
-    /// The element is flushing or stopping; what the streaming thread returns.
+    /// The flow return for the streaming thread: the element is flushing or stopping.
     fn wait_preroll(&self) -> Result<(), Self::Flow>;
 }
 
-/// Why a buffer was not taken.
+/// Why a buffer was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal<F> {
-    /// Waiting was ended by a flush or a stop.
+    /// A flush or a stop ended the wait.
     Flow(F),
-    /// An ERROR was posted: nothing more is taken.
+    /// An ERROR was posted: no more data is accepted.
     Failed,
 }

@@ -1,4 +1,5 @@
-//! What a chunk becomes: the object's name and properties, and what the spool has to know to make the same of it later.
+//! Builds the object of a chunk: name, metadata and properties, and the spool entry from which the same object can be built
+//! later.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use gcstreamer_schema::name::{Naming, Template};
 use gcstreamer_schema::{ClockKind, GapReason};
 use gcstreamer_storage::{Body, Endpoint, ObjectRequest};
 
-/// What the memory is charged with for a chunk, however small it is.
+/// Memory charged for a chunk beside header, payload and texts.
 pub const PER_CHUNK: u64 = 4 << 10;
-/// Our own metadata and the name of an object are shorter.
+/// Upper bound for our own metadata and the object's name.
 const OWN_TEXTS: u64 = 1 << 10;
 
-/// What every object has from the settings; `None` = by container, or the bucket's default.
+/// Properties that every object gets from the settings; `None` = by container, or the bucket's default.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectSettings {
     /// Property `content-type`.
@@ -34,12 +35,12 @@ pub struct ObjectSettings {
     pub metadata: BTreeMap<String, String>,
     /// Property `start-reason`: the `gap-reason` of sequence 0 instead of `start`.
     pub start_reason: Option<String>,
-    /// Property `previous-session`: told at sequence 0.
+    /// Property `previous-session`, stored with sequence 0.
     pub previous_session: Option<String>,
 }
 
 impl ObjectSettings {
-    /// What the first chunk of a session says besides: why the recording began, and after which other session.
+    /// Adds to the metadata of a session's first chunk why the recording began and which session it follows.
     fn tell_of_the_start(&self, info: &ChunkInfo, metadata: &mut BTreeMap<String, String>) {
         if let (Some(GapReason::Start), Some(reason)) = (info.gap, &self.start_reason) {
             metadata.insert(GAP_REASON.to_owned(), reason.clone());
@@ -50,29 +51,29 @@ impl ObjectSettings {
     }
 }
 
-/// Makes objects of the chunks of one session.
+/// Builds the objects of one session's chunks.
 #[derive(Clone, Debug)]
 pub struct ObjectBuilder {
     /// Property `bucket`.
     pub bucket: String,
     /// Property `device-id`.
     pub device: String,
-    /// Property `location`, and what it was parsed to.
+    /// Property `location`.
     pub location: String,
-    /// See `location`.
+    /// `location`, parsed.
     pub template: Template,
-    /// Where the objects go.
+    /// The server that stores the objects.
     pub endpoint: Endpoint,
     /// Property `session-id`.
     pub session: Arc<str>,
     /// Which boot of the machine this is; empty if the kernel does not report it.
     pub boot_id: Arc<str>,
-    /// What every object has.
+    /// Properties that every object has.
     pub settings: ObjectSettings,
 }
 
 impl ObjectBuilder {
-    /// The name of the object of a chunk.
+    /// Returns the name of a chunk's object.
     pub fn name(&self, info: &ChunkInfo) -> String {
         let naming = Naming {
             device: &self.device,
@@ -81,13 +82,13 @@ impl ObjectBuilder {
             ext: info.container.extension(),
             start: info.start,
         };
-        // The template was tried at the start; what could still fail is a year beyond 9999.
+        // The template was tried at the start; only a year beyond 9999 can still fail.
         self.template
             .format(&naming)
             .unwrap_or_else(|_| format!("{}/{}_{:06}", self.device, self.session, info.sequence))
     }
 
-    /// The object of a chunk, without its bytes. `clock_off`: this machine's clock is known to be wrong.
+    /// Returns the request for a chunk's object, without its bytes. `clock_off`: this machine's clock is known to be wrong.
     pub fn request(&self, info: &ChunkInfo, clock_off: bool) -> ObjectRequest {
         let container = info.container;
         let custom_time = (info.clock != ClockKind::Suspect && !clock_off)
@@ -119,8 +120,8 @@ impl ObjectBuilder {
         }
     }
 
-    /// Returns the bytes that the memory is charged with for a chunk beside its header and payload: [`PER_CHUNK`] and its texts,
-    /// twice if the spool has to know them too.
+    /// Returns the memory charged for a chunk beside its header and payload: [`PER_CHUNK`] and its texts, which count twice if
+    /// the spool needs a copy.
     pub fn overhead(&self, spools: bool) -> u64 {
         let settings = &self.settings;
         let options = [
@@ -135,7 +136,7 @@ impl ObjectBuilder {
         PER_CHUNK + ((texts + names) as u64 + OWN_TEXTS) * if spools { 2 } else { 1 }
     }
 
-    /// What the chunk may be called.
+    /// Returns which other names the chunk may get if its own is taken.
     pub fn naming(&self, sequence: u64) -> chunk::NameFallback {
         chunk::NameFallback {
             session: self.session.to_string(),
@@ -145,7 +146,7 @@ impl ObjectBuilder {
         }
     }
 
-    /// Returns the fields of its messages.
+    /// Returns the figures for messages about the chunk.
     pub fn summary(&self, info: &ChunkInfo) -> Summary {
         Summary {
             session: Arc::clone(&self.session),
@@ -157,13 +158,13 @@ impl ObjectBuilder {
         }
     }
 
-    /// The number of where its chunks go.
+    /// Returns the number of the destination of the chunks.
     pub fn site(&self) -> u64 {
         let endpoint = &self.endpoint;
         site(endpoint.custom(), !endpoint.takes_credentials(), &self.bucket)
     }
 
-    /// What the spool has to know. `began` is when the chunk began: by the clock that counts from the boot, and the wall clock.
+    /// Returns the spool entry of a chunk. `began` is when the chunk began: ns since the boot, and by the wall clock.
     pub fn entry(&self, info: &ChunkInfo, request: &ObjectRequest, input_offset: u64, began: (u64, u64)) -> Entry {
         let (boot_ns, began_wall) = began;
         Entry {
@@ -189,7 +190,7 @@ impl ObjectBuilder {
             duration: info.duration,
             running: info.running,
             pts_start: info.pts_start,
-            // Another machine's clock may have been found wrong since.
+            // As in the request: the clock may have been found wrong since.
             clock: request.metadata.get("clock").cloned().unwrap_or_default(),
             boot_id: self.boot_id.to_string(),
             boot_ns: boot_ns.saturating_add(info.start).saturating_sub(began_wall),

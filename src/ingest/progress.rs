@@ -1,4 +1,4 @@
-//! What a person is told while an EOS waits for the uploads. Decides only; time is an argument.
+//! Decides when the progress of an EOS is reported while it waits for uploads. Time is an argument.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::message::Draining;
 use crate::upload::report::Pending;
 
-/// Shortest time between two reports.
+/// Interval between two reports.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The reports of one EOS.
@@ -19,7 +19,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// An EOS waits from now on. `is_usual`: it is the end of a fragment and not of the recording, reported only if it takes long.
+    /// Starts the reports of an EOS. `is_usual`: the EOS ends a fragment and not the recording, and is reported only if it takes
+    /// long.
     pub(super) fn new(now: Instant, is_usual: bool) -> Self {
         Self {
             next: if is_usual { now + AGAIN } else { now },
@@ -27,7 +28,7 @@ impl Progress {
         }
     }
 
-    /// When to call [`Progress::at`] next.
+    /// Returns when to call [`Progress::at`] next.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
@@ -48,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// Returns the last report: what has begun is ended.
+    /// Returns the last report, which ends a progress that has begun.
     pub(super) fn end(self, pending: Pending) -> Option<Draining> {
         let last = match pending.chunks {
             0 => Draining::Stored,

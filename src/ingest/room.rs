@@ -1,4 +1,4 @@
-//! What to do when the memory is full: the upload queue reports what it cannot do by itself, the engine does it.
+//! Makes room when the memory is full: the upload queue reports what it cannot do itself, and the engine does it.
 
 use std::sync::atomic::Ordering;
 
@@ -8,11 +8,11 @@ use super::stream::Ingest;
 use crate::upload::queue::{Charged, NoRoom, Overflow};
 
 impl Engine {
-    /// Charges the memory with a buffer of `bytes`: waits, drops or fails by the policy, and goes on with the same buffer after a
-    /// pause.
+    /// Charges the memory for a buffer of `bytes`: waits, drops or fails by the policy. After a pause it continues with the same
+    /// buffer.
     ///
     /// # Errors
-    /// [`Refusal`] if the policy is to fail, an ERROR was posted before, or waiting was ended.
+    /// [`Refusal`] if the policy is to fail, an ERROR was posted before, or a wait was ended.
     pub fn reserve<W: Wait>(&self, bytes: u64, wait: &W) -> Result<(), Refusal<W::Flow>> {
         if self.is_failed() {
             return Err(Refusal::Failed);
@@ -37,7 +37,8 @@ impl Engine {
                 }
                 Charged::No(NoRoom::Again) => {}
                 Charged::No(NoRoom::Nothing) => {
-                    // Cut once: what is left then is what the next chunk begins with, and a larger buffer is let in beside it.
+                    // Cut only once: what is left then is the beginning of the next chunk, and a larger buffer is admitted beside
+                    // it.
                     if !std::mem::replace(&mut has_cut, true) {
                         self.with(Ingest::make_room);
                     }
@@ -52,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// The policy for the next buffer: it may be set at any time.
+    /// Returns the policy for the next buffer: it may be changed at any time.
     pub fn overflow(&self) -> Overflow {
         let policy = self.config().overflow;
         policy.unwrap_or_else(|| match self.playing.is_live.load(Ordering::Relaxed) {

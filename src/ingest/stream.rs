@@ -1,5 +1,5 @@
-//! From bytes to chunks: drives the chunker, gathers what it decides, and hands closed chunks to the upload queue, or their
-//! bytes to the spool as they come.
+//! From bytes to chunks: drives the chunker, assembles chunks, and enqueues closed chunks for upload, or writes their bytes to
+//! the spool as they arrive.
 //!
 //! Shared by the streaming thread and the timers under [`super::Engine`]'s lock, which is never held across a wait or I/O.
 
@@ -20,10 +20,10 @@ use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_media::container::{Fault, Init};
 use gcstreamer_storage::Body;
 
-/// Time after which the first chunk is reported if it has not ended before, ns.
+/// The start is reported after this time even if the first chunk is still open, ns.
 const START_AFTER: u64 = 3_000_000_000;
 
-/// How far the report of the start is.
+/// Progress towards the report of the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     /// No chunk has begun.
@@ -32,48 +32,48 @@ enum Start {
     Begun {
         /// Its sequence number.
         sequence: u64,
-        /// When, on the uploads' scale.
+        /// When it began, on the uploads' scale.
         at: u64,
     },
-    /// It was reported.
+    /// The start was reported.
     Reported,
 }
 
 /// The streaming side of one session.
 pub struct Ingest {
-    /// Where to cut.
+    /// Decides where to cut.
     pub chunker: Chunker,
     assembler: Assembler,
     builder: ObjectBuilder,
     uploads: Arc<UploadQueue>,
     poster: Arc<dyn Poster>,
     clock: Clock,
-    /// The limits of the settings, for messages: `max-size-time` and `max-memory-bytes`.
+    /// The limits for messages: `max-size-time` and `max-memory-bytes`.
     limits: (u64, u64),
     events: Vec<Event>,
     pieces: Vec<Piece>,
-    /// What the memory is charged with for a chunk beside its payload and its header.
+    /// Memory charged for a chunk beside its payload and header.
     overhead: u64,
-    /// The chunks that are gathered in memory: their header, which others may share, and their charge without it and the payload.
+    /// Chunks assembled in memory: their header, which others may share, and their charge without header and payload.
     in_memory: BTreeMap<u64, (Bytes, u64)>,
-    /// Every buffer goes to disk as it comes.
+    /// Whether every buffer is written to disk as it arrives.
     always: bool,
-    /// There is a disk.
+    /// Whether there is a spool.
     spools: bool,
-    /// Chunks that are written to disk, and whether the spool knows them.
+    /// Chunks that are written to disk. `untold` holds those whose entry the spool has not received yet.
     on_disk: BTreeSet<u64>,
     untold: BTreeSet<u64>,
     next_sequence: u64,
     start: Start,
-    /// When the last buffer came, on the uploads' scale.
+    /// When the last buffer arrived, on the uploads' scale.
     last_buffer: u64,
-    /// Steps of chunks were noted that nobody has published.
+    /// Steps of chunks were recorded and are not published yet.
     unpublished: bool,
     pub(super) wants_key_unit: bool,
-    /// The one object has grown too large.
+    /// Size of a single object that has grown too large.
     pub(super) too_large: Option<u64>,
     eos: bool,
-    /// The element is about to stop: nothing more is taken.
+    /// The element is about to stop: no more data is accepted.
     pub(super) stopped: bool,
 }
 
@@ -115,10 +115,10 @@ impl Ingest {
         }
     }
 
-    /// Takes a buffer whose bytes the memory was charged with.
+    /// Takes a buffer whose bytes are charged to the memory.
     ///
     /// # Errors
-    /// [`Fault`] where the stream cannot be cut.
+    /// [`Fault`] if the stream cannot be cut.
     pub fn push(&mut self, data: &[u8], owned: impl FnOnce() -> Option<Bytes>, stamp: Stamp) -> Result<(), Fault> {
         self.last_buffer = self.uploads.now();
         if std::mem::take(&mut self.eos) {
@@ -131,22 +131,22 @@ impl Ingest {
         outcome
     }
 
-    /// Other limits from now on.
+    /// Applies changed limits.
     pub(super) fn set_limits(&mut self, limits: Limits, max_memory: u64) {
         self.limits = (limits.max_time, max_memory);
         self.uploads.set_headroom(self.overhead);
         self.chunker.set_limits(limits);
     }
 
-    /// Whether there is something to publish since this was last asked.
+    /// Returns whether there was anything to publish since the last call.
     pub(super) fn take_unpublished(&mut self) -> bool {
         std::mem::take(&mut self.unpublished)
     }
 
-    /// The stream has ended, or recording does: the open chunk is closed and queued.
+    /// Closes and enqueues the open chunk at the end of the stream or of the recording.
     ///
     /// # Errors
-    /// [`Fault`] where the stream turns out to be one that cannot be cut.
+    /// [`Fault`] if the stream turns out to be one that cannot be cut.
     pub fn finish(&mut self) -> Result<(), Fault> {
         let mut events = Vec::new();
         let outcome = if self.eos { Ok(()) } else { self.chunker.finish(&mut events) };
@@ -155,7 +155,7 @@ impl Ingest {
         outcome
     }
 
-    /// A segment in bytes begins there.
+    /// Notes that a segment in bytes begins at `offset`.
     pub fn segment_begins(&mut self, offset: u64) {
         let mut events = Vec::new();
         self.chunker.goes_back(offset, &mut events);
@@ -169,14 +169,14 @@ impl Ingest {
         self.work_off(&mut events);
     }
 
-    /// The memory is full and nothing is on its way: closes the open chunk, so that it can be sent.
+    /// Closes the open chunk so that it can be sent: the memory is full and no upload is in flight.
     pub fn make_room(&mut self) {
         let mut events = Vec::new();
         self.chunker.make_room(&mut events);
         self.work_off(&mut events);
     }
 
-    /// Closes the open chunk when nothing has come for `idle` ns.
+    /// Closes the open chunk if no data arrived for `idle` ns.
     pub fn close_if_idle(&mut self, idle: u64) {
         if !self.eos && self.uploads.now().saturating_sub(self.last_buffer) >= idle {
             let mut events = Vec::new();
@@ -185,7 +185,7 @@ impl Ingest {
         }
     }
 
-    /// The memory fills up and nothing else can be moved to disk: the open chunk continues there.
+    /// Moves the open chunk to disk, where it continues: the memory fills up and nothing else can be moved.
     pub fn move_open_to_disk(&mut self) {
         let Some((sequence, ..)) = self.chunker.not_handed_over().filter(|_| self.spools) else {
             return;
@@ -205,7 +205,7 @@ impl Ingest {
         }
     }
 
-    /// Bytes that wait to be decided about are written to disk ahead: a crash must not cost more than the last moment.
+    /// Writes bytes to disk that the chunker has not assigned to a chunk yet, so that a crash costs only the last moment.
     pub fn write_ahead(&mut self) {
         let Some((sequence, offset, pieces)) = self.chunker.not_handed_over() else {
             return;
@@ -223,7 +223,7 @@ impl Ingest {
         self.spool(ops);
     }
 
-    /// Reports where the recording goes, once, when its first chunk has grown for a moment: its rate is known then.
+    /// Reports, once, where the recording goes. Waits until the first chunk has grown for a moment, so that its rate is known.
     pub fn report_start(&mut self) {
         if let Start::Begun { sequence, at } = self.start
             && self.uploads.now().saturating_sub(at) >= START_AFTER
@@ -310,7 +310,7 @@ impl Ingest {
         self.spool(ops);
     }
 
-    /// Charges the memory with what a chunk needs beside its payload.
+    /// Charges the memory for what a chunk needs beside its payload.
     fn charge_begun(&mut self, sequence: u64, init: &mut Init) {
         if self.always {
             self.uploads.begin_on_disk(self.overhead + init.len() as u64);
@@ -321,8 +321,8 @@ impl Ingest {
         self.in_memory.insert(sequence, (init.head.clone(), charged));
     }
 
-    /// Hands pieces of a chunk to the spool. The memory was charged with all of them, and with what the chunk needs besides, which
-    /// is given back with its first piece.
+    /// Converts pieces of a chunk to spool operations. The memory was charged for all of them and for the chunk's overhead, which
+    /// is refunded with the first piece.
     fn data(&self, sequence: u64, pieces: &mut Vec<Piece>, ops: &mut Vec<Op>) {
         ops.extend(pieces.drain(..).map(|(at, bytes)| {
             let besides = if at == 0 { self.overhead } else { 0 };
@@ -336,7 +336,7 @@ impl Ingest {
         }));
     }
 
-    /// Gives the spool what it has to do; what it has to know of a chunk goes before the chunk's bytes.
+    /// Passes operations to the spool. A chunk's entry precedes its bytes.
     fn spool(&mut self, ops: Vec<Op>) {
         let mut heads = Vec::new();
         if !ops.is_empty() {
@@ -411,11 +411,11 @@ impl Ingest {
     }
 }
 
-/// Chunks with less payload are copied together.
+/// Chunks with less payload are copied into one block.
 const TINY: usize = 32 << 10;
 
-/// The pieces of a closed chunk. What a tiny one has of a buffer would keep all of that buffer in memory, long after the chunks
-/// beside it have gone. The header, `head` bytes, is shared with other chunks and stays as it is.
+/// Compacts the pieces of a closed chunk. A slice of a few bytes would keep its whole buffer in memory, long after the chunks
+/// that share the buffer are gone. The header, `head` bytes, is shared with other chunks and stays as it is.
 fn compact(mut pieces: Vec<Bytes>, head: usize) -> Vec<Bytes> {
     let from = usize::from(head > 0 && pieces.first().is_some_and(|first| first.len() == head));
     let rest = pieces.get(from..).unwrap_or_default();

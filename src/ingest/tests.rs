@@ -1,4 +1,4 @@
-//! The engine without a shell: pauses, policies, ticks, and who watches.
+//! The engine without a shell: pauses, policies, ticks, and observers.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A server that takes everything, or never answers.
+/// A server that stores everything, or never answers.
 #[derive(Clone, Copy)]
 struct Server {
     answers: bool,
@@ -64,7 +64,7 @@ impl Writers for Server {
     }
 }
 
-/// Keeps what is posted.
+/// Collects the posted messages.
 #[derive(Default)]
 struct Posted(Mutex<Vec<Message>>);
 
@@ -107,7 +107,7 @@ fn config(overflow: Overflow) -> Config {
         limits: limits(),
         uploads: UploadLimits {
             max_uploads: 1,
-            // One small chunk, with what is kept of it beside its payload, and not another buffer of 600 bytes.
+            // Room for one small chunk, with its overhead, but not for another buffer of 600 bytes.
             max_memory: 6000,
             max_time: 10 * SECOND,
             retry_timeout: None,
@@ -156,7 +156,7 @@ fn stamp() -> Stamp {
 async fn a_pause_while_the_memory_is_full_loses_no_buffer_and_a_flush_ends_the_wait() {
     let (engine, _) = engine(Server { answers: false }, Overflow::Block, Arc::new(()));
     engine.reserve(600, &never_paused()).unwrap();
-    // A closed chunk is on its way, so that there is something to wait for.
+    // A closed chunk is in flight, so that there is something to wait for.
     engine.push(&[7; 600], || None, stamp(), false, &never_paused()).unwrap();
     engine.with(|ingest| ingest.finish()).unwrap();
     let held = engine.queue.snapshot().memory;
@@ -168,7 +168,7 @@ async fn a_pause_while_the_memory_is_full_loses_no_buffer_and_a_flush_ends_the_w
     let paused = engine.reserve(
         600,
         &Pauses(|| {
-            // Back in PLAYING, and there is room meanwhile.
+            // Back in PLAYING, with room by now.
             engine.queue.interrupt(false);
             engine.queue.abandon("drain-timeout", false);
             Ok(())
@@ -212,7 +212,7 @@ async fn that_nothing_comes_is_reported_once_and_counts_the_time_in_playing() {
     );
 }
 
-/// Asks the engine about itself at every step: nobody may hold a lock then.
+/// Calls the engine at every step: no lock may be held then.
 #[derive(Default)]
 struct Curious {
     engine: Mutex<Weak<Engine>>,
@@ -245,7 +245,7 @@ async fn whoever_watches_a_chunk_sees_its_life_in_order_and_may_ask_the_engine()
     assert_eq!(steps, expected);
 }
 
-/// FLV of `cuts` configurations, each with one key frame; `alike`: two of them take turns.
+/// FLV with `cuts` configurations, each with one key frame; `alike`: two of them alternate.
 fn configurations(cuts: u32, alike: bool) -> Vec<u8> {
     let tag = |kind: u8, ms: u32, body: &[u8]| {
         let len = u32::try_from(body.len()).unwrap();
@@ -254,7 +254,7 @@ fn configurations(cuts: u32, alike: bool) -> Vec<u8> {
         let head = [kind, a, b, c, e, f, g, d, 0, 0, 0];
         [&head[..], body, &(len + 11).to_be_bytes()].concat()
     };
-    // A large configuration of the sound is in front of every chunk.
+    // A large audio configuration is in front of every chunk.
     let sound = [&[0xaf, 0, 0x12, 0x10][..], &[7; 20_000]].concat();
     let mut stream = [&b"FLV\x01\x05\0\0\0\x09\0\0\0\0"[..], &tag(8, 0, &sound)].concat();
     for cut in 0..cuts {

@@ -1,4 +1,4 @@
-//! What is looked at once a second: whether the stream stands still, whether anything has come, whether limits have changed.
+//! Checks made once a second: whether the stream has stopped, whether anything arrived, whether limits changed.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -10,14 +10,14 @@ use crate::base::lock::lock;
 use crate::flow::shortage::{Figures, Limit, Shortage};
 
 impl Engine {
-    /// Calls `each` once a second until it returns `false` or the session ends. It is expected to call [`Engine::tick`].
+    /// Calls `each` once a second until it returns `false` or the session ends. `each` must call [`Engine::tick`].
     pub fn every_second(self: &Arc<Self>, each: impl FnMut(&Self) -> bool + Send + 'static) {
         let ticker = self.runtime().spawn(every_second(Arc::downgrade(self), each));
         lock(&self.tasks).ticker = Some(ticker.abort_handle());
     }
 
-    /// Closes the open chunk if nothing has come for a while, and reports that nothing worth storing comes. `is_playing`: the
-    /// pipeline is PLAYING or on its way there.
+    /// Closes the open chunk if no data arrived for a while, and reports that nothing usable arrives. `is_playing`: the pipeline
+    /// is PLAYING or on its way there.
     pub fn tick(&self, is_playing: bool) {
         let now = self.queue.now();
         if !is_playing {
@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    /// Reports once that nothing worth storing came.
+    /// Reports, once, that nothing usable arrived.
     pub(super) fn report_nothing(&self, waited: u64) {
         if !self.reported.nothing_to_store.swap(true, Ordering::Relaxed) {
             let received = self.queue.snapshot().stats.bytes_received;
@@ -56,7 +56,7 @@ impl Engine {
         }
     }
 
-    /// Another member of the group may have changed the limits.
+    /// Checks whether another member of the group has changed the limits.
     fn poll_flow(&self) {
         let (bytes, requests, version) = self.flow.group().limits();
         if self.reported.flow_version.swap(version, Ordering::Relaxed) != version {
@@ -69,7 +69,7 @@ impl Engine {
         }
     }
 
-    /// Tells that a limit of the group is too low, if this sink is to tell it.
+    /// Reports that a limit of the group is too low, if it is this sink's turn to report.
     fn watch_limits(&self) {
         let snapshot = self.queue.snapshot();
         let (told, is_limited) = self.flow.watch(Figures {
@@ -88,7 +88,7 @@ impl Engine {
         }
     }
 
-    /// Whether bytes have come since this was asked last.
+    /// Returns whether bytes have arrived since the last call.
     pub fn has_grown(&self) -> bool {
         let received = self.queue.snapshot().stats.bytes_received;
         self.reported.received.swap(received, Ordering::Relaxed) != received

@@ -1,19 +1,19 @@
-//! The cameras of a recorder's file, as others read it: a dashboard shows also those that never uploaded.
+//! The cameras in a recorder's file, as other programs read them: a dashboard also shows cameras that never uploaded.
 //!
-//! PURE: the text of the file is an argument. Only what is needed to list cameras is read here; everything else in the file,
-//! unknown keys included, is ignored. The recorder reads and checks the whole.
+//! PURE: the text of the file is an argument. Only what is needed to list cameras is parsed; everything else in the file, unknown
+//! keys included, is ignored. The recorder itself parses and checks the whole file.
 
 use serde::Deserialize;
 
-/// Names that no part of an id between slashes may have: they end a device's MQTT topics.
+/// Names that no part of an id between slashes may have, because they end a device's MQTT topics.
 pub const RESERVED_PARTS: [&str; 6] = ["recorder", "availability", "state", "status", "event", "set"];
 
-/// A camera of the list.
+/// A camera in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Camera {
     /// The device id, the first part of its object names.
     pub id: String,
-    /// Whether it is to be recorded.
+    /// Whether it is recorded.
     #[serde(default = "enabled")]
     pub enabled: bool,
 }
@@ -28,10 +28,10 @@ struct File {
     camera: Vec<Camera>,
 }
 
-/// Reads the cameras of a recorder's file (TOML), in their order.
+/// Parses the cameras of a recorder's file (TOML), in their order.
 ///
 /// # Errors
-/// `LINE:COLUMN: text` of the first fault, without the line itself: it may hold a credential.
+/// `LINE:COLUMN: text` of the first error, without the line itself: it may contain a credential.
 pub fn from_toml(text: &str) -> Result<Vec<Camera>, String> {
     let file: File = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -43,10 +43,10 @@ pub fn from_toml(text: &str) -> Result<Vec<Camera>, String> {
     Ok(file.camera)
 }
 
-/// Checks a camera's id: it has to be a device id, and a part of MQTT topics.
+/// Checks a camera's id: it must be valid as a device id and as part of MQTT topics.
 ///
 /// # Errors
-/// What is wrong and what to do.
+/// Describes what is wrong and what to do.
 pub fn check_id(id: &str) -> Result<(), String> {
     crate::name::check_device(id)?;
     let fault = if let Some(c) = id.chars().find(|c| matches!(c, '+' | '#')) {

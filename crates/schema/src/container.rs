@@ -33,12 +33,12 @@ impl Container {
     /// Every container.
     pub const ALL: [Self; 6] = [Self::Flv, Self::MpegTs, Self::Fmp4, Self::Matroska, Self::WebM, Self::Raw];
 
-    /// Returns the container of that [`Container::name`].
+    /// Returns the container with this [`Container::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|container| container.name() == name)
     }
 
-    /// Returns the container of that [`Container::extension`].
+    /// Returns the container with this [`Container::extension`].
     pub fn from_extension(extension: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|container| container.extension() == extension)
     }

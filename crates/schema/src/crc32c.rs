@@ -1,4 +1,5 @@
-//! A CRC32C as Cloud Storage writes it: base64 of its four big-endian bytes, eight characters of which the last two are padding.
+//! CRC32C in the format of Cloud Storage: base64 of its four big-endian bytes, eight characters of which the last two are
+//! padding.
 //!
 //! PURE. Source: the fields of an object, <https://cloud.google.com/storage/docs/json_api/v1/objects>.
 
@@ -7,12 +8,12 @@ use base64::{Engine as _, alphabet};
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
 
-/// Returns the text of a CRC32C.
+/// Formats a CRC32C.
 pub fn to_base64(crc32c: u32) -> String {
     BASE64.encode(crc32c.to_be_bytes())
 }
 
-/// Reads what [`to_base64`] writes; the four bits behind the value are ignored. `None`: it is no such text.
+/// Parses what [`to_base64`] writes; ignores the four bits after the value. `None`: any other text.
 pub fn from_base64(text: &str) -> Option<u32> {
     let bytes = BASE64.decode(text).ok()?;
     Some(u32::from_be_bytes(<[u8; 4]>::try_from(bytes).ok()?))

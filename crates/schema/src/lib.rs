@@ -1,9 +1,9 @@
-//! What GCStreamer writes to the bucket, the broker and the bus, and how it is read back.
+//! The formats that GCStreamer writes to the bucket, the broker and the bus, and their parsers.
 //!
-//! PURE: texts and numbers in, texts and numbers out. No GStreamer, tokio, files, sockets, clocks or locks (`tests/purity.rs`
-//! of the plugin reads the sources). The lowest floor: it depends on no other crate of the project, and every other may use it.
+//! PURE: text and numbers only. No GStreamer, tokio, files, sockets, clocks or locks (`tests/purity.rs` of the plugin checks the
+//! sources). The lowest layer: it depends on no other crate of the project, and every other may use it.
 //!
-//! - [`name`]: object names from the template of the property `location`, their parts read back, prefixes for listings.
+//! - [`name`]: object names from the template of the property `location`, parsing them, prefixes for listings.
 //! - [`metadata`]: the custom metadata of a chunk's object, to and from a map.
 //! - [`container`], [`reason`]: the values of single metadata keys.
 //! - [`limits`]: what Cloud Storage accepts as names and metadata.
@@ -11,7 +11,7 @@
 //! - [`structures`]: names and fields of the messages, events and stats that the elements exchange.
 //! - [`cameras`]: the list of cameras in a recorder's file.
 //! - [`session`]: session ids. [`time`]: RFC 3339. [`crc32c`]: a checksum as Cloud Storage writes it.
-//! - [`units`]: amounts and times as a person reads them. [`redact`](mod@redact): takes secrets out of texts.
+//! - [`units`]: amounts and times formatted for people. [`redact`](mod@redact): removes secrets from texts.
 
 pub mod cameras;
 pub mod container;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-/// Most bytes of custom metadata of one object, keys and values together.
+/// Maximum custom metadata of one object in bytes, keys and values together.
 pub const MAX_METADATA_BYTES: usize = 8 << 10;
 
 /// A name that Cloud Storage refuses, and the rule it breaks.
@@ -52,7 +52,7 @@ pub(crate) fn shown(name: &str) -> String {
 /// Checks a bucket name.
 ///
 /// # Errors
-/// The first rule that it breaks.
+/// The first rule that the name breaks.
 pub fn check_bucket(name: &str) -> Result<(), NameError> {
     match bucket_rule(name) {
         None => Ok(()),
@@ -114,7 +114,7 @@ fn bucket_rule(name: &str) -> Option<&'static str> {
 /// Checks an object name.
 ///
 /// # Errors
-/// The first rule that it breaks.
+/// The first rule that the name breaks.
 pub fn check_object_name(name: &str) -> Result<(), NameError> {
     let rule = if name.is_empty() {
         "it is empty"
@@ -138,7 +138,7 @@ pub fn check_object_name(name: &str) -> Result<(), NameError> {
 /// Checks the size of custom metadata.
 ///
 /// # Errors
-/// If it exceeds [`MAX_METADATA_BYTES`] or a key is empty.
+/// The metadata exceeds [`MAX_METADATA_BYTES`], or a key is empty.
 pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), NameError> {
     if metadata.contains_key("") {
         return Err(NameError::EmptyKey);

@@ -1,4 +1,4 @@
-//! The custom metadata of a chunk's object: as a struct, and as the map of strings that Cloud Storage keeps.
+//! The custom metadata of a chunk's object, as a struct and as the map of strings that Cloud Storage stores.
 //!
 //! PURE. The keys are public: the dashboard and users' own tools read them (`docs/reference.md`). At most 8 KiB for keys and
 //! values together (Cloud Storage quotas, custom metadata).
@@ -29,17 +29,17 @@ pub const PTS_START_NS: &str = "pts-start-ns";
 pub const CONTAINER: &str = "container";
 /// Key of the size of the header in bytes.
 pub const INIT_BYTES: &str = "init-bytes";
-/// Key of the CRC32C of the header, in base64 of its big-endian bytes as Cloud Storage writes an object's own.
+/// Key of the CRC32C of the header, in base64 of its big-endian bytes, as in Cloud Storage's own object fields.
 pub const INIT_CRC32C: &str = "init-crc32c";
 /// Key of the end of the first key frame, an offset in the object in bytes.
 pub const PREVIEW_BYTES: &str = "preview-bytes";
-/// Key of whether the chunk begins with a key unit, `true` or `false`.
+/// Key of the flag whether the chunk begins with a key unit, `true` or `false`.
 pub const KEY_FRAME: &str = "key-frame";
-/// Key of whether the sink received every byte between the previous chunk and this one, `true` or `false`.
+/// Key of the flag whether the sink received every byte between the previous chunk and this one, `true` or `false`.
 pub const CONTINUOUS: &str = "continuous";
-/// Key of why it did not.
+/// Key of the reason for missing bytes.
 pub const GAP_REASON: &str = "gap-reason";
-/// Key of whose clock the capture start is from.
+/// Key of the clock that the capture start is from.
 pub const CLOCK: &str = "clock";
 /// Key of the clock's step at the chunk's start in ms.
 pub const CLOCK_STEP_MS: &str = "clock-step-ms";
@@ -48,15 +48,15 @@ pub const PREVIOUS_SESSION: &str = "previous-session";
 /// Key of the codecs, RFC 6381.
 pub const CODECS: &str = "codecs";
 
-/// Most bytes that our own keys and values take, without the value of `device-id`.
+/// Upper bound in bytes for our own keys and values, without the value of `device-id`.
 pub const OWN_METADATA: usize = 768;
 
-/// Why bytes are missing before a chunk, as an object states it.
+/// Why bytes are missing before a chunk, as stored in the object's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gap {
     /// A reason of this version.
     Known(GapReason),
-    /// A reason of another version, or none although the chunk is not continuous.
+    /// A reason of another version, or no reason although the chunk is not continuous.
     Other(String),
 }
 
@@ -70,7 +70,7 @@ impl Gap {
     }
 }
 
-/// The metadata of one chunk. Times in ns; the map holds them in ms, so what is read back has no fraction of a millisecond.
+/// The metadata of one chunk. Times in ns. The map holds them in ms, so parsed values have no fraction of a millisecond.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectMetadata {
     /// Property `device-id`.
@@ -101,7 +101,7 @@ pub struct ObjectMetadata {
     pub gap: Option<Gap>,
     /// Whose clock `start` is from.
     pub clock: ClockKind,
-    /// By how much the clock stepped at the start, ms.
+    /// Size of the clock's step at the start, ms.
     pub clock_step_ms: Option<i64>,
     /// RFC 6381 list, video first.
     pub codecs: Option<String>,
@@ -122,13 +122,13 @@ pub enum MetadataError {
         key: &'static str,
         /// Its value.
         value: String,
-        /// What the value has to be.
+        /// What the value must be.
         expected: &'static str,
     },
 }
 
 impl ObjectMetadata {
-    /// Returns the map for the object. `user` is the property `metadata`, whose keys never hide ours.
+    /// Returns the map for the object. `user` is the property `metadata`; its keys never replace ours.
     pub fn to_map(&self, user: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let flag = |b: bool| if b { "true" } else { "false" }.to_owned();
         let mut map = user.clone();
@@ -170,7 +170,7 @@ impl ObjectMetadata {
         map
     }
 
-    /// Reads the map of an object. Keys of others are ignored, and so are reasons that a newer version invents.
+    /// Parses the map of an object. Ignores other keys, and keeps reasons of newer versions as they are.
     ///
     /// # Errors
     /// [`MetadataError`] with the first key that is missing or has a value that gcssink never writes.
@@ -233,7 +233,7 @@ fn number<T: std::str::FromStr>(map: &BTreeMap<String, String>, key: &'static st
 }
 
 fn crc32c(map: &BTreeMap<String, String>, key: &'static str) -> Result<Option<u32>, MetadataError> {
-    // What gcssink never writes is not read either.
+    // Values that gcssink never writes are rejected.
     let decode = |value: &String| from_base64(value).filter(|crc32c| to_base64(*crc32c) == *value);
     map.get(key)
         .map(|value| decode(value).ok_or_else(|| wrong(map, key, "base64 of four bytes")))
@@ -251,7 +251,7 @@ fn flag(map: &BTreeMap<String, String>, key: &'static str) -> Result<bool, Metad
 /// Checks that the user's metadata leaves room for ours.
 ///
 /// # Errors
-/// The size, the limit and what to do.
+/// Names the size, the limit and what to do.
 pub fn check_user_metadata(user: &BTreeMap<String, String>, device: &str) -> Result<(), String> {
     let size: usize = user.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() + device.len() + OWN_METADATA;
     if size > MAX_METADATA_BYTES {

@@ -26,7 +26,7 @@ pub struct Template {
     fixed: bool,
 }
 
-/// The fault of a template.
+/// What is wrong with a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// An unknown `{…}`.
@@ -35,10 +35,10 @@ pub enum TemplateError {
     /// A `{` without its `}`.
     #[error("location \"{0}\": a {{ without its }}")]
     Brace(String),
-    /// A conversion that strftime does not know.
+    /// A conversion that strftime does not support.
     #[error("location \"{0}\": {1}")]
     Time(String, String),
-    /// Two chunks could get one name.
+    /// Two chunks could get the same name.
     #[error("location \"{0}\" cannot be unique: {1}")]
     NotUnique(String, &'static str),
     /// Too long, empty, or with characters that Cloud Storage refuses.
@@ -62,10 +62,10 @@ pub struct Naming<'a> {
 }
 
 impl Template {
-    /// Reads the property `location`.
+    /// Parses the property `location`.
     ///
     /// # Errors
-    /// [`TemplateError`] if the template cannot give unique, legal names.
+    /// [`TemplateError`] if the template cannot produce unique, legal names.
     pub fn parse(location: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = location;
@@ -123,8 +123,8 @@ impl Template {
             const SECOND: u64 = 1_000_000_000;
             const DAY: u64 = 86_400;
             // Periods after which a name repeats if the template lacks a field: the second, the minute … the half of the day
-            // (%I), the day, the month, the year; or if it has weekdays and weeks instead (364 days; 28 years). Years of two
-            // digits (%y) repeat after a century, which is accepted.
+            // (%I), the day, the month, the year; or, with weekdays and weeks instead, 364 days and 28 years. Two-digit years
+            // (%y) repeat after a century, which is accepted.
             const STEPS: [u64; 11] = [
                 1,
                 60,
@@ -151,12 +151,12 @@ impl Template {
         Ok(())
     }
 
-    /// Returns whether there is no placeholder: everything goes into one object.
+    /// Returns whether there is no placeholder, so that everything is stored in one object.
     pub fn is_fixed(&self) -> bool {
         self.fixed
     }
 
-    /// Returns whether names hold session and sequence number, so that an object of such a name can only be our own.
+    /// Returns whether names contain session and sequence number, so that an object with such a name can only be our own.
     pub fn names_its_chunk(&self) -> bool {
         self.parts.contains(&Part::Session) && self.parts.contains(&Part::Seq)
     }
@@ -181,7 +181,7 @@ impl Template {
     }
 }
 
-/// 2026-01-01T00:00:00Z in ns since the epoch, the time at which templates are tried.
+/// 2026-01-01T00:00:00Z in ns since the epoch: the time used to try templates.
 const YEAR_2026: u64 = 1_767_225_600_000_000_000;
 
 fn has_conversion(text: &str) -> bool {
@@ -191,7 +191,7 @@ fn has_conversion(text: &str) -> bool {
 /// Checks the property `device-id`: the first part of object names and of the spool's folders.
 ///
 /// # Errors
-/// The fault and what to do.
+/// Describes what is wrong and what to do.
 pub fn check_device(device: &str) -> Result<(), String> {
     let fault = if device.is_empty() {
         "is empty".to_owned()

@@ -16,7 +16,7 @@ pub enum GapReason {
     /// The previous chunk was cut before a key unit to stay within the memory limit.
     EarlyCut,
     /// Bytes of a header are missing before it: another header replaced them, or they were rejected. A new decoder configuration
-    /// that came whole leaves the chunk continuous.
+    /// that arrived whole leaves the chunk continuous.
     Config,
 }
 
@@ -45,20 +45,20 @@ impl GapReason {
         Self::Config,
     ];
 
-    /// Returns the reason of that [`GapReason::name`].
+    /// Returns the reason with this [`GapReason::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
-/// Whose clock a chunk's start is from: the value of the metadata key `clock`.
+/// The clock of a chunk's start: the value of the metadata key `clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockKind {
     /// The machine's clock.
     System,
     /// The camera's clock, by reference timestamps.
     Ntp,
-    /// The machine's clock was wrong; the time was computed back from when it was right.
+    /// The machine's clock was wrong; the time was computed once the clock was right.
     Corrected,
     /// The machine's clock is known to be wrong.
     Suspect,
@@ -78,16 +78,16 @@ impl ClockKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::System, Self::Ntp, Self::Corrected, Self::Suspect];
 
-    /// Returns the kind of that [`ClockKind::name`].
+    /// Returns the kind with this [`ClockKind::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
-/// Characters of the property `start-reason` at most.
+/// Maximum length of the property `start-reason`, in characters.
 pub const MAX_START_REASON: usize = 32;
 
-/// Why a recording begins that a recorder starts: the property `start-reason` of gcssink, so the `gap-reason` of sequence 0.
+/// Why a recorder starts a recording: the property `start-reason` of gcssink, and so the `gap-reason` of sequence 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StartReason {
     /// The recorder was started.
@@ -127,7 +127,7 @@ impl StartReason {
         }
     }
 
-    /// Returns the reason of that [`StartReason::name`].
+    /// Returns the reason with this [`StartReason::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
@@ -136,7 +136,7 @@ impl StartReason {
 /// Checks the property `start-reason`: it becomes metadata, and the label of a metric.
 ///
 /// # Errors
-/// What it has to look like.
+/// Describes the expected form.
 pub fn check_start_reason(reason: &str) -> Result<(), String> {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if reason.is_empty() || reason.len() > MAX_START_REASON || !reason.chars().all(is_word) {

@@ -1,13 +1,13 @@
-//! Removes secrets from texts of others. Pure.
+//! Removes secrets from texts of other programs. Pure.
 //!
-//! Servers, proxies and crates repeat in their errors what they were given: bearer tokens, signed URLs, key files. Every such
-//! text passes [`redact`] before it reaches a log or a bus.
+//! Servers, proxies and crates repeat their input in errors: bearer tokens, signed URLs, key files. Every such text passes
+//! [`redact`] before it reaches a log or a bus.
 
 const REDACTED: &str = "[redacted]";
-/// Longest result in characters.
+/// Maximum length of the result in characters.
 const MAX_CHARS: usize = 600;
 
-/// Names whose value is a secret, in JSON, in forms and in URL queries. Compared in lower case without `-` and `_`.
+/// Names whose values are secret in JSON, forms and URL queries. Compared in lower case without `-` and `_`.
 const SECRET_NAMES: &[&str] = &[
     "accesstoken",
     "assertion",
@@ -43,13 +43,13 @@ const SECRET_NAMES: &[&str] = &[
 /// Names with these endings are secret too: some cameras take `user=admin_password=X`.
 const SECRET_ENDINGS: &[&str] = &["apikey", "passwd", "password", "passphrase", "secret", "streamkey", "token"];
 
-/// Names whose value is a secret only if `=` follows at once, as in the query of a URL; in prose they are words.
+/// Names whose value is secret only if `=` follows at once, as in the query of a URL; in prose they are ordinary words.
 const QUERY_NAMES: &[&str] = &["auth", "loginpas", "loginpass", "pas", "pass", "psk", "psw", "pw", "pwd"];
 
 /// Names that are never followed by prose.
 const STRONG_NAMES: &[&str] = &["authorization", "passphrase", "passw", "secret", "_token", "private", "api"];
 
-/// Beginnings by which tokens are recognised: Google access tokens, refresh tokens, API keys, JWTs.
+/// Prefixes of tokens: Google access tokens, refresh tokens, API keys, JWTs.
 const TOKEN_PREFIXES: &[&str] = &["ya29.", "1//", "AIza", "eyJ", "GOOG1", "GOCSPX-"];
 
 /// Returns the text without secrets and control characters, at most 600 characters of it.
@@ -123,8 +123,8 @@ fn names_secret(word: &str) -> bool {
     SECRET_NAMES.contains(&plain.as_str()) || SECRET_ENDINGS.iter().any(|end| plain.ends_with(end))
 }
 
-/// Returns the secret of `name=secret`. Any character may be part of a secret, so it ends only at a blank, `&` or quote: too
-/// long is safer than too short.
+/// Returns the secret of `name=secret`. A secret may contain any character, so it ends only at a blank, `&` or quote: removing
+/// too much is safer than too little.
 fn query_value<'a>(word: &str, rest: &'a str) -> Option<&'a str> {
     let value = rest.strip_prefix('=')?;
     if !names_secret(word) && !QUERY_NAMES.contains(&plain(word).as_str()) {
@@ -135,8 +135,8 @@ fn query_value<'a>(word: &str, rest: &'a str) -> Option<&'a str> {
     (!value.is_empty()).then_some(value)
 }
 
-/// Returns whether a secret follows this name. `name =` and `"name":` announce one. A bare colon does only if the name or
-/// the value leaves no doubt: "token: failed to fetch" is prose.
+/// Returns whether a secret follows this name. `name =` and `"name":` introduce one. A bare colon does so only if the name or the
+/// value is unambiguous: "token: failed to fetch" is prose.
 fn follows_value(rest: &str, word: &str) -> bool {
     let bare = rest.trim_start_matches(' ');
     let unquoted = rest.trim_start_matches(['"', '\'', '\\', ' ']);
@@ -171,7 +171,7 @@ fn in_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '%' | '~' | '$')
 }
 
-/// Removes PEM blocks, complete or cut off.
+/// Removes PEM blocks, complete or truncated.
 fn without_keys(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -185,8 +185,8 @@ fn without_keys(text: &str) -> String {
     out
 }
 
-/// Replaces `user:password@` of URLs. People do not escape their passwords, so `/`, `#`, quotes and brackets may belong to
-/// one: everything up to the last `@` is removed if it may be a password.
+/// Replaces `user:password@` in URLs. People do not escape their passwords, so they may contain `/`, `#`, quotes and brackets:
+/// everything up to the last `@` is removed if it may be a password.
 fn without_userinfo(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

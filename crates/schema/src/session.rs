@@ -1,20 +1,20 @@
 //! Session ids: ten characters that sort by time.
 //!
-//! PURE. 42 bits of milliseconds since the Unix epoch (until 2109) and 8 random bits, in the base32 alphabet of RFC 4648
-//! section 7 in lower case, whose characters sort as their values do. A board without a clock boots with the same time again and
-//! again: before 2020 the two top bits are 0 and the other 48 random, so that its ids do not repeat and sort before all others.
+//! PURE. 42 bits of milliseconds since the Unix epoch (until 2109) and 8 random bits, in the base32 alphabet of RFC 4648 section
+//! 7 in lower case, whose characters sort as their values do. A board without a clock starts with the same time at every boot:
+//! before 2020 the two top bits are 0 and the other 48 random, so that its ids do not repeat and sort before all others.
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
-/// Characters of an id.
+/// Length of an id in characters.
 pub const LEN: usize = 10;
 
-/// 2020-01-01 in ms since the epoch: no clock that was ever set shows less.
+/// 2020-01-01 in ms since the epoch: a clock that shows less was never set.
 const EARLIEST_MS: u64 = 1_577_836_800_000;
-/// The random bits of an id from before that.
+/// Number of random bits in an id from before that date.
 const RANDOM: u64 = (1 << 48) - 1;
 
-/// Returns the id of a session that begins at `wall` (ns since the epoch). `chance` is random: 8 bits of it tell apart sessions
-/// that begin in the same millisecond, and 48 those of a machine whose clock was never set.
+/// Returns the id of a session that begins at `wall` (ns since the epoch). `chance` is random. 8 bits of it distinguish sessions
+/// that begin in the same millisecond; 48 bits distinguish those of a machine whose clock was never set.
 pub fn session_id(wall: u64, chance: u64) -> String {
     let value = match wall / 1_000_000 {
         0..EARLIEST_MS => chance & RANDOM,
@@ -26,13 +26,13 @@ pub fn session_id(wall: u64, chance: u64) -> String {
         .collect()
 }
 
-/// Returns whether this is a session id.
+/// Returns whether the text is a session id.
 pub fn is_session_id(id: &str) -> bool {
     value(id).is_some()
 }
 
-/// Returns when a session began by the clock of its machine, ns since the epoch, to the millisecond. `None`: `id` is no session
-/// id, or of a machine whose clock was never set.
+/// Returns when a session began by the clock of its machine, ns since the epoch, to the millisecond. `None`: `id` is not a
+/// session id, or is from a machine whose clock was never set.
 pub fn session_start(id: &str) -> Option<u64> {
     let ms = value(id)? >> 8;
     (ms >= EARLIEST_MS).then(|| ms.saturating_mul(1_000_000))

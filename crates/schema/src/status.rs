@@ -1,7 +1,8 @@
-//! The JSON status of a pipeline, schema 1, written and read.
+//! Formats and parses the JSON status of a pipeline, schema 1.
 //!
-//! PURE. Every key is always written, `null` is unknown; `docs/status.schema.json` describes it. Reading accepts statuses of
-//! newer versions: unknown keys are ignored, absent ones are unknown, and an unknown reason or upload status stays a text.
+//! PURE. Every key is always written; `null` means unknown. `docs/status.schema.json` describes it. The parser accepts statuses
+//! of newer versions: it ignores unknown keys, treats absent ones as unknown, and keeps an unknown reason or upload status as
+//! text.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,19 +11,19 @@ use crate::time;
 /// Version of the schema: the key `v`.
 pub const VERSION: u32 = 1;
 
-/// What the pipeline does. Only [`Phase::Streaming`] is `connected`.
+/// Phase of the pipeline. Only [`Phase::Streaming`] is `connected`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// No frame has passed yet.
     Starting,
-    /// Frames pass now, and every gcssink in the pipeline receives key units.
+    /// Frames are passing, and every gcssink in the pipeline receives key units.
     Streaming,
     /// No frame for `stall-timeout` while PLAYING.
     Stalled,
-    /// Our own push has taken `stall-timeout`: the cause is downstream, not the camera.
+    /// Our own push is blocked for `stall-timeout`: the cause is downstream, not the camera.
     Blocked,
-    /// Frames pass, and a gcssink gets none of them.
+    /// Frames are passing, but a gcssink receives none of them.
     NotRecording,
     /// PAUSED after it was PLAYING.
     Paused,
@@ -76,12 +77,12 @@ impl Phase {
     }
 }
 
-/// State of a device whose frames pass and are recorded.
+/// State of a device whose frames are passing and recorded.
 pub const CONNECTED: &str = "connected";
 /// State of every other device.
 pub const DISCONNECTED: &str = "disconnected";
 
-/// What passes.
+/// The stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VideoSection {
@@ -91,7 +92,7 @@ pub struct VideoSection {
     pub width: Option<u64>,
     /// Pixels.
     pub height: Option<u64>,
-    /// Buffers of the session.
+    /// Buffers since the session began.
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -109,21 +110,21 @@ pub struct VideoSection {
     pub last_frame_age_s: Option<f64>,
 }
 
-/// Times without frames, in seconds.
+/// Stalls, times in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StallSection {
-    /// How many began in the session.
+    /// Number of stalls of the session.
     pub count: u64,
-    /// Length of those that have ended.
+    /// Total length of the finished ones.
     pub total_s: f64,
-    /// Longest that has ended.
+    /// Longest finished one.
     pub longest_s: f64,
     /// Length of the present one.
     pub now_s: Option<f64>,
 }
 
-/// How the uploads go. Everything is unknown without a gcssink.
+/// Upload health. Everything is unknown without a gcssink.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UploadSection {
@@ -132,21 +133,21 @@ pub struct UploadSection {
     /// When it was confirmed, ns since the Unix epoch.
     #[serde(with = "time::option")]
     pub last_done: Option<u64>,
-    /// Bytes that wait.
+    /// Bytes that wait for upload.
     pub backlog_bytes: Option<u64>,
-    /// Chunks that wait.
+    /// Chunks that wait for upload.
     pub backlog_chunks: Option<u64>,
     /// Age of the oldest of them in seconds.
     pub oldest_pending_s: Option<f64>,
     /// Bytes that were dropped.
     pub dropped_bytes: Option<u64>,
-    /// Attempts that had to be repeated.
+    /// Repeated attempts.
     pub retries: Option<u64>,
     /// The property `status` of gcssink.
     pub status: Option<String>,
 }
 
-/// The last configuration that came from the bridge.
+/// The last configuration received from the bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConfigSection {
@@ -156,13 +157,13 @@ pub struct ConfigSection {
     pub ok: Option<bool>,
 }
 
-/// What became of the last command.
+/// Outcome of the last command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CommandSection {
     /// The command.
     pub name: Option<String>,
-    /// The sender's id of it.
+    /// The sender's id of the command.
     pub id: Option<String>,
     /// Whether it was carried out.
     pub ok: Option<bool>,
@@ -184,11 +185,11 @@ pub struct ErrorSection {
     pub msg: Option<String>,
 }
 
-/// Who reports, and on what.
+/// The reporter and the session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SystemSection {
-    /// How long the session lasts, seconds.
+    /// Age of the session in seconds.
     pub uptime_s: f64,
     /// Version of the plugin.
     pub version: String,
@@ -207,15 +208,15 @@ pub struct StatusDocument {
     pub state: String,
     /// What the pipeline does.
     pub phase: Phase,
-    /// Why, in a word.
+    /// Reason of the phase, one word.
     pub reason: Option<String>,
-    /// Since when, ns since the Unix epoch; for a stall since the last frame.
+    /// Start of the phase, ns since the Unix epoch; for a stall, time of the last frame.
     #[serde(with = "time::required")]
     pub since: u64,
-    /// When this was written, ns since the Unix epoch.
+    /// When this status was written, ns since the Unix epoch.
     #[serde(with = "time::required")]
     pub ts: u64,
-    /// Counts the statuses of a session, from 1.
+    /// Number of the status within the session, from 1.
     pub seq: u64,
     /// Session of the gcssink, or of iotcorestatus if there is none.
     pub session: String,
@@ -223,12 +224,12 @@ pub struct StatusDocument {
     pub device: String,
     /// Heartbeat in seconds.
     pub interval_s: f64,
-    /// Whether chunks are made; unknown without a gcssink.
+    /// Whether chunks are recorded; unknown without a gcssink.
     pub recording: Option<bool>,
-    /// What passes.
+    /// The stream.
     #[serde(default)]
     pub video: VideoSection,
-    /// Times without frames.
+    /// Stalls.
     #[serde(default)]
     pub stalls: StallSection,
     /// The uploads.
@@ -243,28 +244,28 @@ pub struct StatusDocument {
     /// The last WARNING or ERROR.
     #[serde(default)]
     pub error: ErrorSection,
-    /// Who reports.
+    /// The reporter and the session.
     #[serde(default)]
     pub sys: SystemSection,
 }
 
 impl StatusDocument {
-    /// Reads a status as it comes from the broker.
+    /// Parses a status received from the broker.
     ///
     /// # Errors
-    /// What is wrong with the JSON, with its line and column.
+    /// The error in the JSON, with line and column.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }
 }
 
-/// Returns ns as seconds with three digits.
+/// Converts ns to seconds with three digits.
 #[allow(clippy::cast_precision_loss, reason = "rounded to milliseconds")]
 pub fn seconds(ns: u64) -> f64 {
     (ns / 1_000_000) as f64 / 1000.0
 }
 
-/// Returns a rate with one digit.
+/// Rounds a rate to one digit.
 pub fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

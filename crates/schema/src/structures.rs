@@ -27,7 +27,7 @@ pub mod chunk_uploaded {
     pub const OBJECT: &str = "object";
     /// Session of the chunk, string.
     pub const SESSION_ID: &str = "session-id";
-    /// Generation of the object, `gint64`; 0 if the server may not be asked.
+    /// Generation of the object, `gint64`; 0 if reading it back is not allowed.
     pub const GENERATION: &str = "generation";
     /// Bytes.
     pub const SIZE: &str = "size";
@@ -140,7 +140,7 @@ pub mod health {
     pub const SESSION_ID: &str = "session-id";
 }
 
-/// Custom downstream event `gcssink-command`: what a `gcssink` is asked to do. Sticky if it sets whether to record.
+/// Custom downstream event `gcssink-command`: a command to a `gcssink`. Sticky if it sets whether to record.
 pub mod command {
     /// Name of the structure.
     pub const NAME: &str = "gcssink-command";
@@ -194,16 +194,16 @@ pub mod iotcorestatus_stats {
     pub const MQTT_TOKENS: &str = "mqtt-tokens";
 }
 
-/// How the uploads of a `gcssink` go: its property `status`, and `upload.status` of the JSON status.
+/// Upload health of a `gcssink`: its property `status`, and `upload.status` of the JSON status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadStatus {
     /// Nothing was stored and nothing has failed yet.
     Starting,
     /// The newest closed chunk was stored.
     Online,
-    /// The last attempt failed, or the oldest chunk waits too long.
+    /// The last attempt failed, or the oldest chunk has waited too long.
     Degraded,
-    /// Nothing gets through.
+    /// No chunk can be uploaded.
     Offline,
     /// EOS or leaving PLAYING: the remaining chunks are being sent.
     Draining,
@@ -212,7 +212,7 @@ pub enum UploadStatus {
 }
 
 impl UploadStatus {
-    /// All of them, in the order of the property's values.
+    /// All statuses, in the order of the property's values.
     pub const ALL: [Self; 6] = [
         Self::Starting,
         Self::Online,

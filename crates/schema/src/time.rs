@@ -1,10 +1,10 @@
-//! Times as RFC 3339 in UTC with milliseconds, and back. PURE.
+//! Formats and parses RFC 3339 times in UTC with milliseconds. PURE.
 
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
-/// Returns the instant `ns` nanoseconds after the Unix epoch, or the latest that jiff knows.
+/// Returns the instant `ns` nanoseconds after the Unix epoch, or the latest one that jiff supports.
 pub fn timestamp(ns: u64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::MAX)
 }
@@ -14,14 +14,14 @@ pub fn rfc3339_ms(ns: u64) -> String {
     strftime("%Y-%m-%dT%H:%M:%S.%3fZ", ns).unwrap_or_default()
 }
 
-/// Reads an RFC 3339 time, with any offset and any number of fractional digits, as ns since the Unix epoch. Returns `None` for
-/// another text and for times before 1970.
+/// Parses an RFC 3339 time, with any offset and any number of fractional digits, as ns since the Unix epoch. Returns `None` for
+/// any other text and for times before 1970.
 pub fn parse_rfc3339(text: &str) -> Option<u64> {
     let time: Timestamp = text.parse().ok()?;
     u64::try_from(time.as_nanosecond()).ok()
 }
 
-/// Formats an instant in UTC by the conversions of `jiff::fmt::strtime`.
+/// Formats an instant in UTC with the conversions of `jiff::fmt::strtime`.
 pub(crate) fn strftime(format: &str, ns: u64) -> Result<String, String> {
     let time = timestamp(ns).to_zoned(TimeZone::UTC);
     strtime::format(format, &time).map_err(|e| e.to_string())
@@ -31,7 +31,7 @@ pub(crate) fn strftime(format: &str, ns: u64) -> Result<String, String> {
 pub mod required {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    /// Writes it.
+    /// Writes the instant.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -39,21 +39,21 @@ pub mod required {
         serializer.serialize_str(&super::rfc3339_ms(*ns))
     }
 
-    /// Reads it.
+    /// Reads the instant.
     ///
     /// # Errors
-    /// Those of the deserializer, or that the text is no time since 1970.
+    /// Those of the deserializer, or the text is not a time since 1970.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
         super::parse_rfc3339(&text).ok_or_else(|| D::Error::custom("not an RFC 3339 time since 1970"))
     }
 }
 
-/// As [`required`], of an instant that may be unknown (`null`).
+/// As [`required`], for an instant that may be unknown (`null`).
 pub mod option {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    /// Writes it.
+    /// Writes the instant or `null`.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -61,10 +61,10 @@ pub mod option {
         ns.map(super::rfc3339_ms).serialize(serializer)
     }
 
-    /// Reads it.
+    /// Reads an instant or `null`.
     ///
     /// # Errors
-    /// Those of the deserializer, or that the text is no time since 1970.
+    /// Those of the deserializer, or the text is not a time since 1970.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
         #[derive(Deserialize)]
         struct Time(#[serde(with = "super::required")] u64);

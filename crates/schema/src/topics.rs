@@ -1,6 +1,6 @@
-//! MQTT topics of a device, written and read.
+//! Formats and parses the MQTT topics of a device.
 //!
-//! PURE. `protocol=mqtt`: everything stands below a prefix, `P/availability`, `P/state`, `P/status`, `P/event/KIND`,
+//! PURE. `protocol=mqtt`: all topics start with a prefix, `P/availability`, `P/state`, `P/status`, `P/event/KIND`,
 //! `P/set/COMMAND`. `protocol=iotcore`: the topics of the IoT Core device contract, `/devices/D/…`.
 
 /// Prefix of a device unless `topic-prefix` is set; `{device}` stands for the id.
@@ -10,7 +10,7 @@ pub const ONLINE: &str = "online";
 /// Payload of `availability` otherwise, and of the will.
 pub const OFFLINE: &str = "offline";
 
-/// What a topic below a device's prefix is about.
+/// The meaning of a topic below a device's prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// [`ONLINE`] or [`OFFLINE`], retained.
@@ -26,7 +26,7 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// Returns the topic of a device whose topics stand below `prefix`.
+    /// Returns the topic below the prefix of a device.
     pub fn below(&self, prefix: &str) -> String {
         match self {
             Self::Availability => format!("{prefix}/availability"),
@@ -37,9 +37,9 @@ impl Topic {
         }
     }
 
-    /// Splits a topic into the prefix of its device and what it is about. `None`: no topic of a device.
+    /// Splits a topic into the prefix of its device and its meaning. `None`: not the topic of a device.
     ///
-    /// Ids hold slashes, so the end of the topic decides; that is why no part of an id may be one of these words.
+    /// Ids contain slashes, so the end of the topic decides. For that reason no part of an id may be one of these words.
     pub fn read(topic: &str) -> Option<(&str, Self)> {
         let (rest, last) = topic.rsplit_once('/')?;
         let found = match last {
@@ -61,8 +61,8 @@ pub fn prefix_of(pattern: &str, device: &str) -> String {
     pattern.replace("{device}", device)
 }
 
-/// Returns the id of the device whose prefix this is, [`prefix_of`] the other way round. `None`: the prefix does not follow
-/// the pattern, or the pattern names no device.
+/// Returns the id of the device with this prefix, the inverse of [`prefix_of`]. `None`: the prefix does not follow the pattern,
+/// or the pattern has no placeholder for the device.
 pub fn device_of<'a>(pattern: &str, prefix: &'a str) -> Option<&'a str> {
     let (before, after) = pattern.split_once("{device}")?;
     let device = prefix.strip_prefix(before)?.strip_suffix(after)?;
@@ -94,7 +94,7 @@ impl DeviceTopic {
         format!("/devices/{device}/{last}")
     }
 
-    /// Returns the filter to subscribe to: the topic, for commands with what stands below it.
+    /// Returns the filter to subscribe to: the topic itself; for commands, with the topics below it.
     pub fn filter(self, device: &str) -> String {
         let topic = self.of(device);
         if self == Self::Commands { format!("{topic}/#") } else { topic }
@@ -149,7 +149,7 @@ mod tests {
             let prefix = prefix_of(pattern, &device);
             prop_assert_eq!(device_of(pattern, &prefix), Some(device.as_str()));
             for topic in [Topic::Availability, Topic::State, Topic::Status, Topic::Event(kind.clone()), Topic::Set(kind)] {
-                // `…/set/availability` would be a command of that name; there is none.
+                // `…/set/availability` would be a command of that name, which does not exist.
                 let text = topic.below(&prefix);
                 prop_assert_eq!(Topic::read(&text), Some((prefix.as_str(), topic)));
             }

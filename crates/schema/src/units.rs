@@ -1,7 +1,7 @@
-//! Amounts and times as a person reads them: `46 GB`, `3 days`. Messages use these; fields of structures stay plain numbers.
+//! Formats amounts and times for people: `46 GB`, `3 days`. Messages use these; fields of structures stay plain numbers.
 //!
-//! At most three digits, rounded to the nearest; decimal units, as disks and networks are sold. Small limits (a few kB) stay
-//! exact. Not for offsets, and not where two sizes differ in their last digits.
+//! At most three digits, rounded to nearest; decimal units, as disks and networks are sold. Small limits (a few kB) stay exact.
+//! Do not use for offsets, or for two sizes that differ only in their last digits.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Returns a number of bytes: `812 bytes`, `46 kB`, `1.5 MB`, `46 GB`.
+/// Formats a number of bytes: `812 bytes`, `46 kB`, `1.5 MB`, `46 GB`.
 #[must_use]
 pub fn bytes(amount: u64) -> String {
     if amount < EXACT {
@@ -34,13 +34,13 @@ pub fn bytes(amount: u64) -> String {
     unreachable!("the last unit takes all")
 }
 
-/// Returns a number of bytes a second: `500 kB/s`.
+/// Formats a number of bytes a second: `500 kB/s`.
 #[must_use]
 pub fn rate(per_second: u64) -> String {
     format!("{}/s", bytes(per_second))
 }
 
-/// Returns a length of time in ns: `350 ms`, `2.5 s`, `95 s`, `45 minutes`, `30 hours`, `3 days`.
+/// Formats a length of time in ns: `350 ms`, `2.5 s`, `95 s`, `45 minutes`, `30 hours`, `3 days`.
 #[must_use]
 pub fn duration(ns: u64) -> String {
     match ns {
@@ -55,13 +55,13 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
-/// Returns a length of time as [`duration`] does.
+/// Formats a length of time as [`duration`] does.
 #[must_use]
 pub fn span(time: Duration) -> String {
     duration(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Returns a number of chunks: `1 chunk`, `4 chunks`.
+/// Formats a number of chunks: `1 chunk`, `4 chunks`.
 #[must_use]
 pub fn chunks(number: u64) -> String {
     format!("{number} {}", if number == 1 { "chunk" } else { "chunks" })
@@ -71,7 +71,7 @@ fn rounded(amount: u64, unit: u64) -> u64 {
     amount / unit + u64::from(amount % unit >= unit.div_ceil(2))
 }
 
-/// Below 10 with one decimal, unless that is 0.
+/// One decimal below 10, unless that decimal is 0.
 fn with_a_decimal(amount: u64, unit: u64) -> String {
     let tenths = rounded(amount, unit / 10);
     match (tenths / 10, tenths % 10) {

@@ -9,9 +9,9 @@ use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
 
-/// Pieces below this are joined.
+/// Smaller pieces are joined.
 pub const MIN_PIECE: usize = 64 << 10;
-/// Largest piece. A link of 20 kbit/s takes one a minute, so that the watchdog sees progress.
+/// Largest piece. A link of 20 kbit/s sends one within a minute, so that the watchdog sees progress.
 pub const MAX_PIECE: usize = 128 << 10;
 /// Smallest piece that a pacer can ask for.
 const SMALLEST_LIMIT: usize = 4 << 10;
@@ -276,7 +276,7 @@ mod tests {
         drain_from(body.reader(), limit)
     }
 
-    /// Gives a little less than it is asked for.
+    /// Returns slightly fewer bytes than requested.
     #[derive(Debug)]
     struct Disk(Bytes);
 

@@ -1,4 +1,4 @@
-//! Error texts: the chain of causes and the server's reason, made readable, without secrets. Pure.
+//! Error texts: formats the chain of causes and the server's reason for a log, without secrets. Pure.
 
 use std::error::Error as StdError;
 
@@ -8,22 +8,22 @@ use serde_json::Value;
 
 use gcstreamer_schema::redact;
 
-/// The reason with which Cloud Storage refuses `ifGenerationMatch=0` where an object of that name exists.
+/// The reason of a 412 when `ifGenerationMatch=0` is not met because an object of that name exists.
 pub(crate) const CONDITION_NOT_MET: &str = "conditionNotMet";
-/// What names a policy of the organisation, in every text that Cloud Storage has for one.
+/// Marks an organisation policy: every text of Cloud Storage about one contains it.
 const CONSTRAINT: &str = "constraint";
 
-/// Why a server refuses.
+/// Why a server refuses a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reason {
-    /// For a person.
+    /// Text for people.
     pub(crate) text: String,
-    /// For a program, such as `conditionNotMet` or `orgPolicyConstraintFailed`; `None` if the answer has none.
+    /// Code for programs, such as `conditionNotMet` or `orgPolicyConstraintFailed`; `None` if the answer has none.
     pub(crate) code: Option<String>,
 }
 
 impl Reason {
-    /// A text without a code.
+    /// Creates a reason without a code.
     pub(crate) fn of_text(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -31,8 +31,8 @@ impl Reason {
         }
     }
 
-    /// `codes` and `texts` are all that the answer holds. A code that tells more than "a condition does not hold" counts before
-    /// `conditionNotMet`, and the constraint that was violated belongs into the text.
+    /// Chooses among all `codes` and `texts` of an answer. A more specific code takes precedence over `conditionNotMet`, and the
+    /// violated constraint is added to the text.
     fn new(text: &str, codes: Vec<String>, texts: &[String]) -> Self {
         let mut codes: Vec<String> = codes.into_iter().filter(|code| !code.trim().is_empty()).collect();
         let telling = codes.iter().position(|code| code != CONDITION_NOT_MET).unwrap_or(0);
@@ -45,7 +45,7 @@ impl Reason {
         Self { text, code }
     }
 
-    /// Of an error that the client crate has read already.
+    /// Returns the reason in an error that the client crate has parsed.
     pub(crate) fn of_status(status: &Status) -> Self {
         let (mut codes, mut texts) = (Vec::new(), Vec::new());
         for detail in &status.details {
@@ -87,16 +87,16 @@ impl Reason {
         Self::new(&said.or_else(|| text(Some(error))).unwrap_or_default(), codes, &texts)
     }
 
-    /// Returns whether a 412 with this reason means that an object of that name exists. There are two kinds of 412: `ifGenerationMatch=0` was not
-    /// met, or a policy of the organisation refuses the object (`orgPolicyConstraintFailed`; some front ends give that
-    /// `conditionNotMet` too, and only the text names the constraint). The second one stores nothing.
+    /// Returns whether a 412 with this reason means that an object of that name exists. There are two kinds of 412.
+    /// `ifGenerationMatch=0` was not met; or a policy of the organisation refuses the object (`orgPolicyConstraintFailed`), and
+    /// nothing is stored. Some front ends use `conditionNotMet` for the second kind too, and only the text names the constraint.
     pub(crate) fn is_conflict(&self) -> bool {
         let is_policy = self.text.to_ascii_lowercase().contains(CONSTRAINT);
         !is_policy && self.code.as_deref().is_none_or(|code| code == CONDITION_NOT_MET)
     }
 }
 
-/// The server's own reason, out of the body of its answer.
+/// Returns the server's reason from the body of its answer.
 pub(crate) fn reason_of(body: &[u8]) -> Reason {
     let text = String::from_utf8_lossy(body);
     if let Ok(json) = serde_json::from_str::<Value>(&text) {
@@ -107,7 +107,7 @@ pub(crate) fn reason_of(body: &[u8]) -> Reason {
         Some(tail.split(&format!("</{name}>")).next().unwrap_or_default().to_owned())
     };
     if let Some(message) = tag("Message") {
-        // The XML API's name of the same condition.
+        // The XML API's name for the same condition.
         let code = tag("Code").map(|code| match code.as_str() {
             "PreconditionFailed" => CONDITION_NOT_MET.to_owned(),
             _ => code,
@@ -123,7 +123,7 @@ pub(crate) fn reason_of(body: &[u8]) -> Reason {
 
 /// Returns an error and its causes, including those that `io::Error` hides.
 pub(crate) fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    // Real chains are shorter; a chain made by hand could be a circle.
+    // Real chains are shorter; an artificial one could be a cycle.
     std::iter::successors(Some(error), |error| cause_of(*error)).take(32)
 }
 
@@ -134,7 +134,7 @@ fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError
     }
 }
 
-/// Returns the causes as one text for a log. Causes that another one repeats are left out.
+/// Returns the causes as one text for a log. Leaves out causes that are contained in another one.
 pub(crate) fn told(error: &(dyn StdError + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     for cause in chain(error) {
@@ -148,7 +148,7 @@ pub(crate) fn told(error: &(dyn StdError + 'static)) -> String {
     redact(&texts.join(": "))
 }
 
-/// Removes what the crates wrap around every error: advice to programmers, and addresses at full length.
+/// Removes what the crates add to every error: advice to programmers, and full addresses.
 fn plain(text: &str) -> String {
     const NOISE: [&str; 12] = [
         "Fetching the token resulted in transient errors. Subsequent calls with this credential might succeed.",
@@ -252,7 +252,7 @@ mod tests {
                 Some("orgPolicyConstraintFailed"),
                 false,
             ),
-            // Seen in the field: the condition's code with a policy's text.
+            // Seen in production: the condition's code with a policy's text.
             (
                 format!(
                     r#"{{"error":{{"message":"Request violates constraint {policy}","errors":[{{"reason":"conditionNotMet"}}]}}}}"#
@@ -273,7 +273,7 @@ mod tests {
         ] {
             let reason = reason_of(body.as_bytes());
             assert_eq!((reason.code.as_deref(), reason.is_conflict()), (code, is_conflict), "{body}");
-            // The client crate reads what it can by itself: it comes to the same.
+            // The client crate parses what it can itself, with the same result.
             if let Ok(status) = Status::try_from(&bytes::Bytes::from(body.clone().into_bytes())) {
                 assert_eq!(Reason::of_status(&status).is_conflict(), is_conflict, "{body}");
             }

@@ -108,7 +108,7 @@ impl ClientPool {
 }
 
 impl SharedClient {
-    /// Returns the client; builds it if there is none.
+    /// Returns the client; builds it if absent.
     pub(crate) async fn get(&self, target: Target<'_>) -> Result<Arc<Client>, WriteError> {
         let mut built = self.built.lock().await;
         if let Some(client) = &built.client {
@@ -130,7 +130,7 @@ impl SharedClient {
 
     async fn build(&self, serial: u64, target: Target<'_>) -> Result<Client, WriteError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // If another thread was first, its client is equally good.
+            // If another thread was first, its client is just as good.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
         // Must come first: without a provider the crates that fetch tokens panic.

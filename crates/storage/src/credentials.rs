@@ -1,7 +1,7 @@
 //! Credentials: Application Default Credentials, a credentials file, or none.
 //!
-//! Reads credential files and the environment, and never puts their content into a text. Loading needs no network: the first
-//! request fetches the token.
+//! Reads credential files and the environment; no text contains what is in them. Loading needs no network: the first request
+//! fetches the token.
 
 use std::path::{Path, PathBuf};
 
@@ -17,11 +17,11 @@ pub enum Credentials {
     ApplicationDefault,
     /// A JSON file: service account key, workload identity federation, impersonation or user.
     File(PathBuf),
-    /// None.
+    /// No credentials.
     Anonymous,
 }
 
-/// A credentials file that cannot be used. Names the file and the next step, never the content.
+/// A credentials file that cannot be used. Names the file and the next step, never its content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsFileError {
     /// It cannot be read.
@@ -53,7 +53,7 @@ pub enum CredentialsFileError {
     UnknownType {
         /// The file.
         path: PathBuf,
-        /// The type, when it is a plain word.
+        /// The type, if it is a plain word.
         kind: String,
     },
     /// A field is missing or malformed.
@@ -88,7 +88,7 @@ pub(crate) struct Loaded {
 }
 
 impl Credentials {
-    /// Reads them and checks that they can be used, without keeping them. Must run inside tokio.
+    /// Loads the credentials to check them, and drops them. Must run inside tokio.
     ///
     /// # Errors
     /// [`CredentialsFileError`] with the file and what is wrong with it.
@@ -96,7 +96,7 @@ impl Credentials {
         self.load().await.map(drop)
     }
 
-    /// Reads and checks them. Must run inside tokio: a token refresher is started.
+    /// Loads and checks the credentials. Must run inside tokio: a token refresher is started.
     pub(crate) async fn load(&self) -> Result<Loaded, CredentialsFileError> {
         let found = match self {
             Self::Anonymous => {
@@ -147,7 +147,7 @@ fn default_file() -> Option<(PathBuf, &'static str, bool)> {
     ))
 }
 
-/// Reads on tokio's threads for blocking work: the file may be on a network file system.
+/// Reads on tokio's blocking threads: the file may be on a network file system.
 async fn read(path: PathBuf) -> std::io::Result<String> {
     tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
         .await
@@ -155,7 +155,7 @@ async fn read(path: PathBuf) -> std::io::Result<String> {
 }
 
 fn metadata_server() -> Result<Loaded, CredentialsFileError> {
-    // Without a universe domain the crate asks the metadata server for one while the client is built. Without such a server
+    // Without a universe domain the crate asks the metadata server for one while the client is built. If there is no such server,
     // that takes as long as a name look-up may take.
     let universe_domain = std::env::var("GOOGLE_CLOUD_UNIVERSE_DOMAIN")
         .ok()

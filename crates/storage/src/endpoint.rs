@@ -1,7 +1,7 @@
-//! Where the requests go, and whether credentials may go there. Pure but for [`Endpoint::from_environment`].
+//! Where requests go, and whether credentials may be sent there. Pure except for [`Endpoint::from_environment`].
 //!
-//! Rules: the property wins over `STORAGE_EMULATOR_HOST`, which wins over Google. `http://` never gets credentials, and
-//! neither does an emulator named by the environment.
+//! Precedence: the property, then `STORAGE_EMULATOR_HOST`, then Google. `http://` endpoints never get credentials, nor does an
+//! emulator named by the environment.
 
 use reqwest::Url;
 
@@ -14,7 +14,7 @@ const GOOGLE: &str = "https://storage.googleapis.com";
 /// The server that requests go to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// `scheme://host[:port]`; `None` is Google's own.
+    /// `scheme://host[:port]`; `None` for Google.
     origin: Option<String>,
     credentials: bool,
     port: bool,
@@ -30,7 +30,7 @@ pub struct EndpointError {
 }
 
 impl Endpoint {
-    /// Google's own endpoint.
+    /// Returns Google's endpoint.
     #[must_use]
     pub fn google() -> Self {
         Self {
@@ -40,19 +40,19 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint for a property and the present environment.
+    /// Returns the endpoint for a property and the present environment.
     ///
     /// # Errors
-    /// When the property or `STORAGE_EMULATOR_HOST` is no address of a server.
+    /// The property or `STORAGE_EMULATOR_HOST` is not the address of a server.
     pub fn from_environment(property: Option<&str>) -> Result<Self, EndpointError> {
         let variable = std::env::var_os(EMULATOR_VARIABLE);
         Self::resolve(property, variable.as_deref().map(std::ffi::OsStr::to_string_lossy).as_deref())
     }
 
-    /// The endpoint for the property `endpoint-uri` and the value of `STORAGE_EMULATOR_HOST`.
+    /// Returns the endpoint for the property `endpoint-uri` and the value of `STORAGE_EMULATOR_HOST`.
     ///
     /// # Errors
-    /// When the one that counts is no address of a server.
+    /// The one that applies is not the address of a server.
     pub fn resolve(property: Option<&str>, emulator_host: Option<&str>) -> Result<Self, EndpointError> {
         if let Some(text) = property {
             return Self::parse("endpoint-uri", text, text);
@@ -110,13 +110,13 @@ impl Endpoint {
         })
     }
 
-    /// Whether requests to it carry credentials.
+    /// Returns whether requests to it carry credentials.
     #[must_use]
     pub fn takes_credentials(&self) -> bool {
         self.credentials
     }
 
-    /// `scheme://host[:port]`, for texts.
+    /// Returns `scheme://host[:port]`, for texts.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.origin.as_deref().unwrap_or(GOOGLE)
@@ -128,14 +128,14 @@ impl Endpoint {
         self.origin.as_deref()
     }
 
-    /// Whether resumable uploads work. The client crate leaves the port out of its `Host` header, so a server that
-    /// builds the session's address from it names one where nobody listens.
+    /// Returns whether resumable uploads work. The client crate omits the port in its `Host` header, so a server that builds the
+    /// session's address from that header returns an address at which no server listens.
     pub(crate) fn can_resume(&self) -> bool {
         !self.port && self.credentials
     }
 
-    /// The origin for our own requests, and the `Host` they need when that is not the host of the origin: private
-    /// endpoints of Google (`private.googleapis.com`, Private Service Connect) serve every API and tell them apart by it.
+    /// Returns the origin for our own requests, and the `Host` they need if it is not the origin's: private endpoints of Google
+    /// (`private.googleapis.com`, Private Service Connect) serve every API and distinguish them by `Host`.
     pub(crate) fn origin_and_host(&self, universe_domain: Option<&str>) -> (String, Option<String>) {
         let domain = universe_domain.unwrap_or("googleapis.com");
         let service = format!("storage.{domain}");

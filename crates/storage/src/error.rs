@@ -1,7 +1,7 @@
-//! What became of an attempt that failed: a class to act on, and a text for a person.
+//! The outcome of a failed attempt: a class to act on, and a text for people.
 //!
-//! The client crate tells JSON errors as gRPC code UNKNOWN and wraps refused tokens as I/O errors, so everything is
-//! sorted by the HTTP status and by what is found in the chain of causes. Texts of servers pass [`redact`].
+//! The client crate reports JSON errors as gRPC code UNKNOWN and wraps refused tokens as I/O errors. So errors are classified by
+//! the HTTP status and by the chain of causes. Texts of servers pass [`redact`].
 
 use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
@@ -17,22 +17,22 @@ use super::watchdog::{Phase, Stalled};
 use gcstreamer_schema::redact;
 use gcstreamer_schema::units::{bytes, span};
 
-/// What an error asks for.
+/// The reaction that an error requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// It may work the next time: 408, 5xx, connection, name look-up, TLS, timeouts, unreadable answers.
+    /// May succeed later: 408, 5xx, connection, name look-up, TLS, timeouts, unreadable answers.
     Transient,
-    /// The server asks for less: 429, or 503 with `Retry-After`.
+    /// The server asks for a lower rate: 429, or 503 with `Retry-After`.
     Throttled,
-    /// The credentials were refused: 401, or no token is given for them. They were dropped: the next attempt reads them
-    /// again and gets a fresh token. When that is refused as well it is for the user.
+    /// The credentials were refused: 401, or no token is issued for them. They were dropped: the next attempt reads them again
+    /// and gets a new token. If that is refused too, the user has to act.
     Auth,
-    /// For the user: 400, 403, 404 and other 4xx, a 412 whose reason is another than `conditionNotMet` (a policy of the
-    /// organisation), credentials files that cannot be used (no status).
+    /// The user has to act: 400, 403, 404 and other 4xx, a 412 with a reason other than `conditionNotMet` (a policy of the
+    /// organisation), unusable credentials files (no status).
     Permanent,
-    /// 412 with the reason `conditionNotMet`, or with none: an object of this name exists, it seems.
+    /// 412 with the reason `conditionNotMet`, or without a reason: an object of this name appears to exist.
     Conflict,
-    /// The request cannot be sent as it is: a name against the rules, a body that does not match its checksum.
+    /// The request cannot be sent as it is: an invalid name, a body that does not match its checksum.
     Local,
 }
 
@@ -40,25 +40,25 @@ pub enum Class {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct WriteError {
-    /// What to do about it.
+    /// What to do.
     pub class: Class,
-    /// The server's status, where there was an answer.
+    /// The server's status, if there was an answer.
     pub http_status: Option<u16>,
-    /// The server's reason as it names it to programs (`conditionNotMet`), if it does.
+    /// The server's reason code, such as `conditionNotMet`, if it sends one.
     pub reason: Option<String>,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
-    /// The server's clock, where there was an answer.
+    /// The server's clock, if there was an answer.
     pub server_date: Option<SystemTime>,
-    /// Generation of an object that was stored and is not what was sent: to be deleted before the next attempt.
+    /// Generation of a stored object that differs from what was sent: delete it before the next attempt.
     pub bad_generation: Option<i64>,
-    /// What happened, why, and what helps. Holds no secret.
+    /// What happened, why, and what to do. Holds no secret.
     pub message: String,
 }
 
 impl WriteError {
-    /// Whether the server said that this request has stored nothing. Without an answer, after a timeout of a gateway or an error
-    /// of the server it may have; so it may where only the session of a resumable upload is gone.
+    /// Returns whether the server stated that this request stored nothing. It may have stored the object if there was no answer,
+    /// after a gateway timeout or a server error, and if only the session of a resumable upload is lost.
     #[must_use]
     pub fn says_nothing_was_stored(&self) -> bool {
         match self.http_status {
@@ -87,12 +87,12 @@ pub(crate) enum Action {
     Read,
 }
 
-/// What the attempt knew of itself when it failed.
+/// State of the attempt when it failed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Situation {
-    /// A resumable upload whose session was in use: 404 and 410 are then about the session.
+    /// The session of a resumable upload was in use: 404 and 410 then refer to the session.
     pub(crate) in_session: bool,
-    /// Credentials are from the metadata server.
+    /// The credentials are from the metadata server.
     pub(crate) metadata_server: bool,
 }
 
@@ -119,7 +119,7 @@ impl Action {
 }
 
 impl Target<'_> {
-    /// An error of this class.
+    /// Creates an error of this class.
     pub(crate) fn fail(self, class: Class, what: &str) -> WriteError {
         WriteError {
             class,
@@ -132,7 +132,7 @@ impl Target<'_> {
         }
     }
 
-    /// The attempt stood still.
+    /// The attempt made no progress.
     pub(crate) fn stalled(self, stalled: Stalled, size: u64) -> WriteError {
         let idle = span(stalled.idle);
         let what = match stalled.phase {
@@ -146,7 +146,7 @@ impl Target<'_> {
         self.fail(Class::Transient, &what)
     }
 
-    /// An object was stored that is not what was sent.
+    /// The stored object differs from what was sent.
     pub(crate) fn bad_object(self, generation: i64, what: &str) -> WriteError {
         let what = format!("generation {generation} was stored damaged ({what}); it is to be deleted and sent again");
         WriteError {
@@ -155,7 +155,7 @@ impl Target<'_> {
         }
     }
 
-    /// An answer that is no success.
+    /// The answer is not a success.
     pub(crate) fn refused(self, status: u16, headers: &HeaderMap, why: &Reason, situation: Situation) -> WriteError {
         let server_date = http_date(headers, DATE);
         let retry_after = retry_after(headers, server_date);
@@ -196,7 +196,7 @@ impl Target<'_> {
         }
     }
 
-    /// No token.
+    /// No token was issued.
     pub(crate) fn no_token(self, error: &CredentialsError, situation: Situation) -> WriteError {
         let class = if error.is_transient() { Class::Transient } else { Class::Auth };
         let hint = if situation.metadata_server {
@@ -210,12 +210,12 @@ impl Target<'_> {
         )
     }
 
-    /// An error of the HTTP client.
+    /// The HTTP client failed.
     pub(crate) fn broken(self, error: &(dyn StdError + 'static)) -> WriteError {
         self.fail(Class::Transient, &format!("{}{}", told(error), certificate_hint(error)))
     }
 
-    /// The answer of a server that may have stored the object says nothing.
+    /// The answer of a server that may have stored the object is unreadable.
     pub(crate) fn unreadable(self, why: &str) -> WriteError {
         self.fail(
             Class::Transient,
@@ -223,7 +223,7 @@ impl Target<'_> {
         )
     }
 
-    /// An error of a request whose body is a [`Source`](super::source::Source).
+    /// A request whose body is a [`Source`](super::source::Source) failed.
     pub(crate) fn http_error(self, error: &reqwest::Error) -> WriteError {
         let of_source = chain(error).find_map(|cause| cause.downcast_ref::<SourceError>());
         of_source.map_or_else(|| self.broken(error), |error| self.of_source(error))
@@ -237,7 +237,7 @@ impl Target<'_> {
         self.fail(class, &error.to_string())
     }
 
-    /// An error of the client crate.
+    /// The client crate failed.
     pub(crate) fn crate_error(self, error: &CrateError, situation: Situation) -> WriteError {
         for cause in chain(error) {
             if let Some(CrateWriteError::ChecksumMismatch { object, mismatch, .. }) = cause.downcast_ref() {
@@ -271,14 +271,14 @@ impl Target<'_> {
     }
 }
 
-/// Sorts an answer.
+/// Classifies an answer.
 fn class_of(status: u16, retry_after: Option<Duration>, why: &Reason, situation: Situation) -> Class {
     let reason = why.text.as_str();
     match status {
         401 => Class::Auth,
         403 if is_rate_limit(reason) => Class::Throttled,
         404 | 410 if situation.in_session => Class::Transient,
-        // A checksum that does not fit was damaged on the way; the writer looks whether it was damaged before.
+        // The checksum does not match: the bytes were damaged in transit, or before; the writer checks which.
         400 if is_checksum(reason) => Class::Transient,
         408 | 425 | 499 => Class::Transient,
         412 if why.is_conflict() => Class::Conflict,
@@ -302,20 +302,20 @@ fn is_checksum(reason: &str) -> bool {
     reason.contains("crc32c") || reason.contains("checksum")
 }
 
-/// By how much the clock of this machine is off, when that is enough to have tokens refused (Google allows minutes).
+/// Returns how far this machine's clock is off if that is enough to have tokens refused (Google tolerates minutes).
 fn skew(server: SystemTime) -> Option<Duration> {
     let now = SystemTime::now();
     let skew = now.duration_since(server).or_else(|_| server.duration_since(now)).ok()?;
     (skew > Duration::from_secs(120)).then_some(skew)
 }
 
-/// A date of HTTP, RFC 9110 section 5.6.7.
+/// Parses an HTTP date, RFC 9110 section 5.6.7.
 fn http_date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     let text = headers.get(name)?.to_str().ok()?.trim();
     Some(DateTimeParser::new().parse_timestamp(text).ok()?.into())
 }
 
-/// `Retry-After`, RFC 9110 section 10.2.3: seconds, or a date by the server's clock. A day is the most.
+/// Parses `Retry-After`, RFC 9110 section 10.2.3: seconds, or a date by the server's clock. At most one day.
 fn retry_after(headers: &HeaderMap, server_date: Option<SystemTime>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {

@@ -1,12 +1,13 @@
-//! Cloud Storage objects: one attempt to store, to look at or to delete an object ([`GcsWriter`]), to list objects or to read
-//! a range of one ([`GcsReader`]).
+//! Cloud Storage objects: one attempt to store, describe or delete an object ([`GcsWriter`]), to list objects or to read a range
+//! of one ([`GcsReader`]).
 //!
-//! The only crate that names `google-cloud-storage`, `google-cloud-auth` and `reqwest`. It knows no GStreamer, chunks or
-//! disks, and it does not decide about time: **one call is one attempt**. The scheduler of the plugin decides when to try
-//! again, how many attempts run at once and at which rate; [`WriteError`] holds what it needs for that.
+//! The only crate that names `google-cloud-storage`, `google-cloud-auth` and `reqwest`. It knows no GStreamer, chunks or disks,
+//! and makes no timing decisions: **one call is one attempt**. The scheduler of the plugin decides when to retry, how many
+//! attempts run at once and at which rate; [`WriteError`] holds what it needs for that.
 //!
 //! Every attempt to store guarantees:
-//! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite an object nor store damaged bytes unnoticed.
+//! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite an object nor store damaged bytes
+//!    unnoticed.
 //! 2. It ends: an attempt without progress for `request-timeout` is dropped together with its connection.
 //! 3. Success means that the server named a generation and exactly the size and checksum of the bytes given.
 //! 4. No returned text holds a token, a key, a signature or a password.
@@ -84,7 +85,7 @@ pub struct Stored {
     pub created: Option<SystemTime>,
 }
 
-/// Slows an upload down: called before every piece leaves.
+/// Limits the rate of an upload: called before each piece leaves.
 ///
 /// Time spent in [`Pacer::admit`] counts as progress: an attempt is never given up because of it.
 pub trait Pacer: Send + Sync {
@@ -92,8 +93,8 @@ pub trait Pacer: Send + Sync {
     fn admit(&self, bytes: usize) -> BoxFuture<'_, ()>;
     /// Returns the largest piece wanted now; clamped to 4 KiB … [`MAX_PIECE`].
     fn piece(&self) -> usize;
-    /// The last byte of the body was taken by the connection: from now on the object may be stored, whatever comes back. Not
-    /// called where the server answers earlier. Must not block.
+    /// Called when the connection has taken the last byte of the body: from now on the object may be stored, whatever the answer.
+    /// Not called if the server answers earlier. Must not block.
     fn sent_whole(&self) {}
 }
 
@@ -116,12 +117,12 @@ pub trait ObjectWriter: Send + Sync {
     /// Makes one attempt to store an object that must not exist yet. Dropping the future cancels the attempt.
     fn write<'a>(&'a self, request: &'a ObjectRequest, pacer: Arc<dyn Pacer>) -> BoxFuture<'a, Result<Stored, WriteError>>;
 
-    /// Looks at an object (`storage.objects.get`), to learn what caused a conflict.
+    /// Describes an object (`storage.objects.get`), to find the cause of a conflict.
     fn stat<'a>(&'a self, bucket: &'a str, name: &'a str) -> BoxFuture<'a, Result<Stored, WriteError>>;
 
-    /// Deletes one generation of an object (`storage.objects.delete`). Succeeds if it does not exist any more.
+    /// Deletes one generation of an object (`storage.objects.delete`). Succeeds if it no longer exists.
     fn delete<'a>(&'a self, bucket: &'a str, name: &'a str, generation: i64) -> BoxFuture<'a, Result<(), WriteError>>;
 }
 
-/// The default of the property `request-timeout`.
+/// Default of the property `request-timeout`.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);

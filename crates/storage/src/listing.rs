@@ -1,8 +1,8 @@
 //! One page of a listing, over the JSON API: `objects.list` with prefix, delimiter, name bounds and chosen fields.
 //!
-//! The client crate lists over gRPC only, which emulators and many proxies do not support. This file builds the query and reads
-//! the answer; `reader` makes the request. An object that the answer does not describe as it should is left out and counted, so
-//! that one odd object does not hide the others.
+//! The client crate lists over gRPC only, which emulators and many proxies do not support. This file builds the query and parses
+//! the answer; `reader` makes the request. Malformed entries are left out and counted, so that one of them does not hide the
+//! others.
 //!
 //! <https://cloud.google.com/storage/docs/json_api/v1/objects/list>
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::object_api::encoded;
 
-/// Most objects of a page that Cloud Storage returns.
+/// Maximum number of objects that Cloud Storage returns per page.
 const MAX_RESULTS: u32 = 1000;
 
 /// What a listing returns of each object.
@@ -33,17 +33,17 @@ pub enum Fields {
 pub struct ListQuery {
     /// Names begin with this.
     pub prefix: String,
-    /// Names that hold this behind the prefix are folded into [`Page::prefixes`].
+    /// Names that contain this after the prefix are folded into [`Page::prefixes`].
     pub delimiter: Option<String>,
     /// Names at or after this.
     pub start_offset: Option<String>,
     /// Names before this.
     pub end_offset: Option<String>,
-    /// Most objects and prefixes of the page; `None`: as many as Cloud Storage returns, 1000.
+    /// Maximum number of objects and prefixes of the page; `None`: as many as Cloud Storage returns, 1000.
     pub max_results: Option<u32>,
     /// What to return of each object.
     pub fields: Fields,
-    /// [`Page::next`] of the page before.
+    /// [`Page::next`] of the previous page.
     pub page: Option<String>,
 }
 
@@ -64,21 +64,21 @@ pub struct Listed {
     pub created: Option<SystemTime>,
 }
 
-/// A page of a listing, in the order of the names.
+/// A page of a listing, ordered by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// The objects.
     pub objects: Vec<Listed>,
-    /// The beginnings of names up to the delimiter, each once.
+    /// The beginnings of names up to the delimiter, without duplicates.
     pub prefixes: Vec<String>,
-    /// What to ask for the next page with; `None`: this is the last.
+    /// Token for the next page; `None`: this is the last one.
     pub next: Option<String>,
-    /// Objects that the answer describes without a name, generation or size, which are left out.
+    /// Number of objects left out because the answer gives no name, generation or size.
     pub odd: usize,
 }
 
 impl ListQuery {
-    /// Returns path and query of the request.
+    /// Returns the path and query of the request.
     pub(crate) fn path(&self, bucket: &str) -> String {
         let items = match self.fields {
             Fields::All => "items(name,size,generation,crc32c,metadata,timeCreated)",
@@ -102,7 +102,7 @@ impl ListQuery {
         format!("/storage/v1/b/{}/o?{}", encoded(bucket), parameters.join("&"))
     }
 
-    /// Reads the answer. `None`: it is no listing.
+    /// Parses the answer. `None`: it is not a listing.
     pub(crate) fn page(&self, body: &[u8]) -> Option<Page> {
         let json: Value = serde_json::from_slice(body).ok()?;
         let fields = json.as_object()?;

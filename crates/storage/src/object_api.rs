@@ -1,5 +1,5 @@
-//! Looks at and deletes an object over the JSON API. The client crate does both over gRPC only, which emulators and many
-//! proxies do not support; reading an object through it downloads a byte and fails on empty objects.
+//! Describes and deletes an object over the JSON API. The client crate does both over gRPC only, which emulators and many proxies
+//! do not support; reading an object through it downloads a byte and fails on empty objects.
 //!
 //! <https://cloud.google.com/storage/docs/json_api/v1/objects>
 
@@ -17,9 +17,9 @@ use super::causes::{Reason, reason_of, told};
 use super::client_pool::Client;
 use super::error::{Class, Situation, Target, WriteError};
 
-/// Longest answer that is read, bytes: Cloud Storage's are a few KiB, and a server that never ends one must not fill the memory.
+/// Longest answer that is read, bytes. Cloud Storage's are a few KiB; a server that never ends one must not fill the memory.
 const MAX_ANSWER: usize = 64 << 10;
-/// What is said of a longer one.
+/// Error text for a longer answer.
 const TOO_LONG: &str = "the answer is longer than 64 KiB, so it is not Cloud Storage's; a login page or a proxy stands between";
 
 impl Client {
@@ -63,7 +63,7 @@ impl Client {
         self.answer(response, target, situation).await
     }
 
-    /// Adds the host that the endpoint wants to be called by, and the credentials.
+    /// Adds the `Host` that the endpoint requires, and the credentials.
     pub(crate) async fn authorized(
         &self,
         mut request: RequestBuilder,
@@ -80,7 +80,7 @@ impl Client {
         }
     }
 
-    /// Reads the answer of a server, [`MAX_ANSWER`] bytes of it at most.
+    /// Reads the answer of a server, at most [`MAX_ANSWER`] bytes.
     pub(crate) async fn answer(
         &self,
         response: Response,
@@ -96,7 +96,7 @@ impl Client {
         match (status.is_success(), is_whole) {
             (true, true) => Ok(body),
             (true, false) => Err(target.unreadable(TOO_LONG)),
-            // The reason, which decides what a 412 means, may be in what was not read.
+            // The reason decides what a 412 means; it may be in the part that was not read.
             (false, false) if status.as_u16() == 412 => Err(target.unreadable(TOO_LONG)),
             (false, false) => Err(target.refused(status.as_u16(), &headers, &Reason::of_text(TOO_LONG), situation)),
             (false, true) => Err(target.refused(status.as_u16(), &headers, &reason_of(&body), situation)),
@@ -104,7 +104,7 @@ impl Client {
     }
 }
 
-/// Returns the body up to `limit` bytes, and whether that is all of it. Where it is not, the connection is closed.
+/// Returns the body up to `limit` bytes, and whether it is complete. If not, the connection is closed.
 pub(crate) async fn read(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await? {
@@ -116,7 +116,7 @@ pub(crate) async fn read(mut response: Response, limit: usize) -> Result<(Vec<u8
     Ok((body, true))
 }
 
-/// An object as the JSON API describes it. Names that the server does not say are empty.
+/// An object as the JSON API describes it. Names that the server omits are empty.
 #[derive(Debug, Default)]
 pub(crate) struct Description {
     pub(crate) name: String,
@@ -128,10 +128,10 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    /// Reads the JSON, whose 64-bit numbers are strings.
+    /// Parses the JSON; its 64-bit numbers are strings.
     ///
     /// # Errors
-    /// It is not JSON, or no object: why.
+    /// The text is not JSON, or not an object; says why.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, String> {
         let json: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         if !json.is_object() {
@@ -154,7 +154,7 @@ impl Description {
     }
 }
 
-/// Reads the object that the JSON describes, unless it names another one than was asked for.
+/// Returns the object that the JSON describes; `None` if it names another one than was requested.
 fn stored(body: &[u8], target: Target<'_>) -> Option<Stored> {
     let said = Description::parse(body).ok()?;
     let is_other = |said: &str, wanted| !said.is_empty() && said != wanted;
@@ -169,7 +169,7 @@ fn stored(body: &[u8], target: Target<'_>) -> Option<Stored> {
     })
 }
 
-/// Percent-encodes all but the unreserved characters of RFC 3986 section 2.3, the slash included.
+/// Percent-encodes everything except the unreserved characters of RFC 3986 section 2.3; the slash is encoded too.
 pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,6 +1,6 @@
 //! Lists objects and reads ranges of them, over the JSON API.
 //!
-//! As with the writer **one call is one attempt**, it ends without progress for `request-timeout`, and no text holds a secret.
+//! As with the writer, **one call is one attempt**, it ends after `request-timeout` without progress, and no text holds a secret.
 //! A read is pinned to a generation: its bytes are of that version of the object, or the read fails.
 //!
 //! <https://cloud.google.com/storage/docs/json_api/v1/objects/get>
@@ -21,9 +21,9 @@ use super::listing::{ListQuery, Page};
 use super::object_api::{encoded, read};
 use super::{ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoint};
 
-/// Longest page of a listing that is read: 1000 objects with 8 KiB of metadata and names of 1 KiB each.
+/// Longest listing page that is read: 1000 objects with 8 KiB of metadata and names of 1 KiB each.
 const MAX_PAGE: usize = 16 << 20;
-/// Longest explanation of an error that is read.
+/// Longest error body that is read.
 const MAX_REASON: usize = 64 << 10;
 
 /// Lists and reads the objects of Cloud Storage. Needs `storage.objects.list` and `storage.objects.get`.
@@ -33,7 +33,7 @@ pub struct GcsReader {
     request_timeout: Duration,
 }
 
-/// The bytes of a range, as they arrive.
+/// The bytes of a range, in the order of their arrival.
 #[derive(Debug)]
 pub struct Download {
     response: Response,
@@ -44,8 +44,8 @@ pub struct Download {
 }
 
 impl GcsReader {
-    /// A reader of this endpoint. Nothing is read and nobody is contacted before the first attempt, which has to be made inside
-    /// tokio.
+    /// Creates a reader of this endpoint. No file is read and no server contacted before the first attempt, which must be made
+    /// inside tokio.
     #[must_use]
     pub fn new(pool: &ClientPool, endpoint: Endpoint, credentials: Credentials) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl GcsReader {
         }
     }
 
-    /// Sets how long an attempt may make no progress.
+    /// Sets the time without progress after which an attempt ends.
     #[must_use]
     pub fn with_request_timeout(mut self, limit: Duration) -> Self {
         self.request_timeout = limit;
@@ -83,7 +83,7 @@ impl GcsReader {
     /// Begins to read the bytes `range` of this generation of an object.
     ///
     /// # Errors
-    /// [`WriteError`] with its class; status 404: this generation does not exist any more, 416: it is shorter.
+    /// [`WriteError`] with its class. Status 404: this generation no longer exists; 416: it is shorter than the range.
     pub async fn download(&self, bucket: &str, name: &str, generation: i64, range: Range<u64>) -> Result<Download, WriteError> {
         let target = Target {
             action: Action::Read,
@@ -109,14 +109,14 @@ impl GcsReader {
         })
     }
 
-    /// Reads the bytes `range` of this generation of an object, all of them. The caller bounds the range.
+    /// Reads all bytes of `range` of this generation of an object. The caller must bound the range.
     ///
     /// # Errors
-    /// As [`GcsReader::download`], and where the object ends before the range does.
+    /// As [`GcsReader::download`], and if the object ends before the range does.
     pub async fn read(&self, bucket: &str, name: &str, generation: i64, range: Range<u64>) -> Result<Bytes, WriteError> {
         let wanted = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
         let mut download = self.download(bucket, name, generation, range).await?;
-        // A server may announce anything; what arrives is what counts.
+        // A server may announce any length; only received bytes count.
         let mut body = Vec::with_capacity(wanted.min(1 << 20));
         while let Some(piece) = download.next().await? {
             body.extend_from_slice(&piece);
@@ -124,7 +124,7 @@ impl GcsReader {
         Ok(body.into())
     }
 
-    /// Gets rid of a client whose credentials were refused.
+    /// Discards a client whose credentials were refused.
     async fn after<T>(&self, client: &Client, result: Result<T, WriteError>) -> Result<T, WriteError> {
         if result.as_ref().is_err_and(|error| error.class == Class::Auth) {
             self.client.discard(client).await;
@@ -144,7 +144,7 @@ impl Download {
     /// Returns the next bytes; `None` after the last.
     ///
     /// # Errors
-    /// The connection broke, stood still, or ended before the range did.
+    /// The connection broke, made no progress, or ended before the range did.
     pub async fn next(&mut self) -> Result<Option<Bytes>, WriteError> {
         if self.left == 0 {
             return Ok(None);
@@ -192,7 +192,7 @@ async fn open(client: &Client, target: Target<'_>, generation: i64, range: &Rang
     );
     let bytes = format!("bytes={}-{}", range.start, range.end - 1);
     let response = send(client, target, url, Some(&bytes)).await?;
-    // A server that ignores the range sends all of the object, whose beginning is what was asked for only where it begins at 0.
+    // A server that ignores the range sends the whole object; that is correct only for a range that begins at 0.
     if response.status().as_u16() != 206 && range.start > 0 {
         return Err(target.fail(Class::Transient, "the server ignores the range that was asked for"));
     }
@@ -206,7 +206,7 @@ async fn open(client: &Client, target: Target<'_>, generation: i64, range: &Rang
             "the answer is of another generation; a cache stands between",
         ));
     }
-    // Emulators leave the generation out; a login page answers neither with it nor with a range.
+    // Emulators omit the generation. A login page sends neither a generation nor a range.
     if said.is_none() && response.status().as_u16() != 206 {
         let what = "the answer names no generation and is no range; a login page or a proxy stands between";
         return Err(target.fail(Class::Transient, what));

@@ -1,6 +1,6 @@
 //! An object in one multipart request.
 //!
-//! The client crate can do this too, but it reads an answer to its end, and a server that never ends one fills the memory.
+//! The client crate can do this too, but it reads an answer to its end, and a server that never ends one would fill the memory.
 //!
 //! <https://cloud.google.com/storage/docs/uploading-objects#rest-upload-objects>
 
@@ -18,7 +18,7 @@ use super::object_api::{Description, encoded};
 use super::source::Source;
 
 impl Client {
-    /// Stores an object that must not exist yet. Returns what the server says of it.
+    /// Stores an object that must not exist yet. Returns the server's description of it.
     pub(crate) async fn store(
         &self,
         request: &ObjectRequest,
@@ -61,7 +61,7 @@ fn streamed(source: Source) -> reqwest::Body {
     reqwest::Body::wrap_stream(Box::pin(pieces))
 }
 
-/// The resource as the JSON API wants it.
+/// The object's resource in the form of the JSON API.
 fn resource(request: &ObjectRequest) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);

@@ -12,17 +12,17 @@ use super::body::{Body, Reader};
 use super::watchdog::Progress;
 use super::{BoxFuture, Pacer};
 
-/// How often reading may start from an offset: once, and once more for a resumable upload that broke. The crate itself
-/// never stops if a server answers 308 without keeping anything.
+/// How often reading may start from an offset: once, and once more after a resumable upload broke. The crate itself never stops
+/// if a server keeps answering 308 without storing anything.
 const MAX_READS: u32 = 2;
 
-/// Reading failed, or the server's idea of what it has is impossible.
+/// Reading failed, or the server reports an impossible offset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SourceError {
     /// The server answered 308 more often than the upload broke.
     #[error("the server keeps asking for bytes that it was sent")]
     KeepsNothing,
-    /// The server wants to continue behind the end.
+    /// The server wants to continue beyond the end.
     #[error("the server claims to have {offset} bytes of an object of {size}")]
     Beyond { offset: u64, size: u64 },
     /// The bytes cannot be read from their backing.
@@ -65,7 +65,7 @@ impl StreamingSource for Source {
             Err(error) => return Some(Err(SourceError::Disk(error.to_string()))),
         };
         let mut admission = self.pacer.admit(piece.len());
-        // Most pieces need not wait, and an admission without a wait needs no accounting.
+        // Most pieces need not wait; an admission without a wait needs no accounting.
         if !at_once(&mut admission).await {
             let _pause = self.progress.paced();
             admission.await;

@@ -1,8 +1,8 @@
 //! Ends an attempt that makes no progress. The client crate has no timeout of any kind on uploads.
 //!
-//! Asking for bytes, taking them and waiting in the pacer count as progress. When all bytes are taken, many are still in this
-//! machine's socket buffers: the answer may then take as long as sending took, plus the limit at most. The time before the
-//! first byte (token, name look-up, connect, TLS) is limited too.
+//! Requests for bytes, taking them and waiting in the pacer count as progress. When all bytes are taken, many are still in this
+//! machine's socket buffers: the answer may then take as long as sending took, plus the limit at most. The time before the first
+//! byte (token, name look-up, connect, TLS) is limited too.
 
 use std::future::Future;
 use std::pin::pin;
@@ -31,7 +31,7 @@ struct State {
     done: bool,
 }
 
-/// The attempt made no progress for too long.
+/// The attempt made no progress within the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stalled {
     /// Time without progress.
@@ -43,11 +43,11 @@ pub(crate) struct Stalled {
 /// Stage of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// No byte was asked for yet: token, look-up, connect, TLS.
+    /// No byte was requested yet: token, look-up, connect, TLS.
     Starting,
     /// This many bytes were taken.
     Sending(u64),
-    /// All bytes were taken and there is no answer.
+    /// All bytes were taken; the answer is missing.
     Answer,
 }
 
@@ -93,7 +93,7 @@ impl Progress {
         state.done = false;
     }
 
-    /// Returns whether a byte of the body has left. Only then can the server have seen a whole request.
+    /// Returns whether a byte of the body has left. Only then can the server have received a complete request.
     pub(crate) fn any_taken(&self) -> bool {
         self.state().any
     }
@@ -108,7 +108,7 @@ impl Progress {
         }
     }
 
-    /// Returns when to give up if nothing happens until then.
+    /// Returns when to give up if no progress is made until then.
     fn deadline(&self, limit: Duration) -> Instant {
         let now = Instant::now();
         let state = self.state();
@@ -151,12 +151,12 @@ impl Drop for Pause<'_> {
     }
 }
 
-/// Runs `attempt` to its end, or drops it when it made no progress for `limit` (zero: no limit).
+/// Runs `attempt` to its end, or drops it after `limit` without progress (zero: no limit).
 pub(crate) async fn watch<F: Future>(progress: &Progress, limit: Duration, attempt: F) -> Result<F::Output, Stalled> {
     if limit.is_zero() {
         return Ok(attempt.await);
     }
-    // A limit of centuries overflows the clock's range.
+    // A limit of centuries exceeds the clock's range.
     let limit = limit.min(Duration::from_secs(365 * 86400));
     let mut attempt = pin!(attempt);
     loop {

@@ -1,9 +1,9 @@
 //! The [`ObjectWriter`] of Cloud Storage.
 //!
-//! Objects below 16 MiB go as one multipart request (`single_shot`): one round trip, and nothing of the server's to remember.
-//! Larger ones go as a resumable session, which may break **once** and goes on where the server's bytes end; a second break
-//! ends the attempt, and the next one starts over (the crate keeps no session). An endpoint with a port never gets a
-//! session, see `Endpoint::can_resume`; a private or emulated server has a short way anyhow.
+//! Objects below 16 MiB are sent as one multipart request (`single_shot`): one round trip and no server state. Larger ones use a
+//! resumable session, which may break **once** and continues where the server's bytes end. A second break ends the attempt, and
+//! the next one starts over (the crate keeps no session). An endpoint with a port never gets a session, see
+//! `Endpoint::can_resume`; the path to a private or emulated server is short anyway.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,9 +25,9 @@ use super::{BoxFuture, ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoin
 use gcstreamer_schema::limits::{check_bucket, check_metadata, check_object_name};
 use gcstreamer_schema::redact;
 
-/// From this size on an upload is resumable. It is the most that a broken connection costs.
+/// Uploads of at least this size are resumable; so a broken connection costs at most this many bytes.
 const RESUMABLE_FROM: u64 = 16 << 20;
-/// How long to wait before a broken session is taken up again.
+/// Wait before a broken session is resumed.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
 
 /// Stores objects in Cloud Storage.
@@ -39,7 +39,7 @@ pub struct GcsWriter {
 }
 
 impl GcsWriter {
-    /// A writer to this endpoint. Nothing is read and nobody is contacted before the first attempt, which has to be made
+    /// Creates a writer to this endpoint. No file is read and no server contacted before the first attempt, which must be made
     /// inside tokio.
     #[must_use]
     pub fn new(pool: &ClientPool, endpoint: Endpoint, credentials: Credentials) -> Self {
@@ -51,15 +51,15 @@ impl GcsWriter {
         }
     }
 
-    /// Sets how long an attempt may make no progress; zero: no limit.
+    /// Sets the time without progress after which an attempt ends; zero: no limit.
     #[must_use]
     pub fn with_request_timeout(mut self, limit: Duration) -> Self {
         self.request_timeout = limit;
         self
     }
 
-    /// Uses resumable sessions from this size on, or never. Wrong for servers that build the session's address from the
-    /// `Host` header and listen on a port of their own.
+    /// Uses resumable sessions for at least this size, or never. Does not work with servers that build the session's address from
+    /// the `Host` header and listen on a port of their own.
     #[must_use]
     pub fn with_resumable_from(mut self, size: Option<u64>) -> Self {
         self.resumable_from = size;
@@ -93,7 +93,7 @@ impl GcsWriter {
         self.after(&client, result).await
     }
 
-    /// Gets rid of a client whose credentials were refused.
+    /// Discards a client whose credentials were refused.
     async fn after<T>(&self, client: &Client, result: Result<T, WriteError>) -> Result<T, WriteError> {
         if result.as_ref().is_err_and(|error| error.class == Class::Auth) {
             self.client.discard(client).await;
@@ -101,7 +101,7 @@ impl GcsWriter {
         result
     }
 
-    /// Limits a request that has no body to watch.
+    /// Applies the time limit to a request without a body.
     async fn limited<T>(&self, target: Target<'_>, call: impl Future<Output = Result<T, WriteError>>) -> Result<T, WriteError> {
         match watch(&Progress::new(), self.request_timeout, call).await {
             Ok(result) => result,
@@ -170,7 +170,7 @@ fn check(request: &ObjectRequest, target: Target<'_>) -> Result<(), WriteError> 
     Ok(())
 }
 
-/// The one call of the client crate that stores: as a resumable session.
+/// Stores the object as a resumable session: the only upload call of the client crate.
 async fn upload(
     client: &Client,
     request: &ObjectRequest,
@@ -202,7 +202,7 @@ async fn upload(
         call = call.set_kms_key(value);
     }
     if let Some(time) = request.custom_time {
-        // The crate's own time type, which it does not name in its interface.
+        // The crate's own time type, which its interface does not export.
         let mut custom_time = Object::new().custom_time;
         custom_time = time.try_into().ok().or(custom_time);
         if let Some(time) = custom_time {
@@ -227,7 +227,7 @@ fn described(object: Object) -> Description {
     }
 }
 
-/// Whether what the server has is what was sent.
+/// Checks that the server has what was sent.
 fn verified(request: &ObjectRequest, target: Target<'_>, object: &Description) -> Result<Stored, WriteError> {
     let generation = object.generation.unwrap_or_default();
     if generation <= 0 {
@@ -237,7 +237,7 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Description) -
     let bucket = object.bucket.rsplit('/').next().unwrap_or_default();
     let is_other = |said: &str, wanted: &str| !said.is_empty() && said != wanted;
     if is_other(&object.name, &request.name) || is_other(bucket, &request.bucket) {
-        // Nothing is deleted: the answer proves nothing about what is stored under our name.
+        // Nothing is deleted: the answer does not prove what is stored under our name.
         let what = format!(
             "the answer is about gs://{bucket}/{}, another object; a proxy or a cache stands between",
             redact(&object.name)
@@ -264,7 +264,7 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Description) -
     })
 }
 
-/// Where a checksum did not fit: were the bytes damaged on the way, or here before they left?
+/// Finds out whether a checksum mismatch arose in transit or in this machine before sending.
 async fn blamed(request: &ObjectRequest, target: Target<'_>, error: WriteError) -> WriteError {
     let about_checksum = error.bad_generation.is_some() || (error.http_status == Some(400) && error.class == Class::Transient);
     if !about_checksum {
@@ -283,7 +283,7 @@ async fn blamed(request: &ObjectRequest, target: Target<'_>, error: WriteError) 
     }
 }
 
-/// One attempt; one that broke after bytes had left may be taken up once.
+/// One attempt. If it breaks after bytes have left, it may be resumed once.
 #[derive(Clone, Debug)]
 struct Resume {
     progress: Arc<Progress>,
@@ -292,9 +292,9 @@ struct Resume {
 impl RetryPolicy for Resume {
     fn on_error(&self, state: &RetryState, error: CrateError) -> RetryResult {
         let broke = match error.http_status_code() {
-            // Including "connection reset" and "the answer was torn".
+            // Includes a reset connection and a truncated answer.
             None => error.is_io() || error.is_timeout() || error.is_connect() || error.is_deserialization(),
-            // A wish to wait is not for us to sit out.
+            // A request to wait is handled by the scheduler, not here.
             Some(503) => error
                 .http_headers()
                 .is_none_or(|headers| !headers.contains_key("retry-after")),
@@ -317,7 +317,7 @@ impl BackoffPolicy for Pause {
     }
 }
 
-/// The crate's own throttle forgets an outage never, and would hold back the one resume that there is.
+/// The crate's own throttle never forgets an outage, and would delay the only resume.
 #[derive(Clone, Copy, Debug)]
 struct Unthrottled;
 

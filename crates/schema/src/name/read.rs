@@ -1,7 +1,7 @@
-//! Object names read back: their parts, and the prefixes under which a day's or an hour's names stand.
+//! Parses object names: their parts, and the listing prefixes of a day or an hour.
 //!
-//! PURE. A name is matched against the template from left to right; conversions of `strftime` match what they can print, and the
-//! whole is accepted only if the template gives that very name again. So a name of another recording, or of another template,
+//! PURE. A name is matched against the template from left to right. Conversions of `strftime` match what they can print, and the
+//! result is accepted only if the template formats it to the same name. So a name of another recording, or of another template,
 //! is never taken for one of ours.
 
 use jiff::fmt::strtime::BrokenDownTime;
@@ -10,7 +10,7 @@ use jiff::tz::Offset;
 use super::{Naming, Part, Template};
 use crate::session::{LEN as SESSION_LEN, is_session_id};
 
-/// What a name tells of its chunk. `None`: the template does not hold it.
+/// The parts of a name. `None`: the template does not contain it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameParts {
     /// Property `device-id`.
@@ -23,7 +23,7 @@ pub struct NameParts {
     pub extension: Option<String>,
     /// Capture start, ns since the Unix epoch, as precise as the template.
     pub start: Option<u64>,
-    /// The number of the name given because the first was taken (`…-r1.flv`); 0 for the first.
+    /// The suffix number of a name that was given because the first was taken (`…-r1.flv`); 0 for the first.
     pub retry: u32,
 }
 
@@ -31,9 +31,9 @@ const HOUR: u64 = 3600 * 1_000_000_000;
 const DAY: u64 = 24 * HOUR;
 
 impl Template {
-    /// Reads a name that this template gave, [`Template::format`] the other way round. `None`: it gave no such name.
+    /// Parses a name that this template produced, the inverse of [`Template::format`]. `None`: it did not produce this name.
     ///
-    /// Names that `gcssink` gives when a name is taken end in `-r1`, `-r2` … before the extension; they are read too.
+    /// Also accepts the names that `gcssink` uses if a name is taken: they end in `-r1`, `-r2` … before the extension.
     pub fn read(&self, name: &str) -> Option<NameParts> {
         self.read_plain(name).or_else(|| {
             let (plain, retry) = without_retry(name)?;
@@ -63,8 +63,8 @@ impl Template {
         is_ours.then_some(parts)
     }
 
-    /// Returns the longest common beginning of the names of all chunks of `device` that start in the UTC day of `start` (ns since
-    /// the Unix epoch): a listing with this prefix misses none of them.
+    /// Returns the longest common prefix of the names of all chunks of `device` that start in the UTC day of `start` (ns since
+    /// the Unix epoch). A listing with this prefix misses none of them.
     pub fn day_prefix(&self, device: &str, start: u64) -> String {
         let begin = start - start % DAY;
         self.prefix(device, (0..24).map(|hour| begin + hour * HOUR).chain([begin + DAY - 1]))
@@ -80,7 +80,7 @@ impl Template {
     }
 
     fn prefix(&self, device: &str, times: impl Iterator<Item = u64>) -> String {
-        // What differs from chunk to chunk differs in its first character here.
+        // Fields that differ between chunks get values that differ in their first character.
         let name = |(session, seq, ext), start| {
             let naming = Naming {
                 device,
@@ -104,7 +104,7 @@ fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
     a.get(..end).unwrap_or_default()
 }
 
-/// `a-r2.flv` as `a.flv` and 2.
+/// Splits `a-r2.flv` into `a.flv` and 2.
 fn without_retry(name: &str) -> Option<(String, u32)> {
     let folder = name.rfind('/').map_or(0, |i| i + 1);
     let dot = name.rfind('.').filter(|&i| i > folder).unwrap_or(name.len());
@@ -118,7 +118,7 @@ fn without_retry(name: &str) -> Option<(String, u32)> {
 #[derive(Clone, Copy, Debug)]
 enum Atom<'a> {
     Literal(char),
-    /// A conversion of strftime, as it stands in the template, and what it prints.
+    /// A conversion of strftime, as written in the template, and what it prints.
     Time(&'a str, Printed),
     Device,
     Session,
@@ -141,7 +141,7 @@ const fn digits(min: usize, max: usize) -> Printed {
     }
 }
 
-/// What a conversion prints, those of `jiff::fmt::strtime` that a template can be read back with.
+/// What a conversion prints. Only conversions of `jiff::fmt::strtime` that a template can be parsed back with.
 fn printed(conversion: &str) -> Option<Printed> {
     let word = |max| Printed {
         min: 2,
@@ -172,7 +172,7 @@ fn printed(conversion: &str) -> Option<Printed> {
     })
 }
 
-/// The pieces of a template. `None`: it holds a conversion that cannot be read back.
+/// Splits a template into pieces. `None`: it has a conversion that cannot be parsed back.
 fn atoms(parts: &[Part]) -> Option<Vec<Atom<'_>>> {
     let mut into = Vec::new();
     for part in parts {
@@ -212,17 +212,17 @@ fn text_atoms<'a>(mut text: &'a str, into: &mut Vec<Atom<'a>>) -> Option<()> {
 #[derive(Clone, Debug, Default)]
 struct Found<'a> {
     parts: NameParts,
-    /// Conversions and what they printed.
+    /// Conversions and their matched text.
     times: Vec<(&'a str, &'a str)>,
 }
 
 impl Found<'_> {
-    /// The capture start: `Some(None)` if the conversions do not tell date and time. `None`: they contradict each other, or there
-    /// is no such day.
+    /// Returns the capture start. `Some(None)`: the conversions do not determine date and time. `None`: they contradict each
+    /// other, or there is no such day.
     fn time(&self) -> Option<Option<u64>> {
         let (mut format, mut input) = (String::new(), String::new());
         for (conversion, printed) in &self.times {
-            // The separator keeps neighbours such as %H%M apart, and is in no printed conversion.
+            // The separator keeps neighbours such as %H%M apart; no conversion prints it.
             format.push_str(conversion);
             input.push_str(printed);
             format.push('|');
@@ -235,7 +235,7 @@ impl Found<'_> {
         time.set_offset(Some(Offset::UTC));
         match time.to_timestamp() {
             Ok(timestamp) => {
-                // Seconds since the epoch (%s) hide a fraction beside them.
+                // Seconds since the epoch (%s) next to a fraction would drop the fraction.
                 let hidden = if timestamp.subsec_nanosecond() == 0 {
                     time.subsec_nanosecond()
                 } else {
@@ -252,7 +252,7 @@ impl Found<'_> {
     }
 }
 
-/// Matches all of `name`; tries the longest possibility of each piece first.
+/// Matches all of `name`; tries the longest match of each piece first.
 fn matches<'a>(atoms: &[Atom<'a>], name: &'a str, found: &mut Found<'a>) -> bool {
     let Some((atom, rest)) = atoms.split_first() else {
         return name.is_empty();
@@ -285,7 +285,7 @@ fn matches<'a>(atoms: &[Atom<'a>], name: &'a str, found: &mut Found<'a>) -> bool
     false
 }
 
-/// Notes a matched value; `false` where it cannot be one, or contradicts an earlier one.
+/// Records a matched value. Returns `false` if the value is impossible or contradicts an earlier one.
 fn note<'a>(atom: Atom<'a>, value: &'a str, found: &mut Found<'a>) -> bool {
     fn set<T: PartialEq>(slot: &mut Option<T>, value: T) -> bool {
         match slot {
@@ -306,7 +306,7 @@ fn note<'a>(atom: Atom<'a>, value: &'a str, found: &mut Found<'a>) -> bool {
         Atom::Device => set(&mut parts.device, value.to_owned()),
         Atom::Session => is_session_id(value) && set(&mut parts.session, value.to_owned()),
         Atom::Sequence => match value.parse() {
-            // Padded to six digits and no further.
+            // Padded to six digits, never to more.
             Ok(sequence) if format!("{sequence:06}") == value => set(&mut parts.sequence, sequence),
             _ => false,
         },
@@ -391,7 +391,7 @@ mod tests {
         fn a_name_is_read_back_and_stands_below_its_prefixes(
             location in proptest::sample::select(&TEMPLATES[..]),
             device in "[a-z0-9é][a-z0-9é_./-]{0,12}",
-            // Until 2068: years of two digits (%y) are read as 1969 to 2068.
+            // Until 2068: two-digit years (%y) are read as 1969 to 2068.
             ms in 0u64..3_124_000_000_000,
             seq in 0u64..2_000_000,
             chance: u64,
