@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{self, Config, Faulty, Surroundings};
 use crate::log::Format;
@@ -40,7 +42,85 @@ pub enum Command {
         /// Its configuration, for `listen`
         file: Option<PathBuf>,
     },
+    /// Write the completions of a shell to standard output
+    #[command(hide = true)]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Write the manual page to standard output
+    #[command(hide = true)]
+    Man,
 }
+
+/// What installers put beside the program: the completions of a shell.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut text);
+    text
+}
+
+/// What installers put beside the program: the manual page, in roff.
+///
+/// # Errors
+/// Never: it is written to memory.
+pub fn manual() -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut command = Cli::command();
+    command.build();
+    let page = clap_mangen::Man::new(command.clone());
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    writeln!(text, ".SH COMMANDS")?;
+    for subcommand in command
+        .get_subcommands_mut()
+        .filter(|one| !one.is_hide_set() && one.get_name() != "help")
+    {
+        let usage = subcommand.render_usage().to_string();
+        let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(
+            text,
+            ".SS {}\n{}",
+            escaped(usage.trim_start_matches("Usage: ")),
+            escaped(&about)
+        )?;
+        for argument in subcommand.get_arguments().filter(|one| one.get_id() != "help") {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            writeln!(text, ".TP\n\\fB{}\\fR\n{}", escaped(&argument.to_string()), escaped(&help))?;
+        }
+    }
+    text.write_all(MANUAL_END.as_bytes())?;
+    Ok(text)
+}
+
+/// A hyphen of roff is none that can be searched for.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+const MANUAL_END: &str = "\
+.SH EXIT STATUS
+.TP
+0
+Ended on request, or without a fault
+.TP
+2
+The configuration is bad, and nothing was started
+.TP
+1
+Anything else
+.SH SIGNALS
+SIGHUP reads the configuration again: it is checked whole first, and only what has changed begins anew.
+SIGINT and SIGTERM end the recorder within half a minute.
+.SH FILES
+.TP
+/etc/gcstreamer\\-recorder.toml
+The configuration, unless another is named
+";
 
 /// Reads the file that is named, or the environment if `RTSP_URL` is set, or the default file.
 ///
