@@ -2,12 +2,14 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{self, Config, Faulty, Surroundings};
 use crate::log::Format;
+use crate::probe::Question;
 
 /// Where the configuration is unless a file is named.
 pub const DEFAULT_FILE: &str = "/etc/gcstreamer-recorder.toml";
@@ -37,6 +39,8 @@ pub enum Command {
         /// The configuration
         file: PathBuf,
     },
+    /// Look at what a camera sends, and what to change about it
+    Probe(Probe),
     /// Ask the recorder on this machine whether it works
     Healthcheck {
         /// Its configuration, for `listen`
@@ -51,6 +55,55 @@ pub enum Command {
     /// Write the manual page to standard output
     #[command(hide = true)]
     Man,
+}
+
+/// Arguments of `probe`: keys of `[[camera]]`.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// Where the camera sends from, without a password in it
+    url: String,
+    /// Write one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// User name at the camera
+    #[arg(long)]
+    username: Option<String>,
+    /// File that holds its password
+    #[arg(long)]
+    password_file: Option<String>,
+    /// tcp, udp or auto
+    #[arg(long)]
+    transport: Option<String>,
+    /// PEM file of the authorities that may have signed its certificate
+    #[arg(long)]
+    ca_file: Option<String>,
+    /// SHA-256 of its certificate
+    #[arg(long)]
+    tls_fingerprint: Option<String>,
+    /// Measure for this many seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=600))]
+    seconds: u64,
+}
+
+impl Probe {
+    /// Returns what to ask the camera.
+    pub fn question(&self) -> Question {
+        let keys = [
+            ("url", Some(&self.url)),
+            ("username", self.username.as_ref()),
+            ("password-file", self.password_file.as_ref()),
+            ("transport", self.transport.as_ref()),
+            ("ca-file", self.ca_file.as_ref()),
+            ("tls-fingerprint", self.tls_fingerprint.as_ref()),
+        ];
+        Question {
+            keys: keys
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, value?.clone())))
+                .collect(),
+            time: Duration::from_secs(self.seconds),
+        }
+    }
 }
 
 /// What installers put beside the program: the completions of a shell.

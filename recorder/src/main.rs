@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gcstreamer_recorder::cli::{Cli, Command, configuration};
-use gcstreamer_recorder::{app, cli, http, log};
+use gcstreamer_recorder::{app, cli, http, log, probe};
 
 /// Bad configuration: nothing was started.
 const BAD_CONFIGURATION: u8 = 2;
@@ -19,6 +19,34 @@ fn write_out(text: &[u8]) -> ExitCode {
     match std::io::stdout().write_all(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn look_at_camera(arguments: &cli::Probe) -> ExitCode {
+    let question = arguments.question();
+    let config = match question.config() {
+        Ok(config) => config,
+        Err(faulty) => {
+            complain(&faulty);
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    match probe::run(&config, question.time) {
+        Ok(findings) => {
+            let text = match arguments.json {
+                true => format!("{}\n", findings.json()),
+                false => findings.text(),
+            };
+            let is_recordable = findings.is_recordable();
+            if write_out(text.as_bytes()) == ExitCode::SUCCESS && is_recordable {
+                return ExitCode::SUCCESS;
+            }
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -47,6 +75,7 @@ fn main() -> ExitCode {
                 ExitCode::from(BAD_CONFIGURATION)
             }
         },
+        Command::Probe(arguments) => look_at_camera(&arguments),
         Command::Completions { shell } => write_out(&cli::completions(shell)),
         Command::Man => match cli::manual() {
             Ok(page) => write_out(&page),
