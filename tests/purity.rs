@@ -40,7 +40,10 @@ const PURE: &[&str] = &[
     "recorder/src/config/address.rs",
     "recorder/src/config/environment.rs",
     "recorder/src/config/fault.rs",
+    "recorder/src/config/fingerprint.rs",
     "recorder/src/config/section.rs",
+    "recorder/src/probe/challenge.rs",
+    "recorder/src/probe/findings.rs",
     "recorder/src/shard.rs",
 ];
 /// These may use tokio, files, sockets and clocks, and no GStreamer.

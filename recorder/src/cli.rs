@@ -1,11 +1,15 @@
 //! The command line.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{self, Config, Faulty, Surroundings};
 use crate::log::Format;
+use crate::probe::Question;
 
 /// Where the configuration is unless a file is named.
 pub const DEFAULT_FILE: &str = "/etc/gcstreamer-recorder.toml";
@@ -35,12 +39,141 @@ pub enum Command {
         /// The configuration
         file: PathBuf,
     },
+    /// Look at what a camera sends, and what to change about it
+    Probe(Probe),
     /// Ask the recorder on this machine whether it works
     Healthcheck {
         /// Its configuration, for `listen`
         file: Option<PathBuf>,
     },
+    /// Write the completions of a shell to standard output
+    #[command(hide = true)]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Write the manual page to standard output
+    #[command(hide = true)]
+    Man,
 }
+
+/// Arguments of `probe`: keys of `[[camera]]`.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// Where the camera sends from, without a password in it
+    url: String,
+    /// Write one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// User name at the camera
+    #[arg(long)]
+    username: Option<String>,
+    /// File that holds its password
+    #[arg(long)]
+    password_file: Option<String>,
+    /// tcp, udp or auto
+    #[arg(long)]
+    transport: Option<String>,
+    /// PEM file of the authorities that may have signed its certificate
+    #[arg(long)]
+    ca_file: Option<String>,
+    /// SHA-256 of its certificate
+    #[arg(long)]
+    tls_fingerprint: Option<String>,
+    /// Measure for this many seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=600))]
+    seconds: u64,
+}
+
+impl Probe {
+    /// Returns what to ask the camera.
+    pub fn question(&self) -> Question {
+        let keys = [
+            ("url", Some(&self.url)),
+            ("username", self.username.as_ref()),
+            ("password-file", self.password_file.as_ref()),
+            ("transport", self.transport.as_ref()),
+            ("ca-file", self.ca_file.as_ref()),
+            ("tls-fingerprint", self.tls_fingerprint.as_ref()),
+        ];
+        Question {
+            keys: keys
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, value?.clone())))
+                .collect(),
+            time: Duration::from_secs(self.seconds),
+        }
+    }
+}
+
+/// What installers put beside the program: the completions of a shell.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut text);
+    text
+}
+
+/// What installers put beside the program: the manual page, in roff.
+///
+/// # Errors
+/// Never: it is written to memory.
+pub fn manual() -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut command = Cli::command();
+    command.build();
+    let page = clap_mangen::Man::new(command.clone());
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    writeln!(text, ".SH COMMANDS")?;
+    for subcommand in command
+        .get_subcommands_mut()
+        .filter(|one| !one.is_hide_set() && one.get_name() != "help")
+    {
+        let usage = subcommand.render_usage().to_string();
+        let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(
+            text,
+            ".SS {}\n{}",
+            escaped(usage.trim_start_matches("Usage: ")),
+            escaped(&about)
+        )?;
+        for argument in subcommand.get_arguments().filter(|one| one.get_id() != "help") {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            writeln!(text, ".TP\n\\fB{}\\fR\n{}", escaped(&argument.to_string()), escaped(&help))?;
+        }
+    }
+    text.write_all(MANUAL_END.as_bytes())?;
+    Ok(text)
+}
+
+/// A hyphen of roff is none that can be searched for.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+const MANUAL_END: &str = "\
+.SH EXIT STATUS
+.TP
+0
+Ended on request, or without a fault
+.TP
+2
+The configuration is bad, and nothing was started
+.TP
+1
+Anything else
+.SH SIGNALS
+SIGHUP reads the configuration again: it is checked whole first, and only what has changed begins anew.
+SIGINT and SIGTERM end the recorder within half a minute.
+.SH FILES
+.TP
+/etc/gcstreamer\\-recorder.toml
+The configuration, unless another is named
+";
 
 /// Reads the file that is named, or the environment if `RTSP_URL` is set, or the default file.
 ///

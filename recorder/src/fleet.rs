@@ -12,8 +12,9 @@ use crate::camera::report::{Board, Report};
 use crate::camera::runner::{self, Job, Order};
 use crate::camera::sink::Storage;
 use crate::camera::state::State;
-use crate::config::{Camera, Config};
+use crate::config::{Broker, Camera, Config};
 use crate::leftovers::Leftovers;
+use crate::presence::Presence;
 use crate::{memory, shard};
 
 /// A start is spread over this long per camera, and no longer than [`LONGEST_SPREAD`] in all: neither a switch nor a disk has to take
@@ -44,6 +45,8 @@ pub struct Fleet {
     running: BTreeMap<String, Running>,
     tasks: JoinSet<()>,
     leftovers: Option<Leftovers>,
+    presence: Option<Presence>,
+    broker: Option<Broker>,
 }
 
 /// The cameras of this process.
@@ -86,7 +89,7 @@ impl Fleet {
     /// # Errors
     /// The host name says nothing of this process's share.
     pub fn begin(config: &Config, host: &str) -> Result<Self, String> {
-        let storage = Arc::new(Storage::of(config));
+        let storage = Arc::new(Storage::of(config, host));
         ours(config, host)?;
         let mut fleet = Self {
             board: Arc::default(),
@@ -96,6 +99,8 @@ impl Fleet {
             host: host.to_owned(),
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
+            presence: Presence::begin(config, host)?,
+            broker: config.broker.clone(),
         };
         fleet.apply(config)?;
         Ok(fleet)
@@ -107,7 +112,15 @@ impl Fleet {
     /// The host name says nothing of this process's share; nothing was changed then.
     pub fn apply(&mut self, config: &Config) -> Result<(), String> {
         let cameras = ours(config, &self.host)?;
-        let storage = Storage::of(config);
+        let storage = Storage::of(config, &self.host);
+        if config.broker != self.broker {
+            let presence = Presence::begin(config, &self.host)?;
+            self.broker.clone_from(&config.broker);
+            if let Some(before) = std::mem::replace(&mut self.presence, presence) {
+                // It may wait for the broker.
+                std::thread::spawn(move || before.end());
+            }
+        }
         let is_moved = storage != *self.storage;
         if is_moved {
             self.storage = Arc::new(storage);
@@ -211,7 +224,7 @@ impl Fleet {
                 forget: false,
             });
         }
-        let leftovers = self.leftovers.take();
+        let (leftovers, presence) = (self.leftovers.take(), self.presence.take());
         let ending = tokio::task::spawn_blocking(move || {
             if let Some(leftovers) = leftovers {
                 leftovers.stop();
@@ -220,6 +233,8 @@ impl Fleet {
         let all = async {
             while self.tasks.join_next().await.is_some() {}
             let _ = ending.await;
+            // Last: until here the cameras' own states count.
+            let _ = tokio::task::spawn_blocking(move || presence.map(Presence::end)).await;
         };
         tokio::time::timeout(upload + END, all).await.is_ok()
     }

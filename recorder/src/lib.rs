@@ -4,6 +4,8 @@
 //! - [`config`]: what is to be recorded, checked as a whole.
 //! - [`camera`]: one camera: supervisor, pipelines, report. [`fleet`]: all of them.
 //! - [`leftovers`]: what lies in the spool and belongs to nobody. [`memory`]: the default of `max-memory-bytes`.
+//! - [`presence`]: the recorder's own availability at the broker.
+//! - [`probe`]: what a camera sends, before it is recorded.
 //! - [`http`], [`health`]: what others ask. [`status`], [`metrics`] PURE: its texts. [`shard`] PURE: whose camera it is.
 
 pub mod app;
@@ -17,5 +19,7 @@ pub mod leftovers;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+pub mod presence;
+pub mod probe;
 pub mod shard;
 pub mod status;

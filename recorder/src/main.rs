@@ -5,13 +5,49 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gcstreamer_recorder::cli::{Cli, Command, configuration};
-use gcstreamer_recorder::{app, http, log};
+use gcstreamer_recorder::{app, cli, http, log, probe};
 
 /// Bad configuration: nothing was started.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn complain(text: &impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// To standard output; a reader that has closed it wants no more.
+fn write_out(text: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn look_at_camera(arguments: &cli::Probe) -> ExitCode {
+    let question = arguments.question();
+    let config = match question.config() {
+        Ok(config) => config,
+        Err(faulty) => {
+            complain(&faulty);
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    match probe::run(&config, question.time) {
+        Ok(findings) => {
+            let text = match arguments.json {
+                true => format!("{}\n", findings.json()),
+                false => findings.text(),
+            };
+            let is_recordable = findings.is_recordable();
+            if write_out(text.as_bytes()) == ExitCode::SUCCESS && is_recordable {
+                return ExitCode::SUCCESS;
+            }
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -37,6 +73,15 @@ fn main() -> ExitCode {
             Err(faulty) => {
                 complain(&faulty);
                 ExitCode::from(BAD_CONFIGURATION)
+            }
+        },
+        Command::Probe(arguments) => look_at_camera(&arguments),
+        Command::Completions { shell } => write_out(&cli::completions(shell)),
+        Command::Man => match cli::manual() {
+            Ok(page) => write_out(&page),
+            Err(error) => {
+                complain(&error);
+                ExitCode::FAILURE
             }
         },
         Command::Healthcheck { file } => match configuration(file.as_deref()) {

@@ -6,12 +6,14 @@ mod camera;
 mod common;
 #[path = "zoo/media.rs"]
 mod media;
+#[path = "zoo/repack.rs"]
+mod repack;
 
 use std::sync::atomic::Ordering;
 
-use camera::{Act, Camera};
+use camera::{Act, Camera, Login};
 use common::gcs_server::GcsServer;
-use common::{Recorder, assert_each_plays, chunks, free_port, program, sessions};
+use common::{Ended, Recorder, assert_each_plays, chunks, free_port, program, sessions};
 
 fn h264() -> Act {
     Act {
@@ -69,6 +71,94 @@ fn check_lists_every_fault_at_its_place_and_a_bad_file_starts_nothing() {
     let (code, said) = run(&["run", path], &[]);
     assert_eq!((code, said.contains("listen")), (1, true), "{said}");
     drop(taken);
+}
+
+#[test]
+fn completions_and_manual_are_written_for_whoever_packages_it() {
+    let out = |arguments: &[&str]| {
+        let out = program().args(arguments).output().unwrap();
+        assert!(out.status.success(), "{arguments:?}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    for (shell, sign) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef gcstreamer-recorder"),
+        ("fish", "complete -c gcstreamer-recorder"),
+    ] {
+        let text = out(&["completions", shell]);
+        assert!(text.contains(sign) && text.contains("healthcheck"), "{shell}: {text}");
+    }
+    let page = out(&["man"]);
+    assert!(
+        page.contains(".TH gcstreamer-recorder 1") && page.contains("RTSP_URL"),
+        "{page}"
+    );
+    for command in ["run", "check", "healthcheck"] {
+        assert!(
+            page.contains(&format!(".SS gcstreamer\\-recorder {command}")),
+            "{command}: {page}"
+        );
+    }
+    assert!(
+        page.contains("\\-\\-log") && page.contains("EXIT STATUS") && !page.contains("(1)\n"),
+        "{page}"
+    );
+}
+
+#[test]
+fn probe_tells_what_a_camera_sends_and_what_to_change() {
+    let camera = Camera::start(vec![Act {
+        wants: Some(("rec", "right-SECRET")),
+        login: Login::Digest,
+        ntp: Some(2_208_988_800),
+        ..Act {
+            sends: vec!["h264", "aac"],
+            ..Act::default()
+        }
+    }]);
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("pw");
+    std::fs::write(&password, "right-SECRET\n").unwrap();
+    let probe = |more: &[&str]| {
+        let out = program().arg("probe").arg(camera.url()).args(more).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap() + &String::from_utf8(out.stderr).unwrap();
+        assert!(!text.contains("SECRET"), "{text}");
+        (out.status.code().unwrap(), text)
+    };
+    let login = [
+        "--username",
+        "rec",
+        "--password-file",
+        password.to_str().unwrap(),
+        "--seconds",
+        "4",
+    ];
+    let (code, text) = probe(&[&login[..], &["--json"]].concat());
+    assert_eq!(code, 0, "{text}");
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let number = |key: &str| found[key].as_f64().unwrap();
+    assert_eq!(
+        (&found["codec"], &found["audio"]),
+        (&"H.264".into(), &"aac".into()),
+        "{found}"
+    );
+    assert_eq!((&found["width"], &found["height"]), (&160.into(), &120.into()), "{found}");
+    assert_eq!(found["authentication"], "digest-md5", "{found}");
+    assert!(
+        (number("fps") - 15.0).abs() < 3.0 && (number("key_interval_s") - 1.0).abs() < 0.1,
+        "{found}"
+    );
+    // The camera believes that it is 1970.
+    assert!(number("clock_error_s") < -1e9, "{found}");
+    assert!(found["advice"].to_string().contains("NTP"), "{found}");
+    let (code, text) = probe(&[]);
+    assert!(
+        code == 1 && text.contains("Digest (MD5)") && text.contains("- the camera refuses"),
+        "{code} {text}"
+    );
+    let (code, text) = probe(&["--transport", "tpc"]);
+    assert!(code == 2 && text.contains("did you mean \"tcp\""), "{code} {text}");
+    assert_eq!(camera.seen.most_open.load(Ordering::SeqCst), 1);
 }
 
 #[test]
@@ -161,16 +251,6 @@ fn what_a_killed_recorder_left_in_the_spool_is_stored_though_the_camera_is_confi
     assert!(assert_each_plays(&chunks(&server, "old")).0 > 20);
     let (ended, log) = recorder.stop();
     assert!(ended.success(), "{log}");
-}
-
-/// A program that ends with the test.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

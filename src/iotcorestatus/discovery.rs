@@ -18,16 +18,18 @@ const PROBLEMS: [Phase; 5] = [
 
 /// What the entities are made for.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'o> {
     /// Property `state-interval`, ns: how often a status comes at least.
     pub interval: u64,
     /// Property `accept-commands`: whether there is something to switch.
     pub accept_commands: bool,
+    /// Property `home-assistant-availability`: the availability topic of what the device depends on.
+    pub depends_on: Option<&'o str>,
 }
 
 /// Returns topic and payload. `prefix` is Home Assistant's (`homeassistant`), `topics` is the first part of our topics.
 #[must_use]
-pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Options) -> (String, Value) {
+pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Options<'_>) -> (String, Value) {
     let object = format!("gcstreamer_{}", object_id(&identity.device));
     let topic = format!("{}/device/{object}/config", prefix.trim_end_matches('/'));
     // A status that does not come is unknown, as the contract says of a state: after three intervals.
@@ -89,10 +91,17 @@ pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Optio
     if options.accept_commands {
         components.extend(controls(topics).map(|(id, body)| entity(id, body)));
     }
+    let own = format!("{topics}/availability");
+    let availability: Vec<Value> = [Some(own.as_str()), options.depends_on]
+        .into_iter()
+        .flatten()
+        .map(|topic| json!({"topic": topic}))
+        .collect();
     let payload = json!({
         "dev": {"ids": [object], "name": identity.device, "mf": "GCStreamer", "mdl": "iotcorestatus", "sw": identity.version},
         "o": {"name": env!("CARGO_PKG_NAME"), "sw": identity.version, "url": env!("CARGO_PKG_REPOSITORY")},
-        "availability": [{"topic": format!("{topics}/availability")}],
+        "availability": availability,
+        "availability_mode": "all",
         "state_topic": format!("{topics}/status"),
         "cmps": components,
     });
@@ -136,10 +145,11 @@ fn object_id(device: &str) -> String {
 mod tests {
     use super::*;
 
-    fn options(accept_commands: bool) -> Options {
+    fn options(accept_commands: bool) -> Options<'static> {
         Options {
             interval: 60_000_000_000,
             accept_commands,
+            depends_on: None,
         }
     }
 
@@ -171,6 +181,7 @@ mod tests {
             let options = Options {
                 interval,
                 accept_commands: true,
+                depends_on: None,
             };
             let (_, payload) = discovery("homeassistant", "g/cam1", &identity, options);
             assert!(payload.get("qos").is_none());

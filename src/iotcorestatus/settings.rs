@@ -95,6 +95,10 @@ settings! {
             "Home Assistant prefix",
             "protocol=mqtt: publish a Home Assistant device discovery message below this topic, usually homeassistant (NULL = off)",
             .mutable_ready();
+        "home-assistant-availability": Option<String> as home_assistant_availability = None,
+            "Home Assistant availability",
+            "protocol=mqtt: a second availability topic in the discovery message, of what the camera depends on: both have to be online (NULL = none)",
+            .mutable_ready();
 
         // The state, and when it is published.
         "payload-format": PayloadFormat as payload_format = PayloadFormat::Text,

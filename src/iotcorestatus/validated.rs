@@ -119,6 +119,7 @@ fn plain(settings: &Settings, identity: &Identity) -> Result<mqtt::Plain, gst::E
         let options = Options {
             interval: settings.state_interval.ns(),
             accept_commands: settings.accept_commands,
+            depends_on: settings.home_assistant_availability.as_deref(),
         };
         let (topic, payload) = discovery(ours, &prefix, identity, options);
         (topic, Bytes::from(payload.to_string()))

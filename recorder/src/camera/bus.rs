@@ -57,14 +57,14 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
             let text = redact(&error.error().to_string());
             match recording.is_ending() {
                 true => tell(News::Warning(text)),
-                false => tell(News::Failed(Failure::Internal(text))),
+                false => tell(News::Failed(Failure::Setup(text))),
             }
         }
         gst::MessageView::Error(error) if !recording.is_ending() => {
             let is_source = message
                 .src()
                 .is_some_and(|src| src.has_as_ancestor(&recording.source) || src == recording.source.upcast_ref::<gst::Object>());
-            let failure = match (is_source, classify(&taken_apart(error))) {
+            let failure = match (is_source, classify(&taken_apart(error, recording))) {
                 (false, Failure::Internal(text)) => Failure::Internal(text),
                 (false, _) => Failure::Internal(format!("the pipeline failed: {}", redact(&error.error().to_string()))),
                 // The source gives up where nothing was chosen: that says more.
@@ -83,7 +83,7 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
     }
 }
 
-fn taken_apart(error: &gst::message::Error) -> SourceError {
+fn taken_apart(error: &gst::message::Error, recording: &Recording) -> SourceError {
     let details = error.details();
     let number = |field| details.and_then(|details| details.get::<u32>(field).ok());
     let cause = error.error();
@@ -96,6 +96,7 @@ fn taken_apart(error: &gst::message::Error) -> SourceError {
         rtsp_status: number("rtsp-status-code"),
         http_status: number("http-status-code"),
         code: code.to_owned(),
+        is_encrypted: recording.setup.camera.address.is_encrypted(),
         text: cause.message().to_owned(),
         debug: error.debug().map(|debug| debug.to_string()).unwrap_or_default(),
     }

@@ -17,6 +17,8 @@ pub(super) struct SourceError {
     pub(super) text: String,
     /// The text for developers.
     pub(super) debug: String,
+    /// The connection is to be encrypted.
+    pub(super) is_encrypted: bool,
 }
 
 impl SourceError {
@@ -30,6 +32,9 @@ impl SourceError {
         self.rtsp_status.or(self.http_status).or_else(in_text)
     }
 }
+
+const NOT_SECURE: &str = "no secure connection to the camera; check host and port in url, and that it speaks TLS there; if its \
+                          certificate is its own, name its SHA-256 with tls-fingerprint, or the authority with ca-file";
 
 /// Returns what has failed. The reason names no address: those of cameras hold keys and passwords.
 pub(super) fn classify(error: &SourceError) -> Failure {
@@ -52,13 +57,13 @@ pub(super) fn classify(error: &SourceError) -> Failure {
         _ if has("no route") || has("network is unreachable") || has("network unreachable") => {
             unreachable("there is no route to the camera; check cable, switch and address")
         }
-        _ if has("tls") || has("certificate") => unreachable(
-            "no secure connection to the camera; its certificate must be valid, or use rtsp:// in a network that you trust",
-        ),
+        _ if has("tls") || has("certificate") => unreachable(NOT_SECURE),
         _ if has("timeout") || has("timed out") => unreachable("the camera does not answer"),
         _ if has("end-of-file") || has("eof") || has("closed") => {
             Failure::Closed("the camera has ended the connection".to_owned())
         }
+        // A certificate that is not accepted is called no more than this.
+        _ if error.is_encrypted && (has("failed to connect") || has("could not connect")) => unreachable(NOT_SECURE),
         _ if has("failed to connect") || has("could not connect") => {
             unreachable("no connection to the camera; check host and port in url, and that RTSP is on")
         }
@@ -125,6 +130,7 @@ mod tests {
             Failure::Unsupported(_) => "unsupported",
             Failure::Changed(_) => "changed",
             Failure::Internal(_) => "internal",
+            Failure::Setup(_) => "setup",
         }
     }
 

@@ -20,6 +20,8 @@ use gstgcstreamer::base::lock::lock;
 
 /// A muxer gives out what it holds at once, or never.
 const MUXER: Duration = Duration::from_secs(2);
+/// A TEARDOWN has two seconds; a source that takes longer is held up.
+const FREE: Duration = Duration::from_secs(4);
 /// What is on disk is uploaded by this sink for this long.
 const DISK: Duration = Duration::from_secs(4);
 /// How often the figures of a sink that only uploads are looked at.
@@ -76,6 +78,7 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
     for (feed, into) in &feeds {
         let _ = feed.unlink(into);
     }
+    let into: Vec<gst::Pad> = feeds.iter().map(|(_, into)| into.clone()).collect();
     // A thread that is pushing into a track holds it up; the source's end frees that thread.
     let senders: Vec<_> = feeds
         .into_iter()
@@ -89,13 +92,14 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
             branch.open();
         }
     }
-    recording.source.set_locked_state(true);
-    let _ = recording.source.set_state(gst::State::Null);
+    // Where the EOS has passed, nothing is held up.
+    close(&recording.source, &into, FREE, || !closed.wait(Duration::ZERO));
     if let Some(sink) = &sink {
         if !closed.wait(MUXER) {
             // The chunk is closed without what the muxer holds.
             let _ = sink.set_state(gst::State::Null);
         }
+        leave_broker(recording);
         recording.teller.tell(News::Gone);
         upload(recording, sink, deadline);
     } else {
@@ -110,6 +114,33 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
         bus.unset_sync_handler();
     }
     recording.teller.tell(News::Finished);
+}
+
+/// Ends a source, which closes its socket. Its threads may be held up by tracks that are full because the disk hangs, for example: after
+/// `patience` what they push goes nowhere, or the camera would see the next connection beside this one.
+fn close(source: &gst::Element, into: &[gst::Pad], patience: Duration, is_held_up: impl Fn() -> bool) {
+    source.set_locked_state(true);
+    let closed = Arc::new(Closed::default());
+    let (theirs, on_closed) = (source.clone(), Arc::clone(&closed));
+    let closing = std::thread::spawn(move || {
+        let _ = theirs.set_state(gst::State::Null);
+        on_closed.set();
+    });
+    if !closed.wait(patience) && is_held_up() {
+        for pad in into {
+            pad.send_event(gst::event::FlushStart::new());
+        }
+    }
+    let _ = closing.join();
+}
+
+/// The next recording reports to the broker under the same name, while this one may upload for a long time.
+fn leave_broker(recording: &Recording) {
+    let status = recording.parts().status.clone();
+    if let Some(status) = status {
+        status.set_locked_state(true);
+        let _ = status.set_state(gst::State::Null);
+    }
 }
 
 /// Waits until all chunks are stored. What is on disk is given a moment: the next sink takes it over.
@@ -143,5 +174,25 @@ impl Closed {
         let is = lock(&self.is);
         let waited = self.changed.wait_timeout_while(is, timeout, |is| !*is);
         *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_closed_though_its_track_is_full_and_takes_nothing() {
+        gst::init().unwrap();
+        let line = "fakesrc name=source num-buffers=-1 ! queue name=full max-size-buffers=1 ! fakesink async=false";
+        let pipeline = gst::parse::launch(line).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let [source, full] = ["source", "full"].map(|name| pipeline.by_name(name).unwrap());
+        let gate = full.static_pad("src").unwrap();
+        gate.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let into = full.static_pad("sink").unwrap();
+        close(&source, &[into], Duration::from_millis(300), || true);
+        assert_eq!(source.current_state(), gst::State::Null);
+        pipeline.set_state(gst::State::Null).unwrap();
     }
 }

@@ -3,11 +3,14 @@
 //! - [`state`] PURE: the words. [`supervisor`] PURE: events in, actions out, on virtual time. `pause` PURE: how long to wait.
 //! - `plan`, `classify` PURE: which elements record a codec; what an ERROR means.
 //! - [`runner`]: the task of a camera. [`report`]: what is known of it from outside; `stats`: figures of its sinks.
-//! - [`recording`]: one pipeline. `source`, `sink`: its ends. `bus`: its messages. `timestamps`: its running times. [`watch`]: what passes. [`ending`]: its end.
+//! - [`recording`]: one pipeline. `source`, `sink`: its ends. `bus`: its messages. `timestamps`: its running times. `latm`: its first frame of sound. [`absence`]: what the broker learns without one. [`measure`]: for `probe`. [`watch`]: what passes. [`ending`]: its end.
 
+pub mod absence;
 mod bus;
 mod classify;
 pub mod ending;
+mod latm;
+pub mod measure;
 mod pause;
 pub mod plan;
 pub mod recording;

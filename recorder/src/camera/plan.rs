@@ -109,7 +109,7 @@ pub fn sound(encoding: &str, rtp: bool, container: Container, has: &dyn Fn(&str)
     let recorded = |line: String, label| Sound::Recorded(format!("{line} ! {QUEUE}"), label);
     let decoded = match name.as_str() {
         "MPEG4-GENERIC" => return recorded(format!("{}{aac}", depay("rtpmp4gdepay")), "aac"),
-        "MP4A-LATM" => return recorded(format!("{}{aac}", depay("rtpmp4adepay")), "aac"),
+        "MP4A-LATM" => return recorded(format!("{}{aac}", depay("rtpmp4adepay name=latm")), "aac"),
         "AUDIO/MPEG" => return recorded(aac, "aac"),
         "OPUS" | "X-GST-OPUS-DRAFT-SPITTKA-00" | "AUDIO/X-OPUS" if container != Container::Flv => {
             return recorded(format!("{}opusparse", depay("rtpopusdepay")), "opus");

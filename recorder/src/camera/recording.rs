@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use gst::prelude::*;
 
+use super::absence::Absence;
 use super::bus;
+use super::latm;
 use super::plan::{self, Sound, Video};
 use super::sink::{self, Storage};
 use super::source::{self, Choice, is_installed};
@@ -40,6 +42,8 @@ pub struct Setup {
     pub previous_session: Option<String>,
     /// The property `max-memory-bytes`.
     pub memory: u64,
+    /// What the broker learns of the camera until this recording reports it.
+    pub absence: Arc<Absence>,
 }
 
 /// See the module.
@@ -65,6 +69,8 @@ pub(super) struct Parts {
     pub(super) video: Option<Branch>,
     pub(super) sound: Option<Branch>,
     pub(super) sink: Option<gst::Element>,
+    /// Reports to the broker.
+    pub(super) status: Option<gst::Element>,
     /// The muxer's pad for sound.
     sound_pad: Option<gst::Pad>,
     assembled: bool,
@@ -156,6 +162,14 @@ impl Recording {
         self.parts().sound_label
     }
 
+    /// Returns the pictures a second that the stream declares.
+    pub(super) fn declared_fps(&self) -> Option<f64> {
+        let queue = self.parts().video.as_ref()?.bin.by_name("queue")?;
+        let caps = queue.static_pad("sink")?.current_caps()?;
+        let rate = caps.structure(0)?.get::<gst::Fraction>("framerate").ok()?;
+        (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()))
+    }
+
     /// Whether the right side has been built.
     pub fn is_assembled(&self) -> bool {
         self.parts().assembled
@@ -236,8 +250,14 @@ impl Recording {
         if let Some(timestamper) = bin.by_name("timestamper") {
             timestamps::align(&timestamper);
         }
-        if let Some(pad) = bin.by_name("parser").and_then(|parser| parser.static_pad("sink")) {
-            ignore_marker(&pad);
+        if let Some(parser) = bin.by_name("parser")
+            && let (Some(front), Some(back)) = (parser.static_pad("sink"), parser.static_pad("src"))
+        {
+            ignore_marker(&front);
+            timestamps::separate(&back);
+        }
+        if let Some(depayloader) = bin.by_name("latm") {
+            latm::strip_first_length(&depayloader);
         }
         let queue = bin.by_name("queue").ok_or_else(|| internal(&"no queue"))?;
         let (Some(front), Some(gate)) = (queue.static_pad("sink"), queue.static_pad("src")) else {
@@ -389,7 +409,9 @@ impl Recording {
             parts.sound_label = parts.sound_label.filter(|_| into_muxer.is_some());
             parts.sound_pad = into_muxer;
             parts.sink = Some(sink.clone());
+            parts.status.clone_from(&status);
         }
+        self.setup.absence.end();
         for element in [Some(&sink), Some(&muxer), status.as_ref()].into_iter().flatten() {
             // Its own ERROR message says why.
             let failed = |_| Failure::Internal("an element of the recorder does not start".to_owned());
@@ -404,12 +426,11 @@ impl Recording {
 
     /// Makes the element that tells the broker, in the pipeline.
     fn make_status(&self) -> Result<Option<gst::Element>, Failure> {
-        let Some(broker) = &self.setup.storage.broker else {
-            return Ok(None);
-        };
-        let status = sink::status(broker, &self.setup.camera).map_err(|e| internal(&e))?;
-        self.pipeline.add(&status).map_err(|e| internal(&e))?;
-        Ok(Some(status))
+        let status = self.setup.storage.status(&self.setup.camera).map_err(|e| internal(&e))?;
+        if let Some(status) = &status {
+            self.pipeline.add(status).map_err(|e| internal(&e))?;
+        }
+        Ok(status)
     }
 
     /// Whether sound is recorded that has not come for this long.

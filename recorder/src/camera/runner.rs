@@ -4,18 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::absence::{Absence, Why};
 use super::bus;
 use super::ending::{self, Deadline};
 use super::recording::{Recording, Setup};
 use super::report::{Board, Report};
 use super::sink::Storage;
-use super::state::{Failure, StartReason};
+use super::state::{Failure, StartReason, State};
 use super::stats::{self, SinkStats, grow};
 use super::supervisor::{Action, Attempt, Event, Limits, Supervisor};
 use super::watch::{News, Teller};
@@ -99,6 +100,11 @@ struct Runner {
     told_soundless: bool,
     told: Told,
     is_forgotten: bool,
+    absence: Arc<Absence>,
+    /// What the broker was told of an absence that lasts.
+    told_absence: Option<Why>,
+    /// No absence begins any more.
+    is_over: Arc<AtomicBool>,
     /// The `since` of the report, on the supervisor's clock.
     since: Option<Duration>,
 }
@@ -126,7 +132,11 @@ pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
         let actions = runner.supervisor.poll(runner.now());
         runner.carry_out(actions);
         runner.publish();
+        runner.report_absence();
     }
+    runner.is_over.store(true, Ordering::Relaxed);
+    let absence = Arc::clone(&runner.absence);
+    let _ = tokio::task::spawn_blocking(move || absence.end()).await;
 }
 
 impl Runner {
@@ -154,6 +164,9 @@ impl Runner {
             told_soundless: false,
             told: Told::default(),
             is_forgotten: false,
+            absence: Arc::default(),
+            told_absence: None,
+            is_over: Arc::default(),
             since: None,
         }
     }
@@ -196,6 +209,7 @@ impl Runner {
             reason,
             previous_session: self.previous_session.clone(),
             memory: self.memory_left(),
+            absence: Arc::clone(&self.absence),
         };
         let teller = Teller {
             attempt,
@@ -421,7 +435,7 @@ impl Runner {
 
     /// Another password is tried at once.
     fn look_at_password(&mut self) {
-        let is_refused = self.supervisor.condition().state == super::state::State::Refused;
+        let is_refused = self.supervisor.condition().state == State::Refused;
         let Some(password) = self
             .job
             .camera
@@ -438,13 +452,47 @@ impl Runner {
         }
     }
 
+    /// A camera that no recording reports to the broker is reported as absent, once for each reason.
+    fn report_absence(&mut self) {
+        let condition = self.supervisor.condition();
+        let is_absent = condition.state.is_fault() || condition.state == State::Stopped;
+        let is_reported = self.open.iter().any(|open| !open.is_gone && open.recording.is_assembled());
+        if !is_absent || is_reported || self.supervisor.is_over() || !self.job.storage.has_broker() {
+            if !is_absent {
+                self.told_absence = None;
+            }
+            return;
+        }
+        let why = Why {
+            state: condition.state,
+            reason: condition.reason.clone(),
+        };
+        if self.told_absence.as_ref() == Some(&why) {
+            return;
+        }
+        self.told_absence = Some(why.clone());
+        let current = self.current().map(|open| Arc::clone(&open.recording));
+        let (absence, storage, camera) = (
+            Arc::clone(&self.absence),
+            Arc::clone(&self.job.storage),
+            self.job.camera.clone(),
+        );
+        let is_over = Arc::clone(&self.is_over);
+        spawn("absence", move || {
+            let is_reported =
+                || is_over.load(Ordering::Relaxed) || current.as_ref().is_some_and(|recording| recording.is_assembled());
+            absence.begin(&storage, &camera, &why, is_reported);
+        });
+    }
+
     /// Writes the report, and one line for each change.
     fn publish(&mut self) {
         let condition = self.supervisor.condition();
         let report = &mut self.report;
         if condition.state != report.state {
             let (camera, from, to) = (report.id.as_str(), report.state.name(), condition.state.name());
-            match condition.state.is_fault() {
+            let is_wrong = condition.state.is_fault() || (condition.state == State::Stopped && !self.supervisor.is_over());
+            match is_wrong {
                 true => tracing::warn!(camera, from, to, "{}: {}", to, condition.reason),
                 false if condition.reason.is_empty() => tracing::info!(camera, from, to, "{}", to),
                 false => tracing::info!(camera, from, to, "{}: {}", to, condition.reason),
@@ -458,7 +506,7 @@ impl Runner {
             let ago = self.began.elapsed().saturating_sub(condition.since);
             report.since = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
         }
-        report.was_tried |= condition.state != super::state::State::Connecting;
+        report.was_tried |= condition.state != State::Connecting;
         report.gaps = self.supervisor.absences(self.began.elapsed());
         report.reconnects.clone_from(self.supervisor.reconnects());
         let backlog = |stats: &SinkStats| stats.bytes_in_memory.max(stats.bytes_in_spool);

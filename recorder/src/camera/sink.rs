@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gcstreamer_schema::topics::Topic;
 use gst::glib;
 use gst::prelude::*;
 
@@ -15,6 +16,7 @@ const FLOW_GROUP: &str = "recorder";
 const FOR_EVER: u64 = 365 * 86_400 * 1_000_000_000;
 /// With a disk they are on it, and the next start of a sink takes them over.
 const MOMENT: u64 = 5_000_000_000;
+const SECOND: u64 = 1_000_000_000;
 
 /// Where recordings go.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,12 +29,14 @@ pub struct Storage {
     max_spool_bytes: u64,
     max_bytes_per_second: u64,
     max_requests_per_second: f64,
-    pub(super) broker: Option<Broker>,
+    broker: Option<Broker>,
+    /// Topic of the recorder's own availability.
+    availability: Option<String>,
 }
 
 impl Storage {
-    /// Takes from a configuration what all cameras share.
-    pub fn of(config: &Config) -> Self {
+    /// Takes from a configuration what all cameras share. `host`: the name of this machine.
+    pub fn of(config: &Config, host: &str) -> Self {
         Self {
             bucket: config.bucket.clone(),
             endpoint_uri: config.endpoint_uri.clone(),
@@ -42,6 +46,7 @@ impl Storage {
             max_bytes_per_second: config.max_bytes_per_second,
             max_requests_per_second: config.requests_per_second(),
             broker: config.broker.clone(),
+            availability: config.presence_prefix(host).map(|prefix| Topic::Availability.below(&prefix)),
         }
     }
 
@@ -95,36 +100,50 @@ pub(super) fn make(setup: &Setup) -> Result<gst::Element, glib::BoolError> {
     Ok(sink)
 }
 
-/// Makes the element that tells the broker how a camera is.
-pub(super) fn status(broker: &Broker, camera: &Camera) -> Result<gst::Element, glib::BoolError> {
-    let path = |path: &PathBuf| path.display().to_string();
-    let status = gst::ElementFactory::make("iotcorestatus")
-        .property("device-id", &camera.id)
-        .property("stall-timeout", nanoseconds(camera.stall_timeout))
-        .build()?;
-    match broker {
-        Broker::Mqtt(mqtt) => {
-            status.set_property_from_str("protocol", "mqtt");
-            status.set_property("host", &mqtt.host);
-            status.set_property("port", u32::from(mqtt.port));
-            status.set_property("tls", mqtt.tls);
-            status.set_property("root-certificates", mqtt.root_certificates.as_ref().map(path));
-            status.set_property("username", &mqtt.username);
-            status.set_property("password-file", mqtt.password_file.as_ref().map(path));
-            status.set_property("home-assistant-prefix", &mqtt.home_assistant_prefix);
-            if let Some(prefix) = &mqtt.topic_prefix {
-                status.set_property("topic-prefix", prefix);
+impl Storage {
+    /// Whether there is a broker to report to.
+    pub(super) fn has_broker(&self) -> bool {
+        self.broker.is_some()
+    }
+
+    /// Makes the element that tells the broker how a camera is, if there is one.
+    ///
+    /// # Errors
+    /// The plugin is not registered.
+    pub(super) fn status(&self, camera: &Camera) -> Result<Option<gst::Element>, glib::BoolError> {
+        let Some(broker) = &self.broker else { return Ok(None) };
+        let path = |path: &PathBuf| path.display().to_string();
+        let status = gst::ElementFactory::make("iotcorestatus")
+            .property("device-id", &camera.id)
+            .property("stall-timeout", nanoseconds(camera.stall_timeout))
+            // The next attempt waits for it.
+            .property("shutdown-timeout", SECOND)
+            .build()?;
+        match broker {
+            Broker::Mqtt(mqtt) => {
+                status.set_property_from_str("protocol", "mqtt");
+                status.set_property("host", &mqtt.host);
+                status.set_property("port", u32::from(mqtt.port));
+                status.set_property("tls", mqtt.tls);
+                status.set_property("root-certificates", mqtt.root_certificates.as_ref().map(path));
+                status.set_property("username", &mqtt.username);
+                status.set_property("password-file", mqtt.password_file.as_ref().map(path));
+                status.set_property("home-assistant-prefix", &mqtt.home_assistant_prefix);
+                status.set_property("home-assistant-availability", &self.availability);
+                if let Some(prefix) = &mqtt.topic_prefix {
+                    status.set_property("topic-prefix", prefix);
+                }
+            }
+            Broker::IotCore(bridge) => {
+                status.set_property_from_str("protocol", "iotcore");
+                status.set_property("host", &bridge.host);
+                status.set_property("port", u32::from(bridge.port));
+                status.set_property("project-id", &bridge.project_id);
+                status.set_property("region", &bridge.region);
+                status.set_property("registry-id", &bridge.registry_id);
+                status.set_property("private-key-file", camera.private_key_file.as_ref().map(path));
             }
         }
-        Broker::IotCore(bridge) => {
-            status.set_property_from_str("protocol", "iotcore");
-            status.set_property("host", &bridge.host);
-            status.set_property("port", u32::from(bridge.port));
-            status.set_property("project-id", &bridge.project_id);
-            status.set_property("region", &bridge.region);
-            status.set_property("registry-id", &bridge.registry_id);
-            status.set_property("private-key-file", camera.private_key_file.as_ref().map(path));
-        }
+        Ok(Some(status))
     }
-    Ok(status)
 }

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use gio::prelude::TlsCertificateExt;
 use gst::prelude::*;
 
 use crate::config::{Audio, Camera, Scheme, Transport};
@@ -141,6 +142,8 @@ fn rtsp(
         .property_from_str("protocols", protocols)
         .property("latency", if camera.transport == Transport::Tcp { 500u32 } else { 2000 })
         .property("drop-on-latency", false)
+        // A camera that sends each packet twice would stay on probation for ever.
+        .property("probation", 0u32)
         .property("tcp-timeout", microseconds(ANSWER))
         .property("timeout", microseconds(ANSWER))
         .property("teardown-timeout", u64::try_from(TEARDOWN.as_nanos()).unwrap_or(0))
@@ -149,12 +152,58 @@ fn rtsp(
         .property("user-pw", password)
         .build()
         .map_err(|_| missing("rtspsrc", "gstreamer1.0-plugins-good"))?;
+    trust(&source, camera)?;
     let (choice, camera, teller) = (std::sync::Arc::clone(choice), camera.clone(), teller.clone());
     source.connect("select-stream", false, move |values| {
         let caps = values.get(2)?.get::<gst::Caps>().ok()?;
         Some(choice.select(&camera, &caps, &teller).to_value())
     });
     Ok(source)
+}
+
+/// Sets whose certificates count. With a fingerprint no authority does, so that each certificate is asked about; the name in it is
+/// of no interest then, as cameras make their own for no name or a wrong one.
+fn trust(source: &gst::Element, camera: &Camera) -> Result<(), Failure> {
+    if let Some(file) = &camera.ca_file {
+        source.set_property("tls-database", authorities(file)?);
+    }
+    let Some(expected) = camera.tls_fingerprint else {
+        return Ok(());
+    };
+    source.set_property("tls-database", nobody()?);
+    source.connect("accept-certificate", false, move |values| {
+        let certificate = values.get(2).and_then(|value| value.get::<gio::TlsCertificate>().ok());
+        let shown = certificate.and_then(|certificate| certificate.certificate()).and_then(|der| {
+            let sum = gst::glib::compute_checksum_for_data(gst::glib::ChecksumType::Sha256, &der)?;
+            Some(sum.to_string())
+        });
+        Some(shown.is_some_and(|shown| expected.is(&shown)).to_value())
+    });
+    Ok(())
+}
+
+/// A certificate whose key nobody has: the authority that vouches for none. A list without any is refused by GIO.
+const NOBODY: &str = include_str!("nobody.pem");
+
+fn nobody() -> Result<gio::TlsFileDatabase, Failure> {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    let failed = |error: std::io::Error| Failure::Internal(format!("tls-fingerprint cannot be used: {error}"));
+    let memory = rustix::fs::memfd_create("nobody", rustix::fs::MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let mut file = std::fs::File::from(memory);
+    file.write_all(NOBODY.as_bytes()).map_err(failed)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    authorities(std::path::Path::new(&path))
+}
+
+fn authorities(file: &std::path::Path) -> Result<gio::TlsFileDatabase, Failure> {
+    gio::TlsFileDatabase::new(file).map_err(|error| {
+        let what = match error.kind::<gio::TlsError>() {
+            Some(gio::TlsError::Unavailable) => "TLS is not installed: install glib-networking".to_owned(),
+            _ => error.message().to_owned(),
+        };
+        Failure::Unreachable(format!("certificates cannot be checked: {what}"))
+    })
 }
 
 fn other(camera: &Camera, password: Option<&str>) -> Result<gst::Element, Failure> {
@@ -165,6 +214,9 @@ fn other(camera: &Camera, password: Option<&str>) -> Result<gst::Element, Failur
         .ok_or_else(|| missing("urisourcebin", "gstreamer1.0-plugins-base"))?;
     uri.set_property("uri", camera.address.secret());
     let (username, password) = (camera.username.clone(), password.map(str::to_owned));
+    // Read twice: a database belongs to one thread, and who asks for it later cannot fail.
+    camera.ca_file.as_deref().map(authorities).transpose()?;
+    let ca_file = camera.ca_file.clone();
     uri.connect("source-setup", false, move |values| {
         let source = values.get(1)?.get::<gst::Element>().ok()?;
         let set = |names: [&str; 2], value: &Option<String>| {
@@ -174,6 +226,9 @@ fn other(camera: &Camera, password: Option<&str>) -> Result<gst::Element, Failur
         };
         set(["user-id", "username"], &username);
         set(["user-pw", "password"], &password);
+        if let Some(file) = ca_file.as_deref().filter(|_| source.has_property("tls-database")) {
+            source.set_property("tls-database", authorities(file).ok());
+        }
         None
     });
     let parse = bin

@@ -23,7 +23,7 @@ pub enum State {
     NoKeyFrames,
     /// The camera sends nothing that can be recorded.
     Unsupported,
-    /// Not to be recorded.
+    /// Not to be recorded, or not to be stored: see the reason.
     Stopped,
 }
 
@@ -67,6 +67,8 @@ pub enum Failure {
     Changed(String),
     /// An element of our own failed.
     Internal(String),
+    /// Bucket, credentials or broker do not take what the camera sends: no fault of the camera.
+    Setup(String),
 }
 
 impl Failure {
@@ -80,7 +82,8 @@ impl Failure {
             | Self::Frozen(text)
             | Self::Unsupported(text)
             | Self::Changed(text)
-            | Self::Internal(text) => text,
+            | Self::Internal(text)
+            | Self::Setup(text) => text,
         }
     }
 
@@ -91,6 +94,7 @@ impl Failure {
             Self::Busy(_) | Self::Unreachable(_) | Self::Closed(_) | Self::Internal(_) => Some(State::Unreachable),
             Self::Frozen(_) => Some(State::Frozen),
             Self::Unsupported(_) => Some(State::Unsupported),
+            Self::Setup(_) => Some(State::Stopped),
             Self::Changed(_) => None,
         }
     }
@@ -100,7 +104,7 @@ impl Failure {
         match self {
             Self::Refused(_) => StartReason::CameraRefused,
             Self::Frozen(_) => StartReason::CameraFrozen,
-            Self::Changed(_) | Self::Unsupported(_) => StartReason::Reconfigured,
+            Self::Changed(_) | Self::Unsupported(_) | Self::Setup(_) => StartReason::Reconfigured,
             Self::Busy(_) | Self::Unreachable(_) | Self::Closed(_) | Self::Internal(_) => StartReason::CameraUnreachable,
         }
     }

@@ -298,7 +298,7 @@ impl Supervisor {
         self.next_at = match failure {
             Failure::Refused(_) => now + self.pauses.refused(),
             Failure::Busy(_) => now + self.pauses.busy(),
-            Failure::Unsupported(_) => now + self.pauses.unsupported(),
+            Failure::Unsupported(_) | Failure::Setup(_) => now + self.pauses.unsupported(),
             Failure::Changed(_) => {
                 let earliest = self.last_rebuild.map_or(now, |last| last + REBUILD_APART).max(now);
                 self.last_rebuild = Some(earliest);

@@ -1,4 +1,6 @@
-//! Takes back what `h264timestamper` and `h265timestamper` do to running times.
+//! Times of pictures that elements in front make wrong: several with one time ([`separate`]), and what the timestampers do ([`align`]).
+//!
+//! [`align`] takes back what `h264timestamper` and `h265timestamper` do to running times.
 //!
 //! They move all time stamps to 1000 hours, so that decoding times can be earlier than the first picture, and should move the segment
 //! with them. In GStreamer 1.22.0 they do not: pictures and sound are 1000 hours apart then, which muxers that interleave wait for (seen
@@ -85,9 +87,55 @@ pub(super) fn align(timestamper: &gst::Element) {
     });
 }
 
+/// Pictures in a row that have one time get times of their own, a millisecond apart. A camera that sends what it has gathered at once makes
+/// the jitter buffer give them one, and of pictures of one time a player shows the last.
+pub(super) fn separate(pad: &gst::Pad) {
+    let state = Mutex::new(Separation::default());
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+            let time = buffer.pts().map(gst::ClockTime::nseconds);
+            let own = lock(&state).next(time);
+            if own != time {
+                buffer.make_mut().set_pts(own.map(gst::ClockTime::from_nseconds));
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// The last picture's time, and the one that it got.
+#[derive(Debug, Default)]
+struct Separation(Option<(u64, u64)>);
+
+impl Separation {
+    /// The parser gives no time to a picture that has the one of the picture before.
+    fn next(&mut self, time: Option<u64>) -> Option<u64> {
+        const STEP: u64 = 1_000_000;
+        let own = match (self.0, time) {
+            (Some((before, own)), Some(time)) if (before..own + STEP).contains(&time) => own + STEP,
+            (Some((_, own)), None) => own + STEP,
+            (_, Some(time)) => time,
+            (None, None) => return None,
+        };
+        self.0 = Some((time.unwrap_or(own), own));
+        Some(own)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pictures_of_one_time_get_times_of_their_own_and_others_keep_theirs() {
+        let mut separation = Separation::default();
+        let ms = |ms: u64| ms * 1_000_000;
+        let times = [0, 715, 715, 715, 774, 740, 867].map(|time| separation.next(Some(ms(time) + time % 2)).unwrap());
+        assert_eq!(
+            times,
+            [0, 715_000_001, 716_000_001, 717_000_001, ms(774), ms(740), 867_000_001]
+        );
+    }
 
     #[test]
     fn pictures_keep_their_running_times_behind_a_timestamper_whatever_it_does_to_the_segment() {

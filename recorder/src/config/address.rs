@@ -74,6 +74,11 @@ impl Address {
         &self.text
     }
 
+    /// Whether the connection is encrypted by TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.shown.starts_with("rtsps:") || self.shown.starts_with("https:")
+    }
+
     /// Returns how the stream is fetched.
     pub fn scheme(&self) -> Scheme {
         self.scheme

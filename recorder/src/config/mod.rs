@@ -1,7 +1,7 @@
 //! What is to be recorded and where to: the file in TOML, or the environment for one camera.
 //!
 //! - [`load`] reads a file with all its faults; [`from_environment`] does the same for `RTSP_URL` and its companions.
-//! - `fault`, `section`, `read`, `address` PURE: places of faults, typed tables, what the keys mean, stream addresses.
+//! - `fault`, `section`, `read`, `address`, `fingerprint` PURE: places of faults, typed tables, what the keys mean, stream addresses, certificates.
 //! - `files`: looks at the files that a configuration names. [`Secret`]: a password, read when it is used.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ mod address;
 mod environment;
 mod fault;
 mod files;
+mod fingerprint;
 mod read;
 mod section;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use address::{Address, Scheme};
 pub use environment::from_environment;
 pub use fault::Fault;
 pub use files::Secret;
+pub use fingerprint::Fingerprint;
 pub(crate) use read::LEAST_MEMORY;
 
 /// The whole configuration, checked.
@@ -82,6 +84,8 @@ pub struct Mqtt {
     pub topic_prefix: Option<String>,
     /// Where Home Assistant looks for discovery messages.
     pub home_assistant_prefix: Option<String>,
+    /// Name of this recorder in its own topic; `None`: the host's.
+    pub name: Option<String>,
 }
 
 /// `[iotcore]`; the keys are properties of `iotcorestatus`.
@@ -189,6 +193,10 @@ pub struct Camera {
     pub enabled: bool,
     /// PEM file of its private key for `[iotcore]`.
     pub private_key_file: Option<PathBuf>,
+    /// PEM file of the authorities that may have signed the camera's certificate; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// SHA-256 of the one certificate that the camera may show.
+    pub tls_fingerprint: Option<Fingerprint>,
 }
 
 impl Config {
@@ -202,6 +210,16 @@ impl Config {
                 .sum::<f64>()
         };
         self.max_requests_per_second.unwrap_or_else(|| wanted().max(10.0))
+    }
+}
+
+impl Config {
+    /// Returns the first part of the recorder's own topics, `gcstreamer/recorder/NAME`; `None` without `[mqtt]`. `host`: the name of
+    /// this machine, which is the recorder's unless it is given one.
+    pub fn presence_prefix(&self, host: &str) -> Option<String> {
+        let Some(Broker::Mqtt(mqtt)) = &self.broker else { return None };
+        let name = mqtt.name.as_deref().unwrap_or(host);
+        Some(format!("gcstreamer/recorder/{name}"))
     }
 }
 

@@ -17,7 +17,9 @@ use toml::de::DeTable;
 use super::fault::{Fault, Faults};
 use super::files::{Secret, check_folder, check_readable};
 use super::section::{Placed, Section};
-use super::{Address, Audio, Broker, Camera, Config, Container, IotCore, Mqtt, Scheme, Shard, Surroundings, Transport};
+use super::{
+    Address, Audio, Broker, Camera, Config, Container, Fingerprint, IotCore, Mqtt, Scheme, Shard, Surroundings, Transport,
+};
 
 /// Default of `listen`.
 const LISTEN: &str = "127.0.0.1:9640";
@@ -66,6 +68,8 @@ struct Keys {
     metadata: Option<Placed<BTreeMap<String, String>>>,
     enabled: Option<Placed<bool>>,
     private_key_file: Option<Placed<PathBuf>>,
+    ca_file: Option<Placed<PathBuf>>,
+    tls_fingerprint: Option<Placed<Fingerprint>>,
 }
 
 impl Keys {
@@ -85,6 +89,8 @@ impl Keys {
             metadata: self.metadata.or(d.metadata),
             enabled: self.enabled.or(d.enabled),
             private_key_file: self.private_key_file.or(d.private_key_file),
+            ca_file: self.ca_file.or(d.ca_file),
+            tls_fingerprint: self.tls_fingerprint.or(d.tls_fingerprint),
         }
     }
 }
@@ -186,6 +192,30 @@ impl<'a> Reader<'a> {
         Some(secret)
     }
 
+    fn fingerprint(&self, section: &Section<'a>) -> Option<Placed<Fingerprint>> {
+        let text = section.word("tls-fingerprint")?;
+        match Fingerprint::parse(&text.value) {
+            Ok(fingerprint) => Some(text.map(|_| fingerprint)),
+            Err(fault) => {
+                self.faults.add(text.at, fault);
+                None
+            }
+        }
+    }
+
+    /// Keys of the camera's own certificate that its address makes no use of; those of `[defaults]` are for the cameras that do.
+    fn check_certificates(&self, own: &Keys, address: Option<&Address>) {
+        let Some(address) = address else { return };
+        if let Some(file) = own.ca_file.as_ref().filter(|_| !address.is_encrypted()) {
+            let text = "ca-file is for rtsps and https; write url = \"rtsps://…\", or remove it";
+            self.faults.add(file.at, text);
+        }
+        if let Some(fingerprint) = own.tls_fingerprint.as_ref().filter(|_| address.scheme() != Scheme::Rtsps) {
+            let text = "tls-fingerprint is for rtsps; write url = \"rtsps://…\", or remove it";
+            self.faults.add(fingerprint.at, text);
+        }
+    }
+
     fn spool_dir(&self, top: &Section<'a>) -> Option<PathBuf> {
         let Some(folder) = top.word("spool-dir") else {
             return self.surroundings.state_directory.clone();
@@ -264,8 +294,19 @@ impl<'a> Reader<'a> {
             password_file: password.map(|secret| secret.value.path().to_owned()),
             topic_prefix: value(topic_prefix),
             home_assistant_prefix: value(section.word("home-assistant-prefix")),
+            name: self.recorder_name(section),
             host: value(host)?,
         })
+    }
+
+    /// One level of a topic.
+    fn recorder_name(&self, section: &Section<'a>) -> Option<String> {
+        let name = section.word("name")?;
+        if name.value.len() > 200 || name.value.chars().any(|c| matches!(c, '/' | '+' | '#') || c.is_control()) {
+            let text = "name is one level of the recorder's topic: at most 200 bytes, and no /, + or #";
+            self.faults.add(name.at, text);
+        }
+        Some(name.value)
     }
 
     fn iotcore(&self, section: &Section<'a>) -> Option<IotCore> {
@@ -333,6 +374,8 @@ impl<'a> Reader<'a> {
             metadata: section.texts("metadata"),
             enabled: section.flag("enabled"),
             private_key_file: self.file(section, "private-key-file"),
+            ca_file: self.file(section, "ca-file"),
+            tls_fingerprint: self.fingerprint(section),
         }
     }
 
@@ -365,7 +408,7 @@ impl<'a> Reader<'a> {
             self.faults
                 .add(at, "this camera has no url; write url = \"rtsp://HOST/PATH\"");
         }
-        let keys = self.keys(section).or(defaults);
+        let own = self.keys(section);
         let address = match address {
             Some((at, Err(text))) => {
                 self.faults.add(at, text);
@@ -374,6 +417,8 @@ impl<'a> Reader<'a> {
             Some((_, Ok(address))) => Some(address),
             None => None,
         };
+        self.check_certificates(&own, address.as_ref());
+        let keys = own.or(defaults);
         self.check_camera(&keys, address.as_ref(), id.as_ref(), at, broker);
         Some(Camera {
             name: value(section.word("name")),
@@ -389,6 +434,8 @@ impl<'a> Reader<'a> {
             metadata: value(keys.metadata).unwrap_or_default(),
             enabled: value(keys.enabled).unwrap_or(true),
             private_key_file: value(keys.private_key_file),
+            ca_file: value(keys.ca_file),
+            tls_fingerprint: value(keys.tls_fingerprint),
             id: value(id)?,
             address: address?,
         })

@@ -303,6 +303,30 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("bucket = \"my-bucket\"\ncamera = 1", "", "", "2:"),
     (
         "bucket = \"my-bucket\"",
+        "url = \"rtsps://h/\"\ntls-fingerprint = \"SECRET\"",
+        "",
+        "5:19: tls-fingerprint must be the SHA-256",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nca-file = \"ca.pem\"",
+        "",
+        "5:11: ca-file is for rtsps and https",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"https://h/\"\ntls-fingerprint = \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"",
+        "",
+        "5:19: tls-fingerprint is for rtsps",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[mqtt]\nhost = \"h\"\nname = \"a/b\"",
+        "7:8: name is one level",
+    ),
+    (
+        "bucket = \"my-bucket\"",
         "url = \"rtsp://h/\"",
         "[iotcore]\nhost = \"h\"\nproject-id = \"p\"\nregion = \"r\"\nregistry-id = \"g\"",
         "2:1: this camera needs a private-key-file",

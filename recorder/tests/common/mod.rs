@@ -23,6 +23,16 @@ pub struct Recorder {
     pub folder: tempfile::TempDir,
 }
 
+/// A program that ends with the test.
+pub struct Ended(pub Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -44,7 +54,11 @@ impl Recorder {
     }
 
     pub fn start_in(folder: tempfile::TempDir, server: &GcsServer, configuration: &str) -> Self {
-        Self::spawn(program(), folder, server, configuration)
+        Self::spawn(program(), folder, server, configuration, &[])
+    }
+
+    pub fn start_with(folder: tempfile::TempDir, server: &GcsServer, configuration: &str, variables: &[(&str, &str)]) -> Self {
+        Self::spawn(program(), folder, server, configuration, variables)
     }
 
     /// Runs it by another command, which gets the program and its arguments behind its own.
@@ -52,16 +66,38 @@ impl Recorder {
         command.env_remove("STORAGE_EMULATOR_HOST").stdin(Stdio::null());
         command.arg(env!("CARGO_BIN_EXE_gcstreamer-recorder"));
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        Self::spawn(command, folder, server, configuration)
+        Self::spawn(command, folder, server, configuration, &[])
     }
 
-    fn spawn(mut command: Command, folder: tempfile::TempDir, server: &GcsServer, configuration: &str) -> Self {
+    fn spawn(
+        mut command: Command,
+        folder: tempfile::TempDir,
+        server: &GcsServer,
+        configuration: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let port = free_port();
         let file = folder.path().join("recorder.toml");
         write_configuration(&file, server, port, configuration);
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let child = command
             .args(["run", file.to_str().unwrap()])
+            .envs(variables.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, port, folder }
+    }
+
+    /// Runs without a file.
+    pub fn start_by_environment(folder: tempfile::TempDir, variables: &[(String, String)]) -> Self {
+        let port = free_port();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let child = program()
+            .arg("run")
+            .envs(variables.iter().cloned())
+            .env("LISTEN", format!("127.0.0.1:{port}"))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -216,22 +252,24 @@ fn temporary(name: &str, data: &[u8]) -> tempfile::NamedTempFile {
 /// Pictures in a chunk that decode, each shown after the one before; what the decoders have to say; sound packets.
 pub fn judge(chunk: &Chunk) -> (u64, String, u64) {
     let file = temporary(&chunk.name, &chunk.data);
-    let probe = |arguments: &str| {
-        let out = Command::new("ffprobe")
-            .args(arguments.split(' '))
-            .arg(file.path())
-            .output()
-            .unwrap();
-        let lines: Vec<i64> = String::from_utf8_lossy(&out.stdout)
-            .lines()
-            .filter_map(|line| line.trim().trim_end_matches(',').parse().ok())
-            .collect();
-        (lines, String::from_utf8_lossy(&out.stderr).into_owned())
+    let arguments = "-v warning -show_entries frame=media_type,pts -of csv=p=0";
+    let out = Command::new("ffprobe")
+        .args(arguments.split(' '))
+        .arg(file.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let times = |kind: &str| -> Vec<i64> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(kind));
+        lines.filter_map(|line| line.trim_matches([',', ' ']).parse().ok()).collect()
     };
-    let (shown, pictures_said) = probe("-v warning -select_streams v:0 -show_entries frame=pts -of csv=p=0");
+    let (shown, sound) = (times("video,"), times("audio,"));
     assert!(shown.is_sorted_by(|a, b| a < b), "{}: {shown:?}", chunk.name);
-    let (sound, sound_said) = probe("-v warning -select_streams a:0 -show_entries frame=pts -of csv=p=0");
-    (shown.len() as u64, pictures_said + &sound_said, sound.len() as u64)
+    (
+        shown.len() as u64,
+        String::from_utf8_lossy(&out.stderr).into_owned(),
+        sound.len() as u64,
+    )
 }
 
 /// Every chunk plays alone. All pictures, all sound packets.

@@ -20,8 +20,10 @@ pub(crate) struct Act {
     pub(crate) announces: Vec<String>,
     /// This method is refused with this status.
     pub(crate) refuses: Option<(&'static str, &'static str)>,
-    /// User name and password that it wants, Basic.
+    /// User name and password that it wants.
     pub(crate) wants: Option<(&'static str, &'static str)>,
+    /// How they have to come.
+    pub(crate) login: Login,
     /// It accepts connections and says nothing, or closes them, or talks nonsense.
     pub(crate) rude: Option<Rude>,
     /// After this many pictures …
@@ -34,6 +36,31 @@ pub(crate) struct Act {
     pub(crate) sdp: Option<fn(&str) -> String>,
     /// Sound is sent from here to here.
     pub(crate) sound: Option<(Duration, Duration)>,
+    /// `Content-Base` of its DESCRIBE.
+    pub(crate) base: Option<&'static str>,
+    /// It sends DESCRIBE to this path of its own first.
+    pub(crate) redirects: Option<&'static str>,
+    /// It ends a session that hears nothing for this many seconds, and knows OPTIONS only.
+    pub(crate) session_timeout: Option<u64>,
+    /// What its RTCP says about the time, NTP seconds.
+    pub(crate) ntp: Option<u32>,
+    /// What has gathered in this time is sent at once.
+    pub(crate) burst: Duration,
+    /// Bytes that leave it at once.
+    pub(crate) dribbles: Option<usize>,
+    /// Each packet comes twice.
+    pub(crate) is_double: bool,
+    /// Numbers and time stamps begin shortly before they start again from 0.
+    pub(crate) wraps: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Login {
+    #[default]
+    Basic,
+    Digest,
+    /// Digest with SHA-256 alone.
+    Sha256,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +76,14 @@ pub(crate) enum Then {
     #[default]
     Freeze,
     Close,
+    /// It says nothing any more, as if the cable was cut.
+    Vanish,
+    /// Bytes that are no RTSP.
+    Garbage,
     /// Another track, to the end.
     Change(&'static str),
+    /// Another track for as many pictures, then the first again, and so on.
+    Flap(&'static str),
 }
 
 /// What the script's tests ask it.
@@ -63,6 +96,8 @@ pub(crate) struct Seen {
     pub(crate) logins: AtomicUsize,
     /// Whole pictures that were sent, those after a change left out.
     pub(crate) pictures: AtomicU64,
+    /// Since when the present connection sends, and when the last picture was sent.
+    pub(crate) sending: Mutex<(Option<Instant>, Option<Instant>)>,
     /// Whether sending is over.
     pub(crate) stop: AtomicBool,
 }
@@ -80,7 +115,7 @@ impl Camera {
         let seen = Arc::new(Seen::default());
         for act in &script {
             act.sends.iter().for_each(|name| drop(track(name)));
-            if let Then::Change(name) = act.then {
+            if let Then::Change(name) | Then::Flap(name) = act.then {
                 track(name);
             }
         }
@@ -119,6 +154,7 @@ struct Connection {
     address: SocketAddr,
     /// Interleaved channel of each track.
     channels: BTreeMap<usize, u8>,
+    has_vanished: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -131,10 +167,14 @@ impl Connection {
             act,
             seen,
             channels: BTreeMap::new(),
+            has_vanished: Arc::default(),
         }
     }
 
     fn run(&mut self) -> std::io::Result<()> {
+        if let Some(seconds) = self.act.session_timeout {
+            self.stream.set_read_timeout(Some(Duration::from_secs(seconds)))?;
+        }
         let mut reader = BufReader::new(self.stream.try_clone()?);
         if let Some(Rude::Closes) = self.act.rude {
             return Ok(());
@@ -143,6 +183,9 @@ impl Connection {
             let Some((request, headers)) = read_request(&mut reader)? else {
                 return Ok(());
             };
+            if self.has_vanished.load(Ordering::SeqCst) {
+                continue;
+            }
             match self.act.rude {
                 Some(Rude::Silent) => continue,
                 Some(Rude::Garbage) => {
@@ -175,12 +218,19 @@ impl Connection {
         if headers.contains_key("authorization") {
             self.seen.logins.fetch_add(1, Ordering::SeqCst);
         }
-        if let Some((user, password)) = self.act.wants {
-            let wanted = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
-            if method != "OPTIONS" && headers.get("authorization") != Some(&wanted) {
-                send(reply("401 Unauthorized", "WWW-Authenticate: Basic realm=\"cam\"\r\n", ""))?;
-                return Ok(true);
-            }
+        if method != "OPTIONS" && !self.is_let_in(method, headers.get("authorization")) {
+            let challenge = match self.act.login {
+                Login::Basic => "Basic realm=\"cam\"".to_owned(),
+                Login::Digest => format!("Digest realm=\"cam\", nonce=\"{NONCE}\""),
+                Login::Sha256 => format!("Digest realm=\"cam\", nonce=\"{NONCE}\", algorithm=SHA-256, qop=\"auth\""),
+            };
+            send(reply("401 Unauthorized", &format!("WWW-Authenticate: {challenge}\r\n"), ""))?;
+            return Ok(true);
+        }
+        if let Some(path) = self.act.redirects.filter(|path| method == "DESCRIBE" && !url.contains(*path)) {
+            let location = format!("Location: rtsp://{}/{path}\r\n", self.address);
+            send(reply("302 Moved Temporarily", &location, ""))?;
+            return Ok(true);
         }
         if let Some((refused, status)) = self.act.refuses
             && refused == method
@@ -190,17 +240,21 @@ impl Connection {
         }
         match method {
             "OPTIONS" | "GET_PARAMETER" => {
-                send(reply(
-                    "200 OK",
-                    "Public: OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER\r\n",
-                    "",
-                ))?;
+                let is_short = self.act.session_timeout.is_some();
+                if is_short && method == "GET_PARAMETER" {
+                    return Ok(false);
+                }
+                let more = if is_short { "" } else { ", GET_PARAMETER" };
+                let public = format!("Public: OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN{more}\r\n");
+                send(reply("200 OK", &public, ""))?;
             }
             "DESCRIBE" => {
-                let more = format!(
-                    "Content-Type: application/sdp\r\nContent-Base: rtsp://{}/stream/\r\n",
-                    self.address
-                );
+                let own = format!("rtsp://{}/stream/", self.address);
+                let base = self
+                    .act
+                    .base
+                    .map_or(own, |base| base.replace("ADDRESS", &self.address.to_string()));
+                let more = format!("Content-Type: application/sdp\r\nContent-Base: {base}\r\n");
                 send(reply("200 OK", &more, &self.sdp()))?;
             }
             "SETUP" => {
@@ -208,7 +262,8 @@ impl Connection {
                 let channel = u8::try_from(n * 2).unwrap();
                 self.channels.insert(n, channel);
                 let more = format!(
-                    "Session: 12345678;timeout=60\r\nTransport: RTP/AVP/TCP;unicast;interleaved={channel}-{}\r\n",
+                    "Session: 12345678;timeout={}\r\nTransport: RTP/AVP/TCP;unicast;interleaved={channel}-{}\r\n",
+                    self.act.session_timeout.unwrap_or(60),
                     channel + 1
                 );
                 send(reply("200 OK", &more, ""))?;
@@ -224,6 +279,27 @@ impl Connection {
             _ => send(reply("200 OK", "Session: 12345678\r\n", ""))?,
         }
         Ok(true)
+    }
+
+    /// Whether these credentials open it.
+    fn is_let_in(&self, method: &str, authorization: Option<&String>) -> bool {
+        let Some((user, password)) = self.act.wants else { return true };
+        let Some(authorization) = authorization else { return false };
+        if self.act.login == Login::Basic {
+            return *authorization == format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
+        }
+        let field = |name: &str| {
+            let after = authorization.split_once(&format!("{name}=\""))?.1;
+            after.split('"').next().map(str::to_owned)
+        };
+        let md5 = |text: String| {
+            let sum = gst::glib::compute_checksum_for_string(gst::glib::ChecksumType::Md5, text);
+            sum.unwrap().to_string()
+        };
+        let uri = field("uri").unwrap_or_default();
+        let secret = md5(format!("{user}:cam:{password}"));
+        let expected = md5(format!("{secret}:{NONCE}:{}", md5(format!("{method}:{uri}"))));
+        self.act.login == Login::Digest && field("response") == Some(expected) && field("username").as_deref() == Some(user)
     }
 
     fn sdp(&self) -> String {
@@ -246,17 +322,27 @@ impl Connection {
         let (act, seen, out) = (self.act.clone(), Arc::clone(&self.seen), Arc::clone(&self.out));
         let channels = self.channels.clone();
         let stream = self.stream.try_clone().unwrap();
+        let has_vanished = Arc::clone(&self.has_vanished);
         std::thread::spawn(move || {
             let _ = play(&act, &seen, &out, &channels);
-            if matches!(act.then, Then::Close) {
-                let _ = stream.shutdown(std::net::Shutdown::Both);
+            match act.then {
+                Then::Close => drop(stream.shutdown(std::net::Shutdown::Both)),
+                Then::Vanish => has_vanished.store(true, Ordering::SeqCst),
+                _ => {}
             }
         });
     }
 }
 
+/// Of every Digest.
+const NONCE: &str = "4c8a61b5";
+
 fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usize, u8>) -> std::io::Result<()> {
     let began = Instant::now();
+    let flap = match act.then {
+        Then::Flap(name) => Some(track(name)),
+        _ => None,
+    };
     let tracks: Vec<(u8, bool, Arc<Track>)> = act
         .sends
         .iter()
@@ -265,36 +351,88 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
         .collect();
     let mut all: Vec<(Duration, u8, bool, &super::media::Packet)> = Vec::new();
     for (channel, is_video, track) in &tracks {
-        all.extend(track.packets.iter().map(|p| (p.at, *channel, *is_video, p)));
+        match (&flap, act.pictures) {
+            (Some(other), Some(each)) if *is_video => {
+                let flapping = flapping(track, other, each);
+                all.extend(flapping.into_iter().map(|p| (p.at, *channel, true, p)));
+            }
+            _ => all.extend(track.packets.iter().map(|p| (p.at, *channel, *is_video, p))),
+        }
     }
     all.sort_by_key(|(at, ..)| *at);
-    let mut pictures = 0;
+    let (mut pictures, mut number) = (0, 0u16);
+    let mut next_report = Duration::ZERO;
     for (at, channel, is_video, packet) in all {
         if !is_video && act.sound.is_some_and(|(from, to)| at < from || at >= to) {
             continue;
         }
         // The pace of a camera.
-        std::thread::sleep((began + at).saturating_duration_since(Instant::now()));
+        std::thread::sleep((began + at.saturating_sub(act.burst)).saturating_duration_since(Instant::now()));
         if seen.stop.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_secs(3600));
         }
         let mut data = packet.data.clone();
+        if flap.is_some() && is_video {
+            data[2..4].copy_from_slice(&number.to_be_bytes());
+            number = number.wrapping_add(1);
+        }
+        if act.wraps {
+            let (number, time) = (sequence(&data).wrapping_sub(100), stamp(&data).wrapping_sub(200_000));
+            data[2..4].copy_from_slice(&number.to_be_bytes());
+            data[4..8].copy_from_slice(&time.to_be_bytes());
+        }
         if let (true, Some(spoil)) = (is_video, act.spoil) {
             spoil(&mut data, packet.ends_picture);
         }
-        send(out, channel, &data)?;
+        if let Some(ntp) = act.ntp.filter(|_| is_video && at >= next_report) {
+            next_report = at + Duration::from_secs(1);
+            let seconds = ntp.wrapping_add(u32::try_from(at.as_secs()).unwrap());
+            send(out, channel + 1, &sender_report(&data, seconds), act)?;
+        }
+        for _ in 0..1 + usize::from(act.is_double) {
+            send(out, channel, &data, act)?;
+        }
         if is_video && packet.ends_picture {
             seen.pictures.fetch_add(1, Ordering::SeqCst);
+            *seen.sending.lock().unwrap() = (Some(began), Some(Instant::now()));
             pictures += 1;
-            if act.pictures == Some(pictures) {
+            if act.pictures == Some(pictures) && flap.is_none() {
                 break;
             }
         }
     }
-    if let Then::Change(name) = act.then {
-        return change(act, out, channels, &track(name), pictures, began);
+    match act.then {
+        Then::Change(name) => change(act, out, channels, &track(name), pictures, began),
+        Then::Garbage => out.lock().unwrap().write_all(&[b'x'; 100_000]),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Packets of one track and of the other by turns: for as many pictures each, at their own times.
+fn flapping<'t>(one: &'t Track, other: &'t Track, pictures: u64) -> Vec<&'t super::media::Packet> {
+    let mut all = Vec::new();
+    for (parity, track) in [(0, one), (1, other)] {
+        let mut ended = 0;
+        for packet in &track.packets {
+            if ended / pictures % 2 == parity {
+                all.push(packet);
+            }
+            ended += u64::from(packet.ends_picture);
+        }
+    }
+    all.sort_by_key(|packet| packet.at);
+    all
+}
+
+/// RTCP: this packet's time stamp is that time.
+fn sender_report(packet: &[u8], ntp_seconds: u32) -> Vec<u8> {
+    let mut report = vec![0x80, 200, 0, 6];
+    report.extend_from_slice(&packet[8..12]);
+    report.extend_from_slice(&ntp_seconds.to_be_bytes());
+    report.extend_from_slice(&[0; 4]);
+    report.extend_from_slice(&packet[4..8]);
+    report.extend_from_slice(&[0; 8]);
+    report
 }
 
 /// The same session goes on with other pictures.
@@ -328,7 +466,7 @@ fn change(
         let time = self::stamp(&data).wrapping_add(from);
         data[4..8].copy_from_slice(&time.to_be_bytes());
         data[8..12].copy_from_slice(&first.packets[0].data[8..12]);
-        send(out, channels[&0], &data)?;
+        send(out, channels[&0], &data, act)?;
     }
     Ok(())
 }
@@ -341,11 +479,18 @@ fn stamp(packet: &[u8]) -> u32 {
     u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]])
 }
 
-fn send(out: &Mutex<TcpStream>, channel: u8, data: &[u8]) -> std::io::Result<()> {
+fn send(out: &Mutex<TcpStream>, channel: u8, data: &[u8], act: &Act) -> std::io::Result<()> {
     let length = u16::try_from(data.len()).unwrap().to_be_bytes();
     let mut framed = vec![b'$', channel, length[0], length[1]];
     framed.extend_from_slice(data);
-    out.lock().unwrap().write_all(&framed)
+    let mut out = out.lock().unwrap();
+    for piece in framed.chunks(act.dribbles.unwrap_or(usize::MAX)) {
+        out.write_all(piece)?;
+        if act.dribbles.is_some() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    Ok(())
 }
 
 /// The request line and the headers; interleaved RTCP is skipped.

@@ -6,12 +6,13 @@ mod camera;
 #[path = "../common/mod.rs"]
 mod common;
 mod media;
+mod repack;
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use camera::{Act, Camera, Rude, Then, closed_port};
+use camera::{Act, Camera, Login, Rude, Then, closed_port};
 use common::gcs_server::GcsServer;
 use common::{Recorder, assert_each_plays, chunks, sessions};
 
@@ -268,6 +269,254 @@ fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
                 ..Act::default()
             }],
             Fault("unsupported", "JPEG"),
+        ),
+        (
+            "digest",
+            "username = \"rec\"\npassword-file = \"good.pw\"",
+            vec![Act {
+                wants: Some(("rec", "hunter2-SECRET")),
+                login: Login::Digest,
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "digest-wrong",
+            "username = \"rec\"\npassword-file = \"bad.pw\"",
+            vec![Act {
+                wants: Some(("rec", "hunter2-SECRET")),
+                login: Login::Digest,
+                ..sends(&["h264"])
+            }],
+            OneAttempt("refused", "password-file"),
+        ),
+        (
+            "digest-sha256",
+            "username = \"rec\"\npassword-file = \"good.pw\"",
+            vec![Act {
+                wants: Some(("rec", "hunter2-SECRET")),
+                login: Login::Sha256,
+                ..sends(&["h264"])
+            }],
+            OneAttempt("refused", "SHA-256"),
+        ),
+        (
+            "sound-late",
+            "",
+            vec![
+                Act {
+                    sound: Some((Duration::from_secs(5), Duration::from_secs(100))),
+                    ..sends(&["h264", "aac"])
+                },
+                sends(&["h264", "aac"]),
+            ],
+            Recorded(&[STARTED, "reconfigured"], Sound::Some),
+        ),
+        (
+            "sound-alaw",
+            "",
+            vec![sends(&["h264", "pcma"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "sound-opus",
+            "",
+            vec![sends(&["h264", "opus"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "sound-l16",
+            "",
+            vec![sends(&["h264", "l16"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "sound-latm",
+            "",
+            vec![sends(&["h264", "latm"])],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "backchannel",
+            "",
+            vec![announced("m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=sendonly\r\n")],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "two-videos",
+            "",
+            vec![announced("m=video 0 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\n")],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "unknown-media",
+            "",
+            vec![announced("m=data 0 UDP 5000\r\n")],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "mp2t",
+            "",
+            vec![Act {
+                announces: vec!["m=video 0 RTP/AVP 33\r\na=rtpmap:33 MP2T/90000\r\n".to_owned()],
+                ..Act::default()
+            }],
+            Fault("unsupported", "MP2T"),
+        ),
+        (
+            "sdp-without-fmtp",
+            "",
+            vec![writes(|sdp| lines(sdp, |line| !line.starts_with("a=fmtp")))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sdp-lower-case",
+            "",
+            vec![writes(|sdp| sdp.replace("H264", "h264"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "sdp-odd-connection",
+            "",
+            vec![writes(|sdp| sdp.replace("c=IN IP4 0.0.0.0", "c=IN IP4"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "base-of-another-host",
+            "",
+            vec![Act {
+                base: Some("rtsp://0.0.0.0/stream/"),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "base-twice-rtsp",
+            "",
+            vec![Act {
+                base: Some("rtsp://rtsp://ADDRESS/stream/"),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "base-without-scheme",
+            "",
+            vec![Act {
+                base: Some("ADDRESS/stream/"),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "redirect",
+            "",
+            vec![Act {
+                redirects: Some("elsewhere"),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "flapping-sps",
+            "",
+            vec![after(15, Then::Flap("h264-colours"))],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "endless-gop",
+            "",
+            vec![sends(&["endless-gop"])],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        ("annex-b", "", vec![sends(&["annex-b"])], Recorded(&[STARTED], Sound::None)),
+        (
+            "empty-fragments",
+            "",
+            vec![sends(&["empty-fragments"])],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "aggregated",
+            "",
+            vec![sends(&["aggregated"])],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        // The NTP seconds of 1970, and of a time after NTP has begun again in 2036.
+        (
+            "clock-of-1970",
+            "",
+            vec![Act {
+                ntp: Some(2_208_988_800),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "clock-after-2036",
+            "",
+            vec![Act {
+                ntp: Some(5),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "burst-at-connect",
+            "",
+            vec![Act {
+                burst: Duration::from_secs(3),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "slow-tcp",
+            "",
+            vec![Act {
+                dribbles: Some(300),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "every-packet-twice",
+            "",
+            vec![Act {
+                is_double: true,
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "numbers-wrap",
+            "",
+            vec![Act {
+                wraps: true,
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "short-session",
+            "",
+            vec![Act {
+                session_timeout: Some(10),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "cable-cut",
+            "",
+            vec![after(40, Then::Vanish), sends(&["h264"])],
+            Recorded(&[STARTED, "camera-frozen"], Sound::None),
+        ),
+        (
+            "garbage-in-between",
+            "",
+            vec![after(40, Then::Garbage), sends(&["h264"])],
+            Recorded(&[STARTED, "camera-frozen"], Sound::None),
         ),
         ("closes-at-once", "", vec![rude(Rude::Closes)], Fault("unreachable", "")),
         ("silent", "", vec![rude(Rude::Silent)], Fault("unreachable", "answer")),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
+use super::repack::{Packing, repack};
+
 /// One packet and when it is due.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
@@ -66,6 +68,8 @@ fn make(line: &str, media: &str) -> Track {
         "indexlength",
         "indexdeltalength",
         "profile-level-id",
+        "cpresent",
+        "sprop-stereo",
     ];
     let fmtp: Vec<String> = known.iter().filter_map(|key| Some(format!("{key}={}", text(key)?))).collect();
     pipeline.set_state(gst::State::Null).unwrap();
@@ -99,10 +103,32 @@ fn pictures(width: u32, encoder: &str, pay: &str) -> Track {
     )
 }
 
+fn sound(rate: u32, channels: u32, encoder: &str) -> Track {
+    make(
+        &format!(
+            "audiotestsrc num-buffers={} samplesperbuffer={} ! audio/x-raw,rate={rate},channels={channels} ! {encoder} seqnum-offset=0 timestamp-offset=0",
+            SECONDS * 50,
+            rate / 50
+        ),
+        "audio",
+    )
+}
+
 /// A track by its name; each is made once.
 pub(crate) fn track(name: &str) -> Arc<Track> {
     static TRACKS: LazyLock<Mutex<BTreeMap<String, Arc<Track>>>> = LazyLock::new(Mutex::default);
     gst::init().unwrap();
+    let packed = match name {
+        "annex-b" => Some(Packing::AnnexB),
+        "empty-fragments" => Some(Packing::EmptyFragments),
+        "aggregated" => Some(Packing::Aggregated),
+        _ => None,
+    };
+    if let Some(how) = packed {
+        let plain = track("h264");
+        let mut tracks = TRACKS.lock().unwrap();
+        return Arc::clone(tracks.entry(name.to_owned()).or_insert_with(|| Arc::new(repack(&plain, how))));
+    }
     let mut tracks = TRACKS.lock().unwrap();
     let x264 = |more: &str| {
         format!(
@@ -114,6 +140,18 @@ pub(crate) fn track(name: &str) -> Arc<Track> {
     let make = || match name {
         "h264" => pictures(160, &x264("tune=zerolatency"), h264),
         "h264-large" => pictures(320, &x264("tune=zerolatency"), h264),
+        // The same pictures with other words about their colours: the SPS differs.
+        "h264-colours" => pictures(
+            160,
+            &x264("tune=zerolatency option-string=colorprim=bt709:transfer=bt709"),
+            h264,
+        ),
+        // One key frame, then none.
+        "endless-gop" => pictures(
+            160,
+            "x264enc speed-preset=ultrafast threads=1 bitrate=200 key-int-max=100000 tune=zerolatency ! video/x-h264,profile=baseline",
+            h264,
+        ),
         "b-frames" => pictures(160, &x264("bframes=2 b-adapt=false rc-lookahead=0"), h264),
         "h265" => pictures(
             160,
@@ -134,6 +172,10 @@ pub(crate) fn track(name: &str) -> Arc<Track> {
             ),
             "audio",
         ),
+        "pcma" => sound(8000, 1, "alawenc ! rtppcmapay pt=8"),
+        "opus" => sound(48_000, 2, "opusenc ! rtpopuspay pt=98"),
+        "l16" => sound(16_000, 1, "audioconvert ! audio/x-raw,format=S16BE ! rtpL16pay pt=99"),
+        "latm" => sound(16_000, 1, "avenc_aac bitrate=32000 ! aacparse ! rtpmp4apay pt=100"),
         other => panic!("no track {other}"),
     };
     Arc::clone(tracks.entry(name.to_owned()).or_insert_with(|| Arc::new(make())))

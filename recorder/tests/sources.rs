@@ -1,0 +1,253 @@
+//! The recorder on sources that are no scripted camera: RTSP over TLS and over UDP, RTMP, HLS, FLV and MPEG-TS over HTTP.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "zoo/camera.rs"]
+mod camera;
+mod common;
+#[path = "zoo/media.rs"]
+mod media;
+#[path = "zoo/repack.rs"]
+mod repack;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use camera::{Act, Camera};
+use common::gcs_server::GcsServer;
+use common::{Ended, Recorder, assert_each_plays, chunks};
+use rustls::pki_types::PrivateKeyDer;
+
+/// Pictures of a camera, a key frame each second, as `ffmpeg` makes them in real time.
+const PICTURES: &str = "-nostdin -v error -re -f lavfi -i testsrc=size=160x120:rate=15 -c:v libx264 -preset ultrafast -tune zerolatency \
+                        -pix_fmt yuv420p -g 15";
+
+fn ffmpeg(out: &str, stdout: Stdio) -> Child {
+    let words = PICTURES.split_whitespace().chain(out.split_whitespace());
+    let mut command = Command::new("ffmpeg");
+    command.args(words).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Records one camera until there are two chunks, which play.
+fn assert_recorded(id: &str, more: &str) {
+    let server = GcsServer::spawn_thread();
+    let recorder = Recorder::start(
+        &server,
+        &format!("[[camera]]\nid = \"{id}\"\nmax-size-time = \"2s\"\n{more}\n"),
+    );
+    recorder.wait_for(id, "recording");
+    recorder.wait("two chunks", || chunks(&server, id).len() >= 2);
+    let status = recorder.camera(id);
+    assert_eq!(
+        (&status["codec"], &status["width"]),
+        (&"H.264".into(), &160.into()),
+        "{status}"
+    );
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    let stored = chunks(&server, id);
+    assert!(assert_each_plays(&stored).0 >= 30, "{log}");
+    assert_eq!(common::sessions(&stored).len(), 1, "{log}");
+}
+
+/// A server of HTTP: files of a folder, `/live.flv` and `/live.ts`.
+fn http(folder: PathBuf) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let folder = folder.clone();
+            std::thread::spawn(move || drop(answer(stream, &folder)));
+        }
+    });
+    address
+}
+
+fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let path = request.split(' ').nth(1).unwrap_or("/").to_owned();
+    let kind = path.rsplit('.').next().unwrap_or_default();
+    let live = match path.as_str() {
+        "/live.flv" => Some("flv"),
+        "/live.ts" => Some("mpegts"),
+        _ => None,
+    };
+    if let Some(format) = live {
+        write!(stream, "HTTP/1.0 200 OK\r\nContent-Type: video/x-{kind}\r\n\r\n")?;
+        let mut child = Ended(ffmpeg(&format!("-f {format} pipe:1"), Stdio::piped()));
+        let mut pipe = child.0.stdout.take().unwrap();
+        std::io::copy(&mut pipe, &mut stream)?;
+        return Ok(());
+    }
+    match std::fs::read(folder.join(path.trim_start_matches('/'))) {
+        Ok(data) => {
+            let kind = if kind == "m3u8" {
+                "application/vnd.apple.mpegurl"
+            } else {
+                "video/mp2t"
+            };
+            let head = format!(
+                "HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+                data.len()
+            );
+            stream.write_all(head.as_bytes())?;
+            stream.write_all(&data)
+        }
+        Err(_) => stream.write_all(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+    }
+}
+
+#[test]
+fn flv_and_mpeg_ts_over_http_are_recorded() {
+    let address = http(PathBuf::new());
+    assert_recorded("flv", &format!("url = \"http://{address}/live.flv\""));
+    assert_recorded("ts", &format!("url = \"http://{address}/live.ts\""));
+}
+
+#[test]
+fn hls_is_recorded() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let playlist = folder.path().join("live.m3u8");
+    let out = format!(
+        "-f hls -hls_time 1 -hls_list_size 6 -hls_flags delete_segments {}",
+        playlist.display()
+    );
+    let _sender = Ended(ffmpeg(&out, Stdio::null()));
+    while std::fs::read_to_string(&playlist).map_or(0, |text| text.matches("#EXTINF").count()) < 4 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let address = http(folder.path().to_path_buf());
+    assert_recorded("hls", &format!("url = \"http://{address}/live.m3u8\""));
+}
+
+/// A camera of gst-rtsp-server, which needs the system's Python.
+fn rtsp_server() -> (Ended, u16) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/lib/camera.py");
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script).args([
+        "--port",
+        "0",
+        "--path",
+        "/cam",
+        "--width",
+        "160",
+        "--height",
+        "120",
+        "--fps",
+        "15",
+        "--key-interval",
+        "15",
+    ]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port = line.trim().strip_prefix("READY ").unwrap().parse().unwrap();
+    (Ended(child), port)
+}
+
+#[test]
+fn rtp_over_udp_is_recorded_where_it_is_asked_for() {
+    let (_camera, port) = rtsp_server();
+    for transport in ["udp", "auto"] {
+        assert_recorded(
+            transport,
+            &format!("transport = \"{transport}\"\nurl = \"rtsp://127.0.0.1:{port}/cam\""),
+        );
+    }
+}
+
+/// Speaks TLS in front of a camera. Its certificate in PEM, and the SHA-256 of it.
+fn tls_in_front_of(camera: &Camera) -> (u16, String, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, pem) = (made.cert.der().clone(), made.cert.pem());
+    let sum = gst::glib::compute_checksum_for_data(gst::glib::ChecksumType::Sha256, &certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate],
+            PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into()),
+        )
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, camera) = (listener.local_addr().unwrap().port(), camera.address);
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut inside = acceptor.accept(stream).await?;
+                    let mut plain = tokio::net::TcpStream::connect(camera).await?;
+                    tokio::io::copy_bidirectional(&mut inside, &mut plain).await
+                });
+            }
+        });
+    });
+    (port, pem, sum.to_string())
+}
+
+fn h264() -> Act {
+    Act {
+        sends: vec!["h264"],
+        ..Act::default()
+    }
+}
+
+#[test]
+fn a_camera_with_tls_is_recorded_if_its_certificate_is_the_one_that_is_named_or_signed_by_the_authority() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let camera = Camera::start(vec![h264()]);
+    let (port, pem, sum) = tls_in_front_of(&camera);
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, &pem).unwrap();
+    assert_recorded(
+        "by-authority",
+        &format!("url = \"rtsps://localhost:{port}/stream\"\nca-file = \"{}\"", file.display()),
+    );
+    // Cameras make certificates for no name or a wrong one.
+    assert_recorded(
+        "by-fingerprint",
+        &format!("url = \"rtsps://127.0.0.1:{port}/stream\"\ntls-fingerprint = \"{sum}\""),
+    );
+}
+
+#[test]
+fn a_camera_with_another_certificate_gets_no_password_and_the_reason_names_the_keys() {
+    let camera = Camera::start(vec![h264()]);
+    let (port, _, sum) = tls_in_front_of(&camera);
+    let server = GcsServer::spawn_thread();
+    let wrong = if sum.starts_with('0') {
+        sum.replacen('0', "1", 1)
+    } else {
+        format!("0{}", &sum[1..])
+    };
+    let configuration = format!(
+        "[[camera]]\nid = \"wrong\"\nurl = \"rtsps://localhost:{port}/stream\"\ntls-fingerprint = \"{wrong}\"\n\
+         [[camera]]\nid = \"unknown\"\nurl = \"rtsps://localhost:{port}/stream\"\n"
+    );
+    let recorder = Recorder::start(&server, &configuration);
+    for id in ["wrong", "unknown"] {
+        let status = recorder.wait_for(id, "unreachable");
+        let reason = status["reason"].as_str().unwrap();
+        assert!(reason.contains("tls-fingerprint") && reason.contains("ca-file"), "{reason}");
+    }
+    assert_eq!(camera.seen.connections.load(std::sync::atomic::Ordering::SeqCst), 0);
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+}
