@@ -534,6 +534,15 @@ const PARTS: &[&str] = &[
     "its Opus header is damaged",
     "its header is over",
     "AAC of an unknown rate",
+    "choose another range or format",
+    "try again when one of them has ended",
+    "attachment; filename=",
+    "{path}?camera=",
+    "there is no such export",
+    "a sample is over 4 GiB",
+    "whole: {count} chunks",
+    "{what} at {at}, so one file cannot hold",
+    "{}: {error}",
     // A second warning about one setting.
     "tls=false: the device's token crosses",
 ];

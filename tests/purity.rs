@@ -26,6 +26,8 @@ const PURE: &[&str] = &[
     "crates/mqtt/src/backoff.rs",
     "crates/mqtt/src/key.rs",
     "dashboard/src/auth.rs",
+    "dashboard/src/export/film.rs",
+    "dashboard/src/export/native.rs",
     "dashboard/src/hls",
     "dashboard/src/http/range.rs",
     "dashboard/src/index/badge.rs",

@@ -9,6 +9,7 @@ use gcstreamer_storage::{ClientPool, GcsReader};
 use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
+use crate::export::Exports;
 use crate::index::badge::{Badge, CameraState, judge};
 use crate::index::cache::Disk;
 use crate::index::timeline::{Timeline, day_bounds};
@@ -30,6 +31,8 @@ pub struct App {
     pub index: Index,
     /// The bytes of chunks.
     pub media: Media,
+    /// What is taken away.
+    pub exports: Exports,
     /// Who may see it.
     pub auth: Auth,
     /// Whether it is reached from this machine alone.
@@ -50,6 +53,7 @@ impl App {
         Self {
             index: Index::new(reader, settings.bucket, settings.template, clock.clone(), disk),
             media: Media::default(),
+            exports: Exports::default(),
             auth: settings.auth,
             is_loopback: settings.listen.ip().is_loopback(),
             clock,

@@ -4,6 +4,7 @@
 //!
 //! - [`settings`]: flags and environment. [`auth`]: who may see what (PURE).
 //! - [`index`]: cameras and chunks, from listings; timelines and badges (PURE).
+//! - [`export`]: ranges as one file, and the manifest that tells damage. [`command`]: the same without a server.
 //! - [`hls`]: playlists and remuxing (PURE).
 //! - [`media`]: bytes of chunks, remuxed ones in bounded memory.
 //! - [`http`]: the server. [`page`]: the page's files, built from `web/`.
@@ -11,6 +12,8 @@
 pub mod app;
 pub mod auth;
 pub mod clock;
+pub mod command;
+pub mod export;
 pub mod hls;
 pub mod http;
 pub mod index;

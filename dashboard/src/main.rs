@@ -8,13 +8,15 @@ use std::sync::Arc;
 use clap::Parser as _;
 use gcstreamer_dashboard::app::App;
 use gcstreamer_dashboard::clock::SystemClock;
+use gcstreamer_dashboard::command::{self, Failure};
 use gcstreamer_dashboard::http;
 use gcstreamer_dashboard::settings::{Cli, Command, LogFormat, Settings};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let flags = match cli.command {
-        Some(Command::Serve(flags)) => flags,
+        Some(Command::Serve(flags)) => *flags,
+        Some(command) => return run(command),
         None => cli.serve,
     };
     log(flags.log);
@@ -25,18 +27,43 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!("the runtime cannot be started: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(serve(settings)) {
+    match runtime().and_then(|runtime| runtime.block_on(serve(settings))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Runtime::new().map_err(|error| format!("the runtime cannot be started: {error}"))
+}
+
+/// Runs a command that needs no server.
+fn run(command: Command) -> ExitCode {
+    log(LogFormat::Text);
+    let done = match command {
+        Command::Export(flags) => runtime()
+            .map_err(Failure::Other)
+            .and_then(|runtime| runtime.block_on(command::export(&flags)))
+            .map(|()| true),
+        Command::Verify(flags) => command::verify(&flags),
+        Command::Completions { shell } => {
+            command::completions(shell);
+            Ok(true)
+        }
+        Command::Man => command::man()
+            .map(|()| true)
+            .map_err(|error| Failure::Other(error.to_string())),
+        Command::Serve(_) => Ok(true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
         }
     }
 }

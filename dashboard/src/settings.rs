@@ -11,6 +11,8 @@ use gcstreamer_schema::limits::check_bucket;
 use gcstreamer_schema::name::Template;
 use gcstreamer_storage::{Credentials, Endpoint};
 
+use crate::command::{ExportFlags, VerifyFlags};
+
 /// The default of `gcssink`'s property `location`.
 pub const DEFAULT_LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
 /// A token shorter than this can be guessed.
@@ -32,7 +34,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the page (the default)
-    Serve(Flags),
+    Serve(Box<Flags>),
+    /// Write what was recorded of a camera between two times into a file
+    Export(Box<ExportFlags>),
+    /// Compare an exported file with its manifest, offline: proves damage, not forgery
+    Verify(VerifyFlags),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 /// How log lines are written.
@@ -206,6 +219,7 @@ mod tests {
         let cli = Cli::try_parse_from([&["gcstreamer-dashboard"], arguments].concat()).map_err(|error| error.to_string())?;
         match cli.command {
             Some(Command::Serve(flags)) => flags.check(),
+            Some(other) => Err(format!("{other:?}")),
             None => cli.serve.check(),
         }
     }

@@ -68,7 +68,7 @@ fn every_container_plays_to_its_last_frame() {
             heard.abs_diff(sound) <= 1,
             "{stream:?}: {heard} of {sound} frames of sound; {said}"
         );
-        assert_eq!(text.matches("#EXTINF").count(), cuts.len(), "{text}");
+        assert_eq!((text.matches("#EXTINF").count(), cuts.len()), (5, 5), "{text}");
         assert_eq!(text.matches("#EXT-X-DISCONTINUITY").count(), 0, "{text}");
         // The parameter sets of a transport stream may change without a change of its header, so each of its chunks names its own.
         let complaints: Vec<&str> = said.lines().filter(|line| !is_expected(stream, line)).collect();
@@ -141,7 +141,7 @@ fn a_chunk_that_is_missing_is_a_discontinuity_and_the_rest_plays() {
                 text.matches("#EXTINF").count(),
                 text.matches("#EXT-X-DISCONTINUITY\n").count()
             ),
-            (cuts.len() - 1, 1),
+            (4, 1),
             "{text}"
         );
         let (seen, _, said) = decoded(&format!("{}{}", dashboard.address, playlist(stream, start)));

@@ -53,7 +53,7 @@ pub fn playing(chunk: &Chunk) -> Playing {
 }
 
 /// Whether the container's time goes on from `a` to `b` and the decoder can go on with it.
-fn goes_on(a: &Chunk, b: &Chunk) -> bool {
+pub fn goes_on(a: &Chunk, b: &Chunk) -> bool {
     let time_goes_on = match (a.meta.pts_start, b.meta.pts_start) {
         (Some(a_pts), Some(b_pts)) => a_pts.saturating_add(a.meta.duration).abs_diff(b_pts) <= SLACK,
         _ => a.is_followed_by(b),
@@ -64,8 +64,13 @@ fn goes_on(a: &Chunk, b: &Chunk) -> bool {
 
 /// Takes out what cannot be played, and what another session recorded at the same time.
 fn playable(chunks: &[Chunk]) -> Vec<&Chunk> {
+    once(chunks.iter().filter(|chunk| playing(chunk) != Playing::Not))
+}
+
+/// Takes out what another session recorded at the same time.
+pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> Vec<&'a Chunk> {
     let mut kept: Vec<&Chunk> = Vec::new();
-    for chunk in chunks.iter().filter(|chunk| playing(chunk) != Playing::Not) {
+    for chunk in chunks {
         let (start, end) = (chunk.meta.start, chunk.meta.end);
         let covered = kept.last().map_or(0, |last| last.meta.end);
         let is_new = kept.last().is_some_and(|last| last.is_followed_by(chunk)) || start + (end - start) / 2 >= covered;

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError};
 use mp4_atom::{Encode, Mfhd, Moof, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
-mod boxes;
+pub(crate) mod boxes;
 mod sound;
 
 use boxes::{Header, Kind};
 
 /// Ticks in a second of a track of pictures.
-const VIDEO_TICKS: u32 = 90_000;
+pub(crate) const VIDEO_TICKS: u32 = 90_000;
 /// sample_flags of a key picture: it depends on no other. 14496-12 8.8.3.1.
 const KEY: u32 = 0x0200_0000;
 /// And of any other picture: it depends on others, and is no sync sample.
@@ -53,19 +53,20 @@ impl From<mp4_atom::Error> for RemuxError {
 
 /// A sample on its track's time line, in ticks.
 #[derive(Clone, Debug)]
-struct Placed {
-    dts: u64,
-    duration: u32,
-    composition: i64,
-    key: bool,
-    data: Bytes,
+pub(crate) struct Placed {
+    pub(crate) dts: u64,
+    pub(crate) duration: u32,
+    /// Presentation time minus decode time.
+    pub(crate) composition: i64,
+    pub(crate) key: bool,
+    pub(crate) data: Bytes,
 }
 
 /// A track to write.
 #[derive(Clone, Debug)]
-struct TrackOut {
-    header: Header,
-    samples: Vec<Placed>,
+pub(crate) struct TrackOut {
+    pub(crate) header: Header,
+    pub(crate) samples: Vec<Placed>,
 }
 
 /// Writes a chunk of `duration` ns as a header and one fragment. What MP4 or browsers do not take (G.711) is left out, as long as
@@ -98,7 +99,9 @@ pub fn picture(samples: &Samples) -> Result<Bytes, RemuxError> {
     Ok(boxes::still(&header, &key.data)?.into())
 }
 
-fn tracks(samples: &Samples, duration: u64) -> Result<Vec<TrackOut>, RemuxError> {
+/// Places the samples of a chunk of `duration` ns on its time line, pictures first. Tracks that MP4 does not take are left out, as
+/// long as something remains.
+pub(crate) fn tracks(samples: &Samples, duration: u64) -> Result<Vec<TrackOut>, RemuxError> {
     let mut tracks = Vec::new();
     let mut refused = None;
     for (id, track) in (1u32..).zip(
@@ -144,7 +147,8 @@ fn video_header(track: &SampleTrack, id: u32) -> Result<Header, RemuxError> {
     })
 }
 
-fn ticks(ns: i64, timescale: u32) -> i64 {
+/// Converts ns to ticks, rounded.
+pub(crate) fn ticks(ns: i64, timescale: u32) -> i64 {
     let scaled = i128::from(ns) * i128::from(timescale);
     i64::try_from((scaled + 500_000_000).div_euclid(1_000_000_000)).unwrap_or(i64::MAX)
 }

@@ -91,7 +91,7 @@ fn bounds(from: &str, to: &str, longest: u64) -> Result<(u64, u64), ApiError> {
     Ok((from, to))
 }
 
-fn fresh(value: impl Serialize) -> Response {
+pub(super) fn fresh(value: impl Serialize) -> Response {
     ([(CACHE_CONTROL, "no-store")], Json(value)).into_response()
 }
 

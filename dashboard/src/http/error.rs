@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use gcstreamer_storage::{Class, WriteError};
 use serde_json::json;
 
+use crate::export::ExportError;
 use crate::index::IndexError;
 use crate::media::MediaError;
 
@@ -104,6 +105,29 @@ impl From<IndexError> for ApiError {
         match error {
             IndexError::Bucket(error) => error.into(),
             IndexError::TooMany(_) => Self::bad_request(error.to_string(), "ask for less time at once"),
+        }
+    }
+}
+
+impl From<ExportError> for ApiError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Index(error) => error.into(),
+            ExportError::Bucket(error) => MediaError::Bucket(error).into(),
+            ExportError::Nothing => Self::not_found(error.to_string()),
+            ExportError::Busy => Self {
+                retry_after: Some(30),
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    error.to_string(),
+                    "try again when one of them has ended",
+                )
+            },
+            ExportError::Join(_) | ExportError::TooLarge(..) => {
+                Self::bad_request(error.to_string(), "choose another range or format")
+            }
+            ExportError::Remux(..) => Self::bad_request(error.to_string(), "export it with format=native"),
+            ExportError::Changed(_) => Self::new(StatusCode::BAD_GATEWAY, error.to_string(), "export it again"),
         }
     }
 }

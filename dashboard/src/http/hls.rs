@@ -1,12 +1,12 @@
 //! Playlists. Decisions are in `crate::hls::playlist`.
 
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
-use super::Shared;
 use super::api::{CameraQuery, Span};
 use super::error::ApiError;
+use super::{Shared, Who};
 use crate::hls::playlist;
 use crate::index::HOUR;
 
@@ -19,13 +19,17 @@ fn answer(text: String) -> Response {
 }
 
 /// `GET /hls/index.m3u8?camera=&from=&to=`
-pub(super) async fn index(State(shared): State<Shared>, Query(span): Query<Span>) -> Result<Response, ApiError> {
+pub(super) async fn index(
+    State(shared): State<Shared>,
+    Extension(Who(who)): Extension<Who>,
+    Query(span): Query<Span>,
+) -> Result<Response, ApiError> {
     let (from, to) = span.bounds(LONGEST)?;
     let chunks = shared.app.index.span(&span.camera, from, to).await?;
     if chunks.is_empty() {
         return Err(ApiError::not_found("nothing is stored of this camera in that time"));
     }
-    tracing::info!(camera = span.camera, from = span.from, to = span.to, "playing");
+    tracing::info!(who, camera = span.camera, from = span.from, to = span.to, "playing");
     Ok(answer(playlist::vod(&chunks)))
 }
 

@@ -119,14 +119,14 @@ fn described(chunk: &Chunk, kind: &'static str, length: u64) -> [(HeaderName, St
     ]
 }
 
-fn partial(response: &mut Response, part: &std::ops::Range<u64>, size: u64) {
+pub(super) fn partial(response: &mut Response, part: &std::ops::Range<u64>, size: u64) {
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     if let Ok(value) = format!("bytes {}-{}/{size}", part.start, part.end - 1).parse() {
         response.headers_mut().insert(CONTENT_RANGE, value);
     }
 }
 
-fn unsatisfiable(size: u64) -> Response {
+pub(super) fn unsatisfiable(size: u64) -> Response {
     let mut response = ApiError::new(
         StatusCode::RANGE_NOT_SATISFIABLE,
         format!("there are {size} bytes"),

@@ -20,6 +20,7 @@ use crate::auth::{Decision, Shown};
 
 mod api;
 mod error;
+mod export;
 mod files;
 mod hls;
 mod media;
@@ -70,6 +71,7 @@ pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
     // Media is compressed already, and events must not wait for a full block.
     let compressed = SizeAbove::new(1024)
         .and(NotForContentType::new("video/"))
+        .and(NotForContentType::new("application/octet-stream"))
         .and(NotForContentType::SSE)
         .and(NotForContentType::new("text/javascript"))
         .and(NotForContentType::new("text/css"))
@@ -86,6 +88,9 @@ pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
         .route("/media/{generation}/{*object}", get(media::media))
         .route("/preview", get(media::preview))
         .route("/preview/{generation}/{*object}", get(media::picture))
+        .route("/export", get(export::export))
+        .route("/export/manifest", get(export::manifest))
+        .route("/export/prepare", post(export::prepare))
         .route("/login", post(files::log_in))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(files::file)
@@ -95,11 +100,22 @@ pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
         .with_state(shared)
 }
 
+/// Who asks, for the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Who(pub(crate) String);
+
 /// Lets in who may be let in.
-async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let decision = decide(&shared, &request);
     match decision {
-        Decision::Allow => next.run(request).await,
+        Decision::Allow => {
+            let who = match shared.app.auth {
+                crate::settings::Auth::None => "this machine",
+                crate::settings::Auth::Token(_) => "token",
+            };
+            request.extensions_mut().insert(Who(who.into()));
+            next.run(request).await
+        }
         Decision::LogIn => ApiError::unauthorized().into_response(),
         Decision::ForeignHost => ApiError::foreign_host().into_response(),
     }

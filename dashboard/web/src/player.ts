@@ -17,7 +17,7 @@ export interface Listener {
 /** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
 interface Segment { start: number; duration: number; at: number }
 
-/** Reads a playlist for its times. The player reads it once more; the server has it at hand. */
+/** Reads a playlist for its times, for browsers that play it by themselves. */
 async function read(address: string): Promise<Segment[]> {
   const response = await fetch(address);
   if (!response.ok) throw await failure(response);
@@ -34,6 +34,19 @@ async function read(address: string): Promise<Segment[]> {
   return segments;
 }
 
+const segment = (fragment: { start: number; duration: number; programDateTime: number | null }): Segment => ({
+  start: fragment.start, duration: fragment.duration, at: fragment.programDateTime ?? NaN,
+});
+
+/** What the server's answer says went wrong. */
+function told(request: unknown): string | undefined {
+  try {
+    return String(JSON.parse((request as XMLHttpRequest).responseText).error);
+  } catch {
+    return undefined;
+  }
+}
+
 type Loaded = { Hls: typeof HlsClass };
 let loaded: Promise<Loaded> | undefined;
 // esbuild leaves the address alone: it is a file of its own.
@@ -41,6 +54,8 @@ const load = (): Promise<Loaded> => (loaded ??= import("/assets/hls.js" as strin
 
 export class Player {
   private hls: HlsClass | undefined;
+  /** The one whose playlist is on its way. */
+  private coming: HlsClass | undefined;
   private segments: Segment[] = [];
   private from = 0;
   private to = 0;
@@ -62,6 +77,7 @@ export class Player {
     this.video.removeEventListener("play", this.tell);
     this.video.removeEventListener("pause", this.tell);
     this.video.removeEventListener("ended", this.goOn);
+    this.coming?.destroy();
     this.hls?.destroy();
   }
 
@@ -112,41 +128,61 @@ export class Player {
 
   private async source(address: string, at: number | undefined, play: boolean): Promise<void> {
     const turn = ++this.turn;
-    const answers = await Promise.all([load(), read(address)]).catch((error: Error) => error);
+    const { Hls } = await load();
     if (turn !== this.turn) return;
-    if (answers instanceof Error) {
-      if (answers instanceof ApiError && answers.status === 401) dispatchEvent(new Event("log-in"));
-      else this.listener.said(answers instanceof ApiError && answers.status === 404 ? "nothing is recorded here" : answers.message);
-      return;
-    }
-    const [{ Hls }, segments] = answers;
-    this.hls?.destroy();
-    this.hls = undefined;
-    this.segments = segments;
-    this.listener.said("");
-    const position = at === undefined ? -1 : (this.position(at) ?? segments.at(-1)?.start ?? -1);
-    if (!Hls.isSupported()) {
-      this.video.src = position > 0 ? `${address}#t=${position}` : address;
+    if (!Hls.isSupported()) return this.byItself(address, at, play, turn);
+    const hls = new Hls({ autoStartLoad: false, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30 });
+    this.coming?.destroy();
+    this.coming = hls;
+    // What was shown stays until the playlist is there.
+    hls.once(Hls.Events.LEVEL_LOADED, (_, { details }) => {
+      this.coming = undefined;
+      this.hls?.destroy();
+      this.hls = hls;
+      this.segments = details.fragments.map(segment);
+      this.listener.said("");
+      hls.attachMedia(this.video);
+      hls.startLoad(this.start(at));
       if (play) void this.play();
-      return;
-    }
-    const hls = new Hls({ startPosition: position, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30 });
-    this.hls = hls;
+    });
     // What it learns from the media is more exact than what the playlist says.
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
-      this.segments = details.fragments.map(({ start, duration, programDateTime }) => ({ start, duration, at: programDateTime ?? NaN }));
+      if (this.hls === hls) this.segments = details.fragments.map(segment);
     });
     hls.on(Hls.Events.ERROR, (_, data) => {
       if (!data.fatal) return;
-      if (data.response?.code === 401) dispatchEvent(new Event("log-in"));
-      else if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
+      if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         this.listener.said(`this browser cannot play it (${data.details}); the recording can be downloaded and played elsewhere`);
         if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
-      } else this.listener.said(`it cannot be loaded (${data.details})`);
+      } else this.failed(new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, ""));
+      if (this.coming === hls) {
+        this.coming = undefined;
+        hls.destroy();
+      }
     });
     hls.loadSource(address);
-    hls.attachMedia(this.video);
+  }
+
+  /** Safari on a phone has no player but its own. */
+  private async byItself(address: string, at: number | undefined, play: boolean, turn: number): Promise<void> {
+    const segments = await read(address).catch((error: Error) => error);
+    if (turn !== this.turn) return;
+    if (segments instanceof Error) return this.failed(segments);
+    this.segments = segments;
+    this.listener.said("");
+    const position = this.start(at);
+    this.video.src = position > 0 ? `${address}#t=${position}` : address;
     if (play) void this.play();
+  }
+
+  private failed(error: Error): void {
+    if (error instanceof ApiError && error.status === 401) dispatchEvent(new Event("log-in"));
+    else this.listener.said(error instanceof ApiError && error.status === 404 ? "nothing is recorded here" : error.message);
+  }
+
+  /** Where to begin, seconds; -1: where the player thinks best. */
+  private start(at: number | undefined): number {
+    return at === undefined ? -1 : (this.position(at) ?? this.segments.at(-1)?.start ?? -1);
   }
 
   /** Where an instant lies in the playlist, seconds. In a gap: where it goes on. */

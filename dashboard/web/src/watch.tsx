@@ -7,6 +7,7 @@ import { Calendar } from "./calendar";
 import { address, followed } from "./link";
 import { askForToken } from "./login";
 import { Player } from "./player";
+import { Take, type TakeKeys } from "./take";
 import { TimeBar } from "./timebar";
 import { HOUR, clock, date, iso, span, zone } from "./time";
 import { reason } from "./words";
@@ -17,6 +18,7 @@ const NOTHING: Timeline = { ranges: [], gaps: [] };
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
   const video = useRef<HTMLVideoElement>(null);
   const player = useRef<Player | null>(null);
+  const takeKeys = useRef<TakeKeys | null>(null);
   const [at, setAt] = useState(asked ?? Date.now());
   const [playing, setPlaying] = useState(false);
   const [speed, setSpeed] = useState(1);
@@ -83,6 +85,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     " ": toggle, k: toggle, j: () => pick(at - 10_000), l: () => pick(at + 10_000),
     ",": () => frame(-1), ".": () => frame(1), ArrowLeft: () => pick(at - 5000), ArrowRight: () => pick(at + 5000),
     n: () => toGap(1), p: () => toGap(-1),
+    "[": () => takeKeys.current?.from(), "]": () => takeKeys.current?.to(), e: () => takeKeys.current?.take(),
     "+": () => setView(zoomed(view, 0.5, at)), "-": () => setView(zoomed(view, 2, at)),
   };
   useKeys(actions);
@@ -122,9 +125,10 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           <button type="button" onClick={() => video.current && still(video.current, camera, at)}>Save picture</button>
           <label class="check"><input type="checkbox" onChange={(event) => { if (video.current) video.current.muted = !event.currentTarget.checked; }} /> Sound</label>
         </div>
+        <Take camera={camera} at={at} keys={takeKeys} />
         <Calendar camera={camera} at={at} pick={(day) => { setView({ from: day, to: day + 24 * HOUR }); pick(day); }} />
         <Table timeline={timeline} pick={pick} />
-        <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, , . one frame, n p gaps, + − zoom.</p>
+        <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, , . one frame, n p gaps, + − zoom, [ ] mark a range, e takes it away.</p>
       </main>
     </>
   );

@@ -14,8 +14,8 @@ use mp4_atom::{
 use super::RemuxError;
 
 /// What a track holds, with its configuration.
-#[derive(Clone, Debug)]
-pub(super) enum Kind {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
     Avc(Bytes),
     Hevc(Bytes),
     Aac { config: Bytes, rate: u32, channels: u16 },
@@ -23,18 +23,18 @@ pub(super) enum Kind {
 }
 
 /// What the header says of a track.
-#[derive(Clone, Debug)]
-pub(super) struct Header {
-    pub(super) id: u32,
-    pub(super) timescale: u32,
-    pub(super) kind: Kind,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) id: u32,
+    pub(crate) timescale: u32,
+    pub(crate) kind: Kind,
 }
 
 /// Ticks in a second of the movie.
 const MOVIE_TICKS: u32 = 1000;
 
 impl Header {
-    pub(super) fn is_video(&self) -> bool {
+    pub(crate) fn is_video(&self) -> bool {
         matches!(self.kind, Kind::Avc(_) | Kind::Hevc(_))
     }
 
@@ -47,7 +47,7 @@ impl Header {
         size.unwrap_or(Size { width: 0, height: 0 })
     }
 
-    fn trak(&self, stbl: Stbl, duration: u64) -> Trak {
+    pub(crate) fn trak(&self, stbl: Stbl, duration: u64) -> Trak {
         let (size, is_video) = (self.size(), self.is_video());
         let pixels = |n: u32| u16::try_from(n).unwrap_or(0);
         Trak {
@@ -88,7 +88,7 @@ impl Header {
         }
     }
 
-    fn entry(&self) -> Result<Codec, RemuxError> {
+    pub(crate) fn entry(&self) -> Result<Codec, RemuxError> {
         let size = self.size();
         let visual = || Visual {
             data_reference_index: 1,
@@ -190,7 +190,7 @@ fn dops(head: &[u8]) -> Option<Dops> {
     })
 }
 
-fn ftyp() -> Ftyp {
+pub(crate) fn ftyp() -> Ftyp {
     Ftyp {
         major_brand: b"iso6".into(),
         minor_version: 0,
@@ -209,7 +209,7 @@ fn mvhd(next_track_id: u32, duration: u64) -> Mvhd {
     }
 }
 
-fn moov(mvhd: Mvhd, mvex: Option<Mvex>, trak: Vec<Trak>) -> Moov {
+pub(crate) fn moov(mvhd: Mvhd, mvex: Option<Mvex>, trak: Vec<Trak>) -> Moov {
     Moov {
         mvhd,
         mvex,

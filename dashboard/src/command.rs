@@ -1,0 +1,273 @@
+//! The commands that need no server: `export`, `verify`, `completions`, `man`.
+//!
+//! May read the bucket, write the files that are named, and write to standard output and standard error.
+
+use std::io::{IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _};
+use gcstreamer_schema::limits::check_bucket;
+use gcstreamer_schema::name::{Template, check_device};
+use gcstreamer_schema::time::parse_rfc3339;
+use gcstreamer_storage::{ClientPool, Credentials, Endpoint, GcsReader};
+
+use crate::clock::SystemClock;
+use crate::export::manifest::Manifest;
+use crate::export::{Format, LONGEST, Plan, Request, Selection};
+use crate::index::{HOUR, Index};
+use crate::settings::{Cli, DEFAULT_LOCATION};
+
+/// The flags of export.
+#[derive(Clone, Debug, Args)]
+pub struct ExportFlags {
+    /// Bucket with the recordings
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_BUCKET")]
+    pub bucket: String,
+    /// Device id of the camera
+    #[arg(long)]
+    pub camera: String,
+    /// Beginning, RFC 3339, e.g. 2026-11-22T14:00:00Z
+    #[arg(long)]
+    pub from: String,
+    /// End, at most 24 h later
+    #[arg(long)]
+    pub to: String,
+    /// mp4: exactly the range; native: the chunks that it touches, joined as they are
+    #[arg(long, default_value = "mp4")]
+    pub format: Format,
+    /// Write the manifest into this file; verify needs it
+    #[arg(long)]
+    pub manifest: Option<PathBuf>,
+    /// Server to ask instead of Google's
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_ENDPOINT_URI")]
+    pub endpoint_uri: Option<String>,
+    /// Service account key or external account file [default: Application Default Credentials]
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_CREDENTIALS_FILE")]
+    pub credentials_file: Option<PathBuf>,
+    /// Object names, as the property location of gcssink; must hold {device}
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_LOCATION", default_value = DEFAULT_LOCATION)]
+    pub location: String,
+    /// File to write; what is there is replaced once the export is whole
+    pub out: PathBuf,
+}
+
+/// The flags of verify.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyFlags {
+    /// Object names, as the property location of gcssink: they hold times and numbers, which are checked
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_LOCATION", default_value = DEFAULT_LOCATION)]
+    pub location: String,
+    /// The manifest of the export
+    pub manifest: PathBuf,
+    /// The exported file
+    pub file: PathBuf,
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Wrong arguments: exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else: exit status 1.
+    #[error("{0}")]
+    Other(String),
+}
+
+fn other(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(error.to_string())
+}
+
+impl ExportFlags {
+    fn request(&self) -> Result<Request, Failure> {
+        let usage = |text: String| Failure::Usage(text);
+        check_bucket(&self.bucket).map_err(|fault| usage(format!("--bucket: {fault}")))?;
+        check_device(&self.camera).map_err(|fault| usage(format!("--camera: {fault}")))?;
+        let time = |name: &str, text: &str| {
+            parse_rfc3339(text).ok_or_else(|| usage(format!("{name} is no time; write it as 2026-11-22T14:00:00Z")))
+        };
+        let (from, to) = (time("--from", &self.from)?, time("--to", &self.to)?);
+        if to <= from || to - from > LONGEST {
+            let hours = LONGEST / HOUR;
+            return Err(usage(format!(
+                "--to must lie behind --from, by at most {hours} h; export longer times in parts"
+            )));
+        }
+        Ok(Request {
+            camera: self.camera.clone(),
+            from,
+            to,
+            format: self.format,
+        })
+    }
+
+    fn index(&self) -> Result<Index, Failure> {
+        let endpoint =
+            Endpoint::from_environment(self.endpoint_uri.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
+        let credentials = self
+            .credentials_file
+            .clone()
+            .map_or(Credentials::ApplicationDefault, Credentials::File);
+        let template = template(&self.location)?;
+        let reader = GcsReader::new(&ClientPool::global(), endpoint, credentials);
+        Ok(Index::new(reader, self.bucket.clone(), template, Arc::new(SystemClock), None))
+    }
+}
+
+fn template(location: &str) -> Result<Template, Failure> {
+    if !location.contains("{device}") {
+        return Err(Failure::Usage(
+            "--location must hold {device}: without it a name does not tell whose chunk it is".into(),
+        ));
+    }
+    Template::parse(location).map_err(|error| Failure::Usage(format!("--{error}")))
+}
+
+/// Exports a range into a file.
+///
+/// # Errors
+/// [`Failure`]; the file is not there then, or is what it was.
+pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
+    let (request, index) = (flags.request()?, flags.index()?);
+    tracing::info!(
+        camera = request.camera,
+        from = flags.from,
+        to = flags.to,
+        format = request.format.name(),
+        "exporting"
+    );
+    let selection = Selection::of(&index, request).await.map_err(other)?;
+    let (count, done) = (selection.count(), AtomicUsize::new(0));
+    let plan = {
+        let mut shown = Shown::new("reading");
+        let planning = selection.plan(&index, &done);
+        tokio::pin!(planning);
+        loop {
+            tokio::select! {
+                plan = &mut planning => break plan.map_err(other)?,
+                () = tokio::time::sleep(Duration::from_millis(250)) => shown.show(done.load(Ordering::Relaxed) as u64, count as u64),
+            }
+        }
+    };
+    let plan = Arc::new(plan);
+    let unfinished = flags.out.with_file_name(format!(
+        ".{}.{}.unfinished",
+        flags.out.file_name().unwrap_or_default().to_string_lossy(),
+        std::process::id()
+    ));
+    let written = write(&plan, &index, &unfinished).await;
+    let kept = written.and_then(|()| {
+        std::fs::rename(&unfinished, &flags.out).map_err(|error| Failure::Other(format!("{}: {error}", flags.out.display())))
+    });
+    if let Err(failure) = kept {
+        let _ = std::fs::remove_file(&unfinished);
+        return Err(failure);
+    }
+    if let (Some(path), Some(manifest)) = (&flags.manifest, plan.manifest()) {
+        std::fs::write(path, manifest.to_json()).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+async fn write(plan: &Arc<Plan>, index: &Index, path: &Path) -> Result<(), Failure> {
+    let fault = |error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()));
+    let mut file = std::fs::File::create(path).map_err(fault)?;
+    let (mut reading, mut shown, mut sum) = (plan.bytes(0..plan.size), Shown::new("writing"), 0);
+    while let Some(piece) = reading.next(index).await.map_err(other)? {
+        file.write_all(&piece).map_err(fault)?;
+        sum += piece.len() as u64;
+        shown.show(sum, plan.size);
+    }
+    file.sync_all().map_err(fault)
+}
+
+/// A line of progress, where standard error is a terminal.
+struct Shown {
+    what: &'static str,
+    percent: Option<u64>,
+    is_terminal: bool,
+}
+
+impl Shown {
+    fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            percent: None,
+            is_terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    fn show(&mut self, done: u64, of: u64) {
+        let percent = done * 100 / of.max(1);
+        if self.is_terminal && self.percent != Some(percent) {
+            self.percent = Some(percent);
+            let _ = write!(std::io::stderr(), "\r{} {percent} % ", self.what);
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if self.percent.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// Compares a file with its manifest, without the network. Returns whether it is whole; says what is wrong on standard output.
+///
+/// # Errors
+/// [`Failure`]: a file cannot be read.
+pub fn verify(flags: &VerifyFlags) -> Result<bool, Failure> {
+    let fault = |path: &Path, error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+    let text = std::fs::read(&flags.manifest).map_err(|error| fault(&flags.manifest, &error))?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| fault(&flags.manifest, &error))?;
+    let file = std::fs::File::open(&flags.file).map_err(|error| fault(&flags.file, &error))?;
+    let faults = manifest
+        .verify(file, &template(&flags.location)?)
+        .map_err(|error| fault(&flags.file, &error))?;
+    let mut out = std::io::stdout();
+    for line in &faults {
+        let _ = writeln!(out, "{line}");
+    }
+    if faults.is_empty() {
+        let count = manifest.objects.len();
+        let _ = writeln!(out, "whole: {count} chunks of {}, {} bytes", manifest.camera, manifest.size);
+    }
+    Ok(faults.is_empty())
+}
+
+/// Writes the completions for a shell to standard output.
+pub fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "gcstreamer-dashboard", &mut std::io::stdout());
+}
+
+/// Writes the manual page to standard output: the flags of the server, then those of each command.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn man() -> std::io::Result<()> {
+    let cli = Cli::command();
+    let mut page = Vec::new();
+    let man = clap_mangen::Man::new(cli.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "serve") {
+        let name = command.get_name().to_owned();
+        let mut section = Vec::new();
+        let man = clap_mangen::Man::new(command.clone().bin_name(format!("gcstreamer-dashboard {name}")));
+        man.render_description_section(&mut section)?;
+        man.render_options_section(&mut section)?;
+        let text = String::from_utf8_lossy(&section)
+            .replace(".SH DESCRIPTION", "")
+            .replace(".SH OPTIONS", "");
+        write!(page, ".SH COMMAND {}{text}", name.to_uppercase())?;
+    }
+    std::io::stdout().write_all(&page)
+}

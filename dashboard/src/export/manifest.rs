@@ -1,0 +1,274 @@
+//! The manifest of an exported file, and what it proves: that the file, the list of its chunks and their times are those that were
+//! exported. It proves damage, not forgery: who can write the file can write a manifest for it.
+//!
+//! PURE but for the file that [`verify`] reads through `Read`, in pieces.
+
+use std::io::Read;
+
+use gcstreamer_schema::crc32c;
+use gcstreamer_schema::name::Template;
+use gcstreamer_schema::time::rfc3339_ms;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::index::timeline::Gap;
+
+/// How far a time may be off from the one in a name: names have milliseconds.
+const ROUNDING: u64 = 1_000_000;
+/// Bytes read at once.
+const BLOCK: usize = 256 << 10;
+
+/// What is known of an exported file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Device id.
+    pub camera: String,
+    /// Beginning of the range, ns since the Unix epoch.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub from: u64,
+    /// End of the range, ns since the Unix epoch.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub to: u64,
+    /// `mp4` or `native`.
+    pub format: String,
+    /// The chunks that it is made of, in their order.
+    pub objects: Vec<Object>,
+    /// What is missing inside the range.
+    pub gaps: Vec<GapOf>,
+    /// The least certain clock of the chunks, as in the metadata `clock`.
+    pub clock: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Bytes before those of the first chunk.
+    pub header: Part,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    /// SHA-256 of this manifest without this key, hexadecimal.
+    #[serde(default)]
+    pub seal: String,
+}
+
+/// A chunk, and what the file has of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Object name.
+    pub name: String,
+    /// Generation of the object.
+    pub generation: i64,
+    /// Bytes of the object.
+    pub size: u64,
+    /// CRC32C of the object, base64 as Cloud Storage writes it.
+    pub crc32c: String,
+    /// SHA-256 of the object, hexadecimal.
+    pub sha256: String,
+    /// Its beginning, ns since the Unix epoch.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub from: u64,
+    /// Its end, ns since the Unix epoch.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub to: u64,
+    /// What the file has of it.
+    pub part: Part,
+}
+
+/// Bytes of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// How many.
+    pub size: u64,
+    /// Their SHA-256, hexadecimal.
+    pub sha256: String,
+}
+
+/// A gap, as the API writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapOf {
+    /// Its beginning, ns since the Unix epoch.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub from: u64,
+    /// Its end, ns since the Unix epoch.
+    #[serde(with = "gcstreamer_schema::time::required")]
+    pub to: u64,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<Gap> for GapOf {
+    fn from(gap: Gap) -> Self {
+        Self {
+            from: gap.from,
+            to: gap.to,
+            reason: gap.reason,
+        }
+    }
+}
+
+/// Hexadecimal.
+pub(super) fn hex(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 and CRC32C of an object.
+pub(super) fn sums(bytes: &[u8]) -> (String, String) {
+    (crc32c::to_base64(::crc32c::crc32c(bytes)), hex(Sha256::digest(bytes)))
+}
+
+impl Manifest {
+    /// Writes the seal.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.seal = self.seal_of();
+        self
+    }
+
+    fn seal_of(&self) -> String {
+        let bare = Self {
+            seal: String::new(),
+            ..self.clone()
+        };
+        hex(Sha256::digest(serde_json::to_vec(&bare).unwrap_or_default()))
+    }
+
+    /// Returns the manifest as JSON for people and programs.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// Returns what contradicts itself in the manifest: it was changed after the export.
+    fn contradictions(&self, template: &Template) -> Vec<String> {
+        let mut faults = Vec::new();
+        for object in &self.objects {
+            let named = template.read(&object.name).and_then(|parts| parts.start);
+            if let Some(named) = named.filter(|named| named.abs_diff(object.from) > ROUNDING) {
+                faults.push(format!(
+                    "clock: {} begins at {} by its name and at {} by the manifest",
+                    object.name,
+                    rfc3339_ms(named),
+                    rfc3339_ms(object.from)
+                ));
+            }
+            if object.to <= object.from || object.from >= self.to || object.to <= self.from {
+                faults.push(format!("clock: {} lies outside the range of the manifest", object.name));
+            }
+        }
+        for pair in self.objects.windows(2) {
+            let [a, b] = pair else { continue };
+            let parts = |object: &Object| template.read(&object.name).map(|parts| (parts.session, parts.sequence));
+            let follows = match (parts(a), parts(b)) {
+                (Some((sa, Some(qa))), Some((sb, Some(qb)))) if sa == sb => qa.checked_add(1) == Some(qb),
+                _ => true,
+            };
+            let is_told = self.gaps.iter().any(|gap| gap.from < b.from && gap.to > a.from);
+            if !follows && !is_told {
+                faults.push(format!(
+                    "chunk: between {} and {} the manifest lists none, and no gap",
+                    a.name, b.name
+                ));
+            }
+        }
+        let sum = self.objects.iter().map(|object| object.part.size).sum::<u64>() + self.header.size;
+        if sum != self.size {
+            faults.push(format!(
+                "chunk: the parts have {sum} bytes together, the file is said to have {}",
+                self.size
+            ));
+        }
+        if self.seal_of() != self.seal {
+            faults.push("manifest: it was changed after the export, its seal does not fit".into());
+        }
+        faults
+    }
+
+    /// Compares a file with the manifest. Returns what is wrong, one line each; empty: nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn verify(&self, file: impl Read, template: &Template) -> std::io::Result<Vec<String>> {
+        let mut faults = self.contradictions(template);
+        let mut parts = vec![("the header".to_owned(), &self.header)];
+        parts.extend(self.objects.iter().map(|object| (object.name.clone(), &object.part)));
+        let mut file = Pieces {
+            file,
+            held: Vec::new(),
+            whole: Sha256::new(),
+        };
+        let mut at = 0u64;
+        let mut index = 0;
+        while let Some((name, part)) = parts.get(index) {
+            let found = file.part(part.size)?;
+            index += 1;
+            if found.as_deref() == Some(part.sha256.as_str()) {
+                at += part.size;
+                file.take(part.size)?;
+                continue;
+            }
+            // If what comes next in the manifest is here, this one was taken out.
+            let next = parts.get(index).map(|(_, next)| *next);
+            let is_removed = match next {
+                Some(next) => next.size > 0 && file.part(next.size)?.as_deref() == Some(next.sha256.as_str()),
+                None => file.is_over()?,
+            };
+            if is_removed {
+                faults.push(format!("chunk: {name} is missing at byte {at}"));
+                continue;
+            }
+            faults.push(format!("bytes: {name} differs, between byte {at} and {}", at + part.size));
+            at += part.size;
+            file.take(part.size)?;
+        }
+        if !file.is_over()? {
+            faults.push(format!("bytes: the file goes on behind byte {at}, where it should end"));
+        }
+        if faults.is_empty() && hex(file.whole.finalize()) != self.sha256 {
+            faults.push("bytes: the parts are right, and the SHA-256 of the file is not that of the manifest".into());
+        }
+        Ok(faults)
+    }
+}
+
+/// A file that can be looked at ahead of what was taken: two parts at most are in memory.
+struct Pieces<R> {
+    file: R,
+    held: Vec<u8>,
+    whole: Sha256,
+}
+
+impl<R: Read> Pieces<R> {
+    fn fill(&mut self, wanted: u64) -> std::io::Result<bool> {
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        while self.held.len() < wanted {
+            let before = self.held.len();
+            let more = (wanted - before).min(BLOCK);
+            self.held.resize(before + more, 0);
+            let count = self.file.read(self.held.get_mut(before..).unwrap_or_default())?;
+            self.held.truncate(before + count);
+            if count == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// SHA-256 of the next bytes; `None`: there are fewer.
+    fn part(&mut self, size: u64) -> std::io::Result<Option<String>> {
+        let is_whole = self.fill(size)?;
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        Ok(self
+            .held
+            .get(..size)
+            .filter(|_| is_whole)
+            .map(|bytes| hex(Sha256::digest(bytes))))
+    }
+
+    fn take(&mut self, size: u64) -> std::io::Result<()> {
+        self.fill(size)?;
+        let size = usize::try_from(size).unwrap_or(usize::MAX).min(self.held.len());
+        self.whole.update(self.held.get(..size).unwrap_or_default());
+        self.held.drain(..size);
+        Ok(())
+    }
+
+    fn is_over(&mut self) -> std::io::Result<bool> {
+        Ok(self.held.is_empty() && !self.fill(1)?)
+    }
+}

@@ -1,0 +1,419 @@
+//! Taking a range away: what the file is made of, and its bytes.
+//!
+//! A [`Plan`] names the chunks by generation, so the same plan gives the same bytes each time, whole or by range. For `mp4` it is made
+//! by a first pass over all chunks; the bytes are made by a second one while they are sent. One chunk is in memory at a time.
+//!
+//! - [`film`] PURE: one plain MP4. [`native`] PURE: chunks joined as they are. [`manifest`]: what was exported, and its check.
+//! - `reading`: the second pass, the bytes of a file. `running`: the exports of a server.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gcstreamer_media::container::samples;
+use gcstreamer_schema::ClockKind;
+use gcstreamer_schema::time::rfc3339_ms;
+use gcstreamer_storage::{Class, WriteError};
+use sha2::{Digest as _, Sha256};
+
+pub mod film;
+pub mod manifest;
+pub mod native;
+mod reading;
+mod running;
+
+pub use reading::Reading;
+pub use running::{Begun, Exports};
+
+use crate::hls::playlist::{Playing, goes_on, once, playing};
+use crate::hls::remux::RemuxError;
+use crate::index::timeline::{Gap, NOT_STORED, Timeline};
+use crate::index::{Chunk, HOUR, Index, IndexError};
+use film::{Cut, Film, Window, cut};
+use manifest::{Manifest, Object, Part};
+
+/// Longest range, ns: 24 h.
+pub const LONGEST: u64 = 24 * HOUR;
+/// Exports at once.
+pub const PARALLEL: usize = 4;
+/// Largest chunk that a film takes, bytes: it is held whole.
+const MAX_CHUNK: u64 = 128 << 20;
+/// Attempts to read a piece; between them 0.5 s, 1 s, 2 s.
+const ATTEMPTS: u32 = 4;
+
+/// The form of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One MP4 of exactly the range.
+    #[default]
+    Mp4,
+    /// The chunks that the range touches, joined as they are.
+    Native,
+}
+
+impl Format {
+    /// Its name in addresses and manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Native => "native",
+        }
+    }
+
+    /// Reads [`Format::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Mp4, Self::Native].into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// Why a range cannot be exported.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The bucket cannot be listed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A chunk cannot be read.
+    #[error(transparent)]
+    Bucket(#[from] WriteError),
+    /// A chunk cannot be written as MP4.
+    #[error("{0}: {1}")]
+    Remux(Arc<str>, RemuxError),
+    /// The chunks cannot be joined.
+    #[error("{0}")]
+    Join(String),
+    /// A chunk is too large for a film.
+    #[error("{0} has {1} bytes, and chunks up to 128 MiB are written as mp4; export it as native")]
+    TooLarge(Arc<str>, u64),
+    /// Nothing is stored in the range.
+    #[error("nothing is stored of this camera in that time")]
+    Nothing,
+    /// Too many exports run.
+    #[error("{PARALLEL} exports are running, which is the most at once")]
+    Busy,
+    /// A chunk was not what the first pass found.
+    #[error("{0} is not what it was when the export began")]
+    Changed(Arc<str>),
+}
+
+/// Which range of which camera.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Device id.
+    pub camera: String,
+    /// ns since the Unix epoch.
+    pub from: u64,
+    /// ns since the Unix epoch.
+    pub to: u64,
+    /// The form of the file.
+    pub format: Format,
+}
+
+impl Request {
+    /// The name of the file: camera, from, to.
+    pub fn file_name(&self, extension: &str) -> String {
+        let word: String = self
+            .camera
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        let time = |ns: u64| rfc3339_ms(ns).replace(['-', ':'], "").replace(".000Z", "Z");
+        format!(
+            "{}_{}_{}.{extension}",
+            word.trim_start_matches('.'),
+            time(self.from),
+            time(self.to)
+        )
+    }
+
+    fn window(&self, chunk: &Chunk, first: i64) -> Window {
+        let anchor = chunk.meta.pts_start.and_then(|pts| i64::try_from(pts).ok()).unwrap_or(first);
+        let place = |utc: u64| {
+            let since = i128::from(utc) - i128::from(chunk.meta.start) + i128::from(anchor);
+            i64::try_from(since).unwrap_or(i64::MAX)
+        };
+        Window {
+            from: (chunk.meta.start < self.from).then(|| place(self.from)),
+            to: (chunk.meta.end > self.to).then(|| place(self.to)),
+        }
+    }
+}
+
+/// What a file is made of.
+#[derive(Debug)]
+pub struct Plan {
+    /// What was asked for.
+    pub request: Request,
+    /// Names the range and the generations of its chunks: the same id, the same bytes.
+    pub id: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Of the file's name.
+    pub extension: &'static str,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    header: Bytes,
+    parts: Vec<Planned>,
+    gaps: Vec<Gap>,
+    manifest: OnceLock<Arc<Manifest>>,
+}
+
+/// A chunk of a plan.
+#[derive(Clone, Debug)]
+struct Planned {
+    chunk: Chunk,
+    /// Where its bytes begin in the file, and how many there are.
+    offset: u64,
+    size: u64,
+    /// How many bytes of the object are left out at its beginning; `native` only.
+    skip: u64,
+}
+
+/// The chunks of a range, before anything of them is read.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// What was asked for.
+    pub request: Request,
+    /// See [`Plan::id`].
+    pub id: String,
+    chunks: Vec<Chunk>,
+}
+
+impl Selection {
+    /// Lists the chunks of a range.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn of(index: &Index, request: Request) -> Result<Self, ExportError> {
+        let found = index.span(&request.camera, request.from, request.to).await?;
+        let takes = |chunk: &&Chunk| request.format == Format::Native || playing(chunk) != Playing::Not;
+        let chunks: Vec<Chunk> = once(found.iter().filter(takes)).into_iter().cloned().collect();
+        if chunks.is_empty() {
+            return Err(ExportError::Nothing);
+        }
+        let mut digest = Sha256::new();
+        digest.update(format!(
+            "{}\0{}\0{}\0{}",
+            request.camera,
+            request.from,
+            request.to,
+            request.format.name()
+        ));
+        for chunk in &chunks {
+            digest.update(format!("\0{}\0{}", chunk.name, chunk.generation));
+        }
+        let id = manifest::hex(digest.finalize()).chars().take(32).collect();
+        Ok(Self { request, id, chunks })
+    }
+
+    /// How many chunks there are.
+    pub fn count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// What is missing in the range.
+    fn gaps(&self) -> Vec<Gap> {
+        let (from, to) = (self.request.from, self.request.to);
+        let timeline = Timeline::of(&self.chunks);
+        let edge = |from, to| Gap {
+            from,
+            to,
+            reason: NOT_STORED.into(),
+        };
+        let first = timeline
+            .ranges
+            .first()
+            .filter(|range| range.from > from)
+            .map(|range| edge(from, range.from));
+        let last = timeline
+            .ranges
+            .last()
+            .filter(|range| range.to < to)
+            .map(|range| edge(range.to, to));
+        let inside = timeline.within(from, to).gaps;
+        first.into_iter().chain(inside).chain(last).collect()
+    }
+
+    /// Makes the plan; `progress` counts the chunks that were read.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn plan(self, index: &Index, progress: &AtomicUsize) -> Result<Plan, ExportError> {
+        let gaps = self.gaps();
+        let container = self
+            .chunks
+            .first()
+            .map(|chunk| chunk.meta.container)
+            .unwrap_or(gcstreamer_schema::Container::Raw);
+        let (header, parts, extension, content_type) = match self.request.format {
+            Format::Native => {
+                let ranges = native::parts(&self.chunks).map_err(ExportError::Join)?;
+                let parts = self.chunks.iter().cloned().zip(ranges);
+                let parts: Vec<_> = parts
+                    .map(|(chunk, range)| (chunk, range.end - range.start, range.start))
+                    .collect();
+                (Vec::new(), parts, container.extension(), container.content_type(false))
+            }
+            Format::Mp4 => {
+                let (header, sizes) = self.film(index, progress).await?;
+                let parts = self.chunks.iter().cloned().zip(sizes).map(|(chunk, size)| (chunk, size, 0));
+                (header, parts.collect(), "mp4", "video/mp4")
+            }
+        };
+        let mut offset = header.len() as u64;
+        let place = |(chunk, size, skip)| {
+            let planned = Planned {
+                chunk,
+                offset,
+                size,
+                skip,
+            };
+            offset += size;
+            planned
+        };
+        // A chunk of which the film shows nothing is no part of it.
+        let parts: Vec<Planned> = parts.into_iter().filter(|(_, size, _)| *size > 0).map(place).collect();
+        progress.store(parts.len(), Ordering::Relaxed);
+        Ok(Plan {
+            id: self.id,
+            request: self.request,
+            size: offset,
+            extension,
+            content_type,
+            header: header.into(),
+            parts,
+            gaps,
+            manifest: OnceLock::new(),
+        })
+    }
+
+    /// The first pass: the header, and how many bytes the film has of each chunk.
+    async fn film(&self, index: &Index, progress: &AtomicUsize) -> Result<(Vec<u8>, Vec<u64>), ExportError> {
+        let (mut film, mut sizes) = (Film::default(), Vec::with_capacity(self.chunks.len()));
+        let mut before: Option<&Chunk> = None;
+        for chunk in &self.chunks {
+            let bytes = whole(index, chunk).await?;
+            let (cut, window) = cut_of(&self.request, chunk, bytes).await?;
+            let joins = before.is_some_and(|last| goes_on(last, chunk));
+            let size = film.push(&cut, window, joins);
+            sizes.push(size.map_err(|error| ExportError::Remux(chunk.name.clone(), error))?);
+            before = Some(chunk);
+            progress.fetch_add(1, Ordering::Relaxed);
+        }
+        let first = self.chunks.first().map_or(self.request.from, |chunk| chunk.meta.start);
+        let header = film.header(self.request.from.max(first));
+        let name = || self.chunks.first().map_or_else(|| "".into(), |chunk| chunk.name.clone());
+        Ok((header.map_err(|error| ExportError::Remux(name(), error))?, sizes))
+    }
+}
+
+/// Reads a chunk and takes what a film needs of it.
+async fn cut_of(request: &Request, chunk: &Chunk, bytes: Bytes) -> Result<(Cut, Window), ExportError> {
+    let (request, meta, name) = (request.clone(), chunk.clone(), chunk.name.clone());
+    let work = move || -> Result<(Cut, Window), RemuxError> {
+        let read = samples::read(meta.meta.container, &bytes, meta.meta.pts_start)?;
+        let first = [&read.video, &read.audio]
+            .into_iter()
+            .flatten()
+            .find_map(|track| track.samples.first());
+        let window = request.window(&meta, first.map_or(0, |sample| sample.pts));
+        Ok((cut(&read, meta.meta.duration, window)?, window))
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|_| ExportError::Changed(name.clone()))?;
+    done.map_err(|error| ExportError::Remux(name, error))
+}
+
+async fn whole(index: &Index, chunk: &Chunk) -> Result<Bytes, ExportError> {
+    if chunk.size > MAX_CHUNK {
+        return Err(ExportError::TooLarge(chunk.name.clone(), chunk.size));
+    }
+    read(index, chunk, 0..chunk.size).await
+}
+
+/// Reads bytes of a chunk, again where the server or the network failed for the moment: an export of hours should survive it.
+async fn read(index: &Index, chunk: &Chunk, range: Range<u64>) -> Result<Bytes, ExportError> {
+    let mut attempt = 0;
+    loop {
+        let result = index
+            .reader()
+            .read(index.bucket(), &chunk.name, chunk.generation, range.clone())
+            .await;
+        attempt += 1;
+        match result {
+            Err(error) if attempt < ATTEMPTS && matches!(error.class, Class::Transient | Class::Throttled) => {
+                let wait = Duration::from_millis(250) * 2u32.pow(attempt);
+                tokio::time::sleep(error.retry_after.unwrap_or(wait).min(Duration::from_secs(10))).await;
+            }
+            result => return Ok(result?),
+        }
+    }
+}
+
+impl Plan {
+    /// The name of the file.
+    pub fn file_name(&self) -> String {
+        self.request.file_name(self.extension)
+    }
+
+    /// The manifest, once the whole file was made.
+    pub fn manifest(&self) -> Option<Arc<Manifest>> {
+        self.manifest.get().cloned()
+    }
+
+    /// The bytes `range` of the file.
+    pub fn bytes(self: &Arc<Self>, range: Range<u64>) -> Reading {
+        Reading::new(self.clone(), range)
+    }
+
+    fn manifest_of(&self, ledger: reading::Ledger) -> Manifest {
+        let certainty = |kind: &ClockKind| match kind {
+            ClockKind::Ntp => 0,
+            ClockKind::System => 1,
+            ClockKind::Corrected => 2,
+            ClockKind::Suspect => 3,
+        };
+        let clock = self.parts.iter().map(|part| part.chunk.meta.clock).max_by_key(certainty);
+        let objects = self
+            .parts
+            .iter()
+            .zip(ledger.objects)
+            .map(|(part, (crc32c, sha256, of_part))| Object {
+                name: part.chunk.name.to_string(),
+                generation: part.chunk.generation,
+                size: part.chunk.size,
+                crc32c,
+                sha256,
+                from: part.chunk.meta.start,
+                to: part.chunk.meta.end,
+                part: Part {
+                    size: part.size,
+                    sha256: of_part,
+                },
+            });
+        Manifest {
+            camera: self.request.camera.clone(),
+            from: self.request.from,
+            to: self.request.to,
+            format: self.request.format.name().into(),
+            objects: objects.collect(),
+            gaps: self.gaps.iter().cloned().map(Into::into).collect(),
+            clock: clock.unwrap_or(ClockKind::Suspect).name().into(),
+            size: self.size,
+            header: Part {
+                size: self.header.len() as u64,
+                sha256: manifest::hex(Sha256::digest(&self.header)),
+            },
+            sha256: manifest::hex(ledger.file.finalize()),
+            seal: String::new(),
+        }
+        .sealed()
+    }
+}

@@ -1,0 +1,100 @@
+//! Chunks joined as they are: one header, then the payloads.
+//!
+//! PURE. A transport stream needs no header: its chunks follow each other. Of the other containers a header is written once and the
+//! payload of each chunk behind it, which is the recorded stream, byte for byte, as long as the header stays the same. FLV takes a
+//! new header in mid-stream, without the nine bytes that begin a file and their four of size; the others do not.
+
+use std::ops::Range;
+
+use gcstreamer_schema::Container;
+use gcstreamer_schema::time::rfc3339_ms;
+
+use crate::index::Chunk;
+
+/// Bytes that begin an FLV file, and the size of the tag before the first, which is none.
+const FLV_HEAD: u64 = 13;
+
+/// Returns which bytes of each object the file is made of, in their order.
+///
+/// # Errors
+/// Why the chunks cannot be joined, and what to do.
+pub fn parts(chunks: &[Chunk]) -> Result<Vec<Range<u64>>, String> {
+    let mut parts = Vec::with_capacity(chunks.len());
+    let mut before: Option<&Chunk> = None;
+    for chunk in chunks {
+        let skip = match before {
+            None => 0,
+            Some(last) => skipped(last, chunk)?,
+        };
+        parts.push(skip..chunk.size);
+        before = Some(chunk);
+    }
+    Ok(parts)
+}
+
+fn skipped(last: &Chunk, chunk: &Chunk) -> Result<u64, String> {
+    let cannot = |what: &str| {
+        let at = rfc3339_ms(chunk.meta.start);
+        Err(format!(
+            "{what} at {at}, so one file cannot hold what was before and what comes then; export both apart, or as mp4"
+        ))
+    };
+    if last.meta.container != chunk.meta.container {
+        return cannot("the container changes");
+    }
+    let init = chunk.meta.init_bytes;
+    let header = |chunk: &Chunk| chunk.meta.init_crc32c.map(|crc32c| (chunk.meta.init_bytes, crc32c));
+    let is_same = header(chunk).is_some() && header(chunk) == header(last);
+    match chunk.meta.container {
+        Container::MpegTs | Container::Raw => Ok(0),
+        _ if is_same => Ok(init),
+        Container::Flv if init >= FLV_HEAD => Ok(FLV_HEAD),
+        _ => cannot("the header changes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::chunk::tests::chunk;
+
+    fn of(container: Container, count: u32) -> Vec<Chunk> {
+        let mut chunks: Vec<Chunk> = (0..count).map(|q| chunk(0, q.into(), f64::from(q) * 10.0, 10.0)).collect();
+        for chunk in &mut chunks {
+            chunk.meta.container = container;
+            chunk.meta.init_bytes = 40;
+        }
+        chunks
+    }
+
+    #[test]
+    fn the_header_is_written_once_and_transport_streams_follow_each_other() {
+        for container in [Container::Flv, Container::Fmp4, Container::Matroska] {
+            assert_eq!(
+                parts(&of(container, 3)),
+                Ok(vec![0..1000, 40..1000, 40..1000]),
+                "{container:?}"
+            );
+        }
+        assert_eq!(parts(&of(Container::MpegTs, 3)), Ok(vec![0..1000, 0..1000, 0..1000]));
+    }
+
+    #[test]
+    fn a_new_header_is_kept_where_the_container_takes_one_and_refused_elsewhere() {
+        let changed = |container| {
+            let mut chunks = of(container, 3);
+            chunks[1].meta.init_crc32c = Some(8);
+            chunks[2].meta.init_crc32c = Some(8);
+            parts(&chunks)
+        };
+        assert_eq!(changed(Container::Flv), Ok(vec![0..1000, 13..1000, 40..1000]));
+        assert!(
+            changed(Container::Fmp4)
+                .unwrap_err()
+                .contains("the header changes at 2026-11-22T06:40:10.000Z")
+        );
+        let mut mixed = of(Container::Flv, 2);
+        mixed[1].meta.container = Container::MpegTs;
+        assert!(parts(&mixed).unwrap_err().contains("the container changes at"));
+    }
+}

@@ -1,0 +1,196 @@
+//! Taking a range away: `/export`, its manifest, and how far it is.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Query, State};
+use axum::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::api::{Span, fresh};
+use super::error::ApiError;
+use super::media::{partial, unsatisfiable};
+use super::range::{Wanted, wanted};
+use super::{Shared, Who};
+use crate::export::{Format, LONGEST, Plan, Request, Selection};
+use crate::hls::playlist::encoded;
+
+/// `?camera=&from=&to=&format=`
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    camera: String,
+    from: String,
+    to: String,
+    format: Option<String>,
+    /// Of a manifest: which plan it belongs to.
+    id: Option<String>,
+}
+
+impl Asked {
+    fn request(&self) -> Result<Request, ApiError> {
+        let span = Span {
+            camera: self.camera.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+        };
+        let (from, to) = span.bounds(LONGEST)?;
+        let format = Format::from_name(self.format.as_deref().unwrap_or("mp4"));
+        Ok(Request {
+            camera: span.camera,
+            from,
+            to,
+            format: format.ok_or_else(|| ApiError::bad_request("format is mp4 or native", "leave it out for mp4"))?,
+        })
+    }
+}
+
+fn address(path: &str, request: &Request, id: Option<&str>) -> String {
+    let time = gcstreamer_schema::time::rfc3339_ms;
+    let id = id.map(|id| format!("&id={id}")).unwrap_or_default();
+    let (camera, from, to) = (encoded(&request.camera), time(request.from), time(request.to));
+    format!(
+        "{path}?camera={camera}&from={from}&to={to}&format={}{id}",
+        request.format.name()
+    )
+}
+
+/// `GET /export?camera=&from=&to=&format=`
+pub(super) async fn export(
+    State(shared): State<Shared>,
+    Extension(Who(who)): Extension<Who>,
+    method: Method,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let request = asked.request()?;
+    let exports = &shared.app.exports;
+    let permit = exports.enter()?;
+    let selection = Selection::of(&shared.app.index, request).await?;
+    let plan = exports.plan(&shared.app.index, selection).await?;
+    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let etag = format!("\"{}\"", plan.id);
+    // A range of another file is no part of this one.
+    let range = header(RANGE).filter(|_| header(IF_RANGE).is_none_or(|said| said == etag));
+    let part = match wanted(range, plan.size) {
+        Wanted::Unsatisfiable => return Ok(unsatisfiable(plan.size)),
+        Wanted::Whole => None,
+        Wanted::Part(part) => Some(part),
+    };
+    let bytes = part.clone().unwrap_or(0..plan.size);
+    let length = bytes.end - bytes.start;
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        let request = &plan.request;
+        tracing::info!(
+            who,
+            camera = request.camera,
+            from = asked.from,
+            to = asked.to,
+            format = request.format.name(),
+            bytes = length,
+            "exporting"
+        );
+        let reading = plan.bytes(bytes);
+        let app = shared.app.clone();
+        Body::from_stream(stream::try_unfold(
+            (reading, app, permit),
+            |(mut reading, app, permit)| async move {
+                let piece = reading
+                    .next(&app.index)
+                    .await
+                    .inspect_err(|error| tracing::warn!("an export broke off: {error}"))?;
+                Ok::<_, crate::export::ExportError>(piece.map(|piece| (piece, (reading, app, permit))))
+            },
+        ))
+    };
+    let described = [
+        (CONTENT_TYPE, plan.content_type.to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+        (CACHE_CONTROL, "private, no-cache".to_owned()),
+        (ACCEPT_RANGES, "bytes".to_owned()),
+        (ETAG, etag),
+        (CONTENT_DISPOSITION, format!("attachment; filename=\"{}\"", plan.file_name())),
+        (
+            HeaderName::from_static("export-manifest"),
+            address("/export/manifest", &plan.request, Some(&plan.id)),
+        ),
+    ];
+    let mut response = (described, body).into_response();
+    if let Some(part) = part {
+        partial(&mut response, &part, plan.size);
+    }
+    Ok(response)
+}
+
+/// The plan that a request means, or why it is another one now.
+async fn plan_of(shared: &Shared, asked: &Asked) -> Result<Arc<Plan>, ApiError> {
+    let exports = &shared.app.exports;
+    if let Some(plan) = asked.id.as_deref().and_then(|id| exports.known(id)) {
+        return Ok(plan);
+    }
+    let selection = Selection::of(&shared.app.index, asked.request()?).await?;
+    if asked.id.as_deref().is_some_and(|id| id != selection.id) {
+        return Err(ApiError::not_found(
+            "what is stored of this range has changed since that export; export it again",
+        ));
+    }
+    Ok(exports.plan(&shared.app.index, selection).await?)
+}
+
+/// `GET /export/manifest?camera=&from=&to=&format=&id=`: known once the file was sent, else the file is made once more to be summed up.
+pub(super) async fn manifest(State(shared): State<Shared>, Query(asked): Query<Asked>) -> Result<Response, ApiError> {
+    let known = asked.id.as_deref().and_then(|id| shared.app.exports.known(id)?.manifest());
+    let manifest = match known {
+        Some(manifest) => manifest,
+        None => {
+            let _permit = shared.app.exports.enter()?;
+            let plan = plan_of(&shared, &asked).await?;
+            let mut reading = plan.bytes(0..plan.size);
+            while reading.next(&shared.app.index).await?.is_some() {}
+            plan.manifest()
+                .ok_or_else(|| ApiError::not_found("there is no such export"))?
+        }
+    };
+    let name = asked.request()?.file_name("manifest.json");
+    let headers = [
+        (CONTENT_TYPE, "application/json".to_owned()),
+        (CACHE_CONTROL, "no-store".to_owned()),
+        (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+    ];
+    Ok((headers, manifest.to_json()).into_response())
+}
+
+/// `POST /export/prepare?camera=&from=&to=&format=`: starts the first pass and says how far it is. Asked again and again by the page.
+pub(super) async fn prepare(State(shared): State<Shared>, Query(asked): Query<Asked>) -> Result<Response, ApiError> {
+    let request = asked.request()?;
+    let app = shared.app.clone();
+    let selection = Selection::of(&app.index, request.clone()).await?;
+    let (id, of) = (selection.id.clone(), selection.count());
+    if let Some(plan) = app.exports.known(&id) {
+        let file = address("/export", &request, None);
+        let manifest = address("/export/manifest", &request, Some(&id));
+        return Ok(fresh(
+            json!({"done": of, "of": of, "file": file, "manifest": manifest, "bytes": plan.size, "name": plan.file_name()}),
+        ));
+    }
+    if let Some((done, of)) = app.exports.progress(&id) {
+        return Ok(fresh(json!({"done": done, "of": of})));
+    }
+    if let Some(fault) = app.exports.fault(&id) {
+        return Err(fault.into());
+    }
+    let permit = app.exports.enter()?;
+    let begun = app.exports.begin(&selection);
+    tokio::spawn(async move {
+        let _permit = permit;
+        app.exports.run(&app.index, selection, begun).await;
+    });
+    Ok(fresh(json!({"done": 0, "of": of})))
+}

@@ -1,0 +1,407 @@
+//! Ranges as one file: to the frame, the same bytes each time, with a manifest that tells damage. Judged by ffmpeg.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{BUCKET, Dashboard, GcsServer, SECOND, STREAMS, Stream, ask, cut, decoded, encode, get, iso, now, settings, store};
+use gcstreamer_dashboard::export::manifest::Manifest;
+use gcstreamer_schema::name::Template;
+
+/// A recording of 20 s in the bucket, from a minute ago on.
+struct Recorded {
+    server: GcsServer,
+    dashboard: Dashboard,
+    start: u64,
+    folder: tempfile::TempDir,
+}
+
+fn recorded(stream: Stream, left_out: &[u64]) -> Recorded {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = encode(stream, 20, folder.path());
+    let server = GcsServer::spawn_thread();
+    let start = (now() - 60 * SECOND) / SECOND * SECOND;
+    store(&server, stream.camera, &cut(&bytes), start, left_out);
+    let dashboard = Dashboard::start(settings(&server));
+    Recorded {
+        server,
+        dashboard,
+        start,
+        folder,
+    }
+}
+
+impl Recorded {
+    fn address(&self, camera: &str, from_ms: u64, to_ms: u64, format: &str) -> String {
+        let at = |ms: u64| iso(self.start + ms * 1_000_000);
+        format!(
+            "/export?camera={camera}&from={}&to={}&format={format}",
+            at(from_ms),
+            at(to_ms)
+        )
+    }
+}
+
+/// MD5 of each decoded picture.
+fn pictures(input: &Path) -> Vec<String> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-i"]).arg(input);
+    command.args(["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit(", ").next().unwrap().to_owned()).collect()
+}
+
+fn duration(input: &Path, of: &str) -> f64 {
+    let mut command = Command::new("ffprobe");
+    command
+        .args(["-v", "error", "-show_entries", of, "-of", "csv=p=0"])
+        .arg(input);
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    text.lines().next().unwrap().trim_end_matches(',').parse().unwrap()
+}
+
+#[test]
+fn a_film_holds_exactly_the_pictures_of_the_range_from_every_container() {
+    for stream in STREAMS {
+        let recorded = recorded(stream, &[]);
+        let source = pictures(&recorded.folder.path().join("stream"));
+        assert_eq!(source.len(), 500);
+        // Between key pictures, over three borders of chunks; and from a key picture on.
+        for (from, to) in [(3000, 13_000), (4000, 4480), (5160, 19_000)] {
+            let reply = get(&recorded.dashboard.address, &recorded.address(stream.camera, from, to, "mp4"));
+            assert_eq!(reply.status, 200, "{stream:?}: {}", String::from_utf8_lossy(&reply.body));
+            assert_eq!(reply.headers["content-length"], reply.body.len().to_string());
+            let film = recorded.folder.path().join("film.mp4");
+            std::fs::write(&film, &reply.body).unwrap();
+            let shown = pictures(&film);
+            let index = |ms: u64| usize::try_from(ms / 40).unwrap();
+            let wanted = &source[index(from)..index(to)];
+            let begins = source.iter().position(|known| Some(known) == shown.first());
+            assert_eq!(shown.len(), wanted.len(), "{stream:?} {from}: begins with picture {begins:?}");
+            assert!(shown == wanted, "{stream:?} {from}: begins with picture {begins:?}");
+            let seconds = f64::from(u32::try_from(to - from).unwrap()) / 1000.0;
+            assert!(
+                (duration(&film, "format=duration") - seconds).abs() < 0.05,
+                "{stream:?} {}",
+                duration(&film, "format=duration")
+            );
+            let (_, sound, said) = decoded(&film.display().to_string());
+            let rate = if stream.camera == "flv" { 44_100.0 } else { 48_000.0 };
+            let frames = seconds * rate / 1024.0;
+            assert!(
+                (f64::from(u32::try_from(sound).unwrap()) - frames).abs() <= 2.5,
+                "{stream:?}: {sound} of {frames}"
+            );
+            assert_eq!(said.trim(), "", "{stream:?}");
+        }
+    }
+}
+
+#[test]
+fn native_files_hold_the_chunks_of_the_range_behind_one_header() {
+    for stream in STREAMS {
+        let recorded = recorded(stream, &[]);
+        let reply = get(
+            &recorded.dashboard.address,
+            &recorded.address(stream.camera, 5000, 9000, "native"),
+        );
+        assert_eq!(reply.status, 200, "{stream:?}: {}", String::from_utf8_lossy(&reply.body));
+        let file = recorded.folder.path().join("native");
+        std::fs::write(&file, &reply.body).unwrap();
+        let source = pictures(&recorded.folder.path().join("stream"));
+        let shown = pictures(&file);
+        assert!(shown == source[100..300], "{stream:?}: {} pictures", shown.len());
+        let name = reply.headers["content-disposition"].clone();
+        let extension = recorded
+            .server
+            .objects()
+            .into_keys()
+            .next()
+            .unwrap()
+            .1
+            .rsplit('.')
+            .next()
+            .unwrap()
+            .to_owned();
+        assert!(name.ends_with(&format!("Z.{extension}\"")), "{name}");
+    }
+}
+
+#[test]
+fn a_gap_takes_no_time_in_a_film_and_is_in_the_manifest() {
+    let recorded = recorded(STREAMS[0], &[2]);
+    let reply = get(&recorded.dashboard.address, &recorded.address("flv", 0, 20_000, "mp4"));
+    let film = recorded.folder.path().join("film.mp4");
+    std::fs::write(&film, &reply.body).unwrap();
+    let source = pictures(&recorded.folder.path().join("stream"));
+    let shown = pictures(&film);
+    assert!(shown == [&source[..200], &source[300..]].concat(), "{} pictures", shown.len());
+    assert!((duration(&film, "format=duration") - 16.0).abs() < 0.1);
+    let manifest = get(&recorded.dashboard.address, &reply.headers["export-manifest"]).json();
+    assert_eq!(manifest["gaps"][0]["reason"], "not-stored");
+    assert_eq!(manifest["gaps"][0]["from"], iso(recorded.start + 8 * SECOND));
+    assert_eq!(manifest["objects"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn the_bytes_are_the_same_each_time_whole_and_by_range() {
+    for (stream, format) in [
+        (STREAMS[0], "mp4"),
+        (STREAMS[2], "mp4"),
+        (STREAMS[0], "native"),
+        (STREAMS[1], "native"),
+    ] {
+        let recorded = recorded(stream, &[]);
+        let path = recorded.address(stream.camera, 3000, 17_000, format);
+        let first = get(&recorded.dashboard.address, &path);
+        let other = Dashboard::start(settings(&recorded.server));
+        let second = get(&other.address, &path);
+        assert!(first.status == 200 && first.body == second.body, "{stream:?} {format}");
+        assert_eq!(first.headers["etag"], second.headers["etag"]);
+        let size = first.body.len();
+        for (from, to) in [
+            (0, 99),
+            (50, size / 3),
+            (size / 3, size - 2),
+            (size - 70_000, size - 1),
+            (size / 2, size / 2),
+        ] {
+            let range = format!("Range: bytes={from}-{to}");
+            let part = ask(&recorded.dashboard.address, "GET", &path, &[&range], "");
+            assert_eq!(
+                (part.status, part.headers["content-range"].clone()),
+                (206, format!("bytes {from}-{to}/{size}"))
+            );
+            assert!(part.body == first.body[from..=to], "{stream:?} {format} {range}");
+        }
+        let if_range = ask(&other.address, "GET", &path, &["Range: bytes=1-5", "If-Range: \"other\""], "");
+        assert_eq!((if_range.status, if_range.body.len()), (200, size), "a range of another file");
+        let head = ask(&other.address, "HEAD", &path, &[], "");
+        assert_eq!(
+            (head.headers["content-length"].clone(), head.body.len()),
+            (size.to_string(), 0)
+        );
+        assert_eq!(
+            ask(&other.address, "GET", &path, &["Range: bytes=999999999-"], "").status,
+            416
+        );
+    }
+}
+
+fn verify(manifest: &Manifest, file: &[u8]) -> Vec<String> {
+    let template = Template::parse(gcstreamer_dashboard::settings::DEFAULT_LOCATION).unwrap();
+    manifest.verify(file, &template).unwrap()
+}
+
+#[test]
+fn verify_names_a_flipped_byte_a_removed_chunk_and_a_shifted_clock() {
+    for format in ["mp4", "native"] {
+        let recorded = recorded(STREAMS[0], &[]);
+        let reply = get(&recorded.dashboard.address, &recorded.address("flv", 1000, 19_000, format));
+        let json = get(&recorded.dashboard.address, &reply.headers["export-manifest"]);
+        let manifest: Manifest = serde_json::from_slice(&json.body).unwrap();
+        assert_eq!(verify(&manifest, &reply.body), Vec::<String>::new(), "{format}");
+        assert_eq!(manifest.objects.len(), 5);
+        for object in &manifest.objects {
+            let stored = recorded.server.object(BUCKET, &object.name).unwrap();
+            let crc32c = gcstreamer_schema::crc32c::to_base64(stored.crc32c);
+            assert_eq!(
+                (object.generation, object.size, &object.crc32c),
+                (stored.generation, stored.data.len() as u64, &crc32c)
+            );
+        }
+        let begin = |index: usize| {
+            let before: u64 = manifest.objects[..index].iter().map(|object| object.part.size).sum();
+            usize::try_from(manifest.header.size + before).unwrap()
+        };
+        let name = &manifest.objects[2].name;
+        let mut flipped = reply.body.clone();
+        flipped[begin(2) + 1000] ^= 1;
+        let faults = verify(&manifest, &flipped);
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(&format!("bytes: {name} differs")),
+            "{faults:?}"
+        );
+        let removed = [&reply.body[..begin(2)], &reply.body[begin(3)..]].concat();
+        let faults = verify(&manifest, &removed);
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(&format!("chunk: {name} is missing")),
+            "{faults:?}"
+        );
+        let mut shifted = manifest.clone();
+        shifted.objects[2].from += 3600 * SECOND;
+        shifted.objects[2].to += 3600 * SECOND;
+        for shifted in [shifted.clone(), shifted.sealed()] {
+            let faults = verify(&shifted, &reply.body);
+            assert!(faults[0].starts_with(&format!("clock: {name} begins at")), "{faults:?}");
+        }
+        let mut left_out = manifest.clone();
+        left_out.objects.remove(2);
+        let faults = verify(&left_out, &reply.body);
+        assert!(faults.iter().any(|fault| fault.starts_with("chunk: between")), "{faults:?}");
+        let mut other = manifest.clone();
+        other.camera = "another".into();
+        assert!(verify(&other, &reply.body)[0].starts_with("manifest: it was changed"));
+        assert!(!verify(&manifest, &reply.body[..reply.body.len() - 1]).is_empty());
+        assert!(!verify(&manifest, &[&reply.body[..], b"x"].concat()).is_empty());
+    }
+}
+
+#[test]
+fn a_manifest_is_made_without_a_download_too_and_only_for_what_it_names() {
+    let recorded = recorded(STREAMS[0], &[]);
+    let path = recorded.address("flv", 1000, 19_000, "mp4");
+    let head = ask(&recorded.dashboard.address, "HEAD", &path, &[], "");
+    let address = head.headers["export-manifest"].clone();
+    let made = get(&recorded.dashboard.address, &address);
+    let other = Dashboard::start(settings(&recorded.server));
+    let manifest: Manifest = serde_json::from_slice(&made.body).unwrap();
+    assert_eq!(verify(&manifest, &get(&other.address, &path).body), Vec::<String>::new());
+    assert_eq!(get(&other.address, &address).body, made.body);
+    let another = address.replace("&id=", "&id=0");
+    assert_eq!(get(&other.address, &another).status, 404);
+}
+
+#[test]
+fn limits_are_told() {
+    let recorded = recorded(STREAMS[0], &[]);
+    let address = &recorded.dashboard.address;
+    for (path, status) in [
+        (recorded.address("flv", 0, 24 * 3_600_000 + 1, "mp4"), 400),
+        (recorded.address("flv", 2000, 1000, "mp4"), 400),
+        (recorded.address("flv", 0, 1000, "avi"), 400),
+        (recorded.address("nobody", 0, 1000, "mp4"), 404),
+        (recorded.address("flv", 0, 24 * 3_600_000, "mp4"), 200),
+    ] {
+        assert_eq!(get(address, &path).status, status, "{path}");
+    }
+}
+
+#[test]
+fn a_fifth_export_is_asked_to_come_again() {
+    use std::io::{Read as _, Write as _};
+    let recorded = recorded(STREAMS[1], &[]);
+    let path = recorded.address("site/ts", 0, 20_000, "native");
+    // Who reads nothing of a large file keeps its export running.
+    let big: Vec<u8> = recorded.server.objects().into_values().next().unwrap().data;
+    let ((_, name), object) = recorded.server.objects().into_iter().next().unwrap();
+    let metadata = object.meta["metadata"].as_object().unwrap();
+    let metadata = metadata
+        .iter()
+        .map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned()))
+        .collect();
+    recorded
+        .server
+        .put_with(BUCKET, &name, &big.repeat((24 << 20) / big.len()), &metadata);
+    let fresh = Dashboard::start(settings(&recorded.server));
+    let host = fresh.address.strip_prefix("http://").unwrap();
+    let mut held: Vec<std::net::TcpStream> = (0..4).map(|_| std::net::TcpStream::connect(host).unwrap()).collect();
+    for stream in &mut held {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+    }
+    let fifth = get(&fresh.address, &path);
+    assert_eq!(
+        (fifth.status, fifth.headers["retry-after"].as_str()),
+        (429, "30"),
+        "{}",
+        fifth.text()
+    );
+}
+
+#[test]
+fn the_page_learns_how_far_an_export_is() {
+    let recorded = recorded(STREAMS[0], &[]);
+    let address = &recorded.dashboard.address;
+    let prepare = recorded
+        .address("flv", 1000, 19_000, "mp4")
+        .replace("/export?", "/export/prepare?");
+    let ready = std::iter::repeat_with(|| ask(address, "POST", &prepare, &[], "").json()).find(|state| {
+        assert!(state["done"].as_u64() <= state["of"].as_u64() && state["of"] == 5, "{state}");
+        state["file"].is_string()
+    });
+    let ready = ready.unwrap();
+    let file = get(address, ready["file"].as_str().unwrap());
+    assert_eq!(Some(file.body.len() as u64), ready["bytes"].as_u64());
+    assert_eq!(get(address, ready["manifest"].as_str().unwrap()).status, 200);
+}
+
+#[test]
+fn the_command_line_exports_and_verifies_without_a_server() {
+    let recorded = recorded(STREAMS[3], &[]);
+    let at = |ms: u64| iso(recorded.start + ms * 1_000_000);
+    let path = |name: &str| recorded.folder.path().join(name);
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gcstreamer-dashboard"));
+        let output = command.args(arguments).env_remove("STORAGE_EMULATOR_HOST").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text)
+    };
+    let (film, manifest) = (path("film.mp4").display().to_string(), path("m.json").display().to_string());
+    let (from, to) = (at(3000), at(13_000));
+    let (status, said) = run(&[
+        "export",
+        "--bucket",
+        BUCKET,
+        "--endpoint-uri",
+        &recorded.server.endpoint(),
+        "--camera",
+        "site/deep/mkv",
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--manifest",
+        &manifest,
+        &film,
+    ]);
+    assert_eq!(status, Some(0), "{said}");
+    let served = get(
+        &recorded.dashboard.address,
+        &recorded.address("site/deep/mkv", 3000, 13_000, "mp4"),
+    );
+    assert!(
+        std::fs::read(&film).unwrap() == served.body,
+        "the same bytes as from the server"
+    );
+    assert_eq!(pictures(Path::new(&film)).len(), 250);
+    let (status, said) = run(&["verify", &manifest, &film]);
+    assert_eq!(
+        (status, said.starts_with("whole: 4 chunks of site/deep/mkv")),
+        (Some(0), true),
+        "{said}"
+    );
+    let mut bytes = std::fs::read(&film).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(&film, bytes).unwrap();
+    let (status, said) = run(&["verify", &manifest, &film]);
+    assert_eq!((status, said.starts_with("bytes: site/deep/mkv/")), (Some(1), true), "{said}");
+    assert_eq!(run(&["verify", &film, &film]).0, Some(2));
+    let wrong = [
+        "export",
+        "--bucket",
+        BUCKET,
+        "--camera",
+        "c",
+        "--from",
+        "yesterday",
+        "--to",
+        &to,
+        &film,
+    ];
+    assert_eq!(run(&wrong).0, Some(2));
+    for (arguments, says) in [
+        (&["completions", "bash"][..], "complete -F"),
+        (&["man"], ".TH gcstreamer-dashboard"),
+    ] {
+        let (status, said) = run(arguments);
+        assert!(status == Some(0) && said.contains(says), "{said}");
+    }
+}
