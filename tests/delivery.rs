@@ -259,7 +259,7 @@ fn the_packages_hold_programs_units_users_manuals_and_licences() {
             .iter()
             .any(|line| line.starts_with("-rw-r--r-- /usr/lib/") && line.ends_with(plugin_path))
     );
-    let everywhere = ["copyright", "changelog.gz", "third-party-licences.gz"];
+    let everywhere = ["copyright", "changelog.gz", "third-party-licences.gz", "sbom.spdx.json.gz"];
     let of = |package: &str, more: &[&str]| -> Vec<String> {
         let documents = everywhere
             .iter()
