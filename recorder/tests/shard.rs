@@ -8,6 +8,8 @@ mod camera;
 mod common;
 #[path = "zoo/media.rs"]
 mod media;
+#[path = "zoo/repack.rs"]
+mod repack;
 
 use std::collections::BTreeMap;
 use std::process::Command;
