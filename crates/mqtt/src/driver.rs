@@ -17,10 +17,10 @@ use super::topics::{OFFLINE, Topics};
 use super::{Config, ConfigError, Listener, Protocol, tls};
 use gcstreamer_schema::redact;
 
-/// Shortest time between two states of a device, whatever is configured.
+/// Shortest time between two states of a device, whatever the configuration.
 const DEVICE_GAP: Duration = Duration::from_secs(1);
 
-/// How far the connection is.
+/// Stage of the connection.
 enum ConnectionStage {
     Closed,
     /// Files are read and the token is signed.
