@@ -339,8 +339,8 @@ impl Context {
 
 const NO_BROKER: &str = "it does not answer as an MQTT broker; check host and port";
 
-/// Returns whether the broker closed the connection. Many brokers end a TLS connection without close_notify: an unexpected EOF is a
-/// normal end.
+/// Returns whether the broker closed the connection. Many brokers end a TLS connection without close_notify, so an unexpected EOF
+/// is a normal end.
 fn is_closed(error: &ConnectionError) -> bool {
     match error {
         ConnectionError::Io(error)
