@@ -90,7 +90,7 @@ pub(super) async fn run(
 }
 
 impl Driver {
-    /// One round: processes the inbox, executes actions, then waits. Returns `false` at the end.
+    /// Executes one round: processes the inbox, executes actions, then waits. Returns `false` at the end.
     async fn step(&mut self) -> bool {
         self.process_inbox();
         while let Some(action) = self.link.poll(self.now()) {

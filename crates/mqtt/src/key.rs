@@ -94,7 +94,7 @@ impl Key {
     }
 }
 
-/// PrivateKeyInfo: version, { algorithm, parameters }, key.
+/// Parses PrivateKeyInfo: version, { algorithm, parameters }, key.
 fn pkcs8(der: &[u8]) -> Result<Key, KeyError> {
     let info = Der(der).enter(SEQUENCE)?;
     let rest = info.skip(INTEGER)?;
@@ -111,7 +111,7 @@ fn pkcs8(der: &[u8]) -> Result<Key, KeyError> {
     }
 }
 
-/// RSAPrivateKey: version, modulus, …
+/// Parses RSAPrivateKey: version, modulus, …
 fn rsa(der: &[u8]) -> Result<Key, KeyError> {
     let (modulus, _) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(INTEGER)?;
     let leading = modulus.0.iter().take_while(|byte| **byte == 0).count();
@@ -125,7 +125,7 @@ fn rsa(der: &[u8]) -> Result<Key, KeyError> {
     Ok(Key::Rsa(der.to_vec()))
 }
 
-/// ECPrivateKey: version, private key, [0] curve, [1] public key. Wrapped into PKCS#8.
+/// Parses ECPrivateKey: version, private key, [0] curve, [1] public key. Wraps it into PKCS#8.
 fn sec1(der: &[u8]) -> Result<Key, KeyError> {
     let (private, rest) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(OCTETS)?;
     match rest.enter(PARAMETERS) {
@@ -184,7 +184,7 @@ impl<'a> Der<'a> {
     }
 }
 
-/// One DER element.
+/// Encodes one DER element.
 fn element(tag: u8, content: &[u8]) -> Result<Vec<u8>, KeyError> {
     let length = u16::try_from(content.len()).map_err(|_| KeyError::Damaged)?;
     let [high, low] = length.to_be_bytes();

@@ -165,23 +165,24 @@ pub struct Wanted {
 /// Receives the reports of a link. Called from a task on the runtime, one call at a time: return at once, and take no lock that
 /// is held while calling [`Link`]. A call may still be running when [`Link::close`] returns or a `Link` is dropped.
 pub trait Listener: Send + Sync {
-    /// The connection came up or went down. A planned renewal of the token is neither. When it comes up and the last status is
-    /// older than 5 s, it is published a second later: call [`Link::want`] with a fresh one, which is then published instead.
+    /// Called when the connection comes up or goes down; a planned renewal of the token is neither. When it comes up and the last
+    /// status is older than 5 s, that status is published a second later: call [`Link::want`] with a fresh one, which is then
+    /// published instead.
     fn connected(&self, up: bool);
-    /// Asked at each ConnAck: whether the owner acts on commands. If not, their topics are not subscribed to.
+    /// Returns whether the owner acts on commands; asked at each ConnAck. If not, their topics are not subscribed to.
     fn wants_commands(&self) -> bool {
         true
     }
-    /// An outage begins; called once for each. The text names what happened and what to do, and contains no secret.
+    /// Called once when an outage begins. The text names what happened and what to do, and contains no secret.
     fn trouble(&self, text: String);
-    /// The reported outage is over. `after` is how long there was no connection.
+    /// Called when the reported outage is over. `after` is how long there was no connection.
     fn recovered(&self, after: Duration);
-    /// A message on `/devices/D/config`.
+    /// Called for a message on `/devices/D/config`.
     fn config(&self, payload: Bytes);
-    /// A message below `/devices/D/commands` or `P/set`; `tail` is the rest of the topic, without a leading slash.
+    /// Called for a message below `/devices/D/commands` or `P/set`; `tail` is the rest of the topic, without a leading slash.
     fn command(&self, tail: String, payload: Bytes, retained: bool);
-    /// A problem that does not stop the link, reported once: a key file that others can read, a clock before 2020, a payload that
-    /// is too large, a refused subscription. The text contains no secret.
+    /// Called once for a problem that does not stop the link: a key file that others can read, a clock before 2020, a payload
+    /// that is too large, a refused subscription. The text contains no secret.
     fn notice(&self, text: String) {
         let _ = text;
     }

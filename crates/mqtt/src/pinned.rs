@@ -25,7 +25,7 @@ pub(super) struct PinnedOrSigned {
 }
 
 impl PinnedOrSigned {
-    /// `roots` holds the same certificates as `pinned`.
+    /// Creates the verifier. `roots` must hold the same certificates as `pinned`.
     ///
     /// # Errors
     /// Returns an error if there is no root.

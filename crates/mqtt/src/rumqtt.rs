@@ -209,7 +209,8 @@ async fn pump(mut events: EventLoop, asked: &Mutex<Vec<String>>, mut context: Co
     }
 }
 
-/// Closing with unread bytes would reset the connection, and the DISCONNECT might be lost: so read first.
+/// Reads until the broker closes the connection. Closing it first, with unread bytes, would reset it, and the DISCONNECT might be
+/// lost.
 async fn closed_by_broker(events: &mut EventLoop) {
     let Some(network) = events.network.as_mut() else {
         return;

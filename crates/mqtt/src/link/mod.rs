@@ -494,8 +494,8 @@ impl LinkState {
         self.recent.push_back((topic, payload));
     }
 
-    /// Returns when the connection has lasted long enough to end the outage; renewals of the token do not interrupt it. `None` while
-    /// an acknowledgement is due: a broker that acknowledges nothing does not end an outage.
+    /// Returns when the connection has lasted long enough to end the outage; renewals of the token do not interrupt it. `None`
+    /// while an acknowledgement is due: a broker that acknowledges nothing does not end an outage.
     fn proved_at(&self) -> Option<Duration> {
         if self.subscriptions.asked_since().is_some() || self.publishes.in_flight_since().is_some() {
             return None;
@@ -519,7 +519,7 @@ impl LinkState {
         self.actions.push_back(Action::Notify(notification));
     }
 
-    /// xorshift64*: good enough for jitter.
+    /// Returns a pseudo-random number. xorshift64* is good enough for jitter.
     fn chance(&mut self) -> u64 {
         self.seed ^= self.seed >> 12;
         self.seed ^= self.seed << 25;

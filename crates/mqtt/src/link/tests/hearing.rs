@@ -12,7 +12,7 @@ fn message(topic: &str, payload: &str, retained: bool) -> Event {
     }
 }
 
-/// Topic and payload of what was published.
+/// Returns topic and payload of each publish.
 fn given(sim: &Simulation) -> Vec<(&str, &[u8])> {
     sim.given
         .iter()

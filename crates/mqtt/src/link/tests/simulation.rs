@@ -284,7 +284,7 @@ impl Simulation {
         self.held.get(topic).map(|payload| std::str::from_utf8(payload).unwrap())
     }
 
-    /// The texts of the notices so far.
+    /// Returns the texts of the notices so far.
     pub(super) fn notices(&self) -> Vec<&str> {
         let mut notices = Vec::new();
         for (_, notification) in &self.notifications {
