@@ -97,7 +97,7 @@ impl IotCoreStatus {
         flow
     }
 
-    /// Pull mode: a demuxer downstream reads from a seekable source.
+    /// Serves pull mode: a demuxer downstream reads from a seekable source.
     fn range(
         &self,
         offset: u64,
@@ -177,7 +177,7 @@ impl IotCoreStatus {
         Ok(())
     }
 
-    /// Set when the element leaves PAUSED: its share of the shutdown deadline of the process, or of its pipeline.
+    /// Starts the shutdown deadline when the element leaves PAUSED: that of the process, or of its pipeline.
     fn begin_stop(&self) -> Stop {
         Stop::begin(scope_of(self.obj().upcast_ref()))
     }

@@ -1,4 +1,5 @@
-//! `iotcorestatus`: reports to an IoT Core bridge, or to any MQTT broker, whether the pipeline works. Inline; passes anything through.
+//! `iotcorestatus`: reports to an IoT Core bridge, or to any MQTT broker, whether the pipeline works. An inline element that
+//! passes any stream through.
 //!
 //! - `report` PURE: takes events and counts, returns the phase and what to publish; its `status` is the JSON
 //! - `discovery` PURE: the message for Home Assistant; `commands` PURE: parses commands

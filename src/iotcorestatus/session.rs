@@ -169,7 +169,7 @@ impl Session {
         }
     }
 
-    /// One poll of the timer. Returns when to poll next, at the latest.
+    /// Executes one poll of the timer. Returns when to poll next, at the latest.
     fn poll(&self, element: &gst::Element) -> u64 {
         let is_playing = downstream::target_state(element) == gst::State::Playing;
         let polls = self.polls.fetch_add(1, Relaxed);
@@ -181,14 +181,14 @@ impl Session {
         self.handle(events)
     }
 
-    /// The upstream event `gcssink-health`.
+    /// Handles the upstream event `gcssink-health`.
     pub(super) fn on_health(&self, seqnum: gst::Seqnum, structure: &gst::StructureRef) {
         if self.sinks.on_health(seqnum, structure) {
             self.counters.wake.notify_one();
         }
     }
 
-    /// A message on the bus, in the thread that posts it.
+    /// Handles a message on the bus, in the thread that posts it.
     fn on_message(&self, message: &gst::MessageRef, ours: &gst::Element, src_pad: &gst::Pad) {
         let Some(mut event) = bus_watch::event_of(message) else {
             return;

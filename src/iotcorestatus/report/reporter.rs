@@ -288,7 +288,7 @@ impl Reporter {
         self.current.phase = new;
     }
 
-    /// An ERROR elsewhere in the pipeline shortly before the stop is its cause.
+    /// Takes an ERROR elsewhere in the pipeline shortly before the stop as its cause.
     fn explain_stop(&mut self, now: Now) {
         if let Some((problem, at)) = self.elsewhere.take()
             && now.mono.saturating_sub(at) <= STOPS_WITHIN

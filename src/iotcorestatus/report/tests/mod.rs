@@ -129,7 +129,7 @@ impl SimulatedPipeline {
         self
     }
 
-    /// What a subscriber of the state topic sees: time, state, phase.
+    /// Returns what a subscriber of the state topic sees: time, state, phase.
     fn states(&self) -> Vec<(f64, &'static str, &'static str)> {
         let rows = self.published.iter();
         rows.map(|(t, s)| ((t * 10.0).round() / 10.0, s.state(), s.phase.name()))

@@ -264,7 +264,7 @@ fn an_eos_near_a_sources_trouble_is_a_lost_source_in_either_order() {
     }
 }
 
-/// What basesrc does when its push fails: an ERROR of its own, and EOS.
+/// Does what basesrc does when its push fails: posts an ERROR of its own, and sends EOS.
 fn source_gives_up(pipeline: &mut SimulatedPipeline) {
     pipeline.frames = false;
     pipeline.now += 0.01;
