@@ -265,8 +265,8 @@ impl Member {
         self
     }
 
-    /// This sink's uploads fail. Returns whether it must report that: the first member of an outage does, and then one of them
-    /// every hour.
+    /// Records that this sink's uploads fail. Returns whether it must report that: the first member of an outage does, and then
+    /// one of them every hour.
     pub fn begins_outage(&self) -> bool {
         self.group.lock().outage.begins(self.number, now())
     }
@@ -277,7 +277,7 @@ impl Member {
         self.group.lock().outage.works(now())
     }
 
-    /// This sink's uploads work again. Returns whether it must report that: the last failing member does.
+    /// Records that this sink's uploads work again. Returns whether it must report that: the last failing member does.
     pub fn ends_outage(&self) -> bool {
         self.group.lock().outage.ends(self.number)
     }

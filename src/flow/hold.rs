@@ -31,7 +31,7 @@ pub struct Drain {
 }
 
 impl Hold {
-    /// A server answered at `now` and asked to wait for `asked` ns.
+    /// Creates the hold of a server that asked at `now` to wait for `asked` ns.
     pub fn new(now: u64, asked: u64) -> Self {
         Self {
             since: now,
@@ -39,7 +39,7 @@ impl Hold {
         }
     }
 
-    /// When a sink may make requests again; `drain`: the sink drains.
+    /// Returns when a sink may make requests again; `drain` is set if the sink drains.
     pub fn ends(self, drain: Option<Drain>) -> u64 {
         let Some(drain) = drain else { return self.until };
         let from = self.since.max(drain.began);

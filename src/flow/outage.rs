@@ -20,7 +20,7 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// A member's uploads fail, or still do. Returns whether it must report that.
+    /// Records that a member's uploads fail, or still do. Returns whether it must report that.
     pub fn begins(&mut self, member: u64, now: u64) -> bool {
         if self.reported_at.is_none() {
             self.since = now;
@@ -43,8 +43,8 @@ impl Outage {
         }
     }
 
-    /// A member has stored a chunk. If the outage has no failing members left, ends it and returns its length in ns: this member
-    /// must report the end.
+    /// Records that a member has stored a chunk. If the outage has no failing members left, ends it and returns its length in ns:
+    /// this member must report the end.
     pub fn works(&mut self, now: u64) -> Option<u64> {
         let is_left = self.failing.is_empty();
         is_left
@@ -52,7 +52,7 @@ impl Outage {
             .map(|_| now.saturating_sub(self.since))
     }
 
-    /// A member's uploads work again. Returns whether it must report the end of the outage.
+    /// Records that a member's uploads work again. Returns whether it must report the end of the outage.
     pub fn ends(&mut self, member: u64) -> bool {
         let is_last = self.failing.remove(&member) && self.failing.is_empty();
         if is_last {

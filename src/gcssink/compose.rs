@@ -107,7 +107,7 @@ fn uploaded(session: &Session, object: &str) {
     }
 }
 
-/// `chunks` is 0 if the beginning of the chunk is kept.
+/// Logs and reports a dropped chunk. `chunks` is 0 if the beginning of the chunk is kept.
 fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chunks: u64) {
     gst::warning!(
         CAT,

@@ -96,7 +96,7 @@ pub(super) fn figures(session: &Session) -> gst::Structure {
     structure(&snapshot, engine.key_units(), engine.flow.throttled(), spool)
 }
 
-/// `spool` is the number of bytes in the spool and how many seconds more it lasts.
+/// Builds the structure. `spool` is the number of bytes in the spool and how many seconds more it lasts.
 fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u64)) -> gst::Structure {
     let stats = snapshot.stats;
     let (in_spool, seconds_left) = spool;

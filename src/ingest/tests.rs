@@ -245,7 +245,7 @@ async fn whoever_watches_a_chunk_sees_its_life_in_order_and_may_ask_the_engine()
     assert_eq!(steps, expected);
 }
 
-/// FLV with `cuts` configurations, each with one key frame; `alike`: two of them alternate.
+/// Returns FLV with `cuts` configurations, each with one key frame; `alike`: two of them alternate.
 fn configurations(cuts: u32, alike: bool) -> Vec<u8> {
     let tag = |kind: u8, ms: u32, body: &[u8]| {
         let len = u32::try_from(body.len()).unwrap();

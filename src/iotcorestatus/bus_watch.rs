@@ -1,7 +1,8 @@
 //! Listens on the bus of the top-level bin, in addition to the application's handler and never instead of it.
 //!
-//! A child's own bus does not do: bins forward to the top. The signal `sync-message` runs in the posting thread, so nothing is
-//! missed while the application does not read its bus; messages that its sync handler drops are not seen.
+//! The element's own bus does not suffice: bins forward messages to the top. The signal `sync-message` runs in the posting
+//! thread, so nothing is missed while the application does not read its bus. Messages that the application's sync handler drops
+//! are not seen.
 
 use gst::glib;
 use gst::prelude::*;
@@ -10,7 +11,7 @@ use super::downstream;
 use super::report::{Chunk, Event, Gap, Problem};
 use gcstreamer_schema::structures::{chunk_uploaded, gap};
 
-/// A connection to the bus, until it is dropped. Do not drop it with a lock held that the handler takes.
+/// A connection to the bus; ends when dropped. Do not drop it while holding a lock that the handler takes.
 #[derive(Debug)]
 pub(super) struct BusWatch {
     bus: gst::Bus,
@@ -39,7 +40,7 @@ impl Drop for BusWatch {
     }
 }
 
-/// Returns the event that a message means to the reporter, if any.
+/// Converts a message to an event for the reporter, if it is relevant.
 pub(super) fn event_of(message: &gst::MessageRef) -> Option<Event> {
     match message.view() {
         gst::MessageView::Error(error) => Some(problem(message, &error.error(), true)),

@@ -51,12 +51,12 @@ impl CameraClock {
         self.sent_at.store(0, Relaxed);
     }
 
-    /// Sends the next mapping in any case: a flush has dropped the last event.
+    /// Makes the next mapping be sent unconditionally: a flush has dropped the last event.
     pub(super) fn flush(&self) {
         self.sent_at.store(0, Relaxed);
     }
 
-    /// Takes a new segment; the next mapping is sent in any case.
+    /// Takes a new segment. The next mapping is sent unconditionally.
     pub(super) fn segment(&self, segment: &gst::Segment) {
         self.sent_at.store(0, Relaxed);
         let offset = segment.downcast_ref::<gst::ClockTime>().and_then(|time| {
@@ -91,7 +91,7 @@ impl CameraClock {
             .field(names::RUNNING_TIME, running)
             .field(names::UTC, utc)
             .build();
-        // Sticky, so that sinks that are linked later get it too.
+        // Sticky, so that sinks linked later receive it too.
         Some(gst::event::CustomDownstreamSticky::new(structure))
     }
 }

@@ -1,6 +1,6 @@
 //! Commands on their way to the gcssinks: sent downstream one after the other as the custom event `gcssink-command`.
 //!
-//! They are sent from GStreamer's thread pool, since downstream may block an event for as long as it likes.
+//! They are sent from GStreamer's thread pool, because downstream may block an event for any length of time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ pub(super) struct CommandQueue {
 #[derive(Debug, Default)]
 struct Pending {
     commands: VecDeque<(Action, Answer)>,
-    /// A thread of the pool sends them now.
+    /// A thread of the pool is sending them.
     is_sending: bool,
 }
 
@@ -107,7 +107,7 @@ impl CommandQueue {
             .field(command::COMMAND, action.name())
             .field(command::ID, answer.id.as_deref().unwrap_or_default())
             .build();
-        // Whether to record must also reach sinks that appear later, such as those of the next fragments of a splitmuxsink.
+        // The recording state must also reach sinks that appear later, such as those of the next fragments of a splitmuxsink.
         let event = match action {
             Action::RecordStart | Action::RecordStop => gst::event::CustomDownstreamSticky::new(structure),
             Action::Split | Action::Report => gst::event::CustomDownstream::new(structure),

@@ -1,4 +1,4 @@
-//! What a command means: takes the rest of its topic and its payload, returns what to do.
+//! Parses a command: from the rest of its topic and its payload to the action.
 //!
 //! The payload is empty, plain text (`start`), or JSON `{"id": "...", "value": "start"}`; the answer repeats the id.
 //!
@@ -12,7 +12,7 @@ use gcstreamer_schema::structures::command;
 /// Longest name or id that an answer repeats, in characters.
 const MAX_ECHO: usize = 64;
 
-/// What to do.
+/// The action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Cut at the next key unit.
@@ -41,13 +41,13 @@ impl Action {
 /// A received command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// What to do, or why the command is refused.
+    /// The action, or why the command is refused.
     pub action: Result<Action, String>,
-    /// The answer, still without an outcome if the action is yet to be done.
+    /// The answer; its outcome is still missing if the action has yet to be carried out.
     pub answer: Answer,
 }
 
-/// Parses a command. `tail` is its topic behind `commands/` or `set/`.
+/// Parses a command. `tail` is its topic below `commands/` or `set/`.
 #[must_use]
 pub fn parse(tail: &str, payload: &[u8]) -> Command {
     let name = tail.trim_matches('/');

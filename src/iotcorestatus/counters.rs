@@ -1,4 +1,4 @@
-//! What the streaming thread counts: a few atomics and one reading of the clock for each buffer, no lock.
+//! Counters of the streaming thread: a few atomics and one clock reading per buffer, no lock.
 //!
 //! One thread writes at a time, the one that holds the pad's stream lock; any thread may read.
 
@@ -27,7 +27,7 @@ pub(super) fn now() -> Now {
     }
 }
 
-/// Adds without a locked bus cycle: there is one writer.
+/// Adds without a locked bus cycle: there is only one writer.
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
@@ -89,7 +89,7 @@ impl Counters {
         }
     }
 
-    /// Counts the distance to the previous key frame. `pts` in ns; one that goes back, as after a seek, starts a new row.
+    /// Counts the distance to the previous key frame. `pts` in ns; one that goes back, as after a seek, starts a new series.
     pub(super) fn key_frame(&self, pts: u64) {
         let last = self.last_key.load(Relaxed);
         let this = pts.saturating_add(1);
@@ -102,11 +102,11 @@ impl Counters {
         }
     }
 
-    /// Notes what downstream returned for the push.
+    /// Records what downstream returned for the push.
     pub(super) fn leave(&self, flow: Result<gst::FlowSuccess, gst::FlowError>) {
         self.pushing_since.store(0, Relaxed);
         let code = match flow {
-            // Flushing is no failure: it is how a seek and a stop begin.
+            // Flushing is not a failure: a seek or a stop begins with it.
             Ok(_) | Err(gst::FlowError::Flushing) => 0,
             Err(gst::FlowError::Eos) => 1,
             Err(gst::FlowError::NotLinked) => 2,
@@ -124,7 +124,7 @@ impl Counters {
         self.armed.store(on, Relaxed);
     }
 
-    /// Reads all counters. They are read one after the other: a buffer may be counted in some of them only.
+    /// Reads all counters, one after the other: a buffer may be included in some of them only.
     pub(super) fn snapshot(&self) -> Counts {
         let some = |counter: &AtomicU64| Some(counter.load(Relaxed)).filter(|n| *n > 0);
         Counts {

@@ -1,4 +1,4 @@
-//! The debug category of the element. In a file of its own, so that every other file can log without importing the element.
+//! The debug category of the element, in a file of its own so that other files can log without importing the element.
 
 use std::sync::LazyLock;
 

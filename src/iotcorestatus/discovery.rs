@@ -16,12 +16,12 @@ const PROBLEMS: [Phase; 5] = [
     Phase::Error,
 ];
 
-/// What the entities are made for.
+/// Options that decide which entities exist.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'o> {
-    /// Property `state-interval`, ns: how often a status comes at least.
+    /// Property `state-interval`, ns: longest time between two statuses.
     pub interval: u64,
-    /// Property `accept-commands`: whether there is something to switch.
+    /// Property `accept-commands`: whether the recording can be switched.
     pub accept_commands: bool,
     /// Property `home-assistant-availability`: the availability topic of what the device depends on.
     pub depends_on: Option<&'o str>,
@@ -32,12 +32,12 @@ pub struct Options<'o> {
 pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Options<'_>) -> (String, Value) {
     let object = format!("gcstreamer_{}", object_id(&identity.device));
     let topic = format!("{}/device/{object}/config", prefix.trim_end_matches('/'));
-    // A status that does not come is unknown, as the contract says of a state: after three intervals.
+    // As in the contract for a state: unknown if no status arrives for three intervals.
     let expire_after = options.interval.saturating_mul(3).div_ceil(1_000_000_000).max(1);
     let entity = |id: &str, mut body: Value| {
         if let Some(map) = body.as_object_mut() {
             map.insert("unique_id".to_owned(), json!(format!("{object}_{id}")));
-            // Home Assistant ignores it at the level of the device.
+            // Home Assistant ignores `qos` at device level.
             map.insert("qos".to_owned(), json!(1));
             if map.get("p").is_some_and(|p| p == "sensor" || p == "binary_sensor") {
                 map.insert("expire_after".to_owned(), json!(expire_after));
@@ -108,7 +108,7 @@ pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Optio
     (topic, payload)
 }
 
-/// Returns what can be operated: the recording, and a cut.
+/// Returns the entities for commands: the recording switch and the button that cuts.
 fn controls(topics: &str) -> [(&'static str, Value); 2] {
     [
         (
@@ -130,8 +130,8 @@ fn controls(topics: &str) -> [(&'static str, Value); 2] {
     ]
 }
 
-/// Returns an id that Home Assistant accepts: letters, digits, `_` and `-`. If other characters were replaced, eight digits of the
-/// SHA-256 of the original follow, so that `store42/cam3` and `store42_cam3` stay two devices.
+/// Returns an id that Home Assistant accepts: letters, digits, `_` and `-`. If other characters were replaced, eight digits of
+/// the SHA-256 of the original follow, so that `store42/cam3` and `store42_cam3` remain two devices.
 fn object_id(device: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let id: String = device.chars().map(plain).collect();

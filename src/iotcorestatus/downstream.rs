@@ -1,6 +1,6 @@
 //! The gcssinks downstream of the element: found by walking the pads, through bins, and read by their properties.
 //!
-//! A pipeline may hold several cameras: only the sinks that our buffers reach describe this one. Call these functions without a
+//! A pipeline may have several cameras: only the sinks that our buffers reach belong to this one. Call these functions without a
 //! lock held: they take locks of other elements.
 
 use std::collections::{HashSet, VecDeque};
@@ -13,14 +13,14 @@ use super::report::SinkSample;
 use crate::base::lock::lock;
 use gcstreamer_schema::structures::{GCSSINK, UploadStatus, health, properties, stats as names};
 
-/// Pads visited by one walk, at most.
+/// Maximum number of pads visited by one walk.
 const MAX_PADS: usize = 4096;
-/// Borders of bins crossed from one pad to the next, at most.
+/// Maximum number of bin borders crossed from one pad to the next.
 const MAX_NESTING: usize = 64;
 /// Sequence numbers of health events that are remembered: a muxer sends one copy to each of its pads.
 const MAX_SEQNUMS: usize = 16;
 
-/// The gcssinks that the last walk found, and what one of them last sent upstream.
+/// The gcssinks found by the last walk, and the last health event of one.
 #[derive(Debug)]
 pub(super) struct SinkList {
     src: glib::WeakRef<gst::Pad>,
@@ -57,7 +57,7 @@ impl SinkList {
         lock(&self.found).is_empty()
     }
 
-    /// Reads every sink; if the walk found none, returns what one last sent by its health event.
+    /// Reads every sink; if the walk found none, returns the figures of the last health event.
     pub(super) fn samples(&self) -> Vec<SinkSample> {
         let sinks: Vec<gst::Element> = lock(&self.found).iter().filter_map(glib::WeakRef::upgrade).collect();
         if sinks.is_empty() {
@@ -66,7 +66,7 @@ impl SinkList {
         sinks.iter().map(sample).collect()
     }
 
-    /// Returns whether this object is one of the sinks; walks the pads again if it is not among those known.
+    /// Returns whether this object is one of the sinks; walks the pads again if it is unknown.
     pub(super) fn contains(&self, object: &gst::Object) -> bool {
         let is_known = || {
             let found = lock(&self.found);
@@ -80,7 +80,7 @@ impl SinkList {
         }
     }
 
-    /// Takes the upstream event `gcssink-health`. Returns `false` for a copy of one that was taken already.
+    /// Takes the upstream event `gcssink-health`. Returns `false` for a copy of a known one.
     pub(super) fn on_health(&self, seqnum: gst::Seqnum, structure: &gst::StructureRef) -> bool {
         let mut health = lock(&self.health);
         if health.seqnums.contains(&seqnum) {
@@ -124,7 +124,7 @@ fn reachable(from: &gst::Pad) -> Vec<gst::Element> {
 /// Whose stream an object of the pipeline belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Relation {
-    /// It is upstream or downstream of the element.
+    /// The object is upstream or downstream of the element.
     Ours,
     /// It is not, and no other iotcorestatus reports on it.
     Elsewhere,
@@ -132,9 +132,9 @@ pub(super) enum Relation {
     AnothersCamera,
 }
 
-/// Returns whose stream an object belongs to. It is the element's own if the object is upstream or downstream of it, is a bin around
-/// it, or stands in a bin that such an element stands in. What is linked to nothing counts if a link upstream is
-/// missing: a source that could not connect has not been linked yet.
+/// Returns whose stream an object belongs to. It is the element's own if the object is upstream or downstream of it, is a bin
+/// around it, or shares a bin with such an element. An unlinked object counts as the element's own if a link upstream is missing:
+/// a source that could not connect has not been linked yet.
 pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation {
     let around: Vec<gst::Object> = ancestors(element.upcast_ref()).collect();
     if around.contains(other) {
@@ -166,7 +166,7 @@ pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation 
     }
 }
 
-/// Returns an object and all that it is in, innermost first.
+/// Returns an object and its ancestors, innermost first.
 fn ancestors(object: &gst::Object) -> impl Iterator<Item = gst::Object> + use<> {
     std::iter::successors(Some(object.clone()), GstObjectExt::parent)
 }
@@ -191,7 +191,7 @@ fn neighbours(element: &gst::Element, side: gst::PadDirection) -> (HashSet<gst::
     (found, is_complete)
 }
 
-/// Returns the pad of a plain element that a pad is linked to, through the borders of bins.
+/// Returns the pad of a plain element that a pad is linked to, across the borders of bins.
 fn linked_pad(pad: &gst::Pad) -> Option<gst::Pad> {
     let mut peer = pad.peer()?;
     for _ in 0..MAX_NESTING {
@@ -226,7 +226,7 @@ fn sample(sink: &gst::Element) -> SinkSample {
     }
 }
 
-/// Reads `stats`, or the upstream event `gcssink-health`; fields that are missing count as 0 or unknown.
+/// Reads `stats`, or the upstream event `gcssink-health`; missing fields count as 0 or unknown.
 fn sample_of(stats: &gst::StructureRef) -> SinkSample {
     let get = |name: &str| stats.get::<u64>(name).unwrap_or(0);
     SinkSample {

@@ -26,7 +26,7 @@ use crate::element::terminal;
 use gcstreamer_mqtt::LinkStats;
 use gcstreamer_schema::structures::{health, iotcorestatus_stats as names};
 
-/// How long the last posts may take at the end: they wait for nothing but the application.
+/// Maximum time for the last posts at the end; they wait only for the application.
 const LAST_POSTS: Duration = Duration::from_millis(100);
 
 /// The element.
@@ -61,7 +61,7 @@ impl IotCoreStatus {
         }
     }
 
-    // The streaming thread.
+    // Streaming thread.
 
     /// Counts buffers and pushes the camera's clock before them.
     fn enter<'a>(&self, buffers: impl Iterator<Item = &'a gst::BufferRef>) {
@@ -97,7 +97,7 @@ impl IotCoreStatus {
         flow
     }
 
-    /// Pull mode: a demuxer downstream reads from a seekable source.
+    /// Serves pull mode: a demuxer downstream reads from a seekable source.
     fn range(
         &self,
         offset: u64,
@@ -119,10 +119,11 @@ impl IotCoreStatus {
         Ok(success)
     }
 
-    /// Notes the end of the stream in pull mode: there is no EOS event, only the flow return of the source.
+    /// Records the end of the stream in pull mode: there is no EOS event, only the flow return of the source.
     fn pulled<T>(&self, outcome: Result<T, gst::FlowError>) -> Result<T, gst::FlowError> {
         if matches!(outcome, Err(gst::FlowError::Eos)) {
-            // As if downstream had returned it. A later pull that succeeds clears it: the demuxer only read the end of the file.
+            // Treated as if downstream had returned it. A later pull that succeeds clears it: the demuxer only read the end of
+            // the file.
             self.counters.leave(Err(gst::FlowError::Eos));
         }
         outcome
@@ -176,7 +177,7 @@ impl IotCoreStatus {
         Ok(())
     }
 
-    /// It leaves PAUSED: its share in the deadline of the process, or of its pipeline.
+    /// Starts the shutdown deadline when the element leaves PAUSED: that of the process, or of its pipeline.
     fn begin_stop(&self) -> Stop {
         Stop::begin(scope_of(self.obj().upcast_ref()))
     }
@@ -199,7 +200,7 @@ impl IotCoreStatus {
     fn pause(&self) {
         let is_stopping = downstream::target_state(self.obj().upcast_ref()) < gst::State::Paused;
         self.handle([if is_stopping { Event::Stopping } else { Event::Playing(false) }]);
-        // A status that is held back for a moment is then published even if other elements take long to stop.
+        // Publishes a delayed status even if other elements take long to stop.
         self.counters.wake.notify_one();
     }
 
@@ -207,7 +208,7 @@ impl IotCoreStatus {
         self.session().is_some_and(|s| s.is_connected())
     }
 
-    /// Notifies `mqtt-connected` if it is another value than was notified last: the end of a session is reported by the link, too.
+    /// Notifies `mqtt-connected` if it differs from the value notified last: the link, too, reports the end of a session.
     pub(super) fn notify_connected(&self) {
         let is_news = {
             let mut notified = lock(&self.notified);
@@ -315,7 +316,7 @@ impl ObjectImpl for IotCoreStatus {
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
             vec![
-                // The topic behind `commands/` or `P/set/`, and the payload; not emitted for retained messages.
+                // The topic below `commands/` or `P/set/`, and the payload; not emitted for retained messages.
                 glib::subclass::Signal::builder("command")
                     .param_types([String::static_type(), glib::Bytes::static_type()])
                     .build(),

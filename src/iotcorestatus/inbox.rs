@@ -6,7 +6,7 @@ use super::counters::Counters;
 use super::report::Event;
 use crate::base::lock::lock;
 
-/// Events that wait, at most; more are dropped.
+/// Maximum number of waiting events; more are dropped.
 pub(super) const MAX_WAITING: usize = 64;
 
 /// A bounded queue of events. Pushing wakes the timer.

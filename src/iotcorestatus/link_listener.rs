@@ -1,6 +1,6 @@
-//! What the MQTT link reports, turned into events for the reporter and posts for the application.
+//! Converts the reports of the MQTT link to events for the reporter and posts for the application.
 //!
-//! Called on the link's task: nothing here waits, and no lock is held while calling out.
+//! Called on the link's task: it never waits, and calls out without a lock held.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl LinkListener {
     }
 }
 
-/// Returns whether a program handles the signal.
+/// Returns whether the application handles the signal.
 fn has_handler(element: &gst::Element, signal: &str) -> bool {
     glib::subclass::SignalId::lookup(signal, element.type_())
         .is_some_and(|id| glib::signal::signal_has_handler_pending(element, id, None, true))

@@ -7,7 +7,7 @@ use gst::subclass::prelude::*;
 
 use crate::element::poster::post_info;
 
-/// Posts that wait for a slow application, at most; more are dropped.
+/// Maximum number of posts that wait for a slow application; more are dropped.
 pub(super) const MAX_POSTS: usize = 256;
 
 /// One thing to deliver to the application.

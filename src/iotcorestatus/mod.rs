@@ -1,17 +1,18 @@
-//! `iotcorestatus`: reports to an IoT Core bridge, or to any MQTT broker, whether the pipeline works. Inline; passes anything through.
+//! `iotcorestatus`: reports to an IoT Core bridge, or to any MQTT broker, whether the pipeline works. An inline element that
+//! passes any stream through.
 //!
 //! - `report` PURE: takes events and counts, returns the phase and what to publish; its `status` is the JSON
-//! - `discovery` PURE: the message for Home Assistant; `commands` PURE: what a command means
+//! - `discovery` PURE: the message for Home Assistant; `commands` PURE: parses commands
 //! - `settings` — the properties; `validated` — settings checked and converted
 //! - `imp` — pads, states, properties, signals
 //! - `counters` — what the streaming thread counts, without a lock
 //! - `camera_clock` — the camera's clock, passed on to the sink
 //! - `session` — what exists while the element runs: reporter, link, timer
-//! - `link_listener`, `inbox`, `command_queue` — what the link reports, on its way to the reporter and downstream
+//! - `link_listener`, `inbox`, `command_queue` — from the link's reports to the reporter and downstream
 //! - `bus_watch` — the top-level bus; `downstream` — the gcssinks behind the element
 //! - `messages` — what is posted or emitted; `debug` — the debug category
 //!
-//! Imports run one way only, `tests/imports.rs` checks it: nothing but `imp` names the element's type.
+//! Imports form no cycle, which `tests/imports.rs` checks: only `imp` names the element's type.
 
 use gst::glib;
 use gst::prelude::*;

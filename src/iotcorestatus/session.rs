@@ -1,8 +1,8 @@
 //! What exists from READY→PAUSED to PAUSED→READY: the reporter, the link to the broker, and the timer that polls.
 //!
-//! Locks: the reporter's lock is held for one poll and for passing its output to the link, which takes a lock of its own for a
-//! moment and calls nobody. What the link reports arrives on its task and goes through the inbox to the next poll. Nothing is
-//! posted and no other element is read while a lock is held.
+//! Locks: the reporter's lock is held for one poll and while passing its output to the link, which briefly takes its own lock and
+//! calls nothing outside. Reports of the link arrive on its task and reach the next poll through the inbox. Nothing is posted and
+//! no other element is read while a lock is held.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -28,15 +28,15 @@ use crate::element::shutdown::Stop;
 use gcstreamer_mqtt::{Link, LinkStats, Wanted};
 use gcstreamer_schema::redact;
 
-/// Shortest time between two polls of the timer: a busy pad does not wake it more often.
+/// Shortest time between two polls of the timer, so that a busy pad does not wake it more often.
 const MIN_POLL_GAP: Duration = Duration::from_millis(20);
 /// The pads are walked for gcssinks at every n-th poll.
 const WALK_EVERY: u32 = 5;
-/// How long the final status may take while connected, even if the deadline has passed.
+/// Time for the final status while connected, even after the deadline.
 const FINAL_STATUS: Duration = Duration::from_millis(300);
-/// An ERROR that stopped the pipeline arrives within this time of the stop of the first element.
+/// Maximum time to wait for the ERROR that stopped the pipeline, from the stop of the first element.
 const CAUSE_WAIT: Duration = Duration::from_millis(50);
-/// Between two checks whether that ERROR has arrived.
+/// Interval between two checks for that ERROR.
 const CAUSE_CHECK: Duration = Duration::from_millis(5);
 
 /// One run of the element.
@@ -128,7 +128,7 @@ impl Session {
         let mut reporter = lock(&self.reporter);
         reporter.set_link_settled(self.link.get().is_none_or(Link::is_settled));
         events.into_iter().for_each(|event| reporter.handle(event, now()));
-        // Armed before the counters are read, so that a buffer that arrives in between wakes the timer.
+        // Armed before the counters are read, so that a buffer arriving in between wakes the timer.
         self.counters.arm(true);
         let output = reporter.poll(&self.counters.snapshot(), now());
         if output.changed {
@@ -155,7 +155,8 @@ impl Session {
         }
     }
 
-    /// Returns the payloads of a status. As text, the bare state is left unchanged at the broker unless `with_state` is set.
+    /// Returns the payloads of a status. Unless `with_state` is set, the bare state is omitted in text format, and the broker
+    /// keeps its value.
     fn wanted(&self, status: &Status, with_state: bool) -> Wanted {
         let json = Bytes::from(status.to_json().to_string());
         let state = match self.format {
@@ -168,7 +169,7 @@ impl Session {
         }
     }
 
-    /// One poll of the timer. Returns when to poll next, at the latest.
+    /// Executes one poll of the timer. Returns when to poll next, at the latest.
     fn poll(&self, element: &gst::Element) -> u64 {
         let is_playing = downstream::target_state(element) == gst::State::Playing;
         let polls = self.polls.fetch_add(1, Relaxed);
@@ -180,14 +181,14 @@ impl Session {
         self.handle(events)
     }
 
-    /// The upstream event `gcssink-health`.
+    /// Handles the upstream event `gcssink-health`.
     pub(super) fn on_health(&self, seqnum: gst::Seqnum, structure: &gst::StructureRef) {
         if self.sinks.on_health(seqnum, structure) {
             self.counters.wake.notify_one();
         }
     }
 
-    /// A message on the bus, in the thread that posts it.
+    /// Handles a message on the bus, in the thread that posts it.
     fn on_message(&self, message: &gst::MessageRef, ours: &gst::Element, src_pad: &gst::Pad) {
         let Some(mut event) = bus_watch::event_of(message) else {
             return;
@@ -197,7 +198,7 @@ impl Session {
         let is_relevant = match &mut event {
             // Our own WARNINGs are about the broker.
             Event::Problem(problem) if !problem.is_error && src == ours.upcast_ref::<gst::Object>() => false,
-            // Another camera of the pipeline may have an iotcorestatus of its own.
+            // Another camera of the pipeline may have its own iotcorestatus.
             Event::Problem(problem) => match downstream::relation(ours, src) {
                 Relation::Ours => true,
                 Relation::Elsewhere => {
@@ -237,8 +238,8 @@ impl Session {
         self.link.get().map(Link::stats).unwrap_or_default()
     }
 
-    /// Publishes the final status and closes the link. Blocks, at most until the end of the grace period that all elements
-    /// share which stop together.
+    /// Publishes the final status and closes the link. Blocks at most until the end of the grace period that all elements
+    /// stopping together share.
     pub(super) fn stop(&self, stop: &Stop, timeout: Duration) {
         if let Some(timer) = lock(&self.timer).take() {
             timer.abort();
@@ -251,14 +252,14 @@ impl Session {
         let Some(link) = self.link.get() else { return };
         let last = lock(&self.reporter).final_status(&self.counters.snapshot(), now());
         let last = last.map_or_else(Wanted::default, |(status, with_state)| self.wanted(&status, with_state));
-        // While connected it needs only a moment, which it gets even if another element has used up the deadline.
+        // While connected this takes only a moment, which is granted even if another element has used up the deadline.
         let moment = if link.is_connected() { FINAL_STATUS } else { Duration::ZERO };
         link.close(last, stop.quick_moment(timeout, moment));
     }
 
-    /// Waits briefly for the ERROR that stopped the pipeline. An application may stop it inside its own handler of the ERROR,
-    /// in the posting thread and before our handler runs (gst-launch does); the final status would then say that it was
-    /// stopped on purpose.
+    /// Waits briefly for the ERROR that stopped the pipeline. An application may stop it inside its own handler of the ERROR, in
+    /// the posting thread and before our handler runs (gst-launch does); otherwise the final status would report a stop on
+    /// purpose.
     fn wait_for_cause(&self, until: Instant) {
         while self.is_connected() && self.phase().0 == Phase::Stopped && Instant::now() < until {
             std::thread::sleep(CAUSE_CHECK);
@@ -266,7 +267,7 @@ impl Session {
     }
 }
 
-/// Polls when something has happened, and when the reporter asks for it. Ends with the session.
+/// Polls when something has happened and when the reporter asks for it. Ends with the session.
 async fn poll_repeatedly(session: Weak<Session>, counters: Arc<Counters>) {
     let mut wait = 0;
     loop {

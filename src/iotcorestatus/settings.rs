@@ -139,7 +139,7 @@ impl Settings {
         self.tls.unwrap_or(self.protocol == Protocol::IotCore)
     }
 
-    /// What the reporter needs of them.
+    /// Returns the settings that the reporter needs.
     pub(super) fn limits(&self) -> Limits {
         Limits {
             stall: self.stall_timeout.ns(),
@@ -148,11 +148,11 @@ impl Settings {
         }
     }
 
-    /// Sets a property; names that are no settings change nothing.
+    /// Sets the property `name`; ignores names that are no setting.
     pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
         self.assign(name, value);
         if self.topic_prefix.is_empty() {
-            // NULL and the empty string give the default back.
+            // NULL and the empty string restore the default.
             DEFAULT_PREFIX.clone_into(&mut self.topic_prefix);
         }
     }

@@ -1,4 +1,4 @@
-//! Settings, checked and converted for use. Every error in them is reported here, before the first byte.
+//! Checks the settings and converts them for use. Every error in them is reported here, before the first byte.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use gcstreamer_schema::name::check_device;
 use gcstreamer_schema::session::session_id;
 use gcstreamer_schema::topics::prefix_of;
 
-/// Shortest time between two states: IoT Core's limit, kept for every broker.
+/// Shortest time between two states: IoT Core's limit, applied to every broker.
 const STATE_GAP: Duration = Duration::from_secs(1);
 
 /// What a session is made from.
@@ -24,7 +24,7 @@ pub(super) struct ValidatedSettings {
     pub identity: Identity,
     pub format: PayloadFormat,
     pub accept_commands: bool,
-    /// WARNINGs to post: the settings work, with a risk, or are hardly meant.
+    /// WARNINGs to post: settings that work but are risky or probably a mistake.
     pub warnings: Vec<String>,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Longest pause, without the jitter.
 const CAP: Duration = Duration::from_secs(59);
-/// Largest jitter. Also at the cap: else all cameras of a site would come back to their broker in the same moment.
+/// Largest jitter. Applied at the cap too: otherwise all cameras of a site would reconnect to their broker at the same moment.
 const JITTER: Duration = Duration::from_secs(1);
 /// A connection that lasted this long resets the back-off.
 pub(super) const LIVED: Duration = Duration::from_secs(60);

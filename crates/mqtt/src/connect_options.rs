@@ -1,5 +1,5 @@
-//! Everything that is read from files for a connection: certificates, the password, the key of the token. Blocks while
-//! reading, so the driver calls it on a blocking thread.
+//! Reads everything that a connection needs from files: certificates, the password, the key of the token. Blocks while reading,
+//! so the driver calls it on a blocking thread.
 
 use std::path::Path;
 use std::sync::Arc;

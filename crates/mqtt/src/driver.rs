@@ -17,10 +17,10 @@ use super::topics::{OFFLINE, Topics};
 use super::{Config, ConfigError, Listener, Protocol, tls};
 use gcstreamer_schema::redact;
 
-/// Shortest time between two states of a device, whatever is configured.
+/// Shortest time between two states of a device, whatever the configuration.
 const DEVICE_GAP: Duration = Duration::from_secs(1);
 
-/// How far the connection is.
+/// Stage of the connection.
 enum ConnectionStage {
     Closed,
     /// Files are read and the token is signed.
@@ -90,7 +90,7 @@ pub(super) async fn run(
 }
 
 impl Driver {
-    /// One round: processes the inbox, executes actions, then waits. Returns `false` at the end.
+    /// Executes one round: processes the inbox, executes actions, then waits. Returns `false` at the end.
     async fn step(&mut self) -> bool {
         self.process_inbox();
         while let Some(action) = self.link.poll(self.now()) {

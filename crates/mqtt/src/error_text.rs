@@ -1,4 +1,4 @@
-//! What went wrong with a connection, in a sentence that names the next step. PURE.
+//! Describes why a connection failed, in a sentence that names the next step. PURE.
 
 use std::error::Error;
 
@@ -55,7 +55,7 @@ fn credentials_refused(login: Login) -> &'static str {
     }
 }
 
-/// Returns the likely causes of a refusal without a word.
+/// Returns the likely causes of a refusal without an explanation.
 pub(super) fn causes(login: Login) -> &'static str {
     match login {
         Login::Token => {
@@ -72,7 +72,7 @@ pub(super) fn causes(login: Login) -> &'static str {
     }
 }
 
-/// Returns the sentence for what listens there instead of an MQTT broker, or for a broker that is spoken to in the wrong way.
+/// Returns the sentence about a server that is not an MQTT broker, or about a broker addressed in the wrong way.
 pub(super) fn wrong_server(listening: Listening, tls: bool) -> Option<&'static str> {
     match (listening, tls) {
         (Listening::Http, _) => Some(
@@ -139,7 +139,7 @@ fn certificate_hint(reason: &CertificateError) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Returns whether a server showed a certificate with CA:TRUE as its own. The check of its dates came before.
+/// Returns whether a server presented a certificate with CA:TRUE as its own. Its dates were checked before.
 pub(super) fn is_ca_as_server(reason: &CertificateError) -> bool {
     matches!(reason, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::key::{Key, KeyError};
 
-/// 2020-01-01; an earlier clock was never set.
+/// 2020-01-01: a clock that shows an earlier time was never set.
 const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
 /// Larger files are not keys.
 const MAX_FILE: u64 = 64 << 10;

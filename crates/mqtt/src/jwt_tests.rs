@@ -1,4 +1,4 @@
-//! Keys of every form that openssl makes, and what is said of those that cannot sign.
+//! Keys in every form that openssl writes, and the error texts for keys that cannot sign.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -47,7 +47,7 @@ impl Drop for Keys {
     }
 }
 
-/// What verifies with the public half; the DER that the library wants: PKCS#1, or the bare point.
+/// Verifies a token with the public half, in the DER that the library expects: PKCS#1, or the bare point. Returns the claims.
 fn verify(token: &str, public_der: &[u8], algorithm: Algorithm) -> serde_json::Value {
     let key = match algorithm {
         Algorithm::RS256 => DecodingKey::from_rsa_der(public_der),

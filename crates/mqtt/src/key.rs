@@ -1,7 +1,8 @@
 //! Reads a private key from a PEM text. PURE.
 //!
-//! The token library signs only with a PKCS#1 RSA key or a PKCS#8 EC key, and loads keys that it cannot sign with. So the few
-//! bytes of DER that identify a key are parsed here: PKCS#8, PKCS#1 and SEC1 are accepted, and an unusable key is named.
+//! The token library signs only with a PKCS#1 RSA key or a PKCS#8 EC key, and also loads keys that it cannot sign with. So the
+//! few bytes of DER that identify a key are parsed here: PKCS#8, PKCS#1 and SEC1 are accepted, and the error text names the kind
+//! of an unusable key.
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
@@ -19,43 +20,43 @@ const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
 const SECP256K1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x0a];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
-/// Shortest RSA key that is signed with, bits.
+/// Shortest accepted RSA key, bits.
 const MIN_RSA_BITS: usize = 2048;
-/// Longest RSA key that the cryptographic library takes, bits.
+/// Longest RSA key that the cryptographic library supports, bits.
 const MAX_RSA_BITS: usize = 8192;
 
 /// Why a PEM text is not a key that can sign a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Nothing in it.
+    /// The file is empty.
     #[error("it is empty")]
     Empty,
     /// No `-----BEGIN … PRIVATE KEY-----`, or damaged.
     #[error("it holds no private key in PEM form (BEGIN PRIVATE KEY), or a damaged one")]
     NotPem,
-    /// Needs a pass phrase.
+    /// The key is encrypted.
     #[error(
         "the key in it is encrypted, and nobody is there to type the pass phrase; decrypt it with `openssl pkey -in KEY -out KEY.plain`"
     )]
     Encrypted,
-    /// The wrong half.
+    /// A public key.
     #[error("it holds a public key; the private key is needed here, the public one belongs in the registry")]
     Public,
-    /// The wrong file.
+    /// Another kind of PEM file.
     #[error("it holds a certificate, not the private key")]
     Certificate,
-    /// A curve or a kind without an algorithm in the device contract.
+    /// A curve or key type that the device contract has no algorithm for.
     #[error("the key in it is {0}; tokens are signed with RSA of at least {MIN_RSA_BITS} bits or EC P-256 (prime256v1)")]
     Kind(&'static str),
-    /// Too short or too long an RSA key.
+    /// An RSA key that is too short or too long.
     #[error("the RSA key in it has {0} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are needed")]
     RsaBits(usize),
-    /// The bytes are not the structure that the label promises.
+    /// The bytes do not have the structure that the label promises.
     #[error("the key in it is damaged, or of a form that is not known")]
     Damaged,
 }
 
-/// A key that a token can be signed with.
+/// A key that can sign a token.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Key {
     /// PKCS#1: RS256.
@@ -65,7 +66,7 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// Finds the first private key.
+    /// Returns the first private key in the text.
     pub(super) fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
         if pem.iter().all(u8::is_ascii_whitespace) {
             return Err(KeyError::Empty);
@@ -93,7 +94,7 @@ impl Key {
     }
 }
 
-/// PrivateKeyInfo: version, { algorithm, parameters }, key.
+/// Parses PrivateKeyInfo: version, { algorithm, parameters }, key.
 fn pkcs8(der: &[u8]) -> Result<Key, KeyError> {
     let info = Der(der).enter(SEQUENCE)?;
     let rest = info.skip(INTEGER)?;
@@ -110,7 +111,7 @@ fn pkcs8(der: &[u8]) -> Result<Key, KeyError> {
     }
 }
 
-/// RSAPrivateKey: version, modulus, …
+/// Parses RSAPrivateKey: version, modulus, …
 fn rsa(der: &[u8]) -> Result<Key, KeyError> {
     let (modulus, _) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(INTEGER)?;
     let leading = modulus.0.iter().take_while(|byte| **byte == 0).count();
@@ -124,7 +125,7 @@ fn rsa(der: &[u8]) -> Result<Key, KeyError> {
     Ok(Key::Rsa(der.to_vec()))
 }
 
-/// ECPrivateKey: version, private key, [0] curve, [1] public key. Wrapped into PKCS#8.
+/// Parses ECPrivateKey: version, private key, [0] curve, [1] public key. Wraps it into PKCS#8.
 fn sec1(der: &[u8]) -> Result<Key, KeyError> {
     let (private, rest) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(OCTETS)?;
     match rest.enter(PARAMETERS) {
@@ -148,7 +149,7 @@ fn curve(oid: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// DER elements one after another.
+/// A sequence of DER elements.
 #[derive(Clone, Copy)]
 struct Der<'a>(&'a [u8]);
 
@@ -183,7 +184,7 @@ impl<'a> Der<'a> {
     }
 }
 
-/// One DER element.
+/// Encodes one DER element.
 fn element(tag: u8, content: &[u8]) -> Result<Vec<u8>, KeyError> {
     let length = u16::try_from(content.len()).map_err(|_| KeyError::Damaged)?;
     let [high, low] = length.to_be_bytes();

@@ -8,8 +8,10 @@
 //! - `backoff` PURE: how long to wait after a failure.
 //! - `key` PURE: a private key out of a PEM text; SEC1 wrapped into PKCS#8.
 //! - `jwt`: the token of a device. The only file that names `jsonwebtoken`.
-//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate. `connect_options`: everything read from files before a connection.
-//! - `error_text` PURE: what went wrong with a connection, and what to do. `probe`: what listens on a port that is no broker's.
+//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate. `connect_options`: everything that is
+//!   read from files before a connection.
+//! - `error_text` PURE: describes why a connection failed and what to do. `probe`: finds out what listens on a port that is not a
+//!   broker's.
 //! - `rumqtt`: one connection. The only file that names `rumqttc`.
 //! - `driver`: the task that carries out what `link` decides.
 //! - `publish_interval`: when a client's states were last published, beyond the life of its link.
@@ -23,14 +25,15 @@
 //!    may be that of a process that died.
 //! 3. `protocol=iotcore`: no will, nothing retained, QoS 1, no topic but the device's own. The token is renewed before it
 //!    expires by a clean DISCONNECT and a new connection, which counts as no failure, waits for nothing and is not reported.
-//! 4. Telemetry ([`Link::event`]): at most 16 wait, the oldest is dropped and counted; one that is older than 60 s is dropped,
-//!    so that an outage is not followed by stale events. QoS 1: one that was in flight when the connection broke may arrive twice.
-//! 5. After a failure the pause doubles from 1 s to 59 s, plus at most 1 s of jitter; it starts at 1 s again only after
-//!    connections have lasted a minute. An outage is reported once, and so is its end, when the new connection has lasted
-//!    for 3 s (longer if connections keep breaking).
-//! 6. A packet over the limit costs its subscription, not the connection. What a device hears in any case is its config and its own
-//!    topics; commands only while [`Listener::wants_commands`]. Its own availability has to come back, and what others write into
-//!    its topics is corrected.
+//! 4. Telemetry ([`Link::event`]): at most 16 messages wait; more drop the oldest, which is counted. A message older than 60 s is
+//!    dropped, so that an outage is not followed by stale events. QoS 1: one in flight when the connection broke may arrive
+//!    twice.
+//! 5. After a failure the pause doubles from 1 s to 59 s, plus at most 1 s of jitter; it restarts at 1 s only after a connection
+//!    has lasted a minute. An outage is reported once, and so is its end, once the new connection has lasted for 3 s (longer if
+//!    connections keep breaking).
+//! 6. A packet over the limit costs its subscription, not the connection. A device always subscribes to its config and its own
+//!    topics; to commands only if [`Listener::wants_commands`]. Its own availability must come back from the broker, and values
+//!    that others publish on its topics are corrected.
 //! 7. A strict device publishes no state in the first 1.1 s after its first ConnAck.
 //! 8. No text that is reported contains a token, a key or a password.
 
@@ -65,7 +68,7 @@ pub use tls::TlsError;
 use publish_interval::PublishInterval;
 use shared::Shared;
 
-/// Where the broker is, and who we are there.
+/// Address of the broker, and our identity there.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Name or address of the broker, without scheme and port.
@@ -149,7 +152,7 @@ pub struct Plain {
     pub discovery: Option<(String, Bytes)>,
 }
 
-/// What the broker should hold. `None` keeps the previous value (at first: nothing). Every `Some` is published, even if the bytes
+/// What the broker should hold. `None` keeps the previous value (initially nothing). Every `Some` is published, even if the bytes
 /// are equal: a heartbeat repeats them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -162,23 +165,24 @@ pub struct Wanted {
 /// Receives the reports of a link. Called from a task on the runtime, one call at a time: return at once, and take no lock that
 /// is held while calling [`Link`]. A call may still be running when [`Link::close`] returns or a `Link` is dropped.
 pub trait Listener: Send + Sync {
-    /// The connection came up or went down. A planned renewal of the token is neither. When it comes up and the last status is
-    /// older than 5 s, it is published a second later: call [`Link::want`] with a fresh one, which is then published instead.
+    /// Called when the connection comes up or goes down; a planned renewal of the token is neither. When it comes up and the last
+    /// status is older than 5 s, that status is published a second later: call [`Link::want`] with a fresh one, which is then
+    /// published instead.
     fn connected(&self, up: bool);
-    /// Asked at each ConnAck: whether anybody acts on commands. Otherwise their topics are not subscribed to.
+    /// Returns whether the owner acts on commands; asked at each ConnAck. If not, their topics are not subscribed to.
     fn wants_commands(&self) -> bool {
         true
     }
-    /// An outage begins; called once for each. The text names what happened and what to do, and contains no secret.
+    /// Called once when an outage begins. The text names what happened and what to do, and contains no secret.
     fn trouble(&self, text: String);
-    /// The reported outage is over. `after` is how long there was no connection.
+    /// Called when the reported outage is over. `after` is how long there was no connection.
     fn recovered(&self, after: Duration);
-    /// A message on `/devices/D/config`.
+    /// Called for a message on `/devices/D/config`.
     fn config(&self, payload: Bytes);
-    /// A message below `/devices/D/commands` or `P/set`; `tail` is the topic behind that, without a slash in front.
+    /// Called for a message below `/devices/D/commands` or `P/set`; `tail` is the rest of the topic, without a leading slash.
     fn command(&self, tail: String, payload: Bytes, retained: bool);
-    /// A problem that does not stop the link, reported once: a key file that others can read, a clock before 2020, a payload that
-    /// is too large, a refused subscription. The text contains no secret.
+    /// Called once for a problem that does not stop the link: a key file that others can read, a clock before 2020, a payload
+    /// that is too large, a refused subscription. The text contains no secret.
     fn notice(&self, text: String) {
         let _ = text;
     }
@@ -191,9 +195,9 @@ pub struct LinkStats {
     pub connects: u64,
     /// Connections that could not be made or that broke.
     pub failures: u64,
-    /// Publishes that the broker acknowledged.
+    /// Messages that the broker acknowledged.
     pub published: u64,
-    /// Telemetry that was dropped: too much, too old, too large.
+    /// Telemetry that was dropped: too much, too old or too large.
     pub dropped: u64,
     /// Signed tokens.
     pub tokens: u64,

@@ -1,8 +1,9 @@
 //! Trust in the certificates of `root-certificates`: as authorities, and as the broker's own certificate.
 //!
-//! What `openssl req -x509` makes is self-signed and marked CA:TRUE. rustls takes such a certificate for an authority only and refuses
-//! it as a server's own; OpenSSL's clients accept it. Here a server that shows exactly one of the given certificates, byte for byte,
-//! is accepted as well. Name and dates are still checked, and the handshake proves that the server has the key.
+//! A certificate made by `openssl req -x509` is self-signed and marked CA:TRUE. rustls accepts such a certificate only as an
+//! authority and refuses it as a server's own; OpenSSL's clients accept it. Here a server that presents exactly one of the given
+//! certificates, byte for byte, is accepted as well. Name and dates are still checked, and the handshake proves that the server
+//! has the key.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use super::error_text::is_ca_as_server;
 use super::tls::TlsError;
 
-/// Accepts what the authorities have signed, and the given certificates themselves.
+/// Accepts certificates signed by the authorities, and the given certificates themselves.
 #[derive(Debug)]
 pub(super) struct PinnedOrSigned {
     signed: Arc<WebPkiServerVerifier>,
@@ -24,7 +25,7 @@ pub(super) struct PinnedOrSigned {
 }
 
 impl PinnedOrSigned {
-    /// `roots` holds the same certificates as `pinned`.
+    /// Creates the verifier. `roots` must hold the same certificates as `pinned`.
     ///
     /// # Errors
     /// Returns an error if there is no root.
@@ -105,8 +106,8 @@ fn accept_name(
     }
 }
 
-/// Returns whether a common name (OID 2.5.4.3) of the certificate is this one. In a self-signed certificate issuer and subject are the
-/// same, so it does not matter which of them is found.
+/// Returns whether a common name (OID 2.5.4.3) of the certificate is `name`. In a self-signed certificate issuer and subject are
+/// the same, so it does not matter which one is found.
 fn has_common_name(certificate: &[u8], name: &str) -> bool {
     const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
     certificate.windows(COMMON_NAME.len()).enumerate().any(|(at, oid)| {

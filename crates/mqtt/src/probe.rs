@@ -1,6 +1,6 @@
-//! Finds out what listens on a port that did not answer as an MQTT broker: an HTTP server, or a server that speaks TLS.
+//! Identifies the server on a port that did not answer as an MQTT broker: an HTTP server, or a server that speaks TLS.
 //!
-//! Sends no credentials. Used once an outage, after an answer that allows several explanations.
+//! Sends no credentials. Used once per outage, after an answer that allows several explanations.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::error_text::Listening;
 
-/// How long one question may take.
+/// Time limit of one query.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Returns what listens there.
@@ -30,7 +30,7 @@ pub(super) async fn what_listens(host: &str, port: u16) -> Listening {
     Listening::Unknown
 }
 
-/// Returns what a server is by the first bytes of its answer.
+/// Identifies a server by the first bytes of its answer.
 fn classify(answer: &[u8]) -> Listening {
     match answer {
         [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => Listening::Http,

@@ -1,5 +1,5 @@
-//! When a client's states were last published: it outlives the link. An element that is stopped and started again makes a new
-//! link, but the broker's limit of one state a second applies to the client.
+//! Remembers when a client's states were last published, beyond the life of its link. A restarted element makes a new link, but
+//! the broker's limit of one state a second applies to the client.
 //!
 //! One entry for each client of a broker in the process, kept while a link uses it or its gap lasts.
 

@@ -1,8 +1,8 @@
 //! One connection to a broker, MQTT 3.1.1. The only file that names `rumqttc`.
 //!
-//! The crate reconnects by itself, drops what was not acknowledged and keeps events of the previous connection. So each
-//! connection has its own event loop, polled by its own task: `poll` is never cancelled half way, and a panic in the crate costs
-//! one connection. The task ends with the connection, and with the [`Connection`].
+//! The crate reconnects by itself, drops unacknowledged publishes and keeps events of the previous connection. So each connection
+//! has its own event loop, polled by its own task: `poll` is never cancelled half way, and a panic in the crate costs one
+//! connection. The task ends with the connection, and with the [`Connection`].
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use super::shared::lock;
 use super::topics::MAX_PACKET;
 use gcstreamer_schema::redact;
 
-/// Name look-up, TCP, TLS and ConnAck together, in seconds. Also how long a write may take.
+/// Time for name look-up, TCP, TLS and ConnAck together, in seconds. Also the time limit of a write.
 const CONNECT_SECONDS: u64 = 20;
 /// How long the broker may take to close the connection after a DISCONNECT.
 const DISCONNECT_WAIT: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const REQUESTS: usize = 8;
 /// Events that wait for the driver, at most; then reading from the network pauses.
 const EVENTS: usize = 16;
 
-/// A connection that ends this soon after its ConnAck was refused, rather than broken.
+/// A connection that ends this soon after its ConnAck was refused rather than broken.
 const SOON: Duration = Duration::from_secs(5);
 
 /// How to connect.
@@ -43,19 +43,19 @@ pub(super) struct ConnectionParams {
     pub(super) port: u16,
     pub(super) client_id: String,
     pub(super) login: Option<(String, String)>,
-    /// Whether the password is a token; changes only texts.
+    /// Whether the password is a token; affects texts only.
     pub(super) has_token: bool,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) will: Option<Publish>,
     /// Interval of PINGREQ; the connection ends if no PINGRESP has arrived by the next one.
     pub(super) keep_alive: Duration,
-    /// Whether a client certificate is offered; changes only texts.
+    /// Whether a client certificate is offered; affects texts only.
     pub(super) has_certificate: bool,
-    /// Whether a failure will be reported, and is worth finding out more about.
+    /// Whether a failure will be reported, so that finding its cause is worthwhile.
     pub(super) is_first_failure: bool,
 }
 
-/// What came from the broker.
+/// An event from the broker.
 #[derive(Debug)]
 pub(super) enum Received {
     Connected,
@@ -76,7 +76,7 @@ pub(super) enum Received {
     TooLarge(usize),
 }
 
-/// What an error is explained with.
+/// Context for explaining an error.
 struct Context {
     client_id: String,
     host: String,
@@ -155,15 +155,15 @@ impl Connection {
         self.received.recv().await.unwrap_or_else(ended)
     }
 
-    /// Asks the event loop to publish at QoS 1. A connection that has ended ignores it, as the other requests: why it ended is what
-    /// [`Self::received`] returns next.
+    /// Asks the event loop to publish at QoS 1. A connection that has ended ignores this and all other requests;
+    /// [`Self::received`] returns why it ended.
     pub(super) fn publish(&self, publish: Publish) {
         let _ = self
             .client
             .try_publish(publish.topic, QoS::AtLeastOnce, publish.retain, Vec::from(publish.payload));
     }
 
-    /// Asks for the topics at QoS 1.
+    /// Subscribes to the topics at QoS 1.
     pub(super) fn subscribe(&self, topics: Vec<String>) {
         lock(&self.asked).clone_from(&topics);
         let filters = topics.into_iter().map(|topic| SubscribeFilter::new(topic, QoS::AtLeastOnce));
@@ -209,7 +209,8 @@ async fn pump(mut events: EventLoop, asked: &Mutex<Vec<String>>, mut context: Co
     }
 }
 
-/// Closing first, with bytes unread, would reset the connection, and the DISCONNECT might be lost with it.
+/// Reads until the broker closes the connection. Closing it first, with unread bytes, would reset it, and the DISCONNECT might be
+/// lost.
 async fn closed_by_broker(events: &mut EventLoop) {
     let Some(network) = events.network.as_mut() else {
         return;
@@ -289,8 +290,8 @@ impl Context {
         }
     }
 
-    /// Returns the sentence for an accepted connection that the broker closed. Two clients with one id do that to each other, and it
-    /// has to be in the first report: there is one for an outage.
+    /// Returns the sentence for an accepted connection that the broker closed. Two clients with one id do this to each other; the
+    /// first report must name that cause, because there is only one report for an outage.
     fn closed(&self) -> String {
         let id = &self.client_id;
         let hint = if self.accepted.is_some_and(|at| at.elapsed() < SOON) {
@@ -339,8 +340,8 @@ impl Context {
 
 const NO_BROKER: &str = "it does not answer as an MQTT broker; check host and port";
 
-/// Returns whether the broker closed the connection. Many brokers end a TLS connection without close_notify: an unexpected EOF is a
-/// normal end.
+/// Returns whether the broker closed the connection. Many brokers end a TLS connection without close_notify, so an unexpected EOF
+/// is a normal end.
 fn is_closed(error: &ConnectionError) -> bool {
     match error {
         ConnectionError::Io(error)
@@ -360,7 +361,7 @@ fn is_end(error: &std::io::Error) -> bool {
     )
 }
 
-/// Returns whether the bytes of a server were no packet of MQTT, cut off by the end of the connection.
+/// Returns whether the bytes of a server were not an MQTT packet truncated by the end of the connection.
 fn is_no_packet(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Other && error.to_string().contains("bytes remaining")
 }

@@ -1,4 +1,4 @@
-//! What the callers of a link and its task share: a bounded inbox and a report.
+//! State that the callers of a link share with its task: a bounded inbox and a report.
 //!
 //! The locks are held for moving a few values only, never while waiting and never while calling out.
 
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::link::MAX_EVENTS;
 use super::{LinkStats, Wanted};
 
-/// Takes a lock; a panic of another holder does not close it, because every change leaves the state whole.
+/// Takes a lock, even if it is poisoned: every change leaves the state consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -70,7 +70,7 @@ impl Shared {
         self.woken.notify_one();
     }
 
-    /// Waits until the task has ended, at the latest until `until`.
+    /// Waits until the task has ended, at most until `until`.
     pub(super) fn close(&self, last: Wanted, until: Instant) -> bool {
         lock(&self.inbox).close.get_or_insert((last, until));
         self.woken.notify_one();

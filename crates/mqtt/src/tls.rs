@@ -1,6 +1,6 @@
 //! Our own rustls configuration: the aws-lc provider by name, the system's roots or a file's, a client certificate.
 //!
-//! Does not use the process's default provider, which may be missing or another one, and cannot panic.
+//! Does not use the process's default provider, which may be missing or a different one, and cannot panic.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub(super) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, TlsErr
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Setup(error.to_string()))?;
     let builder = match &config.root_certificates {
-        // Also a broker's own certificate, which users have where there is no authority.
+        // Also a broker's own certificate: users without an authority have only that.
         Some(path) => {
             let pinned = certificates("root-certificates", path)?;
             let roots = roots_of(path, &pinned)?;

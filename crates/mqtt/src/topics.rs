@@ -1,4 +1,4 @@
-//! What the two protocols publish and subscribe to, and their limits. PURE.
+//! The topics that the two protocols publish and subscribe to, and their limits. PURE.
 
 use bytes::Bytes;
 use gcstreamer_schema::topics::{self, DeviceTopic, Topic};
@@ -18,12 +18,12 @@ const DAY: u64 = 24 * 60 * 60;
 pub(super) const ONLINE: Bytes = Bytes::from_static(topics::ONLINE.as_bytes());
 pub(super) const OFFLINE: Bytes = Bytes::from_static(topics::OFFLINE.as_bytes());
 
-/// What a message from the broker is.
+/// The meaning of a message from the broker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Config,
     Command(String),
-    /// On our own topics of this name.
+    /// A message on our own topic of this kind.
     Availability,
     State,
     Status,
@@ -39,9 +39,9 @@ pub(super) struct Topics {
     pub(super) state: String,
     pub(super) status: Option<String>,
     pub(super) discovery: Option<(String, Bytes)>,
-    /// What every connection subscribes to.
+    /// Filters that every connection subscribes to.
     pub(super) subscriptions: Vec<String>,
-    /// Subscribed to only if somebody acts on commands.
+    /// Subscribed to only if the owner acts on commands.
     pub(super) command_filter: String,
     /// Whether the broker retains states.
     pub(super) retain: bool,
@@ -180,7 +180,7 @@ impl Topics {
         if self.retain { packet } else { packet.min(MAX_DEVICE_STATE) }
     }
 
-    /// Returns what a message on this topic is.
+    /// Returns the meaning of a message on this topic.
     pub(super) fn route(&self, topic: &str) -> Route {
         if self.availability.as_deref() == Some(topic) {
             return Route::Availability;

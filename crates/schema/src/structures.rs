@@ -2,7 +2,7 @@
 //! elements, and the property `stats`. Both elements use these constants, so writer and reader cannot disagree.
 //!
 //! They are part of the public surface (`docs/reference.md`): applications match on them. Times are ns as `guint64`, counts and
-//! sizes are `guint64`, unless a constant says otherwise.
+//! sizes are `guint64`, unless the doc comment of a constant states otherwise.
 //!
 //! PURE: names and one enumeration; no GStreamer.
 

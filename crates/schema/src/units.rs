@@ -71,7 +71,7 @@ fn rounded(amount: u64, unit: u64) -> u64 {
     amount / unit + u64::from(amount % unit >= unit.div_ceil(2))
 }
 
-/// One decimal below 10, unless that decimal is 0.
+/// Formats with one decimal below 10, unless that decimal is 0.
 fn with_a_decimal(amount: u64, unit: u64) -> String {
     let tenths = rounded(amount, unit / 10);
     match (tenths / 10, tenths % 10) {

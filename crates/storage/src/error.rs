@@ -132,7 +132,7 @@ impl Target<'_> {
         }
     }
 
-    /// The attempt made no progress.
+    /// Creates the error for an attempt without progress.
     pub(crate) fn stalled(self, stalled: Stalled, size: u64) -> WriteError {
         let idle = span(stalled.idle);
         let what = match stalled.phase {
@@ -146,7 +146,7 @@ impl Target<'_> {
         self.fail(Class::Transient, &what)
     }
 
-    /// The stored object differs from what was sent.
+    /// Creates the error for a stored object that differs from what was sent.
     pub(crate) fn bad_object(self, generation: i64, what: &str) -> WriteError {
         let what = format!("generation {generation} was stored damaged ({what}); it is to be deleted and sent again");
         WriteError {
@@ -155,7 +155,7 @@ impl Target<'_> {
         }
     }
 
-    /// The answer is not a success.
+    /// Creates the error for an answer that is not a success.
     pub(crate) fn refused(self, status: u16, headers: &HeaderMap, why: &Reason, situation: Situation) -> WriteError {
         let server_date = http_date(headers, DATE);
         let retry_after = retry_after(headers, server_date);
@@ -196,7 +196,7 @@ impl Target<'_> {
         }
     }
 
-    /// No token was issued.
+    /// Creates the error for a token that was not issued.
     pub(crate) fn no_token(self, error: &CredentialsError, situation: Situation) -> WriteError {
         let class = if error.is_transient() { Class::Transient } else { Class::Auth };
         let hint = if situation.metadata_server {
@@ -210,12 +210,12 @@ impl Target<'_> {
         )
     }
 
-    /// The HTTP client failed.
+    /// Creates the error for a failure of the HTTP client.
     pub(crate) fn broken(self, error: &(dyn StdError + 'static)) -> WriteError {
         self.fail(Class::Transient, &format!("{}{}", told(error), certificate_hint(error)))
     }
 
-    /// The answer of a server that may have stored the object is unreadable.
+    /// Creates the error for an unreadable answer of a server that may have stored the object.
     pub(crate) fn unreadable(self, why: &str) -> WriteError {
         self.fail(
             Class::Transient,
@@ -223,7 +223,7 @@ impl Target<'_> {
         )
     }
 
-    /// A request whose body is a [`Source`](super::source::Source) failed.
+    /// Creates the error for a failed request whose body is a [`Source`](super::source::Source).
     pub(crate) fn http_error(self, error: &reqwest::Error) -> WriteError {
         let of_source = chain(error).find_map(|cause| cause.downcast_ref::<SourceError>());
         of_source.map_or_else(|| self.broken(error), |error| self.of_source(error))
@@ -237,7 +237,7 @@ impl Target<'_> {
         self.fail(class, &error.to_string())
     }
 
-    /// The client crate failed.
+    /// Creates the error for a failure of the client crate.
     pub(crate) fn crate_error(self, error: &CrateError, situation: Situation) -> WriteError {
         for cause in chain(error) {
             if let Some(CrateWriteError::ChecksumMismatch { object, mismatch, .. }) = cause.downcast_ref() {
@@ -289,7 +289,7 @@ fn class_of(status: u16, retry_after: Option<Duration>, why: &Reason, situation:
     }
 }
 
-/// Some Google front ends report exceeded quotas as 403.
+/// Returns whether the reason is an exceeded quota: some Google front ends report that as 403.
 fn is_rate_limit(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     ["rate limit", "ratelimitexceeded", "too many requests"]

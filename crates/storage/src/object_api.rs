@@ -131,7 +131,7 @@ impl Description {
     /// Parses the JSON; its 64-bit numbers are strings.
     ///
     /// # Errors
-    /// The text is not JSON, or not an object; says why.
+    /// Describes why the body is not JSON, or not an object.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, String> {
         let json: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         if !json.is_object() {

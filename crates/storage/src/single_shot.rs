@@ -61,7 +61,7 @@ fn streamed(source: Source) -> reqwest::Body {
     reqwest::Body::wrap_stream(Box::pin(pieces))
 }
 
-/// The object's resource in the form of the JSON API.
+/// Returns the object's resource in the form of the JSON API.
 fn resource(request: &ObjectRequest) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::event::Answer;
 
-/// Answers that wait, at most; the oldest of more is lost.
+/// Maximum number of waiting answers; more drop the oldest.
 pub(super) const MAX_ANSWERS: usize = 64;
 
 /// Answers in the order of their commands.
@@ -13,7 +13,7 @@ pub(super) struct Answers {
     /// The last one published; every status repeats it.
     current: Option<Answer>,
     waiting: VecDeque<Answer>,
-    /// The link has published all that it was given: a new status replaces none that waits there with its answer.
+    /// The link has published everything: a new status does not replace one that still waits with its answer.
     link_settled: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What may happen to a pipeline, and what is published about it besides the status.
+//! The events of a pipeline, and the messages published besides the status.
 
 use serde_json::Value;
 
@@ -37,20 +37,20 @@ pub struct Chunk {
     pub sequence: u64,
     /// Bytes.
     pub size: u64,
-    /// ns.
+    /// Length, ns.
     pub duration: u64,
-    /// ns from closing to confirmation.
+    /// Time from closing to confirmation, ns.
     pub latency: u64,
 }
 
 /// Bytes that were not stored, from `gcssink-gap`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
-    /// RFC 3339.
+    /// Start, RFC 3339.
     pub start_time: String,
     /// As in the metadata `gap-reason`.
     pub reason: String,
-    /// ns.
+    /// Length, ns.
     pub duration: u64,
     /// Bytes.
     pub bytes: u64,
@@ -100,18 +100,18 @@ pub struct Answer {
     pub msg: Option<String>,
 }
 
-/// What has happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Whether the pipeline is in PLAYING, or on its way there.
     Playing(bool),
-    /// The element itself goes to PLAYING: what looked like a stop was none.
+    /// The element itself goes to PLAYING: an apparent stop was not one.
     Resumed,
     /// EOS.
     Eos,
-    /// The stream starts anew: flush or stream-start.
+    /// The stream restarts: flush or stream-start.
     Restart,
-    /// A GAP event: upstream announces that nothing comes for a while.
+    /// A GAP event: upstream announces that no data follows for a while.
     GapEvent,
     /// An element posted a WARNING or an ERROR.
     Problem(Problem),
@@ -123,7 +123,7 @@ pub enum Event {
     Chunk(Chunk),
     /// Bytes were not stored.
     Gap(Gap),
-    /// The broker is connected: what it gets first must not be older than a few seconds.
+    /// The broker is connected: the first status it receives must not be older than a few seconds.
     Connected,
     /// A config arrived; its SHA-256 in hexadecimal.
     Config(String),

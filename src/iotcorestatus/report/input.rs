@@ -1,4 +1,4 @@
-//! What the shell passes to every poll: moments, limits, counts. All times in ns.
+//! The input of a poll: moments, limits, counts. All times in ns.
 
 /// One second.
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -23,7 +23,7 @@ pub struct Limits {
     pub interval: u64,
 }
 
-/// What has passed since the session began.
+/// Counters since the session began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Buffers.

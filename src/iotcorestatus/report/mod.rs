@@ -1,18 +1,18 @@
-//! What is known of the pipeline: takes events and counts, returns the phase and what to publish.
+//! The state of the pipeline: takes events and counts, returns the phase and what to publish.
 //!
 //! PURE: time is an argument, in ns. The shell passes each event to [`Reporter::handle`] and then calls [`Reporter::poll`], which
 //! returns what to publish now and when to poll again at the latest.
 //!
 //! - `input` — what the shell passes in: moments, limits, counts
-//! - `event` — what may happen
+//! - `event` — the events
 //! - `phase` — the rules of the phases
 //! - `sinks` — the gcssinks behind the element, several as one
 //! - `video` — rates and stalls
-//! - `answers`, `publication` — which command is answered when, what was published and what is due
+//! - `answers`, `publication` — when a command is answered, what was published and what is due
 //! - `status` — the JSON status
 //! - `reporter` — the state machine over all of these
 //!
-//! This file declares and re-exports; the files import each other, never this one.
+//! This file only declares and re-exports; the files import each other, never this one.
 
 mod answers;
 mod event;

@@ -3,12 +3,12 @@
 use super::input::{Counts, Flow, Limits};
 pub use gcstreamer_schema::status::Phase;
 
-/// An EOS within this time of a WARNING or ERROR of a source means that the source is lost, not that the recording ended.
+/// An EOS within this time after a WARNING or ERROR of a source means that the source is lost, not that the recording ended.
 const SOURCE_LOST_WITHIN: u64 = 2_000_000_000;
-/// A buffer that arrives this much later than an ERROR shows that the pipeline goes on; earlier ones were on their way already.
+/// A buffer that arrives this much later than an ERROR shows that the pipeline continues; earlier ones were already in transit.
 const ERROR_IS_OVER_AFTER: u64 = 2_000_000_000;
 
-/// Why the pipeline is in its phase; a phase that explains itself has none.
+/// Why the pipeline is in its phase; a self-explanatory phase has no reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// No frame arrives.
@@ -23,9 +23,9 @@ pub enum Reason {
     Source,
     /// An element posted an ERROR.
     Element,
-    /// Our push returned this.
+    /// Our push returned this flow.
     Flow(Flow),
-    /// Nothing reaches the storage: a problem of the uplink, not of the camera.
+    /// Nothing can be uploaded: a problem of the uplink, not of the camera.
     UploadOffline,
     /// A command has stopped the recording.
     RecordStopped,
@@ -80,20 +80,20 @@ pub(super) struct Facts {
     pub error_at: Option<u64>,
     /// That ERROR came from a source.
     pub error_is_source: bool,
-    /// How our push failed, and the earliest moment at which it can have: a source then posts an ERROR of its own.
+    /// How our push failed, and the earliest moment at which that can have happened: a source then posts an ERROR of its own.
     pub flow_failed: Option<(Flow, u64)>,
-    /// Frames before this moment prove nothing: the stream has started anew.
+    /// Frames before this moment prove nothing: the stream has restarted.
     pub fresh_from: u64,
     /// When the first frame passed since PLAYING.
     pub first_frame_at: Option<u64>,
-    /// When a push of a second or more was first seen to be over.
+    /// When a push of a second or more was first seen to have ended.
     pub push_ended_at: u64,
     pub feed: Feed,
     pub record_stopped: bool,
     pub upload_offline: bool,
 }
 
-/// A phase, its reason, and since when.
+/// A phase, its reason, and its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Classification {
     pub phase: Phase,
@@ -108,7 +108,7 @@ impl Classification {
 }
 
 impl Facts {
-    /// Notes what downstream returned; `polled_at` is the moment of the previous poll.
+    /// Records what downstream returned; `polled_at` is the moment of the previous poll.
     pub(super) fn note_flow(&mut self, counts: &Counts, polled_at: u64) {
         match counts.flow {
             // Downstream accepts buffers again.
@@ -120,8 +120,8 @@ impl Facts {
         }
     }
 
-    /// Returns what ended the stream if it was no source: an ERROR of another element that came first, or a push that failed before
-    /// the source posted its own.
+    /// Returns what ended the stream if it was not a source: an ERROR of another element that came first, or a push that failed
+    /// before the source posted its own.
     fn cause(&self) -> Option<(Reason, u64)> {
         let element = self
             .error_at
@@ -132,12 +132,12 @@ impl Facts {
         element.or(flow.filter(is_first))
     }
 
-    /// Returns the last sign of life of the stream: a frame, or that downstream accepted one after a long push.
+    /// Returns the last sign of life of the stream: a frame, or the acceptance of one downstream after a long push.
     fn live_at(&self, counts: &Counts) -> Option<u64> {
         counts.last_frame.map(|at| at.max(self.push_ended_at))
     }
 
-    /// Classifies the pipeline at `now`. `held` is the previous classification, which stays if nothing new is known.
+    /// Classifies the pipeline at `now`. `held` is the previous classification; it stays if nothing new is known.
     pub(super) fn classify(&self, counts: &Counts, limits: &Limits, held: Classification, now: u64) -> Classification {
         if let Some(ended) = self.ended(counts, held, now) {
             return ended;
@@ -153,7 +153,7 @@ impl Facts {
         // The time before PLAYING does not count: a push may be waiting for the preroll.
         let pushing_since = counts.pushing_since.map(|since| since.max(playing_since));
         if let Some(since) = pushing_since.filter(|since| now.saturating_sub(*since) >= limits.stall) {
-            // A muxer that waits for its other stream accepts no more frames either; that nothing is stored is the better report.
+            // A muxer that waits for its other stream blocks as well; the more useful report is that nothing is stored.
             return if self.feed == Feed::Never {
                 Classification::new(Phase::NotRecording, Some(Reason::NoKeyUnit), since)
             } else {
@@ -168,7 +168,7 @@ impl Facts {
             return if now.saturating_sub(fresh_from) >= limits.stall {
                 Classification::new(Phase::Stalled, Some(Reason::NoFrame), last)
             } else if held.phase == Phase::Streaming {
-                // Not known to stream any more.
+                // No longer known to stream.
                 Classification::new(Phase::Paused, None, now)
             } else {
                 held
@@ -203,7 +203,7 @@ impl Facts {
         }
     }
 
-    /// Classifies a stream that is over; `None` if it goes on.
+    /// Classifies a stream that has ended; `None` if it continues.
     fn ended(&self, counts: &Counts, held: Classification, now: u64) -> Option<Classification> {
         let goes_on = |at: u64| {
             counts
@@ -229,7 +229,7 @@ impl Facts {
             flow if flow != Flow::Ok => return Some(Classification::new(Phase::Error, Some(Reason::Flow(flow)), now)),
             _ => {}
         }
-        // What ended the stream stays until the next start: `stopped` means stopped on purpose.
+        // The cause of the end stays until the next start: `stopped` means stopped on purpose.
         let is_explained = matches!(held.phase, Phase::Error | Phase::Eos | Phase::SourceLost);
         self.stopping.then(|| {
             if is_explained {

@@ -1,9 +1,9 @@
-//! What subscribers have seen so far, and whether they need a new status. Times in ns on the monotonic scale.
+//! What was published so far, and whether a new status is needed. Times in ns on the monotonic scale.
 
 use super::phase::{Phase, Reason};
 use gcstreamer_schema::structures::UploadStatus;
 
-/// What a subscriber acts on; a change of any of it is published at once.
+/// The parts of a status that subscribers act on; a change of any of them is published at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Visible {
     pub phase: Phase,
@@ -22,7 +22,7 @@ pub(super) struct Publication {
     state_at: u64,
     /// When the last status was written.
     status_at: u64,
-    /// A status is due whatever has changed.
+    /// A status is due even if nothing has changed.
     is_forced: bool,
     /// A chunk was stored that no status has named yet.
     has_new_chunk: bool,
@@ -43,17 +43,17 @@ impl Publication {
         }
     }
 
-    /// Makes the next poll publish.
+    /// Forces the next poll to publish.
     pub(super) fn force(&mut self) {
         self.is_forced = true;
     }
 
-    /// Makes the next poll publish if the last status is old.
+    /// Forces the next poll to publish if the last status is old.
     pub(super) fn refresh(&mut self, now: u64) {
         self.is_forced |= self.last.is_some() && now.saturating_sub(self.status_at) >= MAX_AGE;
     }
 
-    /// Notes that a chunk was stored. It forces nothing: the next status names it, the final one at the latest.
+    /// Records that a chunk was stored. Forces nothing: the next status names it, the final one at the latest.
     pub(super) fn note_chunk(&mut self) {
         self.has_new_chunk = true;
     }
@@ -63,7 +63,7 @@ impl Publication {
         self.last.is_none()
     }
 
-    /// Returns whether subscribers have to see this now.
+    /// Returns whether a status is due: forced, after a visible change, or as a heartbeat.
     pub(super) fn is_due(&self, visible: Visible, interval: u64, now: u64) -> bool {
         self.is_forced || self.last != Some(visible) || self.is_state_due(visible.phase, interval, now)
     }
@@ -84,14 +84,14 @@ impl Publication {
         self.last == Some(visible) && !self.has_new_chunk
     }
 
-    /// Returns the number of the status that is written now.
+    /// Returns the number of the status being written.
     pub(super) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.has_new_chunk = false;
         self.seq
     }
 
-    /// Notes that a status was published.
+    /// Records that a status was published.
     pub(super) fn published(&mut self, visible: Visible, with_state: bool, now: u64) {
         self.last = Some(visible);
         self.is_forced = false;
@@ -101,7 +101,7 @@ impl Publication {
         }
     }
 
-    /// Notes that the final status was published.
+    /// Records that the final status was published.
     pub(super) fn published_final(&mut self, visible: Visible) {
         self.last = Some(visible);
     }

@@ -16,7 +16,7 @@ use gcstreamer_schema::time::rfc3339_ms;
 
 /// How often to poll while frames pass and a gcssink has not had its first key unit yet, or an answer waits.
 const SOON: u64 = SECOND / 10;
-/// How long the phase `stopped` is held back: longer than the session waits at the end for the ERROR that stopped it.
+/// How long the phase `stopped` is delayed: longer than the session waits at the end for the ERROR that caused the stop.
 const STOPPED_HELD: u64 = SECOND / 10;
 
 /// A stop this soon after an ERROR elsewhere in the pipeline was caused by it.
@@ -37,19 +37,19 @@ pub struct Output {
     pub next_poll: u64,
 }
 
-/// What the stream looked like at the last poll.
+/// State of the stream at the last poll.
 #[derive(Debug, Default)]
 struct Stream {
     format: Format,
     /// GAP events so far.
     gaps: u64,
     rates: RateWindow,
-    /// The push that was under way at the last poll.
+    /// The push in progress at the last poll.
     pushing_since: Option<u64>,
     polled_at: u64,
 }
 
-/// The phase and what belongs to it.
+/// The phase and its details.
 #[derive(Debug)]
 struct Current {
     phase: Classification,
@@ -60,7 +60,7 @@ struct Current {
     problem: Option<Problem>,
 }
 
-/// What the next status reports besides phase, stream and uploads.
+/// Further contents of the next status, besides phase, stream and uploads.
 #[derive(Debug, Default)]
 struct Latest {
     /// Object name, and when it was confirmed on the wall clock.
@@ -126,7 +126,7 @@ impl Reporter {
         self.limits = limits;
     }
 
-    /// Sets whether the link has published all that it was given: only then the next answer is published.
+    /// Sets whether the link has published everything: only then is the next answer published.
     pub fn set_link_settled(&mut self, settled: bool) {
         self.answers.set_link_settled(settled);
     }
@@ -253,7 +253,8 @@ impl Reporter {
             self.facts.first_frame_at.get_or_insert(now);
         }
         self.stream.rates.note(counts, now);
-        // While downstream blocked us the source could not show that it is alive: the stall timer starts at the end of the push.
+        // While downstream blocked the push, the source could not show that it is alive: the stall timer starts at the end of the
+        // push.
         if self.stream.pushing_since != counts.pushing_since
             && let Some(began) = std::mem::replace(&mut self.stream.pushing_since, counts.pushing_since)
             && now.saturating_sub(began) >= SECOND
@@ -287,7 +288,7 @@ impl Reporter {
         self.current.phase = new;
     }
 
-    /// An ERROR elsewhere in the pipeline, at most a moment before the stop, is why it stops.
+    /// Takes an ERROR elsewhere in the pipeline shortly before the stop as its cause.
     fn explain_stop(&mut self, now: Now) {
         if let Some((problem, at)) = self.elsewhere.take()
             && now.mono.saturating_sub(at) <= STOPS_WITHIN
@@ -299,7 +300,7 @@ impl Reporter {
 
     fn problem(&mut self, problem: Problem, now: Now) {
         if problem.is_elsewhere {
-            // The first is the cause; those that follow at once are its consequences.
+            // The first is the cause; those that follow immediately are its consequences.
             let is_known = self
                 .elsewhere
                 .as_ref()
@@ -377,14 +378,14 @@ impl Reporter {
             return false;
         }
         if self.publication.is_first() {
-            // Nothing before the first frame that counts, or `startup-timeout`.
+            // The first status waits for the first frame that counts, or for `startup-timeout`.
             return visible.phase != Phase::Starting || now >= self.startup_at();
         }
         self.answers.is_due() || self.publication.is_due(visible, self.limits.interval, now)
     }
 
-    /// Returns until when publishing is held back. The phase `stopped` waits for a moment: the ERROR that stopped the pipeline may
-    /// arrive only then, and a state that follows this one would be delayed by a second.
+    /// Returns until when publishing is delayed. The phase `stopped` waits for a moment: the ERROR that stopped the pipeline may
+    /// arrive only then, and the next state could follow only a second later.
     fn held_until(&self) -> u64 {
         if self.phase() == Phase::Stopped {
             self.current.phase.since.saturating_add(STOPPED_HELD)

@@ -1,4 +1,4 @@
-//! The gcssinks behind the element: whether they receive key units, and how their uploads go.
+//! State of the gcssinks behind the element: whether they receive key units, and their upload health.
 //!
 //! Several sinks count as one: fed if all of them are, the worst status, the sum of the backlogs, the oldest chunk.
 
@@ -13,9 +13,9 @@ use gcstreamer_schema::structures::UploadStatus;
 /// A sink is silent after this many times its longest usual pause between two key units: muxers forward in bursts, and cameras
 /// differ in their key frame interval.
 const PATIENCE: u64 = 3;
-/// Pauses that are remembered, so that an old one does not count for ever.
+/// Number of pauses remembered, so that an old one does not count for ever.
 const MAX_PAUSES: usize = 16;
-/// Longest patience with a sink, ns.
+/// Longest time without a key unit before a sink is silent, ns.
 const MAX_PATIENCE: u64 = 300_000_000_000;
 
 /// Ranks the statuses of several sinks: the highest is reported.
@@ -36,9 +36,9 @@ struct Sink {
     sample: SinkSample,
     /// When it was first seen.
     since: u64,
-    /// When a key unit last came.
+    /// When the last key unit arrived.
     grew_at: Option<u64>,
-    /// The last pauses between two key units that were no silence.
+    /// The last pauses between two key units that did not count as silence.
     pauses: VecDeque<u64>,
     /// The last pause, if it was long enough to count as silence.
     silence: Option<u64>,
@@ -62,8 +62,8 @@ impl Sink {
         limit.max(limits.stall)
     }
 
-    /// Notes that a key unit arrived after a pause. An outage is not learned as usual, or the next one would be noticed late; but
-    /// if nearly the same long pause follows at once, it is the camera's key frame interval and no outage.
+    /// Records a key unit that arrived after a pause. The pause of an outage does not raise the limit, or the next outage would
+    /// be noticed late. But if a nearly equal pause follows at once, it is the camera's key frame interval and not an outage.
     fn grew(&mut self, pause: u64, limits: &Limits) {
         let is_silence = pause >= self.limit(limits);
         let again = self.silence.take().is_some_and(|before| before.abs_diff(pause) <= before / 4);
@@ -82,13 +82,13 @@ impl Sink {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sinks {
     sinks: Vec<Sink>,
-    /// Since when frames pass: silence before that is not the muxer's.
+    /// Since when frames pass: the muxer is not responsible for silence before that.
     pub passing_from: u64,
-    /// A sink was fed before: one that appears later replaces another, as the fragments of a splitmuxsink do.
+    /// A sink was fed before: one that appears later is a replacement, like the fragments of a splitmuxsink.
     was_fed: bool,
     /// When a sink was last seen to run.
     ran_at: Option<u64>,
-    /// The last status that says how the uploads go.
+    /// The last status that reports upload health.
     settled: Option<UploadStatus>,
 }
 
@@ -122,7 +122,7 @@ impl Sinks {
         self.sinks.iter().filter_map(|s| s.sample.status)
     }
 
-    /// Returns whether the sinks are fed. `now` is when the last frame came: without frames no sink can show that it is fed.
+    /// Returns whether the sinks are fed. `now` is when the last frame arrived: without frames no sink can show that it is fed.
     pub(super) fn feed(&mut self, limits: &Limits, push_ended_at: u64, now: u64) -> Feed {
         let since = self.passing_from.max(push_ended_at);
         let one = |sink: &Sink| {
@@ -163,8 +163,8 @@ impl Sinks {
         self.sinks.iter().filter(|s| s.sample.status != Some(UploadStatus::Stopped))
     }
 
-    /// Returns the worst status; `None` if no sink's is known. A sink that replaces another, as each fragment of a splitmuxsink has
-    /// one, has the status of those before it until it has one of its own.
+    /// Returns the worst status; `None` if no sink has reported one. A sink that replaces another, as for each fragment of a
+    /// splitmuxsink, inherits the previous status until it has one of its own.
     pub(super) fn status(&self) -> Option<UploadStatus> {
         let worst = self.statuses().max_by_key(|s| badness(*s));
         match (worst, self.settled) {
@@ -178,7 +178,7 @@ impl Sinks {
         self.sinks.iter().find_map(|s| s.sample.session.as_deref())
     }
 
-    /// Returns how the uploads go; unknown without a sink. `last` is the last stored object and when it was confirmed.
+    /// Returns the upload health; unknown without a sink. `last` is the last stored object and when it was confirmed.
     pub(super) fn upload(&self, last: Option<&(String, u64)>) -> Upload {
         let mut upload = Upload {
             object: last.map(|(object, _)| object.clone()),
@@ -193,7 +193,7 @@ impl Sinks {
             .object
             .or_else(|| self.sinks.iter().find_map(|s| s.sample.object.clone()));
         upload.backlog_chunks = Some(sum(|s| s.chunks_pending));
-        // The bytes of the open chunk are no backlog but cannot be told apart from it: they are left out if no closed chunk waits.
+        // The bytes of the open chunk are not backlog, but the figures include them. They are left out if no closed chunk waits.
         upload.backlog_bytes = Some(sum(|s| if s.chunks_pending > 0 { s.bytes_held } else { 0 }));
         upload.oldest_pending = self.sinks.iter().map(|s| s.sample.oldest_pending).max();
         upload.dropped_bytes = Some(sum(|s| s.bytes_dropped));

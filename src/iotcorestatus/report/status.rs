@@ -19,7 +19,7 @@ pub(in crate::iotcorestatus) fn sha256_hex(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Who reports. Constant within a session.
+/// The reporter. Constant within a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `device-id`.
@@ -57,7 +57,7 @@ pub struct Video {
     pub last_frame_age: Option<u64>,
 }
 
-/// The uploads; `None` means unknown. Times in ns.
+/// Upload health; `None` means unknown. Times in ns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upload {
     /// The last stored object.
@@ -94,7 +94,7 @@ pub struct Status {
     pub phase: Phase,
     /// Its reason.
     pub reason: Option<Reason>,
-    /// Since when; a stall counts from the last frame.
+    /// Start of the phase; for a stall, time of the last frame.
     pub since: u64,
     /// When this status was written.
     pub ts: u64,
@@ -102,7 +102,7 @@ pub struct Status {
     pub seq: u64,
     /// Session of the gcssink, or our own.
     pub session: String,
-    /// Who reports.
+    /// The reporter.
     pub identity: Identity,
     /// Heartbeat interval.
     pub interval: u64,

@@ -1,6 +1,6 @@
-//! Whether what we publish reaches subscribers: our own availability has to come back. PURE: time is an argument.
+//! Checks that our publishes reach subscribers: our own availability must come back. PURE: time is an argument.
 //!
-//! A broker acknowledges a publish that its access rules drop, so a PUBACK proves nothing.
+//! A broker also acknowledges a publish that its access rules drop, so a PUBACK is no proof.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Starts anew: nothing was heard on this connection.
+    /// Restarts the check for a new connection.
     pub(super) fn connected(&mut self) {
         (self.told_at, self.granted_at, self.is_heard) = (None, None, false);
     }
@@ -36,7 +36,7 @@ impl Echo {
         (self.is_heard, self.is_reported) = (true, false);
     }
 
-    /// Returns when silence has to be reported; `None` if there is nothing to wait for.
+    /// Returns when a missing echo must be reported; `None` if nothing is expected.
     pub(super) fn due_at(&self) -> Option<Duration> {
         if self.is_heard || self.is_reported {
             return None;
@@ -44,7 +44,7 @@ impl Echo {
         Some(self.told_at?.max(self.granted_at?).saturating_add(WAIT))
     }
 
-    /// Returns the text to report: once, until it was heard again.
+    /// Returns the text to report: once, until the next echo.
     pub(super) fn silence(&mut self, now: Duration, topic: &str) -> Option<String> {
         self.due_at().filter(|at| now >= *at)?;
         self.is_reported = true;

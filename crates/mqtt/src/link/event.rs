@@ -22,7 +22,7 @@ pub(crate) enum Event {
         last: Wanted,
         until: Duration,
     },
-    /// ConnAck. When the token is to be renewed, see [`renewal`]; whether anybody acts on commands.
+    /// ConnAck, with the time to renew the token, see [`renewal`], and whether the owner acts on commands.
     Connected {
         renew_at: Option<Duration>,
         commands: bool,

@@ -38,13 +38,13 @@ const CLOCK_WAIT: Duration = Duration::from_secs(5);
 const FINAL_STATE_RETRY: Duration = Duration::from_secs(1);
 /// How long before its expiry a token is renewed; a fifth of its lifetime if that is less.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
-/// Messages that are remembered to recognize duplicates, and their bytes: two configs of the largest size.
+/// Number of messages remembered to recognize duplicates, and their total bytes: two configs of the largest size.
 const MAX_RECENT: usize = 64;
 const MAX_RECENT_BYTES: usize = 160 << 10;
 /// Minimum connection age before a token refresh.
 const MIN_CONNECTION_AGE: Duration = Duration::from_millis(500);
-/// A device publishes no state for this long after its first ConnAck: a process that was started again does not know when the
-/// previous one published, and the bridge takes at most one state a second.
+/// A device publishes no state for this long after its first ConnAck: a restarted process does not know when the previous one
+/// published, and the bridge accepts at most one state a second.
 const FIRST_STATE_WAIT: Duration = Duration::from_millis(1100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ enum ConnectionPhase {
     Up {
         since: Duration,
     },
-    /// After DISCONNECT: to the end, or to a new token.
+    /// After DISCONNECT: at the end, or before a new token.
     Leaving {
         since: Duration,
         for_good: bool,
@@ -85,7 +85,7 @@ pub(super) struct LinkState {
     renew_at: Option<Duration>,
     /// When the reported outage began.
     outage: Option<Duration>,
-    /// Connections that broke since one last lasted.
+    /// Connections that have broken since one lasted.
     breaks: u32,
     reported_up: bool,
     reported_clock: bool,
@@ -310,7 +310,7 @@ impl LinkState {
         if closing && self.publishes.is_done() {
             return Some(self.leave(now, true));
         }
-        // The final state still waits for the gap, and the token expires before.
+        // The final state still waits for the gap, and the token expires before that.
         expires.then(|| self.leave(now, false))
     }
 
@@ -346,14 +346,14 @@ impl LinkState {
         self.lost(now, Some(text));
     }
 
-    /// Connects again without a word: what is too large is reported once its filter is known.
+    /// Reconnects without a report: an oversized packet is reported once its filter is known.
     fn too_large(&mut self, now: Duration, size: usize) {
         let text = self.subscriptions.too_large(size);
         self.lost(now, None);
         self.notice(text);
     }
 
-    /// `text` is reported if an outage begins; without one the loss is none.
+    /// Handles the loss of the connection. `text` is reported if an outage begins; `None` means that the loss is not an outage.
     fn lost(&mut self, now: Duration, text: Option<String>) {
         let was_up = match self.phase {
             ConnectionPhase::Leaving { .. } => return self.disconnected(now),
@@ -448,7 +448,7 @@ impl LinkState {
         if availability.is_some_and(|topic| granted.contains(topic) && !refused.contains(topic)) {
             self.echo.granted(now);
         }
-        // The access rules are the same at the next connection: reported once.
+        // The access rules are the same for the next connection: reported once.
         if !refused.is_empty() && self.refused != refused {
             self.refused = refused.to_vec();
             let topics = refused.join(", ");
@@ -459,7 +459,7 @@ impl LinkState {
     }
 
     fn message(&mut self, now: Duration, topic: String, payload: Bytes, retained: bool, duplicate: bool) {
-        // A duplicate is acknowledged by the client and not reported again.
+        // The client acknowledges a duplicate; it is not reported again.
         let is_known = |known: &(String, Bytes)| known.0 == topic && known.1 == payload;
         if duplicate && self.recent.iter().any(is_known) {
             return;
@@ -470,7 +470,7 @@ impl LinkState {
                     self.echo.heard();
                 }
             }
-            // `offline`, and also nothing: an empty retained message clears ours.
+            // `offline`, or an empty retained message, which clears ours.
             Route::Availability => self.publishes.reassert_online(),
             Route::State | Route::Status => {
                 let notice = self.publishes.correct(now, &topic, &payload);
@@ -494,8 +494,8 @@ impl LinkState {
         self.recent.push_back((topic, payload));
     }
 
-    /// Returns when the connection has lasted long enough to end the outage; renewals of the token do not interrupt it. `None` while
-    /// an acknowledgement is due: a broker that acknowledges nothing does not end an outage.
+    /// Returns when the connection has lasted long enough to end the outage; renewals of the token do not interrupt it. `None`
+    /// while an acknowledgement is due: a broker that acknowledges nothing does not end an outage.
     fn proved_at(&self) -> Option<Duration> {
         if self.subscriptions.asked_since().is_some() || self.publishes.in_flight_since().is_some() {
             return None;
@@ -519,7 +519,7 @@ impl LinkState {
         self.actions.push_back(Action::Notify(notification));
     }
 
-    /// xorshift64*: good enough for jitter.
+    /// Returns a pseudo-random number. xorshift64* is good enough for jitter.
     fn chance(&mut self) -> u64 {
         self.seed ^= self.seed >> 12;
         self.seed ^= self.seed << 25;

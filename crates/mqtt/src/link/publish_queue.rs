@@ -1,4 +1,4 @@
-//! What waits to be published, in which order, and what is in flight. PURE: time is an argument.
+//! Messages that wait to be published, their order, and the one in flight. PURE: time is an argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use bytes::Bytes;
 use super::super::Wanted;
 use super::super::topics::{OFFLINE, ONLINE, Topics};
 
-/// Telemetry that waits, at most; a new one then drops the oldest.
+/// Maximum number of waiting telemetry messages; a further one drops the oldest.
 pub(crate) const MAX_EVENTS: usize = 16;
-/// A status that is older than this when a connection comes back is replaced by a fresh one, for which the queue waits for
-/// [`FRESH_WAIT`].
+/// A status older than this when a connection is made is not published at once: the queue waits up to [`FRESH_WAIT`] for a fresh
+/// one.
 const MAX_STATUS_AGE: Duration = Duration::from_secs(5);
 const FRESH_WAIT: Duration = Duration::from_secs(1);
-/// Own publishes that are expected back, at most.
+/// Maximum number of our own publishes that are remembered until the broker returns them.
 const MAX_SENT: usize = 32;
-/// Foreign values corrected within [`FIGHT_TIME`] until they are reported.
+/// Number of foreign values corrected within [`FIGHT_TIME`] after which they are reported.
 const FIGHT: usize = 5;
 const FIGHT_TIME: Duration = Duration::from_secs(60);
 /// Older telemetry is dropped.
@@ -51,7 +51,7 @@ struct Slot {
 }
 
 impl Slot {
-    /// Sets the wanted payload. Returns whether to report that it is too large: only the first of successive ones.
+    /// Sets the wanted payload. Returns whether to report that it is too large: only for the first of successive ones.
     fn want(&mut self, payload: Option<Bytes>, limit: usize) -> bool {
         let Some(payload) = payload else {
             return false;
@@ -112,9 +112,9 @@ pub(super) struct PublishQueue {
     wanted_at: Duration,
     /// Until when a fresh status is waited for.
     fresh_until: Option<Duration>,
-    /// States and statuses published on this connection that have not come back yet.
+    /// States and statuses published on this connection that the broker has not returned yet.
     sent: VecDeque<(PublishKind, Bytes)>,
-    /// When foreign values were corrected last, and whether that is reported.
+    /// Times of the last corrections of foreign values, and whether they are reported.
     corrected: VecDeque<Duration>,
     is_fight_reported: bool,
     /// `online` is acknowledged or in flight on this connection.
@@ -258,8 +258,8 @@ impl PublishQueue {
         None
     }
 
-    /// Notes a new connection: everything wanted is published again. After an outage a status that is old waits for a moment, so
-    /// that the owner of the link can replace it.
+    /// Records a new connection: everything wanted is published again. After an outage an old status waits for a moment, so that
+    /// the owner of the link can replace it.
     pub(super) fn connected(&mut self, now: Duration, after_outage: bool) {
         self.published_here = Published::default();
         self.sent.clear();
@@ -282,8 +282,8 @@ impl PublishQueue {
         self.told_online
     }
 
-    /// Publishes the state or the status again if this message on its topic is not ours. Returns a text to report if somebody goes
-    /// on publishing there.
+    /// Publishes the state or the status again if this message on its topic is not ours. Returns a text to report if another
+    /// client keeps publishing there.
     pub(super) fn correct(&mut self, now: Duration, topic: &str, payload: &Bytes) -> Option<String> {
         let what = if topic == self.topics.state {
             PublishKind::State
@@ -291,7 +291,7 @@ impl PublishQueue {
             PublishKind::Status
         };
         if let Some(place) = self.sent.iter().position(|(kind, sent)| *kind == what && sent == payload) {
-            // What was published before this one comes back no more.
+            // Earlier publishes will not be returned any more.
             let after = self.sent.split_off(place.saturating_add(1));
             self.sent.retain(|(kind, _)| *kind != what);
             self.sent.extend(after);
@@ -326,7 +326,7 @@ impl PublishQueue {
         }
     }
 
-    /// Notes the loss of the connection: what was in flight may or may not have arrived.
+    /// Records the loss of the connection: the message in flight may or may not have arrived.
     pub(super) fn lost(&mut self, now: Duration) {
         let Some(landed) = self.in_flight.take() else {
             return;
@@ -343,7 +343,7 @@ impl PublishQueue {
         }
     }
 
-    /// Returns whether it was `online` that was acknowledged.
+    /// Takes the acknowledgement of the message in flight. Returns whether it was `online`.
     pub(super) fn acknowledged(&mut self, now: Duration) -> bool {
         let Some(landed) = self.in_flight.take() else {
             return false;
@@ -379,7 +379,7 @@ impl PublishQueue {
         self.first_due(now).map(|(at, _)| at)
     }
 
-    /// Takes the first publish that is due; it is in flight from now on.
+    /// Takes the first publish that is due; it is then in flight.
     pub(super) fn publish(&mut self, now: Duration) -> Option<Publish> {
         while self
             .events
@@ -437,7 +437,7 @@ impl PublishQueue {
         Some(Publish { topic, payload, retain })
     }
 
-    /// Returns the next publish and when it is due. Of several that are due the first in this list goes first.
+    /// Returns the next publish and when it is due. If several are due, the first in this list has priority.
     fn first_due(&self, now: Duration) -> Option<(Duration, PublishKind)> {
         let (state, status) = (&self.state, &self.status);
         let rest = !(state.due || status.due || self.events.front().is_some());

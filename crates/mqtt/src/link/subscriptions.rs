@@ -1,15 +1,15 @@
 //! Which topics a connection subscribes to, and which were given up. PURE: time is an argument.
 //!
 //! A packet that exceeds our limit ends the connection before its topic is known, and a retained one would end every connection.
-//! So the next connection searches: it subscribes to one filter after the other, with a pause behind each acknowledgement. A
-//! retained message arrives within that pause; its filter is reported and given up, the others stay.
+//! So the next connection searches: it subscribes to one filter after the other and pauses after each acknowledgement. A retained
+//! message arrives within that pause; its filter is then reported and given up, the others stay.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::topics::{MAX_PACKET, Topics};
 
-/// Pause behind each acknowledged filter while searching.
+/// Pause after each acknowledged filter while searching.
 const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -23,15 +23,15 @@ struct Filter {
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     filters: Vec<Filter>,
-    /// To be asked for on this connection.
+    /// Filters that are still to be subscribed to on this connection.
     pending: VecDeque<String>,
     asked: Option<(Duration, Vec<String>)>,
-    /// The filter that was asked for last while searching.
+    /// The filter subscribed to last while searching.
     suspect: Option<String>,
     quiet_until: Option<Duration>,
-    /// Size of a packet whose filter is searched for.
+    /// Size of the packet whose filter is searched for.
     searched: Option<usize>,
-    /// Packets that no search could attribute: they were not retained.
+    /// Number of packets that no search could attribute: they were not retained.
     unattributed: u32,
 }
 
@@ -54,21 +54,21 @@ impl Subscriptions {
         }
     }
 
-    /// Notes a new connection. `commands` is whether anybody acts on commands.
+    /// Records a new connection. `commands` is whether the owner acts on commands.
     pub(super) fn connected(&mut self, commands: bool) {
         let wanted = |filter: &&Filter| !filter.is_given_up && (commands || !filter.is_command);
         self.pending = self.filters.iter().filter(wanted).map(|f| f.topic.clone()).collect();
         (self.asked, self.suspect, self.quiet_until) = (None, None, None);
     }
 
-    /// Returns the filters to ask for now.
+    /// Returns the filters to subscribe to now.
     pub(super) fn ask(&mut self, now: Duration) -> Option<Vec<String>> {
         if self.asked.is_some() || self.quiet_until.is_some_and(|at| now < at) {
             return None;
         }
         self.quiet_until = None;
         let batch: Vec<String> = if self.searched.is_some() {
-            // Commands first: most of those who publish to a device publish there.
+            // Commands first: most messages to a device are commands.
             self.pending.pop_back().into_iter().collect()
         } else {
             self.pending.drain(..).collect()
@@ -81,7 +81,7 @@ impl Subscriptions {
         Some(batch)
     }
 
-    /// Notes the acknowledgement of what was asked for last; returns those filters.
+    /// Records the acknowledgement of the last subscription. Returns its filters.
     pub(super) fn acknowledged(&mut self, now: Duration) -> Vec<String> {
         self.quiet_until = self.searched.map(|_| now.saturating_add(QUIET));
         self.asked.take().map(|(_, filters)| filters).unwrap_or_default()
@@ -115,7 +115,7 @@ impl Subscriptions {
         })
     }
 
-    /// Notes a packet of `size` bytes that broke the connection. Returns the text to report once the filter is known.
+    /// Records a packet of `size` bytes that broke the connection. Returns the text to report once the filter is known.
     pub(super) fn too_large(&mut self, size: usize) -> Option<String> {
         let commands = || {
             self.filters
@@ -125,7 +125,7 @@ impl Subscriptions {
         };
         let culprit = match self.searched {
             Some(_) => self.suspect.clone(),
-            // Not retained, and not the first: it is what anybody may publish to.
+            // Not retained, and not the first such packet: it came to a topic that anyone may publish to.
             None if self.unattributed > 0 => commands(),
             None => None,
         };
@@ -137,7 +137,7 @@ impl Subscriptions {
             .iter_mut()
             .filter(|f| f.topic == culprit)
             .for_each(|f| f.is_given_up = true);
-        // The search goes on for others, and this packet is reported.
+        // The search continues for other filters; this packet has been reported.
         self.searched = Some(0);
         Some(format!(
             "a packet of {size} bytes came for the subscription to {culprit}; at most {MAX_PACKET} bytes are taken, so no message \

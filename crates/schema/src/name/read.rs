@@ -141,7 +141,7 @@ const fn digits(min: usize, max: usize) -> Printed {
     }
 }
 
-/// What a conversion prints. Only conversions of `jiff::fmt::strtime` that a template can be parsed back with.
+/// Returns what a conversion prints; `None` for those of `jiff::fmt::strtime` that a template cannot be parsed back with.
 fn printed(conversion: &str) -> Option<Printed> {
     let word = |max| Printed {
         min: 2,

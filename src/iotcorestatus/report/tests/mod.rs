@@ -1,4 +1,4 @@
-//! A simulated pipeline; a test for each row of the contract's tables, and what holds whatever happens.
+//! A simulated pipeline; a test for each row of the contract's tables, and invariants.
 
 use serde_json::Value;
 
@@ -20,14 +20,14 @@ fn at(seconds: f64) -> Now {
     Now { mono, wall: WALL + mono }
 }
 
-/// A pipeline on pipeline: 10 frames a second while `frames` is on, the reporter looked at when it asks for it.
+/// A simulated pipeline: 10 frames a second while `frames` is on; the reporter is polled when it asks for it.
 struct SimulatedPipeline {
     reporter: Reporter,
     counts: Counts,
     frames: bool,
-    /// The gcssink, if there is one, and whether it receives what passes.
+    /// The gcssink, if there is one, and whether it receives the frames.
     sink: Option<(SinkSample, bool)>,
-    /// Whether what the sink receives holds key units.
+    /// Whether the sink's input has key units.
     keys: bool,
     now: f64,
     published: Vec<(f64, Status)>,
@@ -129,7 +129,7 @@ impl SimulatedPipeline {
         self
     }
 
-    /// What a subscriber of the state topic sees: time, state, phase.
+    /// Returns what a subscriber of the state topic sees: time, state, phase.
     fn states(&self) -> Vec<(f64, &'static str, &'static str)> {
         let rows = self.published.iter();
         rows.map(|(t, s)| ((t * 10.0).round() / 10.0, s.state(), s.phase.name()))

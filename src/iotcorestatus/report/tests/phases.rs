@@ -58,7 +58,7 @@ fn blocked_is_not_stalled() {
     assert_eq!(pipeline.states()[1..], [(11.0, "disconnected", "blocked")]);
     assert_eq!(pipeline.last()["reason"], "downstream");
     assert_eq!(pipeline.last()["stalls"]["count"], 0);
-    // Downstream goes on, and the camera needs a while.
+    // Downstream continues, and the camera needs a while.
     pipeline.counts.pushing_since = None;
     pipeline.frames = false;
     pipeline.run(9.0);
@@ -107,7 +107,7 @@ fn the_second_outage_of_a_sink_is_noticed_as_soon_as_the_first() {
         pipeline.sink.as_mut().unwrap().1 = false;
         pipeline.run(10.5);
         pipeline.is(Phase::NotRecording);
-        // It lasts, and is no habit for it.
+        // The outage lasts, and its length does not become usual.
         pipeline.run(60.0);
         pipeline.is(Phase::NotRecording);
     }
@@ -264,7 +264,7 @@ fn an_eos_near_a_sources_trouble_is_a_lost_source_in_either_order() {
     }
 }
 
-/// What basesrc does when its push fails: an ERROR of its own, and EOS.
+/// Does what basesrc does when its push fails: posts an ERROR of its own, and sends EOS.
 fn source_gives_up(pipeline: &mut SimulatedPipeline) {
     pipeline.frames = false;
     pipeline.now += 0.01;
@@ -299,13 +299,13 @@ fn a_push_that_failed_before_the_source_gave_up_is_an_error() {
     assert_eq!(pipeline.last()["reason"], "not-negotiated");
     pipeline.handle(Event::Stopping);
     pipeline.is(Phase::Error);
-    // The other way round it is the source's end.
+    // In the other order it is the source's end.
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.handle(trouble(true, true));
     pipeline.counts.flow = Flow::Error;
     pipeline.handle(Event::Eos);
     pipeline.is(Phase::SourceLost);
-    // Flushing and EOS behind us are no failure.
+    // Flushing and EOS downstream are not failures.
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.counts.flow = Flow::Eos;
     source_gives_up(&mut pipeline);

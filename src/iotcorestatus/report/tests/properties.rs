@@ -1,4 +1,4 @@
-//! What holds whatever happens to a pipeline.
+//! Invariants that hold for any sequence of events.
 
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What a random pipeline does between two looks.
+/// Steps of a random pipeline between two polls.
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),

@@ -65,7 +65,7 @@ fn each_of_many_answers_has_a_status_of_its_own_however_close_the_commands_are()
         pipeline.poll();
         assert_eq!(pipeline.last()["command"]["id"], n.to_string());
         pipeline.reporter.set_link_settled(false);
-        // News of another kind push out no answer that has not been told.
+        // Another change does not replace an answer that has not been published.
         pipeline.handle(Event::Config(n.to_string()));
         assert_eq!(pipeline.last()["command"]["id"], n.to_string());
     }

@@ -1,4 +1,4 @@
-//! The contract's second table: what is reported of pipeline and uploads together.
+//! The contract's second table: the combined report of pipeline and uploads.
 
 use super::*;
 
@@ -57,7 +57,7 @@ fn a_recording_that_rests_by_command_is_connected_and_says_so() {
 fn a_camera_that_freezes_just_after_a_new_fragment_is_stalled_and_nothing_else() {
     let mut pipeline = SimulatedPipeline::streaming().with_sink(true);
     pipeline.run(5.0);
-    // The next fragment's sink is there, and its muxer has not passed on the first key unit.
+    // The next fragment's sink exists, but its muxer has not passed on the first key unit.
     let (sample, fed) = pipeline.sink.as_mut().unwrap();
     (sample.name, sample.key_units, sample.bytes_received) = ("gcssink1".to_owned(), 0, 0);
     *fed = false;
@@ -89,7 +89,7 @@ fn nothing_is_connected_before_the_first_sink_of_a_splitmuxsink_runs() {
     *fed = true;
     pipeline.run(1.0);
     pipeline.is(Phase::Streaming);
-    // Between two fragments no sink runs for a moment; if none follows, nothing is recorded.
+    // Between two fragments no sink runs for a moment; if no other sink follows, nothing is recorded.
     let (sample, fed) = pipeline.sink.as_mut().unwrap();
     sample.status = UploadStatus::from_name("stopped");
     *fed = false;

@@ -1,4 +1,4 @@
-//! What the link hears: too large packets, its own publishes, other clients.
+//! Messages that the link receives: oversized packets, its own publishes, other clients.
 
 use super::simulation::{Simulation, device, ms, plain, state};
 use super::*;
@@ -12,7 +12,7 @@ fn message(topic: &str, payload: &str, retained: bool) -> Event {
     }
 }
 
-/// Topic and payload of what was published.
+/// Returns topic and payload of each publish.
 fn given(sim: &Simulation) -> Vec<(&str, &[u8])> {
     sim.given
         .iter()
@@ -53,7 +53,7 @@ fn a_message_that_is_too_large_costs_one_warning_and_its_subscription_whichever_
             assert_eq!(sim.subscribed, rest, "everything else is still subscribed to");
             sim.run(Duration::from_secs(3600));
             assert_eq!(sim.attempts.len(), attempts, "the connection stays");
-            // Also over the next outage.
+            // Also across the next outage.
             sim.break_line();
             sim.run(Duration::from_secs(30));
             assert!(!sim.subscribed.contains(&(*filter).to_owned()));
@@ -87,7 +87,7 @@ fn commands_are_subscribed_to_only_while_somebody_acts_on_them() {
         wanted(&mut sim);
         sim.run(Duration::from_secs(5));
         assert!(!sim.subscribed.is_empty() && !sim.subscribed.iter().any(|f| f == filter));
-        // A handler was connected meanwhile: asked again at the next ConnAck.
+        // A handler was connected meanwhile: the link asks again at the next ConnAck.
         sim.commands = true;
         sim.break_line();
         sim.run(Duration::from_secs(5));
@@ -130,7 +130,7 @@ fn a_broker_that_swallows_what_is_published_is_reported_once() {
         notices.len() == 1 && notices[0].contains("p/availability") && notices[0].contains("30 s"),
         "{notices:?}"
     );
-    // Where it comes back nothing is reported.
+    // If it comes back nothing is reported.
     let mut sim = Simulation::new(plain());
     wanted(&mut sim);
     sim.run(Duration::from_secs(600));
@@ -178,13 +178,13 @@ fn what_another_client_writes_into_our_state_is_corrected_and_our_own_echo_is_no
         sim.run(Duration::from_secs(5));
         assert!(sim.given.is_empty(), "an echo: {:?}", sim.given);
     }
-    // Each comes back, and none of them is corrected.
+    // Each one comes back, and none is corrected.
     for text in ["stalled", "connected", "stalled", "connected"] {
         sim.on(Event::Want(state(text)));
         sim.run(Duration::from_secs(2));
     }
     assert_eq!(sim.given.len(), 4, "{:?}", sim.given);
-    // An echo that arrives when the next state has been published already.
+    // An echo that arrives after the next state has been published.
     sim.swallows = true;
     for text in ["stalled", "paused"] {
         sim.on(Event::Want(state(text)));
@@ -241,7 +241,7 @@ fn the_first_status_after_an_outage_is_a_fresh_one() {
             ("p/availability", b"online")
         ]
     );
-    // An owner that gives no fresh one holds nothing up for more than a second.
+    // An owner that supplies no fresh status delays publishing by at most a second.
     sim.run(Duration::from_secs(70));
     sim.break_line();
     sim.given.clear();

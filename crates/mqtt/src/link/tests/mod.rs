@@ -1,4 +1,4 @@
-//! The link against a broker that is played, in virtual time.
+//! The link against a simulated broker, in virtual time.
 
 use proptest::prelude::*;
 
@@ -46,7 +46,7 @@ fn what_a_dead_process_left_there_is_not_made_valid_by_online() {
     }));
     sim.run(ms(200));
     assert_eq!(sim.holds("p/availability"), Some("online"));
-    // Own, yet older than the outage: it is replaced before it counts again.
+    // The retained state is ours but older than the outage: it is replaced before `online` makes it valid again.
     sim.break_line();
     sim.on(Event::Want(state("disconnected")));
     sim.given.clear();
@@ -69,7 +69,7 @@ fn the_second_between_states_holds_over_links_of_the_same_client() {
     sim.run(ms(1500));
     let before = sim.link.free_at(sim.now).unwrap();
     assert_eq!(before, sim.given[0].0 + GAP);
-    // The next link has a time of its own: it begins now.
+    // The next link has its own time scale, which begins now.
     let left = before - sim.now;
     let mut next = Simulation::new(device());
     next.link = LinkState::new(device(), GAP, 7).not_before(left);
@@ -581,7 +581,7 @@ fn a_state_that_may_have_arrived_when_the_connection_broke_counts_for_the_gap() 
     assert!(sim.in_flight.is_some());
     sim.break_line();
     let broken = sim.now;
-    // The last word does not wait for the back-off, but it does for the gap.
+    // The final state does not wait for the back-off, but it does for the gap.
     sim.close(state("disconnected"), Duration::from_secs(5));
     assert_eq!(sim.finished, Some(true));
     let (at, _, _) = &sim.given[0];

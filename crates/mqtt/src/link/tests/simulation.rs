@@ -76,7 +76,7 @@ pub(super) struct Simulation {
     pub(super) in_flight: Option<Publish>,
     /// When the broker may have seen the last state.
     pub(super) last_state: Option<Duration>,
-    /// What the broker holds, and everything it was given.
+    /// What the broker holds, and everything it received.
     pub(super) held: std::collections::HashMap<String, Bytes>,
     pub(super) given: Vec<(Duration, String, Bytes)>,
     pub(super) notifications: Vec<(Duration, Notification)>,
@@ -84,9 +84,9 @@ pub(super) struct Simulation {
     pub(super) disconnects: usize,
     /// Whether the owner of the link acts on commands.
     pub(super) commands: bool,
-    /// What the present connection has subscribed to.
+    /// What the present connection is subscribed to.
     pub(super) subscribed: Vec<String>,
-    /// Its access rules drop what is published, and it acknowledges it all the same.
+    /// Its access rules drop publishes, but it acknowledges them.
     pub(super) swallows: bool,
     /// A filter below which a retained message is too large, and its size.
     pub(super) oversized: Option<(String, usize)>,
@@ -133,7 +133,7 @@ impl Simulation {
         self.coming.clear();
     }
 
-    /// The connection breaks, where there is one.
+    /// Breaks the connection, if there is one.
     pub(super) fn break_line(&mut self) {
         if self.line != Line::Closed {
             self.drop_line();
@@ -284,7 +284,7 @@ impl Simulation {
         self.held.get(topic).map(|payload| std::str::from_utf8(payload).unwrap())
     }
 
-    /// The texts of the notices so far.
+    /// Returns the texts of the notices so far.
     pub(super) fn notices(&self) -> Vec<&str> {
         let mut notices = Vec::new();
         for (_, notification) in &self.notifications {
