@@ -87,7 +87,7 @@ pub(super) fn post(element: &gst::Element, message: Message) {
         Message::Refused(reason) => gst::element_error!(
             element,
             gst::ResourceError::NotAuthorized,
-            ("uploads are refused ({reason}), and max-memory-bytes are full now: the recording ends; give the permission back or mend the bucket")
+            ("uploads are refused ({reason}), and max-memory-bytes is exhausted: the recording ends; restore the permission or fix the bucket")
         ),
         Message::NotDrained { lost, timeout } => gst::element_error!(
             element,

@@ -59,7 +59,7 @@ pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: 
         Warning::OpenGop => gst::element_warning!(
             element,
             gst::StreamError::Format,
-            ("the stream has open GOPs: the first pictures of a chunk lean on the chunk before and are lost when it is played alone; switch open GOP off at the encoder (x264enc option-string=open-gop=0)")
+            ("the stream has open GOPs: the first pictures of a chunk depend on the previous chunk and are lost when it is played alone; switch open GOP off at the encoder (x264enc option-string=open-gop=0)")
         ),
         Warning::EarlyCut { bytes: size, at_key } => {
             let (share, how) = if at_key {
@@ -101,7 +101,7 @@ pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: 
         Warning::UnknownContainer => gst::element_warning!(
             element,
             gst::StreamError::TypeNotFound,
-            ("the first 64 KiB are of no container that is known (FLV, MPEG-TS, fragmented MP4, Matroska, WebM): the stream is stored as it comes, as .bin, in chunks that need not play alone")
+            ("no known container (FLV, MPEG-TS, fragmented MP4, Matroska, WebM) found in the first 64 KiB: the stream is stored as it comes, as .bin, in chunks that need not play alone")
         ),
     }
 }
