@@ -7,6 +7,7 @@ const PURE: &[&str] = &[
     "crates/schema/src",
     "crates/media/src",
     "src/upload/scheduler",
+    "src/upload/ticket.rs",
     "src/upload/health.rs",
     "src/upload/rate.rs",
     "src/upload/redate.rs",
