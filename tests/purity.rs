@@ -16,6 +16,7 @@ const PURE: &[&str] = &[
     "src/flow/outage.rs",
     "src/upload/destination.rs",
     "src/spool/format.rs",
+    "src/spool/destination.rs",
     "src/spool/entry.rs",
     "src/spool/paths.rs",
     "src/spool/plan.rs",

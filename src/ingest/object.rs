@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::base::wall;
-use crate::spool::{Entry, site};
+use crate::spool::{DestinationId, Entry};
 use crate::upload::chunk;
 use crate::upload::chunk::Summary;
 use gcstreamer_media::chunk::ChunkInfo;
@@ -157,10 +157,10 @@ impl ObjectBuilder {
         }
     }
 
-    /// The number of where its chunks go.
-    pub fn site(&self) -> u64 {
+    /// Where its chunks go.
+    pub fn destination(&self) -> DestinationId {
         let endpoint = &self.endpoint;
-        site(endpoint.custom(), !endpoint.takes_credentials(), &self.bucket)
+        DestinationId::of_bucket(endpoint.custom(), !endpoint.takes_credentials(), &self.bucket)
     }
 
     /// What the spool has to know. `began` is when the chunk began: by the clock that counts from the boot, and the wall clock.

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::index::{Index, Order};
 use crate::flow::hold::{Drain, Hold};
+use crate::spool::DestinationId;
 use crate::upload::ticket::Ticket;
 use gcstreamer_storage::Class;
 
@@ -44,13 +45,13 @@ pub const PARKED_PAUSE: u64 = 3_600_000_000_000;
 /// Where chunks go; `None` = where this sink's own go.
 pub type Site = Option<Elsewhere>;
 
-/// Where chunks go that earlier sessions left for another endpoint or bucket, by a number that is equal for equal ones.
+/// Where chunks go that earlier sessions left for another endpoint or bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Elsewhere {
     /// This sink stores there as it does its own chunks.
-    Served(u64),
+    Served(DestinationId),
     /// An endpoint that gets no credentials from this sink: most likely it takes nothing.
-    Parked(u64),
+    Parked(DestinationId),
 }
 
 /// Whether chunks for it are parked.

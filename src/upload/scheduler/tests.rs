@@ -21,6 +21,10 @@ fn t(n: u64) -> Ticket {
     Ticket::own(n)
 }
 
+fn d(n: u64) -> DestinationId {
+    DestinationId::of(&n)
+}
+
 fn with(n: u64) -> Scheduler {
     let mut s = Scheduler::new(4, 7);
     (0..n).for_each(|i| s.queue(t(i), None, 0));
@@ -149,7 +153,7 @@ fn after_the_deadline_of_a_drain_pauses_are_long_again() {
 #[test]
 fn a_site_that_is_held_gives_its_place_to_the_others_and_that_is_no_failure() {
     let mut s = Scheduler::new(1, 7);
-    (0..2).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(i)), 0));
+    (0..2).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(d(i))), 0));
     (10..12).for_each(|i| s.queue(t(i), None, 0));
     assert_eq!(s.next(0), Some(t(11)));
     s.held(t(11), Hold::new(0, 60 * S));
@@ -170,7 +174,7 @@ fn a_site_that_is_held_gives_its_place_to_the_others_and_that_is_no_failure() {
 fn own_chunks_that_fail_break_off_nothing_that_goes_elsewhere_unless_the_sink_drains() {
     for outcome in [BROKEN, REFUSED] {
         let mut s = Scheduler::new(1, 7);
-        s.queue(t(0), Some(Elsewhere::Served(9)), 0);
+        s.queue(t(0), Some(Elsewhere::Served(d(9))), 0);
         s.queue(t(10), None, 0);
         assert_eq!(s.next(0), Some(t(10)));
         s.done(t(10), outcome, 0);
@@ -193,8 +197,8 @@ fn own_chunks_that_fail_break_off_nothing_that_goes_elsewhere_unless_the_sink_dr
 #[test]
 fn of_other_sites_one_that_works_goes_before_one_in_trouble() {
     let mut s = Scheduler::new(4, 7);
-    s.queue(t(0), Some(Elsewhere::Served(1)), 0);
-    (1..20).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(2)), 0));
+    s.queue(t(0), Some(Elsewhere::Served(d(1))), 0);
+    (1..20).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(d(2))), 0));
     assert_eq!(s.next(0), Some(t(0)));
     s.done(t(0), BROKEN, 0);
     for _ in 1..20 {
@@ -262,7 +266,7 @@ fn a_chunk_that_always_fails_holds_up_no_other() {
 #[test]
 fn what_was_left_for_another_site_takes_one_place_and_gives_way() {
     let mut s = Scheduler::new(2, 7);
-    (0..3).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(9)), 0));
+    (0..3).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(d(9))), 0));
     assert_eq!(s.next(0), Some(t(2)), "nothing else is there");
     assert_eq!(s.next(0), None, "one at a time");
     (10..13).for_each(|i| s.queue(t(i), None, 0));
@@ -272,7 +276,7 @@ fn what_was_left_for_another_site_takes_one_place_and_gives_way() {
     assert_eq!(s.next(0), Some(t(10)), "that site's trouble is not ours");
     assert!(!s.is_failing());
     let mut s = Scheduler::new(1, 7);
-    s.queue(t(0), Some(Elsewhere::Served(9)), 0);
+    s.queue(t(0), Some(Elsewhere::Served(d(9))), 0);
     assert_eq!(s.next(0), Some(t(0)));
     s.queue(t(10), None, 0);
     assert_eq!(s.next(0), None);
@@ -364,12 +368,14 @@ proptest! {
     }
 }
 
-const PARKED: Site = Some(Elsewhere::Parked(9));
+fn parked() -> Site {
+    Some(Elsewhere::Parked(d(9)))
+}
 
 #[test]
 fn what_is_parked_is_tried_once_an_hour_and_after_a_success_the_next_one_at_once() {
     let mut s = Scheduler::new(4, 7);
-    (0..3).for_each(|i| s.queue(t(i), PARKED, 0));
+    (0..3).for_each(|i| s.queue(t(i), parked(), 0));
     let mut now = 0;
     let mut tried = Vec::new();
     while now < 5 * PARKED_PAUSE {
@@ -402,7 +408,7 @@ fn what_is_parked_is_tried_once_an_hour_and_after_a_success_the_next_one_at_once
 #[test]
 fn what_is_parked_is_neither_pending_nor_old_nor_ever_given_up_and_an_end_does_not_hurry_it() {
     let mut s = Scheduler::new(4, 7);
-    s.queue(t(0), PARKED, 0);
+    s.queue(t(0), parked(), 0);
     assert_eq!(s.next(0), Some(t(0)));
     s.done(t(0), BROKEN, 0);
     assert_eq!((s.pending(), s.parked(), s.is_failing()), (0, 1, false));
@@ -424,9 +430,9 @@ fn what_is_parked_is_neither_pending_nor_old_nor_ever_given_up_and_an_end_does_n
 
 #[test]
 fn what_is_parked_gives_its_place_to_any_other_and_is_then_not_tried_again_at_once() {
-    for site in [None, Some(Elsewhere::Served(3))] {
+    for site in [None, Some(Elsewhere::Served(d(3)))] {
         let mut s = Scheduler::new(1, 7);
-        s.queue(t(0), PARKED, 0);
+        s.queue(t(0), parked(), 0);
         assert_eq!(s.next(0), Some(t(0)));
         assert_eq!((s.preempt(0), s.wake_at(0)), (None, None), "nobody wants it");
         s.queue(t(10), site, 0);
@@ -437,7 +443,7 @@ fn what_is_parked_gives_its_place_to_any_other_and_is_then_not_tried_again_at_on
         assert_eq!((s.next(S), s.wake_at(S)), (None, Some(PARKED_PAUSE)));
     }
     let mut s = Scheduler::new(2, 7);
-    s.queue(t(0), PARKED, 0);
+    s.queue(t(0), parked(), 0);
     assert_eq!(s.next(0), Some(t(0)));
     s.queue(t(10), None, 0);
     s.queue(t(11), None, 0);
@@ -450,9 +456,9 @@ fn what_is_parked_gives_its_place_to_any_other_and_is_then_not_tried_again_at_on
 #[test]
 fn a_destination_that_hangs_keeps_no_other_from_being_stored() {
     let mut s = Scheduler::new(4, 7);
-    s.queue(t(0), PARKED, 0);
-    s.queue(t(1), Some(Elsewhere::Parked(8)), 0);
-    s.queue(t(2), Some(Elsewhere::Served(3)), 0);
+    s.queue(t(0), parked(), 0);
+    s.queue(t(1), Some(Elsewhere::Parked(d(8))), 0);
+    s.queue(t(2), Some(Elsewhere::Served(d(3))), 0);
     s.queue(t(10), None, 0);
     assert_eq!(
         (s.next(0), s.next(0), s.next(0), s.next(0)),
@@ -484,10 +490,10 @@ fn anything_goes(steps: Vec<(u8, u64, u64)>) {
     let sites = [
         None,
         None,
-        Some(Elsewhere::Served(1)),
-        Some(Elsewhere::Served(2)),
-        Some(Elsewhere::Parked(3)),
-        Some(Elsewhere::Parked(4)),
+        Some(Elsewhere::Served(d(1))),
+        Some(Elsewhere::Served(d(2))),
+        Some(Elsewhere::Parked(d(3))),
+        Some(Elsewhere::Parked(d(4))),
     ];
     let (mut now, mut next, mut flying) = (0u64, 0u64, Vec::new());
     for (what, which, dt) in steps {
