@@ -18,6 +18,7 @@ use gcstreamer_storage::{Body, Class, ObjectRequest};
 use gstgcstreamer::upload::chunk::{Chunk, Held, NameFallback, Place, Summary};
 use gstgcstreamer::upload::queue::{Overflow, UploadLimits, UploadQueue};
 use gstgcstreamer::upload::scheduler::{Outcome, Scheduler};
+use gstgcstreamer::upload::ticket::Ticket;
 
 const SECOND: u64 = 1_000_000_000;
 /// Of each question; the best of the rounds counts.
@@ -54,7 +55,7 @@ fn main() {
         time(|| {
             let ticket = scheduler.next(0).unwrap();
             scheduler.done(ticket, Outcome::Stored, 0);
-            scheduler.queue(new, None, 0);
+            scheduler.queue(Ticket::own(new), None, 0);
             new += 1;
         })
     });
@@ -76,7 +77,7 @@ fn time(mut call: impl FnMut()) -> f64 {
 
 fn scheduler(pending: u64) -> Scheduler {
     let mut scheduler = Scheduler::new(4, 7);
-    (0..pending).for_each(|ticket| scheduler.queue(ticket, None, 0));
+    (0..pending).for_each(|sequence| scheduler.queue(Ticket::own(sequence), None, 0));
     scheduler
 }
 

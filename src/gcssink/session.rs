@@ -304,7 +304,7 @@ fn open_spool(dir: &str, settings: &Settings, builder: &ObjectBuilder) -> Result
         &builder.device,
         &builder.session,
         builder.endpoint.clone(),
-        builder.site(),
+        builder.destination(),
     )
     .map_err(|e| {
         gst::error_msg!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::base::wall;
-use crate::spool::{Entry, site};
+use crate::spool::{DestinationId, Entry};
 use crate::upload::chunk;
 use crate::upload::chunk::Summary;
 use gcstreamer_media::chunk::ChunkInfo;
@@ -158,10 +158,10 @@ impl ObjectBuilder {
         }
     }
 
-    /// Returns the number of the destination of the chunks.
-    pub fn site(&self) -> u64 {
+    /// Returns where the chunks go.
+    pub fn destination(&self) -> DestinationId {
         let endpoint = &self.endpoint;
-        site(endpoint.custom(), !endpoint.takes_credentials(), &self.bucket)
+        DestinationId::of_bucket(endpoint.custom(), !endpoint.takes_credentials(), &self.bucket)
     }
 
     /// Returns the spool entry of a chunk. `began` is when the chunk began: ns since the boot, and by the wall clock.

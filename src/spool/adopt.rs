@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::account::Charge;
+use super::destination::{Destination, DestinationId};
 use super::disk::Listed;
-use super::entry::{Destination, Entry, site};
+use super::entry::Entry;
 use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
 use super::look::{Look, look};
@@ -26,8 +27,8 @@ pub struct Adoption {
     pub notices: Vec<Notice>,
     /// When this machine's boots were, from the entries.
     pub boots: Boots,
-    /// Destinations that they name, by [`Summary::site`].
-    pub destinations: BTreeMap<u64, Destination>,
+    /// Destinations that they name, by [`Summary::destination`].
+    pub destinations: BTreeMap<DestinationId, Destination>,
     /// Why looking broke off: the disk does not answer, or the process has no descriptor left. Nothing is ours then.
     pub interrupted: Option<String>,
 }
@@ -287,11 +288,8 @@ impl Adoption {
     }
 
     fn learn_destination(&mut self, entry: &Entry) {
-        let number = site(entry.endpoint.as_deref(), entry.anonymous, &entry.bucket);
-        self.destinations.entry(number).or_insert_with(|| Destination {
-            endpoint: entry.endpoint.clone(),
-            anonymous: entry.anonymous,
-        });
+        let known = self.destinations.entry(entry.destination_id());
+        known.or_insert_with(|| entry.destination());
     }
 
     fn left(&mut self, path: PathBuf, error: &dyn fmt::Display) {

@@ -5,10 +5,10 @@
 //! version of the format. Credentials are never part of it.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
+
+use super::destination::{Destination, DestinationId};
 
 /// Version of the JSON.
 const VERSION: u32 = 1;
@@ -106,23 +106,6 @@ pub fn name_mark(name: &str) -> u32 {
     crc32c::crc32c(name.as_bytes())
 }
 
-/// Destination that an entry names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
-    /// The endpoint as it was written; `None` = Google.
-    pub endpoint: Option<String>,
-    /// That endpoint gets no credentials.
-    pub anonymous: bool,
-}
-
-/// A number for a bucket at an endpoint, the same for equal ones within a process. Nothing that has to be safe may depend on it:
-/// whoever writes entries can make two of them equal.
-pub fn site(endpoint: Option<&str>, anonymous: bool, bucket: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (endpoint, anonymous, bucket).hash(&mut hasher);
-    hasher.finish()
-}
-
 /// An entry as its object is to be stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedEntry {
@@ -148,6 +131,19 @@ struct Version {
 }
 
 impl Entry {
+    /// Where it goes, in full.
+    pub fn destination(&self) -> Destination {
+        Destination {
+            endpoint: self.endpoint.clone(),
+            anonymous: self.anonymous,
+        }
+    }
+
+    /// Where it goes, in short.
+    pub fn destination_id(&self) -> DestinationId {
+        DestinationId::of_bucket(self.endpoint.as_deref(), self.anonymous, &self.bucket)
+    }
+
     /// Whether `start` is from a clock that could not be right.
     pub fn suspect(&self) -> bool {
         self.clock == "suspect"

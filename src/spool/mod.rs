@@ -3,8 +3,8 @@
 //! What was synced survives SIGKILL at any instruction, and the loss of everything that was not synced. It is uploaded once,
 //! under its own bucket, endpoint, name and metadata. `docs/spool.md` lists the promises (P1…) that the tests cite.
 //!
-//! - [`format`], [`entry`], [`paths`], [`plan`] PURE: the bytes, what is known of a chunk, names, and what becomes of what
-//!   is found.
+//! - [`format`], [`entry`], `destination`, [`paths`], [`plan`] PURE: the bytes, what is known of a chunk, where it goes, names, and
+//!   what becomes of what is found.
 //! - [`disk`]: what is asked of a disk. `sim` in tests: one that crashes and fails.
 //! - [`Spool`]: one folder and its limit. [`Session`]: one lock. [`OpenChunk`]: a chunk that is being written. [`Stored`]: a
 //!   chunk that may be uploaded; only closing a chunk durably makes one. [`Partial`]: a half-written chunk of an earlier
@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 mod account;
 mod adopt;
+mod destination;
 pub mod disk;
 pub mod entry;
 mod error;
@@ -45,7 +46,8 @@ mod usage;
 pub mod watched;
 
 pub use adopt::{Adopted, Adoption, Found, Leftover, Leftovers, Notice, adopt};
-pub use entry::{ClosedEntry, Destination, Entry, name_mark, site};
+pub use destination::{Destination, DestinationId};
+pub use entry::{ClosedEntry, Entry, name_mark};
 pub use error::{Limit, SpoolError};
 pub use open::OpenChunk;
 pub use plan::{Boots, Summary};

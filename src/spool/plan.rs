@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{ClosedEntry, Entry, site};
+use super::destination::DestinationId;
+use super::entry::{ClosedEntry, Entry};
 
 /// What the first record of a file gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +59,8 @@ pub struct Summary {
     pub duration: u64,
     /// `start` is from a clock that could not be right.
     pub suspect: bool,
-    /// Where it goes, see [`site`](super::entry::site).
-    pub site: u64,
+    /// Where it goes.
+    pub destination: DestinationId,
 }
 
 impl Summary {
@@ -72,7 +73,7 @@ impl Summary {
             start: closed.entry.start,
             duration: closed.entry.duration,
             suspect: closed.entry.suspect(),
-            site: site(closed.entry.endpoint.as_deref(), closed.entry.anonymous, &closed.entry.bucket),
+            destination: closed.entry.destination_id(),
         }
     }
 }

@@ -218,7 +218,9 @@ impl Adopter {
                 };
                 let Some((running, stored)) = stored else { continue };
                 let summary = stored.summary();
-                let (site, warning) = self.sorter.sort(summary.site, adoption.destinations.get(&summary.site));
+                let (site, warning) = self
+                    .sorter
+                    .sort(summary.destination, adoption.destinations.get(&summary.destination));
                 warning.into_iter().for_each(|text| self.uploads.warn(text));
                 chunks.push(Chunk {
                     summary: Summary {

@@ -14,6 +14,7 @@ use super::queue::UploadQueue;
 use super::report::{DAMAGED, Report};
 use super::scheduler::{Elsewhere, Outcome};
 use super::state::{State, is_parked};
+use super::ticket::Ticket;
 use crate::flow::hold::Hold;
 use crate::flow::site::{Deadline, Held};
 use gcstreamer_storage::{Class, Stored, WriteError};
@@ -22,8 +23,8 @@ use gcstreamer_storage::{Class, Stored, WriteError};
 pub(super) enum Due {
     /// Break these off, send those, and look again at that time.
     Send {
-        chunks: Vec<(u64, Arc<Chunk>)>,
-        aborts: Vec<u64>,
+        chunks: Vec<(Ticket, Arc<Chunk>)>,
+        aborts: Vec<Ticket>,
         wake: Option<Instant>,
         /// The sink drains.
         drain: Option<Deadline>,
@@ -138,7 +139,7 @@ impl UploadQueue {
     }
 
     /// An attempt has ended.
-    pub(super) fn finished(&self, ticket: u64, attempted: Attempted, confirmed: Confirmed) {
+    pub(super) fn finished(&self, ticket: Ticket, attempted: Attempted, confirmed: Confirmed) {
         let mut state = self.lock();
         if !state.chunks.contains_key(&ticket) {
             // Let go of while it was being sent.
@@ -229,7 +230,7 @@ impl UploadQueue {
 
 impl State {
     /// Lets go of a chunk that has waited for `retry-timeout`. Whoever called frees it, without the lock.
-    fn expire(&mut self, ticket: u64, timeout: u64) -> Option<Arc<Chunk>> {
+    fn expire(&mut self, ticket: Ticket, timeout: u64) -> Option<Arc<Chunk>> {
         if let Some(chunk) = self.chunks.get(&ticket)
             && !std::mem::replace(&mut self.expiry_told, true)
         {
@@ -239,7 +240,7 @@ impl State {
         self.drop_chunk(ticket, "retry-timeout")
     }
 
-    fn stored(&mut self, ticket: u64, stored: Option<&Stored>, now: u64, words: &mut Vec<HealthEvent>) {
+    fn stored(&mut self, ticket: Ticket, stored: Option<&Stored>, now: u64, words: &mut Vec<HealthEvent>) {
         self.scheduler.done(ticket, Outcome::Stored, now);
         match self.chunks.get(&ticket).map(|c| c.site) {
             Some(None) => self.health.stored(self.scheduler.is_failing(), now, words),
@@ -253,7 +254,7 @@ impl State {
     }
 
     /// Whoever called frees it, without the lock.
-    fn uploaded(&mut self, ticket: u64, sent: Sent, now: u64) -> Option<Arc<Chunk>> {
+    fn uploaded(&mut self, ticket: Ticket, sent: Sent, now: u64) -> Option<Arc<Chunk>> {
         let chunk = self.remove(ticket)?;
         // It was moved there while it was being sent from memory, and nobody else knows of that file; or the disk did not answer.
         let file: Option<Arc<dyn SpooledChunk>> = match (&chunk.place, sent.confirmed) {
@@ -283,7 +284,7 @@ impl State {
         Some(chunk)
     }
 
-    fn failed(&mut self, ticket: u64, error: &WriteError, name: Option<String>, now: u64, words: &mut Vec<HealthEvent>) {
+    fn failed(&mut self, ticket: Ticket, error: &WriteError, name: Option<String>, now: u64, words: &mut Vec<HealthEvent>) {
         let retry_after = error.retry_after.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
         let outcome = Outcome::Failed {
             class: error.class,

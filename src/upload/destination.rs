@@ -6,9 +6,9 @@
 //! that `endpoint-uri` finds it.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 
-use crate::spool::Destination;
+use crate::spool::{Destination, DestinationId};
 use crate::upload::scheduler::{Elsewhere, Site};
 use gcstreamer_schema::redact;
 use gcstreamer_storage::Endpoint;
@@ -63,23 +63,23 @@ fn is_google(endpoint: &Endpoint) -> bool {
 #[derive(Debug)]
 pub(super) struct Sorter {
     own: Endpoint,
-    /// The number of where this sink's own chunks go.
-    own_site: u64,
-    told: BTreeSet<u64>,
+    /// Where this sink's own chunks go.
+    own_destination: DestinationId,
+    told: BTreeSet<DestinationId>,
 }
 
 impl Sorter {
-    /// For a sink whose own chunks go to `own`, by that number.
-    pub(super) fn new(own: Endpoint, own_site: u64) -> Self {
+    /// For a sink whose own chunks go to `own`, and to that bucket there.
+    pub(super) fn new(own: Endpoint, own_destination: DestinationId) -> Self {
         Self {
             own,
-            own_site,
+            own_destination,
             told: BTreeSet::new(),
         }
     }
 
     /// Where a chunk goes, and a WARNING, once for each destination.
-    pub(super) fn sort(&mut self, site: u64, destination: Option<&Destination>) -> (Site, Option<String>) {
+    pub(super) fn sort(&mut self, id: DestinationId, destination: Option<&Destination>) -> (Site, Option<String>) {
         let found = destination.map(|d| access(d.endpoint.as_deref(), d.anonymous, &self.own));
         match found {
             Some(Access::Parked(endpoint)) => {
@@ -96,18 +96,16 @@ impl Sorter {
                 )
             }),
             Some(Access::Own | Access::Google(_)) | None => {
-                let is_own = site == self.own_site;
-                ((!is_own).then_some(Elsewhere::Served(site)), None)
+                let is_own = id == self.own_destination;
+                ((!is_own).then_some(Elsewhere::Served(id)), None)
             }
         }
     }
 
     fn park(&mut self, destination: &impl Hash, text: impl Fn() -> String) -> (Site, Option<String>) {
-        let mut hasher = DefaultHasher::new();
-        destination.hash(&mut hasher);
-        let number = hasher.finish();
-        let site = Some(Elsewhere::Parked(number));
-        if self.told.len() > MAX_NAMED || !self.told.insert(number) {
+        let id = DestinationId::of(destination);
+        let site = Some(Elsewhere::Parked(id));
+        if self.told.len() > MAX_NAMED || !self.told.insert(id) {
             return (site, None);
         }
         let is_last = self.told.len() > MAX_NAMED;
@@ -286,6 +284,10 @@ mod tests {
         }
     }
 
+    fn id(n: i32) -> DestinationId {
+        DestinationId::of(&n)
+    }
+
     fn destination(endpoint: &str) -> Destination {
         Destination {
             endpoint: Some(endpoint.to_owned()),
@@ -295,22 +297,22 @@ mod tests {
 
     #[test]
     fn each_destination_is_told_once_and_thousands_are_not_told_one_by_one() {
-        let mut sorter = Sorter::new(Endpoint::google(), 1);
+        let mut sorter = Sorter::new(Endpoint::google(), id(1));
         let google = Destination {
             endpoint: None,
             anonymous: false,
         };
-        assert_eq!(sorter.sort(1, Some(&google)), (None, None));
-        assert_eq!(sorter.sort(2, Some(&google)), (Some(Elsewhere::Served(2)), None));
-        let (site, told) = sorter.sort(3, Some(&destination("https://store.example")));
+        assert_eq!(sorter.sort(id(1), Some(&google)), (None, None));
+        assert_eq!(sorter.sort(id(2), Some(&google)), (Some(Elsewhere::Served(id(2))), None));
+        let (site, told) = sorter.sort(id(3), Some(&destination("https://store.example")));
         assert!(told.unwrap().contains("endpoint-uri=https://store.example "));
         // Another bucket there, and another way to write it.
-        assert_eq!(sorter.sort(4, Some(&destination("https://STORE.example/"))), (site, None));
+        assert_eq!(sorter.sort(id(4), Some(&destination("https://STORE.example/"))), (site, None));
         assert!(matches!(site, Some(Elsewhere::Parked(_))));
-        let (_, told) = sorter.sort(5, Some(&destination("https://u:SECRET@h")));
+        let (_, told) = sorter.sort(id(5), Some(&destination("https://u:SECRET@h")));
         let told = told.unwrap();
         assert!(told.contains("user name or password") && !told.contains("SECRET"), "{told}");
-        let many = (0..1000).filter_map(|i| sorter.sort(i, Some(&destination(&format!("https://h{i}.example")))).1);
+        let many = (0..1000).filter_map(|i| sorter.sort(id(i), Some(&destination(&format!("https://h{i}.example")))).1);
         assert_eq!(many.count(), MAX_NAMED + 1 - 2);
     }
 }

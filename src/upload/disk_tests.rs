@@ -30,7 +30,7 @@ use crate::flow::site::Site;
 use crate::spool::disk::{Disk, DiskFile, LastJob, Listed, Lock, Space};
 use crate::spool::lane::Lane;
 use crate::spool::sim::{Fault, SimDisk};
-use crate::spool::{ClosedEntry, Entry, Found, Spool, SpoolError, Stored, adopt, name_mark};
+use crate::spool::{ClosedEntry, DestinationId, Entry, Found, Spool, SpoolError, Stored, adopt, name_mark};
 use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
 
 const SESSION: &str = "0a1b2c3d4e";
@@ -550,7 +550,7 @@ fn parked(destination: u64) -> Chunk {
     Chunk {
         place: Place::Disk(Arc::new(Unanswering)),
         recovered: true,
-        site: Some(Elsewhere::Parked(destination)),
+        site: Some(Elsewhere::Parked(DestinationId::of(&destination))),
         ..movable(0)
     }
 }
@@ -600,7 +600,11 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told(
         panic!("it has stopped")
     };
     let sites: Vec<_> = chunks.iter().map(|(_, c)| c.site).collect();
-    assert_eq!(sites, [Some(Elsewhere::Parked(102))], "once an hour, whoever does it");
+    assert_eq!(
+        sites,
+        [Some(Elsewhere::Parked(DestinationId::of(&102u64)))],
+        "once an hour, whoever does it"
+    );
     next.finished(chunks[0].0, refused(), Confirmed::No);
     let Due::Send { wake, .. } = next.due() else {
         panic!("it has stopped")

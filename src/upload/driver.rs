@@ -11,6 +11,7 @@ use super::chunk::{Chunk, Place, SpooledChunk, StoredAs, Unloaded};
 use super::completion::{Confirmed, Due};
 use super::marks::Marks;
 use super::queue::UploadQueue;
+use super::ticket::Ticket;
 use crate::flow::group::{Member, Route};
 use gcstreamer_storage::{Class, Endpoint, ObjectWriter, Stored, WriteError};
 
@@ -28,8 +29,8 @@ pub trait Writers: Send + Sync {
 
 /// Runs until [`UploadQueue::stop`]; attempts that are then in flight are dropped, and their connections with them.
 pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc<Member>) {
-    let mut attempts: JoinSet<(u64, Attempted, Confirmed)> = JoinSet::new();
-    let mut running: HashMap<u64, AbortHandle> = HashMap::new();
+    let mut attempts: JoinSet<(Ticket, Attempted, Confirmed)> = JoinSet::new();
+    let mut running: HashMap<Ticket, AbortHandle> = HashMap::new();
     loop {
         let (chunks, aborts, wake, drain) = match uploads.due() {
             Due::Send {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::chunk::Chunk;
 use super::report::Pending;
+use super::ticket::Ticket;
 use crate::spool::Leftover;
 
 /// Sessions held at once: each costs a descriptor for its lock.
@@ -27,7 +28,7 @@ pub(super) struct Leftovers {
 #[derive(Debug)]
 pub(super) struct Held {
     /// Its chunks.
-    pub(super) tickets: BTreeSet<u64>,
+    pub(super) tickets: BTreeSet<Ticket>,
     /// When one of them was seen to have found its place, or they were adopted.
     pub(super) moved_at: u64,
     /// One has since.
@@ -47,7 +48,7 @@ pub(super) struct GaveWay {
 
 impl Leftovers {
     /// A chunk was adopted. `is_parked`: this sink has no credentials for where it goes.
-    pub(super) fn add(&mut self, chunk: &Chunk, ticket: u64, is_parked: bool, now: u64) {
+    pub(super) fn add(&mut self, chunk: &Chunk, ticket: Ticket, is_parked: bool, now: u64) {
         self.is_served |= !is_parked;
         let session = Arc::clone(&chunk.summary.session);
         let held = self.held.entry(session).or_insert_with(|| Held {
@@ -60,7 +61,7 @@ impl Leftovers {
     }
 
     /// A chunk has found its place. Returns whether its session is held no more.
-    pub(super) fn remove(&mut self, chunk: &Chunk, ticket: u64) -> bool {
+    pub(super) fn remove(&mut self, chunk: &Chunk, ticket: Ticket) -> bool {
         let Some(held) = self.held.get_mut(&chunk.summary.session) else {
             return false;
         };

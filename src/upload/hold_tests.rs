@@ -16,6 +16,7 @@ use super::tests::{chunk, limits};
 use crate::base::lock::lock;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
+use crate::spool::DestinationId;
 use gcstreamer_storage::{Body, BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -165,7 +166,7 @@ impl Sink {
         let found = Chunk {
             place: Place::Disk(Arc::new(Left(bucket.to_owned(), site))),
             recovered: true,
-            site: Some(Elsewhere::Served(site)),
+            site: Some(Elsewhere::Served(DestinationId::of(&site))),
             ..chunk(site, 10)
         };
         self.uploads.adopt(vec![found], false);

@@ -15,7 +15,7 @@ use super::queue::UploadQueue;
 use super::report::Report;
 use super::tests::limits;
 use crate::spool::sim::SimDisk;
-use crate::spool::{ClosedEntry, Entry, Leftovers, Spool, site};
+use crate::spool::{ClosedEntry, DestinationId, Entry, Leftovers, Spool};
 use gcstreamer_storage::{Class, Endpoint, WriteError};
 
 const OWN: &str = "own";
@@ -62,7 +62,7 @@ impl Sink {
     fn new(disk: &SimDisk) -> Self {
         let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
         let uploads = Arc::new(UploadQueue::new(limits(1000, 4), 1, Box::new(|| {})).with_disk(false));
-        let sorter = Sorter::new(Endpoint::google(), site(None, false, OWN));
+        let sorter = Sorter::new(Endpoint::google(), DestinationId::of_bucket(None, false, OWN));
         let adopter = Adopter::new(&uploads, sorter, uploads.times());
         let (leftovers, notices) = Leftovers::list(&spool);
         assert!(notices.is_empty());

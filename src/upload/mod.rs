@@ -9,7 +9,7 @@
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
 //!
-//! - [`chunk`], [`report`], [`life`]: the types they share.
+//! - [`chunk`], [`ticket`], [`report`], [`life`]: the types they share.
 //! - [`spooler`]: the task that writes chunks to disk, [`spool_writer`] its blocking side. [`spooled_chunk`]: chunks of the spool as objects. [`redate`] PURE.
 //!
 //! - [`recovery`]: the spool of a session. `adopter`: takes over what earlier sessions left in it; `notices` PURE. [`writers`]: the ways to Cloud Storage.
@@ -54,4 +54,5 @@ pub mod spooler;
 mod state;
 #[cfg(test)]
 mod tests;
+pub mod ticket;
 pub mod writers;

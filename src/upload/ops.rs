@@ -8,6 +8,7 @@ use gcstreamer_storage::ObjectRequest;
 
 use super::chunk::NameFallback;
 use super::chunk::{Chunk, SpooledChunk, Summary};
+use super::ticket::Ticket;
 use crate::spool::{Entry, SpoolError};
 
 /// Something to be written.
@@ -77,7 +78,7 @@ pub(super) struct Work {
     pub(super) ops: Vec<Op>,
     pub(super) discards: Vec<Arc<dyn SpooledChunk>>,
     pub(super) confirms: Vec<Arc<dyn SpooledChunk>>,
-    pub(super) moves: Vec<(u64, Arc<Chunk>)>,
+    pub(super) moves: Vec<(Ticket, Arc<Chunk>)>,
     /// What may be asked of the disk.
     pub(super) touch: Touch,
 }
@@ -98,13 +99,13 @@ pub(super) trait Progress {
     /// What came to the open chunks is written, as far as the disk took it.
     fn wrote(&self, written: Written);
     /// The closed chunks on disk that are not being sent, with their tickets.
-    fn on_disk(&self) -> Vec<(u64, Arc<dyn SpooledChunk>)>;
+    fn on_disk(&self) -> Vec<(Ticket, Arc<dyn SpooledChunk>)>;
     /// Somebody has removed these folders, and with them the files of these chunks.
-    fn removed(&self, folders: &[PathBuf], lost: &[u64]);
+    fn removed(&self, folders: &[PathBuf], lost: &[Ticket]);
     /// Whether the end of a chunk that is being moved to disk may be written: it was neither stored nor dropped meanwhile.
-    fn may_finish(&self, ticket: u64) -> bool;
+    fn may_finish(&self, ticket: Ticket) -> bool;
     /// A chunk was moved to disk, or could not be. Returns what is on disk and not wanted there.
-    fn moved(&self, ticket: u64, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>>;
+    fn moved(&self, ticket: Ticket, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>>;
 }
 
 /// Bytes of memory that wait with these.

@@ -8,14 +8,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::scheduler::PARKED_PAUSE;
+use crate::spool::DestinationId;
 
 /// Destinations that are remembered. Of more, the first ones are tried again by the next sink.
 const MAX_REMEMBERED: usize = 1024;
 
-static TRIED: Mutex<BTreeMap<u64, Instant>> = Mutex::new(BTreeMap::new());
+static TRIED: Mutex<BTreeMap<DestinationId, Instant>> = Mutex::new(BTreeMap::new());
 
 /// It is tried now.
-pub(super) fn tried(destination: u64) {
+pub(super) fn tried(destination: DestinationId) {
     let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     tried.retain(|_, at| at.elapsed() < Duration::from_nanos(PARKED_PAUSE));
     if tried.len() >= MAX_REMEMBERED {
@@ -25,12 +26,12 @@ pub(super) fn tried(destination: u64) {
 }
 
 /// It has stored a chunk.
-pub(super) fn works(destination: u64) {
+pub(super) fn works(destination: DestinationId) {
     TRIED.lock().unwrap_or_else(PoisonError::into_inner).remove(&destination);
 }
 
 /// So many ns it is to be left alone.
-pub(super) fn wait(destination: u64) -> u64 {
+pub(super) fn wait(destination: DestinationId) -> u64 {
     let tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     let since = tried
         .get(&destination)

@@ -16,7 +16,8 @@ use super::life::{Observer, Step, Unobserved};
 use super::rate::Rate;
 use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{Disk, Mode, Phase, RATE_WINDOW, State, is_parked, own_ticket};
+use super::state::{Disk, Mode, Phase, RATE_WINDOW, State, is_parked};
+use super::ticket::Ticket;
 use crate::base::clock::Clock;
 use crate::flow::hold::Drain;
 
@@ -122,7 +123,7 @@ impl UploadQueue {
                 movable: BTreeSet::new(),
                 pending_bytes: 0,
                 parked_bytes: 0,
-                next_recovered: 0,
+                adopted: 0,
                 health: Health::new(limits.max_time),
                 stats: Stats::default(),
                 memory: 0,
@@ -416,7 +417,7 @@ impl UploadQueue {
 
     /// A chunk of this session was closed: from here on it is the scheduler's. The caller publishes.
     pub fn queue(&self, chunk: Chunk) {
-        let ticket = own_ticket(chunk.summary.sequence);
+        let ticket = Ticket::own(chunk.summary.sequence);
         let now = self.now();
         self.lock().insert(ticket, chunk, now);
         self.wake.notify_one();
@@ -427,8 +428,8 @@ impl UploadQueue {
         let mut state = self.lock();
         let now = self.now();
         for chunk in chunks {
-            let ticket = state.next_recovered;
-            state.next_recovered += 1;
+            let ticket = Ticket::recovered(state.adopted);
+            state.adopted += 1;
             state.stats.recovered += 1;
             state.leftovers.add(&chunk, ticket, is_parked(&chunk), now);
             state.note(&chunk.summary.session, chunk.summary.sequence, Step::Found);
@@ -533,7 +534,7 @@ impl UploadQueue {
         let mut state = self.lock();
         // The end of one may be being written at this moment: it is reported as lost only if that fails.
         let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
-        let lost: Vec<u64> = state.in_memory.iter().copied().filter(|&t| Some(t) != finishing).collect();
+        let lost: Vec<Ticket> = state.in_memory.iter().copied().filter(|&t| Some(t) != finishing).collect();
         let all = state.pending(self.now());
         let gone: Vec<_> = lost.iter().map(|&ticket| state.give_up(ticket, reason)).collect();
         // All that is left is on disk, or as good as; of some chunks that is their beginning alone.

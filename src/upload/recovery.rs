@@ -18,7 +18,7 @@ use super::spooler::{self, Jobs};
 use crate::spool::disk::{Disk, StdDisk};
 use crate::spool::lane::Lane;
 use crate::spool::watched::WatchedDisk;
-use crate::spool::{Session, Spool, SpoolError};
+use crate::spool::{DestinationId, Session, Spool, SpoolError};
 use gcstreamer_storage::Endpoint;
 
 /// The spool of a session, ready to be used, or to be opened as soon as the disk answers.
@@ -66,7 +66,7 @@ pub struct SpoolSettings<'a> {
     pub interval: Duration,
 }
 
-/// Opens the folder and takes the lock of `session` in it. `endpoint` and `site`: where
+/// Opens the folder and takes the lock of `session` in it. `endpoint` and `destination`: where
 /// the session's own chunks go. A disk that does not answer is no error: the folder is opened when it does.
 ///
 /// # Errors
@@ -76,7 +76,7 @@ pub fn open(
     device: &str,
     session: &str,
     endpoint: Endpoint,
-    site: u64,
+    destination: DestinationId,
 ) -> Result<SessionSpool, SpoolError> {
     let dir = Path::new(settings.dir);
     let lane = Lane::of(dir);
@@ -97,7 +97,7 @@ pub fn open(
         plan,
         opened,
         jobs: Jobs::of(dir, lane),
-        sorter: Sorter::new(endpoint, site),
+        sorter: Sorter::new(endpoint, destination),
         interval: settings.interval,
     })
 }

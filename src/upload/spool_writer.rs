@@ -192,7 +192,7 @@ impl SpoolWriter {
         }
         if !folders.is_empty() {
             let on_disk = progress.on_disk().into_iter();
-            let lost: Vec<u64> = on_disk.filter(|(_, c)| c.is_removed()).map(|(ticket, _)| ticket).collect();
+            let lost: Vec<_> = on_disk.filter(|(_, c)| c.is_removed()).map(|(ticket, _)| ticket).collect();
             progress.removed(&folders, &lost);
         }
     }

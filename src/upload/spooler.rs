@@ -19,7 +19,8 @@ use super::queue::UploadQueue;
 use super::report::{DAMAGED, DEFECT, Report};
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::Times;
-use super::state::{Mode, Phase, own_ticket};
+use super::state::{Mode, Phase};
+use super::ticket::Ticket;
 use crate::base::registry::Registry;
 use crate::spool::SpoolError;
 use crate::spool::lane::Lane;
@@ -352,7 +353,7 @@ impl Progress for UploadQueue {
         let abandoned = state.disk.as_ref().and_then(|d| d.phase.abandoned());
         let mut gone = Vec::new();
         for chunk in written.ended {
-            let ticket = own_ticket(chunk.summary.sequence);
+            let ticket = Ticket::own(chunk.summary.sequence);
             let is_on_disk = chunk.is_on_disk();
             if is_on_disk {
                 state.note(&chunk.summary.session, chunk.summary.sequence, Step::Spooled);
@@ -370,7 +371,7 @@ impl Progress for UploadQueue {
         self.changed.notify_all();
     }
 
-    fn on_disk(&self) -> Vec<(u64, Arc<dyn SpooledChunk>)> {
+    fn on_disk(&self) -> Vec<(Ticket, Arc<dyn SpooledChunk>)> {
         let state = self.lock();
         let waiting = state.chunks.iter().filter(|(t, _)| !state.scheduler.is_in_flight(**t));
         let on_disk = waiting.filter_map(|(&ticket, chunk)| match &chunk.place {
@@ -380,11 +381,11 @@ impl Progress for UploadQueue {
         on_disk.collect()
     }
 
-    fn removed(&self, folders: &[PathBuf], lost: &[u64]) {
+    fn removed(&self, folders: &[PathBuf], lost: &[Ticket]) {
         let mut state = self.lock();
         let before = state.stats;
         // One whose attempt has begun since is read from its open file, or found to be lost by that attempt.
-        let lost: Vec<u64> = lost.iter().copied().filter(|&t| !state.scheduler.is_in_flight(t)).collect();
+        let lost: Vec<Ticket> = lost.iter().copied().filter(|&t| !state.scheduler.is_in_flight(t)).collect();
         let gone: Vec<_> = lost.iter().map(|&ticket| state.drop_chunk(ticket, DAMAGED)).collect();
         let (chunks, bytes) = (
             state.stats.dropped - before.dropped,
@@ -399,7 +400,7 @@ impl Progress for UploadQueue {
         self.changed.notify_all();
     }
 
-    fn may_finish(&self, ticket: u64) -> bool {
+    fn may_finish(&self, ticket: Ticket) -> bool {
         let mut state = self.lock();
         let is_wanted = state.chunks.contains_key(&ticket);
         if let Some(disk) = &mut state.disk {
@@ -408,7 +409,7 @@ impl Progress for UploadQueue {
         is_wanted
     }
 
-    fn moved(&self, ticket: u64, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
+    fn moved(&self, ticket: Ticket, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
         let mut state = self.lock();
         let is_moved = kept.is_some();
         let unwanted = state.moved(ticket, kept);

@@ -16,30 +16,25 @@ use super::parked;
 use super::rate::Rate;
 use super::report::{Pending, Report, Stats};
 use super::scheduler::{Elsewhere, Scheduler};
+use super::ticket::Ticket;
 
 /// Time over which `upload-rate` is taken, ns.
 pub(super) const RATE_WINDOW: u64 = 10_000_000_000;
 /// A difference between our clock and the server's that is worth a word, s.
 const MAX_CLOCK_OFF: i64 = 60;
-/// Tickets of this session's chunks; those of recovered ones are below.
-const OWN: u64 = 1 << 63;
-
-/// The ticket of a chunk of this session.
-pub(super) fn own_ticket(sequence: u64) -> u64 {
-    OWN | sequence
-}
 
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
-    pub(super) chunks: BTreeMap<u64, Arc<Chunk>>,
+    pub(super) chunks: BTreeMap<Ticket, Arc<Chunk>>,
     /// Those of them that are in memory.
-    pub(super) in_memory: BTreeSet<u64>,
+    pub(super) in_memory: BTreeSet<Ticket>,
     /// Those of them that could be moved to disk, and are not being moved.
-    pub(super) movable: BTreeSet<u64>,
+    pub(super) movable: BTreeSet<Ticket>,
     pub(super) pending_bytes: u64,
     /// Of them those of chunks that are parked.
     pub(super) parked_bytes: u64,
-    pub(super) next_recovered: u64,
+    /// Chunks of earlier sessions adopted so far: numbers the next one's ticket.
+    pub(super) adopted: u64,
     pub(super) health: Health,
     pub(super) stats: Stats,
     pub(super) memory: u64,
@@ -50,7 +45,7 @@ pub(super) struct State {
     pub(super) heads: HashMap<Bytes, u64>,
     pub(super) retry_timeout: Option<u64>,
     /// Attempts to break off: their chunks were let go of.
-    pub(super) aborts: Vec<u64>,
+    pub(super) aborts: Vec<Ticket>,
     /// Counts changes of the settings.
     pub(super) version: u64,
     /// Waits end at once.
@@ -159,12 +154,12 @@ pub(super) struct InHand {
     /// It is at work.
     pub(super) working: bool,
     /// Chunks on their way from memory to disk.
-    pub(super) moving: HashSet<u64>,
+    pub(super) moving: HashSet<Ticket>,
     /// The one of them whose end is being written: nobody knows yet whether it is in memory or on disk.
-    pub(super) finishing: Option<u64>,
+    pub(super) finishing: Option<Ticket>,
     /// Bytes of memory that wait to be written with what it has taken.
     pub(super) taken: u64,
-    /// Chunks that end with what it has taken.
+    /// Chunks that end with what it has taken, by sequence number.
     pub(super) ends: BTreeMap<u64, Summary>,
 }
 
@@ -301,14 +296,14 @@ impl State {
     }
 
     /// Notes that the attempt at a chunk was broken off.
-    pub(super) fn note_recall(&mut self, ticket: u64, why: Recall) {
+    pub(super) fn note_recall(&mut self, ticket: Ticket, why: Recall) {
         if let Some(chunk) = self.chunks.get(&ticket) {
             let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
             self.note(&session, sequence, Step::Recalled(why));
         }
     }
 
-    pub(super) fn insert(&mut self, ticket: u64, chunk: Chunk, now: u64) {
+    pub(super) fn insert(&mut self, ticket: Ticket, chunk: Chunk, now: u64) {
         self.pending_bytes += chunk.summary.size;
         if is_parked(&chunk) {
             self.parked_bytes += chunk.summary.size;
@@ -330,9 +325,9 @@ impl State {
         }
     }
 
-    pub(super) fn remove(&mut self, ticket: u64) -> Option<Arc<Chunk>> {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Arc<Chunk>> {
         let chunk = self.chunks.remove(&ticket)?;
-        if ticket < OWN {
+        if ticket.is_recovered() {
             self.gave_place |= self.leftovers.remove(&chunk, ticket);
         }
         self.in_memory.remove(&ticket);
@@ -410,7 +405,7 @@ impl State {
 
     /// Lets go of a chunk. Whoever called frees it, without the lock.
     #[must_use = "its memory is freed here, under the lock"]
-    pub(super) fn drop_chunk(&mut self, ticket: u64, reason: &'static str) -> Option<Arc<Chunk>> {
+    pub(super) fn drop_chunk(&mut self, ticket: Ticket, reason: &'static str) -> Option<Arc<Chunk>> {
         if self.scheduler.remove(ticket) {
             self.aborts.push(ticket);
         }
@@ -438,7 +433,7 @@ impl State {
     /// of it but its end, or its beginning, and then only the rest is lost. Returns what is freed without the lock, and the
     /// bytes that stay.
     #[must_use = "its memory is freed here, under the lock"]
-    pub(super) fn give_up(&mut self, ticket: u64, reason: &'static str) -> (Option<Arc<Chunk>>, u64) {
+    pub(super) fn give_up(&mut self, ticket: Ticket, reason: &'static str) -> (Option<Arc<Chunk>>, u64) {
         let Some(chunk) = self.chunks.get(&ticket) else {
             return (None, 0);
         };
@@ -471,7 +466,7 @@ impl State {
         (gone, stays)
     }
 
-    pub(super) fn rename(&mut self, ticket: u64, name: String) {
+    pub(super) fn rename(&mut self, ticket: Ticket, name: String) {
         if let Some(chunk) = self.chunks.get_mut(&ticket)
             && chunk.renamed.as_ref() != Some(&name)
         {
@@ -524,12 +519,12 @@ impl State {
 
     fn moving_bytes(&self) -> u64 {
         let Some(disk) = &self.disk else { return 0 };
-        let bytes = |ticket: &u64| self.chunks.get(ticket).map_or(0, |c| c.charged());
+        let bytes = |ticket: &Ticket| self.chunks.get(ticket).map_or(0, |c| c.charged());
         disk.in_hand.moving.iter().map(bytes).sum()
     }
 
     /// The chunk to move next: the one that would be sent last.
-    fn movable(&self) -> Option<u64> {
+    fn movable(&self) -> Option<Ticket> {
         let disk = self.disk.as_ref().filter(|d| !d.is_blocked())?;
         let first = self.scheduler.sent_last(&self.movable, |t| !self.scheduler.is_in_flight(t));
         // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
@@ -539,7 +534,7 @@ impl State {
     }
 
     /// Takes the next chunk that is to be moved, if any is.
-    pub(super) fn take_move(&mut self) -> Option<(u64, Arc<Chunk>)> {
+    pub(super) fn take_move(&mut self) -> Option<(Ticket, Arc<Chunk>)> {
         if !self.is_moving() {
             return None;
         }
@@ -553,7 +548,7 @@ impl State {
     }
 
     /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
-    pub(super) fn moved(&mut self, ticket: u64, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
+    pub(super) fn moved(&mut self, ticket: Ticket, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
         if self.chunks.get(&ticket).is_some_and(|chunk| chunk.is_movable()) {
             // Unless it turns out below that it is on disk now.
             self.movable.insert(ticket);

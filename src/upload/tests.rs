@@ -13,6 +13,7 @@ use super::chunk::{Chunk, Held, Place, Summary};
 use super::completion::{Confirmed, Due};
 use super::queue::{Charged, NoRoom, Overflow, UploadLimits, UploadQueue};
 use super::report::Report;
+use super::ticket::Ticket;
 use gcstreamer_storage::{Body, Class, ObjectRequest, WriteError};
 
 /// What may happen to it.
@@ -120,7 +121,7 @@ struct Pair {
     uploads: UploadQueue,
     model: Model,
     /// Attempts that were not broken off: ticket and sequence number.
-    attempts: Vec<(u64, u64)>,
+    attempts: Vec<(Ticket, u64)>,
     told_uploaded: Vec<u64>,
     told_dropped: Vec<u64>,
 }
@@ -214,7 +215,7 @@ impl Pair {
         }
     }
 
-    fn finish(&mut self, ticket: u64, sequence: u64, failure: Option<Class>) {
+    fn finish(&mut self, ticket: Ticket, sequence: u64, failure: Option<Class>) {
         self.model.in_flight.retain(|&s| s != sequence);
         let attempted = match failure {
             None => {

@@ -150,7 +150,7 @@ impl Camera {
                 },
                 interval: Duration::from_secs(1),
             };
-            recovery::open(settings, "cam", SESSION, builder.endpoint.clone(), builder.site()).unwrap()
+            recovery::open(settings, "cam", SESSION, builder.endpoint.clone(), builder.destination()).unwrap()
         });
         let queue = UploadQueue::new(uploads, setup.seed, Box::new(|| {}))
             .with_clock(CLOCK)

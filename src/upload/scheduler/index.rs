@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::upload::ticket::Ticket;
+
 /// What the place of a chunk among the others depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
@@ -15,21 +17,21 @@ pub(super) struct Order {
     pub(super) started: u64,
 }
 
-/// See the module. Tickets throughout; `refused` is the index 1 of a pair, all others 0.
+/// See the module. `refused` is the index 1 of a pair, all others 0.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    all: BTreeSet<u64>,
+    all: BTreeSet<Ticket>,
     /// Those that wait for nothing of their own.
-    ready: [BTreeSet<u64>; 2],
+    ready: [BTreeSet<Ticket>; 2],
     /// Those that wait for a time of their own, by that time.
-    later: [BTreeSet<(u64, u64)>; 2],
+    later: [BTreeSet<(u64, Ticket)>; 2],
     /// All that are not in flight, by their last attempt.
-    by_attempt: BTreeSet<(u64, u64)>,
+    by_attempt: BTreeSet<(u64, Ticket)>,
 }
 
 impl Index {
     /// Adds a chunk, or what has changed of it after [`Index::suspend`].
-    pub(super) fn add(&mut self, ticket: u64, chunk: Order) {
+    pub(super) fn add(&mut self, ticket: Ticket, chunk: Order) {
         self.all.insert(ticket);
         if chunk.in_flight {
             return;
@@ -44,7 +46,7 @@ impl Index {
     }
 
     /// Takes a chunk out of all orders that depend on what may change of it.
-    pub(super) fn suspend(&mut self, ticket: u64, chunk: Order) {
+    pub(super) fn suspend(&mut self, ticket: Ticket, chunk: Order) {
         let of = usize::from(chunk.refused);
         self.ready[of].remove(&ticket);
         self.later[of].remove(&(chunk.not_before, ticket));
@@ -52,7 +54,7 @@ impl Index {
     }
 
     /// Takes a chunk out.
-    pub(super) fn remove(&mut self, ticket: u64, chunk: Order) {
+    pub(super) fn remove(&mut self, ticket: Ticket, chunk: Order) {
         self.suspend(ticket, chunk);
         self.all.remove(&ticket);
     }
@@ -68,23 +70,23 @@ impl Index {
     }
 
     /// The newest chunk, in flight or not.
-    pub(super) fn newest(&self) -> Option<u64> {
+    pub(super) fn newest(&self) -> Option<Ticket> {
         self.all.last().copied()
     }
 
     /// Whether it waits for nothing of its own; `with_refused`: as one that was refused may, too.
-    pub(super) fn is_ready(&self, ticket: u64, with_refused: bool) -> bool {
+    pub(super) fn is_ready(&self, ticket: Ticket, with_refused: bool) -> bool {
         self.ready[0].contains(&ticket) || (with_refused && self.ready[1].contains(&ticket))
     }
 
     /// The oldest that is ready.
-    pub(super) fn oldest_ready(&self, with_refused: bool) -> Option<u64> {
+    pub(super) fn oldest_ready(&self, with_refused: bool) -> Option<Ticket> {
         let refused = self.ready[1].first().filter(|_| with_refused);
         self.ready[0].first().into_iter().chain(refused).min().copied()
     }
 
     /// The one whose last attempt is the longest ago: the attempt and the chunk.
-    pub(super) fn least_tried(&self) -> Option<(u64, u64)> {
+    pub(super) fn least_tried(&self) -> Option<(u64, Ticket)> {
         self.by_attempt.first().copied()
     }
 

@@ -1,7 +1,7 @@
 //! What to send next, when to try again, how many at once.
 //!
-//! PURE: time is an argument in ns on any monotonic scale, chance comes from a seed. Owns no bytes, only tickets: numbers that
-//! rise with the time of capture, those of earlier sessions below those of this one.
+//! PURE: time is an argument in ns on any monotonic scale, chance comes from a seed. Owns no bytes, only their [tickets](Ticket),
+//! the oldest chunk's first.
 //!
 //! Rules:
 //! 1. The newest chunk goes first, so that the bucket shows what happens now; then the backlog, oldest first.
@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::index::{Index, Order};
 use crate::flow::hold::{Drain, Hold};
+use crate::spool::DestinationId;
+use crate::upload::ticket::Ticket;
 use gcstreamer_storage::Class;
 
 mod index;
@@ -43,13 +45,13 @@ pub const PARKED_PAUSE: u64 = 3_600_000_000_000;
 /// Where chunks go; `None` = where this sink's own go.
 pub type Site = Option<Elsewhere>;
 
-/// Where chunks go that earlier sessions left for another endpoint or bucket, by a number that is equal for equal ones.
+/// Where chunks go that earlier sessions left for another endpoint or bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Elsewhere {
     /// This sink stores there as it does its own chunks.
-    Served(u64),
+    Served(DestinationId),
     /// An endpoint that gets no credentials from this sink: most likely it takes nothing.
-    Parked(u64),
+    Parked(DestinationId),
 }
 
 /// Whether chunks for it are parked.
@@ -112,8 +114,8 @@ struct Link {
     /// Successes since the concurrency last changed.
     round: usize,
     in_flight: usize,
-    /// The newest chunk that was ever sent: those below are backlog.
-    newest_sent: u64,
+    /// The newest chunk that was ever sent: older ones are backlog. `None` until one was sent.
+    newest_sent: Option<Ticket>,
     /// Failures of the link or the server in a row.
     failures: u32,
     /// Nothing is sent before.
@@ -133,7 +135,7 @@ impl Link {
             concurrency,
             round: 0,
             in_flight: 0,
-            newest_sent: 0,
+            newest_sent: None,
             failures: 0,
             not_before: 0,
             successes: 0,
@@ -170,12 +172,12 @@ impl Link {
 /// Decides what happens to closed chunks. See the module for the rules.
 #[derive(Debug)]
 pub struct Scheduler {
-    chunks: BTreeMap<u64, Waiting>,
+    chunks: BTreeMap<Ticket, Waiting>,
     links: BTreeMap<Site, Link>,
     /// When those that are not parked were queued, and which they are.
-    ages: BTreeSet<(u64, u64)>,
+    ages: BTreeSet<(u64, Ticket)>,
     /// Those in flight.
-    flying: BTreeSet<u64>,
+    flying: BTreeSet<Ticket>,
     max_uploads: usize,
     /// Attempts so far.
     started: u64,
@@ -215,7 +217,7 @@ impl Scheduler {
     }
 
     /// A chunk was closed, or found.
-    pub fn queue(&mut self, ticket: u64, site: Site, now: u64) {
+    pub fn queue(&mut self, ticket: Ticket, site: Site, now: u64) {
         self.remove(ticket);
         let chunk = Waiting {
             site,
@@ -242,7 +244,7 @@ impl Scheduler {
     }
 
     /// Changes a chunk and its link, and keeps their order.
-    fn change<T>(&mut self, ticket: u64, change: impl FnOnce(&mut Waiting, &mut Link) -> T) -> Option<T> {
+    fn change<T>(&mut self, ticket: Ticket, change: impl FnOnce(&mut Waiting, &mut Link) -> T) -> Option<T> {
         let chunk = self.chunks.get_mut(&ticket)?;
         let link = self.links.get_mut(&chunk.site)?;
         link.index.suspend(ticket, chunk.order());
@@ -269,7 +271,7 @@ impl Scheduler {
     }
 
     /// The chunk to send now; it is in flight from here on. `None` where nothing is due.
-    pub fn next(&mut self, now: u64) -> Option<u64> {
+    pub fn next(&mut self, now: u64) -> Option<Ticket> {
         if self.in_flight() >= self.max_uploads {
             return None;
         }
@@ -286,7 +288,7 @@ impl Scheduler {
             chunk.attempts += 1;
             chunk.started = started;
             link.in_flight += 1;
-            link.newest_sent = link.newest_sent.max(ticket);
+            link.newest_sent = link.newest_sent.max(Some(ticket));
             if chunk.refused && link.refusing {
                 link.probe_at = now.saturating_add(pause);
             }
@@ -299,20 +301,20 @@ impl Scheduler {
     }
 
     /// What would be sent to that site, if there is a place.
-    fn peek(&self, site: Site, now: u64) -> Option<u64> {
+    fn peek(&self, site: Site, now: u64) -> Option<Ticket> {
         let link = self.links.get(&site)?;
         if link.in_flight >= link.limit() || now < link.not_before {
             return None;
         }
         let may_probe = link.may_probe(now);
-        let newest = link.index.newest().filter(|&ticket| ticket >= link.newest_sent);
+        let newest = link.index.newest().filter(|&ticket| Some(ticket) >= link.newest_sent);
         newest
             .filter(|&ticket| link.index.is_ready(ticket, may_probe))
             .or_else(|| link.index.oldest_ready(may_probe))
     }
 
     /// What would be sent to another site: one at a time. A site in trouble may keep its place until a timeout: it comes last.
-    fn peek_served(&self, now: u64) -> Option<u64> {
+    fn peek_served(&self, now: u64) -> Option<Ticket> {
         if self.count_in_flight(is_served) > 0 {
             return None;
         }
@@ -323,7 +325,7 @@ impl Scheduler {
 
     /// What would be tried without credentials: one at a time of all destinations, and of each the chunk whose last attempt is the
     /// longest ago, so that one that is always refused keeps no other from being tried.
-    fn peek_parked(&self, now: u64) -> Option<u64> {
+    fn peek_parked(&self, now: u64) -> Option<Ticket> {
         if self.parked == 0 || self.count_in_flight(is_parked) > 0 {
             return None;
         }
@@ -341,14 +343,14 @@ impl Scheduler {
 
     /// The upload that has to be broken off, since one that comes before it wants its place: what is parked for any other, what goes
     /// to another site for one of this sink's own that would else have none.
-    pub fn preempt(&mut self, now: u64) -> Option<u64> {
+    pub fn preempt(&mut self, now: u64) -> Option<Ticket> {
         let elsewhere = self.count_in_flight(|site| site.is_some());
         if elsewhere == 0 || self.in_flight() < self.max_uploads {
             return None;
         }
         self.promote(now);
         let first = |of: fn(Site) -> bool| {
-            let site = |ticket: &u64| self.chunks.get(ticket).map(|chunk| chunk.site);
+            let site = |ticket: &Ticket| self.chunks.get(ticket).map(|chunk| chunk.site);
             self.flying.iter().copied().find(|ticket| site(ticket).is_some_and(of))
         };
         let own_waits = self.peek(None, now).is_some();
@@ -388,7 +390,7 @@ impl Scheduler {
     }
 
     /// An attempt has ended.
-    pub fn done(&mut self, ticket: u64, outcome: Outcome, now: u64) {
+    pub fn done(&mut self, ticket: Ticket, outcome: Outcome, now: u64) {
         if !self.recall(ticket) {
             return;
         }
@@ -417,7 +419,7 @@ impl Scheduler {
         }
     }
 
-    fn failed(&mut self, ticket: u64, class: Class, retry_at: u64, now: u64) {
+    fn failed(&mut self, ticket: Ticket, class: Class, retry_at: u64, now: u64) {
         let chance = self.chance();
         let most = if self.is_draining(now) { FIRST_BACKOFF } else { MAX_BACKOFF };
         let refused_pause = self.refused_pause(now);
@@ -473,7 +475,7 @@ impl Scheduler {
     }
 
     /// Lets go of a chunk; whether it is being sent, so that the attempt has to be broken off.
-    pub fn remove(&mut self, ticket: u64) -> bool {
+    pub fn remove(&mut self, ticket: Ticket) -> bool {
         let Some(chunk) = self.chunks.remove(&ticket) else {
             return false;
         };
@@ -489,18 +491,18 @@ impl Scheduler {
     }
 
     /// Whether its last attempt was refused for good.
-    pub fn is_refused(&self, ticket: u64) -> bool {
+    pub fn is_refused(&self, ticket: Ticket) -> bool {
         self.chunks.get(&ticket).is_some_and(|chunk| chunk.refused)
     }
 
     /// Whether a chunk is being sent.
-    pub fn is_in_flight(&self, sequence: u64) -> bool {
-        self.chunks.get(&sequence).is_some_and(|w| w.in_flight)
+    pub fn is_in_flight(&self, ticket: Ticket) -> bool {
+        self.chunks.get(&ticket).is_some_and(|w| w.in_flight)
     }
 
     /// The attempt is broken off for a reason of our own: it counts neither as a failure nor as a success, and the chunk may be
     /// sent again at once. Whether it was being sent.
-    pub fn recall(&mut self, ticket: u64) -> bool {
+    pub fn recall(&mut self, ticket: Ticket) -> bool {
         if !self.is_in_flight(ticket) {
             return false;
         }
@@ -512,7 +514,7 @@ impl Scheduler {
     }
 
     /// The chunk was not sent, since its site is held: it and all others that go there wait until that is over.
-    pub fn held(&mut self, ticket: u64, hold: Hold) {
+    pub fn held(&mut self, ticket: Ticket, hold: Hold) {
         if !self.recall(ticket) {
             return;
         }
@@ -524,7 +526,7 @@ impl Scheduler {
     }
 
     /// The chunk was not sent: its bytes cannot be had before `until`.
-    pub fn put_off(&mut self, ticket: u64, until: u64) {
+    pub fn put_off(&mut self, ticket: Ticket, until: u64) {
         if self.recall(ticket) {
             self.change(ticket, |chunk, _| {
                 chunk.attempts = chunk.attempts.saturating_sub(1);
@@ -534,13 +536,13 @@ impl Scheduler {
     }
 
     /// The oldest chunk.
-    pub fn oldest(&self) -> Option<u64> {
+    pub fn oldest(&self) -> Option<Ticket> {
         self.chunks.keys().next().copied()
     }
 
     /// The chunk to let go of for want of room: the oldest that is not being sent. Where all are, the oldest but the one
     /// whose upload began first: else none would ever arrive at a link that is slower than the stream.
-    pub fn to_drop(&self) -> Option<u64> {
+    pub fn to_drop(&self) -> Option<Ticket> {
         let waiting = self.chunks.iter().find(|(_, w)| !w.in_flight).map(|(&ticket, _)| ticket);
         // All of them are in flight then, and those are few.
         let first = || self.chunks.iter().min_by_key(|(_, w)| w.started).map(|(&ticket, _)| ticket);
@@ -557,23 +559,23 @@ impl Scheduler {
 
     /// The chunk of these that would be sent last, if it is wanted: the newest of all goes first and then the oldest, so it is the
     /// newest of the backlog.
-    pub fn sent_last(&self, of: &BTreeSet<u64>, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+    pub fn sent_last(&self, of: &BTreeSet<Ticket>, wanted: impl Fn(Ticket) -> bool) -> Option<Ticket> {
         let newest = self.chunks.keys().next_back().copied()?;
-        let is_next = self.links.get(&None).is_some_and(|own| newest >= own.newest_sent);
+        let is_next = self.links.get(&None).is_some_and(|own| Some(newest) >= own.newest_sent);
         let mut backlog = of.iter().rev().copied().filter(|&ticket| !is_next || ticket != newest);
         let last = || Some(newest).filter(|ticket| of.contains(ticket) && wanted(*ticket));
         backlog.find(|&ticket| wanted(ticket)).or_else(last)
     }
 
     /// The oldest chunk that has waited `timeout` ns or longer, whether it is being sent or not. What is parked waits for ever.
-    pub fn expired(&self, timeout: u64, now: u64) -> Option<u64> {
+    pub fn expired(&self, timeout: u64, now: u64) -> Option<Ticket> {
         let &(queued_at, ticket) = self.ages.first()?;
         (now.saturating_sub(queued_at) >= timeout).then_some(ticket)
     }
 
     /// How often a chunk was sent.
-    pub fn attempts(&self, sequence: u64) -> u32 {
-        self.chunks.get(&sequence).map_or(0, |w| w.attempts)
+    pub fn attempts(&self, ticket: Ticket) -> u32 {
+        self.chunks.get(&ticket).map_or(0, |w| w.attempts)
     }
 
     /// Chunks that are not stored yet, without those that are parked.
@@ -610,7 +612,7 @@ impl Scheduler {
         for (_, link) in self.links.iter_mut().filter(|(site, _)| !is_parked(**site)) {
             (link.not_before, link.probe_at) = (0, 0);
         }
-        let tickets: Vec<u64> = self.chunks.keys().copied().collect();
+        let tickets: Vec<Ticket> = self.chunks.keys().copied().collect();
         for ticket in tickets {
             self.change(ticket, |chunk, _| chunk.not_before = 0);
         }
