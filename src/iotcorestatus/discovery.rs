@@ -214,7 +214,10 @@ mod tests {
         };
         let (_, of_recorder) = discovery("homeassistant/", "gcstreamer/store 42/cäm", &identity, both);
         assert_eq!(payload["availability"].as_array().map(Vec::len), Some(1));
-        assert_eq!(of_recorder["availability"][1]["topic"], "gcstreamer/recorder/shop/availability");
+        assert_eq!(
+            of_recorder["availability"][1]["topic"],
+            "gcstreamer/recorder/shop/availability"
+        );
         assert_eq!(of_recorder["availability_mode"], "all");
         assert_eq!(payload["state_topic"], "gcstreamer/store 42/cäm/status");
         assert!(payload["o"]["name"].is_string() && payload["dev"]["ids"][0].is_string());

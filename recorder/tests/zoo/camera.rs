@@ -325,6 +325,7 @@ impl Connection {
         let has_vanished = Arc::clone(&self.has_vanished);
         std::thread::spawn(move || {
             let _ = play(&act, &seen, &out, &channels);
+            seen.sending.lock().unwrap().0 = None;
             match act.then {
                 Then::Close => drop(stream.shutdown(std::net::Shutdown::Both)),
                 Then::Vanish => has_vanished.store(true, Ordering::SeqCst),
