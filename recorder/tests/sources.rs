@@ -8,6 +8,7 @@ mod common;
 mod media;
 #[path = "zoo/repack.rs"]
 mod repack;
+mod rtmp;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,11 +22,16 @@ use common::{Ended, Recorder, assert_each_plays, chunks};
 use rustls::pki_types::PrivateKeyDer;
 
 /// Pictures of a camera, a key frame each second, as `ffmpeg` makes them in real time.
-const PICTURES: &str = "-nostdin -v error -re -f lavfi -i testsrc=size=160x120:rate=15 -c:v libx264 -preset ultrafast -tune zerolatency \
-                        -pix_fmt yuv420p -g 15";
+const PICTURES: &str = "-nostdin -v error -re -f lavfi -i testsrc=size=160x120:rate=15";
+const ENCODED: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 15";
 
 fn ffmpeg(out: &str, stdout: Stdio) -> Child {
-    let words = PICTURES.split_whitespace().chain(out.split_whitespace());
+    ffmpeg_of("", out, stdout)
+}
+
+/// `more`: a further input.
+fn ffmpeg_of(more: &str, out: &str, stdout: Stdio) -> Child {
+    let words = [PICTURES, more, ENCODED, out].into_iter().flat_map(str::split_whitespace);
     let mut command = Command::new("ffmpeg");
     command.args(words).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
     command.spawn().unwrap()
@@ -127,6 +133,37 @@ fn hls_is_recorded() {
     }
     let address = http(folder.path().to_path_buf());
     assert_recorded("hls", &format!("url = \"http://{address}/live.m3u8\""));
+}
+
+/// The output of a program, which ends with it.
+struct Output(Ended);
+
+impl std::io::Read for Output {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.0.0.stdout.as_mut().unwrap().read(into)
+    }
+}
+
+#[test]
+fn rtmp_is_recorded_with_its_sound_and_without() {
+    for (id, sound) in [
+        ("with-sound", "-f lavfi -i sine=sample_rate=16000 -c:a aac -shortest"),
+        ("silent", ""),
+    ] {
+        // The sound is a second input, which has to stand before what is said of the output.
+        let (input, of_output) = sound
+            .split_once(" -c:a")
+            .map_or((sound, String::new()), |(input, more)| (input, format!("-c:a{more}")));
+        let (input, of_output) = (input.to_owned(), of_output);
+        let port = rtmp::serve(move || {
+            Output(Ended(ffmpeg_of(
+                &input,
+                &format!("{of_output} -f flv pipe:1"),
+                Stdio::piped(),
+            )))
+        });
+        assert_recorded(id, &format!("url = \"rtmp://127.0.0.1:{port}/live/cam\""));
+    }
 }
 
 /// A camera of gst-rtsp-server, which needs the system's Python.

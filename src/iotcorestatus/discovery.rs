@@ -208,6 +208,17 @@ mod tests {
         assert_ne!(object_id("a b"), object_id("a.b"));
         assert_eq!(object_id("store42_cam-3"), "store42_cam-3");
         assert_eq!(payload["availability"][0]["topic"], "gcstreamer/store 42/cäm/availability");
+        let both = Options {
+            depends_on: Some("gcstreamer/recorder/shop/availability"),
+            ..options(true)
+        };
+        let (_, of_recorder) = discovery("homeassistant/", "gcstreamer/store 42/cäm", &identity, both);
+        assert_eq!(payload["availability"].as_array().map(Vec::len), Some(1));
+        assert_eq!(
+            of_recorder["availability"][1]["topic"],
+            "gcstreamer/recorder/shop/availability"
+        );
+        assert_eq!(of_recorder["availability_mode"], "all");
         assert_eq!(payload["state_topic"], "gcstreamer/store 42/cäm/status");
         assert!(payload["o"]["name"].is_string() && payload["dev"]["ids"][0].is_string());
         let components = payload["cmps"].as_object().unwrap();

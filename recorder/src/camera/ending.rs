@@ -50,6 +50,10 @@ impl Deadline {
 
 /// Ends a recording. Blocks for as long as its chunks are uploaded, until `deadline`.
 pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
+    // What came while sound was waited for is a recording, too.
+    if recording.watch.frames() > 0 && recording.setup.is_storing {
+        recording.assemble();
+    }
     recording.ending.store(true, Ordering::Relaxed);
     let sink = recording.sink();
     let closed = Arc::new(Closed::default());

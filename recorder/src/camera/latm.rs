@@ -15,8 +15,13 @@ pub(super) fn strip_first_length(depayloader: &gst::Element) {
         {
             let prefix = buffer.map_readable().ok().and_then(|data| length_in_front(&data));
             if let Some(prefix) = prefix
-                && let Ok(frame) = buffer.copy_region(gst::BufferCopyFlags::all(), prefix..)
+                && let Ok(mut frame) = buffer.copy_region(gst::BufferCopyFlags::all(), prefix..)
             {
+                // A region that begins later has no time.
+                let owned = frame.make_mut();
+                owned.set_pts(buffer.pts());
+                owned.set_dts(buffer.dts());
+                owned.set_duration(buffer.duration());
                 *buffer = frame;
             }
         }

@@ -58,6 +58,7 @@ pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measu
         previous_session: None,
         memory: crate::config::LEAST_MEMORY,
         absence: Arc::new(Absence::default()),
+        is_storing: false,
     };
     let mut measured = Measured::default();
     let recording = match Recording::begin(setup, Teller { attempt: 1, to }) {

@@ -44,6 +44,8 @@ pub struct Setup {
     pub memory: u64,
     /// What the broker learns of the camera until this recording reports it.
     pub absence: Arc<Absence>,
+    /// Whether it is to be stored, or only measured.
+    pub is_storing: bool,
 }
 
 /// See the module.

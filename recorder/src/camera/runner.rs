@@ -85,6 +85,18 @@ struct Open {
     is_gone: bool,
 }
 
+impl Open {
+    /// Its session counts once it has a key unit: before that nothing is stored.
+    fn note_session(&mut self) {
+        if self.session.is_none()
+            && let Some(sink) = self.recording.sink()
+            && stats::of(&sink).key_units > 0
+        {
+            self.session = sink.property("session-id");
+        }
+    }
+}
+
 /// See the module.
 struct Runner {
     job: Job,
@@ -210,6 +222,7 @@ impl Runner {
             previous_session: self.previous_session.clone(),
             memory: self.memory_left(),
             absence: Arc::clone(&self.absence),
+            is_storing: true,
         };
         let teller = Teller {
             attempt,
@@ -332,6 +345,7 @@ impl Runner {
             return;
         };
         open.is_gone = true;
+        open.note_session();
         if open.session.is_some() {
             self.previous_session.clone_from(&open.session);
         }
@@ -347,9 +361,7 @@ impl Runner {
                 grow(&mut self.report.stored_bytes, open.seen.bytes_uploaded, now.bytes_uploaded);
                 grow(&mut self.report.retries, open.seen.retries, now.retries);
                 open.seen = now;
-                if now.key_units > 0 && open.session.is_none() {
-                    open.session = sink.property("session-id");
-                }
+                open.note_session();
             }
             let bytes = open.recording.watch.bytes();
             grow(&mut self.report.received_bytes, open.bytes, bytes);

@@ -226,6 +226,18 @@ fn a_camera_without_a_free_session_is_left_alone_until_it_forgets_the_old_one() 
 }
 
 #[test]
+fn a_bucket_that_refuses_is_no_fault_of_the_camera_and_is_tried_again_after_a_while() {
+    let mut story = Story::new();
+    story.next();
+    story.record(30 * S);
+    story.fail(Failure::Setup("the bucket refuses (403)".to_owned()));
+    assert_eq!(story.state(), State::Stopped);
+    assert!(!story.supervisor.is_over() && !story.state().is_fault());
+    assert!(story.next() >= 40 * S);
+    assert_eq!(story.begun.last().unwrap().1, StartReason::Reconfigured);
+}
+
+#[test]
 fn pictures_without_key_frames_are_told_after_three_chunks_and_are_no_reason_to_reconnect() {
     let mut story = Story::new();
     story.next();

@@ -116,6 +116,11 @@ impl Recorder {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// What `ps` shows to everybody.
+    pub fn command_line(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }

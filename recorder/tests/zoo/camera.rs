@@ -325,6 +325,7 @@ impl Connection {
         let has_vanished = Arc::clone(&self.has_vanished);
         std::thread::spawn(move || {
             let _ = play(&act, &seen, &out, &channels);
+            seen.sending.lock().unwrap().0 = None;
             match act.then {
                 Then::Close => drop(stream.shutdown(std::net::Shutdown::Both)),
                 Then::Vanish => has_vanished.store(true, Ordering::SeqCst),
@@ -374,6 +375,7 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
         let mut data = packet.data.clone();
         if flap.is_some() && is_video {
             data[2..4].copy_from_slice(&number.to_be_bytes());
+            data[8..12].copy_from_slice(&tracks[0].2.packets[0].data[8..12]);
             number = number.wrapping_add(1);
         }
         if act.wraps {
