@@ -443,3 +443,25 @@ fn the_manifests_are_valid_and_the_alerts_fire_when_they_should() {
     }
     assert!(output.status.success(), "{}", text(&output));
 }
+
+#[test]
+fn all_crates_have_one_version_and_the_changes_name_it() {
+    let version = env!("CARGO_PKG_VERSION");
+    let manifests = ["Cargo.toml", "recorder/Cargo.toml", "dashboard/Cargo.toml"].map(str::to_owned);
+    let crates = std::fs::read_dir(root().join("crates")).unwrap();
+    let crates = crates.map(|entry| format!("crates/{}/Cargo.toml", entry.unwrap().file_name().to_str().unwrap()));
+    for manifest in manifests.into_iter().chain(crates) {
+        let text = read(&manifest);
+        assert!(
+            text.contains("\nversion.workspace = true\n"),
+            "{manifest} has a version of its own"
+        );
+        for line in text
+            .lines()
+            .filter(|line| line.contains("path = \"") && line.contains("version = "))
+        {
+            assert!(line.contains(&format!("version = \"{version}\"")), "{manifest}: {line}");
+        }
+    }
+    assert!(read("CHANGELOG.md").contains(&format!("\n## {version}\n")));
+}

@@ -249,7 +249,11 @@ mod tests {
             "gcstreamer_spool_free_bytes 1000.0",
             "gcstreamer_stuck_pipelines_total 1",
             "gcstreamer_camera_info{camera=\"store42/cam3\",codec=\"H.264\",width=\"1920\",height=\"1080\",audio=\"none\",container=\"fmp4\"} 1",
-            "gcstreamer_build_info{version=\"0.1.0\",gstreamer=\"1.22.0\"} 1",
+            concat!(
+                "gcstreamer_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\",gstreamer=\"1.22.0\"} 1"
+            ),
             "# EOF",
         ] {
             assert!(body.lines().any(|l| l == line), "{line} is not in\n{body}");
