@@ -13,11 +13,11 @@ from pathlib import Path
 
 
 def version_of(manifest):
-    """The version of all crates, in [workspace.package] of a Cargo.toml."""
-    package = re.search(r"^\[workspace\.package\]$(.*?)(?=^\[|\Z)", manifest.read_text(), re.M | re.S)
+    """The version of the package of a Cargo.toml, which is that of all crates."""
+    package = re.search(r"^\[package\]$(.*?)(?=^\[|\Z)", manifest.read_text(), re.M | re.S)
     version = package and re.search(r'^version\s*=\s*"([^"]+)"', package.group(1), re.M)
     if not version:
-        sys.exit(f"no version in [workspace.package] of {manifest}")
+        sys.exit(f"no version in [package] of {manifest}")
     return version.group(1)
 
 
