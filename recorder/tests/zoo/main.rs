@@ -629,56 +629,6 @@ fn the_last_third_of_the_zoo_is_recorded_whole_or_says_why_not() {
     visit(2, 3);
 }
 
-/// How many pictures of each camera a plain launch line stores, as a table in `target/tmp/score.md`: the first column of docs/recorder.md.
-#[test]
-#[ignore = "a measurement for the table of docs/recorder.md, not a promise"]
-fn score_of_a_plain_launch_line() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let mut rows = Vec::new();
-    for group in zoo().chunks(12) {
-        let lines: Vec<_> = group
-            .iter()
-            .map(|(id, more, script, _)| {
-                let camera = Camera::start(script.clone());
-                let kind = if script[0].sends.contains(&"h265") { "h265" } else { "h264" };
-                let login = if more.contains("good.pw") { "user-id=rec user-pw=hunter2-SECRET" } else { "" };
-                let file = folder.path().join(format!("{id}.mp4"));
-                let line = format!(
-                    "-e rtspsrc location={} protocols=tcp {login} ! rtp{kind}depay ! {kind}parse ! mp4mux fragment-duration=500 ! filesink location={}",
-                    camera.url(),
-                    file.display()
-                );
-                let mut command = std::process::Command::new("gst-launch-1.0");
-                command.args(line.split_whitespace()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-                (id, camera, common::Ended(command.spawn().unwrap()), file)
-            })
-            .collect();
-        std::thread::sleep(Duration::from_secs(20));
-        for (_, camera, line, _) in &lines {
-            camera.seen.stop.store(true, Ordering::SeqCst);
-            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&line.0), rustix::process::Signal::INT);
-        }
-        std::thread::sleep(Duration::from_secs(4));
-        for (id, camera, line, file) in lines {
-            drop(line);
-            let sent = camera.seen.pictures.load(Ordering::SeqCst);
-            let mut probe = std::process::Command::new("ffprobe");
-            let out = probe
-                .args("-v quiet -select_streams v:0 -show_entries frame=pts -of csv=p=0".split(' '))
-                .arg(file)
-                .output()
-                .unwrap();
-            let stored = String::from_utf8_lossy(&out.stdout)
-                .lines()
-                .filter(|line| !line.trim().is_empty())
-                .count();
-            rows.push(format!("| {id} | {stored} of {sent} |"));
-        }
-    }
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("score.md");
-    std::fs::write(path, rows.join("\n")).unwrap();
-}
-
 /// Compares what a camera sent with what is in the bucket.
 fn judge(server: &GcsServer, id: &str, expected: Expected, camera: &Camera, status: &serde_json::Value) -> Result<(), String> {
     let chunks = chunks(server, &format!("zoo/{id}"));
