@@ -8,6 +8,8 @@ const PURE: &[&str] = &[
     "crates/media/src",
     "src/upload/scheduler",
     "src/upload/ticket.rs",
+    "src/upload/disk_state.rs",
+    "src/upload/moves.rs",
     "src/upload/health.rs",
     "src/upload/rate.rs",
     "src/upload/redate.rs",

@@ -4,9 +4,10 @@
 //! every [`TRY_AGAIN`] by whoever writes to it. Told once when it begins, and once when it is over.
 
 use super::chunk::Chunk;
+use super::disk_state::{DiskHealth, Hang};
 use super::ops::Touch;
 use super::report::{DiskFault, Report};
-use super::state::{DiskHealth, Hang, State};
+use super::state::State;
 use crate::spool::SpoolError;
 
 /// Time without trouble after which a disk that was full or failed works again, ns.

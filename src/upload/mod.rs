@@ -4,7 +4,8 @@
 //! - [`health`] PURE: status, warnings, errors. [`rate`] PURE: how much comes in.
 //! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name); [`marks`]: what it rests on.
 //! - `hang` PURE: a disk that does not answer.
-//! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on.
+//! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on (`memory`, `drain`).
+//!   `state`, `disk_state`: what is under its lock. `moves` PURE: which chunks move to disk.
 //! - `leftovers`: few of the sessions that earlier processes left are held at once (`held`).
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
@@ -23,8 +24,10 @@ mod completion;
 #[cfg(test)]
 mod conflict_tests;
 pub mod destination;
+mod disk_state;
 #[cfg(test)]
 mod disk_tests;
+mod drain;
 pub mod driver;
 mod hang;
 pub mod health;
@@ -38,6 +41,8 @@ pub mod life;
 #[cfg(test)]
 mod life_tests;
 pub mod marks;
+mod memory;
+mod moves;
 mod notices;
 pub mod ops;
 mod parked;

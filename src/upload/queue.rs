@@ -1,25 +1,25 @@
 //! The shared side of one sink: memory, queue, counters. The streaming thread gives chunks in and waits here when the memory
-//! is full; the driver takes them out. One mutex, never held across I/O or a wait on anything but its own condition.
+//! is full (`memory`), or for the end (`drain`); the driver takes them out (`completion`). One mutex, never held across I/O or a wait on
+//! anything but its own condition.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chunk::{Chunk, Summary};
+use super::disk_state::{Disk, Mode};
 use super::health::{Health, Status};
 use super::held::Leftovers;
 use super::life::{Observer, Step, Unobserved};
 use super::rate::Rate;
-use super::report::{DAMAGED, Pending, Report, Snapshot, Stats};
+use super::report::{DAMAGED, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{Disk, Mode, Phase, RATE_WINDOW, State, is_parked};
+use super::state::{RATE_WINDOW, State, is_parked};
 use super::ticket::Ticket;
 use crate::base::clock::Clock;
-use crate::flow::hold::Drain;
 
 /// Property `overflow-policy`, `auto` resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,167 +222,14 @@ impl UploadQueue {
         self.wake.notify_one();
     }
 
-    /// Makes room for a buffer of `bytes` and charges the memory with it. Waits if it has to and may.
-    pub fn charge(&self, bytes: u64, overflow: Overflow) -> Charged {
-        let mut state = self.lock();
-        let version = state.version;
-        loop {
-            // A buffer that is larger than all memory is let in when nothing else is there.
-            if state.memory == 0 || state.memory.saturating_add(bytes) <= state.max_memory.saturating_sub(state.headroom) {
-                state.received(bytes, self.now());
-                state.need = 0;
-                if state.disk.is_none() {
-                    return Charged::Yes;
-                }
-                if state.wants_move() {
-                    self.disk_wake.notify_one();
-                }
-                return match state.wants_open_on_disk(false) {
-                    true => Charged::MoveOpen,
-                    false => Charged::Yes,
-                };
-            }
-            if state.interrupted {
-                return Charged::No(NoRoom::Interrupted);
-            }
-            if state.version != version {
-                return Charged::No(NoRoom::Again);
-            }
-            state.need = bytes;
-            if state.disk_makes_room() {
-                self.disk_wake.notify_one();
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            if state.wants_open_on_disk(true) {
-                return Charged::No(NoRoom::MoveOpen);
-            }
-            if state.health.is_refused() && state.health.confirmed() {
-                return Charged::No(NoRoom::Refused);
-            }
-            // On a disk that is full, what is parked is the oldest, and gives way as any other does.
-            let may_drop_parked = overflow == Overflow::DropOldest && state.is_parked_in_the_way();
-            if state.scheduler.pending() == 0 && !may_drop_parked {
-                return Charged::No(NoRoom::Nothing);
-            }
-            match overflow {
-                Overflow::Error => return Charged::No(NoRoom::Full),
-                Overflow::DropOldest => {
-                    let is_only = state.scheduler.pending() == 1 && state.scheduler.in_flight() == 1;
-                    if is_only && state.disk.is_none() {
-                        return Charged::No(NoRoom::CutOpen);
-                    }
-                    state = self.drop_oldest(state);
-                    continue;
-                }
-                Overflow::Block => {}
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Lets go of the chunk that [`Scheduler::to_drop`] names.
-    fn drop_oldest<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let Some(ticket) = state.scheduler.to_drop() else {
-            return state;
-        };
-        if state.scheduler.is_in_flight(ticket) {
-            state.scheduler.reduce_concurrency();
-        }
-        let gone = state.drop_chunk(ticket, "overflow");
-        drop(state);
-        drop(gone);
-        self.publish();
-        self.wake.notify_one();
-        self.disk_wake.notify_one();
-        self.lock()
-    }
-
-    /// The open chunk could not be cut: the one that is being sent has to go after all.
-    pub fn drop_sent(&self) {
-        drop(self.drop_oldest(self.lock()));
-    }
-
-    /// Charges the memory whatever is there: nothing could be done to make room.
-    pub fn force_charge(&self, bytes: u64) {
-        self.lock().received(bytes, self.now());
-    }
-
-    /// Leaves room for one chunk more at every charge, so that the memory keeps its bound when a buffer begins one.
-    pub fn set_headroom(&self, bytes: u64) {
-        let mut state = self.lock();
-        state.headroom = bytes.min(state.max_memory / 16);
-    }
-
-    /// A chunk begins in memory: charges `overhead` bytes for what is kept of it beside its payload, and its header where no
-    /// other chunk has the same. Returns the one copy of the header.
-    pub fn begin_in_memory(&self, head: Bytes, overhead: u64) -> Bytes {
-        let mut state = self.lock();
-        state.memory += overhead;
-        state.hold_head(head)
-    }
-
-    /// A chunk begins that is written to disk as it comes: charges `bytes` until they are written.
-    pub fn begin_on_disk(&self, bytes: u64) {
-        self.lock().memory += bytes;
-    }
-
-    /// The open chunk leaves the memory for the disk: its header is charged on its own from here on.
-    pub fn leaves_memory(&self, head: &Bytes) {
-        let mut state = self.lock();
-        state.memory += head.len() as u64;
-        state.drop_head(head);
-    }
-
-    /// Whether more is charged than fits, as after a buffer that began many chunks.
-    pub fn is_over(&self) -> bool {
-        let state = self.lock();
-        state.memory > state.max_memory
-    }
-
     /// What the last failure said.
     pub fn last_reason(&self) -> String {
         self.lock().health.reason().to_owned()
     }
 
-    /// Data comes again after an EOS.
-    pub fn resume(&self) {
-        let mut state = self.lock();
-        state.health.resume();
-        state.scheduler.set_draining(None);
-        if let Some(disk) = &mut state.disk {
-            disk.phase = Phase::Recording;
-        }
-        drop(state);
-        self.wake.notify_one();
-    }
-
-    /// Whether what is on disk was left there by [`Self::abandon`], and nothing has come since.
-    pub fn is_left_on_disk(&self) -> bool {
-        self.lock().disk.as_ref().is_some_and(|disk| disk.phase.abandoned().is_some())
-    }
-
     /// Whether the last attempt failed.
     pub fn is_failing(&self) -> bool {
         self.lock().health.is_failing()
-    }
-
-    /// Takes a charge back: the buffer is not taken after all.
-    pub fn refund(&self, bytes: u64) {
-        let mut state = self.lock();
-        state.memory = state.memory.saturating_sub(bytes);
-        state.stats.bytes_received = state.stats.bytes_received.saturating_sub(bytes);
-        state.input.take_back(bytes);
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    /// Gives back what was charged for bytes that are in no chunk.
-    pub fn release(&self, bytes: u64) {
-        let mut state = self.lock();
-        state.memory = state.memory.saturating_sub(bytes);
-        drop(state);
-        self.changed.notify_all();
     }
 
     /// Bytes before the first key unit were let go of.
@@ -450,131 +297,6 @@ impl UploadQueue {
     /// Ends all waits for room (flush, pause), or allows them again.
     pub fn interrupt(&self, interrupted: bool) {
         self.lock().interrupted = interrupted;
-        self.changed.notify_all();
-    }
-
-    /// EOS, or the end of PLAYING: what is left is sent now, and has `until` to arrive.
-    pub fn ending(&self, status: Status, until: Instant) {
-        let mut state = self.lock();
-        state.health.ending(status);
-        let drain = Drain {
-            began: self.now(),
-            until: self.ns(until),
-        };
-        state.scheduler.set_draining(Some(drain));
-        state.poll(self.now());
-        drop(state);
-        self.publish();
-        self.wake.notify_one();
-    }
-
-    /// Nothing may stay in memory alone: what is there is moved to disk while it is being sent.
-    pub fn move_all(&self) {
-        if let Some(disk) = &mut self.lock().disk {
-            disk.phase.end();
-        }
-        self.disk_wake.notify_one();
-    }
-
-    /// Waits until all that was recorded is on disk, as [`UploadQueue::wait_drained`].
-    pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
-        self.wait(until, heed_interrupt, give_up, |state| {
-            let is_writing = state.disk.as_ref().is_some_and(Disk::is_writing);
-            !is_writing && state.in_memory.is_empty()
-        })
-    }
-
-    /// Waits as long as the disk takes what is in memory, as [`UploadQueue::wait_drained`]. [`Drained::Yes`]: it takes no more.
-    pub fn wait_moved(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
-        self.wait(until, heed_interrupt, give_up, |state| !state.disk_goes_on())
-    }
-
-    /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` returns true.
-    pub fn wait_drained(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
-        self.wait(until, heed_interrupt, give_up, State::is_drained)
-    }
-
-    fn wait(
-        &self,
-        until: Instant,
-        heed_interrupt: bool,
-        give_up: &dyn Fn() -> bool,
-        is_done: impl Fn(&State) -> bool,
-    ) -> Drained {
-        let mut state = self.lock();
-        while !is_done(&state) {
-            let left = until.saturating_duration_since(Instant::now());
-            if give_up() {
-                return Drained::GivenUp;
-            }
-            if heed_interrupt && state.interrupted {
-                return Drained::Interrupted;
-            }
-            if left.is_zero() {
-                return Drained::TimedOut;
-            }
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        Drained::Yes
-    }
-
-    /// Wakes [`UploadQueue::wait_drained`], to look at its condition.
-    pub fn notify(&self) {
-        drop(self.lock());
-        self.changed.notify_all();
-    }
-
-    /// Lets go of all chunks that are neither stored nor on disk, with a report for each. What that was, and what stays on
-    /// disk, which is reported too unless another sink stores it soon (`tells_left`).
-    pub fn abandon(&self, reason: &'static str, tells_left: bool) -> (Pending, Pending) {
-        let mut state = self.lock();
-        // The end of one may be being written at this moment: it is reported as lost only if that fails.
-        let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
-        let lost: Vec<Ticket> = state.in_memory.iter().copied().filter(|&t| Some(t) != finishing).collect();
-        let all = state.pending(self.now());
-        let gone: Vec<_> = lost.iter().map(|&ticket| state.give_up(ticket, reason)).collect();
-        // All that is left is on disk, or as good as; of some chunks that is their beginning alone.
-        let mut left = state.pending(self.now());
-        let cut = gone.iter().filter(|(chunk, stays)| chunk.is_some() && *stays > 0);
-        cut.for_each(|(_, stays)| (left.chunks, left.bytes) = (left.chunks + 1, left.bytes + stays));
-        let lost = Pending {
-            bytes: all.bytes - left.bytes,
-            chunks: all.chunks - left.chunks,
-            oldest: all.oldest,
-        };
-        if let Some(disk) = &mut state.disk {
-            disk.phase = Phase::Abandoned(reason);
-            // Not at EOS and again when the element stops.
-            let is_news = tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks;
-            if is_news || lost.bytes > 0 {
-                state.reports.push_back(Report::Left { left, lost });
-            }
-        }
-        drop(state);
-        drop(gone);
-        // A chunk that is reported as lost must not arrive afterwards.
-        self.wake.notify_one();
-        self.disk_wake.notify_one();
-        self.publish();
-        self.changed.notify_all();
-        (lost, left)
-    }
-
-    /// Ends the driver; attempts in flight are given up.
-    pub fn stop(&self) {
-        let mut state = self.lock();
-        state.stopped = true;
-        state.health.ending(Status::Stopped);
-        state.poll(self.now());
-        drop(state);
-        self.publish();
-        self.wake.notify_one();
-        self.disk_wake.notify_one();
-        self.stop_wake.notify_waiters();
         self.changed.notify_all();
     }
 

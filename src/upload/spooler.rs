@@ -13,13 +13,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::chunk::{Chunk, Place, SpooledChunk};
+use super::disk_state::{Mode, Phase};
 use super::life::Step;
 use super::ops::{Op, Progress, Touch, Work, Written, charges};
 use super::queue::UploadQueue;
 use super::report::{DAMAGED, DEFECT, Report};
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::Times;
-use super::state::{Mode, Phase};
 use super::ticket::Ticket;
 use crate::base::registry::Registry;
 use crate::spool::SpoolError;

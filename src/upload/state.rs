@@ -1,17 +1,17 @@
 //! What one sink's uploads are at this moment. Plain data under the one mutex of [`super::queue::UploadQueue`]: nothing here
 //! waits, and nothing does I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::chunk::{Chunk, Place, SpooledChunk, Summary};
+use super::chunk::{Chunk, Place, Summary};
+use super::disk_state::Disk;
 use super::health::Health;
 use super::held::Leftovers;
 use super::life::{LifeEvent, Recall, Step, Unobserved};
-use super::ops::Op;
 use super::parked;
 use super::rate::Rate;
 use super::report::{Pending, Report, Stats};
@@ -73,197 +73,6 @@ pub(super) struct State {
     pub(super) expiry_told: bool,
     /// Bytes that somebody waits for room for.
     pub(super) need: u64,
-}
-
-/// The side of the state that is about the spool.
-pub(super) struct Disk {
-    pub(super) mode: Mode,
-    pub(super) phase: Phase,
-    pub(super) health: DiskHealth,
-    /// It does not answer.
-    pub(super) hang: Option<Hang>,
-    /// What the spool writer has to do.
-    pub(super) ops: VecDeque<Op>,
-    /// Chunks that were dropped: their files are removed.
-    pub(super) discards: Vec<Arc<dyn SpooledChunk>>,
-    /// Stored or dropped from memory while they were being moved to disk.
-    pub(super) confirms: Vec<Arc<dyn SpooledChunk>>,
-    /// What the spool writer has in hand.
-    pub(super) in_hand: InHand,
-    /// Sessions that ended before are being looked through.
-    pub(super) adopting: bool,
-    /// This many chunks were reported to stay there for the next start.
-    pub(super) left_told: u64,
-}
-
-/// Property `spool-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// Every buffer as it comes.
-    Always,
-    /// Whole chunks when the memory is full.
-    Overflow {
-        /// The chunk being recorded is written to disk as it comes: nothing else was left to be moved.
-        open_on_disk: bool,
-    },
-}
-
-/// How near the end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// The stream goes on.
-    Recording,
-    /// All that is in memory is to be moved to disk.
-    Ending,
-    /// What did not reach the disk in time was dropped, for this reason.
-    Abandoned(&'static str),
-    /// The session is over: what is on disk stays there for the next start.
-    Forgotten,
-}
-
-/// What the disk answered last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DiskHealth {
-    /// It takes what it is given. `quiet_since`: when it last did not, if that was reported.
-    Works {
-        /// See the variant.
-        quiet_since: Option<u64>,
-    },
-    /// It could not write, and nothing has changed since.
-    Blocked {
-        /// When it last could not, if that was reported.
-        since: Option<u64>,
-    },
-    /// It is to be tried again though nothing has changed.
-    Retry {
-        /// As in `Blocked`.
-        since: Option<u64>,
-    },
-}
-
-/// A disk that does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hang {
-    /// When it is to be tried again.
-    pub(super) retry_at: u64,
-}
-
-/// What the spool writer is doing.
-#[derive(Debug, Default)]
-pub(super) struct InHand {
-    /// It is at work.
-    pub(super) working: bool,
-    /// Chunks on their way from memory to disk.
-    pub(super) moving: HashSet<Ticket>,
-    /// The one of them whose end is being written: nobody knows yet whether it is in memory or on disk.
-    pub(super) finishing: Option<Ticket>,
-    /// Bytes of memory that wait to be written with what it has taken.
-    pub(super) taken: u64,
-    /// Chunks that end with what it has taken, by sequence number.
-    pub(super) ends: BTreeMap<u64, Summary>,
-}
-
-impl Phase {
-    /// Nothing may stay in memory alone.
-    pub(super) fn is_ending(self) -> bool {
-        self != Self::Recording
-    }
-
-    /// The end begins, unless it has.
-    pub(super) fn end(&mut self) {
-        if *self == Self::Recording {
-            *self = Self::Ending;
-        }
-    }
-
-    /// Why chunks were dropped at the end.
-    pub(super) fn abandoned(self) -> Option<&'static str> {
-        match self {
-            Self::Abandoned(reason) => Some(reason),
-            _ => None,
-        }
-    }
-}
-
-impl DiskHealth {
-    pub(super) fn is_blocked(self) -> bool {
-        matches!(self, Self::Blocked { .. })
-    }
-
-    /// When it last could not write, if that was reported.
-    pub(super) fn trouble_at(self) -> Option<u64> {
-        match self {
-            Self::Works { quiet_since: at } | Self::Blocked { since: at } | Self::Retry { since: at } => at,
-        }
-    }
-
-    /// Something has changed: it may take more now.
-    pub(super) fn unblock(&mut self) {
-        if let Self::Blocked { since } = *self {
-            *self = Self::Works { quiet_since: since };
-        }
-    }
-
-    /// It takes nothing.
-    pub(super) fn block(&mut self) {
-        *self = Self::Blocked {
-            since: self.trouble_at(),
-        };
-    }
-
-    /// It is tried again though nothing has changed.
-    pub(super) fn retry(&mut self) {
-        *self = Self::Retry {
-            since: self.trouble_at(),
-        };
-    }
-
-    /// Whether it was to be tried again.
-    pub(super) fn take_retry(&mut self) -> bool {
-        let is_retry = matches!(self, Self::Retry { .. });
-        if let Self::Retry { since } = *self {
-            *self = Self::Works { quiet_since: since };
-        }
-        is_retry
-    }
-}
-
-impl Disk {
-    /// Nothing is on disk yet, and earlier sessions are looked through first.
-    pub(super) fn new(mode: Mode) -> Self {
-        Self {
-            mode,
-            phase: Phase::Recording,
-            health: DiskHealth::Works { quiet_since: None },
-            hang: None,
-            ops: VecDeque::new(),
-            discards: Vec::new(),
-            confirms: Vec::new(),
-            in_hand: InHand::default(),
-            adopting: true,
-            left_told: 0,
-        }
-    }
-
-    /// Whether it takes nothing, as far as is known.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.hang.is_some() || self.health.is_blocked()
-    }
-
-    fn is_open_on_disk(&self) -> bool {
-        self.mode == Mode::Overflow { open_on_disk: true }
-    }
-
-    /// Whether something of this session is on its way to or from the disk.
-    pub(super) fn is_writing(&self) -> bool {
-        let leaving = !self.discards.is_empty() || !self.confirms.is_empty();
-        self.in_hand.working || !self.ops.is_empty() || leaving || !self.in_hand.moving.is_empty()
-    }
-
-    /// The same, or chunks of earlier sessions are still being looked for.
-    pub(super) fn is_busy(&self) -> bool {
-        self.adopting || self.is_writing()
-    }
 }
 
 /// Whether this sink has no credentials for where it goes: it counts for nothing but itself.
@@ -353,7 +162,7 @@ impl State {
     }
 
     /// Takes back what a chunk in memory is charged with.
-    fn refund(&mut self, chunk: &Chunk) {
+    pub(super) fn refund(&mut self, chunk: &Chunk) {
         self.memory = self.memory.saturating_sub(chunk.charged());
         if let Place::Memory(held) = &chunk.place {
             self.drop_head(&held.head);
@@ -501,123 +310,5 @@ impl State {
     /// Whether the disk takes nothing more while chunks lie on it that are parked.
     pub(super) fn is_parked_in_the_way(&self) -> bool {
         self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(|d| d.is_blocked())
-    }
-
-    // What the spool can do for the memory.
-
-    /// The memory fills up, and whole chunks are to be moved to disk.
-    fn is_pressed(&self) -> bool {
-        let moving: u64 = self.moving_bytes();
-        self.memory.saturating_sub(moving).saturating_add(self.need) > self.max_memory / 4 * 3
-    }
-
-    /// What can be moved to disk is to be moved: all of it at the end, and where every buffer was to go there anyway.
-    fn is_moving(&self) -> bool {
-        let to_disk = |d: &Disk| d.phase.is_ending() || d.mode == Mode::Always;
-        self.disk.as_ref().is_some_and(to_disk) || self.is_pressed()
-    }
-
-    fn moving_bytes(&self) -> u64 {
-        let Some(disk) = &self.disk else { return 0 };
-        let bytes = |ticket: &Ticket| self.chunks.get(ticket).map_or(0, |c| c.charged());
-        disk.in_hand.moving.iter().map(bytes).sum()
-    }
-
-    /// The chunk to move next: the one that would be sent last.
-    fn movable(&self) -> Option<Ticket> {
-        let disk = self.disk.as_ref().filter(|d| !d.is_blocked())?;
-        let first = self.scheduler.sent_last(&self.movable, |t| !self.scheduler.is_in_flight(t));
-        // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
-        // disk, or where nothing but breaking its attempt off can make room.
-        let any = disk.phase.is_ending() || (self.need > 0 && disk.is_open_on_disk());
-        first.or_else(|| self.scheduler.sent_last(&self.movable, |_| true).filter(|_| any))
-    }
-
-    /// Takes the next chunk that is to be moved, if any is.
-    pub(super) fn take_move(&mut self) -> Option<(Ticket, Arc<Chunk>)> {
-        if !self.is_moving() {
-            return None;
-        }
-        let ticket = self.movable()?;
-        let chunk = Arc::clone(self.chunks.get(&ticket)?);
-        if let Some(disk) = &mut self.disk {
-            disk.in_hand.moving.insert(ticket);
-        }
-        self.movable.remove(&ticket);
-        Some((ticket, chunk))
-    }
-
-    /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
-    pub(super) fn moved(&mut self, ticket: Ticket, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
-        if self.chunks.get(&ticket).is_some_and(|chunk| chunk.is_movable()) {
-            // Unless it turns out below that it is on disk now.
-            self.movable.insert(ticket);
-        }
-        if let Some(disk) = &mut self.disk {
-            disk.in_hand.moving.remove(&ticket);
-            disk.in_hand.finishing = disk.in_hand.finishing.filter(|&t| t != ticket);
-            if disk.phase == Phase::Forgotten {
-                // It stays where it is, for the next start.
-                return None;
-            }
-        }
-        let kept = kept?;
-        // What was on disk in part is there alone: its file is the chunk.
-        let was_part = self.chunks.get(&ticket).is_some_and(|chunk| chunk.part().is_some());
-        let stays = was_part || self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
-        if !stays && self.scheduler.is_in_flight(ticket) {
-            if self.need == 0 {
-                // It is being sent meanwhile, and nobody waits for its room.
-                return Some(kept);
-            }
-            if self.scheduler.recall(ticket) {
-                self.aborts.push(ticket);
-                self.note_recall(ticket, Recall::FromDisk);
-            }
-        }
-        let Some(chunk) = self.chunks.get(&ticket).cloned() else {
-            return Some(kept);
-        };
-        self.refund(&chunk);
-        self.in_memory.remove(&ticket);
-        self.movable.remove(&ticket);
-        let Some(chunk) = self.chunks.get_mut(&ticket) else {
-            return Some(kept);
-        };
-        let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
-        *chunk = Arc::new(Chunk {
-            summary: chunk.summary.clone(),
-            place: Place::Disk(kept),
-            renamed: chunk.renamed.clone(),
-            ..**chunk
-        });
-        self.note(&session, sequence, Step::Spooled);
-        None
-    }
-
-    /// Whether the disk is making room, or is about to.
-    pub(super) fn disk_makes_room(&self) -> bool {
-        let Some(disk) = self.disk.as_ref().filter(|d| !d.is_blocked()) else {
-            return false;
-        };
-        disk.is_writing() || (self.is_moving() && self.movable().is_some())
-    }
-
-    /// Whether the disk will take more of what is in memory, as far as that can be known.
-    pub(super) fn disk_goes_on(&self) -> bool {
-        self.disk.as_ref().is_some_and(Disk::is_writing) || self.movable().is_some()
-    }
-
-    /// Whether there is a chunk to move that nobody moves.
-    pub(super) fn wants_move(&self) -> bool {
-        self.is_moving() && self.movable().is_some()
-    }
-
-    /// Whether the chunk being recorded should continue on disk: nothing else is there to be moved.
-    pub(super) fn wants_open_on_disk(&self, must_make_room: bool) -> bool {
-        let Some(disk) = &self.disk else { return false };
-        let may_move = disk.mode == Mode::Overflow { open_on_disk: false };
-        let useful = may_move && !disk.is_blocked() && disk.in_hand.moving.is_empty();
-        useful && (must_make_room || self.is_pressed()) && self.movable().is_none()
     }
 }

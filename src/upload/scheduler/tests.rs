@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::flow::hold::Hold;
+use crate::spool::DestinationId;
 
 const S: u64 = 1_000_000_000;
 const REFUSED: Outcome = Outcome::Failed {

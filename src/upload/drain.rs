@@ -1,0 +1,160 @@
+//! The end of a recording as the queue sees it: what is left is sent or moved to disk until a deadline, and then given up.
+//!
+//! Blocks on the queue's condition in the functions that wait. A chunk that is given up is reported, with its reason, and its bytes are
+//! freed without the lock.
+
+use std::sync::PoisonError;
+
+use tokio::time::Instant;
+
+use super::disk_state::{Disk, Phase};
+use super::health::Status;
+use super::queue::{Drained, UploadQueue};
+use super::report::{Pending, Report};
+use super::state::State;
+use super::ticket::Ticket;
+use crate::flow::hold::Drain;
+
+impl UploadQueue {
+    /// Data comes again after an EOS.
+    pub fn resume(&self) {
+        let mut state = self.lock();
+        state.health.resume();
+        state.scheduler.set_draining(None);
+        if let Some(disk) = &mut state.disk {
+            disk.phase = Phase::Recording;
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Whether what is on disk was left there by [`Self::abandon`], and nothing has come since.
+    pub fn is_left_on_disk(&self) -> bool {
+        self.lock().disk.as_ref().is_some_and(|disk| disk.phase.abandoned().is_some())
+    }
+
+    /// EOS, or the end of PLAYING: what is left is sent now, and has `until` to arrive.
+    pub fn ending(&self, status: Status, until: Instant) {
+        let mut state = self.lock();
+        state.health.ending(status);
+        let drain = Drain {
+            began: self.now(),
+            until: self.ns(until),
+        };
+        state.scheduler.set_draining(Some(drain));
+        state.poll(self.now());
+        drop(state);
+        self.publish();
+        self.wake.notify_one();
+    }
+
+    /// Nothing may stay in memory alone: what is there is moved to disk while it is being sent.
+    pub fn move_all(&self) {
+        if let Some(disk) = &mut self.lock().disk {
+            disk.phase.end();
+        }
+        self.disk_wake.notify_one();
+    }
+
+    /// Waits until all that was recorded is on disk, as [`UploadQueue::wait_drained`].
+    pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
+        self.wait(until, heed_interrupt, give_up, |state| {
+            let is_writing = state.disk.as_ref().is_some_and(Disk::is_writing);
+            !is_writing && state.in_memory.is_empty()
+        })
+    }
+
+    /// Waits as long as the disk takes what is in memory, as [`UploadQueue::wait_drained`]. [`Drained::Yes`]: it takes no more.
+    pub fn wait_moved(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
+        self.wait(until, heed_interrupt, give_up, |state| !state.disk_goes_on())
+    }
+
+    /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` returns true.
+    pub fn wait_drained(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
+        self.wait(until, heed_interrupt, give_up, State::is_drained)
+    }
+
+    fn wait(
+        &self,
+        until: Instant,
+        heed_interrupt: bool,
+        give_up: &dyn Fn() -> bool,
+        is_done: impl Fn(&State) -> bool,
+    ) -> Drained {
+        let mut state = self.lock();
+        while !is_done(&state) {
+            let left = until.saturating_duration_since(Instant::now());
+            if give_up() {
+                return Drained::GivenUp;
+            }
+            if heed_interrupt && state.interrupted {
+                return Drained::Interrupted;
+            }
+            if left.is_zero() {
+                return Drained::TimedOut;
+            }
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        Drained::Yes
+    }
+
+    /// Wakes [`UploadQueue::wait_drained`], to look at its condition.
+    pub fn notify(&self) {
+        drop(self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Lets go of all chunks that are neither stored nor on disk, with a report for each. What that was, and what stays on
+    /// disk, which is reported too unless another sink stores it soon (`tells_left`).
+    pub fn abandon(&self, reason: &'static str, tells_left: bool) -> (Pending, Pending) {
+        let mut state = self.lock();
+        // The end of one may be being written at this moment: it is reported as lost only if that fails.
+        let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
+        let lost: Vec<Ticket> = state.in_memory.iter().copied().filter(|&t| Some(t) != finishing).collect();
+        let all = state.pending(self.now());
+        let gone: Vec<_> = lost.iter().map(|&ticket| state.give_up(ticket, reason)).collect();
+        // All that is left is on disk, or as good as; of some chunks that is their beginning alone.
+        let mut left = state.pending(self.now());
+        let cut = gone.iter().filter(|(chunk, stays)| chunk.is_some() && *stays > 0);
+        cut.for_each(|(_, stays)| (left.chunks, left.bytes) = (left.chunks + 1, left.bytes + stays));
+        let lost = Pending {
+            bytes: all.bytes - left.bytes,
+            chunks: all.chunks - left.chunks,
+            oldest: all.oldest,
+        };
+        if let Some(disk) = &mut state.disk {
+            disk.phase = Phase::Abandoned(reason);
+            // Not at EOS and again when the element stops.
+            let is_news = tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks;
+            if is_news || lost.bytes > 0 {
+                state.reports.push_back(Report::Left { left, lost });
+            }
+        }
+        drop(state);
+        drop(gone);
+        // A chunk that is reported as lost must not arrive afterwards.
+        self.wake.notify_one();
+        self.disk_wake.notify_one();
+        self.publish();
+        self.changed.notify_all();
+        (lost, left)
+    }
+
+    /// Ends the driver; attempts in flight are given up.
+    pub fn stop(&self) {
+        let mut state = self.lock();
+        state.stopped = true;
+        state.health.ending(Status::Stopped);
+        state.poll(self.now());
+        drop(state);
+        self.publish();
+        self.wake.notify_one();
+        self.disk_wake.notify_one();
+        self.stop_wake.notify_waiters();
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,149 @@
+//! The memory of one sink's uploads: what is charged with which bytes, and who waits or gives way when it is full.
+//!
+//! The streaming thread's side of [`UploadQueue`]. Blocks on the queue's condition in [`UploadQueue::charge`] alone. What is charged
+//! here is given back when its chunk is stored, dropped or moved to disk.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::queue::{Charged, NoRoom, Overflow, UploadQueue};
+use super::state::State;
+
+impl UploadQueue {
+    /// Makes room for a buffer of `bytes` and charges the memory with it. Waits if it has to and may.
+    pub fn charge(&self, bytes: u64, overflow: Overflow) -> Charged {
+        let mut state = self.lock();
+        let version = state.version;
+        loop {
+            // A buffer that is larger than all memory is let in when nothing else is there.
+            if state.memory == 0 || state.memory.saturating_add(bytes) <= state.max_memory.saturating_sub(state.headroom) {
+                state.received(bytes, self.now());
+                state.need = 0;
+                if state.disk.is_none() {
+                    return Charged::Yes;
+                }
+                if state.wants_move() {
+                    self.disk_wake.notify_one();
+                }
+                return match state.wants_open_on_disk(false) {
+                    true => Charged::MoveOpen,
+                    false => Charged::Yes,
+                };
+            }
+            if state.interrupted {
+                return Charged::No(NoRoom::Interrupted);
+            }
+            if state.version != version {
+                return Charged::No(NoRoom::Again);
+            }
+            state.need = bytes;
+            if state.disk_makes_room() {
+                self.disk_wake.notify_one();
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if state.wants_open_on_disk(true) {
+                return Charged::No(NoRoom::MoveOpen);
+            }
+            if state.health.is_refused() && state.health.confirmed() {
+                return Charged::No(NoRoom::Refused);
+            }
+            // On a disk that is full, what is parked is the oldest, and gives way as any other does.
+            let may_drop_parked = overflow == Overflow::DropOldest && state.is_parked_in_the_way();
+            if state.scheduler.pending() == 0 && !may_drop_parked {
+                return Charged::No(NoRoom::Nothing);
+            }
+            match overflow {
+                Overflow::Error => return Charged::No(NoRoom::Full),
+                Overflow::DropOldest => {
+                    let is_only = state.scheduler.pending() == 1 && state.scheduler.in_flight() == 1;
+                    if is_only && state.disk.is_none() {
+                        return Charged::No(NoRoom::CutOpen);
+                    }
+                    state = self.drop_oldest(state);
+                    continue;
+                }
+                Overflow::Block => {}
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets go of the chunk that [`Scheduler::to_drop`] names.
+    fn drop_oldest<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(ticket) = state.scheduler.to_drop() else {
+            return state;
+        };
+        if state.scheduler.is_in_flight(ticket) {
+            state.scheduler.reduce_concurrency();
+        }
+        let gone = state.drop_chunk(ticket, "overflow");
+        drop(state);
+        drop(gone);
+        self.publish();
+        self.wake.notify_one();
+        self.disk_wake.notify_one();
+        self.lock()
+    }
+
+    /// The open chunk could not be cut: the one that is being sent has to go after all.
+    pub fn drop_sent(&self) {
+        drop(self.drop_oldest(self.lock()));
+    }
+
+    /// Charges the memory whatever is there: nothing could be done to make room.
+    pub fn force_charge(&self, bytes: u64) {
+        self.lock().received(bytes, self.now());
+    }
+
+    /// Leaves room for one chunk more at every charge, so that the memory keeps its bound when a buffer begins one.
+    pub fn set_headroom(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.headroom = bytes.min(state.max_memory / 16);
+    }
+
+    /// A chunk begins in memory: charges `overhead` bytes for what is kept of it beside its payload, and its header where no
+    /// other chunk has the same. Returns the one copy of the header.
+    pub fn begin_in_memory(&self, head: Bytes, overhead: u64) -> Bytes {
+        let mut state = self.lock();
+        state.memory += overhead;
+        state.hold_head(head)
+    }
+
+    /// A chunk begins that is written to disk as it comes: charges `bytes` until they are written.
+    pub fn begin_on_disk(&self, bytes: u64) {
+        self.lock().memory += bytes;
+    }
+
+    /// The open chunk leaves the memory for the disk: its header is charged on its own from here on.
+    pub fn leaves_memory(&self, head: &Bytes) {
+        let mut state = self.lock();
+        state.memory += head.len() as u64;
+        state.drop_head(head);
+    }
+
+    /// Whether more is charged than fits, as after a buffer that began many chunks.
+    pub fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.memory > state.max_memory
+    }
+
+    /// Takes a charge back: the buffer is not taken after all.
+    pub fn refund(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.memory = state.memory.saturating_sub(bytes);
+        state.stats.bytes_received = state.stats.bytes_received.saturating_sub(bytes);
+        state.input.take_back(bytes);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Gives back what was charged for bytes that are in no chunk.
+    pub fn release(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.memory = state.memory.saturating_sub(bytes);
+        drop(state);
+        self.changed.notify_all();
+    }
+}

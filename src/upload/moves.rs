@@ -1,0 +1,130 @@
+//! Which chunks move from memory to disk, and when: what the spool can do for the memory.
+//!
+//! PURE. A chunk that moves stays in memory, charged there, until all of it is on disk. The one that would be
+//! sent last goes first, and one that is being sent moves only if all is to be on disk or nothing else makes room.
+
+use std::sync::Arc;
+
+use super::chunk::{Chunk, Place, SpooledChunk};
+use super::disk_state::{Disk, Mode, Phase};
+use super::life::{Recall, Step};
+use super::state::State;
+use super::ticket::Ticket;
+
+impl State {
+    /// The memory fills up, and whole chunks are to be moved to disk.
+    fn is_pressed(&self) -> bool {
+        let moving: u64 = self.moving_bytes();
+        self.memory.saturating_sub(moving).saturating_add(self.need) > self.max_memory / 4 * 3
+    }
+
+    /// What can be moved to disk is to be moved: all of it at the end, and where every buffer was to go there anyway.
+    fn is_moving(&self) -> bool {
+        let to_disk = |d: &Disk| d.phase.is_ending() || d.mode == Mode::Always;
+        self.disk.as_ref().is_some_and(to_disk) || self.is_pressed()
+    }
+
+    fn moving_bytes(&self) -> u64 {
+        let Some(disk) = &self.disk else { return 0 };
+        let bytes = |ticket: &Ticket| self.chunks.get(ticket).map_or(0, |c| c.charged());
+        disk.in_hand.moving.iter().map(bytes).sum()
+    }
+
+    /// The chunk to move next: the one that would be sent last.
+    fn movable(&self) -> Option<Ticket> {
+        let disk = self.disk.as_ref().filter(|d| !d.is_blocked())?;
+        let first = self.scheduler.sent_last(&self.movable, |t| !self.scheduler.is_in_flight(t));
+        // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
+        // disk, or where nothing but breaking its attempt off can make room.
+        let any = disk.phase.is_ending() || (self.need > 0 && disk.is_open_on_disk());
+        first.or_else(|| self.scheduler.sent_last(&self.movable, |_| true).filter(|_| any))
+    }
+
+    /// Takes the next chunk that is to be moved, if any is.
+    pub(super) fn take_move(&mut self) -> Option<(Ticket, Arc<Chunk>)> {
+        if !self.is_moving() {
+            return None;
+        }
+        let ticket = self.movable()?;
+        let chunk = Arc::clone(self.chunks.get(&ticket)?);
+        if let Some(disk) = &mut self.disk {
+            disk.in_hand.moving.insert(ticket);
+        }
+        self.movable.remove(&ticket);
+        Some((ticket, chunk))
+    }
+
+    /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
+    pub(super) fn moved(&mut self, ticket: Ticket, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
+        if self.chunks.get(&ticket).is_some_and(|chunk| chunk.is_movable()) {
+            // Unless it turns out below that it is on disk now.
+            self.movable.insert(ticket);
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.in_hand.moving.remove(&ticket);
+            disk.in_hand.finishing = disk.in_hand.finishing.filter(|&t| t != ticket);
+            if disk.phase == Phase::Forgotten {
+                // It stays where it is, for the next start.
+                return None;
+            }
+        }
+        let kept = kept?;
+        // What was on disk in part is there alone: its file is the chunk.
+        let was_part = self.chunks.get(&ticket).is_some_and(|chunk| chunk.part().is_some());
+        let stays = was_part || self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
+        if !stays && self.scheduler.is_in_flight(ticket) {
+            if self.need == 0 {
+                // It is being sent meanwhile, and nobody waits for its room.
+                return Some(kept);
+            }
+            if self.scheduler.recall(ticket) {
+                self.aborts.push(ticket);
+                self.note_recall(ticket, Recall::FromDisk);
+            }
+        }
+        let Some(chunk) = self.chunks.get(&ticket).cloned() else {
+            return Some(kept);
+        };
+        self.refund(&chunk);
+        self.in_memory.remove(&ticket);
+        self.movable.remove(&ticket);
+        let Some(chunk) = self.chunks.get_mut(&ticket) else {
+            return Some(kept);
+        };
+        let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
+        *chunk = Arc::new(Chunk {
+            summary: chunk.summary.clone(),
+            place: Place::Disk(kept),
+            renamed: chunk.renamed.clone(),
+            ..**chunk
+        });
+        self.note(&session, sequence, Step::Spooled);
+        None
+    }
+
+    /// Whether the disk is making room, or is about to.
+    pub(super) fn disk_makes_room(&self) -> bool {
+        let Some(disk) = self.disk.as_ref().filter(|d| !d.is_blocked()) else {
+            return false;
+        };
+        disk.is_writing() || (self.is_moving() && self.movable().is_some())
+    }
+
+    /// Whether the disk will take more of what is in memory, as far as that can be known.
+    pub(super) fn disk_goes_on(&self) -> bool {
+        self.disk.as_ref().is_some_and(Disk::is_writing) || self.movable().is_some()
+    }
+
+    /// Whether there is a chunk to move that nobody moves.
+    pub(super) fn wants_move(&self) -> bool {
+        self.is_moving() && self.movable().is_some()
+    }
+
+    /// Whether the chunk being recorded should continue on disk: nothing else is there to be moved.
+    pub(super) fn wants_open_on_disk(&self, must_make_room: bool) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let may_move = disk.mode == Mode::Overflow { open_on_disk: false };
+        let useful = may_move && !disk.is_blocked() && disk.in_hand.moving.is_empty();
+        useful && (must_make_room || self.is_pressed()) && self.movable().is_none()
+    }
+}

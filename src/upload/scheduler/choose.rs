@@ -1,0 +1,129 @@
+//! What to send next, what to break off for it, and when to ask again.
+//!
+//! PURE: rules 1, 6 and 7 of [`super`]. No question here looks at each chunk: each link has an index, and few chunks are in flight.
+
+use super::link::Link;
+use super::site::{Elsewhere, Site, is_parked, is_served};
+use super::{PARKED_PAUSE, Scheduler};
+use crate::upload::ticket::Ticket;
+
+impl Scheduler {
+    /// The chunk to send now; it is in flight from here on. `None` where nothing is due.
+    pub fn next(&mut self, now: u64) -> Option<Ticket> {
+        if self.in_flight() >= self.max_uploads {
+            return None;
+        }
+        self.promote(now);
+        let pause = self.refused_pause(now);
+        let ticket = self
+            .peek(None, now)
+            .or_else(|| self.peek_served(now))
+            .or_else(|| self.peek_parked(now))?;
+        self.started += 1;
+        let started = self.started;
+        self.change(ticket, |chunk, link| {
+            chunk.in_flight = true;
+            chunk.attempts += 1;
+            chunk.started = started;
+            link.in_flight += 1;
+            link.newest_sent = link.newest_sent.max(Some(ticket));
+            if chunk.refused && link.refusing {
+                link.probe_at = now.saturating_add(pause);
+            }
+            if is_parked(chunk.site) {
+                // Counted from the start of the attempt, so that one that is broken off is no reason to try again at once.
+                link.not_before = now.saturating_add(PARKED_PAUSE);
+            }
+        })?;
+        Some(ticket)
+    }
+
+    /// What would be sent to that site, if there is a place.
+    fn peek(&self, site: Site, now: u64) -> Option<Ticket> {
+        let link = self.links.get(&site)?;
+        if link.in_flight >= link.limit() || now < link.not_before {
+            return None;
+        }
+        let may_probe = link.may_probe(now);
+        let newest = link.index.newest().filter(|&ticket| Some(ticket) >= link.newest_sent);
+        newest
+            .filter(|&ticket| link.index.is_ready(ticket, may_probe))
+            .or_else(|| link.index.oldest_ready(may_probe))
+    }
+
+    /// What would be sent to another site: one at a time. A site in trouble may keep its place until a timeout: it comes last.
+    fn peek_served(&self, now: u64) -> Option<Ticket> {
+        if self.count_in_flight(is_served) > 0 {
+            return None;
+        }
+        let served = self.links.iter().filter(|(site, _)| is_served(**site));
+        let due = served.filter_map(|(site, link)| Some((link.is_in_trouble(), self.peek(*site, now)?)));
+        due.min().map(|(_, ticket)| ticket)
+    }
+
+    /// What would be tried without credentials: one at a time of all destinations, and of each the chunk whose last attempt is the
+    /// longest ago, so that one that is always refused keeps no other from being tried.
+    fn peek_parked(&self, now: u64) -> Option<Ticket> {
+        if self.parked == 0 || self.count_in_flight(is_parked) > 0 {
+            return None;
+        }
+        let parked = self.links.iter().filter(|(site, _)| is_parked(**site));
+        let due = parked.filter(|(_, link)| link.not_before <= now);
+        due.filter_map(|(_, link)| link.index.least_tried())
+            .min()
+            .map(|(_, ticket)| ticket)
+    }
+
+    fn count_in_flight(&self, of: fn(Site) -> bool) -> usize {
+        let links = self.links.iter().filter(|(site, _)| of(**site));
+        links.map(|(_, link)| link.in_flight).sum()
+    }
+
+    /// The upload that has to be broken off, since one that comes before it wants its place: what is parked for any other, what goes
+    /// to another site for one of this sink's own that would else have none.
+    pub fn preempt(&mut self, now: u64) -> Option<Ticket> {
+        let elsewhere = self.count_in_flight(|site| site.is_some());
+        if elsewhere == 0 || self.in_flight() < self.max_uploads {
+            return None;
+        }
+        self.promote(now);
+        let first = |of: fn(Site) -> bool| {
+            let site = |ticket: &Ticket| self.chunks.get(ticket).map(|chunk| chunk.site);
+            self.flying.iter().copied().find(|ticket| site(ticket).is_some_and(of))
+        };
+        let own_waits = self.peek(None, now).is_some();
+        let parked = first(is_parked).filter(|_| own_waits || self.peek_served(now).is_some());
+        let ticket = parked.or_else(|| first(is_served).filter(|_| own_waits && self.own_goes_first(now)))?;
+        self.recall(ticket).then_some(ticket)
+    }
+
+    /// Whether an upload to another site may be broken off for this sink's own chunks: they have no place, and do not fail
+    /// themselves. Chunks that fail would break it off again and again, and the other site would never get its chunk.
+    fn own_goes_first(&self, now: u64) -> bool {
+        self.links
+            .get(&None)
+            .is_some_and(|own| own.in_flight == 0 && (!own.is_in_trouble() || self.is_draining(now)))
+    }
+
+    /// When [`Scheduler::next`] may have something, if not now; `None` where only an event can change that.
+    pub fn wake_at(&mut self, now: u64) -> Option<u64> {
+        self.promote(now);
+        let is_full = self.in_flight() >= self.max_uploads;
+        let (served, parked) = (self.count_in_flight(is_served), self.count_in_flight(is_parked));
+        if is_full && served + parked == 0 {
+            return None;
+        }
+        // Where all places are taken, what can break another one off: see `preempt`.
+        let may_send = |site: Site, link: &Link| match site {
+            None => link.in_flight < link.limit() && (!is_full || parked > 0 || self.own_goes_first(now)),
+            Some(Elsewhere::Served(_)) => served == 0 && (!is_full || parked > 0),
+            Some(Elsewhere::Parked(_)) => parked == 0 && !is_full,
+        };
+        let may = self.links.iter().filter(|(site, link)| may_send(**site, link));
+        let due = may.filter_map(|(site, link)| match is_parked(*site) {
+            true => link.index.least_tried().map(|_| link.not_before),
+            false => link.due(),
+        });
+        Some(due.min()?.max(now))
+    }
+}

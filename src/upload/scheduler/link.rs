@@ -1,0 +1,99 @@
+//! What is known of a chunk that waits, and of the way to a site: records, and the questions that one of them can answer.
+//!
+//! PURE.
+
+use super::index::{Index, Order};
+use super::site::Site;
+use crate::upload::ticket::Ticket;
+
+/// What the scheduler knows of a chunk.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    pub(super) site: Site,
+    pub(super) queued_at: u64,
+    pub(super) not_before: u64,
+    pub(super) in_flight: bool,
+    pub(super) attempts: u32,
+    /// Which attempt of all it was that began last.
+    pub(super) started: u64,
+    /// Its last attempt failed, when its link had this many successes.
+    pub(super) failed: Option<u64>,
+    /// How often it failed again although others were stored since.
+    pub(super) strikes: u32,
+    /// Its last attempt was refused for good.
+    pub(super) refused: bool,
+}
+
+impl Waiting {
+    /// What its place among the others depends on.
+    pub(super) fn order(&self) -> Order {
+        Order {
+            in_flight: self.in_flight,
+            refused: self.refused,
+            not_before: self.not_before,
+            started: self.started,
+        }
+    }
+}
+
+/// What is known of the way to a site.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) concurrency: usize,
+    /// Successes since the concurrency last changed.
+    pub(super) round: usize,
+    pub(super) in_flight: usize,
+    /// The newest chunk that was ever sent: older ones are backlog. `None` until one was sent.
+    pub(super) newest_sent: Option<Ticket>,
+    /// Failures of the link or the server in a row.
+    pub(super) failures: u32,
+    /// Nothing is sent before.
+    pub(super) not_before: u64,
+    /// Chunks stored so far.
+    pub(super) successes: u64,
+    /// A chunk was refused, and none has been stored since.
+    pub(super) refusing: bool,
+    /// When one of those that were refused may be tried.
+    pub(super) probe_at: u64,
+    pub(super) index: Index,
+}
+
+impl Link {
+    pub(super) fn new(concurrency: usize) -> Self {
+        Self {
+            concurrency,
+            round: 0,
+            in_flight: 0,
+            newest_sent: None,
+            failures: 0,
+            not_before: 0,
+            successes: 0,
+            refusing: false,
+            probe_at: 0,
+            index: Index::default(),
+        }
+    }
+
+    /// How many may be in flight.
+    pub(super) fn limit(&self) -> usize {
+        if self.failures > 0 { 1 } else { self.concurrency }
+    }
+
+    /// The last attempts failed, or were refused.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.failures > 0 || self.refusing
+    }
+
+    /// Whether one that was refused may be tried.
+    pub(super) fn may_probe(&self, now: u64) -> bool {
+        !self.refusing || self.probe_at <= now
+    }
+
+    /// When the first of its chunks that is not in flight may be sent.
+    pub(super) fn due(&self) -> Option<u64> {
+        let [plain, refused] = self.index.due();
+        let probe = if self.refusing { self.probe_at } else { 0 };
+        let due = plain.into_iter().chain(refused.map(|at| at.max(probe))).min()?;
+        Some(due.max(self.not_before))
+    }
+}

@@ -1,0 +1,114 @@
+//! What an attempt that ends means for its chunk, and for the way to its site.
+//!
+//! PURE: rules 2 to 5 of [`super`].
+
+use gcstreamer_storage::Class;
+
+use super::link::Waiting;
+use super::site::is_parked;
+use super::{FIRST_BACKOFF, MAX_BACKOFF, Outcome, Scheduler};
+use crate::flow::hold::Hold;
+use crate::upload::ticket::Ticket;
+
+impl Scheduler {
+    /// An attempt has ended.
+    pub fn done(&mut self, ticket: Ticket, outcome: Outcome, now: u64) {
+        if !self.recall(ticket) {
+            return;
+        }
+        let Some(chunk) = self.chunks.get(&ticket) else { return };
+        let Some(link) = self.links.get_mut(&chunk.site) else { return };
+        match outcome {
+            Outcome::Stored => {
+                link.successes += 1;
+                link.failures = 0;
+                link.not_before = 0;
+                link.refusing = false;
+                link.round += 1;
+                let most = if chunk.site.is_none() { self.max_uploads } else { 1 };
+                if link.round >= link.concurrency {
+                    link.round = 0;
+                    link.concurrency = (link.concurrency + 1).min(most);
+                }
+                self.remove(ticket);
+            }
+            // The pause runs since the attempt began; no answer of such a server changes it.
+            Outcome::Failed { .. } if is_parked(chunk.site) => {}
+            Outcome::Failed { class, retry_after } => {
+                let retry_at = retry_after.map_or(0, |asked| Hold::new(now, asked).ends(self.drain));
+                self.failed(ticket, class, retry_at, now);
+            }
+        }
+    }
+
+    fn failed(&mut self, ticket: Ticket, class: Class, retry_at: u64, now: u64) {
+        let chance = self.chance();
+        let most = if self.is_draining(now) { FIRST_BACKOFF } else { MAX_BACKOFF };
+        let refused_pause = self.refused_pause(now);
+        let pause = |failures: u32| chance % (FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(most) + 1);
+        let is_new = |chunk: &Waiting| chunk.failed.is_none() && chunk.site.is_none();
+        self.failing += usize::from(self.chunks.get(&ticket).is_some_and(is_new));
+        self.change(ticket, |chunk, link| {
+            let is_its_own = chunk.failed.is_some_and(|successes| successes < link.successes);
+            chunk.failed = Some(link.successes);
+            chunk.refused = matches!(class, Class::Auth | Class::Permanent);
+            match class {
+                Class::Transient | Class::Throttled => {
+                    if is_its_own {
+                        chunk.strikes = chunk.strikes.saturating_add(1);
+                        chunk.not_before = now.saturating_add(pause(chunk.strikes).max(FIRST_BACKOFF)).max(retry_at);
+                    }
+                    link.round = 0;
+                    link.concurrency = (link.concurrency / 2).max(1);
+                    // Twice while others were stored: it is this chunk, and not the link.
+                    if chunk.strikes < 2 || retry_at > 0 {
+                        link.not_before = link.not_before.max(now.saturating_add(pause(link.failures))).max(retry_at);
+                        link.failures = link.failures.saturating_add(1);
+                    }
+                }
+                Class::Auth | Class::Permanent => {
+                    chunk.not_before = now.saturating_add(refused_pause).max(retry_at);
+                    if !std::mem::replace(&mut link.refusing, true) {
+                        link.probe_at = chunk.not_before;
+                    }
+                }
+                Class::Conflict | Class::Local => chunk.not_before = now.saturating_add(refused_pause).max(retry_at),
+            }
+        });
+    }
+
+    /// The attempt is broken off for a reason of our own: it counts neither as a failure nor as a success, and the chunk may be
+    /// sent again at once. Whether it was being sent.
+    pub fn recall(&mut self, ticket: Ticket) -> bool {
+        if !self.is_in_flight(ticket) {
+            return false;
+        }
+        let recalled = self.change(ticket, |chunk, link| {
+            chunk.in_flight = false;
+            link.in_flight = link.in_flight.saturating_sub(1);
+        });
+        recalled.is_some()
+    }
+
+    /// The chunk was not sent, since its site is held: it and all others that go there wait until that is over.
+    pub fn held(&mut self, ticket: Ticket, hold: Hold) {
+        if !self.recall(ticket) {
+            return;
+        }
+        let ends = hold.ends(self.drain);
+        let site = self.chunks.get(&ticket).and_then(|chunk| chunk.site);
+        if let Some(link) = self.links.get_mut(&site) {
+            link.not_before = link.not_before.max(ends);
+        }
+    }
+
+    /// The chunk was not sent: its bytes cannot be had before `until`.
+    pub fn put_off(&mut self, ticket: Ticket, until: u64) {
+        if self.recall(ticket) {
+            self.change(ticket, |chunk, _| {
+                chunk.attempts = chunk.attempts.saturating_sub(1);
+                chunk.not_before = chunk.not_before.max(until);
+            });
+        }
+    }
+}
