@@ -11,6 +11,8 @@ export interface Camera {
   age_s: number | null;
   backlog_s: number | null;
   missing_s_today: number | null;
+  /** `null`: it is in no list. */
+  tz: string | null;
 }
 
 export interface Range { from: string; to: string }
@@ -18,7 +20,7 @@ export interface Gap extends Range { reason: string }
 export interface CameraGap extends Gap { camera: string }
 export interface Timeline { ranges: Range[]; gaps: Gap[] }
 export interface Day { day: string; recorded_s: number; gap_s: number }
-export interface About { bucket: string; list_requests: number; version: string }
+export interface About { bucket: string; list_requests: number; since: string; version: string }
 
 /** An answer that is no success: what happened, and what to do. */
 export class ApiError extends Error {
