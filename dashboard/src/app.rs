@@ -120,7 +120,6 @@ impl App {
             .map(|(_, seconds)| *seconds);
         Ok(CameraState {
             name: listed.and_then(|camera| camera.name.clone()).unwrap_or_else(|| id.clone()),
-            tz: listed.map(|_| self.zone_name(&id).to_owned()),
             id,
             badge,
             reason,
@@ -158,6 +157,14 @@ impl App {
         let counts: Vec<Option<(String, u64)>> = counts.buffer_unordered(4).collect().await;
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         missing.extend(counts.into_iter().flatten().map(|(id, seconds)| (id, (now, seconds))));
+    }
+
+    /// The zones of the cameras of the lists, by device id.
+    pub fn zones(&self) -> BTreeMap<&str, &str> {
+        self.listed
+            .iter()
+            .map(|camera| (camera.id.as_str(), self.zone_name(&camera.id)))
+            .collect()
     }
 
     /// IANA name of a camera's zone: that of its list, else UTC.

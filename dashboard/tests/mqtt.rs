@@ -106,8 +106,9 @@ fn the_list_names_cameras_and_the_zone_of_their_days() {
         ..settings(&server)
     });
     let board = get(&dashboard.address, "/api/cameras").json();
+    let about = get(&dashboard.address, "/api/about").json();
     assert_eq!(
-        (&board[0]["name"], &board[0]["tz"]),
+        (&board[0]["name"], &about["zones"]["cam"]),
         (&"Back door".into(), &"Europe/Berlin".into())
     );
     let recorded = |query: &str| {

@@ -103,7 +103,7 @@ pub(super) async fn cameras(State(shared): State<Shared>) -> Result<Response, Ap
 /// `GET /api/about`: what the footer shows.
 pub(super) async fn about(State(shared): State<Shared>) -> Response {
     fresh(
-        json!({"bucket": shared.app.index.bucket(), "list_requests": shared.app.index.requests(), "since": gcstreamer_schema::time::rfc3339_ms(shared.app.since), "version": env!("CARGO_PKG_VERSION")}),
+        json!({"bucket": shared.app.index.bucket(), "list_requests": shared.app.index.requests(), "zones": shared.app.zones(), "since": gcstreamer_schema::time::rfc3339_ms(shared.app.since), "version": env!("CARGO_PKG_VERSION")}),
     )
 }
 

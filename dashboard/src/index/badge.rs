@@ -49,8 +49,6 @@ pub struct CameraState {
     pub backlog_s: Option<u64>,
     /// Seconds missing since midnight in the camera's zone; `None`: not counted yet.
     pub missing_s_today: Option<u64>,
-    /// IANA name of the camera's zone; `None`: it is in no list.
-    pub tz: Option<String>,
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -1,6 +1,6 @@
 // A camera: its picture, the time bar below it, and the calendar.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, type Camera, type Timeline, get } from "./api";
+import { type About, ApiError, type Camera, type Timeline, get } from "./api";
 import { go } from "./app";
 import { type View, following, gapFrom, zoomed } from "./bar";
 import { Calendar } from "./calendar";
@@ -37,10 +37,9 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const [tz, setTz] = useState<string | undefined>(undefined);
   useEffect(() => {
     get<Camera[]>("/api/cameras").then((all) => {
-      const known = all.find(({ id }) => id === camera);
-      setName(known?.name ?? camera);
-      setTz(known?.tz ?? undefined);
+      setName(all.find(({ id }) => id === camera)?.name ?? camera);
     }, () => {});
+    get<About>("/api/about").then(({ zones }) => setTz(zones[camera]), () => {});
     return () => setZone(undefined);
   }, [camera]);
   setZone(isUtc ? "UTC" : tz);
