@@ -541,7 +541,8 @@ const PARTS: &[&str] = &[
     "there is no such export",
     "a sample is over 4 GiB",
     "whole: {count} chunks",
-    "{what} at {at}, so one file cannot hold",
+    "export it with format=native",
+    "gcstreamer-dashboard-{own",
     "{}: {error}",
     // A second warning about one setting.
     "tls=false: the device's token crosses",

@@ -1,6 +1,6 @@
 //! What the server works with: the index, the cameras of the lists, and the board that all viewers share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, stream};
@@ -12,9 +12,11 @@ use crate::clock::Clock;
 use crate::export::Exports;
 use crate::index::badge::{Badge, CameraState, judge};
 use crate::index::cache::Disk;
+use crate::index::report;
 use crate::index::timeline::{Timeline, day_bounds};
 use crate::index::{Index, IndexError};
 use crate::media::Media;
+use crate::mqtt::{Broker, Known};
 use crate::settings::{Auth, Settings};
 
 /// How long a board is good for, ns: all viewers share one.
@@ -37,8 +39,14 @@ pub struct App {
     pub auth: Auth,
     /// Whether it is reached from this machine alone.
     pub is_loopback: bool,
+    /// When it was started, ns since the Unix epoch.
+    pub since: u64,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// What cameras report.
+    pub known: Known,
+    /// To whom.
+    pub broker: Option<Broker>,
     listed: Vec<Camera>,
     board: tokio::sync::Mutex<Option<(u64, Arc<Vec<CameraState>>)>>,
     missing: Mutex<BTreeMap<String, (u64, u64)>>,
@@ -56,7 +64,10 @@ impl App {
             exports: Exports::default(),
             auth: settings.auth,
             is_loopback: settings.listen.ip().is_loopback(),
+            since: clock.now(),
             clock,
+            known: Known::default(),
+            broker: settings.broker,
             listed: settings.cameras,
             board: tokio::sync::Mutex::default(),
             missing: Mutex::default(),
@@ -73,12 +84,11 @@ impl App {
         if let Some((_, states)) = board.as_ref().filter(|(at, _)| now.saturating_sub(*at) < BOARD_FOR) {
             return Ok(states.clone());
         }
-        // Those of the lists, and those that the bucket alone knows.
-        let mut cameras: BTreeMap<String, bool> = self.index.cameras().await?.into_iter().map(|id| (id, true)).collect();
-        cameras.extend(self.listed.iter().map(|camera| (camera.id.clone(), camera.enabled)));
-        let states = stream::iter(cameras)
-            .map(|(id, is_enabled)| self.state(id, is_enabled, now))
-            .buffer_unordered(PARALLEL);
+        // Those of the lists, those that report, and those that the bucket alone knows.
+        let mut cameras: BTreeSet<String> = self.index.cameras().await?.into_iter().collect();
+        cameras.extend(self.listed.iter().map(|camera| camera.id.clone()));
+        cameras.extend(self.known.reports().cameras().cloned());
+        let states = stream::iter(cameras).map(|id| self.state(id, now)).buffer_unordered(PARALLEL);
         let states: Vec<Result<CameraState, IndexError>> = states.collect().await;
         let mut states: Vec<CameraState> = states.into_iter().collect::<Result<_, _>>()?;
         states.sort_by(|a, b| (a.badge, &a.id).cmp(&(b.badge, &b.id)));
@@ -87,9 +97,20 @@ impl App {
         Ok(states)
     }
 
-    async fn state(&self, id: String, is_enabled: bool, now: u64) -> Result<CameraState, IndexError> {
+    async fn state(&self, id: String, now: u64) -> Result<CameraState, IndexError> {
         let newest = self.index.newest(&id).await?;
-        let (badge, reason) = judge(newest.as_ref(), is_enabled, now);
+        let listed = self.listed.iter().find(|camera| camera.id == id);
+        let is_enabled = listed.is_none_or(|camera| camera.enabled);
+        let reported = self
+            .known
+            .reports()
+            .of(&id)
+            .filter(|_| is_enabled)
+            .and_then(|report| report::judge(report, newest.as_ref(), now));
+        let (badge, reason, backlog_s) = reported.unwrap_or_else(|| {
+            let (badge, reason) = judge(newest.as_ref(), is_enabled, now);
+            (badge, reason, None)
+        });
         let last_stored = newest.map(|chunk| chunk.meta.end);
         let missing = self
             .missing
@@ -98,18 +119,18 @@ impl App {
             .get(&id)
             .map(|(_, seconds)| *seconds);
         Ok(CameraState {
-            name: id.clone(),
+            name: listed.and_then(|camera| camera.name.clone()).unwrap_or_else(|| id.clone()),
             id,
             badge,
             reason,
             last_stored,
             age_s: last_stored.map(|end| now.saturating_sub(end) / 1_000_000_000),
-            backlog_s: None,
+            backlog_s,
             missing_s_today: missing.filter(|_| badge != Badge::NeverSeen),
         })
     }
 
-    /// Counts what is missing since midnight UTC, for each camera whose count is old. Called while somebody looks.
+    /// Counts what is missing since midnight in the camera's zone, for each camera whose count is old. Called while somebody looks.
     pub async fn count_missing(&self) {
         let Ok(board) = self.board().await else { return };
         let now = self.clock.now();
@@ -124,9 +145,9 @@ impl App {
             });
         let due: Vec<(String, Badge)> = due.map(|state| (state.id.clone(), state.badge)).collect();
         let counts = stream::iter(due).map(|(id, badge)| async move {
-            let midnight = now - now % 86_400_000_000_000;
+            let midnight = self.midnight(&id, now);
             let timeline = self.timeline(&id, midnight, now).await.ok()?;
-            let running = if badge == Badge::Recording {
+            let running = if matches!(badge, Badge::Recording | Badge::Late) {
                 0
             } else {
                 timeline.ranges.last().map_or(now - midnight, |last| now - last.to)
@@ -136,6 +157,27 @@ impl App {
         let counts: Vec<Option<(String, u64)>> = counts.buffer_unordered(4).collect().await;
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         missing.extend(counts.into_iter().flatten().map(|(id, seconds)| (id, (now, seconds))));
+    }
+
+    /// The zones of the cameras of the lists, by device id.
+    pub fn zones(&self) -> BTreeMap<&str, &str> {
+        self.listed
+            .iter()
+            .map(|camera| (camera.id.as_str(), self.zone_name(&camera.id)))
+            .collect()
+    }
+
+    /// IANA name of a camera's zone: that of its list, else UTC.
+    pub fn zone_name(&self, camera: &str) -> &str {
+        let listed = self.listed.iter().find(|listed| listed.id == camera);
+        listed.and_then(|listed| listed.time_zone.as_deref()).unwrap_or("UTC")
+    }
+
+    /// When the camera's day began, ns since the Unix epoch.
+    fn midnight(&self, camera: &str, now: u64) -> u64 {
+        let zone = TimeZone::get(self.zone_name(camera)).unwrap_or(TimeZone::UTC);
+        let day = gcstreamer_schema::time::timestamp(now).to_zoned(zone.clone()).date();
+        day_bounds(day, &zone).map_or(now, |(begin, _)| begin)
     }
 
     /// What was recorded of a camera between `from` and `to` (ns since the Unix epoch); over weeks from names alone.

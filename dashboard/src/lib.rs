@@ -6,6 +6,7 @@
 //! - [`index`]: cameras and chunks, from listings; timelines and badges (PURE).
 //! - [`export`]: ranges as one file, and the manifest that tells damage. [`command`]: the same without a server.
 //! - [`hls`]: playlists and remuxing (PURE).
+//! - [`mqtt`]: what the cameras report.
 //! - [`media`]: bytes of chunks, remuxed ones in bounded memory.
 //! - [`http`]: the server. [`page`]: the page's files, built from `web/`.
 
@@ -18,5 +19,6 @@ pub mod hls;
 pub mod http;
 pub mod index;
 pub mod media;
+pub mod mqtt;
 pub mod page;
 pub mod settings;

@@ -12,6 +12,7 @@ use gcstreamer_schema::name::Template;
 use gcstreamer_storage::{Credentials, Endpoint};
 
 use crate::command::{ExportFlags, VerifyFlags};
+use crate::mqtt::Broker;
 
 /// The default of `gcssink`'s property `location`.
 pub const DEFAULT_LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
@@ -87,6 +88,21 @@ pub struct Flags {
     /// Who may see it: none (loopback only), or token:FILE
     #[arg(long, env = "GCSTREAMER_DASHBOARD_AUTH", default_value = "none")]
     pub auth: String,
+    /// MQTT broker that the cameras report to; their badges say more then
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_HOST")]
+    pub mqtt_host: Option<String>,
+    /// Its port [default: 1883, or 8883 with --mqtt-tls]
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_PORT")]
+    pub mqtt_port: Option<u16>,
+    /// User name at the broker
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_USERNAME")]
+    pub mqtt_username: Option<String>,
+    /// File with the password at the broker
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_PASSWORD_FILE")]
+    pub mqtt_password_file: Option<PathBuf>,
+    /// Speak TLS to the broker
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_TLS")]
+    pub mqtt_tls: bool,
     /// Folder for listings of finished hours; kept over restarts
     #[arg(long, env = "GCSTREAMER_DASHBOARD_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -132,9 +148,31 @@ pub struct Settings {
     pub auth: Auth,
     /// Where finished hours are kept.
     pub cache_dir: Option<PathBuf>,
+    /// Whom the cameras report to.
+    pub broker: Option<Broker>,
 }
 
 impl Flags {
+    fn broker(&self) -> Result<Option<Broker>, String> {
+        let Some(host) = self.mqtt_host.clone() else {
+            let others = self.mqtt_port.is_some() || self.mqtt_username.is_some() || self.mqtt_password_file.is_some();
+            return if others || self.mqtt_tls {
+                Err("--mqtt-host is missing: the other flags of MQTT mean nothing without it".into())
+            } else {
+                Ok(None)
+            };
+        };
+        let broker = Broker {
+            host,
+            port: self.mqtt_port.unwrap_or(0),
+            username: self.mqtt_username.clone(),
+            password_file: self.mqtt_password_file.clone(),
+            tls: self.mqtt_tls,
+        };
+        broker.check().map_err(|error| format!("--mqtt-{error}"))?;
+        Ok(Some(broker))
+    }
+
     /// Checks all flags and reads the files that they name.
     ///
     /// # Errors
@@ -158,6 +196,14 @@ impl Flags {
         for path in &self.cameras {
             let text = std::fs::read_to_string(path).map_err(|error| format!("--cameras {}: {error}", path.display()))?;
             let listed = cameras::from_toml(&text).map_err(|fault| format!("{}:{fault}", path.display()))?;
+            for Camera { id, time_zone, .. } in &listed {
+                if let Some(zone) = time_zone.as_deref().filter(|zone| jiff::tz::TimeZone::get(zone).is_err()) {
+                    let path = path.display();
+                    return Err(format!(
+                        "--cameras {path}: {id}: time-zone \"{zone}\" is not known; write it as Europe/Berlin"
+                    ));
+                }
+            }
             cameras.extend(listed);
         }
         let auth = auth(&self.auth)?;
@@ -179,6 +225,7 @@ impl Flags {
             listen: self.listen,
             auth,
             cache_dir: self.cache_dir.clone(),
+            broker: self.broker()?,
         })
     }
 }
@@ -241,6 +288,11 @@ mod tests {
         for (arguments, says) in [
             (&[][..], "--bucket is missing"),
             (&["--bucket", "UPPER"], "--bucket: "),
+            (&["--bucket", "cams", "--mqtt-port", "1883"], "--mqtt-host is missing"),
+            (
+                &["--bucket", "cams", "--mqtt-host", "h", "--mqtt-password-file", "/nonexistent"],
+                "--mqtt-password-file: /nonexistent",
+            ),
             (&["--bucket", "cams", "--listen", "0.0.0.0:80"], "use --auth token:FILE"),
             (&["--bucket", "cams", "--listen", "[::]:80"], "use --auth token:FILE"),
             (&["--bucket", "cams", "--auth", "iap"], "--auth must be none or token:FILE"),

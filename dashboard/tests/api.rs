@@ -29,7 +29,12 @@ fn bucket() -> (GcsServer, u64) {
 #[test]
 fn cameras_are_found_in_the_bucket_those_in_trouble_first() {
     let (server, _) = bucket();
-    let listed = |id: &str, enabled| Camera { id: id.into(), enabled };
+    let listed = |id: &str, enabled| Camera {
+        id: id.into(),
+        name: None,
+        enabled,
+        time_zone: None,
+    };
     let with_list = common::settings(&server);
     let with_list = gcstreamer_dashboard::settings::Settings {
         cameras: vec![listed("never", true), listed("cam", true), listed("off", false)],

@@ -5,11 +5,16 @@
 
 mod common;
 
+#[path = "../../tests/common/mosquitto.rs"]
+mod mosquitto;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Dashboard, GcsServer, SECOND, STREAMS, cut, encode, now, settings, store, web};
+use common::{Dashboard, GcsServer, SECOND, STREAMS, cut, encode, now, settings, status, store, web};
+use gcstreamer_dashboard::mqtt::Broker;
 use gcstreamer_dashboard::settings::{Auth, Settings};
+use gcstreamer_schema::cameras::Camera;
 use serde_json::json;
 
 const EVIL: &str = "<img src=x onerror=alert(1)>\"'&";
@@ -54,10 +59,36 @@ fn the_page_plays_what_was_recorded() {
         auth: Auth::Token(token.into()),
         ..settings(&server)
     });
+    // A dashboard that hears what cameras report, and has a list of them.
+    let broker = mosquitto::Mosquitto::start();
+    broker.publish("gcstreamer/flv/availability", b"online", true);
+    broker.publish(
+        "gcstreamer/flv/status",
+        status("flv", "streaming", "online", now(), 60.0).as_bytes(),
+        true,
+    );
+    let reported = Dashboard::start(Settings {
+        broker: Some(Broker {
+            host: "127.0.0.1".into(),
+            port: broker.port(),
+            username: None,
+            password_file: None,
+            tls: false,
+        }),
+        cameras: vec![Camera {
+            id: "flv".into(),
+            name: Some("Back door".into()),
+            enabled: true,
+            time_zone: Some("Asia/Tokyo".into()),
+        }],
+        ..settings(&server)
+    });
+    let frozen = status("flv", "stalled", "online", now(), 60.0);
+    let mqtt = json!({"address": reported.address, "port": broker.port(), "topic": "gcstreamer/flv/status", "frozen": frozen});
     let login = json!({"address": guarded.address, "token": token});
     std::fs::write(
         &plan,
-        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login}).to_string(),
+        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt}).to_string(),
     )
     .unwrap();
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
@@ -73,5 +104,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 7, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 8, "{text}");
 }

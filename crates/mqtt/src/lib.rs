@@ -14,6 +14,7 @@
 //!   broker's.
 //! - `rumqtt`: one connection. The only file that names `rumqttc`.
 //! - `driver`: the task that carries out what `link` decides.
+//! - `subscriber`: a client that only listens, for a dashboard.
 //! - `publish_interval`: when a client's states were last published, beyond the life of its link.
 //!
 //! What the link guarantees, whatever the broker does:
@@ -58,11 +59,13 @@ mod probe;
 mod publish_interval;
 mod rumqtt;
 mod shared;
+mod subscriber;
 mod tls;
 mod topics;
 
 pub use jwt::TokenError;
 pub use key::KeyError;
+pub use subscriber::{Heard, Subscriber};
 pub use tls::TlsError;
 
 use publish_interval::PublishInterval;

@@ -9,23 +9,42 @@ use serde::Deserialize;
 pub const RESERVED_PARTS: [&str; 6] = ["recorder", "availability", "state", "status", "event", "set"];
 
 /// A camera in the list.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Camera {
     /// The device id, the first part of its object names.
     pub id: String,
+    /// Its name for people.
+    pub name: Option<String>,
     /// Whether it is recorded.
-    #[serde(default = "enabled")]
     pub enabled: bool,
+    /// IANA name of the time zone that its days are of; `None`: UTC.
+    pub time_zone: Option<String>,
 }
 
-fn enabled() -> bool {
-    true
+// Flattened, a fault in one of the shared keys would lose its place in the file.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Entry {
+    id: String,
+    name: Option<String>,
+    enabled: Option<bool>,
+    time_zone: Option<String>,
+}
+
+/// Keys that `[defaults]` may set.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Defaults {
+    enabled: Option<bool>,
+    time_zone: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
-    camera: Vec<Camera>,
+    defaults: Defaults,
+    #[serde(default)]
+    camera: Vec<Entry>,
 }
 
 /// Parses the cameras of a recorder's file (TOML), in their order.
@@ -40,7 +59,14 @@ pub fn from_toml(text: &str) -> Result<Vec<Camera>, String> {
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         format!("{line}:{column}: {}", error.message())
     })?;
-    Ok(file.camera)
+    let defaults = file.defaults;
+    let camera = |entry: Entry| Camera {
+        id: entry.id,
+        name: entry.name,
+        enabled: entry.enabled.or(defaults.enabled).unwrap_or(true),
+        time_zone: entry.time_zone.or_else(|| defaults.time_zone.clone()),
+    };
+    Ok(file.camera.into_iter().map(camera).collect())
 }
 
 /// Checks a camera's id: it must be valid as a device id and as part of MQTT topics.
@@ -69,15 +95,29 @@ mod tests {
             bucket = "b"
             [mqtt]
             host = "h"
+            [defaults]
+            time-zone = "Europe/Berlin"
             [[camera]]
             id = "store42/cam3"
+            name = "Back door"
             url = "rtsp://10.0.3.3/stream"
             [[camera]]
             id = "cam4"
             enabled = false
+            time-zone = "America/Lima"
         "#;
-        let camera = |id: &str, enabled| Camera { id: id.into(), enabled };
-        assert_eq!(from_toml(text), Ok(vec![camera("store42/cam3", true), camera("cam4", false)]));
+        let camera = |id: &str, name: Option<&str>, enabled, zone: &str| Camera {
+            id: id.into(),
+            name: name.map(str::to_owned),
+            enabled,
+            time_zone: Some(zone.into()),
+        };
+        let back_door = camera("store42/cam3", Some("Back door"), true, "Europe/Berlin");
+        assert_eq!(
+            from_toml(text),
+            Ok(vec![back_door, camera("cam4", None, false, "America/Lima")])
+        );
+        assert!(!from_toml("[defaults]\nenabled = false\n[[camera]]\nid = \"a\"").unwrap()[0].enabled);
         assert_eq!(from_toml("bucket = \"b\""), Ok(Vec::new()));
     }
 

@@ -33,14 +33,10 @@ pub fn parts(chunks: &[Chunk]) -> Result<Vec<Range<u64>>, String> {
 }
 
 fn skipped(last: &Chunk, chunk: &Chunk) -> Result<u64, String> {
-    let cannot = |what: &str| {
-        let at = rfc3339_ms(chunk.meta.start);
-        Err(format!(
-            "{what} at {at}, so one file cannot hold what was before and what comes then; export both apart, or as mp4"
-        ))
-    };
+    let at = rfc3339_ms(chunk.meta.start);
+    let apart = "so one file cannot hold what was before and what comes then; export both apart, or as mp4";
     if last.meta.container != chunk.meta.container {
-        return cannot("the container changes");
+        return Err(format!("the container changes at {at}, {apart}"));
     }
     let init = chunk.meta.init_bytes;
     let header = |chunk: &Chunk| chunk.meta.init_crc32c.map(|crc32c| (chunk.meta.init_bytes, crc32c));
@@ -49,7 +45,7 @@ fn skipped(last: &Chunk, chunk: &Chunk) -> Result<u64, String> {
         Container::MpegTs | Container::Raw => Ok(0),
         _ if is_same => Ok(init),
         Container::Flv if init >= FLV_HEAD => Ok(FLV_HEAD),
-        _ => cannot("the header changes"),
+        _ => Err(format!("the header changes at {at}, {apart}")),
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) async fn cameras(State(shared): State<Shared>) -> Result<Response, Ap
 /// `GET /api/about`: what the footer shows.
 pub(super) async fn about(State(shared): State<Shared>) -> Response {
     fresh(
-        json!({"bucket": shared.app.index.bucket(), "list_requests": shared.app.index.requests(), "version": env!("CARGO_PKG_VERSION")}),
+        json!({"bucket": shared.app.index.bucket(), "list_requests": shared.app.index.requests(), "zones": shared.app.zones(), "since": gcstreamer_schema::time::rfc3339_ms(shared.app.since), "version": env!("CARGO_PKG_VERSION")}),
     )
 }
 
@@ -127,8 +127,12 @@ pub(super) async fn days(State(shared): State<Shared>, Query(query): Query<Month
     let first: Date = format!("{}-01", query.month)
         .parse()
         .map_err(|_| ApiError::bad_request("month is no month", "write it as 2026-11"))?;
-    let zone = TimeZone::get(query.tz.as_deref().unwrap_or("UTC"))
-        .map_err(|_| ApiError::bad_request("tz is no time zone", "write it as Europe/Berlin; without it days are UTC"))?;
+    let zone = TimeZone::get(query.tz.as_deref().unwrap_or_else(|| shared.app.zone_name(&query.camera))).map_err(|_| {
+        ApiError::bad_request(
+            "tz is no time zone",
+            "write it as Europe/Berlin; without it days are the camera's",
+        )
+    })?;
     Ok(fresh(shared.app.days(&query.camera, first, &zone).await?))
 }
 

@@ -49,6 +49,9 @@ pub async fn serve(
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let (end, ends) = watch::channel(false);
+    if let Some(broker) = &app.broker {
+        crate::mqtt::listen(broker, app.known.clone(), app.clock.clone(), ends.clone()).map_err(std::io::Error::other)?;
+    }
     let router = router(app, ends.clone());
     let graceful = async move {
         ended.await;

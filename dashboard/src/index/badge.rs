@@ -1,6 +1,6 @@
-//! The state of a camera as the first screen shows it, from the bucket alone.
+//! The state of a camera as the first screen shows it; what is known from the bucket alone.
 //!
-//! PURE. Without MQTT three states can be told: something was stored lately, something was stored, nothing ever was. A board that
+//! PURE. Without MQTT ([`super::report`]) three states can be told: something was stored lately, something was stored, nothing ever was. A board that
 //! says more than it knows is worse than none.
 
 use serde::Serialize;
@@ -13,9 +13,17 @@ use super::chunk::Chunk;
 pub enum Badge {
     /// It is in a list of cameras and the bucket has nothing of it.
     NeverSeen,
+    /// Its client left the MQTT broker without a goodbye.
+    Offline,
+    /// No pictures come from the camera.
+    CameraLost,
+    /// Pictures come, and none is recorded.
+    NotRecording,
     /// Nothing was stored for longer than its chunks are: why is not known without MQTT.
     Unknown,
-    /// Its list says that it is not to be recorded.
+    /// Pictures come, and wait for their upload.
+    Late,
+    /// Its list says that it is not to be recorded, or it was stopped on purpose.
     Stopped,
     /// The newest chunk is as young as it should be.
     Recording,
@@ -37,7 +45,7 @@ pub struct CameraState {
     pub last_stored: Option<u64>,
     /// Seconds since then.
     pub age_s: Option<u64>,
-    /// Age of the oldest second that waits for its upload; needs MQTT, so it is not known.
+    /// Age of the oldest second that waits for its upload; known by MQTT alone.
     pub backlog_s: Option<u64>,
     /// Seconds missing since midnight in the camera's zone; `None`: not counted yet.
     pub missing_s_today: Option<u64>,

@@ -19,6 +19,7 @@ pub mod chunk;
 mod discover;
 pub mod freshness;
 pub mod names;
+pub mod report;
 pub mod timeline;
 
 pub use chunk::Chunk;

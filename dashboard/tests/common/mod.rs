@@ -171,6 +171,7 @@ pub fn settings(server: &GcsServer) -> Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         auth: Auth::None,
         cache_dir: None,
+        broker: None,
     }
 }
 
@@ -323,6 +324,16 @@ pub fn now() -> u64 {
 
 pub fn iso(ns: u64) -> String {
     gcstreamer_schema::time::rfc3339_ms(ns)
+}
+
+/// A status as a camera publishes it, written at `at` (ns since the Unix epoch).
+pub fn status(camera: &str, phase: &str, upload: &str, at: u64, interval_s: f64) -> String {
+    serde_json::json!({
+        "v": 1, "state": "connected", "phase": phase, "reason": null, "since": iso(at), "ts": iso(at), "seq": 1, "session": "0a1b2c3d4e",
+        "device": camera, "interval_s": interval_s, "recording": true,
+        "upload": {"status": upload, "oldest_pending_s": 95.5, "backlog_bytes": 5_000_000},
+    })
+    .to_string()
 }
 
 pub fn web() -> PathBuf {

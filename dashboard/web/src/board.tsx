@@ -54,7 +54,7 @@ export function Board() {
         {!cameras && !trouble && <p class="quiet">Looking into the bucket…</p>}
         {cameras?.length === 0 && <p class="quiet">The bucket holds no recordings of gcssink under the names of --location.</p>}
         <ul class="cards">{cameras?.map((camera) => <Card key={camera.id} camera={camera} />)}</ul>
-        {cameras && cameras.length > 0 && <Happened />}
+        {cameras && cameras.length > 0 && <Happened names={new Map(cameras.map(({ id, name }) => [id, name]))} />}
       </main>
       <Foot />
     </>
@@ -80,8 +80,9 @@ function Card({ camera }: { camera: Camera }) {
         <span aria-hidden="true">{icon}</span> {word}
         {camera.age_s !== null && camera.badge === "recording" && <span class="quiet"> · stored up to {span(camera.age_s)} ago</span>}
       </p>
-      {camera.reason && <p class="reason">{camera.last_stored ? `nothing stored for ${span(camera.age_s ?? 0)}, since ${clock(Date.parse(camera.last_stored))}, ${date(Date.parse(camera.last_stored))}` : camera.reason}</p>}
-      {camera.missing_s_today !== null && camera.missing_s_today > 0 && <p class="missing">{span(camera.missing_s_today)} missing today (UTC)</p>}
+      {camera.reason && <p class="reason">{camera.badge === "unknown" && camera.last_stored && camera.reason.startsWith("nothing stored") ? `nothing stored for ${span(camera.age_s ?? 0)}, since ${clock(Date.parse(camera.last_stored))}, ${date(Date.parse(camera.last_stored))}` : camera.reason}</p>}
+      {camera.missing_s_today !== null && camera.missing_s_today > 0 && <p class="missing">{span(camera.missing_s_today)} missing today</p>}
+      {camera.backlog_s !== null && camera.backlog_s > 0 && <p class="missing">the oldest recording has waited {span(camera.backlog_s)} for its upload</p>}
     </li>
   );
 }
@@ -112,7 +113,7 @@ function Picture({ camera }: { camera: Camera }) {
   );
 }
 
-function Happened() {
+function Happened({ names }: { names: Map<string, string> }) {
   const [gaps, setGaps] = useState<CameraGap[] | null>(null);
   useEffect(() => {
     const stop = new AbortController();
@@ -132,7 +133,7 @@ function Happened() {
           <tbody>
             {gaps.slice(0, 10).map((gap) => (
               <tr key={gap.camera + gap.from}>
-                <td><CameraLink camera={gap.camera} at={Date.parse(gap.from) - 10_000}>{gap.camera}</CameraLink></td>
+                <td><CameraLink camera={gap.camera} at={Date.parse(gap.from) - 10_000}>{names.get(gap.camera) ?? gap.camera}</CameraLink></td>
                 <td>{span((Date.parse(gap.to) - Date.parse(gap.from)) / 1000)}</td>
                 <td>{clock(Date.parse(gap.from))}</td>
                 <td>{reason(gap.reason)}</td>
@@ -153,9 +154,11 @@ function Foot() {
     ask();
     return () => clearInterval(timer);
   }, []);
+  const hours = about ? Math.max(1 / 60, (Date.now() - Date.parse(about.since)) / HOUR) : 1;
+  const hourly = about ? about.list_requests / hours : 0;
   return (
     <footer>
-      {about && `Bucket ${about.bucket} · ${about.list_requests} list requests since the start, ${((about.list_requests * 0.005) / 1000).toFixed(4)} USD · version ${about.version} · `}
+      {about && `Bucket ${about.bucket} · ${about.list_requests} list requests since the start, ${Math.round(hourly)} an hour for ${((hourly * 0.005) / 1000).toFixed(4)} USD · version ${about.version} · `}
       <a href="/assets/licences.txt">licences</a>
     </footer>
   );

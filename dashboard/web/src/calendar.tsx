@@ -1,16 +1,13 @@
 // A month: how much of each day is recorded.
 import { useEffect, useState } from "preact/hooks";
 import { type Day, get } from "./api";
-import { span, zone } from "./time";
+import { dayBegins, dayOf, span, zone } from "./time";
 
-const monthOf = (at: number): string => {
-  const day = new Date(at);
-  return `${day.getFullYear()}-${String(day.getMonth() + 1).padStart(2, "0")}`;
-};
+const monthOf = (at: number): string => dayOf(at).slice(0, 7);
 
 const shifted = (month: string, by: number): string => {
   const [year = 0, number = 1] = month.split("-").map(Number);
-  return monthOf(new Date(year, number - 1 + by, 1).getTime());
+  return new Date(Date.UTC(year, number - 1 + by, 1)).toISOString().slice(0, 7);
 };
 
 export function Calendar({ camera, at, pick }: { camera: string; at: number; pick: (midnight: number) => void }) {
@@ -36,11 +33,12 @@ export function Calendar({ camera, at, pick }: { camera: string; at: number; pic
       <ol class="days">
         {Array.from({ length: first }, (_, index) => <li key={`before${index}`} aria-hidden="true" />)}
         {days.map(({ day, recorded_s, gap_s }) => {
-          const at = new Date(`${day}T00:00:00`).getTime();
-          const share = Math.min(1, recorded_s / 86400);
+          const at = dayBegins(day);
+          // Days have 23 to 25 hours.
+          const share = Math.min(1, (recorded_s * 1000) / (dayBegins(dayOf(at + 26 * 3_600_000)) - at));
           return (
             <li key={day}>
-              <button type="button" disabled={recorded_s === 0} onClick={() => pick(at)} aria-label={`${Number(day.slice(8))} ${new Date(at).toLocaleDateString(undefined, { month: "long" })}: ${span(recorded_s)} recorded${gap_s ? `, ${span(gap_s)} missing` : ""}`}>
+              <button type="button" disabled={recorded_s === 0} onClick={() => pick(at)} aria-label={`${Number(day.slice(8))} ${new Date(year, number - 1, 1).toLocaleDateString(undefined, { month: "long" })}: ${span(recorded_s)} recorded${gap_s ? `, ${span(gap_s)} missing` : ""}`}>
                 {Number(day.slice(8))}
                 <meter min={0} max={1} value={share} aria-hidden="true" />
                 <span class={gap_s > 0 ? "dot" : "dot none"} aria-hidden="true" />

@@ -5,13 +5,23 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-export const zone = (): string => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+let shown: string | undefined;
+
+/** The zone that times are shown in: the camera's, else the browser's. */
+export const zone = (): string => shown ?? (Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
+
+/** Shows times in this zone; `undefined`: the browser's. */
+export function setZone(name: string | undefined): void {
+  if (name === shown) return;
+  shown = name;
+  formats.clear();
+}
 
 const formats = new Map<string, Intl.DateTimeFormat>();
 
 function format(key: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
   let known = formats.get(key);
-  if (!known) formats.set(key, (known = new Intl.DateTimeFormat(undefined, { hourCycle: "h23", ...options })));
+  if (!known) formats.set(key, (known = new Intl.DateTimeFormat(undefined, { hourCycle: "h23", timeZone: zone(), ...options })));
   return known;
 }
 
@@ -31,12 +41,27 @@ export function span(seconds: number): string {
 
 export const iso = (at: number): string => new Date(at).toISOString();
 
-/** Midnight of the day of `at`, in the browser's zone. */
-export function midnight(at: number): number {
-  const day = new Date(at);
-  day.setHours(0, 0, 0, 0);
-  return day.getTime();
+/** By how much the zone's clock is ahead of UTC at an instant, ms. */
+function ahead(at: number): number {
+  const options = { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" } as const;
+  const parts = Object.fromEntries(format("parts", { ...options, calendar: "gregory", numberingSystem: "latn" }).formatToParts(at).map(({ type, value }) => [type, Number(value)]));
+  const { year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0 } = parts;
+  return Date.UTC(year, month - 1, day, hour, minute, second) - Math.floor(at / SECOND) * SECOND;
 }
+
+/** The day of `at` in the zone, e.g. 2026-11-22. */
+export const dayOf = (at: number): string => new Date(at + ahead(at)).toISOString().slice(0, 10);
+
+/** When a day begins in the zone. */
+export function dayBegins(day: string): number {
+  const utc = Date.parse(`${day}T00:00:00Z`);
+  // The clock may change on that day: what holds at the first guess is tried.
+  const guess = utc - ahead(utc);
+  return utc - ahead(guess);
+}
+
+/** Midnight of the day of `at`, in the zone. */
+export const midnight = (at: number): number => dayBegins(dayOf(at));
 
 /** Steps of the axis that leave between 4 and 12 marks. */
 export function axisStep(length: number): number {

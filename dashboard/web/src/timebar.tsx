@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { Timeline } from "./api";
 import { type View, described, instant, moved, share, zoomed } from "./bar";
-import { DAY, axisStep, clock, date, hourMinute, midnight, shortDate } from "./time";
+import { DAY, axisStep, clock, date, hourMinute, midnight, shortDate, zone } from "./time";
 import { reason } from "./words";
 
 interface Props {
@@ -29,7 +29,7 @@ export function TimeBar(props: Props) {
     const observer = new ResizeObserver(redraw);
     observer.observe(element);
     return () => observer.disconnect();
-  }, [props.view.from, props.view.to, props.timeline, props.at, props.now]);
+  }, [props.view.from, props.view.to, props.timeline, props.at, props.now, zone()]);
   useEffect(() => (canvas.current ? pointers(canvas.current, latest) : undefined), []);
   const known = described(props.timeline, props.at);
   const words = typeof known === "string" ? known : `gap, ${reason(known.gap)}, until ${clock(known.until)}`;

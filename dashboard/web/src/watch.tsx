@@ -1,6 +1,6 @@
 // A camera: its picture, the time bar below it, and the calendar.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, type Camera, type Timeline, get } from "./api";
+import { type About, ApiError, type Camera, type Timeline, get } from "./api";
 import { go } from "./app";
 import { type View, following, gapFrom, zoomed } from "./bar";
 import { Calendar } from "./calendar";
@@ -9,7 +9,7 @@ import { askForToken } from "./login";
 import { Player } from "./player";
 import { Take, type TakeKeys } from "./take";
 import { TimeBar } from "./timebar";
-import { HOUR, clock, date, iso, span, zone } from "./time";
+import { HOUR, clock, date, iso, setZone, span, zone } from "./time";
 import { reason } from "./words";
 
 const SPEEDS = [0.5, 1, 2, 4, 8, 16];
@@ -26,10 +26,25 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const [peeked, setPeeked] = useState<number | null>(null);
   const [view, setView] = useState<View>(() => ({ from: (asked ?? Date.now()) - HOUR * 0.8, to: (asked ?? Date.now()) + HOUR * 0.2 }));
   const [now, setNow] = useState(Date.now());
+  const [name, setName] = useState(camera);
+  const [isUtc, setUtc] = useState(false);
   const timeline = useTimeline(camera, view, now);
 
   useEffect(() => {
-    document.title = camera;
+    document.title = name;
+  }, [name]);
+  // Times are shown in the camera's zone, if its list names one.
+  const [tz, setTz] = useState<string | undefined>(undefined);
+  useEffect(() => {
+    get<Camera[]>("/api/cameras").then((all) => {
+      setName(all.find(({ id }) => id === camera)?.name ?? camera);
+    }, () => {});
+    get<About>("/api/about").then(({ zones }) => setTz(zones[camera]), () => {});
+    return () => setZone(undefined);
+  }, [camera]);
+  setZone(isUtc ? "UTC" : tz);
+
+  useEffect(() => {
     const timer = setInterval(() => setNow(Date.now()), 10_000);
     if (!video.current) return;
     const made = new Player(video.current, camera, {
@@ -94,7 +109,8 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     <>
       <header class="top">
         <a class="back" href="/" onClick={followed}>← Cameras</a>
-        <h1>{camera}</h1>
+        <h1>{name}</h1>
+        {name !== camera && <p class="quiet id">{camera}</p>}
       </header>
       <main class="watch">
         <div class="screen">
@@ -105,6 +121,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         <p class="when">
           <time dateTime={iso(peeked ?? at)}>{clock(peeked ?? at)}</time> {date(peeked ?? at)}
           <span class="quiet"> {zone()} · {iso(peeked ?? at).slice(11, 19)} UTC</span>
+          <label class="check"><input type="checkbox" checked={isUtc} onChange={(event) => setUtc(event.currentTarget.checked)} /> UTC</label>
           {player.current?.isLive() && playing && <span class="live"> live, {span((now - at) / 1000)} behind</span>}
         </p>
         <TimeBar view={view} setView={setView} timeline={timeline} at={peeked ?? at} now={now} peek={setPeeked} pick={pick} />
@@ -126,7 +143,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           <label class="check"><input type="checkbox" onChange={(event) => { if (video.current) video.current.muted = !event.currentTarget.checked; }} /> Sound</label>
         </div>
         <Take camera={camera} at={at} keys={takeKeys} />
-        <Calendar camera={camera} at={at} pick={(day) => { setView({ from: day, to: day + 24 * HOUR }); pick(day); }} />
+        <Calendar key={zone()} camera={camera} at={at} pick={(day) => { setView({ from: day, to: day + 24 * HOUR }); pick(day); }} />
         <Table timeline={timeline} pick={pick} />
         <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, , . one frame, n p gaps, + − zoom, [ ] mark a range, e takes it away.</p>
       </main>

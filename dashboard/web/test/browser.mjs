@@ -1,14 +1,15 @@
 // Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}}
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const [address, plan, screenshots, executablePath] = process.argv.slice(2);
-const { cameras, gap, evil, login } = JSON.parse(readFileSync(plan, "utf8"));
+const { cameras, gap, evil, login, mqtt } = JSON.parse(readFileSync(plan, "utf8"));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PATIENCE = 30_000;
 
@@ -180,6 +181,28 @@ const tests = {
     assert.deepEqual([manifest.camera, manifest.size, manifest.format], [id, bytes.length, "mp4"]);
     await accessible(page, "take away");
     await page.screenshot({ path: join(screenshots, "take.png"), fullPage: true });
+  },
+
+  async "a badge turns when the camera reports that it froze, and times are in the camera's zone"() {
+    const page = await tab();
+    await page.goto(mqtt.address);
+    const card = page.locator(".card:has-text('Back door')");
+    await card.locator(".badge").waitFor();
+    assert.doesNotMatch(await card.textContent(), /camera lost/);
+    execFileSync("mosquitto_pub", ["-h", "127.0.0.1", "-p", String(mqtt.port), "-r", "-q", "1", "-t", mqtt.topic, "-m", mqtt.frozen]);
+    await until("the badge does not turn", () => card.textContent(), (text) => /camera lost/.test(text) && /no pictures since/.test(text));
+    assert.match(await page.textContent(".summary"), /1 camera lost/);
+    assert.match(await page.textContent(".card:first-child"), /Back door/, "trouble is first");
+    await accessible(page, "board with trouble");
+    await page.screenshot({ path: join(screenshots, "trouble.png"), fullPage: true });
+    const { start } = cameras.find(({ id }) => id === "flv");
+    await page.goto(`${mqtt.address}/?${new URLSearchParams({ cam: "flv", t: new Date(start + 2000).toISOString() })}`);
+    await until("the zone is not shown", () => page.textContent(".when"), (text) => text.includes("Asia/Tokyo"));
+    const shows = async () => Number((await page.textContent(".when time")).slice(0, 2));
+    const utc = new Date(start + 2000).getUTCHours();
+    assert.equal(await shows(), (utc + 9) % 24);
+    await page.check(".when input");
+    await until("UTC is not shown", shows, (hour) => hour === utc || hour === (utc + 1) % 24);
   },
 
   async "whoever has the token logs in, and the address never shows it"() {

@@ -1,0 +1,157 @@
+//! A client that only listens: what others publish below some filters, over one connection that is made again after each failure.
+//!
+//! Unlike [`crate::Link`] it publishes nothing and has no will. What it has heard is the caller's to keep: after a reconnect the broker
+//! sends what is retained once more.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::connect_options::{check, read};
+use super::rumqtt::{Connection, ConnectionParams, Received};
+use super::{Config, ConfigError, Protocol, tls};
+use gcstreamer_schema::redact;
+
+/// What a subscriber hears of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The broker accepted the connection; what is retained follows.
+    Connected,
+    /// Somebody published this, or the broker had retained it.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// What was published.
+        payload: Bytes,
+        /// Whether the broker had it before we asked.
+        retained: bool,
+    },
+    /// There is no connection: it broke, or could not be made. The next call waits and tries again. The text contains no secret.
+    Lost(String),
+    /// The broker does not let us listen to these filters.
+    Refused(Vec<String>),
+}
+
+/// See the module.
+pub struct Subscriber {
+    config: Arc<Config>,
+    client_id: String,
+    filters: Vec<String>,
+    connection: Option<Connection>,
+    opened: Instant,
+    backoff: Backoff,
+    pause: Duration,
+    is_outage: bool,
+}
+
+impl std::fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscriber")
+            .field("filters", &self.filters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Subscriber {
+    /// A subscriber of these filters. Reads the files of the settings once to check them; contacts nobody before [`Subscriber::next`].
+    ///
+    /// # Errors
+    /// [`ConfigError`]; also where the protocol is not plain MQTT.
+    pub fn new(config: Config, filters: Vec<String>) -> Result<Self, ConfigError> {
+        check(&config)?;
+        let Protocol::Mqtt(plain) = &config.protocol else {
+            return Err(ConfigError::setting(
+                "protocol",
+                "a bridge of IoT Core shows a device its own topics alone",
+            ));
+        };
+        Ok(Self {
+            client_id: plain.client_id.clone(),
+            config: Arc::new(config),
+            filters,
+            connection: None,
+            opened: Instant::now(),
+            backoff: Backoff::default(),
+            pause: Duration::ZERO,
+            is_outage: false,
+        })
+    }
+
+    /// Waits for what comes next. After [`Heard::Lost`] it pauses first: 1 s, doubling up to a minute. Must be called inside tokio;
+    /// a call that is given up may have lost its place in that pause, and nothing else.
+    pub async fn next(&mut self) -> Heard {
+        loop {
+            if self.connection.is_none() {
+                tokio::time::sleep(self.pause).await;
+                if let Err(text) = self.open().await {
+                    return self.lost(text);
+                }
+            }
+            let Some(connection) = &mut self.connection else { continue };
+            match connection.received().await {
+                Received::Connected => {
+                    connection.subscribe(self.filters.clone());
+                    self.is_outage = false;
+                    return Heard::Connected;
+                }
+                Received::Message {
+                    topic,
+                    payload,
+                    retained,
+                    ..
+                } => {
+                    return Heard::Message {
+                        topic,
+                        payload,
+                        retained,
+                    };
+                }
+                Received::Subscribed(refused) if !refused.is_empty() => return Heard::Refused(refused),
+                Received::Acknowledged | Received::Subscribed(_) => {}
+                Received::Lost(text) => return self.lost(text),
+                Received::Disconnected => return self.lost("the connection was closed".into()),
+                Received::TooLarge(size) => return self.lost(format!("a message of {size} bytes exceeds the limit of 80 KiB")),
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), String> {
+        let config = Arc::clone(&self.config);
+        let options = tokio::task::spawn_blocking(move || read(&config, SystemTime::now()));
+        let options = match options.await {
+            Ok(options) => options.map_err(|error| redact(&error.to_string()))?,
+            Err(error) => return Err(format!("the files of the connection could not be read: {error}")),
+        };
+        self.opened = Instant::now();
+        self.connection = Some(Connection::open(ConnectionParams {
+            host: tls::bare_host(&self.config.host).to_owned(),
+            port: self.config.port(),
+            client_id: self.client_id.clone(),
+            login: options.login,
+            has_token: false,
+            tls: options.tls,
+            will: None,
+            keep_alive: self.config.keep_alive,
+            has_certificate: self.config.client_certificate.is_some(),
+            is_first_failure: !self.is_outage,
+        }));
+        Ok(())
+    }
+
+    fn lost(&mut self, text: String) -> Heard {
+        let lived = if self.connection.take().is_some() {
+            self.opened.elapsed()
+        } else {
+            Duration::ZERO
+        };
+        let jitter = Duration::from_millis(RandomState::new().build_hasher().finish() % 1000);
+        self.pause = self.backoff.failed(lived, jitter);
+        self.is_outage = true;
+        Heard::Lost(text)
+    }
+}

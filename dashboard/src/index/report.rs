@@ -1,0 +1,284 @@
+//! What the cameras report over MQTT, and what it means for their badges.
+//!
+//! PURE. A report is believed while the camera's `availability` is `online` and its status is younger than three of its intervals.
+//! What the bucket has is believed more: a camera that reports "all well" and of which nothing arrives is late.
+
+use std::collections::BTreeMap;
+
+use gcstreamer_schema::name::check_device;
+use gcstreamer_schema::status::{Phase, StatusDocument};
+use gcstreamer_schema::topics::{DEFAULT_PREFIX, OFFLINE, ONLINE, Topic, device_of};
+
+use super::badge::{Badge, patience};
+use super::chunk::Chunk;
+
+/// Most cameras that are remembered: a broker may hold anything.
+const MAX_CAMERAS: usize = 20_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// What was heard of one camera.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// `availability`; `None`: nothing heard, or something else.
+    pub online: Option<bool>,
+    /// The last status.
+    pub status: Option<StatusDocument>,
+    /// When the status was written, ns since the Unix epoch by our clock.
+    pub at: u64,
+}
+
+/// What was heard of all cameras, by device id.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reports {
+    /// Whether there is a connection: without one, nothing here is believed.
+    pub is_connected: bool,
+    all: BTreeMap<String, Report>,
+}
+
+impl Reports {
+    /// The filter to subscribe to.
+    pub fn filter() -> String {
+        DEFAULT_PREFIX.replace("{device}", "#")
+    }
+
+    /// Takes a message at `now`. What is not a camera's is ignored.
+    pub fn hear(&mut self, topic: &str, payload: &[u8], retained: bool, now: u64) {
+        let Some((prefix, topic)) = Topic::read(topic) else { return };
+        // `gcstreamer/recorder/NAME` is a recorder.
+        let device =
+            device_of(DEFAULT_PREFIX, prefix).filter(|device| check_device(device).is_ok() && !device.starts_with("recorder/"));
+        let Some(device) = device.filter(|device| self.all.contains_key(*device) || self.all.len() < MAX_CAMERAS) else {
+            return;
+        };
+        let is_cleared = payload.is_empty();
+        match topic {
+            Topic::Availability => {
+                let said = [(ONLINE, true), (OFFLINE, false)]
+                    .into_iter()
+                    .find(|(word, _)| word.as_bytes() == payload);
+                self.all.entry(device.to_owned()).or_default().online = said.map(|(_, online)| online);
+            }
+            Topic::Status if is_cleared => {
+                self.all.remove(device);
+            }
+            Topic::Status => {
+                let Ok(status) = StatusDocument::from_json(payload) else {
+                    return;
+                };
+                let report = self.all.entry(device.to_owned()).or_default();
+                // A camera's clock may be ahead of ours; what the broker kept may be old.
+                report.at = if retained { status.ts.min(now) } else { now };
+                report.status = Some(status);
+            }
+            Topic::State | Topic::Event(_) | Topic::Set(_) => {}
+        }
+    }
+
+    /// What was heard of a camera; `None` also without a connection.
+    pub fn of(&self, camera: &str) -> Option<&Report> {
+        self.all.get(camera).filter(|_| self.is_connected)
+    }
+
+    /// The cameras that have a status.
+    pub fn cameras(&self) -> impl Iterator<Item = &String> {
+        let known = self
+            .all
+            .iter()
+            .filter(|(_, report)| self.is_connected && report.status.is_some());
+        known.map(|(camera, _)| camera)
+    }
+}
+
+/// A badge with its reason, and the seconds that the oldest recording has waited for its upload.
+pub type Judged = (Badge, String, Option<u64>);
+
+/// Judges a camera at `now` (ns since the Unix epoch) by its report and its newest chunk. `None`: the report says nothing.
+pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged> {
+    let status = report.status.as_ref()?;
+    let since = gcstreamer_schema::time::rfc3339_ms(status.since);
+    let plain = |badge, reason: String| Some((badge, reason, None));
+    if matches!(status.phase, Phase::Stopped | Phase::Eos) {
+        return plain(Badge::Stopped, format!("stopped on purpose at {since}"));
+    }
+    if report.online == Some(false) {
+        return plain(
+            Badge::Offline,
+            "its connection to the MQTT broker ended without a goodbye: power, network or process".into(),
+        );
+    }
+    let interval = std::time::Duration::try_from_secs_f64(status.interval_s * 3.0).unwrap_or(std::time::Duration::MAX);
+    let silence = now.saturating_sub(report.at);
+    if u128::from(silence) > interval.as_nanos() {
+        return plain(
+            Badge::Unknown,
+            format!(
+                "its last report is {} s old, of every {} s",
+                silence / SECOND,
+                status.interval_s
+            ),
+        );
+    }
+    let lost = |what: &str| plain(Badge::CameraLost, format!("{what} since {since}"));
+    match status.phase {
+        Phase::Streaming => Some(streaming(status, newest, now)),
+        Phase::Stalled => lost("no pictures"),
+        Phase::SourceLost => lost("the stream ended, no pictures"),
+        Phase::Starting => lost("no picture yet, it tries"),
+        Phase::NotRecording => plain(
+            Badge::NotRecording,
+            format!("pictures pass and none is recorded since {since}"),
+        ),
+        Phase::Paused => plain(Badge::NotRecording, format!("paused since {since}")),
+        Phase::Error => {
+            let said = status
+                .error
+                .msg
+                .as_deref()
+                .or(status.reason.as_deref())
+                .unwrap_or("no reason is given");
+            plain(Badge::NotRecording, format!("an error at {since}: {said}"))
+        }
+        Phase::Blocked => Some((
+            Badge::Late,
+            format!("what comes takes no pictures since {since}"),
+            backlog(status),
+        )),
+        Phase::Stopped | Phase::Eos => None,
+    }
+}
+
+fn backlog(status: &StatusDocument) -> Option<u64> {
+    let seconds = status.upload.oldest_pending_s?;
+    std::time::Duration::try_from_secs_f64(seconds).ok().map(|age| age.as_secs())
+}
+
+fn streaming(status: &StatusDocument, newest: Option<&Chunk>, now: u64) -> Judged {
+    let waiting = backlog(status);
+    let age = newest.map(|chunk| now.saturating_sub(chunk.meta.end));
+    match (status.upload.status.as_deref(), newest) {
+        (Some(word @ ("degraded" | "offline")), _) => {
+            let bytes = status.upload.backlog_bytes.map(gcstreamer_schema::units::bytes);
+            let bytes = bytes.map(|bytes| format!(", {bytes} wait")).unwrap_or_default();
+            (Badge::Late, format!("pictures come, the upload is {word}{bytes}"), waiting)
+        }
+        (_, Some(chunk)) if age.is_some_and(|age| age < patience(chunk)) => (Badge::Recording, String::new(), waiting),
+        (_, Some(_)) => (Badge::Late, "pictures come, and nothing new is in the bucket".into(), waiting),
+        (_, None) => (
+            Badge::Late,
+            "pictures come, and the bucket has nothing of them yet".into(),
+            waiting,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chunk::tests::{BASE, chunk};
+    use super::*;
+
+    const NOW: u64 = BASE + 15 * SECOND;
+
+    fn status(phase: &str, upload: &str) -> String {
+        let at = gcstreamer_schema::time::rfc3339_ms(BASE + 10 * SECOND);
+        format!(
+            r#"{{"v":1,"state":"connected","phase":"{phase}","reason":null,"since":"{at}","ts":"{at}","seq":1,"session":"0a1b2c3d4e",
+            "device":"a/b","interval_s":60.0,"recording":true,"upload":{{"status":"{upload}","oldest_pending_s":95.5,"backlog_bytes":5000000}}}}"#
+        )
+    }
+
+    fn heard(availability: &str, phase: &str, upload: &str) -> Reports {
+        let mut reports = Reports {
+            is_connected: true,
+            ..Reports::default()
+        };
+        reports.hear("gcstreamer/a/b/availability", availability.as_bytes(), true, NOW);
+        reports.hear("gcstreamer/a/b/status", status(phase, upload).as_bytes(), true, NOW);
+        reports
+    }
+
+    fn judged(availability: &str, phase: &str, upload: &str) -> Judged {
+        let newest = chunk(0, 5, 0.0, 10.0);
+        judge(heard(availability, phase, upload).of("a/b").unwrap(), Some(&newest), NOW).unwrap()
+    }
+
+    #[test]
+    fn the_badges_are_those_of_the_table() {
+        for (availability, phase, upload, badge) in [
+            ("online", "streaming", "online", Badge::Recording),
+            ("online", "streaming", "degraded", Badge::Late),
+            ("online", "streaming", "offline", Badge::Late),
+            ("online", "stalled", "online", Badge::CameraLost),
+            ("online", "source-lost", "online", Badge::CameraLost),
+            ("online", "not-recording", "starting", Badge::NotRecording),
+            ("online", "error", "online", Badge::NotRecording),
+            ("offline", "streaming", "online", Badge::Offline),
+            ("offline", "stopped", "stopped", Badge::Stopped),
+            ("offline", "eos", "stopped", Badge::Stopped),
+        ] {
+            assert_eq!(
+                judged(availability, phase, upload).0,
+                badge,
+                "{availability} {phase} {upload}"
+            );
+        }
+        let (_, reason, waiting) = judged("online", "streaming", "offline");
+        assert_eq!(
+            (reason.as_str(), waiting),
+            ("pictures come, the upload is offline, 5 MB wait", Some(95))
+        );
+        assert!(
+            judged("online", "stalled", "online")
+                .1
+                .ends_with("since 2026-11-22T06:40:10.000Z")
+        );
+    }
+
+    #[test]
+    fn a_state_older_than_three_intervals_is_unknown() {
+        let reports = heard("online", "streaming", "online");
+        let at = |seconds: u64| {
+            judge(
+                reports.of("a/b").unwrap(),
+                Some(&chunk(0, 5, 0.0, 10.0)),
+                BASE + seconds * SECOND,
+            )
+            .unwrap()
+            .0
+        };
+        // Written at 10 s, every 60 s.
+        assert_eq!((at(60), at(191)), (Badge::Recording, Badge::Unknown));
+    }
+
+    #[test]
+    fn what_the_bucket_has_is_believed_more_than_a_report_that_all_is_well() {
+        let reports = heard("online", "streaming", "online");
+        let report = reports.of("a/b").unwrap();
+        assert_eq!(judge(report, None, NOW).unwrap().0, Badge::Late);
+        let old = chunk(0, 5, 0.0, 1.0);
+        assert_eq!(judge(report, Some(&old), BASE + 60 * SECOND).unwrap().0, Badge::Late);
+    }
+
+    #[test]
+    fn nothing_is_believed_without_a_connection_and_foreign_topics_are_ignored() {
+        let mut reports = heard("online", "streaming", "online");
+        for topic in [
+            "gcstreamer/recorder/site/status",
+            "other/a/b/status",
+            "gcstreamer/../x/status",
+            "gcstreamer/a/b/event/gap",
+        ] {
+            reports.hear(topic, status("stalled", "online").as_bytes(), true, NOW);
+        }
+        reports.hear("gcstreamer/a/b/status", b"{\"v\":", false, NOW);
+        reports.hear("gcstreamer/a/b/availability", b"\xff\xfe", false, NOW);
+        assert_eq!(reports.cameras().collect::<Vec<_>>(), ["a/b"]);
+        assert_eq!(
+            judge(reports.of("a/b").unwrap(), Some(&chunk(0, 5, 0.0, 10.0)), NOW)
+                .unwrap()
+                .0,
+            Badge::Recording
+        );
+        reports.is_connected = false;
+        assert_eq!((reports.of("a/b"), reports.cameras().count()), (None, 0));
+    }
+}
