@@ -131,7 +131,7 @@ impl Session {
         // Armed before the counters are read, so that a buffer arriving in between wakes the timer.
         self.counters.arm(true);
         let output = reporter.poll(&self.counters.snapshot(), now());
-        if output.changed {
+        if output.phase_changed {
             let reason = reporter.reason().map_or("", |r| r.name());
             gst::info!(CAT, "{} is {} {reason}", self.device, reporter.phase().name());
         }
@@ -143,7 +143,7 @@ impl Session {
     }
 
     fn publish(&self, output: Output) {
-        if output.changed {
+        if output.state_changed {
             self.poster.post(Post::Notify("state"));
         }
         let Some(link) = self.link.get() else { return };

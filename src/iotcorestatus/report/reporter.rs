@@ -32,7 +32,9 @@ pub struct Output {
     /// Telemetry to publish now.
     pub telemetry: Vec<Telemetry>,
     /// Whether the phase has changed.
-    pub changed: bool,
+    pub phase_changed: bool,
+    /// Whether the value of the property `state` has changed: several phases are `disconnected`.
+    pub state_changed: bool,
     /// When to poll again at the latest.
     pub next_poll: u64,
 }
@@ -201,8 +203,9 @@ impl Reporter {
     pub fn poll(&mut self, counts: &Counts, now: Now) -> Output {
         self.observe(counts, now.mono);
         let new = self.facts.classify(counts, &self.limits, self.current.phase, now.mono);
-        let changed = new.phase != self.phase();
-        if changed {
+        let phase_changed = new.phase != self.phase();
+        let state_changed = new.phase.state() != self.phase().state();
+        if phase_changed {
             self.change_phase(new, now);
         }
         self.current.phase.reason = new.reason;
@@ -222,7 +225,8 @@ impl Reporter {
             with_state: with_state && publish.is_some(),
             publish,
             telemetry: std::mem::take(&mut self.telemetry),
-            changed,
+            phase_changed,
+            state_changed,
             next_poll: self.next_poll(counts, now.mono),
         }
     }

@@ -32,6 +32,8 @@ struct SimulatedPipeline {
     now: f64,
     published: Vec<(f64, Status)>,
     telemetry: Vec<Telemetry>,
+    /// When `notify::state` fires.
+    notified: Vec<f64>,
 }
 
 impl SimulatedPipeline {
@@ -55,6 +57,7 @@ impl SimulatedPipeline {
             now: 0.0,
             published: Vec::new(),
             telemetry: Vec::new(),
+            notified: Vec::new(),
         }
     }
 
@@ -71,6 +74,9 @@ impl SimulatedPipeline {
         );
         self.published.extend(output.publish.map(|s| (self.now, s)));
         self.telemetry.extend(output.telemetry);
+        if output.state_changed {
+            self.notified.push((self.now * 10.0).round() / 10.0);
+        }
     }
 
     fn run(&mut self, seconds: f64) {

@@ -50,6 +50,20 @@ fn stalled_after_the_stall_timeout_and_connected_again_with_the_next_frame() {
 }
 
 #[test]
+fn an_application_is_notified_of_a_state_only_when_its_value_changes() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    pipeline.frames = false;
+    pipeline.run(20.0);
+    pipeline.is(Phase::Stalled);
+    // Another phase, and `disconnected` as before.
+    pipeline.handle(Event::Playing(false));
+    pipeline.is(Phase::Paused);
+    pipeline.handle(Event::Stopping);
+    pipeline.is(Phase::Stopped);
+    assert_eq!(pipeline.notified, [0.1, 11.0], "connected, then disconnected once");
+}
+
+#[test]
 fn blocked_is_not_stalled() {
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.counts.pushing_since = Some(at(pipeline.now).mono);

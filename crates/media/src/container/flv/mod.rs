@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use self::prefix::Prefix;
 use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX};
-use self::unsure::{SURE, Unsure};
+use self::unsure::{SURE, Unsure, holds_tags};
 use super::feed::{Feed, Step, len64};
 use super::fields::Fields;
 use super::nal::{self, Framing, VideoCodec};
@@ -154,6 +154,14 @@ impl Flv {
         }
     }
 
+    /// The item at `at` begins with `view`: it may end a picture. A tag of video may be more of the same one.
+    fn begin_item(&mut self, at: u64, view: &[u8], marks: &mut Vec<Mark>) {
+        self.at = at;
+        if self.unsure.is_none() && (self.lost || view.first() != Some(&VIDEO_TAG)) {
+            self.emit_picture_end(at, marks);
+        }
+    }
+
     fn read_item(&mut self, view: &[u8], marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         if let Some(unsure) = self.unsure {
             return Ok(self.pass_unsure(unsure, view, marks));
@@ -190,8 +198,12 @@ impl Flv {
             if header.size > MAX_UNCONFIRMED {
                 return Ok(self.damage(marks));
             }
+            if holds_tags(view.get(..total).unwrap_or(view), self.stream) {
+                return Ok(self.damage(marks));
+            }
             let Some(tag) = view.get(..total) else {
-                return Ok(Step::Need(total));
+                // Doubled each time, so that the search is linear.
+                return Ok(Step::Need(total.min(SURE.max(view.len() * 2))));
             };
             if !header.is_confirmed(tag) {
                 return Ok(self.damage(marks));
@@ -407,11 +419,7 @@ impl Scanner for Flv {
     fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
         let mut feed = std::mem::take(&mut self.feed);
         let outcome = feed.push(data, |at, view| {
-            self.at = at;
-            // A tag of video may be more of the same picture.
-            if self.unsure.is_none() && (self.lost || view.first() != Some(&VIDEO_TAG)) {
-                self.emit_picture_end(at, marks);
-            }
+            self.begin_item(at, view, marks);
             self.read_item(view, marks)
         });
         self.feed = feed;
@@ -422,7 +430,7 @@ impl Scanner for Flv {
         let mut feed = std::mem::take(&mut self.feed);
         self.emit_picture_end(feed.pos(), marks);
         feed.finish(|at, view| {
-            self.at = at;
+            self.begin_item(at, view, marks);
             self.read_item(view, marks)
         });
         self.release_prefix(marks);

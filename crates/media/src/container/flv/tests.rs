@@ -345,6 +345,34 @@ fn tags_of_reserved_types_and_other_streams_are_no_damage() {
 }
 
 #[test]
+fn what_only_looks_like_a_long_reserved_tag_does_not_swallow_the_sound_behind_it() {
+    let mut w = Writer::new(4);
+    w.tag(8, 0, AAC);
+    w.audio(0);
+    let at = w.bytes.len() as u64;
+    // What is left of a tag whose front is lost: type 23, 528,009 bytes, another stream.
+    w.bytes
+        .extend([0x17, 0x08, 0x0e, 0x89, 0x15, 0x62, 0xf3, 0x65, 0x41, 0x6a, 0x04, 0x17]);
+    let next = w.audio(23);
+    for n in 2..4000 {
+        w.audio(n * 23);
+    }
+    let marks = scan(&w.bytes);
+    assert!(marks.contains(&Mark {
+        at,
+        kind: MarkKind::Damage
+    }));
+    assert_eq!(units(&marks)[1].0, next);
+    assert_eq!(units(&marks).len(), 4000);
+    // A live stream does not wait for half a megabyte either.
+    let mut flv = Flv::new();
+    let mut marks = Vec::new();
+    flv.push(&w.bytes[..40 << 10], &mut marks).unwrap();
+    assert!(flv.settled() > 20 << 10, "{} bytes are settled", flv.settled());
+    assert_eq!(sliced(&w.bytes, &[100, 20_000, 60_000]), scan(&w.bytes));
+}
+
+#[test]
 fn a_flipped_bit_in_a_size_does_not_swallow_the_rest_of_the_stream() {
     let mut w = Writer::head(5);
     w.picture(0, 0x65, true, 0);

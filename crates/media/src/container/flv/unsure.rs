@@ -1,6 +1,8 @@
-//! A tag larger than any before: its size may be wrong. A flipped bit in it would pass over seconds of the stream in silence.
+//! Tags whose size may be wrong: larger than any before, or of a reserved type or another stream. A wrong size would pass over
+//! seconds of the stream in silence.
 //!
-//! PURE. `PreviousTagSize` behind the true end of the tag shows it: it is the distance to where the tag begins.
+//! PURE. `PreviousTagSize` behind the true end of the tag shows it: it is the distance to where the tag begins. What is no tag at
+//! all has none; there, tags in a row within the announced size show it.
 
 use super::super::feed::{Step, len64};
 use super::super::work;
@@ -38,6 +40,23 @@ impl Unsure {
         let next = data.get(TRAILER..TRAILER + TAG_HEADER)?;
         Some(TagHeader::parse(next).is_some_and(|header| header.is_plain(stream)))
     }
+}
+
+/// Whether a tag begins behind the start of `view`, ends in it with its own size, and another follows.
+pub(super) fn holds_tags(view: &[u8], stream: [u8; 3]) -> bool {
+    work::count(view.len());
+    (1..view.len()).any(|at| {
+        let tag = view.get(at..).unwrap_or_default();
+        TagHeader::parse(tag).is_some_and(|header| {
+            header.is_plain(stream)
+                && header.size > 0
+                && header.is_confirmed(tag)
+                && tag
+                    .get(header.total()..)
+                    .and_then(TagHeader::parse)
+                    .is_some_and(|next| next.is_plain(stream))
+        })
+    })
 }
 
 impl Flv {

@@ -1,7 +1,8 @@
 //! How long the sound in a PES packet is, from the headers of its frames.
 //!
 //! PURE. Sources: ISO/IEC 14496-3 1.A.2 (ADTS), ISO/IEC 11172-3 2.4.2.3 and 13818-3 2.4.2.3 (MPEG audio), ETSI TS 102 366
-//! 4.4.1 and E.1.2.2 (AC-3, E-AC-3).
+//! 4.4.1 and E.1.2.2 (AC-3, E-AC-3), the control header of Opus in MPEG-TS (Opus encapsulation in
+//! MPEG-2 TS, 4.2) with RFC 6716 3.1 and 3.2, ISO/IEC 14496-3 1.7.2 and 1.7.3 (LOAS, LATM).
 
 use super::super::codec::AAC_RATES;
 
@@ -16,20 +17,25 @@ struct FrameHeader {
 /// Returns the duration in ns of the complete frames in `data`, which begins with one; `None` if their kind is unknown.
 pub(super) fn duration(mut data: &[u8]) -> Option<u64> {
     let (mut samples, mut rate) = (0u64, 0);
-    while let Some(frame) = header(data) {
+    let mut last = None;
+    while let Some(frame) = header(data, last) {
         let Some(rest) = data.get(frame.len..) else { break };
         samples += frame.samples;
         rate = frame.rate;
+        last = Some(frame);
         data = rest;
     }
     (samples * 1_000_000_000).checked_div(rate)
 }
 
-fn header(data: &[u8]) -> Option<FrameHeader> {
+/// `last` is the frame before, which LATM may refer to.
+fn header(data: &[u8], last: Option<FrameHeader>) -> Option<FrameHeader> {
     let frame = match *data {
         [0xff, b1, ..] if b1 & 0xf6 == 0xf0 => adts(data),
         [0xff, b1, ..] if b1 >> 5 == 7 => mpeg(data),
         [0x0b, 0x77, ..] => ac3(data),
+        [0x7f, b1, ..] if b1 & 0xe0 == 0xe0 => opus(data),
+        [0x56, b1, ..] if b1 & 0xe0 == 0xe0 => loas(data, last),
         _ => None,
     };
     frame.filter(|frame| frame.len > 0 && frame.rate > 0)
@@ -121,6 +127,64 @@ fn ac3(data: &[u8]) -> Option<FrameHeader> {
     })
 }
 
+/// An access unit of Opus behind its control header.
+fn opus(data: &[u8]) -> Option<FrameHeader> {
+    let flags = *data.get(1)?;
+    let mut at = 2;
+    let mut size = 0;
+    loop {
+        let byte = *data.get(at)?;
+        (at, size) = (at + 1, size + usize::from(byte));
+        if byte != 0xff {
+            break;
+        }
+    }
+    // start_trim_flag, end_trim_flag: two bytes each; control_extension_flag: a length and that many bytes.
+    at += 2 * usize::from(flags >> 4 & 1) + 2 * usize::from(flags >> 3 & 1);
+    if flags & 4 != 0 {
+        at += 1 + usize::from(*data.get(at)?);
+    }
+    let packet = data.get(at..)?;
+    let toc = *packet.first()?;
+    // At 48 kHz: SILK 10 to 60 ms, hybrid 10 and 20 ms, CELT 2.5 to 20 ms.
+    let frame = match toc >> 3 {
+        config @ 0..12 => *[480, 960, 1920, 2880].get(usize::from(config % 4))?,
+        config @ 12..16 => 480 << (config % 2),
+        config => 120 << (config % 4),
+    };
+    let count = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u64::from(packet.get(1)? & 0x3f),
+    };
+    Some(FrameHeader {
+        len: at + size,
+        samples: frame * count,
+        rate: 48_000,
+    })
+}
+
+/// A LOAS frame with the configuration of AAC in it, or with that of the frame before.
+fn loas(data: &[u8], last: Option<FrameHeader>) -> Option<FrameHeader> {
+    let &[_, b1, b2, m0, ref rest @ ..] = data else { return None };
+    let len = 3 + (usize::from(b1 & 0x1f) << 8 | usize::from(b2));
+    if m0 & 0x80 != 0 {
+        // useSameStreamMux.
+        return last.map(|last| FrameHeader { len, ..last });
+    }
+    let &[m1, m2, m3, ..] = rest else { return None };
+    if m0 & 0x40 != 0 {
+        // audioMuxVersion 1, whose fields have other places.
+        return None;
+    }
+    let subframes = u64::from(m0 & 0x1f) << 1 | u64::from(m1 >> 7);
+    Some(FrameHeader {
+        len,
+        samples: 1024 * (subframes + 1),
+        rate: *AAC_RATES.get(usize::from(m2 & 7) << 1 | usize::from(m3 >> 7))?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +210,19 @@ mod tests {
             duration(&frames(&[0x0b, 0x77, 1, 0x7f, 0x34, 0x80], 768, 2)),
             Some(64_000_000)
         );
+        // Opus, CELT of 20 ms: one frame, with trims and an extension, and two of 10 ms in a packet of over 255 bytes.
+        assert_eq!(duration(&frames(&[0x7f, 0xe0, 100, 0xf8], 103, 5)), Some(100_000_000));
+        assert_eq!(
+            duration(&frames(&[0x7f, 0xfc, 100, 0, 1, 0, 2, 1, 9, 0xf8], 109, 2)),
+            Some(40_000_000)
+        );
+        assert_eq!(duration(&frames(&[0x7f, 0xe0, 0xff, 45, 0xf1], 304, 1)), Some(20_000_000));
+        // LOAS of 200 bytes, AAC LC at 48 kHz; the second frame says "as before".
+        let latm = [0x56, 0xe0, 197, 0x20, 0, 0x11, 0x80];
+        let same = [0x56, 0xe0, 197, 0x80];
+        let both = [frames(&latm, 200, 1), frames(&same, 200, 1)].concat();
+        assert_eq!(duration(&both), Some(42_666_666));
+        assert_eq!(duration(&frames(&same, 200, 2)), None, "as before what?");
         assert_eq!(duration(&[1, 2, 3]), None);
         assert_eq!(duration(&[]), None);
     }

@@ -314,7 +314,7 @@ impl Units {
             && self.streams.get(index).is_some_and(|stream| {
                 matches!(
                     stream.elementary.kind,
-                    Kind::Audio(Audio::Adts | Audio::Mpeg | Audio::Named("ac-3" | "ec-3"))
+                    Kind::Audio(Audio::Adts | Audio::Mpeg | Audio::Named("ac-3" | "ec-3" | "opus" | "mp4a.40.2"))
                 )
             })
     }
