@@ -1,6 +1,6 @@
 //! `/status`: the reports of all cameras as JSON, and the table for a terminal.
 //!
-//! PURE.
+//! Reads no clock: times are arguments.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};

@@ -1,0 +1,133 @@
+//! What a camera's recordings count, four times a second: pictures, sound, bytes, and ends that do not come.
+//!
+//! May read GStreamer's elements; what blocks is done in threads of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use super::{Open, Runner, STUCK, limits, spawn};
+use crate::camera::bus;
+use crate::camera::state::{Failure, State};
+use crate::camera::stats::{self, grow};
+use crate::camera::supervisor::{Attempt, Event};
+
+/// Announced sound is waited for after the first picture.
+const SOUND_WAIT: Duration = Duration::from_secs(3);
+/// Sound that comes later is taken in once it has lasted.
+const SOUND_LASTS: Duration = Duration::from_secs(10);
+/// Recorded sound that does not come is given up, or the muxer would wait for it.
+const SOUND_LOST: Duration = Duration::from_secs(3);
+/// One rebuild for late sound.
+const SOUND_APART: Duration = Duration::from_secs(3600);
+
+impl Runner {
+    /// Looks at the figures of all recordings.
+    pub(super) fn look(&mut self) {
+        for open in &mut self.open {
+            bus::drain(&open.recording);
+            if let Some(sink) = open.recording.sink() {
+                let now = stats::of(&sink);
+                grow(&mut self.report.stored_bytes, open.seen.bytes_uploaded, now.bytes_uploaded);
+                grow(&mut self.report.retries, open.seen.retries, now.retries);
+                open.seen = now;
+                open.note_session();
+            }
+            let bytes = open.recording.watch.bytes();
+            grow(&mut self.report.received_bytes, open.bytes, bytes);
+            open.bytes = bytes;
+        }
+        self.give_up_stuck();
+        self.look_at_pictures();
+        self.look_at_sound();
+        self.look_at_password();
+        if let Some(open) = self.current()
+            && let Some(sink) = open.recording.sink()
+        {
+            let (others, own) = (self.memory_left(), open.seen.bytes_in_memory);
+            sink.set_property("max-memory-bytes", others.saturating_add(own).min(self.job.memory));
+        }
+    }
+
+    fn give_up_stuck(&mut self) {
+        let is_stuck = |open: &&mut Open| !open.is_gone && open.ended.is_some_and(|at| at.elapsed() > STUCK);
+        let stuck: Vec<Attempt> = self
+            .open
+            .iter_mut()
+            .filter(is_stuck)
+            .map(|open| open.recording.attempt())
+            .collect();
+        for attempt in stuck {
+            self.report.stuck += 1;
+            tracing::warn!(
+                camera = self.job.camera.id,
+                "a pipeline did not end within {} s and is left behind; restart the recorder if this repeats",
+                STUCK.as_secs()
+            );
+            self.gone(attempt);
+        }
+    }
+
+    fn look_at_pictures(&mut self) {
+        let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none()) else {
+            return;
+        };
+        let (attempt, frames, keys) = (open.recording.attempt(), open.recording.watch.frames(), open.seen.key_units);
+        if frames == open.frames && keys == open.keys {
+            return;
+        }
+        let key = keys > open.keys;
+        (open.frames, open.keys) = (frames, keys);
+        let first = *open.first_picture.get_or_insert_with(Instant::now);
+        let recording = Arc::clone(&open.recording);
+        if !recording.is_assembled() && (!recording.waits_for_sound() || first.elapsed() >= SOUND_WAIT) {
+            spawn("build", move || recording.assemble());
+        }
+        self.event(Event::Pictures { attempt, key });
+    }
+
+    fn look_at_sound(&mut self) {
+        let Some(recording) = self.current().map(|open| Arc::clone(&open.recording)) else {
+            return;
+        };
+        if recording.has_lost_sound(SOUND_LOST) {
+            tracing::warn!(
+                camera = self.job.camera.id,
+                "the camera's sound has stopped; the recording goes on without it"
+            );
+            spawn("sound", move || recording.close_sound());
+            return;
+        }
+        let has_late_sound = recording.is_assembled()
+            && recording.sound_label().is_none()
+            && recording
+                .watch
+                .sound_ages()
+                .is_some_and(|(first, last)| first >= SOUND_LASTS && last < SOUND_LOST);
+        if has_late_sound && self.last_sound_rebuild.is_none_or(|at| at.elapsed() >= SOUND_APART) {
+            self.last_sound_rebuild = Some(Instant::now());
+            let failure = Failure::Changed("the camera sends sound now".to_owned());
+            self.event(Event::Failed(recording.attempt(), failure));
+        }
+    }
+
+    /// Another password is tried at once.
+    fn look_at_password(&mut self) {
+        let is_refused = self.supervisor.condition().state == State::Refused;
+        let Some(password) = self
+            .job
+            .camera
+            .password
+            .as_ref()
+            .filter(|_| is_refused && self.current().is_none())
+        else {
+            return;
+        };
+        let mark = password.mark();
+        if mark != 0 && mark != self.password_mark {
+            self.password_mark = mark;
+            self.event(Event::Reconfigured(limits(&self.job.camera)));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! How a camera fares, said to whoever asks: its report, a line of the log for each change, and the broker while no recording does.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use super::{Runner, spawn};
+use crate::camera::absence::Why;
+use crate::camera::state::State;
+use crate::camera::stats::SinkStats;
+
+impl Runner {
+    /// A camera that no recording reports to the broker is reported as absent, once for each reason.
+    pub(super) fn report_absence(&mut self) {
+        let condition = self.supervisor.condition();
+        let is_absent = condition.state.is_fault() || condition.state == State::Stopped;
+        let is_reported = self.open.iter().any(|open| !open.is_gone && open.recording.is_assembled());
+        if !is_absent || is_reported || self.supervisor.is_over() || !self.job.storage.has_broker() {
+            if !is_absent {
+                self.told_absence = None;
+            }
+            return;
+        }
+        let why = Why {
+            state: condition.state,
+            reason: condition.reason.clone(),
+        };
+        if self.told_absence.as_ref() == Some(&why) {
+            return;
+        }
+        self.told_absence = Some(why.clone());
+        let current = self.current().map(|open| Arc::clone(&open.recording));
+        let (absence, storage, camera) = (
+            Arc::clone(&self.absence),
+            Arc::clone(&self.job.storage),
+            self.job.camera.clone(),
+        );
+        let is_over = Arc::clone(&self.is_over);
+        spawn("absence", move || {
+            let is_reported =
+                || is_over.load(Ordering::Relaxed) || current.as_ref().is_some_and(|recording| recording.is_assembled());
+            absence.begin(&storage, &camera, &why, is_reported);
+        });
+    }
+
+    /// Writes the report, and one line for each change.
+    pub(super) fn publish(&mut self) {
+        let condition = self.supervisor.condition();
+        let report = &mut self.report;
+        if condition.state != report.state {
+            let (camera, from, to) = (report.id.as_str(), report.state.name(), condition.state.name());
+            let is_wrong = condition.state.is_fault() || (condition.state == State::Stopped && !self.supervisor.is_over());
+            match is_wrong {
+                true => tracing::warn!(camera, from, to, "{}: {}", to, condition.reason),
+                false if condition.reason.is_empty() => tracing::info!(camera, from, to, "{}", to),
+                false => tracing::info!(camera, from, to, "{}: {}", to, condition.reason),
+            }
+        }
+        report.state = condition.state;
+        report.reason.clone_from(&condition.reason);
+        // Once for each state: the wall clock and this one drift apart.
+        if self.since != Some(condition.since) {
+            self.since = Some(condition.since);
+            let ago = self.began.elapsed().saturating_sub(condition.since);
+            report.since = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+        }
+        report.was_tried |= condition.state != State::Connecting;
+        report.gaps = self.supervisor.absences(self.began.elapsed());
+        report.reconnects.clone_from(self.supervisor.reconnects());
+        let backlog = |stats: &SinkStats| stats.bytes_in_memory.max(stats.bytes_in_spool);
+        report.backlog_bytes = self.open.iter().map(|open| backlog(&open.seen)).sum();
+        let oldest = self.open.iter().map(|open| open.seen.oldest_pending).max().unwrap_or(0);
+        report.oldest_pending = Duration::from_nanos(oldest);
+        if let Some(open) = self.open.iter().find(|open| open.ended.is_none()) {
+            let (watch, pace) = (&open.recording.watch, open.recording.watch.pace());
+            if let Some(picture) = watch.picture() {
+                report.codec = Some(picture.codec.name());
+                report.size = Some((picture.width, picture.height));
+                report.audio = open.recording.sound_label();
+            }
+            report.fps = pace.fps.or(report.fps);
+            report.key_interval = pace
+                .key_interval
+                .map(|ns| Duration::from_nanos(ns).as_secs_f64())
+                .or(report.key_interval);
+            report.last_frame = watch.last_frame().or(report.last_frame);
+        }
+        match self.is_forgotten {
+            true => self.job.board.remove(&self.report.id),
+            false => self.job.board.put(self.report.clone()),
+        }
+    }
+}
