@@ -529,6 +529,8 @@ const PARTS: &[&str] = &[
     "the bucket does not answer as it should",
     "the recording itself can be read",
     "it is the content of the file",
+    "open the address that Identity-Aware Proxy",
+    "check that the dashboard reaches",
     "sound among the pictures",
     "pictures among the sound",
     "its Opus header is damaged",

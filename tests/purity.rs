@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "dashboard/src/export/film.rs",
     "dashboard/src/export/native.rs",
     "dashboard/src/hls",
+    "dashboard/src/iap/assertion.rs",
     "dashboard/src/http/range.rs",
     "dashboard/src/index/badge.rs",
     "dashboard/src/index/freshness.rs",

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
 use crate::export::Exports;
+use crate::iap::Gate;
 use crate::index::badge::{Badge, CameraState, judge};
 use crate::index::cache::Disk;
 use crate::index::report;
@@ -37,6 +38,8 @@ pub struct App {
     pub exports: Exports,
     /// Who may see it.
     pub auth: Auth,
+    /// What checks the header of Identity-Aware Proxy, with `Auth::Iap`.
+    pub gate: Option<Gate>,
     /// Whether it is reached from this machine alone.
     pub is_loopback: bool,
     /// When it was started, ns since the Unix epoch.
@@ -62,6 +65,10 @@ impl App {
             index: Index::new(reader, settings.bucket, settings.template, clock.clone(), disk),
             media: Media::default(),
             exports: Exports::default(),
+            gate: match &settings.auth {
+                Auth::Iap(iap) => Some(Gate::new(iap.clone())),
+                Auth::None | Auth::Token(_) => None,
+            },
             auth: settings.auth,
             is_loopback: settings.listen.ip().is_loopback(),
             since: clock.now(),

@@ -2,7 +2,7 @@
 //!
 //! PURE. Without authentication only this machine, by its own names: a page of another site whose name was made to point here
 //! (DNS rebinding) is refused by its `Host`. With a token: `Authorization: Bearer`, or the cookie that `POST /login` swaps it for.
-//! The token is in no address and not in the cookie, and is compared in constant time.
+//! With Identity-Aware Proxy: who its signed header names, which `crate::iap` checks. The token is in no address and not in the cookie, and is compared in constant time.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -21,8 +21,21 @@ pub enum Decision {
     Allow,
     /// Who is it? 401.
     LogIn,
+    /// Whom the header of Identity-Aware Proxy names may come in.
+    AskIap,
     /// The `Host` is not this machine's: 403.
     ForeignHost,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `/healthz`, which says nothing of the cameras.
+    Health,
+    /// The page's own files, and the login: needed to log in by a token.
+    Page,
+    /// Everything else.
+    Guarded,
 }
 
 /// What a request shows of itself.
@@ -37,11 +50,15 @@ pub struct Shown<'a> {
 }
 
 impl Auth {
-    /// Decides about a request; `is_public` is for the page's own files, the login and `/healthz`.
-    pub fn decide(&self, shown: Shown<'_>, is_public: bool) -> Decision {
+    /// Decides about a request for an address.
+    pub fn decide(&self, shown: Shown<'_>, address: Address) -> Decision {
+        let is_health = address == Address::Health;
+        let is_public = address != Address::Guarded;
         match self {
             Self::None if shown.host.is_some_and(is_own_name) => Decision::Allow,
             Self::None => Decision::ForeignHost,
+            Self::Iap(_) if is_health => Decision::Allow,
+            Self::Iap(_) => Decision::AskIap,
             Self::Token(_) if is_public => Decision::Allow,
             Self::Token(token) => {
                 let bearer = shown
@@ -117,7 +134,7 @@ mod tests {
                     host,
                     ..Shown::default()
                 },
-                true,
+                Address::Health,
             )
         };
         for host in [
@@ -154,7 +171,7 @@ mod tests {
                     authorization: Some(value),
                     ..Shown::default()
                 },
-                false,
+                Address::Guarded,
             )
         };
         assert_eq!(bearer(&format!("Bearer {TOKEN}")), Decision::Allow);
@@ -170,7 +187,7 @@ mod tests {
                     cookie: Some(value),
                     ..Shown::default()
                 },
-                false,
+                Address::Guarded,
             )
         };
         assert_eq!(cookie(&format!("a=b; {pair}; c=d")), Decision::Allow);
@@ -186,7 +203,7 @@ mod tests {
     #[test]
     fn the_page_itself_is_shown_to_whoever_has_to_log_in() {
         let auth = Auth::Token(TOKEN.into());
-        assert_eq!(auth.decide(Shown::default(), true), Decision::Allow);
-        assert_eq!(auth.decide(Shown::default(), false), Decision::LogIn);
+        assert_eq!(auth.decide(Shown::default(), Address::Page), Decision::Allow);
+        assert_eq!(auth.decide(Shown::default(), Address::Guarded), Decision::LogIn);
     }
 }

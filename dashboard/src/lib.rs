@@ -3,6 +3,7 @@
 //! No GStreamer. Builds on the project's crates: `schema` (names, metadata), `media` (samples), `storage` (the bucket).
 //!
 //! - [`settings`]: flags and environment. [`auth`]: who may see what (PURE).
+//! - [`iap`]: who comes through Google's Identity-Aware Proxy.
 //! - [`index`]: cameras and chunks, from listings; timelines and badges (PURE).
 //! - [`export`]: ranges as one file, and the manifest that tells damage. [`command`]: the same without a server.
 //! - [`hls`]: playlists and remuxing (PURE).
@@ -17,6 +18,7 @@ pub mod command;
 pub mod export;
 pub mod hls;
 pub mod http;
+pub mod iap;
 pub mod index;
 pub mod media;
 pub mod mqtt;

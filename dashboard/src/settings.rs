@@ -12,6 +12,7 @@ use gcstreamer_schema::name::Template;
 use gcstreamer_storage::{Credentials, Endpoint};
 
 use crate::command::{ExportFlags, VerifyFlags};
+use crate::iap::{self, IapSettings, Source};
 use crate::mqtt::Broker;
 
 /// The default of `gcssink`'s property `location`.
@@ -85,9 +86,18 @@ pub struct Flags {
     /// Address and port to listen on
     #[arg(long, env = "GCSTREAMER_DASHBOARD_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Who may see it: none (loopback only), or token:FILE
+    /// Who may see it: none (loopback only), token:FILE, or iap:AUDIENCE (behind Google's Identity-Aware Proxy)
     #[arg(long, env = "GCSTREAMER_DASHBOARD_AUTH", default_value = "none")]
     pub auth: String,
+    /// For tests: address or file of the JWK set that --auth iap: checks with, instead of Google's
+    #[arg(
+        long,
+        value_name = "URL|FILE",
+        env = "GCSTREAMER_DASHBOARD_IAP_KEYS",
+        default_value = iap::GOOGLE,
+        hide = true
+    )]
+    pub iap_keys: String,
     /// MQTT broker that the cameras report to; their badges say more then
     #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_HOST")]
     pub mqtt_host: Option<String>,
@@ -118,14 +128,17 @@ pub enum Auth {
     None,
     /// Who has the token.
     Token(String),
+    /// Who comes through Google's Identity-Aware Proxy.
+    Iap(IapSettings),
 }
 
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Token(_) => "Token(…)",
-        })
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Token(_) => f.write_str("Token(…)"),
+            Self::Iap(settings) => f.debug_tuple("Iap").field(settings).finish(),
+        }
     }
 }
 
@@ -206,10 +219,10 @@ impl Flags {
             }
             cameras.extend(listed);
         }
-        let auth = auth(&self.auth)?;
+        let auth = auth(&self.auth, &self.iap_keys)?;
         if auth == Auth::None && !self.listen.ip().is_loopback() {
             return Err(format!(
-                "--listen {} is reachable from other machines, and --auth none asks nobody who he is; use --auth token:FILE, or listen on 127.0.0.1",
+                "--listen {} is reachable from other machines, and --auth none asks nobody who he is; use --auth token:FILE or iap:AUDIENCE, or listen on 127.0.0.1",
                 self.listen
             ));
         }
@@ -230,11 +243,34 @@ impl Flags {
     }
 }
 
-fn auth(text: &str) -> Result<Auth, String> {
+fn auth(text: &str, iap_keys: &str) -> Result<Auth, String> {
     match text.split_once(':') {
         None if text == "none" => Ok(Auth::None),
         Some(("token", path)) => token(Path::new(path)).map(Auth::Token),
-        _ => Err("--auth must be none or token:FILE".into()),
+        Some(("iap", audience)) => audience_of(audience).map(|audience| {
+            let keys = keys_from(iap_keys);
+            Auth::Iap(IapSettings { audience, keys })
+        }),
+        _ => Err("--auth must be none, token:FILE or iap:AUDIENCE".into()),
+    }
+}
+
+/// An audience is compared byte by byte: a space or line break of a copied one would refuse everybody.
+fn audience_of(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!(
+            "--auth iap:{}: the audience is empty or holds a space; copy the \"Signed Header JWT Audience\" of the IAP page, as /projects/NUMBER/global/backendServices/ID",
+            text.escape_debug()
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn keys_from(text: &str) -> Source {
+    if text.starts_with("https://") || text.starts_with("http://") {
+        Source::Url(text.to_owned())
+    } else {
+        Source::File(text.into())
     }
 }
 
@@ -295,7 +331,18 @@ mod tests {
             ),
             (&["--bucket", "cams", "--listen", "0.0.0.0:80"], "use --auth token:FILE"),
             (&["--bucket", "cams", "--listen", "[::]:80"], "use --auth token:FILE"),
-            (&["--bucket", "cams", "--auth", "iap"], "--auth must be none or token:FILE"),
+            (
+                &["--bucket", "cams", "--auth", "iap"],
+                "--auth must be none, token:FILE or iap:AUDIENCE",
+            ),
+            (
+                &["--bucket", "cams", "--auth", "iap:"],
+                "the audience is empty or holds a space",
+            ),
+            (
+                &["--bucket", "cams", "--auth", "iap:/projects/1/apps/x "],
+                "the audience is empty or holds a space",
+            ),
             (
                 &["--bucket", "cams", "--auth", "token:/nonexistent"],
                 "--auth token:/nonexistent",
@@ -335,6 +382,27 @@ mod tests {
         assert!(!format!("{settings:?}").contains("0123456789abcdef"));
         assert!(with("short\n").unwrap_err().contains("5 characters"));
         assert!(with("0123456789abcdef\n\n").unwrap_err().contains("line break"));
+    }
+
+    #[test]
+    fn behind_iap_it_may_listen_beyond_loopback_and_checks_by_googles_keys() {
+        let audience = "/projects/1/global/backendServices/2";
+        let auth = format!("iap:{audience}");
+        let with = |more: &[&str]| {
+            let arguments = [&["--bucket", "cams", "--listen", "0.0.0.0:80", "--auth", &auth], more].concat();
+            check(&arguments).unwrap().auth
+        };
+        let iap = |keys| {
+            Auth::Iap(IapSettings {
+                audience: audience.into(),
+                keys,
+            })
+        };
+        assert_eq!(
+            with(&[]),
+            iap(Source::Url("https://www.gstatic.com/iap/verify/public_key-jwk".into()))
+        );
+        assert_eq!(with(&["--iap-keys", "keys.json"]), iap(Source::File("keys.json".into())));
     }
 
     #[test]

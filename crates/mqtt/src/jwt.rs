@@ -1,4 +1,4 @@
-//! The token that a device sends instead of a password. The only file that names `jsonwebtoken`.
+//! The token that a device sends instead of a password. The only file of this crate that names `jsonwebtoken`.
 //!
 //! RS256 or ES256, whatever the key is; claims `iat`, `exp`, `aud`, header with `typ`. The wall clock is an argument.
 

@@ -1,13 +1,13 @@
 //! The link between an element and an MQTT broker: keeps one connection up and one wanted state published.
 //!
-//! The only place that names `rumqttc` and `jsonwebtoken`. It knows nothing of GStreamer; it runs on the tokio runtime that it
+//! The only place that names `rumqttc`. It knows nothing of GStreamer; it runs on the tokio runtime that it
 //! is given; [`Link::want`], [`Link::event`] and [`Link::close`] set what it publishes.
 //!
 //! - `link` PURE: when to connect, what to publish next, when the token is renewed, how the final state is sent.
 //! - `topics` PURE: what the two protocols publish and subscribe to, and their limits.
 //! - `backoff` PURE: how long to wait after a failure.
 //! - `key` PURE: a private key out of a PEM text; SEC1 wrapped into PKCS#8.
-//! - `jwt`: the token of a device. The only file that names `jsonwebtoken`.
+//! - `jwt`: the token of a device. The only file here that names `jsonwebtoken`.
 //! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate. `connect_options`: everything that is
 //!   read from files before a connection.
 //! - `error_text` PURE: describes why a connection failed and what to do. `probe`: finds out what listens on a port that is not a

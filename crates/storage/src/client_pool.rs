@@ -129,26 +129,16 @@ impl SharedClient {
     }
 
     async fn build(&self, serial: u64, target: Target<'_>) -> Result<Client, WriteError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // If another thread was first, its client is just as good.
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        }
         // Must come first: without a provider the crates that fetch tokens panic.
-        let http = reqwest::Client::builder()
-            .http1_only()
-            .user_agent(USER_AGENT)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .build()
-            .map_err(|error| {
-                let error = target.broken(&error);
-                let hint = "TLS cannot be set up; install ca-certificates, or set SSL_CERT_FILE to a file of certificates";
-                WriteError {
-                    class: Class::Permanent,
-                    message: format!("{} ({hint})", error.message),
-                    ..error
-                }
-            })?;
+        let http = http_client().map_err(|error| {
+            let error = target.broken(&error);
+            let hint = "TLS cannot be set up; install ca-certificates, or set SSL_CERT_FILE to a file of certificates";
+            WriteError {
+                class: Class::Permanent,
+                message: format!("{} ({hint})", error.message),
+                ..error
+            }
+        })?;
         let loaded = self.key.credentials.load().await;
         let loaded = loaded.map_err(|error| target.fail(Class::Permanent, &error.to_string()))?;
         let mut builder = Storage::builder().with_credentials(loaded.provider.clone());
@@ -175,6 +165,20 @@ impl SharedClient {
             metadata_server: loaded.metadata_server,
         })
     }
+}
+
+/// Returns a plain HTTP client that neither follows redirects nor retries; sets up TLS for the process.
+pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // If another thread was first, its provider is just as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+    reqwest::Client::builder()
+        .http1_only()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .build()
 }
 
 #[cfg(test)]

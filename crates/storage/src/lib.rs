@@ -1,5 +1,5 @@
 //! Cloud Storage objects: one attempt to store, describe or delete an object ([`GcsWriter`]), to list objects or to read a range
-//! of one ([`GcsReader`]).
+//! of one ([`GcsReader`]). [`read_public`] reads a public file.
 //!
 //! The only crate that names `google-cloud-storage`, `google-cloud-auth` and `reqwest`. It knows no GStreamer, chunks or disks,
 //! and makes no timing decisions: **one call is one attempt**. The scheduler of the plugin decides when to retry, how many
@@ -27,6 +27,7 @@ mod endpoint;
 mod error;
 mod listing;
 mod object_api;
+mod public;
 mod reader;
 mod single_shot;
 mod source;
@@ -39,6 +40,7 @@ pub use credentials::{Credentials, CredentialsFileError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Class, WriteError};
 pub use listing::{Fields, ListQuery, Listed, Page};
+pub use public::{PublicError, read_public};
 pub use reader::{Download, GcsReader};
 pub use writer::GcsWriter;
 

@@ -8,6 +8,7 @@ use gcstreamer_storage::{Class, WriteError};
 use serde_json::json;
 
 use crate::export::ExportError;
+use crate::iap::GateError;
 use crate::index::IndexError;
 use crate::media::MediaError;
 
@@ -18,6 +19,8 @@ pub(super) struct ApiError {
     error: String,
     hint: String,
     retry_after: Option<u64>,
+    /// Whether a token would help: the page asks for one then.
+    takes_token: bool,
 }
 
 impl ApiError {
@@ -27,6 +30,7 @@ impl ApiError {
             error: error.into(),
             hint: hint.to_owned(),
             retry_after: None,
+            takes_token: false,
         }
     }
 
@@ -48,6 +52,13 @@ impl ApiError {
             "this dashboard asks for a token",
             "open / and log in, or send Authorization: Bearer TOKEN",
         )
+        .takes_token()
+    }
+
+    /// Says that a token would help.
+    pub(super) fn takes_token(mut self) -> Self {
+        self.takes_token = true;
+        self
     }
 
     pub(super) fn foreign_host() -> Self {
@@ -67,10 +78,27 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.takes_token {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl From<GateError> for ApiError {
+    fn from(error: GateError) -> Self {
+        match error {
+            GateError::Refused(refusal) => Self::new(
+                StatusCode::UNAUTHORIZED,
+                refusal.to_string(),
+                "open the address that Identity-Aware Proxy serves, and load the page anew",
+            ),
+            GateError::NoKeys(_) => Self::new(
+                StatusCode::BAD_GATEWAY,
+                error.to_string(),
+                "check that the dashboard reaches www.gstatic.com",
+            ),
+        }
     }
 }
 
@@ -96,6 +124,7 @@ impl From<WriteError> for ApiError {
             error: error.message,
             hint: hint.to_owned(),
             retry_after,
+            takes_token: false,
         }
     }
 }

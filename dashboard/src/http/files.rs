@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::Shared;
 use super::error::ApiError;
 use crate::page;
+use crate::settings::Auth;
 
 /// A file of the page, in the best encoding that the browser takes.
 pub(super) async fn file(method: Method, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
@@ -57,6 +58,9 @@ pub(super) async fn log_in(State(shared): State<Shared>, body: String) -> Result
     };
     let said: Option<LogIn> = serde_json::from_str(&body).ok().or_else(form);
     let said = said.ok_or_else(|| ApiError::bad_request("no token was sent", "send {\"token\": \"…\"}"))?;
+    if !matches!(shared.app.auth, Auth::Token(_)) {
+        return Err(ApiError::not_found("this dashboard asks for no token"));
+    }
     match shared.app.auth.log_in(&said.token, !shared.app.is_loopback) {
         Some(cookie) => Ok((
             StatusCode::NO_CONTENT,
@@ -69,7 +73,8 @@ pub(super) async fn log_in(State(shared): State<Shared>, body: String) -> Result
                 StatusCode::UNAUTHORIZED,
                 "this is not the token",
                 "it is the content of the file of --auth token:FILE",
-            ))
+            )
+            .takes_token())
         }
     }
 }

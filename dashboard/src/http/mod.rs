@@ -16,7 +16,8 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
 use crate::app::App;
-use crate::auth::{Decision, Shown};
+use crate::auth::{Address, Decision, Shown};
+use crate::iap::{self, GateError};
 
 mod api;
 mod error;
@@ -115,12 +116,32 @@ async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -
             let who = match shared.app.auth {
                 crate::settings::Auth::None => "this machine",
                 crate::settings::Auth::Token(_) => "token",
+                crate::settings::Auth::Iap(_) => "anybody",
             };
             request.extensions_mut().insert(Who(who.into()));
             next.run(request).await
         }
+        Decision::AskIap => match user(&shared, &request).await {
+            Ok(user) => {
+                request.extensions_mut().insert(Who(user));
+                next.run(request).await
+            }
+            Err(error) => ApiError::from(error).into_response(),
+        },
         Decision::LogIn => ApiError::unauthorized().into_response(),
         Decision::ForeignHost => ApiError::foreign_host().into_response(),
+    }
+}
+
+/// Who comes through Identity-Aware Proxy.
+fn user(shared: &Shared, request: &Request) -> impl Future<Output = Result<String, GateError>> + Send + use<> {
+    let header = request.headers().get(iap::HEADER).and_then(|value| value.to_str().ok());
+    let (header, app) = (header.map(str::to_owned), shared.app.clone());
+    async move {
+        match &app.gate {
+            Some(gate) => gate.user(header.as_deref(), app.clock.now()).await,
+            None => Err(GateError::Refused(iap::assertion::Refusal::Missing)),
+        }
     }
 }
 
@@ -132,8 +153,13 @@ fn decide(shared: &Shared, request: &Request) -> Decision {
         cookie: header(COOKIE),
     };
     let path = request.uri().path();
-    let is_public = path == "/healthz" || path == "/login" || crate::page::find(path).is_some();
-    shared.app.auth.decide(shown, is_public)
+    let address = match path {
+        "/healthz" => Address::Health,
+        "/login" => Address::Page,
+        _ if crate::page::find(path).is_some() => Address::Page,
+        _ => Address::Guarded,
+    };
+    shared.app.auth.decide(shown, address)
 }
 
 const SECURITY: [(&str, &str); 5] = [

@@ -19,6 +19,7 @@ use gcstreamer_storage::{Credentials, Endpoint};
 
 #[path = "../../../tests/common/gcs_server.rs"]
 pub mod gcs_server;
+pub mod iap_signer;
 
 pub use gcs_server::GcsServer;
 

@@ -44,6 +44,13 @@ export async function get<T>(path: string, query: Record<string, string> = {}, s
   return response.json();
 }
 
+/** Whether a token lets in. Behind Identity-Aware Proxy none does: its session ended, and the page has to be loaded anew. */
+export async function takesToken(): Promise<boolean> {
+  // Where the proxy answers with a redirect to its own login, nothing can be read.
+  const response = await fetch("/api/about").catch(() => undefined);
+  return response?.headers.get("www-authenticate")?.startsWith("Bearer") ?? false;
+}
+
 export async function logIn(token: string): Promise<void> {
   const response = await fetch("/login", { method: "POST", body: JSON.stringify({ token }) });
   if (!response.ok) throw await failure(response);

@@ -1,8 +1,9 @@
 // The page: which screen is shown follows from the address alone.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { takesToken } from "./api";
 import { Board } from "./board";
-import { LogIn } from "./login";
+import { LoadAnew, LogIn } from "./login";
 import { Watch } from "./watch";
 
 /** Goes to an address of the page without loading it anew. */
@@ -14,10 +15,10 @@ export function go(address: string, replace = false): void {
 
 function App() {
   const [address, setAddress] = useState(location.search);
-  const [asked, setAsked] = useState(false);
+  const [asked, setAsked] = useState<"" | "token" | "elsewhere">("");
   useEffect(() => {
     const moved = () => setAddress(location.search);
-    const ask = () => setAsked(true);
+    const ask = () => void takesToken().then((yes) => setAsked(yes ? "token" : "elsewhere"));
     addEventListener("popstate", moved);
     addEventListener("log-in", ask);
     return () => {
@@ -25,7 +26,8 @@ function App() {
       removeEventListener("log-in", ask);
     };
   }, []);
-  if (asked) return <LogIn done={() => setAsked(false)} />;
+  if (asked === "token") return <LogIn done={() => setAsked("")} />;
+  if (asked) return <LoadAnew />;
   const query = new URLSearchParams(address);
   const camera = query.get("cam");
   if (camera === null) return <Board />;

@@ -5,6 +5,17 @@ import { logIn } from "./api";
 /** Has the login shown, where an answer says that it is needed. */
 export const askForToken = () => dispatchEvent(new Event("log-in"));
 
+/** What is shown where no token helps. */
+export function LoadAnew() {
+  return (
+    <main class="login">
+      <h1>Cameras</h1>
+      <p role="alert">Your session has ended.</p>
+      <button type="button" onClick={() => location.reload()}>Log in again</button>
+    </main>
+  );
+}
+
 export function LogIn({ done }: { done: () => void }) {
   const [fault, setFault] = useState("");
   const submit = async (event: Event) => {
