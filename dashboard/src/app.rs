@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, stream};
 use gcstreamer_schema::cameras::Camera;
-use gcstreamer_storage::{ClientPool, GcsReader};
+use gcstreamer_storage::{ClientPool, GcsReader, UrlSigner};
 use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
@@ -34,6 +34,8 @@ pub struct App {
     pub index: Index,
     /// The bytes of chunks.
     pub media: Media,
+    /// What signs addresses in the bucket, with `--delivery redirect`.
+    pub signer: Option<UrlSigner>,
     /// What is taken away.
     pub exports: Exports,
     /// Who may see it.
@@ -64,6 +66,7 @@ impl App {
         Self {
             index: Index::new(reader, settings.bucket, settings.template, clock.clone(), disk),
             media: Media::default(),
+            signer: None,
             exports: Exports::default(),
             gate: match &settings.auth {
                 Auth::Iap(iap) => Some(Gate::new(iap.clone())),
@@ -78,6 +81,15 @@ impl App {
             listed: settings.cameras,
             board: tokio::sync::Mutex::default(),
             missing: Mutex::default(),
+        }
+    }
+
+    /// Sends players to the bucket, by addresses that this signs.
+    #[must_use]
+    pub fn redirecting(self, signer: UrlSigner) -> Self {
+        Self {
+            signer: Some(signer),
+            ..self
         }
     }
 

@@ -10,7 +10,8 @@ use gcstreamer_dashboard::app::App;
 use gcstreamer_dashboard::clock::SystemClock;
 use gcstreamer_dashboard::command::{self, Failure};
 use gcstreamer_dashboard::http;
-use gcstreamer_dashboard::settings::{Cli, Command, LogFormat, Settings};
+use gcstreamer_dashboard::settings::{Cli, Command, Delivery, LogFormat, Settings};
+use gcstreamer_storage::UrlSigner;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -84,12 +85,24 @@ async fn serve(settings: Settings) -> Result<(), String> {
             Ok(())
         }
     })?;
+    let signer = match settings.delivery {
+        Delivery::Proxy => None,
+        Delivery::Redirect => Some(
+            UrlSigner::load(&settings.endpoint, settings.credentials.clone())
+                .await
+                .map_err(|error| format!("--delivery redirect: {error}; use --delivery proxy"))?,
+        ),
+    };
     let listen = settings.listen;
     let listener = tokio::net::TcpListener::bind(listen)
         .await
         .map_err(|error| format!("cannot listen on {listen}: {error}; choose another with --listen"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let app = Arc::new(App::new(settings, Arc::new(SystemClock)));
+    let app = App::new(settings, Arc::new(SystemClock));
+    let app = Arc::new(match signer {
+        Some(signer) => app.redirecting(signer),
+        None => app,
+    });
     tracing::info!("listening on http://{address}");
     http::serve(listener, app, ended()).await.map_err(|error| error.to_string())
 }

@@ -60,6 +60,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// How recordings that play as they are reach a player.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Delivery {
+    /// Through the dashboard.
+    #[default]
+    Proxy,
+    /// From the bucket, by an address that is signed for ten minutes.
+    Redirect,
+}
+
 /// The flags of serve; each is also read from the environment.
 #[derive(Clone, Debug, Args)]
 pub struct Flags {
@@ -113,6 +123,9 @@ pub struct Flags {
     /// Speak TLS to the broker
     #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_TLS")]
     pub mqtt_tls: bool,
+    /// How recordings that play as they are reach a player: proxy (through the dashboard), or redirect (from the bucket, by signed URLs)
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_DELIVERY", default_value = "proxy")]
+    pub delivery: Delivery,
     /// Folder for listings of finished hours; kept over restarts
     #[arg(long, env = "GCSTREAMER_DASHBOARD_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -159,6 +172,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Who may see it.
     pub auth: Auth,
+    /// How recordings that play as they are reach a player.
+    pub delivery: Delivery,
     /// Where finished hours are kept.
     pub cache_dir: Option<PathBuf>,
     /// Whom the cameras report to.
@@ -197,6 +212,12 @@ impl Flags {
             .ok_or("--bucket is missing: the bucket that gcssink records into")?;
         check_bucket(&bucket).map_err(|fault| format!("--bucket: {fault}"))?;
         let endpoint = Endpoint::from_environment(self.endpoint_uri.as_deref()).map_err(|error| error.to_string())?;
+        if self.delivery == Delivery::Redirect && !endpoint.takes_credentials() {
+            return Err(format!(
+                "--delivery redirect: {} takes no credentials, so addresses for it cannot be signed; use --delivery proxy",
+                endpoint.as_str()
+            ));
+        }
         let credentials = self
             .credentials_file
             .clone()
@@ -237,6 +258,7 @@ impl Flags {
             cameras,
             listen: self.listen,
             auth,
+            delivery: self.delivery,
             cache_dir: self.cache_dir.clone(),
             broker: self.broker()?,
         })
@@ -354,6 +376,17 @@ mod tests {
             (
                 &["--bucket", "cams", "--cameras", "/nonexistent.toml"],
                 "--cameras /nonexistent.toml",
+            ),
+            (
+                &[
+                    "--bucket",
+                    "cams",
+                    "--delivery",
+                    "redirect",
+                    "--endpoint-uri",
+                    "http://localhost:4443",
+                ],
+                "cannot be signed; use --delivery proxy",
             ),
             (&["--bucket", "cams", "--endpoint-uri", "ftp://x"], "endpoint-uri"),
         ] {

@@ -11,10 +11,13 @@ mod mosquitto;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::iap_signer::{AUDIENCE, Signer, claims, jwks};
 use common::{Dashboard, GcsServer, SECOND, STREAMS, cut, encode, now, settings, status, store, web};
+use gcstreamer_dashboard::iap::{IapSettings, Source};
 use gcstreamer_dashboard::mqtt::Broker;
 use gcstreamer_dashboard::settings::{Auth, Settings};
 use gcstreamer_schema::cameras::Camera;
+use gcstreamer_storage::{Credentials, Endpoint};
 use serde_json::json;
 
 const EVIL: &str = "<img src=x onerror=alert(1)>\"'&";
@@ -83,12 +86,29 @@ fn the_page_plays_what_was_recorded() {
         }],
         ..settings(&server)
     });
+    // Players are sent to a bucket that does not answer them.
+    let key = folder.path().join("key.json");
+    std::fs::write(&key, common::service_account::ServiceAccount::generate().json()).unwrap();
+    let nowhere = Endpoint::resolve(Some("https://storage.invalid"), None).unwrap();
+    let redirected = Dashboard::start_redirecting(settings(&server), Some((nowhere, Credentials::File(key))));
+    let signer = Signer::new("k1");
+    let keys = folder.path().join("keys.json");
+    std::fs::write(&keys, jwks(&[&signer])).unwrap();
+    let behind_iap = Dashboard::start(Settings {
+        auth: Auth::Iap(IapSettings {
+            audience: AUDIENCE.into(),
+            keys: Source::File(keys),
+        }),
+        ..settings(&server)
+    });
+    let header = signer.sign(&claims(now() / SECOND));
+    let iap = json!({"address": behind_iap.address, "header": header});
     let frozen = status("flv", "stalled", "online", now(), 60.0);
     let mqtt = json!({"address": reported.address, "port": broker.port(), "topic": "gcstreamer/flv/status", "frozen": frozen});
     let login = json!({"address": guarded.address, "token": token});
     std::fs::write(
         &plan,
-        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt}).to_string(),
+        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap}).to_string(),
     )
     .unwrap();
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
@@ -104,5 +124,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 8, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 10, "{text}");
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use google_cloud_auth::credentials::{
     Credentials as Provider, anonymous, external_account, impersonated, mds, service_account, user_account,
 };
+use google_cloud_auth::signer::Signer;
 use serde_json::Value;
 
 /// Where credentials come from.
@@ -98,32 +99,66 @@ impl Credentials {
 
     /// Loads and checks the credentials. Must run inside tokio: a token refresher is started.
     pub(crate) async fn load(&self) -> Result<Loaded, CredentialsFileError> {
-        let found = match self {
-            Self::Anonymous => {
-                let provider = anonymous::Builder::new().build();
-                return Ok(Loaded {
-                    provider,
-                    universe_domain: None,
-                    metadata_server: false,
-                });
+        if self == &Self::Anonymous {
+            return Ok(Loaded {
+                provider: anonymous::Builder::new().build(),
+                universe_domain: None,
+                metadata_server: false,
+            });
+        }
+        match self.file().await? {
+            Some((path, text)) => from_json(&path, &text, self == &Self::ApplicationDefault),
+            None => metadata_server(),
+        }
+    }
+
+    /// Returns what signs in their name and the universe of a file: a key signs by itself, else the IAM API does (`signBlob`).
+    /// Must run inside tokio.
+    pub(crate) async fn signer(&self) -> Result<(Signer, Option<String>), CredentialsFileError> {
+        let Some((path, text)) = self.file().await? else {
+            let universe_domain = metadata_universe();
+            let builder = mds::Builder::default().with_universe_domain(universe_domain.as_deref().unwrap_or("googleapis.com"));
+            let signer = builder.build_signer().map_err(|_| no_metadata_server())?;
+            return Ok((signer, universe_domain));
+        };
+        let (kind, json) = parse(&path, &text)?;
+        let universe_domain = universe_of(&json);
+        let built = match kind {
+            "service_account" => service_account::Builder::new(json).build_signer(),
+            "impersonated_service_account" => impersonated::Builder::new(json).build_signer(),
+            _ => {
+                let reason =
+                    "it cannot sign addresses, which takes a service account key or an impersonated service account".to_owned();
+                return Err(CredentialsFileError::Unusable { path, kind, reason });
             }
+        };
+        let signer = built.map_err(|error| CredentialsFileError::Unusable {
+            path,
+            kind,
+            reason: missing_field(&error.to_string()).unwrap_or_else(|| "a field is missing or malformed".to_owned()),
+        })?;
+        Ok((signer, universe_domain))
+    }
+
+    /// Returns the credentials file and its text; `None` without one.
+    async fn file(&self) -> Result<Option<(PathBuf, String)>, CredentialsFileError> {
+        let found = match self {
+            Self::Anonymous => None,
             Self::File(path) => Some((path.clone(), "credentials-file", false)),
             Self::ApplicationDefault => default_file(),
         };
-        if let Some((path, origin, optional)) = found {
-            match read(path.clone()).await {
-                Ok(text) => return from_json(&path, &text, self == &Self::ApplicationDefault),
-                Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(CredentialsFileError::Unreadable {
-                        path,
-                        origin,
-                        reason: error.to_string(),
-                    });
-                }
-            }
+        let Some((path, origin, optional)) = found else {
+            return Ok(None);
+        };
+        match read(path.clone()).await {
+            Ok(text) => Ok(Some((path, text))),
+            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CredentialsFileError::Unreadable {
+                path,
+                origin,
+                reason: error.to_string(),
+            }),
         }
-        metadata_server()
     }
 }
 
@@ -157,23 +192,36 @@ async fn read(path: PathBuf) -> std::io::Result<String> {
 fn metadata_server() -> Result<Loaded, CredentialsFileError> {
     // Without a universe domain the crate asks the metadata server for one while the client is built. If there is no such server,
     // that takes as long as a name look-up may take.
-    let universe_domain = std::env::var("GOOGLE_CLOUD_UNIVERSE_DOMAIN")
-        .ok()
-        .filter(|domain| !domain.is_empty());
+    let universe_domain = metadata_universe();
     let builder = mds::Builder::default().with_universe_domain(universe_domain.as_deref().unwrap_or("googleapis.com"));
     let builder = quota_project(true)
         .into_iter()
         .fold(builder, |builder, project| builder.with_quota_project_id(project));
-    let provider = builder.build().map_err(|_| CredentialsFileError::Unusable {
-        path: PathBuf::new(),
-        kind: "metadata server",
-        reason: "it cannot be set up".to_owned(),
-    })?;
+    let provider = builder.build().map_err(|_| no_metadata_server())?;
     Ok(Loaded {
         provider,
         universe_domain,
         metadata_server: true,
     })
+}
+
+fn no_metadata_server() -> CredentialsFileError {
+    CredentialsFileError::Unusable {
+        path: PathBuf::new(),
+        kind: "metadata server",
+        reason: "it cannot be set up".to_owned(),
+    }
+}
+
+fn metadata_universe() -> Option<String> {
+    let domain = std::env::var("GOOGLE_CLOUD_UNIVERSE_DOMAIN").ok();
+    domain.filter(|domain| !domain.is_empty())
+}
+
+fn universe_of(json: &Value) -> Option<String> {
+    let domain = json.get("universe_domain").and_then(Value::as_str);
+    let domain = domain.filter(|domain| !domain.is_empty() && *domain != "googleapis.com");
+    domain.map(str::to_owned)
 }
 
 fn quota_project(application_default: bool) -> Option<String> {
@@ -207,10 +255,7 @@ fn parse(path: &Path, text: &str) -> Result<(&'static str, Value), CredentialsFi
 
 fn from_json(path: &Path, text: &str, application_default: bool) -> Result<Loaded, CredentialsFileError> {
     let (kind, json) = parse(path, text)?;
-    let universe_domain = json.get("universe_domain").and_then(Value::as_str);
-    let universe_domain = universe_domain
-        .filter(|domain| !domain.is_empty() && *domain != "googleapis.com")
-        .map(str::to_owned);
+    let universe_domain = universe_of(&json);
     let quota = quota_project(application_default);
     macro_rules! build {
         ($module:ident) => {

@@ -29,6 +29,7 @@ mod listing;
 mod object_api;
 mod public;
 mod reader;
+mod signed;
 mod single_shot;
 mod source;
 mod watchdog;
@@ -42,6 +43,7 @@ pub use error::{Class, WriteError};
 pub use listing::{Fields, ListQuery, Listed, Page};
 pub use public::{PublicError, read_public};
 pub use reader::{Download, GcsReader};
+pub use signed::{SignError, UrlSigner};
 pub use writer::GcsWriter;
 
 /// A boxed future that may move between threads.

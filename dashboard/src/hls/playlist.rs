@@ -152,6 +152,25 @@ pub fn live(chunks: &[Chunk], now: u64) -> Option<String> {
     Some(out)
 }
 
+/// Returns the playlist with addresses that are never redirected to the bucket.
+pub fn by_proxy(playlist: &str) -> String {
+    const PROXY: &str = "?delivery=proxy";
+    let mut out = String::with_capacity(playlist.len());
+    for line in playlist.lines() {
+        if line.starts_with("#EXT-X-MAP:") {
+            // The address is percent-encoded: a quote ends it.
+            out.push_str(&line.replacen(".mp4\"", &format!(".mp4{PROXY}\""), 1));
+        } else {
+            out.push_str(line);
+            if line.starts_with("/media/") {
+                out.push_str(PROXY);
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
 fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> String {
     let longest = segments.iter().map(|chunk| chunk.meta.duration).max().unwrap_or(0);
     let target = (longest.saturating_add(500_000_000) / 1_000_000_000).max(1);

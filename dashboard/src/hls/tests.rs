@@ -2,7 +2,7 @@
 
 use gcstreamer_schema::{Container, GapReason, metadata::Gap};
 
-use super::playlist::{LIVE_PATIENCE, Playing, live, media_address, playing, vod};
+use super::playlist::{LIVE_PATIENCE, Playing, by_proxy, live, media_address, playing, vod};
 use crate::index::Chunk;
 use crate::index::chunk::tests::{BASE, SECOND, chunk};
 
@@ -192,4 +192,14 @@ fn a_new_session_has_higher_numbers() {
     let (new, addresses) = window(&stored, now);
     assert!(new > old + 5 && addresses.len() == 2);
     assert!(!live(&stored, now).unwrap().contains("ENDLIST"));
+}
+
+#[test]
+fn by_the_proxy_every_address_of_a_playlist_says_so() {
+    let text =
+        "#EXTM3U\n#EXT-X-MAP:URI=\"/media/1/a.mp4.mp4\",BYTERANGE=\"9@0\"\n#EXTINF:4.000,\n/media/1/a.mp4.mp4\n#EXT-X-ENDLIST\n";
+    assert_eq!(
+        by_proxy(text),
+        "#EXTM3U\n#EXT-X-MAP:URI=\"/media/1/a.mp4.mp4?delivery=proxy\",BYTERANGE=\"9@0\"\n#EXTINF:4.000,\n/media/1/a.mp4.mp4?delivery=proxy\n#EXT-X-ENDLIST\n"
+    );
 }

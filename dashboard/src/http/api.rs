@@ -102,8 +102,9 @@ pub(super) async fn cameras(State(shared): State<Shared>) -> Result<Response, Ap
 
 /// `GET /api/about`: what the footer shows.
 pub(super) async fn about(State(shared): State<Shared>) -> Response {
+    let delivery = if shared.app.signer.is_some() { "redirect" } else { "proxy" };
     fresh(
-        json!({"bucket": shared.app.index.bucket(), "list_requests": shared.app.index.requests(), "zones": shared.app.zones(), "since": gcstreamer_schema::time::rfc3339_ms(shared.app.since), "version": env!("CARGO_PKG_VERSION")}),
+        json!({"delivery": delivery, "bucket": shared.app.index.bucket(), "list_requests": shared.app.index.requests(), "zones": shared.app.zones(), "since": gcstreamer_schema::time::rfc3339_ms(shared.app.since), "version": env!("CARGO_PKG_VERSION")}),
     )
 }
 

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::api::{CameraQuery, Span};
 use super::error::ApiError;
+use super::media::By;
 use super::{Shared, Who};
 use crate::hls::playlist;
 use crate::index::HOUR;
@@ -13,7 +14,8 @@ use crate::index::HOUR;
 /// Longest playlist, ns: 24 h.
 const LONGEST: u64 = 24 * HOUR;
 
-fn answer(text: String) -> Response {
+fn answer(text: String, by: &By) -> Response {
+    let text = if by.is_proxy() { playlist::by_proxy(&text) } else { text };
     let headers = [(CONTENT_TYPE, "application/vnd.apple.mpegurl"), (CACHE_CONTROL, "no-store")];
     (headers, text).into_response()
 }
@@ -23,6 +25,7 @@ pub(super) async fn index(
     State(shared): State<Shared>,
     Extension(Who(who)): Extension<Who>,
     Query(span): Query<Span>,
+    Query(by): Query<By>,
 ) -> Result<Response, ApiError> {
     let (from, to) = span.bounds(LONGEST)?;
     let chunks = shared.app.index.span(&span.camera, from, to).await?;
@@ -30,11 +33,15 @@ pub(super) async fn index(
         return Err(ApiError::not_found("nothing is stored of this camera in that time"));
     }
     tracing::info!(who, camera = span.camera, from = span.from, to = span.to, "playing");
-    Ok(answer(playlist::vod(&chunks)))
+    Ok(answer(playlist::vod(&chunks), &by))
 }
 
 /// `GET /hls/live.m3u8?camera=`
-pub(super) async fn live(State(shared): State<Shared>, Query(query): Query<CameraQuery>) -> Result<Response, ApiError> {
+pub(super) async fn live(
+    State(shared): State<Shared>,
+    Query(query): Query<CameraQuery>,
+    Query(by): Query<By>,
+) -> Result<Response, ApiError> {
     let now = shared.app.clock.now();
     // The newest chunk may have begun in the hour before; a camera's clock may be ahead.
     let chunks = shared
@@ -44,5 +51,5 @@ pub(super) async fn live(State(shared): State<Shared>, Query(query): Query<Camer
         .await?;
     let text =
         playlist::live(&chunks, now).ok_or_else(|| ApiError::not_found("nothing was stored of this camera in the last hour"))?;
-    Ok(answer(text))
+    Ok(answer(text, &by))
 }

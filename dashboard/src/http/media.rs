@@ -1,5 +1,7 @@
 //! The bytes of chunks: only objects that are chunks by name and metadata, never any other object of the bucket.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION, RANGE};
@@ -9,12 +11,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::time::rfc3339_ms;
+use serde::Deserialize;
 
 use super::Shared;
 use super::api::At;
 use super::error::ApiError;
 use super::range::{Wanted, wanted};
-use crate::hls::playlist::encoded;
+use crate::hls::playlist::{Playing, encoded, playing};
 use crate::index::{Chunk, HOUR};
 
 /// A generation never changes.
@@ -27,16 +30,63 @@ async fn chunk_of(shared: &Shared, generation: i64, name: &str) -> Result<Chunk,
         .ok_or_else(|| ApiError::not_found("there is no such recording"))
 }
 
+/// How long a signed address is good for.
+const SIGNED_FOR: Duration = Duration::from_secs(600);
+/// How long a browser keeps a redirect: well below [`SIGNED_FOR`], since a segment may be long on its way.
+const REDIRECT_FOR: &str = "private, max-age=240";
+
+/// `?delivery=proxy`
+#[derive(Debug, Deserialize)]
+pub(super) struct By {
+    delivery: Option<String>,
+}
+
+impl By {
+    /// Whether the bucket is not to be named, since its answers did not reach the page.
+    pub(super) fn is_proxy(&self) -> bool {
+        self.delivery.as_deref() == Some("proxy")
+    }
+}
+
+/// Sends the player to the bucket. `None`: the bytes go through the dashboard.
+async fn redirect(shared: &Shared, chunk: &Chunk) -> Option<Response> {
+    let signer = shared.app.signer.as_ref()?;
+    let bucket = shared.app.index.bucket();
+    match signer.url(bucket, &chunk.name, chunk.generation, SIGNED_FOR).await {
+        Ok(address) => {
+            let headers = [(LOCATION, address), (CACHE_CONTROL, REDIRECT_FOR.to_owned())];
+            Some((StatusCode::FOUND, headers).into_response())
+        }
+        Err(error) => {
+            tracing::warn!("a recording goes through the dashboard: {error}");
+            None
+        }
+    }
+}
+
 /// `GET /media/{generation}/{object}.{ts|mp4|m4s}`
 pub(super) async fn media(
     State(shared): State<Shared>,
     method: Method,
     Path((generation, object)): Path<(i64, String)>,
+    Query(by): Query<By>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let unknown = || ApiError::not_found("there is no such recording");
     let (name, extension) = object.rsplit_once('.').ok_or_else(unknown)?;
     let chunk = chunk_of(&shared, generation, name).await?;
+    let passes = matches!(
+        (extension, playing(&chunk)),
+        ("ts", Playing::Transport) | ("mp4", Playing::Fragmented)
+    );
+    // The signature is good for GET alone.
+    if passes
+        && method == Method::GET
+        && !by.is_proxy()
+        && let Some(response) = redirect(&shared, &chunk).await
+    {
+        return Ok(response);
+    }
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
     match (extension, chunk.meta.container) {
         ("ts", Container::MpegTs) => stored(&shared, &method, &chunk, "video/mp2t", range).await,

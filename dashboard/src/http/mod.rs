@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use gcstreamer_storage::UrlSigner;
 use tokio::sync::watch;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
@@ -71,6 +72,7 @@ pub async fn serve(
 
 /// All routes.
 pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
+    let policy = policy(app.signer.as_ref().map(UrlSigner::origin));
     let shared = Shared { app, ends };
     // Media is compressed already, and events must not wait for a full block.
     let compressed = SizeAbove::new(1024)
@@ -100,7 +102,7 @@ pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
         .fallback(files::file)
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
-        .layer(middleware::from_fn(secured))
+        .layer(middleware::from_fn_with_state(policy, secured))
         .with_state(shared)
 }
 
@@ -162,19 +164,28 @@ fn decide(shared: &Shared, request: &Request) -> Decision {
     shared.app.auth.decide(shown, address)
 }
 
-const SECURITY: [(&str, &str); 5] = [
-    (
-        "content-security-policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    ),
+/// What the page may load: its own, and recordings of the storage host where players are sent there.
+fn policy(storage: Option<&str>) -> HeaderValue {
+    let storage = storage.map(|origin| format!(" {origin}")).unwrap_or_default();
+    let text = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:{storage}; connect-src 'self'{storage}; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    );
+    // An origin has no characters that a header cannot have.
+    text.parse().unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
+
+const SECURITY: [(&str, &str); 4] = [
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-resource-policy", "same-origin"),
     ("x-frame-options", "DENY"),
 ];
 
-async fn secured(request: Request, next: Next) -> Response {
+async fn secured(State(policy): State<HeaderValue>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("content-security-policy"), policy);
     for (name, value) in SECURITY {
         response
             .headers_mut()

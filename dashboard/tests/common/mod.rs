@@ -9,17 +9,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gcstreamer_dashboard::app::App;
 use gcstreamer_dashboard::clock::SystemClock;
-use gcstreamer_dashboard::settings::{Auth, DEFAULT_LOCATION, Settings};
+use gcstreamer_dashboard::settings::{Auth, DEFAULT_LOCATION, Delivery, Settings};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_schema::cameras::Camera;
 use gcstreamer_schema::name::{Naming, Template};
 use gcstreamer_schema::session::session_id;
-use gcstreamer_storage::{Credentials, Endpoint};
+use gcstreamer_storage::{Credentials, Endpoint, UrlSigner};
 
 #[path = "../../../tests/common/gcs_server.rs"]
 pub mod gcs_server;
 pub mod iap_signer;
+pub mod service_account;
 
 pub use gcs_server::GcsServer;
 
@@ -171,6 +172,7 @@ pub fn settings(server: &GcsServer) -> Settings {
         cameras: Vec::<Camera>::new(),
         listen: "127.0.0.1:0".parse().unwrap(),
         auth: Auth::None,
+        delivery: Delivery::Proxy,
         cache_dir: None,
         broker: None,
     }
@@ -185,6 +187,11 @@ pub struct Dashboard {
 
 impl Dashboard {
     pub fn start(settings: Settings) -> Self {
+        Self::start_redirecting(settings, None)
+    }
+
+    /// Players are sent to this endpoint, by addresses that these credentials sign.
+    pub fn start_redirecting(settings: Settings, to: Option<(Endpoint, Credentials)>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -192,7 +199,11 @@ impl Dashboard {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let app = Arc::new(App::new(settings, Arc::new(SystemClock)));
+                let mut app = App::new(settings, Arc::new(SystemClock));
+                if let Some((endpoint, credentials)) = to {
+                    app = app.redirecting(UrlSigner::load(&endpoint, credentials).await.unwrap());
+                }
+                let app = Arc::new(app);
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let ended = async { ended.await.unwrap_or(()) };
                 gcstreamer_dashboard::http::serve(listener, app, ended).await.unwrap();

@@ -18,7 +18,7 @@ export interface Gap extends Range { reason: string }
 export interface CameraGap extends Gap { camera: string }
 export interface Timeline { ranges: Range[]; gaps: Gap[] }
 export interface Day { day: string; recorded_s: number; gap_s: number }
-export interface About { bucket: string; list_requests: number; since: string; version: string; /** Of the cameras of lists. */ zones: Record<string, string> }
+export interface About { delivery: "proxy" | "redirect"; bucket: string; list_requests: number; since: string; version: string; /** Of the cameras of lists. */ zones: Record<string, string> }
 
 /** An answer that is no success: what happened, and what to do. */
 export class ApiError extends Error {

@@ -1,6 +1,6 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
-import { ApiError, type Timeline, failure, get } from "./api";
+import { type About, ApiError, type Timeline, failure, get } from "./api";
 import { HOUR, iso } from "./time";
 
 /** How much of the past a window holds, so that going back is no new window. */
@@ -46,6 +46,12 @@ function told(request: unknown): string | undefined {
     return undefined;
   }
 }
+
+/** Whether the server is asked to send everything itself: once the bucket refused this page (CORS), it does so for all. */
+let byProxy = false;
+
+/** The address of a playlist, with what tells where its media come from. */
+const delivered = (address: string) => (byProxy ? `${address}&delivery=proxy` : address);
 
 type Loaded = { Hls: typeof HlsClass };
 let loaded: Promise<Loaded> | undefined;
@@ -130,7 +136,8 @@ export class Player {
     const turn = ++this.turn;
     const { Hls } = await load();
     if (turn !== this.turn) return;
-    if (!Hls.isSupported()) return this.byItself(address, at, play, turn);
+    if (!Hls.isSupported()) return this.byItself(delivered(address), at, play, turn);
+    const proxied = byProxy;
     const hls = new Hls({ autoStartLoad: false, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30 });
     this.coming?.destroy();
     this.coming = hls;
@@ -150,6 +157,9 @@ export class Player {
       if (this.hls === hls) this.segments = details.fragments.map(segment);
     });
     hls.on(Hls.Events.ERROR, (_, data) => {
+      // Media that were not answered at all: a redirect to the bucket that its CORS rules, or the network, do not let through.
+      const unanswered = data.type === Hls.ErrorTypes.NETWORK_ERROR && data.frag !== undefined && !data.response?.code;
+      if (unanswered && !proxied) void this.comeByProxy(address, at, play, turn);
       if (!data.fatal) return;
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         this.listener.said(`this browser cannot play it (${data.details}); the recording can be downloaded and played elsewhere`);
@@ -160,7 +170,15 @@ export class Player {
         hls.destroy();
       }
     });
-    hls.loadSource(address);
+    hls.loadSource(delivered(address));
+  }
+
+  /** Loads the playlist anew through the server, if media are redirected to the bucket. */
+  private async comeByProxy(address: string, at: number | undefined, play: boolean, turn: number): Promise<void> {
+    const about = await get<About>("/api/about").catch(() => undefined);
+    if (about?.delivery !== "redirect" || turn !== this.turn) return;
+    byProxy = true;
+    await this.source(address, this.live ? undefined : (this.at() ?? at), play);
   }
 
   /** Safari on a phone has no player but its own. */

@@ -1,6 +1,6 @@
 // Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}}
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const [address, plan, screenshots, executablePath] = process.argv.slice(2);
-const { cameras, gap, evil, login, mqtt } = JSON.parse(readFileSync(plan, "utf8"));
+const { cameras, gap, evil, login, mqtt, redirected, iap } = JSON.parse(readFileSync(plan, "utf8"));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PATIENCE = 30_000;
 
@@ -220,6 +220,36 @@ const tests = {
     await page.reload();
     await page.waitForSelector(".card");
     // That it is asked at all is told by answers of 401.
+    assert.deepEqual(faults.filter((fault) => !fault.includes("401")), []);
+    faults.length = 0;
+  },
+
+  async "recordings play through the dashboard where the bucket does not answer the page"() {
+    for (const id of ["site/fmp4", "site/ts"]) {
+      const page = await tab();
+      const asked = [];
+      page.on("request", (request) => asked.push(request.url()));
+      const { start } = cameras.find((camera) => camera.id === id);
+      await page.goto(`${redirected}/?${new URLSearchParams({ cam: id, t: new Date(start + 2000).toISOString() })}`);
+      await until(`${id} does not play`, () => state(page), ({ frames, time, paused }) => frames > 25 && time > 2 && !paused);
+      assert.ok(asked.some((address) => address.startsWith("https://storage.invalid/")), "the bucket was asked first");
+      assert.ok(asked.some((address) => /\/media\/.*delivery=proxy/.test(address)));
+      // That the bucket does not answer is told by the console and by requests that fail; nothing else is wrong.
+      assert.deepEqual(faults.filter((fault) => !/storage\.invalid|ERR_NAME_NOT_RESOLVED|\/media\//.test(fault)), []);
+      faults.length = 0;
+    }
+  },
+
+  async "behind Identity-Aware Proxy the page says when its session has ended"() {
+    const page = await tab();
+    await page.setExtraHTTPHeaders({ "x-goog-iap-jwt-assertion": iap.header });
+    await page.goto(iap.address);
+    await page.waitForSelector(".card");
+    await page.setExtraHTTPHeaders({});
+    await page.click(`.card:has-text("${cameras[0].id}") a`);
+    await page.waitForSelector("[role=alert]:has-text('Your session has ended')");
+    assert.equal(await page.$("#token"), null, "no token is asked for");
+    await accessible(page, "session ended");
     assert.deepEqual(faults.filter((fault) => !fault.includes("401")), []);
     faults.length = 0;
   },

@@ -1,0 +1,98 @@
+//! Addresses that let whoever has them read one generation of an object for some time (V4 signed URLs).
+//!
+//! A service account key signs by itself; the metadata server's account and impersonated ones ask the IAM API (`signBlob`) each
+//! time, which needs `iam.serviceAccounts.signBlob` on the account.
+//! <https://cloud.google.com/storage/docs/access-control/signed-urls>
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use google_cloud_auth::signer::Signer;
+use google_cloud_storage::builder::storage::SignedUrlBuilder;
+
+use super::causes::told;
+use super::client_pool::http_client;
+use super::{Credentials, CredentialsFileError, Endpoint};
+
+/// Longest life of a V4 signed URL: 7 days.
+const MAX_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Why an address is not signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// The endpoint takes no credentials, so none can sign for it.
+    #[error("{0} takes no credentials, so addresses for it cannot be signed")]
+    NoCredentials(String),
+    /// The credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsFileError),
+    /// TLS cannot be set up, or the signature was refused.
+    #[error("an address cannot be signed: {0}")]
+    Failed(String),
+}
+
+/// Signs addresses of objects.
+#[derive(Debug)]
+pub struct UrlSigner {
+    origin: String,
+    credentials: Credentials,
+    built: tokio::sync::Mutex<Option<Arc<Signer>>>,
+}
+
+impl UrlSigner {
+    /// Reads the credentials and creates a signer of addresses at this endpoint. No server is contacted. Must run inside tokio.
+    ///
+    /// # Errors
+    /// [`SignError::NoCredentials`]: an emulator, or `http://`. [`SignError::Credentials`]: the file cannot sign.
+    pub async fn load(endpoint: &Endpoint, credentials: Credentials) -> Result<Self, SignError> {
+        if !endpoint.takes_credentials() || credentials == Credentials::Anonymous {
+            return Err(SignError::NoCredentials(endpoint.as_str().to_owned()));
+        }
+        // Sets up TLS, without which the crates that fetch tokens panic.
+        http_client().map_err(|error| SignError::Failed(told(&error)))?;
+        let (signer, universe_domain) = credentials.signer().await?;
+        Ok(Self {
+            origin: endpoint.origin_and_host(universe_domain.as_deref()).0,
+            credentials,
+            built: tokio::sync::Mutex::new(Some(Arc::new(signer))),
+        })
+    }
+
+    /// Returns `scheme://host[:port]` of the addresses.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Returns an address at which `GET` reads this generation of an object for `life`, at most 7 days. Must run inside tokio.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    pub async fn url(&self, bucket: &str, name: &str, generation: i64, life: Duration) -> Result<String, SignError> {
+        let signer = self.signer().await?;
+        let signed = SignedUrlBuilder::for_object(format!("projects/_/buckets/{bucket}"), name)
+            .with_endpoint(&self.origin)
+            .with_expiration(life.min(MAX_LIFE))
+            .with_query_param("generation", generation.to_string())
+            .sign_with(&signer)
+            .await;
+        match signed {
+            Ok(url) => Ok(url),
+            Err(error) => {
+                // A refused token ends its refresher: the next use builds another signer.
+                *self.built.lock().await = None;
+                Err(SignError::Failed(told(&error)))
+            }
+        }
+    }
+
+    async fn signer(&self) -> Result<Arc<Signer>, SignError> {
+        let mut built = self.built.lock().await;
+        if let Some(signer) = &*built {
+            return Ok(signer.clone());
+        }
+        let signer = Arc::new(self.credentials.signer().await?.0);
+        *built = Some(signer.clone());
+        Ok(signer)
+    }
+}
