@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import emulator as storage
-from judge import judge
+import stored as recorded
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUCKET = "cameras"
@@ -98,22 +98,15 @@ class Container:
 
 
 def stored(bucket, camera):
-    return [item for item in bucket.objects(BUCKET) if item["name"].startswith(f"{camera}/")]
+    return recorded.of_camera(bucket, BUCKET, camera)
 
 
 def assert_plays(bucket, camera, folder):
-    """Every chunk plays alone, and together they have this many pictures."""
-    pictures = 0
-    for item in stored(bucket, camera):
-        path = folder / Path(item["name"]).name
-        path.write_bytes(bucket.download(BUCKET, item["name"]))
-        verdict = judge(path, wants_audio=False)
-        if verdict.faults:
-            fail(f"{item['name']}: {verdict.faults}")
-        pictures += len(verdict.video_times)
+    pictures, faults = recorded.play(bucket, BUCKET, camera, folder)
+    if faults:
+        fail(faults[0])
     if pictures < 50:
         fail(f"{camera}: {pictures} pictures")
-    print(f"{camera}: {len(stored(bucket, camera))} chunks, {pictures} pictures, each chunk plays")
 
 
 def record_by_recorder(args, bucket, camera, folder):

@@ -372,11 +372,12 @@ def on_signal(number, _frame):
     raise KeyboardInterrupt(number)
 
 
-def run(args, work):
-    """Records, and ends every part whatever happened; the faults found."""
-    parts, faults = [], ["ended early"]
+def supervise(record, is_kept=lambda _part: False):
+    """Runs `record(parts)`, which gives the faults found, and ends every part whatever happened, but those that are kept where there is no
+    fault. Returns the faults and the parts that go on."""
+    parts, kept, faults = [], [], ["ended early"]
     try:
-        faults = record(args, work, parts)
+        faults = record(parts)
     except KeyboardInterrupt:
         faults = ["interrupted"]
     except (Failure, OSError, subprocess.SubprocessError) as error:
@@ -384,15 +385,25 @@ def run(args, work):
     finally:
         for number in SIGNALS:  # the clean-up is short and must not be cut short
             signal.signal(number, signal.SIG_IGN)
-        # With --keep the dashboard and the storage that it reads go on.
-        kept = [part for part in parts if args.dashboard and not faults and part.name in ("storage", "dashboard")]
+        kept = [part for part in parts if not faults and is_kept(part)]
         for part in reversed(parts):
             if part.process is not None and part not in kept:
+                if part.process.poll() is None:
+                    # A stopped process does not act on SIGTERM.
+                    part.process.send_signal(signal.SIGCONT)
                 end(part.process)
-        if kept:
-            print("the dashboard goes on; end it and the storage with: kill " + " ".join(str(part.process.pid) for part in kept))
     if faults and faults != ["interrupted"]:
         print_logs(parts)
+    return faults, kept
+
+
+def run(args, work):
+    """Records; the faults found."""
+    # With --keep the dashboard and the storage that it reads go on.
+    is_kept = lambda part: args.dashboard and part.name in ("storage", "dashboard")  # noqa: E731
+    faults, kept = supervise(lambda parts: record(args, work, parts), is_kept)
+    if kept:
+        print("the dashboard goes on; end it and the storage with: kill " + " ".join(str(part.process.pid) for part in kept))
     return faults
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from demo import BUCKET, HERE, SIGNALS, STOP_PATIENCE, Chunk, Failure, Part, on_signal, print_logs  # noqa: E402
-from emulator import Emulator, end, free_port  # noqa: E402
+from demo import BUCKET, HERE, SIGNALS, STOP_PATIENCE, Chunk, Failure, Part, on_signal, supervise  # noqa: E402
+from emulator import Emulator, free_port  # noqa: E402
 from judge import judge  # noqa: E402
 
 # Name, its sound, and what happens to it.
@@ -184,24 +184,8 @@ def main():
     args = parser.parse_args()
     for number in SIGNALS:
         signal.signal(number, on_signal)
-    parts, faults = [], ["ended early"]
     with tempfile.TemporaryDirectory(prefix="gcstreamer-fleet-", ignore_cleanup_errors=True) as work:
-        try:
-            faults = record(args, Path(work), parts)
-        except KeyboardInterrupt:
-            faults = ["interrupted"]
-        except (Failure, OSError) as error:
-            faults = [str(error)]
-        finally:
-            for number in SIGNALS:  # the clean-up is short and must not be cut short
-                signal.signal(number, signal.SIG_IGN)
-            for part in reversed(parts):
-                if part.process is not None:
-                    if part.process.poll() is None:
-                        part.process.send_signal(signal.SIGCONT)
-                    end(part.process)
-        if faults and faults != ["interrupted"]:
-            print_logs(parts)
+        faults, _ = supervise(lambda parts: record(args, Path(work), parts))
     if faults:
         print("\nFAILED: " + "; ".join(faults))
         return 1

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import emulator as storage
-from judge import judge
+import stored as recorded
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUCKET = "cameras"
@@ -121,7 +121,7 @@ def get(port, path):
 
 
 def stored(bucket, camera):
-    return [item for item in bucket.objects(BUCKET) if item["name"].startswith(f"{camera}/")]
+    return recorded.of_camera(bucket, BUCKET, camera)
 
 
 def check_records(system, bucket, shown):
@@ -156,15 +156,9 @@ def check_reload_and_end(system, bucket):
 
 def assert_plays(bucket, folder):
     for camera in ("by-recorder", "by-line"):
-        pictures = 0
-        for item in stored(bucket, camera):
-            path = folder / Path(item["name"]).name
-            path.write_bytes(bucket.download(BUCKET, item["name"]))
-            verdict = judge(path, wants_audio=False)
-            if verdict.faults:
-                fail(f"{item['name']}: {verdict.faults}")
-            pictures += len(verdict.video_times)
-        print(f"{camera}: {len(stored(bucket, camera))} chunks, {pictures} pictures, each chunk plays")
+        _, faults = recorded.play(bucket, BUCKET, camera, folder)
+        if faults:
+            fail(faults[0])
 
 
 def main():
