@@ -1,7 +1,7 @@
 //! What the server works with: the index, the cameras of the lists, and the board that all viewers share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt as _, stream};
 use gcstreamer_schema::cameras::Camera;
@@ -16,6 +16,7 @@ use crate::index::cache::Disk;
 use crate::index::report;
 use crate::index::timeline::{Timeline, day_bounds};
 use crate::index::{Index, IndexError};
+use crate::lock::lock;
 use crate::media::Media;
 use crate::mqtt::{Broker, Known};
 use crate::settings::{Auth, Settings};
@@ -52,7 +53,8 @@ pub struct App {
     pub known: Known,
     /// To whom.
     pub broker: Option<Broker>,
-    listed: Vec<Camera>,
+    /// The cameras of the lists by id; of two with one id the first counts.
+    listed: BTreeMap<String, Camera>,
     board: tokio::sync::Mutex<Option<(u64, Arc<Vec<CameraState>>)>>,
     missing: Mutex<BTreeMap<String, (u64, u64)>>,
 }
@@ -78,7 +80,7 @@ impl App {
             clock,
             known: Known::default(),
             broker: settings.broker,
-            listed: settings.cameras,
+            listed: by_id(settings.cameras),
             board: tokio::sync::Mutex::default(),
             missing: Mutex::default(),
         }
@@ -105,7 +107,7 @@ impl App {
         }
         // Those of the lists, those that report, and those that the bucket alone knows.
         let mut cameras: BTreeSet<String> = self.index.cameras().await?.into_iter().collect();
-        cameras.extend(self.listed.iter().map(|camera| camera.id.clone()));
+        cameras.extend(self.listed.keys().cloned());
         cameras.extend(self.known.reports().cameras().cloned());
         let states = stream::iter(cameras).map(|id| self.state(id, now)).buffer_unordered(PARALLEL);
         let states: Vec<Result<CameraState, IndexError>> = states.collect().await;
@@ -118,7 +120,7 @@ impl App {
 
     async fn state(&self, id: String, now: u64) -> Result<CameraState, IndexError> {
         let newest = self.index.newest(&id).await?;
-        let listed = self.listed.iter().find(|camera| camera.id == id);
+        let listed = self.listed.get(&id);
         let is_enabled = listed.is_none_or(|camera| camera.enabled);
         let reported = self
             .known
@@ -131,12 +133,7 @@ impl App {
             (badge, reason, None)
         });
         let last_stored = newest.map(|chunk| chunk.meta.end);
-        let missing = self
-            .missing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .map(|(_, seconds)| *seconds);
+        let missing = lock(&self.missing).get(&id).map(|(_, seconds)| *seconds);
         Ok(CameraState {
             name: listed.and_then(|camera| camera.name.clone()).unwrap_or_else(|| id.clone()),
             id,
@@ -157,7 +154,7 @@ impl App {
             .iter()
             .filter(|state| state.badge != Badge::NeverSeen && state.badge != Badge::Stopped)
             .filter(|state| {
-                let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+                let missing = lock(&self.missing);
                 missing
                     .get(&state.id)
                     .is_none_or(|(at, _)| now.saturating_sub(*at) >= MISSING_FOR)
@@ -174,21 +171,18 @@ impl App {
             Some((id, (timeline.sums().1 + running) / 1_000_000_000))
         });
         let counts: Vec<Option<(String, u64)>> = counts.buffer_unordered(4).collect().await;
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = lock(&self.missing);
         missing.extend(counts.into_iter().flatten().map(|(id, seconds)| (id, (now, seconds))));
     }
 
     /// The zones of the cameras of the lists, by device id.
     pub fn zones(&self) -> BTreeMap<&str, &str> {
-        self.listed
-            .iter()
-            .map(|camera| (camera.id.as_str(), self.zone_name(&camera.id)))
-            .collect()
+        self.listed.keys().map(|id| (id.as_str(), self.zone_name(id))).collect()
     }
 
     /// IANA name of a camera's zone: that of its list, else UTC.
     pub fn zone_name(&self, camera: &str) -> &str {
-        let listed = self.listed.iter().find(|listed| listed.id == camera);
+        let listed = self.listed.get(camera);
         listed.and_then(|listed| listed.time_zone.as_deref()).unwrap_or("UTC")
     }
 
@@ -222,7 +216,7 @@ impl App {
     /// # Errors
     /// [`IndexError`].
     pub async fn knows(&self, camera: &str) -> Result<bool, IndexError> {
-        Ok(self.listed.iter().any(|listed| listed.id == camera) || self.index.cameras().await?.iter().any(|id| id == camera))
+        Ok(self.listed.contains_key(camera) || self.index.cameras().await?.iter().any(|id| id == camera))
     }
 
     /// The days of the month that begins with `first`, in that zone.
@@ -241,4 +235,12 @@ impl App {
         };
         Ok(self.index.outline(camera, from, to).await?.days(first, zone))
     }
+}
+
+fn by_id(cameras: Vec<Camera>) -> BTreeMap<String, Camera> {
+    let mut all = BTreeMap::new();
+    for camera in cameras {
+        all.entry(camera.id.clone()).or_insert(camera);
+    }
+    all
 }

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _};
 use gcstreamer_schema::limits::check_bucket;
-use gcstreamer_schema::name::{Template, check_device};
+use gcstreamer_schema::name::check_device;
 use gcstreamer_schema::time::parse_rfc3339;
-use gcstreamer_storage::{ClientPool, Credentials, Endpoint, GcsReader};
+use gcstreamer_storage::{ClientPool, GcsReader};
 
 use crate::clock::SystemClock;
 use crate::export::manifest::Manifest;
 use crate::export::{Format, LONGEST, Plan, Request, Selection};
 use crate::index::{HOUR, Index};
-use crate::settings::{Cli, DEFAULT_LOCATION};
+use crate::settings::{Cli, DEFAULT_LOCATION, Reading, template};
 
 /// The flags of export.
 #[derive(Clone, Debug, Args)]
@@ -41,15 +41,9 @@ pub struct ExportFlags {
     /// Write the manifest into this file; verify needs it
     #[arg(long)]
     pub manifest: Option<PathBuf>,
-    /// Server to ask instead of Google's
-    #[arg(long, env = "GCSTREAMER_DASHBOARD_ENDPOINT_URI")]
-    pub endpoint_uri: Option<String>,
-    /// Service account key or external account file [default: Application Default Credentials]
-    #[arg(long, env = "GCSTREAMER_DASHBOARD_CREDENTIALS_FILE")]
-    pub credentials_file: Option<PathBuf>,
-    /// Object names, as the property location of gcssink; must hold {device}
-    #[arg(long, env = "GCSTREAMER_DASHBOARD_LOCATION", default_value = DEFAULT_LOCATION)]
-    pub location: String,
+    /// How to read it.
+    #[command(flatten)]
+    pub reading: Reading,
     /// File to write; what is there is replaced once the export is whole
     pub out: PathBuf,
 }
@@ -105,25 +99,11 @@ impl ExportFlags {
     }
 
     fn index(&self) -> Result<Index, Failure> {
-        let endpoint =
-            Endpoint::from_environment(self.endpoint_uri.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-        let credentials = self
-            .credentials_file
-            .clone()
-            .map_or(Credentials::ApplicationDefault, Credentials::File);
-        let template = template(&self.location)?;
-        let reader = GcsReader::new(&ClientPool::global(), endpoint, credentials);
+        let endpoint = self.reading.endpoint().map_err(Failure::Usage)?;
+        let template = template(&self.reading.location).map_err(Failure::Usage)?;
+        let reader = GcsReader::new(&ClientPool::global(), endpoint, self.reading.credentials());
         Ok(Index::new(reader, self.bucket.clone(), template, Arc::new(SystemClock), None))
     }
-}
-
-fn template(location: &str) -> Result<Template, Failure> {
-    if !location.contains("{device}") {
-        return Err(Failure::Usage(
-            "--location must hold {device}: without it a name does not tell whose chunk it is".into(),
-        ));
-    }
-    Template::parse(location).map_err(|error| Failure::Usage(format!("--{error}")))
 }
 
 /// Exports a range into a file.
@@ -227,7 +207,7 @@ pub fn verify(flags: &VerifyFlags) -> Result<bool, Failure> {
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| fault(&flags.manifest, &error))?;
     let file = std::fs::File::open(&flags.file).map_err(|error| fault(&flags.file, &error))?;
     let faults = manifest
-        .verify(file, &template(&flags.location)?)
+        .verify(file, &template(&flags.location).map_err(Failure::Usage)?)
         .map_err(|error| fault(&flags.file, &error))?;
     let mut out = std::io::stdout();
     for line in &faults {
@@ -267,7 +247,7 @@ pub fn man() -> std::io::Result<()> {
         let text = String::from_utf8_lossy(&section)
             .replace(".SH DESCRIPTION", "")
             .replace(".SH OPTIONS", "");
-        write!(page, ".SH COMMAND {}{text}", name.to_uppercase())?;
+        writeln!(page, ".SH COMMAND {}\n{}", name.to_uppercase(), text.trim())?;
     }
     std::io::stdout().write_all(&page)
 }

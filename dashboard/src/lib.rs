@@ -20,6 +20,7 @@ pub mod hls;
 pub mod http;
 pub mod iap;
 pub mod index;
+mod lock;
 pub mod media;
 pub mod mqtt;
 pub mod page;

@@ -4,7 +4,7 @@
 //! viewers for the same. Reading and remuxing are limited in number and size: a chunk is held whole while it is written anew.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use gcstreamer_media::container::samples;
@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::hls::remux::{RemuxError, Remuxed, picture, remux};
 use crate::index::{Chunk, Index};
+use crate::lock::lock;
 
 /// Largest chunk that is remuxed, bytes.
 const MAX_CHUNK: u64 = 128 << 20;
@@ -134,7 +135,7 @@ impl Media {
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<(Key, Kept)>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 
     fn get(&self, key: &Key) -> Option<Kept> {

@@ -3,7 +3,7 @@
 //! May reach the broker. A broker that does not answer costs the badges that need it, never the page.
 
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use gcstreamer_mqtt::{Config, ConfigError, Heard, Plain, Protocol, Subscriber};
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::index::report::Reports;
+use crate::lock::lock;
 
 /// Where the broker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub struct Known(Arc<Mutex<Reports>>);
 impl Known {
     /// What was heard so far.
     pub fn reports(&self) -> MutexGuard<'_, Reports> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -70,12 +70,9 @@ pub enum Delivery {
     Redirect,
 }
 
-/// The flags of serve; each is also read from the environment.
+/// How a bucket with recordings is read: flags of serve and of export.
 #[derive(Clone, Debug, Args)]
-pub struct Flags {
-    /// Bucket with the recordings
-    #[arg(long, env = "GCSTREAMER_DASHBOARD_BUCKET")]
-    pub bucket: Option<String>,
+pub struct Reading {
     /// Server to ask instead of Google's, e.g. http://localhost:4443; http:// gets no credentials
     #[arg(long, env = "GCSTREAMER_DASHBOARD_ENDPOINT_URI")]
     pub endpoint_uri: Option<String>,
@@ -85,6 +82,44 @@ pub struct Flags {
     /// Object names, as the property location of gcssink; must hold {device}
     #[arg(long, env = "GCSTREAMER_DASHBOARD_LOCATION", default_value = DEFAULT_LOCATION)]
     pub location: String,
+}
+
+impl Reading {
+    /// Checks the server's address.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn endpoint(&self) -> Result<Endpoint, String> {
+        Endpoint::from_environment(self.endpoint_uri.as_deref()).map_err(|error| error.to_string())
+    }
+
+    /// Returns which credentials to use; nothing is read yet.
+    pub fn credentials(&self) -> Credentials {
+        let file = self.credentials_file.clone();
+        file.map_or(Credentials::ApplicationDefault, Credentials::File)
+    }
+}
+
+/// Checks the flag `--location`.
+///
+/// # Errors
+/// What is wrong.
+pub fn template(location: &str) -> Result<Template, String> {
+    if !location.contains("{device}") {
+        return Err("--location must hold {device}: without it a name does not tell whose chunk it is".into());
+    }
+    Template::parse(location).map_err(|error| format!("--{error}"))
+}
+
+/// The flags of serve; each is also read from the environment.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    /// Bucket with the recordings
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_BUCKET")]
+    pub bucket: Option<String>,
+    /// How to read it.
+    #[command(flatten)]
+    pub reading: Reading,
     /// Recorder's file whose cameras are shown even if they never uploaded; may be given more than once
     #[arg(
         long = "cameras",
@@ -211,21 +246,15 @@ impl Flags {
             .clone()
             .ok_or("--bucket is missing: the bucket that gcssink records into")?;
         check_bucket(&bucket).map_err(|fault| format!("--bucket: {fault}"))?;
-        let endpoint = Endpoint::from_environment(self.endpoint_uri.as_deref()).map_err(|error| error.to_string())?;
+        let endpoint = self.reading.endpoint()?;
         if self.delivery == Delivery::Redirect && !endpoint.takes_credentials() {
             return Err(format!(
                 "--delivery redirect: {} takes no credentials, so addresses for it cannot be signed; use --delivery proxy",
                 endpoint.as_str()
             ));
         }
-        let credentials = self
-            .credentials_file
-            .clone()
-            .map_or(Credentials::ApplicationDefault, Credentials::File);
-        if !self.location.contains("{device}") {
-            return Err("--location must hold {device}: without it a name does not tell whose chunk it is".into());
-        }
-        let template = Template::parse(&self.location).map_err(|error| format!("--{error}"))?;
+        let credentials = self.reading.credentials();
+        let template = template(&self.reading.location)?;
         let mut cameras: Vec<Camera> = Vec::new();
         for path in &self.cameras {
             let text = std::fs::read_to_string(path).map_err(|error| format!("--cameras {}: {error}", path.display()))?;

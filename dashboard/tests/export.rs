@@ -400,6 +400,7 @@ fn the_command_line_exports_and_verifies_without_a_server() {
     for (arguments, says) in [
         (&["completions", "bash"][..], "complete -F"),
         (&["man"], ".TH gcstreamer-dashboard"),
+        (&["man"], "\n.SH COMMAND EXPORT\n"),
     ] {
         let (status, said) = run(arguments);
         assert!(status == Some(0) && said.contains(says), "{said}");

@@ -34,7 +34,7 @@ pub struct Manifest {
     /// The chunks that it is made of, in their order.
     pub objects: Vec<Object>,
     /// What is missing inside the range.
-    pub gaps: Vec<GapOf>,
+    pub gaps: Vec<Gap>,
     /// The least certain clock of the chunks, as in the metadata `clock`.
     pub clock: String,
     /// Bytes of the file.
@@ -78,29 +78,6 @@ pub struct Part {
     pub size: u64,
     /// Their SHA-256, hexadecimal.
     pub sha256: String,
-}
-
-/// A gap, as the API writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GapOf {
-    /// Its beginning, ns since the Unix epoch.
-    #[serde(with = "gcstreamer_schema::time::required")]
-    pub from: u64,
-    /// Its end, ns since the Unix epoch.
-    #[serde(with = "gcstreamer_schema::time::required")]
-    pub to: u64,
-    /// Why.
-    pub reason: String,
-}
-
-impl From<Gap> for GapOf {
-    fn from(gap: Gap) -> Self {
-        Self {
-            from: gap.from,
-            to: gap.to,
-            reason: gap.reason,
-        }
-    }
 }
 
 /// Hexadecimal.

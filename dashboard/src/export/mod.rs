@@ -61,11 +61,6 @@ impl Format {
             Self::Native => "native",
         }
     }
-
-    /// Reads [`Format::name`].
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Mp4, Self::Native].into_iter().find(|format| format.name() == name)
-    }
 }
 
 /// Why a range cannot be exported.
@@ -404,7 +399,7 @@ impl Plan {
             to: self.request.to,
             format: self.request.format.name().into(),
             objects: objects.collect(),
-            gaps: self.gaps.iter().cloned().map(Into::into).collect(),
+            gaps: self.gaps.clone(),
             clock: clock.unwrap_or(ClockKind::Suspect).name().into(),
             size: self.size,
             header: Part {

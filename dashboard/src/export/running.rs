@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{ExportError, PARALLEL, Plan, Selection};
 use crate::index::Index;
+use crate::lock::lock;
 
 /// Most bytes of headers of plans that are kept, and most plans.
 const MAX_KEPT: (usize, usize) = (64 << 20, 16);
@@ -42,10 +43,6 @@ impl Default for Exports {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Exports {
     /// The right to run one export; it ends when this is dropped.
     ///
@@ -57,19 +54,19 @@ impl Exports {
 
     /// The plan of that id, if it was made and is still known.
     pub fn known(&self, id: &str) -> Option<Arc<Plan>> {
-        locked(&self.plans).iter().find(|plan| plan.id == id).cloned()
+        lock(&self.plans).iter().find(|plan| plan.id == id).cloned()
     }
 
     /// How far the plan of that id is: chunks that were read, and of how many.
     pub fn progress(&self, id: &str) -> Option<(usize, usize)> {
-        let preparing = locked(&self.preparing);
+        let preparing = lock(&self.preparing);
         let found = preparing.iter().find(|preparing| preparing.id == id);
         found.map(|preparing| (preparing.done.load(Ordering::Relaxed), preparing.of))
     }
 
     /// Why the last plan of that id could not be made by [`Exports::run`]; said once.
     pub fn fault(&self, id: &str) -> Option<ExportError> {
-        let mut faults = locked(&self.faults);
+        let mut faults = lock(&self.faults);
         let at = faults.iter().position(|(known, _)| known == id)?;
         faults.remove(at).map(|(_, error)| error)
     }
@@ -77,7 +74,7 @@ impl Exports {
     /// Lists a plan as being made, until the answer is dropped.
     pub fn begin(&self, selection: &Selection) -> Begun {
         let done = Arc::new(AtomicUsize::new(0));
-        locked(&self.preparing).push(Preparing {
+        lock(&self.preparing).push(Preparing {
             id: selection.id.clone(),
             of: selection.count(),
             done: done.clone(),
@@ -108,7 +105,7 @@ impl Exports {
         match selection.plan(index, &begun.done).await {
             Ok(plan) => self.keep(Arc::new(plan)),
             Err(error) => {
-                let mut faults = locked(&self.faults);
+                let mut faults = lock(&self.faults);
                 faults.push_back((id, error));
                 if faults.len() > MAX_KEPT.1 {
                     faults.pop_front();
@@ -118,7 +115,7 @@ impl Exports {
     }
 
     fn keep(&self, plan: Arc<Plan>) {
-        let mut plans = locked(&self.plans);
+        let mut plans = lock(&self.plans);
         plans.push_back(plan);
         let mut held: usize = plans.iter().map(|plan| plan.header.len()).sum();
         while plans.len() > 1 && (held > MAX_KEPT.0 || plans.len() > MAX_KEPT.1) {
@@ -136,6 +133,6 @@ pub struct Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        locked(&self.preparing).retain(|preparing| !Arc::ptr_eq(&preparing.done, &self.done));
+        lock(&self.preparing).retain(|preparing| !Arc::ptr_eq(&preparing.done, &self.done));
     }
 }

@@ -9,6 +9,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
+use clap::ValueEnum as _;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
@@ -40,12 +41,12 @@ impl Asked {
             to: self.to.clone(),
         };
         let (from, to) = span.bounds(LONGEST)?;
-        let format = Format::from_name(self.format.as_deref().unwrap_or("mp4"));
+        let format = Format::from_str(self.format.as_deref().unwrap_or("mp4"), false);
         Ok(Request {
             camera: span.camera,
             from,
             to,
-            format: format.ok_or_else(|| ApiError::bad_request("format is mp4 or native", "leave it out for mp4"))?,
+            format: format.map_err(|_| ApiError::bad_request("format is mp4 or native", "leave it out for mp4"))?,
         })
     }
 }

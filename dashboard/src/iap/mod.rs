@@ -3,12 +3,13 @@
 //! [`assertion`] decides (PURE). This file reads IAP's public keys, from Google or from a file, and keeps them in memory.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 
 use gcstreamer_storage::read_public;
 
 pub mod assertion;
 
+use crate::lock::lock;
 use assertion::{Keys, Refusal, key_id};
 
 /// Name of the header that IAP adds to each request.
@@ -58,7 +59,7 @@ pub enum GateError {
 #[derive(Debug)]
 pub struct Gate {
     settings: IapSettings,
-    keys: RwLock<Known>,
+    keys: Mutex<Known>,
     reading: tokio::sync::Mutex<Reads>,
 }
 
@@ -82,7 +83,7 @@ impl Gate {
     pub fn new(settings: IapSettings) -> Self {
         Self {
             settings,
-            keys: RwLock::default(),
+            keys: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         }
     }
@@ -125,7 +126,7 @@ impl Gate {
                         keys: Arc::new(keys),
                         at: now,
                     };
-                    *self.keys.write().unwrap_or_else(PoisonError::into_inner) = known;
+                    *lock(&self.keys) = known;
                     None
                 }
                 Err(fault) => {
@@ -134,7 +135,7 @@ impl Gate {
                 }
             };
         }
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).keys.clone();
+        let keys = lock(&self.keys).keys.clone();
         match &reads.fault {
             Some(fault) if !keys.has(kid) => Err(GateError::NoKeys(fault.clone())),
             _ => Ok(keys),
@@ -142,7 +143,7 @@ impl Gate {
     }
 
     fn known(&self, kid: &str, now: u64) -> Option<Arc<Keys>> {
-        let known = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.keys);
         (known.keys.has(kid) && now.saturating_sub(known.at) < STALE).then(|| known.keys.clone())
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use gcstreamer_schema::metadata::ObjectMetadata;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::chunk::Chunk;
 use super::freshness::FOR_EVER;
+use crate::lock::lock;
 
 /// Most bytes of chunks in memory.
 const MAX_MEMORY: usize = 64 << 20;
@@ -60,7 +61,7 @@ impl Cache {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.memory)
     }
 
     /// The turn for a key: who holds it is the only one who asks the bucket for it.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_schema::name::Template;
@@ -25,6 +25,7 @@ pub mod timeline;
 pub use chunk::Chunk;
 
 use crate::clock::Clock;
+use crate::lock::lock;
 use cache::{Cache, Disk};
 use names::Named;
 use timeline::Timeline;
@@ -218,7 +219,7 @@ impl Index {
         let slot = self.cache.slot(&format!("day\0{camera}\0{day}"));
         let _turn = slot.lock().await;
         let now = self.clock.now();
-        let known = self.days.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = lock(&self.days).get(&key).cloned();
         if let Some(known) = known.filter(|known| now < known.until) {
             return Ok(known.names);
         }
@@ -245,7 +246,7 @@ impl Index {
         names.retain(|chunk| chunk.start / DAY == day / DAY);
         let names = Arc::new(names);
         let until = now.saturating_add(freshness::day_good_for(day, now));
-        let mut days = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut days = lock(&self.days);
         let held = days.values().map(|day| day.names.len()).sum::<usize>();
         if held + names.len() > MAX_NAMES || days.len() >= MAX_CAMERAS {
             days.clear();
@@ -268,12 +269,7 @@ impl Index {
         let slot = self.cache.slot(&format!("newest\0{camera}"));
         let _turn = slot.lock().await;
         let now = self.clock.now();
-        let known = self
-            .newest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(camera)
-            .cloned();
+        let known = lock(&self.newest).get(camera).cloned();
         if let Some(known) = &known {
             let good_for = if known.chunk.is_some() { NEWEST_FOR } else { NOTHING_FOR };
             if now.saturating_sub(known.asked) < good_for {
@@ -288,7 +284,7 @@ impl Index {
             chunk: chunk.clone(),
             asked: now,
         };
-        let mut all = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.newest);
         // Ids that somebody asks for need not exist.
         if all.len() >= MAX_CAMERAS {
             all.clear();

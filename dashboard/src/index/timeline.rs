@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::chunk::Chunk;
 
@@ -23,7 +23,7 @@ pub struct Range {
 }
 
 /// A stretch of time of which nothing is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Its beginning, ns since the Unix epoch.
     #[serde(with = "gcstreamer_schema::time::required")]
