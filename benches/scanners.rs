@@ -1,6 +1,6 @@
 //! How fast the container scanners read: GB/s over streams of H.264 and AAC, in slices as sources and muxers make them.
 //!
-//! `cargo bench --bench scanners`
+//! `cargo bench --bench scanners [-- flv|ts|mp4|mkv …]`
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,11 @@ fn main() {
     let streams = common::streams();
     println!("\n| container | MB | slices | units | median GB/s | best GB/s | target |");
     println!("|---|---:|---:|---:|---:|---:|---|");
-    for (ext, bytes) in &streams {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    for (ext, bytes) in streams
+        .iter()
+        .filter(|(ext, _)| wanted.is_empty() || wanted.iter().any(|w| w == ext))
+    {
         let container = match *ext {
             "flv" => Container::Flv,
             "ts" => Container::MpegTs,

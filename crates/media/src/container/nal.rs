@@ -399,8 +399,18 @@ impl Nals<'_> {
 
 /// Offset of the next 00 00 01 at or after `from`.
 pub fn find_start_code(data: &[u8], from: usize) -> Option<usize> {
-    let tail = data.get(from..)?;
-    tail.windows(3).position(|w| w == [0, 0, 1]).map(|i| from + i)
+    let mut at = from;
+    loop {
+        let &[first, second, third] = data.get(at..at + 3)? else {
+            return None;
+        };
+        match third {
+            1 if first == 0 && second == 0 => return Some(at),
+            0 => at += 1,
+            // No start code holds this byte.
+            _ => at += 3,
+        }
+    }
 }
 
 /// `recovery_frame_cnt` of the recovery point message in an H.264 SEI (without its NAL header), D.1.8.

@@ -42,22 +42,35 @@ impl Packing {
         if self.is_shared || self.packets > OBSERVED {
             return;
         }
-        self.tail.extend_from_slice(data);
-        work::count(self.tail.len());
-        let mut from = 0;
-        while let Some(start) = find_start_code(&self.tail, from)
-            && let Some(&[code, second, third]) = self.tail.get(start + 3..start + NEEDED)
-        {
-            self.pictures += u32::from(match codec {
-                VideoCodec::H264 => matches!(code & 0x1f, 1 | 5) && second & 0x80 != 0,
-                _ => code >> 1 & 0x3f < 32 && third & 0x80 != 0,
-            });
-            from = start + 3;
+        work::count(data.len());
+        // Copied are only the few bytes around the border: a whole picture passes here for each of the first packets.
+        let border = self.tail.len();
+        self.tail
+            .extend_from_slice(data.get(..data.len().min(NEEDED - 1)).unwrap_or_default());
+        self.pictures += pictures(codec, &self.tail, border) + pictures(codec, data, data.len());
+        if let Some(last) = data.len().checked_sub(NEEDED - 1) {
+            self.tail.clear();
+            self.tail.extend_from_slice(data.get(last..).unwrap_or_default());
+        } else {
+            self.tail.drain(..self.tail.len().saturating_sub(NEEDED - 1));
         }
-        let keep = self.tail.len().saturating_sub(NEEDED - 1).max(from);
-        self.tail.drain(..keep.min(self.tail.len()));
         self.is_shared = self.pictures > 1;
     }
+}
+
+/// Returns how many pictures begin in front of `end`, of those that `data` holds enough of.
+fn pictures(codec: VideoCodec, data: &[u8], end: usize) -> u32 {
+    let (mut from, mut count) = (0, 0);
+    while let Some(start) = find_start_code(data, from).filter(|start| *start < end)
+        && let Some(&[code, second, third]) = data.get(start + 3..start + NEEDED)
+    {
+        count += u32::from(match codec {
+            VideoCodec::H264 => matches!(code & 0x1f, 1 | 5) && second & 0x80 != 0,
+            _ => code >> 1 & 0x3f < 32 && third & 0x80 != 0,
+        });
+        from = start + 3;
+    }
+    count
 }
 
 #[cfg(test)]
