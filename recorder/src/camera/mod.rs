@@ -24,4 +24,5 @@ pub mod supervisor;
 #[cfg(test)]
 mod supervisor_tests;
 mod timestamps;
+mod torn;
 pub mod watch;

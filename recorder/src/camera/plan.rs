@@ -3,7 +3,7 @@
 //! PURE: texts in, texts out; which elements are installed is an argument.
 //!
 //! - The depayloader hands single NAL units to the parser, which finds the pictures by itself: cameras set the marker bit of RTP wrongly
-//!   and put several NAL units with start codes into one. (`recording` takes the marker bit away: the parser would believe it.)
+//!   and put several NAL units with start codes into one. (`torn` takes the marker bit away: the parser would believe it.)
 //! - Parameter sets are repeated before each key frame (`config-interval=-1`), so that chunks play alone in every container.
 //! - `h264timestamper` gives pictures the decoding times that the muxers need and RTP does not carry (B-frames).
 

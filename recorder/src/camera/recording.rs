@@ -25,6 +25,7 @@ use super::source::{self, Choice, is_installed};
 use super::state::{Failure, StartReason};
 use super::supervisor::Attempt;
 use super::timestamps;
+use super::torn;
 use super::watch::{News, Picture, Teller, Watch};
 use crate::config::{Audio, Camera, Container};
 use gstgcstreamer::base::lock::lock;
@@ -247,7 +248,13 @@ impl Recording {
     }
 
     /// Adds a branch that ends in a blocked queue. `observe` gets the pad in front of the queue.
-    fn add_branch(&self, pad: &gst::Pad, line: &str, observe: impl FnOnce(&gst::Pad)) -> Result<Branch, Failure> {
+    fn add_branch(
+        &self,
+        pad: &gst::Pad,
+        line: &str,
+        video: Option<Video>,
+        observe: impl FnOnce(&gst::Pad),
+    ) -> Result<Branch, Failure> {
         let bin = gst::parse::bin_from_description(line, true).map_err(|e| internal(&e))?;
         if let Some(timestamper) = bin.by_name("timestamper") {
             timestamps::align(&timestamper);
@@ -255,7 +262,9 @@ impl Recording {
         if let Some(parser) = bin.by_name("parser")
             && let (Some(front), Some(back)) = (parser.static_pad("sink"), parser.static_pad("src"))
         {
-            ignore_marker(&front);
+            if let Some(video) = video {
+                torn::drop_torn(&front, &back, video);
+            }
             timestamps::separate(&back);
         }
         if let Some(depayloader) = bin.by_name("latm") {
@@ -283,7 +292,7 @@ impl Recording {
     fn add_video(&self, pad: &gst::Pad, video: Video, is_rtp: bool) -> Result<(), Failure> {
         let container = self.setup.camera.container;
         let line = video.line(is_rtp, container, &is_installed).map_err(Failure::Unsupported)?;
-        let branch = self.add_branch(pad, &line, |front| self.watch_pictures(front, video))?;
+        let branch = self.add_branch(pad, &line, Some(video), |front| self.watch_pictures(front, video))?;
         self.parts().video = Some(branch);
         if !is_rtp {
             self.teller.tell(News::Opened);
@@ -300,7 +309,7 @@ impl Recording {
             }
         };
         self.choice.note_sound();
-        let branch = self.add_branch(pad, &line, |front| self.watch_sound(front))?;
+        let branch = self.add_branch(pad, &line, None, |front| self.watch_sound(front))?;
         let outer = branch.bin.static_pad("src");
         let late = {
             let mut parts = self.parts();
@@ -472,24 +481,6 @@ fn answer_allocation(pad: &gst::Pad) {
     pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| match &info.data {
         Some(gst::PadProbeData::Query(query)) if query.type_() == gst::QueryType::Allocation => gst::PadProbeReturn::Handled,
         _ => gst::PadProbeReturn::Ok,
-    });
-}
-
-/// The parser ends a picture where the flag is, and cameras set it on parameter sets, or never.
-fn ignore_marker(pad: &gst::Pad) {
-    pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, |_, info| {
-        let unmark = |buffer: &mut gst::BufferRef| buffer.unset_flags(gst::BufferFlags::MARKER);
-        match &mut info.data {
-            Some(gst::PadProbeData::Buffer(buffer)) => unmark(buffer.make_mut()),
-            Some(gst::PadProbeData::BufferList(list)) => {
-                list.make_mut().foreach_mut(|mut buffer, _| {
-                    unmark(buffer.make_mut());
-                    std::ops::ControlFlow::Continue(Some(buffer))
-                });
-            }
-            _ => {}
-        }
-        gst::PadProbeReturn::Ok
     });
 }
 

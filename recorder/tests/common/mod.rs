@@ -277,12 +277,18 @@ pub fn judge(chunk: &Chunk) -> (u64, String, u64) {
     )
 }
 
+/// Writes a chunk that is at fault where it can be looked at; its name and that place.
+fn kept(chunk: &Chunk) -> String {
+    let (_, path) = temporary(&chunk.name, &chunk.data).keep().unwrap();
+    format!("{} ({})", chunk.name, path.display())
+}
+
 /// Every chunk plays alone. All pictures, all sound packets.
 pub fn assert_each_plays(chunks: &[Chunk]) -> (u64, u64) {
     let (mut pictures, mut sound) = (0, 0);
     for chunk in chunks {
         let (frames, said, packets) = judge(chunk);
-        assert_eq!(said, "", "{}", chunk.name);
+        assert_eq!(said, "", "{}: {frames} pictures, {:?}", kept(chunk), chunk.metadata);
         assert_eq!(chunk.get("key-frame"), "true", "{}", chunk.name);
         pictures += frames;
         sound += packets;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::media::{Track, track};
+use super::torn::Torn;
 
 /// What a camera does on one connection.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub(crate) struct Act {
     pub(crate) rude: Option<Rude>,
     /// After this many pictures …
     pub(crate) pictures: Option<u64>,
+    /// … and this of the next one …
+    pub(crate) torn: Option<Torn>,
     /// … it does this.
     pub(crate) then: Then,
     /// What it changes about each packet of pictures.
@@ -361,11 +364,16 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
         }
     }
     all.sort_by_key(|(at, ..)| *at);
+    let is_h265 = act.sends.first().is_some_and(|name| name.starts_with("h265"));
     let (mut pictures, mut number) = (0, 0u16);
     let mut next_report = Duration::ZERO;
     for (at, channel, is_video, packet) in all {
         if !is_video && act.sound.is_some_and(|(from, to)| at < from || at >= to) {
             continue;
+        }
+        let torn = act.torn.filter(|_| is_video && act.pictures == Some(pictures));
+        if torn.is_some_and(|torn| torn.stops_before(packet, is_h265)) {
+            break;
         }
         // The pace of a camera.
         std::thread::sleep((began + at.saturating_sub(act.burst)).saturating_duration_since(Instant::now()));
@@ -398,9 +406,12 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
             seen.pictures.fetch_add(1, Ordering::SeqCst);
             *seen.sending.lock().unwrap() = (Some(began), Some(Instant::now()));
             pictures += 1;
-            if act.pictures == Some(pictures) && flap.is_none() {
+            if act.pictures == Some(pictures) && flap.is_none() && act.torn.is_none() {
                 break;
             }
+        }
+        if torn.is_some_and(|torn| torn.stops_behind(packet, is_h265)) {
+            break;
         }
     }
     match act.then {

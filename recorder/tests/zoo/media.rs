@@ -140,6 +140,12 @@ pub(crate) fn track(name: &str) -> Arc<Track> {
     let make = || match name {
         "h264" => pictures(160, &x264("tune=zerolatency"), h264),
         "h264-large" => pictures(320, &x264("tune=zerolatency"), h264),
+        // The payloader would put parameter sets between the slices.
+        "h264-slices" => pictures(
+            160,
+            &x264("tune=zerolatency option-string=slices=4").replace("profile=", "stream-format=byte-stream,profile="),
+            "rtph264pay pt=96 mtu=1200 config-interval=0 seqnum-offset=0 timestamp-offset=0",
+        ),
         // The same pictures with other words about their colours: the SPS differs.
         "h264-colours" => pictures(
             160,

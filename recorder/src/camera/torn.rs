@@ -1,0 +1,239 @@
+//! The end of a connection tears pictures: parameter sets without their picture, half of the slices. Decoders report both, so the last
+//! unit of the parser is recorded only if it is a whole picture.
+//!
+//! The parser gives out what it has at EOS, and every earlier unit only when the next one begins. So earlier units are whole, and show
+//! what this camera's pictures look like: with the marker bit of RTP at the end, which many cameras set wrongly, or with so many slices.
+//!
+//! [`Tail`] decides; [`drop_torn`] watches a parser for it.
+
+use std::sync::{Arc, Mutex};
+
+use gst::prelude::*;
+use gstgcstreamer::base::lock::lock;
+
+use super::plan::Video;
+
+/// After this many pictures in a row that ended with the marker bit, and had no other, one without it is not whole.
+const BELIEVED: u32 = 8;
+
+/// How the parser delimits NAL units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Framing {
+    #[default]
+    StartCodes,
+    /// A big-endian length of 4 bytes.
+    Lengths,
+}
+
+/// What was seen of a track.
+#[derive(Debug, Default)]
+struct Tail {
+    framing: Framing,
+    /// Whether the newest buffer had the marker bit, the one before, and any earlier one of this picture.
+    newest: bool,
+    before: bool,
+    earlier: bool,
+    /// Pictures in a row that ended with the only marker bit.
+    marked: u32,
+    /// Fewest slices of a picture.
+    fewest: Option<usize>,
+    /// No more data will come.
+    has_ended: bool,
+}
+
+impl Tail {
+    /// A buffer goes into the parser.
+    fn enter(&mut self, has_marker: bool) {
+        self.earlier |= self.before;
+        self.before = self.newest;
+        self.newest = has_marker;
+    }
+
+    /// A unit comes out. Returns whether it is recorded.
+    fn leave(&mut self, slices: usize) -> bool {
+        if slices == 0 {
+            // Only the last can be one: the parser joins others with the picture that follows, and repeats their parameter sets anyway.
+            return false;
+        }
+        if self.has_ended {
+            let has_marker = self.newest || self.marked < BELIEVED;
+            return has_marker && self.fewest.is_none_or(|fewest| slices >= fewest);
+        }
+        // The newest buffer begins the next picture.
+        self.marked = match self.before && !self.earlier {
+            true => self.marked.saturating_add(1),
+            false => 0,
+        };
+        (self.before, self.earlier) = (false, false);
+        self.fewest = Some(self.fewest.map_or(slices, |fewest| fewest.min(slices)));
+        true
+    }
+}
+
+/// Whether a NAL unit with this first byte holds a part of a picture (H.264 table 7-1, H.265 table 7-1: VCL).
+fn is_slice(codec: Video, header: u8) -> bool {
+    match codec {
+        Video::H264 => matches!(header & 0x1f, 1..=5),
+        Video::H265 => header >> 1 & 0x3f < 32,
+    }
+}
+
+/// Counts the slices of a unit.
+fn slices(codec: Video, framing: Framing, unit: &[u8]) -> usize {
+    let mut count = 0;
+    let mut rest = unit;
+    while let Some((header, after)) = next(framing, rest) {
+        count += usize::from(is_slice(codec, header));
+        rest = after;
+    }
+    count
+}
+
+/// Returns the first byte of the first NAL unit, and what follows that byte (start codes) or that unit (lengths).
+fn next(framing: Framing, data: &[u8]) -> Option<(u8, &[u8])> {
+    match framing {
+        Framing::Lengths => {
+            let (length, body) = data.split_first_chunk::<4>()?;
+            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?.max(1);
+            Some((*body.first()?, body.get(length..).unwrap_or_default()))
+        }
+        Framing::StartCodes => {
+            let begin = data.windows(3).position(|bytes| bytes == [0, 0, 1])?;
+            let body = data.get(begin + 3..)?;
+            Some((*body.first()?, body))
+        }
+    }
+}
+
+fn framing(caps: &gst::CapsRef) -> Framing {
+    let format = caps.structure(0).and_then(|s| s.get::<String>("stream-format").ok());
+    match format.as_deref() {
+        Some("byte-stream") | None => Framing::StartCodes,
+        Some(_) => Framing::Lengths,
+    }
+}
+
+/// Watches a parser that gives out one access unit a buffer, from now on. The marker flag is taken off what goes in: the parser would end
+/// a picture where the flag is, and cameras set it on parameter sets, or never.
+pub(super) fn drop_torn(front: &gst::Pad, back: &gst::Pad, codec: Video) {
+    let tail: Arc<Mutex<Tail>> = Arc::default();
+    let shared = Arc::clone(&tail);
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST | gst::PadProbeType::EVENT_DOWNSTREAM;
+    front.add_probe(kinds, move |_, info| {
+        let mut tail = lock(&shared);
+        match &mut info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => enter(&mut tail, buffer.make_mut()),
+            Some(gst::PadProbeData::BufferList(list)) => {
+                list.make_mut().foreach_mut(|mut buffer, _| {
+                    enter(&mut tail, buffer.make_mut());
+                    std::ops::ControlFlow::Continue(Some(buffer))
+                });
+            }
+            Some(gst::PadProbeData::Event(event)) => tail.has_ended |= event.type_() == gst::EventType::Eos,
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    back.add_probe(kinds, move |_, info| {
+        let mut tail = lock(&tail);
+        match &info.data {
+            Some(gst::PadProbeData::Event(event)) => {
+                if let gst::EventView::Caps(caps) = event.view() {
+                    tail.framing = framing(caps.caps());
+                }
+            }
+            Some(gst::PadProbeData::Buffer(buffer)) => {
+                let slices = buffer.map_readable().map(|unit| slices(codec, tail.framing, &unit));
+                if slices.is_ok_and(|slices| !tail.leave(slices)) {
+                    return gst::PadProbeReturn::Drop;
+                }
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+fn enter(tail: &mut Tail, buffer: &mut gst::BufferRef) {
+    tail.enter(buffer.flags().contains(gst::BufferFlags::MARKER));
+    buffer.unset_flags(gst::BufferFlags::MARKER);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pictures of NAL units: `m` has the marker bit, `-` has not. Returns whether the last one is recorded.
+    fn keeps_last(pictures: &[&str]) -> bool {
+        let mut tail = Tail::default();
+        for (i, picture) in pictures.iter().enumerate() {
+            for (n, unit) in picture.chars().enumerate() {
+                tail.enter(unit == 'm');
+                if n == 0 && i > 0 {
+                    assert!(tail.leave(pictures[i - 1].len()), "a picture in between");
+                }
+            }
+        }
+        tail.has_ended = true;
+        tail.leave(pictures.last().unwrap().len())
+    }
+
+    fn after(n: usize, picture: &'static str, last: &'static str) -> bool {
+        keeps_last(&[vec![picture; n], vec![last]].concat())
+    }
+
+    #[test]
+    fn the_last_picture_is_recorded_if_it_ends_as_the_others_did() {
+        for (others, last, is_whole) in [
+            ("m", "m", true),
+            ("m", "-", false),
+            ("---m", "---m", true),
+            ("---m", "---", false),
+            ("---m", "----", false),
+            // Nothing is known by the marker bit.
+            ("----", "----", true),
+            ("----", "---", false),
+            ("mmm-", "mmm-", true),
+            ("mmm-", "mm", false),
+            ("mmmm", "mmmm", true),
+            ("-", "-", true),
+        ] {
+            assert_eq!(after(20, others, last), is_whole, "{others} {last}");
+        }
+        assert!(after(3, "m", "-") && after(0, "m", "-"), "too few pictures to know");
+        assert!(keeps_last(&["--", "-", "---", "-"]), "slices as they come");
+    }
+
+    #[test]
+    fn a_unit_without_a_slice_is_not_recorded_wherever_it_is() {
+        assert!(!Tail::default().leave(0));
+        let mut tail = Tail::default();
+        tail.has_ended = true;
+        assert!(!tail.leave(0) && tail.leave(1));
+    }
+
+    #[test]
+    fn slices_are_counted_by_the_bytes() {
+        let units = |framing, kinds: &[u8]| -> Vec<u8> {
+            let one = |kind: &u8| match framing {
+                Framing::Lengths => vec![0, 0, 0, 3, *kind, 1, 2],
+                Framing::StartCodes => vec![0, 0, 0, 1, *kind, 1, 2],
+            };
+            kinds.iter().flat_map(one).collect()
+        };
+        for framing in [Framing::Lengths, Framing::StartCodes] {
+            let h264 = [0x09, 0x67, 0x68, 0x06, 0x65, 0x41, 0x0c];
+            assert_eq!(slices(Video::H264, framing, &units(framing, &h264)), 2);
+            assert_eq!(slices(Video::H264, framing, &units(framing, &h264[..4])), 0);
+            let h265 = [0x40, 0x42, 0x44, 0x4e, 0x26, 0x02];
+            assert_eq!(slices(Video::H265, framing, &units(framing, &h265)), 2);
+            assert_eq!(slices(Video::H265, framing, &units(framing, &h265[..4])), 0);
+            // Bytes that end anywhere.
+            for end in 0..20 {
+                slices(Video::H264, framing, &units(framing, &h264)[..end]);
+            }
+            assert_eq!(slices(Video::H264, framing, &[0; 64]), 0);
+        }
+    }
+}
