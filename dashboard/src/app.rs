@@ -14,7 +14,7 @@ use crate::iap::Gate;
 use crate::index::badge::{Badge, CameraState, judge};
 use crate::index::cache::Disk;
 use crate::index::report;
-use crate::index::timeline::{Timeline, day_bounds};
+use crate::index::timeline::{Range, Timeline, day_bounds};
 use crate::index::{Index, IndexError};
 use crate::lock::lock;
 use crate::media::Media;
@@ -211,12 +211,13 @@ impl App {
         Ok(Timeline::of(&chunks).within(from, to))
     }
 
-    /// Whether a camera is known: in the bucket or in a list.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn knows(&self, camera: &str) -> Result<bool, IndexError> {
-        Ok(self.listed.contains_key(camera) || self.index.cameras().await?.iter().any(|id| id == camera))
+    /// What is recorded of a camera between `from` and `to` and not uploaded yet, as the camera reports it.
+    pub fn pending(&self, camera: &str, from: u64, to: u64, timeline: &Timeline) -> Vec<Range> {
+        let now = self.clock.now();
+        let reports = self.known.reports();
+        let waiting = reports.of(camera).and_then(|report| report::waiting(report, now));
+        let waiting = waiting.map(|(begin, end)| timeline.unexplained(begin.max(from), end.min(to)));
+        waiting.unwrap_or_default()
     }
 
     /// The days of the month that begins with `first`, in that zone.
