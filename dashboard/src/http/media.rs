@@ -90,7 +90,9 @@ pub(super) async fn media(
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
     match (extension, chunk.meta.container) {
         ("ts", Container::MpegTs) => stored(&shared, &method, &chunk, "video/mp2t", range).await,
-        ("mp4", Container::Fmp4) => stored(&shared, &method, &chunk, "video/mp4", range).await,
+        ("mp4", Container::Fmp4) if playing(&chunk) == Playing::Fragmented => {
+            stored(&shared, &method, &chunk, "video/mp4", range).await
+        }
         ("mp4", _) => Ok(held(
             &shared.app.media.remuxed(&shared.app.index, &chunk).await?.init,
             &chunk,
