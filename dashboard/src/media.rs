@@ -101,10 +101,7 @@ impl Media {
         }
         // Never closed, so a permit always comes.
         let _permit = self.parallel.acquire().await;
-        let bytes = index
-            .reader()
-            .read(index.bucket(), &chunk.name, chunk.generation, 0..chunk.size)
-            .await?;
+        let bytes = index.read(chunk, 0..chunk.size).await?;
         let (container, pts_start, duration) = (chunk.meta.container, chunk.meta.pts_start, chunk.meta.duration);
         let write = move || -> Result<Remuxed, RemuxError> { remux(&samples::read(container, &bytes, pts_start)?, duration) };
         let remuxed = Arc::new(tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??);
@@ -147,10 +144,7 @@ impl Media {
         if end > MAX_PREVIEW {
             return Err(MediaError::TooLarge(end));
         }
-        let bytes = index
-            .reader()
-            .read(index.bucket(), &chunk.name, chunk.generation, 0..end)
-            .await?;
+        let bytes = index.read(chunk, 0..end).await?;
         let (container, pts_start) = (chunk.meta.container, chunk.meta.pts_start);
         let write = move || -> Result<Bytes, RemuxError> { picture(&samples::read(container, &bytes, pts_start)?) };
         let picture = tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??;

@@ -11,6 +11,7 @@ mod mosquitto;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::gcs_server::Answer;
 use common::iap_signer::{AUDIENCE, Signer, claims, jwks};
 use common::{Dashboard, GcsServer, SECOND, STREAMS, Stream, cut, encode, now, settings, status, store, web};
 use gcstreamer_dashboard::iap::{IapSettings, Source};
@@ -113,12 +114,22 @@ fn the_page_plays_what_was_recorded() {
     });
     let header = signer.sign(&claims(now() / SECOND));
     let iap = json!({"address": behind_iap.address, "header": header});
+    // A bucket that refuses for some seconds.
+    let refusing = GcsServer::spawn_thread();
+    store(&refusing, "site/cam", &cut(&encode(STREAMS[0], 8, folder.path())), start, &[]);
+    for _ in 0..8 {
+        refusing.push_object_fault(Answer::error(
+            403,
+            "dashboard@project does not have storage.objects.list access",
+        ));
+    }
+    let refused = Dashboard::start(settings(&refusing));
     let frozen = status("flv", "stalled", "online", now(), 60.0);
     let mqtt = json!({"address": reported.address, "port": broker.port(), "topic": "gcstreamer/flv/status", "frozen": frozen});
     let login = json!({"address": guarded.address, "token": token});
     std::fs::write(
         &plan,
-        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap}).to_string(),
+        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap, "refused": refused.address}).to_string(),
     )
     .unwrap();
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
@@ -134,5 +145,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 13, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 15, "{text}");
 }

@@ -124,11 +124,7 @@ async fn stored(
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
-        let index = &shared.app.index;
-        let download = index
-            .reader()
-            .download(index.bucket(), &chunk.name, chunk.generation, bytes.clone())
-            .await;
+        let download = shared.app.index.download(chunk, bytes.clone()).await;
         let download = download.map_err(crate::media::MediaError::from)?;
         Body::from_stream(stream::try_unfold(download, |mut download| async move {
             let piece = download

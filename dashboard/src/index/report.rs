@@ -177,7 +177,7 @@ fn backlog(status: &StatusDocument) -> Option<u64> {
 
 fn streaming(status: &StatusDocument, newest: Option<&Chunk>, now: u64) -> Judged {
     let waiting = backlog(status);
-    let age = newest.map(|chunk| now.saturating_sub(chunk.meta.end));
+    let age = newest.map(|chunk| now.saturating_sub(chunk.ended()));
     match (status.upload.status.as_deref(), newest) {
         (Some(word @ ("degraded" | "offline")), _) => {
             let bytes = status.upload.backlog_bytes.map(gcstreamer_schema::units::bytes);

@@ -1,6 +1,6 @@
 // Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address"}
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { together } from "./together.mjs";
 import { accessible, address, browser, data, faults, screenshots, shown, state, tab, until, url } from "./tools.mjs";
 
-const { cameras, gap, evil, login, mqtt, redirected, iap } = data;
+const { cameras, gap, evil, login, mqtt, redirected, iap, refused } = data;
 
 const tests = {
   async "the first screen shows every camera with a picture and its state"() {
@@ -207,6 +207,36 @@ const tests = {
     assert.equal(await page.$("#token"), null, "no token is asked for");
     await accessible(page, "session ended");
     assert.deepEqual(faults.filter((fault) => !fault.includes("401")), []);
+    faults.length = 0;
+  },
+
+  async "a bucket that refuses is told with the missing permission, and shown once it does not"() {
+    const page = await tab();
+    await page.goto(refused);
+    await page.waitForSelector(".trouble:has-text('does not have storage.objects.list access'):has-text('roles/storage.objectViewer')");
+    await accessible(page, "refused");
+    await page.screenshot({ path: join(screenshots, "refused.png"), fullPage: true });
+    await page.waitForSelector(".card:has-text('site/cam')");
+    await until("the trouble does not go", () => page.$$eval(".trouble", (all) => all.length), (count) => count === 0);
+    assert.deepEqual(faults.filter((fault) => !fault.includes("502")), []);
+    faults.length = 0;
+  },
+
+  async "a piece that was deleted meanwhile is told, and the rest plays"() {
+    const { id, start, seconds } = cameras[0];
+    const page = await tab();
+    const gone = [];
+    await page.route(/\/media\/.*_000002\./, (route) => {
+      gone.push(route.request().url());
+      return route.fulfill({ status: 404, contentType: "application/json", body: '{"error": "this recording does not exist any more", "hint": ""}' });
+    });
+    await page.goto(url(id, start + 2000));
+    await until("it does not start", () => state(page), ({ frames }) => frames > 5);
+    await until("it is not told", () => page.textContent(".screen"), (text) => text.includes("a piece is not in the bucket any more"));
+    await until("the rest does not play", () => shown(page), (at) => at > start + 14_000 && at <= start + seconds * 1000);
+    await until("it stands still", () => state(page), ({ paused, ready }) => !paused && ready >= 2);
+    assert.ok(gone.length > 0);
+    assert.deepEqual(faults.filter((fault) => !fault.includes("404")), []);
     faults.length = 0;
   },
 

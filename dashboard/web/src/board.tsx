@@ -5,6 +5,7 @@ import { askForToken } from "./login";
 import { CameraLink, addressOf, followed } from "./link";
 import { HOUR, clock, date, iso, span } from "./time";
 import { MOST } from "./together";
+import { Fault, useAnswer } from "./viewing";
 import { BADGES, reason } from "./words";
 
 /** How often the board is asked for where events do not come. */
@@ -137,16 +138,14 @@ function Picture({ camera }: { camera: Camera }) {
 }
 
 function Happened({ names }: { names: Map<string, string> }) {
-  const [gaps, setGaps] = useState<CameraGap[] | null>(null);
-  useEffect(() => {
-    const stop = new AbortController();
+  const { answer: gaps, fault } = useAnswer("", (signal) => {
     const now = Date.now();
-    get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, stop.signal).then(setGaps, () => {});
-    return () => stop.abort();
-  }, []);
+    return get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, signal);
+  });
   return (
     <section class="happened">
       <h2>What happened in the last 12 hours</h2>
+      <Fault what="It" fault={fault} />
       {gaps?.length === 0 && <p class="quiet">No gaps in what is stored.</p>}
       {gaps && gaps.length > 0 && (
         <table>

@@ -7,7 +7,7 @@ import { addressOf, followed } from "./link";
 import { Legend, TimeBar } from "./timebar";
 import { HOUR, clock, date, iso, setZone, zone } from "./time";
 import { MOST, type Told, Together } from "./together";
-import { NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
+import { Fault, NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
 import { reason } from "./words";
 
 /** The id and name of every camera; empty until they are known. */
@@ -43,7 +43,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const [isUtc, setUtc] = useState(false);
   const [tz, setTz] = useState<string | undefined>(undefined);
   const known = useCameras();
-  const timelines = useTimelines(cameras, view, now);
+  const { timelines, fault } = useTimelines(cameras, view, now);
   const nameOf = (id: string) => known.find((camera) => camera.id === id)?.name ?? id;
 
   useEffect(() => {
@@ -135,6 +135,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           {runs && waits && <span class="quiet" role="status"> waiting for pictures…</span>}
         </p>
         <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} peek={setPeeked} pick={pick} />
+        <Fault what="What is recorded" fault={fault} />
         <Legend isPending={timelines.some(({ pending }) => pending.length > 0)} />
         <div class="controls">
           <button type="button" onClick={toggle}>{runs ? "Pause" : "Play"}</button>

@@ -6,6 +6,8 @@ import { HOUR, iso } from "./time";
 /** How much of the past a window holds, so that going back is no new window. */
 const LEAD = HOUR;
 const WINDOW = 3 * HOUR;
+/** How long to wait before what failed is tried again, ms. */
+const AGAIN = 5000;
 
 export interface Listener {
   /** The instant that is shown, and whether it plays. */
@@ -19,6 +21,8 @@ export type Place = { kind: "stored"; position: number } | { kind: "gap"; until:
 
 /** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
 interface Segment { start: number; duration: number; at: number }
+
+const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
 
 /** Reads a playlist for its times, for browsers that play it by themselves. */
 async function read(address: string): Promise<Segment[]> {
@@ -196,13 +200,38 @@ export class Player {
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         this.listener.said(`this browser cannot play it (${data.details}); the recording can be downloaded and played elsewhere`);
         if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
-      } else this.failed(new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, ""));
+      } else if (data.frag && data.response?.code === 404) this.goOver(hls, turn);
+      else {
+        this.failed(new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, ""));
+        this.tryAgain(address, at, play, turn, data.response?.code ?? 0);
+      }
       if (this.coming === hls) {
         this.coming = undefined;
         hls.destroy();
       }
     });
     hls.loadSource(delivered(address));
+  }
+
+  /** A chunk was deleted after the playlist was made: goes on behind it. */
+  private goOver(hls: HlsClass, turn: number): void {
+    this.listener.said("a piece is not in the bucket any more; it goes on after it");
+    const loaded = Math.max(this.video.currentTime, ...ranges(this.video.buffered).map(([, end]) => end));
+    const lost = this.segments.find(({ start, duration }) => loaded < start + duration - 0.05) ?? this.segments.at(-1);
+    if (!lost) return;
+    const end = lost.at + lost.duration * 1000 + 1;
+    hls.stopLoad();
+    const wait = Math.max(500, (loaded - this.video.currentTime) * 1000);
+    // What is loaded is shown to its end.
+    setTimeout(() => turn === this.turn && void this.open(end - LEAD, end - LEAD + WINDOW, end, !this.isLed), wait);
+  }
+
+  /** The bucket or the network fails: what was asked for is asked for again, as long as nothing else is. */
+  private tryAgain(address: string, at: number | undefined, play: boolean, turn: number, status: number): void {
+    // Refused, or nothing there: that does not pass by itself.
+    if (this.isLed || status === 401 || status === 404 || status === 400) return;
+    const shown = this.live ? undefined : (this.at() ?? at);
+    setTimeout(() => turn === this.turn && void this.source(address, shown, play), AGAIN);
   }
 
   /** Loads the playlist anew through the server, if media are redirected to the bucket. */
@@ -233,7 +262,7 @@ export class Player {
     if (error instanceof ApiError && error.status === 401) dispatchEvent(new Event("log-in"));
     else {
       this.isEmpty = error instanceof ApiError && error.status === 404;
-      this.listener.said(this.isEmpty ? "nothing is recorded here" : error.message);
+      this.listener.said(this.isEmpty ? "nothing is recorded here" : `${error.message}; it is tried again`);
     }
   }
 

@@ -1,34 +1,62 @@
 // What the screens of one camera and of several share: timelines, keys, the picture under the pointer, the table.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Timeline, get } from "./api";
+import { ApiError, type Timeline, get } from "./api";
 import type { View } from "./bar";
+import { askForToken } from "./login";
 import { HOUR, clock, iso, span } from "./time";
 import { reason } from "./words";
 
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
+/** How long to wait before what failed is asked for again, ms. */
+const AGAIN = 5000;
 export const NOTHING: Timeline = { ranges: [], gaps: [], pending: [] };
 
+/** Asks until it is answered, and tells what is wrong meanwhile; again when the key changes. */
+export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<T>, delay = 0): { answer: T | null; fault: string } {
+  const [answer, setAnswer] = useState<T | null>(null);
+  const [fault, setFault] = useState("");
+  useEffect(() => {
+    const stop = new AbortController();
+    let timer: ReturnType<typeof setTimeout>;
+    const attempt = () =>
+      void ask(stop.signal).then(
+        (found) => {
+          setAnswer(found);
+          setFault("");
+        },
+        (error: Error) => {
+          if (stop.signal.aborted) return;
+          if (error instanceof ApiError && error.status === 401) return askForToken();
+          setFault(error instanceof ApiError ? `${error.message}. ${error.hint}` : error.message);
+          timer = setTimeout(attempt, AGAIN);
+        },
+      );
+    timer = setTimeout(attempt, delay);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [key]);
+  return { answer, fault };
+}
+
+/** Says what cannot be shown, and why. */
+export function Fault({ what, fault }: { what: string; fault: string }) {
+  return fault ? <p class="trouble" role="alert">{what} cannot be shown: {fault}</p> : null;
+}
+
 /** What is stored of each camera in the view and around it; asked for when the view rests. */
-export function useTimelines(cameras: string[], view: View, now: number): Timeline[] {
-  const [timelines, setTimelines] = useState<Timeline[]>([]);
+export function useTimelines(cameras: string[], view: View, now: number): { timelines: Timeline[]; fault: string } {
   // Half a view on each side, on a grid, so that moving a little asks for nothing new.
   const length = view.to - view.from;
   const from = Math.floor((view.from - length / 2) / length) * length;
   const to = Math.min(Math.ceil((view.to + length / 2) / length) * length, from + 31 * 24 * HOUR);
   const news = view.to > now ? now : 0;
-  useEffect(() => {
-    const stop = new AbortController();
-    const timer = setTimeout(() => {
-      const asked = cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, stop.signal).catch(() => undefined));
-      // What cannot be read now stays as it was known.
-      void Promise.all(asked).then((found) => !stop.signal.aborted && setTimelines((known) => found.map((one, index) => one ?? known[index] ?? NOTHING)));
-    }, 120);
-    return () => {
-      clearTimeout(timer);
-      stop.abort();
-    };
-  }, [cameras.join("\0"), from, to, news]);
-  return timelines;
+  const key = JSON.stringify([cameras, from, to, news]);
+  const ask = (signal: AbortSignal) => Promise.all(cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, signal)));
+  // What cannot be read now stays as it was known.
+  const { answer, fault } = useAnswer(key, ask, 120);
+  return { timelines: answer ?? [], fault };
 }
 
 export function useKeys(actions: Record<string, () => void>): void {

@@ -11,7 +11,7 @@ import { Player } from "./player";
 import { Take, type TakeKeys } from "./take";
 import { Legend, TimeBar } from "./timebar";
 import { HOUR, clock, date, iso, setZone, span, zone } from "./time";
-import { NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
+import { Fault, NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
 
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -26,7 +26,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const [now, setNow] = useState(Date.now());
   const [name, setName] = useState(camera);
   const [isUtc, setUtc] = useState(false);
-  const [timeline = NOTHING] = useTimelines([camera], view, now);
+  const { timelines: [timeline = NOTHING], fault } = useTimelines([camera], view, now);
 
   useEffect(() => {
     document.title = name;
@@ -124,6 +124,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           {player.current?.isLive() && playing && <span class="live"> live, {span((now - at) / 1000)} behind</span>}
         </p>
         <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} peek={setPeeked} pick={pick} />
+        <Fault what="What is recorded" fault={fault} />
         <Legend isPending={timeline.pending.length > 0} />
         <div class="controls">
           <button type="button" onClick={toggle}>{playing ? "Pause" : "Play"}</button>
