@@ -14,7 +14,7 @@ use crate::iap::Gate;
 use crate::index::badge::{Badge, CameraState, judge};
 use crate::index::cache::Disk;
 use crate::index::report;
-use crate::index::timeline::{Timeline, day_bounds};
+use crate::index::timeline::{Range, Timeline, day_bounds};
 use crate::index::{Index, IndexError};
 use crate::lock::lock;
 use crate::media::Media;
@@ -64,7 +64,8 @@ impl App {
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let identity = format!("{:?}\0{}", settings.endpoint, settings.bucket);
         let disk = settings.cache_dir.as_deref().map(|folder| Disk::new(folder, identity));
-        let reader = GcsReader::new(&ClientPool::global(), settings.endpoint, settings.credentials);
+        let reader = GcsReader::new(&ClientPool::global(), settings.endpoint, settings.credentials)
+            .with_request_timeout(settings.request_timeout);
         Self {
             index: Index::new(reader, settings.bucket, settings.template, clock.clone(), disk),
             media: Media::default(),
@@ -106,10 +107,16 @@ impl App {
             return Ok(states.clone());
         }
         // Those of the lists, those that report, and those that the bucket alone knows.
-        let mut cameras: BTreeSet<String> = self.index.cameras().await?.into_iter().collect();
+        let in_bucket: BTreeSet<String> = self.index.cameras().await?.into_iter().collect();
+        let mut cameras = in_bucket.clone();
         cameras.extend(self.listed.keys().cloned());
         cameras.extend(self.known.reports().cameras().cloned());
-        let states = stream::iter(cameras).map(|id| self.state(id, now)).buffer_unordered(PARALLEL);
+        let states = stream::iter(cameras)
+            .map(|id| {
+                let is_in_bucket = in_bucket.contains(&id);
+                self.state(id, is_in_bucket, now)
+            })
+            .buffer_unordered(PARALLEL);
         let states: Vec<Result<CameraState, IndexError>> = states.collect().await;
         let mut states: Vec<CameraState> = states.into_iter().collect::<Result<_, _>>()?;
         states.sort_by(|a, b| (a.badge, &a.id).cmp(&(b.badge, &b.id)));
@@ -118,7 +125,7 @@ impl App {
         Ok(states)
     }
 
-    async fn state(&self, id: String, now: u64) -> Result<CameraState, IndexError> {
+    async fn state(&self, id: String, is_in_bucket: bool, now: u64) -> Result<CameraState, IndexError> {
         let newest = self.index.newest(&id).await?;
         let listed = self.listed.get(&id);
         let is_enabled = listed.is_none_or(|camera| camera.enabled);
@@ -129,9 +136,10 @@ impl App {
             .filter(|_| is_enabled)
             .and_then(|report| report::judge(report, newest.as_ref(), now));
         let (badge, reason, backlog_s) = reported.unwrap_or_else(|| {
-            let (badge, reason) = judge(newest.as_ref(), is_enabled, now);
+            let (badge, reason) = judge(newest.as_ref(), is_enabled, is_in_bucket, now);
             (badge, reason, None)
         });
+        let age = newest.as_ref().map(|chunk| now.saturating_sub(chunk.ended()));
         let last_stored = newest.map(|chunk| chunk.meta.end);
         let missing = lock(&self.missing).get(&id).map(|(_, seconds)| *seconds);
         Ok(CameraState {
@@ -140,7 +148,7 @@ impl App {
             badge,
             reason,
             last_stored,
-            age_s: last_stored.map(|end| now.saturating_sub(end) / 1_000_000_000),
+            age_s: age.map(|age| age / 1_000_000_000),
             backlog_s,
             missing_s_today: missing.filter(|_| badge != Badge::NeverSeen),
         })
@@ -211,12 +219,13 @@ impl App {
         Ok(Timeline::of(&chunks).within(from, to))
     }
 
-    /// Whether a camera is known: in the bucket or in a list.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn knows(&self, camera: &str) -> Result<bool, IndexError> {
-        Ok(self.listed.contains_key(camera) || self.index.cameras().await?.iter().any(|id| id == camera))
+    /// What is recorded of a camera between `from` and `to` and not uploaded yet, as the camera reports it.
+    pub fn pending(&self, camera: &str, from: u64, to: u64, timeline: &Timeline) -> Vec<Range> {
+        let now = self.clock.now();
+        let reports = self.known.reports();
+        let waiting = reports.of(camera).and_then(|report| report::waiting(report, now));
+        let waiting = waiting.map(|(begin, end)| timeline.unexplained(begin.max(from), end.min(to)));
+        waiting.unwrap_or_default()
     }
 
     /// The days of the month that begins with `first`, in that zone.

@@ -3,12 +3,13 @@
 //! Remuxed chunks are kept in bounded memory, since a player asks for header and media of each one after the other, and several
 //! viewers for the same. Reading and remuxing are limited in number and size: a chunk is held whole while it is written anew.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use gcstreamer_media::container::samples;
 use gcstreamer_storage::WriteError;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::hls::remux::{RemuxError, Remuxed, picture, remux};
@@ -41,6 +42,9 @@ pub enum MediaError {
     Ended,
 }
 
+/// Most headers that are remembered: some days of chunks.
+const MAX_HEADERS: usize = 20_000;
+
 /// What is kept of one generation of an object.
 #[derive(Clone, Debug)]
 enum Kept {
@@ -65,6 +69,8 @@ pub struct Media {
     kept: Mutex<VecDeque<(Key, Kept)>>,
     parallel: Semaphore,
     slots: crate::index::cache::Cache,
+    /// Checksums of the headers that were made.
+    headers: Mutex<BTreeMap<(i64, Arc<str>), u64>>,
 }
 
 impl Default for Media {
@@ -73,6 +79,7 @@ impl Default for Media {
             kept: Mutex::default(),
             parallel: Semaphore::new(PARALLEL),
             slots: crate::index::cache::Cache::new(None),
+            headers: Mutex::default(),
         }
     }
 }
@@ -94,15 +101,29 @@ impl Media {
         }
         // Never closed, so a permit always comes.
         let _permit = self.parallel.acquire().await;
-        let bytes = index
-            .reader()
-            .read(index.bucket(), &chunk.name, chunk.generation, 0..chunk.size)
-            .await?;
+        let bytes = index.read(chunk, 0..chunk.size).await?;
         let (container, pts_start, duration) = (chunk.meta.container, chunk.meta.pts_start, chunk.meta.duration);
         let write = move || -> Result<Remuxed, RemuxError> { remux(&samples::read(container, &bytes, pts_start)?, duration) };
         let remuxed = Arc::new(tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??);
+        self.remember_header(chunk, &remuxed.init);
         self.keep(key, Kept::Remuxed(remuxed.clone()));
         Ok(remuxed)
+    }
+
+    /// A number that tells the header that was made for a chunk from others; `None`: none was made lately.
+    pub fn header_of(&self, chunk: &Chunk) -> Option<u64> {
+        lock(&self.headers).get(&(chunk.generation, chunk.name.clone())).copied()
+    }
+
+    fn remember_header(&self, chunk: &Chunk, init: &[u8]) {
+        let digest = Sha256::digest(init);
+        let number = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let mut headers = lock(&self.headers);
+        headers.insert((chunk.generation, chunk.name.clone()), number);
+        // The oldest generation is the recording that was made first.
+        while headers.len() > MAX_HEADERS {
+            headers.pop_first();
+        }
     }
 
     /// The first key picture of a chunk as an MP4 of one sample.
@@ -123,10 +144,7 @@ impl Media {
         if end > MAX_PREVIEW {
             return Err(MediaError::TooLarge(end));
         }
-        let bytes = index
-            .reader()
-            .read(index.bucket(), &chunk.name, chunk.generation, 0..end)
-            .await?;
+        let bytes = index.read(chunk, 0..end).await?;
         let (container, pts_start) = (chunk.meta.container, chunk.meta.pts_start);
         let write = move || -> Result<Bytes, RemuxError> { picture(&samples::read(container, &bytes, pts_start)?) };
         let picture = tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??;

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gcstreamer_schema::cameras::{self, Camera};
@@ -17,6 +18,8 @@ use crate::mqtt::Broker;
 
 /// The default of `gcssink`'s property `location`.
 pub const DEFAULT_LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
+/// Somebody waits for the answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A token shorter than this can be guessed.
 const MIN_TOKEN: usize = 16;
 
@@ -213,6 +216,8 @@ pub struct Settings {
     pub cache_dir: Option<PathBuf>,
     /// Whom the cameras report to.
     pub broker: Option<Broker>,
+    /// How long the bucket may be silent before a person is told so.
+    pub request_timeout: Duration,
 }
 
 impl Flags {
@@ -290,6 +295,7 @@ impl Flags {
             delivery: self.delivery,
             cache_dir: self.cache_dir.clone(),
             broker: self.broker()?,
+            request_timeout: REQUEST_TIMEOUT,
         })
     }
 }

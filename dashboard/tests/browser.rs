@@ -1,4 +1,4 @@
-//! The page in a real browser: Debian's Chromium, driven by playwright-core (`web/test/browser.mjs`).
+//! The page in a real browser: Debian's Chromium, driven by playwright-core (`web/browser/`).
 //!
 //! `scripts/setup` installs both. Screenshots are left in `target/dashboard-screenshots`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -11,8 +11,9 @@ mod mosquitto;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::gcs_server::Answer;
 use common::iap_signer::{AUDIENCE, Signer, claims, jwks};
-use common::{Dashboard, GcsServer, SECOND, STREAMS, cut, encode, now, settings, status, store, web};
+use common::{Dashboard, GcsServer, SECOND, STREAMS, Stream, cut, encode, now, settings, status, store, web};
 use gcstreamer_dashboard::iap::{IapSettings, Source};
 use gcstreamer_dashboard::mqtt::Broker;
 use gcstreamer_dashboard::settings::{Auth, Settings};
@@ -21,6 +22,16 @@ use gcstreamer_storage::{Credentials, Endpoint};
 use serde_json::json;
 
 const EVIL: &str = "<img src=x onerror=alert(1)>\"'&";
+
+/// Ten blocks of 32 pixels on top of the picture hold the number of the frame, so that the page's own words need not be believed.
+const NUMBERED: &str = "-vf geq=lum='if(lt(Y,36),255*mod(floor(N/pow(2,floor(X/32))),2),lum(X,Y))':cb='if(lt(Y,36),128,cb(X,Y))':cr='if(lt(Y,36),128,cr(X,Y))'";
+
+fn numbered(stream: Stream) -> Stream {
+    Stream {
+        arguments: String::leak(format!("{NUMBERED} {}", stream.arguments)),
+        ..stream
+    }
+}
 
 fn chromium() -> PathBuf {
     let found = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
@@ -42,7 +53,7 @@ fn the_page_plays_what_was_recorded() {
     // H.265 plays in some browsers alone.
     let streams = STREAMS.into_iter().filter(|stream| stream.camera != "hevc");
     let streams: Vec<_> = streams
-        .map(|stream| (stream, cut(&encode(stream, 20, folder.path()))))
+        .map(|stream| (stream, cut(&encode(numbered(stream), 20, folder.path()))))
         .collect();
     // The last chunk ends a moment ago: the cameras are recording.
     let start = (now() - 22 * SECOND) / SECOND * SECOND;
@@ -103,19 +114,29 @@ fn the_page_plays_what_was_recorded() {
     });
     let header = signer.sign(&claims(now() / SECOND));
     let iap = json!({"address": behind_iap.address, "header": header});
+    // A bucket that refuses for some seconds.
+    let refusing = GcsServer::spawn_thread();
+    store(&refusing, "site/cam", &cut(&encode(STREAMS[0], 8, folder.path())), start, &[]);
+    for _ in 0..8 {
+        refusing.push_object_fault(Answer::error(
+            403,
+            "dashboard@project does not have storage.objects.list access",
+        ));
+    }
+    let refused = Dashboard::start(settings(&refusing));
     let frozen = status("flv", "stalled", "online", now(), 60.0);
     let mqtt = json!({"address": reported.address, "port": broker.port(), "topic": "gcstreamer/flv/status", "frozen": frozen});
     let login = json!({"address": guarded.address, "token": token});
     std::fs::write(
         &plan,
-        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap}).to_string(),
+        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap, "refused": refused.address}).to_string(),
     )
     .unwrap();
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
     std::fs::create_dir_all(&screenshots).unwrap();
     let mut command = Command::new("node");
     command
-        .arg("test/browser.mjs")
+        .arg("browser/browser.mjs")
         .arg(&dashboard.address)
         .arg(&plan)
         .arg(&screenshots)
@@ -124,5 +145,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 10, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 15, "{text}");
 }

@@ -58,6 +58,25 @@ fn badges_follow_what_a_camera_reports_and_the_bucket_alone_where_the_broker_is_
     assert!(lost["reason"].as_str().unwrap().starts_with("no pictures since "), "{lost}");
     publish(&mosquitto, "status", &status("site/cam", "streaming", "offline", now(), 60.0));
     assert_eq!(until(&dashboard, "site/cam", "late")["backlog_s"], 95);
+    // What waits for its upload: 95.5 s of which the bucket has the last eight.
+    let recorded = |hours: u64| {
+        let (from, to) = (iso(now() - hours * 3600 * SECOND), iso(now() + 60 * SECOND));
+        get(
+            &dashboard.address,
+            &format!("/api/timeline?camera=site/cam&from={from}&to={to}"),
+        )
+        .json()
+    };
+    for hours in [1, 100] {
+        let timeline = recorded(hours);
+        let pending = timeline["pending"].as_array().unwrap();
+        assert_eq!(pending.len(), 2, "{timeline}");
+        assert_eq!(
+            (&pending[0]["to"], &pending[1]["from"]),
+            (&timeline["ranges"][0]["from"], &timeline["ranges"][0]["to"])
+        );
+        assert!(pending[1]["to"].as_str().unwrap() <= iso(now()).as_str(), "{timeline}");
+    }
     publish(&mosquitto, "status", &status("site/cam", "streaming", "online", now(), 60.0));
     until(&dashboard, "site/cam", "recording");
     publish(&mosquitto, "availability", "offline");
@@ -73,6 +92,11 @@ fn badges_follow_what_a_camera_reports_and_the_bucket_alone_where_the_broker_is_
     until(&dashboard, "new", "not-recording");
     mosquitto.stop();
     until(&dashboard, "site/cam", "recording");
+    assert_eq!(
+        recorded(1)["pending"],
+        serde_json::json!([]),
+        "from the bucket alone it is not known"
+    );
     mosquitto.start_again();
     publish(&mosquitto, "availability", "online");
     publish(

@@ -11,6 +11,13 @@ use common::{BUCKET, Dashboard, GcsServer, Reply, SECOND, STREAMS, Stream, ask, 
 use gcstreamer_storage::{Credentials, Endpoint};
 use sha2::{Digest as _, Sha256};
 
+use common::gcs_server;
+
+#[path = "../../tests/common/proxy.rs"]
+mod proxy;
+#[path = "../../tests/common/tls.rs"]
+mod tls;
+
 const HOST: &str = "storage.example.test";
 
 struct Scene {
@@ -22,6 +29,10 @@ struct Scene {
 }
 
 fn scene(streams: &[Stream]) -> Scene {
+    scene_at(HOST, streams)
+}
+
+fn scene_at(host: &str, streams: &[Stream]) -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let server = GcsServer::spawn_thread();
     let start = (now() - 60 * SECOND) / SECOND * SECOND;
@@ -31,7 +42,7 @@ fn scene(streams: &[Stream]) -> Scene {
     let account = ServiceAccount::generate();
     let key = folder.path().join("key.json");
     std::fs::write(&key, account.json()).unwrap();
-    let endpoint = Endpoint::resolve(Some(&format!("https://{HOST}")), None).unwrap();
+    let endpoint = Endpoint::resolve(Some(&format!("https://{host}")), None).unwrap();
     let dashboard = Dashboard::start_redirecting(settings(&server), Some((endpoint, Credentials::File(key))));
     Scene {
         server,
@@ -63,10 +74,14 @@ fn addresses(playlist: &str) -> Vec<&str> {
 
 /// Checks a V4 signature as Cloud Storage does, and returns the parameters of the address.
 fn verified(location: &str, account: &ServiceAccount) -> BTreeMap<String, String> {
-    let rest = location.strip_prefix(&format!("https://{HOST}")).expect(location);
+    verified_at(HOST, location, account)
+}
+
+fn verified_at(host: &str, location: &str, account: &ServiceAccount) -> BTreeMap<String, String> {
+    let rest = location.strip_prefix(&format!("https://{host}")).expect(location);
     let (path, query) = rest.split_once('?').unwrap();
     let (query, signature) = query.split_once("&X-Goog-Signature=").unwrap();
-    let request = format!("GET\n{path}\n{query}\nhost:{HOST}\n\nhost\nUNSIGNED-PAYLOAD");
+    let request = format!("GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
     let parameters: BTreeMap<String, String> = query
         .split('&')
         .map(|pair| pair.split_once('=').unwrap())
@@ -112,6 +127,30 @@ fn what_plays_as_it_is_comes_from_the_bucket_by_an_address_signed_for_ten_minute
                 .unwrap();
             assert!(scene.server.object(BUCKET, name).is_some(), "{name}");
         }
+    }
+}
+
+#[test]
+fn an_endpoint_on_a_port_is_signed_with_it_as_clients_send_it() {
+    let host = "storage.example.test:8443";
+    let scene = scene_at(host, &STREAMS[1..2]);
+    // The name is foreign text.
+    let camera = "a b/#?%<ü>";
+    let (key, object) = scene.server.objects().into_iter().next().unwrap();
+    let mut metadata: BTreeMap<String, String> = serde_json::from_value(object.meta["metadata"].clone()).unwrap();
+    metadata.insert("device-id".into(), camera.into());
+    let name = key.1.replacen("site/ts", camera, 1);
+    scene.server.put_with(BUCKET, &name, &object.data, &metadata);
+    for camera in ["site/ts", "a%20b/%23%3F%25%3C%C3%BC%3E"] {
+        let playlist = scene.playlist(camera, "");
+        let reply = scene.ask("GET", addresses(&playlist)[0]);
+        assert_eq!(reply.status, 302, "{camera}: {}", reply.text());
+        let location = &reply.headers["location"];
+        verified_at(host, location, &scene.account);
+        assert!(
+            location.starts_with(&format!("https://{host}/{BUCKET}/{camera}/")),
+            "{location}"
+        );
     }
 }
 
@@ -175,4 +214,117 @@ fn the_program_does_not_start_where_nothing_can_sign() {
         status == Some(1) && text.contains("it cannot sign addresses") && text.contains("use --delivery proxy"),
         "{status:?} {text}"
     );
+}
+
+/// The program, until this is dropped.
+struct Program(std::process::Child, String);
+
+impl Program {
+    fn start(command: &mut std::process::Command) -> Self {
+        use std::io::BufRead as _;
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        let found = lines.by_ref().map_while(Result::ok).find(|line| {
+            said.push(line.clone());
+            line.contains("listening on")
+        });
+        let line = found.unwrap_or_else(|| panic!("{said:?}"));
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(child, line[line.find("http://").unwrap()..].trim().to_owned())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn without_a_key_the_iam_api_signs_and_where_it_refuses_the_dashboard_sends_the_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    // All of Google is one server, reached through a proxy, with certificates of an authority of our own.
+    let authority = tls::Authority::new();
+    let names = [
+        "oauth2.googleapis.com",
+        "iamcredentials.googleapis.com",
+        "storage.googleapis.com",
+    ];
+    let google = authority.server_named(&names);
+    let proxy = proxy::Proxy::start_at(0, Some(google.address()));
+    let start = (now() - 60 * SECOND) / SECOND * SECOND;
+    store(&google, "site/ts", &cut(&encode(STREAMS[1], 8, folder.path())), start, &[]);
+    let account = format!("/v1/projects/-/serviceAccounts/{EMAIL}");
+    google.route("/token", tls::token("token-of-the-user"));
+    let token = serde_json::json!({"accessToken": "token-of-the-account", "expireTime": iso(now() + 3600 * SECOND)});
+    let json = |value: serde_json::Value| common::gcs_server::Answer::raw(200, "application/json", &value.to_string());
+    google.route(&format!("{account}:generateAccessToken"), json(token));
+    let sign = format!("{account}:signBlob");
+    let signed = gcs_server::base64(b"a signature");
+    google.route(&sign, json(serde_json::json!({"keyId": "1", "signedBlob": signed})));
+    let credentials = folder.path().join("impersonated.json");
+    let text = serde_json::json!({
+        "type": "impersonated_service_account",
+        "service_account_impersonation_url": format!("https://iamcredentials.googleapis.com{account}:generateAccessToken"),
+        "source_credentials": {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"},
+    });
+    std::fs::write(&credentials, text.to_string()).unwrap();
+    let pem = folder.path().join("authority.pem");
+    std::fs::write(&pem, authority.pem()).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gcstreamer-dashboard"));
+    command
+        .args([
+            "--bucket",
+            BUCKET,
+            "--listen",
+            "127.0.0.1:0",
+            "--delivery",
+            "redirect",
+            "--credentials-file",
+        ])
+        .arg(&credentials)
+        .env_remove("STORAGE_EMULATOR_HOST")
+        .env("HTTPS_PROXY", proxy.url())
+        .env("SSL_CERT_FILE", &pem);
+    let program = Program::start(&mut command);
+    let query = format!("camera=site/ts&from={}&to={}", iso(start), iso(start + 60 * SECOND));
+    let playlist = get(&program.1, &format!("/hls/index.m3u8?{query}"));
+    assert_eq!(playlist.status, 200, "{}", playlist.text());
+    let playlist = playlist.text();
+    let address = addresses(&playlist)[0];
+    let reply = get(&program.1, address);
+    assert_eq!(reply.status, 302, "{}", reply.text());
+    let location = &reply.headers["location"];
+    let hex: String = b"a signature".iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(location.starts_with("https://storage.googleapis.com/"), "{location}");
+    assert!(location.ends_with(&format!("&X-Goog-Signature={hex}")), "{location}");
+    assert!(
+        location.contains(&format!("X-Goog-Credential={}%2F", EMAIL.replace('@', "%40"))),
+        "{location}"
+    );
+    let asked: Vec<_> = google.requests().into_iter().filter(|request| request.path == sign).collect();
+    assert_eq!(asked.len(), 1, "one request an address");
+    assert!(
+        asked[0]
+            .header("authorization")
+            .is_some_and(|value| value.starts_with("Bearer token-of-")),
+        "{asked:?}"
+    );
+    assert!(
+        proxy
+            .targets()
+            .iter()
+            .any(|target| target == "iamcredentials.googleapis.com:443"),
+        "{:?}",
+        proxy.targets()
+    );
+    // The right to sign is taken away: it plays all the same.
+    let refused = common::gcs_server::Answer::status(403);
+    google.route(&sign, refused.clone());
+    google.route(&sign, refused);
+    let _ = get(&program.1, address);
+    let through = get(&program.1, address);
+    assert_eq!((through.status, through.body.is_empty()), (200, false));
 }

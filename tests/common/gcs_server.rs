@@ -185,6 +185,8 @@ struct State {
     faults: VecDeque<Fault>,
     /// Answers for reads and deletes.
     object_faults: VecDeque<Answer>,
+    /// The answer for all of them.
+    object_fault: Option<Answer>,
     /// Answers by path, for token servers.
     routes: BTreeMap<String, VecDeque<Answer>>,
     requests: Vec<Request>,
@@ -277,6 +279,11 @@ impl GcsServer {
     /// Appends an answer for the next read or delete.
     pub fn push_object_fault(&self, answer: Answer) {
         self.state().object_faults.push_back(answer);
+    }
+
+    /// Every read and delete fails in this way until it is `None` again.
+    pub fn set_object_fault(&self, answer: Option<Answer>) {
+        self.state().object_fault = answer;
     }
 
     /// Appends an answer for a path; the last one stays.

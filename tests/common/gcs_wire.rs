@@ -391,7 +391,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     async fn object_request(&mut self, request: &Request) -> io::Result<bool> {
-        let fault = self.shared.state.lock().unwrap().object_faults.pop_front();
+        let fault = {
+            let mut state = self.shared.state.lock().unwrap();
+            state.object_faults.pop_front().or_else(|| state.object_fault.clone())
+        };
         if let Some(answer) = fault {
             if answer.status == 0 {
                 return self.stall().await;

@@ -92,6 +92,9 @@ pub enum ExportError {
     Changed(Arc<str>),
 }
 
+/// Most characters of an id in a file's name.
+const MAX_WORD: usize = 120;
+
 /// Which range of which camera.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -108,9 +111,11 @@ pub struct Request {
 impl Request {
     /// The name of the file: camera, from, to.
     pub fn file_name(&self, extension: &str) -> String {
+        // A file's name has at most 255 bytes; an id may have a thousand.
         let word: String = self
             .camera
             .chars()
+            .take(MAX_WORD)
             .map(|c| {
                 if c.is_ascii_alphanumeric() || "._-".contains(c) {
                     c
@@ -337,10 +342,7 @@ async fn whole(index: &Index, chunk: &Chunk) -> Result<Bytes, ExportError> {
 async fn read(index: &Index, chunk: &Chunk, range: Range<u64>) -> Result<Bytes, ExportError> {
     let mut attempt = 0;
     loop {
-        let result = index
-            .reader()
-            .read(index.bucket(), &chunk.name, chunk.generation, range.clone())
-            .await;
+        let result = index.read(chunk, range.clone()).await;
         attempt += 1;
         match result {
             Err(error) if attempt < ATTEMPTS && matches!(error.class, Class::Transient | Class::Throttled) => {

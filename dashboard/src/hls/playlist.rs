@@ -39,7 +39,7 @@ pub fn playing(chunk: &Chunk) -> Playing {
     let is = |codec: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| codec.starts_with(prefix));
     let remuxable = || codecs().any(|codec| is(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"]));
     match meta.container {
-        // Without a known header the range of the media is not known: such a chunk opens with a `moov` in mid-stream.
+        // Where its header ends is not known without `init-bytes`: it is written anew.
         Container::Fmp4 if meta.init_bytes > 0 && meta.init_bytes < chunk.size => Playing::Fragmented,
         Container::MpegTs
             if chunk.size.is_multiple_of(188) && codecs().all(|codec| is(codec, &["avc1", "mp4a.40.2", "mp4a.40.5"])) =>
@@ -99,12 +99,29 @@ pub fn encoded(text: &str) -> String {
     out
 }
 
+/// How a playlist is written.
+#[derive(Clone, Copy)]
+pub struct Style<'a> {
+    /// Whether its addresses say that they are not to be redirected to the bucket.
+    pub by_proxy: bool,
+    /// What is known of the header that was made for a chunk that is written anew: equal numbers, equal headers.
+    pub made: &'a dyn Fn(&Chunk) -> Option<u64>,
+}
+
+impl std::fmt::Debug for Style<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Style")
+            .field("by_proxy", &self.by_proxy)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A playlist of all chunks, sorted by time, that have ended for good: VOD, with `ENDLIST`.
-pub fn vod(chunks: &[Chunk]) -> String {
+pub fn vod(chunks: &[Chunk], style: Style<'_>) -> String {
     let segments = playable(chunks);
     let mut out = head(&segments, 0, None);
     out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n");
-    body(&mut out, &segments);
+    style.body(&mut out, &segments);
     out.push_str("#EXT-X-ENDLIST\n");
     out
 }
@@ -114,7 +131,7 @@ pub fn vod(chunks: &[Chunk]) -> String {
 /// Its numbers follow from the stored chunks alone: session and sequence. It shows the newest session, up to the newest chunk that
 /// either follows on or has waited [`LIVE_PATIENCE`] for those before it. A chunk stored later than that after one with a higher
 /// number never enters, so no number is given twice.
-pub fn live(chunks: &[Chunk], now: u64) -> Option<String> {
+pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     let session = &chunks
         .iter()
         .max_by_key(|chunk| (chunk.meta.start, chunk.created))?
@@ -148,27 +165,8 @@ pub fn live(chunks: &[Chunk], now: u64) -> Option<String> {
     // Ten numbers for each second between two sessions: chunks are longer than 100 ms.
     let base = session_start(session).unwrap_or(0) / 100_000_000;
     let mut out = head(window, base + first.meta.sequence, Some(base / 10));
-    body(&mut out, window);
+    style.body(&mut out, window);
     Some(out)
-}
-
-/// Returns the playlist with addresses that are never redirected to the bucket.
-pub fn by_proxy(playlist: &str) -> String {
-    const PROXY: &str = "?delivery=proxy";
-    let mut out = String::with_capacity(playlist.len());
-    for line in playlist.lines() {
-        if line.starts_with("#EXT-X-MAP:") {
-            // The address is percent-encoded: a quote ends it.
-            out.push_str(&line.replacen(".mp4\"", &format!(".mp4{PROXY}\""), 1));
-        } else {
-            out.push_str(line);
-            if line.starts_with("/media/") {
-                out.push_str(PROXY);
-            }
-        }
-        out.push('\n');
-    }
-    out
 }
 
 fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> String {
@@ -184,55 +182,64 @@ fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> Strin
     out
 }
 
-fn body(out: &mut String, segments: &[&Chunk]) {
-    let mut before: Option<&Chunk> = None;
-    for chunk in segments {
-        let breaks = before.is_some_and(|last| !goes_on(last, chunk));
-        if breaks {
-            out.push_str("#EXT-X-DISCONTINUITY\n");
+impl Style<'_> {
+    fn body(self, out: &mut String, segments: &[&Chunk]) {
+        let mut before: Option<&Chunk> = None;
+        for chunk in segments {
+            let breaks = before.is_some_and(|last| !goes_on(last, chunk));
+            if breaks {
+                out.push_str("#EXT-X-DISCONTINUITY\n");
+            }
+            if before.is_none_or(|last| breaks || !self.has_same_header(last, chunk)) {
+                self.map(out, chunk);
+            }
+            let seconds = chunk.meta.duration.max(1_000_000);
+            let _ = writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339_ms(chunk.meta.start));
+            let _ = writeln!(out, "#EXTINF:{}.{:03},", seconds / 1_000_000_000, seconds / 1_000_000 % 1000);
+            let extension = match playing(chunk) {
+                Playing::Fragmented => {
+                    let init = chunk.meta.init_bytes;
+                    let _ = writeln!(out, "#EXT-X-BYTERANGE:{}@{init}", chunk.size - init);
+                    "mp4"
+                }
+                Playing::Transport => "ts",
+                Playing::Remuxed | Playing::Not => "m4s",
+            };
+            let _ = writeln!(out, "{}", self.address(chunk, extension));
+            before = Some(chunk);
         }
-        if before.is_none_or(|last| breaks || !has_same_header(last, chunk)) {
-            map(out, chunk);
+    }
+
+    fn address(self, chunk: &Chunk, extension: &str) -> String {
+        let by = if self.by_proxy { "?delivery=proxy" } else { "" };
+        media_address(chunk, extension) + by
+    }
+
+    /// Whether the header of `a` serves `b` too. The parameter sets of a transport stream are not in its header, so it tells nothing
+    /// of the one that is made for it.
+    fn has_same_header(self, a: &Chunk, b: &Chunk) -> bool {
+        let known = |chunk: &Chunk| chunk.meta.init_crc32c.filter(|_| chunk.meta.init_bytes > 0);
+        let is_same = |a: Option<u64>, b: Option<u64>| a.is_some() && a == b;
+        match playing(b) {
+            Playing::Transport => true,
+            Playing::Remuxed => {
+                let is_telling = b.meta.container != Container::MpegTs;
+                is_telling && known(a).is_some() && known(a) == known(b) || is_same((self.made)(a), (self.made)(b))
+            }
+            Playing::Fragmented | Playing::Not => known(a).is_some() && known(a) == known(b),
         }
-        let seconds = chunk.meta.duration.max(1_000_000);
-        let _ = writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339_ms(chunk.meta.start));
-        let _ = writeln!(out, "#EXTINF:{}.{:03},", seconds / 1_000_000_000, seconds / 1_000_000 % 1000);
+    }
+
+    fn map(self, out: &mut String, chunk: &Chunk) {
+        let address = self.address(chunk, "mp4");
         match playing(chunk) {
             Playing::Fragmented => {
-                let init = chunk.meta.init_bytes;
-                let _ = writeln!(
-                    out,
-                    "#EXT-X-BYTERANGE:{}@{init}\n{}",
-                    chunk.size - init,
-                    media_address(chunk, "mp4")
-                );
+                let _ = writeln!(out, "#EXT-X-MAP:URI=\"{address}\",BYTERANGE=\"{}@0\"", chunk.meta.init_bytes);
             }
-            Playing::Transport => out.push_str(&(media_address(chunk, "ts") + "\n")),
-            Playing::Remuxed | Playing::Not => out.push_str(&(media_address(chunk, "m4s") + "\n")),
+            Playing::Remuxed => {
+                let _ = writeln!(out, "#EXT-X-MAP:URI=\"{address}\"");
+            }
+            Playing::Transport | Playing::Not => {}
         }
-        before = Some(chunk);
-    }
-}
-
-/// Whether the header of `a` serves `b` too. The parameter sets of a transport stream are not in its header.
-fn has_same_header(a: &Chunk, b: &Chunk) -> bool {
-    let known = |chunk: &Chunk| chunk.meta.init_crc32c.filter(|_| chunk.meta.init_bytes > 0);
-    match playing(b) {
-        Playing::Transport => true,
-        Playing::Remuxed if b.meta.container == Container::MpegTs => false,
-        _ => known(a).is_some() && known(a) == known(b),
-    }
-}
-
-fn map(out: &mut String, chunk: &Chunk) {
-    let address = media_address(chunk, "mp4");
-    match playing(chunk) {
-        Playing::Fragmented => {
-            let _ = writeln!(out, "#EXT-X-MAP:URI=\"{address}\",BYTERANGE=\"{}@0\"", chunk.meta.init_bytes);
-        }
-        Playing::Remuxed => {
-            let _ = writeln!(out, "#EXT-X-MAP:URI=\"{address}\"");
-        }
-        Playing::Transport | Playing::Not => {}
     }
 }

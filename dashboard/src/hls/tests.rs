@@ -2,12 +2,25 @@
 
 use gcstreamer_schema::{Container, GapReason, metadata::Gap};
 
-use super::playlist::{LIVE_PATIENCE, Playing, by_proxy, live, media_address, playing, vod};
+use super::playlist::{LIVE_PATIENCE, Playing, Style, media_address, playing};
 use crate::index::Chunk;
 use crate::index::chunk::tests::{BASE, SECOND, chunk};
 
 fn run(s: u8, sequences: std::ops::Range<u64>) -> Vec<Chunk> {
     sequences.map(|q| chunk(s, q, q as f64 * 10.0, 10.0)).collect()
+}
+
+const PLAIN: Style<'static> = Style {
+    by_proxy: false,
+    made: &|_| None,
+};
+
+fn vod(chunks: &[Chunk]) -> String {
+    super::playlist::vod(chunks, PLAIN)
+}
+
+fn live(chunks: &[Chunk], now: u64) -> Option<String> {
+    super::playlist::live(chunks, now, PLAIN)
 }
 
 fn count(text: &str, what: &str) -> usize {
@@ -196,10 +209,40 @@ fn a_new_session_has_higher_numbers() {
 
 #[test]
 fn by_the_proxy_every_address_of_a_playlist_says_so() {
-    let text =
-        "#EXTM3U\n#EXT-X-MAP:URI=\"/media/1/a.mp4.mp4\",BYTERANGE=\"9@0\"\n#EXTINF:4.000,\n/media/1/a.mp4.mp4\n#EXT-X-ENDLIST\n";
-    assert_eq!(
-        by_proxy(text),
-        "#EXTM3U\n#EXT-X-MAP:URI=\"/media/1/a.mp4.mp4?delivery=proxy\",BYTERANGE=\"9@0\"\n#EXTINF:4.000,\n/media/1/a.mp4.mp4?delivery=proxy\n#EXT-X-ENDLIST\n"
+    let mut chunks = run(0, 0..3);
+    // A name that looks like the text of a playlist.
+    chunks[1].name = "cam/x.mp4\"\n/media/1/a".into();
+    (chunks[2].meta.container, chunks[2].meta.init_bytes) = (Container::Fmp4, 700);
+    let style = Style { by_proxy: true, ..PLAIN };
+    let text = super::playlist::vod(&chunks, style);
+    let addresses = text
+        .lines()
+        .filter(|line| !line.starts_with('#') || line.starts_with("#EXT-X-MAP"));
+    let addresses: Vec<&str> = addresses.collect();
+    assert_eq!(addresses.len(), 5, "{text}");
+    assert!(
+        addresses.iter().all(|line| line.matches("?delivery=proxy").count() == 1),
+        "{text}"
     );
+    assert_eq!(text.replace("?delivery=proxy", ""), vod(&chunks));
+}
+
+#[test]
+fn a_header_that_was_made_before_and_is_the_same_is_named_once() {
+    let mut chunks = run(0, 0..5);
+    for chunk in &mut chunks {
+        chunk.meta.container = Container::MpegTs;
+        chunk.meta.codecs = Some("hvc1.1.6.L93.B0".into());
+    }
+    assert_eq!(
+        count(&vod(&chunks), "#EXT-X-MAP:"),
+        5,
+        "nothing is known of what will be made"
+    );
+    // The first three are known, and the third is another.
+    let made = |chunk: &Chunk| [Some(1), Some(1), Some(2), None, None][usize::try_from(chunk.meta.sequence).unwrap()];
+    let text = super::playlist::vod(&chunks, Style { made: &made, ..PLAIN });
+    let maps: Vec<&str> = text.lines().filter(|line| line.starts_with("#EXT-X-MAP")).collect();
+    assert_eq!(maps.len(), 4, "{text}");
+    assert!(!maps.iter().any(|map| map.contains("000001")), "{text}");
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::Shared;
 use super::error::ApiError;
 use crate::index::HOUR;
-use crate::index::timeline::Gap;
+use crate::index::timeline::{Gap, Range, Timeline};
 
 /// Longest timeline, ns: 31 days and the hour that winter time adds.
 const LONGEST: u64 = (31 * 24 + 1) * HOUR;
@@ -111,7 +111,17 @@ pub(super) async fn about(State(shared): State<Shared>) -> Response {
 /// `GET /api/timeline?camera=&from=&to=`
 pub(super) async fn timeline(State(shared): State<Shared>, Query(span): Query<Span>) -> Result<Response, ApiError> {
     let (from, to) = span.bounds(LONGEST)?;
-    Ok(fresh(shared.app.timeline(&span.camera, from, to).await?))
+    let timeline = shared.app.timeline(&span.camera, from, to).await?;
+    let pending = shared.app.pending(&span.camera, from, to, &timeline);
+    Ok(fresh(Recorded { timeline, pending }))
+}
+
+/// What is stored, what is missing, and what a camera reports to have recorded besides.
+#[derive(Debug, Serialize)]
+struct Recorded {
+    #[serde(flatten)]
+    timeline: Timeline,
+    pending: Vec<Range>,
 }
 
 /// `?camera=&month=&tz=`

@@ -8,14 +8,13 @@ use super::api::{CameraQuery, Span};
 use super::error::ApiError;
 use super::media::By;
 use super::{Shared, Who};
-use crate::hls::playlist;
-use crate::index::HOUR;
+use crate::hls::playlist::{self, Style};
+use crate::index::{Chunk, HOUR};
 
 /// Longest playlist, ns: 24 h.
 const LONGEST: u64 = 24 * HOUR;
 
-fn answer(text: String, by: &By) -> Response {
-    let text = if by.is_proxy() { playlist::by_proxy(&text) } else { text };
+fn answer(text: String) -> Response {
     let headers = [(CONTENT_TYPE, "application/vnd.apple.mpegurl"), (CACHE_CONTROL, "no-store")];
     (headers, text).into_response()
 }
@@ -33,7 +32,12 @@ pub(super) async fn index(
         return Err(ApiError::not_found("nothing is stored of this camera in that time"));
     }
     tracing::info!(who, camera = span.camera, from = span.from, to = span.to, "playing");
-    Ok(answer(playlist::vod(&chunks), &by))
+    let made = |chunk: &Chunk| shared.app.media.header_of(chunk);
+    let style = Style {
+        by_proxy: by.is_proxy(),
+        made: &made,
+    };
+    Ok(answer(playlist::vod(&chunks, style)))
 }
 
 /// `GET /hls/live.m3u8?camera=`
@@ -49,7 +53,12 @@ pub(super) async fn live(
         .index
         .span(&query.camera, now.saturating_sub(HOUR), now.saturating_add(HOUR))
         .await?;
-    let text =
-        playlist::live(&chunks, now).ok_or_else(|| ApiError::not_found("nothing was stored of this camera in the last hour"))?;
-    Ok(answer(text, &by))
+    let made = |chunk: &Chunk| shared.app.media.header_of(chunk);
+    let style = Style {
+        by_proxy: by.is_proxy(),
+        made: &made,
+    };
+    let text = playlist::live(&chunks, now, style)
+        .ok_or_else(|| ApiError::not_found("nothing was stored of this camera in the last hour"))?;
+    Ok(answer(text))
 }

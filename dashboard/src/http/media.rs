@@ -90,7 +90,9 @@ pub(super) async fn media(
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
     match (extension, chunk.meta.container) {
         ("ts", Container::MpegTs) => stored(&shared, &method, &chunk, "video/mp2t", range).await,
-        ("mp4", Container::Fmp4) => stored(&shared, &method, &chunk, "video/mp4", range).await,
+        ("mp4", Container::Fmp4) if playing(&chunk) == Playing::Fragmented => {
+            stored(&shared, &method, &chunk, "video/mp4", range).await
+        }
         ("mp4", _) => Ok(held(
             &shared.app.media.remuxed(&shared.app.index, &chunk).await?.init,
             &chunk,
@@ -122,11 +124,7 @@ async fn stored(
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
-        let index = &shared.app.index;
-        let download = index
-            .reader()
-            .download(index.bucket(), &chunk.name, chunk.generation, bytes.clone())
-            .await;
+        let download = shared.app.index.download(chunk, bytes.clone()).await;
         let download = download.map_err(crate::media::MediaError::from)?;
         Body::from_stream(stream::try_unfold(download, |mut download| async move {
             let piece = download

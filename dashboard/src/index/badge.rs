@@ -59,12 +59,16 @@ pub fn patience(newest: &Chunk) -> u64 {
     length.saturating_mul(3).saturating_add(30 * SECOND)
 }
 
-/// Judges a camera at `now` (ns since the Unix epoch) by its newest chunk.
-pub fn judge(newest: Option<&Chunk>, is_enabled: bool, now: u64) -> (Badge, String) {
+/// Judges a camera at `now` (ns since the Unix epoch) by its newest chunk; `is_in_bucket`: it has a folder there.
+pub fn judge(newest: Option<&Chunk>, is_enabled: bool, is_in_bucket: bool, now: u64) -> (Badge, String) {
     match newest {
         _ if !is_enabled => (Badge::Stopped, "not enabled in its list of cameras".into()),
+        None if is_in_bucket => (
+            Badge::Unknown,
+            "nothing that is stored of it can be shown: it is dated after tomorrow (check its clock), or not of gcssink".into(),
+        ),
         None => (Badge::NeverSeen, "the bucket has nothing of this camera".into()),
-        Some(chunk) if now.saturating_sub(chunk.meta.end) < patience(chunk) => (Badge::Recording, String::new()),
+        Some(chunk) if now.saturating_sub(chunk.ended()) < patience(chunk) => (Badge::Recording, String::new()),
         Some(chunk) => {
             let since = gcstreamer_schema::time::rfc3339_ms(chunk.meta.end);
             (Badge::Unknown, format!("nothing stored since {since}"))
@@ -80,7 +84,7 @@ mod tests {
     #[test]
     fn a_camera_is_recording_as_long_as_its_newest_chunk_is_young() {
         let newest = chunk(0, 5, 0.0, 10.0);
-        let at = |seconds: u64| judge(Some(&newest), true, BASE + seconds * SECOND).0;
+        let at = |seconds: u64| judge(Some(&newest), true, true, BASE + seconds * SECOND).0;
         // The chunk ended at 10 s; three chunks and 30 s are 60 s.
         assert_eq!(
             (at(10), at(69), at(70), at(86_400)),
@@ -90,10 +94,24 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_ahead_does_not_keep_a_dead_camera_recording() {
+        let mut newest = chunk(0, 5, 0.0, 10.0);
+        (newest.meta.start, newest.meta.end) = (BASE + 80_000 * SECOND, BASE + 80_010 * SECOND);
+        let at = |seconds: u64| judge(Some(&newest), true, true, BASE + seconds * SECOND).0;
+        // Stored at 10 s, and dated 22 hours later.
+        assert_eq!(
+            (at(69), at(70), at(80_011)),
+            (Badge::Recording, Badge::Unknown, Badge::Unknown)
+        );
+        let (badge, reason) = judge(None, true, true, BASE);
+        assert!(badge == Badge::Unknown && reason.contains("check its clock"));
+    }
+
+    #[test]
     fn a_camera_that_never_uploaded_is_not_absent() {
-        assert_eq!(judge(None, true, BASE).0, Badge::NeverSeen);
-        assert_eq!(judge(None, false, BASE).0, Badge::Stopped);
-        let (_, reason) = judge(Some(&chunk(0, 5, 0.0, 10.0)), true, BASE + 3600 * SECOND);
+        assert_eq!(judge(None, true, false, BASE).0, Badge::NeverSeen);
+        assert_eq!(judge(None, false, false, BASE).0, Badge::Stopped);
+        let (_, reason) = judge(Some(&chunk(0, 5, 0.0, 10.0)), true, true, BASE + 3600 * SECOND);
         assert_eq!(reason, "nothing stored since 2026-11-22T06:40:10.000Z");
     }
 }

@@ -102,6 +102,19 @@ impl Cache {
         }
     }
 
+    /// Drops the listing of a key, which turned out to be out of date.
+    pub fn forget(&self, key: &str) {
+        let mut memory = self.memory();
+        if let Some(entry) = memory.entries.remove(key) {
+            memory.cost -= entry.cost;
+        }
+        drop(memory);
+        if let Some(disk) = &self.disk {
+            // One small file; what cannot be removed is read once more, and forgotten again.
+            let _ = std::fs::remove_file(disk.path(key));
+        }
+    }
+
     fn keep(&self, key: &str, chunks: Arc<Vec<Chunk>>, until: u64) {
         let cost = key.len() + 128 + chunks.iter().map(Chunk::cost).sum::<usize>();
         let mut memory = self.memory();
@@ -258,6 +271,12 @@ mod tests {
         let next = Cache::new(disk());
         assert_eq!(next.get("finished", 1 << 60).await, Some(chunks(3)));
         assert_eq!(next.get("running", 1).await, None);
+        next.forget("finished");
+        assert_eq!(
+            (next.get("finished", 1).await, Cache::new(disk()).get("finished", 1).await),
+            (None, None)
+        );
+        Cache::new(disk()).put("finished", chunks(3), 0, FOR_EVER).await;
         let other = Cache::new(Some(Disk::new(folder.path(), "other bucket".into())));
         assert_eq!(other.get("finished", 1).await, None);
         let path = disk().unwrap().path("finished");

@@ -65,6 +65,15 @@ impl Chunk {
             && next.meta.gap.is_none()
     }
 
+    /// When its end was, ns since the Unix epoch: by the camera's clock, unless that was ahead of the bucket's.
+    pub fn ended(&self) -> u64 {
+        if self.created > 0 {
+            self.meta.end.min(self.created)
+        } else {
+            self.meta.end
+        }
+    }
+
     /// About how many bytes of memory it takes.
     pub fn cost(&self) -> usize {
         size_of::<Self>() + self.name.len() + self.meta.session.len() + self.meta.codecs.as_ref().map_or(0, String::len) + 64

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use gcstreamer_schema::name::check_device;
 use gcstreamer_storage::{Fields, ListQuery};
 
 use super::{HOUR, Index, IndexError, PARALLEL};
@@ -126,8 +127,12 @@ impl Index {
             fields: Fields::Names,
             ..ListQuery::default()
         };
-        let page = self.list(&query).await?;
         let camera = folder.trim_end_matches('/');
+        // What no sink would take as its device is not asked for either.
+        if check_device(camera).is_err() {
+            return Ok(false);
+        }
+        let page = self.list(&query).await?;
         Ok(page
             .objects
             .iter()
@@ -140,6 +145,7 @@ impl Index {
             let page = self.list(&query).await?;
             cameras.extend(page.objects.into_iter().filter_map(|object| {
                 let camera = self.template.read(&object.name)?.device?;
+                check_device(&camera).ok()?;
                 super::Chunk::of(&self.template, &camera, object).map(|_| camera)
             }));
             match page.next {

@@ -19,6 +19,7 @@ pub mod chunk;
 mod discover;
 pub mod freshness;
 pub mod names;
+mod reading;
 pub mod report;
 pub mod timeline;
 
@@ -38,8 +39,8 @@ const PARALLEL: usize = 32;
 const MAX_PAGES: usize = 100;
 /// How far a camera's clock may be ahead for its chunks to count as new, ns.
 const AHEAD: u64 = 25 * HOUR;
-/// No chunk is older: 2015-01-01.
-const EARLIEST: u64 = 1_420_070_400_000_000_000;
+/// No chunk is older: a camera whose clock was never set begins at 1970.
+const EARLIEST: u64 = 0;
 
 /// Why the bucket could not be asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -108,11 +109,6 @@ impl Index {
             discovered: tokio::sync::Mutex::default(),
             days: Mutex::default(),
         }
-    }
-
-    /// What reads the objects' bytes.
-    pub fn reader(&self) -> &GcsReader {
-        &self.reader
     }
 
     /// The bucket.
@@ -315,7 +311,7 @@ impl Index {
                 return Ok(Some(newest.clone()));
             }
         }
-        // Is there anything from this hour on? Halves the time since 2015 until one hour is left.
+        // Is there anything from this hour on? Halves the time since 1970 until one hour is left.
         let (mut low, mut high) = (EARLIEST / HOUR, (now + AHEAD) / HOUR);
         if !self.has_any_from(camera, low * HOUR, now).await? {
             return Ok(None);

@@ -106,9 +106,8 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
             "its connection to the MQTT broker ended without a goodbye: power, network or process".into(),
         );
     }
-    let interval = std::time::Duration::try_from_secs_f64(status.interval_s * 3.0).unwrap_or(std::time::Duration::MAX);
-    let silence = now.saturating_sub(report.at);
-    if u128::from(silence) > interval.as_nanos() {
+    if is_old(status, report.at, now) {
+        let silence = now.saturating_sub(report.at);
         return plain(
             Badge::Unknown,
             format!(
@@ -118,6 +117,8 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
             ),
         );
     }
+    // What was recorded before may still wait for its upload.
+    let plain = |badge, reason: String| Some((badge, reason, backlog(status)));
     let lost = |what: &str| plain(Badge::CameraLost, format!("{what} since {since}"));
     match status.phase {
         Phase::Streaming => Some(streaming(status, newest, now)),
@@ -147,6 +148,28 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
     }
 }
 
+/// What a camera has recorded and not uploaded at `now`: from the beginning of the oldest recording that waits to now, or to where
+/// pictures ended. `None`: nothing waits, or nothing is known of it.
+pub fn waiting(report: &Report, now: u64) -> Option<(u64, u64)> {
+    let status = report.status.as_ref()?;
+    let age = std::time::Duration::try_from_secs_f64(status.upload.oldest_pending_s?).ok()?;
+    let age = u64::try_from(age.as_nanos()).ok().filter(|age| *age > 0)?;
+    let begin = report.at.checked_sub(age)?;
+    // After a report that is old nobody knows what was recorded.
+    let end = match status.phase {
+        Phase::Streaming if report.online == Some(false) || is_old(status, report.at, now) => report.at,
+        Phase::Streaming => now,
+        _ => status.since,
+    };
+    Some((begin, end.min(now))).filter(|(begin, end)| begin < end)
+}
+
+/// Whether a report of `at` is older than three of its intervals.
+fn is_old(status: &StatusDocument, at: u64, now: u64) -> bool {
+    let interval = std::time::Duration::try_from_secs_f64(status.interval_s * 3.0).unwrap_or(std::time::Duration::MAX);
+    u128::from(now.saturating_sub(at)) > interval.as_nanos()
+}
+
 fn backlog(status: &StatusDocument) -> Option<u64> {
     let seconds = status.upload.oldest_pending_s?;
     std::time::Duration::try_from_secs_f64(seconds).ok().map(|age| age.as_secs())
@@ -154,7 +177,7 @@ fn backlog(status: &StatusDocument) -> Option<u64> {
 
 fn streaming(status: &StatusDocument, newest: Option<&Chunk>, now: u64) -> Judged {
     let waiting = backlog(status);
-    let age = newest.map(|chunk| now.saturating_sub(chunk.meta.end));
+    let age = newest.map(|chunk| now.saturating_sub(chunk.ended()));
     match (status.upload.status.as_deref(), newest) {
         (Some(word @ ("degraded" | "offline")), _) => {
             let bytes = status.upload.backlog_bytes.map(gcstreamer_schema::units::bytes);
@@ -231,6 +254,30 @@ mod tests {
                 .1
                 .ends_with("since 2026-11-22T06:40:10.000Z")
         );
+    }
+
+    #[test]
+    fn what_is_recorded_and_not_uploaded_reaches_to_now_or_to_the_last_picture() {
+        let of = |availability: &str, phase: &str, now: u64| {
+            let found = waiting(heard(availability, phase, "offline").of("a/b").unwrap(), now);
+            found.map(|(from, to)| (BASE.saturating_sub(from) / SECOND, to.saturating_sub(BASE) / SECOND))
+        };
+        // Written at 10 s, when the oldest was 95.5 s old; since 10 s it is in its phase.
+        assert_eq!(of("online", "streaming", NOW), Some((85, 15)));
+        assert_eq!(of("online", "stalled", NOW), Some((85, 10)));
+        assert_eq!(of("offline", "streaming", NOW), Some((85, 10)), "its power may have gone");
+        assert_eq!(
+            of("online", "streaming", BASE + 500 * SECOND),
+            Some((85, 10)),
+            "an old report"
+        );
+        let mut nothing = heard("online", "streaming", "online").of("a/b").unwrap().clone();
+        nothing.status.as_mut().unwrap().upload.oldest_pending_s = None;
+        assert_eq!(waiting(&nothing, NOW), None);
+        for odd in [0.0, -1.0, f64::NAN, 1e300] {
+            nothing.status.as_mut().unwrap().upload.oldest_pending_s = Some(odd);
+            assert_eq!(waiting(&nothing, NOW), None, "{odd}");
+        }
     }
 
     #[test]

@@ -157,6 +157,33 @@ impl Timeline {
         }
     }
 
+    /// Returns what of `from..to` is neither recorded nor a gap with a reason of its own.
+    pub fn unexplained(&self, from: u64, to: u64) -> Vec<Range> {
+        let explained = self
+            .gaps
+            .iter()
+            .filter(|gap| gap.reason != NOT_STORED)
+            .map(|gap| (gap.from, gap.to));
+        let mut known: Vec<(u64, u64)> = self
+            .ranges
+            .iter()
+            .map(|range| (range.from, range.to))
+            .chain(explained)
+            .collect();
+        known.sort_unstable();
+        let (mut at, mut left) = (from, Vec::new());
+        for (begin, end) in known.into_iter().chain([(to, to)]) {
+            if at < begin.min(to) {
+                left.push(Range {
+                    from: at,
+                    to: begin.min(to),
+                });
+            }
+            at = at.max(end);
+        }
+        left
+    }
+
     /// Returns the ns recorded and the ns missing.
     pub fn sums(&self) -> (u64, u64) {
         let recorded = self.ranges.iter().map(|range| range.to - range.from).sum();
@@ -261,6 +288,30 @@ mod tests {
         let timeline = Timeline::of(&[chunk(0, 0, 0.0, 10.0), chunk(0, 2, 20.0, 10.0)]);
         let window = timeline.within(BASE + 5 * SECOND, BASE + 15 * SECOND);
         assert_eq!(seconds(&window), (vec![(5, 10)], vec![(10, 15, "not-stored".into())]));
+    }
+
+    #[test]
+    fn what_waits_for_its_upload_is_what_no_chunk_and_no_cause_explains() {
+        let mut stalled = chunk(0, 6, 60.0, 10.0);
+        stalled.meta.gap = Some(Why::Known(GapReason::Stalled));
+        let chunks = [
+            chunk(0, 0, 0.0, 10.0),
+            chunk(0, 3, 30.0, 10.0),
+            chunk(0, 5, 40.0, 10.0),
+            stalled,
+        ];
+        let mut timeline = Timeline::of(&chunks);
+        timeline.gaps.retain(|gap| gap.from != BASE + 40 * SECOND);
+        let left = |from: u64, to: u64| {
+            let left = timeline.unexplained(BASE + from * SECOND, BASE + to * SECOND);
+            left.iter()
+                .map(|r| ((r.from - BASE) / SECOND, (r.to - BASE) / SECOND))
+                .collect::<Vec<_>>()
+        };
+        // 10 to 30 is not stored, 50 to 60 the camera stalled.
+        assert_eq!(left(5, 95), [(10, 30), (70, 95)]);
+        assert_eq!(left(20, 25), [(20, 25)]);
+        assert_eq!((left(0, 10), left(90, 90)), (vec![], vec![]));
     }
 
     #[test]

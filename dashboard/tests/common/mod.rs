@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gcstreamer_dashboard::app::App;
 use gcstreamer_dashboard::clock::SystemClock;
-use gcstreamer_dashboard::settings::{Auth, DEFAULT_LOCATION, Delivery, Settings};
+use gcstreamer_dashboard::settings::{Auth, DEFAULT_LOCATION, Delivery, REQUEST_TIMEOUT, Settings};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_schema::cameras::Camera;
@@ -97,8 +97,13 @@ pub struct Cut {
 
 /// Cuts a stream into chunks of four seconds.
 pub fn cut(stream: &[u8]) -> Vec<Cut> {
+    cut_after(stream, 4 * SECOND)
+}
+
+/// Cuts a stream at the first key picture after this time (ns).
+pub fn cut_after(stream: &[u8], max_time: u64) -> Vec<Cut> {
     let limits = Limits {
-        max_time: 4 * SECOND,
+        max_time,
         max_bytes: 0,
         align: false,
         single: false,
@@ -175,6 +180,7 @@ pub fn settings(server: &GcsServer) -> Settings {
         delivery: Delivery::Proxy,
         cache_dir: None,
         broker: None,
+        request_timeout: REQUEST_TIMEOUT,
     }
 }
 

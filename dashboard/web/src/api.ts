@@ -16,7 +16,7 @@ export interface Camera {
 export interface Range { from: string; to: string }
 export interface Gap extends Range { reason: string }
 export interface CameraGap extends Gap { camera: string }
-export interface Timeline { ranges: Range[]; gaps: Gap[] }
+export interface Timeline { ranges: Range[]; gaps: Gap[]; /** Recorded, not yet uploaded, as the camera reports by MQTT. */ pending: Range[] }
 export interface Day { day: string; recorded_s: number; gap_s: number }
 export interface About { delivery: "proxy" | "redirect"; bucket: string; list_requests: number; since: string; version: string; /** Of the cameras of lists. */ zones: Record<string, string> }
 

@@ -3,7 +3,9 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { takesToken } from "./api";
 import { Board } from "./board";
+import { Group } from "./group";
 import { LoadAnew, LogIn } from "./login";
+import { MOST } from "./together";
 import { Watch } from "./watch";
 
 /** Goes to an address of the page without loading it anew. */
@@ -29,10 +31,13 @@ function App() {
   if (asked === "token") return <LogIn done={() => setAsked("")} />;
   if (asked) return <LoadAnew />;
   const query = new URLSearchParams(address);
-  const camera = query.get("cam");
-  if (camera === null) return <Board />;
-  const at = Date.parse(query.get("t") ?? "");
-  return <Watch key={camera} camera={camera} at={Number.isNaN(at) ? null : at} />;
+  const cameras = [...new Set(query.getAll("cam"))].slice(0, MOST);
+  const [camera] = cameras;
+  if (camera === undefined) return <Board />;
+  const asksFor = Date.parse(query.get("t") ?? "");
+  const at = Number.isNaN(asksFor) ? null : asksFor;
+  if (cameras.length > 1) return <Group key={cameras.join("\0")} cameras={cameras} at={at} />;
+  return <Watch key={camera} camera={camera} at={at} />;
 }
 
 const root = document.getElementById("app");

@@ -32,9 +32,10 @@ export const instant = (view: View, share: number): number => view.from + (view.
 export const share = (view: View, at: number): number => (at - view.from) / (view.to - view.from);
 
 /** What is known of an instant, in words for who does not see the bar. */
-export function described(timeline: Timeline, at: number): "recorded" | { gap: string; until: number } | "nothing known" {
+export function described(timeline: Timeline, at: number): "recorded" | "recorded, not yet uploaded" | { gap: string; until: number } | "nothing known" {
   const inside = (part: { from: string; to: string }) => Date.parse(part.from) <= at && at < Date.parse(part.to);
   if (timeline.ranges.some(inside)) return "recorded";
+  if (timeline.pending.some(inside)) return "recorded, not yet uploaded";
   const gap = timeline.gaps.find(inside);
   return gap ? { gap: gap.reason, until: Date.parse(gap.to) } : "nothing known";
 }

@@ -2,8 +2,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type About, ApiError, type Camera, type CameraGap, get } from "./api";
 import { askForToken } from "./login";
-import { CameraLink } from "./link";
+import { CameraLink, addressOf, followed } from "./link";
 import { HOUR, clock, date, iso, span } from "./time";
+import { MOST } from "./together";
+import { Fault, useAnswer } from "./viewing";
 import { BADGES, reason } from "./words";
 
 /** How often the board is asked for where events do not come. */
@@ -13,6 +15,7 @@ const TONIGHT = 12 * HOUR;
 
 export function Board() {
   const [cameras, setCameras] = useState<Camera[] | null>(null);
+  const [chosen, setChosen] = useState<string[]>([]);
   const [trouble, setTrouble] = useState<{ error: string; hint: string } | null>(null);
   useEffect(() => {
     document.title = "Cameras";
@@ -53,7 +56,8 @@ export function Board() {
         )}
         {!cameras && !trouble && <p class="quiet">Looking into the bucket…</p>}
         {cameras?.length === 0 && <p class="quiet">The bucket holds no recordings of gcssink under the names of --location.</p>}
-        <ul class="cards">{cameras?.map((camera) => <Card key={camera.id} camera={camera} />)}</ul>
+        <ul class="cards">{cameras?.map((camera) => <Card key={camera.id} camera={camera} choice={cameras.length < 2 ? undefined : choice(chosen, setChosen, camera.id)} />)}</ul>
+        {chosen.length > 0 && <Beside chosen={chosen} forget={() => setChosen([])} />}
         {cameras && cameras.length > 0 && <Happened names={new Map(cameras.map(({ id, name }) => [id, name]))} />}
       </main>
       <Foot />
@@ -68,7 +72,24 @@ function Summary({ cameras }: { cameras: Camera[] }) {
   return <p class="summary">{order.map(([badge, count]) => `${count} ${BADGES[badge].word}`).join(" · ")}</p>;
 }
 
-function Card({ camera }: { camera: Camera }) {
+interface Choice { is: boolean; isFull: boolean; toggle: () => void }
+
+function choice(chosen: string[], set: (chosen: string[]) => void, id: string): Choice {
+  const is = chosen.includes(id);
+  return { is, isFull: chosen.length >= MOST, toggle: () => set(is ? chosen.filter((other) => other !== id) : [...chosen, id]) };
+}
+
+/** Leads to the chosen cameras beside each other. */
+function Beside({ chosen, forget }: { chosen: string[]; forget: () => void }) {
+  return (
+    <p class="beside" role="status">
+      {chosen.length < 2 ? "Choose one more camera" : <a href={addressOf(chosen)} onClick={followed}>Watch {chosen.length} cameras on one clock</a>}
+      <button type="button" class="plain" onClick={forget}>None</button>
+    </p>
+  );
+}
+
+function Card({ camera, choice }: { camera: Camera; choice: Choice | undefined }) {
   const { icon, word } = BADGES[camera.badge];
   return (
     <li class={`card ${camera.badge}`}>
@@ -82,6 +103,9 @@ function Card({ camera }: { camera: Camera }) {
       </p>
       {camera.reason && <p class="reason">{camera.badge === "unknown" && camera.last_stored && camera.reason.startsWith("nothing stored") ? `nothing stored for ${span(camera.age_s ?? 0)}, since ${clock(Date.parse(camera.last_stored))}, ${date(Date.parse(camera.last_stored))}` : camera.reason}</p>}
       {camera.missing_s_today !== null && camera.missing_s_today > 0 && <p class="missing">{span(camera.missing_s_today)} missing today</p>}
+      {choice && camera.badge !== "never-seen" && (
+        <label class="check quiet"><input type="checkbox" checked={choice.is} disabled={!choice.is && choice.isFull} onChange={choice.toggle} /> beside others<span class="unseen">: {camera.name}</span></label>
+      )}
       {camera.backlog_s !== null && camera.backlog_s > 0 && <p class="missing">the oldest recording has waited {span(camera.backlog_s)} for its upload</p>}
     </li>
   );
@@ -114,16 +138,14 @@ function Picture({ camera }: { camera: Camera }) {
 }
 
 function Happened({ names }: { names: Map<string, string> }) {
-  const [gaps, setGaps] = useState<CameraGap[] | null>(null);
-  useEffect(() => {
-    const stop = new AbortController();
+  const { answer: gaps, fault } = useAnswer("", (signal) => {
     const now = Date.now();
-    get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, stop.signal).then(setGaps, () => {});
-    return () => stop.abort();
-  }, []);
+    return get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, signal);
+  });
   return (
     <section class="happened">
       <h2>What happened in the last 12 hours</h2>
+      <Fault what="It" fault={fault} />
       {gaps?.length === 0 && <p class="quiet">No gaps in what is stored.</p>}
       {gaps && gaps.length > 0 && (
         <table>

@@ -1,7 +1,8 @@
 // A month: how much of each day is recorded.
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { type Day, get } from "./api";
 import { dayBegins, dayOf, span, zone } from "./time";
+import { Fault, useAnswer } from "./viewing";
 
 const monthOf = (at: number): string => dayOf(at).slice(0, 7);
 
@@ -12,19 +13,16 @@ const shifted = (month: string, by: number): string => {
 
 export function Calendar({ camera, at, pick }: { camera: string; at: number; pick: (midnight: number) => void }) {
   const [month, setMonth] = useState(monthOf(at));
-  const [days, setDays] = useState<Day[]>([]);
   const [open, setOpen] = useState(false);
-  useEffect(() => {
-    if (!open) return;
-    const stop = new AbortController();
-    get<Day[]>("/api/days", { camera, month, tz: zone() }, stop.signal).then(setDays, () => {});
-    return () => stop.abort();
-  }, [camera, month, open]);
+  const ask = (signal: AbortSignal) => (open ? get<Day[]>("/api/days", { camera, month, tz: zone() }, signal) : Promise.resolve([]));
+  const { answer, fault } = useAnswer(JSON.stringify([camera, month, open]), ask);
+  const days = answer ?? [];
   const [year = 0, number = 1] = month.split("-").map(Number);
   const first = (new Date(year, number - 1, 1).getDay() + 6) % 7;
   return (
     <details onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>Calendar</summary>
+      <Fault what="The month" fault={fault} />
       <div class="month">
         <button type="button" onClick={() => setMonth(shifted(month, -1))} aria-label="Previous month">‹</button>
         <strong>{new Date(year, number - 1, 1).toLocaleDateString(undefined, { month: "long", year: "numeric" })}</strong>

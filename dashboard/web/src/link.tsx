@@ -10,6 +10,13 @@ export function address(camera: string, at?: number): string {
   return `/?${query}`;
 }
 
+/** The address of cameras beside each other. */
+export function addressOf(cameras: string[], at?: number): string {
+  const query = new URLSearchParams(cameras.map((camera) => ["cam", camera]));
+  if (at !== undefined) query.set("t", iso(at));
+  return `/?${query}`;
+}
+
 /** Follows a link without loading the page anew, unless the browser is to open it elsewhere. */
 export function followed(event: MouseEvent): void {
   if (event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;

@@ -6,6 +6,8 @@ import { HOUR, iso } from "./time";
 /** How much of the past a window holds, so that going back is no new window. */
 const LEAD = HOUR;
 const WINDOW = 3 * HOUR;
+/** How long to wait before what failed is tried again, ms. */
+const AGAIN = 5000;
 
 export interface Listener {
   /** The instant that is shown, and whether it plays. */
@@ -14,8 +16,13 @@ export interface Listener {
   said(text: string): void;
 }
 
+/** Where an instant lies: at `position` of the playlist (s), in a gap until an instant (ms) that lies at `position`, behind all that is stored, or not known yet. */
+export type Place = { kind: "stored"; position: number } | { kind: "gap"; until: number; position: number } | { kind: "after"; end: number } | { kind: "loading" };
+
 /** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
 interface Segment { start: number; duration: number; at: number }
+
+const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
 
 /** Reads a playlist for its times, for browsers that play it by themselves. */
 async function read(address: string): Promise<Segment[]> {
@@ -67,8 +74,13 @@ export class Player {
   private to = 0;
   private live = false;
   private turn = 0;
+  /** The window holds nothing. */
+  private isEmpty = false;
+  /** The window is asked for, and not answered yet. */
+  private isComing = false;
 
-  constructor(private readonly video: HTMLVideoElement, private readonly camera: string, private readonly listener: Listener) {
+  /** With `isLed` somebody else's clock decides what is shown: nothing goes on by itself. */
+  constructor(private readonly video: HTMLVideoElement, private readonly camera: string, private readonly listener: Listener, private readonly isLed = false) {
     video.addEventListener("timeupdate", this.tell);
     video.addEventListener("seeked", this.tell);
     video.addEventListener("play", this.tell);
@@ -97,6 +109,28 @@ export class Player {
 
   isLive(): boolean {
     return this.live;
+  }
+
+  /** Where an instant lies, as far as the loaded window tells. */
+  place(at: number): Place {
+    if (this.isComing || !this.covers(at)) return { kind: "loading" };
+    const last = this.segments.at(-1);
+    if (this.isEmpty || !last) return this.isEmpty ? { kind: "after", end: this.from } : { kind: "loading" };
+    const next = this.segments.find(({ at: begins, duration }) => at < begins + duration * 1000);
+    if (!next) return { kind: "after", end: last.at + last.duration * 1000 };
+    // Times of neighbours differ by some milliseconds.
+    if (at < next.at - 150) return { kind: "gap", until: next.at, position: next.start };
+    return { kind: "stored", position: next.start + Math.max(0, at - next.at) / 1000 };
+  }
+
+  /** Whether the window around an instant is loaded, or on its way. */
+  covers(at: number): boolean {
+    return at >= this.from && at < this.to;
+  }
+
+  /** Loads what is stored around an instant anew. */
+  load(at: number): Promise<void> {
+    return this.open(at - LEAD, at - LEAD + WINDOW, at, false);
   }
 
   /** Shows the instant, or the first one after it that is stored. */
@@ -129,6 +163,7 @@ export class Player {
 
   private async open(from: number, to: number, at: number, play: boolean): Promise<void> {
     [this.from, this.to, this.live] = [from, to, false];
+    [this.isEmpty, this.isComing] = [false, true];
     await this.source(`/hls/index.m3u8?${new URLSearchParams({ camera: this.camera, from: iso(from), to: iso(to) })}`, at, play);
   }
 
@@ -144,6 +179,7 @@ export class Player {
     // What was shown stays until the playlist is there.
     hls.once(Hls.Events.LEVEL_LOADED, (_, { details }) => {
       this.coming = undefined;
+      this.isComing = false;
       this.hls?.destroy();
       this.hls = hls;
       this.segments = details.fragments.map(segment);
@@ -164,13 +200,38 @@ export class Player {
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         this.listener.said(`this browser cannot play it (${data.details}); the recording can be downloaded and played elsewhere`);
         if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
-      } else this.failed(new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, ""));
+      } else if (data.frag && data.response?.code === 404) this.goOver(hls, turn);
+      else {
+        this.failed(new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, ""));
+        this.tryAgain(address, at, play, turn, data.response?.code ?? 0);
+      }
       if (this.coming === hls) {
         this.coming = undefined;
         hls.destroy();
       }
     });
     hls.loadSource(delivered(address));
+  }
+
+  /** A chunk was deleted after the playlist was made: goes on behind it. */
+  private goOver(hls: HlsClass, turn: number): void {
+    this.listener.said("a piece is not in the bucket any more; it goes on after it");
+    const loaded = Math.max(this.video.currentTime, ...ranges(this.video.buffered).map(([, end]) => end));
+    const lost = this.segments.find(({ start, duration }) => loaded < start + duration - 0.05) ?? this.segments.at(-1);
+    if (!lost) return;
+    const end = lost.at + lost.duration * 1000 + 1;
+    hls.stopLoad();
+    const wait = Math.max(500, (loaded - this.video.currentTime) * 1000);
+    // What is loaded is shown to its end.
+    setTimeout(() => turn === this.turn && void this.open(end - LEAD, end - LEAD + WINDOW, end, !this.isLed), wait);
+  }
+
+  /** The bucket or the network fails: what was asked for is asked for again, as long as nothing else is. */
+  private tryAgain(address: string, at: number | undefined, play: boolean, turn: number, status: number): void {
+    // Refused, or nothing there: that does not pass by itself.
+    if (this.isLed || status === 401 || status === 404 || status === 400) return;
+    const shown = this.live ? undefined : (this.at() ?? at);
+    setTimeout(() => turn === this.turn && void this.source(address, shown, play), AGAIN);
   }
 
   /** Loads the playlist anew through the server, if media are redirected to the bucket. */
@@ -187,6 +248,7 @@ export class Player {
     if (turn !== this.turn) return;
     if (segments instanceof Error) return this.failed(segments);
     this.segments = segments;
+    this.isComing = false;
     this.listener.said("");
     const position = this.start(at);
     this.video.src = position > 0 ? `${address}#t=${position}` : address;
@@ -194,8 +256,14 @@ export class Player {
   }
 
   private failed(error: Error): void {
+    this.isComing = false;
+    // What was shown before is not what was asked for.
+    if (this.isLed) this.segments = [];
     if (error instanceof ApiError && error.status === 401) dispatchEvent(new Event("log-in"));
-    else this.listener.said(error instanceof ApiError && error.status === 404 ? "nothing is recorded here" : error.message);
+    else {
+      this.isEmpty = error instanceof ApiError && error.status === 404;
+      this.listener.said(this.isEmpty ? "nothing is recorded here" : `${error.message}; it is tried again`);
+    }
   }
 
   /** Where to begin, seconds; -1: where the player thinks best. */
@@ -221,7 +289,7 @@ export class Player {
   /** At the end of a window: the next one, if anything follows. */
   private goOn = (): void => {
     const last = this.segments.at(-1);
-    if (this.live || !last) return;
+    if (this.live || this.isLed || !last) return;
     const end = last.at + last.duration * 1000;
     const turn = this.turn;
     get<Timeline>("/api/timeline", { camera: this.camera, from: iso(end), to: iso(end + WINDOW) }).then(({ ranges }) => {

@@ -1,14 +1,16 @@
-// The time bar: recorded solid, gaps hatched, the instant that is shown. Click or drag to go there, wheel or pinch to zoom.
+// The time bar: recorded solid, gaps hatched, what waits for its upload dotted, the instant that is shown; a lane for each camera. Click or drag to go there, wheel or pinch to zoom.
 import { useEffect, useRef } from "preact/hooks";
-import type { Timeline } from "./api";
+import type { Range, Timeline } from "./api";
 import { type View, described, instant, moved, share, zoomed } from "./bar";
 import { DAY, axisStep, clock, date, hourMinute, midnight, shortDate, zone } from "./time";
 import { reason } from "./words";
 
+export interface Lane { name: string; timeline: Timeline }
+
 interface Props {
   view: View;
   setView: (view: View) => void;
-  timeline: Timeline;
+  lanes: Lane[];
   at: number;
   now: number;
   /** The pointer moves over the bar while it is pressed: show this instant. */
@@ -29,10 +31,13 @@ export function TimeBar(props: Props) {
     const observer = new ResizeObserver(redraw);
     observer.observe(element);
     return () => observer.disconnect();
-  }, [props.view.from, props.view.to, props.timeline, props.at, props.now, zone()]);
+  }, [props.view.from, props.view.to, props.lanes, props.at, props.now, zone()]);
   useEffect(() => (canvas.current ? pointers(canvas.current, latest) : undefined), []);
-  const known = described(props.timeline, props.at);
-  const words = typeof known === "string" ? known : `gap, ${reason(known.gap)}, until ${clock(known.until)}`;
+  const told = ({ timeline }: Lane): string => {
+    const known = described(timeline, props.at);
+    return typeof known === "string" ? known : `gap, ${reason(known.gap)}, until ${clock(known.until)}`;
+  };
+  const words = props.lanes.map((lane) => (props.lanes.length > 1 ? `${lane.name}: ${told(lane)}` : told(lane))).join("; ");
   const keys = (event: KeyboardEvent) => {
     const step = event.shiftKey ? 60_000 : event.ctrlKey ? 10_000 : 1000;
     const to = { ArrowLeft: -step, ArrowRight: step, PageDown: -60_000, PageUp: 60_000 }[event.key];
@@ -44,7 +49,7 @@ export function TimeBar(props: Props) {
   return (
     <canvas
       ref={canvas}
-      class="bar"
+      class={`bar lanes${props.lanes.length}`}
       role="slider"
       tabIndex={0}
       aria-label="Time"
@@ -57,7 +62,7 @@ export function TimeBar(props: Props) {
   );
 }
 
-function draw(canvas: HTMLCanvasElement, { view, timeline, at, now }: Props): void {
+function draw(canvas: HTMLCanvasElement, { view, lanes, at, now }: Props): void {
   const scale = devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (width === 0) return;
@@ -68,31 +73,69 @@ function draw(canvas: HTMLCanvasElement, { view, timeline, at, now }: Props): vo
   const style = getComputedStyle(canvas);
   const colour = (name: string) => style.getPropertyValue(name).trim();
   context.scale(scale, scale);
-  const x = (t: number) => share(view, t) * width;
   const [top, bottom] = [6, height - 22];
-  context.fillStyle = colour("--empty");
-  context.fillRect(0, top, width, bottom - top);
-  const part = (from: string, to: string): [number, number] => {
-    const left = Math.max(0, x(Date.parse(from)));
-    return [left, Math.max(1, Math.min(width, x(Date.parse(to))) - left)];
-  };
-  context.fillStyle = colour("--recorded");
-  for (const { from, to } of timeline.ranges) {
-    const [left, length] = part(from, to);
-    context.fillRect(left, top, length, bottom - top);
-  }
-  context.fillStyle = hatch(context, colour("--gap")) ?? colour("--gap");
-  for (const { from, to } of timeline.gaps) {
-    const [left, length] = part(from, to);
-    context.fillRect(left, top, length, bottom - top);
-  }
-  if (now < view.to) {
-    context.fillStyle = colour("--future");
-    context.fillRect(Math.max(0, x(now)), top, width, bottom - top);
-  }
+  const each = (bottom - top) / lanes.length;
+  lanes.forEach(({ timeline }, index) => {
+    const lane = { top: top + index * each, height: each - (lanes.length > 1 ? 3 : 0), width };
+    paint(context, view, timeline, lane, now, colour);
+  });
   axis(context, view, width, bottom, height, colour("--ink"));
   context.fillStyle = colour("--head");
-  context.fillRect(x(at) - 1.5, 0, 3, bottom + 6);
+  context.fillRect(share(view, at) * width - 1.5, 0, 3, bottom + 6);
+}
+
+function paint(context: CanvasRenderingContext2D, view: View, timeline: Timeline, lane: { top: number; height: number; width: number }, now: number, colour: (name: string) => string): void {
+  const x = (t: number) => share(view, t) * lane.width;
+  const fill = (style: string | CanvasPattern, parts: Range[]) => {
+    context.fillStyle = style;
+    for (const { from, to } of parts) {
+      const left = Math.max(0, x(Date.parse(from)));
+      const right = Math.min(lane.width, x(Date.parse(to)));
+      if (right > 0 && left < lane.width) context.fillRect(left, lane.top, Math.max(1, right - left), lane.height);
+    }
+  };
+  context.fillStyle = colour("--empty");
+  context.fillRect(0, lane.top, lane.width, lane.height);
+  if (now < view.to) {
+    context.fillStyle = colour("--future");
+    context.fillRect(Math.max(0, x(now)), lane.top, lane.width, lane.height);
+  }
+  fill(colour("--recorded"), timeline.ranges);
+  fill(hatch(context, colour("--gap")) ?? colour("--gap"), timeline.gaps);
+  // Over gaps: what is not in the bucket yet is not missing.
+  fill(colour("--empty"), timeline.pending);
+  fill(dots(context, colour("--recorded")) ?? colour("--recorded"), timeline.pending);
+}
+
+/** What the patterns mean. */
+export function Legend({ isPending }: { isPending: boolean }) {
+  return (
+    <ul class="legend quiet" aria-label="Legend of the time bar">
+      <li><Swatch pattern="recorded" /> recorded</li>
+      <li><Swatch pattern="gap" /> gap</li>
+      {isPending && <li><Swatch pattern="pending" /> recorded, not yet uploaded</li>}
+      <li><Swatch pattern="future" /> not yet</li>
+    </ul>
+  );
+}
+
+function Swatch({ pattern }: { pattern: "recorded" | "gap" | "pending" | "future" }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    const context = canvas.current?.getContext("2d");
+    if (!canvas.current || !context) return;
+    const style = getComputedStyle(canvas.current);
+    const colour = (name: string) => style.getPropertyValue(name).trim();
+    const fill = (what: string | CanvasPattern | null) => {
+      context.fillStyle = what ?? colour("--ink");
+      context.fillRect(0, 0, 28, 14);
+    };
+    fill(colour(pattern === "future" ? "--future" : "--empty"));
+    if (pattern === "recorded") fill(colour("--recorded"));
+    if (pattern === "gap") fill(hatch(context, colour("--gap")));
+    if (pattern === "pending") fill(dots(context, colour("--recorded")));
+  }, [pattern]);
+  return <canvas ref={canvas} class="swatch" width={28} height={14} aria-hidden="true" />;
 }
 
 function axis(context: CanvasRenderingContext2D, view: View, width: number, bottom: number, height: number, ink: string): void {
@@ -121,6 +164,16 @@ function hatch(context: CanvasRenderingContext2D, colour: string): CanvasPattern
     pen.lineTo(shift + 8, 0);
   }
   pen.stroke();
+  return context.createPattern(tile, "repeat");
+}
+
+function dots(context: CanvasRenderingContext2D, colour: string): CanvasPattern | null {
+  const tile = document.createElement("canvas");
+  tile.width = tile.height = 8;
+  const pen = tile.getContext("2d");
+  if (!pen) return null;
+  pen.fillStyle = colour;
+  for (const [x, y] of [[0, 0], [4, 4]] as const) pen.fillRect(x, y, 4, 4);
   return context.createPattern(tile, "repeat");
 }
 

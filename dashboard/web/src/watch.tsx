@@ -1,19 +1,17 @@
 // A camera: its picture, the time bar below it, and the calendar.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type About, ApiError, type Camera, type Timeline, get } from "./api";
+import { type About, ApiError, type Camera, get } from "./api";
 import { go } from "./app";
 import { type View, following, gapFrom, zoomed } from "./bar";
 import { Calendar } from "./calendar";
+import { AddCamera } from "./group";
 import { address, followed } from "./link";
 import { askForToken } from "./login";
 import { Player } from "./player";
 import { Take, type TakeKeys } from "./take";
-import { TimeBar } from "./timebar";
+import { Legend, TimeBar } from "./timebar";
 import { HOUR, clock, date, iso, setZone, span, zone } from "./time";
-import { reason } from "./words";
-
-const SPEEDS = [0.5, 1, 2, 4, 8, 16];
-const NOTHING: Timeline = { ranges: [], gaps: [] };
+import { Fault, NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
 
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -28,7 +26,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const [now, setNow] = useState(Date.now());
   const [name, setName] = useState(camera);
   const [isUtc, setUtc] = useState(false);
-  const timeline = useTimeline(camera, view, now);
+  const { timelines: [timeline = NOTHING], fault } = useTimelines([camera], view, now);
 
   useEffect(() => {
     document.title = name;
@@ -111,6 +109,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         <a class="back" href="/" onClick={followed}>← Cameras</a>
         <h1>{name}</h1>
         {name !== camera && <p class="quiet id">{camera}</p>}
+        <AddCamera cameras={[camera]} at={at} />
       </header>
       <main class="watch">
         <div class="screen">
@@ -120,11 +119,13 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         </div>
         <p class="when">
           <time dateTime={iso(peeked ?? at)}>{clock(peeked ?? at)}</time> {date(peeked ?? at)}
-          <span class="quiet"> {zone()} · {iso(peeked ?? at).slice(11, 19)} UTC</span>
+          <span class="quiet"> {zone()}{zone() !== "UTC" && ` · ${iso(peeked ?? at).slice(11, 19)} UTC`}</span>
           <label class="check"><input type="checkbox" checked={isUtc} onChange={(event) => setUtc(event.currentTarget.checked)} /> UTC</label>
           {player.current?.isLive() && playing && <span class="live"> live, {span((now - at) / 1000)} behind</span>}
         </p>
-        <TimeBar view={view} setView={setView} timeline={timeline} at={peeked ?? at} now={now} peek={setPeeked} pick={pick} />
+        <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} peek={setPeeked} pick={pick} />
+        <Fault what="What is recorded" fault={fault} />
+        <Legend isPending={timeline.pending.length > 0} />
         <div class="controls">
           <button type="button" onClick={toggle}>{playing ? "Pause" : "Play"}</button>
           <button type="button" onClick={() => pick(at - 10_000)} title="10 seconds back (j)">−10 s</button>
@@ -164,53 +165,6 @@ async function start(player: Player, camera: string, asked: number | null, said:
   }
 }
 
-/** What is stored in the view and around it; asked for when the view rests. */
-function useTimeline(camera: string, view: View, now: number): Timeline {
-  const [timeline, setTimeline] = useState<Timeline>(NOTHING);
-  // Half a view on each side, on a grid, so that moving a little asks for nothing new.
-  const length = view.to - view.from;
-  const from = Math.floor((view.from - length / 2) / length) * length;
-  const to = Math.min(Math.ceil((view.to + length / 2) / length) * length, from + 31 * 24 * HOUR);
-  const news = view.to > now ? now : 0;
-  useEffect(() => {
-    const stop = new AbortController();
-    const timer = setTimeout(() => {
-      get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, stop.signal).then(setTimeline, () => {});
-    }, 120);
-    return () => {
-      clearTimeout(timer);
-      stop.abort();
-    };
-  }, [camera, from, to, news]);
-  return timeline;
-}
-
-function useKeys(actions: Record<string, () => void>): void {
-  const latest = useRef(actions);
-  latest.current = actions;
-  useEffect(() => {
-    const pressed = (event: KeyboardEvent) => {
-      const target = event.target as HTMLElement;
-      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, select, textarea")) return;
-      // A button under the focus takes the space bar itself.
-      if (event.key === " " && target.closest("button, a, summary")) return;
-      const action = latest.current[event.key];
-      if (!action) return;
-      event.preventDefault();
-      action();
-    };
-    addEventListener("keydown", pressed);
-    return () => removeEventListener("keydown", pressed);
-  }, []);
-}
-
-/** The picture at an instant while the bar is dragged: the first of its chunk. */
-function Peek({ camera, at }: { camera: string; at: number }) {
-  // On a grid, so that the browser's cache serves most of a drag.
-  const t = iso(Math.floor(at / 2000) * 2000);
-  return <video class="peek" src={`/preview?${new URLSearchParams({ camera, t })}`} muted playsInline preload="auto" aria-hidden="true" />;
-}
-
 function still(video: HTMLVideoElement, camera: string, at: number): void {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
@@ -219,29 +173,4 @@ function still(video: HTMLVideoElement, camera: string, at: number): void {
   link.download = `${camera.replaceAll(/[^\w.-]+/g, "_")}_${iso(at).replaceAll(":", "")}.png`;
   link.href = canvas.toDataURL("image/png");
   link.click();
-}
-
-function Table({ timeline, pick }: { timeline: Timeline; pick: (at: number) => void }) {
-  const rows = [
-    ...timeline.ranges.map((range) => ({ ...range, what: "recorded" })),
-    ...timeline.gaps.map((gap) => ({ from: gap.from, to: gap.to, what: `gap: ${reason(gap.reason)}` })),
-  ].sort((a, b) => a.from.localeCompare(b.from));
-  return (
-    <details>
-      <summary>Recorded ranges and gaps as a table</summary>
-      <table>
-        <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col">Length</th><th scope="col">What</th></tr></thead>
-        <tbody>
-          {rows.slice(0, 200).map(({ from, to, what }) => (
-            <tr key={from + what}>
-              <td><button type="button" class="plain" onClick={() => pick(Date.parse(from))}>{clock(Date.parse(from))}</button></td>
-              <td>{clock(Date.parse(to))}</td>
-              <td>{span((Date.parse(to) - Date.parse(from)) / 1000)}</td>
-              <td>{what}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </details>
-  );
 }

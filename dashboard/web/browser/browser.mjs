@@ -1,64 +1,14 @@
 // Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address"}
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { together } from "./together.mjs";
+import { accessible, address, browser, data, faults, screenshots, shown, state, tab, until, url } from "./tools.mjs";
 
-const [address, plan, screenshots, executablePath] = process.argv.slice(2);
-const { cameras, gap, evil, login, mqtt, redirected, iap } = JSON.parse(readFileSync(plan, "utf8"));
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PATIENCE = 30_000;
-
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"] });
-const faults = [];
-
-/** A tab that notes every error of the console and every request that fails. */
-async function tab(viewport = { width: 1280, height: 900 }) {
-  // axe has to be put into the page, which its policy forbids to others.
-  const context = await browser.newContext({ viewport, bypassCSP: false });
-  const page = await context.newPage();
-  page.on("console", (message) => message.type() === "error" && faults.push(`console: ${message.text()} (${message.location().url})`));
-  page.on("pageerror", (error) => faults.push(`page: ${error.stack}`));
-  page.on("requestfailed", (request) => {
-    // A request that a newer one made pointless.
-    if (request.failure()?.errorText !== "net::ERR_ABORTED") faults.push(`request: ${request.url()} ${request.failure()?.errorText}`);
-  });
-  page.on("response", (response) => response.status() >= 400 && faults.push(`answer: ${response.status()} ${response.url()}`));
-  page.on("dialog", (dialog) => faults.push(`dialog: ${dialog.message()}`));
-  return page;
-}
-
-const state = (page) =>
-  page.$eval("video[aria-label]", (video) => {
-    const quality = video.getVideoPlaybackQuality();
-    return { time: video.currentTime, frames: quality.totalVideoFrames, width: video.videoWidth, ready: video.readyState, paused: video.paused };
-  });
-const shown = (page) => page.$eval(".when time", (time) => Date.parse(time.getAttribute("datetime")));
-const url = (camera, at) => `${address}/?${new URLSearchParams({ cam: camera, t: new Date(at).toISOString() })}`;
-
-/** Waits until the condition holds; the last value is the message if it never does. */
-async function until(what, read, holds) {
-  const end = Date.now() + PATIENCE;
-  let value;
-  while (Date.now() < end) {
-    value = await read();
-    if (holds(value)) return value;
-    await new Promise((done) => setTimeout(done, 50));
-  }
-  throw new Error(`${what}: ${JSON.stringify(value)}`);
-}
-
-async function accessible(page, name) {
-  // Evaluated by the debugger, so the page's policy stays as it is.
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => globalThis.axe.run());
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`), [], name);
-}
+const { cameras, gap, evil, login, mqtt, redirected, iap, refused } = data;
 
 const tests = {
   async "the first screen shows every camera with a picture and its state"() {
@@ -91,7 +41,7 @@ const tests = {
       assert.equal(first.width, 320);
       assert.ok(Math.abs((await shown(page)) - start - 2000) < 3000, `${id} begins at ${new Date(await shown(page)).toISOString()}`);
       // Chunks are four seconds long: eight more seconds cross two borders.
-      await page.selectOption("select", "4");
+      await page.selectOption(".controls select", "4");
       await until(`${id} does not go on`, () => shown(page), (at) => at > start + 11_000);
       const later = await state(page);
       assert.ok(later.frames > first.frames + 20, `${id}: ${JSON.stringify(later)}`);
@@ -193,11 +143,17 @@ const tests = {
     await until("the badge does not turn", () => card.textContent(), (text) => /camera lost/.test(text) && /no pictures since/.test(text));
     assert.match(await page.textContent(".summary"), /1 camera lost/);
     assert.match(await page.textContent(".card:first-child"), /Back door/, "trouble is first");
+    assert.match(await card.textContent(), /the oldest recording has waited/);
     await accessible(page, "board with trouble");
     await page.screenshot({ path: join(screenshots, "trouble.png"), fullPage: true });
     const { start } = cameras.find(({ id }) => id === "flv");
     await page.goto(`${mqtt.address}/?${new URLSearchParams({ cam: "flv", t: new Date(start + 2000).toISOString() })}`);
     await until("the zone is not shown", () => page.textContent(".when"), (text) => text.includes("Asia/Tokyo"));
+    // Between the end of what is stored and the freeze something waits for its upload.
+    await page.waitForSelector(".legend:has-text('recorded, not yet uploaded')");
+    await page.click("summary:has-text('table')");
+    await page.waitForSelector("td:has-text('recorded, not yet uploaded')");
+    await page.screenshot({ path: join(screenshots, "pending.png"), fullPage: true });
     const shows = async () => Number((await page.textContent(".when time")).slice(0, 2));
     const utc = new Date(start + 2000).getUTCHours();
     assert.equal(await shows(), (utc + 9) % 24);
@@ -254,6 +210,36 @@ const tests = {
     faults.length = 0;
   },
 
+  async "a bucket that refuses is told with the missing permission, and shown once it does not"() {
+    const page = await tab();
+    await page.goto(refused);
+    await page.waitForSelector(".trouble:has-text('does not have storage.objects.list access'):has-text('roles/storage.objectViewer')");
+    await accessible(page, "refused");
+    await page.screenshot({ path: join(screenshots, "refused.png"), fullPage: true });
+    await page.waitForSelector(".card:has-text('site/cam')");
+    await until("the trouble does not go", () => page.$$eval(".trouble", (all) => all.length), (count) => count === 0);
+    assert.deepEqual(faults.filter((fault) => !fault.includes("502")), []);
+    faults.length = 0;
+  },
+
+  async "a piece that was deleted meanwhile is told, and the rest plays"() {
+    const { id, start, seconds } = cameras[0];
+    const page = await tab();
+    const gone = [];
+    await page.route(/\/media\/.*_000002\./, (route) => {
+      gone.push(route.request().url());
+      return route.fulfill({ status: 404, contentType: "application/json", body: '{"error": "this recording does not exist any more", "hint": ""}' });
+    });
+    await page.goto(url(id, start + 2000));
+    await until("it does not start", () => state(page), ({ frames }) => frames > 5);
+    await until("it is not told", () => page.textContent(".screen"), (text) => text.includes("a piece is not in the bucket any more"));
+    await until("the rest does not play", () => shown(page), (at) => at > start + 14_000 && at <= start + seconds * 1000);
+    await until("it stands still", () => state(page), ({ paused, ready }) => !paused && ready >= 2);
+    assert.ok(gone.length > 0);
+    assert.deepEqual(faults.filter((fault) => !fault.includes("404")), []);
+    faults.length = 0;
+  },
+
   async "it fits a phone"() {
     const page = await tab({ width: 390, height: 844 });
     for (const [name, to] of [["phone-board", address], ["phone-watch", url(cameras[0].id, cameras[0].start + 3000)]]) {
@@ -268,7 +254,9 @@ const tests = {
 };
 
 let failed = 0;
-for (const [name, test] of Object.entries(tests)) {
+for (const [name, test] of Object.entries({ ...tests, ...together })) {
+  // One alone, while working on it.
+  if (!name.includes(process.env.ONLY ?? "")) continue;
   faults.length = 0;
   try {
     await test();

@@ -1,0 +1,104 @@
+// Up to four cameras on one clock, judged by the numbers that are painted into their pictures.
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { accessible, address, data, screenshots, shown, tab, until } from "./tools.mjs";
+
+const { cameras, gap } = data;
+const FPS = 25;
+const ids = ["flv", "site/ts", "site/fmp4", "holed"];
+const start = cameras.find(({ id }) => id === "flv").start;
+const together = (all, at) => `${address}/?${new URLSearchParams([...all.map((id) => ["cam", id]), ["t", new Date(at).toISOString()]])}`;
+
+/** What each picture shows: seconds since the beginning of its recording, read off its pixels; and whether it is shown at all. */
+const pictures = (page) =>
+  page.evaluate((fps) => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [320, 180];
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    return [...document.querySelectorAll("video[aria-label]")].map((video) => {
+      if (video.readyState < 2) return { seconds: null, words: video.parentElement.textContent };
+      pen.drawImage(video, 0, 0, 320, 180);
+      let number = 0;
+      for (let bit = 0; bit < 10; bit++) number += (pen.getImageData(bit * 32 + 16, 16, 1, 1).data[0] > 128 ? 1 : 0) << bit;
+      return { seconds: number / fps, words: video.parentElement.textContent, paused: video.paused, rate: video.playbackRate };
+    });
+  }, FPS);
+
+const visible = (all) => all.filter(({ words }) => words === "");
+const spread = (all) => Math.max(...all.map(({ seconds }) => seconds)) - Math.min(...all.map(({ seconds }) => seconds));
+const clockOf = async (page) => ((await shown(page)) - start) / 1000;
+const isTogether = (all, count) => visible(all).length === count && visible(all).every(({ seconds }) => seconds !== null) && spread(visible(all)) < 0.5;
+
+/** Looks at the pictures `times` times, a fifth of a second apart: those that are seen are never further apart than half a second, or from the clock. */
+async function stay(page, times, speed) {
+  const far = [];
+  for (let time = 0; time < times; time++) {
+    const [all, clock] = [await pictures(page), await clockOf(page)];
+    const seen = visible(all).filter(({ seconds }) => seconds !== null);
+    // The clock is read some moments after the pictures.
+    const off = seen.map(({ seconds }) => Math.abs(seconds - clock));
+    if (seen.length > 1 && (spread(seen) > 0.5 || Math.max(...off) > 0.5 + 0.3 * speed)) far.push(JSON.stringify({ clock, all }));
+    await page.waitForTimeout(200);
+  }
+  assert.deepEqual(far, [], "pictures are apart");
+}
+
+export { tests as together };
+const tests = {
+  async "four cameras play, pause and go on one clock"() {
+    const page = await tab();
+    await page.goto(together(ids, start + 2000));
+    await until("they do not start together", () => pictures(page), (all) => isTogether(all, 4));
+    await until("they do not play", () => clockOf(page), (at) => at > 2.5);
+    await stay(page, 10, 1);
+    await page.screenshot({ path: join(screenshots, "together.png"), fullPage: true });
+    await accessible(page, "four cameras");
+    await page.keyboard.press("k");
+    const stopped = await until("they do not pause", () => pictures(page), (all) => all.every(({ paused }) => paused));
+    await page.waitForTimeout(500);
+    assert.deepEqual((await pictures(page)).map(({ seconds }) => seconds), stopped.map(({ seconds }) => seconds));
+    await page.goto(together(ids, start + 15_000));
+    await until("the address does not lead there", () => pictures(page), (all) => isTogether(all, 4) && all.every(({ seconds }) => Math.abs(seconds - 15) < 2.5));
+    await page.keyboard.press("j");
+    await until("j does not lead all ten seconds back", () => pictures(page), (all) => isTogether(all, 4) && all.every(({ seconds }) => seconds > 3 && seconds < 8));
+    assert.ok(Math.abs(Date.parse(new URL(page.url()).searchParams.get("t")) - start - 5000) < 2500, "the address follows");
+    assert.deepEqual(new URL(page.url()).searchParams.getAll("cam"), ids);
+    await page.selectOption(".controls select", "2");
+    const [from, at] = [await clockOf(page), Date.now()];
+    await page.waitForTimeout(1500);
+    const [passed, took] = [(await clockOf(page)) - from, (Date.now() - at) / 1000];
+    assert.ok(passed > took * 1.2, `${passed} s in ${took} s at twice the speed`);
+  },
+
+  async "a camera with a gap says so in words, the others go on, and it catches up"() {
+    const page = await tab();
+    await page.goto(together(ids, gap.from - 2500));
+    await until("they do not start together", () => pictures(page), (all) => isTogether(all, 4));
+    const words = () => pictures(page).then((all) => all.map(({ words }) => words));
+    await until("the gap is not told", words, ([a, b, c, d]) => a === "" && b === "" && c === "" && /^nothing is recorded until .*: not in the bucket/.test(d));
+    await page.screenshot({ path: join(screenshots, "together-gap.png"), fullPage: true });
+    const before = await clockOf(page);
+    await until("the others do not go on", () => clockOf(page), (at) => at > before + 1);
+    await stay(page, 5, 1);
+    await until("it does not catch up", () => pictures(page), (all) => isTogether(all, 4) && all[3].seconds > (gap.to - start) / 1000 - 0.2);
+    await stay(page, 10, 1);
+  },
+
+  async "cameras are put beside each other on the first screen, and on a phone"() {
+    const page = await tab({ width: 390, height: 844 });
+    await page.goto(address);
+    for (const id of ["flv", "holed"]) await page.locator(`.card:has(.name:text-is("${id}")) input`).check();
+    await page.screenshot({ path: join(screenshots, "phone-choose.png"), fullPage: true });
+    await page.click(".beside a");
+    await until("they are not beside each other", () => pictures(page), (all) => all.length === 2 && all.every(({ seconds }) => seconds !== null));
+    assert.deepEqual(new URL(page.url()).searchParams.getAll("cam"), ["flv", "holed"]);
+    await page.selectOption(".add", "site/ts");
+    await until("the third is not added", () => pictures(page), (all) => all.length === 3);
+    await page.goto(together(ids, start + 1000));
+    await until("four do not play", () => pictures(page), (all) => isTogether(all, 4));
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, `${wide} pixels too wide`);
+    await accessible(page, "four cameras on a phone");
+    await page.screenshot({ path: join(screenshots, "phone-together.png"), fullPage: true });
+  },
+};

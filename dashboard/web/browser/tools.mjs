@@ -1,0 +1,58 @@
+// What the browser's tests share: a tab that notes every fault, waiting, reading what the page shows.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const [address, plan, screenshots, executablePath] = process.argv.slice(2);
+export { address, screenshots };
+export const data = JSON.parse(readFileSync(plan, "utf8"));
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PATIENCE = 30_000;
+
+export const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"] });
+export const faults = [];
+
+/** A tab that notes every error of the console and every request that fails. */
+export async function tab(viewport = { width: 1280, height: 900 }) {
+  // axe has to be put into the page, which its policy forbids to others.
+  const context = await browser.newContext({ viewport, bypassCSP: false });
+  const page = await context.newPage();
+  page.on("console", (message) => message.type() === "error" && faults.push(`console: ${message.text()} (${message.location().url})`));
+  page.on("pageerror", (error) => faults.push(`page: ${error.stack}`));
+  page.on("requestfailed", (request) => {
+    // A request that a newer one made pointless.
+    if (request.failure()?.errorText !== "net::ERR_ABORTED") faults.push(`request: ${request.url()} ${request.failure()?.errorText}`);
+  });
+  page.on("response", (response) => response.status() >= 400 && faults.push(`answer: ${response.status()} ${response.url()}`));
+  page.on("dialog", (dialog) => faults.push(`dialog: ${dialog.message()}`));
+  return page;
+}
+
+export const state = (page) =>
+  page.$eval("video[aria-label]", (video) => {
+    const quality = video.getVideoPlaybackQuality();
+    return { time: video.currentTime, frames: quality.totalVideoFrames, width: video.videoWidth, ready: video.readyState, paused: video.paused };
+  });
+export const shown = (page) => page.$eval(".when time", (time) => Date.parse(time.getAttribute("datetime")));
+export const url = (camera, at) => `${address}/?${new URLSearchParams({ cam: camera, t: new Date(at).toISOString() })}`;
+
+/** Waits until the condition holds; the last value is the message if it never does. */
+export async function until(what, read, holds) {
+  const end = Date.now() + PATIENCE;
+  let value;
+  while (Date.now() < end) {
+    value = await read();
+    if (holds(value)) return value;
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  throw new Error(`${what}: ${JSON.stringify(value)}`);
+}
+
+export async function accessible(page, name) {
+  // Evaluated by the debugger, so the page's policy stays as it is.
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`), [], name);
+}

@@ -1,0 +1,181 @@
+// Up to four cameras beside each other, on one clock and one time bar.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type About, type Camera, type Timeline, get } from "./api";
+import { go } from "./app";
+import { type View, described, following, gapFrom, zoomed } from "./bar";
+import { addressOf, followed } from "./link";
+import { Legend, TimeBar } from "./timebar";
+import { HOUR, clock, date, iso, setZone, zone } from "./time";
+import { MOST, type Told, Together } from "./together";
+import { Fault, NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
+import { reason } from "./words";
+
+/** The id and name of every camera; empty until they are known. */
+function useCameras(): Camera[] {
+  const [all, setAll] = useState<Camera[]>([]);
+  useEffect(() => void get<Camera[]>("/api/cameras").then(setAll, () => {}), []);
+  return all;
+}
+
+/** Puts another camera beside those that are shown. */
+export function AddCamera({ cameras, at }: { cameras: string[]; at: number }) {
+  const others = useCameras().filter(({ id }) => !cameras.includes(id));
+  if (cameras.length >= MOST || others.length === 0) return null;
+  return (
+    <select class="add" aria-label="Show another camera beside it" value="" onChange={(event) => go(addressOf([...cameras, event.currentTarget.value], at))}>
+      <option value="">+ another camera…</option>
+      {[...others].sort((a, b) => a.name.localeCompare(b.name)).map(({ id, name }) => <option key={id} value={id}>{name}</option>)}
+    </select>
+  );
+}
+
+export function Group({ cameras, at: asked }: { cameras: string[]; at: number | null }) {
+  const screens = useRef<(HTMLVideoElement | null)[]>([]);
+  const together = useRef<Together | null>(null);
+  const [at, setAt] = useState(asked ?? Date.now() - 60_000);
+  const [told, setTold] = useState<Told[]>([]);
+  const [runs, setRuns] = useState(true);
+  const [waits, setWaits] = useState(false);
+  const [speed, setSpeed] = useState(1);
+  const [peeked, setPeeked] = useState<number | null>(null);
+  const [view, setView] = useState<View>(() => ({ from: at - HOUR * 0.8, to: at + HOUR * 0.2 }));
+  const [now, setNow] = useState(Date.now());
+  const [isUtc, setUtc] = useState(false);
+  const [tz, setTz] = useState<string | undefined>(undefined);
+  const known = useCameras();
+  const { timelines, fault } = useTimelines(cameras, view, now);
+  const nameOf = (id: string) => known.find((camera) => camera.id === id)?.name ?? id;
+
+  useEffect(() => {
+    document.title = cameras.map(nameOf).join(", ");
+  }, [known]);
+  useEffect(() => {
+    // One clock is shown, in the zone of the first camera.
+    get<About>("/api/about").then(({ zones }) => setTz(zones[cameras[0] ?? ""]), () => {});
+    return () => setZone(undefined);
+  }, []);
+  setZone(isUtc ? "UTC" : tz);
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 10_000);
+    const made = (from: number) => {
+      const videos = screens.current.flatMap((video) => (video ? [video] : []));
+      together.current = new Together(videos, cameras, from, (instant, isRunning, isWaiting, each) => {
+        setAt(instant);
+        setRuns(isRunning);
+        setWaits(isWaiting);
+        setTold(each);
+        if (isRunning) setView((seen) => following(seen, instant));
+      });
+    };
+    let isOver = false;
+    if (asked !== null) made(asked);
+    else void newest(cameras).then((end) => isOver || made(end - 30_000));
+    return () => {
+      isOver = true;
+      clearInterval(timer);
+      together.current?.close();
+      together.current = null;
+    };
+  }, []);
+  // Going back and forth in the browser's history.
+  useEffect(() => {
+    if (asked !== null && Math.abs(asked - at) > 1500) together.current?.seek(asked);
+  }, [asked]);
+
+  const pick = (instant: number) => {
+    setPeeked(null);
+    const to = Math.min(instant, Date.now());
+    together.current?.seek(to);
+    setAt(to);
+    go(addressOf(cameras, to), true);
+  };
+  const toggle = () => together.current?.setRunning(!runs);
+  const toGap = (direction: 1 | -1) => {
+    const starts = timelines.flatMap((timeline) => gapFrom(timeline, at, direction) ?? []);
+    if (starts.length > 0) pick((direction > 0 ? Math.min(...starts) : Math.max(...starts)) - 5000);
+  };
+  const faster = (value: number) => {
+    setSpeed(value);
+    together.current?.setSpeed(value);
+  };
+  useKeys({
+    " ": toggle, k: toggle, j: () => pick(at - 10_000), l: () => pick(at + 10_000),
+    ArrowLeft: () => pick(at - 5000), ArrowRight: () => pick(at + 5000), n: () => toGap(1), p: () => toGap(-1),
+    "+": () => setView(zoomed(view, 0.5, at)), "-": () => setView(zoomed(view, 2, at)),
+  });
+  const shown = peeked ?? at;
+  const lanes = cameras.map((camera, index) => ({ name: nameOf(camera), timeline: timelines[index] ?? NOTHING }));
+  return (
+    <>
+      <header class="top">
+        <a class="back" href="/" onClick={followed}>← Cameras</a>
+        <h1>{cameras.length} cameras on one clock</h1>
+        <AddCamera cameras={cameras} at={at} />
+      </header>
+      <main class="watch">
+        <div class={`screens of${cameras.length}`}>
+          {cameras.map((camera, index) => (
+            <figure key={camera}>
+              <div class="screen">
+                <video ref={(element) => { screens.current[index] = element; }} playsInline muted aria-label={`Recording of ${camera}`} data-at={told[index]?.at} />
+                {peeked !== null && <Peek camera={camera} at={peeked} />}
+                {peeked === null && <State told={told[index]} timeline={timelines[index] ?? NOTHING} at={at} />}
+              </div>
+              <figcaption>
+                <a href={addressOf([camera], at)} onClick={followed}>{nameOf(camera)}</a>
+                <a class="quiet" href={addressOf(cameras.filter((other) => other !== camera), at)} onClick={followed} aria-label={`Close ${nameOf(camera)}`}>✕</a>
+              </figcaption>
+            </figure>
+          ))}
+        </div>
+        <p class="when">
+          <time dateTime={iso(shown)}>{clock(shown)}</time> {date(shown)}
+          <span class="quiet"> {zone()}{zone() !== "UTC" && ` · ${iso(shown).slice(11, 19)} UTC`}</span>
+          <label class="check"><input type="checkbox" checked={isUtc} onChange={(event) => setUtc(event.currentTarget.checked)} /> UTC</label>
+          {runs && waits && <span class="quiet" role="status"> waiting for pictures…</span>}
+        </p>
+        <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} peek={setPeeked} pick={pick} />
+        <Fault what="What is recorded" fault={fault} />
+        <Legend isPending={timelines.some(({ pending }) => pending.length > 0)} />
+        <div class="controls">
+          <button type="button" onClick={toggle}>{runs ? "Pause" : "Play"}</button>
+          <button type="button" onClick={() => pick(at - 10_000)} title="10 seconds back (j)">−10 s</button>
+          <button type="button" onClick={() => pick(at + 10_000)} title="10 seconds on (l)">+10 s</button>
+          <button type="button" onClick={() => toGap(-1)}>Previous gap</button>
+          <button type="button" onClick={() => toGap(1)}>Next gap</button>
+          <label>Speed <select value={speed} onChange={(event) => faster(Number(event.currentTarget.value))}>
+            {SPEEDS.map((value) => <option key={value} value={value}>{value}×</option>)}
+          </select></label>
+          <button type="button" onClick={() => setView(zoomed(view, 0.5, at))} aria-label="Zoom in">+</button>
+          <button type="button" onClick={() => setView(zoomed(view, 2, at))} aria-label="Zoom out">−</button>
+        </div>
+        {lanes.map((lane, index) => <Table key={cameras[index]} timeline={lane.timeline} pick={pick} of={lane.name} />)}
+        <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, n p gaps, + − zoom.</p>
+      </main>
+    </>
+  );
+}
+
+/** Why a camera has no picture at the instant, in words; the others go on. */
+function State({ told, timeline, at }: { told: Told | undefined; timeline: Timeline; at: number }) {
+  const words = why(told, timeline, at);
+  return words ? <p class="absent" role="status">{words}</p> : null;
+}
+
+function why(told: Told | undefined, timeline: Timeline, at: number): string {
+  if (!told) return "loading…";
+  const known = described(timeline, at);
+  if (known === "recorded, not yet uploaded") return "recorded, not yet uploaded";
+  const cause = typeof known === "object" ? `: ${reason(known.gap)}` : "";
+  if (told.place === "gap") return `nothing is recorded until ${clock(told.until ?? at)}${cause}`;
+  if (told.place === "after") return told.fault || `nothing is stored after ${clock(told.until ?? at)}`;
+  if (told.place === "loading") return told.fault || (told.at === undefined ? "loading…" : "");
+  return "";
+}
+
+/** The end of what is stored of the camera that stored last. */
+async function newest(cameras: string[]): Promise<number> {
+  const all = await get<Camera[]>("/api/cameras").catch(() => []);
+  const ends = all.flatMap(({ id, last_stored }) => (cameras.includes(id) && last_stored ? [Date.parse(last_stored)] : []));
+  return ends.length > 0 ? Math.max(...ends) : Date.now();
+}

@@ -1,0 +1,37 @@
+// Several pictures on one clock: what each does at an instant. Pure.
+import type { Place } from "./player";
+
+/** How far a picture may be off the clock before the clock waits for it, ms at normal speed. */
+export const OFF = 350;
+/** How long the clock waits for a picture that does not come, ms. */
+export const PATIENCE = 6000;
+
+/** What a video is to do. */
+export interface Order {
+  /** Go to this place of the playlist, seconds. */
+  seek?: number;
+  rate: number;
+  play: boolean;
+}
+
+/** How far a picture may be off at a speed, ms of recorded time: at 16× a tenth of a second is 1.6 s. */
+export const allowed = (speed: number): number => OFF * Math.max(1, speed / 3);
+
+/** A picture stands at `time` of the playlist (s) and belongs to `wanted`: it is let catch up, or put there. */
+export function steered(time: number, wanted: number, speed: number, runs: boolean): Order {
+  const off = (time - wanted) * 1000;
+  if (!runs) return Math.abs(off) > 150 ? { seek: wanted, rate: speed, play: false } : { rate: speed, play: false };
+  // Far behind or ahead: a jump is over sooner than a chase.
+  if (Math.abs(off) > 3 * allowed(speed)) return { seek: wanted, rate: speed, play: true };
+  const correction = Math.max(-0.3, Math.min(0.3, -off / 1000 / Math.max(1, speed)));
+  // A browser takes rates from 1/16 to 16.
+  const rate = Math.min(16, Math.max(0.0625, speed * (1 + correction)));
+  return { rate: Math.abs(off) < 40 ? speed : rate, play: true };
+}
+
+/** Whether the clock waits for a picture: it should be seen, is not where it belongs, and has not been waited for too long. */
+export function isAwaited(place: Place["kind"], off: number | undefined, speed: number, lateFor: number): boolean {
+  if (lateFor > PATIENCE) return false;
+  if (place === "loading") return true;
+  return place === "stored" && (off === undefined || Math.abs(off) > allowed(speed));
+}

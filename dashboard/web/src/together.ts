@@ -1,0 +1,119 @@
+// Up to four cameras on one clock: a clock by the wall that waits for pictures that are late, and players that follow it.
+import { type Place, Player } from "./player";
+import { isAwaited, steered } from "./steady";
+
+/** Most cameras beside each other. */
+export const MOST = 4;
+const TICK = 100;
+/** How often a window is asked for anew that failed, or whose end may have moved. */
+const AGAIN = 5000;
+
+/** What is told of a camera. */
+export interface Told {
+  place: Place["kind"];
+  /** The instant of its picture. */
+  at: number | undefined;
+  /** In a gap: when it goes on. Behind what is stored: its end. */
+  until: number | undefined;
+  /** What is wrong, in words. */
+  fault: string;
+}
+
+/** A camera on the clock. */
+class Led {
+  readonly player: Player;
+  private fault = "";
+  private asked = 0;
+  /** Since when its picture is not where it belongs. */
+  private lateSince: number | undefined;
+
+  constructor(private readonly video: HTMLVideoElement, camera: string) {
+    this.player = new Player(video, camera, { moved: () => {}, said: (text) => (this.fault = text) }, true);
+  }
+
+  /** Whether the clock is to wait for this picture. */
+  isAwaited(at: number, speed: number, now: number): boolean {
+    const { kind } = this.player.place(at);
+    const own = this.video.seeking || this.video.readyState < 2 ? undefined : this.player.at();
+    const off = own === undefined ? undefined : own - at;
+    if (!isAwaited(kind, off, speed, 0)) this.lateSince = undefined;
+    else this.lateSince ??= now;
+    return isAwaited(kind, off, speed, this.lateSince === undefined ? 0 : now - this.lateSince);
+  }
+
+  /** Shows what belongs to the instant. */
+  follow(at: number, speed: number, runs: boolean, now: number): Told {
+    const { player, video } = this;
+    const place = player.place(at);
+    const isOpen = place.kind === "after" && Date.now() - at < 120_000;
+    if ((!player.covers(at) || place.kind === "loading" || isOpen) && (now - this.asked > AGAIN || !player.covers(at))) {
+      this.asked = now;
+      void player.load(at);
+    }
+    if (place.kind === "stored") this.steer(place.position, speed, runs);
+    // In a gap it waits where it goes on, so that it goes on at once.
+    else if (place.kind === "gap") this.steer(place.position, speed, false);
+    else if (!video.paused) video.pause();
+    const until = place.kind === "gap" ? place.until : place.kind === "after" ? place.end : undefined;
+    return { place: place.kind, at: player.at(), until, fault: place.kind === "loading" || place.kind === "after" ? this.fault : "" };
+  }
+
+  private steer(position: number, speed: number, runs: boolean): void {
+    const { video } = this;
+    if (video.seeking || video.readyState === 0) return;
+    const order = steered(video.currentTime, position, speed, runs);
+    if (video.playbackRate !== order.rate) video.playbackRate = order.rate;
+    if (order.seek !== undefined) video.currentTime = order.seek;
+    if (order.play && video.paused) void this.player.play();
+    else if (!order.play && !video.paused) video.pause();
+  }
+}
+
+/** The clock and its cameras. */
+export class Together {
+  private readonly all: Led[];
+  private readonly timer: ReturnType<typeof setInterval>;
+  private last = performance.now();
+  private speed = 1;
+  private runs = true;
+
+  constructor(videos: HTMLVideoElement[], cameras: string[], private at: number, private readonly told: (at: number, runs: boolean, waits: boolean, cameras: Told[]) => void) {
+    this.all = cameras.flatMap((camera, index) => (videos[index] ? [new Led(videos[index], camera)] : []));
+    this.timer = setInterval(this.tick, TICK);
+    this.tick();
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+    for (const { player } of this.all) player.close();
+  }
+
+  seek(at: number): void {
+    this.at = Math.min(at, Date.now());
+    this.tick();
+  }
+
+  setRunning(runs: boolean): void {
+    this.runs = runs;
+    this.tick();
+  }
+
+  setSpeed(speed: number): void {
+    this.speed = speed;
+  }
+
+  private tick = (): void => {
+    const now = performance.now();
+    // A tab in the background ticks once a second.
+    const passed = Math.min(1500, now - this.last);
+    this.last = now;
+    const waits = this.all.map((led) => led.isAwaited(this.at, this.speed, now)).includes(true);
+    if (this.runs && !waits) this.at = Math.min(this.at + passed * this.speed, Date.now());
+    const cameras = this.all.map((led) => led.follow(this.at, this.speed, this.runs && !waits, now));
+    // Nothing is stored any more of any of them: the clock has arrived.
+    if (this.runs && cameras.length > 0 && cameras.every(({ place }) => place === "after")) {
+      this.at = Math.min(this.at, Math.max(...cameras.map(({ until }) => until ?? this.at)) + 1000);
+    }
+    this.told(this.at, this.runs, waits, cameras);
+  };
+}

@@ -1,0 +1,112 @@
+// What the screens of one camera and of several share: timelines, keys, the picture under the pointer, the table.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, type Timeline, get } from "./api";
+import type { View } from "./bar";
+import { askForToken } from "./login";
+import { HOUR, clock, iso, span } from "./time";
+import { reason } from "./words";
+
+export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
+/** How long to wait before what failed is asked for again, ms. */
+const AGAIN = 5000;
+export const NOTHING: Timeline = { ranges: [], gaps: [], pending: [] };
+
+/** Asks until it is answered, and tells what is wrong meanwhile; again when the key changes. */
+export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<T>, delay = 0): { answer: T | null; fault: string } {
+  const [answer, setAnswer] = useState<T | null>(null);
+  const [fault, setFault] = useState("");
+  useEffect(() => {
+    const stop = new AbortController();
+    let timer: ReturnType<typeof setTimeout>;
+    const attempt = () =>
+      void ask(stop.signal).then(
+        (found) => {
+          setAnswer(found);
+          setFault("");
+        },
+        (error: Error) => {
+          if (stop.signal.aborted) return;
+          if (error instanceof ApiError && error.status === 401) return askForToken();
+          setFault(error instanceof ApiError ? `${error.message}. ${error.hint}` : error.message);
+          timer = setTimeout(attempt, AGAIN);
+        },
+      );
+    timer = setTimeout(attempt, delay);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [key]);
+  return { answer, fault };
+}
+
+/** Says what cannot be shown, and why. */
+export function Fault({ what, fault }: { what: string; fault: string }) {
+  return fault ? <p class="trouble" role="alert">{what} cannot be shown: {fault}</p> : null;
+}
+
+/** What is stored of each camera in the view and around it; asked for when the view rests. */
+export function useTimelines(cameras: string[], view: View, now: number): { timelines: Timeline[]; fault: string } {
+  // Half a view on each side, on a grid, so that moving a little asks for nothing new.
+  const length = view.to - view.from;
+  const from = Math.floor((view.from - length / 2) / length) * length;
+  const to = Math.min(Math.ceil((view.to + length / 2) / length) * length, from + 31 * 24 * HOUR);
+  const news = view.to > now ? now : 0;
+  const key = JSON.stringify([cameras, from, to, news]);
+  const ask = (signal: AbortSignal) => Promise.all(cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, signal)));
+  // What cannot be read now stays as it was known.
+  const { answer, fault } = useAnswer(key, ask, 120);
+  return { timelines: answer ?? [], fault };
+}
+
+export function useKeys(actions: Record<string, () => void>): void {
+  const latest = useRef(actions);
+  latest.current = actions;
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, select, textarea")) return;
+      // A button under the focus takes the space bar itself.
+      if (event.key === " " && target.closest("button, a, summary")) return;
+      const action = latest.current[event.key];
+      if (!action) return;
+      event.preventDefault();
+      action();
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, []);
+}
+
+/** The picture at an instant while the bar is dragged: the first of its chunk. */
+export function Peek({ camera, at }: { camera: string; at: number }) {
+  // On a grid, so that the browser's cache serves most of a drag.
+  const t = iso(Math.floor(at / 2000) * 2000);
+  return <video class="peek" src={`/preview?${new URLSearchParams({ camera, t })}`} muted playsInline preload="auto" aria-hidden="true" />;
+}
+
+export function Table({ timeline, pick, of = "" }: { timeline: Timeline; pick: (at: number) => void; of?: string }) {
+  const rows = [
+    ...timeline.ranges.map((range) => ({ ...range, what: "recorded" })),
+    ...timeline.pending.map((range) => ({ ...range, what: "recorded, not yet uploaded" })),
+    ...timeline.gaps.map((gap) => ({ from: gap.from, to: gap.to, what: `gap: ${reason(gap.reason)}` })),
+  ].sort((a, b) => a.from.localeCompare(b.from));
+  return (
+    <details>
+      <summary>Recorded ranges and gaps as a table{of && `: ${of}`}</summary>
+      <table>
+        <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col">Length</th><th scope="col">What</th></tr></thead>
+        <tbody>
+          {rows.slice(0, 200).map(({ from, to, what }) => (
+            <tr key={from + what}>
+              <td><button type="button" class="plain" onClick={() => pick(Date.parse(from))}>{clock(Date.parse(from))}</button></td>
+              <td>{clock(Date.parse(to))}</td>
+              <td>{span((Date.parse(to) - Date.parse(from)) / 1000)}</td>
+              <td>{what}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </details>
+  );
+}

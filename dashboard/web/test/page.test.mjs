@@ -1,0 +1,56 @@
+// The page's arithmetic, without a browser: `npm test`.
+import assert from "node:assert/strict";
+import test from "node:test";
+import { build } from "esbuild";
+
+async function load(file) {
+  const { outputFiles: [{ text }] } = await build({ entryPoints: [file], bundle: true, format: "esm", write: false });
+  return import(`data:text/javascript;base64,${Buffer.from(text).toString("base64")}`);
+}
+
+const bar = await load("src/bar.ts");
+const steady = await load("src/steady.ts");
+const time = await load("src/time.ts");
+const iso = (ms) => new Date(ms).toISOString();
+
+test("zooming keeps the instant under the pointer, between a minute and 30 days", () => {
+  const view = { from: 0, to: 3_600_000 };
+  const near = bar.zoomed(view, 0.5, 900_000);
+  assert.equal(bar.share(near, 900_000), bar.share(view, 900_000));
+  const [closest, widest] = [bar.zoomed(view, 1e-9, 0), bar.zoomed(view, 1e9, 0)];
+  assert.deepEqual([closest.to - closest.from, widest.to - widest.from], [60_000, 30 * 86_400_000]);
+});
+
+test("an instant is recorded, waits for its upload, is missing, or nothing is known of it", () => {
+  const timeline = { ranges: [{ from: iso(0), to: iso(10) }], gaps: [{ from: iso(10), to: iso(20), reason: "not-stored" }], pending: [{ from: iso(15), to: iso(30) }] };
+  assert.deepEqual([5, 12, 17, 25, 40].map((at) => bar.described(timeline, at)), ["recorded", { gap: "not-stored", until: 20 }, "recorded, not yet uploaded", "recorded, not yet uploaded", "nothing known"]);
+});
+
+test("days of 23 and 25 hours begin when they do", () => {
+  time.setZone("Europe/Berlin");
+  const hours = (day, next) => (time.dayBegins(next) - time.dayBegins(day)) / 3_600_000;
+  assert.deepEqual([hours("2026-03-29", "2026-03-30"), hours("2026-10-25", "2026-10-26"), hours("2026-11-01", "2026-11-02")], [23, 25, 24]);
+  time.setZone(undefined);
+});
+
+test("a picture that is off catches up, and jumps where that would take long", () => {
+  assert.deepEqual(steady.steered(10, 10, 1, true), { rate: 1, play: true });
+  const behind = steady.steered(9.8, 10, 1, true);
+  assert.ok(behind.rate > 1 && behind.rate < 1.5 && behind.seek === undefined);
+  assert.ok(steady.steered(10.2, 10, 1, true).rate < 1);
+  assert.equal(steady.steered(5, 10, 1, true).seek, 10);
+  for (const [speed, time] of [[0.5, 11], [16, 2], [16, 9.9]]) {
+    const { rate } = steady.steered(time, 10, speed, true);
+    assert.ok(rate >= 0.0625 && rate <= 16, `${rate}`);
+  }
+  assert.deepEqual(steady.steered(10, 10, 2, false), { rate: 2, play: false });
+});
+
+test("the clock waits for a picture that is late, not for a gap, and not for ever", () => {
+  assert.equal(steady.isAwaited("stored", 0, 1, 0), false);
+  assert.equal(steady.isAwaited("stored", -900, 1, 100), true);
+  assert.equal(steady.isAwaited("stored", undefined, 1, 100), true);
+  assert.equal(steady.isAwaited("loading", undefined, 1, 100), true);
+  for (const place of ["gap", "after"]) assert.equal(steady.isAwaited(place, undefined, 1, 100), false);
+  assert.equal(steady.isAwaited("loading", undefined, 1, 60_000), false);
+});
