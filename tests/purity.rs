@@ -52,6 +52,7 @@ const PURE: &[&str] = &[
     "recorder/src/probe/challenge.rs",
     "recorder/src/probe/findings.rs",
     "recorder/src/shard.rs",
+    "recorder/src/spread.rs",
 ];
 /// These may use tokio, files, sockets and clocks, and no GStreamer.
 const WITHOUT_GSTREAMER: [&str; 10] = [

@@ -7,8 +7,10 @@
 mod common;
 #[path = "common/signals.rs"]
 mod signals;
+#[path = "common/since.rs"]
+mod since;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -128,7 +130,7 @@ fn change_of(spec: &glib::ParamSpec) -> &'static str {
 fn properties(name: &str, text: &mut String) {
     let element = gst::ElementFactory::make(name).build().unwrap();
     writeln!(text, "## Properties of `{name}`\n").unwrap();
-    text.push_str("| property | type | default | may be set | meaning |\n|---|---|---|---|---|\n");
+    text.push_str("| property | type | default | may be set | since | meaning |\n|---|---|---|---|---|---|\n");
     let mut enums = String::new();
     for spec in element.list_properties().iter().filter(|s| s.owner_type() == element.type_()) {
         let kind = spec.value_type();
@@ -138,7 +140,14 @@ fn properties(name: &str, text: &mut String) {
             "–".to_owned()
         };
         let (set, blurb) = (change_of(spec), spec.blurb().unwrap());
-        writeln!(text, "| `{}` | {} | {default} | {set} | {blurb} |", spec.name(), kind.name()).unwrap();
+        let since = since::of(name, "property", spec.name());
+        writeln!(
+            text,
+            "| `{}` | {} | {default} | {set} | {since} | {blurb} |",
+            spec.name(),
+            kind.name()
+        )
+        .unwrap();
         if let Some(class) = glib::EnumClass::with_type(kind) {
             let values: Vec<String> = class
                 .values()
@@ -166,18 +175,25 @@ fn signals_of(name: &str, meanings: &[(&str, &str)], text: &mut String) {
         } else {
             "signal"
         };
-        writeln!(text, "- `{signal}`({}), {kind}: {meaning}", parameters.join(", ")).unwrap();
+        let since = since::of(name, "signal", signal);
+        writeln!(
+            text,
+            "- `{signal}`({}), {kind}, since {since}: {meaning}",
+            parameters.join(", ")
+        )
+        .unwrap();
     }
     text.push('\n');
 }
 
-fn fields(structure: &gst::StructureRef, text: &mut String) {
-    text.push_str("| field | type | meaning |\n|---|---|---|\n");
+fn fields(structure: &gst::StructureRef, kind: &str, text: &mut String) {
+    text.push_str("| field | type | since | meaning |\n|---|---|---|---|\n");
     for (field, value) in structure.iter() {
         let meaning = FIELDS.iter().find(|(name, _)| *name == field).map(|(_, meaning)| *meaning);
         let meaning =
             meaning.unwrap_or_else(|| panic!("{}: what does the field {field} mean? say it in FIELDS", structure.name()));
-        writeln!(text, "| `{field}` | {} | {meaning} |", value.type_().name()).unwrap();
+        let since = since::of("gcssink", kind, field);
+        writeln!(text, "| `{field}` | {} | {since} | {meaning} |", value.type_().name()).unwrap();
     }
     text.push('\n');
 }
@@ -243,14 +259,14 @@ fn messages(text: &mut String) {
     text.push_str("## Element messages of `gcssink`\n\n");
     for (name, structure) in &said {
         writeln!(text, "### `{name}`\n").unwrap();
-        fields(structure, text);
+        fields(structure, name, text);
     }
     text.push_str("## `stats`\n\n");
-    fields(&stats, text);
+    fields(&stats, "stats", text);
     let more: Vec<String> = health
         .fields()
         .filter(|f| !stats.has_field(*f))
-        .map(|f| format!("`{f}`"))
+        .map(|f| format!("`{f}` (since {})", since::of("gcssink", health.name(), f)))
         .collect();
     writeln!(text, "## The upstream event `{}`\n", health.name()).unwrap();
     writeln!(
@@ -333,6 +349,9 @@ fn the_table_of_iotcorestatus_names_its_properties_their_defaults_and_its_counte
             assert_eq!(quoted(strings), by_type(glib::Type::STRING), "strings of stats");
             assert_eq!(quoted(numbers), by_type(glib::Type::U64), "numbers of stats");
             assert_eq!(stats.n_fields(), quoted(meaning).len());
+            for field in stats.fields() {
+                since::of("iotcorestatus", "stats", field);
+            }
         }
     }
     told.sort_unstable();
@@ -341,6 +360,51 @@ fn the_table_of_iotcorestatus_names_its_properties_their_defaults_and_its_counte
     let mut own: Vec<&str> = own.map(|s| s.name()).collect();
     own.sort_unstable();
     assert_eq!(told, own);
+}
+
+/// The keys of the custom metadata that a chunk can have.
+fn metadata_keys() -> BTreeSet<String> {
+    use gcstreamer_schema::metadata::{Gap, ObjectMetadata};
+    let mut keys = BTreeSet::new();
+    for sequence in [0, 1] {
+        let metadata = ObjectMetadata {
+            device: "cam1".to_owned(),
+            session: "0123456789".to_owned(),
+            sequence,
+            start: 0,
+            end: 0,
+            duration: 0,
+            pts_start: Some(0),
+            container: gcstreamer_schema::Container::Flv,
+            init_bytes: 0,
+            init_crc32c: Some(0),
+            preview_bytes: Some(0),
+            key_frame: true,
+            gap: Some(Gap::Other("damage".to_owned())),
+            clock: gcstreamer_schema::reason::ClockKind::System,
+            clock_step_ms: Some(1),
+            codecs: Some("avc1.42c01e".to_owned()),
+            previous_session: Some("0123456788".to_owned()),
+        };
+        keys.extend(metadata.to_map(&BTreeMap::new()).into_keys());
+    }
+    keys
+}
+
+#[test]
+fn the_table_of_metadata_has_every_key_and_the_version_since_which_it_exists() {
+    let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md")).unwrap();
+    let part = document.split_once("\n## Custom metadata of an object").expect("its part").1;
+    let rows = part.lines().skip_while(|l| !l.starts_with("| key |")).skip(2);
+    let mut told = BTreeSet::new();
+    for row in rows.take_while(|l| l.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').splitn(3, '|').map(str::trim).collect();
+        for key in quoted(cells[0]) {
+            assert_eq!(cells[1], since::of("gcssink", "metadata", key), "{key}");
+            told.insert(key.to_owned());
+        }
+    }
+    assert_eq!(told, metadata_keys());
 }
 
 #[test]

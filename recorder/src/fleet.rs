@@ -15,12 +15,8 @@ use crate::camera::state::State;
 use crate::config::{Broker, Camera, Config};
 use crate::leftovers::Leftovers;
 use crate::presence::Presence;
-use crate::{memory, shard};
+use crate::{memory, shard, spread};
 
-/// A start is spread over this long per camera, and no longer than [`LONGEST_SPREAD`] in all: neither a switch nor a disk has to take
-/// all cameras in one moment.
-const SPREAD: Duration = Duration::from_millis(100);
-const LONGEST_SPREAD: Duration = Duration::from_secs(30);
 /// The end: without a spool chunks are uploaded for this long, else only what is on its way.
 const UPLOAD: Duration = Duration::from_secs(20);
 const UPLOAD_SPOOLED: Duration = Duration::from_secs(4);
@@ -65,8 +61,7 @@ fn ours<'c>(config: &'c Config, host: &str) -> Result<Vec<&'c Camera>, String> {
             shard.pods
         ));
     }
-    let mine = |camera: &&Camera| shard::pod_of(&camera.id, shard.pods) == ordinal;
-    Ok(config.cameras.iter().filter(mine).collect())
+    Ok(config.cameras.iter().filter(|camera| config.is_ours(camera, host)).collect())
 }
 
 /// Whether a recording need not begin anew.
@@ -160,9 +155,9 @@ impl Fleet {
             .copied()
             .filter(|camera| !self.running.contains_key(&camera.id))
             .collect();
-        let step = SPREAD.min(LONGEST_SPREAD / u32::try_from(news.len().max(1)).unwrap_or(u32::MAX));
+        let count = news.len();
         for (i, camera) in news.into_iter().enumerate() {
-            self.start(camera, memory, step * u32::try_from(i).unwrap_or(0));
+            self.start(camera, memory, spread::delay(i, count));
         }
         for camera in wanted {
             self.change(camera, memory, is_moved);

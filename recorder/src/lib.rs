@@ -7,6 +7,7 @@
 //! - [`presence`]: the recorder's own availability at the broker.
 //! - [`probe`]: what a camera sends, before it is recorded.
 //! - [`http`], [`health`]: what others ask. [`status`], [`metrics`] PURE: its texts. [`shard`] PURE: whose camera it is.
+//!   [`spread`] PURE: when each begins.
 
 pub mod app;
 pub mod camera;
@@ -22,4 +23,5 @@ pub mod metrics;
 pub mod presence;
 pub mod probe;
 pub mod shard;
+pub mod spread;
 pub mod status;

@@ -44,7 +44,7 @@ impl Storage {
             spool_dir: config.spool_dir.clone(),
             max_spool_bytes: config.max_spool_bytes,
             max_bytes_per_second: config.max_bytes_per_second,
-            max_requests_per_second: config.requests_per_second(),
+            max_requests_per_second: config.requests_per_second(host),
             broker: config.broker.clone(),
             availability: config.presence_prefix(host).map(|prefix| Topic::Availability.below(&prefix)),
         }

@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::shard;
+
 mod address;
 mod environment;
 mod fault;
@@ -200,12 +202,19 @@ pub struct Camera {
 }
 
 impl Config {
-    /// Returns the request limit: as set, else max(10, 2 × cameras / chunk seconds) a second, so that a backlog shrinks.
-    pub fn requests_per_second(&self) -> f64 {
+    /// Whether this process records a camera. `host`: the name of this machine, which ends in the number of the process with `[shard]`.
+    pub fn is_ours(&self, camera: &Camera, host: &str) -> bool {
+        self.shard
+            .is_none_or(|shard| shard::ordinal(host) == Some(shard::pod_of(&camera.id, shard.pods)))
+    }
+
+    /// Returns the request limit of this process: as set, else max(10, 2 × its cameras / chunk seconds) a second, so that a backlog
+    /// shrinks. `host` as for [`Config::is_ours`].
+    pub fn requests_per_second(&self, host: &str) -> f64 {
         let wanted = || {
             self.cameras
                 .iter()
-                .filter(|camera| camera.enabled)
+                .filter(|camera| camera.enabled && self.is_ours(camera, host))
                 .map(|camera| 2.0 / camera.max_size_time.as_secs_f64())
                 .sum::<f64>()
         };

@@ -94,15 +94,20 @@ fn the_request_limit_follows_from_the_cameras_unless_it_is_set() {
             .collect::<String>()
     };
     let few = read(&format!("bucket = \"my-bucket\"\n{}", cameras(3))).unwrap();
-    assert!((few.requests_per_second() - 10.0).abs() < 1e-9);
+    assert!((few.requests_per_second("nvr") - 10.0).abs() < 1e-9);
     let many = read(&format!("bucket = \"my-bucket\"\n{}", cameras(300))).unwrap();
-    assert!((many.requests_per_second() - 60.0).abs() < 1e-6);
+    assert!((many.requests_per_second("nvr") - 60.0).abs() < 1e-6);
     let set = read(&format!(
         "bucket = \"my-bucket\"\nmax-requests-per-second = 2.5\n{}",
         cameras(300)
     ))
     .unwrap();
-    assert!((set.requests_per_second() - 2.5).abs() < 1e-9);
+    assert!((set.requests_per_second("nvr") - 2.5).abs() < 1e-9);
+    // Six processes that share the cameras of a file may together ask for as much as one would.
+    let shared = read(&format!("bucket = \"my-bucket\"\n[shard]\npods = 6\n{}", cameras(1200))).unwrap();
+    let limits: Vec<f64> = (0..6).map(|pod| shared.requests_per_second(&format!("nvr-{pod}"))).collect();
+    assert!((limits.iter().sum::<f64>() - 240.0).abs() < 1e-6, "{limits:?}");
+    assert!(limits.iter().all(|limit| (30.0..50.0).contains(limit)), "{limits:?}");
 }
 
 /// A file with a top, a camera's further lines and further tables; what is wrong with it: place and words.
