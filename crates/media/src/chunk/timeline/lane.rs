@@ -1,0 +1,255 @@
+//! How the times of one track go on, and where they break.
+//!
+//! PURE.
+
+use super::JUMP;
+
+/// Pictures are not stored in the order they are shown in, and tracks not quite beside each other: a step back of less is no
+/// jump. Longer where pictures are farther apart.
+const BACK: i128 = 2_000_000_000;
+/// Most pictures that one can be stored ahead of.
+pub(super) const REORDER: i128 = 16;
+/// Pictures of cameras with unsteady clocks go back by less: 100 ms.
+const REWIND: i128 = 100_000_000;
+/// Units without gaps or overlaps in a row whose lengths are relied on. Two tracks that share a lane never have them.
+const SEAMS: u8 = 3;
+/// Equal times of units that arrive over less than this are slices of one picture: 1 s.
+const FROZEN: i128 = 1_000_000_000;
+/// Longest step that counts as elapsed because it is as long as the one before it: 10 min.
+const REGULAR: i128 = 600_000_000_000;
+
+/// How one track has come along. Times in ns, after the offset was taken off.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lane {
+    pub(super) offset: i128,
+    before: i128,
+    pub(super) last: i128,
+    pub(super) end: i128,
+    /// Last step forward that was none of a jump.
+    step: i128,
+    /// The one before that.
+    usual: i128,
+    /// Last step of any kind: of pictures a minute apart, the second is no surprise.
+    gap: i128,
+    /// When the last unit arrived.
+    pub(super) arrival: u64,
+    /// Latest time so far.
+    top: i128,
+    /// The time before a long step that was taken for elapsed time, and how many units may still show that it was a mistake.
+    pub(super) leap: Option<(i128, i128)>,
+    below: Below,
+    frozen: Frozen,
+    /// Units in a row that began where the one before ended: the lengths can be relied on.
+    seams: u8,
+}
+
+/// Units in a row that lie before what came earlier.
+#[derive(Clone, Copy, Debug, Default)]
+struct Below {
+    count: i128,
+    lowest: i128,
+}
+
+/// Units in a row with equal container times.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frozen {
+    raw: i128,
+    count: i128,
+    /// How long they took to arrive.
+    waited: i128,
+    /// There are enough of them.
+    is_certain: bool,
+}
+
+impl Lane {
+    pub(super) fn at(offset: i128, raw: i128) -> Self {
+        let last = raw - offset;
+        Self {
+            offset,
+            before: offset,
+            last,
+            end: last,
+            step: 0,
+            usual: 0,
+            gap: 0,
+            arrival: 0,
+            top: last,
+            leap: None,
+            below: Below::default(),
+            frozen: Frozen {
+                raw,
+                ..Frozen::default()
+            },
+            seams: 0,
+        }
+    }
+}
+
+impl Lane {
+    /// Returns the lane with the unit's end and arrival noted.
+    pub(super) fn arrived(self, length: i128, arrival: u64) -> Self {
+        Self {
+            end: self.last + length,
+            arrival,
+            ..self
+        }
+    }
+
+    /// The next unit of the track; whether the line broke before it.
+    pub(super) fn follow(self, raw: i128, length: i128, waited: i128, other: Option<Self>, now: i128) -> (Self, bool) {
+        let back = BACK.max(self.step * REORDER).max(length * 2);
+        let fits = |offset: i128| {
+            let time = raw - offset;
+            time >= self.last - back && time <= self.end.max(self.last).max(now) + JUMP
+        };
+        let step = raw - self.offset - self.last;
+        // A step that was waited for, or as regular as those before it, is time that has passed.
+        let is_regular = step <= self.gap * 2 && step <= REGULAR;
+        let is_explained = step > 0 && (waited * 4 >= step * 3 || is_regular);
+        let is_leap = step > BACK.max(self.step * REORDER) && waited * 4 < step * 3;
+        if self.before != self.offset && is_leap {
+            // The correction was wrong, or its cause has ended: the old offset fits far better.
+            let old = raw - self.before - self.last;
+            if old > 0 && old <= BACK.min(step / 2) {
+                return (self.moved(self.before, raw, step), true);
+            }
+        }
+        if let Some(lane) = self.after_mistake(raw, step) {
+            return (lane, true);
+        }
+        if fits(self.offset) || is_explained {
+            let leap = match self.leap {
+                _ if is_leap && !is_explained => Some((self.last, REORDER)),
+                Some((last, left)) if left > 1 => Some((last, left - 1)),
+                _ => None,
+            };
+            let lane = Self { leap, ..self };
+            return (lane.moved(self.offset, raw, step), false);
+        }
+        let beside = other.filter(|other| (raw - other.offset - other.last).abs() <= BACK);
+        if let Some(other) = beside {
+            // Where the other track is already, or still.
+            return (self.moved(other.offset, raw, step), other.offset == self.offset);
+        }
+        if self.before != self.offset && fits(self.before) {
+            return (self.moved(self.before, raw, step), true);
+        }
+        // What was waited for has passed, whatever the times say.
+        let time = self.end.max(self.last + self.step.max(waited));
+        (self.moved(raw - time, raw, step), true)
+    }
+
+    /// Returns the lane back at the times before a long step, if they go on there: the step was a mistake.
+    fn after_mistake(self, raw: i128, step: i128) -> Option<Self> {
+        let (last, left) = self.leap.filter(|_| step < 0)?;
+        let time = raw - self.offset;
+        let most = (REORDER - left + 2) * self.usual + REWIND;
+        ((time - last).abs() <= most).then(|| {
+            let lane = self.moved(self.offset, raw, 0);
+            let (leap, top, step, below) = (None, last, self.usual, Below::default());
+            Self {
+                leap,
+                top,
+                step,
+                below,
+                ..lane
+            }
+        })
+    }
+
+    fn moved(self, offset: i128, raw: i128, gap: i128) -> Self {
+        let last = raw - offset;
+        let step = last - self.last;
+        Self {
+            offset,
+            before: if offset == self.offset { self.before } else { self.offset },
+            last,
+            step: if step > 0 && step <= JUMP { step } else { self.step },
+            usual: if step > 0 && step <= JUMP { self.step } else { self.usual },
+            gap: gap.max(0),
+            ..self
+        }
+    }
+
+    /// Returns the lane with a rewind corrected, once it is certain: no picture that precedes a key picture is shown after
+    /// it, none is shown before more than [`REORDER`] that precede it, and units without gaps or overlaps do not overlap.
+    pub(super) fn rewound(self, before: Self, length: i128, is_key_picture: bool) -> Option<Self> {
+        let next = before.end.max(before.top + before.step);
+        let began = if before.below.count > 0 {
+            before.below.lowest.min(self.last)
+        } else {
+            self.last
+        };
+        let by = if is_key_picture && self.last + REWIND.max(before.step * 2) < before.top {
+            next - began
+        } else if before.seams >= SEAMS && length > 0 && before.end - self.last > REWIND.max(length / 8) {
+            before.end - self.last
+        } else if before.below.count >= REORDER && self.last < before.top {
+            next - began
+        } else {
+            return None;
+        };
+        let raw = self.last + self.offset;
+        let (step, usual) = (before.step, before.usual);
+        Some(Self {
+            step,
+            usual,
+            ..self.moved(self.offset - by, raw, self.gap)
+        })
+    }
+
+    /// Returns the lane with its time advanced by arrival while the container's times do not move.
+    pub(super) fn unfrozen(self, before: Self, raw: i128, waited: i128) -> Self {
+        if raw != before.frozen.raw {
+            let frozen = Frozen {
+                raw,
+                ..Frozen::default()
+            };
+            return Self { frozen, ..self };
+        }
+        let frozen = Frozen {
+            raw,
+            count: before.frozen.count + 1,
+            waited: before.frozen.waited + waited,
+            is_certain: before.frozen.is_certain || (before.frozen.count >= REORDER && before.frozen.waited >= FROZEN),
+        };
+        let passed = match (before.frozen.is_certain, frozen.is_certain) {
+            (_, false) => 0,
+            (false, true) => frozen.waited,
+            (true, true) => waited,
+        };
+        Self {
+            offset: self.offset - passed,
+            // Times that move on as if they had never frozen get the old offset back.
+            before: if before.frozen.is_certain { self.before } else { self.offset },
+            last: self.last + passed,
+            frozen,
+            ..self
+        }
+    }
+
+    /// Notes what [`Lane::rewound`] has to know of this unit.
+    pub(super) fn measured(self, before: Self, length: i128) -> Self {
+        let is_below = self.last < self.top;
+        let lowest = if before.below.count > 0 {
+            before.below.lowest
+        } else {
+            self.last
+        };
+        // Of a short unit a part of its length, or a picture that is stored ahead of two others would seem to follow on.
+        let tolerance = REWIND.min(length / 2).max(length / 8);
+        Self {
+            top: self.last.max(self.top),
+            below: Below {
+                count: if is_below { before.below.count + 1 } else { 0 },
+                lowest: lowest.min(self.last),
+            },
+            seams: if length > 0 && (self.last - before.end).abs() <= tolerance {
+                (before.seams + 1).min(SEAMS)
+            } else {
+                0
+            },
+            ..self
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! One time line for a recording whose timestamps jump: a broken camera, a single wrong value, two files one after the other.
+//!
+//! PURE. Every track keeps its container's times, minus an offset. From where its times break, a track has another offset:
+//! - **A step** far longer than any picture lasts, which the arrival of the bytes does not explain, does not count as elapsed
+//!   time. A track that comes back to where it was gets its old offset back, so that a single wrong time leaves no trace.
+//! - **A long step** below that is elapsed time, unless the times go back to before it within a few units.
+//! - **A rewind** shorter than such a step: a key picture, or more units in a row than pictures can be reordered by, that lie
+//!   before what came earlier. Without this check many small ones would add up.
+//! - **Times that freeze**: after a second of equal ones, arrival counts.
+
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use crate::container::{Key, Track};
+use lane::{Lane, REORDER};
+
+/// A step forward of more than this is a jump: 30 s.
+pub const JUMP: i128 = 30_000_000_000;
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TimeLine {
+    video: Option<Lane>,
+    audio: Option<Lane>,
+    /// The latest time of any track.
+    now: i128,
+}
+
+/// What the time line has to know of a unit. Times in ns.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    /// Whose unit it is.
+    pub track: Track,
+    /// Whether decoding can begin with it.
+    pub key: Key,
+    /// Its container time.
+    pub pts: u64,
+    /// Its end, if the container has it.
+    pub end: Option<u64>,
+}
+
+/// A unit's place on the time line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its time, ns.
+    pub pts: u64,
+    /// Its end, if the container has it.
+    pub end: Option<u64>,
+    /// The time line was broken before it.
+    pub jumped: bool,
+    /// It comes after a long step that may turn out to be a mistake.
+    pub is_doubtful: bool,
+    /// Time since the last unit of its track arrived, ns.
+    pub waited: u64,
+}
+
+impl TimeLine {
+    /// Places a unit that arrived at `arrival`, ns on a clock that does not step.
+    pub fn place(&mut self, unit: Timed, arrival: u64) -> Placed {
+        let Timed { track, key, pts, end } = unit;
+        let (lane, other) = match track {
+            Track::Video => (self.video, self.audio),
+            Track::Audio => (self.audio, self.video),
+            // Subtitles come when they like: they are at the time of the others.
+            Track::Other => {
+                let is_alone = self.video.is_none() && self.audio.is_none();
+                return Placed {
+                    pts: if is_alone { pts } else { unsigned(self.now) },
+                    end: end.filter(|_| is_alone),
+                    jumped: false,
+                    is_doubtful: false,
+                    waited: 0,
+                };
+            }
+        };
+        let raw = i128::from(pts);
+        let length = end.map_or(0, |end| (i128::from(end) - raw).max(0));
+        let waited = lane.map_or(0, |lane| arrival.saturating_sub(lane.arrival));
+        let (lane, jumped) = match lane {
+            Some(before) => {
+                let waited = i128::from(waited);
+                let (lane, jumped) = before.follow(raw, length, waited, other, self.now);
+                let is_key_picture = track == Track::Video && key.is_key();
+                let rewound = if jumped {
+                    None
+                } else {
+                    lane.rewound(before, length, is_key_picture)
+                };
+                let lane = rewound.unwrap_or(lane).unfrozen(before, raw, waited);
+                (lane.measured(before, length), jumped || rewound.is_some())
+            }
+            None => (first(raw, other, self.now), false),
+        };
+        let lane = lane.arrived(length, arrival);
+        self.now = self.now.max(lane.last);
+        if track == Track::Video {
+            self.video = Some(lane);
+        } else {
+            self.audio = Some(lane);
+        }
+        Placed {
+            pts: unsigned(lane.last),
+            end: end.map(|_| unsigned(lane.end)),
+            jumped,
+            is_doubtful: lane.leap.is_some_and(|(_, left)| left == REORDER),
+            waited,
+        }
+    }
+}
+
+/// The first unit of a track: beside the other's, wherever its own times begin.
+fn first(raw: i128, other: Option<Lane>, now: i128) -> Lane {
+    let offset = match other {
+        Some(other) if (raw - other.offset - now).abs() > JUMP => raw - now,
+        Some(other) => other.offset,
+        None => 0,
+    };
+    Lane::at(offset, raw)
+}
+
+fn unsigned(ns: i128) -> u64 {
+    u64::try_from(ns.max(0)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,203 @@
+//! Tests of the module above.
+
+use super::*;
+
+fn timed(track: Track, pts: u64, end: Option<u64>) -> Timed {
+    Timed {
+        track,
+        key: Key::No,
+        pts,
+        end,
+    }
+}
+
+const S: u64 = 1_000_000_000;
+
+/// Times that a track's units get, and which of them broke the line.
+fn video(times: &[u64]) -> (Vec<u64>, Vec<usize>) {
+    let mut line = TimeLine::default();
+    let placed: Vec<Placed> = times.iter().map(|&t| line.place(timed(Track::Video, t, None), 0)).collect();
+    let jumps = placed.iter().enumerate().filter(|(_, p)| p.jumped).map(|(i, _)| i);
+    (placed.iter().map(|p| p.pts).collect(), jumps.collect())
+}
+
+#[test]
+fn pictures_stored_ahead_of_others_move_no_time_however_many_lie_between() {
+    for (ahead, fps) in [(1u64, 25u64), (2, 25), (3, 25), (7, 25), (2, 12), (3, 60), (2, 5)] {
+        let length = S / fps;
+        let mut order = Vec::new();
+        // GOPs of pictures one after the other, then of pictures that others are stored behind.
+        for gop in 0..20u64 {
+            let first = gop * 40;
+            order.extend(first..first + 8);
+            let mut at = first + 8;
+            while at < first + 40 {
+                let last = (at + ahead).min(first + 39);
+                order.push(last);
+                order.extend(at..last);
+                at = last + 1;
+            }
+        }
+        let mut line = TimeLine::default();
+        for (i, n) in order.into_iter().enumerate() {
+            // Matroska rounds to milliseconds.
+            let pts = n * length / 1_000_000 * 1_000_000;
+            let key = if n % 40 == 0 { Key::Closed } else { Key::No };
+            let placed = line.place(
+                Timed {
+                    key,
+                    ..timed(Track::Video, pts, Some(pts + length))
+                },
+                i as u64 * length,
+            );
+            assert_eq!(
+                (placed.pts, placed.jumped),
+                (pts, false),
+                "{ahead} ahead at {fps} a second, picture {n}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_single_wrong_time_leaves_no_trace() {
+    let (times, jumps) = video(&[0, S, 90_000 * S, 3 * S, 4 * S]);
+    assert_eq!(times, [0, S, 2 * S, 3 * S, 4 * S]);
+    assert_eq!(jumps, [2, 3]);
+}
+
+#[test]
+fn after_a_jump_in_either_direction_time_goes_on() {
+    let (times, jumps) = video(&[100 * S, 101 * S, 500 * S, 501 * S, 3 * S, 4 * S]);
+    assert_eq!(times, [100, 101, 102, 103, 104, 105].map(|t| t * S));
+    assert_eq!(jumps, [2, 4]);
+}
+
+#[test]
+fn pictures_out_of_order_and_pictures_a_minute_apart_are_no_jumps() {
+    let (times, jumps) = video(&[0, 4 * S, 2 * S, S, 3 * S]);
+    assert_eq!((times, jumps), ([0, 4, 2, 1, 3].map(|t| t * S).to_vec(), vec![]));
+    let (times, jumps) = video(&[0, 60 * S, 120 * S, 180 * S]);
+    assert_eq!((times, jumps), ([0, 0, 60, 120].map(|t| t * S).to_vec(), vec![1]));
+}
+
+#[test]
+fn time_that_was_waited_for_has_passed() {
+    let mut line = TimeLine::default();
+    line.place(timed(Track::Video, 0, None), 7);
+    let placed = line.place(timed(Track::Video, 600 * S, None), 590 * S);
+    assert_eq!((placed.pts, placed.jumped), (600 * S, false));
+}
+
+#[test]
+fn a_long_fragment_and_sound_that_pauses_are_no_jumps() {
+    let mut line = TimeLine::default();
+    for at in [0, 60, 120] {
+        for track in [Track::Audio, Track::Video] {
+            let placed = line.place(timed(track, at * S, Some((at + 60) * S)), 0);
+            assert_eq!((placed.pts, placed.end, placed.jumped), (at * S, Some((at + 60) * S), false));
+        }
+    }
+    for at in 180..280 {
+        line.place(timed(Track::Video, at * S, None), 0);
+    }
+    let placed = line.place(timed(Track::Audio, 279 * S, None), 0);
+    assert_eq!((placed.pts, placed.jumped), (279 * S, false));
+}
+
+#[test]
+fn the_other_track_follows_a_jump_and_subtitles_never_make_one() {
+    let mut line = TimeLine::default();
+    line.place(timed(Track::Video, 10 * S, None), 0);
+    line.place(timed(Track::Audio, 10 * S, None), 0);
+    assert_eq!(line.place(timed(Track::Other, 900 * S, None), 0).pts, 10 * S);
+    assert!(line.place(timed(Track::Video, 900 * S, None), 0).jumped);
+    let audio = line.place(timed(Track::Audio, 900 * S, None), 0);
+    assert_eq!((audio.pts, audio.jumped), (10 * S, false));
+}
+
+#[test]
+fn small_rewinds_do_not_add_up() {
+    // 25 pictures a second, 1.5 s back every 2 s, at a key picture or in between.
+    for rewind_at in [0, 20] {
+        let mut line = TimeLine::default();
+        let (mut first, mut last) = (None, 0);
+        for i in 0..1000u64 {
+            let back = (i + 50 - rewind_at) / 50 * 1500;
+            let unit = Timed {
+                key: if i % 50 == 0 { Key::Closed } else { Key::No },
+                ..timed(Track::Video, (100_000 + i * 40 - back) * 1_000_000, None)
+            };
+            last = line.place(unit, 0).pts;
+            first.get_or_insert(last);
+        }
+        let passed = (last - first.unwrap_or(0)) / 1_000_000;
+        assert!((39_000..41_000).contains(&passed), "{rewind_at}: {passed} ms of 40 s");
+    }
+}
+
+#[test]
+fn fragments_that_overlap_those_before_do_not_add_up() {
+    let mut line = TimeLine::default();
+    let mut last = 0;
+    for i in 0..20u64 {
+        let start = (i * 2000 - i.saturating_sub(4) / 4 * 1500) * 1_000_000;
+        let unit = timed(Track::Audio, start, Some(start + 2 * S));
+        last = line.place(unit, 0).pts;
+    }
+    assert!((37 * S..=39 * S).contains(&last), "{last}");
+}
+
+#[test]
+fn two_sound_tracks_and_unsteady_pictures_are_no_rewinds() {
+    let mut line = TimeLine::default();
+    for i in 0..100 {
+        for skew in [1500, 0] {
+            let unit = timed(Track::Audio, (2000 + i * 20 - skew) * 1_000_000, None);
+            let placed = line.place(unit, 0);
+            assert_eq!((placed.pts, placed.jumped), (unit.pts, false));
+        }
+    }
+    for i in 0..100 {
+        let unit = Timed {
+            key: if i % 10 == 0 { Key::Closed } else { Key::No },
+            ..timed(
+                Track::Video,
+                (2000 + i * 40 - if i % 10 == 0 { 50 } else { 0 }) * 1_000_000,
+                None,
+            )
+        };
+        assert_eq!(line.place(unit, 0).pts, unit.pts);
+    }
+}
+
+#[test]
+fn times_that_freeze_advance_by_arrival_and_go_on_where_they_should() {
+    let mut line = TimeLine::default();
+    let mut place = |raw: u64, arrival: u64| line.place(timed(Track::Video, raw, None), arrival * S / 25).pts;
+    for i in 0..25 {
+        place(i * S / 25, i);
+    }
+    for i in 25..250 {
+        place(S, i);
+    }
+    assert_eq!(place(S, 250), 10 * S);
+    assert_eq!(place(251 * S / 25, 251), 251 * S / 25, "the container's time again");
+}
+
+#[test]
+fn equal_times_of_slices_and_of_a_file_do_not_freeze() {
+    let mut line = TimeLine::default();
+    for i in 0..2000 {
+        let placed = line.place(timed(Track::Video, i / 40 * S / 25, None), i * S / 1000);
+        assert_eq!(placed.pts, i / 40 * S / 25);
+    }
+}
+
+#[test]
+fn a_jump_that_was_waited_for_takes_that_time() {
+    let mut line = TimeLine::default();
+    line.place(timed(Track::Video, 500 * S, None), S);
+    let placed = line.place(timed(Track::Video, 0, None), 11 * S);
+    assert_eq!((placed.pts, placed.jumped), (510 * S, true));
+}

@@ -1,0 +1,235 @@
+//! Is this access unit a key picture? Answers from the coded bytes, since muxers flag I-frames that are none.
+//!
+//! PURE. Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8), H.265 (7.3.1.2, table 7-1), RFC 6386 (VP8, 9.1), the VP9 bitstream
+//! specification (6.2), the AV1 bitstream specification (5.3, 5.9).
+
+mod framing;
+mod kind;
+mod obu;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher};
+
+pub use super::sets::{ParameterSet, SetsInForce, parameter_sets};
+use super::{Key, work};
+pub use framing::{Framing, find_start_code};
+pub(super) use framing::{Nals, real_framing};
+use kind::recovery_frame_cnt;
+pub(super) use kind::{NalKind, exp_golomb, h264_kind, h265_kind};
+use obu::{classify_av1, vp9_key};
+
+/// Video coding formats whose key pictures are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VideoCodec {
+    /// ITU-T H.264, AVC.
+    H264,
+    /// ITU-T H.265, HEVC.
+    H265,
+    /// VP8.
+    Vp8,
+    /// VP9.
+    Vp9,
+    /// AV1.
+    Av1,
+    /// One that this module does not parse: the container's key flag is used.
+    Unknown,
+}
+
+/// What the first bytes of a picture contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Whether decoding can begin here.
+    pub key: Key,
+    /// Whether SPS and PPS (H.265: VPS too) precede the first slice.
+    pub has_parameter_sets: bool,
+    /// Hash of the VPS and SPS found, each once and in any order, since encoders repeat them within one picture. `None`
+    /// without any. Two of one stream differ where the configuration does.
+    pub config: Option<u64>,
+    /// Offset and length of the first SPS (with its NAL header) in the data classified.
+    pub sps: Option<(usize, usize)>,
+    /// What of a picture is there.
+    pub part: Part,
+    /// Offset of the NAL header of the first slice in the data classified.
+    pub slice: Option<usize>,
+}
+
+/// What of a picture a unit of the container holds: some writers make a tag, a block or a sample of each NAL unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Its first slice, or all of it.
+    #[default]
+    Begins,
+    /// Only what stands in front of a picture: delimiter, parameter sets, SEI.
+    Prefix,
+    /// A slice other than the first: the rest of the picture before, where that has the same time.
+    Continues,
+}
+
+impl Picture {
+    /// A picture of which no more is known than whether it is a key.
+    pub const fn plain(key: Key) -> Self {
+        Self {
+            key,
+            has_parameter_sets: false,
+            config: None,
+            sps: None,
+            part: Part::Begins,
+            slice: None,
+        }
+    }
+
+    /// A picture whose first bytes do not show what it is: the container's flag decides.
+    const fn by_flag(flagged: bool) -> Self {
+        Self::plain(if flagged { Key::Closed } else { Key::No })
+    }
+}
+
+/// A picture whose first slice is not within this many bytes is judged by the container's flag: 512 KiB. Cameras put motion vectors, previews
+/// and whole sound tracks into SEI in front of the slice. Callers ask again after a growth by a part, never for each byte, so
+/// that the work stays proportional.
+pub const MAX_PREFIX: usize = 512 << 10;
+
+/// Classifies the access unit (frame, sample, temporal unit) that begins with `data`.
+///
+/// `complete` means that `data` is all of it. Returns `None` if more bytes are needed, but never if `complete` or if
+/// [`MAX_PREFIX`] bytes are there. `flagged` is the container's key flag, used only for [`VideoCodec::Unknown`] and where no
+/// slice begins within [`MAX_PREFIX`] bytes.
+pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
+    let is_cut = data.len() > MAX_PREFIX || (data.len() == MAX_PREFIX && !complete);
+    let complete = complete || is_cut;
+    let data = data.get(..MAX_PREFIX).unwrap_or(data);
+    let picture = match codec {
+        VideoCodec::H264 | VideoCodec::H265 => classify_nals(codec, framing, data, complete),
+        VideoCodec::Vp8 => first_byte(data, complete, |b| b & 1 == 0),
+        VideoCodec::Vp9 => first_byte(data, complete, vp9_key),
+        VideoCodec::Av1 => classify_av1(data, complete),
+        VideoCodec::Unknown => Some(Picture::by_flag(flagged)),
+    }?;
+    let is_unseen = is_cut && picture.slice.is_none() && matches!(codec, VideoCodec::H264 | VideoCodec::H265);
+    Some(if is_unseen {
+        Picture {
+            key: Picture::by_flag(flagged).key,
+            part: Part::Begins,
+            ..picture
+        }
+    } else {
+        picture
+    })
+}
+
+fn first_byte(data: &[u8], complete: bool, is_key: impl Fn(u8) -> bool) -> Option<Picture> {
+    match data.first() {
+        Some(&b) => Some(Picture::plain(if is_key(b) { Key::Closed } else { Key::No })),
+        None => complete.then_some(Picture::plain(Key::No)),
+    }
+}
+
+/// What has been found in front of the first slice.
+#[derive(Default)]
+struct Found {
+    /// A hash of each VPS and SPS.
+    sets: BTreeSet<u64>,
+    sps: Option<(usize, usize)>,
+    has_vps: bool,
+    has_pps: bool,
+    recovery_frame_cnt: Option<u32>,
+}
+
+impl Found {
+    fn config(&mut self, nal: &[u8]) {
+        self.sets.insert(hash(nal));
+    }
+
+    fn picture(self, codec: VideoCodec, key: Key) -> Picture {
+        let vps = codec == VideoCodec::H264 || self.has_vps;
+        Picture {
+            key,
+            has_parameter_sets: vps && self.sps.is_some() && self.has_pps,
+            config: together(&self.sets),
+            sps: self.sps,
+            part: Part::Begins,
+            slice: None,
+        }
+    }
+}
+
+pub(super) fn hash(nal: &[u8]) -> u64 {
+    work::count(nal.len());
+    let mut hasher = DefaultHasher::new();
+    hasher.write(nal);
+    hasher.finish()
+}
+
+fn together(sets: &BTreeSet<u64>) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    sets.iter().for_each(|&set| hasher.write_u64(set));
+    (!sets.is_empty()).then(|| hasher.finish())
+}
+
+fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool) -> Option<Picture> {
+    let framing = match framing {
+        Framing::Length(size) => real_framing(codec, size, data, complete)?,
+        Framing::AnnexB => framing,
+    };
+    let mut found = Found::default();
+    let (mut any, mut is_prefix) = (false, true);
+    let mut nals = Nals { framing, data, pos: 0 };
+    while let Some(nal) = nals.next_nal() {
+        if nal.is_empty(framing) {
+            continue;
+        }
+        let Some(&first) = data.get(nal.start) else { break };
+        let kind = match codec {
+            VideoCodec::H264 => h264_kind(first),
+            _ => h265_kind(first),
+        };
+        if let NalKind::Slice(slice_key) = kind {
+            // first_mb_in_slice, first_slice_segment_in_pic_flag.
+            let part = match data.get(nal.start + if codec == VideoCodec::H264 { 1 } else { 2 }) {
+                Some(b) if b & 0x80 == 0 => Part::Continues,
+                Some(_) => Part::Begins,
+                None if complete => Part::Begins,
+                None => return None,
+            };
+            let key = match (slice_key, found.recovery_frame_cnt) {
+                (Key::No, Some(0)) if codec == VideoCodec::H264 => Key::Open,
+                (key, _) => key,
+            };
+            return Some(Picture {
+                part,
+                slice: Some(nal.start),
+                ..found.picture(codec, key)
+            });
+        }
+        if !nal.ended && !complete {
+            return None;
+        }
+        let body = data.get(nal.start..nal.end).unwrap_or_default();
+        any |= nal.ended || framing == Framing::AnnexB;
+        match kind {
+            NalKind::Vps => {
+                found.has_vps = true;
+                found.config(body);
+            }
+            NalKind::Sps => {
+                found.sps.get_or_insert((nal.start, body.len()));
+                found.config(body);
+            }
+            NalKind::Pps => found.has_pps = true,
+            NalKind::Behind => is_prefix = false,
+            NalKind::Sei if codec == VideoCodec::H264 => {
+                if let Some(count) = recovery_frame_cnt(body.get(1..).unwrap_or_default()) {
+                    found.recovery_frame_cnt = Some(count);
+                }
+            }
+            _ => {}
+        }
+    }
+    let part = if any && is_prefix { Part::Prefix } else { Part::Begins };
+    complete.then(|| Picture {
+        part,
+        ..found.picture(codec, Key::No)
+    })
+}
