@@ -208,8 +208,10 @@ mod tests {
     #[test]
     fn a_unit_without_a_slice_is_not_recorded_wherever_it_is() {
         assert!(!Tail::default().leave(0));
-        let mut tail = Tail::default();
-        tail.has_ended = true;
+        let mut tail = Tail {
+            has_ended: true,
+            ..Tail::default()
+        };
         assert!(!tail.leave(0) && tail.leave(1));
     }
 

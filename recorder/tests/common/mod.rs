@@ -254,8 +254,17 @@ fn temporary(name: &str, data: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
-/// Pictures in a chunk that decode, each shown after the one before; what the decoders have to say; sound packets.
-pub fn judge(chunk: &Chunk) -> (u64, String, u64) {
+/// What decoders make of a chunk.
+pub struct Decoded {
+    /// Times of the pictures, in the order in which they come out.
+    pub shown: Vec<i64>,
+    /// Their complaints.
+    pub said: String,
+    /// Packets of sound.
+    pub sound: u64,
+}
+
+pub fn decode(chunk: &Chunk) -> Decoded {
     let file = temporary(&chunk.name, &chunk.data);
     let arguments = "-v warning -show_entries frame=media_type,pts -of csv=p=0";
     let out = Command::new("ffprobe")
@@ -268,13 +277,18 @@ pub fn judge(chunk: &Chunk) -> (u64, String, u64) {
         let lines = text.lines().filter_map(|line| line.strip_prefix(kind));
         lines.filter_map(|line| line.trim_matches([',', ' ']).parse().ok()).collect()
     };
-    let (shown, sound) = (times("video,"), times("audio,"));
+    Decoded {
+        shown: times("video,"),
+        said: String::from_utf8_lossy(&out.stderr).into_owned(),
+        sound: times("audio,").len() as u64,
+    }
+}
+
+/// Pictures in a chunk that decode, each shown after the one before; what the decoders have to say; sound packets.
+pub fn judge(chunk: &Chunk) -> (u64, String, u64) {
+    let Decoded { shown, said, sound } = decode(chunk);
     assert!(shown.is_sorted_by(|a, b| a < b), "{}: {shown:?}", chunk.name);
-    (
-        shown.len() as u64,
-        String::from_utf8_lossy(&out.stderr).into_owned(),
-        sound.len() as u64,
-    )
+    (shown.len() as u64, said, sound)
 }
 
 /// Writes a chunk that is at fault where it can be looked at; its name and that place.

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::media::{Track, track};
-use super::torn::Torn;
+pub(crate) use torn::Torn;
+
+#[path = "torn.rs"]
+mod torn;
 
 /// What a camera does on one connection.
 #[derive(Clone, Debug, Default)]

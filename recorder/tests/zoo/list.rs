@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::camera::{Act, Login, Rude, Then};
-use super::torn::Torn;
+use super::camera::{Act, Login, Rude, Then, Torn};
 
 /// What must be in the bucket and on `/status`.
 #[derive(Clone, Copy, Debug)]

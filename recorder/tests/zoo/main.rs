@@ -5,10 +5,10 @@
 mod camera;
 #[path = "../common/mod.rs"]
 mod common;
+mod launch;
 mod list;
 mod media;
 mod repack;
-mod torn;
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;

@@ -1,6 +1,6 @@
 //! Where a camera stops in the middle of a picture.
 
-use super::media::Packet;
+use super::super::media::Packet;
 
 /// What of the next picture is still sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
