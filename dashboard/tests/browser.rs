@@ -65,6 +65,11 @@ fn the_page_plays_what_was_recorded() {
             store(&server, EVIL, &cuts, start, &[]);
         }
     }
+    let telephone = Stream {
+        camera: "telephone",
+        arguments: "-c:v libx264 -c:a pcm_alaw -ar 8000 -ac 1 -f flv -flvflags no_duration_filesize",
+    };
+    store(&server, "telephone", &cut(&encode(telephone, 8, folder.path())), start, &[]);
     let gap = json!({"camera": "holed", "from": start / 1_000_000 + 8000, "to": start / 1_000_000 + 12_000});
     let plan = folder.path().join("plan.json");
     let dashboard = Dashboard::start(settings(&server));
@@ -145,5 +150,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 15, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 16, "{text}");
 }

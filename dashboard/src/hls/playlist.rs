@@ -4,6 +4,7 @@
 //! the container's time does not go on, or the kind of the streams changes. Everything that is written of an object's name is
 //! percent-encoded.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use gcstreamer_schema::session::session_start;
@@ -25,6 +26,13 @@ pub enum Playing {
     Not,
 }
 
+/// Whether a stream of this codec is part of what is written anew.
+fn is_remuxed(codec: &str) -> bool {
+    ["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"]
+        .iter()
+        .any(|prefix| codec.starts_with(prefix))
+}
+
 /// By how much the container's time may be off where it goes on, ns.
 const SLACK: u64 = 250_000_000;
 /// Most segments of a live playlist.
@@ -36,13 +44,17 @@ pub const LIVE_PATIENCE: u64 = 3_000_000_000;
 pub fn playing(chunk: &Chunk) -> Playing {
     let meta = &chunk.meta;
     let codecs = || meta.codecs.as_deref().unwrap_or_default().split(',').map(str::trim);
-    let is = |codec: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| codec.starts_with(prefix));
-    let remuxable = || codecs().any(|codec| is(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"]));
+    let remuxable = || codecs().any(is_remuxed);
     match meta.container {
         // Where its header ends is not known without `init-bytes`: it is written anew.
         Container::Fmp4 if meta.init_bytes > 0 && meta.init_bytes < chunk.size => Playing::Fragmented,
         Container::MpegTs
-            if chunk.size.is_multiple_of(188) && codecs().all(|codec| is(codec, &["avc1", "mp4a.40.2", "mp4a.40.5"])) =>
+            if chunk.size.is_multiple_of(188)
+                && codecs().all(|codec| {
+                    ["avc1", "mp4a.40.2", "mp4a.40.5"]
+                        .iter()
+                        .any(|prefix| codec.starts_with(prefix))
+                }) =>
         {
             Playing::Transport
         }
@@ -179,7 +191,21 @@ fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> Strin
     if segments.iter().all(|chunk| chunk.meta.key_frame) {
         out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
+    for codec in left_out(segments) {
+        // A comment to players; the page tells it in words.
+        let _ = writeln!(out, "# left out: {}", encoded(codec));
+    }
     out
+}
+
+/// The codecs of streams that are not part of what is written anew.
+fn left_out<'a>(segments: &[&'a Chunk]) -> BTreeSet<&'a str> {
+    let remuxed = segments.iter().filter(|chunk| playing(chunk) == Playing::Remuxed);
+    let codecs = remuxed.flat_map(|chunk| chunk.meta.codecs.as_deref().unwrap_or_default().split(','));
+    codecs
+        .map(str::trim)
+        .filter(|codec| !codec.is_empty() && !is_remuxed(codec))
+        .collect()
 }
 
 impl Style<'_> {

@@ -114,6 +114,16 @@ fn each_container_is_played_in_its_way() {
 }
 
 #[test]
+fn what_is_left_out_is_told_in_a_comment() {
+    let mut chunks = run(0, 0..3);
+    assert!(!vod(&chunks).contains("left out"));
+    chunks[1].meta.codecs = Some("avc1.64001E, alaw\n#EXT-X-ENDLIST".into());
+    let text = vod(&chunks);
+    assert!(text.contains("\n# left out: alaw%0A%23EXT-X-ENDLIST\n"), "{text}");
+    assert_eq!(count(&text, "#EXT-X-ENDLIST"), 1);
+}
+
+#[test]
 fn fragments_are_ranges_behind_their_header() {
     let mut chunk = chunk(0, 1, 0.0, 10.0);
     (chunk.meta.container, chunk.meta.init_bytes) = (Container::Fmp4, 700);

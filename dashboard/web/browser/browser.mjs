@@ -55,6 +55,15 @@ const tests = {
     }
   },
 
+  async "sound that a browser does not play is told, and the picture plays"() {
+    const page = await tab();
+    const { start } = cameras[0];
+    await page.goto(url("telephone", start + 1000));
+    await until("it does not play", () => state(page), ({ frames, time }) => frames > 5 && time > 0);
+    await page.waitForSelector("[role=note]:has-text('Sound as G.711 A-law does not play in a browser')");
+    await accessible(page, "left out");
+  },
+
   async "a click, a drag and the keys go to their instants"() {
     const { id, start } = cameras[0];
     const page = await tab();

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { type About, ApiError, type Camera, type CameraGap, get } from "./api";
 import { askForToken } from "./login";
 import { CameraLink, addressOf, followed } from "./link";
-import { HOUR, clock, date, iso, span } from "./time";
+import { HOUR, clock, date, iso, readable, span } from "./time";
 import { MOST } from "./together";
 import { Fault, useAnswer } from "./viewing";
 import { BADGES, reason } from "./words";
@@ -99,14 +99,14 @@ function Card({ camera, choice }: { camera: Camera; choice: Choice | undefined }
       </CameraLink>
       <p class="badge">
         <span aria-hidden="true">{icon}</span> {word}
-        {camera.age_s !== null && camera.badge === "recording" && <span class="quiet"> · stored up to {span(camera.age_s)} ago</span>}
+        {camera.age_s !== null && camera.badge !== "unknown" && <span class="quiet"> · stored up to {span(camera.age_s)} ago</span>}
       </p>
-      {camera.reason && <p class="reason">{camera.badge === "unknown" && camera.last_stored && camera.reason.startsWith("nothing stored") ? `nothing stored for ${span(camera.age_s ?? 0)}, since ${clock(Date.parse(camera.last_stored))}, ${date(Date.parse(camera.last_stored))}` : camera.reason}</p>}
+      {camera.reason && <p class="reason">{camera.badge === "unknown" && camera.last_stored && camera.reason.startsWith("nothing stored") ? `nothing stored for ${span(camera.age_s ?? 0)}, since ${clock(Date.parse(camera.last_stored))}, ${date(Date.parse(camera.last_stored))}` : readable(camera.reason)}</p>}
       {camera.missing_s_today !== null && camera.missing_s_today > 0 && <p class="missing">{span(camera.missing_s_today)} missing today</p>}
+      {camera.backlog_s !== null && camera.backlog_s > 0 && <p class="missing">the oldest recording has waited {span(camera.backlog_s)} for its upload</p>}
       {choice && camera.badge !== "never-seen" && (
         <label class="check quiet"><input type="checkbox" checked={choice.is} disabled={!choice.is && choice.isFull} onChange={choice.toggle} /> beside others<span class="unseen">: {camera.name}</span></label>
       )}
-      {camera.backlog_s !== null && camera.backlog_s > 0 && <p class="missing">the oldest recording has waited {span(camera.backlog_s)} for its upload</p>}
     </li>
   );
 }

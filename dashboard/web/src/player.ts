@@ -1,7 +1,7 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
 import { type About, ApiError, type Timeline, failure, get } from "./api";
-import { HOUR, iso } from "./time";
+import { HOUR, clock, iso } from "./time";
 
 /** How much of the past a window holds, so that going back is no new window. */
 const LEAD = HOUR;
@@ -14,6 +14,8 @@ export interface Listener {
   moved(at: number, playing: boolean): void;
   /** Something to tell; empty: nothing any more. */
   said(text: string): void;
+  /** Codecs of streams that do not play in a browser. */
+  leftOut?(codecs: string[]): void;
 }
 
 /** Where an instant lies: at `position` of the playlist (s), in a gap until an instant (ms) that lies at `position`, behind all that is stored, or not known yet. */
@@ -184,6 +186,7 @@ export class Player {
       this.hls = hls;
       this.segments = details.fragments.map(segment);
       this.listener.said("");
+      this.listener.leftOut?.(Array.from(details.m3u8.matchAll(/^# left out: (\S+)$/gm), ([, codec = ""]) => decodeURIComponent(codec)));
       hls.attachMedia(this.video);
       hls.startLoad(this.start(at));
       if (play) void this.play();
@@ -275,7 +278,7 @@ export class Player {
   private position(at: number): number | undefined {
     for (const { at: begins, start, duration } of this.segments) {
       if (!(at < begins + duration * 1000)) continue;
-      this.listener.said(begins - at > 1000 ? `nothing is recorded here; it goes on ${new Date(begins).toLocaleTimeString()}` : "");
+      this.listener.said(begins - at > 1000 ? `nothing is recorded here; it goes on ${clock(begins)}` : "");
       return start + Math.max(0, at - begins) / 1000;
     }
     return undefined;

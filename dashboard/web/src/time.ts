@@ -30,6 +30,14 @@ export const hourMinute = (at: number): string => format("hm", { hour: "2-digit"
 export const date = (at: number): string => format("date", { weekday: "short", day: "numeric", month: "short", year: "numeric" }).format(at);
 export const shortDate = (at: number): string => format("short", { day: "numeric", month: "short" }).format(at);
 
+/** A text of the server with its instants as times of day. */
+export function readable(text: string): string {
+  return text.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (instant) => {
+    const at = Date.parse(instant);
+    return dayOf(at) === dayOf(Date.now()) ? clock(at) : `${clock(at)}, ${date(at)}`;
+  });
+}
+
 /** 75 s as "1 min 15 s". */
 export function span(seconds: number): string {
   const s = Math.max(0, Math.round(seconds));

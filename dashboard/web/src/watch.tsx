@@ -11,6 +11,7 @@ import { Player } from "./player";
 import { Take, type TakeKeys } from "./take";
 import { Legend, TimeBar } from "./timebar";
 import { HOUR, clock, date, iso, setZone, span, zone } from "./time";
+import { codecs } from "./words";
 import { Fault, NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
 
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
@@ -21,6 +22,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const [playing, setPlaying] = useState(false);
   const [speed, setSpeed] = useState(1);
   const [said, setSaid] = useState("");
+  const [leftOut, setLeftOut] = useState<string[]>([]);
   const [peeked, setPeeked] = useState<number | null>(null);
   const [view, setView] = useState<View>(() => ({ from: (asked ?? Date.now()) - HOUR * 0.8, to: (asked ?? Date.now()) + HOUR * 0.2 }));
   const [now, setNow] = useState(Date.now());
@@ -52,6 +54,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         if (isPlaying) setView((known) => following(known, instant));
       },
       said: setSaid,
+      leftOut: setLeftOut,
     });
     player.current = made;
     void start(made, camera, asked, setSaid);
@@ -117,6 +120,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           {peeked !== null && <Peek camera={camera} at={peeked} />}
           {said && <p class="said" role="status">{said}</p>}
         </div>
+        {leftOut.length > 0 && <p class="quiet" role="note">{codecs(leftOut)} does not play in a browser and is left out here. A download "as recorded" has it.</p>}
         <p class="when">
           <time dateTime={iso(peeked ?? at)}>{clock(peeked ?? at)}</time> {date(peeked ?? at)}
           <span class="quiet"> {zone()}{zone() !== "UTC" && ` · ${iso(peeked ?? at).slice(11, 19)} UTC`}</span>

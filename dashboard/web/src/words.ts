@@ -29,3 +29,11 @@ const REASONS: Record<string, string> = {
 };
 
 export const reason = (name: string): string => REASONS[name] ?? name;
+
+const CODECS: Record<string, string> = { alaw: "sound as G.711 A-law", ulaw: "sound as G.711 µ-law", vp8: "VP8 video", vp9: "VP9 video", av01: "AV1 video", vorbis: "Vorbis sound" };
+
+/** Codecs as people know them, at the beginning of a sentence. */
+export function codecs(names: string[]): string {
+  const all = names.map((name) => CODECS[name.split(".")[0] ?? name] ?? `what is coded as ${name}`).join(" and ");
+  return all.slice(0, 1).toUpperCase() + all.slice(1);
+}
