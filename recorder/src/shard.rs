@@ -15,7 +15,7 @@ pub fn pod_of(id: &str, pods: u32) -> u32 {
 }
 
 /// FNV-1a over the id and the pod's number, then the finalizer of SplitMix64: FNV alone mixes its last bytes badly.
-fn weight(id: &str, pod: u32) -> u64 {
+pub(crate) fn weight(id: &str, pod: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in id.bytes().chain(pod.to_be_bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -1,8 +1,10 @@
-//! When each camera of a start begins: neither a switch, a disk nor a bucket has to take all of them in one moment.
+//! When each camera of a start begins, and its second chunk: neither a switch, a disk nor a bucket has to take all of them in one moment.
 //!
 //! PURE. `tests/fleet_start.rs` simulates whole fleets with it.
 
 use std::time::Duration;
+
+use crate::shard;
 
 /// From one camera of a process to the next.
 const STEP: Duration = Duration::from_millis(100);
@@ -16,9 +18,34 @@ pub fn delay(index: usize, count: usize) -> Duration {
     step * number(index)
 }
 
+/// Returns how long after its first picture a camera of a fleet begins its second chunk, between nothing and a whole chunk.
+///
+/// Chunks that began together would end together for ever, and be uploaded in the same second: pods that start at once begin at most a
+/// few seconds apart. Nothing is lost by a first chunk that is shorter; a later start would lose pictures.
+pub fn first_cut(id: &str, chunk: Duration) -> Duration {
+    // No pod has this number, so that the cameras of a pod are not alike in it.
+    let share = shard::weight(id, u32::MAX) >> 48;
+    chunk * u32::try_from(share).unwrap_or(0) / (1 << 16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_cuts_of_a_fleet_and_of_a_pod_are_spread_over_a_whole_chunk() {
+        let chunk = Duration::from_secs(10);
+        let ids: Vec<String> = (0..10_000).map(|i| format!("store{}/cam{}", i / 8, i % 8)).collect();
+        let in_seconds = |ids: &mut dyn Iterator<Item = &String>| {
+            let mut seconds = [0usize; 10];
+            ids.for_each(|id| seconds[usize::try_from(first_cut(id, chunk).as_secs()).unwrap()] += 1);
+            seconds
+        };
+        let all = in_seconds(&mut ids.iter());
+        assert!(all.iter().all(|count| (900..1100).contains(count)), "{all:?}");
+        let pod = in_seconds(&mut ids.iter().filter(|id| shard::pod_of(id, 10) == 3));
+        assert!(pod.iter().all(|count| (70..130).contains(count)), "{pod:?}");
+    }
 
     #[test]
     fn cameras_of_a_process_begin_100_ms_apart_and_all_of_them_within_30_s() {

@@ -14,6 +14,7 @@ mod repack;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use camera::{Act, Camera};
 use common::gcs_server::GcsServer;
@@ -119,10 +120,19 @@ fn five_pods_record_each_camera_once_and_a_sixth_comes_and_goes_without_a_camera
         let (ended, log) = pod.stop();
         assert!(ended.success(), "{log}");
     }
+    let mut early = 0;
     for n in 0..CAMERAS {
         let id = format!("cam{n}");
         let stored = chunks(&server, &id);
         assert_eq!(sessions(&stored).len(), if moved.contains(&id) { 3 } else { 1 }, "{id}");
         assert_each_plays(&stored);
+        // All began at once; each camera has a time of its own for the first cut, so that not all are uploaded in the same second for ever.
+        let first: u64 = sessions(&stored)[0].get("duration-ms").parse().unwrap();
+        let due = gcstreamer_recorder::spread::first_cut(&id, Duration::from_secs(2));
+        if due < Duration::from_millis(600) {
+            early += 1;
+            assert!(first < 1900, "{id}: {due:?}, {first} ms");
+        }
     }
+    assert!(early > 0, "no camera has an early cut");
 }

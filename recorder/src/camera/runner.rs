@@ -75,6 +75,8 @@ struct Open {
     bytes: u64,
     keys: u64,
     first_picture: Option<Instant>,
+    /// Its first chunk was cut at the time of its own, or need not be.
+    is_spread: bool,
     /// Its `session-id`, once there is something in it.
     session: Option<String>,
     /// When its end was ordered.
@@ -234,6 +236,7 @@ impl Runner {
                     bytes: 0,
                     keys: 0,
                     first_picture: None,
+                    is_spread: !self.job.storage.is_shared,
                     session: None,
                     ended: None,
                     is_gone: false,

@@ -29,6 +29,8 @@ pub struct Storage {
     max_spool_bytes: u64,
     max_bytes_per_second: u64,
     max_requests_per_second: f64,
+    /// Other processes record cameras of the same file.
+    pub is_shared: bool,
     broker: Option<Broker>,
     /// Topic of the recorder's own availability.
     availability: Option<String>,
@@ -45,6 +47,7 @@ impl Storage {
             max_spool_bytes: config.max_spool_bytes,
             max_bytes_per_second: config.max_bytes_per_second,
             max_requests_per_second: config.requests_per_second(host),
+            is_shared: config.shard.is_some(),
             broker: config.broker.clone(),
             availability: config.presence_prefix(host).map(|prefix| Topic::Availability.below(&prefix)),
         }

@@ -12,6 +12,7 @@ use crate::camera::bus;
 use crate::camera::state::{Failure, State};
 use crate::camera::stats::{self, grow};
 use crate::camera::supervisor::{Attempt, Event};
+use crate::spread;
 
 /// Announced sound is waited for after the first picture.
 const SOUND_WAIT: Duration = Duration::from_secs(3);
@@ -40,6 +41,7 @@ impl Runner {
         }
         self.give_up_stuck();
         self.look_at_pictures();
+        self.spread_cuts();
         self.look_at_sound();
         self.look_at_password();
         if let Some(open) = self.current()
@@ -85,6 +87,26 @@ impl Runner {
             spawn("build", move || recording.assemble());
         }
         self.event(Event::Pictures { attempt, key });
+    }
+
+    /// Cameras of a fleet end their first chunks apart, and so all later ones.
+    fn spread_cuts(&mut self) {
+        let camera = &self.job.camera;
+        let due = spread::first_cut(&camera.id, camera.max_size_time);
+        let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none() && !open.is_spread) else {
+            return;
+        };
+        let Some(age) = open.first_picture.map(|first| first.elapsed()).filter(|age| *age >= due) else {
+            return;
+        };
+        let Some(sink) = open.recording.sink().filter(|_| open.seen.key_units > 0) else {
+            return;
+        };
+        open.is_spread = true;
+        // Later the chunk has been cut by its length.
+        if age < camera.max_size_time {
+            spawn("split", move || sink.emit_by_name::<()>("split-now", &[]));
+        }
     }
 
     fn look_at_sound(&mut self) {
