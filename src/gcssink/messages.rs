@@ -55,7 +55,18 @@ pub(super) fn post(element: &gst::Element, message: Message) {
             post_gap(element, reason.name(), start, duration, bytes, first_sequence, 0);
         }
         Message::NothingToStore { waited, received } => post_nothing(element, waited, received),
-        Message::NoFragments { waited } => gst::element_warning!(
+        Message::NoFragments {
+            waited,
+            is_damaged: true,
+        } => gst::element_warning!(
+            element,
+            gst::StreamError::Failed,
+            (
+                "nothing to store after {} of PLAYING: the head (moov) of the MP4 is missing or damaged; start the source again, so that it sends its head, and check the network in front of the muxer",
+                duration(waited)
+            )
+        ),
+        Message::NoFragments { waited, .. } => gst::element_warning!(
             element,
             gst::StreamError::Failed,
             (

@@ -112,6 +112,9 @@ pub(super) fn fault_text(fault: &Fault) -> String {
         Fault::Unfragmented => {
             "use mp4mux fragment-duration=1000 (ms) with fragment-mode=dash-or-mss, its default, or another muxer: nothing was stored"
         }
+        Fault::NoHead => {
+            "start the source again, so that it sends its head, and check the network in front of the muxer: nothing was stored"
+        }
         Fault::BaseDataOffset => {
             "make fragments with default_base_moof (ffmpeg -movflags frag_keyframe+empty_moov+default_base_moof), or use mp4mux fragment-duration=1000"
         }

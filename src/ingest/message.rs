@@ -47,6 +47,8 @@ pub enum Message {
     NoFragments {
         /// Time since PLAYING.
         waited: u64,
+        /// There are fragments, or a `moov` that cannot be read.
+        is_damaged: bool,
     },
     /// Pictures but no key frame for this long since PLAYING.
     NoKeyAmong {

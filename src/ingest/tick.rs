@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::message::Message;
 use crate::base::lock::lock;
 use crate::flow::shortage::{Figures, Limit, Shortage};
+use gcstreamer_media::container::Fault;
 
 impl Engine {
     /// Calls `each` once a second until it returns `false` or the session ends. `each` must call [`Engine::tick`].
@@ -45,9 +46,12 @@ impl Engine {
     pub(super) fn report_nothing(&self, waited: u64) {
         if !self.reported.nothing_to_store.swap(true, Ordering::Relaxed) {
             let received = self.queue.snapshot().stats.bytes_received;
-            let (pictures, lacks_head) = self.with(|ingest| (ingest.chunker.pictures(), ingest.chunker.lacks_head()));
-            self.poster.post(if lacks_head {
-                Message::NoFragments { waited }
+            let (pictures, missing) = self.with(|ingest| (ingest.chunker.pictures(), ingest.chunker.missing_head()));
+            self.poster.post(if let Some(fault) = missing {
+                Message::NoFragments {
+                    waited,
+                    is_damaged: fault == Fault::NoHead,
+                }
             } else if pictures > 0 {
                 Message::NoKeyAmong { waited, pictures }
             } else {

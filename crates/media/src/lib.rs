@@ -8,3 +8,5 @@
 
 pub mod chunk;
 pub mod container;
+#[cfg(any(test, feature = "promises"))]
+pub mod promises;

@@ -713,7 +713,7 @@ fn an_mp4_that_ends_before_its_index_is_an_error_and_no_silent_success() {
     let mut chunker = Chunker::new(LIMITS, None);
     let mut events = Vec::new();
     chunker.push(ftyp, || None, stamp(0), &mut events).unwrap();
-    assert!(chunker.lacks_head());
+    assert_eq!(chunker.missing_head(), Some(crate::container::Fault::Unfragmented));
     assert_eq!(chunker.finish(&mut events), Err(crate::container::Fault::Unfragmented));
     assert!(events.iter().any(|event| matches!(event, Event::Gap { bytes: 40, .. })));
 }

@@ -129,6 +129,29 @@ fn hevc(ptl: &[u8]) -> Option<String> {
     Some(name)
 }
 
+/// `vp09.PP.LL.DD` (with those four characters in front) from a VPCodecConfigurationRecord with version and flags, as in `vpcC`.
+pub fn vp_from_record(format: &str, record: &[u8]) -> Option<String> {
+    let [profile, level, depth, ..] = *record.get(4..)? else {
+        return None;
+    };
+    Some(format!("{format}.{profile:02}.{level:02}.{:02}", depth >> 4))
+}
+
+/// `av01.P.LLT.DD` from an AV1CodecConfigurationRecord (AV1 ISOBMFF 2.3.3, 5).
+pub fn av1_from_record(record: &[u8]) -> Option<String> {
+    let [0x81, profile_level, flags, ..] = record else {
+        return None;
+    };
+    let (profile, level) = (profile_level >> 5, profile_level & 0x1f);
+    let tier = if flags & 0x80 == 0 { 'M' } else { 'H' };
+    let depth = match (flags & 0x40 != 0, profile == 2 && flags & 0x20 != 0) {
+        (true, true) => 12,
+        (true, false) => 10,
+        _ => 8,
+    };
+    Some(format!("av01.{profile}.{level:02}{tier}.{depth:02}"))
+}
+
 /// `mp4a.40.N` from an AudioSpecificConfig.
 pub fn aac_from_config(config: &[u8]) -> Option<String> {
     let first = *config.first()?;
@@ -177,5 +200,9 @@ mod tests {
             Some("avc1.640028,mp4a.40.2")
         );
         assert_eq!(join([Some("avc1.640028"), None]), None);
+        assert_eq!(av1_from_record(&[0x81, 0x28, 0xcc, 0]).as_deref(), Some("av01.1.08H.10"));
+        assert_eq!(av1_from_record(&[0x01, 0x28, 0xcc, 0]), None);
+        let vp = [1, 0, 0, 0, 0, 31, 0x82, 2, 2, 2];
+        assert_eq!(vp_from_record("vp09", &vp).as_deref(), Some("vp09.00.31.08"));
     }
 }

@@ -180,6 +180,9 @@ pub enum Fault {
     /// An MP4 whose samples are not in fragments: its index comes at the end, and no part of it plays.
     #[error("the MP4 is not fragmented: its index is written at the end, by seeking back, so no part of it can play alone")]
     Unfragmented,
+    /// An MP4 whose fragments come without a head that can be read.
+    #[error("the head (moov) of the MP4 is missing or damaged, and its fragments cannot be read without it")]
+    NoHead,
     /// `tfhd` with `base-data-offset`: file offsets that are wrong in any other file.
     #[error("the MP4 fragments use absolute file offsets (tfhd base-data-offset), which are wrong in every chunk but the first")]
     BaseDataOffset,
@@ -231,9 +234,9 @@ pub trait Scanner: Send {
     /// head. Drops what was half read, keeps the configuration.
     fn restart(&mut self);
 
-    /// Whether the head of the stream has come, where units cannot come without one (an MP4's `moov`).
-    fn has_head(&self) -> bool {
-        true
+    /// Returns what is wrong if the input ends here, where the head has not come without which no unit can (an MP4's `moov`).
+    fn missing_head(&self) -> Option<Fault> {
+        None
     }
 
     /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
@@ -260,5 +263,7 @@ pub fn scanner_for(container: Container) -> Box<dyn Scanner> {
     }
 }
 
+#[cfg(test)]
+mod tests_corpus;
 #[cfg(test)]
 mod tests_hostile;

@@ -104,6 +104,7 @@ impl Chunker {
         if self.input.scanner.is_none() && !self.input.probe.is_empty() {
             outcome = self.detect(true, events);
         }
+        let missing = self.missing_head();
         if let Some(scanner) = &mut self.input.scanner {
             let mut marks = Vec::new();
             scanner.finish(&mut marks);
@@ -112,8 +113,8 @@ impl Chunker {
             }
         }
         let end = self.undecided.bytes.end();
-        if outcome.is_ok() && !self.has_begun() && !self.stopped && self.lacks_head() {
-            outcome = Err(Fault::Unfragmented);
+        if let Some(fault) = missing.filter(|_| !self.has_begun() && !self.stopped) {
+            outcome = outcome.and(Err(fault));
         }
         if let ChunkState::Waiting(waiting) = &mut self.state {
             let waiting = std::mem::take(waiting);

@@ -192,9 +192,10 @@ impl Chunker {
         self.pictures
     }
 
-    /// Returns whether an MP4 arrives whose `moov` has not come: it is not fragmented, and written at its end.
-    pub fn lacks_head(&self) -> bool {
-        self.input.scanner.as_ref().is_some_and(|scanner| !scanner.has_head())
+    /// Returns what is wrong with an MP4 whose `moov` has not come: it is not fragmented, and its `moov` written at its end, or
+    /// the `moov` is damaged.
+    pub fn missing_head(&self) -> Option<Fault> {
+        self.input.scanner.as_ref().and_then(|scanner| scanner.missing_head())
     }
 
     /// Returns the length of the header last in force, bytes.

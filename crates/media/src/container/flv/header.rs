@@ -31,10 +31,11 @@ impl Flv {
                 self.video_name = name;
                 self.parameter_sets = sets;
             }
-            _ => {
+            Part::Audio => {
                 self.audio_name = name;
                 self.has_audio = true;
             }
+            Part::Further(..) | Part::Script => {}
         }
         if in_force.is_some() && self.head.is_none() {
             self.release_prefix(marks);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::prefix::Prefix;
-use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind, VIDEO_PREFIX};
+use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind};
 use self::unsure::{SURE, Unsure, holds_tags};
 use super::feed::{Feed, Step, len64};
 use super::fields::Fields;
@@ -20,6 +20,7 @@ use super::nal::{self, Framing, VideoCodec};
 use super::unwrap::Unwrapper;
 use super::{Container, Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Scanner, Track, Unit, codec, work};
 
+mod extended;
 mod header;
 mod pictures;
 mod prefix;
@@ -29,6 +30,8 @@ mod tag;
 pub(crate) mod test_stream;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_extended;
 #[cfg(test)]
 mod tests_pictures;
 mod unsure;
@@ -58,6 +61,8 @@ enum Part {
     Script,
     Video,
     Audio,
+    /// The configuration of a further track, by the type of its tag and its number.
+    Further(u8, u8),
 }
 
 /// The scanner of FLV. See [`Scanner`].
@@ -95,6 +100,9 @@ pub struct Flv {
     fields: Fields,
     /// What stands in front of a picture, in a tag of its own.
     prefix: Option<Prefix>,
+    /// The track whose pictures count, and the one whose sound does: the first of each.
+    video_track: Option<u8>,
+    audio_track: Option<u8>,
     /// StreamID of the last tag that had one other than 0 and was confirmed.
     stream: [u8; 3],
     /// The tag at hand is judged by what is there of it.
@@ -137,6 +145,8 @@ impl Flv {
             picture_ms: None,
             fields: Fields::default(),
             prefix: None,
+            video_track: None,
+            audio_track: None,
             stream: [0; 3],
             is_given_up: false,
             unsure: None,
@@ -222,11 +232,16 @@ impl Flv {
             .get(TAG_HEADER..(TAG_HEADER + header.size).min(view.len()))
             .unwrap_or_default();
         let step = match header.kind {
-            TagKind::Script if view.len() >= total && header.size > SURE && !header.is_confirmed(view) => self.damage(marks),
-            TagKind::Script => self.read_script(view, total)?,
-            TagKind::Audio => self.read_audio(view, data, header, marks)?,
-            TagKind::Video => self.read_video(view, data, header, marks)?,
-            TagKind::Reserved => Step::Pass(len64(total)),
+            TagKind::Script if view.len() >= total && header.size > SURE && !header.is_confirmed(view) => Ok(self.damage(marks)),
+            TagKind::Script => self.read_script(view, total),
+            TagKind::Audio => self.read_audio(view, data, header, marks),
+            TagKind::Video => self.read_video(view, data, header, marks),
+            TagKind::Reserved => Ok(Step::Pass(len64(total))),
+        };
+        let step = match step {
+            // Behind the head no size of a header is a reason to end the recording.
+            Err(_) if self.head.is_none() => self.damage(marks),
+            step => step?,
         };
         if matches!(step, Step::Pass(_)) {
             let is_media = matches!(header.kind, TagKind::Audio | TagKind::Video) && !self.lost;
@@ -313,6 +328,7 @@ impl Flv {
                 self.audio_name = None;
                 self.parameter_sets = None;
                 self.stream = [0; 3];
+                (self.video_track, self.audio_track) = (None, None);
                 self.rebuild();
                 let init = Init {
                     info: Arc::clone(&self.init.info),
@@ -336,26 +352,34 @@ impl Flv {
 
     fn read_audio(&mut self, view: &[u8], data: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         let total = header.total();
-        if data.len() < header.size.min(VIDEO_PREFIX) {
-            return Ok(Step::Need(TAG_HEADER + header.size.min(VIDEO_PREFIX)));
+        let prefix = tag::prefix_len(header.kind, data).min(header.size);
+        if data.len() < prefix {
+            return Ok(Step::Need(TAG_HEADER + prefix));
         }
         let audio = tag::audio(data);
+        if audio.is_nothing {
+            return Ok(Step::Pass(len64(total)));
+        }
+        if *self.audio_track.get_or_insert(audio.track) != audio.track {
+            return self.read_further(view, header, audio.config.then_some(audio.track), marks);
+        }
         if audio.config {
             let Some(bytes) = view.get(..total) else {
                 return Step::need_whole(total);
             };
-            self.audio_frame = tag::aac_config(data).and_then(codec::aac_frame_duration);
+            let config = data.get(audio.body..).filter(|_| audio.is_aac);
+            self.audio_frame = config.and_then(codec::aac_frame_duration);
             return Ok(self.config(Part::Audio, bytes, (audio.name, None), marks));
         }
         if !self.has_audio || (self.audio_name.is_none() && audio.name.is_some()) {
             self.has_audio = true;
-            self.audio_name = audio.name.or(self.audio_name.take());
+            self.audio_name = audio.name.clone().or(self.audio_name.take());
             self.rebuild();
         }
         let pts = self.time(header.time, 0);
         let key = if self.has_video { Key::No } else { Key::Closed };
         // Without pictures the length of a chunk is that of its sound.
-        let length = tag::sound_duration(data, header.size, self.audio_frame).filter(|_| !self.has_video);
+        let length = tag::sound_duration(&audio, data, header.size, self.audio_frame).filter(|_| !self.has_video);
         let init = Some(self.init_here());
         self.unit(
             marks,
@@ -428,7 +452,6 @@ impl Scanner for Flv {
 
     fn finish(&mut self, marks: &mut Vec<Mark>) {
         let mut feed = std::mem::take(&mut self.feed);
-        self.emit_picture_end(feed.pos(), marks);
         feed.finish(|at, view| {
             self.begin_item(at, view, marks);
             self.read_item(view, marks)

@@ -4,9 +4,9 @@
 
 use super::super::feed::{Step, len64};
 use super::super::nal::{self, Framing, VideoCodec};
-use super::super::{Fault, Init, Mark, MarkKind, Notice, Track, Unit, codec};
+use super::super::{Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Notice, Track, Unit, codec};
 use super::prefix;
-use super::tag::{self, TAG_HEADER, TagHeader, VIDEO_PREFIX, Video};
+use super::tag::{self, TAG_HEADER, TagHeader, Video};
 use super::{Flv, Part};
 
 /// A tag of coded video.
@@ -30,16 +30,24 @@ impl Flv {
         marks: &mut Vec<Mark>,
     ) -> Result<Step, Fault> {
         let total = header.total();
-        if data.len() < header.size.min(VIDEO_PREFIX) {
-            return Ok(Step::Need(TAG_HEADER + header.size.min(VIDEO_PREFIX)));
+        let prefix = tag::prefix_len(header.kind, data).min(header.size);
+        if data.len() < prefix {
+            return Ok(Step::Need(TAG_HEADER + prefix));
         }
-        match tag::video(data) {
+        let video = tag::video(data);
+        if let Video::Config { track, .. } | Video::Picture { track, .. } = video
+            && *self.video_track.get_or_insert(track) != track
+        {
+            let config = matches!(video, Video::Config { .. }).then_some(track);
+            return self.read_further(view, header, config, marks);
+        }
+        match video {
             Video::Nothing => {
                 self.release_prefix(marks);
                 self.emit_picture_end(self.at, marks);
                 Ok(Step::Pass(len64(total)))
             }
-            Video::Config { codec, record } => {
+            Video::Config { codec, record, .. } => {
                 let Some(bytes) = view.get(..total) else {
                     return Step::need_whole(total);
                 };
@@ -58,11 +66,15 @@ impl Flv {
             Video::Picture {
                 codec,
                 data: start,
+                size,
                 composition_ms,
                 flagged,
+                ..
             } => {
                 let coded = data.get(start..).unwrap_or_default();
-                let complete = self.is_given_up || data.len() == header.size;
+                let own = size.map_or(coded, |size| coded.get(..size).unwrap_or(coded));
+                let complete = self.is_given_up || data.len() == header.size || own.len() < coded.len();
+                let coded = own;
                 let tag = PictureTag {
                     codec,
                     coded,
@@ -76,6 +88,44 @@ impl Flv {
                 }))
             }
         }
+    }
+
+    /// A tag of a further track: of use to whoever plays it, and nothing to cut by. `config` is the track, if the tag is its
+    /// configuration.
+    pub(super) fn read_further(
+        &mut self,
+        view: &[u8],
+        header: TagHeader,
+        config: Option<u8>,
+        marks: &mut Vec<Mark>,
+    ) -> Result<Step, Fault> {
+        let total = header.total();
+        self.emit_picture_end(self.at, marks);
+        if let Some(track) = config {
+            let Some(bytes) = view.get(..total) else {
+                return Step::need_whole(total);
+            };
+            let kind = view.first().copied().unwrap_or_default();
+            let kept: usize = self.parts.iter().map(|(_, part)| part.len()).sum();
+            if kept.saturating_add(total) > MAX_GATHER {
+                return Ok(Step::Pass(len64(total)));
+            }
+            return Ok(self.config(Part::Further(kind, track), bytes, (None, None), marks));
+        }
+        let pts = self.time(header.time, 0);
+        let init = Some(self.init_here());
+        self.unit(
+            marks,
+            Unit {
+                track: Track::Other,
+                key: Key::No,
+                pts: Some(pts),
+                end: None,
+                new_codec_config: false,
+                init,
+            },
+        );
+        Ok(Step::Pass(len64(total)))
     }
 
     /// Reads a tag of coded video; `None` where more of it is needed.

@@ -21,6 +21,8 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     }
     let mut samples = Samples::default();
     let mut times = Wrapped::at(1 << 32);
+    // The first of each kind.
+    let mut tracks = (None, None);
     let mut at = FILE_HEADER;
     while let Some(header) = chunk.get(at..).and_then(TagHeader::parse) {
         let body = at + tag::TAG_HEADER;
@@ -30,8 +32,8 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
         let data = chunk.slice(body..end);
         let time = times.unwrap(header.time.into()).saturating_mul(MS);
         match header.kind {
-            TagKind::Video => picture(&mut samples.video, &data, time),
-            TagKind::Audio => sound(&mut samples.audio, &data, time),
+            TagKind::Video => picture(&mut samples.video, &mut tracks.0, &data, time),
+            TagKind::Audio => sound(&mut samples.audio, &mut tracks.1, &data, time),
             TagKind::Script | TagKind::Reserved => {}
         }
         at += header.total();
@@ -39,9 +41,15 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     Ok(samples)
 }
 
-fn picture(track: &mut Option<SampleTrack>, data: &Bytes, time: i64) {
-    match tag::video(data) {
-        Video::Config { codec, record } => {
+fn picture(track: &mut Option<SampleTrack>, first: &mut Option<u8>, data: &Bytes, time: i64) {
+    let video = tag::video(data);
+    if let Video::Config { track: number, .. } | Video::Picture { track: number, .. } = video
+        && *first.get_or_insert(number) != number
+    {
+        return;
+    }
+    match video {
+        Video::Config { codec, record, .. } => {
             let record = data.slice(record.min(data.len())..);
             let codec = match codec {
                 VideoCodec::H264 => Codec::H264(record),
@@ -58,12 +66,15 @@ fn picture(track: &mut Option<SampleTrack>, data: &Bytes, time: i64) {
         Video::Picture {
             codec,
             data: at,
+            size,
             composition_ms,
             flagged,
+            ..
         } => {
             if at >= data.len() {
                 return;
             }
+            let end = size.map_or(data.len(), |size| data.len().min(at.saturating_add(size)));
             let unknown = || SampleTrack {
                 is_video: true,
                 codec: Codec::Other(format!("{codec:?}")),
@@ -73,25 +84,26 @@ fn picture(track: &mut Option<SampleTrack>, data: &Bytes, time: i64) {
                 dts: time,
                 pts: time + i64::from(composition_ms) * MS,
                 key: flagged,
-                data: data.slice(at..),
+                data: data.slice(at..end),
             });
         }
         Video::Nothing => {}
     }
 }
 
-fn sound(track: &mut Option<SampleTrack>, data: &Bytes, time: i64) {
+fn sound(track: &mut Option<SampleTrack>, first: &mut Option<u8>, data: &Bytes, time: i64) {
     let audio = tag::audio(data);
-    let (format, packet) = match data.first_chunk::<2>() {
-        Some([first, second]) => (first >> 4, *second),
-        None => return,
-    };
+    if data.is_empty() || audio.is_nothing || *first.get_or_insert(audio.track) != audio.track {
+        return;
+    }
+    let end = audio
+        .size
+        .map_or(data.len(), |size| data.len().min(audio.body.saturating_add(size)));
+    let coded = data.slice(audio.body.min(end)..end);
     if audio.config {
-        let at = if format == 9 { 5 } else { 2 };
-        let config = data.slice(at.min(data.len())..);
         let codec = match audio.name {
-            Some(name) if name.starts_with("mp4a.40") => Codec::Aac(config),
-            Some(name) if name == "opus" => Codec::Opus(config),
+            Some(name) if name.starts_with("mp4a.40") => Codec::Aac(coded),
+            Some(name) if name == "opus" => Codec::Opus(coded),
             name => Codec::Other(name.unwrap_or_else(|| "unknown sound".into())),
         };
         track.get_or_insert(SampleTrack {
@@ -101,14 +113,7 @@ fn sound(track: &mut Option<SampleTrack>, data: &Bytes, time: i64) {
         });
         return;
     }
-    // AAC: the frame follows AACPacketType. Enhanced: the packet type is in the low bits, the frame follows the FourCC.
-    let at = match (format, packet) {
-        (10, 1) => 2,
-        (9, _) if data.first().is_some_and(|first| first & 0xf == 1) => 5,
-        (9 | 10, _) => return,
-        _ => 1,
-    };
-    if at >= data.len() {
+    if coded.is_empty() {
         return;
     }
     let unknown = || SampleTrack {
@@ -120,6 +125,6 @@ fn sound(track: &mut Option<SampleTrack>, data: &Bytes, time: i64) {
         dts: time,
         pts: time,
         key: true,
-        data: data.slice(at..),
+        data: coded,
     });
 }

@@ -2,6 +2,7 @@
 //!
 //! PURE. Sources: Adobe Flash Video File Format 10.1 (E.4), Enhanced RTMP v2 (ExVideoTagHeader, ExAudioTagHeader).
 
+use super::extended::{self, Extended, packet};
 use crate::container::codec;
 use crate::container::feed::len64;
 use crate::container::nal::{Framing, VideoCodec};
@@ -75,86 +76,106 @@ impl TagHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Video {
     /// A decoder configuration record that begins at `record` in the tag's data.
-    Config { codec: VideoCodec, record: usize },
+    Config { codec: VideoCodec, record: usize, track: u8 },
     /// A picture whose coded bytes begin at `data`.
     Picture {
         codec: VideoCodec,
         data: usize,
+        /// How many they are, where something else follows in the tag.
+        size: Option<usize>,
         composition_ms: i32,
         flagged: bool,
+        track: u8,
     },
     /// End of sequence, commands, metadata: no picture.
     Nothing,
 }
 
-/// Bytes of a video tag's data that are enough for [`video`].
-pub(super) const VIDEO_PREFIX: usize = 8;
+/// Bytes of a tag's data that are enough for [`video`] and [`audio`], but for an extended header with more in it.
+const PREFIX: usize = 13;
+
+/// How many bytes of its data show what a tag is, as far as `data`, the first of them, tell.
+pub(super) fn prefix_len(kind: TagKind, data: &[u8]) -> usize {
+    let read = match (kind, data.first()) {
+        (TagKind::Video, Some(first)) if first & 0x80 != 0 => extended::read(data, packet::VIDEO_TRACKS),
+        (TagKind::Audio, Some(first)) if first >> 4 == 9 => extended::read(data, packet::AUDIO_TRACKS),
+        _ => return PREFIX,
+    };
+    match read {
+        extended::Read::More(n) => n.max(PREFIX),
+        // And the composition time.
+        extended::Read::Got(header) => PREFIX.max(header.body + 3),
+        extended::Read::Unknown => PREFIX,
+    }
+}
 
 /// Reads the head of a video tag's data.
 pub(super) fn video(data: &[u8]) -> Video {
     let Some(&first) = data.first() else { return Video::Nothing };
     let flagged = first >> 4 & 7 == 1;
-    if first & 0x80 != 0 {
-        return ex_video(first & 0xf, data, flagged);
-    }
-    if first >> 4 == 5 {
+    // Commands: a server-side seek begins or ends.
+    if first >> 4 & 7 == 5 {
         return Video::Nothing;
     }
+    if first & 0x80 != 0 {
+        return match extended::read(data, packet::VIDEO_TRACKS) {
+            extended::Read::Got(header) => ex_video(header, data, flagged),
+            _ => Video::Nothing,
+        };
+    }
+    let picture = |codec, data, composition_ms| Video::Picture {
+        codec,
+        data,
+        size: None,
+        composition_ms,
+        flagged,
+        track: 0,
+    };
     let codec = match first & 0xf {
         7 => VideoCodec::H264,
         // Not in the specification, but what cameras that send H.265 in FLV use.
         12 => VideoCodec::H265,
-        _ => {
-            return Video::Picture {
-                codec: VideoCodec::Unknown,
-                data: 1,
-                composition_ms: 0,
-                flagged,
-            };
-        }
+        _ => return picture(VideoCodec::Unknown, 1, 0),
     };
     match data.get(1) {
-        Some(0) => Video::Config { codec, record: 5 },
-        Some(1) => Video::Picture {
+        Some(0) => Video::Config {
             codec,
-            data: 5,
-            composition_ms: int24(data.get(2..5)),
-            flagged,
+            record: 5,
+            track: 0,
         },
+        Some(1) => picture(codec, 5, int24(data.get(2..5))),
         _ => Video::Nothing,
     }
 }
 
-fn ex_video(packet: u8, data: &[u8], flagged: bool) -> Video {
-    let codec = match data.get(1..5) {
-        Some(b"avc1") => VideoCodec::H264,
-        Some(b"hvc1") => VideoCodec::H265,
-        Some(b"vp08") => VideoCodec::Vp8,
-        Some(b"vp09") => VideoCodec::Vp9,
-        Some(b"av01") => VideoCodec::Av1,
+fn ex_video(header: Extended, data: &[u8], flagged: bool) -> Video {
+    let codec = match &header.four_cc {
+        b"avc1" => VideoCodec::H264,
+        b"hvc1" => VideoCodec::H265,
+        b"vp08" => VideoCodec::Vp8,
+        b"vp09" => VideoCodec::Vp9,
+        b"av01" => VideoCodec::Av1,
         _ => VideoCodec::Unknown,
     };
-    let has_composition = matches!(codec, VideoCodec::H264 | VideoCodec::H265);
-    match packet {
-        0 => Video::Config { codec, record: 5 },
-        1 if has_composition => Video::Picture {
+    let has_composition = matches!(codec, VideoCodec::H264 | VideoCodec::H265) && header.packet == packet::FRAMES;
+    let skip = if has_composition { 3 } else { 0 };
+    match header.packet {
+        packet::START => Video::Config {
             codec,
-            data: 8,
-            composition_ms: int24(data.get(5..8)),
-            flagged,
+            record: header.body,
+            track: header.track,
         },
-        1 | 3 => Video::Picture {
+        packet::FRAMES | packet::FRAMES_X => Video::Picture {
             codec,
-            data: 5,
-            composition_ms: 0,
+            data: header.body + skip,
+            size: header.size.map(|size| size.saturating_sub(skip)),
+            composition_ms: if has_composition {
+                int24(data.get(header.body..header.body + 3))
+            } else {
+                0
+            },
             flagged,
-        },
-        // Multitrack and ModEx wrap the picture once more: the tag's own flag has to do.
-        6 | 7 => Video::Picture {
-            codec: VideoCodec::Unknown,
-            data: 5,
-            composition_ms: 0,
-            flagged,
+            track: header.track,
         },
         _ => Video::Nothing,
     }
@@ -181,76 +202,94 @@ pub(super) fn video_name(codec: VideoCodec, record: &[u8]) -> Option<String> {
     match codec {
         VideoCodec::H264 => codec::avc_from_record(record),
         VideoCodec::H265 => codec::hevc_from_record(record),
-        _ => None,
+        VideoCodec::Vp8 => Some("vp8".to_owned()),
+        VideoCodec::Vp9 => codec::vp_from_record("vp09", record),
+        VideoCodec::Av1 => codec::av1_from_record(record),
+        VideoCodec::Unknown => None,
     }
 }
 
 /// What an audio tag holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Audio {
     /// The tag is a configuration, not sound.
     pub config: bool,
+    /// Neither: the end of a sequence, the layout of channels.
+    pub is_nothing: bool,
     /// RFC 6381 name, if the tag identifies the codec.
     pub name: Option<String>,
+    /// It is AAC, in a tag of one frame.
+    pub is_aac: bool,
+    pub track: u8,
+    /// Where the coded bytes, or the configuration, begin in the tag's data.
+    pub body: usize,
+    /// How many they are, where something else follows in the tag.
+    pub size: Option<usize>,
 }
 
 /// Reads the head of an audio tag's data; a configuration needs all of it.
 pub(super) fn audio(data: &[u8]) -> Audio {
-    let plain = |name: &str| Audio {
-        config: false,
-        name: Some(name.to_owned()),
+    let plain = |name: Option<&str>| Audio {
+        name: name.map(str::to_owned),
+        body: 1,
+        ..Audio::default()
     };
     let Some(&first) = data.first() else {
-        return Audio {
-            config: false,
-            name: None,
-        };
+        return Audio::default();
     };
-    match first >> 4 {
-        2 | 14 => plain("mp4a.40.34"),
-        7 => plain("alaw"),
-        8 => plain("ulaw"),
-        9 => {
-            let config = first & 0xf == 0;
-            let name = match data.get(1..5) {
-                Some(b"mp4a") if config => data.get(5..).and_then(codec::aac_from_config),
-                Some(b"Opus") => Some("opus".to_owned()),
-                Some(b"fLaC") => Some("flac".to_owned()),
-                Some(b"ac-3") => Some("ac-3".to_owned()),
-                Some(b"ec-3") => Some("ec-3".to_owned()),
-                Some(b".mp3") => Some("mp4a.40.34".to_owned()),
-                _ => None,
-            };
-            Audio { config, name }
+    match (first >> 4, data.get(1)) {
+        (2 | 14, _) => plain(Some("mp4a.40.34")),
+        (7, _) => plain(Some("alaw")),
+        (8, _) => plain(Some("ulaw")),
+        (9, _) => match extended::read(data, packet::AUDIO_TRACKS) {
+            extended::Read::Got(header) => ex_audio(header, data),
+            _ => Audio {
+                is_nothing: true,
+                ..Audio::default()
+            },
+        },
+        (10, second) => {
+            let config = second == Some(&0);
+            Audio {
+                config,
+                name: data.get(2..).filter(|_| config).and_then(codec::aac_from_config),
+                is_aac: true,
+                body: 2,
+                ..Audio::default()
+            }
         }
-        10 if data.get(1) == Some(&0) => Audio {
-            config: true,
-            name: data.get(2..).and_then(codec::aac_from_config),
-        },
-        _ => Audio {
-            config: false,
-            name: None,
-        },
+        _ => plain(None),
     }
 }
 
-/// The AudioSpecificConfig in an audio tag of configuration.
-pub(super) fn aac_config(data: &[u8]) -> Option<&[u8]> {
-    match data {
-        [first, 0, config @ ..] if first >> 4 == 10 => Some(config),
-        [0x90, b'm', b'p', b'4', b'a', config @ ..] => Some(config),
+fn ex_audio(header: Extended, data: &[u8]) -> Audio {
+    let config = header.packet == packet::START;
+    let name = match &header.four_cc {
+        b"mp4a" if config => data.get(header.body..).and_then(codec::aac_from_config),
+        b"Opus" => Some("opus".to_owned()),
+        b"fLaC" => Some("flac".to_owned()),
+        b"ac-3" => Some("ac-3".to_owned()),
+        b"ec-3" => Some("ec-3".to_owned()),
+        b".mp3" => Some("mp4a.40.34".to_owned()),
         _ => None,
+    };
+    Audio {
+        config,
+        is_nothing: !matches!(header.packet, packet::START | packet::FRAMES),
+        name,
+        is_aac: &header.four_cc == b"mp4a",
+        track: header.track,
+        body: header.body,
+        size: header.size,
     }
 }
 
 /// Duration in ns of the sound in an audio tag of `size` bytes of data; `aac` is that of a frame of AAC.
-pub(super) fn sound_duration(data: &[u8], size: usize, aac: Option<u64>) -> Option<u64> {
-    match data {
-        // AAC, in a tag of one frame.
-        [first, 1, ..] if first >> 4 == 10 => aac,
-        [0x91, b'm', b'p', b'4', b'a', ..] => aac,
+pub(super) fn sound_duration(audio: &Audio, data: &[u8], size: usize, aac: Option<u64>) -> Option<u64> {
+    match data.first()? >> 4 {
+        _ if audio.is_aac => aac,
         // G.711: 8000 bytes a second.
-        [first, ..] if matches!(first >> 4, 7 | 8) => Some(len64(size.saturating_sub(1)).saturating_mul(125_000)),
+        7 | 8 => Some(len64(size.saturating_sub(1)).saturating_mul(125_000)),
         _ => None,
     }
 }

@@ -148,3 +148,13 @@ fn behind_more_than_512_kib_of_sei_the_flag_says_whether_a_picture_is_key() {
         assert_eq!(units(&marks)[0].1.key, key);
     }
 }
+
+#[test]
+fn a_last_slice_that_is_torn_leaves_the_same_marks_however_it_came() {
+    let mut w = Writer::head(1);
+    coded(&mut w, 0, 0x17, &[IDR]);
+    coded(&mut w, 0, 0x17, &[&[0x65, 0x22, 1, 2, 3, 4, 5, 6, 7, 8]]);
+    for torn in 1..24 {
+        scan(&w.bytes[..w.bytes.len() - torn]);
+    }
+}

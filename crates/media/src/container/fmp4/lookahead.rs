@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::container::fields::Fields;
 use crate::container::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
-use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec};
+use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec, work};
 
 use super::moof::{Fragment, Sample};
 use super::sample_entry::SampleEntry;
@@ -17,6 +17,8 @@ use super::sample_entry::SampleEntry;
 /// Most bytes held back: beyond them a run of other tracks' fragments becomes units of their own, and a first sample
 /// that lies so deep is judged by its flags.
 pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
+/// Most coded bytes of fragments without a slice that are put in front of the picture behind them: 64 KiB.
+const MAX_LEAD: usize = 64 << 10;
 /// Most fragments held back.
 pub(super) const MAX_HELD_UNITS: usize = 256;
 
@@ -27,6 +29,8 @@ struct WaitingFragment {
     track: Track,
     start: Option<u64>,
     end: Option<u64>,
+    /// It holds what stands in front of a picture: delimiter, parameter sets, SEI.
+    is_prefix: bool,
 }
 
 /// A video fragment whose first sample is being read.
@@ -53,6 +57,8 @@ struct PendingVideo {
     fields: Fields,
     /// What of it has been read.
     peek: Vec<u8>,
+    /// What stands in front of it in fragments of their own.
+    lead: Vec<u8>,
     /// Bytes of it at which it is classified next, or the work would go with the square.
     next_try: usize,
 }
@@ -82,6 +88,8 @@ pub(super) struct Lookahead {
     /// Where the last unit begins.
     pub(super) last_at: Option<u64>,
     run: Vec<WaitingFragment>,
+    /// The coded bytes of those in `run` that belong to the picture behind it.
+    lead: Vec<u8>,
     pending: Option<PendingVideo>,
     /// Hash of the parameter sets that stood in band last.
     in_band: Option<u64>,
@@ -107,6 +115,7 @@ impl Lookahead {
     /// Forgets what is open, without a word.
     pub(super) fn forget(&mut self) {
         self.run.clear();
+        self.lead.clear();
         self.pending = None;
         self.picture_end = None;
     }
@@ -126,6 +135,7 @@ impl Lookahead {
             track: fragment.map_or(Track::Other, |f| f.track),
             start: fragment.and_then(|f| f.start),
             end: fragment.and_then(|f| f.end),
+            is_prefix: false,
         };
         if !self.has_video {
             let key = if fragment.is_some() { Key::Closed } else { Key::No };
@@ -172,6 +182,7 @@ impl Lookahead {
             }),
             sync: sample.sync,
             peek: Vec::new(),
+            lead: std::mem::take(&mut self.lead),
             next_try: 0,
         };
         self.sets.get_or_insert_with(|| nal::SetsInForce::new(&entry.record));
@@ -242,28 +253,60 @@ impl Lookahead {
     }
 
     fn flush(&mut self, marks: &mut Vec<Mark>) {
+        self.lead.clear();
+        self.flush_to(self.run.len(), marks);
+    }
+
+    /// Emits the first so many fragments of the run.
+    fn flush_to(&mut self, count: usize, marks: &mut Vec<Mark>) {
         let mut run = std::mem::take(&mut self.run);
-        for held in run.drain(..) {
+        for held in run.drain(..count) {
             self.emit(held.at, held.track, Key::No, held.start, held.end, false, marks);
         }
         // Its room, for the next run.
         self.run = run;
     }
 
+    /// Holds back a fragment without a slice, for the picture behind it; false where that would be too much.
+    fn hold_prefix(&mut self, pending: &PendingVideo, judged: &Judged) -> bool {
+        if pending.lead.len() + pending.peek.len() > MAX_LEAD || self.run.len() >= MAX_HELD_UNITS {
+            return false;
+        }
+        if let Some(sets) = &mut self.sets {
+            sets.take(&judged.in_band, false);
+        }
+        self.lead.clone_from(&pending.lead);
+        self.lead.extend_from_slice(&pending.peek);
+        self.run.push(WaitingFragment {
+            at: pending.at,
+            track: Track::Video,
+            start: pending.start,
+            end: pending.end,
+            is_prefix: true,
+        });
+        true
+    }
+
     /// The kind of a video fragment is known.
     fn resolve(&mut self, pending: &PendingVideo, mut picture: Picture, judged: Judged, marks: &mut Vec<Mark>) {
+        if picture.part == Part::Prefix && self.hold_prefix(pending, &judged) {
+            return;
+        }
         self.fields = Some(judged.fields);
         if judged.is_second_field {
             picture.key = Key::No;
         }
         let is_key = picture.key.is_key();
-        let mut at = pending.at;
-        if is_key && self.run_belongs_to(pending.start) {
-            at = self.run.first().map_or(at, |held| held.at);
-            self.run.clear();
+        if is_key {
+            let others = self.run.iter().take_while(|held| !held.is_prefix).count();
+            if !self.run_belongs_to(others, pending.start) {
+                self.flush_to(others, marks);
+            }
         } else {
             self.flush(marks);
         }
+        let at = self.run.first().map_or(pending.at, |held| held.at);
+        self.run.clear();
         let changed = pending.in_force.is_some() && picture.config.is_some() && pending.in_force != picture.config;
         self.in_band = picture.config.or(self.in_band);
         let lacks = self.sets.as_mut().is_some_and(|sets| sets.take(&judged.in_band, is_key));
@@ -297,10 +340,11 @@ impl Lookahead {
         }
     }
 
-    /// Whether the middle of the run is at or after that time.
-    fn run_belongs_to(&self, key: Option<u64>) -> bool {
-        let start = self.run.iter().filter_map(|held| held.start).min();
-        let end = self.run.iter().filter_map(|held| held.end).max();
+    /// Whether the middle of the first so many fragments of the run is at or after that time.
+    fn run_belongs_to(&self, count: usize, key: Option<u64>) -> bool {
+        let run = || self.run.iter().take(count);
+        let start = run().filter_map(|held| held.start).min();
+        let end = run().filter_map(|held| held.end).max();
         match (start, end, key) {
             (Some(start), Some(end), Some(key)) => start.midpoint(end) >= key,
             _ => false,
@@ -372,6 +416,16 @@ impl Lookahead {
 impl PendingVideo {
     /// The picture, and the codec's name where its parameter sets are not those in force.
     fn classify(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
+        let alone = self.classify_bytes(data, is_all)?;
+        // Alone first: or many fragments of a picture that never comes would be looked at with all before each.
+        if self.lead.is_empty() || alone.0.part == Part::Prefix {
+            return Some(alone);
+        }
+        work::count(self.lead.len());
+        self.classify_bytes(&[&self.lead, data].concat(), is_all)
+    }
+
+    fn classify_bytes(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
         // The same bytes are judged however the input was sliced, so that the answer is the same too.
         let cut = data.get(..MAX_PREFIX).unwrap_or(data);
         let complete = is_all && usize::try_from(self.size).is_ok_and(|size| size <= MAX_PREFIX);

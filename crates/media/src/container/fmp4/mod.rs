@@ -368,8 +368,11 @@ impl Scanner for Fmp4 {
         }
     }
 
-    fn has_head(&self) -> bool {
-        self.init_segment.is_some() || self.init_builder.as_ref().is_some_and(InitBuilder::is_found)
+    fn missing_head(&self) -> Option<Fault> {
+        if self.init_segment.is_some() || self.init_builder.as_ref().is_some_and(InitBuilder::is_found) {
+            return None;
+        }
+        Some(if self.is_joined { Fault::NoHead } else { Fault::Unfragmented })
     }
 
     fn container(&self) -> Container {

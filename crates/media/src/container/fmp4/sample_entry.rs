@@ -129,17 +129,17 @@ fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
         }
         b"vp08" => SampleEntry {
             codec: VideoCodec::Vp8,
-            name: vp(format, boxes),
+            name: find(boxes, b"vpcC").and_then(|record| codec::vp_from_record(&String::from_utf8_lossy(format), record)),
             ..SampleEntry::UNKNOWN
         },
         b"vp09" => SampleEntry {
             codec: VideoCodec::Vp9,
-            name: vp(format, boxes),
+            name: find(boxes, b"vpcC").and_then(|record| codec::vp_from_record(&String::from_utf8_lossy(format), record)),
             ..SampleEntry::UNKNOWN
         },
         b"av01" => SampleEntry {
             codec: VideoCodec::Av1,
-            name: av1(boxes),
+            name: find(boxes, b"av1C").and_then(codec::av1_from_record),
             ..SampleEntry::UNKNOWN
         },
         b"mp4v" => SampleEntry {
@@ -181,31 +181,6 @@ fn hevc_has_sps(record: &[u8]) -> Option<bool> {
         }
     }
     Some(false)
-}
-
-/// `vp09.PP.LL.DD`.
-fn vp(format: &FourCc, boxes: &[u8]) -> Option<String> {
-    let mut fields = Fields(find(boxes, b"vpcC")?);
-    fields.full_box()?;
-    let (profile, level, depth) = (fields.u8()?, fields.u8()?, fields.u8()? >> 4);
-    Some(format!(
-        "{}.{profile:02}.{level:02}.{depth:02}",
-        String::from_utf8_lossy(format)
-    ))
-}
-
-/// `av01.P.LLT.DD`.
-fn av1(boxes: &[u8]) -> Option<String> {
-    let [_, first, second, ..] = *find(boxes, b"av1C")? else {
-        return None;
-    };
-    let tier = if second & 0x80 == 0 { 'M' } else { 'H' };
-    let depth = match (second & 0x40 != 0, second & 0x20 != 0) {
-        (false, _) => 8,
-        (true, false) => 10,
-        (true, true) => 12,
-    };
-    Some(format!("av01.{}.{:02}{tier}.{depth:02}", first >> 5, first & 0x1f))
 }
 
 /// `mp4v.20.N`, N the `profile_and_level_indication` of the visual object sequence.

@@ -881,3 +881,100 @@ fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
     let notice = MarkKind::Notice(Notice::NoParameterSets);
     assert_eq!(scan(&input).iter().filter(|m| m.kind == notice).count(), 1);
 }
+
+#[test]
+fn what_is_wrong_with_a_head_is_told_by_its_name() {
+    let one = video(0, &[idr()]);
+    let missing = |input: &[u8]| {
+        let mut scanner = Fmp4::new();
+        scanner.push(input, &mut vec![]).unwrap();
+        scanner.missing_head()
+    };
+    let mut damaged = av_head();
+    let trak = damaged.windows(4).position(|w| w == b"mdia").unwrap();
+    damaged[trak - 2] = 0xff;
+    assert_eq!(
+        missing(&[&damaged[..], &one].concat()),
+        Some(Fault::NoHead),
+        "a size inside the moov"
+    );
+    assert_eq!(missing(&one), Some(Fault::NoHead), "joined in the middle");
+    assert_eq!(missing(&ftyp()), Some(Fault::Unfragmented));
+    assert_eq!(missing(&av_head()), None);
+    assert_eq!(missing(&[&damaged[..], &one, &av_head(), &one].concat()), None);
+}
+
+/// A `moof` of several runs, and its `mdat`: for each `traf` its track, the flags of `tfhd`, its time and its runs.
+fn runs_of(trafs: &[(u32, u32, u64, &[&[Sample]])], with_offsets: bool) -> Vec<u8> {
+    let flagged = |kind, version: u8, flags: u32, body: &[u8]| boxed(kind, &[&words(&[u32::from(version) << 24 | flags]), body]);
+    let moof = |mut at: usize| {
+        let mut parts = Vec::new();
+        for (id, flags, time, runs) in trafs {
+            let mut traf = vec![
+                flagged(b"tfhd", 0, *flags, &words(&[*id])),
+                flagged(b"tfdt", 1, 0, &time.to_be_bytes()),
+            ];
+            for run in *runs {
+                let mut body = words(&[u32::try_from(run.len()).unwrap()]);
+                if with_offsets {
+                    body.extend(words(&[u32::try_from(at).unwrap()]));
+                }
+                for s in *run {
+                    body.extend(words(&[s.duration, u32::try_from(s.data.len()).unwrap(), s.flags, 0]));
+                    at += s.data.len();
+                }
+                traf.push(flagged(b"trun", 1, 0xf00 | u32::from(with_offsets), &body));
+            }
+            parts.extend(boxed(b"traf", &[&traf.concat()]));
+        }
+        boxed(b"moof", &[&full(b"mfhd", &[&words(&[1])]), &parts])
+    };
+    let samples = trafs
+        .iter()
+        .flat_map(|(_, _, _, runs)| runs.iter())
+        .flat_map(|run| run.iter());
+    let data: Vec<u8> = samples.flat_map(|s| s.data.clone()).collect();
+    // Without offsets a muxer that follows the older rules puts the data directly behind its moof's header.
+    let len = moof(0).len() + 8;
+    [moof(len), boxed(b"mdat", &[&data])].concat()
+}
+
+#[test]
+fn several_runs_and_tracks_in_a_fragment_are_one_unit_with_the_times_of_its_pictures() {
+    let (key, other) = ([idr(), inter()], [inter(), inter()]);
+    let sound = sounds(4);
+    let head = av_head();
+    for flags in [0x02_0000, 0] {
+        let mut input = head.clone();
+        let mut begins = Vec::new();
+        for n in 0..3u64 {
+            begins.push(input.len() as u64);
+            let video: &[&[Sample]] = &[&key, &other, &other];
+            let trafs: &[(u32, u32, u64, &[&[Sample]])] = &[(2, 0x02_0000, n * 240 * 48, &[&sound]), (1, flags, n * 240, video)];
+            // The second traf without the flag counts from where the first one's data end.
+            let relative = flags == 0x02_0000;
+            input.extend(if relative {
+                runs_of(trafs, true)
+            } else {
+                runs_of(&trafs[1..], true)
+            });
+        }
+        let (marks, _) = scan_checked(&input, &[1, 5, 90]);
+        let units = units(&marks);
+        let at: Vec<u64> = units.iter().map(|u| u.0).collect();
+        assert_eq!(at, begins);
+        for (n, (_, unit)) in (0u64..).zip(&units) {
+            assert_eq!((unit.track, unit.key), (Track::Video, Key::Closed));
+            assert_eq!((unit.pts, unit.end), (Some(n * 240_000_000), Some((n + 1) * 240_000_000)));
+        }
+        assert!(damages(&marks).is_empty());
+        let end = ends_of_pictures(&marks)[0];
+        let picture = idr().data;
+        let first = usize::try_from(end).unwrap();
+        assert_eq!(
+            &input[first - picture.len()..first],
+            &picture[..],
+            "the preview ends with the first picture"
+        );
+    }
+}

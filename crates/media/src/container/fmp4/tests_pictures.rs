@@ -93,3 +93,30 @@ fn behind_more_than_512_kib_of_sei_the_flag_says_whether_a_picture_is_key() {
         assert_eq!(units(&marks)[0].1.key, key);
     }
 }
+
+#[test]
+fn parameter_sets_in_a_fragment_of_their_own_belong_to_the_key_picture_behind_them() {
+    let avc3 = visual(b"avc3", &boxed(b"avcC", &[&[1, 0x64, 0, 40, 0xff, 0xe0, 0]]));
+    let sets = sample(0, &[SPS_2, PPS_2]);
+    let key = sample(40, &[&[0x65, 0x88, 1, 2]]);
+    let inter = sample(40, &[&[0x41, 0x9a, 1, 2]]);
+    let head = head(&[Trak::video(avc3), Trak::audio(aac())]);
+    let mut input = head.clone();
+    let mut begins = Vec::new();
+    for n in 0..4 {
+        begins.push(input.len() as u64);
+        for (parts, ms) in [(&sets, 0), (&key, 0), (&inter, 40)] {
+            input.extend(video(n * 80 + ms, std::slice::from_ref(parts)));
+        }
+    }
+    let marks = scan_all(&input);
+    let units = units(&marks);
+    let found: Vec<u64> = units
+        .iter()
+        .filter(|(_, unit)| unit.key.is_key())
+        .map(|(at, _)| *at)
+        .collect();
+    assert_eq!(found, begins, "a chunk begins with the parameter sets of its picture");
+    assert!(!marks.iter().any(|m| matches!(m.kind, MarkKind::Notice(_))), "nothing lacks");
+    assert_eq!(units.len(), 8, "sets and picture are one");
+}

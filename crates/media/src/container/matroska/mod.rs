@@ -21,6 +21,8 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]
+mod tests_forms;
+#[cfg(test)]
 mod tests_pictures;
 mod tracks;
 mod unsure;
@@ -170,6 +172,8 @@ impl Parser {
                     Step::Pass(0)
                 }
                 head::Progress::Damaged => self.damaged_head(pos, marks),
+                // What looks like another head in mid-stream is more likely damage than a stream that cannot be cut.
+                head::Progress::TooLarge(_) if self.has_head => self.damaged_head(pos, marks),
                 head::Progress::TooLarge(n) => return Err(Fault::HeaderTooLarge(n)),
             },
             Position::Cluster(cluster) => match cluster.read(&mut self.stream, pos, view, marks) {

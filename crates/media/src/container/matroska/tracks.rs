@@ -251,7 +251,7 @@ fn name(codec_id: &[u8], private: &[u8]) -> Option<String> {
         b"V_MPEG4/ISO/AVC" => return codec::avc_from_record(private),
         b"V_MPEGH/ISO/HEVC" => return codec::hevc_from_record(private),
         b"V_VP9" => return Some(vp9_name(private).unwrap_or_else(|| "vp9".into())),
-        b"V_AV1" => return Some(av1_name(private).unwrap_or_else(|| "av01".into())),
+        b"V_AV1" => return Some(codec::av1_from_record(private).unwrap_or_else(|| "av01".into())),
         b"A_AAC" => return Some(codec::aac_from_config(private).unwrap_or_else(|| "mp4a.40.2".into())),
         // WAVEFORMATEX begins with wFormatTag, little endian.
         b"A_MS/ACM" => match private {
@@ -289,21 +289,6 @@ fn vp9_name(private: &[u8]) -> Option<String> {
     };
     let (profile, level, depth) = (feature(1)?, feature(2)?, feature(3).unwrap_or(8));
     Some(format!("vp09.{profile:02}.{level:02}.{depth:02}"))
-}
-
-/// `av01.P.LLT.DD` from an AV1CodecConfigurationRecord (AV1 ISOBMFF 2.3.3, 5).
-fn av1_name(private: &[u8]) -> Option<String> {
-    let [0x81, profile_level, flags, ..] = private else {
-        return None;
-    };
-    let (profile, level) = (profile_level >> 5, profile_level & 0x1f);
-    let tier = if flags & 0x80 == 0 { 'M' } else { 'H' };
-    let depth = match (flags & 0x40 != 0, profile == 2 && flags & 0x20 != 0) {
-        (true, true) => 12,
-        (true, false) => 10,
-        _ => 8,
-    };
-    Some(format!("av01.{profile}.{level:02}{tier}.{depth:02}"))
 }
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ use super::{Container, Fault, Mark, Scanner};
 /// Bytes taken at once while packets are looked for.
 const SEARCH_STEP: usize = 4096;
 
+/// Most bytes from the middle of a packet to its end, and one more.
+const MAX_REST: usize = 204;
+
 /// Scanner for MPEG-TS with packets of 188, 192 or 204 bytes.
 #[derive(Debug)]
 pub struct MpegTs {
@@ -47,6 +50,8 @@ pub struct MpegTs {
     in_sync: bool,
     /// Whether the damage being skipped has been reported.
     damage_reported: bool,
+    /// Where the input begins, or goes on after an interruption.
+    start: u64,
     /// Absolute offset of `partial`, or of the next byte.
     at: u64,
     /// A packet that is half there; while packets are looked for, what may be one.
@@ -67,6 +72,7 @@ impl MpegTs {
             layout: None,
             in_sync: false,
             damage_reported: false,
+            start: 0,
             at: 0,
             partial: Vec::new(),
             demux: Demux::new(),
@@ -138,11 +144,14 @@ impl MpegTs {
     fn search(&mut self, complete: bool, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         while !self.in_sync {
             match sync::search(&self.partial, self.layout, complete) {
+                // The rest of a packet, perhaps: who joins a live stream does so anywhere.
+                Search::More(junk) if junk < MAX_REST && self.at == self.start && !complete => break,
                 Search::More(junk) => {
                     self.pass_over(junk, marks);
                     break;
                 }
                 Search::Found(junk, layout) => {
+                    self.damage_reported |= junk < layout.stride && self.at == self.start;
                     self.pass_over(junk, marks);
                     self.layout = Some(layout);
                     self.in_sync = true;
@@ -200,6 +209,7 @@ impl Scanner for MpegTs {
         self.partial.clear();
         self.in_sync = false;
         self.damage_reported = false;
+        self.start = self.at;
         self.demux.restart(self.at);
     }
 

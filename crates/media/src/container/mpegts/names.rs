@@ -46,7 +46,7 @@ impl Units {
         let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.seen) else {
             return;
         };
-        if let Some(name) = stream.elementary.kind.name_from_frame(data) {
+        if let Some(name) = stream.kind.name_from_frame(data) {
             stream.seen = true;
             stream.name = Some(name);
             self.update_info(out);
@@ -55,14 +55,14 @@ impl Units {
 
     /// Says anew what the streams are.
     pub(super) fn update_info(&self, out: &mut Reorder) {
-        let is_video = |s: &&Stream| matches!(s.elementary.kind, Kind::Video(_));
-        let is_audio = |s: &&Stream| matches!(s.elementary.kind, Kind::Audio(_));
+        let is_video = |s: &&Stream| matches!(s.kind, Kind::Video(_));
+        let is_audio = |s: &&Stream| matches!(s.kind, Kind::Audio(_));
         let videos = self.streams.iter().filter(is_video);
         let audios = self.streams.iter().filter(is_audio);
         let info = StreamInfo {
             codecs: codec::join(videos.chain(audios).map(|s| s.name.as_deref())),
             has_video: self.video.is_some(),
-            has_audio: self.streams.iter().any(|s| self.is_sound(s.elementary.kind)),
+            has_audio: self.streams.iter().any(|s| self.is_sound(s.kind)),
         };
         if *out.info != info {
             out.info = Arc::new(info);

@@ -182,6 +182,9 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
             // time_code takes 25 bits, then closed_gop.
             Some(0xb8) => closed = body.get(3).is_some_and(|b| b & 0x40 != 0),
             Some(0) if body.len() >= 2 => {
+                if !complete && mpeg2_structure(data, start).is_none() {
+                    return None;
+                }
                 let intra = body.get(1).is_some_and(|b| b >> 3 & 7 == 1);
                 let key = match (intra && sequence.is_some(), closed) {
                     (false, _) => Key::No,
@@ -209,6 +212,57 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
         has_parameter_sets: true,
         ..Picture::plain(Key::No)
     })
+}
+
+/// A field of MPEG-2: `temporal_reference` of its frame and whether it is the bottom one; `Some(None)` for a frame, `None` if more
+/// bytes are needed. The picture's start code is at `start`.
+fn mpeg2_structure(data: &[u8], start: usize) -> Option<Option<(u16, bool)>> {
+    let &[high, low, ..] = data.get(start + 4..)? else {
+        return None;
+    };
+    let next = find_start_code(data, start + 4)?;
+    let reference = u16::from_be_bytes([high, low]) >> 6;
+    match (data.get(next + 3)?, data.get(next + 4)?) {
+        // picture_coding_extension: f_code takes 16 bits, intra_dc_precision two.
+        (0xb5, id) if id >> 4 == 8 => Some(match data.get(next + 6)? & 3 {
+            1 => Some((reference, false)),
+            2 => Some((reference, true)),
+            _ => None,
+        }),
+        _ => Some(None),
+    }
+}
+
+/// Pairs the fields of MPEG-2 video that come in PES packets of their own (13818-2 6.3.10: two fields of a frame have one
+/// `temporal_reference`).
+#[derive(Debug, Default)]
+pub(super) struct Mpeg2Fields {
+    /// The last picture, if it is a first field whose second has not come.
+    open: Option<(u16, bool)>,
+}
+
+impl Mpeg2Fields {
+    /// Takes the next PES packet in which a picture begins. Returns whether that is the second field of the one before.
+    pub(super) fn take(&mut self, data: &[u8]) -> bool {
+        let mut from = 0;
+        let mut field = None;
+        while let Some(start) = find_start_code(data, from) {
+            work::count(start + 3 - from);
+            if data.get(start + 3) == Some(&0) {
+                field = mpeg2_structure(data, start).flatten();
+                break;
+            }
+            from = start + 3;
+        }
+        let before = std::mem::replace(&mut self.open, field);
+        let is_second = before
+            .zip(field)
+            .is_some_and(|(first, second)| first.0 == second.0 && first.1 != second.1);
+        if is_second {
+            self.open = None;
+        }
+        is_second
+    }
 }
 
 /// `mp4v.61` for MPEG-2 Main profile and so on (ISO/IEC 14496-1 table 5, profile_and_level of 13818-2 6.3.5); `mp4v.6A` is MPEG-1.

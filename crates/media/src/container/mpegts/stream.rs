@@ -96,6 +96,21 @@ impl Kind {
         }
     }
 
+    /// Returns what a private stream is whose PES packet has a stream_id of sound and begins with a frame of it.
+    pub(super) fn of_sound(stream_id: u8, data: &[u8]) -> Option<Self> {
+        if !matches!(stream_id, 0xc0..=0xdf) {
+            return None;
+        }
+        let audio = match *data {
+            // Layer 0 is ADTS; a version, a bit rate or a sampling rate that is reserved is neither.
+            [0xff, b1, b2, ..] if b1 & 0xf6 == 0xf0 && b2 >> 2 & 0xf < 13 => Audio::Adts,
+            [0xff, b1, b2, ..] if b1 >> 5 == 7 && b1 >> 3 & 3 != 1 && b1 >> 1 & 3 != 0 && b2 >> 4 != 15 => Audio::Mpeg,
+            [0x56, b1, ..] if b1 & 0xe0 == 0xe0 => Audio::Named("mp4a.40.2"),
+            _ => return None,
+        };
+        Some(Self::Audio(audio))
+    }
+
     /// Returns the RFC 6381 name as far as the PMT has it. ADTS signals AAC LC even for HE-AAC; other profiles are in the frames.
     pub(super) fn name(self) -> Option<String> {
         match self {

@@ -56,10 +56,14 @@ fn fits(data: &[u8], sync: usize, layout: Layout, complete: bool) -> Fit {
     };
     let mut seen = 0;
     for at in (sync..).step_by(layout.stride).take(IN_A_ROW) {
-        match data.get(at) {
-            Some(&SYNC) => seen += 1,
-            Some(_) => return Fit::No,
-            None => break,
+        match (data.get(at), data.get(at + 3)) {
+            // No packet has neither payload nor adaptation field. In front of the sync byte, where an arrival time may hold another,
+            // the sync byte itself stands in this place.
+            (Some(&SYNC), Some(flags)) if flags & 0x30 == 0 => return Fit::No,
+            (Some(&SYNC), None) if !complete => return Fit::More,
+            (Some(&SYNC), _) => seen += 1,
+            (Some(_), _) => return Fit::No,
+            (None, _) => break,
         }
     }
     let end = begin + layout.stride;

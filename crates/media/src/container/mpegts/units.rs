@@ -12,7 +12,7 @@ use super::examine::{Flags, Found, Judging, examine};
 use super::packet::{Continuity, Counter, Packet};
 use super::packing::Packing;
 use super::pes::{Clock, Header, is_whole};
-use super::picture::is_beginning;
+use super::picture::{Mpeg2Fields, is_beginning};
 use super::psi::Elementary;
 use super::reorder::{Kinds, Reorder, Slot};
 use super::sound::{OpenSound, Target};
@@ -43,6 +43,8 @@ struct Pending {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) elementary: Elementary,
+    /// As the PMT says, or, where that does not, as its frames do.
+    pub(super) kind: Kind,
     pub(super) name: Option<String>,
     /// Whether `name` comes from the stream itself.
     pub(super) seen: bool,
@@ -58,6 +60,7 @@ impl Stream {
         let name = elementary.kind.name();
         let seen = !matches!(elementary.kind, Kind::Audio(Audio::Adts | Audio::Mpeg));
         Self {
+            kind: elementary.kind,
             elementary,
             name,
             seen,
@@ -89,8 +92,9 @@ pub(super) struct Units {
     pub(super) fresh: bool,
     /// The clock of the stream whose times count.
     clock: Clock,
-    /// Fields of the video stream that decides on cuts.
+    /// Fields of the video stream that decides on cuts, of H.264 and of MPEG-2.
     fields: Fields,
+    mpeg2_fields: Mpeg2Fields,
     /// The PES packet of sound that is open, while nothing but tables came behind it.
     pub(super) sound: Option<OpenSound>,
     packing: Packing,
@@ -116,10 +120,11 @@ impl Units {
             };
             self.streams.push(stream);
         }
-        self.video = self.streams.iter().position(|s| matches!(s.elementary.kind, Kind::Video(_)));
+        self.video = self.streams.iter().position(|s| matches!(s.kind, Kind::Video(_)));
         if self.video_pid() != old_video {
             self.has_picture = false;
             self.fields = Fields::default();
+            self.mpeg2_fields = Mpeg2Fields::default();
             self.packing = Packing::default();
         }
         self.fresh = true;
@@ -161,6 +166,7 @@ impl Units {
         self.has_picture = false;
         self.key_open = false;
         self.fields.restart();
+        self.mpeg2_fields = Mpeg2Fields::default();
     }
 
     /// The mark that ends the last key picture, if it has not ended.
@@ -183,6 +189,7 @@ impl Units {
             return;
         }
         self.close(index, out, marks);
+        self.recognise(index, packet, payload, out);
         self.observe(index, payload, packet.start);
         let is_picture = self.video == Some(index) && packet.start;
         let sound = self.sound.take_if(|_| is_picture);
@@ -201,16 +208,11 @@ impl Units {
             random_access: packet.random_access,
             scrambled: packet.scrambled,
         };
-        let stream_kind = stream.elementary.kind;
+        let stream_kind = stream.kind;
         let found = if counts && !flags.scrambled && !is_whole(payload) {
             None
         } else {
-            examine(
-                stream.elementary.kind,
-                payload,
-                flags,
-                &Judging::of(&self.fields, &self.packing, false),
-            )
+            examine(stream.kind, payload, flags, &Judging::of(&self.fields, &self.packing, false))
         };
         match found {
             Some(found) => {
@@ -237,13 +239,32 @@ impl Units {
         }
     }
 
+    /// A stream that the PMT calls private without a descriptor can be sound all the same: some muxers have no other type for AAC
+    /// in packets of 192 bytes.
+    fn recognise(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8], out: &mut Reorder) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.kind == Kind::Other
+            && packet.start
+            && !packet.scrambled
+            && let Header::Whole {
+                scrambled: false, data, ..
+            } = Header::parse(payload)
+            && let Some(sound) = Kind::of_sound(payload.get(3).copied().unwrap_or_default(), data)
+        {
+            stream.kind = sound;
+            stream.name = sound.name();
+            stream.seen = matches!(sound, Kind::Audio(Audio::Named(_)));
+            self.update_info(out);
+        }
+    }
+
     /// Parameter sets in a PES packet of their own, or a start code that is cut off, are the beginning of the picture in the next
     /// one: its bytes are taken as more of the same, so that no chunk begins between them.
     fn belongs_to_prefix(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8]) -> bool {
         let Some(stream) = self.streams.get_mut(index).filter(|_| packet.start && !packet.scrambled) else {
             return false;
         };
-        let (Kind::Video(video), Some(pending)) = (stream.elementary.kind, stream.pending.as_mut()) else {
+        let (Kind::Video(video), Some(pending)) = (stream.kind, stream.pending.as_mut()) else {
             return false;
         };
         let Header::Whole {
@@ -273,7 +294,7 @@ impl Units {
 
     /// Looks whether several pictures share the PES packets of video.
     fn observe(&mut self, index: usize, payload: &[u8], begins: bool) {
-        let kind = self.streams.get(index).map(|stream| stream.elementary.kind);
+        let kind = self.streams.get(index).map(|stream| stream.kind);
         let Some(Kind::Video(Video::Nal(codec))) = kind.filter(|_| self.video == Some(index)) else {
             return;
         };
@@ -313,7 +334,7 @@ impl Units {
         self.video.is_none()
             && self.streams.get(index).is_some_and(|stream| {
                 matches!(
-                    stream.elementary.kind,
+                    stream.kind,
                     Kind::Audio(Audio::Adts | Audio::Mpeg | Audio::Named("ac-3" | "ec-3" | "opus" | "mp4a.40.2"))
                 )
             })
@@ -359,7 +380,7 @@ impl Units {
         let Some(pending) = stream.pending.take() else { return };
         let gathered = std::mem::take(&mut stream.gathered);
         match examine(
-            stream.elementary.kind,
+            stream.kind,
             &gathered,
             pending.flags,
             &Judging::of(&self.fields, &self.packing, complete),
@@ -396,11 +417,14 @@ impl Units {
         let Some(stream) = self.streams.get(index) else {
             return [None, None, None];
         };
-        let kind = stream.elementary.kind;
-        if let (Kind::Video(Video::Nal(codec)), Some(picture)) = (kind, &picture)
-            && self.video == Some(index)
-            && self.fields.take(codec, data, picture)
-        {
+        let kind = stream.kind;
+        let is_second_field = match (kind, &picture) {
+            _ if self.video != Some(index) => false,
+            (Kind::Video(Video::Nal(codec)), Some(picture)) => self.fields.take(codec, data, picture),
+            (Kind::Video(Video::Mpeg2), Some(_)) => self.mpeg2_fields.take(data),
+            _ => false,
+        };
+        if is_second_field {
             return [None, None, None];
         }
         let pts = pts.map(|pts| self.time(index, pts));
@@ -453,7 +477,7 @@ impl Units {
             stream.clock = Clock::beside(self.clock);
         }
         let time = stream.clock.nanoseconds(pts);
-        let (clock, kind) = (stream.clock, stream.elementary.kind);
+        let (clock, kind) = (stream.clock, stream.kind);
         if self.video == Some(index) || (self.video.is_none() && self.is_sound(kind)) {
             self.clock = clock;
         }
@@ -468,7 +492,7 @@ impl Units {
             Kind::Other => self
                 .streams
                 .iter()
-                .all(|stream| matches!(stream.elementary.kind, Kind::Other | Kind::Sections)),
+                .all(|stream| matches!(stream.kind, Kind::Other | Kind::Sections)),
             _ => false,
         }
     }

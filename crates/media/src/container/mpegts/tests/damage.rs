@@ -182,3 +182,33 @@ fn a_flush_before_the_first_packet_moves_the_first_unit() {
     scanner.push(&w.out, &mut marks).unwrap();
     assert_eq!(outline(&marks)[0], (300, Track::Video, Key::Closed));
 }
+
+#[test]
+fn a_stream_joined_in_the_middle_of_a_packet_is_not_damaged() {
+    for stride in [188usize, 192, 204] {
+        let mut w = Writer::with_stride(stride);
+        for n in 0..10 {
+            w.tables();
+            w.picture(n * SECOND, true, 400);
+        }
+        for cut in [1, 4, 100, stride - 1] {
+            let rest = stride - cut;
+            let stream = &w.out[cut..];
+            for slice in [1, 50, 188, 100_000] {
+                let marks = super::scan_in(stream, slice).unwrap();
+                assert!(at(&marks, &MarkKind::Damage).is_empty(), "{stride} {cut} {slice}");
+                assert_eq!((marks[0].at, outline(&marks)[0].0), (0, 0));
+                // The PAT was cut, and stands again in front of the second picture.
+                assert!(keys(&marks).len() >= 9, "{stride} {cut} {slice}");
+                assert!(
+                    keys(&marks)[1..]
+                        .iter()
+                        .all(|(at, _)| (*at - rest as u64).is_multiple_of(stride as u64))
+                );
+            }
+        }
+        // More than the rest of a packet is none.
+        let junk = [&vec![0x99; stride + 1][..], &w.out].concat();
+        assert_eq!(at(&scan(&junk), &MarkKind::Damage), [0], "{stride}");
+    }
+}

@@ -107,3 +107,79 @@ fn a_key_picture_whose_start_code_is_split_over_two_pes_packets_is_found() {
         assert_eq!(found, [0, begin], "{split}");
     }
 }
+
+/// A field of MPEG-2 with that temporal_reference; a key one has its sequence header in front.
+fn mpeg2_field(key: bool, reference: u8, is_bottom: bool, size: usize) -> Vec<u8> {
+    let mut data = Vec::new();
+    if key {
+        data.extend([0, 0, 1, 0xb3, 0x2d, 0x02, 0x40, 0x33, 0xff, 0xff, 0xe0, 0x18]);
+        data.extend([0, 0, 1, 0xb5, 0x14, 0x82, 0, 1, 0, 0]);
+        data.extend([0, 0, 1, 0xb8, 0, 8, 0, 0x40]);
+    }
+    let kind = if key { 1 } else { 2 };
+    data.extend([0, 0, 1, 0, reference >> 2, reference << 6 | kind << 3, 0xff, 0xf8]);
+    data.extend([0, 0, 1, 0xb5, 0x8f, 0xff, if is_bottom { 0xf2 } else { 0xf1 }, 0x80, 0]);
+    data.extend([0, 0, 1, 1, 0x22]);
+    data.resize(data.len() + size, 0x5a);
+    data
+}
+
+#[test]
+fn a_pes_packet_for_each_field_of_mpeg_2_is_one_picture_and_the_preview_ends_behind_the_second() {
+    // The second field with a time of its own, and without.
+    for has_time in [true, false] {
+        let mut w = Writer::new();
+        w.pat();
+        w.pmt(0, &[(2, VIDEO, &[])]);
+        let mut begins = Vec::new();
+        for frame in 0..6u8 {
+            let pts = SECOND + u64::from(frame) * 3600;
+            begins.push(w.pes(VIDEO, 0xe0, Some(pts), &mpeg2_field(frame % 3 == 0, frame, false, 400)));
+            let second = has_time.then_some(pts + 1800);
+            w.pes(VIDEO, 0xe0, second, &mpeg2_field(false, frame, true, 300));
+        }
+        begins[0] = 0;
+        for slice in [1, 100, 188, 5000] {
+            let marks = scan_in(&w.out, slice).unwrap();
+            let kind = |frame: usize| if frame.is_multiple_of(3) { Key::Closed } else { Key::No };
+            let expected: Vec<_> = begins
+                .iter()
+                .enumerate()
+                .map(|(n, &at)| (at, Track::Video, kind(n)))
+                .collect();
+            assert_eq!(outline(&marks), expected, "{has_time}");
+            assert_eq!(at(&marks, &MarkKind::PictureEnd), [begins[1], begins[4]], "{has_time}");
+        }
+    }
+}
+
+#[test]
+fn two_first_fields_in_a_row_are_two_pictures_of_mpeg_2() {
+    let mut w = Writer::new();
+    w.pat();
+    w.pmt(0, &[(2, VIDEO, &[])]);
+    for (reference, is_bottom) in [(0, false), (1, false), (1, true), (2, true), (3, false)] {
+        w.pes(
+            VIDEO,
+            0xe0,
+            Some(SECOND),
+            &mpeg2_field(reference == 0, reference, is_bottom, 50),
+        );
+    }
+    assert_eq!(outline(&scan(&w.out)).len(), 4, "of five fields one pair has one frame");
+}
+
+#[test]
+fn av1_in_a_transport_stream_is_cut_at_what_is_flagged_for_random_access() {
+    let mut w = Writer::new();
+    w.pat();
+    w.pmt(0, &[(6, VIDEO, b"\x05\x04AV01\x80\x04\x81\x08\x0c\x00")]);
+    let mut begins = Vec::new();
+    for n in 0..6u64 {
+        let whole = pes(0xbd, Some(SECOND * n), &[0, 0, 1, 0x12, 0, 0, 0, 1, 0x32, 0x10, 9]);
+        begins.push(w.at());
+        w.packet(VIDEO, true, if n % 3 == 0 { 0x40 } else { 0 }, &whole);
+    }
+    let found: Vec<u64> = keys(&scan(&w.out)).iter().map(|(at, _)| *at).collect();
+    assert_eq!(found, [0, begins[3]]);
+}

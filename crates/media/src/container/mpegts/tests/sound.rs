@@ -2,7 +2,7 @@
 
 use super::super::super::{Key, MarkKind, Track};
 use super::writer::{AUDIO, AV, VIDEO, Writer, idr, p_slice, pes};
-use super::{at, head, outline, scan_in, units};
+use super::{at, codecs, head, keys, outline, scan, scan_in, units};
 
 const SECOND: u64 = 90_000;
 
@@ -134,4 +134,37 @@ fn a_packet_of_sound_that_has_ended_belongs_to_the_chunk_before() {
         outlines(&w)[1..],
         [(begin, Track::Audio, Key::No), (key, Track::Video, Key::Closed)]
     );
+}
+
+#[test]
+fn aac_that_the_table_calls_private_is_sound_and_has_its_name() {
+    for stride in [188, 192] {
+        let mut w = Writer::with_stride(stride);
+        w.pat();
+        w.pmt(0, &[(0x1b, VIDEO, &[]), (6, AUDIO, &[])]);
+        for n in 0..8u64 {
+            w.picture(n * 45_000, n % 4 == 0, 300);
+            w.sound(n * 45_000);
+        }
+        let marks = scan(&w.out);
+        let last = keys(&marks).last().unwrap().1;
+        assert_eq!(codecs(last), Some("avc1.640028,mp4a.40.2"), "{stride}");
+        let sounds = outline(&marks).iter().filter(|(_, track, _)| *track == Track::Audio).count();
+        assert_eq!(sounds, 8, "{stride}");
+    }
+}
+
+#[test]
+fn private_data_that_merely_look_like_sound_are_none() {
+    let mut w = Writer::new();
+    w.pat();
+    w.pmt(0, &[(0x1b, VIDEO, &[]), (6, AUDIO, &[])]);
+    w.picture(0, true, 300);
+    // private_stream_1, and a frame header with a sampling rate that is reserved.
+    w.pes(AUDIO, 0xbd, Some(0), &[0xff, 0xf1, 0x50, 0x80, 0, 0, 0, 1]);
+    w.pes(AUDIO, 0xc0, Some(0), &[0xff, 0xf1, 0x7c, 0x80, 0, 0, 0, 1]);
+    w.picture(45_000, true, 300);
+    let marks = scan(&w.out);
+    assert_eq!(codecs(keys(&marks)[1].1), Some("avc1.640028"));
+    assert!(outline(&marks).iter().all(|(_, track, _)| *track != Track::Audio));
 }
