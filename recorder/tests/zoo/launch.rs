@@ -77,30 +77,33 @@ fn launch(line: &str) -> Child {
         .unwrap()
 }
 
-/// How a line ended: by itself before Ctrl-C, behind it, or not at all.
-fn end(mut child: Child) -> String {
-    let status = |status: std::process::ExitStatus| {
-        status
-            .code()
-            .map_or_else(|| "by a signal".to_owned(), |code| format!("with status {code}"))
-    };
-    if let Some(ended) = child.try_wait().unwrap() {
-        return format!("ends {}", status(ended));
+/// Ctrl-C. How a line had ended by itself before.
+fn interrupt(child: &mut Child) -> Option<String> {
+    if let Some(status) = child.try_wait().unwrap() {
+        let how = status.code().map(|code| format!("ends with status {code}"));
+        return Some(how.unwrap_or_else(|| "ends by a signal".to_owned()));
     }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
-    let until = Instant::now() + PATIENCE;
-    while Instant::now() < until {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::INT).unwrap();
+    None
+}
+
+/// What there is to say of a line that got Ctrl-C, which has until then.
+fn wait(child: &mut Child, until: Instant) -> String {
+    loop {
         if child.try_wait().unwrap().is_some() {
             return String::new();
         }
+        if Instant::now() >= until {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return "does not end at Ctrl-C".to_owned();
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    "does not end at Ctrl-C".to_owned()
 }
 
-/// What is in the bucket, in words.
+/// What is in the bucket, in words; the complaints of decoders are printed.
+#[expect(clippy::print_stdout, reason = "a tool that is run by hand")]
 fn verdict(server: &GcsServer, id: &str, acts: usize, wants_sound: bool, camera: &Camera, ending: &str) -> String {
     let chunks = chunks(server, &format!("zoo/{id}"));
     let sent = camera.seen.pictures.load(Ordering::SeqCst);
@@ -112,12 +115,7 @@ fn verdict(server: &GcsServer, id: &str, acts: usize, wants_sound: bool, camera:
         packets += decoded.sound;
         refused += usize::from(!decoded.said.is_empty() || chunk.get("key-frame") != "true");
         if !decoded.said.is_empty() {
-            println!(
-                "{id}, sequence {} of {}: {}",
-                chunk.sequence(),
-                chunks.len(),
-                decoded.said.trim()
-            );
+            println!("{}: {} {:?}", chunk.name, decoded.said.trim(), chunk.metadata);
         }
         disordered += usize::from(!decoded.shown.is_sorted());
         together += usize::from(decoded.shown.is_sorted() && !decoded.shown.is_sorted_by(|a, b| a < b));
@@ -130,12 +128,12 @@ fn verdict(server: &GcsServer, id: &str, acts: usize, wants_sound: bool, camera:
         _ => format!("{pictures} of {sent} pictures"),
     };
     for (number, what) in [
-        (refused, "do not play alone"),
-        (disordered, "have pictures in a wrong order"),
-        (together, "have pictures of one time"),
+        (refused, "that do not play alone"),
+        (disordered, "with pictures in a wrong order"),
+        (together, "with pictures of one time"),
     ] {
         if number > 0 {
-            let _ = write!(words, "; {number} of {} chunks {what}", chunks.len());
+            let _ = write!(words, "; chunks {what}: {number} of {}", chunks.len());
         }
     }
     if wants_sound && packets == 0 && pictures > 0 {
@@ -185,7 +183,7 @@ fn plain_gst_launch_on_each_camera_of_the_zoo() {
     }
     let mut rows = Vec::new();
     for group in zoo.chunks(AT_ONCE) {
-        let running: Vec<_> = group
+        let mut running: Vec<_> = group
             .iter()
             .map(|(id, more, script, expected)| {
                 let camera = Camera::start(script.clone());
@@ -199,9 +197,15 @@ fn plain_gst_launch_on_each_camera_of_the_zoo() {
             .for_each(|(.., camera, _)| camera.seen.stop.store(true, Ordering::SeqCst));
         // What is on its way passes the jitter buffer.
         std::thread::sleep(Duration::from_secs(1));
+        let by_themselves: Vec<_> = running.iter_mut().map(|(.., child)| interrupt(child)).collect();
+        let until = Instant::now() + PATIENCE;
         let ended: Vec<_> = running
             .into_iter()
-            .map(|(id, script, expected, camera, child)| (id, script, expected, camera, end(child)))
+            .zip(by_themselves)
+            .map(|((id, script, expected, camera, mut child), how)| {
+                let ending = how.unwrap_or_else(|| wait(&mut child, until));
+                (id, script, expected, camera, ending)
+            })
             .collect();
         for (id, script, expected, camera, ending) in ended {
             let wants_sound = matches!(expected, Expected::Recorded(_, Sound::Some));
