@@ -15,7 +15,7 @@ use super::common::{Cut, SECOND, iso};
 
 /// Chunks of one length, one after the other, of some cameras.
 #[derive(Clone)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     pub cameras: u64,
     /// Of each camera.
     pub chunks: u64,
@@ -24,9 +24,9 @@ pub struct Bucket {
 }
 
 /// Length of a chunk, ns.
-pub const CHUNK: u64 = 10 * SECOND;
+pub(crate) const CHUNK: u64 = 10 * SECOND;
 
-pub struct Server {
+pub(crate) struct Server {
     pub address: SocketAddr,
     pub lists: Arc<AtomicU64>,
 }
@@ -41,7 +41,7 @@ struct Shared {
 }
 
 impl Server {
-    pub fn start(buckets: BTreeMap<&'static str, Bucket>, cut: Cut, latency: Duration) -> Self {
+    pub(crate) fn start(buckets: BTreeMap<&'static str, Bucket>, cut: Cut, latency: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let lists = Arc::new(AtomicU64::new(0));
@@ -199,7 +199,7 @@ impl Shared {
         let (camera, index) = (number / bucket.chunks, number % bucket.chunks);
         let start = bucket.start + index * CHUNK;
         let mut info = self.cut.info.clone();
-        (info.start, info.end, info.duration) = (start, start + CHUNK, CHUNK);
+        (info.start, info.duration) = (start, CHUNK);
         (info.sequence, info.pts_start) = (index, Some(index * CHUNK));
         info.gap = info.gap.filter(|_| index == 0);
         let session = session_id(bucket.start, u32::try_from(camera).unwrap().into());

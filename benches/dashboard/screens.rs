@@ -12,9 +12,9 @@
     reason = "a bench talks to its user and may fail loudly"
 )]
 
-#[path = "common/bucket.rs"]
+#[path = "bucket.rs"]
 mod bucket;
-#[path = "../dashboard/tests/common/mod.rs"]
+#[path = "../../dashboard/tests/common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
