@@ -11,8 +11,11 @@ import signal
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+
+ROLE = "user"
 
 # Whichever the distribution has, best first.
 AAC_ENCODERS = ["fdkaacenc", "voaacenc", "avenc_aac"]
@@ -54,7 +57,29 @@ def mounts(args):
     """Path and launch line of every stream that is served."""
     if args.matrix:
         return {f"/{video}-{audio}": media(args, video, audio) for video in VIDEO for audio in ["none", *AUDIO]}
+    if args.count:
+        return {f"{args.path}{number}": media(args, args.video, args.audio) for number in range(1, args.count + 1)}
     return {args.path: media(args, args.video, args.audio)}
+
+
+def protect(server, user, password):
+    """Only this user is somebody."""
+    auth = GstRtspServer.RTSPAuth()
+    auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+    token = GstRtspServer.RTSPToken()
+    token.set_string(GstRtspServer.RTSP_TOKEN_MEDIA_FACTORY_ROLE, ROLE)
+    auth.add_digest(user, password, token)
+    server.set_auth(auth)
+
+
+def allow(factory):
+    """Whoever is somebody may watch it."""
+    role = Gst.Structure.new_empty(ROLE)
+    for permission in (GstRtspServer.RTSP_PERM_MEDIA_FACTORY_ACCESS, GstRtspServer.RTSP_PERM_MEDIA_FACTORY_CONSTRUCT):
+        role.set_value(permission, True)
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_role_from_structure(role)
+    factory.set_permissions(permissions)
 
 
 def main():
@@ -70,10 +95,15 @@ def main():
     parser.add_argument("--video", choices=list(VIDEO), default="h264")
     parser.add_argument("--audio", choices=["none", *AUDIO], default="aac")
     parser.add_argument("--matrix", action="store_true", help="serve every combination, at /VIDEO-AUDIO")
+    parser.add_argument("--count", type=int, default=0, help="serve this many, at PATH1, PATH2, ...")
+    parser.add_argument("--user", help="ask for this user and --password, by Digest")
+    parser.add_argument("--password", default="")
     args = parser.parse_args()
 
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
+    if args.user:
+        protect(server, args.user, args.password)
     server.set_address("127.0.0.1")
     server.set_service(str(args.port))
     for path, line in mounts(args).items():
@@ -81,6 +111,8 @@ def main():
         factory.set_launch(line)
         # Six clients that set up one shared stream at the same moment were seen to wait for ever: there, a pipeline for each.
         factory.set_shared(not args.matrix)
+        if args.user:
+            allow(factory)
         server.get_mount_points().add_factory(path, factory)
     if not server.attach(None):
         raise SystemExit(f"cannot listen on 127.0.0.1:{args.port}")

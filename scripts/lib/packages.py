@@ -39,7 +39,8 @@ class System:
         with open(log, "wb") as output:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
 
-    def run(self, *command):
+    def run(self, *command, input="", timeout=120):
+        """Runs a command inside, with this text on its standard input."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         if not children:
             fail(f"the system does not boot: {self.log.read_text(errors='replace')[-3000:]}")
@@ -47,7 +48,7 @@ class System:
         inner = Path(f"/proc/{children[0]}/task/{children[0]}/children").read_text().split()
         leader = inner[0] if inner and "systemd" not in Path(f"/proc/{children[0]}/comm").read_text() else children[0]
         enter = ["nsenter", "--target", leader, "--mount", "--uts", "--ipc", "--pid", "--root", "--wd"]
-        return subprocess.run([*enter, *command], capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run([*enter, *command], capture_output=True, text=True, check=False, input=input, timeout=timeout)
 
     def systemctl(self, *arguments):
         result = self.run("systemctl", *arguments)
