@@ -775,9 +775,52 @@ mod resumable {
         assert_eq!(server.uploads().len(), 1);
         assert_eq!(server.uploads()[0].query["uploadType"], "multipart");
         assert_eq!(server.object(BUCKET, "large").unwrap().data, data);
-        // The reason: the session's address has lost its port, and nobody listens there.
-        let writer = resumable(&server).with_request_timeout(Duration::from_secs(2));
-        write(&writer, &request("small", &payload(1000))).await.unwrap_err();
+        // Where it is used all the same, the session's address is the server's own, port included.
+        write(&resumable(&server), &request("small", &payload(1000))).await.unwrap();
+        assert_eq!(server.object(BUCKET, "small").unwrap().data, payload(1000));
+    }
+
+    #[tokio::test]
+    async fn a_session_at_another_server_gets_neither_the_object_nor_a_request() {
+        for place in ["http://localhost:", "http://127.0.0.2:", "https://127.0.0.1:"] {
+            let (server, other) = (GcsServer::spawn_thread(), GcsServer::spawn_thread());
+            let location = format!("{place}{}/upload/storage/v1/b/{BUCKET}/o?upload_id=x", other.address().port());
+            let mut answer = Answer::raw(200, "text/plain", "");
+            answer.headers.push(("Location".into(), location));
+            server.push_fault(Fault::Answer(answer));
+            let error = write(&resumable(&server), &request("a", &payload(1000))).await.unwrap_err();
+            assert_eq!(error.class, Class::Transient, "{error}");
+            assert!(error.message.contains("another server"), "{error}");
+            assert_eq!((server.uploads().len(), other.connections()), (1, 0), "{place}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_session_is_no_success() {
+        let server = GcsServer::spawn_thread();
+        server.push_fault(Fault::Answer(Answer::raw(200, "text/html", "<html>log in</html>")));
+        let error = write(&resumable(&server), &request("a", &payload(1000))).await.unwrap_err();
+        assert_eq!((error.class, server.uploads().len()), (Class::Transient, 1), "{error}");
+        assert!(error.message.contains("names no session"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_a_session_that_never_ends_is_not_read_to_its_end() {
+        let long = " ".repeat(32 << 20);
+        for status in [200, 308, 400, 412, 503] {
+            let server = GcsServer::spawn_thread();
+            server.push_fault(Fault::Pass);
+            for _ in 0..4 {
+                server.push_fault(Fault::Answer(Answer::raw(status, "text/plain", &long)));
+            }
+            let error = write(&resumable(&server), &request("a", &payload(1000))).await.unwrap_err();
+            assert!(error.message.len() < 1000, "{status}: {} bytes", error.message.len());
+            assert!(
+                error.message.contains("64 KiB") || error.message.contains("keeps asking"),
+                "{status}: {error}"
+            );
+            assert_ne!(error.class, Class::Conflict, "the reason of a 412 was not read: {error}");
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 
-use google_cloud_gax::error::rpc::{Status, StatusDetails};
 use reqwest::Url;
 use serde_json::Value;
 
@@ -43,27 +42,6 @@ impl Reason {
             text = format!("{} {more}", text.trim_end()).trim_start().to_owned();
         }
         Self { text, code }
-    }
-
-    /// Returns the reason in an error that the client crate has parsed.
-    pub(crate) fn of_status(status: &Status) -> Self {
-        let (mut codes, mut texts) = (Vec::new(), Vec::new());
-        for detail in &status.details {
-            match detail {
-                StatusDetails::ErrorInfo(info) => {
-                    codes.push(info.reason.clone());
-                    texts.extend(info.metadata.get("message").cloned());
-                }
-                StatusDetails::PreconditionFailure(failure) => {
-                    for violation in &failure.violations {
-                        codes.push(violation.r#type.clone());
-                        texts.extend([violation.subject.clone(), violation.description.clone()]);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Self::new(&status.message, codes, &texts)
     }
 
     fn of_json(json: &Value) -> Self {
@@ -273,10 +251,6 @@ mod tests {
         ] {
             let reason = reason_of(body.as_bytes());
             assert_eq!((reason.code.as_deref(), reason.is_conflict()), (code, is_conflict), "{body}");
-            // The client crate parses what it can itself, with the same result.
-            if let Ok(status) = Status::try_from(&bytes::Bytes::from(body.clone().into_bytes())) {
-                assert_eq!(Reason::of_status(&status).is_conflict(), is_conflict, "{body}");
-            }
         }
         let details =
             format!("<Error><Code>X</Code><Message>It is refused.</Message><Details>violates {policy}</Details></Error>");

@@ -9,12 +9,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-use google_cloud_auth::credentials::Credentials as Provider;
-use google_cloud_storage::client::Storage;
-
 use super::error::{Class, Target, WriteError};
+use super::metadata_server::Provider;
 use super::{Credentials, Endpoint};
-use gcstreamer_schema::redact;
 
 /// User agent of the requests.
 pub(crate) const USER_AGENT: &str = concat!("gst-plugin-gcstreamer/", env!("CARGO_PKG_VERSION"));
@@ -49,9 +46,7 @@ struct Built {
 pub(crate) struct Client {
     /// Number of this client among those of its pool entry.
     serial: u64,
-    /// The crate's client, for uploads.
-    pub(crate) storage: Storage,
-    /// A plain HTTP client, for requests that the crate can make over gRPC only.
+    /// A plain HTTP client: the client crate's own reads answers without a bound, and does much over gRPC only.
     pub(crate) http: reqwest::Client,
     pub(crate) provider: Provider,
     pub(crate) origin: String,
@@ -141,23 +136,9 @@ impl SharedClient {
         })?;
         let loaded = self.key.credentials.load().await;
         let loaded = loaded.map_err(|error| target.fail(Class::Permanent, &error.to_string()))?;
-        let mut builder = Storage::builder().with_credentials(loaded.provider.clone());
-        if let Some(endpoint) = self.key.endpoint.custom() {
-            builder = builder.with_endpoint(endpoint);
-        }
-        if let Some(domain) = &loaded.universe_domain {
-            builder = builder.with_universe_domain(domain);
-        }
-        let storage = builder.build().await.map_err(|error| {
-            target.fail(
-                Class::Permanent,
-                &format!("the client cannot be set up: {}", redact(&error.to_string())),
-            )
-        })?;
         let (origin, host) = self.key.endpoint.origin_and_host(loaded.universe_domain.as_deref());
         Ok(Client {
             serial,
-            storage,
             http,
             provider: loaded.provider,
             origin,

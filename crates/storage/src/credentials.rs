@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use google_cloud_auth::credentials::{
-    Credentials as Provider, anonymous, external_account, impersonated, mds, service_account, user_account,
-};
+use google_cloud_auth::credentials::{anonymous, external_account, impersonated, mds, service_account, user_account};
 use google_cloud_auth::signer::Signer;
 use serde_json::Value;
+
+use super::metadata_server::{MetadataServer, Provider};
 
 /// Where credentials come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -101,7 +101,7 @@ impl Credentials {
     pub(crate) async fn load(&self) -> Result<Loaded, CredentialsFileError> {
         if self == &Self::Anonymous {
             return Ok(Loaded {
-                provider: anonymous::Builder::new().build(),
+                provider: Provider::Library(anonymous::Builder::new().build()),
                 universe_domain: None,
                 metadata_server: false,
             });
@@ -190,14 +190,10 @@ async fn read(path: PathBuf) -> std::io::Result<String> {
 }
 
 fn metadata_server() -> Result<Loaded, CredentialsFileError> {
-    // Without a universe domain the crate asks the metadata server for one while the client is built. If there is no such server,
-    // that takes as long as a name look-up may take.
+    // The server is not asked for a universe domain: where there is none, that takes as long as a name look-up may take.
     let universe_domain = metadata_universe();
-    let builder = mds::Builder::default().with_universe_domain(universe_domain.as_deref().unwrap_or("googleapis.com"));
-    let builder = quota_project(true)
-        .into_iter()
-        .fold(builder, |builder, project| builder.with_quota_project_id(project));
-    let provider = builder.build().map_err(|_| no_metadata_server())?;
+    let server = MetadataServer::from_environment(quota_project(true)).map_err(|_| no_metadata_server())?;
+    let provider = Provider::Metadata(server);
     Ok(Loaded {
         provider,
         universe_domain,
@@ -279,7 +275,7 @@ fn from_json(path: &Path, text: &str, application_default: bool) -> Result<Loade
         reason: missing_field(&error.to_string()).unwrap_or_else(|| "a field is missing or malformed".to_owned()),
     })?;
     Ok(Loaded {
-        provider,
+        provider: Provider::Library(provider),
         universe_domain,
         metadata_server: false,
     })

@@ -122,14 +122,14 @@ impl Endpoint {
         self.origin.as_deref().unwrap_or(GOOGLE)
     }
 
-    /// Returns the endpoint to give to the client crate: none for Google, so that it can follow the universe domain.
+    /// Returns the endpoint if it is not Google's, which follows the universe domain.
     #[must_use]
     pub fn custom(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 
-    /// Returns whether resumable uploads work. The client crate omits the port in its `Host` header, so a server that builds the
-    /// session's address from that header returns an address at which no server listens.
+    /// Returns whether resumable uploads are used. Servers on a port of their own are emulators and gateways: some finish a session
+    /// that is only asked what it has, and the path to them is short.
     pub(crate) fn can_resume(&self) -> bool {
         !self.port && self.credentials
     }

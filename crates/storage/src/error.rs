@@ -1,17 +1,15 @@
 //! The outcome of a failed attempt: a class to act on, and a text for people.
 //!
-//! The client crate reports JSON errors as gRPC code UNKNOWN and wraps refused tokens as I/O errors. So errors are classified by
-//! the HTTP status and by the chain of causes. Texts of servers pass [`redact`].
+//! Errors are classified by the HTTP status and by the chain of causes. Texts of servers pass [`redact`].
 
 use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
 
-use google_cloud_gax::error::{CredentialsError, Error as CrateError};
-use google_cloud_storage::error::WriteError as CrateWriteError;
+use google_cloud_gax::error::CredentialsError;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-use super::causes::{Reason, certificate_hint, chain, reason_of, told};
+use super::causes::{Reason, certificate_hint, chain, told};
 use super::source::SourceError;
 use super::watchdog::{Phase, Stalled};
 use gcstreamer_schema::redact;
@@ -229,45 +227,13 @@ impl Target<'_> {
         of_source.map_or_else(|| self.broken(error), |error| self.of_source(error))
     }
 
-    fn of_source(self, error: &SourceError) -> WriteError {
+    /// Creates the error for bytes that cannot be read.
+    pub(crate) fn of_source(self, error: &SourceError) -> WriteError {
         let class = match error {
             SourceError::Disk(_) => Class::Local,
             SourceError::KeepsNothing | SourceError::Beyond { .. } => Class::Transient,
         };
         self.fail(class, &error.to_string())
-    }
-
-    /// Creates the error for a failure of the client crate.
-    pub(crate) fn crate_error(self, error: &CrateError, situation: Situation) -> WriteError {
-        for cause in chain(error) {
-            if let Some(CrateWriteError::ChecksumMismatch { object, mismatch, .. }) = cause.downcast_ref() {
-                return self.bad_object(object.generation, &mismatch.to_string());
-            }
-            if let Some(error) = cause.downcast_ref::<CredentialsError>() {
-                return self.no_token(error, situation);
-            }
-            if let Some(error) = cause.downcast_ref::<SourceError>() {
-                return self.of_source(error);
-            }
-        }
-        for cause in chain(error).filter_map(|cause| cause.downcast_ref::<CrateError>()) {
-            if let Some(status) = cause.http_status_code() {
-                let none = HeaderMap::new();
-                let reason = match (cause.status(), cause.http_payload()) {
-                    (Some(status), _) => Reason::of_status(status),
-                    (None, Some(body)) => reason_of(body),
-                    (None, None) => Reason::default(),
-                };
-                return self.refused(status, cause.http_headers().unwrap_or(&none), &reason, situation);
-            }
-        }
-        if error.is_deserialization() {
-            return self.unreadable(&told(error));
-        }
-        if error.is_binding() || error.is_serialization() {
-            return self.fail(Class::Local, &format!("the request cannot be made: {}", told(error)));
-        }
-        self.broken(error)
     }
 }
 
@@ -332,6 +298,7 @@ fn retry_after(headers: &HeaderMap, server_date: Option<SystemTime>) -> Option<D
 
 #[cfg(test)]
 mod tests {
+    use super::super::causes::reason_of;
     use super::*;
 
     const TARGET: Target<'static> = Target {

@@ -6,7 +6,6 @@
 use std::time::SystemTime;
 
 use gcstreamer_schema::crc32c;
-use google_cloud_auth::credentials::CacheableResource;
 use jiff::Timestamp;
 use reqwest::header::HOST;
 use reqwest::{Method, RequestBuilder, Response};
@@ -46,10 +45,7 @@ impl Client {
     }
 
     async fn call(&self, method: Method, target: Target<'_>, query: &[(&str, &str)]) -> Result<Vec<u8>, WriteError> {
-        let situation = Situation {
-            in_session: false,
-            metadata_server: self.metadata_server,
-        };
+        let situation = self.situation(false);
         let parameters: Vec<String> = query.iter().map(|(key, value)| format!("{key}={}", encoded(value))).collect();
         let url = format!(
             "{}/storage/v1/b/{}/o/{}?{}",
@@ -73,9 +69,8 @@ impl Client {
         if let Some(host) = &self.host {
             request = request.header(HOST, host);
         }
-        match self.provider.headers(Default::default()).await {
-            Ok(CacheableResource::New { data, .. }) => Ok(request.headers(data)),
-            Ok(CacheableResource::NotModified) => Ok(request),
+        match self.provider.headers().await {
+            Ok(headers) => Ok(request.headers(headers)),
             Err(error) => Err(target.no_token(&error, situation)),
         }
     }

@@ -1,6 +1,6 @@
 //! An object in one multipart request.
 //!
-//! The client crate can do this too, but it reads an answer to its end, and a server that never ends one would fill the memory.
+//! The client crate can do this too, but it reads an answer to its end, and an endless one would fill the memory.
 //!
 //! <https://cloud.google.com/storage/docs/uploading-objects#rest-upload-objects>
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::ObjectRequest;
 use super::client_pool::Client;
-use super::error::{Situation, Target, WriteError};
+use super::error::{Target, WriteError};
 use super::object_api::{Description, encoded};
 use super::source::Source;
 
@@ -25,10 +25,7 @@ impl Client {
         source: Source,
         target: Target<'_>,
     ) -> Result<Description, WriteError> {
-        let situation = Situation {
-            in_session: false,
-            metadata_server: self.metadata_server,
-        };
+        let situation = self.situation(false);
         let mut url = format!(
             "{}/upload/storage/v1/b/{}/o?uploadType=multipart&name={}&ifGenerationMatch=0",
             self.origin,
@@ -52,8 +49,7 @@ impl Client {
     }
 }
 
-fn streamed(source: Source) -> reqwest::Body {
-    use google_cloud_storage::streaming_source::StreamingSource;
+pub(crate) fn streamed(source: Source) -> reqwest::Body {
     let pieces = unfold(source, |mut source| async move {
         let piece = source.next().await?;
         Some((piece, source))
@@ -62,7 +58,7 @@ fn streamed(source: Source) -> reqwest::Body {
 }
 
 /// Returns the object's resource in the form of the JSON API.
-fn resource(request: &ObjectRequest) -> Value {
+pub(crate) fn resource(request: &ObjectRequest) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     put("contentType", json!(request.content_type));

@@ -1,23 +1,15 @@
 //! The [`ObjectWriter`] of Cloud Storage.
 //!
 //! Objects below 16 MiB are sent as one multipart request (`single_shot`): one round trip and no server state. Larger ones use a
-//! resumable session, which may break **once** and continues where the server's bytes end. A second break ends the attempt, and
-//! the next one starts over (the crate keeps no session). An endpoint with a port never gets a session, see
+//! resumable session (`resumable`), which may break **once** and continues where the server's bytes end. A second break ends the
+//! attempt, and the next one starts over (no session is kept). An endpoint with a port never gets a session, see
 //! `Endpoint::can_resume`; the path to a private or emulated server is short anyway.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use google_cloud_gax::backoff_policy::BackoffPolicy;
-use google_cloud_gax::error::Error as CrateError;
-use google_cloud_gax::retry_policy::RetryPolicy;
-use google_cloud_gax::retry_result::RetryResult;
-use google_cloud_gax::retry_state::RetryState;
-use google_cloud_gax::retry_throttler::RetryThrottler;
-use google_cloud_storage::model::Object;
-
-use super::client_pool::{Client, SharedClient, USER_AGENT};
-use super::error::{Action, Class, Situation, Target, WriteError};
+use super::client_pool::{Client, SharedClient};
+use super::error::{Action, Class, Target, WriteError};
 use super::object_api::Description;
 use super::source::Source;
 use super::watchdog::{Progress, watch};
@@ -27,8 +19,6 @@ use gcstreamer_schema::redact;
 
 /// Uploads of at least this size are resumable; so a broken connection costs at most this many bytes.
 const RESUMABLE_FROM: u64 = 16 << 20;
-/// Wait before a broken session is resumed.
-const RESUME_AFTER: Duration = Duration::from_secs(1);
 
 /// Stores objects in Cloud Storage.
 #[derive(Clone, Debug)]
@@ -58,15 +48,19 @@ impl GcsWriter {
         self
     }
 
-    /// Uses resumable sessions for at least this size, or never. Does not work with servers that build the session's address from
-    /// the `Host` header and listen on a port of their own.
+    /// Uses resumable sessions for at least this size, or never.
     #[must_use]
     pub fn with_resumable_from(mut self, size: Option<u64>) -> Self {
         self.resumable_from = size;
         self
     }
 
-    async fn attempt(&self, request: &ObjectRequest, source: Source, progress: &Arc<Progress>) -> Result<Stored, WriteError> {
+    async fn attempt(
+        &self,
+        request: &ObjectRequest,
+        pacer: Arc<dyn Pacer>,
+        progress: &Arc<Progress>,
+    ) -> Result<Stored, WriteError> {
         let target = Target {
             action: Action::Store,
             bucket: &request.bucket,
@@ -75,14 +69,12 @@ impl GcsWriter {
         let client = self.client.get(target).await?;
         let resumable = self.resumable_from.is_some_and(|size| request.size >= size);
         let said = if resumable {
-            upload(&client, request, source, progress).await.map_err(|error| {
-                let situation = Situation {
-                    in_session: progress.any_taken(),
-                    metadata_server: client.metadata_server,
-                };
-                target.crate_error(&error, situation)
-            })
+            match client.begin(request, target).await {
+                Ok(session) => session.store(&pacer, progress).await,
+                Err(error) => Err(error),
+            }
         } else {
+            let source = Source::new(&request.body, pacer, progress.clone());
             client.store(request, source, target).await
         };
         let result = said.and_then(|said| verified(request, target, &said));
@@ -120,8 +112,7 @@ impl ObjectWriter for GcsWriter {
             };
             check(request, target)?;
             let progress = Arc::new(Progress::new());
-            let source = Source::new(&request.body, pacer, progress.clone());
-            match watch(&progress, self.request_timeout, self.attempt(request, source, &progress)).await {
+            match watch(&progress, self.request_timeout, self.attempt(request, pacer, &progress)).await {
                 Ok(result) => result,
                 Err(stalled) => Err(target.stalled(stalled, request.size)),
             }
@@ -168,63 +159,6 @@ fn check(request: &ObjectRequest, target: Target<'_>) -> Result<(), WriteError> 
         return Err(target.fail(Class::Local, &what));
     }
     Ok(())
-}
-
-/// Stores the object as a resumable session: the only upload call of the client crate.
-async fn upload(
-    client: &Client,
-    request: &ObjectRequest,
-    source: Source,
-    progress: &Arc<Progress>,
-) -> Result<Description, CrateError> {
-    let bucket = format!("projects/_/buckets/{}", request.bucket);
-    let mut call = client
-        .storage
-        .write_object(bucket, &request.name, source)
-        .set_if_generation_match(0)
-        .with_known_crc32c(request.crc32c)
-        .set_content_type(&request.content_type)
-        .set_metadata(&request.metadata)
-        .with_resumable_upload_threshold(0usize)
-        .with_retry_policy(Resume {
-            progress: progress.clone(),
-        })
-        .with_backoff_policy(Pause)
-        .with_retry_throttler(Unthrottled)
-        .with_user_agent(USER_AGENT);
-    if let Some(value) = &request.cache_control {
-        call = call.set_cache_control(value);
-    }
-    if let Some(value) = &request.storage_class {
-        call = call.set_storage_class(value);
-    }
-    if let Some(value) = &request.kms_key {
-        call = call.set_kms_key(value);
-    }
-    if let Some(time) = request.custom_time {
-        // The crate's own time type, which its interface does not export.
-        let mut custom_time = Object::new().custom_time;
-        custom_time = time.try_into().ok().or(custom_time);
-        if let Some(time) = custom_time {
-            call = call.set_custom_time(time);
-        }
-    }
-    call.send_unbuffered().await.map(described)
-}
-
-fn described(object: Object) -> Description {
-    let created = object.create_time.as_ref().and_then(|time| {
-        let since = Duration::new(u64::try_from(time.seconds()).ok()?, u32::try_from(time.nanos()).ok()?);
-        SystemTime::UNIX_EPOCH.checked_add(since).filter(|_| !since.is_zero())
-    });
-    Description {
-        generation: Some(object.generation),
-        size: u64::try_from(object.size).ok(),
-        crc32c: object.checksums.as_ref().and_then(|checksums| checksums.crc32c),
-        created,
-        name: object.name,
-        bucket: object.bucket,
-    }
 }
 
 /// Checks that the server has what was sent.
@@ -281,52 +215,4 @@ async fn blamed(request: &ObjectRequest, target: Target<'_>, error: WriteError) 
         http_status: error.http_status,
         ..target.fail(Class::Local, what)
     }
-}
-
-/// One attempt. If it breaks after bytes have left, it may be resumed once.
-#[derive(Clone, Debug)]
-struct Resume {
-    progress: Arc<Progress>,
-}
-
-impl RetryPolicy for Resume {
-    fn on_error(&self, state: &RetryState, error: CrateError) -> RetryResult {
-        let broke = match error.http_status_code() {
-            // Includes a reset connection and a truncated answer.
-            None => error.is_io() || error.is_timeout() || error.is_connect() || error.is_deserialization(),
-            // A request to wait is handled by the scheduler, not here.
-            Some(503) => error
-                .http_headers()
-                .is_none_or(|headers| !headers.contains_key("retry-after")),
-            Some(status) => matches!(status, 408 | 500 | 502 | 504),
-        };
-        let under_way = self.progress.any_taken();
-        if broke && under_way && state.attempt_count < 2 {
-            return RetryResult::Continue(error);
-        }
-        RetryResult::Permanent(error)
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pause;
-
-impl BackoffPolicy for Pause {
-    fn on_failure(&self, _state: &RetryState) -> Duration {
-        RESUME_AFTER
-    }
-}
-
-/// The crate's own throttle never forgets an outage, and would delay the only resume.
-#[derive(Clone, Copy, Debug)]
-struct Unthrottled;
-
-impl RetryThrottler for Unthrottled {
-    fn throttle_retry_attempt(&self) -> bool {
-        false
-    }
-
-    fn on_retry_failure(&mut self, _flow: &RetryResult) {}
-
-    fn on_success(&mut self) {}
 }

@@ -1,0 +1,211 @@
+//! An object in a resumable session: the server keeps what it has of a broken upload.
+//!
+//! The client crate can do this too, but it reads an answer to its end, however long it is, and sends the access token to
+//! whatever address the server names as the session's.
+//!
+//! <https://cloud.google.com/storage/docs/performing-resumable-uploads>
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
+use reqwest::{RequestBuilder, Url};
+
+use super::client_pool::Client;
+use super::error::{Class, Situation, Target, WriteError};
+use super::object_api::{Description, encoded};
+use super::single_shot::{resource, streamed};
+use super::source::{Source, SourceError};
+use super::watchdog::Progress;
+use super::{ObjectRequest, Pacer};
+
+/// Wait before a broken session is resumed.
+const RESUME_AFTER: Duration = Duration::from_secs(1);
+/// How often bytes are sent: once, and once more after the upload broke. A server that keeps answering 308 without storing
+/// anything must not hold the attempt for ever.
+const MAX_READS: u32 = 2;
+
+/// What a session holds.
+enum Held {
+    /// The finished object.
+    Object(Description),
+    /// This many bytes, from the beginning.
+    Bytes(u64),
+}
+
+/// A session in use.
+pub(crate) struct Session<'a> {
+    client: &'a Client,
+    request: &'a ObjectRequest,
+    target: Target<'a>,
+    url: Url,
+}
+
+impl Client {
+    /// Begins a session for an object that must not exist yet.
+    pub(crate) async fn begin<'a>(&'a self, request: &'a ObjectRequest, target: Target<'a>) -> Result<Session<'a>, WriteError> {
+        let situation = self.situation(false);
+        let mut url = format!(
+            "{}/upload/storage/v1/b/{}/o?uploadType=resumable&name={}&ifGenerationMatch=0",
+            self.origin,
+            encoded(&request.bucket),
+            encoded(&request.name)
+        );
+        if let Some(key) = &request.kms_key {
+            url.push_str(&format!("&kmsKeyName={}", encoded(key)));
+        }
+        let call = self.http.post(url).header(CONTENT_TYPE, "application/json; charset=UTF-8");
+        let call = self.authorized(call, target, situation).await?;
+        let call = call.body(resource(request).to_string());
+        let response = call.send().await.map_err(|error| target.broken(&error))?;
+        if !response.status().is_success() {
+            return Err(match self.answer(response, target, situation).await {
+                Ok(_) => target.fail(Class::Transient, NO_SESSION),
+                Err(error) => error,
+            });
+        }
+        let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+        let location = location.ok_or_else(|| target.fail(Class::Transient, NO_SESSION))?;
+        let Some(url) = self.session_url(location) else {
+            return Err(target.fail(Class::Transient, ELSEWHERE));
+        };
+        Ok(Session {
+            client: self,
+            request,
+            target,
+            url,
+        })
+    }
+
+    pub(crate) fn situation(&self, in_session: bool) -> Situation {
+        Situation {
+            in_session,
+            metadata_server: self.metadata_server,
+        }
+    }
+
+    /// Returns the address that requests of a session go to. `None` for one at another server, which must not get credentials.
+    fn session_url(&self, location: &str) -> Option<Url> {
+        let own = Url::parse(&self.origin).ok()?;
+        let url = own.join(location).ok()?;
+        if url.origin() == own.origin() {
+            return Some(url);
+        }
+        let is_https = url.scheme() == "https" && url.port().is_none() && own.scheme() == "https";
+        let host = url.host_str().filter(|_| is_https)?;
+        if self.host.as_deref() == Some(host) {
+            // A private endpoint serves this host: its own address may not be reachable from here.
+            let mut at_endpoint = own;
+            at_endpoint.set_path(url.path());
+            at_endpoint.set_query(url.query());
+            return Some(at_endpoint);
+        }
+        let is_google = host == "googleapis.com" || host.ends_with(".googleapis.com");
+        (is_google && self.host.is_none()).then_some(url)
+    }
+}
+
+const NO_SESSION: &str = "the answer names no session; a login page or a proxy stands between";
+const ELSEWHERE: &str =
+    "the answer names a session at another server, which gets neither the object nor credentials; a proxy stands between";
+
+impl Session<'_> {
+    /// Sends the object. A connection that breaks after bytes have left is resumed once, where the server's bytes end.
+    pub(crate) async fn store(&self, pacer: &Arc<dyn Pacer>, progress: &Arc<Progress>) -> Result<Description, WriteError> {
+        let mut offset = 0;
+        for read in 1..=MAX_READS {
+            match self.send(offset, pacer, progress).await {
+                Ok(Held::Object(object)) => return Ok(object),
+                Ok(Held::Bytes(_)) => {}
+                Err(error) if read < MAX_READS && is_broken(&error) && progress.any_taken() => {
+                    tokio::time::sleep(RESUME_AFTER).await;
+                }
+                Err(error) => return Err(error),
+            }
+            match self.held().await? {
+                Held::Object(object) => return Ok(object),
+                Held::Bytes(held) => offset = held,
+            }
+        }
+        Err(self.target.of_source(&SourceError::KeepsNothing))
+    }
+
+    /// Sends the bytes from `offset` to the end.
+    async fn send(&self, offset: u64, pacer: &Arc<dyn Pacer>, progress: &Arc<Progress>) -> Result<Held, WriteError> {
+        let size = self.request.size;
+        let source = Source::from(&self.request.body, offset, Arc::clone(pacer), Arc::clone(progress));
+        let source = source.map_err(|error| self.target.of_source(&error))?;
+        let range = match size.checked_sub(1) {
+            Some(last) if offset < size => format!("bytes {offset}-{last}/{size}"),
+            // Nothing is left to send: the server has yet to finish the object.
+            _ => format!("bytes */{size}"),
+        };
+        let call = self.put().await?.header(CONTENT_RANGE, range);
+        self.answer(call.body(streamed(source))).await
+    }
+
+    /// Asks what the server has.
+    async fn held(&self) -> Result<Held, WriteError> {
+        let call = self.put().await?.header(CONTENT_RANGE, "bytes */*");
+        self.answer(call.header(CONTENT_LENGTH, 0)).await
+    }
+
+    async fn put(&self) -> Result<RequestBuilder, WriteError> {
+        let call = self.client.http.put(self.url.clone());
+        let call = call.header(CONTENT_TYPE, "application/octet-stream");
+        self.client.authorized(call, self.target, self.client.situation(true)).await
+    }
+
+    async fn answer(&self, call: RequestBuilder) -> Result<Held, WriteError> {
+        let response = call.send().await.map_err(|error| self.target.http_error(&error))?;
+        // 308 is "Resume Incomplete" here; its body means nothing and is not read.
+        if response.status().as_u16() == 308 {
+            return Ok(Held::Bytes(held_bytes(response.headers())));
+        }
+        let situation = self.client.situation(true);
+        let answer = self.client.answer(response, self.target, situation).await?;
+        let object = Description::parse(&answer).map_err(|why| self.target.unreadable(&why))?;
+        Ok(Held::Object(object))
+    }
+}
+
+/// Returns how many bytes a 308 says the server has; without a `Range`, or with an unreadable one, none.
+fn held_bytes(headers: &HeaderMap) -> u64 {
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let last = range.and_then(|range| range.trim().strip_prefix("bytes=0-")?.parse::<u64>().ok());
+    last.map_or(0, |last| last.saturating_add(1))
+}
+
+/// Returns whether the session may go on after this error. A request to wait is handled by the scheduler, not here.
+fn is_broken(error: &WriteError) -> bool {
+    error.class == Class::Transient
+        && match error.http_status {
+            // Includes a reset connection and an unreadable answer.
+            None => true,
+            Some(status) => matches!(status, 408 | 500 | 502..=504),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderValue;
+
+    #[test]
+    fn a_308_without_a_readable_range_means_that_nothing_was_kept() {
+        let held = |range: Option<&'static str>| {
+            let range = range.map(|range| (RANGE, HeaderValue::from_static(range)));
+            held_bytes(&range.into_iter().collect())
+        };
+        assert_eq!(held(None), 0);
+        assert_eq!(held(Some("bytes=0-524287")), 524_288);
+        for wrong in ["bytes=5-9", "0-9", "bytes=0--1", "bytes=0-99999999999999999999"] {
+            assert_eq!(held(Some(wrong)), 0, "{wrong}");
+        }
+        assert_eq!(
+            held(Some("bytes=0-18446744073709551615")),
+            u64::MAX,
+            "refused later as beyond the end"
+        );
+    }
+}
