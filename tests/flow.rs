@@ -69,9 +69,10 @@ fn the_last_value_that_a_user_set_counts_for_the_whole_group() {
     );
     second.sink.set_property("max-bytes-per-second", 7_000_000u64);
     assert_eq!((rate(&first), rate(&other)), (7_000_000, 20_000_000));
-    let told =
-        |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Info(i) if i.error().to_string().contains("now 7 MB/s"));
-    first.wait_for(Duration::from_secs(5), told);
+    let news = "another sink of this flow-group has set its limits: now 7 MB/s and 10 requests/s (0 = none)";
+    let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Info(i) if i.error().to_string().contains(news));
+    let (_, words) = first.wait_for(Duration::from_secs(5), told);
+    assert!(words.iter().any(|(_, text)| text.contains(news)), "{words:?}");
     // The first one starts anew with its old value, and a third one with a value that was set before: the last one set counts.
     let third = Line::new(idle, &server, "max-bytes-per-second=6000000 flow-group=shared");
     second.sink.set_property("max-bytes-per-second", 8_000_000u64);

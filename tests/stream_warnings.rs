@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::gcs_server::GcsServer;
+use common::gcs_server::{Answer, Fault, GcsServer};
 use common::streams::{Flv, Ts, element, matroska_head};
 use common::*;
 use gst::prelude::*;
@@ -175,6 +175,11 @@ fn streams_that_cannot_be_cut_are_an_error_that_says_what_to_send_instead() {
             [matroska_head(), large].concat(),
             ["over the limit of 4.2 MB", "check that the stream is what its container says"],
         ),
+        (
+            "head-damaged.mp4",
+            mp4_with_a_damaged_head(),
+            ["the head (moov) of the MP4 is missing or damaged", "start the source again"],
+        ),
     ];
     for (name, bytes, words) in cases {
         let file = TempFile::new(name, &bytes);
@@ -218,8 +223,21 @@ fn one_object_for_all_that_grows_over_the_memory_is_an_error_with_its_size() {
     }
 }
 
+/// `ftyp`, a `moov` in which the first size is a lie, a fragment.
+fn mp4_with_a_damaged_head() -> Vec<u8> {
+    let boxed = |kind: &[u8; 4], body: &[u8]| [&u32::try_from(body.len() + 8).unwrap().to_be_bytes()[..], kind, body].concat();
+    let moov = boxed(b"moov", b"\x00\xff\x00\x6cmvhd-------------");
+    let moof = boxed(b"moof", &boxed(b"mfhd", &[0; 8]));
+    [boxed(b"ftyp", b"iso5\0\0\0\0iso5"), moov, moof, boxed(b"mdat", &[9; 40])].concat()
+}
+
 /// The first WARNING of a live line that gets these bytes and nothing more.
 fn live_warning(bytes: Vec<u8>) -> String {
+    live_warning_with("", bytes)
+}
+
+/// The first with these words.
+fn live_warning_with(wanted: &str, bytes: Vec<u8>) -> String {
     init();
     let server = GcsServer::spawn_thread();
     let line = Line::new(
@@ -230,9 +248,13 @@ fn live_warning(bytes: Vec<u8>) -> String {
     let source = line.pipeline.by_name("src").unwrap();
     line.play();
     let _: gst::FlowReturn = source.emit_by_name("push-buffer", &[&gst::Buffer::from_slice(bytes)]);
-    let is_warning = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(_));
+    let is_warning =
+        |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().to_string().contains(wanted));
     let (_, words) = line.wait_for(std::time::Duration::from_secs(60), is_warning);
-    words.into_iter().find(|(kind, _)| *kind == "warning").unwrap().1
+    let found = words
+        .into_iter()
+        .find(|(kind, text)| *kind == "warning" && text.contains(wanted));
+    found.unwrap().1
 }
 
 #[test]
@@ -259,6 +281,39 @@ fn a_live_stream_without_anything_to_store_is_told_with_what_came_instead() {
         text.contains("the MP4 is not fragmented") && text.contains("fragment-duration=1000"),
         "{text}"
     );
+    let text = live_warning_with("nothing to store", mp4_with_a_damaged_head());
+    assert!(
+        text.contains("the head (moov) of the MP4 is missing or damaged; start the source again"),
+        "{text}"
+    );
+}
+
+#[test]
+fn uploads_that_are_refused_until_the_memory_is_full_end_the_recording_with_their_reason() {
+    let server = GcsServer::spawn_thread();
+    // The first chunk is stored: until then a refusal is an error at once.
+    server.push_fault(Fault::Pass);
+    let refusal = Answer::error(403, "Permission 'storage.objects.create' denied");
+    (0..200).for_each(|_| server.push_fault(Fault::Answer(refusal.clone())));
+    let mut flv = Flv::new(false);
+    (0..6000).for_each(|i| flv.picture(i * 40, i % 25 == 0, &[&[&[6, 5][..], &[0x33; 1500]].concat()]));
+    let file = TempFile::new("refused.flv", &flv.0);
+    let front = format!("filesrc location={} blocksize=65536", file.0.display());
+    let line = Line::new(&front, &server, &format!("max-memory-bytes=4000000 max-uploads=1 {CUT}"));
+    line.play();
+    let (end, words) = line.wait();
+    let End::Error(text) = end else {
+        panic!("no error but {words:?}")
+    };
+    for word in [
+        "uploads are refused (",
+        "storage.objects.create",
+        "max-memory-bytes is exhausted: the recording ends",
+        "restore the permission or fix the bucket",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(server.objects().len(), 1);
 }
 
 #[test]

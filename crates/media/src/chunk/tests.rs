@@ -717,3 +717,21 @@ fn an_mp4_that_ends_before_its_index_is_an_error_and_no_silent_success() {
     assert_eq!(chunker.finish(&mut events), Err(crate::container::Fault::Unfragmented));
     assert!(events.iter().any(|event| matches!(event, Event::Gap { bytes: 40, .. })));
 }
+
+#[test]
+fn an_mp4_whose_head_is_damaged_is_an_error_and_a_gap_and_nothing_that_cannot_play_is_stored() {
+    let moov = b"\0\0\0\x18moov\0\xff\0\x6cmvhd--------";
+    let moof = b"\0\0\0\x18moof\0\0\0\x10mfhd\0\0\0\0\0\0\0\x01\0\0\0\x10mdat--------";
+    let mut chunker = Chunker::new(LIMITS, None);
+    let mut events = Vec::new();
+    let input = [&b"\0\0\0\x14ftypiso5\0\0\0\0iso5"[..], moov, moof].concat();
+    let bytes = || Some(bytes::Bytes::copy_from_slice(&input));
+    chunker.push(&input, bytes, stamp(0), &mut events).unwrap();
+    assert_eq!(chunker.finish(&mut events), Err(crate::container::Fault::NoHead));
+    assert!(!events.iter().any(|event| matches!(event, Event::Begin { .. })));
+    let lost = |event: &Event| match event {
+        Event::Gap { bytes, .. } | Event::Discard(bytes) => *bytes,
+        _ => 0,
+    };
+    assert_eq!(events.iter().map(lost).max(), Some(input.len() as u64));
+}

@@ -104,7 +104,7 @@ impl Chunker {
         if self.input.scanner.is_none() && !self.input.probe.is_empty() {
             outcome = self.detect(true, events);
         }
-        let missing = self.missing_head();
+        let missing = self.missing_head().filter(|_| !self.has_begun() && !self.stopped);
         if let Some(scanner) = &mut self.input.scanner {
             let mut marks = Vec::new();
             scanner.finish(&mut marks);
@@ -113,11 +113,13 @@ impl Chunker {
             }
         }
         let end = self.undecided.bytes.end();
-        if let Some(fault) = missing.filter(|_| !self.has_begun() && !self.stopped) {
+        if let Some(fault) = missing {
             outcome = outcome.and(Err(fault));
         }
         if let ChunkState::Waiting(waiting) = &mut self.state {
-            let waiting = std::mem::take(waiting);
+            let mut waiting = std::mem::take(waiting);
+            // No part of it could play.
+            waiting.first.take_if(|_| missing.is_some());
             self.finish_waiting(waiting, end, events);
         } else if matches!(self.state, ChunkState::Idle(_)) && self.is_holding() {
             let from = self.undecided.bytes.base();
