@@ -5,7 +5,7 @@ usage: benches/fleet.py [--cameras N] [--seconds S] [--kbps K] [--reconnects R] 
 Release build of the recorder; one RTSP server and the storage emulator on the same machine, in processes of their own, whose CPU is not counted.
 
 With --reconnects the RTSP server is then killed and started again until the cameras have connected so often: threads, descriptors and memory after each
-round, when all are recorded again, must stay as after the first. With --limits the exit status is 1 where a limit of docs/benchmarks.md is exceeded; it is
+round, when all are recorded again, must stay as after the first. With --limits the exit status is 1 where a limit of docs/scaling.md is exceeded; it is
 meant for `--cameras 64 --kbps 1000 --seconds 300 --reconnects 1000`.
 """
 import argparse

@@ -45,6 +45,8 @@ pub enum Event {
         /// A key frame was among them.
         key: bool,
     },
+    /// The sink has got a key frame that came earlier: a muxer may hold it back until sound is given up.
+    KeyFrame(Attempt),
     /// The attempt has failed.
     Failed(Attempt, Failure),
     /// The connection of an attempt is closed.
@@ -248,6 +250,10 @@ impl Supervisor {
                 self.pictures(now, key);
                 Vec::new()
             }
+            Event::KeyFrame(attempt) if attempt == self.attempt => {
+                self.key_frame(now);
+                Vec::new()
+            }
             Event::Failed(attempt, failure) if attempt == self.attempt => self.fail(now, &failure),
             Event::Gone(attempt) if attempt == self.attempt => {
                 self.gone(now);
@@ -255,23 +261,17 @@ impl Supervisor {
             }
             Event::Reconfigured(limits) => self.reconfigure(now, limits),
             Event::Stop(why) => self.stop(now, why),
-            Event::Opened(_) | Event::Pictures { .. } | Event::Failed(..) | Event::Gone(_) => Vec::new(),
+            Event::Opened(_) | Event::Pictures { .. } | Event::KeyFrame(_) | Event::Failed(..) | Event::Gone(_) => Vec::new(),
         }
     }
 
     fn pictures(&mut self, now: Duration, key: bool) {
         match &mut self.phase {
             Phase::Open {
-                last,
-                last_key,
-                pictures_since,
+                last, pictures_since, ..
             } => {
                 *last = now;
-                let since = *pictures_since.get_or_insert(now);
-                if key {
-                    *last_key = now;
-                    self.pauses.pictures(now.saturating_sub(since));
-                }
+                pictures_since.get_or_insert(now);
             }
             Phase::Connecting { .. } => {
                 self.phase = Phase::Open {
@@ -283,11 +283,27 @@ impl Supervisor {
             Phase::Waiting { .. } | Phase::Ending | Phase::Stopped => return,
         }
         if key {
-            if let Some(since) = self.absent_since.take() {
-                *self.absences.entry(self.reason).or_default() += now.saturating_sub(since);
-            }
-            self.enter(now, State::Recording, String::new());
+            self.key_frame(now);
         }
+    }
+
+    /// Says nothing of whether pictures still come.
+    fn key_frame(&mut self, now: Duration) {
+        let Phase::Open {
+            last_key,
+            pictures_since,
+            ..
+        } = &mut self.phase
+        else {
+            return;
+        };
+        *last_key = now;
+        let since = pictures_since.unwrap_or(now);
+        self.pauses.pictures(now.saturating_sub(since));
+        if let Some(since) = self.absent_since.take() {
+            *self.absences.entry(self.reason).or_default() += now.saturating_sub(since);
+        }
+        self.enter(now, State::Recording, String::new());
     }
 
     /// An attempt has failed: it is ended, and the pause before the next one depends on why.

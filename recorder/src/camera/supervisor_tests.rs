@@ -118,6 +118,23 @@ fn unreachable() -> Failure {
 }
 
 #[test]
+fn a_key_frame_that_a_muxer_held_back_does_not_hide_that_the_camera_is_frozen() {
+    let mut story = Story::new();
+    story.pass(Duration::ZERO);
+    let attempt = story.attempt();
+    story.event(Event::Opened(attempt));
+    story.event(Event::Pictures { attempt, key: true });
+    // The sound is given up after three seconds, and what waited for it reaches the sink.
+    story.pass(3 * S);
+    story.event(Event::KeyFrame(attempt));
+    assert!(!story.pass(6 * S) && story.pass(S), "reported 10 s after the last picture");
+    assert_eq!(story.supervisor.condition().state, State::Frozen);
+    // What the end brings forth makes no recording of it.
+    story.event(Event::KeyFrame(attempt));
+    assert_eq!(story.supervisor.condition().state, State::Frozen);
+}
+
+#[test]
 fn a_camera_that_works_is_recorded_from_its_first_key_frame() {
     let mut story = Story::new();
     assert_eq!(story.state(), State::Connecting);

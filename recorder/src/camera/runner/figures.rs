@@ -79,14 +79,17 @@ impl Runner {
         if frames == open.frames && keys == open.keys {
             return;
         }
-        let key = keys > open.keys;
+        let (came, key) = (frames > open.frames, keys > open.keys);
         (open.frames, open.keys) = (frames, keys);
         let first = *open.first_picture.get_or_insert_with(Instant::now);
         let recording = Arc::clone(&open.recording);
         if !recording.is_assembled() && (!recording.waits_for_sound() || first.elapsed() >= SOUND_WAIT) {
             spawn("build", move || recording.assemble());
         }
-        self.event(Event::Pictures { attempt, key });
+        self.event(match came {
+            true => Event::Pictures { attempt, key },
+            false => Event::KeyFrame(attempt),
+        });
     }
 
     /// Cameras of a fleet end their first chunks apart, and so all later ones.
