@@ -78,6 +78,8 @@ export class Player {
   private turn = 0;
   /** The window holds nothing. */
   private isEmpty = false;
+  /** What is still to be told once the next window is there. */
+  private note = "";
   /** The window is asked for, and not answered yet. */
   private isComing = false;
 
@@ -185,7 +187,8 @@ export class Player {
       this.hls?.destroy();
       this.hls = hls;
       this.segments = details.fragments.map(segment);
-      this.listener.said("");
+      this.listener.said(this.note);
+      this.note = "";
       this.listener.leftOut?.(Array.from(details.m3u8.matchAll(/^# left out: (\S+)$/gm), ([, codec = ""]) => decodeURIComponent(codec)));
       hls.attachMedia(this.video);
       hls.startLoad(this.start(at));
@@ -218,11 +221,13 @@ export class Player {
 
   /** A chunk was deleted after the playlist was made: goes on behind it. */
   private goOver(hls: HlsClass, turn: number): void {
-    this.listener.said("a piece is not in the bucket any more; it goes on after it");
+    this.note = "a piece is not in the bucket any more; it goes on after it";
+    this.listener.said(this.note);
     const loaded = Math.max(this.video.currentTime, ...ranges(this.video.buffered).map(([, end]) => end));
     const lost = this.segments.find(({ start, duration }) => loaded < start + duration - 0.05) ?? this.segments.at(-1);
     if (!lost) return;
-    const end = lost.at + lost.duration * 1000 + 1;
+    // hls.js takes the piece before for what begins less than 250 ms behind it.
+    const end = lost.at + lost.duration * 1000 + 400;
     hls.stopLoad();
     const wait = Math.max(500, (loaded - this.video.currentTime) * 1000);
     // What is loaded is shown to its end.
