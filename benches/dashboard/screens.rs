@@ -172,7 +172,7 @@ fn first_screen(server: &Server) -> bool {
     std::thread::sleep(Duration::from_secs(3));
     let (_, again) = dashboard.timed("/api/cameras");
     let more = format!(
-        "{lists} listings; again after 3 s {}; {} MiB",
+        "{lists} listings, {cpu:.2} s of CPU; again after 3 s {}; {} MiB",
         seconds(again),
         dashboard.resident()
     );
