@@ -1,6 +1,7 @@
 //! A Cloud Storage server for listings that no emulator answers in time: names of chunks are reckoned, not stored, so that a page of a
 //! listing costs what is in it, whatever the size of the bucket. Objects are one chunk of FLV with its times moved.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -33,6 +34,9 @@ pub(crate) struct Server {
 
 struct Shared {
     buckets: BTreeMap<&'static str, Bucket>,
+    /// The names of buckets with one camera, made beforehand: making them is not to be measured.
+    names: BTreeMap<u64, Vec<String>>,
+    items: BTreeMap<u64, Vec<String>>,
     template: Template,
     cut: Cut,
     /// How long a listing takes, as it does over a network.
@@ -46,13 +50,29 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let lists = Arc::new(AtomicU64::new(0));
         let template = Template::parse(gcstreamer_dashboard::settings::DEFAULT_LOCATION).unwrap();
-        let shared = Arc::new(Shared {
+        let mut shared = Shared {
             buckets,
+            names: BTreeMap::new(),
+            items: BTreeMap::new(),
             template,
             cut,
             latency,
             lists: lists.clone(),
-        });
+        };
+        for bucket in shared.buckets.clone().into_values().filter(|bucket| bucket.cameras == 1) {
+            let names: Vec<String> = (0..bucket.chunks)
+                .map(|number| shared.name(&bucket, number).into_owned())
+                .collect();
+            if bucket.chunks < 10_000 {
+                let items = (0..)
+                    .zip(&names)
+                    .map(|(number, name)| shared.item(&bucket, number, name, true).into_owned());
+                let items = items.collect();
+                shared.items.insert(bucket.chunks, items);
+            }
+            shared.names.insert(bucket.chunks, names);
+        }
+        let shared = Arc::new(shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = shared.clone();
@@ -115,7 +135,10 @@ impl Shared {
         }
     }
 
-    fn name(&self, bucket: &Bucket, number: u64) -> String {
+    fn name(&self, bucket: &Bucket, number: u64) -> Cow<'_, str> {
+        if let Some(name) = self.made(&self.names, bucket, number) {
+            return name.into();
+        }
         let (camera, index) = (number / bucket.chunks, number % bucket.chunks);
         let device = format!("cam{camera:03}");
         let session = session_id(bucket.start, u32::try_from(camera).unwrap().into());
@@ -126,7 +149,13 @@ impl Shared {
             ext: "flv",
             start: bucket.start + index * CHUNK,
         };
-        self.template.format(&naming).unwrap()
+        self.template.format(&naming).unwrap().into()
+    }
+
+    /// What was made beforehand for this number.
+    fn made<'a>(&self, of: &'a BTreeMap<u64, Vec<String>>, bucket: &Bucket, number: u64) -> Option<&'a str> {
+        let all = of.get(&bucket.chunks).filter(|_| bucket.cameras == 1)?;
+        all.get(usize::try_from(number).unwrap()).map(String::as_str)
     }
 
     /// The first number whose name does not fulfil what all before it do.
@@ -175,7 +204,7 @@ impl Shared {
                 }
                 None => {
                     items.push(self.item(bucket, at, &name, is_full));
-                    last = name;
+                    last = name.into_owned();
                     at += 1;
                 }
             }
@@ -192,9 +221,12 @@ impl Shared {
         )
     }
 
-    fn item(&self, bucket: &Bucket, number: u64, name: &str, is_full: bool) -> String {
+    fn item(&self, bucket: &Bucket, number: u64, name: &str, is_full: bool) -> Cow<'_, str> {
         if !is_full {
-            return format!("{{\"name\":\"{name}\"}}");
+            return format!("{{\"name\":\"{name}\"}}").into();
+        }
+        if let Some(item) = self.made(&self.items, bucket, number) {
+            return item.into();
         }
         let (camera, index) = (number / bucket.chunks, number % bucket.chunks);
         let start = bucket.start + index * CHUNK;
@@ -211,6 +243,7 @@ impl Shared {
             iso(start + CHUNK),
             serde_json::to_string(&metadata).unwrap()
         )
+        .into()
     }
 
     /// The chunk with its times moved to where its number says.

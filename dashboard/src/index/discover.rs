@@ -47,7 +47,7 @@ impl Index {
         let now = self.clock.now();
         if discovered.at.is_none_or(|at| now.saturating_sub(at) >= GOOD_FOR) {
             // Ids of the default template stand in front of the year.
-            if self.template.day_prefix("{device}", 0) == "{device}/1970/01/01/19700101T" {
+            if self.has_default_names() {
                 self.look_into_folders(&mut discovered, now).await?;
             } else {
                 discovered.cameras = self.look_at_objects().await?;

@@ -19,6 +19,7 @@ pub mod chunk;
 mod discover;
 pub mod freshness;
 pub mod names;
+mod newest;
 mod reading;
 pub mod report;
 pub mod timeline;
@@ -33,8 +34,10 @@ use timeline::Timeline;
 
 /// ns of an hour.
 pub const HOUR: u64 = 3_600_000_000_000;
-/// Most list requests at once.
-const PARALLEL: usize = 32;
+/// Most list requests at once: three of them for each of 300 cameras are then 15 round trips.
+const PARALLEL: usize = 64;
+/// How far back a camera that is recording has a chunk, ns.
+const LATELY: u64 = 120_000_000_000;
 /// Most pages of one listing: 100,000 objects.
 const MAX_PAGES: usize = 100;
 /// How far a camera's clock may be ahead for its chunks to count as new, ns.
@@ -255,89 +258,6 @@ impl Index {
             },
         );
         Ok(names)
-    }
-
-    /// The newest chunk of a camera.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn newest(&self, camera: &str) -> Result<Option<Chunk>, IndexError> {
-        let slot = self.cache.slot(&format!("newest\0{camera}"));
-        let _turn = slot.lock().await;
-        let now = self.clock.now();
-        let known = lock(&self.newest).get(camera).cloned();
-        if let Some(known) = &known {
-            let good_for = if known.chunk.is_some() { NEWEST_FOR } else { NOTHING_FOR };
-            if now.saturating_sub(known.asked) < good_for {
-                return Ok(known.chunk.clone());
-            }
-        }
-        let chunk = match known.and_then(|known| known.chunk) {
-            Some(last) => self.newer(camera, last, now).await?,
-            None => self.look_for_newest(camera, now).await?,
-        };
-        let newest = Newest {
-            chunk: chunk.clone(),
-            asked: now,
-        };
-        let mut all = lock(&self.newest);
-        // Ids that somebody asks for need not exist.
-        if all.len() >= MAX_CAMERAS {
-            all.clear();
-        }
-        all.insert(camera.to_owned(), newest);
-        Ok(chunk)
-    }
-
-    /// The newest from `last` on: names sort by time, so this is one short listing.
-    async fn newer(&self, camera: &str, last: Chunk, now: u64) -> Result<Option<Chunk>, IndexError> {
-        let query = ListQuery {
-            prefix: self.device_prefix(camera),
-            start_offset: Some(last.name.to_string()),
-            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
-            ..ListQuery::default()
-        };
-        let chunks = self.chunks(camera, query).await?;
-        Ok(chunks
-            .into_iter()
-            .chain([last])
-            .max_by_key(|chunk| (chunk.meta.end, chunk.meta.sequence)))
-    }
-
-    async fn look_for_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
-        for hour in [now, now.saturating_sub(HOUR)] {
-            let chunks = self.hour(camera, hour).await?;
-            if let Some(newest) = chunks.iter().max_by_key(|chunk| chunk.meta.end) {
-                return Ok(Some(newest.clone()));
-            }
-        }
-        // Is there anything from this hour on? Halves the time since 1970 until one hour is left.
-        let (mut low, mut high) = (EARLIEST / HOUR, (now + AHEAD) / HOUR);
-        if !self.has_any_from(camera, low * HOUR, now).await? {
-            return Ok(None);
-        }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if self.has_any_from(camera, middle * HOUR, now).await? {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        let chunks = self.hour(camera, low * HOUR).await?;
-        Ok(chunks.iter().max_by_key(|chunk| chunk.meta.end).cloned())
-    }
-
-    async fn has_any_from(&self, camera: &str, at: u64, now: u64) -> Result<bool, IndexError> {
-        let query = ListQuery {
-            prefix: self.device_prefix(camera),
-            start_offset: Some(self.template.hour_prefix(camera, at)),
-            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
-            max_results: Some(1),
-            fields: gcstreamer_storage::Fields::Names,
-            ..ListQuery::default()
-        };
-        Ok(!self.list(&query).await?.objects.is_empty())
     }
 
     /// What all names of a camera begin with.

@@ -24,7 +24,7 @@ export type Place = { kind: "stored"; position: number } | { kind: "gap"; until:
 /** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
 interface Segment { start: number; duration: number; at: number }
 
-const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
+export const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
 
 /** Reads a playlist for its times, for browsers that play it by themselves. */
 async function read(address: string): Promise<Segment[]> {
@@ -78,6 +78,8 @@ export class Player {
   private turn = 0;
   /** The window holds nothing. */
   private isEmpty = false;
+  /** What is still to be told once the next window is there. */
+  private note = "";
   /** The window is asked for, and not answered yet. */
   private isComing = false;
 
@@ -189,6 +191,8 @@ export class Player {
       this.listener.leftOut?.(Array.from(details.m3u8.matchAll(/^# left out: (\S+)$/gm), ([, codec = ""]) => decodeURIComponent(codec)));
       hls.attachMedia(this.video);
       hls.startLoad(this.start(at));
+      if (this.note) this.listener.said(this.note);
+      this.note = "";
       if (play) void this.play();
     });
     // What it learns from the media is more exact than what the playlist says.
@@ -199,12 +203,13 @@ export class Player {
       // Media that were not answered at all: a redirect to the bucket that its CORS rules, or the network, do not let through.
       const unanswered = data.type === Hls.ErrorTypes.NETWORK_ERROR && data.frag !== undefined && !data.response?.code;
       if (unanswered && !proxied) void this.comeByProxy(address, at, play, turn);
+      // hls.js would ask for it half a minute long.
+      if (data.frag && data.response?.code === 404) return this.goOver(hls, turn);
       if (!data.fatal) return;
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         this.listener.said(`this browser cannot play it (${data.details}); the recording can be downloaded and played elsewhere`);
         if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
-      } else if (data.frag && data.response?.code === 404) this.goOver(hls, turn);
-      else {
+      } else {
         this.failed(new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, ""));
         this.tryAgain(address, at, play, turn, data.response?.code ?? 0);
       }
@@ -218,13 +223,15 @@ export class Player {
 
   /** A chunk was deleted after the playlist was made: goes on behind it. */
   private goOver(hls: HlsClass, turn: number): void {
-    this.listener.said("a piece is not in the bucket any more; it goes on after it");
+    this.note = "a piece is not in the bucket any more; it goes on after it";
+    this.listener.said(this.note);
     const loaded = Math.max(this.video.currentTime, ...ranges(this.video.buffered).map(([, end]) => end));
     const lost = this.segments.find(({ start, duration }) => loaded < start + duration - 0.05) ?? this.segments.at(-1);
     if (!lost) return;
-    const end = lost.at + lost.duration * 1000 + 1;
+    // hls.js takes the piece before for what begins less than 250 ms behind it.
+    const end = lost.at + lost.duration * 1000 + 400;
     hls.stopLoad();
-    const wait = Math.max(500, (loaded - this.video.currentTime) * 1000);
+    const wait = Math.max(500, ((loaded - this.video.currentTime) * 1000) / this.video.playbackRate);
     // What is loaded is shown to its end.
     setTimeout(() => turn === this.turn && void this.open(end - LEAD, end - LEAD + WINDOW, end, !this.isLed), wait);
   }

@@ -1,5 +1,5 @@
 // Up to four cameras on one clock: a clock by the wall that waits for pictures that are late, and players that follow it.
-import { type Place, Player } from "./player";
+import { type Place, Player, ranges } from "./player";
 import { isAwaited, steered } from "./steady";
 
 /** Most cameras beside each other. */
@@ -60,7 +60,14 @@ class Led {
 
   private steer(position: number, speed: number, runs: boolean): void {
     const { video } = this;
-    if (video.seeking || video.readyState === 0) return;
+    if (video.readyState === 0) return;
+    if (video.seeking) {
+      // Pictures begin some frames after their chunk does, and a seek into that hole never ends.
+      const next = ranges(video.buffered).find(([, end]) => end > video.currentTime);
+      const hole = next ? next[0] - video.currentTime : 0;
+      if (hole > 0 && hole < 0.5) video.currentTime += hole + 0.01;
+      return;
+    }
     const order = steered(video.currentTime, position, speed, runs);
     if (video.playbackRate !== order.rate) video.playbackRate = order.rate;
     if (order.seek !== undefined) video.currentTime = order.seek;

@@ -1,0 +1,123 @@
+//! The newest chunk of each camera, with as few and as short listings as names that sort by time allow.
+
+use gcstreamer_schema::name::Naming;
+use gcstreamer_storage::ListQuery;
+
+use super::{AHEAD, Chunk, EARLIEST, HOUR, Index, IndexError, LATELY, MAX_CAMERAS, NEWEST_FOR, NOTHING_FOR, Newest};
+use crate::lock::lock;
+
+impl Index {
+    /// The newest chunk of a camera.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn newest(&self, camera: &str) -> Result<Option<Chunk>, IndexError> {
+        let slot = self.cache.slot(&format!("newest\0{camera}"));
+        let _turn = slot.lock().await;
+        let now = self.clock.now();
+        let known = lock(&self.newest).get(camera).cloned();
+        if let Some(known) = &known {
+            let good_for = if known.chunk.is_some() { NEWEST_FOR } else { NOTHING_FOR };
+            if now.saturating_sub(known.asked) < good_for {
+                return Ok(known.chunk.clone());
+            }
+        }
+        let chunk = match known.and_then(|known| known.chunk) {
+            Some(last) => self.newer(camera, last, now).await?,
+            None => self.look_for_newest(camera, now).await?,
+        };
+        let newest = Newest {
+            chunk: chunk.clone(),
+            asked: now,
+        };
+        let mut all = lock(&self.newest);
+        // Ids that somebody asks for need not exist.
+        if all.len() >= MAX_CAMERAS {
+            all.clear();
+        }
+        all.insert(camera.to_owned(), newest);
+        Ok(chunk)
+    }
+
+    /// The newest from `last` on: names sort by time, so this is one short listing.
+    async fn newer(&self, camera: &str, last: Chunk, now: u64) -> Result<Option<Chunk>, IndexError> {
+        let query = ListQuery {
+            prefix: self.device_prefix(camera),
+            start_offset: Some(last.name.to_string()),
+            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
+            ..ListQuery::default()
+        };
+        let chunks = self.chunks(camera, query).await?;
+        Ok(chunks
+            .into_iter()
+            .chain([last])
+            .max_by_key(|chunk| (chunk.meta.end, chunk.meta.sequence)))
+    }
+
+    async fn look_for_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
+        if let Some(newest) = self.lately(camera, now).await? {
+            return Ok(Some(newest));
+        }
+        for hour in [now, now.saturating_sub(HOUR)] {
+            let chunks = self.hour(camera, hour).await?;
+            if let Some(newest) = chunks.iter().max_by_key(|chunk| chunk.meta.end) {
+                return Ok(Some(newest.clone()));
+            }
+        }
+        // Is there anything from this hour on? Halves the time since 1970 until one hour is left.
+        let (mut low, mut high) = (EARLIEST / HOUR, (now + AHEAD) / HOUR);
+        if !self.has_any_from(camera, low * HOUR, now).await? {
+            return Ok(None);
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.has_any_from(camera, middle * HOUR, now).await? {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        let chunks = self.hour(camera, low * HOUR).await?;
+        Ok(chunks.iter().max_by_key(|chunk| chunk.meta.end).cloned())
+    }
+
+    /// The newest of the last two minutes: a dozen objects, where a whole hour would be hundreds for each camera of the first screen.
+    async fn lately(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
+        let earliest = Naming {
+            device: camera,
+            session: "",
+            seq: 0,
+            ext: "",
+            start: now.saturating_sub(LATELY),
+        };
+        // Only these names are known to sort by time down to the second.
+        let Some(begin) = self.template.format(&earliest).ok().filter(|_| self.has_default_names()) else {
+            return Ok(None);
+        };
+        let query = ListQuery {
+            prefix: self.device_prefix(camera),
+            start_offset: Some(begin),
+            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
+            ..ListQuery::default()
+        };
+        let chunks = self.chunks(camera, query).await?;
+        Ok(chunks.into_iter().max_by_key(|chunk| (chunk.meta.end, chunk.meta.sequence)))
+    }
+
+    /// Whether names are `{device}/%Y/%m/%d/%Y%m%dT%H…`, the default: ids of cameras stand in front of the year.
+    pub(super) fn has_default_names(&self) -> bool {
+        self.template.day_prefix("{device}", 0) == "{device}/1970/01/01/19700101T"
+    }
+
+    async fn has_any_from(&self, camera: &str, at: u64, now: u64) -> Result<bool, IndexError> {
+        let query = ListQuery {
+            prefix: self.device_prefix(camera),
+            start_offset: Some(self.template.hour_prefix(camera, at)),
+            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
+            max_results: Some(1),
+            fields: gcstreamer_storage::Fields::Names,
+            ..ListQuery::default()
+        };
+        Ok(!self.list(&query).await?.objects.is_empty())
+    }
+}
