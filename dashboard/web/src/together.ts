@@ -51,8 +51,6 @@ class Led {
       void player.load(at);
     }
     if (place.kind === "stored") this.steer(place.position, speed, runs);
-    // In a gap it waits where it goes on, so that it goes on at once.
-    else if (place.kind === "gap") this.steer(place.position, speed, false);
     else if (!video.paused) video.pause();
     const until = place.kind === "gap" ? place.until : place.kind === "after" ? place.end : undefined;
     return { place: place.kind, at: player.at(), until, fault: place.kind === "loading" || place.kind === "after" ? this.fault : "" };
@@ -65,7 +63,8 @@ class Led {
       // Pictures begin some frames after their chunk does, and a seek into that hole never ends.
       const next = ranges(video.buffered).find(([, end]) => end > video.currentTime);
       const hole = next ? next[0] - video.currentTime : 0;
-      if (hole > 0 && hole < 0.5) video.currentTime += hole + 0.01;
+      // Not further than what counts as being there: it would be put back.
+      if (hole > 0 && hole < 0.13) video.currentTime += hole + 0.01;
       return;
     }
     const order = steered(video.currentTime, position, speed, runs);
