@@ -133,7 +133,7 @@ fn chunk(sequence: u64) -> Chunk {
             part: None,
         })),
         recovered: false,
-        site: None,
+        link_key: None,
         renamed: None,
         closed_at: 0,
     }

@@ -404,7 +404,7 @@ impl Ingest {
                 part: None,
             })),
             recovered: false,
-            site: None,
+            link_key: None,
             renamed: None,
             closed_at,
         });

@@ -57,9 +57,9 @@ struct State {
     held: u64,
     /// Blocks by folder.
     folders: BTreeMap<String, u64>,
-    /// What this process has told the others that it uses; never less than what is held, but for what it has just taken over.
+    /// Usage that this process has published to the others; never less than what is held, except for what it has just taken over.
     claimed: u64,
-    /// Blocks that have become unowned since the others were told, or ours (less than 0).
+    /// Blocks that have become unowned since the last exchange, or ours (less than 0).
     moved: i64,
     /// What the others used when they were asked last.
     others: Others,
@@ -102,7 +102,7 @@ impl Account {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes in use by this process and by what nobody holds.
+    /// Bytes in use by this process and by unowned files.
     pub(super) fn used(&self) -> u64 {
         let state = self.lock();
         state.used.saturating_add(state.unowned())
@@ -197,7 +197,7 @@ impl Account {
         }
     }
 
-    /// Tells and asks, if there is something to tell or it was long ago.
+    /// Exchanges usage with the other processes, if it has changed or the last exchange was long ago.
     pub(super) fn share(&self) {
         let is_due = {
             let state = self.lock();
@@ -237,7 +237,7 @@ impl Account {
         charge.slack = 0;
     }
 
-    /// A file was moved to where nobody holds it.
+    /// Counts a file as unowned after a move.
     pub(super) fn set_aside(&self, from: &str, charge: &mut Charge) {
         let len = charge.len;
         self.remove(from, charge);
@@ -262,7 +262,7 @@ impl Account {
         state.moved = state.moved.saturating_add_unsigned(bytes);
     }
 
-    /// What nobody holds was counted, by `count`, under the lock of all processes.
+    /// Sets the unowned usage that `count` has found, under the lock of all processes.
     pub(super) fn recount(&self, count: impl FnOnce() -> u64) {
         let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = match &*usage {

@@ -111,7 +111,7 @@ pub fn adopt(spool: &Arc<Spool>) -> Adoption {
     all
 }
 
-/// A session folder that nobody of us has looked into yet.
+/// A session folder that was not inspected yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     device_dir: String,
@@ -224,7 +224,7 @@ impl Leftovers {
     }
 }
 
-/// Whether an error says nothing of the file: the disk does not answer, or there are too many open files.
+/// Returns whether an error is not about the file: the disk does not answer, or there are too many open files.
 fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();

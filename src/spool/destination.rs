@@ -24,7 +24,7 @@ impl DestinationId {
         Self::of(&(endpoint, anonymous, bucket))
     }
 
-    /// Returns the id of anything else that tells destinations apart, such as an endpoint whatever the bucket.
+    /// Returns the id of anything else that distinguishes destinations, such as an endpoint whatever the bucket.
     pub fn of(what: &impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         what.hash(&mut hasher);

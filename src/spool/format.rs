@@ -207,7 +207,7 @@ pub fn find_marker(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// What the first bytes of a file say; `Err` is the reason why it cannot be read.
+/// Result of parsing the first bytes of a file; `Err` is the reason why it cannot be read.
 ///
 /// # Errors
 /// Another magic or another version.

@@ -21,7 +21,7 @@ use crate::base::registry::Registry;
 
 /// A call that takes longer is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// A thread that has had nothing to do for so long ends.
+/// Idle time after which a thread ends.
 const IDLE: Duration = Duration::from_secs(10);
 /// Calls at once while somebody hurries.
 const HURRIED: usize = 8;
@@ -141,7 +141,7 @@ impl Lane {
         self.run_or_undo(kind, None, call, |_| {})
     }
 
-    /// The same for a call whose result matters even if nobody waits for it any more: `undo` takes it back then.
+    /// The same for a call whose result matters even if no caller waits for it any more: `undo` reverts it then.
     pub(super) fn run_or_undo<T: Send + 'static>(
         &self,
         kind: Kind,
@@ -242,7 +242,7 @@ impl Lane {
                 let state = self.lock();
                 (state.oldest(now), state.workers == 0)
             };
-            // Without a thread there is nobody to answer: the system gave us none.
+            // The system gave us no thread: nothing will answer.
             let is_over = oldest >= patience || (nobody && began.elapsed() >= patience);
             if is_over || at_most.is_some_and(|most| began.elapsed() >= most) {
                 *outcome = Outcome::GivenUp;
@@ -293,7 +293,7 @@ impl<T> Slot<T> {
         matches!(*self.lock(), Outcome::GivenUp)
     }
 
-    /// Returns the result if nobody waits for it.
+    /// Returns the result if no caller waits for it.
     fn finish(&self, result: io::Result<T>) -> Option<io::Result<T>> {
         let mut outcome = self.lock();
         if matches!(*outcome, Outcome::GivenUp) {

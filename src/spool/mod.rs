@@ -170,7 +170,7 @@ impl Spool {
         self.account.share();
     }
 
-    /// Counts what nobody holds: all that is there, but for the sessions of living processes.
+    /// Counts unowned files: all that are there, except the sessions of living processes.
     pub fn recount(&self) {
         self.account.recount(|| {
             count_in(&*self.disk, &self.root, |folder| {

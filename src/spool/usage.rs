@@ -2,7 +2,7 @@
 //!
 //! All of it is in the names of empty files below `+usage`, so that it takes no room itself: `<pid>-<random>.<limit>.<claimed>` is a process, which
 //! holds the lock of that file as long as it uses the spool: the smallest limit that its sinks have set, and how many bytes it has claimed,
-//! which is never less than what it uses. `unowned.<bytes>` is what nobody holds: leftovers and the quarantine. They are read and changed
+//! which is never less than what it uses. `unowned.<bytes>` is what no process holds: leftovers and the quarantine. They are read and changed
 //! only under the lock of `lock`, which is held for a moment. What a process that died had claimed is unowned from then on. Whoever finds
 //! himself alone counts anew, so a power cut costs nothing; nothing here is synced.
 //!
@@ -32,7 +32,7 @@ const LOOK_FOR_DEAD: Duration = Duration::from_secs(30);
 pub(super) struct Others {
     /// Claimed by them.
     pub(super) claimed: u64,
-    /// Held by nobody.
+    /// Held by no process.
     pub(super) unowned: u64,
     /// The smallest limit that one of their users has set; 0 = none.
     pub(super) limit: u64,
@@ -85,7 +85,7 @@ impl Usage {
         Ok((usage, known.others))
     }
 
-    /// Takes part in one exchange: `claim` says, of what the others use, how much this process claims from now on. Returns what they use.
+    /// Takes part in one exchange: `claim` computes from what the others use how much this process claims from now on. Returns what they use.
     /// `moved`: bytes that have become unowned (more than 0) or ours.
     pub(super) fn exchange(&mut self, limit: u64, moved: i64, claim: impl FnOnce(Others) -> u64) -> io::Result<Others> {
         let turn = take_turn(&*self.disk, &self.dir)?;
@@ -108,7 +108,7 @@ impl Usage {
         Ok(others)
     }
 
-    /// What nobody holds was counted.
+    /// Sets the usage of unowned files.
     pub(super) fn set_unowned(&self, count: impl FnOnce() -> u64) -> io::Result<u64> {
         let turn = take_turn(&*self.disk, &self.dir)?;
         let known = read(&*self.disk, &self.dir, &self.id, false)?;
@@ -162,10 +162,10 @@ fn take_turn(disk: &dyn Disk, dir: &Path) -> io::Result<Box<dyn HeldLock>> {
     }
 }
 
-/// What the names say.
+/// What the file names hold.
 struct Known {
     others: Others,
-    /// The file of what nobody holds.
+    /// The file with the usage of unowned files.
     unowned: Option<String>,
     /// No other process is alive.
     is_alone: bool,

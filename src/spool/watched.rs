@@ -105,7 +105,7 @@ impl Disk for WatchedDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Lock> {
-        // A lock that nobody waits for any more is dropped, and with that given back.
+        // A lock that no caller waits for any more is dropped, which releases it.
         let lock = self.call(Kind::Write, path, |disk, path| disk.lock(path))?;
         Ok(match lock {
             Lock::Held(inner) => Lock::Held(Box::new(WatchedLock {

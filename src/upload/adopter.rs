@@ -24,7 +24,7 @@ use gcstreamer_schema::time::rfc3339_ms;
 
 /// How often sessions that do not move, or a disk that does not answer, are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// After so long what is parked gets another turn.
+/// Interval after which parked chunks get another turn.
 const PARKED_AGAIN: Duration = Duration::from_secs(3600);
 
 /// See the module.
@@ -107,7 +107,7 @@ impl Adopter {
             if leftovers.is_empty() {
                 self.say(true);
                 let spool = Arc::clone(&spool);
-                // All that is free was taken: what is counted as nobody's may be more than there is.
+                // All that is free was taken: more may be counted as unowned than there is.
                 let _ = spawn_blocking(move || spool.recount()).await;
                 if self.parked.is_empty() {
                     return;
@@ -139,7 +139,7 @@ impl Adopter {
         }
     }
 
-    /// Says what there is to say, before a wait.
+    /// Posts pending reports before a wait.
     fn say(&mut self, is_last: bool) {
         self.uploads.tell_leftovers();
         for text in self.notices.take(is_last) {
@@ -218,7 +218,7 @@ impl Adopter {
                 };
                 let Some((running, stored)) = stored else { continue };
                 let summary = stored.summary();
-                let (site, warning) = self
+                let (link_key, warning) = self
                     .sorter
                     .sort(summary.destination, adoption.destinations.get(&summary.destination));
                 warning.into_iter().for_each(|text| self.uploads.warn(text));
@@ -233,7 +233,7 @@ impl Adopter {
                     },
                     place: Place::Disk(ChunkFile::new(stored, Arc::clone(&self.times))),
                     recovered: true,
-                    site,
+                    link_key,
                     renamed: None,
                     closed_at: self.uploads.now(),
                 });

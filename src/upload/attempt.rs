@@ -1,7 +1,7 @@
 //! One chunk, one attempt: what a refusal means, and under which name the chunk is stored at last.
 //!
 //! Talks to the server through [`ObjectWriter`] alone. A lost reply shows as 412 at the next attempt: the object that stands
-//! there is ours if its size and its CRC32C are known to be equal. Without permission to look it is ours if its name tells
+//! there is ours if its size and its CRC32C are known to be equal. Without permission to look it is ours if its name holds
 //! session and sequence **and** this chunk was sent whole under that name by an earlier request that may have stored it (see
 //! [`super::marks`]). A stranger's object, and a bad one that may not be deleted, are left alone and the chunk gets another name:
 //! a recording that is stored twice is better than one that is not stored. See `docs/decisions/0005`.
@@ -61,7 +61,7 @@ pub enum Attempted {
 
 /// Requests that one attempt makes at most: a token that had expired, a conflict, a bad object, and their answers.
 const MAX_STEPS: u32 = 6;
-/// Names that are tried where a server answers 412 without a reason and lets nobody look: it may not be about names at all.
+/// Names that are tried if a server answers 412 without a reason and permits no look: it may not be about names at all.
 const MAX_BLIND: u32 = 2;
 
 /// Tries once to store a chunk; `name` is what it is called since an earlier attempt found its name taken.
@@ -236,7 +236,7 @@ async fn after_conflict(
             let by_crc = stored.crc32c.map(|crc| same_size && crc == request.crc32c);
             let is_longer = naming.rebuilt && naming.own && stored.size > request.size;
             match by_crc {
-                // Made by an attempt some time ago: it does not tell what time it is.
+                // Made by an attempt some time ago: its creation time is not the present time.
                 Some(true) => Next::Ours(Some(Stored { created: None, ..stored })),
                 _ if is_longer => Next::Ours(Some(Stored { created: None, ..stored })),
                 // Cloud Storage hides it from callers without the bucket's key: only the mark proves whose it is.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 
-use super::scheduler::Site;
+use super::scheduler::LinkKey;
 use crate::base::lock::lock;
 use crate::spool::{ClosedEntry, Entry, Session, SpoolError, Stored, name_mark};
 use gcstreamer_storage::ObjectRequest;
@@ -37,7 +37,7 @@ pub struct NameFallback {
     pub session: String,
     /// Sequence number.
     pub sequence: u64,
-    /// The name tells both: an object of that name can only be ours.
+    /// The name holds both: an object of that name can only be ours.
     pub own: bool,
     /// Its end was lost in a crash and made again, and a request for it had been made before: what stands there under a name of
     /// our own may be longer.
@@ -54,7 +54,7 @@ pub struct Chunk {
     /// It was recorded by a session that ended before it was stored.
     pub recovered: bool,
     /// Where it goes, if not where this sink's own chunks go.
-    pub site: Site,
+    pub link_key: LinkKey,
     /// The name to store it under where its own is taken.
     pub renamed: Option<String>,
     /// When it was closed, ns on the sink's scale.
@@ -183,7 +183,7 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
     fn is_removed(&self) -> bool {
         false
     }
-    /// Why the bytes on disk are not those that were written; `None` while nobody has found them damaged.
+    /// Why the bytes on disk are not those that were written; `None` while no damage was found.
     fn damage(&self) -> Option<String>;
     /// Damaged: put where it blocks nothing. Says where that is.
     fn set_aside(&self, why: &str) -> String;

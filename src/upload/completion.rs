@@ -87,7 +87,7 @@ impl UploadQueue {
                     }
                     continue;
                 }
-                if let Some(Elsewhere::Parked(destination)) = chunk.site {
+                if let Some(Elsewhere::Parked(destination)) = chunk.link_key {
                     parked::tried(destination);
                 }
                 let attempt = Step::Attempt(state.scheduler.attempts(ticket));
@@ -242,7 +242,7 @@ impl State {
 
     fn stored(&mut self, ticket: Ticket, stored: Option<&Stored>, now: u64, words: &mut Vec<HealthEvent>) {
         self.scheduler.done(ticket, Outcome::Stored, now);
-        match self.chunks.get(&ticket).map(|c| c.site) {
+        match self.chunks.get(&ticket).map(|c| c.link_key) {
             Some(None) => self.health.stored(self.scheduler.is_failing(), now, words),
             Some(Some(Elsewhere::Parked(destination))) => parked::works(destination),
             // An answer of another destination proves nothing about ours.
@@ -256,7 +256,7 @@ impl State {
     /// Whoever called frees it, without the lock.
     fn uploaded(&mut self, ticket: Ticket, sent: Sent, now: u64) -> Option<Arc<Chunk>> {
         let chunk = self.remove(ticket)?;
-        // It was moved there while it was being sent from memory, and nobody else knows of that file; or the disk did not answer.
+        // It was moved there while it was being sent from memory, and nothing else refers to that file; or the disk did not answer.
         let file: Option<Arc<dyn SpooledChunk>> = match (&chunk.place, sent.confirmed) {
             (Place::Disk(_), Confirmed::File) | (Place::Memory(_), Confirmed::Part) => None,
             (Place::Disk(kept), _) => Some(Arc::clone(kept)),
@@ -308,7 +308,7 @@ impl State {
             // The user knows since it was found.
             return;
         }
-        let of_another = chunk.is_some_and(|c| c.site.is_some() || (c.recovered && is_refused));
+        let of_another = chunk.is_some_and(|c| c.link_key.is_some() || (c.recovered && is_refused));
         if of_another {
             if !std::mem::replace(&mut self.recovered_told, true) {
                 let what = if is_refused {

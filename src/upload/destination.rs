@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::hash::Hash;
 
 use crate::spool::{Destination, DestinationId};
-use crate::upload::scheduler::{Elsewhere, Site};
+use crate::upload::scheduler::{Elsewhere, LinkKey};
 use gcstreamer_schema::redact;
 use gcstreamer_storage::Endpoint;
 
@@ -27,7 +27,7 @@ pub(super) enum Access {
     Google(Endpoint),
     /// It belongs to another endpoint: it is parked, and tried there without credentials.
     Parked(Endpoint),
-    /// Its endpoint is none: it is parked, and nobody is asked. Why, for the user.
+    /// Its endpoint is invalid: it is parked, and no server is asked. Holds the reason, for the user.
     Unusable(String),
 }
 
@@ -79,7 +79,7 @@ impl Sorter {
     }
 
     /// Where a chunk goes, and a WARNING, once for each destination.
-    pub(super) fn sort(&mut self, id: DestinationId, destination: Option<&Destination>) -> (Site, Option<String>) {
+    pub(super) fn sort(&mut self, id: DestinationId, destination: Option<&Destination>) -> (LinkKey, Option<String>) {
         let found = destination.map(|d| access(d.endpoint.as_deref(), d.anonymous, &self.own));
         match found {
             Some(Access::Parked(endpoint)) => {
@@ -102,15 +102,15 @@ impl Sorter {
         }
     }
 
-    fn park(&mut self, destination: &impl Hash, text: impl Fn() -> String) -> (Site, Option<String>) {
+    fn park(&mut self, destination: &impl Hash, text: impl Fn() -> String) -> (LinkKey, Option<String>) {
         let id = DestinationId::of(destination);
-        let site = Some(Elsewhere::Parked(id));
+        let link_key = Some(Elsewhere::Parked(id));
         if self.told.len() > MAX_NAMED || !self.told.insert(id) {
-            return (site, None);
+            return (link_key, None);
         }
         let is_last = self.told.len() > MAX_NAMED;
         let more = "chunks of the spool belong to still more endpoints that are not the one of this sink: they stay in spool-dir too; look at who writes there";
-        (site, Some(if is_last { more.to_owned() } else { text() }))
+        (link_key, Some(if is_last { more.to_owned() } else { text() }))
     }
 }
 
@@ -304,11 +304,14 @@ mod tests {
         };
         assert_eq!(sorter.sort(id(1), Some(&google)), (None, None));
         assert_eq!(sorter.sort(id(2), Some(&google)), (Some(Elsewhere::Served(id(2))), None));
-        let (site, told) = sorter.sort(id(3), Some(&destination("https://store.example")));
+        let (link_key, told) = sorter.sort(id(3), Some(&destination("https://store.example")));
         assert!(told.unwrap().contains("endpoint-uri=https://store.example "));
         // Another bucket there, and another way to write it.
-        assert_eq!(sorter.sort(id(4), Some(&destination("https://STORE.example/"))), (site, None));
-        assert!(matches!(site, Some(Elsewhere::Parked(_))));
+        assert_eq!(
+            sorter.sort(id(4), Some(&destination("https://STORE.example/"))),
+            (link_key, None)
+        );
+        assert!(matches!(link_key, Some(Elsewhere::Parked(_))));
         let (_, told) = sorter.sort(id(5), Some(&destination("https://u:SECRET@h")));
         let told = told.unwrap();
         assert!(told.contains("user name or password") && !told.contains("SECRET"), "{told}");

@@ -89,7 +89,7 @@ pub(super) struct InHand {
     pub(super) working: bool,
     /// Chunks on their way from memory to disk.
     pub(super) moving: HashSet<Ticket>,
-    /// The one of them whose end is being written: nobody knows yet whether it is in memory or on disk.
+    /// The one of them whose end is being written: whether it is in memory or on disk is not known yet.
     pub(super) finishing: Option<Ticket>,
     /// Bytes of memory that wait to be written with what it has taken.
     pub(super) taken: u64,

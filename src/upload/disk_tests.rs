@@ -151,7 +151,7 @@ fn movable(sequence: u64) -> Chunk {
         summary: chunk.summary,
         renamed: None,
         recovered: false,
-        site: None,
+        link_key: None,
         closed_at: 0,
     }
 }
@@ -550,7 +550,7 @@ fn parked(destination: u64) -> Chunk {
     Chunk {
         place: Place::Disk(Arc::new(Unanswering)),
         recovered: true,
-        site: Some(Elsewhere::Parked(DestinationId::of(&destination))),
+        link_key: Some(Elsewhere::Parked(DestinationId::of(&destination))),
         ..movable(0)
     }
 }
@@ -599,9 +599,9 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told(
     let Due::Send { chunks, .. } = next.due() else {
         panic!("it has stopped")
     };
-    let sites: Vec<_> = chunks.iter().map(|(_, c)| c.site).collect();
+    let link_keys: Vec<_> = chunks.iter().map(|(_, c)| c.link_key).collect();
     assert_eq!(
-        sites,
+        link_keys,
         [Some(Elsewhere::Parked(DestinationId::of(&102u64)))],
         "once an hour, whoever does it"
     );

@@ -166,7 +166,7 @@ impl Sink {
         let found = Chunk {
             place: Place::Disk(Arc::new(Left(bucket.to_owned(), site))),
             recovered: true,
-            site: Some(Elsewhere::Served(DestinationId::of(&site))),
+            link_key: Some(Elsewhere::Served(DestinationId::of(&site))),
             ..chunk(site, 10)
         };
         self.uploads.adopt(vec![found], false);

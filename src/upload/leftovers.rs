@@ -14,7 +14,7 @@ use super::scheduler::REFUSED_PAUSE;
 use super::state::{State, is_parked};
 use crate::spool::Leftover;
 
-/// A session of which nothing was stored for so long may have to give way, ns: each of its chunks was tried.
+/// A session of which nothing was stored for this long may have to give way, ns: each of its chunks was tried.
 const PATIENCE: u64 = 2 * REFUSED_PAUSE;
 
 impl State {
@@ -127,7 +127,7 @@ impl UploadQueue {
         self.changed.notify_all();
     }
 
-    /// The first of what was left is being stored: says once how much there is.
+    /// Called when the first leftover chunk is being stored: reports once how many there are.
     pub(super) fn tell_leftovers(&self) {
         let mut state = self.lock();
         if state.leftovers.is_served && !std::mem::replace(&mut state.leftovers.told, true) {

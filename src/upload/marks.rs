@@ -1,4 +1,4 @@
-//! Under which names a chunk was sent whole: what proves that an object which nobody may look at is the chunk's own.
+//! Names under which a chunk was sent whole: the proof that an object which may not be read is the chunk's own.
 //!
 //! A name counts from the moment its last byte has left, and no longer once the server has said that nothing was stored by that
 //! request, or that what was stored is damaged. In memory the names are shared by whatever holds the chunk; [`SpooledChunk`] keeps them

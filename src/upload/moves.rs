@@ -74,7 +74,7 @@ impl State {
         let stays = was_part || self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
         if !stays && self.scheduler.is_in_flight(ticket) {
             if self.need == 0 {
-                // It is being sent meanwhile, and nobody waits for its room.
+                // It is being sent meanwhile, and no buffer waits for its room.
                 return Some(kept);
             }
             if self.scheduler.recall(ticket) {
@@ -115,7 +115,7 @@ impl State {
         self.disk.as_ref().is_some_and(Disk::is_writing) || self.movable().is_some()
     }
 
-    /// Whether there is a chunk to move that nobody moves.
+    /// Returns whether a chunk is to be moved and no move of it has begun.
     pub(super) fn wants_move(&self) -> bool {
         self.is_moving() && self.movable().is_some()
     }

@@ -1,4 +1,4 @@
-//! What the uploads have to tell, and their counters. Types alone; the shell turns them into messages.
+//! Reports of the uploads, and their counters. Types only; the shell turns them into messages.
 
 use super::chunk::Summary;
 use super::health::HealthEvent;

@@ -227,7 +227,7 @@ impl SpoolWriter {
             summary: closing.summary,
             place: place.unwrap_or_else(|| writing.in_memory(closing.request, closing.naming, closing.entry)),
             recovered: false,
-            site: None,
+            link_key: None,
             renamed: None,
             closed_at: closing.closed_at,
         });

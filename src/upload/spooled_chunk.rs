@@ -1,6 +1,6 @@
 //! Chunks of the spool as the uploads see them: an object to store, whose bytes are read from its file.
 //!
-//! Blocks on the disk. Errors of marking and removing are logged by nobody and lose nothing: the chunk comes back at the next
+//! Blocks on the disk. Errors of marking and removing are not logged and lose nothing: the chunk comes back at the next
 //! start and meets its own object.
 
 use std::fmt;
@@ -41,7 +41,7 @@ impl Times {
         }
     }
 
-    /// What the entries of the spool tell.
+    /// The facts that the entries of the spool hold.
     pub fn learn(&self, boots: &Boots) {
         lock(&self.boots).merge(boots);
     }

@@ -77,7 +77,7 @@ pub(super) struct State {
 
 /// Whether this sink has no credentials for where it goes: it counts for nothing but itself.
 pub(super) fn is_parked(chunk: &Chunk) -> bool {
-    matches!(chunk.site, Some(Elsewhere::Parked(_)))
+    matches!(chunk.link_key, Some(Elsewhere::Parked(_)))
 }
 
 impl State {
@@ -118,9 +118,9 @@ impl State {
             self.parked_bytes += chunk.summary.size;
         }
         self.note(&chunk.summary.session, chunk.summary.sequence, Step::Queued);
-        self.scheduler.queue(ticket, chunk.site, now);
-        if let Some(Elsewhere::Parked(destination)) = chunk.site {
-            self.scheduler.leave_alone(chunk.site, parked::wait(destination), now);
+        self.scheduler.queue(ticket, chunk.link_key, now);
+        if let Some(Elsewhere::Parked(destination)) = chunk.link_key {
+            self.scheduler.leave_alone(chunk.link_key, parked::wait(destination), now);
         }
         if !chunk.is_on_disk() {
             self.in_memory.insert(ticket);

@@ -334,7 +334,7 @@ pub(super) fn chunk(sequence: u64, bytes: u64) -> Chunk {
             part: None,
         })),
         recovered: false,
-        site: None,
+        link_key: None,
         renamed: None,
         closed_at: 0,
     }

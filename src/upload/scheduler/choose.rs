@@ -3,7 +3,7 @@
 //! PURE: rules 1, 6 and 7 of [`super`]. No question here looks at each chunk: each link has an index, and few chunks are in flight.
 
 use super::link::Link;
-use super::site::{Elsewhere, Site, is_parked, is_served};
+use super::link_key::{Elsewhere, LinkKey, is_parked, is_served};
 use super::{PARKED_PAUSE, Scheduler};
 use crate::upload::ticket::Ticket;
 
@@ -30,7 +30,7 @@ impl Scheduler {
             if chunk.refused && link.refusing {
                 link.probe_at = now.saturating_add(pause);
             }
-            if is_parked(chunk.site) {
+            if is_parked(chunk.link_key) {
                 // Counted from the start of the attempt, so that one that is broken off is no reason to try again at once.
                 link.not_before = now.saturating_add(PARKED_PAUSE);
             }
@@ -38,9 +38,9 @@ impl Scheduler {
         Some(ticket)
     }
 
-    /// What would be sent to that site, if there is a place.
-    fn peek(&self, site: Site, now: u64) -> Option<Ticket> {
-        let link = self.links.get(&site)?;
+    /// What would be sent to that destination, if there is a place.
+    fn peek(&self, link_key: LinkKey, now: u64) -> Option<Ticket> {
+        let link = self.links.get(&link_key)?;
         if link.in_flight >= link.limit() || now < link.not_before {
             return None;
         }
@@ -51,13 +51,13 @@ impl Scheduler {
             .or_else(|| link.index.oldest_ready(may_probe))
     }
 
-    /// What would be sent to another site: one at a time. A site in trouble may keep its place until a timeout: it comes last.
+    /// What would be sent to another destination: one at a time. One in trouble may keep its place until a timeout: it comes last.
     fn peek_served(&self, now: u64) -> Option<Ticket> {
         if self.count_in_flight(is_served) > 0 {
             return None;
         }
-        let served = self.links.iter().filter(|(site, _)| is_served(**site));
-        let due = served.filter_map(|(site, link)| Some((link.is_in_trouble(), self.peek(*site, now)?)));
+        let served = self.links.iter().filter(|(link_key, _)| is_served(**link_key));
+        let due = served.filter_map(|(link_key, link)| Some((link.is_in_trouble(), self.peek(*link_key, now)?)));
         due.min().map(|(_, ticket)| ticket)
     }
 
@@ -67,29 +67,29 @@ impl Scheduler {
         if self.parked == 0 || self.count_in_flight(is_parked) > 0 {
             return None;
         }
-        let parked = self.links.iter().filter(|(site, _)| is_parked(**site));
+        let parked = self.links.iter().filter(|(link_key, _)| is_parked(**link_key));
         let due = parked.filter(|(_, link)| link.not_before <= now);
         due.filter_map(|(_, link)| link.index.least_tried())
             .min()
             .map(|(_, ticket)| ticket)
     }
 
-    fn count_in_flight(&self, of: fn(Site) -> bool) -> usize {
-        let links = self.links.iter().filter(|(site, _)| of(**site));
+    fn count_in_flight(&self, of: fn(LinkKey) -> bool) -> usize {
+        let links = self.links.iter().filter(|(link_key, _)| of(**link_key));
         links.map(|(_, link)| link.in_flight).sum()
     }
 
     /// The upload that has to be broken off, since one that comes before it wants its place: what is parked for any other, what goes
-    /// to another site for one of this sink's own that would else have none.
+    /// to another destination for one of this sink's own that would else have none.
     pub fn preempt(&mut self, now: u64) -> Option<Ticket> {
-        let elsewhere = self.count_in_flight(|site| site.is_some());
+        let elsewhere = self.count_in_flight(|link_key| link_key.is_some());
         if elsewhere == 0 || self.in_flight() < self.max_uploads {
             return None;
         }
         self.promote(now);
-        let first = |of: fn(Site) -> bool| {
-            let site = |ticket: &Ticket| self.chunks.get(ticket).map(|chunk| chunk.site);
-            self.flying.iter().copied().find(|ticket| site(ticket).is_some_and(of))
+        let first = |of: fn(LinkKey) -> bool| {
+            let link_key = |ticket: &Ticket| self.chunks.get(ticket).map(|chunk| chunk.link_key);
+            self.flying.iter().copied().find(|ticket| link_key(ticket).is_some_and(of))
         };
         let own_waits = self.peek(None, now).is_some();
         let parked = first(is_parked).filter(|_| own_waits || self.peek_served(now).is_some());
@@ -97,8 +97,8 @@ impl Scheduler {
         self.recall(ticket).then_some(ticket)
     }
 
-    /// Whether an upload to another site may be broken off for this sink's own chunks: they have no place, and do not fail
-    /// themselves. Chunks that fail would break it off again and again, and the other site would never get its chunk.
+    /// Whether an upload to another destination may be broken off for this sink's own chunks: they have no place, and do not fail
+    /// themselves. Chunks that fail would break it off again and again, and the other destination would never get its chunk.
     fn own_goes_first(&self, now: u64) -> bool {
         self.links
             .get(&None)
@@ -114,13 +114,13 @@ impl Scheduler {
             return None;
         }
         // Where all places are taken, what can break another one off: see `preempt`.
-        let may_send = |site: Site, link: &Link| match site {
+        let may_send = |link_key: LinkKey, link: &Link| match link_key {
             None => link.in_flight < link.limit() && (!is_full || parked > 0 || self.own_goes_first(now)),
             Some(Elsewhere::Served(_)) => served == 0 && (!is_full || parked > 0),
             Some(Elsewhere::Parked(_)) => parked == 0 && !is_full,
         };
-        let may = self.links.iter().filter(|(site, link)| may_send(**site, link));
-        let due = may.filter_map(|(site, link)| match is_parked(*site) {
+        let may = self.links.iter().filter(|(link_key, link)| may_send(**link_key, link));
+        let due = may.filter_map(|(link_key, link)| match is_parked(*link_key) {
             true => link.index.least_tried().map(|_| link.not_before),
             false => link.due(),
         });

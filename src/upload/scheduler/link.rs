@@ -1,15 +1,15 @@
-//! What is known of a chunk that waits, and of the way to a site: records, and the questions that one of them can answer.
+//! What is known of a chunk that waits, and of the way to a destination: records, and the questions that one of them can answer.
 //!
 //! PURE.
 
 use super::index::{Index, Order};
-use super::site::Site;
+use super::link_key::LinkKey;
 use crate::upload::ticket::Ticket;
 
 /// What the scheduler knows of a chunk.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
-    pub(super) site: Site,
+    pub(super) link_key: LinkKey,
     pub(super) queued_at: u64,
     pub(super) not_before: u64,
     pub(super) in_flight: bool,
@@ -36,7 +36,7 @@ impl Waiting {
     }
 }
 
-/// What is known of the way to a site.
+/// What is known of the way to a destination.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) concurrency: usize,

@@ -5,7 +5,7 @@
 //!
 //! Rules:
 //! 1. The newest chunk goes first, so that the bucket shows what happens now; then the backlog, oldest first.
-//! 2. After a failure that is not the chunk's own fault nothing is sent to that [`Site`] for a while: exponential back-off with
+//! 2. After a failure that is not the chunk's own fault nothing is sent to that [`LinkKey`] for a while: exponential back-off with
 //!    full jitter, at most 30 s, or as long as the server asked (`Retry-After`), see [`hold`](crate::flow::hold). Then one chunk
 //!    at a time until one is stored.
 //! 3. Concurrency is between 1 and the limit: halved when the server is overloaded or the link times out, one more after a
@@ -13,16 +13,16 @@
 //! 4. A chunk that fails again although others were stored meanwhile has a back-off of its own, and holds up no other.
 //! 5. A chunk that is refused for good is tried again after 60 s, and holds up no other. While nothing but refusals comes, one
 //!    of those that were refused is tried every 60 s, and each new chunk once. While the sink drains it is 5 s instead.
-//! 6. What earlier sessions left for other sites has a link for each of them, one upload at a time for all. It gives way to this
-//!    sink's own chunks, unless these fail and the sink does not drain. Among them a site that works goes before one in trouble.
+//! 6. What earlier sessions left for other destinations has a link for each of them, one upload at a time for all. It gives way to
+//!    this sink's own chunks, unless these fail and the sink does not drain. A destination that works goes before one in trouble.
 //! 7. What is parked ([`Elsewhere::Parked`]) is tried once an hour for each destination, one upload at a time of all of them, and gives
 //!    way to everything else. After a success the next one follows at once. It is not pending, does not age and never expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::link::{Link, Waiting};
-use self::site::is_parked;
-pub use self::site::{Elsewhere, Site};
+use self::link_key::is_parked;
+pub use self::link_key::{Elsewhere, LinkKey};
 use crate::flow::hold::Drain;
 use crate::upload::ticket::Ticket;
 use gcstreamer_storage::Class;
@@ -30,8 +30,8 @@ use gcstreamer_storage::Class;
 mod choose;
 mod index;
 mod link;
+mod link_key;
 mod outcome;
-mod site;
 #[cfg(test)]
 mod tests;
 
@@ -65,7 +65,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Scheduler {
     chunks: BTreeMap<Ticket, Waiting>,
-    links: BTreeMap<Site, Link>,
+    links: BTreeMap<LinkKey, Link>,
     /// When those that are not parked were queued, and which they are.
     ages: BTreeSet<(u64, Ticket)>,
     /// Those in flight.
@@ -109,10 +109,10 @@ impl Scheduler {
     }
 
     /// A chunk was closed, or found.
-    pub fn queue(&mut self, ticket: Ticket, site: Site, now: u64) {
+    pub fn queue(&mut self, ticket: Ticket, link_key: LinkKey, now: u64) {
         self.remove(ticket);
         let chunk = Waiting {
-            site,
+            link_key,
             queued_at: now,
             not_before: 0,
             in_flight: false,
@@ -123,11 +123,11 @@ impl Scheduler {
             refused: false,
         };
         self.links
-            .entry(site)
+            .entry(link_key)
             .or_insert_with(|| Link::new(1))
             .index
             .add(ticket, chunk.order());
-        if is_parked(site) {
+        if is_parked(link_key) {
             self.parked += 1;
         } else {
             self.ages.insert((now, ticket));
@@ -138,7 +138,7 @@ impl Scheduler {
     /// Changes a chunk and its link, and keeps their order.
     fn change<T>(&mut self, ticket: Ticket, change: impl FnOnce(&mut Waiting, &mut Link) -> T) -> Option<T> {
         let chunk = self.chunks.get_mut(&ticket)?;
-        let link = self.links.get_mut(&chunk.site)?;
+        let link = self.links.get_mut(&chunk.link_key)?;
         link.index.suspend(ticket, chunk.order());
         let outcome = change(chunk, link);
         link.index.add(ticket, chunk.order());
@@ -156,8 +156,8 @@ impl Scheduler {
     }
 
     /// Another sink tried this destination recently: sends nothing to it for `wait` ns.
-    pub fn leave_alone(&mut self, site: Site, wait: u64, now: u64) {
-        if let Some(link) = self.links.get_mut(&site) {
+    pub fn leave_alone(&mut self, link_key: LinkKey, wait: u64, now: u64) {
+        if let Some(link) = self.links.get_mut(&link_key) {
             link.not_before = link.not_before.max(now.saturating_add(wait));
         }
     }
@@ -186,11 +186,11 @@ impl Scheduler {
         let Some(chunk) = self.chunks.remove(&ticket) else {
             return false;
         };
-        self.failing -= usize::from(chunk.failed.is_some() && chunk.site.is_none());
-        self.parked -= usize::from(is_parked(chunk.site));
+        self.failing -= usize::from(chunk.failed.is_some() && chunk.link_key.is_none());
+        self.parked -= usize::from(is_parked(chunk.link_key));
         self.ages.remove(&(chunk.queued_at, ticket));
         self.flying.remove(&ticket);
-        if let Some(link) = self.links.get_mut(&chunk.site) {
+        if let Some(link) = self.links.get_mut(&chunk.link_key) {
             link.index.remove(ticket, chunk.order());
             link.in_flight = link.in_flight.saturating_sub(usize::from(chunk.in_flight));
         }
@@ -260,7 +260,7 @@ impl Scheduler {
         self.parked
     }
 
-    /// Chunks being sent, of all sites.
+    /// Chunks being sent, of all destinations.
     pub fn in_flight(&self) -> usize {
         self.links.values().map(|link| link.in_flight).sum()
     }
@@ -281,7 +281,7 @@ impl Scheduler {
         if drain.is_none() {
             return;
         }
-        for (_, link) in self.links.iter_mut().filter(|(site, _)| !is_parked(**site)) {
+        for (_, link) in self.links.iter_mut().filter(|(link_key, _)| !is_parked(**link_key)) {
             (link.not_before, link.probe_at) = (0, 0);
         }
         let tickets: Vec<Ticket> = self.chunks.keys().copied().collect();

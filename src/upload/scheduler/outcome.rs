@@ -1,11 +1,11 @@
-//! What an attempt that ends means for its chunk, and for the way to its site.
+//! What an attempt that ends means for its chunk, and for the way to its destination.
 //!
 //! PURE: rules 2 to 5 of [`super`].
 
 use gcstreamer_storage::Class;
 
 use super::link::Waiting;
-use super::site::is_parked;
+use super::link_key::is_parked;
 use super::{FIRST_BACKOFF, MAX_BACKOFF, Outcome, Scheduler};
 use crate::flow::hold::Hold;
 use crate::upload::ticket::Ticket;
@@ -17,7 +17,9 @@ impl Scheduler {
             return;
         }
         let Some(chunk) = self.chunks.get(&ticket) else { return };
-        let Some(link) = self.links.get_mut(&chunk.site) else { return };
+        let Some(link) = self.links.get_mut(&chunk.link_key) else {
+            return;
+        };
         match outcome {
             Outcome::Stored => {
                 link.successes += 1;
@@ -25,7 +27,7 @@ impl Scheduler {
                 link.not_before = 0;
                 link.refusing = false;
                 link.round += 1;
-                let most = if chunk.site.is_none() { self.max_uploads } else { 1 };
+                let most = if chunk.link_key.is_none() { self.max_uploads } else { 1 };
                 if link.round >= link.concurrency {
                     link.round = 0;
                     link.concurrency = (link.concurrency + 1).min(most);
@@ -33,7 +35,7 @@ impl Scheduler {
                 self.remove(ticket);
             }
             // The pause runs since the attempt began; no answer of such a server changes it.
-            Outcome::Failed { .. } if is_parked(chunk.site) => {}
+            Outcome::Failed { .. } if is_parked(chunk.link_key) => {}
             Outcome::Failed { class, retry_after } => {
                 let retry_at = retry_after.map_or(0, |asked| Hold::new(now, asked).ends(self.drain));
                 self.failed(ticket, class, retry_at, now);
@@ -46,7 +48,7 @@ impl Scheduler {
         let most = if self.is_draining(now) { FIRST_BACKOFF } else { MAX_BACKOFF };
         let refused_pause = self.refused_pause(now);
         let pause = |failures: u32| chance % (FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(most) + 1);
-        let is_new = |chunk: &Waiting| chunk.failed.is_none() && chunk.site.is_none();
+        let is_new = |chunk: &Waiting| chunk.failed.is_none() && chunk.link_key.is_none();
         self.failing += usize::from(self.chunks.get(&ticket).is_some_and(is_new));
         self.change(ticket, |chunk, link| {
             let is_its_own = chunk.failed.is_some_and(|successes| successes < link.successes);
@@ -90,14 +92,14 @@ impl Scheduler {
         recalled.is_some()
     }
 
-    /// The chunk was not sent, since its site is held: it and all others that go there wait until that is over.
+    /// The chunk was not sent, since its destination is held: it and all others that go there wait until that is over.
     pub fn held(&mut self, ticket: Ticket, hold: Hold) {
         if !self.recall(ticket) {
             return;
         }
         let ends = hold.ends(self.drain);
-        let site = self.chunks.get(&ticket).and_then(|chunk| chunk.site);
-        if let Some(link) = self.links.get_mut(&site) {
+        let link_key = self.chunks.get(&ticket).and_then(|chunk| chunk.link_key);
+        if let Some(link) = self.links.get_mut(&link_key) {
             link.not_before = link.not_before.max(ends);
         }
     }

@@ -153,7 +153,7 @@ fn after_the_deadline_of_a_drain_pauses_are_long_again() {
 }
 
 #[test]
-fn a_site_that_is_held_gives_its_place_to_the_others_and_that_is_no_failure() {
+fn a_destination_that_is_held_gives_its_place_to_the_others_and_that_is_no_failure() {
     let mut s = Scheduler::new(1, 7);
     (0..2).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(d(i))), 0));
     (10..12).for_each(|i| s.queue(t(i), None, 0));
@@ -197,7 +197,7 @@ fn own_chunks_that_fail_break_off_nothing_that_goes_elsewhere_unless_the_sink_dr
 }
 
 #[test]
-fn of_other_sites_one_that_works_goes_before_one_in_trouble() {
+fn of_other_destinations_one_that_works_goes_before_one_in_trouble() {
     let mut s = Scheduler::new(4, 7);
     s.queue(t(0), Some(Elsewhere::Served(d(1))), 0);
     (1..20).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(d(2))), 0));
@@ -266,7 +266,7 @@ fn a_chunk_that_always_fails_holds_up_no_other() {
 }
 
 #[test]
-fn what_was_left_for_another_site_takes_one_place_and_gives_way() {
+fn what_was_left_for_another_destination_takes_one_place_and_gives_way() {
     let mut s = Scheduler::new(2, 7);
     (0..3).for_each(|i| s.queue(t(i), Some(Elsewhere::Served(d(9))), 0));
     assert_eq!(s.next(0), Some(t(2)), "nothing else is there");
@@ -275,7 +275,7 @@ fn what_was_left_for_another_site_takes_one_place_and_gives_way() {
     assert_eq!((s.next(0), s.next(0)), (Some(t(12)), None));
     assert_eq!(s.preempt(0), None, "there is a place for this sink's own");
     s.done(t(2), BROKEN, 0);
-    assert_eq!(s.next(0), Some(t(10)), "that site's trouble is not ours");
+    assert_eq!(s.next(0), Some(t(10)), "that destination's trouble is not ours");
     assert!(!s.is_failing());
     let mut s = Scheduler::new(1, 7);
     s.queue(t(0), Some(Elsewhere::Served(d(9))), 0);
@@ -370,7 +370,7 @@ proptest! {
     }
 }
 
-fn parked() -> Site {
+fn parked() -> LinkKey {
     Some(Elsewhere::Parked(d(9)))
 }
 
@@ -432,14 +432,14 @@ fn what_is_parked_is_neither_pending_nor_old_nor_ever_given_up_and_an_end_does_n
 
 #[test]
 fn what_is_parked_gives_its_place_to_any_other_and_is_then_not_tried_again_at_once() {
-    for site in [None, Some(Elsewhere::Served(d(3)))] {
+    for link_key in [None, Some(Elsewhere::Served(d(3)))] {
         let mut s = Scheduler::new(1, 7);
         s.queue(t(0), parked(), 0);
         assert_eq!(s.next(0), Some(t(0)));
         assert_eq!((s.preempt(0), s.wake_at(0)), (None, None), "nobody wants it");
-        s.queue(t(10), site, 0);
+        s.queue(t(10), link_key, 0);
         assert_eq!(s.next(0), None);
-        assert_eq!(s.preempt(0), Some(t(0)), "{site:?}");
+        assert_eq!(s.preempt(0), Some(t(0)), "{link_key:?}");
         assert_eq!(s.next(0), Some(t(10)));
         s.done(t(10), Outcome::Stored, S);
         assert_eq!((s.next(S), s.wake_at(S)), (None, Some(PARKED_PAUSE)));
@@ -486,10 +486,10 @@ fn a_chunk_that_is_one_of_a_hundred_thousand_is_found_as_that_of_a_thousand() {
     assert_eq!(ages.filter(|&known| known).count(), 1_000_000);
 }
 
-/// Chunks for all kinds of sites, and whatever may happen to them.
+/// Chunks for all kinds of destinations, and whatever may happen to them.
 fn anything_goes(steps: Vec<(u8, u64, u64)>) {
     let mut s = Scheduler::new(3, 99);
-    let sites = [
+    let link_keys = [
         None,
         None,
         Some(Elsewhere::Served(d(1))),
@@ -502,8 +502,8 @@ fn anything_goes(steps: Vec<(u8, u64, u64)>) {
         now += dt * S / 4;
         match what {
             0..=3 => {
-                let site = sites[usize::try_from(which).unwrap() % sites.len()];
-                s.queue(t(next), site, now);
+                let link_key = link_keys[usize::try_from(which).unwrap() % link_keys.len()];
+                s.queue(t(next), link_key, now);
                 next += 1;
             }
             4 => s.set_max_uploads(usize::try_from(which % 4).unwrap()),
@@ -543,7 +543,7 @@ fn anything_goes(steps: Vec<(u8, u64, u64)>) {
         let oldest = s
             .chunks
             .values()
-            .filter(|w| !is_parked(w.site))
+            .filter(|w| !is_parked(w.link_key))
             .map(|w| now - w.queued_at)
             .max();
         assert_eq!(s.oldest_age(now), oldest);

@@ -93,7 +93,7 @@ impl Chunker {
         {
             return true;
         }
-        // A time that may be a mistake is no reason to cut: the next key unit will tell.
+        // A time that may be a mistake is no reason to cut: the next key unit decides.
         if limits.max_time == 0 || self.is_doubtful {
             return false;
         }

@@ -228,7 +228,7 @@ impl Classified {
     }
 }
 
-/// How the NAL units of a frame are told apart; `None` if more bytes are needed.
+/// How the NAL units of a frame are delimited; `None` if more bytes are needed.
 fn framing_of(entry: &TrackEntry, frame: &[u8], complete: bool) -> Option<Framing> {
     match entry.framing {
         Some(framing) => Some(framing),

@@ -232,7 +232,7 @@ fn encoding(body: &[u8]) -> (u64, Option<Vec<u8>>) {
     (scope, strips.then(|| settings.to_vec()))
 }
 
-/// How NAL units are told apart; `None` leaves it to the first bytes of a frame.
+/// How NAL units are delimited; `None` leaves it to the first bytes of a frame.
 fn framing(codec: VideoCodec, private: &[u8]) -> Option<Framing> {
     if private.first() != Some(&1) {
         return None;

@@ -51,7 +51,7 @@ pub(super) struct Demux {
     pub(super) out: Reorder,
     /// PIDs with payload seen before the first PMT; empty afterwards.
     early: Vec<u16>,
-    /// The packets of those PIDs, until the first PMT says what they are.
+    /// The packets of those PIDs, until the first PMT describes them.
     held: Vec<Held>,
     /// Whether more came than is held.
     is_too_early: bool,
@@ -203,7 +203,7 @@ impl Demux {
     /// Emits damage at `at`: bytes that are no packet, or a broken one. Which PID lost data shows in the continuity counters.
     pub(super) fn damage(&mut self, at: u64, marks: &mut Vec<Mark>) {
         self.tables.end_run();
-        // What came before it would have to be told first.
+        // What came before it would have to be reported first.
         self.is_too_early |= !self.held.is_empty();
         self.held = Vec::new();
         self.units.flush_sound(&mut self.out, marks);
@@ -320,7 +320,7 @@ impl Demux {
             info: self.out.info.clone(),
         };
         if new.first {
-            // A picture whose beginning nobody could know of: the stream was joined in the middle.
+            // A picture whose beginning is unknown: the stream was joined in the middle.
             if self.units.video_pid().is_some_and(|pid| self.early.contains(&pid)) {
                 self.units.join();
                 let unit = self.out.unit(Track::Video, init);

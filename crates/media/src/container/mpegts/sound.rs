@@ -1,6 +1,6 @@
 //! Sound whose PES packet is still open where a key picture begins.
 //!
-//! PURE. A chunk that began at the picture would tear that packet: a decoder has something to say of both parts. Where nothing
+//! PURE. A chunk that began at the picture would tear that packet: a decoder warns of both parts. Where nothing
 //! of another picture lies in between, the chunk begins with the packet of sound instead.
 
 use super::super::{MarkKind, Track};

@@ -77,7 +77,7 @@ pub(in crate::container) struct Nal {
 }
 
 impl Nal {
-    /// Whether its length is 0. Behind a start code nobody can tell: what stands there may be zeros of the next one.
+    /// Whether its length is 0. Behind a start code this is unknown: what stands there may be zeros of the next one.
     pub(in crate::container) fn is_empty(&self, framing: Framing) -> bool {
         self.ended && self.start == self.end && matches!(framing, Framing::Length(_))
     }

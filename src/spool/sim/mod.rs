@@ -5,13 +5,15 @@
 //! [`SimDisk::kill`] keeps everything, durable or not, as the end of a process does. After a failed `sync_data` the bytes are
 //! still there to be read, and no later sync makes them durable.
 
+mod operations;
+
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, HeldLock, LastJob, Listed, Lock, Space};
+use super::disk::Space;
 use super::usage::USAGE;
 
 static WORLDS: AtomicU64 = AtomicU64::new(0);
@@ -190,7 +192,7 @@ impl SimDisk {
         self.lock().unreadable.insert(path.to_owned());
     }
 
-    /// Paths of all files, but for what says how much each process uses.
+    /// Returns the paths of all files except the usage files of the processes.
     pub fn files(&self) -> Vec<PathBuf> {
         let world = self.lock();
         let usage = self.root.join(USAGE);
@@ -343,7 +345,7 @@ impl World {
         if self.dead {
             return Err(io::Error::other("this process is dead"));
         }
-        // What the processes tell each other is no part of the promises, and its tests are its own.
+        // The exchange between processes is no part of the promises, and has tests of its own.
         if path.iter().any(|part| part == USAGE) {
             return if self.usage_fails {
                 Err(io::Error::from_raw_os_error(5))
@@ -392,236 +394,4 @@ impl World {
 fn overwrite(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     image.resize(image.len().max(offset + bytes.len()), 0);
     image[offset..offset + bytes.len()].copy_from_slice(bytes);
-}
-
-#[derive(Debug)]
-struct SimFile {
-    disk: SimDisk,
-    id: usize,
-    path: PathBuf,
-}
-
-struct SimLock(SimDisk, usize);
-
-impl HeldLock for SimLock {
-    fn is_removed(&self, path: &Path) -> bool {
-        self.0.lock().names.get(path) != Some(&Node::File(self.1))
-    }
-}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        self.0.lock().locks.remove(&self.1);
-    }
-}
-
-impl Disk for SimDisk {
-    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        Ok(path.to_owned())
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        let mut world = self.lock();
-        world.begin("mkdir", path)?;
-        match world.names.get(path) {
-            Some(Node::Dir) => Ok(false),
-            Some(Node::File(_)) => Err(ErrorKind::AlreadyExists.into()),
-            None => {
-                world.parent(path)?;
-                world.change(NameOp::Add(path.to_owned(), Node::Dir));
-                Ok(true)
-            }
-        }
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<(String, Listed)>> {
-        let mut world = self.lock();
-        world.begin("list", path)?;
-        if world.names.get(path) != Some(&Node::Dir) {
-            return Err(ErrorKind::NotFound.into());
-        }
-        let children = world.names.iter().filter(|(p, _)| p.parent() == Some(path));
-        let listed = |node: &Node| match node {
-            Node::Dir => Listed::Dir,
-            Node::File(id) => Listed::File(world.inodes[*id].now.len() as u64),
-        };
-        let name = |p: &Path| p.file_name().unwrap().to_str().unwrap().to_owned();
-        Ok(children.map(|(p, node)| (name(p), listed(node))).collect())
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let mut world = self.lock();
-        world.begin("create", path)?;
-        world.parent(path)?;
-        if world.names.contains_key(path) {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        let id = world.make(path);
-        let (disk, path) = (self.clone(), path.to_owned());
-        Ok(Arc::new(SimFile { disk, id, path }))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let mut world = self.lock();
-        world.begin("open", path)?;
-        if world.unreadable.contains(path) {
-            return Err(ErrorKind::PermissionDenied.into());
-        }
-        let id = world.file(path)?;
-        let (disk, path) = (self.clone(), path.to_owned());
-        Ok(Arc::new(SimFile { disk, id, path }))
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.lock();
-        world.begin("unlink", path)?;
-        world.file(path)?;
-        world.change(NameOp::Remove(path.to_owned()));
-        Ok(())
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.lock();
-        world.begin("rmdir", path)?;
-        if world.names.get(path) != Some(&Node::Dir) {
-            return Err(ErrorKind::NotFound.into());
-        }
-        if world.names.keys().any(|p| p.parent() == Some(path)) {
-            return Err(ErrorKind::DirectoryNotEmpty.into());
-        }
-        world.change(NameOp::Remove(path.to_owned()));
-        Ok(())
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut world = self.lock();
-        world.begin("rename", from)?;
-        let node = Node::File(world.file(from)?);
-        world.parent(to)?;
-        world.change(NameOp::Move(from.to_owned(), to.to_owned(), node));
-        Ok(())
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut guard = self.lock();
-        guard.begin("sync-dir", path)?;
-        let world = &mut *guard;
-        let durable = &mut world.durable;
-        world.pending.retain(|op| {
-            let touched = op.touches(path);
-            if touched {
-                op.apply(durable);
-            }
-            !touched
-        });
-        Ok(())
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Lock> {
-        let mut world = SimDisk::lock(self);
-        world.begin("lock", path)?;
-        if world.parent(path).is_err() {
-            return Ok(Lock::Gone);
-        }
-        let id = match world.file(path) {
-            Ok(id) => id,
-            Err(_) => world.make(path),
-        };
-        if !world.locks.insert(id) {
-            return Ok(Lock::Busy);
-        }
-        Ok(Lock::Held(Box::new(SimLock(self.clone(), id))))
-    }
-
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        let mut world = SimDisk::lock(self);
-        world.begin("statvfs", path)?;
-        Ok(world.space)
-    }
-
-    fn last(&self, job: LastJob) {
-        job(self);
-    }
-}
-
-impl DiskFile for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        let mut world = SimDisk::lock(&self.disk);
-        world.begin("len", &self.path)?;
-        Ok(world.inodes[self.id].now.len() as u64)
-    }
-
-    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut world = SimDisk::lock(&self.disk);
-        world.begin("read", &self.path)?;
-        let now = &world.inodes[self.id].now;
-        let from = usize::try_from(offset).unwrap().min(now.len());
-        let n = to.len().min(now.len() - from);
-        to[..n].copy_from_slice(&now[from..from + n]);
-        Ok(n)
-    }
-
-    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        let mut world = SimDisk::lock(&self.disk);
-        let mut bytes = parts.concat();
-        let begun = world.begin("write", &self.path);
-        if world.dead {
-            return begun;
-        }
-        if begun.is_err() {
-            let kept = world.roll(bytes.len() as u64);
-            bytes.truncate(usize::try_from(kept).unwrap());
-        }
-        let offset = usize::try_from(offset).unwrap();
-        let inode = &mut world.inodes[self.id];
-        overwrite(&mut inode.now, offset, &bytes);
-        inode.pending.push(Pending::Write {
-            offset,
-            bytes,
-            given_up: false,
-        });
-        begun
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut world = SimDisk::lock(&self.disk);
-        world.begin("truncate", &self.path)?;
-        let len = usize::try_from(len).unwrap();
-        let inode = &mut world.inodes[self.id];
-        inode.now.resize(len, 0);
-        inode.pending.push(Pending::Len(len));
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut world = SimDisk::lock(&self.disk);
-        let begun = world.begin("sync", &self.path);
-        if world.dead {
-            return begun;
-        }
-        let inode = &mut world.inodes[self.id];
-        if begun.is_err() {
-            for pending in &mut inode.pending {
-                if let Pending::Write { given_up, .. } = pending {
-                    *given_up = true;
-                }
-            }
-            return begun;
-        }
-        for pending in std::mem::take(&mut inode.pending) {
-            if let Pending::Write {
-                given_up: true,
-                offset,
-                bytes,
-            } = &pending
-            {
-                // The length is metadata and survives; the bytes do not.
-                let len = inode.durable.len().max(offset + bytes.len());
-                inode.durable.resize(len, 0);
-            } else {
-                pending.apply(&mut inode.durable);
-            }
-        }
-        Ok(())
-    }
 }

@@ -5,7 +5,7 @@
 use crate::spool::DestinationId;
 
 /// Where chunks go; `None` = where this sink's own go.
-pub type Site = Option<Elsewhere>;
+pub type LinkKey = Option<Elsewhere>;
 
 /// Where chunks go that earlier sessions left for another endpoint or bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,10 +17,10 @@ pub enum Elsewhere {
 }
 
 /// Whether chunks for it are parked.
-pub(super) fn is_parked(site: Site) -> bool {
-    matches!(site, Some(Elsewhere::Parked(_)))
+pub(super) fn is_parked(link_key: LinkKey) -> bool {
+    matches!(link_key, Some(Elsewhere::Parked(_)))
 }
 
-pub(super) fn is_served(site: Site) -> bool {
-    matches!(site, Some(Elsewhere::Served(_)))
+pub(super) fn is_served(link_key: LinkKey) -> bool {
+    matches!(link_key, Some(Elsewhere::Served(_)))
 }
