@@ -494,6 +494,7 @@ const PARTS: &[&str] = &[
     "{e}; set the property bucket",
     "{e} (it has {} bytes, the limit is 1024)",
     "send it from a muxer that writes its head first",
+    "start the source again, so that it sends its head",
     "send PAT and PMT at least every second",
     "it needs an encoder and a muxer in front",
     "it needs a depayloader",

@@ -8,10 +8,11 @@
 use std::sync::Arc;
 
 use crate::container::fields::Fields;
-use crate::container::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
-use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit, codec, work};
+use crate::container::nal::{self, MAX_PREFIX, Part, Picture, VideoCodec};
+use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit};
 
 use super::moof::{Fragment, Sample};
+use super::pending::{Judged, PendingVideo};
 use super::sample_entry::SampleEntry;
 
 /// Most bytes held back: beyond them a run of other tracks' fragments becomes units of their own, and a first sample
@@ -31,51 +32,6 @@ struct WaitingFragment {
     end: Option<u64>,
     /// It holds what stands in front of a picture: delimiter, parameter sets, SEI.
     is_prefix: bool,
-}
-
-/// A video fragment whose first sample is being read.
-#[derive(Debug)]
-struct PendingVideo {
-    at: u64,
-    start: Option<u64>,
-    end: Option<u64>,
-    codec: VideoCodec,
-    framing: Framing,
-    has_parameter_sets: bool,
-    /// Hash of the parameter sets in force before it.
-    in_force: Option<u64>,
-    /// Whether pictures of the fragment are shown before its first.
-    leads: bool,
-    /// Where the first sample lies in the input, and its bytes.
-    from: u64,
-    size: u32,
-    /// Bytes of the picture behind it: more of the same, if the first has no slice.
-    next: u32,
-    /// The container's word for it.
-    sync: bool,
-    /// The fields before it.
-    fields: Fields,
-    /// What of it has been read.
-    peek: Vec<u8>,
-    /// What stands in front of it in fragments of their own.
-    lead: Vec<u8>,
-    /// Bytes of it at which it is classified next, or the work would go with the square.
-    next_try: usize,
-}
-
-/// What else is known of a picture.
-#[derive(Debug, Default)]
-struct Judged {
-    /// The fields up to it.
-    fields: Fields,
-    /// It is the second field of the picture before.
-    is_second_field: bool,
-    /// It is a first field, and has its second behind it.
-    is_first_field: bool,
-    /// The codec's name, where the parameter sets are not those in force.
-    name: Option<String>,
-    /// The parameter sets in band.
-    in_band: Vec<nal::ParameterSet>,
 }
 
 /// See the module.
@@ -410,81 +366,5 @@ impl Lookahead {
                 ..(*self.init.info).clone()
             });
         }
-    }
-}
-
-impl PendingVideo {
-    /// The picture, and the codec's name where its parameter sets are not those in force.
-    fn classify(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
-        let alone = self.classify_bytes(data, is_all)?;
-        // Alone first: or many fragments of a picture that never comes would be looked at with all before each.
-        if self.lead.is_empty() || alone.0.part == Part::Prefix {
-            return Some(alone);
-        }
-        work::count(self.lead.len());
-        self.classify_bytes(&[&self.lead, data].concat(), is_all)
-    }
-
-    fn classify_bytes(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
-        // The same bytes are judged however the input was sliced, so that the answer is the same too.
-        let cut = data.get(..MAX_PREFIX).unwrap_or(data);
-        let complete = is_all && usize::try_from(self.size).is_ok_and(|size| size <= MAX_PREFIX);
-        let picture = nal::classify(self.codec, self.framing, cut, complete, self.sync)?;
-        if !complete && cut.len() < MAX_PREFIX && self.fields.needs_more(self.codec, cut, &picture) {
-            return None;
-        }
-        let sps = picture.sps.filter(|_| picture.config != self.in_force);
-        let sps = sps.and_then(|(at, len)| cut.get(at..at.checked_add(len)?));
-        let mut fields = self.fields;
-        let is_second_field = fields.take(self.codec, cut, &picture);
-        let judged = Judged {
-            is_second_field,
-            is_first_field: fields.is_open(),
-            fields,
-            name: sps.and_then(|sps| codec::from_sps(self.codec, sps)),
-            in_band: nal::parameter_sets(self.codec, self.framing, cut),
-        };
-        Some((picture, judged))
-    }
-
-    /// Takes what of the picture lies in `data`.
-    fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
-        let found = self.read_samples(at, data)?;
-        if found.0.part != Part::Prefix || self.next == 0 {
-            return Some(found);
-        }
-        // Parameter sets in a sample of their own.
-        self.size = self.size.saturating_add(std::mem::take(&mut self.next));
-        self.next_try = 0;
-        self.read_samples(at, data)
-    }
-
-    fn read_samples(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
-        let next = self.from.saturating_add(self.peek.len() as u64);
-        let Some(skip) = next.checked_sub(at) else {
-            // It lies before this content, where no more bytes of it can come.
-            return self.classify(&self.peek, true);
-        };
-        let fresh = usize::try_from(skip)
-            .ok()
-            .and_then(|skip| data.get(skip..))
-            .unwrap_or_default();
-        let size = usize::try_from(self.size).unwrap_or(usize::MAX).min(MAX_PREFIX);
-        let missing = size.saturating_sub(self.peek.len());
-        let fresh = fresh.get(..missing).unwrap_or(fresh);
-        if self.peek.is_empty() {
-            let found = self.classify(fresh, fresh.len() == missing);
-            if found.as_ref().is_none_or(|found| found.0.part == Part::Prefix) {
-                self.peek.extend_from_slice(fresh);
-            }
-            return found;
-        }
-        self.peek.extend_from_slice(fresh);
-        let is_all = self.peek.len() == size;
-        if !is_all && self.peek.len() < self.next_try {
-            return None;
-        }
-        self.next_try = self.peek.len() + self.peek.len() / 8;
-        self.classify(&self.peek, is_all)
     }
 }

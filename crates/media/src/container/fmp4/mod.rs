@@ -20,6 +20,7 @@ mod init_segment;
 mod lookahead;
 mod moof;
 mod moov;
+mod pending;
 mod sample_entry;
 pub(super) mod samples;
 #[cfg(test)]

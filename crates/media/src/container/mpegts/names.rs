@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::super::nal::{Picture, VideoCodec};
 use super::super::{StreamInfo, codec};
+use super::packet::Packet;
+use super::pes::Header;
 use super::picture::mpeg2_name;
 use super::reorder::Reorder;
-use super::stream::{Kind, Video};
+use super::stream::{Audio, Kind, Video};
 use super::units::{Stream, Units};
 
 impl Units {
@@ -49,6 +51,25 @@ impl Units {
         if let Some(name) = stream.kind.name_from_frame(data) {
             stream.seen = true;
             stream.name = Some(name);
+            self.update_info(out);
+        }
+    }
+
+    /// A stream that the PMT calls private without a descriptor can be sound all the same: some muxers have no other type for AAC
+    /// in packets of 192 bytes.
+    pub(super) fn recognise(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8], out: &mut Reorder) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.kind == Kind::Other
+            && packet.start
+            && !packet.scrambled
+            && let Header::Whole {
+                scrambled: false, data, ..
+            } = Header::parse(payload)
+            && let Some(sound) = Kind::of_sound(payload.get(3).copied().unwrap_or_default(), data)
+        {
+            stream.kind = sound;
+            stream.name = sound.name();
+            stream.seen = matches!(sound, Kind::Audio(Audio::Named(_)));
             self.update_info(out);
         }
     }

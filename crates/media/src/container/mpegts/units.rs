@@ -239,25 +239,6 @@ impl Units {
         }
     }
 
-    /// A stream that the PMT calls private without a descriptor can be sound all the same: some muxers have no other type for AAC
-    /// in packets of 192 bytes.
-    fn recognise(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8], out: &mut Reorder) {
-        let Some(stream) = self.streams.get_mut(index) else { return };
-        if stream.kind == Kind::Other
-            && packet.start
-            && !packet.scrambled
-            && let Header::Whole {
-                scrambled: false, data, ..
-            } = Header::parse(payload)
-            && let Some(sound) = Kind::of_sound(payload.get(3).copied().unwrap_or_default(), data)
-        {
-            stream.kind = sound;
-            stream.name = sound.name();
-            stream.seen = matches!(sound, Kind::Audio(Audio::Named(_)));
-            self.update_info(out);
-        }
-    }
-
     /// Parameter sets in a PES packet of their own, or a start code that is cut off, are the beginning of the picture in the next
     /// one: its bytes are taken as more of the same, so that no chunk begins between them.
     fn belongs_to_prefix(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8]) -> bool {
