@@ -133,7 +133,9 @@ impl Nals<'_> {
 pub fn find_start_code(data: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
-        let &[first, second, third] = data.get(at..at + 3)? else { return None };
+        let &[first, second, third] = data.get(at..at + 3)? else {
+            return None;
+        };
         match third {
             1 if first == 0 && second == 0 => return Some(at),
             0 => at += 1,
