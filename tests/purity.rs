@@ -21,7 +21,7 @@ const PURE: &[&str] = &[
     "src/spool/destination.rs",
     "src/spool/entry.rs",
     "src/spool/paths.rs",
-    "src/spool/plan.rs",
+    "src/spool/recovery.rs",
     "src/iotcorestatus/report",
     "src/iotcorestatus/discovery.rs",
     "src/iotcorestatus/commands.rs",

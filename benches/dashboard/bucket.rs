@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gcstreamer_schema::name::{Naming, Template};
+use gcstreamer_schema::name::{NameFields, Template};
 use gcstreamer_schema::session::session_id;
 
 use super::common::{Cut, SECOND, iso};
@@ -142,7 +142,7 @@ impl Shared {
         let (camera, index) = (number / bucket.chunks, number % bucket.chunks);
         let device = format!("cam{camera:03}");
         let session = session_id(bucket.start, u32::try_from(camera).unwrap().into());
-        let naming = Naming {
+        let naming = NameFields {
             device: &device,
             session: &session,
             seq: index,

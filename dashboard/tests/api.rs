@@ -368,7 +368,7 @@ fn store_hour(server: &GcsServer, cuts: &[common::Cut], begins: u64) {
             init_bytes: 0,
             ..cuts[0].info.clone()
         };
-        let naming = gcstreamer_schema::name::Naming {
+        let naming = gcstreamer_schema::name::NameFields {
             device: "cam",
             session,
             seq: sequence,

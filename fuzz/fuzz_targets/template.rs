@@ -2,14 +2,14 @@
 #![no_main]
 
 use gcstreamer_schema::limits::check_object_name;
-use gcstreamer_schema::name::{Naming, Template, check_device};
+use gcstreamer_schema::name::{NameFields, Template, check_device};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let _ = check_device(text);
     let Ok(template) = Template::parse(text) else { return };
     let name = |seq, start| {
-        template.format(&Naming {
+        template.format(&NameFields {
             device: "store/cam1",
             session: "0a1b2c3d4e",
             seq,

@@ -16,7 +16,7 @@ type More<P> = Box<dyn Fn() -> Option<P> + Send>;
 
 /// The queue of posts of one element. `E` is the element, `P` a post.
 pub(crate) struct MessagePoster<E: ObjectType, P> {
-    state: Mutex<State<P>>,
+    state: Mutex<PosterState<P>>,
     empty: Condvar,
     element: glib::WeakRef<E>,
     say: fn(&E, P),
@@ -24,7 +24,7 @@ pub(crate) struct MessagePoster<E: ObjectType, P> {
     most: usize,
 }
 
-struct State<P> {
+struct PosterState<P> {
     posts: VecDeque<P>,
     more: Option<More<P>>,
     busy: bool,
@@ -39,7 +39,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
     /// Creates the poster of an element; `say` delivers one post.
     pub(crate) fn new(element: &E, say: fn(&E, P), most: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(PosterState {
                 posts: VecDeque::new(),
                 more: None,
                 busy: false,
@@ -106,7 +106,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
+    fn lock(&self) -> MutexGuard<'_, PosterState<P>> {
         lock(&self.state)
     }
 }

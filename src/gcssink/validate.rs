@@ -13,7 +13,7 @@ use crate::upload::queue::UploadLimits;
 use gcstreamer_media::chunk::Limits;
 use gcstreamer_schema::limits::{check_bucket, check_object_name};
 use gcstreamer_schema::metadata::check_user_metadata;
-use gcstreamer_schema::name::{Naming, Template, check_device};
+use gcstreamer_schema::name::{NameFields, Template, check_device};
 use gcstreamer_schema::reason::check_start_reason;
 use gcstreamer_schema::session::is_session_id;
 use gcstreamer_storage::{Credentials, Endpoint};
@@ -103,7 +103,7 @@ fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> 
 }
 
 fn check_longest_name(template: &Template, device: &str) -> Result<(), String> {
-    let naming = Naming {
+    let naming = NameFields {
         device,
         session: "0000000000",
         seq: 999_999,

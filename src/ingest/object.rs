@@ -11,7 +11,7 @@ use crate::upload::chunk;
 use crate::upload::chunk::Summary;
 use gcstreamer_media::chunk::ChunkInfo;
 use gcstreamer_schema::metadata::{GAP_REASON, PREVIOUS_SESSION};
-use gcstreamer_schema::name::{Naming, Template};
+use gcstreamer_schema::name::{NameFields, Template};
 use gcstreamer_schema::{ClockKind, GapReason};
 use gcstreamer_storage::{Body, Endpoint, ObjectRequest};
 
@@ -75,7 +75,7 @@ pub struct ObjectBuilder {
 impl ObjectBuilder {
     /// Returns the name of a chunk's object.
     pub fn name(&self, info: &ChunkInfo) -> String {
-        let naming = Naming {
+        let naming = NameFields {
             device: &self.device,
             session: &self.session,
             seq: info.sequence,

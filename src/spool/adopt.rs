@@ -6,15 +6,15 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::account::Charge;
 use super::destination::{Destination, DestinationId};
 use super::disk::Listed;
 use super::entry::Entry;
 use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
-use super::look::{Look, look};
+use super::inspect::{Inspection, inspect};
 use super::paths::{is_device_dir, is_session, sequence_of};
-use super::plan::{Boots, Decision, Finding, Head, State, Summary, judge, plan};
+use super::quota::Charge;
+use super::recovery::{Boots, Decision, FileState, Finding, Head, Summary, classify, plan};
 use super::stored::{Partial, Stored};
 use super::{Spool, blocks};
 
@@ -244,18 +244,18 @@ impl super::Session {
 
 /// A file that was looked at.
 struct Seen {
-    look: Option<Look>,
+    inspection: Option<Inspection>,
     len: u64,
     known: Summary,
 }
 
 /// What is known of a chunk, damaged or not.
-fn known(sequence: u64, look: &Look) -> Summary {
-    match (&look.scan.closed, &look.scan.head) {
+fn known(sequence: u64, inspection: &Inspection) -> Summary {
+    match (&inspection.scan.closed, &inspection.scan.head) {
         (Some(closed), _) => Summary::of(closed),
         (None, Head::Entry(entry)) => Summary {
             sequence,
-            size: look.file_len,
+            size: inspection.file_len,
             start: entry.start,
             duration: entry.duration,
             suspect: entry.suspect(),
@@ -263,7 +263,7 @@ fn known(sequence: u64, look: &Look) -> Summary {
         },
         (None, Head::Missing | Head::Foreign(_)) => Summary {
             sequence,
-            size: look.file_len,
+            size: inspection.file_len,
             ..Summary::default()
         },
     }
@@ -310,7 +310,7 @@ impl Adoption {
             .iter()
             .map(|(_, listed)| if let Listed::File(len) = listed { blocks(*len) } else { 0 });
         let bytes = lengths.sum();
-        folder.spool.account.own(&folder.key, bytes);
+        folder.spool.quota.own(&folder.key, bytes);
         let mut chunks: Vec<(u64, u64)> = files
             .iter()
             .filter_map(|(name, listed)| match listed {
@@ -360,7 +360,7 @@ impl Adoption {
             .spool
             .disk
             .open(&path)
-            .and_then(|file| look(&file, &folder.session, sequence));
+            .and_then(|file| inspect(&file, &folder.session, sequence));
         match looked {
             Ok(mut looked) => {
                 match (&looked.scan.closed, &looked.scan.head) {
@@ -372,11 +372,11 @@ impl Adoption {
                     (None, Head::Missing | Head::Foreign(_)) => {}
                 }
                 let (len, known) = (looked.file_len, known(sequence, &looked));
-                let finding = judge(sequence, looked.scan.clone());
+                let finding = classify(sequence, looked.scan.clone());
                 // The entries of thousands of closed chunks would fill the memory.
                 looked.scan.closed = None;
                 let seen = Seen {
-                    look: Some(looked),
+                    inspection: Some(looked),
                     len,
                     known,
                 };
@@ -390,10 +390,10 @@ impl Adoption {
                 let finding = Finding {
                     sequence,
                     input_offset: None,
-                    state: State::Unreadable,
+                    state: FileState::Unreadable,
                 };
                 let seen = Seen {
-                    look: None,
+                    inspection: None,
                     len,
                     known: Summary::default(),
                 };
@@ -411,15 +411,15 @@ enum Done {
 
 fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decision) -> Result<Done, SpoolError> {
     let mut charge = Charge::counted(seen.len);
-    match (decision, &seen.look) {
-        (Decision::Upload(summary), Some(look)) => {
-            let stored = seal(folder, sequence, look, summary, charge)?;
+    match (decision, &seen.inspection) {
+        (Decision::Upload(summary), Some(inspection)) => {
+            let stored = seal(folder, sequence, inspection, summary, charge)?;
             Ok(Done::Found(Found::Upload(stored)))
         }
-        (Decision::Rebuild { entry, len, complete }, Some(look)) => {
+        (Decision::Rebuild { entry, len, complete }, Some(inspection)) => {
             // The process that wrote it kept the room to close it.
-            folder.spool.account.keep(&mut charge, END_ROOM);
-            let partial = Partial::new(folder.clone(), entry, (len, complete), &look.scan, charge);
+            folder.spool.quota.keep(&mut charge, END_ROOM);
+            let partial = Partial::new(folder.clone(), entry, (len, complete), &inspection.scan, charge);
             Ok(Done::Found(Found::Rebuild(partial)))
         }
         (Decision::Remove, _) => {
@@ -429,7 +429,7 @@ fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decisio
                 .disk
                 .remove_file(&path)
                 .map_err(|e| SpoolError::io("remove", &path, e))?;
-            folder.spool.account.remove(&folder.key, &mut charge);
+            folder.spool.quota.remove(&folder.key, &mut charge);
             Ok(Done::Nothing)
         }
         (Decision::Quarantine(reason), _) => Ok(Done::Aside(folder.quarantine(sequence, &mut charge)?, reason)),
@@ -439,24 +439,30 @@ fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decisio
 
 /// Makes a closed chunk durable, as it must be before it is uploaded. With a Footer it is; without one that is unknown, and what was
 /// perhaps never synced is written again: the sync of an earlier process may have failed, and the kernel reports that only once.
-fn seal(folder: &Arc<Folder>, sequence: u64, look: &Look, summary: Summary, mut charge: Charge) -> Result<Stored, SpoolError> {
-    let mut tail = look.scan.tail;
+fn seal(
+    folder: &Arc<Folder>,
+    sequence: u64,
+    inspection: &Inspection,
+    summary: Summary,
+    mut charge: Charge,
+) -> Result<Stored, SpoolError> {
+    let mut tail = inspection.scan.tail;
     let mut behind = Vec::new();
-    if !look.scan.sealed || !look.scan.whole {
+    if !inspection.scan.sealed || !inspection.scan.whole {
         let file = folder.open(sequence)?;
-        if look.file_len > tail {
+        if inspection.file_len > tail {
             let path = folder.path(sequence);
             file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;
         }
-        folder.write_anew(&file, sequence, look.scan.watermark.min(tail), tail)?;
+        folder.write_anew(&file, sequence, inspection.scan.watermark.min(tail), tail)?;
         folder.sync(&*file, sequence)?;
-        tail = folder.seal(&*file, sequence, look.end_at, tail);
-        behind.clone_from(&look.scan.sent);
-        let _ = folder.spool.account.resize(&folder.key, &mut charge, tail, 0);
+        tail = folder.seal(&*file, sequence, inspection.end_at, tail);
+        behind.clone_from(&inspection.scan.sent);
+        let _ = folder.spool.quota.resize(&folder.key, &mut charge, tail, 0);
     }
-    let mut stored = Stored::new(folder.clone(), summary, look.end_at, tail, charge);
+    let mut stored = Stored::new(folder.clone(), summary, inspection.end_at, tail, charge);
     if behind.is_empty() {
-        return Ok(stored.with_sent(look.scan.sent.clone()));
+        return Ok(stored.with_sent(inspection.scan.sent.clone()));
     }
     // Behind the new Footer they count.
     for mark in behind {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Spool;
-use super::account::Charge;
 use super::disk::{DiskFile, HeldLock, Lock};
 use super::entry::ClosedEntry;
 use super::error::SpoolError;
 use super::format::{Kind, Salt, record, sent_payload};
 use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined};
+use super::quota::Charge;
 use super::records::{to_u64, write_anew};
 
 /// Kept free for the End record beyond the length of the Head's entry.
@@ -21,7 +21,7 @@ pub(super) const END_ROOM: u64 = 4096;
 pub(super) struct Folder {
     pub(super) spool: Arc<Spool>,
     pub(super) dir: PathBuf,
-    /// In the account. Of a folder that was removed and made again there are two for a while.
+    /// In the quota. Of a folder that was removed and made again there are two for a while.
     pub(super) key: String,
     pub(super) device_dir: String,
     pub(super) session: String,
@@ -158,7 +158,7 @@ impl Folder {
             Ok(to)
         };
         let to = moved().map_err(|e| SpoolError::io("set aside", &from, e))?;
-        self.spool.account.set_aside(&self.key, charge);
+        self.spool.quota.set_aside(&self.key, charge);
         Ok(to)
     }
 }
@@ -167,7 +167,7 @@ impl Drop for Folder {
     /// Removes the folders if they are empty. The lock is held meanwhile: a process that locks the removed lock file finds that it
     /// is no longer the one in the folder. A folder that somebody has removed may exist again, with a lock of another holder.
     fn drop(&mut self) {
-        self.spool.account.disown(&self.key);
+        self.spool.quota.disown(&self.key);
         let (lock, dir) = (self.lock.take(), self.dir.clone());
         let device = self.spool.root.join(&self.device_dir);
         self.spool.disk.last(Box::new(move |disk| {

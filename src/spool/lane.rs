@@ -5,7 +5,7 @@
 //! others fail at once and reach no thread: one thread is stuck for each spool folder, not one for each question. What was asked for
 //! in vain may still happen when the disk comes back, but always before whatever is asked next.
 //!
-//! One call at a time, reads and writes in turn. Several only while somebody [hurries](Lane::hurry): a file system makes one commit of
+//! One call at a time, reads and writes in turn. Several only while somebody [drains](Lane::draining): a file system makes one commit of
 //! several syncs. No GStreamer, no tokio.
 
 use std::cell::Cell;
@@ -38,7 +38,7 @@ pub(super) enum Kind {
 type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-struct State {
+struct LaneState {
     reads: VecDeque<Job>,
     writes: VecDeque<Job>,
     /// The last job that began was a read.
@@ -48,11 +48,11 @@ struct State {
     workers: usize,
     idle: usize,
     next_worker: u64,
-    hurrying: usize,
+    draining: usize,
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<LaneState>,
     /// There is a job.
     work: Condvar,
     patience: Duration,
@@ -77,11 +77,11 @@ impl std::fmt::Debug for Lane {
 }
 
 /// As long as this lives, several calls are made at once.
-pub struct Hurry(Lane);
+pub struct Draining(Lane);
 
-impl Drop for Hurry {
+impl Drop for Draining {
     fn drop(&mut self) {
-        self.0.lock().hurrying -= 1;
+        self.0.lock().draining -= 1;
     }
 }
 
@@ -115,9 +115,9 @@ impl Lane {
     }
 
     /// Makes several calls at once, as long as the result lives.
-    pub fn hurry(&self) -> Hurry {
-        self.lock().hurrying += 1;
-        Hurry(self.clone())
+    pub fn draining(&self) -> Draining {
+        self.lock().draining += 1;
+        Draining(self.clone())
     }
 
     /// Whether a call is stuck.
@@ -125,7 +125,7 @@ impl Lane {
         self.lock().is_stuck(self.0.patience, Instant::now())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LaneState> {
         lock(&self.0.state)
     }
 
@@ -214,7 +214,7 @@ impl Lane {
             Kind::Write => state.writes.push_back(job),
         }
         let waiting = state.reads.len() + state.writes.len();
-        let most = if state.hurrying > 0 { HURRIED } else { 1 };
+        let most = if state.draining > 0 { HURRIED } else { 1 };
         if state.idle < waiting && state.workers < most {
             let id = state.next_worker;
             state.next_worker += 1;
@@ -260,7 +260,7 @@ impl Lane {
     }
 }
 
-impl State {
+impl LaneState {
     /// Age of the oldest call that is being made.
     fn oldest(&self, now: Instant) -> Duration {
         let ages = self.busy.iter().map(|(_, since)| now.saturating_duration_since(*since));
@@ -321,7 +321,7 @@ fn work(lane: &Lane, id: u64) {
             continue;
         }
         // Of those that hurried one stays.
-        if state.workers > 1 && state.hurrying == 0 {
+        if state.workers > 1 && state.draining == 0 {
             break;
         }
         state.idle += 1;
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn whoever_hurries_gets_several_calls_at_once_and_one_thread_stays() {
         let lane = Lane::new(Duration::from_secs(60));
-        let hurry = lane.hurry();
+        let draining = lane.draining();
         // Each ends only when the other has begun.
         let barrier = Arc::new(std::sync::Barrier::new(2));
         thread::scope(|scope| {
@@ -442,7 +442,7 @@ mod tests {
                 });
             }
         });
-        drop(hurry);
+        drop(draining);
         lane.0.work.notify_all();
         while threads(&lane) > 1 {
             thread::yield_now();
@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn reads_and_writes_take_turns() {
-        let mut state = State::default();
+        let mut state = LaneState::default();
         let order = Arc::new(Mutex::new(String::new()));
         for _ in 0..3 {
             for kind in ['w', 'r'] {

@@ -3,7 +3,7 @@
 //! What was synced survives SIGKILL at any instruction, and the loss of everything that was not synced. It is uploaded once,
 //! under its own bucket, endpoint, name and metadata. `docs/spool.md` lists the promises (P1…) that the tests cite.
 //!
-//! - [`format`], [`entry`], `destination`, [`paths`], [`plan`] PURE: the bytes, what is known of a chunk, where it goes, names, and
+//! - [`format`], [`entry`], `destination`, [`paths`], [`recovery`] PURE: the bytes, what is known of a chunk, where it goes, names, and
 //!   what becomes of what is found.
 //! - [`disk`]: what is asked of a disk. `sim` in tests: one that crashes and fails.
 //! - [`Spool`]: one folder and its limit. [`Session`]: one lock. [`OpenChunk`]: a chunk that is being written. [`Stored`]: a
@@ -11,7 +11,7 @@
 //!   process.
 //! - [`Leftovers`]: what earlier processes left, taken over session by session. [`adopt()`]: all of it at once.
 //! - [`lane`]: one way to a disk that may hang; [`watched`]: a disk whose every call goes there.
-//! - `account`, `usage`: how much disk is used, by the sinks of this process and by the others that share the folder.
+//! - `quota`, `usage`: how much disk is used, by the sinks of this process and by the others that share the folder.
 //! - [`boot`]: which boot of the machine this is.
 //!
 //! All of it blocks on the disk: call it from threads that may wait. No GStreamer, no tokio.
@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-mod account;
 mod adopt;
 mod destination;
 pub mod disk;
@@ -29,13 +28,14 @@ pub mod entry;
 mod error;
 mod folder;
 pub mod format;
+mod inspect;
 pub mod lane;
-mod look;
 mod open;
 pub mod paths;
-pub mod plan;
+mod quota;
 mod reader;
 mod records;
+pub mod recovery;
 mod session;
 #[cfg(test)]
 pub mod sim;
@@ -50,16 +50,16 @@ pub use destination::{Destination, DestinationId};
 pub use entry::{ClosedEntry, Entry, name_mark};
 pub use error::{Limit, SpoolError};
 pub use open::OpenChunk;
-pub use plan::{Boots, Summary};
 pub use reader::ChunkReader;
+pub use recovery::{Boots, Summary};
 pub use session::Session;
 pub use stored::{Partial, Stored};
 
 use crate::base::registry::Registry;
-use account::{Account, Charge, Refused, blocks};
 use disk::{Disk, Listed, Lock};
 use folder::Folder;
 use paths::{LOCK, QUARANTINE};
+use quota::{Charge, Quota, Refused, blocks};
 use usage::{Others, USAGE, Usage};
 
 /// At least this much of the file system stays free if no `max-spool-bytes` is set.
@@ -68,15 +68,15 @@ const KEEP_BYTES: u64 = 1 << 30;
 const KEEP_SHARE: u64 = 10;
 
 /// The accounts of this process by their folder.
-static ACCOUNTS: Registry<PathBuf, Account> = Registry::new();
+static QUOTAS: Registry<PathBuf, Quota> = Registry::new();
 
 /// One spool folder, as one sink uses it.
 #[derive(Debug)]
 pub struct Spool {
     disk: Arc<dyn Disk>,
     root: PathBuf,
-    account: Arc<Account>,
-    /// The sink's number in the account.
+    quota: Arc<Quota>,
+    /// The sink's number in the quota.
     sink: u64,
     /// Folders whose locks this sink holds.
     watched: Mutex<Vec<Weak<Folder>>>,
@@ -84,13 +84,13 @@ pub struct Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        self.account.set_limit(self.sink, 0);
+        self.quota.set_limit(self.sink, 0);
     }
 }
 
 impl Spool {
     /// Opens the folder of the property `spool-dir` and creates it if absent. `max`: property `max-spool-bytes`, 0 = this sink sets
-    /// no limit. All spools of the process on one folder share one account, whatever path leads there. The smallest limit applies to
+    /// no limit. All spools of the process on one folder share one quota, whatever path leads there. The smallest limit applies to
     /// all of them; without any, max(10 %, 1 GiB) of the file system stay free.
     ///
     /// # Errors
@@ -98,8 +98,8 @@ impl Spool {
     pub fn open(disk: Arc<dyn Disk>, root: &Path, max: u64) -> Result<Arc<Self>, SpoolError> {
         make_root(&*disk, root)?;
         let root = disk.canonical(root).map_err(|e| SpoolError::io("open", root, e))?;
-        let account = match ACCOUNTS.get(&root) {
-            Some(account) => account,
+        let quota = match QUOTAS.get(&root) {
+            Some(quota) => quota,
             None => {
                 list_root(&*disk, &root)?;
                 let all = || count(&*disk, &root);
@@ -120,18 +120,18 @@ impl Spool {
                     ),
                 };
                 // Two sinks may count at the same time: the first result is kept, nothing was written before it.
-                let counted = Arc::new(Account::new(joined.0, joined.1));
-                ACCOUNTS.get_or(root.clone(), || counted)
+                let counted = Arc::new(Quota::new(joined.0, joined.1));
+                QUOTAS.get_or(root.clone(), || counted)
             }
         };
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let sink = NEXT.fetch_add(1, Ordering::Relaxed);
-        account.set_limit(sink, max);
-        account.share();
+        quota.set_limit(sink, max);
+        quota.share();
         Ok(Arc::new(Self {
             disk,
             root,
-            account,
+            quota,
             sink,
             watched: Mutex::default(),
         }))
@@ -144,13 +144,13 @@ impl Spool {
 
     /// Bytes of disk in use, in blocks of 4 KiB, without what other processes hold.
     pub fn used(&self) -> u64 {
-        self.account.used()
+        self.quota.used()
     }
 
     /// Returns how many bytes may still be written, by the limit and by the file system; 0 if that cannot be asked.
     pub fn room(&self) -> u64 {
         let Ok(space) = self.disk.space(&self.root) else { return 0 };
-        match self.account.room() {
+        match self.quota.room() {
             Some(limited) => limited.min(space.available),
             None => space.available.saturating_sub(keep(space.total)),
         }
@@ -167,12 +167,12 @@ impl Spool {
 
     /// Tells the other processes with this folder what is used here, and asks what they use, if it is time for that.
     pub fn share_usage(&self) {
-        self.account.share();
+        self.quota.share();
     }
 
     /// Counts unowned files: all that are there, except the sessions of living processes.
     pub fn recount(&self) {
-        self.account.recount(|| {
+        self.quota.recount(|| {
             count_in(&*self.disk, &self.root, |folder| {
                 matches!(self.disk.lock(&folder.join(LOCK)), Ok(Lock::Held(_)))
             })
@@ -181,7 +181,7 @@ impl Spool {
 
     /// Replaces the limit of this sink, 0 = none; see [`Spool::open`]. Removes nothing that is stored.
     pub fn set_max(&self, max: u64) {
-        self.account.set_limit(self.sink, max);
+        self.quota.set_limit(self.sink, max);
     }
 
     /// Returns the folders that somebody has removed since the last call. One `stat` for each folder that holds chunks.
@@ -218,13 +218,13 @@ impl Spool {
 
     /// Counts a file's new length, if there is room.
     fn charge(&self, folder: &str, charge: &mut Charge, len: u64, slack: u64) -> Result<(), SpoolError> {
-        let needed = Account::growth(*charge, len, slack);
+        let needed = Quota::growth(*charge, len, slack);
         let full = |limit| SpoolError::Full {
             root: self.root.clone(),
             needed,
             limit,
         };
-        if needed > 0 && self.account.max() == 0 {
+        if needed > 0 && self.quota.max() == 0 {
             let space = self
                 .disk
                 .space(&self.root)
@@ -234,7 +234,7 @@ impl Spool {
                 return Err(full(Limit::Free { available, keep }));
             }
         }
-        let done = self.account.resize(folder, charge, len, slack);
+        let done = self.quota.resize(folder, charge, len, slack);
         done.map_err(|refused| match refused {
             Refused::Full(used, max) => full(Limit::Max { used, max }),
             Refused::Io(e) => SpoolError::io("share the usage of", &self.root, e),

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::account::Charge;
 use super::disk::DiskFile;
 use super::entry::ClosedEntry;
 use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
 use super::format::{DATA_FIELDS, DataFields, Kind, MARK_LEN, MAX_DATA, RECORD_HEADER, header, record, sent_payload};
-use super::plan::Summary;
+use super::quota::Charge;
 use super::reader::ChunkReader;
 use super::records::{Records, to_u64};
+use super::recovery::Summary;
 use super::stored::Stored;
 
 /// Bytes of the object that are written between two syncs at most.
@@ -300,7 +300,7 @@ impl OpenChunk {
         let mut charge = std::mem::take(&mut self.charge);
         // The Footer lies within the room that was kept, or in a block of its own.
         let slack = charge.slack_within(tail, self.room);
-        let _ = self.folder.spool.account.resize(&self.folder.key, &mut charge, tail, slack);
+        let _ = self.folder.spool.quota.resize(&self.folder.key, &mut charge, tail, slack);
         Ok(Stored::new(self.folder.clone(), Summary::of(closed), end_at, tail, charge))
     }
 
@@ -322,13 +322,13 @@ impl OpenChunk {
             _ => {}
         }
         self.closed = true;
-        self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
+        self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
         Ok(())
     }
 
     /// Stops counting the file: somebody has removed it.
     pub(super) fn uncount(&mut self) {
-        self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
+        self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
     }
 
     /// Whether it was closed or removed.
@@ -370,7 +370,7 @@ impl OpenChunk {
         let _ = self
             .folder
             .spool
-            .account
+            .quota
             .resize(&self.folder.key, &mut self.charge, len, self.room);
     }
 
@@ -396,7 +396,7 @@ impl OpenChunk {
 
 impl Drop for OpenChunk {
     fn drop(&mut self) {
-        self.folder.spool.account.release(&mut self.charge);
+        self.folder.spool.quota.release(&mut self.charge);
     }
 }
 

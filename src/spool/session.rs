@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::Charge;
 use super::entry::Entry;
 use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
 use super::format::{Kind, MAGIC, record};
 use super::open::OpenChunk;
 use super::paths::{device_dir, is_session};
+use super::quota::Charge;
 use super::records::to_u64;
 use super::{Spool, make_root};
 
@@ -140,7 +140,7 @@ impl Session {
                     // A torn Head is removed at the next start.
                     let _ = folder.spool.disk.remove_file(&path);
                 }
-                folder.spool.account.remove(&folder.key, &mut charge);
+                folder.spool.quota.remove(&folder.key, &mut charge);
                 Err(SpoolError::io("create", &path, e))
             }
         }

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::account::Charge;
 use super::disk::DiskFile;
 use super::entry::{ClosedEntry, Entry, name_mark};
 use super::error::SpoolError;
 use super::folder::{END_ROOM, Folder};
 use super::format::{Header, Kind, MARK_LEN, MAX_PAYLOAD, RECORD_HEADER, record};
-use super::plan::{Scan, Summary};
+use super::quota::Charge;
 use super::reader::ChunkReader;
 use super::records::{Records, read_some, to_u64};
+use super::recovery::{Scan, Summary};
 
 /// Most End records are shorter.
 const END_READ: usize = 16 << 10;
@@ -240,7 +240,7 @@ impl Stored {
             _ => {}
         }
         self.gone = true;
-        self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
+        self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
         Ok(())
     }
 
@@ -266,7 +266,7 @@ impl Stored {
 
 impl Drop for Stored {
     fn drop(&mut self) {
-        self.folder.spool.account.release(&mut self.charge);
+        self.folder.spool.quota.release(&mut self.charge);
     }
 }
 
@@ -375,7 +375,7 @@ impl Partial {
         self.gone = true;
         let mut charge = std::mem::take(&mut self.charge);
         let slack = charge.slack_within(tail, END_ROOM);
-        let _ = self.folder.spool.account.resize(&self.folder.key, &mut charge, tail, slack);
+        let _ = self.folder.spool.quota.resize(&self.folder.key, &mut charge, tail, slack);
         Ok(Stored::new(self.folder.clone(), Summary::of(closed), end_at, tail, charge))
     }
 
@@ -394,7 +394,7 @@ impl Partial {
             .remove_file(&path)
             .map_err(|e| SpoolError::io("remove", &path, e))?;
         self.gone = true;
-        self.folder.spool.account.remove(&self.folder.key, &mut self.charge);
+        self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
         Ok(())
     }
 
@@ -411,6 +411,6 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        self.folder.spool.account.release(&mut self.charge);
+        self.folder.spool.quota.release(&mut self.charge);
     }
 }

@@ -13,7 +13,7 @@ use super::parked;
 use super::queue::UploadQueue;
 use super::report::{DAMAGED, Report};
 use super::scheduler::{Elsewhere, Outcome};
-use super::state::{State, is_parked};
+use super::state::{QueueState, is_parked};
 use super::ticket::Ticket;
 use crate::flow::hold::Hold;
 use crate::flow::site::{Deadline, Held};
@@ -228,7 +228,7 @@ impl UploadQueue {
     }
 }
 
-impl State {
+impl QueueState {
     /// Lets go of a chunk that has waited for `retry-timeout`. Whoever called frees it, without the lock.
     fn expire(&mut self, ticket: Ticket, timeout: u64) -> Option<Arc<Chunk>> {
         if let Some(chunk) = self.chunks.get(&ticket)

@@ -1,6 +1,6 @@
 //! What is known of the spool's disk, and what is on its way to it.
 //!
-//! PURE: plain data, part of [`super::state::State`]. Times are in ns on the sink's scale. `hang` decides what a disk in trouble means.
+//! PURE: plain data, part of [`super::state::QueueState`]. Times are in ns on the sink's scale. `hang` decides what a disk in trouble means.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use super::disk_state::{Disk, Phase};
 use super::health::Status;
 use super::queue::{Drained, UploadQueue};
 use super::report::{Pending, Report};
-use super::state::State;
+use super::state::QueueState;
 use super::ticket::Ticket;
 use crate::flow::hold::Drain;
 
@@ -71,7 +71,7 @@ impl UploadQueue {
 
     /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` returns true.
     pub fn wait_drained(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
-        self.wait(until, heed_interrupt, give_up, State::is_drained)
+        self.wait(until, heed_interrupt, give_up, QueueState::is_drained)
     }
 
     fn wait(
@@ -79,7 +79,7 @@ impl UploadQueue {
         until: Instant,
         heed_interrupt: bool,
         give_up: &dyn Fn() -> bool,
-        is_done: impl Fn(&State) -> bool,
+        is_done: impl Fn(&QueueState) -> bool,
     ) -> Drained {
         let mut state = self.lock();
         while !is_done(&state) {

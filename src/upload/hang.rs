@@ -7,7 +7,7 @@ use super::chunk::Chunk;
 use super::disk_state::{DiskHealth, Hang};
 use super::ops::Touch;
 use super::report::{DiskFault, Report};
-use super::state::State;
+use super::state::QueueState;
 use crate::spool::SpoolError;
 
 /// Time without trouble after which a disk that was full or failed works again, ns.
@@ -15,7 +15,7 @@ const QUIET: u64 = 60_000_000_000;
 /// How often a disk that does not answer is tried, ns.
 const TRY_AGAIN: u64 = 10_000_000_000;
 
-impl State {
+impl QueueState {
     /// It did not answer. Returns when it is tried again.
     pub(super) fn disk_hangs(&mut self, why: &str, now: u64) -> u64 {
         let retry_at = now.saturating_add(TRY_AGAIN);

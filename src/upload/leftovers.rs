@@ -11,13 +11,13 @@ use super::held::{GaveWay, MAX_HELD};
 use super::queue::UploadQueue;
 use super::report::{Pending, Report};
 use super::scheduler::REFUSED_PAUSE;
-use super::state::{State, is_parked};
+use super::state::{QueueState, is_parked};
 use crate::spool::Leftover;
 
 /// A session of which nothing was stored for this long may have to give way, ns: each of its chunks was tried.
 const PATIENCE: u64 = 2 * REFUSED_PAUSE;
 
-impl State {
+impl QueueState {
     /// The session that has to give way: it does not move though others do, or cannot.
     fn stuck(&mut self, now: u64) -> Option<(Arc<str>, GaveWay)> {
         for held in self.leftovers.held.values_mut() {

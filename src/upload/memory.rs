@@ -8,7 +8,7 @@ use std::sync::{MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::queue::{Charged, NoRoom, Overflow, UploadQueue};
-use super::state::State;
+use super::state::QueueState;
 
 impl UploadQueue {
     /// Makes room for a buffer of `bytes` and charges the memory with it. Waits if it has to and may.
@@ -71,7 +71,7 @@ impl UploadQueue {
     }
 
     /// Lets go of the chunk that [`Scheduler::to_drop`] names.
-    fn drop_oldest<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn drop_oldest<'a>(&'a self, mut state: MutexGuard<'a, QueueState>) -> MutexGuard<'a, QueueState> {
         let Some(ticket) = state.scheduler.to_drop() else {
             return state;
         };

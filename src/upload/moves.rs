@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::chunk::{Chunk, Place, SpooledChunk};
 use super::disk_state::{Disk, Mode, Phase};
 use super::life::{Recall, Step};
-use super::state::State;
+use super::state::QueueState;
 use super::ticket::Ticket;
 
-impl State {
+impl QueueState {
     /// The memory fills up, and whole chunks are to be moved to disk.
     fn is_pressed(&self) -> bool {
         let moving: u64 = self.moving_bytes();

@@ -17,7 +17,7 @@ use super::life::{Observer, Step, Unobserved};
 use super::rate::Rate;
 use super::report::{DAMAGED, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
-use super::state::{RATE_WINDOW, State, is_parked};
+use super::state::{QueueState, RATE_WINDOW, is_parked};
 use super::ticket::Ticket;
 use crate::base::clock::Clock;
 
@@ -34,7 +34,7 @@ pub enum Overflow {
 
 /// See the module.
 pub struct UploadQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     pub(super) changed: Condvar,
     pub(super) wake: Notify,
     /// The spooler has something to do.
@@ -116,7 +116,7 @@ impl UploadQueue {
     /// For a new session. `wake_poster` is called, from any thread and without a lock held, when there are reports.
     pub fn new(limits: UploadLimits, seed: u64, wake_poster: Box<dyn Fn() + Send + Sync>) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 scheduler: Scheduler::new(limits.max_uploads, seed),
                 chunks: BTreeMap::new(),
                 in_memory: BTreeSet::new(),
@@ -205,7 +205,7 @@ impl UploadQueue {
         self
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, QueueState> {
         // A panic elsewhere must not take the recording with it: every change below leaves the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,7 +7,7 @@ use gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE;
 use gcstreamer_schema::ClockKind;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::metadata::END_TIME;
-use gcstreamer_schema::name::{Naming, Template};
+use gcstreamer_schema::name::{NameFields, Template};
 use gcstreamer_schema::time::rfc3339_ms;
 
 /// The entry with the time, name and metadata that it would have had with a clock that is right; `None` where nothing is to
@@ -15,7 +15,7 @@ use gcstreamer_schema::time::rfc3339_ms;
 pub fn redate(entry: &Entry, boots: &Boots) -> Option<Entry> {
     let start = boots.correct(entry).filter(|&start| start >= EARLIEST_PLAUSIBLE)?;
     let container = Container::from_name(&entry.container).unwrap_or(Container::Raw);
-    let naming = Naming {
+    let naming = NameFields {
         device: &entry.device,
         session: &entry.session,
         seq: entry.sequence,

@@ -139,7 +139,7 @@ async fn carry_out(
     let is_last = uploads.is_near_the_end();
     let permits = if is_last { &jobs.last } else { &jobs.usual };
     let permit = permits.acquire().await;
-    let hurry = is_last.then(|| jobs.lane.hurry());
+    let draining = is_last.then(|| jobs.lane.draining());
     let touch = work.touch;
     let told = Arc::clone(uploads);
     let done = spawn_blocking(move || {
@@ -147,7 +147,7 @@ async fn carry_out(
         (desk, trouble)
     })
     .await;
-    drop((permit, hurry));
+    drop((permit, draining));
     match done {
         Ok((desk, trouble)) => {
             let (is_idle, is_blocked) = (desk.is_idle(), trouble.is_some());

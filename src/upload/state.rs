@@ -23,7 +23,7 @@ pub(super) const RATE_WINDOW: u64 = 10_000_000_000;
 /// A difference between our clock and the server's that is worth a word, s.
 const MAX_CLOCK_OFF: i64 = 60;
 
-pub(super) struct State {
+pub(super) struct QueueState {
     pub(super) scheduler: Scheduler,
     pub(super) chunks: BTreeMap<Ticket, Arc<Chunk>>,
     /// Those of them that are in memory.
@@ -80,7 +80,7 @@ pub(super) fn is_parked(chunk: &Chunk) -> bool {
     matches!(chunk.link_key, Some(Elsewhere::Parked(_)))
 }
 
-impl State {
+impl QueueState {
     /// Without what is parked.
     pub(super) fn pending(&self, now: u64) -> Pending {
         let rest = self.leftovers.rest(now);

@@ -48,7 +48,7 @@ pub enum TemplateError {
 
 /// The values for the placeholders of one name.
 #[derive(Clone, Copy, Debug)]
-pub struct Naming<'a> {
+pub struct NameFields<'a> {
     /// Property `device-id`.
     pub device: &'a str,
     /// Property `session-id`.
@@ -100,7 +100,7 @@ impl Template {
     fn check(&self, location: &str) -> Result<(), TemplateError> {
         let time_error = |e: String| TemplateError::Time(location.into(), e);
         let sample = |start| {
-            self.format(&Naming {
+            self.format(&NameFields {
                 device: "d",
                 session: "0000000000",
                 seq: 0,
@@ -165,7 +165,7 @@ impl Template {
     ///
     /// # Errors
     /// The error of strftime.
-    pub fn format(&self, naming: &Naming<'_>) -> Result<String, String> {
+    pub fn format(&self, naming: &NameFields<'_>) -> Result<String, String> {
         let mut name = String::new();
         for part in &self.parts {
             match part {
@@ -218,7 +218,7 @@ mod tests {
     const START: u64 = 1_795_329_912_345_000_000;
 
     fn name(location: &str) -> String {
-        let naming = Naming {
+        let naming = NameFields {
             device: "100%Y/cam1",
             session: "0a1b2c3d4e",
             seq: 12,

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 /// Progress of an attempt.
 #[derive(Debug)]
-pub(crate) struct Progress(Mutex<State>);
+pub(crate) struct Progress(Mutex<WatchdogState>);
 
 #[derive(Debug)]
-struct State {
+struct WatchdogState {
     /// Time of the last progress.
     last: Instant,
     /// Pieces waiting in the pacer.
@@ -53,7 +53,7 @@ pub(crate) enum Phase {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(WatchdogState {
             last: Instant::now(),
             waiting: 0,
             first: None,
@@ -64,7 +64,7 @@ impl Progress {
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WatchdogState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,6 +1,6 @@
 //! The newest chunk of each camera, with as few and as short listings as names that sort by time allow.
 
-use gcstreamer_schema::name::Naming;
+use gcstreamer_schema::name::NameFields;
 use gcstreamer_storage::ListQuery;
 
 use super::{AHEAD, Chunk, EARLIEST, HOUR, Index, IndexError, LATELY, MAX_CAMERAS, NEWEST_FOR, NOTHING_FOR, Newest};
@@ -83,7 +83,7 @@ impl Index {
 
     /// The newest of the last two minutes: a dozen objects, where a whole hour would be hundreds for each camera of the first screen.
     async fn lately(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
-        let earliest = Naming {
+        let earliest = NameFields {
             device: camera,
             session: "",
             seq: 0,

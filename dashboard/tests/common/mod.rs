@@ -13,7 +13,7 @@ use gcstreamer_dashboard::settings::{Auth, DEFAULT_LOCATION, Delivery, REQUEST_T
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_schema::cameras::Camera;
-use gcstreamer_schema::name::{Naming, Template};
+use gcstreamer_schema::name::{NameFields, Template};
 use gcstreamer_schema::session::session_id;
 use gcstreamer_storage::{Credentials, Endpoint, UrlSigner};
 
@@ -155,7 +155,7 @@ pub fn store(server: &GcsServer, camera: &str, cuts: &[Cut], start: u64, left_ou
             start: start + (pts(&cut.info) - origin),
             ..cut.info.clone()
         };
-        let naming = Naming {
+        let naming = NameFields {
             device: camera,
             session: &session,
             seq: info.sequence,

@@ -29,12 +29,12 @@ static GROUPS: Registry<String, Group> = Registry::new();
 /// The limits of a `flow-group`.
 #[derive(Debug)]
 pub struct Group {
-    state: Mutex<State>,
+    state: Mutex<GroupState>,
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct GroupState {
     bytes: Bucket,
     requests: Bucket,
     /// `UserLimit::order` of the values in force, for bytes and for requests; 0 = the default.
@@ -49,7 +49,7 @@ struct State {
     watch: Watch,
 }
 
-impl State {
+impl GroupState {
     fn bucket(&mut self, limit: Limit) -> &mut Bucket {
         match limit {
             Limit::Bytes => &mut self.bytes,
@@ -82,7 +82,7 @@ impl Group {
     pub fn join(name: &str) -> Arc<Self> {
         let fresh = || {
             Arc::new(Self {
-                state: Mutex::new(State {
+                state: Mutex::new(GroupState {
                     bytes: Bucket::new(DEFAULT_BYTES as f64),
                     requests: Bucket::new(DEFAULT_REQUESTS),
                     order: [0; 2],
@@ -142,7 +142,7 @@ impl Group {
         is_news
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -315,7 +315,7 @@ impl Run {
     fn end(&mut self, how: fn(&SimDisk) -> SimDisk, power: bool) {
         let next = how(&self.disk);
         self.let_go();
-        // The last one that knows the old account goes before the new one is asked for.
+        // The last one that knows the old quota goes before the new one is asked for.
         let nowhere = SimDisk::new(0);
         self.spool = spool_on(&nowhere, 0);
         self.spool = spool_on(&next, 1 << 40);

@@ -369,7 +369,7 @@ fn p6_without_a_limit_a_tenth_of_the_file_system_stays_free() {
 }
 
 #[test]
-fn two_spools_of_one_folder_share_one_account() {
+fn two_spools_of_one_folder_share_one_quota() {
     let disk = SimDisk::new(1);
     let a = spool_on(&disk, 1 << 20);
     let stored = finished(&a.session("cam", "s1").unwrap(), &entry("s1", 0), &content("s1", 0, 50_000));

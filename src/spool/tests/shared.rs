@@ -1,26 +1,26 @@
 //! Several processes on one folder: `max-spool-bytes` is one limit for all of them.
 
-use super::super::account::{Account, Charge, Refused};
+use super::super::quota::{Charge, Quota, Refused};
 use super::super::usage::{USAGE, Usage};
 use super::*;
 
 const BLOCK: u64 = 4096;
 
 /// A process that uses the folder.
-fn process(disk: &SimDisk, limit: u64) -> Account {
+fn process(disk: &SimDisk, limit: u64) -> Quota {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let (usage, others) = Usage::join(shared, disk.root(), || 0).unwrap();
-    let account = Account::new(others, Some(usage));
-    account.set_limit(0, limit);
-    account.ask(0).unwrap();
-    account
+    let quota = Quota::new(others, Some(usage));
+    quota.set_limit(0, limit);
+    quota.ask(0).unwrap();
+    quota
 }
 
 /// Lets a file of a process grow by `step` until it is refused. Its length.
-fn fill(account: &Account, name: &str, step: u64) -> (Charge, u64) {
+fn fill(quota: &Quota, name: &str, step: u64) -> (Charge, u64) {
     let (mut charge, mut len) = (Charge::default(), 0);
     loop {
-        match account.resize(name, &mut charge, len + step, 0) {
+        match quota.resize(name, &mut charge, len + step, 0) {
             Ok(()) => len += step,
             Err(Refused::Full(..)) => return (charge, len),
             Err(Refused::Io(e)) => panic!("{e}"),

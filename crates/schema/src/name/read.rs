@@ -7,7 +7,7 @@
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::Offset;
 
-use super::{Naming, Part, Template};
+use super::{NameFields, Part, Template};
 use crate::session::{LEN as SESSION_LEN, is_session_id};
 
 /// The parts of a name. `None`: the template does not contain it.
@@ -52,7 +52,7 @@ impl Template {
         let start = found.time()?;
         let parts = NameParts { start, ..found.parts };
         // Two conversions of one field may contradict each other.
-        let again = self.format(&Naming {
+        let again = self.format(&NameFields {
             device: parts.device.as_deref().unwrap_or_default(),
             session: parts.session.as_deref().unwrap_or_default(),
             seq: parts.sequence.unwrap_or_default(),
@@ -82,7 +82,7 @@ impl Template {
     fn prefix(&self, device: &str, times: impl Iterator<Item = u64>) -> String {
         // Fields that differ between chunks get values that differ in their first character.
         let name = |(session, seq, ext), start| {
-            let naming = Naming {
+            let naming = NameFields {
                 device,
                 session,
                 seq,
@@ -399,7 +399,7 @@ mod tests {
             let template = template(location);
             let start = ms * 1_000_000;
             let session = crate::session::session_id(start, chance);
-            let naming = Naming { device: &device, session: &session, seq, ext: "mp4", start };
+            let naming = NameFields { device: &device, session: &session, seq, ext: "mp4", start };
             let name = template.format(&naming).unwrap();
             let parts = template.read(&name).unwrap();
             prop_assert_eq!(parts.sequence, Some(seq));

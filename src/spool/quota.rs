@@ -1,4 +1,4 @@
-//! How much disk the spool uses: one account for all sinks of the process that share a folder. Each of them may set a limit; the
+//! How much disk the spool uses: one quota for all sinks of the process that share a folder. Each of them may set a limit; the
 //! smallest counts, that of a sink of another process too ([`Usage`]), and a limit goes with the sink that set it.
 //!
 //! Files count in blocks of 4 KiB, as a disk gives them out. Room that an open chunk will need to be closed is kept from
@@ -48,7 +48,7 @@ impl Charge {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QuotaState {
     /// The limits that users set, by sink.
     limits: BTreeMap<u64, u64>,
     /// Blocks of all files in the folders whose locks this process holds.
@@ -77,20 +77,20 @@ pub(super) enum Refused {
     Io(io::Error),
 }
 
-/// The account of one spool folder.
+/// The quota of one spool folder.
 #[derive(Debug)]
-pub(super) struct Account {
-    state: Mutex<State>,
+pub(super) struct Quota {
+    state: Mutex<QuotaState>,
     /// Taken before `state`, and held while the other processes are asked.
     usage: Mutex<Option<Usage>>,
 }
 
-impl Account {
+impl Quota {
     /// Without a limit. `others`: what is there already, and what other processes use.
     pub(super) fn new(others: Others, usage: Option<Usage>) -> Self {
-        let state = State {
+        let state = QuotaState {
             others,
-            ..State::default()
+            ..QuotaState::default()
         };
         Self {
             state: Mutex::new(state),
@@ -98,7 +98,7 @@ impl Account {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QuotaState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -277,7 +277,7 @@ impl Account {
     }
 }
 
-impl Drop for Account {
+impl Drop for Quota {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let left = state.moved.saturating_add_unsigned(state.used);
@@ -312,7 +312,7 @@ fn smallest(a: u64, b: u64) -> u64 {
     }
 }
 
-impl State {
+impl QuotaState {
     fn own_limit(&self) -> u64 {
         self.limits.values().min().copied().unwrap_or(0)
     }
@@ -359,12 +359,12 @@ impl State {
 mod tests {
     use super::*;
 
-    fn account(unowned: u64) -> Account {
+    fn quota(unowned: u64) -> Quota {
         let others = Others {
             unowned,
             ..Others::default()
         };
-        Account::new(others, None)
+        Quota::new(others, None)
     }
 
     fn is_full(refused: Result<(), Refused>, used: u64, max: u64) -> bool {
@@ -373,31 +373,27 @@ mod tests {
 
     #[test]
     fn the_limit_counts_blocks_and_the_room_to_close_a_chunk() {
-        let account = account(BLOCK);
-        account.set_limit(0, 3 * BLOCK);
+        let quota = quota(BLOCK);
+        quota.set_limit(0, 3 * BLOCK);
         let mut charge = Charge::default();
-        account.resize("a", &mut charge, 10, 4000).unwrap();
-        assert_eq!((account.used(), account.room()), (2 * BLOCK, Some(BLOCK)));
-        account.resize("a", &mut charge, 4000, 4000).unwrap();
-        assert_eq!(
-            (account.used(), account.room()),
-            (2 * BLOCK, Some(0)),
-            "the second block is kept"
-        );
-        assert!(is_full(account.resize("a", &mut charge, 5000, 4000), 3 * BLOCK, 3 * BLOCK));
+        quota.resize("a", &mut charge, 10, 4000).unwrap();
+        assert_eq!((quota.used(), quota.room()), (2 * BLOCK, Some(BLOCK)));
+        quota.resize("a", &mut charge, 4000, 4000).unwrap();
+        assert_eq!((quota.used(), quota.room()), (2 * BLOCK, Some(0)), "the second block is kept");
+        assert!(is_full(quota.resize("a", &mut charge, 5000, 4000), 3 * BLOCK, 3 * BLOCK));
         let slack = charge.slack_within(7000, 4000);
-        account.resize("a", &mut charge, 7000, slack).unwrap();
-        assert_eq!(account.used(), 3 * BLOCK, "closing uses what was kept");
-        account.remove("a", &mut charge);
-        assert_eq!((account.used(), account.room()), (BLOCK, Some(2 * BLOCK)));
+        quota.resize("a", &mut charge, 7000, slack).unwrap();
+        assert_eq!(quota.used(), 3 * BLOCK, "closing uses what was kept");
+        quota.remove("a", &mut charge);
+        assert_eq!((quota.used(), quota.room()), (BLOCK, Some(2 * BLOCK)));
     }
 
     #[test]
     fn the_smallest_limit_that_a_sink_has_set_counts_as_long_as_it_has_it() {
-        let account = account(0);
+        let quota = quota(0);
         let max_after = |sink, max| {
-            account.set_limit(sink, max);
-            account.max()
+            quota.set_limit(sink, max);
+            quota.max()
         };
         assert_eq!(max_after(1, 0), 0);
         assert_eq!(max_after(2, 5 * BLOCK), 5 * BLOCK);
@@ -406,37 +402,37 @@ mod tests {
         assert_eq!(max_after(2, 9 * BLOCK), 7 * BLOCK, "its sink raises the smallest");
         assert_eq!(max_after(3, 0), 9 * BLOCK);
         assert_eq!(max_after(2, 0), 0);
-        assert_eq!(account.room(), None);
+        assert_eq!(quota.room(), None);
     }
 
     #[test]
     fn a_lower_limit_lets_nothing_grow_and_everything_shrink() {
-        let account = account(0);
+        let quota = quota(0);
         let mut charge = Charge::default();
-        account.resize("a", &mut charge, 9 * BLOCK, 0).unwrap();
-        account.set_limit(0, BLOCK);
-        assert_eq!(account.room(), Some(0));
-        assert!(account.resize("a", &mut charge, 10 * BLOCK, 0).is_err());
-        account.resize("a", &mut charge, 5 * BLOCK, 0).unwrap();
-        account.release(&mut charge);
-        assert_eq!(account.used(), 5 * BLOCK);
+        quota.resize("a", &mut charge, 9 * BLOCK, 0).unwrap();
+        quota.set_limit(0, BLOCK);
+        assert_eq!(quota.room(), Some(0));
+        assert!(quota.resize("a", &mut charge, 10 * BLOCK, 0).is_err());
+        quota.resize("a", &mut charge, 5 * BLOCK, 0).unwrap();
+        quota.release(&mut charge);
+        assert_eq!(quota.used(), 5 * BLOCK);
     }
 
     #[test]
     fn what_is_taken_over_given_back_and_set_aside_stays_counted() {
-        let account = account(7 * BLOCK);
-        account.own("a", 2 * BLOCK);
-        assert_eq!(account.used(), 7 * BLOCK);
+        let quota = quota(7 * BLOCK);
+        quota.own("a", 2 * BLOCK);
+        assert_eq!(quota.used(), 7 * BLOCK);
         let mut charge = Charge::counted(BLOCK);
-        account.set_aside("a", &mut charge);
-        assert_eq!(account.used(), 7 * BLOCK);
+        quota.set_aside("a", &mut charge);
+        assert_eq!(quota.used(), 7 * BLOCK);
         let mut gone = Charge::counted(BLOCK);
-        account.remove("a", &mut gone);
-        assert_eq!(account.used(), 6 * BLOCK);
-        account.disown("a");
-        assert_eq!(account.used(), 6 * BLOCK);
-        account.recount(|| 3 * BLOCK);
-        assert_eq!(account.used(), 3 * BLOCK, "a fresh look");
+        quota.remove("a", &mut gone);
+        assert_eq!(quota.used(), 6 * BLOCK);
+        quota.disown("a");
+        assert_eq!(quota.used(), 6 * BLOCK);
+        quota.recount(|| 3 * BLOCK);
+        assert_eq!(quota.used(), 3 * BLOCK, "a fresh look");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What becomes of the chunks that are found in a session's folder.
 //!
-//! PURE. [`judge`] classifies one scanned file; [`plan`] decides what to do with a whole session; [`Boots`] dates
+//! PURE. [`classify`] says what one scanned file is; [`plan`] decides what to do with a whole session; [`Boots`] dates
 //! chunks that were taken before the clock was set.
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Summary {
 
 /// What a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum FileState {
     /// Nothing worth storing was ever in it.
     Empty,
     /// The server has it.
@@ -108,7 +108,7 @@ pub struct Finding {
     /// Where its payload begins in the session's input, where that is known.
     pub input_offset: Option<u64>,
     /// What it is.
-    pub state: State,
+    pub state: FileState,
 }
 
 /// What to do with a file.
@@ -137,7 +137,7 @@ pub enum Decision {
 ///
 /// A record is torn where it lies behind all that was known to be durable: a crash may do that. Before that point only
 /// damage can.
-pub fn judge(sequence: u64, scan: Scan) -> Finding {
+pub fn classify(sequence: u64, scan: Scan) -> Finding {
     let input_offset = match (&scan.closed, &scan.head) {
         (Some(closed), _) => Some(closed.entry.input_offset),
         (None, Head::Entry(entry)) => Some(entry.input_offset),
@@ -150,26 +150,26 @@ pub fn judge(sequence: u64, scan: Scan) -> Finding {
     }
 }
 
-fn state(scan: Scan) -> State {
+fn state(scan: Scan) -> FileState {
     if scan.confirmed {
-        return State::Confirmed;
+        return FileState::Confirmed;
     }
     if let Head::Foreign(why) = scan.head {
-        return State::Damaged(why);
+        return FileState::Damaged(why);
     }
     if !scan.whole && scan.tail < scan.watermark {
-        return State::Damaged(format!(
+        return FileState::Damaged(format!(
             "the record at byte {} is damaged, and {} bytes had been written for good",
             scan.tail, scan.watermark
         ));
     }
     match (scan.closed, scan.head) {
         (Some(closed), _) if closed.size > scan.data => {
-            State::Damaged(format!("its end says {} bytes, and there are {}", closed.size, scan.data))
+            FileState::Damaged(format!("its end says {} bytes, and there are {}", closed.size, scan.data))
         }
-        (Some(closed), _) => State::Closed(Summary::of(&closed)),
-        (None, Head::Entry(entry)) if scan.data > entry.init_bytes => State::Half { entry, len: scan.data },
-        (None, _) => State::Empty,
+        (Some(closed), _) => FileState::Closed(Summary::of(&closed)),
+        (None, Head::Entry(entry)) if scan.data > entry.init_bytes => FileState::Half { entry, len: scan.data },
+        (None, _) => FileState::Empty,
     }
 }
 
@@ -196,13 +196,13 @@ fn successor(findings: &[Finding], i: usize, sequence: u64) -> Option<u64> {
         .flatten()
 }
 
-fn decide(state: State, next: Option<u64>) -> Decision {
+fn decide(state: FileState, next: Option<u64>) -> Decision {
     match state {
-        State::Empty | State::Confirmed => Decision::Remove,
-        State::Closed(summary) => Decision::Upload(summary),
-        State::Damaged(why) => Decision::Quarantine(why),
-        State::Unreadable => Decision::Leave,
-        State::Half { entry, len } => {
+        FileState::Empty | FileState::Confirmed => Decision::Remove,
+        FileState::Closed(summary) => Decision::Upload(summary),
+        FileState::Damaged(why) => Decision::Quarantine(why),
+        FileState::Unreadable => Decision::Leave,
+        FileState::Half { entry, len } => {
             // Bytes are written ahead of the cut: those that the next chunk holds too are not ours.
             let end = next
                 .and_then(|next| next.checked_sub(entry.input_offset))
@@ -294,11 +294,11 @@ mod tests {
         }
     }
 
-    fn half(len: u64) -> State {
-        State::Half { entry: entry(), len }
+    fn half(len: u64) -> FileState {
+        FileState::Half { entry: entry(), len }
     }
 
-    fn found(sequence: u64, input_offset: Option<u64>, state: State) -> Finding {
+    fn found(sequence: u64, input_offset: Option<u64>, state: FileState) -> Finding {
         Finding {
             sequence,
             input_offset,
@@ -321,11 +321,11 @@ mod tests {
                 watermark,
                 ..scan()
             };
-            judge(0, broken).state
+            classify(0, broken).state
         };
         assert_eq!(torn(0), half(1100));
         assert_eq!(torn(2000), half(1100));
-        assert!(matches!(torn(2001), State::Damaged(why) if why.contains("2000") && why.contains("2001")));
+        assert!(matches!(torn(2001), FileState::Damaged(why) if why.contains("2000") && why.contains("2001")));
     }
 
     #[test]
@@ -337,17 +337,17 @@ mod tests {
             data: 0,
             ..scan()
         };
-        assert_eq!(judge(0, missing.clone()).state, State::Empty);
+        assert_eq!(classify(0, missing.clone()).state, FileState::Empty);
         assert_eq!(
-            judge(0, Scan { data: 100, ..scan() }).state,
-            State::Empty,
+            classify(0, Scan { data: 100, ..scan() }).state,
+            FileState::Empty,
             "a header alone is no chunk"
         );
         let lost = Scan {
             watermark: 700,
             ..missing
         };
-        assert!(matches!(judge(0, lost).state, State::Damaged(_)));
+        assert!(matches!(classify(0, lost).state, FileState::Damaged(_)));
     }
 
     #[test]
@@ -358,12 +358,12 @@ mod tests {
             watermark: 9000,
             ..scan()
         };
-        assert_eq!(plan(vec![judge(0, scan)]), [Decision::Remove]);
+        assert_eq!(plan(vec![classify(0, scan)]), [Decision::Remove]);
     }
 
     #[test]
     fn a_half_written_chunk_ends_where_the_next_one_begins() {
-        let next = |offset| found(5, Some(offset), State::Confirmed);
+        let next = |offset| found(5, Some(offset), FileState::Confirmed);
         let half = |len| found(4, Some(5000), half(len));
         assert_eq!(rebuild(&plan(vec![half(1100), next(6000)])), Some((1100, true)));
         assert_eq!(
@@ -377,7 +377,7 @@ mod tests {
             "its last bytes were lost"
         );
         assert_eq!(rebuild(&plan(vec![half(1500)])), Some((1500, false)));
-        let later = found(6, Some(6000), State::Empty);
+        let later = found(6, Some(6000), FileState::Empty);
         assert_eq!(
             rebuild(&plan(vec![half(1500), later])),
             Some((1500, false)),
@@ -393,8 +393,8 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_left_and_one_that_is_damaged_is_set_aside() {
         let decisions = plan(vec![
-            found(0, None, State::Unreadable),
-            found(1, None, State::Damaged("x".into())),
+            found(0, None, FileState::Unreadable),
+            found(1, None, FileState::Damaged("x".into())),
         ]);
         assert_eq!(decisions, [Decision::Leave, Decision::Quarantine("x".into())]);
     }
@@ -409,7 +409,7 @@ mod tests {
             closed: Some(Box::new(closed)),
             ..scan()
         };
-        assert!(matches!(judge(0, scan).state, State::Damaged(why) if why.contains("1101")));
+        assert!(matches!(classify(0, scan).state, FileState::Damaged(why) if why.contains("1101")));
     }
 
     #[test]
@@ -465,8 +465,8 @@ mod tests {
             };
             let expected = i128::from(wall) - i128::from(boot) + i128::from(other);
             prop_assert_eq!(boots.correct(&entry).map(i128::from), u64::try_from(expected).ok().map(i128::from));
-            let half = State::Half { entry: Box::new(entry), len };
-            let decisions = plan(vec![found(u64::MAX - 1, Some(offset), half), found(u64::MAX, Some(next), State::Empty)]);
+            let half = FileState::Half { entry: Box::new(entry), len };
+            let decisions = plan(vec![found(u64::MAX - 1, Some(offset), half), found(u64::MAX, Some(next), FileState::Empty)]);
             if let Some((kept, _)) = rebuild(&decisions) {
                 prop_assert!(kept <= len);
             }

@@ -8,15 +8,15 @@ use super::entry::{ClosedEntry, Entry};
 use super::format::{
     DATA_FIELDS, DataFields, Header, Kind, MAGIC, MARK_LEN, RECORD_HEADER, Salt, check_magic, parse_mark, parse_sent,
 };
-use super::plan::{Head, Scan};
 use super::records::{Record, Records, read_some, to_u64};
+use super::recovery::{Head, Scan};
 
 /// Read at the end of a file: most End records are in it.
 const TAIL: usize = 16 << 10;
 
 /// Where things are in a file that was looked at.
 #[derive(Clone, Debug)]
-pub(super) struct Look {
+pub(super) struct Inspection {
     pub(super) scan: Scan,
     /// Where the last End record begins.
     pub(super) end_at: u64,
@@ -24,8 +24,8 @@ pub(super) struct Look {
 }
 
 /// Inspects the file of a chunk.
-pub(super) fn look(file: &Arc<dyn DiskFile>, session: &str, sequence: u64) -> io::Result<Look> {
-    let place = Place {
+pub(super) fn inspect(file: &Arc<dyn DiskFile>, session: &str, sequence: u64) -> io::Result<Inspection> {
+    let place = FileId {
         session,
         sequence,
         salt: Salt::of(session, sequence),
@@ -38,7 +38,7 @@ pub(super) fn look(file: &Arc<dyn DiskFile>, session: &str, sequence: u64) -> io
         Ok(true) => place.quick(&**file, file_len)?,
     };
     match quick {
-        Some(look) => Ok(look),
+        Some(found) => Ok(found),
         None => place.walk(file, file_len, magic == MAGIC.as_slice()),
     }
 }
@@ -58,23 +58,23 @@ fn empty(head: Head) -> Scan {
     }
 }
 
-fn foreign(why: String, file_len: u64) -> Look {
-    Look {
+fn foreign(why: String, file_len: u64) -> Inspection {
+    Inspection {
         scan: empty(Head::Foreign(why)),
         end_at: 0,
         file_len,
     }
 }
 
-struct Place<'a> {
+struct FileId<'a> {
     session: &'a str,
     sequence: u64,
     salt: Salt,
 }
 
-impl Place<'_> {
+impl FileId<'_> {
     /// A file that ends in a Footer or in a Confirmed record is understood from its end.
-    fn quick(&self, file: &dyn DiskFile, file_len: u64) -> io::Result<Option<Look>> {
+    fn quick(&self, file: &dyn DiskFile, file_len: u64) -> io::Result<Option<Inspection>> {
         let from = file_len.saturating_sub(to_u64(TAIL));
         let tail = read_some(file, from, TAIL)?;
         let mut scan = empty(Head::Missing);
@@ -119,7 +119,7 @@ impl Place<'_> {
             }
             Kind::Head | Kind::Data | Kind::End | Kind::Attempted | Kind::Sent => return Ok(None),
         }
-        Ok(Some(Look { scan, end_at, file_len }))
+        Ok(Some(Inspection { scan, end_at, file_len }))
     }
 
     /// A sound mark of these bytes, and its payload.
@@ -164,7 +164,7 @@ impl Place<'_> {
         entry.session == self.session && entry.sequence == self.sequence
     }
 
-    fn walk(&self, file: &Arc<dyn DiskFile>, file_len: u64, magic: bool) -> io::Result<Look> {
+    fn walk(&self, file: &Arc<dyn DiskFile>, file_len: u64, magic: bool) -> io::Result<Inspection> {
         let mut walk = Walk {
             scan: empty(Head::Missing),
             end_at: 0,
@@ -193,7 +193,7 @@ impl Place<'_> {
             let from = walk.scan.tail.max(to_u64(MAGIC.len()));
             walk.resynchronise(&mut records, from, file_len)?;
         }
-        Ok(Look {
+        Ok(Inspection {
             scan: walk.scan,
             end_at: walk.end_at,
             file_len,
