@@ -106,6 +106,9 @@ pub(crate) struct Seen {
     pub(crate) sending: Mutex<(Option<Instant>, Option<Instant>)>,
     /// Whether sending is over.
     pub(crate) stop: AtomicBool,
+    /// Whether sending ends as soon as the last key picture is [`AFTER_KEY`] old, and whether it has.
+    pub(crate) stop_after_key: AtomicBool,
+    pub(crate) has_stopped: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -369,7 +372,7 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
     all.sort_by_key(|(at, ..)| *at);
     let is_h265 = act.sends.first().is_some_and(|name| name.starts_with("h265"));
     let (mut pictures, mut number) = (0, 0u16);
-    let mut next_report = Duration::ZERO;
+    let (mut next_report, mut key_at) = (Duration::ZERO, Duration::ZERO);
     for (at, channel, is_video, packet) in all {
         if !is_video && act.sound.is_some_and(|(from, to)| at < from || at >= to) {
             continue;
@@ -380,7 +383,12 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
         }
         // The pace of a camera.
         std::thread::sleep((began + at.saturating_sub(act.burst)).saturating_duration_since(Instant::now()));
-        if seen.stop.load(Ordering::SeqCst) {
+        if is_video && begins_key(packet, is_h265) {
+            key_at = at;
+        }
+        let is_after_key = seen.stop_after_key.load(Ordering::SeqCst) && at.saturating_sub(key_at) >= AFTER_KEY;
+        if is_after_key || seen.stop.load(Ordering::SeqCst) {
+            seen.has_stopped.store(true, Ordering::SeqCst);
             std::thread::sleep(Duration::from_secs(3600));
         }
         let mut data = packet.data.clone();
@@ -422,6 +430,28 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
         Then::Garbage => out.lock().unwrap().write_all(&[b'x'; 100_000]),
         _ => Ok(()),
     }
+}
+
+/// Old enough for a chunk that began there to hold pictures and sound: of less ffprobe says that there is too little to tell.
+const AFTER_KEY: Duration = Duration::from_millis(600);
+
+/// Whether a key picture or its parameter sets begin in a packet (RFC 6184, RFC 7798).
+fn begins_key(packet: &super::media::Packet, is_h265: bool) -> bool {
+    let byte = |at: usize| packet.data.get(at).copied().unwrap_or_default();
+    if is_h265 {
+        let kind = match byte(12) >> 1 & 0x3f {
+            49 => byte(14) & 0x3f,
+            48 => byte(16) >> 1 & 0x3f,
+            kind => kind,
+        };
+        return matches!(kind, 16..=21 | 32..=34);
+    }
+    let kind = match byte(12) & 0x1f {
+        28 => byte(13) & 0x1f,
+        24 => byte(15) & 0x1f,
+        kind => kind,
+    };
+    matches!(kind, 5 | 7 | 8)
 }
 
 /// Packets of one track and of the other by turns: for as many pictures each, at their own times.

@@ -12,24 +12,28 @@ mod repack;
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camera::{Camera, closed_port};
 use common::gcs_server::GcsServer;
 use common::{Recorder, assert_each_plays, chunks, sessions};
 use list::{Expected, Sound, zoo};
 
-/// Ends what a camera sends, but not just after a cut: of a chunk with one picture and no sound yet ffprobe says that there is too little
-/// of it. Chunks last three seconds from the first picture of a connection on.
-fn stop_within_a_chunk(camera: &Camera) {
-    let is_within = || {
-        let began = camera.seen.sending.lock().unwrap().0;
-        began.is_none_or(|began| (700..2300).contains(&(began.elapsed().as_millis() % 3000)))
-    };
-    while !is_within() {
+/// Ends what the cameras send, but none just after a cut: of a chunk with one picture and no sound yet ffprobe says that there is too
+/// little of it. One that sends nothing now, or no picture so long after a key picture, is not waited for.
+fn stop_within_a_chunk(cameras: &[Camera]) {
+    for camera in cameras {
+        camera.seen.stop_after_key.store(true, Ordering::SeqCst);
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let is_sending =
+        |camera: &Camera| camera.seen.sending.lock().unwrap().0.is_some() && !camera.seen.has_stopped.load(Ordering::SeqCst);
+    while cameras.iter().any(is_sending) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
-    camera.seen.stop.store(true, Ordering::SeqCst);
+    for camera in cameras {
+        camera.seen.stop.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Every camera is recorded whole or says why not, and none disturbs another: a part of the zoo at one recorder.
@@ -89,7 +93,7 @@ fn visit(part: usize, parts: usize) {
     let statuses: Vec<_> = zoo.iter().map(|(id, ..)| recorder.camera(&format!("zoo/{id}"))).collect();
     let (_, metrics) = recorder.get("/metrics").unwrap();
     let (_, status) = recorder.get("/status").unwrap();
-    cameras.iter().for_each(stop_within_a_chunk);
+    stop_within_a_chunk(&cameras);
     // What is on its way passes the jitter buffer.
     std::thread::sleep(Duration::from_secs(1));
     let (ended, log) = recorder.stop();
