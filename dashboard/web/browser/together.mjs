@@ -16,7 +16,7 @@ const pictures = (page) =>
     [canvas.width, canvas.height] = [320, 180];
     const pen = canvas.getContext("2d", { willReadFrequently: true });
     return [...document.querySelectorAll("video[aria-label]")].map((video) => {
-      if (video.readyState < 2) return { seconds: null, words: video.parentElement.textContent, paused: video.paused };
+      if (video.readyState < 2) return { ready: video.readyState, seeking: video.seeking, time: video.currentTime, buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]), seconds: null, words: video.parentElement.textContent, paused: video.paused };
       pen.drawImage(video, 0, 0, 320, 180);
       let number = 0;
       for (let bit = 0; bit < 10; bit++) number += (pen.getImageData(bit * 32 + 16, 16, 1, 1).data[0] > 128 ? 1 : 0) << bit;

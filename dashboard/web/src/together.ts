@@ -1,6 +1,6 @@
 // Up to four cameras on one clock: a clock by the wall that waits for pictures that are late, and players that follow it.
 import { type Place, Player, ranges } from "./player";
-import { isAwaited, steered } from "./steady";
+import { behindHole, isAwaited, SEEK_PATIENCE, SETTLED, steered } from "./steady";
 
 /** Most cameras beside each other. */
 export const MOST = 4;
@@ -26,6 +26,7 @@ class Led {
   private asked = 0;
   /** Since when its picture is not where it belongs. */
   private lateSince: number | undefined;
+  private seekingSince: number | undefined;
 
   constructor(private readonly video: HTMLVideoElement, camera: string) {
     this.player = new Player(video, camera, { moved: () => {}, said: (text) => (this.fault = text) }, true);
@@ -50,23 +51,25 @@ class Led {
       this.asked = now;
       void player.load(at);
     }
-    if (place.kind === "stored") this.steer(place.position, speed, runs);
+    if (place.kind === "stored") this.steer(place.position, speed, runs, now);
     else if (!video.paused) video.pause();
     const until = place.kind === "gap" ? place.until : place.kind === "after" ? place.end : undefined;
     return { place: place.kind, at: player.at(), until, fault: place.kind === "loading" || place.kind === "after" ? this.fault : "" };
   }
 
-  private steer(position: number, speed: number, runs: boolean): void {
+  private steer(position: number, speed: number, runs: boolean, now: number): void {
     const { video } = this;
     if (video.readyState === 0) return;
     if (video.seeking) {
-      // Pictures begin some frames after their chunk does, and a seek into that hole never ends.
-      const next = ranges(video.buffered).find(([, end]) => end > video.currentTime);
-      const hole = next ? next[0] - video.currentTime : 0;
-      // Not further than what counts as being there: it would be put back.
-      if (hole > 0 && hole < 0.13) video.currentTime += hole + 0.01;
+      this.seekingSince ??= now;
+      const hangs = now - this.seekingSince > SEEK_PATIENCE && Math.abs(video.currentTime - position) * 1000 > SETTLED;
+      const to = hangs ? position : behindHole(video.currentTime, ranges(video.buffered));
+      if (to === undefined) return;
+      video.currentTime = to;
+      this.seekingSince = now;
       return;
     }
+    this.seekingSince = undefined;
     const order = steered(video.currentTime, position, speed, runs);
     if (video.playbackRate !== order.rate) video.playbackRate = order.rate;
     if (order.seek !== undefined) video.currentTime = order.seek;

@@ -46,6 +46,14 @@ test("a picture that is off catches up, and jumps where that would take long", (
   assert.deepEqual(steady.steered(10, 10, 2, false), { rate: 2, play: false });
 });
 
+test("a seek into the hole in front of a gap's first picture goes on behind it, unless that is too far", () => {
+  const near = (to, wanted) => assert.ok(Math.abs(to - wanted) < 0.02, `${to}`);
+  near(steady.behindHole(8, [[4, 7.5], [8.16, 16]]), 8.16);
+  // The sound's last milliseconds are no picture.
+  near(steady.behindHole(7.999, [[4.08, 8.021], [8.16, 16]]), 8.16);
+  for (const buffered of [[], [[4, 16]], [[4, 7.5], [8.3, 16]]]) assert.equal(steady.behindHole(8, buffered), undefined);
+});
+
 test("the clock waits for a picture that is late, not for a gap, and not for ever", () => {
   assert.equal(steady.isAwaited("stored", 0, 1, 0), false);
   assert.equal(steady.isAwaited("stored", -900, 1, 100), true);
