@@ -11,10 +11,8 @@ use std::hash::Hash;
 use crate::spool::{Destination, DestinationId};
 use crate::upload::scheduler::{Elsewhere, LinkKey};
 use gcstreamer_schema::redact;
-use gcstreamer_storage::Endpoint;
+use gcstreamer_storage::{Endpoint, is_google_host};
 
-/// The domain whose hosts get credentials.
-const GOOGLE: &str = "googleapis.com";
 /// So many destinations are named in WARNINGs; who may write the spool could make up thousands.
 const MAX_NAMED: usize = 8;
 
@@ -54,9 +52,7 @@ pub(super) fn access(endpoint: Option<&str>, anonymous: bool, own: &Endpoint) ->
 /// Whether it is a host of Google's, on port 443: another port would be part of the text, and so would a dot at the end, which
 /// is refused rather than thought about.
 fn is_google(endpoint: &Endpoint) -> bool {
-    let host = endpoint.as_str().strip_prefix("https://");
-    let below = host.and_then(|host| host.strip_suffix(GOOGLE));
-    below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
+    endpoint.as_str().strip_prefix("https://").is_some_and(is_google_host)
 }
 
 /// Sorts what is found in the spool; each parked endpoint is reported once.

@@ -10,6 +10,8 @@ use gcstreamer_schema::redact;
 /// The variable that all Cloud Storage client libraries read, except the Rust one.
 const EMULATOR_VARIABLE: &str = "STORAGE_EMULATOR_HOST";
 const GOOGLE: &str = "https://storage.googleapis.com";
+/// The domain whose hosts may get credentials.
+const GOOGLE_DOMAIN: &str = "googleapis.com";
 
 /// The server that requests go to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -137,7 +139,7 @@ impl Endpoint {
     /// Returns the origin for our own requests, and the `Host` they need if it is not the origin's: private endpoints of Google
     /// (`private.googleapis.com`, Private Service Connect) serve every API and distinguish them by `Host`.
     pub(crate) fn origin_and_host(&self, universe_domain: Option<&str>) -> (String, Option<String>) {
-        let domain = universe_domain.unwrap_or("googleapis.com");
+        let domain = universe_domain.unwrap_or(GOOGLE_DOMAIN);
         let service = format!("storage.{domain}");
         let Some(origin) = &self.origin else {
             return (format!("https://{service}"), None);
@@ -153,6 +155,13 @@ impl Endpoint {
         };
         (origin.clone(), host)
     }
+}
+
+/// Returns whether a host is Google's: equal to or below `googleapis.com`. A dot at the end is none of it.
+#[must_use]
+pub fn is_google_host(host: &str) -> bool {
+    let below = host.strip_suffix(GOOGLE_DOMAIN);
+    below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ mod writer;
 pub use body::{Backing, Body, MAX_PIECE, MIN_PIECE, READ_AHEAD, Reader};
 pub use client_pool::ClientPool;
 pub use credentials::{Credentials, CredentialsFileError};
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointError, is_google_host};
 pub use error::{Class, WriteError};
 pub use listing::{Fields, ListQuery, Listed, Page};
 pub use public::{PublicError, read_public};

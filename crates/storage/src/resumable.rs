@@ -12,8 +12,9 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LO
 use reqwest::{RequestBuilder, Url};
 
 use super::client_pool::Client;
+use super::endpoint::is_google_host;
 use super::error::{Class, Situation, Target, WriteError};
-use super::object_api::{Description, encoded};
+use super::object_api::Description;
 use super::single_shot::{resource, streamed};
 use super::source::{Source, SourceError};
 use super::watchdog::Progress;
@@ -45,15 +46,7 @@ impl Client {
     /// Begins a session for an object that must not exist yet.
     pub(crate) async fn begin<'a>(&'a self, request: &'a ObjectRequest, target: Target<'a>) -> Result<Session<'a>, WriteError> {
         let situation = self.situation(false);
-        let mut url = format!(
-            "{}/upload/storage/v1/b/{}/o?uploadType=resumable&name={}&ifGenerationMatch=0",
-            self.origin,
-            encoded(&request.bucket),
-            encoded(&request.name)
-        );
-        if let Some(key) = &request.kms_key {
-            url.push_str(&format!("&kmsKeyName={}", encoded(key)));
-        }
+        let url = self.upload_url("resumable", request);
         let call = self.http.post(url).header(CONTENT_TYPE, "application/json; charset=UTF-8");
         let call = self.authorized(call, target, situation).await?;
         let call = call.body(resource(request).to_string());
@@ -100,8 +93,7 @@ impl Client {
             at_endpoint.set_query(url.query());
             return Some(at_endpoint);
         }
-        let is_google = host == "googleapis.com" || host.ends_with(".googleapis.com");
-        (is_google && self.host.is_none()).then_some(url)
+        (is_google_host(host) && self.host.is_none()).then_some(url)
     }
 }
 

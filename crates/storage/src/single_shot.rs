@@ -26,15 +26,7 @@ impl Client {
         target: Target<'_>,
     ) -> Result<Description, WriteError> {
         let situation = self.situation(false);
-        let mut url = format!(
-            "{}/upload/storage/v1/b/{}/o?uploadType=multipart&name={}&ifGenerationMatch=0",
-            self.origin,
-            encoded(&request.bucket),
-            encoded(&request.name)
-        );
-        if let Some(key) = &request.kms_key {
-            url.push_str(&format!("&kmsKeyName={}", encoded(key)));
-        }
+        let url = self.upload_url("multipart", request);
         let broken = |error: reqwest::Error| target.http_error(&error);
         let text = Part::text(resource(request).to_string()).mime_str("application/json; charset=UTF-8");
         let media = Part::stream_with_length(streamed(source), request.size);
@@ -46,6 +38,20 @@ impl Client {
         let response = call.body(body).send().await.map_err(broken)?;
         let answer = self.answer(response, target, situation).await?;
         Description::parse(&answer).map_err(|why| target.unreadable(&why))
+    }
+
+    /// Returns the address that an upload of this type for an object that must not exist yet goes to.
+    pub(crate) fn upload_url(&self, upload_type: &str, request: &ObjectRequest) -> String {
+        let mut url = format!(
+            "{}/upload/storage/v1/b/{}/o?uploadType={upload_type}&name={}&ifGenerationMatch=0",
+            self.origin,
+            encoded(&request.bucket),
+            encoded(&request.name)
+        );
+        if let Some(key) = &request.kms_key {
+            url.push_str(&format!("&kmsKeyName={}", encoded(key)));
+        }
+        url
     }
 }
 
