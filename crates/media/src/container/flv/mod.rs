@@ -285,19 +285,24 @@ impl Flv {
     /// Ends the head where something other than a unit does: damage is payload, not header.
     fn first_unit(&mut self, marks: &mut Vec<Mark>) {
         if self.head.is_some() {
-            let init = Some(self.init_here());
-            self.unit(
-                marks,
-                Unit {
-                    track: Track::Other,
-                    key: Key::No,
-                    pts: None,
-                    end: None,
-                    new_codec_config: false,
-                    init,
-                },
-            );
+            self.other_unit(None, marks);
         }
+    }
+
+    /// A unit that no chunk begins with.
+    fn other_unit(&mut self, pts: Option<u64>, marks: &mut Vec<Mark>) {
+        let init = Some(self.init_here());
+        self.unit(
+            marks,
+            Unit {
+                track: Track::Other,
+                key: Key::No,
+                pts,
+                end: None,
+                new_codec_config: false,
+                init,
+            },
+        );
     }
 
     fn read_file_header(&mut self, view: &[u8], marks: &mut Vec<Mark>) -> Step {

@@ -4,7 +4,7 @@
 
 use super::super::feed::{Step, len64};
 use super::super::nal::{self, Framing, VideoCodec};
-use super::super::{Fault, Init, Key, MAX_GATHER, Mark, MarkKind, Notice, Track, Unit, codec};
+use super::super::{Fault, Init, MAX_GATHER, Mark, MarkKind, Notice, Track, Unit, codec};
 use super::prefix;
 use super::tag::{self, TAG_HEADER, TagHeader, Video};
 use super::{Flv, Part};
@@ -113,18 +113,7 @@ impl Flv {
             return Ok(self.config(Part::Further(kind, track), bytes, (None, None), marks));
         }
         let pts = self.time(header.time, 0);
-        let init = Some(self.init_here());
-        self.unit(
-            marks,
-            Unit {
-                track: Track::Other,
-                key: Key::No,
-                pts: Some(pts),
-                end: None,
-                new_codec_config: false,
-                init,
-            },
-        );
+        self.other_unit(Some(pts), marks);
         Ok(Step::Pass(len64(total)))
     }
 

@@ -225,6 +225,16 @@ fn sample() -> Vec<u8> {
     w.bytes
 }
 
+/// The marks, the same however the input is sliced.
+pub(super) fn scan_sliced(bytes: &[u8]) -> Vec<Mark> {
+    let whole = sliced(bytes, &[]);
+    for step in [1, 7, 64, 333] {
+        let cuts: Vec<usize> = (0..bytes.len()).step_by(step).collect();
+        assert!(sliced(bytes, &cuts) == whole, "in slices of {step}");
+    }
+    whole
+}
+
 pub(super) fn sliced(bytes: &[u8], cuts: &[usize]) -> Vec<Mark> {
     let mut flv = Flv::new();
     let (mut marks, mut from, mut seen) = (Vec::new(), 0, 0);

@@ -1,22 +1,12 @@
 //! Enhanced RTMP: FourCCs, modifiers, several tracks.
 
 use super::test_stream::*;
-use super::tests::{sliced, units};
+use super::tests::{scan_sliced as scan, sliced, units};
 use super::*;
 
 const KEY: &[u8] = &[0x12, 0, 0x32, 2, 0x10, 9];
 const INTER: &[u8] = &[0x12, 0, 0x32, 2, 0x30, 9];
 const AV1C: &[u8] = &[0x81, 0x08, 0x0c, 0, 0x0a, 0x01, 0x22];
-
-/// The marks, the same however the input is sliced.
-fn scan(bytes: &[u8]) -> Vec<Mark> {
-    let whole = sliced(bytes, &[]);
-    for step in [1, 7, 64, 333] {
-        let cuts: Vec<usize> = (0..bytes.len()).step_by(step).collect();
-        assert!(sliced(bytes, &cuts) == whole, "in slices of {step}");
-    }
-    whole
-}
 
 fn keys(marks: &[Mark]) -> Vec<u64> {
     units(marks)

@@ -3,7 +3,7 @@
 use super::super::Notice;
 use super::super::fields::tests::{field, interlaced_sps, units as nals};
 use super::test_stream::*;
-use super::tests::{sliced, units};
+use super::tests::{scan_sliced as scan, sliced, units};
 use super::*;
 
 const SPS_2: &[u8] = &[0x67, 0x64, 0, 0x1f];
@@ -14,16 +14,6 @@ const P: &[u8] = &[0x41, 0x9a, 1, 2];
 fn coded(w: &mut Writer, ms: u32, flag: u8, parts: &[&[u8]]) -> u64 {
     let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
     w.tag(9, ms, &[&[flag, 1, 0, 0, 0][..], &nals(&parts)].concat())
-}
-
-/// The marks, the same however the input is sliced.
-fn scan(bytes: &[u8]) -> Vec<Mark> {
-    let whole = sliced(bytes, &[]);
-    for step in [1, 7, 64, 333] {
-        let cuts: Vec<usize> = (0..bytes.len()).step_by(step).collect();
-        assert!(sliced(bytes, &cuts) == whole, "in slices of {step}");
-    }
-    whole
 }
 
 fn outline(marks: &[Mark]) -> Vec<(u64, Track, Key)> {

@@ -129,12 +129,12 @@ fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
         }
         b"vp08" => SampleEntry {
             codec: VideoCodec::Vp8,
-            name: find(boxes, b"vpcC").and_then(|record| codec::vp_from_record(&String::from_utf8_lossy(format), record)),
+            name: find(boxes, b"vpcC").and_then(|record| codec::vp_from_record("vp08", record)),
             ..SampleEntry::UNKNOWN
         },
         b"vp09" => SampleEntry {
             codec: VideoCodec::Vp9,
-            name: find(boxes, b"vpcC").and_then(|record| codec::vp_from_record(&String::from_utf8_lossy(format), record)),
+            name: find(boxes, b"vpcC").and_then(|record| codec::vp_from_record("vp09", record)),
             ..SampleEntry::UNKNOWN
         },
         b"av01" => SampleEntry {

@@ -150,8 +150,13 @@ fn transport() -> Vec<Stream> {
             fields.pat();
             fields.pmt(0, es);
         }
-        fields.pes(ts::VIDEO, 0xe0, Some(n * 45_000), &mpeg2_field(n % 5 == 0, 1));
-        fields.pes(ts::VIDEO, 0xe0, Some(n * 45_000 + 1800), &mpeg2_field(false, 2));
+        fields.pes(ts::VIDEO, 0xe0, Some(n * 45_000), &ts::mpeg2_field(n % 5 == 0, 0, false, 150));
+        fields.pes(
+            ts::VIDEO,
+            0xe0,
+            Some(n * 45_000 + 1800),
+            &ts::mpeg2_field(false, 0, true, 150),
+        );
     }
     all.extend([
         new("PES packets that are not aligned", unaligned),
@@ -159,22 +164,6 @@ fn transport() -> Vec<Stream> {
         new("MPEG-2 in fields", fields),
     ]);
     all
-}
-
-/// A field of MPEG-2: `structure` 1 is the top one, 2 the bottom one.
-pub(super) fn mpeg2_field(key: bool, structure: u8) -> Vec<u8> {
-    let mut data = Vec::new();
-    if key {
-        data.extend([0, 0, 1, 0xb3, 0x2d, 0x02, 0x40, 0x33, 0xff, 0xff, 0xe0, 0x18]);
-        data.extend([0, 0, 1, 0xb5, 0x14, 0x82, 0, 1, 0, 0]);
-        data.extend([0, 0, 1, 0xb8, 0, 8, 0, 0x40]);
-    }
-    let kind = if key { 1 } else { 2 };
-    data.extend([0, 0, 1, 0, 0, kind << 3, 0xff, 0xf8]);
-    data.extend([0, 0, 1, 0xb5, 0x8f, 0xff, 0xf0 | structure, 0x80, 0]);
-    data.extend([0, 0, 1, 1, 0x22]);
-    data.resize(data.len() + 150, 0x5a);
-    data
 }
 
 fn fmp4() -> Vec<Stream> {

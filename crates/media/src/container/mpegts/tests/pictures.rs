@@ -2,7 +2,7 @@
 
 use super::super::super::fields::tests::{field, interlaced_sps};
 use super::super::super::{Key, MarkKind, Notice, Track};
-use super::writer::{VIDEO, Writer, idr, p_slice, pes};
+use super::writer::{VIDEO, Writer, idr, mpeg2_field, p_slice, pes};
 use super::{at, keys, outline, scan, scan_in};
 
 const SECOND: u64 = 90_000;
@@ -106,22 +106,6 @@ fn a_key_picture_whose_start_code_is_split_over_two_pes_packets_is_found() {
         let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
         assert_eq!(found, [0, begin], "{split}");
     }
-}
-
-/// A field of MPEG-2 with that temporal_reference; a key one has its sequence header in front.
-fn mpeg2_field(key: bool, reference: u8, is_bottom: bool, size: usize) -> Vec<u8> {
-    let mut data = Vec::new();
-    if key {
-        data.extend([0, 0, 1, 0xb3, 0x2d, 0x02, 0x40, 0x33, 0xff, 0xff, 0xe0, 0x18]);
-        data.extend([0, 0, 1, 0xb5, 0x14, 0x82, 0, 1, 0, 0]);
-        data.extend([0, 0, 1, 0xb8, 0, 8, 0, 0x40]);
-    }
-    let kind = if key { 1 } else { 2 };
-    data.extend([0, 0, 1, 0, reference >> 2, reference << 6 | kind << 3, 0xff, 0xf8]);
-    data.extend([0, 0, 1, 0xb5, 0x8f, 0xff, if is_bottom { 0xf2 } else { 0xf1 }, 0x80, 0]);
-    data.extend([0, 0, 1, 1, 0x22]);
-    data.resize(data.len() + size, 0x5a);
-    data
 }
 
 #[test]

@@ -204,3 +204,19 @@ pub(crate) fn p_slice(size: usize) -> Vec<u8> {
     data.resize(data.len() + size, 0x66);
     data
 }
+
+/// A field of MPEG-2 with that temporal_reference; a key one has its sequence header in front.
+pub(crate) fn mpeg2_field(key: bool, reference: u8, is_bottom: bool, size: usize) -> Vec<u8> {
+    let mut data = Vec::new();
+    if key {
+        data.extend([0, 0, 1, 0xb3, 0x2d, 0x02, 0x40, 0x33, 0xff, 0xff, 0xe0, 0x18]);
+        data.extend([0, 0, 1, 0xb5, 0x14, 0x82, 0, 1, 0, 0]);
+        data.extend([0, 0, 1, 0xb8, 0, 8, 0, 0x40]);
+    }
+    let kind = if key { 1 } else { 2 };
+    data.extend([0, 0, 1, 0, reference >> 2, reference << 6 | kind << 3, 0xff, 0xf8]);
+    data.extend([0, 0, 1, 0xb5, 0x8f, 0xff, if is_bottom { 0xf2 } else { 0xf1 }, 0x80, 0]);
+    data.extend([0, 0, 1, 1, 0x22]);
+    data.resize(data.len() + size, 0x5a);
+    data
+}
