@@ -43,24 +43,9 @@ pub(super) fn inspect(file: &Arc<dyn DiskFile>, session: &str, sequence: u64) ->
     }
 }
 
-fn empty(head: Head) -> Scan {
-    Scan {
-        head,
-        data: 0,
-        tail: 0,
-        whole: false,
-        closed: None,
-        sealed: false,
-        confirmed: false,
-        attempted: false,
-        sent: Vec::new(),
-        watermark: 0,
-    }
-}
-
 fn foreign(why: String, file_len: u64) -> Inspection {
     Inspection {
-        scan: empty(Head::Foreign(why)),
+        scan: Scan::empty(Head::Foreign(why)),
         end_at: 0,
         file_len,
     }
@@ -77,7 +62,7 @@ impl FileId<'_> {
     fn quick(&self, file: &dyn DiskFile, file_len: u64) -> io::Result<Option<Inspection>> {
         let from = file_len.saturating_sub(to_u64(TAIL));
         let tail = read_some(file, from, TAIL)?;
-        let mut scan = empty(Head::Missing);
+        let mut scan = Scan::empty(Head::Missing);
         scan.tail = file_len;
         scan.whole = true;
         let mut behind = tail.len();
@@ -166,7 +151,7 @@ impl FileId<'_> {
 
     fn walk(&self, file: &Arc<dyn DiskFile>, file_len: u64, magic: bool) -> io::Result<Inspection> {
         let mut walk = Walk {
-            scan: empty(Head::Missing),
+            scan: Scan::empty(Head::Missing),
             end_at: 0,
         };
         let mut records = Records::new(file.clone(), self.salt);

@@ -44,6 +44,24 @@ pub struct Scan {
     pub watermark: u64,
 }
 
+impl Scan {
+    /// Of a file of which nothing but its first record is known.
+    pub fn empty(head: Head) -> Self {
+        Self {
+            head,
+            data: 0,
+            tail: 0,
+            whole: false,
+            closed: None,
+            sealed: false,
+            confirmed: false,
+            attempted: false,
+            sent: Vec::new(),
+            watermark: 0,
+        }
+    }
+}
+
 /// The little that is kept in memory of a closed chunk; the rest is read again when it is its turn. Times in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -281,16 +299,10 @@ mod tests {
 
     fn scan() -> Scan {
         Scan {
-            head: Head::Entry(entry()),
             data: 1100,
             tail: 2000,
             whole: true,
-            closed: None,
-            sealed: false,
-            confirmed: false,
-            attempted: false,
-            sent: Vec::new(),
-            watermark: 0,
+            ..Scan::empty(Head::Entry(entry()))
         }
     }
 
