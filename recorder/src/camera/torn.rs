@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use gcstreamer_media::container::nal::find_start_code;
 use gst::prelude::*;
 use gstgcstreamer::base::lock::lock;
 
@@ -98,7 +99,7 @@ fn next(framing: Framing, data: &[u8]) -> Option<(u8, &[u8])> {
             Some((*body.first()?, body.get(length..).unwrap_or_default()))
         }
         Framing::StartCodes => {
-            let begin = data.windows(3).position(|bytes| bytes == [0, 0, 1])?;
+            let begin = find_start_code(data, 0)?;
             let body = data.get(begin + 3..)?;
             Some((*body.first()?, body))
         }

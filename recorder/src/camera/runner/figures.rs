@@ -95,10 +95,10 @@ impl Runner {
     /// Cameras of a fleet end their first chunks apart, and so all later ones.
     fn spread_cuts(&mut self) {
         let camera = &self.job.camera;
-        let due = spread::first_cut(&camera.id, camera.max_size_time);
         let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none() && !open.is_spread) else {
             return;
         };
+        let due = spread::first_cut(&camera.id, camera.max_size_time);
         let Some(age) = open.first_picture.map(|first| first.elapsed()).filter(|age| *age >= due) else {
             return;
         };
