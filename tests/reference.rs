@@ -9,6 +9,8 @@ mod common;
 mod signals;
 #[path = "common/since.rs"]
 mod since;
+#[path = "common/written_part.rs"]
+mod written_part;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -19,6 +21,7 @@ use common::gcs_server::{Fault, GcsServer};
 use common::{Line, init};
 use gst::glib;
 use gst::prelude::*;
+use written_part::is_written;
 
 /// Every element of the plugin, with its signals.
 const ELEMENTS: &[(&str, &[(&str, &str)])] = &[
@@ -287,15 +290,8 @@ fn the_reference_says_what_the_elements_say() {
     }
     messages(&mut text);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
-    let document = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = document.split_once(BEGIN).expect("the mark where it begins");
-    let (between, after) = rest.split_once(END).expect("the mark where it ends");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, format!("{before}{BEGIN}{text}{END}{after}")).unwrap();
-        return;
-    }
     assert!(
-        between == text,
+        is_written(&path, BEGIN, &text, END),
         "docs/reference.md is stale: run scripts/reference. It should be:\n{text}"
     );
 }

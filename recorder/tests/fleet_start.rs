@@ -5,12 +5,15 @@
 
 #[path = "fleet_start/simulation.rs"]
 mod simulation;
+#[path = "../../tests/common/written_part.rs"]
+mod written_part;
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use simulation::{CAMERAS_PER_POD, Figures, Scenario, World};
+use written_part::is_written;
 
 const BEGIN: &str = "<!-- begin of what recorder/tests/fleet_start.rs writes -->\n";
 const END: &str = "<!-- end of what recorder/tests/fleet_start.rs writes -->\n";
@@ -112,14 +115,10 @@ fn the_figures_of_scaling_are_those_of_the_simulation() {
     text.push('\n');
     print!("{text}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/scaling.md");
-    let document = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = document.split_once(BEGIN).expect("the mark where it begins");
-    let (between, after) = rest.split_once(END).expect("the mark where it ends");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, format!("{before}{BEGIN}{text}{END}{after}")).unwrap();
-        return;
-    }
-    assert!(between == text, "docs/scaling.md is stale. It should be:\n{text}");
+    assert!(
+        is_written(&path, BEGIN, &text, END),
+        "docs/scaling.md is stale. It should be:\n{text}"
+    );
 }
 
 #[test]
