@@ -28,9 +28,16 @@ pub enum Playing {
 
 /// Whether a stream of this codec is part of what is written anew.
 fn is_remuxed(codec: &str) -> bool {
-    ["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"]
-        .iter()
-        .any(|prefix| codec.starts_with(prefix))
+    begins_with(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"])
+}
+
+fn begins_with(codec: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| codec.starts_with(prefix))
+}
+
+/// The names in `codecs`; one empty name where there are none.
+fn codecs(chunk: &Chunk) -> impl Iterator<Item = &str> {
+    chunk.meta.codecs.as_deref().unwrap_or_default().split(',').map(str::trim)
 }
 
 /// By how much the container's time may be off where it goes on, ns.
@@ -43,18 +50,13 @@ pub const LIVE_PATIENCE: u64 = 3_000_000_000;
 /// Returns how a chunk is played.
 pub fn playing(chunk: &Chunk) -> Playing {
     let meta = &chunk.meta;
-    let codecs = || meta.codecs.as_deref().unwrap_or_default().split(',').map(str::trim);
-    let remuxable = || codecs().any(is_remuxed);
+    let remuxable = || codecs(chunk).any(is_remuxed);
     match meta.container {
         // Where its header ends is not known without `init-bytes`: it is written anew.
         Container::Fmp4 if meta.init_bytes > 0 && meta.init_bytes < chunk.size => Playing::Fragmented,
         Container::MpegTs
             if chunk.size.is_multiple_of(188)
-                && codecs().all(|codec| {
-                    ["avc1", "mp4a.40.2", "mp4a.40.5"]
-                        .iter()
-                        .any(|prefix| codec.starts_with(prefix))
-                }) =>
+                && codecs(chunk).all(|codec| begins_with(codec, &["avc1", "mp4a.40.2", "mp4a.40.5"])) =>
         {
             Playing::Transport
         }
@@ -201,11 +203,15 @@ fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> Strin
 /// The codecs of streams that are not part of what is written anew.
 fn left_out<'a>(segments: &[&'a Chunk]) -> BTreeSet<&'a str> {
     let remuxed = segments.iter().filter(|chunk| playing(chunk) == Playing::Remuxed);
-    let codecs = remuxed.flat_map(|chunk| chunk.meta.codecs.as_deref().unwrap_or_default().split(','));
-    codecs
-        .map(str::trim)
+    remuxed
+        .flat_map(|chunk| codecs(chunk))
         .filter(|codec| !codec.is_empty() && !is_remuxed(codec))
         .collect()
+}
+
+/// Whether both are known, and equal.
+fn is_same<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+    a.is_some() && a == b
 }
 
 impl Style<'_> {
@@ -245,14 +251,13 @@ impl Style<'_> {
     /// of the one that is made for it.
     fn has_same_header(self, a: &Chunk, b: &Chunk) -> bool {
         let known = |chunk: &Chunk| chunk.meta.init_crc32c.filter(|_| chunk.meta.init_bytes > 0);
-        let is_same = |a: Option<u64>, b: Option<u64>| a.is_some() && a == b;
         match playing(b) {
             Playing::Transport => true,
             Playing::Remuxed => {
                 let is_telling = b.meta.container != Container::MpegTs;
-                is_telling && known(a).is_some() && known(a) == known(b) || is_same((self.made)(a), (self.made)(b))
+                is_telling && is_same(known(a), known(b)) || is_same((self.made)(a), (self.made)(b))
             }
-            Playing::Fragmented | Playing::Not => known(a).is_some() && known(a) == known(b),
+            Playing::Fragmented | Playing::Not => is_same(known(a), known(b)),
         }
     }
 

@@ -41,17 +41,18 @@ impl Index {
 
     /// The newest from `last` on: names sort by time, so this is one short listing.
     async fn newer(&self, camera: &str, last: Chunk, now: u64) -> Result<Option<Chunk>, IndexError> {
-        let query = ListQuery {
+        let chunks = self.chunks(camera, self.from(camera, last.name.to_string(), now)).await?;
+        Ok(newest_of(chunks.into_iter().chain([last])))
+    }
+
+    /// Lists what a camera has from this name on.
+    fn from(&self, camera: &str, name: String, now: u64) -> ListQuery {
+        ListQuery {
             prefix: self.device_prefix(camera),
-            start_offset: Some(last.name.to_string()),
+            start_offset: Some(name),
             end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
             ..ListQuery::default()
-        };
-        let chunks = self.chunks(camera, query).await?;
-        Ok(chunks
-            .into_iter()
-            .chain([last])
-            .max_by_key(|chunk| (chunk.meta.end, chunk.meta.sequence)))
+        }
     }
 
     async fn look_for_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
@@ -94,14 +95,7 @@ impl Index {
         let Some(begin) = self.template.format(&earliest).ok().filter(|_| self.has_default_names()) else {
             return Ok(None);
         };
-        let query = ListQuery {
-            prefix: self.device_prefix(camera),
-            start_offset: Some(begin),
-            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
-            ..ListQuery::default()
-        };
-        let chunks = self.chunks(camera, query).await?;
-        Ok(chunks.into_iter().max_by_key(|chunk| (chunk.meta.end, chunk.meta.sequence)))
+        Ok(newest_of(self.chunks(camera, self.from(camera, begin, now)).await?))
     }
 
     /// Whether names are `{device}/%Y/%m/%d/%Y%m%dT%H…`, the default: ids of cameras stand in front of the year.
@@ -111,13 +105,14 @@ impl Index {
 
     async fn has_any_from(&self, camera: &str, at: u64, now: u64) -> Result<bool, IndexError> {
         let query = ListQuery {
-            prefix: self.device_prefix(camera),
-            start_offset: Some(self.template.hour_prefix(camera, at)),
-            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
             max_results: Some(1),
             fields: gcstreamer_storage::Fields::Names,
-            ..ListQuery::default()
+            ..self.from(camera, self.template.hour_prefix(camera, at), now)
         };
         Ok(!self.list(&query).await?.objects.is_empty())
     }
+}
+
+fn newest_of(chunks: impl IntoIterator<Item = Chunk>) -> Option<Chunk> {
+    chunks.into_iter().max_by_key(|chunk| (chunk.meta.end, chunk.meta.sequence))
 }

@@ -1,5 +1,8 @@
 // The JSON API of the server, as docs/dashboard.md describes it.
 
+/** How long to wait before what failed is asked for again, ms. */
+export const AGAIN = 5000;
+
 export type Badge = "recording" | "late" | "camera-lost" | "not-recording" | "offline" | "unknown" | "never-seen" | "stopped";
 
 export interface Camera {

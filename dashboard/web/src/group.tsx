@@ -5,9 +5,9 @@ import { go } from "./app";
 import { type View, described, following, gapFrom, zoomed } from "./bar";
 import { addressOf, followed } from "./link";
 import { Legend, TimeBar } from "./timebar";
-import { HOUR, clock, date, iso, setZone, zone } from "./time";
+import { HOUR, clock, setZone } from "./time";
 import { MOST, type Told, Together } from "./together";
-import { Fault, NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
+import { Fault, NOTHING, Peek, SPEEDS, Table, When, useKeys, useTimelines } from "./viewing";
 import { reason } from "./words";
 
 /** The id and name of every camera; empty until they are known. */
@@ -128,12 +128,9 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
             </figure>
           ))}
         </div>
-        <p class="when">
-          <time dateTime={iso(shown)}>{clock(shown)}</time> {date(shown)}
-          <span class="quiet"> {zone()}{zone() !== "UTC" && ` · ${iso(shown).slice(11, 19)} UTC`}</span>
-          <label class="check"><input type="checkbox" checked={isUtc} onChange={(event) => setUtc(event.currentTarget.checked)} /> UTC</label>
+        <When at={shown} isUtc={isUtc} setUtc={setUtc}>
           {runs && waits && <span class="quiet" role="status"> waiting for pictures…</span>}
-        </p>
+        </When>
         <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} peek={setPeeked} pick={pick} />
         <Fault what="What is recorded" fault={fault} />
         <Legend isPending={timelines.some(({ pending }) => pending.length > 0)} />

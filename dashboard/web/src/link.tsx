@@ -5,9 +5,7 @@ import { iso } from "./time";
 
 /** The address of a camera, at an instant (ms) if one is given. */
 export function address(camera: string, at?: number): string {
-  const query = new URLSearchParams({ cam: camera });
-  if (at !== undefined) query.set("t", iso(at));
-  return `/?${query}`;
+  return addressOf([camera], at);
 }
 
 /** The address of cameras beside each other. */

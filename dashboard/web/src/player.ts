@@ -1,13 +1,11 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
-import { type About, ApiError, type Timeline, failure, get } from "./api";
+import { AGAIN, type About, ApiError, type Timeline, failure, get } from "./api";
 import { HOUR, clock, iso } from "./time";
 
 /** How much of the past a window holds, so that going back is no new window. */
 const LEAD = HOUR;
 const WINDOW = 3 * HOUR;
-/** How long to wait before what failed is tried again, ms. */
-const AGAIN = 5000;
 
 export interface Listener {
   /** The instant that is shown, and whether it plays. */

@@ -1,14 +1,13 @@
 // What the screens of one camera and of several share: timelines, keys, the picture under the pointer, the table.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, type Timeline, get } from "./api";
+import type { ComponentChildren } from "preact";
+import { AGAIN, ApiError, type Timeline, get } from "./api";
 import type { View } from "./bar";
 import { askForToken } from "./login";
-import { HOUR, clock, iso, span } from "./time";
+import { HOUR, clock, date, iso, span, zone } from "./time";
 import { reason } from "./words";
 
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
-/** How long to wait before what failed is asked for again, ms. */
-const AGAIN = 5000;
 export const NOTHING: Timeline = { ranges: [], gaps: [], pending: [] };
 
 /** Asks until it is answered, and tells what is wrong meanwhile; again when the key changes. */
@@ -76,6 +75,18 @@ export function useKeys(actions: Record<string, () => void>): void {
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
   }, []);
+}
+
+/** The instant that is shown, in the zone of the camera and in UTC. */
+export function When({ at, isUtc, setUtc, children }: { at: number; isUtc: boolean; setUtc: (isUtc: boolean) => void; children: ComponentChildren }) {
+  return (
+    <p class="when">
+      <time dateTime={iso(at)}>{clock(at)}</time> {date(at)}
+      <span class="quiet"> {zone()}{zone() !== "UTC" && ` · ${iso(at).slice(11, 19)} UTC`}</span>
+      <label class="check"><input type="checkbox" checked={isUtc} onChange={(event) => setUtc(event.currentTarget.checked)} /> UTC</label>
+      {children}
+    </p>
+  );
 }
 
 /** The picture at an instant while the bar is dragged: the first of its chunk. */

@@ -10,9 +10,9 @@ import { askForToken } from "./login";
 import { Player } from "./player";
 import { Take, type TakeKeys } from "./take";
 import { Legend, TimeBar } from "./timebar";
-import { HOUR, clock, date, iso, setZone, span, zone } from "./time";
+import { HOUR, iso, setZone, span, zone } from "./time";
 import { codecs } from "./words";
-import { Fault, NOTHING, Peek, SPEEDS, Table, useKeys, useTimelines } from "./viewing";
+import { Fault, NOTHING, Peek, SPEEDS, Table, When, useKeys, useTimelines } from "./viewing";
 
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -121,12 +121,9 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           {said && <p class="said" role="status">{said}</p>}
         </div>
         {leftOut.length > 0 && <p class="quiet" role="note">{codecs(leftOut)} does not play in a browser and is left out here. A download "as recorded" has it.</p>}
-        <p class="when">
-          <time dateTime={iso(peeked ?? at)}>{clock(peeked ?? at)}</time> {date(peeked ?? at)}
-          <span class="quiet"> {zone()}{zone() !== "UTC" && ` · ${iso(peeked ?? at).slice(11, 19)} UTC`}</span>
-          <label class="check"><input type="checkbox" checked={isUtc} onChange={(event) => setUtc(event.currentTarget.checked)} /> UTC</label>
+        <When at={peeked ?? at} isUtc={isUtc} setUtc={setUtc}>
           {player.current?.isLive() && playing && <span class="live"> live, {span((now - at) / 1000)} behind</span>}
-        </p>
+        </When>
         <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} peek={setPeeked} pick={pick} />
         <Fault what="What is recorded" fault={fault} />
         <Legend isPending={timeline.pending.length > 0} />
