@@ -3,8 +3,6 @@
 Typed is each line of the two blocks, word for word. What a person does beside it: he says yes to apt-get, writes into his editor, types
 a password, and looks again while a camera is still being connected.
 """
-import argparse
-import json
 import os
 import signal
 import shutil
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import emulator as storage
 import stored as recorded
-from packages import System, fail, wait_until
+from packages import System, arguments, assert_plays, fail, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUCKET = "first-hour"
@@ -51,6 +49,9 @@ class Person:
         editor.chmod(0o755)
         (home / "edited").mkdir()
 
+    def journal(self):
+        return self.system.journal("gcstreamer-recorder")
+
     def will_write(self, file, edit):
         """What he does to a file when he opens it: `edit` makes the new text of the old one."""
         self.edits[file] = edit
@@ -67,7 +68,7 @@ class Person:
         result = self.system.run("sh", "-c", f"cd /root && {line}", input=answers, timeout=900)
         text = result.stdout + result.stderr
         if result.returncode != 0:
-            fail(f"{line}: status {result.returncode}\n{text[-4000:]}\n{self.system.journal('gcstreamer-recorder')}")
+            fail(f"{line}: status {result.returncode}\n{text[-4000:]}\n{self.journal()}")
         return text
 
     def look(self, line):
@@ -79,7 +80,7 @@ class Person:
             text = self.system.run("sh", "-c", line).stdout
             return bool(text) and '"connecting"' not in text
 
-        wait_until(line, is_settled, lambda: text + self.system.journal("gcstreamer-recorder"))
+        wait_until(line, is_settled, lambda: text + self.journal())
         return text
 
 
@@ -147,8 +148,7 @@ def pull_the_cable(person, bucket):
     os.kill(bucket.process.pid, signal.SIGSTOP)
     time.sleep(35)
     os.kill(bucket.process.pid, signal.SIGCONT)
-    told = lambda: person.system.journal("gcstreamer-recorder")  # noqa: E731
-    wait_until("the chunks of the outage", lambda: len(recorded.of_camera(bucket, BUCKET, "cam1")) >= before + 4, told)
+    wait_until("the chunks of the outage", lambda: len(recorded.of_camera(bucket, BUCKET, "cam1")) >= before + 4, person.journal)
 
 
 def assert_whole(bucket, camera, sessions):
@@ -163,8 +163,7 @@ def first_hour_of_the_installer(person, lines, cameras, bucket):
         text = person.type(line)
     if '"state":"recording"' not in text:
         fail(f"one camera: {text}")
-    told = lambda: person.system.journal("gcstreamer-recorder")  # noqa: E731
-    wait_until("a chunk of the camera", lambda: len(recorded.of_camera(bucket, BUCKET, "cam1")) >= 1, told)
+    wait_until("a chunk of the camera", lambda: len(recorded.of_camera(bucket, BUCKET, "cam1")) >= 1, person.journal)
     pull_the_cable(person, bucket)
     assert_whole(bucket, "cam1", 1)
 
@@ -172,16 +171,15 @@ def first_hour_of_the_installer(person, lines, cameras, bucket):
 def first_hour_of_the_operator(person, lines, cameras, bucket):
     person.will_write(RECORDER, sixteen(cameras))
     person.will_write(DASHBOARD, dashboard_of(bucket))
-    told = lambda: person.system.journal("gcstreamer-recorder")  # noqa: E731
     for line in lines:
         text = person.type(line)
         if line.startswith("curl -s http://127.0.0.1:9640/status") and text.count('"state":"recording"') != CAMERAS:
-            fail(f"sixteen cameras: {text}\n{told()}")
+            fail(f"sixteen cameras: {text}\n{person.journal()}")
         if line.startswith("curl -s http://127.0.0.1:8080/api/cameras"):
             wait_until(
                 "all cameras on the dashboard",
                 lambda line=line: person.system.run("sh", "-c", line).stdout.count('"badge":"recording"') == CAMERAS,
-                lambda line=line: person.system.run("sh", "-c", line).stdout + told(),
+                lambda line=line: person.system.run("sh", "-c", line).stdout + person.journal(),
             )
     page = urllib.request.build_opener(urllib.request.ProxyHandler({})).open("http://127.0.0.1:8080/", timeout=10).read()
     if b"<html" not in page:
@@ -189,11 +187,7 @@ def first_hour_of_the_operator(person, lines, cameras, bucket):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", required=True, type=Path)
-    parser.add_argument("--nspawn", required=True)
-    parser.add_argument("--emulator", required=True)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     installer, operator = blocks()
     folder = Path(tempfile.mkdtemp())
     cameras, bucket, system = Cameras(), storage.Emulator(args.emulator, folder / "emulator.log"), None
@@ -206,10 +200,7 @@ def main():
         print("an installer with one camera: recorded, over an outage too")
         first_hour_of_the_operator(person, operator, cameras, bucket)
         system.systemctl("stop", "gcstreamer-recorder", "gcstreamer-dashboard")
-        for number in range(1, CAMERAS + 1):
-            _, faults = recorded.play(bucket, BUCKET, f"cam{number}", folder)
-            if faults:
-                fail(faults[0])
+        assert_plays(bucket, BUCKET, [f"cam{number}" for number in range(1, CAMERAS + 1)], folder)
         print(f"an operator with {CAMERAS} cameras: recorded, and on the dashboard")
     finally:
         if system:

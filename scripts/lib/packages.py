@@ -155,19 +155,24 @@ def check_reload_and_end(system, bucket):
     print("reload keeps the process, and each ends with 0 when it is stopped")
 
 
-def assert_plays(bucket, folder):
-    for camera in ("by-recorder", "by-line"):
-        _, faults = recorded.play(bucket, BUCKET, camera, folder)
+def assert_plays(storage, bucket, cameras, folder):
+    for camera in cameras:
+        _, faults = recorded.play(storage, bucket, camera, folder)
         if faults:
             fail(faults[0])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(description):
+    """Where the system is, and what boots it and stores for it."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--root", required=True, type=Path)
     parser.add_argument("--nspawn", required=True)
     parser.add_argument("--emulator", required=True)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = arguments(__doc__)
     folder = Path(tempfile.mkdtemp())
     camera = subprocess.Popen([sys.executable, str(ROOT / "scripts/lib/camera.py"), "--key-interval", "25"], stdout=subprocess.PIPE, text=True)
     bucket = storage.Emulator(args.emulator, folder / "emulator.log")
@@ -181,7 +186,7 @@ def main():
         time.sleep(1)
         check_records(system, bucket, shown)
         check_reload_and_end(system, bucket)
-        assert_plays(bucket, folder)
+        assert_plays(bucket, BUCKET, ("by-recorder", "by-line"), folder)
     finally:
         if system:
             system.end()
