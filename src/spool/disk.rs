@@ -177,14 +177,19 @@ impl Disk for StdDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        match DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => {
-                // The umask can only take bits away; without them we could not enter it ourselves.
-                std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
-                Ok(true)
+        loop {
+            match DirBuilder::new().mode(0o700).create(path) {
+                Ok(()) => {
+                    // The umask can only take bits away; without them we could not enter it ourselves.
+                    std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
+                    return Ok(true);
+                }
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+                Err(_) if path.is_dir() => return Ok(false),
+                // Somebody removed it after our call had found it there, as processes do with empty folders of a spool.
+                Err(_) if matches!(path.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound) => {}
+                Err(e) => return Err(e),
             }
-            Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
-            Err(e) => Err(e),
         }
     }
 

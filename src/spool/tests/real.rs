@@ -179,6 +179,37 @@ fn sessions_that_begin_and_end_while_others_look_never_fail() {
 }
 
 #[test]
+fn a_folder_that_others_remove_while_it_is_made_is_made_or_missing_and_never_in_the_way() {
+    let tmp = tempfile::tempdir().unwrap();
+    let folder = tmp.path().join("cam");
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let remover = {
+        let (folder, done) = (folder.clone(), done.clone());
+        std::thread::spawn(move || {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = std::fs::remove_dir(&folder);
+            }
+        })
+    };
+    for _ in 0..50_000 {
+        // `NotFound`: it was removed before its mode was set. A session makes it again then.
+        let made = StdDisk.create_dir(&folder);
+        assert!(
+            !matches!(&made, Err(e) if e.kind() != std::io::ErrorKind::NotFound),
+            "{made:?}"
+        );
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    remover.join().unwrap();
+    std::fs::write(tmp.path().join("file"), b"").unwrap();
+    std::os::unix::fs::symlink(tmp.path().join("nowhere"), tmp.path().join("link")).unwrap();
+    for taken in ["file", "link"] {
+        let error = StdDisk.create_dir(&tmp.path().join(taken)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{taken}");
+    }
+}
+
+#[test]
 fn a_link_in_the_place_of_a_chunk_is_not_followed() {
     let tmp = tempfile::tempdir().unwrap();
     let spool = std_spool(tmp.path(), 1 << 30);
