@@ -111,6 +111,10 @@ fn the_units_leave_time_for_the_last_chunk_and_start_again_whatever_happened() {
         if name != "gcstreamer-dashboard.service" {
             assert!(value("TimeoutStopSec").unwrap().parse::<u64>().unwrap() > DEADLINES, "{name}");
         }
+        // gst-launch-1.0 knows nothing of systemd.
+        let is_ours = name != "gcstreamer@.service";
+        assert_eq!(value("Type").as_deref() == Some("notify"), is_ours, "{name}");
+        assert_eq!(value("WatchdogSec").is_some(), is_ours, "{name}");
         // SIGTERM kills gst-launch-1.0 as it is.
         assert_eq!(
             value("KillSignal").as_deref() == Some("SIGINT"),
@@ -330,108 +334,18 @@ fn the_packages_hold_programs_units_users_manuals_and_licences() {
     }
 }
 
-/// kubectl of a cluster in which everything happens at once; it notes what it was asked.
-const KUBECTL: &str = r#"#!/bin/sh
-echo "$*" >>"$LOG"
-case "$*" in
-  *spec.replicas*) cat "$LOG.replicas" ;;
-  *readyReplicas*) sed -n 's/^  replicas: //p' "$OVERLAY/replicas.yaml" ;;
-  *"get pod "*) exit 1 ;;
-  *"create configmap"*) cat ;;
-  *"apply -f -"*) cat >>"$LOG.applied" ;;
-esac
-"#;
-
-/// Runs `deploy/kubernetes/resize` from so many pods to so many: what it asked of the cluster, and the pods that it made.
-fn resize(from: u32, to: u32) -> (Vec<String>, String) {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("kubectl"), KUBECTL).unwrap();
-    std::fs::set_permissions(at("kubectl"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    for name in ["kustomization.yaml", "replicas.yaml", "recorder.toml"] {
-        std::fs::write(at(name), read(&format!("deploy/kubernetes/overlays/fleet/{name}"))).unwrap();
-    }
-    std::fs::write(at("log.replicas"), from.to_string()).unwrap();
-    let output = Command::new(root().join("deploy/kubernetes/resize"))
-        .arg(to.to_string())
-        .arg(folder.path())
-        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
-        .env("LOG", at("log"))
-        .env("OVERLAY", folder.path())
-        .env("RESIZE_PAUSE", "0")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let pods = format!("pods = {to}");
-    assert!(
-        std::fs::read_to_string(at("recorder.toml"))
-            .unwrap()
-            .lines()
-            .any(|line| line == pods)
-    );
-    let replicas = format!("  replicas: {to}");
-    assert!(
-        std::fs::read_to_string(at("replicas.yaml"))
-            .unwrap()
-            .lines()
-            .any(|line| line == replicas)
-    );
-    let log = std::fs::read_to_string(at("log")).unwrap();
-    let log = log.replace(folder.path().to_str().unwrap(), "OVERLAY");
-    let applied = std::fs::read_to_string(at("log.applied")).unwrap_or_default();
-    (log.lines().map(str::to_owned).collect(), applied)
-}
-
-/// Where in the log these were asked, in this order.
-fn assert_in_order(log: &[String], wanted: &[&str]) {
-    let mut rest = log.iter();
-    for want in wanted {
-        assert!(rest.any(|line| line.contains(want)), "no {want:?} at its place in {log:#?}");
-    }
-}
-
 #[test]
-fn a_fleet_grows_before_anybody_gives_a_camera_up() {
-    let (log, applied) = resize(5, 6);
-    let reload = |pod: u32| format!("exec gcstreamer-recorder-{pod} -- sh -c kill -HUP 1");
-    assert_in_order(&log, &["apply -k OVERLAY", "readyReplicas", &reload(0), &reload(4)]);
-    assert!(!log.iter().any(|line| line.contains(&reload(5))), "{log:#?}");
-    assert_eq!(applied, "");
-}
-
-#[test]
-fn a_fleet_shrinks_after_the_others_took_over_and_drains_what_is_left() {
-    let (log, applied) = resize(6, 4);
-    let reload = |pod: u32| format!("exec gcstreamer-recorder-{pod} -- sh -c kill -HUP 1");
-    let find = |pod: u32| format!("exec gcstreamer-recorder-drain-{pod} -- find /var/lib/gcstreamer");
-    assert_in_order(
-        &log,
-        &[
-            "apply -k OVERLAY",
-            &reload(0),
-            &reload(3),
-            "apply -k OVERLAY",
-            "get pod gcstreamer-recorder-4",
-            &find(4),
-            "delete pod gcstreamer-recorder-drain-4",
-            "get pod gcstreamer-recorder-5",
-            &find(5),
-            "delete pod gcstreamer-recorder-drain-5",
-        ],
-    );
-    assert!(
-        !log.iter()
-            .any(|line| line.contains(&reload(4)) || line.contains("delete pvc")),
-        "{log:#?}"
-    );
-    assert!(applied.contains("claimName: spool-gcstreamer-recorder-5"), "{applied}");
-    // The recorder that drains records nothing and takes no share.
-    assert!(
-        applied.contains("bucket = \"my-bucket\"") && applied.contains("enabled = false"),
-        "{applied}"
-    );
-    assert!(!applied.contains("[shard]") && !applied.contains("10.0.1.11"), "{applied}");
+fn the_images_that_are_built_are_those_of_the_containerfile() {
+    let containerfile = read("deploy/container/Containerfile");
+    let targets: BTreeSet<&str> = ["recorder", "dashboard", "plugin"].into();
+    for target in &targets {
+        assert!(containerfile.contains(&format!("AS {target}\n")), "{target}");
+    }
+    let cloud_build = read("deploy/container/cloudbuild.yaml");
+    for (pattern, end) in [("\"--target\", \"", '"'), ("- $_REPOSITORY/", '\n')] {
+        let built = cloud_build.split(pattern).skip(1).filter_map(|rest| rest.split(end).next());
+        assert_eq!(built.collect::<BTreeSet<_>>(), targets, "{pattern}");
+    }
 }
 
 #[test]
