@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -193,4 +194,16 @@ pub fn configuration(file: Option<&Path>) -> Result<Config, Faulty> {
         }
         None => config::load(Path::new(DEFAULT_FILE)),
     }
+}
+
+/// Where the recorder on this machine serves its state, for `healthcheck`; `None`: nowhere. `file` is as for [`configuration`].
+pub fn listens(file: Option<&Path>) -> Option<SocketAddr> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let file = match file {
+        Some(file) => Some(file),
+        None if variable("RTSP_URL").is_some_and(|url| !url.is_empty()) => None,
+        None => Some(Path::new(DEFAULT_FILE)),
+    };
+    let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+    config::listens(text.as_deref(), variable("LISTEN").as_deref())
 }

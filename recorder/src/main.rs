@@ -84,21 +84,15 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Healthcheck { file } => match configuration(file.as_deref()) {
-            Ok(config) => match config.listen.map(http::check) {
-                Some(Ok(())) => ExitCode::SUCCESS,
-                Some(Err(text)) => {
-                    complain(&text);
-                    ExitCode::FAILURE
-                }
-                None => {
-                    complain(&"listen = \"\": there is nobody to ask");
-                    ExitCode::FAILURE
-                }
-            },
-            Err(faulty) => {
-                complain(&faulty);
-                ExitCode::from(BAD_CONFIGURATION)
+        Command::Healthcheck { file } => match cli::listens(file.as_deref()).map(http::check) {
+            Some(Ok(())) => ExitCode::SUCCESS,
+            Some(Err(text)) => {
+                complain(&text);
+                ExitCode::FAILURE
+            }
+            None => {
+                complain(&"listen = \"\": there is no address to ask");
+                ExitCode::FAILURE
             }
         },
     }

@@ -74,6 +74,46 @@ fn check_lists_every_fault_at_its_place_and_a_bad_file_starts_nothing() {
 }
 
 #[test]
+fn the_health_of_a_recorder_is_not_that_of_the_file_that_somebody_edits() {
+    let server = GcsServer::spawn_thread();
+    let recorder = Recorder::start(&server, "[[camera]]\nid = \"a\"\nurl = \"rtsp://127.0.0.1:1/\"\n");
+    let address = format!("127.0.0.1:{}", recorder.port);
+    recorder.wait("its first answer", || {
+        recorder.get("/healthz").is_some_and(|(status, _)| status == 200)
+    });
+    let ask = |file: Option<&str>, environment: &[(&str, &str)]| {
+        let mut arguments = vec!["healthcheck"];
+        arguments.extend(file);
+        run(&arguments, environment)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recorder.toml");
+    let listen = format!("listen = \"{address}\"\n");
+    for fault in [
+        "",
+        "bucket = 7\n[[camera]]\nid = \"a\"\npassword-file = \"no-such-file\"\n",
+        "[[[\n",
+    ] {
+        std::fs::write(&file, format!("{listen}{fault}")).unwrap();
+        let (code, said) = ask(file.to_str(), &[]);
+        assert_eq!(code, 0, "{fault}: {said}");
+    }
+    // Started with another name of the file than the check knows, as in an image: `LISTEN` counts, and also in a file that does not say.
+    let missing = folder.path().join("missing.toml");
+    let (code, said) = ask(missing.to_str(), &[("LISTEN", &address)]);
+    assert_eq!(code, 0, "{said}");
+    std::fs::write(&file, "bucket = \"my-bucket\"\n").unwrap();
+    let (code, said) = ask(file.to_str(), &[("LISTEN", &address)]);
+    assert_eq!(code, 0, "{said}");
+    std::fs::write(&file, "listen = \"\"\n").unwrap();
+    let (code, said) = ask(file.to_str(), &[("LISTEN", &address)]);
+    assert_eq!((code, said.contains("no address to ask")), (1, true), "{said}");
+    drop(recorder);
+    let (code, said) = ask(missing.to_str(), &[("LISTEN", &address)]);
+    assert_eq!((code, said.contains("no answer")), (1, true), "{said}");
+}
+
+#[test]
 fn completions_and_manual_are_written_for_whoever_packages_it() {
     let out = |arguments: &[&str]| {
         let out = program().args(arguments).output().unwrap();

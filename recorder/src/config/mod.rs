@@ -286,6 +286,28 @@ pub fn load(path: &Path) -> Result<Config, Faulty> {
     parse(&text, &surroundings).map_err(|faults| Faulty { file, faults })
 }
 
+/// Returns where a recorder serves its state; `None` for `listen = ""`. `text` is its file, `variable` its `LISTEN`.
+///
+/// Only this one key is read: a recorder goes on while its file has faults, and is asked all the same. What the file does not say, or
+/// says wrong, is `LISTEN`'s, as in an image whose recorder was given its file by another name.
+pub fn listens(text: Option<&str>, variable: Option<&str>) -> Option<SocketAddr> {
+    let in_file = text.and_then(|text| {
+        let (table, _) = toml::de::DeTable::parse_recoverable(text);
+        let listen = table.get_ref().get("listen")?;
+        Some(listen.get_ref().as_str()?.to_owned())
+    });
+    // `Some(None)`: it serves nothing, and says so.
+    let address = |text: &str| match text {
+        "" => Some(None),
+        text => text.parse().ok().map(Some),
+    };
+    in_file
+        .as_deref()
+        .and_then(address)
+        .or_else(|| variable.and_then(address))
+        .unwrap_or_else(|| read::LISTEN.parse().ok())
+}
+
 /// systemd separates several folders by colons; the first is ours.
 fn state_directory() -> Option<PathBuf> {
     let list = std::env::var("STATE_DIRECTORY").ok()?;

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Default of `listen`.
-const LISTEN: &str = "127.0.0.1:9640";
+pub(super) const LISTEN: &str = "127.0.0.1:9640";
 const SECOND: Duration = Duration::from_secs(1);
 /// `max-memory-bytes` of a sink is at least this.
 pub(crate) const LEAST_MEMORY: u64 = 1 << 20;
