@@ -9,7 +9,7 @@
 //! - [`hls`]: playlists and remuxing (PURE).
 //! - [`mqtt`]: what the cameras report.
 //! - [`media`]: bytes of chunks, remuxed ones in bounded memory.
-//! - [`http`]: the server. [`page`]: the page's files, built from `web/`.
+//! - [`http`]: the server. [`page`]: the page's files, built from `web/`. [`systemd`]: readiness and watchdog.
 
 pub mod app;
 pub mod auth;
@@ -25,3 +25,4 @@ pub mod media;
 pub mod mqtt;
 pub mod page;
 pub mod settings;
+pub mod systemd;

@@ -11,6 +11,7 @@ use gcstreamer_dashboard::clock::SystemClock;
 use gcstreamer_dashboard::command::{self, Failure};
 use gcstreamer_dashboard::http;
 use gcstreamer_dashboard::settings::{Cli, Command, Delivery, LogFormat, Settings};
+use gcstreamer_dashboard::systemd;
 use gcstreamer_storage::UrlSigner;
 
 fn main() -> ExitCode {
@@ -104,7 +105,12 @@ async fn serve(settings: Settings) -> Result<(), String> {
         None => app,
     });
     tracing::info!("listening on http://{address}");
-    http::serve(listener, app, ended()).await.map_err(|error| error.to_string())
+    systemd::serves(address);
+    let ended = async {
+        ended().await;
+        systemd::ends();
+    };
+    http::serve(listener, app, ended).await.map_err(|error| error.to_string())
 }
 
 /// Waits for SIGINT or SIGTERM.
