@@ -1,8 +1,8 @@
 //! Detects that one of a flow group's two limits is too low for what its sinks receive; to the user it looks like a slow link.
 //!
 //! PURE: time is an argument, ns on any monotonic scale. Each sink reports its figures once a second. A limit is too low if, over
-//! a minute, something waited for it nearly all the time, more chunks began than were stored, and no upload failed. Input of a
-//! failing sink does not count: the cause is then the link or the server.
+//! a minute, something waited for it nearly all the time, more chunks began than were stored, and no upload failed. What a sink
+//! received while it failed does not count: the cause was the link or the server, and its backlog is no growth when it recovers.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,24 +48,52 @@ pub struct Shortage {
     pub needed: f64,
 }
 
-/// Totals of the whole group at one moment.
+/// The group at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
-    created: u64,
-    stored: u64,
-    received: u64,
     requests: u64,
     /// Checks since the previous sample, and how many of them found something waiting for bytes and for requests.
     looks: u32,
     busy: [u32; 2],
 }
 
+/// One sink over the last minute.
+#[derive(Debug, Default)]
+struct Sink {
+    now: Figures,
+    /// Totals at the last samples of the group, the oldest first.
+    history: VecDeque<Figures>,
+    /// Its history begins at a recovery: what came before is no growth. Else it begins with the sink, at 0.
+    has_failed: bool,
+    has_left: bool,
+}
+
+impl Sink {
+    fn take(&mut self, figures: Figures) {
+        (self.now, self.has_left) = (figures, false);
+        if figures.is_failing {
+            self.history.clear();
+            self.has_failed = true;
+        }
+    }
+
+    /// Its totals this many samples ago.
+    fn ago(&self, samples: usize) -> Figures {
+        let known = self
+            .history
+            .len()
+            .checked_sub(samples + 1)
+            .and_then(|at| self.history.get(at));
+        let oldest = self.history.front().filter(|_| self.has_failed);
+        known.or(oldest).copied().unwrap_or_default()
+    }
+}
+
 /// Detects shortages of one group, see the module.
 #[derive(Debug, Default)]
 pub struct Watch {
-    sinks: BTreeMap<u64, Figures>,
-    /// Totals of the sinks that have left.
-    left: Figures,
+    /// Sinks that have left stay for a minute: their chunks count.
+    sinks: BTreeMap<u64, Sink>,
     samples: VecDeque<Sample>,
     next: Sample,
     looked_at: Option<u64>,
@@ -87,10 +115,7 @@ pub struct Look {
 impl Watch {
     /// Records the figures of a sink. Returns a shortage that the caller must report.
     pub fn note(&mut self, sink: u64, figures: Figures, look: Look, now: u64) -> Option<Shortage> {
-        let known = self.sinks.entry(sink).or_default();
-        if !figures.is_failing {
-            *known = figures;
-        }
+        self.sinks.entry(sink).or_default().take(figures);
         // Every sink reports once a second: one check a second is enough.
         if self.looked_at.is_none_or(|at| now.saturating_sub(at) >= STEP / 10) {
             self.looked_at = Some(now);
@@ -107,12 +132,10 @@ impl Watch {
         self.judge(now)
     }
 
-    /// Removes a sink; its totals still count.
+    /// Notes that a sink reports no more; its totals still count.
     pub fn leaves(&mut self, sink: u64) {
-        if let Some(figures) = self.sinks.remove(&sink) {
-            self.left.created += figures.created;
-            self.left.stored += figures.stored;
-            self.left.received += figures.received;
+        if let Some(sink) = self.sinks.get_mut(&sink) {
+            sink.has_left = true;
         }
     }
 
@@ -120,6 +143,10 @@ impl Watch {
     pub fn forget(&mut self) {
         self.samples.clear();
         self.next = Sample::default();
+        for sink in self.sinks.values_mut() {
+            sink.history.clear();
+            sink.has_failed = true;
+        }
         self.short = None;
         self.told_at = None;
     }
@@ -131,16 +158,32 @@ impl Watch {
 
     fn sample(&mut self, requests: u64) {
         let mut sample = std::mem::take(&mut self.next);
-        for figures in self.sinks.values().chain([&self.left]) {
-            sample.created += figures.created;
-            sample.stored += figures.stored;
-            sample.received += figures.received;
-        }
         sample.requests = requests;
         self.samples.push_back(sample);
         if self.samples.len() > SAMPLES {
             self.samples.pop_front();
         }
+        for sink in self.sinks.values_mut().filter(|sink| !sink.now.is_failing) {
+            sink.history.push_back(sink.now);
+            if sink.history.len() > SAMPLES {
+                sink.history.pop_front();
+            }
+        }
+        // Constant for the whole minute.
+        let is_constant = |sink: &Sink| sink.now.is_failing || sink.ago(SAMPLES - 1) == sink.now;
+        self.sinks.retain(|_, sink| !(sink.has_left && is_constant(sink)));
+    }
+
+    /// Totals of the sinks that do not fail, this many samples ago.
+    fn ago(&self, samples: usize) -> Figures {
+        let sinks = self.sinks.values().filter(|sink| !sink.now.is_failing);
+        sinks.fold(Figures::default(), |mut all, sink| {
+            let one = sink.ago(samples);
+            all.created += one.created;
+            all.stored += one.stored;
+            all.received += one.received;
+            all
+        })
     }
 
     fn judge(&mut self, now: u64) -> Option<Shortage> {
@@ -160,13 +203,15 @@ impl Watch {
         if self.samples.len() < SAMPLES {
             return None;
         }
-        let (first, last) = (self.samples.front()?, self.samples.back()?);
-        let backlog = |s: &Sample| s.created.saturating_sub(s.stored);
-        let before = self.samples.iter().take(ENDS).map(backlog).min()?;
-        let after = self.samples.iter().rev().take(ENDS).map(backlog).min()?;
+        let totals: Vec<Figures> = (0..SAMPLES).rev().map(|samples| self.ago(samples)).collect();
+        let backlog = |f: &Figures| f.created.saturating_sub(f.stored);
+        let before = totals.iter().take(ENDS).map(backlog).min()?;
+        let after = totals.iter().rev().take(ENDS).map(backlog).min()?;
         if after <= before {
             return None;
         }
+        let (first, last) = (totals.first()?, totals.last()?);
+        let requests = self.samples.back()?.requests.saturating_sub(self.samples.front()?.requests);
         let within = self.samples.iter().skip(1);
         let looks: u32 = within.clone().map(|s| s.looks).sum();
         let is_busy = |which: usize| {
@@ -175,8 +220,9 @@ impl Watch {
         };
         let seconds = (STEP / 1_000_000_000 * (SAMPLES as u64 - 1)) as f64;
         if is_busy(1) {
-            let (created, stored) = (last.created - first.created, last.stored.saturating_sub(first.stored));
-            let each = (last.requests.saturating_sub(first.requests)) as f64 / stored.max(1) as f64;
+            let created = last.created.saturating_sub(first.created);
+            let stored = last.stored.saturating_sub(first.stored);
+            let each = requests as f64 / stored.max(1) as f64;
             return Some(Shortage {
                 limit: Limit::Requests,
                 needed: created as f64 / seconds * each.max(1.0),
@@ -282,6 +328,36 @@ mod tests {
             run.run(1200);
             assert!(run.told.is_empty() && run.watch.short().is_none(), "{:?}", run.told);
         }
+    }
+
+    #[test]
+    fn the_backlog_of_an_outage_that_is_being_stored_is_no_limit_that_is_too_low() {
+        // 20 cameras with chunks of 10 s; 10 with chunks of 2 s; each with room to spare at 10 requests a second.
+        for (sinks, every, outage) in [(20, 10, 300), (20, 10, 3600), (10, 2, 120), (1, 1, 600)] {
+            let mut run = Run::new(sinks, every, 10.0, [false, false]);
+            run.run(100);
+            (run.rate, run.failing, run.waits) = (0.0, true, [false, true]);
+            run.run(outage);
+            (run.rate, run.failing) = (10.0, false);
+            run.run(900);
+            assert!(
+                run.told.is_empty() && run.watch.short().is_none(),
+                "{sinks} {every}: {:?}",
+                run.told
+            );
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_is_told_though_uploads_fail_now_and_then() {
+        let mut run = Run::new(300, 10, 10.0, [false, true]);
+        for _ in 0..60 {
+            run.run(50);
+            run.failing = true;
+            run.run(2);
+            run.failing = false;
+        }
+        assert_eq!(run.told.len(), 1, "{:?}", run.told);
     }
 
     #[test]
