@@ -286,6 +286,9 @@ impl LinkState {
             && let Some(topic) = &self.publishes.topics().availability
         {
             let text = self.echo.silence(now, topic);
+            if self.echo.repeats(now) {
+                self.publishes.reassert_online();
+            }
             self.notice(text);
         }
         if self.publishes.in_flight_since().is_some() {
@@ -465,6 +468,8 @@ impl LinkState {
             return;
         }
         match self.publishes.topics().route(&topic) {
+            // It says nothing of this connection if a status of this connection should have come back, too.
+            Route::Availability if payload == ONLINE && retained && self.publishes.has_published_status() => self.echo.kept(),
             Route::Availability if payload == ONLINE => {
                 if self.publishes.has_told_online() {
                     self.echo.heard();
@@ -473,6 +478,9 @@ impl LinkState {
             // `offline`, or an empty retained message, which clears ours.
             Route::Availability => self.publishes.reassert_online(),
             Route::State | Route::Status => {
+                if self.publishes.is_own_status(&payload, retained) {
+                    self.echo.heard();
+                }
                 let notice = self.publishes.correct(now, &topic, &payload);
                 self.notice(notice);
             }

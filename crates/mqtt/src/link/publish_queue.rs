@@ -114,6 +114,9 @@ pub(super) struct PublishQueue {
     fresh_until: Option<Duration>,
     /// States and statuses published on this connection that the broker has not returned yet.
     sent: VecDeque<(PublishKind, Bytes)>,
+    /// The last status that was published, and the last one of earlier connections.
+    last_status: Option<Bytes>,
+    status_before: Option<Bytes>,
     /// Times of the last corrections of foreign values, and whether they are reported.
     corrected: VecDeque<Duration>,
     is_fight_reported: bool,
@@ -142,6 +145,8 @@ impl PublishQueue {
             wanted_at: Duration::ZERO,
             fresh_until: None,
             sent: VecDeque::new(),
+            last_status: None,
+            status_before: None,
             corrected: VecDeque::new(),
             is_fight_reported: false,
             told_online: false,
@@ -263,6 +268,7 @@ impl PublishQueue {
     pub(super) fn connected(&mut self, now: Duration, after_outage: bool) {
         self.published_here = Published::default();
         self.sent.clear();
+        self.status_before.clone_from(&self.last_status);
         (self.told_online, self.fresh_until) = (false, None);
         if self.leaving {
             return;
@@ -275,6 +281,20 @@ impl PublishQueue {
         self.discovery_due = self.topics.discovery.is_some();
         self.availability = self.topics.availability.is_some().then_some(ONLINE);
         self.availability_not_before = Duration::ZERO;
+    }
+
+    /// Returns whether a status was published on this connection.
+    pub(super) fn has_published_status(&self) -> bool {
+        self.published_here.status
+    }
+
+    /// Returns whether this message is a status that was published on this connection, and none that the broker kept from before.
+    pub(super) fn is_own_status(&self, payload: &Bytes, retained: bool) -> bool {
+        let is_sent = self
+            .sent
+            .iter()
+            .any(|(kind, sent)| *kind == PublishKind::Status && sent == payload);
+        is_sent && !(retained && self.status_before.as_ref() == Some(payload))
     }
 
     /// Returns whether `online` was published on this connection.
@@ -426,6 +446,9 @@ impl PublishQueue {
             }
         };
         let payload = flying.payload.clone();
+        if what == PublishKind::Status {
+            self.last_status = Some(payload.clone());
+        }
         if matches!(what, PublishKind::State | PublishKind::Status) && self.topics.retain {
             self.sent.push_back((what, payload.clone()));
             while self.sent.len() > MAX_SENT {

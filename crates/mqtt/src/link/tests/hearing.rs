@@ -143,6 +143,24 @@ fn a_broker_that_swallows_what_is_published_is_reported_once() {
 }
 
 #[test]
+fn what_the_broker_kept_from_before_does_not_hide_that_it_swallows_everything() {
+    for swallows in [true, false] {
+        let mut sim = Simulation::new(plain());
+        wanted(&mut sim);
+        sim.run(Duration::from_secs(100));
+        let published = |sim: &Simulation| sim.given.iter().filter(|(_, topic, _)| topic == "p/availability").count();
+        assert_eq!((sim.notices().len(), published(&sim)), (0, 1));
+        // Its rules change, and the connection breaks: what is retained is that of the connection before.
+        sim.swallows = swallows;
+        sim.given.clear();
+        sim.break_line();
+        sim.run(Duration::from_secs(600));
+        assert_eq!(sim.notices().len(), usize::from(swallows), "{:?}", sim.notices());
+        assert!(published(&sim) <= 2, "{}", published(&sim));
+    }
+}
+
+#[test]
 fn an_availability_that_was_cleared_or_spoiled_is_online_again() {
     for payload in ["", "offline", "OFFLINE", "0"] {
         let mut sim = Simulation::new(plain());

@@ -199,7 +199,7 @@ impl Simulation {
                 self.subscribed.extend(topics.iter().cloned());
                 self.soon(Event::Subscribed { refused: Vec::new() });
                 for topic in &topics {
-                    if let Some(payload) = self.held.get(topic).filter(|_| !self.swallows).cloned() {
+                    if let Some(payload) = self.held.get(topic).cloned() {
                         self.deliver(topic.clone(), payload, true);
                     }
                 }
@@ -238,7 +238,9 @@ impl Simulation {
                     self.last_state = Some(self.now);
                 }
                 assert!(self.topics.retain || !publish.retain, "a device retains nothing");
-                self.held.insert(publish.topic.clone(), publish.payload.clone());
+                if !self.swallows {
+                    self.held.insert(publish.topic.clone(), publish.payload.clone());
+                }
                 if !self.swallows && self.subscribed.contains(&publish.topic) {
                     self.deliver(publish.topic.clone(), publish.payload.clone(), false);
                 }
