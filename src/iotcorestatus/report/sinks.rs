@@ -164,9 +164,12 @@ impl Sinks {
     }
 
     /// Returns the worst status; `None` if no sink has reported one. A sink that replaces another, as for each fragment of a
-    /// splitmuxsink, inherits the previous status until it has one of its own.
+    /// splitmuxsink, inherits the previous status until it has one of its own. One that ends beside others that go on, as with
+    /// `async-finalize` of splitmuxsink, does not count: the recording does not end.
     pub(super) fn status(&self) -> Option<UploadStatus> {
-        let worst = self.statuses().max_by_key(|s| badness(*s));
+        let ends = |status: &UploadStatus| matches!(status, UploadStatus::Draining | UploadStatus::Stopped);
+        let going_on = self.statuses().filter(|status| !ends(status)).max_by_key(|s| badness(*s));
+        let worst = going_on.or_else(|| self.statuses().max_by_key(|s| badness(*s)));
         match (worst, self.settled) {
             (Some(UploadStatus::Starting), Some(settled)) if self.was_fed => Some(settled),
             (worst, _) => worst,
@@ -204,5 +207,42 @@ impl Sinks {
 
     pub(super) fn is_empty(&self) -> bool {
         self.sinks.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn sample(name: &str, status: &str, key_units: u64) -> SinkSample {
+        SinkSample {
+            name: name.to_owned(),
+            status: UploadStatus::from_name(status),
+            key_units,
+            bytes_received: key_units,
+            ..SinkSample::default()
+        }
+    }
+
+    #[test]
+    fn a_fragment_that_is_finished_beside_the_next_one_does_not_end_the_uploads() {
+        let limits = Limits {
+            stall: 10 * S,
+            startup: 30 * S,
+            interval: 60 * S,
+        };
+        let mut sinks = Sinks::default();
+        sinks.update(vec![sample("a", "online", 1)], &limits, S);
+        sinks.feed(&limits, 0, S);
+        for (status, ended) in [("starting", "draining"), ("online", "draining"), ("online", "stopped")] {
+            sinks.update(vec![sample("a", ended, 1), sample("b", status, 1)], &limits, 2 * S);
+            assert_eq!(sinks.status(), Some(UploadStatus::Online), "{status}, {ended}");
+        }
+        sinks.update(vec![sample("a", "draining", 1), sample("b", "degraded", 1)], &limits, 3 * S);
+        assert_eq!(sinks.status(), Some(UploadStatus::Degraded));
+        sinks.update(vec![sample("a", "stopped", 1), sample("b", "draining", 1)], &limits, 4 * S);
+        assert_eq!(sinks.status(), Some(UploadStatus::Draining), "the end");
     }
 }
