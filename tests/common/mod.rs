@@ -342,7 +342,13 @@ pub fn judge(name: &str, data: &[u8]) -> Verdict {
     );
     // ffmpeg 7 complains of a filter without frames, where sound is announced and none fell into this chunk: nothing to decode.
     let silent: &[&str] = if audio_packets == 0 { &["-an"] } else { &[] };
-    let decode = [&["-nostdin", "-v", "warning", "-i", "FILE"], silent, &["-f", "null", "-"]].concat();
+    // `repeat`: each message is a line of its own, so that one can be left out.
+    let decode = [
+        &["-nostdin", "-v", "repeat+warning", "-i", "FILE"],
+        silent,
+        &["-f", "null", "-"],
+    ]
+    .concat();
     let (_, messages) = output("ffmpeg", &decode, &file);
     Verdict {
         frames,
