@@ -49,7 +49,8 @@ async fn is_healthy(mut address: SocketAddr) -> std::io::Result<bool> {
     }
     let mut stream = TcpStream::connect(address).await?;
     // Without authentication the dashboard answers to names of this machine alone.
-    stream.write_all(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
+    let request = ["GET /healthz HTTP/1.0\r\n", "Host: localhost\r\n\r\n"].concat();
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(256).read_to_end(&mut answer).await?;
     Ok(answer.starts_with(b"HTTP/1.") && answer.get(8..12) == Some(b" 200"))
