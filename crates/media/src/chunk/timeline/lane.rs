@@ -13,6 +13,10 @@ pub(super) const REORDER: i128 = 16;
 const REWIND: i128 = 100_000_000;
 /// Units without gaps or overlaps in a row whose lengths are relied on. Two tracks that share a lane never have them.
 const SEAMS: u8 = 3;
+/// A step of more than this many usual ones may be a mistake: pictures are stored ahead of fewer.
+const UNUSUAL: i128 = 4;
+/// Units in a row whose times may be wrong together, and the next are right again.
+const WRONG: i128 = 3;
 /// Equal times of units that arrive over less than this are slices of one picture: 1 s.
 const FROZEN: i128 = 1_000_000_000;
 /// Longest step that counts as elapsed because it is as long as the one before it: 10 min.
@@ -37,6 +41,10 @@ pub(super) struct Lane {
     top: i128,
     /// The time before a long step that was taken for elapsed time, and how many units may still show that it was a mistake.
     pub(super) leap: Option<(i128, i128)>,
+    /// A shorter step, of which the same may turn out.
+    peak: Option<Peak>,
+    /// A rewind that was corrected and may have been a mistake.
+    undo: Option<Undo>,
     below: Below,
     frozen: Frozen,
     /// Units in a row that began where the one before ended: the lengths can be relied on.
@@ -48,6 +56,21 @@ pub(super) struct Lane {
 struct Below {
     count: i128,
     lowest: i128,
+}
+
+/// A step that is far longer than usual and no leap: the time before it, and the units since then that lie above it.
+#[derive(Clone, Copy, Debug)]
+struct Peak {
+    before: i128,
+    units: i128,
+}
+
+/// A corrected rewind: the offset before it, where the unit was placed, and how many units came since.
+#[derive(Clone, Copy, Debug)]
+struct Undo {
+    offset: i128,
+    at: i128,
+    units: i128,
 }
 
 /// Units in a row with equal container times.
@@ -75,6 +98,8 @@ impl Lane {
             arrival: 0,
             top: last,
             leap: None,
+            peak: None,
+            undo: None,
             below: Below::default(),
             frozen: Frozen {
                 raw,
@@ -110,11 +135,14 @@ impl Lane {
         if self.before != self.offset && is_leap {
             // The correction was wrong, or its cause has ended: the old offset fits far better.
             let old = raw - self.before - self.last;
-            if old > 0 && old <= BACK.min(step / 2) {
+            if old.abs() <= BACK.min(step / 2) {
                 return (self.moved(self.before, raw, step), true);
             }
         }
         if let Some(lane) = self.after_mistake(raw, step) {
+            return (lane, true);
+        }
+        if let Some(lane) = self.undone(raw, step) {
             return (lane, true);
         }
         if fits(self.offset) || is_explained {
@@ -157,6 +185,61 @@ impl Lane {
         })
     }
 
+    /// Returns the lane with its offset before a corrected rewind, if the times go on there: what went back was a mistake.
+    fn undone(self, raw: i128, step: i128) -> Option<Self> {
+        let undo = self.undo?;
+        let (usual, units) = (self.step, undo.units + 1);
+        let apart = |time: i128, expected: i128| (time - expected).abs();
+        let old = apart(raw - undo.offset, undo.at + units * usual);
+        let new = apart(raw - self.offset, self.last + usual);
+        (old * 2 < new && new > REWIND).then(|| Self {
+            undo: None,
+            below: Below::default(),
+            step: usual,
+            usual: self.usual,
+            ..self.moved(undo.offset, raw, step)
+        })
+    }
+
+    /// Returns the lane without a peak, if this unit goes on where the times were before it.
+    pub(super) fn off_peak(self, before: Self) -> Self {
+        let Some(peak) = before.peak else {
+            let is_peak = self.last - before.top > REWIND.max(before.usual_step() * UNUSUAL);
+            let peak = is_peak.then_some(Peak {
+                before: before.top,
+                units: 1,
+            });
+            return Self { peak, ..self };
+        };
+        if self.last >= before.top {
+            let units = peak.units + 1;
+            let peak = (units <= WRONG).then_some(Peak { units, ..peak });
+            return Self { peak, ..self };
+        }
+        let most = (peak.units + 2) * before.usual + REWIND;
+        let is_mistake = (self.last - peak.before).abs() <= most;
+        Self {
+            peak: None,
+            top: if is_mistake { peak.before } else { self.top },
+            ..self
+        }
+    }
+
+    /// Whether this unit has shown that a peak before it was a mistake.
+    pub(super) fn is_off_peak(self, before: Self) -> bool {
+        before.peak.is_some() && self.top < before.top
+    }
+
+    /// The smaller one of the last two steps, as pictures that are stored ahead of others make every other one long; or the length.
+    fn usual_step(self) -> i128 {
+        let step = if self.usual > 0 {
+            self.step.min(self.usual)
+        } else {
+            self.step
+        };
+        step.max(self.end - self.last)
+    }
+
     fn moved(self, offset: i128, raw: i128, gap: i128) -> Self {
         let last = raw - offset;
         let step = last - self.last;
@@ -191,10 +274,18 @@ impl Lane {
         };
         let raw = self.last + self.offset;
         let (step, usual) = (before.step, before.usual);
+        let lane = self.moved(self.offset - by, raw, self.gap);
+        // So many units in a row are no mistake.
+        let undo = (before.below.count < REORDER).then_some(Undo {
+            offset: self.offset,
+            at: lane.last,
+            units: 0,
+        });
         Some(Self {
             step,
             usual,
-            ..self.moved(self.offset - by, raw, self.gap)
+            undo,
+            ..lane
         })
     }
 
@@ -238,7 +329,17 @@ impl Lane {
         };
         // Of a short unit a part of its length, or a picture that is stored ahead of two others would seem to follow on.
         let tolerance = REWIND.min(length / 2).max(length / 8);
+        let undo = match self.undo {
+            // Made by this unit.
+            Some(undo) if before.undo.is_none_or(|known| known.at != undo.at) => Some(undo),
+            Some(undo) if undo.units < WRONG => Some(Undo {
+                units: undo.units + 1,
+                ..undo
+            }),
+            _ => None,
+        };
         Self {
+            undo,
             top: self.last.max(self.top),
             below: Below {
                 count: if is_below { before.below.count + 1 } else { 0 },

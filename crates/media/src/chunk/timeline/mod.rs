@@ -5,7 +5,8 @@
 //!   time. A track that comes back to where it was gets its old offset back, so that a single wrong time leaves no trace.
 //! - **A long step** below that is elapsed time, unless the times go back to before it within a few units.
 //! - **A rewind** shorter than such a step: a key picture, or more units in a row than pictures can be reordered by, that lie
-//!   before what came earlier. Without this check many small ones would add up.
+//!   before what came earlier. Without this check many small ones would add up. Up to three units whose times are wrong, forward or
+//!   back, move no others: the old offset counts again where the next times fit it better, and a peak is no time that has passed.
 //! - **Times that freeze**: after a second of equal ones, arrival counts.
 
 mod lane;
@@ -80,8 +81,9 @@ impl TimeLine {
             Some(before) => {
                 let waited = i128::from(waited);
                 let (lane, jumped) = before.follow(raw, length, waited, other, self.now);
+                let lane = lane.off_peak(before);
                 let is_key_picture = track == Track::Video && key.is_key();
-                let rewound = if jumped {
+                let rewound = if jumped || lane.is_off_peak(before) {
                     None
                 } else {
                     lane.rewound(before, length, is_key_picture)

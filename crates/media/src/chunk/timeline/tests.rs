@@ -201,3 +201,124 @@ fn a_jump_that_was_waited_for_takes_that_time() {
     let placed = line.place(timed(Track::Video, 0, None), 11 * S);
     assert_eq!((placed.pts, placed.jumped), (510 * S, true));
 }
+
+/// What a stream is like: units in the order they are stored in, as times in ms and whether each is a key picture.
+struct Shape {
+    name: &'static str,
+    track: Track,
+    units: Vec<(i64, bool)>,
+    /// Of each unit, ms.
+    length: i64,
+    has_length: bool,
+}
+
+fn shapes() -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    let mut add = |name, track, length: i64, count: i64, key_every: i64| {
+        for has_length in [false, true] {
+            let units = (0..count).map(|n| (n * length, n % key_every == 0)).collect();
+            shapes.push(Shape {
+                name,
+                track,
+                units,
+                length,
+                has_length,
+            });
+        }
+    };
+    add("5 a second", Track::Video, 200, 200, 10);
+    add("25 a second", Track::Video, 40, 1000, 25);
+    add("50 a second", Track::Video, 20, 2000, 100);
+    add("sound", Track::Audio, 20, 2000, 1);
+    // Each pair of pictures is stored behind the one that is shown after them.
+    let reordered = (0..333).flat_map(|n| [(n * 120 + 80, n % 10 == 0), (n * 120, false), (n * 120 + 40, false)]);
+    let reordered: Vec<(i64, bool)> = reordered.collect();
+    for has_length in [false, true] {
+        shapes.push(Shape {
+            name: "reordered",
+            track: Track::Video,
+            units: reordered.clone(),
+            length: 40,
+            has_length,
+        });
+    }
+    for length in [500, 1000, 2000] {
+        let units = (0..40).map(|n| (n * length, true)).collect();
+        shapes.push(Shape {
+            name: "fragments",
+            track: Track::Video,
+            units,
+            length,
+            has_length: true,
+        });
+    }
+    shapes
+}
+
+/// Places a shape whose unit `n` is wrong by `wrong(n)` ms; how far each unit is from where it should be, ms. `None`: a wrong one.
+fn placed(shape: &Shape, is_live: bool, wrong: impl Fn(usize) -> i64) -> Vec<Option<i64>> {
+    const START: i64 = 100_000;
+    let mut line = TimeLine::default();
+    let ns = |ms: i64| u64::try_from(ms * 1_000_000).unwrap();
+    let units = shape.units.iter().enumerate();
+    let place = |(n, (ms, is_key)): (usize, &(i64, bool))| {
+        let pts = ns(START + ms + wrong(n));
+        let unit = Timed {
+            key: if *is_key { Key::Closed } else { Key::No },
+            ..timed(shape.track, pts, shape.has_length.then(|| pts + ns(shape.length)))
+        };
+        let arrival = if is_live { ns(n as i64 * shape.length) } else { 0 };
+        let at = line.place(unit, arrival).pts;
+        (wrong(n) == 0).then(|| (at as i64 - ns(START + ms) as i64) / 1_000_000)
+    };
+    units.map(place).collect()
+}
+
+const WRONG: [i64; 24] = [
+    -30_000, -10_000, -5_000, -3_000, -2_000, -1_500, -1_000, -700, -400, -200, 200, 300, 500, 900, 1_500, 1_900, 2_500, 3_000,
+    5_000, 10_000, 20_000, 29_000, 60_000, 3_600_000,
+];
+
+#[test]
+fn a_single_wrong_time_of_any_size_moves_nothing_else() {
+    let mut faults = Vec::new();
+    for shape in shapes() {
+        for is_live in [false, true] {
+            let middle = shape.units.len() / 2;
+            let key = (middle..).find(|n| shape.units[*n].1).unwrap();
+            for at in [key, key + 1, key + 3] {
+                for wrong in WRONG {
+                    let far = placed(&shape, is_live, |n| if n == at { wrong } else { 0 });
+                    let most = far.iter().flatten().map(|ms| ms.abs()).max().unwrap();
+                    if most > shape.length {
+                        let has = shape.has_length;
+                        faults.push(format!(
+                            "{} {} ms {has} live {is_live}: {wrong} at {at}: {most}",
+                            shape.name, shape.length
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} {faults:#?}", faults.len());
+}
+
+#[test]
+fn many_single_wrong_times_do_not_add_up() {
+    let mut faults = Vec::new();
+    for shape in shapes() {
+        for wrong in WRONG {
+            let every = (4000 / shape.length).max(6) as usize;
+            let far = placed(&shape, false, |n| if n > 8 && n % every == 5 { wrong } else { 0 });
+            let last = far.iter().rev().flatten().next().unwrap();
+            if last.abs() > shape.length {
+                faults.push(format!(
+                    "{} {} ms {}: {wrong}: {last}",
+                    shape.name, shape.length, shape.has_length
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} {faults:#?}", faults.len());
+}
