@@ -138,7 +138,10 @@ impl CaptureClock {
                     _ => stamp.wall,
                 };
                 if self.live && utc > stamp.wall {
-                    self.first = Some((stamp.wall, pts));
+                    // A single time that is a bit ahead moves no later one.
+                    if signed(utc - stamp.wall) > UNSTEADY {
+                        self.first = Some((stamp.wall, pts));
+                    }
                     stamp.wall
                 } else {
                     utc
@@ -168,11 +171,12 @@ impl CaptureClock {
             None if stamp.clock_running.is_some() && running.saturating_add(BACKLOG) < now => now,
             _ => running,
         };
-        let plausible = plausible.min(now);
         if let Some(pts) = pts {
-            self.dated = Some((pts, plausible));
+            // A single time that is a bit ahead moves no later one.
+            let is_steady = plausible.saturating_sub(now) <= UNSTEADY;
+            self.dated = Some((pts, if is_steady { plausible } else { now }));
         }
-        Some(plausible)
+        Some(plausible.min(now))
     }
 
     /// As [`CaptureClock::utc`] of a unit without a container time, and changes nothing.

@@ -361,6 +361,52 @@ fn a_single_wrong_time_moves_nothing_else() {
 }
 
 #[test]
+fn times_wrong_by_some_seconds_move_nothing_else_and_do_not_add_up() {
+    for wrong in [-9_000i64, -1_500, -400, 400, 1_500, 1_900, 9_000] {
+        // Key pictures and others, once and every three seconds.
+        for (from, every) in [
+            (14_040, 100_000),
+            (15_000, 100_000),
+            (10_000, 100_000),
+            (4_040, 3_000),
+            (4_000, 3_000),
+        ] {
+            let is_wrong = |ms: u64| ms >= from && (ms - from).is_multiple_of(every);
+            let time = |ms: u64| (200_000 + ms).saturating_add_signed(if is_wrong(ms) { wrong } else { 0 });
+            everywhere(ALL, &pictures(0, 40_000, time), |recorded, context| {
+                let context = format!("{context}, wrong by {wrong} from {from} every {every}");
+                let all = recorded.ms();
+                let starts = recorded.starts();
+                let end = starts.last().unwrap() + all.last().unwrap();
+                // A chunk that begins with a wrong time has a wrong start.
+                let most = 100 + wrong.unsigned_abs();
+                let last = if every > 40_000 { 100 } else { most };
+                assert!(end.abs_diff(40_000) <= last, "{context}: {starts:?} {all:?}");
+                assert!(recorded.total_ms().abs_diff(40_000) <= most, "{context}: {starts:?} {all:?}");
+                recorded.adds_up(most, &context);
+                assert_eq!(recorded.chunks.iter().filter(|c| !c.key_frame).count(), 0, "{context}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_fragment_with_a_wrong_time_moves_nothing_else() {
+    for wrong in [-10_000i64, -3_000, -400, 400, 3_000, 10_000, 20_000, 29_000, 600_000] {
+        for at in [15i64, 20, 24] {
+            let time = |n: i64| (100 + n) * 1000 + if n == at { wrong } else { 0 };
+            let recorded = store(&(0..40).map(|n| fragment(time(n), None)).collect::<Vec<_>>());
+            let (starts, all) = (recorded.starts(), recorded.ms());
+            let context = format!("{wrong} at {at}: {starts:?} {all:?}");
+            let end = starts.last().unwrap() + all.last().unwrap();
+            assert!(end.abs_diff(40_000) <= 1000, "{context}");
+            let is_right = |start: &&u64| start.is_multiple_of(1000);
+            assert!(starts.iter().filter(is_right).count() + 1 >= starts.len(), "{context}");
+        }
+    }
+}
+
+#[test]
 fn a_key_picture_with_a_wrong_time_where_a_cut_is_due_moves_nothing_else() {
     for wrong in [3_000, 20_000, 29_000] {
         let frames = pictures(0, 35_000, |ms| if ms == 10_000 { ms + wrong } else { ms });

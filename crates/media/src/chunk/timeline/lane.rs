@@ -15,6 +15,8 @@ const REWIND: i128 = 100_000_000;
 const SEAMS: u8 = 3;
 /// A step of more than this many usual ones may be a mistake: pictures are stored ahead of fewer.
 const UNUSUAL: i128 = 4;
+/// Between the end of a unit and the next, as far as pictures are stored ahead of others: 500 ms.
+const HOLE: i128 = 500_000_000;
 /// Units in a row whose times may be wrong together, and the next are right again.
 const WRONG: i128 = 3;
 /// Equal times of units that arrive over less than this are slices of one picture: 1 s.
@@ -63,6 +65,8 @@ struct Below {
 struct Peak {
     before: i128,
     units: i128,
+    /// So high that it may not end a chunk before the next unit shows what it is.
+    is_high: bool,
 }
 
 /// A corrected rewind: the offset before it, where the unit was placed, and how many units came since.
@@ -202,12 +206,19 @@ impl Lane {
     }
 
     /// Returns the lane without a peak, if this unit goes on where the times were before it.
-    pub(super) fn off_peak(self, before: Self) -> Self {
+    pub(super) fn off_peak(self, before: Self, waited: i128) -> Self {
         let Some(peak) = before.peak else {
-            let is_peak = self.last - before.top > REWIND.max(before.usual_step() * UNUSUAL);
+            let (height, usual) = (self.last - before.top, before.usual_step());
+            // Units as long as fragments are not stored ahead of each other.
+            let length = before.end - before.last;
+            let hole = if length > 0 { self.last - before.end } else { 0 };
+            let is_peak = height > REWIND.max(usual * UNUSUAL) || hole > HOLE.max(length);
+            let is_high = height > BACK.max(usual * UNUSUAL * 2) || hole > BACK.max(length * 2);
+            let is_waited_for = waited * 4 >= height * 3;
             let peak = is_peak.then_some(Peak {
                 before: before.top,
                 units: 1,
+                is_high: is_high && !is_waited_for,
             });
             return Self { peak, ..self };
         };
@@ -223,6 +234,12 @@ impl Lane {
             top: if is_mistake { peak.before } else { self.top },
             ..self
         }
+    }
+
+    /// Whether this unit's time may be a mistake that the next one shows.
+    pub(super) fn is_doubtful(self) -> bool {
+        let is_leap = self.leap.is_some_and(|(_, left)| left == REORDER);
+        is_leap || self.peak.is_some_and(|peak| peak.is_high && peak.units == 1)
     }
 
     /// Whether this unit has shown that a peak before it was a mistake.

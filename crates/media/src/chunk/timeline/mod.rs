@@ -14,7 +14,7 @@ mod lane;
 mod tests;
 
 use crate::container::{Key, Track};
-use lane::{Lane, REORDER};
+use lane::Lane;
 
 /// A step forward of more than this is a jump: 30 s.
 pub const JUMP: i128 = 30_000_000_000;
@@ -81,7 +81,7 @@ impl TimeLine {
             Some(before) => {
                 let waited = i128::from(waited);
                 let (lane, jumped) = before.follow(raw, length, waited, other, self.now);
-                let lane = lane.off_peak(before);
+                let lane = lane.off_peak(before, waited);
                 let is_key_picture = track == Track::Video && key.is_key();
                 let rewound = if jumped || lane.is_off_peak(before) {
                     None
@@ -104,7 +104,7 @@ impl TimeLine {
             pts: unsigned(lane.last),
             end: end.map(|_| unsigned(lane.end)),
             jumped,
-            is_doubtful: lane.leap.is_some_and(|(_, left)| left == REORDER),
+            is_doubtful: lane.is_doubtful(),
             waited,
         }
     }
