@@ -211,11 +211,7 @@ impl App {
             return Ok(self.index.outline(camera, from, to).await?.within(from, to));
         }
         // The chunks before and behind tell whether the edges are gaps.
-        const AROUND: u64 = crate::index::HOUR;
-        let chunks = self
-            .index
-            .span(camera, from.saturating_sub(AROUND), to.saturating_add(AROUND))
-            .await?;
+        let chunks = self.index.surrounded(camera, from, to).await?;
         Ok(Timeline::of(&chunks).within(from, to))
     }
 
