@@ -140,7 +140,7 @@ impl App {
             (badge, reason, None)
         });
         let age = newest.as_ref().map(|chunk| now.saturating_sub(chunk.ended()));
-        let last_stored = newest.map(|chunk| chunk.meta.end);
+        let last_stored = newest.map(|chunk| chunk.ended());
         let missing = lock(&self.missing).get(&id).map(|(_, seconds)| *seconds);
         Ok(CameraState {
             name: listed.and_then(|camera| camera.name.clone()).unwrap_or_else(|| id.clone()),

@@ -142,15 +142,12 @@ pub fn vod(chunks: &[Chunk], style: Style<'_>) -> String {
 
 /// A playlist that follows a running recording at `now` (ns since the Unix epoch). `None`: there is nothing to follow.
 ///
-/// Its numbers follow from the stored chunks alone: session and sequence. It shows the newest session, up to the newest chunk that
+/// Its numbers follow from the stored chunks alone: session and sequence. It shows the session that was
+/// recorded last (a clock that was ahead does not count), up to the newest chunk that
 /// either follows on or has waited [`LIVE_PATIENCE`] for those before it. A chunk stored later than that after one with a higher
 /// number never enters, so no number is given twice.
 pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
-    let session = &chunks
-        .iter()
-        .max_by_key(|chunk| (chunk.meta.start, chunk.created))?
-        .meta
-        .session;
+    let session = &chunks.iter().max_by_key(|chunk| (chunk.ended(), chunk.created))?.meta.session;
     let mut ours: Vec<&Chunk> = chunks
         .iter()
         .filter(|c| c.meta.session == *session && playing(c) != Playing::Not)
