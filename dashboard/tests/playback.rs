@@ -77,6 +77,24 @@ fn every_container_plays_to_its_last_frame() {
 }
 
 #[test]
+fn fragmented_mp4_with_sound_that_browsers_lack_plays_without_it_and_says_so() {
+    let stream = Stream {
+        camera: "site/dolby",
+        arguments: "-c:v libx264 -bf 2 -c:a ac3 -ar 48000 -f mp4 -movflags frag_keyframe+delay_moov+default_base_moof",
+    };
+    let Recorded {
+        dashboard,
+        start,
+        server: _server,
+        ..
+    } = recorded(stream, 20, &[]);
+    let text = get(&dashboard.address, &playlist(stream, start)).text();
+    assert!(text.contains("\n# left out: ac-3\n"), "{text}");
+    let (seen, heard, said) = decoded(&format!("{}{}", dashboard.address, playlist(stream, start)));
+    assert_eq!((seen, heard), (500, 0), "{said}\n{text}");
+}
+
+#[test]
 fn fragmented_mp4_without_the_length_of_its_header_plays() {
     let stream = STREAMS.into_iter().find(|stream| stream.camera == "site/fmp4").unwrap();
     let Recorded {
