@@ -140,7 +140,7 @@ impl App {
             (badge, reason, None)
         });
         let age = newest.as_ref().map(|chunk| now.saturating_sub(chunk.ended()));
-        let last_stored = newest.map(|chunk| chunk.meta.end);
+        let last_stored = newest.map(|chunk| chunk.ended());
         let missing = lock(&self.missing).get(&id).map(|(_, seconds)| *seconds);
         Ok(CameraState {
             name: listed.and_then(|camera| camera.name.clone()).unwrap_or_else(|| id.clone()),
@@ -211,11 +211,7 @@ impl App {
             return Ok(self.index.outline(camera, from, to).await?.within(from, to));
         }
         // The chunks before and behind tell whether the edges are gaps.
-        const AROUND: u64 = crate::index::HOUR;
-        let chunks = self
-            .index
-            .span(camera, from.saturating_sub(AROUND), to.saturating_add(AROUND))
-            .await?;
+        let chunks = self.index.surrounded(camera, from, to).await?;
         Ok(Timeline::of(&chunks).within(from, to))
     }
 

@@ -151,6 +151,16 @@ fn questions_that_make_no_sense_are_answered_with_what_to_do() {
     let (server, start) = bucket();
     let dashboard = Dashboard::start(settings(&server));
     let (from, to) = (iso(start), iso(start + SECOND));
+    let refused = |method: &str, path: &str, status: u16, says: &str| {
+        let reply = ask(&dashboard.address, method, path, &[], "");
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.text());
+        let json = reply.json();
+        let error = json["error"].as_str().unwrap_or_default();
+        assert!(
+            !error.is_empty() && error.contains(says) && json["hint"].is_string(),
+            "{method} {path}: {json}"
+        );
+    };
     for (path, status) in [
         (format!("/api/timeline?camera=cam&from={to}&to={from}"), 400),
         (format!("/api/timeline?camera=cam&from=yesterday&to={to}"), 400),
@@ -160,14 +170,41 @@ fn questions_that_make_no_sense_are_answered_with_what_to_do() {
         (format!("/hls/index.m3u8?camera=nobody&from={from}&to={to}"), 404),
         ("/hls/live.m3u8?camera=nobody".into(), 404),
         ("/nothing".into(), 404),
+        ("/api/nothing".into(), 404),
+        ("/media/abc/x.ts".into(), 404),
+        ("/media/1/%ff.ts".into(), 404),
+        ("/preview/-/x.mp4".into(), 404),
     ] {
-        let reply = get(&dashboard.address, &path);
-        assert_eq!(reply.status, status, "{path}: {}", reply.text());
-        let json = reply.json();
-        assert!(
-            json["error"].as_str().is_some_and(|text| !text.is_empty()) && json["hint"].is_string(),
-            "{path}: {json}"
-        );
+        refused("GET", &path, status, "");
+    }
+    // Each names what is missing.
+    for (path, name) in [
+        ("/api/timeline?camera=cam", "from"),
+        ("/api/timeline", "camera"),
+        ("/api/days?camera=cam", "month"),
+        ("/api/gaps?from=x", "to"),
+        ("/hls/index.m3u8?camera=cam", "from"),
+        ("/hls/live.m3u8", "camera"),
+        ("/preview?camera=cam", "t"),
+        ("/export?camera=cam", "from"),
+        ("/export/manifest?camera=cam", "from"),
+    ] {
+        refused("GET", path, 400, &format!("{name} is missing"));
+    }
+    refused(
+        "GET",
+        &format!("/api/timeline?camera=a&camera=b&from={from}&to={to}"),
+        400,
+        "camera is there more than once",
+    );
+    refused("POST", "/export/prepare?camera=cam", 400, "from is missing");
+    for (method, path) in [
+        ("POST", "/api/cameras"),
+        ("DELETE", "/media/1/x.ts"),
+        ("GET", "/login"),
+        ("POST", "/nothing"),
+    ] {
+        refused(method, path, 405, "");
     }
 }
 

@@ -13,7 +13,9 @@ use std::process::Command;
 
 use common::gcs_server::Answer;
 use common::iap_signer::{AUDIENCE, Signer, claims, jwks};
-use common::{Dashboard, GcsServer, SECOND, STREAMS, Stream, cut, encode, now, settings, status, store, web};
+use common::{
+    Dashboard, FLV_PICTURES, FLV_SOUND, GcsServer, SECOND, STREAMS, Stream, cut, encode, now, pause, settings, status, store, web,
+};
 use gcstreamer_dashboard::iap::{IapSettings, Source};
 use gcstreamer_dashboard::mqtt::Broker;
 use gcstreamer_dashboard::settings::{Auth, Settings};
@@ -63,6 +65,12 @@ fn the_page_plays_what_was_recorded() {
         if stream.camera == "flv" {
             store(&server, "holed", &cuts, start, &[2]);
             store(&server, EVIL, &cuts, start, &[]);
+            for (camera, sound, pictures) in [("late-sound", 0, None), ("pausing", 1, Some(3))] {
+                let mut cuts = cuts.clone();
+                pause(&mut cuts[sound], FLV_SOUND);
+                pictures.into_iter().for_each(|at: usize| pause(&mut cuts[at], FLV_PICTURES));
+                store(&server, camera, &cuts, start, &[]);
+            }
         }
     }
     let telephone = Stream {
@@ -150,5 +158,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 16, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 17, "{text}");
 }

@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{BUCKET, Cut, Dashboard, GcsServer, SECOND, STREAMS, Stream, cut, decoded, encode, get, iso, now, settings, store};
+use common::{
+    BUCKET, Cut, Dashboard, FLV_PICTURES, FLV_SOUND, GcsServer, SECOND, STREAMS, Stream, cut, decoded, encode, get, iso, now,
+    pause, settings, store,
+};
 
 /// A recording in a bucket, and a dashboard on it.
 struct Recorded {
@@ -74,6 +77,24 @@ fn every_container_plays_to_its_last_frame() {
         let complaints: Vec<&str> = said.lines().filter(|line| !is_expected(stream, line)).collect();
         assert!(complaints.is_empty(), "{stream:?}: {complaints:?}\n{text}");
     }
+}
+
+#[test]
+fn fragmented_mp4_with_sound_that_browsers_lack_plays_without_it_and_says_so() {
+    let stream = Stream {
+        camera: "site/dolby",
+        arguments: "-c:v libx264 -bf 2 -c:a ac3 -ar 48000 -f mp4 -movflags frag_keyframe+delay_moov+default_base_moof",
+    };
+    let Recorded {
+        dashboard,
+        start,
+        server: _server,
+        ..
+    } = recorded(stream, 20, &[]);
+    let text = get(&dashboard.address, &playlist(stream, start)).text();
+    assert!(text.contains("\n# left out: ac-3\n"), "{text}");
+    let (seen, heard, said) = decoded(&format!("{}{}", dashboard.address, playlist(stream, start)));
+    assert_eq!((seen, heard), (500, 0), "{said}\n{text}");
 }
 
 #[test]
@@ -174,6 +195,43 @@ fn a_chunk_that_is_missing_is_a_discontinuity_and_the_rest_plays() {
         );
         let (seen, _, said) = decoded(&format!("{}{}", dashboard.address, playlist(stream, start)));
         assert_eq!(seen, pictures - lost, "{stream:?}: {said}");
+    }
+}
+
+#[test]
+fn sound_that_comes_late_or_pauses_and_pictures_that_pause_play_behind_the_header_of_any_chunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = encode(STREAMS[0], 20, folder.path());
+    let (_, sound, _) = decoded(&folder.path().join("stream").display().to_string());
+    for (sounds, pictures) in [(&[0u64, 2][..], &[][..]), (&[3], &[1]), (&[], &[0, 2])] {
+        let mut cuts = cut(&bytes);
+        let in_chunk = |at: &u64| {
+            let chunk = folder.path().join("chunk");
+            std::fs::write(&chunk, &cuts[usize::try_from(*at).unwrap()].bytes).unwrap();
+            decoded(&chunk.display().to_string())
+        };
+        let seen: usize = 500 - pictures.iter().map(|at| in_chunk(at).0).sum::<usize>();
+        for (all, kind) in [(sounds, FLV_SOUND), (pictures, FLV_PICTURES)] {
+            all.iter()
+                .for_each(|at| pause(&mut cuts[usize::try_from(*at).unwrap()], kind));
+        }
+        let server = GcsServer::spawn_thread();
+        let start = (now() - 60 * SECOND) / SECOND * SECOND;
+        store(&server, "flv", &cuts, start, &[]);
+        let dashboard = Dashboard::start(settings(&server));
+        let text = get(&dashboard.address, &playlist(STREAMS[0], start)).text();
+        assert_eq!(text.matches("#EXT-X-MAP").count(), 1, "{text}");
+        let (pictures_seen, sound_heard, said) = decoded(&format!("{}{}", dashboard.address, playlist(STREAMS[0], start)));
+        assert_eq!(
+            pictures_seen, seen,
+            "without sound in {sounds:?}, without pictures in {pictures:?}: {said}"
+        );
+        assert!(
+            sound_heard.abs_diff(sound) <= 8,
+            "silence takes the place of the sound {sounds:?}, or browsers would jump over its pictures: {sound_heard} of {sound}: {said}"
+        );
+        let complaints: Vec<&str> = said.lines().filter(|line| !is_expected(STREAMS[0], line)).collect();
+        assert!(complaints.is_empty(), "{complaints:?}");
     }
 }
 

@@ -27,6 +27,7 @@ const END: Duration = Duration::from_secs(8);
 struct Running {
     camera: Camera,
     password: u64,
+    storage: Arc<Storage>,
     memory: u64,
     orders: UnboundedSender<Order>,
 }
@@ -116,14 +117,16 @@ impl Fleet {
                 std::thread::spawn(move || before.end());
             }
         }
-        let is_moved = storage != *self.storage;
+        let is_moved = !storage.is_same_place(&self.storage);
+        self.storage = Arc::new(storage);
         if is_moved {
-            self.storage = Arc::new(storage);
             if let Some(leftovers) = self.leftovers.take() {
                 // It may wait for its sink.
                 std::thread::spawn(move || leftovers.stop());
             }
             self.leftovers = Leftovers::begin(&self.storage);
+        } else if let Some(leftovers) = &self.leftovers {
+            leftovers.adjust(&self.storage);
         }
         let wanted: Vec<&Camera> = cameras.iter().copied().filter(|camera| camera.enabled).collect();
         let memory = memory::share(config.max_memory_bytes.unwrap_or_else(memory::default_limit), wanted.len());
@@ -160,7 +163,7 @@ impl Fleet {
             self.start(camera, memory, spread::delay(i, count));
         }
         for camera in wanted {
-            self.change(camera, memory, is_moved);
+            self.change(camera, memory);
         }
         Ok(())
     }
@@ -179,24 +182,27 @@ impl Fleet {
         let running = Running {
             camera: camera.clone(),
             password: password_mark(camera),
+            storage: Arc::clone(&self.storage),
             memory,
             orders,
         };
         self.running.insert(camera.id.clone(), running);
     }
 
-    fn change(&mut self, camera: &Camera, memory: u64, is_moved: bool) {
+    fn change(&mut self, camera: &Camera, memory: u64) {
         let Some(running) = self.running.get_mut(&camera.id) else {
             return;
         };
         let password = password_mark(camera);
-        let alike = is_recorded_alike(&running.camera, camera) && running.password == password && !is_moved;
-        let order = match alike {
-            true if running.memory == memory && running.camera.name == camera.name => return,
-            true => Order::Rename(camera.name.clone(), memory),
-            false => Order::Reconfigure(Box::new(camera.clone()), Arc::clone(&self.storage), memory),
+        let is_alike = is_recorded_alike(&running.camera, camera) && running.password == password;
+        let storage = Arc::clone(&self.storage);
+        let order = match is_alike && running.storage.is_same_place(&storage) {
+            true if running.memory == memory && running.camera.name == camera.name && running.storage == storage => return,
+            true => Order::Adjust(camera.name.clone(), Arc::clone(&storage), memory),
+            false => Order::Reconfigure(Box::new(camera.clone()), Arc::clone(&storage), memory),
         };
-        (running.camera, running.password, running.memory) = (camera.clone(), password, memory);
+        (running.camera, running.password) = (camera.clone(), password);
+        (running.storage, running.memory) = (storage, memory);
         let _ = running.orders.send(order);
     }
 

@@ -1,8 +1,8 @@
 //! What lies in the spool and belongs to no sink that runs: chunks of cameras that are unreachable, or configured no more. A sink that
 //! records nothing takes them over, in a pipeline of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gst::prelude::*;
@@ -20,6 +20,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// Uploads leftovers until it is stopped.
 #[derive(Debug)]
 pub struct Leftovers {
+    storage: Arc<Mutex<Arc<Storage>>>,
     stop: Arc<AtomicBool>,
     retries: Arc<AtomicU64>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -30,17 +31,24 @@ impl Leftovers {
     pub fn begin(storage: &Arc<Storage>) -> Option<Self> {
         storage.spool_dir.as_ref()?;
         let (stop, retries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (storage, stopped, count) = (Arc::clone(storage), Arc::clone(&stop), Arc::clone(&retries));
+        let storage = Arc::new(Mutex::new(Arc::clone(storage)));
+        let (current, stopped, count) = (Arc::clone(&storage), Arc::clone(&stop), Arc::clone(&retries));
         let thread = std::thread::Builder::new().name("leftovers".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                take_over(&storage, &stopped, &count);
+                take_over(&current, &stopped, &count);
             }
         });
         Some(Self {
+            storage,
             stop,
             retries,
             thread: thread.ok(),
         })
+    }
+
+    /// Takes other limits of the same place: the last value that any sink is given counts for all of them.
+    pub fn adjust(&self, storage: &Arc<Storage>) {
+        *self.storage.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(storage);
     }
 
     /// Returns uploads that were repeated.
@@ -58,7 +66,9 @@ impl Leftovers {
 }
 
 /// One sink from its start until what it found is stored.
-fn take_over(storage: &Storage, stop: &AtomicBool, retries: &AtomicU64) {
+fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU64) {
+    let current = || Arc::clone(&current.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut storage = current();
     let pipeline = gst::Pipeline::new();
     let started = match storage.sink(DEVICE) {
         Ok(sink) => {
@@ -82,6 +92,11 @@ fn take_over(storage: &Storage, stop: &AtomicBool, retries: &AtomicU64) {
             }
             continue;
         };
+        let newest = current();
+        if newest.limits != storage.limits {
+            newest.limits.set_on(sink);
+            storage = newest;
+        }
         let now = stats::of(sink);
         retries.fetch_add(now.retries.saturating_sub(counted), Ordering::Relaxed);
         counted = now.retries;

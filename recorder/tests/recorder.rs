@@ -244,6 +244,37 @@ fn a_reload_starts_ends_and_changes_cameras_and_the_others_lose_no_picture() {
     assert_eq!(reasons, ["recorder-started", "reconfigured"]);
 }
 
+/// The default of `max-requests-per-second` follows from all cameras: 3 of 500 ms need 12 a second, fewer are given 10.
+#[test]
+fn a_camera_that_comes_and_goes_changes_the_request_limit_and_costs_the_others_no_picture() {
+    let server = GcsServer::spawn_thread();
+    let [kept, second, other] = [(); 3].map(|()| Camera::start(vec![h264()]));
+    let short = |id: &str, camera: &Camera| entry(id, camera, "").replace("\"2s\"", "\"500ms\"");
+    let two = [short("kept", &kept), short("second", &second)].concat();
+    let three = [two.clone(), short("other", &other)].concat();
+    let recorder = Recorder::start(&server, &two);
+    recorder.wait_for("kept", "recording");
+    recorder.reload(&server, &three);
+    recorder.wait_for("other", "recording");
+    // A limit that is typed in is taken over by what runs, too.
+    recorder.reload(&server, &format!("max-requests-per-second = 0.25\n{three}"));
+    // A chunk of a second has 12 kB.
+    let waiting = || recorder.camera("kept")["backlog_bytes"].as_u64().unwrap_or(0);
+    recorder.wait("a backlog by the lower limit", || waiting() > 80_000);
+    recorder.reload(&server, &two);
+    recorder.wait("the removal", || recorder.camera("other").is_null());
+    recorder.wait("no backlog by the higher limit", || waiting() < 40_000);
+    assert_eq!(recorder.state("kept"), "recording");
+    kept.seen.stop.store(true, Ordering::SeqCst);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    let stored = chunks(&server, "kept");
+    assert_eq!(sessions(&stored).len(), 1, "one connection, one session: {log}");
+    assert_eq!(assert_each_plays(&stored).0, kept.seen.pictures.load(Ordering::SeqCst));
+    assert_eq!(kept.seen.connections.load(Ordering::SeqCst), 1);
+}
+
 #[test]
 fn another_password_is_tried_at_once() {
     let server = GcsServer::spawn_thread();

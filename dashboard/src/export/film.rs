@@ -45,11 +45,9 @@ pub(crate) fn cut(samples: &Samples, duration: u64, window: Window) -> Result<Cu
         let scale = track.header.timescale;
         let (from, to) = (window.from.map(|at| ticks(at, scale)), window.to.map(|at| ticks(at, scale)));
         if track.header.is_video() {
-            track.header.id = 1;
             pictures(&mut track, from, to);
             cut.video = Some(track).filter(|track| !track.samples.is_empty());
         } else {
-            track.header.id = 2;
             sound(&mut track, from, to);
             cut.audio = Some(track).filter(|track| !track.samples.is_empty());
         }

@@ -26,6 +26,14 @@ pub enum Playing {
     Not,
 }
 
+/// Pictures and sound that a browser may have a decoder for. One stream of another kind (AC-3, ALAC, G.711, PCM) and none of the chunk's
+/// would play: a player makes one buffer for all of them.
+fn is_in_browsers(codec: &str) -> bool {
+    const PICTURES: [&str; 9] = ["avc1", "avc3", "hvc1", "hev1", "vp8", "vp08", "vp9", "vp09", "av01"];
+    const SOUND: [&str; 3] = ["mp4a.40", "opus", "flac"];
+    codec.is_empty() || begins_with(codec, &PICTURES) || begins_with(codec, &SOUND)
+}
+
 /// Whether a stream of this codec is part of what is written anew.
 fn is_remuxed(codec: &str) -> bool {
     begins_with(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"])
@@ -47,16 +55,55 @@ const LIVE_SEGMENTS: usize = 8;
 /// How long a live playlist waits for a chunk that others have overtaken, ns.
 pub const LIVE_PATIENCE: u64 = 3_000_000_000;
 
-/// Returns how a chunk is played.
+/// Whether a transport stream can consist of packets of 188 bytes. Of those of 192 or 204 bytes one chunk in 47 has such a size, too.
+fn has_plain_packets(chunk: &Chunk) -> bool {
+    [chunk.size, chunk.meta.init_bytes]
+        .into_iter()
+        .all(|bytes| bytes.is_multiple_of(188))
+}
+
+/// How chunks are played: by what each says of itself, and by what the others of its session say.
+#[derive(Debug)]
+struct Ways<'a> {
+    /// Sessions whose transport stream has other packets than those of 188 bytes.
+    odd: BTreeSet<&'a str>,
+}
+
+impl<'a> Ways<'a> {
+    fn of(chunks: &'a [Chunk]) -> Self {
+        let odd = chunks
+            .iter()
+            .filter(|chunk| chunk.meta.container == Container::MpegTs && !has_plain_packets(chunk));
+        Self {
+            odd: odd.map(|chunk| chunk.meta.session.as_str()).collect(),
+        }
+    }
+
+    fn playing(&self, chunk: &Chunk) -> Playing {
+        match playing(chunk) {
+            Playing::Transport if self.odd.contains(chunk.meta.session.as_str()) => Playing::Remuxed,
+            playing => playing,
+        }
+    }
+
+    fn goes_on(&self, a: &Chunk, b: &Chunk) -> bool {
+        goes_on(a, b) && self.playing(a) == self.playing(b)
+    }
+}
+
+/// Returns how a chunk is played, as far as it tells by itself.
 pub fn playing(chunk: &Chunk) -> Playing {
     let meta = &chunk.meta;
     let remuxable = || codecs(chunk).any(is_remuxed);
     match meta.container {
         // Where its header ends is not known without `init-bytes`: it is written anew.
-        Container::Fmp4 if meta.init_bytes > 0 && meta.init_bytes < chunk.size => Playing::Fragmented,
+        Container::Fmp4
+            if meta.init_bytes > 0 && meta.init_bytes < chunk.size && (codecs(chunk).all(is_in_browsers) || !remuxable()) =>
+        {
+            Playing::Fragmented
+        }
         Container::MpegTs
-            if chunk.size.is_multiple_of(188)
-                && codecs(chunk).all(|codec| begins_with(codec, &["avc1", "mp4a.40.2", "mp4a.40.5"])) =>
+            if has_plain_packets(chunk) && codecs(chunk).all(|codec| begins_with(codec, &["avc1", "mp4a.40.2", "mp4a.40.5"])) =>
         {
             Playing::Transport
         }
@@ -73,7 +120,7 @@ pub fn goes_on(a: &Chunk, b: &Chunk) -> bool {
         _ => a.is_followed_by(b),
     };
     let kind = |meta: &ObjectMetadata| (meta.session.clone(), meta.container, meta.codecs.clone());
-    time_goes_on && kind(&a.meta) == kind(&b.meta) && playing(a) == playing(b)
+    time_goes_on && kind(&a.meta) == kind(&b.meta)
 }
 
 /// Takes out what cannot be played, and what another session recorded at the same time.
@@ -132,25 +179,22 @@ impl std::fmt::Debug for Style<'_> {
 
 /// A playlist of all chunks, sorted by time, that have ended for good: VOD, with `ENDLIST`.
 pub fn vod(chunks: &[Chunk], style: Style<'_>) -> String {
-    let segments = playable(chunks);
-    let mut out = head(&segments, 0, None);
+    let (segments, ways) = (playable(chunks), Ways::of(chunks));
+    let mut out = head(&segments, &ways, 0, None);
     out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n");
-    style.body(&mut out, &segments);
+    style.body(&mut out, &segments, &ways);
     out.push_str("#EXT-X-ENDLIST\n");
     out
 }
 
 /// A playlist that follows a running recording at `now` (ns since the Unix epoch). `None`: there is nothing to follow.
 ///
-/// Its numbers follow from the stored chunks alone: session and sequence. It shows the newest session, up to the newest chunk that
+/// Its numbers follow from the stored chunks alone: session and sequence. It shows the session that was
+/// recorded last (a clock that was ahead does not count), up to the newest chunk that
 /// either follows on or has waited [`LIVE_PATIENCE`] for those before it. A chunk stored later than that after one with a higher
 /// number never enters, so no number is given twice.
 pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
-    let session = &chunks
-        .iter()
-        .max_by_key(|chunk| (chunk.meta.start, chunk.created))?
-        .meta
-        .session;
+    let session = &chunks.iter().max_by_key(|chunk| (chunk.ended(), chunk.created))?.meta.session;
     let mut ours: Vec<&Chunk> = chunks
         .iter()
         .filter(|c| c.meta.session == *session && playing(c) != Playing::Not)
@@ -172,18 +216,19 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     };
     let end = in_time.windows(2).position(waits).map_or(in_time.len(), |at| at + 1);
     let shown = in_time.get(..end)?;
-    let follows = |pair: &[&Chunk]| pair[0].meta.sequence + 1 == pair[1].meta.sequence && goes_on(pair[0], pair[1]);
+    let ways = Ways::of(chunks);
+    let follows = |pair: &[&Chunk]| pair[0].meta.sequence + 1 == pair[1].meta.sequence && ways.goes_on(pair[0], pair[1]);
     let run = shown.windows(2).rposition(|pair| !follows(pair)).map_or(0, |at| at + 1);
     let window = shown.get(run.max(shown.len().saturating_sub(LIVE_SEGMENTS))..)?;
     let first = window.first()?;
     // Ten numbers for each second between two sessions: chunks are longer than 100 ms.
     let base = session_start(session).unwrap_or(0) / 100_000_000;
-    let mut out = head(window, base + first.meta.sequence, Some(base / 10));
-    style.body(&mut out, window);
+    let mut out = head(window, &ways, base + first.meta.sequence, Some(base / 10));
+    style.body(&mut out, window, &ways);
     Some(out)
 }
 
-fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> String {
+fn head(segments: &[&Chunk], ways: &Ways<'_>, sequence: u64, discontinuity: Option<u64>) -> String {
     let longest = segments.iter().map(|chunk| chunk.meta.duration).max().unwrap_or(0);
     let target = (longest.saturating_add(500_000_000) / 1_000_000_000).max(1);
     let mut out = format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n");
@@ -193,7 +238,7 @@ fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> Strin
     if segments.iter().all(|chunk| chunk.meta.key_frame) {
         out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
-    for codec in left_out(segments) {
+    for codec in left_out(segments, ways) {
         // A comment to players; the page tells it in words.
         let _ = writeln!(out, "# left out: {}", encoded(codec));
     }
@@ -201,8 +246,8 @@ fn head(segments: &[&Chunk], sequence: u64, discontinuity: Option<u64>) -> Strin
 }
 
 /// The codecs of streams that are not part of what is written anew.
-fn left_out<'a>(segments: &[&'a Chunk]) -> BTreeSet<&'a str> {
-    let remuxed = segments.iter().filter(|chunk| playing(chunk) == Playing::Remuxed);
+fn left_out<'a>(segments: &[&'a Chunk], ways: &Ways<'_>) -> BTreeSet<&'a str> {
+    let remuxed = segments.iter().filter(|chunk| ways.playing(chunk) == Playing::Remuxed);
     remuxed
         .flat_map(|chunk| codecs(chunk))
         .filter(|codec| !codec.is_empty() && !is_remuxed(codec))
@@ -215,20 +260,20 @@ fn is_same<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
 }
 
 impl Style<'_> {
-    fn body(self, out: &mut String, segments: &[&Chunk]) {
+    fn body(self, out: &mut String, segments: &[&Chunk], ways: &Ways<'_>) {
         let mut before: Option<&Chunk> = None;
         for chunk in segments {
-            let breaks = before.is_some_and(|last| !goes_on(last, chunk));
+            let (way, breaks) = (ways.playing(chunk), before.is_some_and(|last| !ways.goes_on(last, chunk)));
             if breaks {
                 out.push_str("#EXT-X-DISCONTINUITY\n");
             }
-            if before.is_none_or(|last| breaks || !self.has_same_header(last, chunk)) {
-                self.map(out, chunk);
+            if before.is_none_or(|last| breaks || !self.has_same_header(last, chunk, way)) {
+                self.map(out, chunk, way);
             }
             let seconds = chunk.meta.duration.max(1_000_000);
             let _ = writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339_ms(chunk.meta.start));
             let _ = writeln!(out, "#EXTINF:{}.{:03},", seconds / 1_000_000_000, seconds / 1_000_000 % 1000);
-            let extension = match playing(chunk) {
+            let extension = match way {
                 Playing::Fragmented => {
                     let init = chunk.meta.init_bytes;
                     let _ = writeln!(out, "#EXT-X-BYTERANGE:{}@{init}", chunk.size - init);
@@ -247,11 +292,11 @@ impl Style<'_> {
         media_address(chunk, extension) + by
     }
 
-    /// Whether the header of `a` serves `b` too. The parameter sets of a transport stream are not in its header, so it tells nothing
+    /// Whether the header of `a` serves `b` too, which is played in this way. The parameter sets of a transport stream are not in its header, so it tells nothing
     /// of the one that is made for it.
-    fn has_same_header(self, a: &Chunk, b: &Chunk) -> bool {
+    fn has_same_header(self, a: &Chunk, b: &Chunk, way: Playing) -> bool {
         let known = |chunk: &Chunk| chunk.meta.init_crc32c.filter(|_| chunk.meta.init_bytes > 0);
-        match playing(b) {
+        match way {
             Playing::Transport => true,
             Playing::Remuxed => {
                 let is_telling = b.meta.container != Container::MpegTs;
@@ -261,9 +306,9 @@ impl Style<'_> {
         }
     }
 
-    fn map(self, out: &mut String, chunk: &Chunk) {
+    fn map(self, out: &mut String, chunk: &Chunk, way: Playing) {
         let address = self.address(chunk, "mp4");
-        match playing(chunk) {
+        match way {
             Playing::Fragmented => {
                 let _ = writeln!(out, "#EXT-X-MAP:URI=\"{address}\",BYTERANGE=\"{}@0\"", chunk.meta.init_bytes);
             }

@@ -8,12 +8,16 @@ use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack, Samples, 
 use mp4_atom::{Encode, Mfhd, Moof, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
 pub(crate) mod boxes;
+mod silence;
 mod sound;
 
 use boxes::{Header, Kind};
 
 /// Ticks in a second of a track of pictures.
 pub(crate) const VIDEO_TICKS: u32 = 90_000;
+/// Track ids, the same in every chunk whatever it holds.
+pub(crate) const VIDEO_ID: u32 = 1;
+pub(crate) const AUDIO_ID: u32 = 2;
 /// sample_flags of a key picture: it depends on no other. 14496-12 8.8.3.1.
 const KEY: u32 = 0x0200_0000;
 /// And of any other picture: it depends on others, and is no sync sample.
@@ -70,12 +74,13 @@ pub(crate) struct TrackOut {
 }
 
 /// Writes a chunk of `duration` ns as a header and one fragment. What MP4 or browsers do not take (G.711) is left out, as long as
-/// something remains.
+/// something remains. Where sound pauses silence is written.
 ///
 /// # Errors
 /// [`RemuxError`].
 pub fn remux(samples: &Samples, duration: u64) -> Result<Remuxed, RemuxError> {
-    let tracks = tracks(samples, duration)?;
+    let mut tracks = tracks(samples, duration)?;
+    silence::fill(&mut tracks);
     let init = boxes::init(tracks.iter().map(|track| &track.header))?;
     let segment = fragment(&tracks)?;
     Ok(Remuxed {
@@ -95,40 +100,39 @@ pub fn picture(samples: &Samples) -> Result<Bytes, RemuxError> {
         .iter()
         .find(|sample| sample.key)
         .ok_or(RemuxError::NoKeyPicture)?;
-    let header = video_header(video, 1)?;
+    let header = video_header(video, VIDEO_ID)?;
     Ok(boxes::still(&header, &key.data)?.into())
 }
 
 /// Places the samples of a chunk of `duration` ns on its time line, pictures first. Tracks that MP4 does not take are left out, as
-/// long as something remains.
+/// long as something remains. A track whose format is known but that pauses in this chunk is there without samples: the header of one
+/// chunk serves its neighbours, and a player takes no track that its header lacks.
 pub(crate) fn tracks(samples: &Samples, duration: u64) -> Result<Vec<TrackOut>, RemuxError> {
     let mut tracks = Vec::new();
     let mut refused = None;
-    for (id, track) in (1u32..).zip(
-        [&samples.video, &samples.audio]
-            .into_iter()
-            .flatten()
-            .filter(|t| !t.samples.is_empty()),
-    ) {
+    for track in [&samples.video, &samples.audio].into_iter().flatten() {
         let written = if track.is_video {
-            video_header(track, id).map(|header| TrackOut {
+            video_header(track, VIDEO_ID).map(|header| TrackOut {
                 header,
                 samples: pictures(&track.samples, duration),
             })
         } else {
-            sound::header(track, id).map(|(header, frame)| TrackOut {
+            sound::header(track, AUDIO_ID).map(|(header, frame)| TrackOut {
                 samples: sound::frames(&track.samples, header.timescale, frame),
                 header,
             })
         };
         match written {
             Ok(track) => tracks.push(track),
-            Err(error) => refused = refused.or(Some(error)),
+            // What pauses is not missed.
+            Err(error) if !track.samples.is_empty() => refused = refused.or(Some(error)),
+            Err(_) => {}
         }
     }
+    let is_empty = tracks.iter().all(|track| track.samples.is_empty());
     match refused {
-        Some(error) if tracks.is_empty() => Err(error),
-        None if tracks.is_empty() => Err(SamplesError::Empty.into()),
+        Some(error) if is_empty => Err(error),
+        None if is_empty => Err(SamplesError::Empty.into()),
         _ => Ok(tracks),
     }
 }
@@ -212,7 +216,7 @@ fn fragment(tracks: &[TrackOut]) -> Result<Vec<u8>, RemuxError> {
 fn moof(tracks: &[TrackOut], data: usize) -> Result<Moof, RemuxError> {
     let mut at = data;
     let mut traf = Vec::new();
-    for track in tracks {
+    for track in tracks.iter().filter(|track| !track.samples.is_empty()) {
         let is_video = track.header.is_video();
         let entries: Vec<TrunEntry> = track.samples.iter().map(|sample| entry(sample, is_video)).collect();
         let offset = i32::try_from(at).map_err(|_| RemuxError::Boxes("it is over 2 GiB".into()))?;

@@ -108,9 +108,47 @@ fn each_container_is_played_in_its_way() {
         Playing::Remuxed,
         "packets of 192 bytes"
     );
+    assert_eq!(
+        of(Container::MpegTs, "avc1.64001E", 1880, 384),
+        Playing::Remuxed,
+        "by its header"
+    );
     assert_eq!(of(Container::Matroska, "avc1.64001E,alaw", 1000, 376), Playing::Remuxed);
+    for sound in ["ac-3", "ec-3", "alac", "alaw", "ulaw", "sowt", "ipcm"] {
+        let way = |picture: &str| of(Container::Fmp4, &format!("{picture},{sound}"), 1000, 700);
+        assert_eq!(way("avc1.64001E"), Playing::Remuxed, "the picture plays without {sound}");
+        assert_eq!(way("vp09.00.10.08"), Playing::Fragmented, "nothing is written anew of it");
+    }
+    for sound in ["mp4a.40.2", "mp4a.40.34", "opus", "flac"] {
+        assert_eq!(
+            of(Container::Fmp4, &format!("hvc1.1.6.L93.B0,{sound}"), 1000, 700),
+            Playing::Fragmented
+        );
+    }
     assert_eq!(of(Container::WebM, "vp8,vorbis", 1000, 376), Playing::Not);
     assert_eq!(of(Container::Raw, "", 1000, 0), Playing::Not);
+}
+
+#[test]
+fn a_transport_stream_of_odd_packets_is_written_anew_in_every_chunk_whatever_its_size_happens_to_be() {
+    let mut chunks = run(0, 0..94);
+    for chunk in &mut chunks {
+        chunk.meta.container = Container::MpegTs;
+        chunk.meta.init_bytes = 0;
+        // 1000 packets and one more in each.
+        chunk.size = (1000 + chunk.meta.sequence) * 192;
+    }
+    assert!(chunks.iter().any(|chunk| playing(chunk) == Playing::Transport), "by chance");
+    for text in [vod(&chunks), live(&chunks[..40], BASE + 1000 * SECOND).unwrap()] {
+        let segments: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(segments.iter().all(|line| line.ends_with(".m4s")), "{text}");
+        assert_eq!(count(&text, "#EXT-X-DISCONTINUITY\n"), 0, "{text}");
+    }
+    // Another session has its own packets.
+    let mut plain = chunk(1, 0, 940.0, 10.0);
+    (plain.meta.container, plain.meta.init_bytes, plain.size) = (Container::MpegTs, 0, 1880);
+    chunks.push(plain);
+    assert_eq!(vod(&chunks).matches(".ts\n").count(), 1);
 }
 
 #[test]

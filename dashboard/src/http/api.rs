@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Shared;
+use super::ask::Question;
 use super::error::ApiError;
 use crate::index::HOUR;
 use crate::index::timeline::{Gap, Range, Timeline};
@@ -109,7 +110,7 @@ pub(super) async fn about(State(shared): State<Shared>) -> Response {
 }
 
 /// `GET /api/timeline?camera=&from=&to=`
-pub(super) async fn timeline(State(shared): State<Shared>, Query(span): Query<Span>) -> Result<Response, ApiError> {
+pub(super) async fn timeline(State(shared): State<Shared>, Question(span): Question<Span>) -> Result<Response, ApiError> {
     let (from, to) = span.bounds(LONGEST)?;
     let timeline = shared.app.timeline(&span.camera, from, to).await?;
     let pending = shared.app.pending(&span.camera, from, to, &timeline);
@@ -133,7 +134,7 @@ pub(super) struct Month {
 }
 
 /// `GET /api/days?camera=&month=2026-11&tz=`
-pub(super) async fn days(State(shared): State<Shared>, Query(query): Query<Month>) -> Result<Response, ApiError> {
+pub(super) async fn days(State(shared): State<Shared>, Question(query): Question<Month>) -> Result<Response, ApiError> {
     camera(&query.camera)?;
     let first: Date = format!("{}-01", query.month)
         .parse()
@@ -162,7 +163,7 @@ struct GapOf {
 }
 
 /// `GET /api/gaps?from=&to=`: of all cameras, longest first.
-pub(super) async fn gaps(State(shared): State<Shared>, Query(query): Query<Between>) -> Result<Response, ApiError> {
+pub(super) async fn gaps(State(shared): State<Shared>, Question(query): Question<Between>) -> Result<Response, ApiError> {
     let (from, to) = bounds(&query.from, &query.to, LONGEST)?;
     let cameras = shared.app.index.cameras().await?;
     let app = &shared.app;

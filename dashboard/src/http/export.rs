@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
 };
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::api::{Span, fresh};
+use super::ask::Question;
 use super::error::ApiError;
 use super::media::{partial, unsatisfiable};
 use super::range::{Wanted, wanted};
@@ -66,7 +67,7 @@ pub(super) async fn export(
     State(shared): State<Shared>,
     Extension(Who(who)): Extension<Who>,
     method: Method,
-    Query(asked): Query<Asked>,
+    Question(asked): Question<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let request = asked.request()?;
@@ -146,7 +147,7 @@ async fn plan_of(shared: &Shared, asked: &Asked) -> Result<Arc<Plan>, ApiError> 
 }
 
 /// `GET /export/manifest?camera=&from=&to=&format=&id=`: known once the file was sent, else the file is made once more to be summed up.
-pub(super) async fn manifest(State(shared): State<Shared>, Query(asked): Query<Asked>) -> Result<Response, ApiError> {
+pub(super) async fn manifest(State(shared): State<Shared>, Question(asked): Question<Asked>) -> Result<Response, ApiError> {
     let known = asked.id.as_deref().and_then(|id| shared.app.exports.known(id)?.manifest());
     let manifest = match known {
         Some(manifest) => manifest,
@@ -169,7 +170,7 @@ pub(super) async fn manifest(State(shared): State<Shared>, Query(asked): Query<A
 }
 
 /// `POST /export/prepare?camera=&from=&to=&format=`: starts the first pass and says how far it is. Asked again and again by the page.
-pub(super) async fn prepare(State(shared): State<Shared>, Query(asked): Query<Asked>) -> Result<Response, ApiError> {
+pub(super) async fn prepare(State(shared): State<Shared>, Question(asked): Question<Asked>) -> Result<Response, ApiError> {
     let request = asked.request()?;
     let app = shared.app.clone();
     let selection = Selection::of(&app.index, request.clone()).await?;

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
+use axum::extract::rejection::StringRejection;
 use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, SET_COOKIE, VARY};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -50,7 +51,9 @@ struct LogIn {
 }
 
 /// Swaps the token for a cookie.
-pub(super) async fn log_in(State(shared): State<Shared>, body: String) -> Result<Response, ApiError> {
+pub(super) async fn log_in(State(shared): State<Shared>, body: Result<String, StringRejection>) -> Result<Response, ApiError> {
+    // What is too long or no text is no token.
+    let body = body.unwrap_or_default();
     let form = || {
         body.strip_prefix("token=").map(|token| LogIn {
             token: decoded(token.trim_end()),

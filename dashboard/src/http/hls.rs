@@ -1,10 +1,11 @@
 //! Playlists. Decisions are in `crate::hls::playlist`.
 
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
 use super::api::{CameraQuery, Span};
+use super::ask::Question;
 use super::error::ApiError;
 use super::media::By;
 use super::{Shared, Who};
@@ -23,8 +24,8 @@ fn answer(text: String) -> Response {
 pub(super) async fn index(
     State(shared): State<Shared>,
     Extension(Who(who)): Extension<Who>,
-    Query(span): Query<Span>,
-    Query(by): Query<By>,
+    Question(span): Question<Span>,
+    Question(by): Question<By>,
 ) -> Result<Response, ApiError> {
     let (from, to) = span.bounds(LONGEST)?;
     let chunks = shared.app.index.span(&span.camera, from, to).await?;
@@ -43,8 +44,8 @@ pub(super) async fn index(
 /// `GET /hls/live.m3u8?camera=`
 pub(super) async fn live(
     State(shared): State<Shared>,
-    Query(query): Query<CameraQuery>,
-    Query(by): Query<By>,
+    Question(query): Question<CameraQuery>,
+    Question(by): Question<By>,
 ) -> Result<Response, ApiError> {
     let now = shared.app.clock.now();
     // The newest chunk may have begun in the hour before; a camera's clock may be ahead.

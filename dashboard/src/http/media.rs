@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION, RANGE};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::Shared;
 use super::api::At;
+use super::ask::{Object, Question};
 use super::error::ApiError;
 use super::range::{Wanted, wanted};
 use crate::hls::playlist::{Playing, encoded, playing};
@@ -68,12 +69,12 @@ async fn redirect(shared: &Shared, chunk: &Chunk) -> Option<Response> {
 pub(super) async fn media(
     State(shared): State<Shared>,
     method: Method,
-    Path((generation, object)): Path<(i64, String)>,
-    Query(by): Query<By>,
+    Object { generation, file }: Object,
+    Question(by): Question<By>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let unknown = || ApiError::not_found("there is no such recording");
-    let (name, extension) = object.rsplit_once('.').ok_or_else(unknown)?;
+    let (name, extension) = file.rsplit_once('.').ok_or_else(unknown)?;
     let chunk = chunk_of(&shared, generation, name).await?;
     let passes = matches!(
         (extension, playing(&chunk)),
@@ -188,7 +189,7 @@ pub(super) fn unsatisfiable(size: u64) -> Response {
 }
 
 /// `GET /preview?camera=&t=`
-pub(super) async fn preview(State(shared): State<Shared>, Query(at): Query<At>) -> Result<Response, ApiError> {
+pub(super) async fn preview(State(shared): State<Shared>, Question(at): Question<At>) -> Result<Response, ApiError> {
     let t = at.time()?;
     let chunks = shared.app.index.span(&at.camera, t, t.saturating_add(1)).await?;
     let chunk = match chunks.last() {
@@ -210,10 +211,10 @@ pub(super) async fn preview(State(shared): State<Shared>, Query(at): Query<At>) 
 /// `GET /preview/{generation}/{object}.mp4`
 pub(super) async fn picture(
     State(shared): State<Shared>,
-    Path((generation, object)): Path<(i64, String)>,
+    Object { generation, file }: Object,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let name = object
+    let name = file
         .strip_suffix(".mp4")
         .ok_or_else(|| ApiError::not_found("there is no such picture"))?;
     let chunk = chunk_of(&shared, generation, name).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE, HOST};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -21,6 +21,7 @@ use crate::auth::{Address, Decision, Shown};
 use crate::iap::{self, GateError};
 
 mod api;
+mod ask;
 mod error;
 mod export;
 mod files;
@@ -100,6 +101,9 @@ pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
         .route("/login", post(files::log_in))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(files::file)
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method", "")
+        })
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
         .layer(middleware::from_fn_with_state(policy, secured))

@@ -70,7 +70,7 @@ pub fn judge(newest: Option<&Chunk>, is_enabled: bool, is_in_bucket: bool, now: 
         None => (Badge::NeverSeen, "the bucket has nothing of this camera".into()),
         Some(chunk) if now.saturating_sub(chunk.ended()) < patience(chunk) => (Badge::Recording, String::new()),
         Some(chunk) => {
-            let since = gcstreamer_schema::time::rfc3339_ms(chunk.meta.end);
+            let since = gcstreamer_schema::time::rfc3339_ms(chunk.ended());
             (Badge::Unknown, format!("nothing stored since {since}"))
         }
     }

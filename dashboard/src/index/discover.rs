@@ -1,8 +1,8 @@
 //! Which cameras the bucket has: device ids, found from the names of objects.
 //!
-//! With the default template a camera is a folder that holds folders of years, at any depth: ids hold slashes. Folders are listed
-//! level by level; what was found to be a camera is not looked into again for an hour. With another template the cameras are those
-//! of the first objects.
+//! With the default template a camera is a folder that holds folders of years, at any depth: ids hold slashes. A folder of four digits is
+//! a year only where it holds chunks: `store/0042` is a camera, too. Folders are listed level by level; what was found to be a camera is
+//! not looked into again for an hour. With another template the cameras are those of the first objects.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,6 +18,8 @@ const MAX_DEPTH: usize = 8;
 const MAX_FOLDERS: usize = 5000;
 /// Pages of objects that are looked at with another template.
 const PAGES: usize = 20;
+/// Years that chunks can be of: times are ns since 1970, of 64 bits. Other folders of four digits need no look inside.
+const YEARS: std::ops::RangeInclusive<u16> = 1970..=2554;
 /// How long an answer is good for, ns.
 const GOOD_FOR: u64 = 60_000_000_000;
 
@@ -30,7 +32,7 @@ pub(super) struct Discovered {
     folders: HashMap<String, u64>,
 }
 
-/// The folders in a folder: years, which make it a camera, or others.
+/// The folders in a folder but those of years, which make it a camera.
 struct Folder {
     name: String,
     is_camera: bool,
@@ -69,8 +71,9 @@ impl Index {
             });
             level.truncate(MAX_FOLDERS - listed);
             listed += level.len();
+            let known = &discovered.folders;
             let folders = stream::iter(level)
-                .map(|folder| self.look_into(folder))
+                .map(|folder| self.look_into(folder, known))
                 .buffer_unordered(PARALLEL);
             let folders: Vec<Folder> = folders.try_collect().await?;
             level = Vec::new();
@@ -88,7 +91,8 @@ impl Index {
         Ok(())
     }
 
-    async fn look_into(&self, folder: String) -> Result<Folder, IndexError> {
+    /// Lists a folder. What is known to be a camera is no year.
+    async fn look_into(&self, folder: String, known: &HashMap<String, u64>) -> Result<Folder, IndexError> {
         let mut query = ListQuery {
             prefix: folder.clone(),
             delimiter: Some("/".into()),
@@ -100,18 +104,18 @@ impl Index {
             let page = self.list(&query).await?;
             for prefix in page.prefixes {
                 let name = prefix.get(folder.len()..).unwrap_or_default().trim_end_matches('/');
-                let is_year = !folder.is_empty() && name.len() == 4 && name.bytes().all(|byte| byte.is_ascii_digit());
-                if is_year { &mut years } else { &mut inside }.push(prefix);
+                let may_be_year = !folder.is_empty() && is_year(name) && !known.contains_key(&prefix);
+                if may_be_year { &mut years } else { &mut inside }.push(prefix);
             }
             match page.next {
                 Some(next) => query.page = Some(next),
                 None => break,
             }
         }
-        let is_camera = match years.last() {
-            Some(year) => self.holds_chunks(&folder, year).await?,
-            None => false,
-        };
+        let looks = stream::iter(years).map(async |year| Ok::<_, IndexError>((self.holds_chunks(&folder, &year).await?, year)));
+        let looks: Vec<(bool, String)> = looks.buffer_unordered(PARALLEL).try_collect().await?;
+        let is_camera = looks.iter().any(|(is_ours, _)| *is_ours);
+        inside.extend(looks.into_iter().filter(|(is_ours, _)| !is_ours).map(|(_, other)| other));
         Ok(Folder {
             name: folder,
             is_camera,
@@ -155,4 +159,10 @@ impl Index {
         }
         Ok(cameras)
     }
+}
+
+/// Whether a folder has the name of a year that chunks can be of.
+fn is_year(name: &str) -> bool {
+    let is_number = name.len() == 4 && name.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && name.parse().is_ok_and(|year| YEARS.contains(&year))
 }

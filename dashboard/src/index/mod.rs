@@ -17,6 +17,7 @@ pub mod badge;
 pub mod cache;
 pub mod chunk;
 mod discover;
+mod edges;
 pub mod freshness;
 pub mod names;
 mod newest;
@@ -69,6 +70,7 @@ pub struct Index {
     newest: Mutex<HashMap<String, Newest>>,
     discovered: tokio::sync::Mutex<discover::Discovered>,
     days: Mutex<HashMap<(String, u64), Day>>,
+    edges: Mutex<HashMap<edges::Key, edges::Edge>>,
 }
 
 /// The names of a UTC day, and until when they are good.
@@ -111,6 +113,7 @@ impl Index {
             newest: Mutex::default(),
             discovered: tokio::sync::Mutex::default(),
             days: Mutex::default(),
+            edges: Mutex::default(),
         }
     }
 
@@ -196,21 +199,23 @@ impl Index {
         Ok(chunk::sorted(chunks))
     }
 
-    /// What was recorded of a camera in the UTC days that `from..to` touches, from names alone. Cheap for weeks.
+    /// What was recorded of a camera in the UTC days that `from..to` touches, from names alone, with the gaps that reach over both
+    /// ends. Cheap for weeks.
     ///
     /// # Errors
     /// [`IndexError`].
     pub async fn outline(&self, camera: &str, from: u64, to: u64) -> Result<Timeline, IndexError> {
         let last = to.min(self.clock.now().saturating_add(AHEAD));
-        let days = (0..)
-            .map(|index| from - from % DAY + index * DAY)
-            .take_while(|day| *day < last);
+        let first = from - from % DAY;
+        let days = (0..).map(|index| first + index * DAY).take_while(|day| *day < last);
         let found: Vec<Arc<Vec<Named>>> = stream::iter(days)
             .map(|day| self.day(camera, day))
             .buffered(PARALLEL)
             .try_collect()
             .await?;
-        Ok(names::timeline(found.iter().flat_map(|day| day.iter().cloned()).collect()))
+        let mut named = found.iter().flat_map(|day| day.iter().cloned()).collect();
+        self.surround(camera, &mut named, first, last.next_multiple_of(DAY)).await?;
+        Ok(names::timeline(named))
     }
 
     async fn day(&self, camera: &str, day: u64) -> Result<Arc<Vec<Named>>, IndexError> {

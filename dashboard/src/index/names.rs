@@ -3,6 +3,7 @@
 //! PURE. A name holds the start of a chunk; its end is the start of the next one of its session, and of the last one it is as long
 //! as the others are. Why something is missing inside a session is in the metadata, so the reason is that it is not stored.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use gcstreamer_schema::name::{NameParts, Template};
@@ -53,22 +54,31 @@ pub fn timeline(mut named: Vec<Named>) -> Timeline {
         .collect();
     lengths.sort_unstable();
     let usual = lengths.get(lengths.len() / 2).copied().unwrap_or(USUAL);
+    // A chunk that is much longer than the others has a hole behind it that its number does not show.
+    let longest = usual.saturating_mul(4);
+    let mut before: HashMap<&str, u64> = HashMap::new();
     let pieces: Vec<Piece<'_>> = named
         .iter()
         .enumerate()
         .map(|(index, chunk)| {
-            // A chunk that is much longer than the others has a hole behind it that its number does not show.
             let next = named
                 .get(index..index + 2)
                 .filter(|pair| follows(pair))
                 .map(|pair| pair[1].start);
-            let end = next.filter(|next| next - chunk.start <= usual.saturating_mul(4));
+            let end = next.filter(|next| next - chunk.start <= longest);
+            let last = before.insert(&chunk.session, chunk.start);
+            let is_behind_hole = last.is_some_and(|last| chunk.start - last > longest);
             Piece {
                 session: &chunk.session,
                 sequence: chunk.sequence,
                 start: chunk.start,
                 end: end.unwrap_or(chunk.start + usual),
-                gap: if chunk.sequence == 0 { Some("start") } else { None },
+                gap: match chunk.sequence {
+                    0 => Some("start"),
+                    // Why is in the metadata.
+                    _ if is_behind_hole => Some(""),
+                    _ => None,
+                },
             }
         })
         .collect();
@@ -107,6 +117,21 @@ mod tests {
             .map(|g| (g.from / SECOND, g.to / SECOND, g.reason.as_str()))
             .collect();
         assert_eq!(gaps, [(160, 190, "not-stored"), (220, 300, "start")]);
+    }
+
+    #[test]
+    fn a_camera_that_stalled_for_an_hour_is_not_recorded_in_that_hour_though_no_number_is_missing() {
+        let mut all: Vec<Named> = (0..6).map(|q| named("a", q, 100 + q * 10)).collect();
+        all.extend((6..12).map(|q| named("a", q, 3700 + q * 10)));
+        let timeline = timeline(all);
+        let ranges: Vec<_> = timeline.ranges.iter().map(|r| (r.from / SECOND, r.to / SECOND)).collect();
+        assert_eq!(ranges, [(100, 160), (3760, 3820)]);
+        let gaps: Vec<_> = timeline
+            .gaps
+            .iter()
+            .map(|g| (g.from / SECOND, g.to / SECOND, g.reason.as_str()))
+            .collect();
+        assert_eq!(gaps, [(160, 3760, "unknown")]);
     }
 
     #[test]

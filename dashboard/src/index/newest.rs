@@ -1,8 +1,12 @@
 //! The newest chunk of each camera, with as few and as short listings as names that sort by time allow.
+//!
+//! The newest is the one that ended last by the bucket's clock, too ([`Chunk::ended`]). A camera whose clock was ahead leaves names of the
+//! future, which hide nothing that it records once its clock is right. They are listed only where nothing young is named for now.
 
 use gcstreamer_schema::name::NameFields;
 use gcstreamer_storage::ListQuery;
 
+use super::badge::patience;
 use super::{AHEAD, Chunk, EARLIEST, HOUR, Index, IndexError, LATELY, MAX_CAMERAS, NEWEST_FOR, NOTHING_FOR, Newest};
 use crate::lock::lock;
 
@@ -41,8 +45,41 @@ impl Index {
 
     /// The newest from `last` on: names sort by time, so this is one short listing.
     async fn newer(&self, camera: &str, last: Chunk, now: u64) -> Result<Option<Chunk>, IndexError> {
-        let chunks = self.chunks(camera, self.from(camera, last.name.to_string(), now)).await?;
-        Ok(newest_of(chunks.into_iter().chain([last])))
+        let Some(soon) = self.name(camera, now + LATELY) else {
+            let chunks = self.chunks(camera, self.from(camera, last.name.to_string(), now)).await?;
+            return Ok(newest_of(chunks.into_iter().chain([last])));
+        };
+        let is_ahead = last.meta.start > now;
+        let begin = self.name(camera, now.saturating_sub(LATELY)).filter(|_| is_ahead);
+        let begin = begin.unwrap_or_else(|| last.name.to_string());
+        let future = if *last.name > *soon {
+            last.name.to_string()
+        } else {
+            soon.clone()
+        };
+        self.by_now(camera, begin, soon, future, Some(last), now).await
+    }
+
+    /// The newest of what is named for the time up to `soon`; where nothing of it is young, of what is named from `future` on, too.
+    async fn by_now(
+        &self,
+        camera: &str,
+        begin: String,
+        soon: String,
+        future: String,
+        last: Option<Chunk>,
+        now: u64,
+    ) -> Result<Option<Chunk>, IndexError> {
+        let until_soon = ListQuery {
+            end_offset: Some(soon),
+            ..self.from(camera, begin, now)
+        };
+        let newest = newest_of(self.chunks(camera, until_soon).await?.into_iter().chain(last));
+        if newest.as_ref().is_some_and(|chunk| is_young(chunk, now)) {
+            return Ok(newest);
+        }
+        let ahead = self.chunks(camera, self.from(camera, future, now)).await?;
+        Ok(newest_of(ahead.into_iter().chain(newest)))
     }
 
     /// Lists what a camera has from this name on.
@@ -56,14 +93,15 @@ impl Index {
     }
 
     async fn look_for_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
-        if let Some(newest) = self.lately(camera, now).await? {
-            return Ok(Some(newest));
-        }
+        let mut newest = self.lately(camera, now).await?;
         for hour in [now, now.saturating_sub(HOUR)] {
-            let chunks = self.hour(camera, hour).await?;
-            if let Some(newest) = chunks.iter().max_by_key(|chunk| chunk.meta.end) {
-                return Ok(Some(newest.clone()));
+            if newest.as_ref().is_some_and(|chunk| is_young(chunk, now)) {
+                return Ok(newest);
             }
+            newest = newest_of(self.hour(camera, hour).await?.iter().cloned().chain(newest));
+        }
+        if newest.is_some() {
+            return Ok(newest);
         }
         // Is there anything from this hour on? Halves the time since 1970 until one hour is left.
         let (mut low, mut high) = (EARLIEST / HOUR, (now + AHEAD) / HOUR);
@@ -78,24 +116,30 @@ impl Index {
                 high = middle;
             }
         }
-        let chunks = self.hour(camera, low * HOUR).await?;
-        Ok(chunks.iter().max_by_key(|chunk| chunk.meta.end).cloned())
+        Ok(newest_of(self.hour(camera, low * HOUR).await?.iter().cloned()))
     }
 
     /// The newest of the last two minutes: a dozen objects, where a whole hour would be hundreds for each camera of the first screen.
     async fn lately(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
+        let names = self
+            .name(camera, now.saturating_sub(LATELY))
+            .zip(self.name(camera, now + LATELY));
+        match names {
+            Some((begin, soon)) => self.by_now(camera, begin, soon.clone(), soon, None, now).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The first name that a chunk can have that begins then. `None`: only the default names are known to sort by time down to the second.
+    fn name(&self, camera: &str, start: u64) -> Option<String> {
         let earliest = NameFields {
             device: camera,
             session: "",
             seq: 0,
             ext: "",
-            start: now.saturating_sub(LATELY),
+            start,
         };
-        // Only these names are known to sort by time down to the second.
-        let Some(begin) = self.template.format(&earliest).ok().filter(|_| self.has_default_names()) else {
-            return Ok(None);
-        };
-        Ok(newest_of(self.chunks(camera, self.from(camera, begin, now)).await?))
+        self.template.format(&earliest).ok().filter(|_| self.has_default_names())
     }
 
     /// Whether names are `{device}/%Y/%m/%d/%Y%m%dT%H…`, the default: ids of cameras stand in front of the year.
@@ -114,5 +158,10 @@ impl Index {
 }
 
 fn newest_of(chunks: impl IntoIterator<Item = Chunk>) -> Option<Chunk> {
-    chunks.into_iter().max_by_key(|chunk| (chunk.meta.end, chunk.meta.sequence))
+    chunks.into_iter().max_by_key(|chunk| (chunk.ended(), chunk.meta.sequence))
+}
+
+/// Whether its camera is recording, as far as this chunk tells.
+fn is_young(chunk: &Chunk, now: u64) -> bool {
+    now.saturating_sub(chunk.ended()) < patience(chunk)
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use gcstreamer_dashboard::app::App;
-use gcstreamer_dashboard::clock::SystemClock;
+use gcstreamer_dashboard::clock::{Clock, SystemClock};
 use gcstreamer_dashboard::settings::{Auth, DEFAULT_LOCATION, Delivery, REQUEST_TIMEOUT, Settings};
 use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
@@ -90,6 +91,7 @@ pub fn encode(stream: Stream, seconds: u32, folder: &Path) -> Vec<u8> {
 }
 
 /// A chunk as the sink would store it.
+#[derive(Clone)]
 pub struct Cut {
     pub info: ChunkInfo,
     pub bytes: Vec<u8>,
@@ -143,6 +145,25 @@ pub fn cut_after(stream: &[u8], max_time: u64) -> Vec<Cut> {
         .collect()
 }
 
+/// Kinds of FLV tags.
+pub const FLV_SOUND: u8 = 8;
+pub const FLV_PICTURES: u8 = 9;
+
+/// Takes the tags of a kind out of what an FLV chunk holds behind its header, which still declares them: the camera's sound or pictures
+/// pause for the length of the chunk. Adobe Flash Video File Format 10.1, E.4.1.
+pub fn pause(cut: &mut Cut, kind: u8) {
+    let mut at = usize::try_from(cut.info.init_bytes).unwrap();
+    let mut left = cut.bytes[..at].to_vec();
+    while let [this, a, b, c, ..] = cut.bytes[at..] {
+        let end = at + 11 + usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap() + 4;
+        if this != kind {
+            left.extend_from_slice(&cut.bytes[at..end]);
+        }
+        at = end;
+    }
+    cut.bytes = left;
+}
+
 /// Stores chunks as a session of `camera` that begins at `start` (ns since the Unix epoch); `left_out` numbers are lost.
 pub fn store(server: &GcsServer, camera: &str, cuts: &[Cut], start: u64, left_out: &[u64]) {
     let session = session_id(start, 7);
@@ -167,6 +188,42 @@ pub fn store(server: &GcsServer, camera: &str, cuts: &[Cut], start: u64, left_ou
     }
 }
 
+/// Puts chunks of ten seconds from `from` to `to` (ns since the Unix epoch) there, as the numbers from `sequence` on of a session. Their
+/// bytes do not matter. Before the first one something is missing for this reason.
+pub fn put_chunks(server: &GcsServer, camera: &str, session: &str, mut sequence: u64, (from, to): (u64, u64), reason: &str) {
+    let template = Template::parse(DEFAULT_LOCATION).unwrap();
+    let mut gap = Some(reason);
+    for start in (from..to).step_by(10_000_000_000) {
+        let naming = NameFields {
+            device: camera,
+            session,
+            seq: sequence,
+            ext: "flv",
+            start,
+        };
+        let (number, begins, ends) = (sequence.to_string(), iso(start), iso(start + 10 * SECOND));
+        let mut metadata = BTreeMap::from([
+            ("device-id", camera),
+            ("session-id", session),
+            ("sequence", &number),
+            ("start-time", &begins),
+            ("end-time", &ends),
+            ("duration-ms", "10000"),
+            ("container", "flv"),
+            ("init-bytes", "0"),
+            ("key-frame", "true"),
+            ("clock", "system"),
+            ("continuous", "true"),
+        ]);
+        if let Some(reason) = gap.take() {
+            metadata.extend([("continuous", "false"), ("gap-reason", reason)]);
+        }
+        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        server.put_with(BUCKET, &template.format(&naming).unwrap(), b"x", &metadata.collect());
+        sequence += 1;
+    }
+}
+
 /// Settings for a dashboard on this server.
 pub fn settings(server: &GcsServer) -> Settings {
     Settings {
@@ -184,6 +241,16 @@ pub fn settings(server: &GcsServer) -> Settings {
     }
 }
 
+/// The wall clock, so many seconds later.
+#[derive(Debug, Default)]
+pub struct Later(pub AtomicU64);
+
+impl Clock for Later {
+    fn now(&self) -> u64 {
+        now() + self.0.load(Ordering::SeqCst) * SECOND
+    }
+}
+
 /// A dashboard that listens; it ends when this is dropped.
 pub struct Dashboard {
     pub address: String,
@@ -196,8 +263,17 @@ impl Dashboard {
         Self::start_redirecting(settings, None)
     }
 
+    /// Its clock is this one.
+    pub fn start_by(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self::begin(settings, clock, None)
+    }
+
     /// Players are sent to this endpoint, by addresses that these credentials sign.
     pub fn start_redirecting(settings: Settings, to: Option<(Endpoint, Credentials)>) -> Self {
+        Self::begin(settings, Arc::new(SystemClock), to)
+    }
+
+    fn begin(settings: Settings, clock: Arc<dyn Clock>, to: Option<(Endpoint, Credentials)>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -205,7 +281,7 @@ impl Dashboard {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let mut app = App::new(settings, Arc::new(SystemClock));
+                let mut app = App::new(settings, clock);
                 if let Some((endpoint, credentials)) = to {
                     app = app.redirecting(UrlSigner::load(&endpoint, credentials).await.unwrap());
                 }

@@ -64,6 +64,20 @@ const tests = {
     await accessible(page, "left out");
   },
 
+  async "sound that comes late or pauses, and pictures that pause, do not stop what plays"() {
+    const { start, seconds } = cameras[0];
+    for (const camera of ["late-sound", "pausing"]) {
+      const page = await tab();
+      await page.goto(url(camera, start + 500));
+      await until(`${camera} does not start`, () => state(page), ({ frames, time }) => frames > 5 && time > 0);
+      await until(`${camera} does not reach its end`, () => shown(page), (at) => at > start + seconds * 1000 - 150);
+      const { frames } = await state(page);
+      // 16 seconds of pictures at least; not all that are late count.
+      assert.ok(frames > 350, `${camera}: ${frames} pictures`);
+      await page.context().close();
+    }
+  },
+
   async "a click, a drag and the keys go to their instants"() {
     const { id, start } = cameras[0];
     const page = await tab();

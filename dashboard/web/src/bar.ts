@@ -17,6 +17,17 @@ export function zoomed(view: View, factor: number, around: number): View {
   return { from, to: from + wanted };
 }
 
+/** The longest time that the server tells of at once. */
+export const MOST = 31 * DAY;
+
+/** What is asked for to show a view: all of it and, as far as the server's limit allows, a half to a whole view on each side, on a grid, so that moving a little asks for nothing new. */
+export function asked({ from, to }: View): View {
+  const margin = Math.min(to - from, (MOST - (to - from)) / 2);
+  // A power of two: lengths that differ by a rounding have the same grid.
+  const step = 2 ** Math.floor(Math.log2(margin / 2));
+  return { from: Math.floor((from - margin / 2) / step) * step, to: Math.ceil((to + margin / 2) / step) * step };
+}
+
 export function moved(view: View, by: number): View {
   return { from: view.from + by, to: view.to + by };
 }

@@ -2,9 +2,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { AGAIN, ApiError, type Timeline, get } from "./api";
-import type { View } from "./bar";
+import { type View, asked } from "./bar";
 import { askForToken } from "./login";
-import { HOUR, clock, date, iso, span, zone } from "./time";
+import { clock, date, iso, span, zone } from "./time";
 import { reason } from "./words";
 
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
@@ -46,10 +46,7 @@ export function Fault({ what, fault }: { what: string; fault: string }) {
 
 /** What is stored of each camera in the view and around it; asked for when the view rests. */
 export function useTimelines(cameras: string[], view: View, now: number): { timelines: Timeline[]; fault: string } {
-  // Half a view on each side, on a grid, so that moving a little asks for nothing new.
-  const length = view.to - view.from;
-  const from = Math.floor((view.from - length / 2) / length) * length;
-  const to = Math.min(Math.ceil((view.to + length / 2) / length) * length, from + 31 * 24 * HOUR);
+  const { from, to } = asked(view);
   const news = view.to > now ? now : 0;
   const key = JSON.stringify([cameras, from, to, news]);
   const ask = (signal: AbortSignal) => Promise.all(cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, signal)));

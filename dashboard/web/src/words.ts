@@ -30,7 +30,7 @@ const REASONS: Record<string, string> = {
 
 export const reason = (name: string): string => REASONS[name] ?? name;
 
-const CODECS: Record<string, string> = { alaw: "sound as G.711 A-law", ulaw: "sound as G.711 µ-law", vp8: "VP8 video", vp9: "VP9 video", av01: "AV1 video", vorbis: "Vorbis sound" };
+const CODECS: Record<string, string> = { alaw: "sound as G.711 A-law", ulaw: "sound as G.711 µ-law", "ac-3": "sound as AC-3", "ec-3": "sound as E-AC-3", alac: "sound as ALAC", ipcm: "sound as PCM", sowt: "sound as PCM", twos: "sound as PCM", vp8: "VP8 video", vp9: "VP9 video", av01: "AV1 video", vorbis: "Vorbis sound" };
 
 /** Codecs as people know them, at the beginning of a sentence. */
 export function codecs(names: string[]): string {

@@ -21,6 +21,21 @@ test("zooming keeps the instant under the pointer, between a minute and 30 days"
   assert.deepEqual([closest.to - closest.from, widest.to - widest.from], [60_000, 30 * 86_400_000]);
 });
 
+test("the time bar is asked for whole at every length and place, never more than the server tells of, and not again when it moves a little", () => {
+  const DAY = 86_400_000;
+  const noon = Date.UTC(2026, 10, 28, 12);
+  for (let length = 60_000; length <= 30 * DAY; length = length === 30 * DAY ? Infinity : Math.min(length * 1.13, 30 * DAY)) {
+    for (let offset = 0; offset < 3; offset += 0.07) {
+      const view = { from: noon + offset * length, to: noon + offset * length + length };
+      const { from, to } = bar.asked(view);
+      assert.ok(from <= view.from && to >= view.to, `${length / DAY} days at ${offset}: ${(view.from - from) / DAY} and ${(to - view.to) / DAY} days beside it`);
+      assert.ok(to - from <= 31 * DAY, `${length / DAY} days: ${(to - from) / DAY}`);
+    }
+    const asked = Array.from({ length: 100 }, (_, step) => JSON.stringify(bar.asked(bar.moved({ from: noon, to: noon + length }, (step / 100) * Math.min(length, 31 * DAY - length) / 4))));
+    assert.ok(new Set(asked).size <= 5, `${length / DAY} days: ${new Set(asked).size} questions`);
+  }
+});
+
 test("an instant is recorded, waits for its upload, is missing, or nothing is known of it", () => {
   const timeline = { ranges: [{ from: iso(0), to: iso(10) }], gaps: [{ from: iso(10), to: iso(20), reason: "not-stored" }], pending: [{ from: iso(15), to: iso(30) }] };
   assert.deepEqual([5, 12, 17, 25, 40].map((at) => bar.described(timeline, at)), ["recorded", { gap: "not-stored", until: 20 }, "recorded, not yet uploaded", "recorded, not yet uploaded", "nothing known"]);

@@ -14,10 +14,10 @@ use super::absence::{Absence, Why};
 use super::ending::{self, Deadline};
 use super::recording::{Recording, Setup};
 use super::report::{Board, Report};
-use super::sink::Storage;
+use super::sink::{Limits, Storage};
 use super::state::StartReason;
 use super::stats::{self, SinkStats};
-use super::supervisor::{Action, Attempt, Event, Limits, Supervisor};
+use super::supervisor::{self, Action, Attempt, Event, Supervisor};
 use super::watch::{News, Teller};
 use crate::config::Camera;
 
@@ -39,8 +39,8 @@ const STUCK: Duration = Duration::from_secs(12);
 pub enum Order {
     /// Other settings, or another password: try at once.
     Reconfigure(Box<Camera>, Arc<Storage>, u64),
-    /// Another name for people, another share of the memory: the recording goes on.
-    Rename(Option<String>, u64),
+    /// Another name for people, other limits, another share of the memory: the recording goes on.
+    Adjust(Option<String>, Arc<Storage>, u64),
     /// End.
     Stop {
         /// Why.
@@ -71,6 +71,8 @@ pub struct Job {
 struct Open {
     recording: Arc<Recording>,
     seen: SinkStats,
+    /// What its sink was last given. Its sink may be made after the limits have changed, by the older ones.
+    limits: Option<Limits>,
     frames: u64,
     bytes: u64,
     keys: u64,
@@ -232,6 +234,7 @@ impl Runner {
                 self.open.push(Open {
                     recording: Arc::clone(&recording),
                     seen: SinkStats::default(),
+                    limits: None,
                     frames: 0,
                     bytes: 0,
                     keys: 0,
@@ -297,10 +300,10 @@ impl Runner {
                 self.told_soundless = false;
                 self.event(Event::Reconfigured(limits));
             }
-            Order::Rename(name, memory) => {
+            Order::Adjust(name, storage, memory) => {
                 self.job.camera.name.clone_from(&name);
                 self.report.name = name;
-                self.job.memory = memory;
+                (self.job.storage, self.job.memory) = (storage, memory);
             }
             Order::Stop { why, forget } => {
                 self.is_forgotten = forget;
@@ -368,8 +371,8 @@ fn to_give_up(sizes: &[u64], room: u64) -> usize {
         .unwrap_or(sizes.len())
 }
 
-fn limits(camera: &Camera) -> Limits {
-    Limits {
+fn limits(camera: &Camera) -> supervisor::Limits {
+    supervisor::Limits {
         stall_timeout: camera.stall_timeout,
         max_size_time: camera.max_size_time,
     }

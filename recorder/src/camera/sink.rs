@@ -18,6 +18,24 @@ const FOR_EVER: u64 = 365 * 86_400 * 1_000_000_000;
 const MOMENT: u64 = 5_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
+/// Limits that sinks take over while they run. The default of `max-requests-per-second` follows from all cameras of the process, so it
+/// changes with each that comes or goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    max_spool_bytes: u64,
+    max_bytes_per_second: u64,
+    max_requests_per_second: f64,
+}
+
+impl Limits {
+    /// Sets them on a sink, running or not. `max-spool-bytes` is of no use without `spool-dir`.
+    pub fn set_on(&self, sink: &gst::Element) {
+        sink.set_property("max-spool-bytes", self.max_spool_bytes);
+        sink.set_property("max-bytes-per-second", self.max_bytes_per_second);
+        sink.set_property("max-requests-per-second", self.max_requests_per_second);
+    }
+}
+
 /// Where recordings go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Storage {
@@ -26,9 +44,8 @@ pub struct Storage {
     credentials_file: Option<PathBuf>,
     /// Property `spool-dir`.
     pub spool_dir: Option<PathBuf>,
-    max_spool_bytes: u64,
-    max_bytes_per_second: u64,
-    max_requests_per_second: f64,
+    /// What may change while cameras record.
+    pub limits: Limits,
     /// Other processes record cameras of the same file.
     pub is_shared: bool,
     broker: Option<Broker>,
@@ -44,13 +61,27 @@ impl Storage {
             endpoint_uri: config.endpoint_uri.clone(),
             credentials_file: config.credentials_file.clone(),
             spool_dir: config.spool_dir.clone(),
-            max_spool_bytes: config.max_spool_bytes,
-            max_bytes_per_second: config.max_bytes_per_second,
-            max_requests_per_second: config.requests_per_second(host),
+            limits: Limits {
+                max_spool_bytes: config.max_spool_bytes,
+                max_bytes_per_second: config.max_bytes_per_second,
+                max_requests_per_second: config.requests_per_second(host),
+            },
             is_shared: config.shard.is_some(),
             broker: config.broker.clone(),
             availability: config.presence_prefix(host).map(|prefix| Topic::Availability.below(&prefix)),
         }
+    }
+
+    /// Whether what is recorded for one can go on for the other. The limits are taken over by sinks that run, and `[shard]` counts for
+    /// recordings to come.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let (limits, is_shared) = (self.limits, self.is_shared);
+        *self
+            == Self {
+                limits,
+                is_shared,
+                ..other.clone()
+            }
     }
 
     /// Makes a sink for a device.
@@ -65,15 +96,13 @@ impl Storage {
             .property("endpoint-uri", &self.endpoint_uri)
             .property("credentials-file", path(&self.credentials_file))
             .property("flow-group", FLOW_GROUP)
-            .property("max-bytes-per-second", self.max_bytes_per_second)
-            .property("max-requests-per-second", self.max_requests_per_second)
             .property("drain-timeout", if self.spool_dir.is_some() { MOMENT } else { FOR_EVER })
             .property("async", false)
             .build()?;
         if let Some(folder) = path(&self.spool_dir) {
             sink.set_property("spool-dir", folder);
-            sink.set_property("max-spool-bytes", self.max_spool_bytes);
         }
+        self.limits.set_on(&sink);
         Ok(sink)
     }
 }
@@ -148,5 +177,41 @@ impl Storage {
             }
         }
         Ok(Some(status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Surroundings, parse};
+
+    fn storage(head: &str, cameras: usize) -> Storage {
+        let cameras = (0..cameras).map(|n| format!("[[camera]]\nid = \"cam{n}\"\nurl = \"rtsp://10.0.3.{n}/stream\"\n"));
+        let text = format!("{head}\n{}", cameras.collect::<String>());
+        Storage::of(&parse(&text, &Surroundings::default()).unwrap(), "recorder-0")
+    }
+
+    #[test]
+    fn what_a_sink_takes_over_while_it_records_moves_no_recording_and_another_place_does() {
+        let before = storage("bucket = \"bucket\"", 50);
+        for (what, head, cameras) in [
+            ("the 51st camera needs more requests", "bucket = \"bucket\"", 51),
+            (
+                "limits",
+                "bucket = \"bucket\"\nmax-bytes-per-second = 1000000\nmax-requests-per-second = 3.0",
+                50,
+            ),
+            ("pods", "bucket = \"bucket\"\n[shard]\npods = 1", 50),
+        ] {
+            let after = storage(head, cameras);
+            assert!(after != before && after.is_same_place(&before), "{what}");
+        }
+        for head in [
+            "bucket = \"other\"",
+            "bucket = \"bucket\"\nendpoint-uri = \"http://127.0.0.1:1\"",
+            "bucket = \"bucket\"\nspool-dir = \"/var\"",
+        ] {
+            assert!(!storage(head, 50).is_same_place(&before), "{head}");
+        }
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn header(track: &SampleTrack, id: u32) -> Result<(Header, Frame), Re
 }
 
 /// Sampling rate, channels and samples of a frame of an AudioSpecificConfig (14496-3 1.6.2.1).
-fn aac(config: &[u8]) -> Option<(u32, u16, u32)> {
+pub(super) fn aac(config: &[u8]) -> Option<(u32, u16, u32)> {
     let &[first, second, ..] = config else { return None };
     let index = usize::from((first & 7) << 1 | second >> 7);
     let rate = *RATES.get(index)?;

@@ -9,6 +9,7 @@ use gst::prelude::*;
 
 use super::{Open, Runner, STUCK, limits, spawn};
 use crate::camera::bus;
+use crate::camera::sink::Limits;
 use crate::camera::state::{Failure, State};
 use crate::camera::stats::{self, grow};
 use crate::camera::supervisor::{Attempt, Event};
@@ -23,11 +24,23 @@ const SOUND_LOST: Duration = Duration::from_secs(3);
 /// One rebuild for late sound.
 const SOUND_APART: Duration = Duration::from_secs(3600);
 
+impl Open {
+    fn take_limits(&mut self, limits: Limits) {
+        if self.limits != Some(limits)
+            && let Some(sink) = self.recording.sink()
+        {
+            limits.set_on(&sink);
+            self.limits = Some(limits);
+        }
+    }
+}
+
 impl Runner {
     /// Looks at the figures of all recordings.
     pub(super) fn look(&mut self) {
         for open in &mut self.open {
             bus::drain(&open.recording);
+            open.take_limits(self.job.storage.limits);
             if let Some(sink) = open.recording.sink() {
                 let now = stats::of(&sink);
                 grow(&mut self.report.stored_bytes, open.seen.bytes_uploaded, now.bytes_uploaded);

@@ -1,0 +1,192 @@
+//! What lies beside a window of time: the last chunk before it and the first behind it, however far away. A gap that reaches out of
+//! a window has its ends there.
+//!
+//! A window that begins and ends recorded is not asked for. The chunk before is looked for backwards, four times as far at each step, and
+//! then by halves: an outage of a night costs about eight short listings, and one to confirm it every ten minutes.
+
+use gcstreamer_storage::{Fields, ListQuery};
+
+use super::names::Named;
+use super::{AHEAD, Chunk, HOUR, Index, IndexError, MAX_CAMERAS};
+use crate::lock::lock;
+
+/// The first hour that is looked at, of 2020-01-01: a clock that says less is not set (`clock=suspect`), so a chunk of then says nothing
+/// of when recording stopped.
+const BEGIN: u64 = 438_288;
+/// The first step backwards, hours.
+const STEP: u64 = 4;
+/// What lies around a window is listed with it, ns.
+const AROUND: u64 = HOUR;
+/// How long an answer is good for, ns. Chunks of an outage may still arrive.
+const GOOD_FOR: u64 = 10 * 60_000_000_000;
+/// A name holds no end: behind this much time after the last one something may be missing, ns.
+const LENGTH: u64 = 60_000_000_000;
+/// Objects that are looked at for the first chunk: not all need be of gcssink.
+const LOOKED_AT: u32 = 10;
+
+/// A chunk beside a window, and until when that is good.
+#[derive(Clone, Debug)]
+pub(super) struct Edge {
+    chunk: Option<Chunk>,
+    until: u64,
+}
+
+/// Camera, hour, and whether it is the chunk before the hour; otherwise it is the first from it on.
+pub(super) type Key = (String, u64, bool);
+
+impl Index {
+    /// As [`Index::span`], with the chunks at whose ends and beginnings the gaps end that reach over `from` and `to`.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn surrounded(&self, camera: &str, from: u64, to: u64) -> Result<Vec<Chunk>, IndexError> {
+        let (begin, end) = (from.saturating_sub(AROUND), to.saturating_add(AROUND));
+        let mut chunks = self.span(camera, begin, end).await?;
+        let is_open = chunks.iter().all(|chunk| chunk.meta.end < to);
+        if is_open && let Some(after) = self.after(camera, end).await? {
+            chunks.push(after);
+        }
+        // Before the first chunk of a camera nothing is missing, and behind the last one it is not known.
+        let is_late = chunks.iter().all(|chunk| chunk.meta.start > from) && !chunks.is_empty();
+        if is_late && let Some(before) = self.before(camera, begin).await? {
+            chunks.insert(0, before);
+        }
+        Ok(chunks)
+    }
+
+    /// As [`Index::surrounded`], of whole UTC days, from names.
+    pub(super) async fn surround(&self, camera: &str, named: &mut Vec<Named>, from: u64, to: u64) -> Result<(), IndexError> {
+        let name = |chunk: Option<Chunk>| chunk.and_then(|chunk| Named::of(&self.template, camera, &chunk.name));
+        if named.iter().all(|chunk| chunk.start.saturating_add(LENGTH) < to) {
+            named.extend(name(self.after(camera, to).await?));
+        }
+        if named.iter().all(|chunk| chunk.start > from) && !named.is_empty() {
+            named.extend(name(self.before(camera, from).await?));
+        }
+        Ok(())
+    }
+
+    /// The last chunk that begins before `at`.
+    async fn before(&self, camera: &str, at: u64) -> Result<Option<Chunk>, IndexError> {
+        let hour = self.hour(camera, at).await?;
+        let last = |chunks: &[Chunk], at: u64| {
+            let earlier = chunks.iter().filter(|chunk| chunk.meta.start < at);
+            earlier.max_by_key(|chunk| chunk.meta.end).cloned()
+        };
+        if let Some(found) = last(&hour, at) {
+            return Ok(Some(found));
+        }
+        if !self.names_sort_by_time(camera) {
+            return Ok(None);
+        }
+        let high = at / HOUR;
+        self.edge((camera.to_owned(), high, true), async |known: Option<Chunk>| {
+            let from = known.as_ref().map_or(BEGIN, |chunk| chunk.meta.start / HOUR + 1);
+            if !self.has_any(camera, from, high).await? {
+                return Ok(known);
+            }
+            let Some(hour) = self.last_hour(camera, high).await? else {
+                return Ok(None);
+            };
+            Ok(last(&self.hour(camera, hour * HOUR).await?, u64::MAX))
+        })
+        .await
+    }
+
+    /// The first chunk that begins at `at` or later.
+    async fn after(&self, camera: &str, at: u64) -> Result<Option<Chunk>, IndexError> {
+        if at >= self.clock.now() || !self.names_sort_by_time(camera) {
+            return Ok(None);
+        }
+        self.edge((camera.to_owned(), at / HOUR, false), async |_| {
+            let query = ListQuery {
+                prefix: self.device_prefix(camera),
+                start_offset: Some(self.template.hour_prefix(camera, at)),
+                end_offset: Some(self.template.hour_prefix(camera, self.clock.now() + AHEAD)),
+                max_results: Some(LOOKED_AT),
+                ..ListQuery::default()
+            };
+            let objects = self.list(&query).await?.objects.into_iter();
+            let chunks = objects.filter_map(|object| Chunk::of(&self.template, camera, object));
+            Ok(chunks.min_by_key(|chunk| chunk.meta.start))
+        })
+        .await
+        .map(|found| found.filter(|chunk| chunk.meta.start >= at))
+    }
+
+    /// What is known under the key, or else found by `look`, which is given what was known before.
+    async fn edge(
+        &self,
+        key: Key,
+        look: impl AsyncFnOnce(Option<Chunk>) -> Result<Option<Chunk>, IndexError>,
+    ) -> Result<Option<Chunk>, IndexError> {
+        // 50 viewers look once.
+        let slot = self.cache.slot(&format!("edge\0{}", key.0));
+        let _turn = slot.lock().await;
+        let now = self.clock.now();
+        let known = lock(&self.edges).get(&key).cloned();
+        if let Some(known) = known.as_ref().filter(|known| now < known.until) {
+            return Ok(known.chunk.clone());
+        }
+        let chunk = look(known.and_then(|known| known.chunk)).await?;
+        let mut edges = lock(&self.edges);
+        if edges.len() >= MAX_CAMERAS {
+            edges.clear();
+        }
+        let until = now.saturating_add(GOOD_FOR);
+        edges.insert(
+            key,
+            Edge {
+                chunk: chunk.clone(),
+                until,
+            },
+        );
+        Ok(chunk)
+    }
+
+    /// The last hour before `high` (hours since the Unix epoch) in which something begins.
+    async fn last_hour(&self, camera: &str, mut high: u64) -> Result<Option<u64>, IndexError> {
+        let mut step = STEP;
+        let mut low = high.saturating_sub(step).max(BEGIN);
+        while !self.has_any(camera, low, high).await? {
+            if low <= BEGIN {
+                return Ok(None);
+            }
+            step *= 4;
+            (low, high) = (low.saturating_sub(step).max(BEGIN), low);
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.has_any(camera, middle, high).await? {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(Some(low))
+    }
+
+    /// Whether an object is named for one of the hours `low..high`.
+    async fn has_any(&self, camera: &str, low: u64, high: u64) -> Result<bool, IndexError> {
+        if low >= high {
+            return Ok(false);
+        }
+        let query = ListQuery {
+            prefix: self.device_prefix(camera),
+            start_offset: Some(self.template.hour_prefix(camera, low * HOUR)),
+            end_offset: Some(self.template.hour_prefix(camera, high * HOUR)),
+            max_results: Some(1),
+            fields: Fields::Names,
+            ..ListQuery::default()
+        };
+        Ok(!self.list(&query).await?.objects.is_empty())
+    }
+
+    /// Whether the names of a camera's chunks are in the order of their hours. Days in front of months are not, nor names without a time.
+    fn names_sort_by_time(&self, camera: &str) -> bool {
+        // 2020-12-31 23:00, 2021-01-01 00:00, 2021-02-03 04:00, 2021-11-02 03:00, 2022-01-01 02:00.
+        let hours = [447_071, 447_072, 447_868, 454_395, 455_834];
+        let names = hours.map(|hour| self.template.hour_prefix(camera, hour * HOUR));
+        names.windows(2).all(|pair| pair[0] < pair[1])
+    }
+}

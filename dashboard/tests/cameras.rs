@@ -1,0 +1,128 @@
+//! Every camera of the bucket is found, and judged by what it recorded last, whatever its id and its clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use common::{Dashboard, GcsServer, Later, SECOND, STREAMS, cut, encode, get, iso, now, put_chunks, settings, store};
+use serde_json::Value;
+
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+fn board(dashboard: &Dashboard) -> Vec<Value> {
+    get(&dashboard.address, "/api/cameras").json().as_array().unwrap().clone()
+}
+
+#[test]
+fn ids_with_parts_that_look_like_years_are_cameras_and_so_are_their_neighbours() {
+    let server = GcsServer::spawn_thread();
+    let last_year = now() - 400 * 24 * HOUR;
+    let cameras = [
+        "shop",
+        "shop/1001/front",
+        "shop/2031",
+        "shop/2031/back",
+        "shop/9001",
+        "store/0042",
+        "store/1999/2024",
+        "unit/2026",
+    ];
+    for camera in cameras {
+        let from = (now() - 2 * MINUTE) / SECOND * SECOND;
+        put_chunks(&server, camera, "1a1b2c3d4e", 0, (from, from + MINUTE), "start");
+    }
+    // Of a camera of several years each is one.
+    put_chunks(&server, "shop", "0a1b2c3d4e", 0, (last_year, last_year + MINUTE), "start");
+    let dashboard = Dashboard::start(settings(&server));
+    let mut found: Vec<String> = board(&dashboard)
+        .iter()
+        .map(|state| state["id"].as_str().unwrap().to_owned())
+        .collect();
+    found.sort();
+    assert_eq!(found, cameras);
+}
+
+/// A camera whose clock was two hours ahead until an hour ago and has been right for `minutes`; the bucket has a chunk when it was recorded.
+fn was_ahead(server: &GcsServer, minutes: u64) {
+    let at = (now() - 30 * SECOND) / SECOND * SECOND;
+    server.set_skew(-3600);
+    put_chunks(server, "cam", "0a1b2c3d4e", 0, (at + HOUR - 10 * MINUTE, at + HOUR), "start");
+    server.set_skew(0);
+    put_chunks(server, "cam", "1a1b2c3d4e", 0, (at - minutes * MINUTE, at), "start");
+}
+
+#[test]
+fn a_camera_whose_clock_was_ahead_and_is_right_again_is_recording() {
+    let server = GcsServer::spawn_thread();
+    was_ahead(&server, 20);
+    let last = &board(&Dashboard::start(settings(&server)))[0];
+    assert_eq!(
+        (last["badge"].as_str(), last["reason"].as_str()),
+        (Some("recording"), Some("")),
+        "{last}"
+    );
+    assert!(last["age_s"].as_u64().unwrap() < 90, "{last}");
+}
+
+#[test]
+fn a_clock_that_is_put_right_while_somebody_looks_does_not_turn_the_badge() {
+    let server = GcsServer::spawn_thread();
+    let at = (now() - 10 * SECOND) / SECOND * SECOND;
+    // Recorded until now, dated two hours ahead.
+    put_chunks(&server, "cam", "0a1b2c3d4e", 0, (at + HOUR, at + 2 * HOUR), "start");
+    let clock = Arc::new(Later::default());
+    let dashboard = Dashboard::start_by(settings(&server), clock.clone());
+    assert_eq!(board(&dashboard)[0]["badge"], "recording");
+    // Half an hour later the clock has been right for five minutes.
+    clock.0.store(1800, Ordering::SeqCst);
+    server.set_skew(1800);
+    let end = at + HOUR / 2;
+    put_chunks(&server, "cam", "1a1b2c3d4e", 0, (end - 5 * MINUTE, end), "start");
+    let state = &board(&dashboard)[0];
+    assert_eq!(
+        (state["badge"].as_str(), state["reason"].as_str()),
+        (Some("recording"), Some("")),
+        "{state}"
+    );
+    assert_eq!(state["last_stored"], iso(end), "{state}");
+}
+
+#[test]
+fn a_camera_that_stopped_after_its_clock_was_ahead_is_told_by_a_time_in_the_past() {
+    let server = GcsServer::spawn_thread();
+    let at = now() / SECOND * SECOND;
+    server.set_skew(-1200);
+    put_chunks(&server, "cam", "0a1b2c3d4e", 0, (at + HOUR, at + HOUR + MINUTE), "start");
+    server.set_skew(0);
+    let state = &board(&Dashboard::start(settings(&server)))[0];
+    assert_eq!(state["badge"], "unknown", "{state}");
+    let since = state["reason"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("nothing stored since ")
+        .unwrap();
+    assert!(since < iso(at).as_str(), "{state}");
+    assert!(state["last_stored"].as_str().unwrap() < iso(at).as_str(), "{state}");
+}
+
+#[test]
+fn the_live_picture_is_of_the_clock_that_is_right_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let cuts = cut(&encode(STREAMS[0], 8, folder.path()));
+    let server = GcsServer::spawn_thread();
+    let start = (now() - 20 * SECOND) / SECOND * SECOND;
+    server.set_skew(-1800);
+    store(&server, "cam", &cuts, start + HOUR / 2, &[]);
+    server.set_skew(0);
+    store(&server, "cam", &cuts, start, &[]);
+    let dashboard = Dashboard::start(settings(&server));
+    let text = get(&dashboard.address, "/hls/live.m3u8?camera=cam").text();
+    assert!(text.contains(&format!("#EXT-X-PROGRAM-DATE-TIME:{}", iso(start))), "{text}");
+    assert!(
+        !text.contains(&format!("#EXT-X-PROGRAM-DATE-TIME:{}", iso(start + HOUR / 2))),
+        "{text}"
+    );
+}
