@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::camera::ending::Deadline;
 use crate::camera::report::{Board, Report};
-use crate::camera::runner::{self, Job, Order};
+use crate::camera::runner::{self, Job, Leaves, Order};
 use crate::camera::sink::Storage;
 use crate::camera::state::State;
 use crate::config::{Broker, Camera, Config};
@@ -22,6 +22,8 @@ const UPLOAD: Duration = Duration::from_secs(20);
 const UPLOAD_SPOOLED: Duration = Duration::from_secs(4);
 /// Further time for the pipelines to end.
 const END: Duration = Duration::from_secs(8);
+/// Reason of a camera that is not to be recorded.
+const DISABLED: &str = "enabled = false";
 
 /// A camera that runs.
 struct Running {
@@ -138,9 +140,14 @@ impl Fleet {
             .collect();
         for id in gone {
             if let Some(running) = self.running.remove(&id) {
+                let is_disabled = cameras.iter().any(|camera| camera.id == id);
+                let (why, leaves) = match is_disabled {
+                    true => (DISABLED, Leaves::Disabled),
+                    false => ("not in the configuration any more", Leaves::Nothing),
+                };
                 let _ = running.orders.send(Order::Stop {
-                    why: "not to be recorded any more".to_owned(),
-                    forget: !cameras.iter().any(|camera| camera.id == id),
+                    why: why.to_owned(),
+                    leaves,
                 });
             }
         }
@@ -150,7 +157,7 @@ impl Fleet {
         }
         for camera in cameras.iter().filter(|camera| !camera.enabled) {
             let name = camera.name.as_deref();
-            let report = Report::new(&camera.id, name, camera.container.name(), State::Stopped, "enabled = false");
+            let report = Report::new(&camera.id, name, camera.container.name(), State::Stopped, DISABLED);
             self.board.put(report);
         }
         let news: Vec<&Camera> = wanted
@@ -222,7 +229,7 @@ impl Fleet {
         for running in self.running.values() {
             let _ = running.orders.send(Order::Stop {
                 why: "the recorder ends".to_owned(),
-                forget: false,
+                leaves: Leaves::Report,
             });
         }
         let (leftovers, presence) = (self.leftovers.take(), self.presence.take());

@@ -74,6 +74,25 @@ fn check_lists_every_fault_at_its_place_and_a_bad_file_starts_nothing() {
 }
 
 #[test]
+fn a_camera_that_is_switched_off_raises_no_alert_any_more() {
+    let server = GcsServer::spawn_thread();
+    let configuration = |more: &str| format!("[[camera]]\nid = \"a\"\nurl = \"rtsp://127.0.0.1:1/\"\n{more}");
+    let recorder = Recorder::start(&server, &configuration(""));
+    let metrics = || recorder.get("/metrics").map_or(String::new(), |(_, body)| body);
+    recorder.wait("a second attempt", || {
+        metrics().contains("gcstreamer_camera_reconnects_total{camera=\"a\"")
+    });
+    recorder.reload(&server, &configuration("enabled = false\n"));
+    let status = recorder.wait_for("a", "stopped");
+    assert_eq!(status["reason"], "enabled = false");
+    assert!(metrics().contains("gcstreamer_camera_up{camera=\"a\"} 0"), "{}", metrics());
+    // What CameraNotRecorded and CameraGaps look at.
+    for name in ["gcstreamer_camera_reconnects_total{", "gcstreamer_camera_gap_seconds_total{"] {
+        assert!(!metrics().contains(name), "{name}: {}", metrics());
+    }
+}
+
+#[test]
 fn the_health_of_a_recorder_is_not_that_of_the_file_that_somebody_edits() {
     let server = GcsServer::spawn_thread();
     let recorder = Recorder::start(&server, "[[camera]]\nid = \"a\"\nurl = \"rtsp://127.0.0.1:1/\"\n");

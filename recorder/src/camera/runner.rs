@@ -45,9 +45,20 @@ pub enum Order {
     Stop {
         /// Why.
         why: String,
-        /// The camera is no longer in the configuration: its report goes, too.
-        forget: bool,
+        /// What its report says from then on.
+        leaves: Leaves,
     },
+}
+
+/// What remains of a camera that is recorded no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// Its report as it is: the recorder ends.
+    Report,
+    /// A report without gaps and reconnects, as of a camera that was never enabled: no alert may go on.
+    Disabled,
+    /// Nothing: it is no longer in the configuration.
+    Nothing,
 }
 
 /// What a runner is made from.
@@ -112,7 +123,8 @@ struct Runner {
     password_mark: u64,
     told_soundless: bool,
     logged: Logged,
-    is_forgotten: bool,
+    /// Once it has been stopped.
+    leaves: Leaves,
     absence: Arc<Absence>,
     /// What the broker was told of an absence that lasts.
     told_absence: Option<Why>,
@@ -176,7 +188,7 @@ impl Runner {
             password_mark: 0,
             told_soundless: false,
             logged: Logged::default(),
-            is_forgotten: false,
+            leaves: Leaves::Report,
             absence: Arc::default(),
             told_absence: None,
             is_over: Arc::default(),
@@ -305,8 +317,8 @@ impl Runner {
                 self.report.name = name;
                 (self.job.storage, self.job.memory) = (storage, memory);
             }
-            Order::Stop { why, forget } => {
-                self.is_forgotten = forget;
+            Order::Stop { why, leaves } => {
+                self.leaves = leaves;
                 self.event(Event::Stop(why));
             }
         }

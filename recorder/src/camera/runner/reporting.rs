@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::{Runner, spawn};
+use super::{Leaves, Runner, spawn};
 use crate::camera::absence::Why;
 use crate::camera::state::State;
 use crate::camera::stats::SinkStats;
@@ -85,9 +85,14 @@ impl Runner {
                 .or(report.key_interval);
             report.last_frame = watch.last_frame().or(report.last_frame);
         }
-        match self.is_forgotten {
-            true => self.job.board.remove(&self.report.id),
-            false => self.job.board.put(self.report.clone()),
+        match self.leaves {
+            Leaves::Nothing => self.job.board.remove(&self.report.id),
+            Leaves::Disabled => {
+                let report = &mut self.report;
+                (report.gaps, report.reconnects) = Default::default();
+                self.job.board.put(self.report.clone());
+            }
+            Leaves::Report => self.job.board.put(self.report.clone()),
         }
     }
 }

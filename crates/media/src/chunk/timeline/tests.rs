@@ -309,7 +309,7 @@ fn many_single_wrong_times_do_not_add_up() {
     let mut faults = Vec::new();
     for shape in shapes() {
         for wrong in WRONG {
-            let every = (4000 / shape.length).max(6) as usize;
+            let every = usize::try_from(4000 / shape.length).unwrap().max(6);
             let far = placed(&shape, false, |n| if n > 8 && n % every == 5 { wrong } else { 0 });
             let last = far.iter().rev().flatten().next().unwrap();
             if last.abs() > shape.length {
