@@ -276,6 +276,11 @@ impl GcsServer {
         self.state().faults.push_back(fault);
     }
 
+    /// Forgets the rest of the script.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
     /// Appends an answer for the next read or delete.
     pub fn push_object_fault(&self, answer: Answer) {
         self.state().object_faults.push_back(answer);
