@@ -57,6 +57,12 @@ pub enum Fault {
     TruncatedReply,
     /// Stored; the answer tells another CRC32C.
     WrongCrcInReply,
+    /// Served, behind these answers of the 1xx kind.
+    Informational(Vec<u16>),
+    /// The body is read and thrown away, then this is answered, compressed though nobody asked for it.
+    Compressed(Answer),
+    /// Stored, and answered so.
+    CompressedReply,
     /// Stored with the last byte missing, and the answer tells so.
     ShortObject,
 }
