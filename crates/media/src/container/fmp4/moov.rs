@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::boxes::{Fields, FourCc, children, find};
+use super::boxes::{Fields, children, find};
 use super::moof::Traf;
 use super::sample_entry::{self, SampleEntry};
 use crate::container::{StreamInfo, Track, codec, work};
@@ -153,18 +153,17 @@ fn has_samples(trak: &[u8]) -> Result<bool, MoovError> {
     let table = || find(find(find(trak, b"mdia")?, b"minf")?, b"stbl");
     let Some(table) = table() else { return Ok(false) };
     let field = |body: &[u8], at: usize| body.get(at..).and_then(|rest| Fields(rest).u32()).unwrap_or(0);
-    // Where the count is, and the bits of an entry.
-    let bits_of_stsz = |body: &[u8]| if field(body, 4) == 0 { 32 } else { 0 };
-    let bits_of_stz2 = |body: &[u8]| field(body, 4) & 0xff;
-    let tables: [(&FourCc, usize, &dyn Fn(&[u8]) -> u32); 3] = [
-        (b"stts", 4, &|_| 64),
-        (b"stsz", 8, &bits_of_stsz),
-        (b"stz2", 8, &bits_of_stz2),
-    ];
     let mut has_some = false;
-    for (kind, at, bits) in tables {
+    for (kind, at) in [(b"stts", 4), (b"stsz", 8), (b"stz2", 8)] {
         let Some(body) = find(table, kind) else { continue };
-        let (count, entry) = (u64::from(field(body, at)), u64::from(bits(body)));
+        // Bits of an entry: `sample_size` stands for all of them in `stsz`, `field_size` says it in `stz2`.
+        let entry: u64 = match (kind, field(body, 4)) {
+            (b"stts", _) => 64,
+            (b"stsz", 0) => 32,
+            (b"stsz", _) => 0,
+            (_, size) => (size & 0xff).into(),
+        };
+        let count = u64::from(field(body, at));
         let entries = body.len().saturating_sub(at + 4) as u64;
         if count.saturating_mul(entry).div_ceil(8) > entries {
             return Err(MoovError::Malformed);
