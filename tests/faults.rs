@@ -100,7 +100,14 @@ impl Row {
 fn ends_connection(fault: &Fault) -> bool {
     !matches!(
         fault,
-        Fault::Pass | Fault::Answer(_) | Fault::SlowDrain { .. } | Fault::WrongCrcInReply | Fault::ShortObject
+        Fault::Pass
+            | Fault::Answer(_)
+            | Fault::Informational(_)
+            | Fault::Compressed(_)
+            | Fault::CompressedReply
+            | Fault::SlowDrain { .. }
+            | Fault::WrongCrcInReply
+            | Fault::ShortObject
     )
 }
 
@@ -233,6 +240,8 @@ fn an_overloaded_server_is_left_alone_for_a_while() {
         row("503 storm", times(5, Fault::status(503))).fails(),
         row("504 storm", times(5, Fault::status(504))).fails(),
         row("503 with Retry-After", [Fault::retry_after(503, "1")]).fails(),
+        row("409, another request is under way", times(2, Fault::status(409))).fails(),
+        row("103 before the answer", times(3, Fault::Informational(vec![100, 103]))),
         row(
             "answers in the middle of the body",
             times(2, Fault::EarlyAnswer(Answer::status(503))),
@@ -261,6 +270,13 @@ fn a_connection_that_breaks_is_made_again() {
         row("reset after the body, not stored", [Fault::ResetAfterBody { stored: false }]).fails(),
         row("412 after a lost reply", [Fault::ResetAfterBody { stored: true }]).fails(),
         row("truncated reply", times(2, Fault::TruncatedReply)).fails(),
+        row("compressed reply", times(2, Fault::CompressedReply)).fails(),
+        row("compressed policy", [Fault::Compressed(Answer::policy())]).fails(),
+        row(
+            "compressed policy after a lost reply",
+            [Fault::ResetAfterBody { stored: false }, Fault::Compressed(Answer::policy())],
+        )
+        .fails(),
         Row {
             // Nobody may look at it, but its name tells that it is ours.
             answers: vec![Answer::status(403)],

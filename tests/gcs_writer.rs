@@ -163,6 +163,7 @@ async fn every_answer_has_the_class_that_is_acted_on() {
         (403, Class::Permanent),
         (404, Class::Permanent),
         (408, Class::Transient),
+        (409, Class::Transient),
         (411, Class::Permanent),
         (412, Class::Conflict),
         (413, Class::Permanent),
@@ -277,6 +278,10 @@ async fn an_answer_about_another_object_is_no_success_and_nothing_is_deleted_for
             assert_eq!((error.class, error.bad_generation), (Class::Transient, None), "{error}");
         }
     }
+    // No size: what is there may be all of it.
+    let whole = serde_json::json!({"generation": "5", "name": "a.flv", "bucket": BUCKET}).to_string();
+    let error = fails(Fault::Answer(Answer::raw(200, "application/json", &whole))).await;
+    assert_eq!((error.class, error.bad_generation), (Class::Transient, None), "{error}");
     // Neither a checksum nor a name: whoever sent it has not said that it has these bytes.
     let body = serde_json::json!({"generation": "5", "size": size}).to_string();
     let error = fails(Fault::Answer(Answer::raw(200, "application/json", &body))).await;
@@ -327,6 +332,40 @@ async fn a_body_counts_as_sent_whole_only_when_its_last_byte_has_left() {
         let _ = writer.write(&request("a.flv", &data), Arc::<Whole>::clone(&whole)).await;
         assert_eq!(whole.0.load(Ordering::Relaxed), usize::from(is_whole), "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_server_says_before_its_answer_is_no_answer() {
+    for said in [vec![100], vec![102, 103], vec![103, 103, 103]] {
+        let server = GcsServer::spawn_thread();
+        server.push_fault(Fault::Informational(said.clone()));
+        let data = payload(300_000);
+        let stored = write(&writer(&server), &request("a.flv", &data)).await;
+        assert!(stored.is_ok(), "{said:?}: {stored:?}");
+        assert_eq!(server.object(BUCKET, "a.flv").unwrap().data, data);
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_no_success_and_its_bytes_are_in_no_text() {
+    for (answer, class) in [
+        (Answer::raw(200, "application/json", "{}"), Class::Transient),
+        (Answer::status(403), Class::Permanent),
+        (Answer::status(503), Class::Transient),
+        // Whether it is a conflict or a policy is in what cannot be read.
+        (Answer::status(412), Class::Transient),
+        (Answer::policy(), Class::Transient),
+    ] {
+        let error = fails(Fault::Compressed(answer.clone())).await;
+        assert_eq!(error.class, class, "{answer:?}: {error}");
+        assert!(error.message.contains("compressed") && error.message.is_ascii(), "{error}");
+        assert!(!error.message.contains(char::is_control), "{error:?}");
+    }
+    let server = GcsServer::spawn_thread();
+    server.push_fault(Fault::CompressedReply);
+    let error = write(&writer(&server), &request("a", &payload(10))).await.unwrap_err();
+    assert!(!error.says_nothing_was_stored(), "{error}");
+    assert!(server.object(BUCKET, "a").is_some());
 }
 
 #[tokio::test]
@@ -702,14 +741,16 @@ mod resumable {
 
     #[tokio::test]
     async fn a_lost_session_is_started_over_the_next_time_and_a_missing_bucket_is_not() {
-        for status in [404, 410] {
+        for status in [400, 404, 409, 410, 416] {
             let server = GcsServer::spawn_thread();
             server.push_fault(Fault::Pass);
             server.push_fault(Fault::status(status));
-            let error = write(&resumable(&server), &request("a", &payload(1 << 20)))
-                .await
-                .unwrap_err();
+            let (writer, data) = (resumable(&server), payload(1 << 20));
+            let error = write(&writer, &request("a", &data)).await.unwrap_err();
             assert_eq!((error.class, error.http_status), (Class::Transient, Some(status)), "{error}");
+            assert!(!error.says_nothing_was_stored(), "{error}");
+            write(&writer, &request("a", &data)).await.unwrap();
+            assert_eq!(server.object(BUCKET, "a").unwrap().data, data);
         }
         let server = GcsServer::spawn_thread();
         server.push_fault(Fault::status(404));

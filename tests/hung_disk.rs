@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "hung_disk/each_call.rs"]
+mod each_call;
+#[path = "common/leftovers.rs"]
+mod left;
 #[path = "common/process.rs"]
 mod process;
 
@@ -35,7 +39,6 @@ fn library() -> PathBuf {
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-o"])
             .args([&part, &source])
-            .arg("-ldl")
             .status();
         assert!(built.unwrap().success());
         std::fs::rename(&part, &out).unwrap();
@@ -50,41 +53,51 @@ fn camera(name: &str) -> String {
     )
 }
 
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
 impl Recording {
     /// One camera into the spool that will hang, and one into another.
     fn begin(properties: &str, is_hung: bool) -> Self {
-        let server = GcsServer::spawn_thread();
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let dir = |name: &str| folder.path().join(name).display().to_string();
-        if is_hung {
-            std::fs::write(dir("flag"), "").unwrap();
-        }
-        let sink = |name: &str| {
-            format!(
-                "{name}. ! queue ! filesink location={} buffer-mode=unbuffered {name}. ! queue ! gcssink bucket={BUCKET} \
-                 device-id={name} endpoint-uri={} spool-dir={}/spool max-spool-bytes=1000000000 max-size-time=1000000000 {properties}",
-                dir(&format!("{name}.flv")),
-                server.endpoint(),
-                dir(name)
-            )
+        let (server, folder) = (GcsServer::spawn_thread(), folder());
+        let words = {
+            let folder = folder.path();
+            let dir = |name: &str| folder.join(name).display().to_string();
+            let sink = |name: &str| {
+                format!(
+                    "{name}. ! queue ! filesink location={} buffer-mode=unbuffered {name}. ! queue ! gcssink bucket={BUCKET} \
+                     device-id={name} endpoint-uri={} spool-dir={}/spool max-spool-bytes=1000000000 max-size-time=1000000000 {properties}",
+                    dir(&format!("{name}.flv")),
+                    server.endpoint(),
+                    dir(name)
+                )
+            };
+            for name in ["hung", "fine"] {
+                std::fs::create_dir(dir(name)).unwrap();
+            }
+            format!("{} {} {} {}", camera("hung"), sink("hung"), camera("fine"), sink("fine"))
         };
-        let words = format!(
-            "-e -m {} {} {} {}",
-            camera("hung"),
-            sink("hung"),
-            camera("fine"),
-            sink("fine")
-        );
-        for name in ["hung", "fine"] {
-            std::fs::create_dir(dir(name)).unwrap();
+        Self::launch(&words, is_hung, server, folder)
+    }
+
+    /// A line with a folder below which calls will hang, or do so from the start.
+    fn launch(words: &str, is_hung: bool, server: GcsServer, folder: tempfile::TempDir) -> Self {
+        // Its plugins are looked for before, since that is done by other processes, in which no call may hang.
+        let known = launch("fakesrc num-buffers=1 ! fakesink", &[]).wait_with_output().unwrap();
+        assert!(known.status.success());
+        let flag = folder.path().join("flag");
+        if is_hung {
+            std::fs::write(&flag, "").unwrap();
         }
-        let (below, flag, library) = (dir("hung/"), dir("flag"), library().display().to_string());
+        let (below, flag) = (format!("{}/", folder.path().display()), flag.display().to_string());
+        let library = library().display().to_string();
         let environment = [
             ("LD_PRELOAD", library.as_str()),
             ("HANG_BELOW", below.as_str()),
             ("HANG_WHILE", flag.as_str()),
         ];
-        let mut child = launch(&words, &environment);
+        let mut child = launch(&format!("-e -m {words}"), &environment);
         let said = Arc::<Mutex<String>>::default();
         let mut readers = Vec::new();
         let mut read = |from: Box<dyn std::io::Read + Send>| {
@@ -116,7 +129,7 @@ impl Recording {
         self.said.lock().unwrap().clone()
     }
 
-    fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+    fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let limit = Instant::now() + Duration::from_secs(40);
         while !is_so() {
             assert!(Instant::now() < limit, "{what}\n{}", self.said());
@@ -146,6 +159,14 @@ impl Recording {
             .flatten()
             .filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name))
             .count()
+    }
+
+    /// Ends it as a power cut does.
+    fn kill(mut self) -> (GcsServer, tempfile::TempDir) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        (self.server, self.folder)
     }
 
     /// Ends it as Ctrl-C does. What it said.

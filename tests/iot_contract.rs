@@ -173,6 +173,45 @@ fn twenty_broken_connections_are_one_outage_without_a_storm() {
     device.broker.assert_no_violations();
 }
 
+/// The keep-alive that the broker is asked for with these properties.
+fn asked_for(properties: &str) -> u16 {
+    let device = Device::new("asked", |_| ());
+    let line = device.line(properties);
+    line.play();
+    device.wait_state("connected");
+    line.stop();
+    device.broker.assert_no_violations();
+    device.broker.seen().connections[0].keep_alive
+}
+
+#[test]
+fn the_broker_is_asked_for_the_keep_alive_in_whole_seconds_and_for_no_more_than_the_bridge_takes() {
+    assert_eq!(asked_for(""), 60);
+    assert_eq!(asked_for("keep-alive=2900000000"), 2);
+    assert_eq!(asked_for("keep-alive=65535000000000"), 1200);
+    assert_eq!(asked_for("keep-alive=0"), 60, "a dead connection would never be noticed");
+}
+
+#[test]
+fn an_idle_connection_is_kept_alive_and_a_dead_one_is_noticed_within_twice_the_keep_alive() {
+    let device = Device::new("alive", |_| ());
+    let line = device.line("keep-alive=2000000000 state-interval=600000000000");
+    line.play();
+    device.wait_state("connected");
+    // The broker ends a connection that is silent for 1.5 times the keep-alive.
+    device.wait(|seen| seen.connections[0].pings >= 4, SOON);
+    assert_eq!(device.broker.connections().len(), 1);
+    assert_eq!(device.broker.states().len(), 1, "only the keep-alive keeps it");
+    assert!(line.words().iter().all(|word| word.0 != "warning"));
+    let began = Instant::now();
+    device.broker.half_open();
+    let warning = line.wait_word("warning", SOON);
+    assert!(warning.contains("has not answered for 2 s"), "{warning}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    device.wait(|seen| seen.connections.len() == 2, SOON);
+    line.stop();
+}
+
 #[test]
 fn a_config_of_12_kib_is_heard_and_its_hash_is_acknowledged_in_the_next_state() {
     use sha2::{Digest, Sha256};

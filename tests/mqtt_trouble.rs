@@ -82,7 +82,12 @@ impl Attempt {
     fn warning(&self) -> String {
         self.wait(|state| !state.1.is_empty());
         assert!(!self.link.is_connected());
-        self.reports.state.lock().unwrap().1[0].clone()
+        let text = self.reports.state.lock().unwrap().1[0].clone();
+        // "TLS: TLS: …", "TLS: I/O: …": what the layers of the connection call the error says nothing to the reader.
+        let words: Vec<&str> = text.split(' ').collect();
+        let is_label = |word: &&str| word.ends_with(':');
+        assert!(!words.windows(2).any(|pair| pair.iter().all(is_label)), "{text}");
+        text
     }
 }
 

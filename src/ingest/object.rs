@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::base::wall;
 use crate::spool::{DestinationId, Entry};
 use crate::upload::chunk;
-use crate::upload::chunk::Summary;
+use crate::upload::chunk::{Keep, Summary};
 use gcstreamer_media::chunk::ChunkInfo;
 use gcstreamer_schema::metadata::{GAP_REASON, PREVIOUS_SESSION};
 use gcstreamer_schema::name::{NameFields, Template};
@@ -120,9 +120,10 @@ impl ObjectBuilder {
         }
     }
 
-    /// Returns the memory charged for a chunk beside its header and payload: [`PER_CHUNK`] and its texts, which count twice if
-    /// the spool needs a copy.
-    pub fn overhead(&self, spools: bool) -> u64 {
+    /// Returns the memory charged for a chunk beside its header and payload: [`PER_CHUNK`] and its texts. They count twice if the
+    /// spool needs a copy. Where every chunk goes to disk as it comes, one that is shorter than the disk's delay is there with what
+    /// was known at its begin and at its end.
+    pub fn overhead(&self, keep: Keep) -> u64 {
         let settings = &self.settings;
         let options = [
             &settings.content_type,
@@ -133,7 +134,12 @@ impl ObjectBuilder {
         let metadata = settings.metadata.iter().map(|(key, value)| key.len() + value.len());
         let texts = options.into_iter().flatten().map(String::len).chain(metadata).sum::<usize>();
         let names = self.bucket.len() + self.device.len() + self.location.len();
-        PER_CHUNK + ((texts + names) as u64 + OWN_TEXTS) * if spools { 2 } else { 1 }
+        let (chunks, copies) = match keep {
+            Keep::Memory => (1, 1),
+            Keep::Overflow => (1, 2),
+            Keep::Always => (2, 3),
+        };
+        PER_CHUNK * chunks + ((texts + names) as u64 + OWN_TEXTS) * copies
     }
 
     /// Returns which other names the chunk may get if its own is taken.

@@ -86,7 +86,7 @@ impl Ingest {
         poster: Arc<dyn Poster>,
     ) -> Self {
         let (last_buffer, clock) = (uploads.now(), uploads.clock());
-        let overhead = builder.overhead(keep != Keep::Memory);
+        let overhead = builder.overhead(keep);
         uploads.set_headroom(overhead);
         Self {
             chunker,

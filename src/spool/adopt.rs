@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::destination::{Destination, DestinationId};
 use super::disk::Listed;
 use super::entry::Entry;
-use super::error::SpoolError;
+use super::error::{SpoolError, is_passing};
 use super::folder::{END_ROOM, Folder};
 use super::inspect::{Inspection, inspect};
 use super::paths::{is_device_dir, is_session, sequence_of};
@@ -30,7 +30,7 @@ pub struct Adoption {
     /// Destinations that they name, by [`Summary::destination`].
     pub destinations: BTreeMap<DestinationId, Destination>,
     /// Why looking broke off: the disk does not answer, or the process has no descriptor left. Nothing is ours then.
-    pub interrupted: Option<String>,
+    pub interrupted: Option<SpoolError>,
 }
 
 /// A session of an earlier process. Its lock is held as long as any of its chunks is.
@@ -97,10 +97,16 @@ impl fmt::Display for Notice {
 
 /// Takes every session whose lock is free, at once: as many locks are held as there are sessions with chunks.
 pub fn adopt(spool: &Arc<Spool>) -> Adoption {
-    let (mut leftovers, notices) = Leftovers::list(spool);
-    let mut all = Adoption {
-        notices,
-        ..Adoption::default()
+    let mut all = Adoption::default();
+    let mut leftovers = match Leftovers::list(spool) {
+        Ok((leftovers, notices)) => {
+            all.notices = notices;
+            leftovers
+        }
+        Err(e) => {
+            all.interrupted = Some(e);
+            return all;
+        }
     };
     while let Some((_, adoption)) = leftovers.take_next() {
         all.sessions.extend(adoption.sessions);
@@ -137,7 +143,10 @@ pub struct Leftovers {
 
 impl Leftovers {
     /// Lists them. Opens no file and takes no lock. What cannot be listed is left as it is.
-    pub fn list(spool: &Arc<Spool>) -> (Self, Vec<Notice>) {
+    ///
+    /// # Errors
+    /// The disk does not answer, or the process has no descriptor left: to be tried again.
+    pub fn list(spool: &Arc<Spool>) -> Result<(Self, Vec<Notice>), SpoolError> {
         let mut adoption = Adoption::default();
         let mut waiting = Vec::new();
         for device_dir in adoption.folders(spool, spool.root.clone(), is_device_dir) {
@@ -146,7 +155,11 @@ impl Leftovers {
                 if spool.holds(&device_dir, &session) {
                     continue;
                 }
-                let files = spool.disk.list(&dir.join(&session)).unwrap_or_default();
+                let folder = dir.join(&session);
+                let files = match spool.disk.list(&folder) {
+                    Err(e) if is_passing(&e) => return Err(SpoolError::io("read", &folder, e)),
+                    files => files.unwrap_or_default(),
+                };
                 let lengths = files.iter().filter_map(|(name, listed)| match listed {
                     Listed::File(len) => sequence_of(name).map(|_| *len),
                     Listed::Dir | Listed::Other => None,
@@ -161,6 +174,9 @@ impl Leftovers {
                 });
             }
         }
+        if let Some(interrupted) = adoption.interrupted {
+            return Err(interrupted);
+        }
         waiting.sort_by(|a, b| (&a.session, &a.device_dir).cmp(&(&b.session, &b.device_dir)));
         let mut leftovers = Self {
             spool: Arc::clone(spool),
@@ -168,7 +184,7 @@ impl Leftovers {
             rest: (0, 0),
         };
         waiting.into_iter().for_each(|left| leftovers.put_back(left));
-        (leftovers, adoption.notices)
+        Ok((leftovers, adoption.notices))
     }
 
     /// Chunks and bytes in the folders whose turn has not come.
@@ -198,10 +214,12 @@ impl Leftovers {
             match Folder::take(&self.spool, &left.device_dir, &left.session) {
                 Ok(Some(folder)) => adoption.session(&folder),
                 Ok(None) => continue,
-                Err(e) if is_passing(&e) => adoption.interrupted = Some(e.to_string()),
                 Err(e) => {
                     let path = self.spool.root.join(&left.device_dir).join(&left.session);
-                    adoption.left(path, &e);
+                    match is_passing(&e) {
+                        true => adoption.interrupted = Some(SpoolError::io("open", &path, e)),
+                        false => adoption.left(path, &e),
+                    }
                 }
             }
             if adoption.interrupted.is_some() {
@@ -222,14 +240,6 @@ impl Leftovers {
         self.count(&left, true);
         self.waiting.push_back(left);
     }
-}
-
-/// Returns whether an error is not about the file: the disk does not answer, or there are too many open files.
-fn is_passing(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let code = error.raw_os_error();
-    let too_many = [Errno::MFILE, Errno::NFILE].map(|e| Some(e.raw_os_error())).contains(&code);
-    too_many || error.kind() == io::ErrorKind::TimedOut
 }
 
 impl super::Session {
@@ -281,7 +291,10 @@ impl Adoption {
             // Removed since it was listed.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => {
-                self.left(dir, &e);
+                match is_passing(&e) {
+                    true => self.interrupted = Some(SpoolError::io("read", &dir, e)),
+                    false => self.left(dir, &e),
+                }
                 Vec::new()
             }
         }
@@ -301,7 +314,7 @@ impl Adoption {
         let files = match folder.spool.disk.list(&folder.dir) {
             Ok(files) => files,
             Err(e) if is_passing(&e) => {
-                self.interrupted = Some(e.to_string());
+                self.interrupted = Some(SpoolError::io("read", &folder.dir, e));
                 return;
             }
             Err(e) => return self.left(folder.dir.clone(), &e),
@@ -341,8 +354,8 @@ impl Adoption {
                     chunk: seen.known,
                 }),
                 Ok(Done::Nothing) => {}
-                Err(e) if e.is_hung() => {
-                    self.interrupted = Some(e.to_string());
+                Err(e) if e.is_passing() => {
+                    self.interrupted = Some(e);
                     return;
                 }
                 Err(e) => self.left(folder.path(sequence), &e),
@@ -384,7 +397,7 @@ impl Adoption {
             }
             Err(e) => {
                 match is_passing(&e) {
-                    true => self.interrupted = Some(e.to_string()),
+                    true => self.interrupted = Some(SpoolError::io("open", &path, e)),
                     false => self.left(path, &e),
                 }
                 let finding = Finding {

@@ -118,6 +118,12 @@ impl SpoolError {
         matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::TimedOut)
     }
 
+    /// Returns whether the error says nothing of the file: the disk does not answer, or too many files are open. It is worth a
+    /// second try.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_passing(source))
+    }
+
     /// A file could not be read.
     pub fn reading(path: PathBuf, source: io::Error) -> Self {
         Self::Io {
@@ -143,4 +149,12 @@ impl SpoolError {
             what: what.into(),
         }
     }
+}
+
+/// See [`SpoolError::is_passing`].
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error();
+    let too_many = [Errno::MFILE, Errno::NFILE].map(|e| Some(e.raw_os_error())).contains(&code);
+    too_many || error.kind() == ErrorKind::TimedOut
 }

@@ -53,7 +53,7 @@ pub use open::OpenChunk;
 pub use reader::ChunkReader;
 pub use recovery::{Boots, Summary};
 pub use session::Session;
-pub use stored::{Partial, Stored};
+pub use stored::{Partial, ShelvedFile, Stored};
 
 use crate::base::registry::Registry;
 use disk::{Disk, Listed, Lock};

@@ -37,6 +37,16 @@ impl Charge {
         Self { len, slack: 0 }
     }
 
+    /// Of a file that is counted, with room behind its end.
+    pub(super) fn with_slack(len: u64, slack: u64) -> Self {
+        Self { len, slack }
+    }
+
+    /// The room behind the end of a file of that length; `None` if another length is counted.
+    pub(super) fn slack_behind(self, len: u64) -> Option<u64> {
+        (self.len == len).then_some(self.slack)
+    }
+
     fn held(self) -> u64 {
         blocks(self.len.saturating_add(self.slack))
     }

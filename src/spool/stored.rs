@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::destination::DestinationId;
 use super::disk::DiskFile;
 use super::entry::{ClosedEntry, Entry, name_mark};
 use super::error::SpoolError;
@@ -254,6 +255,29 @@ impl Stored {
         Ok(to)
     }
 
+    /// Goes on as what is returned: this one has no file any more. `None`: it was sent, or its file is gone.
+    pub fn shelve(&mut self) -> Option<ShelvedFile> {
+        if self.gone || !self.sent.is_empty() {
+            return None;
+        }
+        let slack = self.charge.slack_behind(self.tail)?;
+        let shelved = ShelvedFile {
+            folder: Arc::clone(&self.folder),
+            sequence: self.summary.sequence,
+            size: self.summary.size,
+            start: self.summary.start,
+            duration: self.summary.duration,
+            tail: self.tail,
+            end_len: u32::try_from(self.tail.checked_sub(self.end_at)?).ok()?,
+            slack: u32::try_from(slack).ok()?,
+            crc32c: self.summary.crc32c,
+            suspect: self.summary.suspect,
+        };
+        self.gone = true;
+        self.charge = Charge::default();
+        Some(shelved)
+    }
+
     fn open(&self) -> Result<Arc<dyn DiskFile>, SpoolError> {
         self.folder.open(self.summary.sequence)
     }
@@ -261,6 +285,66 @@ impl Stored {
     fn charge_to(&mut self, len: u64) -> Result<(), SpoolError> {
         let slack = self.charge.slack_within(len, END_ROOM);
         self.folder.spool.charge(&self.folder.key, &mut self.charge, len, slack)
+    }
+}
+
+/// A [`Stored`] that nobody has sent yet, as small as it can be: hundreds of thousands may wait. Dropped, it stays for the next start
+/// too.
+#[derive(Debug)]
+pub struct ShelvedFile {
+    folder: Arc<Folder>,
+    sequence: u64,
+    size: u64,
+    start: u64,
+    duration: u64,
+    tail: u64,
+    /// From the End record to the tail.
+    end_len: u32,
+    slack: u32,
+    crc32c: u32,
+    suspect: bool,
+}
+
+impl ShelvedFile {
+    /// What is known of the chunk, which goes there.
+    pub fn summary(&self, destination: DestinationId) -> Summary {
+        Summary {
+            sequence: self.sequence,
+            size: self.size,
+            crc32c: self.crc32c,
+            start: self.start,
+            duration: self.duration,
+            suspect: self.suspect,
+            destination,
+        }
+    }
+
+    /// Its sequence number.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The chunk, which goes there.
+    pub fn into_stored(mut self, destination: DestinationId) -> Stored {
+        let (folder, summary) = (Arc::clone(&self.folder), self.summary(destination));
+        Stored::new(
+            folder,
+            summary,
+            self.tail - u64::from(self.end_len),
+            self.tail,
+            self.take_charge(),
+        )
+    }
+
+    fn take_charge(&mut self) -> Charge {
+        Charge::with_slack(self.tail, std::mem::take(&mut self.slack).into())
+    }
+}
+
+impl Drop for ShelvedFile {
+    fn drop(&mut self) {
+        let mut charge = self.take_charge();
+        self.folder.spool.quota.release(&mut charge);
     }
 }
 

@@ -16,7 +16,7 @@ use super::queue::UploadQueue;
 use super::spool_folder::{IsOpen, SpoolFolder};
 use super::spooled_chunk::{ChunkFile, Times};
 use super::spooler::Jobs;
-use crate::spool::{Adoption, ClosedEntry, Found, Leftover, Leftovers, Notice, Partial, Spool, SpoolError, Stored};
+use crate::spool::{Adoption, ClosedEntry, Destination, Found, Leftover, Leftovers, Notice, Partial, Spool, SpoolError, Stored};
 use gcstreamer_media::chunk::replay::Replay;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES, duration_ms};
@@ -35,6 +35,8 @@ pub(super) struct Adopter {
     notices: Notices,
     /// Sessions of which all is parked: they had their turn.
     parked: Vec<Leftover>,
+    /// Half-written chunks that could not be closed because the disk does not answer, or too many files are open.
+    unclosed: Vec<Partial>,
 }
 
 /// What came of a step.
@@ -55,6 +57,7 @@ impl Adopter {
             times,
             notices: Notices::default(),
             parked: Vec::new(),
+            unclosed: Vec::new(),
         }
     }
 
@@ -97,14 +100,25 @@ impl Adopter {
 
     async fn walk(mut self, spool: Arc<Spool>) {
         let uploads = Arc::clone(&self.uploads);
-        let listing = Arc::clone(&spool);
-        let Ok((mut leftovers, notices)) = spawn_blocking(move || Leftovers::list(&listing)).await else {
-            return;
+        let mut leftovers = loop {
+            let listing = Arc::clone(&spool);
+            match spawn_blocking(move || Leftovers::list(&listing)).await {
+                Ok(Ok((leftovers, notices))) => {
+                    self.notices.extend(notices);
+                    break leftovers;
+                }
+                Ok(Err(why)) => self.interrupted(&why),
+                Err(_) => return,
+            }
+            self.say(false);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = uploads.has_stopped() => return,
+            }
         };
-        self.notices.extend(notices);
-        uploads.set_rest(leftovers.rest());
+        self.set_rest(&leftovers);
         loop {
-            if leftovers.is_empty() {
+            if leftovers.is_empty() && self.unclosed.is_empty() {
                 self.say(true);
                 let spool = Arc::clone(&spool);
                 // All that is free was taken: more may be counted as unowned than there is.
@@ -125,7 +139,7 @@ impl Adopter {
             });
             let Ok((adopter, rest, step)) = stepped.await else { return };
             (self, leftovers) = (adopter, rest);
-            uploads.set_rest(leftovers.rest());
+            self.set_rest(&leftovers);
             uploads.tell_leftovers();
             if step == Some(Step::Went) {
                 continue;
@@ -139,6 +153,21 @@ impl Adopter {
         }
     }
 
+    /// What waits for its turn, or for the disk.
+    fn set_rest(&self, leftovers: &Leftovers) {
+        let (chunks, bytes) = leftovers.rest();
+        let unclosed = self.unclosed.iter().map(Partial::len).fold(bytes, u64::saturating_add);
+        self.uploads.set_rest((chunks + self.unclosed.len() as u64, unclosed));
+    }
+
+    /// The disk does not answer, which is a matter of all that is in the spool, or too many files are open.
+    fn interrupted(&mut self, why: &SpoolError) {
+        match why.is_hung() {
+            true => self.uploads.disk_hangs(why),
+            false => self.notices.interrupted(&why.to_string()),
+        }
+    }
+
     /// Posts pending reports before a wait.
     fn say(&mut self, is_last: bool) {
         self.uploads.tell_leftovers();
@@ -149,6 +178,14 @@ impl Adopter {
 
     /// Takes the next session over. `None`: there is no place for it. Blocking.
     pub(super) fn step(&mut self, leftovers: &mut Leftovers) -> Option<Step> {
+        if !self.unclosed.is_empty() {
+            let unclosed = std::mem::take(&mut self.unclosed);
+            let closed = unclosed.into_iter().filter_map(|partial| self.close(partial)).collect();
+            self.uploads.adopt(closed, false);
+        }
+        if !self.unclosed.is_empty() {
+            return Some(Step::Interrupted);
+        }
         if let Some(gave_way) = self.uploads.place_for_leftovers()? {
             match gave_way.is_parked {
                 true => self.parked.push(gave_way.left),
@@ -159,8 +196,8 @@ impl Adopter {
             return Some(Step::Went);
         };
         self.times.learn(&adoption.boots);
-        if let Some(why) = &adoption.interrupted {
-            self.notices.interrupted(why);
+        if let Some(why) = adoption.interrupted.take() {
+            self.interrupted(&why);
             self.take_over(adoption);
             return Some(Step::Interrupted);
         }
@@ -200,45 +237,56 @@ impl Adopter {
         for session in adoption.sessions {
             let mut chunks = Vec::new();
             for found in session.chunks {
-                let stored = match found {
-                    Found::Upload(stored) => Some((None, stored)),
-                    Found::Rebuild(partial) => match rebuild(partial) {
-                        Ok(Rebuilt::Chunk(running, stored)) => Some((running, stored)),
-                        Ok(Rebuilt::Nothing) => None,
-                        Ok(Rebuilt::Lost(summary)) => {
-                            self.uploads.lost(summary);
-                            None
-                        }
-                        Err(e) => {
-                            self.notices
-                                .other(format!("{e}; the half-written chunk is left for the next start"));
-                            None
-                        }
-                    },
-                };
-                let Some((running, stored)) = stored else { continue };
-                let summary = stored.summary();
-                let (link_key, warning) = self
-                    .sorter
-                    .sort(summary.destination, adoption.destinations.get(&summary.destination));
-                warning.into_iter().for_each(|text| self.uploads.warn(text));
-                chunks.push(Chunk {
-                    summary: Summary {
-                        session: stored.session().into(),
-                        sequence: summary.sequence,
-                        start: summary.start,
-                        duration: summary.duration,
-                        running,
-                        size: summary.size,
-                    },
-                    place: Place::Disk(ChunkFile::new(stored, Arc::clone(&self.times))),
-                    recovered: true,
-                    link_key,
-                    renamed: None,
-                    closed_at: self.uploads.now(),
+                chunks.extend(match found {
+                    Found::Upload(stored) => {
+                        let destination = adoption.destinations.get(&stored.summary().destination);
+                        Some(self.chunk(None, stored, destination))
+                    }
+                    Found::Rebuild(partial) => self.close(partial),
                 });
             }
             self.uploads.adopt(chunks, false);
+        }
+    }
+
+    /// Closes a half-written chunk. `None`: there is nothing to store, or not yet.
+    fn close(&mut self, mut partial: Partial) -> Option<Chunk> {
+        match rebuild(&mut partial) {
+            Ok(Rebuilt::Chunk(running, stored)) => {
+                let destination = partial.entry().destination();
+                return Some(self.chunk(running, stored, Some(&destination)));
+            }
+            Ok(Rebuilt::Nothing) => {}
+            Ok(Rebuilt::Lost(summary)) => self.uploads.lost(summary),
+            Err(why) if why.is_passing() => {
+                self.interrupted(&why);
+                self.unclosed.push(partial);
+            }
+            Err(e) => self
+                .notices
+                .other(format!("{e}; the half-written chunk is left for the next start")),
+        }
+        None
+    }
+
+    fn chunk(&mut self, running: Option<u64>, stored: Stored, destination: Option<&Destination>) -> Chunk {
+        let summary = stored.summary();
+        let (link_key, warning) = self.sorter.sort(summary.destination, destination);
+        warning.into_iter().for_each(|text| self.uploads.warn(text));
+        Chunk {
+            summary: Summary {
+                session: stored.session().into(),
+                sequence: summary.sequence,
+                start: summary.start,
+                duration: summary.duration,
+                running,
+                size: summary.size,
+            },
+            place: Place::Disk(ChunkFile::new(stored, Arc::clone(&self.times))),
+            recovered: true,
+            link_key,
+            renamed: None,
+            closed_at: self.uploads.now(),
         }
     }
 }
@@ -254,7 +302,7 @@ enum Rebuilt {
 }
 
 /// Closes a half-written chunk at the end of its last whole unit.
-fn rebuild(mut partial: Partial) -> Result<Rebuilt, SpoolError> {
+fn rebuild(partial: &mut Partial) -> Result<Rebuilt, SpoolError> {
     let mut entry = partial.entry().clone();
     let container = Container::from_name(&entry.container).unwrap_or(Container::Raw);
     let mut replay = Replay::new(container, entry.init_bytes);
@@ -265,7 +313,11 @@ fn rebuild(mut partial: Partial) -> Result<Rebuilt, SpoolError> {
     let found = replay.finish(partial.complete());
     if found.whole <= entry.init_bytes {
         let size = partial.len().saturating_sub(entry.init_bytes);
-        partial.discard()?;
+        match partial.discard() {
+            // It happens when the disk comes back.
+            Err(e) if e.is_hung() => {}
+            done => done?,
+        }
         return Ok(match size {
             0 => Rebuilt::Nothing,
             _ => Rebuilt::Lost(Summary {

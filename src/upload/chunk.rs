@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use bytes::Bytes;
 
 use super::scheduler::LinkKey;
+use super::spooled_chunk::{ShelvedFile, Times};
 use crate::base::lock::lock;
-use crate::spool::{ClosedEntry, Entry, Session, SpoolError, Stored, name_mark};
+use crate::spool::{ClosedEntry, DestinationId, Entry, Session, SpoolError, Stored, name_mark};
 use gcstreamer_storage::ObjectRequest;
 
 /// Fields of a chunk's messages. Small: tens of thousands may wait on disk.
@@ -178,6 +179,10 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
     /// Whether the disk did not answer while its bytes were read. Asking takes the answer back.
     fn take_hung(&self) -> bool {
         false
+    }
+    /// What is enough to make it again, which goes on in its place; `None` if more is known of it than that, or it goes elsewhere.
+    fn shelve(&self, _wanted: Option<DestinationId>) -> Option<(ShelvedFile, DestinationId, Arc<Times>)> {
+        None
     }
     /// Whether somebody has removed its file. An open file can be read all the same.
     fn is_removed(&self) -> bool {

@@ -12,9 +12,9 @@ use super::completion::{Confirmed, Due};
 use super::destination::Sorter;
 use super::held::MAX_HELD;
 use super::queue::UploadQueue;
-use super::report::Report;
+use super::report::{DiskFault, Report};
 use super::tests::limits;
-use crate::spool::sim::SimDisk;
+use crate::spool::sim::{Fault, SimDisk};
 use crate::spool::{ClosedEntry, DestinationId, Entry, Leftovers, Spool};
 use gcstreamer_storage::{Class, Endpoint, WriteError};
 
@@ -64,7 +64,7 @@ impl Sink {
         let uploads = Arc::new(UploadQueue::new(limits(1000, 4), 1, Box::new(|| {})).with_disk(false));
         let sorter = Sorter::new(Endpoint::google(), DestinationId::of_bucket(None, false, OWN));
         let adopter = Adopter::new(&uploads, sorter, uploads.times());
-        let (leftovers, notices) = Leftovers::list(&spool);
+        let (leftovers, notices) = Leftovers::list(&spool).unwrap();
         assert!(notices.is_empty());
         uploads.set_rest(leftovers.rest());
         Self {
@@ -245,4 +245,67 @@ fn torn_after(bytes: usize) -> (Vec<(String, u64, u64)>, usize) {
 async fn a_part_without_one_whole_picture_is_told_as_a_gap_and_an_empty_one_is_not() {
     assert_eq!(torn_after(113), (vec![("s0".to_owned(), 4, 100)], 0));
     assert_eq!(torn_after(13), (Vec::new(), 0));
+}
+
+/// Adopts a whole chunk and a half-written one on a disk whose call of this number does not answer. Returns what was found, what was
+/// reported, and whether there were that many calls.
+fn adopted_although(call: u64) -> (u64, Vec<Report>, bool) {
+    let disk = SimDisk::new(1);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 1 << 30).unwrap();
+    leave(&spool, 0..1, OWN, "system");
+    let session = spool.session("cam", "s0001").unwrap();
+    let entry = Entry {
+        session: "s0001".to_owned(),
+        device: "cam".to_owned(),
+        bucket: OWN.to_owned(),
+        name: "cam/s0001_000000.bin".to_owned(),
+        container: "raw".to_owned(),
+        ..Entry::default()
+    };
+    session
+        .create(&entry)
+        .unwrap()
+        .append(0, &[Bytes::from_static(b"half")])
+        .unwrap();
+    let next = disk.kill();
+    let spool = Spool::open(Arc::new(next.clone()), next.root(), 1 << 30).unwrap();
+    let uploads = Arc::new(UploadQueue::new(limits(1000, 4), 1, Box::new(|| {})).with_disk(false));
+    let sorter = Sorter::new(Endpoint::google(), DestinationId::of_bucket(None, false, OWN));
+    let mut adopter = Adopter::new(&uploads, sorter, uploads.times());
+    next.set_fault(Some(Fault::Once(call, 110)));
+    let mut leftovers = std::iter::repeat_with(|| Leftovers::list(&spool))
+        .find_map(Result::ok)
+        .unwrap()
+        .0;
+    for _ in 0..8 {
+        assert!(adopter.step(&mut leftovers).is_some());
+    }
+    let reports = std::iter::from_fn(|| uploads.take_report());
+    let reports = reports.filter(|r| !matches!(r, Report::HealthEvent(..))).collect();
+    (uploads.snapshot().stats.recovered, reports, next.ops() > call)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_does_not_answer_for_a_while_keeps_nothing_that_was_left_for_another_start() {
+    for call in 0.. {
+        let (found, reports, was_made) = adopted_although(call);
+        assert_eq!(found, 2, "call {call}: {reports:?}");
+        let is_expected = |report: &Report| {
+            matches!(
+                report,
+                Report::Disk {
+                    fault: DiskFault::Hung,
+                    ..
+                }
+            )
+        };
+        assert!(
+            reports.len() <= 1 && reports.iter().all(is_expected),
+            "call {call}: {reports:?}"
+        );
+        if !was_made {
+            assert!(call > 20, "{call}");
+            break;
+        }
+    }
 }

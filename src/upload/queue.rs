@@ -17,6 +17,7 @@ use super::life::{Observer, Step, Unobserved};
 use super::rate::Rate;
 use super::report::{DAMAGED, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
+use super::shelf::Shelf;
 use super::state::{QueueState, RATE_WINDOW, is_parked};
 use super::ticket::Ticket;
 use crate::base::clock::Clock;
@@ -119,6 +120,7 @@ impl UploadQueue {
             state: Mutex::new(QueueState {
                 scheduler: Scheduler::new(limits.max_uploads, seed),
                 chunks: BTreeMap::new(),
+                shelf: Shelf::default(),
                 in_memory: BTreeSet::new(),
                 movable: BTreeSet::new(),
                 pending_bytes: 0,

@@ -18,7 +18,7 @@ use super::spooler::{self, Jobs};
 use crate::spool::disk::{Disk, StdDisk};
 use crate::spool::lane::Lane;
 use crate::spool::watched::WatchedDisk;
-use crate::spool::{DestinationId, Session, Spool, SpoolError};
+use crate::spool::{Adoption, DestinationId, Session, Spool, SpoolError};
 use gcstreamer_storage::Endpoint;
 
 /// The spool of a session, ready to be used, or to be opened as soon as the disk answers.
@@ -28,7 +28,7 @@ pub struct SessionSpool {
     /// What is written to it, and when.
     pub keep: Keep,
     plan: Plan,
-    opened: Result<Session, SpoolError>,
+    opened: Result<(Session, Adoption), SpoolError>,
     jobs: Arc<Jobs>,
     /// Knows where this session's own chunks go.
     sorter: Sorter,
@@ -45,11 +45,17 @@ struct Plan {
 }
 
 impl Plan {
-    fn open(&self, folder: &SpoolFolder) -> Result<Session, SpoolError> {
+    /// Returns the session, and what an earlier life of it has left.
+    fn open(&self, folder: &SpoolFolder) -> Result<(Session, Adoption), SpoolError> {
         let spool = Spool::open(Arc::clone(&self.disk), &self.dir, folder.max())?;
         let session = spool.session(&self.device, &self.session)?;
+        // Before its first chunk is written: one of an earlier life with the same number would be overlooked.
+        let mut left = session.leftovers();
+        if let Some(why) = left.interrupted.take() {
+            return Err(why);
+        }
         folder.set(spool);
-        Ok(session)
+        Ok((session, left))
     }
 }
 
@@ -108,17 +114,17 @@ pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dy
     let (is_open, opened) = oneshot::channel();
     let (folder, plan, jobs) = (session.folder, session.plan, session.jobs);
     let desk = match session.opened {
-        Ok(session) => {
-            let _ = is_open.send(session.leftovers());
+        Ok((session, left)) => {
+            let _ = is_open.send(left);
             SpoolWriter::new(session, Arc::clone(&times))
         }
         Err(why) => {
             uploads.disk_hangs(&why);
             let (folder, mut is_open) = (Arc::clone(&folder), Some(is_open));
             let opener = move || {
-                let session = plan.open(&folder)?;
+                let (session, left) = plan.open(&folder)?;
                 if let Some(is_open) = is_open.take() {
-                    let _ = is_open.send(session.leftovers());
+                    let _ = is_open.send(left);
                 }
                 Ok(session)
             };

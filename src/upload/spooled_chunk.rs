@@ -18,7 +18,8 @@ use super::redate::redate;
 use crate::base::boot;
 use crate::base::clock::Clock;
 use crate::base::lock::lock;
-use crate::spool::{Boots, ChunkReader, ClosedEntry, Entry, OpenChunk, Session, SpoolError, Stored, name_mark};
+pub use crate::spool::ShelvedFile;
+use crate::spool::{Boots, ChunkReader, ClosedEntry, DestinationId, Entry, OpenChunk, Session, SpoolError, Stored, name_mark};
 use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
 /// What time it is, as far as that can be believed, and was in other boots of the machine.
@@ -204,6 +205,19 @@ impl SpooledChunk for ChunkFile {
 
     fn take_hung(&self) -> bool {
         self.is_hung.swap(false, Ordering::Relaxed)
+    }
+
+    fn shelve(&self, wanted: Option<DestinationId>) -> Option<(ShelvedFile, DestinationId, Arc<Times>)> {
+        let has_story = self.damage.get().is_some() || self.stored_as.get().is_some() || !self.sent.is_empty();
+        if has_story || Arc::strong_count(&self.sent) != 1 {
+            return None;
+        }
+        let mut stored = lock(&self.stored);
+        let destination = stored.summary().destination;
+        if wanted.is_some_and(|wanted| wanted != destination) {
+            return None;
+        }
+        Some((stored.shelve()?, destination, Arc::clone(&self.times)))
     }
 
     fn is_removed(&self) -> bool {

@@ -308,7 +308,7 @@ impl UploadQueue {
     /// Lets go of everything: what is on disk waits there for the next start.
     pub fn forget(&self) {
         let mut state = self.lock();
-        let chunks = std::mem::take(&mut state.chunks);
+        let chunks = (std::mem::take(&mut state.chunks), std::mem::take(&mut state.shelf));
         state.in_memory.clear();
         state.movable.clear();
         let ops = state.disk.as_mut().map(|disk| {
@@ -372,7 +372,8 @@ impl Progress for UploadQueue {
     }
 
     fn on_disk(&self) -> Vec<(Ticket, Arc<dyn SpooledChunk>)> {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.unshelve_all();
         let waiting = state.chunks.iter().filter(|(t, _)| !state.scheduler.is_in_flight(**t));
         let on_disk = waiting.filter_map(|(&ticket, chunk)| match &chunk.place {
             Place::Disk(kept) => Some((ticket, Arc::clone(kept))),

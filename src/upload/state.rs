@@ -16,6 +16,7 @@ use super::parked;
 use super::rate::Rate;
 use super::report::{Pending, Report, Stats};
 use super::scheduler::{Elsewhere, Scheduler};
+use super::shelf::Shelf;
 use super::ticket::Ticket;
 
 /// Time over which `upload-rate` is taken, ns.
@@ -26,7 +27,9 @@ const MAX_CLOCK_OFF: i64 = 60;
 pub(super) struct QueueState {
     pub(super) scheduler: Scheduler,
     pub(super) chunks: BTreeMap<Ticket, Arc<Chunk>>,
-    /// Those of them that are in memory.
+    /// Those that are pending and not among them.
+    pub(super) shelf: Shelf,
+    /// Those of `chunks` that are in memory.
     pub(super) in_memory: BTreeSet<Ticket>,
     /// Those of them that could be moved to disk, and are not being moved.
     pub(super) movable: BTreeSet<Ticket>,
@@ -84,7 +87,7 @@ impl QueueState {
     /// Without what is parked.
     pub(super) fn pending(&self, now: u64) -> Pending {
         let rest = self.leftovers.rest(now);
-        let chunks = (self.chunks.len() as u64).saturating_sub(self.scheduler.parked() as u64);
+        let chunks = ((self.chunks.len() + self.shelf.len()) as u64).saturating_sub(self.scheduler.parked() as u64);
         Pending {
             bytes: self
                 .pending_bytes
@@ -132,6 +135,7 @@ impl QueueState {
             self.uncount(&before);
             self.refund(&before);
         }
+        self.shelve(ticket);
     }
 
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Arc<Chunk>> {
@@ -143,6 +147,7 @@ impl QueueState {
         self.movable.remove(&ticket);
         self.uncount(&chunk);
         self.refund(&chunk);
+        self.unshelve();
         Some(chunk)
     }
 

@@ -57,6 +57,12 @@ pub enum Fault {
     TruncatedReply,
     /// Stored; the answer tells another CRC32C.
     WrongCrcInReply,
+    /// Served, behind these answers of the 1xx kind.
+    Informational(Vec<u16>),
+    /// The body is read and thrown away, then this is answered, compressed though nobody asked for it.
+    Compressed(Answer),
+    /// Stored, and answered so.
+    CompressedReply,
     /// Stored with the last byte missing, and the answer tells so.
     ShortObject,
 }
@@ -274,6 +280,11 @@ impl GcsServer {
     /// Appends to the script.
     pub fn push_fault(&self, fault: Fault) {
         self.state().faults.push_back(fault);
+    }
+
+    /// Forgets the rest of the script.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
     }
 
     /// Appends an answer for the next read or delete.

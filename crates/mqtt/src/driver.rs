@@ -252,7 +252,7 @@ impl Driver {
                 payload: OFFLINE,
                 retain: true,
             }),
-            keep_alive: self.config.keep_alive,
+            keep_alive: self.config.keep_alive(),
             has_certificate: self.config.client_certificate.is_some(),
             is_first_failure: !self.link.is_outage_reported(),
         }));

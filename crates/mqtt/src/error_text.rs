@@ -182,6 +182,22 @@ fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Erro
     }
 }
 
+/// Returns the error inside wrappers that only put a kind in front of its text: `TLS: I/O: …` of the MQTT crate is `…`. Some of them
+/// print it as a programmer would.
+pub(super) fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let is_kind = |inner: &dyn Error| {
+        let text = error.to_string();
+        let kind = text
+            .strip_suffix(&inner.to_string())
+            .or_else(|| text.strip_suffix(&format!("{inner:?}")));
+        kind.is_some_and(|kind| kind.ends_with(": "))
+    };
+    match error.source() {
+        Some(inner) if is_kind(inner) => unwrapped(inner),
+        _ => error,
+    }
+}
+
 /// Returns the text of an error and of its sources, each once.
 pub(super) fn error_text(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -71,6 +71,9 @@ pub use tls::TlsError;
 use publish_interval::PublishInterval;
 use shared::Shared;
 
+/// Longest keep-alive of the bridge of IoT Core.
+const BRIDGE_KEEP_ALIVE: Duration = Duration::from_secs(20 * 60);
+
 /// Address of the broker, and our identity there.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -101,6 +104,14 @@ impl Config {
             (0, true) => 8883,
             (0, false) => 1883,
             (port, _) => port,
+        }
+    }
+
+    /// Returns the keep-alive to ask for. The bridge of IoT Core ends a connection without a packet for 20 minutes, whatever that is.
+    fn keep_alive(&self) -> Duration {
+        match self.protocol {
+            Protocol::IotCore(_) => self.keep_alive.min(BRIDGE_KEEP_ALIVE),
+            Protocol::Mqtt(_) => self.keep_alive,
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::error_text::{CLOSED, Login, NO_TLS, causes, error_text, refused, tls_failure, wrong_server};
+use super::error_text::{CLOSED, Login, NO_TLS, causes, error_text, refused, tls_failure, unwrapped, wrong_server};
 use super::link::Publish;
 use super::probe;
 use super::shared::lock;
@@ -284,7 +284,7 @@ impl Context {
             return text.to_owned();
         }
         match error {
-            ConnectionError::Tls(_) => format!("{NO_TLS} (TLS: {})", error_text(error)),
+            ConnectionError::Tls(_) => format!("{NO_TLS} (TLS: {})", error_text(unwrapped(error))),
             error if is_closed(error) => self.closed_at_once(),
             error => self.broken(error),
         }
@@ -332,8 +332,7 @@ impl Context {
             }
             ConnectionError::MqttState(StateError::Deserialization(_)) if self.accepted.is_none() => NO_BROKER.to_owned(),
             error if is_closed(error) => CLOSED.to_owned(),
-            ConnectionError::Io(error) => error_text(error),
-            other => error_text(other),
+            other => error_text(unwrapped(other)),
         }
     }
 }
@@ -364,4 +363,25 @@ fn is_end(error: &std::io::Error) -> bool {
 /// Returns whether the bytes of a server were not an MQTT packet truncated by the end of the connection.
 fn is_no_packet(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Other && error.to_string().contains("bytes remaining")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rumqttc::TlsError;
+
+    #[test]
+    fn a_broken_connection_is_described_without_the_kinds_that_the_crate_puts_in_front() {
+        let reset = || std::io::Error::new(std::io::ErrorKind::HostUnreachable, "no way there");
+        for error in [
+            ConnectionError::Io(reset()),
+            ConnectionError::Tls(TlsError::Io(reset())),
+            ConnectionError::MqttState(StateError::Io(reset())),
+            ConnectionError::MqttState(StateError::Deserialization(PacketError::Io(reset()))),
+        ] {
+            assert_eq!(error_text(unwrapped(&error)), "no way there", "{error}");
+        }
+        let other = ConnectionError::MqttState(StateError::WrongPacket);
+        assert_eq!(error_text(unwrapped(&other)), StateError::WrongPacket.to_string());
+    }
 }

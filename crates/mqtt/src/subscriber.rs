@@ -136,7 +136,7 @@ impl Subscriber {
             has_token: false,
             tls: options.tls,
             will: None,
-            keep_alive: self.config.keep_alive,
+            keep_alive: self.config.keep_alive(),
             has_certificate: self.config.client_certificate.is_some(),
             is_first_failure: !self.is_outage,
         }));

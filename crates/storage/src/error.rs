@@ -18,7 +18,7 @@ use gcstreamer_schema::units::{bytes, span};
 /// The reaction that an error requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// May succeed later: 408, 5xx, connection, name look-up, TLS, timeouts, unreadable answers.
+    /// May succeed later: 408, 409, 5xx, connection, name look-up, TLS, timeouts, unreadable answers; 400 and 416 of a session.
     Transient,
     /// The server asks for a lower rate: 429, or 503 with `Retry-After`.
     Throttled,
@@ -56,12 +56,13 @@ pub struct WriteError {
 
 impl WriteError {
     /// Returns whether the server stated that this request stored nothing. It may have stored the object if there was no answer,
-    /// after a gateway timeout or a server error, and if only the session of a resumable upload is lost.
+    /// after a gateway timeout or a server error, if another request for the same object is under way (409), and if only the session
+    /// of a resumable upload is lost.
     #[must_use]
     pub fn says_nothing_was_stored(&self) -> bool {
         match self.http_status {
-            Some(408 | 425 | 499) => false,
-            Some(404 | 410) => self.class != Class::Transient,
+            Some(408 | 409 | 425 | 499) => false,
+            Some(400 | 404 | 410 | 416) => self.class != Class::Transient,
             Some(status) => (400..500).contains(&status),
             None => false,
         }
@@ -242,10 +243,14 @@ fn class_of(status: u16, retry_after: Option<Duration>, why: &Reason, situation:
     let reason = why.text.as_str();
     match status {
         401 => Class::Auth,
-        403 if is_rate_limit(reason) => Class::Throttled,
-        404 | 410 if situation.in_session => Class::Transient,
+        403 if is_rate_limit(reason) || why.code.as_deref().is_some_and(is_rate_limit) => Class::Throttled,
+        // Of the session, which another request may have finished or moved on: the next attempt begins a new one. The request that
+        // begins it gets the answers about bucket and object.
+        400 | 404 | 410 | 416 if situation.in_session => Class::Transient,
         // The checksum does not match: the bytes were damaged in transit, or before; the writer checks which.
         400 if is_checksum(reason) => Class::Transient,
+        // Another request for the same object is under way, such as our own before the connection broke.
+        409 => Class::Transient,
         408 | 425 | 499 => Class::Transient,
         412 if why.is_conflict() => Class::Conflict,
         429 => Class::Throttled,
@@ -337,7 +342,7 @@ mod tests {
             (403, Class::Permanent),
             (404, Class::Permanent),
             (408, Class::Transient),
-            (409, Class::Permanent),
+            (409, Class::Transient),
             (411, Class::Permanent),
             (412, Class::Conflict),
             (413, Class::Permanent),
@@ -387,16 +392,15 @@ mod tests {
             let error = TARGET.refused(status, &HeaderMap::new(), &said(""), situation);
             error.says_nothing_was_stored()
         };
-        for status in [400, 401, 403, 404, 409, 411, 412, 413, 429] {
+        for status in [400, 401, 403, 404, 411, 412, 413, 416, 429] {
             assert!(says(status, PLAIN), "{status}");
         }
-        for status in [200, 302, 308, 408, 499, 500, 502, 503, 504] {
+        for status in [200, 302, 308, 408, 409, 499, 500, 502, 503, 504] {
             assert!(!says(status, PLAIN), "{status}");
         }
-        assert!(
-            !says(404, session) && !says(410, session),
-            "the session may have been finished"
-        );
+        for status in [400, 404, 409, 410, 416] {
+            assert!(!says(status, session), "{status}: the session may have been finished");
+        }
         assert!(!TARGET.fail(Class::Transient, "reset").says_nothing_was_stored());
     }
 
@@ -408,6 +412,11 @@ mod tests {
                 .class,
             Class::Throttled
         );
+        let coded = Reason {
+            text: "Quota".to_owned(),
+            code: Some("userRateLimitExceeded".to_owned()),
+        };
+        assert_eq!(TARGET.refused(403, &HeaderMap::new(), &coded, PLAIN).class, Class::Throttled);
         let session = Situation {
             in_session: true,
             ..PLAIN

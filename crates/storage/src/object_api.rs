@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use gcstreamer_schema::crc32c;
 use jiff::Timestamp;
-use reqwest::header::HOST;
+use reqwest::header::{CONTENT_ENCODING, HOST, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
@@ -20,6 +20,9 @@ use super::error::{Class, Situation, Target, WriteError};
 const MAX_ANSWER: usize = 64 << 10;
 /// Error text for a longer answer.
 const TOO_LONG: &str = "the answer is longer than 64 KiB, so it is not Cloud Storage's; a login page or a proxy stands between";
+
+/// Error text for an answer with a `Content-Encoding`: none is asked for.
+const CODED: &str = "the answer is compressed, which was not asked for; a proxy stands between";
 
 impl Client {
     pub(crate) async fn stat(&self, target: Target<'_>) -> Result<Stored, WriteError> {
@@ -88,15 +91,25 @@ impl Client {
             Err(error) if status.is_success() => return Err(target.unreadable(&told(&error))),
             Err(error) => return Err(target.broken(&error)),
         };
-        match (status.is_success(), is_whole) {
-            (true, true) => Ok(body),
-            (true, false) => Err(target.unreadable(TOO_LONG)),
-            // The reason decides what a 412 means; it may be in the part that was not read.
-            (false, false) if status.as_u16() == 412 => Err(target.unreadable(TOO_LONG)),
-            (false, false) => Err(target.refused(status.as_u16(), &headers, &Reason::of_text(TOO_LONG), situation)),
-            (false, true) => Err(target.refused(status.as_u16(), &headers, &reason_of(&body), situation)),
+        let unread = match (is_whole, is_coded(&headers)) {
+            (false, _) => Some(TOO_LONG),
+            (true, true) => Some(CODED),
+            (true, false) => None,
+        };
+        match (status.is_success(), unread) {
+            (true, None) => Ok(body),
+            (true, Some(why)) => Err(target.unreadable(why)),
+            // The reason decides what a 412 means; it may be in what was not read.
+            (false, Some(why)) if status.as_u16() == 412 => Err(target.unreadable(why)),
+            (false, Some(why)) => Err(target.refused(status.as_u16(), &headers, &Reason::of_text(why), situation)),
+            (false, None) => Err(target.refused(status.as_u16(), &headers, &reason_of(&body), situation)),
         }
     }
+}
+
+fn is_coded(headers: &HeaderMap) -> bool {
+    let identity = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    headers.get_all(CONTENT_ENCODING).iter().any(|coding| !identity(coding))
 }
 
 /// Returns the body up to `limit` bytes, and whether it is complete. If not, the connection is closed.

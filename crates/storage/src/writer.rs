@@ -178,7 +178,11 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Description) -
         );
         return Err(target.fail(Class::Transient, &what));
     }
-    let size = object.size.unwrap_or_default();
+    let Some(size) = object.size else {
+        // Nothing is deleted: what is stored may be all of it.
+        let what = "the answer names no size, so it proves nothing; the object may be stored";
+        return Err(target.fail(Class::Transient, what));
+    };
     if size != request.size {
         return Err(target.bad_object(generation, &format!("{size} bytes instead of {}", request.size)));
     }

@@ -69,13 +69,13 @@ impl Movie {
         work::count(moov.len());
         let mut movie_timescale = 0;
         let mut tracks = Vec::new();
-        let mut extends = None;
+        let (mut extends, mut announces) = (None, false);
         for child in children(moov) {
             let (kind, body) = child.map_err(|_| MoovError::Malformed)?;
             match &kind {
                 b"mvhd" => movie_timescale = timescale(body).ok_or(MoovError::Malformed)?,
                 b"trak" => {
-                    if has_samples(body) {
+                    if has_samples(body)? {
                         return Err(MoovError::Unfragmented);
                     }
                     if tracks.len() >= MAX_TRACKS {
@@ -84,10 +84,15 @@ impl Movie {
                     tracks.push(trak(body, movie_timescale).ok_or(MoovError::Malformed)?);
                 }
                 b"mvex" => extends = Some(body),
-                _ => {}
+                _ => announces |= find(body, b"trex").is_some(),
             }
         }
-        let extends = extends.ok_or(MoovError::Unfragmented)?;
+        let extends = match extends {
+            Some(extends) => extends,
+            // The announcement is there, under a name that is damaged.
+            None if announces => return Err(MoovError::Malformed),
+            None => return Err(MoovError::Unfragmented),
+        };
         if tracks.is_empty() {
             return Err(MoovError::Malformed);
         }
@@ -142,12 +147,30 @@ fn timescale(body: &[u8]) -> Option<u32> {
     fields.u32()
 }
 
-/// Whether the sample table of a `trak` counts any samples (`stts`, `stsz`, `stz2`).
-fn has_samples(trak: &[u8]) -> bool {
+/// Whether the sample table of a `trak` counts any samples (`stts`, `stsz`, `stz2`). A count of more entries than the box has is
+/// damage.
+fn has_samples(trak: &[u8]) -> Result<bool, MoovError> {
     let table = || find(find(find(trak, b"mdia")?, b"minf")?, b"stbl");
-    let Some(table) = table() else { return false };
-    let count = |kind, at: usize| find(table, kind).and_then(|body| Fields(body.get(at..)?).u32()).unwrap_or(0);
-    count(b"stts", 4) > 0 || count(b"stsz", 8) > 0 || count(b"stz2", 8) > 0
+    let Some(table) = table() else { return Ok(false) };
+    let field = |body: &[u8], at: usize| body.get(at..).and_then(|rest| Fields(rest).u32()).unwrap_or(0);
+    let mut has_some = false;
+    for (kind, at) in [(b"stts", 4), (b"stsz", 8), (b"stz2", 8)] {
+        let Some(body) = find(table, kind) else { continue };
+        // Bits of an entry: `sample_size` stands for all of them in `stsz`, `field_size` says it in `stz2`.
+        let entry: u64 = match (kind, field(body, 4)) {
+            (b"stts", _) => 64,
+            (b"stsz", 0) => 32,
+            (b"stsz", _) => 0,
+            (_, size) => (size & 0xff).into(),
+        };
+        let count = u64::from(field(body, at));
+        let entries = body.len().saturating_sub(at + 4) as u64;
+        if count.saturating_mul(entry).div_ceil(8) > entries {
+            return Err(MoovError::Malformed);
+        }
+        has_some |= count > 0;
+    }
+    Ok(has_some)
 }
 
 fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {

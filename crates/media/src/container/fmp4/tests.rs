@@ -898,6 +898,15 @@ fn what_is_wrong_with_a_head_is_told_by_its_name() {
         Some(Fault::NoHead),
         "a size inside the moov"
     );
+    // The announcement of fragments, and the counts of samples, of which there are none.
+    for (kind, at, byte) in [(b"mvex", 0, b'n'), (b"stts", 8, 1), (b"stts", 11, 7), (b"stsz", 15, 9)] {
+        let mut damaged = av_head();
+        let found = damaged.windows(4).position(|w| w == kind).unwrap();
+        damaged[found + at] = byte;
+        let input = [&damaged[..], &one, &one].concat();
+        assert_eq!(missing(&input), Some(Fault::NoHead), "{kind:?} + {at}");
+        assert_eq!(missing(&[&input[..], &av_head(), &one].concat()), None, "{kind:?} + {at}");
+    }
     assert_eq!(missing(&one), Some(Fault::NoHead), "joined in the middle");
     assert_eq!(missing(&ftyp()), Some(Fault::Unfragmented));
     assert_eq!(missing(&av_head()), None);
