@@ -1063,3 +1063,52 @@ fn boxes_inside_an_mdat_behind_its_samples_are_no_damage() {
         assert_eq!(units(&marks).len(), 2, "{more} bytes more");
     }
 }
+
+#[test]
+fn key_pictures_of_a_second_video_track_begin_no_chunk() {
+    let second = |ms: u64, sample: Sample| fragment(&[Traf::new(3, ms, vec![sample])]);
+    let traks = [
+        Trak::video(avc(40)),
+        Trak {
+            id: 3,
+            ..Trak::video(avc(31))
+        },
+        Trak::audio(aac()),
+    ];
+    let mut input = head(&traks);
+    // The first has a key picture every third second, the second one every second with parameter sets of its own.
+    for s in 0..6u64 {
+        let sample = if s % 3 == 0 { in_band(Some(40)) } else { inter() };
+        input.extend([video(s * 1000, &[sample]), second(s * 1000, in_band(Some(31)))].concat());
+    }
+    let units = units(&scan(&input));
+    let keys: Vec<u64> = units
+        .iter()
+        .filter(|u| u.1.key.is_key())
+        .map(|u| u.1.pts.unwrap() / 1_000_000_000)
+        .collect();
+    assert_eq!(keys, [0, 3]);
+    assert!(units.iter().all(|u| !u.1.new_codec_config));
+    let codecs = units[0].1.init.as_ref().unwrap().info.codecs.clone();
+    assert_eq!(codecs.as_deref(), Some("avc1.640028,avc1.64001F,mp4a.40.2"));
+}
+
+#[test]
+fn a_second_sound_track_with_a_clock_of_its_own_is_no_sound_to_cut_by() {
+    let more = Trak {
+        id: 3,
+        ..Trak::audio(aac())
+    };
+    let input = [head(&[Trak::audio(aac()), more]), fragment(&[Traf::new(3, 0, sounds(4))])].concat();
+    assert_eq!(outline(&input)[0].1, Track::Audio, "the first brings nothing");
+    let input = [
+        input,
+        audio(5_000_000, 4),
+        fragment(&[Traf::new(2, 0, sounds(1)), Traf::new(3, 4096, sounds(4))]),
+    ]
+    .concat();
+    let units = units(&scan(&input));
+    let tracks: Vec<Track> = units.iter().map(|u| u.1.track).collect();
+    assert_eq!(tracks, [Track::Audio, Track::Other, Track::Audio]);
+    assert_eq!(units[2].1.pts, Some(4096 * 1_000_000_000 / 48_000));
+}
