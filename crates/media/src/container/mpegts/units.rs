@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::super::fields::Fields;
-use super::super::nal::MAX_PREFIX;
+use super::super::nal::{Framing, MAX_PREFIX, SetsInForce, parameter_sets};
 use super::super::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::audio;
 use super::examine::{Flags, Found, Judging, examine};
@@ -98,6 +98,8 @@ pub(super) struct Units {
     /// The PES packet of sound that is open, while nothing but tables came behind it.
     pub(super) sound: Option<OpenSound>,
     packing: Packing,
+    /// Parameter sets in band of the key pictures since the last configuration.
+    sets: SetsInForce,
 }
 
 impl Units {
@@ -126,6 +128,7 @@ impl Units {
             self.fields = Fields::default();
             self.mpeg2_fields = Mpeg2Fields::default();
             self.packing = Packing::default();
+            self.sets = SetsInForce::default();
         }
         self.fresh = true;
         self.update_info(out);
@@ -425,8 +428,10 @@ impl Units {
                 unit.key = picture.key;
                 if picture.key.is_key() {
                     self.key_open = true;
+                    let before = self.config;
                     unit.new_codec_config = self.take_config(index, video, &picture, data, out);
-                    notice = match (picture.has_parameter_sets, is_behind_rest) {
+                    let lacks = self.lacks_a_set(video, data, before);
+                    notice = match (picture.has_parameter_sets && !lacks, is_behind_rest) {
                         (false, _) => Some(MarkKind::Notice(Notice::NoParameterSets)),
                         (true, true) => Some(MarkKind::Notice(Notice::Unaligned)),
                         (true, false) => None,
@@ -449,6 +454,17 @@ impl Units {
         }
         unit.init = Some(init(head, out));
         [end, Some(MarkKind::Unit(unit)), notice]
+    }
+
+    /// Takes the parameter sets of a key picture; `before` is the configuration in force in front of it. Returns whether one is
+    /// missing that came with an earlier key picture. Sets in front of other pictures may come again before they are used: they
+    /// do not count.
+    fn lacks_a_set(&mut self, video: Video, data: &[u8], before: Option<u64>) -> bool {
+        let Video::Nal(codec) = video else { return false };
+        if before != self.config {
+            self.sets = SetsInForce::default();
+        }
+        self.sets.take(&parameter_sets(codec, Framing::AnnexB, data), true)
     }
 
     /// Returns the time of a time stamp of that stream in ns. A stream begins beside the one whose times count.
