@@ -25,6 +25,9 @@ const EAGER: usize = 4096;
 /// A longer beginning of a PES packet is joined with the next ones only this often.
 const MOST_JOINED: u8 = 4;
 
+/// PES packets of other sound after which the sound that counts is taken to have stopped.
+const MOST_OTHER_SOUND: u32 = 256;
+
 /// A PES packet that is not judged yet.
 #[derive(Debug)]
 struct Pending {
@@ -100,6 +103,10 @@ pub(super) struct Units {
     packing: Packing,
     /// Parameter sets in band of the key pictures since the last configuration.
     sets: SetsInForce,
+    /// The sound that counts: the first that brought a PES packet with a time.
+    sound_pid: Option<u16>,
+    /// PES packets of other sound since its last one.
+    other_sound: u32,
 }
 
 impl Units {
@@ -411,7 +418,9 @@ impl Units {
         if is_second_field {
             return [None, None, None];
         }
-        let pts = pts.map(|pts| self.time(index, pts));
+        let is_sound = self.is_sound(kind);
+        let is_the_sound = is_sound && self.choose_sound(index, pts.is_some());
+        let pts = pts.map(|pts| self.time(index, pts, is_the_sound));
         let mut unit = Unit {
             track: Track::Other,
             key: Key::No,
@@ -439,9 +448,9 @@ impl Units {
                 }
                 self.fresh = false;
             }
-            _ if self.is_sound(kind) => {
-                unit.track = Track::Audio;
-                if self.video.is_none() {
+            _ if is_sound => {
+                unit.track = if is_the_sound { Track::Audio } else { Track::Other };
+                if self.video.is_none() && is_the_sound {
                     unit.key = Key::Closed;
                     unit.end = pts
                         .zip(audio::duration(data))
@@ -468,17 +477,35 @@ impl Units {
     }
 
     /// Returns the time of a time stamp of that stream in ns. A stream begins beside the one whose times count.
-    fn time(&mut self, index: usize, pts: u64) -> u64 {
+    fn time(&mut self, index: usize, pts: u64, is_the_sound: bool) -> u64 {
         let Some(stream) = self.streams.get_mut(index) else { return 0 };
         if stream.clock.is_new() {
             stream.clock = Clock::beside(self.clock);
         }
         let time = stream.clock.nanoseconds(pts);
-        let (clock, kind) = (stream.clock, stream.kind);
-        if self.video == Some(index) || (self.video.is_none() && self.is_sound(kind)) {
-            self.clock = clock;
+        if self.video == Some(index) || (self.video.is_none() && is_the_sound) {
+            self.clock = stream.clock;
         }
         time
+    }
+
+    /// Whether a PES packet of that stream of sound is one of the sound that counts: another may have a clock of its own, and
+    /// each change from one to the other would be a jump. Where it stops, another takes its place.
+    fn choose_sound(&mut self, index: usize, has_time: bool) -> bool {
+        let pid = self.streams.get(index).map(Stream::pid);
+        let is_there = self
+            .streams
+            .iter()
+            .any(|stream| Some(stream.pid()) == self.sound_pid && self.is_sound(stream.kind));
+        if is_there && pid != self.sound_pid {
+            self.other_sound += 1;
+        }
+        if pid == self.sound_pid || !is_there || self.other_sound > MOST_OTHER_SOUND {
+            self.other_sound = 0;
+            self.sound_pid = if has_time || is_there { pid } else { self.sound_pid };
+            return true;
+        }
+        false
     }
 
     /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a
