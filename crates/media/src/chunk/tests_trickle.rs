@@ -5,6 +5,7 @@ use super::tests::{Bucket, LIMITS, NOW, S};
 use super::tests_input::{CONTAINERS, Frame, Input};
 use super::*;
 use crate::container::Container;
+use crate::container::mpegts::tests::writer as ts;
 
 fn at(second: u64) -> Stamp {
     Stamp {
@@ -107,4 +108,53 @@ fn a_pipeline_that_is_blocked_for_minutes_cuts_nothing() {
         assert_eq!(gaps, 0, "{container:?}");
         assert!(bucket.info.values().all(|info| info.key_frame), "{container:?}");
     }
+}
+
+/// Feeds a transport stream of 64 kbit/s, live, for that many seconds. Returns the objects, and how many bytes no chunk that has
+/// ended held after each second.
+fn live(w: &mut ts::Writer, seconds: u64, picture: impl Fn(&mut ts::Writer, u64)) -> (Bucket, Vec<usize>) {
+    let (mut bucket, mut waiting, mut sent) = (Bucket::default(), Vec::new(), 0);
+    let mut chunker = Chunker::new(LIMITS, None);
+    chunker.clock.playing(true);
+    let mut events = Vec::new();
+    for second in 0..seconds {
+        picture(w, second);
+        chunker.push(&w.out[sent..], || None, at(second), &mut events).unwrap();
+        sent = w.out.len();
+        bucket.take(std::mem::take(&mut events));
+        let closed = |(sequence, data): (&u64, &Vec<u8>)| bucket.info.contains_key(sequence).then_some(data.len());
+        let stored: usize = bucket.payload.iter().filter_map(closed).sum();
+        waiting.push(sent - stored);
+    }
+    chunker.finish(&mut events).unwrap();
+    bucket.take(events);
+    assert!(bucket.joined() == w.out, "every byte");
+    (bucket, waiting)
+}
+
+#[test]
+fn a_slow_transport_stream_without_tables_is_stored_in_time_and_told_once_by_its_name() {
+    let mut w = ts::Writer::new();
+    let (bucket, waiting) = live(&mut w, 400, |w, second| {
+        w.picture(second * 90_000, true, 8000);
+    });
+    assert_eq!(bucket.warnings, [Warning::NoProgram]);
+    let second = w.out.len() / 400;
+    let longest = waiting.iter().max().unwrap() / second;
+    assert!(longest <= 62, "{longest} s of it wait");
+    assert!(waiting[32] / second < 32, "{} s wait after 32 s", waiting[32] / second);
+}
+
+#[test]
+fn a_transport_stream_whose_table_names_other_streams_is_stored_in_time() {
+    let mut w = ts::Writer::new();
+    let (bucket, waiting) = live(&mut w, 200, |w, second| {
+        w.pat();
+        w.pmt(0, &[(0x1b, 0x300, &[])]);
+        w.picture(second * 90_000, true, 8000);
+    });
+    let second = w.out.len() / 200;
+    let longest = waiting.iter().max().unwrap() / second;
+    assert!(longest <= 62, "{longest} s of it wait: {:?}", bucket.warnings);
+    assert!(waiting[35] / second < 32, "{} s wait after 35 s", waiting[35] / second);
 }

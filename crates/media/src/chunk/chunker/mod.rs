@@ -397,11 +397,15 @@ impl Chunker {
     }
 
     fn warn(&mut self, warning: Warning, events: &mut Vec<Event>) {
-        let kind = std::mem::discriminant(&warning);
-        if !self.warned.contains(&kind) {
-            self.warned.push(kind);
+        if !self.has_warned(&warning) {
+            self.warned.push(std::mem::discriminant(&warning));
             events.push(Event::Warn(warning));
         }
+    }
+
+    /// Returns whether a warning of this kind was issued.
+    fn has_warned(&self, warning: &Warning) -> bool {
+        self.warned.contains(&std::mem::discriminant(warning))
     }
 }
 

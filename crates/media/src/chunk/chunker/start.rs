@@ -178,7 +178,7 @@ impl Chunker {
         let sound = waiting.sound.take();
         let is_sound = dropped.is_none() && unit.track != Track::Video;
         if !unit.key.is_key() {
-            self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
+            self.warn_of_no_key(waited, events);
         }
         match dropped {
             Some(gap) => {
@@ -292,11 +292,18 @@ impl Chunker {
         };
         let stamp = self.undecided.stamp_at(base);
         let waited = elapsed(&stamp, &self.undecided.last_stamp().unwrap_or(stamp));
-        self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
+        self.warn_of_no_key(waited, events);
         let (from, init) = first.unwrap_or((base, Init::default()));
         self.discard_head(from, &init, &stamp, None, events);
         self.begin(from, init, stamp, events);
         self.begin_with_sound(sound, Key::No, events);
+    }
+
+    /// Warns that no key unit came, unless the reason is known: without PAT and PMT none can be seen.
+    fn warn_of_no_key(&mut self, waited: u64, events: &mut Vec<Event>) {
+        if !self.has_warned(&Warning::NoProgram) {
+            self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
+        }
     }
 
     /// Drops the undecided bytes below `at`; returns how many.

@@ -3,7 +3,8 @@
 //! PURE. After [`crate::chunk::Limits::patience`] of them, what came before the unit in progress is stored, and then what there
 //! is of it: a live line must not wait for its end.
 
-use super::Chunker;
+use super::start::Waiting;
+use super::{ChunkState, Chunker};
 use crate::chunk::Event;
 use crate::chunk::clock::Stamp;
 
@@ -53,6 +54,28 @@ impl Chunker {
         }
         self.input.marks = marks;
         self.trickle.given_up_after = 0;
+        self.begin_with_held(events);
         self.close_idle(events);
+    }
+
+    /// Begins a chunk with the decided bytes that none has: no unit is there that would begin it, and perhaps none ever comes.
+    fn begin_with_held(&mut self, events: &mut Vec<Event>) {
+        let base = self.undecided.bytes.base();
+        if self.input.settled().is_none_or(|settled| settled <= base) {
+            return;
+        }
+        match &self.state {
+            // Bytes before the first unit are a head that is not whole.
+            ChunkState::Waiting(Waiting {
+                dropping: None,
+                first: Some(_),
+                ..
+            }) => self.begin_without_key(events),
+            ChunkState::Idle(_) => {
+                let stamp = self.undecided.stamp_at(base);
+                self.begin(base, self.next.init.clone(), stamp, events);
+            }
+            ChunkState::Waiting(_) | ChunkState::Open(_) => {}
+        }
     }
 }

@@ -71,6 +71,57 @@ fn is_possible(header: &Header) -> bool {
     usize::try_from(size).map_or(true, |size| size >= header.len) && size <= limit
 }
 
+/// The size of a box up to this is believed in any case: 64 KiB.
+pub(super) const SURE: u64 = 64 << 10;
+
+/// Bytes of the header of a box, without a `largesize`.
+pub(super) const HEADER: usize = 8;
+
+/// Most boxes that are followed to the fragment behind them.
+const MAX_LEAD: usize = 16;
+
+/// Where boxes lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lead {
+    /// This many bytes from the first are needed.
+    More(usize),
+    /// To a fragment or a head.
+    Fragment,
+    /// Not to a fragment, or exactly to the place that was claimed.
+    Elsewhere,
+}
+
+/// Follows small boxes (`sidx`, `prft`, `emsg`, `free` …) from the start of `data` to a fragment or a head. `claimed` is where
+/// the box ends in which `data` would lie: boxes that end there are its content.
+pub(super) fn lead(data: &[u8], claimed: Option<usize>) -> Lead {
+    let mut at = 0;
+    for _ in 0..MAX_LEAD {
+        if claimed == Some(at) {
+            return Lead::Elsewhere;
+        }
+        let rest = data.get(at..).unwrap_or_default();
+        let size = match header(rest) {
+            _ if rest.len() < HEADER => return Lead::More(at + HEADER),
+            Parsed::Header(Header { kind, size, .. }) if &kind != b"mdat" => size,
+            _ => return Lead::Elsewhere,
+        };
+        if rest.len() < LANDMARK {
+            return Lead::More(at + LANDMARK);
+        }
+        if is_landmark(rest) {
+            return Lead::Fragment;
+        }
+        match size.and_then(|size| usize::try_from(size).ok()) {
+            Some(size) if size as u64 <= SURE => at += size,
+            _ => return Lead::Elsewhere,
+        }
+        if at as u64 > SURE {
+            return Lead::Elsewhere;
+        }
+    }
+    Lead::Elsewhere
+}
+
 /// Bytes that [`is_landmark`] looks at.
 pub(super) const LANDMARK: usize = 16;
 

@@ -33,7 +33,7 @@ mod top;
 
 use crate::container::{Container, Fault, Mark, MarkKind, Scanner, work};
 
-use boxes::{FourCc, LANDMARK, Parsed};
+use boxes::{FourCc, HEADER, LANDMARK, Lead, Parsed};
 use init_segment::{InitBuilder, InitSegment};
 use lookahead::Lookahead;
 use moof::Times;
@@ -55,8 +55,8 @@ enum Expecting {
     Search,
     /// The rest of a box that ends there (`None`: with the input) and whose size nothing confirms, unless a fragment begins in it.
     Doubt { kind: FourCc, end: Option<u64> },
-    /// The rest of an `mdat` that is longer than its `moof` says: whether a fragment begins here instead. `end` is what the
-    /// `mdat` claims.
+    /// The rest of an `mdat` that is longer than its `moof` says: whether the next fragment begins here instead, with its
+    /// `moof` or with boxes in front of it. `end` is what the `mdat` claims.
     Verify { end: Option<u64> },
 }
 
@@ -93,6 +93,8 @@ pub struct Fmp4 {
     claimed: Option<Option<u64>>,
     /// Up to where damaged fragments have been searched for others inside: every byte once.
     searched_to: u64,
+    /// Up to where boxes have been followed behind the data of a fragment whose `mdat` claims more.
+    verified_to: u64,
 }
 
 impl Default for Fmp4 {
@@ -121,6 +123,7 @@ impl Fmp4 {
             data_end: None,
             claimed: None,
             searched_to: 0,
+            verified_to: 0,
         }
     }
 
@@ -133,7 +136,7 @@ impl Fmp4 {
                 Expecting::Body { kind, header_len, end } => self.feed_box(data, kind, header_len, end, marks)?,
                 Expecting::Search => self.feed_search(data),
                 Expecting::Doubt { kind, end } => self.feed_doubt(data, kind, end, marks),
-                Expecting::Verify { end } => self.feed_verify(data, end, marks),
+                Expecting::Verify { end } => self.feed_verify(data, end, marks)?,
             };
         }
         Ok(())
@@ -213,32 +216,41 @@ impl Fmp4 {
         Ok(rest)
     }
 
-    /// All the data of a fragment are read, and its `mdat` claims more: the next fragment here contradicts it.
-    fn feed_verify<'a>(&mut self, data: &'a [u8], end: Option<u64>, marks: &mut Vec<Mark>) -> &'a [u8] {
-        let (rest, complete) = self.gather(data, LANDMARK);
-        if !complete {
-            return rest;
-        }
-        let at = self.pos - LANDMARK as u64;
-        if boxes::is_landmark(&self.gathered) {
+    /// All the data of a fragment are read, and its `mdat` claims more: boxes here that lead to the next fragment contradict it.
+    fn feed_verify<'a>(&mut self, data: &'a [u8], end: Option<u64>, marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
+        let (mut rest, mut want) = (data, HEADER);
+        let is_contradicted = loop {
+            let complete;
+            (rest, complete) = self.gather(rest, want);
+            if !complete {
+                return Ok(rest);
+            }
+            let at = self.pos - self.gathered.len() as u64;
+            let claimed = end.and_then(|end| usize::try_from(end.saturating_sub(at)).ok());
+            work::count(LANDMARK);
+            match boxes::lead(&self.gathered, claimed) {
+                // Bytes that were gathered for an earlier one are not gathered again: every byte twice at most.
+                Lead::More(more) if more <= LANDMARK || at >= self.verified_to => want = more,
+                Lead::More(_) | Lead::Elsewhere => break false,
+                Lead::Fragment => break true,
+            }
+        };
+        let gathered = std::mem::take(&mut self.gathered);
+        self.verified_to = self.verified_to.max(self.pos);
+        self.pos -= gathered.len() as u64;
+        if is_contradicted {
             self.lookahead.release(marks);
             self.is_open = false;
-            self.box_at = at;
             self.expecting = Expecting::Header;
             marks.push(Mark {
-                at,
+                at: self.pos,
                 kind: MarkKind::Damage,
             });
         } else {
-            self.lookahead.content(at, &self.gathered, marks);
-            self.gathered.clear();
-            self.expecting = Expecting::Body {
-                kind: *b"mdat",
-                header_len: 8,
-                end,
-            };
+            self.expecting = Expecting::Doubt { kind: *b"mdat", end };
         }
-        rest
+        self.feed(&gathered, marks)?;
+        Ok(rest)
     }
 
     /// Passes over a box whose size nothing confirms: a fragment in it contradicts it.

@@ -27,7 +27,11 @@ const MAX_TRACKS: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct TrackConfig {
     pub(super) id: u32,
+    /// Whose units its samples are: of several video tracks the first alone is [`Track::Video`], of several sound tracks the
+    /// first that brings samples.
     pub(super) track: Track,
+    /// What its samples are, whether they count or not.
+    kind: Track,
     /// Ticks in a second; 0 is possible in foreign bytes.
     pub(super) timescale: u32,
     /// What the edit list adds to every time of the track, in ticks.
@@ -81,7 +85,12 @@ impl Movie {
                     if tracks.len() >= MAX_TRACKS {
                         return Err(MoovError::Malformed);
                     }
-                    tracks.push(trak(body, movie_timescale).ok_or(MoovError::Malformed)?);
+                    let mut trak = trak(body, movie_timescale).ok_or(MoovError::Malformed)?;
+                    // A chunk begins where the first decodes; a key picture of another is no place for it.
+                    if trak.track == Track::Video && tracks.iter().any(|t: &TrackConfig| t.track == Track::Video) {
+                        trak.track = Track::Other;
+                    }
+                    tracks.push(trak);
                 }
                 b"mvex" => extends = Some(body),
                 _ => announces |= find(body, b"trex").is_some(),
@@ -110,6 +119,20 @@ impl Movie {
         self.tracks.iter().position(|t| t.id == id)
     }
 
+    /// Lets one sound track count, the first that brings samples: others may have clocks of their own.
+    pub(super) fn choose_sound(&mut self, trafs: &[Traf]) {
+        let is_sound = |movie: &Self, i: usize| movie.tracks.get(i).is_some_and(|t| t.track == Track::Audio);
+        let mut brought = trafs.iter().filter(|traf| traf.first.is_some()).filter_map(|traf| traf.track);
+        let Some(first) = brought.find(|&i| is_sound(self, i)) else {
+            return;
+        };
+        for (i, track) in self.tracks.iter_mut().enumerate() {
+            if i != first && track.track == Track::Audio {
+                track.track = Track::Other;
+            }
+        }
+    }
+
     /// Returns the origin for a stream that begins with these samples: a day if it begins before 0.
     pub(super) fn origin_for(trafs: &[Traf]) -> u64 {
         // What an edit list moves before 0 is not shown, and is no time.
@@ -130,7 +153,7 @@ impl Movie {
 }
 
 fn info(tracks: &[TrackConfig]) -> StreamInfo {
-    let of = |kind: Track| tracks.iter().filter(move |t| t.track == kind);
+    let of = |kind: Track| tracks.iter().filter(move |t| t.kind == kind);
     StreamInfo {
         codecs: codec::join(of(Track::Video).chain(of(Track::Audio)).map(|t| t.entry.name.as_deref())),
         has_video: of(Track::Video).next().is_some(),
@@ -204,6 +227,7 @@ fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
     Some(TrackConfig {
         id,
         track,
+        kind: track,
         timescale,
         shift,
         origin: 0,

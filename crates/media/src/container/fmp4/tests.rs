@@ -987,3 +987,137 @@ fn several_runs_and_tracks_in_a_fragment_are_one_unit_with_the_times_of_its_pict
         );
     }
 }
+
+#[test]
+fn the_fragments_behind_an_mdat_that_claims_too_much_are_kept_whatever_box_they_begin_with() {
+    let head = av_head();
+    let fragments: Vec<Vec<u8>> = (0..3).map(|n| video(n * 40, &[idr()])).collect();
+    let sidx = boxed(b"sidx", &[&[0; 24]]);
+    let prft = boxed(b"prft", &[&[0; 20]]);
+    let styp = boxed(b"styp", &[b"msdh", &[0; 4]]);
+    for lead in [
+        vec![],
+        sidx.clone(),
+        prft.clone(),
+        boxed(b"emsg", &[&[7; 400]]),
+        boxed(b"free", &[&[0; 5000]]),
+        [styp, sidx, prft].concat(),
+    ] {
+        // One `mdat` has 32 bytes: with bit 5 it reaches to the end of the input.
+        for bit in [3, 4, 5, 6, 12, 20, 24, 31] {
+            let mut input = head.clone();
+            let (mut begins, mut damaged) = (Vec::new(), 0);
+            for (n, fragment) in fragments.iter().enumerate() {
+                if n == 1 {
+                    damaged = len(&[&input]);
+                }
+                // A `free` belongs to no fragment.
+                let is_apart = n > 0 && lead.get(4..8) == Some(b"free");
+                begins.push(len(&[&input, if is_apart { &lead } else { &[] }]));
+                let mut fragment = fragment.clone();
+                if n == 0 {
+                    let at = fragment.windows(4).position(|w| w == b"mdat").unwrap() - 4;
+                    let size = u32::from_be_bytes(fragment[at..at + 4].try_into().unwrap()) ^ (1 << bit);
+                    fragment[at..at + 4].copy_from_slice(&size.to_be_bytes());
+                } else {
+                    input.extend_from_slice(&lead);
+                }
+                input.extend(fragment);
+            }
+            let marks = scan(&input);
+            let at: Vec<u64> = units(&marks).iter().map(|u| u.0).collect();
+            let name = String::from_utf8_lossy(lead.get(4..8).unwrap_or_default()).into_owned();
+            assert_eq!(at, begins, "bit {bit} in front of {name:?}");
+            assert!(units(&marks).iter().all(|u| u.1.key == Key::Closed));
+            assert_eq!(damages(&marks), [damaged], "bit {bit} in front of {name:?}");
+            for step in [1, 7, 190] {
+                assert!(
+                    try_scan(&input, step).0 == marks,
+                    "bit {bit} in front of {name:?}, slices of {step}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_fragments_in_an_mdat_that_claims_too_much_are_kept_behind_bytes_that_are_no_box() {
+    let (mut first, next) = (video(0, &[idr()]), video(40, &[idr()]));
+    let at = first.windows(4).position(|w| w == b"mdat").unwrap() - 4;
+    first[at] = 1;
+    for junk in [3, 40, 70_000] {
+        let junk = vec![0x55; junk];
+        let input = [&av_head()[..], &first, &junk, &next, &next].concat();
+        let begin = len(&[&av_head(), &first, &junk]);
+        let marks = scan(&input);
+        assert_eq!(units(&marks)[1].0, begin);
+        assert_eq!(damages(&marks), [begin]);
+        assert_eq!(units(&marks).len(), 3);
+    }
+}
+
+#[test]
+fn boxes_inside_an_mdat_behind_its_samples_are_no_damage() {
+    let inside = boxed(b"free", &[&[0; 12]]);
+    let first = video(0, &[idr()]);
+    let at = first.windows(4).position(|w| w == b"mdat").unwrap() - 4;
+    for more in [4, inside.len()] {
+        let mut first = first.clone();
+        let size = u32::from_be_bytes(first[at..at + 4].try_into().unwrap()) + u32::try_from(more).unwrap();
+        first[at..at + 4].copy_from_slice(&size.to_be_bytes());
+        first.extend_from_slice(if more == 4 { &[0; 4] } else { &inside });
+        let input = [&av_head()[..], &first, &video(40, &[idr()])].concat();
+        let marks = scan(&input);
+        assert!(damages(&marks).is_empty(), "{more} bytes more");
+        assert_eq!(units(&marks).len(), 2, "{more} bytes more");
+    }
+}
+
+#[test]
+fn key_pictures_of_a_second_video_track_begin_no_chunk() {
+    let second = |ms: u64, sample: Sample| fragment(&[Traf::new(3, ms, vec![sample])]);
+    let traks = [
+        Trak::video(avc(40)),
+        Trak {
+            id: 3,
+            ..Trak::video(avc(31))
+        },
+        Trak::audio(aac()),
+    ];
+    let mut input = head(&traks);
+    // The first has a key picture every third second, the second one every second with parameter sets of its own.
+    for s in 0..6u64 {
+        let sample = if s % 3 == 0 { in_band(Some(40)) } else { inter() };
+        input.extend([video(s * 1000, &[sample]), second(s * 1000, in_band(Some(31)))].concat());
+    }
+    let units = units(&scan(&input));
+    let keys: Vec<u64> = units
+        .iter()
+        .filter(|u| u.1.key.is_key())
+        .map(|u| u.1.pts.unwrap() / 1_000_000_000)
+        .collect();
+    assert_eq!(keys, [0, 3]);
+    assert!(units.iter().all(|u| !u.1.new_codec_config));
+    let codecs = units[0].1.init.as_ref().unwrap().info.codecs.clone();
+    assert_eq!(codecs.as_deref(), Some("avc1.640028,avc1.64001F,mp4a.40.2"));
+}
+
+#[test]
+fn a_second_sound_track_with_a_clock_of_its_own_is_no_sound_to_cut_by() {
+    let more = Trak {
+        id: 3,
+        ..Trak::audio(aac())
+    };
+    let input = [head(&[Trak::audio(aac()), more]), fragment(&[Traf::new(3, 0, sounds(4))])].concat();
+    assert_eq!(outline(&input)[0].1, Track::Audio, "the first brings nothing");
+    let input = [
+        input,
+        audio(5_000_000, 4),
+        fragment(&[Traf::new(2, 0, sounds(1)), Traf::new(3, 4096, sounds(4))]),
+    ]
+    .concat();
+    let units = units(&scan(&input));
+    let tracks: Vec<Track> = units.iter().map(|u| u.1.track).collect();
+    assert_eq!(tracks, [Track::Audio, Track::Other, Track::Audio]);
+    assert_eq!(units[2].1.pts, Some(4096 * 1_000_000_000 / 48_000));
+}

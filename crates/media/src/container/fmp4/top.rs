@@ -4,14 +4,11 @@
 
 use crate::container::{Fault, MAX_GATHER, Mark, MarkKind, Unit};
 
-use super::boxes::{FourCc, Header, LANDMARK};
+use super::boxes::{FourCc, Header, SURE};
 use super::init_segment::{InitBuilder, MoovOutcome};
 use super::lookahead::MAX_HELD_BYTES;
 use super::moof::{self, Fragment, Times};
 use super::{Expecting, Fmp4, moov};
-
-/// The size of a box up to this is believed in any case: 64 KiB.
-const SURE: u64 = 64 << 10;
 
 impl Fmp4 {
     /// A box begins: `gathered` is its header, and after a search some of its content.
@@ -120,7 +117,7 @@ impl Fmp4 {
     /// claims more: returns that place.
     fn believe(&mut self, body: u64, end: Option<u64>) -> Option<u64> {
         let data_end = self.data_end.take().filter(|&data_end| data_end > body)?;
-        if end.is_some_and(|end| end < data_end.saturating_add(LANDMARK as u64)) {
+        if end.is_some_and(|end| end <= data_end) {
             return None;
         }
         if let Expecting::Body { end: until, .. } = &mut self.expecting {
@@ -274,6 +271,7 @@ impl Fmp4 {
         self.has_fragments = true;
         self.is_open = true;
         self.times.advance(&config.movie, &trafs);
+        config.movie.choose_sound(&trafs);
         let origin = *self.origin.get_or_insert_with(|| moov::Movie::origin_for(&trafs));
         config.movie.tracks.iter_mut().for_each(|track| track.origin = origin);
         // Unless a track is unknown, whose sizes are unknown too.

@@ -38,9 +38,6 @@ mod role {
 /// Most elementary streams of a PMT that are followed.
 const MAX_STREAMS: usize = 250;
 
-/// Bytes of packets that are worth a word at the end if no PMT came.
-const MIN_UNMAPPED: u64 = 64 << 10;
-
 /// Reads the packets of one transport stream.
 #[derive(Debug)]
 pub(super) struct Demux {
@@ -133,6 +130,31 @@ impl Demux {
         if let Some(slot) = self.out.front() {
             self.units.force(slot, &mut self.out, marks);
         }
+    }
+
+    /// Packets that come before a PMT are no longer held for it: decides everything, with the packets up to `end` read.
+    pub(super) fn give_up(&mut self, end: u64, marks: &mut Vec<Mark>) {
+        self.release(marks);
+        if self.lacks_program() {
+            // In front of the first unit, which is no key unit for this very reason.
+            let at = if self.out.has_begun() {
+                self.settled(end)
+            } else {
+                self.out.origin()
+            };
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Notice(Notice::NoProgram),
+            });
+        }
+        self.is_too_early |= !self.held.is_empty();
+        self.held = Vec::new();
+        self.begin(end, marks);
+    }
+
+    /// Whether packets with payload have come, and no PMT that says what they are.
+    fn lacks_program(&self) -> bool {
+        !self.mapped && !self.early.is_empty()
     }
 
     /// Holds a packet that came before the first PMT.
@@ -236,7 +258,7 @@ impl Demux {
         self.tables.end_run();
         self.held = Vec::new();
         self.out.begin(end, marks);
-        if !self.mapped && self.unmapped >= MIN_UNMAPPED {
+        if self.lacks_program() {
             marks.push(Mark {
                 at: end,
                 kind: MarkKind::Notice(Notice::NoProgram),

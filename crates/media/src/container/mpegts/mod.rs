@@ -204,6 +204,10 @@ impl Scanner for MpegTs {
         self.demux.release(marks);
     }
 
+    fn give_up(&mut self, marks: &mut Vec<Mark>) {
+        self.demux.give_up(self.at, marks);
+    }
+
     fn restart(&mut self) {
         self.at = self.at.saturating_add(self.partial.len() as u64);
         self.partial.clear();

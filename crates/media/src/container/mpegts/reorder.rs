@@ -117,6 +117,11 @@ impl Reorder {
         self.begun
     }
 
+    /// Returns where the first unit is.
+    pub(super) fn origin(&self) -> u64 {
+        self.origin
+    }
+
     /// Emits the first unit, unless it exists, once bytes above its offset are settled: no mark may be below `settled` later.
     pub(super) fn begin(&mut self, settled: u64, marks: &mut Vec<Mark>) {
         if !self.begun && settled > self.origin {

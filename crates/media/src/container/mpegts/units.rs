@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::super::fields::Fields;
-use super::super::nal::MAX_PREFIX;
+use super::super::nal::{Framing, MAX_PREFIX, SetsInForce, parameter_sets};
 use super::super::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::audio;
 use super::examine::{Flags, Found, Judging, examine};
@@ -24,6 +24,9 @@ const EAGER: usize = 4096;
 
 /// A longer beginning of a PES packet is joined with the next ones only this often.
 const MOST_JOINED: u8 = 4;
+
+/// PES packets of other sound after which the sound that counts is taken to have stopped.
+const MOST_OTHER_SOUND: u32 = 256;
 
 /// A PES packet that is not judged yet.
 #[derive(Debug)]
@@ -98,6 +101,12 @@ pub(super) struct Units {
     /// The PES packet of sound that is open, while nothing but tables came behind it.
     pub(super) sound: Option<OpenSound>,
     packing: Packing,
+    /// Parameter sets in band of the key pictures since the last configuration.
+    sets: SetsInForce,
+    /// The sound that counts: the first that brought a PES packet with a time.
+    sound_pid: Option<u16>,
+    /// PES packets of other sound since its last one.
+    other_sound: u32,
 }
 
 impl Units {
@@ -126,6 +135,7 @@ impl Units {
             self.fields = Fields::default();
             self.mpeg2_fields = Mpeg2Fields::default();
             self.packing = Packing::default();
+            self.sets = SetsInForce::default();
         }
         self.fresh = true;
         self.update_info(out);
@@ -408,7 +418,9 @@ impl Units {
         if is_second_field {
             return [None, None, None];
         }
-        let pts = pts.map(|pts| self.time(index, pts));
+        let is_sound = self.is_sound(kind);
+        let is_the_sound = is_sound && self.choose_sound(index, pts.is_some());
+        let pts = pts.map(|pts| self.time(index, pts, is_the_sound));
         let mut unit = Unit {
             track: Track::Other,
             key: Key::No,
@@ -425,8 +437,10 @@ impl Units {
                 unit.key = picture.key;
                 if picture.key.is_key() {
                     self.key_open = true;
+                    let before = self.config;
                     unit.new_codec_config = self.take_config(index, video, &picture, data, out);
-                    notice = match (picture.has_parameter_sets, is_behind_rest) {
+                    let lacks = self.lacks_a_set(video, data, before);
+                    notice = match (picture.has_parameter_sets && !lacks, is_behind_rest) {
                         (false, _) => Some(MarkKind::Notice(Notice::NoParameterSets)),
                         (true, true) => Some(MarkKind::Notice(Notice::Unaligned)),
                         (true, false) => None,
@@ -434,9 +448,9 @@ impl Units {
                 }
                 self.fresh = false;
             }
-            _ if self.is_sound(kind) => {
-                unit.track = Track::Audio;
-                if self.video.is_none() {
+            _ if is_sound => {
+                unit.track = if is_the_sound { Track::Audio } else { Track::Other };
+                if self.video.is_none() && is_the_sound {
                     unit.key = Key::Closed;
                     unit.end = pts
                         .zip(audio::duration(data))
@@ -451,18 +465,47 @@ impl Units {
         [end, Some(MarkKind::Unit(unit)), notice]
     }
 
+    /// Takes the parameter sets of a key picture; `before` is the configuration in force in front of it. Returns whether one is
+    /// missing that came with an earlier key picture. Sets in front of other pictures may come again before they are used: they
+    /// do not count.
+    fn lacks_a_set(&mut self, video: Video, data: &[u8], before: Option<u64>) -> bool {
+        let Video::Nal(codec) = video else { return false };
+        if before != self.config {
+            self.sets = SetsInForce::default();
+        }
+        self.sets.take(&parameter_sets(codec, Framing::AnnexB, data), true)
+    }
+
     /// Returns the time of a time stamp of that stream in ns. A stream begins beside the one whose times count.
-    fn time(&mut self, index: usize, pts: u64) -> u64 {
+    fn time(&mut self, index: usize, pts: u64, is_the_sound: bool) -> u64 {
         let Some(stream) = self.streams.get_mut(index) else { return 0 };
         if stream.clock.is_new() {
             stream.clock = Clock::beside(self.clock);
         }
         let time = stream.clock.nanoseconds(pts);
-        let (clock, kind) = (stream.clock, stream.kind);
-        if self.video == Some(index) || (self.video.is_none() && self.is_sound(kind)) {
-            self.clock = clock;
+        if self.video == Some(index) || (self.video.is_none() && is_the_sound) {
+            self.clock = stream.clock;
         }
         time
+    }
+
+    /// Whether a PES packet of that stream of sound is one of the sound that counts: another may have a clock of its own, and
+    /// each change from one to the other would be a jump. Where it stops, another takes its place.
+    fn choose_sound(&mut self, index: usize, has_time: bool) -> bool {
+        let pid = self.streams.get(index).map(Stream::pid);
+        let is_there = self
+            .streams
+            .iter()
+            .any(|stream| Some(stream.pid()) == self.sound_pid && self.is_sound(stream.kind));
+        if is_there && pid != self.sound_pid {
+            self.other_sound += 1;
+        }
+        if pid == self.sound_pid || !is_there || self.other_sound > MOST_OTHER_SOUND {
+            self.other_sound = 0;
+            self.sound_pid = if has_time || is_there { pid } else { self.sound_pid };
+            return true;
+        }
+        false
     }
 
     /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a

@@ -1,6 +1,7 @@
 //! New tables, new parameter sets, codecs, and what cannot be cut.
 
-use super::super::super::{Fault, Key, Mark, MarkKind, Notice, Track};
+use super::super::super::{Fault, Key, Mark, MarkKind, Notice, Scanner, Track};
+use super::super::MpegTs;
 use super::writer::{AUDIO, AV, Es, PMT, VIDEO, Writer, idr, pes, section};
 use super::{at, codecs, head, keys, outline, scan, scan_in, units};
 
@@ -324,6 +325,47 @@ fn a_stream_without_tables_is_one_fault_and_one_notice_at_its_end() {
         w.picture(n * SECOND, true, 1000);
     });
     assert_eq!(scan_in(&w.out, 1000), Err(Fault::NoProgram));
+}
+
+#[test]
+fn a_short_stream_without_tables_is_one_notice_at_its_end() {
+    let mut w = Writer::new();
+    w.picture(SECOND, true, 100);
+    assert_eq!(at(&scan(&w.out), &MarkKind::Notice(Notice::NoProgram)).len(), 1);
+    let mut w = Writer::new();
+    w.null();
+    w.null();
+    assert!(
+        at(&scan(&w.out), &MarkKind::Notice(Notice::NoProgram)).is_empty(),
+        "no payload"
+    );
+}
+
+#[test]
+fn what_came_before_the_tables_is_let_go_when_they_stay_away_too_long() {
+    for nulls in [0, 1] {
+        let mut w = Writer::new();
+        (0..nulls).for_each(|_| w.null());
+        w.picture(SECOND, true, 1000);
+        let (mut scanner, mut marks) = (MpegTs::new(), Vec::new());
+        scanner.push(&w.out, &mut marks).unwrap();
+        assert!(scanner.settled() < w.at());
+        scanner.give_up(&mut marks);
+        assert_eq!(scanner.settled(), w.at());
+        assert_eq!(at(&marks, &MarkKind::Notice(Notice::NoProgram)), [nulls * 188]);
+        let (sent, known) = (w.out.len(), marks.len());
+        w.tables();
+        let key = w.picture(2 * SECOND, true, 1000);
+        w.picture(3 * SECOND, false, 10);
+        scanner.push(&w.out[sent..], &mut marks).unwrap();
+        scanner.finish(&mut marks);
+        assert!(marks.is_sorted_by_key(|mark| mark.at));
+        assert!(marks[known..].iter().all(|mark| mark.at >= sent as u64));
+        assert!(
+            keys(&marks).iter().any(|(at, _)| *at <= key && *at >= sent as u64),
+            "the tables come late"
+        );
+    }
 }
 
 #[test]

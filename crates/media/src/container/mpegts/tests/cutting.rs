@@ -321,6 +321,31 @@ fn scrambled_video_is_judged_by_the_flag() {
 }
 
 #[test]
+fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
+    let second_pps: &[u8] = &[0, 0, 0, 1, 0x68, 0x4e, 0x3c];
+    let with = |sets: &[u8]| [&idr(0x28, 10)[..22], sets, &idr(0x28, 10)[22..]].concat();
+    let told = |keys: &[Vec<u8>]| {
+        let mut w = Writer::new();
+        w.tables();
+        let begins: Vec<u64> = (1u64..)
+            .zip(keys)
+            .map(|(n, key)| w.pes(VIDEO, 0xe0, Some(n * SECOND), key))
+            .collect();
+        let found = at(&scan(&w.out), &MarkKind::Notice(Notice::NoParameterSets));
+        found.iter().map(|at| begins.binary_search(at).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&[with(second_pps), with(&[]), with(second_pps)]), [1]);
+    assert_eq!(told(&[with(second_pps), with(second_pps)]), [0usize; 0], "repeated");
+    assert_eq!(told(&[with(&[]), with(second_pps), with(second_pps)]), [0usize; 0], "added");
+    // Another configuration takes none of the sets before over.
+    assert_eq!(
+        told(&[with(second_pps), idr(0x1f, 10), idr(0x1f, 10)]),
+        [0usize; 0],
+        "replaced"
+    );
+}
+
+#[test]
 fn a_key_without_parameter_sets_is_told() {
     let mut w = Writer::new();
     w.tables();

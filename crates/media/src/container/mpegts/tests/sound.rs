@@ -168,3 +168,56 @@ fn private_data_that_merely_look_like_sound_are_none() {
     assert_eq!(codecs(keys(&marks)[1].1), Some("avc1.640028"));
     assert!(outline(&marks).iter().all(|(_, track, _)| *track != Track::Audio));
 }
+
+/// Writes a PES packet of AAC of that PID.
+fn aac_of(w: &mut Writer, pid: u16, pts: u64) {
+    w.pes(
+        pid,
+        0xc0,
+        Some(pts),
+        &[&[0xff, 0xf1, 0x50, 0x80, 0, 0, 0][..], &[0x55; 60]].concat(),
+    );
+}
+
+#[test]
+fn sound_with_a_clock_of_its_own_beside_other_sound_is_not_sound_to_cut_by() {
+    const MORE: u16 = 0x43;
+    // With pictures and without; sound that is known, and private.
+    for (video, kind) in [(true, 0x0f), (false, 0x0f), (false, 0x82)] {
+        let sound: &[(u8, u16, &'static [u8])] = &[(kind, AUDIO, &[]), (kind, MORE, &[])];
+        let streams = [if video { &AV[..1] } else { &[] }, sound].concat();
+        let mut w = Writer::new();
+        w.pat();
+        w.pmt(0, &streams);
+        let send = |w: &mut Writer, pid: u16, pts: u64| match kind {
+            0x0f => aac_of(w, pid, pts),
+            _ => {
+                w.pes(pid, 0xbd, Some(pts), &[0x7f; 60]);
+            }
+        };
+        for n in 0..10u64 {
+            if video {
+                w.picture((10 + n) * SECOND, true, 100);
+            }
+            send(&mut w, AUDIO, (10 + n) * SECOND);
+            send(&mut w, MORE, (90_000 + n) * SECOND);
+        }
+        let marks = scan(&w.out);
+        let sound: Vec<u64> = units(&marks)
+            .into_iter()
+            .filter(|(_, unit)| unit.track == Track::Audio)
+            .map(|(_, unit)| unit.pts.unwrap() / 1_000_000_000)
+            .collect();
+        assert_eq!(sound, (10..20).collect::<Vec<_>>(), "video {video}, type {kind:x}");
+        assert_eq!(keys(&marks).len(), 10, "video {video}, type {kind:x}");
+        // The first stops: the other is cut by.
+        for n in 10..400u64 {
+            send(&mut w, MORE, (90_000 + n) * SECOND);
+        }
+        let more = units(&scan(&w.out))
+            .into_iter()
+            .filter(|(_, unit)| unit.track == Track::Audio)
+            .count();
+        assert!(more > 100, "video {video}, type {kind:x}: {more}");
+    }
+}
