@@ -69,18 +69,20 @@ impl Index {
             });
             level.truncate(MAX_FOLDERS - listed);
             listed += level.len();
-            let folders = stream::iter(level)
+            let mut folders = stream::iter(level)
                 .map(|folder| self.look_into(folder))
                 .buffer_unordered(PARALLEL);
-            let folders: Vec<Folder> = folders.try_collect().await?;
             level = Vec::new();
-            for folder in folders {
+            while let Some(folder) = folders.try_next().await? {
                 if folder.is_camera {
                     discovered.cameras.insert(folder.name.trim_end_matches('/').to_owned());
                     discovered.folders.insert(folder.name, now);
                 }
-                level.extend(folder.inside);
+                // A bucket may hold folders without end, of which no more than these are ever listed.
+                let room = MAX_FOLDERS.saturating_sub(listed + level.len());
+                level.extend(folder.inside.into_iter().take(room));
             }
+            drop(folders);
             if level.is_empty() {
                 break;
             }
