@@ -126,7 +126,12 @@ impl App {
     }
 
     async fn state(&self, id: String, is_in_bucket: bool, now: u64) -> Result<CameraState, IndexError> {
-        let newest = self.index.newest(&id).await?;
+        let (newest, fault) = match self.index.newest(&id).await {
+            Ok(newest) => (newest, None),
+            // One camera that cannot be looked at takes no other off the board.
+            Err(error @ IndexError::TooMany(_)) => (None, Some(error.to_string())),
+            Err(error) => return Err(error),
+        };
         let listed = self.listed.get(&id);
         let is_enabled = listed.is_none_or(|camera| camera.enabled);
         let reported = self
@@ -135,9 +140,12 @@ impl App {
             .of(&id)
             .filter(|_| is_enabled)
             .and_then(|report| report::judge(report, newest.as_ref(), now));
-        let (badge, reason, backlog_s) = reported.unwrap_or_else(|| {
-            let (badge, reason) = judge(newest.as_ref(), is_enabled, is_in_bucket, now);
-            (badge, reason, None)
+        let (badge, reason, backlog_s) = reported.unwrap_or_else(|| match fault.filter(|_| is_enabled) {
+            Some(fault) => (Badge::Unknown, fault, None),
+            None => {
+                let (badge, reason) = judge(newest.as_ref(), is_enabled, is_in_bucket, now);
+                (badge, reason, None)
+            }
         });
         let age = newest.as_ref().map(|chunk| now.saturating_sub(chunk.ended()));
         let last_stored = newest.map(|chunk| chunk.ended());

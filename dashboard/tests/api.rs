@@ -209,6 +209,77 @@ fn questions_that_make_no_sense_are_answered_with_what_to_do() {
 }
 
 #[test]
+fn a_question_beyond_a_limit_is_answered_with_the_limit() {
+    let (server, start) = bucket();
+    for camera in 0..140 {
+        let name = format!("fleet/cam{camera}/2026/11/22/20261122T064512.345Z_0a1b2c3d4e_000000.mp4");
+        server.put(BUCKET, &name, b"x");
+    }
+    let dashboard = Dashboard::start(settings(&server));
+    let between = |hours: u64| format!("from={}&to={}", iso(start - hours * 3600 * SECOND), iso(start + SECOND));
+    // A month of summer time that ends in winter time has an hour more.
+    for (path, hours, limit) in [
+        ("/api/timeline?camera=cam", 31 * 24, "more than 31 days at once"),
+        ("/hls/index.m3u8?camera=cam", 23, "more than 24 h at once"),
+        ("/export?camera=cam", 23, "more than 24 h at once"),
+        ("/api/gaps?", 24, "more than 31 days at once"),
+    ] {
+        let ask = |hours: u64| get(&dashboard.address, &format!("{path}&{}", between(hours)).replace("?&", "?"));
+        assert_eq!(ask(hours).status, 200, "{path}");
+        let beyond = ask(31 * 24 + 2);
+        let json = beyond.json();
+        assert_eq!(beyond.status, 400, "{path}: {json}");
+        assert!(json["error"].as_str().unwrap().contains(limit), "{path}: {json}");
+        assert!(json["hint"].as_str().unwrap().contains("less time at once"), "{path}: {json}");
+    }
+    let beyond = get(&dashboard.address, &format!("/api/gaps?{}", between(30 * 24)));
+    assert!(
+        beyond.status == 400 && beyond.text().contains("cameras for 721 h each"),
+        "{}",
+        beyond.text()
+    );
+}
+
+#[test]
+fn a_listing_without_an_end_is_given_up_and_takes_no_camera_off_the_board() {
+    let server = GcsServer::spawn_thread();
+    // Objects of others, and always more of them.
+    let page = r#"{"items": [{"name": "cam/other", "size": "1", "generation": "1"}], "nextPageToken": "more"}"#;
+    server.route(
+        &format!("/storage/v1/b/{BUCKET}/o"),
+        Answer::raw(200, "application/json", page),
+    );
+    let dashboard = Dashboard::start(gcstreamer_dashboard::settings::Settings {
+        cameras: vec![Camera {
+            id: "cam".into(),
+            name: None,
+            enabled: true,
+            time_zone: None,
+        }],
+        ..settings(&server)
+    });
+    let board = get(&dashboard.address, "/api/cameras").json();
+    assert_eq!(board[0]["badge"], "unknown", "{board}");
+    let reason = board[0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("more than 100,000 objects begin with \"cam/"), "{board}");
+    let asked = server.requests().len();
+    assert!(asked <= 20 + 100, "{asked} requests");
+    let (day, hour) = (86_400 * SECOND, 3600 * SECOND);
+    for (length, listings) in [(hour / 2, 4), (3 * day, 5)] {
+        let (from, to) = (iso(now() - 10 * day), iso(now() - 10 * day + length));
+        let before = server.requests().len();
+        let reply = get(&dashboard.address, &format!("/api/timeline?camera=cam&from={from}&to={to}"));
+        assert!(
+            reply.status == 400 && reply.text().contains("more than 100,000 objects"),
+            "{}",
+            reply.text()
+        );
+        let asked = server.requests().len() - before;
+        assert!(asked <= 100 * listings, "{asked} requests");
+    }
+}
+
+#[test]
 fn a_bucket_that_cannot_be_read_is_told_with_the_missing_permission() {
     for (status, told, says) in [
         (403, 502, "storage.objects.list"),

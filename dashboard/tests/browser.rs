@@ -10,11 +10,14 @@ mod mosquitto;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 use common::gcs_server::Answer;
 use common::iap_signer::{AUDIENCE, Signer, claims, jwks};
 use common::{
-    Dashboard, FLV_PICTURES, FLV_SOUND, GcsServer, SECOND, STREAMS, Stream, cut, encode, now, pause, settings, status, store, web,
+    Cut, Dashboard, FLV_PICTURES, FLV_SOUND, GcsServer, SECOND, STREAMS, Stream, cut, encode, now, pause, settings, status,
+    store, web,
 };
 use gcstreamer_dashboard::iap::{IapSettings, Source};
 use gcstreamer_dashboard::mqtt::Broker;
@@ -32,6 +35,32 @@ fn numbered(stream: Stream) -> Stream {
     Stream {
         arguments: String::leak(format!("{NUMBERED} {}", stream.arguments)),
         ..stream
+    }
+}
+
+fn listed(id: &str, name_and_zone: Option<(&str, &str)>) -> Camera {
+    Camera {
+        id: id.into(),
+        name: name_and_zone.map(|(name, _)| name.into()),
+        enabled: true,
+        time_zone: name_and_zone.map(|(_, zone)| zone.into()),
+    }
+}
+
+/// Stores the recording of cameras as it would have come: once the file is there 24 s of it, then each chunk when it has ended.
+fn record(server: &GcsServer, trigger: &Path, cameras: &[&str], cuts: &[Cut]) {
+    while !trigger.exists() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let start = now() - 24 * SECOND;
+    for cut in cuts {
+        let sequence = cut.info.sequence;
+        let ended = start + (sequence + 1) * 4 * SECOND;
+        std::thread::sleep(Duration::from_nanos(ended.saturating_sub(now())));
+        let others: Vec<u64> = (0..).take(cuts.len()).filter(|other| *other != sequence).collect();
+        for camera in cameras {
+            store(server, camera, cuts, start, &others);
+        }
     }
 }
 
@@ -94,6 +123,11 @@ fn the_page_plays_what_was_recorded() {
         status("flv", "streaming", "online", now(), 60.0).as_bytes(),
         true,
     );
+    broker.publish(
+        "gcstreamer/new/status",
+        status("new", "not-recording", "starting", now(), 60.0).as_bytes(),
+        true,
+    );
     let reported = Dashboard::start(Settings {
         broker: Some(Broker {
             host: "127.0.0.1".into(),
@@ -102,12 +136,7 @@ fn the_page_plays_what_was_recorded() {
             password_file: None,
             tls: false,
         }),
-        cameras: vec![Camera {
-            id: "flv".into(),
-            name: Some("Back door".into()),
-            enabled: true,
-            time_zone: Some("Asia/Tokyo".into()),
-        }],
+        cameras: vec![listed("flv", Some(("Back door", "Asia/Tokyo")))],
         ..settings(&server)
     });
     // Players are sent to a bucket that does not answer them.
@@ -137,12 +166,24 @@ fn the_page_plays_what_was_recorded() {
         ));
     }
     let refused = Dashboard::start(settings(&refusing));
+    // Cameras that record, from the moment that the page asks for.
+    let recording = Arc::new(GcsServer::spawn_thread());
+    let names = ["live/a", "live/b"];
+    let recorded = cut(&encode(numbered(STREAMS[2]), 40, folder.path()));
+    let trigger = folder.path().join("record");
+    let running = Dashboard::start(Settings {
+        cameras: names.map(|id| listed(id, None)).into(),
+        ..settings(&recording)
+    });
+    let live = json!({"address": running.address, "cameras": names, "trigger": trigger});
+    let bucket = Arc::clone(&recording);
+    std::thread::spawn(move || record(&bucket, &trigger, &names, &recorded));
     let frozen = status("flv", "stalled", "online", now(), 60.0);
     let mqtt = json!({"address": reported.address, "port": broker.port(), "topic": "gcstreamer/flv/status", "frozen": frozen});
     let login = json!({"address": guarded.address, "token": token});
     std::fs::write(
         &plan,
-        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap, "refused": refused.address}).to_string(),
+        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap, "refused": refused.address, "live": live}).to_string(),
     )
     .unwrap();
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
@@ -158,5 +199,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 17, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 21, "{text}");
 }

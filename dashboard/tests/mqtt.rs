@@ -89,7 +89,29 @@ fn badges_follow_what_a_camera_reports_and_the_bucket_alone_where_the_broker_is_
         status("new", "not-recording", "starting", now(), 60.0).as_bytes(),
         true,
     );
-    until(&dashboard, "new", "not-recording");
+    let new = until(&dashboard, "new", "not-recording");
+    assert_eq!(new["last_stored"], Value::Null);
+    // Its own page opens, too.
+    let (from, to) = (iso(now() - 3600 * SECOND), iso(now()));
+    for path in [
+        "/?cam=new".to_owned(),
+        format!("/api/timeline?camera=new&from={from}&to={to}"),
+        format!("/api/days?camera=new&month={}", &from[..7]),
+    ] {
+        assert_eq!(get(&dashboard.address, &path).status, 200, "{path}");
+    }
+    for path in [
+        "/hls/live.m3u8?camera=new".to_owned(),
+        format!("/hls/index.m3u8?camera=new&from={from}&to={to}"),
+        format!("/preview?camera=new&t={from}"),
+    ] {
+        let reply = get(&dashboard.address, &path);
+        assert_eq!(
+            (reply.status, &reply.json()["error"]),
+            (404, &"nothing is stored of this camera yet".into()),
+            "{path}"
+        );
+    }
     mosquitto.stop();
     until(&dashboard, "site/cam", "recording");
     assert_eq!(

@@ -98,6 +98,45 @@ fn fragmented_mp4_with_sound_that_browsers_lack_plays_without_it_and_says_so() {
 }
 
 #[test]
+fn a_header_that_each_chunk_names_for_itself_costs_the_bucket_nothing_and_is_named_once_when_it_is_known() {
+    let hevc = STREAMS[4];
+    let recorded = recorded(hevc, 20, &[]);
+    let address = &recorded.dashboard.address;
+    let text = get(address, &playlist(hevc, recorded.start)).text();
+    let named = |text: &str| -> Vec<String> {
+        let maps = text.lines().filter_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\""));
+        maps.map(|line| line.trim_end_matches('"').to_owned()).collect()
+    };
+    let count = |text: &str, tag: &str| text.matches(tag).count();
+    assert_eq!(
+        (
+            named(&text).len(),
+            count(&text, "#EXTINF"),
+            count(&text, "#EXT-X-DISCONTINUITY")
+        ),
+        (5, 5, 0),
+        "{text}"
+    );
+    // As a player does: header, segment, header, segment.
+    let mut headers = std::collections::BTreeSet::new();
+    let segments: Vec<&str> = text.lines().filter(|line| line.starts_with("/media")).collect();
+    for (header, segment) in named(&text).iter().zip(&segments) {
+        let header = get(address, header);
+        assert!(header.headers["cache-control"].contains("immutable"), "{:?}", header.headers);
+        headers.insert(header.body);
+        assert_eq!(get(address, segment).status, 200);
+    }
+    assert_eq!(headers.len(), 1, "all of them are one header");
+    let reads = recorded.server.requests();
+    let reads = reads
+        .iter()
+        .filter(|request| request.query.get("alt").is_some_and(|alt| alt == "media"));
+    assert_eq!(reads.count(), 5, "each chunk is read once");
+    let text = get(address, &playlist(hevc, recorded.start)).text();
+    assert_eq!((named(&text).len(), count(&text, "#EXTINF")), (1, 5), "{text}");
+}
+
+#[test]
 fn fragmented_mp4_without_the_length_of_its_header_plays() {
     let stream = STREAMS.into_iter().find(|stream| stream.camera == "site/fmp4").unwrap();
     let Recorded {

@@ -6,6 +6,8 @@
 use crate::limits::check_object_name;
 use crate::time::strftime;
 
+mod moment;
+mod pattern;
 mod read;
 
 pub use read::NameParts;
@@ -24,6 +26,8 @@ enum Part {
 pub struct Template {
     parts: Vec<Part>,
     fixed: bool,
+    /// What names are matched against; `None`: they cannot be parsed back.
+    pattern: Option<pattern::Pattern>,
 }
 
 /// What is wrong with a template.
@@ -92,7 +96,8 @@ impl Template {
             parts.push(Part::Text(rest.into()));
         }
         let fixed = parts.iter().all(|p| matches!(p, Part::Text(t) if !has_conversion(t)));
-        let template = Self { parts, fixed };
+        let pattern = pattern::Pattern::of(&parts);
+        let template = Self { parts, fixed, pattern };
         template.check(location)?;
         Ok(template)
     }

@@ -52,6 +52,9 @@ fn codecs(chunk: &Chunk) -> impl Iterator<Item = &str> {
 const SLACK: u64 = 250_000_000;
 /// Most segments of a live playlist.
 const LIVE_SEGMENTS: usize = 8;
+/// Numbers of sessions in a live playlist, ten seconds each, begin anew after a week: hls.js has an array as long as the number, which it
+/// walks through at every playlist. With the seconds since 1970 a page stood still for a minute.
+const DISCONTINUITIES: u64 = 65_536;
 /// How long a live playlist waits for a chunk that others have overtaken, ns.
 pub const LIVE_PATIENCE: u64 = 3_000_000_000;
 
@@ -223,7 +226,7 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     let first = window.first()?;
     // Ten numbers for each second between two sessions: chunks are longer than 100 ms.
     let base = session_start(session).unwrap_or(0) / 100_000_000;
-    let mut out = head(window, &ways, base + first.meta.sequence, Some(base / 10));
+    let mut out = head(window, &ways, base + first.meta.sequence, Some(base / 100 % DISCONTINUITIES));
     style.body(&mut out, window, &ways);
     Some(out)
 }

@@ -207,6 +207,17 @@ fn live_numbers_follow_from_the_stored_chunks_alone() {
 }
 
 #[test]
+fn numbers_of_sessions_stay_small_enough_for_players_that_count_up_to_them() {
+    let now = BASE + 1000 * SECOND;
+    let text = live(&run(0, 0..6), now).unwrap();
+    let number = text
+        .lines()
+        .find_map(|line| line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:"));
+    let number: u64 = number.unwrap().parse().unwrap();
+    assert!(number < 100_000, "{number}");
+}
+
+#[test]
 fn a_late_chunk_never_enters_the_live_window() {
     let mut stored = run(0, 0..6);
     stored.remove(3);

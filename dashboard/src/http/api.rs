@@ -27,6 +27,8 @@ use crate::index::timeline::{Gap, Range, Timeline};
 const LONGEST: u64 = (31 * 24 + 1) * HOUR;
 /// Most gaps of one answer.
 const MAX_GAPS: usize = 200;
+/// Most hours that one question for gaps looks at, of all cameras together: 130 cameras for a month, at some 40,000 list requests.
+const MAX_CAMERA_HOURS: u64 = 100_000;
 /// How often a viewer gets news.
 const NEWS_EVERY: Duration = Duration::from_secs(10);
 
@@ -85,11 +87,20 @@ fn bounds(from: &str, to: &str, longest: u64) -> Result<(u64, u64), ApiError> {
     }
     if to - from > longest {
         return Err(ApiError::bad_request(
-            format!("that is more than {} h at once", longest / HOUR),
+            format!("that is more than {} at once", length(longest)),
             "ask for less time at once",
         ));
     }
     Ok((from, to))
+}
+
+/// A limit in words.
+fn length(longest: u64) -> String {
+    match longest / HOUR {
+        hours @ ..=48 => format!("{hours} h"),
+        // Without the hour that winter time adds.
+        hours => format!("{} days", hours / 24),
+    }
 }
 
 pub(super) fn fresh(value: impl Serialize) -> Response {
@@ -166,6 +177,14 @@ struct GapOf {
 pub(super) async fn gaps(State(shared): State<Shared>, Question(query): Question<Between>) -> Result<Response, ApiError> {
     let (from, to) = bounds(&query.from, &query.to, LONGEST)?;
     let cameras = shared.app.index.cameras().await?;
+    let hours = (to - from).div_ceil(HOUR);
+    let count = u64::try_from(cameras.len()).unwrap_or(u64::MAX);
+    if count.saturating_mul(hours) > MAX_CAMERA_HOURS {
+        return Err(ApiError::bad_request(
+            format!("{count} cameras for {hours} h each are more than {MAX_CAMERA_HOURS} h at once"),
+            "ask for less time at once, or for one camera by /api/timeline",
+        ));
+    }
     let app = &shared.app;
     let found = stream::iter(cameras).map(|camera| async move {
         let gaps = app.timeline(&camera, from, to).await?.gaps;

@@ -20,6 +20,15 @@ fn answer(text: String) -> Response {
     (headers, text).into_response()
 }
 
+/// Why there is nothing to play: `text`, unless nothing of the camera was ever stored. Those that report by MQTT are known before.
+pub(super) async fn nothing(shared: &Shared, camera: &str, text: &str) -> ApiError {
+    match shared.app.index.newest(camera).await {
+        Ok(None) => ApiError::not_found("nothing is stored of this camera yet"),
+        Ok(Some(_)) => ApiError::not_found(text),
+        Err(error) => error.into(),
+    }
+}
+
 /// `GET /hls/index.m3u8?camera=&from=&to=`
 pub(super) async fn index(
     State(shared): State<Shared>,
@@ -30,7 +39,7 @@ pub(super) async fn index(
     let (from, to) = span.bounds(LONGEST)?;
     let chunks = shared.app.index.span(&span.camera, from, to).await?;
     if chunks.is_empty() {
-        return Err(ApiError::not_found("nothing is stored of this camera in that time"));
+        return Err(nothing(&shared, &span.camera, "nothing is stored of this camera in that time").await);
     }
     tracing::info!(who, camera = span.camera, from = span.from, to = span.to, "playing");
     let made = |chunk: &Chunk| shared.app.media.header_of(chunk);
@@ -59,7 +68,8 @@ pub(super) async fn live(
         by_proxy: by.is_proxy(),
         made: &made,
     };
-    let text = playlist::live(&chunks, now, style)
-        .ok_or_else(|| ApiError::not_found("nothing was stored of this camera in the last hour"))?;
-    Ok(answer(text))
+    match playlist::live(&chunks, now, style) {
+        Some(text) => Ok(answer(text)),
+        None => Err(nothing(&shared, &query.camera, "nothing was stored of this camera in the last hour").await),
+    }
 }

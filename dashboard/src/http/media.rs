@@ -17,6 +17,7 @@ use super::Shared;
 use super::api::At;
 use super::ask::{Object, Question};
 use super::error::ApiError;
+use super::hls::nothing;
 use super::range::{Wanted, wanted};
 use crate::hls::playlist::{Playing, encoded, playing};
 use crate::index::{Chunk, HOUR};
@@ -198,9 +199,10 @@ pub(super) async fn preview(State(shared): State<Shared>, Question(at): Question
         None => {
             let newest = shared.app.index.newest(&at.camera).await?;
             let is_near = |chunk: &Chunk| chunk.meta.start <= t && t.saturating_sub(chunk.meta.end) < HOUR / 60;
-            newest
-                .filter(is_near)
-                .ok_or_else(|| ApiError::not_found("nothing is stored of this camera at that time"))?
+            match newest.filter(is_near) {
+                Some(chunk) => chunk,
+                None => return Err(nothing(&shared, &at.camera, "nothing is stored of this camera at that time").await),
+            }
         }
     };
     let address = format!("/preview/{}/{}.mp4", chunk.generation, encoded(&chunk.name));

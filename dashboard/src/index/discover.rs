@@ -71,19 +71,21 @@ impl Index {
             });
             level.truncate(MAX_FOLDERS - listed);
             listed += level.len();
-            let known = &discovered.folders;
-            let folders = stream::iter(level)
-                .map(|folder| self.look_into(folder, known))
+            let known = discovered.folders.clone();
+            let mut folders = stream::iter(level)
+                .map(|folder| self.look_into(folder, &known))
                 .buffer_unordered(PARALLEL);
-            let folders: Vec<Folder> = folders.try_collect().await?;
             level = Vec::new();
-            for folder in folders {
+            while let Some(folder) = folders.try_next().await? {
                 if folder.is_camera {
                     discovered.cameras.insert(folder.name.trim_end_matches('/').to_owned());
                     discovered.folders.insert(folder.name, now);
                 }
-                level.extend(folder.inside);
+                // A bucket may hold folders without end, of which no more than these are ever listed.
+                let room = MAX_FOLDERS.saturating_sub(listed + level.len());
+                level.extend(folder.inside.into_iter().take(room));
             }
+            drop(folders);
             if level.is_empty() {
                 break;
             }

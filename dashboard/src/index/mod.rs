@@ -234,7 +234,12 @@ impl Index {
             ..ListQuery::default()
         };
         let mut names = Vec::new();
+        let mut pages = 0..MAX_PAGES;
         loop {
+            // Objects that are none of gcssink count, too.
+            if pages.next().is_none() {
+                return Err(IndexError::TooMany(query.prefix));
+            }
             let page = self.list(&query).await?;
             names.extend(
                 page.objects
@@ -242,7 +247,6 @@ impl Index {
                     .filter_map(|object| Named::of(&self.template, camera, &object.name)),
             );
             match page.next {
-                _ if names.len() > MAX_PAGES * 1000 => return Err(IndexError::TooMany(query.prefix)),
                 Some(next) => query.page = Some(next),
                 None => break,
             }

@@ -1,6 +1,6 @@
 // Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address"}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address", "live": {"address", "cameras", "trigger"}}
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -182,6 +182,37 @@ const tests = {
     assert.equal(await shows(), (utc + 9) % 24);
     await page.check(".when input");
     await until("UTC is not shown", shows, (hour) => hour === utc || hour === (utc + 1) % 24);
+  },
+
+  async "a camera that is known by its reports alone has a page that says so"() {
+    const page = await tab();
+    await page.goto(mqtt.address);
+    await page.click(".card:has-text('not recording') a");
+    assert.equal(new URL(page.url()).searchParams.get("cam"), "new");
+    await until("it is not told", () => page.textContent(".screen"), (text) => text.includes("nothing is stored of this camera yet"));
+    await accessible(page, "nothing stored yet");
+    await page.screenshot({ path: join(screenshots, "nothing-yet.png"), fullPage: true });
+    assert.deepEqual(faults, []);
+    await page.click("button:has-text('Live')");
+    await until("an answer is not waited for", () => faults.length, (count) => count > 0);
+    assert.match(await page.textContent(".screen"), /nothing is stored of this camera yet/);
+    assert.deepEqual(faults.filter((fault) => !fault.includes("404")), []);
+    faults.length = 0;
+  },
+
+  async "the page of a camera without recordings plays the first one that comes"() {
+    const page = await tab();
+    const { id } = cameras[0];
+    let asked = 0;
+    await page.route("**/api/cameras", async (route) => {
+      const all = await (await route.fetch()).json();
+      asked++;
+      return route.fulfill({ json: asked > 3 ? all : all.map((camera) => ({ ...camera, last_stored: null })) });
+    });
+    await page.goto(`${address}/?${new URLSearchParams({ cam: id })}`);
+    await until("it is not told", () => page.textContent(".screen"), (text) => text.includes("nothing is stored of this camera yet"));
+    await until("it does not start", () => state(page), ({ frames }) => frames > 5);
+    assert.doesNotMatch(await page.textContent(".screen"), /yet/);
   },
 
   async "whoever has the token logs in, and the address never shows it"() {

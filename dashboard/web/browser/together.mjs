@@ -1,9 +1,10 @@
 // Up to four cameras on one clock, judged by the numbers that are painted into their pictures.
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { accessible, address, data, screenshots, shown, tab, until } from "./tools.mjs";
 
-const { cameras, gap } = data;
+const { cameras, gap, live } = data;
 const FPS = 25;
 const ids = ["flv", "site/ts", "site/fmp4", "holed"];
 const start = cameras.find(({ id }) => id === "flv").start;
@@ -86,6 +87,53 @@ const tests = {
     await until("it does not catch up", () => pictures(page), (all) => isTogether(all, 4) && all[3].seconds > (gap.to - start) / 1000 - 0.2);
     await page.keyboard.press("k");
     await stay(page, 10, 1);
+  },
+
+  async "one of the cameras is heard, the others are not"() {
+    const page = await tab();
+    await page.goto(together(ids, start + 2000));
+    await until("they do not start together", () => pictures(page), (all) => isTogether(all, 4));
+    const heard = () => page.$$eval("video[aria-label]", (all) => all.map((video) => !video.muted));
+    assert.deepEqual(await heard(), [false, false, false, false]);
+    const sound = (index) => page.locator("figure").nth(index).locator("input");
+    await sound(1).check();
+    assert.deepEqual(await heard(), [false, true, false, false]);
+    const bytes = () => page.$eval("figure:nth-of-type(2) video", (video) => video.webkitAudioDecodedByteCount);
+    const before = await bytes();
+    await until("no sound is decoded", bytes, (count) => count > before);
+    await stay(page, 5, 1);
+    await sound(2).check();
+    assert.deepEqual(await heard(), [false, false, true, false]);
+    assert.equal(await sound(1).isChecked(), false);
+    await sound(2).uncheck();
+    assert.deepEqual(await heard(), [false, false, false, false]);
+  },
+
+  async "live leads all cameras to the running recordings, and they stay there"() {
+    writeFileSync(live.trigger, "");
+    const page = await tab();
+    const playlists = [];
+    page.on("request", (request) => request.url().includes("/hls/") && playlists.push(new URL(request.url()).pathname));
+    await page.goto(`${live.address}/?${new URLSearchParams([...live.cameras.map((id) => ["cam", id]), ["t", new Date(Date.now() - 19_000).toISOString()]])}`);
+    await until("they do not start together", () => pictures(page), (all) => isTogether(all, 2));
+    await page.click("button:has-text('Live')");
+    await until("it is not told", () => page.textContent(".when"), (text) => /live, 1\d s behind/.test(text));
+    await until("they are not live", () => pictures(page), (all) => isTogether(all, 2) && all.every(({ paused }) => !paused));
+    playlists.length = 0;
+    const [from, began] = [await shown(page), Date.now()];
+    // Three more chunks of each are stored meanwhile.
+    while (Date.now() - began < 13_000) {
+      const all = await pictures(page);
+      assert.ok(isTogether(all, 2), JSON.stringify(all));
+      await page.waitForTimeout(200);
+    }
+    const [passed, took] = [(await shown(page)) - from, Date.now() - began];
+    assert.ok(Math.abs(passed - took) < 1500, `${passed} ms in ${took} ms`);
+    assert.ok(playlists.length > 2 && playlists.every((path) => path === "/hls/live.m3u8"), `${playlists}`);
+    await page.screenshot({ path: join(screenshots, "together-live.png"), fullPage: true });
+    await page.keyboard.press("j");
+    await until("j does not lead back", () => pictures(page), (all) => isTogether(all, 2));
+    assert.doesNotMatch(await page.textContent(".when"), /live/);
   },
 
   async "cameras are put beside each other on the first screen, and on a phone"() {

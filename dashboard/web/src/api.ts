@@ -2,6 +2,8 @@
 
 /** How long to wait before what failed is asked for again, ms. */
 export const AGAIN = 5000;
+/** What the server says of a camera that is known and has stored nothing. */
+export const NEVER = "nothing is stored of this camera yet";
 
 export type Badge = "recording" | "late" | "camera-lost" | "not-recording" | "offline" | "unknown" | "never-seen" | "stopped";
 

@@ -5,7 +5,7 @@ import { go } from "./app";
 import { type View, described, following, gapFrom, zoomed } from "./bar";
 import { addressOf, followed } from "./link";
 import { Legend, TimeBar } from "./timebar";
-import { HOUR, clock, setZone } from "./time";
+import { HOUR, clock, setZone, span } from "./time";
 import { MOST, type Told, Together } from "./together";
 import { Fault, NOTHING, Peek, SPEEDS, Table, When, useKeys, useTimelines } from "./viewing";
 import { reason } from "./words";
@@ -41,6 +41,8 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const [view, setView] = useState<View>(() => ({ from: at - HOUR * 0.8, to: at + HOUR * 0.2 }));
   const [now, setNow] = useState(Date.now());
   const [isUtc, setUtc] = useState(false);
+  // The one camera that is heard.
+  const [heard, setHeard] = useState<string | null>(null);
   const [tz, setTz] = useState<string | undefined>(undefined);
   const known = useCameras();
   const { timelines, fault } = useTimelines(cameras, view, now);
@@ -69,7 +71,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
     };
     let isOver = false;
     if (asked !== null) made(asked);
-    else void newest(cameras).then((end) => isOver || made(end - 30_000));
+    else void ends(cameras).then((all) => isOver || made((all.length > 0 ? Math.max(...all) : Date.now()) - 30_000));
     return () => {
       isOver = true;
       clearInterval(timer);
@@ -98,6 +100,12 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
     setSpeed(value);
     together.current?.setSpeed(value);
   };
+  const goLive = () =>
+    void ends(cameras).then((all) => {
+      setPeeked(null);
+      setSpeed(1);
+      together.current?.goLive(all);
+    });
   useKeys({
     " ": toggle, k: toggle, j: () => pick(at - 10_000), l: () => pick(at + 10_000),
     ArrowLeft: () => pick(at - 5000), ArrowRight: () => pick(at + 5000), n: () => toGap(1), p: () => toGap(-1),
@@ -117,18 +125,20 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           {cameras.map((camera, index) => (
             <figure key={camera}>
               <div class="screen">
-                <video ref={(element) => { screens.current[index] = element; }} playsInline muted aria-label={`Recording of ${camera}`} data-at={told[index]?.at} />
+                <video ref={(element) => { screens.current[index] = element; }} playsInline muted={heard !== camera} aria-label={`Recording of ${camera}`} data-at={told[index]?.at} />
                 {peeked !== null && <Peek camera={camera} at={peeked} />}
                 {peeked === null && <State told={told[index]} timeline={timelines[index] ?? NOTHING} at={at} />}
               </div>
               <figcaption>
                 <a href={addressOf([camera], at)} onClick={followed}>{nameOf(camera)}</a>
+                <label class="check quiet"><input type="checkbox" checked={heard === camera} onChange={() => setHeard(heard === camera ? null : camera)} /> Sound<span class="unseen"> of {nameOf(camera)}</span></label>
                 <a class="quiet" href={addressOf(cameras.filter((other) => other !== camera), at)} onClick={followed} aria-label={`Close ${nameOf(camera)}`}>✕</a>
               </figcaption>
             </figure>
           ))}
         </div>
         <When at={shown} isUtc={isUtc} setUtc={setUtc}>
+          {together.current?.isLive() && runs && <span class="live"> live, {span(Math.max(0, Date.now() - at) / 1000)} behind</span>}
           {runs && waits && <span class="quiet" role="status"> waiting for pictures…</span>}
         </When>
         <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} peek={setPeeked} pick={pick} />
@@ -145,6 +155,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           </select></label>
           <button type="button" onClick={() => setView(zoomed(view, 0.5, at))} aria-label="Zoom in">+</button>
           <button type="button" onClick={() => setView(zoomed(view, 2, at))} aria-label="Zoom out">−</button>
+          <button type="button" onClick={goLive}>Live</button>
         </div>
         {lanes.map((lane, index) => <Table key={cameras[index]} timeline={lane.timeline} pick={pick} of={lane.name} />)}
         <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, n p gaps, + − zoom.</p>
@@ -170,9 +181,8 @@ function why(told: Told | undefined, timeline: Timeline, at: number): string {
   return "";
 }
 
-/** The end of what is stored of the camera that stored last. */
-async function newest(cameras: string[]): Promise<number> {
+/** The end of what is stored of each camera that stored anything. */
+async function ends(cameras: string[]): Promise<number[]> {
   const all = await get<Camera[]>("/api/cameras").catch(() => []);
-  const ends = all.flatMap(({ id, last_stored }) => (cameras.includes(id) && last_stored ? [Date.parse(last_stored)] : []));
-  return ends.length > 0 ? Math.max(...ends) : Date.now();
+  return all.flatMap(({ id, last_stored }) => (cameras.includes(id) && last_stored ? [Date.parse(last_stored)] : []));
 }

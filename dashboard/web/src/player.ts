@@ -1,6 +1,6 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
-import { AGAIN, type About, ApiError, type Timeline, failure, get } from "./api";
+import { AGAIN, type About, ApiError, NEVER, type Timeline, failure, get } from "./api";
 import { HOUR, clock, iso } from "./time";
 
 /** How much of the past a window holds, so that going back is no new window. */
@@ -130,6 +130,12 @@ export class Player {
     return at >= this.from && at < this.to;
   }
 
+  /** How long the newest chunk that is known is, ms. */
+  chunk(): number | undefined {
+    const last = this.segments.at(-1);
+    return last && last.duration * 1000;
+  }
+
   /** Loads what is stored around an instant anew. */
   load(at: number): Promise<void> {
     return this.open(at - LEAD, at - LEAD + WINDOW, at, false);
@@ -148,10 +154,13 @@ export class Player {
     await this.open(at - LEAD, at - LEAD + WINDOW, at, play);
   }
 
-  /** Follows the running recording. */
-  async follow(): Promise<void> {
+  /** Follows the running recording, from an instant on if one is given. */
+  async follow(at?: number, play = true): Promise<void> {
     this.live = true;
-    await this.source(`/hls/live.m3u8?${new URLSearchParams({ camera: this.camera })}`, undefined, true);
+    // It grows by itself.
+    [this.from, this.to] = [at ?? -Infinity, Infinity];
+    [this.isEmpty, this.isComing] = [false, true];
+    await this.source(`/hls/live.m3u8?${new URLSearchParams({ camera: this.camera })}`, at, play);
   }
 
   async play(): Promise<void> {
@@ -270,7 +279,8 @@ export class Player {
     if (error instanceof ApiError && error.status === 401) dispatchEvent(new Event("log-in"));
     else {
       this.isEmpty = error instanceof ApiError && error.status === 404;
-      this.listener.said(this.isEmpty ? "nothing is recorded here" : `${error.message}; it is tried again`);
+      const nothing = error.message === NEVER ? NEVER : "nothing is recorded here";
+      this.listener.said(this.isEmpty ? nothing : `${error.message}; it is tried again`);
     }
   }
 

@@ -48,3 +48,17 @@ export function isAwaited(place: Place["kind"], off: number | undefined, speed: 
   if (place === "loading") return true;
   return place === "stored" && (off === undefined || Math.abs(off) > allowed(speed));
 }
+
+/** A camera whose newest recording is younger is recording, ms. */
+export const RECENT = 120_000;
+/** How far behind the newest recording the clock goes live at least, ms: a chunk of ten seconds, and the next one is there in time. */
+const BEHIND = 12_000;
+
+/** Where the clock goes live, by the ends (ms) of what is stored of each camera and the length of their chunks: all that record have a picture there. */
+export function liveAt(ends: number[], chunk: number, now: number): { at: number; isLive: boolean } | undefined {
+  if (ends.length === 0) return undefined;
+  const recording = ends.filter((end) => now - end < RECENT);
+  const isLive = recording.length > 0;
+  const edge = isLive ? Math.min(...recording) : Math.max(...ends);
+  return { at: edge - Math.max(BEHIND, chunk + 2000), isLive };
+}

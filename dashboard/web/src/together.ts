@@ -1,13 +1,12 @@
 // Up to four cameras on one clock: a clock by the wall that waits for pictures that are late, and players that follow it.
 import { type Place, Player, ranges } from "./player";
-import { behindHole, isAwaited, SEEK_PATIENCE, SETTLED, steered } from "./steady";
+import { behindHole, isAwaited, liveAt, RECENT, SEEK_PATIENCE, SETTLED, steered } from "./steady";
 
 /** Most cameras beside each other. */
 export const MOST = 4;
 const TICK = 100;
 /** How often a window is asked for anew that failed, or whose end may have moved. */
 const AGAIN = 5000;
-
 /** What is told of a camera. */
 export interface Told {
   place: Place["kind"];
@@ -42,14 +41,21 @@ class Led {
     return isAwaited(kind, off, speed, this.lateSince === undefined ? 0 : now - this.lateSince);
   }
 
+  /** Follows the running recording; the window of an instant does, where there is none. */
+  goLive(at: number, now: number): void {
+    this.asked = now;
+    void this.player.follow(at, false);
+  }
+
   /** Shows what belongs to the instant. */
   follow(at: number, speed: number, runs: boolean, now: number): Told {
     const { player, video } = this;
     const place = player.place(at);
-    const isOpen = place.kind === "after" && Date.now() - at < 120_000;
+    const isOpen = place.kind === "after" && Date.now() - at < RECENT;
     if ((!player.covers(at) || place.kind === "loading" || isOpen) && (now - this.asked > AGAIN || !player.covers(at))) {
       this.asked = now;
-      void player.load(at);
+      // A running recording is looked at anew by the player; what it does not hold is in the window around the instant.
+      if (!player.isLive() || place.kind !== "after" || this.fault) void player.load(at);
     }
     if (place.kind === "stored") this.steer(place.position, speed, runs, now);
     else if (!video.paused) video.pause();
@@ -85,6 +91,7 @@ export class Together {
   private last = performance.now();
   private speed = 1;
   private runs = true;
+  private live = false;
 
   constructor(videos: HTMLVideoElement[], cameras: string[], private at: number, private readonly told: (at: number, runs: boolean, waits: boolean, cameras: Told[]) => void) {
     this.all = cameras.flatMap((camera, index) => (videos[index] ? [new Led(videos[index], camera)] : []));
@@ -99,6 +106,27 @@ export class Together {
 
   seek(at: number): void {
     this.at = Math.min(at, Date.now());
+    if (this.live) for (const { player } of this.all) if (player.isLive()) void player.load(this.at);
+    this.live = false;
+    this.tick();
+  }
+
+  isLive(): boolean {
+    return this.live;
+  }
+
+  /** Goes to the end of what is stored, by the ends of all cameras (ms), and on with what is stored from now on. */
+  goLive(ends: number[]): void {
+    const chunks = this.all.map(({ player }) => player.chunk() ?? 0);
+    const to = liveAt(ends, Math.max(...chunks, 0), Date.now());
+    if (!to) return;
+    [this.at, this.live, this.runs] = [to.at, to.isLive, true];
+    this.setSpeed(1);
+    const now = performance.now();
+    for (const led of this.all) {
+      if (to.isLive) led.goLive(to.at, now);
+      else if (led.player.isLive()) void led.player.load(to.at);
+    }
     this.tick();
   }
 

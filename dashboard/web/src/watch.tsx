@@ -1,6 +1,6 @@
 // A camera: its picture, the time bar below it, and the calendar.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type About, ApiError, type Camera, get } from "./api";
+import { AGAIN, type About, ApiError, type Camera, NEVER, get } from "./api";
 import { go } from "./app";
 import { type View, following, gapFrom, zoomed } from "./bar";
 import { Calendar } from "./calendar";
@@ -57,8 +57,10 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
       leftOut: setLeftOut,
     });
     player.current = made;
-    void start(made, camera, asked, setSaid);
+    let isOver = false;
+    void start(made, camera, asked, setSaid, () => isOver);
     return () => {
+      isOver = true;
       clearInterval(timer);
       made.close();
       player.current = null;
@@ -153,13 +155,18 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   );
 }
 
-/** Begins where the address says, else a little before the end of what is stored. */
-async function start(player: Player, camera: string, asked: number | null, said: (text: string) => void): Promise<void> {
+/** Begins where the address says, else a little before the end of what is stored; waits for a camera that has stored nothing yet. */
+async function start(player: Player, camera: string, asked: number | null, said: (text: string) => void, isOver: () => boolean): Promise<void> {
   try {
     if (asked !== null) return await player.seek(asked);
-    const known = (await get<Camera[]>("/api/cameras")).find(({ id }) => id === camera);
-    if (!known?.last_stored) return said(known ? "nothing is stored of this camera" : "there is no such camera in the bucket");
-    await player.seek(Date.parse(known.last_stored) - 60_000);
+    while (!isOver()) {
+      const known = (await get<Camera[]>("/api/cameras")).find(({ id }) => id === camera);
+      if (isOver()) return;
+      if (known?.last_stored) return await player.seek(Date.parse(known.last_stored) - 60_000);
+      if (!known) return said("there is no such camera in the bucket");
+      said(NEVER);
+      await new Promise((done) => setTimeout(done, AGAIN));
+    }
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) askForToken();
     else said((error as Error).message);

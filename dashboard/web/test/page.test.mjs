@@ -41,6 +41,19 @@ test("an instant is recorded, waits for its upload, is missing, or nothing is kn
   assert.deepEqual([5, 12, 17, 25, 40].map((at) => bar.described(timeline, at)), ["recorded", { gap: "not-stored", until: 20 }, "recorded, not yet uploaded", "recorded, not yet uploaded", "nothing known"]);
 });
 
+test("live is where every camera that records has a picture and the next one comes in time", () => {
+  const now = 1_000_000_000;
+  const at = (ages, chunk) => {
+    const live = steady.liveAt(ages.map((age) => now - age), chunk, now);
+    return live && [(now - live.at) / 1000, live.isLive];
+  };
+  assert.deepEqual(at([2000, 9000], 10_000), [21, true], "the slower one decides");
+  assert.deepEqual(at([2000], 30_000), [34, true], "long chunks come rarely");
+  assert.deepEqual(at([2000, 3_600_000], 10_000), [14, true], "one that records no more holds up nobody");
+  assert.deepEqual(at([7_200_000, 3_600_000], 10_000), [3612, false], "none records: the end of what is stored");
+  assert.equal(at([], 10_000), undefined);
+});
+
 test("days of 23 and 25 hours begin when they do", () => {
   time.setZone("Europe/Berlin");
   const hours = (day, next) => (time.dayBegins(next) - time.dayBegins(day)) / 3_600_000;

@@ -1,14 +1,11 @@
 //! Parses object names: their parts, and the listing prefixes of a day or an hour.
 //!
-//! PURE. A name is matched against the template from left to right. Conversions of `strftime` match what they can print, and the
-//! result is accepted only if the template formats it to the same name. So a name of another recording, or of another template,
+//! PURE. A name is matched against the template from left to right (`pattern`). Conversions of `strftime` match what they can print
+//! (`moment`), and the result is accepted only if the template formats it to the same name. So a name of another recording, or of another template,
 //! is never taken for one of ours.
 
-use jiff::fmt::strtime::BrokenDownTime;
-use jiff::tz::Offset;
-
-use super::{NameFields, Part, Template};
-use crate::session::{LEN as SESSION_LEN, is_session_id};
+use super::moment::{self, Moment};
+use super::{NameFields, Template};
 
 /// The parts of a name. `None`: the template does not contain it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,22 +42,35 @@ impl Template {
     }
 
     fn read_plain(&self, name: &str) -> Option<NameParts> {
-        let mut found = Found::default();
-        if !matches(&atoms(&self.parts)?, name, &mut found) {
-            return None;
-        }
-        let start = found.time()?;
-        let parts = NameParts { start, ..found.parts };
-        // Two conversions of one field may contradict each other.
-        let again = self.format(&NameFields {
-            device: parts.device.as_deref().unwrap_or_default(),
-            session: parts.session.as_deref().unwrap_or_default(),
-            seq: parts.sequence.unwrap_or_default(),
-            ext: parts.extension.as_deref().unwrap_or_default(),
-            start: start.unwrap_or_default(),
-        });
-        let is_ours = start.is_none() || again.as_deref() == Ok(name);
-        is_ours.then_some(parts)
+        let found = self.pattern.as_ref()?.find(name)?;
+        let values = found.values;
+        let start = match moment::plain(&found.times) {
+            Moment::At(start) => Some(start),
+            Moment::Never => return None,
+            Moment::Unusual => {
+                let start = moment::general(&found.times)?;
+                // Two conversions of one field may contradict each other.
+                let again = self.format(&NameFields {
+                    device: values.device.unwrap_or_default(),
+                    session: values.session.unwrap_or_default(),
+                    seq: values.sequence.unwrap_or_default(),
+                    ext: values.extension.unwrap_or_default(),
+                    start: start.unwrap_or_default(),
+                });
+                if start.is_some() && again.as_deref() != Ok(name) {
+                    return None;
+                }
+                start
+            }
+        };
+        Some(NameParts {
+            device: values.device.map(str::to_owned),
+            session: values.session.map(str::to_owned),
+            sequence: values.sequence,
+            extension: values.extension.map(str::to_owned),
+            start,
+            retry: 0,
+        })
     }
 
     /// Returns the longest common prefix of the names of all chunks of `device` that start in the UTC day of `start` (ns since
@@ -112,206 +122,6 @@ fn without_retry(name: &str) -> Option<(String, u32)> {
     let (stem, number) = stem.rsplit_once("-r")?;
     let retry: u32 = number.parse().ok().filter(|&n: &u32| n > 0 && n.to_string() == number)?;
     Some((format!("{stem}{ext}"), retry))
-}
-
-/// One piece of a template to match.
-#[derive(Clone, Copy, Debug)]
-enum Atom<'a> {
-    Literal(char),
-    /// A conversion of strftime, as written in the template, and what it prints.
-    Time(&'a str, Printed),
-    Device,
-    Session,
-    Sequence,
-    Extension,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Printed {
-    min: usize,
-    max: usize,
-    is_part: fn(char) -> bool,
-}
-
-const fn digits(min: usize, max: usize) -> Printed {
-    Printed {
-        min,
-        max,
-        is_part: |c| c.is_ascii_digit(),
-    }
-}
-
-/// Returns what a conversion prints; `None` for those of `jiff::fmt::strtime` that a template cannot be parsed back with.
-fn printed(conversion: &str) -> Option<Printed> {
-    let word = |max| Printed {
-        min: 2,
-        max,
-        is_part: |c| c.is_ascii_alphabetic(),
-    };
-    let mixed = |min, max| Printed {
-        min,
-        max,
-        is_part: |c| c.is_ascii_digit() || matches!(c, '-' | '/' | ':'),
-    };
-    Some(match conversion {
-        "%Y" | "%G" => digits(4, 4),
-        "%C" | "%d" | "%g" | "%H" | "%I" | "%m" | "%M" | "%S" | "%U" | "%V" | "%W" | "%y" => digits(2, 2),
-        "%j" | "%3f" => digits(3, 3),
-        "%u" | "%w" => digits(1, 1),
-        "%6f" => digits(6, 6),
-        "%9f" => digits(9, 9),
-        "%f" => digits(1, 9),
-        "%s" => digits(1, 12),
-        "%F" => mixed(10, 10),
-        "%D" | "%T" => mixed(8, 8),
-        "%R" => mixed(5, 5),
-        "%p" | "%P" => word(2),
-        "%a" | "%b" | "%h" => word(3),
-        "%A" | "%B" => word(9),
-        _ => return None,
-    })
-}
-
-/// Splits a template into pieces. `None`: it has a conversion that cannot be parsed back.
-fn atoms(parts: &[Part]) -> Option<Vec<Atom<'_>>> {
-    let mut into = Vec::new();
-    for part in parts {
-        match part {
-            Part::Device => into.push(Atom::Device),
-            Part::Session => into.push(Atom::Session),
-            Part::Seq => into.push(Atom::Sequence),
-            Part::Ext => into.push(Atom::Extension),
-            Part::Text(text) => text_atoms(text, &mut into)?,
-        }
-    }
-    Some(into)
-}
-
-fn text_atoms<'a>(mut text: &'a str, into: &mut Vec<Atom<'a>>) -> Option<()> {
-    while let Some(c) = text.chars().next() {
-        let len = if c == '%' {
-            let letter = text
-                .get(1..)?
-                .find(|c: char| !c.is_ascii_digit() && !matches!(c, '-' | '_' | '.' | ':' | '^' | '#'))?;
-            let len = 1 + letter + text.get(1 + letter..)?.chars().next()?.len_utf8();
-            let conversion = text.get(..len)?;
-            match conversion {
-                "%%" => into.push(Atom::Literal('%')),
-                _ => into.push(Atom::Time(conversion, printed(conversion)?)),
-            }
-            len
-        } else {
-            into.push(Atom::Literal(c));
-            c.len_utf8()
-        };
-        text = text.get(len..)?;
-    }
-    Some(())
-}
-
-#[derive(Clone, Debug, Default)]
-struct Found<'a> {
-    parts: NameParts,
-    /// Conversions and their matched text.
-    times: Vec<(&'a str, &'a str)>,
-}
-
-impl Found<'_> {
-    /// Returns the capture start. `Some(None)`: the conversions do not determine date and time. `None`: they contradict each
-    /// other, or there is no such day.
-    fn time(&self) -> Option<Option<u64>> {
-        let (mut format, mut input) = (String::new(), String::new());
-        for (conversion, printed) in &self.times {
-            // The separator keeps neighbours such as %H%M apart; no conversion prints it.
-            format.push_str(conversion);
-            input.push_str(printed);
-            format.push('|');
-            input.push('|');
-        }
-        if self.times.is_empty() {
-            return Some(None);
-        }
-        let mut time = BrokenDownTime::parse(&format, &input).ok()?;
-        time.set_offset(Some(Offset::UTC));
-        match time.to_timestamp() {
-            Ok(timestamp) => {
-                // Seconds since the epoch (%s) next to a fraction would drop the fraction.
-                let hidden = if timestamp.subsec_nanosecond() == 0 {
-                    time.subsec_nanosecond()
-                } else {
-                    None
-                };
-                let ns = timestamp.as_nanosecond() + i128::from(hidden.unwrap_or(0));
-                Some(u64::try_from(ns).ok())
-            }
-            Err(_) => {
-                let has_day = time.day_of_year().is_some() || (time.month().is_some() && time.day().is_some());
-                (time.year().is_none() || !has_day).then_some(None)
-            }
-        }
-    }
-}
-
-/// Matches all of `name`; tries the longest match of each piece first.
-fn matches<'a>(atoms: &[Atom<'a>], name: &'a str, found: &mut Found<'a>) -> bool {
-    let Some((atom, rest)) = atoms.split_first() else {
-        return name.is_empty();
-    };
-    let (min, max, is_part): (usize, usize, fn(char) -> bool) = match atom {
-        Atom::Literal(c) => {
-            return name.strip_prefix(*c).is_some_and(|name| matches(rest, name, found));
-        }
-        Atom::Time(_, printed) => (printed.min, printed.max, printed.is_part),
-        Atom::Device => (1, usize::MAX, |_| true),
-        Atom::Session => (SESSION_LEN, SESSION_LEN, |c| c.is_ascii_alphanumeric()),
-        Atom::Sequence => (6, 20, |c| c.is_ascii_digit()),
-        Atom::Extension => (2, 8, |c| c.is_ascii_lowercase() || c.is_ascii_digit()),
-    };
-    let mut ends: Vec<usize> = Vec::new();
-    for (at, c) in name.char_indices().take(max) {
-        if !is_part(c) {
-            break;
-        }
-        ends.push(at + c.len_utf8());
-    }
-    for end in ends.into_iter().skip(min.saturating_sub(1)).rev() {
-        let (value, after) = name.split_at(end);
-        let before = found.clone();
-        if note(*atom, value, found) && matches(rest, after, found) {
-            return true;
-        }
-        *found = before;
-    }
-    false
-}
-
-/// Records a matched value. Returns `false` if the value is impossible or contradicts an earlier one.
-fn note<'a>(atom: Atom<'a>, value: &'a str, found: &mut Found<'a>) -> bool {
-    fn set<T: PartialEq>(slot: &mut Option<T>, value: T) -> bool {
-        match slot {
-            Some(earlier) => *earlier == value,
-            None => {
-                *slot = Some(value);
-                true
-            }
-        }
-    }
-    let parts = &mut found.parts;
-    match atom {
-        Atom::Literal(_) => true,
-        Atom::Time(conversion, _) => {
-            found.times.push((conversion, value));
-            true
-        }
-        Atom::Device => set(&mut parts.device, value.to_owned()),
-        Atom::Session => is_session_id(value) && set(&mut parts.session, value.to_owned()),
-        Atom::Sequence => match value.parse() {
-            // Padded to six digits, never to more.
-            Ok(sequence) if format!("{sequence:06}") == value => set(&mut parts.sequence, sequence),
-            _ => false,
-        },
-        Atom::Extension => set(&mut parts.extension, value.to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -408,6 +218,32 @@ mod tests {
             prop_assert!(parts.start.is_none_or(|s| s / 1_000_000_000 == ms / 1000), "{:?}", parts.start);
             prop_assert!(name.starts_with(&template.day_prefix(&device, start)));
             prop_assert!(name.starts_with(&template.hour_prefix(&device, start)));
+        }
+
+        #[test]
+        fn what_is_read_of_a_name_with_a_changed_character_gives_that_name(
+            location in proptest::sample::select(&TEMPLATES[..]),
+            ms in 0u64..3_124_000_000_000,
+            seq in 0u64..2_000_000,
+            at: proptest::sample::Index,
+            other in "[0-9a-zé/._%-]",
+        ) {
+            let template = template(location);
+            let start = ms * 1_000_000;
+            let session = crate::session::session_id(start, 1);
+            let naming = NameFields { device: "store42/cam3", session: &session, seq, ext: "mp4", start };
+            let mut name: Vec<char> = template.format(&naming).unwrap().chars().collect();
+            let at = at.index(name.len());
+            name[at] = other.chars().next().unwrap();
+            let name: String = name.into_iter().collect();
+            if let Some(parts) = template.read(&name).filter(|parts| parts.retry == 0)
+                && let Some(start) = parts.start
+            {
+                let session = parts.session.unwrap_or_default();
+                let (device, ext) = (parts.device.unwrap_or_default(), parts.extension.unwrap_or_default());
+                let naming = NameFields { device: &device, session: &session, seq: parts.sequence.unwrap(), ext: &ext, start };
+                prop_assert_eq!(template.format(&naming).unwrap(), name);
+            }
         }
 
         #[test]
