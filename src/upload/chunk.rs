@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use bytes::Bytes;
 
 use super::scheduler::LinkKey;
-use super::spooled_chunk::{ShelvedFile, Times};
 use crate::base::lock::lock;
-use crate::spool::{ClosedEntry, DestinationId, Entry, Session, SpoolError, Stored, name_mark};
+use crate::spool::{ClosedEntry, DestinationId, Entry, Session, ShelvedFile, SpoolError, Stored, name_mark};
 use gcstreamer_storage::ObjectRequest;
 
 /// Fields of a chunk's messages. Small: tens of thousands may wait on disk.
@@ -181,7 +180,7 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
         false
     }
     /// What is enough to make it again, which goes on in its place; `None` if more is known of it than that, or it goes elsewhere.
-    fn shelve(&self, _wanted: Option<DestinationId>) -> Option<(ShelvedFile, DestinationId, Arc<Times>)> {
+    fn shelve(&self, _wanted: Option<DestinationId>) -> Option<(ShelvedFile, DestinationId, Arc<dyn Reopen>)> {
         None
     }
     /// Whether somebody has removed its file. An open file can be read all the same.
@@ -192,6 +191,12 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
     fn damage(&self) -> Option<String>;
     /// Damaged: put where it blocks nothing. Says where that is.
     fn set_aside(&self, why: &str) -> String;
+}
+
+/// Makes chunks again that were shelved.
+pub trait Reopen: Send + Sync {
+    /// From the spool. Does not block.
+    fn reopen(self: Arc<Self>, stored: Stored) -> Arc<dyn SpooledChunk>;
 }
 
 /// A chunk without an end on disk. All calls block.

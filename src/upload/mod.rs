@@ -6,7 +6,7 @@
 //! - `hang` PURE: a disk that does not answer.
 //! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on (`memory`, `drain`).
 //!   `state`, `disk_state`: what is under its lock. `moves` PURE: which chunks move to disk.
-//! - `shelf` PURE: the middle of a long backlog on disk, which is queued as the rest gets less.
+//! - `shelf`, `shelving` PURE: the middle of a long backlog on disk, which is queued as the rest gets less.
 //! - `leftovers`: few of the sessions that earlier processes left are held at once (`held`).
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
@@ -56,6 +56,7 @@ pub mod scheduler;
 mod shelf;
 #[cfg(test)]
 mod shelf_tests;
+mod shelving;
 pub mod spool_folder;
 pub mod spool_writer;
 pub mod spooled_chunk;

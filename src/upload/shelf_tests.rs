@@ -10,7 +10,7 @@ use super::completion::{Confirmed, Due};
 use super::ops::Progress;
 use super::queue::UploadQueue;
 use super::report::Report;
-use super::shelf::MAX_QUEUED;
+use super::shelving::MAX_QUEUED;
 use super::spooled_chunk::ChunkFile;
 use super::tests::limits;
 use crate::spool::sim::SimDisk;

@@ -13,13 +13,14 @@ use bytes::Bytes;
 
 use super::chunk::NameFallback;
 use super::chunk::SentNames;
-use super::chunk::{Loaded, Part, SpooledChunk, SpooledPart, StoredAs, Unloaded};
+use super::chunk::{Loaded, Part, Reopen, SpooledChunk, SpooledPart, StoredAs, Unloaded};
 use super::redate::redate;
 use crate::base::boot;
 use crate::base::clock::Clock;
 use crate::base::lock::lock;
-pub use crate::spool::ShelvedFile;
-use crate::spool::{Boots, ChunkReader, ClosedEntry, DestinationId, Entry, OpenChunk, Session, SpoolError, Stored, name_mark};
+use crate::spool::{
+    Boots, ChunkReader, ClosedEntry, DestinationId, Entry, OpenChunk, Session, ShelvedFile, SpoolError, Stored, name_mark,
+};
 use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
 /// What time it is, as far as that can be believed, and was in other boots of the machine.
@@ -64,6 +65,12 @@ impl fmt::Debug for Times {
             .field("boots", &self.boots)
             .field("boot_id", &self.boot_id)
             .finish_non_exhaustive()
+    }
+}
+
+impl Reopen for Times {
+    fn reopen(self: Arc<Self>, stored: Stored) -> Arc<dyn SpooledChunk> {
+        ChunkFile::new(stored, self)
     }
 }
 
@@ -207,7 +214,7 @@ impl SpooledChunk for ChunkFile {
         self.is_hung.swap(false, Ordering::Relaxed)
     }
 
-    fn shelve(&self, wanted: Option<DestinationId>) -> Option<(ShelvedFile, DestinationId, Arc<Times>)> {
+    fn shelve(&self, wanted: Option<DestinationId>) -> Option<(ShelvedFile, DestinationId, Arc<dyn Reopen>)> {
         let has_story = self.damage.get().is_some() || self.stored_as.get().is_some() || !self.sent.is_empty();
         if has_story || Arc::strong_count(&self.sent) != 1 {
             return None;
@@ -217,7 +224,7 @@ impl SpooledChunk for ChunkFile {
         if wanted.is_some_and(|wanted| wanted != destination) {
             return None;
         }
-        Some((stored.shelve()?, destination, Arc::clone(&self.times)))
+        Some((stored.shelve()?, destination, Arc::<Times>::clone(&self.times)))
     }
 
     fn is_removed(&self) -> bool {

@@ -1,0 +1,52 @@
+//! Which chunks on disk are queued, and which lie on the [`shelf`](super::shelf). PURE.
+
+use std::sync::Arc;
+
+use super::state::QueueState;
+use super::ticket::Ticket;
+
+/// Chunks on disk that are queued; more than ever are in flight, and few enough to cost no memory.
+pub(super) const MAX_QUEUED: usize = 512;
+
+impl QueueState {
+    fn queued_on_disk(&self) -> usize {
+        self.chunks.len() - self.in_memory.len()
+    }
+
+    /// A chunk on disk was queued: shelves the one before it if there are too many.
+    pub(super) fn shelve(&mut self, newest: Ticket) {
+        if newest.is_recovered() || self.queued_on_disk() <= MAX_QUEUED {
+            return;
+        }
+        let Some((&ticket, chunk)) = self.chunks.range(..newest).next_back() else {
+            return;
+        };
+        let is_next = self.shelf.newest().is_none_or(|last| last < ticket);
+        let is_untried = self.scheduler.attempts(ticket) == 0 && !self.scheduler.is_in_flight(ticket);
+        if ticket.is_recovered() || !is_next || !is_untried || Arc::strong_count(chunk) != 1 {
+            return;
+        }
+        if self.shelf.put(chunk) {
+            self.scheduler.remove(ticket);
+            self.chunks.remove(&ticket);
+        }
+    }
+
+    /// There is room in the queue: takes the next back from the shelf.
+    pub(super) fn unshelve(&mut self) {
+        while self.queued_on_disk() < MAX_QUEUED && self.take_shelved() {}
+    }
+
+    /// Takes all of them back.
+    pub(super) fn unshelve_all(&mut self) {
+        while self.take_shelved() {}
+    }
+
+    fn take_shelved(&mut self) -> bool {
+        let Some(chunk) = self.shelf.take() else { return false };
+        let ticket = Ticket::own(chunk.summary.sequence);
+        self.scheduler.queue(ticket, None, chunk.closed_at);
+        self.chunks.insert(ticket, Arc::new(chunk));
+        true
+    }
+}
