@@ -185,6 +185,14 @@ impl Ingest {
         }
     }
 
+    /// Warns if what came is a transport stream without PAT and PMT so far. Returns whether that is so.
+    pub fn report_no_program(&mut self) -> bool {
+        let mut events = Vec::new();
+        let lacks = self.chunker.report_no_program(&mut events);
+        self.work_off(&mut events);
+        lacks
+    }
+
     /// Moves the open chunk to disk, where it continues: the memory fills up and nothing else can be moved.
     pub fn move_open_to_disk(&mut self) {
         let Some((sequence, ..)) = self.chunker.not_handed_over().filter(|_| self.spools) else {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gcstreamer_media::chunk::clock::Stamp;
-use gcstreamer_media::chunk::{Chunker, Limits};
+use gcstreamer_media::chunk::{Chunker, Limits, Warning};
 use gcstreamer_schema::name::Template;
 use gcstreamer_storage::{BoxFuture, Endpoint, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 use proptest::prelude::*;
@@ -210,6 +210,31 @@ async fn that_nothing_comes_is_reported_once_and_counts_the_time_in_playing() {
         matches!(first, Some(Message::NothingToStore { received: 0, waited }) if waited == 30 * SECOND),
         "{first:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_stream_without_tables_is_called_that_at_the_startup_timeout() {
+    let (engine, posted) = engine(Server { answers: true }, Overflow::Block, Arc::new(()));
+    // Packets of one PID, each with payload.
+    let packets: Vec<u8> = (0..8u8)
+        .flat_map(|n| [&[0x47, 0x01, 0x20, 0x10 | n][..], &[0x77; 184]].concat())
+        .collect();
+    engine.push(&packets, || None, stamp(), false, &never_paused()).unwrap();
+    for _ in 0..60 {
+        engine.tick(true);
+        advance(Duration::from_secs(1)).await;
+    }
+    let posted = lock(&posted.0).clone();
+    let is_no_program = |message: &Message| {
+        matches!(
+            message,
+            Message::Warning {
+                warning: Warning::NoProgram,
+                ..
+            }
+        )
+    };
+    assert!(posted.len() == 1 && is_no_program(&posted[0]), "{posted:?}");
 }
 
 /// Calls the engine at every step: no lock may be held then.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::message::Message;
+use super::stream::Ingest;
 use crate::base::lock::lock;
 use crate::flow::shortage::{Figures, Limit, Shortage};
 use gcstreamer_media::container::Fault;
@@ -45,6 +46,10 @@ impl Engine {
     /// Reports, once, that nothing usable arrived.
     pub(super) fn report_nothing(&self, waited: u64) {
         if !self.reported.nothing_to_store.swap(true, Ordering::Relaxed) {
+            // Its key units cannot be seen: advice on their interval would be wrong.
+            if self.with(Ingest::report_no_program) {
+                return;
+            }
             let received = self.queue.snapshot().stats.bytes_received;
             let (pictures, missing) = self.with(|ingest| (ingest.chunker.pictures(), ingest.chunker.missing_head()));
             self.poster.post(if let Some(fault) = missing {

@@ -239,6 +239,11 @@ pub trait Scanner: Send {
         None
     }
 
+    /// Whether packets of a transport stream have come, but no PAT and PMT that say what they are.
+    fn lacks_program(&self) -> bool {
+        false
+    }
+
     /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
     fn container(&self) -> Container;
 

@@ -198,6 +198,15 @@ impl Chunker {
         self.input.scanner.as_ref().and_then(|scanner| scanner.missing_head())
     }
 
+    /// Warns if packets of a transport stream have come without PAT and PMT. Returns whether that is so.
+    pub fn report_no_program(&mut self, events: &mut Vec<Event>) -> bool {
+        let lacks = self.input.scanner.as_ref().is_some_and(|scanner| scanner.lacks_program());
+        if lacks {
+            self.warn(Warning::NoProgram, events);
+        }
+        lacks
+    }
+
     /// Returns the length of the header last in force, bytes.
     pub fn head_len(&self) -> usize {
         self.next.init.len()

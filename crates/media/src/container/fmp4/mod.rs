@@ -5,6 +5,8 @@
 //! from its first sample, see `lookahead`, which also assigns the other tracks' fragments. What is inside an `mdat` is
 //! otherwise passed over unseen.
 //!
+//! - **Which tracks count**: the first video track alone decides on cuts, and of several sound tracks the first that brings
+//!   samples. The others go where they lie.
 //! - **Times** are the decode times of `tfdt` plus composition offset, moved by the track's edit list (its empty edits
 //!   and the first real one); a `tfdt` of 32 bits is unwrapped, a missing one goes on where the last fragment ended.
 //! - **A new `moov`**, byte for byte other than the one in force, opens a chunk of its own at its `ftyp`. Such a chunk

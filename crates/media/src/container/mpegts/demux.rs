@@ -153,7 +153,7 @@ impl Demux {
     }
 
     /// Whether packets with payload have come, and no PMT that says what they are.
-    fn lacks_program(&self) -> bool {
+    pub(super) fn lacks_program(&self) -> bool {
         !self.mapped && !self.early.is_empty()
     }
 

@@ -217,6 +217,10 @@ impl Scanner for MpegTs {
         self.demux.restart(self.at);
     }
 
+    fn lacks_program(&self) -> bool {
+        self.demux.lacks_program()
+    }
+
     fn container(&self) -> Container {
         Container::MpegTs
     }

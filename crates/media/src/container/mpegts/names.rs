@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::super::nal::{Picture, VideoCodec};
+use super::super::nal::{Framing, Picture, SetsInForce, VideoCodec, parameter_sets};
 use super::super::{StreamInfo, codec};
 use super::packet::Packet;
 use super::pes::Header;
@@ -23,6 +23,17 @@ impl Units {
         }
         // Directly after a new PMT the chunk has just begun.
         before.is_some_and(|before| before != config) && !self.fresh
+    }
+
+    /// Takes the parameter sets of a key picture; `before` is the configuration in force in front of it. Returns whether one is
+    /// missing that came with an earlier key picture. Sets in front of other pictures may come again before they are used: they
+    /// do not count.
+    pub(super) fn lacks_a_set(&mut self, video: Video, data: &[u8], before: Option<u64>) -> bool {
+        let Video::Nal(codec) = video else { return false };
+        if before != self.config {
+            self.sets = SetsInForce::default();
+        }
+        self.sets.take(&parameter_sets(codec, Framing::AnnexB, data), true)
     }
 
     pub(super) fn name_video(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) {

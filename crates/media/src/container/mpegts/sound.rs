@@ -1,13 +1,17 @@
-//! Sound whose PES packet is still open where a key picture begins.
+//! Which sound counts, and sound whose PES packet is still open where a key picture begins.
 //!
 //! PURE. A chunk that began at the picture would tear that packet: a decoder warns of both parts. Where nothing
 //! of another picture lies in between, the chunk begins with the packet of sound instead.
 
 use super::super::{MarkKind, Track};
 use super::reorder::{Kinds, Reorder, Slot};
+use super::stream::Kind;
 use super::tables::StartPoint;
-use super::units::Units;
+use super::units::{Stream, Units};
 use crate::container::Mark;
+
+/// PES packets of other sound after which the sound that counts is taken to have stopped.
+const MOST_OTHER_SOUND: u32 = 256;
 
 /// A PES packet of sound that has not ended, and behind which only tables came.
 #[derive(Debug)]
@@ -68,6 +72,38 @@ impl Units {
     pub(super) fn flush_sound(&mut self, out: &mut Reorder, marks: &mut Vec<Mark>) {
         if let Some(sound) = self.sound.take() {
             out.decide(sound.slot, sound.kinds, marks);
+        }
+    }
+
+    /// Whether a PES packet of that stream of sound is one of the sound that counts: another may have a clock of its own, and
+    /// each change from one to the other would be a jump. Where it stops, another takes its place.
+    pub(super) fn choose_sound(&mut self, index: usize, has_time: bool) -> bool {
+        let pid = self.streams.get(index).map(Stream::pid);
+        let is_there = self
+            .streams
+            .iter()
+            .any(|stream| Some(stream.pid()) == self.sound_pid && self.is_sound(stream.kind));
+        if is_there && pid != self.sound_pid {
+            self.other_sound += 1;
+        }
+        if pid == self.sound_pid || !is_there || self.other_sound > MOST_OTHER_SOUND {
+            self.other_sound = 0;
+            self.sound_pid = if has_time || is_there { pid } else { self.sound_pid };
+            return true;
+        }
+        false
+    }
+
+    /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a
+    /// descriptor, SMPTE 302M) is all that has times to cut by.
+    pub(super) fn is_sound(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Audio(_) => true,
+            Kind::Other => self
+                .streams
+                .iter()
+                .all(|stream| matches!(stream.kind, Kind::Other | Kind::Sections)),
+            _ => false,
         }
     }
 }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::super::fields::Fields;
-use super::super::nal::{Framing, MAX_PREFIX, SetsInForce, parameter_sets};
+use super::super::nal::{MAX_PREFIX, SetsInForce};
 use super::super::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::audio;
 use super::examine::{Flags, Found, Judging, examine};
@@ -24,9 +24,6 @@ const EAGER: usize = 4096;
 
 /// A longer beginning of a PES packet is joined with the next ones only this often.
 const MOST_JOINED: u8 = 4;
-
-/// PES packets of other sound after which the sound that counts is taken to have stopped.
-const MOST_OTHER_SOUND: u32 = 256;
 
 /// A PES packet that is not judged yet.
 #[derive(Debug)]
@@ -102,11 +99,11 @@ pub(super) struct Units {
     pub(super) sound: Option<OpenSound>,
     packing: Packing,
     /// Parameter sets in band of the key pictures since the last configuration.
-    sets: SetsInForce,
+    pub(super) sets: SetsInForce,
     /// The sound that counts: the first that brought a PES packet with a time.
-    sound_pid: Option<u16>,
+    pub(super) sound_pid: Option<u16>,
     /// PES packets of other sound since its last one.
-    other_sound: u32,
+    pub(super) other_sound: u32,
 }
 
 impl Units {
@@ -465,17 +462,6 @@ impl Units {
         [end, Some(MarkKind::Unit(unit)), notice]
     }
 
-    /// Takes the parameter sets of a key picture; `before` is the configuration in force in front of it. Returns whether one is
-    /// missing that came with an earlier key picture. Sets in front of other pictures may come again before they are used: they
-    /// do not count.
-    fn lacks_a_set(&mut self, video: Video, data: &[u8], before: Option<u64>) -> bool {
-        let Video::Nal(codec) = video else { return false };
-        if before != self.config {
-            self.sets = SetsInForce::default();
-        }
-        self.sets.take(&parameter_sets(codec, Framing::AnnexB, data), true)
-    }
-
     /// Returns the time of a time stamp of that stream in ns. A stream begins beside the one whose times count.
     fn time(&mut self, index: usize, pts: u64, is_the_sound: bool) -> u64 {
         let Some(stream) = self.streams.get_mut(index) else { return 0 };
@@ -487,38 +473,6 @@ impl Units {
             self.clock = stream.clock;
         }
         time
-    }
-
-    /// Whether a PES packet of that stream of sound is one of the sound that counts: another may have a clock of its own, and
-    /// each change from one to the other would be a jump. Where it stops, another takes its place.
-    fn choose_sound(&mut self, index: usize, has_time: bool) -> bool {
-        let pid = self.streams.get(index).map(Stream::pid);
-        let is_there = self
-            .streams
-            .iter()
-            .any(|stream| Some(stream.pid()) == self.sound_pid && self.is_sound(stream.kind));
-        if is_there && pid != self.sound_pid {
-            self.other_sound += 1;
-        }
-        if pid == self.sound_pid || !is_there || self.other_sound > MOST_OTHER_SOUND {
-            self.other_sound = 0;
-            self.sound_pid = if has_time || is_there { pid } else { self.sound_pid };
-            return true;
-        }
-        false
-    }
-
-    /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a
-    /// descriptor, SMPTE 302M) is all that has times to cut by.
-    pub(super) fn is_sound(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Audio(_) => true,
-            Kind::Other => self
-                .streams
-                .iter()
-                .all(|stream| matches!(stream.kind, Kind::Other | Kind::Sections)),
-            _ => false,
-        }
     }
 }
 
