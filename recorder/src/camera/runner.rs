@@ -1,7 +1,7 @@
 //! The task of one camera: asks the supervisor what to do, and has it done in threads of its own.
 //!
 //! Nothing here decides when to connect, and nothing blocks: pipelines begin, are built and end on other threads, and send news.
-//! [`figures`] looks at what recordings count, [`reporting`] says how the camera fares, [`logged`] what was logged already.
+//! [`figures`] looks at what recordings count, [`reporting`] says how the camera fares, [`settings`] what to change about it, [`logged`] what was logged already.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,7 @@ use crate::config::Camera;
 mod figures;
 mod logged;
 mod reporting;
+mod settings;
 
 use logged::Logged;
 
@@ -82,6 +83,7 @@ struct Open {
     /// When its end was ordered.
     ended: Option<Instant>,
     is_gone: bool,
+    looked: settings::Looked,
 }
 
 impl Open {
@@ -110,6 +112,7 @@ struct Runner {
     password_mark: u64,
     told_soundless: bool,
     logged: Logged,
+    advised: settings::Advised,
     is_forgotten: bool,
     absence: Arc<Absence>,
     /// What the broker was told of an absence that lasts.
@@ -174,6 +177,7 @@ impl Runner {
             password_mark: 0,
             told_soundless: false,
             logged: Logged::default(),
+            advised: settings::Advised::default(),
             is_forgotten: false,
             absence: Arc::default(),
             told_absence: None,
@@ -240,6 +244,7 @@ impl Runner {
                     session: None,
                     ended: None,
                     is_gone: false,
+                    looked: settings::Looked::default(),
                 });
                 spawn("connect", move || recording.play());
             }
@@ -295,6 +300,7 @@ impl Runner {
                 self.report.container = camera.container.name();
                 (self.job.camera, self.job.storage, self.job.memory) = (*camera, storage, memory);
                 self.told_soundless = false;
+                self.advised = settings::Advised::default();
                 self.event(Event::Reconfigured(limits));
             }
             Order::Rename(name, memory) => {
@@ -331,6 +337,7 @@ impl Runner {
             News::Warning(text) if self.logged.is_new(&text, now) => tracing::warn!(camera = id, "{text}"),
             News::Info(text) if self.logged.is_new(&text, now) => tracing::info!(camera = id, "{text}"),
             News::Warning(_) | News::Info(_) => {}
+            News::Clock(error) => self.on_clock(error),
             News::Gone => self.gone(attempt),
             News::Finished => {
                 self.gone(attempt);
