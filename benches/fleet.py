@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 """What a recorder with many cameras costs: CPU and memory of its process, and how long it takes until all are recorded.
 
-usage: benches/fleet.py [--cameras N] [--seconds S] [--kbps K] [--reconnects R] [--limits]
+usage: benches/fleet.py [--cameras N] [--seconds S] [--kbps K] [--audio aac|pcma|pcmu|none] [--reconnects R] [--limits]
 Release build of the recorder; one RTSP server and the storage emulator on the same machine, in processes of their own, whose CPU is not counted.
 
 With --reconnects the RTSP server is then killed and started again until the cameras have connected so often: threads, descriptors and memory after each
 round, when all are recorded again, must stay as after the first. With --limits the exit status is 1 where a limit of docs/scaling.md is exceeded; it is
-meant for `--cameras 64 --kbps 1000 --seconds 300 --reconnects 1000`.
+meant for `--cameras 64 --kbps 1000 --audio none --seconds 300 --reconnects 1000`.
 """
 import argparse
 import collections
@@ -60,8 +60,8 @@ def thread_names(pid):
 class Cameras:
     """One RTSP server for all; it can be killed, and comes back on its port."""
 
-    def __init__(self, kbps):
-        self.command = ["/usr/bin/python3", str(ROOT / "scripts/lib/camera.py"), "--key-interval", "25", "--pattern", "snow", "--kbps", str(kbps)]
+    def __init__(self, kbps, audio):
+        self.command = ["/usr/bin/python3", str(ROOT / "scripts/lib/camera.py"), "--key-interval", "25", "--pattern", "snow", "--kbps", str(kbps), "--audio", audio]
         self.port = 0
         self.start()
 
@@ -131,12 +131,13 @@ def main():
     parser.add_argument("--cameras", type=int, default=20)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--kbps", type=int, default=2000)
+    parser.add_argument("--audio", choices=("aac", "pcma", "pcmu", "none"), default="aac", help="G.711 is written anew as AAC: the encoder counts")
     parser.add_argument("--reconnects", type=int, default=0)
     parser.add_argument("--limits", action="store_true")
     parser.add_argument("--recorder", type=Path, default=ROOT / "target/release/gcstreamer-recorder")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
-    cameras = Cameras(args.kbps)
+    cameras = Cameras(args.kbps, args.audio)
     bucket = storage.Emulator(ROOT / ".venv/bin/fake-gcs-server", folder / "emulator.log")
     recorder, exceeded = None, []
     try:

@@ -265,6 +265,63 @@ fn a_camera_with_tls_is_recorded_if_its_certificate_is_the_one_that_is_named_or_
 }
 
 #[test]
+fn the_example_of_eight_cameras_records_each_in_its_way() {
+    let there = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for file in ["cameras.pw", "safe.pw"] {
+        std::fs::write(there.path().join(file), "hunter2\n").unwrap();
+    }
+    let guarded = || {
+        Camera::start(vec![Act {
+            wants: Some(("rec", "hunter2")),
+            ..h264()
+        }])
+    };
+    let cameras = [(); 5].map(|()| guarded());
+    let (udp, http) = (rtsp_server(), http(PathBuf::new()));
+    let (tls, _, sum) = tls_in_front_of(&cameras[4]);
+    let text = include_str!("../../examples/recorder/eight-cameras.toml");
+    let fingerprint = text.split('"').find(|word| word.matches(':').count() == 31).unwrap();
+    let spool = there.path().join("spool");
+    let mut adapted = text.to_owned();
+    for (from, to) in [
+        ("bucket = \"my-bucket\"\n", String::new()),
+        ("/var/lib/gcstreamer", spool.display().to_string()),
+        ("max-spool-bytes = 200000000000", "max-spool-bytes = 1000000000".to_owned()),
+        ("rtsp://10.0.3.11/Streaming/Channels/101", cameras[0].url()),
+        ("rtsp://10.0.3.12/Streaming/Channels/101", cameras[1].url()),
+        ("rtsp://10.0.3.13/Streaming/Channels/101", cameras[2].url()),
+        ("rtsp://10.0.3.14/stream1", format!("rtsp://127.0.0.1:{}/cam", udp.1)),
+        ("rtsp://10.0.3.15/stream1", cameras[3].url()),
+        ("rtsps://10.0.3.16:322/stream1", format!("rtsps://127.0.0.1:{tls}/stream1")),
+        (fingerprint, sum),
+        (
+            "http://10.0.3.17/flv?port=1935&app=bcs&stream=channel0_main.bcs",
+            format!("http://{http}/live.flv"),
+        ),
+    ] {
+        assert_eq!(adapted.matches(from).count(), 1, "{from}");
+        adapted = adapted.replace(from, &to);
+    }
+    let server = GcsServer::spawn_thread();
+    let recorder = Recorder::start_in(there, &server, &adapted);
+    let recorded = ["entrance", "till-1", "till-2", "yard", "office", "safe", "lift"].map(|name| format!("store42/{name}"));
+    for id in &recorded {
+        recorder.wait_for(id, "recording");
+    }
+    let roof = recorder.camera("store42/roof");
+    assert_eq!(
+        (&roof["state"], &roof["reason"]),
+        (&"stopped".into(), &"enabled = false".into())
+    );
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    for id in &recorded {
+        assert!(assert_each_plays(&chunks(&server, id)).0 > 0, "{id}\n{log}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
 fn a_camera_with_another_certificate_gets_no_password_and_the_reason_names_the_keys() {
     let camera = Camera::start(vec![h264()]);
     let (port, _, sum) = tls_in_front_of(&camera);

@@ -18,6 +18,7 @@ use gst::prelude::*;
 
 use super::absence::Absence;
 use super::bus;
+use super::clock;
 use super::latm;
 use super::plan::{self, Sound, Video};
 use super::sink::{self, Storage};
@@ -173,6 +174,12 @@ impl Recording {
         (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()))
     }
 
+    /// Returns the camera's clock less ours, s. Waits for a packet.
+    pub(super) fn clock_error(&self) -> Option<f64> {
+        let feed = self.parts().video.as_ref().map(|branch| branch.feed.clone())?;
+        clock::error(&self.source, &feed)
+    }
+
     /// Whether the right side has been built.
     pub fn is_assembled(&self) -> bool {
         self.parts().assembled
@@ -252,7 +259,7 @@ impl Recording {
         &self,
         pad: &gst::Pad,
         line: &str,
-        video: Option<Video>,
+        (video, is_rtp): (Option<Video>, bool),
         observe: impl FnOnce(&gst::Pad),
     ) -> Result<Branch, Failure> {
         let bin = gst::parse::bin_from_description(line, true).map_err(|e| internal(&e))?;
@@ -263,7 +270,7 @@ impl Recording {
             && let (Some(front), Some(back)) = (parser.static_pad("sink"), parser.static_pad("src"))
         {
             if let Some(video) = video {
-                torn::drop_torn(&front, &back, video);
+                torn::drop_torn(&front, &back, video, is_rtp);
             }
             timestamps::separate(&back);
         }
@@ -292,7 +299,7 @@ impl Recording {
     fn add_video(&self, pad: &gst::Pad, video: Video, is_rtp: bool) -> Result<(), Failure> {
         let container = self.setup.camera.container;
         let line = video.line(is_rtp, container, &is_installed).map_err(Failure::Unsupported)?;
-        let branch = self.add_branch(pad, &line, Some(video), |front| self.watch_pictures(front, video))?;
+        let branch = self.add_branch(pad, &line, (Some(video), is_rtp), |front| self.watch_pictures(front, video))?;
         self.parts().video = Some(branch);
         if !is_rtp {
             self.teller.tell(News::Opened);
@@ -309,7 +316,7 @@ impl Recording {
             }
         };
         self.choice.note_sound();
-        let branch = self.add_branch(pad, &line, None, |front| self.watch_sound(front))?;
+        let branch = self.add_branch(pad, &line, (None, is_rtp), |front| self.watch_sound(front))?;
         let outer = branch.bin.static_pad("src");
         let late = {
             let mut parts = self.parts();

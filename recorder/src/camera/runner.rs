@@ -1,7 +1,7 @@
 //! The task of one camera: asks the supervisor what to do, and has it done in threads of its own.
 //!
 //! Nothing here decides when to connect, and nothing blocks: pipelines begin, are built and end on other threads, and send news.
-//! [`figures`] looks at what recordings count, [`reporting`] says how the camera fares, [`logged`] what was logged already.
+//! [`figures`] looks at what recordings count, [`reporting`] says how the camera fares, [`settings`] what to change about it, [`logged`] what was logged already.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,7 @@ use crate::config::Camera;
 mod figures;
 mod logged;
 mod reporting;
+mod settings;
 
 use logged::Logged;
 
@@ -95,6 +96,7 @@ struct Open {
     /// When its end was ordered.
     ended: Option<Instant>,
     is_gone: bool,
+    looked: settings::Looked,
 }
 
 impl Open {
@@ -123,6 +125,7 @@ struct Runner {
     password_mark: u64,
     told_soundless: bool,
     logged: Logged,
+    advised: settings::Advised,
     /// Once it has been stopped.
     leaves: Leaves,
     absence: Arc<Absence>,
@@ -188,6 +191,7 @@ impl Runner {
             password_mark: 0,
             told_soundless: false,
             logged: Logged::default(),
+            advised: settings::Advised::default(),
             leaves: Leaves::Report,
             absence: Arc::default(),
             told_absence: None,
@@ -255,6 +259,7 @@ impl Runner {
                     session: None,
                     ended: None,
                     is_gone: false,
+                    looked: settings::Looked::default(),
                 });
                 spawn("connect", move || recording.play());
             }
@@ -310,6 +315,7 @@ impl Runner {
                 self.report.container = camera.container.name();
                 (self.job.camera, self.job.storage, self.job.memory) = (*camera, storage, memory);
                 self.told_soundless = false;
+                self.advised = settings::Advised::default();
                 self.event(Event::Reconfigured(limits));
             }
             Order::Adjust(name, storage, memory) => {
@@ -346,6 +352,7 @@ impl Runner {
             News::Warning(text) if self.logged.is_new(&text, now) => tracing::warn!(camera = id, "{text}"),
             News::Info(text) if self.logged.is_new(&text, now) => tracing::info!(camera = id, "{text}"),
             News::Warning(_) | News::Info(_) => {}
+            News::Clock(error) => self.on_clock(error),
             News::Gone => self.gone(attempt),
             News::Finished => {
                 self.gone(attempt);

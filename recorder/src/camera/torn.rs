@@ -4,7 +4,7 @@
 //! The parser gives out what it has at EOS, and every earlier unit only when the next one begins. So earlier units are whole, and show
 //! what this camera's pictures look like: with the marker bit of RTP at the end, which many cameras set wrongly, or with so many slices.
 //!
-//! [`Tail`] decides; [`drop_torn`] watches a parser for it.
+//! [`Tail`] decides; [`drop_torn`] watches a parser for it, and keeps what [`Between`] finds between slices out of it.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +12,7 @@ use gcstreamer_media::container::nal::find_start_code;
 use gst::prelude::*;
 use gstgcstreamer::base::lock::lock;
 
+use super::between::Between;
 use super::plan::Video;
 
 /// After this many pictures in a row that ended with the marker bit, and had no other, one without it is not whole.
@@ -40,6 +41,8 @@ struct Tail {
     fewest: Option<usize>,
     /// No more data will come.
     has_ended: bool,
+    /// What came behind it was the beginning of another one.
+    is_followed: bool,
 }
 
 impl Tail {
@@ -55,6 +58,9 @@ impl Tail {
         if slices == 0 {
             // Only the last can be one: the parser joins others with the picture that follows, and repeats their parameter sets anyway.
             return false;
+        }
+        if self.has_ended && self.is_followed {
+            return true;
         }
         if self.has_ended {
             let has_marker = self.newest || self.marked < BELIEVED;
@@ -115,22 +121,38 @@ fn framing(caps: &gst::CapsRef) -> Framing {
 }
 
 /// Watches a parser that gives out one access unit a buffer, from now on. The marker flag is taken off what goes in: the parser would end
-/// a picture where the flag is, and cameras set it on parameter sets, or never.
-pub(super) fn drop_torn(front: &gst::Pad, back: &gst::Pad, codec: Video) {
+/// a picture where the flag is, and cameras set it on parameter sets, or never. `by_units`: single NAL units go in.
+pub(super) fn drop_torn(front: &gst::Pad, back: &gst::Pad, codec: Video, by_units: bool) {
     let tail: Arc<Mutex<Tail>> = Arc::default();
     let shared = Arc::clone(&tail);
+    let between = by_units.then(|| Mutex::new(Between::new(codec)));
     let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST | gst::PadProbeType::EVENT_DOWNSTREAM;
     front.add_probe(kinds, move |_, info| {
         let mut tail = lock(&shared);
+        let mut between = between.as_ref().map(lock);
+        let mut passes = |buffer: &mut gst::Buffer| between.as_mut().is_none_or(|between| between.pass(buffer));
         match &mut info.data {
-            Some(gst::PadProbeData::Buffer(buffer)) => enter(&mut tail, buffer.make_mut()),
+            Some(gst::PadProbeData::Buffer(buffer)) => match passes(buffer) {
+                true => enter(&mut tail, buffer.make_mut()),
+                false => return gst::PadProbeReturn::Handled,
+            },
             Some(gst::PadProbeData::BufferList(list)) => {
-                list.make_mut().foreach_mut(|mut buffer, _| {
-                    enter(&mut tail, buffer.make_mut());
-                    std::ops::ControlFlow::Continue(Some(buffer))
-                });
+                let mut passed = gst::BufferList::new();
+                for mut buffer in list.iter_owned() {
+                    if passes(&mut buffer) {
+                        enter(&mut tail, buffer.make_mut());
+                        passed.make_mut().add(buffer);
+                    }
+                }
+                if passed.is_empty() {
+                    return gst::PadProbeReturn::Handled;
+                }
+                *list = passed;
             }
-            Some(gst::PadProbeData::Event(event)) => tail.has_ended |= event.type_() == gst::EventType::Eos,
+            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
+                tail.has_ended = true;
+                tail.is_followed = between.is_some_and(|between| between.ends_picture());
+            }
             _ => {}
         }
         gst::PadProbeReturn::Ok
@@ -204,6 +226,18 @@ mod tests {
         }
         assert!(after(3, "m", "-") && after(0, "m", "-"), "too few pictures to know");
         assert!(keeps_last(&["--", "-", "---", "-"]), "slices as they come");
+    }
+
+    #[test]
+    fn a_last_picture_that_the_beginning_of_another_follows_is_recorded_whatever_it_looks_like() {
+        let mut tail = Tail {
+            fewest: Some(4),
+            marked: 20,
+            has_ended: true,
+            is_followed: true,
+            ..Tail::default()
+        };
+        assert!(tail.leave(3) && !tail.leave(0));
     }
 
     #[test]

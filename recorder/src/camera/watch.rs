@@ -32,6 +32,8 @@ pub enum News {
     Warning(String),
     /// An INFO of an element of ours.
     Info(String),
+    /// The camera's clock less ours, s.
+    Clock(f64),
     /// The connection to the camera is closed, and another sink may store for it.
     Gone,
     /// Everything is over.

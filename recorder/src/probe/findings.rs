@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::challenge::Authentication;
+use crate::camera::advice::{self, rounded};
 use crate::camera::measure::Measured;
 
 /// Everything about one camera.
@@ -19,17 +20,6 @@ pub struct Findings {
     pub authentication: Option<Authentication>,
     /// Its pictures.
     pub measured: Measured,
-}
-
-/// Chunks begin at key frames.
-const LONG_KEY_INTERVAL: f64 = 4.0;
-/// Cameras' clocks run seconds off within days without NTP.
-const CLOCK_OFF: f64 = 2.0;
-/// Fewer pictures than declared.
-const FEW_PICTURES: f64 = 0.85;
-
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 impl Findings {
@@ -64,39 +54,25 @@ impl Findings {
         advice
     }
 
-    fn advice_on_pictures(&self, advice: &mut Vec<String>) {
+    fn advice_on_pictures(&self, into: &mut Vec<String>) {
         let measured = &self.measured;
-        let repair = "set its key frame interval to 1 or 2 s and switch off H.264+, H.265+ or Smart codec";
         match measured.key_interval {
-            Some(interval) if interval > LONG_KEY_INTERVAL => {
-                advice.push(format!("key frame every {} s: {repair}", rounded(interval)))
-            }
+            Some(interval) => into.extend(advice::key_interval(interval)),
             None if measured.time >= Duration::from_secs(8) => {
-                advice.push(format!(
-                    "fewer than two key frames in {} s: {repair}",
-                    measured.time.as_secs()
+                into.push(format!(
+                    "fewer than two key frames in {} s: {}",
+                    measured.time.as_secs(),
+                    advice::KEY_FRAMES
                 ));
             }
-            _ => {}
+            None => {}
         }
-        if let (Some(real), Some(declared)) = (measured.fps, measured.declared_fps)
-            && real < declared * FEW_PICTURES
-        {
-            advice.push(format!(
-                "{} pictures a second come, and the camera declares {}: look at its load, its network and its exposure time",
-                rounded(real),
-                rounded(declared)
-            ));
+        if let (Some(real), Some(declared)) = (measured.fps, measured.declared_fps) {
+            into.extend(advice::frame_rate(real, declared));
         }
-        if let Some(error) = measured.clock_error.filter(|error| error.abs() > CLOCK_OFF) {
-            let way = if error > 0.0 { "ahead" } else { "behind" };
-            advice.push(format!(
-                "the camera's clock is {} s {way}: set its NTP server",
-                rounded(error.abs())
-            ));
-        }
+        into.extend(measured.clock_error.and_then(advice::clock));
         if measured.picture.is_some_and(|picture| picture.codec.name() == "H.265") {
-            advice.push("H.265: not every browser plays it; H.264 plays everywhere".to_owned());
+            into.push("H.265: not every browser plays it; H.264 plays everywhere".to_owned());
         }
     }
 

@@ -570,6 +570,18 @@ pub(crate) fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
             Recorded(&[STARTED, "camera-frozen"], Sound::None),
         ),
         (
+            "sets-between-slices",
+            "",
+            vec![sends(&["h264-sets-between"])],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "torn-sets-between-slices",
+            "container = \"mpegts\"",
+            vec![torn("h264-sets-between", Torn::Slices), sends(&["h264-sets-between"])],
+            Recorded(&[STARTED, "camera-frozen"], Sound::None),
+        ),
+        (
             "torn-slices-wrong-marker",
             "",
             vec![

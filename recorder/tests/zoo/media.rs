@@ -114,10 +114,33 @@ fn sound(rate: u32, channels: u32, encoder: &str) -> Track {
     )
 }
 
+/// The track at half its speed: fewer pictures come than its SPS declares.
+fn slow(track: &Track) -> Track {
+    let packets = track.packets.iter().map(|packet| {
+        let mut data = packet.data.clone();
+        let timestamp = u32::from_be_bytes(data[4..8].try_into().unwrap());
+        data[4..8].copy_from_slice(&timestamp.wrapping_mul(2).to_be_bytes());
+        Packet {
+            at: packet.at * 2,
+            data,
+            ends_picture: packet.ends_picture,
+        }
+    });
+    Track {
+        packets: packets.collect(),
+        sdp: track.sdp.clone(),
+    }
+}
+
 /// A track by its name; each is made once.
 pub(crate) fn track(name: &str) -> Arc<Track> {
     static TRACKS: LazyLock<Mutex<BTreeMap<String, Arc<Track>>>> = LazyLock::new(Mutex::default);
     gst::init().unwrap();
+    if name == "h264-slow" {
+        let plain = track("h264");
+        let mut tracks = TRACKS.lock().unwrap();
+        return Arc::clone(tracks.entry(name.to_owned()).or_insert_with(|| Arc::new(slow(&plain))));
+    }
     let packed = match name {
         "annex-b" => Some(Packing::AnnexB),
         "empty-fragments" => Some(Packing::EmptyFragments),
@@ -140,16 +163,28 @@ pub(crate) fn track(name: &str) -> Arc<Track> {
     let make = || match name {
         "h264" => pictures(160, &x264("tune=zerolatency"), h264),
         "h264-large" => pictures(320, &x264("tune=zerolatency"), h264),
-        // The payloader would put parameter sets between the slices.
+        // Otherwise the payloader puts parameter sets between the slices.
         "h264-slices" => pictures(
             160,
             &x264("tune=zerolatency option-string=slices=4").replace("profile=", "stream-format=byte-stream,profile="),
             "rtph264pay pt=96 mtu=1200 config-interval=0 seqnum-offset=0 timestamp-offset=0",
         ),
+        // The payloader puts parameter sets between the slices of key pictures.
+        "h264-sets-between" => pictures(
+            160,
+            &x264("tune=zerolatency option-string=slices=4").replace("profile=", "stream-format=byte-stream,profile="),
+            h264,
+        ),
         // The same pictures with other words about their colours: the SPS differs.
         "h264-colours" => pictures(
             160,
             &x264("tune=zerolatency option-string=colorprim=bt709:transfer=bt709"),
+            h264,
+        ),
+        // A key frame every six seconds.
+        "h264-long-gop" => pictures(
+            160,
+            &x264("tune=zerolatency").replace("key-int-max=15", "key-int-max=90"),
             h264,
         ),
         // One key frame, then none.

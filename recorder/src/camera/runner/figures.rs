@@ -57,6 +57,7 @@ impl Runner {
         self.spread_cuts();
         self.look_at_sound();
         self.look_at_password();
+        self.look_at_settings();
         if let Some(open) = self.current()
             && let Some(sink) = open.recording.sink()
         {
