@@ -37,6 +37,8 @@ pub(super) struct Feed {
     skip: u64,
     want: usize,
     gathered: Vec<u8>,
+    /// How much of `gathered` has been read.
+    read: usize,
 }
 
 impl Feed {
@@ -64,27 +66,33 @@ impl Feed {
             if data.is_empty() {
                 return Ok(());
             }
-            let borrowed = self.gathered.is_empty() && data.len() >= self.want;
+            let borrowed = self.rest().is_empty() && data.len() >= self.want;
             if !borrowed {
-                let n = self.want.max(1).saturating_sub(self.gathered.len()).min(data.len());
+                let n = self.want.max(1).saturating_sub(self.rest().len()).min(data.len());
                 self.gathered.extend_from_slice(data.get(..n).unwrap_or_default());
                 data = data.get(n..).unwrap_or_default();
-                if self.gathered.len() < self.want {
+                if self.rest().len() < self.want {
                     return Ok(());
                 }
             }
-            let view = if borrowed { data } else { self.gathered.as_slice() };
+            let view = if borrowed { data } else { self.rest() };
             let seen = view.len();
             work::count(ITEM);
             let step = read(self.pos, view)?;
             self.apply(step, seen, borrowed);
             // What was gathered beyond a short item may hold the next one already.
-            while self.skip == 0 && self.want <= self.gathered.len() && !self.gathered.is_empty() {
+            while self.skip == 0 && self.want <= self.rest().len() && !self.rest().is_empty() {
                 work::count(ITEM);
-                let step = read(self.pos, &self.gathered)?;
-                self.apply(step, self.gathered.len(), false);
+                let step = read(self.pos, self.rest())?;
+                self.apply(step, self.rest().len(), false);
             }
         }
+    }
+
+    /// What has been gathered and not been read.
+    #[inline]
+    fn rest(&self) -> &[u8] {
+        self.gathered.get(self.read..).unwrap_or_default()
     }
 
     fn apply(&mut self, step: Step, seen: usize, borrowed: bool) {
@@ -96,11 +104,17 @@ impl Feed {
                 let here = if borrowed {
                     0
                 } else {
-                    usize::try_from(n).unwrap_or(usize::MAX).min(self.gathered.len())
+                    usize::try_from(n).unwrap_or(usize::MAX).min(self.rest().len())
                 };
                 self.skip = n - len64(here);
                 self.advance(here);
-                self.gathered.drain(..here);
+                self.read += here;
+                // Not for every item: each time all the rest would be moved.
+                if self.read * 2 >= self.gathered.len() {
+                    work::count(self.gathered.len() - self.read);
+                    self.gathered.drain(..self.read);
+                    self.read = 0;
+                }
             }
         }
     }
@@ -108,11 +122,11 @@ impl Feed {
     /// The input has ended: what is there of the last item is read once more, as it is, and counted as passed.
     pub(super) fn finish(&mut self, mut read: impl FnMut(u64, &[u8]) -> Result<Step, Fault>) {
         let mut again = 2;
-        while !self.gathered.is_empty() && again > 0 {
-            match read(self.pos, &self.gathered) {
+        while !self.rest().is_empty() && again > 0 {
+            match read(self.pos, self.rest()) {
                 Ok(step @ Step::Pass(n)) => {
                     again = if n == 0 { again - 1 } else { 2 };
-                    self.apply(step, self.gathered.len(), false);
+                    self.apply(step, self.rest().len(), false);
                 }
                 Ok(Step::Need(_)) | Err(_) => break,
             }
@@ -123,16 +137,17 @@ impl Feed {
     /// Reads what is there of the item at hand once more.
     pub(super) fn read_again(&mut self, read: impl FnOnce(u64, &[u8]) -> Result<Step, Fault>) {
         if self.skip == 0
-            && !self.gathered.is_empty()
-            && let Ok(step @ Step::Pass(_)) = read(self.pos, &self.gathered)
+            && !self.rest().is_empty()
+            && let Ok(step @ Step::Pass(_)) = read(self.pos, self.rest())
         {
-            self.apply(step, self.gathered.len(), false);
+            self.apply(step, self.rest().len(), false);
         }
     }
 
     /// Takes what is left of an item that was not completed, and counts it as passed.
     pub(super) fn take_rest(&mut self) -> Vec<u8> {
-        let rest = std::mem::take(&mut self.gathered);
+        let mut rest = std::mem::take(&mut self.gathered);
+        rest.drain(..std::mem::take(&mut self.read));
         self.advance(rest.len());
         self.skip = 0;
         self.want = 0;

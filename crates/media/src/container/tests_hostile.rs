@@ -153,6 +153,20 @@ fn hostile_flv_costs_a_bounded_number_of_looks_at_each_byte() {
         w.picture(40, 0x65, true, 0);
         assert_bounded("SEI", Container::Flv, &w.bytes);
     }
+    // Tags of a reserved type that claim to hold 1 MiB each, and the start of others in them.
+    let mut w = Flv::head(1);
+    w.picture(0, 0x65, true, 0);
+    let audio = [8, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xaf, 0, 0, 0, 0];
+    let reserved = [0x0f, 0x0f, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0];
+    w.bytes.extend([&audio[..], &reserved].concat().repeat(80_000));
+    assert_bounded("reserved tags", Container::Flv, &w.bytes);
+    // A script tag in the head that is damage, full of tags of sound.
+    let mut w = Flv::head(1);
+    w.tag(18, 0, &audio.repeat(20_000));
+    let last = w.bytes.len() - 1;
+    w.bytes[last] ^= 1;
+    w.picture(0, 0x65, true, 0);
+    assert_bounded("a damaged script", Container::Flv, &w.bytes);
     // Parameter sets in tags of their own, without a picture.
     let mut w = Flv::head(1);
     for ms in 0..4000 {
@@ -211,6 +225,18 @@ fn hostile_matroska_costs_a_bounded_number_of_looks_at_each_byte() {
     let delimiters: Vec<_> = (0..4000).map(|ms| mkv::video(ms, &nals(&[vec![9; 3]]))).collect();
     let (cluster, _) = mkv::open_cluster(0, &delimiters);
     assert_bounded("delimiters", Container::Matroska, &mkv::cat(&[&mkv::head(), &cluster]));
+    // Tracks that are damage as a whole, and in which a head could begin at every byte.
+    let damaged = mkv::el(0x1654_AE6B, &[0x1f; 400_000]);
+    let whole = mkv::head();
+    let before = whole.windows(4).position(|w| w == [0x16, 0x54, 0xAE, 0x6B]).unwrap();
+    let (cluster, _) = mkv::open_cluster(0, &[mkv::video(0, mkv::IDR)]);
+    let input = mkv::cat(&[&whole[..before], &damaged, &cluster]);
+    assert_bounded("damaged Tracks", Container::Matroska, &input);
+    assert_bounded(
+        "damaged Tracks later",
+        Container::Matroska,
+        &mkv::cat(&[&whole, &cluster, &damaged, &cluster]),
+    );
     let begins = [0x1F, 0x43, 0xB6, 0x75].repeat(60_000);
     assert_bounded("Clusters", Container::Matroska, &mkv::cat(&[&mkv::head(), &begins]));
     let tracks = mkv::el(0x1654_AE6B, &mkv::track(1, 2, "A_AAC", &[], &[]).repeat(200));

@@ -109,6 +109,8 @@ pub struct Flv {
     is_given_up: bool,
     /// The tag that is passed over, if its size may be wrong.
     unsure: Option<Unsure>,
+    /// Up to where tags of an unknown kind have been searched for others inside, and were damage.
+    searched_to: u64,
     /// The largest tag so far: one that is out of all proportion is damage.
     largest: usize,
 }
@@ -150,6 +152,7 @@ impl Flv {
             stream: [0; 3],
             is_given_up: false,
             unsure: None,
+            searched_to: 0,
             largest: 0,
         }
     }
@@ -208,7 +211,12 @@ impl Flv {
             if header.size > MAX_UNCONFIRMED {
                 return Ok(self.damage(marks));
             }
-            if holds_tags(view.get(..total).unwrap_or(view), self.stream) {
+            // Every byte is searched once, or many such headers would have the same bytes searched over and over.
+            if self.at < self.searched_to {
+                return Ok(self.damage(marks));
+            }
+            if let Some(found) = holds_tags(view.get(..total).unwrap_or(view), self.stream) {
+                self.searched_to = self.at + len64(found);
                 return Ok(self.damage(marks));
             }
             let Some(tag) = view.get(..total) else {
@@ -216,6 +224,7 @@ impl Flv {
                 return Ok(Step::Need(total.min(SURE.max(view.len() * 2))));
             };
             if !header.is_confirmed(tag) {
+                self.searched_to = self.at + len64(total);
                 return Ok(self.damage(marks));
             }
             if header.kind != TagKind::Reserved {

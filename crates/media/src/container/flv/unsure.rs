@@ -42,10 +42,10 @@ impl Unsure {
     }
 }
 
-/// Whether a tag begins behind the start of `view`, ends in it with its own size, and another follows.
-pub(super) fn holds_tags(view: &[u8], stream: [u8; 3]) -> bool {
+/// Returns where a tag begins behind the start of `view`, if it ends in it with its own size and another follows.
+pub(super) fn holds_tags(view: &[u8], stream: [u8; 3]) -> Option<usize> {
     work::count(view.len());
-    (1..view.len()).any(|at| {
+    (1..view.len()).find(|&at| {
         let tag = view.get(at..).unwrap_or_default();
         TagHeader::parse(tag).is_some_and(|header| {
             header.is_plain(stream)
