@@ -8,19 +8,19 @@ use super::JUMP;
 /// jump. Longer where pictures are farther apart.
 const BACK: i128 = 2_000_000_000;
 /// Most pictures that one can be stored ahead of.
-pub(super) const REORDER: i128 = 16;
+const REORDER: i128 = 16;
 /// Pictures of cameras with unsteady clocks go back by less: 100 ms.
 const REWIND: i128 = 100_000_000;
 /// Units without gaps or overlaps in a row whose lengths are relied on. Two tracks that share a lane never have them.
 const SEAMS: u8 = 3;
-/// A step of more than this many usual ones may be a mistake: pictures are stored ahead of fewer.
-const UNUSUAL: i128 = 4;
-/// Between the end of a unit and the next, as far as pictures are stored ahead of others: 500 ms.
-const HOLE: i128 = 500_000_000;
-/// Units in a row whose times may be wrong together, and the next are right again.
-const WRONG: i128 = 3;
 /// Equal times of units that arrive over less than this are slices of one picture: 1 s.
 const FROZEN: i128 = 1_000_000_000;
+/// A step forward of less surprises nobody, whatever the steps before it were: 250 ms.
+const SURPRISE: i128 = 250_000_000;
+/// How many steps forward [`Strides`] looks back on: this many up to twice as many.
+const STRIDES: u8 = 32;
+/// Within how many units a corrected rewind can prove to have been a single wrong time.
+const UNDO: i128 = 4;
 /// Longest step that counts as elapsed because it is as long as the one before it: 10 min.
 const REGULAR: i128 = 600_000_000_000;
 
@@ -41,11 +41,10 @@ pub(super) struct Lane {
     pub(super) arrival: u64,
     /// Latest time so far.
     top: i128,
-    /// The time before a long step that was taken for elapsed time, and how many units may still show that it was a mistake.
-    pub(super) leap: Option<(i128, i128)>,
-    /// A shorter step, of which the same may turn out.
-    peak: Option<Peak>,
-    /// A rewind that was corrected and may have been a mistake.
+    /// Latest time but one. A rewind is measured against it, since a single wrong time may be the latest.
+    second: i128,
+    strides: Strides,
+    leap: Option<Leap>,
     undo: Option<Undo>,
     below: Below,
     frozen: Frozen,
@@ -53,28 +52,71 @@ pub(super) struct Lane {
     seams: u8,
 }
 
+/// A surprisingly long step that was taken for elapsed time.
+#[derive(Clone, Copy, Debug)]
+struct Leap {
+    /// The time before it.
+    last: i128,
+    /// How many units may still show that it was a mistake.
+    left: i128,
+    /// The usual step until then, and the longest.
+    usual: i128,
+    longest: i128,
+    /// It is longer than pictures are reordered by.
+    is_long: bool,
+}
+
+/// Times that had gone back and were moved forward.
+#[derive(Clone, Copy, Debug)]
+struct Undo {
+    /// The offset before.
+    offset: i128,
+    /// By how much they were moved.
+    by: i128,
+    /// The time that the first of them got.
+    at: i128,
+    /// Units since.
+    units: i128,
+}
+
+/// The longest of the last steps of the latest time: how far pictures are stored ahead of others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Strides {
+    longest: i128,
+    /// Of those before.
+    older: i128,
+    count: u8,
+}
+
+impl Strides {
+    fn longest(self) -> i128 {
+        self.longest.max(self.older)
+    }
+
+    fn with(self, step: i128) -> Self {
+        if step <= 0 {
+            self
+        } else if self.count < STRIDES {
+            Self {
+                longest: self.longest.max(step),
+                count: self.count + 1,
+                ..self
+            }
+        } else {
+            Self {
+                longest: step,
+                older: self.longest,
+                count: 1,
+            }
+        }
+    }
+}
+
 /// Units in a row that lie before what came earlier.
 #[derive(Clone, Copy, Debug, Default)]
 struct Below {
     count: i128,
     lowest: i128,
-}
-
-/// A step that is far longer than usual and no leap: the time before it, and the units since then that lie above it.
-#[derive(Clone, Copy, Debug)]
-struct Peak {
-    before: i128,
-    units: i128,
-    /// So high that it may not end a chunk before the next unit shows what it is.
-    is_high: bool,
-}
-
-/// A corrected rewind: the offset before it, where the unit was placed, and how many units came since.
-#[derive(Clone, Copy, Debug)]
-struct Undo {
-    offset: i128,
-    at: i128,
-    units: i128,
 }
 
 /// Units in a row with equal container times.
@@ -101,8 +143,9 @@ impl Lane {
             gap: 0,
             arrival: 0,
             top: last,
+            second: last,
+            strides: Strides::default(),
             leap: None,
-            peak: None,
             undo: None,
             below: Below::default(),
             frozen: Frozen {
@@ -135,28 +178,48 @@ impl Lane {
         // A step that was waited for, or as regular as those before it, is time that has passed.
         let is_regular = step <= self.gap * 2 && step <= REGULAR;
         let is_explained = step > 0 && (waited * 4 >= step * 3 || is_regular);
+        let is_surprise = self.usual > 0 && step > SURPRISE.max(self.strides.longest() * 2) && !is_regular;
         let is_leap = step > BACK.max(self.step * REORDER) && waited * 4 < step * 3;
+        // Between units as long as fragments a shorter step leaves a hole.
+        let last_length = self.end - self.last;
+        let is_hole = last_length > 0 && step - last_length > BACK.max(last_length * 2);
+        if let Some(lane) = self.undone(raw) {
+            return lane;
+        }
         if self.before != self.offset && is_leap {
             // The correction was wrong, or its cause has ended: the old offset fits far better.
             let old = raw - self.before - self.last;
-            if old.abs() <= BACK.min(step / 2) {
+            if old > 0 && old <= BACK.min(step / 2) {
                 return (self.moved(self.before, raw, step), true);
             }
         }
         if let Some(lane) = self.after_mistake(raw, step) {
-            return (lane, true);
-        }
-        if let Some(lane) = self.undone(raw, step) {
-            return (lane, true);
+            return lane;
         }
         if fits(self.offset) || is_explained {
             let leap = match self.leap {
-                _ if is_leap && !is_explained => Some((self.last, REORDER)),
-                Some((last, left)) if left > 1 => Some((last, left - 1)),
+                _ if (is_leap || is_surprise) && !is_explained => Some(Leap {
+                    last: self.last,
+                    left: REORDER,
+                    usual: self.step,
+                    longest: self.strides.longest(),
+                    is_long: is_leap || is_hole,
+                }),
+                Some(leap) if leap.left > 1 => Some(Leap {
+                    left: leap.left - 1,
+                    ..leap
+                }),
                 _ => None,
             };
-            let lane = Self { leap, ..self };
-            return (lane.moved(self.offset, raw, step), false);
+            let lane = Self { leap, ..self }.moved(self.offset, raw, step);
+            return (
+                if is_surprise {
+                    lane.with_steps_of(self)
+                } else {
+                    lane.strode(self.top)
+                },
+                false,
+            );
         }
         let beside = other.filter(|other| (raw - other.offset - other.last).abs() <= BACK);
         if let Some(other) = beside {
@@ -168,93 +231,72 @@ impl Lane {
         }
         // What was waited for has passed, whatever the times say.
         let time = self.end.max(self.last + self.step.max(waited));
-        (self.moved(raw - time, raw, step), true)
+        (self.moved(raw - time, raw, step).undoable(self, time), true)
     }
 
-    /// Returns the lane back at the times before a long step, if they go on there: the step was a mistake.
-    fn after_mistake(self, raw: i128, step: i128) -> Option<Self> {
-        let (last, left) = self.leap.filter(|_| step < 0)?;
+    /// Whether the last unit came after a long step that may turn out to be a mistake.
+    pub(super) fn is_doubtful(self) -> bool {
+        self.leap.is_some_and(|leap| leap.is_long && leap.left == REORDER)
+    }
+
+    /// Returns the lane back at the times before a long step, if they go on there: the step was a mistake. With it, whether the
+    /// line broke.
+    fn after_mistake(self, raw: i128, step: i128) -> Option<(Self, bool)> {
+        let leap = self.leap.filter(|_| step < 0)?;
         let time = raw - self.offset;
-        let most = (REORDER - left + 2) * self.usual + REWIND;
-        ((time - last).abs() <= most).then(|| {
-            let lane = self.moved(self.offset, raw, 0);
-            let (leap, top, step, below) = (None, last, self.usual, Below::default());
-            Self {
-                leap,
-                top,
-                step,
-                below,
-                ..lane
-            }
+        let most = (REORDER - leap.left + 2) * leap.usual + leap.longest + REWIND;
+        ((time - leap.last).abs() <= most).then(|| {
+            let lane = Self {
+                leap: None,
+                top: self.second.max(leap.last),
+                below: Below::default(),
+                ..self.moved(self.offset, raw, 0)
+            };
+            (lane.with_steps_of(self), leap.is_long)
         })
     }
 
-    /// Returns the lane with its offset before a corrected rewind, if the times go on there: what went back was a mistake.
-    fn undone(self, raw: i128, step: i128) -> Option<Self> {
+    /// Returns the lane back at its old offset if its times go on there: a single one was wrong, and the correction with it.
+    /// With it, whether the line broke.
+    fn undone(self, raw: i128) -> Option<(Self, bool)> {
         let undo = self.undo?;
-        let (usual, units) = (self.step, undo.units + 1);
-        let apart = |time: i128, expected: i128| (time - expected).abs();
-        let old = apart(raw - undo.offset, undo.at + units * usual);
-        let new = apart(raw - self.offset, self.last + usual);
-        (old * 2 < new && new > REWIND).then(|| Self {
-            undo: None,
-            below: Below::default(),
-            step: usual,
-            usual: self.usual,
-            ..self.moved(undo.offset, raw, step)
+        let passed = raw - self.offset - undo.at;
+        let expected = self.strides.longest() + undo.units * self.step;
+        (passed > expected + undo.by / 2 && passed - undo.by <= expected + undo.by / 2).then(|| {
+            let lane = Self {
+                before: undo.offset,
+                undo: None,
+                ..self.moved(undo.offset, raw, raw - undo.offset - self.last)
+            };
+            (lane.with_steps_of(self), undo.by > BACK)
         })
     }
 
-    /// Returns the lane without a peak, if this unit goes on where the times were before it.
-    pub(super) fn off_peak(self, before: Self, waited: i128) -> Self {
-        let Some(peak) = before.peak else {
-            let (height, usual) = (self.last - before.top, before.usual_step());
-            // Units as long as fragments are not stored ahead of each other.
-            let length = before.end - before.last;
-            let hole = if length > 0 { self.last - before.end } else { 0 };
-            let is_peak = height > REWIND.max(usual * UNUSUAL) || hole > HOLE.max(length);
-            let is_high = height > BACK.max(usual * UNUSUAL * 2) || hole > BACK.max(length * 2);
-            let is_waited_for = waited * 4 >= height * 3;
-            let peak = is_peak.then_some(Peak {
-                before: before.top,
-                units: 1,
-                is_high: is_high && !is_waited_for,
-            });
-            return Self { peak, ..self };
-        };
-        if self.last >= before.top {
-            let units = peak.units + 1;
-            let peak = (units <= WRONG).then_some(Peak { units, ..peak });
-            return Self { peak, ..self };
-        }
-        let most = (peak.units + 2) * before.usual + REWIND;
-        let is_mistake = (self.last - peak.before).abs() <= most;
+    /// Notes that the times moved forward from those of `before`, to `at`.
+    fn undoable(self, before: Self, at: i128) -> Self {
+        let by = before.offset - self.offset;
+        let undo = (by > 0).then_some(Undo {
+            offset: before.offset,
+            by,
+            at,
+            units: 0,
+        });
+        Self { undo, ..self }
+    }
+
+    /// Notes how far the lane has passed what was its latest time. Steps from one unit to the next would count the way back
+    /// from a wrong time, too.
+    fn strode(self, top: i128) -> Self {
+        let strides = self.strides.with(self.last - top);
+        Self { strides, ..self }
+    }
+
+    fn with_steps_of(self, before: Self) -> Self {
         Self {
-            peak: None,
-            top: if is_mistake { peak.before } else { self.top },
+            step: before.step,
+            usual: before.usual,
             ..self
         }
-    }
-
-    /// Whether this unit's time may be a mistake that the next one shows.
-    pub(super) fn is_doubtful(self) -> bool {
-        let is_leap = self.leap.is_some_and(|(_, left)| left == REORDER);
-        is_leap || self.peak.is_some_and(|peak| peak.is_high && peak.units == 1)
-    }
-
-    /// Whether this unit has shown that a peak before it was a mistake.
-    pub(super) fn is_off_peak(self, before: Self) -> bool {
-        before.peak.is_some() && self.top < before.top
-    }
-
-    /// The smaller one of the last two steps, as pictures that are stored ahead of others make every other one long; or the length.
-    fn usual_step(self) -> i128 {
-        let step = if self.usual > 0 {
-            self.step.min(self.usual)
-        } else {
-            self.step
-        };
-        step.max(self.end - self.last)
     }
 
     fn moved(self, offset: i128, raw: i128, gap: i128) -> Self {
@@ -267,6 +309,10 @@ impl Lane {
             step: if step > 0 && step <= JUMP { step } else { self.step },
             usual: if step > 0 && step <= JUMP { self.step } else { self.usual },
             gap: gap.max(0),
+            undo: self.undo.filter(|undo| undo.units < UNDO).map(|undo| Undo {
+                units: undo.units + 1,
+                ..undo
+            }),
             ..self
         }
     }
@@ -280,30 +326,20 @@ impl Lane {
         } else {
             self.last
         };
-        let by = if is_key_picture && self.last + REWIND.max(before.step * 2) < before.top {
+        // Behind a wrong time, pictures stored out of order can seem to follow one another.
+        let is_reordered = before.strides.longest() > length * 2;
+        let by = if is_key_picture && self.last + REWIND.max(before.step * 2) < before.second {
             next - began
-        } else if before.seams >= SEAMS && length > 0 && before.end - self.last > REWIND.max(length / 8) {
+        } else if before.seams >= SEAMS && !is_reordered && length > 0 && before.end - self.last > REWIND.max(length / 8) {
             before.end - self.last
-        } else if before.below.count >= REORDER && self.last < before.top {
+        } else if before.below.count >= REORDER && self.last < before.second {
             next - began
         } else {
             return None;
         };
         let raw = self.last + self.offset;
-        let (step, usual) = (before.step, before.usual);
         let lane = self.moved(self.offset - by, raw, self.gap);
-        // So many units in a row are no mistake.
-        let undo = (before.below.count < REORDER).then_some(Undo {
-            offset: self.offset,
-            at: lane.last,
-            units: 0,
-        });
-        Some(Self {
-            step,
-            usual,
-            undo,
-            ..lane
-        })
+        Some(lane.with_steps_of(before).undoable(before, lane.last))
     }
 
     /// Returns the lane with its time advanced by arrival while the container's times do not move.
@@ -338,7 +374,7 @@ impl Lane {
 
     /// Notes what [`Lane::rewound`] has to know of this unit.
     pub(super) fn measured(self, before: Self, length: i128) -> Self {
-        let is_below = self.last < self.top;
+        let is_below = self.last < self.second;
         let lowest = if before.below.count > 0 {
             before.below.lowest
         } else {
@@ -346,18 +382,9 @@ impl Lane {
         };
         // Of a short unit a part of its length, or a picture that is stored ahead of two others would seem to follow on.
         let tolerance = REWIND.min(length / 2).max(length / 8);
-        let undo = match self.undo {
-            // Made by this unit.
-            Some(undo) if before.undo.is_none_or(|known| known.at != undo.at) => Some(undo),
-            Some(undo) if undo.units < WRONG => Some(Undo {
-                units: undo.units + 1,
-                ..undo
-            }),
-            _ => None,
-        };
         Self {
-            undo,
             top: self.last.max(self.top),
+            second: self.second.max(self.last.min(self.top)),
             below: Below {
                 count: if is_below { before.below.count + 1 } else { 0 },
                 lowest: lowest.min(self.last),

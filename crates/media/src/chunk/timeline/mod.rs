@@ -5,13 +5,16 @@
 //!   time. A track that comes back to where it was gets its old offset back, so that a single wrong time leaves no trace.
 //! - **A long step** below that is elapsed time, unless the times go back to before it within a few units.
 //! - **A rewind** shorter than such a step: a key picture, or more units in a row than pictures can be reordered by, that lie
-//!   before what came earlier. Without this check many small ones would add up. Up to three units whose times are wrong, forward or
-//!   back, move no others: the old offset counts again where the next times fit it better, and a peak is no time that has passed.
+//!   before what came earlier. Without this check many small ones would add up. If the next units go on where the times were
+//!   before the rewind, a single time was wrong and its correction is taken back. One time alone is never the measure of a
+//!   rewind, since it may be the wrong one.
 //! - **Times that freeze**: after a second of equal ones, arrival counts.
 
 mod lane;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_wrong;
 
 use crate::container::{Key, Track};
 use lane::Lane;
@@ -81,9 +84,8 @@ impl TimeLine {
             Some(before) => {
                 let waited = i128::from(waited);
                 let (lane, jumped) = before.follow(raw, length, waited, other, self.now);
-                let lane = lane.off_peak(before, waited);
                 let is_key_picture = track == Track::Video && key.is_key();
-                let rewound = if jumped || lane.is_off_peak(before) {
+                let rewound = if jumped {
                     None
                 } else {
                     lane.rewound(before, length, is_key_picture)
