@@ -3,7 +3,7 @@
 //!
 //! Uploads objects of 5 MiB in blocks of 256 KiB through `GcsWriter` over plain HTTP, one after the other. The memory is as
 //! cold as that of a sink's chunks: the bench holds as many objects as a sink with full memory, uploads the oldest, and then
-//! writes its blocks anew, frame by frame. Only the upload is measured. `benches/line.py` runs it beside its launch lines.
+//! writes its blocks again, frame by frame. Only the upload is measured. `benches/line.py` runs it beside its launch lines.
 //!
 //! `cargo bench --bench client [-- ENDPOINT [MB]]`; without an endpoint the storage is a thread of the bench.
 

@@ -151,7 +151,7 @@ fn render(tags: &[gst::Buffer]) {
     }
 }
 
-/// The same while nobody listens at the endpoint: chunks pile up in memory, or on disk.
+/// The same while no server listens at the endpoint: chunks pile up in memory, or on disk.
 fn outage(tags: &[gst::Buffer]) {
     heading("Time of a push during an outage: nobody listens at the endpoint", tags);
     columns();

@@ -25,7 +25,7 @@ fn text(output: &Output) -> String {
 /// Our deadlines at the end, which systemd and Kubernetes must not cut short: `drain-timeout` and `shutdown-timeout`.
 const DEADLINES: u64 = 30 + 5;
 
-/// Whether a command is on this system: what needs it is told and left out.
+/// Whether a command is on this system: what needs it is reported and left out.
 fn is_here(command: &str) -> bool {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {command}")])

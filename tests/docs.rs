@@ -446,7 +446,7 @@ fn documented() -> Vec<String> {
         let left = cell.split(" | ").next().unwrap();
         found.extend(left.split('`').skip(1).step_by(2).map(str::to_owned));
     }
-    // Some are told in the explanation of another.
+    // Some are explained in the row of another.
     found.push("exists with … bytes and is another recording".into());
     found.push("exists and may not be looked at (…)".into());
     found.push("exists with as many bytes and its checksum is not told, so it may be another recording".into());

@@ -1,4 +1,4 @@
-//! The programs in `examples/` do what their README says: they record, tell what happens, and end cleanly by Ctrl-C.
+//! The programs in `examples/` do what their README says: they record, report what happens, and end cleanly by Ctrl-C.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -129,7 +129,7 @@ fn check(script: &str, at: &Path, settings: &[(&str, PathBuf)]) {
     assert!(file.says().contains("gcssink-gap 2"), "{}", file.says());
     assert!(!chunks(&file.server).is_empty());
 
-    // A source that is no stream is told and is no success.
+    // A source that is no stream is reported and is no success.
     let mut wrong = start(Some("videotestsrc num-buffers=5"));
     assert!(!wrong.end().success(), "{}", wrong.says());
     assert!(wrong.says().lines().count() >= 1);

@@ -83,7 +83,7 @@ impl Row {
         }
     }
 
-    /// The server is given up after so long.
+    /// The server is given up after this duration.
     fn impatient(self) -> Self {
         Self {
             properties: "request-timeout=1000000000",
@@ -278,7 +278,7 @@ fn a_connection_that_breaks_is_made_again() {
         )
         .fails(),
         Row {
-            // Nobody may look at it, but its name tells that it is ours.
+            // Reading it is not permitted, but its name shows that it is ours.
             answers: vec![Answer::status(403)],
             ..row(
                 "412 after a lost reply, without permission to look",
@@ -316,7 +316,7 @@ fn a_server_that_falls_silent_is_given_up_and_asked_again() {
 fn a_policy_of_the_organisation_stores_nothing_and_every_chunk_stays() {
     for (i, way) in SPOOL_USES.iter().enumerate() {
         let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
-        // With the role objectCreator nobody may look or delete.
+        // With the role objectCreator neither reading nor deleting is permitted.
         times(300, Fault::Answer(Answer::policy()))
             .into_iter()
             .for_each(|f| server.push_fault(f));
@@ -620,7 +620,7 @@ fn googles_retry_conformance_cases_for_uploads_hold() {
             MUXERS[i],
         );
     }
-    // Scenario 6, non-retryable errors. Of 401 one more is told by the contract: with fresh credentials.
+    // Scenario 6, non-retryable errors. Of 401 one more is reported by the contract: with fresh credentials.
     for (instructions, requests) in [(["return-400", "return-400"], 1), (["return-401", "return-401"], 2)] {
         let (_, server) = error_of(instructions.map(instruction).into(), "location=all.ts");
         assert_eq!(server.uploads().len(), requests, "{instructions:?}");

@@ -73,7 +73,7 @@ fn the_last_value_that_a_user_set_counts_for_the_whole_group() {
     let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Info(i) if i.error().to_string().contains(news));
     let (_, words) = first.wait_for(Duration::from_secs(5), told);
     assert!(words.iter().any(|(_, text)| text.contains(news)), "{words:?}");
-    // The first one starts anew with its old value, and a third one with a value that was set before: the last one set counts.
+    // The first one starts again with its old value, and a third one with a value that was set before: the last one set counts.
     let third = Line::new(idle, &server, "max-bytes-per-second=6000000 flow-group=shared");
     second.sink.set_property("max-bytes-per-second", 8_000_000u64);
     first.stop();

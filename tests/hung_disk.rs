@@ -200,7 +200,7 @@ fn all_of(server: &GcsServer, device: &str, folder: &Path) {
     assert!(joined(&stored) == input, "{device}: {} chunks", stored.len());
 }
 
-/// What was told, once at most, and all is in the bucket.
+/// What was reported, once at most, and all is in the bucket.
 fn stops_answering_for_a_while(mode: &str) {
     let recording = Recording::begin(&format!("spool-mode={mode}"), false);
     recording.until_stored(2);

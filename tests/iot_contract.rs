@@ -82,7 +82,7 @@ impl Device {
         self.wait(|seen| seen.connected().is_some_and(|c| !c.subscriptions.is_empty()), SOON);
     }
 
-    /// The states in order, repetitions told once.
+    /// The states in order, repetitions counted once.
     fn story(&self) -> Vec<String> {
         let states = self.broker.states();
         let mut texts: Vec<String> = states.iter().map(|(_, p)| String::from_utf8_lossy(p).into_owned()).collect();
@@ -272,7 +272,7 @@ fn commands_are_answered_where_they_are_accepted_and_always_emitted() {
     }
     let seen: Vec<String> = heard.lock().unwrap().iter().map(|(tail, _)| tail.clone()).collect();
     assert_eq!(seen, ["report", "reboot", "split"]);
-    // A retained one is old: nobody hears of it.
+    // A retained one is old: no client receives it.
     device.broker.send_command("report", r#"{"id":"old"}"#, true);
     device.broker.send_command("report", r#"{"id":"new"}"#, false);
     device.wait_json(|s| s["command"]["id"] == "new");

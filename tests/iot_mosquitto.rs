@@ -32,7 +32,7 @@ fn properties(broker: &Mosquitto) -> String {
     )
 }
 
-/// The payloads of a topic, repetitions told once.
+/// The payloads of a topic, repetitions counted once.
 fn story(watcher: &Watcher, topic: &str) -> Vec<String> {
     let mut story = watcher.payloads(topic);
     story.dedup();

@@ -120,7 +120,7 @@ fn eos_waits_for_the_drain_and_then_says_what_was_lost() {
     line.play();
     let (end, words) = line.wait();
     assert!(matches!(&end, End::Error(text) if text.contains("drain-timeout")), "{end:?}");
-    // The gap is told beside the error, in either order of the two threads.
+    // The gap is reported beside the error, in either order of the two threads.
     let mut gaps = words.iter().filter(|(_, text)| text.starts_with("gcssink-gap")).count();
     while let Some(m) = line.pipeline.bus().unwrap().timed_pop(gst::ClockTime::from_mseconds(300)) {
         gaps += usize::from(m.structure().is_some_and(|s| s.name() == "gcssink-gap"));

@@ -71,7 +71,7 @@ fn flv(cuts: u32, alike: u32, sound: usize, picture: usize) -> Vec<u8> {
     stream
 }
 
-/// Pushes this in buffers of `block` bytes into a sink with `properties` and a server that nobody runs; returns by how much the
+/// Pushes this in buffers of `block` bytes into a sink with `properties` and a server that does not run; returns by how much the
 /// resident memory grew at most.
 fn pushed(stream: &[u8], block: usize, endpoint: &str, properties: &str) -> u64 {
     common::init();
@@ -123,7 +123,7 @@ fn allowed(limit: u64) -> u64 {
     limit + limit / 4 + (32 << 20)
 }
 
-/// Where nobody listens.
+/// Where no server listens.
 fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())

@@ -209,7 +209,7 @@ fn a_foreign_late_offline_is_answered() {
     run.want("connected", "{}");
     let watcher = broker.watch(&["p/availability"], None);
     watcher.wait_last("p/availability", "online", SOON);
-    // The link hears nothing before it has subscribed.
+    // The link receives nothing before it has subscribed.
     broker.publish("p/set/report", b"", false);
     run.ear.wait(|heard| matches!(heard, Heard::Command(..)));
     broker.publish("p/availability", b"offline", true);

@@ -548,7 +548,7 @@ fn what_does_not_fit_is_dropped_oldest_first_and_each_is_told_with_its_time() {
         }
     }
     assert!(dropped.len() > 20, "{}", dropped.len());
-    // Every number is in the bucket or was told.
+    // Every number is in the bucket or was reported.
     let last = chunks.keys().max().unwrap();
     for sequence in 0..=*last {
         assert!(

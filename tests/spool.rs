@@ -193,7 +193,7 @@ fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
         let is_cut = cut.iter().any(|g| g.contains(&first));
         assert!(!is_cut || !gaps.iter().any(|g| g.contains(&first)), "told twice: {first}");
     }
-    // Whatever is missing was told.
+    // Whatever is missing was reported.
     for sequence in 0..16u64 {
         let names = |g: &&String| g.contains(&format!("first-sequence=(guint64){sequence},"));
         let (told, is_cut) = (gaps.iter().any(|g| names(&g)), cut.iter().any(|g| names(&g)));

@@ -14,7 +14,7 @@ use gstgcstreamer::iotcorestatus::report::{Answer, Chunk, Counts, Event, Identit
 use serde_json::Value;
 use status_line::{CAMERA, NOWHERE, SECOND, StatusLine, init};
 
-/// A port where nobody listens.
+/// A port where no server listens.
 const DEAD: &str = "protocol=mqtt host=127.0.0.1 port=9 device-id=cam1";
 const SOON: Duration = Duration::from_secs(10);
 

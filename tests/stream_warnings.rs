@@ -1,4 +1,4 @@
-//! What is wrong with a stream is told once, in words that name the figure and what to do.
+//! What is wrong with a stream is reported once, in words that name the figure and what to do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -121,7 +121,7 @@ fn a_configuration_that_changes_all_the_time_is_told_with_how_often() {
     );
 }
 
-/// A transport stream of that many programs, a key picture every second.
+/// A transport stream of that many programs, a key frame every second.
 fn transport_stream(maps: &[u16], rest: &[u8]) -> Vec<u8> {
     let mut ts = Ts::default();
     let idr = [

@@ -218,7 +218,7 @@ impl App {
         if to.saturating_sub(from) > DETAILED {
             return Ok(self.index.outline(camera, from, to).await?.within(from, to));
         }
-        // The chunks before and behind tell whether the edges are gaps.
+        // The chunks before and behind show whether the edges are gaps.
         let chunks = self.index.surrounded(camera, from, to).await?;
         Ok(Timeline::of(&chunks).within(from, to))
     }

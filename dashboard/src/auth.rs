@@ -98,7 +98,7 @@ fn session(token: &str) -> String {
 }
 
 fn same(a: &str, b: &str) -> bool {
-    // Of equal length whatever was said, so that the time does not tell the length either.
+    // Of equal length whatever was said, so that the time does not reveal the length either.
     let (a, b) = (Sha256::digest(a), Sha256::digest(b));
     a.as_slice().ct_eq(b.as_slice()).into()
 }

@@ -5,7 +5,7 @@
 //! - [`settings`]: flags and environment. [`auth`]: who may see what (PURE).
 //! - [`iap`]: who comes through Google's Identity-Aware Proxy.
 //! - [`index`]: cameras and chunks, from listings; timelines and badges (PURE).
-//! - [`export`]: ranges as one file, and the manifest that tells damage. [`command`]: the same without a server.
+//! - [`export`]: ranges as one file, and the manifest that shows damage. [`command`]: the same without a server.
 //! - [`hls`]: playlists and remuxing (PURE).
 //! - [`mqtt`]: what the cameras report.
 //! - [`media`]: bytes of chunks, remuxed ones in bounded memory.

@@ -1,7 +1,7 @@
 //! The bytes of chunks: as they are, remuxed for players, or one picture.
 //!
 //! Remuxed chunks are kept in bounded memory, since a player asks for header and media of each one after the other, and several
-//! viewers for the same. Reading and remuxing are limited in number and size: a chunk is held whole while it is written anew.
+//! viewers for the same. Reading and remuxing are limited in number and size: a chunk is held whole while it is remuxed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,14 +31,14 @@ pub enum MediaError {
     /// The bucket cannot be read.
     #[error(transparent)]
     Bucket(#[from] WriteError),
-    /// The chunk cannot be written anew.
+    /// The chunk cannot be remuxed.
     #[error(transparent)]
     Remux(#[from] RemuxError),
     /// It is too large for that.
-    #[error("the chunk has {0} bytes; chunks up to 128 MiB are played, and key pictures up to 16 MiB shown")]
+    #[error("the chunk has {0} bytes; chunks up to 128 MiB are played, and key frames up to 16 MiB shown")]
     TooLarge(u64),
     /// The task that wrote it ended.
-    #[error("the chunk could not be written anew")]
+    #[error("the chunk could not be remuxed")]
     Ended,
 }
 
@@ -110,7 +110,7 @@ impl Media {
         Ok(remuxed)
     }
 
-    /// A number that tells the header that was made for a chunk from others; `None`: none was made lately.
+    /// A number that distinguishes the header that was made for a chunk from others; `None`: none was made lately.
     pub fn header_of(&self, chunk: &Chunk) -> Option<u64> {
         lock(&self.headers).get(&(chunk.generation, chunk.name.clone())).copied()
     }
@@ -126,7 +126,7 @@ impl Media {
         }
     }
 
-    /// The first key picture of a chunk as an MP4 of one sample.
+    /// The first key frame of a chunk as an MP4 of one sample.
     ///
     /// # Errors
     /// [`MediaError`].

@@ -216,7 +216,7 @@ pub struct Settings {
     pub cache_dir: Option<PathBuf>,
     /// Whom the cameras report to.
     pub broker: Option<Broker>,
-    /// How long the bucket may be silent before a person is told so.
+    /// How long the bucket may be silent before a person is informed.
     pub request_timeout: Duration,
 }
 

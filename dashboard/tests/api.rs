@@ -294,7 +294,7 @@ fn a_bucket_that_cannot_be_read_is_told_with_the_missing_permission() {
         assert_eq!(reply.status, told, "{}", reply.text());
         assert!(reply.text().contains(says), "{}", reply.text());
         assert_eq!(reply.headers.contains_key("retry-after"), status == 429);
-        // The next question is asked anew.
+        // The next question is asked again.
         assert_eq!(get(&dashboard.address, "/api/cameras").status, 200);
     }
 }

@@ -115,7 +115,7 @@ fn the_page_plays_what_was_recorded() {
         auth: Auth::Token(token.into()),
         ..settings(&server)
     });
-    // A dashboard that hears what cameras report, and has a list of them.
+    // A dashboard that receives what cameras report, and has a list of them.
     let broker = mosquitto::Mosquitto::start();
     broker.publish("gcstreamer/flv/availability", b"online", true);
     broker.publish(

@@ -1,4 +1,4 @@
-//! Ranges as one file: to the frame, the same bytes each time, with a manifest that tells damage. Judged by ffmpeg.
+//! Ranges as one file: to the frame, the same bytes each time, with a manifest that shows damage. Judged by ffmpeg.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -72,7 +72,7 @@ fn a_film_holds_exactly_the_pictures_of_the_range_from_every_container() {
         let recorded = recorded(stream, &[]);
         let source = pictures(&recorded.folder.path().join("stream"));
         assert_eq!(source.len(), 500);
-        // Between key pictures, over three borders of chunks; and from a key picture on.
+        // Between key frames, over three borders of chunks; and from a key frame on.
         for (from, to) in [(3000, 13_000), (4000, 4480), (5160, 19_000)] {
             let reply = get(&recorded.dashboard.address, &recorded.address(stream.camera, from, to, "mp4"));
             assert_eq!(reply.status, 200, "{stream:?}: {}", String::from_utf8_lossy(&reply.body));

@@ -251,7 +251,7 @@ fn bytes_that_break_off_are_never_passed_on_as_a_whole_recording() {
         "{body:?}"
     );
     assert_eq!(get(&dashboard.address, &address).body, whole.body);
-    // What is written anew is held whole first: it is an error.
+    // What is remuxed is held whole first: it is an error.
     let playlist = get(&dashboard.address, &format!("/hls/index.m3u8?{}", scene.range("flv"))).text();
     scene.server.push_object_fault(Answer::raw(206, "video/x-flv", &part));
     let reply = get(&dashboard.address, &media(&playlist)[0]);

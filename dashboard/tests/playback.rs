@@ -157,7 +157,7 @@ fn fragmented_mp4_without_the_length_of_its_header_plays() {
     assert_eq!(text.matches(".m4s\n").count(), 5, "{text}");
     let (seen, heard, said) = decoded(&format!("{}{}", dashboard.address, playlist(stream, start)));
     assert_eq!((seen, heard > 800), (pictures, true), "{said}\n{text}");
-    // Once the chunks were written anew it is known that their headers are one.
+    // Once the chunks were remuxed it is known that their headers are one.
     let text = get(&dashboard.address, &playlist(stream, start)).text();
     assert_eq!(text.matches("#EXT-X-MAP").count(), 1, "{text}");
     let (seen, _, said) = decoded(&format!("{}{}", dashboard.address, playlist(stream, start)));

@@ -165,7 +165,7 @@ fn what_is_written_anew_and_what_asks_for_it_goes_through_the_dashboard() {
             assert!(!reply.body.is_empty());
         }
     }
-    // The signature is good for GET alone, and a picture is written anew.
+    // The signature is good for GET alone, and a picture is remuxed.
     let playlist = scene.playlist("site/ts", "");
     assert_eq!(scene.ask("HEAD", addresses(&playlist)[0]).status, 200);
     let preview = scene.ask("GET", &format!("/preview?camera=site/fmp4&t={}", iso(scene.start + SECOND)));

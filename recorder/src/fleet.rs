@@ -67,7 +67,7 @@ fn ours<'c>(config: &'c Config, host: &str) -> Result<Vec<&'c Camera>, String> {
     Ok(config.cameras.iter().filter(|camera| config.is_ours(camera, host)).collect())
 }
 
-/// Whether a recording need not begin anew.
+/// Whether a recording need not start again.
 fn is_recorded_alike(before: &Camera, after: &Camera) -> bool {
     let same = Camera {
         name: before.name.clone(),
@@ -104,7 +104,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Makes what runs what the configuration says: only what has changed begins anew.
+    /// Makes what runs what the configuration says: only what has changed starts again.
     ///
     /// # Errors
     /// The host name says nothing of this process's share; nothing was changed then.

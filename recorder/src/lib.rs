@@ -3,7 +3,7 @@
 //! - [`cli`]: the command line. [`app`]: the life of the process. [`log`]: its log.
 //! - [`config`]: what is to be recorded, checked as a whole.
 //! - [`camera`]: one camera: supervisor, pipelines, report. [`fleet`]: all of them.
-//! - [`leftovers`]: what lies in the spool and belongs to nobody. [`memory`]: the default of `max-memory-bytes`.
+//! - [`leftovers`]: what lies in the spool and has no owner. [`memory`]: the default of `max-memory-bytes`.
 //! - [`presence`]: the recorder's own availability at the broker.
 //! - [`probe`]: what a camera sends, before it is recorded.
 //! - [`http`], [`health`]: what others ask. [`status`], [`metrics`] PURE: its texts. [`shard`] PURE: whose camera it is.

@@ -42,7 +42,7 @@ pub(super) struct Session {
     pub spool_dir: Option<String>,
     /// Which chunks are written there, and when.
     pub keep: Keep,
-    /// The sink stores a fragment of a splitmuxsink. Running time begins anew with each fragment, so it is not the pipeline's.
+    /// The sink stores a fragment of a splitmuxsink. Running time starts again with each fragment, so it is not the pipeline's.
     pub in_splitmuxsink: bool,
     /// The right to store for this device; released at EOS, or when the element leaves PAUSED.
     identity: Mutex<Option<Identity>>,

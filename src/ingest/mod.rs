@@ -9,7 +9,7 @@
 //! - [`message`]: the messages, and the traits that the shell implements: waiting and posting.
 //!
 //! Locks: the one around [`stream::Ingest`] is never held across a wait, I/O or a call into the shell other than
-//! [`message::Poster::post`], and never taken while the settings' lock is held. Messages carry their figures, so receivers need
+//! [`message::Poster::post`], and never taken while the settings' lock is held. Messages have their figures, so receivers need
 //! not call back.
 
 mod drain;

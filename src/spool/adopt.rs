@@ -235,7 +235,7 @@ impl Leftovers {
         None
     }
 
-    /// Its turn comes again after all others: it was let go of because nothing moved.
+    /// Its turn comes again after all others: it was released because nothing moved.
     pub fn put_back(&mut self, left: Leftover) {
         self.count(&left, true);
         self.waiting.push_back(left);

@@ -47,7 +47,7 @@ pub enum Lock {
     Gone,
 }
 
-/// What is still to be done for a folder that is let go of.
+/// What is still to be done for a folder that is released.
 pub type LastJob = Box<dyn FnOnce(&dyn Disk) + Send>;
 
 /// Files and folders. Blocking.
@@ -118,7 +118,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Of the file system.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
-    /// Carries out a last job for a folder that is let go of. A disk that may hang is waited for only a moment.
+    /// Carries out a last job for a folder that is released. A disk that may hang is waited for only a moment.
     fn last(&self, job: LastJob);
 }
 

@@ -1,7 +1,7 @@
-//! One way to a disk that may hang: whoever asks something of it waits at most [`PATIENCE`] without progress.
+//! One way to a disk that may hang: a caller waits at most [`PATIENCE`] without progress.
 //!
 //! A call into a file system that does not answer (an NFS mount that is away, a failing card) cannot be broken off. So it is made on a
-//! thread of the lane, and whoever asked gets `TimedOut` when nothing has moved for too long. As long as that call is stuck, all
+//! thread of the lane, and the caller gets `TimedOut` when nothing has moved for too long. While that call is stuck, all
 //! others fail at once and reach no thread: one thread is stuck for each spool folder, not one for each question. What was asked for
 //! in vain may still happen when the disk comes back, but always before whatever is asked next.
 //!
@@ -76,7 +76,7 @@ impl std::fmt::Debug for Lane {
     }
 }
 
-/// As long as this lives, several calls are made at once.
+/// While this lives, several calls are made at once.
 pub struct Draining(Lane);
 
 impl Drop for Draining {
@@ -85,7 +85,7 @@ impl Drop for Draining {
     }
 }
 
-/// What became of a call, between its thread and whoever asked.
+/// What became of a call, between its thread and its caller.
 enum Outcome<T> {
     Waiting,
     Done(io::Result<T>),
@@ -314,7 +314,7 @@ fn work(lane: &Lane, id: u64) {
         if let Some(job) = state.next() {
             state.busy.push((id, Instant::now()));
             drop(state);
-            // A panic in a job must not take the lane with it; whoever asked sees it as a disk that does not answer.
+            // A panic in a job must not take the lane with it; the caller sees it as a disk that does not answer.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
             state = lane.lock();
             state.busy.retain(|(worker, _)| *worker != id);

@@ -14,7 +14,7 @@ use super::usage::{Others, Usage};
 const BLOCK: u64 = 4096;
 /// Bytes that are claimed at once, at most.
 const STEP: u64 = 1 << 20;
-/// How often the others are asked although nothing has changed here, and how soon they hear of what has.
+/// How often the others are asked although nothing has changed here, and how soon they learn what has.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 const NEWS: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,7 @@
 //! holds the lock of that file as long as it uses the spool: the smallest limit that its sinks have set, and how many bytes it has claimed,
 //! which is never less than what it uses. `unowned.<bytes>` is what no process holds: leftovers and the quarantine. They are read and changed
 //! only under the lock of `lock`, which is held for a moment. What a process that died had claimed is unowned from then on. Whoever finds
-//! himself alone counts anew, so a power cut costs nothing; nothing here is synced.
+//! himself alone counts again, so a power cut costs nothing; nothing here is synced.
 //!
 //! Blocks on the disk.
 
@@ -45,7 +45,7 @@ pub(super) struct Usage {
     id: String,
     /// The name of our file now.
     name: String,
-    /// As long as it is held we are alive.
+    /// While it is held we are alive.
     lock: Option<Box<dyn HeldLock>>,
     looked_at: Instant,
 }

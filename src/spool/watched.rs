@@ -1,6 +1,6 @@
 //! A disk whose every call goes through a [`Lane`]: none waits for ever.
 //!
-//! What is handed to a call is copied, because the call may outlive whoever made it. `TimedOut` is an error as any other: after it a
+//! What is handed to a call is copied, because the call may outlive its caller. `TimedOut` is an error as any other: after it a
 //! write may be whole, torn or absent.
 
 use std::io;
@@ -75,7 +75,7 @@ impl Disk for WatchedDisk {
         let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
         let (undo_disk, undo_path) = (Arc::clone(&disk), path.clone());
         let undo = move |_| {
-            // It would be in the way of whoever asks again.
+            // It would be in the way of the next caller.
             let _ = undo_disk.remove_file(&undo_path);
         };
         let file = self.lane.run_or_undo(Kind::Write, None, move || disk.create(&path), undo)?;

@@ -96,7 +96,7 @@ pub struct Held {
     pub head: Bytes,
     /// What it is on disk; `None` where it cannot be moved there.
     pub entry: Option<Box<crate::spool::Entry>>,
-    /// The part of it on disk, which has no end mark: removed when the chunk is stored or let go of by policy.
+    /// The part of it on disk, which has no end mark: removed when the chunk is stored or dropped by policy.
     pub part: Option<Part>,
 }
 
@@ -173,7 +173,7 @@ pub trait SpooledChunk: Send + Sync + fmt::Debug {
     fn set_stored(&self, _stored: StoredAs) {}
     /// The server has it: it is marked, and removed. Returns whether that is done; else it is to be asked again.
     fn confirm(&self) -> bool;
-    /// It is let go of by policy: removed. Returns the same.
+    /// It is dropped by policy: removed. Returns the same.
     fn discard(&self) -> bool;
     /// Whether the disk did not answer while its bytes were read. Asking takes the answer back.
     fn take_hung(&self) -> bool {

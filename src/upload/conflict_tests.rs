@@ -323,7 +323,7 @@ fn a_damaged_object_that_stays_is_never_taken_for_the_chunk() {
         refused(Class::Permanent, 403, None),
         refused(Class::Transient, 503, None),
     ] {
-        // Whatever became of the deletion, the next request under that name is refused, and nobody may look.
+        // Whatever became of the deletion, the next request under that name is refused, and reading is not permitted.
         let mut case = Case::new([(true, Err(damaged())), (true, taken())], []).sent_before();
         let may_stay = deleted.is_err();
         lock(&case.script.deletes).push_back(deleted);

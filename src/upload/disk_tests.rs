@@ -185,7 +185,7 @@ fn chunk_files(disk: &SimDisk) -> Vec<String> {
 }
 
 /// Three chunks are moved to a disk on which each sync takes as long as the test wants; the time is up while the second is
-/// synced. What was told as lost, and the sequence numbers on disk at the end.
+/// synced. What was reported as lost, and the sequence numbers on disk at the end.
 fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u64, &'static str)>, Vec<String>) {
     let disk = SimDisk::new(1);
     let (asked, is_asked) = channel();
@@ -473,7 +473,7 @@ fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again
         start: 2,
     };
     kept.set_stored(stored);
-    // The confirmation goes on though nobody waits for it.
+    // The confirmation goes on though no caller waits for it.
     assert!(kept.confirm());
     let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("", "b"))), None);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

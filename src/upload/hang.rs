@@ -1,7 +1,7 @@
 //! A disk in trouble: full, failing, or one that does not answer. What the queue does until it works again.
 //!
 //! PURE: time is an argument in ns. Chunks stay in memory, where `overflow-policy` rules; those on the disk are put off; the disk is tried
-//! every [`TRY_AGAIN`] by whoever writes to it. Told once when it begins, and once when it is over.
+//! every [`TRY_AGAIN`] by its writer. Reported once when it begins, and once when it is over.
 
 use super::chunk::Chunk;
 use super::disk_state::{DiskHealth, Hang};

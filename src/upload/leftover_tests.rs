@@ -212,7 +212,7 @@ async fn a_session_from_before_the_clock_was_set_waits_for_those_that_know_the_t
     assert!(turn >= 39 - MAX_HELD, "{turn}");
 }
 
-/// What is told as lost of a part of FLV that ends within its `bytes` (FLV's header is 13 bytes), and how many files are left.
+/// What is reported as lost of a part of FLV that ends within its `bytes` (FLV's header is 13 bytes), and how many files are left.
 fn torn_after(bytes: usize) -> (Vec<(String, u64, u64)>, usize) {
     let disk = SimDisk::new(1);
     let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();

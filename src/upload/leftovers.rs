@@ -1,7 +1,7 @@
 //! What earlier sessions left, as the queue counts it: few sessions are held at once, and their places are given on.
 //!
 //! May take [`UploadQueue`]'s lock and wait for its wakes. Time is an argument in ns. A session is held from the moment its chunks are adopted until the
-//! last of them is stored or let go of. One that does not move, because its bucket is gone or its endpoint gets no credentials, gives
+//! last of them is stored or dropped. One that does not move, because its bucket is gone or its endpoint gets no credentials, gives
 //! its place to the next and waits for another turn; its chunks stay on disk.
 
 use std::sync::Arc;

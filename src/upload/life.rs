@@ -1,4 +1,4 @@
-//! The life of a chunk, step by step, for whoever wants to watch it: the element logs it, tests count it.
+//! The life of a chunk, step by step, for observers: the element logs it, tests count it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -107,7 +107,7 @@ pub enum NoRoom {
     Nothing,
     /// The open chunk is to continue on disk.
     MoveOpen,
-    /// The open chunk is to be cut and let go of: the only other one is on its way, and would never arrive if it gave way.
+    /// The open chunk is to be cut and dropped: the only other one is on its way, and would never arrive if it gave way.
     CutOpen,
     /// Uploads are refused until the user acts, and the memory is full now.
     Refused,
@@ -234,7 +234,7 @@ impl UploadQueue {
         self.lock().health.is_failing()
     }
 
-    /// Bytes before the first key unit were let go of.
+    /// Bytes before the first key unit were dropped.
     pub fn dropped(&self, bytes: u64) {
         self.lock().stats.bytes_dropped += bytes;
     }

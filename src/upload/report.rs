@@ -3,10 +3,10 @@
 use super::chunk::Summary;
 use super::health::HealthEvent;
 
-/// Why a chunk was let go of that was set aside.
+/// Why a chunk was dropped that was set aside.
 pub(super) const DAMAGED: &str = "damaged";
 
-/// Why a chunk was let go of that whoever wrote it to disk has lost by a defect.
+/// Why a chunk was dropped that whoever wrote it to disk has lost by a defect.
 pub(super) const DEFECT: &str = "defect";
 
 /// Something for the application.
@@ -25,7 +25,7 @@ pub enum Report {
         /// From closing to confirmation, ns; of a recovered chunk, from its recovery.
         latency: u64,
     },
-    /// A chunk was let go of.
+    /// A chunk was dropped.
     Dropped {
         /// The chunk.
         summary: Summary,
@@ -41,7 +41,7 @@ pub enum Report {
         /// What the last failure said; empty if nothing has failed.
         why: String,
     },
-    /// The end of a chunk was let go of; its beginning stays on disk for the next start. The fields are those of what is lost.
+    /// The end of a chunk was dropped; its beginning stays on disk for the next start. The fields are those of what is lost.
     Cut {
         /// What is lost of the chunk.
         summary: Summary,
@@ -103,7 +103,7 @@ pub struct Stats {
     pub created: u64,
     /// Chunks the server has confirmed.
     pub uploaded: u64,
-    /// Chunks let go of.
+    /// Chunks dropped.
     pub dropped: u64,
     /// Chunks of earlier sessions that were found on disk.
     pub recovered: u64,
@@ -111,7 +111,7 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Bytes of confirmed objects.
     pub bytes_uploaded: u64,
-    /// Bytes let go of.
+    /// Bytes dropped.
     pub bytes_dropped: u64,
     /// Failed attempts.
     pub retries: u64,

@@ -1,4 +1,4 @@
-//! The folder of a sink's spool as whoever asks for its figures sees it, open or not.
+//! The folder of a sink's spool as seen by callers that ask for its figures, open or not.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

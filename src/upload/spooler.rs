@@ -342,7 +342,7 @@ impl Progress for UploadQueue {
         let now = self.now();
         state.memory = state.memory.saturating_sub(written.released);
         if let Some(disk) = &mut state.disk {
-            // Those that ended carry the rest of their charge on.
+            // Those that ended keep the rest of their charge.
             let ended: u64 = written.ended.iter().map(Chunk::charged).sum();
             for chunk in &written.ended {
                 disk.in_hand.ends.remove(&chunk.summary.sequence);

@@ -47,7 +47,7 @@ pub(super) struct QueueState {
     /// The headers of the chunks in memory, and of how many chunks each is: it is held and charged once.
     pub(super) heads: HashMap<Bytes, u64>,
     pub(super) retry_timeout: Option<u64>,
-    /// Attempts to break off: their chunks were let go of.
+    /// Attempts to break off: their chunks were dropped.
     pub(super) aborts: Vec<Ticket>,
     /// Counts changes of the settings.
     pub(super) version: u64,
@@ -307,7 +307,7 @@ impl QueueState {
         }
     }
 
-    /// Whether everything has found its place: stored, or let go of. What is parked has one.
+    /// Whether everything has found its place: stored, or dropped. What is parked has one.
     pub(super) fn is_drained(&self) -> bool {
         self.scheduler.pending() == 0 && self.disk.as_ref().is_none_or(|d| !d.is_busy())
     }

@@ -269,7 +269,7 @@ impl Pair {
         }
     }
 
-    /// Every chunk has ended in one way, and that was told once.
+    /// Every chunk has ended in one way, and that was reported once.
     fn end(mut self) {
         let (lost, left) = self.uploads.abandon("drain-timeout", true);
         assert_eq!((lost.chunks, left.chunks), (self.model.chunks.len() as u64, 0));

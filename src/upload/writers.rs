@@ -10,7 +10,7 @@ use gcstreamer_storage::{
     BoxFuture, ClientPool, Credentials, Endpoint, GcsWriter, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError,
 };
 
-/// Destinations whose writers are kept. Those of a spool that holds more are made anew.
+/// Destinations whose writers are kept. Those of a spool that holds more are made again.
 const MAX_KEPT: usize = 64;
 
 /// See the module.

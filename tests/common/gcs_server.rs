@@ -55,7 +55,7 @@ pub enum Fault {
     SlowDrain { bytes_per_second: usize },
     /// Stored; half of the answer, then the end.
     TruncatedReply,
-    /// Stored; the answer tells another CRC32C.
+    /// Stored; the answer has another CRC32C.
     WrongCrcInReply,
     /// Served, behind these answers of the 1xx kind.
     Informational(Vec<u16>),
@@ -63,7 +63,7 @@ pub enum Fault {
     Compressed(Answer),
     /// Stored, and answered so.
     CompressedReply,
-    /// Stored with the last byte missing, and the answer tells so.
+    /// Stored with the last byte missing, and the answer shows it.
     ShortObject,
 }
 
@@ -76,7 +76,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An error as Cloud Storage tells it.
+    /// An error as Cloud Storage words it.
     pub fn status(status: u16) -> Self {
         Self::error(status, &format!("scripted {status}"))
     }
@@ -98,7 +98,7 @@ impl Answer {
         Self::reasoned(412, message, "orgPolicyConstraintFailed")
     }
 
-    /// A 412 as fake-gcs-server tells it, without a reason.
+    /// A 412 as fake-gcs-server words it, without a reason.
     pub fn bare_412() -> Self {
         let body = json!({"error": {"code": 412, "message": "Precondition failed", "errors": null}});
         Self::raw(412, "application/json", &body.to_string())

@@ -52,7 +52,7 @@ fn scan<'a>(container: Container, slices: impl Iterator<Item = &'a [u8]>) -> (Ve
     scanner.finish(&mut marks);
     check(&marks, &mut checked, settled);
     assert_eq!(scanner.settled(), given, "settled after the end");
-    // The end of a picture is told from its announced size, which a torn input does not reach.
+    // The end of a picture follows from its announced size, which a torn input does not reach.
     let torn = |mark: &Mark| mark.kind == MarkKind::PictureEnd;
     assert!(
         marks.iter().all(|mark| mark.at <= given || torn(mark)),
@@ -108,7 +108,7 @@ fn head_is_the_first_init(marks: &[Mark], stream: &[u8]) {
         _ => None,
     });
     let damaged = |at| marks.iter().any(|mark| mark.kind == MarkKind::Damage && mark.at <= at);
-    // A head that another replaces before anything came, or repeats, is let go of, and told as a gap.
+    // A head that another replaces before anything came, or repeats, is dropped, and reported as a gap.
     if let Some((at, _, init)) = first.filter(|(at, new_codec_config, _)| !new_codec_config && !damaged(*at)) {
         let head = usize::try_from(at).ok().and_then(|at| stream.get(..at)).unwrap_or_default();
         assert!(
@@ -136,7 +136,7 @@ fn passes_over_a_restart(container: Container, sizes: &[u8], stream: &[u8]) {
     check(&marks, &mut checked, settled);
 }
 
-/// Every byte that goes into a chunker comes out once: in a chunk, or let go of. What the memory is charged with depends on it.
+/// Every byte that goes into a chunker comes out once: in a chunk, or dropped. What the memory is charged with depends on it.
 pub fn chunker_loses_nothing(sizes: &[u8], stream: &[u8]) {
     let limits = Limits {
         max_time: 1_000_000_000,

@@ -17,7 +17,7 @@ use super::rumqtt::{Connection, ConnectionParams, Received};
 use super::{Config, ConfigError, Protocol, tls};
 use gcstreamer_schema::redact;
 
-/// What a subscriber hears of.
+/// What a subscriber receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The broker accepted the connection; what is retained follows.
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Subscriber {
 }
 
 impl Subscriber {
-    /// A subscriber of these filters. Reads the files of the settings once to check them; contacts nobody before [`Subscriber::next`].
+    /// A subscriber of these filters. Reads the files of the settings once to check them; contacts no server before [`Subscriber::next`].
     ///
     /// # Errors
     /// [`ConfigError`]; also where the protocol is not plain MQTT.

@@ -190,7 +190,7 @@ async fn read(path: PathBuf) -> std::io::Result<String> {
 }
 
 fn metadata_server() -> Result<Loaded, CredentialsFileError> {
-    // The server is not asked for a universe domain: where there is none, that takes as long as a name look-up may take.
+    // The server is not asked for a universe domain: if absent, that takes as long as a name look-up may take.
     let universe_domain = metadata_universe();
     let server = MetadataServer::from_environment(quota_project(true)).map_err(|_| no_metadata_server())?;
     let provider = Provider::Metadata(server);

@@ -112,7 +112,7 @@ impl Endpoint {
         })
     }
 
-    /// Returns whether requests to it carry credentials.
+    /// Returns whether requests to it have credentials.
     #[must_use]
     pub fn takes_credentials(&self) -> bool {
         self.credentials

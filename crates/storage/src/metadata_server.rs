@@ -75,7 +75,7 @@ impl Token {
 }
 
 impl MetadataServer {
-    /// Creates the client; contacts nobody.
+    /// Creates the client; contacts no server.
     pub(crate) fn from_environment(quota_project: Option<String>) -> Result<Self, reqwest::Error> {
         let host = std::env::var(VARIABLE).ok().filter(|host| !host.is_empty());
         Self::at(host.as_deref().unwrap_or(ROOT), quota_project)

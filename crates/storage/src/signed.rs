@@ -1,4 +1,4 @@
-//! Addresses that let whoever has them read one generation of an object for some time (V4 signed URLs).
+//! Addresses that let anyone who has them read one generation of an object for some time (V4 signed URLs).
 //!
 //! A service account key signs by itself; the metadata server's account and impersonated ones ask the IAM API (`signBlob`) each
 //! time, which needs `iam.serviceAccounts.signBlob` on the account.

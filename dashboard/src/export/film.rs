@@ -34,7 +34,7 @@ pub(crate) struct Cut {
     pub(crate) audio: Option<TrackOut>,
 }
 
-/// Takes the samples of a chunk of `duration` ns that are needed to show the window: from the key picture before its beginning to
+/// Takes the samples of a chunk of `duration` ns that are needed to show the window: from the key frame before its beginning to
 /// the last picture that is decoded before its end. The same chunk and window give the same samples.
 ///
 /// # Errors

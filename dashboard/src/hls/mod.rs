@@ -1,4 +1,4 @@
-//! Playing chunks over HLS: playlists, and chunks written anew where players do not take their container.
+//! Playing chunks over HLS: playlists, and chunks remuxed where players do not take their container.
 //!
 //! PURE. Bytes and metadata in, texts and bytes out.
 

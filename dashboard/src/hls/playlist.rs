@@ -20,7 +20,7 @@ pub enum Playing {
     Fragmented,
     /// Its bytes as they are.
     Transport,
-    /// Written anew as a fragmented MP4, by stream copy.
+    /// Remuxed as a fragmented MP4, by stream copy.
     Remuxed,
     /// Not at all.
     Not,
@@ -34,7 +34,7 @@ fn is_in_browsers(codec: &str) -> bool {
     codec.is_empty() || begins_with(codec, &PICTURES) || begins_with(codec, &SOUND)
 }
 
-/// Whether a stream of this codec is part of what is written anew.
+/// Whether a stream of this codec is part of what is remuxed.
 fn is_remuxed(codec: &str) -> bool {
     begins_with(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"])
 }
@@ -52,7 +52,7 @@ fn codecs(chunk: &Chunk) -> impl Iterator<Item = &str> {
 const SLACK: u64 = 250_000_000;
 /// Most segments of a live playlist.
 const LIVE_SEGMENTS: usize = 8;
-/// Numbers of sessions in a live playlist, ten seconds each, begin anew after a week: hls.js has an array as long as the number, which it
+/// Numbers of sessions in a live playlist, ten seconds each, start again after a week: hls.js has an array as long as the number, which it
 /// walks through at every playlist. With the seconds since 1970 a page stood still for a minute.
 const DISCONTINUITIES: u64 = 65_536;
 /// How long a live playlist waits for a chunk that others have overtaken, ns.
@@ -99,7 +99,7 @@ pub fn playing(chunk: &Chunk) -> Playing {
     let meta = &chunk.meta;
     let remuxable = || codecs(chunk).any(is_remuxed);
     match meta.container {
-        // Where its header ends is not known without `init-bytes`: it is written anew.
+        // Where its header ends is not known without `init-bytes`: it is remuxed.
         Container::Fmp4
             if meta.init_bytes > 0 && meta.init_bytes < chunk.size && (codecs(chunk).all(is_in_browsers) || !remuxable()) =>
         {
@@ -168,7 +168,7 @@ pub fn encoded(text: &str) -> String {
 pub struct Style<'a> {
     /// Whether its addresses say that they are not to be redirected to the bucket.
     pub by_proxy: bool,
-    /// What is known of the header that was made for a chunk that is written anew: equal numbers, equal headers.
+    /// What is known of the header that was made for a chunk that is remuxed: equal numbers, equal headers.
     pub made: &'a dyn Fn(&Chunk) -> Option<u64>,
 }
 
@@ -242,13 +242,13 @@ fn head(segments: &[&Chunk], ways: &Ways<'_>, sequence: u64, discontinuity: Opti
         out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
     for codec in left_out(segments, ways) {
-        // A comment to players; the page tells it in words.
+        // A comment to players; the page says it in words.
         let _ = writeln!(out, "# left out: {}", encoded(codec));
     }
     out
 }
 
-/// The codecs of streams that are not part of what is written anew.
+/// The codecs of streams that are not part of what is remuxed.
 fn left_out<'a>(segments: &[&'a Chunk], ways: &Ways<'_>) -> BTreeSet<&'a str> {
     let remuxed = segments.iter().filter(|chunk| ways.playing(chunk) == Playing::Remuxed);
     remuxed
@@ -295,7 +295,7 @@ impl Style<'_> {
         media_address(chunk, extension) + by
     }
 
-    /// Whether the header of `a` serves `b` too, which is played in this way. The parameter sets of a transport stream are not in its header, so it tells nothing
+    /// Whether the header of `a` serves `b` too, which is played in this way. The parameter sets of a transport stream are not in its header, so it shows nothing
     /// of the one that is made for it.
     fn has_same_header(self, a: &Chunk, b: &Chunk, way: Playing) -> bool {
         let known = |chunk: &Chunk| chunk.meta.init_crc32c.filter(|_| chunk.meta.init_bytes > 0);

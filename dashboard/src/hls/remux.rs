@@ -1,4 +1,4 @@
-//! A chunk written anew as MP4, by stream copy: a header and one fragment for players, or one picture alone.
+//! A chunk remuxed as MP4, by stream copy: a header and one fragment for players, or one picture alone.
 //!
 //! PURE. Pictures have 90 kHz ticks. Sound lies on the grid of its own samples, whatever the container rounded its times to: each
 //! frame begins where the one before ends, unless frames are missing. Sources: ISO/IEC 14496-12, 14496-14, 14496-15.
@@ -18,7 +18,7 @@ pub(crate) const VIDEO_TICKS: u32 = 90_000;
 /// Track ids, the same in every chunk whatever it holds.
 pub(crate) const VIDEO_ID: u32 = 1;
 pub(crate) const AUDIO_ID: u32 = 2;
-/// sample_flags of a key picture: it depends on no other. 14496-12 8.8.3.1.
+/// sample_flags of a key frame: it depends on no other. 14496-12 8.8.3.1.
 const KEY: u32 = 0x0200_0000;
 /// And of any other picture: it depends on others, and is no sync sample.
 const NO_KEY: u32 = 0x0101_0000;
@@ -41,8 +41,8 @@ pub enum RemuxError {
     /// Its coding formats are not written into MP4.
     #[error("{0} cannot be written into MP4; download the recording and play it with another player")]
     Codec(String),
-    /// There is no key picture.
-    #[error("the chunk holds no key picture")]
+    /// There is no key frame.
+    #[error("the chunk holds no key frame")]
     NoKeyPicture,
     /// A configuration record is damaged, or the boxes cannot be written.
     #[error("the chunk's configuration cannot be written into MP4: {0}")]
@@ -89,7 +89,7 @@ pub fn remux(samples: &Samples, duration: u64) -> Result<Remuxed, RemuxError> {
     })
 }
 
-/// Writes the first key picture as an MP4 of one sample.
+/// Writes the first key frame as an MP4 of one sample.
 ///
 /// # Errors
 /// [`RemuxError`].

@@ -1,6 +1,6 @@
 //! The state of a camera as the first screen shows it; what is known from the bucket alone.
 //!
-//! PURE. Without MQTT ([`super::report`]) three states can be told: something was stored lately, something was stored, nothing ever was. A board that
+//! PURE. Without MQTT ([`super::report`]) three states can be known: something was stored lately, something was stored, nothing ever was. A board that
 //! says more than it knows is worse than none.
 
 use serde::Serialize;

@@ -13,7 +13,7 @@ use super::timeline::{Piece, Timeline};
 /// A chunk whose length is not known is taken to be as long as this, ns.
 const USUAL: u64 = 10_000_000_000;
 
-/// A chunk as its name tells it.
+/// A chunk as its name describes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Named {
     /// Its beginning, ns since the Unix epoch.

@@ -11,7 +11,7 @@ impl Index {
     /// Begins to read bytes of a chunk.
     ///
     /// # Errors
-    /// [`WriteError`]; with status 404 the chunk does not exist any more, and its hour is listed anew when it is asked for next.
+    /// [`WriteError`]; with status 404 the chunk does not exist any more, and its hour is listed again when it is asked for next.
     pub async fn download(&self, chunk: &Chunk, range: Range<u64>) -> Result<Download, WriteError> {
         let begun = self.reader.download(&self.bucket, &chunk.name, chunk.generation, range).await;
         begun.inspect_err(|error| self.look_again(chunk, error))

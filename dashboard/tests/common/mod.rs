@@ -39,7 +39,7 @@ pub struct Stream {
     pub arguments: &'static str,
 }
 
-/// H.264 with B-frames and AAC in each container that is played, and what has to be written anew besides.
+/// H.264 with B-frames and AAC in each container that is played, and what has to be remuxed besides.
 pub const STREAMS: [Stream; 5] = [
     Stream {
         camera: "flv",
@@ -63,7 +63,7 @@ pub const STREAMS: [Stream; 5] = [
     },
 ];
 
-/// Makes `seconds` of a moving picture with sound; a key picture every two seconds.
+/// Makes `seconds` of a moving picture with sound; a key frame every two seconds.
 pub fn encode(stream: Stream, seconds: u32, folder: &Path) -> Vec<u8> {
     let path = folder.join("stream");
     let mut command = Command::new("ffmpeg");
@@ -102,7 +102,7 @@ pub fn cut(stream: &[u8]) -> Vec<Cut> {
     cut_after(stream, 4 * SECOND)
 }
 
-/// Cuts a stream at the first key picture after this time (ns).
+/// Cuts a stream at the first key frame after this time (ns).
 pub fn cut_after(stream: &[u8], max_time: u64) -> Vec<Cut> {
     let limits = Limits {
         max_time,
@@ -168,7 +168,7 @@ pub fn pause(cut: &mut Cut, kind: u8) {
 pub fn store(server: &GcsServer, camera: &str, cuts: &[Cut], start: u64, left_out: &[u64]) {
     let session = session_id(start, 7);
     let template = Template::parse(DEFAULT_LOCATION).unwrap();
-    // Bytes from a file arrive all at once: the container's time tells when each chunk begins.
+    // Bytes from a file arrive all at once: the container's time shows when each chunk begins.
     let pts = |info: &ChunkInfo| info.pts_start.unwrap();
     let origin = pts(&cuts[0].info);
     for cut in cuts.iter().filter(|cut| !left_out.contains(&cut.info.sequence)) {

@@ -44,7 +44,7 @@ impl Absence {
         }
     }
 
-    /// Ends it: the broker hears of the camera from a recording, or as `stopped`. Blocks for some tenths of a second.
+    /// Ends it: the broker is informed of the camera from a recording, or as `stopped`. Blocks for some tenths of a second.
     pub fn end(&self) {
         if let Some(pipeline) = lock(&self.reporting).take() {
             let _ = pipeline.set_state(gst::State::Null);

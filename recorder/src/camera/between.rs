@@ -1,4 +1,4 @@
-//! Parameter sets between the slices of one picture, as cameras send them that repeat the sets before every slice of a key picture
+//! Parameter sets between the slices of one picture, as cameras send them that repeat the sets before every slice of a key frame
 //! (GStreamer's own payloader does). The parser would begin another picture there, and the rest would be a picture without its beginning.
 //!
 //! So what can begin a picture waits for the slice that follows it: in front of the first slice of a picture it goes on with it, in

@@ -85,7 +85,7 @@ fn difference(report: Report, packet: Packet) -> f64 {
     let fraction = f64::from(u32::try_from(report.ntp & 0xffff_ffff).unwrap_or(0)) / ERA;
     // Before 1968 nobody had cameras: it is the time after 2036.
     let era = if seconds < ERA / 2.0 { ERA } else { 0.0 };
-    // Time stamps begin anew at 2³², and a picture may be a little older than the report.
+    // Time stamps start again at 2³², and a picture may be a little older than the report.
     let since = f64::from(packet.timestamp.wrapping_sub(report.timestamp).cast_signed()) / CLOCK_RATE;
     let ours = packet
         .now

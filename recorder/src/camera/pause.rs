@@ -16,7 +16,7 @@ pub(super) const LONGEST_REFUSED: Duration = Duration::from_secs(15 * 60);
 pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 /// A stream that cannot be recorded changes only when somebody changes the camera.
 const UNSUPPORTED: Duration = Duration::from_secs(60);
-/// After pictures for this long a camera is well again, and its pauses begin anew.
+/// After pictures for this long a camera is well again, and its pauses start again.
 const WELL_AFTER: Duration = Duration::from_secs(10);
 
 /// A small generator (SplitMix64): spreads cameras apart, no secret depends on it.
@@ -64,7 +64,7 @@ impl Pauses {
         }
     }
 
-    /// Begins anew.
+    /// Starts again.
     pub(super) fn reset(&mut self) {
         (self.short, self.refused) = (0, 0);
     }

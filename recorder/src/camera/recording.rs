@@ -106,7 +106,7 @@ fn internal(error: &impl std::fmt::Display) -> Failure {
 }
 
 impl Recording {
-    /// Makes the pipeline and connects to the camera. What happens then is told.
+    /// Makes the pipeline and connects to the camera. What happens then is reported.
     ///
     /// # Errors
     /// An element is missing, or the password cannot be read.
@@ -329,7 +329,7 @@ impl Recording {
             late
         };
         match outer {
-            // Muxers take no stream later: the runner decides whether to begin anew.
+            // Muxers take no stream later: the runner decides whether to start again.
             Some(outer) if late => self.add_nothing(&outer),
             _ => Ok(()),
         }
@@ -442,7 +442,7 @@ impl Recording {
         Ok(())
     }
 
-    /// Makes the element that tells the broker, in the pipeline.
+    /// Makes the element that reports to the broker, in the pipeline.
     fn make_status(&self) -> Result<Option<gst::Element>, Failure> {
         let status = self.setup.storage.status(&self.setup.camera).map_err(|e| internal(&e))?;
         if let Some(status) = &status {

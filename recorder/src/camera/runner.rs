@@ -35,7 +35,7 @@ const MOST_ENDED: usize = 16;
 /// An end that takes longer than this is given up: the thread stays, and is counted.
 const STUCK: Duration = Duration::from_secs(12);
 
-/// What a runner is told.
+/// Orders to a runner.
 #[derive(Clone, Debug)]
 pub enum Order {
     /// Other settings, or another password: try at once.
@@ -129,7 +129,7 @@ struct Runner {
     /// Once it has been stopped.
     leaves: Leaves,
     absence: Arc<Absence>,
-    /// What the broker was told of an absence that lasts.
+    /// What the broker was informed of an absence that lasts.
     told_absence: Option<Why>,
     /// No absence begins any more.
     is_over: Arc<AtomicBool>,
@@ -137,7 +137,7 @@ struct Runner {
     since: Option<Duration>,
 }
 
-/// Runs a camera until it is told to stop and has stopped.
+/// Runs a camera until it is ordered to stop and has stopped.
 pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
     let (to, mut news) = unbounded_channel();
     let mut runner = Runner::new(job, to, seed);

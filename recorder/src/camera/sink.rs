@@ -138,7 +138,7 @@ impl Storage {
         self.broker.is_some()
     }
 
-    /// Makes the element that tells the broker how a camera is, if there is one.
+    /// Makes the element that reports a camera's state to the broker, if there is one.
     ///
     /// # Errors
     /// The plugin is not registered.

@@ -37,7 +37,7 @@ pub fn of(sink: &gst::Element) -> SinkStats {
     }
 }
 
-/// Adds what has grown between two looks to a total; a figure that went back began anew.
+/// Adds what has grown between two looks to a total; a figure that went back started again.
 pub fn grow(total: &mut u64, before: u64, now: u64) {
     *total = total.saturating_add(if now >= before { now - before } else { now });
 }

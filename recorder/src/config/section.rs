@@ -1,4 +1,4 @@
-//! One table of the file: typed values by key, and a fault for every key that nobody asked for.
+//! One table of the file: typed values by key, and a fault for every unknown key.
 //!
 //! PURE.
 
@@ -247,7 +247,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reports keys that nobody has asked for.
+    /// Reports unknown keys.
     pub(super) fn finish(self) {
         let asked = self.asked.into_inner();
         for (name, _) in self.table {

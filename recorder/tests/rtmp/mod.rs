@@ -1,4 +1,4 @@
-//! A server of RTMP that plays FLV to whoever asks: as much of the protocol as that takes, by its specification. It shares no code with
+//! A server of RTMP that plays FLV to all who ask: as much of the protocol as that takes, by its specification. It shares no code with
 //! GStreamer.
 
 use std::collections::BTreeMap;

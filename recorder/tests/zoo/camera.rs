@@ -46,7 +46,7 @@ pub(crate) struct Act {
     pub(crate) base: Option<&'static str>,
     /// It sends DESCRIBE to this path of its own first.
     pub(crate) redirects: Option<&'static str>,
-    /// It ends a session that hears nothing for this many seconds, and knows OPTIONS only.
+    /// It ends a session that receives nothing for this many seconds, and knows OPTIONS only.
     pub(crate) session_timeout: Option<u64>,
     /// What its RTCP says about the time, NTP seconds.
     pub(crate) ntp: Option<u32>,
@@ -106,7 +106,7 @@ pub(crate) struct Seen {
     pub(crate) sending: Mutex<(Option<Instant>, Option<Instant>)>,
     /// Whether sending is over.
     pub(crate) stop: AtomicBool,
-    /// Whether sending ends as soon as the last key picture is [`AFTER_KEY`] old, and whether it has.
+    /// Whether sending ends as soon as the last key frame is [`AFTER_KEY`] old, and whether it has.
     pub(crate) stop_after_key: AtomicBool,
     pub(crate) has_stopped: AtomicBool,
 }
@@ -150,7 +150,7 @@ impl Camera {
     }
 }
 
-/// A free port that nobody listens on.
+/// A free port that no server listens on.
 pub(crate) fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -435,7 +435,7 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
 /// Old enough for a chunk that began there to hold pictures and sound: of less ffprobe says that there is too little to tell.
 const AFTER_KEY: Duration = Duration::from_millis(600);
 
-/// Whether a key picture or its parameter sets begin in a packet (RFC 6184, RFC 7798).
+/// Whether a key frame or its parameter sets begin in a packet (RFC 6184, RFC 7798).
 fn begins_key(packet: &super::media::Packet, is_h265: bool) -> bool {
     let byte = |at: usize| packet.data.get(at).copied().unwrap_or_default();
     if is_h265 {

@@ -20,7 +20,7 @@ use common::{Recorder, assert_each_plays, chunks, sessions};
 use list::{Expected, Sound, zoo};
 
 /// Ends what the cameras send, but none just after a cut: of a chunk with one picture and no sound yet ffprobe says that there is too
-/// little of it. One that sends nothing now, or no picture so long after a key picture, is not waited for.
+/// little of it. One that sends nothing now, or no picture this long after a key frame, is not waited for.
 fn stop_within_a_chunk(cameras: &[Camera]) {
     for camera in cameras {
         camera.seen.stop_after_key.store(true, Ordering::SeqCst);

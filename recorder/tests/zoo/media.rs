@@ -169,7 +169,7 @@ pub(crate) fn track(name: &str) -> Arc<Track> {
             &x264("tune=zerolatency option-string=slices=4").replace("profile=", "stream-format=byte-stream,profile="),
             "rtph264pay pt=96 mtu=1200 config-interval=0 seqnum-offset=0 timestamp-offset=0",
         ),
-        // The payloader puts parameter sets between the slices of key pictures.
+        // The payloader puts parameter sets between the slices of key frames.
         "h264-sets-between" => pictures(
             160,
             &x264("tune=zerolatency option-string=slices=4").replace("profile=", "stream-format=byte-stream,profile="),

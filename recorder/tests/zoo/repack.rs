@@ -16,7 +16,7 @@ pub(crate) enum Packing {
 /// Longest payload of a packet, bytes.
 const MTU: usize = 1000;
 
-/// Packs a track of H.264 anew.
+/// Packs a track of H.264 again.
 pub(crate) fn repack(track: &Track, how: Packing) -> Track {
     let mut out = Vec::new();
     let mut number = 0u16;

@@ -13,7 +13,7 @@ pub(crate) enum Torn {
     Slices,
 }
 
-/// What a packet carries of a picture.
+/// What a packet holds of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Carries {
     Nothing,

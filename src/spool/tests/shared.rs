@@ -72,7 +72,7 @@ fn what_a_process_that_died_has_left_still_counts_and_is_ours_when_it_is_taken_o
     let alone = process(&next, 100 * BLOCK);
     drop(living);
     assert!(in_dead >= 90 * BLOCK);
-    // Whoever finds himself alone counts anew, which here finds nothing.
+    // A process that finds itself alone counts again, which here finds nothing.
     assert_eq!(alone.used(), 0);
     let other = process(&next, 0);
     let (_, in_other) = fill(&other, "y", BLOCK);

@@ -212,7 +212,7 @@ impl Scheduler {
         self.chunks.keys().next().copied()
     }
 
-    /// The chunk to let go of for want of room: the oldest that is not being sent. Where all are, the oldest but the one
+    /// The chunk to drop for want of room: the oldest that is not being sent. Where all are, the oldest but the one
     /// whose upload began first: else none would ever arrive at a link that is slower than the stream.
     pub fn to_drop(&self) -> Option<Ticket> {
         let waiting = self.chunks.iter().find(|(_, w)| !w.in_flight).map(|(&ticket, _)| ticket);

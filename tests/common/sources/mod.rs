@@ -175,7 +175,7 @@ impl Verdict {
             .unwrap();
         let text = String::from_utf8_lossy(&probe.stdout).into_owned();
         let pictures: Vec<&str> = text.lines().filter(|l| l.starts_with("frame,video,")).collect();
-        // FLV's script tags are a stream for ffprobe; a transport stream's are told twice, once for the program.
+        // FLV's script tags are a stream for ffprobe; a transport stream's are listed twice, once for the program.
         let tracks = text.lines().filter_map(|l| l.strip_prefix("stream,")?.split_once(','));
         let mut codecs: Vec<String> = tracks
             .filter(|(_, kind)| matches!(*kind, "video" | "audio"))

@@ -16,7 +16,7 @@ use delivery::{Redelivery, Sent};
 #[path = "delivery.rs"]
 mod delivery;
 
-/// After DISCONNECT a device is listened to for so long, to catch what it must not send any more.
+/// After DISCONNECT a device is listened to for this duration, to catch what it must not send any more.
 const LINGER: Duration = Duration::from_millis(200);
 
 /// How far a connection has come.

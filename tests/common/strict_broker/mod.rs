@@ -3,7 +3,7 @@
 //!
 //! The server side of MQTT 3.1.1, plain or TLS, for one device. It shares no code with the product: packets are read here by
 //! the letter of the standard, and tokens are verified with the device's public key. It runs on threads of its own with a
-//! real clock. One lock guards everything it knows ([`Seen`]); a condition variable tells who waits.
+//! real clock. One lock guards everything it knows ([`Seen`]); a condition variable wakes the waiters.
 //!
 //! ```ignore
 //! let broker = StrictBroker::start(Rules::new(public_key_pem));

@@ -8,7 +8,7 @@ use super::token::{Measure, Token, judge};
 /// The gap between two states is measured on this side of a socket and with another thread's clock reading: so much
 /// less than the gap is forgiven.
 pub const MEASURING_SLACK: Duration = Duration::from_millis(5);
-/// The bridge ends connections that are idle for so long, whatever the keep-alive.
+/// The bridge ends connections that are idle for this duration, whatever the keep-alive.
 const LONGEST_KEEP_ALIVE: u16 = 1200;
 const STATE_LIMIT: usize = 64 << 10;
 const EVENT_LIMIT: usize = 256 << 10;

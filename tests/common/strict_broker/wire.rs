@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, Extend
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection};
 
-/// A device that does not read for so long is given up.
+/// A device that does not read for this duration is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A CA of its own and a server certificate for `localhost` and `127.0.0.1`.

@@ -26,7 +26,7 @@ pub struct ChunkInfo {
     pub init_bytes: u64,
     /// CRC32C of the header.
     pub init_crc32c: u32,
-    /// End of the first key picture in the object; `None` without one.
+    /// End of the first key frame in the object; `None` without one.
     pub preview_bytes: Option<u64>,
     /// Whether it begins with a key unit.
     pub key_frame: bool,

@@ -26,7 +26,7 @@ pub struct Replayed {
     pub whole: u64,
     /// Length of that in ns.
     pub duration: u64,
-    /// End of the first key picture, where all of it is there.
+    /// End of the first key frame, where all of it is there.
     pub preview_bytes: Option<u64>,
 }
 

@@ -98,7 +98,7 @@ pub(super) fn run(limits: Limits, slices: &[&[u8]]) -> Bucket {
     bucket
 }
 
-/// 25 frames a second, a key picture every second, sound.
+/// 25 frames a second, a key frame every second, sound.
 fn recording(seconds: u32) -> Writer {
     let mut w = Writer::head(5);
     w.audio(0);

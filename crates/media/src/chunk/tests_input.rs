@@ -10,7 +10,7 @@ pub(super) const CONTAINERS: [Container; 4] = [Container::Flv, Container::MpegTs
 /// One picture, or a frame of sound.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Frame {
-    /// A key picture at that time in ms.
+    /// A key frame at that time in ms.
     Key(u64),
     /// A picture that is none.
     Inter(u64),

@@ -123,7 +123,7 @@ fn sound(from: u64, to: u64) -> impl Iterator<Item = Coming> {
     (from / 20..to / 20).map(|i| (Frame::Sound(i * 20), i * 20))
 }
 
-/// 25 pictures a second, a key picture every second, with the times that `time` makes of arrival.
+/// 25 pictures a second, a key frame every second, with the times that `time` makes of arrival.
 fn pictures(from: u64, to: u64, time: impl Fn(u64) -> u64) -> Vec<Coming> {
     let frame = |i: u64| {
         let ms = time(i * 40);
@@ -363,7 +363,7 @@ fn a_single_wrong_time_moves_nothing_else() {
 #[test]
 fn times_wrong_by_some_seconds_move_nothing_else_and_do_not_add_up() {
     for wrong in [-9_000i64, -1_500, -400, 400, 1_500, 1_900, 9_000] {
-        // Key pictures and others, once and every three seconds.
+        // Key frames and others, once and every three seconds.
         for (from, every) in [
             (14_040, 100_000),
             (15_000, 100_000),
@@ -640,7 +640,7 @@ fn a_timescale_of_0_holds_nothing_back() {
 
 #[test]
 fn a_pause_or_a_stall_between_pictures_cuts_no_group_of_pictures() {
-    // A key picture every 8 s; the line stands still before 9.5 s, sound first when it goes on.
+    // A key frame every 8 s; no buffer comes before 9.5 s, sound first when it goes on.
     let time = |ms: u64| if ms < 9500 { ms } else { ms + 19_000 };
     let frames: Vec<Coming> = (0..1000u64)
         .flat_map(|i| {

@@ -138,7 +138,7 @@ impl Unit {
 /// A property of the stream that the user is warned of once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
-    /// A key picture without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
+    /// A key frame without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
     NoParameterSets,
     /// A transport stream ended without PAT and PMT.
     NoProgram,

@@ -1,4 +1,4 @@
-//! The samples of one whole chunk: coded pictures and sound frames with their times, for whoever writes them into another
+//! The samples of one whole chunk: coded pictures and sound frames with their times, for code that writes them into another
 //! container by stream copy.
 //!
 //! PURE. Works on a chunk's bytes from front to end: header, payload. Unlike a scanner it reads all of the payload, and it needs

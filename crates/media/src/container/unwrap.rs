@@ -1,7 +1,7 @@
 //! Times of a field that wraps (33 bits in MPEG-TS, 32 bits in FLV) on one line.
 //!
 //! PURE. A time means the instant nearest to the last *confirmed* one, which two times in a row that lie close together
-//! confirm: a wrong time, or a few of them, cannot carry the line over a wrap.
+//! confirm: a wrong time, or a few of them, cannot move the line over a wrap.
 
 /// See the module. Times in ticks of the container.
 #[derive(Clone, Copy, Debug, Default)]

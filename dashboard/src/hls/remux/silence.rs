@@ -82,7 +82,7 @@ impl Silence {
     /// Fills `begin..end`, in samples. Holes inside are frames that last until the next one.
     ///
     /// At a border the neighbour's sound ends or begins a frame earlier or later. A player takes a frame that is not behind the last one, or
-    /// by more than twice the length of that one, for a break, and drops pictures until the next key picture (Media Source Extensions,
+    /// by more than twice the length of that one, for a break, and drops pictures until the next key frame (Media Source Extensions,
     /// coded frame processing). So silence begins half a frame late, and its last frame is long.
     fn fill(&self, samples: &mut Vec<Placed>, begin: i64, end: i64, skew: i64) {
         let length = i64::from(self.length);

@@ -1,4 +1,4 @@
-//! How a camera fares, said to whoever asks: its report, a line of the log for each change, and the broker while no recording does.
+//! How a camera fares, said to all who ask: its report, a line of the log for each change, and the broker while no recording does.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -317,7 +317,7 @@ impl Lane {
         }
     }
 
-    /// Returns the lane with a rewind corrected, once it is certain: no picture that precedes a key picture is shown after
+    /// Returns the lane with a rewind corrected, once it is certain: no picture that precedes a key frame is shown after
     /// it, none is shown before more than [`REORDER`] that precede it, and units without gaps or overlaps do not overlap.
     pub(super) fn rewound(self, before: Self, length: i128, is_key_picture: bool) -> Option<Self> {
         let next = before.end.max(before.top + before.step);

@@ -4,7 +4,7 @@
 //! - **A step** far longer than any picture lasts, which the arrival of the bytes does not explain, does not count as elapsed
 //!   time. A track that comes back to where it was gets its old offset back, so that a single wrong time leaves no trace.
 //! - **A long step** below that is elapsed time, unless the times go back to before it within a few units.
-//! - **A rewind** shorter than such a step: a key picture, or more units in a row than pictures can be reordered by, that lie
+//! - **A rewind** shorter than such a step: a key frame, or more units in a row than pictures can be reordered by, that lie
 //!   before what came earlier. Without this check many small ones would add up. If the next units go on where the times were
 //!   before the rewind, a single time was wrong and its correction is taken back. One time alone is never the measure of a
 //!   rewind, since it may be the wrong one.

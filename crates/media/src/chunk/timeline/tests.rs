@@ -118,7 +118,7 @@ fn the_other_track_follows_a_jump_and_subtitles_never_make_one() {
 
 #[test]
 fn small_rewinds_do_not_add_up() {
-    // 25 pictures a second, 1.5 s back every 2 s, at a key picture or in between.
+    // 25 pictures a second, 1.5 s back every 2 s, at a key frame or in between.
     for rewind_at in [0, 20] {
         let mut line = TimeLine::default();
         let (mut first, mut last) = (None, 0);
@@ -202,7 +202,7 @@ fn a_jump_that_was_waited_for_takes_that_time() {
     assert_eq!((placed.pts, placed.jumped), (510 * S, true));
 }
 
-/// What a stream is like: units in the order they are stored in, as times in ms and whether each is a key picture.
+/// What a stream is like: units in the order they are stored in, as times in ms and whether each is a key frame.
 struct Shape {
     name: &'static str,
     track: Track,

@@ -71,7 +71,7 @@ pub struct Flv {
     feed: Feed,
     /// Offset of the current tag, at which marks are emitted.
     at: u64,
-    /// Where the tag of the last key picture ends; emitted once the tag is complete.
+    /// Where the tag of the last key frame ends; emitted once the tag is complete.
     picture_end: Option<u64>,
     /// The last bytes were no tag: the next plausible one is looked for.
     lost: bool,

@@ -90,7 +90,7 @@ impl Flv {
         }
     }
 
-    /// A tag of a further track: of use to whoever plays it, and nothing to cut by. `config` is the track, if the tag is its
+    /// A tag of a further track: of use to players, and nothing to cut by. `config` is the track, if the tag is its
     /// configuration.
     pub(super) fn read_further(
         &mut self,
@@ -215,7 +215,7 @@ impl Flv {
         marks.extend(prefix.into_iter().flat_map(|prefix| prefix.behind));
     }
 
-    /// Puts the parameter sets of a key picture in force; whether they replace others.
+    /// Puts the parameter sets of a key frame in force; whether they replace others.
     pub(super) fn take_in_band(&mut self, codec: VideoCodec, picture: &nal::Picture, coded: &[u8]) -> bool {
         if !picture.key.is_key() || picture.config.is_none() || picture.config == self.parameter_sets {
             return false;

@@ -1,6 +1,6 @@
 //! Delimiter, parameter sets and SEI in a tag of their own: they are the beginning of the picture that follows.
 //!
-//! PURE. A chunk has to begin with them, so they are held back until the picture shows whether it is a key picture, together
+//! PURE. A chunk has to begin with them, so they are held back until the picture shows whether it is a key frame, together
 //! with the units in between.
 
 use bytes::Bytes;

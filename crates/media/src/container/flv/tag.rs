@@ -94,7 +94,7 @@ pub(super) enum Video {
 /// Bytes of a tag's data that are enough for [`video`] and [`audio`], but for an extended header with more in it.
 const PREFIX: usize = 13;
 
-/// How many bytes of its data show what a tag is, as far as `data`, the first of them, tell.
+/// How many bytes of its data show what a tag is, as far as `data`, the first of them, show.
 pub(super) fn prefix_len(kind: TagKind, data: &[u8]) -> usize {
     let read = match (kind, data.first()) {
         (TagKind::Video, Some(first)) if first & 0x80 != 0 => extended::read(data, packet::VIDEO_TRACKS),

@@ -92,7 +92,7 @@ fn parameter_sets_without_a_picture_hold_nothing_back_for_long() {
     assert_eq!(flv.settled(), more);
     flv.release(&mut marks);
     assert_eq!(flv.settled(), w.bytes.len() as u64);
-    // A later key picture has those sets neither in its header nor in band.
+    // A later key frame has those sets neither in its header nor in band.
     coded(&mut w, 440, 0x17, &[IDR]);
     let all = scan(&w.bytes);
     assert!(all.iter().any(|m| m.kind == MarkKind::Notice(Notice::NoParameterSets)));

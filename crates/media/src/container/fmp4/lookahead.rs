@@ -1,7 +1,7 @@
 //! Which fragment is a key unit, and where it begins: holds fragments back until that is known.
 //!
 //! PURE. `mp4mux` writes one track per fragment, the other tracks' fragments before the video's of the same time. A run of
-//! them directly before a key picture's fragment belongs to it if its middle is at or after that picture's time; the key
+//! them directly before a key frame's fragment belongs to it if its middle is at or after that picture's time; the key
 //! unit then begins where the run does. Whether a video fragment is key is read from its first sample (see `nal`), in
 //! the `mdat`.
 

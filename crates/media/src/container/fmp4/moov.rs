@@ -86,7 +86,7 @@ impl Movie {
                         return Err(MoovError::Malformed);
                     }
                     let mut trak = trak(body, movie_timescale).ok_or(MoovError::Malformed)?;
-                    // A chunk begins where the first decodes; a key picture of another is no place for it.
+                    // A chunk begins where the first decodes; a key frame of another is no place for it.
                     if trak.track == Track::Video && tracks.iter().any(|t: &TrackConfig| t.track == Track::Video) {
                         trak.track = Track::Other;
                     }

@@ -10,7 +10,7 @@ use crate::container::nal::{Framing, ParameterSet, VideoCodec};
 /// What a sample entry declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SampleEntry {
-    /// For key pictures; `Unknown` where the samples are encrypted.
+    /// For key frames; `Unknown` where the samples are encrypted.
     pub(super) codec: VideoCodec,
     /// How NAL units are delimited.
     pub(super) framing: Framing,

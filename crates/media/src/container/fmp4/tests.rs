@@ -1085,7 +1085,7 @@ fn key_pictures_of_a_second_video_track_begin_no_chunk() {
         Trak::audio(aac()),
     ];
     let mut input = head(&traks);
-    // The first has a key picture every third second, the second one every second with parameter sets of its own.
+    // The first has a key frame every third second, the second one every second with parameter sets of its own.
     for s in 0..6u64 {
         let sample = if s % 3 == 0 { in_band(Some(40)) } else { inter() };
         input.extend([video(s * 1000, &[sample]), second(s * 1000, in_band(Some(31)))].concat());

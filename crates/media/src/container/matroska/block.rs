@@ -205,7 +205,7 @@ impl Block {
 #[derive(Clone, Debug)]
 pub(super) struct Classified {
     pub(super) picture: Picture,
-    /// The first bytes of the SPS of a key picture, where it has one in band.
+    /// The first bytes of the SPS of a key frame, where it has one in band.
     pub(super) sps: Vec<u8>,
     /// The parameter sets in band.
     pub(super) in_band: Vec<nal::ParameterSet>,

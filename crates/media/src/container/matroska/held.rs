@@ -74,7 +74,7 @@ impl Held {
         }
     }
 
-    /// No key picture comes: the first block is the unit at the start.
+    /// No key frame comes: the first block is the unit at the start.
     pub(super) fn release(self, rest: &CutPoint, stream: &mut Stream, marks: &mut Vec<Mark>) {
         let Some((first, others)) = self.frames.split_first() else {
             return;

@@ -29,7 +29,7 @@ pub(super) struct Frame {
     pub(super) part: nal::Part,
     /// It is the rest of the picture before: another slice, or the second field.
     pub(super) is_rest: bool,
-    /// Whether a key picture has parameter sets in band, and what they are.
+    /// Whether a key frame has parameter sets in band, and what they are.
     pub(super) sets: Option<Sets>,
     /// The parameter sets in band.
     pub(super) in_band: Vec<nal::ParameterSet>,
@@ -78,7 +78,7 @@ pub(super) struct Stream {
     /// Hash of the parameter sets in force.
     parameter_sets: Option<u64>,
     video_seen: bool,
-    /// Offset where the last key picture ends, until that mark is emitted.
+    /// Offset where the last key frame ends, until that mark is emitted.
     picture_end: Option<u64>,
     noticed: bool,
 }
@@ -244,7 +244,7 @@ impl Stream {
         replaces && !matches!(place, CutPoint::Nowhere)
     }
 
-    /// Returns where the last key picture ends, until that is emitted.
+    /// Returns where the last key frame ends, until that is emitted.
     pub(super) fn picture_end(&self) -> Option<u64> {
         self.picture_end
     }
@@ -254,13 +254,13 @@ impl Stream {
         self.picture_end = self.picture_end.map(|_| end);
     }
 
-    /// The last key picture was cut off at `end`, whatever its size says.
+    /// The last key frame was cut off at `end`, whatever its size says.
     pub(super) fn end_picture_at(&mut self, end: u64, marks: &mut Vec<Mark>) {
         self.picture_end = self.picture_end.map(|at| at.min(end));
         self.passed(end, marks);
     }
 
-    /// Tells of the end of the last key picture once `pos` has come there.
+    /// Tells of the end of the last key frame once `pos` has come there.
     pub(super) fn passed(&mut self, pos: u64, marks: &mut Vec<Mark>) {
         if let Some(at) = self.picture_end.take_if(|at| pos >= *at) {
             marks.push(Mark {

@@ -536,7 +536,7 @@ fn tracks_in_mid_stream_count_only_if_they_differ() {
     assert_eq!(last.info.codecs.as_deref(), Some("vp8"));
 }
 
-/// A key picture with an SPS of that level and a PPS in band.
+/// A key frame with an SPS of that level and a PPS in band.
 fn with_sets(level: u8) -> Vec<u8> {
     cat(&[&[0, 0, 0, 4, 0x67, 0x64, 0, level, 0, 0, 0, 2, 0x68, 1], IDR])
 }

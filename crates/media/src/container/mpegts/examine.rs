@@ -50,7 +50,7 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// The key picture behind the first one, if that is none; `None` if the whole packet is needed to decide.
+    /// The key frame behind the first one, if that is none; `None` if the whole packet is needed to decide.
     fn later(&self, verdict: &Verdict, video: Video, data: &[u8], has_pts: bool) -> Option<Option<Picture>> {
         let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video else {
             return Some(None);

@@ -14,7 +14,7 @@ use super::stream::{Audio, Kind, Video};
 use super::units::{Stream, Units};
 
 impl Units {
-    /// Notes the configuration of a key picture; true where a chunk has to begin for it.
+    /// Notes the configuration of a key frame; true where a chunk has to begin for it.
     pub(super) fn take_config(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) -> bool {
         let Some(config) = picture.config else { return false };
         let before = self.config.replace(config);
@@ -25,8 +25,8 @@ impl Units {
         before.is_some_and(|before| before != config) && !self.fresh
     }
 
-    /// Takes the parameter sets of a key picture; `before` is the configuration in force in front of it. Returns whether one is
-    /// missing that came with an earlier key picture. Sets in front of other pictures may come again before they are used: they
+    /// Takes the parameter sets of a key frame; `before` is the configuration in force in front of it. Returns whether one is
+    /// missing that came with an earlier key frame. Sets in front of other pictures may come again before they are used: they
     /// do not count.
     pub(super) fn lacks_a_set(&mut self, video: Video, data: &[u8], before: Option<u64>) -> bool {
         let Video::Nal(codec) = video else { return false };
@@ -85,7 +85,7 @@ impl Units {
         }
     }
 
-    /// Says anew what the streams are.
+    /// Reports again what the streams are.
     pub(super) fn update_info(&self, out: &mut Reorder) {
         let is_video = |s: &&Stream| matches!(s.kind, Kind::Video(_));
         let is_audio = |s: &&Stream| matches!(s.kind, Kind::Audio(_));

@@ -1,7 +1,7 @@
 //! Whether several pictures share a PES packet.
 //!
 //! PURE. Most muxers write one picture in each, and then its first bytes decide. A stream whose first packets show otherwise is
-//! judged by all of each packet: a key picture may be the second in it.
+//! judged by all of each packet: a key frame may be the second in it.
 
 use super::super::nal::{VideoCodec, find_start_code};
 use super::super::work;

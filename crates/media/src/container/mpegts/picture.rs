@@ -1,4 +1,4 @@
-//! What the first bytes of a PES packet of video are: a key picture, another, or the rest of one that began before.
+//! What the first bytes of a PES packet of video are: a key frame, another, or the rest of one that began before.
 //!
 //! PURE. Sources: ITU-T H.264 7.4.1.2.3 and H.265 7.4.2.4.4 (first NAL unit of an access unit), ISO/IEC 13818-2 6.2.2 and 6.2.3.
 
@@ -64,7 +64,7 @@ fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged:
     }))
 }
 
-/// Judges all of a PES packet by the pictures that begin in it behind the first. Returns the first key picture.
+/// Judges all of a PES packet by the pictures that begin in it behind the first. Returns the first key frame.
 pub(super) fn later_key(codec: VideoCodec, data: &[u8]) -> Option<Picture> {
     let mut from = 0;
     while let Some(at) = first_access_unit(codec, data.get(from..)?).map(|at| from + at) {
@@ -169,7 +169,7 @@ fn is_prefix(video: Video, data: &[u8]) -> bool {
     any
 }
 
-/// A key picture of MPEG-2 is an I picture with a sequence header before it.
+/// A key frame of MPEG-2 is an I picture with a sequence header before it.
 fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
     work::count(data.len());
     let mut sequence = None;

@@ -1,4 +1,4 @@
-//! Which sound counts, and sound whose PES packet is still open where a key picture begins.
+//! Which sound counts, and sound whose PES packet is still open where a key frame begins.
 //!
 //! PURE. A chunk that began at the picture would tear that packet: a decoder warns of both parts. Where nothing
 //! of another picture lies in between, the chunk begins with the packet of sound instead.
@@ -68,7 +68,7 @@ impl Units {
         }
     }
 
-    /// No key picture follows: emits the marks of open sound where it begins.
+    /// No key frame follows: emits the marks of open sound where it begins.
     pub(super) fn flush_sound(&mut self, out: &mut Reorder, marks: &mut Vec<Mark>) {
         if let Some(sound) = self.sound.take() {
             out.decide(sound.slot, sound.kinds, marks);

@@ -1,4 +1,4 @@
-//! Access units out of PES packets: which begin with a key picture, when they are shown, what their codecs are.
+//! Access units out of PES packets: which begin with a key frame, when they are shown, what their codecs are.
 //!
 //! PURE. Gathers no more of a PES packet than it takes to judge it, which is mostly nothing beyond its first transport packet.
 
@@ -19,7 +19,7 @@ use super::sound::{OpenSound, Target};
 use super::stream::{Audio, Kind, Video};
 use super::tables::StartPoint;
 
-/// Below this many bytes each packet is judged anew; above, only after a growth by an eighth, or the time would go with the square.
+/// Below this many bytes each packet is judged again; above, only after a growth by an eighth, or the time would go with the square.
 const EAGER: usize = 4096;
 
 /// A longer beginning of a PES packet is joined with the next ones only this often.
@@ -84,9 +84,9 @@ pub(super) struct Units {
     pub(super) video: Option<usize>,
     /// Whether a picture of it has begun.
     has_picture: bool,
-    /// Whether a key picture has begun and not ended.
+    /// Whether a key frame has begun and not ended.
     key_open: bool,
-    /// Configuration of the last key picture that had one.
+    /// Configuration of the last key frame that had one.
     pub(super) config: Option<u64>,
     /// Whether no picture has come since the last PMT that opened a chunk.
     pub(super) fresh: bool,
@@ -98,7 +98,7 @@ pub(super) struct Units {
     /// The PES packet of sound that is open, while nothing but tables came behind it.
     pub(super) sound: Option<OpenSound>,
     packing: Packing,
-    /// Parameter sets in band of the key pictures since the last configuration.
+    /// Parameter sets in band of the key frames since the last configuration.
     pub(super) sets: SetsInForce,
     /// The sound that counts: the first that brought a PES packet with a time.
     pub(super) sound_pid: Option<u16>,
@@ -176,7 +176,7 @@ impl Units {
         self.mpeg2_fields = Mpeg2Fields::default();
     }
 
-    /// The mark that ends the last key picture, if it has not ended.
+    /// The mark that ends the last key frame, if it has not ended.
     pub(super) fn picture_end(&mut self) -> Option<MarkKind> {
         std::mem::take(&mut self.key_open).then_some(MarkKind::PictureEnd)
     }

@@ -1,4 +1,4 @@
-//! Is this access unit a key picture? Answers from the coded bytes, since muxers flag I-frames that are none.
+//! Is this access unit a key frame? Answers from the coded bytes, since muxers flag I-frames that are none.
 //!
 //! PURE. Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8), H.265 (7.3.1.2, table 7-1), RFC 6386 (VP8, 9.1), the VP9 bitstream
 //! specification (6.2), the AV1 bitstream specification (5.3, 5.9).
@@ -20,7 +20,7 @@ use kind::recovery_frame_cnt;
 pub(super) use kind::{NalKind, exp_golomb, h264_kind, h265_kind};
 use obu::{classify_av1, vp9_key};
 
-/// Video coding formats whose key pictures are known.
+/// Video coding formats whose key frames are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VideoCodec {
     /// ITU-T H.264, AVC.

@@ -7,7 +7,7 @@ use super::{at, codecs, head, keys, outline, scan, scan_in, units};
 
 const SECOND: u64 = 90_000;
 
-/// Tables, key picture, sound, two pictures; then tables, sound and a key picture.
+/// Tables, key frame, sound, two pictures; then tables, sound and a key frame.
 fn stream(stride: usize) -> (Writer, Vec<u64>) {
     let mut w = Writer::with_stride(stride);
     w.tables();
@@ -413,7 +413,7 @@ fn parameter_sets_in_a_packet_of_their_own_are_the_beginning_of_their_picture() 
 
 #[test]
 fn a_key_picture_behind_the_rest_of_the_one_before_is_found_in_a_pes_packet_that_is_not_aligned() {
-    // Plain bytes of a slice, or a further slice of the picture before; in front of the key picture in the same PES packet.
+    // Plain bytes of a slice, or a further slice of the picture before; in front of the key frame in the same PES packet.
     for tail in [vec![0x66; 300], [&[0, 0, 1, 0x41, 0x1a][..], &[0x66; 300]].concat()] {
         let mut w = Writer::new();
         w.tables();

@@ -7,7 +7,7 @@ use super::{at, head, keys, outline, scan, units};
 
 const SECOND: u64 = 90_000;
 
-/// Tables, a key picture, ten others, a key picture; the offsets of the pictures.
+/// Tables, a key frame, ten others, a key frame; the offsets of the pictures.
 fn stream() -> (Writer, Vec<u64>) {
     let mut w = Writer::new();
     w.tables();

@@ -76,7 +76,7 @@ fn head(unit: &Unit) -> &[u8] {
     &unit.init.as_ref().unwrap().head
 }
 
-/// The codecs a unit tells of.
+/// The codecs that a unit names.
 fn codecs(unit: &Unit) -> Option<&str> {
     unit.init.as_ref().unwrap().info.codecs.as_deref()
 }

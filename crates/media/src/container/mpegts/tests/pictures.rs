@@ -79,7 +79,7 @@ fn a_key_picture_that_is_the_second_in_its_pes_packet_is_found() {
     w.picture(SECOND, true, 300);
     let mut begins = Vec::new();
     for round in 0..5u64 {
-        // Two pictures in each: the key picture is the second of every other.
+        // Two pictures in each: the key frame is the second of every other.
         let second = if round % 2 == 1 { idr(0x28, 300) } else { p_slice(300) };
         begins.push(w.pes(VIDEO, 0xe0, Some(SECOND * (2 + round)), &[p_slice(300), second].concat()));
     }
