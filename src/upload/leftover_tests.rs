@@ -23,6 +23,11 @@ const GONE: &str = "gone";
 
 /// One chunk for each session, that goes to a bucket.
 fn leave(spool: &Arc<Spool>, numbers: std::ops::Range<u32>, bucket: &str, clock: &str) {
+    leave_for(spool, numbers, None, bucket, clock);
+}
+
+/// The same, for a bucket at an endpoint; `None`: Google's.
+fn leave_for(spool: &Arc<Spool>, numbers: std::ops::Range<u32>, endpoint: Option<&str>, bucket: &str, clock: &str) {
     for number in numbers {
         let id = format!("s{number:04}");
         let session = spool.session("cam", &id).unwrap();
@@ -31,6 +36,7 @@ fn leave(spool: &Arc<Spool>, numbers: std::ops::Range<u32>, bucket: &str, clock:
             session: id.clone(),
             device: "cam".to_owned(),
             bucket: bucket.to_owned(),
+            endpoint: endpoint.map(str::to_owned),
             name: format!("{bucket}/{id}"),
             own_name: true,
             container: "mpegts".to_owned(),
@@ -191,6 +197,27 @@ async fn sessions_whose_bucket_is_gone_keep_no_place_from_those_that_can_be_stor
     let warnings = words.iter().filter(|w| matches!(w, Report::Warning(_))).count();
     let lost = words.iter().filter(|w| matches!(w, Report::Dropped { .. })).count();
     assert_eq!((warnings, lost), (1, 0), "{words:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_sessions_of_any_number_count_neither_for_the_status_nor_for_the_drain() {
+    let disk = SimDisk::new(1);
+    {
+        let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+        leave_for(&spool, 0..200, Some("http://192.0.2.7:4443"), GONE, "system");
+        leave(&spool, 200..205, OWN, "system");
+    }
+    let mut sink = Sink::new(&disk);
+    for _ in 0..20 {
+        sink.adopt();
+        sink.send();
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(sink.stored.len(), 5, "{:?}", sink.stored);
+    assert!(sink.leftovers.is_empty(), "each had its turn");
+    assert_eq!(sink.uploads.snapshot().pending.chunks, 0);
+    assert_eq!(chunk_files(&disk), 200, "those stay");
+    assert!(sink.tried.len() <= 6, "tried once an hour: {:?}", sink.tried);
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,7 +31,9 @@ impl QueueState {
             let is_parked = chunks.all(|chunk| is_parked(chunk));
             let is_refused = || held.tickets.first().is_some_and(|&t| self.scheduler.is_refused(t));
             let is_flying = || held.tickets.iter().any(|&t| self.scheduler.is_in_flight(t));
-            let has_waited = now.saturating_sub(held.moved_at) >= PATIENCE;
+            // What is parked is tried once an hour, whoever holds it: it counts neither for the status nor for the drain, and must keep
+            // no other session from being looked at.
+            let has_waited = is_parked || now.saturating_sub(held.moved_at) >= PATIENCE;
             let gives_way = has_waited && (is_parked || works || is_refused()) && !is_flying();
             let left = held.left.clone().filter(|_| gives_way)?;
             Some((Arc::clone(session), GaveWay { left, is_parked }))
