@@ -265,7 +265,17 @@ impl Engine {
                 .get_or_insert_with(|| self.stopping.begin())
                 .moment(shutdown_timeout, MOMENT)
         };
-        self.wait_for_tasks(a_moment());
+        let forgotten = self.wait_for_tasks(a_moment());
+        if forgotten.chunks > 0 {
+            let unfinished = unfinished.get_or_insert_with(|| Unfinished {
+                lost: Pending::default(),
+                left: Pending::default(),
+                why: self.queue.last_reason(),
+                is_refused: self.failure.is_refused(),
+            });
+            unfinished.lost.chunks += forgotten.chunks;
+            unfinished.lost.bytes += forgotten.bytes;
+        }
         // The last messages wait only for the application.
         self.poster.wait_posted(a_moment());
         self.say_the_rest();
@@ -300,10 +310,10 @@ impl Engine {
     }
 
     /// Waits for the tasks, at most until `until`. The last one releases the session's lock on its folder: the next start must
-    /// find it free.
-    fn wait_for_tasks(&self, until: std::time::Instant) {
+    /// find it free. Returns what a disk that does not answer has not taken.
+    fn wait_for_tasks(&self, until: std::time::Instant) -> Pending {
         if self.spool.is_none() {
-            return;
+            return Pending::default();
         }
         let jobs = std::mem::take(&mut lock(&self.tasks).jobs);
         let (done, all_done) = std::sync::mpsc::channel::<()>();
@@ -314,7 +324,7 @@ impl Engine {
             drop(done);
         });
         let _ = all_done.recv_timeout(until.saturating_duration_since(std::time::Instant::now()));
-        self.queue.forget();
+        self.queue.forget("shutdown-timeout")
     }
 }
 

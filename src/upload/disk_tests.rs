@@ -219,7 +219,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
     let (lost, left) = uploads.abandon("drain-timeout", true);
     assert_eq!((lost.chunks, left.chunks), (1, 2));
     if forget {
-        uploads.forget();
+        uploads.forget("shutdown-timeout");
     }
     let is_ok = last.is_ok();
     answer.send(last).unwrap();
@@ -246,6 +246,49 @@ fn a_chunk_that_the_disk_refuses_at_the_very_end_is_told_as_lost_then() {
     let (told, on_disk) = time_is_up_in_the_second_sync(failed, false);
     assert_eq!(told, [(3, "drain-timeout"), (1, "drain-timeout")]);
     assert_eq!(on_disk, ["2"]);
+}
+
+#[test]
+fn what_a_disk_that_hangs_has_not_taken_of_a_closed_chunk_is_told_when_the_time_is_up() {
+    // The chunk of 30 bytes waits for a writer that does not come back; it has it in hand, or its beginning alone.
+    for in_hand in [0, 4, 2] {
+        let uploads = with_disk(1000);
+        uploads.adopt(Vec::new(), true);
+        assert!(uploads.charge(30, Overflow::Block).is_taken());
+        let mut ops = written_as_it_comes(20);
+        let later = ops.split_off(in_hand);
+        uploads.spool(ops);
+        let work = uploads.take_disk_work().0;
+        assert_eq!(work.is_some(), in_hand > 0);
+        uploads.spool(later);
+        let (lost, _) = uploads.abandon("shutdown-timeout", true);
+        assert_eq!(lost.chunks, 0);
+        let lost = uploads.forget("shutdown-timeout");
+        assert_eq!((lost.chunks, lost.bytes), (1, 30), "{in_hand}");
+        assert_eq!(dropped(&uploads), [(0, "shutdown-timeout")], "{in_hand}");
+        assert_eq!(uploads.snapshot().stats.bytes_dropped, 30);
+    }
+    // Its first ten bytes are on disk.
+    let uploads = with_disk(1000);
+    uploads.adopt(Vec::new(), true);
+    assert!(uploads.charge(30, Overflow::Block).is_taken());
+    let mut ops = written_as_it_comes(20);
+    let later = ops.split_off(2);
+    uploads.spool(ops);
+    let disk = SimDisk::new(1);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+    let mut desk = SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times());
+    let _ = step(&mut desk, &uploads);
+    uploads.spool(later);
+    uploads.abandon("shutdown-timeout", true);
+    let lost = uploads.forget("shutdown-timeout");
+    assert_eq!((lost.chunks, lost.bytes), (1, 20));
+    let reports = std::iter::from_fn(|| uploads.take_report());
+    let cut = reports.filter_map(|report| match report {
+        Report::Cut { summary, reason } => Some((summary.sequence, summary.size, reason)),
+        _ => None,
+    });
+    assert_eq!(cut.collect::<Vec<_>>(), [(0, 20, "shutdown-timeout")]);
 }
 
 #[test]

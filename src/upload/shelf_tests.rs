@@ -156,7 +156,7 @@ async fn what_is_recorded_while_a_long_backlog_is_stored_goes_first() {
 async fn the_end_of_a_sink_leaves_all_of_a_long_backlog_for_the_next_start() {
     let sink = Sink::new();
     (0..ALL).for_each(|sequence| sink.record(sequence));
-    sink.uploads.forget();
+    sink.uploads.forget("shutdown-timeout");
     let (disk, spool) = (sink.disk.clone(), Arc::clone(&sink.spool));
     drop((sink.session, sink.uploads));
     let found: usize = adopt(&spool).sessions.iter().map(|session| session.chunks.len()).sum();

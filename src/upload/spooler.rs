@@ -4,6 +4,7 @@
 //! that share a spool folder at once. What the disk does not take stays in memory, charged there, and is tried again when something has
 //! changed: a chunk was stored or dropped, or a second has passed. A chunk that ends meanwhile is sent from both.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +13,15 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::chunk::{Chunk, Place, SpooledChunk};
+use super::chunk::{Chunk, Place, SpooledChunk, Summary};
 use super::disk_state::{Mode, Phase};
 use super::life::Step;
 use super::ops::{Op, Progress, Touch, Work, Written, charges};
 use super::queue::UploadQueue;
-use super::report::{DAMAGED, DEFECT, Report};
+use super::report::{DAMAGED, DEFECT, Pending, Report};
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::Times;
+use super::state::QueueState;
 use super::ticket::Ticket;
 use crate::base::registry::Registry;
 use crate::spool::SpoolError;
@@ -305,18 +307,75 @@ impl UploadQueue {
         self.changed.notify_all();
     }
 
-    /// Lets go of everything: what is on disk waits there for the next start.
-    pub fn forget(&self) {
+    /// Lets go of everything: what is on disk waits there for the next start. What a disk that does not answer has not taken of chunks
+    /// that have ended is reported as lost, for `reason`, and returned. Of what is in the hands of a call that does not return it may
+    /// have taken more than it has said; the next start stores that.
+    pub fn forget(&self, reason: &'static str) -> Pending {
         let mut state = self.lock();
         let chunks = (std::mem::take(&mut state.chunks), std::mem::take(&mut state.shelf));
         state.in_memory.clear();
         state.movable.clear();
-        let ops = state.disk.as_mut().map(|disk| {
-            disk.phase = Phase::Forgotten;
-            std::mem::take(&mut disk.ops)
-        });
+        let Some(disk) = &mut state.disk else {
+            return Pending::default();
+        };
+        disk.phase = Phase::Forgotten;
+        let ops = std::mem::take(&mut disk.ops);
+        let (in_hand, taken) = (std::mem::take(&mut disk.in_hand.ends), disk.in_hand.taken);
+        let lost = state.unwritten(&ops, in_hand, taken, reason);
         drop(state);
         drop((chunks, ops));
+        lost
+    }
+}
+
+impl QueueState {
+    /// Reports what is not on disk of chunks that have ended: those of `ops`, and those whose end a writer has in hand, with `taken`
+    /// bytes that are not written yet.
+    fn unwritten(
+        &mut self,
+        ops: &VecDeque<Op>,
+        mut ends: BTreeMap<u64, Summary>,
+        mut taken: u64,
+        reason: &'static str,
+    ) -> Pending {
+        let (mut begins, mut waiting) = (BTreeSet::new(), BTreeMap::<u64, u64>::new());
+        for op in ops {
+            match op {
+                Op::Begin { sequence, .. } => {
+                    begins.insert(*sequence);
+                }
+                Op::Data { sequence, bytes, .. } => *waiting.entry(*sequence).or_default() += bytes.len() as u64,
+                Op::Ahead { .. } => {}
+                Op::End(closing) => {
+                    ends.insert(closing.summary.sequence, closing.summary.clone());
+                }
+            }
+        }
+        let mut lost = Pending::default();
+        for (sequence, summary) in ends {
+            let mut bytes = waiting.get(&sequence).copied().unwrap_or(0);
+            if !begins.contains(&sequence) {
+                let in_hand = taken.min(summary.size.saturating_sub(bytes));
+                taken -= in_hand;
+                bytes += in_hand;
+            }
+            let bytes = bytes.min(summary.size);
+            if bytes == 0 {
+                // All but its end is on disk, as after a kill.
+                continue;
+            }
+            (lost.chunks, lost.bytes) = (lost.chunks + 1, lost.bytes + bytes);
+            if bytes < summary.size {
+                let stays = summary.size - bytes;
+                self.cut(summary, stays, reason);
+            } else {
+                self.note(&summary.session, sequence, Step::Dropped(reason));
+                self.stats.dropped += 1;
+                self.stats.bytes_dropped += bytes;
+                self.reports.push_back(Report::Dropped { summary, reason });
+            }
+        }
+        lost
     }
 }
 

@@ -263,10 +263,16 @@ impl QueueState {
             self.aborts.push(ticket);
         }
         let gone = self.remove(ticket);
-        let rest = summary.size - stays;
+        self.cut(summary, stays, reason);
+        (gone, stays)
+    }
+
+    /// Reports the end of a chunk as lost, of which the first `stays` bytes are on disk: more than none and not all.
+    pub(super) fn cut(&mut self, summary: Summary, stays: u64, reason: &'static str) {
+        let rest = summary.size.saturating_sub(stays);
         self.note(&summary.session, summary.sequence, Step::Dropped(reason));
         self.stats.bytes_dropped += rest;
-        let share = u128::from(summary.duration) * u128::from(stays) / u128::from(summary.size);
+        let share = u128::from(summary.duration) * u128::from(stays) / u128::from(summary.size.max(1));
         let recorded = u64::try_from(share).unwrap_or(summary.duration);
         self.reports.push_back(Report::Cut {
             summary: Summary {
@@ -277,7 +283,6 @@ impl QueueState {
             },
             reason,
         });
-        (gone, stays)
     }
 
     pub(super) fn rename(&mut self, ticket: Ticket, name: String) {
