@@ -73,7 +73,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("oldest-pending-ns", "age of the oldest of them, ns"),
     ("chunks-created", "opened since the session began"),
     ("chunks-uploaded", "confirmed by the server"),
-    ("chunks-dropped", "given up; each was told as a gap"),
+    ("chunks-dropped", "given up; each was reported as a gap"),
     ("chunks-recovered", "of earlier sessions, found in the spool"),
     ("key-units", "that have come, also while a command has stopped the recording"),
     ("bytes-received", "of the stream"),

@@ -6,6 +6,7 @@
  * so a replaced function of that library would miss its writes. The handler waits, and then makes the call itself with MAGIC as its
  * sixth argument, which the filter lets through and the kernel ignores. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -134,6 +135,20 @@ static void on_call(int signal, siginfo_t *info, void *context) {
   r[0] = result;
 #endif
 }
+
+/* A call that is trapped while SIGSYS is blocked ends the process, and GLib blocks all signals in a thread of its own. */
+static int mask(const char *name, int how, const sigset_t *set, sigset_t *old) {
+  int (*real)(int, const sigset_t *, sigset_t *) = (int (*)(int, const sigset_t *, sigset_t *))dlsym(RTLD_NEXT, name);
+  if (set == NULL || how == SIG_UNBLOCK)
+    return real(how, set, old);
+  sigset_t without = *set;
+  sigdelset(&without, SIGSYS);
+  return real(how, &without, old);
+}
+
+int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) { return mask("pthread_sigmask", how, set, old); }
+
+int sigprocmask(int how, const sigset_t *set, sigset_t *old) { return mask("sigprocmask", how, set, old); }
 
 __attribute__((constructor)) static void begin(void) {
   const char *folder = getenv("HANG_BELOW"), *file = getenv("HANG_WHILE");
