@@ -242,11 +242,7 @@ impl UploadQueue {
     /// A chunk that an earlier session left was found damaged, and set aside before it was ever ours.
     pub fn lost(&self, summary: Summary) {
         let mut state = self.lock();
-        state.stats.dropped += 1;
-        state.stats.bytes_dropped += summary.size;
-        let reason = DAMAGED;
-        state.note(&summary.session, summary.sequence, Step::Dropped(reason));
-        state.reports.push_back(Report::Dropped { summary, reason });
+        state.lose(summary, DAMAGED);
         drop(state);
         self.publish();
     }

@@ -275,10 +275,7 @@ impl UploadQueue {
         state.memory = state.memory.saturating_sub(in_hand.taken);
         // What the disk has of them is found by the next start.
         for summary in in_hand.ends.into_values() {
-            state.note(&summary.session, summary.sequence, Step::Dropped(DEFECT));
-            state.stats.dropped += 1;
-            state.stats.bytes_dropped += summary.size;
-            state.reports.push_back(Report::Dropped { summary, reason: DEFECT });
+            state.lose(summary, DEFECT);
         }
         drop(state);
         self.publish();
@@ -369,10 +366,7 @@ impl QueueState {
                 let stays = summary.size - bytes;
                 self.cut(summary, stays, reason);
             } else {
-                self.note(&summary.session, sequence, Step::Dropped(reason));
-                self.stats.dropped += 1;
-                self.stats.bytes_dropped += bytes;
-                self.reports.push_back(Report::Dropped { summary, reason });
+                self.lose(summary, reason);
             }
         }
         lost

@@ -224,13 +224,7 @@ impl QueueState {
             self.aborts.push(ticket);
         }
         let chunk = self.remove(ticket)?;
-        self.note(&chunk.summary.session, chunk.summary.sequence, Step::Dropped(reason));
-        self.stats.dropped += 1;
-        self.stats.bytes_dropped += chunk.summary.size;
-        self.reports.push_back(Report::Dropped {
-            summary: chunk.summary.clone(),
-            reason,
-        });
+        self.lose(chunk.summary.clone(), reason);
         let on_disk = match &chunk.place {
             Place::Disk(kept) => Some(Arc::clone(kept)),
             Place::Memory(held) => held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
@@ -265,6 +259,14 @@ impl QueueState {
         let gone = self.remove(ticket);
         self.cut(summary, stays, reason);
         (gone, stays)
+    }
+
+    /// Reports a chunk as lost, and counts it.
+    pub(super) fn lose(&mut self, summary: Summary, reason: &'static str) {
+        self.note(&summary.session, summary.sequence, Step::Dropped(reason));
+        self.stats.dropped += 1;
+        self.stats.bytes_dropped += summary.size;
+        self.reports.push_back(Report::Dropped { summary, reason });
     }
 
     /// Reports the end of a chunk as lost, of which the first `stays` bytes are on disk: more than none and not all.
