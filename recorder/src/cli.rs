@@ -176,6 +176,11 @@ SIGINT and SIGTERM end the recorder within half a minute.
 The configuration, unless another is named
 ";
 
+/// Whether the environment stands for a file that is not named.
+fn is_without_file() -> bool {
+    std::env::var("RTSP_URL").is_ok_and(|url| !url.is_empty())
+}
+
 /// Reads the file that is named, or the environment if `RTSP_URL` is set, or the default file.
 ///
 /// # Errors
@@ -184,7 +189,7 @@ pub fn configuration(file: Option<&Path>) -> Result<Config, Faulty> {
     let variable = |name: &str| std::env::var(name).ok();
     match file {
         Some(file) => config::load(file),
-        None if variable("RTSP_URL").is_some_and(|url| !url.is_empty()) => {
+        None if is_without_file() => {
             let surroundings = Surroundings {
                 folder: std::env::current_dir().unwrap_or_default(),
                 state_directory: variable("STATE_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from),
@@ -198,12 +203,11 @@ pub fn configuration(file: Option<&Path>) -> Result<Config, Faulty> {
 
 /// Where the recorder on this machine serves its state, for `healthcheck`; `None`: nowhere. `file` is as for [`configuration`].
 pub fn listens(file: Option<&Path>) -> Option<SocketAddr> {
-    let variable = |name: &str| std::env::var(name).ok();
     let file = match file {
         Some(file) => Some(file),
-        None if variable("RTSP_URL").is_some_and(|url| !url.is_empty()) => None,
+        None if is_without_file() => None,
         None => Some(Path::new(DEFAULT_FILE)),
     };
     let text = file.and_then(|file| std::fs::read_to_string(file).ok());
-    config::listens(text.as_deref(), variable("LISTEN").as_deref())
+    config::listens(text.as_deref(), std::env::var("LISTEN").ok().as_deref())
 }
