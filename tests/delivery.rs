@@ -4,23 +4,16 @@
 //! `scripts/test-container` builds and runs the images.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "common/checkout.rs"]
+mod checkout;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
+
+use checkout::{read, root, text};
 
 use gst::prelude::*;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(name: &str) -> String {
-    std::fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
 
 /// Our deadlines at the end, which systemd and Kubernetes must not cut short: `drain-timeout` and `shutdown-timeout`.
 const DEADLINES: u64 = 30 + 5;

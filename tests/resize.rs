@@ -4,20 +4,13 @@
 //! The cluster is a script that notes what it was asked; what is computed without a cluster is asked of the real `kubectl`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+#[path = "common/checkout.rs"]
+mod checkout;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use std::path::PathBuf;
+use std::process::Command;
 
-fn read(name: &str) -> String {
-    std::fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
+use checkout::{read, root, text};
 
 /// kubectl of a cluster in which everything happens at once; it notes what it was asked. In a spool there is one chunk less at each look.
 const KUBECTL: &str = r#"#!/bin/sh

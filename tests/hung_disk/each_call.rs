@@ -40,6 +40,12 @@ fn record(calls: &[&str], properties: &str) -> Recording {
 }
 
 impl Recording {
+    /// No more than this many threads wait for a disk.
+    fn stuck_at_most(&self, most: usize) {
+        let threads = self.threads("gcs-spool");
+        assert!(threads <= most, "{threads}");
+    }
+
     /// Waits until all of these have stored more of what they record. The camera must not be held up meanwhile.
     fn until_all_stored(&self, calls: &[&str], more: usize) {
         let input = self.folder.path().join("input");
@@ -54,6 +60,16 @@ impl Recording {
             let counts = calls.iter().map(|call| self.stored(call).len());
             counts.zip(&before).all(|(now, before)| now >= before + more)
         });
+    }
+}
+
+/// Each of these has warned once at most, and all that it recorded is in the bucket, these inputs, and no more in its spool.
+fn all_went_well(said: &str, server: &GcsServer, folder: &tempfile::TempDir, calls: &[&str], inputs: &[&[u8]]) {
+    for call in calls {
+        let told = warned(said, call);
+        assert!(told.len() <= 1, "{call}: {told:#?}");
+        all_sessions(server, call, inputs);
+        assert_eq!(left(folder, call), 0, "{call}: what was stored is removed");
     }
 }
 
@@ -78,11 +94,7 @@ fn whichever_call_does_not_return_in_mid_recording_the_camera_and_all_its_chunks
         recording.until(call, || !warned(&recording.said(), call).is_empty());
     }
     recording.until_all_stored(&all, 3);
-    assert!(
-        recording.threads("gcs-spool") <= all.len(),
-        "{}",
-        recording.threads("gcs-spool")
-    );
+    recording.stuck_at_most(all.len());
     std::fs::remove_file(recording.flag()).unwrap();
     let told: Vec<&str> = CALLS
         .into_iter()
@@ -97,12 +109,7 @@ fn whichever_call_does_not_return_in_mid_recording_the_camera_and_all_its_chunks
     recording.until_all_stored(&all, 2);
     let (said, server, folder) = recording.interrupt(Duration::from_secs(35));
     let input = std::fs::read(folder.path().join("input")).unwrap();
-    for call in all {
-        let told = warned(&said, call);
-        assert!(told.len() <= 1, "{call}: {told:#?}");
-        all_sessions(&server, call, &[&input]);
-        assert_eq!(left(&folder, call), 0, "{call}: what was stored is removed");
-    }
+    all_went_well(&said, &server, &folder, &all, &[&input]);
 }
 
 /// All that a device has stored is these inputs, one for each session. What a power cut left of the first may end earlier.
@@ -165,11 +172,7 @@ fn starts(calls: &[&str]) {
     let all = [calls, &["fine"]].concat();
     recording.until("no data", || all.iter().all(|call| !recording.stored(call).is_empty()));
     recording.until_all_stored(&all, 12);
-    assert!(
-        recording.threads("gcs-spool") <= all.len(),
-        "{}",
-        recording.threads("gcs-spool")
-    );
+    recording.stuck_at_most(all.len());
     std::fs::remove_file(recording.flag()).unwrap();
     let has_both = |call: &str| {
         let stored = recording.stored(call);
@@ -179,12 +182,7 @@ fn starts(calls: &[&str]) {
     recording.until_all_stored(&all, 2);
     let (said, server, folder) = recording.interrupt(Duration::from_secs(35));
     let input = std::fs::read(folder.path().join("input")).unwrap();
-    for call in all {
-        let told = warned(&said, call);
-        assert!(told.len() <= 1, "{call}: {told:#?}");
-        all_sessions(&server, call, &[&before, &input]);
-        assert_eq!(left(&folder, call), 0, "{call}: what was stored is removed");
-    }
+    all_went_well(&said, &server, &folder, &all, &[&before, &input]);
 }
 
 #[test]
