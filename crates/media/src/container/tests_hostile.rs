@@ -208,6 +208,21 @@ fn hostile_transport_streams_cost_a_bounded_number_of_looks_at_each_byte() {
     w.tables();
     w.pes(ts::VIDEO, 0xe0, Some(0), &vec![0x77; 700_000]);
     assert_bounded("no start code", Container::MpegTs, &w.out);
+    // Packets with several pictures are looked through to their end: beginnings of pictures that never come behind the first.
+    for (name, kind, picture, begin) in [
+        ("delimiters in a packet", 0x1b, ts::p_slice(9), &[0, 0, 1, 9][..]),
+        ("sequences in a packet", 2, ts::mpeg2_field(false, 1, false, 9), &[0, 0, 1, 0xb3][..]),
+    ] {
+        let mut w = ts::Writer::new();
+        w.pat();
+        w.pmt(0, &[(kind, ts::VIDEO, &[])]);
+        let other = if kind == 2 { ts::mpeg2_field(false, 2, false, 9) } else { picture.clone() };
+        for n in 0..3 {
+            w.pes(ts::VIDEO, 0xe0, Some(n), &[&picture[..], &other].concat());
+        }
+        w.pes(ts::VIDEO, 0xe0, Some(4), &[&picture[..], &begin.repeat(40_000)].concat());
+        assert_bounded(name, Container::MpegTs, &w.out);
+    }
     assert_bounded("sync bytes", Container::MpegTs, &[0x47; 300_000]);
     let mut w = ts::Writer::new();
     for _ in 0..4000 {

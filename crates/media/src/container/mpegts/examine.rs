@@ -52,9 +52,9 @@ impl<'a> Judging<'a> {
 
     /// The key frame behind the first one, if that is none; `None` if the whole packet is needed to decide.
     fn later(&self, verdict: &Verdict, video: Video, data: &[u8], has_pts: bool) -> Option<Option<Picture>> {
-        let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video else {
+        if !matches!(video, Video::Nal(VideoCodec::H264 | VideoCodec::H265) | Video::Mpeg2) {
             return Some(None);
-        };
+        }
         let may_follow = has_pts
             && match verdict {
                 Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture) => !picture.key.is_key() && self.is_shared,
@@ -63,7 +63,7 @@ impl<'a> Judging<'a> {
         match (may_follow, self.is_complete) {
             (false, _) => Some(None),
             (true, false) => None,
-            (true, true) => Some(later_key(codec, data)),
+            (true, true) => Some(later_key(video, data)),
         }
     }
 }

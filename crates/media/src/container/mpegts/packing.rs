@@ -5,11 +5,13 @@
 
 use super::super::nal::{VideoCodec, find_start_code};
 use super::super::work;
+use super::stream::Video;
 
 /// PES packets that are looked at.
 const OBSERVED: u32 = 64;
 
-/// Bytes from a start code on that show whether a picture begins: start code, NAL header of two bytes, first byte of the slice.
+/// Bytes from a start code on that show whether a picture begins: start code, NAL header of two bytes, first byte of the slice; of
+/// MPEG-2 start code and `temporal_reference`.
 const NEEDED: usize = 6;
 
 /// What the PES packets of video hold.
@@ -19,6 +21,8 @@ pub(super) struct Packing {
     packets: u32,
     /// Pictures that began in the one at hand.
     pictures: u32,
+    /// The last picture of MPEG-2 in it, which both of its fields name.
+    reference: Option<u16>,
     /// The last bytes of it.
     tail: Vec<u8>,
     is_shared: bool,
@@ -34,11 +38,12 @@ impl Packing {
     pub(super) fn begin(&mut self) {
         self.packets = self.packets.saturating_add(1);
         self.pictures = 0;
+        self.reference = None;
         self.tail.clear();
     }
 
     /// Looks at more bytes of the elementary stream.
-    pub(super) fn observe(&mut self, codec: VideoCodec, data: &[u8]) {
+    pub(super) fn observe(&mut self, video: Video, data: &[u8]) {
         if self.is_shared || self.packets > OBSERVED {
             return;
         }
@@ -47,7 +52,8 @@ impl Packing {
         let border = self.tail.len();
         self.tail
             .extend_from_slice(data.get(..data.len().min(NEEDED - 1)).unwrap_or_default());
-        self.pictures += pictures(codec, &self.tail, border) + pictures(codec, data, data.len());
+        self.pictures += pictures(video, &self.tail, border, &mut self.reference);
+        self.pictures += pictures(video, data, data.len(), &mut self.reference);
         if let Some(last) = data.len().checked_sub(NEEDED - 1) {
             self.tail.clear();
             self.tail.extend_from_slice(data.get(last..).unwrap_or_default());
@@ -59,14 +65,18 @@ impl Packing {
 }
 
 /// Returns how many pictures begin in front of `end`, of those that `data` holds enough of.
-fn pictures(codec: VideoCodec, data: &[u8], end: usize) -> u32 {
+fn pictures(video: Video, data: &[u8], end: usize, reference: &mut Option<u16>) -> u32 {
     let (mut from, mut count) = (0, 0);
     while let Some(start) = find_start_code(data, from).filter(|start| *start < end)
         && let Some(&[code, second, third]) = data.get(start + 3..start + NEEDED)
     {
-        count += u32::from(match codec {
-            VideoCodec::H264 => matches!(code & 0x1f, 1 | 5) && second & 0x80 != 0,
-            _ => code >> 1 & 0x3f < 32 && third & 0x80 != 0,
+        count += u32::from(match video {
+            Video::Mpeg2 => {
+                let of = Some(u16::from_be_bytes([second, third]) >> 6);
+                code == 0 && std::mem::replace(reference, of) != of
+            }
+            Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 1 | 5) && second & 0x80 != 0,
+            Video::Nal(_) => code >> 1 & 0x3f < 32 && third & 0x80 != 0,
         });
         from = start + 3;
     }
@@ -81,7 +91,7 @@ mod tests {
         let mut packing = Packing::default();
         for packet in packets {
             packing.begin();
-            packet.chunks(slice).for_each(|data| packing.observe(VideoCodec::H264, data));
+            packet.chunks(slice).for_each(|data| packing.observe(Video::Nal(VideoCodec::H264), data));
         }
         packing.is_shared()
     }

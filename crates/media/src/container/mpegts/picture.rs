@@ -22,11 +22,8 @@ pub(super) enum Verdict {
 
 /// Judges the elementary stream bytes of a PES packet; `None` where more are needed. Flags are those of the packet.
 pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete: bool, flagged: bool) -> Option<Verdict> {
-    if let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video
-        && has_pts
-        && begins_picture(video, data, false) == Some(false)
-    {
-        return classify_behind_tail(codec, data, complete, flagged);
+    if video != Video::Nal(VideoCodec::Unknown) && has_pts && begins_picture(video, data, false) == Some(false) {
+        return classify_behind_tail(video, data, complete, flagged);
     }
     let begins = match video {
         Video::Nal(VideoCodec::Unknown) => Some(true),
@@ -37,26 +34,24 @@ pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete:
         (Some(false), _) => return Some(Verdict::Continues),
         _ => {}
     }
-    let picture = match video {
+    classify_first(video, data, complete, flagged).map(Verdict::Begins)
+}
+
+/// Judges the picture with which `data` opens.
+fn classify_first(video: Video, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
+    match video {
         Video::Nal(codec) => classify(codec, Framing::AnnexB, data, complete, flagged),
         Video::Mpeg2 => classify_mpeg2(data, complete || data.len() >= MAX_PREFIX),
-    };
-    picture.map(Verdict::Begins)
+    }
 }
 
 /// Judges the first picture that begins behind the rest of the one before: PES packets need not be aligned with access units
 /// (data_alignment_indicator 0), and their PTS is that of the first access unit that begins in them.
-fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged: bool) -> Option<Verdict> {
-    let Some(from) = first_access_unit(codec, data) else {
+fn classify_behind_tail(video: Video, data: &[u8], complete: bool, flagged: bool) -> Option<Verdict> {
+    let Some(from) = first_access_unit(video, data) else {
         return complete.then_some(Verdict::Continues);
     };
-    let picture = classify(
-        codec,
-        Framing::AnnexB,
-        data.get(from..).unwrap_or_default(),
-        complete,
-        flagged,
-    )?;
+    let picture = classify_first(video, data.get(from..).unwrap_or_default(), complete, flagged)?;
     Some(Verdict::BeginsBehindRest(Picture {
         sps: picture.sps.map(|(at, len)| (from + at, len)),
         slice: picture.slice.map(|at| from + at),
@@ -65,10 +60,10 @@ fn classify_behind_tail(codec: VideoCodec, data: &[u8], complete: bool, flagged:
 }
 
 /// Judges all of a PES packet by the pictures that begin in it behind the first. Returns the first key frame.
-pub(super) fn later_key(codec: VideoCodec, data: &[u8]) -> Option<Picture> {
+pub(super) fn later_key(video: Video, data: &[u8]) -> Option<Picture> {
     let mut from = 0;
-    while let Some(at) = first_access_unit(codec, data.get(from..)?).map(|at| from + at) {
-        let picture = classify(codec, Framing::AnnexB, data.get(at..)?, true, false)?;
+    while let Some(at) = first_access_unit(video, data.get(from..)?).map(|at| from + at) {
+        let picture = classify_first(video, data.get(at..)?, true, false)?;
         if picture.key.is_key() {
             return Some(Picture {
                 // What is in front of it in the packet cannot be decoded.
@@ -78,23 +73,25 @@ pub(super) fn later_key(codec: VideoCodec, data: &[u8]) -> Option<Picture> {
                 ..picture
             });
         }
-        from = at + picture.slice.unwrap_or(0).max(3);
+        // Without a slice there is none as far as it looked, whatever begins there: it is not looked at from each start code again.
+        from = at + picture.slice.unwrap_or(MAX_PREFIX).max(3);
     }
     None
 }
 
 /// Offset of the first start code with which an access unit can begin.
-fn first_access_unit(codec: VideoCodec, data: &[u8]) -> Option<usize> {
+fn first_access_unit(video: Video, data: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(start) = find_start_code(data, from) {
         work::count(start + 3 - from);
         let &code = data.get(start + 3)?;
-        let (stands_before, slice) = match codec {
-            VideoCodec::H264 => (
+        let (stands_before, slice) = match video {
+            Video::Mpeg2 => (begins_mpeg2(code), None),
+            Video::Nal(VideoCodec::H264) => (
                 matches!(code & 0x1f, 6..=9 | 15),
                 matches!(code & 0x1f, 1 | 2 | 5).then_some(4),
             ),
-            _ => (
+            Video::Nal(_) => (
                 matches!(code >> 1 & 0x3f, 32..=35 | 39),
                 matches!(code >> 1 & 0x3f, 0..=31).then_some(5),
             ),
@@ -128,21 +125,25 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
             3 | 4 | 10..=12 => Some(has_pts),
             _ => Some(true),
         },
-        // picture_start_code, sequence_header_code, group_start_code.
-        Video::Mpeg2 => Some(matches!(code, 0x00 | 0xb3 | 0xb8)),
+        Video::Mpeg2 => Some(begins_mpeg2(code)),
     }
+}
+
+/// picture_start_code, sequence_header_code, group_start_code.
+fn begins_mpeg2(code: u8) -> bool {
+    matches!(code, 0x00 | 0xb3 | 0xb8)
 }
 
 /// Returns whether the first slice of the picture that begins in a PES packet is in a later one: only what precedes a picture is
 /// there, or the first bytes of its start code.
 pub(super) fn is_beginning(video: Video, data: &[u8], has_pts: bool) -> bool {
-    let Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265)) = video else {
+    if !matches!(video, Video::Nal(VideoCodec::H264 | VideoCodec::H265) | Video::Mpeg2) {
         return false;
-    };
+    }
     if !has_pts || begins_picture(video, data, false) != Some(false) {
         return is_prefix(video, data);
     }
-    match first_access_unit(codec, data) {
+    match first_access_unit(video, data) {
         Some(at) => is_prefix(video, data.get(at..).unwrap_or_default()),
         None => matches!(data, [.., 0] | [.., 0, 0, 1]),
     }
@@ -154,7 +155,9 @@ fn is_prefix(video: Video, data: &[u8]) -> bool {
     let stands_before = |code: u8| match video {
         Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 6..=9 | 13 | 15),
         Video::Nal(VideoCodec::H265) => matches!(code >> 1 & 0x3f, 32..=35 | 39),
-        _ => false,
+        // user_data, sequence_header, extension and group_start codes.
+        Video::Mpeg2 => matches!(code, 0xb2 | 0xb3 | 0xb5 | 0xb8),
+        Video::Nal(_) => false,
     };
     work::count(data.len());
     let mut from = 0;
@@ -171,6 +174,7 @@ fn is_prefix(video: Video, data: &[u8]) -> bool {
 
 /// A key frame of MPEG-2 is an I picture with a sequence header before it.
 fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
+    let data = data.get(..MAX_PREFIX).unwrap_or(data);
     work::count(data.len());
     let mut sequence = None;
     let mut closed = true;
@@ -201,6 +205,7 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
                     has_parameter_sets: true,
                     config,
                     sps: sequence.map(|(at, _)| (at, 4)),
+                    slice: Some(start + 3),
                     ..Picture::plain(key)
                 });
             }

@@ -283,16 +283,16 @@ impl Units {
     /// Looks whether several pictures share the PES packets of video.
     fn observe(&mut self, index: usize, payload: &[u8], begins: bool) {
         let kind = self.streams.get(index).map(|stream| stream.kind);
-        let Some(Kind::Video(Video::Nal(codec))) = kind.filter(|_| self.video == Some(index)) else {
+        let Some(Kind::Video(video)) = kind.filter(|_| self.video == Some(index)) else {
             return;
         };
         if !begins {
-            self.packing.observe(codec, payload);
+            self.packing.observe(video, payload);
             return;
         }
         self.packing.begin();
         if let Header::Whole { data, .. } = Header::parse(payload) {
-            self.packing.observe(codec, data);
+            self.packing.observe(video, data);
         }
     }
 

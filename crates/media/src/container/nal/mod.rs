@@ -51,7 +51,7 @@ pub struct Picture {
     pub sps: Option<(usize, usize)>,
     /// What of a picture is there.
     pub part: Part,
-    /// Offset of the NAL header of the first slice in the data classified.
+    /// Offset of the NAL header of the first slice in the data classified; of the last byte of MPEG-2's picture start code.
     pub slice: Option<usize>,
 }
 

@@ -137,6 +137,65 @@ fn a_pes_packet_for_each_field_of_mpeg_2_is_one_picture_and_the_preview_ends_beh
     }
 }
 
+/// A picture of MPEG-2 that is a whole frame.
+fn mpeg2_frame(key: bool, reference: u8) -> Vec<u8> {
+    let mut data = mpeg2_field(key, reference, false, 300);
+    let structure = data.windows(4).position(|w| w == [0, 0, 1, 0xb5]).unwrap();
+    let coding = data.windows(5).position(|w| w == [0, 0, 1, 0xb5, 0x8f]).unwrap_or(structure);
+    data[coding + 6] = 0xf3;
+    data
+}
+
+#[test]
+fn a_key_picture_of_mpeg_2_is_found_wherever_it_stands_in_its_pes_packet() {
+    // Slices of the picture before, with and without a start code.
+    let rests = [vec![0x5a; 300], [&[0, 0, 1, 5, 0x22][..], &[0x5a; 300]].concat()];
+    for fields in [false, true] {
+        for rest in &rests {
+            let frame = |key, n: u8| match fields {
+                false => mpeg2_frame(key, n),
+                true => [mpeg2_field(key, n, false, 200), mpeg2_field(false, n, true, 200)].concat(),
+            };
+            let mut w = Writer::new();
+            w.pat();
+            w.pmt(0, &[(2, VIDEO, &[])]);
+            w.pes(VIDEO, 0xe0, Some(SECOND), &frame(true, 0));
+            let mut begins = Vec::new();
+            for round in 1..7u8 {
+                // Two frames in each packet, behind the rest of one: the key frame is the second of every other.
+                let two = [&rest[..], &frame(false, 2 * round), &frame(round % 2 == 0, 2 * round + 1)].concat();
+                begins.push(w.pes(VIDEO, 0xe0, Some(SECOND * (1 + u64::from(round))), &two));
+            }
+            let behind_rest = w.pes(VIDEO, 0xe0, Some(SECOND * 9), &[&rest[..], &frame(true, 20)].concat());
+            for slice in [1, 188, 5000] {
+                let marks = scan_in(&w.out, slice).unwrap();
+                let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
+                assert_eq!(found, [0, begins[1], begins[3], begins[5], behind_rest], "{fields}");
+                let told = at(&marks, &MarkKind::Notice(Notice::Unaligned)).len();
+                assert_eq!(told, 4, "each of them has a torn picture in front");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sequence_header_in_a_pes_packet_of_its_own_belongs_to_the_picture_behind_it() {
+    let mut w = Writer::new();
+    w.pat();
+    w.pmt(0, &[(2, VIDEO, &[])]);
+    let mut begins = Vec::new();
+    for n in 0..6u8 {
+        let picture = mpeg2_frame(n % 3 == 0, n);
+        let header = if n % 3 == 0 { picture.windows(4).position(|w| w == [0, 0, 1, 0]).unwrap() } else { 0 };
+        let pts = SECOND * u64::from(n);
+        let begin = (header > 0).then(|| w.pes(VIDEO, 0xe0, Some(pts), &picture[..header]));
+        let at = w.pes(VIDEO, 0xe0, begin.is_none().then_some(pts), &picture[header..]);
+        begins.push(begin.unwrap_or(at));
+    }
+    let found: Vec<u64> = keys(&scan(&w.out)).iter().map(|(at, _)| *at).collect();
+    assert_eq!(found, [0, begins[3]]);
+}
+
 #[test]
 fn two_first_fields_in_a_row_are_two_pictures_of_mpeg_2() {
     let mut w = Writer::new();
