@@ -211,12 +211,21 @@ fn hostile_transport_streams_cost_a_bounded_number_of_looks_at_each_byte() {
     // Packets with several pictures are looked through to their end: beginnings of pictures that never come behind the first.
     for (name, kind, picture, begin) in [
         ("delimiters in a packet", 0x1b, ts::p_slice(9), &[0, 0, 1, 9][..]),
-        ("sequences in a packet", 2, ts::mpeg2_field(false, 1, false, 9), &[0, 0, 1, 0xb3][..]),
+        (
+            "sequences in a packet",
+            2,
+            ts::mpeg2_field(false, 1, false, 9),
+            &[0, 0, 1, 0xb3][..],
+        ),
     ] {
         let mut w = ts::Writer::new();
         w.pat();
         w.pmt(0, &[(kind, ts::VIDEO, &[])]);
-        let other = if kind == 2 { ts::mpeg2_field(false, 2, false, 9) } else { picture.clone() };
+        let other = if kind == 2 {
+            ts::mpeg2_field(false, 2, false, 9)
+        } else {
+            picture.clone()
+        };
         for n in 0..3 {
             w.pes(ts::VIDEO, 0xe0, Some(n), &[&picture[..], &other].concat());
         }

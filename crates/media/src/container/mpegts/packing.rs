@@ -91,7 +91,9 @@ mod tests {
         let mut packing = Packing::default();
         for packet in packets {
             packing.begin();
-            packet.chunks(slice).for_each(|data| packing.observe(Video::Nal(VideoCodec::H264), data));
+            packet
+                .chunks(slice)
+                .for_each(|data| packing.observe(Video::Nal(VideoCodec::H264), data));
         }
         packing.is_shared()
     }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::packet::Packet;
-use super::stream::Kind;
+use super::stream::{Kind, av1_name};
 
 /// Most bytes of packets that are kept of one section; the longest section takes 23 packets where these are full.
 const MAX_PACKETS: usize = 64 << 10;
@@ -146,6 +146,8 @@ pub(super) struct Elementary {
     pub(super) pid: u16,
     pub(super) stream_type: u8,
     pub(super) kind: Kind,
+    /// The RFC 6381 name, as far as the PMT has it.
+    pub(super) name: Option<String>,
 }
 
 /// A program map.
@@ -170,10 +172,12 @@ pub(super) fn map(section: &[u8], number: u16) -> Option<Map> {
     while let Some((&[stream_type, p0, p1, l0, l1], after)) = rest.split_first_chunk::<5>() {
         let (descriptors, after) = after.split_at_checked(length12(l0, l1))?;
         let pid = u16::from_be_bytes([p0 & 0x1f, p1]);
+        let kind = Kind::of(stream_type, descriptors, program);
         streams.push(Elementary {
             pid,
             stream_type,
-            kind: Kind::of(stream_type, descriptors, program),
+            kind,
+            name: kind.name().or_else(|| av1_name(descriptors)),
         });
         rest = after;
     }

@@ -1,8 +1,10 @@
 //! What an elementary stream is: stream_type and descriptors of the PMT, codec names from the first bytes.
 //!
 //! PURE. Sources: ISO/IEC 13818-1 table 2-34 and 2.6, ETSI EN 300 468 annex D (AC-3, DTS, AAC descriptors), ATSC A/52 annex A,
-//! SMPTE RP 224 registrations, Blu-ray (`HDMV`), ISO/IEC 14496-3 1.A.2 (ADTS), ISO/IEC 11172-3 2.4.2.3.
+//! SMPTE RP 224 registrations, Blu-ray (`HDMV`), ISO/IEC 14496-3 1.A.2 (ADTS), ISO/IEC 11172-3 2.4.2.3, AOMedia's Carriage of AV1
+//! in MPEG-2 TS (2.1, 2.2).
 
+use super::super::codec;
 use super::super::nal::VideoCodec;
 
 /// How to look into a video stream.
@@ -135,6 +137,12 @@ impl Kind {
 /// The format_identifier of the first registration descriptor (2.6.8).
 fn registration(descriptors: &[u8]) -> Option<&[u8; 4]> {
     Descriptors(descriptors).find_map(|(tag, body)| if tag == 5 { body.first_chunk::<4>() } else { None })
+}
+
+/// `av01.P.LLT.DD` from the AV1 video descriptor, which is laid out as the configuration record.
+pub(super) fn av1_name(descriptors: &[u8]) -> Option<String> {
+    registration(descriptors).filter(|format| *format == b"AV01")?;
+    Descriptors(descriptors).find_map(|(tag, body)| if tag == 0x80 { codec::av1_from_record(body) } else { None })
 }
 
 /// Tag and body of each descriptor.

@@ -57,7 +57,7 @@ pub(super) struct Stream {
 
 impl Stream {
     fn new(elementary: Elementary) -> Self {
-        let name = elementary.kind.name();
+        let name = elementary.name.clone();
         let seen = !matches!(elementary.kind, Kind::Audio(Audio::Adts | Audio::Mpeg));
         Self {
             kind: elementary.kind,

@@ -3,7 +3,7 @@
 use super::super::super::fields::tests::{field, interlaced_sps};
 use super::super::super::{Key, MarkKind, Notice, Track};
 use super::writer::{VIDEO, Writer, idr, mpeg2_field, p_slice, pes};
-use super::{at, keys, outline, scan, scan_in};
+use super::{at, codecs, keys, outline, scan, scan_in};
 
 const SECOND: u64 = 90_000;
 
@@ -186,7 +186,11 @@ fn a_sequence_header_in_a_pes_packet_of_its_own_belongs_to_the_picture_behind_it
     let mut begins = Vec::new();
     for n in 0..6u8 {
         let picture = mpeg2_frame(n % 3 == 0, n);
-        let header = if n % 3 == 0 { picture.windows(4).position(|w| w == [0, 0, 1, 0]).unwrap() } else { 0 };
+        let header = if n % 3 == 0 {
+            picture.windows(4).position(|w| w == [0, 0, 1, 0]).unwrap()
+        } else {
+            0
+        };
         let pts = SECOND * u64::from(n);
         let begin = (header > 0).then(|| w.pes(VIDEO, 0xe0, Some(pts), &picture[..header]));
         let at = w.pes(VIDEO, 0xe0, begin.is_none().then_some(pts), &picture[header..]);
@@ -223,6 +227,8 @@ fn av1_in_a_transport_stream_is_cut_at_what_is_flagged_for_random_access() {
         begins.push(w.at());
         w.packet(VIDEO, true, if n % 3 == 0 { 0x40 } else { 0 }, &whole);
     }
-    let found: Vec<u64> = keys(&scan(&w.out)).iter().map(|(at, _)| *at).collect();
+    let marks = scan(&w.out);
+    let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
     assert_eq!(found, [0, begins[3]]);
+    assert_eq!(codecs(keys(&marks)[0].1), Some("av01.0.08M.08"));
 }
