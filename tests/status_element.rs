@@ -1,6 +1,9 @@
 //! `iotcorestatus` as a part of a pipeline: it changes nothing of what passes, and says at the start what is wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+#[path = "common/sources/peers.rs"]
+mod peers;
 #[path = "common/status_line.rs"]
 mod status_line;
 
@@ -569,27 +572,10 @@ fn an_error_of_one_camera_leaves_the_other_one_of_the_pipeline_connected() {
     // Its pads are not linked, so it cannot run; it can still post.
     let unlinked = pipeline.by_name("unlinked").unwrap();
     unlinked.set_locked_state(true);
-    let phase = |name: &str| -> String {
-        let stats = pipeline.by_name(name).unwrap().property::<gst::Structure>("stats");
-        stats.get("phase").unwrap()
-    };
+    let phase = |name: &str| phase(&pipeline, name);
+    let fail = |name: &str| fail(&pipeline, name);
     pipeline.set_state(gst::State::Playing).unwrap();
-    let end = std::time::Instant::now() + SOON;
-    while ["one", "two", "three"].iter().any(|name| phase(name) != "streaming") {
-        assert!(
-            std::time::Instant::now() < end,
-            "{} {} {}",
-            phase("one"),
-            phase("two"),
-            phase("three")
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // The element listens where the message is posted: the phases are there when this returns.
-    let fail = |name: &str| {
-        let element = pipeline.by_name(name).unwrap();
-        gst::element_error!(element, gst::ResourceError::Read, ("gone"));
-    };
+    wait_until_streaming(&pipeline, &["one", "two", "three"]);
     fail("in-two");
     assert_eq!(
         (phase("one"), phase("two"), phase("three")),
@@ -608,5 +594,76 @@ fn an_error_of_one_camera_leaves_the_other_one_of_the_pipeline_connected() {
     );
     fail("in-three");
     assert_eq!(phase("three"), "error");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// The phase of an `iotcorestatus` of a pipeline.
+fn phase(pipeline: &gst::Pipeline, name: &str) -> String {
+    let stats = pipeline.by_name(name).unwrap().property::<gst::Structure>("stats");
+    stats.get("phase").unwrap()
+}
+
+/// Posts an ERROR as that element. The elements listen where it is posted: their phases are there when this returns.
+fn fail(pipeline: &gst::Pipeline, name: &str) {
+    let element = pipeline.by_name(name).unwrap();
+    gst::element_error!(element, gst::ResourceError::Read, ("gone"));
+}
+
+fn wait_until_streaming(pipeline: &gst::Pipeline, names: &[&str]) {
+    let end = std::time::Instant::now() + SOON;
+    while names.iter().any(|name| phase(pipeline, name) != "streaming") {
+        let phases: Vec<String> = names.iter().map(|name| phase(pipeline, name)).collect();
+        assert!(std::time::Instant::now() < end, "{phases:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Its broker is not there.
+fn status(name: &str) -> String {
+    format!("iotcorestatus name={name} protocol=mqtt host=127.0.0.1 port=9 device-id={name} shutdown-timeout=0")
+}
+
+#[test]
+fn an_error_of_one_camera_leaves_the_other_one_connected_where_each_has_a_bin_of_its_own() {
+    init();
+    let camera = |name: &str| {
+        let status = status(name);
+        format!("bin.( name=bin-{name} {CAMERA} ! identity name=in-{name} ! {status} ! queue ! fakesink async=false ) ")
+    };
+    let line = [camera("one"), camera("two")].concat();
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    wait_until_streaming(&pipeline, &["one", "two"]);
+    for culprit in ["in-two", "bin-two"] {
+        wait_until_streaming(&pipeline, &["two"]);
+        fail(&pipeline, culprit);
+        assert_eq!(
+            (&*phase(&pipeline, "one"), &*phase(&pipeline, "two")),
+            ("streaming", "error"),
+            "{culprit}"
+        );
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn a_camera_that_cannot_be_reached_leaves_one_that_is_received_over_tcp_connected() {
+    init();
+    let (_cameras, port) = peers::Peer::cameras();
+    let camera = |name: &str, port: u16| {
+        let status = status(name);
+        format!(
+            "rtspsrc name=in-{name} protocols=tcp location=rtsp://127.0.0.1:{port}/h264-none ! rtph264depay ! h264parse ! {status} \
+             ! fakesink async=false "
+        )
+    };
+    let line = [camera("one", port), camera("two", 9)].concat();
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    // It posts when the test wants it to.
+    pipeline.by_name("in-two").unwrap().set_locked_state(true);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    wait_until_streaming(&pipeline, &["one"]);
+    fail(&pipeline, "in-two");
+    assert_eq!((&*phase(&pipeline, "one"), &*phase(&pipeline, "two")), ("streaming", "error"));
     pipeline.set_state(gst::State::Null).unwrap();
 }

@@ -91,7 +91,6 @@ fn run(block: &str, seconds: &str, camera: u16, folder: &Path, plugins: &Path) -
     let output = command
         .args(["-uc", &script])
         .env("RTSP_SOURCE", format!("rtsp://127.0.0.1:{camera}/cam"))
-        .env("TIMEOUT", seconds)
         .env("STORAGE_EMULATOR_HOST", server.endpoint())
         .env("GST_PLUGIN_PATH", plugins)
         .env("GST_REGISTRY", folder.join("registry.bin"))

@@ -153,6 +153,9 @@ pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation 
     let Some(unit) = unit.downcast_ref::<gst::Element>() else {
         return Relation::Elsewhere;
     };
+    if holds_another(unit, element) {
+        return Relation::AnothersCamera;
+    }
     let is_linked = unit.pads().iter().any(gst::prelude::PadExt::is_linked);
     if !is_linked && !is_complete {
         return Relation::Ours;
@@ -166,6 +169,18 @@ pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation 
     }
 }
 
+/// Returns whether the unit is a bin in which another iotcorestatus stands.
+fn holds_another(unit: &gst::Element, element: &gst::Element) -> bool {
+    let Some(bin) = unit.downcast_ref::<gst::Bin>() else {
+        return false;
+    };
+    // The iterator fails where elements come and go meanwhile; what was found until then counts.
+    bin.iterate_recurse()
+        .into_iter()
+        .map_while(Result::ok)
+        .any(|inner| inner.factory() == element.factory())
+}
+
 /// Returns an object and its ancestors, innermost first.
 fn ancestors(object: &gst::Object) -> impl Iterator<Item = gst::Object> + use<> {
     std::iter::successors(Some(object.clone()), GstObjectExt::parent)
@@ -177,14 +192,15 @@ fn neighbours(element: &gst::Element, side: gst::PadDirection) -> (HashSet<gst::
     let mut open = vec![element.clone()];
     while let Some(current) = open.pop() {
         for pad in current.pads().into_iter().filter(|pad| pad.direction() == side) {
-            match linked_pad(&pad).and_then(|peer| peer.parent_element()) {
-                Some(next) if found.len() < MAX_PADS => {
-                    if found.insert(next.clone()) {
-                        open.push(next);
-                    }
-                }
-                Some(_) => {}
-                None => is_complete = false,
+            let Some(peer) = linked_pad(&pad) else {
+                is_complete = false;
+                continue;
+            };
+            // rtspsrc feeds what it receives over TCP through pads that belong to no element.
+            if let Some(next) = peer.parent_element().filter(|_| found.len() < MAX_PADS)
+                && found.insert(next.clone())
+            {
+                open.push(next);
             }
         }
     }

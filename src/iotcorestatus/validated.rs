@@ -41,7 +41,7 @@ pub(super) fn validate(settings: &Settings, wall: u64, seed: u64) -> Result<Vali
         return Err(settings_error(
             "no host is set. There is no default: Google retired Cloud IoT Core on 2023-08-16, and a device token must not be sent \
              to a server that you did not choose. Set host to your bridge, for ClearBlade host=REGION-mqtt.clearblade.com (e.g. \
-             us-central1-mqtt.clearblade.com, or the host that your console shows), or to any MQTT broker with protocol=mqtt host=BROKER"
+             us-central1-mqtt.clearblade.com, for newer registries REGION-g5-mqtt.clearblade.com, or the host that your console shows), or to any MQTT broker with protocol=mqtt host=BROKER"
                 .to_owned(),
         ));
     };

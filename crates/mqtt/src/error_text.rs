@@ -50,7 +50,7 @@ fn credentials_refused(login: Login) -> &'static str {
         Login::Password => "it refused user name and password; check username and password-file",
         Login::Token => {
             "it refused the device's token; check that the registry has this key's public half, the audience, that the device is not \
-             blocked, and this machine's clock"
+             blocked, that no second client connects as the same device, and this machine's clock"
         }
     }
 }
@@ -225,9 +225,11 @@ mod tests {
                 assert!(code < 6 || text.contains(&format!("CONNACK {code},")), "{code}: {text}");
             }
         }
-        let text = refused(13, Login::Token);
-        for cause in ["private-key-file", "audience", "clock", "second client"] {
-            assert!(text.contains(cause), "{text}");
+        for code in [4, 5, 13, 19] {
+            let text = refused(code, Login::Token);
+            for cause in ["key", "audience", "clock", "second client"] {
+                assert!(text.contains(cause), "{text}");
+            }
         }
     }
 

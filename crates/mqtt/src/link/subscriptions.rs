@@ -33,6 +33,8 @@ pub(super) struct Subscriptions {
     searched: Option<usize>,
     /// Number of packets that no search could attribute: they were not retained.
     unattributed: u32,
+    /// Whether this connection subscribes to commands.
+    has_commands: bool,
 }
 
 impl Subscriptions {
@@ -51,11 +53,13 @@ impl Subscriptions {
             quiet_until: None,
             searched: None,
             unattributed: 0,
+            has_commands: false,
         }
     }
 
     /// Records a new connection. `commands` is whether the owner acts on commands.
     pub(super) fn connected(&mut self, commands: bool) {
+        self.has_commands = commands;
         let wanted = |filter: &&Filter| !filter.is_given_up && (commands || !filter.is_command);
         self.pending = self.filters.iter().filter(wanted).map(|f| f.topic.clone()).collect();
         (self.asked, self.suspect, self.quiet_until) = (None, None, None);
@@ -117,31 +121,45 @@ impl Subscriptions {
 
     /// Records a packet of `size` bytes that broke the connection. Returns the text to report once the filter is known.
     pub(super) fn too_large(&mut self, size: usize) -> Option<String> {
-        let commands = || {
-            self.filters
-                .iter()
-                .find(|f| f.is_command && !f.is_given_up)
-                .map(|f| f.topic.clone())
+        let culprits = match self.searched {
+            Some(_) => self.suspect.iter().cloned().collect(),
+            // Not retained, and not the first such packet.
+            None if self.unattributed > 0 => self.likely(),
+            None => Vec::new(),
         };
-        let culprit = match self.searched {
-            Some(_) => self.suspect.clone(),
-            // Not retained, and not the first such packet: it came to a topic that anyone may publish to.
-            None if self.unattributed > 0 => commands(),
-            None => None,
-        };
-        let Some(culprit) = culprit else {
+        if culprits.is_empty() {
             self.searched = Some(size);
             return None;
-        };
+        }
         self.filters
             .iter_mut()
-            .filter(|f| f.topic == culprit)
+            .filter(|f| culprits.contains(&f.topic))
             .for_each(|f| f.is_given_up = true);
         // The search continues for other filters; this packet has been reported.
         self.searched = Some(0);
+        let culprits = culprits.join(" and ");
         Some(format!(
-            "a packet of {size} bytes came for the subscription to {culprit}; at most {MAX_PACKET} bytes are taken, so no message \
+            "a packet of {size} bytes came for the subscription to {culprits}; at most {MAX_PACKET} bytes are taken, so no message \
              arrives from there until this element starts again. Publish less there, and clear a retained message by an empty one"
         ))
+    }
+
+    /// Returns the filters for which a packet comes that no search could attribute: commands, which anyone may publish, where this
+    /// connection has them; otherwise all but the first, by which the element hears that it is online; at last that one.
+    fn likely(&self) -> Vec<String> {
+        let open = |is_meant: fn(usize, &Filter) -> bool| -> Vec<String> {
+            let all = self.filters.iter().enumerate();
+            let open = all.filter(|(at, f)| !f.is_given_up && is_meant(*at, f));
+            open.map(|(_, f)| f.topic.clone()).collect()
+        };
+        let commands = open(|_, f| f.is_command);
+        if self.has_commands && !commands.is_empty() {
+            return commands;
+        }
+        let others = open(|at, f| at > 0 && !f.is_command);
+        if others.is_empty() {
+            return open(|at, _| at == 0);
+        }
+        others
     }
 }

@@ -80,6 +80,29 @@ fn a_large_message_that_is_not_retained_costs_a_reconnect_and_a_row_of_them_the_
 }
 
 #[test]
+fn a_row_of_large_messages_without_commands_costs_the_other_subscriptions_and_each_is_reported_once() {
+    let mut sim = Simulation::new(plain());
+    sim.commands = false;
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(100));
+    for _ in 0..4 {
+        sim.arrive(Event::TooLarge(90_000));
+        sim.run(Duration::from_secs(100));
+    }
+    let notices = sim.notices();
+    assert_eq!(notices.len(), 3, "{notices:?}");
+    assert!(!notices.iter().any(|text| text.contains("p/set")), "{notices:?}");
+    assert!(notices[1].contains("p/state and p/status"), "{notices:?}");
+    assert!(notices[2].contains("p/availability"), "{notices:?}");
+    // A handler that is connected later is heard.
+    sim.commands = true;
+    sim.break_line();
+    sim.run(Duration::from_secs(100));
+    assert!(sim.subscribed.iter().any(|filter| filter == "p/set/#"));
+    assert_eq!(sim.holds("p/availability"), Some("online"));
+}
+
+#[test]
 fn commands_are_subscribed_to_only_while_somebody_acts_on_them() {
     for (topics, filter) in [(plain(), "p/set/#"), (device(), "/devices/d/commands/#")] {
         let mut sim = Simulation::new(topics);
