@@ -129,7 +129,13 @@ fn broker(certificate: Kind) -> Mosquitto {
 
 #[test]
 fn a_self_signed_certificate_that_mosquittos_own_clients_accept_is_accepted() {
-    for kind in [Kind::SelfSigned, Kind::SelfSignedByCommonName, Kind::SelfSignedNoCa] {
+    for kind in [
+        Kind::SelfSigned,
+        Kind::SelfSignedByCommonName,
+        Kind::SelfSignedNoCa,
+        Kind::SelfSignedVersion1,
+        Kind::SelfSignedVersion1Ecdsa,
+    ] {
         let broker = broker(kind);
         let attempt = Attempt::new(tls(&broker));
         attempt.wait(|state| state.0 || !state.1.is_empty());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gcstreamer_mqtt::{Config, ConfigError, Heard, Plain, Protocol, Subscriber};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::index::report::Reports;
@@ -60,9 +61,12 @@ impl Broker {
     }
 
     fn subscriber(&self) -> Result<Subscriber, ConfigError> {
-        Subscriber::new(self.config(), vec![Reports::filter()])
+        Subscriber::new(self.config(), Reports::filters())
     }
 }
+
+/// A connection that lasts this long is one: with a shorter one nothing is reported again, neither that it is there nor that it is lost.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// What was heard, shared by the task that listens and the board.
 #[derive(Clone, Debug, Default)]
@@ -83,17 +87,26 @@ pub fn listen(broker: &Broker, known: Known, clock: Arc<dyn Clock>, mut ends: wa
     let mut subscriber = broker.subscriber()?;
     tokio::spawn(async move {
         let mut is_told = false;
+        // When the connection has lasted, while a loss of it is reported.
+        let mut steady_at: Option<Instant> = None;
         let listening = async {
             loop {
-                match subscriber.next().await {
+                let heard = match steady_at {
+                    Some(at) => tokio::time::timeout_at(at, subscriber.next()).await,
+                    None => Ok(subscriber.next().await),
+                };
+                let Ok(heard) = heard else {
+                    (steady_at, is_told) = (None, false);
+                    tracing::info!("the MQTT broker answers again");
+                    continue;
+                };
+                match heard {
                     Heard::Connected => {
+                        steady_at = is_told.then(|| Instant::now() + STEADY);
                         // What is retained comes again; what was cleared meanwhile does not.
                         let mut reports = Reports::default();
                         reports.is_connected = true;
                         *known.reports() = reports;
-                        if std::mem::replace(&mut is_told, false) {
-                            tracing::info!("the MQTT broker answers again");
-                        }
                     }
                     Heard::Message {
                         topic,
@@ -101,6 +114,7 @@ pub fn listen(broker: &Broker, known: Known, clock: Arc<dyn Clock>, mut ends: wa
                         retained,
                     } => known.reports().hear(&topic, &payload, retained, clock.now()),
                     Heard::Lost(text) => {
+                        steady_at = None;
                         known.reports().is_connected = false;
                         if !std::mem::replace(&mut is_told, true) {
                             tracing::warn!("badges are from the bucket alone until the broker answers: {text}");

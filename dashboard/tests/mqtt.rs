@@ -135,6 +135,35 @@ fn badges_follow_what_a_camera_reports_and_the_bucket_alone_where_the_broker_is_
 }
 
 #[test]
+fn what_somebody_left_at_the_broker_takes_no_badge_from_the_cameras() {
+    let mosquitto = Mosquitto::start();
+    let server = GcsServer::spawn_thread();
+    let large = vec![b'x'; 300_000];
+    for topic in [
+        "gcstreamer/site/cam/set/x",
+        "gcstreamer/site/cam/event/x",
+        "gcstreamer/other/status",
+    ] {
+        mosquitto.publish(topic, &large, true);
+    }
+    // Ids of one part and of eight.
+    let ids = ["cam", "a/b/c/d/e/f/g/h"];
+    for id in ids {
+        let prefix = format!("gcstreamer/{id}");
+        mosquitto.publish(&format!("{prefix}/availability"), b"online", true);
+        let status = status(id, "stalled", "online", now(), 60.0);
+        mosquitto.publish(&format!("{prefix}/status"), status.as_bytes(), true);
+    }
+    let dashboard = Dashboard::start(Settings {
+        broker: broker(mosquitto.port()),
+        ..settings(&server)
+    });
+    for id in ids {
+        until(&dashboard, id, "camera-lost");
+    }
+}
+
+#[test]
 fn the_list_names_cameras_and_the_zone_of_their_days() {
     let server = GcsServer::spawn_thread();
     let folder = tempfile::tempdir().unwrap();

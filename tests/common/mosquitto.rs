@@ -34,6 +34,10 @@ pub enum Kind {
     SelfSignedExpired,
     /// Self-signed, no authority.
     SelfSignedNoCa,
+    /// As `openssl x509 -req -signkey` makes it: self-signed, of X.509 version 1; its key for RSA.
+    SelfSignedVersion1,
+    /// The same with a key for ECDSA.
+    SelfSignedVersion1Ecdsa,
 }
 
 impl Kind {
@@ -45,6 +49,8 @@ impl Kind {
                 | Self::SelfSignedByCommonName
                 | Self::SelfSignedExpired
                 | Self::SelfSignedNoCa
+                | Self::SelfSignedVersion1
+                | Self::SelfSignedVersion1Ecdsa
         )
     }
 
@@ -268,6 +274,9 @@ impl Mosquitto {
 
     fn write_certificates(&self) {
         let kind = self.rules.certificate;
+        if matches!(kind, Kind::SelfSignedVersion1 | Kind::SelfSignedVersion1Ecdsa) {
+            return self.write_version_1(kind);
+        }
         if kind.is_self_signed() {
             let key = KeyPair::generate().unwrap();
             let certificate = kind.params().self_signed(&key).unwrap();
@@ -299,6 +308,28 @@ impl Mosquitto {
             write_private(&self.directory.join(format!("{name}.pem")), &certificate.pem());
             write_private(&self.directory.join(format!("{name}.key")), &key.serialize_pem());
         }
+    }
+
+    fn write_version_1(&self, kind: Kind) {
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            command.current_dir(&self.directory).args(arguments.split_whitespace());
+            let made = command.output().expect("openssl (apt install openssl)");
+            assert!(
+                made.status.success(),
+                "{arguments}: {}",
+                String::from_utf8_lossy(&made.stderr)
+            );
+        };
+        openssl(match kind {
+            Kind::SelfSignedVersion1 => "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out server.key",
+            _ => "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out server.key",
+        });
+        openssl("req -new -key server.key -subj /CN=localhost -out server.csr");
+        // OpenSSL 3.2 and later make version 3 without being asked to.
+        std::fs::write(self.directory.join("none.ext"), "").unwrap();
+        openssl("x509 -req -in server.csr -signkey server.key -days 30 -extfile none.ext -out server.pem");
+        std::fs::copy(self.directory.join("server.pem"), self.ca()).unwrap();
     }
 
     /// How often the broker's log has this text.

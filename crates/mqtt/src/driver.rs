@@ -13,7 +13,7 @@ use super::link::{Action, Event, LinkState, Notification, Publish, renewal};
 use super::publish_interval::PublishInterval;
 use super::rumqtt::{Connection, ConnectionParams, Received};
 use super::shared::Shared;
-use super::topics::{OFFLINE, Topics};
+use super::topics::{MAX_PACKET, OFFLINE, Topics};
 use super::{Config, ConfigError, Listener, Protocol, tls};
 use gcstreamer_schema::redact;
 
@@ -255,6 +255,7 @@ impl Driver {
             keep_alive: self.config.keep_alive(),
             has_certificate: self.config.client_certificate.is_some(),
             is_first_failure: !self.link.is_outage_reported(),
+            max_incoming: MAX_PACKET,
         }));
     }
 }

@@ -131,8 +131,9 @@ fn certificate_hint(reason: &CertificateError) -> Option<String> {
         other if is_ca_as_server(other) => {
             "its certificate is self-signed and that of an authority; set root-certificates to a PEM file with this very certificate"
         }
-        other if format!("{other:?}").contains("UnsupportedCertVersion") => {
-            "its certificate is of X.509 version 1; make one of version 3 with a subjectAltName"
+        other if is_version_1(other) => {
+            "its certificate is of X.509 version 1: make one of version 3 with a subjectAltName, or set root-certificates to a PEM file with \
+             this very certificate"
         }
         _ => return None,
     };
@@ -142,6 +143,11 @@ fn certificate_hint(reason: &CertificateError) -> Option<String> {
 /// Returns whether a server presented a certificate with CA:TRUE as its own. Its dates were checked before.
 pub(super) fn is_ca_as_server(reason: &CertificateError) -> bool {
     matches!(reason, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
+}
+
+/// Returns whether a server presented a certificate of X.509 version 1. Nothing of it was checked.
+pub(super) fn is_version_1(reason: &CertificateError) -> bool {
+    matches!(reason, CertificateError::Other(other) if format!("{other:?}").contains("UnsupportedCertVersion"))
 }
 
 fn alert_hint(alert: AlertDescription, has_certificate: bool) -> Option<String> {

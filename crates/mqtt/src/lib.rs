@@ -62,6 +62,7 @@ mod shared;
 mod subscriber;
 mod tls;
 mod topics;
+mod version1;
 
 pub use jwt::TokenError;
 pub use key::KeyError;

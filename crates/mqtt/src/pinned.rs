@@ -3,25 +3,27 @@
 //! A certificate made by `openssl req -x509` is self-signed and marked CA:TRUE. rustls accepts such a certificate only as an
 //! authority and refuses it as a server's own; OpenSSL's clients accept it. Here a server that presents exactly one of the given
 //! certificates, byte for byte, is accepted as well. Name and dates are still checked, and the handshake proves that the server
-//! has the key.
+//! has the key. One of X.509 version 1, which rustls cannot read as a server's own, is read by `version1`.
 
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::error_text::is_ca_as_server;
+use super::error_text::{is_ca_as_server, is_version_1};
 use super::tls::TlsError;
+use super::version1;
 
 /// Accepts certificates signed by the authorities, and the given certificates themselves.
 #[derive(Debug)]
 pub(super) struct PinnedOrSigned {
     signed: Arc<WebPkiServerVerifier>,
     pinned: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl PinnedOrSigned {
@@ -34,10 +36,30 @@ impl PinnedOrSigned {
         pinned: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Arc<Self>, TlsError> {
+        let algorithms = provider.signature_verification_algorithms;
         let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| TlsError::Setup(error.to_string()))?;
-        Ok(Arc::new(Self { signed, pinned }))
+        Ok(Arc::new(Self {
+            signed,
+            pinned,
+            algorithms,
+        }))
+    }
+
+    /// Checks a signature by a pinned certificate of version 1 where `checked` failed because it is one.
+    fn signature(
+        &self,
+        checked: Result<HandshakeSignatureValid, Error>,
+        (message, certificate, signature): (&[u8], &CertificateDer<'_>, &DigitallySignedStruct),
+        is_tls13: bool,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match checked {
+            Err(Error::InvalidCertificate(reason)) if is_version_1(&reason) && self.pinned.contains(certificate) => {
+                version1::check_signature(certificate, message, signature, &self.algorithms, is_tls13)
+            }
+            checked => checked,
+        }
     }
 }
 
@@ -62,6 +84,13 @@ impl ServerCertVerifier for PinnedOrSigned {
                 let name = rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name);
                 accept_name(name, end_entity, server_name)
             }
+            Err(Error::InvalidCertificate(reason)) if is_version_1(&reason) => {
+                version1::check_dates(end_entity, now)?;
+                if !has_common_name(end_entity, &server_name.to_str()) {
+                    return Err(CertificateError::NotValidForName.into());
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             Err(error) => accept_name(Err(error), end_entity, server_name),
             Ok(valid) => Ok(valid),
         }
@@ -73,7 +102,8 @@ impl ServerCertVerifier for PinnedOrSigned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed.verify_tls12_signature(message, cert, dss)
+        let checked = self.signed.verify_tls12_signature(message, cert, dss);
+        self.signature(checked, (message, cert, dss), false)
     }
 
     fn verify_tls13_signature(
@@ -82,7 +112,8 @@ impl ServerCertVerifier for PinnedOrSigned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed.verify_tls13_signature(message, cert, dss)
+        let checked = self.signed.verify_tls13_signature(message, cert, dss);
+        self.signature(checked, (message, cert, dss), true)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

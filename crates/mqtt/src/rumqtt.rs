@@ -53,6 +53,8 @@ pub(super) struct ConnectionParams {
     pub(super) has_certificate: bool,
     /// Whether a failure will be reported, so that finding its cause is worthwhile.
     pub(super) is_first_failure: bool,
+    /// The largest packet that is taken from the broker, bytes.
+    pub(super) max_incoming: usize,
 }
 
 /// An event from the broker.
@@ -106,7 +108,7 @@ impl Connection {
         let mut mqtt = MqttOptions::new(options.client_id.clone(), options.host.clone(), options.port);
         mqtt.set_keep_alive(keep_alive)
             .set_clean_session(true)
-            .set_max_packet_size(MAX_PACKET, MAX_PACKET);
+            .set_max_packet_size(options.max_incoming, MAX_PACKET);
         let login = match (&options.login, options.has_token) {
             (None, _) => Login::None,
             (Some(_), false) => Login::Password,

@@ -17,6 +17,10 @@ use super::rumqtt::{Connection, ConnectionParams, Received};
 use super::{Config, ConfigError, Protocol, tls};
 use gcstreamer_schema::redact;
 
+/// The largest packet that is taken, bytes. A larger one ends the connection, and one that the broker has retained every connection: so
+/// it is far above what devices publish, and what memory is spent on at most.
+const MAX_INCOMING: usize = 16 << 20;
+
 /// What a subscriber receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -115,7 +119,14 @@ impl Subscriber {
                 Received::Acknowledged | Received::Subscribed(_) => {}
                 Received::Lost(text) => return self.lost(text),
                 Received::Disconnected => return self.lost("the connection was closed".into()),
-                Received::TooLarge(size) => return self.lost(format!("a message of {size} bytes exceeds the limit of 80 KiB")),
+                Received::TooLarge(size) => {
+                    let limit = MAX_INCOMING >> 20;
+                    return self.lost(format!(
+                        "a message of {size} bytes below {} exceeds the limit of {limit} MiB; clear it at the broker, where it was retained by an \
+                         empty one",
+                        self.filters.join(", ")
+                    ));
+                }
             }
         }
     }
@@ -139,6 +150,7 @@ impl Subscriber {
             keep_alive: self.config.keep_alive(),
             has_certificate: self.config.client_certificate.is_some(),
             is_first_failure: !self.is_outage,
+            max_incoming: MAX_INCOMING,
         }));
         Ok(())
     }

@@ -14,6 +14,8 @@ use super::chunk::Chunk;
 
 /// Most cameras that are remembered: a broker may hold anything.
 const MAX_CAMERAS: usize = 20_000;
+/// Most levels of an id, the parts between its slashes: a camera with more has its badge from the bucket alone.
+const MAX_LEVELS: usize = 8;
 const SECOND: u64 = 1_000_000_000;
 
 /// What was heard of one camera.
@@ -36,9 +38,12 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// The filter to subscribe to.
-    pub fn filter() -> String {
-        DEFAULT_PREFIX.replace("{device}", "#")
+    /// The filters to subscribe to: of everything below the prefix only what is kept here, since anyone may publish anything of any size
+    /// below `set`. A wildcard stands for one level, and an id may have several.
+    pub fn filters() -> Vec<String> {
+        let ids = (1..=MAX_LEVELS).map(|levels| DEFAULT_PREFIX.replace("{device}", &vec!["+"; levels].join("/")));
+        ids.flat_map(|prefix| [Topic::Status, Topic::Availability].map(|topic| topic.below(&prefix)))
+            .collect()
     }
 
     /// Takes a message at `now`. What is not a camera's is ignored.
