@@ -1,7 +1,7 @@
 //! `iotcorestatus` as a part of a pipeline: it changes nothing of what passes, and says at the start what is wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 #[path = "common/sources/peers.rs"]
 mod peers;
 #[path = "common/status_line.rs"]

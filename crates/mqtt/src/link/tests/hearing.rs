@@ -67,7 +67,7 @@ fn a_large_message_that_is_not_retained_costs_a_reconnect_and_a_row_of_them_the_
     let mut sim = Simulation::new(plain());
     wanted(&mut sim);
     sim.run(Duration::from_secs(100));
-    for _ in 0..3 {
+    for _ in 0..2 {
         sim.arrive(Event::TooLarge(90_000));
         sim.run(Duration::from_secs(100));
     }
