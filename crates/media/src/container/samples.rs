@@ -9,6 +9,11 @@ use bytes::Bytes;
 use super::{Container, flv, fmp4, matroska, mpegts};
 
 pub mod sps;
+#[cfg(test)]
+mod tests_pictures;
+mod whole;
+
+pub(super) use whole::units;
 
 /// Most samples that are read of one chunk: a day of sound at 48 kHz has four million frames.
 pub const MAX_SAMPLES: usize = 1 << 22;
@@ -93,6 +98,12 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
         Container::Matroska | Container::WebM => (matroska::samples::read(chunk)?, None),
         Container::Raw => return Err(SamplesError::Container(container)),
     };
+    if let Some(video) = &mut samples.video {
+        whole::whole_pictures(video);
+        if matches!(container, Container::Matroska | Container::WebM) {
+            decode_in_order(&mut video.samples);
+        }
+    }
     let tracks = || [&samples.video, &samples.audio].into_iter().flatten();
     let count: usize = tracks().map(|track| track.samples.len()).sum();
     let first = tracks().find_map(|track| track.samples.first()).map(|sample| sample.pts);
@@ -115,7 +126,7 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
 
 /// Gives decode times to samples that have presentation times alone: the presentation times in ascending order. A picture may so be
 /// decoded after it is shown, which MP4 can state; decode times of one chunk stay below those of the next.
-pub(super) fn decode_in_order(samples: &mut [Sample]) {
+fn decode_in_order(samples: &mut [Sample]) {
     let mut times: Vec<i64> = samples.iter().map(|sample| sample.pts).collect();
     times.sort_unstable();
     for (sample, time) in samples.iter_mut().zip(times) {

@@ -13,7 +13,7 @@ use crate::container::samples::{Codec, MAX_SAMPLES, Sample, SampleTrack, Samples
 /// Reads all fragments; ends where they do.
 pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError> {
     let mut movie = None;
-    let mut samples = Samples::default();
+    let mut tracks = Vec::new();
     let mut at = 0;
     while let Some(Parsed::Header(Header { kind, len, size })) = chunk.get(at..).map(header) {
         let size = size.map_or(Some(chunk.len() - at), |size| usize::try_from(size).ok());
@@ -24,29 +24,54 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
         match &kind {
             b"moov" if movie.is_none() => {
                 let parsed = Movie::parse(body).map_err(|_| SamplesError::NoHeader)?;
-                configure(body, &parsed, &mut samples);
+                tracks = configure(body, &parsed);
                 movie = Some(parsed);
             }
             b"moof" => {
                 if let Some(movie) = &movie {
-                    fragment(chunk, at, body, movie, &mut samples)?;
+                    fragment(chunk, at, body, movie, &mut tracks)?;
                 }
             }
             _ => {}
         }
         at = end;
     }
-    if movie.is_some() {
-        Ok(samples)
-    } else {
-        Err(SamplesError::NoHeader)
+    if movie.is_none() {
+        return Err(SamplesError::NoHeader);
     }
+    // The first of each kind of which there is something.
+    let mut samples = Samples::default();
+    for Reading { track, .. } in tracks {
+        let slot = if track.is_video {
+            &mut samples.video
+        } else {
+            &mut samples.audio
+        };
+        match slot {
+            Some(before) if !before.samples.is_empty() || track.samples.is_empty() => {}
+            slot => *slot = Some(track),
+        }
+    }
+    Ok(samples)
 }
 
-/// The first track of each kind.
-fn configure(moov: &[u8], movie: &Movie, samples: &mut Samples) {
+/// A track that is read.
+struct Reading {
+    /// Its index in the movie.
+    index: usize,
+    /// Where the next fragment goes on, in ticks, if that does not say where it begins.
+    time: i64,
+    track: SampleTrack,
+}
+
+/// The tracks of pictures and sound.
+fn configure(moov: &[u8], movie: &Movie) -> Vec<Reading> {
+    let mut found = Vec::new();
     let traks = children(moov).map_while(Result::ok).filter(|(kind, _)| kind == b"trak");
-    for ((_, trak), config) in traks.zip(&movie.tracks) {
+    for (index, ((_, trak), config)) in traks.zip(&movie.tracks).enumerate() {
+        if config.track == Track::Other {
+            continue;
+        }
         let stsd = find(trak, b"mdia")
             .and_then(|b| find(b, b"minf"))
             .and_then(|b| find(b, b"stbl"))
@@ -60,12 +85,9 @@ fn configure(moov: &[u8], movie: &Movie, samples: &mut Samples) {
             codec,
             samples: Vec::new(),
         };
-        match config.track {
-            Track::Video => samples.video.get_or_insert(track),
-            Track::Audio => samples.audio.get_or_insert(track),
-            Track::Other => continue,
-        };
+        found.push(Reading { index, time: 0, track });
     }
+    found
 }
 
 /// The first entry of a `stsd`.
@@ -136,39 +158,55 @@ fn opus(dops: &[u8]) -> Option<Bytes> {
 }
 
 /// Reads the tracks of a `moof` at `at`.
-fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, samples: &mut Samples) -> Result<(), SamplesError> {
+fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, tracks: &mut [Reading]) -> Result<(), SamplesError> {
     let mut base = at;
     for (_, traf) in children(moof).map_while(Result::ok).filter(|(kind, _)| kind == b"traf") {
         let mut run: Option<Run<'_>> = None;
         for (kind, body) in children(traf).map_while(Result::ok) {
             match (&kind, run.as_mut()) {
-                (b"tfhd", None) => run = Run::begin(body, movie, at, base),
-                (b"tfdt", Some(run)) => run.time = decode_time(body).unwrap_or(run.time),
+                (b"tfhd", None) => {
+                    run = Run::begin(body, movie, at, base);
+                    if let Some(run) = &mut run
+                        && let Some(reading) = tracks.iter().find(|reading| reading.index == run.index)
+                    {
+                        run.time = reading.time;
+                    }
+                }
+                (b"tfdt", Some(run)) => run.time = decode_time(body, run.time).unwrap_or(run.time),
                 (b"trun", Some(run)) => {
-                    let is_wanted = movie.tracks.iter().position(|track| track.track == run.config.track) == Some(run.index);
-                    let track = match run.config.track {
-                        Track::Video if is_wanted => samples.video.as_mut(),
-                        Track::Audio if is_wanted => samples.audio.as_mut(),
-                        _ => None,
-                    };
-                    let _ = run.add(body, chunk, track);
+                    let reading = tracks.iter_mut().find(|reading| reading.index == run.index);
+                    match reading {
+                        Some(reading) => {
+                            let _ = run.add(body, chunk, Some(&mut reading.track));
+                            reading.time = run.time;
+                        }
+                        None => {
+                            let _ = run.add(body, chunk, None);
+                        }
+                    }
                     base = run.at;
                 }
                 _ => {}
             }
         }
-        let count = |track: &Option<SampleTrack>| track.as_ref().map_or(0, |track| track.samples.len());
-        if count(&samples.video) + count(&samples.audio) > MAX_SAMPLES {
+        if tracks.iter().map(|reading| reading.track.samples.len()).sum::<usize>() > MAX_SAMPLES {
             return Err(SamplesError::TooMany);
         }
     }
     Ok(())
 }
 
-fn decode_time(body: &[u8]) -> Option<i64> {
+/// The time of a `tfdt`; one of 32 bits is the one nearest to `last`, where the fragment before ended.
+fn decode_time(body: &[u8], last: i64) -> Option<i64> {
+    const WRAP: i64 = 1 << 32;
     let mut fields = Fields(body);
     let (version, _) = fields.full_box()?;
-    fields.word(version).map(u64::cast_signed)
+    let time = fields.word(version)?.cast_signed();
+    if version == 0 && last > WRAP / 2 {
+        let turns = (last - time).saturating_add(WRAP / 2).div_euclid(WRAP);
+        return Some(time.saturating_add(turns.saturating_mul(WRAP)));
+    }
+    Some(time)
 }
 
 /// The runs of one `traf`.

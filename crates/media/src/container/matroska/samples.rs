@@ -11,7 +11,7 @@ use super::head::{CLUSTER, INFO, SEGMENT, TIMESTAMP_SCALE, TRACKS};
 use super::tracks::{CODEC_ID, CODEC_PRIVATE, TRACK_ENTRY, TRACK_NUMBER, TrackEntry, Tracks};
 use crate::container::Track;
 use crate::container::nal::{self, Framing, VideoCodec};
-use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, decode_in_order};
+use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError};
 
 const TIMESTAMP: u32 = 0xE7;
 const SIMPLE_BLOCK: u32 = 0xA3;
@@ -44,12 +44,9 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
         reader.element(id, body, end);
         at = end;
     }
-    let Reader { mut samples, tracks, .. } = reader;
+    let Reader { samples, tracks, .. } = reader;
     if tracks.entries.is_empty() {
         return Err(SamplesError::NoHeader);
-    }
-    if let Some(video) = &mut samples.video {
-        decode_in_order(&mut video.samples);
     }
     Ok(samples)
 }

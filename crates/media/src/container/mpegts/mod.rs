@@ -11,6 +11,7 @@
 //! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`packing`], [`sound`], [`names`] and [`stream`]) judges access units,
 //! [`reorder`] brings the marks into order.
 
+mod access_units;
 mod audio;
 mod demux;
 mod examine;

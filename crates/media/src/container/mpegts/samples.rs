@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::access_units::AccessUnits;
 use super::packet::{Continuity, Counter, Packet};
 use super::psi::{self, Sections};
 use super::stream::{Audio, Kind, Video};
 use super::sync::{self, Search};
-use crate::container::nal::{self, Framing, VideoCodec};
+use crate::container::nal::VideoCodec;
 use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, Wrapped, sps};
 
 /// 33 bits at 90 kHz, in ns.
@@ -33,11 +34,13 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
 #[derive(Default)]
 struct Demux {
     pat: Sections,
-    /// PID of the PMT and number of the program.
-    map: Option<(u16, u16)>,
-    pmt: Sections,
+    /// The programs of the PAT: number, PID of the PMT and what is gathered of it. One of them is carried.
+    programs: Vec<(u16, u16, Sections)>,
+    /// The PMT that was read first.
+    map: Option<u16>,
     streams: BTreeMap<u16, Stream>,
-    is_mapped: bool,
+    /// Their PIDs in the order of the PMT; those that are announced later behind.
+    order: Vec<u16>,
 }
 
 /// One elementary stream that is read.
@@ -52,6 +55,7 @@ struct Stream {
     rest: Vec<u8>,
     sets: ParameterSets,
     config: Option<Vec<u8>>,
+    pictures: AccessUnits,
     samples: Vec<Sample>,
 }
 
@@ -64,16 +68,24 @@ struct ParameterSets {
 
 impl Demux {
     fn packet(&mut self, packet: &Packet<'_>) {
+        let is_open = |pid: u16| self.map.is_none_or(|map| map == pid);
         if packet.pid == 0 {
             let mut done = Vec::new();
             self.pat.push(packet, &mut done);
-            if let Some((number, pid)) = done.iter().find_map(|section| psi::programs(&section.data)?.first().copied()) {
-                self.map.get_or_insert((pid, number));
+            for (number, pid) in done.iter().filter_map(|section| psi::programs(&section.data)).flatten() {
+                if !self.programs.iter().any(|(known, at, _)| (*known, *at) == (number, pid)) {
+                    self.programs.push((number, pid, Sections::default()));
+                }
             }
-        } else if let Some((_, number)) = self.map.filter(|(pid, _)| *pid == packet.pid) {
-            let mut done = Vec::new();
-            self.pmt.push(packet, &mut done);
-            for map in done.iter().filter_map(|section| psi::map(&section.data, number)) {
+        } else if is_open(packet.pid) && self.programs.iter().any(|(_, pid, _)| *pid == packet.pid) {
+            let mut maps = Vec::new();
+            for (number, _, sections) in self.programs.iter_mut().filter(|(_, pid, _)| *pid == packet.pid) {
+                let mut done = Vec::new();
+                sections.push(packet, &mut done);
+                maps.extend(done.iter().filter_map(|section| psi::map(&section.data, *number)));
+            }
+            for map in maps {
+                self.map = Some(packet.pid);
                 self.configure(&map);
             }
         } else if let (Some(stream), Some(payload)) = (self.streams.get_mut(&packet.pid), packet.payload) {
@@ -81,40 +93,35 @@ impl Demux {
         }
     }
 
-    /// The first stream of pictures and the first of sound are read; sound that is announced later joins.
+    /// Streams of pictures and sound, and those of unknown use, which may turn out to be sound; what is announced later joins.
     fn configure(&mut self, map: &psi::Map) {
-        self.is_mapped = true;
-        for is_video in [true, false] {
-            let wanted = |kind: Kind| {
-                if is_video {
-                    matches!(kind, Kind::Video(_))
-                } else {
-                    matches!(kind, Kind::Audio(_))
-                }
-            };
-            if self.streams.values().any(|stream| wanted(stream.kind)) {
-                continue;
-            }
-            if let Some(found) = map.streams.iter().find(|stream| wanted(stream.kind)) {
-                self.streams.insert(found.pid, Stream::new(found.kind));
-            }
+        for stream in map.streams.iter().filter(|stream| stream.kind != Kind::Sections) {
+            self.streams.entry(stream.pid).or_insert_with(|| {
+                self.order.push(stream.pid);
+                Stream::new(stream.kind)
+            });
         }
     }
 
-    fn finish(self) -> Result<Samples, SamplesError> {
-        if !self.is_mapped {
+    fn finish(mut self) -> Result<Samples, SamplesError> {
+        if self.map.is_none() {
             return Err(SamplesError::NoHeader);
         }
         let mut samples = Samples::default();
-        for mut stream in self.streams.into_values() {
-            stream.flush();
-            let track = stream.track();
+        // The first of each kind of which there is something.
+        for pid in &self.order {
+            let Some(track) = self.streams.remove(pid).and_then(Stream::finish) else {
+                continue;
+            };
             let slot = if track.is_video {
                 &mut samples.video
             } else {
                 &mut samples.audio
             };
-            *slot = Some(track);
+            match slot {
+                Some(before) if !before.samples.is_empty() => {}
+                slot => *slot = Some(track),
+            }
         }
         Ok(samples)
     }
@@ -131,6 +138,7 @@ impl Stream {
             rest: Vec::new(),
             sets: ParameterSets::default(),
             config: None,
+            pictures: AccessUnits::default(),
             samples: Vec::new(),
         }
     }
@@ -142,13 +150,30 @@ impl Stream {
             Continuity::Next => {}
         }
         if packet.start {
-            let was_broken = std::mem::take(&mut self.is_broken);
-            if !was_broken {
+            if std::mem::take(&mut self.is_broken) {
+                self.pictures.lose();
+            } else {
                 self.flush();
             }
             self.pes.clear();
+            self.recognise(payload);
         }
-        self.pes.extend_from_slice(payload);
+        if self.kind != Kind::Other {
+            self.pes.extend_from_slice(payload);
+        }
+    }
+
+    /// What the PMT calls private can be sound all the same, as the scanner finds too.
+    fn recognise(&mut self, payload: &[u8]) {
+        if self.kind == Kind::Other
+            && let Some(header) = PesHeader::parse(payload)
+            && let Some(sound) = Kind::of_sound(
+                payload.get(3).copied().unwrap_or_default(),
+                payload.get(header.len..).unwrap_or_default(),
+            )
+        {
+            self.kind = sound;
+        }
     }
 
     /// The PES packet has ended.
@@ -166,7 +191,10 @@ impl Stream {
             (ns(dts), ns(pts))
         });
         match self.kind {
-            Kind::Video(Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265))) => self.picture(codec, data, times),
+            Kind::Video(Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265))) => {
+                let sets = &mut self.sets;
+                self.pictures.packet(codec, data, times, |unit| sets.note(codec, unit));
+            }
             Kind::Audio(Audio::Adts) => self.adts(data, times.map(|(_, pts)| pts)),
             _ => {
                 if let Some((dts, pts)) = times {
@@ -181,27 +209,16 @@ impl Stream {
         }
     }
 
-    fn picture(&mut self, codec: VideoCodec, data: &[u8], times: Option<(i64, i64)>) {
-        let mut lengths = Vec::with_capacity(data.len() + 16);
-        for unit in units(data) {
-            self.sets.note(codec, unit);
-            lengths.extend(u32::try_from(unit.len()).unwrap_or(u32::MAX).to_be_bytes());
-            lengths.extend_from_slice(unit);
+    /// `None`: it is neither pictures nor sound.
+    fn finish(mut self) -> Option<SampleTrack> {
+        self.flush();
+        if matches!(self.kind, Kind::Other | Kind::Sections) {
+            return None;
         }
-        let Some((dts, pts)) = times else {
-            // The rest of a picture whose beginning was in the packet before.
-            if let Some(last) = self.samples.last_mut() {
-                last.data = [&last.data[..], &lengths].concat().into();
-            }
-            return;
-        };
-        let key = nal::classify(codec, Framing::AnnexB, data, true, false).is_some_and(|picture| picture.key.is_key());
-        self.samples.push(Sample {
-            dts,
-            pts,
-            key,
-            data: lengths.into(),
-        });
+        if matches!(self.kind, Kind::Video(Video::Nal(VideoCodec::H264 | VideoCodec::H265))) {
+            self.samples = std::mem::take(&mut self.pictures).finish();
+        }
+        Some(self.track())
     }
 
     fn adts(&mut self, data: &[u8], pts: Option<i64>) {
@@ -274,20 +291,6 @@ impl ParameterSets {
             *set = unit.to_vec();
         }
     }
-}
-
-/// The NAL units between start codes, without the zeros behind them.
-fn units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut next = nal::find_start_code(data, 0).map(|at| at + 3);
-    std::iter::from_fn(move || {
-        let from = next?;
-        let code = nal::find_start_code(data, from);
-        next = code.map(|at| at + 3);
-        let unit = data.get(from..code.unwrap_or(data.len()))?;
-        let end = unit.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        unit.get(..end)
-    })
-    .filter(|unit| !unit.is_empty())
 }
 
 /// Where the data of a PES packet begins, and its times of 33 bits.
