@@ -39,10 +39,12 @@ impl Engine {
                 Charged::No(NoRoom::Nothing) => {
                     // Cut only once: what is left then is the beginning of the next chunk, and a larger buffer is admitted beside
                     // it.
-                    if !std::mem::replace(&mut has_cut, true) {
+                    let is_in_vain = std::mem::replace(&mut has_cut, true);
+                    if !is_in_vain {
                         self.with(Ingest::make_room);
                     }
-                    if self.queue.snapshot().pending.chunks == 0 {
+                    // What else is pending may lie on disk, or in the sessions of earlier processes, and make no room.
+                    if is_in_vain || self.queue.snapshot().pending.chunks == 0 {
                         self.queue.force_charge(bytes);
                         return Ok(());
                     }

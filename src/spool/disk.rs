@@ -118,6 +118,15 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Of the file system.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// The same for a figure that nothing depends on: a disk that may hang is waited for only a moment, and may answer with what was
+    /// known before.
+    ///
+    /// # Errors
+    /// Of the file system; `TimedOut`: nothing is known.
+    fn glance(&self, path: &Path) -> io::Result<Space> {
+        self.space(path)
+    }
+
     /// Carries out a last job for a folder that is released. A disk that may hang is waited for only a moment.
     fn last(&self, job: LastJob);
 }

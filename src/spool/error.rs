@@ -107,6 +107,19 @@ impl SpoolError {
         matches!(self, Self::Full { .. } | Self::NoSpace { .. })
     }
 
+    /// Returns whether there would be room if files of `bytes` left the spool. A disk that others have filled beyond that stays full
+    /// whatever leaves it.
+    pub fn is_mended_by(&self, bytes: u64) -> bool {
+        match self {
+            Self::Full {
+                needed,
+                limit: Limit::Free { available, keep },
+                ..
+            } => available.saturating_add(bytes) >= keep.saturating_add(*needed),
+            _ => self.is_full(),
+        }
+    }
+
     /// Returns whether nothing can be written now: no room, or a read-only file system.
     pub fn takes_nothing(&self) -> bool {
         let read_only = |e: &io::Error| e.kind() == ErrorKind::ReadOnlyFilesystem;

@@ -1,9 +1,10 @@
 //! A session's folder and its lock.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::Spool;
 use super::disk::{DiskFile, HeldLock, Lock};
@@ -13,6 +14,7 @@ use super::format::{Kind, Salt, record, sent_payload};
 use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined};
 use super::quota::Charge;
 use super::records::{to_u64, write_anew};
+use crate::base::lock::lock;
 
 /// Kept free for the End record beyond the length of the Head's entry.
 pub(super) const END_ROOM: u64 = 4096;
@@ -26,6 +28,8 @@ pub(super) struct Folder {
     pub(super) device_dir: String,
     pub(super) session: String,
     lock: Option<Box<dyn HeldLock>>,
+    /// Numbers of chunks that were given up and whose files may still be there: the disk hung, or refused.
+    unwanted: Arc<Mutex<BTreeSet<u64>>>,
     /// Its removal was reported.
     is_reported: AtomicBool,
 }
@@ -52,6 +56,7 @@ impl Folder {
             session: session.to_owned(),
             dir,
             lock: Some(lock),
+            unwanted: Arc::default(),
             is_reported: AtomicBool::new(false),
         });
         spool.watch(&folder);
@@ -71,6 +76,32 @@ impl Folder {
 
     pub(super) fn path(&self, sequence: u64) -> PathBuf {
         self.dir.join(chunk_file(sequence))
+    }
+
+    /// Makes the file of a chunk; one that was given up under this number is removed first.
+    pub(super) fn create(&self, sequence: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let (disk, path) = (&self.spool.disk, self.path(sequence));
+        let made = match disk.create(&path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && lock(&self.unwanted).contains(&sequence) => {
+                disk.remove_file(&path)?;
+                disk.create(&path)
+            }
+            made => made,
+        }?;
+        lock(&self.unwanted).remove(&sequence);
+        Ok(made)
+    }
+
+    /// Removes the file of a chunk that was begun and is not wanted. A disk that does not answer now removes it before it does what is
+    /// asked of it next: else the file would be in the way of its own chunk, and be found by the next start.
+    pub(super) fn remove_unwanted(&self, sequence: u64) {
+        lock(&self.unwanted).insert(sequence);
+        let (path, unwanted) = (self.path(sequence), Arc::clone(&self.unwanted));
+        self.spool.disk.last(Box::new(move |disk| {
+            if disk.remove_file(&path).is_ok() {
+                lock(&unwanted).remove(&sequence);
+            }
+        }));
     }
 
     pub(super) fn salt(&self, sequence: u64) -> Salt {
@@ -168,11 +199,18 @@ impl Drop for Folder {
     /// is no longer the one in the folder. A folder that somebody has removed may exist again, with a lock of another holder.
     fn drop(&mut self) {
         self.spool.quota.disown(&self.key);
+        let unwanted = std::mem::take(&mut *lock(&self.unwanted));
+        let unwanted: Vec<PathBuf> = unwanted.into_iter().map(|sequence| self.path(sequence)).collect();
         let (lock, dir) = (self.lock.take(), self.dir.clone());
         let device = self.spool.root.join(&self.device_dir);
         self.spool.disk.last(Box::new(move |disk| {
             let path = dir.join(LOCK);
             let is_removed = lock.as_ref().is_some_and(|lock| lock.is_removed(&path));
+            if !is_removed {
+                for path in unwanted {
+                    let _ = disk.remove_file(&path);
+                }
+            }
             let only_ours = |files: Vec<(String, _)>| files.iter().all(|(name, _)| name == LOCK);
             if !is_removed && disk.list(&dir).is_ok_and(only_ours) {
                 let _ = disk.remove_file(&path);

@@ -149,7 +149,7 @@ impl Spool {
 
     /// Returns how many bytes may still be written, by the limit and by the file system; 0 if that cannot be asked.
     pub fn room(&self) -> u64 {
-        let Ok(space) = self.disk.space(&self.root) else { return 0 };
+        let Ok(space) = self.disk.glance(&self.root) else { return 0 };
         match self.quota.room() {
             Some(limited) => limited.min(space.available),
             None => space.available.saturating_sub(keep(space.total)),
@@ -190,7 +190,12 @@ impl Spool {
         let folders: Vec<Arc<Folder>> = watched.iter().filter_map(Weak::upgrade).collect();
         watched.retain(|folder| folder.strong_count() > 0);
         drop(watched);
-        folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect()
+        let removed: Vec<PathBuf> = folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect();
+        if !removed.is_empty() {
+            // Our file among those of the other processes may be gone as well.
+            let _ = self.quota.ask(0);
+        }
+        removed
     }
 
     /// Whether this sink holds the lock of a session folder.
@@ -234,7 +239,12 @@ impl Spool {
                 return Err(full(Limit::Free { available, keep }));
             }
         }
-        let done = self.quota.resize(folder, charge, len, slack);
+        let mut done = self.quota.resize(folder, charge, len, slack);
+        if matches!(done, Err(Refused::Full(..))) && self.quota.take_recount() {
+            // The user may have emptied the quarantine, or removed what earlier sessions left.
+            self.recount();
+            done = self.quota.resize(folder, charge, len, slack);
+        }
         done.map_err(|refused| match refused {
             Refused::Full(used, max) => full(Limit::Max { used, max }),
             Refused::Io(e) => SpoolError::io("share the usage of", &self.root, e),

@@ -326,6 +326,16 @@ impl OpenChunk {
         Ok(())
     }
 
+    /// Removes the chunk, now or as soon as the disk answers and before it does anything else. In between its number can be used again.
+    pub fn give_up(mut self) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.folder.remove_unwanted(self.sequence);
+        self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
+    }
+
     /// Stops counting the file: somebody has removed it.
     pub(super) fn uncount(&mut self) {
         self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);

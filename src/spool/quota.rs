@@ -17,6 +17,8 @@ const STEP: u64 = 1 << 20;
 /// How often the others are asked although nothing has changed here, and how soon they learn what has.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 const NEWS: Duration = Duration::from_secs(1);
+/// How often unowned files are counted again while the spool is full.
+const COUNT_AGAIN: Duration = Duration::from_secs(30);
 
 /// Bytes of disk that a file of this length takes.
 pub(super) fn blocks(len: u64) -> u64 {
@@ -76,6 +78,8 @@ struct QuotaState {
     /// A limit was set since.
     has_news: bool,
     asked_at: Option<Instant>,
+    /// When unowned files were counted because the spool was full.
+    counted_at: Option<Instant>,
 }
 
 /// Why a file may not grow.
@@ -172,15 +176,15 @@ impl Quota {
     /// Tells the other processes what is used here, and asks what they use. `growth`: bytes that are wanted more.
     pub(super) fn ask(&self, growth: u64) -> io::Result<()> {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        let (limit, moved, held) = {
+        let (limit, moved, used, held) = {
             let mut state = self.lock();
             state.has_news = false;
             state.asked_at = Some(Instant::now());
-            (state.own_limit(), state.moved, state.held)
+            (state.own_limit(), state.moved, state.used, state.held)
         };
         let mut claimed = 0;
         let asked = match &mut *usage {
-            Some(usage) => usage.exchange(limit, moved, |others| {
+            Some(usage) => usage.exchange(limit, used, moved, |others| {
                 claimed = claim(limit, held, growth, others);
                 claimed
             }),
@@ -270,6 +274,17 @@ impl Quota {
         state.count(folder, bytes, 0);
         state.held = state.held.saturating_sub(bytes);
         state.moved = state.moved.saturating_add_unsigned(bytes);
+    }
+
+    /// Whether unowned files are worth counting again before something is refused: the user may have removed some. True once in
+    /// [`COUNT_AGAIN`].
+    pub(super) fn take_recount(&self) -> bool {
+        let mut state = self.lock();
+        let is_due = state.unowned() > 0 && state.counted_at.is_none_or(|at| at.elapsed() >= COUNT_AGAIN);
+        if is_due {
+            state.counted_at = Some(Instant::now());
+        }
+        is_due
     }
 
     /// Sets the unowned usage that `count` has found, under the lock of all processes.

@@ -101,10 +101,10 @@ impl Session {
             let at = fresh.len_on_file();
             fresh.append(at, &[bytes])
         });
-        if copied.is_err() {
-            let _ = fresh.abandon();
+        if let Err(e) = copied {
+            fresh.give_up();
+            return Err(e);
         }
-        copied?;
         chunk.uncount();
         *chunk = fresh;
         Ok(true)
@@ -113,7 +113,8 @@ impl Session {
     /// Begins a chunk: makes its file and writes what is known of it.
     ///
     /// # Errors
-    /// No room, an error of the disk, an entry of another session, or a number that exists. Leaves no file behind.
+    /// No room, an error of the disk, an entry of another session, or a number that exists. Leaves no file behind, also where the disk
+    /// does not answer in the middle.
     pub fn create(&self, entry: &Entry) -> Result<OpenChunk, SpoolError> {
         let folder = &self.folder;
         let sequence = entry.sequence;
@@ -131,14 +132,13 @@ impl Session {
         let room = len.saturating_add(END_ROOM);
         let mut charge = Charge::default();
         folder.spool.charge(&folder.key, &mut charge, len, room)?;
-        let made = folder.spool.disk.create(&path).map_err(|e| (e, false));
+        let made = folder.create(sequence).map_err(|e| (e, false));
         let made = made.and_then(|file| file.write_all_at(&[&MAGIC, &head], 0).map(|()| file).map_err(|e| (e, true)));
         match made {
             Ok(file) => Ok(OpenChunk::new(file, folder.clone(), sequence, charge, len)),
             Err((e, ours)) => {
                 if ours {
-                    // A torn Head is removed at the next start.
-                    let _ = folder.spool.disk.remove_file(&path);
+                    folder.remove_unwanted(sequence);
                 }
                 folder.spool.quota.remove(&folder.key, &mut charge);
                 Err(SpoolError::io("create", &path, e))

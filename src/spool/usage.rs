@@ -4,7 +4,8 @@
 //! holds the lock of that file as long as it uses the spool: the smallest limit that its sinks have set, and how many bytes it has claimed,
 //! which is never less than what it uses. `unowned.<bytes>` is what no process holds: leftovers and the quarantine. They are read and changed
 //! only under the lock of `lock`, which is held for a moment. What a process that died had claimed is unowned from then on. Whoever finds
-//! himself alone counts again, so a power cut costs nothing; nothing here is synced.
+//! himself alone counts again, so a power cut costs nothing; nothing here is synced. If somebody removes the folder, each process that finds its file
+//! gone counts again too, and makes a new one.
 //!
 //! Blocks on the disk.
 
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::count;
 use super::disk::{Disk, HeldLock, Listed, Lock};
+use super::lane::PATIENCE;
 
 /// The folder. No device's folder has a name with this sign.
 pub(super) const USAGE: &str = "+usage";
@@ -23,7 +26,7 @@ const UNOWNED: &str = "unowned";
 
 /// Another process is at it: the pause between two looks, and how long to look.
 const PAUSE: Duration = Duration::from_millis(2);
-const AT_MOST: Duration = Duration::from_secs(3);
+const AT_MOST: Duration = PATIENCE;
 /// How often processes that died are looked for.
 const LOOK_FOR_DEAD: Duration = Duration::from_secs(30);
 
@@ -41,6 +44,7 @@ pub(super) struct Others {
 /// The share of this process.
 pub(super) struct Usage {
     disk: Arc<dyn Disk>,
+    root: PathBuf,
     dir: PathBuf,
     id: String,
     /// The name of our file now.
@@ -76,6 +80,7 @@ impl Usage {
         drop(turn);
         let usage = Self {
             disk,
+            root: root.to_owned(),
             dir,
             id,
             name,
@@ -86,26 +91,47 @@ impl Usage {
     }
 
     /// Takes part in one exchange: `claim` computes from what the others use how much this process claims from now on. Returns what they use.
-    /// `moved`: bytes that have become unowned (more than 0) or ours.
-    pub(super) fn exchange(&mut self, limit: u64, moved: i64, claim: impl FnOnce(Others) -> u64) -> io::Result<Others> {
+    /// `used`: blocks of this process's files. `moved`: bytes that have become unowned (more than 0) or ours.
+    pub(super) fn exchange(
+        &mut self,
+        limit: u64,
+        used: u64,
+        moved: i64,
+        claim: impl FnOnce(Others) -> u64,
+    ) -> io::Result<Others> {
         let turn = take_turn(&*self.disk, &self.dir)?;
         let looks = self.looked_at.elapsed() >= LOOK_FOR_DEAD;
         let known = read(&*self.disk, &self.dir, &self.id, looks)?;
         if looks {
             self.looked_at = Instant::now();
         }
-        let others = Others {
-            unowned: known.others.unowned.saturating_add_signed(moved),
-            ..known.others
+        let is_removed = self.is_removed();
+        let unowned = match is_removed {
+            // What is there and nobody has claimed: those who have not noticed yet that their files are gone count as well.
+            true => count(&*self.disk, &self.root).saturating_sub(used.saturating_add(known.others.claimed)),
+            false => known.others.unowned.saturating_add_signed(moved),
         };
+        let others = Others { unowned, ..known.others };
         write_unowned(&*self.disk, &self.dir, &known, others.unowned)?;
         let name = file_name(&self.id, limit, claim(others));
-        if name != self.name {
+        if is_removed {
+            self.lock = match self.disk.lock(&self.dir.join(&name))? {
+                Lock::Held(lock) => Some(lock),
+                Lock::Busy | Lock::Gone => return Err(ErrorKind::ResourceBusy.into()),
+            };
+            self.name = name;
+        } else if name != self.name {
             self.disk.rename(&self.dir.join(&self.name), &self.dir.join(&name))?;
             self.name = name;
         }
         drop(turn);
         Ok(others)
+    }
+
+    /// Whether somebody has removed our file, with all that is below `spool-dir` as a rule. Then the others do not see us.
+    fn is_removed(&self) -> bool {
+        let path = self.dir.join(&self.name);
+        self.lock.as_ref().is_none_or(|lock| lock.is_removed(&path))
     }
 
     /// Sets the usage of unowned files.
@@ -155,7 +181,7 @@ fn take_turn(disk: &dyn Disk, dir: &Path) -> io::Result<Box<dyn HeldLock>> {
             Lock::Busy => {}
         }
         if began.elapsed() >= AT_MOST {
-            let what = "another process has held its lock file for 3 s";
+            let what = format!("another process has held its lock file for {} s", AT_MOST.as_secs());
             return Err(io::Error::new(ErrorKind::TimedOut, what));
         }
         thread::sleep(PAUSE);

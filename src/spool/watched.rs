@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,6 +48,23 @@ impl WatchedDisk {
     ) -> io::Result<T> {
         let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
         self.lane.run(kind, move || call(&*disk, &path))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Space>> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, path: &Path, at_most: Option<Duration>) -> io::Result<Space> {
+        let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
+        let found = self.lane.run_or_undo(Kind::Read, at_most, move || disk.space(&path), |_| {});
+        let mut known = self.known();
+        match (found, *known) {
+            (Ok(space), _) => *known = Some(space),
+            // A busy disk is as full as it was a moment ago.
+            (Err(e), Some(_)) if e.kind() == io::ErrorKind::TimedOut => {}
+            (Err(e), _) => return Err(e),
+        }
+        known.ok_or_else(|| io::ErrorKind::TimedOut.into())
     }
 
     fn watched(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
@@ -117,18 +134,13 @@ impl Disk for WatchedDisk {
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
-        let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
-        let found = self
-            .lane
-            .run_or_undo(Kind::Read, Some(GLANCE), move || disk.space(&path), |_| {});
-        let mut known = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-        match found {
-            Ok(space) => *known = Some(space),
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => {}
-            Err(e) => return Err(e),
-        }
-        // A busy disk is as full as it was a moment ago.
-        known.ok_or_else(|| io::ErrorKind::TimedOut.into())
+        // A sync that takes a second is no hung disk: where nothing is known yet, it is waited for as for any other answer.
+        let is_known = self.known().is_some();
+        self.look(path, is_known.then_some(GLANCE))
+    }
+
+    fn glance(&self, path: &Path) -> io::Result<Space> {
+        self.look(path, Some(GLANCE))
     }
 
     fn last(&self, job: LastJob) {

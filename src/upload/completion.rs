@@ -189,7 +189,8 @@ impl UploadQueue {
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));
-                gone = state.drop_chunk(ticket, DAMAGED);
+                // Its file is in the quarantine, or where it was: damaged bytes are the user's to remove.
+                gone = state.lose_chunk(ticket, DAMAGED);
             }
         }
         let pending = state.pending(now);

@@ -16,6 +16,8 @@ pub(super) struct Disk {
     pub(super) health: DiskHealth,
     /// It does not answer.
     pub(super) hang: Option<Hang>,
+    /// It last said that it is full, in a way that chunks of this sink can mend by leaving it. Stays until it says otherwise.
+    pub(super) is_full: bool,
     /// What the spool writer has to do.
     pub(super) ops: VecDeque<Op>,
     /// Chunks that were dropped: their files are removed.
@@ -170,6 +172,7 @@ impl Disk {
             phase: Phase::Recording,
             health: DiskHealth::Works { quiet_since: None },
             hang: None,
+            is_full: false,
             ops: VecDeque::new(),
             discards: Vec::new(),
             confirms: Vec::new(),
@@ -182,6 +185,16 @@ impl Disk {
     /// Whether it takes nothing, as far as is known.
     pub(super) fn is_blocked(&self) -> bool {
         self.hang.is_some() || self.health.is_blocked()
+    }
+
+    /// Whether a chunk that leaves it makes room for others: it is full, and neither fails nor hangs.
+    pub(super) fn drops_make_room(&self) -> bool {
+        self.is_full && self.hang.is_none()
+    }
+
+    /// Whether a chunk that has ended is in the writer's hands: it comes back to memory where the disk does not take it.
+    pub(super) fn has_ends(&self) -> bool {
+        !self.in_hand.ends.is_empty() || self.ops.iter().any(|op| matches!(op, Op::End(_)))
     }
 
     pub(super) fn is_open_on_disk(&self) -> bool {

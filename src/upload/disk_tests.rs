@@ -33,7 +33,7 @@ use crate::spool::sim::{Fault, SimDisk};
 use crate::spool::{ClosedEntry, DestinationId, Entry, Found, Spool, SpoolError, Stored, adopt, name_mark};
 use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
 
-const SESSION: &str = "0a1b2c3d4e";
+pub(super) const SESSION: &str = "0a1b2c3d4e";
 
 /// A disk whose syncs ask before they are done. `None`: making a file is a panic.
 #[derive(Clone, Debug)]
@@ -115,7 +115,7 @@ impl DiskFile for GateFile {
     }
 }
 
-fn entry(sequence: u64) -> Entry {
+pub(super) fn entry(sequence: u64) -> Entry {
     Entry {
         session: SESSION.to_owned(),
         sequence,
@@ -130,7 +130,7 @@ fn entry(sequence: u64) -> Entry {
 }
 
 /// Ten bytes in memory that may go to disk.
-fn movable(sequence: u64) -> Chunk {
+pub(super) fn movable(sequence: u64) -> Chunk {
     let chunk = chunk(sequence, 10);
     let Place::Memory(held) = chunk.place else { unreachable!() };
     let held = Arc::try_unwrap(held).unwrap();
@@ -156,7 +156,7 @@ fn movable(sequence: u64) -> Chunk {
     }
 }
 
-fn with_disk(memory: u64) -> Arc<UploadQueue> {
+pub(super) fn with_disk(memory: u64) -> Arc<UploadQueue> {
     Arc::new(UploadQueue::new(limits(memory, 1), 1, Box::new(|| {})).with_disk(true))
 }
 
@@ -165,7 +165,7 @@ fn desk(gate: &Gate, uploads: &Arc<UploadQueue>) -> SpoolWriter {
     SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times())
 }
 
-fn dropped(uploads: &UploadQueue) -> Vec<(u64, &'static str)> {
+pub(super) fn dropped(uploads: &UploadQueue) -> Vec<(u64, &'static str)> {
     std::iter::from_fn(|| uploads.take_report())
         .filter_map(|report| match report {
             Report::Dropped { summary, reason } => Some((summary.sequence, reason)),
@@ -174,7 +174,7 @@ fn dropped(uploads: &UploadQueue) -> Vec<(u64, &'static str)> {
         .collect()
 }
 
-fn chunk_files(disk: &SimDisk) -> Vec<String> {
+pub(super) fn chunk_files(disk: &SimDisk) -> Vec<String> {
     let files = disk
         .files()
         .into_iter()
@@ -532,7 +532,7 @@ fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again
 
 /// A chunk on a disk that does not answer.
 #[derive(Debug)]
-struct Unanswering;
+pub(super) struct Unanswering;
 
 impl SpooledChunk for Unanswering {
     fn load(self: Arc<Self>) -> Result<Loaded, Unloaded> {
@@ -589,7 +589,7 @@ fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
 }
 
 /// A chunk of an earlier session that gets no credentials where it belongs. The number is the test's alone.
-fn parked(destination: u64) -> Chunk {
+pub(super) fn parked(destination: u64) -> Chunk {
     Chunk {
         place: Place::Disk(Arc::new(Unanswering)),
         recovered: true,
@@ -668,7 +668,11 @@ fn a_parked_chunk_gives_way_only_where_the_disk_is_full_and_the_oldest_is_to_go(
         );
     }
     assert_eq!(uploads.snapshot().parked, 1);
-    uploads.lock().disk.as_mut().unwrap().health = DiskHealth::Blocked { since: None };
+    {
+        let mut state = uploads.lock();
+        let disk = state.disk.as_mut().unwrap();
+        (disk.health, disk.is_full) = (DiskHealth::Blocked { since: None }, true);
+    }
     assert_eq!(uploads.charge(10, Overflow::Block), Charged::No(NoRoom::Nothing));
     let charged = std::thread::spawn({
         let uploads = Arc::clone(&uploads);
@@ -686,7 +690,7 @@ fn a_parked_chunk_gives_way_only_where_the_disk_is_full_and_the_oldest_is_to_go(
 }
 
 /// A chunk that is written as it comes: two pieces and its end.
-fn written_as_it_comes(second: usize) -> Vec<Op> {
+pub(super) fn written_as_it_comes(second: usize) -> Vec<Op> {
     let pieces = [Bytes::from_static(b"0123456789"), Bytes::from(vec![7; second])];
     let size = 10 + second as u64;
     let ended = chunk(0, size);

@@ -42,6 +42,7 @@ impl QueueState {
         let Some(disk) = &mut self.disk else { return };
         if disk.hang.take().is_some() {
             disk.health = DiskHealth::Works { quiet_since: None };
+            disk.is_full = false;
             self.health.set_disk_in_trouble(false);
             self.reports.push_back(Report::DiskWorks);
         }
@@ -49,7 +50,9 @@ impl QueueState {
 
     /// It has answered, if only by an error.
     pub(super) fn disk_answered(&mut self, trouble: Option<SpoolError>, now: u64) {
+        let on_disk = self.bytes_on_disk();
         let Some(disk) = &mut self.disk else { return };
+        disk.is_full = trouble.as_ref().is_some_and(|trouble| trouble.is_mended_by(on_disk));
         let told = disk.health.trouble_at();
         disk.health = match trouble {
             Some(_) => DiskHealth::Blocked { since: Some(now) },

@@ -7,8 +7,10 @@ use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::disk_state::Disk;
 use super::queue::{Charged, NoRoom, Overflow, UploadQueue};
 use super::state::QueueState;
+use super::ticket::Ticket;
 
 impl UploadQueue {
     /// Makes room for a buffer of `bytes` and charges the memory with it. Waits if it has to and may.
@@ -61,8 +63,14 @@ impl UploadQueue {
                     if is_only && state.disk.is_none() {
                         return Charged::No(NoRoom::CutOpen);
                     }
-                    state = self.drop_oldest(state);
-                    continue;
+                    if let Some(ticket) = state.to_drop() {
+                        state = self.drop_for_room(state, ticket);
+                        continue;
+                    }
+                    // All memory is the open chunk's, or will be that of a chunk whose end the writer has in hand.
+                    if !state.disk.as_ref().is_some_and(Disk::has_ends) {
+                        return Charged::No(NoRoom::Nothing);
+                    }
                 }
                 Overflow::Block => {}
             }
@@ -70,11 +78,8 @@ impl UploadQueue {
         }
     }
 
-    /// Lets go of the chunk that [`Scheduler::to_drop`] names.
-    fn drop_oldest<'a>(&'a self, mut state: MutexGuard<'a, QueueState>) -> MutexGuard<'a, QueueState> {
-        let Some(ticket) = state.scheduler.to_drop() else {
-            return state;
-        };
+    /// Lets go of a chunk for want of room.
+    fn drop_for_room<'a>(&'a self, mut state: MutexGuard<'a, QueueState>, ticket: Ticket) -> MutexGuard<'a, QueueState> {
         if state.scheduler.is_in_flight(ticket) {
             state.scheduler.reduce_concurrency();
         }
@@ -89,7 +94,10 @@ impl UploadQueue {
 
     /// The open chunk could not be cut: the one that is being sent has to go after all.
     pub fn drop_sent(&self) {
-        drop(self.drop_oldest(self.lock()));
+        let state = self.lock();
+        if let Some(ticket) = state.to_drop() {
+            drop(self.drop_for_room(state, ticket));
+        }
     }
 
     /// Charges the memory whatever is there: nothing could be done to make room.

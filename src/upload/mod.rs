@@ -65,4 +65,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub mod ticket;
+#[cfg(test)]
+mod trouble_tests;
 pub mod writers;

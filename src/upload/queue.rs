@@ -27,7 +27,7 @@ use crate::base::clock::Clock;
 pub enum Overflow {
     /// Wait for room.
     Block,
-    /// Let go of the oldest chunk, see [`Scheduler::to_drop`].
+    /// Let go of the oldest chunk that makes room by that, see [`Scheduler::to_drop`].
     DropOldest,
     /// End the recording with an error.
     Error,

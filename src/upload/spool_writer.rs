@@ -270,11 +270,11 @@ impl SpoolWriter {
                 Ok(Some(ChunkFile::moved(stored, sent, Arc::clone(&self.times))))
             }
             Ok(None) => {
-                let _ = file.abandon();
+                file.give_up();
                 Ok(None)
             }
             Err(e) => {
-                let _ = file.abandon();
+                file.give_up();
                 Err(e)
             }
         }

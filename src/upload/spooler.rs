@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore};
@@ -72,6 +73,8 @@ impl Jobs {
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often an idle disk with chunks on it is looked at: somebody may have removed them.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long the end of a session waits for its folders to be released.
+const RELEASE: Duration = Duration::from_millis(500);
 
 /// Runs until the uploads have stopped and nothing is left to be written. `interval`: property `spool-sync-interval`;
 /// `ahead` has the recorder leave word of what it has not decided about.
@@ -272,6 +275,7 @@ impl UploadQueue {
         let Some(disk) = &mut state.disk else { return };
         let in_hand = std::mem::take(&mut disk.in_hand);
         disk.health.block();
+        disk.is_full = false;
         state.memory = state.memory.saturating_sub(in_hand.taken);
         // What the disk has of them is found by the next start.
         for summary in in_hand.ends.into_values() {
@@ -320,8 +324,23 @@ impl UploadQueue {
         let (in_hand, taken) = (std::mem::take(&mut disk.in_hand.ends), disk.in_hand.taken);
         let lost = state.unwritten(&ops, in_hand, taken, reason);
         drop(state);
-        drop((chunks, ops));
+        release((chunks, ops));
         lost
+    }
+}
+
+/// Frees what holds folders of the spool, and waits only a moment for it: each of them asks the disk before it is released, a slow one
+/// takes its time for many, and whoever ends a session has a deadline.
+fn release(held: impl Send + 'static) {
+    let (done, is_done) = channel::<()>();
+    let thread = std::thread::Builder::new().name("gcs-release".to_owned());
+    let begun = thread.spawn(move || {
+        drop(held);
+        drop(done);
+    });
+    // Without a thread they are freed by now.
+    if begun.is_ok() {
+        let _ = is_done.recv_timeout(RELEASE);
     }
 }
 

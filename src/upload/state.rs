@@ -217,14 +217,21 @@ impl QueueState {
         again
     }
 
-    /// Lets go of a chunk. Whoever called frees it, without the lock.
+    /// Reports a chunk as lost and leaves its file, if it has one, where it is. Whoever called frees it, without the lock.
     #[must_use = "its memory is freed here, under the lock"]
-    pub(super) fn drop_chunk(&mut self, ticket: Ticket, reason: &'static str) -> Option<Arc<Chunk>> {
+    pub(super) fn lose_chunk(&mut self, ticket: Ticket, reason: &'static str) -> Option<Arc<Chunk>> {
         if self.scheduler.remove(ticket) {
             self.aborts.push(ticket);
         }
         let chunk = self.remove(ticket)?;
         self.lose(chunk.summary.clone(), reason);
+        Some(chunk)
+    }
+
+    /// Lets go of a chunk, and has its file removed. Whoever called frees it, without the lock.
+    #[must_use = "its memory is freed here, under the lock"]
+    pub(super) fn drop_chunk(&mut self, ticket: Ticket, reason: &'static str) -> Option<Arc<Chunk>> {
+        let chunk = self.lose_chunk(ticket, reason)?;
         let on_disk = match &chunk.place {
             Place::Disk(kept) => Some(Arc::clone(kept)),
             Place::Memory(held) => held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
@@ -319,8 +326,25 @@ impl QueueState {
         self.scheduler.pending() == 0 && self.disk.as_ref().is_none_or(|d| !d.is_busy())
     }
 
-    /// Whether the disk takes nothing more while chunks lie on it that are parked.
+    /// Whether the disk is full while chunks lie on it that are parked.
     pub(super) fn is_parked_in_the_way(&self) -> bool {
-        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(|d| d.is_blocked())
+        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(Disk::drops_make_room)
+    }
+
+    /// The chunk that gives way when the memory is full. One that lies on disk is charged with no memory: it goes only where its
+    /// going lets the disk take what is in memory, and not where the disk fails or does not answer.
+    pub(super) fn to_drop(&self) -> Option<Ticket> {
+        if self.disk.as_ref().is_none_or(Disk::drops_make_room) {
+            return self.scheduler.to_drop();
+        }
+        let is_charged = |ticket: &Ticket| self.chunks.get(ticket).is_some_and(|chunk| chunk.charged() > 0);
+        self.scheduler.to_drop_of(self.in_memory.iter().copied().filter(is_charged))
+    }
+
+    /// Bytes of chunks that lie on disk whole.
+    pub(super) fn bytes_on_disk(&self) -> u64 {
+        let in_memory = self.in_memory.iter().filter_map(|ticket| self.chunks.get(ticket));
+        let in_memory: u64 = in_memory.map(|chunk| chunk.summary.size).sum();
+        self.pending_bytes.saturating_sub(in_memory)
     }
 }

@@ -179,3 +179,30 @@ fn p5_a_start_that_fails_at_any_operation_can_be_made_again() {
         }
     }
 }
+
+#[test]
+fn p5_a_chunk_whose_file_could_be_neither_begun_nor_removed_is_written_when_the_disk_works_again() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk, 1 << 30);
+    let session = spool.session("cam", "s1").unwrap();
+    let object = content("s1", 1, 3000);
+    drop(finished(&session, &entry("s1", 0), &object));
+    // The file is made, and then nothing works any more.
+    disk.set_fault(Some(Fault::Dead(1)));
+    assert!(session.create(&entry("s1", 1)).is_err());
+    disk.set_fault(None);
+    assert_eq!(disk.files().len(), 3, "the lock, the first, and what is left of the second");
+    drop(finished(&session, &entry("s1", 1), &object));
+    assert!(
+        session.create(&entry("s1", 1)).is_err(),
+        "a chunk that is wanted is never in the way"
+    );
+    // One that is given up and never begun again goes with its session.
+    let given_up = session.create(&entry("s1", 2)).unwrap();
+    disk.set_fault(Some(Fault::Dead(0)));
+    given_up.give_up();
+    disk.set_fault(None);
+    assert_eq!(disk.files().len(), 4);
+    drop(session);
+    assert_eq!(disk.files().len(), 3);
+}

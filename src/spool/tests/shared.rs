@@ -106,3 +106,67 @@ fn the_last_process_leaves_no_file_behind_and_a_file_that_cannot_be_written_stop
     drop(second);
     assert!(disk.list(&disk.root().join(USAGE)).is_err(), "the folder is gone");
 }
+
+#[test]
+fn a_limit_is_still_shared_after_somebody_has_removed_all_that_lies_in_the_spool() {
+    for is_empty in [true, false] {
+        let disk = SimDisk::new(1);
+        root(&disk);
+        let (first, second) = (process(&disk, 100 * BLOCK), process(&disk, 0));
+        let (_, mut in_second) = match is_empty {
+            true => (Charge::default(), 0),
+            false => {
+                let mut charge = Charge::default();
+                second.resize("b", &mut charge, 40 * BLOCK, 0).unwrap();
+                disk.put(&disk.root().join("b/s1/00000000000000000000.chunk"), &vec![7; 40 * 4096]);
+                (charge, 40 * BLOCK)
+            }
+        };
+        disk.remove_tree(&disk.root().join(USAGE));
+        // The other has not noticed yet: what it has is there, though nobody claims it. It does when it asks.
+        first.ask(0).unwrap();
+        let (_, in_first) = fill(&first, "a", BLOCK);
+        disk.put(
+            &disk.root().join("a/s1/00000000000000000000.chunk"),
+            &vec![7; usize::try_from(in_first).unwrap()],
+        );
+        second.ask(0).unwrap();
+        let (_, more) = fill(&second, "c", BLOCK);
+        in_second += more;
+        let all = in_first + in_second;
+        assert!((95 * BLOCK..=100 * BLOCK).contains(&all), "{in_first} and {in_second}");
+        // And each of them once.
+        first.ask(0).unwrap();
+        let names = disk.list(&disk.root().join(USAGE)).unwrap();
+        assert_eq!(names.len(), 4, "{names:?}");
+    }
+}
+
+#[test]
+fn room_that_the_user_makes_by_emptying_the_quarantine_is_used_without_a_restart() {
+    let disk = SimDisk::new(1);
+    let spool = spool_on(&disk, 12 * BLOCK);
+    let session = spool.session("cam", "s1").unwrap();
+    for sequence in 0..6 {
+        finished(&session, &entry("s1", sequence), &content("s1", sequence, 500))
+            .quarantine()
+            .unwrap();
+    }
+    let mut kept = Vec::new();
+    while spool.room() >= 3 * BLOCK {
+        kept.push(finished(
+            &session,
+            &entry("s1", 6 + kept.len() as u64),
+            &content("s1", 6, 500),
+        ));
+    }
+    disk.remove_tree(&disk.root().join("quarantine"));
+    for _ in 0..3 {
+        kept.push(finished(
+            &session,
+            &entry("s1", 6 + kept.len() as u64),
+            &content("s1", 6, 500),
+        ));
+    }
+    assert!(kept.len() > 3);
+}

@@ -222,6 +222,20 @@ impl Scheduler {
         waiting.or_else(other).or_else(|| self.oldest())
     }
 
+    /// The same among these, oldest first: those whose end makes room where that is wanted.
+    pub fn to_drop_of(&self, of: impl Iterator<Item = Ticket> + Clone) -> Option<Ticket> {
+        let known = of.filter_map(|ticket| Some((ticket, self.chunks.get(&ticket)?)));
+        let waiting = known.clone().find(|(_, w)| !w.in_flight).map(|(ticket, _)| ticket);
+        let first = || known.clone().min_by_key(|(_, w)| w.started).map(|(ticket, _)| ticket);
+        let other = || {
+            known
+                .clone()
+                .map(|(ticket, _)| ticket)
+                .find(|&ticket| Some(ticket) != first())
+        };
+        waiting.or_else(other).or_else(first)
+    }
+
     /// Uploads were aborted for want of room: the link is too slow for this many at once.
     pub fn reduce_concurrency(&mut self) {
         if let Some(own) = self.links.get_mut(&None) {
