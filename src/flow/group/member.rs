@@ -87,6 +87,7 @@ impl Member {
     /// Returns how long this sink's uploads have waited for the limits, ns.
     pub fn throttled(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
+            limits: [state.bytes.rate(), state.requests.rate()],
     }
 
     /// Waits until the limit of requests allows one more.
