@@ -225,6 +225,70 @@ async fn the_policy_error_ends_the_recording_with_one_message() {
     assert_eq!(full, 1);
 }
 
+/// An engine for one object, whose spool refuses and whose memory is full of it.
+fn single(overflow: Overflow, is_overflow_mode: bool) -> (Arc<Engine>, Arc<Posted>) {
+    let (engine, posted) = engine_with(Server { answers: false }, overflow, |queue| queue.with_disk(is_overflow_mode));
+    let limits = Limits {
+        single: true,
+        ..limits()
+    };
+    engine.set_config(Config {
+        limits,
+        ..config(overflow)
+    });
+    engine.queue.set_disk_refusing(true);
+    engine.reserve(1000, &never_paused()).unwrap();
+    engine.push(&[7; 1000], || None, stamp(), false, &never_paused()).unwrap();
+    (engine, posted)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_object_that_neither_spool_nor_memory_has_room_for_is_an_error_and_takes_no_more_memory() {
+    for (policy, is_overflow_mode) in [
+        (Overflow::Error, false),
+        (Overflow::Error, true),
+        (Overflow::DropOldest, false),
+        (Overflow::DropOldest, true),
+    ] {
+        let (engine, posted) = single(policy, is_overflow_mode);
+        let failed = (0..20).any(|_| {
+            let refused = engine.reserve(1000, &never_paused());
+            refused == Err(Refusal::Failed)
+        });
+        assert!(failed, "{policy:?}");
+        assert!(engine.queue.snapshot().memory <= 6000);
+        let too_large = |m: &&Message| matches!(m, Message::TooLarge { full_memory: Some(6000), size } if *size <= 6000);
+        assert_eq!(lock(&posted.0).iter().filter(too_large).count(), 1, "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_object_waits_for_a_spool_that_is_full_where_the_policy_is_block() {
+    for is_overflow_mode in [false, true] {
+        let (engine, posted) = single(Overflow::Block, is_overflow_mode);
+        // A sixteenth is left for the next chunk.
+        while engine.queue.snapshot().memory + 1000 <= 6000 - 6000 / 16 {
+            engine.reserve(1000, &never_paused()).unwrap();
+        }
+        let held = engine.queue.snapshot().memory;
+        let waiting = || {
+            let engine = Arc::clone(&engine);
+            std::thread::spawn(move || engine.reserve(1000, &Pauses(|| Err("flushing"))))
+        };
+        let flushed = waiting();
+        engine.queue.interrupt(true);
+        assert_eq!(flushed.join().unwrap(), Err(Refusal::Flow("flushing")), "{is_overflow_mode}");
+        assert_eq!(engine.queue.snapshot().memory, held);
+        engine.queue.interrupt(false);
+        let goes_on = waiting();
+        engine.queue.set_disk_refusing(false);
+        // What the spool writes is released.
+        engine.queue.release(2000);
+        assert_eq!(goes_on.join().unwrap(), Ok(()), "{is_overflow_mode}");
+        assert!(!lock(&posted.0).iter().any(|m| matches!(m, Message::TooLarge { .. })));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_time_that_a_spool_lasts_counts_what_all_sinks_receive_that_share_its_folder() {
     let folder = tempfile::tempdir().unwrap();
