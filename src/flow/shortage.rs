@@ -484,10 +484,7 @@ mod tests {
                 limits: [500_000.0 * length as f64 / upload as f64, 10.0],
             };
             let told = watch.note(0, figures, look, second * S);
-            assert!(
-                told.is_none() && watch.short().is_none(),
-                "{length} {upload} {phase} {second}: {told:?}"
-            );
+            assert!(told.is_none() && watch.short().is_none(), "{length} {upload}: {phase}");
         }
         watch
     }
