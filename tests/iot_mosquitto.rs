@@ -114,6 +114,30 @@ fn home_assistant_is_told_of_the_device_on_request() {
 }
 
 #[test]
+fn home_assistant_waits_longer_for_a_status_when_the_state_interval_is_raised_in_playing() {
+    let broker = Mosquitto::start();
+    let watcher = broker.watch(&["homeassistant/#"], None);
+    let line = StatusLine::new(
+        &format!("{} home-assistant-prefix=homeassistant", properties(&broker)),
+        NOWHERE,
+    );
+    line.play();
+    let expires_after = |seconds: u64| {
+        move |seen: &[Seen]| {
+            let last = seen.last().map(|s| serde_json::from_str::<Value>(&s.payload).unwrap());
+            last.is_some_and(|payload| payload["cmps"]["phase"]["expire_after"] == seconds)
+        }
+    };
+    assert!(watcher.wait_for(expires_after(180), SOON));
+    line.status.set_property("state-interval", 600_000_000_000u64);
+    assert!(watcher.wait_for(expires_after(1800), SOON));
+    // Who comes later finds it, too.
+    let late = broker.watch(&["homeassistant/#"], None);
+    assert!(late.wait_for(expires_after(1800), SOON));
+    line.stop();
+}
+
+#[test]
 fn a_gcssink_is_looked_after_its_chunks_are_told_and_it_gets_the_commands() {
     let broker = Mosquitto::start();
     broker.publish("gcstreamer/cam1/set/split", br#"{"id":"old"}"#, true);

@@ -204,6 +204,93 @@ fn case_chunks_that_fill_half_a_block() {
     assert_kept(pushed(&stream, 20_000, &nowhere(), &properties), limit);
 }
 
+/// Pushes 100 MB into one object whose spool holds 20 MB. Returns the growth of the memory, and the ERROR.
+fn one_object(policy: &str, mode: &str) -> (u64, Option<String>) {
+    common::init();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let line = format!(
+        "appsrc name=a caps=video/x-flv format=bytes is-live=true block=true max-bytes=1000000 ! gcssink name=s bucket=cam-bucket device-id=memory \
+         location=one.flv endpoint-uri={} max-memory-bytes={ONE_OBJECT} max-spool-bytes=20000000 spool-dir={} spool-mode={mode} \
+         overflow-policy={policy} shutdown-timeout=1000000000",
+        nowhere(),
+        folder.path().display()
+    );
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let source = pipeline.by_name("a").unwrap();
+    let head = flv(1, 1, 10, 1000);
+    let picture = [
+        &[0x17, 1, 0, 0, 0][..],
+        &99_996u32.to_be_bytes(),
+        &[0x65],
+        &vec![0x88; 99_995],
+    ]
+    .concat();
+    let bus = pipeline.bus().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::Error(e) = message.view() {
+            let _ = tell.send(e.error().to_string());
+        }
+        gst::BusSyncReply::Drop
+    });
+    pipeline.set_state(gst::State::Playing).unwrap();
+    source.emit_by_name::<gst::FlowReturn>("push-buffer", &[&gst::Buffer::from_slice(head)]);
+    std::thread::sleep(Duration::from_millis(300));
+    let before = resident();
+    // The source blocks where the policy is to wait.
+    let pushing = std::thread::spawn(move || {
+        for n in 1..1000 {
+            let buffer = gst::Buffer::from_slice(tag(9, n * 40, &picture));
+            if source.emit_by_name::<gst::FlowReturn>("push-buffer", &[&buffer]) != gst::FlowReturn::Ok {
+                return;
+            }
+        }
+    });
+    // With `block` none comes: by then the spool and the memory are full.
+    let error = told
+        .recv_timeout(Duration::from_secs(if policy == "block" { 10 } else { 60 }))
+        .ok();
+    let grown = peak() - before;
+    if policy == "block" {
+        let stats = pipeline.by_name("s").unwrap().property::<gst::Structure>("stats");
+        let received = stats.get::<u64>("bytes-received").unwrap();
+        assert!(
+            (20_000_000..40_000_000).contains(&received),
+            "it waits for the spool: {received}"
+        );
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    pushing.join().unwrap();
+    (grown, error)
+}
+
+/// `max-memory-bytes` of [`one_object`].
+const ONE_OBJECT: u64 = 8 << 20;
+
+#[test]
+#[ignore = "a case of other tests"]
+fn case_one_object_and_a_full_spool() {
+    for mode in ["always", "overflow"] {
+        for policy in ["drop-oldest", "error"] {
+            let (grown, error) = one_object(policy, mode);
+            assert_kept(grown, ONE_OBJECT);
+            let text = error.unwrap_or_default();
+            assert!(
+                text.contains("spool-dir takes no more of it") && text.contains("(8.4 MB)"),
+                "{text}"
+            );
+        }
+        let (grown, error) = one_object("block", mode);
+        assert_kept(grown, ONE_OBJECT);
+        assert_eq!(error, None);
+    }
+}
+
+#[test]
+fn one_object_keeps_to_max_memory_bytes_when_the_spool_is_full() {
+    child("case_one_object_and_a_full_spool");
+}
+
 /// Answers every request with this head, and after that with the same piece for ever.
 fn endless(head: &'static str, piece: &'static [u8], pause: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

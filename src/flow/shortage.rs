@@ -1,17 +1,22 @@
 //! Detects that one of a flow group's two limits is too low for what its sinks receive; to the user it looks like a slow link.
 //!
 //! PURE: time is an argument, ns on any monotonic scale. Each sink reports its figures once a second. A limit is too low if, over
-//! a minute, something waited for it nearly all the time, more chunks began than were stored, and no upload failed. What a sink
-//! received while it failed does not count: the cause was the link or the server, and its backlog is no growth when it recovers.
+//! a minute, something waited for it nearly all the time, more chunks began than were stored, the sinks need more than the limit
+//! allows, and no upload failed. What a sink received while it failed does not count: the cause was the link or the server, and
+//! its backlog is no growth when it recovers.
+//!
+//! Chunks begin in steps, often those of all sinks at once. A sink counts over at least two lengths of its chunks, so that each half
+//! of that time has every phase of a chunk in it: sinks with chunks of up to 30 s over a minute, those with longer ones, together with
+//! the others, over two minutes, four, and so on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Between two samples, ns.
 const STEP: u64 = 10_000_000_000;
-/// Samples that cover a minute.
-const SAMPLES: usize = 7;
-/// Samples at each end whose lowest backlog is compared: a single sample varies with each chunk.
-const ENDS: usize = 3;
+/// The shortest window, in steps: a minute.
+const SHORTEST: usize = 6;
+/// The longest window, in steps: 64 minutes, for all chunks of more than 16.
+const LONGEST: usize = SHORTEST << 6;
 /// Share of the checks at which something waited for a limit, in percent.
 const BUSY: u32 = 90;
 /// After this time without a shortage the next one is reported again, ns.
@@ -57,10 +62,44 @@ struct Sample {
     busy: [u32; 2],
 }
 
-/// One sink over the last minute.
+/// How long the chunks of a sink are, as far as that can be seen, ns.
+#[derive(Clone, Copy, Debug, Default)]
+struct ChunkLength {
+    /// When the open chunk began, or the sink was seen first.
+    began_at: Option<u64>,
+    /// Of the last chunk; of the open one if that is longer already.
+    length: u64,
+}
+
+impl ChunkLength {
+    fn note(&mut self, before: Figures, after: Figures, now: u64) {
+        let began_at = *self.began_at.get_or_insert(now);
+        let open_for = now.saturating_sub(began_at);
+        let begun = after.created.saturating_sub(before.created);
+        if begun > 0 {
+            self.length = open_for / begun;
+            self.began_at = Some(now);
+        } else if after.received > before.received {
+            // A sink that receives nothing has no longer chunks for that.
+            self.length = self.length.max(open_for);
+        }
+    }
+
+    /// The shortest window that covers two chunks, in steps.
+    fn window(&self) -> usize {
+        let mut window = SHORTEST;
+        while window < LONGEST && (window as u64) * STEP < self.length.saturating_mul(2) {
+            window *= 2;
+        }
+        window
+    }
+}
+
+/// One sink over the last minutes.
 #[derive(Debug, Default)]
 struct Sink {
     now: Figures,
+    chunks: ChunkLength,
     /// Totals at the last samples of the group, the oldest first.
     history: VecDeque<Figures>,
     /// Its history begins at a recovery: what came before is no growth. Else it begins with the sink, at 0.
@@ -69,7 +108,8 @@ struct Sink {
 }
 
 impl Sink {
-    fn take(&mut self, figures: Figures) {
+    fn take(&mut self, figures: Figures, now: u64) {
+        self.chunks.note(self.now, figures, now);
         (self.now, self.has_left) = (figures, false);
         if figures.is_failing {
             self.history.clear();
@@ -92,7 +132,7 @@ impl Sink {
 /// Detects shortages of one group, see the module.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Sinks that have left stay for a minute: their chunks count.
+    /// Sinks that have left stay for the longest window: their chunks count.
     sinks: BTreeMap<u64, Sink>,
     samples: VecDeque<Sample>,
     next: Sample,
@@ -110,12 +150,14 @@ pub struct Look {
     pub waits: [bool; 2],
     /// Requests made so far.
     pub requests: u64,
+    /// The limits of bytes and of requests, units per second.
+    pub limits: [f64; 2],
 }
 
 impl Watch {
     /// Records the figures of a sink. Returns a shortage that the caller must report.
     pub fn note(&mut self, sink: u64, figures: Figures, look: Look, now: u64) -> Option<Shortage> {
-        self.sinks.entry(sink).or_default().take(figures);
+        self.sinks.entry(sink).or_default().take(figures, now);
         // Every sink reports once a second: one check a second is enough.
         if self.looked_at.is_none_or(|at| now.saturating_sub(at) >= STEP / 10) {
             self.looked_at = Some(now);
@@ -129,7 +171,7 @@ impl Watch {
         }
         self.sampled_at = now;
         self.sample(look.requests);
-        self.judge(now)
+        self.judge(look.limits, now)
     }
 
     /// Notes that a sink reports no more; its totals still count.
@@ -160,34 +202,41 @@ impl Watch {
         let mut sample = std::mem::take(&mut self.next);
         sample.requests = requests;
         self.samples.push_back(sample);
-        if self.samples.len() > SAMPLES {
-            self.samples.pop_front();
-        }
+        let kept = self.windows().last().map_or(SHORTEST, |&window| window) + 1;
+        let surplus = self.samples.len().saturating_sub(kept);
+        self.samples.drain(..surplus);
         for sink in self.sinks.values_mut().filter(|sink| !sink.now.is_failing) {
             sink.history.push_back(sink.now);
-            if sink.history.len() > SAMPLES {
-                sink.history.pop_front();
-            }
+            let surplus = sink.history.len().saturating_sub(kept);
+            sink.history.drain(..surplus);
         }
-        // Constant for the whole minute.
-        let is_constant = |sink: &Sink| sink.now.is_failing || sink.ago(SAMPLES - 1) == sink.now;
+        // Constant for the whole window.
+        let is_constant = |sink: &Sink| sink.now.is_failing || sink.ago(kept - 1) == sink.now;
         self.sinks.retain(|_, sink| !(sink.has_left && is_constant(sink)));
     }
 
-    /// Totals of the sinks that do not fail, this many samples ago.
-    fn ago(&self, samples: usize) -> Figures {
-        let sinks = self.sinks.values().filter(|sink| !sink.now.is_failing);
-        sinks.fold(Figures::default(), |mut all, sink| {
-            let one = sink.ago(samples);
-            all.created += one.created;
-            all.stored += one.stored;
-            all.received += one.received;
-            all
-        })
+    /// The windows that are enough for one sink at least, in steps, the shortest first.
+    fn windows(&self) -> BTreeSet<usize> {
+        self.sinks.values().map(|sink| sink.chunks.window()).collect()
     }
 
-    fn judge(&mut self, now: u64) -> Option<Shortage> {
-        let found = self.find();
+    /// Totals of the sinks that do not fail and for which this window is enough, at each of its samples, the oldest first.
+    fn totals(&self, window: usize) -> Vec<Figures> {
+        let mut totals = vec![Figures::default(); window + 1];
+        let is_counted = |sink: &&Sink| !sink.now.is_failing && sink.chunks.window() <= window;
+        for sink in self.sinks.values().filter(is_counted) {
+            for (all, samples) in totals.iter_mut().zip((0..=window).rev()) {
+                let one = sink.ago(samples);
+                all.created += one.created;
+                all.stored += one.stored;
+                all.received += one.received;
+            }
+        }
+        totals
+    }
+
+    fn judge(&mut self, limits: [f64; 2], now: u64) -> Option<Shortage> {
+        let found = self.find(limits);
         self.short = found.map(|f| f.limit);
         if found.is_none() {
             if self.told_at.is_some_and(|at| now.saturating_sub(at) >= NEWS) {
@@ -199,40 +248,69 @@ impl Watch {
         found.filter(|_| !is_known)
     }
 
-    fn find(&self) -> Option<Shortage> {
-        if self.samples.len() < SAMPLES {
-            return None;
-        }
-        let totals: Vec<Figures> = (0..SAMPLES).rev().map(|samples| self.ago(samples)).collect();
-        let backlog = |f: &Figures| f.created.saturating_sub(f.stored);
-        let before = totals.iter().take(ENDS).map(backlog).min()?;
-        let after = totals.iter().rev().take(ENDS).map(backlog).min()?;
-        if after <= before {
-            return None;
-        }
-        let (first, last) = (totals.first()?, totals.last()?);
-        let requests = self.samples.back()?.requests.saturating_sub(self.samples.front()?.requests);
-        let within = self.samples.iter().skip(1);
+    fn find(&self, limits: [f64; 2]) -> Option<Shortage> {
+        self.windows().into_iter().find_map(|window| self.find_over(window, limits))
+    }
+
+    /// Looks for a shortage over the last `window` steps.
+    fn find_over(&self, window: usize, [bytes, requests]: [f64; 2]) -> Option<Shortage> {
+        let within = self
+            .samples
+            .len()
+            .checked_sub(window)
+            .map(|from| self.samples.range(from..))?;
+        let before = self
+            .samples
+            .len()
+            .checked_sub(window + 1)
+            .and_then(|at| self.samples.get(at))?;
         let looks: u32 = within.clone().map(|s| s.looks).sum();
         let is_busy = |which: usize| {
             let busy: u32 = within.clone().filter_map(|s| s.busy.get(which)).sum();
             looks > 0 && busy * 100 >= looks * BUSY
         };
-        let seconds = (STEP / 1_000_000_000 * (SAMPLES as u64 - 1)) as f64;
+        if !is_busy(0) && !is_busy(1) {
+            return None;
+        }
+        let totals = self.totals(window);
+        let backlog = |f: &Figures| f.created.saturating_sub(f.stored);
+        // The lowest of each half: a single sample varies with each chunk.
+        let low = totals.iter().take(window / 2).map(backlog).min()?;
+        let high = totals.iter().rev().take(window / 2).map(backlog).min()?;
+        if high <= low {
+            return None;
+        }
+        let (first, last) = (totals.first()?, totals.last()?);
+        let made = self.samples.back()?.requests.saturating_sub(before.requests);
         if is_busy(1) {
-            let created = last.created.saturating_sub(first.created);
             let stored = last.stored.saturating_sub(first.stored);
-            let each = requests as f64 / stored.max(1) as f64;
-            return Some(Shortage {
+            let each = (made as f64 / stored.max(1) as f64).max(1.0);
+            let needed = per_second(&totals, |f| f.created) * each;
+            return (needed > requests).then_some(Shortage {
                 limit: Limit::Requests,
-                needed: created as f64 / seconds * each.max(1.0),
+                needed,
             });
         }
-        is_busy(0).then(|| Shortage {
+        let needed = per_second(&totals, |f| f.received);
+        (needed > bytes).then_some(Shortage {
             limit: Limit::Bytes,
-            needed: last.received.saturating_sub(first.received) as f64 / seconds,
+            needed,
         })
     }
+}
+
+/// Returns by how much a total grows in a second, from its values one [`STEP`] apart: the lower of the growth from the first to the last
+/// and that between the means of both halves. Where a total grows in steps, one of them may count a step too many.
+fn per_second(totals: &[Figures], total: impl Fn(&Figures) -> u64) -> f64 {
+    let seconds = |steps: usize| (STEP / 1_000_000_000) as f64 * steps.max(1) as f64;
+    let half = totals.len() / 2;
+    let sum = |f: f64, figures: &Figures| f + total(figures) as f64;
+    let early = totals.iter().take(half).fold(0.0, sum);
+    let late = totals.iter().rev().take(half).fold(0.0, sum);
+    let between_means = (late - early) / half.max(1) as f64 / seconds(totals.len() - half);
+    let ends = totals.first().zip(totals.last());
+    let from_end_to_end = ends.map_or(0, |(first, last)| total(last).saturating_sub(total(first))) as f64;
+    between_means.min(from_end_to_end / seconds(totals.len().saturating_sub(1)))
 }
 
 #[cfg(test)]
@@ -254,6 +332,9 @@ mod tests {
         told: Vec<(u64, Shortage)>,
         now: u64,
         stored: f64,
+        limits: [f64; 2],
+        /// The first chunk is this old at the start, s.
+        phase: u64,
     }
 
     impl Run {
@@ -268,6 +349,8 @@ mod tests {
                 told: Vec::new(),
                 now: 0,
                 stored: 0.0,
+                limits: [rate * 1000.0, rate],
+                phase: 0,
             }
         }
 
@@ -275,19 +358,21 @@ mod tests {
             for _ in 0..seconds {
                 self.now += S;
                 let second = self.now / S;
-                let created = second / self.every + 1;
+                let created = (second + self.phase) / self.every + 1;
                 let closed = (created - 1) * self.sinks;
                 self.stored = (self.stored + self.rate).min(closed as f64);
                 for sink in 0..self.sinks {
                     let figures = Figures {
                         created,
-                        stored: (self.stored / self.sinks as f64) as u64,
+                        // Spread over the sinks, each of which counts whole chunks.
+                        stored: (self.stored as u64 + sink) / self.sinks,
                         received: second * 1000 / self.every,
                         is_failing: self.failing,
                     };
                     let look = Look {
                         waits: self.waits,
                         requests: self.stored as u64,
+                        limits: self.limits,
                     };
                     self.told
                         .extend(self.watch.note(sink, figures, look, self.now).map(|t| (second, t)));
@@ -380,6 +465,102 @@ mod tests {
         assert_eq!(run.told.len(), 3);
     }
 
+    /// One camera whose chunks of `length` s take `upload` s at the limit of bytes.
+    fn long_chunks(length: u64, upload: u64, phase: u64) -> Watch {
+        let mut watch = Watch::default();
+        for second in 1..=10 * length {
+            let at = second + phase;
+            let (closed, since) = (at / length, at % length);
+            let is_sending = closed > 0 && since < upload;
+            let figures = Figures {
+                created: closed + 1,
+                stored: closed - u64::from(is_sending),
+                received: at * 500_000,
+                is_failing: false,
+            };
+            let look = Look {
+                waits: [is_sending, false],
+                requests: closed,
+                limits: [500_000.0 * length as f64 / upload as f64, 10.0],
+            };
+            let told = watch.note(0, figures, look, second * S);
+            assert!(told.is_none() && watch.short().is_none(), "{length} {upload}: {phase}");
+        }
+        watch
+    }
+
+    #[test]
+    fn long_chunks_that_a_limit_lets_through_in_time_are_no_shortage_at_any_phase() {
+        for (length, upload) in [
+            (120, 60),
+            (120, 80),
+            (120, 115),
+            (300, 70),
+            (300, 150),
+            (600, 240),
+            (61, 60),
+            (3600, 1800),
+        ] {
+            for phase in (0..length).step_by(if length > 600 { 97 } else { 1 }) {
+                long_chunks(length, upload, phase);
+            }
+        }
+    }
+
+    #[test]
+    fn six_hundred_cameras_that_cut_together_every_five_minutes_need_two_requests_a_second_and_are_not_told() {
+        for phase in (0..300).step_by(7) {
+            let mut run = Run::new(600, 300, 10.0, [false, false]);
+            run.phase = phase;
+            for _ in 0..1500 {
+                let closed = ((run.now / S + 1 + phase) / 300 - phase / 300) * 600;
+                run.waits = [false, run.stored < closed as f64];
+                run.run(1);
+                assert!(run.told.is_empty() && run.watch.short().is_none(), "{phase}: {:?}", run.told);
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_for_long_chunks_is_told_after_two_to_four_of_them() {
+        // 600 cameras with chunks of 40 s take 15 requests a second; one with chunks of 5 minutes takes 2000 bytes a second.
+        for (sinks, every, rate, waits, needed) in [(600, 40, 10.0, [false, true], 15.0), (600, 300, 1.0, [true, false], 2000.0)]
+        {
+            let mut run = Run::new(sinks, every, rate, waits);
+            run.run(5 * every);
+            let [(at, told)] = run.told[..] else {
+                panic!("{:?}", run.told)
+            };
+            assert!((2 * every..=4 * every + 20).contains(&at), "{at}");
+            assert!((needed * 0.8..=needed * 1.2).contains(&told.needed), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn one_camera_with_long_chunks_does_not_delay_the_word_about_the_others() {
+        let mut watch = Watch::default();
+        let told = (1..=100u64).find(|second| {
+            let told: Vec<_> = (0..=300u64)
+                .filter_map(|sink| {
+                    let figures = Figures {
+                        created: if sink == 0 { 1 } else { second / 10 + 1 },
+                        stored: if sink == 0 { 0 } else { second / 30 },
+                        received: second * 100,
+                        is_failing: false,
+                    };
+                    let look = Look {
+                        waits: [false, true],
+                        requests: second * 10,
+                        limits: [20e6, 10.0],
+                    };
+                    watch.note(sink, figures, look, second * S)
+                })
+                .collect();
+            !told.is_empty()
+        });
+        assert!(told.is_some_and(|at| at <= 90), "{told:?}");
+    }
+
     #[test]
     fn a_sink_that_leaves_takes_no_backlog_with_it() {
         let mut watch = Watch::default();
@@ -391,6 +572,7 @@ mod tests {
         let look = Look {
             waits: [false, true],
             requests: 0,
+            limits: [20e6, 10.0],
         };
         for second in 1..=300 {
             // Each fragment has its own sink, with one chunk that is stored when the next begins.

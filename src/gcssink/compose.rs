@@ -133,10 +133,15 @@ fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent
         // A refusal is reported by each sink, and so is its end.
         HealthEvent::Recovered { refused, .. } if flow.is_some_and(|f| !f.ends_outage()) && !refused => {}
         HealthEvent::Outage { first, reason } => {
+            // It speaks for all sinks of the group.
+            let pending = flow.map_or(pending, |f| f.waiting_in_group(pending));
             let left = session.map_or_else(String::new, stats::memory_left);
             messages::outage(element, first, &reason, pending, &left);
         }
-        HealthEvent::Recovered { after, .. } => messages::recovered(element, after, &messages::waiting(pending)),
+        HealthEvent::Recovered { after, refused } => {
+            let pending = flow.filter(|_| !refused).map_or(pending, |f| f.waiting_in_group(pending));
+            messages::recovered(element, after, &messages::waiting(pending));
+        }
         HealthEvent::Fatal { http_status, reason } => {
             if let Some(session) = session {
                 session.engine.refuse();

@@ -82,7 +82,19 @@ pub(super) fn post(element: &gst::Element, message: Message) {
                 duration(waited)
             )
         ),
-        Message::TooLarge(size) => gst::element_error!(
+        Message::TooLarge {
+            size,
+            full_memory: Some(memory),
+        } => gst::element_error!(
+            element,
+            gst::ResourceError::NoSpaceLeft,
+            (
+                "the location has no placeholder, so all goes into one object, which has reached {}: spool-dir takes no more of it, and max-memory-bytes ({}) is full; make room in spool-dir or raise max-spool-bytes, use a location with {{session}} and {{seq}}, or choose overflow-policy=block to wait for room",
+                bytes(size),
+                bytes(memory)
+            )
+        ),
+        Message::TooLarge { size, full_memory: None } => gst::element_error!(
             element,
             gst::ResourceError::NoSpaceLeft,
             (

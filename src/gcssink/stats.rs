@@ -5,27 +5,29 @@ use crate::base::lock::lock;
 use crate::upload::chunk::Keep;
 use crate::upload::queue::Overflow;
 use crate::upload::report::Snapshot;
+use crate::upload::spool_folder::SpoolFolder;
 use gcstreamer_schema::structures::{health as names_of_health, stats as names};
 use gcstreamer_schema::units;
 
-/// Returns how long memory and spool last at the rate of this stream, as text.
+/// Returns how long the memory lasts at the rate of this stream, or the spool at that of all streams that share it, as text.
 pub(super) fn memory_left(session: &Session) -> String {
     let engine = &session.engine;
     let max = engine.config().uploads.max_memory;
     let snapshot = engine.queue.snapshot();
-    let rate = units::rate(snapshot.input);
     match &engine.spool {
         None => format!(
-            "max-memory-bytes ({}) covers about {} more of an outage at {rate}; a spool-dir on disk would cover more",
+            "max-memory-bytes ({}) covers about {} more of an outage at {}; a spool-dir on disk would cover more",
             units::bytes(max),
-            lasts(max.saturating_sub(snapshot.memory), snapshot.input)
+            lasts(max.saturating_sub(snapshot.memory), snapshot.input),
+            units::rate(snapshot.input)
         ),
         Some(spool) => {
-            let room = spool.room();
+            let (room, input) = (spool.room(), spool.input(snapshot.input));
             format!(
-                "the spool has room for {} more, about {} of an outage at {rate}",
+                "the spool has room for {} more, about {} of an outage at {}",
                 units::bytes(room),
-                lasts(room, snapshot.input)
+                lasts(room, input),
+                units::rate(input)
             )
         }
     }
@@ -37,16 +39,17 @@ pub(super) fn backlog(session: &Session) -> String {
     let max = engine.config().uploads.max_memory;
     let input = engine.queue.snapshot().input;
     let memory = units::bytes(max);
-    let on_disk = |dir: &str, room: u64| {
+    let on_disk = |dir: &str, spool: &SpoolFolder| {
+        let (room, input) = (spool.room(), spool.input(input));
         let (time, rate) = (lasts(room, input), units::rate(input));
         let room = units::bytes(room);
         format!("in spool-dir {dir}, which has room for {room} (about {time} at {rate})")
     };
     match (&engine.spool, &session.spool_dir, session.keep) {
         (Some(spool), Some(dir), Keep::Overflow) => {
-            format!("in memory ({memory}), then {}", on_disk(dir, spool.room()))
+            format!("in memory ({memory}), then {}", on_disk(dir, spool))
         }
-        (Some(spool), Some(dir), _) => on_disk(dir, spool.room()),
+        (Some(spool), Some(dir), _) => on_disk(dir, spool),
         _ => match engine.overflow() {
             Overflow::Block => format!("in memory ({memory}), and the pipeline waits while that is full"),
             Overflow::DropOldest => format!(
@@ -90,7 +93,7 @@ pub(super) fn figures(session: &Session) -> gst::Structure {
     let snapshot = engine.queue.snapshot();
     let spool = engine.spool.as_ref().map_or((0, 0), |spool| {
         // The rate is 0 until data has arrived.
-        let seconds = spool.room().checked_div(snapshot.input).unwrap_or(0);
+        let seconds = spool.room().checked_div(spool.input(snapshot.input)).unwrap_or(0);
         (spool.used(), seconds)
     });
     structure(&snapshot, engine.key_units(), engine.flow.throttled(), spool)

@@ -233,6 +233,9 @@ impl Engine {
         if let Some(ticker) = lock(&self.tasks).ticker.take() {
             ticker.abort();
         }
+        if let Some(spool) = &self.spool {
+            spool.set_input(0);
+        }
         self.begin_to_end(shutdown_timeout);
         let next_sequence = self.with(|ingest| ingest.chunker.next_sequence());
         let (until, disk_until) = {

@@ -323,7 +323,10 @@ impl Engine {
             return Err(self.end_with(Message::Fault(fault)));
         }
         match too_large {
-            Some(bytes) => Err(self.end_with(Message::TooLarge(bytes))),
+            Some(bytes) => Err(self.end_with(Message::TooLarge {
+                size: bytes,
+                full_memory: None,
+            })),
             None => Ok(wants_key_unit),
         }
     }

@@ -58,7 +58,12 @@ pub enum Message {
         pictures: u64,
     },
     /// A single object has grown too large for the memory: an ERROR.
-    TooLarge(u64),
+    TooLarge {
+        /// Its size, bytes.
+        size: u64,
+        /// Property `max-memory-bytes`, if there is a spool: it takes no more of the object, and that memory is full.
+        full_memory: Option<u64>,
+    },
     /// The memory is full and the policy is `error`: an ERROR.
     Full,
     /// The memory is full and uploads are refused: an ERROR.

@@ -43,8 +43,14 @@ impl Engine {
                     if !is_in_vain {
                         self.with(Ingest::make_room);
                     }
-                    // What else is pending may lie on disk, or in the sessions of earlier processes, and make no room.
-                    if is_in_vain || self.queue.snapshot().pending.chunks == 0 {
+                    // A single object cannot be cut: only the spool can take it out of memory.
+                    if self.config().limits.single && self.queue.is_disk_refusing() {
+                        if self.overflow() != Overflow::Block {
+                            return Err(self.end_with(self.too_large_for_spool()));
+                        }
+                        self.queue.wait_for_disk();
+                    } else if is_in_vain || self.queue.snapshot().pending.chunks == 0 {
+                        // What else is pending may lie on disk, or in the sessions of earlier processes, and make no room.
                         self.queue.force_charge(bytes);
                         return Ok(());
                     }
@@ -52,6 +58,13 @@ impl Engine {
                 Charged::No(NoRoom::Interrupted) if self.is_failed() => return Err(Refusal::Failed),
                 Charged::No(NoRoom::Interrupted) => wait.wait_preroll().map_err(Refusal::Flow)?,
             }
+        }
+    }
+
+    fn too_large_for_spool(&self) -> Message {
+        Message::TooLarge {
+            size: self.queue.snapshot().stats.bytes_received,
+            full_memory: Some(self.config().uploads.max_memory),
         }
     }
 

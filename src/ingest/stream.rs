@@ -72,7 +72,7 @@ pub struct Ingest {
     pub(super) wants_key_unit: bool,
     /// Size of a single object that has grown too large.
     pub(super) too_large: Option<u64>,
-    eos: bool,
+    pub(super) eos: bool,
     /// The element is about to stop: no more data is accepted.
     pub(super) stopped: bool,
 }

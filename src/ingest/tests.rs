@@ -1,5 +1,6 @@
 //! The engine without a shell: pauses, policies, ticks, and observers.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -18,9 +19,11 @@ use super::{Config, Engine, Parts};
 use crate::base::lock::lock;
 use crate::flow::group::{Group, Member};
 use crate::flow::site::Site;
+use crate::upload::chunk::Keep;
 use crate::upload::driver::Writers;
 use crate::upload::life::{LifeEvent, Observer, Step};
 use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
+use crate::upload::recovery::{self, SpoolSettings};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -119,28 +122,59 @@ fn config(overflow: Overflow) -> Config {
 }
 
 fn engine(server: Server, overflow: Overflow, observer: Arc<dyn Observer>) -> (Arc<Engine>, Arc<Posted>) {
-    let location = "{device}/x_{session}_{seq}.{ext}";
-    let posted = Arc::new(Posted::default());
+    engine_with(server, overflow, |queue| queue.with_observer(observer))
+}
+
+fn engine_with(server: Server, overflow: Overflow, queue: impl FnOnce(UploadQueue) -> UploadQueue) -> (Arc<Engine>, Arc<Posted>) {
     let config = config(overflow);
+    let queue = queue(UploadQueue::new(config.uploads, 1, Box::new(|| {})));
+    begin(server, config, queue, None)
+}
+
+fn builder(device: &str) -> ObjectBuilder {
+    let location = "{device}/x_{session}_{seq}.{ext}";
+    ObjectBuilder {
+        bucket: "b".to_owned(),
+        device: device.to_owned(),
+        location: location.to_owned(),
+        template: Template::parse(location).unwrap(),
+        endpoint: Endpoint::google(),
+        session: "0a1b2c3d4e".into(),
+        boot_id: "".into(),
+        settings: ObjectSettings::default(),
+    }
+}
+
+/// Begins an engine, with `spool` for a camera of that name.
+fn begin(server: Server, config: Config, queue: UploadQueue, spool: Option<(&Path, &str)>) -> (Arc<Engine>, Arc<Posted>) {
+    let posted = Arc::new(Posted::default());
+    let builder = builder(spool.map_or("cam", |(_, device)| device));
+    let spool = spool.map(|(dir, device)| {
+        let settings = SpoolSettings {
+            dir: &dir.display().to_string(),
+            max_bytes: 1 << 30,
+            keep: Keep::Always,
+            interval: Duration::from_secs(1),
+        };
+        recovery::open(
+            settings,
+            device,
+            "0a1b2c3d4e",
+            builder.endpoint.clone(),
+            builder.destination(),
+        )
+        .unwrap()
+    });
     let parts = Parts {
-        chunker: Chunker::new(limits(), None),
-        builder: ObjectBuilder {
-            bucket: "b".to_owned(),
-            device: "cam".to_owned(),
-            location: location.to_owned(),
-            template: Template::parse(location).unwrap(),
-            endpoint: Endpoint::google(),
-            session: "0a1b2c3d4e".into(),
-            boot_id: "".into(),
-            settings: ObjectSettings::default(),
-        },
-        queue: Arc::new(UploadQueue::new(config.uploads, 1, Box::new(|| {})).with_observer(observer)),
+        chunker: Chunker::new(config.limits, None),
+        builder,
+        queue: Arc::new(queue),
         flow: Arc::new(Member::new(Group::join(""), Site::of("ingest", "tests"))),
         writers: Arc::new(server),
         poster: Arc::<Posted>::clone(&posted),
         config,
     };
-    (Engine::begin(parts, None, &Handle::current()), posted)
+    (Engine::begin(parts, spool, &Handle::current()), posted)
 }
 
 fn stamp() -> Stamp {
@@ -189,6 +223,105 @@ async fn the_policy_error_ends_the_recording_with_one_message() {
     }
     let full = lock(&posted.0).iter().filter(|m| matches!(m, Message::Full)).count();
     assert_eq!(full, 1);
+}
+
+/// An engine for one object, whose spool refuses and whose memory is full of it.
+fn single(overflow: Overflow, is_overflow_mode: bool) -> (Arc<Engine>, Arc<Posted>) {
+    let (engine, posted) = engine_with(Server { answers: false }, overflow, |queue| queue.with_disk(is_overflow_mode));
+    let limits = Limits {
+        single: true,
+        ..limits()
+    };
+    engine.set_config(Config {
+        limits,
+        ..config(overflow)
+    });
+    engine.queue.set_disk_refusing(true);
+    engine.reserve(1000, &never_paused()).unwrap();
+    engine.push(&[7; 1000], || None, stamp(), false, &never_paused()).unwrap();
+    (engine, posted)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_object_that_neither_spool_nor_memory_has_room_for_is_an_error_and_takes_no_more_memory() {
+    for (policy, is_overflow_mode) in [
+        (Overflow::Error, false),
+        (Overflow::Error, true),
+        (Overflow::DropOldest, false),
+        (Overflow::DropOldest, true),
+    ] {
+        let (engine, posted) = single(policy, is_overflow_mode);
+        let failed = (0..20).any(|_| {
+            let refused = engine.reserve(1000, &never_paused());
+            refused == Err(Refusal::Failed)
+        });
+        assert!(failed, "{policy:?}");
+        assert!(engine.queue.snapshot().memory <= 6000);
+        let too_large = |m: &&Message| matches!(m, Message::TooLarge { full_memory: Some(6000), size } if *size <= 6000);
+        assert_eq!(lock(&posted.0).iter().filter(too_large).count(), 1, "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_object_waits_for_a_spool_that_is_full_where_the_policy_is_block() {
+    for is_overflow_mode in [false, true] {
+        let (engine, posted) = single(Overflow::Block, is_overflow_mode);
+        // A sixteenth is left for the next chunk.
+        while engine.queue.snapshot().memory + 1000 <= 6000 - 6000 / 16 {
+            engine.reserve(1000, &never_paused()).unwrap();
+        }
+        let held = engine.queue.snapshot().memory;
+        let waiting = || {
+            let engine = Arc::clone(&engine);
+            std::thread::spawn(move || engine.reserve(1000, &Pauses(|| Err("flushing"))))
+        };
+        let flushed = waiting();
+        engine.queue.interrupt(true);
+        assert_eq!(flushed.join().unwrap(), Err(Refusal::Flow("flushing")), "{is_overflow_mode}");
+        assert_eq!(engine.queue.snapshot().memory, held);
+        engine.queue.interrupt(false);
+        let goes_on = waiting();
+        engine.queue.set_disk_refusing(false);
+        // What the spool writes is released.
+        engine.queue.release(2000);
+        assert_eq!(goes_on.join().unwrap(), Ok(()), "{is_overflow_mode}");
+        assert!(!lock(&posted.0).iter().any(|m| matches!(m, Message::TooLarge { .. })));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_spool_lasts_counts_what_all_sinks_receive_that_share_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let engines: Vec<_> = ["a", "b", "c", "d"]
+        .into_iter()
+        .map(|device| {
+            let config = wide(64 << 20);
+            let queue = UploadQueue::new(config.uploads, 1, Box::new(|| {})).with_disk(false);
+            begin(Server { answers: false }, config, queue, Some((folder.path(), device))).0
+        })
+        .collect();
+    for _ in 0..60 {
+        for engine in &engines {
+            engine.reserve(10_000, &never_paused()).unwrap();
+            engine.push(&[7; 10_000], || None, stamp(), false, &never_paused()).unwrap();
+            engine.tick(true);
+        }
+        advance(Duration::from_secs(1)).await;
+    }
+    let rate_of_all = |asked: &Engine| {
+        let own = asked.queue.snapshot().input;
+        assert!((9_000..=11_000).contains(&own), "{own}");
+        asked.spool.as_ref().unwrap().input(own)
+    };
+    for engine in &engines {
+        let all = rate_of_all(engine);
+        assert!((32_000..=48_000).contains(&all), "{all}");
+    }
+    // One ends: it needs no room any more.
+    engines[3].fail();
+    engines[3].tick(true);
+    let all = rate_of_all(&engines[0]);
+    assert!((27_000..=33_000).contains(&all), "{all}");
 }
 
 #[tokio::test(start_paused = true)]

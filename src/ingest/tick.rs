@@ -78,15 +78,20 @@ impl Engine {
         }
     }
 
-    /// Reports that a limit of the group is too low, if it is this sink's turn to report.
+    /// Sets the figures of this sink that others state. Reports that a limit of the group is too low, if it is this sink's turn to report.
     fn watch_limits(&self) {
         let snapshot = self.queue.snapshot();
-        let (told, is_limited) = self.flow.watch(Figures {
+        if let Some(spool) = &self.spool {
+            let is_recording = !self.is_failed() && self.with(|ingest| !ingest.eos && !ingest.chunker.is_stopped());
+            spool.set_input(if is_recording { snapshot.input } else { 0 });
+        }
+        let figures = Figures {
             created: snapshot.stats.created,
             stored: snapshot.stats.uploaded,
             received: snapshot.stats.bytes_received,
             is_failing: self.queue.is_failing(),
-        });
+        };
+        let (told, is_limited) = self.flow.watch(figures, snapshot.pending);
         self.queue.set_limited(is_limited);
         if let Some(Shortage { limit, needed }) = told {
             let (bytes, requests, _) = self.flow.group().limits();

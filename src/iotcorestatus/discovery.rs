@@ -32,7 +32,7 @@ pub struct Options<'o> {
 pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Options<'_>) -> (String, Value) {
     let object = format!("gcstreamer_{}", object_id(&identity.device));
     let topic = format!("{}/device/{object}/config", prefix.trim_end_matches('/'));
-    // As in the contract for a state: unknown if no status arrives for three intervals.
+    // As in the contract for a state: not to be relied on if no status arrives for three intervals.
     let expire_after = options.interval.saturating_mul(3).div_ceil(1_000_000_000).max(1);
     let entity = |id: &str, mut body: Value| {
         if let Some(map) = body.as_object_mut() {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_renewed_becomes_unknown() {
+    fn a_value_that_is_not_renewed_becomes_unavailable() {
         let identity = Identity::default();
         for (interval, seconds) in [(60_000_000_000, 180), (1_000_000_000, 3), (1_500_000_000, 5)] {
             let options = Options {

@@ -16,7 +16,7 @@ use super::messages::{MAX_POSTS, Post, Poster, deliver};
 use super::report::{Event, Format, Phase};
 use super::session::Session;
 use super::settings::{Settings, specs};
-use super::validated::validate;
+use super::validated::{discovery_of, validate};
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
 use crate::element::properties::refusal;
@@ -337,12 +337,18 @@ impl ObjectImpl for IotCoreStatus {
             self.poster().post(Post::Warning(text));
             return;
         }
-        let (limits, doubt) = {
+        let session = self.session();
+        let (limits, doubt, discovery) = {
             let mut settings = lock(&self.settings);
             settings.set(pspec.name(), value);
-            (settings.limits(), settings.doubt(pspec.name()))
+            let discovery = session.as_ref().and_then(|s| discovery_of(&settings, s.identity()));
+            (settings.limits(), settings.doubt(pspec.name()), discovery)
         };
-        if let Some(session) = self.session() {
+        if let Some(session) = session {
+            // The time after which Home Assistant takes its entities for unavailable follows `state-interval`.
+            if let Some((_, payload)) = discovery {
+                session.set_discovery(payload);
+            }
             doubt.into_iter().for_each(|text| self.poster().post(Post::Warning(text)));
             session.set_limits(limits);
         }

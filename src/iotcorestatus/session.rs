@@ -20,7 +20,7 @@ use super::downstream::{self, Relation, SinkList};
 use super::inbox::Inbox;
 use super::link_listener::LinkListener;
 use super::messages::{Post, Poster};
-use super::report::{Event, Limits, Output, Phase, Reporter, Status};
+use super::report::{Event, Identity, Limits, Output, Phase, Reporter, Status};
 use super::settings::PayloadFormat;
 use super::validated::ValidatedSettings;
 use crate::base::lock::lock;
@@ -42,7 +42,7 @@ const CAUSE_CHECK: Duration = Duration::from_millis(5);
 /// One run of the element.
 pub(super) struct Session {
     element: glib::WeakRef<gst::Element>,
-    device: String,
+    identity: Identity,
     format: PayloadFormat,
     counters: Arc<Counters>,
     reporter: Mutex<Reporter>,
@@ -74,7 +74,7 @@ impl Session {
         counters.reset();
         let session = Arc::new(Self {
             element: element.downgrade(),
-            device: settings.identity.device.clone(),
+            identity: settings.identity.clone(),
             format: settings.format,
             counters: Arc::clone(counters),
             reporter: Mutex::new(Reporter::new(limits, settings.identity, now())),
@@ -133,7 +133,7 @@ impl Session {
         let output = reporter.poll(&self.counters.snapshot(), now());
         if output.phase_changed {
             let reason = reporter.reason().map_or("", |r| r.name());
-            gst::info!(CAT, "{} is {} {reason}", self.device, reporter.phase().name());
+            gst::info!(CAT, "{} is {} {reason}", self.identity.device, reporter.phase().name());
         }
         self.counters.arm(reporter.phase() != Phase::Streaming);
         let next = output.next_poll;
@@ -220,6 +220,18 @@ impl Session {
     pub(super) fn set_limits(&self, limits: Limits) {
         lock(&self.reporter).set_limits(limits);
         self.counters.wake.notify_one();
+    }
+
+    /// Returns what the status says of the device.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Publishes the discovery message for Home Assistant again if `payload` is another one.
+    pub(super) fn set_discovery(&self, payload: Bytes) {
+        if let Some(link) = self.link.get() {
+            link.set_discovery(payload);
+        }
     }
 
     /// Returns phase and reason as of the last poll, and the number of stalls.

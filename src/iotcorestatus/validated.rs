@@ -113,17 +113,6 @@ fn iotcore(settings: &Settings) -> Result<mqtt::IotCore, gst::ErrorMessage> {
 
 fn plain(settings: &Settings, identity: &Identity) -> Result<mqtt::Plain, gst::ErrorMessage> {
     check_device(&identity.device).map_err(settings_error)?;
-    let prefix = prefix_of(&settings.topic_prefix, &identity.device);
-    let prefix = prefix.trim_end_matches('/').to_owned();
-    let discovery = settings.home_assistant_prefix.as_deref().map(|ours| {
-        let options = Options {
-            interval: settings.state_interval.ns(),
-            accept_commands: settings.accept_commands,
-            depends_on: settings.home_assistant_availability.as_deref(),
-        };
-        let (topic, payload) = discovery(ours, &prefix, identity, options);
-        (topic, Bytes::from(payload.to_string()))
-    });
     Ok(mqtt::Plain {
         client_id: settings
             .client_id
@@ -131,9 +120,27 @@ fn plain(settings: &Settings, identity: &Identity) -> Result<mqtt::Plain, gst::E
             .unwrap_or_else(|| format!("gcstreamer-{}", identity.device)),
         username: settings.username.clone(),
         password_file: settings.password_file.as_ref().map(PathBuf::from),
-        prefix,
-        discovery,
+        prefix: topics_of(settings, identity),
+        discovery: discovery_of(settings, identity),
     })
+}
+
+/// Returns the first part of our topics.
+fn topics_of(settings: &Settings, identity: &Identity) -> String {
+    let prefix = prefix_of(&settings.topic_prefix, &identity.device);
+    prefix.trim_end_matches('/').to_owned()
+}
+
+/// Returns topic and payload of the discovery message for Home Assistant, if one is wanted.
+pub(super) fn discovery_of(settings: &Settings, identity: &Identity) -> Option<(String, Bytes)> {
+    let prefix = settings.home_assistant_prefix.as_deref()?;
+    let options = Options {
+        interval: settings.state_interval.ns(),
+        accept_commands: settings.accept_commands,
+        depends_on: settings.home_assistant_availability.as_deref(),
+    };
+    let (topic, payload) = discovery(prefix, &topics_of(settings, identity), identity, options);
+    Some((topic, Bytes::from(payload.to_string())))
 }
 
 fn gst_version() -> String {

@@ -85,6 +85,7 @@ pub struct Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         self.quota.set_limit(self.sink, 0);
+        self.quota.set_input(self.sink, 0);
     }
 }
 
@@ -154,6 +155,16 @@ impl Spool {
             Some(limited) => limited.min(space.available),
             None => space.available.saturating_sub(keep(space.total)),
         }
+    }
+
+    /// Sets how many bytes a second this sink receives, in place of what it has set before. 0 = it has ended.
+    pub fn set_input(&self, rate: u64) {
+        self.quota.set_input(self.sink, rate);
+    }
+
+    /// Returns how many bytes a second all sinks of this process with this folder receive.
+    pub fn input(&self) -> u64 {
+        self.quota.input()
     }
 
     /// Asks whether the disk answers.

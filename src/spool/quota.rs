@@ -63,6 +63,8 @@ impl Charge {
 struct QuotaState {
     /// The limits that users set, by sink.
     limits: BTreeMap<u64, u64>,
+    /// What each sink receives, bytes a second.
+    inputs: BTreeMap<u64, u64>,
     /// Blocks of all files in the folders whose locks this process holds.
     used: u64,
     /// The same and the room that is kept.
@@ -136,6 +138,21 @@ impl Quota {
             state.limits.remove(&sink);
         }
         state.has_news = true;
+    }
+
+    /// Sets how many bytes a second a sink receives, in place of what it has set before. 0 = it has ended.
+    pub(super) fn set_input(&self, sink: u64, rate: u64) {
+        let mut state = self.lock();
+        if rate > 0 {
+            state.inputs.insert(sink, rate);
+        } else {
+            state.inputs.remove(&sink);
+        }
+    }
+
+    /// Returns how many bytes a second all sinks of this process receive.
+    pub(super) fn input(&self) -> u64 {
+        self.lock().inputs.values().fold(0, |sum, rate| sum.saturating_add(*rate))
     }
 
     /// Returns how many bytes may still be written; `None` if no limit is set.

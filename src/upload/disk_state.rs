@@ -197,6 +197,11 @@ impl Disk {
         !self.in_hand.ends.is_empty() || self.ops.iter().any(|op| matches!(op, Op::End(_)))
     }
 
+    /// Whether it has refused, and has not taken anything since: an attempt that is due has not begun.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.is_blocked() || matches!(self.health, DiskHealth::Retry { .. })
+    }
+
     pub(super) fn is_open_on_disk(&self) -> bool {
         self.mode == Mode::Overflow { open_on_disk: true }
     }

@@ -100,6 +100,40 @@ impl UploadQueue {
         }
     }
 
+    /// Whether the spool takes nothing: it is full, fails or does not answer.
+    pub fn is_disk_refusing(&self) -> bool {
+        let state = self.lock();
+        state.disk.as_ref().is_some_and(Disk::is_refusing)
+    }
+
+    /// Waits while the spool takes nothing. Returns when it is tried again, and at once if waits are interrupted. Returns too when
+    /// the settings change.
+    pub fn wait_for_disk(&self) {
+        let state = self.lock();
+        let version = state.version;
+        let is_waiting = |state: &mut QueueState| {
+            let is_refusing = state.disk.as_ref().is_some_and(Disk::is_refusing);
+            is_refusing && !state.interrupted && state.version == version
+        };
+        drop(
+            self.changed
+                .wait_while(state, is_waiting)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// The spool refuses, or takes again.
+    #[cfg(test)]
+    pub fn set_disk_refusing(&self, is_refusing: bool) {
+        if let Some(disk) = &mut self.lock().disk {
+            match is_refusing {
+                true => disk.health.block(),
+                false => disk.health.unblock(),
+            }
+        }
+        self.changed.notify_all();
+    }
+
     /// Charges the memory whatever is there: nothing could be done to make room.
     pub fn force_charge(&self, bytes: u64) {
         self.lock().received(bytes, self.now());

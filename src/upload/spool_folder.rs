@@ -59,4 +59,17 @@ impl SpoolFolder {
     pub fn room(&self) -> u64 {
         self.spool.get().map_or(0, |spool| spool.room())
     }
+
+    /// Sets how many bytes a second this sink receives; call it once a second. 0 = it has ended.
+    pub fn set_input(&self, rate: u64) {
+        if let Some(spool) = self.spool.get() {
+            spool.set_input(rate);
+        }
+    }
+
+    /// Returns at how many bytes a second the room is used up without an uplink: what all sinks of this process with this folder
+    /// receive. `own`: what this sink receives, which may not be counted yet.
+    pub fn input(&self, own: u64) -> u64 {
+        self.spool.get().map_or(own, |spool| spool.input().max(own))
+    }
 }

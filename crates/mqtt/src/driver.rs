@@ -132,6 +132,9 @@ impl Driver {
     fn process_inbox(&mut self) {
         let inbox = self.shared.take();
         let now = self.now();
+        if let Some(payload) = inbox.discovery {
+            self.link.handle(now, Event::Discovery(payload));
+        }
         if inbox.wanted.state.is_some() || inbox.wanted.status.is_some() {
             self.link.handle(now, Event::Want(inbox.wanted));
         }

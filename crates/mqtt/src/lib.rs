@@ -310,6 +310,12 @@ impl Link {
         self.shared.want(wanted);
     }
 
+    /// Replaces the payload of the discovery message, see [`Plain::discovery`], and publishes it again if it has changed. Does nothing
+    /// if the link was started without one.
+    pub fn set_discovery(&self, payload: Bytes) {
+        self.shared.set_discovery(payload);
+    }
+
     /// Publishes an event once: on `P/event/{kind}`, or on `/devices/D/events` if telemetry is enabled; otherwise does nothing.
     pub fn event(&self, kind: &'static str, payload: Bytes) {
         if self.has_events {

@@ -21,6 +21,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pub(super) wanted: Wanted,
+    pub(super) discovery: Option<Bytes>,
     pub(super) events: VecDeque<(Instant, &'static str, Bytes)>,
     /// Events dropped because the inbox was full.
     pub(super) dropped: u64,
@@ -56,6 +57,11 @@ impl Shared {
             inbox.wanted.status = wanted.status;
         }
         drop(inbox);
+        self.woken.notify_one();
+    }
+
+    pub(super) fn set_discovery(&self, payload: Bytes) {
+        lock(&self.inbox).discovery = Some(payload);
         self.woken.notify_one();
     }
 

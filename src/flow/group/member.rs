@@ -8,6 +8,7 @@ use super::{Group, now};
 use crate::flow::bucket::piece;
 use crate::flow::shortage::{Figures, Limit, Look, Shortage};
 use crate::flow::site::{Deadline, Held, Site};
+use crate::upload::report::Pending;
 use gcstreamer_storage::{BoxFuture, Pacer};
 
 /// One sink as a member of its group.
@@ -66,14 +67,27 @@ impl Member {
         self.has_successor && Arc::strong_count(&self.group) > 1
     }
 
-    /// Records what this sink has done so far; call it once a second. Returns a limit of the group that this sink must report as
-    /// too low, and whether a limit is too low now.
-    pub fn watch(&self, figures: Figures) -> (Option<Shortage>, bool) {
+    /// Returns what waits in all members; `own` waits in this one now.
+    pub fn waiting_in_group(&self, own: Pending) -> Pending {
         let mut state = self.group.lock();
+        state.waiting.insert(self.number, own);
+        state.waiting.values().fold(Pending::default(), |all, one| Pending {
+            bytes: all.bytes.saturating_add(one.bytes),
+            chunks: all.chunks.saturating_add(one.chunks),
+            oldest: all.oldest.max(one.oldest),
+        })
+    }
+
+    /// Records what this sink has done so far, and what waits in it; call it once a second. Returns a limit of the group that this sink must report as
+    /// too low, and whether a limit is too low now.
+    pub fn watch(&self, figures: Figures, pending: Pending) -> (Option<Shortage>, bool) {
+        let mut state = self.group.lock();
+        state.waiting.insert(self.number, pending);
         let now = now();
         let look = Look {
             waits: [state.bytes.is_busy(now), state.requests.is_busy(now)],
             requests: state.made,
+            limits: [state.bytes.rate(), state.requests.rate()],
         };
         let told = state.watch.note(self.number, figures, look, now);
         (told, state.watch.short().is_some())
@@ -167,6 +181,7 @@ impl Drop for Member {
         let mut state = self.group.lock();
         state.outage.leaves(self.number, has_successor);
         state.watch.leaves(self.number);
+        state.waiting.remove(&self.number);
     }
 }
 

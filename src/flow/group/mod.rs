@@ -4,6 +4,7 @@ mod member;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::bucket::Bucket;
 use super::outage::Outage;
 use super::shortage::{Limit, Watch};
 use crate::base::registry::Registry;
+use crate::upload::report::Pending;
 pub use member::{Member, Route};
 
 /// Default of `max-bytes-per-second`: the 20 MB/s of the original's flow control.
@@ -47,6 +49,8 @@ struct GroupState {
     /// Requests made so far.
     made: u64,
     watch: Watch,
+    /// What waits in each member.
+    waiting: BTreeMap<u64, Pending>,
 }
 
 impl GroupState {
@@ -91,6 +95,7 @@ impl Group {
                     outage: Outage::default(),
                     made: 0,
                     watch: Watch::default(),
+                    waiting: BTreeMap::new(),
                 }),
                 changed: Notify::new(),
             })

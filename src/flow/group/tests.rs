@@ -1,6 +1,7 @@
 //! Tests of the module above, in virtual time.
 
 use super::*;
+use crate::flow::shortage::Figures;
 use crate::flow::site::{Deadline, Site};
 use gcstreamer_storage::Pacer;
 
@@ -213,4 +214,25 @@ fn a_name_is_one_group_and_no_name_is_nobody_elses() {
         DEFAULT_BYTES,
         "a group ends with its last member"
     );
+}
+
+#[test]
+fn what_waits_in_an_outage_is_that_of_all_sinks_of_the_group_that_are_there() {
+    let group = Group::join("");
+    let members: Vec<_> = (0..4).map(|_| Member::new(Arc::clone(&group), Site::of("", "sum"))).collect();
+    let pending = |chunks| Pending {
+        bytes: 1000 * chunks,
+        chunks,
+        oldest: chunks,
+    };
+    for (member, chunks) in members.iter().zip([3, 5, 7, 1]) {
+        member.watch(Figures::default(), pending(chunks));
+    }
+    let sum = |member: &Member| {
+        let all = member.waiting_in_group(pending(2));
+        (all.chunks, all.bytes, all.oldest)
+    };
+    assert_eq!(sum(&members[3]), (17, 17_000, 7), "its own are those of now");
+    let last = members.into_iter().next_back().unwrap();
+    assert_eq!(sum(&last), (2, 2000, 2), "the others have left");
 }

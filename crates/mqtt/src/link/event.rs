@@ -11,6 +11,8 @@ use super::publish_queue::Publish;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Want(Wanted),
+    /// Another payload of the discovery message.
+    Discovery(Bytes),
     Telemetry {
         queued_at: Duration,
         kind: &'static str,

@@ -173,6 +173,10 @@ impl LinkState {
                 self.notice(notice);
             }
             Event::Want(_) => {}
+            Event::Discovery(payload) => {
+                let notice = self.publishes.set_discovery(payload);
+                self.notice(notice);
+            }
             Event::Telemetry {
                 queued_at,
                 kind,

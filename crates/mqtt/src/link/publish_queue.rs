@@ -199,6 +199,23 @@ impl PublishQueue {
         first.or(second)
     }
 
+    /// Replaces the discovery message and publishes it, on this connection and every later one. Does nothing if the link has none,
+    /// or ends.
+    pub(super) fn set_discovery(&mut self, payload: Bytes) -> Option<String> {
+        let (topic, known) = self.topics.discovery.as_mut()?;
+        if self.leaving || *known == payload {
+            return None;
+        }
+        let topic = topic.clone();
+        let limit = self.topics.limit(&topic);
+        if payload.len() > limit {
+            return Some(too_large("discovery message", &topic, payload.len(), limit));
+        }
+        self.topics.discovery = Some((topic, payload));
+        self.discovery_due = true;
+        None
+    }
+
     /// Sets the final payloads. What the broker has acknowledged, or is about to, is not published again.
     pub(super) fn want_final(&mut self, now: Duration, last: Wanted) -> Option<String> {
         self.leaving = true;

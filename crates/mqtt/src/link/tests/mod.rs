@@ -28,6 +28,35 @@ fn a_plain_client_says_state_and_status_then_online_and_discovery_at_every_conne
 }
 
 #[test]
+fn another_discovery_message_is_published_at_once_and_at_every_later_connection() {
+    let mut sim = Simulation::new(plain());
+    sim.on(Event::Want(Wanted {
+        state: Some("connected".into()),
+        status: Some("{}".into()),
+    }));
+    sim.run(Duration::from_secs(10));
+    assert_eq!(sim.holds("ha/config"), Some("{}"));
+    sim.given.clear();
+    sim.on(Event::Discovery("{\"v\":2}".into()));
+    sim.run(ms(200));
+    assert_eq!(sim.holds("ha/config"), Some("{\"v\":2}"));
+    sim.on(Event::Discovery("{\"v\":2}".into()));
+    sim.run(Duration::from_secs(5));
+    assert_eq!(sim.given.len(), 1, "the same is not published again");
+    sim.break_line();
+    sim.on(Event::Discovery("{\"v\":3}".into()));
+    sim.run(Duration::from_secs(30));
+    let of_later: Vec<_> = sim
+        .given
+        .iter()
+        .filter(|(_, topic, _)| topic == "ha/config")
+        .skip(1)
+        .collect();
+    assert_eq!(of_later.len(), 1, "{of_later:?}");
+    assert_eq!(sim.holds("ha/config"), Some("{\"v\":3}"));
+}
+
+#[test]
 fn what_a_dead_process_left_there_is_not_made_valid_by_online() {
     let mut sim = Simulation::new(plain());
     sim.run(Duration::from_secs(5));
