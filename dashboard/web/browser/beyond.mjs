@@ -237,6 +237,19 @@ const tests = {
     await page.screenshot({ path: join(screenshots, "undecodable.png"), fullPage: true });
   },
 
+  async "a camera whose reports are old shows how old its newest recording is"() {
+    const page = await tab();
+    const reasons = { flv: "the last report is older than three of its intervals", holed: "nothing stored since 2026-11-28T10:00:00.000Z" };
+    const changed = (all) => all.map((camera) => ({ ...camera, badge: "unknown", age_s: 100, reason: reasons[camera.id] ?? "" }));
+    await page.route("**/api/events", (route) => route.fulfill({ status: 200, contentType: "text/event-stream", body: ":\n\n" }));
+    await page.route("**/api/cameras", async (route) => route.fulfill({ json: changed(await (await route.fetch()).json()) }));
+    await page.goto(address);
+    const card = (name) => page.locator(`.card:has(.name:text-is("${name}"))`).textContent();
+    assert.match(await card("flv"), /stored up to 1 min 40 s ago/);
+    assert.doesNotMatch(await card("holed"), /stored up to/, "the reason says it");
+    assert.match(await card("holed"), /nothing stored for 1 min 40 s/);
+  },
+
   async "the first screen says when no news come, asks for the gaps again, and asks for nothing while it is hidden"() {
     const page = await tab();
     await page.clock.install();
