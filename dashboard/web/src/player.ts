@@ -181,12 +181,16 @@ export class Player {
     const search = ++this.search;
     this.isSearching = true;
     try {
-      for (;;) {
+      for (let failures = 0; ; failures++) {
         const found = await lookOn(this.camera, at, isBeyond).catch((error: Error) => error);
         if (search !== this.search) return "over";
-        if (!(found instanceof Error)) return found;
+        if (!(found instanceof Error)) {
+          if (failures > 0) this.listener.said("");
+          return found;
+        }
         if (found instanceof ApiError && found.status === 401) dispatchEvent(new Event("log-in"));
-        const isOver = found instanceof ApiError && isFinal(found.status);
+        // Who is led asks for it as long as the clock is there.
+        const isOver = !this.isLed && found instanceof ApiError && isFinal(found.status);
         this.listener.said(isOver ? found.message : `${found.message}; it is tried again`);
         if (isOver) return "over";
         await new Promise((done) => setTimeout(done, AGAIN));
