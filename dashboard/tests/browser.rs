@@ -38,6 +38,32 @@ fn numbered(stream: Stream) -> Stream {
     }
 }
 
+/// Numbered pictures, so many a second.
+fn paced(fps: u32) -> Stream {
+    let numbered = NUMBERED.replace("-vf ", &format!("-vf fps={fps},"));
+    Stream {
+        camera: "paced",
+        arguments: String::leak(format!(
+            "{numbered} -c:v libx264 -bf 2 -c:a aac -ar 44100 -f flv -flvflags no_duration_filesize"
+        )),
+    }
+}
+
+/// Five hours, ns.
+const OUTAGE: u64 = 5 * 3600 * SECOND;
+
+/// Stores what is seldom: an outage of hours, an end that is a millisecond later than start and length say, a clock that began in 1970.
+fn store_oddities(server: &GcsServer, cuts: &[Cut], start: u64) {
+    for camera in ["apart", "apart/too"] {
+        store(server, camera, &cuts[..2], start - OUTAGE, &[]);
+        store(server, camera, cuts, start, &[]);
+    }
+    store(server, "early", &cuts[..2], 20 * SECOND, &[]);
+    let mut rounded = cuts[..1].to_vec();
+    rounded[0].info.duration = 4_000_400_000;
+    store(server, "rounded", &rounded, start + 600_000, &[]);
+}
+
 fn listed(id: &str, name_and_zone: Option<(&str, &str)>) -> Camera {
     Camera {
         id: id.into(),
@@ -94,6 +120,7 @@ fn the_page_plays_what_was_recorded() {
         if stream.camera == "flv" {
             store(&server, "holed", &cuts, start, &[2]);
             store(&server, EVIL, &cuts, start, &[]);
+            store_oddities(&server, &cuts, start);
             for (camera, sound, pictures) in [("late-sound", 0, None), ("pausing", 1, Some(3))] {
                 let mut cuts = cuts.clone();
                 pause(&mut cuts[sound], FLV_SOUND);
@@ -107,6 +134,10 @@ fn the_page_plays_what_was_recorded() {
         arguments: "-c:v libx264 -c:a pcm_alaw -ar 8000 -ac 1 -f flv -flvflags no_duration_filesize",
     };
     store(&server, "telephone", &cut(&encode(telephone, 8, folder.path())), start, &[]);
+    store(&server, "hevc", &cut(&encode(STREAMS[4], 8, folder.path())), start, &[]);
+    for (camera, fps) in [("twelve", 12), ("fifty", 50)] {
+        store(&server, camera, &cut(&encode(paced(fps), 8, folder.path())), start, &[]);
+    }
     let gap = json!({"camera": "holed", "from": start / 1_000_000 + 8000, "to": start / 1_000_000 + 12_000});
     let plan = folder.path().join("plan.json");
     let dashboard = Dashboard::start(settings(&server));
@@ -183,7 +214,7 @@ fn the_page_plays_what_was_recorded() {
     let login = json!({"address": guarded.address, "token": token});
     std::fs::write(
         &plan,
-        json!({"cameras": cameras, "gap": gap, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap, "refused": refused.address, "live": live}).to_string(),
+        json!({"cameras": cameras, "gap": gap, "outage": OUTAGE / 1_000_000, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap, "refused": refused.address, "live": live}).to_string(),
     )
     .unwrap();
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
@@ -199,5 +230,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 21, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 35, "{text}");
 }

@@ -1,10 +1,11 @@
 // Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address", "live": {"address", "cameras", "trigger"}}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address", "outage": milliseconds, "live": {"address", "cameras", "trigger"}}
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { beyond } from "./beyond.mjs";
 import { together } from "./together.mjs";
 import { accessible, address, browser, data, faults, screenshots, shown, state, tab, until, url } from "./tools.mjs";
 
@@ -153,6 +154,9 @@ const tests = {
     const manifest = await page.$eval(".take a:has-text('manifest')", async (link) => (await fetch(link.href)).json());
     assert.deepEqual([manifest.camera, manifest.size, manifest.format], [id, bytes.length, "mp4"]);
     await accessible(page, "take away");
+    await page.setViewportSize({ width: 390, height: 844 });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, `the file's name makes a phone's page ${wide} pixels too wide`);
     await page.screenshot({ path: join(screenshots, "take.png"), fullPage: true });
   },
 
@@ -308,7 +312,7 @@ const tests = {
 };
 
 let failed = 0;
-for (const [name, test] of Object.entries({ ...tests, ...together })) {
+for (const [name, test] of Object.entries({ ...tests, ...together, ...beyond })) {
   // One alone, while working on it.
   if (!name.includes(process.env.ONLY ?? "")) continue;
   faults.length = 0;

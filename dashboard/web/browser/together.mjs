@@ -2,28 +2,12 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { accessible, address, data, screenshots, shown, tab, until } from "./tools.mjs";
+import { accessible, address, data, pictures, screenshots, shown, tab, until } from "./tools.mjs";
 
 const { cameras, gap, live } = data;
-const FPS = 25;
 const ids = ["flv", "site/ts", "site/fmp4", "holed"];
 const start = cameras.find(({ id }) => id === "flv").start;
 const together = (all, at) => `${address}/?${new URLSearchParams([...all.map((id) => ["cam", id]), ["t", new Date(at).toISOString()]])}`;
-
-/** What each picture shows: seconds since the beginning of its recording, read off its pixels; and whether it is shown at all. */
-const pictures = (page) =>
-  page.evaluate((fps) => {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [320, 180];
-    const pen = canvas.getContext("2d", { willReadFrequently: true });
-    return [...document.querySelectorAll("video[aria-label]")].map((video) => {
-      if (video.readyState < 2) return { ready: video.readyState, seeking: video.seeking, time: video.currentTime, buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]), seconds: null, words: video.parentElement.textContent, paused: video.paused };
-      pen.drawImage(video, 0, 0, 320, 180);
-      let number = 0;
-      for (let bit = 0; bit < 10; bit++) number += (pen.getImageData(bit * 32 + 16, 16, 1, 1).data[0] > 128 ? 1 : 0) << bit;
-      return { seconds: number / fps, words: video.parentElement.textContent, paused: video.paused, rate: video.playbackRate };
-    });
-  }, FPS);
 
 const visible = (all) => all.filter(({ words }) => words === "");
 const spread = (all) => Math.max(...all.map(({ seconds }) => seconds)) - Math.min(...all.map(({ seconds }) => seconds));

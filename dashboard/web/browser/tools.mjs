@@ -37,6 +37,23 @@ export const state = (page) =>
 export const shown = (page) => page.$eval(".when time", (time) => Date.parse(time.getAttribute("datetime")));
 export const url = (camera, at) => `${address}/?${new URLSearchParams({ cam: camera, t: new Date(at).toISOString() })}`;
 
+const FPS = 25;
+
+/** What each picture shows: seconds since the beginning of its recording, read off its pixels; and whether it is shown at all. */
+export const pictures = (page) =>
+  page.evaluate((fps) => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [320, 180];
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    return [...document.querySelectorAll("video[aria-label]")].map((video) => {
+      if (video.readyState < 2) return { ready: video.readyState, seeking: video.seeking, time: video.currentTime, buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]), seconds: null, words: video.parentElement.textContent, paused: video.paused };
+      pen.drawImage(video, 0, 0, 320, 180);
+      let number = 0;
+      for (let bit = 0; bit < 10; bit++) number += (pen.getImageData(bit * 32 + 16, 16, 1, 1).data[0] > 128 ? 1 : 0) << bit;
+      return { seconds: number / fps, words: video.parentElement.textContent, paused: video.paused, rate: video.playbackRate };
+    });
+  }, FPS);
+
 /** Waits until the condition holds; the last value is the message if it never does. */
 export async function until(what, read, holds) {
   const end = Date.now() + PATIENCE;

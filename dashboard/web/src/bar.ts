@@ -1,6 +1,6 @@
 // The time bar's arithmetic: what is shown where. Pure.
 import type { Timeline } from "./api";
-import { DAY, MINUTE } from "./time";
+import { DAY, HOUR, MINUTE } from "./time";
 
 /** What the bar shows: instants in ms. */
 export interface View { from: number; to: number }
@@ -25,7 +25,9 @@ export function asked({ from, to }: View): View {
   const margin = Math.min(to - from, (MOST - (to - from)) / 2);
   // A power of two: lengths that differ by a rounding have the same grid.
   const step = 2 ** Math.floor(Math.log2(margin / 2));
-  return { from: Math.floor((from - margin / 2) / step) * step, to: Math.ceil((to + margin / 2) / step) * step };
+  const end = Math.max(step, Math.ceil((to + margin / 2) / step) * step);
+  // Nothing is before 1970.
+  return { from: Math.max(0, Math.floor((from - margin / 2) / step) * step), to: end };
 }
 
 export function moved(view: View, by: number): View {
@@ -37,6 +39,13 @@ export function following(view: View, at: number): View {
   const length = view.to - view.from;
   if (at >= view.from && at <= view.to - length * 0.05) return view;
   return { from: at - length * 0.2, to: at + length * 0.8 };
+}
+
+/** The view while the head goes from `before` to `at`: it follows a head that was in it, and one that comes from nowhere. One that the user chose (`isHeld`) stays until the head leaves it. */
+export function carried(view: View, before: number | undefined, at: number, isHeld: boolean): View {
+  const isIn = (instant: number) => instant >= view.from && instant <= view.to;
+  if (before === undefined ? isHeld : !isIn(before)) return view;
+  return isHeld && isIn(at) ? view : following(view, at);
 }
 
 export const instant = (view: View, share: number): number => view.from + (view.to - view.from) * share;
@@ -51,9 +60,32 @@ export function described(timeline: Timeline, at: number): "recorded" | "recorde
   return gap ? { gap: gap.reason, until: Date.parse(gap.to) } : "nothing known";
 }
 
-/** The beginning of the next or previous gap. */
-export function gapFrom(timeline: Timeline, at: number, direction: 1 | -1): number | undefined {
-  const starts = timeline.gaps.map((gap) => Date.parse(gap.from));
+/** What ends this little (ms) after an instant ends there: lengths and ends are rounded each by themselves. */
+const TOUCH = 250;
+
+/** A stretch without recordings that was skipped, and why it is there. */
+export interface Skipped { at: number; until: number; reason?: string | undefined }
+
+/** The first instant from `at` on of which something is stored; with `isBeyond` of what begins later. */
+export function nextStored(timeline: Timeline, at: number, isBeyond: boolean): Skipped | undefined {
+  const ranges = timeline.ranges.map(({ from, to }) => ({ from: Date.parse(from), to: Date.parse(to) }));
+  const next = ranges.find(({ from, to }) => (isBeyond ? from > at : to > at + TOUCH));
+  if (!next) return undefined;
+  const until = Math.max(next.from, at);
+  return { at, until, reason: timeline.gaps.find(({ to }) => Math.abs(Date.parse(to) - next.from) < 1000)?.reason };
+}
+
+/** The gap that reaches over the end of what was asked for: something follows it. */
+export function gapOver(timeline: Timeline, end: number): Timeline["gaps"][number] | undefined {
+  return timeline.gaps.find(({ to }) => Date.parse(to) >= end - 1000);
+}
+
+/** How far a search looks at each step, ms: near, where reasons are exact, then by months. */
+export const NEAR = 6 * HOUR;
+
+/** The beginning of the next or previous gap. One that reaches over `edge`, where the timeline begins, began earlier. */
+export function gapFrom(timeline: Timeline, at: number, direction: 1 | -1, edge = -Infinity): number | undefined {
+  const starts = timeline.gaps.map((gap) => Date.parse(gap.from)).filter((start) => start > edge);
   const margin = 2000;
   return direction > 0 ? starts.find((start) => start > at + margin + 5000) : starts.filter((start) => start < at - margin).at(-1);
 }

@@ -3,19 +3,28 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { type About, ApiError, type Camera, type CameraGap, get } from "./api";
 import { askForToken } from "./login";
 import { CameraLink, addressOf, followed } from "./link";
-import { HOUR, clock, date, iso, readable, span } from "./time";
+import { HOUR, MINUTE, clock, date, iso, readable, span } from "./time";
 import { MOST } from "./together";
 import { Fault, useAnswer } from "./viewing";
 import { BADGES, reason } from "./words";
 
-/** How often the board is asked for where events do not come. */
+/** How often the footer is asked for, ms. */
 const POLL = 30_000;
+/** Events come every ten seconds: after so long without one the board is asked for, ms. */
+const SILENCE = 25_000;
+/** How long an answer is waited for, ms. */
+const PATIENCE = 10_000;
+/** How often the gaps are asked for, ms. */
+const GAPS = 5 * MINUTE;
+
 /** How far back "What happened" looks. */
 const TONIGHT = 12 * HOUR;
 
 export function Board() {
   const [cameras, setCameras] = useState<Camera[] | null>(null);
   const [chosen, setChosen] = useState<string[]>([]);
+  /** Since when nothing came; null while news come. */
+  const [silent, setSilent] = useState<number | null>(null);
   const [trouble, setTrouble] = useState<{ error: string; hint: string } | null>(null);
   useEffect(() => {
     document.title = "Cameras";
@@ -23,21 +32,48 @@ export function Board() {
       if (error instanceof ApiError && error.status === 401) askForToken();
       else setTrouble({ error: (error as Error).message, hint: error instanceof ApiError ? error.hint : "is the dashboard running?" });
     };
+    let last = Date.now();
     const show = (board: Camera[]) => {
+      last = Date.now();
       setCameras(board);
       setTrouble(null);
+      setSilent(null);
     };
-    const poll = () => void get<Camera[]>("/api/cameras").then(show, failed);
-    poll();
-    const events = new EventSource("/api/events");
-    events.addEventListener("cameras", (event) => show(JSON.parse((event as MessageEvent).data)));
-    events.addEventListener("trouble", poll);
-    // A proxy that holds events back: the board is asked for.
+    const poll = () =>
+      void get<Camera[]>("/api/cameras", {}, AbortSignal.timeout(PATIENCE)).then(show, (error: Error) => {
+        // The server said what is wrong; else nothing is known.
+        if (error instanceof ApiError) last = Date.now();
+        else if (Date.now() - last >= SILENCE) setSilent(last);
+        if (error.name !== "TimeoutError") failed(error);
+      });
+    let events: EventSource | undefined;
+    const listen = () => {
+      if (document.hidden) {
+        // Nobody looks: the bucket need not be asked.
+        events?.close();
+        events = undefined;
+      } else if (!events) {
+        poll();
+        events = new EventSource("/api/events");
+        events.addEventListener("cameras", (event) => show(JSON.parse((event as MessageEvent).data)));
+        events.addEventListener("trouble", () => {
+          last = Date.now();
+          poll();
+        });
+      }
+    };
+    listen();
+    // A proxy that holds events back, or a connection that ended without a word: the board is asked for, and listened to anew.
     const timer = setInterval(() => {
-      if (events.readyState !== EventSource.OPEN && !document.hidden) poll();
-    }, POLL);
+      if (document.hidden || Date.now() - last < SILENCE) return;
+      events?.close();
+      events = undefined;
+      listen();
+    }, PATIENCE);
+    document.addEventListener("visibilitychange", listen);
     return () => {
-      events.close();
+      document.removeEventListener("visibilitychange", listen);
+      events?.close();
       clearInterval(timer);
     };
   }, []);
@@ -54,6 +90,7 @@ export function Board() {
             {trouble.hint && <p>{trouble.hint}</p>}
           </section>
         )}
+        {cameras && silent !== null && <p class="trouble" role="alert">No news since {clock(silent)}: what is shown is how it was then. The dashboard is asked again.</p>}
         {!cameras && !trouble && <p class="quiet">Looking into the bucket…</p>}
         {cameras?.length === 0 && <p class="quiet">The bucket holds no recordings of gcssink under the names of --location.</p>}
         <ul class="cards">{cameras?.map((camera) => <Card key={camera.id} camera={camera} choice={cameras.length < 2 ? undefined : choice(chosen, setChosen, camera.id)} />)}</ul>
@@ -89,6 +126,9 @@ function Beside({ chosen, forget }: { chosen: string[]; forget: () => void }) {
   );
 }
 
+/** Whether the reason says how old the newest recording is. */
+const isInReason = (camera: Camera): boolean => camera.badge === "unknown" && camera.last_stored !== null && camera.reason.startsWith("nothing stored");
+
 function Card({ camera, choice }: { camera: Camera; choice: Choice | undefined }) {
   const { icon, word } = BADGES[camera.badge];
   return (
@@ -99,9 +139,9 @@ function Card({ camera, choice }: { camera: Camera; choice: Choice | undefined }
       </CameraLink>
       <p class="badge">
         <span aria-hidden="true">{icon}</span> {word}
-        {camera.age_s !== null && camera.badge !== "unknown" && <span class="quiet"> · stored up to {span(camera.age_s)} ago</span>}
+        {camera.age_s !== null && !isInReason(camera) && <span class="quiet"> · stored up to {span(camera.age_s)} ago</span>}
       </p>
-      {camera.reason && <p class="reason">{camera.badge === "unknown" && camera.last_stored && camera.reason.startsWith("nothing stored") ? `nothing stored for ${span(camera.age_s ?? 0)}, since ${clock(Date.parse(camera.last_stored))}, ${date(Date.parse(camera.last_stored))}` : readable(camera.reason)}</p>}
+      {camera.reason && <p class="reason">{isInReason(camera) && camera.last_stored ? `nothing stored for ${span(camera.age_s ?? 0)}, since ${clock(Date.parse(camera.last_stored))}, ${date(Date.parse(camera.last_stored))}` : readable(camera.reason)}</p>}
       {camera.missing_s_today !== null && camera.missing_s_today > 0 && <p class="missing">{span(camera.missing_s_today)} missing today</p>}
       {camera.backlog_s !== null && camera.backlog_s > 0 && <p class="missing">the oldest recording has waited {span(camera.backlog_s)} for its upload</p>}
       {choice && camera.badge !== "never-seen" && (
@@ -138,10 +178,15 @@ function Picture({ camera }: { camera: Camera }) {
 }
 
 function Happened({ names }: { names: Map<string, string> }) {
-  const { answer: gaps, fault } = useAnswer("", (signal) => {
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || setTurn((known) => known + 1), GAPS);
+    return () => clearInterval(timer);
+  }, []);
+  const { answer: gaps, fault } = useAnswer(`${turn}`, (signal) => {
     const now = Date.now();
     return get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, signal);
-  });
+  }, true);
   return (
     <section class="happened">
       <h2>What happened in the last 12 hours</h2>
@@ -172,7 +217,7 @@ function Foot() {
   const [about, setAbout] = useState<About | null>(null);
   useEffect(() => {
     const ask = () => void get<About>("/api/about").then(setAbout, () => {});
-    const timer = setInterval(ask, POLL);
+    const timer = setInterval(() => document.hidden || ask(), POLL);
     ask();
     return () => clearInterval(timer);
   }, []);

@@ -2,13 +2,14 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type About, type Camera, type Timeline, get } from "./api";
 import { go } from "./app";
-import { type View, described, following, gapFrom, zoomed } from "./bar";
+import { type Skipped, type View, carried, described, following, gapFrom, zoomed } from "./bar";
 import { addressOf, followed } from "./link";
-import { Legend, TimeBar } from "./timebar";
-import { HOUR, clock, setZone, span } from "./time";
+import { type Grip, Legend, TimeBar } from "./timebar";
+import { lookForGap } from "./search";
+import { HOUR, clock, moment, setZone, span } from "./time";
 import { MOST, type Told, Together } from "./together";
-import { Fault, NOTHING, Peek, SPEEDS, Table, When, useKeys, useTimelines } from "./viewing";
-import { reason } from "./words";
+import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason } from "./viewing";
+import { codecs, reason, skippedOver } from "./words";
 
 /** The id and name of every camera; empty until they are known. */
 function useCameras(): Camera[] {
@@ -37,7 +38,13 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const [runs, setRuns] = useState(true);
   const [waits, setWaits] = useState(false);
   const [speed, setSpeed] = useState(1);
+  const [leapt, setLeapt] = useState<Skipped | undefined>(undefined);
+  const [said, setSaid] = useState("");
   const [peeked, setPeeked] = useState<number | null>(null);
+  const grip = useRef<Grip>({ isDown: false, isHeld: false });
+  /** The instant that was shown last; undefined: the view goes to the next one. */
+  const head = useRef<number | undefined>(undefined);
+  const picks = useRef(0);
   const [view, setView] = useState<View>(() => ({ from: at - HOUR * 0.8, to: at + HOUR * 0.2 }));
   const [now, setNow] = useState(Date.now());
   const [isUtc, setUtc] = useState(false);
@@ -45,7 +52,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const [heard, setHeard] = useState<string | null>(null);
   const [tz, setTz] = useState<string | undefined>(undefined);
   const known = useCameras();
-  const { timelines, fault } = useTimelines(cameras, view, now);
+  const { timelines, edge, fault } = useTimelines(cameras, view, now);
   const nameOf = (id: string) => known.find((camera) => camera.id === id)?.name ?? id;
 
   useEffect(() => {
@@ -61,12 +68,16 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
     const timer = setInterval(() => setNow(Date.now()), 10_000);
     const made = (from: number) => {
       const videos = screens.current.flatMap((video) => (video ? [video] : []));
-      together.current = new Together(videos, cameras, from, (instant, isRunning, isWaiting, each) => {
+      together.current = new Together(videos, cameras, from, (instant, isRunning, isWaiting, each, over) => {
         setAt(instant);
         setRuns(isRunning);
         setWaits(isWaiting);
         setTold(each);
-        if (isRunning) setView((seen) => following(seen, instant));
+        setLeapt(over);
+        if (!isRunning || grip.current.isDown) return;
+        const before = head.current;
+        head.current = instant;
+        setView((seen) => carried(seen, before, instant, grip.current.isHeld));
       });
     };
     let isOver = false;
@@ -84,17 +95,34 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
     if (asked !== null && Math.abs(asked - at) > 1500) together.current?.seek(asked);
   }, [asked]);
 
-  const pick = (instant: number) => {
+  /** The view follows the clock again. */
+  const letGo = () => {
+    grip.current.isHeld = false;
+    head.current = undefined;
+    picks.current++;
     setPeeked(null);
-    const to = Math.min(instant, Date.now());
+    setSaid("");
+  };
+  const pick = (instant: number) => {
+    letGo();
+    const to = Math.max(0, Math.min(instant, Date.now()));
+    setView((seen) => following(seen, to));
     together.current?.seek(to);
     setAt(to);
     go(addressOf(cameras, to), true);
   };
   const toggle = () => together.current?.setRunning(!runs);
   const toGap = (direction: 1 | -1) => {
-    const starts = timelines.flatMap((timeline) => gapFrom(timeline, at, direction) ?? []);
-    if (starts.length > 0) pick((direction > 0 ? Math.min(...starts) : Math.max(...starts)) - 5000);
+    const goTo = (starts: number[]) => pick((direction > 0 ? Math.min(...starts) : Math.max(...starts)) - 5000);
+    const near = timelines.flatMap((timeline) => gapFrom(timeline, at, direction, edge) ?? []);
+    if (near.length > 0) return goTo(near);
+    const mine = ++picks.current;
+    void Promise.all(cameras.map((camera) => lookForGap(camera, at, direction))).then((all) => {
+      if (mine !== picks.current) return;
+      const found = all.flatMap((start) => start ?? []);
+      if (found.length > 0) goTo(found);
+      else setSaid(noGap(direction));
+    }, (error: Error) => mine === picks.current && setSaid(error.message));
   };
   const faster = (value: number) => {
     setSpeed(value);
@@ -102,7 +130,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   };
   const goLive = () =>
     void ends(cameras).then((all) => {
-      setPeeked(null);
+      letGo();
       setSpeed(1);
       together.current?.goLive(all);
     });
@@ -134,14 +162,17 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
                 <label class="check quiet"><input type="checkbox" checked={heard === camera} onChange={() => setHeard(heard === camera ? null : camera)} /> Sound<span class="unseen"> of {nameOf(camera)}</span></label>
                 <a class="quiet" href={addressOf(cameras.filter((other) => other !== camera), at)} onClick={followed} aria-label={`Close ${nameOf(camera)}`}>✕</a>
               </figcaption>
+              {(told[index]?.leftOut.length ?? 0) > 0 && <p class="quiet note" role="note">{codecs(told[index]?.leftOut ?? [])} does not play in a browser and is left out here.</p>}
             </figure>
           ))}
         </div>
         <When at={shown} isUtc={isUtc} setUtc={setUtc}>
           {together.current?.isLive() && runs && <span class="live"> live, {span(Math.max(0, Date.now() - at) / 1000)} behind</span>}
           {runs && waits && <span class="quiet" role="status"> waiting for pictures…</span>}
+          {leapt && <span class="quiet" role="status"> {skippedOver(withReason(leapt, timelines))}</span>}
+          {said && <span class="quiet" role="status"> {said}</span>}
         </When>
-        <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} peek={setPeeked} pick={pick} />
+        <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} peek={setPeeked} grip={grip} pick={pick} />
         <Fault what="What is recorded" fault={fault} />
         <Legend isPending={timelines.some(({ pending }) => pending.length > 0)} />
         <div class="controls">
@@ -174,8 +205,10 @@ function why(told: Told | undefined, timeline: Timeline, at: number): string {
   if (!told) return "loading…";
   const known = described(timeline, at);
   if (known === "recorded, not yet uploaded") return "recorded, not yet uploaded";
-  const cause = typeof known === "object" ? `: ${reason(known.gap)}` : "";
-  if (told.place === "gap") return `nothing is recorded until ${clock(told.until ?? at)}${cause}`;
+  const cause = told.reason ?? (typeof known === "object" ? known.gap : undefined);
+  if (told.place === "gap") return `nothing is recorded until ${moment(told.until ?? at, at)}${cause ? `: ${reason(cause)}` : ""}`;
+  // What its browser has no decoder for.
+  if (told.place === "stored") return told.fault;
   if (told.place === "after") return told.fault || `nothing is stored after ${clock(told.until ?? at)}`;
   if (told.place === "loading") return told.fault || (told.at === undefined ? "loading…" : "");
   return "";

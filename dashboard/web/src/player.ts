@@ -1,7 +1,12 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
-import { AGAIN, type About, ApiError, NEVER, type Timeline, failure, get } from "./api";
+import type { LevelDetails } from "hls.js";
+import { AGAIN, type About, ApiError, NEVER, failure, get } from "./api";
+import type { Skipped } from "./bar";
+import { lookOn } from "./search";
+import { RECENT } from "./steady";
 import { HOUR, clock, iso } from "./time";
+import { codecs } from "./words";
 
 /** How much of the past a window holds, so that going back is no new window. */
 const LEAD = HOUR;
@@ -10,19 +15,31 @@ const WINDOW = 3 * HOUR;
 export interface Listener {
   /** The instant that is shown, and whether it plays. */
   moved(at: number, playing: boolean): void;
-  /** Something to tell; empty: nothing any more. */
-  said(text: string): void;
+  /** Something to tell, or what was skipped; empty: nothing any more. */
+  said(what: string | Skipped): void;
   /** Codecs of streams that do not play in a browser. */
   leftOut?(codecs: string[]): void;
 }
 
-/** Where an instant lies: at `position` of the playlist (s), in a gap until an instant (ms) that lies at `position`, behind all that is stored, or not known yet. */
-export type Place = { kind: "stored"; position: number } | { kind: "gap"; until: number; position: number } | { kind: "after"; end: number } | { kind: "loading" };
+/** Where an instant lies: at `position` of the playlist (s), in a gap until an instant (ms), behind all that is stored (up to `end`, if the window holds that), or not known yet. */
+export type Place = { kind: "stored"; position: number } | { kind: "gap"; until: number; reason?: string | undefined } | { kind: "after"; end: number | undefined } | { kind: "loading" };
 
 /** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
 interface Segment { start: number; duration: number; at: number }
 
 export const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
+
+/** What is not answered otherwise when it is asked for again: refused, or nothing there. */
+const isFinal = (status: number): boolean => status === 400 || status === 401 || status === 404;
+
+/** What of the media a browser does not play, of a type as "video/mp4;codecs=hvc1.1.6.L93.B0"; empty if it does not tell. */
+function unplayable(type: string | undefined): string[] {
+  const [container, list = ""] = (type ?? "").split(/;\s*codecs=/);
+  const names = list.replaceAll('"', "").split(",").filter((name) => name !== "");
+  // Phones of Apple have another one.
+  if (typeof MediaSource === "undefined") return [];
+  return names.filter((name) => !MediaSource.isTypeSupported(`${container};codecs=${name}`));
+}
 
 /** Reads a playlist for its times, for browsers that play it by themselves. */
 async function read(address: string): Promise<Segment[]> {
@@ -76,8 +93,17 @@ export class Player {
   private turn = 0;
   /** The window holds nothing. */
   private isEmpty = false;
+  /** What follows the window's recordings, for who is led; null: nothing does. */
+  private next: Skipped | null | undefined;
+  /** Counts what is looked for beyond the window: a newer wish ends an older search. */
+  private search = 0;
+  private isSearching = false;
+  /** Where the last window began that followed another. */
+  private continued: number | undefined;
+  /** A codec that this browser has no decoder for. */
+  private isUndecodable = false;
   /** What is still to be told once the next window is there. */
-  private note = "";
+  private note: string | Skipped = "";
   /** The window is asked for, and not answered yet. */
   private isComing = false;
 
@@ -92,6 +118,7 @@ export class Player {
 
   close(): void {
     this.turn++;
+    this.search++;
     this.video.removeEventListener("timeupdate", this.tell);
     this.video.removeEventListener("seeked", this.tell);
     this.video.removeEventListener("play", this.tell);
@@ -113,21 +140,70 @@ export class Player {
     return this.live;
   }
 
-  /** Where an instant lies, as far as the loaded window tells. */
+  /** Where an instant lies, as far as the loaded window and what was found behind it tell. */
   place(at: number): Place {
     if (this.isComing || !this.covers(at)) return { kind: "loading" };
     const last = this.segments.at(-1);
-    if (this.isEmpty || !last) return this.isEmpty ? { kind: "after", end: this.from } : { kind: "loading" };
+    if (!last && !this.isEmpty) return { kind: "loading" };
     const next = this.segments.find(({ at: begins, duration }) => at < begins + duration * 1000);
-    if (!next) return { kind: "after", end: last.at + last.duration * 1000 };
+    if (!next) return this.behind(at, last ? last.at + last.duration * 1000 : undefined);
     // Times of neighbours differ by some milliseconds.
-    if (at < next.at - 150) return { kind: "gap", until: next.at, position: next.start };
+    if (at < next.at - 150) return { kind: "gap", until: next.at };
     return { kind: "stored", position: next.start + Math.max(0, at - next.at) / 1000 };
   }
 
   /** Whether the window around an instant is loaded, or on its way. */
   covers(at: number): boolean {
     return at >= this.from && at < this.to;
+  }
+
+  /** Where an instant lies that is behind all of the window: what follows is looked for, where a running recording does not grow by itself. */
+  private behind(at: number, end: number | undefined): Place {
+    if (this.live || Date.now() - at < RECENT) return { kind: "after", end };
+    if (this.next === undefined) {
+      if (!this.isSearching) void this.lookBehind(end ?? at);
+      return { kind: "loading" };
+    }
+    if (this.next === null) return { kind: "after", end };
+    return { kind: "gap", until: this.next.until, reason: this.next.reason };
+  }
+
+  private async lookBehind(end: number): Promise<void> {
+    const found = await this.follows(end, true);
+    if (found === "over") return;
+    this.next = found ?? null;
+    // Up to there it is known.
+    if (found) this.to = Math.max(this.to, found.until);
+  }
+
+  /** The first instant from `at` on of which something is stored, asked for until it is answered; "over" once something else is wanted. */
+  private async follows(at: number, isBeyond: boolean): Promise<Skipped | undefined | "over"> {
+    const search = ++this.search;
+    this.isSearching = true;
+    try {
+      for (let failures = 0; ; failures++) {
+        const found = await lookOn(this.camera, at, isBeyond).catch((error: Error) => error);
+        if (search !== this.search) return "over";
+        if (!(found instanceof Error)) {
+          if (failures > 0) this.listener.said("");
+          return found;
+        }
+        if (found instanceof ApiError && found.status === 401) dispatchEvent(new Event("log-in"));
+        // Who is led asks for it as long as the clock is there.
+        const isOver = !this.isLed && found instanceof ApiError && isFinal(found.status);
+        this.listener.said(isOver ? found.message : `${found.message}; it is tried again`);
+        if (isOver) return "over";
+        await new Promise((done) => setTimeout(done, AGAIN));
+        if (search !== this.search) return "over";
+      }
+    } finally {
+      if (search === this.search) this.isSearching = false;
+    }
+  }
+
+  /** Whether what is stored here cannot be decoded by this browser. */
+  isUnplayable(): boolean {
+    return this.isUndecodable;
   }
 
   /** How long the newest chunk that is known is, ms. */
@@ -137,15 +213,20 @@ export class Player {
   }
 
   /** Loads what is stored around an instant anew. */
-  load(at: number): Promise<void> {
+  async load(at: number): Promise<void> {
+    // What follows is being looked for.
+    if (this.isSearching && this.covers(at)) return;
     return this.open(at - LEAD, at - LEAD + WINDOW, at, false);
   }
 
   /** Shows the instant, or the first one after it that is stored. */
   async seek(at: number, play = true): Promise<void> {
-    if (!this.live && this.segments.length > 0 && at >= this.from && at < this.to) {
+    const isLoaded = !this.live && !this.isEmpty && !this.isComing && !this.coming;
+    if (isLoaded && this.covers(at)) {
       const position = this.position(at);
       if (position !== undefined) {
+        this.search++;
+        this.isSearching = false;
         this.video.currentTime = position;
         if (play) void this.play();
         return;
@@ -164,6 +245,8 @@ export class Player {
   }
 
   async play(): Promise<void> {
+    // A browser would begin again from the front.
+    if (this.video.ended && !this.live && !this.isLed) return this.goOn();
     try {
       await this.video.play();
     } catch (error) {
@@ -172,23 +255,37 @@ export class Player {
     }
   }
 
-  private async open(from: number, to: number, at: number, play: boolean): Promise<void> {
+  private async open(begin: number, end: number, at: number, play: boolean, isContinued = false): Promise<void> {
+    // Nothing is before 1970.
+    const [from, to] = [Math.max(0, begin), Math.max(WINDOW, end)];
     [this.from, this.to, this.live] = [from, to, false];
     [this.isEmpty, this.isComing] = [false, true];
-    await this.source(`/hls/index.m3u8?${new URLSearchParams({ camera: this.camera, from: iso(from), to: iso(to) })}`, at, play);
+    await this.source(`/hls/index.m3u8?${new URLSearchParams({ camera: this.camera, from: iso(from), to: iso(to) })}`, at, play, isContinued);
   }
 
-  private async source(address: string, at: number | undefined, play: boolean): Promise<void> {
+  /** With `isContinued` what lies before the instant was shown: it is not shown again. */
+  private async source(address: string, at: number | undefined, play: boolean, isContinued = false): Promise<void> {
     const turn = ++this.turn;
+    this.search++;
+    [this.isSearching, this.next, this.isUndecodable] = [false, undefined, false];
     const { Hls } = await load();
     if (turn !== this.turn) return;
-    if (!Hls.isSupported()) return this.byItself(delivered(address), at, play, turn);
+    if (!Hls.isSupported()) return this.byItself(delivered(address), at, play, turn, isContinued);
     const proxied = byProxy;
     const hls = new Hls({ autoStartLoad: false, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30 });
     this.coming?.destroy();
     this.coming = hls;
     // What was shown stays until the playlist is there.
     hls.once(Hls.Events.LEVEL_LOADED, (_, { details }) => {
+      const segments = details.fragments.map(segment);
+      if (this.endsBefore(segments, at)) {
+        // What was shown stays; nothing of the window is from the instant on.
+        this.isComing = false;
+        return void this.goTo(at ?? 0, play, isContinued ? undefined : () => shows(details));
+      }
+      shows(details);
+    });
+    const shows = (details: LevelDetails) => {
       this.coming = undefined;
       this.isComing = false;
       this.hls?.destroy();
@@ -201,7 +298,7 @@ export class Player {
       if (this.note) this.listener.said(this.note);
       this.note = "";
       if (play) void this.play();
-    });
+    };
     // What it learns from the media is more exact than what the playlist says.
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
       if (this.hls === hls) this.segments = details.fragments.map(segment);
@@ -214,11 +311,17 @@ export class Player {
       if (data.frag && data.response?.code === 404) return this.goOver(hls, turn);
       if (!data.fatal) return;
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
-        this.listener.said(`this browser cannot play it (${data.details}); the recording can be downloaded and played elsewhere`);
+        const without = unplayable(data.mimeType);
+        this.isUndecodable = data.details === Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR;
+        const what = without.length > 0 ? `${codecs(without)} does not play in this browser` : `this browser cannot play it (${data.details})`;
+        this.listener.said(`${what}; the recording can be downloaded and played elsewhere`);
         if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
       } else {
-        this.failed(new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, ""));
-        this.tryAgain(address, at, play, turn, data.response?.code ?? 0);
+        const error = new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, "");
+        this.failed(error);
+        if (this.isEmpty && at !== undefined && error.message !== NEVER && !this.isLed) void this.goTo(at, play);
+        // A window that is not there yet is asked for again for what was wanted of it.
+        else this.tryAgain(address, this.coming === hls ? at : (this.at() ?? at), play, turn, error, isContinued);
       }
       if (this.coming === hls) {
         this.coming = undefined;
@@ -226,6 +329,23 @@ export class Player {
       }
     });
     hls.loadSource(delivered(address));
+  }
+
+  /** Whether all of a window lies before an instant that its reader wants to see. */
+  private endsBefore(segments: Segment[], at: number | undefined): boolean {
+    return at !== undefined && !this.live && !this.isLed && !segments.some(({ at: begins, duration }) => at < begins + duration * 1000);
+  }
+
+  /** Goes to the first recording behind an instant of which the window has nothing; `otherwise`, if nothing follows. */
+  private async goTo(at: number, play: boolean, otherwise?: () => void): Promise<void> {
+    const found = await this.follows(at, true);
+    if (found === "over") return;
+    if (found) {
+      this.note = found;
+      return this.open(found.until - LEAD, found.until - LEAD + WINDOW, found.until, play);
+    }
+    otherwise?.();
+    this.listener.said(`nothing is stored after ${clock(at)}`);
   }
 
   /** A chunk was deleted after the playlist was made: goes on behind it. */
@@ -244,11 +364,9 @@ export class Player {
   }
 
   /** The bucket or the network fails: what was asked for is asked for again, as long as nothing else is. */
-  private tryAgain(address: string, at: number | undefined, play: boolean, turn: number, status: number): void {
-    // Refused, or nothing there: that does not pass by itself.
-    if (this.isLed || status === 401 || status === 404 || status === 400) return;
-    const shown = this.live ? undefined : (this.at() ?? at);
-    setTimeout(() => turn === this.turn && void this.source(address, shown, play), AGAIN);
+  private tryAgain(address: string, at: number | undefined, play: boolean, turn: number, error: Error, isContinued: boolean): void {
+    if (this.isLed || (error instanceof ApiError && isFinal(error.status))) return;
+    setTimeout(() => turn === this.turn && void this.source(address, this.live ? undefined : at, play, isContinued), AGAIN);
   }
 
   /** Loads the playlist anew through the server, if media are redirected to the bucket. */
@@ -260,15 +378,29 @@ export class Player {
   }
 
   /** Safari on a phone has no player but its own. */
-  private async byItself(address: string, at: number | undefined, play: boolean, turn: number): Promise<void> {
+  private async byItself(address: string, at: number | undefined, play: boolean, turn: number, isContinued: boolean): Promise<void> {
     const segments = await read(address).catch((error: Error) => error);
     if (turn !== this.turn) return;
-    if (segments instanceof Error) return this.failed(segments);
+    if (segments instanceof Error) {
+      this.failed(segments);
+      if (this.isEmpty && at !== undefined && segments.message !== NEVER && !this.isLed) return this.goTo(at, play);
+      return this.tryAgain(address, at, play, turn, segments, isContinued);
+    }
+    if (this.endsBefore(segments, at)) {
+      this.isComing = false;
+      return this.goTo(at ?? 0, play, isContinued ? undefined : () => this.showsItself(segments, address, at, play));
+    }
+    this.showsItself(segments, address, at, play);
+  }
+
+  private showsItself(segments: Segment[], address: string, at: number | undefined, play: boolean): void {
     this.segments = segments;
     this.isComing = false;
     this.listener.said("");
     const position = this.start(at);
     this.video.src = position > 0 ? `${address}#t=${position}` : address;
+    if (this.note) this.listener.said(this.note);
+    this.note = "";
     if (play) void this.play();
   }
 
@@ -280,7 +412,8 @@ export class Player {
     else {
       this.isEmpty = error instanceof ApiError && error.status === 404;
       const nothing = error.message === NEVER ? NEVER : "nothing is recorded here";
-      this.listener.said(this.isEmpty ? nothing : `${error.message}; it is tried again`);
+      const isAgain = this.isLed || !(error instanceof ApiError && isFinal(error.status));
+      this.listener.said(this.isEmpty ? nothing : isAgain ? `${error.message}; it is tried again` : error.message);
     }
   }
 
@@ -293,7 +426,7 @@ export class Player {
   private position(at: number): number | undefined {
     for (const { at: begins, start, duration } of this.segments) {
       if (!(at < begins + duration * 1000)) continue;
-      this.listener.said(begins - at > 1000 ? `nothing is recorded here; it goes on ${clock(begins)}` : "");
+      this.listener.said(begins - at > 1000 ? { at, until: begins } : "");
       return start + Math.max(0, at - begins) / 1000;
     }
     return undefined;
@@ -308,12 +441,16 @@ export class Player {
   private goOn = (): void => {
     const last = this.segments.at(-1);
     if (this.live || this.isLed || !last) return;
-    const end = last.at + last.duration * 1000;
-    const turn = this.turn;
-    get<Timeline>("/api/timeline", { camera: this.camera, from: iso(end), to: iso(end + WINDOW) }).then(({ ranges }) => {
-      if (turn !== this.turn) return;
-      if (ranges.length > 0) void this.open(end, end + WINDOW, end, true);
-      else this.listener.said("nothing is stored after this");
-    }, () => {});
+    // Times are rounded: what was shown ends up to a millisecond later than it is said to.
+    const end = last.at + last.duration * 1000 + 1;
+    // Where going on brought nothing, what is stored there is no longer than it seems.
+    const isBeyond = this.continued !== undefined && end - this.continued < 1000;
+    void this.follows(end, isBeyond).then((found) => {
+      if (found === "over") return;
+      if (!found) return this.listener.said("nothing is stored after this");
+      if (found.until - end > 1000) this.note = found;
+      this.continued = found.until;
+      void this.open(found.until, found.until + WINDOW, found.until, true, true);
+    });
   };
 }

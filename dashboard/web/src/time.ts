@@ -30,12 +30,12 @@ export const hourMinute = (at: number): string => format("hm", { hour: "2-digit"
 export const date = (at: number): string => format("date", { weekday: "short", day: "numeric", month: "short", year: "numeric" }).format(at);
 export const shortDate = (at: number): string => format("short", { day: "numeric", month: "short" }).format(at);
 
+/** The time of day, with its date if it is not that of `near`. */
+export const moment = (at: number, near: number): string => (dayOf(at) === dayOf(near) ? clock(at) : `${clock(at)}, ${date(at)}`);
+
 /** A text of the server with its instants as times of day. */
 export function readable(text: string): string {
-  return text.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (instant) => {
-    const at = Date.parse(instant);
-    return dayOf(at) === dayOf(Date.now()) ? clock(at) : `${clock(at)}, ${date(at)}`;
-  });
+  return text.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (instant) => moment(Date.parse(instant), Date.now()));
 }
 
 /** 75 s as "1 min 15 s". */
@@ -65,8 +65,13 @@ export function dayBegins(day: string): number {
   const utc = Date.parse(`${day}T00:00:00Z`);
   // The clock may change on that day: what holds at the first guess is tried.
   const guess = utc - ahead(utc);
-  return utc - ahead(guess);
+  const begins = utc - ahead(guess);
+  // Where the clock goes from 0:00 to 1:00, the day begins at 1:00.
+  return dayOf(begins) === day ? begins : Math.max(guess, begins);
 }
+
+/** The day after a day. */
+export const dayAfter = (day: string): string => new Date(Date.parse(`${day}T00:00:00Z`) + DAY).toISOString().slice(0, 10);
 
 /** Midnight of the day of `at`, in the zone. */
 export const midnight = (at: number): number => dayBegins(dayOf(at));
@@ -75,4 +80,21 @@ export const midnight = (at: number): number => dayBegins(dayOf(at));
 export function axisStep(length: number): number {
   const steps = [5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 432000].map((s) => s * SECOND);
   return steps.find((step) => length / step <= 10) ?? 10 * DAY;
+}
+
+/** Where the axis has its marks: every `step` ms from each midnight on, or the midnights of every so many days. */
+export function marks(from: number, to: number, step: number): number[] {
+  const found: number[] = [];
+  for (let day = dayOf(from), begins = dayBegins(day); begins <= to; ) {
+    const next = dayAfter(day);
+    const ends = dayBegins(next);
+    if (step >= DAY) {
+      if (begins >= from && (Date.parse(`${day}T00:00:00Z`) / DAY) % (step / DAY) === 0) found.push(begins);
+    } else {
+      // A day of 25 hours ends with a mark too near the next midnight.
+      for (let at = begins + Math.max(0, Math.ceil((from - begins) / step)) * step; at <= to && (at === begins || at <= ends - step / 2); at += step) found.push(at);
+    }
+    [day, begins] = [next, ends];
+  }
+  return found;
 }

@@ -2,8 +2,11 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { Range, Timeline } from "./api";
 import { type View, described, instant, moved, share, zoomed } from "./bar";
-import { DAY, axisStep, clock, date, hourMinute, midnight, shortDate, zone } from "./time";
+import { DAY, axisStep, clock, date, hourMinute, marks, midnight, shortDate, zone } from "./time";
 import { reason } from "./words";
+
+/** What keeps the view where it is while the picture goes on: a pressed pointer, and a view that the pointer chose. */
+export interface Grip { isDown: boolean; isHeld: boolean }
 
 export interface Lane { name: string; timeline: Timeline }
 
@@ -13,8 +16,10 @@ interface Props {
   lanes: Lane[];
   at: number;
   now: number;
-  /** The pointer moves over the bar while it is pressed: show this instant. */
-  peek: (at: number) => void;
+  /** The pointer moves over the bar while it is pressed: show this instant; null: no more. */
+  peek: (at: number | null) => void;
+  /** What the pointer does with the view. */
+  grip: { current: Grip };
   /** Go there. */
   pick: (at: number) => void;
 }
@@ -143,8 +148,7 @@ function axis(context: CanvasRenderingContext2D, view: View, width: number, bott
   context.fillStyle = ink;
   context.font = "12px system-ui, sans-serif";
   context.textAlign = "center";
-  const anchor = midnight(view.from);
-  for (let t = anchor + Math.ceil((view.from - anchor) / step) * step; t <= view.to; t += step) {
+  for (const t of marks(view.from, view.to, step)) {
     const at = share(view, t) * width;
     context.fillRect(at, bottom, 1, 4);
     const text = step >= DAY || t === midnight(t) ? shortDate(t) : step < 60_000 ? clock(t) : hourMinute(t);
@@ -185,6 +189,10 @@ function pointers(canvas: HTMLCanvasElement, latest: { current: Props }): () => 
     const box = canvas.getBoundingClientRect();
     return instant(latest.current.view, (event.clientX - box.left) / box.width);
   };
+  const move = (view: View) => {
+    latest.current.grip.current.isHeld = true;
+    latest.current.setView(view);
+  };
   const distance = () => {
     const [a = 0, b = 0] = [...down.values()];
     return Math.max(10, Math.abs(a - b));
@@ -192,29 +200,37 @@ function pointers(canvas: HTMLCanvasElement, latest: { current: Props }): () => 
   const pressed = (event: PointerEvent) => {
     canvas.setPointerCapture(event.pointerId);
     down.set(event.pointerId, event.clientX);
-    pinch = down.size === 2 ? distance() : 0;
-    if (down.size === 1) latest.current.peek(at(event));
+    if (down.size > 1) pinch = distance();
+    latest.current.grip.current.isDown = true;
+    // Two fingers zoom: the first one did not mean an instant.
+    latest.current.peek(down.size === 1 ? at(event) : null);
   };
   const dragged = (event: PointerEvent) => {
     if (!down.has(event.pointerId)) return;
     down.set(event.pointerId, event.clientX);
-    if (down.size === 2) {
+    if (down.size > 1) {
       const [a = 0, b = 0] = [...down.values()];
-      latest.current.setView(zoomed(latest.current.view, pinch / distance(), at({ clientX: (a + b) / 2 })));
+      move(zoomed(latest.current.view, pinch / distance(), at({ clientX: (a + b) / 2 })));
       pinch = distance();
-    } else latest.current.peek(at(event));
+    } else if (pinch === 0) latest.current.peek(at(event));
   };
   const released = (event: PointerEvent) => {
     const was = down.size;
     if (!down.delete(event.pointerId)) return;
-    if (was === 1 && pinch === 0) latest.current.pick(at(event));
-    if (down.size === 0) pinch = 0;
+    const isPicked = was === 1 && pinch === 0 && event.type === "pointerup";
+    if (down.size > 1) pinch = distance();
+    if (down.size === 0) {
+      pinch = 0;
+      latest.current.grip.current.isDown = false;
+    }
+    if (isPicked) latest.current.pick(at(event));
+    else latest.current.peek(null);
   };
   const wheel = (event: WheelEvent) => {
     event.preventDefault();
-    const { view, setView } = latest.current;
-    if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) setView(moved(view, ((view.to - view.from) * event.deltaX) / 1000));
-    else setView(zoomed(view, Math.exp(event.deltaY / 400), at(event)));
+    const { view } = latest.current;
+    if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) move(moved(view, ((view.to - view.from) * event.deltaX) / 1000));
+    else move(zoomed(view, Math.exp(event.deltaY / 400), at(event)));
   };
   canvas.addEventListener("pointerdown", pressed);
   canvas.addEventListener("pointermove", dragged);

@@ -1,4 +1,5 @@
 // Up to four cameras on one clock: a clock by the wall that waits for pictures that are late, and players that follow it.
+import type { Skipped } from "./bar";
 import { type Place, Player, ranges } from "./player";
 import { behindHole, isAwaited, liveAt, RECENT, SEEK_PATIENCE, SETTLED, steered } from "./steady";
 
@@ -7,6 +8,10 @@ export const MOST = 4;
 const TICK = 100;
 /** How often a window is asked for anew that failed, or whose end may have moved. */
 const AGAIN = 5000;
+/** Where no camera has a picture, the clock leaps over what is longer, ms. */
+const LEAP = 5000;
+/** How long it is told that the clock leapt, ms. */
+const TOLD = 6000;
 /** What is told of a camera. */
 export interface Told {
   place: Place["kind"];
@@ -14,25 +19,35 @@ export interface Told {
   at: number | undefined;
   /** In a gap: when it goes on. Behind what is stored: its end. */
   until: number | undefined;
+  /** Why, as far as the search for what follows told. */
+  reason: string | undefined;
   /** What is wrong, in words. */
   fault: string;
+  /** Codecs of streams that do not play in a browser. */
+  leftOut: string[];
 }
 
 /** A camera on the clock. */
 class Led {
   readonly player: Player;
   private fault = "";
+  private leftOut: string[] = [];
   private asked = 0;
   /** Since when its picture is not where it belongs. */
   private lateSince: number | undefined;
   private seekingSince: number | undefined;
 
   constructor(private readonly video: HTMLVideoElement, camera: string) {
-    this.player = new Player(video, camera, { moved: () => {}, said: (text) => (this.fault = text) }, true);
+    this.player = new Player(video, camera, {
+      moved: () => {},
+      said: (what) => (this.fault = typeof what === "string" ? what : ""),
+      leftOut: (names) => (this.leftOut = names),
+    }, true);
   }
 
   /** Whether the clock is to wait for this picture. */
   isAwaited(at: number, speed: number, now: number): boolean {
+    if (this.player.isUnplayable()) return false;
     const { kind } = this.player.place(at);
     const own = this.video.seeking || this.video.readyState < 2 ? undefined : this.player.at();
     const off = own === undefined ? undefined : own - at;
@@ -60,7 +75,8 @@ class Led {
     if (place.kind === "stored") this.steer(place.position, speed, runs, now);
     else if (!video.paused) video.pause();
     const until = place.kind === "gap" ? place.until : place.kind === "after" ? place.end : undefined;
-    return { place: place.kind, at: player.at(), until, fault: place.kind === "loading" || place.kind === "after" ? this.fault : "" };
+    const isShown = place.kind === "stored" && video.readyState >= 2;
+    return { place: place.kind, at: player.at(), until, reason: place.kind === "gap" ? place.reason : undefined, fault: isShown ? "" : this.fault, leftOut: this.leftOut };
   }
 
   private steer(position: number, speed: number, runs: boolean, now: number): void {
@@ -92,8 +108,10 @@ export class Together {
   private speed = 1;
   private runs = true;
   private live = false;
+  /** What the clock leapt over, and when it did. */
+  private leapt: { over: Skipped; when: number } | undefined;
 
-  constructor(videos: HTMLVideoElement[], cameras: string[], private at: number, private readonly told: (at: number, runs: boolean, waits: boolean, cameras: Told[]) => void) {
+  constructor(videos: HTMLVideoElement[], cameras: string[], private at: number, private readonly told: (at: number, runs: boolean, waits: boolean, cameras: Told[], leapt: Skipped | undefined) => void) {
     this.all = cameras.flatMap((camera, index) => (videos[index] ? [new Led(videos[index], camera)] : []));
     this.timer = setInterval(this.tick, TICK);
     this.tick();
@@ -107,7 +125,7 @@ export class Together {
   seek(at: number): void {
     this.at = Math.min(at, Date.now());
     if (this.live) for (const { player } of this.all) if (player.isLive()) void player.load(this.at);
-    this.live = false;
+    [this.live, this.leapt] = [false, undefined];
     this.tick();
   }
 
@@ -139,18 +157,29 @@ export class Together {
     this.speed = speed;
   }
 
+  /** No camera has a picture: the clock goes to where the first one has, or stands where nothing is stored any more of any of them. */
+  private pass(before: number, cameras: Told[], now: number): void {
+    const [next] = cameras.filter(({ place }) => place === "gap").sort((a, b) => (a.until ?? 0) - (b.until ?? 0));
+    if (next?.until === undefined) {
+      const ends = cameras.flatMap(({ until }) => until ?? []);
+      this.at = ends.length > 0 ? Math.min(this.at, Math.max(...ends) + 1000) : before;
+    } else if (next.until - this.at > LEAP) {
+      this.leapt = { over: { at: this.at, until: next.until, reason: next.reason }, when: now };
+      this.at = next.until;
+    }
+  }
+
   private tick = (): void => {
     const now = performance.now();
     // A tab in the background ticks once a second.
     const passed = Math.min(1500, now - this.last);
     this.last = now;
+    const before = this.at;
     const waits = this.all.map((led) => led.isAwaited(this.at, this.speed, now)).includes(true);
     if (this.runs && !waits) this.at = Math.min(this.at + passed * this.speed, Date.now());
     const cameras = this.all.map((led) => led.follow(this.at, this.speed, this.runs && !waits, now));
-    // Nothing is stored any more of any of them: the clock has arrived.
-    if (this.runs && cameras.length > 0 && cameras.every(({ place }) => place === "after")) {
-      this.at = Math.min(this.at, Math.max(...cameras.map(({ until }) => until ?? this.at)) + 1000);
-    }
-    this.told(this.at, this.runs, waits, cameras);
+    if (this.runs && cameras.length > 0 && cameras.every(({ place }) => place === "after" || place === "gap")) this.pass(before, cameras, now);
+    const leapt = this.leapt && now - this.leapt.when < TOLD ? this.leapt.over : undefined;
+    this.told(this.at, this.runs, waits, cameras, leapt);
   };
 }

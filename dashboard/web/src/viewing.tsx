@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { AGAIN, ApiError, type Timeline, get } from "./api";
-import { type View, asked } from "./bar";
+import { type Skipped, type View, asked, described } from "./bar";
 import { askForToken } from "./login";
 import { clock, date, iso, span, zone } from "./time";
 import { reason } from "./words";
@@ -10,9 +10,9 @@ import { reason } from "./words";
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
 export const NOTHING: Timeline = { ranges: [], gaps: [], pending: [] };
 
-/** Asks until it is answered, and tells what is wrong meanwhile; again when the key changes. */
-export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<T>, delay = 0): { answer: T | null; fault: string } {
-  const [answer, setAnswer] = useState<T | null>(null);
+/** Asks until it is answered, and tells what is wrong meanwhile; again when the key changes. With `isNear` the last answer is shown until the next one comes. */
+export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<T>, isNear = false, delay = 0): { answer: T | null; fault: string } {
+  const [known, setKnown] = useState<{ key: string; answer: T } | null>(null);
   const [fault, setFault] = useState("");
   useEffect(() => {
     const stop = new AbortController();
@@ -20,7 +20,7 @@ export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<
     const attempt = () =>
       void ask(stop.signal).then(
         (found) => {
-          setAnswer(found);
+          setKnown({ key, answer: found });
           setFault("");
         },
         (error: Error) => {
@@ -36,8 +36,21 @@ export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<
       stop.abort();
     };
   }, [key]);
-  return { answer, fault };
+  // What answers another question is none to this one, unless it is near enough.
+  return { answer: known && (isNear || known.key === key) ? known.answer : null, fault };
 }
+
+/** What was skipped, with its reason as far as the time bar has it. */
+export function withReason(skipped: Skipped, timelines: Timeline[]): Skipped {
+  if (skipped.reason) return skipped;
+  const gaps = timelines.flatMap((timeline) => {
+    const known = described(timeline, skipped.at);
+    return typeof known === "object" ? [known.gap] : [];
+  });
+  return { ...skipped, reason: gaps[0] };
+}
+
+export const noGap = (direction: 1 | -1): string => `no gap in the month ${direction > 0 ? "after" : "before"} this`;
 
 /** Says what cannot be shown, and why. */
 export function Fault({ what, fault }: { what: string; fault: string }) {
@@ -45,14 +58,17 @@ export function Fault({ what, fault }: { what: string; fault: string }) {
 }
 
 /** What is stored of each camera in the view and around it; asked for when the view rests. */
-export function useTimelines(cameras: string[], view: View, now: number): { timelines: Timeline[]; fault: string } {
+export function useTimelines(cameras: string[], view: View, now: number): { timelines: Timeline[]; /** Where they begin. */ edge: number; fault: string } {
   const { from, to } = asked(view);
   const news = view.to > now ? now : 0;
   const key = JSON.stringify([cameras, from, to, news]);
-  const ask = (signal: AbortSignal) => Promise.all(cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, signal)));
+  const ask = async (signal: AbortSignal) => ({
+    edge: from,
+    timelines: await Promise.all(cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, signal))),
+  });
   // What cannot be read now stays as it was known.
-  const { answer, fault } = useAnswer(key, ask, 120);
-  return { timelines: answer ?? [], fault };
+  const { answer, fault } = useAnswer(key, ask, true, 120);
+  return { timelines: answer?.timelines ?? [], edge: answer?.edge ?? from, fault };
 }
 
 export function useKeys(actions: Record<string, () => void>): void {
@@ -61,9 +77,9 @@ export function useKeys(actions: Record<string, () => void>): void {
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
-      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, select, textarea")) return;
-      // A button under the focus takes the space bar itself.
-      if (event.key === " " && target.closest("button, a, summary")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input:not([type=checkbox]), select, textarea")) return;
+      // A button or a box under the focus takes the space bar itself.
+      if (event.key === " " && target.closest("button, a, summary, input")) return;
       const action = latest.current[event.key];
       if (!action) return;
       event.preventDefault();

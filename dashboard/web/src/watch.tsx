@@ -2,33 +2,42 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AGAIN, type About, ApiError, type Camera, NEVER, get } from "./api";
 import { go } from "./app";
-import { type View, following, gapFrom, zoomed } from "./bar";
+import { type Skipped, type View, carried, following, gapFrom, zoomed } from "./bar";
 import { Calendar } from "./calendar";
+import { Frames } from "./frames";
 import { AddCamera } from "./group";
 import { address, followed } from "./link";
 import { askForToken } from "./login";
 import { Player } from "./player";
+import { lookForGap } from "./search";
 import { Take, type TakeKeys } from "./take";
-import { Legend, TimeBar } from "./timebar";
+import { type Grip, Legend, TimeBar } from "./timebar";
 import { HOUR, iso, setZone, span, zone } from "./time";
-import { codecs } from "./words";
-import { Fault, NOTHING, Peek, SPEEDS, Table, When, useKeys, useTimelines } from "./viewing";
+import { codecs, skippedOver } from "./words";
+import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason } from "./viewing";
 
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
   const video = useRef<HTMLVideoElement>(null);
   const player = useRef<Player | null>(null);
+  const frames = useRef<Frames | null>(null);
+  const grip = useRef<Grip>({ isDown: false, isHeld: false });
+  /** The instant that was shown last; undefined: the view goes to the next one. */
+  const head = useRef<number | undefined>(undefined);
+  /** Where the user went last. */
+  const picked = useRef(asked);
+  const picks = useRef(0);
   const takeKeys = useRef<TakeKeys | null>(null);
   const [at, setAt] = useState(asked ?? Date.now());
   const [playing, setPlaying] = useState(false);
   const [speed, setSpeed] = useState(1);
-  const [said, setSaid] = useState("");
+  const [said, setSaid] = useState<string | Skipped>("");
   const [leftOut, setLeftOut] = useState<string[]>([]);
   const [peeked, setPeeked] = useState<number | null>(null);
   const [view, setView] = useState<View>(() => ({ from: (asked ?? Date.now()) - HOUR * 0.8, to: (asked ?? Date.now()) + HOUR * 0.2 }));
   const [now, setNow] = useState(Date.now());
   const [name, setName] = useState(camera);
   const [isUtc, setUtc] = useState(false);
-  const { timelines: [timeline = NOTHING], fault } = useTimelines([camera], view, now);
+  const { timelines: [timeline = NOTHING], edge, fault } = useTimelines([camera], view, now);
 
   useEffect(() => {
     document.title = name;
@@ -51,24 +60,32 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
       moved: (instant, isPlaying) => {
         setAt(instant);
         setPlaying(isPlaying);
-        if (isPlaying) setView((known) => following(known, instant));
+        if (!isPlaying || grip.current.isDown) return;
+        const before = head.current;
+        head.current = instant;
+        setView((known) => carried(known, before, instant, grip.current.isHeld));
       },
       said: setSaid,
       leftOut: setLeftOut,
     });
     player.current = made;
+    const shown = new Frames(video.current);
+    frames.current = shown;
     let isOver = false;
     void start(made, camera, asked, setSaid, () => isOver);
     return () => {
       isOver = true;
       clearInterval(timer);
       made.close();
+      shown.close();
       player.current = null;
     };
   }, [camera]);
   // Going back and forth in the browser's history.
   useEffect(() => {
-    if (asked !== null && Math.abs(asked - (player.current?.at() ?? asked)) > 1500) void player.current?.seek(asked);
+    const isPicked = asked !== null && picked.current !== null && Math.abs(asked - picked.current) < 2;
+    picked.current = asked;
+    if (asked !== null && !isPicked && Math.abs(asked - (player.current?.at() ?? asked)) > 1500) void player.current?.seek(asked);
   }, [asked]);
   // What was said of a gap is over once the picture goes on.
   useEffect(() => {
@@ -77,27 +94,45 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     return () => clearTimeout(timer);
   }, [said, playing]);
   useEffect(() => {
-    if (video.current) video.current.playbackRate = speed;
+    // A new window begins at the default.
+    if (video.current) video.current.defaultPlaybackRate = video.current.playbackRate = speed;
   }, [speed, playing]);
 
-  const pick = (instant: number) => {
+  /** The view follows the picture again. */
+  const letGo = () => {
+    grip.current.isHeld = false;
+    head.current = undefined;
+    picks.current++;
     setPeeked(null);
-    setAt(instant);
-    go(address(camera, instant), true);
-    void player.current?.seek(Math.min(instant, Date.now()));
+  };
+  const pick = (instant: number) => {
+    letGo();
+    const to = Math.max(0, instant);
+    picked.current = to;
+    setAt(to);
+    setView((known) => following(known, to));
+    go(address(camera, to), true);
+    void player.current?.seek(Math.min(to, Date.now()));
+  };
+  const goLive = () => {
+    letGo();
+    setSpeed(1);
+    void player.current?.follow();
   };
   const toggle = () => {
     if (video.current?.paused) void player.current?.play();
     else video.current?.pause();
   };
-  const frame = (direction: number) => {
-    if (!video.current) return;
-    video.current.pause();
-    video.current.currentTime += direction / 25;
-  };
+  const frame = (direction: 1 | -1) => frames.current?.step(direction);
   const toGap = (direction: 1 | -1) => {
-    const start = gapFrom(timeline, at, direction);
-    if (start !== undefined) pick(start - 5000);
+    const near = gapFrom(timeline, at, direction, edge);
+    if (near !== undefined) return pick(near - 5000);
+    const mine = ++picks.current;
+    void lookForGap(camera, at, direction).then((start) => {
+      if (mine !== picks.current) return;
+      if (start !== undefined) pick(start - 5000);
+      else setSaid(noGap(direction));
+    }, (error: Error) => mine === picks.current && setSaid(error.message));
   };
   const actions: Record<string, () => void> = {
     " ": toggle, k: toggle, j: () => pick(at - 10_000), l: () => pick(at + 10_000),
@@ -120,13 +155,13 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         <div class="screen">
           <video ref={video} playsInline muted onClick={toggle} aria-label={`Recording of ${camera}`} />
           {peeked !== null && <Peek camera={camera} at={peeked} />}
-          {said && <p class="said" role="status">{said}</p>}
+          {said && <p class="said" role="status">{typeof said === "string" ? said : skippedOver(withReason(said, [timeline]))}</p>}
         </div>
         {leftOut.length > 0 && <p class="quiet" role="note">{codecs(leftOut)} does not play in a browser and is left out here. A download "as recorded" has it.</p>}
         <When at={peeked ?? at} isUtc={isUtc} setUtc={setUtc}>
-          {player.current?.isLive() && playing && <span class="live"> live, {span((now - at) / 1000)} behind</span>}
+          {player.current?.isLive() && playing && <span class="live"> live, {span(Math.max(0, Date.now() - at) / 1000)} behind</span>}
         </When>
-        <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} peek={setPeeked} pick={pick} />
+        <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} peek={setPeeked} grip={grip} pick={pick} />
         <Fault what="What is recorded" fault={fault} />
         <Legend isPending={timeline.pending.length > 0} />
         <div class="controls">
@@ -142,8 +177,8 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           </select></label>
           <button type="button" onClick={() => setView(zoomed(view, 0.5, at))} aria-label="Zoom in">+</button>
           <button type="button" onClick={() => setView(zoomed(view, 2, at))} aria-label="Zoom out">−</button>
-          <button type="button" onClick={() => void player.current?.follow()}>Live</button>
-          <button type="button" onClick={() => video.current && still(video.current, camera, at)}>Save picture</button>
+          <button type="button" onClick={goLive}>Live</button>
+          <button type="button" onClick={() => video.current && !still(video.current, camera, at) && setSaid("there is no picture yet")}>Save picture</button>
           <label class="check"><input type="checkbox" onChange={(event) => { if (video.current) video.current.muted = !event.currentTarget.checked; }} /> Sound</label>
         </div>
         <Take camera={camera} at={at} keys={takeKeys} />
@@ -173,7 +208,9 @@ async function start(player: Player, camera: string, asked: number | null, said:
   }
 }
 
-function still(video: HTMLVideoElement, camera: string, at: number): void {
+/** Downloads the picture that is shown; `false` if there is none. */
+function still(video: HTMLVideoElement, camera: string, at: number): boolean {
+  if (video.readyState < 2 || video.videoWidth === 0) return false;
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   canvas.getContext("2d")?.drawImage(video, 0, 0);
@@ -181,4 +218,5 @@ function still(video: HTMLVideoElement, camera: string, at: number): void {
   link.download = `${camera.replaceAll(/[^\w.-]+/g, "_")}_${iso(at).replaceAll(":", "")}.png`;
   link.href = canvas.toDataURL("image/png");
   link.click();
+  return true;
 }

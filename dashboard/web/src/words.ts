@@ -1,5 +1,7 @@
 // What the server's words mean to people.
 import type { Badge } from "./api";
+import type { Skipped } from "./bar";
+import { moment } from "./time";
 
 export const BADGES: Record<Badge, { icon: string; word: string; rank: number }> = {
   "never-seen": { icon: "✕", word: "never seen", rank: 0 },
@@ -30,7 +32,12 @@ const REASONS: Record<string, string> = {
 
 export const reason = (name: string): string => REASONS[name] ?? name;
 
-const CODECS: Record<string, string> = { alaw: "sound as G.711 A-law", ulaw: "sound as G.711 µ-law", "ac-3": "sound as AC-3", "ec-3": "sound as E-AC-3", alac: "sound as ALAC", ipcm: "sound as PCM", sowt: "sound as PCM", twos: "sound as PCM", vp8: "VP8 video", vp9: "VP9 video", av01: "AV1 video", vorbis: "Vorbis sound" };
+/** What was skipped between recordings, at the instant of `skipped.at`. */
+export function skippedOver({ at, until, reason: cause }: Skipped): string {
+  return `nothing is recorded here; it goes on ${moment(until, at)}${cause ? `: ${reason(cause)}` : ""}`;
+}
+
+const CODECS: Record<string, string> = { alaw: "sound as G.711 A-law", ulaw: "sound as G.711 µ-law", "ac-3": "sound as AC-3", "ec-3": "sound as E-AC-3", alac: "sound as ALAC", ipcm: "sound as PCM", sowt: "sound as PCM", twos: "sound as PCM", hvc1: "H.265 video", hev1: "H.265 video", vp8: "VP8 video", vp9: "VP9 video", av01: "AV1 video", vorbis: "Vorbis sound" };
 
 /** Codecs as people know them, at the beginning of a sentence. */
 export function codecs(names: string[]): string {

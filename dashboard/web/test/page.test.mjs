@@ -9,8 +9,10 @@ async function load(file) {
 }
 
 const bar = await load("src/bar.ts");
+const frames = await load("src/frames.ts");
 const steady = await load("src/steady.ts");
 const time = await load("src/time.ts");
+const words = await load("src/words.ts");
 const iso = (ms) => new Date(ms).toISOString();
 
 test("zooming keeps the instant under the pointer, between a minute and 30 days", () => {
@@ -59,6 +61,81 @@ test("days of 23 and 25 hours begin when they do", () => {
   const hours = (day, next) => (time.dayBegins(next) - time.dayBegins(day)) / 3_600_000;
   assert.deepEqual([hours("2026-03-29", "2026-03-30"), hours("2026-10-25", "2026-10-26"), hours("2026-11-01", "2026-11-02")], [23, 25, 24]);
   time.setZone(undefined);
+});
+
+test("a day begins when it does where the clock is changed at midnight", () => {
+  for (const [zone, day, begins] of [["America/Santiago", "2026-09-06", "04:00"], ["Atlantic/Azores", "2026-03-29", "01:00"], ["America/Havana", "2026-03-08", "05:00"], ["America/Havana", "2026-11-01", "04:00"], ["America/Santiago", "2026-04-05", "04:00"]]) {
+    time.setZone(zone);
+    assert.equal(iso(time.dayBegins(day)), `${day}T${begins}:00.000Z`, zone);
+    assert.equal(time.dayOf(time.dayBegins(day)), day);
+  }
+  time.setZone(undefined);
+});
+
+test("the axis marks midnights as days, also after the clock was changed", () => {
+  time.setZone("Europe/Berlin");
+  const HOUR = 3_600_000;
+  const local = (at) => new Intl.DateTimeFormat("en", { timeZone: "Europe/Berlin", hourCycle: "h23", hour: "2-digit", minute: "2-digit" }).format(at);
+  for (const change of ["2026-10-25", "2026-03-29"]) {
+    const from = time.dayBegins(change) - 72 * HOUR;
+    for (const days of [1, 2, 5, 10]) {
+      const all = time.marks(from, from + 30 * 24 * HOUR, days * 24 * HOUR);
+      assert.ok(all.length >= 3 && all.every((at) => local(at) === "00:00"), `${change}: ${all.map(local)}`);
+      assert.deepEqual(time.marks(from + HOUR, from + 30 * 24 * HOUR, days * 24 * HOUR), all.filter((at) => at > from), "they stay while the bar moves");
+    }
+    const hours = time.marks(from, from + 5 * 24 * HOUR, 6 * HOUR);
+    for (let day = time.dayOf(from); time.dayBegins(day) <= from + 5 * 24 * HOUR; day = time.dayAfter(day)) assert.ok(hours.includes(time.dayBegins(day)), `${day}: ${hours.map(local)}`);
+    for (const [index, at] of hours.slice(1).entries()) assert.ok(at - hours[index] >= 3 * HOUR, "marks are too near");
+  }
+  const minute = time.marks(Date.UTC(2026, 10, 28, 12, 0, 2), Date.UTC(2026, 10, 28, 12, 1, 2), 10_000);
+  assert.deepEqual(minute.map((at) => (at / 1000) % 60), [10, 20, 30, 40, 50, 0]);
+  time.setZone(undefined);
+});
+
+test("the time bar follows the picture, but not one that was out of it, and not away from what the hand chose", () => {
+  const view = { from: 0, to: 1000 };
+  assert.deepEqual(bar.carried(view, 500, 600, false), view);
+  assert.equal(bar.carried(view, 940, 980, false).from, 780, "it makes room ahead");
+  assert.deepEqual(bar.carried(view, 940, 980, true), view, "what the hand chose stays");
+  assert.notDeepEqual(bar.carried(view, 990, 1010, true), view, "until the picture leaves it");
+  assert.deepEqual(bar.carried(view, 5000, 5010, false), view);
+  assert.deepEqual(bar.carried(view, undefined, 5010, false), { from: 4810, to: 5810 });
+  assert.deepEqual(bar.carried(view, undefined, 5010, true), view);
+});
+
+test("what follows an instant is the next recording, not a rounding of the last one", () => {
+  const timeline = { ranges: [{ from: iso(0), to: iso(10_001) }, { from: iso(60_000), to: iso(90_000) }], gaps: [{ from: iso(10_001), to: iso(60_000), reason: "stalled" }], pending: [] };
+  assert.deepEqual(bar.nextStored(timeline, 10_000, false), { at: 10_000, until: 60_000, reason: "stalled" });
+  assert.equal(bar.nextStored(timeline, 5000, false).until, 5000, "the same one goes on");
+  assert.equal(bar.nextStored(timeline, 5000, true).until, 60_000);
+  assert.equal(bar.nextStored(timeline, 89_900, false), undefined);
+  assert.equal(bar.gapOver(timeline, 100_000), undefined);
+  assert.equal(bar.gapOver({ ...timeline, gaps: [{ from: iso(90_000), to: iso(100_000), reason: "stalled" }] }, 100_000).reason, "stalled");
+});
+
+test("a gap begins where it begins, not where the loaded time does", () => {
+  const timeline = { ranges: [], gaps: [{ from: iso(1000), to: iso(5000), reason: "stalled" }, { from: iso(20_000), to: iso(30_000), reason: "stalled" }], pending: [] };
+  assert.equal(bar.gapFrom(timeline, 50_000, -1, 1000), 20_000);
+  assert.equal(bar.gapFrom(timeline, 21_000, -1, 1000), undefined);
+  assert.equal(bar.gapFrom(timeline, 21_000, -1), 1000);
+});
+
+test("nothing before 1970 is asked for", () => {
+  for (const view of [{ from: -3_600_000, to: 20_000 }, { from: -7_200_000, to: -3_600_000 }, { from: 0, to: 60_000 }]) {
+    const { from, to } = bar.asked(view);
+    assert.ok(from >= 0 && to > from, `${from} ${to}`);
+  }
+});
+
+test("a frame is as long as most are, though some were left out and few came early", () => {
+  assert.equal(frames.frameLength([]), 0.04);
+  assert.equal(frames.frameLength([0.02, 0.04, 0.02, 0.02, 0.06, 0.02]), 0.02);
+  assert.equal(frames.frameLength([0.001, 0.083, 0.084, 0.083, 0.166, 0.083, 0.083, 0.084]), 0.083);
+});
+
+test("codecs have the names that people know", () => {
+  assert.equal(words.codecs(["hvc1.1.6.L93.B0"]), "H.265 video");
+  assert.equal(words.codecs(["hev1.2.4.L120.90", "alaw"]), "H.265 video and sound as G.711 A-law");
 });
 
 test("a picture that is off catches up, and jumps where that would take long", () => {
