@@ -88,7 +88,9 @@ fn run(block: &str, seconds: &str, camera: u16, folder: &Path, plugins: &Path) -
     };
     let mut command = Command::new("timeout");
     command.args(["--signal=INT", "--kill-after=20", &limit.to_string(), "bash"]);
-    let output = command
+    // A line in the background may outlive the shell: what it says goes into a file, and its process group is ended below.
+    let errors = folder.join("errors");
+    let mut child = command
         .args(["-uc", &script])
         .env("RTSP_SOURCE", format!("rtsp://127.0.0.1:{camera}/cam"))
         .env("STORAGE_EMULATOR_HOST", server.endpoint())
@@ -96,9 +98,18 @@ fn run(block: &str, seconds: &str, camera: u16, folder: &Path, plugins: &Path) -
         .env("GST_REGISTRY", folder.join("registry.bin"))
         .env("G_DEBUG", "fatal-criticals")
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&errors).unwrap())
+        .spawn()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
+    // timeout leads a group of its own.
+    let group = format!("-{}", child.id());
+    child.wait().unwrap();
+    let _ = Command::new("kill")
+        .args(["-KILL", "--", &group])
+        .stderr(Stdio::null())
+        .status();
+    let text = std::fs::read_to_string(&errors).unwrap();
     (chunks(&server), format!("{script}\n{text}"))
 }
 
