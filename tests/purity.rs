@@ -38,6 +38,7 @@ const PURE: &[&str] = &[
     "dashboard/src/index/badge.rs",
     "dashboard/src/index/freshness.rs",
     "dashboard/src/index/names.rs",
+    "dashboard/src/index/runs.rs",
     "dashboard/src/index/timeline.rs",
     "recorder/src/camera/supervisor.rs",
     "recorder/src/camera/pause.rs",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_schema::cameras::Camera;
 use gcstreamer_storage::{ClientPool, GcsReader, UrlSigner};
 use jiff::tz::TimeZone;
@@ -25,6 +25,8 @@ use crate::settings::{Auth, Settings};
 const BOARD_FOR: u64 = 2_000_000_000;
 /// How long a count of what is missing today is good for, ns.
 const MISSING_FOR: u64 = 60_000_000_000;
+/// How long a count is shown while nobody counts again, ns.
+const MISSING_SHOWN: u64 = 5 * MISSING_FOR;
 /// Cameras looked at at once.
 const PARALLEL: usize = 32;
 
@@ -55,8 +57,18 @@ pub struct App {
     pub broker: Option<Broker>,
     /// The cameras of the lists by id; of two with one id the first counts.
     listed: BTreeMap<String, Camera>,
-    board: tokio::sync::Mutex<Option<(u64, Arc<Vec<CameraState>>)>>,
+    board: tokio::sync::Mutex<Board>,
     missing: Mutex<BTreeMap<String, (u64, u64)>>,
+    /// Held while what is missing is counted.
+    counting: tokio::sync::Mutex<()>,
+}
+
+/// What was asked for last, and when it was answered.
+#[derive(Debug, Default)]
+struct Board {
+    states: Option<(u64, Arc<Vec<CameraState>>)>,
+    /// For those who asked before it was known.
+    failure: Option<(u64, IndexError)>,
 }
 
 impl App {
@@ -84,6 +96,7 @@ impl App {
             listed: by_id(settings.cameras),
             board: tokio::sync::Mutex::default(),
             missing: Mutex::default(),
+            counting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -96,16 +109,30 @@ impl App {
         }
     }
 
-    /// The state of all cameras, those in trouble first.
+    /// The state of all cameras, those in trouble first. The first failure is the answer of all who wait for it.
     ///
     /// # Errors
     /// [`IndexError`].
     pub async fn board(&self) -> Result<Arc<Vec<CameraState>>, IndexError> {
+        let asked = self.clock.now();
         let mut board = self.board.lock().await;
         let now = self.clock.now();
-        if let Some((_, states)) = board.as_ref().filter(|(at, _)| now.saturating_sub(*at) < BOARD_FOR) {
+        if let Some((_, states)) = board.states.as_ref().filter(|(at, _)| now.saturating_sub(*at) < BOARD_FOR) {
             return Ok(states.clone());
         }
+        // Who waited for an attempt that failed does not wait for another one.
+        if let Some((_, error)) = board.failure.as_ref().filter(|(at, _)| *at > asked) {
+            return Err(error.clone());
+        }
+        let looked = self.look(now).await;
+        match &looked {
+            Ok(states) => board.states = Some((now, states.clone())),
+            Err(error) => board.failure = Some((self.clock.now(), error.clone())),
+        }
+        looked
+    }
+
+    async fn look(&self, now: u64) -> Result<Arc<Vec<CameraState>>, IndexError> {
         // Those of the lists, those that report, and those that the bucket alone knows.
         let in_bucket: BTreeSet<String> = self.index.cameras().await?.into_iter().collect();
         let mut cameras = in_bucket.clone();
@@ -117,12 +144,9 @@ impl App {
                 self.state(id, is_in_bucket, now)
             })
             .buffer_unordered(PARALLEL);
-        let states: Vec<Result<CameraState, IndexError>> = states.collect().await;
-        let mut states: Vec<CameraState> = states.into_iter().collect::<Result<_, _>>()?;
+        let mut states: Vec<CameraState> = states.try_collect().await?;
         states.sort_by(|a, b| (a.badge, &a.id).cmp(&(b.badge, &b.id)));
-        let states = Arc::new(states);
-        *board = Some((now, states.clone()));
-        Ok(states)
+        Ok(Arc::new(states))
     }
 
     async fn state(&self, id: String, is_in_bucket: bool, now: u64) -> Result<CameraState, IndexError> {
@@ -149,7 +173,9 @@ impl App {
         });
         let age = newest.as_ref().map(|chunk| now.saturating_sub(chunk.ended()));
         let last_stored = newest.map(|chunk| chunk.ended());
-        let missing = lock(&self.missing).get(&id).map(|(_, seconds)| *seconds);
+        let counted = lock(&self.missing).get(&id).copied();
+        let is_of_today = |at: u64| now.saturating_sub(at) < MISSING_SHOWN && at >= self.midnight(&id, now);
+        let missing = counted.filter(|(at, _)| is_of_today(*at)).map(|(_, seconds)| seconds);
         Ok(CameraState {
             name: listed.and_then(|camera| camera.name.clone()).unwrap_or_else(|| id.clone()),
             id,
@@ -162,8 +188,10 @@ impl App {
         })
     }
 
-    /// Counts what is missing since midnight in the camera's zone, for each camera whose count is old. Called while somebody looks.
+    /// Counts what is missing since midnight in the camera's zone, for each camera whose count is old. Called while somebody looks;
+    /// returns at once while another call counts.
     pub async fn count_missing(&self) {
+        let Ok(_counting) = self.counting.try_lock() else { return };
         let Ok(board) = self.board().await else { return };
         let now = self.clock.now();
         let due = board
@@ -178,17 +206,26 @@ impl App {
         let due: Vec<(String, Badge)> = due.map(|state| (state.id.clone(), state.badge)).collect();
         let counts = stream::iter(due).map(|(id, badge)| async move {
             let midnight = self.midnight(&id, now);
-            let timeline = self.timeline(&id, midnight, now).await.ok()?;
+            let timeline = self.timeline(&id, midnight, now).await?;
             let running = if matches!(badge, Badge::Recording | Badge::Late) {
                 0
             } else {
                 timeline.ranges.last().map_or(now - midnight, |last| now - last.to)
             };
-            Some((id, (timeline.sums().1 + running) / 1_000_000_000))
+            let seconds = (timeline.sums().1 + running) / 1_000_000_000;
+            // Each is shown as soon as it is known: the first pass takes many listings.
+            lock(&self.missing).insert(id, (now, seconds));
+            Ok::<_, IndexError>(())
         });
-        let counts: Vec<Option<(String, u64)>> = counts.buffer_unordered(4).collect().await;
-        let mut missing = lock(&self.missing);
-        missing.extend(counts.into_iter().flatten().map(|(id, seconds)| (id, (now, seconds))));
+        let mut counts = counts.buffer_unordered(4);
+        while let Some(counted) = counts.next().await {
+            match counted {
+                // One camera with too many objects holds up no other.
+                Ok(()) | Err(IndexError::TooMany(_)) => {}
+                // The board says what is wrong with the bucket.
+                Err(IndexError::Bucket(_)) => return,
+            }
+        }
     }
 
     /// The zones of the cameras of the lists, by device id.
@@ -218,9 +255,7 @@ impl App {
         if to.saturating_sub(from) > DETAILED {
             return Ok(self.index.outline(camera, from, to).await?.within(from, to));
         }
-        // The chunks before and behind show whether the edges are gaps.
-        let chunks = self.index.surrounded(camera, from, to).await?;
-        Ok(Timeline::of(&chunks).within(from, to))
+        self.index.overview(camera, from, to).await
     }
 
     /// What is recorded of a camera between `from` and `to` and not uploaded yet, as the camera reports it.

@@ -284,6 +284,47 @@ fn limits_are_told() {
 }
 
 #[test]
+fn a_film_over_a_change_of_codec_is_refused_with_the_instant_and_each_side_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = GcsServer::spawn_thread();
+    let start = (now() - 120 * SECOND) / SECOND * SECOND;
+    let stream = |arguments| Stream {
+        camera: "cam",
+        arguments,
+    };
+    let ways: [(&'static str, &'static str, &str); 2] = [
+        (
+            "-an -c:v libx264 -f matroska",
+            "-an -c:v libx265 -x265-params log-level=none:open-gop=0:keyint=50:scenecut=0 -f matroska",
+            "the codec of the picture changes inside the range",
+        ),
+        (
+            "-c:v libx264 -c:a aac -ar 48000 -f matroska",
+            "-c:v libx264 -c:a libopus -ar 48000 -f matroska",
+            "the codec of the sound changes inside the range",
+        ),
+    ];
+    for (index, (before, after, text)) in (0u64..).zip(ways) {
+        let camera = format!("cam{index}");
+        let back = start + 20 * SECOND;
+        store(&server, &camera, &cut(&encode(stream(before), 8, folder.path())), start, &[]);
+        store(&server, &camera, &cut(&encode(stream(after), 8, folder.path())), back, &[]);
+        let dashboard = Dashboard::start(settings(&server));
+        let export = |from: u64, to: u64| {
+            let path = format!("/export?camera={camera}&from={}&to={}&format=mp4", iso(from), iso(to));
+            get(&dashboard.address, &path)
+        };
+        let refused = export(start, start + 30 * SECOND);
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        let error = refused.json()["error"].as_str().unwrap().to_owned();
+        assert!(error.contains(text) && error.contains(&iso(back)), "{error}");
+        for (from, to) in [(start, back), (back, start + 30 * SECOND)] {
+            assert_eq!(export(from, to).status, 200, "apart");
+        }
+    }
+}
+
+#[test]
 fn a_fifth_export_is_asked_to_come_again() {
     use std::io::{Read as _, Write as _};
     let recorded = recorded(STREAMS[1], &[]);

@@ -303,7 +303,9 @@ impl Selection {
             let (cut, window) = cut_of(&self.request, chunk, bytes).await?;
             let joins = before.is_some_and(|last| goes_on(last, chunk));
             let size = film.push(&cut, window, joins);
-            sizes.push(size.map_err(|error| ExportError::Remux(chunk.name.clone(), error))?);
+            // With the instant, whatever the template of the names.
+            let place = || format!("{} of {}", chunk.name, gcstreamer_schema::time::rfc3339_ms(chunk.meta.start)).into();
+            sizes.push(size.map_err(|error| ExportError::Remux(place(), error))?);
             before = Some(chunk);
             progress.fetch_add(1, Ordering::Relaxed);
         }

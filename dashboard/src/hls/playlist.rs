@@ -70,21 +70,28 @@ fn has_plain_packets(chunk: &Chunk) -> bool {
 struct Ways<'a> {
     /// Sessions whose transport stream has other packets than those of 188 bytes.
     odd: BTreeSet<&'a str>,
+    /// Whether a header stands in the playlist. RFC 8216 section 4.3.2.5: a `MAP` applies until the next one or the end, and a
+    /// transport stream has none that could replace it.
+    has_header: bool,
 }
 
 impl<'a> Ways<'a> {
-    fn of(chunks: &'a [Chunk]) -> Self {
+    /// How the chunks of one playlist are played: `listed` in it, of `chunks`, which show what their sessions are.
+    fn of(chunks: &'a [Chunk], listed: &[&Chunk]) -> Self {
         let odd = chunks
             .iter()
             .filter(|chunk| chunk.meta.container == Container::MpegTs && !has_plain_packets(chunk));
-        Self {
+        let mut ways = Self {
             odd: odd.map(|chunk| chunk.meta.session.as_str()).collect(),
-        }
+            has_header: false,
+        };
+        ways.has_header = listed.iter().any(|chunk| ways.playing(chunk) != Playing::Transport);
+        ways
     }
 
     fn playing(&self, chunk: &Chunk) -> Playing {
         match playing(chunk) {
-            Playing::Transport if self.odd.contains(chunk.meta.session.as_str()) => Playing::Remuxed,
+            Playing::Transport if self.has_header || self.odd.contains(chunk.meta.session.as_str()) => Playing::Remuxed,
             playing => playing,
         }
     }
@@ -182,7 +189,8 @@ impl std::fmt::Debug for Style<'_> {
 
 /// A playlist of all chunks, sorted by time, that have ended for good: VOD, with `ENDLIST`.
 pub fn vod(chunks: &[Chunk], style: Style<'_>) -> String {
-    let (segments, ways) = (playable(chunks), Ways::of(chunks));
+    let segments = playable(chunks);
+    let ways = Ways::of(chunks, &segments);
     let mut out = head(&segments, &ways, 0, None);
     out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n");
     style.body(&mut out, &segments, &ways);
@@ -219,7 +227,8 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     };
     let end = in_time.windows(2).position(waits).map_or(in_time.len(), |at| at + 1);
     let shown = in_time.get(..end)?;
-    let ways = Ways::of(chunks);
+    // Only this session is listed: what earlier ones are must not change how it is played when they leave the last hour.
+    let ways = Ways::of(chunks, shown);
     let follows = |pair: &[&Chunk]| pair[0].meta.sequence + 1 == pair[1].meta.sequence && ways.goes_on(pair[0], pair[1]);
     let run = shown.windows(2).rposition(|pair| !follows(pair)).map_or(0, |at| at + 1);
     let window = shown.get(run.max(shown.len().saturating_sub(LIVE_SEGMENTS))..)?;

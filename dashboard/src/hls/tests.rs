@@ -147,8 +147,48 @@ fn a_transport_stream_of_odd_packets_is_written_anew_in_every_chunk_whatever_its
     // Another session has its own packets.
     let mut plain = chunk(1, 0, 940.0, 10.0);
     (plain.meta.container, plain.meta.init_bytes, plain.size) = (Container::MpegTs, 0, 1880);
+    assert_eq!(vod(std::slice::from_ref(&plain)).matches(".ts\n").count(), 1);
     chunks.push(plain);
-    assert_eq!(vod(&chunks).matches(".ts\n").count(), 1);
+    assert_eq!(
+        vod(&chunks).matches(".ts\n").count(),
+        0,
+        "the header before it would apply to it"
+    );
+}
+
+#[test]
+fn a_camera_that_changed_to_a_transport_stream_plays_on_behind_headers_of_its_own() {
+    for (container, codecs) in [
+        (Container::Flv, "avc1.42C01E,mp4a.40.2"),
+        (Container::Fmp4, "avc1.42C01E,mp4a.40.2"),
+    ] {
+        let mut before = run(0, 0..2);
+        for chunk in &mut before {
+            (chunk.meta.container, chunk.meta.codecs) = (container, Some(codecs.into()));
+        }
+        let mut after = run(1, 3..6);
+        for chunk in &mut after {
+            (chunk.meta.container, chunk.meta.init_bytes, chunk.size) = (Container::MpegTs, 376, 1880);
+        }
+        let all = [before.clone(), after.clone()].concat();
+        let text = vod(&all);
+        let mut header = String::new();
+        for line in text.lines() {
+            if let Some(map) = line.strip_prefix("#EXT-X-MAP:URI=\"") {
+                map.split('"').next().unwrap().clone_into(&mut header);
+            }
+            if !line.starts_with('#') {
+                assert!(!line.ends_with(".ts"), "{text}");
+                let is_after = after.iter().any(|chunk| line == media_address(chunk, "m4s"));
+                let own = after.iter().any(|chunk| header == media_address(chunk, "mp4"));
+                assert_eq!(own, is_after, "{line} behind {header}: {text}");
+            }
+        }
+        // A live playlist shows one session: its way of playing does not change when the other leaves the last hour.
+        let now = BASE + 1000 * SECOND;
+        assert_eq!(live(&all, now), live(&after, now));
+        assert!(live(&all, now).unwrap().contains(".ts\n"));
+    }
 }
 
 #[test]

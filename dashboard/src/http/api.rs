@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_schema::name::check_device;
 use gcstreamer_schema::time::parse_rfc3339;
 use jiff::civil::Date;
@@ -109,7 +109,15 @@ pub(super) fn fresh(value: impl Serialize) -> Response {
 
 /// `GET /api/cameras`
 pub(super) async fn cameras(State(shared): State<Shared>) -> Result<Response, ApiError> {
-    Ok(fresh(&*shared.app.board().await?))
+    let board = shared.app.board().await?;
+    count(&shared);
+    Ok(fresh(&*board))
+}
+
+/// Counts what is missing beside the answer: the first time it takes many listings.
+fn count(shared: &Shared) {
+    let app: Arc<_> = shared.app.clone();
+    tokio::spawn(async move { app.count_missing().await });
 }
 
 /// `GET /api/about`: what the footer shows.
@@ -197,13 +205,9 @@ pub(super) async fn gaps(State(shared): State<Shared>, Question(query): Question
                 .collect::<Vec<_>>(),
         )
     });
-    let found: Vec<Result<Vec<GapOf>, ApiError>> = found.buffer_unordered(8).collect().await;
-    let mut gaps: Vec<GapOf> = found
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
-        .collect();
+    // The first failure ends it: with a silent bucket each camera takes the request timeout.
+    let found: Vec<Vec<GapOf>> = found.buffer_unordered(8).try_collect().await?;
+    let mut gaps: Vec<GapOf> = found.into_iter().flatten().collect();
     gaps.sort_by(|a, b| {
         (b.gap.to - b.gap.from)
             .cmp(&(a.gap.to - a.gap.from))
@@ -228,9 +232,7 @@ pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
                 .event("trouble")
                 .json_data(json!({"error": error.to_string()})),
         };
-        // Counting takes many listings the first time: the board is not held up by it.
-        let app: Arc<_> = shared.app.clone();
-        tokio::spawn(async move { app.count_missing().await });
+        count(&shared);
         Some((Ok::<_, Infallible>(event.unwrap_or_default()), (shared, false)))
     });
     let news: std::pin::Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>> = Box::pin(news);

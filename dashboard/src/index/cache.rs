@@ -20,12 +20,21 @@ const MAX_MEMORY: usize = 64 << 20;
 /// Longest file that is read.
 const MAX_FILE: u64 = 64 << 20;
 
+/// Most bytes of files below `--cache-dir`: 2,800 hours of 10 s chunks. The shipped pod has 1 GiB.
+const MAX_DISK: u64 = 512 << 20;
+/// Part of the limit that is written before the files are counted again: counting reads the whole folder.
+const RECOUNT: u64 = 16;
+
 /// Where finished hours are kept.
 #[derive(Clone, Debug)]
 pub struct Disk {
     folder: PathBuf,
     /// Bucket and endpoint: one folder may serve several dashboards.
     identity: String,
+    /// Most bytes of files.
+    limit: u64,
+    /// Bytes written since the files were counted. `None`: they never were; a dashboard before this one may have left any number.
+    written: Arc<Mutex<Option<u64>>>,
 }
 
 #[derive(Debug)]
@@ -161,7 +170,8 @@ struct File {
     chunks: Vec<Line>,
 }
 
-const VERSION: u32 = 1;
+/// 2: an hour that lacked its first chunk is not among them.
+const VERSION: u32 = 2;
 
 impl Disk {
     /// Keeps files below `folder`, which must exist; `identity` names bucket and endpoint.
@@ -169,6 +179,8 @@ impl Disk {
         Self {
             folder: folder.to_owned(),
             identity,
+            limit: MAX_DISK,
+            written: Arc::default(),
         }
     }
 
@@ -192,8 +204,38 @@ impl Disk {
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
+    /// Counts a file of this many bytes, and deletes the oldest ones where the folder may be over its limit: before the first file
+    /// of a process, and each time a part of the limit was written.
+    fn make_room(&self, bytes: u64) -> std::io::Result<()> {
+        let mut written = lock(&self.written);
+        let part = self.limit / RECOUNT;
+        let since = written.map(|since| since.saturating_add(bytes));
+        if let Some(since) = since.filter(|since| *since < part) {
+            *written = Some(since);
+            return Ok(());
+        }
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let is_ours = path.file_name().and_then(|name| name.to_str()).is_some_and(is_our_name);
+            // Another process may delete at the same time.
+            if let Some(known) = std::fs::metadata(&path).ok().filter(|known| is_ours && known.is_file()) {
+                files.push((known.modified()?, known.len(), path));
+            }
+        }
+        // Room for what is written until the next count.
+        for path in surplus(files, self.limit - part - bytes.min(self.limit - part)) {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        *written = Some(0);
+        Ok(())
+    }
+
     async fn write(&self, key: &str, chunks: &Arc<Vec<Chunk>>) {
-        let (path, key, chunks) = (self.path(key), key.to_owned(), chunks.clone());
+        let (path, key, chunks, disk) = (self.path(key), key.to_owned(), chunks.clone(), self.clone());
         let write = move || -> std::io::Result<()> {
             let file = File {
                 version: VERSION,
@@ -201,6 +243,7 @@ impl Disk {
                 chunks: chunks.iter().map(line_of).collect(),
             };
             let text = serde_json::to_vec(&file).map_err(std::io::Error::other)?;
+            disk.make_room(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
             let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
             std::fs::write(&temporary, text)?;
             std::fs::rename(&temporary, &path)
@@ -209,6 +252,24 @@ impl Disk {
             tracing::warn!("cache-dir cannot be written ({error}); finished hours are listed again after a restart");
         }
     }
+}
+
+/// Whether a file's name is one of [`Disk::path`] or of a file that a crash left half written. Nothing else in the folder is deleted.
+fn is_our_name(name: &str) -> bool {
+    let (digest, end) = name.split_at_checked(32).unwrap_or_default();
+    digest.bytes().all(|byte| byte.is_ascii_hexdigit()) && (end == ".json" || end.ends_with(".tmp"))
+}
+
+/// Returns the files to delete, of (time of the last change, bytes, path), so that the rest takes at most `limit` bytes: the oldest first.
+fn surplus(mut files: Vec<(std::time::SystemTime, u64, PathBuf)>, limit: u64) -> Vec<PathBuf> {
+    files.sort();
+    let mut held: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    let over = files.into_iter().take_while(|(_, bytes, _)| {
+        let is_over = held > limit;
+        held = held.saturating_sub(*bytes);
+        is_over
+    });
+    over.map(|(_, _, path)| path).collect()
 }
 
 fn line_of(chunk: &Chunk) -> Line {
@@ -260,6 +321,32 @@ mod tests {
         }
         assert!(cache.memory().cost <= MAX_MEMORY && cache.memory().entries.len() < count);
         assert!(cache.get("1", 1).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_folder_of_finished_hours_stays_below_its_limit_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("readme.json"), vec![0; 300_000]).unwrap();
+        let held = || -> u64 {
+            let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
+            let ours = entries.filter(|entry| entry.file_name() != "readme.json");
+            ours.map(|entry| entry.metadata().unwrap().len()).sum()
+        };
+        let limited = |limit: u64| Disk {
+            limit,
+            ..Disk::new(folder.path(), "bucket".into())
+        };
+        let cache = Cache::new(Some(limited(400_000)));
+        for hour in 0..60 {
+            cache.put(&format!("hour {hour}"), chunks(60), 0, FOR_EVER).await;
+            assert!(held() <= 400_000, "{} bytes after hour {hour}", held());
+        }
+        assert!(held() > 250_000, "{} bytes: most of it is used", held());
+        let next = Cache::new(Some(limited(100_000)));
+        assert!(next.get("hour 59", 1).await.is_some(), "the newest is there");
+        next.put("another", chunks(1), 0, FOR_EVER).await;
+        assert!(held() <= 100_000, "{} bytes are left of the dashboard before", held());
+        assert!(folder.path().join("readme.json").exists());
     }
 
     #[tokio::test]

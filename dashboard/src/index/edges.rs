@@ -4,10 +4,15 @@
 //! A window that begins and ends recorded is not asked for. The chunk before is looked for backwards, four times as far at each step, and
 //! then by halves: an outage of a night costs about eight short listings, and one to confirm it every ten minutes.
 
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_storage::{Fields, ListQuery};
 
 use super::names::Named;
-use super::{AHEAD, Chunk, HOUR, Index, IndexError, MAX_CAMERAS};
+use super::runs::Run;
+use super::timeline::{Piece, Timeline};
+use super::{AHEAD, Chunk, HOUR, Index, IndexError, MAX_CAMERAS, PARALLEL};
 use crate::lock::lock;
 
 /// The first hour that is looked at, of 2020-01-01: a clock that says less is not set (`clock=suspect`), so a chunk of then says nothing
@@ -35,26 +40,41 @@ pub(super) struct Edge {
 pub(super) type Key = (String, u64, bool);
 
 impl Index {
-    /// As [`Index::span`], with the chunks at whose ends and beginnings the gaps end that reach over `from` and `to`.
+    /// What was recorded of a camera between `from` and `to` (ns since the Unix epoch), with the gaps that reach over both ends.
+    /// Finished hours that are known cost no listing, whether or not their chunks are still in the cache.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn surrounded(&self, camera: &str, from: u64, to: u64) -> Result<Vec<Chunk>, IndexError> {
+    pub async fn overview(&self, camera: &str, from: u64, to: u64) -> Result<Timeline, IndexError> {
         let (begin, end) = (from.saturating_sub(AROUND), to.saturating_add(AROUND));
-        let mut chunks = self.span(camera, begin, end).await?;
-        let is_open = chunks.iter().all(|chunk| chunk.meta.end < to);
+        // A chunk that began in the hour before may reach into this one.
+        let first = (begin - begin % HOUR).saturating_sub(HOUR);
+        let last = end.min(self.clock.now().saturating_add(AHEAD));
+        let hours = (0..).map(|index| first + index * HOUR).take_while(|hour| *hour < last);
+        let found: Vec<Arc<Vec<Run>>> = stream::iter(hours)
+            .map(|hour| self.hour_runs(camera, hour))
+            .buffered(PARALLEL)
+            .try_collect()
+            .await?;
+        let touching = |run: &&Run| run.start < end && run.end > begin;
+        let mut runs: Vec<Run> = found.iter().flat_map(|hour| hour.iter()).filter(touching).cloned().collect();
+        let is_open = runs.iter().all(|run| run.end < to);
         if is_open && let Some(after) = self.after(camera, end).await? {
-            chunks.push(after);
+            runs.push((&after).into());
         }
         // Before the first chunk of a camera nothing is missing, and behind the last one it is not known.
-        let is_late = chunks.iter().all(|chunk| chunk.meta.start > from) && !chunks.is_empty();
+        let is_late = runs.iter().all(|run| run.start > from) && !runs.is_empty();
         if is_late && let Some(before) = self.before(camera, begin).await? {
-            chunks.insert(0, before);
+            runs.push((&before).into());
         }
-        Ok(chunks)
+        // Where names do not have the hour, each listing has them all.
+        runs.sort();
+        runs.dedup();
+        let pieces: Vec<Piece<'_>> = runs.iter().map(Run::piece).collect();
+        Ok(Timeline::of_pieces(&pieces).within(from, to))
     }
 
-    /// As [`Index::surrounded`], of whole UTC days, from names.
+    /// As [`Index::overview`], of whole UTC days, from names.
     pub(super) async fn surround(&self, camera: &str, named: &mut Vec<Named>, from: u64, to: u64) -> Result<(), IndexError> {
         let name = |chunk: Option<Chunk>| chunk.and_then(|chunk| Named::of(&self.template, camera, &chunk.name));
         if named.iter().all(|chunk| chunk.start.saturating_add(LENGTH) < to) {

@@ -42,8 +42,11 @@ fn is_whole(begins: u64, chunks: &[Chunk]) -> bool {
     let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
         return false;
     };
-    let length = last.meta.duration.max(SECOND);
-    let reaches = first.meta.start <= begins.saturating_add(length) && last.meta.end.saturating_add(SECOND) >= begins + HOUR;
+    // Of chunks that begin at whole multiples of their length the second begins exactly one length after the hour: the first may still
+    // be on its way then.
+    let shortest = chunks.iter().map(|chunk| chunk.meta.duration).min().unwrap_or(0);
+    let is_first = first.meta.start.saturating_sub(begins) < shortest;
+    let reaches = is_first && last.meta.end.saturating_add(SECOND) >= begins + HOUR;
     reaches && chunks.windows(2).all(|pair| pair[0].is_followed_by(&pair[1]))
 }
 
@@ -75,5 +78,19 @@ mod tests {
         assert_eq!(looks, [1, 5, 30, 1440]);
         assert_eq!(good_for(begins, &[], after(6)), MINUTE, "an empty hour may fill");
         assert_eq!(good_for(begins, &hour(Some(359)), after(6)), MINUTE, "its end is missing");
+    }
+
+    #[test]
+    fn an_hour_whose_first_chunk_is_still_on_its_way_is_looked_at_again() {
+        let begins = BASE - BASE % HOUR;
+        let after = begins + HOUR + 6 * MINUTE;
+        assert_eq!(good_for(begins, &hour(Some(0)), after), MINUTE);
+        // Chunks that are cut anywhere: the one before reaches into the hour.
+        let mut shifted = hour(None);
+        for chunk in &mut shifted {
+            chunk.meta.start += 9 * SECOND;
+            chunk.meta.end += 9 * SECOND;
+        }
+        assert_eq!(good_for(begins, &shifted, after), FOR_EVER);
     }
 }

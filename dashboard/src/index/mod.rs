@@ -23,6 +23,7 @@ pub mod names;
 mod newest;
 mod reading;
 pub mod report;
+mod runs;
 pub mod timeline;
 
 pub use chunk::Chunk;
@@ -31,6 +32,7 @@ use crate::clock::Clock;
 use crate::lock::lock;
 use cache::{Cache, Disk};
 use names::Named;
+use runs::Run;
 use timeline::Timeline;
 
 /// ns of an hour.
@@ -71,7 +73,18 @@ pub struct Index {
     discovered: tokio::sync::Mutex<discover::Discovered>,
     days: Mutex<HashMap<(String, u64), Day>>,
     edges: Mutex<HashMap<edges::Key, edges::Edge>>,
+    runs: Mutex<HashMap<String, Runs>>,
 }
+
+/// The runs of an hour, and until when they are good.
+#[derive(Clone, Debug)]
+struct Runs {
+    runs: Arc<Vec<Run>>,
+    until: u64,
+}
+
+/// Most runs in memory; one takes about 120 bytes.
+const MAX_RUNS: usize = 500_000;
 
 /// The names of a UTC day, and until when they are good.
 #[derive(Clone, Debug)]
@@ -114,6 +127,7 @@ impl Index {
             discovered: tokio::sync::Mutex::default(),
             days: Mutex::default(),
             edges: Mutex::default(),
+            runs: Mutex::default(),
         }
     }
 
@@ -176,8 +190,42 @@ impl Index {
         } else {
             freshness::RUNNING
         };
+        self.keep_runs(&key, &chunks, now.saturating_add(good_for));
         self.cache.put(&key, chunks.clone(), now, good_for).await;
         Ok(chunks)
+    }
+
+    fn keep_runs(&self, key: &str, chunks: &[Chunk], until: u64) -> Arc<Vec<Run>> {
+        let runs = Arc::new(runs::of(chunks));
+        let mut hours = lock(&self.runs);
+        let held = hours.values().map(|hour| hour.runs.len() + 1).sum::<usize>();
+        if held + runs.len() >= MAX_RUNS {
+            hours.clear();
+        }
+        let hour = Runs {
+            runs: runs.clone(),
+            until,
+        };
+        hours.insert(key.to_owned(), hour);
+        runs
+    }
+
+    /// The runs of chunks of a camera that begin in the UTC hour of `at`. They are good for as long as its listing, and stay where that
+    /// had to leave the cache.
+    async fn hour_runs(&self, camera: &str, at: u64) -> Result<Arc<Vec<Run>>, IndexError> {
+        let key = format!("{camera}\0{}", self.template.hour_prefix(camera, at));
+        let known = || lock(&self.runs).get(&key).cloned();
+        let now = self.clock.now();
+        if let Some(known) = known().filter(|known| now < known.until) {
+            return Ok(known.runs);
+        }
+        let chunks = self.hour(camera, at).await?;
+        if let Some(known) = known().filter(|known| now < known.until) {
+            return Ok(known.runs);
+        }
+        // From the disk, which has finished hours alone, or still in the cache: until when is not known.
+        let is_finished = freshness::good_for(at - at % HOUR, &chunks, now) == freshness::FOR_EVER;
+        Ok(self.keep_runs(&key, &chunks, if is_finished { freshness::FOR_EVER } else { now }))
     }
 
     /// The chunks of a camera that overlap `from..to` (ns since the Unix epoch), sorted, with the neighbours that touch.

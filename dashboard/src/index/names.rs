@@ -71,6 +71,7 @@ pub fn timeline(mut named: Vec<Named>) -> Timeline {
             Piece {
                 session: &chunk.session,
                 sequence: chunk.sequence,
+                last: chunk.sequence,
                 start: chunk.start,
                 end: end.unwrap_or(chunk.start + usual),
                 gap: match chunk.sequence {

@@ -34,7 +34,9 @@ impl Index {
         let parts = self.template.read(&chunk.name);
         if let Some((camera, start)) = parts.and_then(|parts| parts.device.zip(parts.start)) {
             let prefix = self.template.hour_prefix(&camera, start);
-            self.cache.forget(&format!("{camera}\0{prefix}"));
+            let key = format!("{camera}\0{prefix}");
+            self.cache.forget(&key);
+            lock(&self.runs).remove(&key);
             lock(&self.newest).remove(&camera);
             lock(&self.days).remove(&(camera, start - start % DAY));
         }

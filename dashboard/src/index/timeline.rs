@@ -45,8 +45,10 @@ pub const UNKNOWN: &str = "unknown";
 pub struct Piece<'a> {
     /// Session id.
     pub session: &'a str,
-    /// Number in the session.
+    /// Number in the session; the first one of a run of chunks that follow on each other.
     pub sequence: u64,
+    /// The last number of the run.
+    pub last: u64,
     /// Its beginning, ns since the Unix epoch.
     pub start: u64,
     /// Its end, ns since the Unix epoch.
@@ -61,6 +63,7 @@ impl<'a> From<&'a Chunk> for Piece<'a> {
         Self {
             session: &meta.session,
             sequence: meta.sequence,
+            last: meta.sequence,
             start: meta.start,
             end: meta.end,
             gap: meta.gap.as_ref().map(gcstreamer_schema::metadata::Gap::name),
@@ -100,7 +103,7 @@ impl Timeline {
         let mut timeline = Self::default();
         let mut last_of: HashMap<&str, u64> = HashMap::new();
         for piece in pieces {
-            let same = last_of.insert(piece.session, piece.sequence);
+            let same = last_of.insert(piece.session, piece.last);
             let is_next = same.is_none_or(|last| last.checked_add(1) == Some(piece.sequence));
             let joins = same.is_some() && is_next && piece.gap.is_none();
             match timeline.ranges.last_mut() {
