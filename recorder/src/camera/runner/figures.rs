@@ -44,7 +44,9 @@ impl Runner {
             if let Some(sink) = open.recording.sink() {
                 let now = stats::of(&sink);
                 grow(&mut self.report.stored_bytes, open.seen.bytes_uploaded, now.bytes_uploaded);
-                grow(&mut self.report.retries, open.seen.retries, now.retries);
+                let mut retries = 0;
+                grow(&mut retries, open.seen.retries, now.retries);
+                self.job.board.count_retries(retries);
                 open.seen = now;
                 open.note_session();
             }
@@ -75,7 +77,7 @@ impl Runner {
             .map(|open| open.recording.attempt())
             .collect();
         for attempt in stuck {
-            self.report.stuck += 1;
+            self.job.board.count_stuck();
             tracing::warn!(
                 camera = self.job.camera.id,
                 "a pipeline did not end within {} s and is left behind; restart the recorder if this repeats",
