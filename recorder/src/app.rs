@@ -151,13 +151,14 @@ impl App {
 
     fn sources(&self) -> Arc<Sources> {
         let spool = self.config.spool_dir.clone();
-        let retries = Arc::clone(&self.leftover_retries);
+        let (retries, board) = (Arc::clone(&self.leftover_retries), Arc::clone(&self.fleet.board));
         Arc::new(Sources {
             board: Arc::clone(&self.fleet.board),
             health: Arc::clone(&self.health),
             whole: Box::new(move || Whole {
                 spool_free: spool.as_deref().and_then(free_bytes),
-                leftover_retries: *lock(&retries),
+                retries: board.retries().saturating_add(*lock(&retries)),
+                stuck: board.stuck(),
             }),
             gstreamer: gst::version_string().to_string(),
         })

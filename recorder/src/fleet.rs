@@ -44,6 +44,8 @@ pub struct Fleet {
     running: BTreeMap<String, Running>,
     tasks: JoinSet<()>,
     leftovers: Option<Leftovers>,
+    /// Repeated uploads of leftovers at places that are not used any more.
+    past_retries: u64,
     presence: Option<Presence>,
     broker: Option<Broker>,
 }
@@ -93,6 +95,7 @@ impl Fleet {
             board: Arc::default(),
             deadline: Arc::default(),
             leftovers: Leftovers::begin(&storage),
+            past_retries: 0,
             storage,
             host: host.to_owned(),
             running: BTreeMap::new(),
@@ -123,6 +126,7 @@ impl Fleet {
         self.storage = Arc::new(storage);
         if is_moved {
             if let Some(leftovers) = self.leftovers.take() {
+                self.past_retries += leftovers.retries();
                 // It may wait for its sink.
                 std::thread::spawn(move || leftovers.stop());
             }
@@ -215,7 +219,7 @@ impl Fleet {
 
     /// Returns uploads of leftovers that were repeated.
     pub fn leftover_retries(&self) -> u64 {
-        self.leftovers.as_ref().map_or(0, Leftovers::retries)
+        self.past_retries + self.leftovers.as_ref().map_or(0, Leftovers::retries)
     }
 
     /// Ends all cameras within the deadlines. Whether all of them did.

@@ -17,8 +17,10 @@ use crate::camera::state::State;
 pub struct Whole {
     /// Free bytes of the spool's file system; `None`: no spool.
     pub spool_free: Option<u64>,
-    /// Repeated uploads of leftovers.
-    pub leftover_retries: u64,
+    /// Repeated uploads of all cameras, removed ones too, and of leftovers.
+    pub retries: u64,
+    /// Pipelines of all cameras, removed ones too, that did not end in time.
+    pub stuck: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -100,8 +102,7 @@ pub fn openmetrics(reports: &[Report], whole: Whole, gstreamer: &str) -> String 
     };
     cameras(&mut families, reports);
     reasons(&mut families, reports);
-    let retries = reports.iter().map(|report| report.retries).sum::<u64>() + whole.leftover_retries;
-    families.total("gcstreamer_upload_retries", "Uploads that were repeated", retries);
+    families.total("gcstreamer_upload_retries", "Uploads that were repeated", whole.retries);
     if let Some(free) = whole.spool_free {
         families.single(
             "gcstreamer_spool_free_bytes",
@@ -109,8 +110,11 @@ pub fn openmetrics(reports: &[Report], whole: Whole, gstreamer: &str) -> String 
             float(free),
         );
     }
-    let stuck = reports.iter().map(|report| report.stuck).sum();
-    families.total("gcstreamer_stuck_pipelines", "Pipelines that did not end in time", stuck);
+    families.total(
+        "gcstreamer_stuck_pipelines",
+        "Pipelines that did not end in time",
+        whole.stuck,
+    );
     let build = Family::<Build, Gauge>::default();
     let labels = Build {
         version: env!("CARGO_PKG_VERSION"),
@@ -209,7 +213,26 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::camera::report::Board;
     use crate::camera::state::StartReason;
+
+    #[test]
+    fn totals_of_the_recorder_do_not_fall_when_a_camera_is_removed() {
+        let board = Board::default();
+        board.put(Report::new("cam", None, "fmp4", State::Recording, ""));
+        board.count_retries(3);
+        board.count_stuck();
+        board.remove("cam");
+        let whole = Whole {
+            spool_free: None,
+            retries: board.retries(),
+            stuck: board.stuck(),
+        };
+        let body = openmetrics(&board.all(), whole, "1.22.0");
+        for line in ["gcstreamer_upload_retries_total 3", "gcstreamer_stuck_pipelines_total 1"] {
+            assert!(body.lines().any(|l| l == line), "{line} is not in\n{body}");
+        }
+    }
 
     #[test]
     fn every_metric_has_its_name_and_no_label_holds_a_text() {
@@ -223,15 +246,14 @@ mod tests {
             received_bytes: 7,
             stored_bytes: 5,
             backlog_bytes: 2,
-            retries: 3,
-            stuck: 1,
             gaps: [(StartReason::CameraFrozen, Duration::from_millis(2500))].into(),
             reconnects: [(StartReason::CameraFrozen, 4)].into(),
             ..Report::new("store42/cam3", Some("SECRET"), "fmp4", State::Recording, "SECRET")
         };
         let whole = Whole {
             spool_free: Some(1000),
-            leftover_retries: 2,
+            retries: 5,
+            stuck: 1,
         };
         let body = openmetrics(&[report], whole, "1.22.0");
         for line in [

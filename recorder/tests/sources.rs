@@ -37,8 +37,8 @@ fn ffmpeg_of(more: &str, out: &str, stdout: Stdio) -> Child {
     command.spawn().unwrap()
 }
 
-/// Records one camera until there are two chunks, which play.
-fn assert_recorded(id: &str, more: &str) {
+/// Records one camera until there are two chunks, which play. Returns the packets of sound in them.
+fn assert_recorded(id: &str, more: &str) -> u64 {
     let server = GcsServer::spawn_thread();
     let recorder = Recorder::start(
         &server,
@@ -55,8 +55,10 @@ fn assert_recorded(id: &str, more: &str) {
     let (ended, log) = recorder.stop();
     assert!(ended.success(), "{log}");
     let stored = chunks(&server, id);
-    assert!(assert_each_plays(&stored).0 >= 30, "{log}");
+    let (pictures, sound) = assert_each_plays(&stored);
+    assert!(pictures >= 30, "{log}");
     assert_eq!(common::sessions(&stored).len(), 1, "{log}");
+    sound
 }
 
 /// A server of HTTP: files of a folder, `/live.flv` and `/live.ts`.
@@ -85,11 +87,13 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
     let live = match path.as_str() {
         "/live.flv" => Some("flv"),
         "/live.ts" => Some("mpegts"),
+        "/mp2.ts" => Some("mpegts -c:a mp2"),
         _ => None,
     };
     if let Some(format) = live {
+        let sound = if format.contains("mp2") { "-f lavfi -i sine" } else { "" };
         write!(stream, "HTTP/1.0 200 OK\r\nContent-Type: video/x-{kind}\r\n\r\n")?;
-        let mut child = Ended(ffmpeg(&format!("-f {format} pipe:1"), Stdio::piped()));
+        let mut child = Ended(ffmpeg_of(sound, &format!("-f {format} pipe:1"), Stdio::piped()));
         let mut pipe = child.0.stdout.take().unwrap();
         std::io::copy(&mut pipe, &mut stream)?;
         return Ok(());
@@ -117,6 +121,15 @@ fn flv_and_mpeg_ts_over_http_are_recorded() {
     let address = http(PathBuf::new());
     assert_recorded("flv", &format!("url = \"http://{address}/live.flv\""));
     assert_recorded("ts", &format!("url = \"http://{address}/live.ts\""));
+}
+
+#[test]
+fn mpeg_ts_with_mp2_sound_is_recorded_with_sound_in_each_container() {
+    let address = http(PathBuf::new());
+    for container in ["fmp4", "mpegts"] {
+        let more = format!("url = \"http://{address}/mp2.ts\"\ncontainer = \"{container}\"");
+        assert!(assert_recorded("mp2", &more) > 0, "{container}");
+    }
 }
 
 #[test]

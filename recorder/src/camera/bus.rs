@@ -96,6 +96,7 @@ fn taken_apart(error: &gst::message::Error, recording: &Recording) -> SourceErro
         rtsp_status: number("rtsp-status-code"),
         http_status: number("http-status-code"),
         code: code.to_owned(),
+        is_chosen: recording.fault().is_none(),
         is_encrypted: recording.setup.camera.address.is_encrypted(),
         text: cause.message().to_owned(),
         debug: error.debug().map(|debug| debug.to_string()).unwrap_or_default(),

@@ -19,6 +19,8 @@ pub(super) struct SourceError {
     pub(super) debug: String,
     /// The connection is to be encrypted.
     pub(super) is_encrypted: bool,
+    /// Nothing is wrong with what the camera has announced.
+    pub(super) is_chosen: bool,
 }
 
 impl SourceError {
@@ -48,6 +50,11 @@ pub(super) fn classify(error: &SourceError) -> Failure {
         "NotAuthorized" => by_status(401),
         "NotFound" => by_status(404),
         _ if has("unauthorized") => by_status(401),
+        // The source tries each transport that it may, and swallows the status.
+        _ if error.is_chosen && has("no supported stream") => by_status(461),
+        _ if has("udp packets") => {
+            unreachable("no packet of the camera comes over UDP: a firewall is in the way; set transport = \"tcp\"")
+        }
         _ if has("could not resolve") || has("resolving") || has("name or service not known") => {
             unreachable("the name of the camera cannot be resolved; check the host in url and DNS")
         }
@@ -97,9 +104,10 @@ fn by_status(status: u32) -> Failure {
         300..=399 => Failure::Unreachable(format!(
             "the camera redirects to another address ({status}); write that into url"
         )),
-        461 => {
-            Failure::Unreachable("the camera does not offer this transport (461); set transport = \"udp\" or \"auto\"".to_owned())
-        }
+        461 => Failure::Unreachable(
+            "the camera does not offer this transport (461); set transport to another of \"tcp\", \"udp\" and \"auto\""
+                .to_owned(),
+        ),
         415 | 551 => Failure::Unsupported(format!(
             "the camera cannot send this stream ({status}); check the path in url"
         )),
@@ -197,6 +205,35 @@ mod tests {
             let failure = classify(&error(code, text, debug));
             assert!(failure.text().contains(expected), "{debug}: {}", failure.text());
         }
+    }
+
+    #[test]
+    fn a_refused_transport_and_blocked_udp_are_named_as_what_they_are() {
+        let mut refused = error(
+            "Failed",
+            "Could not set up the stream.",
+            "gstrtspsrc.c(7850): gst_rtspsrc_setup_streams_start (): /x:\nNo supported stream was found. You might need to allow more \
+             transport protocols or may otherwise be missing the right GStreamer RTSP extension plugin.",
+        );
+        assert_eq!(kind(&classify(&refused)), "unsupported", "nothing was chosen");
+        refused.is_chosen = true;
+        let failure = classify(&refused);
+        assert_eq!(kind(&failure), "unreachable");
+        assert!(
+            failure.text().contains("461") && failure.text().contains("transport"),
+            "{}",
+            failure.text()
+        );
+        let blocked = error(
+            "Read",
+            "Could not read from resource.",
+            "Could not receive any UDP packets for 5.0000 seconds, maybe your firewall is blocking it. No other protocols to try.",
+        );
+        assert!(
+            classify(&blocked).text().contains("transport = \"tcp\""),
+            "{}",
+            classify(&blocked).text()
+        );
     }
 
     #[test]

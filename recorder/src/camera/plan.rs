@@ -97,20 +97,34 @@ pub enum Sound {
 /// AAC encoders, the best first, and the Debian package of one that is free.
 const ENCODERS: [&str; 3] = ["fdkaacenc", "voaacenc", "avenc_aac"];
 
-/// Returns what to do with the sound of an RTP `encoding-name` or a media type.
-pub fn sound(encoding: &str, rtp: bool, container: Container, has: &dyn Fn(&str) -> bool) -> Sound {
+/// Decoders of MPEG audio that is no AAC (layers 1 to 3), and of AAC as MPEG-2 has it.
+const MPEG_DECODERS: [&str; 2] = ["mpg123audiodec", "avdec_mp3"];
+const AAC_DECODERS: [&str; 3] = ["avdec_aac", "fdkaacdec", "faad"];
+
+/// Returns what to do with the sound of an RTP `encoding-name` or a media type. `version`: the field `mpegversion` of `audio/mpeg`.
+pub fn sound(encoding: &str, version: Option<i32>, rtp: bool, container: Container, has: &dyn Fn(&str) -> bool) -> Sound {
     let name = encoding.to_ascii_uppercase();
     let depay = |element: &str| if rtp { format!("{element} ! ") } else { String::new() };
-    let aac = "aacparse ! audio/mpeg,mpegversion=4";
+    // One that is not installed is found out below.
+    let first = |elements: &[&'static str]| elements.iter().find(|element| has(element)).or(elements.first()).copied();
     let aac = match container {
-        Container::MpegTs => aac.to_owned(),
-        _ => format!("{aac},stream-format=raw"),
+        Container::Fmp4 => "aacparse ! audio/mpeg,mpegversion=4,stream-format=raw",
+        // MPEG-2 has AAC too, in the same frames.
+        Container::MpegTs => "aacparse ! audio/mpeg",
+        Container::Flv | Container::Matroska => "aacparse ! audio/mpeg,stream-format=raw",
     };
     let recorded = |line: String, label| Sound::Recorded(format!("{line} ! {QUEUE}"), label);
     let decoded = match name.as_str() {
         "MPEG4-GENERIC" => return recorded(format!("{}{aac}", depay("rtpmp4gdepay")), "aac"),
         "MP4A-LATM" => return recorded(format!("{}{aac}", depay("rtpmp4adepay name=latm")), "aac"),
-        "AUDIO/MPEG" => return recorded(aac, "aac"),
+        "MPA" | "AUDIO/MPEG" if rtp || version == Some(1) => {
+            let decoder = first(&MPEG_DECODERS).unwrap_or_default();
+            format!("{}mpegaudioparse ! {decoder}", depay("rtpmpadepay"))
+        }
+        "AUDIO/MPEG" if version == Some(2) && container == Container::Fmp4 => {
+            format!("aacparse ! {}", first(&AAC_DECODERS).unwrap_or_default())
+        }
+        "AUDIO/MPEG" => return recorded(aac.to_owned(), "aac"),
         "OPUS" | "X-GST-OPUS-DRAFT-SPITTKA-00" | "AUDIO/X-OPUS" if container != Container::Flv => {
             return recorded(format!("{}opusparse", depay("rtpopusdepay")), "opus");
         }
@@ -180,12 +194,43 @@ mod tests {
             ("L16", Container::MpegTs, false),
             ("G726-32", Container::Fmp4, false),
         ] {
-            let Sound::Recorded(line, label) = sound(encoding, true, container, &ALL) else {
+            let Sound::Recorded(line, label) = sound(encoding, None, true, container, &ALL) else {
                 panic!("{encoding}")
             };
             assert_eq!(line.contains("fdkaacenc"), !passes, "{line}");
             assert!(label == "aac" || label == "opus");
             assert!(line.starts_with("rtp") && line.contains("queue name=queue"), "{line}");
+        }
+    }
+
+    #[test]
+    fn mp2_mp3_and_the_aac_of_mpeg_2_become_what_the_container_takes() {
+        let line = |version, container| match sound("audio/mpeg", Some(version), false, container, &ALL) {
+            Sound::Recorded(line, "aac") => line,
+            other => panic!("{other:?}"),
+        };
+        assert!(line(1, Container::MpegTs).starts_with("mpegaudioparse ! mpg123audiodec ! audioconvert"));
+        assert!(line(2, Container::Fmp4).starts_with("aacparse ! avdec_aac ! audioconvert"));
+        for container in [Container::MpegTs, Container::Flv, Container::Matroska] {
+            let line = line(2, container);
+            assert!(
+                line.starts_with("aacparse ! audio/mpeg") && !line.contains("mpegversion"),
+                "{line}"
+            );
+        }
+        assert!(line(4, Container::Fmp4).starts_with("aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! queue"));
+        let other_decoder = |name: &str| name != "mpg123audiodec";
+        match sound("MPA", None, true, Container::Fmp4, &other_decoder) {
+            Sound::Recorded(line, _) => assert!(line.starts_with("rtpmpadepay ! mpegaudioparse ! avdec_mp3"), "{line}"),
+            left => panic!("{left:?}"),
+        }
+        let no_decoder = |name: &str| !MPEG_DECODERS.contains(&name);
+        match sound("audio/mpeg", Some(1), false, Container::Fmp4, &no_decoder) {
+            Sound::Left(text) => assert!(
+                text.contains("mpg123audiodec is not installed; set the camera to AAC"),
+                "{text}"
+            ),
+            recorded => panic!("{recorded:?}"),
         }
     }
 
@@ -197,7 +242,7 @@ mod tests {
             ("PCMA", &NONE, "rtppcmadepay is not installed"),
             ("VORBIS", &ALL, "set the camera to AAC"),
         ] {
-            match sound(encoding, true, Container::Fmp4, has) {
+            match sound(encoding, None, true, Container::Fmp4, has) {
                 Sound::Left(text) => assert!(text.contains(expected), "{text}"),
                 recorded => panic!("{recorded:?}"),
             }

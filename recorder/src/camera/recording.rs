@@ -114,7 +114,7 @@ impl Recording {
         let password = setup.camera.password.as_ref().map(crate::config::Secret::read).transpose();
         let password = password.map_err(|text| Failure::Refused(format!("password-file: {text}")))?;
         let choice = Arc::new(Choice::default());
-        let source = source::make(&setup.camera, password.as_deref(), &choice, &teller)?;
+        let source = source::make(&setup.camera, password.as_deref(), &choice)?;
         let pipeline = gst::Pipeline::with_name(&format!("camera-{}", teller.attempt));
         pipeline.add(&source).map_err(|e| internal(&e))?;
         let recording = Arc::new(Self {
@@ -205,6 +205,9 @@ impl Recording {
             Some(failure) => self.teller.tell(News::Failed(failure)),
             None => self.teller.tell(News::Opened),
         }
+        if let Some(why) = self.choice.soundless() {
+            self.teller.tell(News::Soundless(why));
+        }
     }
 
     /// A stream of the camera.
@@ -230,12 +233,38 @@ impl Recording {
         };
         let added = match (media.as_str(), video) {
             ("video", Some(video)) if self.parts().video.is_none() => self.add_video(pad, video, is_rtp),
-            ("audio", _) if self.wants_sound() => self.add_sound(pad, &encoding, is_rtp),
+            // One stream of each kind was chosen: this is the same one, from another source (SSRC).
+            ("video", _) if is_rtp => self.replace_feed(pad, true),
+            ("audio", _) if is_rtp && self.parts().sound.is_some() => self.replace_feed(pad, false),
+            ("audio", _) if self.wants_sound() => {
+                let version = structure.get::<i32>("mpegversion").ok();
+                self.add_sound(pad, (&encoding, version), is_rtp)
+            }
             _ => self.add_nothing(pad),
         };
         if let Err(failure) = added {
             self.teller.tell(News::Failed(failure));
         }
+    }
+
+    /// Goes on with what comes from this pad.
+    fn replace_feed(&self, pad: &gst::Pad, is_video: bool) -> Result<(), Failure> {
+        let (old, bin) = {
+            let mut parts = self.parts();
+            let branch = if is_video {
+                parts.video.as_mut()
+            } else {
+                parts.sound.as_mut()
+            };
+            let Some(branch) = branch else { return Ok(()) };
+            (std::mem::replace(&mut branch.feed, pad.clone()), branch.bin.clone())
+        };
+        let to = bin.static_pad("sink").ok_or_else(|| internal(&"a pad is missing"))?;
+        if old.unlink(&to).is_ok() {
+            self.add_nothing(&old)?;
+        }
+        let other = |_| Failure::Changed("the camera sends another stream on the same connection".to_owned());
+        pad.link(&to).map(drop).map_err(other)
     }
 
     fn wants_sound(&self) -> bool {
@@ -270,6 +299,9 @@ impl Recording {
             && let (Some(front), Some(back)) = (parser.static_pad("sink"), parser.static_pad("src"))
         {
             if let Some(video) = video {
+                if is_rtp {
+                    self.watch_slices(&front, video);
+                }
                 torn::drop_torn(&front, &back, video, is_rtp);
             }
             timestamps::separate(&back);
@@ -285,9 +317,17 @@ impl Recording {
         observe(&front);
         let block = gate.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
         self.pipeline.add(&bin).map_err(|e| internal(&e))?;
-        bin.sync_state_with_parent().map_err(|e| internal(&e))?;
-        let to = bin.static_pad("sink").ok_or_else(|| internal(&"a pad is missing"))?;
-        pad.link(&to).map_err(|e| internal(&e))?;
+        let link = || {
+            bin.sync_state_with_parent().map_err(|e| internal(&e))?;
+            let to = bin.static_pad("sink").ok_or_else(|| internal(&"a pad is missing"))?;
+            pad.link(&to).map_err(|e| internal(&e))
+        };
+        if let Err(failure) = link() {
+            // What is not linked would keep the pipeline from its end.
+            let _ = bin.set_state(gst::State::Null);
+            let _ = self.pipeline.remove(&bin);
+            return Err(failure);
+        }
         Ok(Branch {
             bin,
             feed: pad.clone(),
@@ -307,16 +347,31 @@ impl Recording {
         Ok(())
     }
 
-    fn add_sound(&self, pad: &gst::Pad, encoding: &str, is_rtp: bool) -> Result<(), Failure> {
-        let (line, label) = match plan::sound(encoding, is_rtp, self.setup.camera.container, &is_installed) {
+    /// Goes on without sound, unless it is demanded.
+    fn leave_sound(&self, pad: &gst::Pad, why: String) -> Result<(), Failure> {
+        if self.setup.camera.audio == Audio::Require {
+            return Err(Failure::Unsupported(why));
+        }
+        self.teller.tell(News::Soundless(why));
+        self.add_nothing(pad)
+    }
+
+    fn add_sound(&self, pad: &gst::Pad, (encoding, version): (&str, Option<i32>), is_rtp: bool) -> Result<(), Failure> {
+        let (line, label) = match plan::sound(encoding, version, is_rtp, self.setup.camera.container, &is_installed) {
             Sound::Recorded(line, label) => (line, label),
-            Sound::Left(why) => {
-                self.teller.tell(News::Soundless(why));
-                return self.add_nothing(pad);
+            Sound::Left(why) => return self.leave_sound(pad, why),
+        };
+        let branch = match self.add_branch(pad, &line, (None, is_rtp), |front| self.watch_sound(front)) {
+            Ok(branch) => branch,
+            Err(failure) => {
+                let why = format!(
+                    "the camera's sound is not recorded: {}; set the camera to AAC",
+                    failure.text()
+                );
+                return self.leave_sound(pad, why);
             }
         };
         self.choice.note_sound();
-        let branch = self.add_branch(pad, &line, (None, is_rtp), |front| self.watch_sound(front))?;
         let outer = branch.bin.static_pad("src");
         let late = {
             let mut parts = self.parts();
@@ -342,6 +397,24 @@ impl Recording {
                 && watch.on_sound(buffer.size() as u64)
             {
                 teller.tell(News::Flows);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// In front of the parser: it holds back what comes before the first parameter sets, and the camera is not frozen then.
+    fn watch_slices(&self, front: &gst::Pad, codec: Video) {
+        let watch = Arc::clone(&self.watch);
+        let look = move |buffer: &gst::BufferRef| {
+            if buffer.map_readable().is_ok_and(|unit| torn::is_part(codec, &unit)) {
+                watch.on_slice();
+            }
+        };
+        front.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, info| {
+            match &info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => look(buffer),
+                Some(gst::PadProbeData::BufferList(list)) => list.iter().for_each(&look),
+                _ => {}
             }
             gst::PadProbeReturn::Ok
         });
@@ -451,9 +524,9 @@ impl Recording {
         Ok(status)
     }
 
-    /// Whether sound is recorded that has not come for this long.
+    /// Whether sound is recorded that has not come while pictures came for this long.
     pub fn has_lost_sound(&self, after: std::time::Duration) -> bool {
-        self.parts().sound_pad.is_some() && self.watch.sound_ages().is_some_and(|(_, last)| last >= after)
+        self.parts().sound_pad.is_some() && self.watch.silence() >= after
     }
 
     /// Goes on without sound: the muxer would wait for it for ever.

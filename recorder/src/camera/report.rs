@@ -1,6 +1,7 @@
 //! What is known of a camera from outside: the runner writes it, `/status`, `/metrics` and the table read it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -48,10 +49,6 @@ pub struct Report {
     pub gaps: BTreeMap<StartReason, Duration>,
     /// Attempts after the first, by reason.
     pub reconnects: BTreeMap<StartReason, u64>,
-    /// Uploads that were repeated.
-    pub retries: u64,
-    /// Pipelines that did not end in time.
-    pub stuck: u64,
     /// The first attempt has had a result.
     pub was_tried: bool,
 }
@@ -79,17 +76,17 @@ impl Report {
             oldest_pending: Duration::ZERO,
             gaps: BTreeMap::new(),
             reconnects: BTreeMap::new(),
-            retries: 0,
-            stuck: 0,
             was_tried: state == State::Stopped,
         }
     }
 }
 
-/// The reports of all cameras, by id.
+/// The reports of all cameras, by id, and totals that hold removed cameras too: they never fall.
 #[derive(Debug, Default)]
 pub struct Board {
     reports: Mutex<BTreeMap<String, (Report, Instant)>>,
+    retries: AtomicU64,
+    stuck: AtomicU64,
 }
 
 impl Board {
@@ -100,6 +97,26 @@ impl Board {
     /// Puts a camera's report in place of its last one.
     pub fn put(&self, report: Report) {
         self.lock().insert(report.id.clone(), (report, Instant::now()));
+    }
+
+    /// So many more uploads of a camera were repeated.
+    pub fn count_retries(&self, more: u64) {
+        self.retries.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// One more pipeline did not end in time.
+    pub fn count_stuck(&self) {
+        self.stuck.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many uploads of all cameras were repeated.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many pipelines of all cameras did not end in time.
+    pub fn stuck(&self) -> u64 {
+        self.stuck.load(Ordering::Relaxed)
     }
 
     /// Forgets a camera.

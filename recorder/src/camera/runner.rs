@@ -86,6 +86,8 @@ struct Open {
     /// What its sink was last given. Its sink may be made after the limits have changed, by the older ones.
     limits: Option<Limits>,
     frames: u64,
+    /// Parts of pictures that were counted last.
+    slices: u64,
     bytes: u64,
     keys: u64,
     first_picture: Option<Instant>,
@@ -252,6 +254,7 @@ impl Runner {
                     seen: SinkStats::default(),
                     limits: None,
                     frames: 0,
+                    slices: 0,
                     bytes: 0,
                     keys: 0,
                     first_picture: None,

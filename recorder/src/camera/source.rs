@@ -10,7 +10,6 @@ use crate::config::{Audio, Camera, Scheme, Transport};
 
 use super::plan::{self, Sound, Video};
 use super::state::Failure;
-use super::watch::{News, Teller};
 use gstgcstreamer::base::lock::lock;
 
 /// Time for a TEARDOWN: cameras without it keep the session until it times out, and have few of them.
@@ -26,8 +25,16 @@ pub(super) struct Choice {
 
 #[derive(Clone, Debug, Default)]
 struct Chosen {
-    video: bool,
+    /// Number of the stream in the camera's description. `rtspsrc` asks anew when it connects again, for another transport or after a
+    /// redirect, and gets the same answers.
+    video: Option<u32>,
+    /// As `video`.
+    sound_stream: Option<u32>,
     sound: bool,
+    /// The pictures are said to be for sending alone: then that says nothing of the sound.
+    is_sendonly: bool,
+    /// Why announced sound is not recorded.
+    left: Option<String>,
     /// Kinds of pictures that cannot be recorded.
     others: Vec<String>,
 }
@@ -47,8 +54,14 @@ impl Choice {
         self.with(|chosen| chosen.sound = true);
     }
 
-    /// Whether a stream of the camera is wanted.
-    fn select(&self, camera: &Camera, caps: &gst::CapsRef, teller: &Teller) -> bool {
+    /// Why no sound is recorded although some was announced.
+    pub(super) fn soundless(&self) -> Option<String> {
+        self.with(|chosen| chosen.left.clone().filter(|_| !chosen.sound))
+    }
+
+    /// Whether the stream with this number is wanted.
+    fn select(&self, camera: &Camera, stream: u32, caps: &gst::CapsRef) -> bool {
+        let is_sendonly = caps.structure(0).is_some_and(|s| s.has_field("a-sendonly"));
         let text = |field| {
             caps.structure(0)
                 .and_then(|s| s.get::<String>(field).ok())
@@ -56,25 +69,36 @@ impl Choice {
         };
         let encoding = text("encoding-name");
         match text("media").as_str() {
-            "video" if Video::of_rtp(&encoding).is_some() => self.with(|chosen| !std::mem::replace(&mut chosen.video, true)),
+            "video" if Video::of_rtp(&encoding).is_some() => self.with(|chosen| {
+                let is_it = *chosen.video.get_or_insert(stream) == stream;
+                chosen.is_sendonly |= is_it && is_sendonly;
+                is_it
+            }),
             "video" => {
                 self.with(|chosen| chosen.others.push(encoding));
                 false
             }
             "audio" if camera.audio != Audio::Off => {
-                if self.has_sound() {
+                let chosen = self.with(|chosen| chosen.clone());
+                if let Some(sound) = chosen.sound_stream {
+                    return sound == stream;
+                }
+                // The way back to the camera's loudspeaker.
+                if is_sendonly && !chosen.is_sendonly {
                     return false;
                 }
-                match plan::sound(&encoding, true, camera.container, &is_installed) {
+                let sound = plan::sound(&encoding, None, true, camera.container, &is_installed);
+                self.with(|chosen| match sound {
                     Sound::Recorded(..) => {
-                        self.note_sound();
+                        chosen.sound_stream = Some(stream);
+                        chosen.sound = true;
                         true
                     }
                     Sound::Left(why) => {
-                        teller.tell(News::Soundless(why));
+                        chosen.left.get_or_insert(why);
                         false
                     }
-                }
+                })
             }
             _ => false,
         }
@@ -83,7 +107,7 @@ impl Choice {
     /// What is wrong with what was announced.
     pub(super) fn fault(&self, camera: &Camera) -> Option<Failure> {
         let chosen = self.with(|chosen| chosen.clone());
-        if !chosen.video {
+        if chosen.video.is_none() {
             let sends = match chosen.others.first() {
                 Some(kind) if kind.len() < 20 => format!("sends {kind}"),
                 _ => "sends no pictures".to_owned(),
@@ -109,14 +133,9 @@ pub(super) fn is_installed(name: &str) -> bool {
 ///
 /// # Errors
 /// Which element is not installed.
-pub(super) fn make(
-    camera: &Camera,
-    password: Option<&str>,
-    choice: &std::sync::Arc<Choice>,
-    teller: &Teller,
-) -> Result<gst::Element, Failure> {
+pub(super) fn make(camera: &Camera, password: Option<&str>, choice: &std::sync::Arc<Choice>) -> Result<gst::Element, Failure> {
     match camera.address.scheme() {
-        Scheme::Rtsp | Scheme::Rtsps => rtsp(camera, password, choice, teller),
+        Scheme::Rtsp | Scheme::Rtsps => rtsp(camera, password, choice),
         Scheme::Http | Scheme::Rtmp | Scheme::Srt => other(camera, password),
     }
 }
@@ -125,12 +144,7 @@ fn missing(element: &str, package: &str) -> Failure {
     Failure::Unsupported(format!("the element {element} is not installed; install {package}"))
 }
 
-fn rtsp(
-    camera: &Camera,
-    password: Option<&str>,
-    choice: &std::sync::Arc<Choice>,
-    teller: &Teller,
-) -> Result<gst::Element, Failure> {
+fn rtsp(camera: &Camera, password: Option<&str>, choice: &std::sync::Arc<Choice>) -> Result<gst::Element, Failure> {
     let microseconds = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let protocols = match camera.transport {
         Transport::Tcp => "tcp",
@@ -153,10 +167,11 @@ fn rtsp(
         .build()
         .map_err(|_| missing("rtspsrc", "gstreamer1.0-plugins-good"))?;
     trust(&source, camera)?;
-    let (choice, camera, teller) = (std::sync::Arc::clone(choice), camera.clone(), teller.clone());
+    let (choice, camera) = (std::sync::Arc::clone(choice), camera.clone());
     source.connect("select-stream", false, move |values| {
+        let stream = values.get(1)?.get::<u32>().ok()?;
         let caps = values.get(2)?.get::<gst::Caps>().ok()?;
-        Some(choice.select(&camera, &caps, &teller).to_value())
+        Some(choice.select(&camera, stream, &caps).to_value())
     });
     Ok(source)
 }

@@ -160,6 +160,15 @@ impl Supervisor {
         absences
     }
 
+    /// From now on this is why nothing is recorded; what has passed counts for the reason before.
+    fn set_reason(&mut self, now: Duration, reason: StartReason) {
+        if let Some(since) = self.absent_since.filter(|_| self.reason != reason) {
+            *self.absences.entry(self.reason).or_default() += now.saturating_sub(since);
+            self.absent_since = Some(now);
+        }
+        self.reason = reason;
+    }
+
     /// Returns how often it was connected again, by reason.
     pub fn reconnects(&self) -> &BTreeMap<StartReason, u64> {
         &self.reconnects
@@ -200,6 +209,12 @@ impl Supervisor {
                 self.fail(now, &Failure::Unreachable(text))
             }
             Phase::Open { last, .. } if now >= *last + self.limits.stall_timeout => {
+                // What the watchdog has waited for is missing too.
+                let last = *last;
+                if self.absent_since.is_none() {
+                    self.reason = StartReason::CameraFrozen;
+                    self.absent_since = Some(last);
+                }
                 let waited = self.limits.stall_timeout.as_secs_f64();
                 let text = format!("no picture for {waited} s although the connection stands");
                 self.fail(now, &Failure::Frozen(text))
@@ -211,7 +226,7 @@ impl Supervisor {
                      Smart codec"
                 );
                 if self.condition.state != State::NoKeyFrames {
-                    self.reason = StartReason::NoKeyFrames;
+                    self.set_reason(now, StartReason::NoKeyFrames);
                     self.absent_since.get_or_insert(now);
                 }
                 self.enter(now, State::NoKeyFrames, reason);
@@ -326,10 +341,10 @@ impl Supervisor {
         // A fault that lasts has given its reason already, unless this one has a state of its own.
         match failure.state() {
             Some(state) => {
-                self.reason = failure.reason();
+                self.set_reason(now, failure.reason());
                 self.enter(now, state, failure.text().to_owned());
             }
-            None if !self.condition.state.is_fault() => self.reason = failure.reason(),
+            None if !self.condition.state.is_fault() => self.set_reason(now, failure.reason()),
             None => {}
         }
         self.phase = Phase::Ending;
@@ -364,7 +379,7 @@ impl Supervisor {
             }
             Phase::Connecting { .. } | Phase::Open { .. } => {
                 if !self.condition.state.is_fault() {
-                    self.reason = StartReason::Reconfigured;
+                    self.set_reason(now, StartReason::Reconfigured);
                 }
                 self.absent_since.get_or_insert(now);
                 self.phase = Phase::Ending;

@@ -330,6 +330,34 @@ fn a_process_start_is_waited_for_and_absences_have_their_reason() {
     assert_eq!(story.supervisor.reconnects()[&StartReason::CameraUnreachable], 1);
 }
 
+#[test]
+fn the_gap_total_of_a_reason_never_falls_and_begins_at_the_last_picture() {
+    let mut story = Story::new();
+    story.next();
+    story.record(20 * S);
+    let before: Duration = story.supervisor.absences(story.now).values().sum();
+    // The last picture came half a second ago.
+    let last = story.now - S / 2;
+    assert!(story.pass(10 * S));
+    let frozen = story.supervisor.absences(story.now)[&StartReason::CameraFrozen];
+    assert_eq!(frozen, story.now - last, "the stall itself is missing");
+    story.gone();
+    story.next();
+    story.fail(Failure::Refused(String::new()));
+    let frozen = story.supervisor.absences(story.now)[&StartReason::CameraFrozen];
+    story.next();
+    let absences = story.supervisor.absences(story.now);
+    assert_eq!(
+        absences[&StartReason::CameraFrozen],
+        frozen,
+        "what has passed counts for another reason"
+    );
+    assert_eq!(absences.values().sum::<Duration>() - before, story.now - last);
+    story.record(S);
+    let after: Duration = story.supervisor.absences(story.now).values().sum();
+    assert_eq!(after, absences.values().sum::<Duration>());
+}
+
 /// Something that happens to a camera.
 #[derive(Clone, Debug)]
 enum Step {
@@ -380,6 +408,7 @@ proptest! {
         story.supervisor = Supervisor::new(LIMITS, Duration::ZERO, Duration::ZERO, seed);
         let mut ending = false;
         let mut not_before = Duration::ZERO;
+        let mut totals = story.supervisor.absences(story.now);
         for step in steps {
             let before = story.supervisor.condition().clone();
             let begun = story.begun.len();
@@ -415,7 +444,13 @@ proptest! {
                 Some(at) => prop_assert!(at <= story.now + LONGEST_REFUSED),
                 None => prop_assert!(ending && story.open.is_some()),
             }
-            let absences: Duration = story.supervisor.absences(story.now).values().sum();
+            let by_reason = story.supervisor.absences(story.now);
+            for (reason, total) in &totals {
+                let now = by_reason.get(reason).copied().unwrap_or_default();
+                prop_assert!(now >= *total, "{reason:?} fell from {total:?} to {now:?}");
+            }
+            let absences: Duration = by_reason.values().sum();
+            totals = by_reason;
             prop_assert!(absences <= story.now, "{absences:?} of {:?}", story.now);
         }
     }

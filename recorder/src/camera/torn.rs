@@ -85,6 +85,11 @@ fn is_slice(codec: Video, header: u8) -> bool {
     }
 }
 
+/// Whether a depayloaded NAL unit is a part of a picture.
+pub(super) fn is_part(codec: Video, unit: &[u8]) -> bool {
+    next(Framing::StartCodes, unit).is_some_and(|(header, _)| is_slice(codec, header))
+}
+
 /// Counts the slices of a unit.
 fn slices(codec: Video, framing: Framing, unit: &[u8]) -> usize {
     let mut count = 0;
@@ -204,6 +209,20 @@ mod tests {
 
     fn after(n: usize, picture: &'static str, last: &'static str) -> bool {
         keeps_last(&[vec![picture; n], vec![last]].concat())
+    }
+
+    #[test]
+    fn a_picture_without_parameter_sets_is_seen_and_parameter_sets_are_no_picture() {
+        for (codec, unit, is_picture) in [
+            (Video::H264, [0, 0, 0, 1, 0x41, 0x9a], true),
+            (Video::H264, [0, 0, 0, 1, 0x67, 0x42], false),
+            (Video::H264, [0, 0, 0, 1, 0x06, 0x05], false),
+            (Video::H265, [0, 0, 0, 1, 0x02, 0x01], true),
+            (Video::H265, [0, 0, 0, 1, 0x42, 0x01], false),
+        ] {
+            assert_eq!(is_part(codec, &unit), is_picture, "{codec:?} {unit:?}");
+        }
+        assert!(!is_part(Video::H264, &[]));
     }
 
     #[test]

@@ -105,11 +105,44 @@ impl Pace {
     }
 }
 
+/// For how long pictures have come and no sound. A pause of the whole stream counts as one second at most: sound that pauses with the
+/// pictures comes back with them.
+#[derive(Debug, Default)]
+struct Silence {
+    /// ns of any clock, plus one; 0 = none.
+    last_picture: AtomicU64,
+    /// ns.
+    lasts: AtomicU64,
+}
+
+impl Silence {
+    /// Longer without pictures is a pause of the camera, ns.
+    const PAUSE: u64 = 1_000_000_000;
+
+    /// A picture at this time, ns.
+    fn picture(&self, now: u64) {
+        let before = self.last_picture.swap(now, Ordering::Relaxed);
+        if before > 0 {
+            self.lasts
+                .fetch_add(now.saturating_sub(before).min(Self::PAUSE), Ordering::Relaxed);
+        }
+    }
+
+    fn sound(&self) {
+        self.lasts.store(0, Ordering::Relaxed);
+    }
+
+    fn lasts(&self) -> Duration {
+        Duration::from_nanos(self.lasts.load(Ordering::Relaxed))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Watch {
     began: Instant,
     frames: AtomicU64,
+    slices: AtomicU64,
     bytes: AtomicU64,
     /// ns since `began`, plus one; 0 = none.
     last_frame: AtomicU64,
@@ -117,6 +150,7 @@ pub struct Watch {
     /// As `last_frame`.
     first_sound: AtomicU64,
     last_sound: AtomicU64,
+    silence: Silence,
     /// Nothing more is let through or reported.
     pub closed: AtomicBool,
     picture: Mutex<Option<Picture>>,
@@ -128,11 +162,13 @@ impl Default for Watch {
         Self {
             began: Instant::now(),
             frames: AtomicU64::new(0),
+            slices: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             last_frame: AtomicU64::new(0),
             sound: AtomicU64::new(0),
             first_sound: AtomicU64::new(0),
             last_sound: AtomicU64::new(0),
+            silence: Silence::default(),
             closed: AtomicBool::new(false),
             picture: Mutex::default(),
             pace: Mutex::default(),
@@ -152,7 +188,9 @@ impl Watch {
 
     /// A picture has passed. Whether it was the first.
     pub fn on_picture(&self, bytes: u64, time: Option<u64>, is_key: bool) -> bool {
-        self.last_frame.store(self.mark(), Ordering::Relaxed);
+        let now = self.mark();
+        self.last_frame.store(now, Ordering::Relaxed);
+        self.silence.picture(now);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(time) = time {
             lock(&self.pace).picture(time, is_key);
@@ -160,10 +198,21 @@ impl Watch {
         self.frames.fetch_add(1, Ordering::Relaxed) == 0
     }
 
+    /// A part of a picture has come. It need not become a picture: without parameter sets the parser holds it back.
+    pub fn on_slice(&self) {
+        self.slices.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the parts of pictures so far, of RTP alone.
+    pub fn slices(&self) -> u64 {
+        self.slices.load(Ordering::Relaxed)
+    }
+
     /// Sound has passed. Whether it was the first.
     pub fn on_sound(&self, bytes: u64) -> bool {
         let now = self.mark();
         self.last_sound.store(now, Ordering::Relaxed);
+        self.silence.sound();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let is_first = self.sound.fetch_add(1, Ordering::Relaxed) == 0;
         if is_first {
@@ -202,6 +251,11 @@ impl Watch {
         SystemTime::now().checked_sub(self.age(&self.last_frame)?)
     }
 
+    /// Returns for how long pictures have come and no sound.
+    pub fn silence(&self) -> Duration {
+        self.silence.lasts()
+    }
+
     /// Returns how long ago the first sound came, and the last.
     pub fn sound_ages(&self) -> Option<(Duration, Duration)> {
         Some((self.age(&self.first_sound)?, self.age(&self.last_sound)?))
@@ -230,6 +284,36 @@ mod tests {
             pace.picture(5 * MS + i * 100 * MS, false);
         }
         assert!((pace.fps.unwrap() - 10.0).abs() < 0.6, "{pace:?}");
+    }
+
+    #[test]
+    fn sound_is_not_lost_in_a_pause_of_the_whole_camera_but_while_pictures_go_on() {
+        let silence = Silence::default();
+        let lost = || silence.lasts() >= Duration::from_secs(3);
+        let mut now = 1;
+        for pause in [0, 9000 * MS, 5000 * MS] {
+            now += pause;
+            // After the pause some pictures come first.
+            for _ in 0..12 {
+                silence.picture(now);
+                assert!(!lost(), "{silence:?}");
+                now += 40 * MS;
+            }
+            silence.sound();
+        }
+        let stopped = now;
+        while !lost() {
+            now += 40 * MS;
+            silence.picture(now);
+        }
+        assert!((2900 * MS..3600 * MS).contains(&(now - stopped)), "{}", now - stopped);
+        // One picture in 5 s: given up all the same, or the muxer would hold them for ever.
+        silence.sound();
+        for _ in 0..3 {
+            now += 5000 * MS;
+            silence.picture(now);
+        }
+        assert!(lost());
     }
 
     #[test]

@@ -131,11 +131,13 @@ impl<'a> Reader<'a> {
                 .map(|pods| Shard { pods })
         });
         let max_memory_bytes = top.whole("max-memory-bytes");
-        let least = LEAST_MEMORY * cameras.len().max(1) as u64;
+        let enabled = cameras.iter().filter(|camera| camera.enabled).count() as u64;
+        let pods = shard.as_ref().map_or(1, |shard| u64::from(shard.pods));
+        let least = LEAST_MEMORY * enabled.div_ceil(pods).max(1);
         if let Some(memory) = max_memory_bytes.as_ref().filter(|memory| memory.value < least) {
             self.faults.add(
                 memory.at,
-                format!("max-memory-bytes is for all cameras together and must be at least {least}, 1 MiB for each"),
+                format!("max-memory-bytes is for all cameras of a process together and must be at least {least}, 1 MiB for each that is enabled"),
             );
         }
         Some(Config {

@@ -110,6 +110,26 @@ fn the_request_limit_follows_from_the_cameras_unless_it_is_set() {
     assert!(limits.iter().all(|limit| (30.0..50.0).contains(limit)), "{limits:?}");
 }
 
+#[test]
+fn a_memory_limit_that_fits_the_cameras_of_one_process_is_accepted_whatever_else_is_in_the_file() {
+    let cameras = |n: usize, more: &str| -> String {
+        (0..n)
+            .map(|i| format!("[[camera]]\nid = \"shop/{i}\"\nurl = \"rtsp://h/{i}\"\n{more}"))
+            .collect()
+    };
+    let head = |memory: &str| format!("bucket = \"my-bucket\"\nmax-memory-bytes = {memory}\n");
+    let shared = |memory: &str| read(&format!("{}[shard]\npods = 6\n{}", head(memory), cameras(1200, "")));
+    assert!(shared("1_000_000_000").is_ok());
+    assert!(
+        shared("209_715_200").is_ok() && shared("209_715_199").is_err(),
+        "1 MiB for each of 200"
+    );
+    let others = cameras(1000, "enabled = false\n");
+    let enabled = "[[camera]]\nid = \"till\"\nurl = \"rtsp://h/till\"\n";
+    assert!(read(&format!("{}{others}{enabled}", head("64_000_000"))).is_ok());
+    assert!(read(&format!("{}{}", head("64_000_000"), cameras(1000, ""))).is_err());
+}
+
 /// A file with a top, a camera's further lines and further tables; what is wrong with it: place and words.
 const BAD: &[(&str, &str, &str, &str)] = &[
     // (top lines, lines of the camera, further tables, expected)
@@ -291,7 +311,7 @@ const BAD: &[(&str, &str, &str, &str)] = &[
         "bucket = \"my-bucket\"\nmax-memory-bytes = 1000",
         "url = \"rtsp://h/\"",
         "",
-        "2:20: max-memory-bytes is for all cameras together",
+        "2:20: max-memory-bytes is for all cameras of a process together",
     ),
     (
         "bucket = \"my-bucket\"\nmax-spool-bytes = -1",

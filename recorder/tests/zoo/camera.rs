@@ -40,6 +40,14 @@ pub(crate) struct Act {
     pub(crate) spoil: Option<fn(&mut [u8], bool)>,
     /// What it writes instead of a correct SDP.
     pub(crate) sdp: Option<fn(&str) -> String>,
+    /// After this many pictures, and after as many again, it sends nothing for this long.
+    pub(crate) pauses: Option<(u64, Duration)>,
+    /// It begins behind this many pictures, and those up to the next key frame cannot be shown.
+    pub(crate) skips: u64,
+    /// After this many pictures they come from another source (SSRC).
+    pub(crate) changes_source: Option<u64>,
+    /// It agrees to UDP too, and none of its packets arrives.
+    pub(crate) loses_udp: bool,
     /// Sound is sent from here to here.
     pub(crate) sound: Option<(Duration, Duration)>,
     /// `Content-Base` of its DESCRIBE.
@@ -268,6 +276,16 @@ impl Connection {
             }
             "SETUP" => {
                 let n: usize = url.rsplit("track").next().and_then(|n| n.parse().ok()).unwrap_or(0);
+                let transport = headers.get("transport").map_or("", String::as_str);
+                if self.act.loses_udp && !transport.contains("TCP") {
+                    let ports = transport.split("client_port=").nth(1).unwrap_or("0-1");
+                    let ports = ports.split([';', ',']).next().unwrap_or("0-1");
+                    let more = format!(
+                        "Session: 12345678\r\nTransport: RTP/AVP;unicast;client_port={ports};server_port=50000-50001\r\n"
+                    );
+                    send(reply("200 OK", &more, ""))?;
+                    return Ok(true);
+                }
                 let channel = u8::try_from(n * 2).unwrap();
                 self.channels.insert(n, channel);
                 let more = format!(
@@ -372,8 +390,15 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
     all.sort_by_key(|(at, ..)| *at);
     let is_h265 = act.sends.first().is_some_and(|name| name.starts_with("h265"));
     let (mut pictures, mut number) = (0, 0u16);
+    let mut paused = Duration::ZERO;
     let (mut next_report, mut key_at) = (Duration::ZERO, Duration::ZERO);
+    let (mut skips, mut skipped, mut has_key) = (act.skips, Duration::ZERO, act.skips == 0);
     for (at, channel, is_video, packet) in all {
+        if is_video && skips > 0 {
+            skips -= u64::from(packet.ends_picture);
+            skipped = at;
+            continue;
+        }
         if !is_video && act.sound.is_some_and(|(from, to)| at < from || at >= to) {
             continue;
         }
@@ -382,9 +407,10 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
             break;
         }
         // The pace of a camera.
-        std::thread::sleep((began + at.saturating_sub(act.burst)).saturating_duration_since(Instant::now()));
+        std::thread::sleep((began + paused + at.saturating_sub(act.burst + skipped)).saturating_duration_since(Instant::now()));
         if is_video && begins_key(packet, is_h265) {
             key_at = at;
+            has_key = true;
         }
         let is_after_key = seen.stop_after_key.load(Ordering::SeqCst) && at.saturating_sub(key_at) >= AFTER_KEY;
         if is_after_key || seen.stop.load(Ordering::SeqCst) {
@@ -396,6 +422,9 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
             data[2..4].copy_from_slice(&number.to_be_bytes());
             data[8..12].copy_from_slice(&tracks[0].2.packets[0].data[8..12]);
             number = number.wrapping_add(1);
+        }
+        if is_video && act.changes_source.is_some_and(|from| pictures >= from) {
+            data[8] ^= 0x55;
         }
         if act.wraps {
             let (number, time) = (sequence(&data).wrapping_sub(100), stamp(&data).wrapping_sub(200_000));
@@ -414,9 +443,14 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
             send(out, channel, &data, act)?;
         }
         if is_video && packet.ends_picture {
-            seen.pictures.fetch_add(1, Ordering::SeqCst);
+            seen.pictures.fetch_add(u64::from(has_key), Ordering::SeqCst);
             *seen.sending.lock().unwrap() = (Some(began), Some(Instant::now()));
             pictures += 1;
+            if let Some((each, pause)) = act.pauses
+                && (pictures == each || pictures == 2 * each)
+            {
+                paused += pause;
+            }
             if act.pictures == Some(pictures) && flap.is_none() && act.torn.is_none() {
                 break;
             }

@@ -149,7 +149,7 @@ fn verdict(server: &GcsServer, id: &str, acts: usize, wants_sound: bool, camera:
 fn of_recorder(expected: Expected) -> String {
     match expected {
         Expected::Recorded(reasons, sound) => {
-            let sound = if sound == Sound::Some { ", with sound" } else { "" };
+            let sound = if sound != Sound::None { ", with sound" } else { "" };
             match reasons.split_first() {
                 Some((_, again)) if !again.is_empty() => format!("all pictures{sound}; begins again as `{}`", again.join("`, `")),
                 _ => format!("all pictures{sound}"),
@@ -208,7 +208,7 @@ fn plain_gst_launch_on_each_camera_of_the_zoo() {
             })
             .collect();
         for (id, script, expected, camera, ending) in ended {
-            let wants_sound = matches!(expected, Expected::Recorded(_, Sound::Some));
+            let wants_sound = matches!(expected, Expected::Recorded(_, Sound::Some | Sound::ToTheEnd));
             let found = verdict(&server, id, script.len(), wants_sound, &camera, &ending);
             let row = format!("| {id} | {found} | {} |", of_recorder(expected));
             println!("{row}");

@@ -19,6 +19,8 @@ pub(crate) enum Expected {
 pub(crate) enum Sound {
     Some,
     None,
+    /// In the last chunk too.
+    ToTheEnd,
 }
 
 const STARTED: &str = "recorder-started";
@@ -338,6 +340,65 @@ pub(crate) fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
             "",
             vec![announced("m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=sendonly\r\n")],
             Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "backchannel-first",
+            "",
+            vec![Act {
+                sdp: Some(|sdp| {
+                    let backchannel = "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=sendonly\r\na=control:track7\r\nm=audio";
+                    sdp.replacen("m=audio", backchannel, 1)
+                }),
+                ..sends(&["h264", "aac"])
+            }],
+            Recorded(&[STARTED], Sound::ToTheEnd),
+        ),
+        (
+            "pauses",
+            "stall-timeout = \"10s\"",
+            vec![Act {
+                pauses: Some((30, Duration::from_secs(5))),
+                ..sends(&["h264", "aac"])
+            }],
+            Recorded(&[STARTED], Sound::ToTheEnd),
+        ),
+        (
+            "another-source",
+            "",
+            vec![Act {
+                changes_source: Some(40),
+                ..sends(&["h264", "aac"])
+            }],
+            Recorded(&[STARTED], Sound::ToTheEnd),
+        ),
+        (
+            // The next key frame is 5 s away, and the SDP has no parameter sets.
+            "joined-late",
+            "",
+            vec![Act {
+                sdp: Some(|sdp| lines(sdp, |line| !line.starts_with("a=fmtp"))),
+                skips: 15,
+                ..sends(&["h264-long-gop"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "udp-blocked",
+            "transport = \"auto\"\nstall-timeout = \"15s\"",
+            vec![
+                Act {
+                    loses_udp: true,
+                    ..sends(&["h264"])
+                },
+                sends(&["h264"]),
+            ],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "461",
+            "",
+            vec![refuses("SETUP", "461 Unsupported Transport")],
+            Fault("unreachable", "461"),
         ),
         (
             "two-videos",

@@ -87,6 +87,12 @@ fn visit(part: usize, parts: usize) {
             Expected::Fault(state, _) | Expected::OneAttempt(state, _) => drop(recorder.wait_for(&id, state)),
         }
     }
+    for ((id, _, script, _), camera) in zoo.iter().zip(&cameras) {
+        if let Some((each, _)) = script[0].pauses {
+            let is_past = || camera.seen.pictures.load(Ordering::SeqCst) > 3 * each;
+            recorder.wait(&format!("{id}: the end of its pauses"), is_past);
+        }
+    }
     recorder.wait_for("zoo/refused-port", "unreachable");
     // Long enough for several chunks, and for sound that has stopped.
     std::thread::sleep(Duration::from_secs(6));
@@ -158,8 +164,15 @@ fn judge(server: &GcsServer, id: &str, expected: Expected, camera: &Camera, stat
             if pictures != sent {
                 return Err(format!("{sent} pictures were sent and {pictures} are stored"));
             }
-            if (packets > 0) != (sound == Sound::Some) {
+            if (packets > 0) != (sound != Sound::None) {
                 return Err(format!("{packets} packets of sound"));
+            }
+            if sound == Sound::ToTheEnd
+                && chunks
+                    .last()
+                    .is_some_and(|last| assert_each_plays(std::slice::from_ref(last)).1 == 0)
+            {
+                return Err("the sound has stopped".to_owned());
             }
             let follows = |pair: &[&common::Chunk]| pair[1].get("previous-session") == pair[0].get("session-id");
             match sessions(&chunks).windows(2).all(follows) {

@@ -19,7 +19,7 @@ use crate::spread;
 const SOUND_WAIT: Duration = Duration::from_secs(3);
 /// Sound that comes later is taken in once it has lasted.
 const SOUND_LASTS: Duration = Duration::from_secs(10);
-/// Recorded sound that does not come is given up, or the muxer would wait for it.
+/// Recorded sound that does not come while pictures do is given up, or the muxer would wait for it.
 const SOUND_LOST: Duration = Duration::from_secs(3);
 /// One rebuild for late sound.
 const SOUND_APART: Duration = Duration::from_secs(3600);
@@ -44,7 +44,9 @@ impl Runner {
             if let Some(sink) = open.recording.sink() {
                 let now = stats::of(&sink);
                 grow(&mut self.report.stored_bytes, open.seen.bytes_uploaded, now.bytes_uploaded);
-                grow(&mut self.report.retries, open.seen.retries, now.retries);
+                let mut retries = 0;
+                grow(&mut retries, open.seen.retries, now.retries);
+                self.job.board.count_retries(retries);
                 open.seen = now;
                 open.note_session();
             }
@@ -75,7 +77,7 @@ impl Runner {
             .map(|open| open.recording.attempt())
             .collect();
         for attempt in stuck {
-            self.report.stuck += 1;
+            self.job.board.count_stuck();
             tracing::warn!(
                 camera = self.job.camera.id,
                 "a pipeline did not end within {} s and is left behind; restart the recorder if this repeats",
@@ -89,15 +91,19 @@ impl Runner {
         let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none()) else {
             return;
         };
-        let (attempt, frames, keys) = (open.recording.attempt(), open.recording.watch.frames(), open.seen.key_units);
-        if frames == open.frames && keys == open.keys {
+        let (attempt, watch, keys) = (open.recording.attempt(), &open.recording.watch, open.seen.key_units);
+        let (frames, slices) = (watch.frames(), watch.slices());
+        if (frames, slices, keys) == (open.frames, open.slices, open.keys) {
             return;
         }
-        let (came, key) = (frames > open.frames, keys > open.keys);
-        (open.frames, open.keys) = (frames, keys);
-        let first = *open.first_picture.get_or_insert_with(Instant::now);
+        let (came, key) = (frames > open.frames || slices > open.slices, keys > open.keys);
+        (open.frames, open.slices, open.keys) = (frames, slices, keys);
+        let first = match frames {
+            0 => Instant::now(),
+            _ => *open.first_picture.get_or_insert_with(Instant::now),
+        };
         let recording = Arc::clone(&open.recording);
-        if !recording.is_assembled() && (!recording.waits_for_sound() || first.elapsed() >= SOUND_WAIT) {
+        if frames > 0 && !recording.is_assembled() && (!recording.waits_for_sound() || first.elapsed() >= SOUND_WAIT) {
             spawn("build", move || recording.assemble());
         }
         self.event(match came {
