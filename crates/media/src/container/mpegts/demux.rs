@@ -105,6 +105,9 @@ impl Demux {
             role::UNKNOWN => {
                 if packet.payload.is_none() {
                     self.tables.pad_run();
+                    if packet.discontinuity && !self.held.is_empty() {
+                        self.hold(packet);
+                    }
                 } else {
                     self.tables.end_run();
                     self.hold(packet);
@@ -162,7 +165,7 @@ impl Demux {
         if self.mapped {
             return;
         }
-        if !self.early.contains(&packet.pid) {
+        if packet.payload.is_some() && !self.early.contains(&packet.pid) {
             self.early.push(packet.pid);
         }
         let first = self.held.first().map_or(packet.at, |held| held.at);
@@ -199,10 +202,13 @@ impl Demux {
         self.early.retain(|pid| Some(*pid) != video);
         for packet in packets {
             let role = self.roles.get(usize::from(packet.pid)).copied().unwrap_or(role::UNKNOWN);
-            let (Some(index), Some(payload)) = (role.checked_sub(role::STREAM), packet.payload) else {
+            let Some(index) = role.checked_sub(role::STREAM).map(usize::from) else {
                 continue;
             };
-            let index = usize::from(index);
+            let Some(payload) = packet.payload else {
+                self.units.pass_clock(index, &packet);
+                continue;
+            };
             let continuity = self.units.continuity(index, &packet, payload);
             if continuity == Continuity::Gap {
                 self.units.flush_sound(&mut self.out, marks);
@@ -284,6 +290,7 @@ impl Demux {
 
     fn elementary(&mut self, index: usize, packet: &Packet<'_>, marks: &mut Vec<Mark>) {
         let Some(payload) = packet.payload else {
+            self.units.pass_clock(index, packet);
             self.tables.pad_run();
             return;
         };

@@ -161,6 +161,16 @@ impl Units {
             .map_or(Continuity::Next, |stream| stream.counter.check(packet, payload))
     }
 
+    /// A packet of adaptation field alone. It may announce the jump of the continuity counter that the next payload shows
+    /// (2.4.3.5): ffmpeg sends the PCR so.
+    pub(super) fn pass_clock(&mut self, index: usize, packet: &Packet<'_>) {
+        if packet.discontinuity
+            && let Some(stream) = self.streams.get_mut(index)
+        {
+            stream.counter.reset();
+        }
+    }
+
     pub(super) fn reset_counters(&mut self) {
         self.streams.iter_mut().for_each(|stream| stream.counter.reset());
     }
