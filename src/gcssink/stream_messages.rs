@@ -120,7 +120,6 @@ pub(super) fn fault_text(fault: &Fault) -> String {
         }
         Fault::Programs(_) => "select one program (tsdemux ! mpegtsmux)",
         Fault::TracksLast => "send it from a muxer that writes its head first (matroskamux streamable=true): nothing was stored",
-        Fault::NoProgram => "send PAT and PMT at least every second (mpegtsmux: pat-interval, pmt-interval)",
         Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
     };
     format!("{fault}; {next}")

@@ -63,7 +63,7 @@ impl Replay {
                 MarkKind::PictureEnd => {
                     self.picture_end.get_or_insert(mark.at);
                 }
-                MarkKind::Damage | MarkKind::StreamAdded | MarkKind::Notice(_) => {}
+                MarkKind::Damage | MarkKind::StreamsChanged | MarkKind::Notice(_) => {}
             }
         }
     }

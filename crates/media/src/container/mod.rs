@@ -140,7 +140,7 @@ impl Unit {
 pub enum Notice {
     /// A key frame without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
     NoParameterSets,
-    /// A transport stream ended without PAT and PMT.
+    /// A transport stream comes without PAT and PMT: it is cut by arrival until they come.
     NoProgram,
     /// PES packets are not aligned with pictures: the rest of the last picture of a chunk is in the next one.
     Unaligned,
@@ -158,9 +158,9 @@ pub enum MarkKind {
     PictureEnd,
     /// Bytes that do not follow the container's grammar begin here.
     Damage,
-    /// The stream announces further elementary streams here and leaves the decoders of those before as they are. What is
-    /// open stays playable: a cut is due at the next key unit, not at once.
-    StreamAdded,
+    /// The stream announces other elementary streams here and leaves the decoder of the pictures as it is. What is open stays
+    /// playable: a cut is due at the next key unit, not at once.
+    StreamsChanged,
     /// A warning for the user.
     Notice(Notice),
 }
@@ -192,9 +192,6 @@ pub enum Fault {
     /// A Matroska whose `Tracks` are not in front of its Clusters: no player can begin with them.
     #[error("the Matroska has no Tracks in front of its first Cluster, so no part of it can play alone")]
     TracksLast,
-    /// A transport stream without PAT and PMT.
-    #[error("the transport stream has no PAT and PMT")]
-    NoProgram,
     /// A header grew over [`MAX_GATHER`].
     #[error("a header of {} is over the limit of {}", amount(*.0), amount(MAX_GATHER as u64))]
     HeaderTooLarge(u64),

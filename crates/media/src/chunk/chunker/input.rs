@@ -91,16 +91,12 @@ impl Chunker {
     /// # Errors
     /// Returns `fault` unless the stream can be stored unparsed.
     fn replace_scanner(&mut self, fault: Fault, marks: &mut Vec<Mark>, events: &mut Vec<Event>) -> Result<(), Fault> {
-        let warning = match fault {
-            Fault::Programs(n) => Warning::Programs(n),
-            Fault::NoProgram => Warning::NoProgram,
-            _ => {
-                // The recording stops with an error; the bytes received so far still become a chunk.
-                self.input.scanner = Some(Box::new(Raw::at(self.undecided.bytes.end())));
-                return Err(fault);
-            }
+        let Fault::Programs(programs) = fault else {
+            // The recording stops with an error; the bytes received so far still become a chunk.
+            self.input.scanner = Some(Box::new(Raw::at(self.undecided.bytes.end())));
+            return Err(fault);
         };
-        self.warn(warning, events);
+        self.warn(Warning::Programs(programs), events);
         let base = self.undecided.bytes.base();
         let from = marks.last().map_or(base, |m| m.at).max(base);
         let rest = usize::try_from(self.undecided.bytes.end() - from).unwrap_or(0);
@@ -120,7 +116,7 @@ impl Chunker {
                 self.next.cut_from.get_or_insert(mark.at);
                 self.warn(Warning::Damage(mark.at), events);
             }
-            MarkKind::StreamAdded => {
+            MarkKind::StreamsChanged => {
                 self.next.cut_from.get_or_insert(mark.at);
             }
             MarkKind::Notice(Notice::NoParameterSets) => self.warn(Warning::NoParameterSets, events),

@@ -2,7 +2,7 @@
 //!
 //! PURE. May touch one packet at a time.
 
-use super::super::{Fault, Init, Mark, MarkKind, Notice, Track};
+use super::super::{Fault, Init, Key, Mark, MarkKind, Notice, Track};
 use super::packet::{Continuity, Layout, Packet};
 use super::psi::Elementary;
 use super::reorder::Reorder;
@@ -54,6 +54,10 @@ pub(super) struct Demux {
     is_too_early: bool,
     /// Bytes of packets before the first PMT.
     unmapped: u64,
+    /// Where the last unit without a PMT begins; `None` until the stream is taken to have none.
+    unmapped_unit: Option<u64>,
+    /// Whether the absence of a PMT has been reported.
+    is_reported: bool,
     mapped: bool,
 }
 
@@ -67,8 +71,12 @@ struct Held {
 /// Most bytes from the first packet before the first PMT that are held for it.
 const MAX_EARLY: u64 = 1 << 20;
 
-/// Bytes of packets without a PMT after which the stream is taken to have none.
+/// Bytes of packets without a PMT after which the stream is taken to have none, until one comes: 2 MiB. At 20 Mbit/s that is
+/// less than the second between two tables.
 const MAX_UNMAPPED: u64 = 2 << 20;
+
+/// Bytes from one unit to the next while the stream is taken to have no PMT: a second at 64 kbit/s.
+const UNMAPPED_UNIT: u64 = 8 << 10;
 
 impl Demux {
     pub(super) fn new() -> Self {
@@ -83,6 +91,8 @@ impl Demux {
             held: Vec::new(),
             is_too_early: false,
             unmapped: 0,
+            unmapped_unit: None,
+            is_reported: false,
             mapped: false,
         }
     }
@@ -105,6 +115,9 @@ impl Demux {
             role::UNKNOWN => {
                 if packet.payload.is_none() {
                     self.tables.pad_run();
+                    if packet.discontinuity && !self.held.is_empty() {
+                        self.hold(packet);
+                    }
                 } else {
                     self.tables.end_run();
                     self.hold(packet);
@@ -113,16 +126,46 @@ impl Demux {
             stream => self.elementary(usize::from(stream - role::STREAM), packet, marks),
         }
         if !self.mapped {
-            self.unmapped += packet.raw.len() as u64;
-            if self.unmapped > MAX_UNMAPPED {
-                return Err(Fault::NoProgram);
-            }
+            self.pass_unmapped(packet, marks);
         }
         let end = packet.at.saturating_add(packet.raw.len() as u64);
         while let Some(slot) = self.out.overdue(end) {
             self.units.force(slot, &mut self.out, marks);
         }
         Ok(())
+    }
+
+    /// A packet before the first PMT. Above [`MAX_UNMAPPED`] bytes chunks are cut by arrival, as of a stream of an unknown
+    /// container, until a PMT comes.
+    fn pass_unmapped(&mut self, packet: &Packet<'_>, marks: &mut Vec<Mark>) {
+        self.unmapped += packet.raw.len() as u64;
+        // Tables may yet belong to the next unit, with the PMT behind them.
+        if self.unmapped <= MAX_UNMAPPED || self.tables.run_start().is_some() {
+            return;
+        }
+        if self.unmapped_unit.is_none() {
+            self.give_up(packet.at, marks);
+            self.report(packet.at, marks);
+        }
+        if self
+            .unmapped_unit
+            .is_none_or(|at| packet.at.saturating_sub(at) >= UNMAPPED_UNIT)
+        {
+            self.unmapped_unit = Some(packet.at);
+            let mut unit = self.out.unit(Track::Other, Init::default());
+            unit.key = Key::Closed;
+            self.out.put(packet.at, [Some(MarkKind::Unit(unit)), None, None], marks);
+        }
+    }
+
+    /// Reports once that there is no PMT.
+    fn report(&mut self, at: u64, marks: &mut Vec<Mark>) {
+        if !std::mem::replace(&mut self.is_reported, true) {
+            marks.push(Mark {
+                at,
+                kind: MarkKind::Notice(Notice::NoProgram),
+            });
+        }
     }
 
     /// Decides what the marks behind it wait for.
@@ -142,10 +185,7 @@ impl Demux {
             } else {
                 self.out.origin()
             };
-            marks.push(Mark {
-                at,
-                kind: MarkKind::Notice(Notice::NoProgram),
-            });
+            self.report(at, marks);
         }
         self.is_too_early |= !self.held.is_empty();
         self.held = Vec::new();
@@ -162,7 +202,7 @@ impl Demux {
         if self.mapped {
             return;
         }
-        if !self.early.contains(&packet.pid) {
+        if packet.payload.is_some() && !self.early.contains(&packet.pid) {
             self.early.push(packet.pid);
         }
         let first = self.held.first().map_or(packet.at, |held| held.at);
@@ -199,10 +239,13 @@ impl Demux {
         self.early.retain(|pid| Some(*pid) != video);
         for packet in packets {
             let role = self.roles.get(usize::from(packet.pid)).copied().unwrap_or(role::UNKNOWN);
-            let (Some(index), Some(payload)) = (role.checked_sub(role::STREAM), packet.payload) else {
+            let Some(index) = role.checked_sub(role::STREAM).map(usize::from) else {
                 continue;
             };
-            let index = usize::from(index);
+            let Some(payload) = packet.payload else {
+                self.units.pass_clock(index, &packet);
+                continue;
+            };
             let continuity = self.units.continuity(index, &packet, payload);
             if continuity == Continuity::Gap {
                 self.units.flush_sound(&mut self.out, marks);
@@ -259,10 +302,7 @@ impl Demux {
         self.held = Vec::new();
         self.out.begin(end, marks);
         if self.lacks_program() {
-            marks.push(Mark {
-                at: end,
-                kind: MarkKind::Notice(Notice::NoProgram),
-            });
+            self.report(end, marks);
         }
         if let Some(kind) = self.units.picture_end() {
             self.out.put(end, [Some(kind), None, None], marks);
@@ -284,6 +324,7 @@ impl Demux {
 
     fn elementary(&mut self, index: usize, packet: &Packet<'_>, marks: &mut Vec<Mark>) {
         let Some(payload) = packet.payload else {
+            self.units.pass_clock(index, packet);
             self.tables.pad_run();
             return;
         };
@@ -320,17 +361,21 @@ impl Demux {
             .filter(|es| self.tables.map_pids().all(|pid| pid != es.pid))
             .take(MAX_STREAMS)
             .collect();
-        // mpegtsmux 1.26 starts before all its pads have caps and announces late sound in a second PMT, in the middle of a
-        // group of pictures: a chunk that began there could not be decoded before the next key unit.
+        // mpegtsmux 1.26 starts before all its pads have caps and announces late sound in a second PMT; others drop sound or
+        // change a descriptor. All of them do so in the middle of a group of pictures: a chunk that began there could not be
+        // decoded before the next key unit. Only pictures with another decoder need the chunk to begin at the tables.
         self.units.flush_sound(&mut self.out, marks);
-        let adds_only = !new.first && self.units.are_kept_in(&streams);
-        if !adds_only {
+        let keeps_video = !new.first && self.units.keeps_video(&streams);
+        if keeps_video {
+            self.units.close_missing(&streams, &mut self.out, marks);
+        } else {
             self.units.close_all(&mut self.out, marks);
         }
         self.units.configure(streams, &mut self.out);
         self.assign();
-        if adds_only {
-            self.out.put(new.place.at, [Some(MarkKind::StreamAdded), None, None], marks);
+        if keeps_video {
+            self.out
+                .put(new.place.at, [Some(MarkKind::StreamsChanged), None, None], marks);
             return;
         }
         if new.first {
@@ -341,6 +386,11 @@ impl Demux {
             tail: bytes::Bytes::new(),
             info: self.out.info.clone(),
         };
+        if self.unmapped_unit.take().is_some() {
+            // What is open holds no pictures that anyone could find.
+            self.out
+                .put(new.place.at, [Some(MarkKind::StreamsChanged), None, None], marks);
+        }
         if new.first {
             // A picture whose beginning is unknown: the stream was joined in the middle.
             if self.units.video_pid().is_some_and(|pid| self.early.contains(&pid)) {

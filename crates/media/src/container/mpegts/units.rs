@@ -138,11 +138,20 @@ impl Units {
         self.update_info(out);
     }
 
-    /// Returns whether `elementary` holds all streams of the PMT in force and more, with video among those in force.
-    pub(super) fn are_kept_in(&self, elementary: &[Elementary]) -> bool {
-        self.video.is_some()
-            && elementary.len() > self.streams.len()
-            && self.streams.iter().all(|stream| elementary.contains(&stream.elementary))
+    /// Returns whether `elementary`, the streams of a new PMT, leaves the video that decides on cuts as it is.
+    pub(super) fn keeps_video(&self, elementary: &[Elementary]) -> bool {
+        let video = self.video.and_then(|index| self.streams.get(index));
+        let first = elementary.iter().find(|es| matches!(es.kind, Kind::Video(_)));
+        video.is_some_and(|stream| Some(&stream.elementary) == first)
+    }
+
+    /// Ends the PES packets of the streams that a new PMT does not have: nothing more comes of them.
+    pub(super) fn close_missing(&mut self, elementary: &[Elementary], out: &mut Reorder, marks: &mut Vec<Mark>) {
+        let is_missing = |(index, stream): (usize, &Stream)| (!elementary.contains(&stream.elementary)).then_some(index);
+        let missing: Vec<usize> = self.streams.iter().enumerate().filter_map(is_missing).collect();
+        for index in missing {
+            self.close(index, out, marks);
+        }
     }
 
     /// The PMT comes after the beginning of a picture.
@@ -159,6 +168,16 @@ impl Units {
         self.streams
             .get_mut(index)
             .map_or(Continuity::Next, |stream| stream.counter.check(packet, payload))
+    }
+
+    /// A packet of adaptation field alone. It may announce the jump of the continuity counter that the next payload shows
+    /// (2.4.3.5): ffmpeg sends the PCR so.
+    pub(super) fn pass_clock(&mut self, index: usize, packet: &Packet<'_>) {
+        if packet.discontinuity
+            && let Some(stream) = self.streams.get_mut(index)
+        {
+            stream.counter.reset();
+        }
     }
 
     pub(super) fn reset_counters(&mut self) {

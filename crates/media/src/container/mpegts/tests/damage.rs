@@ -129,6 +129,34 @@ fn a_packet_sent_twice_and_an_announced_jump_are_legal() {
 }
 
 #[test]
+fn a_jump_announced_in_a_packet_without_payload_is_legal() {
+    for has_tables_first in [true, false] {
+        let mut w = Writer::new();
+        if has_tables_first {
+            w.tables();
+        }
+        w.picture(SECOND, true, 10);
+        w.lose(VIDEO, 5);
+        // PCR_flag and discontinuity_indicator
+        w.clock_with(VIDEO, 0x90);
+        w.picture(2 * SECOND, false, 10);
+        w.tables();
+        w.picture(3 * SECOND, true, 10);
+        let marks = scan(&w.out);
+        assert!(at(&marks, &MarkKind::Damage).is_empty(), "tables first: {has_tables_first}");
+        assert_eq!(outline(&marks).iter().filter(|u| u.1 == Track::Video).count(), 3);
+    }
+    // Without the announcement it is loss all the same.
+    let mut w = Writer::new();
+    w.tables();
+    w.picture(SECOND, true, 10);
+    w.lose(VIDEO, 5);
+    w.clock_only(VIDEO);
+    let gap = w.picture(2 * SECOND, false, 10);
+    assert_eq!(at(&scan(&w.out), &MarkKind::Damage), [gap]);
+}
+
+#[test]
 fn a_picture_that_lost_its_slice_header_is_no_key() {
     let mut w = Writer::new();
     w.tables();

@@ -79,9 +79,14 @@ impl Writer {
 
     /// A packet of adaptation field alone.
     pub(crate) fn clock_only(&mut self, pid: u16) {
+        self.clock_with(pid, 0x10);
+    }
+
+    /// A packet of adaptation field alone, with those flags.
+    pub(crate) fn clock_with(&mut self, pid: u16, flags: u8) {
         let [high, low] = pid.to_be_bytes();
         let counter = (self.counters[usize::from(pid)] + 15) & 0xf;
-        self.raw(&[&[0x47, high, low, 0x20 | counter, 183, 0x10][..], &[0; 182]].concat());
+        self.raw(&[&[0x47, high, low, 0x20 | counter, 183, flags][..], &[0; 182]].concat());
     }
 
     /// A section, in as many packets as it takes. Returns the packets.
