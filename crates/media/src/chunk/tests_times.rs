@@ -525,6 +525,19 @@ fn times_below_0_are_no_damage_and_take_the_time_that_they_take() {
 }
 
 #[test]
+fn pictures_below_0_take_their_time_although_a_fragment_without_them_comes_first() {
+    let head = fmp4::head(&[fmp4::Trak::video(fmp4::avc(40)), fmp4::Trak::audio(fmp4::aac())]);
+    for (what, in_front) in [("sound at 0", fmp4::audio(0, 47)), ("no samples", fmp4::fragment(&[]))] {
+        let fragments: Vec<u8> = (0..25).flat_map(|i| fragment(-3000 + i * 1000, None)).collect();
+        let recorded = store_bytes(&[&head[..], &in_front, &fragments].concat());
+        assert_eq!(recorded.ms(), [10_000, 10_000, 5000], "{what}");
+        assert_eq!(recorded.warnings, [], "{what}");
+        let starts: Vec<u64> = recorded.chunks.iter().map(|chunk| chunk.pts_start.unwrap() / MS).collect();
+        assert_eq!(starts, [0, 7000, 17_000], "{what}");
+    }
+}
+
+#[test]
 fn a_second_movie_from_0_goes_on_where_the_first_ended() {
     let mut fragments: Vec<Vec<u8>> = (0..15).map(|i| fragment(100_000 + i * 1000, None)).collect();
     fragments.push(fmp4::head(&[fmp4::Trak::video(fmp4::avc(31))]));

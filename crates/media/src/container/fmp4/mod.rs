@@ -80,8 +80,6 @@ pub struct Fmp4 {
     init_builder: Option<InitBuilder>,
     init_segment: Option<InitSegment>,
     times: Times,
-    /// See [`Scanner::origin`]; known with the first fragment.
-    origin: Option<u64>,
     lookahead: Lookahead,
     /// Whether the last fragment's content has not ended.
     is_open: bool,
@@ -117,7 +115,6 @@ impl Fmp4 {
             init_builder: Some(InitBuilder::at(0)),
             init_segment: None,
             times: Times::default(),
-            origin: None,
             lookahead: Lookahead::default(),
             is_open: false,
             has_fragments: false,
@@ -395,7 +392,7 @@ impl Scanner for Fmp4 {
     }
 
     fn origin(&self) -> u64 {
-        self.origin.unwrap_or(0)
+        moov::ORIGIN
     }
 
     fn resolution(&self) -> u64 {

@@ -9,8 +9,9 @@ use super::moof::Traf;
 use super::sample_entry::{self, SampleEntry};
 use crate::container::{StreamInfo, Track, codec, work};
 
-/// 24 hours in ns.
-const DAY: u64 = 86_400_000_000_000;
+/// What is added to every time, in ns, so that those below 0 stay in order: a day. Which fragment is the first below 0 is known
+/// too late, since each track may have fragments of its own. See [`crate::container::Scanner::origin`].
+pub(super) const ORIGIN: u64 = 86_400_000_000_000;
 
 /// Defaults of samples, used unless `trun` or `tfhd` overrides them (14496-12 8.8.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,18 +37,17 @@ pub(super) struct TrackConfig {
     pub(super) timescale: u32,
     /// What the edit list adds to every time of the track, in ticks.
     pub(super) shift: i64,
-    /// What is added to every time of the movie, in ns: see [`crate::container::Scanner::origin`].
-    pub(super) origin: u64,
     pub(super) entry: SampleEntry,
     pub(super) defaults: Defaults,
 }
 
 impl TrackConfig {
-    /// Returns the presentation time in ns, with the origin. What would lie before the start of the time line is 0.
+    /// Returns the presentation time in ns, with [`ORIGIN`]. What the edit list moves before 0 is not shown, and is at 0.
     pub(super) fn ns(&self, ticks: i64) -> Option<u64> {
-        let ticks = i128::from(ticks) + i128::from(self.shift);
+        let shown = i128::from(ticks) + i128::from(self.shift);
+        let ticks = if ticks < 0 { shown } else { shown.max(0) };
         let ns = (ticks * 1_000_000_000).checked_div(i128::from(self.timescale))?;
-        u64::try_from((ns + i128::from(self.origin)).max(0)).ok()
+        u64::try_from((ns + i128::from(ORIGIN)).max(0)).ok()
     }
 }
 
@@ -131,13 +131,6 @@ impl Movie {
                 track.track = Track::Other;
             }
         }
-    }
-
-    /// Returns the origin for a stream that begins with these samples: a day if it begins before 0.
-    pub(super) fn origin_for(trafs: &[Traf]) -> u64 {
-        // What an edit list moves before 0 is not shown, and is no time.
-        let is_before_zero = |traf: &Traf| traf.first.is_some() && traf.start < 0;
-        if trafs.iter().any(is_before_zero) { DAY } else { 0 }
     }
 
     /// One tick in ns, rounded up, of the video (else the first) track.
@@ -230,7 +223,6 @@ fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
         kind: track,
         timescale,
         shift,
-        origin: 0,
         entry,
         defaults: Defaults::default(),
     })

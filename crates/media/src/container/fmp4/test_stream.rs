@@ -1,6 +1,7 @@
 //! Writes small fragmented MP4 streams for the tests.
 
 use crate::container::fmp4::Fmp4;
+use crate::container::fmp4::moov::ORIGIN;
 use crate::container::{Fault, Key, Mark, MarkKind, Scanner, Track, Unit};
 
 /// Sample flags of a sync sample, and of one that is none.
@@ -274,9 +275,19 @@ pub(crate) fn scan(input: &[u8]) -> Vec<Mark> {
     marks
 }
 
+/// The units, with their times as in the stream.
 pub(crate) fn units(marks: &[Mark]) -> Vec<(u64, Unit)> {
     let unit = |mark: &Mark| match &mark.kind {
-        MarkKind::Unit(unit) => Some((mark.at, unit.clone())),
+        MarkKind::Unit(unit) => {
+            let time = |ns: Option<u64>| ns.map(|ns| ns.saturating_sub(ORIGIN));
+            let (pts, end) = (time(unit.pts), time(unit.end));
+            let unit = Unit {
+                pts,
+                end,
+                ..unit.clone()
+            };
+            Some((mark.at, unit))
+        }
         _ => None,
     };
     marks.iter().filter_map(unit).collect()

@@ -272,8 +272,6 @@ impl Fmp4 {
         self.is_open = true;
         self.times.advance(&config.movie, &trafs);
         config.movie.choose_sound(&trafs);
-        let origin = *self.origin.get_or_insert_with(|| moov::Movie::origin_for(&trafs));
-        config.movie.tracks.iter_mut().for_each(|track| track.origin = origin);
         // Unless a track is unknown, whose sizes are unknown too.
         self.data_end = trafs
             .iter()
