@@ -295,9 +295,13 @@ pub(super) fn sound_duration(audio: &Audio, data: &[u8], size: usize, aac: Optio
 }
 
 /// Returns a copy of a script tag with `duration` and `filesize` set to 0: they describe the whole file, not a chunk.
-/// `None` where it holds an index of file positions.
+/// `None` where it holds an index of file positions, and where it is not `onMetaData`: captions and cue points belong to
+/// their time alone.
 pub(super) fn neutral_script(tag: &[u8]) -> Option<Vec<u8>> {
-    if find(tag, b"keyframes").is_some() {
+    let data = tag.get(TAG_HEADER..).unwrap_or_default();
+    // AMF0 strings: type 2, length, text.
+    let data = data.strip_prefix(b"\x02\x00\x0d@setDataFrame").unwrap_or(data);
+    if !data.starts_with(b"\x02\x00\x0aonMetaData") || find(tag, b"keyframes").is_some() {
         return None;
     }
     let mut copy = tag.to_vec();

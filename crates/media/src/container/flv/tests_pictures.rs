@@ -148,3 +148,27 @@ fn a_last_slice_that_is_torn_leaves_the_same_marks_however_it_came() {
         scan(&w.bytes[..w.bytes.len() - torn]);
     }
 }
+
+#[test]
+fn captions_do_not_replace_the_metadata_in_front_of_later_chunks() {
+    for name in ["onTextData", "onCuePoint"] {
+        let mut w = Writer::head(1);
+        let head = w.bytes.clone();
+        w.picture(0, 0x65, true, 0);
+        let text = [b"\x02\x00\x0a", name.as_bytes(), b"\x08\x00\x00\x00\x00\x00\x00\x09"].concat();
+        w.tag(18, 5000, &text);
+        w.picture(12_000, 0x65, true, 0);
+        let mut flv = Flv::new();
+        let mut marks = Vec::new();
+        flv.push(&w.bytes, &mut marks).unwrap();
+        flv.finish(&mut marks);
+        let last = marks.iter().rev().find_map(|mark| match &mark.kind {
+            MarkKind::Unit(unit) if unit.key.is_key() => unit.init.clone(),
+            _ => None,
+        });
+        let init = last.unwrap().head;
+        assert_eq!(init.len(), head.len(), "{name}");
+        assert!(init.windows(10).any(|w| w == b"onMetaData"), "{name}");
+        assert!(!init.windows(10).any(|w| w == name.as_bytes()), "{name}");
+    }
+}

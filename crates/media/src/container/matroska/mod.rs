@@ -363,6 +363,8 @@ impl Parser {
             _ => {}
         }
         self.position = Position::Segment;
+        // The scanner may go on after a flush: a block cut off by a buffer then has more to come.
+        self.stream.ended = false;
     }
 
     fn restart(&mut self, pos: u64) {

@@ -156,3 +156,44 @@ fn behind_more_than_512_kib_of_sei_the_flag_says_whether_a_picture_is_key() {
         assert_eq!(units(&marks)[0].1.key, key);
     }
 }
+
+#[test]
+fn key_pictures_at_the_border_of_a_buffer_are_found_after_eos_and_a_flush_too() {
+    let mut big = IDR.to_vec();
+    big.extend([7; 400]);
+    let size = u32::try_from(big.len() - 4).unwrap();
+    big[..4].copy_from_slice(&size.to_be_bytes());
+    // A large SEI first, so that one look at the first bytes does not do.
+    let sei = [&300u32.to_be_bytes()[..], &[6], &[5; 299]].concat();
+    let picture = [&sei[..], &big].concat();
+    let (cluster, _) = open_cluster(0, &[video(0, &picture), video(40, SLICE), video(80, &picture)]);
+    let input = cat(&[&head(), &cluster]);
+    let keys = |marks: &[Mark]| units(marks).iter().filter(|(_, unit)| unit.key.is_key()).count();
+    let mut scanner = Matroska::new();
+    let mut marks = Vec::new();
+    scanner.push(&input, &mut marks).unwrap();
+    scanner.finish(&mut marks);
+    assert_eq!(keys(&marks), 2);
+    scanner.restart();
+    marks.clear();
+    for slice in cluster.chunks(40) {
+        scanner.push(slice, &mut marks).unwrap();
+    }
+    scanner.finish(&mut marks);
+    assert_eq!(keys(&marks), 2);
+}
+
+#[test]
+fn of_several_sound_tracks_the_first_alone_counts() {
+    let sound = |number| track(number, 2, "A_AAC", &[0x12, 0x10], &[]);
+    let block_of = |number| el(0xA3, &block(number, 0, 0x80, &[0x21; 20]));
+    let head = head_of(&[&sound(2), &sound(3)]);
+    let (first, _) = open_cluster(0, &[block_of(2)]);
+    let (second, _) = open_cluster(60_000, &[block_of(3)]);
+    let marks = scan_all(&cat(&[&head, &first, &second]));
+    let found = units(&marks);
+    let of: Vec<(Track, Key)> = found.iter().map(|(_, unit)| (unit.track, unit.key)).collect();
+    assert_eq!(of, [(Track::Audio, Key::Closed), (Track::Other, Key::No)]);
+    let codecs = found[0].1.init.as_ref().unwrap().info.codecs.clone();
+    assert_eq!(codecs.as_deref(), Some("mp4a.40.2"));
+}

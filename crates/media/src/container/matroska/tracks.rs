@@ -33,7 +33,8 @@ const MAX_TRACKS: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct TrackEntry {
     pub(super) number: u64,
-    /// Whose units its blocks are: of several video tracks the first alone is [`Track::Video`].
+    /// Whose units its blocks are: of several tracks of video or sound the first alone
+    /// is [`Track::Video`] or [`Track::Audio`].
     pub(super) track: Track,
     pub(super) codec: VideoCodec,
     pub(super) framing: Option<Framing>,
@@ -67,6 +68,7 @@ impl Tracks {
         let mut hasher = DefaultHasher::new();
         let mut entries: Vec<TrackEntry> = Vec::new();
         let mut has_video = false;
+        let mut has_audio = false;
         for child in ebml::children(body) {
             let child = child?;
             if child.id == TRACK_ENTRY {
@@ -75,8 +77,9 @@ impl Tracks {
                 if entries.len() >= MAX_TRACKS {
                     return Err(Malformed);
                 }
-                let entry = raw.entry(has_video);
+                let entry = raw.entry(has_video, has_audio);
                 has_video |= entry.track == Track::Video;
+                has_audio |= entry.track == Track::Audio;
                 entries.push(entry);
             }
         }
@@ -144,12 +147,12 @@ impl<'a> RawEntry<'a> {
         Ok(raw)
     }
 
-    fn entry(&self, has_video: bool) -> TrackEntry {
+    fn entry(&self, has_video: bool, has_audio: bool) -> TrackEntry {
         let encoding = Encoding::parse(self.encodings);
         let private = if encoding.is_private_plain { self.private } else { &[] };
         let track = match self.kind {
             1 if !has_video => Track::Video,
-            2 => Track::Audio,
+            2 if !has_audio => Track::Audio,
             _ => Track::Other,
         };
         let codec = match (&encoding.stripped, self.codec_id) {

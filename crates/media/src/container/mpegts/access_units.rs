@@ -25,23 +25,25 @@ enum Role {
 #[derive(Debug)]
 struct Open {
     data: Vec<u8>,
-    /// Decode and presentation time, ns.
-    times: Option<(i64, i64)>,
+    times: Times,
     /// Where the length of the last NAL unit stands.
     last: usize,
     has_slice: bool,
 }
 
+/// Decode and presentation time, ns.
+type Times = Option<(i64, i64)>;
+
 /// Gathers pictures.
 #[derive(Debug, Default)]
 pub(super) struct AccessUnits {
     open: Option<Open>,
-    done: Vec<(Option<(i64, i64)>, Vec<u8>)>,
+    done: Vec<(Times, Vec<u8>)>,
 }
 
 impl AccessUnits {
     /// Takes the elementary stream bytes of the next PES packet. `note` is told each NAL unit that begins in it.
-    pub(super) fn packet(&mut self, codec: VideoCodec, data: &[u8], times: Option<(i64, i64)>, mut note: impl FnMut(&[u8])) {
+    pub(super) fn packet(&mut self, codec: VideoCodec, data: &[u8], times: Times, mut note: impl FnMut(&[u8])) {
         let carried = self.take_split_code(data);
         let joined;
         let data = match carried {
