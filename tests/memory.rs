@@ -234,7 +234,8 @@ fn one_object(policy: &str, mode: &str) -> (u64, Option<String>) {
         gst::BusSyncReply::Drop
     });
     pipeline.set_state(gst::State::Playing).unwrap();
-    source.emit_by_name::<gst::FlowReturn>("push-buffer", &[&gst::Buffer::from_slice(head)]);
+    let pushed = source.emit_by_name::<gst::FlowReturn>("push-buffer", &[&gst::Buffer::from_slice(head)]);
+    assert_eq!(pushed, gst::FlowReturn::Ok);
     std::thread::sleep(Duration::from_millis(300));
     let before = resident();
     // The source blocks where the policy is to wait.

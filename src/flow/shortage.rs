@@ -76,8 +76,8 @@ impl ChunkLength {
         let began_at = *self.began_at.get_or_insert(now);
         let open_for = now.saturating_sub(began_at);
         let begun = after.created.saturating_sub(before.created);
-        if begun > 0 {
-            self.length = open_for / begun;
+        if let Some(length) = open_for.checked_div(begun) {
+            self.length = length;
             self.began_at = Some(now);
         } else if after.received > before.received {
             // A sink that receives nothing has no longer chunks for that.

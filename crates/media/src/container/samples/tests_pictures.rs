@@ -41,6 +41,9 @@ fn outline(samples: &[Sample]) -> Vec<(i64, bool, &[u8])> {
     samples.iter().map(|s| (seconds(s.pts), s.key, &s.data[..])).collect()
 }
 
+/// Where PES packets begin, each with the second of what begins in it.
+type Cuts = Vec<(usize, Option<u64>)>;
+
 /// The stream of those pictures, a second apart, cut into PES packets at these offsets, with the times of what begins there.
 fn transport(cuts: &[(usize, Option<u64>)], stream: &[u8]) -> Bytes {
     let mut w = Writer::new();
@@ -61,7 +64,7 @@ fn pictures_of_a_transport_stream_are_whole_however_they_lie_in_pes_packets() {
     let at = |begin: usize, nals: &[Vec<u8>], n: usize| begin + annexb(&nals[..n]).len();
     let expected: Vec<Vec<u8>> = [&key, &other, &key].into_iter().map(|nals| lengths(nals)).collect();
     let aligned = vec![(0, Some(1)), (a, Some(2)), (b, Some(3))];
-    let shapes: Vec<(&str, Vec<(usize, Option<u64>)>)> = vec![
+    let shapes: Vec<(&str, Cuts)> = vec![
         ("aligned", aligned),
         (
             "goes on without a time",
