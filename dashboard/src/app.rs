@@ -197,6 +197,8 @@ impl App {
         let due = board
             .iter()
             .filter(|state| state.badge != Badge::NeverSeen && state.badge != Badge::Stopped)
+            // Of one with too many objects to look at nothing is known.
+            .filter(|state| state.badge != Badge::Unknown || state.last_stored.is_some())
             .filter(|state| {
                 let missing = lock(&self.missing);
                 missing

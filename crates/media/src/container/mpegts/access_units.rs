@@ -38,24 +38,29 @@ type Times = Option<(i64, i64)>;
 #[derive(Debug, Default)]
 pub(super) struct AccessUnits {
     open: Option<Open>,
+    /// The last packet ended with a start code: what begins is in the next one, with the time of this one if that has none.
+    code_at_end: Option<Times>,
     done: Vec<(Times, Vec<u8>)>,
 }
 
 impl AccessUnits {
     /// Takes the elementary stream bytes of the next PES packet. `note` is told each NAL unit that begins in it.
     pub(super) fn packet(&mut self, codec: VideoCodec, data: &[u8], times: Times, mut note: impl FnMut(&[u8])) {
-        let carried = self.take_split_code(data);
+        let zeros = self.take_split_code(data);
+        let (carried, earlier): (&[u8], Times) = match self.code_at_end.take() {
+            Some(earlier) => (&[0, 0, 1], earlier),
+            None => (&[0; 3][..zeros.min(3)], None),
+        };
         let joined;
-        let data = match carried {
-            0 => data,
-            zeros => {
-                joined = [&[0; 3][..zeros.min(3)], data].concat();
-                &joined
-            }
+        let data = if carried.is_empty() {
+            data
+        } else {
+            joined = [carried, data].concat();
+            &joined
         };
         let first = find_start_code(data, 0).unwrap_or(data.len());
         self.extend(data.get(..first).unwrap_or_default());
-        let mut times = times;
+        let mut times = times.or(earlier);
         for unit in units(data) {
             note(unit);
             let role = role(codec, unit);
@@ -84,6 +89,7 @@ impl AccessUnits {
             open.data.extend(u32::try_from(unit.len()).unwrap_or(u32::MAX).to_be_bytes());
             open.data.extend_from_slice(unit);
         }
+        self.code_at_end = data.ends_with(&[0, 0, 1]).then_some(times);
         // Zeros at the end of a packet may belong to the last unit: it may go on.
         let zeros = data.iter().rev().take_while(|byte| **byte == 0).count();
         if first < data.len() {
@@ -93,7 +99,7 @@ impl AccessUnits {
 
     /// Packets are missing: what is open has no end.
     pub(super) fn lose(&mut self) {
-        self.open = None;
+        (self.open, self.code_at_end) = (None, None);
     }
 
     /// Returns the pictures. One without a time stands evenly between its neighbours.

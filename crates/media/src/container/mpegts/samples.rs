@@ -11,7 +11,7 @@ use super::packet::{Continuity, Counter, Packet};
 use super::psi::{self, Sections};
 use super::stream::{Audio, Kind, Video};
 use super::sync::{self, Search};
-use crate::container::nal::VideoCodec;
+use crate::container::nal::{self, Framing, VideoCodec};
 use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, Wrapped, sps};
 
 /// 33 bits at 90 kHz, in ns.
@@ -215,8 +215,13 @@ impl Stream {
         if matches!(self.kind, Kind::Other | Kind::Sections) {
             return None;
         }
-        if matches!(self.kind, Kind::Video(Video::Nal(VideoCodec::H264 | VideoCodec::H265))) {
+        if let Kind::Video(Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265))) = self.kind {
             self.samples = std::mem::take(&mut self.pictures).finish();
+            // Also where the parameter sets make no configuration record.
+            for sample in &mut self.samples {
+                let picture = nal::classify(codec, Framing::Length(4), &sample.data, true, false);
+                sample.key = picture.is_some_and(|picture| picture.key.is_key());
+            }
         }
         Some(self.track())
     }
