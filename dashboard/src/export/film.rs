@@ -92,17 +92,18 @@ fn sound(track: &mut TrackOut, from: Option<i64>, to: Option<i64>) {
     }
 }
 
-/// What of `next` cannot be in one track with what began as `first`. Players choose the decoder of a track by its first description and
+/// Says what of `next` cannot be in one track with what began as `first`. Players choose the decoder of a track by its first description and
 /// skip samples of another codec; other parameters of the same codec (a picture size) play.
 fn changed(first: &Header, next: &Header) -> Option<&'static str> {
     if std::mem::discriminant(&first.kind) != std::mem::discriminant(&next.kind) {
         return Some(if next.is_video() {
-            "the codec of the picture"
+            "the codec of the picture changes inside the range; export the time before and after apart, or native"
         } else {
-            "the codec of the sound"
+            "the codec of the sound changes inside the range; export the time before and after apart, or native"
         });
     }
-    (first.timescale != next.timescale).then_some("the sampling rate of the sound")
+    (first.timescale != next.timescale)
+        .then_some("the sampling rate of the sound changes inside the range; export the time before and after apart, or native")
 }
 
 /// The tables of one track.
@@ -129,10 +130,8 @@ impl Lane {
     }
 
     fn push(&mut self, track: &TrackOut, shift: i64, offset: u64) -> Result<u64, RemuxError> {
-        if let Some(what) = self.headers.first().and_then(|first| changed(first, &track.header)) {
-            return Err(RemuxError::Codec(format!(
-                "{what} changes inside the range; export the time before and after apart, or native"
-            )));
+        if let Some(change) = self.headers.first().and_then(|first| changed(first, &track.header)) {
+            return Err(RemuxError::Codec(change.into()));
         }
         let description = match self.headers.iter().position(|known| *known == track.header) {
             Some(at) => at,

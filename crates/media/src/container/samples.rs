@@ -9,8 +9,6 @@ use bytes::Bytes;
 use super::{Container, flv, fmp4, matroska, mpegts};
 
 pub mod sps;
-#[cfg(test)]
-mod tests_pictures;
 mod whole;
 
 pub(super) use whole::units;
@@ -160,6 +158,9 @@ impl Wrapped {
         time
     }
 }
+
+#[cfg(test)]
+mod tests_pictures;
 
 #[cfg(test)]
 mod tests {
