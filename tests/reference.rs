@@ -88,7 +88,7 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     (
         "spool-seconds-left",
-        "how long an outage the spool still covers at the rate of the stream",
+        "how long an outage the spool still covers, s, at the rate of all sinks of the process with this `spool-dir`",
     ),
     ("throttled-ns", "time that uploads have waited for the two limits"),
     ("retries", "attempts after the first of a chunk"),
