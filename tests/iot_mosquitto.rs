@@ -96,8 +96,8 @@ fn the_last_word_is_with_the_broker_when_set_state_returns() {
     late.wait_last(AVAILABILITY, "offline", Duration::from_secs(1));
 }
 
-#[test]
-fn home_assistant_is_told_of_the_device_on_request() {
+/// A camera that announces itself to Home Assistant, and what comes there.
+fn announced() -> (Mosquitto, Watcher, StatusLine) {
     let broker = Mosquitto::start();
     let watcher = broker.watch(&["homeassistant/#"], None);
     let line = StatusLine::new(
@@ -105,6 +105,12 @@ fn home_assistant_is_told_of_the_device_on_request() {
         NOWHERE,
     );
     line.play();
+    (broker, watcher, line)
+}
+
+#[test]
+fn home_assistant_is_told_of_the_device_on_request() {
+    let (_broker, watcher, _line) = announced();
     assert!(watcher.wait_for(|seen| !seen.is_empty(), SOON));
     let seen = watcher.seen().remove(0);
     assert_eq!(seen.topic, "homeassistant/device/gcstreamer_cam1/config");
@@ -115,13 +121,7 @@ fn home_assistant_is_told_of_the_device_on_request() {
 
 #[test]
 fn home_assistant_waits_longer_for_a_status_when_the_state_interval_is_raised_in_playing() {
-    let broker = Mosquitto::start();
-    let watcher = broker.watch(&["homeassistant/#"], None);
-    let line = StatusLine::new(
-        &format!("{} home-assistant-prefix=homeassistant", properties(&broker)),
-        NOWHERE,
-    );
-    line.play();
+    let (broker, watcher, line) = announced();
     let expires_after = |seconds: u64| {
         move |seen: &[Seen]| {
             let last = seen.last().map(|s| serde_json::from_str::<Value>(&s.payload).unwrap());

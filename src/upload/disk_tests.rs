@@ -16,6 +16,7 @@ use super::completion::{Confirmed, Due};
 use super::disk_state::DiskHealth;
 use super::driver::{Writers, send_from_disk};
 use super::health::{HealthEvent, Status};
+use super::hooked_disk::{Call, Hook, HookedDisk, is_chunk};
 use super::ops::{Closing, Op, Touch};
 use super::queue::{Charged, Drained, NoRoom, Overflow, UploadQueue};
 use super::report::Report;
@@ -27,91 +28,40 @@ use super::tests::{chunk, limits};
 use crate::base::boot;
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
-use crate::spool::disk::{Disk, DiskFile, LastJob, Listed, Lock, Space};
+use crate::spool::disk::Disk;
 use crate::spool::lane::Lane;
 use crate::spool::sim::{Fault, SimDisk};
-use crate::spool::{ClosedEntry, DestinationId, Entry, Found, Spool, SpoolError, Stored, adopt, name_mark};
+use crate::spool::{ClosedEntry, DestinationId, Entry, Found, Session, Spool, SpoolError, Stored, adopt, name_mark};
 use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
 
 pub(super) const SESSION: &str = "0a1b2c3d4e";
 
-/// A disk whose syncs ask before they are done. `None`: making a file is a panic.
-#[derive(Clone, Debug)]
-struct Gate {
-    disk: SimDisk,
-    syncs: Option<Arc<Syncs>>,
-}
-
+/// Syncs ask before they are done.
 #[derive(Debug)]
 struct Syncs {
     asked: Sender<()>,
     answers: Mutex<Receiver<io::Result<()>>>,
 }
 
-#[derive(Debug)]
-struct GateFile(Arc<dyn DiskFile>, Option<Arc<Syncs>>);
-
-impl Disk for Gate {
-    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        self.disk.canonical(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        self.disk.create_dir(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<(String, Listed)>> {
-        self.disk.list(path)
-    }
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let is_chunk = path.extension().is_some_and(|e| e == "chunk");
-        assert!(self.syncs.is_some() || !is_chunk, "a defect of the spool");
-        Ok(Arc::new(GateFile(self.disk.create(path)?, self.syncs.clone())))
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(GateFile(self.disk.open(path)?, self.syncs.clone())))
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.sync_dir(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Lock> {
-        self.disk.lock(path)
-    }
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        self.disk.space(path)
-    }
-    fn last(&self, job: LastJob) {
-        job(self);
+impl Hook for Syncs {
+    fn before(&self, call: Call, _path: &Path) -> io::Result<()> {
+        if call != Call::Sync {
+            return Ok(());
+        }
+        // Not every test listens.
+        let _ = self.asked.send(());
+        self.answers.lock().unwrap().recv().unwrap()
     }
 }
 
-impl DiskFile for GateFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(to, offset)
-    }
-    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(parts, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        if let Some(syncs) = &self.1 {
-            // Not every test listens.
-            let _ = syncs.asked.send(());
-            syncs.answers.lock().unwrap().recv().unwrap()?;
-        }
-        self.0.sync_data()
+/// Making the file of a chunk is a panic.
+#[derive(Debug)]
+struct Defect;
+
+impl Hook for Defect {
+    fn before(&self, call: Call, path: &Path) -> io::Result<()> {
+        assert!(call != Call::Create || !is_chunk(path), "a defect of the spool");
+        Ok(())
     }
 }
 
@@ -127,6 +77,19 @@ pub(super) fn entry(sequence: u64) -> Entry {
         clock: "system".to_owned(),
         ..Entry::default()
     }
+}
+
+/// Writes a chunk of ten bytes to a session, whole.
+pub(super) fn written(session: &Session, entry: Entry) -> Stored {
+    let data = Bytes::from_static(b"0123456789");
+    let mut open = session.create(&entry).unwrap();
+    open.append(0, std::slice::from_ref(&data)).unwrap();
+    let closed = ClosedEntry {
+        entry,
+        size: 10,
+        crc32c: crc32c::crc32c(&data),
+    };
+    open.finish(&closed).unwrap()
 }
 
 /// Ten bytes in memory that may go to disk.
@@ -160,8 +123,8 @@ pub(super) fn with_disk(memory: u64) -> Arc<UploadQueue> {
     Arc::new(UploadQueue::new(limits(memory, 1), 1, Box::new(|| {})).with_disk(true))
 }
 
-fn desk(gate: &Gate, uploads: &Arc<UploadQueue>) -> SpoolWriter {
-    let spool = Spool::open(Arc::new(gate.clone()), gate.disk.root(), 0).unwrap();
+fn desk<H: Hook + 'static>(hooked: &HookedDisk<H>, uploads: &Arc<UploadQueue>) -> SpoolWriter {
+    let spool = Spool::open(Arc::new(hooked.clone()), hooked.disk.root(), 0).unwrap();
     SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times())
 }
 
@@ -175,10 +138,7 @@ pub(super) fn dropped(uploads: &UploadQueue) -> Vec<(u64, &'static str)> {
 }
 
 pub(super) fn chunk_files(disk: &SimDisk) -> Vec<String> {
-    let files = disk
-        .files()
-        .into_iter()
-        .filter(|f| f.extension().is_some_and(|e| e == "chunk"));
+    let files = disk.files().into_iter().filter(|f| is_chunk(f));
     files
         .map(|f| f.file_stem().unwrap().to_string_lossy().trim_start_matches('0').to_owned())
         .collect()
@@ -187,17 +147,12 @@ pub(super) fn chunk_files(disk: &SimDisk) -> Vec<String> {
 /// Three chunks are moved to a disk on which each sync takes as long as the test wants; the time is up while the second is
 /// synced. What was reported as lost, and the sequence numbers on disk at the end.
 fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u64, &'static str)>, Vec<String>) {
-    let disk = SimDisk::new(1);
     let (asked, is_asked) = channel();
     let (answer, answers) = channel();
-    let syncs = Some(Arc::new(Syncs {
+    let hooked = HookedDisk::new(Syncs {
         asked,
         answers: Mutex::new(answers),
-    }));
-    let gate = Gate {
-        disk: disk.clone(),
-        syncs,
-    };
+    });
     let uploads = with_disk(1000);
     uploads.adopt(Vec::new(), true);
     for sequence in 1..=3 {
@@ -205,7 +160,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
         uploads.queue(movable(sequence));
     }
     uploads.move_all();
-    let mut desk = desk(&gate, &uploads);
+    let mut desk = desk(&hooked, &uploads);
     let work = uploads.take_disk_work().0.unwrap();
     let writer = std::thread::spawn({
         let uploads = Arc::clone(&uploads);
@@ -224,7 +179,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
     let is_ok = last.is_ok();
     answer.send(last).unwrap();
     assert_eq!(writer.join().unwrap().is_none(), is_ok);
-    (dropped(&uploads), chunk_files(&disk))
+    (dropped(&uploads), chunk_files(&hooked.disk))
 }
 
 #[test]
@@ -315,13 +270,10 @@ fn memory_that_is_full_does_not_wait_for_the_chunks_of_earlier_sessions_to_be_fo
 fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let gate = Gate {
-            disk: SimDisk::new(1),
-            syncs: None,
-        };
+        let hooked = HookedDisk::new(Defect);
         let uploads = with_disk(1000);
         uploads.adopt(Vec::new(), true);
-        let desk = desk(&gate, &uploads);
+        let desk = desk(&hooked, &uploads);
         assert!(uploads.charge(20, Overflow::Block).is_taken());
         uploads.spool(written_as_it_comes(10));
         assert!(uploads.charge(10, Overflow::Block).is_taken());
@@ -330,7 +282,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         let task = tokio::spawn(spooler::run(
             Arc::clone(&uploads),
             desk,
-            Jobs::of(gate.disk.root(), Lane::new(Duration::from_secs(5))),
+            Jobs::of(hooked.disk.root(), Lane::new(Duration::from_secs(5))),
             Duration::from_secs(1),
             Box::new(|| {}),
         ));
@@ -752,25 +704,21 @@ fn left_and_lost(uploads: &UploadQueue) -> Vec<(u64, u64)> {
 
 /// A sink whose disk refuses the first sync, which is that of a chunk's end.
 fn end_mark_refused() -> (SimDisk, Arc<UploadQueue>, SpoolWriter) {
-    let disk = SimDisk::new(1);
     let (asked, _) = channel();
     let (answer, answers) = channel();
     answer.send(Err(io::Error::from_raw_os_error(5))).unwrap();
     (0..100).for_each(|_| answer.send(Ok(())).unwrap());
-    let gate = Gate {
-        disk: disk.clone(),
-        syncs: Some(Arc::new(Syncs {
-            asked,
-            answers: Mutex::new(answers),
-        })),
-    };
+    let hooked = HookedDisk::new(Syncs {
+        asked,
+        answers: Mutex::new(answers),
+    });
     let uploads = Arc::new(UploadQueue::new(limits(100_000, 1), 1, Box::new(|| {})).with_disk(false));
     uploads.adopt(Vec::new(), true);
-    let mut desk = desk(&gate, &uploads);
+    let mut desk = desk(&hooked, &uploads);
     assert!(uploads.charge(20, Overflow::Block).is_taken());
     uploads.spool(written_as_it_comes(10));
     assert!(step(&mut desk, &uploads).is_some());
-    (disk, uploads, desk)
+    (hooked.disk, uploads, desk)
 }
 
 fn found_at_the_next_start(disk: &SimDisk) -> Vec<Found> {

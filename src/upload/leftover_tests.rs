@@ -10,12 +10,13 @@ use super::adopter::{Adopter, Step};
 use super::attempt::Attempted;
 use super::completion::{Confirmed, Due};
 use super::destination::Sorter;
+use super::disk_tests::written;
 use super::held::MAX_HELD;
 use super::queue::UploadQueue;
 use super::report::{DiskFault, Report};
 use super::tests::limits;
 use crate::spool::sim::{Fault, SimDisk};
-use crate::spool::{ClosedEntry, DestinationId, Entry, Leftovers, Spool};
+use crate::spool::{DestinationId, Entry, Leftovers, Spool};
 use gcstreamer_storage::{Class, Endpoint, WriteError};
 
 const OWN: &str = "own";
@@ -31,7 +32,6 @@ fn leave_for(spool: &Arc<Spool>, numbers: std::ops::Range<u32>, endpoint: Option
     for number in numbers {
         let id = format!("s{number:04}");
         let session = spool.session("cam", &id).unwrap();
-        let data = Bytes::from_static(b"0123456789");
         let entry = Entry {
             session: id.clone(),
             device: "cam".to_owned(),
@@ -43,14 +43,7 @@ fn leave_for(spool: &Arc<Spool>, numbers: std::ops::Range<u32>, endpoint: Option
             clock: clock.to_owned(),
             ..Entry::default()
         };
-        let mut open = session.create(&entry).unwrap();
-        open.append(0, std::slice::from_ref(&data)).unwrap();
-        let closed = ClosedEntry {
-            entry,
-            size: 10,
-            crc32c: crc32c::crc32c(&data),
-        };
-        drop(open.finish(&closed).unwrap());
+        drop(written(&session, entry));
     }
 }
 

@@ -36,6 +36,8 @@ mod held;
 #[cfg(test)]
 mod hold_tests;
 #[cfg(test)]
+mod hooked_disk;
+#[cfg(test)]
 mod leftover_tests;
 mod leftovers;
 pub mod life;

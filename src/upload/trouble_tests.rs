@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use super::attempt::Attempted;
-use super::chunk::{Chunk, Place, SpooledChunk};
+use super::chunk::{Chunk, Place, SpooledChunk, Unloaded};
 use super::completion::{Confirmed, Due};
 use super::disk_state::Hang;
-use super::disk_tests::{SESSION, Unanswering, chunk_files, dropped, entry, movable, parked, with_disk, written_as_it_comes};
+use super::disk_tests::{
+    SESSION, Unanswering, chunk_files, dropped, entry, movable, parked, with_disk, written, written_as_it_comes,
+};
+use super::hooked_disk::{Call, Hook, HookedDisk, is_chunk};
 use super::ops::Touch;
 use super::queue::{Charged, NoRoom, Overflow, UploadQueue};
 use super::report::Report;
@@ -20,29 +24,10 @@ use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::ChunkFile;
 use super::tests::limits;
 use super::ticket::Ticket;
-use crate::spool::disk::{Disk, DiskFile, LastJob, Listed, Lock, Space};
 use crate::spool::lane::Lane;
-use crate::spool::sim::SimDisk;
+use crate::spool::sim::{Fault, SimDisk};
 use crate::spool::watched::WatchedDisk;
-use crate::spool::{ClosedEntry, Found, Limit, Session, Spool, SpoolError, adopt};
-
-/// Which call does not return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    /// A write to a chunk's file.
-    Write,
-    /// A sync of a chunk's file.
-    Sync,
-    /// Listing a folder.
-    List,
-}
-
-/// A disk on which calls wait. Chunks are found by their extension.
-#[derive(Clone, Debug)]
-struct Slow {
-    disk: SimDisk,
-    waits: Arc<Waits>,
-}
+use crate::spool::{Found, Limit, Session, Spool, SpoolError, adopt};
 
 #[derive(Debug)]
 struct Waits {
@@ -55,11 +40,17 @@ struct Waits {
     all: bool,
 }
 
-impl Waits {
-    fn wait(&self, call: Call) {
-        if call != self.on {
-            return;
+impl Hook for Waits {
+    fn before(&self, call: Call, path: &Path) -> io::Result<()> {
+        if call == self.on && (call == Call::List || is_chunk(path)) {
+            self.wait();
         }
+        Ok(())
+    }
+}
+
+impl Waits {
+    fn wait(&self) {
         if let Some(begun) = self.begun.lock().unwrap().take() {
             let _ = begun.send(());
         }
@@ -75,90 +66,24 @@ impl Waits {
     }
 }
 
-#[derive(Debug)]
-struct SlowFile(Arc<dyn DiskFile>, Option<Arc<Waits>>);
+/// A disk on which calls wait: those of chunks, and listing a folder.
+type Slow = HookedDisk<Waits>;
 
 impl Slow {
     /// The first such call does not return before the sender is dropped. It says when it has begun.
     fn stuck(on: Call) -> (Self, Sender<()>, Receiver<()>) {
-        Self::new(on, Duration::from_secs(60), false)
+        Self::waiting(on, Duration::from_secs(60), false)
     }
 
-    fn new(on: Call, at_most: Duration, all: bool) -> (Self, Sender<()>, Receiver<()>) {
+    fn waiting(on: Call, at_most: Duration, all: bool) -> (Self, Sender<()>, Receiver<()>) {
         let ((release, end), (begun, has_begun)) = (channel(), channel());
-        let waits = Arc::new(Waits {
+        let waits = Waits {
             on,
             begun: Mutex::new(Some(begun)),
             until: Mutex::new(Some((end, at_most))),
             all,
-        });
-        let disk = SimDisk::new(1);
-        (Self { disk, waits }, release, has_begun)
-    }
-
-    fn file(&self, file: Arc<dyn DiskFile>, path: &Path) -> Arc<dyn DiskFile> {
-        let is_chunk = path.extension().is_some_and(|e| e == "chunk");
-        Arc::new(SlowFile(file, is_chunk.then(|| Arc::clone(&self.waits))))
-    }
-}
-
-impl Disk for Slow {
-    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        self.disk.canonical(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        self.disk.create_dir(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<(String, Listed)>> {
-        self.waits.wait(Call::List);
-        self.disk.list(path)
-    }
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.file(self.disk.create(path)?, path))
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.file(self.disk.open(path)?, path))
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.sync_dir(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Lock> {
-        self.disk.lock(path)
-    }
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        self.disk.space(path)
-    }
-    fn last(&self, job: LastJob) {
-        job(self);
-    }
-}
-
-impl DiskFile for SlowFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(to, offset)
-    }
-    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.1.iter().for_each(|waits| waits.wait(Call::Write));
-        self.0.write_all_at(parts, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.1.iter().for_each(|waits| waits.wait(Call::Sync));
-        self.0.sync_data()
+        };
+        (Self::new(waits), release, has_begun)
     }
 }
 
@@ -370,21 +295,13 @@ fn what_is_parked_on_a_disk_that_hangs_is_not_taken_for_what_fills_it() {
     assert_eq!((uploads.snapshot().parked, dropped(&uploads)), (1, Vec::new()));
 }
 
-/// Closes a chunk of ten bytes.
+/// A chunk of ten bytes in its session.
 fn stored(session: &Session, sequence: u64) -> crate::spool::Stored {
-    let data = Bytes::from_static(b"0123456789");
     let entry = crate::spool::Entry {
         session: session.dir().file_name().unwrap().to_string_lossy().into_owned(),
         ..entry(sequence)
     };
-    let mut open = session.create(&entry).unwrap();
-    open.append(0, std::slice::from_ref(&data)).unwrap();
-    let closed = ClosedEntry {
-        entry,
-        size: 10,
-        crc32c: crc32c::crc32c(&data),
-    };
-    open.finish(&closed).unwrap()
+    written(session, entry)
 }
 
 #[test]
@@ -416,7 +333,7 @@ fn a_damaged_chunk_that_cannot_be_set_aside_is_a_gap_and_its_file_stays() {
 
 #[test]
 fn a_sync_that_takes_its_time_is_no_hung_disk_for_another_sink_on_the_same_folder() {
-    let (slow, _release, has_begun) = Slow::new(Call::Sync, Duration::from_millis(400), false);
+    let (slow, _release, has_begun) = Slow::waiting(Call::Sync, Duration::from_millis(400), false);
     let lane = Lane::new(Duration::from_secs(5));
     let (first, second) = (watched(&slow, &lane, 0), watched(&slow, &lane, 0));
     let (one, other) = (
@@ -437,7 +354,7 @@ fn a_sync_that_takes_its_time_is_no_hung_disk_for_another_sink_on_the_same_folde
 
 #[test]
 fn an_end_with_many_earlier_sessions_on_a_slow_disk_keeps_its_deadline() {
-    let (slow, release, _) = Slow::new(Call::List, Duration::ZERO, true);
+    let (slow, release, _) = Slow::waiting(Call::List, Duration::ZERO, true);
     let lane = Lane::new(Duration::from_secs(5));
     for number in 0..32 {
         let spool = watched(&slow, &lane, 1 << 30);
@@ -458,11 +375,37 @@ fn an_end_with_many_earlier_sessions_on_a_slow_disk_keeps_its_deadline() {
     assert_eq!(chunks.len(), 32);
     uploads.adopt(chunks, true);
     // Each folder takes this long to be looked through from now on.
-    slow.waits.until.lock().unwrap().as_mut().unwrap().1 = Duration::from_millis(150);
+    slow.hook.until.lock().unwrap().as_mut().unwrap().1 = Duration::from_millis(150);
     let began = Instant::now();
     uploads.forget("shutdown-timeout");
     let took = began.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
     // The rest is released at once.
     drop(release);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_to_whatever_call_of_an_attempt_is_told_of_as_one_that_hangs() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for call in 0.. {
+        let disk = SimDisk::new(1);
+        let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+        let uploads = with_disk(1000);
+        let stored = written(&spool.session("cam", SESSION).unwrap(), entry(0));
+        let kept = ChunkFile::new(stored, uploads.times());
+        disk.set_fault(Some(Fault::Once(call, Errno::TIMEDOUT.raw_os_error())));
+        let read = match Arc::clone(&kept).load() {
+            Ok(loaded) => runtime
+                .block_on(loaded.request.body.reader().next(100))
+                .map(|_| ())
+                .map_err(|e| e.to_string()),
+            Err(Unloaded::Hung(_)) => continue,
+            Err(why) => panic!("call {call}: {why:?}"),
+        };
+        assert_eq!(kept.take_hung(), read.is_err(), "call {call}: {read:?}");
+        if disk.ops() <= call {
+            assert!(call > 2 && read.is_ok(), "{call}");
+            break;
+        }
+    }
 }

@@ -47,11 +47,7 @@ impl Index {
     /// [`IndexError`].
     pub async fn overview(&self, camera: &str, from: u64, to: u64) -> Result<Timeline, IndexError> {
         let (begin, end) = (from.saturating_sub(AROUND), to.saturating_add(AROUND));
-        // A chunk that began in the hour before may reach into this one.
-        let first = (begin - begin % HOUR).saturating_sub(HOUR);
-        let last = end.min(self.clock.now().saturating_add(AHEAD));
-        let hours = (0..).map(|index| first + index * HOUR).take_while(|hour| *hour < last);
-        let found: Vec<Arc<Vec<Run>>> = stream::iter(hours)
+        let found: Vec<Arc<Vec<Run>>> = stream::iter(self.hours(begin, end))
             .map(|hour| self.hour_runs(camera, hour))
             .buffered(PARALLEL)
             .try_collect()

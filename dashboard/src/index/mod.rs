@@ -86,6 +86,11 @@ struct Runs {
 /// Most runs in memory; one takes about 120 bytes.
 const MAX_RUNS: usize = 500_000;
 
+/// What is kept of an hour of a camera is found under this.
+fn hour_key(camera: &str, prefix: &str) -> String {
+    format!("{camera}\0{prefix}")
+}
+
 /// The names of a UTC day, and until when they are good.
 #[derive(Clone, Debug)]
 struct Day {
@@ -172,7 +177,7 @@ impl Index {
         // A template without the hour in its names: one listing serves all hours, and is never finished.
         let is_hourly = prefix != self.template.hour_prefix(camera, at + HOUR);
         let begins = at - at % HOUR;
-        let key = format!("{camera}\0{prefix}");
+        let key = hour_key(camera, &prefix);
         // One listing at a time for each hour: 50 viewers ask once.
         let slot = self.cache.slot(&key);
         let _turn = slot.lock().await;
@@ -213,7 +218,7 @@ impl Index {
     /// The runs of chunks of a camera that begin in the UTC hour of `at`. They are good for as long as its listing, and stay where that
     /// had to leave the cache.
     async fn hour_runs(&self, camera: &str, at: u64) -> Result<Arc<Vec<Run>>, IndexError> {
-        let key = format!("{camera}\0{}", self.template.hour_prefix(camera, at));
+        let key = hour_key(camera, &self.template.hour_prefix(camera, at));
         let known = || lock(&self.runs).get(&key).cloned();
         let now = self.clock.now();
         if let Some(known) = known().filter(|known| now < known.until) {
@@ -228,16 +233,21 @@ impl Index {
         Ok(self.keep_runs(&key, &chunks, if is_finished { freshness::FOR_EVER } else { now }))
     }
 
+    /// The UTC hours whose chunks may overlap `from..to`. One that began in the hour before may reach into this one.
+    fn hours(&self, from: u64, to: u64) -> impl Iterator<Item = u64> + use<> {
+        let first = (from - from % HOUR).saturating_sub(HOUR);
+        let last = to.min(self.clock.now().saturating_add(AHEAD));
+        (0..)
+            .map(move |index| first + index * HOUR)
+            .take_while(move |hour| *hour < last)
+    }
+
     /// The chunks of a camera that overlap `from..to` (ns since the Unix epoch), sorted, with the neighbours that touch.
     ///
     /// # Errors
     /// [`IndexError`].
     pub async fn span(&self, camera: &str, from: u64, to: u64) -> Result<Vec<Chunk>, IndexError> {
-        // A chunk that began in the hour before may reach into this one.
-        let first = (from - from % HOUR).saturating_sub(HOUR);
-        let last = to.min(self.clock.now().saturating_add(AHEAD));
-        let hours = (0..).map(|index| first + index * HOUR).take_while(|hour| *hour < last);
-        let found: Vec<Arc<Vec<Chunk>>> = stream::iter(hours)
+        let found: Vec<Arc<Vec<Chunk>>> = stream::iter(self.hours(from, to))
             .map(|hour| self.hour(camera, hour))
             .buffered(PARALLEL)
             .try_collect()

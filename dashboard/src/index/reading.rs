@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use gcstreamer_storage::{Download, WriteError};
 
-use super::{Chunk, DAY, Index};
+use super::{Chunk, DAY, Index, hour_key};
 use crate::lock::lock;
 
 impl Index {
@@ -34,7 +34,7 @@ impl Index {
         let parts = self.template.read(&chunk.name);
         if let Some((camera, start)) = parts.and_then(|parts| parts.device.zip(parts.start)) {
             let prefix = self.template.hour_prefix(&camera, start);
-            let key = format!("{camera}\0{prefix}");
+            let key = hour_key(&camera, &prefix);
             self.cache.forget(&key);
             lock(&self.runs).remove(&key);
             lock(&self.newest).remove(&camera);

@@ -215,17 +215,14 @@ impl Scheduler {
     /// The chunk to drop for want of room: the oldest that is not being sent. Where all are, the oldest but the one
     /// whose upload began first: else none would ever arrive at a link that is slower than the stream.
     pub fn to_drop(&self) -> Option<Ticket> {
-        let waiting = self.chunks.iter().find(|(_, w)| !w.in_flight).map(|(&ticket, _)| ticket);
-        // All of them are in flight then, and those are few.
-        let first = || self.chunks.iter().min_by_key(|(_, w)| w.started).map(|(&ticket, _)| ticket);
-        let other = || self.chunks.keys().copied().find(|&ticket| Some(ticket) != first());
-        waiting.or_else(other).or_else(|| self.oldest())
+        self.to_drop_of(self.chunks.keys().copied())
     }
 
     /// The same among these, oldest first: those whose end makes room where that is wanted.
     pub fn to_drop_of(&self, of: impl Iterator<Item = Ticket> + Clone) -> Option<Ticket> {
         let known = of.filter_map(|ticket| Some((ticket, self.chunks.get(&ticket)?)));
         let waiting = known.clone().find(|(_, w)| !w.in_flight).map(|(ticket, _)| ticket);
+        // All of them are in flight then, and those are few.
         let first = || known.clone().min_by_key(|(_, w)| w.started).map(|(ticket, _)| ticket);
         let other = || {
             known

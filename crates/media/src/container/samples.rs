@@ -64,6 +64,19 @@ pub struct Samples {
     pub audio: Option<SampleTrack>,
 }
 
+impl Samples {
+    /// Takes a track: of each kind the first of which there is something.
+    pub(super) fn offer(&mut self, track: SampleTrack) {
+        let slot = if track.is_video { &mut self.video } else { &mut self.audio };
+        if slot
+            .as_ref()
+            .is_none_or(|before| before.samples.is_empty() && !track.samples.is_empty())
+        {
+            *slot = Some(track);
+        }
+    }
+}
+
 /// Why a chunk has no samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SamplesError {

@@ -39,19 +39,8 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     if movie.is_none() {
         return Err(SamplesError::NoHeader);
     }
-    // The first of each kind of which there is something.
     let mut samples = Samples::default();
-    for Reading { track, .. } in tracks {
-        let slot = if track.is_video {
-            &mut samples.video
-        } else {
-            &mut samples.audio
-        };
-        match slot {
-            Some(before) if !before.samples.is_empty() || track.samples.is_empty() => {}
-            slot => *slot = Some(track),
-        }
-    }
+    tracks.into_iter().for_each(|reading| samples.offer(reading.track));
     Ok(samples)
 }
 
@@ -174,15 +163,10 @@ fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, tracks: &mut [
                 }
                 (b"tfdt", Some(run)) => run.time = decode_time(body, run.time).unwrap_or(run.time),
                 (b"trun", Some(run)) => {
-                    let reading = tracks.iter_mut().find(|reading| reading.index == run.index);
-                    match reading {
-                        Some(reading) => {
-                            let _ = run.add(body, chunk, Some(&mut reading.track));
-                            reading.time = run.time;
-                        }
-                        None => {
-                            let _ = run.add(body, chunk, None);
-                        }
+                    let mut reading = tracks.iter_mut().find(|reading| reading.index == run.index);
+                    let _ = run.add(body, chunk, reading.as_mut().map(|reading| &mut reading.track));
+                    if let Some(reading) = reading {
+                        reading.time = run.time;
                     }
                     base = run.at;
                 }

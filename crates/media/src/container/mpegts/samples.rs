@@ -108,19 +108,9 @@ impl Demux {
             return Err(SamplesError::NoHeader);
         }
         let mut samples = Samples::default();
-        // The first of each kind of which there is something.
         for pid in &self.order {
-            let Some(track) = self.streams.remove(pid).and_then(Stream::finish) else {
-                continue;
-            };
-            let slot = if track.is_video {
-                &mut samples.video
-            } else {
-                &mut samples.audio
-            };
-            match slot {
-                Some(before) if !before.samples.is_empty() => {}
-                slot => *slot = Some(track),
+            if let Some(track) = self.streams.remove(pid).and_then(Stream::finish) {
+                samples.offer(track);
             }
         }
         Ok(samples)

@@ -20,7 +20,7 @@ fn given(sim: &Simulation) -> Vec<(&str, &[u8])> {
         .collect()
 }
 
-fn wanted(sim: &mut Simulation) {
+pub(super) fn wanted(sim: &mut Simulation) {
     sim.on(Event::Want(Wanted {
         state: Some("connected".into()),
         status: Some("{}".into()),
@@ -62,15 +62,22 @@ fn a_message_that_is_too_large_costs_one_warning_and_its_subscription_whichever_
     }
 }
 
-#[test]
-fn a_large_message_that_is_not_retained_costs_a_reconnect_and_a_row_of_them_the_commands() {
+/// A connection to which so many messages came that were too large, one after the other.
+fn large_messages(has_commands: bool, messages: usize) -> Simulation {
     let mut sim = Simulation::new(plain());
+    sim.commands = has_commands;
     wanted(&mut sim);
     sim.run(Duration::from_secs(100));
-    for _ in 0..2 {
+    for _ in 0..messages {
         sim.arrive(Event::TooLarge(90_000));
         sim.run(Duration::from_secs(100));
     }
+    sim
+}
+
+#[test]
+fn a_large_message_that_is_not_retained_costs_a_reconnect_and_a_row_of_them_the_commands() {
+    let sim = large_messages(true, 2);
     let notices = sim.notices();
     assert_eq!(notices.len(), 2, "{notices:?}");
     assert!(notices[0].contains("90000"), "{notices:?}");
@@ -81,14 +88,7 @@ fn a_large_message_that_is_not_retained_costs_a_reconnect_and_a_row_of_them_the_
 
 #[test]
 fn a_row_of_large_messages_without_commands_costs_the_other_subscriptions_and_each_is_reported_once() {
-    let mut sim = Simulation::new(plain());
-    sim.commands = false;
-    wanted(&mut sim);
-    sim.run(Duration::from_secs(100));
-    for _ in 0..4 {
-        sim.arrive(Event::TooLarge(90_000));
-        sim.run(Duration::from_secs(100));
-    }
+    let mut sim = large_messages(false, 4);
     let notices = sim.notices();
     assert_eq!(notices.len(), 3, "{notices:?}");
     assert!(!notices.iter().any(|text| text.contains("p/set")), "{notices:?}");

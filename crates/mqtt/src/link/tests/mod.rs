@@ -8,15 +8,13 @@ use super::*;
 mod hearing;
 mod simulation;
 
+use hearing::wanted;
 use simulation::{GAP, Line, Simulation, device, ms, plain, state};
 
 #[test]
 fn a_plain_client_says_state_and_status_then_online_and_discovery_at_every_connection() {
     let mut sim = Simulation::new(plain());
-    sim.on(Event::Want(Wanted {
-        state: Some("connected".into()),
-        status: Some("{}".into()),
-    }));
+    wanted(&mut sim);
     for _ in 0..2 {
         sim.given.clear();
         sim.run(Duration::from_secs(10));
@@ -30,10 +28,7 @@ fn a_plain_client_says_state_and_status_then_online_and_discovery_at_every_conne
 #[test]
 fn another_discovery_message_is_published_at_once_and_at_every_later_connection() {
     let mut sim = Simulation::new(plain());
-    sim.on(Event::Want(Wanted {
-        state: Some("connected".into()),
-        status: Some("{}".into()),
-    }));
+    wanted(&mut sim);
     sim.run(Duration::from_secs(10));
     assert_eq!(sim.holds("ha/config"), Some("{}"));
     sim.given.clear();
@@ -69,10 +64,7 @@ fn what_a_dead_process_left_there_is_not_made_valid_by_online() {
     sim.on(offline.clone());
     sim.run(Duration::from_secs(5));
     assert_eq!(sim.holds("p/availability"), None, "nothing is known of this session yet");
-    sim.on(Event::Want(Wanted {
-        state: Some("connected".into()),
-        status: Some("{}".into()),
-    }));
+    wanted(&mut sim);
     sim.run(ms(200));
     assert_eq!(sim.holds("p/availability"), Some("online"));
     // The retained state is ours but older than the outage: it is replaced before `online` makes it valid again.
