@@ -303,7 +303,11 @@ impl Backing for FileBody {
     fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         let mut reader = lock(&self.reader);
         if reader.is_none() {
-            *reader = Some(lock(&self.chunk.stored).reader().map_err(io::Error::other)?);
+            let opened = lock(&self.chunk.stored).reader().map_err(|e| {
+                self.chunk.is_hung.fetch_or(e.is_hung(), Ordering::Relaxed);
+                io::Error::other(e)
+            });
+            *reader = Some(opened?);
         }
         let Some(reader) = reader.as_mut() else {
             return Ok(Bytes::new());
