@@ -37,7 +37,7 @@ fn refused(refusal: Refusal<gst::FlowError>) -> gst::FlowError {
     }
 }
 
-fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef) -> Stamp {
+fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, held: u64) -> Stamp {
     let running = buffer.pts().or(buffer.dts()).and_then(|pts| {
         let segment = sink.segment();
         let running = segment.downcast_ref::<gst::ClockTime>()?.to_running_time_full(pts)?;
@@ -59,6 +59,7 @@ fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef) -> Stamp {
         clock_running: sink.current_running_time().map(gst::ClockTime::nseconds),
         wall: wall::now(),
         reference,
+        held,
     }
 }
 
@@ -82,7 +83,7 @@ pub(super) fn take(
         engine.set_live(is_live);
         engine.with(|ingest| ingest.chunker.clock.playing(is_live && !session.in_splitmuxsink));
     }
-    let stamp = stamp(sink, buffer);
+    let stamp = stamp(sink, buffer, engine.held());
     let size = buffer.size();
     gst::log!(
         CAT,

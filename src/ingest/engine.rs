@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::message::{Message, Poster, Refusal, Wait};
 use super::object::ObjectBuilder;
+use super::room::Room;
 use super::stream::Ingest;
 use crate::base::lock::lock;
 use crate::element::shutdown::{Scope, Stop};
@@ -77,6 +78,7 @@ pub struct Engine {
     pub(super) failure: Failure,
     pub(super) playing: Playing,
     pub(super) reported: Reported,
+    pub(super) room: Room,
     pub(super) stopping: Stopping,
     /// Key units received: `stats` reads them without waiting for the streaming thread.
     key_units: AtomicU64,
@@ -167,6 +169,7 @@ impl Engine {
             Arc::clone(&parts.poster),
         );
         let engine = Arc::new(Self {
+            room: Room::default(),
             reported: Reported {
                 flow_version: AtomicU64::new(parts.flow.group().limits().2),
                 ..Reported::default()

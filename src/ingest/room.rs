@@ -1,13 +1,45 @@
 //! Makes room when the memory is full: the upload queue reports what it cannot do itself, and the engine does it.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::engine::Engine;
 use super::message::{Message, Refusal, Wait};
 use super::stream::Ingest;
 use crate::upload::queue::{Charged, NoRoom, Overflow};
 
+/// How the streaming thread waits for room, ns on the queue's scale.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// All waits together.
+    held: AtomicU64,
+    /// When the last one ended; `u64::MAX` during one.
+    waited_until: AtomicU64,
+}
+
+impl Room {
+    /// Until when the stream has stood still because of us, as far as is known; `u64::MAX` if it does.
+    pub(super) fn waited_until(&self) -> u64 {
+        self.waited_until.load(Ordering::Relaxed)
+    }
+}
+
 impl Engine {
+    /// Returns for how long the stream was kept waiting for room since the session began, ns.
+    pub fn held(&self) -> u64 {
+        self.room.held.load(Ordering::Relaxed)
+    }
+
+    /// Counts what `ask` takes as time for which the stream stands still because of us.
+    fn while_held<T>(&self, ask: impl FnOnce() -> T) -> T {
+        let began = self.queue.now();
+        self.room.waited_until.store(u64::MAX, Ordering::Relaxed);
+        let answer = ask();
+        let ended = self.queue.now();
+        self.room.held.fetch_add(ended.saturating_sub(began), Ordering::Relaxed);
+        self.room.waited_until.store(ended, Ordering::Relaxed);
+        answer
+    }
+
     /// Charges the memory for a buffer of `bytes`: waits, drops or fails by the policy. After a pause it continues with the same
     /// buffer.
     ///
@@ -19,7 +51,7 @@ impl Engine {
         }
         let mut has_cut = false;
         loop {
-            match self.queue.charge(bytes, self.overflow()) {
+            match self.while_held(|| self.queue.charge(bytes, self.overflow())) {
                 Charged::Yes => return Ok(()),
                 Charged::MoveOpen => {
                     self.with(Ingest::move_open_to_disk);
@@ -48,7 +80,7 @@ impl Engine {
                         if self.overflow() != Overflow::Block {
                             return Err(self.end_with(self.too_large_for_spool()));
                         }
-                        self.queue.wait_for_disk();
+                        self.while_held(|| self.queue.wait_for_disk());
                     } else if is_in_vain || self.queue.snapshot().pending.chunks == 0 {
                         // What else is pending may lie on disk, or in the sessions of earlier processes, and make no room.
                         self.queue.force_charge(bytes);

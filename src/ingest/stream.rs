@@ -176,9 +176,10 @@ impl Ingest {
         self.work_off(&mut events);
     }
 
-    /// Closes the open chunk if no data arrived for `idle` ns.
-    pub fn close_if_idle(&mut self, idle: u64) {
-        if !self.eos && self.uploads.now().saturating_sub(self.last_buffer) >= idle {
+    /// Closes the open chunk if no data arrived for `idle` ns. `waited_until`: until when the stream last waited for room.
+    pub fn close_if_idle(&mut self, idle: u64, waited_until: u64) {
+        let since = self.last_buffer.max(waited_until);
+        if !self.eos && self.uploads.now().saturating_sub(since) >= idle {
             let mut events = Vec::new();
             self.chunker.close_idle(&mut events);
             self.work_off(&mut events);

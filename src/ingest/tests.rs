@@ -183,6 +183,7 @@ fn stamp() -> Stamp {
         clock_running: None,
         wall: 1_795_329_912 * SECOND,
         reference: None,
+        held: 0,
     }
 }
 
@@ -210,6 +211,63 @@ async fn a_pause_while_the_memory_is_full_loses_no_buffer_and_a_flush_ends_the_w
     );
     assert_eq!(paused, Ok(()));
     assert_eq!(engine.queue.snapshot().memory, 600, "it goes on with the same buffer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_waits_for_the_uploads_is_not_cut_as_if_nothing_came() {
+    const BUFFER: u64 = 100_000;
+    let config = Config {
+        limits: Limits {
+            max_bytes: 1 << 30,
+            ..limits()
+        },
+        overflow: Some(Overflow::Block),
+        ..wide(1_000_000)
+    };
+    let queue = UploadQueue::new(config.uploads, 1, Box::new(|| {}));
+    let (engine, _) = begin(Server { answers: false }, config, queue, None);
+    let push = |wall: u64| {
+        let stamp = Stamp {
+            wall: stamp().wall + wall * SECOND,
+            held: engine.held(),
+            ..stamp()
+        };
+        engine
+            .push(&[7; BUFFER as usize], || None, stamp, false, &never_paused())
+            .unwrap();
+    };
+    engine.reserve(BUFFER, &never_paused()).unwrap();
+    push(0);
+    engine.with(|ingest| ingest.finish()).unwrap();
+    // One is in flight; the next takes most of what room is left.
+    for _ in 0..6 {
+        engine.reserve(BUFFER, &never_paused()).unwrap();
+        push(1);
+    }
+    let waiting = {
+        let (engine, runtime) = (Arc::clone(&engine), Handle::current());
+        std::thread::spawn(move || {
+            let _time = runtime.enter();
+            engine.reserve(4 * BUFFER, &never_paused())
+        })
+    };
+    while engine.room.waited_until() != u64::MAX {
+        std::thread::yield_now();
+    }
+    for _ in 0..60 {
+        advance(Duration::from_secs(1)).await;
+        engine.tick(true);
+    }
+    engine.queue.release(4 * BUFFER);
+    waiting.join().unwrap().unwrap();
+    engine.tick(true);
+    push(61);
+    let now = engine.queue.snapshot();
+    assert_eq!(
+        (now.pending.chunks, now.stats.created),
+        (1, 2),
+        "all that came since is one chunk, which is open"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -224,6 +224,7 @@ impl Camera {
             clock_running: Some(running),
             wall: (CLOCK.wall)(),
             reference: None,
+            held: 0,
         };
         let bytes = Bytes::copy_from_slice(piece);
         let taken = self.engine.push(piece, || Some(bytes), stamp, false, &NeverPaused);

@@ -29,16 +29,20 @@ pub struct Stamp {
     pub wall: u64,
     /// UTC of the buffer by the camera's own clock, since the Unix epoch.
     pub reference: Option<u64>,
+    /// For how long the recording has kept the stream waiting so far, for want of room. Whoever reads a file or a pipe stands
+    /// still meanwhile.
+    pub held: u64,
 }
 
 impl Stamp {
-    /// Returns how long this buffer arrived before `later`, in ns: by the pipeline clock if both have it, since the wall clock
-    /// may be stepped.
+    /// Returns how long this buffer arrived before `later`, in ns, without what the stream was kept waiting in between: by the
+    /// pipeline clock if both have it, since the wall clock may be stepped.
     pub fn arrived_before(&self, later: &Self) -> u64 {
-        match (self.clock_running, later.clock_running) {
+        let between = match (self.clock_running, later.clock_running) {
             (Some(a), Some(b)) if b >= a => b - a,
             _ => later.wall.saturating_sub(self.wall),
-        }
+        };
+        between.saturating_sub(later.held.saturating_sub(self.held))
     }
 }
 
@@ -231,6 +235,7 @@ mod tests {
             clock_running: Some(running),
             wall,
             reference: None,
+            held: 0,
         }
     }
 

@@ -73,6 +73,7 @@ pub(super) fn stamp(ms: u64) -> Stamp {
         clock_running: Some(ms * 1_000_000),
         wall: NOW + ms * 1_000_000,
         reference: None,
+        held: 0,
     }
 }
 

@@ -95,6 +95,7 @@ fn record(container: Container, line: Line, frames: impl IntoIterator<Item = Com
             clock_running: (line != Line::File).then_some(arrival * MS),
             wall: NOW + arrival * MS,
             reference: None,
+            held: 0,
         };
         chunker.push(&input.take(), || None, stamp, &mut events).unwrap();
         take(&mut events, arrival);

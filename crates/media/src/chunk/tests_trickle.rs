@@ -13,6 +13,7 @@ fn at(second: u64) -> Stamp {
         clock_running: Some(second * S),
         wall: NOW + second * S,
         reference: None,
+        held: 0,
     }
 }
 
