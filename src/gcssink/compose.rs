@@ -143,10 +143,11 @@ fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent
             messages::recovered(element, after, &messages::waiting(pending));
         }
         HealthEvent::Fatal { http_status, reason } => {
+            // Before the stream is refused: else the elements in front would post an ERROR of their own first.
+            messages::fatal(element, http_status, &reason);
             if let Some(session) = session {
                 session.engine.refuse();
             }
-            messages::fatal(element, http_status, &reason);
         }
         HealthEvent::Refused { http_status, reason } => messages::refused(element, http_status, &reason, pending),
     }
