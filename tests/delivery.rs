@@ -185,6 +185,56 @@ fn the_plugins_package_recommends_what_the_documented_lines_need() {
     }
 }
 
+/// Elements that the image of the recorder does without: libav alone is larger than the image, and others do the same work.
+const NOT_IN_THE_IMAGE: [&str; 3] = ["gstlibav", "gstfdkaac", "gstfaad"];
+
+#[test]
+fn the_image_of_the_recorder_holds_the_plugin_of_every_element_that_it_uses() {
+    gst::init().unwrap();
+    let collect = read("deploy/container/collect");
+    let names = collect.lines().filter_map(|line| line.trim().strip_prefix("echo gst"));
+    let collected: BTreeSet<String> = names
+        .flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace())
+        .map(|name| format!("gst{}", name.trim_start_matches("gst")))
+        .collect();
+    let (mut used, mut missing) = (BTreeSet::new(), BTreeSet::new());
+    for file in ["latm", "plan", "recording", "source", "timestamps"] {
+        let text = read(&format!("recorder/src/camera/{file}.rs"));
+        let program = text.split("#[cfg(test)]").next().unwrap().lines();
+        let program: String = program.filter(|line| !line.trim_start().starts_with("//")).collect();
+        // Launch lines name the codec by what is put in.
+        let written = ["h264", "h265"].map(|codec| program.replace("{codec}", codec)).concat();
+        for word in written.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            let Some(plugin) = gst::ElementFactory::find(word).and_then(|factory| factory.plugin()) else {
+                continue;
+            };
+            let Some(file) = plugin.filename() else { continue };
+            let name = file
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .trim_start_matches("lib")
+                .to_owned();
+            used.insert(word.to_owned());
+            if !collected.contains(&name) && !NOT_IN_THE_IMAGE.contains(&name.as_str()) {
+                missing.insert(format!("{word} of {name}"));
+            }
+        }
+    }
+    for element in [
+        "rtspsrc",
+        "rtph265depay",
+        "h264timestamper",
+        "mpegtsmux",
+        "mpg123audiodec",
+        "urisourcebin",
+    ] {
+        assert!(used.contains(element), "{element} is not found in the sources: {used:?}");
+    }
+    assert!(missing.is_empty(), "deploy/container/collect lacks {missing:?}");
+}
+
 #[test]
 fn the_scripts_of_the_packages_are_shell() {
     for entry in std::fs::read_dir(root().join("deploy/debian")).unwrap() {

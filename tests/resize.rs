@@ -25,7 +25,7 @@ case "$*" in
   *"label pvc"*) echo "persistentvolumeclaim/$5" >>"$LOG.drained" ;;
   *" patch "*) exec "$REAL_KUBECTL" "$@" ;;
   *"create configmap"*) cat ;;
-  *"apply -f -"*) cat >>"$LOG.applied" ;;
+  *"apply --server-side --force-conflicts -f -"*) cat >>"$LOG.applied" ;;
   *find*)
     left=$(cat "$LOG.chunks" 2>/dev/null) || exit 1
     echo "$left"
@@ -160,7 +160,7 @@ fn a_fleet_grows_before_anybody_gives_a_camera_up() {
         &resized.log,
         &[
             "label pvc spool-gcstreamer-recorder-5 gcstreamer-drained-",
-            "apply -k OVERLAY",
+            "apply --server-side --force-conflicts -k OVERLAY",
             "readyReplicas",
             &reload(0),
             &reload(4),
@@ -186,13 +186,13 @@ fn a_fleet_shrinks_after_the_others_record_all_and_drains_what_is_left() {
     assert_in_order(
         &resized.log,
         &[
-            "apply -k OVERLAY",
+            "apply --server-side --force-conflicts -k OVERLAY",
             &reload(0),
             &reload(3),
             // Once while cameras are connecting, and again.
             status,
             status,
-            "apply -k OVERLAY",
+            "apply --server-side --force-conflicts -k OVERLAY",
             "get pod gcstreamer-recorder-4 ",
             &find(4),
             "delete pod gcstreamer-recorder-drain-4",

@@ -23,6 +23,9 @@ use gstgcstreamer::base::lock::lock;
 const LOOK: Duration = Duration::from_secs(1);
 /// On a terminal the table is written this often, and at every change.
 const TABLE: u64 = 30;
+/// What to do where `spool-dir` cannot be used.
+const WRITABLE: &str =
+    "give the recorder's user the folder; under systemd it must also be in ReadWritePaths= (systemctl edit gcstreamer-recorder)";
 /// How much time systemd gives the end, renewed while it goes on.
 const END_MICROSECONDS: u32 = 40_000_000;
 
@@ -70,7 +73,8 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
     ended
 }
 
-/// `spool-dir` is made for this user alone; its parent has to be there, or a disk that is not mounted would be written over.
+/// `spool-dir` is made for this user alone; its parent has to be there, or a disk that is not mounted would be written over. That it can
+/// be written is looked at here: each camera would say so by itself, and record into memory alone.
 fn make_spool(config: &Config) -> Result<(), RunError> {
     use std::os::unix::fs::DirBuilderExt;
     let Some(folder) = &config.spool_dir else {
@@ -78,9 +82,15 @@ fn make_spool(config: &Config) -> Result<(), RunError> {
         return Ok(());
     };
     match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.map_err(system(format!("spool-dir {} cannot be made", folder.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => made.map_err(system(format!("spool-dir {} cannot be made ({WRITABLE})", folder.display())))?,
     }
+    // No fault of the configuration: a disk that fsck mends is found by the next start.
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(folder, access).map_err(system(format!(
+        "spool-dir {} cannot be written ({WRITABLE})",
+        folder.display()
+    )))
 }
 
 struct Signals {

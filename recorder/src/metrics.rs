@@ -110,6 +110,13 @@ pub fn openmetrics(reports: &[Report], whole: Whole, gstreamer: &str) -> String 
             float(free),
         );
     }
+    if let Some(left) = reports.iter().filter_map(|report| report.spool_left).min() {
+        families.single(
+            "gcstreamer_spool_seconds_left",
+            "How long the spool lasts at what the cameras send now",
+            left.as_secs_f64(),
+        );
+    }
     families.total(
         "gcstreamer_stuck_pipelines",
         "Pipelines that did not end in time",
@@ -164,6 +171,11 @@ fn cameras(families: &mut Families, reports: &[Report]) {
         "gcstreamer_camera_oldest_pending_seconds",
         "Age of the oldest chunk that waits",
         all().map(|(id, report)| (id, report.oldest_pending.as_secs_f64())),
+    );
+    families.counter(
+        "gcstreamer_camera_dropped_bytes",
+        "Bytes of chunks that were dropped for want of room",
+        all().map(|(id, report)| (id, report.dropped_bytes)),
     );
     families.gauge(
         "gcstreamer_camera_keyframe_interval_seconds",
@@ -246,6 +258,8 @@ mod tests {
             received_bytes: 7,
             stored_bytes: 5,
             backlog_bytes: 2,
+            dropped_bytes: 3,
+            spool_left: Some(Duration::from_secs(90)),
             gaps: [(StartReason::CameraFrozen, Duration::from_millis(2500))].into(),
             reconnects: [(StartReason::CameraFrozen, 4)].into(),
             ..Report::new("store42/cam3", Some("SECRET"), "fmp4", State::Recording, "SECRET")
@@ -267,7 +281,9 @@ mod tests {
             "gcstreamer_camera_backlog_bytes{camera=\"store42/cam3\"} 2.0",
             "gcstreamer_camera_oldest_pending_seconds{camera=\"store42/cam3\"} 0.0",
             "gcstreamer_camera_keyframe_interval_seconds{camera=\"store42/cam3\"} 2.0",
+            "gcstreamer_camera_dropped_bytes_total{camera=\"store42/cam3\"} 3",
             "gcstreamer_upload_retries_total 5",
+            "gcstreamer_spool_seconds_left 90.0",
             "gcstreamer_spool_free_bytes 1000.0",
             "gcstreamer_stuck_pipelines_total 1",
             "gcstreamer_camera_info{camera=\"store42/cam3\",codec=\"H.264\",width=\"1920\",height=\"1080\",audio=\"none\",container=\"fmp4\"} 1",

@@ -45,6 +45,10 @@ pub struct Report {
     pub backlog_bytes: u64,
     /// Age of the oldest chunk that waits.
     pub oldest_pending: Duration,
+    /// Bytes of chunks that were dropped for want of room.
+    pub dropped_bytes: u64,
+    /// How long the spool lasts at what comes in now, while the camera is recorded.
+    pub spool_left: Option<Duration>,
     /// Time without recording, by reason.
     pub gaps: BTreeMap<StartReason, Duration>,
     /// Attempts after the first, by reason.
@@ -74,6 +78,8 @@ impl Report {
             stored_bytes: 0,
             backlog_bytes: 0,
             oldest_pending: Duration::ZERO,
+            dropped_bytes: 0,
+            spool_left: None,
             gaps: BTreeMap::new(),
             reconnects: BTreeMap::new(),
             was_tried: state == State::Stopped,

@@ -20,6 +20,10 @@ pub struct SinkStats {
     pub oldest_pending: u64,
     /// Attempts to upload that were repeated.
     pub retries: u64,
+    /// Bytes of chunks that were dropped.
+    pub bytes_dropped: u64,
+    /// How long the spool lasts at what comes in now, s; 0 while nothing has come.
+    pub spool_seconds_left: u64,
 }
 
 /// Reads the figures of a sink.
@@ -34,6 +38,8 @@ pub fn of(sink: &gst::Element) -> SinkStats {
         chunks_pending: get(stats::CHUNKS_PENDING),
         oldest_pending: get(stats::OLDEST_PENDING),
         retries: get(stats::RETRIES),
+        bytes_dropped: get(stats::BYTES_DROPPED),
+        spool_seconds_left: get(stats::SPOOL_SECONDS_LEFT),
     }
 }
 

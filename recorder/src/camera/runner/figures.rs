@@ -44,6 +44,7 @@ impl Runner {
             if let Some(sink) = open.recording.sink() {
                 let now = stats::of(&sink);
                 grow(&mut self.report.stored_bytes, open.seen.bytes_uploaded, now.bytes_uploaded);
+                grow(&mut self.report.dropped_bytes, open.seen.bytes_dropped, now.bytes_dropped);
                 let mut retries = 0;
                 grow(&mut retries, open.seen.retries, now.retries);
                 self.job.board.count_retries(retries);
