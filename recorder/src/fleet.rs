@@ -187,6 +187,7 @@ impl Fleet {
             memory,
             delay,
             board: Arc::clone(&self.board),
+            run: self.board.begin(&camera.id),
             deadline: Arc::clone(&self.deadline),
         };
         self.tasks.spawn(runner::run(job, inbox, seed(&camera.id)));

@@ -88,6 +88,7 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
         "/live.flv" => Some("flv"),
         "/live.ts" => Some("mpegts"),
         "/mp2.ts" => Some("mpegts -c:a mp2"),
+        "/mpeg4.ts" => Some("mpegts -c:v mpeg4"),
         _ => None,
     };
     if let Some(format) = live {
@@ -129,6 +130,24 @@ fn mpeg_ts_with_mp2_sound_is_recorded_with_sound_in_each_container() {
     for container in ["fmp4", "mpegts"] {
         let more = format!("url = \"http://{address}/mp2.ts\"\ncontainer = \"{container}\"");
         assert!(assert_recorded("mp2", &more) > 0, "{container}");
+    }
+}
+
+#[test]
+fn what_cannot_be_recorded_outside_rtsp_is_named_too() {
+    let address = http(PathBuf::new());
+    for (path, more, words) in [
+        ("mpeg4.ts", "", ["sends video/mpeg", "H.264"]),
+        ("live.ts", "audio = \"require\"", ["no sound", "audio = \"require\""]),
+    ] {
+        let server = GcsServer::spawn_thread();
+        let recorder = Recorder::start(
+            &server,
+            &format!("[[camera]]\nid = \"cam\"\nurl = \"http://{address}/{path}\"\n{more}\n"),
+        );
+        let status = recorder.wait_for("cam", "unsupported");
+        let reason = status["reason"].as_str().unwrap();
+        assert!(words.iter().all(|word| reason.contains(word)), "{path}: {reason}");
     }
 }
 

@@ -13,6 +13,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use gst::prelude::*;
 
@@ -185,9 +186,15 @@ impl Recording {
         self.parts().assembled
     }
 
-    /// Whether sound is on its way that has not come yet.
+    /// Whether sound is on its way that has not come yet, or is demanded.
     pub fn waits_for_sound(&self) -> bool {
-        self.choice.has_sound() && self.watch.sound_ages().is_none()
+        let is_wanted = self.choice.has_sound() || self.setup.camera.audio == Audio::Require;
+        is_wanted && self.watch.sound_ages().is_none()
+    }
+
+    /// What is wrong where pictures of kinds that cannot be recorded have come alone for so long, outside RTSP.
+    pub fn unsupported(&self, time: Duration) -> Option<Failure> {
+        self.fault().filter(|_| self.choice.has_others_alone(time))
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -195,7 +202,7 @@ impl Recording {
     }
 
     /// What is wrong with the camera's streams.
-    pub(super) fn fault(&self) -> Option<Failure> {
+    pub fn fault(&self) -> Option<Failure> {
         self.choice.fault(&self.setup.camera)
     }
 
@@ -231,6 +238,9 @@ impl Recording {
         } else {
             Video::of_media(&encoding)
         };
+        if !is_rtp && ["video", "image"].contains(&media.as_str()) {
+            self.choice.note_pictures(video, &encoding);
+        }
         let added = match (media.as_str(), video) {
             ("video", Some(video)) if self.parts().video.is_none() => self.add_video(pad, video, is_rtp),
             // One stream of each kind was chosen: this is the same one, from another source (SSRC).
@@ -525,7 +535,7 @@ impl Recording {
     }
 
     /// Whether sound is recorded that has not come while pictures came for this long.
-    pub fn has_lost_sound(&self, after: std::time::Duration) -> bool {
+    pub fn has_lost_sound(&self, after: Duration) -> bool {
         self.parts().sound_pad.is_some() && self.watch.silence() >= after
     }
 

@@ -91,6 +91,8 @@ impl Report {
 #[derive(Debug, Default)]
 pub struct Board {
     reports: Mutex<BTreeMap<String, (Report, Instant)>>,
+    /// The newest runner of each camera. Taken before `reports`.
+    runs: Mutex<BTreeMap<String, u64>>,
     retries: AtomicU64,
     stuck: AtomicU64,
 }
@@ -103,6 +105,30 @@ impl Board {
     /// Puts a camera's report in place of its last one.
     pub fn put(&self, report: Report) {
         self.lock().insert(report.id.clone(), (report, Instant::now()));
+    }
+
+    /// A camera has a new runner. Returns its number: what one before it still says while it ends does not count any more.
+    pub fn begin(&self, id: &str) -> u64 {
+        let mut runs = lock(&self.runs);
+        let run = runs.entry(id.to_owned()).or_default();
+        *run += 1;
+        *run
+    }
+
+    /// Puts the report of a runner, unless another has begun since.
+    pub fn put_of(&self, run: u64, report: Report) {
+        let runs = lock(&self.runs);
+        if runs.get(&report.id) == Some(&run) {
+            self.put(report);
+        }
+    }
+
+    /// Forgets the camera of a runner, unless another has begun since.
+    pub fn remove_of(&self, run: u64, id: &str) {
+        let runs = lock(&self.runs);
+        if runs.get(id) == Some(&run) {
+            self.remove(id);
+        }
     }
 
     /// So many more uploads of a camera were repeated.
@@ -140,5 +166,26 @@ impl Board {
         let reports = self.lock();
         let running = reports.values().filter(|(report, _)| report.state != State::Stopped);
         running.map(|(_, at)| at.elapsed()).max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_camera_said_before_it_was_started_again_does_not_hide_how_it_fares_now() {
+        let board = Board::default();
+        let report = |state| Report::new("cam", None, "fmp4", state, "");
+        let first = board.begin("cam");
+        board.put_of(first, report(State::Recording));
+        let second = board.begin("cam");
+        board.put_of(second, report(State::Connecting));
+        board.put_of(first, report(State::Stopped));
+        board.remove_of(first, "cam");
+        let states: Vec<State> = board.all().into_iter().map(|report| report.state).collect();
+        assert_eq!(states, [State::Connecting]);
+        board.remove_of(second, "cam");
+        assert!(board.all().is_empty());
     }
 }

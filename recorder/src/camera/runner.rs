@@ -75,6 +75,8 @@ pub struct Job {
     pub delay: Duration,
     /// Where its report goes.
     pub board: Arc<Board>,
+    /// Its number there.
+    pub run: u64,
     /// When ended recordings stop uploading.
     pub deadline: Arc<Deadline>,
 }

@@ -1,7 +1,7 @@
 //! The element that connects to a camera: `rtspsrc`, or `urisourcebin ! parsebin` for the other schemes.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gio::prelude::TlsCertificateExt;
 use gst::prelude::*;
@@ -37,6 +37,8 @@ struct Chosen {
     left: Option<String>,
     /// Kinds of pictures that cannot be recorded.
     others: Vec<String>,
+    /// When the first of them came outside RTSP.
+    other_since: Option<Instant>,
 }
 
 impl Choice {
@@ -47,6 +49,22 @@ impl Choice {
     /// Whether sound was announced that will be recorded.
     pub(super) fn has_sound(&self) -> bool {
         self.with(|chosen| chosen.sound)
+    }
+
+    /// Pictures come outside RTSP, where nothing is announced; `None`: of a kind that cannot be recorded.
+    pub(super) fn note_pictures(&self, video: Option<Video>, kind: &str) {
+        self.with(|chosen| match video {
+            Some(_) => drop(chosen.video.get_or_insert(0)),
+            None => {
+                chosen.others.push(kind.to_owned());
+                chosen.other_since.get_or_insert_with(Instant::now);
+            }
+        });
+    }
+
+    /// Whether pictures of other kinds alone have come for so long.
+    pub(super) fn has_others_alone(&self, time: Duration) -> bool {
+        self.with(|chosen| chosen.video.is_none() && chosen.other_since.is_some_and(|since| since.elapsed() >= time))
     }
 
     /// Sound comes that was not announced.

@@ -17,6 +17,8 @@ use crate::spread;
 
 /// Announced sound is waited for after the first picture.
 const SOUND_WAIT: Duration = Duration::from_secs(3);
+/// Another stream may follow one that cannot be recorded.
+const KINDS_WAIT: Duration = Duration::from_secs(3);
 /// Sound that comes later is taken in once it has lasted.
 const SOUND_LASTS: Duration = Duration::from_secs(10);
 /// Recorded sound that does not come while pictures do is given up, or the muxer would wait for it.
@@ -56,6 +58,7 @@ impl Runner {
             open.bytes = bytes;
         }
         self.give_up_stuck();
+        self.look_at_kinds();
         self.look_at_pictures();
         self.spread_cuts();
         self.look_at_sound();
@@ -88,6 +91,14 @@ impl Runner {
         }
     }
 
+    fn look_at_kinds(&mut self) {
+        let open = self.open.iter().find(|open| open.ended.is_none());
+        let failed = open.and_then(|open| Some((open.recording.attempt(), open.recording.unsupported(KINDS_WAIT)?)));
+        if let Some((attempt, failure)) = failed {
+            self.event(Event::Failed(attempt, failure));
+        }
+    }
+
     fn look_at_pictures(&mut self) {
         let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none()) else {
             return;
@@ -105,6 +116,11 @@ impl Runner {
         };
         let recording = Arc::clone(&open.recording);
         if frames > 0 && !recording.is_assembled() && (!recording.waits_for_sound() || first.elapsed() >= SOUND_WAIT) {
+            // Outside RTSP nothing says beforehand that there is none of the sound that is demanded.
+            if let Some(failure) = recording.fault() {
+                self.event(Event::Failed(attempt, failure));
+                return;
+            }
             spawn("build", move || recording.assemble());
         }
         self.event(match came {

@@ -89,13 +89,13 @@ impl Runner {
             report.last_frame = watch.last_frame().or(report.last_frame);
         }
         match self.leaves {
-            Leaves::Nothing => self.job.board.remove(&self.report.id),
+            Leaves::Nothing => self.job.board.remove_of(self.job.run, &self.report.id),
             Leaves::Disabled => {
                 let report = &mut self.report;
                 (report.gaps, report.reconnects) = Default::default();
-                self.job.board.put(self.report.clone());
+                self.job.board.put_of(self.job.run, self.report.clone());
             }
-            Leaves::Report => self.job.board.put(self.report.clone()),
+            Leaves::Report => self.job.board.put_of(self.job.run, self.report.clone()),
         }
     }
 }
