@@ -10,7 +10,18 @@ use gcstreamer_schema::units::{bytes, duration};
 /// Posts a warning of the chunker, with the limits that were in force.
 pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: u64, max_memory: u64) {
     match *warning {
-        Warning::NoKeyUnit { waited, interval } => {
+        Warning::NoKeyUnit {
+            waited, enclosed: true, ..
+        } => gst::element_warning!(
+            element,
+            gst::StreamError::Mux,
+            (
+                "no key unit for {}, max-size-time is {}: key frames come within fragments or Clusters, which cannot be cut, and not at their start: chunks do not play from their start; have the muxer begin one at each key frame (ffmpeg -movflags frag_keyframe), or mux it again (mp4mux fragment-duration=1000, matroskamux streamable=true)",
+                duration(waited),
+                duration(max_time)
+            )
+        ),
+        Warning::NoKeyUnit { waited, interval, .. } => {
             let measured = interval.map_or_else(String::new, |i| format!(" (they came at most {} apart before)", duration(i)));
             gst::element_warning!(
                 element,

@@ -9,6 +9,7 @@ use super::message::Message;
 use super::stream::Ingest;
 use crate::base::lock::lock;
 use crate::flow::shortage::{Figures, Limit, Shortage};
+use gcstreamer_media::chunk::Warning;
 use gcstreamer_media::container::Fault;
 
 impl Engine {
@@ -52,7 +53,18 @@ impl Engine {
             }
             let received = self.queue.snapshot().stats.bytes_received;
             let (pictures, missing) = self.with(|ingest| (ingest.chunker.pictures(), ingest.chunker.missing_head()));
-            self.poster.post(if let Some(fault) = missing {
+            let config = self.config();
+            self.poster.post(if self.with(|ingest| ingest.chunker.encloses_keys()) {
+                Message::Warning {
+                    warning: Warning::NoKeyUnit {
+                        waited,
+                        interval: None,
+                        enclosed: true,
+                    },
+                    max_time: config.limits.max_time,
+                    max_memory: config.uploads.max_memory,
+                }
+            } else if let Some(fault) = missing {
                 Message::NoFragments {
                     waited,
                     is_damaged: fault == Fault::NoHead,

@@ -41,6 +41,8 @@ pub enum Warning {
         waited: u64,
         /// Longest time between two key units so far.
         interval: Option<u64>,
+        /// They come where no chunk can begin: within a fragment, or a Cluster of known size.
+        enclosed: bool,
     },
     /// The header announces pictures, or they came earlier, and sound has come alone for this duration.
     SoundAlone {

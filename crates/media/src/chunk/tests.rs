@@ -226,7 +226,8 @@ fn without_key_units_it_cuts_after_thirty_seconds_and_says_so() {
         bucket.warnings,
         [Warning::NoKeyUnit {
             waited: 30 * S,
-            interval: None
+            interval: None,
+            enclosed: false
         }]
     );
     assert!(bucket.wants >= 1, "a key unit is asked for");

@@ -241,6 +241,11 @@ pub trait Scanner: Send {
         false
     }
 
+    /// Whether key pictures come that no chunk can begin with, by their flags: within a fragment, or within a Cluster of known size.
+    fn encloses_keys(&self) -> bool {
+        false
+    }
+
     /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
     fn container(&self) -> Container;
 

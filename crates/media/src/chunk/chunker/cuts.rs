@@ -134,7 +134,15 @@ impl Chunker {
         match elapsed {
             Elapsed::For(waited) if limits.max_time > 0 && waited >= limits.patience() && !self.is_doubtful => {
                 let interval = self.keys.longest_interval;
-                self.warn(Warning::NoKeyUnit { waited, interval }, events);
+                let enclosed = self.encloses_keys();
+                self.warn(
+                    Warning::NoKeyUnit {
+                        waited,
+                        interval,
+                        enclosed,
+                    },
+                    events,
+                );
                 Some(Cut::NoKey)
             }
             _ => None,

@@ -198,6 +198,11 @@ impl Chunker {
         self.input.scanner.as_ref().and_then(|scanner| scanner.missing_head())
     }
 
+    /// Returns whether key pictures come where no chunk can begin.
+    pub fn encloses_keys(&self) -> bool {
+        self.input.scanner.as_ref().is_some_and(|scanner| scanner.encloses_keys())
+    }
+
     /// Warns if packets of a transport stream have come without PAT and PMT. Returns whether that is so.
     pub fn report_no_program(&mut self, events: &mut Vec<Event>) -> bool {
         let lacks = self.input.scanner.as_ref().is_some_and(|scanner| scanner.lacks_program());

@@ -302,7 +302,15 @@ impl Chunker {
     /// Warns that no key unit came, unless the reason is known: without PAT and PMT none can be seen.
     fn warn_of_no_key(&mut self, waited: u64, events: &mut Vec<Event>) {
         if !self.has_warned(&Warning::NoProgram) {
-            self.warn(Warning::NoKeyUnit { waited, interval: None }, events);
+            let enclosed = self.encloses_keys();
+            self.warn(
+                Warning::NoKeyUnit {
+                    waited,
+                    interval: None,
+                    enclosed,
+                },
+                events,
+            );
         }
     }
 

@@ -93,6 +93,12 @@ pub struct Flv {
     parameter_sets: Option<u64>,
     has_video: bool,
     has_audio: bool,
+    /// A tag of sound has come since the file header.
+    has_sounded: bool,
+    /// Time of the first picture as long as sound has been announced and not come, ns.
+    sound_awaited: Option<u64>,
+    /// It was told that key pictures come without any parameter sets.
+    bare_told: bool,
     /// Times of the tags in ms.
     times: Unwrapper,
     /// Time of the last picture, as it stands in its tag.
@@ -143,6 +149,9 @@ impl Flv {
             parameter_sets: None,
             has_video: false,
             has_audio: false,
+            has_sounded: false,
+            sound_awaited: None,
+            bare_told: false,
             times: Unwrapper::default(),
             picture_ms: None,
             fields: Fields::default(),
@@ -341,6 +350,7 @@ impl Flv {
                 self.video_name = None;
                 self.audio_name = None;
                 self.parameter_sets = None;
+                (self.sound_awaited, self.has_sounded, self.bare_told) = (None, false, false);
                 self.stream = [0; 3];
                 (self.video_track, self.audio_track) = (None, None);
                 self.rebuild();
@@ -385,6 +395,7 @@ impl Flv {
             self.audio_frame = config.and_then(codec::aac_frame_duration);
             return Ok(self.config(Part::Audio, bytes, (audio.name, None), marks));
         }
+        self.has_sounded = true;
         if !self.has_audio || (self.audio_name.is_none() && audio.name.is_some()) {
             self.has_audio = true;
             self.audio_name = audio.name.clone().or(self.audio_name.take());

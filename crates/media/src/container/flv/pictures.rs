@@ -9,6 +9,9 @@ use super::prefix;
 use super::tag::{self, TAG_HEADER, TagHeader, Video};
 use super::{Flv, Part};
 
+/// How long announced sound is waited for, ns of pictures.
+const SOUND_AWAITED: u64 = 5_000_000_000;
+
 /// A tag of coded video.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PictureTag<'a> {
@@ -157,10 +160,37 @@ impl Flv {
         let new_codec_config = self.take_in_band(tag.codec, &picture, coded) && !is_first;
         let in_band = nal::parameter_sets(tag.codec, framing, coded);
         self.emit_picture(&picture, pts, new_codec_config, &in_band, marks);
+        self.tell_bare(tag.codec, &picture, marks);
+        self.give_up_sound(pts);
         if picture.key.is_key() {
             self.picture_end = Some(end);
         }
         done
+    }
+
+    /// Tells once that a key picture has come, and no parameter sets before it: neither a sequence header nor any in band.
+    fn tell_bare(&mut self, codec: VideoCodec, picture: &nal::Picture, marks: &mut Vec<Mark>) {
+        let needs_sets = matches!(codec, VideoCodec::H264 | VideoCodec::H265);
+        let is_bare = needs_sets && picture.key.is_key() && self.parameter_sets.is_none();
+        if is_bare && !std::mem::replace(&mut self.bare_told, true) {
+            marks.push(Mark {
+                at: self.at,
+                kind: MarkKind::Notice(Notice::NoParameterSets),
+            });
+        }
+    }
+
+    /// Sound that the flags of the file header alone announce, and that does not come, is none: the names of the codecs would be
+    /// incomplete for ever.
+    fn give_up_sound(&mut self, pts: u64) {
+        if !self.has_audio || self.has_sounded || self.audio_name.is_some() {
+            return;
+        }
+        let since = *self.sound_awaited.get_or_insert(pts);
+        if pts.saturating_sub(since) >= SOUND_AWAITED {
+            self.has_audio = false;
+            self.rebuild();
+        }
     }
 
     /// Where the picture at hand begins: at its tag, or at the one in front of it that belongs to it.

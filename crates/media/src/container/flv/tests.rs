@@ -477,3 +477,47 @@ fn a_tag_for_each_slice_is_one_picture_and_the_preview_ends_behind_the_last() {
     assert_eq!(found, ends);
     assert!(sliced(&w.bytes, &[120, 140, 150, 160, 170]) == marks);
 }
+
+#[test]
+fn key_pictures_without_any_parameter_sets_are_told_once() {
+    let told = |config: Option<&[u8]>| {
+        let mut w = Writer::new(1);
+        if let Some(config) = config {
+            w.tag(9, 0, config);
+        }
+        for i in 0..100 {
+            w.picture(i * 40, if i % 25 == 0 { 0x65 } else { 0x41 }, i % 25 == 0, 0);
+        }
+        let notice = MarkKind::Notice(Notice::NoParameterSets);
+        scan(&w.bytes).iter().filter(|m| m.kind == notice).count()
+    };
+    assert_eq!((told(None), told(Some(AVC))), (1, 0));
+}
+
+#[test]
+fn sound_that_is_announced_and_never_comes_hides_the_names_of_the_codecs_for_five_seconds_at_most() {
+    let names = |sound_from: Option<u32>| {
+        let mut w = Writer::new(5);
+        w.tag(9, 0, AVC);
+        for i in 0..200 {
+            w.picture(i * 40, if i % 25 == 0 { 0x65 } else { 0x41 }, i % 25 == 0, 0);
+            if sound_from == Some(i) {
+                w.tag(8, i * 40, AAC);
+            }
+            if sound_from.is_some_and(|from| i >= from) {
+                w.audio(i * 40);
+            }
+        }
+        let name = |mark: &Mark| match &mark.kind {
+            MarkKind::Unit(unit) if unit.key.is_key() => Some(unit.init.as_ref()?.info.codecs.clone()),
+            _ => None,
+        };
+        scan(&w.bytes).iter().filter_map(name).collect::<Vec<_>>()
+    };
+    let (alone, both) = (Some("avc1.640028".to_owned()), Some("avc1.640028,mp4a.40.2".to_owned()));
+    let never = names(None);
+    assert_eq!(never, [vec![None; 6], vec![alone; 2]].concat());
+    assert_eq!(names(Some(190)), never);
+    assert_eq!(names(Some(0))[1..], vec![both.clone(); 7]);
+    assert_eq!(names(Some(160)).last(), Some(&both), "it comes after all");
+}

@@ -95,6 +95,8 @@ pub struct Fmp4 {
     searched_to: u64,
     /// Up to where boxes have been followed behind the data of a fragment whose `mdat` claims more.
     verified_to: u64,
+    /// The last sync sample of video was not the first of its fragment.
+    encloses_keys: bool,
 }
 
 impl Default for Fmp4 {
@@ -123,6 +125,7 @@ impl Fmp4 {
             claimed: None,
             searched_to: 0,
             verified_to: 0,
+            encloses_keys: false,
         }
     }
 
@@ -358,6 +361,10 @@ impl Scanner for Fmp4 {
     fn whole(&self) -> u64 {
         let unit = if self.is_open { self.lookahead.last_at } else { None };
         self.settled().min(unit.unwrap_or(u64::MAX))
+    }
+
+    fn encloses_keys(&self) -> bool {
+        self.encloses_keys
     }
 
     fn restart(&mut self) {

@@ -45,6 +45,8 @@ pub(super) struct Traf {
     unwrapped: Option<Unwrapper>,
     /// Where its data end, from the start of the `moof`.
     pub(super) data_end: i64,
+    /// A sample behind the first picture is a sync sample, and others are none.
+    encloses_key: bool,
 }
 
 /// Why a `moof` is of no use.
@@ -138,6 +140,9 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
                     end: i64::MIN,
                     first: None,
                     parts: Parts::default(),
+                    first_time: 0,
+                    later_sync: false,
+                    not_sync: false,
                 });
             }
             b"tfdt" => {
@@ -159,6 +164,7 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
             next: run.time,
             unwrapped,
             data_end: run.at,
+            encloses_key: run.later_sync && run.not_sync,
         },
         run.at,
     ))
@@ -234,6 +240,17 @@ struct Run {
     end: i64,
     first: Option<Sample>,
     parts: Parts,
+    /// Decode time of the first sample.
+    first_time: i64,
+    /// A sample of a later decode time is a sync sample.
+    later_sync: bool,
+    /// A sample is none.
+    not_sync: bool,
+}
+
+/// `sample_is_non_sync_sample`; `sample_depends_on` == 1 (not an I picture).
+fn is_sync(flags: u32) -> bool {
+    flags & 0x0001_0000 == 0 && flags >> 24 & 3 != 1
 }
 
 /// Which samples belong to the first picture of a run, and to the second.
@@ -300,6 +317,7 @@ impl Run {
         let duration = self.signed(duration);
         if more > 0 {
             self.part(size);
+            self.note_flags(flags);
         }
         self.time = self.time.saturating_add(i64::from(more).saturating_mul(duration));
         self.at = self.at.saturating_add(i64::from(more).saturating_mul(size.into()));
@@ -329,6 +347,12 @@ impl Run {
         }
     }
 
+    fn note_flags(&mut self, flags: u32) {
+        let is_sync = is_sync(flags);
+        self.later_sync |= is_sync && self.time != self.first_time;
+        self.not_sync |= !is_sync;
+    }
+
     fn sample(&mut self, duration: u32, size: u32, flags: u32, offset: i32) {
         let pts = self.time.saturating_add(offset.into()).saturating_sub(self.excess);
         let duration = self.signed(duration);
@@ -339,19 +363,19 @@ impl Run {
         };
         if self.first.is_none() {
             self.start = pts;
-            // sample_is_non_sync_sample, sample_depends_on == 1 (not an I picture)
-            let sync = flags & 0x0001_0000 == 0 && flags >> 24 & 3 != 1;
+            self.first_time = self.time;
             self.first = Some(Sample {
                 offset: self.at,
                 size: 0,
                 next: 0,
-                sync,
+                sync: is_sync(flags),
                 leads: false,
             });
             (self.parts.time, self.parts.at) = (self.time, self.at);
         } else if let Some(first) = self.first.as_mut().filter(|_| pts < self.start) {
             first.leads = true;
         }
+        self.note_flags(flags);
         self.part(size);
         self.length = believed;
         self.excess = self.excess.saturating_add(duration.saturating_sub(believed));
@@ -372,6 +396,8 @@ pub(super) struct Fragment {
     pub(super) end: Option<u64>,
     /// Index of the video track and its first sample.
     pub(super) picture: Option<(usize, Sample)>,
+    /// A sync sample of video lies behind the first picture.
+    pub(super) encloses_key: bool,
 }
 
 impl Fragment {
@@ -389,6 +415,7 @@ impl Fragment {
                 start,
                 end,
                 picture,
+                encloses_key: picture.is_some() && traf.encloses_key,
             };
             sum = Some(match sum {
                 None => this,

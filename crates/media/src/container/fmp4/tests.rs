@@ -1121,3 +1121,30 @@ fn a_second_sound_track_with_a_clock_of_its_own_is_no_sound_to_cut_by() {
     assert_eq!(tracks, [Track::Audio, Track::Other, Track::Audio]);
     assert_eq!(units[2].1.pts, Some(4096 * 1_000_000_000 / 48_000));
 }
+
+#[test]
+fn key_pictures_within_fragments_are_noticed_as_long_as_none_opens_one() {
+    let encloses = |fragments: &[&[Sample]]| {
+        let mut scanner = Fmp4::new();
+        let mut input = head(&[Trak::video(avc(40))]);
+        for (i, samples) in fragments.iter().enumerate() {
+            input.extend(video(i as u64 * 120, samples));
+        }
+        scanner.push(&input, &mut vec![]).unwrap();
+        scanner.encloses_keys()
+    };
+    let (by_time, by_key, none) = (
+        [inter(), idr(), inter()],
+        [idr(), inter(), inter()],
+        [inter(), inter(), inter()],
+    );
+    assert!(encloses(&[&by_time, &none]));
+    assert!(!encloses(&[&by_key, &none]));
+    assert!(!encloses(&[&by_time, &by_key]), "one that can be cut at has come since");
+    // A writer that calls each picture a sync sample says nothing.
+    let alike = [picture(0x41, SYNC), picture(0x41, SYNC)];
+    assert!(!encloses(&[&alike, &alike]));
+    // One picture of several slices, each a sample of no length.
+    let slice = Sample { duration: 0, ..idr() };
+    assert!(!encloses(&[&[slice.clone(), slice, inter()]]));
+}

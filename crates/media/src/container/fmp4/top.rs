@@ -283,6 +283,11 @@ impl Fmp4 {
             let (track, sample) = f.picture?;
             Some((f, sample, &config.movie.tracks.get(track)?.entry))
         });
+        if let Some((f, sample, _)) = &picture
+            && (sample.sync || f.encloses_key)
+        {
+            self.encloses_keys = !sample.sync;
+        }
         match picture {
             Some((f, sample, entry)) => self.lookahead.video(unit_at, self.box_at, &f, sample, entry, marks),
             None => self.lookahead.other(unit_at, fragment, marks),

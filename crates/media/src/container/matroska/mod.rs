@@ -115,6 +115,10 @@ impl Scanner for Matroska {
         self.parser.restart(self.feed.pos());
     }
 
+    fn encloses_keys(&self) -> bool {
+        self.parser.stream.encloses_keys
+    }
+
     fn container(&self) -> Container {
         self.parser.stream.container
     }

@@ -58,6 +58,8 @@ pub(super) enum CutPoint {
 /// The configuration in force.
 #[derive(Debug)]
 pub(super) struct Stream {
+    /// The last key picture lay where no chunk can begin.
+    pub(super) encloses_keys: bool,
     pub(super) tracks: Tracks,
     pub(super) container: Container,
     /// `TimestampScale`, ns.
@@ -86,6 +88,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new() -> Self {
         Self {
+            encloses_keys: false,
             tracks: Tracks::default(),
             container: Container::Matroska,
             scale: DEFAULT_SCALE,
@@ -209,6 +212,9 @@ impl Stream {
         });
         if track != Track::Video {
             return;
+        }
+        if key.is_key() {
+            self.encloses_keys = matches!(place, CutPoint::Nowhere);
         }
         self.video_seen = true;
         self.picture_end = key.is_key().then_some(frame.end_at);

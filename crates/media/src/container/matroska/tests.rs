@@ -289,6 +289,28 @@ fn a_chunk_may_begin_inside_a_cluster_of_unknown_size_and_needs_its_header_then(
 }
 
 #[test]
+fn key_pictures_within_clusters_of_known_size_are_noticed_as_long_as_none_opens_one() {
+    let encloses = |clusters: &[Vec<u8>]| {
+        let mut scanner = Matroska::new();
+        let input = cat(&[&head(), &clusters.concat()]);
+        scanner.push(&input, &mut Vec::new()).unwrap();
+        scanner.encloses_keys()
+    };
+    let by_time = [video(0, SLICE), video(40, IDR), video(80, SLICE)];
+    let by_key = [video(0, IDR), video(40, SLICE)];
+    assert!(encloses(&[
+        closed_cluster(0, &by_time),
+        closed_cluster(120, &[video(0, SLICE)])
+    ]));
+    assert!(!encloses(&[
+        closed_cluster(0, &by_time),
+        closed_cluster(120, &by_key),
+        closed_cluster(240, &[])
+    ]));
+    assert!(!encloses(&[open_cluster(0, &by_time).0]), "a chunk can begin there");
+}
+
+#[test]
 fn no_chunk_begins_inside_a_cluster_of_known_size() {
     let first = closed_cluster(0, &[video(0, IDR), audio(1), video(40, IDR)]);
     let second = closed_cluster(80, &[video(0, SLICE), video(40, IDR)]);
