@@ -53,6 +53,39 @@ fn going_to_null_without_eos_stores_the_open_chunk() {
 }
 
 #[test]
+fn a_sink_that_is_linked_while_the_muxer_runs_stores_chunks_with_its_head() {
+    // mp4mux puts none into its caps.
+    for muxer in ["flvmux streamable=true", "matroskamux streamable=true", "mpegtsmux"] {
+        let server = GcsServer::spawn_thread();
+        let front = live(60).replace("flvmux streamable=true", muxer);
+        init();
+        let pipeline = gst::parse::launch(&format!("{front} ! tee name=tee allow-not-linked=true")).unwrap();
+        let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        let sink = gst::parse::bin_from_description(
+            &format!(
+                "queue ! gcssink name=sink bucket={BUCKET} device-id=cam endpoint-uri={} max-size-time=1000000000 async=false",
+                server.endpoint()
+            ),
+            true,
+        )
+        .unwrap();
+        pipeline.add(&sink).unwrap();
+        sink.sync_state_with_parent().unwrap();
+        pipeline.by_name("tee").unwrap().link(&sink).unwrap();
+        let limit = Instant::now() + Duration::from_secs(20);
+        while chunks(&server).len() < 2 {
+            assert!(Instant::now() < limit, "{muxer}: nothing is stored");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        pipeline.set_state(gst::State::Null).unwrap();
+        let stored = chunks(&server);
+        assert!(assert_each_plays(&stored) >= 15, "{muxer}");
+    }
+}
+
+#[test]
 fn key_units_are_counted_and_sound_beside_pictures_is_none() {
     let with_sound = format!("{} ! mux. {} ! mux. flvmux name=mux streamable=true", h264(2), aac(6));
     let sound = format!("{} ! flvmux streamable=true", aac(6));

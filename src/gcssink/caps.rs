@@ -57,6 +57,21 @@ pub(super) fn classify(caps: &gst::Caps) -> Verdict {
     Verdict::Take(None)
 }
 
+/// Returns the head of the stream as caps carry it, for a sink that was linked after the muxer had sent it. A transport stream needs none.
+pub(super) fn header(caps: &gst::CapsRef, container: Option<Container>) -> Vec<gst::Buffer> {
+    let needs_head = !matches!(container, None | Some(Container::MpegTs | Container::Raw));
+    let structure = caps.structure(0).filter(|_| needs_head);
+    let parts = structure.and_then(|structure| structure.get::<gst::Array>("streamheader").ok());
+    let parts = parts.iter().flat_map(|parts| parts.iter());
+    parts.filter_map(|part| part.get::<gst::Buffer>().ok()).collect()
+}
+
+/// Returns whether a stream that begins with these bytes has its head: the signature of FLV, an EBML header, a box before the fragments.
+pub(super) fn opens(data: &[u8]) -> bool {
+    let is_box = |kind: &[u8]| data.get(4..8) == Some(kind);
+    data.starts_with(b"FLV") || data.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) || is_box(b"ftyp") || is_box(b"moov")
+}
+
 /// Returns the caps without their stream header.
 pub(super) fn without_header(caps: &gst::Caps) -> gst::Caps {
     let mut caps = caps.copy();

@@ -343,6 +343,11 @@ impl BaseSinkImpl for GcsSink {
         let Some(session) = self.session() else { return Ok(()) };
         match caps::classify(caps) {
             Verdict::Take(hint) => {
+                if session.engine.queue.snapshot().stats.bytes_received == 0 {
+                    let head = caps::header(caps, hint);
+                    session.has_head.store(!head.is_empty(), Ordering::Relaxed);
+                    *lock(&session.head) = head;
+                }
                 // Muxers repeat equal caps, or send them with another header; header changes are read from the bytes.
                 let caps = caps::without_header(caps);
                 let before = lock(&session.caps).replace(caps.clone());

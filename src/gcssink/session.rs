@@ -52,6 +52,10 @@ pub(super) struct Session {
     pub new_playing: AtomicBool,
     /// Number of key units requested from upstream.
     pub key_requests: AtomicU64,
+    /// The head of the stream as the caps carry it, until the first buffer has come.
+    pub head: Mutex<Vec<gst::Buffer>>,
+    /// There is one.
+    pub has_head: AtomicBool,
     /// The last caps, without their header.
     pub caps: Mutex<Option<gst::Caps>>,
     pub reported: Reported,
@@ -131,6 +135,8 @@ impl Session {
             device,
             new_playing: AtomicBool::new(true),
             key_requests: AtomicU64::new(0),
+            head: Mutex::default(),
+            has_head: AtomicBool::new(false),
             caps: Mutex::new(None),
             reported: Reported {
                 said: Said::of(element),

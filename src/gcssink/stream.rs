@@ -6,9 +6,11 @@ use bytes::Bytes;
 use gst::prelude::*;
 use gst_base::prelude::*;
 
+use super::caps;
 use super::debug::CAT;
 use super::session::Session;
 use super::upstream;
+use crate::base::lock::lock;
 use crate::base::wall;
 use crate::ingest::message::{Refusal, Wait};
 use gcstreamer_media::chunk::byte_queue::TAKE_OVER;
@@ -63,6 +65,24 @@ fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, held: u64) -> Stamp
     }
 }
 
+/// Takes the head from the caps where the stream does not begin with one: this sink was linked after the muxer had sent it.
+fn take_head(sink: &gst_base::BaseSink, session: &Session, first: &gst::BufferRef) -> Result<(), gst::FlowError> {
+    let head = std::mem::take(&mut *lock(&session.head));
+    if first.map_readable().is_ok_and(|data| caps::opens(&data)) {
+        return Ok(());
+    }
+    gst::info!(
+        CAT,
+        obj = sink,
+        "the stream has no head: that of its caps is taken, {} buffers",
+        head.len()
+    );
+    for part in head {
+        take(sink, session, &part, || Some(part.clone()))?;
+    }
+    Ok(())
+}
+
 /// Takes a buffer. Returns whether a key unit from upstream is wanted.
 ///
 /// # Errors
@@ -76,6 +96,9 @@ pub(super) fn take(
     let engine = &session.engine;
     if engine.is_failed() {
         return Err(gst::FlowError::Error);
+    }
+    if session.has_head.swap(false, Ordering::Relaxed) {
+        take_head(sink, session, buffer)?;
     }
     if session.new_playing.swap(false, Ordering::Relaxed) {
         let pads = sink.sink_pads();
