@@ -34,9 +34,12 @@ fn is_in_browsers(codec: &str) -> bool {
     codec.is_empty() || begins_with(codec, &PICTURES) || begins_with(codec, &SOUND)
 }
 
-/// Whether a stream of this codec is part of what is remuxed.
-fn is_remuxed(codec: &str) -> bool {
-    begins_with(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"])
+/// Whether a stream of this codec is part of what is remuxed. Of MPEG audio only AAC is, not layers 1 to 3 (object types 32 to 34 of
+/// ISO/IEC 14496-3), and Opus not from transport streams.
+fn is_remuxed(container: Container, codec: &str) -> bool {
+    let is_layer = ["mp4a.40.32", "mp4a.40.33", "mp4a.40.34"].contains(&codec);
+    let is_known = begins_with(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"]);
+    is_known && !is_layer && (container != Container::MpegTs || codec != "opus")
 }
 
 fn begins_with(codec: &str, prefixes: &[&str]) -> bool {
@@ -104,7 +107,7 @@ impl<'a> Ways<'a> {
 /// Returns how a chunk is played, as far as it tells by itself.
 pub fn playing(chunk: &Chunk) -> Playing {
     let meta = &chunk.meta;
-    let remuxable = || codecs(chunk).any(is_remuxed);
+    let remuxable = || codecs(chunk).any(|codec| is_remuxed(meta.container, codec));
     match meta.container {
         // Where its header ends is not known without `init-bytes`: it is remuxed.
         Container::Fmp4
@@ -261,8 +264,9 @@ fn head(segments: &[&Chunk], ways: &Ways<'_>, sequence: u64, discontinuity: Opti
 fn left_out<'a>(segments: &[&'a Chunk], ways: &Ways<'_>) -> BTreeSet<&'a str> {
     let remuxed = segments.iter().filter(|chunk| ways.playing(chunk) == Playing::Remuxed);
     remuxed
-        .flat_map(|chunk| codecs(chunk))
-        .filter(|codec| !codec.is_empty() && !is_remuxed(codec))
+        .flat_map(|chunk| codecs(chunk).map(|codec| (chunk.meta.container, codec)))
+        .filter(|(container, codec)| !codec.is_empty() && !is_remuxed(*container, codec))
+        .map(|(_, codec)| codec)
         .collect()
 }
 

@@ -199,6 +199,26 @@ fn what_is_left_out_is_told_in_a_comment() {
     let text = vod(&chunks);
     assert!(text.contains("\n# left out: alaw%0A%23EXT-X-ENDLIST\n"), "{text}");
     assert_eq!(count(&text, "#EXT-X-ENDLIST"), 1);
+    // Sound that is not written anew, by its container.
+    for (container, codec, is_told) in [
+        (Container::MpegTs, "mp4a.40.2", false),
+        (Container::MpegTs, "mp4a.40.33", true),
+        (Container::MpegTs, "opus", true),
+        (Container::Matroska, "opus", false),
+        (Container::Flv, "mp4a.40.34", true),
+    ] {
+        let mut chunks = run(0, 0..3);
+        for chunk in &mut chunks {
+            chunk.meta.codecs = Some(format!("avc1.64001E,{codec}"));
+            chunk.meta.container = container;
+        }
+        let text = vod(&chunks);
+        assert_eq!(
+            text.contains(&format!("\n# left out: {codec}\n")),
+            is_told,
+            "{container:?} {codec}: {text}"
+        );
+    }
 }
 
 #[test]
