@@ -27,7 +27,7 @@ mod running;
 pub use reading::Reading;
 pub use running::{Begun, Exports};
 
-use crate::hls::playlist::{Playing, goes_on, once, playing};
+use crate::hls::playlist::{Playing, goes_on, once, playing, unplayable};
 use crate::hls::remux::RemuxError;
 use crate::index::timeline::{Gap, NOT_STORED, Timeline};
 use crate::index::{Chunk, HOUR, Index, IndexError};
@@ -81,6 +81,9 @@ pub enum ExportError {
     /// A chunk is too large for a film.
     #[error("{0} has {1} bytes, and chunks up to 128 MiB are written as mp4; export it as native")]
     TooLarge(Arc<str>, u64),
+    /// What is stored cannot be written as MP4.
+    #[error("{0}")]
+    Unplayable(String),
     /// Nothing is stored in the range.
     #[error("nothing is stored of this camera in that time")]
     Nothing,
@@ -196,7 +199,7 @@ impl Selection {
         let takes = |chunk: &&Chunk| request.format == Format::Native || playing(chunk) != Playing::Not;
         let chunks: Vec<Chunk> = once(found.iter().filter(takes)).into_iter().cloned().collect();
         if chunks.is_empty() {
-            return Err(ExportError::Nothing);
+            return Err(unplayable(&found).map_or(ExportError::Nothing, ExportError::Unplayable));
         }
         let mut digest = Sha256::new();
         digest.update(format!(

@@ -126,6 +126,26 @@ pub fn playing(chunk: &Chunk) -> Playing {
     }
 }
 
+/// Why nothing of these chunks is played although something is stored: what the newest is stored as. `None`: something is, or there are none.
+pub fn unplayable<'a>(chunks: impl IntoIterator<Item = &'a Chunk>) -> Option<String> {
+    let mut newest = None;
+    for chunk in chunks {
+        if playing(chunk) != Playing::Not {
+            return None;
+        }
+        newest = Some(chunk);
+    }
+    let meta = &newest?.meta;
+    let codecs = meta
+        .codecs
+        .as_deref()
+        .map_or_else(String::new, |codecs| format!(" ({codecs})"));
+    Some(format!(
+        "it is stored as {}{codecs}, which is neither played here nor written as MP4",
+        meta.container.name()
+    ))
+}
+
 /// Whether the container's time goes on from `a` to `b` and the decoder can go on with it.
 pub fn goes_on(a: &Chunk, b: &Chunk) -> bool {
     let time_goes_on = match (a.meta.pts_start, b.meta.pts_start) {
@@ -194,7 +214,7 @@ impl std::fmt::Debug for Style<'_> {
 pub fn vod(chunks: &[Chunk], style: Style<'_>) -> String {
     let segments = playable(chunks);
     let ways = Ways::of(chunks, &segments);
-    let mut out = head(&segments, &ways, 0, None);
+    let mut out = head((&segments, &segments), &ways, 0, None);
     out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n");
     style.body(&mut out, &segments, &ways);
     out.push_str("#EXT-X-ENDLIST\n");
@@ -215,6 +235,7 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
         .collect();
     ours.sort_by_key(|chunk| chunk.meta.sequence);
     ours.dedup_by_key(|chunk| chunk.meta.sequence);
+    let all = ours.clone();
     let mut earliest_after = u64::MAX;
     let mut in_time: Vec<&Chunk> = Vec::new();
     for chunk in ours.into_iter().rev() {
@@ -238,19 +259,22 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     let first = window.first()?;
     // Ten numbers for each second between two sessions: chunks are longer than 100 ms.
     let base = session_start(session).unwrap_or(0) / 100_000_000;
-    let mut out = head(window, &ways, base + first.meta.sequence, Some(base / 100 % DISCONTINUITIES));
+    let number = Some(base / 100 % DISCONTINUITIES);
+    let mut out = head((window, &all), &ways, base + first.meta.sequence, number);
     style.body(&mut out, window, &ways);
     Some(out)
 }
 
-fn head(segments: &[&Chunk], ways: &Ways<'_>, sequence: u64, discontinuity: Option<u64>) -> String {
-    let longest = segments.iter().map(|chunk| chunk.meta.duration).max().unwrap_or(0);
+/// `all`: those by which the target duration and the independence are told, which must not change from one load of a live playlist to the
+/// next (RFC 8216 sections 6.2.1 and 4.3.5.1); `segments` are those that are listed.
+fn head((segments, all): (&[&Chunk], &[&Chunk]), ways: &Ways<'_>, sequence: u64, discontinuity: Option<u64>) -> String {
+    let longest = all.iter().map(|chunk| chunk.meta.duration).max().unwrap_or(0);
     let target = (longest.saturating_add(500_000_000) / 1_000_000_000).max(1);
     let mut out = format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n");
     if let Some(number) = discontinuity {
         let _ = writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{number}");
     }
-    if segments.iter().all(|chunk| chunk.meta.key_frame) {
+    if all.iter().all(|chunk| chunk.meta.key_frame) {
         out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
     for codec in left_out(segments, ways) {

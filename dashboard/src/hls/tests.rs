@@ -2,7 +2,7 @@
 
 use gcstreamer_schema::{Container, GapReason, metadata::Gap};
 
-use super::playlist::{LIVE_PATIENCE, Playing, Style, media_address, playing};
+use super::playlist::{LIVE_PATIENCE, Playing, Style, media_address, playing, unplayable};
 use crate::index::Chunk;
 use crate::index::chunk::tests::{BASE, SECOND, chunk};
 
@@ -126,6 +126,14 @@ fn each_container_is_played_in_its_way() {
         );
     }
     assert_eq!(of(Container::WebM, "vp8,vorbis", 1000, 376), Playing::Not);
+    let mut webm = run(0, 0..3);
+    for chunk in &mut webm {
+        (chunk.meta.container, chunk.meta.codecs) = (Container::WebM, Some("vp8,vorbis".into()));
+    }
+    let why = unplayable(&webm).unwrap();
+    assert!(why.contains("webm (vp8,vorbis)"), "{why}");
+    webm.extend(run(1, 3..4));
+    assert_eq!((unplayable(&webm), unplayable(&[])), (None, None), "the rest is played");
     assert_eq!(of(Container::Raw, "", 1000, 0), Playing::Not);
 }
 

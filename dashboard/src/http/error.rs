@@ -46,6 +46,15 @@ impl ApiError {
         )
     }
 
+    /// Something is stored that is not played, for this reason.
+    pub(super) fn unplayable(why: String) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            why,
+            "download it as recorded (format=native), and play it elsewhere",
+        )
+    }
+
     pub(super) fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -144,6 +153,7 @@ impl From<ExportError> for ApiError {
             ExportError::Index(error) => error.into(),
             ExportError::Bucket(error) => MediaError::Bucket(error).into(),
             ExportError::Nothing => Self::not_found(error.to_string()),
+            ExportError::Unplayable(why) => Self::unplayable(why),
             ExportError::Busy => Self {
                 retry_after: Some(30),
                 ..Self::new(

@@ -41,6 +41,9 @@ pub(super) async fn index(
     if chunks.is_empty() {
         return Err(nothing(&shared, &span.camera, "nothing is stored of this camera in that time").await);
     }
+    if let Some(why) = playlist::unplayable(&chunks) {
+        return Err(ApiError::unplayable(why));
+    }
     tracing::info!(who, camera = span.camera, from = span.from, to = span.to, "playing");
     let made = |chunk: &Chunk| shared.app.media.header_of(chunk);
     let style = Style {
@@ -53,6 +56,7 @@ pub(super) async fn index(
 /// `GET /hls/live.m3u8?camera=`
 pub(super) async fn live(
     State(shared): State<Shared>,
+    Extension(Who(who)): Extension<Who>,
     Question(query): Question<CameraQuery>,
     Question(by): Question<By>,
 ) -> Result<Response, ApiError> {
@@ -69,7 +73,13 @@ pub(super) async fn live(
         made: &made,
     };
     match playlist::live(&chunks, now, style) {
-        Some(text) => Ok(answer(text)),
+        Some(text) => {
+            if shared.views.begins(&who, &query.camera, std::time::Instant::now()) {
+                tracing::info!(who, camera = query.camera, "playing live");
+            }
+            Ok(answer(text))
+        }
+        None if let Some(why) = playlist::unplayable(&chunks) => Err(ApiError::unplayable(why)),
         None => Err(nothing(&shared, &query.camera, "nothing was stored of this camera in the last hour").await),
     }
 }

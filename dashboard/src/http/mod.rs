@@ -28,6 +28,7 @@ mod files;
 mod hls;
 mod media;
 mod range;
+mod views;
 
 use error::ApiError;
 
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     app: Arc<App>,
     /// True once the server is to end: streams of events end then.
     ends: watch::Receiver<bool>,
+    /// Who watches live.
+    views: Arc<views::Views>,
 }
 
 /// Serves until `ended` is ready, then for [`GRACE`] at most.
@@ -74,7 +77,11 @@ pub async fn serve(
 /// All routes.
 pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
     let policy = policy(app.signer.as_ref().map(UrlSigner::origin));
-    let shared = Shared { app, ends };
+    let shared = Shared {
+        app,
+        ends,
+        views: Arc::default(),
+    };
     // Media is compressed already, and events must not wait for a full block.
     let compressed = SizeAbove::new(1024)
         .and(NotForContentType::new("video/"))

@@ -30,7 +30,7 @@ interface Segment { start: number; duration: number; at: number }
 export const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
 
 /** What is not answered otherwise when it is asked for again: refused, or nothing there. */
-const isFinal = (status: number): boolean => status === 400 || status === 401 || status === 404;
+const isFinal = (status: number): boolean => status === 400 || status === 401 || status === 404 || status === 415;
 
 /** What of the media a browser does not play, of a type as "video/mp4;codecs=hvc1.1.6.L93.B0"; empty if it does not tell. */
 function unplayable(type: string | undefined): string[] {
