@@ -6,7 +6,9 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::{Dashboard, GcsServer, Later, SECOND, STREAMS, cut, encode, get, iso, now, put_chunks, settings, store};
+use common::{
+    Dashboard, GcsServer, Later, SECOND, STREAMS, cut, encode, get, iso, now, put_chunks, put_chunks_at, settings, store,
+};
 use serde_json::Value;
 
 const MINUTE: u64 = 60 * SECOND;
@@ -43,6 +45,36 @@ fn ids_with_parts_that_look_like_years_are_cameras_and_so_are_their_neighbours()
         .collect();
     found.sort();
     assert_eq!(found, cameras);
+}
+
+#[test]
+fn with_names_of_another_form_every_camera_is_found_behind_thousands_of_objects_of_the_first() {
+    for location in [
+        "rec/{device}_%Y%m%dT%H%M%SZ_{session}_{seq}.{ext}",
+        "{device}/%Y-%m-%d/%H%M%S_{session}_{seq}.{ext}",
+        "%Y/%m/%d/{device}/%H%M%S_{session}_{seq}.{ext}",
+    ] {
+        let server = GcsServer::spawn_thread();
+        let end = now() / SECOND * SECOND;
+        let cameras = ["a", "front_door", "yard"];
+        for camera in cameras {
+            put_chunks_at(&server, location, camera, ("0a1b2c3d4e", 0), (end - 12 * HOUR, end), "start");
+        }
+        server.put(common::BUCKET, "notes.txt", b"not a chunk");
+        let dashboard = Dashboard::start(gcstreamer_dashboard::settings::Settings {
+            template: gcstreamer_schema::name::Template::parse(location).unwrap(),
+            ..settings(&server)
+        });
+        let mut found: Vec<String> = board(&dashboard)
+            .iter()
+            .map(|state| state["id"].as_str().unwrap().to_owned())
+            .collect();
+        found.sort();
+        assert_eq!(found, cameras, "{location}");
+        let is_search = |request: &common::gcs_server::Request| request.query.get("maxResults").is_some_and(|most| most == "100");
+        let lists = server.requests().iter().filter(|request| is_search(request)).count();
+        assert!((3..30).contains(&lists), "{location}: {lists} requests for 13,000 objects");
+    }
 }
 
 /// A camera whose clock was two hours ahead until an hour ago and has been right for `minutes`; the bucket has a chunk when it was recorded.

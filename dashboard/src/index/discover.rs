@@ -2,7 +2,8 @@
 //!
 //! With the default template a camera is a folder that holds folders of years, at any depth: ids hold slashes. A folder of four digits is
 //! a year only where it holds chunks: `store/0042` is a camera, too. Folders are listed level by level; what was found to be a camera is
-//! not looked into again for an hour. With another template the cameras are those of the first objects.
+//! not looked into again for an hour. With another template they are found from name to
+//! name: behind one of a camera the next is looked for that is of another.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,8 +17,15 @@ use super::{HOUR, Index, IndexError, PARALLEL};
 const MAX_DEPTH: usize = 8;
 /// Most folders that are listed in one search.
 const MAX_FOLDERS: usize = 5000;
-/// Pages of objects that are looked at with another template.
+/// Pages of one folder.
 const PAGES: usize = 20;
+/// Objects that are looked at at once with another template, and how often at most.
+const SAMPLE: u32 = 100;
+const LOOKS: usize = 1000;
+/// A search that asked the bucket this often is good for that much longer, ns: a bucket of a thousand cameras is not asked all the time.
+const PER_LOOK: u64 = 3_000_000_000;
+/// Behind all names that begin alike.
+const LAST: char = '\u{10ffff}';
 /// Years that chunks can be of: times are ns since 1970, of 64 bits. Other folders of four digits need no look inside.
 const YEARS: std::ops::RangeInclusive<u16> = 1970..=2554;
 /// How long an answer is good for, ns.
@@ -27,6 +35,8 @@ const GOOD_FOR: u64 = 60_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Discovered {
     at: Option<u64>,
+    /// How long that is good for, ns.
+    good_for: u64,
     cameras: BTreeSet<String>,
     /// Folders that are cameras, and when they were looked into.
     folders: HashMap<String, u64>,
@@ -47,12 +57,17 @@ impl Index {
     pub async fn cameras(&self) -> Result<Vec<String>, IndexError> {
         let mut discovered = self.discovered.lock().await;
         let now = self.clock.now();
-        if discovered.at.is_none_or(|at| now.saturating_sub(at) >= GOOD_FOR) {
+        if discovered
+            .at
+            .is_none_or(|at| now.saturating_sub(at) >= discovered.good_for.max(GOOD_FOR))
+        {
             // Ids of the default template stand in front of the year.
             if self.has_default_names() {
                 self.look_into_folders(&mut discovered, now).await?;
             } else {
-                discovered.cameras = self.look_at_objects().await?;
+                let (found, looks) = self.look_at_objects().await?;
+                discovered.cameras.extend(found);
+                discovered.good_for = GOOD_FOR.max(PER_LOOK.saturating_mul(u64::try_from(looks).unwrap_or(u64::MAX)));
             }
             discovered.at = Some(now);
         }
@@ -145,21 +160,63 @@ impl Index {
             .any(|object| self.template.read(&object.name).and_then(|parts| parts.device).as_deref() == Some(camera)))
     }
 
-    async fn look_at_objects(&self) -> Result<BTreeSet<String>, IndexError> {
-        let (mut query, mut cameras) = (ListQuery::default(), BTreeSet::new());
-        for _ in 0..PAGES {
+    /// With another template: some objects, and behind what all names of a camera begin with the next ones. Where days stand in front of the
+    /// cameras, those of the last two days come first.
+    async fn look_at_objects(&self) -> Result<(BTreeSet<String>, usize), IndexError> {
+        let (mut cameras, mut looks) = (BTreeSet::new(), 0);
+        let has_days_first = self.device_prefix("0") == self.device_prefix("1");
+        if has_days_first {
+            let yesterday = self.clock.now().saturating_sub(24 * HOUR);
+            let from = self.template.day_prefix("0", yesterday);
+            looks += self.look_from(Some(from), &mut cameras).await?;
+        }
+        looks += self.look_from(None, &mut cameras).await?;
+        Ok((cameras, looks))
+    }
+
+    /// Adds the cameras of objects from this name on. Returns how often the bucket was asked.
+    async fn look_from(&self, from: Option<String>, cameras: &mut BTreeSet<String>) -> Result<usize, IndexError> {
+        let mut query = ListQuery {
+            start_offset: from,
+            max_results: Some(SAMPLE),
+            ..ListQuery::default()
+        };
+        for looks in 1..=LOOKS {
             let page = self.list(&query).await?;
-            cameras.extend(page.objects.into_iter().filter_map(|object| {
-                let camera = self.template.read(&object.name)?.device?;
-                check_device(&camera).ok()?;
-                super::Chunk::of(&self.template, &camera, object).map(|_| camera)
-            }));
-            match page.next {
-                Some(next) => query.page = Some(next),
-                None => break,
+            let mut known: Option<String> = None;
+            for object in page.objects {
+                if known.as_ref().is_some_and(|prefix| object.name.starts_with(prefix)) {
+                    continue;
+                }
+                known = self.names_of(&object.name);
+                let camera = self.template.read(&object.name).and_then(|parts| parts.device);
+                let camera = camera.filter(|camera| known.is_some() && !cameras.contains(camera));
+                if let Some(camera) = camera
+                    && super::Chunk::of(&self.template, &camera, object).is_some()
+                {
+                    cameras.insert(camera);
+                }
+            }
+            match (page.next, known) {
+                (None, _) => return Ok(looks),
+                (Some(_), Some(prefix)) => (query.page, query.start_offset) = (None, Some(format!("{prefix}{LAST}"))),
+                (Some(next), None) => query.page = Some(next),
             }
         }
-        Ok(cameras)
+        Ok(LOOKS)
+    }
+
+    /// What the names of this object's camera begin with; those of one day, where days stand in front of the cameras.
+    fn names_of(&self, name: &str) -> Option<String> {
+        let parts = self.template.read(name)?;
+        let camera = parts.device.filter(|camera| check_device(camera).is_ok())?;
+        let (all, day) = (
+            self.device_prefix(&camera),
+            self.template.day_prefix(&camera, parts.start.unwrap_or(0)),
+        );
+        [all, day]
+            .into_iter()
+            .find(|prefix| prefix.contains(&*camera) && name.starts_with(prefix))
     }
 }
 

@@ -190,8 +190,20 @@ pub fn store(server: &GcsServer, camera: &str, cuts: &[Cut], start: u64, left_ou
 
 /// Puts chunks of ten seconds from `from` to `to` (ns since the Unix epoch) there, as the numbers from `sequence` on of a session. Their
 /// bytes do not matter. Before the first one something is missing for this reason.
-pub fn put_chunks(server: &GcsServer, camera: &str, session: &str, mut sequence: u64, (from, to): (u64, u64), reason: &str) {
-    let template = Template::parse(DEFAULT_LOCATION).unwrap();
+pub fn put_chunks(server: &GcsServer, camera: &str, session: &str, sequence: u64, range: (u64, u64), reason: &str) {
+    put_chunks_at(server, DEFAULT_LOCATION, camera, (session, sequence), range, reason);
+}
+
+/// The same under names of another template.
+pub fn put_chunks_at(
+    server: &GcsServer,
+    location: &str,
+    camera: &str,
+    (session, mut sequence): (&str, u64),
+    (from, to): (u64, u64),
+    reason: &str,
+) {
+    let template = Template::parse(location).unwrap();
     let mut gap = Some(reason);
     for start in (from..to).step_by(10_000_000_000) {
         let naming = NameFields {
