@@ -77,6 +77,55 @@ fn with_names_of_another_form_every_camera_is_found_behind_thousands_of_objects_
     }
 }
 
+#[test]
+fn a_calendar_and_a_week_are_right_where_names_tell_the_day_alone_or_no_time_at_all() {
+    for location in [
+        "{device}/%Y-%m-%d/{session}_{seq}.{ext}",
+        "{device}/{session}_{seq}.{ext}",
+        "{device}/%Y%m%dT%H%M%S_{session}_{seq}.{ext}",
+    ] {
+        let server = GcsServer::spawn_thread();
+        let day = now() / (24 * HOUR) * (24 * HOUR) - 48 * HOUR;
+        put_chunks_at(
+            &server,
+            location,
+            "cam",
+            ("0a1b2c3d4e", 0),
+            (day + HOUR, day + 2 * HOUR),
+            "start",
+        );
+        put_chunks_at(
+            &server,
+            location,
+            "cam",
+            ("1a1b2c3d4e", 0),
+            (day + 3 * HOUR, day + 4 * HOUR),
+            "camera-unreachable",
+        );
+        let dashboard = Dashboard::start(gcstreamer_dashboard::settings::Settings {
+            template: gcstreamer_schema::name::Template::parse(location).unwrap(),
+            ..settings(&server)
+        });
+        // More than a day is answered from names where they tell enough.
+        let (from, to) = (day - 24 * HOUR, day + 48 * HOUR);
+        let path = format!("/api/timeline?camera=cam&from={}&to={}", iso(from), iso(to));
+        let timeline = get(&dashboard.address, &path).json();
+        let ranges: Vec<(String, String)> = timeline["ranges"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|range| {
+                (
+                    range["from"].as_str().unwrap().to_owned(),
+                    range["to"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect();
+        let wanted = [(day + HOUR, day + 2 * HOUR), (day + 3 * HOUR, day + 4 * HOUR)].map(|(from, to)| (iso(from), iso(to)));
+        assert_eq!(ranges, wanted, "{location}: {timeline}");
+    }
+}
+
 /// A camera whose clock was two hours ahead until an hour ago and has been right for `minutes`; the bucket has a chunk when it was recorded.
 fn was_ahead(server: &GcsServer, minutes: u64) {
     let at = (now() - 30 * SECOND) / SECOND * SECOND;

@@ -114,9 +114,10 @@ impl Manifest {
     /// Returns what contradicts itself in the manifest: it was changed after the export.
     fn contradictions(&self, template: &Template) -> Vec<String> {
         let mut faults = Vec::new();
+        let tolerance = ROUNDING.saturating_add(template.resolution());
         for object in &self.objects {
             let named = template.read(&object.name).and_then(|parts| parts.start);
-            if let Some(named) = named.filter(|named| named.abs_diff(object.from) > ROUNDING) {
+            if let Some(named) = named.filter(|named| named.abs_diff(object.from) > tolerance) {
                 faults.push(format!(
                     "clock: {} begins at {} by its name and at {} by the manifest",
                     object.name,

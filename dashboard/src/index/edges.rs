@@ -72,7 +72,7 @@ impl Index {
 
     /// As [`Index::overview`], of whole UTC days, from names.
     pub(super) async fn surround(&self, camera: &str, named: &mut Vec<Named>, from: u64, to: u64) -> Result<(), IndexError> {
-        let name = |chunk: Option<Chunk>| chunk.and_then(|chunk| Named::of(&self.template, camera, &chunk.name));
+        let name = |chunk: Option<Chunk>| chunk.as_ref().map(Named::of_chunk);
         if named.iter().all(|chunk| chunk.start.saturating_add(LENGTH) < to) {
             named.extend(name(self.after(camera, to).await?));
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use gcstreamer_schema::name::{NameParts, Template};
 
+use super::chunk::Chunk;
 use super::timeline::{Piece, Timeline};
 
 /// A chunk whose length is not known is taken to be as long as this, ns.
@@ -40,6 +41,17 @@ impl Named {
             session: session.unwrap_or_default().into(),
             sequence: sequence?,
         })
+    }
+}
+
+impl Named {
+    /// As the chunk tells by its metadata.
+    pub fn of_chunk(chunk: &Chunk) -> Self {
+        Self {
+            start: chunk.meta.start,
+            session: chunk.meta.session.as_str().into(),
+            sequence: chunk.meta.sequence,
+        }
     }
 }
 

@@ -80,6 +80,23 @@ impl Template {
         self.prefix(device, (0..24).map(|hour| begin + hour * HOUR).chain([begin + DAY - 1]))
     }
 
+    /// Returns how exactly names tell when a chunk starts: two that start this much apart have other names, ns. `u64::MAX`: they do not tell.
+    pub fn resolution(&self) -> u64 {
+        const AT: u64 = 1_767_225_600_000_000_000; // 2026-01-01T00:00:00Z
+        let name = |start| {
+            let naming = NameFields {
+                device: "0",
+                session: "0",
+                seq: 0,
+                ext: "a",
+                start,
+            };
+            self.format(&naming).unwrap_or_default()
+        };
+        let steps = [1_000_000, 1_000_000_000, 60_000_000_000, HOUR, DAY];
+        steps.into_iter().find(|step| name(AT) != name(AT + step)).unwrap_or(u64::MAX)
+    }
+
     /// As [`Template::day_prefix`], for the UTC hour of `start`.
     pub fn hour_prefix(&self, device: &str, start: u64) -> String {
         let begin = start - start % HOUR;
@@ -195,6 +212,16 @@ mod tests {
         "%A/%d %B %Y/%H.%M.%S/{device}/{seq}",
         "100%%/%y%m%d_%I%M%S%p_{seq}_{device}",
     ];
+
+    #[test]
+    fn names_tell_as_much_of_the_time_as_their_fields() {
+        let resolution = |location: &str| Template::parse(location).unwrap().resolution();
+        assert_eq!(resolution("{device}/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}"), 1_000_000);
+        assert_eq!(resolution("{device}/%Y%m%dT%H%M%S_{session}_{seq}.{ext}"), 1_000_000_000);
+        assert_eq!(resolution("{device}/%Y-%m-%d/%H-%M_{session}_{seq}.{ext}"), 60_000_000_000);
+        assert_eq!(resolution("{device}/%Y-%m-%d/{session}_{seq}.{ext}"), DAY);
+        assert_eq!(resolution("{device}/{session}_{seq}.{ext}"), u64::MAX);
+    }
 
     proptest! {
         #[test]
