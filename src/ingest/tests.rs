@@ -232,9 +232,7 @@ async fn a_file_that_waits_for_the_uploads_is_not_cut_as_if_nothing_came() {
             held: engine.held(),
             ..stamp()
         };
-        engine
-            .push(&[7; BUFFER as usize], || None, stamp, false, &never_paused())
-            .unwrap();
+        engine.push(&[7; 100_000], || None, stamp, false, &never_paused()).unwrap();
     };
     engine.reserve(BUFFER, &never_paused()).unwrap();
     push(0);

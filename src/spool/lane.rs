@@ -2,8 +2,8 @@
 //!
 //! A call into a file system that does not answer (an NFS mount that is away, a failing card) cannot be broken off. So it is made on a
 //! thread of the lane, and the caller gets `TimedOut` when nothing has moved for too long. While that call is stuck, all
-//! others fail at once and reach no thread: one thread is stuck for each spool folder, not one for each question. What was asked for
-//! in vain may still happen when the disk comes back, but always before whatever is asked next.
+//! others fail at once and reach no thread: one thread is stuck for each spool folder (while somebody drains as many as it had at once), not
+//! one for each question. What was asked for in vain may still happen when the disk comes back, but always before whatever is asked next.
 //!
 //! One call at a time, reads and writes in turn. Several only while somebody [drains](Lane::draining): a file system makes one commit of
 //! several syncs. No GStreamer, no tokio.
