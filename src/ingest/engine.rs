@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::held::Held;
 use super::message::{Message, Poster, Refusal, Wait};
 use super::object::ObjectBuilder;
-use super::room::Room;
 use super::stream::Ingest;
 use crate::base::lock::lock;
 use crate::element::shutdown::{Scope, Stop};
@@ -78,7 +78,7 @@ pub struct Engine {
     pub(super) failure: Failure,
     pub(super) playing: Playing,
     pub(super) reported: Reported,
-    pub(super) room: Room,
+    pub(super) held: Held,
     pub(super) stopping: Stopping,
     /// Key units received: `stats` reads them without waiting for the streaming thread.
     key_units: AtomicU64,
@@ -169,7 +169,7 @@ impl Engine {
             Arc::clone(&parts.poster),
         );
         let engine = Arc::new(Self {
-            room: Room::default(),
+            held: Held::default(),
             reported: Reported {
                 flow_version: AtomicU64::new(parts.flow.group().limits().2),
                 ..Reported::default()

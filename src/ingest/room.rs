@@ -1,43 +1,21 @@
 //! Makes room when the memory is full: the upload queue reports what it cannot do itself, and the engine does it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::engine::Engine;
 use super::message::{Message, Refusal, Wait};
 use super::stream::Ingest;
 use crate::upload::queue::{Charged, NoRoom, Overflow};
 
-/// How the streaming thread waits for room, ns on the queue's scale.
-#[derive(Debug, Default)]
-pub(super) struct Room {
-    /// All waits together.
-    held: AtomicU64,
-    /// When the last one ended; `u64::MAX` during one.
-    waited_until: AtomicU64,
-}
-
-impl Room {
-    /// Until when the stream has stood still because of us, as far as is known; `u64::MAX` if it does.
-    pub(super) fn waited_until(&self) -> u64 {
-        self.waited_until.load(Ordering::Relaxed)
-    }
-}
-
 impl Engine {
     /// Returns for how long the stream was kept waiting for room since the session began, ns.
     pub fn held(&self) -> u64 {
-        self.room.held.load(Ordering::Relaxed)
+        self.held.total()
     }
 
     /// Counts what `ask` takes as time for which the stream stands still because of us.
     fn while_held<T>(&self, ask: impl FnOnce() -> T) -> T {
-        let began = self.queue.now();
-        self.room.waited_until.store(u64::MAX, Ordering::Relaxed);
-        let answer = ask();
-        let ended = self.queue.now();
-        self.room.held.fetch_add(ended.saturating_sub(began), Ordering::Relaxed);
-        self.room.waited_until.store(ended, Ordering::Relaxed);
-        answer
+        self.held.during(|| self.queue.now(), ask)
     }
 
     /// Charges the memory for a buffer of `bytes`: waits, drops or fails by the policy. After a pause it continues with the same

@@ -249,7 +249,7 @@ async fn a_file_that_waits_for_the_uploads_is_not_cut_as_if_nothing_came() {
             engine.reserve(4 * BUFFER, &never_paused())
         })
     };
-    while engine.room.waited_until() != u64::MAX {
+    while engine.held.until() != u64::MAX {
         std::thread::yield_now();
     }
     for _ in 0..60 {

@@ -32,7 +32,7 @@ impl Engine {
         self.watch_limits();
         let config = self.config();
         let has_begun = self.with(|ingest| {
-            ingest.close_if_idle(config.limits.idle(), self.room.waited_until());
+            ingest.close_if_idle(config.limits.idle(), self.held.until());
             ingest.report_start();
             ingest.chunker.has_begun() || ingest.chunker.is_stopped()
         });
