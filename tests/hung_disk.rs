@@ -235,7 +235,7 @@ fn a_disk_that_stops_answering_is_told_once_costs_one_thread_and_no_chunk_and_is
 
 #[test]
 fn a_disk_that_stops_answering_costs_nothing_where_memory_is_enough() {
-    stops_answering_for_a_while("overflow max-memory-bytes=300000");
+    stops_answering_for_a_while("overflow max-memory-bytes=1048576");
 }
 
 #[test]
