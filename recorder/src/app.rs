@@ -74,7 +74,7 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
 }
 
 /// `spool-dir` is made for this user alone; its parent has to be there, or a disk that is not mounted would be written over. That it can
-/// be written is looked at here: each camera would say so by itself, and record into memory alone.
+/// be written is looked at here, once: else each camera's sink would end with it.
 fn make_spool(config: &Config) -> Result<(), RunError> {
     use std::os::unix::fs::DirBuilderExt;
     let Some(folder) = &config.spool_dir else {

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_schema::name::check_device;
+use gcstreamer_schema::time::{parse_rfc3339, rfc3339_ms};
 use gcstreamer_storage::{Fields, ListQuery};
 
 use super::{HOUR, Index, IndexError, PARALLEL};
@@ -160,8 +161,8 @@ impl Index {
             .any(|object| self.template.read(&object.name).and_then(|parts| parts.device).as_deref() == Some(camera)))
     }
 
-    /// With another template: some objects, and behind what all names of a camera begin with the next ones. Where days stand in front of the
-    /// cameras, those of the last two days come first.
+    /// With another template: some objects, and behind what the names of a camera begin with in a year, or on a day, the next ones. Where days
+    /// stand in front of the cameras, those of the last two days come first.
     async fn look_at_objects(&self) -> Result<(BTreeSet<String>, usize), IndexError> {
         let (mut cameras, mut looks) = (BTreeSet::new(), 0);
         let has_days_first = self.device_prefix("0") == self.device_prefix("1");
@@ -188,12 +189,16 @@ impl Index {
                 if known.as_ref().is_some_and(|prefix| object.name.starts_with(prefix)) {
                     continue;
                 }
-                known = self.names_of(&object.name);
+                known = None;
                 let camera = self.template.read(&object.name).and_then(|parts| parts.device);
-                let camera = camera.filter(|camera| known.is_some() && !cameras.contains(camera));
-                if let Some(camera) = camera
-                    && super::Chunk::of(&self.template, &camera, object).is_some()
-                {
+                let Some(camera) = camera.filter(|camera| check_device(camera).is_ok()) else {
+                    continue;
+                };
+                let name = object.name.clone();
+                if let Some(chunk) = super::Chunk::of(&self.template, &camera, object) {
+                    known = self
+                        .alike(&camera, chunk.meta.start, &name)
+                        .filter(|prefix| name.starts_with(prefix));
                     cameras.insert(camera);
                 }
             }
@@ -206,18 +211,28 @@ impl Index {
         Ok(LOOKS)
     }
 
-    /// What the names of this object's camera begin with; those of one day, where days stand in front of the cameras.
-    fn names_of(&self, name: &str) -> Option<String> {
-        let parts = self.template.read(name)?;
-        let camera = parts.device.filter(|camera| check_device(camera).is_ok())?;
-        let (all, day) = (
-            self.device_prefix(&camera),
-            self.template.day_prefix(&camera, parts.start.unwrap_or(0)),
-        );
-        [all, day]
-            .into_iter()
-            .find(|prefix| prefix.contains(&*camera) && name.starts_with(prefix))
+    /// What the names of a camera begin with in the year of `start`, or on its day with one more character: as much as tells the camera and
+    /// something behind it. What all its names begin with may be the beginning of another id, too (`front_` of `front_door`). `None`: names
+    /// tell no time.
+    fn alike(&self, camera: &str, start: u64, name: &str) -> Option<String> {
+        let year = rfc3339_ms(start).get(..4).map(|year| format!("{year}-01-01T00:00:00Z"));
+        let begin = year.as_deref().and_then(parse_rfc3339)?;
+        let other = format!("{camera}-");
+        let in_year = |camera: &str| {
+            let names = (0..=12).map(|month| self.template.hour_prefix(camera, begin + month * 30 * 24 * HOUR));
+            names.reduce(|common, name| common_prefix(&common, &name)).unwrap_or_default()
+        };
+        let on_day = |camera: &str| self.template.day_prefix(camera, start);
+        let longer = |prefix: String| name.get(prefix.len()..)?.chars().next().map(|next| format!("{prefix}{next}"));
+        let tells_more = |prefix: &String| prefix.len() > self.device_prefix(camera).len();
+        let year = Some(in_year(camera)).filter(|prefix| tells_more(prefix) && *prefix != in_year(&other));
+        let day = || Some(on_day(camera)).filter(|prefix| tells_more(prefix) && *prefix != on_day(&other));
+        year.or_else(|| longer(day()?))
     }
+}
+
+fn common_prefix(a: &str, b: &str) -> String {
+    a.chars().zip(b.chars()).take_while(|(x, y)| x == y).map(|(x, _)| x).collect()
 }
 
 /// Whether a folder has the name of a year that chunks can be of.
