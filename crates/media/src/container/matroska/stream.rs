@@ -58,8 +58,10 @@ pub(super) enum CutPoint {
 /// The configuration in force.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// The last key picture lay where no chunk can begin.
+    /// Key pictures lay where no chunk can begin, in Clusters that open with none; none has come since that a chunk can begin with.
     pub(super) encloses_keys: bool,
+    /// The last Cluster opens with a key picture.
+    opens_with_key: bool,
     pub(super) tracks: Tracks,
     pub(super) container: Container,
     /// `TimestampScale`, ns.
@@ -89,6 +91,7 @@ impl Stream {
     pub(super) fn new() -> Self {
         Self {
             encloses_keys: false,
+            opens_with_key: false,
             tracks: Tracks::default(),
             container: Container::Matroska,
             scale: DEFAULT_SCALE,
@@ -213,8 +216,12 @@ impl Stream {
         if track != Track::Video {
             return;
         }
-        if key.is_key() {
-            self.encloses_keys = matches!(place, CutPoint::Nowhere);
+        match place {
+            CutPoint::Nowhere => self.encloses_keys |= key.is_key() && !self.opens_with_key,
+            CutPoint::Cluster | CutPoint::InCluster(_) => {
+                self.opens_with_key = key.is_key();
+                self.encloses_keys &= !key.is_key();
+            }
         }
         self.video_seen = true;
         self.picture_end = key.is_key().then_some(frame.end_at);

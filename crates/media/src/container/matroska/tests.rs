@@ -308,6 +308,10 @@ fn key_pictures_within_clusters_of_known_size_are_noticed_as_long_as_none_opens_
         closed_cluster(240, &[])
     ]));
     assert!(!encloses(&[open_cluster(0, &by_time).0]), "a chunk can begin there");
+    // Several in one Cluster, the first at its start; then none for a while.
+    let many = [audio(0), video(0, IDR), video(40, SLICE), video(80, IDR)];
+    let none = closed_cluster(120, &[video(0, SLICE), video(40, SLICE)]);
+    assert!(!encloses(&[closed_cluster(0, &many), none.clone(), none]));
 }
 
 #[test]
