@@ -25,6 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(10);
 /// Calls at once while somebody hurries.
 const HURRIED: usize = 8;
+/// A call that takes this part of the patience is slow.
+const SLOW: u32 = 5;
 
 /// What a call does to the disk: reads are not to wait for a queue of syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +216,9 @@ impl Lane {
             Kind::Write => state.writes.push_back(job),
         }
         let waiting = state.reads.len() + state.writes.len();
-        let most = if state.draining > 0 { HURRIED } else { 1 };
+        // A disk that takes its time for one call is not given more: it may be about to hang, with a thread for each.
+        let is_slow = state.oldest(Instant::now()) >= self.0.patience / SLOW;
+        let most = if state.draining > 0 && !is_slow { HURRIED } else { 1 };
         if state.idle < waiting && state.workers < most {
             let id = state.next_worker;
             state.next_worker += 1;
@@ -448,6 +452,19 @@ mod tests {
             thread::yield_now();
         }
         lane.run(Kind::Read, || Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_hangs_while_somebody_hurries_gets_no_more_threads() {
+        let lane = Lane::new(SHORT);
+        let _draining = lane.draining();
+        let release = stuck(&lane);
+        for _ in 0..20 {
+            lane.last(Duration::from_millis(1), || {});
+            assert!(lane.run(Kind::Read, || Ok(())).is_err());
+        }
+        assert_eq!(threads(&lane), 1);
+        drop(release);
     }
 
     #[test]
