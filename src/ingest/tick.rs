@@ -52,14 +52,17 @@ impl Engine {
                 return;
             }
             let received = self.queue.snapshot().stats.bytes_received;
-            let (pictures, missing) = self.with(|ingest| (ingest.chunker.pictures(), ingest.chunker.missing_head()));
+            let (pictures, missing, enclosed) = self.with(|ingest| {
+                let chunker = &ingest.chunker;
+                (chunker.pictures(), chunker.missing_head(), chunker.encloses_keys())
+            });
             let config = self.config();
-            self.poster.post(if self.with(|ingest| ingest.chunker.encloses_keys()) {
+            self.poster.post(if enclosed {
                 Message::Warning {
                     warning: Warning::NoKeyUnit {
                         waited,
                         interval: None,
-                        enclosed: true,
+                        enclosed,
                     },
                     max_time: config.limits.max_time,
                     max_memory: config.uploads.max_memory,

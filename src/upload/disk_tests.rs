@@ -307,7 +307,6 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
 
 /// A chunk whose clock was wrong, as the next start finds it; its new entry does not fit into the block of its old one.
 fn found(disk: &SimDisk, spool: &Arc<Spool>) -> Stored {
-    let data = Bytes::from_static(b"0123456789");
     {
         let session = spool.session("cam", SESSION).unwrap();
         let entry = Entry {
@@ -319,14 +318,7 @@ fn found(disk: &SimDisk, spool: &Arc<Spool>) -> Stored {
             metadata: [("note".to_owned(), "n".repeat(5000))].into(),
             ..entry(7)
         };
-        let mut open = session.create(&entry).unwrap();
-        open.append(0, std::slice::from_ref(&data)).unwrap();
-        let closed = ClosedEntry {
-            entry,
-            size: 10,
-            crc32c: crc32c::crc32c(&data),
-        };
-        open.finish(&closed).unwrap();
+        drop(written(&session, entry));
     }
     assert_eq!(chunk_files(disk), ["7"]);
     match adopt(spool).sessions.pop().unwrap().chunks.pop().unwrap() {

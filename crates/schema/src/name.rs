@@ -10,7 +10,7 @@ mod moment;
 mod pattern;
 mod read;
 
-pub use read::NameParts;
+pub use read::{NameParts, common_prefix};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {

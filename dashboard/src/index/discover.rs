@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use gcstreamer_schema::name::check_device;
+use gcstreamer_schema::name::{check_device, common_prefix};
 use gcstreamer_schema::time::{parse_rfc3339, rfc3339_ms};
 use gcstreamer_storage::{Fields, ListQuery};
 
@@ -32,12 +32,11 @@ const YEARS: std::ops::RangeInclusive<u16> = 1970..=2554;
 /// How long an answer is good for, ns.
 const GOOD_FOR: u64 = 60_000_000_000;
 
-/// What was found, and when.
+/// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Discovered {
-    at: Option<u64>,
-    /// How long that is good for, ns.
-    good_for: u64,
+    /// Until when that is good, ns since the Unix epoch.
+    until: u64,
     cameras: BTreeSet<String>,
     /// Folders that are cameras, and when they were looked into.
     folders: HashMap<String, u64>,
@@ -58,19 +57,17 @@ impl Index {
     pub async fn cameras(&self) -> Result<Vec<String>, IndexError> {
         let mut discovered = self.discovered.lock().await;
         let now = self.clock.now();
-        if discovered
-            .at
-            .is_none_or(|at| now.saturating_sub(at) >= discovered.good_for.max(GOOD_FOR))
-        {
+        if now >= discovered.until {
+            let mut good_for = GOOD_FOR;
             // Ids of the default template stand in front of the year.
             if self.has_default_names() {
                 self.look_into_folders(&mut discovered, now).await?;
             } else {
                 let (found, looks) = self.look_at_objects().await?;
                 discovered.cameras.extend(found);
-                discovered.good_for = GOOD_FOR.max(PER_LOOK.saturating_mul(u64::try_from(looks).unwrap_or(u64::MAX)));
+                good_for = GOOD_FOR.max(PER_LOOK.saturating_mul(u64::try_from(looks).unwrap_or(u64::MAX)));
             }
-            discovered.at = Some(now);
+            discovered.until = now.saturating_add(good_for);
         }
         Ok(discovered.cameras.iter().cloned().collect())
     }
@@ -220,7 +217,9 @@ impl Index {
         let other = format!("{camera}-");
         let in_year = |camera: &str| {
             let names = (0..=12).map(|month| self.template.hour_prefix(camera, begin + month * 30 * 24 * HOUR));
-            names.reduce(|common, name| common_prefix(&common, &name)).unwrap_or_default()
+            names
+                .reduce(|common, name| common_prefix(&common, &name).to_owned())
+                .unwrap_or_default()
         };
         let on_day = |camera: &str| self.template.day_prefix(camera, start);
         let longer = |prefix: String| name.get(prefix.len()..)?.chars().next().map(|next| format!("{prefix}{next}"));
@@ -229,10 +228,6 @@ impl Index {
         let day = || Some(on_day(camera)).filter(|prefix| tells_more(prefix) && *prefix != on_day(&other));
         year.or_else(|| longer(day()?))
     }
-}
-
-fn common_prefix(a: &str, b: &str) -> String {
-    a.chars().zip(b.chars()).take_while(|(x, y)| x == y).map(|(x, _)| x).collect()
 }
 
 /// Whether a folder has the name of a year that chunks can be of.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use gcstreamer_schema::name::Template;
+use gcstreamer_schema::name::{Template, common_prefix};
 use gcstreamer_storage::{GcsReader, ListQuery, Page, WriteError};
 use tokio::sync::Semaphore;
 
@@ -341,12 +341,7 @@ impl Index {
             self.template.hour_prefix(camera, 1_000_000 * HOUR),
             self.template.hour_prefix(camera, 100 * HOUR),
         );
-        let end = a
-            .char_indices()
-            .zip(b.chars())
-            .find(|((_, x), y)| x != y)
-            .map_or(a.len().min(b.len()), |((at, _), _)| at);
-        a.get(..end).unwrap_or_default().to_owned()
+        common_prefix(&a, &b).to_owned()
     }
 
     /// The chunk of this name and generation, with its camera. `None`: there is none, or the object is no chunk of ours.

@@ -42,9 +42,7 @@ impl Named {
             sequence: sequence?,
         })
     }
-}
 
-impl Named {
     /// As the chunk tells by its metadata.
     pub fn of_chunk(chunk: &Chunk) -> Self {
         Self {

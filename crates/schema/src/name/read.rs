@@ -125,7 +125,8 @@ impl Template {
     }
 }
 
-fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
+/// Returns what both texts begin with, in whole characters.
+pub fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
     let end = a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y);
     let end = end.map_or(a.len().min(b.len()), |((at, _), _)| at);
     a.get(..end).unwrap_or_default()

@@ -92,8 +92,9 @@ impl Runner {
     }
 
     fn look_at_kinds(&mut self) {
-        let open = self.open.iter().find(|open| open.ended.is_none());
-        let failed = open.and_then(|open| Some((open.recording.attempt(), open.recording.unsupported(KINDS_WAIT)?)));
+        let failed = self
+            .current()
+            .and_then(|open| Some((open.recording.attempt(), open.recording.unsupported(KINDS_WAIT)?)));
         if let Some((attempt, failure)) = failed {
             self.event(Event::Failed(attempt, failure));
         }

@@ -72,9 +72,11 @@ impl Runner {
         let oldest = self.open.iter().map(|open| open.seen.oldest_pending).max().unwrap_or(0);
         report.oldest_pending = Duration::from_nanos(oldest);
         let has_spool = self.job.storage.spool_dir.is_some() && condition.state == State::Recording;
-        let recording = self.open.iter().find(|open| open.ended.is_none()).filter(|_| has_spool);
-        report.spool_left = recording.map(|open| Duration::from_secs(open.seen.spool_seconds_left));
-        if let Some(open) = self.open.iter().find(|open| open.ended.is_none()) {
+        let current = self.open.iter().find(|open| open.ended.is_none());
+        report.spool_left = current
+            .filter(|_| has_spool)
+            .map(|open| Duration::from_secs(open.seen.spool_seconds_left));
+        if let Some(open) = current {
             let (watch, pace) = (&open.recording.watch, open.recording.watch.pace());
             if let Some(picture) = watch.picture() {
                 report.codec = Some(picture.codec.name());

@@ -134,15 +134,7 @@ impl Chunker {
         match elapsed {
             Elapsed::For(waited) if limits.max_time > 0 && waited >= limits.patience() && !self.is_doubtful => {
                 let interval = self.keys.longest_interval;
-                let enclosed = self.encloses_keys();
-                self.warn(
-                    Warning::NoKeyUnit {
-                        waited,
-                        interval,
-                        enclosed,
-                    },
-                    events,
-                );
+                self.warn_no_key_unit(waited, interval, events);
                 Some(Cut::NoKey)
             }
             _ => None,

@@ -302,16 +302,20 @@ impl Chunker {
     /// Warns that no key unit came, unless the reason is known: without PAT and PMT none can be seen.
     fn warn_of_no_key(&mut self, waited: u64, events: &mut Vec<Event>) {
         if !self.has_warned(&Warning::NoProgram) {
-            let enclosed = self.encloses_keys();
-            self.warn(
-                Warning::NoKeyUnit {
-                    waited,
-                    interval: None,
-                    enclosed,
-                },
-                events,
-            );
+            self.warn_no_key_unit(waited, None, events);
         }
+    }
+
+    pub(super) fn warn_no_key_unit(&mut self, waited: u64, interval: Option<u64>, events: &mut Vec<Event>) {
+        let enclosed = self.encloses_keys();
+        self.warn(
+            Warning::NoKeyUnit {
+                waited,
+                interval,
+                enclosed,
+            },
+            events,
+        );
     }
 
     /// Drops the undecided bytes below `at`; returns how many.
