@@ -166,7 +166,10 @@ const tests = {
     const card = page.locator(".card:has-text('Back door')");
     await card.locator(".badge").waitFor();
     assert.doesNotMatch(await card.textContent(), /camera lost/);
-    execFileSync("mosquitto_pub", ["-h", "127.0.0.1", "-p", String(mqtt.port), "-r", "-q", "1", "-t", mqtt.topic, "-m", mqtt.frozen]);
+    // It froze now: what waits is as old as its report says, whatever the tests before this one took.
+    const now = new Date().toISOString();
+    const frozen = JSON.stringify({ ...JSON.parse(mqtt.frozen), since: now, ts: now });
+    execFileSync("mosquitto_pub", ["-h", "127.0.0.1", "-p", String(mqtt.port), "-r", "-q", "1", "-t", mqtt.topic, "-m", frozen]);
     await until("the badge does not turn", () => card.textContent(), (text) => /camera lost/.test(text) && /no pictures since/.test(text));
     assert.match(await page.textContent(".summary"), /1 camera lost/);
     assert.match(await page.textContent(".card:first-child"), /Back door/, "trouble is first");

@@ -60,6 +60,16 @@ export function described(timeline: Timeline, at: number): "recorded" | "recorde
   return gap ? { gap: gap.reason, until: Date.parse(gap.to) } : "nothing known";
 }
 
+/** Pictures are asked for on a grid of this step (ms), so that the browser's cache serves most of a drag. */
+const GRID = 2000;
+
+/** The instant whose picture stands for `at`; undefined where nothing is stored. */
+export function instantOfPicture(timeline: Timeline, at: number): number | undefined {
+  const range = timeline.ranges.find(({ from, to }) => Date.parse(from) <= at && at < Date.parse(to));
+  const onGrid = Math.floor(at / GRID) * GRID;
+  return range && (onGrid >= Date.parse(range.from) ? onGrid : at);
+}
+
 /** What ends this little (ms) after an instant ends there: lengths and ends are rounded each by themselves. */
 const TOUCH = 250;
 

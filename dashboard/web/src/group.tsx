@@ -154,7 +154,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
             <figure key={camera}>
               <div class="screen">
                 <video ref={(element) => { screens.current[index] = element; }} playsInline muted={heard !== camera} aria-label={`Recording of ${camera}`} data-at={told[index]?.at} />
-                {peeked !== null && <Peek camera={camera} at={peeked} />}
+                {peeked !== null && <Peek camera={camera} at={peeked} timeline={timelines[index] ?? NOTHING} />}
                 {peeked === null && <State told={told[index]} timeline={timelines[index] ?? NOTHING} at={at} />}
               </div>
               <figcaption>

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { AGAIN, ApiError, type Timeline, get } from "./api";
-import { type Skipped, type View, asked, described } from "./bar";
+import { type Skipped, type View, asked, described, instantOfPicture } from "./bar";
 import { askForToken } from "./login";
 import { clock, date, iso, span, zone } from "./time";
 import { reason } from "./words";
@@ -102,10 +102,11 @@ export function When({ at, isUtc, setUtc, children }: { at: number; isUtc: boole
   );
 }
 
-/** The picture at an instant while the bar is dragged: the first of its chunk. */
-export function Peek({ camera, at }: { camera: string; at: number }) {
-  // On a grid, so that the browser's cache serves most of a drag.
-  const t = iso(Math.floor(at / 2000) * 2000);
+/** The picture at an instant while the bar is dragged: the first of its chunk; dark where nothing is recorded. */
+export function Peek({ camera, at, timeline }: { camera: string; at: number; timeline: Timeline }) {
+  const known = instantOfPicture(timeline, at);
+  if (known === undefined) return <div class="peek" />;
+  const t = iso(known);
   return <video class="peek" src={`/preview?${new URLSearchParams({ camera, t })}`} muted playsInline preload="auto" aria-hidden="true" />;
 }
 

@@ -154,7 +154,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
       <main class="watch">
         <div class="screen">
           <video ref={video} playsInline muted onClick={toggle} aria-label={`Recording of ${camera}`} />
-          {peeked !== null && <Peek camera={camera} at={peeked} />}
+          {peeked !== null && <Peek camera={camera} at={peeked} timeline={timeline} />}
           {said && <p class="said" role="status">{typeof said === "string" ? said : skippedOver(withReason(said, [timeline]))}</p>}
         </div>
         {leftOut.length > 0 && <p class="quiet" role="note">{codecs(leftOut)} does not play in a browser and is left out here. A download "as recorded" has it.</p>}

@@ -43,6 +43,11 @@ test("an instant is recorded, waits for its upload, is missing, or nothing is kn
   assert.deepEqual([5, 12, 17, 25, 40].map((at) => bar.described(timeline, at)), ["recorded", { gap: "not-stored", until: 20 }, "recorded, not yet uploaded", "recorded, not yet uploaded", "nothing known"]);
 });
 
+test("no picture is asked for where nothing is stored, and few during a drag", () => {
+  const timeline = { ranges: [{ from: iso(1500), to: iso(9000) }], gaps: [{ from: iso(9000), to: iso(20_000), reason: "not-stored" }], pending: [{ from: iso(15_000), to: iso(30_000) }] };
+  assert.deepEqual([0, 1499, 1500, 2100, 3999, 8999, 9000, 16_000, 40_000].map((at) => bar.instantOfPicture(timeline, at)), [undefined, undefined, 1500, 2000, 2000, 8000, undefined, undefined, undefined]);
+});
+
 test("live is where every camera that records has a picture and the next one comes in time", () => {
   const now = 1_000_000_000;
   const at = (ages, chunk) => {
