@@ -5,7 +5,6 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser as _;
 use gcstreamer_dashboard::app::App;
 use gcstreamer_dashboard::clock::SystemClock;
 use gcstreamer_dashboard::command::{self, Failure};
@@ -15,7 +14,7 @@ use gcstreamer_dashboard::systemd;
 use gcstreamer_storage::UrlSigner;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let flags = match cli.command {
         Some(Command::Serve(flags)) => *flags,
         Some(command) => return run(command),

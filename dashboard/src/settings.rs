@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{FalseyValueParser, Resettable};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use gcstreamer_schema::cameras::{self, Camera};
 use gcstreamer_schema::limits::check_bucket;
 use gcstreamer_schema::name::Template;
@@ -33,6 +34,21 @@ pub struct Cli {
     /// The flags of serve.
     #[command(flatten)]
     pub serve: Flags,
+}
+
+impl Cli {
+    /// Reads the command line and the environment, and ends the program where they are wrong, as clap does. An empty variable counts
+    /// as none, which is how files of units and of containers leave one out.
+    pub fn read() -> Self {
+        let command = Self::command().mut_args(without_empty);
+        let command = command.mut_subcommands(|command| command.mut_args(without_empty));
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn without_empty(arg: Arg) -> Arg {
+    let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    if is_empty { arg.env(Resettable::Reset) } else { arg }
 }
 
 /// What to do.
@@ -159,7 +175,7 @@ pub struct Flags {
     #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_PASSWORD_FILE")]
     pub mqtt_password_file: Option<PathBuf>,
     /// Speak TLS to the broker
-    #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_TLS")]
+    #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_TLS", value_parser = FalseyValueParser::new())]
     pub mqtt_tls: bool,
     /// How recordings that play as they are reach a player: proxy (through the dashboard), or redirect (from the bucket, by signed URLs)
     #[arg(long, env = "GCSTREAMER_DASHBOARD_DELIVERY", default_value = "proxy")]
@@ -222,7 +238,7 @@ pub struct Settings {
 
 impl Flags {
     fn broker(&self) -> Result<Option<Broker>, String> {
-        let Some(host) = self.mqtt_host.clone() else {
+        let Some(host) = self.mqtt_host.clone().filter(|host| !host.is_empty()) else {
             let others = self.mqtt_port.is_some() || self.mqtt_username.is_some() || self.mqtt_password_file.is_some();
             return if others || self.mqtt_tls {
                 Err("--mqtt-host is missing: the other flags of MQTT mean nothing without it".into())

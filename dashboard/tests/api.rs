@@ -165,6 +165,7 @@ fn questions_that_make_no_sense_are_answered_with_what_to_do() {
         (format!("/api/timeline?camera=cam&from={to}&to={from}"), 400),
         (format!("/api/timeline?camera=cam&from=yesterday&to={to}"), 400),
         (format!("/api/timeline?camera=..%2Fx&from={from}&to={to}"), 400),
+        ("/hls/live.m3u8?camera=..%2Fx".into(), 400),
         (format!("/api/timeline?camera=cam&from=2020-01-01T00:00:00Z&to={to}"), 400),
         (format!("/hls/index.m3u8?camera=cam&from=2020-01-01T00:00:00Z&to={to}"), 400),
         (format!("/hls/index.m3u8?camera=nobody&from={from}&to={to}"), 404),

@@ -134,6 +134,64 @@ fn native_files_hold_the_chunks_of_the_range_behind_one_header() {
 }
 
 #[test]
+fn of_two_recorders_at_once_no_picture_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let cuts = cut(&encode(STREAMS[1], 20, folder.path()));
+    let server = GcsServer::spawn_thread();
+    let start = (now() - 60 * SECOND) / SECOND * SECOND;
+    // One ends after 12 s. The other has recorded since second 9, with a key picture every two seconds.
+    store(&server, "site/ts", &cuts, start, &[3, 4]);
+    store(&server, "site/ts", &cuts, start + 9 * SECOND, &[]);
+    let dashboard = Dashboard::start(settings(&server));
+    let range = format!("camera=site%2Fts&from={}&to={}", iso(start), iso(start + 28 * SECOND));
+    let reply = get(&dashboard.address, &format!("/export?{range}&format=mp4"));
+    let film = folder.path().join("film.mp4");
+    std::fs::write(&film, &reply.body).unwrap();
+    let source = pictures(&folder.path().join("stream"));
+    assert!(
+        pictures(&film) == [&source[..300], &source[50..475]].concat(),
+        "{} pictures",
+        pictures(&film).len()
+    );
+    let manifest = get(&dashboard.address, &reply.headers["export-manifest"]).json();
+    assert_eq!(manifest["gaps"], serde_json::json!([]));
+    let playlist = get(&dashboard.address, &format!("/hls/index.m3u8?{range}")).text();
+    assert_eq!(playlist.matches("#EXTINF").count(), 8, "{playlist}");
+}
+
+#[test]
+fn sound_of_six_channels_is_in_the_film() {
+    let stream = Stream {
+        camera: "surround",
+        arguments: "-c:v libx264 -c:a libopus -ac 6 -f matroska",
+    };
+    let recorded = recorded(stream, &[]);
+    let reply = get(&recorded.dashboard.address, &recorded.address("surround", 0, 20_000, "mp4"));
+    let film = recorded.folder.path().join("film.mp4");
+    std::fs::write(&film, &reply.body).unwrap();
+    assert_eq!(pictures(&film).len(), 500, "{}", reply.text());
+    let (codec, channels) = ("stream=codec_name", "stream=channels");
+    let of_sound = |entry: &str| {
+        let output = Command::new("ffprobe")
+            .args([
+                "-v",
+                "error",
+                "-select_streams",
+                "a",
+                "-of",
+                "csv=p=0",
+                "-show_entries",
+                entry,
+            ])
+            .arg(&film)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!((of_sound(codec).as_str(), of_sound(channels).as_str()), ("opus", "6"));
+}
+
+#[test]
 fn a_gap_takes_no_time_in_a_film_and_is_in_the_manifest() {
     let recorded = recorded(STREAMS[0], &[2]);
     let reply = get(&recorded.dashboard.address, &recorded.address("flv", 0, 20_000, "mp4"));

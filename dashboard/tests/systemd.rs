@@ -1,4 +1,5 @@
-//! What systemd sees of the dashboard: it has started once it serves, it is alive while it answers, and a bad setting is no start.
+//! What systemd sees of the dashboard: it has started once it serves, it is alive while it answers, a bad setting is no start, and its
+//! environment is read as files of units have it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::net::UnixDatagram;
@@ -67,4 +68,50 @@ fn with_a_bad_setting_it_has_not_started() {
     assert_eq!(child.wait().unwrap().code(), Some(2));
     socket.set_nonblocking(true).unwrap();
     assert!(socket.recv(&mut [0; 64]).is_err(), "it has reported something");
+}
+
+/// What the program says of that environment, and its exit status.
+fn said(variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_gcstreamer-dashboard"))
+        .envs(
+            variables
+                .iter()
+                .map(|(name, value)| (format!("GCSTREAMER_DASHBOARD_{name}"), value)),
+        )
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn an_empty_variable_is_none_and_a_switch_takes_the_usual_words() {
+    let all = "BUCKET ENDPOINT_URI CREDENTIALS_FILE LOCATION CAMERAS LISTEN AUTH MQTT_HOST MQTT_PORT MQTT_USERNAME MQTT_PASSWORD_FILE \
+               MQTT_TLS DELIVERY CACHE_DIR LOG";
+    let (status, text) = said(&all.split(' ').map(|name| (name, "")).collect::<Vec<_>>());
+    assert!(
+        status == Some(2) && text.contains("--bucket is missing"),
+        "{status:?}: {text}"
+    );
+    for (word, says) in [
+        ("1", "--mqtt-host is missing"),
+        ("true", "--mqtt-host is missing"),
+        ("0", "--delivery redirect"),
+        ("off", "--delivery redirect"),
+    ] {
+        let others = [
+            ("BUCKET", "my-bucket"),
+            ("ENDPOINT_URI", "http://127.0.0.1:1"),
+            ("DELIVERY", "redirect"),
+        ];
+        let delivery = if says.contains("delivery") {
+            &others[..]
+        } else {
+            &others[..2]
+        };
+        let (status, text) = said(&[delivery, &[("MQTT_TLS", word)]].concat());
+        assert!(
+            status == Some(2) && text.contains(says),
+            "MQTT_TLS={word}: {status:?}: {text}"
+        );
+    }
 }

@@ -27,12 +27,12 @@ mod running;
 pub use reading::Reading;
 pub use running::{Begun, Exports};
 
-use crate::hls::playlist::{Playing, goes_on, once, playing, unplayable};
+use crate::hls::playlist::{Piece, Playing, goes_on, once, playing, unplayable};
 use crate::hls::remux::RemuxError;
 use crate::index::timeline::{Gap, NOT_STORED, Timeline};
 use crate::index::{Chunk, HOUR, Index, IndexError};
 use film::{Cut, Film, Window, cut};
-use manifest::{Manifest, Object, Part};
+use manifest::{Manifest, Object};
 
 /// Longest range, ns: 24 h.
 pub const LONGEST: u64 = 24 * HOUR;
@@ -136,14 +136,16 @@ impl Request {
         )
     }
 
-    fn window(&self, chunk: &Chunk, first: i64) -> Window {
+    /// What is shown of a chunk whose container's time begins at `first`, unless its metadata say where.
+    fn window(&self, Part { chunk, after }: &Part, first: i64) -> Window {
+        let from = self.from.max(after.unwrap_or(0));
         let anchor = chunk.meta.pts_start.and_then(|pts| i64::try_from(pts).ok()).unwrap_or(first);
         let place = |utc: u64| {
             let since = i128::from(utc) - i128::from(chunk.meta.start) + i128::from(anchor);
             i64::try_from(since).unwrap_or(i64::MAX)
         };
         Window {
-            from: (chunk.meta.start < self.from).then(|| place(self.from)),
+            from: (chunk.meta.start < from).then(|| place(from)),
             to: (chunk.meta.end > self.to).then(|| place(self.to)),
         }
     }
@@ -168,10 +170,18 @@ pub struct Plan {
     manifest: OnceLock<Arc<Manifest>>,
 }
 
+/// A chunk of a range.
+#[derive(Clone, Debug)]
+struct Part {
+    chunk: Chunk,
+    /// What it has of the time before is in the file already, as another session recorded it, ns since the Unix epoch.
+    after: Option<u64>,
+}
+
 /// A chunk of a plan.
 #[derive(Clone, Debug)]
 struct Planned {
-    chunk: Chunk,
+    source: Part,
     /// Where its bytes begin in the file, and how many there are.
     offset: u64,
     size: u64,
@@ -186,7 +196,7 @@ pub struct Selection {
     pub request: Request,
     /// See [`Plan::id`].
     pub id: String,
-    chunks: Vec<Chunk>,
+    parts: Vec<Part>,
 }
 
 impl Selection {
@@ -197,8 +207,12 @@ impl Selection {
     pub async fn of(index: &Index, request: Request) -> Result<Self, ExportError> {
         let found = index.span(&request.camera, request.from, request.to).await?;
         let takes = |chunk: &&Chunk| request.format == Format::Native || playing(chunk) != Playing::Not;
-        let chunks: Vec<Chunk> = once(found.iter().filter(takes)).into_iter().cloned().collect();
-        if chunks.is_empty() {
+        let part = |piece: Piece<'_>| Part {
+            chunk: piece.chunk.clone(),
+            after: piece.after,
+        };
+        let parts: Vec<Part> = once(found.iter().filter(takes)).into_iter().map(part).collect();
+        if parts.is_empty() {
             return Err(unplayable(&found).map_or(ExportError::Nothing, ExportError::Unplayable));
         }
         let mut digest = Sha256::new();
@@ -209,22 +223,26 @@ impl Selection {
             request.to,
             request.format.name()
         ));
-        for chunk in &chunks {
+        for Part { chunk, .. } in &parts {
             digest.update(format!("\0{}\0{}", chunk.name, chunk.generation));
         }
         let id = manifest::hex(digest.finalize()).chars().take(32).collect();
-        Ok(Self { request, id, chunks })
+        Ok(Self { request, id, parts })
     }
 
     /// How many chunks there are.
     pub fn count(&self) -> usize {
-        self.chunks.len()
+        self.parts.len()
+    }
+
+    fn chunks(&self) -> Vec<Chunk> {
+        self.parts.iter().map(|part| part.chunk.clone()).collect()
     }
 
     /// What is missing in the range.
     fn gaps(&self) -> Vec<Gap> {
         let (from, to) = (self.request.from, self.request.to);
-        let timeline = Timeline::of(&self.chunks);
+        let timeline = Timeline::of(&self.chunks());
         let edge = |from, to| Gap {
             from,
             to,
@@ -251,29 +269,29 @@ impl Selection {
     pub async fn plan(self, index: &Index, progress: &AtomicUsize) -> Result<Plan, ExportError> {
         let gaps = self.gaps();
         let container = self
-            .chunks
+            .parts
             .first()
-            .map(|chunk| chunk.meta.container)
+            .map(|part| part.chunk.meta.container)
             .unwrap_or(gcstreamer_schema::Container::Raw);
         let (header, parts, extension, content_type) = match self.request.format {
             Format::Native => {
-                let ranges = native::parts(&self.chunks).map_err(ExportError::Join)?;
-                let parts = self.chunks.iter().cloned().zip(ranges);
+                let ranges = native::parts(&self.chunks()).map_err(ExportError::Join)?;
+                let parts = self.parts.iter().cloned().zip(ranges);
                 let parts: Vec<_> = parts
-                    .map(|(chunk, range)| (chunk, range.end - range.start, range.start))
+                    .map(|(part, range)| (part, range.end - range.start, range.start))
                     .collect();
                 (Vec::new(), parts, container.extension(), container.content_type(false))
             }
             Format::Mp4 => {
                 let (header, sizes) = self.film(index, progress).await?;
-                let parts = self.chunks.iter().cloned().zip(sizes).map(|(chunk, size)| (chunk, size, 0));
+                let parts = self.parts.iter().cloned().zip(sizes).map(|(part, size)| (part, size, 0));
                 (header, parts.collect(), "mp4", "video/mp4")
             }
         };
         let mut offset = header.len() as u64;
-        let place = |(chunk, size, skip)| {
+        let place = |(source, size, skip)| {
             let planned = Planned {
-                chunk,
+                source,
                 offset,
                 size,
                 skip,
@@ -299,11 +317,12 @@ impl Selection {
 
     /// The first pass: the header, and how many bytes the film has of each chunk.
     async fn film(&self, index: &Index, progress: &AtomicUsize) -> Result<(Vec<u8>, Vec<u64>), ExportError> {
-        let (mut film, mut sizes) = (Film::default(), Vec::with_capacity(self.chunks.len()));
+        let (mut film, mut sizes) = (Film::default(), Vec::with_capacity(self.parts.len()));
         let mut before: Option<&Chunk> = None;
-        for chunk in &self.chunks {
+        for part in &self.parts {
+            let chunk = &part.chunk;
             let bytes = whole(index, chunk).await?;
-            let (cut, window) = cut_of(&self.request, chunk, bytes).await?;
+            let (cut, window) = cut_of(&self.request, part, bytes).await?;
             let joins = before.is_some_and(|last| goes_on(last, chunk));
             let size = film.push(&cut, window, joins);
             // With the instant, whatever the template of the names.
@@ -312,24 +331,25 @@ impl Selection {
             before = Some(chunk);
             progress.fetch_add(1, Ordering::Relaxed);
         }
-        let first = self.chunks.first().map_or(self.request.from, |chunk| chunk.meta.start);
-        let header = film.header(self.request.from.max(first));
-        let name = || self.chunks.first().map_or_else(|| "".into(), |chunk| chunk.name.clone());
+        let first = self.parts.first().map(|part| &part.chunk);
+        let header = film.header(first.map_or(0, |chunk| chunk.meta.start).max(self.request.from));
+        let name = || first.map_or_else(|| "".into(), |chunk| chunk.name.clone());
         Ok((header.map_err(|error| ExportError::Remux(name(), error))?, sizes))
     }
 }
 
 /// Reads a chunk and takes what a film needs of it.
-async fn cut_of(request: &Request, chunk: &Chunk, bytes: Bytes) -> Result<(Cut, Window), ExportError> {
-    let (request, meta, name) = (request.clone(), chunk.clone(), chunk.name.clone());
+async fn cut_of(request: &Request, part: &Part, bytes: Bytes) -> Result<(Cut, Window), ExportError> {
+    let (request, part, name) = (request.clone(), part.clone(), part.chunk.name.clone());
     let work = move || -> Result<(Cut, Window), RemuxError> {
-        let read = samples::read(meta.meta.container, &bytes, meta.meta.pts_start)?;
+        let meta = &part.chunk.meta;
+        let read = samples::read(meta.container, &bytes, meta.pts_start)?;
         let first = [&read.video, &read.audio]
             .into_iter()
             .flatten()
             .find_map(|track| track.samples.first());
-        let window = request.window(&meta, first.map_or(0, |sample| sample.pts));
-        Ok((cut(&read, meta.meta.duration, window)?, window))
+        let window = request.window(&part, first.map_or(0, |sample| sample.pts));
+        Ok((cut(&read, meta.duration, window)?, window))
     };
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.map_err(|_| ExportError::Changed(name.clone()))?;
@@ -382,20 +402,24 @@ impl Plan {
             ClockKind::Corrected => 2,
             ClockKind::Suspect => 3,
         };
-        let clock = self.parts.iter().map(|part| part.chunk.meta.clock).max_by_key(certainty);
+        let clock = self
+            .parts
+            .iter()
+            .map(|part| part.source.chunk.meta.clock)
+            .max_by_key(certainty);
         let objects = self
             .parts
             .iter()
             .zip(ledger.objects)
             .map(|(part, (crc32c, sha256, of_part))| Object {
-                name: part.chunk.name.to_string(),
-                generation: part.chunk.generation,
-                size: part.chunk.size,
+                name: part.source.chunk.name.to_string(),
+                generation: part.source.chunk.generation,
+                size: part.source.chunk.size,
                 crc32c,
                 sha256,
-                from: part.chunk.meta.start,
-                to: part.chunk.meta.end,
-                part: Part {
+                from: part.source.chunk.meta.start,
+                to: part.source.chunk.meta.end,
+                part: manifest::Part {
                     size: part.size,
                     sha256: of_part,
                 },
@@ -409,7 +433,7 @@ impl Plan {
             gaps: self.gaps.clone(),
             clock: clock.unwrap_or(ClockKind::Suspect).name().into(),
             size: self.size,
-            header: Part {
+            header: manifest::Part {
                 size: self.header.len() as u64,
                 sha256: manifest::hex(Sha256::digest(&self.header)),
             },

@@ -119,9 +119,9 @@ impl Reading {
     }
 
     async fn film(&mut self, index: &Index, part: &Planned, skip: u64) -> Result<(), ExportError> {
-        let bytes = whole(index, &part.chunk).await?;
+        let bytes = whole(index, &part.source.chunk).await?;
         let sums = self.ledger.is_some().then(|| manifest::sums(&bytes));
-        let (cut, _) = cut_of(&self.plan.request, &part.chunk, bytes).await?;
+        let (cut, _) = cut_of(&self.plan.request, &part.source, bytes).await?;
         let samples = [cut.video, cut.audio].into_iter().flatten().flat_map(|track| track.samples);
         let mut joined = BytesMut::new();
         let mut pieces = Vec::new();
@@ -133,7 +133,7 @@ impl Reading {
         }
         pieces.push(joined.freeze());
         if pieces.iter().map(|piece| piece.len() as u64).sum::<u64>() != part.size {
-            return Err(ExportError::Changed(part.chunk.name.clone()));
+            return Err(ExportError::Changed(part.source.chunk.name.clone()));
         }
         if let (Some(ledger), Some((crc32c, sha256))) = (&mut self.ledger, sums) {
             let mut digest = Sha256::new();
@@ -150,11 +150,12 @@ impl Reading {
             return Ok(());
         };
         let to = part
+            .source
             .chunk
             .size
             .min(open.at + BLOCK)
             .min(open.at.max(part.skip) + (self.end - self.at));
-        let bytes = read(index, &part.chunk, open.at..to).await?;
+        let bytes = read(index, &part.source.chunk, open.at..to).await?;
         let left_out = usize::try_from(part.skip.saturating_sub(open.at))
             .unwrap_or(usize::MAX)
             .min(bytes.len());
@@ -164,14 +165,14 @@ impl Reading {
             open.object.update(&bytes);
             open.of_part.update(&shown);
             open.crc32c = ::crc32c::crc32c_append(open.crc32c, &bytes);
-            if to == part.chunk.size {
+            if to == part.source.chunk.size {
                 let crc32c = gcstreamer_schema::crc32c::to_base64(open.crc32c);
                 let sha256 = |digest: &Sha256| manifest::hex(digest.clone().finalize());
                 ledger.objects.push((crc32c, sha256(&open.object), sha256(&open.of_part)));
             }
         }
         self.queue.extend((!shown.is_empty()).then_some(shown));
-        self.open = (to < part.chunk.size).then_some(open);
+        self.open = (to < part.source.chunk.size).then_some(open);
         Ok(())
     }
 

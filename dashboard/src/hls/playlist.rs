@@ -4,7 +4,7 @@
 //! the container's time does not go on, or the kind of the streams changes. Everything that is written of an object's name is
 //! percent-encoded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use gcstreamer_schema::session::session_start;
@@ -158,21 +158,48 @@ pub fn goes_on(a: &Chunk, b: &Chunk) -> bool {
 
 /// Takes out what cannot be played, and what another session recorded at the same time.
 fn playable(chunks: &[Chunk]) -> Vec<&Chunk> {
-    once(chunks.iter().filter(|chunk| playing(chunk) != Playing::Not))
+    let pieces = once(chunks.iter().filter(|chunk| playing(chunk) != Playing::Not));
+    pieces.into_iter().map(|piece| piece.chunk).collect()
 }
 
-/// Takes out what another session recorded at the same time.
-pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> Vec<&'a Chunk> {
-    let mut kept: Vec<&Chunk> = Vec::new();
-    for chunk in chunks {
-        let (start, end) = (chunk.meta.start, chunk.meta.end);
-        let covered = kept.last().map_or(0, |last| last.meta.end);
-        let is_new = kept.last().is_some_and(|last| last.is_followed_by(chunk)) || start + (end - start) / 2 >= covered;
-        if is_new {
-            kept.push(chunk);
+/// A chunk of what is shown once.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// The chunk.
+    pub chunk: &'a Chunk,
+    /// What it has of the time before was shown by another session, ns since the Unix epoch; `None`: it begins where that ends, or later.
+    pub after: Option<u64>,
+}
+
+/// Takes out what another session recorded at the same time, of chunks sorted by their beginning; nothing that one of them alone has is
+/// left out. A session is followed as long as it goes on. The one that is then taken up may have begun before.
+pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> Vec<Piece<'a>> {
+    let mut kept: Vec<Piece<'_>> = Vec::new();
+    let (mut covered, mut open, mut rest) = (0, Vec::new(), chunks.peekable());
+    loop {
+        let last = kept.last().map(|piece| piece.chunk);
+        while let Some(chunk) = rest.next_if(|chunk| last.is_some() && chunk.meta.start <= covered + SLACK) {
+            open.push(chunk);
         }
+        let goes_on = |chunk: &Chunk| last.is_some_and(|last| last.is_followed_by(chunk));
+        let is_same = |chunk: &Chunk| last.is_some_and(|last| last.meta.session == chunk.meta.session);
+        let middle = |chunk: &Chunk| chunk.meta.start + (chunk.meta.end - chunk.meta.start) / 2;
+        open.retain(|chunk| chunk.meta.end > covered + SLACK || is_same(chunk) && (goes_on(chunk) || middle(chunk) >= covered));
+        let best = open
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, chunk)| (goes_on(chunk), is_same(chunk), chunk.meta.start))
+            .map(|(at, _)| at);
+        let Some(chunk) = best.map(|at| open.swap_remove(at)).or_else(|| rest.next()) else {
+            return kept;
+        };
+        let is_late = !is_same(chunk) && chunk.meta.start + SLACK < covered;
+        kept.push(Piece {
+            chunk,
+            after: is_late.then_some(covered),
+        });
+        covered = covered.max(chunk.meta.end);
     }
-    kept
 }
 
 /// Returns the address of a chunk's bytes under `/media`.
@@ -221,17 +248,36 @@ pub fn vod(chunks: &[Chunk], style: Style<'_>) -> String {
     out
 }
 
+/// The session that a live playlist shows: the one that was recorded last (a clock that was ahead does not count). Of several that are
+/// recorded at once it is the one that began last, whichever has stored something last: or the numbers would go back.
+fn running(chunks: &[Chunk]) -> Option<&str> {
+    /// When its first chunk was there, and its newest.
+    type Session<'a> = (u64, &'a Chunk);
+    let mut sessions: BTreeMap<&str, Session<'_>> = BTreeMap::new();
+    for chunk in chunks {
+        let known = sessions.entry(&chunk.meta.session).or_insert((chunk.created, chunk));
+        known.0 = known.0.min(chunk.created);
+        known.1 = std::cmp::max_by_key(known.1, chunk, |chunk| (chunk.ended(), chunk.created));
+    }
+    let newest = sessions.values().map(|(_, chunk)| chunk.ended()).max()?;
+    let runs = |chunk: &Chunk| newest - chunk.ended() <= chunk.meta.duration.saturating_mul(3).saturating_add(LIVE_PATIENCE);
+    let began = |session: &str, first: u64| session_start(session).unwrap_or(u64::MAX).min(first);
+    let running = sessions.into_iter().filter(|(_, (_, chunk))| runs(chunk));
+    running
+        .max_by_key(|(session, (first, _))| (began(session, *first), *session))
+        .map(|(session, _)| session)
+}
+
 /// A playlist that follows a running recording at `now` (ns since the Unix epoch). `None`: there is nothing to follow.
 ///
-/// Its numbers follow from the stored chunks alone: session and sequence. It shows the session that was
-/// recorded last (a clock that was ahead does not count), up to the newest chunk that
-/// either follows on or has waited [`LIVE_PATIENCE`] for those before it. A chunk stored later than that after one with a higher
+/// Its numbers follow from the stored chunks alone: session and sequence. It shows the [session that runs](running), up to the newest
+/// chunk that either follows on or has waited [`LIVE_PATIENCE`] for those before it. A chunk stored later than that after one with a higher
 /// number never enters, so no number is given twice.
 pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
-    let session = &chunks.iter().max_by_key(|chunk| (chunk.ended(), chunk.created))?.meta.session;
+    let session = running(chunks)?;
     let mut ours: Vec<&Chunk> = chunks
         .iter()
-        .filter(|c| c.meta.session == *session && playing(c) != Playing::Not)
+        .filter(|c| c.meta.session == session && playing(c) != Playing::Not)
         .collect();
     ours.sort_by_key(|chunk| chunk.meta.sequence);
     ours.dedup_by_key(|chunk| chunk.meta.sequence);

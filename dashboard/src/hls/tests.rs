@@ -2,7 +2,7 @@
 
 use gcstreamer_schema::{Container, GapReason, metadata::Gap};
 
-use super::playlist::{LIVE_PATIENCE, Playing, Style, media_address, playing, unplayable};
+use super::playlist::{LIVE_PATIENCE, Playing, Style, media_address, once, playing, unplayable};
 use crate::index::Chunk;
 use crate::index::chunk::tests::{BASE, SECOND, chunk};
 
@@ -77,7 +77,53 @@ fn what_two_recorders_stored_at_the_same_time_is_played_once() {
     let mut chunks = run(0, 0..6);
     chunks.extend((0..6).map(|q| chunk(1, q, q as f64 * 10.0 + 3.0, 10.0)));
     let text = vod(&crate::index::chunk::sorted(chunks));
-    assert_eq!(count(&text, "#EXTINF"), 6, "{text}");
+    // And the last three seconds, which one of them alone has.
+    assert_eq!(count(&text, "#EXTINF"), 7, "{text}");
+}
+
+#[test]
+fn what_one_of_two_recorders_alone_stored_is_played() {
+    let pieces = |all: &[(u8, u64, f64, f64)]| {
+        let chunks = all.iter().map(|&(s, sequence, from, to)| chunk(s, sequence, from, to - from));
+        let chunks = crate::index::chunk::sorted(chunks.collect());
+        let second = |ns: u64| (ns - BASE) / SECOND;
+        let kept = once(chunks.iter()).into_iter();
+        kept.map(|piece| {
+            (
+                second(piece.chunk.meta.start),
+                second(piece.chunk.meta.end),
+                piece.after.map(second),
+            )
+        })
+        .collect::<Vec<_>>()
+    };
+    // The old one ends in the middle of a chunk of the new one: second 13 is in that alone.
+    assert_eq!(
+        pieces(&[(0, 1, 0.0, 10.0), (0, 2, 10.0, 13.0), (1, 0, 4.0, 14.0), (1, 1, 14.0, 24.0)]),
+        [(0, 10, None), (10, 13, None), (4, 14, Some(13)), (14, 24, None)]
+    );
+    // Both record for long, and each misses something.
+    let both = |missing: [u64; 2]| {
+        let of =
+            move |s: u8, after: f64| (0..10u64).map(move |q| (s, q, q as f64 * 10.0 + after, q as f64 * 10.0 + after + 10.0));
+        let kept = of(0, 0.0)
+            .filter(move |c| c.1 != missing[0])
+            .chain(of(1, 4.0).filter(move |c| c.1 != missing[1]));
+        pieces(&kept.collect::<Vec<_>>())
+    };
+    let expected = [
+        (0, 10, None),
+        (10, 20, None),
+        (14, 24, Some(20)),
+        (24, 34, None),
+        (34, 44, None),
+        (44, 54, None),
+        (50, 60, Some(54)),
+    ];
+    assert_eq!(both([2, 5])[..7], expected);
+    assert_eq!(both([2, 5]).last(), Some(&(94, 104, Some(100))));
+    // A clock that went back within a session loses nothing.
+    assert_eq!(pieces(&[(0, 0, 0.0, 10.0), (0, 1, 10.0, 20.0), (0, 2, 12.0, 18.0)]).len(), 3);
 }
 
 #[test]
@@ -283,6 +329,34 @@ fn numbers_of_sessions_stay_small_enough_for_players_that_count_up_to_them() {
         .find_map(|line| line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:"));
     let number: u64 = number.unwrap().parse().unwrap();
     assert!(number < 100_000, "{number}");
+}
+
+#[test]
+fn the_live_playlist_stays_with_one_of_two_sessions_that_run_at_once() {
+    let of = |seconds: u64, length: f64, range: std::ops::Range<u64>| {
+        let session = gcstreamer_schema::session::session_id(BASE + seconds * SECOND, 7);
+        let all = range.map(move |q| chunk(0, q, seconds as f64 + q as f64 * length, length));
+        all.map(move |chunk| Chunk {
+            meta: gcstreamer_schema::metadata::ObjectMetadata {
+                session: session.clone(),
+                ..chunk.meta
+            },
+            ..chunk
+        })
+    };
+    let all: Vec<Chunk> = of(0, 10.0, 0..60).chain(of(205, 8.0, 0..40)).collect();
+    let mut last = 0;
+    for second in 20..620 {
+        let now = BASE + second * SECOND;
+        let stored: Vec<Chunk> = all.iter().filter(|chunk| chunk.created <= now).cloned().collect();
+        let (number, addresses) = window(&crate::index::chunk::sorted(stored), now);
+        // The younger one ends at 525 s; once it is gone for three chunks there is the other one alone.
+        assert!(
+            number >= last || second > 545,
+            "at {second} s: {number} after {last}: {addresses:?}"
+        );
+        last = number;
+    }
 }
 
 #[test]

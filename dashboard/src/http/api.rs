@@ -40,7 +40,7 @@ fn time(name: &str, text: &str) -> Result<u64, ApiError> {
     parse_rfc3339(&text).ok_or_else(|| ApiError::bad_request(format!("{name} is no time"), TIMES))
 }
 
-fn camera(id: &str) -> Result<(), ApiError> {
+pub(super) fn check_camera(id: &str) -> Result<(), ApiError> {
     check_device(id).map_err(|fault| ApiError::bad_request(fault, "/api/cameras lists the ids"))
 }
 
@@ -59,7 +59,7 @@ pub(super) struct At {
 
 impl At {
     pub(super) fn time(&self) -> Result<u64, ApiError> {
-        camera(&self.camera)?;
+        check_camera(&self.camera)?;
         time("t", &self.t)
     }
 }
@@ -75,7 +75,7 @@ pub(super) struct Span {
 impl Span {
     /// Both times, ns since the Unix epoch, not further apart than `longest`.
     pub(super) fn bounds(&self, longest: u64) -> Result<(u64, u64), ApiError> {
-        camera(&self.camera)?;
+        check_camera(&self.camera)?;
         bounds(&self.from, &self.to, longest)
     }
 }
@@ -154,7 +154,7 @@ pub(super) struct Month {
 
 /// `GET /api/days?camera=&month=2026-11&tz=`
 pub(super) async fn days(State(shared): State<Shared>, Question(query): Question<Month>) -> Result<Response, ApiError> {
-    camera(&query.camera)?;
+    check_camera(&query.camera)?;
     let first: Date = format!("{}-01", query.month)
         .parse()
         .map_err(|_| ApiError::bad_request("month is no month", "write it as 2026-11"))?;

@@ -4,7 +4,7 @@ use axum::extract::{Extension, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
-use super::api::{CameraQuery, Span};
+use super::api::{CameraQuery, Span, check_camera};
 use super::ask::Question;
 use super::error::ApiError;
 use super::media::By;
@@ -60,6 +60,7 @@ pub(super) async fn live(
     Question(query): Question<CameraQuery>,
     Question(by): Question<By>,
 ) -> Result<Response, ApiError> {
+    check_camera(&query.camera)?;
     let now = shared.app.clock.now();
     // The newest chunk may have begun in the hour before; a camera's clock may be ahead.
     let chunks = shared

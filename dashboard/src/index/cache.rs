@@ -159,6 +159,7 @@ struct Line {
     generation: i64,
     size: u64,
     created: u64,
+    retry: u32,
     metadata: std::collections::BTreeMap<String, String>,
 }
 
@@ -170,8 +171,8 @@ struct File {
     chunks: Vec<Line>,
 }
 
-/// 2: an hour that lacked its first chunk is not among them.
-const VERSION: u32 = 2;
+/// 3: which name a chunk was given, and none twice.
+const VERSION: u32 = 3;
 
 impl Disk {
     /// Keeps files below `folder`, which must exist; `identity` names bucket and endpoint.
@@ -278,6 +279,7 @@ fn line_of(chunk: &Chunk) -> Line {
         generation: chunk.generation,
         size: chunk.size,
         created: chunk.created,
+        retry: chunk.retry,
         metadata: chunk.meta.to_map(&Default::default()),
     }
 }
@@ -288,6 +290,7 @@ fn chunk_of(line: Line) -> Option<Chunk> {
         generation: line.generation,
         size: line.size,
         created: line.created,
+        retry: line.retry,
         meta: ObjectMetadata::from_map(&line.metadata).ok()?,
     })
 }

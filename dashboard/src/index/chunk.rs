@@ -3,6 +3,7 @@
 //! No I/O. Names and metadata are foreign text: an object whose name the template does not give, or whose metadata is not that of
 //! [`ObjectMetadata`] or contradicts the name, is no chunk.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,8 @@ pub struct Chunk {
     pub size: u64,
     /// When the bucket had it, ns since the Unix epoch.
     pub created: u64,
+    /// Which name it was given: a higher one than 0 where the name was taken by what is not the whole chunk.
+    pub retry: u32,
     /// Its metadata; the device is left empty, since a list of chunks is of one camera.
     pub meta: ObjectMetadata,
 }
@@ -54,6 +57,7 @@ impl Chunk {
             generation: object.generation,
             size: object.size,
             created: created.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0),
+            retry: parts.retry,
             meta,
         })
     }
@@ -80,18 +84,19 @@ impl Chunk {
     }
 }
 
-/// Sorts chunks by time and takes out those listed twice.
+/// Sorts chunks by time and takes out those listed twice, and those stored again under another name because theirs was taken: by what is
+/// broken, or half of it, and may not be removed.
 pub fn sorted(mut chunks: Vec<Chunk>) -> Vec<Chunk> {
     let key = |chunk: &Chunk| {
-        (
-            chunk.meta.start,
-            chunk.meta.session.clone(),
-            chunk.meta.sequence,
-            chunk.generation,
-        )
+        let (session, sequence) = (chunk.meta.session.clone(), chunk.meta.sequence);
+        (chunk.meta.start, session, sequence, Reverse(chunk.retry), chunk.generation)
     };
     chunks.sort_by_cached_key(key);
-    chunks.dedup_by(|a, b| a.name == b.name && a.generation == b.generation);
+    let place = |chunk: &Chunk| (chunk.meta.start, chunk.meta.sequence);
+    chunks.dedup_by(|a, b| {
+        let is_again = place(a) == place(b) && a.meta.session == b.meta.session && a.retry < b.retry;
+        is_again || a.name == b.name && a.generation == b.generation
+    });
     chunks
 }
 
@@ -115,6 +120,7 @@ pub(crate) mod tests {
             generation: 1000 + i64::try_from(sequence).unwrap(),
             size: 1000,
             created: BASE + ns(start + seconds),
+            retry: 0,
             meta: ObjectMetadata {
                 previous_session: None,
                 device: String::new(),
@@ -171,6 +177,15 @@ pub(crate) mod tests {
         let wrong_sequence = format!("cam{}", NAME.replace("000003", "000004"));
         assert!(Chunk::of(&template(), "cam", listed("cam", &wrong_sequence)).is_none());
         assert!(Chunk::of(&template(), "cam", listed("cam", "cam/readme.txt")).is_none());
+    }
+
+    #[test]
+    fn of_a_chunk_that_was_stored_again_the_last_name_counts() {
+        let name = format!("cam{NAME}");
+        let names = [name.clone(), name.replace(".flv", "-r2.flv"), name.replace(".flv", "-r1.flv")];
+        let chunks = names.map(|name| Chunk::of(&template(), "cam", listed("cam", &name)).unwrap());
+        let kept = sorted(chunks.to_vec());
+        assert_eq!(kept.iter().map(|chunk| chunk.retry).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

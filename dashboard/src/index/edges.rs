@@ -83,7 +83,7 @@ impl Index {
     }
 
     /// The last chunk that begins before `at`.
-    async fn before(&self, camera: &str, at: u64) -> Result<Option<Chunk>, IndexError> {
+    pub(super) async fn before(&self, camera: &str, at: u64) -> Result<Option<Chunk>, IndexError> {
         let hour = self.hour(camera, at).await?;
         let last = |chunks: &[Chunk], at: u64| {
             let earlier = chunks.iter().filter(|chunk| chunk.meta.start < at);

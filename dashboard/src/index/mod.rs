@@ -253,7 +253,12 @@ impl Index {
             .try_collect()
             .await?;
         let touching = |chunk: &&Chunk| chunk.meta.start < to && chunk.meta.end > from;
-        let chunks: Vec<Chunk> = found.iter().flat_map(|hour| hour.iter()).filter(touching).cloned().collect();
+        let mut chunks: Vec<Chunk> = found.iter().flat_map(|hour| hour.iter()).filter(touching).cloned().collect();
+        if chunks.iter().all(|chunk| chunk.meta.start > from) {
+            // One of hours may reach into it.
+            let first = (from - from % HOUR).saturating_sub(HOUR);
+            chunks.extend(self.before(camera, first).await?.filter(|chunk| touching(&chunk)));
+        }
         Ok(chunk::sorted(chunks))
     }
 

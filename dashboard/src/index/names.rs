@@ -57,10 +57,11 @@ impl Named {
 pub fn timeline(mut named: Vec<Named>) -> Timeline {
     named.sort();
     named.dedup();
+    let next = followers(&named);
     let mut lengths: Vec<u64> = named
-        .windows(2)
-        .filter(|pair| follows(pair))
-        .map(|pair| pair[1].start - pair[0].start)
+        .iter()
+        .zip(&next)
+        .filter_map(|(chunk, next)| Some((*next)? - chunk.start))
         .collect();
     lengths.sort_unstable();
     let usual = lengths.get(lengths.len() / 2).copied().unwrap_or(USUAL);
@@ -69,12 +70,8 @@ pub fn timeline(mut named: Vec<Named>) -> Timeline {
     let mut before: HashMap<&str, u64> = HashMap::new();
     let pieces: Vec<Piece<'_>> = named
         .iter()
-        .enumerate()
-        .map(|(index, chunk)| {
-            let next = named
-                .get(index..index + 2)
-                .filter(|pair| follows(pair))
-                .map(|pair| pair[1].start);
+        .zip(next)
+        .map(|(chunk, next)| {
             let end = next.filter(|next| next - chunk.start <= longest);
             let last = before.insert(&chunk.session, chunk.start);
             let is_behind_hole = last.is_some_and(|last| chunk.start - last > longest);
@@ -96,8 +93,21 @@ pub fn timeline(mut named: Vec<Named>) -> Timeline {
     Timeline::of_pieces(&pieces)
 }
 
-fn follows(pair: &[Named]) -> bool {
-    pair[0].session == pair[1].session && pair[0].sequence.checked_add(1) == Some(pair[1].sequence)
+/// When the chunk begins that follows each in its session, whatever other sessions recorded between them.
+fn followers(named: &[Named]) -> Vec<Option<u64>> {
+    let mut next = vec![None; named.len()];
+    let mut last: HashMap<&str, usize> = HashMap::new();
+    for (at, chunk) in named.iter().enumerate() {
+        let Some(before) = last.insert(&chunk.session, at) else {
+            continue;
+        };
+        if named.get(before).and_then(|before| before.sequence.checked_add(1)) == Some(chunk.sequence)
+            && let Some(next) = next.get_mut(before)
+        {
+            *next = Some(chunk.start);
+        }
+    }
+    next
 }
 
 #[cfg(test)]
@@ -128,6 +138,10 @@ mod tests {
             .map(|g| (g.from / SECOND, g.to / SECOND, g.reason.as_str()))
             .collect();
         assert_eq!(gaps, [(160, 190, "not-stored"), (220, 300, "start")]);
+        // Two recorders at once, of chunks of a minute.
+        let all = (0..100).flat_map(|q| [named("a", q, 1000 + q * 60), named("b", q, 1024 + q * 60)]);
+        let both = super::timeline(all.collect());
+        assert_eq!((both.ranges.len(), both.gaps.len()), (1, 0), "{both:?}");
     }
 
     #[test]

@@ -100,6 +100,9 @@ pub type Judged = (Badge, String, Option<u64>);
 /// Judges a camera at `now` (ns since the Unix epoch) by its report and its newest chunk. `None`: the report says nothing.
 pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged> {
     let status = report.status.as_ref()?;
+    if newest.is_some_and(|chunk| is_overtaken(report, status, chunk, now)) {
+        return None;
+    }
     let since = gcstreamer_schema::time::rfc3339_ms(status.since);
     let plain = |badge, reason: String| Some((badge, reason, None));
     if matches!(status.phase, Phase::Stopped | Phase::Eos) {
@@ -167,6 +170,18 @@ pub fn waiting(report: &Report, now: u64) -> Option<(u64, u64)> {
         _ => status.since,
     };
     Some((begin, end.min(now))).filter(|(begin, end)| begin < end)
+}
+
+/// Whether a camera that was reported as gone has recorded since: without MQTT, or while its way to the broker is closed.
+fn is_overtaken(report: &Report, status: &StatusDocument, newest: &Chunk, now: u64) -> bool {
+    let (ended, length) = (newest.ended(), newest.meta.end - newest.meta.start);
+    let began = ended.saturating_sub(length);
+    let is_since = match status.phase {
+        Phase::Stopped | Phase::Eos => began > report.at,
+        // What it had recorded before it lost its power may still come.
+        _ => report.online == Some(false) && began > report.at && is_old(status, report.at, began),
+    };
+    is_since && now.saturating_sub(ended) < patience(newest)
 }
 
 /// Whether a report of `at` is older than three of its intervals.
@@ -259,6 +274,30 @@ mod tests {
                 .1
                 .ends_with("since 2026-11-22T06:40:10.000Z")
         );
+    }
+
+    #[test]
+    fn a_camera_that_records_without_reports_is_judged_by_the_bucket() {
+        // Reported at 10 s, every 60 s; the chunk begins so late, and it is judged so much after its end.
+        let badge = |availability: &str, phase: &str, start: u64, after: u64| {
+            let newest = chunk(0, 5, start as f64, 10.0);
+            let now = newest.meta.end + after * SECOND;
+            judge(heard(availability, phase, "online").of("a/b").unwrap(), Some(&newest), now).map(|(badge, ..)| badge)
+        };
+        assert_eq!(badge("offline", "stopped", 0, 5), Some(Badge::Stopped));
+        assert_eq!(badge("offline", "stopped", 100, 5), None, "started again");
+        assert_eq!(
+            badge("offline", "stopped", 100, 70),
+            Some(Badge::Stopped),
+            "and it stores no more"
+        );
+        assert_eq!(
+            badge("offline", "streaming", 100, 5),
+            Some(Badge::Offline),
+            "it may have been waiting"
+        );
+        assert_eq!(badge("offline", "streaming", 300, 5), None, "its way to the broker is closed");
+        assert_eq!(badge("offline", "streaming", 300, 70), Some(Badge::Offline));
     }
 
     #[test]

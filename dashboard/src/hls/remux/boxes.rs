@@ -7,8 +7,8 @@ use gcstreamer_media::container::samples::sps::{self, Size};
 use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
 use mp4_atom::{
     Atom, Audio, Avc1, Avcc, Codec, Dinf, Dops, Dref, DrefEntry, Encode, Esds, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Minf, Moov,
-    Mp4a, Mvex, Mvhd, Opus, Smhd, Stbl, Stco, Stsc, StscEntry, Stsd, Stsz, StszSamples, Stts, SttsEntry, Tkhd, Trak, Trex, Url,
-    Visual, Vmhd,
+    Mp4a, Mvex, Mvhd, Opus, OpusChannelMapping, Smhd, Stbl, Stco, Stsc, StscEntry, Stsd, Stsz, StszSamples, Stts, SttsEntry,
+    Tkhd, Trak, Trex, Url, Visual, Vmhd,
 };
 
 use super::RemuxError;
@@ -154,39 +154,33 @@ fn esds(id: u32, config: &[u8]) -> Esds {
     }
 }
 
-/// From the identification header of RFC 7845 5.1. Only mono and stereo, which have no mapping table.
+/// Whether such a header can be written; or the pictures beside the sound would not play either.
+pub(super) fn is_opus(head: &[u8]) -> bool {
+    dops(head).is_some_and(|dops| dops.encode(&mut Vec::new()).is_ok())
+}
+
+/// From the identification header of RFC 7845 5.1, which is little-endian; sound of more than two channels has a mapping table in it.
 fn dops(head: &[u8]) -> Option<Dops> {
-    let &[
-        b'O',
-        b'p',
-        b'u',
-        b's',
-        b'H',
-        b'e',
-        b'a',
-        b'd',
-        _,
-        channels,
-        s0,
-        s1,
-        r0,
-        r1,
-        r2,
-        r3,
-        g0,
-        g1,
-        0,
-        ..,
-    ] = head
-    else {
-        return None;
+    let fields = head.strip_prefix(b"OpusHead")?;
+    let (&[_, channels, s0, s1, r0, r1, r2, r3, g0, g1, family], table) = fields.split_first_chunk::<11>()?;
+    let channel_mapping = match family {
+        0 => None,
+        family => {
+            let (&[stream_count, coupled_count], channel_mapping) = table.split_first_chunk::<2>()?;
+            Some(OpusChannelMapping {
+                family,
+                stream_count,
+                coupled_count,
+                channel_mapping: channel_mapping.get(..channels.into())?.to_vec(),
+            })
+        }
     };
     Some(Dops {
         output_channel_count: channels,
         pre_skip: u16::from_le_bytes([s0, s1]),
         input_sample_rate: u32::from_le_bytes([r0, r1, r2, r3]),
         output_gain: i16::from_le_bytes([g0, g1]),
-        channel_mapping: None,
+        channel_mapping,
     })
 }
 

@@ -5,7 +5,7 @@
 
 use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack};
 
-use super::boxes::{Header, Kind};
+use super::boxes::{self, Header, Kind};
 use super::{Placed, RemuxError};
 
 /// Sampling rates by samplingFrequencyIndex, ISO/IEC 14496-3 1.6.3.3.
@@ -68,6 +68,7 @@ pub(super) fn header(track: &SampleTrack, id: u32) -> Result<(Header, Frame), Re
                 Frame::Fixed(frame),
             ))
         }
+        Codec::Opus(head) if !boxes::is_opus(head) => Err(RemuxError::Codec("Opus with a damaged header".into())),
         Codec::Opus(head) => Ok((
             Header {
                 id,
