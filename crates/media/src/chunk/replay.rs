@@ -95,6 +95,7 @@ impl Replay {
                 key: unit.key,
                 pts,
                 end: unit.end,
+                decode: unit.decode,
             };
             let placed = line.place(timed, 0);
             let pts = placed.pts;

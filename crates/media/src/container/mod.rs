@@ -115,6 +115,8 @@ pub struct Unit {
     pub pts: Option<u64>,
     /// End of the presentation in ns, if the container has it (fMP4, Matroska with durations).
     pub end: Option<u64>,
+    /// When its decoding begins and ends, likewise (fMP4): fragments meet in these times, and overlap where pictures are reordered.
+    pub decode: Option<(u64, u64)>,
     /// The unit begins with, or is, a decoder configuration that differs from the one in force: a chunk must begin here.
     pub new_codec_config: bool,
     /// Header for a chunk that begins here; `None` where none can (inside a Matroska cluster of known size).
@@ -129,6 +131,7 @@ impl Unit {
             key: Key::No,
             pts: None,
             end: None,
+            decode: None,
             new_codec_config: true,
             init: Some(init),
         }

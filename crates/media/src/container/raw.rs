@@ -36,6 +36,7 @@ impl Raw {
                 key: Key::Closed,
                 pts: None,
                 end: None,
+                decode: None,
                 new_codec_config: false,
                 init,
             };

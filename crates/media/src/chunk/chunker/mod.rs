@@ -346,6 +346,7 @@ impl Chunker {
             key: unit.key,
             pts,
             end: unit.end,
+            decode: unit.decode,
         };
         let placed = self.line.place(timed, self.arrival.at(stamp));
         (unit.pts, unit.end) = (Some(placed.pts), placed.end);

@@ -2,7 +2,7 @@
 //!
 //! PURE.
 
-use super::JUMP;
+use super::{JUMP, Timed};
 
 /// Pictures are not stored in the order they are shown in, and tracks not quite beside each other: a step back of less is no
 /// jump. Longer where pictures are farther apart.
@@ -24,6 +24,23 @@ const UNDO: i128 = 4;
 /// Longest step that counts as elapsed because it is as long as the one before it: 10 min.
 const REGULAR: i128 = 600_000_000_000;
 
+/// Where a unit meets its neighbours, ns of the container: when it is shown, or, where pictures are stored in another order than they
+/// are shown in, when it is decoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seam {
+    begin: i128,
+    length: i128,
+}
+
+impl Seam {
+    /// Of a unit that is shown for `length`; 0: not known.
+    pub(super) fn of(unit: Timed, length: i128) -> Self {
+        let decoded = unit.decode.map(|(begin, end)| (i128::from(begin), i128::from(end)));
+        let (begin, length) = decoded.map_or((i128::from(unit.pts), length), |(begin, end)| (begin, (end - begin).max(0)));
+        Self { begin, length }
+    }
+}
+
 /// How one track has come along. Times in ns, after the offset was taken off.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lane {
@@ -31,6 +48,8 @@ pub(super) struct Lane {
     before: i128,
     pub(super) last: i128,
     pub(super) end: i128,
+    /// Where the last unit meets the next.
+    seam: i128,
     /// Last step forward that was none of a jump.
     step: i128,
     /// The one before that.
@@ -138,6 +157,7 @@ impl Lane {
             before: offset,
             last,
             end: last,
+            seam: last,
             step: 0,
             usual: 0,
             gap: 0,
@@ -159,9 +179,10 @@ impl Lane {
 
 impl Lane {
     /// Returns the lane with the unit's end and arrival noted.
-    pub(super) fn arrived(self, length: i128, arrival: u64) -> Self {
+    pub(super) fn arrived(self, length: i128, seam: Seam, arrival: u64) -> Self {
         Self {
             end: self.last + length,
+            seam: seam.begin - self.offset + seam.length,
             arrival,
             ..self
         }
@@ -319,7 +340,8 @@ impl Lane {
 
     /// Returns the lane with a rewind corrected, once it is certain: no picture that precedes a key frame is shown after
     /// it, none is shown before more than [`REORDER`] that precede it, and units without gaps or overlaps do not overlap.
-    pub(super) fn rewound(self, before: Self, length: i128, is_key_picture: bool) -> Option<Self> {
+    pub(super) fn rewound(self, before: Self, seam: Seam, is_key_picture: bool) -> Option<Self> {
+        let (length, overlap) = (seam.length, before.seam - (seam.begin - self.offset));
         let next = before.end.max(before.top + before.step);
         let began = if before.below.count > 0 {
             before.below.lowest.min(self.last)
@@ -330,8 +352,8 @@ impl Lane {
         let is_reordered = before.strides.longest() > length * 2;
         let by = if is_key_picture && self.last + REWIND.max(before.step * 2) < before.second {
             next - began
-        } else if before.seams >= SEAMS && !is_reordered && length > 0 && before.end - self.last > REWIND.max(length / 8) {
-            before.end - self.last
+        } else if before.seams >= SEAMS && !is_reordered && length > 0 && overlap > REWIND.max(length / 8) {
+            overlap
         } else if before.below.count >= REORDER && self.last < before.second {
             next - began
         } else {
@@ -373,7 +395,8 @@ impl Lane {
     }
 
     /// Notes what [`Lane::rewound`] has to know of this unit.
-    pub(super) fn measured(self, before: Self, length: i128) -> Self {
+    pub(super) fn measured(self, before: Self, seam: Seam) -> Self {
+        let length = seam.length;
         let is_below = self.last < self.second;
         let lowest = if before.below.count > 0 {
             before.below.lowest
@@ -389,7 +412,7 @@ impl Lane {
                 count: if is_below { before.below.count + 1 } else { 0 },
                 lowest: lowest.min(self.last),
             },
-            seams: if length > 0 && (self.last - before.end).abs() <= tolerance {
+            seams: if length > 0 && (seam.begin - self.offset - before.seam).abs() <= tolerance {
                 (before.seams + 1).min(SEAMS)
             } else {
                 0

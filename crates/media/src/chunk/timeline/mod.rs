@@ -17,7 +17,7 @@ mod tests;
 mod tests_wrong;
 
 use crate::container::{Key, Track};
-use lane::Lane;
+use lane::{Lane, Seam};
 
 /// A step forward of more than this is a jump: 30 s.
 pub const JUMP: i128 = 30_000_000_000;
@@ -41,6 +41,8 @@ pub struct Timed {
     pub pts: u64,
     /// Its end, if the container has it.
     pub end: Option<u64>,
+    /// When its decoding begins and ends, if the container has it.
+    pub decode: Option<(u64, u64)>,
 }
 
 /// A unit's place on the time line.
@@ -61,7 +63,9 @@ pub struct Placed {
 impl TimeLine {
     /// Places a unit that arrived at `arrival`, ns on a clock that does not step.
     pub fn place(&mut self, unit: Timed, arrival: u64) -> Placed {
-        let Timed { track, key, pts, end } = unit;
+        let Timed {
+            track, key, pts, end, ..
+        } = unit;
         let (lane, other) = match track {
             Track::Video => (self.video, self.audio),
             Track::Audio => (self.audio, self.video),
@@ -79,6 +83,7 @@ impl TimeLine {
         };
         let raw = i128::from(pts);
         let length = end.map_or(0, |end| (i128::from(end) - raw).max(0));
+        let seam = Seam::of(unit, length);
         let waited = lane.map_or(0, |lane| arrival.saturating_sub(lane.arrival));
         let (lane, jumped) = match lane {
             Some(before) => {
@@ -88,14 +93,14 @@ impl TimeLine {
                 let rewound = if jumped {
                     None
                 } else {
-                    lane.rewound(before, length, is_key_picture)
+                    lane.rewound(before, seam, is_key_picture)
                 };
                 let lane = rewound.unwrap_or(lane).unfrozen(before, raw, waited);
-                (lane.measured(before, length), jumped || rewound.is_some())
+                (lane.measured(before, seam), jumped || rewound.is_some())
             }
             None => (first(raw, other, self.now), false),
         };
-        let lane = lane.arrived(length, arrival);
+        let lane = lane.arrived(length, seam, arrival);
         self.now = self.now.max(lane.last);
         if track == Track::Video {
             self.video = Some(lane);

@@ -8,6 +8,7 @@ fn timed(track: Track, pts: u64, end: Option<u64>) -> Timed {
         key: Key::No,
         pts,
         end,
+        decode: None,
     }
 }
 
@@ -146,6 +147,58 @@ fn fragments_that_overlap_those_before_do_not_add_up() {
         last = line.place(unit, 0).pts;
     }
     assert!((37 * S..=39 * S).contains(&last), "{last}");
+}
+
+/// Pictures of a stream with `bf` B-frames between two others, `fps` a second, in fragments of `count`: when each fragment is shown and decoded.
+fn fragments(fps: u64, bf: u64, gop: u64, count: u64, back: impl Fn(u64) -> u64) -> Vec<Timed> {
+    let pictures = fps * 60;
+    let frame = |n: u64| (10 * fps + n) * S / fps;
+    // Decoded are I or P, then the B-frames in front of it; shown one mini group later than decoded.
+    let mut shown = Vec::new();
+    for group in (0..pictures).step_by(usize::try_from(gop).unwrap()) {
+        shown.push(group);
+        let mut at = group;
+        while at < group + gop - 1 {
+            let next = (at + bf + 1).min(group + gop - 1);
+            shown.push(next);
+            shown.extend(at + 1..next);
+            at = next;
+        }
+    }
+    let units = (0..pictures / count).map(|fragment| {
+        let back = back(fragment) * 1_000_000;
+        let numbers = fragment * count..(fragment + 1) * count;
+        let of = &shown[usize::try_from(numbers.start).unwrap()..usize::try_from(numbers.end).unwrap()];
+        let (first, last) = (of[0], *of.iter().max().unwrap());
+        Timed {
+            key: if first % gop == 0 { Key::Closed } else { Key::No },
+            decode: Some((frame(numbers.start) - back, frame(numbers.end) - back)),
+            ..timed(Track::Video, frame(first + bf) - back, Some(frame(last + bf + 1) - back))
+        }
+    });
+    units.collect()
+}
+
+#[test]
+fn fragments_that_end_between_reordered_pictures_keep_their_times() {
+    for fps in [5, 8, 12, 15, 20, 25, 30, 50] {
+        for (bf, seconds) in [(1, 2), (2, 2), (3, 2), (3, 4), (1, 10), (7, 4)] {
+            for count in [fps / 2, fps, fps * 2] {
+                let mut line = TimeLine::default();
+                for unit in fragments(fps, bf, fps * seconds, count.max(1), |_| 0) {
+                    let placed = line.place(unit, 0);
+                    let what = format!("{fps} a second, {bf} B-frames, keys {seconds} s apart, fragments of {count}");
+                    assert_eq!((placed.pts, placed.jumped), (unit.pts, false), "{what}");
+                }
+            }
+        }
+    }
+    // Fragments that go back by a second each five seconds add up to nothing all the same.
+    let mut line = TimeLine::default();
+    let units = fragments(25, 2, 250, 25, |fragment| fragment / 5 * 1000);
+    let placed: Vec<u64> = units.iter().map(|unit| line.place(*unit, 0).pts).collect();
+    let passed = (placed[59] - placed[0]) / 1_000_000;
+    assert!((57_000..61_000).contains(&passed), "{passed} ms of 59 s");
 }
 
 #[test]

@@ -82,6 +82,7 @@ fn off(shape: &Shape, is_live: bool, error: i64, wrong: impl Fn(usize) -> bool) 
             key: if i % shape.gop == 0 { Key::Closed } else { Key::No },
             pts,
             end: shape.has_ends.then(|| pts + shape.length.unsigned_abs()),
+            decode: None,
         };
         let arrival = if is_live { i as u64 * shape.length.unsigned_abs() } else { 0 };
         line.place(unit, arrival).pts.cast_signed() - right

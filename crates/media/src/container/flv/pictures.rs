@@ -229,6 +229,7 @@ impl Flv {
             key: picture.key,
             pts: Some(pts),
             end: None,
+            decode: None,
             new_codec_config,
             init: Some(init),
         };

@@ -74,6 +74,7 @@ impl Flv {
                 key: Key::No,
                 pts: Some(pts),
                 end: None,
+                decode: None,
                 new_codec_config: false,
                 init: Some(init),
             },

@@ -11,7 +11,7 @@ use crate::container::fields::Fields;
 use crate::container::nal::{self, MAX_PREFIX, Part, Picture, VideoCodec};
 use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit};
 
-use super::moof::{Fragment, Sample};
+use super::moof::{Fragment, Sample, When};
 use super::pending::{Judged, PendingVideo};
 use super::sample_entry::SampleEntry;
 
@@ -28,8 +28,7 @@ pub(super) const MAX_HELD_UNITS: usize = 256;
 struct WaitingFragment {
     at: u64,
     track: Track,
-    start: Option<u64>,
-    end: Option<u64>,
+    when: When,
     /// It holds what stands in front of a picture: delimiter, parameter sets, SEI.
     is_prefix: bool,
 }
@@ -89,13 +88,12 @@ impl Lookahead {
         let held = WaitingFragment {
             at,
             track: fragment.map_or(Track::Other, |f| f.track),
-            start: fragment.and_then(|f| f.start),
-            end: fragment.and_then(|f| f.end),
+            when: fragment.map(|f| f.when).unwrap_or_default(),
             is_prefix: false,
         };
         if !self.has_video {
             let key = if fragment.is_some() { Key::Closed } else { Key::No };
-            self.emit(held.at, held.track, key, held.start, held.end, false, marks);
+            self.emit(held.at, held.track, key, held.when, false, marks);
             return;
         }
         if self.run.len() >= MAX_HELD_UNITS {
@@ -121,8 +119,7 @@ impl Lookahead {
         }
         let pending = PendingVideo {
             at,
-            start: fragment.start,
-            end: fragment.end,
+            when: fragment.when,
             codec: entry.codec,
             framing: entry.framing,
             has_parameter_sets: entry.has_parameter_sets,
@@ -217,7 +214,7 @@ impl Lookahead {
     fn flush_to(&mut self, count: usize, marks: &mut Vec<Mark>) {
         let mut run = std::mem::take(&mut self.run);
         for held in run.drain(..count) {
-            self.emit(held.at, held.track, Key::No, held.start, held.end, false, marks);
+            self.emit(held.at, held.track, Key::No, held.when, false, marks);
         }
         // Its room, for the next run.
         self.run = run;
@@ -236,8 +233,7 @@ impl Lookahead {
         self.run.push(WaitingFragment {
             at: pending.at,
             track: Track::Video,
-            start: pending.start,
-            end: pending.end,
+            when: pending.when,
             is_prefix: true,
         });
         true
@@ -255,7 +251,7 @@ impl Lookahead {
         let is_key = picture.key.is_key();
         if is_key {
             let others = self.run.iter().take_while(|held| !held.is_prefix).count();
-            if !self.run_belongs_to(others, pending.start) {
+            if !self.run_belongs_to(others, pending.when.start) {
                 self.flush_to(others, marks);
             }
         } else {
@@ -270,7 +266,7 @@ impl Lookahead {
             self.rename(&name);
         }
         let is_new = changed && self.has_begun;
-        self.emit(at, Track::Video, picture.key, pending.start, pending.end, is_new, marks);
+        self.emit(at, Track::Video, picture.key, pending.when, is_new, marks);
         if !is_key {
             return;
         }
@@ -299,30 +295,21 @@ impl Lookahead {
     /// Whether the middle of the first so many fragments of the run is at or after that time.
     fn run_belongs_to(&self, count: usize, key: Option<u64>) -> bool {
         let run = || self.run.iter().take(count);
-        let start = run().filter_map(|held| held.start).min();
-        let end = run().filter_map(|held| held.end).max();
+        let start = run().filter_map(|held| held.when.start).min();
+        let end = run().filter_map(|held| held.when.end).max();
         match (start, end, key) {
             (Some(start), Some(end), Some(key)) => start.midpoint(end) >= key,
             _ => false,
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "they are the unit's fields")]
-    pub(super) fn emit(
-        &mut self,
-        at: u64,
-        track: Track,
-        key: Key,
-        pts: Option<u64>,
-        end: Option<u64>,
-        new_codec_config: bool,
-        marks: &mut Vec<Mark>,
-    ) {
+    fn emit(&mut self, at: u64, track: Track, key: Key, when: When, new_codec_config: bool, marks: &mut Vec<Mark>) {
         let unit = Unit {
             track,
             key,
-            pts,
-            end,
+            pts: when.start,
+            end: when.end,
+            decode: when.decode,
             new_codec_config,
             init: Some(self.init.clone()),
         };
@@ -344,7 +331,7 @@ impl Lookahead {
         if let Some(head) = head {
             self.init.head = head.into();
         }
-        self.emit(at, Track::Other, Key::No, None, None, false, marks);
+        self.emit(at, Track::Other, Key::No, When::default(), false, marks);
         self.init = in_force;
     }
 

@@ -39,6 +39,10 @@ pub(super) struct Traf {
     pub(super) start: i64,
     /// Latest end of a sample, likewise.
     pub(super) end: i64,
+    /// Decode time of the first sample.
+    decoded_from: i64,
+    /// Decode time after the last sample, without what was not believed.
+    decoded_to: i64,
     /// Decode time after the last sample.
     next: i64,
     /// `tfdt` had 32 bits, which wrap: how far they have come.
@@ -161,6 +165,8 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
             first: run.first,
             start: run.start,
             end,
+            decoded_from: run.first_time,
+            decoded_to: run.time.saturating_sub(run.excess),
             next: run.time,
             unwrapped,
             data_end: run.at,
@@ -385,15 +391,24 @@ impl Run {
     }
 }
 
+/// When a fragment is shown and decoded, ns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct When {
+    /// Presentation time of the first sample.
+    pub(super) start: Option<u64>,
+    /// Latest end of a sample.
+    pub(super) end: Option<u64>,
+    /// See [`Unit::decode`](crate::container::Unit::decode).
+    pub(super) decode: Option<(u64, u64)>,
+}
+
 /// What a whole `moof` amounts to: the unit it opens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fragment {
     /// Video, if there is any.
     pub(super) track: Track,
-    /// Presentation time of the first sample (of video, if there is any), in ns.
-    pub(super) start: Option<u64>,
-    /// End of the last, in ns.
-    pub(super) end: Option<u64>,
+    /// Of video, if there is any.
+    pub(super) when: When,
     /// Index of the video track and its first sample.
     pub(super) picture: Option<(usize, Sample)>,
     /// A sync sample of video lies behind the first picture.
@@ -409,11 +424,15 @@ impl Fragment {
             let config: Option<&TrackConfig> = traf.track.and_then(|i| movie.tracks.get(i));
             let track = config.map_or(Track::Other, |c| c.track);
             let picture = traf.track.filter(|_| track == Track::Video).map(|i| (i, first));
-            let (start, end) = (config.and_then(|c| c.ns(traf.start)), config.and_then(|c| c.ns(traf.end)));
+            let ns = |ticks| config.and_then(|c| c.ns(ticks));
+            let when = When {
+                start: ns(traf.start),
+                end: ns(traf.end),
+                decode: ns(traf.decoded_from).zip(ns(traf.decoded_to)),
+            };
             let this = Self {
                 track,
-                start,
-                end,
+                when,
                 picture,
                 encloses_key: picture.is_some() && traf.encloses_key,
             };
@@ -430,8 +449,11 @@ impl Fragment {
             (Track::Video, _) => self,
             (_, Track::Video) | (Track::Other, Track::Audio) => other,
             _ => Self {
-                start: self.start.into_iter().chain(other.start).min(),
-                end: self.end.max(other.end),
+                when: When {
+                    start: self.when.start.into_iter().chain(other.when.start).min(),
+                    end: self.when.end.max(other.when.end),
+                    decode: None,
+                },
                 ..self
             },
         }

@@ -2,6 +2,7 @@
 //!
 //! PURE. The picture is read from the `mdat` as its bytes come, and no more of it than it takes.
 
+use super::moof::When;
 use crate::container::fields::Fields;
 use crate::container::nal::{self, Framing, MAX_PREFIX, Part, Picture, VideoCodec};
 use crate::container::{codec, work};
@@ -10,8 +11,7 @@ use crate::container::{codec, work};
 #[derive(Debug)]
 pub(super) struct PendingVideo {
     pub(super) at: u64,
-    pub(super) start: Option<u64>,
-    pub(super) end: Option<u64>,
+    pub(super) when: When,
     pub(super) codec: VideoCodec,
     pub(super) framing: Framing,
     pub(super) has_parameter_sets: bool,

@@ -413,6 +413,7 @@ impl Cluster {
                 key: Key::No,
                 pts: self.timestamp.and_then(|t| stream.pts(t, 0)),
                 end: None,
+                decode: None,
                 new_codec_config: false,
                 init: Some(stream.init()),
             };

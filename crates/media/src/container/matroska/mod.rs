@@ -389,6 +389,7 @@ fn other_unit(at: u64, new_codec_config: bool, init: Init) -> Mark {
         key: Key::No,
         pts: None,
         end: None,
+        decode: None,
         new_codec_config,
         init: Some(init),
     };

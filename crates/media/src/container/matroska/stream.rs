@@ -209,6 +209,7 @@ impl Stream {
                 key,
                 pts,
                 end,
+                decode: None,
                 new_codec_config,
                 init,
             }),

@@ -144,6 +144,7 @@ impl Reorder {
             key: Key::No,
             pts: None,
             end: None,
+            decode: None,
             new_codec_config: false,
             init: Some(init),
         }

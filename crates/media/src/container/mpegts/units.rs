@@ -442,6 +442,7 @@ impl Units {
             key: Key::No,
             pts,
             end: None,
+            decode: None,
             new_codec_config: false,
             init: None,
         };
