@@ -103,7 +103,7 @@ impl InitBuilder {
     /// The `moov` is complete.
     pub(super) fn close_moov(&mut self, header_len: usize, in_force: Option<&InitSegment>) -> MoovOutcome {
         let moov = self.bytes.get(self.moov_start..).unwrap_or_default();
-        if in_force.is_some_and(|config| config.moov == moov) {
+        if in_force.is_some_and(|config| is_same(&config.moov, moov)) {
             return MoovOutcome::Same;
         }
         match Movie::parse(moov.get(header_len..).unwrap_or_default()) {
@@ -142,5 +142,59 @@ impl InitBuilder {
             movie,
             moov,
         })
+    }
+}
+
+/// Deepest box that tells a time: `moov`, `trak`, `edts`, `elst`.
+const DEEPEST: u8 = 4;
+
+/// Whether two `moov` are the same but for when they were written and how long they say that the film is: some muxers send their head again
+/// at the end, with its length.
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let without = |moov: &[u8]| {
+        let mut moov = moov.to_vec();
+        clear_times(&mut moov, DEEPEST);
+        moov
+    };
+    a == b || a.len() == b.len() && without(a) == without(b)
+}
+
+/// Clears what boxes say of times and lengths.
+fn clear_times(mut boxes: &mut [u8], depth: u8) {
+    while let Some((&head, _)) = boxes.split_first_chunk::<8>() {
+        let [s0, s1, s2, s3, kind @ ..] = head;
+        let size = usize::try_from(u32::from_be_bytes([s0, s1, s2, s3])).unwrap_or(0);
+        let Some((this, rest)) = boxes.split_at_mut_checked(size).filter(|_| size >= head.len()) else {
+            return;
+        };
+        boxes = rest;
+        let (_, body) = this.split_at_mut(head.len());
+        // Version 1 has times of 64 bits.
+        let is_long = body.first() == Some(&1);
+        let mut clear = |parts: [std::ops::Range<usize>; 2]| {
+            for part in parts {
+                body.get_mut(part).unwrap_or_default().fill(0);
+            }
+        };
+        match (&kind, is_long) {
+            (b"moov" | b"trak" | b"mdia" | b"edts" | b"mvex", _) if depth > 1 => clear_times(body, depth - 1),
+            (b"mvhd" | b"mdhd", false) => clear([4..12, 16..20]),
+            (b"mvhd" | b"mdhd", true) => clear([4..20, 24..32]),
+            (b"tkhd", false) => clear([4..12, 20..24]),
+            (b"tkhd", true) => clear([4..20, 28..36]),
+            (b"mehd", false) => clear([4..8, 0..0]),
+            (b"mehd", true) => clear([4..12, 0..0]),
+            (b"elst", _) => {
+                let (entry, duration) = if is_long { (20, 8) } else { (12, 4) };
+                for entry in body.get_mut(8..).unwrap_or_default().chunks_exact_mut(entry) {
+                    let (duration, edit) = entry.split_at_mut(duration);
+                    // The length of an empty edit, whose time is -1, moves all that is shown.
+                    if !edit.starts_with(&[0xff; 4]) {
+                        duration.fill(0);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 }

@@ -268,6 +268,25 @@ fn another_moov_opens_a_chunk_of_its_own_and_an_equal_one_is_nothing() {
 }
 
 #[test]
+fn a_head_that_comes_again_with_the_length_of_the_film_is_nothing() {
+    let edited = |length: u32, empty: u32| Trak {
+        edits: vec![(empty, -1), (length, 0)],
+        ..Trak::video(avc(40))
+    };
+    let old = head(&[edited(0, 5)]);
+    let mut again = head(&[edited(1234, 5)]);
+    // Written later, and the movie's length.
+    let mvhd = again.windows(4).position(|kind| kind == b"mvhd").unwrap() + 8;
+    again[mvhd..mvhd + 8].copy_from_slice(&words(&[1, 2]));
+    again[mvhd + 12..mvhd + 16].copy_from_slice(&words(&[500]));
+    let f = video(0, &[idr()]);
+    assert_eq!(units(&scan(&[&old[..], &f, &f, &again].concat())).len(), 2);
+    // What moves the pictures is another head.
+    let moved = head(&[edited(1234, 6)]);
+    assert_eq!(units(&scan(&[&old[..], &f, &f, &moved].concat())).len(), 3);
+}
+
+#[test]
 fn nothing_behind_an_ftyp_is_settled_until_its_moov_is_compared() {
     let old = head(&[Trak::video(avc(40))]);
     let new = head(&[Trak::video(avc(31))]);

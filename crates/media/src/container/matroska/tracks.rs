@@ -254,6 +254,7 @@ fn name(codec_id: &[u8], private: &[u8]) -> Option<String> {
         b"V_MPEG4/ISO/AVC" => return codec::avc_from_record(private),
         b"V_MPEGH/ISO/HEVC" => return codec::hevc_from_record(private),
         b"V_VP9" => return Some(vp9_name(private).unwrap_or_else(|| "vp9".into())),
+        b"V_MPEG2" if !private.is_empty() => return Some(codec::mpeg2_name(private)),
         b"V_AV1" => return Some(codec::av1_from_record(private).unwrap_or_else(|| "av01".into())),
         b"A_AAC" => return Some(codec::aac_from_config(private).unwrap_or_else(|| "mp4a.40.2".into())),
         // WAVEFORMATEX begins with wFormatTag, little endian.
@@ -269,7 +270,10 @@ fn name(codec_id: &[u8], private: &[u8]) -> Option<String> {
         b"A_OPUS" => "opus",
         b"A_VORBIS" => "vorbis",
         b"A_FLAC" => "flac",
+        b"V_MPEG1" => "mp4v.6A",
         b"A_MPEG/L3" => "mp4a.40.34",
+        b"A_MPEG/L2" => "mp4a.40.33",
+        b"A_MPEG/L1" => "mp4a.40.32",
         b"A_AC3" => "ac-3",
         b"A_EAC3" => "ec-3",
         _ if codec_id.starts_with(b"A_AAC/MPEG4/LC") || codec_id.starts_with(b"A_AAC/MPEG2/LC") => "mp4a.40.2",
@@ -309,6 +313,11 @@ mod tests {
         assert_eq!(name(b"V_AV1", &[0x81, 0x28, 0xcc, 0]).as_deref(), Some("av01.1.08H.10"));
         assert_eq!(name(b"A_MS/ACM", &[6, 0, 1, 0]).as_deref(), Some("alaw"));
         assert_eq!(name(b"A_AAC", &[0x2b, 0x10]).as_deref(), Some("mp4a.40.5"));
+        assert_eq!(
+            name(b"V_MPEG2", &[0, 0, 1, 0xb3, 0, 0, 0, 1, 0xb5, 0x14, 0]).as_deref(),
+            Some("mp4v.61")
+        );
+        assert_eq!(name(b"A_MPEG/L2", &[]).as_deref(), Some("mp4a.40.33"));
         assert_eq!(name(b"V_UNCOMPRESSED", &[]), None);
     }
 

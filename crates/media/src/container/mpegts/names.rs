@@ -8,7 +8,6 @@ use super::super::nal::{Framing, Picture, SetsInForce, VideoCodec, parameter_set
 use super::super::{StreamInfo, codec};
 use super::packet::Packet;
 use super::pes::Header;
-use super::picture::mpeg2_name;
 use super::reorder::Reorder;
 use super::stream::{Audio, Kind, Video};
 use super::units::{Stream, Units};
@@ -43,7 +42,7 @@ impl Units {
             Video::Nal(VideoCodec::H264) => codec::avc_from_sps(sps),
             Video::Nal(VideoCodec::H265) => codec::hevc_from_sps(sps),
             Video::Nal(_) => None,
-            Video::Mpeg2 => Some(mpeg2_name(data)),
+            Video::Mpeg2 => Some(codec::mpeg2_name(data)),
         };
         if let Some(stream) = self
             .streams

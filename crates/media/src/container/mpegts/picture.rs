@@ -269,24 +269,3 @@ impl Mpeg2Fields {
         is_second
     }
 }
-
-/// `mp4v.61` for MPEG-2 Main profile and so on (ISO/IEC 14496-1 table 5, profile_and_level of 13818-2 6.3.5); `mp4v.6A` is MPEG-1.
-pub(super) fn mpeg2_name(data: &[u8]) -> String {
-    let mut from = 0;
-    while let Some(start) = find_start_code(data, from) {
-        match (data.get(start + 3), data.get(start + 4)) {
-            // sequence_extension; with the escape bit set it is the 4:2:2 profile.
-            (Some(0xb5), Some(&b)) if b >> 4 == 1 => {
-                let object_type = match (b & 8, b & 7) {
-                    (0, profile @ 1..=5) => 0x65 - profile,
-                    (0, _) => 0x61,
-                    _ => 0x65,
-                };
-                return format!("mp4v.{object_type:02X}");
-            }
-            _ => {}
-        }
-        from = start + 3;
-    }
-    "mp4v.6A".to_owned()
-}
