@@ -712,16 +712,38 @@ mod resumable {
     }
 
     #[tokio::test]
-    async fn a_session_that_breaks_twice_ends_the_attempt() {
+    async fn a_session_that_breaks_again_goes_on_as_long_as_the_server_has_more_each_time() {
         let server = GcsServer::spawn_thread();
-        for fault in [Fault::Pass, Fault::ResetIn(600_000), Fault::Pass, Fault::ResetIn(300_000)] {
+        let breaks = [Fault::ResetIn(300_000), Fault::ResetIn(300_000), Fault::ResetIn(300_000)];
+        for fault in breaks.into_iter().flat_map(|reset| [Fault::Pass, reset]) {
             server.push_fault(fault);
         }
-        let error = write(&resumable(&server), &request("a", &payload(1 << 20)))
-            .await
-            .unwrap_err();
-        assert_eq!(error.class, Class::Transient, "{error}");
-        assert_eq!(server.uploads().len(), 4, "{:?}", methods(&server));
+        let data = payload(1 << 20);
+        write(&resumable(&server), &request("a", &data)).await.unwrap();
+        assert_eq!(server.object(BUCKET, "a").unwrap().data, data);
+    }
+
+    #[tokio::test]
+    async fn an_answer_about_a_session_says_nothing_of_the_bytes_that_were_sent_before_it() {
+        for status in [401, 403, 429] {
+            let server = GcsServer::spawn_thread();
+            // The object is sent whole and its answer lost; what is asked then is refused.
+            for fault in [Fault::Pass, Fault::ResetIn(1 << 20), Fault::status(status)] {
+                server.push_fault(fault);
+            }
+            let error = write(&resumable(&server), &request("a", &payload(1 << 20)))
+                .await
+                .unwrap_err();
+            assert_eq!(error.http_status, Some(status), "{error}");
+            assert!(!error.says_nothing_was_stored(), "{error}");
+            // One that is refused at once stores nothing.
+            server.push_fault(Fault::Pass);
+            server.push_fault(Fault::status(status));
+            let error = write(&resumable(&server), &request("b", &payload(1 << 20)))
+                .await
+                .unwrap_err();
+            assert!(error.says_nothing_was_stored(), "{error}");
+        }
     }
 
     #[tokio::test]

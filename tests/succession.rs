@@ -100,6 +100,25 @@ fn after_a_flush_a_sink_takes_data_again_unless_another_has_its_device_now() {
 }
 
 #[test]
+fn a_flush_while_an_eos_drains_says_nothing_of_an_end() {
+    let server = GcsServer::spawn_thread();
+    (0..20).for_each(|_| server.push_fault(Fault::StallBefore));
+    let line = Line::new(&flv(1), &server, "device-id=flushed-while-draining drain-timeout=60000000000");
+    line.play();
+    wait_until("the drain", || status(&line) == "draining");
+    let pad = line.sink.static_pad("sink").unwrap();
+    assert!(pad.send_event(gst::event::FlushStart::new()));
+    pad.send_event(gst::event::FlushStop::new(true));
+    let bus = line.pipeline.bus().unwrap();
+    let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(1), &[gst::MessageType::Eos]);
+    assert!(
+        end.is_none() && line.stat("chunks-pending") > 0,
+        "an application would stop here, and the chunk be lost"
+    );
+    line.stop();
+}
+
+#[test]
 fn the_first_chunk_says_why_the_recording_began_and_after_which_session_and_no_other_does() {
     let settings = "max-size-time=1000000000 start-reason=camera-unreachable previous-session=0a1b2c3d4e";
     let (stored, ..) = record(&flv(4), settings);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::camera::ending::Deadline;
@@ -12,7 +13,8 @@ use crate::camera::report::{Board, Report};
 use crate::camera::runner::{self, Job, Leaves, Order};
 use crate::camera::sink::Storage;
 use crate::camera::state::State;
-use crate::config::{Broker, Camera, Config};
+use crate::camera::supervisor;
+use crate::config::{Address, Broker, Camera, Config};
 use crate::leftovers::Leftovers;
 use crate::presence::Presence;
 use crate::{memory, shard, spread};
@@ -22,6 +24,8 @@ const UPLOAD: Duration = Duration::from_secs(20);
 const UPLOAD_SPOOLED: Duration = Duration::from_secs(4);
 /// Further time for the pipelines to end.
 const END: Duration = Duration::from_secs(8);
+/// A connection to the same camera is waited for this long, which is less than a camera's task may be silent.
+const LEAVE: Duration = Duration::from_secs(5);
 /// Reason of a camera that is not to be recorded.
 const DISABLED: &str = "enabled = false";
 
@@ -32,6 +36,14 @@ struct Running {
     storage: Arc<Storage>,
     memory: u64,
     orders: UnboundedSender<Order>,
+    /// Closed when its connection is.
+    done: oneshot::Receiver<()>,
+}
+
+/// A camera that was ordered to end.
+struct Leaving {
+    address: Address,
+    done: oneshot::Receiver<()>,
 }
 
 /// See the module.
@@ -42,6 +54,7 @@ pub struct Fleet {
     storage: Arc<Storage>,
     host: String,
     running: BTreeMap<String, Running>,
+    leaving: Vec<Leaving>,
     tasks: JoinSet<()>,
     leftovers: Option<Leftovers>,
     /// Repeated uploads of leftovers at places that are not used any more.
@@ -99,6 +112,7 @@ impl Fleet {
             storage,
             host: host.to_owned(),
             running: BTreeMap::new(),
+            leaving: Vec::new(),
             tasks: JoinSet::new(),
             presence: Presence::begin(config, host)?,
             broker: config.broker.clone(),
@@ -153,8 +167,14 @@ impl Fleet {
                     why: why.to_owned(),
                     leaves,
                 });
+                self.leaving.push(Leaving {
+                    address: running.camera.address,
+                    done: running.done,
+                });
             }
         }
+        self.leaving
+            .retain_mut(|leaving| leaving.done.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         let known: Vec<String> = self.board.all().into_iter().map(|report| report.id).collect();
         for id in known.iter().filter(|id| !cameras.iter().any(|camera| camera.id == **id)) {
             self.board.remove(id);
@@ -181,22 +201,39 @@ impl Fleet {
 
     fn start(&mut self, camera: &Camera, memory: u64, delay: Duration) {
         let (orders, inbox) = unbounded_channel();
+        let run = self.board.begin(&camera.id);
+        // Known from here on: the recorder is not ready before it has been tried.
+        let (name, container) = (camera.name.as_deref(), camera.container.name());
+        let report = Report::new(&camera.id, name, container, State::Connecting, supervisor::NO_RESULT);
+        self.board.put_of(run, report);
+        let (connection, done) = oneshot::channel();
         let job = Job {
             camera: camera.clone(),
             storage: Arc::clone(&self.storage),
             memory,
             delay,
             board: Arc::clone(&self.board),
-            run: self.board.begin(&camera.id),
+            run,
+            connection: Some(connection),
             deadline: Arc::clone(&self.deadline),
         };
-        self.tasks.spawn(runner::run(job, inbox, seed(&camera.id)));
+        // Under another id, or switched off and on: cameras have few sessions.
+        let before = self.leaving.iter().position(|leaving| leaving.address == camera.address);
+        let before = before.map(|at| self.leaving.swap_remove(at).done);
+        let run = runner::run(job, inbox, seed(&camera.id));
+        self.tasks.spawn(async move {
+            if let Some(before) = before {
+                let _ = tokio::time::timeout(LEAVE, before).await;
+            }
+            run.await;
+        });
         let running = Running {
             camera: camera.clone(),
             password: password_mark(camera),
             storage: Arc::clone(&self.storage),
             memory,
             orders,
+            done,
         };
         self.running.insert(camera.id.clone(), running);
     }

@@ -10,8 +10,9 @@ mod media;
 mod repack;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use camera::{Act, Camera, Login};
+use camera::{Act, Camera, Login, Rude, Then};
 use common::gcs_server::GcsServer;
 use common::{Ended, Recorder, assert_each_plays, chunks, free_port, program, sessions};
 
@@ -292,6 +293,78 @@ fn a_camera_that_comes_and_goes_changes_the_request_limit_and_costs_the_others_n
     assert_eq!(sessions(&stored).len(), 1, "one connection, one session: {log}");
     assert_eq!(assert_each_plays(&stored).0, kept.seen.pictures.load(Ordering::SeqCst));
     assert_eq!(kept.seen.connections.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_camera_that_gets_another_id_has_one_connection_at_a_time() {
+    let server = GcsServer::spawn_thread();
+    let camera = Camera::start(vec![h264()]);
+    let recorder = Recorder::start(&server, &entry("old", &camera, ""));
+    recorder.wait_for("old", "recording");
+    recorder.reload(&server, &entry("new", &camera, ""));
+    recorder.wait_for("new", "recording");
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert_eq!(camera.seen.most_open.load(Ordering::SeqCst), 1, "{log}");
+}
+
+#[test]
+fn it_is_not_ready_before_its_camera_was_tried() {
+    let server = GcsServer::spawn_thread();
+    let camera = Camera::start(vec![Act {
+        rude: Some(Rude::Silent),
+        ..Act::default()
+    }]);
+    let recorder = Recorder::start(&server, &entry("cam", &camera, ""));
+    let mut answers = 0;
+    while camera.seen.connections.load(Ordering::SeqCst) == 0 || answers < 20 {
+        if let Some((code, _)) = recorder.get("/readyz") {
+            assert_eq!(code, 503, "{}", recorder.state("cam"));
+            answers += 1;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_camera_that_closes_before_its_first_packet_is_tried_again_without_waiting_for_pictures() {
+    let server = GcsServer::spawn_thread();
+    let closes = Act {
+        pictures: Some(0),
+        then: Then::Close,
+        ..h264()
+    };
+    let camera = Camera::start(vec![closes.clone(), closes, h264()]);
+    let recorder = Recorder::start(&server, &entry("cam", &camera, ""));
+    recorder.wait_for("cam", "recording");
+    let (ended, log) = recorder.stop();
+    assert!(ended.success() && !log.contains("frozen"), "{log}");
+    assert!(log.contains("the camera has ended the stream"), "{log}");
+}
+
+#[test]
+fn old_parameter_sets_in_the_description_keep_no_camera_from_being_recorded() {
+    let server = GcsServer::spawn_thread();
+    // It joins between two key frames, and its size has been changed since it wrote its description.
+    let camera = Camera::start(vec![Act {
+        skips: 5,
+        sdp: Some(|sdp| {
+            let sets = |text: &str| {
+                text.split("sprop-parameter-sets=")
+                    .nth(1)
+                    .map(|sets| sets.split([';', '\r']).next().unwrap().to_owned())
+            };
+            let (own, other) = (sets(sdp).unwrap(), sets(&media::track("h264-large").sdp).unwrap());
+            sdp.replace(&own, &other)
+        }),
+        ..h264()
+    }]);
+    let recorder = Recorder::start(&server, &entry("cam", &camera, ""));
+    recorder.wait_for("cam", "recording");
+    recorder.wait("a chunk", || !chunks(&server, "cam").is_empty());
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert!(assert_each_plays(&chunks(&server, "cam")).0 > 10, "{log}");
 }
 
 #[test]

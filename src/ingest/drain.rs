@@ -126,7 +126,11 @@ impl Engine {
             }
             match self.wait_for(shell, stage, &mut progress) {
                 Drained::Interrupted => is_flushed = true,
-                Drained::GivenUp => time_is_up = false,
+                Drained::GivenUp => {
+                    time_is_up = false;
+                    // Or an application would take the EOS for "everything is stored".
+                    is_flushed = self.stopping.is_flushing.load(Ordering::Relaxed);
+                }
                 Drained::Yes => time_is_up = stage.goal == Goal::Disk,
                 Drained::TimedOut => continue,
             }

@@ -1,6 +1,6 @@
 //! Takes over what earlier processes left: every session whose lock is free.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -185,6 +185,31 @@ impl Leftovers {
         };
         waiting.into_iter().for_each(|left| leftovers.put_back(left));
         Ok((leftovers, adoption.notices))
+    }
+
+    /// The spool that they are in.
+    pub fn spool(&self) -> Arc<Spool> {
+        Arc::clone(&self.spool)
+    }
+
+    /// Takes over a newer listing: what is not known yet comes first, what has had a turn keeps its place, and what is `parked` or gone is
+    /// left out.
+    pub fn renew(&mut self, fresh: Self, parked: &[Leftover]) {
+        let key = |left: &Leftover| (left.device_dir.clone(), left.session.clone());
+        let parked: HashSet<_> = parked.iter().map(key).collect();
+        let mut listed: HashMap<_, Leftover> = fresh.waiting.iter().map(|left| (key(left), left.clone())).collect();
+        listed.retain(|key, _| !parked.contains(key));
+        let known: Vec<Leftover> = self.waiting.drain(..).collect();
+        let known_keys: HashSet<_> = known.iter().map(key).collect();
+        self.rest = (0, 0);
+        let new = fresh.waiting.iter().filter(|left| !known_keys.contains(&key(left)));
+        let new: Vec<Leftover> = new.filter_map(|left| listed.get(&key(left)).cloned()).collect();
+        let still = known.into_iter().filter_map(|old| {
+            let left = listed.get(&key(&old))?.clone();
+            let is_second_turn = old.is_second_turn;
+            Some(Leftover { is_second_turn, ..left })
+        });
+        new.into_iter().chain(still).for_each(|left| self.put_back(left));
     }
 
     /// Chunks and bytes in the folders whose turn has not come.

@@ -1,12 +1,14 @@
 //! Takes over what earlier sessions left in the spool, a few of them at a time.
 //!
-//! The oldest first; the next when one of those that are held has been stored. A session with a clock that cannot be believed waits until
+//! The oldest first; the next when one of those that are held has been stored. While none moves, other sinks of the process have their turn. A session with a clock that cannot be believed waits until
 //! all others have been looked at: one of them may know when that boot of the machine was. Blocks on the disk, on tokio's threads for
 //! blocking work. Names no GStreamer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::spawn_blocking;
 
 use super::chunk::{Chunk, Place, Summary};
@@ -62,19 +64,22 @@ impl Adopter {
     }
 
     /// Runs until nothing is left to be taken over, or the sink stops.
-    pub(super) async fn run(mut self, folder: Arc<SpoolFolder>, is_open: IsOpen, jobs: Arc<Jobs>) {
+    pub(super) async fn run(mut self, folder: Arc<SpoolFolder>, mut is_open: IsOpen, jobs: Arc<Jobs>) {
         let uploads = Arc::clone(&self.uploads);
         if folder.spool().is_none() {
             // Nobody knows what is there: an EOS does not wait for it.
             uploads.set_adopting(false);
         }
-        let own = tokio::select! {
-            own = is_open => own,
-            () = uploads.has_stopped() => return,
+        let own = match is_open.try_recv() {
+            // The disk takes no folder of our own. What there may be in it of an earlier life of this session is left for the next start.
+            Err(TryRecvError::Empty) if folder.spool().is_some() => Adoption::default(),
+            Err(TryRecvError::Empty) => tokio::select! {
+                own = is_open => own.unwrap_or_default(),
+                () = uploads.has_stopped() => return,
+            },
+            own => own.unwrap_or_default(),
         };
-        let (Ok(own), Some(spool)) = (own, folder.spool()) else {
-            return;
-        };
+        let Some(spool) = folder.spool() else { return };
         let taken = spawn_blocking(move || {
             self.take_over(own);
             self
@@ -92,13 +97,12 @@ impl Adopter {
             }
         };
         uploads.set_adopting(true);
-        adopter.walk(spool).await;
-        drop(turn);
+        adopter.walk(spool, &jobs, turn).await;
         uploads.set_rest((0, 0));
         uploads.set_adopting(false);
     }
 
-    async fn walk(mut self, spool: Arc<Spool>) {
+    async fn walk(mut self, spool: Arc<Spool>, jobs: &Jobs, mut turn: OwnedMutexGuard<()>) {
         let uploads = Arc::clone(&self.uploads);
         let mut leftovers = loop {
             let listing = Arc::clone(&spool);
@@ -127,11 +131,16 @@ impl Adopter {
                     return;
                 }
                 uploads.set_adopting(false);
+                drop(turn);
                 tokio::select! {
                     () = tokio::time::sleep(PARKED_AGAIN) => {}
                     () = uploads.has_stopped() => return,
                 }
                 self.parked.drain(..).for_each(|left| leftovers.put_back(left));
+                let Some(next) = self.next_turn(&mut leftovers, jobs).await else {
+                    return;
+                };
+                turn = next;
             }
             let stepped = spawn_blocking(move || {
                 let step = self.step(&mut leftovers);
@@ -145,12 +154,38 @@ impl Adopter {
                 continue;
             }
             self.say(false);
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-                () = uploads.place_is_free(), if step.is_none() => {}
+            let stands = tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => true,
+                () = uploads.place_is_free(), if step.is_none() => false,
                 () = uploads.has_stopped() => return,
+            };
+            if stands {
+                // What another sink of this process has to take over need not be as stuck as this.
+                drop(turn);
+                let Some(next) = self.next_turn(&mut leftovers, jobs).await else {
+                    return;
+                };
+                turn = next;
             }
         }
+    }
+
+    /// Waits for the turn of this sink, and lists again what is left by then. `None`: the sink stops.
+    async fn next_turn(&mut self, leftovers: &mut Leftovers, jobs: &Jobs) -> Option<OwnedMutexGuard<()>> {
+        let uploads = Arc::clone(&self.uploads);
+        let turn = tokio::select! {
+            turn = jobs.adopting() => turn,
+            () = uploads.has_stopped() => return None,
+        };
+        let spool = leftovers.spool();
+        match spawn_blocking(move || Leftovers::list(&spool)).await.ok()? {
+            Ok((fresh, notices)) => {
+                self.notices.extend(notices);
+                leftovers.renew(fresh, &self.parked);
+            }
+            Err(why) => self.interrupted(&why),
+        }
+        Some(turn)
     }
 
     /// What waits for its turn, or for the disk.

@@ -72,6 +72,7 @@ fn error(class: Class, http_status: Option<u16>, reason: Option<&str>) -> WriteE
         retry_after: None,
         server_date: None,
         bad_generation: None,
+        may_be_stored: false,
         message: format!("the server answered {http_status:?}"),
     }
 }
@@ -316,6 +317,7 @@ fn a_rebuilt_chunk_takes_only_a_longer_object_of_a_request_of_its_own_for_itself
 fn a_damaged_object_that_stays_is_never_taken_for_the_chunk() {
     let damaged = || WriteError {
         bad_generation: Some(5),
+        may_be_stored: false,
         ..error(Class::Transient, Some(200), None)
     };
     for deleted in [

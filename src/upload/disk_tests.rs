@@ -550,6 +550,7 @@ fn refused() -> Attempted {
             retry_after: None,
             server_date: None,
             bad_generation: None,
+            may_be_stored: false,
             reason: None,
             message: "no".to_owned(),
         },

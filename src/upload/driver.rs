@@ -224,6 +224,7 @@ fn failed_by(class: Class, message: String) -> Attempted {
             retry_after: None,
             server_date: None,
             bad_generation: None,
+            may_be_stored: false,
             message,
         },
         name: None,

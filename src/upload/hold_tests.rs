@@ -60,6 +60,7 @@ impl ObjectWriter for Server {
                     retry_after: Some(HOUR),
                     server_date: None,
                     bad_generation: None,
+                    may_be_stored: false,
                     reason: None,
                     message: "the server answered 429; it asks to wait 3600 s".to_owned(),
                 });

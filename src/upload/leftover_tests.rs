@@ -120,6 +120,7 @@ impl Sink {
                             retry_after: None,
                             server_date: None,
                             bad_generation: None,
+                            may_be_stored: false,
                             reason: None,
                             message: "no such bucket".to_owned(),
                         },
@@ -328,4 +329,26 @@ async fn a_disk_that_does_not_answer_for_a_while_keeps_nothing_that_was_left_for
             break;
         }
     }
+}
+
+#[test]
+fn what_another_sink_left_meanwhile_has_its_turn_before_what_had_one() {
+    let disk = SimDisk::new(3);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+    leave(&spool, 1..5, GONE, "system");
+    let (mut leftovers, _) = Leftovers::list(&spool).unwrap();
+    let mut parked = Vec::new();
+    for is_parked in [false, true] {
+        let (left, adoption) = leftovers.take_next().unwrap();
+        drop(adoption);
+        match is_parked {
+            true => parked.push(left),
+            false => leftovers.put_back(left),
+        }
+    }
+    leave(&spool, 5..6, OWN, "system");
+    leftovers.renew(Leftovers::list(&spool).unwrap().0, &parked);
+    assert_eq!(leftovers.rest().0, 4);
+    let turns: Vec<String> = std::iter::from_fn(|| leftovers.take_next().map(|(left, _)| left.session)).collect();
+    assert_eq!(turns, ["s0005", "s0003", "s0004", "s0001"]);
 }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::adopter::Adopter;
 use super::chunk::Keep;
 use super::destination::Sorter;
+use super::ops::Touch;
 use super::queue::UploadQueue;
 use super::spool_folder::SpoolFolder;
 use super::spool_writer::SpoolWriter;
@@ -47,8 +48,18 @@ struct Plan {
 impl Plan {
     /// Returns the session, and what an earlier life of it has left.
     fn open(&self, folder: &SpoolFolder) -> Result<(Session, Adoption), SpoolError> {
-        let spool = Spool::open(Arc::clone(&self.disk), &self.dir, folder.max())?;
-        let session = spool.session(&self.device, &self.session)?;
+        let spool = match folder.spool() {
+            Some(spool) => spool,
+            None => Spool::open(Arc::clone(&self.disk), &self.dir, folder.max())?,
+        };
+        let session = match spool.session(&self.device, &self.session) {
+            Err(why) if why.takes_nothing() => {
+                // What others have left there makes room when it is stored.
+                folder.set(spool);
+                return Err(why);
+            }
+            session => session?,
+        };
         // Before its first chunk is written: one of an earlier life with the same number would be overlooked.
         let mut left = session.leftovers();
         if let Some(why) = left.interrupted.take() {
@@ -73,10 +84,10 @@ pub struct SpoolSettings<'a> {
 }
 
 /// Opens the folder and takes the lock of `session` in it. `endpoint` and `destination`: where
-/// the session's own chunks go. A disk that does not answer is no error: the folder is opened when it does.
+/// the session's own chunks go. A disk that does not answer or takes nothing is no error: the folder is opened when it does.
 ///
 /// # Errors
-/// The folder cannot be made, read or written, or another process has that session.
+/// The folder cannot be made or read, or another process has that session.
 pub fn open(
     settings: SpoolSettings<'_>,
     device: &str,
@@ -94,7 +105,7 @@ pub fn open(
     };
     let folder = Arc::new(SpoolFolder::new(settings.max_bytes));
     let opened = match plan.open(&folder) {
-        Err(e) if !e.is_hung() => return Err(e),
+        Err(e) if !e.is_hung() && !e.takes_nothing() => return Err(e),
         opened => opened,
     };
     Ok(SessionSpool {
@@ -119,7 +130,11 @@ pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dy
             SpoolWriter::new(session, Arc::clone(&times))
         }
         Err(why) => {
-            uploads.disk_hangs(&why);
+            if why.is_hung() {
+                uploads.disk_hangs(&why);
+            } else {
+                uploads.disk_done(Touch::Free, Some(why));
+            }
             let (folder, mut is_open) = (Arc::clone(&folder), Some(is_open));
             let opener = move || {
                 let (session, left) = plan.open(&folder)?;
@@ -136,5 +151,34 @@ pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dy
     spooler::run(Arc::clone(&uploads), desk, jobs, session.interval, ahead).await;
     if adoption.await.is_err() {
         uploads.set_adopting(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::Leftovers;
+    use crate::spool::sim::{Fault, SimDisk};
+
+    #[test]
+    fn a_disk_without_room_for_a_folder_is_opened_for_what_others_left_there() {
+        // Whichever operation of the start finds it full.
+        for at in 1..40 {
+            let disk = SimDisk::new(5);
+            let plan = Plan {
+                disk: Arc::new(disk.clone()),
+                dir: disk.root().to_owned(),
+                device: "cam".to_owned(),
+                session: "0a1b2c3d4e".to_owned(),
+            };
+            disk.set_fault(Some(Fault::Once(at, rustix::io::Errno::NOSPC.raw_os_error())));
+            let folder = SpoolFolder::new(0);
+            let Err(why) = plan.open(&folder) else { continue };
+            assert!(why.takes_nothing(), "{at}: {why}");
+            // It can be looked through, and is opened once there is room.
+            let spool = folder.spool().unwrap_or_else(|| panic!("{at}: {why}"));
+            assert!(Leftovers::list(&spool).is_ok());
+            assert!(plan.open(&folder).is_ok(), "{at}");
+        }
     }
 }

@@ -348,6 +348,7 @@ fn error(class: Class) -> WriteError {
         retry_after: None,
         server_date: None,
         bad_generation: None,
+        may_be_stored: false,
         message: "no".to_owned(),
     }
 }

@@ -153,6 +153,7 @@ impl Bucket {
             retry_after: None,
             server_date: http_status.map(|_| now() + ahead),
             bad_generation: None,
+            may_be_stored: false,
             message: message.to_owned(),
         }
     }

@@ -50,6 +50,8 @@ pub struct WriteError {
     pub server_date: Option<SystemTime>,
     /// Generation of a stored object that differs from what was sent: delete it before the next attempt.
     pub bad_generation: Option<i64>,
+    /// An earlier request of the same upload may have stored the object, whatever this one was answered.
+    pub may_be_stored: bool,
     /// What happened, why, and what to do. Holds no secret.
     pub message: String,
 }
@@ -61,6 +63,7 @@ impl WriteError {
     #[must_use]
     pub fn says_nothing_was_stored(&self) -> bool {
         match self.http_status {
+            _ if self.may_be_stored => false,
             Some(408 | 409 | 425 | 499) => false,
             Some(400 | 404 | 410 | 416) => self.class != Class::Transient,
             Some(status) => (400..500).contains(&status),
@@ -127,6 +130,7 @@ impl Target<'_> {
             retry_after: None,
             server_date: None,
             bad_generation: None,
+            may_be_stored: false,
             message: format!("{} gs://{}/{}: {what}", self.action.verb(), self.bucket, self.name),
         }
     }

@@ -22,8 +22,8 @@ use super::{ObjectRequest, Pacer};
 
 /// Wait before a broken session is resumed.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
-/// How often bytes are sent: once, and once more after the upload broke. A server that keeps answering 308 without storing
-/// anything must not hold the attempt for ever.
+/// How often bytes are sent without the server having more of them afterwards. One that keeps answering 308 without storing anything must
+/// not hold the attempt for ever.
 const MAX_READS: u32 = 2;
 
 /// What a session holds.
@@ -102,24 +102,33 @@ const ELSEWHERE: &str =
     "the answer names a session at another server, which gets neither the object nor credentials; a proxy stands between";
 
 impl Session<'_> {
-    /// Sends the object. A connection that breaks after bytes have left is resumed once, where the server's bytes end.
+    /// Sends the object. A connection that breaks after bytes have left is resumed where the server's bytes end, as long as it has more of
+    /// them each time.
     pub(crate) async fn store(&self, pacer: &Arc<dyn Pacer>, progress: &Arc<Progress>) -> Result<Description, WriteError> {
-        let mut offset = 0;
-        for read in 1..=MAX_READS {
+        let (mut offset, mut reads, mut is_first) = (0, 0, true);
+        while reads < MAX_READS {
+            reads += 1;
             match self.send(offset, pacer, progress).await {
                 Ok(Held::Object(object)) => return Ok(object),
                 Ok(Held::Bytes(_)) => {}
-                Err(error) if read < MAX_READS && is_broken(&error) && progress.any_taken() => {
+                Err(error) if reads < MAX_READS && is_broken(&error) && progress.any_taken() => {
                     tokio::time::sleep(RESUME_AFTER).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) if is_first => return Err(error),
+                Err(error) => return Err(later(error)),
             }
-            match self.held().await? {
+            is_first = false;
+            match self.held().await.map_err(later)? {
                 Held::Object(object) => return Ok(object),
-                Held::Bytes(held) => offset = held,
+                Held::Bytes(held) => {
+                    if held > offset {
+                        reads = 0;
+                    }
+                    offset = held;
+                }
             }
         }
-        Err(self.target.of_source(&SourceError::KeepsNothing))
+        Err(later(self.target.of_source(&SourceError::KeepsNothing)))
     }
 
     /// Sends the bytes from `offset` to the end.
@@ -166,6 +175,14 @@ fn held_bytes(headers: &HeaderMap) -> u64 {
     let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
     let last = range.and_then(|range| range.trim().strip_prefix("bytes=0-")?.parse::<u64>().ok());
     last.map_or(0, |last| last.saturating_add(1))
+}
+
+/// An error after bytes were sent whose answer was lost: it says nothing of them.
+fn later(error: WriteError) -> WriteError {
+    WriteError {
+        may_be_stored: true,
+        ..error
+    }
 }
 
 /// Returns whether the session may go on after this error. A request to wait is handled by the scheduler, not here.

@@ -8,7 +8,7 @@ use gcstreamer_schema::{redact, time};
 use gst::prelude::*;
 
 use super::classify::{SourceError, classify};
-use super::recording::Recording;
+use super::recording::{ENDED, Recording};
 use super::state::Failure;
 use super::watch::News;
 
@@ -52,6 +52,9 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
             }
         }
         gst::MessageView::Warning(warning) if ours() => tell(News::Warning(redact(&warning.error().to_string()))),
+        gst::MessageView::Warning(warning) if is_closed(warning) && recording.lost_before_pictures(message) => {
+            tell(News::Failed(Failure::Closed(ENDED.to_owned())));
+        }
         gst::MessageView::Info(info) if ours() => tell(News::Info(redact(&info.error().to_string()))),
         gst::MessageView::Error(error) if ours() => {
             let text = redact(&error.error().to_string());
@@ -81,6 +84,15 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
         }
         _ => {}
     }
+}
+
+/// Whether `rtspsrc` says that the server has closed the connection. It sends an EOS besides, which nobody gets before there are pads.
+fn is_closed(warning: &gst::message::Warning) -> bool {
+    let is_read = warning.error().matches(gst::ResourceError::Read);
+    is_read
+        && warning
+            .debug()
+            .is_some_and(|debug| debug.contains("server closed the connection"))
 }
 
 fn taken_apart(error: &gst::message::Error, recording: &Recording) -> SourceError {

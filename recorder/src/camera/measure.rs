@@ -59,6 +59,7 @@ pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measu
         memory: crate::config::LEAST_MEMORY,
         absence: Arc::new(Absence::default()),
         is_storing: false,
+        distrusts_sets: false,
     };
     let mut measured = Measured::default();
     let recording = match Recording::begin(setup, Teller { attempt: 1, to }) {

@@ -29,8 +29,11 @@ use super::supervisor::Attempt;
 use super::timestamps;
 use super::torn;
 use super::watch::{News, Picture, Teller, Watch};
-use crate::config::{Audio, Camera, Container};
+use crate::config::{Audio, Camera, Container, Transport};
 use gstgcstreamer::base::lock::lock;
+
+/// Reason of a camera that has closed its connection.
+pub(super) const ENDED: &str = "the camera has ended the stream";
 
 /// What a recording is made from.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct Setup {
     pub absence: Arc<Absence>,
     /// Whether it is to be stored, or only measured.
     pub is_storing: bool,
+    /// The parameter sets of its description are not those of its stream.
+    pub distrusts_sets: bool,
 }
 
 /// See the module.
@@ -192,6 +197,15 @@ impl Recording {
         is_wanted && self.watch.sound_ages().is_none()
     }
 
+    /// What is wrong where sound is demanded, was announced and waited for, and has not come.
+    pub fn lacks_demanded_sound(&self) -> Option<Failure> {
+        let is_lacking = self.setup.camera.audio == Audio::Require && self.watch.sound_ages().is_none();
+        is_lacking.then(|| {
+            let text = "the camera announces sound and sends none, and audio = \"require\"; switch its microphone on";
+            Failure::Unsupported(text.to_owned())
+        })
+    }
+
     /// What is wrong where pictures of kinds that cannot be recorded have come alone for so long, outside RTSP.
     pub fn unsupported(&self, time: Duration) -> Option<Failure> {
         self.fault().filter(|_| self.choice.has_others_alone(time))
@@ -204,6 +218,15 @@ impl Recording {
     /// What is wrong with the camera's streams.
     pub fn fault(&self) -> Option<Failure> {
         self.choice.fault(&self.setup.camera)
+    }
+
+    /// Whether a message of the source is about a connection that has ended before its first packet. Over UDP the stream may go on without it.
+    pub(super) fn lost_before_pictures(&self, message: &gst::MessageRef) -> bool {
+        let is_tcp = self.setup.camera.transport == Transport::Tcp;
+        let is_source = message
+            .src()
+            .is_some_and(|src| src == self.source.upcast_ref::<gst::Object>());
+        is_tcp && is_source && !self.is_ending() && self.parts().video.is_none()
     }
 
     /// The camera's streams are known: what is wrong with them.
@@ -326,6 +349,12 @@ impl Recording {
         answer_allocation(&front);
         observe(&front);
         let block = gate.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
+        if let Some(to) = bin
+            .static_pad("sink")
+            .filter(|_| is_rtp && video.is_some() && self.setup.distrusts_sets)
+        {
+            source::without_fields(&to, &["sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"]);
+        }
         self.pipeline.add(&bin).map_err(|e| internal(&e))?;
         let link = || {
             bin.sync_state_with_parent().map_err(|e| internal(&e))?;
@@ -451,8 +480,7 @@ impl Recording {
                 Some(gst::PadProbeData::Event(event)) => match event.view() {
                     gst::EventView::Caps(caps) => return on_caps(&watch, &teller, codec, caps.caps(), keeps_header_apart),
                     gst::EventView::Eos(_) if !ending.load(Ordering::Relaxed) => {
-                        let text = "the camera has ended the stream".to_owned();
-                        teller.tell(News::Failed(Failure::Closed(text)));
+                        teller.tell(News::Failed(Failure::Closed(ENDED.to_owned())));
                     }
                     _ => {}
                 },
@@ -592,6 +620,9 @@ fn on_caps(watch: &Watch, teller: &Teller, codec: Video, caps: &gst::CapsRef, ke
     }
     if let Some(before) = watch.on_kind(picture) {
         watch.closed.store(true, Ordering::Relaxed);
+        if !watch.has_key() {
+            teller.tell(News::StaleSets);
+        }
         let text = format!(
             "the picture changed from {}×{} to {}×{}",
             before.width, before.height, picture.width, picture.height

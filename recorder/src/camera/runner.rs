@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::absence::{Absence, Why};
 use super::ending::{self, Deadline};
@@ -19,7 +20,7 @@ use super::state::StartReason;
 use super::stats::{self, SinkStats};
 use super::supervisor::{self, Action, Attempt, Event, Supervisor};
 use super::watch::{News, Teller};
-use crate::config::Camera;
+use crate::config::{Camera, Scheme, Transport};
 
 mod figures;
 mod logged;
@@ -79,6 +80,8 @@ pub struct Job {
     pub run: u64,
     /// When ended recordings stop uploading.
     pub deadline: Arc<Deadline>,
+    /// Dropped once it has no connection to the camera and begins none.
+    pub connection: Option<oneshot::Sender<()>>,
 }
 
 /// A recording that has not ended, and its figures at the last look.
@@ -127,6 +130,8 @@ struct Runner {
     previous_session: Option<String>,
     last_sound_rebuild: Option<Instant>,
     password_mark: u64,
+    /// The parameter sets of its description are old: every attempt that begins between key frames would meet another picture.
+    distrusts_sets: bool,
     told_soundless: bool,
     logged: Logged,
     advised: settings::Advised,
@@ -163,6 +168,9 @@ pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
         }
         let actions = runner.supervisor.poll(runner.now());
         runner.carry_out(actions);
+        if runner.supervisor.is_over() {
+            runner.job.connection = None;
+        }
         runner.publish();
         runner.report_absence();
     }
@@ -193,6 +201,7 @@ impl Runner {
             previous_session: None,
             last_sound_rebuild: None,
             password_mark: 0,
+            distrusts_sets: false,
             told_soundless: false,
             logged: Logged::default(),
             advised: settings::Advised::default(),
@@ -244,6 +253,7 @@ impl Runner {
             memory: self.memory_left(),
             absence: Arc::clone(&self.absence),
             is_storing: true,
+            distrusts_sets: self.distrusts_sets,
         };
         let teller = Teller {
             attempt,
@@ -350,6 +360,7 @@ impl Runner {
                     tracing::warn!(camera = id, "{why}");
                 }
             }
+            News::StaleSets => self.distrusts_sets = true,
             News::Stored { until } => {
                 let until = SystemTime::UNIX_EPOCH.checked_add(until);
                 self.report.last_stored = self.report.last_stored.max(until);
@@ -373,6 +384,10 @@ impl Runner {
             return;
         };
         open.is_gone = true;
+        if open.recording.is_assembled() {
+            // It has told the broker how it was until now.
+            self.told_absence = None;
+        }
         open.note_session();
         if open.session.is_some() {
             self.previous_session.clone_from(&open.session);
@@ -396,8 +411,15 @@ fn to_give_up(sizes: &[u64], room: u64) -> usize {
 }
 
 fn limits(camera: &Camera) -> supervisor::Limits {
+    let first_picture = match (camera.address.scheme(), camera.transport) {
+        (Scheme::Rtsp | Scheme::Rtsps, Transport::Udp) => Duration::from_secs(4),
+        // UDP is given up after 5 s.
+        (Scheme::Rtsp | Scheme::Rtsps, Transport::Auto) => Duration::from_secs(9),
+        _ => Duration::from_secs(2),
+    };
     supervisor::Limits {
         stall_timeout: camera.stall_timeout,
+        first_picture,
         max_size_time: camera.max_size_time,
     }
 }

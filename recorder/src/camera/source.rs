@@ -105,7 +105,13 @@ impl Choice {
                 if is_sendonly && !chosen.is_sendonly {
                     return false;
                 }
-                let sound = plan::sound(&encoding, None, true, camera.container, &is_installed);
+                let sound = match lacks_configuration(&encoding, &text("config")) {
+                    true => Sound::Left(
+                        "the camera announces AAC without its configuration, so its sound is not recorded; set its sound anew, or switch it off"
+                            .to_owned(),
+                    ),
+                    false => plan::sound(&encoding, None, true, camera.container, &is_installed),
+                };
                 self.with(|chosen| match sound {
                     Sound::Recorded(..) => {
                         chosen.sound_stream = Some(stream);
@@ -140,6 +146,16 @@ impl Choice {
         }
         None
     }
+}
+
+/// Whether the depayloader of such sound would end the whole recording: it needs the hexadecimal `config` of RFC 3640 4.1 and RFC 6416 7.3,
+/// of two bytes at least.
+fn lacks_configuration(encoding: &str, config: &str) -> bool {
+    let is_aac = ["MPEG4-GENERIC", "MP4A-LATM"]
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(encoding));
+    let is_whole = config.len() >= 4 && config.len().is_multiple_of(2) && config.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_aac && !is_whole
 }
 
 /// Whether an element is installed.
@@ -185,6 +201,7 @@ fn rtsp(camera: &Camera, password: Option<&str>, choice: &std::sync::Arc<Choice>
         .build()
         .map_err(|_| missing("rtspsrc", "gstreamer1.0-plugins-good"))?;
     trust(&source, camera)?;
+    begin_with_what_comes(&source, camera.transport);
     let (choice, camera) = (std::sync::Arc::clone(choice), camera.clone());
     source.connect("select-stream", false, move |values| {
         let stream = values.get(1)?.get::<u32>().ok()?;
@@ -192,6 +209,45 @@ fn rtsp(camera: &Camera, password: Option<&str>, choice: &std::sync::Arc<Choice>
         Some(choice.select(&camera, stream, &caps).to_value())
     });
     Ok(source)
+}
+
+/// The number of the first packet is the one that comes first. Cameras announce another (`RTP-Info`, often 0), and the jitter buffer would
+/// wait for it, or drop what is below.
+fn begin_with_what_comes(source: &gst::Element, transport: Transport) {
+    // Over TCP nothing comes out of order. A buffer that knows no number would hold the first packet for its whole latency.
+    let in_a_row = if transport == Transport::Tcp { 1u32 } else { 8 };
+    source.connect("new-manager", false, move |values| {
+        let manager = values.get(1)?.get::<gst::Element>().ok()?;
+        if manager.factory().is_none_or(|factory| factory.name() != "rtpbin") {
+            return None;
+        }
+        manager.connect("new-jitterbuffer", false, move |values| {
+            let buffer = values.get(1)?.get::<gst::Element>().ok()?;
+            if buffer.has_property("faststart-min-packets") {
+                buffer.set_property("faststart-min-packets", in_a_row);
+            }
+            let pad = buffer.static_pad("sink")?;
+            without_fields(&pad, &["seqnum-base"]);
+            None
+        });
+        None
+    });
+}
+
+/// Takes these fields out of all caps that come to a pad.
+pub(super) fn without_fields(pad: &gst::Pad, fields: &'static [&'static str]) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(event) = info.event_mut()
+            && let gst::EventView::Caps(caps) = event.view()
+        {
+            let mut caps = caps.caps_owned();
+            for structure in caps.make_mut().iter_mut() {
+                structure.remove_fields(fields.iter().copied());
+            }
+            *event = gst::event::Caps::new(&caps);
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// Sets whose certificates count. With a fingerprint no authority does, so that each certificate is asked about; the name in it is

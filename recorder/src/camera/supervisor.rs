@@ -17,6 +17,8 @@ use super::state::{Failure, StartReason, State};
 /// Number of an attempt, from 1.
 pub type Attempt = u64;
 
+/// Reason of a camera that has had no result yet.
+pub const NO_RESULT: &str = "waiting for the first picture";
 /// An attempt that has no stream after this long has failed: the camera accepts connections and does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No key frame for three chunks, and at least this long.
@@ -29,6 +31,8 @@ pub const REBUILD_APART: Duration = Duration::from_secs(10);
 pub struct Limits {
     /// Key `stall-timeout`.
     pub stall_timeout: Duration,
+    /// The first picture of an attempt is waited for at least this long: the jitter buffer holds it back, and another transport may be tried.
+    pub first_picture: Duration,
     /// Key `max-size-time`.
     pub max_size_time: Duration,
 }
@@ -131,7 +135,7 @@ impl Supervisor {
             condition: Condition {
                 state: State::Connecting,
                 since: now,
-                reason: "waiting for the first picture".to_owned(),
+                reason: NO_RESULT.to_owned(),
             },
             phase: Phase::Waiting { until: start },
             attempt: 0,
@@ -184,8 +188,12 @@ impl Supervisor {
         match &self.phase {
             Phase::Waiting { until } => Some(*until),
             Phase::Connecting { since } => Some(*since + CONNECT_TIMEOUT),
-            Phase::Open { last, last_key, .. } => {
-                let frozen = *last + self.limits.stall_timeout;
+            Phase::Open {
+                last,
+                last_key,
+                pictures_since,
+            } => {
+                let frozen = *last + self.patience(pictures_since.is_some());
                 let no_key = *last_key + self.key_wait();
                 Some(match self.condition.state {
                     State::NoKeyFrames => frozen,
@@ -193,6 +201,14 @@ impl Supervisor {
                 })
             }
             Phase::Ending | Phase::Stopped => None,
+        }
+    }
+
+    /// How long pictures may stay away; `has_come`: there were some.
+    fn patience(&self, has_come: bool) -> Duration {
+        match has_come {
+            true => self.limits.stall_timeout,
+            false => self.limits.stall_timeout.max(self.limits.first_picture),
         }
     }
 
@@ -208,14 +224,17 @@ impl Supervisor {
                 let text = format!("the camera does not answer within {} s", CONNECT_TIMEOUT.as_secs());
                 self.fail(now, &Failure::Unreachable(text))
             }
-            Phase::Open { last, .. } if now >= *last + self.limits.stall_timeout => {
+            Phase::Open {
+                last, pictures_since, ..
+            } if now >= *last + self.patience(pictures_since.is_some()) => {
+                let patience = self.patience(pictures_since.is_some());
                 // What the watchdog has waited for is missing too.
                 let last = *last;
                 if self.absent_since.is_none() {
                     self.reason = StartReason::CameraFrozen;
                     self.absent_since = Some(last);
                 }
-                let waited = self.limits.stall_timeout.as_secs_f64();
+                let waited = patience.as_secs_f64();
                 let text = format!("no picture for {waited} s although the connection stands");
                 self.fail(now, &Failure::Frozen(text))
             }
@@ -339,7 +358,10 @@ impl Supervisor {
         };
         self.absent_since.get_or_insert(now);
         // A fault that lasts has given its reason already, unless this one has a state of its own.
+        let is_open = matches!(self.phase, Phase::Open { .. });
         match failure.state() {
+            // It connects, and is still as frozen as before.
+            Some(State::Unreachable) if is_open && self.condition.state == State::Frozen => {}
             Some(state) => {
                 self.set_reason(now, failure.reason());
                 self.enter(now, state, failure.text().to_owned());

@@ -11,6 +11,7 @@ use super::supervisor::{Action, Attempt, Event, Limits, REBUILD_APART, Superviso
 const S: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits {
     stall_timeout: Duration::from_secs(10),
+    first_picture: Duration::from_secs(2),
     max_size_time: Duration::from_secs(10),
 };
 
@@ -150,6 +151,47 @@ fn a_camera_that_works_is_recorded_from_its_first_key_frame() {
     story.record(60 * S);
     assert_eq!(story.state(), State::Recording);
     assert_eq!(story.begun, [(Duration::ZERO, StartReason::RecorderStarted)]);
+}
+
+#[test]
+fn the_first_picture_is_waited_for_as_long_as_the_transport_takes_whatever_the_stall_timeout() {
+    let mut story = Story::new();
+    story.event(Event::Reconfigured(Limits {
+        stall_timeout: S / 2,
+        first_picture: 9 * S,
+        ..LIMITS
+    }));
+    story.next();
+    let attempt = story.attempt();
+    story.event(Event::Opened(attempt));
+    assert!(!story.pass(8 * S));
+    story.event(Event::Pictures { attempt, key: true });
+    assert_eq!(story.state(), State::Recording);
+    assert!(story.pass(S / 2), "from then on it is the stall timeout");
+    assert_eq!(story.state(), State::Frozen);
+}
+
+#[test]
+fn a_frozen_camera_that_connects_and_closes_is_still_frozen() {
+    let mut story = Story::new();
+    story.next();
+    story.record(30 * S);
+    assert!(story.pass(10 * S));
+    let since = story.supervisor.condition().since;
+    story.gone();
+    story.next();
+    let attempt = story.attempt();
+    story.event(Event::Opened(attempt));
+    story.event(Event::Failed(
+        attempt,
+        Failure::Closed("the camera has ended the stream".into()),
+    ));
+    assert_eq!((story.state(), story.supervisor.condition().since), (State::Frozen, since));
+    story.gone();
+    story.next();
+    let attempt = story.attempt();
+    story.event(Event::Failed(attempt, Failure::Unreachable("no route".into())));
+    assert_eq!(story.state(), State::Unreachable);
 }
 
 #[test]

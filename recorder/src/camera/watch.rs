@@ -23,6 +23,8 @@ pub enum News {
     Failed(Failure),
     /// The sound is not recorded; why.
     Soundless(String),
+    /// The picture changed before the first key frame: its first size was that of an old description.
+    StaleSets,
     /// A chunk is stored.
     Stored {
         /// End of the chunk, since the Unix epoch.
@@ -153,6 +155,7 @@ pub struct Watch {
     silence: Silence,
     /// Nothing more is let through or reported.
     pub closed: AtomicBool,
+    has_key: AtomicBool,
     picture: Mutex<Option<Picture>>,
     pace: Mutex<Pace>,
 }
@@ -170,6 +173,7 @@ impl Default for Watch {
             last_sound: AtomicU64::new(0),
             silence: Silence::default(),
             closed: AtomicBool::new(false),
+            has_key: AtomicBool::new(false),
             picture: Mutex::default(),
             pace: Mutex::default(),
         }
@@ -191,11 +195,17 @@ impl Watch {
         let now = self.mark();
         self.last_frame.store(now, Ordering::Relaxed);
         self.silence.picture(now);
+        self.has_key.fetch_or(is_key, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(time) = time {
             lock(&self.pace).picture(time, is_key);
         }
         self.frames.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// Whether a key frame has passed.
+    pub fn has_key(&self) -> bool {
+        self.has_key.load(Ordering::Relaxed)
     }
 
     /// A part of a picture has come. It need not become a picture: without parameter sets the parser holds it back.

@@ -210,6 +210,7 @@ impl World {
     fn add(&mut self, pod: usize, id: &str, start: Duration) {
         let limits = Limits {
             stall_timeout: Duration::from_secs(10),
+            first_picture: Duration::from_secs(2),
             max_size_time: self.scenario.chunk,
         };
         let boot = ns(self.scenario.boot);

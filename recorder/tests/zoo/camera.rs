@@ -66,6 +66,8 @@ pub(crate) struct Act {
     pub(crate) is_double: bool,
     /// Numbers and time stamps begin shortly before they start again from 0.
     pub(crate) wraps: bool,
+    /// `RTP-Info` of its PLAY says numbers that are ahead of what it sends by so much.
+    pub(crate) info: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -296,7 +298,8 @@ impl Connection {
                 send(reply("200 OK", &more, ""))?;
             }
             "PLAY" => {
-                send(reply("200 OK", "Session: 12345678\r\nRange: npt=0-\r\n", ""))?;
+                let info = self.act.info.map_or_else(String::new, |ahead| self.info(ahead));
+                send(reply("200 OK", &format!("Session: 12345678\r\nRange: npt=0-\r\n{info}"), ""))?;
                 self.play();
             }
             "TEARDOWN" => {
@@ -306,6 +309,14 @@ impl Connection {
             _ => send(reply("200 OK", "Session: 12345678\r\n", ""))?,
         }
         Ok(true)
+    }
+
+    fn info(&self, ahead: u16) -> String {
+        let tracks = self.act.sends.iter().enumerate().map(|(i, name)| {
+            let number = sequence(&track(name).packets[0].data).wrapping_add(ahead);
+            format!("url=rtsp://{}/stream/track{i};seq={number};rtptime=0", self.address)
+        });
+        format!("RTP-Info: {}\r\n", tracks.collect::<Vec<_>>().join(","))
     }
 
     /// Whether these credentials open it.
@@ -394,6 +405,9 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
     let (mut next_report, mut key_at) = (Duration::ZERO, Duration::ZERO);
     let (mut skips, mut skipped, mut has_key) = (act.skips, Duration::ZERO, act.skips == 0);
     for (at, channel, is_video, packet) in all {
+        if act.pictures == Some(0) {
+            break;
+        }
         if is_video && skips > 0 {
             skips -= u64::from(packet.ends_picture);
             skipped = at;

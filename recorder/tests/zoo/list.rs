@@ -372,6 +372,33 @@ pub(crate) fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
             Recorded(&[STARTED], Sound::ToTheEnd),
         ),
         (
+            "numbers-announced-far-ahead",
+            "",
+            vec![Act {
+                info: Some(30_000),
+                ..sends(&["h264", "aac"])
+            }],
+            Recorded(&[STARTED], Sound::Some),
+        ),
+        (
+            "numbers-announced-a-little-ahead",
+            "",
+            vec![Act {
+                info: Some(20),
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "aac-without-configuration",
+            "",
+            vec![Act {
+                sdp: Some(|sdp| sdp.replace("config=", "x=")),
+                ..sends(&["h264", "aac"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
             // The next key frame is 5 s away, and the SDP has no parameter sets.
             "joined-late",
             "",

@@ -118,7 +118,7 @@ impl Runner {
         let recording = Arc::clone(&open.recording);
         if frames > 0 && !recording.is_assembled() && (!recording.waits_for_sound() || first.elapsed() >= SOUND_WAIT) {
             // Outside RTSP nothing says beforehand that there is none of the sound that is demanded.
-            if let Some(failure) = recording.fault() {
+            if let Some(failure) = recording.fault().or_else(|| recording.lacks_demanded_sound()) {
                 self.event(Event::Failed(attempt, failure));
                 return;
             }
