@@ -1,8 +1,8 @@
 //! Takes over what earlier sessions left in the spool, a few of them at a time.
 //!
-//! The oldest first; the next when one of those that are held has been stored. While none moves, other sinks of the process have their turn. A session with a clock that cannot be believed waits until
-//! all others have been looked at: one of them may know when that boot of the machine was. Blocks on the disk, on tokio's threads for
-//! blocking work. Names no GStreamer.
+//! The oldest first; the next when one of those that are held has been stored. While none moves, other sinks of the process have their
+//! turn. A session with a clock that cannot be believed waits until all others have been looked at: one of them may know when that boot
+//! of the machine was. Blocks on the disk, on tokio's threads for blocking work. Names no GStreamer.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -53,7 +53,7 @@ impl Plan {
             None => Spool::open(Arc::clone(&self.disk), &self.dir, folder.max())?,
         };
         let session = match spool.session(&self.device, &self.session) {
-            Err(why) if why.takes_nothing() => {
+            Err(why) if why.is_full() => {
                 // What others have left there makes room when it is stored.
                 folder.set(spool);
                 return Err(why);
@@ -84,10 +84,10 @@ pub struct SpoolSettings<'a> {
 }
 
 /// Opens the folder and takes the lock of `session` in it. `endpoint` and `destination`: where
-/// the session's own chunks go. A disk that does not answer or takes nothing is no error: the folder is opened when it does.
+/// the session's own chunks go. A disk that does not answer or is full is no error: the folder is opened when it does.
 ///
 /// # Errors
-/// The folder cannot be made or read, or another process has that session.
+/// The folder cannot be made, read or written for another reason, or another process has that session.
 pub fn open(
     settings: SpoolSettings<'_>,
     device: &str,
@@ -105,7 +105,7 @@ pub fn open(
     };
     let folder = Arc::new(SpoolFolder::new(settings.max_bytes));
     let opened = match plan.open(&folder) {
-        Err(e) if !e.is_hung() && !e.takes_nothing() => return Err(e),
+        Err(e) if !e.is_hung() && !e.is_full() => return Err(e),
         opened => opened,
     };
     Ok(SessionSpool {
@@ -174,7 +174,7 @@ mod tests {
             disk.set_fault(Some(Fault::Once(at, rustix::io::Errno::NOSPC.raw_os_error())));
             let folder = SpoolFolder::new(0);
             let Err(why) = plan.open(&folder) else { continue };
-            assert!(why.takes_nothing(), "{at}: {why}");
+            assert!(why.is_full(), "{at}: {why}");
             // It can be looked through, and is opened once there is room.
             let spool = folder.spool().unwrap_or_else(|| panic!("{at}: {why}"));
             assert!(Leftovers::list(&spool).is_ok());
