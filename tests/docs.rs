@@ -537,6 +537,7 @@ const PARTS: &[&str] = &[
     "its Opus header is damaged",
     "its header is over",
     "AAC of an unknown rate",
+    "Opus with a damaged header",
     "choose another range or format",
     "try again when one of them has ended",
     "attachment; filename=",

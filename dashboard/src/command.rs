@@ -119,6 +119,9 @@ pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
         format = request.format.name(),
         "exporting"
     );
+    // What cannot be written is known before a day is read.
+    let out = Unfinished::create(&flags.out)?;
+    let manifest = flags.manifest.as_deref().map(Unfinished::create).transpose()?;
     let selection = Selection::of(&index, request).await.map_err(other)?;
     let (count, done) = (selection.count(), AtomicUsize::new(0));
     let plan = {
@@ -133,23 +136,42 @@ pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
         }
     };
     let plan = Arc::new(plan);
-    let unfinished = flags.out.with_file_name(format!(
-        ".{}.{}.unfinished",
-        flags.out.file_name().unwrap_or_default().to_string_lossy(),
-        std::process::id()
-    ));
-    let written = write(&plan, &index, &unfinished).await;
-    let kept = written.and_then(|()| {
-        std::fs::rename(&unfinished, &flags.out).map_err(|error| Failure::Other(format!("{}: {error}", flags.out.display())))
-    });
-    if let Err(failure) = kept {
-        let _ = std::fs::remove_file(&unfinished);
-        return Err(failure);
-    }
-    if let (Some(path), Some(manifest)) = (&flags.manifest, plan.manifest()) {
-        std::fs::write(path, manifest.to_json()).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+    write(&plan, &index, &out.path).await?;
+    out.finish(&flags.out)?;
+    if let (Some((unfinished, path)), Some(manifest)) = (manifest.zip(flags.manifest.as_deref()), plan.manifest()) {
+        let fault = |error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()));
+        std::fs::write(&unfinished.path, manifest.to_json()).map_err(fault)?;
+        unfinished.finish(path)?;
     }
     Ok(())
+}
+
+/// A file beside the one that it becomes. It goes where it does not, also where the program is interrupted.
+struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    fn create(becomes: &Path) -> Result<Self, Failure> {
+        let fault = |text: String| Failure::Other(format!("{}: {text}", becomes.display()));
+        if std::fs::metadata(becomes).is_ok_and(|known| !known.is_file()) {
+            return Err(fault("is there, and no file".into()));
+        }
+        let name = becomes.file_name().unwrap_or_default().to_string_lossy();
+        let path = becomes.with_file_name(format!(".{name}.{}.unfinished", std::process::id()));
+        std::fs::File::create(&path).map_err(|error| fault(error.to_string()))?;
+        Ok(Self { path })
+    }
+
+    fn finish(self, becomes: &Path) -> Result<(), Failure> {
+        std::fs::rename(&self.path, becomes).map_err(|error| Failure::Other(format!("{}: {error}", becomes.display())))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 async fn write(plan: &Arc<Plan>, index: &Index, path: &Path) -> Result<(), Failure> {

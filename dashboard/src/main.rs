@@ -47,7 +47,7 @@ fn run(command: Command) -> ExitCode {
     let done = match command {
         Command::Export(flags) => runtime()
             .map_err(Failure::Other)
-            .and_then(|runtime| runtime.block_on(command::export(&flags)))
+            .and_then(|runtime| runtime.block_on(interruptible(command::export(&flags))))
             .map(|()| true),
         Command::Verify(flags) => command::verify(&flags),
         Command::Completions { shell } => {
@@ -110,6 +110,14 @@ async fn serve(settings: Settings) -> Result<(), String> {
         systemd::ends();
     };
     http::serve(listener, app, ended).await.map_err(|error| error.to_string())
+}
+
+/// Ends what is interrupted; what it has begun to write goes.
+async fn interruptible(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::select! {
+        done = work => done,
+        () = ended() => Err(Failure::Other("it was interrupted".into())),
+    }
 }
 
 /// Waits for SIGINT or SIGTERM.

@@ -496,6 +496,34 @@ fn the_command_line_exports_and_verifies_without_a_server() {
         &film,
     ];
     assert_eq!(run(&wrong).0, Some(2));
+    // What cannot be written is told before anything is read, and nothing is left behind.
+    let (endpoint, other) = (recorded.server.endpoint(), path("other.mp4").display().to_string());
+    for (manifest, out, fault) in [
+        ("/nonexistent/m.json", other.as_str(), "/nonexistent/m.json"),
+        (&manifest, "/nonexistent/x.mp4", "/nonexistent/x.mp4"),
+        (&manifest, "/dev/null", "/dev/null"),
+    ] {
+        let camera = [
+            "export",
+            "--bucket",
+            BUCKET,
+            "--endpoint-uri",
+            &endpoint,
+            "--camera",
+            "site/deep/mkv",
+        ];
+        let range = ["--from", &from, "--to", &to, "--manifest", manifest, out];
+        let (status, said) = run(&[&camera[..], &range].concat());
+        assert!(status == Some(1) && said.contains(fault), "{said}");
+    }
+    let names = std::fs::read_dir(recorded.folder.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(
+        names
+            .filter(|name| name.ends_with(".unfinished") || name == "other.mp4")
+            .count(),
+        0
+    );
     for (arguments, says) in [
         (&["completions", "bash"][..], "complete -F"),
         (&["man"], ".TH gcstreamer-dashboard"),

@@ -349,13 +349,14 @@ fn old_parameter_sets_in_the_description_keep_no_camera_from_being_recorded() {
     let camera = Camera::start(vec![Act {
         skips: 5,
         sdp: Some(|sdp| {
-            let sets = |text: &str| {
-                text.split("sprop-parameter-sets=")
-                    .nth(1)
-                    .map(|sets| sets.split([';', '\r']).next().unwrap().to_owned())
+            let large = media::track("h264-large");
+            let unit = |kind: u8| {
+                let units = large.packets.iter().map(|packet| &packet.data[12..]);
+                let found = { units }.find(|unit| unit[0] & 0x1f == kind).unwrap();
+                gst::glib::base64_encode(found)
             };
-            let (own, other) = (sets(sdp).unwrap(), sets(&media::track("h264-large").sdp).unwrap());
-            sdp.replace(&own, &other)
+            let sets = format!("a=fmtp:96 sprop-parameter-sets={},{};", unit(7), unit(8));
+            sdp.replace("a=fmtp:96 ", &sets)
         }),
         ..h264()
     }]);

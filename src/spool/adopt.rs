@@ -18,6 +18,9 @@ use super::recovery::{Boots, Decision, FileState, Finding, Head, Summary, classi
 use super::stored::{Partial, Stored};
 use super::{Spool, blocks};
 
+/// Most chunks of a session that are taken over at once: a month without an uplink leaves 267,000, at a kilobyte of memory each.
+pub const MOST_AT_ONCE: usize = 1024;
+
 /// What was found under a spool folder.
 #[derive(Debug, Default)]
 pub struct Adoption {
@@ -31,6 +34,8 @@ pub struct Adoption {
     pub destinations: BTreeMap<DestinationId, Destination>,
     /// Why looking broke off: the disk does not answer, or the process has no descriptor left. Nothing is ours then.
     pub interrupted: Option<SpoolError>,
+    /// Chunks of the session beyond [`MOST_AT_ONCE`], and their length in bytes: their turn comes when it is free again.
+    pub beyond: (u64, u64),
 }
 
 /// A session of an earlier process. Its lock is held as long as any of its chunks is.
@@ -237,7 +242,7 @@ impl Leftovers {
             self.count(&left, false);
             let mut adoption = Adoption::default();
             match Folder::take(&self.spool, &left.device_dir, &left.session) {
-                Ok(Some(folder)) => adoption.session(&folder),
+                Ok(Some(folder)) => adoption.session(&folder, MOST_AT_ONCE),
                 Ok(None) => continue,
                 Err(e) => {
                     let path = self.spool.root.join(&left.device_dir).join(&left.session);
@@ -260,6 +265,17 @@ impl Leftovers {
         None
     }
 
+    /// The rest of a session whose first chunks were taken over comes next, once nobody holds it any more. Returns those that are still held.
+    pub fn go_on(&mut self, begun: Vec<Leftover>) -> Vec<Leftover> {
+        let is_held = |left: &Leftover| self.spool.holds(&left.device_dir, &left.session);
+        let (held, free): (Vec<_>, Vec<_>) = begun.into_iter().partition(is_held);
+        for left in free.into_iter().rev() {
+            self.count(&left, true);
+            self.waiting.push_front(left);
+        }
+        held
+    }
+
     /// Its turn comes again after all others: it was released because nothing moved.
     pub fn put_back(&mut self, left: Leftover) {
         self.count(&left, true);
@@ -272,7 +288,7 @@ impl super::Session {
     /// asked before the first chunk is created.
     pub fn leftovers(&self) -> Adoption {
         let mut adoption = Adoption::default();
-        adoption.session(&self.folder);
+        adoption.session(&self.folder, usize::MAX);
         adoption
     }
 }
@@ -335,7 +351,8 @@ impl Adoption {
         self.notices.push(Notice::Left { path, error });
     }
 
-    fn session(&mut self, folder: &Arc<Folder>) {
+    /// Takes over the first chunks of a session, `most` at most.
+    fn session(&mut self, folder: &Arc<Folder>, most: usize) {
         let files = match folder.spool.disk.list(&folder.dir) {
             Ok(files) => files,
             Err(e) if is_passing(&e) => {
@@ -357,6 +374,10 @@ impl Adoption {
             })
             .collect();
         chunks.sort_unstable();
+        let beyond = chunks.get(most..).unwrap_or_default().iter();
+        self.beyond = beyond.fold((0, 0), |(count, sum), (_, len)| (count + 1, sum + len));
+        // What becomes of a chunk follows from the next one, too.
+        chunks.truncate(most.saturating_add(1));
         let (mut findings, mut seen) = (Vec::new(), Vec::new());
         for (sequence, len) in chunks {
             let (finding, file) = self.see(folder, sequence, len);
@@ -369,7 +390,7 @@ impl Adoption {
         let sequences: Vec<u64> = findings.iter().map(|f| f.sequence).collect();
         let decisions = plan(findings);
         let mut found = Vec::new();
-        for ((sequence, seen), decision) in sequences.into_iter().zip(seen).zip(decisions) {
+        for ((sequence, seen), decision) in sequences.into_iter().zip(seen).zip(decisions).take(most) {
             match carry_out(folder, sequence, &seen, decision) {
                 Ok(Done::Found(chunk)) => found.push(chunk),
                 Ok(Done::Aside(path, reason)) => self.notices.push(Notice::Quarantined {

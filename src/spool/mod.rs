@@ -45,7 +45,7 @@ mod tests;
 mod usage;
 pub mod watched;
 
-pub use adopt::{Adopted, Adoption, Found, Leftover, Leftovers, Notice, adopt};
+pub use adopt::{Adopted, Adoption, Found, Leftover, Leftovers, MOST_AT_ONCE, Notice, adopt};
 pub use destination::{Destination, DestinationId};
 pub use entry::{ClosedEntry, Entry, name_mark};
 pub use error::{Limit, SpoolError};

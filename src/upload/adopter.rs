@@ -37,6 +37,8 @@ pub(super) struct Adopter {
     notices: Notices,
     /// Sessions of which all is parked: they had their turn.
     parked: Vec<Leftover>,
+    /// Sessions of which the first chunks are held: the rest comes when those are stored.
+    begun: Vec<Leftover>,
     /// Half-written chunks that could not be closed because the disk does not answer, or too many files are open.
     unclosed: Vec<Partial>,
 }
@@ -59,6 +61,7 @@ impl Adopter {
             times,
             notices: Notices::default(),
             parked: Vec::new(),
+            begun: Vec::new(),
             unclosed: Vec::new(),
         }
     }
@@ -122,7 +125,7 @@ impl Adopter {
         };
         self.set_rest(&leftovers);
         loop {
-            if leftovers.is_empty() && self.unclosed.is_empty() {
+            if leftovers.is_empty() && self.unclosed.is_empty() && self.begun.is_empty() {
                 self.say(true);
                 let spool = Arc::clone(&spool);
                 // All that is free was taken: more may be counted as unowned than there is.
@@ -181,18 +184,28 @@ impl Adopter {
         match spawn_blocking(move || Leftovers::list(&spool)).await.ok()? {
             Ok((fresh, notices)) => {
                 self.notices.extend(notices);
-                leftovers.renew(fresh, &self.parked);
+                leftovers.renew(fresh, &[&self.parked[..], &self.begun[..]].concat());
             }
             Err(why) => self.interrupted(&why),
         }
         Some(turn)
     }
 
+    /// Whether there are sessions of which the first chunks alone were taken over.
+    #[cfg(test)]
+    pub(super) fn has_begun(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
     /// What waits for its turn, or for the disk.
-    fn set_rest(&self, leftovers: &Leftovers) {
+    pub(super) fn set_rest(&self, leftovers: &Leftovers) {
         let (chunks, bytes) = leftovers.rest();
-        let unclosed = self.unclosed.iter().map(Partial::len).fold(bytes, u64::saturating_add);
-        self.uploads.set_rest((chunks + self.unclosed.len() as u64, unclosed));
+        let unclosed = self.unclosed.iter().map(|partial| (1, partial.len()));
+        let begun = self.begun.iter().map(|left| (left.chunks, left.bytes));
+        let sum = unclosed.chain(begun).fold((chunks, bytes), |sum, (chunks, bytes)| {
+            (sum.0 + chunks, sum.1.saturating_add(bytes))
+        });
+        self.uploads.set_rest(sum);
     }
 
     /// The disk does not answer, which is a matter of all that is in the spool, or too many files are open.
@@ -221,7 +234,12 @@ impl Adopter {
         if !self.unclosed.is_empty() {
             return Some(Step::Interrupted);
         }
+        self.begun = leftovers.go_on(std::mem::take(&mut self.begun));
+        if leftovers.is_empty() && !self.begun.is_empty() {
+            return None;
+        }
         if let Some(gave_way) = self.uploads.place_for_leftovers()? {
+            self.begun.retain(|left| left.session != gave_way.left.session);
             match gave_way.is_parked {
                 true => self.parked.push(gave_way.left),
                 false => leftovers.put_back(gave_way.left),
@@ -248,8 +266,14 @@ impl Adopter {
             leftovers.put_back(left);
             return Some(Step::Went);
         }
+        let (chunks, bytes) = adoption.beyond;
         self.take_over(adoption);
-        self.uploads.hold_leftover(left);
+        self.uploads.hold_leftover(left.clone());
+        if chunks > 0 {
+            let mut rest = left;
+            (rest.chunks, rest.bytes) = (chunks, bytes);
+            self.begun.push(rest);
+        }
         Some(Step::Went)
     }
 

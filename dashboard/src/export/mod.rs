@@ -211,7 +211,7 @@ impl Selection {
             chunk: piece.chunk.clone(),
             after: piece.after,
         };
-        let parts: Vec<Part> = once(found.iter().filter(takes)).into_iter().map(part).collect();
+        let parts: Vec<Part> = once(found.iter().filter(takes), request.to).into_iter().map(part).collect();
         if parts.is_empty() {
             return Err(unplayable(&found).map_or(ExportError::Nothing, ExportError::Unplayable));
         }

@@ -4,6 +4,7 @@
 //! the container's time does not go on, or the kind of the streams changes. Everything that is written of an object's name is
 //! percent-encoded.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -157,8 +158,8 @@ pub fn goes_on(a: &Chunk, b: &Chunk) -> bool {
 }
 
 /// Takes out what cannot be played, and what another session recorded at the same time.
-fn playable(chunks: &[Chunk]) -> Vec<&Chunk> {
-    let pieces = once(chunks.iter().filter(|chunk| playing(chunk) != Playing::Not));
+fn playable(chunks: &[Chunk], to: u64) -> Vec<&Chunk> {
+    let pieces = once(chunks.iter().filter(|chunk| playing(chunk) != Playing::Not), to);
     pieces.into_iter().map(|piece| piece.chunk).collect()
 }
 
@@ -172,8 +173,9 @@ pub struct Piece<'a> {
 }
 
 /// Takes out what another session recorded at the same time, of chunks sorted by their beginning; nothing that one of them alone has is
-/// left out. A session is followed as long as it goes on. The one that is then taken up may have begun before.
-pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> Vec<Piece<'a>> {
+/// left out. A session is followed as long as it goes on. The one that is then taken up may have begun before. `to`: what comes then is not
+/// asked for, ns since the Unix epoch.
+pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>, to: u64) -> Vec<Piece<'a>> {
     let mut kept: Vec<Piece<'_>> = Vec::new();
     let (mut covered, mut open, mut rest) = (0, Vec::new(), chunks.peekable());
     loop {
@@ -182,13 +184,21 @@ pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> Vec<Piece<'a>> {
             open.push(chunk);
         }
         let goes_on = |chunk: &Chunk| last.is_some_and(|last| last.is_followed_by(chunk));
-        let is_same = |chunk: &Chunk| last.is_some_and(|last| last.meta.session == chunk.meta.session);
-        let middle = |chunk: &Chunk| chunk.meta.start + (chunk.meta.end - chunk.meta.start) / 2;
-        open.retain(|chunk| chunk.meta.end > covered + SLACK || is_same(chunk) && (goes_on(chunk) || middle(chunk) >= covered));
+        let is_same = |chunk: &Chunk| {
+            last.is_some_and(|last| last.meta.session == chunk.meta.session && last.meta.sequence < chunk.meta.sequence)
+        };
+        // A session records nothing twice, also where its clock goes back.
+        open.retain(|chunk| is_same(chunk) || chunk.meta.end > covered + SLACK && covered < to);
         let best = open
             .iter()
             .enumerate()
-            .max_by_key(|(_, chunk)| (goes_on(chunk), is_same(chunk), chunk.meta.start))
+            .max_by_key(|(_, chunk)| {
+                (
+                    goes_on(chunk),
+                    is_same(chunk).then_some(Reverse(chunk.meta.sequence)),
+                    chunk.meta.start,
+                )
+            })
             .map(|(at, _)| at);
         let Some(chunk) = best.map(|at| open.swap_remove(at)).or_else(|| rest.next()) else {
             return kept;
@@ -237,9 +247,9 @@ impl std::fmt::Debug for Style<'_> {
     }
 }
 
-/// A playlist of all chunks, sorted by time, that have ended for good: VOD, with `ENDLIST`.
-pub fn vod(chunks: &[Chunk], style: Style<'_>) -> String {
-    let segments = playable(chunks);
+/// A playlist of all chunks, sorted by time, that have ended for good, up to `to` (ns since the Unix epoch): VOD, with `ENDLIST`.
+pub fn vod(chunks: &[Chunk], to: u64, style: Style<'_>) -> String {
+    let segments = playable(chunks, to);
     let ways = Ways::of(chunks, &segments);
     let mut out = head((&segments, &segments), &ways, 0, None);
     out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n");

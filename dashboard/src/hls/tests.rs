@@ -16,7 +16,7 @@ const PLAIN: Style<'static> = Style {
 };
 
 fn vod(chunks: &[Chunk]) -> String {
-    super::playlist::vod(chunks, PLAIN)
+    super::playlist::vod(chunks, u64::MAX, PLAIN)
 }
 
 fn live(chunks: &[Chunk], now: u64) -> Option<String> {
@@ -87,7 +87,7 @@ fn what_one_of_two_recorders_alone_stored_is_played() {
         let chunks = all.iter().map(|&(s, sequence, from, to)| chunk(s, sequence, from, to - from));
         let chunks = crate::index::chunk::sorted(chunks.collect());
         let second = |ns: u64| (ns - BASE) / SECOND;
-        let kept = once(chunks.iter()).into_iter();
+        let kept = once(chunks.iter(), u64::MAX).into_iter();
         kept.map(|piece| {
             (
                 second(piece.chunk.meta.start),
@@ -122,7 +122,18 @@ fn what_one_of_two_recorders_alone_stored_is_played() {
     ];
     assert_eq!(both([2, 5])[..7], expected);
     assert_eq!(both([2, 5]).last(), Some(&(94, 104, Some(100))));
-    // A clock that went back within a session loses nothing.
+    // Nothing of another recorder behind the end of what is asked for.
+    let two = [(0, 1, 0.0), (1, 1, 5.0), (0, 2, 10.0), (1, 2, 15.0)].map(|(s, q, at)| chunk(s, q, at, 10.0));
+    assert_eq!(once(two.iter(), BASE + 18 * SECOND).len(), 2);
+    assert_eq!(once(two.iter(), BASE + 24 * SECOND).len(), 3);
+    // A clock that went back within a session loses nothing, also with something missing there.
+    let back = [(4, 10.0), (5, 20.0), (7, 15.0), (8, 25.0)].map(|(q, at)| chunk(0, q, at, 10.0));
+    let back = crate::index::chunk::sorted(back.to_vec());
+    let order: Vec<u64> = once(back.iter(), u64::MAX)
+        .iter()
+        .map(|piece| piece.chunk.meta.sequence)
+        .collect();
+    assert_eq!(order, [4, 5, 7, 8]);
     assert_eq!(pieces(&[(0, 0, 0.0, 10.0), (0, 1, 10.0, 20.0), (0, 2, 12.0, 18.0)]).len(), 3);
 }
 
@@ -415,7 +426,7 @@ fn by_the_proxy_every_address_of_a_playlist_says_so() {
     chunks[1].name = "cam/x.mp4\"\n/media/1/a".into();
     (chunks[2].meta.container, chunks[2].meta.init_bytes) = (Container::Fmp4, 700);
     let style = Style { by_proxy: true, ..PLAIN };
-    let text = super::playlist::vod(&chunks, style);
+    let text = super::playlist::vod(&chunks, u64::MAX, style);
     let addresses = text
         .lines()
         .filter(|line| !line.starts_with('#') || line.starts_with("#EXT-X-MAP"));
@@ -442,7 +453,7 @@ fn a_header_that_was_made_before_and_is_the_same_is_named_once() {
     );
     // The first three are known, and the third is another.
     let made = |chunk: &Chunk| [Some(1), Some(1), Some(2), None, None][usize::try_from(chunk.meta.sequence).unwrap()];
-    let text = super::playlist::vod(&chunks, Style { made: &made, ..PLAIN });
+    let text = super::playlist::vod(&chunks, u64::MAX, Style { made: &made, ..PLAIN });
     let maps: Vec<&str> = text.lines().filter(|line| line.starts_with("#EXT-X-MAP")).collect();
     assert_eq!(maps.len(), 4, "{text}");
     assert!(!maps.iter().any(|map| map.contains("000001")), "{text}");

@@ -50,7 +50,7 @@ pub(super) async fn index(
         by_proxy: by.is_proxy(),
         made: &made,
     };
-    Ok(answer(playlist::vod(&chunks, style)))
+    Ok(answer(playlist::vod(&chunks, to, style)))
 }
 
 /// `GET /hls/live.m3u8?camera=`

@@ -14,6 +14,8 @@ use super::chunk::Chunk;
 
 /// Most cameras that are remembered: a broker may hold anything.
 const MAX_CAMERAS: usize = 20_000;
+/// Reason of a camera whose recording was stopped by a command.
+const RECORD_STOPPED: &str = "record-stopped";
 /// Most levels of an id, the parts between its slashes: a camera with more has its badge from the bucket alone.
 const MAX_LEVELS: usize = 8;
 const SECOND: u64 = 1_000_000_000;
@@ -129,6 +131,9 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
     let plain = |badge, reason: String| Some((badge, reason, backlog(status)));
     let lost = |what: &str| plain(Badge::CameraLost, format!("{what} since {since}"));
     match status.phase {
+        Phase::Streaming if status.reason.as_deref() == Some(RECORD_STOPPED) => {
+            plain(Badge::NotRecording, "the recording was stopped by a command".into())
+        }
         Phase::Streaming => Some(streaming(status, newest, now)),
         Phase::Stalled => lost("no pictures"),
         Phase::SourceLost => lost("the stream ended, no pictures"),
@@ -273,6 +278,18 @@ mod tests {
             judged("online", "stalled", "online")
                 .1
                 .ends_with("since 2026-11-22T06:40:10.000Z")
+        );
+    }
+
+    #[test]
+    fn a_recording_that_was_stopped_by_a_command_is_not_late() {
+        let stopped = status("streaming", "online").replace(r#""reason":null"#, r#""reason":"record-stopped""#);
+        let mut reports = heard("online", "streaming", "online");
+        reports.hear("gcstreamer/a/b/status", stopped.as_bytes(), false, BASE + 500 * SECOND);
+        let (badge, reason, _) = judge(reports.of("a/b").unwrap(), Some(&chunk(0, 5, 0.0, 10.0)), BASE + 500 * SECOND).unwrap();
+        assert_eq!(
+            (badge, reason.as_str()),
+            (Badge::NotRecording, "the recording was stopped by a command")
         );
     }
 

@@ -42,9 +42,12 @@ export async function failure(response: Response): Promise<ApiError> {
   }
 }
 
+/** By it Identity-Aware Proxy tells a question of a script, which it answers with 401 and not with its own login, once a session has ended. */
+export const BY_SCRIPT = { "X-Requested-With": "XMLHttpRequest" };
+
 export async function get<T>(path: string, query: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
   const text = new URLSearchParams(query).toString();
-  const response = await fetch(text ? `${path}?${text}` : path, { signal: signal ?? null });
+  const response = await fetch(text ? `${path}?${text}` : path, { signal: signal ?? null, headers: BY_SCRIPT });
   if (!response.ok) throw await failure(response);
   return response.json();
 }
@@ -52,7 +55,7 @@ export async function get<T>(path: string, query: Record<string, string> = {}, s
 /** Whether a token lets in. Behind Identity-Aware Proxy none does: its session ended, and the page has to be loaded anew. */
 export async function takesToken(): Promise<boolean> {
   // Where the proxy answers with a redirect to its own login, nothing can be read.
-  const response = await fetch("/api/about").catch(() => undefined);
+  const response = await fetch("/api/about", { headers: BY_SCRIPT }).catch(() => undefined);
   return response?.headers.get("www-authenticate")?.startsWith("Bearer") ?? false;
 }
 

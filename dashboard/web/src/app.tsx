@@ -34,7 +34,8 @@ function App() {
   const cameras = [...new Set(query.getAll("cam"))].slice(0, MOST);
   const [camera] = cameras;
   if (camera === undefined) return <Board />;
-  const asksFor = Date.parse(query.get("t") ?? "");
+  // A + in a query is a space.
+  const asksFor = Date.parse((query.get("t") ?? "").replace(/ (?=\d\d:?\d\d$)/, "+"));
   const at = Number.isNaN(asksFor) ? null : asksFor;
   if (cameras.length > 1) return <Group key={cameras.join("\0")} cameras={cameras} at={at} />;
   return <Watch key={camera} camera={camera} at={at} />;

@@ -1,7 +1,7 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
 import type { LevelDetails } from "hls.js";
-import { AGAIN, type About, ApiError, NEVER, failure, get } from "./api";
+import { BY_SCRIPT, AGAIN, type About, ApiError, NEVER, failure, get } from "./api";
 import type { Skipped } from "./bar";
 import { lookOn } from "./search";
 import { RECENT } from "./steady";
@@ -41,9 +41,16 @@ function unplayable(type: string | undefined): string[] {
   return names.filter((name) => !MediaSource.isTypeSupported(`${container};codecs=${name}`));
 }
 
+/** Playlists alone: what is redirected to the bucket would need its permission for the header. */
+const byScript = (request: XMLHttpRequest, url: string): void => {
+  if (!new URL(url, location.href).pathname.endsWith(".m3u8")) return;
+  if (request.readyState === 0) request.open("GET", url, true);
+  for (const [name, value] of Object.entries(BY_SCRIPT)) request.setRequestHeader(name, value);
+};
+
 /** Reads a playlist for its times, for browsers that play it by themselves. */
 async function read(address: string): Promise<Segment[]> {
-  const response = await fetch(address);
+  const response = await fetch(address, { headers: BY_SCRIPT });
   if (!response.ok) throw await failure(response);
   const segments: Segment[] = [];
   let [start, at] = [0, NaN];
@@ -272,7 +279,7 @@ export class Player {
     if (turn !== this.turn) return;
     if (!Hls.isSupported()) return this.byItself(delivered(address), at, play, turn, isContinued);
     const proxied = byProxy;
-    const hls = new Hls({ autoStartLoad: false, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30 });
+    const hls = new Hls({ autoStartLoad: false, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30, xhrSetup: byScript });
     this.coming?.destroy();
     this.coming = hls;
     // What was shown stays until the playlist is there.

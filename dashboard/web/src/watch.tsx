@@ -72,7 +72,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     const shown = new Frames(video.current);
     frames.current = shown;
     let isOver = false;
-    void start(made, camera, asked, setSaid, () => isOver);
+    void start(made, camera, asked, setSaid, () => isOver, () => picks.current > 0);
     return () => {
       isOver = true;
       clearInterval(timer);
@@ -190,13 +190,13 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   );
 }
 
-/** Begins where the address says, else a little before the end of what is stored; waits for a camera that has stored nothing yet. */
-async function start(player: Player, camera: string, asked: number | null, said: (text: string) => void, isOver: () => boolean): Promise<void> {
+/** Begins where the address says, else a little before the end of what is stored, unless the user has gone somewhere meanwhile; waits for a camera that has stored nothing yet. */
+async function start(player: Player, camera: string, asked: number | null, said: (text: string) => void, isOver: () => boolean, hasPicked: () => boolean): Promise<void> {
   try {
     if (asked !== null) return await player.seek(asked);
     while (!isOver()) {
       const known = (await get<Camera[]>("/api/cameras")).find(({ id }) => id === camera);
-      if (isOver()) return;
+      if (isOver() || (hasPicked() && player.at() !== undefined)) return;
       if (known?.last_stored) return await player.seek(Date.parse(known.last_stored) - 60_000);
       if (!known) return said("there is no such camera in the bucket");
       said(NEVER);

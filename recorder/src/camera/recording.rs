@@ -264,6 +264,9 @@ impl Recording {
         if !is_rtp && ["video", "image"].contains(&media.as_str()) {
             self.choice.note_pictures(video, &encoding);
         }
+        if !is_rtp && media == "audio" {
+            self.choice.note_waiting();
+        }
         let added = match (media.as_str(), video) {
             ("video", Some(video)) if self.parts().video.is_none() => self.add_video(pad, video, is_rtp),
             // One stream of each kind was chosen: this is the same one, from another source (SSRC).

@@ -98,6 +98,8 @@ impl Storage {
             .property("flow-group", FLOW_GROUP)
             .property("drain-timeout", if self.spool_dir.is_some() { MOMENT } else { FOR_EVER })
             .property("async", false)
+            // A camera does not wait, however its source answers.
+            .property_from_str("overflow-policy", "drop-oldest")
             .build()?;
         if let Some(folder) = path(&self.spool_dir) {
             sink.set_property("spool-dir", folder);

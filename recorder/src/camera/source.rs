@@ -62,6 +62,13 @@ impl Choice {
         });
     }
 
+    /// Sound comes outside RTSP, where nothing says whether pictures will.
+    pub(super) fn note_waiting(&self) {
+        self.with(|chosen| {
+            chosen.other_since.get_or_insert_with(Instant::now);
+        });
+    }
+
     /// Whether pictures of other kinds alone have come for so long.
     pub(super) fn has_others_alone(&self, time: Duration) -> bool {
         self.with(|chosen| chosen.video.is_none() && chosen.other_since.is_some_and(|since| since.elapsed() >= time))

@@ -172,6 +172,29 @@ fn the_first_picture_is_waited_for_as_long_as_the_transport_takes_whatever_the_s
 }
 
 #[test]
+fn a_camera_with_a_picture_a_minute_lacks_no_key_frame_between_them() {
+    let mut story = Story::new();
+    story.event(Event::Reconfigured(Limits {
+        stall_timeout: 300 * S,
+        ..LIMITS
+    }));
+    story.next();
+    let attempt = story.attempt();
+    story.event(Event::Opened(attempt));
+    for _ in 0..5 {
+        story.event(Event::Pictures { attempt, key: true });
+        assert!(!story.pass(60 * S));
+        assert_eq!(story.state(), State::Recording);
+    }
+    // Pictures that are none do say so.
+    for _ in 0..4 {
+        story.event(Event::Pictures { attempt, key: false });
+        story.pass(10 * S);
+    }
+    assert_eq!(story.state(), State::NoKeyFrames);
+}
+
+#[test]
 fn a_frozen_camera_that_connects_and_closes_is_still_frozen() {
     let mut story = Story::new();
     story.next();

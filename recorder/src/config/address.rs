@@ -48,7 +48,11 @@ impl Address {
             "srt" => Scheme::Srt,
             _ => return Err(format!("url must begin with {SCHEMES}; {example}")),
         };
-        if !url.username().is_empty() || url.password().is_some() {
+        // GStreamer takes what stands in front of the @ for both, also with a # in it.
+        let behind = text.split_once("://").map_or("", |(_, behind)| behind);
+        let mark = behind.find(['/', '?', '#']).and_then(|at| behind.get(at..));
+        let has_mark = mark.is_some_and(|rest| rest.starts_with('#') && rest.contains('@'));
+        if !url.username().is_empty() || url.password().is_some() || has_mark {
             return Err(
                 "url holds a user name or password; write the name as username = \"…\", put the password into a file of its own \
                  and name that with password-file"

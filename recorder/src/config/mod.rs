@@ -278,8 +278,10 @@ pub fn load(path: &Path) -> Result<Config, Faulty> {
             text: format!("the file cannot be read: {error}"),
         }],
     })?;
+    // Some who are given a file take whole paths only.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let surroundings = Surroundings {
-        folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        folder: absolute.parent().map(Path::to_path_buf).unwrap_or_default(),
         state_directory: state_directory(),
         looks_at_files: true,
     };

@@ -171,6 +171,12 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "bucket = \"my-bucket\"",
+        "url = \"rtsp://admin:12345#@h/\"",
+        "",
+        "4:7: url holds a user name or password",
+    ),
+    (
+        "bucket = \"my-bucket\"",
         "url = \"rtsp://h/\"\npassword = \"SECRET\"",
         "",
         "5:1: a password does not stand in this file",
