@@ -113,7 +113,7 @@ pub fn adopt(spool: &Arc<Spool>) -> Adoption {
             return all;
         }
     };
-    while let Some((_, adoption)) = leftovers.take_next() {
+    while let Some((_, adoption)) = leftovers.take_some(usize::MAX) {
         all.sessions.extend(adoption.sessions);
         all.notices.extend(adoption.notices);
         all.boots.merge(&adoption.boots);
@@ -237,12 +237,17 @@ impl Leftovers {
 
     /// Takes the next session that is free and has anything in it; empty ones are removed. Damaged and unreadable files do not delay
     /// the rest. If the disk does not answer, or the process has no descriptor left, the session is the next one again.
+    /// Of a long session [`MOST_AT_ONCE`] chunks are taken.
     pub fn take_next(&mut self) -> Option<(Leftover, Adoption)> {
+        self.take_some(MOST_AT_ONCE)
+    }
+
+    fn take_some(&mut self, most: usize) -> Option<(Leftover, Adoption)> {
         while let Some(left) = self.waiting.pop_front() {
             self.count(&left, false);
             let mut adoption = Adoption::default();
             match Folder::take(&self.spool, &left.device_dir, &left.session) {
-                Ok(Some(folder)) => adoption.session(&folder, MOST_AT_ONCE),
+                Ok(Some(folder)) => adoption.session(&folder, most),
                 Ok(None) => continue,
                 Err(e) => {
                     let path = self.spool.root.join(&left.device_dir).join(&left.session);

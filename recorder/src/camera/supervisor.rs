@@ -197,8 +197,8 @@ impl Supervisor {
                 let no_key = *last_key + self.key_wait();
                 Some(match self.condition.state {
                     State::NoKeyFrames => frozen,
-                    // Without pictures it is no fault of theirs; each that comes is looked at.
-                    _ if *last < no_key => frozen,
+                    // Without a picture since it is no fault of theirs.
+                    _ if *last <= *last_key => frozen,
                     _ => frozen.min(no_key),
                 })
             }
@@ -240,7 +240,7 @@ impl Supervisor {
                 let text = format!("no picture for {waited} s although the connection stands");
                 self.fail(now, &Failure::Frozen(text))
             }
-            Phase::Open { last, last_key, .. } if now.min(*last) >= *last_key + self.key_wait() => {
+            Phase::Open { last, last_key, .. } if last > last_key && now >= *last_key + self.key_wait() => {
                 let waited = now.saturating_sub(*last_key).as_secs();
                 let reason = format!(
                     "no key frame for {waited} s: set the camera's key frame interval to 1 or 2 s and switch off H.264+, H.265+ or \
