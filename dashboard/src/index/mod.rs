@@ -91,6 +91,11 @@ fn hour_key(camera: &str, prefix: &str) -> String {
     format!("{camera}\0{prefix}")
 }
 
+/// The first UTC hour whose chunks may overlap what begins at `from`: one that began in the hour before may reach into this one.
+fn first_hour(from: u64) -> u64 {
+    (from - from % HOUR).saturating_sub(HOUR)
+}
+
 /// The names of a UTC day, and until when they are good.
 #[derive(Clone, Debug)]
 struct Day {
@@ -233,9 +238,9 @@ impl Index {
         Ok(self.keep_runs(&key, &chunks, if is_finished { freshness::FOR_EVER } else { now }))
     }
 
-    /// The UTC hours whose chunks may overlap `from..to`. One that began in the hour before may reach into this one.
+    /// The UTC hours whose chunks may overlap `from..to`.
     fn hours(&self, from: u64, to: u64) -> impl Iterator<Item = u64> + use<> {
-        let first = (from - from % HOUR).saturating_sub(HOUR);
+        let first = first_hour(from);
         let last = to.min(self.clock.now().saturating_add(AHEAD));
         (0..)
             .map(move |index| first + index * HOUR)
@@ -256,8 +261,7 @@ impl Index {
         let mut chunks: Vec<Chunk> = found.iter().flat_map(|hour| hour.iter()).filter(touching).cloned().collect();
         if chunks.iter().all(|chunk| chunk.meta.start > from) {
             // One of hours may reach into it.
-            let first = (from - from % HOUR).saturating_sub(HOUR);
-            chunks.extend(self.before(camera, first).await?.filter(|chunk| touching(&chunk)));
+            chunks.extend(self.before(camera, first_hour(from)).await?.filter(|chunk| touching(&chunk)));
         }
         Ok(chunk::sorted(chunks))
     }

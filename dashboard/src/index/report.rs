@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use gcstreamer_schema::GapReason;
 use gcstreamer_schema::name::check_device;
 use gcstreamer_schema::status::{Phase, StatusDocument};
 use gcstreamer_schema::topics::{DEFAULT_PREFIX, OFFLINE, ONLINE, Topic, device_of};
@@ -14,8 +15,6 @@ use super::chunk::Chunk;
 
 /// Most cameras that are remembered: a broker may hold anything.
 const MAX_CAMERAS: usize = 20_000;
-/// Reason of a camera whose recording was stopped by a command.
-const RECORD_STOPPED: &str = "record-stopped";
 /// Most levels of an id, the parts between its slashes: a camera with more has its badge from the bucket alone.
 const MAX_LEVELS: usize = 8;
 const SECOND: u64 = 1_000_000_000;
@@ -131,7 +130,7 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
     let plain = |badge, reason: String| Some((badge, reason, backlog(status)));
     let lost = |what: &str| plain(Badge::CameraLost, format!("{what} since {since}"));
     match status.phase {
-        Phase::Streaming if status.reason.as_deref() == Some(RECORD_STOPPED) => {
+        Phase::Streaming if status.reason.as_deref() == Some(GapReason::RecordStopped.name()) => {
             plain(Badge::NotRecording, "the recording was stopped by a command".into())
         }
         Phase::Streaming => Some(streaming(status, newest, now)),
