@@ -368,3 +368,26 @@ fn access_rules_that_swallow_everything_are_reported() {
     );
     assert!(attempt.link.is_connected());
 }
+
+#[test]
+fn a_message_that_the_broker_ends_the_connection_for_is_given_up_and_the_rest_is_published() {
+    let broker = Mosquitto::with(Rules {
+        largest_packet: Some(1000),
+        ..Rules::default()
+    });
+    let config = plain(broker.port());
+    let Protocol::Mqtt(protocol) = config.protocol.clone() else {
+        unreachable!()
+    };
+    let payload = vec![b'x'; 2000].into();
+    let protocol = Protocol::Mqtt(Plain {
+        discovery: Some(("homeassistant/device/cam/config".into(), payload)),
+        ..protocol
+    });
+    let attempt = Attempt::new(Config { protocol, ..config });
+    let text = "discovery message of 2000 bytes on homeassistant/device/cam/config";
+    attempt.wait(|state| state.1.iter().any(|warning| warning.contains(text)));
+    attempt.wait(|state| state.0);
+    let watcher = broker.watch(&["p/availability"], None);
+    watcher.wait_last("p/availability", "online", SOON);
+}

@@ -95,6 +95,8 @@ pub struct Rules {
     pub users: Vec<(&'static str, &'static str)>,
     /// Lines of an access file; empty = everything is allowed.
     pub access: Vec<&'static str>,
+    /// The largest packet that it takes, bytes; a larger one ends the connection.
+    pub largest_packet: Option<u32>,
 }
 
 /// A running broker. Dropping it ends the process and removes its directory.
@@ -253,6 +255,7 @@ impl Mosquitto {
             lines.push(format!("keyfile {}", at("server.key")));
             lines.push(format!("require_certificate {}", self.rules.client_certificates));
         }
+        lines.extend(self.rules.largest_packet.map(|size| format!("max_packet_size {size}")));
         lines.push(format!("allow_anonymous {}", self.rules.users.is_empty()));
         if !self.rules.users.is_empty() {
             write_private(&self.directory.join("users"), "");

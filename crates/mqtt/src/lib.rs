@@ -248,12 +248,35 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// Returns the setting that is wrong, by its name as the element's property, where it is one alone.
+    #[must_use]
+    pub const fn setting_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Setting { setting, .. } | Self::File { setting, .. } => Some(setting),
+            Self::Token(_) => Some("private-key-file"),
+            Self::Tls(TlsError::File { setting, .. }) => Some(setting),
+            Self::Tls(_) => None,
+        }
+    }
+
     fn setting(setting: &'static str, text: impl Into<String>) -> Self {
         Self::Setting {
             setting,
             text: text.into(),
         }
     }
+}
+
+/// Checks the settings as [`Link::start`] does, without connecting. `looks_at_files`: reads and tries every file once, too.
+///
+/// # Errors
+/// Returns what is wrong with the settings.
+pub fn check(config: &Config, looks_at_files: bool) -> Result<(), ConfigError> {
+    topics::Topics::new(config)?;
+    if looks_at_files {
+        connect_options::check(config)?;
+    }
+    Ok(())
 }
 
 /// A running link. Dropping it ends its task and closes its connection without a DISCONNECT: the broker then publishes the will.

@@ -1,4 +1,4 @@
-//! Checks that our publishes reach subscribers: our own availability must come back. PURE: time is an argument.
+//! Checks that our publishes reach subscribers: our own availability, state and status must come back. PURE: time is an argument.
 //!
 //! A broker also acknowledges a publish that its access rules drop, so a PUBACK is no proof. Neither is a retained `online`: it may be of
 //! an earlier connection, before the rules changed. A retained status of this connection is one, as no two are alike; without it `online`
@@ -6,20 +6,38 @@
 
 use std::time::Duration;
 
-/// How long our own `online` may take to come back.
+/// How long our own messages may take to come back.
 const WAIT: Duration = Duration::from_secs(30);
+
+/// One of our own retained topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    Availability,
+    State,
+    Status,
+}
+
+impl Own {
+    const ALL: [Self; 3] = [Self::Availability, Self::State, Self::Status];
+}
 
 /// The check of one link.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
-    /// When `online` was acknowledged on this connection.
+    /// When `online` was acknowledged on this connection: after its state, and its status if there is one.
     told_at: Option<Duration>,
-    /// When the subscription to the availability was granted on this connection.
+    /// A status was published before that.
+    has_status: bool,
+    /// When the subscriptions were granted on this connection, and which.
     granted_at: Option<Duration>,
-    is_heard: bool,
+    granted: Vec<Own>,
+    /// What came back on this connection.
+    heard: Vec<Own>,
     is_reported: bool,
     /// A retained `online` came.
     is_kept: bool,
+    /// A status came that no earlier connection published.
+    is_fresh: bool,
     /// `online` was published a second time on this connection.
     is_repeated: bool,
 }
@@ -27,25 +45,50 @@ pub(super) struct Echo {
 impl Echo {
     /// Restarts the check for a new connection.
     pub(super) fn connected(&mut self) {
-        (self.told_at, self.granted_at) = (None, None);
-        (self.is_heard, self.is_kept, self.is_repeated) = (false, false, false);
+        let is_reported = self.is_reported;
+        *self = Self {
+            is_reported,
+            ..Self::default()
+        };
     }
 
-    pub(super) fn told(&mut self, now: Duration) {
-        self.told_at.get_or_insert(now);
+    /// Records the acknowledgement of `online`, and whether a status was published before it.
+    pub(super) fn told(&mut self, now: Duration, has_status: bool) {
+        if self.told_at.is_none() {
+            (self.told_at, self.has_status) = (Some(now), has_status);
+        }
     }
 
-    pub(super) fn granted(&mut self, now: Duration) {
-        self.granted_at.get_or_insert(now);
+    pub(super) fn granted(&mut self, now: Duration, own: Own) {
+        self.granted_at = Some(now);
+        self.granted.push(own);
     }
 
-    pub(super) fn heard(&mut self) {
-        (self.is_heard, self.is_reported) = (true, false);
+    /// Takes what was published on this connection; a retained `online` goes to [`Self::kept`].
+    pub(super) fn heard(&mut self, own: Own) {
+        if !self.heard.contains(&own) {
+            self.heard.push(own);
+        }
+        self.forget_report();
+    }
+
+    /// Takes a status that no earlier connection published.
+    pub(super) fn fresh(&mut self) {
+        self.is_fresh = true;
+        self.forget_report();
     }
 
     /// Takes a retained `online`.
     pub(super) fn kept(&mut self) {
         self.is_kept = true;
+        self.forget_report();
+    }
+
+    /// The next silence is reported again once everything has come back.
+    fn forget_report(&mut self) {
+        if self.told_at.is_some() && self.missing().next().is_none() {
+            self.is_reported = false;
+        }
     }
 
     /// Returns whether to publish `online` again: once a connection.
@@ -56,7 +99,8 @@ impl Echo {
     }
 
     fn repeat_at(&self) -> Option<Duration> {
-        let at = self.missing_at().filter(|_| self.is_kept && !self.is_repeated)?;
+        let is_wanted = self.is_kept && !self.is_repeated && self.missing().any(|own| own == Own::Availability);
+        let at = self.missing_at().filter(|_| is_wanted)?;
         Some(at.saturating_sub(WAIT / 2))
     }
 
@@ -65,22 +109,36 @@ impl Echo {
         self.repeat_at().or_else(|| self.missing_at())
     }
 
+    /// Returns what was published and has not come back.
+    fn missing(&self) -> impl Iterator<Item = Own> {
+        Own::ALL.into_iter().filter(|own| {
+            let is_here = match own {
+                Own::Availability => self.is_kept && self.is_fresh,
+                Own::State => false,
+                Own::Status => !self.has_status,
+            };
+            self.granted.contains(own) && !is_here && !self.heard.contains(own)
+        })
+    }
+
     /// Returns when a missing echo must be reported; `None` if nothing is expected.
     fn missing_at(&self) -> Option<Duration> {
-        if self.is_heard || self.is_reported {
+        if self.is_reported || self.missing().next().is_none() {
             return None;
         }
         Some(self.told_at?.max(self.granted_at?).saturating_add(WAIT))
     }
 
-    /// Returns the text to report: once, until the next echo.
-    pub(super) fn silence(&mut self, now: Duration, topic: &str) -> Option<String> {
+    /// Returns the text to report: once, until the next echo. `topic` names the topic of each kind.
+    pub(super) fn silence<'t>(&mut self, now: Duration, topic: impl Fn(Own) -> Option<&'t str>) -> Option<String> {
         self.missing_at().filter(|at| now >= *at)?;
         self.is_reported = true;
+        let topics: Vec<&str> = self.missing().filter_map(topic).collect();
         Some(format!(
-            "the broker acknowledged \"online\" on {topic} and has not delivered it within {} s: its access rules drop what this client \
-             publishes, or do not let it read there, and subscribers may see nothing of this device; allow this client to write and \
-             read everything below its topic-prefix",
+            "the broker acknowledged what was published on {} and has not delivered it within {} s: its access rules drop what this \
+             client publishes, or do not let it read there, and subscribers may see nothing of this device; allow this client to write \
+             and read everything below its topic-prefix",
+            topics.join(", "),
             WAIT.as_secs()
         ))
     }

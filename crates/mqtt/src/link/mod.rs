@@ -13,12 +13,13 @@ use super::backoff::{Backoff, LIVED};
 use super::topics::{ONLINE, Route, Topics};
 use super::{LinkStats, Wanted};
 
+mod broker_limit;
 mod echo;
 mod event;
 mod publish_queue;
 mod subscriptions;
 
-use echo::Echo;
+use echo::{Echo, Own};
 pub(super) use event::{Action, Event, Notification};
 use publish_queue::PublishQueue;
 pub(super) use publish_queue::{MAX_EVENTS, Publish};
@@ -174,7 +175,7 @@ impl LinkState {
             }
             Event::Want(_) => {}
             Event::Discovery(payload) => {
-                let notice = self.publishes.set_discovery(payload);
+                let notice = self.publishes.set_discovery(now, payload);
                 self.notice(notice);
             }
             Event::Telemetry {
@@ -193,7 +194,7 @@ impl LinkState {
             Event::TooLarge(size) => self.too_large(now, size),
             Event::Acknowledged => {
                 if self.publishes.acknowledged(now) {
-                    self.echo.told(now);
+                    self.echo.told(now, self.publishes.has_published_status());
                 }
             }
             Event::Subscribed { refused } => self.subscribed(now, &refused),
@@ -286,10 +287,13 @@ impl LinkState {
             self.give_up(now, format!("the broker did not acknowledge within {} s", ACK_WAIT.as_secs()));
             return None;
         }
-        if self.closing.is_none()
-            && let Some(topic) = &self.publishes.topics().availability
-        {
-            let text = self.echo.silence(now, topic);
+        if self.closing.is_none() {
+            let topics = self.publishes.topics();
+            let text = self.echo.silence(now, |own| match own {
+                Own::Availability => topics.availability.as_deref(),
+                Own::State => Some(topics.state.as_str()),
+                Own::Status => topics.status.as_deref(),
+            });
             if self.echo.repeats(now) {
                 self.publishes.reassert_online();
             }
@@ -369,7 +373,8 @@ impl LinkState {
             ConnectionPhase::Up { .. } => true,
         };
         self.failures = self.failures.saturating_add(1);
-        self.publishes.lost(now);
+        let given_up = self.publishes.lost(now);
+        self.notice(given_up);
         self.renew_at = None;
         let lived = self.up_since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
         if lived >= LIVED {
@@ -451,9 +456,14 @@ impl LinkState {
 
     fn subscribed(&mut self, now: Duration, refused: &[String]) {
         let granted = self.subscriptions.acknowledged(now);
-        let availability = self.publishes.topics().availability.as_ref();
-        if availability.is_some_and(|topic| granted.contains(topic) && !refused.contains(topic)) {
-            self.echo.granted(now);
+        for topic in granted.iter().filter(|topic| !refused.contains(topic)) {
+            let own = match self.publishes.topics().route(topic) {
+                Route::Availability => Own::Availability,
+                Route::State => Own::State,
+                Route::Status => Own::Status,
+                Route::Config | Route::Command(_) | Route::Unknown => continue,
+            };
+            self.echo.granted(now, own);
         }
         // The access rules are the same for the next connection: reported once.
         if !refused.is_empty() && self.refused != refused {
@@ -476,14 +486,18 @@ impl LinkState {
             Route::Availability if payload == ONLINE && retained && self.publishes.has_published_status() => self.echo.kept(),
             Route::Availability if payload == ONLINE => {
                 if self.publishes.has_told_online() {
-                    self.echo.heard();
+                    self.echo.heard(Own::Availability);
                 }
             }
             // `offline`, or an empty retained message, which clears ours.
             Route::Availability => self.publishes.reassert_online(),
-            Route::State | Route::Status => {
-                if self.publishes.is_own_status(&payload, retained) {
-                    self.echo.heard();
+            route @ (Route::State | Route::Status) => {
+                let own = if route == Route::State { Own::State } else { Own::Status };
+                if self.publishes.is_own(own, &payload) {
+                    self.echo.heard(own);
+                }
+                if own == Own::Status && self.publishes.is_own_status(&payload, retained) {
+                    self.echo.fresh();
                 }
                 let notice = self.publishes.correct(now, &topic, &payload);
                 self.notice(notice);

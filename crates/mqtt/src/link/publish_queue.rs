@@ -7,6 +7,8 @@ use bytes::Bytes;
 
 use super::super::Wanted;
 use super::super::topics::{OFFLINE, ONLINE, Topics};
+use super::broker_limit::BrokerLimit;
+use super::echo::Own;
 
 /// Maximum number of waiting telemetry messages; a further one drops the oldest.
 pub(crate) const MAX_EVENTS: usize = 16;
@@ -31,12 +33,25 @@ pub(crate) struct Publish {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PublishKind {
+pub(super) enum PublishKind {
     Availability,
     State,
     Status,
     Discovery,
     Telemetry,
+}
+
+impl PublishKind {
+    /// Returns the word for it in texts.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Availability => "availability",
+            Self::State => "state",
+            Self::Status => "status",
+            Self::Discovery => "discovery message",
+            Self::Telemetry => "event",
+        }
+    }
 }
 
 /// A retained value: only the newest is published.
@@ -63,6 +78,13 @@ impl Slot {
         }
         (self.wanted, self.due, self.too_large) = (Some(payload), true, false);
         false
+    }
+
+    /// Gives up a wanted payload that is larger.
+    fn give_up_beyond(&mut self, limit: usize) {
+        if self.wanted.as_ref().is_some_and(|payload| payload.len() > limit) {
+            (self.wanted, self.due, self.too_large) = (None, false, true);
+        }
     }
 
     fn is_acknowledged(&self) -> bool {
@@ -125,6 +147,7 @@ pub(super) struct PublishQueue {
     leaving: bool,
     has_said_offline: bool,
     event_too_large: bool,
+    broker_limit: BrokerLimit,
     pub(super) published: u64,
     pub(super) dropped: u64,
 }
@@ -153,6 +176,7 @@ impl PublishQueue {
             leaving: false,
             has_said_offline: false,
             event_too_large: false,
+            broker_limit: BrokerLimit::default(),
             published: 0,
             dropped: 0,
         }
@@ -183,25 +207,30 @@ impl PublishQueue {
             wanted.state.as_ref().map_or(0, Bytes::len),
             wanted.status.as_ref().map_or(0, Bytes::len),
         );
-        let limit = self.topics.limit(&self.topics.state);
+        let limit = self.limit(now, &self.topics.state);
         let first = self
             .state
             .want(wanted.state, limit)
-            .then(|| too_large("state", &self.topics.state, state, limit));
+            .then(|| too_large(PublishKind::State, &self.topics.state, state, limit));
         let Some(topic) = &self.topics.status else {
             return first;
         };
-        let limit = self.topics.limit(topic);
+        let limit = self.limit(now, topic);
         let second = self
             .status
             .want(wanted.status, limit)
-            .then(|| too_large("status", topic, status, limit));
+            .then(|| too_large(PublishKind::Status, topic, status, limit));
         first.or(second)
+    }
+
+    /// Returns the largest payload on a topic, bytes.
+    fn limit(&self, now: Duration, topic: &str) -> usize {
+        self.topics.limit(topic).min(self.broker_limit.at(now))
     }
 
     /// Replaces the discovery message and publishes it, on this connection and every later one. Does nothing if the link has none,
     /// or ends.
-    pub(super) fn set_discovery(&mut self, payload: Bytes) -> Option<String> {
+    pub(super) fn set_discovery(&mut self, now: Duration, payload: Bytes) -> Option<String> {
         let (topic, known) = self.topics.discovery.as_mut()?;
         if self.leaving || *known == payload {
             return None;
@@ -209,10 +238,10 @@ impl PublishQueue {
         let topic = topic.clone();
         let limit = self.topics.limit(&topic);
         if payload.len() > limit {
-            return Some(too_large("discovery message", &topic, payload.len(), limit));
+            return Some(too_large(PublishKind::Discovery, &topic, payload.len(), limit));
         }
+        self.discovery_due = payload.len() <= self.broker_limit.at(now);
         self.topics.discovery = Some((topic, payload));
-        self.discovery_due = true;
         None
     }
 
@@ -262,11 +291,11 @@ impl PublishQueue {
     pub(super) fn telemetry(&mut self, queued_at: Duration, kind: &'static str, payload: Bytes) -> Option<String> {
         // Telemetry that is disabled does not count as dropped.
         let topic = self.topics.event(kind)?;
-        let limit = self.topics.limit(&topic);
+        let limit = self.limit(queued_at, &topic);
         if payload.len() > limit {
             self.dropped = self.dropped.saturating_add(1);
             let is_reported = std::mem::replace(&mut self.event_too_large, true);
-            return (!is_reported).then(|| too_large("event", &topic, payload.len(), limit));
+            return (!is_reported).then(|| too_large(PublishKind::Telemetry, &topic, payload.len(), limit));
         }
         self.events.push_back(Telemetry {
             queued_at,
@@ -295,7 +324,12 @@ impl PublishQueue {
         }
         self.state.due = self.state.wanted.is_some();
         self.status.due = self.status.wanted.is_some();
-        self.discovery_due = self.topics.discovery.is_some();
+        let limit = self.broker_limit.at(now);
+        self.discovery_due = self
+            .topics
+            .discovery
+            .as_ref()
+            .is_some_and(|(_, payload)| payload.len() <= limit);
         self.availability = self.topics.availability.is_some().then_some(ONLINE);
         self.availability_not_before = Duration::ZERO;
     }
@@ -305,13 +339,21 @@ impl PublishQueue {
         self.published_here.status
     }
 
+    /// Returns whether this message is one that was published on this connection, or equal to one.
+    pub(super) fn is_own(&self, own: Own, payload: &Bytes) -> bool {
+        let kind = match own {
+            Own::Availability => PublishKind::Availability,
+            Own::State => PublishKind::State,
+            Own::Status => PublishKind::Status,
+        };
+        self.sent
+            .iter()
+            .any(|(sent_kind, sent)| *sent_kind == kind && sent == payload)
+    }
+
     /// Returns whether this message is a status that was published on this connection, and none that the broker kept from before.
     pub(super) fn is_own_status(&self, payload: &Bytes, retained: bool) -> bool {
-        let is_sent = self
-            .sent
-            .iter()
-            .any(|(kind, sent)| *kind == PublishKind::Status && sent == payload);
-        is_sent && !(retained && self.status_before.as_ref() == Some(payload))
+        self.is_own(Own::Status, payload) && !(retained && self.status_before.as_ref() == Some(payload))
     }
 
     /// Returns whether `online` was published on this connection.
@@ -363,14 +405,18 @@ impl PublishQueue {
         }
     }
 
-    /// Records the loss of the connection: the message in flight may or may not have arrived.
-    pub(super) fn lost(&mut self, now: Duration) {
-        let Some(landed) = self.in_flight.take() else {
-            return;
-        };
+    /// Records the loss of the connection: the message in flight may or may not have arrived. Returns a text to report if it is
+    /// given up, because the broker ends the connection for its size.
+    pub(super) fn lost(&mut self, now: Duration) -> Option<String> {
+        let landed = self.in_flight.take();
+        let suspect = landed.as_ref().map(|f| (f.what, f.payload.len(), f.since));
+        let (is_given_up, is_new) = self.broker_limit.lost(now, suspect);
+        let landed = landed?;
+        let report = is_new.then(|| self.text_of_limit(&landed)).flatten();
         match landed.what {
             PublishKind::State => retry(&mut self.state, now, self.gap),
             PublishKind::Status => retry(&mut self.status, now, self.gap),
+            PublishKind::Telemetry if is_given_up => self.dropped = self.dropped.saturating_add(1),
             PublishKind::Telemetry => self.events.push_front(Telemetry {
                 queued_at: landed.queued_at,
                 kind: landed.kind,
@@ -378,6 +424,23 @@ impl PublishQueue {
             }),
             PublishKind::Availability | PublishKind::Discovery => {}
         }
+        if is_given_up {
+            let limit = self.broker_limit.at(now);
+            self.state.give_up_beyond(limit);
+            self.status.give_up_beyond(limit);
+        }
+        report
+    }
+
+    fn text_of_limit(&self, landed: &InFlight) -> Option<String> {
+        let topic = match landed.what {
+            PublishKind::Availability => self.topics.availability.clone(),
+            PublishKind::State => Some(self.topics.state.clone()),
+            PublishKind::Status => self.topics.status.clone(),
+            PublishKind::Discovery => self.topics.discovery.as_ref().map(|(topic, _)| topic.clone()),
+            PublishKind::Telemetry => self.topics.event(landed.kind),
+        };
+        Some(BrokerLimit::text(landed.what.name(), &topic?, landed.payload.len()))
     }
 
     /// Takes the acknowledgement of the message in flight. Returns whether it was `online`.
@@ -387,6 +450,7 @@ impl PublishQueue {
         };
         let is_online = landed.what == PublishKind::Availability && landed.payload == ONLINE;
         self.published = self.published.saturating_add(1);
+        self.broker_limit.acknowledged(landed.what, landed.payload.len());
         let next = now.saturating_add(self.gap);
         match landed.what {
             PublishKind::State => {
@@ -509,6 +573,7 @@ fn retry(slot: &mut Slot, now: Duration, gap: Duration) {
     slot.not_before = now.saturating_add(gap);
 }
 
-fn too_large(what: &str, topic: &str, size: usize, limit: usize) -> String {
+fn too_large(what: PublishKind, topic: &str, size: usize, limit: usize) -> String {
+    let what = what.name();
     format!("a {what} of {size} bytes is not published on {topic}: the broker takes at most {limit} bytes")
 }

@@ -166,6 +166,104 @@ fn a_broker_that_swallows_what_is_published_is_reported_once() {
 }
 
 #[test]
+fn each_topic_that_the_broker_swallows_is_named() {
+    for swallowed in [
+        vec!["p/availability"],
+        vec!["p/state"],
+        vec!["p/status"],
+        vec!["p/state", "p/status"],
+    ] {
+        let mut sim = Simulation::new(plain());
+        sim.swallowed.clone_from(&swallowed);
+        wanted(&mut sim);
+        sim.run(Duration::from_secs(29));
+        assert!(sim.notices().is_empty());
+        sim.run(Duration::from_secs(600));
+        sim.break_line();
+        sim.run(Duration::from_secs(600));
+        let notices = sim.notices();
+        assert_eq!(notices.len(), 1, "{swallowed:?}: {notices:?}");
+        for topic in ["p/availability", "p/state", "p/status"] {
+            let text = notices[0].replace("topic-prefix", "");
+            let is_named = text.split([' ', ',']).any(|word| word == topic);
+            assert_eq!(is_named, swallowed.contains(&topic), "{swallowed:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_message_above_the_brokers_limit_is_given_up_and_named_and_the_connection_stays() {
+    let large = |size: usize| Bytes::from(vec![b'x'; size]);
+    let status = |size| {
+        Event::Want(Wanted {
+            state: Some("connected".into()),
+            status: Some(large(size)),
+        })
+    };
+    // A status, the discovery message, telemetry.
+    for (name, topic) in [
+        ("status", "p/status"),
+        ("discovery message", "ha/config"),
+        ("event", "p/event/gap"),
+    ] {
+        let mut sim = Simulation::new(plain());
+        sim.largest = Some(1000);
+        sim.on(status(if name == "status" { 1100 } else { 900 }));
+        sim.run(Duration::from_secs(5));
+        match name {
+            "discovery message" => sim.on(Event::Discovery(large(1100))),
+            "event" => sim.on(Event::Telemetry {
+                queued_at: sim.now,
+                kind: "gap",
+                payload: large(1100),
+            }),
+            _ => {}
+        }
+        sim.run(Duration::from_secs(100));
+        let notices = sim.notices();
+        assert_eq!(notices.len(), 1, "{name}: {notices:?}");
+        assert!(
+            notices[0].contains(&format!("{name} of 1100 bytes on {topic}")),
+            "{notices:?}"
+        );
+        let attempts = sim.attempts.len();
+        assert!(attempts <= 4, "{name}: {:?}", sim.attempts);
+        sim.run(Duration::from_secs(3000));
+        assert_eq!(sim.attempts.len(), attempts, "{name}: the connection stays");
+        assert_eq!(sim.holds("p/availability"), Some("online"), "{name}");
+        // A smaller status is published, and after an hour the limit is tried again, without a word.
+        sim.on(status(800));
+        sim.run(Duration::from_secs(100));
+        assert_eq!(sim.holds("p/status").map(str::len), Some(800), "{name}");
+        sim.run(Duration::from_secs(3600));
+        sim.largest = None;
+        sim.on(status(1200));
+        sim.run(Duration::from_secs(100));
+        assert_eq!(sim.holds("p/status").map(str::len), Some(1200), "{name}");
+        assert_eq!(sim.notices().len(), 1);
+    }
+}
+
+#[test]
+fn a_line_that_breaks_while_something_is_on_its_way_gives_nothing_up() {
+    let mut sim = Simulation::new(plain());
+    wanted(&mut sim);
+    // Whatever is in flight at the time: each message of a connection in turn, a few times over.
+    for turn in 0..40_u32 {
+        sim.run(Duration::from_secs(130));
+        sim.on(Event::Want(Wanted {
+            state: Some("connected".into()),
+            status: Some(Bytes::from(format!("{{\"seq\":{turn}}}"))),
+        }));
+        sim.run(ms(u64::from(turn % 4) * 10));
+        sim.break_line();
+    }
+    sim.run(Duration::from_secs(130));
+    assert_eq!(sim.holds("p/status"), Some("{\"seq\":39}"));
+    assert!(sim.notices().is_empty(), "{:?}", sim.notices());
+}
+
+#[test]
 fn what_the_broker_kept_from_before_does_not_hide_that_it_swallows_everything() {
     for swallows in [true, false] {
         let mut sim = Simulation::new(plain());

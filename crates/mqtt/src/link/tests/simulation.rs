@@ -88,6 +88,10 @@ pub(super) struct Simulation {
     pub(super) subscribed: Vec<String>,
     /// Its access rules drop publishes, but it acknowledges them.
     pub(super) swallows: bool,
+    /// Topics on which they do.
+    pub(super) swallowed: Vec<&'static str>,
+    /// The largest payload that it takes; a larger one ends the connection.
+    pub(super) largest: Option<usize>,
     /// A filter below which a retained message is too large, and its size.
     pub(super) oversized: Option<(String, usize)>,
     pub(super) finished: Option<bool>,
@@ -114,6 +118,8 @@ impl Simulation {
             commands: true,
             subscribed: Vec::new(),
             swallows: false,
+            swallowed: Vec::new(),
+            largest: None,
             oversized: None,
             finished: None,
         }
@@ -189,8 +195,11 @@ impl Simulation {
                     let since = self.last_state.map(|last| self.now - last);
                     assert!(since.is_none_or(|since| since >= GAP), "two states within {since:?}");
                 }
+                let is_taken = self.largest.is_none_or(|largest| publish.payload.len() <= largest);
                 self.in_flight = Some(publish);
-                if self.acknowledges {
+                if !is_taken {
+                    self.soon(Event::Lost("it closed the connection".into()));
+                } else if self.acknowledges {
                     self.soon(Event::Acknowledged);
                 }
             }
@@ -238,10 +247,11 @@ impl Simulation {
                     self.last_state = Some(self.now);
                 }
                 assert!(self.topics.retain || !publish.retain, "a device retains nothing");
-                if !self.swallows {
+                let swallows = self.swallows || self.swallowed.contains(&publish.topic.as_str());
+                if !swallows {
                     self.held.insert(publish.topic.clone(), publish.payload.clone());
                 }
-                if !self.swallows && self.subscribed.contains(&publish.topic) {
+                if !swallows && self.subscribed.contains(&publish.topic) {
                     self.deliver(publish.topic.clone(), publish.payload.clone(), false);
                 }
                 self.given.push((self.now, publish.topic, publish.payload));
