@@ -32,6 +32,10 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
+/// A distance between key frames that cameras do not usually have, ns: a longer one must have lasted, too. A file is read faster than
+/// it plays, with shorter ones.
+const LONG_KEY_INTERVAL: u64 = 60_000_000_000;
+
 /// The counters of one element, and the signal that wakes its timer.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -40,6 +44,8 @@ pub(super) struct Counters {
     key_frames: AtomicU64,
     /// Presentation time of the last key frame plus 1, ns; 0 before the first.
     last_key: AtomicU64,
+    /// When it arrived.
+    last_key_at: AtomicU64,
     key_gaps: AtomicU64,
     key_span: AtomicU64,
     /// ns; 0 before the second key frame.
@@ -63,6 +69,7 @@ impl Counters {
             &self.bytes,
             &self.key_frames,
             &self.last_key,
+            &self.last_key_at,
             &self.key_gaps,
             &self.key_span,
             &self.last_key_gap,
@@ -89,12 +96,16 @@ impl Counters {
         }
     }
 
-    /// Counts the distance to the previous key frame. `pts` in ns; one that goes back, as after a seek, starts a new series.
-    pub(super) fn key_frame(&self, pts: u64) {
+    /// Counts the distance to the previous key frame. `pts` in ns; one that goes back, as after a seek, starts a new series, and so
+    /// does one that is further ahead than time has passed, as after a jump of the camera's clock.
+    pub(super) fn key_frame(&self, pts: u64, now: u64) {
         let last = self.last_key.load(Relaxed);
         let this = pts.saturating_add(1);
         self.last_key.store(this, Relaxed);
-        if last > 0 && this > last {
+        let passed = now.saturating_sub(self.last_key_at.load(Relaxed));
+        self.last_key_at.store(now, Relaxed);
+        let is_jump = |gap: u64| gap > LONG_KEY_INTERVAL && gap / 2 > passed;
+        if last > 0 && this > last && !is_jump(this - last) {
             let gap = this - last;
             add(&self.key_gaps, 1);
             add(&self.key_span, gap);
@@ -144,5 +155,31 @@ impl Counters {
                 _ => Flow::Error,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    /// Returns the distances counted for key frames of these presentation times and arrivals, in seconds.
+    fn gaps(frames: &[(u64, u64)]) -> (u64, u64) {
+        let counters = Counters::default();
+        for (pts, now) in frames {
+            counters.key_frame(pts * S, now * S);
+        }
+        let counts = counters.snapshot();
+        (counts.key_gaps, counts.key_span / S)
+    }
+
+    #[test]
+    fn a_jump_of_the_cameras_clock_is_no_distance_between_key_frames() {
+        let day = 86_400;
+        assert_eq!(gaps(&[(0, 100), (2, 102), (day, 104), (day + 2, 106)]), (2, 4), "ahead");
+        assert_eq!(gaps(&[(day, 100), (day + 2, 102), (0, 104), (2, 106)]), (2, 4), "back");
+        assert_eq!(gaps(&[(0, 100), (90, 190), (180, 281)]), (2, 180), "a picture every 90 s");
+        assert_eq!(gaps(&[(0, 100), (30, 100), (60, 100)]), (2, 60), "a file, read at once");
     }
 }

@@ -116,7 +116,8 @@ fn controls(topics: &str) -> [(&'static str, Value); 2] {
             json!({
                 "p": "switch", "name": "Record", "icon": "mdi:record-rec",
                 "command_topic": format!("{topics}/set/record"), "payload_on": "start", "payload_off": "stop",
-                "value_template": "{{ 'off' if value_json.reason == 'record-stopped' or value_json.recording == false else 'on' }}",
+                // Known only while pictures pass; Home Assistant shows "None" as unknown.
+                "value_template": "{{ 'off' if value_json.reason == 'record-stopped' else 'on' if value_json.phase == 'streaming' else 'None' }}",
                 "state_on": "on", "state_off": "off",
             }),
         ),
@@ -171,6 +172,11 @@ mod tests {
         );
         assert_eq!(record["command_topic"], "g/cam1/set/record");
         assert_eq!(split["command_topic"], "g/cam1/set/split");
+        let shown = record["value_template"].as_str().unwrap();
+        assert!(
+            !shown.contains("recording"),
+            "a camera that is lost is not switched off: {shown}"
+        );
         assert!(record.get("retain").is_none(), "a retained command is never acted on");
     }
 

@@ -73,7 +73,7 @@ impl IotCoreStatus {
             if !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
                 key_frames += 1;
                 if let Some(pts) = buffer.pts() {
-                    self.counters.key_frame(pts.nseconds());
+                    self.counters.key_frame(pts.nseconds(), now);
                 }
             }
             if let Some(event) = self.clock.event_before(buffer, now) {

@@ -55,7 +55,7 @@ struct Stream {
 #[derive(Debug)]
 struct Current {
     phase: Classification,
-    /// When the phase began, on the wall clock.
+    /// When the phase began, on the monotonic scale.
     since: u64,
     stalls: Stalls,
     /// The problem that explains the phase.
@@ -65,14 +65,35 @@ struct Current {
 /// Further contents of the next status, besides phase, stream and uploads.
 #[derive(Debug, Default)]
 struct Latest {
-    /// Object name, and when it was confirmed on the wall clock.
+    /// Object name, and when it was confirmed, on the monotonic scale.
     chunk: Option<(String, u64)>,
     config: Option<Config>,
+}
+
+/// Dates moments of the monotonic scale. A wall clock that is corrected also corrects what began before: its old value was wrong. One
+/// that is slewed does not, so that a `since` stays the same text.
+#[derive(Clone, Copy, Debug)]
+struct Dates {
+    at: Now,
+}
+
+impl Dates {
+    fn follow(&mut self, now: Now) {
+        if self.wall(now.mono).abs_diff(now.wall) >= SECOND {
+            self.at = now;
+        }
+    }
+
+    fn wall(self, mono: u64) -> u64 {
+        let later = self.at.wall.saturating_add(mono.saturating_sub(self.at.mono));
+        later.saturating_sub(self.at.mono.saturating_sub(mono))
+    }
 }
 
 /// Reports one session of the element.
 #[derive(Debug)]
 pub struct Reporter {
+    dates: Dates,
     limits: Limits,
     identity: Identity,
     began: Now,
@@ -93,6 +114,7 @@ impl Reporter {
     #[must_use]
     pub fn new(limits: Limits, identity: Identity, now: Now) -> Self {
         Self {
+            dates: Dates { at: now },
             limits,
             identity,
             began: now,
@@ -111,7 +133,7 @@ impl Reporter {
                     reason: Some(Reason::NoFrame),
                     since: now.mono,
                 },
-                since: now.wall,
+                since: now.mono,
                 stalls: Stalls::default(),
                 problem: None,
             },
@@ -201,6 +223,7 @@ impl Reporter {
 
     /// Classifies the pipeline now and returns what to publish.
     pub fn poll(&mut self, counts: &Counts, now: Now) -> Output {
+        self.dates.follow(now);
         self.observe(counts, now.mono);
         let new = self.facts.classify(counts, &self.limits, self.current.phase, now.mono);
         let phase_changed = new.phase != self.phase();
@@ -240,6 +263,7 @@ impl Reporter {
         }
         let with_state = self.publication.is_state_due(visible.phase, self.limits.interval, now.mono);
         self.publication.published_final(visible);
+        self.dates.follow(now);
         Some((self.status(counts, now), with_state))
     }
 
@@ -273,13 +297,13 @@ impl Reporter {
     }
 
     fn change_phase(&mut self, new: Classification, now: Now) {
-        self.current.since = now.wall.saturating_sub(now.mono.saturating_sub(new.since));
+        self.current.since = new.since.min(now.mono);
         if new.phase == Phase::Stalled {
             self.current.stalls.begin(new.since);
-            let body = json!({"stalled": true, "since": rfc3339_ms(self.current.since), "duration_ms": null});
+            let body = json!({"stalled": true, "since": rfc3339_ms(self.dates.wall(self.current.since)), "duration_ms": null});
             self.telemetry("stall", body, now);
         } else if let Some(length) = self.current.stalls.end(now.mono) {
-            let began = rfc3339_ms(now.wall.saturating_sub(length));
+            let began = rfc3339_ms(self.dates.wall(now.mono.saturating_sub(length)));
             let body = json!({"stalled": false, "since": began, "duration_ms": length / 1_000_000});
             self.telemetry("stall", body, now);
         }
@@ -355,7 +379,7 @@ impl Reporter {
             "duration_ms": chunk.duration / 1_000_000, "size": chunk.size, "latency_ms": chunk.latency / 1_000_000,
         });
         self.telemetry("chunk", body, now);
-        self.latest.chunk = Some((chunk.object, now.wall));
+        self.latest.chunk = Some((chunk.object, now.mono));
         self.publication.note_chunk();
     }
 
@@ -430,10 +454,12 @@ impl Reporter {
     fn status(&mut self, counts: &Counts, now: Now) -> Status {
         let is_streaming = self.phase() == Phase::Streaming;
         let stalls = self.current.stalls;
+        let dated = |(object, at): &(String, u64)| (object.clone(), self.dates.wall(*at));
+        let chunk = self.latest.chunk.as_ref().map(dated);
         Status {
             phase: self.phase(),
             reason: self.reason(),
-            since: self.current.since,
+            since: self.dates.wall(self.current.since),
             ts: now.wall,
             seq: self.publication.next_seq(),
             session: self.sinks.session().unwrap_or(&self.identity.session).to_owned(),
@@ -443,7 +469,7 @@ impl Reporter {
             video: self.video(counts, now.mono),
             stalls,
             stalled_for: stalls.since.map(|at| now.mono.saturating_sub(at)),
-            upload: self.sinks.upload(self.latest.chunk.as_ref()),
+            upload: self.sinks.upload(chunk.as_ref()),
             config: self.latest.config.clone(),
             command: self.answers.current().cloned(),
             // A WARNING of a source counts as the error only if the source has ended the stream.

@@ -116,3 +116,30 @@ fn the_first_status_after_an_outage_is_written_anew_and_one_of_just_now_is_not()
     pipeline.handle(Event::Connected);
     assert_eq!(pipeline.published.len(), before + 1);
 }
+
+#[test]
+fn a_clock_that_is_set_corrects_what_began_before_and_a_slewed_one_changes_nothing() {
+    let mut pipeline = SimulatedPipeline::streaming().with_sink(true);
+    pipeline.run(20.0);
+    pipeline.handle(Event::Chunk(Chunk {
+        object: "cam1/x.flv".to_owned(),
+        ..Chunk::default()
+    }));
+    pipeline.run(5.0);
+    let mut told = |ahead_ms: u64| {
+        let now = at(pipeline.now);
+        let now = Now {
+            wall: now.wall + ahead_ms * 1_000_000,
+            ..now
+        };
+        pipeline.now += 20.0;
+        pipeline.reporter.handle(Event::Connected, now);
+        let status = pipeline.reporter.poll(&pipeline.counts, now).publish.unwrap();
+        (status.since, status.upload.last_done.unwrap())
+    };
+    let (since, done) = told(0);
+    assert_eq!(told(500), (since, done));
+    let hour = 3600 * S;
+    assert_eq!(told(3_600_000), (since + hour, done + hour), "the clock was an hour behind");
+    assert_eq!(told(0), (since, done), "and back");
+}
