@@ -1,7 +1,7 @@
 //! `gcstreamer-recorder run`: the life of the process.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -114,6 +114,8 @@ struct App {
     health: Arc<Health>,
     config: Config,
     leftover_retries: Arc<Mutex<u64>>,
+    /// `spool-dir` as it is used now.
+    spool: Arc<Mutex<Option<PathBuf>>>,
     seconds: u64,
     shown: Vec<(String, crate::camera::state::State)>,
 }
@@ -133,6 +135,7 @@ impl App {
         let mut app = Self {
             fleet,
             health: Arc::default(),
+            spool: Arc::new(Mutex::new(config.spool_dir.clone())),
             config,
             leftover_retries: Arc::default(),
             seconds: 0,
@@ -160,13 +163,13 @@ impl App {
     }
 
     fn sources(&self) -> Arc<Sources> {
-        let spool = self.config.spool_dir.clone();
+        let spool = Arc::clone(&self.spool);
         let (retries, board) = (Arc::clone(&self.leftover_retries), Arc::clone(&self.fleet.board));
         Arc::new(Sources {
             board: Arc::clone(&self.fleet.board),
             health: Arc::clone(&self.health),
             whole: Box::new(move || Whole {
-                spool_free: spool.as_deref().and_then(free_bytes),
+                spool_free: lock(&spool).clone().as_deref().and_then(free_bytes),
                 retries: board.retries().saturating_add(*lock(&retries)),
                 stuck: board.stuck(),
             }),
@@ -211,9 +214,15 @@ impl App {
                 if config.listen != self.config.listen {
                     tracing::warn!("listen has changed: it takes effect when the recorder is started again");
                 }
-                match self.fleet.apply(&config) {
+                let is_moved = config.spool_dir != self.config.spool_dir;
+                let made = if is_moved { make_spool(&config) } else { Ok(()) };
+                match made
+                    .map_err(|error| error.to_string())
+                    .and_then(|()| self.fleet.apply(&config))
+                {
                     Ok(()) => {
                         tracing::info!(cameras = config.cameras.len(), "the configuration was read again");
+                        lock(&self.spool).clone_from(&config.spool_dir);
                         self.config = config;
                     }
                     Err(text) => tracing::error!("the new configuration is not used: {text}"),

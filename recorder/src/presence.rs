@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gcstreamer_mqtt::{Config as LinkConfig, Link, Listener, Plain, Protocol, Wanted};
+use gcstreamer_mqtt::{Link, Listener, Wanted};
 
 use crate::config::{Broker, Config};
 
-/// A power cut is noticed by the broker after one and a half of these.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// The last word has this long.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -56,23 +54,7 @@ impl Presence {
         let (Some(Broker::Mqtt(mqtt)), Some(prefix)) = (&config.broker, config.presence_prefix(host)) else {
             return Ok(None);
         };
-        let link = LinkConfig {
-            host: mqtt.host.clone(),
-            port: mqtt.port,
-            tls: mqtt.tls,
-            root_certificates: mqtt.root_certificates.clone(),
-            client_certificate: None,
-            client_key: None,
-            protocol: Protocol::Mqtt(Plain {
-                client_id: prefix.replace('/', "-"),
-                username: mqtt.username.clone(),
-                password_file: mqtt.password_file.clone(),
-                prefix,
-                discovery: None,
-            }),
-            state_gap: Duration::from_secs(1),
-            keep_alive: KEEP_ALIVE,
-        };
+        let link = mqtt.link(prefix, None);
         let link =
             Link::start(link, &tokio::runtime::Handle::current(), Arc::new(Log)).map_err(|error| format!("[mqtt] {error}"))?;
         link.want(state("connected"));

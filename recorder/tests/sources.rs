@@ -79,8 +79,17 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
     let mut request = String::new();
     reader.read_line(&mut request)?;
     let mut line = String::new();
+    let mut login = None;
     while reader.read_line(&mut line)? > 2 {
+        let value = line
+            .split_once(": ")
+            .filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        login = login.or(value.map(|(_, value)| value.trim().to_owned()));
         line.clear();
+    }
+    if folder.join("login").exists() && std::fs::read_to_string(folder.join("login")).ok() != login {
+        return stream
+            .write_all(b"HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"camera\"\r\nContent-Length: 0\r\n\r\n");
     }
     let path = request.split(' ').nth(1).unwrap_or("/").to_owned();
     let kind = path.rsplit('.').next().unwrap_or_default();
@@ -164,7 +173,16 @@ fn hls_is_recorded() {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     let address = http(folder.path().to_path_buf());
-    assert_recorded("hls", &format!("url = \"http://{address}/live.m3u8\""));
+    let url = format!("url = \"http://{address}/live.m3u8\"");
+    assert_recorded("hls", &url);
+    // With a password, which each segment asks for; user `a`, password `b:p@s#` (RFC 7617).
+    std::fs::write(folder.path().join("password"), "b:p@s#\n").unwrap();
+    std::fs::write(folder.path().join("login"), "Basic YTpiOnBAcyM=").unwrap();
+    let password = folder.path().join("password");
+    assert_recorded(
+        "hls-password",
+        &format!("{url}\nusername = \"a\"\npassword-file = \"{}\"", password.display()),
+    );
 }
 
 /// The output of a program, which ends with it.

@@ -308,7 +308,11 @@ fn other(camera: &Camera, password: Option<&str>) -> Result<gst::Element, Failur
     let uri = bin
         .by_name("uri")
         .ok_or_else(|| missing("urisourcebin", "gstreamer1.0-plugins-base"))?;
-    uri.set_property("uri", camera.address.secret());
+    let location = match (camera.address.scheme(), &camera.username, password) {
+        (Scheme::Http, Some(name), Some(password)) => camera.address.with_login(name, password),
+        _ => camera.address.secret().to_owned(),
+    };
+    uri.set_property("uri", location);
     let (username, password) = (camera.username.clone(), password.map(str::to_owned));
     // Read twice: a database belongs to one thread, and who asks for it later cannot fail.
     camera.ca_file.as_deref().map(authorities).transpose()?;

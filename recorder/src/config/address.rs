@@ -78,6 +78,17 @@ impl Address {
         &self.text
     }
 
+    /// Returns the whole address with a user's name and password in it, as what follows the playlists of HLS takes them from there alone.
+    pub fn with_login(&self, username: &str, password: &str) -> String {
+        let Ok(mut url) = Url::parse(&self.text) else {
+            return self.text.clone();
+        };
+        // An address with a host takes both; they are escaped.
+        let _ = url.set_username(username);
+        let _ = url.set_password(Some(password));
+        url.into()
+    }
+
     /// Whether the connection is encrypted by TLS.
     pub fn is_encrypted(&self) -> bool {
         self.shown.starts_with("rtsps:") || self.shown.starts_with("https:")
@@ -120,6 +131,15 @@ mod tests {
             assert_eq!(address.secret(), text);
             assert!(!format!("{address:?}").contains("SECRET"));
         }
+    }
+
+    #[test]
+    fn a_login_is_escaped_and_leaves_the_rest_as_it_is() {
+        let address = Address::parse("http://10.0.3.3:8080/live/a%20b.m3u8?key=a%2Fb").unwrap();
+        assert_eq!(
+            address.with_login("a:b", "p@s/s#w?"),
+            "http://a%3Ab:p%40s%2Fs%23w%3F@10.0.3.3:8080/live/a%20b.m3u8?key=a%2Fb"
+        );
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl<'t> Faults<'t> {
         self.found.borrow_mut().push((at, text.into()));
     }
 
+    /// Whether a fault was noted at a byte offset.
+    pub(super) fn is_told_at(&self, at: usize) -> bool {
+        self.found.borrow().iter().any(|(known, _)| *known == at)
+    }
+
     /// Returns all faults in the order of the text, each once.
     pub(super) fn finish(self) -> Vec<Fault> {
         let mut found = self.found.into_inner();

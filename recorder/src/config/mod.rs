@@ -2,6 +2,7 @@
 //!
 //! - [`load`] reads a file with all its faults; [`from_environment`] does the same for `RTSP_URL` and its companions.
 //! - `fault`, `section`, `read`, `address`, `fingerprint` PURE: places of faults, typed tables, what the keys mean, stream addresses, certificates.
+//! - `link` PURE: the settings of a link to the broker.
 //! - `files`: looks at the files that a configuration names. [`Secret`]: a password, read when it is used.
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ mod environment;
 mod fault;
 mod files;
 mod fingerprint;
+mod link;
 mod read;
 mod section;
 #[cfg(test)]
@@ -224,11 +226,17 @@ impl Config {
 
 impl Config {
     /// Returns the first part of the recorder's own topics, `gcstreamer/recorder/NAME`; `None` without `[mqtt]`. `host`: the name of
-    /// this machine, which is the recorder's unless it is given one.
+    /// this machine, which is the recorder's unless it is given one. Several processes of one file with a name each have their number
+    /// behind it: two clients of a broker with one id throw each other out.
     pub fn presence_prefix(&self, host: &str) -> Option<String> {
         let Some(Broker::Mqtt(mqtt)) = &self.broker else { return None };
+        let number = self
+            .shard
+            .filter(|shard| shard.pods > 1 && mqtt.name.is_some())
+            .and_then(|_| shard::ordinal(host))
+            .map_or_else(String::new, |ordinal| format!("-{ordinal}"));
         let name = mqtt.name.as_deref().unwrap_or(host);
-        Some(format!("gcstreamer/recorder/{name}"))
+        Some(format!("gcstreamer/recorder/{name}{number}"))
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gcstreamer_mqtt::Config as LinkConfig;
 use gcstreamer_schema::cameras::check_id;
 use gcstreamer_schema::limits::check_bucket;
 use gcstreamer_schema::metadata::check_user_metadata;
@@ -182,6 +183,22 @@ impl<'a> Reader<'a> {
         Some(file)
     }
 
+    /// `ca-file`: certificates in PEM form.
+    fn certificates(&self, section: &Section<'a>) -> Option<Placed<PathBuf>> {
+        let file = self.file(section, "ca-file")?;
+        let text = self.surroundings.looks_at_files.then(|| std::fs::read(&file.value));
+        if let Some(Ok(text)) = text
+            && !String::from_utf8_lossy(&text).contains("-----BEGIN CERTIFICATE-----")
+        {
+            let text = format!(
+                "ca-file: {} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----); openssl x509 -inform der -in FILE makes one of DER",
+                file.value.display()
+            );
+            self.faults.add(file.at, text);
+        }
+        Some(file)
+    }
+
     fn password(&self, section: &Section<'a>) -> Option<Placed<Secret>> {
         let secret = section
             .word("password-file")?
@@ -288,7 +305,8 @@ impl<'a> Reader<'a> {
         let username = section.word("username");
         let password = self.password(section);
         self.check_pair(username.as_ref(), password.as_ref());
-        Some(Mqtt {
+        let at = host.as_ref().map_or(0, |host| host.at);
+        let mqtt = Mqtt {
             port: Self::port(section),
             tls: value(section.flag("tls")).unwrap_or(false),
             root_certificates: value(self.file(section, "root-certificates")),
@@ -298,7 +316,22 @@ impl<'a> Reader<'a> {
             home_assistant_prefix: value(section.word("home-assistant-prefix")),
             name: self.recorder_name(section),
             host: value(host)?,
-        })
+        };
+        self.check_link(section, at, &mqtt.link_of_a_camera());
+        Some(mqtt)
+    }
+
+    /// What the link to the broker would say. The keys have the names of its settings; `at`: where a fault of none of them stands.
+    fn check_link(&self, section: &Section<'a>, at: usize, link: &LinkConfig) {
+        let Err(error) = gcstreamer_mqtt::check(link, self.surroundings.looks_at_files) else {
+            return;
+        };
+        let named = error.setting_name().and_then(|name| section.find(name));
+        let at = named.map_or(at, |found| found.span().start);
+        // A file that cannot be read was told of at its key.
+        if !self.faults.is_told_at(at) {
+            self.faults.add(at, error.to_string());
+        }
     }
 
     /// One level of a topic.
@@ -376,7 +409,7 @@ impl<'a> Reader<'a> {
             metadata: section.texts("metadata"),
             enabled: section.flag("enabled"),
             private_key_file: self.file(section, "private-key-file"),
-            ca_file: self.file(section, "ca-file"),
+            ca_file: self.certificates(section),
             tls_fingerprint: self.fingerprint(section),
         }
     }
@@ -489,6 +522,21 @@ impl<'a> Reader<'a> {
                 at,
                 "this camera needs a private-key-file, the device's key at the bridge of [iotcore]",
             );
+        }
+        if let (Some(Broker::IotCore(bridge)), Some(key), Some(id)) = (broker, &keys.private_key_file, id) {
+            let checked = gcstreamer_mqtt::check(
+                &bridge.link_of_a_camera(&id.value, &key.value),
+                self.surroundings.looks_at_files,
+            );
+            let at = match &checked {
+                Err(error) if error.setting_name() == Some("private-key-file") => key.at,
+                _ => id.at,
+            };
+            if let Err(error) = checked
+                && !self.faults.is_told_at(at)
+            {
+                self.faults.add(at, error.to_string());
+            }
         }
         if let (Some(metadata), Some(id)) = (&keys.metadata, id) {
             self.check(metadata, check_user_metadata(&metadata.value, &id.value));

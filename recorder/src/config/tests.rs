@@ -353,6 +353,24 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     (
         "bucket = \"my-bucket\"",
         "url = \"rtsp://h/\"",
+        "[mqtt]\nhost = \"mqtt://h\"",
+        "6:8: host: it holds a scheme",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
+        "[mqtt]\nhost = \"h\"\nhome-assistant-prefix = \"ha/#\"",
+        "7:25: home-assistant-prefix: ",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nprivate-key-file = \"k\"",
+        "[iotcore]\nhost = \"h\"\nproject-id = \"p q\"\nregion = \"r\"\nregistry-id = \"g\"",
+        "3:6: project-id: ",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"",
         "[mqtt]\nhost = \"h\"\nname = \"a/b\"",
         "7:8: name is one level",
     ),
@@ -430,6 +448,54 @@ fn files_that_are_named_are_looked_at_and_relative_names_start_at_the_configurat
     assert_eq!(config.cameras[0].password.as_ref().unwrap().read().unwrap(), "hunter2");
     let missing = load(&folder.path().join("none.toml")).unwrap_err().to_string();
     assert!(missing.contains("none.toml:1:1: the file cannot be read"), "{missing}");
+}
+
+#[test]
+fn a_file_that_does_not_hold_what_it_should_is_found_before_the_recorder_runs_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recorder.toml");
+    std::fs::write(folder.path().join("der"), [0x30, 0x82, 1, 2]).unwrap();
+    let faults = |camera: &str, more: &str| {
+        let text = format!("bucket = \"my-bucket\"\n[[camera]]\nid = \"a\"\nurl = \"rtsps://h/\"\n{camera}\n{more}\n");
+        std::fs::write(&file, text).unwrap();
+        load(&file)
+            .unwrap_err()
+            .faults
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let registry = "[iotcore]\nhost = \"h\"\nproject-id = \"p\"\nregion = \"r\"\nregistry-id = \"g\"";
+    for (camera, more, place) in [
+        ("ca-file = \"der\"", "", "5:11: ca-file: "),
+        (
+            "",
+            "[mqtt]\nhost = \"h\"\ntls = true\nroot-certificates = \"der\"",
+            "9:21: root-certificates ",
+        ),
+        ("private-key-file = \"der\"", registry, "5:20: private-key-file "),
+    ] {
+        let faults = faults(camera, more);
+        assert!(faults.len() == 1 && faults[0].starts_with(place), "{place}: {faults:#?}");
+    }
+}
+
+#[test]
+fn several_processes_with_one_name_are_told_apart_at_the_broker() {
+    let text = |shard: &str, name: &str| {
+        let text = format!(
+            "bucket = \"my-bucket\"\n{shard}\n[mqtt]\nhost = \"h\"\n{name}\n[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\n"
+        );
+        parse(&text, &Surroundings::default())
+            .unwrap()
+            .presence_prefix("recorder-2")
+            .unwrap()
+    };
+    let (pods, name) = ("[shard]\npods = 3", "name = \"shop\"");
+    assert_eq!(text(pods, name), "gcstreamer/recorder/shop-2");
+    assert_eq!(text(pods, ""), "gcstreamer/recorder/recorder-2");
+    assert_eq!(text("", name), "gcstreamer/recorder/shop");
+    assert_eq!(text("[shard]\npods = 1", name), "gcstreamer/recorder/shop");
 }
 
 #[test]

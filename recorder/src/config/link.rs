@@ -1,0 +1,81 @@
+//! What a link to the broker is made from.
+//!
+//! PURE.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gcstreamer_mqtt::{Config as LinkConfig, IotCore as Device, Plain, Protocol};
+use gcstreamer_schema::topics::prefix_of;
+
+use super::{IotCore, Mqtt};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A power cut is noticed by the broker after one and a half of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Default of `topic-prefix`.
+const TOPIC_PREFIX: &str = "gcstreamer/{device}";
+/// A token's life as `iotcorestatus` has it by default.
+const JWT_LIFETIME: Duration = Duration::from_secs(3600);
+
+impl Mqtt {
+    /// Returns the settings of a link with these topics. `discovery`: topic and payload for Home Assistant.
+    pub(crate) fn link(&self, prefix: String, discovery: Option<(String, Bytes)>) -> LinkConfig {
+        LinkConfig {
+            host: self.host.clone(),
+            port: self.port,
+            tls: self.tls,
+            root_certificates: self.root_certificates.clone(),
+            client_certificate: None,
+            client_key: None,
+            protocol: Protocol::Mqtt(Plain {
+                client_id: prefix.replace('/', "-"),
+                username: self.username.clone(),
+                password_file: self.password_file.clone(),
+                prefix,
+                discovery,
+            }),
+            state_gap: SECOND,
+            keep_alive: KEEP_ALIVE,
+        }
+    }
+
+    /// Returns the settings of a link as some camera has it, to check them.
+    pub(super) fn link_of_a_camera(&self) -> LinkConfig {
+        let prefix = prefix_of(self.topic_prefix.as_deref().unwrap_or(TOPIC_PREFIX), "camera");
+        let topic = |prefix: &String| format!("{}/device/gcstreamer_camera/config", prefix.trim_end_matches('/'));
+        let discovery = self
+            .home_assistant_prefix
+            .as_ref()
+            .map(topic)
+            .map(|topic| (topic, Bytes::new()));
+        self.link(prefix.trim_end_matches('/').to_owned(), discovery)
+    }
+}
+
+impl IotCore {
+    /// Returns the settings of a camera's link without what TLS needs, which is the system's, to check them.
+    pub(super) fn link_of_a_camera(&self, id: &str, key: &Path) -> LinkConfig {
+        LinkConfig {
+            host: self.host.clone(),
+            port: self.port,
+            tls: false,
+            root_certificates: None,
+            client_certificate: None,
+            client_key: None,
+            protocol: Protocol::IotCore(Device {
+                project: self.project_id.clone(),
+                region: self.region.clone(),
+                registry: self.registry_id.clone(),
+                device: id.to_owned(),
+                private_key_file: key.to_owned(),
+                jwt_lifetime: JWT_LIFETIME,
+                audience: None,
+                events: false,
+            }),
+            state_gap: SECOND,
+            keep_alive: KEEP_ALIVE,
+        }
+    }
+}
