@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
-};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
+use axum::http::{HeaderMap, HeaderName, Method};
 use axum::response::{IntoResponse, Response};
 use clap::ValueEnum as _;
 use futures_util::stream;
@@ -18,7 +16,7 @@ use super::api::{Span, fresh};
 use super::ask::Question;
 use super::error::ApiError;
 use super::media::{partial, unsatisfiable};
-use super::range::{Wanted, wanted};
+use super::range::{Wanted, range_of, wanted};
 use super::{Shared, Who};
 use crate::export::{Format, LONGEST, Plan, Request, Selection};
 use crate::hls::playlist::encoded;
@@ -72,14 +70,14 @@ pub(super) async fn export(
 ) -> Result<Response, ApiError> {
     let request = asked.request()?;
     let exports = &shared.app.exports;
-    let permit = exports.enter()?;
-    let selection = Selection::of(&shared.app.index, request).await?;
-    let plan = exports.plan(&shared.app.index, selection).await?;
-    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let place = exports.enter()?;
+    let planning = async {
+        let selection = Selection::of(&shared.app.index, request).await?;
+        exports.plan(&shared.app.index, selection).await
+    };
+    let plan = place.work(planning).await?;
     let etag = format!("\"{}\"", plan.id);
-    // A range of another file is no part of this one.
-    let range = header(RANGE).filter(|_| header(IF_RANGE).is_none_or(|said| said == etag));
-    let part = match wanted(range, plan.size) {
+    let part = match wanted(range_of(&headers, &etag), plan.size) {
         Wanted::Unsatisfiable => return Ok(unsatisfiable(plan.size)),
         Wanted::Whole => None,
         Wanted::Part(part) => Some(part),
@@ -102,13 +100,11 @@ pub(super) async fn export(
         let reading = plan.bytes(bytes);
         let app = shared.app.clone();
         Body::from_stream(stream::try_unfold(
-            (reading, app, permit),
-            |(mut reading, app, permit)| async move {
-                let piece = reading
-                    .next(&app.index)
-                    .await
-                    .inspect_err(|error| tracing::warn!("an export broke off: {error}"))?;
-                Ok::<_, crate::export::ExportError>(piece.map(|piece| (piece, (reading, app, permit))))
+            (reading, app, place),
+            |(mut reading, app, place)| async move {
+                let piece = place.work(reading.next(&app.index)).await;
+                let piece = piece.inspect_err(|error| tracing::warn!("an export broke off: {error}"))?;
+                Ok::<_, crate::export::ExportError>(piece.map(|piece| (piece, (reading, app, place))))
             },
         ))
     };
@@ -152,12 +148,13 @@ pub(super) async fn manifest(State(shared): State<Shared>, Question(asked): Ques
     let manifest = match known {
         Some(manifest) => manifest,
         None => {
-            let _permit = shared.app.exports.enter()?;
-            let plan = plan_of(&shared, &asked).await?;
-            let mut reading = plan.bytes(0..plan.size);
-            while reading.next(&shared.app.index).await?.is_some() {}
-            plan.manifest()
-                .ok_or_else(|| ApiError::not_found("there is no such export"))?
+            let summing = async {
+                let plan = plan_of(&shared, &asked).await?;
+                let mut reading = plan.bytes(0..plan.size);
+                while reading.next(&shared.app.index).await?.is_some() {}
+                plan.manifest().ok_or_else(|| ApiError::not_found("there is no such export"))
+            };
+            shared.app.exports.enter()?.work(summing).await?
         }
     };
     let name = asked.request()?.file_name("manifest.json");
@@ -188,11 +185,8 @@ pub(super) async fn prepare(State(shared): State<Shared>, Question(asked): Quest
     if let Some(fault) = app.exports.fault(&id) {
         return Err(fault.into());
     }
-    let permit = app.exports.enter()?;
+    let place = app.exports.enter()?;
     let begun = app.exports.begin(&selection);
-    tokio::spawn(async move {
-        let _permit = permit;
-        app.exports.run(&app.index, selection, begun).await;
-    });
+    tokio::spawn(async move { place.work(app.exports.run(&app.index, selection, begun)).await });
     Ok(fresh(json!({"done": 0, "of": of})))
 }

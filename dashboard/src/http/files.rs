@@ -32,8 +32,8 @@ pub(super) async fn file(method: Method, uri: Uri, headers: HeaderMap) -> Result
         return Ok((StatusCode::NOT_MODIFIED, common).into_response());
     }
     let (encoding, bytes) = match () {
-        () if has(ACCEPT_ENCODING, "br") => (Some("br"), file.brotli),
-        () if has(ACCEPT_ENCODING, "gzip") => (Some("gzip"), file.gzip),
+        () if takes(&headers, "br") => (Some("br"), file.brotli),
+        () if takes(&headers, "gzip") => (Some("gzip"), file.gzip),
         () => (None, file.plain),
     };
     let mut response = (common, [(CONTENT_TYPE, file.content_type)], Body::from(bytes)).into_response();
@@ -43,6 +43,20 @@ pub(super) async fn file(method: Method, uri: Uri, headers: HeaderMap) -> Result
             .insert(CONTENT_ENCODING, axum::http::HeaderValue::from_static(encoding));
     }
     Ok(response)
+}
+
+/// Whether `Accept-Encoding` names a coding, and not with `q=0` (RFC 9110 section 12.5.3).
+fn takes(headers: &HeaderMap, coding: &str) -> bool {
+    let values = headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|entry| {
+        let mut words = entry.split(';').map(str::trim);
+        let is_named = words.next().is_some_and(|word| word.eq_ignore_ascii_case(coding));
+        let weight = words.find_map(|word| word.strip_prefix("q=").or_else(|| word.strip_prefix("Q=")));
+        is_named && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
+    })
 }
 
 #[derive(Deserialize)]
@@ -100,4 +114,24 @@ fn decoded(text: &str) -> String {
         rest = after;
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coding_that_is_refused_or_only_looks_like_one_is_not_used() {
+        let takes = |value: &str, coding| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, value.parse().unwrap());
+            takes(&headers, coding)
+        };
+        for value in ["br", "gzip, deflate, br", "gzip;q=1.0, BR; q=0.5"] {
+            assert!(takes(value, "br"), "{value}");
+        }
+        for value in ["gzip", "br;q=0", "br; q=0.000, gzip", "xbr", "", "br;q=x"] {
+            assert!(!takes(value, "br"), "{value}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION, RANGE};
+use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use super::api::At;
 use super::ask::{Object, Question};
 use super::error::ApiError;
 use super::hls::nothing;
-use super::range::{Wanted, wanted};
+use super::range::{Wanted, range_of, wanted};
 use crate::hls::playlist::{Playing, encoded, playing};
 use crate::index::{Chunk, HOUR};
 
@@ -89,7 +89,7 @@ pub(super) async fn media(
     {
         return Ok(response);
     }
-    let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
+    let range = range_of(&headers, &etag(&chunk));
     match (extension, chunk.meta.container) {
         ("ts", Container::MpegTs) => stored(&shared, &method, &chunk, "video/mp2t", range).await,
         ("mp4", Container::Fmp4) if playing(&chunk) == Playing::Fragmented => {
@@ -159,13 +159,17 @@ fn held(bytes: &Bytes, chunk: &Chunk, range: Option<&str>) -> Response {
     }
 }
 
+fn etag(chunk: &Chunk) -> String {
+    format!("\"{}\"", chunk.generation)
+}
+
 fn described(chunk: &Chunk, kind: &'static str, length: u64) -> [(HeaderName, String); 5] {
     [
         (CONTENT_TYPE, kind.to_owned()),
         (CONTENT_LENGTH, length.to_string()),
         (CACHE_CONTROL, IMMUTABLE.to_owned()),
         (ACCEPT_RANGES, "bytes".to_owned()),
-        (ETAG, format!("\"{}\"", chunk.generation)),
+        (ETAG, etag(chunk)),
     ]
 }
 
@@ -221,7 +225,7 @@ pub(super) async fn picture(
         .ok_or_else(|| ApiError::not_found("there is no such picture"))?;
     let chunk = chunk_of(&shared, generation, name).await?;
     let picture = shared.app.media.picture(&shared.app.index, &chunk).await?;
-    let mut response = held(&picture, &chunk, headers.get(RANGE).and_then(|value| value.to_str().ok()));
+    let mut response = held(&picture, &chunk, range_of(&headers, &etag(&chunk)));
     if let Ok(value) = rfc3339_ms(chunk.meta.start).parse() {
         response.headers_mut().insert(HeaderName::from_static("picture-time"), value);
     }

@@ -4,6 +4,9 @@
 
 use std::ops::Range;
 
+use axum::http::HeaderMap;
+use axum::http::header::{IF_RANGE, RANGE};
+
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -13,6 +16,12 @@ pub(super) enum Wanted {
     Part(Range<u64>),
     /// The range is behind the end, 416.
     Unsatisfiable,
+}
+
+/// Returns the header `Range`, where it means this version of the resource (RFC 9110 section 13.1.5): a part of another one is none.
+pub(super) fn range_of<'h>(headers: &'h HeaderMap, etag: &str) -> Option<&'h str> {
+    let header = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    header(RANGE).filter(|_| header(IF_RANGE).is_none_or(|said| said == etag))
 }
 
 /// Reads the header for a resource of `size` bytes. Several ranges, other units and what cannot be read get the whole.
@@ -66,6 +75,19 @@ mod tests {
             assert_eq!(wanted(header, 100), expected, "{header:?}");
         }
         assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+    }
+
+    #[test]
+    fn a_part_of_another_version_is_asked_for_in_vain() {
+        let mut headers = HeaderMap::new();
+        headers.insert(RANGE, "bytes=0-1".parse().unwrap());
+        assert_eq!(range_of(&headers, "\"7\""), Some("bytes=0-1"));
+        headers.insert(IF_RANGE, "\"7\"".parse().unwrap());
+        assert_eq!(range_of(&headers, "\"7\""), Some("bytes=0-1"));
+        for other in ["\"6\"", "W/\"7\"", "Sun, 29 Nov 2026 00:00:00 GMT"] {
+            headers.insert(IF_RANGE, other.parse().unwrap());
+            assert_eq!(range_of(&headers, "\"7\""), None, "{other}");
+        }
     }
 
     proptest::proptest! {

@@ -33,6 +33,9 @@ export function AddCamera({ cameras, at }: { cameras: string[]; at: number }) {
 export function Group({ cameras, at: asked }: { cameras: string[]; at: number | null }) {
   const screens = useRef<(HTMLVideoElement | null)[]>([]);
   const together = useRef<Together | null>(null);
+  /** What was asked for before the cameras were there. */
+  const early = useRef<((of: Together) => void)[]>([]);
+  const ask = (what: (of: Together) => void) => void (together.current ? what(together.current) : early.current.push(what));
   const [at, setAt] = useState(asked ?? Date.now() - 60_000);
   const [told, setTold] = useState<Told[]>([]);
   const [runs, setRuns] = useState(true);
@@ -79,6 +82,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
         head.current = instant;
         setView((seen) => carried(seen, before, instant, grip.current.isHeld));
       });
+      for (const what of early.current.splice(0)) what(together.current);
     };
     let isOver = false;
     if (asked !== null) made(asked);
@@ -92,7 +96,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   }, []);
   // Going back and forth in the browser's history.
   useEffect(() => {
-    if (asked !== null && Math.abs(asked - at) > 1500) together.current?.seek(asked);
+    if (asked !== null && Math.abs(asked - at) > 1500) ask((of) => of.seek(asked));
   }, [asked]);
 
   /** The view follows the clock again. */
@@ -107,11 +111,11 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
     letGo();
     const to = Math.max(0, Math.min(instant, Date.now()));
     setView((seen) => following(seen, to));
-    together.current?.seek(to);
+    ask((of) => of.seek(to));
     setAt(to);
     go(addressOf(cameras, to), true);
   };
-  const toggle = () => together.current?.setRunning(!runs);
+  const toggle = () => ask((of) => of.setRunning(!runs));
   const toGap = (direction: 1 | -1) => {
     const goTo = (starts: number[]) => pick((direction > 0 ? Math.min(...starts) : Math.max(...starts)) - 5000);
     const near = timelines.flatMap((timeline) => gapFrom(timeline, at, direction, edge) ?? []);
@@ -126,13 +130,13 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   };
   const faster = (value: number) => {
     setSpeed(value);
-    together.current?.setSpeed(value);
+    ask((of) => of.setSpeed(value));
   };
   const goLive = () =>
     void ends(cameras).then((all) => {
       letGo();
       setSpeed(1);
-      together.current?.goLive(all);
+      ask((of) => of.goLive(all));
     });
   useKeys({
     " ": toggle, k: toggle, j: () => pick(at - 10_000), l: () => pick(at + 10_000),
