@@ -80,20 +80,23 @@ pub struct Place {
 }
 
 impl Place {
-    /// Does a part of the work. If the place was taken away meanwhile it waits for another one.
-    pub async fn work<T>(&self, work: impl Future<Output = T>) -> T {
-        let is_here = || {
+    /// Whether there is a place for this work; it cannot be taken away from now on.
+    fn is_here(&self) -> bool {
+        let begin = |permit: Option<OwnedSemaphorePermit>| {
             let mut held = lock(&self.held);
-            if held.permit.is_none() {
-                held.permit = self.places.take();
-            }
-            let is_here = held.permit.is_some();
-            if is_here {
+            held.permit = held.permit.take().or(permit);
+            if held.permit.is_some() {
                 held.idle_since = None;
             }
-            is_here
+            held.permit.is_some()
         };
-        while !is_here() {
+        // Looking for one locks every place, this one too.
+        begin(None) || self.places.take().is_some_and(|permit| begin(Some(permit)))
+    }
+
+    /// Does a part of the work. If the place was taken away meanwhile it waits for another one.
+    pub async fn work<T>(&self, work: impl Future<Output = T>) -> T {
+        while !self.is_here() {
             tokio::time::sleep(LOOK).await;
         }
         let result = work.await;
@@ -200,10 +203,7 @@ impl Exports {
         let id = selection.id.clone();
         let made = tokio::select! {
             made = selection.plan(index, &begun.done) => made,
-            () = begun.is_forgotten() => {
-                tracing::info!("an export that nobody waits for any more is given up");
-                return;
-            }
+            () = begun.is_forgotten() => return,
         };
         match made {
             Ok(plan) => self.keep(Arc::new(plan)),

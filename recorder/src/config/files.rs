@@ -66,6 +66,20 @@ pub(super) fn check_readable(path: &Path) -> Result<(), String> {
     }
 }
 
+/// Whether a file holds certificates. One that cannot be read is no concern of this.
+///
+/// # Errors
+/// What it lacks, and how to make one.
+pub(super) fn check_certificates(path: &Path) -> Result<(), String> {
+    match std::fs::read(path) {
+        Ok(text) if !String::from_utf8_lossy(&text).contains("-----BEGIN CERTIFICATE-----") => Err(format!(
+            "{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----); of one in DER makes it: openssl x509 -inform der -in FILE",
+            path.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Whether `spool-dir` is there or can be made: its parent must exist.
 ///
 /// # Errors

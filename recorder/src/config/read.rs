@@ -16,7 +16,7 @@ use gcstreamer_storage::Endpoint;
 use toml::de::DeTable;
 
 use super::fault::{Fault, Faults};
-use super::files::{Secret, check_folder, check_readable};
+use super::files::{Secret, check_certificates, check_folder, check_readable};
 use super::section::{Placed, Section};
 use super::{
     Address, Audio, Broker, Camera, Config, Container, Fingerprint, IotCore, Mqtt, Scheme, Shard, Surroundings, Transport,
@@ -186,15 +186,10 @@ impl<'a> Reader<'a> {
     /// `ca-file`: certificates in PEM form.
     fn certificates(&self, section: &Section<'a>) -> Option<Placed<PathBuf>> {
         let file = self.file(section, "ca-file")?;
-        let text = self.surroundings.looks_at_files.then(|| std::fs::read(&file.value));
-        if let Some(Ok(text)) = text
-            && !String::from_utf8_lossy(&text).contains("-----BEGIN CERTIFICATE-----")
+        if self.surroundings.looks_at_files
+            && let Err(text) = check_certificates(&file.value)
         {
-            let text = format!(
-                "ca-file: {} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----); openssl x509 -inform der -in FILE makes one of DER",
-                file.value.display()
-            );
-            self.faults.add(file.at, text);
+            self.faults.add(file.at, format!("ca-file: {text}"));
         }
         Some(file)
     }

@@ -132,9 +132,9 @@ fn a_clock_that_is_set_corrects_what_began_before_and_a_slewed_one_changes_nothi
             wall: now.wall + ahead_ms * 1_000_000,
             ..now
         };
-        pipeline.now += 20.0;
         pipeline.reporter.handle(Event::Connected, now);
         let status = pipeline.reporter.poll(&pipeline.counts, now).publish.unwrap();
+        pipeline.run(6.0);
         (status.since, status.upload.last_done.unwrap())
     };
     let (since, done) = told(0);
