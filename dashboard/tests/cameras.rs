@@ -209,3 +209,95 @@ fn the_live_picture_is_of_the_clock_that_is_right_now() {
         "{text}"
     );
 }
+
+#[test]
+fn the_newest_is_seen_whatever_names_begin_with_also_over_the_end_of_a_month() {
+    for location in [
+        gcstreamer_schema::name::DEFAULT_LOCATION,
+        "{device}/{session}_{seq}.{ext}",
+        "{device}/{session}/%Y%m%dT%H%M%S_{seq}.{ext}",
+        "{device}/{seq}_{session}.{ext}",
+        "rec/%d.%m.%Y_{device}_%H%M%S_{session}_{seq}.{ext}",
+    ] {
+        let server = GcsServer::spawn_thread();
+        // The first of a month, half an hour after midnight.
+        let day = (0..40)
+            .map(|day| now() / (24 * HOUR) * (24 * HOUR) + day * 24 * HOUR)
+            .find(|day| iso(*day).contains("-01T"))
+            .unwrap();
+        let clock = Arc::new(Later::default());
+        let set = |at: u64| {
+            let later = at.saturating_sub(now()) / SECOND;
+            clock.0.store(later, Ordering::SeqCst);
+            server.set_skew(later.try_into().unwrap());
+        };
+        let put = |session: &str, sequence: u64, end: u64| {
+            set(end);
+            put_chunks_at(&server, location, "cam", (session, sequence), (end - MINUTE, end), "start");
+            set(end + 5 * SECOND);
+        };
+        let midnight = day.max(now());
+        put("0a1b2c3d4e", 0, midnight - 30 * MINUTE);
+        let dashboard = Dashboard::start_by(
+            gcstreamer_dashboard::settings::Settings {
+                template: gcstreamer_schema::name::Template::parse(location).unwrap(),
+                ..settings(&server)
+            },
+            clock.clone(),
+        );
+        let newest = || board(&dashboard)[0]["last_stored"].as_str().unwrap().to_owned();
+        assert_eq!(newest(), iso(midnight - 30 * MINUTE), "{location}");
+        put("0a1b2c3d4e", 6, midnight - 29 * MINUTE);
+        assert_eq!(newest(), iso(midnight - 29 * MINUTE), "{location}: the same session");
+        put("1a1b2c3d4e", 0, midnight + 30 * MINUTE);
+        assert_eq!(newest(), iso(midnight + 30 * MINUTE), "{location}: the next month");
+        put("2a1b2c3d4e", 0, midnight + 90 * MINUTE);
+        assert_eq!(newest(), iso(midnight + 90 * MINUTE), "{location}: another session");
+        // It is found again after days, by a dashboard that starts then.
+        set(midnight + 50 * HOUR);
+        let later = Dashboard::start_by(
+            gcstreamer_dashboard::settings::Settings {
+                template: gcstreamer_schema::name::Template::parse(location).unwrap(),
+                ..settings(&server)
+            },
+            clock.clone(),
+        );
+        let stored = board(&later)[0]["last_stored"].as_str().unwrap().to_owned();
+        assert_eq!(stored, iso(midnight + 90 * MINUTE), "{location}: days later");
+    }
+}
+
+#[test]
+fn a_camera_whose_recordings_were_deleted_leaves_the_board() {
+    for location in [gcstreamer_schema::name::DEFAULT_LOCATION, "{device}/{session}_{seq}.{ext}"] {
+        let server = GcsServer::spawn_thread();
+        let end = now() / SECOND * SECOND;
+        for camera in ["cam", "store/cam1", "store/cam2"] {
+            put_chunks_at(&server, location, camera, ("0a1b2c3d4e", 0), (end - MINUTE, end), "start");
+        }
+        let clock = Arc::new(Later::default());
+        let dashboard = Dashboard::start_by(
+            gcstreamer_dashboard::settings::Settings {
+                template: gcstreamer_schema::name::Template::parse(location).unwrap(),
+                ..settings(&server)
+            },
+            clock.clone(),
+        );
+        let ids = || -> Vec<String> {
+            let mut ids: Vec<String> = board(&dashboard)
+                .iter()
+                .map(|state| state["id"].as_str().unwrap().to_owned())
+                .collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(ids(), ["cam", "store/cam1", "store/cam2"], "{location}");
+        for (bucket, name) in server.objects().into_keys() {
+            if !name.starts_with("store/cam2") {
+                server.remove(&bucket, &name);
+            }
+        }
+        clock.0.store(130, Ordering::SeqCst);
+        assert_eq!(ids(), ["store/cam2"], "{location}");
+    }
+}

@@ -13,6 +13,7 @@ use gcstreamer_schema::time::rfc3339_ms;
 use gcstreamer_schema::{Container, metadata::ObjectMetadata};
 
 use crate::index::Chunk;
+use crate::index::freshness::RUNNING;
 
 /// How a chunk is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ const LIVE_SEGMENTS: usize = 8;
 const DISCONTINUITIES: u64 = 65_536;
 /// How long a live playlist waits for a chunk that others have overtaken, ns.
 pub const LIVE_PATIENCE: u64 = 3_000_000_000;
+/// How long it waits by the clock: the chunks may be those of a listing of a while ago, which lacks what was stored within the patience.
+pub const LIVE_WAIT: u64 = LIVE_PATIENCE + RUNNING;
 
 /// Whether a transport stream can consist of packets of 188 bytes. Of those of 192 or 204 bytes one chunk in 47 has such a size, too.
 fn has_plain_packets(chunk: &Chunk) -> bool {
@@ -281,8 +284,8 @@ fn running(chunks: &[Chunk]) -> Option<&str> {
 /// A playlist that follows a running recording at `now` (ns since the Unix epoch). `None`: there is nothing to follow.
 ///
 /// Its numbers follow from the stored chunks alone: session and sequence. It shows the [session that runs](running), up to the newest
-/// chunk that either follows on or has waited [`LIVE_PATIENCE`] for those before it. A chunk stored later than that after one with a higher
-/// number never enters, so no number is given twice.
+/// chunk that either follows on or has waited [`LIVE_WAIT`] for those before it. A chunk stored later than [`LIVE_PATIENCE`] after one with a
+/// higher number never enters, so no number is given twice.
 pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     let session = running(chunks)?;
     let mut ours: Vec<&Chunk> = chunks
@@ -302,9 +305,8 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     }
     in_time.reverse();
     // A hole at the end that may still fill: what is behind it waits.
-    let waits = |pair: &[&Chunk]| {
-        pair[0].meta.sequence + 1 != pair[1].meta.sequence && now < pair[1].created.saturating_add(LIVE_PATIENCE)
-    };
+    let waits =
+        |pair: &[&Chunk]| pair[0].meta.sequence + 1 != pair[1].meta.sequence && now < pair[1].created.saturating_add(LIVE_WAIT);
     let end = in_time.windows(2).position(waits).map_or(in_time.len(), |at| at + 1);
     let shown = in_time.get(..end)?;
     // Only this session is listed: what earlier ones are must not change how it is played when they leave the last hour.

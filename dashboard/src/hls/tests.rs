@@ -2,7 +2,7 @@
 
 use gcstreamer_schema::{Container, GapReason, metadata::Gap};
 
-use super::playlist::{LIVE_PATIENCE, Playing, Style, media_address, once, playing, unplayable};
+use super::playlist::{LIVE_WAIT, Playing, Style, media_address, once, playing, unplayable};
 use crate::index::Chunk;
 use crate::index::chunk::tests::{BASE, SECOND, chunk};
 
@@ -374,7 +374,7 @@ fn the_live_playlist_stays_with_one_of_two_sessions_that_run_at_once() {
 fn a_late_chunk_never_enters_the_live_window() {
     let mut stored = run(0, 0..6);
     stored.remove(3);
-    let now = stored.last().unwrap().created + LIVE_PATIENCE;
+    let now = stored.last().unwrap().created + LIVE_WAIT;
     let before = window(&stored, now);
     assert_eq!(before.1.len(), 2, "what is behind the hole");
     // Chunk 3 arrives a minute later.
@@ -382,6 +382,29 @@ fn a_late_chunk_never_enters_the_live_window() {
     late.created = now + 60 * SECOND;
     stored.insert(3, late);
     assert_eq!(window(&stored, now + 61 * SECOND), before);
+}
+
+#[test]
+fn a_listing_of_a_while_ago_shows_nothing_that_a_newer_one_takes_back() {
+    let mut stored = run(0, 0..8);
+    let newest = stored.last().unwrap().created;
+    let mut overtaken = stored.remove(6);
+    overtaken.created = newest + 2 * SECOND + SECOND / 2;
+    let stale = stored.clone();
+    stored.insert(6, overtaken);
+    let mut last = 0;
+    for tick in 0..80 {
+        let now = newest + tick * SECOND / 10;
+        // The listing is up to two seconds old.
+        for listed in [now, now.saturating_sub(2 * SECOND)] {
+            let known = if listed >= stored[6].created { &stored } else { &stale };
+            let (number, addresses) = window(known, now);
+            let end = number + addresses.len() as u64;
+            assert!(end >= last || listed < now, "at {tick}: {number} {addresses:?}");
+            assert_ne!(addresses.len(), 1, "at {tick}: what is behind the hole stands alone");
+            last = last.max(end);
+        }
+    }
 }
 
 #[test]

@@ -172,7 +172,7 @@ struct File {
 }
 
 /// 3: which name a chunk was given, and none twice.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 impl Disk {
     /// Keeps files below `folder`, which must exist; `identity` names bucket and endpoint.

@@ -5,7 +5,7 @@
 //! not looked into again for an hour. With another template they are found from name to
 //! name: behind one of a camera the next is looked for that is of another.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_schema::name::{check_device, common_prefix};
@@ -47,6 +47,28 @@ struct Folder {
     name: String,
     is_camera: bool,
     inside: Vec<String>,
+    /// Whether that are all.
+    is_whole: bool,
+}
+
+impl Discovered {
+    /// Forgets what a folder does not hold any more: itself as a camera, and what was known below folders that are gone.
+    fn forget(&mut self, folder: &Folder) {
+        if !folder.is_whole {
+            return;
+        }
+        let here: HashSet<&str> = folder.inside.iter().map(String::as_str).collect();
+        let is_gone = |name: &str| match name.strip_prefix(&folder.name) {
+            None => false,
+            Some("") => !folder.is_camera,
+            Some(below) => {
+                let end = below.find('/').map_or(name.len(), |at| name.len() - below.len() + at + 1);
+                !name.get(..end).is_some_and(|child| here.contains(child))
+            }
+        };
+        self.folders.retain(|name, _| !is_gone(name));
+        self.cameras.retain(|camera| !is_gone(&format!("{camera}/")));
+    }
 }
 
 impl Index {
@@ -64,6 +86,10 @@ impl Index {
                 self.look_into_folders(&mut discovered, now).await?;
             } else {
                 let (found, looks) = self.look_at_objects().await?;
+                if looks < LOOKS {
+                    // All were looked at: what is not there any more is no camera.
+                    discovered.cameras.clear();
+                }
                 discovered.cameras.extend(found);
                 good_for = GOOD_FOR.max(PER_LOOK.saturating_mul(u64::try_from(looks).unwrap_or(u64::MAX)));
             }
@@ -90,6 +116,7 @@ impl Index {
                 .buffer_unordered(PARALLEL);
             level = Vec::new();
             while let Some(folder) = folders.try_next().await? {
+                discovered.forget(&folder);
                 if folder.is_camera {
                     discovered.cameras.insert(folder.name.trim_end_matches('/').to_owned());
                     discovered.folders.insert(folder.name, now);
@@ -115,6 +142,7 @@ impl Index {
             ..ListQuery::default()
         };
         let (mut inside, mut years) = (Vec::new(), Vec::new());
+        let mut is_whole = false;
         for _ in 0..PAGES {
             let page = self.list(&query).await?;
             for prefix in page.prefixes {
@@ -124,7 +152,10 @@ impl Index {
             }
             match page.next {
                 Some(next) => query.page = Some(next),
-                None => break,
+                None => {
+                    is_whole = true;
+                    break;
+                }
             }
         }
         let looks = stream::iter(years).map(async |year| Ok::<_, IndexError>((self.holds_chunks(&folder, &year).await?, year)));
@@ -135,6 +166,7 @@ impl Index {
             name: folder,
             is_camera,
             inside,
+            is_whole,
         })
     }
 
@@ -234,4 +266,33 @@ impl Index {
 fn is_year(name: &str) -> bool {
     let is_number = name.len() == 4 && name.bytes().all(|byte| byte.is_ascii_digit());
     is_number && name.parse().is_ok_and(|year| YEARS.contains(&year))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_camera_whose_folder_is_gone_is_none_and_one_below_another_folder_stays() {
+        let mut discovered = Discovered::default();
+        for camera in ["a", "store/cam1", "store/cam2", "store/more/cam3", "old/cam4"] {
+            discovered.cameras.insert(camera.to_owned());
+            discovered.folders.insert(format!("{camera}/"), 0);
+        }
+        let folder = |name: &str, is_camera, inside: &[&str], is_whole| Folder {
+            name: name.to_owned(),
+            is_camera,
+            inside: inside.iter().map(|name| (*name).to_owned()).collect(),
+            is_whole,
+        };
+        let all = discovered.cameras.clone();
+        discovered.forget(&folder("", false, &["a/"], false));
+        assert_eq!(discovered.cameras, all, "a folder that was not read to its end says nothing");
+        discovered.forget(&folder("", false, &["a/", "store/"], true));
+        discovered.forget(&folder("store/", false, &["store/cam2/", "store/more/"], true));
+        discovered.forget(&folder("a/", false, &[], true));
+        let left: Vec<&str> = discovered.cameras.iter().map(String::as_str).collect();
+        assert_eq!(left, ["store/cam2", "store/more/cam3"]);
+        assert_eq!(discovered.folders.len(), 2);
+    }
 }

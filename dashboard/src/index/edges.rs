@@ -199,7 +199,7 @@ impl Index {
     }
 
     /// Whether the names of a camera's chunks are in the order of their hours. Days in front of months are not, nor names without a time.
-    fn names_sort_by_time(&self, camera: &str) -> bool {
+    pub(super) fn names_sort_by_time(&self, camera: &str) -> bool {
         // 2020-12-31 23:00, 2021-01-01 00:00, 2021-02-03 04:00, 2021-11-02 03:00, 2022-01-01 02:00.
         let hours = [447_071, 447_072, 447_868, 454_395, 455_834];
         let names = hours.map(|hour| self.template.hour_prefix(camera, hour * HOUR));

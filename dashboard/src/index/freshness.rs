@@ -8,6 +8,8 @@ use super::chunk::Chunk;
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
+/// How far a chunk's end may be off from the next one's beginning.
+const ROUNDING: u64 = 5_000_000;
 /// Of an hour that is running, or just over.
 pub const RUNNING: u64 = 2 * SECOND;
 /// Of an hour that nothing will change.
@@ -46,7 +48,8 @@ fn is_whole(begins: u64, chunks: &[Chunk]) -> bool {
     // be on its way then.
     let shortest = chunks.iter().map(|chunk| chunk.meta.duration).min().unwrap_or(0);
     let is_first = first.meta.start.saturating_sub(begins) < shortest;
-    let reaches = is_first && last.meta.end.saturating_add(SECOND) >= begins + HOUR;
+    // A chunk that begins within the hour is missing as long as nothing reaches its end.
+    let reaches = is_first && last.meta.end.saturating_add(ROUNDING) >= begins + HOUR;
     reaches && chunks.windows(2).all(|pair| pair[0].is_followed_by(&pair[1]))
 }
 
@@ -78,6 +81,17 @@ mod tests {
         assert_eq!(looks, [1, 5, 30, 1440]);
         assert_eq!(good_for(begins, &[], after(6)), MINUTE, "an empty hour may fill");
         assert_eq!(good_for(begins, &hour(Some(359)), after(6)), MINUTE, "its end is missing");
+    }
+
+    #[test]
+    fn an_hour_that_lacks_a_chunk_of_its_last_second_is_looked_at_again() {
+        let begins = BASE - BASE % HOUR;
+        let mut shifted = hour(Some(359));
+        for chunk in &mut shifted {
+            chunk.meta.start += 9 * SECOND + SECOND / 2;
+            chunk.meta.end += 9 * SECOND + SECOND / 2;
+        }
+        assert_eq!(good_for(begins, &shifted, begins + HOUR + 6 * MINUTE), MINUTE);
     }
 
     #[test]

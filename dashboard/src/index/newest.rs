@@ -10,6 +10,9 @@ use super::badge::patience;
 use super::{AHEAD, Chunk, EARLIEST, HOUR, Index, IndexError, LATELY, MAX_CAMERAS, NEWEST_FOR, NOTHING_FOR, Newest};
 use crate::lock::lock;
 
+/// How far back a camera is looked for whose names do not sort by time, days.
+const DAYS: u64 = 62;
+
 impl Index {
     /// The newest chunk of a camera.
     ///
@@ -47,7 +50,13 @@ impl Index {
     async fn newer(&self, camera: &str, last: Chunk, now: u64) -> Result<Option<Chunk>, IndexError> {
         let Some(soon) = self.name(camera, now + LATELY) else {
             let chunks = self.chunks(camera, self.from(camera, last.name.to_string(), now)).await?;
-            return Ok(newest_of(chunks.into_iter().chain([last])));
+            let newest = newest_of(chunks.into_iter().chain([last]));
+            let is_known = newest.as_ref().is_some_and(|chunk| is_young(chunk, now));
+            if is_known || self.names_sort_by_time(camera) || self.names_sort_by_session(camera) {
+                return Ok(newest);
+            }
+            // What is newer may be named before it: days that stand in front of months.
+            return self.of_this_hour(camera, newest, now).await;
         };
         let is_ahead = last.meta.start > now;
         let begin = self.name(camera, now.saturating_sub(LATELY)).filter(|_| is_ahead);
@@ -87,21 +96,69 @@ impl Index {
         ListQuery {
             prefix: self.device_prefix(camera),
             start_offset: Some(name),
-            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)),
+            end_offset: Some(self.template.hour_prefix(camera, now + AHEAD)).filter(|_| self.names_tell_hours(camera)),
             ..ListQuery::default()
         }
     }
 
-    async fn look_for_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
-        let mut newest = self.lately(camera, now).await?;
+    /// Whether what the names of a camera's chunks begin with says of which hour they are.
+    fn names_tell_hours(&self, camera: &str) -> bool {
+        self.template.hour_prefix(camera, EARLIEST) != self.device_prefix(camera)
+    }
+
+    /// Whether names without a time are in the order of their sessions, which is that of time.
+    fn names_sort_by_session(&self, camera: &str) -> bool {
+        let name = |session, seq| {
+            let fields = NameFields {
+                device: camera,
+                session,
+                seq,
+                ext: "",
+                start: EARLIEST,
+            };
+            self.template.format(&fields).ok()
+        };
+        !self.names_tell_hours(camera) && name("0", 9) < name("1", 0) && name("0", 0) < name("0", 1)
+    }
+
+    /// The newest of this hour, of the one before and of what is known.
+    async fn of_this_hour(&self, camera: &str, mut newest: Option<Chunk>, now: u64) -> Result<Option<Chunk>, IndexError> {
         for hour in [now, now.saturating_sub(HOUR)] {
             if newest.as_ref().is_some_and(|chunk| is_young(chunk, now)) {
-                return Ok(newest);
+                break;
             }
             newest = newest_of(self.hour(camera, hour).await?.iter().cloned().chain(newest));
         }
+        Ok(newest)
+    }
+
+    /// The newest of the last two months, of names that do not sort by time.
+    async fn of_these_days(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
+        if !self.names_tell_hours(camera) {
+            let begin = self.device_prefix(camera);
+            return Ok(newest_of(self.chunks(camera, self.from(camera, begin, now)).await?));
+        }
+        for day in 0..DAYS {
+            let query = ListQuery {
+                prefix: self.template.day_prefix(camera, now.saturating_sub(day * 24 * HOUR)),
+                ..ListQuery::default()
+            };
+            let newest = newest_of(self.chunks(camera, query).await?);
+            if newest.is_some() {
+                return Ok(newest);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn look_for_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
+        let lately = self.lately(camera, now).await?;
+        let newest = self.of_this_hour(camera, lately, now).await?;
         if newest.is_some() {
             return Ok(newest);
+        }
+        if !self.names_sort_by_time(camera) {
+            return self.of_these_days(camera, now).await;
         }
         // Is there anything from this hour on? Halves the time since 1970 until one hour is left.
         let (mut low, mut high) = (EARLIEST / HOUR, (now + AHEAD) / HOUR);

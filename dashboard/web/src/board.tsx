@@ -171,7 +171,7 @@ function Picture({ camera }: { camera: Camera }) {
       {seen && at && !broken ? (
         <video src={`/preview?${query}`} muted playsInline preload="auto" tabIndex={-1} aria-hidden="true" onError={() => setBroken(true)} />
       ) : (
-        <span class="quiet">{at ? (broken ? "no picture that this browser shows" : "") : "no picture"}</span>
+        <span class="quiet">{at ? (broken ? "no picture can be shown" : "") : "no picture"}</span>
       )}
     </div>
   );

@@ -8,7 +8,7 @@ import { type Grip, Legend, TimeBar } from "./timebar";
 import { lookForGap } from "./search";
 import { HOUR, clock, moment, setZone, span } from "./time";
 import { MOST, type Told, Together } from "./together";
-import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason } from "./viewing";
+import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason, whileSeen } from "./viewing";
 import { codecs, reason, skippedOver } from "./words";
 
 /** The id and name of every camera; empty until they are known. */
@@ -68,7 +68,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   }, []);
   setZone(isUtc ? "UTC" : tz);
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), 10_000);
+    const stop = whileSeen(() => setNow(Date.now()), 10_000);
     const made = (from: number) => {
       const videos = screens.current.flatMap((video) => (video ? [video] : []));
       together.current = new Together(videos, cameras, from, (instant, isRunning, isWaiting, each, over) => {
@@ -89,7 +89,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
     else void ends(cameras).then((all) => isOver || made((all.length > 0 ? Math.max(...all) : Date.now()) - 30_000));
     return () => {
       isOver = true;
-      clearInterval(timer);
+      stop();
       together.current?.close();
       together.current = null;
     };

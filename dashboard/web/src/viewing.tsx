@@ -10,6 +10,17 @@ import { reason } from "./words";
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
 export const NOTHING: Timeline = { ranges: [], gaps: [], pending: [] };
 
+/** Does something again and again while the page is seen: a hidden one need not ask the bucket. Returns what ends that. */
+export function whileSeen(work: () => void, every: number): () => void {
+  const again = () => void (document.hidden || work());
+  const timer = setInterval(again, every);
+  document.addEventListener("visibilitychange", again);
+  return () => {
+    clearInterval(timer);
+    document.removeEventListener("visibilitychange", again);
+  };
+}
+
 /** Asks until it is answered, and tells what is wrong meanwhile; again when the key changes. With `isNear` the last answer is shown until the next one comes. */
 export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<T>, isNear = false, delay = 0): { answer: T | null; fault: string } {
   const [known, setKnown] = useState<{ key: string; answer: T } | null>(null);

@@ -14,7 +14,7 @@ import { Take, type TakeKeys } from "./take";
 import { type Grip, Legend, TimeBar } from "./timebar";
 import { HOUR, iso, setZone, span, zone } from "./time";
 import { codecs, skippedOver } from "./words";
-import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason } from "./viewing";
+import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason, whileSeen } from "./viewing";
 
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -54,7 +54,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   setZone(isUtc ? "UTC" : tz);
 
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), 10_000);
+    const stop = whileSeen(() => setNow(Date.now()), 10_000);
     if (!video.current) return;
     const made = new Player(video.current, camera, {
       moved: (instant, isPlaying) => {
@@ -75,7 +75,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     void start(made, camera, asked, setSaid, () => isOver, () => picks.current > 0);
     return () => {
       isOver = true;
-      clearInterval(timer);
+      stop();
       made.close();
       shown.close();
       player.current = null;

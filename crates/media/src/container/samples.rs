@@ -96,8 +96,8 @@ pub enum SamplesError {
 
 /// Reads the samples of a chunk.
 ///
-/// Times that wrap (FLV, MPEG-TS) are placed so that the first picture, or the first sound, lies nearest to `pts_start` (ns), the
-/// metadata `pts-start-ns`. What is damaged is passed over.
+/// Times that wrap (FLV, MPEG-TS) are placed so that the first picture and the first sound lie nearest to `pts_start` (ns), the
+/// metadata `pts-start-ns`, or without it to the first of them. What is damaged is passed over.
 ///
 /// # Errors
 /// [`SamplesError`].
@@ -122,10 +122,15 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
     if count > MAX_SAMPLES {
         return Err(SamplesError::TooMany);
     }
-    if let (Some(wrap), Some(start)) = (wrap, pts_start.and_then(|start| i64::try_from(start).ok())) {
-        let turns = start.saturating_sub(first).saturating_add(wrap / 2).div_euclid(wrap);
-        let shift = turns.saturating_mul(wrap);
+    if let Some(wrap) = wrap {
+        let near = pts_start.and_then(|start| i64::try_from(start).ok()).unwrap_or(first);
         for track in [&mut samples.video, &mut samples.audio].into_iter().flatten() {
+            // Each for itself: one may begin behind the turn that the other begins before.
+            let Some(own) = track.samples.first().map(|sample| sample.pts) else {
+                continue;
+            };
+            let turns = near.saturating_sub(own).saturating_add(wrap / 2).div_euclid(wrap);
+            let shift = turns.saturating_mul(wrap);
             for sample in &mut track.samples {
                 sample.dts = sample.dts.saturating_add(shift);
                 sample.pts = sample.pts.saturating_add(shift);
