@@ -16,6 +16,8 @@ pub struct Replay {
     units: Vec<(u64, Unit)>,
     picture_end: Option<u64>,
     walk: Walk,
+    /// Something is damaged: what the sizes say is of no worth behind it.
+    damaged: bool,
     faulty: bool,
 }
 
@@ -42,6 +44,7 @@ impl Replay {
             units: Vec::new(),
             picture_end: None,
             walk: Walk::new(container),
+            damaged: false,
             faulty: false,
         }
     }
@@ -63,7 +66,8 @@ impl Replay {
                 MarkKind::PictureEnd => {
                     self.picture_end.get_or_insert(mark.at);
                 }
-                MarkKind::Damage | MarkKind::StreamsChanged | MarkKind::Notice(_) => {}
+                MarkKind::Damage => self.damaged = true,
+                MarkKind::StreamsChanged | MarkKind::Notice(_) => {}
             }
         }
     }
@@ -79,8 +83,8 @@ impl Replay {
         let whole = match self.container {
             _ if complete || self.faulty => self.fed,
             Container::Raw => self.fed,
-            Container::Fmp4 => self.walk.whole,
-            Container::Flv if !self.walk.lost => self.walk.whole,
+            Container::Fmp4 | Container::Flv if !self.walk.lost && !self.damaged => self.walk.whole,
+            Container::Fmp4 => self.last_unit().unwrap_or(self.walk.whole),
             // A unit is known to have ended only once the next one begins, so the last one does not count.
             _ => self.last_unit().unwrap_or(self.init_bytes),
         };
@@ -251,6 +255,35 @@ mod tests {
         bytes.extend_from_slice(&[1; 4]);
         bytes.chunks(3).for_each(|s| wide.push(s));
         assert_eq!(wide.whole, 20);
+    }
+
+    #[test]
+    fn damage_in_front_of_what_was_torn_costs_nothing_behind_it() {
+        let tag = |time: u8, len: u8| {
+            let mut bytes = vec![9, 0, 0, len + 1, 0, 0, time, 0, 0, 0, 0, if time == 0 { 0x12 } else { 0x22 }];
+            bytes.resize(bytes.len() + usize::from(len), 3);
+            bytes.extend_from_slice(&(u32::from(len) + 12).to_be_bytes());
+            bytes
+        };
+        let init = b"FLV\x01\x04\0\0\0\x09\0\0\0\0".to_vec();
+        let mut object = init.clone();
+        let mut places = Vec::new();
+        for n in 0..60 {
+            places.push(object.len());
+            object.extend(tag(n * 4, 100));
+        }
+        // A size of one tag is wrong; the last tag is torn.
+        object[places[5] + 2] = 0x40;
+        object.truncate(object.len() - 30);
+        let mut replay = Replay::new(Container::Flv, init.len() as u64);
+        object.chunks(64).for_each(|s| replay.push(s));
+        let found = replay.finish(false);
+        assert!(
+            found.whole >= places[57] as u64 && found.whole <= places[59] as u64,
+            "{} of {}",
+            found.whole,
+            object.len()
+        );
     }
 
     #[test]

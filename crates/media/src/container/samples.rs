@@ -125,19 +125,24 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
     if let Some(wrap) = wrap {
         let near = pts_start.and_then(|start| i64::try_from(start).ok()).unwrap_or(first);
         for track in [&mut samples.video, &mut samples.audio].into_iter().flatten() {
-            // Each for itself: one may begin behind the turn that the other begins before.
-            let Some(own) = track.samples.first().map(|sample| sample.pts) else {
-                continue;
-            };
-            let turns = near.saturating_sub(own).saturating_add(wrap / 2).div_euclid(wrap);
-            let shift = turns.saturating_mul(wrap);
-            for sample in &mut track.samples {
-                sample.dts = sample.dts.saturating_add(shift);
-                sample.pts = sample.pts.saturating_add(shift);
-            }
+            place(&mut track.samples, wrap, near);
         }
     }
     Ok(samples)
+}
+
+/// Turns the times of a track by whole `wrap`s so that its first lies nearest to `near`. Each track for itself: one may begin behind the turn
+/// that the other begins before.
+fn place(samples: &mut [Sample], wrap: i64, near: i64) {
+    let Some(first) = samples.first().map(|sample| sample.pts) else {
+        return;
+    };
+    let turns = near.saturating_sub(first).saturating_add(wrap / 2).div_euclid(wrap);
+    let shift = turns.saturating_mul(wrap);
+    for sample in samples {
+        sample.dts = sample.dts.saturating_add(shift);
+        sample.pts = sample.pts.saturating_add(shift);
+    }
 }
 
 /// Gives decode times to samples that have presentation times alone: the presentation times in ascending order. A picture may so be
@@ -201,6 +206,28 @@ mod tests {
     fn a_time_is_the_one_nearest_to_the_last() {
         let mut times = Wrapped::at(100);
         assert_eq!([95, 99, 3, 98, 10].map(|raw| times.unwrap(raw)), [95, 99, 103, 98, 110]);
+    }
+
+    #[test]
+    fn sound_that_begins_behind_the_turn_of_33_bits_stays_beside_its_pictures() {
+        let wrap = mpegts::samples::WRAP;
+        let at = |pts| Sample {
+            dts: pts - 40,
+            pts,
+            key: true,
+            data: Bytes::new(),
+        };
+        for (picture, sound) in [(wrap - 200, 280), (100, wrap - 150), (0, 0)] {
+            for turn in [0, 1, 7] {
+                let near = turn * wrap + picture;
+                let (mut pictures, mut sounds) = ([at(picture)], [at(sound)]);
+                place(&mut pictures, wrap, near);
+                place(&mut sounds, wrap, near);
+                assert_eq!(pictures[0].pts, near);
+                assert!((sounds[0].pts - near).abs() < 1000, "{picture} {sound}: {}", sounds[0].pts);
+                assert_eq!(sounds[0].dts, sounds[0].pts - 40);
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! PURE.
 
 use super::{JUMP, Timed};
+use crate::container::Track;
 
 /// Pictures are not stored in the order they are shown in, and tracks not quite beside each other: a step back of less is no
 /// jump. Longer where pictures are farther apart.
@@ -30,6 +31,8 @@ const REGULAR: i128 = 600_000_000_000;
 pub(super) struct Seam {
     begin: i128,
     length: i128,
+    /// Of a picture that has a time to be shown at alone.
+    is_shown: bool,
 }
 
 impl Seam {
@@ -37,7 +40,15 @@ impl Seam {
     pub(super) fn of(unit: Timed, length: i128) -> Self {
         let decoded = unit.decode.map(|(begin, end)| (i128::from(begin), i128::from(end)));
         let (begin, length) = decoded.map_or((i128::from(unit.pts), length), |(begin, end)| (begin, (end - begin).max(0)));
-        Self { begin, length }
+        Self {
+            begin,
+            length,
+            is_shown: decoded.is_none() && unit.track == Track::Video,
+        }
+    }
+
+    pub(super) fn of_length(self, length: i128) -> Self {
+        Self { length, ..self }
     }
 }
 
@@ -50,6 +61,10 @@ pub(super) struct Lane {
     pub(super) end: i128,
     /// Where the last unit meets the next.
     seam: i128,
+    /// How long it is by its own word.
+    length: i128,
+    /// The last lengths of units that the next one began behind.
+    confirmed: [i128; 2],
     /// Last step forward that was none of a jump.
     step: i128,
     /// The one before that.
@@ -158,6 +173,8 @@ impl Lane {
             last,
             end: last,
             seam: last,
+            length: 0,
+            confirmed: [0; 2],
             step: 0,
             usual: 0,
             gap: 0,
@@ -183,8 +200,24 @@ impl Lane {
         Self {
             end: self.last + length,
             seam: seam.begin - self.offset + seam.length,
+            length: seam.length,
             arrival,
             ..self
+        }
+    }
+
+    /// How long units have been, as far as the next ones have shown; 0: not known.
+    fn usual_length(self) -> i128 {
+        self.confirmed.into_iter().max().unwrap_or(0)
+    }
+
+    /// The length of the next unit: longer than any picture lasts, and than those before it, it is a mistake.
+    pub(super) fn believed(self, length: i128) -> i128 {
+        let usual = self.usual_length();
+        if usual > 0 && length > JUMP.max(usual * 2) {
+            usual
+        } else {
+            length
         }
     }
 
@@ -341,7 +374,12 @@ impl Lane {
     /// Returns the lane with a rewind corrected, once it is certain: no picture that precedes a key frame is shown after
     /// it, none is shown before more than [`REORDER`] that precede it, and units without gaps or overlaps do not overlap.
     pub(super) fn rewound(self, before: Self, seam: Seam, is_key_picture: bool) -> Option<Self> {
-        let (length, overlap) = (seam.length, before.seam - (seam.begin - self.offset));
+        let (length, begin) = (seam.length, seam.begin - self.offset);
+        // The length of the unit before is its own word alone: what others have been shown to have counts more.
+        let most = before.usual_length() * 17 / 16;
+        let overlap = before.seam - (before.length - most).max(0) - begin;
+        // A picture that is shown behind the one before is only early.
+        let is_early = seam.is_shown && self.last > before.last;
         let next = before.end.max(before.top + before.step);
         let began = if before.below.count > 0 {
             before.below.lowest.min(self.last)
@@ -352,7 +390,7 @@ impl Lane {
         let is_reordered = before.strides.longest() > length * 2;
         let by = if is_key_picture && self.last + REWIND.max(before.step * 2) < before.second {
             next - began
-        } else if before.seams >= SEAMS && !is_reordered && length > 0 && overlap > REWIND.max(length / 8) {
+        } else if before.seams >= SEAMS && !is_reordered && !is_early && length > 0 && overlap > REWIND.max(length / 8) {
             overlap
         } else if before.below.count >= REORDER && self.last < before.second {
             next - began
@@ -405,18 +443,20 @@ impl Lane {
         };
         // Of a short unit a part of its length, or a picture that is stored ahead of two others would seem to follow on.
         let tolerance = REWIND.min(length / 2).max(length / 8);
+        let fits = length > 0 && (seam.begin - self.offset - before.seam).abs() <= tolerance;
         Self {
+            confirmed: if fits {
+                [before.length, before.confirmed[0]]
+            } else {
+                before.confirmed
+            },
             top: self.last.max(self.top),
             second: self.second.max(self.last.min(self.top)),
             below: Below {
                 count: if is_below { before.below.count + 1 } else { 0 },
                 lowest: lowest.min(self.last),
             },
-            seams: if length > 0 && (seam.begin - self.offset - before.seam).abs() <= tolerance {
-                (before.seams + 1).min(SEAMS)
-            } else {
-                0
-            },
+            seams: if fits { (before.seams + 1).min(SEAMS) } else { 0 },
             ..self
         }
     }

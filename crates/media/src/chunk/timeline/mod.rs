@@ -9,6 +9,7 @@
 //!   before the rewind, a single time was wrong and its correction is taken back. One time alone is never the measure of a
 //!   rewind, since it may be the wrong one.
 //! - **Times that freeze**: after a second of equal ones, arrival counts.
+//! - **Lengths** count as far as other units confirm them: one that is too long moves nothing.
 
 mod lane;
 #[cfg(test)]
@@ -84,6 +85,12 @@ impl TimeLine {
         let raw = i128::from(pts);
         let length = end.map_or(0, |end| (i128::from(end) - raw).max(0));
         let seam = Seam::of(unit, length);
+        let believed = lane.map_or(length, |lane| lane.believed(length));
+        let (length, seam) = if believed < length {
+            (believed, seam.of_length(believed))
+        } else {
+            (length, seam)
+        };
         let waited = lane.map_or(0, |lane| arrival.saturating_sub(lane.arrival));
         let (lane, jumped) = match lane {
             Some(before) => {

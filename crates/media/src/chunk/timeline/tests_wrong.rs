@@ -128,3 +128,83 @@ fn one_wrong_time_of_any_size_moves_no_other_unit() {
 fn many_wrong_times_do_not_add_up() {
     assert_unmoved(&[17, 20, 50], |i, every| i > 10 && i % every == 0);
 }
+
+/// How far each unit is from its true time, and where its end is from its true one, where some units say that they are so much longer.
+fn off_by_length(shape: &Shape, longer: impl Fn(usize) -> i64) -> Vec<(i64, i64)> {
+    let mut line = TimeLine::default();
+    let base = 100_000 * MS;
+    let place = |(i, &n): (usize, &i64)| {
+        let pts = base + n * shape.length;
+        let end = pts + shape.length + longer(i);
+        let (start, end) = (pts.cast_unsigned(), end.cast_unsigned());
+        let unit = Timed {
+            track: shape.track,
+            key: if i % shape.gop == 0 { Key::Closed } else { Key::No },
+            pts: start,
+            end: Some(end),
+            // Of fragments.
+            decode: (shape.gop == 1 && shape.track == Track::Video).then_some((start, end)),
+        };
+        let placed = line.place(unit, 0);
+        let end = placed.end.unwrap().cast_signed() - pts - shape.length;
+        (placed.pts.cast_signed() - pts, end)
+    };
+    shape.order.iter().enumerate().map(place).collect()
+}
+
+#[test]
+fn wrong_lengths_move_nothing() {
+    let mut bad = Vec::new();
+    for shape in shapes().iter().filter(|shape| shape.has_ends) {
+        for longer in [
+            300 * MS,
+            shape.length / 3,
+            shape.length * 3,
+            shape.length * 19,
+            3_600_000 * MS,
+        ] {
+            for every in [1000, 50, 20] {
+                let off = off_by_length(shape, |i| if i >= 40 && i % every == 40 % every { longer } else { 0 });
+                let moved = off.iter().map(|(off, _)| off.abs()).max().unwrap();
+                let end = off.iter().map(|(_, end)| *end).max().unwrap();
+                if moved > 0 || (longer > 30_000 * MS && end > 0) {
+                    bad.push(format!(
+                        "{} {:?}: {longer} longer, every {every}: {moved} {end}",
+                        shape.name,
+                        shape.order.get(..4)
+                    ));
+                }
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{} cases:\n{}", bad.len(), bad.join("\n"));
+}
+
+#[test]
+fn unsteady_times_of_slow_pictures_with_lengths_add_nothing() {
+    for (fps, jitter) in [(1, 300), (2, 180), (5, 90), (5, 60), (10, 45), (25, 18)] {
+        let length = 1000 * MS / fps;
+        let mut line = TimeLine::default();
+        let mut chance = 88_172_645_463_325_252_u64;
+        for n in 0..2000_i64 {
+            chance ^= chance << 13;
+            chance ^= chance >> 7;
+            chance ^= chance << 17;
+            let off = i64::try_from(chance % (2 * jitter + 1)).unwrap() - jitter.cast_signed();
+            let pts = (100_000 * MS + n * length + off * MS).cast_unsigned();
+            let unit = Timed {
+                track: Track::Video,
+                key: if n % 10 == 0 { Key::Closed } else { Key::No },
+                pts,
+                end: Some(pts + length.cast_unsigned()),
+                decode: None,
+            };
+            let placed = line.place(unit, 0);
+            assert_eq!(
+                (placed.pts, placed.jumped),
+                (pts, false),
+                "{fps} fps, {jitter} ms, picture {n}"
+            );
+        }
+    }
+}

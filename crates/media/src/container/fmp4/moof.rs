@@ -138,6 +138,7 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
                     base,
                     defaults: header.defaults,
                     timescale,
+                    first_offset: None,
                     length: 0,
                     excess: 0,
                     start: 0,
@@ -238,6 +239,8 @@ struct Run {
     defaults: Defaults,
     /// Ticks in a second.
     timescale: u32,
+    /// Composition offset of the first sample.
+    first_offset: Option<i64>,
     /// Last duration that was believed.
     length: i64,
     /// By how much the decode time is ahead of the sum of the durations that were believed.
@@ -385,7 +388,16 @@ impl Run {
         self.part(size);
         self.length = believed;
         self.excess = self.excess.saturating_add(duration.saturating_sub(believed));
-        self.end = self.end.max(pts.saturating_add(believed));
+        // One offset far beyond those of the others is a mistake; the sample is there all the same.
+        let offset = i64::from(offset);
+        let first_offset = *self.first_offset.get_or_insert(offset);
+        let is_stray = i128::from(offset - first_offset) * 1_000_000_000 > MAX_DURATION * i128::from(self.timescale);
+        let shown = if is_stray {
+            pts.saturating_sub(offset).saturating_add(first_offset)
+        } else {
+            pts
+        };
+        self.end = self.end.max(shown.saturating_add(believed));
         self.time = self.time.saturating_add(duration);
         self.at = self.at.saturating_add(size.into());
     }

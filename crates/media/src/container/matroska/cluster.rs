@@ -310,7 +310,11 @@ impl Cluster {
                 None if stream.ended => Classified::no_key(),
                 None => return Err(Progress::Need(view.len().saturating_mul(2).max(64).min(whole))),
             };
-            frame.key = classified.picture.key;
+            frame.key = match classified.picture.key {
+                // The flag says nothing of pictures that are shown before this one and need what was before it.
+                Key::Closed if entry.codec == VideoCodec::Unknown => Key::Open,
+                key => key,
+            };
             frame.sets = stream.sets(entry, &classified);
             frame.part = if frames == 1 && self.lead.len() + classified.coded.len() <= MAX_LEAD {
                 classified.picture.part

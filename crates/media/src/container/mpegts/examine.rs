@@ -120,7 +120,15 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
     Some(match verdict {
         Verdict::Continues => Found::Nothing,
         // The container's word is no word on parameter sets.
-        Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => unit(Some(by_flag(picture.key)), false),
+        // Nor on pictures that are shown before this one and need what was before it.
+        Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => {
+            let key = if picture.key.is_key() && !scrambled {
+                Key::Open
+            } else {
+                picture.key
+            };
+            unit(Some(by_flag(key)), false)
+        }
         Verdict::Begins(picture) => unit(Some(picture), false),
         Verdict::BeginsBehindRest(picture) => unit(Some(picture), true),
     })
