@@ -213,7 +213,7 @@ fn the_live_picture_is_of_the_clock_that_is_right_now() {
 #[test]
 fn the_newest_is_seen_whatever_names_begin_with_also_over_the_end_of_a_month() {
     for location in [
-        gcstreamer_schema::name::DEFAULT_LOCATION,
+        gcstreamer_dashboard::settings::DEFAULT_LOCATION,
         "{device}/{session}_{seq}.{ext}",
         "{device}/{session}/%Y%m%dT%H%M%S_{seq}.{ext}",
         "{device}/{seq}_{session}.{ext}",
@@ -269,7 +269,10 @@ fn the_newest_is_seen_whatever_names_begin_with_also_over_the_end_of_a_month() {
 
 #[test]
 fn a_camera_whose_recordings_were_deleted_leaves_the_board() {
-    for location in [gcstreamer_schema::name::DEFAULT_LOCATION, "{device}/{session}_{seq}.{ext}"] {
+    for location in [
+        gcstreamer_dashboard::settings::DEFAULT_LOCATION,
+        "{device}/{session}_{seq}.{ext}",
+    ] {
         let server = GcsServer::spawn_thread();
         let end = now() / SECOND * SECOND;
         for camera in ["cam", "store/cam1", "store/cam2"] {

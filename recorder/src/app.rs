@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -19,6 +19,11 @@ use crate::metrics::Whole;
 use crate::status;
 use gstgcstreamer::base::lock::lock;
 
+/// How often the room for the spool is measured, and how long that counts.
+const MEASURE: Duration = Duration::from_secs(5);
+const MEASURED_FOR: Duration = Duration::from_secs(30);
+/// How long the files of a configuration that is read again may take.
+const READ: Duration = Duration::from_secs(10);
 /// How often health is looked at, and systemd's watchdog fed.
 const LOOK: Duration = Duration::from_secs(1);
 /// On a terminal the table is written this often, and at every change.
@@ -114,8 +119,8 @@ struct App {
     health: Arc<Health>,
     config: Config,
     leftover_retries: Arc<Mutex<u64>>,
-    /// `spool-dir` as it is used now.
-    spool: Arc<Mutex<Option<PathBuf>>>,
+    /// The room for the spool.
+    room: Arc<Room>,
     seconds: u64,
     shown: Vec<(String, crate::camera::state::State)>,
 }
@@ -135,7 +140,7 @@ impl App {
         let mut app = Self {
             fleet,
             health: Arc::default(),
-            spool: Arc::new(Mutex::new(config.spool_dir.clone())),
+            room: Room::watch(config.spool_dir.clone()).map_err(system("no threads"))?,
             config,
             leftover_retries: Arc::default(),
             seconds: 0,
@@ -153,7 +158,7 @@ impl App {
             tokio::select! {
                 _ = signals.interrupt.recv() => break "SIGINT",
                 _ = signals.terminate.recv() => break "SIGTERM",
-                _ = signals.hangup.recv() => app.reload(file),
+                _ = signals.hangup.recv() => app.reload(file).await,
                 _ = look.tick() => app.look().await,
             }
         };
@@ -163,13 +168,13 @@ impl App {
     }
 
     fn sources(&self) -> Arc<Sources> {
-        let spool = Arc::clone(&self.spool);
+        let room = Arc::clone(&self.room);
         let (retries, board) = (Arc::clone(&self.leftover_retries), Arc::clone(&self.fleet.board));
         Arc::new(Sources {
             board: Arc::clone(&self.fleet.board),
             health: Arc::clone(&self.health),
             whole: Box::new(move || Whole {
-                spool_free: lock(&spool).clone().as_deref().and_then(free_bytes),
+                spool_free: room.free(),
                 retries: board.retries().saturating_add(*lock(&retries)),
                 stuck: board.stuck(),
             }),
@@ -205,24 +210,38 @@ impl App {
     }
 
     /// SIGHUP: the new file is checked whole; with a fault in it everything stays as it was.
-    fn reload(&mut self, file: Option<&Path>) {
+    async fn reload(&mut self, file: Option<&Path>) {
         if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, monotonic]);
         }
-        match cli::configuration(file) {
+        // In a thread of its own: a disk that does not answer must not hold up signals and the watchdog.
+        let (file, spool_dir) = (file.map(Path::to_path_buf), self.config.spool_dir.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let config = cli::configuration(file.as_deref());
+            let is_moved = |config: &Config| config.spool_dir != spool_dir;
+            let made = config.as_ref().ok().filter(|config| is_moved(config)).map(make_spool);
+            (config, made.unwrap_or(Ok(())))
+        });
+        let Ok(Ok((config, made))) = tokio::time::timeout(READ, reading).await else {
+            let seconds = READ.as_secs();
+            tracing::error!(
+                "the new configuration is not used: its files, or spool-dir, do not answer within {seconds} s; look at their disk"
+            );
+            notify(&[NotifyState::Ready]);
+            return;
+        };
+        match config {
             Ok(config) => {
                 if config.listen != self.config.listen {
                     tracing::warn!("listen has changed: it takes effect when the recorder is started again");
                 }
-                let is_moved = config.spool_dir != self.config.spool_dir;
-                let made = if is_moved { make_spool(&config) } else { Ok(()) };
                 match made
                     .map_err(|error| error.to_string())
                     .and_then(|()| self.fleet.apply(&config))
                 {
                     Ok(()) => {
                         tracing::info!(cameras = config.cameras.len(), "the configuration was read again");
-                        lock(&self.spool).clone_from(&config.spool_dir);
+                        self.room.move_to(config.spool_dir.clone());
                         self.config = config;
                     }
                     Err(text) => tracing::error!("the new configuration is not used: {text}"),
@@ -248,6 +267,46 @@ impl App {
                 .count();
             tracing::warn!("{open} cameras did not end in time");
         }
+    }
+}
+
+/// Free space of the spool's file system, measured in a thread of its own: a disk that does not answer holds up nobody who asks.
+#[derive(Default)]
+struct Room {
+    folder: Mutex<Option<PathBuf>>,
+    measured: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Room {
+    fn watch(folder: Option<PathBuf>) -> std::io::Result<Arc<Self>> {
+        let room = Arc::new(Self {
+            folder: Mutex::new(folder),
+            measured: Mutex::default(),
+        });
+        let watched = Arc::downgrade(&room);
+        let measure = move || {
+            while let Some(room) = watched.upgrade() {
+                let folder = lock(&room.folder).clone();
+                let free = folder.as_deref().and_then(free_bytes);
+                *lock(&room.measured) = free.map(|free| (Instant::now(), free));
+                drop(room);
+                std::thread::sleep(MEASURE);
+            }
+        };
+        std::thread::Builder::new().name("room".to_owned()).spawn(measure)?;
+        Ok(room)
+    }
+
+    fn move_to(&self, folder: Option<PathBuf>) {
+        *lock(&self.folder) = folder;
+        *lock(&self.measured) = None;
+    }
+
+    /// Bytes; `None`: no spool, or its disk does not answer.
+    fn free(&self) -> Option<u64> {
+        lock(&self.measured)
+            .filter(|(at, _)| at.elapsed() < MEASURED_FOR)
+            .map(|(_, free)| free)
     }
 }
 

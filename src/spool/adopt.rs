@@ -142,6 +142,8 @@ pub struct Leftover {
 pub struct Leftovers {
     spool: Arc<Spool>,
     waiting: VecDeque<Leftover>,
+    /// Whose lock somebody had at their turn: another process, or one that counts for a moment what lies in the spool.
+    busy: Vec<Leftover>,
     /// Chunks and bytes in them.
     rest: (u64, u64),
 }
@@ -186,6 +188,7 @@ impl Leftovers {
         let mut leftovers = Self {
             spool: Arc::clone(spool),
             waiting: VecDeque::with_capacity(waiting.len()),
+            busy: Vec::new(),
             rest: (0, 0),
         };
         waiting.into_iter().for_each(|left| leftovers.put_back(left));
@@ -248,7 +251,10 @@ impl Leftovers {
             let mut adoption = Adoption::default();
             match Folder::take(&self.spool, &left.device_dir, &left.session) {
                 Ok(Some(folder)) => adoption.session(&folder, most),
-                Ok(None) => continue,
+                Ok(None) => {
+                    self.busy.push(left);
+                    continue;
+                }
                 Err(e) => {
                     let path = self.spool.root.join(&left.device_dir).join(&left.session);
                     match is_passing(&e) {
@@ -279,6 +285,20 @@ impl Leftovers {
             self.waiting.push_front(left);
         }
         held
+    }
+
+    /// Those whose lock somebody had at their turn get another one, if their folders are still there: who counts what lies in the spool has
+    /// it for a moment. Returns whether there are any.
+    pub fn retry_busy(&mut self) -> bool {
+        let spool = Arc::clone(&self.spool);
+        let is_there = |left: &Leftover| {
+            let dir = spool.root.join(&left.device_dir).join(&left.session);
+            !spool.holds(&left.device_dir, &left.session) && spool.disk.list(&dir).is_ok()
+        };
+        for left in std::mem::take(&mut self.busy).into_iter().filter(is_there) {
+            self.put_back(left);
+        }
+        !self.waiting.is_empty()
     }
 
     /// Its turn comes again after all others: it was released because nothing moved.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::Spool;
 use super::disk::{DiskFile, HeldLock, Lock};
 use super::entry::ClosedEntry;
-use super::error::SpoolError;
+use super::error::{SpoolError, is_passing};
 use super::format::{Kind, Salt, record, sent_payload};
 use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined};
 use super::quota::Charge;
@@ -178,11 +178,19 @@ impl Folder {
         let moved = || -> io::Result<PathBuf> {
             disk.create_dir(&aside)?;
             disk.sync_dir(root)?;
-            let there = disk.list(&aside)?;
-            let name = (0..=there.len())
-                .map(|again| quarantined(&self.device_dir, &self.session, sequence, again))
-                .find(|name| there.iter().all(|(other, _)| other != name));
-            let to = aside.join(name.ok_or(ErrorKind::AlreadyExists)?);
+            let names = (0..).map(|again| aside.join(quarantined(&self.device_dir, &self.session, sequence, again)));
+            let mut to = aside.clone();
+            // Mostly the first: listing all that was set aside would take longer with each.
+            for name in names {
+                match disk.open(&name) {
+                    Err(e) if e.kind() == ErrorKind::NotFound => {
+                        to = name;
+                        break;
+                    }
+                    Err(e) if is_passing(&e) => return Err(e),
+                    _ => {}
+                }
+            }
             disk.rename(&from, &to)?;
             disk.sync_dir(&aside)?;
             disk.sync_dir(&self.dir)?;

@@ -176,15 +176,16 @@ impl Lane {
 
     /// Makes a call and waits only a moment for it, and not at all where another takes long: it is made later then.
     pub(super) fn last(&self, at_most: Duration, call: impl FnOnce() + Send + 'static) {
+        // Part of a job of the lane: what waits behind that job is to find it done.
+        if IN_LANE.get() {
+            return call();
+        }
         let is_slow = self.lock().oldest(Instant::now()) > at_most;
         if is_slow {
             self.push(Kind::Write, Box::new(call));
             return;
         }
         let (done, is_done) = std::sync::mpsc::channel::<()>();
-        if IN_LANE.get() {
-            return call();
-        }
         self.push(
             Kind::Write,
             Box::new(move || {
@@ -426,6 +427,26 @@ mod tests {
         assert!(is_done.try_recv().is_err());
         drop(release);
         is_done.recv().unwrap();
+    }
+
+    #[test]
+    fn a_last_job_within_a_slow_one_is_done_before_what_waits_behind_that() {
+        let lane = Lane::new(Duration::from_secs(60));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (release, held) = mpsc::channel::<()>();
+        let (outer, inner) = (lane.clone(), Arc::clone(&order));
+        lane.push(
+            Kind::Write,
+            Box::new(move || {
+                let _ = held.recv();
+                outer.last(Duration::ZERO, move || inner.lock().unwrap().push("last"));
+            }),
+        );
+        let next = Arc::clone(&order);
+        lane.push(Kind::Write, Box::new(move || next.lock().unwrap().push("next")));
+        drop(release);
+        lane.run(Kind::Write, || Ok(())).unwrap();
+        assert_eq!(*order.lock().unwrap(), ["last", "next"]);
     }
 
     #[test]

@@ -26,6 +26,9 @@ use gcstreamer_schema::time::rfc3339_ms;
 
 /// How often sessions that do not move, or a disk that does not answer, are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Sessions whose lock is busy are tried again so often, after such a pause: those of another process stay busy.
+const BUSY_AGAIN: u32 = 4;
+const BUSY_FOR: Duration = Duration::from_millis(500);
 /// Interval after which parked chunks get another turn.
 const PARKED_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -124,7 +127,24 @@ impl Adopter {
             }
         };
         self.set_rest(&leftovers);
+        let mut retries = BUSY_AGAIN;
         loop {
+            if leftovers.is_empty() && self.unclosed.is_empty() && self.begun.is_empty() && retries > 0 {
+                retries -= 1;
+                let looked = spawn_blocking(move || {
+                    let is_more = leftovers.retry_busy();
+                    (leftovers, is_more)
+                });
+                let Ok((rest, is_more)) = looked.await else { return };
+                leftovers = rest;
+                if is_more {
+                    tokio::select! {
+                        () = tokio::time::sleep(BUSY_FOR) => {}
+                        () = uploads.has_stopped() => return,
+                    }
+                    continue;
+                }
+            }
             if leftovers.is_empty() && self.unclosed.is_empty() && self.begun.is_empty() {
                 self.say(true);
                 let spool = Arc::clone(&spool);

@@ -355,6 +355,25 @@ fn what_another_sink_left_meanwhile_has_its_turn_before_what_had_one() {
     assert_eq!(turns, ["s0005", "s0003", "s0004", "s0001"]);
 }
 
+#[test]
+fn a_session_whose_lock_somebody_has_for_a_moment_gets_another_turn() {
+    let disk = SimDisk::new(3);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+    leave(&spool, 1..4, GONE, "system");
+    let (mut leftovers, _) = Leftovers::list(&spool).unwrap();
+    // Another process counts what lies there, or has it.
+    let other = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+    let (mut theirs, _) = Leftovers::list(&other).unwrap();
+    let held = theirs.take_next().unwrap();
+    let mut turns = || -> Vec<String> { std::iter::from_fn(|| leftovers.take_next().map(|(left, _)| left.session)).collect() };
+    assert_eq!(turns(), ["s0002", "s0003"]);
+    drop(held);
+    assert!(leftovers.retry_busy());
+    assert_eq!(leftovers.rest().0, 1);
+    assert_eq!(leftovers.take_next().unwrap().0.session, "s0001");
+    assert!(!leftovers.retry_busy());
+}
+
 #[tokio::test]
 async fn of_a_long_session_few_chunks_are_in_memory_at_once_and_all_are_stored() {
     let disk = SimDisk::new(3);

@@ -3,7 +3,7 @@
 //!
 //! PURE: plain data under the lock of the queue. The queue keeps the newest chunk, which is sent first, and the oldest
 //! few hundred, which are next (`shelving`); what lies between is shelved, and comes back oldest first as the others are stored or dropped.
-//! Only what this session closed on disk and nobody has tried yet is shelved.
+//! Only what this session closed on disk and nobody holds or has sent whole is shelved.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,6 +38,11 @@ impl Shelf {
     /// Chunks on it.
     pub(super) fn len(&self) -> usize {
         self.chunks.len()
+    }
+
+    /// The first one.
+    pub(super) fn oldest(&self) -> Option<Ticket> {
+        self.chunks.front().map(|shelved| Ticket::own(shelved.file.sequence()))
     }
 
     /// The last one.

@@ -15,6 +15,7 @@ use super::spooled_chunk::ChunkFile;
 use super::tests::limits;
 use crate::spool::sim::SimDisk;
 use crate::spool::{ClosedEntry, Entry, Session, Spool, adopt};
+use gcstreamer_storage::Class;
 
 const SESSION: &str = "0a1b2c3d4e";
 const ALL: u64 = MAX_QUEUED as u64 + 1000;
@@ -111,6 +112,23 @@ impl Sink {
         }
     }
 
+    /// Fails to send what is due, if anything is.
+    fn fail(&mut self) {
+        let Due::Send { chunks, .. } = self.uploads.due() else {
+            return;
+        };
+        for (ticket, chunk) in chunks {
+            drop(chunk);
+            let error = super::tests::error(Class::Transient);
+            let failed = Attempted::Failed {
+                error,
+                name: None,
+                warning: None,
+            };
+            self.uploads.finished(ticket, failed, Confirmed::File);
+        }
+    }
+
     fn pending(&self) -> (u64, u64) {
         let pending = self.uploads.snapshot().pending;
         (pending.chunks, pending.bytes)
@@ -184,4 +202,30 @@ async fn a_folder_that_somebody_removes_is_a_gap_at_once_for_all_of_a_long_backl
     let reports = std::iter::from_fn(|| sink.uploads.take_report());
     let dropped = reports.filter(|report| matches!(report, Report::Dropped { .. })).count();
     assert_eq!(dropped as u64, ALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_long_outage_what_is_dropped_is_the_oldest_however_often_the_newest_was_tried() {
+    let mut sink = Sink::new();
+    let all = 4 * MAX_QUEUED as u64;
+    for sequence in 0..all {
+        sink.record(sequence);
+        tokio::time::advance(std::time::Duration::from_secs(10)).await;
+        sink.fail();
+    }
+    assert_eq!(sink.pending().0, all);
+    let queued = sink.uploads.lock().chunks.len();
+    assert!(queued <= MAX_QUEUED + 8, "{queued} in the queue");
+    for gone in 1..=all / 2 {
+        sink.uploads.drop_sent();
+        assert_eq!(sink.pending().0, all - gone);
+    }
+    // What is left is stored: the newest half, each of them.
+    tokio::time::advance(std::time::Duration::from_secs(120)).await;
+    while sink.pending().0 > 0 {
+        sink.store();
+        tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    }
+    sink.stored.sort_unstable();
+    assert!(sink.stored.iter().copied().eq(all / 2..all), "{:?}", sink.stored.first());
 }

@@ -22,8 +22,8 @@ impl QueueState {
             return;
         };
         let is_next = self.shelf.newest().is_none_or(|last| last < ticket);
-        let is_untried = self.scheduler.attempts(ticket) == 0 && !self.scheduler.is_in_flight(ticket);
-        if ticket.is_recovered() || !is_next || !is_untried || Arc::strong_count(chunk) != 1 {
+        // One that was tried while it was the newest waits as any other.
+        if ticket.is_recovered() || !is_next || self.scheduler.is_in_flight(ticket) || Arc::strong_count(chunk) != 1 {
             return;
         }
         if self.shelf.put(chunk) {
@@ -32,9 +32,16 @@ impl QueueState {
         }
     }
 
-    /// There is room in the queue: takes the next back from the shelf.
+    /// There is room in the queue: takes the next back from the shelf. The oldest of all is always in the queue: it is the one that is
+    /// dropped first, expires first and is told of.
     pub(super) fn unshelve(&mut self) {
-        while self.queued_on_disk() < MAX_QUEUED && self.take_shelved() {}
+        let is_behind = |state: &Self| {
+            let first = state.chunks.range(Ticket::own(0)..).next().map(|(ticket, _)| *ticket);
+            first
+                .zip(state.shelf.oldest())
+                .is_some_and(|(first, shelved)| shelved < first)
+        };
+        while (self.queued_on_disk() < MAX_QUEUED || is_behind(self)) && self.take_shelved() {}
     }
 
     /// Takes all of them back.

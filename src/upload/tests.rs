@@ -340,7 +340,7 @@ pub(super) fn chunk(sequence: u64, bytes: u64) -> Chunk {
     }
 }
 
-fn error(class: Class) -> WriteError {
+pub(super) fn error(class: Class) -> WriteError {
     WriteError {
         class,
         http_status: None,

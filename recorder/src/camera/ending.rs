@@ -3,7 +3,7 @@
 //! 1. EOS goes into the tracks, as if the camera had sent it: the muxer gives out what it holds, and `gcssink` closes its chunk.
 //! 2. The source goes to NULL, which ends the session at the camera (TEARDOWN) and closes the socket.
 //! 3. [`News::Gone`]: the camera is free, and with the EOS in `gcssink` bucket and device-id are free too.
-//! 4. Chunks that wait in memory are uploaded for as long as the process runs; those on disk are the next sink's.
+//! 4. Chunks that wait in memory alone are uploaded for as long as the process runs; those on disk are the next sink's.
 //! 5. NULL.
 
 use std::sync::atomic::Ordering;
@@ -147,13 +147,16 @@ fn leave_broker(recording: &Recording) {
     }
 }
 
-/// Waits until all chunks are stored. What is on disk is given a moment: the next sink takes it over.
+/// Waits until all chunks are stored. What is on disk is given a moment: the next sink takes it over. What the disk does not take is in
+/// memory alone, and waits as without a spool.
 fn upload(recording: &Recording, sink: &gst::Element, deadline: &Deadline) {
     let began = Instant::now();
     let is_on_disk = recording.setup.storage.spool_dir.is_some();
     let is_over = || deadline.is_over() || recording.given_up.load(Ordering::Relaxed);
-    while !is_over() && sink.current_state() > gst::State::Ready && stats::of(sink).chunks_pending > 0 {
-        if is_on_disk && began.elapsed() >= DISK {
+    while !is_over() && sink.current_state() > gst::State::Ready {
+        let stats = stats::of(sink);
+        let is_left = is_on_disk && stats.bytes_in_memory == 0 && began.elapsed() >= DISK;
+        if stats.chunks_pending == 0 || is_left {
             return;
         }
         bus::drain(recording);

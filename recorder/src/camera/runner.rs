@@ -16,7 +16,7 @@ use super::ending::{self, Deadline};
 use super::recording::{Recording, Setup};
 use super::report::{Board, Report};
 use super::sink::{Limits, Storage};
-use super::state::StartReason;
+use super::state::{Failure, StartReason};
 use super::stats::{self, SinkStats};
 use super::supervisor::{self, Action, Attempt, Event, Supervisor};
 use super::watch::{News, Teller};
@@ -31,6 +31,8 @@ use logged::Logged;
 
 /// How often the figures of a camera are looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// A turn of the loop that takes longer was not scheduled: the process was stopped, or the machine was.
+const SLEPT: Duration = Duration::from_secs(1);
 /// Each ended recording that still uploads is a pipeline with threads.
 const MOST_ENDED: usize = 16;
 /// An end that takes longer than this is given up: the thread stays, and is counted.
@@ -152,6 +154,7 @@ pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
     let mut runner = Runner::new(job, to, seed);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut turn = Instant::now();
     while !runner.is_over() {
         let wake = runner.supervisor.wake_at().map(|at| runner.began + at);
         let timer = async {
@@ -166,6 +169,13 @@ pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
             () = timer => {}
             _ = tick.tick() => runner.look(),
         }
+        let slept = turn.elapsed();
+        if slept > SLEPT {
+            // What came meanwhile has not been looked at, and waits in the sockets.
+            runner.supervisor.slept(slept, runner.now());
+            runner.look();
+        }
+        turn = Instant::now();
         let actions = runner.supervisor.poll(runner.now());
         runner.carry_out(actions);
         if runner.supervisor.is_over() {
@@ -352,6 +362,10 @@ impl Runner {
             News::Opened => self.event(Event::Opened(attempt)),
             News::Flows => self.look(),
             News::Failed(failure) => {
+                let is_change = matches!(failure, Failure::Changed(_));
+                if is_change && self.logged.is_new(failure.text(), now) {
+                    tracing::info!(camera = id, "{}: it is recorded anew", failure.text());
+                }
                 tracing::debug!(camera = id, attempt, reason = failure.text(), "attempt failed");
                 self.event(Event::Failed(attempt, failure));
             }
@@ -418,7 +432,7 @@ fn limits(camera: &Camera) -> supervisor::Limits {
         _ => Duration::from_secs(2),
     };
     supervisor::Limits {
-        stall_timeout: camera.stall_timeout,
+        stall_timeout: camera.patience(),
         first_picture,
         max_size_time: camera.max_size_time,
     }

@@ -149,7 +149,7 @@ impl Storage {
         let path = |path: &PathBuf| path.display().to_string();
         let status = gst::ElementFactory::make("iotcorestatus")
             .property("device-id", &camera.id)
-            .property("stall-timeout", nanoseconds(camera.stall_timeout))
+            .property("stall-timeout", nanoseconds(camera.patience()))
             // The next attempt waits for it.
             .property("shutdown-timeout", SECOND)
             .build()?;

@@ -269,6 +269,16 @@ impl Supervisor {
         }
     }
 
+    /// The process was not scheduled for a while: whatever was waited for may have come in that time.
+    pub fn slept(&mut self, lost: Duration, now: Duration) {
+        let later = |at: Duration| (at + lost).min(now);
+        match &mut self.phase {
+            Phase::Connecting { since } => *since = later(*since),
+            Phase::Open { last, last_key, .. } => (*last, *last_key) = (later(*last), later(*last_key)),
+            Phase::Waiting { .. } | Phase::Ending | Phase::Stopped => {}
+        }
+    }
+
     /// Takes an event; those of attempts that are over change nothing.
     pub fn on_event(&mut self, now: Duration, event: Event) -> Vec<Action> {
         match event {
@@ -368,7 +378,11 @@ impl Supervisor {
                 self.set_reason(now, failure.reason());
                 self.enter(now, state, failure.text().to_owned());
             }
-            None if !self.condition.state.is_fault() => self.set_reason(now, failure.reason()),
+            None if !self.condition.state.is_fault() => {
+                self.set_reason(now, failure.reason());
+                // It is recorded no more for the moment, which no state says.
+                self.condition.reason = failure.text().to_owned();
+            }
             None => {}
         }
         self.phase = Phase::Ending;

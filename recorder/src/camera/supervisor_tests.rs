@@ -248,6 +248,22 @@ fn a_frozen_camera_is_found_within_the_stall_timeout_and_stays_frozen_while_it_i
 }
 
 #[test]
+fn a_process_that_was_stopped_for_a_while_calls_no_camera_frozen_and_a_frozen_one_a_little_later() {
+    let mut story = Story::new();
+    story.next();
+    story.event(Event::Opened(1));
+    story.record(Duration::from_secs(60));
+    // Stopped for a minute; the pictures of that time are noticed a moment later, or not at all.
+    let lost = Duration::from_secs(60);
+    story.now += lost;
+    story.supervisor.slept(lost, story.now);
+    let actions = story.supervisor.poll(story.now);
+    assert!(actions.is_empty() && story.state() == State::Recording, "{actions:?}");
+    story.pass(Duration::from_secs(11));
+    assert_eq!(story.state(), State::Frozen);
+}
+
+#[test]
 fn a_camera_that_reboots_is_back_within_the_pause() {
     let mut story = Story::new();
     story.next();

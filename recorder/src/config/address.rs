@@ -94,6 +94,12 @@ impl Address {
         self.shown.starts_with("rtsps:") || self.shown.starts_with("https:")
     }
 
+    /// Whether it is, by its name, a playlist of HLS.
+    pub fn is_hls(&self) -> bool {
+        let path = self.text.split(['?', '#']).next().unwrap_or_default();
+        self.scheme == Scheme::Http && path.to_ascii_lowercase().ends_with(".m3u8")
+    }
+
     /// Returns how the stream is fetched.
     pub fn scheme(&self) -> Scheme {
         self.scheme
@@ -129,6 +135,7 @@ mod tests {
             let address = Address::parse(text).unwrap();
             assert_eq!((address.to_string().as_str(), address.scheme()), (shown, scheme));
             assert_eq!(address.secret(), text);
+            assert_eq!(address.is_hls(), text.contains("m3u8"));
             assert!(!format!("{address:?}").contains("SECRET"));
         }
     }

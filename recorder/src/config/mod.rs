@@ -203,6 +203,19 @@ pub struct Camera {
     pub tls_fingerprint: Option<Fingerprint>,
 }
 
+/// Pictures of HLS come a segment at a time, of mostly 2 to 10 s, each of which is asked for once it is whole.
+const HLS_PATIENCE: Duration = Duration::from_secs(30);
+
+impl Camera {
+    /// Returns how long pictures may stay away: `stall-timeout`, for HLS 30 s at least.
+    pub fn patience(&self) -> Duration {
+        match self.address.is_hls() {
+            true => self.stall_timeout.max(HLS_PATIENCE),
+            false => self.stall_timeout,
+        }
+    }
+}
+
 impl Config {
     /// Whether this process records a camera. `host`: the name of this machine, which ends in the number of the process with `[shard]`.
     pub fn is_ours(&self, camera: &Camera, host: &str) -> bool {

@@ -448,8 +448,12 @@ impl<'a> Reader<'a> {
             None => None,
         };
         self.check_certificates(&own, address.as_ref());
+        if let (Some(Scheme::Srt), Some(name)) = (address.as_ref().map(Address::scheme), &own.username) {
+            self.faults
+                .add(name.at, "srt has no user names; remove username and password-file");
+        }
         let keys = own.or(defaults);
-        self.check_camera(&keys, address.as_ref(), id.as_ref(), at, broker);
+        self.check_camera(&keys, id.as_ref(), at, broker);
         Some(Camera {
             name: value(section.word("name")),
             username: value(keys.username),
@@ -499,19 +503,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn check_camera(
-        &self,
-        keys: &Keys,
-        address: Option<&Address>,
-        id: Option<&Placed<String>>,
-        at: usize,
-        broker: Option<&Broker>,
-    ) {
+    fn check_camera(&self, keys: &Keys, id: Option<&Placed<String>>, at: usize, broker: Option<&Broker>) {
         self.check_pair(keys.username.as_ref(), keys.password.as_ref());
-        if let (Some(Scheme::Srt), Some(name)) = (address.map(Address::scheme), &keys.username) {
-            self.faults
-                .add(name.at, "srt has no user names; remove username and password-file");
-        }
         if let (Some(Broker::IotCore(_)), None) = (broker, &keys.private_key_file) {
             self.faults.add(
                 at,

@@ -244,7 +244,7 @@ pub trait Scanner: Send {
         false
     }
 
-    /// Whether key pictures come that no chunk can begin with, by their flags: within a fragment, or within a Cluster of known size.
+    /// Whether key units come that no chunk can begin with, by their flags: within a fragment, or within a Cluster of known size.
     fn encloses_keys(&self) -> bool {
         false
     }

@@ -47,6 +47,11 @@ impl Runner {
     pub(super) fn publish(&mut self) {
         let condition = self.supervisor.condition();
         let report = &mut self.report;
+        let is_new = condition.reason != report.reason && self.logged.is_new(&condition.reason, self.began.elapsed());
+        if condition.state == report.state && condition.state.is_fault() && is_new {
+            // The next thing to look at: the port is open now, and the path is wrong.
+            tracing::warn!(camera = report.id, state = condition.state.name(), "{}", condition.reason);
+        }
         if condition.state != report.state {
             let (camera, from, to) = (report.id.as_str(), report.state.name(), condition.state.name());
             let is_wrong = condition.state.is_fault() || (condition.state == State::Stopped && !self.supervisor.is_over());
@@ -67,7 +72,11 @@ impl Runner {
         report.was_tried |= condition.state != State::Connecting;
         report.gaps = self.supervisor.absences(self.began.elapsed());
         report.reconnects.clone_from(self.supervisor.reconnects());
-        let backlog = |stats: &SinkStats| stats.bytes_in_memory.max(stats.bytes_in_spool);
+        // A chunk that is being recorded is in both; those that wait are in one of them.
+        let backlog = |stats: &SinkStats| match stats.chunks_pending {
+            0 => stats.bytes_in_memory.max(stats.bytes_in_spool),
+            _ => stats.bytes_in_memory.saturating_add(stats.bytes_in_spool),
+        };
         report.backlog_bytes = self.open.iter().map(|open| backlog(&open.seen)).sum();
         let oldest = self.open.iter().map(|open| open.seen.oldest_pending).max().unwrap_or(0);
         report.oldest_pending = Duration::from_nanos(oldest);

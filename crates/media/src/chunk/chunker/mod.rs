@@ -198,7 +198,7 @@ impl Chunker {
         self.input.scanner.as_ref().and_then(|scanner| scanner.missing_head())
     }
 
-    /// Returns whether key pictures come where no chunk can begin.
+    /// Returns whether key units come where no chunk can begin.
     pub fn encloses_keys(&self) -> bool {
         self.input.scanner.as_ref().is_some_and(|scanner| scanner.encloses_keys())
     }

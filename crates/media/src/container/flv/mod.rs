@@ -97,7 +97,7 @@ pub struct Flv {
     has_sounded: bool,
     /// Time of the first picture as long as sound has been announced and not come, ns.
     sound_awaited: Option<u64>,
-    /// It was told that key pictures come without any parameter sets.
+    /// It was told that key units come without any parameter sets.
     bare_told: bool,
     /// Times of the tags in ms.
     times: Unwrapper,

@@ -168,7 +168,7 @@ impl Flv {
         done
     }
 
-    /// Tells once that a key picture has come, and no parameter sets before it: neither a sequence header nor any in band.
+    /// Tells once that a key unit has come, and no parameter sets before it: neither a sequence header nor any in band.
     fn tell_bare(&mut self, codec: VideoCodec, picture: &nal::Picture, marks: &mut Vec<Mark>) {
         let needs_sets = matches!(codec, VideoCodec::H264 | VideoCodec::H265);
         let is_bare = needs_sets && picture.key.is_key() && self.parameter_sets.is_none();

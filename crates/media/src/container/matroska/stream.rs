@@ -60,7 +60,7 @@ pub(super) enum CutPoint {
 pub(super) struct Stream {
     /// Key pictures lay where no chunk can begin, in Clusters that open with none; none has come since that a chunk can begin with.
     pub(super) encloses_keys: bool,
-    /// The last Cluster opens with a key picture.
+    /// The last Cluster opens with a key unit.
     opens_with_key: bool,
     pub(super) tracks: Tracks,
     pub(super) container: Container,
