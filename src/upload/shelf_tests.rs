@@ -217,7 +217,10 @@ async fn in_a_long_outage_what_is_dropped_is_the_oldest_however_often_the_newest
     let queued = sink.uploads.lock().chunks.len();
     assert!(queued <= MAX_QUEUED + 8, "{queued} in the queue");
     for gone in 1..=all / 2 {
-        sink.uploads.drop_sent();
+        let mut state = sink.uploads.lock();
+        let oldest = state.scheduler.to_drop().unwrap();
+        let dropped = state.drop_chunk(oldest, "overflow");
+        drop((state, dropped));
         assert_eq!(sink.pending().0, all - gone);
     }
     // What is left is stored: the newest half, each of them.
