@@ -232,7 +232,7 @@ fn the_newest_is_seen_whatever_names_begin_with_also_over_the_end_of_a_month() {
             server.set_skew(later.try_into().unwrap());
         };
         let put = |session: &str, sequence: u64, end: u64| {
-            set(end);
+            set(end + 2 * SECOND);
             put_chunks_at(&server, location, "cam", (session, sequence), (end - MINUTE, end), "start");
             set(end + 5 * SECOND);
         };
