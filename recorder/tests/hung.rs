@@ -1,0 +1,99 @@
+//! What does not answer for a while: the spool's disk (`tests/peers/hang.c`), and the recorder itself.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "zoo/camera.rs"]
+mod camera;
+mod common;
+#[path = "zoo/media.rs"]
+mod media;
+#[path = "zoo/repack.rs"]
+mod repack;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use camera::{Act, Camera};
+use common::Recorder;
+use common::gcs_server::GcsServer;
+use rustix::process::Signal;
+
+fn library(folder: &Path) -> PathBuf {
+    let out = folder.join("hang.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers/hang.c");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&out, &source])
+        .status();
+    assert!(built.unwrap().success());
+    out
+}
+
+fn one_camera() -> Camera {
+    Camera::start(vec![Act {
+        sends: vec!["h264"],
+        ..Act::default()
+    }])
+}
+
+#[test]
+fn a_spool_whose_disk_hangs_stops_nobody_who_asks_how_the_recorder_is_and_not_its_end() {
+    let (server, camera) = (GcsServer::spawn_thread(), one_camera());
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::create_dir(folder.path().join("hung")).unwrap();
+    let (below, flag) = (format!("{}/", folder.path().display()), folder.path().join("flag"));
+    let library = library(folder.path());
+    let variables = [
+        ("LD_PRELOAD", library.to_str().unwrap()),
+        ("HANG_BELOW", below.as_str()),
+        ("HANG_WHILE", flag.to_str().unwrap()),
+    ];
+    let configuration = format!(
+        "spool-dir = \"hung/spool\"\nmax-spool-bytes = 1000000000\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
+        camera.url()
+    );
+    let recorder = Recorder::start_with(folder, &server, &configuration, &variables);
+    recorder.wait_for("cam", "recording");
+    recorder.wait("room", || {
+        recorder.get("/metrics").unwrap().1.contains("gcstreamer_spool_free_bytes")
+    });
+    std::fs::write(recorder.folder.path().join("flag"), "").unwrap();
+    let until = Instant::now() + Duration::from_secs(15);
+    while Instant::now() < until {
+        for path in ["/metrics", "/healthz", "/status"] {
+            let asked = Instant::now();
+            assert_eq!(recorder.get(path).unwrap().0, 200, "{path}");
+            assert!(asked.elapsed() < Duration::from_secs(5), "{path} took {:?}", asked.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(recorder.state("cam"), "recording", "{}", recorder.log());
+    // A configuration that is read again looks at the folder.
+    recorder.reload(&server, &format!("{configuration}name = \"Door\"\n"));
+    recorder.wait("told", || recorder.log().contains("do not answer within"));
+    assert_eq!(recorder.get("/healthz").unwrap().0, 200);
+    let asked = Instant::now();
+    let (_, log) = recorder.stop();
+    assert!(asked.elapsed() < Duration::from_secs(40), "{:?}\n{log}", asked.elapsed());
+}
+
+#[test]
+fn a_recorder_that_was_stopped_for_longer_than_the_stall_timeout_calls_no_camera_frozen() {
+    let (server, camera) = (GcsServer::spawn_thread(), one_camera());
+    let configuration = format!(
+        "[[camera]]\nid = \"cam\"\nurl = \"{}\"\nstall-timeout = \"3s\"\n",
+        camera.url()
+    );
+    let recorder = Recorder::start(&server, &configuration);
+    recorder.wait_for("cam", "recording");
+    recorder.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(6));
+    recorder.signal(Signal::CONT);
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        assert_eq!(recorder.state("cam"), "recording", "{}", recorder.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (_, log) = recorder.stop();
+    assert!(!log.contains("frozen"), "{log}");
+}
