@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use camera::{Act, Camera};
 use common::Recorder;
-use common::gcs_server::GcsServer;
+use common::gcs_server::{Fault, GcsServer};
 use rustix::process::Signal;
 
 fn library(folder: &Path) -> PathBuf {
@@ -96,4 +96,68 @@ fn a_recorder_that_was_stopped_for_longer_than_the_stall_timeout_calls_no_camera
     }
     let (_, log) = recorder.stop();
     assert!(!log.contains("frozen"), "{log}");
+}
+
+/// A camera ends the stream in the middle of an outage, and comes back.
+fn outlives_its_connection(spool: &str) {
+    let server = GcsServer::spawn_thread();
+    let first = Act {
+        sends: vec!["h264"],
+        pictures: Some(240),
+        then: camera::Then::Close,
+        ..Act::default()
+    };
+    let camera = Camera::start(vec![
+        first.clone(),
+        Act {
+            pictures: None,
+            then: camera::Then::Freeze,
+            ..first
+        },
+    ]);
+    for _ in 0..10_000 {
+        server.push_fault(Fault::status(503));
+    }
+    let configuration = format!(
+        "{spool}\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
+        camera.url()
+    );
+    let recorder = Recorder::start(&server, &configuration);
+    recorder.wait_for("cam", "recording");
+    recorder.wait("another connection", || recorder.camera("cam")["reconnects"] == 1);
+    recorder.wait_for("cam", "recording");
+    // Longer than what is on disk is uploaded by the recording that has ended.
+    std::thread::sleep(Duration::from_secs(8));
+    let waiting = recorder.camera("cam")["backlog_bytes"].as_u64().unwrap();
+    assert!(waiting > 100_000, "{waiting}\n{}", recorder.log());
+    server.clear_faults();
+    let session = |at: usize| {
+        let stored = common::chunks(&server, "cam");
+        let first = common::sessions(&stored)
+            .get(at)
+            .map(|chunk| chunk.get("session-id").to_owned());
+        stored
+            .into_iter()
+            .filter(move |chunk| Some(chunk.get("session-id").to_owned()) == first)
+    };
+    let is_whole = || {
+        let numbers: Vec<u64> = session(0).map(|chunk| chunk.sequence()).collect();
+        numbers.iter().copied().eq(0..numbers.len() as u64) && session(1).next().is_some() && numbers.len() > 5
+    };
+    recorder.wait("all that was recorded", is_whole);
+    let (_, log) = recorder.stop();
+    assert!(!log.contains("are lost, because"), "{log}");
+    let stored: Vec<common::Chunk> = session(0).collect();
+    let (pictures, _) = common::assert_each_plays(&stored);
+    assert_eq!(pictures, 240, "{log}");
+}
+
+#[test]
+fn what_a_full_spool_does_not_take_outlives_the_connection_that_it_came_by() {
+    outlives_its_connection("spool-dir = \"spool\"\nmax-spool-bytes = 100000");
+}
+
+#[test]
+fn without_a_spool_all_outlives_the_connection_that_it_came_by() {
+    outlives_its_connection("");
 }

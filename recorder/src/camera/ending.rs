@@ -56,22 +56,7 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
     }
     recording.ending.store(true, Ordering::Relaxed);
     let sink = recording.sink();
-    let closed = Arc::new(Closed::default());
-    if let Some(pad) = sink.as_ref().and_then(|sink| sink.static_pad("sink")) {
-        let on_eos = Arc::clone(&closed);
-        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            if let Some(gst::PadProbeData::Event(event)) = &info.data
-                && event.type_() == gst::EventType::Eos
-            {
-                on_eos.set();
-            }
-            gst::PadProbeReturn::Ok
-        });
-        // A camera that ended the stream has done it already.
-        if pad.pad_flags().contains(gst::PadFlags::EOS) {
-            closed.set();
-        }
-    }
+    let closed = Arc::clone(&recording.closed);
     let feeds: Vec<(gst::Pad, gst::Pad)> = {
         let parts = recording.parts();
         let branches = [&parts.video, &parts.sound].into_iter().flatten();
@@ -164,14 +149,27 @@ fn upload(recording: &Recording, sink: &gst::Element, deadline: &Deadline) {
     }
 }
 
-/// Whether the sink has had its EOS.
-#[derive(Default)]
-struct Closed {
+/// Whether something has come to its end, as a sink that has had its EOS.
+#[derive(Debug, Default)]
+pub(super) struct Closed {
     is: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Closed {
+    /// Notes an EOS when it comes to a pad. What is done about it there may take as long as an outage.
+    pub(super) fn watch(self: &Arc<Self>, pad: &gst::Pad) {
+        let closed = Arc::clone(self);
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &info.data
+                && event.type_() == gst::EventType::Eos
+            {
+                closed.set();
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
     fn set(&self) {
         *lock(&self.is) = true;
         self.changed.notify_all();

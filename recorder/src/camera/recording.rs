@@ -20,6 +20,7 @@ use gst::prelude::*;
 use super::absence::Absence;
 use super::bus;
 use super::clock;
+use super::ending::Closed;
 use super::latm;
 use super::plan::{self, Sound, Video};
 use super::sink::{self, Storage};
@@ -71,6 +72,8 @@ pub struct Recording {
     pub(super) ending: Arc<AtomicBool>,
     /// Its chunks are waited for no longer: later ones need the memory.
     pub(super) given_up: AtomicBool,
+    /// An EOS has come to its sink, ours or that of a camera that ended the stream: it stores what it has from then on.
+    pub(super) closed: Arc<Closed>,
 }
 
 /// Elements that come one by one.
@@ -133,6 +136,7 @@ impl Recording {
             parts: Mutex::default(),
             ending: Arc::new(AtomicBool::new(false)),
             given_up: AtomicBool::new(false),
+            closed: Arc::default(),
         });
         let weak = Arc::downgrade(&recording);
         recording.source.connect_pad_added(move |_, pad| {
@@ -517,6 +521,9 @@ impl Recording {
         let (line, video_pad, sound_pad) = plan::muxer(self.setup.camera.container);
         let muxer = gst::parse::launch(line).map_err(|e| internal(&e))?;
         let sink = sink::make(&self.setup).map_err(|e| internal(&e))?;
+        if let Some(pad) = sink.static_pad("sink") {
+            self.closed.watch(&pad);
+        }
         let status = self.make_status()?;
         self.pipeline.add_many([&muxer, &sink]).map_err(|e| internal(&e))?;
         muxer.link(&sink).map_err(|e| internal(&e))?;

@@ -12,10 +12,8 @@ use crate::config::{Broker, Camera, Config};
 
 /// The one flow group of all cameras.
 const FLOW_GROUP: &str = "recorder";
-/// Without a disk the chunks of an attempt that has ended stay in the process until they are stored.
+/// The chunks of an attempt that has ended stay in the process until they are stored, or on disk (`ending`).
 const FOR_EVER: u64 = 365 * 86_400 * 1_000_000_000;
-/// With a disk they are on it, and the next start of a sink takes them over.
-const MOMENT: u64 = 5_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
 /// Limits that sinks take over while they run. The default of `max-requests-per-second` follows from all cameras of the process, so it
@@ -96,7 +94,7 @@ impl Storage {
             .property("endpoint-uri", &self.endpoint_uri)
             .property("credentials-file", path(&self.credentials_file))
             .property("flow-group", FLOW_GROUP)
-            .property("drain-timeout", if self.spool_dir.is_some() { MOMENT } else { FOR_EVER })
+            .property("drain-timeout", FOR_EVER)
             .property("async", false)
             // A camera does not wait, however its source answers.
             .property_from_str("overflow-policy", "drop-oldest")
