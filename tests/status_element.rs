@@ -647,6 +647,30 @@ fn an_error_of_one_camera_leaves_the_other_one_connected_where_each_has_a_bin_of
 }
 
 #[test]
+fn an_error_of_a_source_that_may_be_either_cameras_is_no_error_of_one_that_still_connects() {
+    init();
+    let camera = |name: &str| format!("fakesrc name=in-{name} {} ! fakesink async=false ", status(name));
+    let line = [camera("one"), camera("two")].concat();
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    for name in ["in-one", "in-two"] {
+        pipeline.by_name(name).unwrap().set_locked_state(true);
+    }
+    pipeline.set_state(gst::State::Playing).unwrap();
+    fail(&pipeline, "in-two");
+    assert_eq!(
+        (&*phase(&pipeline, "one"), &*phase(&pipeline, "two")),
+        ("starting", "starting")
+    );
+    // Once the other one has its source it is clear whose it was.
+    let source = pipeline.by_name("in-one").unwrap();
+    source.link(&pipeline.by_name("one").unwrap()).unwrap();
+    fail(&pipeline, "in-two");
+    assert_eq!(phase(&pipeline, "two"), "error");
+    assert_ne!(phase(&pipeline, "one"), "error");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn a_camera_that_cannot_be_reached_leaves_one_that_is_received_over_tcp_connected() {
     init();
     let (_cameras, port) = peers::Peer::cameras();

@@ -158,7 +158,12 @@ pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation 
     }
     let is_linked = unit.pads().iter().any(gst::prelude::PadExt::is_linked);
     if !is_linked && !is_complete {
-        return Relation::Ours;
+        // With two cameras that wait for their sources it may be either's.
+        return if another_waits(element, &around) {
+            Relation::Elsewhere
+        } else {
+            Relation::Ours
+        };
     }
     let sides = [gst::PadDirection::Sink, gst::PadDirection::Src];
     let mut chain = sides.into_iter().flat_map(|side| neighbours(unit, side).0);
@@ -167,6 +172,15 @@ pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation 
     } else {
         Relation::Elsewhere
     }
+}
+
+/// Returns whether another iotcorestatus of the pipeline misses a link upstream, too.
+fn another_waits(element: &gst::Element, around: &[gst::Object]) -> bool {
+    let Some(pipeline) = around.last().and_then(|outermost| outermost.downcast_ref::<gst::Bin>()) else {
+        return false;
+    };
+    let mut all = pipeline.iterate_recurse().into_iter().map_while(Result::ok);
+    all.any(|other| other != *element && other.factory() == element.factory() && !neighbours(&other, gst::PadDirection::Sink).1)
 }
 
 /// Returns whether the unit is a bin in which another iotcorestatus stands.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::super::Wanted;
 use super::super::topics::{OFFLINE, ONLINE, Topics};
-use super::broker_limit::BrokerLimit;
+use super::broker_limit::{BrokerLimit, Verdict};
 use super::echo::Own;
 
 /// Maximum number of waiting telemetry messages; a further one drops the oldest.
@@ -207,7 +207,8 @@ impl PublishQueue {
             wanted.state.as_ref().map_or(0, Bytes::len),
             wanted.status.as_ref().map_or(0, Bytes::len),
         );
-        let limit = self.limit(now, &self.topics.state);
+        // A state is published whatever the broker seems to take.
+        let limit = self.topics.limit(&self.topics.state);
         let first = self
             .state
             .want(wanted.state, limit)
@@ -216,9 +217,9 @@ impl PublishQueue {
             return first;
         };
         let limit = self.limit(now, topic);
-        let second = self
-            .status
-            .want(wanted.status, limit)
+        // What is over the broker's limit was reported when that was found.
+        let is_ours = |size: usize| size > self.topics.limit(topic);
+        let second = (self.status.want(wanted.status, limit) && is_ours(status))
             .then(|| too_large(PublishKind::Status, topic, status, limit));
         first.or(second)
     }
@@ -294,7 +295,8 @@ impl PublishQueue {
         let limit = self.limit(queued_at, &topic);
         if payload.len() > limit {
             self.dropped = self.dropped.saturating_add(1);
-            let is_reported = std::mem::replace(&mut self.event_too_large, true);
+            let is_found = payload.len() <= self.topics.limit(&topic);
+            let is_reported = is_found || std::mem::replace(&mut self.event_too_large, true);
             return (!is_reported).then(|| too_large(PublishKind::Telemetry, &topic, payload.len(), limit));
         }
         self.events.push_back(Telemetry {
@@ -410,9 +412,11 @@ impl PublishQueue {
     pub(super) fn lost(&mut self, now: Duration) -> Option<String> {
         let landed = self.in_flight.take();
         let suspect = landed.as_ref().map(|f| (f.what, f.payload.len(), f.since));
-        let (is_given_up, is_new) = self.broker_limit.lost(now, suspect);
+        let verdict = self.broker_limit.lost(now, suspect);
+        let is_given_up = matches!(verdict, Verdict::GiveUp { .. });
         let landed = landed?;
-        let report = is_new.then(|| self.text_of_limit(&landed)).flatten();
+        let is_new = matches!(verdict, Verdict::Report | Verdict::GiveUp { is_new: true });
+        let report = is_new.then(|| self.text_of_limit(&landed, is_given_up)).flatten();
         match landed.what {
             PublishKind::State => retry(&mut self.state, now, self.gap),
             PublishKind::Status => retry(&mut self.status, now, self.gap),
@@ -425,14 +429,12 @@ impl PublishQueue {
             PublishKind::Availability | PublishKind::Discovery => {}
         }
         if is_given_up {
-            let limit = self.broker_limit.at(now);
-            self.state.give_up_beyond(limit);
-            self.status.give_up_beyond(limit);
+            self.status.give_up_beyond(self.broker_limit.at(now));
         }
         report
     }
 
-    fn text_of_limit(&self, landed: &InFlight) -> Option<String> {
+    fn text_of_limit(&self, landed: &InFlight, is_given_up: bool) -> Option<String> {
         let topic = match landed.what {
             PublishKind::Availability => self.topics.availability.clone(),
             PublishKind::State => Some(self.topics.state.clone()),
@@ -440,7 +442,8 @@ impl PublishQueue {
             PublishKind::Discovery => self.topics.discovery.as_ref().map(|(topic, _)| topic.clone()),
             PublishKind::Telemetry => self.topics.event(landed.kind),
         };
-        Some(BrokerLimit::text(landed.what.name(), &topic?, landed.payload.len()))
+        let size = landed.payload.len();
+        Some(BrokerLimit::text(landed.what.name(), &topic?, size, is_given_up))
     }
 
     /// Takes the acknowledgement of the message in flight. Returns whether it was `online`.

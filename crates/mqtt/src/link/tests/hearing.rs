@@ -244,6 +244,74 @@ fn a_message_above_the_brokers_limit_is_given_up_and_named_and_the_connection_st
     }
 }
 
+fn json(state: usize, status: usize) -> Event {
+    let large = |size: usize| Bytes::from(vec![b'x'; size]);
+    Event::Want(Wanted {
+        state: Some(large(state)),
+        status: Some(large(status)),
+    })
+}
+
+#[test]
+fn a_broker_that_ends_connections_for_another_reason_keeps_nobody_from_being_heard() {
+    // It closes at every publish for a while, as one whose access control is away.
+    let mut sim = Simulation::new(plain());
+    wanted(&mut sim);
+    sim.run(Duration::from_secs(10));
+    sim.largest = Some(0);
+    sim.break_line();
+    let before = sim.attempts.len();
+    while sim.attempts.len() < before + 6 {
+        sim.run(Duration::from_secs(1));
+    }
+    sim.largest = None;
+    sim.held.clear();
+    sim.run(Duration::from_secs(60));
+    assert_eq!((sim.holds("p/state"), sim.holds("p/status")), (Some("connected"), Some("{}")));
+    assert_eq!(sim.holds("p/availability"), Some("online"));
+    assert!(sim.notices().is_empty(), "{:?}", sim.notices());
+}
+
+#[test]
+fn what_a_broker_has_taken_before_is_given_up_only_if_it_refuses_it_for_long() {
+    for losses in [5, 15] {
+        let mut sim = Simulation::new(plain());
+        sim.on(json(9, 820));
+        sim.run(Duration::from_secs(10));
+        sim.largest = Some(500);
+        sim.on(json(9, 830));
+        let before = sim.attempts.len();
+        while sim.attempts.len() < before + losses && sim.notices().is_empty() {
+            sim.run(Duration::from_secs(1));
+        }
+        let is_given_up = losses > 10;
+        assert_eq!(sim.notices().len(), usize::from(is_given_up), "{losses}: {:?}", sim.notices());
+        if !is_given_up {
+            sim.largest = None;
+        }
+        sim.run(Duration::from_secs(100));
+        assert_eq!(sim.holds("p/status").map(str::len), Some(if is_given_up { 820 } else { 830 }));
+        assert_eq!(sim.holds("p/availability"), Some("online"));
+    }
+}
+
+#[test]
+fn a_large_state_that_ends_every_connection_is_reported_once_and_tried_again() {
+    let mut sim = Simulation::new(plain());
+    sim.largest = Some(500);
+    sim.on(json(600, 10));
+    sim.run(Duration::from_secs(600));
+    let notices = sim.notices();
+    assert!(
+        notices.len() == 1 && notices[0].contains("state of 600 bytes on p/state") && notices[0].contains("tried again"),
+        "{notices:?}"
+    );
+    assert!(sim.attempts.len() > 10);
+    sim.largest = None;
+    sim.run(Duration::from_secs(100));
+    assert_eq!(sim.holds("p/state").map(str::len), Some(600));
+}
+
 #[test]
 fn a_line_that_breaks_while_something_is_on_its_way_gives_nothing_up() {
     let mut sim = Simulation::new(plain());
