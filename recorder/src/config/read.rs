@@ -512,19 +512,9 @@ impl<'a> Reader<'a> {
             );
         }
         if let (Some(Broker::IotCore(bridge)), Some(key), Some(id)) = (broker, &keys.private_key_file, id) {
-            let checked = gcstreamer_mqtt::check(
-                &bridge.link_of_a_camera(&id.value, &key.value),
-                self.surroundings.looks_at_files,
-            );
-            let at = match &checked {
-                Err(error) if error.setting_name() == Some("private-key-file") => key.at,
-                _ => id.at,
-            };
-            if let Err(error) = checked
-                && !self.faults.is_told_at(at)
-            {
-                self.faults.add(at, error.to_string());
-            }
+            // The key itself is read when the camera is connected: it may come later than the file, as from a Secret.
+            let checked = gcstreamer_mqtt::check(&bridge.link_of_a_camera(&id.value, &key.value), false);
+            self.check(id, checked.map_err(|error| error.to_string()));
         }
         if let (Some(metadata), Some(id)) = (&keys.metadata, id) {
             self.check(metadata, check_user_metadata(&metadata.value, &id.value));

@@ -465,7 +465,6 @@ fn a_file_that_does_not_hold_what_it_should_is_found_before_the_recorder_runs_wi
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
-    let registry = "[iotcore]\nhost = \"h\"\nproject-id = \"p\"\nregion = \"r\"\nregistry-id = \"g\"";
     for (camera, more, place) in [
         ("ca-file = \"der\"", "", "5:11: ca-file: "),
         (
@@ -473,7 +472,6 @@ fn a_file_that_does_not_hold_what_it_should_is_found_before_the_recorder_runs_wi
             "[mqtt]\nhost = \"h\"\ntls = true\nroot-certificates = \"der\"",
             "9:21: root-certificates ",
         ),
-        ("private-key-file = \"der\"", registry, "5:20: private-key-file "),
     ] {
         let faults = faults(camera, more);
         assert!(faults.len() == 1 && faults[0].starts_with(place), "{place}: {faults:#?}");
