@@ -6,12 +6,14 @@ mod common;
 mod each_call;
 #[path = "common/leftovers.rs"]
 mod left;
+#[path = "common/preload.rs"]
+mod preload;
 #[path = "common/process.rs"]
 mod process;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,11 +38,7 @@ fn library() -> PathBuf {
     if !out.exists() {
         let part = out.with_extension(format!("{:?}", std::thread::current().id()));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/hang.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .args([&part, &source])
-            .status();
-        assert!(built.unwrap().success());
+        preload::build(&source, &part);
         std::fs::rename(&part, &out).unwrap();
     }
     out

@@ -10,7 +10,6 @@ mod media;
 mod repack;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use camera::{Act, Camera};
@@ -21,11 +20,7 @@ use rustix::process::Signal;
 fn library(folder: &Path) -> PathBuf {
     let out = folder.join("hang.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers/hang.c");
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&out, &source])
-        .status();
-    assert!(built.unwrap().success());
+    common::preload::build(&source, &out);
     out
 }
 

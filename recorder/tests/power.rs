@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
@@ -26,12 +25,7 @@ const CAMERAS: usize = 6;
 fn library(folder: &Path) -> PathBuf {
     let out = folder.join("power.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/power.c");
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&out, &source])
-        .arg("-ldl")
-        .status();
-    assert!(built.unwrap().success());
+    common::preload::build(&source, &out);
     out
 }
 

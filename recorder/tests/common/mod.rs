@@ -3,6 +3,8 @@
 
 #[path = "../../../tests/common/gcs_server.rs"]
 pub mod gcs_server;
+#[path = "../../../tests/common/preload.rs"]
+pub mod preload;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
