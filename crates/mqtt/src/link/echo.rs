@@ -6,20 +6,13 @@
 
 use std::time::Duration;
 
+use super::publish_queue::PublishKind;
+
 /// How long our own messages may take to come back.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// One of our own retained topics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Own {
-    Availability,
-    State,
-    Status,
-}
-
-impl Own {
-    const ALL: [Self; 3] = [Self::Availability, Self::State, Self::Status];
-}
+/// What has to come back.
+const ALL: [PublishKind; 3] = [PublishKind::Availability, PublishKind::State, PublishKind::Status];
 
 /// The check of one link.
 #[derive(Debug, Default)]
@@ -30,9 +23,9 @@ pub(super) struct Echo {
     has_status: bool,
     /// When the subscriptions were granted on this connection, and which.
     granted_at: Option<Duration>,
-    granted: Vec<Own>,
+    granted: Vec<PublishKind>,
     /// What came back on this connection.
-    heard: Vec<Own>,
+    heard: Vec<PublishKind>,
     is_reported: bool,
     /// A retained `online` came.
     is_kept: bool,
@@ -59,13 +52,13 @@ impl Echo {
         }
     }
 
-    pub(super) fn granted(&mut self, now: Duration, own: Own) {
+    pub(super) fn granted(&mut self, now: Duration, own: PublishKind) {
         self.granted_at = Some(now);
         self.granted.push(own);
     }
 
     /// Takes what was published on this connection; a retained `online` goes to [`Self::kept`].
-    pub(super) fn heard(&mut self, own: Own) {
+    pub(super) fn heard(&mut self, own: PublishKind) {
         if !self.heard.contains(&own) {
             self.heard.push(own);
         }
@@ -99,7 +92,7 @@ impl Echo {
     }
 
     fn repeat_at(&self) -> Option<Duration> {
-        let is_wanted = self.is_kept && !self.is_repeated && self.missing().any(|own| own == Own::Availability);
+        let is_wanted = self.is_kept && !self.is_repeated && self.missing().any(|own| own == PublishKind::Availability);
         let at = self.missing_at().filter(|_| is_wanted)?;
         Some(at.saturating_sub(WAIT / 2))
     }
@@ -110,12 +103,13 @@ impl Echo {
     }
 
     /// Returns what was published and has not come back.
-    fn missing(&self) -> impl Iterator<Item = Own> {
-        Own::ALL.into_iter().filter(|own| {
+    fn missing(&self) -> impl Iterator<Item = PublishKind> {
+        ALL.into_iter().filter(|own| {
             let is_here = match own {
-                Own::Availability => self.is_kept && self.is_fresh,
-                Own::State => false,
-                Own::Status => !self.has_status,
+                PublishKind::Availability => self.is_kept && self.is_fresh,
+                PublishKind::State => false,
+                PublishKind::Status => !self.has_status,
+                PublishKind::Discovery | PublishKind::Telemetry => true,
             };
             self.granted.contains(own) && !is_here && !self.heard.contains(own)
         })
@@ -130,10 +124,10 @@ impl Echo {
     }
 
     /// Returns the text to report: once, until the next echo. `topic` names the topic of each kind.
-    pub(super) fn silence<'t>(&mut self, now: Duration, topic: impl Fn(Own) -> Option<&'t str>) -> Option<String> {
+    pub(super) fn silence(&mut self, now: Duration, topic: impl Fn(PublishKind) -> Option<String>) -> Option<String> {
         self.missing_at().filter(|at| now >= *at)?;
         self.is_reported = true;
-        let topics: Vec<&str> = self.missing().filter_map(topic).collect();
+        let topics: Vec<String> = self.missing().filter_map(topic).collect();
         Some(format!(
             "the broker acknowledged what was published on {} and has not delivered it within {} s: its access rules drop what this \
              client publishes, or do not let it read there, and subscribers may see nothing of this device; allow this client to write \

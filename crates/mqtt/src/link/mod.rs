@@ -19,10 +19,10 @@ mod event;
 mod publish_queue;
 mod subscriptions;
 
-use echo::{Echo, Own};
+use echo::Echo;
 pub(super) use event::{Action, Event, Notification};
-use publish_queue::PublishQueue;
 pub(super) use publish_queue::{MAX_EVENTS, Publish};
+use publish_queue::{PublishKind, PublishQueue};
 use subscriptions::Subscriptions;
 
 /// Longest wait for a connection. The MQTT client itself gives up earlier.
@@ -288,12 +288,7 @@ impl LinkState {
             return None;
         }
         if self.closing.is_none() {
-            let topics = self.publishes.topics();
-            let text = self.echo.silence(now, |own| match own {
-                Own::Availability => topics.availability.as_deref(),
-                Own::State => Some(topics.state.as_str()),
-                Own::Status => topics.status.as_deref(),
-            });
+            let text = self.echo.silence(now, |own| self.publishes.topic_of(own, ""));
             if self.echo.repeats(now) {
                 self.publishes.reassert_online();
             }
@@ -458,9 +453,9 @@ impl LinkState {
         let granted = self.subscriptions.acknowledged(now);
         for topic in granted.iter().filter(|topic| !refused.contains(topic)) {
             let own = match self.publishes.topics().route(topic) {
-                Route::Availability => Own::Availability,
-                Route::State => Own::State,
-                Route::Status => Own::Status,
+                Route::Availability => PublishKind::Availability,
+                Route::State => PublishKind::State,
+                Route::Status => PublishKind::Status,
                 Route::Config | Route::Command(_) | Route::Unknown => continue,
             };
             self.echo.granted(now, own);
@@ -486,17 +481,21 @@ impl LinkState {
             Route::Availability if payload == ONLINE && retained && self.publishes.has_published_status() => self.echo.kept(),
             Route::Availability if payload == ONLINE => {
                 if self.publishes.has_told_online() {
-                    self.echo.heard(Own::Availability);
+                    self.echo.heard(PublishKind::Availability);
                 }
             }
             // `offline`, or an empty retained message, which clears ours.
             Route::Availability => self.publishes.reassert_online(),
             route @ (Route::State | Route::Status) => {
-                let own = if route == Route::State { Own::State } else { Own::Status };
+                let own = if route == Route::State {
+                    PublishKind::State
+                } else {
+                    PublishKind::Status
+                };
                 if self.publishes.is_own(own, &payload) {
                     self.echo.heard(own);
                 }
-                if own == Own::Status && self.publishes.is_own_status(&payload, retained) {
+                if own == PublishKind::Status && self.publishes.is_own_status(&payload, retained) {
                     self.echo.fresh();
                 }
                 let notice = self.publishes.correct(now, &topic, &payload);

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::super::Wanted;
 use super::super::topics::{OFFLINE, ONLINE, Topics};
 use super::broker_limit::{BrokerLimit, Verdict};
-use super::echo::Own;
 
 /// Maximum number of waiting telemetry messages; a further one drops the oldest.
 pub(crate) const MAX_EVENTS: usize = 16;
@@ -342,12 +341,7 @@ impl PublishQueue {
     }
 
     /// Returns whether this message is one that was published on this connection, or equal to one.
-    pub(super) fn is_own(&self, own: Own, payload: &Bytes) -> bool {
-        let kind = match own {
-            Own::Availability => PublishKind::Availability,
-            Own::State => PublishKind::State,
-            Own::Status => PublishKind::Status,
-        };
+    pub(super) fn is_own(&self, kind: PublishKind, payload: &Bytes) -> bool {
         self.sent
             .iter()
             .any(|(sent_kind, sent)| *sent_kind == kind && sent == payload)
@@ -355,7 +349,7 @@ impl PublishQueue {
 
     /// Returns whether this message is a status that was published on this connection, and none that the broker kept from before.
     pub(super) fn is_own_status(&self, payload: &Bytes, retained: bool) -> bool {
-        self.is_own(Own::Status, payload) && !(retained && self.status_before.as_ref() == Some(payload))
+        self.is_own(PublishKind::Status, payload) && !(retained && self.status_before.as_ref() == Some(payload))
     }
 
     /// Returns whether `online` was published on this connection.
@@ -434,14 +428,19 @@ impl PublishQueue {
         report
     }
 
-    fn text_of_limit(&self, landed: &InFlight, is_given_up: bool) -> Option<String> {
-        let topic = match landed.what {
+    /// Returns the topic of such messages; `event`: the kind of telemetry.
+    pub(super) fn topic_of(&self, what: PublishKind, event: &str) -> Option<String> {
+        match what {
             PublishKind::Availability => self.topics.availability.clone(),
             PublishKind::State => Some(self.topics.state.clone()),
             PublishKind::Status => self.topics.status.clone(),
             PublishKind::Discovery => self.topics.discovery.as_ref().map(|(topic, _)| topic.clone()),
-            PublishKind::Telemetry => self.topics.event(landed.kind),
-        };
+            PublishKind::Telemetry => self.topics.event(event),
+        }
+    }
+
+    fn text_of_limit(&self, landed: &InFlight, is_given_up: bool) -> Option<String> {
+        let topic = self.topic_of(landed.what, landed.kind);
         let size = landed.payload.len();
         Some(BrokerLimit::text(landed.what.name(), &topic?, size, is_given_up))
     }
