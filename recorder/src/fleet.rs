@@ -61,8 +61,6 @@ pub struct Fleet {
     past_retries: u64,
     presence: Option<Presence>,
     broker: Option<Broker>,
-    /// What its topics begin with.
-    prefix: Option<String>,
 }
 
 /// The cameras of this process.
@@ -118,7 +116,6 @@ impl Fleet {
             tasks: JoinSet::new(),
             presence: Presence::begin(config, host)?,
             broker: config.broker.clone(),
-            prefix: config.presence_prefix(host),
         };
         fleet.apply(config)?;
         Ok(fleet)
@@ -131,10 +128,8 @@ impl Fleet {
     pub fn apply(&mut self, config: &Config) -> Result<(), String> {
         let cameras = ours(config, &self.host)?;
         let storage = Storage::of(config, &self.host);
-        let prefix = config.presence_prefix(&self.host);
-        if config.broker != self.broker || prefix != self.prefix {
+        if config.broker != self.broker || storage.availability != self.storage.availability {
             let presence = Presence::begin(config, &self.host)?;
-            self.prefix = prefix;
             self.broker.clone_from(&config.broker);
             if let Some(before) = std::mem::replace(&mut self.presence, presence) {
                 // It may wait for the broker.

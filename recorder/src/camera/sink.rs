@@ -48,7 +48,7 @@ pub struct Storage {
     pub is_shared: bool,
     broker: Option<Broker>,
     /// Topic of the recorder's own availability.
-    availability: Option<String>,
+    pub availability: Option<String>,
 }
 
 impl Storage {

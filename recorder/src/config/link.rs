@@ -19,25 +19,35 @@ const TOPIC_PREFIX: &str = "gcstreamer/{device}";
 /// A token's life as `iotcorestatus` has it by default.
 const JWT_LIFETIME: Duration = Duration::from_secs(3600);
 
+/// What all links of a recorder have in common; without TLS.
+fn link(host: &str, port: u16, protocol: Protocol) -> LinkConfig {
+    LinkConfig {
+        host: host.to_owned(),
+        port,
+        tls: false,
+        root_certificates: None,
+        client_certificate: None,
+        client_key: None,
+        protocol,
+        state_gap: SECOND,
+        keep_alive: KEEP_ALIVE,
+    }
+}
+
 impl Mqtt {
     /// Returns the settings of a link with these topics. `discovery`: topic and payload for Home Assistant.
     pub(crate) fn link(&self, prefix: String, discovery: Option<(String, Bytes)>) -> LinkConfig {
+        let protocol = Protocol::Mqtt(Plain {
+            client_id: prefix.replace('/', "-"),
+            username: self.username.clone(),
+            password_file: self.password_file.clone(),
+            prefix,
+            discovery,
+        });
         LinkConfig {
-            host: self.host.clone(),
-            port: self.port,
             tls: self.tls,
             root_certificates: self.root_certificates.clone(),
-            client_certificate: None,
-            client_key: None,
-            protocol: Protocol::Mqtt(Plain {
-                client_id: prefix.replace('/', "-"),
-                username: self.username.clone(),
-                password_file: self.password_file.clone(),
-                prefix,
-                discovery,
-            }),
-            state_gap: SECOND,
-            keep_alive: KEEP_ALIVE,
+            ..link(&self.host, self.port, protocol)
         }
     }
 
@@ -57,25 +67,16 @@ impl Mqtt {
 impl IotCore {
     /// Returns the settings of a camera's link without what TLS needs, which is the system's, to check them.
     pub(super) fn link_of_a_camera(&self, id: &str, key: &Path) -> LinkConfig {
-        LinkConfig {
-            host: self.host.clone(),
-            port: self.port,
-            tls: false,
-            root_certificates: None,
-            client_certificate: None,
-            client_key: None,
-            protocol: Protocol::IotCore(Device {
-                project: self.project_id.clone(),
-                region: self.region.clone(),
-                registry: self.registry_id.clone(),
-                device: id.to_owned(),
-                private_key_file: key.to_owned(),
-                jwt_lifetime: JWT_LIFETIME,
-                audience: None,
-                events: false,
-            }),
-            state_gap: SECOND,
-            keep_alive: KEEP_ALIVE,
-        }
+        let protocol = Protocol::IotCore(Device {
+            project: self.project_id.clone(),
+            region: self.region.clone(),
+            registry: self.registry_id.clone(),
+            device: id.to_owned(),
+            private_key_file: key.to_owned(),
+            jwt_lifetime: JWT_LIFETIME,
+            audience: None,
+            events: false,
+        });
+        link(&self.host, self.port, protocol)
     }
 }

@@ -48,10 +48,6 @@ impl Runner {
         let condition = self.supervisor.condition();
         let report = &mut self.report;
         let is_new = condition.reason != report.reason && self.logged.is_new(&condition.reason, self.began.elapsed());
-        if condition.state == report.state && condition.state.is_fault() && is_new {
-            // The next thing to look at: the port is open now, and the path is wrong.
-            tracing::warn!(camera = report.id, state = condition.state.name(), "{}", condition.reason);
-        }
         if condition.state != report.state {
             let (camera, from, to) = (report.id.as_str(), report.state.name(), condition.state.name());
             let is_wrong = condition.state.is_fault() || (condition.state == State::Stopped && !self.supervisor.is_over());
@@ -60,6 +56,9 @@ impl Runner {
                 false if condition.reason.is_empty() => tracing::info!(camera, from, to, "{}", to),
                 false => tracing::info!(camera, from, to, "{}: {}", to, condition.reason),
             }
+        } else if condition.state.is_fault() && is_new {
+            // The next thing to look at: the port is open now, and the path is wrong.
+            tracing::warn!(camera = report.id, state = condition.state.name(), "{}", condition.reason);
         }
         report.state = condition.state;
         report.reason.clone_from(&condition.reason);
