@@ -679,3 +679,50 @@ fn a_pause_or_a_stall_between_pictures_cuts_no_group_of_pictures() {
         assert_eq!(recorded.warnings, [], "{context}");
     });
 }
+
+#[test]
+fn a_file_of_long_fragments_is_cut_at_each_that_is_due_and_is_as_long_as_it_is() {
+    for (pictures, count, expected) in [
+        (250, 2, vec![10_000; 2]),
+        (250, 5, vec![10_000; 5]),
+        (75, 8, vec![12_000, 12_000]),
+        (50, 6, vec![10_000, 2_000]),
+    ] {
+        let fragments: Vec<Vec<u8>> = (0..count)
+            .map(|i| {
+                let mut samples = vec![fmp4::inter(); pictures];
+                samples[0] = fmp4::idr();
+                fmp4::fragment(&[fmp4::Traf::new(1, i * 40 * pictures as u64, samples)])
+            })
+            .collect();
+        let recorded = store(&fragments);
+        assert_eq!(
+            (recorded.ms(), recorded.warnings.len()),
+            (expected, 0),
+            "{pictures} × {count}"
+        );
+    }
+}
+
+#[test]
+fn transport_streams_that_were_joined_are_cut_once_at_each_seam() {
+    // Each segment is 12 s of a muxer of its own, whose continuity counters begin anew; sound comes with the pictures.
+    let segment = |from: u64| {
+        let mut input = Input::new(Container::MpegTs);
+        for i in 0..300 {
+            let ms = from + i * 40;
+            input.frame(if i % 50 == 0 { Frame::Key(ms) } else { Frame::Inter(ms) });
+            input.frame(Frame::Sound(ms + 10));
+        }
+        input.take()
+    };
+    let joined = [segment(0), segment(12_000), segment(24_000)].concat();
+    let recorded = store_bytes(&joined);
+    assert_eq!(recorded.ms().len(), 6, "{:?}", recorded.ms());
+    let gaps = recorded
+        .chunks
+        .iter()
+        .filter(|chunk| chunk.gap == Some(GapReason::Damage))
+        .count();
+    assert_eq!(gaps, 2, "one for each seam");
+}

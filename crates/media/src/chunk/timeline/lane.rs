@@ -237,6 +237,8 @@ impl Lane {
         // Between units as long as fragments a shorter step leaves a hole.
         let last_length = self.end - self.last;
         let is_hole = last_length > 0 && step - last_length > BACK.max(last_length * 2);
+        // To where the one before said that it ends: two witnesses.
+        let is_announced = (1..=JUMP).contains(&last_length) && (step - last_length).abs() <= BACK.max(last_length / 8);
         if let Some(lane) = self.undone(raw) {
             return lane;
         }
@@ -257,7 +259,7 @@ impl Lane {
                     left: REORDER,
                     usual: self.step,
                     longest: self.strides.longest(),
-                    is_long: is_leap || is_hole,
+                    is_long: (is_leap && !is_announced) || is_hole,
                 }),
                 Some(leap) if leap.left > 1 => Some(Leap {
                     left: leap.left - 1,

@@ -59,6 +59,8 @@ pub(super) struct Demux {
     /// Whether the absence of a PMT has been reported.
     is_reported: bool,
     mapped: bool,
+    /// Offset of the packet that showed the last damage.
+    damaged_at: u64,
 }
 
 /// A packet that came before the first PMT.
@@ -94,6 +96,7 @@ impl Demux {
             unmapped_unit: None,
             is_reported: false,
             mapped: false,
+            damaged_at: 0,
         }
     }
 
@@ -250,7 +253,7 @@ impl Demux {
             if continuity == Continuity::Gap {
                 self.units.flush_sound(&mut self.out, marks);
                 self.units.close(index, &mut self.out, marks);
-                self.out.put(packet.at, [Some(MarkKind::Damage), None, None], marks);
+                self.lose(index, packet.at, packet.at, marks);
             }
             if continuity != Continuity::Duplicate && (packet.start || self.units.joins(index)) {
                 let place = StartPoint {
@@ -263,6 +266,15 @@ impl Demux {
             }
         }
         self.units.flush_sound(&mut self.out, marks);
+    }
+
+    /// Packets of a stream are missing before the one at `packet`: emits damage at `at`, once for the loss. The other streams show it with
+    /// their next packets, some of which lie behind a key picture that continues after it.
+    fn lose(&mut self, index: usize, packet: u64, at: u64, marks: &mut Vec<Mark>) {
+        if self.units.before(index) >= self.damaged_at {
+            self.damaged_at = packet;
+            self.out.put(at, [Some(MarkKind::Damage), None, None], marks);
+        }
     }
 
     /// Emits damage at `at`: bytes that are no packet, or a broken one. Which PID lost data shows in the continuity counters.
@@ -341,7 +353,7 @@ impl Demux {
             self.units.flush_sound(&mut self.out, marks);
             self.units.close(index, &mut self.out, marks);
             let at = if begins { self.tables.place(packet.at).at } else { packet.at };
-            self.out.put(at, [Some(MarkKind::Damage), None, None], marks);
+            self.lose(index, packet.at, at, marks);
         }
         if begins {
             let place = self.tables.place(packet.at);

@@ -102,6 +102,9 @@ pub(super) enum Continuity {
 pub(super) struct Counter {
     /// The counter of the last packet and a piece of its payload.
     last: Option<(u8, [u8; 8])>,
+    /// Offset of that packet, and of the one before it.
+    at: u64,
+    before: u64,
 }
 
 impl Counter {
@@ -114,6 +117,7 @@ impl Counter {
             .and_then(|p| p.first_chunk::<8>())
             .copied()
             .unwrap_or_default();
+        self.before = std::mem::replace(&mut self.at, packet.at);
         match self.last.replace((packet.counter, piece)) {
             None => Continuity::Next,
             Some((counter, _)) if (counter + 1) & 0xf == packet.counter => Continuity::Next,
@@ -121,6 +125,11 @@ impl Counter {
             Some(_) if packet.discontinuity => Continuity::Next,
             Some(_) => Continuity::Gap,
         }
+    }
+
+    /// Offset of the packet before the one that was judged last.
+    pub(super) fn before(&self) -> u64 {
+        self.before
     }
 
     /// Forgets the last packet: whatever comes next follows on.

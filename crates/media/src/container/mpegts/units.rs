@@ -170,6 +170,11 @@ impl Units {
             .map_or(Continuity::Next, |stream| stream.counter.check(packet, payload))
     }
 
+    /// Offset of the packet before the one that was judged last.
+    pub(super) fn before(&self, index: usize) -> u64 {
+        self.streams.get(index).map_or(0, |stream| stream.counter.before())
+    }
+
     /// A packet of adaptation field alone. It may announce the jump of the continuity counter that the next payload shows
     /// (2.4.3.5): ffmpeg sends the PCR so.
     pub(super) fn pass_clock(&mut self, index: usize, packet: &Packet<'_>) {
