@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Spool;
 use super::destination::{Destination, DestinationId};
 use super::disk::Listed;
 use super::entry::Entry;
@@ -16,7 +17,6 @@ use super::paths::{is_device_dir, is_session, sequence_of};
 use super::quota::Charge;
 use super::recovery::{Boots, Decision, FileState, Finding, Head, Summary, classify, plan};
 use super::stored::{Partial, Stored};
-use super::{Spool, blocks};
 
 /// Most chunks of a session that are taken over at once: a month without an uplink leaves 267,000, at a kilobyte of memory each.
 pub const MOST_AT_ONCE: usize = 1024;
@@ -34,8 +34,19 @@ pub struct Adoption {
     pub destinations: BTreeMap<DestinationId, Destination>,
     /// Why looking broke off: the disk does not answer, or the process has no descriptor left. Nothing is ours then.
     pub interrupted: Option<SpoolError>,
-    /// Chunks of the session beyond [`MOST_AT_ONCE`], and their length in bytes: their turn comes when it is free again.
-    pub beyond: (u64, u64),
+    /// Chunks of the session beyond [`MOST_AT_ONCE`]: their turn comes when it is free again.
+    pub beyond: Option<Beyond>,
+}
+
+/// The chunks of a session whose turn has not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// The first of them.
+    pub from: u64,
+    /// Their number.
+    pub chunks: u64,
+    /// Their length in bytes.
+    pub bytes: u64,
 }
 
 /// A session of an earlier process. Its lock is held as long as any of its chunks is.
@@ -128,12 +139,26 @@ pub struct Leftover {
     device_dir: String,
     /// The session.
     pub session: String,
+    /// Sequence number of the first chunk to look at: what is before it had its turn.
+    pub from: u64,
     /// Chunk files in it, when it was listed.
     pub chunks: u64,
     /// Their length in bytes.
     pub bytes: u64,
     /// It was put back after a look at it.
     pub is_second_turn: bool,
+}
+
+impl Leftover {
+    /// The rest of it, after its first chunks were taken over.
+    pub fn behind(self, Beyond { from, chunks, bytes }: Beyond) -> Self {
+        Self {
+            from,
+            chunks,
+            bytes,
+            ..self
+        }
+    }
 }
 
 /// The sessions that earlier processes left, the oldest first. Each is taken by exactly one process, and by one spool of it, when its
@@ -175,6 +200,7 @@ impl Leftovers {
                 waiting.push(Leftover {
                     device_dir: device_dir.clone(),
                     session,
+                    from: 0,
                     chunks,
                     bytes,
                     is_second_turn: false,
@@ -250,7 +276,7 @@ impl Leftovers {
             self.count(&left, false);
             let mut adoption = Adoption::default();
             match Folder::take(&self.spool, &left.device_dir, &left.session) {
-                Ok(Some(folder)) => adoption.session(&folder, most),
+                Ok(Some(folder)) => adoption.session(&folder, left.from, most),
                 Ok(None) => {
                     self.busy.push(left);
                     continue;
@@ -305,16 +331,6 @@ impl Leftovers {
     pub fn put_back(&mut self, left: Leftover) {
         self.count(&left, true);
         self.waiting.push_back(left);
-    }
-}
-
-impl super::Session {
-    /// What an earlier life of this session left: an element that went to READY and comes back keeps its session id. To be
-    /// asked before the first chunk is created.
-    pub fn leftovers(&self) -> Adoption {
-        let mut adoption = Adoption::default();
-        adoption.session(&self.folder, usize::MAX);
-        adoption
     }
 }
 
@@ -376,35 +392,33 @@ impl Adoption {
         self.notices.push(Notice::Left { path, error });
     }
 
-    /// Takes over the first chunks of a session, `most` at most.
-    fn session(&mut self, folder: &Arc<Folder>, most: usize) {
-        let files = match folder.spool.disk.list(&folder.dir) {
+    /// Takes over the chunks of a session from number `from` on, `most` at most.
+    fn session(&mut self, folder: &Arc<Folder>, from: u64, most: usize) {
+        let files = match folder.own_files() {
             Ok(files) => files,
-            Err(e) if is_passing(&e) => {
-                self.interrupted = Some(SpoolError::io("read", &folder.dir, e));
+            Err(e) if e.is_passing() => {
+                self.interrupted = Some(e);
                 return;
             }
             Err(e) => return self.left(folder.dir.clone(), &e),
         };
-        let lengths = files
-            .iter()
-            .map(|(_, listed)| if let Listed::File(len) = listed { blocks(*len) } else { 0 });
-        let bytes = lengths.sum();
-        folder.spool.quota.own(&folder.key, bytes);
-        let mut chunks: Vec<(u64, u64)> = files
-            .iter()
-            .filter_map(|(name, listed)| match listed {
-                Listed::File(len) => Some((sequence_of(name)?, *len)),
-                Listed::Dir | Listed::Other => None,
-            })
-            .collect();
-        chunks.sort_unstable();
-        let beyond = chunks.get(most..).unwrap_or_default().iter();
-        self.beyond = beyond.fold((0, 0), |(count, sum), (_, len)| (count + 1, sum + len));
+        let first = files.partition_point(|(sequence, _)| *sequence < from);
+        let chunks = files.get(first..).unwrap_or_default();
+        let beyond = chunks.get(most..).unwrap_or_default();
+        self.beyond = beyond.first().map(|(from, _)| Beyond {
+            from: *from,
+            chunks: beyond.len() as u64,
+            bytes: beyond.iter().map(|(_, len)| len).sum(),
+        });
+        self.look_at(folder, chunks, most);
+    }
+
+    /// Takes over the first of `chunks`, sequence numbers and lengths, `most` at most.
+    pub(super) fn look_at(&mut self, folder: &Arc<Folder>, chunks: &[(u64, u64)], most: usize) {
         // What becomes of a chunk follows from the next one, too.
-        chunks.truncate(most.saturating_add(1));
+        let chunks = chunks.iter().take(most.saturating_add(1));
         let (mut findings, mut seen) = (Vec::new(), Vec::new());
-        for (sequence, len) in chunks {
+        for &(sequence, len) in chunks {
             let (finding, file) = self.see(folder, sequence, len);
             if self.interrupted.is_some() {
                 return;
@@ -469,6 +483,8 @@ impl Adoption {
             Err(e) => {
                 match is_passing(&e) {
                     true => self.interrupted = Some(SpoolError::io("open", &path, e)),
+                    // Removed since it was listed.
+                    false if e.kind() == io::ErrorKind::NotFound => {}
                     false => self.left(path, &e),
                 }
                 let finding = Finding {

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::Spool;
-use super::disk::{DiskFile, HeldLock, Lock};
+use super::disk::{DiskFile, HeldLock, Listed, Lock};
 use super::entry::ClosedEntry;
 use super::error::{SpoolError, is_passing};
 use super::format::{Kind, Salt, record, sent_payload};
-use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined};
-use super::quota::Charge;
+use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined, sequence_of};
+use super::quota::{Charge, blocks};
 use super::records::{to_u64, write_anew};
 use crate::base::lock::lock;
 
@@ -72,6 +72,25 @@ impl Folder {
     /// The same, true once.
     pub(super) fn take_removed(&self) -> bool {
         !self.is_reported.load(Ordering::Relaxed) && self.is_removed() && !self.is_reported.swap(true, Ordering::Relaxed)
+    }
+
+    /// Lists its chunks, sequence numbers and lengths, the oldest first. All that is in it counts as ours from here on: to be called once,
+    /// before anything is created in it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn own_files(&self) -> Result<Vec<(u64, u64)>, SpoolError> {
+        let listed = self.spool.disk.list(&self.dir);
+        let all = listed.map_err(|e| SpoolError::io("read", &self.dir, e))?;
+        let (mut bytes, mut files) = (0, Vec::new());
+        for (name, listed) in all {
+            let Listed::File(len) = listed else { continue };
+            bytes += blocks(len);
+            files.extend(sequence_of(&name).map(|sequence| (sequence, len)));
+        }
+        self.spool.quota.own(&self.key, bytes);
+        files.sort_unstable();
+        Ok(files)
     }
 
     pub(super) fn path(&self, sequence: u64) -> PathBuf {

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 mod adopt;
 mod destination;
 pub mod disk;
+mod earlier;
 pub mod entry;
 mod error;
 mod folder;
@@ -47,6 +48,7 @@ pub mod watched;
 
 pub use adopt::{Adopted, Adoption, Found, Leftover, Leftovers, MOST_AT_ONCE, Notice, adopt};
 pub use destination::{Destination, DestinationId};
+pub use earlier::EarlierChunks;
 pub use entry::{ClosedEntry, Entry, name_mark};
 pub use error::{Limit, SpoolError};
 pub use open::OpenChunk;

@@ -1,8 +1,8 @@
 //! Takes over what earlier sessions left in the spool, a few of them at a time.
 //!
-//! The oldest first; the next when one of those that are held has been stored. While none moves, other sinks of the process have their
-//! turn. A session with a clock that cannot be believed waits until all others have been looked at: one of them may know when that boot
-//! of the machine was. Blocks on the disk, on tokio's threads for blocking work. Names no GStreamer.
+//! What an earlier life of this sink's own session left comes first, then the oldest; the next when one of those that are held has been
+//! stored. While none moves, other sinks of the process have their turn. A session with a clock that cannot be believed waits until all
+//! others have been looked at: one of them may know when that boot of the machine was. Blocks on the disk, on tokio's threads for blocking work. Names no GStreamer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,9 @@ use super::queue::UploadQueue;
 use super::spool_folder::{IsOpen, SpoolFolder};
 use super::spooled_chunk::{ChunkFile, Times};
 use super::spooler::Jobs;
-use crate::spool::{Adoption, ClosedEntry, Destination, Found, Leftover, Leftovers, Notice, Partial, Spool, SpoolError, Stored};
+use crate::spool::{
+    Adoption, ClosedEntry, Destination, EarlierChunks, Found, Leftover, Leftovers, Notice, Partial, Spool, SpoolError, Stored,
+};
 use gcstreamer_media::chunk::replay::Replay;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES, duration_ms};
@@ -44,6 +46,8 @@ pub(super) struct Adopter {
     begun: Vec<Leftover>,
     /// Half-written chunks that could not be closed because the disk does not answer, or too many files are open.
     unclosed: Vec<Partial>,
+    /// What an earlier life of this session left and was not looked at yet.
+    earlier: Option<EarlierChunks>,
 }
 
 /// What came of a step.
@@ -66,46 +70,69 @@ impl Adopter {
             parked: Vec::new(),
             begun: Vec::new(),
             unclosed: Vec::new(),
+            earlier: None,
         }
     }
 
+    /// The same, with what an earlier life of this session left.
+    pub(super) fn with_earlier(mut self, earlier: Option<EarlierChunks>) -> Self {
+        self.earlier = earlier.filter(|earlier| !earlier.is_empty());
+        self
+    }
+
     /// Runs until nothing is left to be taken over, or the sink stops.
-    pub(super) async fn run(mut self, folder: Arc<SpoolFolder>, mut is_open: IsOpen, jobs: Arc<Jobs>) {
+    pub(super) async fn run(self, folder: Arc<SpoolFolder>, mut is_open: IsOpen, jobs: Arc<Jobs>) {
         let uploads = Arc::clone(&self.uploads);
         if folder.spool().is_none() {
             // Nobody knows what is there: an EOS does not wait for it.
             uploads.set_adopting(false);
         }
-        let own = match is_open.try_recv() {
+        let earlier = match is_open.try_recv() {
             // The disk takes no folder of our own. What there may be in it of an earlier life of this session is left for the next start.
-            Err(TryRecvError::Empty) if folder.spool().is_some() => Adoption::default(),
+            Err(TryRecvError::Empty) if folder.spool().is_some() => None,
             Err(TryRecvError::Empty) => tokio::select! {
-                own = is_open => own.unwrap_or_default(),
+                earlier = is_open => earlier.ok(),
                 () = uploads.has_stopped() => return,
             },
-            own => own.unwrap_or_default(),
+            earlier => earlier.ok(),
         };
         let Some(spool) = folder.spool() else { return };
-        let taken = spawn_blocking(move || {
-            self.take_over(own);
-            self
-        });
-        let Ok(adopter) = taken.await else { return };
-        // One sink of the process adopts at a time; the next goes on with what it left.
-        let turn = match jobs.try_adopting() {
-            Some(turn) => turn,
-            None => {
-                uploads.set_adopting(false);
-                tokio::select! {
-                    turn = jobs.adopting() => turn,
-                    () = uploads.has_stopped() => return,
-                }
-            }
+        let Some((adopter, turn)) = self.with_earlier(earlier).turn(&jobs).await else {
+            return;
         };
         uploads.set_adopting(true);
         adopter.walk(spool, &jobs, turn).await;
         uploads.set_rest((0, 0));
         uploads.set_adopting(false);
+    }
+
+    /// Waits for the turn of this sink: one sink of the process adopts at a time, the next goes on with what it left. What this sink's own
+    /// session left needs no turn. `None`: the sink stops.
+    async fn turn(mut self, jobs: &Jobs) -> Option<(Self, OwnedMutexGuard<()>)> {
+        let uploads = Arc::clone(&self.uploads);
+        loop {
+            let stepped = spawn_blocking(move || {
+                let step = self.step_earlier();
+                (self, step)
+            });
+            let step;
+            (self, step) = stepped.await.ok()?;
+            self.set_rest((0, 0));
+            self.say(false);
+            if step == Some(Step::Went) {
+                continue;
+            }
+            if let Some(turn) = jobs.try_adopting() {
+                return Some((self, turn));
+            }
+            uploads.set_adopting(self.earlier.is_some());
+            tokio::select! {
+                turn = jobs.adopting() => return Some((self, turn)),
+                () = uploads.place_is_free(), if step.is_none() && self.earlier.is_some() => {}
+                () = tokio::time::sleep(LOOK_AGAIN), if step == Some(Step::Interrupted) => {}
+                () = uploads.has_stopped() => return None,
+            }
+        }
     }
 
     async fn walk(mut self, spool: Arc<Spool>, jobs: &Jobs, mut turn: OwnedMutexGuard<()>) {
@@ -126,10 +153,10 @@ impl Adopter {
                 () = uploads.has_stopped() => return,
             }
         };
-        self.set_rest(&leftovers);
+        self.set_rest(leftovers.rest());
         let mut retries = BUSY_AGAIN;
         loop {
-            if leftovers.is_empty() && self.unclosed.is_empty() && self.begun.is_empty() && retries > 0 {
+            if leftovers.is_empty() && self.is_done() && retries > 0 {
                 retries -= 1;
                 let looked = spawn_blocking(move || {
                     let is_more = leftovers.retry_busy();
@@ -145,7 +172,7 @@ impl Adopter {
                     continue;
                 }
             }
-            if leftovers.is_empty() && self.unclosed.is_empty() && self.begun.is_empty() {
+            if leftovers.is_empty() && self.is_done() {
                 self.say(true);
                 let spool = Arc::clone(&spool);
                 // All that is free was taken: more may be counted as unowned than there is.
@@ -171,7 +198,7 @@ impl Adopter {
             });
             let Ok((adopter, rest, step)) = stepped.await else { return };
             (self, leftovers) = (adopter, rest);
-            self.set_rest(&leftovers);
+            self.set_rest(leftovers.rest());
             uploads.tell_leftovers();
             if step == Some(Step::Went) {
                 continue;
@@ -211,20 +238,18 @@ impl Adopter {
         Some(turn)
     }
 
-    /// Whether there are sessions of which the first chunks alone were taken over.
-    #[cfg(test)]
-    pub(super) fn has_begun(&self) -> bool {
-        !self.begun.is_empty()
+    /// Whether nothing waits of what was begun.
+    pub(super) fn is_done(&self) -> bool {
+        self.unclosed.is_empty() && self.begun.is_empty() && self.earlier.is_none()
     }
 
-    /// What waits for its turn, or for the disk.
-    pub(super) fn set_rest(&self, leftovers: &Leftovers) {
-        let (chunks, bytes) = leftovers.rest();
+    /// What waits for its turn, or for the disk; `listed`: chunks and bytes in the sessions whose turn has not come.
+    pub(super) fn set_rest(&self, listed: (u64, u64)) {
         let unclosed = self.unclosed.iter().map(|partial| (1, partial.len()));
         let begun = self.begun.iter().map(|left| (left.chunks, left.bytes));
-        let sum = unclosed.chain(begun).fold((chunks, bytes), |sum, (chunks, bytes)| {
-            (sum.0 + chunks, sum.1.saturating_add(bytes))
-        });
+        let earlier = self.earlier.iter().map(EarlierChunks::rest);
+        let all = unclosed.chain(begun).chain(earlier);
+        let sum = all.fold(listed, |sum, (chunks, bytes)| (sum.0 + chunks, sum.1.saturating_add(bytes)));
         self.uploads.set_rest(sum);
     }
 
@@ -254,8 +279,11 @@ impl Adopter {
         if !self.unclosed.is_empty() {
             return Some(Step::Interrupted);
         }
+        if let Some(step) = self.step_earlier() {
+            return Some(step);
+        }
         self.begun = leftovers.go_on(std::mem::take(&mut self.begun));
-        if leftovers.is_empty() && !self.begun.is_empty() {
+        if leftovers.is_empty() && !self.is_done() {
             return None;
         }
         if let Some(gave_way) = self.uploads.place_for_leftovers()? {
@@ -286,13 +314,27 @@ impl Adopter {
             leftovers.put_back(left);
             return Some(Step::Went);
         }
-        let (chunks, bytes) = adoption.beyond;
+        let beyond = adoption.beyond;
         self.take_over(adoption);
         self.uploads.hold_leftover(left.clone());
-        if chunks > 0 {
-            let mut rest = left;
-            (rest.chunks, rest.bytes) = (chunks, bytes);
-            self.begun.push(rest);
+        self.begun.extend(beyond.map(|beyond| left.behind(beyond)));
+        Some(Step::Went)
+    }
+
+    /// Takes over the next chunks that an earlier life of this session left. `None`: there are none, or those before them wait. Blocking.
+    fn step_earlier(&mut self) -> Option<Step> {
+        let mut earlier = self.earlier.take()?;
+        if self.uploads.awaits_leftovers_of(earlier.session()) {
+            self.earlier = Some(earlier);
+            return None;
+        }
+        let mut adoption = earlier.take_next();
+        let interrupted = adoption.interrupted.take();
+        self.take_over(adoption);
+        self.earlier = Some(earlier).filter(|earlier| !earlier.is_empty());
+        if let Some(why) = interrupted {
+            self.interrupted(&why);
+            return Some(Step::Interrupted);
         }
         Some(Step::Went)
     }

@@ -16,7 +16,7 @@ use super::queue::UploadQueue;
 use super::report::{DiskFault, Report};
 use super::tests::limits;
 use crate::spool::sim::{Fault, SimDisk};
-use crate::spool::{DestinationId, Entry, Leftovers, MOST_AT_ONCE, Spool};
+use crate::spool::{Adoption, DestinationId, Entry, Leftovers, MOST_AT_ONCE, Session, Spool};
 use gcstreamer_storage::{Class, Endpoint, WriteError};
 
 const OWN: &str = "own";
@@ -41,6 +41,26 @@ fn leave_for(spool: &Arc<Spool>, numbers: std::ops::Range<u32>, endpoint: Option
             own_name: true,
             container: "mpegts".to_owned(),
             clock: clock.to_owned(),
+            ..Entry::default()
+        };
+        drop(written(&session, entry));
+    }
+}
+
+/// One session, `s0001`, with many chunks, for a bucket at an endpoint; `None`: Google's.
+fn leave_many(spool: &Arc<Spool>, count: u64, endpoint: Option<&str>, bucket: &str) {
+    let session = spool.session("cam", "s0001").unwrap();
+    for sequence in 0..count {
+        let entry = Entry {
+            session: "s0001".to_owned(),
+            device: "cam".to_owned(),
+            bucket: bucket.to_owned(),
+            endpoint: endpoint.map(str::to_owned),
+            name: format!("{bucket}/{sequence:06}"),
+            own_name: true,
+            container: "mpegts".to_owned(),
+            clock: "system".to_owned(),
+            sequence,
             ..Entry::default()
         };
         drop(written(&session, entry));
@@ -76,12 +96,40 @@ impl Sink {
         }
     }
 
+    /// The same, of a sink whose own session is `s0001` again.
+    fn again(disk: &SimDisk, spool: &Arc<Spool>) -> (Self, Session) {
+        let session = spool.session("cam", "s0001").unwrap();
+        let mut sink = Self::new(disk);
+        sink.adopter = sink.adopter.with_earlier(Some(session.earlier().unwrap()));
+        sink.adopter.set_rest(sink.leftovers.rest());
+        (sink, session)
+    }
+
+    /// Stores `count` chunks of one session, of which few may be in memory at once.
+    fn store_all(&mut self, count: usize) {
+        for _ in 0..count {
+            self.adopt();
+            let (stored, now) = (self.stored.len() as u64, self.uploads.snapshot());
+            assert!(
+                now.stats.recovered - stored <= (MOST_AT_ONCE + MAX_HELD) as u64,
+                "{:?}",
+                now.stats
+            );
+            assert_eq!(now.pending.chunks, count as u64 - stored, "all are counted");
+            self.send();
+            if self.stored.len() == count {
+                break;
+            }
+        }
+        assert_eq!(self.stored.len(), count);
+    }
+
     /// Takes over what there is a place for.
     fn adopt(&mut self) {
-        while (!self.leftovers.is_empty() || self.adopter.has_begun())
+        while (!self.leftovers.is_empty() || !self.adopter.is_done())
             && self.adopter.step(&mut self.leftovers) == Some(Step::Went)
         {
-            self.adopter.set_rest(&self.leftovers);
+            self.adopter.set_rest(self.leftovers.rest());
             // One more says that this process uses the spool.
             assert!(self.disk.locks() <= MAX_HELD + 1, "{}", self.disk.locks());
         }
@@ -378,39 +426,69 @@ fn a_session_whose_lock_somebody_has_for_a_moment_gets_another_turn() {
 async fn of_a_long_session_few_chunks_are_in_memory_at_once_and_all_are_stored() {
     let disk = SimDisk::new(3);
     let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
-    let session = spool.session("cam", "s0001").unwrap();
     let count = 2 * MOST_AT_ONCE + 10;
-    for sequence in 0..count as u64 {
-        let entry = Entry {
-            session: "s0001".to_owned(),
-            device: "cam".to_owned(),
-            bucket: OWN.to_owned(),
-            name: format!("{OWN}/{sequence:06}"),
-            own_name: true,
-            container: "mpegts".to_owned(),
-            clock: "system".to_owned(),
-            sequence,
-            ..Entry::default()
-        };
-        drop(written(&session, entry));
-    }
-    drop(session);
+    leave_many(&spool, count as u64, None, OWN);
     let mut sink = Sink::new(&disk);
-    let mut most = 0;
-    for _ in 0..count {
+    sink.store_all(count);
+    assert_eq!(chunk_files(&disk), 0);
+}
+
+#[tokio::test]
+async fn a_sink_that_begins_again_has_few_of_its_own_chunks_in_memory_at_once_and_stores_all() {
+    let disk = SimDisk::new(3);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+    let count = 2 * MOST_AT_ONCE + 10;
+    leave_many(&spool, count as u64, None, OWN);
+    leave(&spool, 2..4, OWN, "system");
+    let before = disk.ops();
+    let (mut sink, session) = Sink::again(&disk, &spool);
+    assert!(
+        disk.ops() - before < 40,
+        "{} operations before it may begin",
+        disk.ops() - before
+    );
+    sink.store_all(count + 2);
+    assert!(sink.adopter.is_done());
+    drop((sink, session));
+    assert_eq!((chunk_files(&disk), spool.used()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_chunks_that_are_parked_keep_the_rest_from_nothing() {
+    let disk = SimDisk::new(3);
+    let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+    let count = MOST_AT_ONCE + 10;
+    leave_many(&spool, count as u64, Some("http://192.0.2.7:4443"), GONE);
+    leave(&spool, 2..4, OWN, "system");
+    let (mut sink, _session) = Sink::again(&disk, &spool);
+    for _ in 0..20 {
         sink.adopt();
-        most = most.max(sink.uploads.snapshot().stats.recovered - sink.stored.len() as u64);
-        assert_eq!(
-            sink.uploads.snapshot().pending.chunks,
-            (count - sink.stored.len()) as u64,
-            "all are counted"
-        );
         sink.send();
-        if sink.stored.len() == count {
-            break;
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert!(sink.adopter.is_done() && sink.leftovers.is_empty());
+    assert_eq!((sink.stored.len(), sink.uploads.snapshot().pending.chunks), (2, 0));
+    assert_eq!(chunk_files(&disk), count, "those stay");
+}
+
+#[test]
+fn own_chunks_are_all_found_whenever_the_disk_does_not_answer() {
+    for call in 0.. {
+        let disk = SimDisk::new(3);
+        let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
+        leave_many(&spool, 3, None, OWN);
+        let session = spool.session("cam", "s0001").unwrap();
+        let mut earlier = session.earlier().unwrap();
+        disk.set_fault(Some(Fault::Once(call, 110)));
+        let taken: Vec<Adoption> = std::iter::from_fn(|| (!earlier.is_empty()).then(|| earlier.take_next())).collect();
+        let chunks = taken
+            .iter()
+            .flat_map(|adoption| &adoption.sessions)
+            .flat_map(|adopted| &adopted.chunks);
+        assert_eq!((chunks.count(), earlier.rest()), (3, (0, 0)), "{call}: {taken:?}");
+        if taken.iter().all(|adoption| adoption.interrupted.is_none()) {
+            assert!(call >= 3, "{call}");
+            return;
         }
     }
-    assert!(most <= MOST_AT_ONCE as u64, "{most} at once");
-    assert_eq!(sink.stored.len(), count);
-    assert_eq!(chunk_files(&disk), 0);
 }

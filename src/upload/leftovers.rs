@@ -74,6 +74,14 @@ impl UploadQueue {
         Some(Some(gave_way))
     }
 
+    /// Whether any chunk that a session has left is held and will be stored. What is parked may stay for ever.
+    pub(super) fn awaits_leftovers_of(&self, session: &str) -> bool {
+        let state = self.lock();
+        let held = state.leftovers.held.get(session).into_iter().flat_map(|held| &held.tickets);
+        held.filter_map(|ticket| state.chunks.get(ticket))
+            .any(|chunk| !is_parked(chunk))
+    }
+
     /// How to put the session back that was just adopted, if anything of it is still held.
     pub(super) fn hold_leftover(&self, left: Leftover) {
         if let Some(held) = self.lock().leftovers.held.get_mut(left.session.as_str()) {

@@ -19,7 +19,7 @@ use super::spooler::{self, Jobs};
 use crate::spool::disk::{Disk, StdDisk};
 use crate::spool::lane::Lane;
 use crate::spool::watched::WatchedDisk;
-use crate::spool::{Adoption, DestinationId, Session, Spool, SpoolError};
+use crate::spool::{DestinationId, EarlierChunks, Session, Spool, SpoolError};
 use gcstreamer_storage::Endpoint;
 
 /// The spool of a session, ready to be used, or to be opened as soon as the disk answers.
@@ -29,7 +29,7 @@ pub struct SessionSpool {
     /// What is written to it, and when.
     pub keep: Keep,
     plan: Plan,
-    opened: Result<(Session, Adoption), SpoolError>,
+    opened: Result<(Session, EarlierChunks), SpoolError>,
     jobs: Arc<Jobs>,
     /// Knows where this session's own chunks go.
     sorter: Sorter,
@@ -47,7 +47,7 @@ struct Plan {
 
 impl Plan {
     /// Returns the session, and what an earlier life of it has left.
-    fn open(&self, folder: &SpoolFolder) -> Result<(Session, Adoption), SpoolError> {
+    fn open(&self, folder: &SpoolFolder) -> Result<(Session, EarlierChunks), SpoolError> {
         let spool = match folder.spool() {
             Some(spool) => spool,
             None => Spool::open(Arc::clone(&self.disk), &self.dir, folder.max())?,
@@ -61,10 +61,7 @@ impl Plan {
             session => session?,
         };
         // Before its first chunk is written: one of an earlier life with the same number would be overlooked.
-        let mut left = session.leftovers();
-        if let Some(why) = left.interrupted.take() {
-            return Err(why);
-        }
+        let left = session.earlier()?;
         folder.set(spool);
         Ok((session, left))
     }

@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
-use crate::spool::{Adoption, Spool};
+use crate::spool::{EarlierChunks, Spool};
 
 /// Tells the adopter that the folder is open, and what an earlier life of its session has left there.
-pub(super) type IsOpen = oneshot::Receiver<Adoption>;
+pub(super) type IsOpen = oneshot::Receiver<EarlierChunks>;
 
 /// The folder of a sink's spool, which may not be open yet because its disk does not answer.
 #[derive(Debug)]

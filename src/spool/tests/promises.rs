@@ -504,7 +504,7 @@ fn a_session_that_begins_again_finds_what_it_left() {
     drop(finished(&session, &entry("s1", 0), &content("s1", 0, 50)));
     drop(session);
     let session = spool.session("cam", "s1").unwrap();
-    let mut own = all(session.leftovers());
+    let mut own = all(session.earlier().unwrap().take_next());
     assert_eq!(own.len(), 1);
     assert!(all(adopt(&spool)).is_empty(), "the lock is its own");
     let mut next = session.create(&entry("s1", 1)).unwrap();
