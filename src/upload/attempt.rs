@@ -228,7 +228,7 @@ async fn after_conflict(
         // The token has expired since: the next look has a fresh one.
         looked = writer.stat(&request.bucket, &request.name).await;
     }
-    let is_ours = naming.own && was_sent;
+    let is_ours = was_sent && (naming.own || stem_of(&request.name).0.contains(&tag_of(naming)));
     let there = format!("gs://{}/{}", request.bucket, request.name);
     match looked {
         Ok(stored) => {
@@ -261,14 +261,24 @@ async fn after_conflict(
     }
 }
 
-/// Another name for a chunk whose name is taken: `…_{session}_{seq}.{ext}`, and after that `…-r1.{ext}`, `…-r2.{ext}`.
-fn another_name(name: &str, naming: &NameFallback) -> String {
+/// What makes a name that of one chunk alone.
+fn tag_of(naming: &NameFallback) -> String {
+    format!("_{}_{:06}", naming.session, naming.sequence)
+}
+
+/// A name without its extension, and the extension with its dot.
+fn stem_of(name: &str) -> (&str, &str) {
     let folder = name.rfind('/').map_or(0, |i| i + 1);
-    let (stem, ext) = match name.rfind('.').filter(|&i| i > folder) {
+    match name.rfind('.').filter(|&i| i > folder) {
         Some(dot) => name.split_at(dot),
         None => (name, ""),
-    };
-    let tag = format!("_{}_{:06}", naming.session, naming.sequence);
+    }
+}
+
+/// Another name for a chunk whose name is taken: `…_{session}_{seq}.{ext}`, and after that `…-r1.{ext}`, `…-r2.{ext}`.
+fn another_name(name: &str, naming: &NameFallback) -> String {
+    let (stem, ext) = stem_of(name);
+    let tag = tag_of(naming);
     if !naming.own && !stem.contains(&tag) {
         return format!("{stem}{tag}{ext}");
     }

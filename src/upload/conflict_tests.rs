@@ -17,6 +17,8 @@ use gcstreamer_storage::{Body, BoxFuture, Class, ObjectRequest, ObjectWriter, Pa
 
 const NAME: &str = "cam/x_0a1b2c3d4e_000007.ts";
 const AGAIN: &str = "cam/x_0a1b2c3d4e_000007-r1.ts";
+/// A name that does not tell whose it is.
+const ANYBODYS: &str = "cam/x.ts";
 const CRC: u32 = 17;
 
 type Answer = Result<Stored, WriteError>;
@@ -124,6 +126,15 @@ impl Case {
         }
     }
 
+    /// Its name does not tell whose it is, and it was sent whole under it.
+    fn of_anybody(self) -> Self {
+        Self {
+            own: false,
+            sent: Arc::new(SentNames::known(vec![name_mark(ANYBODYS)])),
+            ..self
+        }
+    }
+
     fn attempt(&mut self) -> Attempted {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -132,7 +143,7 @@ impl Case {
             .unwrap();
         let request = ObjectRequest {
             bucket: "b".into(),
-            name: NAME.into(),
+            name: if self.own { NAME } else { ANYBODYS }.into(),
             content_type: String::new(),
             cache_control: None,
             storage_class: None,
@@ -257,12 +268,20 @@ fn the_request_that_meets_the_conflict_proves_nothing_though_it_was_sent_whole()
 
 #[test]
 fn another_name_has_to_be_sent_whole_itself() {
-    let mut case = Case::new([(true, taken()), (false, lost()), (true, taken())], []).sent_before();
-    case.own = false;
+    let mut case = Case::new([(true, taken()), (false, lost()), (true, taken())], []).of_anybody();
     case.failed();
     let name = case.name.clone().unwrap();
-    assert_ne!(name, NAME, "a name without session and sequence is anybody's");
+    assert_ne!(name, ANYBODYS, "a name without session and sequence is anybody's");
     assert_ne!(case.stored().0, name);
+}
+
+#[test]
+fn another_name_that_was_sent_whole_is_ours_as_it_tells_session_and_sequence() {
+    let mut case = Case::new([(true, taken()), (true, lost()), (true, taken())], []).of_anybody();
+    case.failed();
+    let name = case.name.clone().unwrap();
+    assert_eq!(name, NAME);
+    assert_eq!(case.stored().0, name, "it is not stored twice");
 }
 
 #[test]

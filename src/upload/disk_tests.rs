@@ -776,6 +776,25 @@ fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_be
 }
 
 #[test]
+fn a_chunk_that_is_stored_before_its_end_is_written_is_no_trouble_of_the_disk() {
+    let (disk, uploads, mut desk) = end_mark_refused();
+    let Due::Send { chunks, .. } = uploads.due() else {
+        panic!("it has stopped")
+    };
+    let (_, sending) = chunks.into_iter().next().expect("it is sent");
+    uploads.move_all();
+    uploads.lock().disk.as_mut().unwrap().health.retry();
+    sending.part().expect("sent from there").kept.confirm();
+    assert!(step(&mut desk, &uploads).is_none());
+    let words: Vec<Report> = std::iter::from_fn(|| uploads.take_report()).collect();
+    assert!(
+        !words.iter().any(|word| format!("{word:?}").contains("closed already")),
+        "{words:?}"
+    );
+    assert!(chunk_files(&disk).is_empty());
+}
+
+#[test]
 fn a_chunk_whose_end_the_disk_never_took_stays_for_the_next_start_and_nothing_is_told_as_lost() {
     let (disk, uploads, mut desk) = end_mark_refused();
     let (lost, left) = uploads.abandon("shutdown-timeout", true);

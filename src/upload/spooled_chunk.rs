@@ -371,6 +371,10 @@ impl Backing for PartialFile {
 impl SpooledPart for PartialFile {
     fn rescue(&self, session: &Session, entry: &Entry) -> Result<(), SpoolError> {
         let mut open = lock(&self.open);
+        // Stored meanwhile: there is nothing to move or to end.
+        if open.is_closed() {
+            return Ok(());
+        }
         if session.rescue(&mut open, entry)? {
             *lock(&self.reader) = open.reader();
         }
@@ -379,6 +383,9 @@ impl SpooledPart for PartialFile {
 
     fn complete(&self, part: &Part, closed: &ClosedEntry, is_wanted: &dyn Fn() -> bool) -> Result<Option<Stored>, SpoolError> {
         let mut open = lock(&self.open);
+        if open.is_closed() {
+            return Ok(None);
+        }
         open.append(part.len, &part.rest)?;
         is_wanted().then(|| open.finish(closed)).transpose()
     }
