@@ -395,3 +395,69 @@ fn a_camera_with_another_certificate_gets_no_password_and_the_reason_names_the_k
     let (ended, log) = recorder.stop();
     assert!(ended.success(), "{log}");
 }
+
+/// Methods that were asked for, and whether with credentials.
+type Asked = std::sync::Mutex<Vec<(String, bool)>>;
+
+/// A camera that answers each DESCRIBE with these lines, on its own loopback host. Returns its port, and what it is asked: the method, and
+/// how many requests of it held credentials.
+fn answering(host: &'static str, answer: impl Fn(u16) -> String + Send + 'static) -> (u16, Arc<Asked>) {
+    let listener = TcpListener::bind((host, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(Asked::default());
+    let noted = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            while let Some(request) = lines.next() {
+                let headers: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+                let value = |name: &str| headers.iter().find_map(|line| line.strip_prefix(name));
+                let method = request.split(' ').next().unwrap_or_default().to_owned();
+                let status = if method == "DESCRIBE" {
+                    answer(port)
+                } else {
+                    "200 OK\r\nPublic: DESCRIBE, SETUP, PLAY".to_owned()
+                };
+                noted.lock().unwrap().push((method, value("Authorization: ").is_some()));
+                let sequence = value("CSeq: ").unwrap_or_default();
+                if write!(stream, "RTSP/1.0 {status}\r\nCSeq: {sequence}\r\n\r\n").is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn a_login_goes_to_a_camera_once_to_no_other_host_and_in_no_circle() {
+    const REFUSES: &str = "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"cam\"";
+    let (wrong, at_wrong) = answering("127.0.0.1", |_| REFUSES.to_owned());
+    let (foreign, at_foreign) = answering("127.0.0.2", |_| REFUSES.to_owned());
+    let (astray, at_astray) = answering("127.0.0.1", move |_| {
+        format!("302 Found\r\nLocation: rtsp://127.0.0.2:{foreign}/x")
+    });
+    let (circle, at_circle) = answering("127.0.0.1", |port| {
+        format!("302 Found\r\nLocation: rtsp://127.0.0.1:{port}/x")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cam.pw");
+    std::fs::write(&file, "hunter2-SECRET\n").unwrap();
+    let login = format!("username = \"rec\"\npassword-file = \"{}\"\n", file.display());
+    let cameras: String = [("wrong", wrong), ("astray", astray), ("circle", circle)]
+        .iter()
+        .map(|(id, port)| format!("[[camera]]\nid = \"{id}\"\nurl = \"rtsp://127.0.0.1:{port}/x\"\n{login}"))
+        .collect();
+    let recorder = Recorder::start_in(folder, &GcsServer::spawn_thread(), &cameras);
+    recorder.wait_for("wrong", "refused");
+    for (id, words) in [("astray", "another host"), ("circle", "again and again")] {
+        let status = recorder.wait_for(id, "unreachable");
+        assert!(status["reason"].as_str().unwrap().contains(words), "{status}");
+    }
+    recorder.stop();
+    let logins = |asked: &Asked| asked.lock().unwrap().iter().filter(|(_, login)| *login).count();
+    assert_eq!(logins(&at_wrong), 1, "{at_wrong:?}");
+    assert_eq!((logins(&at_astray), logins(&at_foreign)), (0, 0), "{at_foreign:?}");
+    // A few attempts at most.
+    assert!(at_circle.lock().unwrap().len() < 100, "{}", at_circle.lock().unwrap().len());
+}

@@ -109,6 +109,7 @@ fn taken_apart(error: &gst::message::Error, recording: &Recording) -> SourceErro
         http_status: number("http-status-code"),
         code: code.to_owned(),
         is_chosen: recording.fault().is_none(),
+        misled: recording.misled(),
         is_encrypted: recording.setup.camera.address.is_encrypted(),
         text: cause.message().to_owned(),
         debug: error.debug().map(|debug| debug.to_string()).unwrap_or_default(),

@@ -2,6 +2,7 @@
 //!
 //! PURE.
 
+use super::login::Misled;
 use super::state::Failure;
 
 /// An ERROR message, taken apart.
@@ -21,6 +22,8 @@ pub(super) struct SourceError {
     pub(super) is_encrypted: bool,
     /// Nothing is wrong with what the camera has announced.
     pub(super) is_chosen: bool,
+    /// What was wrong with its answers.
+    pub(super) misled: Option<Misled>,
 }
 
 impl SourceError {
@@ -40,10 +43,24 @@ const NOT_SECURE: &str = "no secure connection to the camera; check host and por
 
 /// Returns what has failed. The reason names no address: those of cameras hold keys and passwords.
 pub(super) fn classify(error: &SourceError) -> Failure {
+    let words = format!("{} {}", error.text, error.debug).to_lowercase();
+    let is_refused =
+        matches!(error.status(), Some(401 | 403 | 407)) || error.code == "NotAuthorized" || words.contains("unauthorized");
+    match error.misled {
+        Some(Misled::InACircle) => {
+            return Failure::Unreachable("the camera redirects again and again; check the path in url".to_owned());
+        }
+        Some(Misled::Elsewhere) if is_refused => {
+            return Failure::Unreachable(
+                "the camera redirects to another host, which gets no credentials of this one; write that host into url"
+                    .to_owned(),
+            );
+        }
+        Some(Misled::Elsewhere) | None => {}
+    }
     if let Some(status) = error.status() {
         return by_status(status);
     }
-    let words = format!("{} {}", error.text, error.debug).to_lowercase();
     let has = |word: &str| words.contains(word);
     let unreachable = |text: &str| Failure::Unreachable(text.to_owned());
     match error.code.as_str() {

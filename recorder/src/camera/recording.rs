@@ -22,6 +22,7 @@ use super::bus;
 use super::clock;
 use super::ending::Closed;
 use super::latm;
+use super::login::Misled;
 use super::plan::{self, Sound, Video};
 use super::sink::{self, Storage};
 use super::source::{self, Choice, is_installed};
@@ -224,6 +225,11 @@ impl Recording {
         self.choice.fault(&self.setup.camera)
     }
 
+    /// What was wrong with the camera's answers, where the source does not say so.
+    pub(super) fn misled(&self) -> Option<Misled> {
+        self.choice.login.misled()
+    }
+
     /// Whether a message of the source is about a connection that has ended before its first packet. Over UDP the stream may go on without it.
     pub(super) fn lost_before_pictures(&self, message: &gst::MessageRef) -> bool {
         let is_tcp = self.setup.camera.transport == Transport::Tcp;
@@ -235,6 +241,7 @@ impl Recording {
 
     /// The camera's streams are known: what is wrong with them.
     pub(super) fn on_opened(&self) {
+        self.choice.login.note_open();
         match self.fault() {
             Some(failure) => self.teller.tell(News::Failed(failure)),
             None => self.teller.tell(News::Opened),

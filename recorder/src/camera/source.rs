@@ -8,6 +8,7 @@ use gst::prelude::*;
 
 use crate::config::{Audio, Camera, Scheme, Transport};
 
+use super::login::{self, Login};
 use super::plan::{self, Sound, Video};
 use super::state::Failure;
 use gstgcstreamer::base::lock::lock;
@@ -21,6 +22,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     inner: Mutex<Chosen>,
+    /// What may be sent to it.
+    pub(super) login: std::sync::Arc<Login>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -209,10 +212,12 @@ fn rtsp(camera: &Camera, password: Option<&str>, choice: &std::sync::Arc<Choice>
         .map_err(|_| missing("rtspsrc", "gstreamer1.0-plugins-good"))?;
     trust(&source, camera)?;
     begin_with_what_comes(&source, camera.transport);
+    login::watch(&source, &choice.login);
     let (choice, camera) = (std::sync::Arc::clone(choice), camera.clone());
     source.connect("select-stream", false, move |values| {
         let stream = values.get(1)?.get::<u32>().ok()?;
         let caps = values.get(2)?.get::<gst::Caps>().ok()?;
+        choice.login.note_described();
         Some(choice.select(&camera, stream, &caps).to_value())
     });
     Ok(source)

@@ -189,6 +189,10 @@ fn judge(server: &GcsServer, id: &str, expected: Expected, camera: &Camera, stat
             if matches!(expected, Expected::OneAttempt(..)) && tries != 1 {
                 return Err(format!("{tries} attempts"));
             }
+            let logins = seen.logins.load(Ordering::SeqCst);
+            if state == "refused" && logins > 1 {
+                return Err(format!("the password was sent {logins} times"));
+            }
             match chunks.len() {
                 0 => Ok(()),
                 n => Err(format!("{n} chunks")),
