@@ -22,6 +22,7 @@ pub mod upload;
 
 pub use base::runtime::uploads_respond;
 pub use element::shutdown::separate_pipelines;
+pub use gcssink::outlast_refusals;
 pub use plugin::plugin_register_static;
 
 #[allow(missing_docs, reason = "the macro makes public items without any")]

@@ -219,7 +219,7 @@ fn refused_later(name: &'static str, fault: Fault) -> Row {
     Row {
         live: true,
         retries: 1,
-        warnings: &["uploads are refused since they last worked"],
+        warnings: &["uploads are refused: "],
         ..row(name, after_a_success(fault))
     }
 }

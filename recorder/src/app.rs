@@ -63,16 +63,22 @@ fn system<E: std::error::Error + Send + Sync + 'static>(what: impl Into<String>)
 /// # Errors
 /// What could not be started.
 pub fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
-    gst::init().map_err(system("GStreamer cannot be started"))?;
-    gstgcstreamer::plugin_register_static().map_err(system("the elements cannot be registered"))?;
-    gstgcstreamer::separate_pipelines();
-    make_spool(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(system("no threads"))?;
-    let ended = runtime.block_on(App::run(config, file));
+    // First of all: a signal that comes while GStreamer looks through its plugins is an orderly end, too.
+    let signals = {
+        let _in = runtime.enter();
+        Signals::listen().map_err(system("signals cannot be caught"))?
+    };
+    gst::init().map_err(system("GStreamer cannot be started"))?;
+    gstgcstreamer::plugin_register_static().map_err(system("the elements cannot be registered"))?;
+    gstgcstreamer::separate_pipelines();
+    gstgcstreamer::outlast_refusals();
+    make_spool(&config)?;
+    let ended = runtime.block_on(App::run(config, file, signals));
     // A thread that hangs in a pipeline must not hold up the end.
     runtime.shutdown_background();
     ended
@@ -126,8 +132,7 @@ struct App {
 }
 
 impl App {
-    async fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
-        let mut signals = Signals::listen().map_err(system("signals cannot be caught"))?;
+    async fn run(config: Config, file: Option<&Path>, mut signals: Signals) -> Result<(), RunError> {
         let listener = match config.listen {
             Some(address) => {
                 let bound = TcpListener::bind(address).await;

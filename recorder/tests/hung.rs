@@ -156,3 +156,47 @@ fn what_a_full_spool_does_not_take_outlives_the_connection_that_it_came_by() {
 fn without_a_spool_all_outlives_the_connection_that_it_came_by() {
     outlives_its_connection("");
 }
+
+#[test]
+fn a_camera_that_connects_again_while_the_bucket_refuses_is_recorded_into_the_spool() {
+    let server = GcsServer::spawn_thread();
+    let first = Act {
+        sends: vec!["h264"],
+        pictures: Some(75),
+        then: camera::Then::Close,
+        ..Act::default()
+    };
+    let camera = Camera::start(vec![
+        first.clone(),
+        Act {
+            pictures: None,
+            then: camera::Then::Freeze,
+            ..first
+        },
+    ]);
+    for _ in 0..1000 {
+        server.push_fault(Fault::status(403));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let configuration = format!(
+        "spool-dir = \"{}\"\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
+        spool.display(),
+        camera.url()
+    );
+    let recorder = Recorder::start(&server, &configuration);
+    recorder.wait("another connection", || recorder.camera("cam")["reconnects"] == 1);
+    recorder.wait_for("cam", "recording");
+    let waiting = || recorder.camera("cam")["backlog_bytes"].as_u64().unwrap_or(0);
+    let before = waiting();
+    recorder.wait("more in the spool", || waiting() > before + 200_000);
+    assert_eq!(recorder.state("cam"), "recording", "{}", recorder.log());
+    let (ended, log) = recorder.stop();
+    assert!(ended.success() && log.contains("uploads are refused"), "{log}");
+    let folders = std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+    let sessions: usize = folders
+        .filter_map(|device| std::fs::read_dir(device).ok())
+        .map(|sessions| sessions.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count())
+        .sum();
+    assert_eq!(sessions, 2, "{log}");
+}

@@ -2,6 +2,7 @@
 //! stores there and for no other.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ static SITES: Mutex<Option<Sites>> = Mutex::new(None);
 #[derive(Debug, Default)]
 pub struct Site {
     hold: Mutex<Hold>,
+    /// A sink of the process has stored there.
+    has_stored: AtomicBool,
 }
 
 /// A request was refused because its site is held. Both times are the server's, without the adjustment for a drain.
@@ -31,12 +34,12 @@ pub struct Held {
 }
 
 impl Site {
-    /// Returns the site of that bucket at that endpoint. It is dropped once it is unused and its hold is over.
+    /// Returns the site of that bucket at that endpoint. It is dropped once it is unused and its hold is over, if nothing was ever stored there.
     pub fn of(endpoint: &str, bucket: &str) -> Arc<Self> {
         let now = ns(Instant::now());
         let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = sites.get_or_insert_default();
-        sites.retain(|_, site| Arc::strong_count(site) > 1 || site.hold().until > now);
+        sites.retain(|_, site| Arc::strong_count(site) > 1 || site.hold().until > now || site.has_stored());
         let key = (endpoint.to_owned(), bucket.to_owned());
         Arc::clone(sites.entry(key).or_default())
     }
@@ -48,6 +51,16 @@ impl Site {
         if hold.until >= current.until {
             *current = hold;
         }
+    }
+
+    /// A sink has stored there.
+    pub fn note_stored(&self) {
+        self.has_stored.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any sink of the process has stored there.
+    pub fn has_stored(&self) -> bool {
+        self.has_stored.load(Ordering::Relaxed)
     }
 
     /// Checks that a request may be made now.

@@ -406,13 +406,13 @@ pub(super) fn fatal(element: &gst::Element, http_status: Option<u16>, reason: &s
     gst::element_error!(element, refusal(http_status), ("{reason}"));
 }
 
-/// Posts the WARNING for a refusal after something was stored: the user has to act.
+/// Posts the WARNING for a refusal that ends nothing yet: the user has to act.
 pub(super) fn refused(element: &gst::Element, http_status: Option<u16>, reason: &str, pending: Pending) {
     let waiting = waiting(pending);
     gst::element_warning!(
         element,
         refusal(http_status),
-        ("uploads are refused since they last worked: {reason}; {waiting}; recording goes on, it is tried again every 60 s")
+        ("uploads are refused: {reason}; {waiting}; recording goes on, it is tried again every 60 s")
     );
 }
 

@@ -33,6 +33,8 @@ mod stream_messages;
 mod upstream;
 mod validate;
 
+pub use session::outlast_refusals;
+
 glib::wrapper! {
     /// SECTION:element-gcssink
     ///

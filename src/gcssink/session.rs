@@ -107,15 +107,17 @@ impl Session {
             .map(|dir| open_spool(dir, settings, &builder))
             .transpose()?;
         let keep = spool.as_ref().map_or(Keep::Memory, |spool| spool.keep);
-        let queue = queue(element, settings, spool.as_ref(), &poster, seed);
         let in_splitmuxsink = upstream::splitmuxsink_of(element).is_some();
+        let flow = Arc::new(member(&validated, settings).with_successor(in_splitmuxsink));
+        let outlasts = OUTLAST_REFUSALS.load(Ordering::Relaxed) && (spool.is_some() || flow.site().has_stored());
+        let queue = queue(element, settings, spool.as_ref(), &poster, seed, outlasts);
         let parts = Parts {
             chunker: Chunker::new(limits(settings, &validated.template), None)
                 .with_blocks(POOL)
                 .with_first_sequence(id.1),
             builder,
             queue,
-            flow: Arc::new(member(&validated, settings).with_successor(in_splitmuxsink)),
+            flow,
             writers: Arc::new(GcsWriters::new(
                 validated.endpoint,
                 validated.credentials,
@@ -260,6 +262,15 @@ fn builder(validated: &ValidatedSettings, settings: &Settings, session: &str) ->
     }
 }
 
+/// Whether sessions outlast refusals from their start; see [`outlast_refusals`].
+static OUTLAST_REFUSALS: AtomicBool = AtomicBool::new(false);
+
+/// From now on uploads that are refused from the start of a session are a WARNING, as they are later in one, where a sink of the process has
+/// stored in that bucket or the sink has a spool. For programs that embed the elements and begin many sessions.
+pub fn outlast_refusals() {
+    OUTLAST_REFUSALS.store(true, Ordering::Relaxed);
+}
+
 /// Creates the upload queue. Its reports go to the poster, the steps of its chunks to the log.
 fn queue(
     element: &gst::Element,
@@ -267,12 +278,18 @@ fn queue(
     spool: Option<&SessionSpool>,
     poster: &Arc<MessagePoster>,
     seed: u64,
+    outlasts_refusals: bool,
 ) -> Arc<UploadQueue> {
     let wake = {
         let poster = Arc::clone(poster);
         Box::new(move || poster.wake())
     };
     let queue = UploadQueue::new(upload_limits(settings), seed, wake).with_observer(Arc::new(LogChunks(element.downgrade())));
+    let queue = if outlasts_refusals {
+        queue.outlasting_refusals()
+    } else {
+        queue
+    };
     let queue = Arc::new(match spool {
         Some(spool) => queue.with_disk(spool.keep == Keep::Overflow),
         None => queue,

@@ -47,7 +47,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
             }
         }
         for (ticket, chunk) in chunks {
-            let (writers, flow) = (Arc::clone(&writers), Route::own(&flow, drain));
+            let (writers, member, flow) = (Arc::clone(&writers), Arc::clone(&flow), Route::own(&flow, drain));
             let handle = attempts.spawn(async move {
                 // A panic in a library must cost one attempt, not the recording.
                 let inner = {
@@ -60,6 +60,9 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
                     let what = format!("storing chunk {sequence} of session {session} broke off: {panic}");
                     (failed(what), Confirmed::No)
                 });
+                if chunk.link_key.is_none() && matches!(attempted, Attempted::Stored { .. }) {
+                    member.site().note_stored();
+                }
                 (ticket, attempted, confirmed)
             });
             running.insert(ticket, handle);

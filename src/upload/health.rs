@@ -64,6 +64,8 @@ pub struct Health {
     changed_at: Option<u64>,
     reason: String,
     confirmed: bool,
+    /// A refusal ends nothing, even if nothing was confirmed.
+    outlasts_refusals: bool,
     last_failed: bool,
     refused: bool,
     last_success: Option<u64>,
@@ -100,6 +102,7 @@ impl Health {
             changed_at: None,
             reason: String::new(),
             confirmed: false,
+            outlasts_refusals: false,
             last_failed: false,
             refused: false,
             last_success: None,
@@ -111,6 +114,16 @@ impl Health {
             disk_in_trouble: false,
             is_limited: false,
         }
+    }
+
+    /// A refusal is a WARNING and no ERROR, whether or not anything was confirmed before.
+    pub fn outlast_refusals(&mut self) {
+        self.outlasts_refusals = true;
+    }
+
+    /// Whether recording goes on while uploads are refused, as long as there is room.
+    pub fn goes_on_refused(&self) -> bool {
+        self.confirmed || self.outlasts_refusals
     }
 
     /// A limit of the flow group lets the backlog grow, or does so no more.
@@ -126,11 +139,6 @@ impl Health {
     /// The status now.
     pub fn status(&self) -> Status {
         self.status
-    }
-
-    /// Whether anything was stored in this session.
-    pub fn confirmed(&self) -> bool {
-        self.confirmed
     }
 
     /// Whether the last attempt failed.
@@ -169,7 +177,7 @@ impl Health {
         reason.clone_into(&mut self.reason);
         let needs_user = matches!(class, Class::Auth | Class::Permanent);
         let reason = reason.to_owned();
-        if needs_user && !self.confirmed {
+        if needs_user && !self.goes_on_refused() {
             if !self.refused {
                 words.push(HealthEvent::Fatal { http_status, reason });
             }
@@ -274,6 +282,21 @@ mod tests {
             .iter()
             .filter_map(|w| if let HealthEvent::Status(s, _) = w { Some(*s) } else { None })
             .collect()
+    }
+
+    #[test]
+    fn a_session_that_outlasts_refusals_is_no_error_and_the_user_learns_of_it() {
+        let (mut health, mut words) = (Health::new(10 * S), Vec::new());
+        health.outlast_refusals();
+        health.failed(Class::Permanent, Some(403), "no", S, &mut words);
+        health.poll(1, Some(0), S, &mut words);
+        assert!(
+            matches!(
+                words[..],
+                [HealthEvent::Refused { .. }, HealthEvent::Status(Status::Offline, _)]
+            ),
+            "{words:?}"
+        );
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl UploadQueue {
             if state.wants_open_on_disk(true) {
                 return Charged::No(NoRoom::MoveOpen);
             }
-            if state.health.is_refused() && state.health.confirmed() {
+            if state.health.is_refused() && state.health.goes_on_refused() {
                 return Charged::No(NoRoom::Refused);
             }
             // On a disk that is full, what is parked is the oldest, and gives way as any other does.

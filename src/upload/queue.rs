@@ -195,6 +195,13 @@ impl UploadQueue {
         u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Uploads that are refused are no ERROR, even if nothing was stored in this session.
+    #[must_use]
+    pub fn outlasting_refusals(self) -> Self {
+        self.lock().health.outlast_refusals();
+        self
+    }
+
     /// Chunks may wait on disk too: every buffer as it comes, or (`overflow`) whole chunks when the memory is full. Somebody
     /// has to run the spooler, and to call [`UploadQueue::adopt`].
     #[must_use]

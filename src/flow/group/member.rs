@@ -98,6 +98,11 @@ impl Member {
         &self.group
     }
 
+    /// The bucket and endpoint of its own chunks.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
     /// Returns how long this sink's uploads have waited for the limits, ns.
     pub fn throttled(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
