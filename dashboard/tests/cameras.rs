@@ -211,6 +211,23 @@ fn the_live_picture_is_of_the_clock_that_is_right_now() {
 }
 
 #[test]
+fn the_live_picture_follows_a_camera_whose_clock_is_hours_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let cuts = cut(&encode(STREAMS[0], 8, folder.path()));
+    let server = GcsServer::spawn_thread();
+    let start = (now() - 20 * SECOND) / SECOND * SECOND + 3 * HOUR;
+    store(&server, "cam", &cuts, start, &[]);
+    let dashboard = Dashboard::start(settings(&server));
+    let live = get(&dashboard.address, "/hls/live.m3u8?camera=cam");
+    assert_eq!(live.status, 200, "{}", live.text());
+    assert!(
+        live.text().contains(&format!("#EXT-X-PROGRAM-DATE-TIME:{}", iso(start))),
+        "{}",
+        live.text()
+    );
+}
+
+#[test]
 fn the_newest_is_seen_whatever_names_begin_with_also_over_the_end_of_a_month() {
     for location in [
         gcstreamer_dashboard::settings::DEFAULT_LOCATION,

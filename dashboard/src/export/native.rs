@@ -32,6 +32,16 @@ pub fn parts(chunks: &[Chunk]) -> Result<Vec<Range<u64>>, String> {
     Ok(parts)
 }
 
+/// Times of two chunks that follow each other overlap by less, ns.
+const SLACK: u64 = 250_000_000;
+
+/// Whether the times of a chunk go back to before the end of the one before it: another connection to the camera.
+fn goes_back(last: &Chunk, chunk: &Chunk) -> bool {
+    let ends = last.meta.pts_start.map(|start| start.saturating_add(last.meta.duration));
+    let begins = chunk.meta.pts_start.map(|start| start.saturating_add(SLACK));
+    ends.zip(begins).is_some_and(|(ends, begins)| begins < ends)
+}
+
 fn skipped(last: &Chunk, chunk: &Chunk) -> Result<u64, String> {
     let at = rfc3339_ms(chunk.meta.start);
     let apart = "so one file cannot hold what was before and what comes then; export both apart, or as mp4";
@@ -43,6 +53,10 @@ fn skipped(last: &Chunk, chunk: &Chunk) -> Result<u64, String> {
     let is_same = header(chunk).is_some() && header(chunk) == header(last);
     match chunk.meta.container {
         Container::MpegTs | Container::Raw => Ok(0),
+        // Their players follow the times in the file, and go no way back.
+        Container::Fmp4 | Container::Matroska if is_same && goes_back(last, chunk) => {
+            Err(format!("the times of the recording begin anew at {at}, {apart}"))
+        }
         _ if is_same => Ok(init),
         Container::Flv if init >= FLV_HEAD => Ok(FLV_HEAD),
         _ => Err(format!("the header changes at {at}, {apart}")),
@@ -73,6 +87,23 @@ mod tests {
             );
         }
         assert_eq!(parts(&of(Container::MpegTs, 3)), Ok(vec![0..1000, 0..1000, 0..1000]));
+    }
+
+    #[test]
+    fn times_that_begin_anew_are_refused_where_players_would_drop_them() {
+        let begun_anew = |container| {
+            let mut chunks = of(container, 3);
+            for (chunk, start) in chunks.iter_mut().zip([0, 10, 0]) {
+                chunk.meta.pts_start = Some(start * 1_000_000_000);
+            }
+            parts(&chunks)
+        };
+        for container in [Container::Fmp4, Container::Matroska] {
+            let error = begun_anew(container).unwrap_err();
+            assert!(error.contains("begin anew at") && error.contains("or as mp4"), "{error}");
+        }
+        assert_eq!(begun_anew(Container::MpegTs).map(|parts| parts.len()), Ok(3));
+        assert_eq!(begun_anew(Container::Flv).map(|parts| parts.len()), Ok(3));
     }
 
     #[test]

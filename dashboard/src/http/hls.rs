@@ -63,11 +63,20 @@ pub(super) async fn live(
     check_camera(&query.camera)?;
     let now = shared.app.clock.now();
     // The newest chunk may have begun in the hour before; a camera's clock may be ahead.
-    let chunks = shared
-        .app
-        .index
+    let index = &shared.app.index;
+    let mut chunks = index
         .span(&query.camera, now.saturating_sub(HOUR), now.saturating_add(HOUR))
         .await?;
+    if chunks.is_empty()
+        && let Some(newest) = index.newest(&query.camera).await?
+        && newest.meta.start > now
+    {
+        // Its clock is further ahead, up to what the index looks for.
+        let until = newest.meta.end.saturating_add(HOUR);
+        chunks = index
+            .span(&query.camera, newest.meta.start.saturating_sub(HOUR), until)
+            .await?;
+    }
     let made = |chunk: &Chunk| shared.app.media.header_of(chunk);
     let style = Style {
         by_proxy: by.is_proxy(),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::chunk::Chunk;
-use super::freshness::FOR_EVER;
+use super::freshness::FINISHED;
 use crate::lock::lock;
 
 /// Most bytes of chunks in memory.
@@ -98,16 +98,17 @@ impl Cache {
                 return (now < entry.until).then(|| entry.chunks.clone());
             }
         }
-        let chunks = Arc::new(self.disk.as_ref()?.read(key).await?);
-        self.keep(key, chunks.clone(), FOR_EVER);
+        let (until, chunks) = self.disk.as_ref()?.read(key).await.filter(|(until, _)| now < *until)?;
+        let chunks = Arc::new(chunks);
+        self.keep(key, chunks.clone(), until);
         Some(chunks)
     }
 
     /// Keeps a listing for `good_for` ns from `now` on.
     pub async fn put(&self, key: &str, chunks: Arc<Vec<Chunk>>, now: u64, good_for: u64) {
         self.keep(key, chunks.clone(), now.saturating_add(good_for));
-        if let Some(disk) = self.disk.as_ref().filter(|_| good_for == FOR_EVER) {
-            disk.write(key, &chunks).await;
+        if let Some(disk) = self.disk.as_ref().filter(|_| good_for == FINISHED) {
+            disk.write(key, &chunks, now.saturating_add(good_for)).await;
         }
     }
 
@@ -168,11 +169,13 @@ struct File {
     /// Raised when the form changes.
     version: u32,
     key: String,
+    /// Until when it is good, ns since the Unix epoch.
+    until: u64,
     chunks: Vec<Line>,
 }
 
-/// 3: which name a chunk was given, and none twice.
-const VERSION: u32 = 4;
+/// 3: which name a chunk was given, and none twice. 5: until when.
+const VERSION: u32 = 5;
 
 impl Disk {
     /// Keeps files below `folder`, which must exist; `identity` names bucket and endpoint.
@@ -191,7 +194,8 @@ impl Disk {
         self.folder.join(format!("{name}.json"))
     }
 
-    async fn read(&self, key: &str) -> Option<Vec<Chunk>> {
+    /// A listing, and until when it is good.
+    async fn read(&self, key: &str) -> Option<(u64, Vec<Chunk>)> {
         let path = self.path(key);
         let key = key.to_owned();
         let read = move || {
@@ -200,7 +204,8 @@ impl Disk {
             if file.version != VERSION || file.key != key {
                 return None;
             }
-            file.chunks.into_iter().map(chunk_of).collect()
+            let chunks: Option<Vec<Chunk>> = file.chunks.into_iter().map(chunk_of).collect();
+            Some((file.until, chunks?))
         };
         tokio::task::spawn_blocking(read).await.ok()?
     }
@@ -235,12 +240,13 @@ impl Disk {
         Ok(())
     }
 
-    async fn write(&self, key: &str, chunks: &Arc<Vec<Chunk>>) {
+    async fn write(&self, key: &str, chunks: &Arc<Vec<Chunk>>, until: u64) {
         let (path, key, chunks, disk) = (self.path(key), key.to_owned(), chunks.clone(), self.clone());
         let write = move || -> std::io::Result<()> {
             let file = File {
                 version: VERSION,
                 key,
+                until,
                 chunks: chunks.iter().map(line_of).collect(),
             };
             let text = serde_json::to_vec(&file).map_err(std::io::Error::other)?;
@@ -319,7 +325,7 @@ mod tests {
         let cost: usize = many.iter().map(Chunk::cost).sum();
         let count = MAX_MEMORY / cost + 3;
         for index in 0..count {
-            cache.put(&index.to_string(), many.clone(), 0, FOR_EVER).await;
+            cache.put(&index.to_string(), many.clone(), 0, FINISHED).await;
             assert!(cache.get("0", 1).await.is_some(), "used all the time");
         }
         assert!(cache.memory().cost <= MAX_MEMORY && cache.memory().entries.len() < count);
@@ -341,13 +347,13 @@ mod tests {
         };
         let cache = Cache::new(Some(limited(400_000)));
         for hour in 0..60 {
-            cache.put(&format!("hour {hour}"), chunks(60), 0, FOR_EVER).await;
+            cache.put(&format!("hour {hour}"), chunks(60), 0, FINISHED).await;
             assert!(held() <= 400_000, "{} bytes after hour {hour}", held());
         }
         assert!(held() > 250_000, "{} bytes: most of it is used", held());
         let next = Cache::new(Some(limited(100_000)));
         assert!(next.get("hour 59", 1).await.is_some(), "the newest is there");
-        next.put("another", chunks(1), 0, FOR_EVER).await;
+        next.put("another", chunks(1), 0, FINISHED).await;
         assert!(held() <= 100_000, "{} bytes are left of the dashboard before", held());
         assert!(folder.path().join("readme.json").exists());
     }
@@ -356,17 +362,19 @@ mod tests {
     async fn finished_hours_survive_a_restart_and_broken_files_are_a_miss() {
         let folder = tempfile::tempdir().unwrap();
         let disk = || Some(Disk::new(folder.path(), "bucket".into()));
-        Cache::new(disk()).put("finished", chunks(3), 0, FOR_EVER).await;
+        Cache::new(disk()).put("finished", chunks(3), 0, FINISHED).await;
         Cache::new(disk()).put("running", chunks(3), 0, 10).await;
         let next = Cache::new(disk());
-        assert_eq!(next.get("finished", 1 << 60).await, Some(chunks(3)));
+        assert_eq!(next.get("finished", FINISHED).await, None, "it may have been deleted since");
+        assert_eq!(next.get("finished", FINISHED - 1).await, Some(chunks(3)));
+        assert_eq!(next.get("finished", FINISHED).await, None);
         assert_eq!(next.get("running", 1).await, None);
         next.forget("finished");
         assert_eq!(
             (next.get("finished", 1).await, Cache::new(disk()).get("finished", 1).await),
             (None, None)
         );
-        Cache::new(disk()).put("finished", chunks(3), 0, FOR_EVER).await;
+        Cache::new(disk()).put("finished", chunks(3), 0, FINISHED).await;
         let other = Cache::new(Some(Disk::new(folder.path(), "other bucket".into())));
         assert_eq!(other.get("finished", 1).await, None);
         let path = disk().unwrap().path("finished");

@@ -1,7 +1,7 @@
 //! Which listings may still change, and how long one is good for.
 //!
 //! PURE. An hour is finished when it is over and has no hole; chunks of an outage arrive late, so an hour with holes is looked at
-//! again: soon at first, then daily. Times in ns.
+//! again: soon at first, then daily, as all are. Times in ns.
 
 use super::HOUR;
 use super::chunk::Chunk;
@@ -12,8 +12,8 @@ const MINUTE: u64 = 60 * SECOND;
 const ROUNDING: u64 = 5_000_000;
 /// Of an hour that is running, or just over.
 pub const RUNNING: u64 = 2 * SECOND;
-/// Of an hour that nothing will change.
-pub const FOR_EVER: u64 = u64::MAX;
+/// Of a finished hour: nothing comes to it any more, but a lifecycle rule or a user may delete it.
+pub const FINISHED: u64 = 24 * HOUR;
 /// After its end an hour may still get chunks that were being uploaded.
 const SETTLED: u64 = 5 * MINUTE;
 
@@ -22,11 +22,11 @@ pub fn good_for(begins: u64, chunks: &[Chunk], now: u64) -> u64 {
     let age = now.saturating_sub(begins.saturating_add(HOUR));
     match age {
         _ if now < begins.saturating_add(HOUR + SETTLED) => RUNNING,
-        _ if is_whole(begins, chunks) => FOR_EVER,
+        _ if is_whole(begins, chunks) => FINISHED,
         _ if age < HOUR => MINUTE,
         _ if age < 6 * HOUR => 5 * MINUTE,
         _ if age < 24 * HOUR => 30 * MINUTE,
-        _ => 24 * HOUR,
+        _ => FINISHED,
     }
 }
 
@@ -70,12 +70,12 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_hour_is_never_looked_at_again_and_one_with_a_hole_is() {
+    fn a_whole_hour_is_looked_at_daily_and_one_with_a_hole_sooner() {
         let begins = BASE - BASE % HOUR;
         let after = |minutes: u64| begins + HOUR + minutes * MINUTE;
         assert_eq!(good_for(begins, &hour(None), begins + MINUTE), RUNNING);
         assert_eq!(good_for(begins, &hour(None), after(1)), RUNNING, "uploads may be under way");
-        assert_eq!(good_for(begins, &hour(None), after(6)), FOR_EVER);
+        assert_eq!(good_for(begins, &hour(None), after(6)), FINISHED);
         let holed = hour(Some(100));
         let looks = [6, 90, 600, 3000].map(|minutes| good_for(begins, &holed, after(minutes)) / MINUTE);
         assert_eq!(looks, [1, 5, 30, 1440]);
@@ -105,6 +105,6 @@ mod tests {
             chunk.meta.start += 9 * SECOND;
             chunk.meta.end += 9 * SECOND;
         }
-        assert_eq!(good_for(begins, &shifted, after), FOR_EVER);
+        assert_eq!(good_for(begins, &shifted, after), FINISHED);
     }
 }

@@ -180,7 +180,7 @@ impl Index {
     async fn hour(&self, camera: &str, at: u64) -> Result<Arc<Vec<Chunk>>, IndexError> {
         let prefix = self.template.hour_prefix(camera, at);
         // A template without the hour in its names: one listing serves all hours, and is never finished.
-        let is_hourly = prefix != self.template.hour_prefix(camera, at + HOUR);
+        let is_hourly = prefix != self.template.hour_prefix(camera, at.saturating_add(HOUR));
         let begins = at - at % HOUR;
         let key = hour_key(camera, &prefix);
         // One listing at a time for each hour: 50 viewers ask once.
@@ -234,8 +234,8 @@ impl Index {
             return Ok(known.runs);
         }
         // From the disk, which has finished hours alone, or still in the cache: until when is not known.
-        let is_finished = freshness::good_for(at - at % HOUR, &chunks, now) == freshness::FOR_EVER;
-        Ok(self.keep_runs(&key, &chunks, if is_finished { freshness::FOR_EVER } else { now }))
+        let is_finished = freshness::good_for(at - at % HOUR, &chunks, now) == freshness::FINISHED;
+        Ok(self.keep_runs(&key, &chunks, if is_finished { now.saturating_add(HOUR) } else { now }))
     }
 
     /// The UTC hours whose chunks may overlap `from..to`.

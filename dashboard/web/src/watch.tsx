@@ -12,7 +12,7 @@ import { Player } from "./player";
 import { lookForGap } from "./search";
 import { Take, type TakeKeys } from "./take";
 import { type Grip, Legend, TimeBar } from "./timebar";
-import { HOUR, iso, setZone, span, zone } from "./time";
+import { HOUR, dayAfter, dayBegins, dayOf, iso, setZone, span, zone } from "./time";
 import { codecs, skippedOver } from "./words";
 import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason, whileSeen } from "./viewing";
 
@@ -182,7 +182,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           <label class="check"><input type="checkbox" onChange={(event) => { if (video.current) video.current.muted = !event.currentTarget.checked; }} /> Sound</label>
         </div>
         <Take camera={camera} at={at} keys={takeKeys} />
-        <Calendar key={zone()} camera={camera} at={at} pick={(day) => { setView({ from: day, to: day + 24 * HOUR }); pick(day); }} />
+        <Calendar key={zone()} camera={camera} at={at} pick={(day) => { setView({ from: day, to: dayBegins(dayAfter(dayOf(day))) }); pick(day); }} />
         <Table timeline={timeline} pick={pick} />
         <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, , . one frame, n p gaps, + − zoom, [ ] mark a range, e takes it away.</p>
       </main>

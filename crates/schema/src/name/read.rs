@@ -77,7 +77,12 @@ impl Template {
     /// the Unix epoch). A listing with this prefix misses none of them.
     pub fn day_prefix(&self, device: &str, start: u64) -> String {
         let begin = start - start % DAY;
-        self.prefix(device, (0..24).map(|hour| begin + hour * HOUR).chain([begin + DAY - 1]))
+        self.prefix(
+            device,
+            (0..24)
+                .map(|hour| begin.saturating_add(hour * HOUR))
+                .chain([begin.saturating_add(DAY - 1)]),
+        )
     }
 
     /// Returns how exactly names tell when a chunk starts: two that start this much apart have other names, ns. `u64::MAX`: they do not tell.
@@ -102,7 +107,9 @@ impl Template {
         let begin = start - start % HOUR;
         self.prefix(
             device,
-            (0..60).map(|minute| begin + minute * HOUR / 60).chain([begin + HOUR - 1]),
+            (0..60)
+                .map(|minute| begin.saturating_add(minute * HOUR / 60))
+                .chain([begin.saturating_add(HOUR - 1)]),
         )
     }
 

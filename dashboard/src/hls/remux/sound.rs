@@ -92,9 +92,23 @@ pub(super) fn aac(config: &[u8]) -> Option<(u32, u16, u32)> {
         0 => 2,
         channels => u16::from(channels),
     };
-    // frameLengthFlag: frames of 960 samples.
-    let frame = if second >> 2 & 1 == 1 { 960 } else { 1024 };
+    // frameLengthFlag: frames of 960 samples. It stands behind the rate of the extension where that is told first (HE-AAC, ISO/IEC
+    // 14496-3 1.6.2.1), and the object type after it.
+    let flag = match first >> 3 {
+        5 | 29 => extended_flag(config)?,
+        _ => second >> 2 & 1 == 1,
+    };
+    let frame = if flag { 960 } else { 1024 };
     Some((rate, channels, frame))
+}
+
+/// The frameLengthFlag of a configuration that tells the rate of its extension first.
+fn extended_flag(config: &[u8]) -> Option<bool> {
+    let bit = |at: usize| Some(config.get(at / 8)? >> (7 - at % 8) & 1);
+    let index = (13..17).try_fold(0, |index, at| Some(index << 1 | bit(at)?))?;
+    let type_at = if index == 15 { 17 + 24 } else { 17 };
+    // A configuration that ends there has frames of the usual length.
+    Some(bit(type_at + 5).unwrap_or(0) == 1)
 }
 
 /// Places frames on the grid.
@@ -186,6 +200,15 @@ mod tests {
         let placed = frames(&sound([0, 20, 40, 500, 520].into_iter()), 48_000, Frame::Fixed(960));
         let times: Vec<_> = placed.iter().map(|frame| (frame.dts, frame.duration)).collect();
         assert_eq!(times, [(0, 960), (960, 960), (1920, 22_080), (24_000, 960), (24_960, 960)]);
+    }
+
+    #[test]
+    fn the_length_of_a_frame_is_read_behind_the_rate_of_an_extension() {
+        // SBR from 8 to 16 kHz, mono, frames of 1024; the same of 960; plain AAC-LC of 48 kHz with 960.
+        assert_eq!(aac(&[0x2d, 0x8c, 0x08, 0x00]), Some((8000, 1, 1024)));
+        assert_eq!(aac(&[0x2d, 0x8c, 0x0a, 0x00]), Some((8000, 1, 960)));
+        assert_eq!(aac(&[0x11, 0x94]), Some((48_000, 2, 960)));
+        assert_eq!(aac(&[0x11, 0x90]), Some((48_000, 2, 1024)));
     }
 
     #[test]
