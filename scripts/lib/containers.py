@@ -185,12 +185,23 @@ def show(args, bucket, folder):
     print("the dashboard shows both")
 
 
+def check_papers(folder):
+    """Whoever hands on an image hands on the licence texts and the lists of what is in it."""
+    for image in ("recorder", "dashboard", "plugin"):
+        root = folder / image / "rootfs"
+        for pattern in ("usr/share/doc/*/third-party-licences.gz", "usr/share/gcstreamer/debian-packages"):
+            if not list(root.glob(pattern)):
+                fail(f"the image {image} lacks {pattern}")
+    print("licences and lists are in all three images")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--runtime", required=True)
     parser.add_argument("--emulator", required=True)
     args = parser.parse_args()
+    check_papers(args.folder)
     folder = Path(tempfile.mkdtemp())
     camera = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts/lib/camera.py"), "--key-interval", "25"], stdout=subprocess.PIPE, text=True
