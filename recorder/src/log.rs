@@ -27,4 +27,14 @@ pub fn begin(format: Format) {
         Format::Json => lines.json().flatten_event(true).with_filter(ours).boxed(),
     };
     let _ = tracing_subscriber::registry().with(layer).try_init();
+    // Elements whose bus nobody reads any more use GLib's log, which would write lines of its own form.
+    gst::glib::log_set_handler(
+        Some("GStreamer-gcstreamer"),
+        gst::glib::LogLevels::LEVEL_WARNING,
+        false,
+        false,
+        |_, _, text| {
+            tracing::warn!("{}", gcstreamer_schema::redact(text));
+        },
+    );
 }

@@ -73,7 +73,12 @@ impl<'a> Section<'a> {
         let at = found.span().start;
         let value = read(found.get_ref());
         if value.is_none() {
-            let text = format!("{key} must be {wanted}, not {}", kind(found.get_ref()));
+            let text = match found.get_ref() {
+                DeValue::Integer(number) if wanted.starts_with("a whole number") => {
+                    format!("{key} must be {wanted} to {}, not {}", u64::MAX, number.as_str())
+                }
+                other => format!("{key} must be {wanted}, not {}", kind(other)),
+            };
             self.faults.add(at, text);
         }
         value.map(|value| Placed { value, at })
