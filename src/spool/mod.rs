@@ -206,7 +206,7 @@ impl Spool {
         let removed: Vec<PathBuf> = folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect();
         if !removed.is_empty() {
             // Our file among those of the other processes may be gone as well.
-            let _ = self.quota.ask(0);
+            let _ = self.quota.ask();
         }
         removed
     }

@@ -73,6 +73,8 @@ struct QuotaState {
     folders: BTreeMap<String, u64>,
     /// Usage that this process has published to the others; never less than what is held, except for what it has just taken over.
     claimed: u64,
+    /// Growth that is being asked for, of all threads: each must find its part in what is claimed.
+    wanted: u64,
     /// Blocks that have become unowned since the last exchange, or ours (less than 0).
     moved: i64,
     /// What the others used when they were asked last.
@@ -179,8 +181,10 @@ impl Quota {
             }
         }
         // What the others use may have changed, and they have to know of ours first.
-        let refused = self.ask(growth);
+        self.lock().wanted += growth;
+        let refused = self.ask();
         let mut state = self.lock();
+        state.wanted = state.wanted.saturating_sub(growth);
         refused.map_err(Refused::Io)?;
         let max = state.max();
         if max > 0 && state.all().saturating_add(growth) > max {
@@ -190,19 +194,19 @@ impl Quota {
         Ok(())
     }
 
-    /// Tells the other processes what is used here, and asks what they use. `growth`: bytes that are wanted more.
-    pub(super) fn ask(&self, growth: u64) -> io::Result<()> {
+    /// Tells the other processes what is used and wanted here, and asks what they use.
+    pub(super) fn ask(&self) -> io::Result<()> {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        let (limit, moved, used, held) = {
+        let (limit, moved, used, held, wanted) = {
             let mut state = self.lock();
             state.has_news = false;
             state.asked_at = Some(Instant::now());
-            (state.own_limit(), state.moved, state.used, state.held)
+            (state.own_limit(), state.moved, state.used, state.held, state.wanted)
         };
         let mut claimed = 0;
         let asked = match &mut *usage {
             Some(usage) => usage.exchange(limit, used, moved, |others| {
-                claimed = claim(limit, held, growth, others);
+                claimed = claim(limit, held, wanted, others);
                 claimed
             }),
             None => {
@@ -241,7 +245,7 @@ impl Quota {
                     && state.asked_at.is_none_or(|at| at.elapsed() >= NEWS)
         };
         if is_due {
-            let _ = self.ask(0);
+            let _ = self.ask();
         }
     }
 
@@ -399,7 +403,10 @@ impl QuotaState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::Disk;
+    use super::super::sim::SimDisk;
     use super::*;
+    use std::sync::Arc;
 
     fn quota(unowned: u64) -> Quota {
         let others = Others {
@@ -485,5 +492,21 @@ mod tests {
         assert_eq!(claim(64_000, 0, 500, others(60_000, 3_800, 0)), 200, "what is left");
         assert_eq!(claim(0, 0, 500, others(60_000, 0, 60_100)), 100, "by the limit of another");
         assert_eq!(claim(1000, 5000, 500, others(0, 0, 0)), 5000, "what is there is there");
+    }
+
+    #[test]
+    fn what_two_threads_ask_for_at_once_is_claimed_for_both() {
+        let disk = SimDisk::new(1);
+        disk.create_dir(disk.root()).unwrap();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let (usage, others) = Usage::join(shared, disk.root(), || 0).unwrap();
+        let quota = Quota::new(others, Some(usage));
+        quota.set_limit(0, 1 << 30);
+        // Another thread has asked and does not hold it yet.
+        quota.lock().wanted += 64 << 20;
+        quota.resize("a", &mut Charge::default(), 8 << 20, 0).unwrap();
+        let state = quota.lock();
+        assert!(state.claimed >= state.held + state.wanted, "{} {}", state.claimed, state.held);
+        assert_eq!(state.wanted, 64 << 20);
     }
 }

@@ -119,7 +119,7 @@ fn host(source: &gst::Element) -> Option<String> {
 pub(super) fn watch(source: &gst::Element, login: &std::sync::Arc<Login>) {
     let home = host(source);
     let login = std::sync::Arc::clone(login);
-    source.connect("before-send", false, move |values| {
+    let is_sent = move |values: &[gst::glib::Value]| {
         let source = values.first()?.get::<gst::Element>().ok()?;
         let message = values.get(1)?.get::<gst_rtsp::rtsp_message::RTSPMessage>().ok()?;
         let request = Request {
@@ -132,7 +132,10 @@ pub(super) fn watch(source: &gst::Element, login: &std::sync::Arc<Login>) {
             source.set_property("user-id", None::<&str>);
             source.set_property("user-pw", None::<&str>);
         }
-        Some((verdict != Verdict::Withhold).to_value())
+        Some(verdict != Verdict::Withhold)
+    };
+    source.connect("before-send", false, move |values| {
+        Some(is_sent(values).unwrap_or(true).to_value())
     });
 }
 

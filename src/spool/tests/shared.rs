@@ -12,7 +12,7 @@ fn process(disk: &SimDisk, limit: u64) -> Quota {
     let (usage, others) = Usage::join(shared, disk.root(), || 0).unwrap();
     let quota = Quota::new(others, Some(usage));
     quota.set_limit(0, limit);
-    quota.ask(0).unwrap();
+    quota.ask().unwrap();
     quota
 }
 
@@ -48,7 +48,7 @@ fn two_processes_use_one_limit_together_the_smallest_that_a_user_has_set() {
     first.remove("a", &mut a);
     second.remove("b", &mut b);
     third.remove("c", &mut c);
-    first.ask(0).unwrap();
+    first.ask().unwrap();
     let (_, in_second) = fill(&second, "b", BLOCK);
     let (_, in_third) = fill(&third, "c", BLOCK);
     let all = in_second + in_third;
@@ -85,7 +85,7 @@ fn what_a_process_that_died_has_left_still_counts_and_is_ours_when_it_is_taken_o
         "{in_other} and {rest} are more than the limit"
     );
     alone.own("y", in_other);
-    alone.ask(0).unwrap();
+    alone.ask().unwrap();
     assert_eq!(alone.used(), in_other + rest);
     let mut gone = Charge::counted(in_other);
     alone.remove("y", &mut gone);
@@ -124,19 +124,19 @@ fn a_limit_is_still_shared_after_somebody_has_removed_all_that_lies_in_the_spool
         };
         disk.remove_tree(&disk.root().join(USAGE));
         // The other has not noticed yet: what it has is there, though nobody claims it. It does when it asks.
-        first.ask(0).unwrap();
+        first.ask().unwrap();
         let (_, in_first) = fill(&first, "a", BLOCK);
         disk.put(
             &disk.root().join("a/s1/00000000000000000000.chunk"),
             &vec![7; usize::try_from(in_first).unwrap()],
         );
-        second.ask(0).unwrap();
+        second.ask().unwrap();
         let (_, more) = fill(&second, "c", BLOCK);
         in_second += more;
         let all = in_first + in_second;
         assert!((95 * BLOCK..=100 * BLOCK).contains(&all), "{in_first} and {in_second}");
         // And each of them once.
-        first.ask(0).unwrap();
+        first.ask().unwrap();
         let names = disk.list(&disk.root().join(USAGE)).unwrap();
         assert_eq!(names.len(), 4, "{names:?}");
     }
