@@ -118,13 +118,13 @@ impl Adopter {
             let step;
             (self, step) = stepped.await.ok()?;
             self.set_rest((0, 0));
-            self.say(false);
             if step == Some(Step::Went) {
                 continue;
             }
             if let Some(turn) = jobs.try_adopting() {
                 return Some((self, turn));
             }
+            self.say(false);
             uploads.set_adopting(self.earlier.is_some());
             tokio::select! {
                 turn = jobs.adopting() => return Some((self, turn)),

@@ -1,5 +1,10 @@
 //! What is said when a recording has begun, and numbers with units.
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
 use super::common::gcs_server::{Fault, GcsServer};
 use super::common::*;
 use super::process::launch;
@@ -49,15 +54,42 @@ fn a_line_says_where_it_records_and_where_its_backlog_goes() {
     }
 }
 
+/// What a line prints, while it does.
+fn heard(child: &mut Child) -> Arc<Mutex<String>> {
+    let heard = Arc::new(Mutex::new(String::new()));
+    let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let streams: [Box<dyn Read + Send>; 2] = [Box::new(stdout), Box::new(stderr)];
+    for stream in streams {
+        let heard = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let mut heard = heard.lock().unwrap();
+                heard.push_str(&line);
+                heard.push('\n');
+            }
+        });
+    }
+    heard
+}
+
 #[test]
 fn the_start_of_a_long_first_chunk_is_said_while_it_grows() {
     let server = GcsServer::spawn_thread();
     let line = format!("{} ! {}", camera(), sink("long", &server, "")).replace("max-size-time=1000000000", "max-size-time=0");
-    let child = launch(&format!("-e {line}"), &[("GST_DEBUG", "gcssink:4")]);
-    std::thread::sleep(std::time::Duration::from_secs(6));
+    let mut child = launch(&format!("-e {line}"), &[("GST_DEBUG", "gcssink:4")]);
+    let heard = heard(&mut child);
+    let wait_for = |words: &str| {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !heard.lock().unwrap().contains(words) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    wait_for("recording into bucket");
     assert_eq!(server.uploads().len(), 0, "the chunk goes on");
     interrupt(&child);
-    let text = said(&child.wait_with_output().unwrap());
+    child.wait().unwrap();
+    wait_for("Freeing pipeline");
+    let text = heard.lock().unwrap().clone();
     let (object, backlog) = started(&text);
     assert_eq!(object, chunks(&server)[0].name, "{text}");
     assert!(backlog.starts_with("in memory: 67 MB, about "), "{backlog}");
