@@ -93,23 +93,26 @@ fn a_recorder_that_was_stopped_for_longer_than_the_stall_timeout_calls_no_camera
     assert!(!log.contains("frozen"), "{log}");
 }
 
-/// A camera ends the stream in the middle of an outage, and comes back.
-fn outlives_its_connection(spool: &str) {
-    let server = GcsServer::spawn_thread();
+/// A camera that closes its first connection after so many pictures.
+fn closes_once(pictures: u64) -> Camera {
     let first = Act {
         sends: vec!["h264"],
-        pictures: Some(240),
+        pictures: Some(pictures),
         then: camera::Then::Close,
         ..Act::default()
     };
-    let camera = Camera::start(vec![
-        first.clone(),
-        Act {
-            pictures: None,
-            then: camera::Then::Freeze,
-            ..first
-        },
-    ]);
+    let second = Act {
+        pictures: None,
+        then: camera::Then::Freeze,
+        ..first.clone()
+    };
+    Camera::start(vec![first, second])
+}
+
+/// A camera ends the stream in the middle of an outage, and comes back.
+fn outlives_its_connection(spool: &str) {
+    let server = GcsServer::spawn_thread();
+    let camera = closes_once(240);
     for _ in 0..10_000 {
         server.push_fault(Fault::status(503));
     }
@@ -160,20 +163,7 @@ fn without_a_spool_all_outlives_the_connection_that_it_came_by() {
 #[test]
 fn a_camera_that_connects_again_while_the_bucket_refuses_is_recorded_into_the_spool() {
     let server = GcsServer::spawn_thread();
-    let first = Act {
-        sends: vec!["h264"],
-        pictures: Some(75),
-        then: camera::Then::Close,
-        ..Act::default()
-    };
-    let camera = Camera::start(vec![
-        first.clone(),
-        Act {
-            pictures: None,
-            then: camera::Then::Freeze,
-            ..first
-        },
-    ]);
+    let camera = closes_once(75);
     for _ in 0..1000 {
         server.push_fault(Fault::status(403));
     }

@@ -25,6 +25,7 @@ use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::ChunkFile;
 use super::spooler::{self, Jobs};
 use super::tests::{chunk, limits};
+use super::ticket::Ticket;
 use crate::base::boot;
 use crate::flow::group::{Group, Member, Route};
 use crate::flow::site::Site;
@@ -750,15 +751,21 @@ fn a_part_whose_folder_is_removed_before_its_end_is_written_is_saved_into_the_ne
     assert_eq!(stored.size(), 20);
 }
 
-#[test]
-fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_behind() {
-    let (disk, uploads, mut desk) = end_mark_refused();
+/// The same: it is sent, and the disk is to be tried again with its end.
+fn sent_before_its_end() -> (SimDisk, Arc<UploadQueue>, SpoolWriter, (Ticket, Arc<Chunk>)) {
+    let (disk, uploads, desk) = end_mark_refused();
     let Due::Send { chunks, .. } = uploads.due() else {
         panic!("it has stopped")
     };
-    let (ticket, sending) = chunks.into_iter().next().expect("it is sent");
+    let sent = chunks.into_iter().next().expect("it is sent");
     uploads.move_all();
     uploads.lock().disk.as_mut().unwrap().health.retry();
+    (disk, uploads, desk, sent)
+}
+
+#[test]
+fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_behind() {
+    let (disk, uploads, mut desk, (ticket, sending)) = sent_before_its_end();
     assert!(step(&mut desk, &uploads).is_none());
     assert_eq!(chunk_files(&disk).len(), 1);
     sending.part().expect("sent from there").kept.confirm();
@@ -777,13 +784,7 @@ fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_be
 
 #[test]
 fn a_chunk_that_is_stored_before_its_end_is_written_is_no_trouble_of_the_disk() {
-    let (disk, uploads, mut desk) = end_mark_refused();
-    let Due::Send { chunks, .. } = uploads.due() else {
-        panic!("it has stopped")
-    };
-    let (_, sending) = chunks.into_iter().next().expect("it is sent");
-    uploads.move_all();
-    uploads.lock().disk.as_mut().unwrap().health.retry();
+    let (disk, uploads, mut desk, (_, sending)) = sent_before_its_end();
     sending.part().expect("sent from there").kept.confirm();
     assert!(step(&mut desk, &uploads).is_none());
     let words: Vec<Report> = std::iter::from_fn(|| uploads.take_report()).collect();

@@ -9,6 +9,7 @@ use std::ops::Range;
 use gcstreamer_schema::Container;
 use gcstreamer_schema::time::rfc3339_ms;
 
+use crate::hls::playlist::SLACK;
 use crate::index::Chunk;
 
 /// Bytes that begin an FLV file, and the size of the tag before the first, which is none.
@@ -31,9 +32,6 @@ pub fn parts(chunks: &[Chunk]) -> Result<Vec<Range<u64>>, String> {
     }
     Ok(parts)
 }
-
-/// Times of two chunks that follow each other overlap by less, ns.
-const SLACK: u64 = 250_000_000;
 
 /// Whether the times of a chunk go back to before the end of the one before it: another connection to the camera.
 fn goes_back(last: &Chunk, chunk: &Chunk) -> bool {

@@ -54,7 +54,7 @@ fn codecs(chunk: &Chunk) -> impl Iterator<Item = &str> {
 }
 
 /// By how much the container's time may be off where it goes on, ns.
-const SLACK: u64 = 250_000_000;
+pub const SLACK: u64 = 250_000_000;
 /// Most segments of a live playlist.
 const LIVE_SEGMENTS: usize = 8;
 /// Numbers of sessions in a live playlist, ten seconds each, start again after a week: hls.js has an array as long as the number, which it
