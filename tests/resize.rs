@@ -17,7 +17,9 @@ const KUBECTL: &str = r#"#!/bin/sh
 echo "$*" >>"$LOG"
 case "$*" in
   *spec.replicas*) cat "$LOG.replicas" ;;
-  *readyReplicas*) sed -n 's/^  replicas: //p' "$OVERLAY/replicas.yaml" ;;
+  *readyReplicas*) sed -n 's/^  replicas: \([0-9]*\).*/\1/p' "$OVERLAY/replicas.yaml" ;;
+  *'type=="Ready"'*) cat "$LOG.ready" ;;
+  *"grep -q"*) exec "$6" "$7" "$8" "$OVERLAY/recorder.toml" ;;
   *spec.template.spec*) cat "$LOG.template" ;;
   *"get pvc -l !"*) grep -vxFf "$LOG.drained" "$LOG.claims" || true ;;
   *"get pvc -l"*) cat "$LOG.drained" ;;
@@ -31,11 +33,18 @@ case "$*" in
     echo "$left"
     if [ "$left" -gt 0 ]; then echo $((left - 1)) >"$LOG.chunks"; fi ;;
   *dev/tcp*)
+    if [ -e "$LOG.starting" ]; then rm "$LOG.starting"; echo '[]'; exit; fi
     state=connecting
     if [ -e "$LOG.connected" ]; then state=recording; fi
     touch "$LOG.connected"
-    sed -n 's/^id = \("[^"]*"\)/{"id":\1,"state":"'$state'"}/p' "$OVERLAY/recorder.toml" ;;
+    sed -n 's/^ *id = \("[^"]*"\)/{"id":\1,"state":"'$state'"}/p' "$OVERLAY/recorder.toml" ;;
 esac
+"#;
+
+/// `sed` of macOS and the BSDs takes the word after `-i` for the suffix of a copy, and the file for the script.
+const SED: &str = r#"#!/bin/sh
+case " $* " in *" -i "*) echo 'sed: 1: "recorder.toml": invalid command code' >&2; exit 1 ;; esac
+PATH=/usr/bin:/bin exec sed "$@"
 "#;
 
 /// The pod of the manifests, with a secret that an overlay has added.
@@ -50,8 +59,9 @@ struct Cluster {
     kubectl: PathBuf,
 }
 
-/// What `resize` did: whether it succeeded, what it said, what it asked of the cluster, and the pods that it made.
+/// What `resize` did: its status and whether it succeeded, what it said, what it asked of the cluster, and the pods that it made.
 struct Resized {
+    status: Option<i32>,
     is_done: bool,
     said: String,
     log: Vec<String>,
@@ -68,8 +78,10 @@ impl Cluster {
         };
         let folder = tempfile::tempdir().unwrap();
         let cluster = Self { folder, kubectl };
-        std::fs::write(cluster.at("kubectl"), KUBECTL).unwrap();
-        std::fs::set_permissions(cluster.at("kubectl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, script) in [("kubectl", KUBECTL), ("sed", SED)] {
+            cluster.write(name, script);
+            std::fs::set_permissions(cluster.at(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
         for name in ["kustomization.yaml", "replicas.yaml", "recorder.toml"] {
             let text = read(&format!("deploy/kubernetes/overlays/fleet/{name}"));
             std::fs::write(cluster.at(name), text).unwrap();
@@ -80,6 +92,7 @@ impl Cluster {
         cluster.write("log.drained", "");
         cluster.write("log.claims", &(0..volumes).map(claim).collect::<String>());
         cluster.write("log.chunks", &chunks.to_string());
+        cluster.write("log.ready", "True");
         Some(cluster)
     }
 
@@ -91,6 +104,13 @@ impl Cluster {
         std::fs::write(self.at(name), text).unwrap();
     }
 
+    /// Writes a file of the overlay anew, with these words in place of others.
+    fn replace(&self, name: &str, words: &str, by: &str) {
+        let text = std::fs::read_to_string(self.at(name)).unwrap();
+        assert!(text.contains(words), "{name} has no {words:?}");
+        self.write(name, &text.replace(words, by));
+    }
+
     /// Whether a file of the overlay has this line.
     fn has_line(&self, name: &str, wanted: &str) -> bool {
         let text = std::fs::read_to_string(self.at(name)).unwrap();
@@ -98,6 +118,12 @@ impl Cluster {
     }
 
     fn resize(&self, to: u32) -> Resized {
+        let resized = self.run(to);
+        assert!(self.has_line("recorder.toml", &format!("pods = {to}")));
+        resized
+    }
+
+    fn run(&self, to: u32) -> Resized {
         let _ = std::fs::remove_file(self.at("log"));
         let output = Command::new(root().join("deploy/kubernetes/resize"))
             .arg(to.to_string())
@@ -109,11 +135,11 @@ impl Cluster {
             .env("RESIZE_PAUSE", "0")
             .output()
             .unwrap();
-        let log = std::fs::read_to_string(self.at("log")).unwrap();
+        let log = std::fs::read_to_string(self.at("log")).unwrap_or_default();
         let log = log.replace(self.folder.path().to_str().unwrap(), "OVERLAY");
-        assert!(self.has_line("recorder.toml", &format!("pods = {to}")));
         assert!(!log.contains("delete pvc"), "{log}");
         Resized {
+            status: output.status.code(),
             is_done: output.status.success(),
             said: text(&output),
             log: log.lines().map(str::to_owned).collect(),
@@ -252,4 +278,108 @@ fn a_spool_that_empties_slowly_is_waited_for_and_one_that_cannot_be_seen_is_not_
         resized.said
     );
     assert!(!resized.log.iter().any(|line| line.contains("drain-5")), "{:#?}", resized.log);
+}
+
+#[test]
+fn a_password_that_all_cameras_share_does_not_keep_a_spool_from_being_drained() {
+    let Some(cluster) = Cluster::new(6, 6, 1) else {
+        return;
+    };
+    let shared =
+        "[defaults]\npassword-file = \"/etc/gcstreamer-passwords/all\"\n[defaults.metadata]\nsite = \"1\"\n\n[[camera]]\n";
+    let text = std::fs::read_to_string(cluster.at("recorder.toml")).unwrap();
+    let keys = "listen = \"0.0.0.0:9640\"\nmqtt.host = \"broker\"\n";
+    let text = text
+        .replace("listen = \"0.0.0.0:9640\"\n", keys)
+        .replacen("[[camera]]\n", shared, 1);
+    cluster.write("recorder.toml", &text);
+    let resized = cluster.resize(5);
+    assert!(resized.is_done, "{}", resized.said);
+    let applied = &resized.applied;
+    // What the uploads need is there, and nothing that is half of what a camera needs.
+    assert!(
+        applied.contains("bucket = \"my-bucket\"") && applied.contains("0.0.0.0:9640"),
+        "{applied}"
+    );
+    for word in ["defaults", "password-file", "site =", "broker"] {
+        assert!(!applied.contains(word), "{word} in {applied}");
+    }
+}
+
+#[test]
+fn remarks_and_indentation_of_the_files_are_kept() {
+    let Some(cluster) = Cluster::new(6, 6, 0) else {
+        return;
+    };
+    cluster.replace("recorder.toml", "pods = 6", "  pods=6   # equal to replicas");
+    cluster.replace("replicas.yaml", "replicas: 6", "replicas: 6 # equal to pods");
+    let resized = cluster.run(18);
+    assert!(resized.is_done, "{}", resized.said);
+    assert!(cluster.has_line("recorder.toml", "  pods=18   # equal to replicas"));
+    assert!(cluster.has_line("replicas.yaml", "  replicas: 18 # equal to pods"));
+}
+
+#[test]
+fn a_file_without_a_line_that_has_to_change_is_named_before_anything_is_changed() {
+    for (name, words, by, named) in [
+        ("recorder.toml", "pods = 6", "pods = 0x6", "pods = NUMBER"),
+        ("recorder.toml", "[[camera]]", "[[kamera]]", "[[camera]]"),
+        ("replicas.yaml", "replicas: 6", "replicas: six", "replicas: NUMBER"),
+        ("kustomization.yaml", "namespace: ", "#namespace: ", "namespace: NAME"),
+    ] {
+        let Some(cluster) = Cluster::new(6, 6, 0) else {
+            return;
+        };
+        cluster.replace(name, words, by);
+        let resized = cluster.run(8);
+        assert_eq!(resized.status, Some(2), "{}", resized.said);
+        assert!(
+            resized.said.contains(name) && resized.said.contains(named),
+            "{}",
+            resized.said
+        );
+        assert!(resized.log.is_empty(), "{:#?}", resized.log);
+        let kept = |name: &str| !std::fs::read_to_string(cluster.at(name)).unwrap().contains('8');
+        assert!(kept("recorder.toml") && kept("replicas.yaml"));
+    }
+}
+
+#[test]
+fn cameras_that_are_indented_are_counted_before_the_others_end() {
+    let Some(cluster) = Cluster::new(2, 2, 0) else {
+        return;
+    };
+    cluster.replace("recorder.toml", "[[camera]]\n", "  [[ camera ]]\n  ");
+    // The pod that stays lists no camera at the first look.
+    cluster.write("log.starting", "");
+    cluster.write("log.connected", "");
+    let resized = cluster.resize(1);
+    assert!(resized.is_done, "{}", resized.said);
+    let (apply, status) = (
+        "apply --server-side --force-conflicts -k OVERLAY",
+        "exec gcstreamer-recorder-0 -- bash -c",
+    );
+    assert_in_order(&resized.log, &[apply, status, status, apply]);
+}
+
+#[test]
+fn a_pod_that_drains_and_does_not_become_ready_is_named_with_what_to_do() {
+    let Some(cluster) = Cluster::new(6, 6, 1) else {
+        return;
+    };
+    // Its volume is still attached to a node that has died.
+    cluster.write("log.ready", "False");
+    let resized = cluster.resize(5);
+    assert!(!resized.is_done, "{}", resized.said);
+    for words in ["a ready gcstreamer-recorder-drain-5", "describe pod", "run this again"] {
+        assert!(resized.said.contains(words), "{}", resized.said);
+    }
+    cluster.write("log.ready", "True");
+    cluster.write("log.replicas", "5");
+    let resized = cluster.resize(5);
+    assert!(
+        resized.is_done && resized.said.contains("gcstreamer-recorder-5 is drained"),
+        "{}",
+        resized.said
+    );
 }
