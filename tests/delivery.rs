@@ -117,27 +117,47 @@ fn the_units_leave_time_for_the_last_chunk_and_start_again_whatever_happened() {
     }
 }
 
-#[test]
-fn a_launch_line_of_a_file_reaches_gst_launch_word_by_word() {
+/// What `launch-line` makes of a file with this text: the words that `gst-launch-1.0` gets, each in `<>`.
+fn words_of_line(text_of_file: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("gst-launch-1.0");
     std::fs::write(&program, "#!/bin/sh\nfor word; do printf '<%s>' \"$word\"; done\n").unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let line = folder.path().join("door.line");
-    std::fs::write(
-        &line,
-        "# The door\n  # and a remark\nvideotestsrc  pattern=* ! \\\n\tvideo/x-raw,format=(string)I420 !\n gcssink bucket=$HOME\n",
-    )
-    .unwrap();
+    std::fs::write(&line, text_of_file).unwrap();
     let output = Command::new(root().join("deploy/systemd/launch-line"))
         .arg(&line)
         .current_dir(folder.path())
         .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
         .output()
         .unwrap();
+    text(&output)
+}
+
+#[test]
+fn a_launch_line_of_a_file_reaches_gst_launch_word_by_word() {
+    let words = words_of_line(
+        "# The door\n  # and a remark\nvideotestsrc  pattern=* ! \\\n\tvideo/x-raw,format=(string)I420 !\n gcssink bucket=$HOME\n",
+    );
     let expected = "<-e><videotestsrc><pattern=*><!><video/x-raw,format=(string)I420><!><gcssink><bucket=$HOME>";
-    assert_eq!(text(&output), expected);
+    assert_eq!(words, expected);
+}
+
+/// `hlsdemux` does not pass on the EOS that `-e` waits for: with it such a line would be killed in the end.
+#[test]
+fn a_launch_line_that_asks_for_it_is_interrupted_without_waiting_for_an_eos() {
+    let words = words_of_line("# The playlist\n--no-eos\nsouphttpsrc location=http://HOST/live.m3u8 ! hlsdemux ! gcssink\n");
+    assert_eq!(
+        words,
+        "<souphttpsrc><location=http://HOST/live.m3u8><!><hlsdemux><!><gcssink>"
+    );
+    // Only as the first word.
+    assert!(words_of_line("fakesrc ! fakesink --no-eos\n").starts_with("<-e><fakesrc>"));
+    // Where the documents show such a line, they say so.
+    for document in ["docs/systemd.md", "docs/container.md"] {
+        assert!(read(document).contains("hlsdemux"), "{document}");
+    }
 }
 
 /// Files of the delivery that a program is asked to check: what they set has to be understood.
