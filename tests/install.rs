@@ -1,7 +1,7 @@
 //! How the plugin gets into a process: from its file, as `gst-inspect-1.0` finds it, and linked into an application.
 //!
 //! Whole installs (meson, cargo-c, Debian package) take minutes: `scripts/check-install` does them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod common;
 #[path = "common/process.rs"]
@@ -99,6 +99,64 @@ fn the_plugin_exports_what_gstreamer_asks_a_plugin_for() {
     let text = String::from_utf8(output.stdout).unwrap();
     let exported = |name: &str| text.lines().any(|l| l.ends_with(&format!(" {name}")) && !l.contains("*UND*"));
     assert!(exported("gst_plugin_gcstreamer_get_desc") && exported("gst_plugin_gcstreamer_register"));
+}
+
+/// A cargo that builds nothing, and writes down where it was started.
+const CARGO: &str = r#"#!/bin/sh
+pwd >"$0.folder"
+while [ "$1" != --target-dir ]; do shift; done
+mkdir -p "$2/release" && : >"$2/release/libgstgcstreamer.so"
+"#;
+
+/// Vendored crates are named in `.cargo/config.toml` of the source, which cargo looks for from its working directory upwards.
+#[test]
+fn meson_starts_cargo_in_the_source_wherever_the_build_folder_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let cargo = folder.path().join("cargo");
+    std::fs::write(&cargo, CARGO).unwrap();
+    std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(root().join("scripts/lib/cargo_build.py"))
+        .arg("--cargo")
+        .arg(&cargo)
+        .arg("--manifest")
+        .arg(root().join("Cargo.toml"))
+        .args([
+            "--target-dir",
+            "target",
+            "--output",
+            "libgstgcstreamer.so",
+            "--depfile",
+            "plugin.d",
+        ])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let started_in = std::fs::read_to_string(folder.path().join("cargo.folder")).unwrap();
+    assert_eq!(PathBuf::from(started_in.trim()), root().canonicalize().unwrap());
+    // And what it built is in the build folder, which the caller named from its own.
+    assert!(folder.path().join("libgstgcstreamer.so").is_file());
+}
+
+/// `plain` is what the tools of distributions pass.
+#[test]
+fn meson_builds_in_release_mode_unless_it_is_told_to_debug() {
+    let folder = tempfile::tempdir().unwrap();
+    for (build_type, profile) in [("plain", "release"), ("debugoptimized", "release"), ("debug", "dev")] {
+        let build = folder.path().join(build_type);
+        let output = Command::new("meson")
+            .args(["setup", "--buildtype", build_type])
+            .args([&build, &root()])
+            .output();
+        let Ok(output) = output else {
+            eprintln!("left out: meson is not installed");
+            return;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let ninja = std::fs::read_to_string(build.join("build.ninja")).unwrap();
+        assert!(ninja.contains(&format!("--profile {profile} ")), "{build_type}");
+    }
 }
 
 /// What `gst-inspect-1.0` and `gst-launch-1.0` say with this folder as the only place of the plugin.

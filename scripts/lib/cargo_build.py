@@ -23,11 +23,14 @@ def version_of(manifest):
 
 def build(args):
     """Runs cargo and copies the plugin to where meson wants it."""
+    # Other than --output and --depfile, which the build folder knows by relative names.
+    args.manifest, args.target_dir = args.manifest.resolve(), args.target_dir.resolve()
     command = [args.cargo, "build", "--locked", "--lib", "--manifest-path", args.manifest]
     command += ["--target-dir", args.target_dir, "--profile", args.profile]
     # A target of its own may be named by CARGO_BUILD_TARGET (cross builds): cargo then adds a folder.
     triple = os.environ.get("CARGO_BUILD_TARGET", "")
-    status = subprocess.run([str(part) for part in command], check=False).returncode
+    # In the source: cargo looks for .cargo/config.toml, which names vendored crates, from its working directory upwards.
+    status = subprocess.run([str(part) for part in command], check=False, cwd=args.manifest.parent).returncode
     if status != 0:
         sys.exit(status)
     folder = args.target_dir / triple / ("debug" if args.profile == "dev" else args.profile)
@@ -39,7 +42,7 @@ def build(args):
 def write_depfile(args, cargo_depfile):
     """Cargo's own depfile under the name of meson's target, and the files that cargo does not list there."""
     sources = cargo_depfile.read_text().split(": ", 1)[-1].strip() if cargo_depfile.exists() else ""
-    root = args.manifest.resolve().parent
+    root = args.manifest.parent
     manifests = [root / "Cargo.toml", *sorted(root.glob("crates/*/Cargo.toml"))]
     others = [root / "Cargo.lock", root / "build.rs"]
     more = " ".join(str(path).replace(" ", "\\ ") for path in manifests + others)
