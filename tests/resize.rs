@@ -28,6 +28,7 @@ case "$*" in
   *" patch "*) exec "$REAL_KUBECTL" "$@" ;;
   *"create configmap"*) cat ;;
   *"apply --server-side --force-conflicts -f -"*) cat >>"$LOG.applied" ;;
+  *"kill -HUP"*) if [ -e "$LOG.restarting" ]; then rm "$LOG.restarting"; exit 1; fi ;;
   *find*)
     left=$(cat "$LOG.chunks" 2>/dev/null) || exit 1
     echo "$left"
@@ -382,4 +383,15 @@ fn a_pod_that_drains_and_does_not_become_ready_is_named_with_what_to_do() {
         "{}",
         resized.said
     );
+}
+
+#[test]
+fn a_pod_that_cannot_be_asked_for_a_moment_is_asked_again() {
+    let Some(cluster) = Cluster::new(5, 5, 0) else {
+        return;
+    };
+    cluster.write("log.restarting", "");
+    let resized = cluster.resize(6);
+    assert!(resized.is_done, "{}", resized.said);
+    assert_in_order(&resized.log, &[&reload(0), &reload(0), &reload(1), &reload(4)]);
 }
