@@ -74,7 +74,8 @@ struct Board {
 impl App {
     /// An app with these settings. Nothing is asked before the first request.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
-        let identity = format!("{:?}\0{}", settings.endpoint, settings.bucket);
+        // Another template makes other chunks of the same objects.
+        let identity = format!("{:?}\0{}\0{:?}", settings.endpoint, settings.bucket, settings.template);
         let disk = settings.cache_dir.as_deref().map(|folder| Disk::new(folder, identity));
         let reader = GcsReader::new(&ClientPool::global(), settings.endpoint, settings.credentials)
             .with_request_timeout(settings.request_timeout);

@@ -63,7 +63,10 @@ impl Auth {
             Self::Token(token) => {
                 let bearer = shown
                     .authorization
-                    .and_then(|value| value.strip_prefix("Bearer "))
+                    .and_then(|value| value.split_once(' '))
+                    // The scheme's case does not count: RFC 9110 section 11.1.
+                    .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
+                    .map(|(_, said)| said.trim_start_matches(' '))
                     .is_some_and(|said| same(said, token));
                 let cookies = shown
                     .cookie
@@ -174,7 +177,9 @@ mod tests {
                 Address::Guarded,
             )
         };
-        assert_eq!(bearer(&format!("Bearer {TOKEN}")), Decision::Allow);
+        for right in ["Bearer", "bearer", "BEARER"] {
+            assert_eq!(bearer(&format!("{right} {TOKEN}")), Decision::Allow, "{right}");
+        }
         for wrong in ["Bearer ", "Bearer 0123456789abcdeg", "Basic x", TOKEN] {
             assert_eq!(bearer(wrong), Decision::LogIn, "{wrong}");
         }

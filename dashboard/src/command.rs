@@ -112,6 +112,13 @@ impl ExportFlags {
 /// [`Failure`]; the file is not there then, or is what it was.
 pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
     let (request, index) = (flags.request()?, flags.index()?);
+    if flags.manifest.as_deref() == Some(flags.out.as_path()) {
+        let text = format!(
+            "the manifest would replace the recording: --manifest and OUT are both {}",
+            flags.out.display()
+        );
+        return Err(Failure::Usage(text));
+    }
     tracing::info!(
         camera = request.camera,
         from = flags.from,

@@ -31,6 +31,9 @@ fn ids_with_parts_that_look_like_years_are_cameras_and_so_are_their_neighbours()
         "store/0042",
         "store/1999/2024",
         "unit/2026",
+        // What a sink takes, a board shows.
+        "yard/",
+        "a/b/c/d/e/f/g/h",
     ];
     for camera in cameras {
         let from = (now() - 2 * MINUTE) / SECOND * SECOND;
@@ -44,7 +47,78 @@ fn ids_with_parts_that_look_like_years_are_cameras_and_so_are_their_neighbours()
         .map(|state| state["id"].as_str().unwrap().to_owned())
         .collect();
     found.sort();
-    assert_eq!(found, cameras);
+    let mut wanted = cameras;
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn what_others_put_beside_the_recordings_of_an_idle_camera_does_not_hide_them() {
+    let server = GcsServer::spawn_thread();
+    let end = now() / HOUR * HOUR - 9 * 24 * HOUR;
+    put_chunks(&server, "idle", "1a1b2c3d4e", 0, (end - MINUTE, end), "start");
+    for days in [3, 5] {
+        let hour = iso(now() - days * 24 * HOUR);
+        let (day, hour) = (hour[..10].replace('-', "/"), hour[..13].replace('-', ""));
+        server.put(common::BUCKET, &format!("idle/{day}/{hour}notes.txt"), b"not a chunk");
+    }
+    let dashboard = Dashboard::start(settings(&server));
+    let [camera] = &board(&dashboard)[..] else {
+        panic!("one camera")
+    };
+    assert_eq!(camera["last_stored"], iso(end), "{camera}");
+    assert!(
+        camera["reason"].as_str().unwrap().starts_with("nothing stored since"),
+        "{camera}"
+    );
+    let playlist = get(
+        &dashboard.address,
+        &format!("/hls/index.m3u8?camera=idle&from={}&to={}", iso(end - HOUR), iso(end)),
+    );
+    assert_eq!(playlist.status, 200);
+    // A gap that began then is seen in what follows, too.
+    put_chunks(
+        &server,
+        "idle",
+        "2a1b2c3d4e",
+        0,
+        (now() / SECOND * SECOND - 2 * MINUTE, now() / SECOND * SECOND),
+        "camera-unreachable",
+    );
+    let dashboard = Dashboard::start(settings(&server));
+    let from = now() - HOUR;
+    let timeline = get(
+        &dashboard.address,
+        &format!("/api/timeline?camera=idle&from={}&to={}", iso(from), iso(now())),
+    )
+    .json();
+    assert_eq!(timeline["gaps"][0]["reason"], "camera-unreachable", "{timeline}");
+}
+
+#[test]
+fn names_without_a_time_are_listed_once_for_all_hours_of_a_question() {
+    for location in ["{device}/{session}_{seq}.{ext}", "{device}/%Y/%m/%d/{session}_{seq}.{ext}"] {
+        let server = GcsServer::spawn_thread();
+        let day = now() / (24 * HOUR) * (24 * HOUR) - 48 * HOUR;
+        put_chunks_at(
+            &server,
+            location,
+            "cam",
+            ("0a1b2c3d4e", 0),
+            (day + HOUR, day + 2 * HOUR),
+            "start",
+        );
+        let dashboard = Dashboard::start(gcstreamer_dashboard::settings::Settings {
+            template: gcstreamer_schema::name::Template::parse(location).unwrap(),
+            ..settings(&server)
+        });
+        let before = server.requests().len();
+        let path = format!("/api/timeline?camera=cam&from={}&to={}", iso(day), iso(day + 12 * HOUR));
+        let timeline = get(&dashboard.address, &path).json();
+        assert_eq!(timeline["ranges"][0]["from"], iso(day + HOUR), "{timeline}");
+        let lists = server.requests().len() - before;
+        assert!(lists <= 4, "{location}: {lists} listings for twelve hours");
+    }
 }
 
 #[test]

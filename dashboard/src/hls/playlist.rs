@@ -5,7 +5,7 @@
 //! percent-encoded.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use gcstreamer_schema::session::session_start;
@@ -57,7 +57,10 @@ fn codecs(chunk: &Chunk) -> impl Iterator<Item = &str> {
 pub const SLACK: u64 = 250_000_000;
 /// Most segments of a live playlist.
 const LIVE_SEGMENTS: usize = 8;
-/// Numbers of sessions in a live playlist, ten seconds each, start again after a week: hls.js has an array as long as the number, which it
+/// A session has a number of its own where it begins so much later than the one before, 100 ms: a camera that is lost at once is back after a
+/// second at the earliest, and then connects.
+const SESSION_EVERY: u64 = 20;
+/// Numbers of sessions in a live playlist start again after a day and a half: hls.js has an array as long as the number, which it
 /// walks through at every playlist. With the seconds since 1970 a page stood still for a minute.
 const DISCONTINUITIES: u64 = 65_536;
 /// How long a live playlist waits for a chunk that others have overtaken, ns.
@@ -175,15 +178,30 @@ pub struct Piece<'a> {
     pub after: Option<u64>,
 }
 
+/// Chunks, each with the time from which it counts (ns since the Unix epoch), sorted by that: within a session none counts from later than
+/// one with a higher number does, so what was recorded first is first, also where the clock then went back.
+fn as_recorded<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> Vec<(u64, &'a Chunk)> {
+    let mut all: Vec<(u64, &Chunk)> = chunks.map(|chunk| (chunk.meta.start, chunk)).collect();
+    all.sort_by_key(|(_, chunk)| Reverse(chunk.meta.sequence));
+    let mut earliest: HashMap<&str, u64> = HashMap::new();
+    for (from, chunk) in &mut all {
+        let least = earliest.entry(&chunk.meta.session).or_insert(*from);
+        *least = (*least).min(*from);
+        *from = *least;
+    }
+    all.sort_by(|(a, x), (b, y)| (a, &x.meta.session, x.meta.sequence).cmp(&(b, &y.meta.session, y.meta.sequence)));
+    all
+}
+
 /// Takes out what another session recorded at the same time, of chunks sorted by their beginning; nothing that one of them alone has is
 /// left out. A session is followed as long as it goes on. The one that is then taken up may have begun before. `to`: what comes then is not
 /// asked for, ns since the Unix epoch.
 pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>, to: u64) -> Vec<Piece<'a>> {
     let mut kept: Vec<Piece<'_>> = Vec::new();
-    let (mut covered, mut open, mut rest) = (0, Vec::new(), chunks.peekable());
+    let (mut covered, mut open, mut rest) = (0, Vec::new(), as_recorded(chunks).into_iter().peekable());
     loop {
         let last = kept.last().map(|piece| piece.chunk);
-        while let Some(chunk) = rest.next_if(|chunk| last.is_some() && chunk.meta.start <= covered + SLACK) {
+        while let Some((_, chunk)) = rest.next_if(|(from, _)| last.is_some() && *from <= covered + SLACK) {
             open.push(chunk);
         }
         let goes_on = |chunk: &Chunk| last.is_some_and(|last| last.is_followed_by(chunk));
@@ -192,18 +210,19 @@ pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>, to: u64) -> Vec<Piece<'
         };
         // A session records nothing twice, also where its clock goes back.
         open.retain(|chunk| is_same(chunk) || chunk.meta.end > covered + SLACK && covered < to);
-        let best = open
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, chunk)| {
-                (
-                    goes_on(chunk),
-                    is_same(chunk).then_some(Reverse(chunk.meta.sequence)),
-                    chunk.meta.start,
-                )
-            })
-            .map(|(at, _)| at);
-        let Some(chunk) = best.map(|at| open.swap_remove(at)).or_else(|| rest.next()) else {
+        let best = open.iter().max_by_key(|chunk| {
+            (
+                goes_on(chunk),
+                is_same(chunk).then_some(Reverse(chunk.meta.sequence)),
+                chunk.meta.start,
+            )
+        });
+        // Of the session that is taken up nothing is passed over, whatever its clock said.
+        let of_it = |chunk: &Chunk| best.is_some_and(|best| best.meta.session == chunk.meta.session);
+        let first = open.iter().enumerate().filter(|(_, chunk)| of_it(chunk));
+        let first = first.min_by_key(|(_, chunk)| chunk.meta.sequence).map(|(at, _)| at);
+        let next = first.map(|at| open.swap_remove(at));
+        let Some(chunk) = next.or_else(|| rest.next().map(|(_, chunk)| chunk)) else {
             return kept;
         };
         let is_late = !is_same(chunk) && chunk.meta.start + SLACK < covered;
@@ -311,13 +330,21 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     let shown = in_time.get(..end)?;
     // Only this session is listed: what earlier ones are must not change how it is played when they leave the last hour.
     let ways = Ways::of(chunks, shown);
-    let follows = |pair: &[&Chunk]| pair[0].meta.sequence + 1 == pair[1].meta.sequence && ways.goes_on(pair[0], pair[1]);
+    // Numbers stand for what is listed one behind the other: where one is missing the window begins anew.
+    let follows = |pair: &[&Chunk]| pair[0].meta.sequence + 1 == pair[1].meta.sequence;
     let run = shown.windows(2).rposition(|pair| !follows(pair)).map_or(0, |at| at + 1);
-    let window = shown.get(run.max(shown.len().saturating_sub(LIVE_SEGMENTS))..)?;
+    let begin = run.max(shown.len().saturating_sub(LIVE_SEGMENTS));
+    let window = shown.get(begin..)?;
     let first = window.first()?;
     // Ten numbers for each second between two sessions: chunks are longer than 100 ms.
     let base = session_start(session).unwrap_or(0) / 100_000_000;
-    let number = Some(base / 100 % DISCONTINUITIES);
+    // Times that begin anew within the session, as far back as is listed, count, too (RFC 8216 section 6.2.2).
+    let breaks = shown
+        .windows(2)
+        .take(begin)
+        .filter(|pair| !ways.goes_on(pair[0], pair[1]))
+        .count();
+    let number = Some((base / SESSION_EVERY).wrapping_add(u64::try_from(breaks).unwrap_or(0)) % DISCONTINUITIES);
     let mut out = head((window, &all), &ways, base + first.meta.sequence, number);
     style.body(&mut out, window, &ways);
     Some(out)

@@ -134,6 +134,31 @@ fn what_one_of_two_recorders_alone_stored_is_played() {
         .map(|piece| piece.chunk.meta.sequence)
         .collect();
     assert_eq!(order, [4, 5, 7, 8]);
+    // A clock that was ahead at first is set: what it said then is among what was recorded later.
+    let ahead = [(0, 600.0), (1, 610.0), (2, 620.0)].into_iter();
+    let ahead = ahead
+        .chain((3..70).map(|q| (q, 10.0 * q as f64)))
+        .map(|(q, at)| chunk(0, q, at, 10.0));
+    let ahead = crate::index::chunk::sorted(ahead.collect());
+    let from = |second: u64| ahead.iter().filter(move |chunk| chunk.meta.start >= BASE + second * SECOND);
+    for (second, expected) in [
+        (0, (0..70).collect()),
+        (595, [0, 1, 2].into_iter().chain(60..70).collect::<Vec<u64>>()),
+    ] {
+        let order: Vec<u64> = once(from(second), u64::MAX)
+            .iter()
+            .map(|piece| piece.chunk.meta.sequence)
+            .collect();
+        assert_eq!(order, expected, "from {second} s on");
+    }
+    let other = [chunk(1, 7, 590.0, 15.0)];
+    let beside = crate::index::chunk::sorted(from(580).chain(&other).cloned().collect());
+    let order: Vec<u64> = once(beside.iter(), u64::MAX)
+        .iter()
+        .filter(|piece| piece.chunk.meta.session.starts_with('0'))
+        .map(|piece| piece.chunk.meta.sequence)
+        .collect();
+    assert!([0, 1, 2].iter().all(|q| order.contains(q)), "{order:?}");
     assert_eq!(pieces(&[(0, 0, 0.0, 10.0), (0, 1, 10.0, 20.0), (0, 2, 12.0, 18.0)]).len(), 3);
 }
 
@@ -424,6 +449,42 @@ fn chunks_that_overtake_each_other_are_waited_for() {
         ),
         (first, 6)
     );
+}
+
+#[test]
+fn times_that_begin_anew_within_a_session_are_told_to_who_follows_it() {
+    let number = |text: &str, name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.parse().unwrap()
+    };
+    let mut all = run(0, 0..30);
+    for chunk in &mut all[12..] {
+        chunk.meta.pts_start = Some(chunk.meta.sequence * 10 * SECOND - 120 * SECOND);
+    }
+    let now = BASE + 1000 * SECOND;
+    let mut known = std::collections::BTreeMap::new();
+    for stored in 1..=all.len() {
+        let text = live(&all[..stored], now).unwrap();
+        let first = number(&text, "#EXT-X-MEDIA-SEQUENCE:");
+        let mut part = number(&text, "#EXT-X-DISCONTINUITY-SEQUENCE:");
+        let mut at = first;
+        for line in text.lines() {
+            part += u64::from(line == "#EXT-X-DISCONTINUITY");
+            if !line.starts_with('#') {
+                assert_eq!(*known.entry(at).or_insert(part), part, "the part of {at} changes");
+                at += 1;
+            }
+        }
+    }
+    let parts: std::collections::BTreeSet<u64> = known.values().copied().collect();
+    assert_eq!(parts.len(), 2, "{known:?}");
+    // A camera that was lost at once is another session, and another part.
+    let mut soon = run(0, 0..1);
+    soon[0].meta.session = gcstreamer_schema::session::session_id(BASE, 0);
+    let mut back = soon.clone();
+    back[0].meta.session = gcstreamer_schema::session::session_id(BASE + 3 * SECOND, 0);
+    let [a, b] = [soon, back].map(|chunks| number(&live(&chunks, now).unwrap(), "#EXT-X-DISCONTINUITY-SEQUENCE:"));
+    assert_ne!(a, b);
 }
 
 #[test]

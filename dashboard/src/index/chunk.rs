@@ -14,6 +14,9 @@ use gcstreamer_storage::Listed;
 /// A chunk longer than this is not believed, ns: a day.
 const MAX_DURATION: u64 = 86_400_000_000_000;
 
+/// A clock that is set by no more than this only drifted, ms.
+const MAX_DRIFT_MS: i64 = 2000;
+
 /// A stored chunk. Times in ns since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -67,6 +70,11 @@ impl Chunk {
         self.meta.session == next.meta.session
             && self.meta.sequence.checked_add(1) == Some(next.meta.sequence)
             && next.meta.gap.is_none()
+    }
+
+    /// Whether its camera's clock was set forward before it by more than clocks drift.
+    pub fn steps(&self) -> bool {
+        self.meta.clock_step_ms.is_some_and(|by| by > MAX_DRIFT_MS)
     }
 
     /// When its end was, ns since the Unix epoch: by the camera's clock, unless that was ahead of the bucket's.

@@ -71,6 +71,11 @@ impl Discovered {
     }
 }
 
+/// The id of the camera that a folder is of: all before its last slash, as ids may end with one.
+fn camera_of(folder: &str) -> &str {
+    folder.strip_suffix('/').unwrap_or(folder)
+}
+
 impl Index {
     /// The device ids of all cameras, sorted.
     ///
@@ -101,7 +106,8 @@ impl Index {
     async fn look_into_folders(&self, discovered: &mut Discovered, now: u64) -> Result<(), IndexError> {
         let mut level = vec![String::new()];
         let mut listed = 0;
-        for _ in 0..MAX_DEPTH {
+        // The root is a level, too.
+        for _ in 0..=MAX_DEPTH {
             level.retain(|folder| {
                 discovered
                     .folders
@@ -118,7 +124,7 @@ impl Index {
             while let Some(folder) = folders.try_next().await? {
                 discovered.forget(&folder);
                 if folder.is_camera {
-                    discovered.cameras.insert(folder.name.trim_end_matches('/').to_owned());
+                    discovered.cameras.insert(camera_of(&folder.name).to_owned());
                     discovered.folders.insert(folder.name, now);
                 }
                 // A bucket may hold folders without end, of which no more than these are ever listed.
@@ -178,7 +184,7 @@ impl Index {
             fields: Fields::Names,
             ..ListQuery::default()
         };
-        let camera = folder.trim_end_matches('/');
+        let camera = camera_of(folder);
         // What no sink would take as its device is not asked for either.
         if check_device(camera).is_err() {
             return Ok(false);

@@ -26,6 +26,8 @@ const AROUND: u64 = HOUR;
 const GOOD_FOR: u64 = 10 * 60_000_000_000;
 /// A name holds no end: behind this much time after the last one something may be missing, ns.
 const LENGTH: u64 = 60_000_000_000;
+/// Most hours that have objects and no chunk which are passed over on the way back.
+const FOREIGN_HOURS: usize = 8;
 /// Objects that are looked at for the first chunk: not all need be of gcssink.
 const LOOKED_AT: u32 = 10;
 
@@ -47,7 +49,7 @@ impl Index {
     /// [`IndexError`].
     pub async fn overview(&self, camera: &str, from: u64, to: u64) -> Result<Timeline, IndexError> {
         let (begin, end) = (from.saturating_sub(AROUND), to.saturating_add(AROUND));
-        let found: Vec<Arc<Vec<Run>>> = stream::iter(self.hours(begin, end))
+        let found: Vec<Arc<Vec<Run>>> = stream::iter(self.hours(camera, begin, end))
             .map(|hour| self.hour_runs(camera, hour))
             .buffered(PARALLEL)
             .try_collect()
@@ -101,12 +103,31 @@ impl Index {
             if !self.has_any(camera, from, high).await? {
                 return Ok(known);
             }
-            let Some(hour) = self.last_hour(camera, high).await? else {
-                return Ok(None);
-            };
-            Ok(last(&self.hour(camera, hour * HOUR).await?, u64::MAX))
+            let hour = self.last_hour_of_chunks(camera, BEGIN, high).await?;
+            Ok(hour.and_then(|hour| last(&hour, u64::MAX)))
         })
         .await
+    }
+
+    /// The last hour before `high` (hours since the Unix epoch) that has a chunk. Other objects may be named as chunks are: some hours of
+    /// which nothing else is there are passed over.
+    pub(super) async fn last_hour_of_chunks(
+        &self,
+        camera: &str,
+        begin: u64,
+        mut high: u64,
+    ) -> Result<Option<Arc<Vec<Chunk>>>, IndexError> {
+        for _ in 0..FOREIGN_HOURS {
+            let Some(hour) = self.last_hour(camera, begin, high).await? else {
+                break;
+            };
+            let chunks = self.hour(camera, hour * HOUR).await?;
+            if !chunks.is_empty() {
+                return Ok(Some(chunks));
+            }
+            high = hour;
+        }
+        Ok(None)
     }
 
     /// The first chunk that begins at `at` or later.
@@ -160,16 +181,16 @@ impl Index {
         Ok(chunk)
     }
 
-    /// The last hour before `high` (hours since the Unix epoch) in which something begins.
-    async fn last_hour(&self, camera: &str, mut high: u64) -> Result<Option<u64>, IndexError> {
+    /// The last hour from `begin` on and before `high` (hours since the Unix epoch) in which something begins.
+    async fn last_hour(&self, camera: &str, begin: u64, mut high: u64) -> Result<Option<u64>, IndexError> {
         let mut step = STEP;
-        let mut low = high.saturating_sub(step).max(BEGIN);
+        let mut low = high.saturating_sub(step).max(begin);
         while !self.has_any(camera, low, high).await? {
-            if low <= BEGIN {
+            if low <= begin {
                 return Ok(None);
             }
-            step *= 4;
-            (low, high) = (low.saturating_sub(step).max(BEGIN), low);
+            step = step.saturating_mul(4);
+            (low, high) = (low.saturating_sub(step).max(begin), low);
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
@@ -183,7 +204,7 @@ impl Index {
     }
 
     /// Whether an object is named for one of the hours `low..high`.
-    async fn has_any(&self, camera: &str, low: u64, high: u64) -> Result<bool, IndexError> {
+    pub(super) async fn has_any(&self, camera: &str, low: u64, high: u64) -> Result<bool, IndexError> {
         if low >= high {
             return Ok(false);
         }

@@ -179,8 +179,8 @@ impl Index {
     /// The chunks of a camera that begin in the UTC hour of `at`, from the cache where it is good enough.
     async fn hour(&self, camera: &str, at: u64) -> Result<Arc<Vec<Chunk>>, IndexError> {
         let prefix = self.template.hour_prefix(camera, at);
-        // A template without the hour in its names: one listing serves all hours, and is never finished.
-        let is_hourly = prefix != self.template.hour_prefix(camera, at.saturating_add(HOUR));
+        // Otherwise one listing serves all hours, and is never finished.
+        let is_hourly = self.is_hourly(camera, at);
         let begins = at - at % HOUR;
         let key = hour_key(camera, &prefix);
         // One listing at a time for each hour: 50 viewers ask once.
@@ -195,14 +195,20 @@ impl Index {
             ..ListQuery::default()
         };
         let chunks = Arc::new(self.chunks(camera, query).await?);
-        let good_for = if is_hourly {
-            freshness::good_for(begins, &chunks, now)
+        let (now, good_for) = if is_hourly {
+            (now, freshness::good_for(begins, &chunks, now))
         } else {
-            freshness::RUNNING
+            // A listing of all that a camera has may take longer than that.
+            (self.clock.now(), freshness::RUNNING)
         };
         self.keep_runs(&key, &chunks, now.saturating_add(good_for));
         self.cache.put(&key, chunks.clone(), now, good_for).await;
         Ok(chunks)
+    }
+
+    /// Whether names hold the hour: the listing of one hour has not those of the next.
+    fn is_hourly(&self, camera: &str, at: u64) -> bool {
+        self.template.hour_prefix(camera, at) != self.template.hour_prefix(camera, at.saturating_add(HOUR))
     }
 
     fn keep_runs(&self, key: &str, chunks: &[Chunk], until: u64) -> Arc<Vec<Run>> {
@@ -238,13 +244,20 @@ impl Index {
         Ok(self.keep_runs(&key, &chunks, if is_finished { now.saturating_add(HOUR) } else { now }))
     }
 
-    /// The UTC hours whose chunks may overlap `from..to`.
-    fn hours(&self, from: u64, to: u64) -> impl Iterator<Item = u64> + use<> {
+    /// The UTC hours whose chunks may overlap `from..to`, one for each listing: names may hold the day alone, or no time.
+    fn hours(&self, camera: &str, from: u64, to: u64) -> Vec<u64> {
         let first = first_hour(from);
         let last = to.min(self.clock.now().saturating_add(AHEAD));
-        (0..)
-            .map(move |index| first + index * HOUR)
-            .take_while(move |hour| *hour < last)
+        let hours = (0..).map(|index| first + index * HOUR).take_while(|hour| *hour < last);
+        let mut listed = String::new();
+        hours
+            .filter(|hour| {
+                let prefix = self.template.hour_prefix(camera, *hour);
+                let is_other = prefix != listed;
+                listed = prefix;
+                is_other
+            })
+            .collect()
     }
 
     /// The chunks of a camera that overlap `from..to` (ns since the Unix epoch), sorted, with the neighbours that touch.
@@ -252,7 +265,7 @@ impl Index {
     /// # Errors
     /// [`IndexError`].
     pub async fn span(&self, camera: &str, from: u64, to: u64) -> Result<Vec<Chunk>, IndexError> {
-        let found: Vec<Arc<Vec<Chunk>>> = stream::iter(self.hours(from, to))
+        let found: Vec<Arc<Vec<Chunk>>> = stream::iter(self.hours(camera, from, to))
             .map(|hour| self.hour(camera, hour))
             .buffered(PARALLEL)
             .try_collect()
@@ -364,9 +377,11 @@ impl Index {
         let (Some(camera), start) = (parts.device, parts.start.unwrap_or(0)) else {
             return Ok(None);
         };
-        let hour = self.hour(&camera, start).await?;
         let is_it = |chunk: &&Chunk| &*chunk.name == name && chunk.generation == generation;
-        if let Some(found) = hour.iter().find(is_it) {
+        // Where names do not hold the hour a listing is all that a camera has.
+        if self.is_hourly(&camera, start)
+            && let Some(found) = self.hour(&camera, start).await?.iter().find(is_it)
+        {
             return Ok(Some((camera, found.clone())));
         }
         // It may be newer than the cached listing: look at this one object.

@@ -87,6 +87,8 @@ pub fn timeline(mut named: Vec<Named>) -> Timeline {
                     _ if is_behind_hole => Some(""),
                     _ => None,
                 },
+                // Names do not tell.
+                steps: false,
             }
         })
         .collect();

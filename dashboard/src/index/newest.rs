@@ -160,20 +160,12 @@ impl Index {
         if !self.names_sort_by_time(camera) {
             return self.of_these_days(camera, now).await;
         }
-        // Is there anything from this hour on? Halves the time since 1970 until one hour is left.
-        let (mut low, mut high) = (EARLIEST / HOUR, (now + AHEAD) / HOUR);
-        if !self.has_any_from(camera, low * HOUR, now).await? {
+        let (begin, end) = (EARLIEST / HOUR, (now + AHEAD) / HOUR);
+        if !self.has_any(camera, begin, end).await? {
             return Ok(None);
         }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if self.has_any_from(camera, middle * HOUR, now).await? {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(newest_of(self.hour(camera, low * HOUR).await?.iter().cloned()))
+        let last = self.last_hour_of_chunks(camera, begin, end).await?;
+        Ok(last.and_then(|chunks| newest_of(chunks.iter().cloned())))
     }
 
     /// The newest of the last two minutes: a dozen objects, where a whole hour would be hundreds for each camera of the first screen.
@@ -202,15 +194,6 @@ impl Index {
     /// Whether names are `{device}/%Y/%m/%d/%Y%m%dT%H…`, the default: ids of cameras stand in front of the year.
     pub(super) fn has_default_names(&self) -> bool {
         self.template.day_prefix("{device}", 0) == "{device}/1970/01/01/19700101T"
-    }
-
-    async fn has_any_from(&self, camera: &str, at: u64, now: u64) -> Result<bool, IndexError> {
-        let query = ListQuery {
-            max_results: Some(1),
-            fields: gcstreamer_storage::Fields::Names,
-            ..self.from(camera, self.template.hour_prefix(camera, at), now)
-        };
-        Ok(!self.list(&query).await?.objects.is_empty())
     }
 }
 

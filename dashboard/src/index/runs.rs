@@ -22,6 +22,8 @@ pub(super) struct Run {
     pub(super) end: u64,
     /// Why something may be missing before it.
     gap: Option<Arc<str>>,
+    /// The clock was set forward before it.
+    steps: bool,
 }
 
 impl From<&Chunk> for Run {
@@ -34,6 +36,7 @@ impl From<&Chunk> for Run {
             last: meta.sequence,
             end: meta.end,
             gap: meta.gap.as_ref().map(|gap| gap.name().into()),
+            steps: chunk.steps(),
         }
     }
 }
@@ -48,6 +51,7 @@ impl Run {
             start: self.start,
             end: self.end,
             gap: self.gap.as_deref(),
+            steps: self.steps,
         }
     }
 }
@@ -58,7 +62,9 @@ pub(super) fn of(chunks: &[Chunk]) -> Vec<Run> {
     let mut open: HashMap<&str, (usize, &Chunk)> = HashMap::new();
     for chunk in chunks {
         let known = open.get(chunk.meta.session.as_str());
-        let at = known.filter(|(_, last)| last.is_followed_by(chunk)).map(|(at, _)| *at);
+        let at = known
+            .filter(|(_, last)| last.is_followed_by(chunk) && !chunk.steps())
+            .map(|(at, _)| *at);
         let at = at.unwrap_or(runs.len());
         if let Some(run) = runs.get_mut(at) {
             run.last = chunk.meta.sequence;
@@ -78,7 +84,7 @@ mod tests {
     use gcstreamer_schema::metadata::Gap;
 
     use super::super::chunk::sorted;
-    use super::super::chunk::tests::chunk;
+    use super::super::chunk::tests::{SECOND, chunk};
     use super::super::timeline::Timeline;
     use super::*;
 
@@ -92,11 +98,16 @@ mod tests {
         assert_eq!(of(&chunks).len(), 1);
         chunks.remove(7);
         chunks[12].meta.gap = Some(Gap::Known(GapReason::Stalled));
+        chunks[15].meta.clock_step_ms = Some(3_600_000);
+        for later in &mut chunks[15..] {
+            later.meta.start += 3600 * SECOND;
+            later.meta.end += 3600 * SECOND;
+        }
         chunks.extend((0..5).map(|q| chunk(1, q, 100.0 + q as f64 * 10.0, 10.0)));
         chunks.extend((0..5).map(|q| chunk(2, q, 300.0 + q as f64 * 10.0, 10.0)));
         let chunks = sorted(chunks);
         let runs = of(&chunks);
-        assert_eq!(runs.len(), 5);
+        assert_eq!(runs.len(), 6);
         assert_eq!(timeline(&runs), Timeline::of(&chunks));
         // By the hour, as they are listed.
         let (a, b) = chunks.split_at(11);

@@ -55,6 +55,8 @@ pub struct Piece<'a> {
     pub end: u64,
     /// Why something may be missing before it.
     pub gap: Option<&'a str>,
+    /// Its camera's clock was set forward before it: nothing is missing, and the time between holds nothing.
+    pub steps: bool,
 }
 
 impl<'a> From<&'a Chunk> for Piece<'a> {
@@ -67,6 +69,7 @@ impl<'a> From<&'a Chunk> for Piece<'a> {
             start: meta.start,
             end: meta.end,
             gap: meta.gap.as_ref().map(gcstreamer_schema::metadata::Gap::name),
+            steps: chunk.steps(),
         }
     }
 }
@@ -107,7 +110,11 @@ impl Timeline {
             let is_next = same.is_none_or(|last| last.checked_add(1) == Some(piece.sequence));
             let joins = same.is_some() && is_next && piece.gap.is_none();
             match timeline.ranges.last_mut() {
-                Some(range) if joins || piece.start <= range.to => range.to = range.to.max(piece.end),
+                Some(range) if joins && !piece.steps || piece.start <= range.to => range.to = range.to.max(piece.end),
+                Some(_) if joins => timeline.ranges.push(Range {
+                    from: piece.start,
+                    to: piece.end,
+                }),
                 Some(range) => {
                     // Chunks that were made and are not in the bucket: on their way, or dropped.
                     let reason = if is_next {
@@ -216,11 +223,11 @@ fn as_text<S: serde::Serializer>(day: &Date, serializer: S) -> Result<S::Ok, S::
     serializer.collect_str(day)
 }
 
-/// Returns when a day begins and ends in that zone, ns since the Unix epoch. `None`: before 1970.
+/// Returns when a day begins and ends in that zone, ns since the Unix epoch; nothing begins before 1970. `None`: further away than times go.
 pub fn day_bounds(day: Date, zone: &TimeZone) -> Option<(u64, u64)> {
     let instant = |day: Date| {
         let start = day.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
-        u64::try_from(start.timestamp().as_nanosecond()).ok()
+        u64::try_from(start.timestamp().as_nanosecond().max(0)).ok()
     };
     Some((instant(day)?, instant(day.tomorrow().ok()?)?))
 }
@@ -253,6 +260,18 @@ mod tests {
     fn chunks_of_a_session_join_whatever_their_times_say() {
         // The camera's clock drifts: 200 ms of nothing between the times, nothing missing between the bytes.
         let chunks = [chunk(0, 0, 0.0, 10.0), chunk(0, 1, 10.2, 10.0), chunk(0, 2, 20.4, 10.0)];
+        assert_eq!(seconds(&Timeline::of(&chunks)), (vec![(0, 30)], vec![]));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_forward_leaves_no_recording_and_no_gap_between() {
+        let mut chunks = [chunk(0, 0, 0.0, 10.0), chunk(0, 1, 10.0, 10.0), chunk(0, 2, 7220.0, 10.0)];
+        chunks[2].meta.clock_step_ms = Some(7_200_000);
+        let expected = (vec![(0, 20), (7220, 7230)], vec![]);
+        assert_eq!(seconds(&Timeline::of(&chunks)), expected);
+        // As it is drifting, and set, all the time.
+        chunks[2] = chunk(0, 2, 20.9, 10.0);
+        chunks[2].meta.clock_step_ms = Some(900);
         assert_eq!(seconds(&Timeline::of(&chunks)), (vec![(0, 30)], vec![]));
     }
 
