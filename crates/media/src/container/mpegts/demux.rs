@@ -280,6 +280,8 @@ impl Demux {
     /// Emits damage at `at`: bytes that are no packet, or a broken one. Which PID lost data shows in the continuity counters.
     pub(super) fn damage(&mut self, at: u64, marks: &mut Vec<Mark>) {
         self.tables.end_run();
+        // The gap in the counter of the stream whose packet it is comes later, maybe behind a key picture.
+        self.damaged_at = at;
         // What came before it would have to be reported first.
         self.is_too_early |= !self.held.is_empty();
         self.held = Vec::new();

@@ -240,3 +240,18 @@ fn a_stream_joined_in_the_middle_of_a_packet_is_not_damaged() {
         assert_eq!(at(&scan(&junk), &MarkKind::Damage), [0], "{stride}");
     }
 }
+
+#[test]
+fn one_packet_with_the_error_flag_is_damage_once() {
+    let mut w = Writer::new();
+    w.tables();
+    w.picture(SECOND, true, 1000);
+    w.sound(SECOND);
+    let hit = w.sound(2 * SECOND);
+    // Sound goes on behind a key picture, with a gap in its counter.
+    w.picture(3 * SECOND, true, 1000);
+    w.sound(3 * SECOND);
+    w.picture(4 * SECOND, true, 1000);
+    w.out[usize::try_from(hit).unwrap() + 1] |= 0x80;
+    assert_eq!(at(&scan(&w.out), &MarkKind::Damage), [hit]);
+}
