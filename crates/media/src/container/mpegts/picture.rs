@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::super::Key;
-use super::super::nal::{Framing, MAX_PREFIX, Picture, VideoCodec, classify, find_start_code};
+use super::super::nal::{Framing, MAX_PREFIX, Part, Picture, VideoCodec, classify, find_start_code};
 use super::super::work;
 use super::stream::Video;
 
@@ -34,7 +34,25 @@ pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete:
         (Some(false), _) => return Some(Verdict::Continues),
         _ => {}
     }
-    classify_first(video, data, complete, flagged).map(Verdict::Begins)
+    let picture = classify_first(video, data, complete, flagged)?;
+    Some(if is_rest(video, data, &picture) {
+        Verdict::Continues
+    } else {
+        Verdict::Begins(picture)
+    })
+}
+
+/// Returns whether what `data` opens with is the rest of a picture that began before, although parameter sets or SEI stand in front of
+/// the slice: `h264parse config-interval=-1` repeats the sets in front of each slice of a key frame that comes to it alone. Behind a
+/// delimiter a picture begins, whichever of its slices comes first (H.264 7.4.1.2.3).
+fn is_rest(video: Video, data: &[u8], picture: &Picture) -> bool {
+    let delimiter = match video {
+        Video::Nal(VideoCodec::H264) => |code: u8| code & 0x1f == 9,
+        Video::Nal(VideoCodec::H265) => |code: u8| code >> 1 & 0x3f == 35,
+        _ => return false,
+    };
+    let first = find_start_code(data, 0).and_then(|at| data.get(at + 3));
+    picture.part == Part::Continues && !first.is_some_and(|&code| delimiter(code))
 }
 
 /// Judges the picture with which `data` opens.
@@ -51,7 +69,11 @@ fn classify_behind_tail(video: Video, data: &[u8], complete: bool, flagged: bool
     let Some(from) = first_access_unit(video, data) else {
         return complete.then_some(Verdict::Continues);
     };
-    let picture = classify_first(video, data.get(from..).unwrap_or_default(), complete, flagged)?;
+    let data = data.get(from..).unwrap_or_default();
+    let picture = classify_first(video, data, complete, flagged)?;
+    if is_rest(video, data, &picture) {
+        return Some(Verdict::Continues);
+    }
     Some(Verdict::BeginsBehindRest(Picture {
         sps: picture.sps.map(|(at, len)| (from + at, len)),
         slice: picture.slice.map(|at| from + at),
@@ -64,7 +86,7 @@ pub(super) fn later_key(video: Video, data: &[u8]) -> Option<Picture> {
     let mut from = 0;
     while let Some(at) = first_access_unit(video, data.get(from..)?).map(|at| from + at) {
         let picture = classify_first(video, data.get(at..)?, true, false)?;
-        if picture.key.is_key() {
+        if picture.key.is_key() && !is_rest(video, data.get(at..)?, &picture) {
             return Some(Picture {
                 // What is in front of it in the packet cannot be decoded.
                 key: Key::Open,

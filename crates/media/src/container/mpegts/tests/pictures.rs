@@ -232,3 +232,39 @@ fn av1_in_a_transport_stream_is_cut_at_what_is_flagged_for_random_access() {
     assert_eq!(found, [0, begins[3]]);
     assert_eq!(codecs(keys(&marks)[0].1), Some("av01.0.08M.08"));
 }
+
+#[test]
+fn parameter_sets_repeated_in_front_of_a_later_slice_begin_no_picture() {
+    let (sps, pps): (&[u8], &[u8]) = (&[0x67, 0x64, 0, 0x28, 0xac], &[0x68, 0xee, 0x3c]);
+    let slice = |first: u8| [&[0x65, first][..], &[0x77; 300]].concat();
+    // Each NAL unit in a PES packet of its own, or the parameter sets with their slice; with the rest of another slice in front.
+    let forms: [&[&[&[u8]]]; 3] = [
+        &[&[sps], &[pps], &[&slice(0x20)]],
+        &[&[sps, pps, &slice(0x20)]],
+        &[&[&slice(0x20), sps, pps, &slice(0x08)]],
+    ];
+    for form in forms {
+        let mut w = Writer::new();
+        w.tables();
+        let mut begins = Vec::new();
+        for n in 0..3u64 {
+            let pts = SECOND + n * 2 * SECOND;
+            begins.push(w.pes(VIDEO, 0xe0, Some(pts), &annexb(&[&[9, 0x10]])));
+            w.pes(VIDEO, 0xe0, Some(pts), &annexb(&[sps, pps, &slice(0x88)]));
+            // The parser gives the later slice another time.
+            for nals in form {
+                w.pes(VIDEO, 0xe0, Some(pts + 9000), &annexb(nals));
+            }
+            begins.push(w.pes(VIDEO, 0xe0, Some(pts + SECOND), &p_slice(300)));
+        }
+        begins[0] = 0;
+        for slice in [1, 188, 5000] {
+            let marks = scan_in(&w.out, slice).unwrap();
+            let kinds = [Key::Closed, Key::No].into_iter().cycle();
+            let expected: Vec<_> = begins.iter().zip(kinds).map(|(&at, key)| (at, Track::Video, key)).collect();
+            assert_eq!(outline(&marks), expected, "{} in a key frame", form.len());
+            let ends = [begins[1], begins[3], begins[5]];
+            assert_eq!(at(&marks, &MarkKind::PictureEnd), ends);
+        }
+    }
+}
