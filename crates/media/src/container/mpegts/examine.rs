@@ -90,6 +90,10 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
         // What is no PES packet on a PID of unknown use can be a table.
         Header::Broken if kind == Kind::Other => return Some(Found::Nothing),
         Header::Broken => return Some(Found::Broken),
+        // What is scrambled shows nothing of what it is: neither names, lengths nor parameter sets.
+        Header::Whole {
+            pts, scrambled: true, ..
+        } => (pts, true, &[][..]),
         Header::Whole { pts, scrambled, data } => (pts, scrambled, data),
     };
     let unit = |picture, is_behind_rest| Found::Unit {

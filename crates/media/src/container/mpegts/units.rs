@@ -461,7 +461,7 @@ impl Units {
                     self.key_open = true;
                     let before = self.config;
                     unit.new_codec_config = self.take_config(index, video, &picture, data, out);
-                    let lacks = self.lacks_a_set(video, data, before);
+                    let lacks = !data.is_empty() && self.lacks_a_set(video, data, before);
                     notice = match (picture.has_parameter_sets && !lacks, is_behind_rest) {
                         (false, _) => Some(MarkKind::Notice(Notice::NoParameterSets)),
                         (true, true) => Some(MarkKind::Notice(Notice::Unaligned)),

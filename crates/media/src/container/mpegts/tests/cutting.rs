@@ -429,3 +429,33 @@ fn a_key_picture_behind_the_rest_of_the_one_before_is_found_in_a_pes_packet_that
         assert_eq!(scan_in(&w.out, 3).unwrap(), marks);
     }
 }
+
+#[test]
+fn scrambled_pictures_are_not_told_to_lack_parameter_sets() {
+    // Scrambled by transport packets, and by PES packets.
+    for by_packet in [true, false] {
+        let mut w = Writer::new();
+        w.tables();
+        w.picture(SECOND, true, 10);
+        for n in 2..5u64 {
+            let mut data = pes(0xe0, Some(n * SECOND), &[0xa5; 100]);
+            if !by_packet {
+                // PES_scrambling_control
+                data[6] |= 0x20;
+            }
+            let begin = w.out.len();
+            w.packet(VIDEO, true, 0x40, &data);
+            if by_packet {
+                w.out[begin + 3] |= 0x80;
+                w.out[begin + 60..begin + 188].fill(0xa5);
+            }
+        }
+        w.picture(6 * SECOND, true, 10);
+        let marks = scan(&w.out);
+        assert_eq!(keys(&marks).len(), 5, "{by_packet}");
+        assert!(
+            at(&marks, &MarkKind::Notice(Notice::NoParameterSets)).is_empty(),
+            "{by_packet}"
+        );
+    }
+}
