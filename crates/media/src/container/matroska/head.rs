@@ -44,6 +44,11 @@ pub(super) fn is_segment_level(id: u32) -> bool {
     matches!(id, SEEK_HEAD | INFO | TRACKS | CUES | ATTACHMENTS | CHAPTERS | TAGS)
 }
 
+/// Returns whether an element stands in a Cluster, not beside one: those of a Segment have ids of four octets, but for Void and CRC-32.
+fn is_of_cluster(header: &ebml::Header) -> bool {
+    header.id_len < 4 && !matches!(header.id, ebml::VOID | ebml::CRC_32)
+}
+
 /// What an attempt to go on with the head came to.
 pub(super) enum Progress {
     /// So many bytes have to be seen.
@@ -110,6 +115,8 @@ impl Head {
         match (self.level, header.id) {
             (Level::Document, SEGMENT) => return self.segment(pos, view, &header),
             (Level::Segment, CLUSTER) => return Progress::Ended,
+            // A head that a muxer in mid-stream hands out is followed by what is left of a Cluster.
+            (Level::Segment, _) if self.tracks.is_some() && is_of_cluster(&header) => return Progress::Damaged,
             (Level::Start, ebml::EBML) if header.size.is_some_and(|s| s <= MAX_EBML_HEADER) => {}
             (Level::Start, _) | (_, ebml::EBML | SEGMENT) => return Progress::Damaged,
             (Level::Document, id) if id != ebml::VOID => return Progress::Damaged,

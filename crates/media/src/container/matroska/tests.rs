@@ -885,3 +885,23 @@ fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
         1
     );
 }
+
+#[test]
+fn blocks_of_a_running_cluster_behind_the_head_are_no_part_of_it() {
+    // A sink that joins a running muxer gets the head of its caps, then what is left of a Cluster.
+    let (cluster, _) = open_cluster(5000, &[video(0, IDR), video(40, SLICE)]);
+    let group = el(0xA0, &el(0xA1, &block(1, 80, 0, SLICE)));
+    let huge = el(0xA3, &block(1, 0, 0x80, &vec![0x41; 5 << 20]));
+    for rest in [video(40, SLICE), group, audio(60), timestamp(7), huge] {
+        let head = head();
+        let data = cat(&[&head, &rest, &video(80, SLICE), &cluster]);
+        let marks = scan(&data);
+        let all = units(&marks);
+        assert_eq!((all[0].0, all[0].1.key), (head.len(), Key::No));
+        assert_eq!(places(&marks, &MarkKind::Damage), [head.len()]);
+        assert_eq!(keys(&marks), [data.len() - cluster.len()]);
+        for (_, unit) in &all {
+            assert_eq!(unit.init.as_ref().unwrap().head, head);
+        }
+    }
+}
