@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use self::prefix::Prefix;
 use self::tag::{TAG_HEADER, TRAILER, TagHeader, TagKind};
+use self::times::Widened;
 use self::unsure::{SURE, Unsure, holds_tags};
 use super::feed::{Feed, Step, len64};
 use super::fields::Fields;
@@ -34,6 +35,7 @@ mod tests;
 mod tests_extended;
 #[cfg(test)]
 mod tests_pictures;
+mod times;
 mod unsure;
 
 /// Bytes needed to recognise a plausible tag: its header and the first byte of its data.
@@ -101,6 +103,7 @@ pub struct Flv {
     bare_told: bool,
     /// Times of the tags in ms.
     times: Unwrapper,
+    widened: Widened,
     /// Time of the last picture, as it stands in its tag.
     picture_ms: Option<u32>,
     fields: Fields,
@@ -153,6 +156,7 @@ impl Flv {
             sound_awaited: None,
             bare_told: false,
             times: Unwrapper::default(),
+            widened: Widened::default(),
             picture_ms: None,
             fields: Fields::default(),
             prefix: None,
@@ -439,7 +443,7 @@ impl Flv {
 
     /// Unwrapped presentation time in ns.
     fn time(&mut self, ms: u32, composition_ms: i32) -> u64 {
-        let dts = self.times.unwrap(ms.into(), WRAP_MS, CLOSE_MS);
+        let dts = self.times.unwrap(self.widened.widen(ms).into(), WRAP_MS, CLOSE_MS);
         u64::try_from(dts + i64::from(composition_ms))
             .unwrap_or(0)
             .saturating_mul(NS_PER_MS)
@@ -529,6 +533,7 @@ impl Scanner for Flv {
         self.lost = false;
         self.unsure = None;
         self.times = Unwrapper::default();
+        self.widened = Widened::default();
     }
 
     fn container(&self) -> Container {

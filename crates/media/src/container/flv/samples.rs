@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use super::tag::{self, TagHeader, TagKind, Video};
+use super::times::Widened;
 use crate::container::nal::VideoCodec;
 use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, Wrapped};
 
@@ -21,6 +22,7 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     }
     let mut samples = Samples::default();
     let mut times = Wrapped::at(1 << 32);
+    let mut widened = Widened::default();
     // The first of each kind.
     let mut tracks = (None, None);
     let mut at = FILE_HEADER;
@@ -30,7 +32,7 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
             break;
         };
         let data = chunk.slice(body..end);
-        let time = times.unwrap(header.time.into()).saturating_mul(MS);
+        let time = times.unwrap(widened.widen(header.time).into()).saturating_mul(MS);
         match header.kind {
             TagKind::Video => picture(&mut samples.video, &mut tracks.0, &data, time),
             TagKind::Audio => sound(&mut samples.audio, &mut tracks.1, &data, time),
