@@ -7,6 +7,7 @@ use super::*;
 use crate::container::Container;
 use crate::container::flv::test_stream as flv;
 use crate::container::fmp4::test_stream as fmp4;
+use crate::container::mpegts::tests::writer as ts;
 
 const MS: u64 = 1_000_000;
 
@@ -725,4 +726,100 @@ fn transport_streams_that_were_joined_are_cut_once_at_each_seam() {
         .filter(|chunk| chunk.gap == Some(GapReason::Damage))
         .count();
     assert_eq!(gaps, 2, "one for each seam");
+}
+
+#[test]
+fn short_recordings_in_fragments_follow_one_another() {
+    let clip = |level: u8, count: i64, seconds: i64| {
+        let mut samples = vec![fmp4::inter(); usize::try_from(25 * seconds).unwrap()];
+        samples[0] = fmp4::idr();
+        let mut input = fmp4::head(&[fmp4::Trak::video(fmp4::avc(level))]);
+        for n in 0..count {
+            let time = (n * seconds * 1000).cast_unsigned();
+            input.extend(fmp4::fragment(&[fmp4::Traf::new(1, time, samples.clone())]));
+        }
+        input
+    };
+    for (count, seconds) in [(1, 1), (1, 2), (1, 4), (2, 1), (2, 4), (3, 1), (3, 2), (4, 2), (2, 8)] {
+        for levels in [[40, 31, 40, 31], [40; 4]] {
+            let clips: Vec<u8> = levels.iter().flat_map(|&level| clip(level, count, seconds)).collect();
+            let recorded = store_bytes(&clips);
+            let context = format!("4 of {count} fragments of {seconds} s, {levels:?}");
+            let expected = u64::try_from(4 * count * seconds * 1000).unwrap();
+            assert_eq!(recorded.total_ms(), expected, "{context}: {:?}", recorded.starts());
+            recorded.adds_up(1, &context);
+        }
+    }
+}
+
+/// A recording of sound, with pictures or without, as its muxer writes it from the first byte on.
+fn clip_of_sound(container: Container, has_pictures: bool, ms: u64) -> Vec<u8> {
+    let mut input = Input::new(container);
+    if !has_pictures {
+        input = match container {
+            Container::Flv => {
+                let mut w = flv::Writer::new(4);
+                w.tag(8, 0, flv::AAC);
+                Input::Flv(w)
+            }
+            _ => {
+                let mut w = ts::Writer::new();
+                w.pat();
+                w.pmt(1, &[(0x0f, ts::AUDIO, &[])]);
+                Input::MpegTs(Box::new(w))
+            }
+        };
+    }
+    for i in 0..ms / 20 {
+        if has_pictures && i % 2 == 0 {
+            input.frame(if i % 50 == 0 {
+                Frame::Key(i * 20)
+            } else {
+                Frame::Inter(i * 20)
+            });
+        }
+        input.frame(Frame::Sound(i * 20));
+    }
+    input.take()
+}
+
+#[test]
+fn pictures_that_come_with_the_second_recording_are_dated_behind_the_first() {
+    for container in [Container::Flv, Container::MpegTs] {
+        for ms in [4000, 6000, 9000] {
+            let clip = |has_pictures| clip_of_sound(container, has_pictures, ms);
+            let recorded = store_bytes(&[clip(false), clip(true), clip(false), clip(true)].concat());
+            let context = format!("{container:?}, {ms} ms");
+            assert!(
+                recorded.total_ms().abs_diff(4 * ms) <= 200,
+                "{context}: {:?} {:?}",
+                recorded.starts(),
+                recorded.ms()
+            );
+            recorded.adds_up(100, &context);
+            assert!(recorded.starts().is_sorted(), "{context}: {:?}", recorded.starts());
+        }
+    }
+}
+
+#[test]
+fn a_time_of_24_bits_that_wraps_loses_nothing() {
+    let wrap = 1u64 << 24;
+    // Where the wrap lies in the group of pictures, whose pictures are stored in the order of decoding.
+    for first in [1300, 4000, 4100, 4200, 4300, 4900] {
+        let mut w = flv::Writer::head(5);
+        for n in 0..200u64 {
+            let shown_later = [1u32, 3, 0, 0, 3, 0, 0, 3, 0, 0][usize::try_from(n % 10).unwrap()];
+            let ms = u32::try_from((wrap - first + n * 100) % wrap).unwrap();
+            let tag = w.picture(ms, if n % 10 == 0 { 0x65 } else { 0x61 }, n % 10 == 0, 0);
+            let composition = usize::try_from(tag).unwrap() + 11 + 2;
+            w.bytes[composition..composition + 3].copy_from_slice(&(shown_later * 100).to_be_bytes()[1..]);
+            w.audio(ms);
+        }
+        let recorded = store_bytes(&w.bytes);
+        assert_eq!(recorded.starts(), [0, 10_000], "{first}");
+        assert_eq!(recorded.ms()[0], 10_000, "{first}");
+        let start = recorded.chunks[1].pts_start.unwrap() / MS;
+        assert_eq!(start, wrap - first + 10_100, "{first}");
+    }
 }

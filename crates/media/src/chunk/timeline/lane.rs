@@ -8,6 +8,8 @@ use crate::container::Track;
 /// Pictures are not stored in the order they are shown in, and tracks not quite beside each other: a step back of less is no
 /// jump. Longer where pictures are farther apart.
 const BACK: i128 = 2_000_000_000;
+/// Sound and pictures of one recording are less than this apart: 3 s.
+pub(super) const LATE: i128 = 3_000_000_000;
 /// Most pictures that one can be stored ahead of.
 const REORDER: i128 = 16;
 /// Pictures of cameras with unsteady clocks go back by less: 100 ms.
@@ -33,6 +35,8 @@ pub(super) struct Seam {
     length: i128,
     /// Of a picture that has a time to be shown at alone.
     is_shown: bool,
+    /// `begin` is when it is decoded. Such times never go back, however pictures are reordered.
+    is_decoded: bool,
 }
 
 impl Seam {
@@ -44,11 +48,19 @@ impl Seam {
             begin,
             length,
             is_shown: decoded.is_none() && unit.track == Track::Video,
+            is_decoded: decoded.is_some(),
         }
     }
 
     pub(super) fn of_length(self, length: i128) -> Self {
         Self { length, ..self }
+    }
+
+    /// Whether it begins where `before` ended.
+    fn meets(self, before: Lane, offset: i128) -> bool {
+        // Of a short unit a part of its length, or a picture that is stored ahead of two others would seem to follow on.
+        let tolerance = REWIND.min(self.length / 2).max(self.length / 8);
+        self.length > 0 && (self.begin - offset - before.seam).abs() <= tolerance
     }
 }
 
@@ -84,6 +96,8 @@ pub(super) struct Lane {
     frozen: Frozen,
     /// Units in a row that began where the one before ended: the lengths can be relied on.
     seams: u8,
+    /// The last unit is the first, or began where the one before ended.
+    is_met: bool,
 }
 
 /// A surprisingly long step that was taken for elapsed time.
@@ -190,11 +204,14 @@ impl Lane {
                 ..Frozen::default()
             },
             seams: 0,
+            is_met: true,
         }
     }
-}
 
-impl Lane {
+    /// Where the last unit begins, as [`Seam`] has it.
+    fn began(self) -> i128 {
+        self.seam - self.length
+    }
     /// Returns the lane with the unit's end and arrival noted.
     pub(super) fn arrived(self, length: i128, seam: Seam, arrival: u64) -> Self {
         Self {
@@ -222,11 +239,20 @@ impl Lane {
     }
 
     /// The next unit of the track; whether the line broke before it.
-    pub(super) fn follow(self, raw: i128, length: i128, waited: i128, other: Option<Self>, now: i128) -> (Self, bool) {
+    pub(super) fn follow(
+        self,
+        raw: i128,
+        length: i128,
+        seam: Seam,
+        waited: i128,
+        other: Option<Self>,
+        now: i128,
+    ) -> (Self, bool) {
         let back = BACK.max(self.step * REORDER).max(length * 2);
         let fits = |offset: i128| {
             let time = raw - offset;
-            time >= self.last - back && time <= self.end.max(self.last).max(now) + JUMP
+            let is_late = seam.is_decoded && seam.begin - offset < self.began() - BACK.max(self.length / 8);
+            time >= self.last - back && time <= self.end.max(self.last).max(now) + JUMP && !is_late
         };
         let step = raw - self.offset - self.last;
         // A step that was waited for, or as regular as those before it, is time that has passed.
@@ -239,6 +265,7 @@ impl Lane {
         let is_hole = last_length > 0 && step - last_length > BACK.max(last_length * 2);
         // To where the one before said that it ends: two witnesses.
         let is_announced = (1..=JUMP).contains(&last_length) && (step - last_length).abs() <= BACK.max(last_length / 8);
+        let is_decoded_next = seam.is_decoded && seam.meets(self, self.offset);
         if let Some(lane) = self.undone(raw) {
             return lane;
         }
@@ -254,7 +281,7 @@ impl Lane {
         }
         if fits(self.offset) || is_explained {
             let leap = match self.leap {
-                _ if (is_leap || is_surprise) && !is_explained => Some(Leap {
+                _ if (is_leap || is_surprise) && !is_explained && !is_decoded_next => Some(Leap {
                     last: self.last,
                     left: REORDER,
                     usual: self.step,
@@ -285,8 +312,12 @@ impl Lane {
         if self.before != self.offset && fits(self.before) {
             return (self.moved(self.before, raw, step), true);
         }
-        // What was waited for has passed, whatever the times say.
-        let time = self.end.max(self.last + self.step.max(waited));
+        // What was waited for has passed, whatever the times say. A picture that is shown behind the last one may be stored in front of it.
+        let is_ahead = (1..=self.strides.longest()).contains(&(self.top - self.last));
+        let ahead = if is_ahead { self.top - self.last } else { 0 };
+        let time = ahead + self.end.max(self.last + self.step.max(waited));
+        // Or behind the other track, if that has gone on alone.
+        let time = if now - time > LATE { now } else { time };
         (self.moved(raw - time, raw, step).undoable(self, time), true)
     }
 
@@ -390,7 +421,9 @@ impl Lane {
         };
         // Behind a wrong time, pictures stored out of order can seem to follow one another.
         let is_reordered = before.strides.longest() > length * 2;
-        let by = if is_key_picture && self.last + REWIND.max(before.step * 2) < before.second {
+        let by = if let Some(by) = before.overlapped(seam, begin) {
+            by
+        } else if is_key_picture && self.last + REWIND.max(before.step * 2) < before.second {
             next - began
         } else if before.seams >= SEAMS && !is_reordered && !is_early && length > 0 && overlap > REWIND.max(length / 8) {
             overlap
@@ -402,6 +435,19 @@ impl Lane {
         let raw = self.last + self.offset;
         let lane = self.moved(self.offset - by, raw, self.gap);
         Some(lane.with_steps_of(before).undoable(before, lane.last))
+    }
+
+    /// How far the unit that is decoded at `begin` goes back, if that is to where the last one began or before: another recording
+    /// begins, maybe of one fragment. Not behind a time that was wrong itself.
+    fn overlapped(self, seam: Seam, begin: i128) -> Option<i128> {
+        let usual = self.usual_length();
+        let length = if usual > 0 {
+            self.length.min(usual * 17 / 16)
+        } else {
+            self.length
+        };
+        let is_back = begin <= self.began() + REWIND.min(length / 8);
+        (seam.is_decoded && self.is_met && seam.length > 0 && length > 0 && is_back).then(|| self.began() + length - begin)
     }
 
     /// Returns the lane with its time advanced by arrival while the container's times do not move.
@@ -436,16 +482,13 @@ impl Lane {
 
     /// Notes what [`Lane::rewound`] has to know of this unit.
     pub(super) fn measured(self, before: Self, seam: Seam) -> Self {
-        let length = seam.length;
         let is_below = self.last < self.second;
         let lowest = if before.below.count > 0 {
             before.below.lowest
         } else {
             self.last
         };
-        // Of a short unit a part of its length, or a picture that is stored ahead of two others would seem to follow on.
-        let tolerance = REWIND.min(length / 2).max(length / 8);
-        let fits = length > 0 && (seam.begin - self.offset - before.seam).abs() <= tolerance;
+        let fits = seam.meets(before, self.offset);
         Self {
             confirmed: if fits {
                 [before.length, before.confirmed[0]]
@@ -459,6 +502,7 @@ impl Lane {
                 lowest: lowest.min(self.last),
             },
             seams: if fits { (before.seams + 1).min(SEAMS) } else { 0 },
+            is_met: fits,
             ..self
         }
     }

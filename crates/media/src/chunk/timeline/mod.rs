@@ -18,7 +18,7 @@ mod tests;
 mod tests_wrong;
 
 use crate::container::{Key, Track};
-use lane::{Lane, Seam};
+use lane::{LATE, Lane, Seam};
 
 /// A step forward of more than this is a jump: 30 s.
 pub const JUMP: i128 = 30_000_000_000;
@@ -95,14 +95,18 @@ impl TimeLine {
         let (lane, jumped) = match lane {
             Some(before) => {
                 let waited = i128::from(waited);
-                let (lane, jumped) = before.follow(raw, length, waited, other, self.now);
+                let (lane, jumped) = before.follow(raw, length, seam, waited, other, self.now);
                 let is_key_picture = track == Track::Video && key.is_key();
                 let rewound = if jumped {
                     None
                 } else {
                     lane.rewound(before, seam, is_key_picture)
                 };
-                let lane = rewound.unwrap_or(lane).unfrozen(before, raw, waited);
+                let lane = match rewound {
+                    // Equal times of fragments that were put one behind the other do not freeze.
+                    Some(lane) if unit.decode.is_some() => lane,
+                    _ => rewound.unwrap_or(lane).unfrozen(before, raw, waited),
+                };
                 (lane.measured(before, seam), jumped || rewound.is_some())
             }
             None => (first(raw, other, self.now), false),
@@ -124,13 +128,14 @@ impl TimeLine {
     }
 }
 
-/// The first unit of a track: beside the other's, wherever its own times begin.
+/// The first unit of a track: beside the other's, wherever its own times begin. Far behind them another recording begins, with a track
+/// that the one before did not have.
 fn first(raw: i128, other: Option<Lane>, now: i128) -> Lane {
-    let offset = match other {
-        Some(other) if (raw - other.offset - now).abs() > JUMP => raw - now,
-        Some(other) => other.offset,
-        None => 0,
-    };
+    let offset = other.map_or(0, |other| {
+        let ahead = raw - other.offset - now;
+        let is_beside = ahead <= JUMP && -ahead <= LATE.max(other.end - other.last);
+        if is_beside { other.offset } else { raw - now }
+    });
     Lane::at(offset, raw)
 }
 

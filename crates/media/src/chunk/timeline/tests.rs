@@ -375,3 +375,37 @@ fn many_single_wrong_times_do_not_add_up() {
     }
     assert!(faults.is_empty(), "{} {faults:#?}", faults.len());
 }
+
+#[test]
+fn a_track_that_begins_far_behind_the_other_begins_anew_and_one_that_is_late_does_not() {
+    // The first time of the pictures, ms behind sound of 6 s.
+    for (behind, expected) in [(0, 6000), (2900, 3100), (-3000, 9000), (3100, 6000), (6000, 6000)] {
+        let mut line = TimeLine::default();
+        for i in 0..=300u64 {
+            line.place(timed(Track::Audio, S + i * 20_000_000, None), 0);
+        }
+        let first = 7000 - behind;
+        let picture = line.place(timed(Track::Video, u64::try_from(first).unwrap() * 1_000_000, None), 0);
+        assert_eq!(picture.pts, S + expected * 1_000_000, "{behind}");
+    }
+    // Sound behind the fragment that the pictures came in.
+    let mut line = TimeLine::default();
+    line.place(timed(Track::Video, 0, Some(10 * S)), 0);
+    line.place(timed(Track::Video, 10 * S, Some(20 * S)), 0);
+    assert_eq!(line.place(timed(Track::Audio, 0, Some(10 * S)), 0).pts, 0);
+}
+
+#[test]
+fn after_a_jump_among_reordered_pictures_the_next_is_shown_behind_all_of_them() {
+    let frame = |n: u64| S + n * 100_000_000;
+    let mut line = TimeLine::default();
+    for n in [0, 3, 1, 2, 6, 4, 5] {
+        line.place(timed(Track::Video, frame(n), None), 0);
+    }
+    let key = Timed {
+        key: Key::Closed,
+        ..timed(Track::Video, 900 * S, None)
+    };
+    let placed = line.place(key, 0);
+    assert_eq!((placed.pts, placed.jumped), (frame(7), true));
+}
