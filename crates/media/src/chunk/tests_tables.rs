@@ -1,9 +1,11 @@
 //! Tables of a transport stream that change or come late: every chunk still begins where decoding can.
 
-use super::tests::{Bucket, LIMITS, S, run};
+use super::tests::{Bucket, LIMITS, NOW, S, run};
 use super::*;
 use crate::container::Container;
-use crate::container::mpegts::tests::writer::{AUDIO, AV, Es, VIDEO, Writer, pmt_section};
+use crate::container::mpegts::tests::writer::{AUDIO, AV, Es, VIDEO, Writer, idr, p_slice, pes, pmt_section};
+
+const SECOND: u64 = 90_000;
 
 /// A key frame every 2 s, 25 pictures a second and sound, with `tables` in front of each key frame. `change` is called at one
 /// picture in the middle of a group.
@@ -95,4 +97,78 @@ fn tables_that_come_after_3_mib_make_the_rest_of_the_recording_playable() {
         at += payload.len() as u64;
     }
     assert_eq!(playable, 12);
+}
+
+#[test]
+fn chunks_of_a_transport_stream_without_tables_claim_no_key_frame() {
+    let mut w = Writer::new();
+    for n in 0..6_000 {
+        w.picture(n * 360, n % 50 == 0, 900);
+    }
+    for limits in [
+        LIMITS,
+        Limits {
+            max_bytes: 1 << 20,
+            ..LIMITS
+        },
+    ] {
+        let bucket = run(limits, &[&w.out]);
+        assert!(bucket.joined() == w.out, "every byte");
+        assert!(bucket.info.values().all(|info| !info.key_frame), "{:?}", bucket.info);
+        assert!(
+            bucket.info.values().all(|info| info.preview_bytes.is_none()),
+            "{:?}",
+            bucket.info
+        );
+    }
+}
+
+/// Scrambles what has been written since `from`.
+fn scramble(w: &mut Writer, from: u64) {
+    for packet in w.out[usize::try_from(from).unwrap()..].chunks_mut(188) {
+        packet[3] |= 0x80;
+        let payload = if packet[3] & 0x20 == 0 {
+            4
+        } else {
+            5 + usize::from(packet[4])
+        };
+        packet[payload..].iter_mut().for_each(|byte| *byte ^= 0xa5);
+    }
+}
+
+#[test]
+fn scrambled_pictures_beside_clear_sound_are_cut_and_dated_by_the_sound() {
+    let two_seconds = Limits {
+        max_time: 2 * S,
+        ..LIMITS
+    };
+    // Scrambled from these pictures on, up to these, of 25 a second.
+    for (from, to) in [(0, 225), (0, 110), (110, 225)] {
+        let mut w = Writer::new();
+        for n in 0..225u64 {
+            if n % 25 == 0 {
+                w.tables();
+            }
+            let begin = w.at();
+            let flags = if n % 25 == 0 { 0x40 } else { 0 };
+            let data = if n % 25 == 0 { idr(0x28, 10) } else { p_slice(100) };
+            let whole = pes(0xe0, Some(SECOND + n * 3_600), &data);
+            w.packet(VIDEO, true, flags, &whole[..100]);
+            w.packet(VIDEO, false, 0, &whole[100..]);
+            if (from..to).contains(&n) {
+                scramble(&mut w, begin);
+            }
+            w.sound(SECOND + n * 3_600);
+        }
+        let bucket = run(two_seconds, &[&w.out]);
+        let what = format!("{from} to {to}: {:#?}", bucket.info);
+        let mut end = NOW;
+        for info in bucket.info.values() {
+            assert!(info.key_frame && info.pts_start.is_some(), "{what}");
+            assert!(info.duration <= 2_200_000_000, "{what}");
+            assert!(info.start.abs_diff(end) <= 100_000_000, "{what}");
+            end = info.start + info.duration;
+        }
+        assert!(end.abs_diff(NOW + 9 * S) <= 100_000_000, "{what}");
+    }
 }

@@ -232,10 +232,12 @@ impl Chunker {
 
 /// Returns how much time the open chunk covers up to this unit.
 fn elapsed_to(open: &OpenChunk, first: &FirstUnit, unit: &Unit, stamp: &Stamp) -> Elapsed {
-    match (first.pts, unit.pts) {
+    let from = first.pts.or_else(|| open.begins());
+    match (from, unit.pts) {
         (Some(a), Some(b)) if b >= a => Elapsed::For(b - a),
         (Some(a), Some(b)) if unit.key.is_key() && a - b > BACKWARDS => Elapsed::Backwards,
         (Some(_), Some(_)) => Elapsed::For(0),
-        _ => Elapsed::For(elapsed(&open.stamp, stamp)),
+        // In a file all arrives at once, so that the times of its sound say when scrambled pictures come.
+        _ => Elapsed::For(elapsed(&open.stamp, stamp).max(open.covered().unwrap_or(0))),
     }
 }

@@ -29,10 +29,13 @@ pub(super) struct OpenChunk {
     pub(super) stamp: Stamp,
     /// The first picture (in an audio-only stream: the first unit); `None` while only configuration came.
     pub(super) first: Option<FirstUnit>,
-    /// Its first sound, which dates it if no picture comes.
+    /// Its first sound, which dates it if no picture comes, and is what it is timed by if its first picture has no time: that of a
+    /// scrambled one is not legible.
     sound: Option<FirstUnit>,
     /// Where the picture of its first key unit ends in the input.
     pub(super) preview_end: Option<u64>,
+    /// Where the chunk before ended, ns of the time line, if the first picture of this one has no time; else 0.
+    after: u64,
     pub(super) video: Frames,
     pub(super) audio: Frames,
     /// Video and audio without the last unit, for a close that leaves that unit to the next chunk.
@@ -123,6 +126,7 @@ impl OpenChunk {
             first: None,
             sound: None,
             preview_end: None,
+            after: 0,
             video: Frames::default(),
             audio: Frames::default(),
             before_last: <(Frames, Frames)>::default(),
@@ -154,6 +158,27 @@ impl OpenChunk {
     /// Returns the unit that it is dated by: its first picture, else its first sound.
     fn dated_by(&self) -> Option<&FirstUnit> {
         self.first.as_ref().or(self.sound.as_ref())
+    }
+
+    /// Returns the unit whose time it has: the one that it is dated by, or its first sound if that has none.
+    fn timed_by(&self) -> Option<&FirstUnit> {
+        self.dated_by().filter(|first| first.pts.is_some()).or(self.sound.as_ref())
+    }
+
+    /// Returns the time from which its length counts, ns. Sound comes behind the pictures that it belongs to.
+    pub(super) fn begins(&self) -> Option<u64> {
+        self.timed_by()?.pts.map(|pts| pts.max(self.after))
+    }
+
+    /// Returns how much time it covers so far by the times of its frames, ns; `None` if they have none.
+    pub(super) fn covered(&self) -> Option<u64> {
+        let from = self.begins()?;
+        let end = [self.video, self.audio]
+            .iter()
+            .filter(|frames| !frames.is_empty())
+            .map(|frames| frames.end(0))
+            .max()?;
+        Some(end.saturating_sub(from))
     }
 
     /// Adds the times of a unit, and what is known of the streams with it. A time that may be a mistake ends no chunk.
@@ -210,10 +235,14 @@ impl Chunker {
         let ChunkState::Open(open) = &mut self.state else { return };
         open.note(unit, self.is_doubtful);
         open.correct_start(&mut self.clock, unit, &stamp);
-        if open.first.is_none() && open.sound.is_none() && unit.track == Track::Audio && unit.pts.is_some() {
-            // A copy: the time of the recording begins with the first picture.
+        let has_time = open.first.is_some_and(|first| first.pts.is_some());
+        if !has_time && open.sound.is_none() && unit.track == Track::Audio && unit.pts.is_some() {
+            // A copy: the time of the recording begins with the first picture, unless that has none.
             let mut clock_then = self.clock;
             let (utc, clock) = clock_then.utc(&stamp, unit.pts);
+            if open.first.is_some() {
+                self.clock = clock_then;
+            }
             open.sound = Some(FirstUnit {
                 at,
                 key: Key::No,
@@ -236,10 +265,14 @@ impl Chunker {
         if unit.pts.is_none() {
             utc = self.start_without_time(utc);
         }
+        let before = self.closing.chunk.as_ref().filter(|_| unit.pts.is_none());
+        let after = before.map_or(0, |(open, _)| open.end(self.closing.usual_frame));
         let ChunkState::Open(open) = &mut self.state else { return };
+        open.after = after;
         open.first = Some(FirstUnit {
             at,
-            key: unit.key,
+            // Of bytes that are no known stream every unit is a place to cut, and nothing that can be decoded.
+            key: if unit.track == Track::Other { Key::No } else { unit.key },
             pts: unit.pts,
             container_pts,
             utc,
@@ -276,7 +309,7 @@ impl Chunker {
             return;
         };
         let info = self.info(&open, at, next_pts);
-        let has_time = open.dated_by().is_some_and(|first| first.pts.is_some());
+        let has_time = open.begins().is_some();
         self.closing.last_end = Some((info.start.saturating_add(info.duration), has_time));
         self.closing.usual_frame = open.frames().mean().unwrap_or(self.closing.usual_frame);
         events.push(Event::End(Box::new(info)));
@@ -315,13 +348,13 @@ impl Chunker {
             sequence: open.sequence,
             start,
             duration: self.duration(open, next_pts),
-            pts_start: first.and_then(|first| first.container_pts),
+            pts_start: open.timed_by().and_then(|first| first.container_pts),
             running: open.stamp.running.map(|r| u64::try_from(r).unwrap_or(0)),
             container,
             init_bytes: open.init_bytes,
             init_crc32c: open.init_crc32c,
             preview_bytes: open.preview_end.filter(|&end| end <= at).map(|end| open.bytes_up_to(end)),
-            key_frame: key.is_key() && container != Container::Raw,
+            key_frame: key.is_key(),
             gap: open.gap,
             clock,
             clock_step_ms: open.clock_step_ms,
@@ -335,7 +368,7 @@ impl Chunker {
     /// before ended, which may be hours ahead of arrival.
     fn start_without_time(&self, arrival: u64) -> u64 {
         let before = match &self.closing.chunk {
-            Some((open, at)) if open.dated_by().is_some_and(|first| first.pts.is_some()) => {
+            Some((open, at)) if open.begins().is_some() => {
                 let info = self.info(open, *at, None);
                 Some((info.start.saturating_add(info.duration), true))
             }
@@ -352,7 +385,7 @@ impl Chunker {
     /// the bytes took to arrive.
     fn duration(&self, open: &OpenChunk, next_pts: Option<u64>) -> u64 {
         let frames = open.frames();
-        let pts = open.dated_by().and_then(|first| first.pts);
+        let pts = open.begins();
         let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
         match (pts, until) {
             (Some(pts), Some(next)) => next - pts,
