@@ -4,6 +4,7 @@ use super::tests::{LIMITS, S, run};
 use super::*;
 use crate::container::flv::test_stream::{AVC_2, Writer};
 use crate::container::fmp4::test_stream as mp4;
+use crate::container::matroska::tests as mkv;
 
 fn pictures(from: u64) -> Vec<u8> {
     (0..3).flat_map(|i| mp4::video(from + i * 40, &[mp4::idr()])).collect()
@@ -78,4 +79,18 @@ fn a_fragment_more_than_twice_as_long_as_a_chunk_should_be_is_told_of() {
         let expected: &[Warning] = &[Warning::LongFragment(length)];
         assert_eq!(bucket.warnings, if told { expected } else { &[] });
     }
+}
+
+#[test]
+fn blocks_in_front_of_the_first_cluster_are_a_gap_and_no_header() {
+    let avc = mkv::track(1, 1, "V_MPEG4/ISO/AVC", mkv::AVCC, &[]);
+    let head = mkv::head_of(&[&avc]);
+    let torn: Vec<u8> = (0..100)
+        .flat_map(|n| mkv::video(n, &[mkv::SLICE, &[7; 300]].concat()))
+        .collect();
+    let (cluster, _) = mkv::open_cluster(5000, &[mkv::video(0, mkv::IDR), mkv::video(40, mkv::SLICE)]);
+    let bucket = run(LIMITS, &[&[&head[..], &torn, &cluster].concat()]);
+    assert_eq!(bucket.gaps, [(GapReason::Start, torn.len() as u64)]);
+    assert_eq!(bucket.warnings, []);
+    assert_eq!(bucket.joined(), [head, cluster].concat());
 }

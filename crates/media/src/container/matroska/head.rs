@@ -57,6 +57,8 @@ pub(super) enum Progress {
     Took(u64),
     /// The first Cluster begins here.
     Ended,
+    /// What is left of a Cluster begins here: the head is the one that a muxer in mid-stream hands out.
+    Joined,
     /// No head goes on like that.
     Damaged,
     /// The head would have this many bytes, over the limit.
@@ -115,8 +117,7 @@ impl Head {
         match (self.level, header.id) {
             (Level::Document, SEGMENT) => return self.segment(pos, view, &header),
             (Level::Segment, CLUSTER) => return Progress::Ended,
-            // A head that a muxer in mid-stream hands out is followed by what is left of a Cluster.
-            (Level::Segment, _) if self.tracks.is_some() && is_of_cluster(&header) => return Progress::Damaged,
+            (Level::Segment, _) if self.tracks.is_some() && is_of_cluster(&header) => return Progress::Joined,
             (Level::Start, ebml::EBML) if header.size.is_some_and(|s| s <= MAX_EBML_HEADER) => {}
             (Level::Start, _) | (_, ebml::EBML | SEGMENT) => return Progress::Damaged,
             (Level::Document, id) if id != ebml::VOID => return Progress::Damaged,

@@ -175,6 +175,7 @@ impl Parser {
                     self.end_head(marks);
                     Step::Pass(0)
                 }
+                head::Progress::Joined => self.joined(pos, marks),
                 head::Progress::Damaged => self.damaged_head(pos, marks),
                 // What looks like another head in mid-stream is more likely damage than a stream that cannot be cut.
                 head::Progress::TooLarge(_) if self.has_head => self.damaged_head(pos, marks),
@@ -291,6 +292,30 @@ impl Parser {
         }
         self.damaged(pos, marks);
         Step::Pass(u64::from(is_at_start))
+    }
+
+    /// A stream that was joined in the middle of a Cluster, behind a head: pictures that cannot be decoded, and no damage, up to the next
+    /// Cluster.
+    fn joined(&mut self, pos: u64, marks: &mut Vec<Mark>) -> Step {
+        let has_video = match &self.position {
+            Position::Head(head) => head.tracks.as_ref().is_some_and(|tracks| tracks.has(Track::Video)),
+            _ => false,
+        };
+        if self.has_head || !has_video {
+            return self.damaged_head(pos, marks);
+        }
+        self.end_head(marks);
+        let unit = Unit {
+            track: Track::Video,
+            new_codec_config: false,
+            ..Unit::of_header(self.stream.init())
+        };
+        marks.push(Mark {
+            at: pos,
+            kind: MarkKind::Unit(unit),
+        });
+        self.position = Position::Lost;
+        Step::Pass(0)
     }
 
     /// Tells of damage at `pos`, and begins to look for where it ends.

@@ -897,11 +897,24 @@ fn blocks_of_a_running_cluster_behind_the_head_are_no_part_of_it() {
         let data = cat(&[&head, &rest, &video(80, SLICE), &cluster]);
         let marks = scan(&data);
         let all = units(&marks);
-        assert_eq!((all[0].0, all[0].1.key), (head.len(), Key::No));
-        assert_eq!(places(&marks, &MarkKind::Damage), [head.len()]);
+        assert_eq!((all[0].0, all[0].1.track, all[0].1.key), (head.len(), Track::Video, Key::No));
+        assert!(
+            places(&marks, &MarkKind::Damage).is_empty(),
+            "the stream is joined, not damaged"
+        );
         assert_eq!(keys(&marks), [data.len() - cluster.len()]);
         for (_, unit) in &all {
             assert_eq!(unit.init.as_ref().unwrap().head, head);
         }
+    }
+    // Sound alone is worth keeping, and a head in mid-stream is no place to join at.
+    let sound = head_of(&[&aac()]);
+    let (clear, _) = open_cluster(0, &[audio(0)]);
+    for before in [Vec::new(), cat(&[&head(), &cluster])] {
+        let data = cat(&[&before, &sound, &audio(40), &clear]);
+        let marks = scan(&data);
+        assert_eq!(places(&marks, &MarkKind::Damage), [before.len() + sound.len()]);
+        let head = units(&marks).pop().unwrap().1.init.unwrap().head;
+        assert_eq!(head, sound);
     }
 }
