@@ -730,22 +730,24 @@ fn transport_streams_that_were_joined_are_cut_once_at_each_seam() {
 
 #[test]
 fn short_recordings_in_fragments_follow_one_another() {
+    // The last fragment is a second long.
     let clip = |level: u8, count: i64, seconds: i64| {
-        let mut samples = vec![fmp4::inter(); usize::try_from(25 * seconds).unwrap()];
-        samples[0] = fmp4::idr();
         let mut input = fmp4::head(&[fmp4::Trak::video(fmp4::avc(level))]);
-        for n in 0..count {
+        for n in 0..=count {
+            let pictures = if n < count { 25 * seconds } else { 25 };
+            let mut samples = vec![fmp4::inter(); usize::try_from(pictures).unwrap()];
+            samples[0] = fmp4::idr();
             let time = (n * seconds * 1000).cast_unsigned();
-            input.extend(fmp4::fragment(&[fmp4::Traf::new(1, time, samples.clone())]));
+            input.extend(fmp4::fragment(&[fmp4::Traf::new(1, time, samples)]));
         }
         input
     };
-    for (count, seconds) in [(1, 1), (1, 2), (1, 4), (2, 1), (2, 4), (3, 1), (3, 2), (4, 2), (2, 8)] {
+    for (count, seconds) in [(0, 1), (1, 1), (1, 2), (1, 4), (2, 1), (2, 4), (3, 1), (3, 2), (4, 2), (2, 8)] {
         for levels in [[40, 31, 40, 31], [40; 4]] {
             let clips: Vec<u8> = levels.iter().flat_map(|&level| clip(level, count, seconds)).collect();
             let recorded = store_bytes(&clips);
             let context = format!("4 of {count} fragments of {seconds} s, {levels:?}");
-            let expected = u64::try_from(4 * count * seconds * 1000).unwrap();
+            let expected = u64::try_from(4 * (count * seconds + 1) * 1000).unwrap();
             assert_eq!(recorded.total_ms(), expected, "{context}: {:?}", recorded.starts());
             recorded.adds_up(1, &context);
         }
@@ -822,4 +824,37 @@ fn a_time_of_24_bits_that_wraps_loses_nothing() {
         let start = recorded.chunks[1].pts_start.unwrap() / MS;
         assert_eq!(start, wrap - first + 10_100, "{first}");
     }
+}
+
+#[test]
+fn recordings_with_and_without_pictures_follow_one_another() {
+    // Sound in fragments of 2 s, or pictures whose fragments hold their sound, too.
+    let sound = || {
+        let fragments = (0..3).flat_map(|n| fmp4::fragment(&[fmp4::Traf::new(1, n * 96_000, sounds_of(2))]));
+        let trak = fmp4::Trak {
+            id: 1,
+            ..fmp4::Trak::audio(fmp4::aac())
+        };
+        [fmp4::head(&[trak]), fragments.collect()].concat()
+    };
+    let both = || {
+        let fragments = (0..5).flat_map(|n| {
+            let mut samples = vec![fmp4::inter(); 25];
+            samples[0] = fmp4::idr();
+            fmp4::fragment(&[
+                fmp4::Traf::new(1, n * 1000, samples),
+                fmp4::Traf::new(2, n * 48_000, sounds_of(1)),
+            ])
+        });
+        [fmp4::av_head(), fragments.collect()].concat()
+    };
+    let recorded = store_bytes(&[sound(), both(), sound(), both()].concat());
+    assert!(recorded.total_ms().abs_diff(22_000) <= 100, "{:?}", recorded.ms());
+    recorded.adds_up(50, "sound, both, sound, both");
+}
+
+/// Sound of so many seconds.
+fn sounds_of(seconds: u32) -> Vec<fmp4::Sample> {
+    let samples = usize::try_from(seconds * 48_000 / 1024).unwrap();
+    fmp4::sounds(samples)
 }

@@ -178,6 +178,11 @@ struct Frozen {
     is_certain: bool,
 }
 
+/// Where the other track has ended, if it was the last to come: its end is its own word alone.
+pub(super) fn ended(other: Option<Lane>, now: i128) -> i128 {
+    other.map_or(now, |other| other.end.clamp(now, now + JUMP))
+}
+
 impl Lane {
     pub(super) fn at(offset: i128, raw: i128) -> Self {
         let last = raw - offset;
@@ -315,9 +320,10 @@ impl Lane {
         // What was waited for has passed, whatever the times say. A picture that is shown behind the last one may be stored in front of it.
         let is_ahead = (1..=self.strides.longest()).contains(&(self.top - self.last));
         let ahead = if is_ahead { self.top - self.last } else { 0 };
-        let time = ahead + self.end.max(self.last + self.step.max(waited));
+        let usual = if last_length > 0 { last_length } else { self.step };
+        let time = ahead + self.last + usual.max(waited);
         // Or behind the other track, if that has gone on alone.
-        let time = if now - time > LATE { now } else { time };
+        let time = if now - time > LATE { ended(other, now) } else { time };
         (self.moved(raw - time, raw, step).undoable(self, time), true)
     }
 

@@ -18,7 +18,7 @@ mod tests;
 mod tests_wrong;
 
 use crate::container::{Key, Track};
-use lane::{LATE, Lane, Seam};
+use lane::{LATE, Lane, Seam, ended};
 
 /// A step forward of more than this is a jump: 30 s.
 pub const JUMP: i128 = 30_000_000_000;
@@ -134,7 +134,11 @@ fn first(raw: i128, other: Option<Lane>, now: i128) -> Lane {
     let offset = other.map_or(0, |other| {
         let ahead = raw - other.offset - now;
         let is_beside = ahead <= JUMP && -ahead <= LATE.max(other.end - other.last);
-        if is_beside { other.offset } else { raw - now }
+        if is_beside {
+            other.offset
+        } else {
+            raw - ended(Some(other), now)
+        }
     });
     Lane::at(offset, raw)
 }
