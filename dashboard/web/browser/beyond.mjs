@@ -91,7 +91,7 @@ const tests = {
     await page.goto(url("apart", start + 1000));
     await plays(page, "apart");
     await page.selectOption(".controls select", "4");
-    await page.locator(".controls select").first().blur();
+    await page.locator(".controls select").first().focus();
     playlists = 0;
     await page.keyboard.press("p");
     await until("p does not go to the gap", () => shown(page), (at) => at >= before + 2500 && at < before + 9000);
@@ -286,6 +286,7 @@ const tests = {
     isAway = true;
     await page.clock.runFor(60_000);
     await page.waitForSelector("[role=alert]:has-text('No news since')");
+    assert.equal((await page.$$("[role=alert]")).length, 1, "it is told once");
     await accessible(page, "no news");
     isAway = false;
     await page.clock.runFor(20_000);

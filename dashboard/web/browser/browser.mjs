@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { again } from "./again.mjs";
 import { beyond } from "./beyond.mjs";
 import { together } from "./together.mjs";
 import { accessible, address, browser, data, faults, screenshots, shown, state, tab, until, url } from "./tools.mjs";
@@ -315,7 +316,7 @@ const tests = {
 };
 
 let failed = 0;
-for (const [name, test] of Object.entries({ ...tests, ...together, ...beyond })) {
+for (const [name, test] of Object.entries({ ...tests, ...together, ...beyond, ...again })) {
   // One alone, while working on it.
   if (!name.includes(process.env.ONLY ?? "")) continue;
   faults.length = 0;

@@ -128,7 +128,8 @@ const tests = {
     await page.click(".beside a");
     await until("they are not beside each other", () => pictures(page), (all) => all.length === 2 && all.every(({ seconds }) => seconds !== null));
     assert.deepEqual(new URL(page.url()).searchParams.getAll("cam"), ["flv", "holed"]);
-    await page.selectOption(".add", "site/ts");
+    await page.selectOption(".add select", "site/ts");
+    await page.click(".add button");
     await until("the third is not added", () => pictures(page), (all) => all.length === 3);
     await page.goto(together(ids, start + 1000));
     await until("four do not play", () => pictures(page), (all) => isTogether(all, 4));

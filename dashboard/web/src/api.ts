@@ -42,12 +42,23 @@ export async function failure(response: Response): Promise<ApiError> {
   }
 }
 
+/** What is said where the dashboard, or the network to it, does not answer. */
+export const UNANSWERED = "the dashboard does not answer";
+
+/** The answer to a request; one that never comes is told in words, and not in those of the browser. */
+export const answered = (request: Promise<Response>): Promise<Response> =>
+  request.catch((error: Error) => {
+    // Given up by the page itself.
+    if (error.name !== "TypeError") throw error;
+    throw new ApiError(0, UNANSWERED, "Is it running, and is this device on the network?");
+  });
+
 /** By it Identity-Aware Proxy tells a question of a script, which it answers with 401 and not with its own login, once a session has ended. */
 export const BY_SCRIPT = { "X-Requested-With": "XMLHttpRequest" };
 
 export async function get<T>(path: string, query: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
   const text = new URLSearchParams(query).toString();
-  const response = await fetch(text ? `${path}?${text}` : path, { signal: signal ?? null, headers: BY_SCRIPT });
+  const response = await answered(fetch(text ? `${path}?${text}` : path, { signal: signal ?? null, headers: BY_SCRIPT }));
   if (!response.ok) throw await failure(response);
   return response.json();
 }
@@ -60,6 +71,6 @@ export async function takesToken(): Promise<boolean> {
 }
 
 export async function logIn(token: string): Promise<void> {
-  const response = await fetch("/login", { method: "POST", body: JSON.stringify({ token }) });
+  const response = await answered(fetch("/login", { method: "POST", body: JSON.stringify({ token }) }));
   if (!response.ok) throw await failure(response);
 }

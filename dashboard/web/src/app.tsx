@@ -13,6 +13,10 @@ export function go(address: string, replace = false): void {
   if (replace) history.replaceState(null, "", address);
   else history.pushState(null, "", address);
   dispatchEvent(new PopStateEvent("popstate"));
+  if (replace) return;
+  // As after loading a page: at its top, and who hears it hears what it is.
+  scrollTo(0, 0);
+  requestAnimationFrame(() => document.querySelector("h1")?.focus({ preventScroll: true }));
 }
 
 function App() {

@@ -17,6 +17,11 @@ export function zoomed(view: View, factor: number, around: number): View {
   return { from, to: from + wanted };
 }
 
+/** Zooms around the instant that is shown, and around the middle of a view that does not hold it. */
+export function zoomedAt(view: View, factor: number, at: number): View {
+  return zoomed(view, factor, at >= view.from && at <= view.to ? at : (view.from + view.to) / 2);
+}
+
 /** The longest time that the server tells of at once. */
 export const MOST = 31 * DAY;
 
@@ -92,6 +97,11 @@ export function gapOver(timeline: Timeline, end: number): Timeline["gaps"][numbe
 
 /** How far a search looks at each step, ms: near, where reasons are exact, then by months. */
 export const NEAR = 6 * HOUR;
+
+/** The end of what is known to be stored, or the present: going on from there is going into the future. A camera's clock may be ahead. */
+export function newest(timelines: Timeline[], now: number): number {
+  return Math.max(now, ...timelines.flatMap(({ ranges }) => ranges.map(({ to }) => Date.parse(to))));
+}
 
 /** The beginning of the next or previous gap. One that reaches over `edge`, where the timeline begins, began earlier. */
 export function gapFrom(timeline: Timeline, at: number, direction: 1 | -1, edge = -Infinity): number | undefined {

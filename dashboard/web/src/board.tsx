@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { type About, ApiError, type Camera, type CameraGap, get } from "./api";
 import { askForToken } from "./login";
 import { CameraLink, addressOf, followed } from "./link";
-import { HOUR, MINUTE, clock, date, iso, readable, span } from "./time";
+import { HOUR, MINUTE, clock, date, iso, moment, readable, span } from "./time";
 import { MOST } from "./together";
 import { Fault, useAnswer } from "./viewing";
 import { BADGES, reason } from "./words";
@@ -25,26 +25,29 @@ export function Board() {
   const [chosen, setChosen] = useState<string[]>([]);
   /** Since when nothing came; null while news come. */
   const [silent, setSilent] = useState<number | null>(null);
-  const [trouble, setTrouble] = useState<{ error: string; hint: string } | null>(null);
+  const [trouble, setTrouble] = useState<ApiError | null>(null);
   useEffect(() => {
     document.title = "Cameras";
     const failed = (error: unknown) => {
       if (error instanceof ApiError && error.status === 401) askForToken();
-      else setTrouble({ error: (error as Error).message, hint: error instanceof ApiError ? error.hint : "is the dashboard running?" });
+      else setTrouble(error instanceof ApiError ? error : new ApiError(0, (error as Error).message, ""));
     };
     let last = Date.now();
+    let isKnown = false;
     const show = (board: Camera[]) => {
       last = Date.now();
+      isKnown = true;
       setCameras(board);
       setTrouble(null);
       setSilent(null);
     };
     const poll = () =>
       void get<Camera[]>("/api/cameras", {}, AbortSignal.timeout(PATIENCE)).then(show, (error: Error) => {
-        // The server said what is wrong; else nothing is known.
-        if (error instanceof ApiError) last = Date.now();
+        // The server said what is wrong; else nothing is known but that no news come, which is told once.
+        const isAnswered = error instanceof ApiError && error.status > 0;
+        if (isAnswered) last = Date.now();
         else if (Date.now() - last >= SILENCE) setSilent(last);
-        if (error.name !== "TimeoutError") failed(error);
+        if (isAnswered || (!isKnown && error.name !== "TimeoutError")) failed(error);
       });
     let events: EventSource | undefined;
     const listen = () => {
@@ -80,13 +83,13 @@ export function Board() {
   return (
     <>
       <header class="top">
-        <h1>Cameras</h1>
+        <h1 tabIndex={-1}>Cameras</h1>
         {cameras && <Summary cameras={cameras} />}
       </header>
       <main>
         {trouble && (
           <section class="trouble" role="alert">
-            <strong>The bucket cannot be shown:</strong> {trouble.error}
+            <strong>The bucket cannot be shown:</strong> {trouble.message}
             {trouble.hint && <p>{trouble.hint}</p>}
           </section>
         )}
@@ -183,10 +186,12 @@ function Happened({ names }: { names: Map<string, string> }) {
     const timer = setInterval(() => document.hidden || setTurn((known) => known + 1), GAPS);
     return () => clearInterval(timer);
   }, []);
-  const { answer: gaps, fault } = useAnswer(`${turn}`, (signal) => {
+  const { answer, fault } = useAnswer(`${turn}`, async (signal) => {
     const now = Date.now();
-    return get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, signal);
+    return { edge: now - TONIGHT, gaps: await get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, signal) };
   }, true);
+  const gaps = answer?.gaps;
+  const isEarlier = (gap: CameraGap) => Date.parse(gap.from) <= (answer?.edge ?? 0);
   return (
     <section class="happened">
       <h2>What happened in the last 12 hours</h2>
@@ -201,8 +206,8 @@ function Happened({ names }: { names: Map<string, string> }) {
             {gaps.slice(0, 10).map((gap) => (
               <tr key={gap.camera + gap.from}>
                 <td><CameraLink camera={gap.camera} at={Date.parse(gap.from) - 10_000}>{names.get(gap.camera) ?? gap.camera}</CameraLink></td>
-                <td>{span((Date.parse(gap.to) - Date.parse(gap.from)) / 1000)}</td>
-                <td>{clock(Date.parse(gap.from))}</td>
+                <td>{isEarlier(gap) && "at least "}{span((Date.parse(gap.to) - Date.parse(gap.from)) / 1000)}</td>
+                <td>{moment(Date.parse(gap.from), Date.now())}{isEarlier(gap) && " or earlier"}</td>
                 <td>{reason(gap.reason)}</td>
               </tr>
             ))}

@@ -1,32 +1,37 @@
 // Up to four cameras beside each other, on one clock and one time bar.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type About, type Camera, type Timeline, get } from "./api";
+import { type Camera, type Timeline, get } from "./api";
 import { go } from "./app";
-import { type Skipped, type View, carried, described, following, gapFrom, zoomed } from "./bar";
+import { type Skipped, type View, carried, described, following, gapFrom, newest, zoomedAt } from "./bar";
 import { addressOf, followed } from "./link";
 import { type Grip, Legend, TimeBar } from "./timebar";
 import { lookForGap } from "./search";
-import { HOUR, clock, moment, setZone, span } from "./time";
+import { HOUR, clock, moment, span } from "./time";
 import { MOST, type Told, Together } from "./together";
-import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason, whileSeen } from "./viewing";
+import { Fault, NOTHING, Offline, Peek, SPEEDS, Table, When, noGap, useAnswer, useKeys, useTimelines, useZone, withReason, whileSeen } from "./viewing";
 import { codecs, reason, skippedOver } from "./words";
 
+const NONE: Camera[] = [];
+
 /** The id and name of every camera; empty until they are known. */
-function useCameras(): Camera[] {
-  const [all, setAll] = useState<Camera[]>([]);
-  useEffect(() => void get<Camera[]>("/api/cameras").then(setAll, () => {}), []);
-  return all;
+export function useCameras(): Camera[] {
+  return useAnswer("cameras", (signal) => get<Camera[]>("/api/cameras", {}, signal)).answer ?? NONE;
 }
 
 /** Puts another camera beside those that are shown. */
 export function AddCamera({ cameras, at }: { cameras: string[]; at: number }) {
+  const [chosen, setChosen] = useState("");
   const others = useCameras().filter(({ id }) => !cameras.includes(id));
   if (cameras.length >= MOST || others.length === 0) return null;
+  // A list alone would take the first one that the arrow keys come by.
   return (
-    <select class="add" aria-label="Show another camera beside it" value="" onChange={(event) => go(addressOf([...cameras, event.currentTarget.value], at))}>
-      <option value="">+ another camera…</option>
-      {[...others].sort((a, b) => a.name.localeCompare(b.name)).map(({ id, name }) => <option key={id} value={id}>{name}</option>)}
-    </select>
+    <span class="add">
+      <select aria-label="Show another camera beside it" value={chosen} onChange={(event) => setChosen(event.currentTarget.value)}>
+        <option value="">+ another camera…</option>
+        {[...others].sort((a, b) => a.name.localeCompare(b.name)).map(({ id, name }) => <option key={id} value={id}>{name}</option>)}
+      </select>
+      {chosen && <button type="button" onClick={() => go(addressOf([...cameras, chosen], at))}>Show</button>}
+    </span>
   );
 }
 
@@ -53,20 +58,15 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const [isUtc, setUtc] = useState(false);
   // The one camera that is heard.
   const [heard, setHeard] = useState<string | null>(null);
-  const [tz, setTz] = useState<string | undefined>(undefined);
   const known = useCameras();
-  const { timelines, edge, fault } = useTimelines(cameras, view, now);
+  const { timelines, told: knownTime, fault } = useTimelines(cameras, view, now);
   const nameOf = (id: string) => known.find((camera) => camera.id === id)?.name ?? id;
 
   useEffect(() => {
     document.title = cameras.map(nameOf).join(", ");
   }, [known]);
-  useEffect(() => {
-    // One clock is shown, in the zone of the first camera.
-    get<About>("/api/about").then(({ zones }) => setTz(zones[cameras[0] ?? ""]), () => {});
-    return () => setZone(undefined);
-  }, []);
-  setZone(isUtc ? "UTC" : tz);
+  // One clock is shown, in the zone of the first camera.
+  useZone(cameras[0] ?? "", isUtc);
   useEffect(() => {
     const stop = whileSeen(() => setNow(Date.now()), 10_000);
     const made = (from: number) => {
@@ -109,7 +109,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   };
   const pick = (instant: number) => {
     letGo();
-    const to = Math.max(0, Math.min(instant, Date.now()));
+    const to = Math.max(0, Math.min(instant, newest(timelines, Date.now())));
     setView((seen) => following(seen, to));
     ask((of) => of.seek(to));
     setAt(to);
@@ -118,7 +118,8 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const toggle = () => ask((of) => of.setRunning(!runs));
   const toGap = (direction: 1 | -1) => {
     const goTo = (starts: number[]) => pick((direction > 0 ? Math.min(...starts) : Math.max(...starts)) - 5000);
-    const near = timelines.flatMap((timeline) => gapFrom(timeline, at, direction, edge) ?? []);
+    const isKnown = at >= knownTime.from && at <= knownTime.to;
+    const near = isKnown ? timelines.flatMap((timeline) => gapFrom(timeline, at, direction, knownTime.from) ?? []) : [];
     if (near.length > 0) return goTo(near);
     const mine = ++picks.current;
     void Promise.all(cameras.map((camera) => lookForGap(camera, at, direction))).then((all) => {
@@ -141,7 +142,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   useKeys({
     " ": toggle, k: toggle, j: () => pick(at - 10_000), l: () => pick(at + 10_000),
     ArrowLeft: () => pick(at - 5000), ArrowRight: () => pick(at + 5000), n: () => toGap(1), p: () => toGap(-1),
-    "+": () => setView(zoomed(view, 0.5, at)), "-": () => setView(zoomed(view, 2, at)),
+    "+": () => setView(zoomedAt(view, 0.5, at)), "-": () => setView(zoomedAt(view, 2, at)),
   });
   const shown = peeked ?? at;
   const lanes = cameras.map((camera, index) => ({ name: nameOf(camera), timeline: timelines[index] ?? NOTHING }));
@@ -149,10 +150,11 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
     <>
       <header class="top">
         <a class="back" href="/" onClick={followed}>← Cameras</a>
-        <h1>{cameras.length} cameras on one clock</h1>
+        <h1 tabIndex={-1}>{cameras.length} cameras on one clock</h1>
         <AddCamera cameras={cameras} at={at} />
       </header>
       <main class="watch">
+        <Offline />
         <div class={`screens of${cameras.length}`}>
           {cameras.map((camera, index) => (
             <figure key={camera}>
@@ -176,7 +178,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           {leapt && <span class="quiet" role="status"> {skippedOver(withReason(leapt, timelines))}</span>}
           {said && <span class="quiet" role="status"> {said}</span>}
         </When>
-        <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} peek={setPeeked} grip={grip} pick={pick} />
+        <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} told={knownTime} peek={setPeeked} grip={grip} pick={pick} />
         <Fault what="What is recorded" fault={fault} />
         <Legend isPending={timelines.some(({ pending }) => pending.length > 0)} />
         <div class="controls">
@@ -185,14 +187,14 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           <button type="button" onClick={() => pick(at + 10_000)} title="10 seconds on (l)">+10 s</button>
           <button type="button" onClick={() => toGap(-1)}>Previous gap</button>
           <button type="button" onClick={() => toGap(1)}>Next gap</button>
-          <label>Speed <select value={speed} onChange={(event) => faster(Number(event.currentTarget.value))}>
+          <label>Speed <select class="numbers" value={speed} onChange={(event) => faster(Number(event.currentTarget.value))}>
             {SPEEDS.map((value) => <option key={value} value={value}>{value}×</option>)}
           </select></label>
-          <button type="button" onClick={() => setView(zoomed(view, 0.5, at))} aria-label="Zoom in">+</button>
-          <button type="button" onClick={() => setView(zoomed(view, 2, at))} aria-label="Zoom out">−</button>
+          <button type="button" onClick={() => setView(zoomedAt(view, 0.5, at))} aria-label="Zoom in">+</button>
+          <button type="button" onClick={() => setView(zoomedAt(view, 2, at))} aria-label="Zoom out">−</button>
           <button type="button" onClick={goLive}>Live</button>
         </div>
-        {lanes.map((lane, index) => <Table key={cameras[index]} timeline={lane.timeline} pick={pick} of={lane.name} />)}
+        {lanes.map((lane, index) => <Table key={cameras[index]} timeline={lane.timeline} told={knownTime} pick={pick} of={lane.name} />)}
         <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, n p gaps, + − zoom.</p>
       </main>
     </>

@@ -1,7 +1,7 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
 import type { LevelDetails } from "hls.js";
-import { BY_SCRIPT, AGAIN, type About, ApiError, NEVER, failure, get } from "./api";
+import { BY_SCRIPT, AGAIN, type About, ApiError, NEVER, UNANSWERED, answered, failure, get } from "./api";
 import type { Skipped } from "./bar";
 import { lookOn } from "./search";
 import { RECENT } from "./steady";
@@ -23,6 +23,9 @@ export interface Listener {
 
 /** Where an instant lies: at `position` of the playlist (s), in a gap until an instant (ms), behind all that is stored (up to `end`, if the window holds that), or not known yet. */
 export type Place = { kind: "stored"; position: number } | { kind: "gap"; until: number; reason?: string | undefined } | { kind: "after"; end: number | undefined } | { kind: "loading" };
+
+/** What a window is to show once it is there. */
+interface Wish { at: number | undefined; play: boolean }
 
 /** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
 interface Segment { start: number; duration: number; at: number }
@@ -50,7 +53,7 @@ const byScript = (request: XMLHttpRequest, url: string): void => {
 
 /** Reads a playlist for its times, for browsers that play it by themselves. */
 async function read(address: string): Promise<Segment[]> {
-  const response = await fetch(address, { headers: BY_SCRIPT });
+  const response = await answered(fetch(address, { headers: BY_SCRIPT }));
   if (!response.ok) throw await failure(response);
   const segments: Segment[] = [];
   let [start, at] = [0, NaN];
@@ -86,8 +89,19 @@ const delivered = (address: string) => (byProxy ? `${address}&delivery=proxy` : 
 
 type Loaded = { Hls: typeof HlsClass };
 let loaded: Promise<Loaded> | undefined;
-// esbuild leaves the address alone: it is a file of its own.
-const load = (): Promise<Loaded> => (loaded ??= import("/assets/hls.js" as string).then((module) => ({ Hls: module.default })));
+let failures = 0;
+
+/** Loads hls.js, once. esbuild leaves the address alone: it is a file of its own. */
+function load(): Promise<Loaded> {
+  // A browser remembers that an address could not be imported: the next try has another one.
+  const address = failures > 0 ? `/assets/hls.js?again=${failures}` : "/assets/hls.js";
+  loaded ??= import(address).then((module) => ({ Hls: module.default }), () => {
+    failures++;
+    loaded = undefined;
+    throw new ApiError(0, "the player cannot be loaded from the dashboard", "");
+  });
+  return loaded;
+}
 
 export class Player {
   private hls: HlsClass | undefined;
@@ -97,6 +111,8 @@ export class Player {
   private from = 0;
   private to = 0;
   private live = false;
+  /** The window that the picture is of; what is asked for is in `from`, `to` and `live`. */
+  private shown: { from: number; to: number; live: boolean } | undefined;
   private turn = 0;
   /** The window holds nothing. */
   private isEmpty = false;
@@ -143,8 +159,14 @@ export class Player {
     return segment.at + Math.max(0, time - segment.start) * 1000;
   }
 
+  /** Whether the running recording is followed, or asked for. */
   isLive(): boolean {
     return this.live;
+  }
+
+  /** Whether the picture is one of the running recording. */
+  showsLive(): boolean {
+    return this.shown?.live ?? false;
   }
 
   /** Where an instant lies, as far as the loaded window and what was found behind it tell. */
@@ -213,6 +235,12 @@ export class Player {
     return this.isUndecodable;
   }
 
+  /** The end of what is known to be stored, ms. */
+  end(): number | undefined {
+    const last = this.segments.at(-1);
+    return last && last.at + last.duration * 1000;
+  }
+
   /** How long the newest chunk that is known is, ms. */
   chunk(): number | undefined {
     const last = this.segments.at(-1);
@@ -275,8 +303,13 @@ export class Player {
     const turn = ++this.turn;
     this.search++;
     [this.isSearching, this.next, this.isUndecodable] = [false, undefined, false];
-    const { Hls } = await load();
+    const library = await load().catch((error: Error) => error);
     if (turn !== this.turn) return;
+    if (library instanceof Error) {
+      this.failed(library);
+      return this.tryAgain(address, () => ({ at, play }), turn, library, isContinued);
+    }
+    const { Hls } = library;
     if (!Hls.isSupported()) return this.byItself(delivered(address), at, play, turn, isContinued);
     const proxied = byProxy;
     const hls = new Hls({ autoStartLoad: false, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30, xhrSetup: byScript });
@@ -294,10 +327,9 @@ export class Player {
     });
     const shows = (details: LevelDetails) => {
       this.coming = undefined;
-      this.isComing = false;
       this.hls?.destroy();
       this.hls = hls;
-      this.segments = details.fragments.map(segment);
+      this.showing(details.fragments.map(segment));
       this.listener.said("");
       this.listener.leftOut?.(Array.from(details.m3u8.matchAll(/^# left out: (\S+)$/gm), ([, codec = ""]) => decodeURIComponent(codec)));
       hls.attachMedia(this.video);
@@ -324,11 +356,11 @@ export class Player {
         this.listener.said(`${what}; the recording can be downloaded and played elsewhere`);
         if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
       } else {
-        const error = new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? `it cannot be loaded (${data.details})`, "");
+        const error = new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? (data.response?.code ? `it cannot be loaded (${data.details})` : UNANSWERED), "");
         this.failed(error);
         if (this.isEmpty && at !== undefined && error.message !== NEVER && !this.isLed) void this.goTo(at, play);
-        // A window that is not there yet is asked for again for what was wanted of it.
-        else this.tryAgain(address, this.coming === hls ? at : (this.at() ?? at), play, turn, error, isContinued);
+        // A window that is not there yet is asked for again for what was wanted of it, another one for what is shown then.
+        else this.tryAgain(address, this.coming === hls ? () => ({ at, play }) : this.asShown(at), turn, error, isContinued);
       }
       if (this.coming === hls) {
         this.coming = undefined;
@@ -336,6 +368,18 @@ export class Player {
       }
     });
     hls.loadSource(delivered(address));
+  }
+
+  /** The window that was asked for is the one that is shown. */
+  private showing(segments: Segment[]): void {
+    this.segments = segments;
+    this.isComing = false;
+    this.shown = { from: this.from, to: this.to, live: this.live };
+  }
+
+  /** What a window that was shown is to show again: the picture that it has then, paused if it is. */
+  private asShown(otherwise: number | undefined): () => Wish {
+    return () => ({ at: this.at() ?? otherwise, play: !this.video.paused });
   }
 
   /** Whether all of a window lies before an instant that its reader wants to see. */
@@ -367,13 +411,19 @@ export class Player {
     hls.stopLoad();
     const wait = Math.max(500, ((loaded - this.video.currentTime) * 1000) / this.video.playbackRate);
     // What is loaded is shown to its end.
-    setTimeout(() => turn === this.turn && void this.open(end - LEAD, end - LEAD + WINDOW, end, !this.isLed), wait);
+    setTimeout(() => turn === this.turn && void this.open(end - LEAD, end - LEAD + WINDOW, end, !this.isLed && !this.video.paused), wait);
   }
 
   /** The bucket or the network fails: what was asked for is asked for again, as long as nothing else is. */
-  private tryAgain(address: string, at: number | undefined, play: boolean, turn: number, error: Error, isContinued: boolean): void {
+  private tryAgain(address: string, wish: () => Wish, turn: number, error: Error, isContinued: boolean): void {
     if (this.isLed || (error instanceof ApiError && isFinal(error.status))) return;
-    setTimeout(() => turn === this.turn && void this.source(address, this.live ? undefined : at, play, isContinued), AGAIN);
+    setTimeout(() => {
+      if (turn !== this.turn) return;
+      const { at, play } = wish();
+      // A running recording would go on at its end: who has stopped it wants the picture that is there.
+      if (this.live && !play && at !== undefined) void this.open(at - LEAD, at - LEAD + WINDOW, at, false);
+      else void this.source(address, this.live ? undefined : at, play, isContinued);
+    }, AGAIN);
   }
 
   /** Loads the playlist anew through the server, if media are redirected to the bucket. */
@@ -391,7 +441,7 @@ export class Player {
     if (segments instanceof Error) {
       this.failed(segments);
       if (this.isEmpty && at !== undefined && segments.message !== NEVER && !this.isLed) return this.goTo(at, play);
-      return this.tryAgain(address, at, play, turn, segments, isContinued);
+      return this.tryAgain(address, () => ({ at, play }), turn, segments, isContinued);
     }
     if (this.endsBefore(segments, at)) {
       this.isComing = false;
@@ -401,8 +451,7 @@ export class Player {
   }
 
   private showsItself(segments: Segment[], address: string, at: number | undefined, play: boolean): void {
-    this.segments = segments;
-    this.isComing = false;
+    this.showing(segments);
     this.listener.said("");
     const position = this.start(at);
     this.video.src = position > 0 ? `${address}#t=${position}` : address;
@@ -416,7 +465,12 @@ export class Player {
     // What was shown before is not what was asked for.
     if (this.isLed) this.segments = [];
     if (error instanceof ApiError && error.status === 401) dispatchEvent(new Event("log-in"));
-    else {
+    else if (this.live && !this.isLed && error instanceof ApiError && isFinal(error.status)) {
+      // What was shown goes on, and is not the running recording.
+      [this.from, this.to, this.live] = [this.shown?.from ?? 0, this.shown?.to ?? 0, this.shown?.live ?? false];
+      this.listener.said(error.message);
+      if (this.video.ended) this.goOn();
+    } else {
       this.isEmpty = error instanceof ApiError && error.status === 404;
       const nothing = error.message === NEVER ? NEVER : "nothing is recorded here";
       const isAgain = this.isLed || !(error instanceof ApiError && isFinal(error.status));
@@ -440,6 +494,8 @@ export class Player {
   }
 
   private tell = (): void => {
+    // Another instant is wanted: where the old picture is tells nothing.
+    if (this.isComing || this.isSearching) return;
     const at = this.at();
     if (at !== undefined) this.listener.moved(at, !this.video.paused);
   };

@@ -1,6 +1,6 @@
 // Takes a range away: prepared by the server with its progress shown, then downloaded by the browser.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { BY_SCRIPT, ApiError, failure } from "./api";
+import { BY_SCRIPT, ApiError, answered, failure } from "./api";
 import { HOUR, MINUTE, SECOND, clock, date, iso, span } from "./time";
 import { askForToken } from "./login";
 
@@ -43,7 +43,7 @@ export function Take({ camera, at, keys }: { camera: string; at: number; keys: {
     const query = new URLSearchParams({ camera, from: iso(begin), to: iso(end), format });
     try {
       for (;;) {
-        const response = await fetch(`/export/prepare?${query}`, { method: "POST", headers: BY_SCRIPT });
+        const response = await answered(fetch(`/export/prepare?${query}`, { method: "POST", headers: BY_SCRIPT }));
         if (turn.current !== mine) return;
         if (!response.ok) throw await failure(response);
         const known: State = await response.json();

@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { Range, Timeline } from "./api";
 import { type View, described, instant, moved, share, zoomed } from "./bar";
-import { DAY, axisStep, clock, date, hourMinute, marks, midnight, shortDate, zone } from "./time";
+import { DAY, axisStep, clock, date, hourMinute, marks, midnight, moment, shortDate, zone } from "./time";
 import { reason } from "./words";
 
 /** What keeps the view where it is while the picture goes on: a pressed pointer, and a view that the pointer chose. */
@@ -16,6 +16,8 @@ interface Props {
   lanes: Lane[];
   at: number;
   now: number;
+  /** The time that the timelines tell of: what ends there may go on. */
+  told: View;
   /** The pointer moves over the bar while it is pressed: show this instant; null: no more. */
   peek: (at: number | null) => void;
   /** What the pointer does with the view. */
@@ -40,17 +42,25 @@ export function TimeBar(props: Props) {
   useEffect(() => (canvas.current ? pointers(canvas.current, latest) : undefined), []);
   const told = ({ timeline }: Lane): string => {
     const known = described(timeline, props.at);
-    return typeof known === "string" ? known : `gap, ${reason(known.gap)}, until ${clock(known.until)}`;
+    if (typeof known === "string") return known;
+    return `gap, ${reason(known.gap)}${known.until < props.told.to ? `, until ${moment(known.until, props.at)}` : ""}`;
   };
   const words = props.lanes.map((lane) => (props.lanes.length > 1 ? `${lane.name}: ${told(lane)}` : told(lane))).join("; ");
   const keys = (event: KeyboardEvent) => {
-    const step = event.shiftKey ? 60_000 : event.ctrlKey ? 10_000 : 1000;
-    const to = { ArrowLeft: -step, ArrowRight: step, PageDown: -60_000, PageUp: 60_000 }[event.key];
+    // The browser's own: back, forward, other tabs.
+    if (event.altKey || event.metaKey || event.ctrlKey) return;
+    const { view, at } = props;
+    const step = event.shiftKey ? 60_000 : 5000;
+    const page = (view.to - view.from) / 10;
+    const by: Record<string, number> = { ArrowLeft: -step, ArrowDown: -step, ArrowRight: step, ArrowUp: step, PageDown: -page, PageUp: page, Home: view.from - at, End: view.to - at };
+    const to = by[event.key];
     if (to === undefined) return;
     event.preventDefault();
     event.stopPropagation();
-    props.pick(props.at + to);
+    props.pick(at + to);
   };
+  const seconds = (at: number) => Math.round(at / 1000);
+  const [least, most] = [seconds(props.view.from), seconds(props.view.to)];
   return (
     <canvas
       ref={canvas}
@@ -58,9 +68,9 @@ export function TimeBar(props: Props) {
       role="slider"
       tabIndex={0}
       aria-label="Time"
-      aria-valuemin={Math.round(props.view.from / 1000)}
-      aria-valuemax={Math.round(props.view.to / 1000)}
-      aria-valuenow={Math.round(props.at / 1000)}
+      aria-valuemin={least}
+      aria-valuemax={most}
+      aria-valuenow={Math.min(most, Math.max(least, seconds(props.at)))}
       aria-valuetext={`${clock(props.at)}, ${date(props.at)}, ${words}`}
       onKeyDown={keys}
     />
@@ -198,6 +208,8 @@ function pointers(canvas: HTMLCanvasElement, latest: { current: Props }): () => 
     return Math.max(10, Math.abs(a - b));
   };
   const pressed = (event: PointerEvent) => {
+    // The other buttons are the browser's.
+    if (event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
     down.set(event.pointerId, event.clientX);
     if (down.size > 1) pinch = distance();

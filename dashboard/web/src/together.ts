@@ -108,6 +108,8 @@ export class Together {
   private speed = 1;
   private runs = true;
   private live = false;
+  /** Where somebody went last: behind the present, where a camera's clock is ahead. */
+  private picked = 0;
   /** What the clock leapt over, and when it did. */
   private leapt: { over: Skipped; when: number } | undefined;
 
@@ -123,7 +125,7 @@ export class Together {
   }
 
   seek(at: number): void {
-    this.at = Math.min(at, Date.now());
+    [this.at, this.picked] = [at, at];
     if (this.live) for (const { player } of this.all) if (player.isLive()) void player.load(this.at);
     [this.live, this.leapt] = [false, undefined];
     this.tick();
@@ -157,6 +159,11 @@ export class Together {
     this.speed = speed;
   }
 
+  /** How far the clock goes: to the present, and with cameras whose clocks are ahead to the end of what they stored. */
+  private latest(): number {
+    return Math.max(Date.now(), this.picked, ...this.all.map(({ player }) => player.end() ?? 0));
+  }
+
   /** No camera has a picture: the clock goes to where the first one has, or stands where nothing is stored any more of any of them. */
   private pass(before: number, cameras: Told[], now: number): void {
     const [next] = cameras.filter(({ place }) => place === "gap").sort((a, b) => (a.until ?? 0) - (b.until ?? 0));
@@ -176,7 +183,7 @@ export class Together {
     this.last = now;
     const before = this.at;
     const waits = this.all.map((led) => led.isAwaited(this.at, this.speed, now)).includes(true);
-    if (this.runs && !waits) this.at = Math.min(this.at + passed * this.speed, Date.now());
+    if (this.runs && !waits) this.at = Math.min(this.at + passed * this.speed, this.latest());
     const cameras = this.all.map((led) => led.follow(this.at, this.speed, this.runs && !waits, now));
     if (this.runs && cameras.length > 0 && cameras.every(({ place }) => place === "after" || place === "gap")) this.pass(before, cameras, now);
     const leapt = this.leapt && now - this.leapt.when < TOLD ? this.leapt.over : undefined;

@@ -1,10 +1,10 @@
 // What the screens of one camera and of several share: timelines, keys, the picture under the pointer, the table.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
-import { AGAIN, ApiError, type Timeline, get } from "./api";
+import { AGAIN, type About, ApiError, type Timeline, get } from "./api";
 import { type Skipped, type View, asked, described, instantOfPicture } from "./bar";
 import { askForToken } from "./login";
-import { clock, date, iso, span, zone } from "./time";
+import { clock, date, iso, moment, setZone, span, zone } from "./time";
 import { reason } from "./words";
 
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
@@ -63,23 +63,48 @@ export function withReason(skipped: Skipped, timelines: Timeline[]): Skipped {
 
 export const noGap = (direction: 1 | -1): string => `no gap in the month ${direction > 0 ? "after" : "before"} this`;
 
+/** Says that this device has no network: what is loaded plays on, and nothing else would say why it stops then. */
+export function Offline() {
+  const [isOffline, setOffline] = useState(!navigator.onLine);
+  useEffect(() => {
+    const changed = () => setOffline(!navigator.onLine);
+    addEventListener("online", changed);
+    addEventListener("offline", changed);
+    return () => {
+      removeEventListener("online", changed);
+      removeEventListener("offline", changed);
+    };
+  }, []);
+  return isOffline ? <p class="trouble" role="alert">This device has no network. What is loaded plays on; the rest follows when the network is back.</p> : null;
+}
+
 /** Says what cannot be shown, and why. */
 export function Fault({ what, fault }: { what: string; fault: string }) {
   return fault ? <p class="trouble" role="alert">{what} cannot be shown: {fault}</p> : null;
 }
 
+/** The timelines of several cameras, and of what time they tell. */
+export interface Known { timelines: Timeline[]; told: View }
+
 /** What is stored of each camera in the view and around it; asked for when the view rests. */
-export function useTimelines(cameras: string[], view: View, now: number): { timelines: Timeline[]; /** Where they begin. */ edge: number; fault: string } {
+export function useTimelines(cameras: string[], view: View, now: number): Known & { fault: string } {
   const { from, to } = asked(view);
   const news = view.to > now ? now : 0;
   const key = JSON.stringify([cameras, from, to, news]);
-  const ask = async (signal: AbortSignal) => ({
-    edge: from,
+  const ask = async (signal: AbortSignal): Promise<Known> => ({
+    told: { from, to },
     timelines: await Promise.all(cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, signal))),
   });
   // What cannot be read now stays as it was known.
   const { answer, fault } = useAnswer(key, ask, true, 120);
-  return { timelines: answer?.timelines ?? [], edge: answer?.edge ?? from, fault };
+  return { timelines: answer?.timelines ?? [], told: answer?.told ?? { from, to }, fault };
+}
+
+/** Shows times in the camera's zone, if its list names one, or in UTC; in the browser's once the screen is left. */
+export function useZone(camera: string, isUtc: boolean): void {
+  const { answer: about } = useAnswer("zones", (signal) => get<About>("/api/about", {}, signal));
+  useEffect(() => () => setZone(undefined), []);
+  setZone(isUtc ? "UTC" : about?.zones[camera]);
 }
 
 export function useKeys(actions: Record<string, () => void>): void {
@@ -88,7 +113,9 @@ export function useKeys(actions: Record<string, () => void>): void {
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
-      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input:not([type=checkbox]), select, textarea")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input:not([type=checkbox]), textarea")) return;
+      // A list takes what it chooses by; letters choose none among numbers.
+      if (target.closest("select") && !(target.closest("select.numbers") && /^[a-z]$/.test(event.key))) return;
       // A button or a box under the focus takes the space bar itself.
       if (event.key === " " && target.closest("button, a, summary, input")) return;
       const action = latest.current[event.key];
@@ -121,7 +148,12 @@ export function Peek({ camera, at, timeline }: { camera: string; at: number; tim
   return <video class="peek" src={`/preview?${new URLSearchParams({ camera, t })}`} muted playsInline preload="auto" aria-hidden="true" />;
 }
 
-export function Table({ timeline, pick, of = "" }: { timeline: Timeline; pick: (at: number) => void; of?: string }) {
+/** Most rows of the table. */
+const ROWS = 200;
+
+/** What the time bar shows, to be read; `told` is the time that the timeline tells of, where what is longer is cut off. */
+export function Table({ timeline, told, pick, of = "" }: { timeline: Timeline; told: View; pick: (at: number) => void; of?: string }) {
+  const near = Date.now();
   const rows = [
     ...timeline.ranges.map((range) => ({ ...range, what: "recorded" })),
     ...timeline.pending.map((range) => ({ ...range, what: "recorded, not yet uploaded" })),
@@ -133,16 +165,21 @@ export function Table({ timeline, pick, of = "" }: { timeline: Timeline; pick: (
       <table>
         <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col">Length</th><th scope="col">What</th></tr></thead>
         <tbody>
-          {rows.slice(0, 200).map(({ from, to, what }) => (
-            <tr key={from + what}>
-              <td><button type="button" class="plain" onClick={() => pick(Date.parse(from))}>{clock(Date.parse(from))}</button></td>
-              <td>{clock(Date.parse(to))}</td>
-              <td>{span((Date.parse(to) - Date.parse(from)) / 1000)}</td>
-              <td>{what}</td>
-            </tr>
-          ))}
+          {rows.slice(0, ROWS).map(({ from, to, what }) => {
+            const [begins, ends] = [Date.parse(from), Date.parse(to)];
+            const [isEarlier, isLater] = [begins <= told.from, ends >= told.to];
+            return (
+              <tr key={from + what}>
+                <td><button type="button" class="plain" onClick={() => pick(begins)}>{moment(begins, near)}</button>{isEarlier && " or earlier"}</td>
+                <td>{moment(ends, near)}{isLater && " or later"}</td>
+                <td>{(isEarlier || isLater) && "at least "}{span((ends - begins) / 1000)}</td>
+                <td>{what}</td>
+              </tr>
+            );
+          })}
         </tbody>
       </table>
+      {rows.length > ROWS && <p class="quiet">{rows.length - ROWS} more are not shown: zoom in to see them.</p>}
     </details>
   );
 }

@@ -1,20 +1,20 @@
 // A camera: its picture, the time bar below it, and the calendar.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { AGAIN, type About, ApiError, type Camera, NEVER, get } from "./api";
+import { AGAIN, ApiError, type Camera, NEVER, get } from "./api";
 import { go } from "./app";
-import { type Skipped, type View, carried, following, gapFrom, zoomed } from "./bar";
+import { type Skipped, type View, carried, following, gapFrom, newest, zoomedAt } from "./bar";
 import { Calendar } from "./calendar";
 import { Frames } from "./frames";
-import { AddCamera } from "./group";
+import { AddCamera, useCameras } from "./group";
 import { address, followed } from "./link";
 import { askForToken } from "./login";
 import { Player } from "./player";
 import { lookForGap } from "./search";
 import { Take, type TakeKeys } from "./take";
 import { type Grip, Legend, TimeBar } from "./timebar";
-import { HOUR, dayAfter, dayBegins, dayOf, iso, setZone, span, zone } from "./time";
+import { HOUR, dayAfter, dayBegins, dayOf, iso, span, zone } from "./time";
 import { codecs, skippedOver } from "./words";
-import { Fault, NOTHING, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, withReason, whileSeen } from "./viewing";
+import { Fault, NOTHING, Offline, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, useZone, withReason, whileSeen } from "./viewing";
 
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -35,23 +35,14 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const [peeked, setPeeked] = useState<number | null>(null);
   const [view, setView] = useState<View>(() => ({ from: (asked ?? Date.now()) - HOUR * 0.8, to: (asked ?? Date.now()) + HOUR * 0.2 }));
   const [now, setNow] = useState(Date.now());
-  const [name, setName] = useState(camera);
   const [isUtc, setUtc] = useState(false);
-  const { timelines: [timeline = NOTHING], edge, fault } = useTimelines([camera], view, now);
+  const { timelines: [timeline = NOTHING], told, fault } = useTimelines([camera], view, now);
+  const name = useCameras().find(({ id }) => id === camera)?.name ?? camera;
 
   useEffect(() => {
     document.title = name;
   }, [name]);
-  // Times are shown in the camera's zone, if its list names one.
-  const [tz, setTz] = useState<string | undefined>(undefined);
-  useEffect(() => {
-    get<Camera[]>("/api/cameras").then((all) => {
-      setName(all.find(({ id }) => id === camera)?.name ?? camera);
-    }, () => {});
-    get<About>("/api/about").then(({ zones }) => setTz(zones[camera]), () => {});
-    return () => setZone(undefined);
-  }, [camera]);
-  setZone(isUtc ? "UTC" : tz);
+  useZone(camera, isUtc);
 
   useEffect(() => {
     const stop = whileSeen(() => setNow(Date.now()), 10_000);
@@ -112,7 +103,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     setAt(to);
     setView((known) => following(known, to));
     go(address(camera, to), true);
-    void player.current?.seek(Math.min(to, Date.now()));
+    void player.current?.seek(Math.min(to, Math.max(player.current.at() ?? 0, newest([timeline], Date.now()))));
   };
   const goLive = () => {
     letGo();
@@ -125,7 +116,8 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   };
   const frame = (direction: 1 | -1) => frames.current?.step(direction);
   const toGap = (direction: 1 | -1) => {
-    const near = gapFrom(timeline, at, direction, edge);
+    // Gaps between the picture and a bar that shows another place are not known.
+    const near = at >= told.from && at <= told.to ? gapFrom(timeline, at, direction, told.from) : undefined;
     if (near !== undefined) return pick(near - 5000);
     const mine = ++picks.current;
     void lookForGap(camera, at, direction).then((start) => {
@@ -139,7 +131,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     ",": () => frame(-1), ".": () => frame(1), ArrowLeft: () => pick(at - 5000), ArrowRight: () => pick(at + 5000),
     n: () => toGap(1), p: () => toGap(-1),
     "[": () => takeKeys.current?.from(), "]": () => takeKeys.current?.to(), e: () => takeKeys.current?.take(),
-    "+": () => setView(zoomed(view, 0.5, at)), "-": () => setView(zoomed(view, 2, at)),
+    "+": () => setView(zoomedAt(view, 0.5, at)), "-": () => setView(zoomedAt(view, 2, at)),
   };
   useKeys(actions);
 
@@ -147,11 +139,12 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     <>
       <header class="top">
         <a class="back" href="/" onClick={followed}>← Cameras</a>
-        <h1>{name}</h1>
+        <h1 tabIndex={-1}>{name}</h1>
         {name !== camera && <p class="quiet id">{camera}</p>}
         <AddCamera cameras={[camera]} at={at} />
       </header>
       <main class="watch">
+        <Offline />
         <div class="screen">
           <video ref={video} playsInline muted onClick={toggle} aria-label={`Recording of ${camera}`} />
           {peeked !== null && <Peek camera={camera} at={peeked} timeline={timeline} />}
@@ -159,9 +152,9 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         </div>
         {leftOut.length > 0 && <p class="quiet" role="note">{codecs(leftOut)} does not play in a browser and is left out here. A download "as recorded" has it.</p>}
         <When at={peeked ?? at} isUtc={isUtc} setUtc={setUtc}>
-          {player.current?.isLive() && playing && <span class="live"> live, {span(Math.max(0, Date.now() - at) / 1000)} behind</span>}
+          {player.current?.showsLive() && playing && <span class="live"> live, {span(Math.max(0, Date.now() - at) / 1000)} behind</span>}
         </When>
-        <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} peek={setPeeked} grip={grip} pick={pick} />
+        <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} told={told} peek={setPeeked} grip={grip} pick={pick} />
         <Fault what="What is recorded" fault={fault} />
         <Legend isPending={timeline.pending.length > 0} />
         <div class="controls">
@@ -172,18 +165,18 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           <button type="button" onClick={() => frame(1)} title="One frame on (.)">frame ›</button>
           <button type="button" onClick={() => toGap(-1)}>Previous gap</button>
           <button type="button" onClick={() => toGap(1)}>Next gap</button>
-          <label>Speed <select value={speed} onChange={(event) => setSpeed(Number(event.currentTarget.value))}>
+          <label>Speed <select class="numbers" value={speed} onChange={(event) => setSpeed(Number(event.currentTarget.value))}>
             {SPEEDS.map((value) => <option key={value} value={value}>{value}×</option>)}
           </select></label>
-          <button type="button" onClick={() => setView(zoomed(view, 0.5, at))} aria-label="Zoom in">+</button>
-          <button type="button" onClick={() => setView(zoomed(view, 2, at))} aria-label="Zoom out">−</button>
+          <button type="button" onClick={() => setView(zoomedAt(view, 0.5, at))} aria-label="Zoom in">+</button>
+          <button type="button" onClick={() => setView(zoomedAt(view, 2, at))} aria-label="Zoom out">−</button>
           <button type="button" onClick={goLive}>Live</button>
           <button type="button" onClick={() => video.current && !still(video.current, camera, at) && setSaid("there is no picture yet")}>Save picture</button>
           <label class="check"><input type="checkbox" onChange={(event) => { if (video.current) video.current.muted = !event.currentTarget.checked; }} /> Sound</label>
         </div>
         <Take camera={camera} at={at} keys={takeKeys} />
         <Calendar key={zone()} camera={camera} at={at} pick={(day) => { setView({ from: day, to: dayBegins(dayAfter(dayOf(day))) }); pick(day); }} />
-        <Table timeline={timeline} pick={pick} />
+        <Table timeline={timeline} told={told} pick={pick} />
         <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, , . one frame, n p gaps, + − zoom, [ ] mark a range, e takes it away.</p>
       </main>
     </>
@@ -192,19 +185,23 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
 
 /** Begins where the address says, else a little before the end of what is stored, unless the user has gone somewhere meanwhile; waits for a camera that has stored nothing yet. */
 async function start(player: Player, camera: string, asked: number | null, said: (text: string) => void, isOver: () => boolean, hasPicked: () => boolean): Promise<void> {
-  try {
-    if (asked !== null) return await player.seek(asked);
-    while (!isOver()) {
-      const known = (await get<Camera[]>("/api/cameras")).find(({ id }) => id === camera);
-      if (isOver() || (hasPicked() && player.at() !== undefined)) return;
-      if (known?.last_stored) return await player.seek(Date.parse(known.last_stored) - 60_000);
+  if (asked !== null) return player.seek(asked);
+  while (!isOver()) {
+    const all = await get<Camera[]>("/api/cameras").catch((error: Error) => error);
+    if (isOver() || (hasPicked() && player.at() !== undefined)) return;
+    if (all instanceof Error) {
+      if (all instanceof ApiError && all.status === 401) {
+        askForToken();
+        return;
+      }
+      said(`${all.message}; it is tried again`);
+    } else {
+      const known = all.find(({ id }) => id === camera);
+      if (known?.last_stored) return player.seek(Date.parse(known.last_stored) - 60_000);
       if (!known) return said("there is no such camera in the bucket");
       said(NEVER);
-      await new Promise((done) => setTimeout(done, AGAIN));
     }
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 401) askForToken();
-    else said((error as Error).message);
+    await new Promise((done) => setTimeout(done, AGAIN));
   }
 }
 

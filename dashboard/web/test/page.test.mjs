@@ -23,6 +23,19 @@ test("zooming keeps the instant under the pointer, between a minute and 30 days"
   assert.deepEqual([closest.to - closest.from, widest.to - widest.from], [60_000, 30 * 86_400_000]);
 });
 
+test("zooming by key or button stays at what is seen, though the picture is elsewhere", () => {
+  const view = { from: 0, to: 1000 * 60_000 };
+  assert.deepEqual(bar.zoomedAt(view, 0.5, 0), { from: 0, to: 500 * 60_000 });
+  assert.deepEqual(bar.zoomedAt(view, 0.5, 5000 * 60_000), { from: 250 * 60_000, to: 750 * 60_000 });
+});
+
+test("who goes on does so to the present, and with a clock that is ahead to the end of what it stored", () => {
+  const stored = (to) => ({ ranges: [{ from: iso(0), to: iso(to) }], gaps: [], pending: [] });
+  assert.equal(bar.newest([stored(5000)], 60_000), 60_000);
+  assert.equal(bar.newest([stored(5000), stored(7_200_000)], 60_000), 7_200_000);
+  assert.equal(bar.newest([], 60_000), 60_000);
+});
+
 test("the time bar is asked for whole at every length and place, never more than the server tells of, and not again when it moves a little", () => {
   const DAY = 86_400_000;
   const noon = Date.UTC(2026, 10, 28, 12);
