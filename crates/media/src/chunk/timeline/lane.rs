@@ -2,8 +2,8 @@
 //!
 //! PURE.
 
-use super::{JUMP, Timed};
-use crate::container::Track;
+use super::JUMP;
+use super::seam::Seam;
 
 /// Pictures are not stored in the order they are shown in, and tracks not quite beside each other: a step back of less is no
 /// jump. Longer where pictures are farther apart.
@@ -13,7 +13,7 @@ pub(super) const LATE: i128 = 3_000_000_000;
 /// Most pictures that one can be stored ahead of.
 const REORDER: i128 = 16;
 /// Pictures of cameras with unsteady clocks go back by less: 100 ms.
-const REWIND: i128 = 100_000_000;
+pub(super) const REWIND: i128 = 100_000_000;
 /// Units without gaps or overlaps in a row whose lengths are relied on. Two tracks that share a lane never have them.
 const SEAMS: u8 = 3;
 /// Equal times of units that arrive over less than this are slices of one picture: 1 s.
@@ -26,43 +26,6 @@ const STRIDES: u8 = 32;
 const UNDO: i128 = 4;
 /// Longest step that counts as elapsed because it is as long as the one before it: 10 min.
 const REGULAR: i128 = 600_000_000_000;
-
-/// Where a unit meets its neighbours, ns of the container: when it is shown, or, where pictures are stored in another order than they
-/// are shown in, when it is decoded.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seam {
-    begin: i128,
-    length: i128,
-    /// Of a picture that has a time to be shown at alone.
-    is_shown: bool,
-    /// `begin` is when it is decoded. Such times never go back, however pictures are reordered.
-    is_decoded: bool,
-}
-
-impl Seam {
-    /// Of a unit that is shown for `length`; 0: not known.
-    pub(super) fn of(unit: Timed, length: i128) -> Self {
-        let decoded = unit.decode.map(|(begin, end)| (i128::from(begin), i128::from(end)));
-        let (begin, length) = decoded.map_or((i128::from(unit.pts), length), |(begin, end)| (begin, (end - begin).max(0)));
-        Self {
-            begin,
-            length,
-            is_shown: decoded.is_none() && unit.track == Track::Video,
-            is_decoded: decoded.is_some(),
-        }
-    }
-
-    pub(super) fn of_length(self, length: i128) -> Self {
-        Self { length, ..self }
-    }
-
-    /// Whether it begins where `before` ended.
-    fn meets(self, before: Lane, offset: i128) -> bool {
-        // Of a short unit a part of its length, or a picture that is stored ahead of two others would seem to follow on.
-        let tolerance = REWIND.min(self.length / 2).max(self.length / 8);
-        self.length > 0 && (self.begin - offset - before.seam).abs() <= tolerance
-    }
-}
 
 /// How one track has come along. Times in ns, after the offset was taken off.
 #[derive(Clone, Copy, Debug)]
@@ -217,6 +180,7 @@ impl Lane {
     fn began(self) -> i128 {
         self.seam - self.length
     }
+
     /// Returns the lane with the unit's end and arrival noted.
     pub(super) fn arrived(self, length: i128, seam: Seam, arrival: u64) -> Self {
         Self {
@@ -270,7 +234,7 @@ impl Lane {
         let is_hole = last_length > 0 && step - last_length > BACK.max(last_length * 2);
         // To where the one before said that it ends: two witnesses.
         let is_announced = (1..=JUMP).contains(&last_length) && (step - last_length).abs() <= BACK.max(last_length / 8);
-        let is_decoded_next = seam.is_decoded && seam.meets(self, self.offset);
+        let is_decoded_next = seam.is_decoded && seam.meets(self.offset + self.seam);
         if let Some(lane) = self.undone(raw) {
             return lane;
         }
@@ -317,14 +281,22 @@ impl Lane {
         if self.before != self.offset && fits(self.before) {
             return (self.moved(self.before, raw, step), true);
         }
-        // What was waited for has passed, whatever the times say. A picture that is shown behind the last one may be stored in front of it.
+        (self.jumped(raw, waited, other, now), true)
+    }
+
+    /// Returns the lane with times that break and go on nowhere else: they go on behind what came before.
+    fn jumped(self, raw: i128, waited: i128, other: Option<Self>, now: i128) -> Self {
+        let length = self.end - self.last;
+        let usual = if length > 0 { length } else { self.step };
+        // A picture that is shown behind the last one may be stored in front of it.
         let is_ahead = (1..=self.strides.longest()).contains(&(self.top - self.last));
         let ahead = if is_ahead { self.top - self.last } else { 0 };
-        let usual = if last_length > 0 { last_length } else { self.step };
+        // What was waited for has passed, whatever the times say.
         let time = ahead + self.last + usual.max(waited);
-        // Or behind the other track, if that has gone on alone.
+        // The other track may have gone on alone.
         let time = if now - time > LATE { ended(other, now) } else { time };
-        (self.moved(raw - time, raw, step).undoable(self, time), true)
+        let step = raw - self.offset - self.last;
+        self.moved(raw - time, raw, step).undoable(self, time)
     }
 
     /// Whether the last unit came after a long step that may turn out to be a mistake.
@@ -494,7 +466,7 @@ impl Lane {
         } else {
             self.last
         };
-        let fits = seam.meets(before, self.offset);
+        let fits = seam.meets(self.offset + before.seam);
         Self {
             confirmed: if fits {
                 [before.length, before.confirmed[0]]

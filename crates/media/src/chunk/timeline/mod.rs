@@ -8,17 +8,23 @@
 //!   before what came earlier. Without this check many small ones would add up. If the next units go on where the times were
 //!   before the rewind, a single time was wrong and its correction is taken back. One time alone is never the measure of a
 //!   rewind, since it may be the wrong one.
+//! - **Times of decoding** are never reordered: where they go back to the beginning of the last fragment, or before it, another
+//!   recording begins, however short it is.
+//! - **Two tracks** of one recording come less than 3 s apart: one that begins farther behind the other, or breaks there, goes on
+//!   where the other has ended.
 //! - **Times that freeze**: after a second of equal ones, arrival counts.
 //! - **Lengths** count as far as other units confirm them: one that is too long moves nothing.
 
 mod lane;
+mod seam;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_wrong;
 
 use crate::container::{Key, Track};
-use lane::{LATE, Lane, Seam, ended};
+use lane::{LATE, Lane, ended};
+use seam::Seam;
 
 /// A step forward of more than this is a jump: 30 s.
 pub const JUMP: i128 = 30_000_000_000;

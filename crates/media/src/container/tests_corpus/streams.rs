@@ -158,7 +158,34 @@ fn transport() -> Vec<Stream> {
             &ts::mpeg2_field(false, 0, true, 150),
         );
     }
+    // Each NAL unit in a PES packet of its own, parameter sets in front of each slice, some pictures scrambled.
+    let mut slices = ts::Writer::new();
+    slices.tables();
+    for n in 0..16u64 {
+        let start = slices.out.len();
+        let kind = if n % 4 == 0 { 0x65 } else { 0x41 };
+        for (i, unit) in [
+            vec![9, 0xf0],
+            sps(),
+            pps(),
+            nal(kind, 90),
+            sps(),
+            pps(),
+            vec![kind, 0x20, 3, 4],
+        ]
+        .iter()
+        .enumerate()
+        {
+            let time = n * 45_000 + if i > 3 { 900 } else { 0 };
+            slices.pes(ts::VIDEO, 0xe0, Some(time), &[&[0, 0, 1][..], unit].concat());
+        }
+        if n % 8 == 6 {
+            slices.out[start..].chunks_mut(188).for_each(|packet| packet[3] |= 0x80);
+        }
+        slices.sound(n * 45_000);
+    }
     all.extend([
+        new("a PES packet for each NAL unit", slices),
         new("PES packets that are not aligned", unaligned),
         new("tables that change", changing),
         new("MPEG-2 in fields", fields),
@@ -268,7 +295,11 @@ fn matroska() -> Vec<Stream> {
         let body = [&crc()[..], &mkv::el(0xE7, &(n * 1000).to_be_bytes()), &blocks.concat()].concat();
         laced.extend(mkv::el(0x1F43_B675, &body));
     }
+    // Joined within a Cluster.
+    let torn = [mkv::audio(0), mkv::video(20, &[mkv::SLICE, &[7; 300]].concat())].concat();
+    let joined = [mkv::head(), torn, open.get(mkv::head().len()..).unwrap().to_vec()].concat();
     vec![
+        new("joined within a Cluster", joined),
         new("Clusters of unknown size", open),
         new("Clusters of known size", closed),
         new("lacing, groups and CRC-32", laced),
