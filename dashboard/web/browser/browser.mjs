@@ -24,6 +24,7 @@ const tests = {
     await until("pictures", () => page.$$eval(".picture video", (all) => all.filter((video) => video.videoWidth > 0 && video.readyState >= 2).length), (count) => count >= cameras.length);
     assert.equal(await page.$("script:not([src])"), null);
     await page.waitForSelector(".happened table, .happened .quiet");
+    await until("what the listing cost is not told", () => page.textContent("footer"), (text) => /[1-9]\d* list requests since the start/.test(text));
     await accessible(page, "first screen");
     await page.screenshot({ path: join(screenshots, "board.png"), fullPage: true });
     await page.click(`.card:has-text("${cameras[0].id}") a`);

@@ -100,7 +100,7 @@ export function Board() {
         {chosen.length > 0 && <Beside chosen={chosen} forget={() => setChosen([])} />}
         {cameras && cameras.length > 0 && <Happened names={new Map(cameras.map(({ id, name }) => [id, name]))} />}
       </main>
-      <Foot />
+      <Foot isListed={cameras !== null} />
     </>
   );
 }
@@ -218,14 +218,15 @@ function Happened({ names }: { names: Map<string, string> }) {
   );
 }
 
-function Foot() {
+/** With `isListed` the cameras are there: what that cost is known. */
+function Foot({ isListed }: { isListed: boolean }) {
   const [about, setAbout] = useState<About | null>(null);
   useEffect(() => {
     const ask = () => void get<About>("/api/about").then(setAbout, () => {});
     const timer = setInterval(() => document.hidden || ask(), POLL);
     ask();
     return () => clearInterval(timer);
-  }, []);
+  }, [isListed]);
   const hours = about ? Math.max(1 / 60, (Date.now() - Date.parse(about.since)) / HOUR) : 1;
   const hourly = about ? about.list_requests / hours : 0;
   return (
