@@ -206,6 +206,7 @@ fn every_confirmed_chunk_is_told_with_the_fields_of_the_contract() {
         .1;
     for field in [
         "object=(string)",
+        "device-id=(string)cam",
         "session-id=(string)",
         "generation=(gint64)",
         "size=(guint64)",

@@ -45,6 +45,10 @@ const END: &str = "<!-- end of what scripts/reference writes -->\n";
 const FIELDS: &[(&str, &str)] = &[
     ("bucket", "the bucket"),
     ("object", "name of the object"),
+    (
+        "device-id",
+        "of the sink that recorded the chunk: another, too, may store what lies in a spool; empty = not known",
+    ),
     ("session-id", "the session, as in the object's metadata"),
     (
         "generation",

@@ -66,6 +66,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
         Report::Uploaded {
             summary,
             object,
+            device,
             generation,
             crc32c,
             latency,
@@ -73,7 +74,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
             if let Some(session) = session {
                 uploaded(session, &object);
             }
-            messages::uploaded(element, &summary, &object, generation, crc32c, latency);
+            messages::uploaded(element, &summary, (&object, &device), generation, crc32c, latency);
             // This success may end an outage whose failing sinks have left.
             if let Some(after) = session.and_then(|s| s.engine.flow.ends_left_outage()) {
                 messages::recovered(element, after, "what waits in the spool is being stored");

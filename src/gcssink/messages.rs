@@ -337,7 +337,14 @@ pub(super) fn disk(element: &gst::Element, fault: DiskFault, text: &str) {
 }
 
 /// Reports that the server has confirmed a chunk.
-pub(super) fn uploaded(element: &gst::Element, info: &Summary, object: &str, generation: i64, crc32c: u32, latency: u64) {
+pub(super) fn uploaded(
+    element: &gst::Element,
+    info: &Summary,
+    (object, device): (&str, &str),
+    generation: i64,
+    crc32c: u32,
+    latency: u64,
+) {
     let structure = gst::Structure::builder(chunk_uploaded::NAME)
         .field(chunk_uploaded::OBJECT, object)
         .field(chunk_uploaded::SESSION_ID, &*info.session)
@@ -349,6 +356,7 @@ pub(super) fn uploaded(element: &gst::Element, info: &Summary, object: &str, gen
         .field(chunk_uploaded::LATENCY, latency)
         .field(chunk_uploaded::CRC32C, crc32c)
         .field(chunk_uploaded::START_TIME, rfc3339_ms(info.start))
+        .field(chunk_uploaded::DEVICE_ID, device)
         .build();
     post_structure(element, structure);
 }

@@ -10,6 +10,7 @@ use super::chunk::NameFallback;
 use super::marks::{Marks, Sending};
 use crate::flow::group::Route;
 use crate::flow::site::Held;
+use gcstreamer_schema::metadata::DEVICE_ID;
 use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub enum Attempted {
         stored: Option<Stored>,
         /// The object's name.
         name: String,
+        /// Property `device-id` of the sink that recorded it.
+        device: String,
         /// CRC32C of what was sent.
         crc32c: u32,
         /// Its capture start, ns since the Unix epoch, where that was found to be another than was known.
@@ -64,6 +67,11 @@ const MAX_STEPS: u32 = 6;
 /// Names that are tried if a server answers 412 without a reason and permits no look: it may not be about names at all.
 const MAX_BLIND: u32 = 2;
 
+/// The `device-id` in an object's metadata.
+fn device_of(request: &ObjectRequest) -> String {
+    request.metadata.get(DEVICE_ID).cloned().unwrap_or_default()
+}
+
 /// Tries once to store a chunk; `name` is what it is called since an earlier attempt found its name taken.
 pub async fn attempt(
     writer: &dyn ObjectWriter,
@@ -97,6 +105,7 @@ pub async fn attempt(
             Ok(stored) => {
                 return Attempted::Stored {
                     stored: Some(stored),
+                    device: device_of(&request),
                     name: request.name,
                     crc32c: request.crc32c,
                     start: None,
@@ -143,6 +152,7 @@ pub async fn attempt(
             Next::Ours(stored) => {
                 return Attempted::Stored {
                     stored,
+                    device: device_of(&request),
                     name: request.name,
                     crc32c: request.crc32c,
                     start: None,

@@ -146,6 +146,8 @@ pub enum Unloaded {
 pub struct StoredAs {
     /// The object's name.
     pub name: String,
+    /// Property `device-id` of the sink that recorded it.
+    pub device: String,
     /// `None` where the server may not be asked.
     pub generation: Option<i64>,
     /// Bytes.

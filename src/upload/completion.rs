@@ -50,6 +50,7 @@ const PUT_OFF: usize = 64;
 /// What an attempt has stored.
 struct Sent {
     object: String,
+    device: String,
     /// 0 where the server may not be asked.
     generation: i64,
     crc32c: u32,
@@ -153,6 +154,7 @@ impl UploadQueue {
             Attempted::Stored {
                 stored,
                 name,
+                device,
                 crc32c,
                 start,
                 warning,
@@ -162,6 +164,7 @@ impl UploadQueue {
                 state.stored(ticket, stored.as_ref(), now, &mut words);
                 let sent = Sent {
                     object: name,
+                    device,
                     generation,
                     crc32c,
                     start,
@@ -278,6 +281,7 @@ impl QueueState {
                 ..summary
             },
             object: sent.object,
+            device: sent.device,
             generation: sent.generation,
             crc32c: sent.crc32c,
             latency: now.saturating_sub(chunk.closed_at),

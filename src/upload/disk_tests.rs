@@ -455,6 +455,7 @@ fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again
     let name = Arc::clone(&kept).load().unwrap().request.name;
     let stored = StoredAs {
         name: name.clone(),
+        device: "cam".to_owned(),
         generation: Some(7),
         size: 10,
         crc32c: 1,
@@ -772,6 +773,7 @@ fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_be
     assert_eq!(chunk_files(&disk).len(), 1, "it is the chunk now");
     let stored = Attempted::Stored {
         stored: None,
+        device: "cam".to_owned(),
         name: "x0".to_owned(),
         crc32c: 0,
         start: None,

@@ -161,6 +161,7 @@ async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name
                     created: None,
                 }),
                 name: known.name,
+                device: known.device,
                 crc32c: known.crc32c,
                 start: Some(known.start),
                 warning: None,
@@ -188,6 +189,7 @@ async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name
     if let Attempted::Stored {
         stored,
         name,
+        device,
         crc32c,
         start,
         ..
@@ -197,6 +199,7 @@ async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name
         // Before anything is waited for: this attempt may be broken off there.
         kept.set_stored(StoredAs {
             name: name.clone(),
+            device: device.clone(),
             generation: stored.as_ref().map(|s| s.generation),
             size: loaded.request.size,
             crc32c: *crc32c,

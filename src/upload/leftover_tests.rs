@@ -158,6 +158,7 @@ impl Sink {
                         Attempted::Stored {
                             stored: None,
                             name: loaded.request.name,
+                            device: "cam".to_owned(),
                             crc32c: 0,
                             start: None,
                             warning: None,

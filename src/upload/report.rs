@@ -18,6 +18,8 @@ pub enum Report {
         summary: Summary,
         /// Object name.
         object: String,
+        /// Property `device-id` of the sink that recorded it, which may be another than the one that stored it.
+        device: String,
         /// Generation; 0 where the server may not be asked.
         generation: i64,
         /// CRC32C.

@@ -102,6 +102,7 @@ impl Sink {
             self.stored.push(sequence);
             let stored = Attempted::Stored {
                 stored: None,
+                device: "cam".to_owned(),
                 name: String::new(),
                 crc32c: 0,
                 start: None,

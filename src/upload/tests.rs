@@ -225,6 +225,7 @@ impl Pair {
                 Attempted::Stored {
                     stored: None,
                     name: format!("x{sequence}"),
+                    device: "cam".to_owned(),
                     crc32c: 0,
                     start: None,
                     warning: None,
@@ -281,6 +282,7 @@ impl Pair {
             let stored = Attempted::Stored {
                 stored: None,
                 name: "late".to_owned(),
+                device: "cam".to_owned(),
                 crc32c: 0,
                 start: None,
                 warning: None,

@@ -205,6 +205,7 @@ fn a_chunk_that_was_sent_from_memory_while_the_disk_hung_leaves_no_file_that_the
     };
     let stored = Attempted::Stored {
         stored: None,
+        device: "cam".to_owned(),
         name: "x1".to_owned(),
         crc32c: 0,
         start: None,

@@ -25,6 +25,8 @@ pub mod chunk_uploaded {
     pub const NAME: &str = "gcssink-chunk-uploaded";
     /// Object name, string.
     pub const OBJECT: &str = "object";
+    /// Property `device-id` of the sink that recorded it, string; empty if it is not known.
+    pub const DEVICE_ID: &str = "device-id";
     /// Session of the chunk, string.
     pub const SESSION_ID: &str = "session-id";
     /// Generation of the object, `gint64`; 0 if reading it back is not allowed.
