@@ -106,6 +106,8 @@ pub struct Flv {
     widened: Widened,
     /// Time of the last picture, as it stands in its tag.
     picture_ms: Option<u32>,
+    /// The last picture began with its first slice.
+    has_first_slice: bool,
     fields: Fields,
     /// What stands in front of a picture, in a tag of its own.
     prefix: Option<Prefix>,
@@ -158,6 +160,7 @@ impl Flv {
             times: Unwrapper::default(),
             widened: Widened::default(),
             picture_ms: None,
+            has_first_slice: false,
             fields: Fields::default(),
             prefix: None,
             video_track: None,
@@ -530,6 +533,7 @@ impl Scanner for Flv {
         self.fields.restart();
         self.picture_end = None;
         self.picture_ms = None;
+        self.has_first_slice = false;
         self.lost = false;
         self.unsure = None;
         self.times = Unwrapper::default();

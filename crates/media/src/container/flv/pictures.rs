@@ -56,6 +56,7 @@ impl Flv {
                 };
                 self.release_prefix(marks);
                 self.emit_picture_end(self.at, marks);
+                self.has_first_slice = false;
                 let record = data.get(record..).unwrap_or_default();
                 self.fields
                     .configure(codec::avc_first_sps(record).filter(|_| codec == VideoCodec::H264));
@@ -145,7 +146,9 @@ impl Flv {
         }
         let is_second_field = self.fields.take(tag.codec, coded, &picture);
         let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);
-        if is_second_field || (is_same_time && picture.part == nal::Part::Continues) {
+        // A parser that hands over NAL units one by one gives the later ones another time.
+        let is_later = || self.has_first_slice && !nal::opens_with_delimiter(tag.codec, framing, coded);
+        if is_second_field || (picture.part == nal::Part::Continues && (is_same_time || is_later())) {
             // A tag for each slice, or for each field.
             self.picture_end = self.picture_end.map(|_| end);
             if let Some(prefix) = self.prefix.take() {
@@ -153,6 +156,7 @@ impl Flv {
             }
             return done;
         }
+        self.has_first_slice = picture.part == nal::Part::Begins;
         self.emit_picture_end(self.begin_of_picture(), marks);
         self.see_video();
         let pts = self.time(header.time, tag.composition_ms);

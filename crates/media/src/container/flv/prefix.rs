@@ -60,7 +60,7 @@ impl Flv {
             prefix.coded.extend_from_slice(tag.coded);
             return;
         }
-        self.emit_picture_end(self.at, marks);
+        // A later slice of the picture before may follow: then that one has not ended.
         self.see_video();
         let pts = self.time(header.time, tag.composition_ms);
         let is_first = self.head.is_some();
@@ -85,6 +85,7 @@ impl Flv {
     /// No picture follows: emits what is held back as it stands.
     pub(super) fn release_prefix(&mut self, marks: &mut Vec<Mark>) {
         let Some(prefix) = self.prefix.take() else { return };
+        self.emit_picture_end(prefix.at, marks);
         let in_band = nal::parameter_sets(self.video, self.framing, &prefix.coded);
         self.sets.take(&in_band, false);
         marks.push(Mark {

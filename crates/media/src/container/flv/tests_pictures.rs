@@ -172,3 +172,35 @@ fn captions_do_not_replace_the_metadata_in_front_of_later_chunks() {
         assert!(!init.windows(10).any(|w| w == name.as_bytes()), "{name}");
     }
 }
+
+#[test]
+fn later_slices_with_another_time_are_the_rest_of_their_picture() {
+    // As `h264parse config-interval=-1` hands over NAL units one by one: the later ones with the time of the next picture, those of a
+    // key frame with the parameter sets in front of them again.
+    let mut w = Writer::head(1);
+    let mut begins = Vec::new();
+    for n in 0..6u32 {
+        let (flag, slice) = if n % 3 == 0 { (0x17, 0x65) } else { (0x27, 0x41) };
+        let (first, second) = (n * 100, n * 100 + 100);
+        begins.push(coded(&mut w, first, 0x27, &[&[9, 0xf0]]));
+        coded(&mut w, first, flag, &[&[slice, 0x88, 1, 2]]);
+        if n % 3 == 0 {
+            coded(&mut w, second, flag, &[SPS_2]);
+            coded(&mut w, second, flag, &[PPS_2]);
+        }
+        coded(&mut w, second, flag, &[&[slice, 0x20, 1, 2]]);
+    }
+    let marks = scan(&w.bytes);
+    let kinds = [Key::Closed, Key::No, Key::No].into_iter().cycle();
+    let expected: Vec<_> = begins.iter().zip(kinds).map(|(&at, key)| (at, Track::Video, key)).collect();
+    assert_eq!(outline(&marks), expected);
+    assert_eq!(ends(&marks), [begins[1], begins[4]]);
+    // Slices in any order: behind a delimiter a picture begins with whichever comes first, and without one where none before it
+    // has shown its first.
+    for delimiter in [&[&[9, 0xf0][..]][..], &[]] {
+        let mut w = Writer::head(1);
+        let later: &[u8] = &[0x65, 0x20, 1, 2];
+        let begins = [0, 40, 80].map(|ms| coded(&mut w, ms, 0x17, &[delimiter, &[later]].concat()));
+        assert_eq!(outline(&scan(&w.bytes)), begins.map(|at| (at, Track::Video, Key::Closed)));
+    }
+}

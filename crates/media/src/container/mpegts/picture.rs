@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::super::Key;
-use super::super::nal::{Framing, MAX_PREFIX, Part, Picture, VideoCodec, classify, find_start_code};
+use super::super::nal::{Framing, MAX_PREFIX, Part, Picture, VideoCodec, classify, find_start_code, opens_with_delimiter};
 use super::super::work;
 use super::stream::Video;
 
@@ -43,16 +43,10 @@ pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete:
 }
 
 /// Returns whether what `data` opens with is the rest of a picture that began before, although parameter sets or SEI stand in front of
-/// the slice: `h264parse config-interval=-1` repeats the sets in front of each slice of a key frame that comes to it alone. Behind a
-/// delimiter a picture begins, whichever of its slices comes first (H.264 7.4.1.2.3).
+/// the slice: `h264parse config-interval=-1` repeats the sets in front of each slice of a key frame that comes to it alone.
 fn is_rest(video: Video, data: &[u8], picture: &Picture) -> bool {
-    let delimiter = match video {
-        Video::Nal(VideoCodec::H264) => |code: u8| code & 0x1f == 9,
-        Video::Nal(VideoCodec::H265) => |code: u8| code >> 1 & 0x3f == 35,
-        _ => return false,
-    };
-    let first = find_start_code(data, 0).and_then(|at| data.get(at + 3));
-    picture.part == Part::Continues && !first.is_some_and(|&code| delimiter(code))
+    let Video::Nal(codec) = video else { return false };
+    picture.part == Part::Continues && !opens_with_delimiter(codec, Framing::AnnexB, data)
 }
 
 /// Judges the picture with which `data` opens.

@@ -119,6 +119,23 @@ pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool
     })
 }
 
+/// Returns whether `data` opens with an access unit delimiter. A picture begins behind it, whichever of its slices comes first (H.264
+/// 7.4.1.2.3).
+pub fn opens_with_delimiter(codec: VideoCodec, framing: Framing, data: &[u8]) -> bool {
+    let is_delimiter = match codec {
+        VideoCodec::H264 => |first: u8| first & 0x1f == 9,
+        VideoCodec::H265 => |first: u8| first >> 1 & 0x3f == 35,
+        _ => return false,
+    };
+    let mut nals = Nals { framing, data, pos: 0 };
+    while let Some(nal) = nals.next_nal() {
+        if !nal.is_empty(framing) {
+            return data.get(nal.start).is_some_and(|&first| is_delimiter(first));
+        }
+    }
+    false
+}
+
 fn first_byte(data: &[u8], complete: bool, is_key: impl Fn(u8) -> bool) -> Option<Picture> {
     match data.first() {
         Some(&b) => Some(Picture::plain(if is_key(b) { Key::Closed } else { Key::No })),
