@@ -186,19 +186,20 @@ fn is_without_file() -> bool {
 /// # Errors
 /// Every fault.
 pub fn configuration(file: Option<&Path>) -> Result<Config, Faulty> {
-    let variable = |name: &str| std::env::var(name).ok();
     match file {
         Some(file) => config::load(file),
-        None if is_without_file() => {
-            let surroundings = Surroundings {
-                folder: std::env::current_dir().unwrap_or_default(),
-                state_directory: variable("STATE_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from),
-                looks_at_files: true,
-            };
-            config::from_environment(variable, &surroundings)
-        }
+        None if is_without_file() => in_environment(|name| std::env::var(name).ok()),
         None => config::load(Path::new(DEFAULT_FILE)),
     }
+}
+
+fn in_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Config, Faulty> {
+    let surroundings = Surroundings {
+        folder: std::env::current_dir().unwrap_or_default(),
+        state_directory: config::state_directory(variable("STATE_DIRECTORY").as_deref()),
+        looks_at_files: true,
+    };
+    config::from_environment(variable, &surroundings)
 }
 
 /// Where the recorder on this machine serves its state, for `healthcheck`; `None`: nowhere. `file` is as for [`configuration`].
@@ -210,4 +211,24 @@ pub fn listens(file: Option<&Path>) -> Option<SocketAddr> {
     };
     let text = file.and_then(|file| std::fs::read_to_string(file).ok());
     config::listens(text.as_deref(), std::env::var("LISTEN").ok().as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_several_state_folders_is_the_spool_of_a_camera_from_the_environment_too() {
+        let config = in_environment(|name| {
+            let value = match name {
+                "RTSP_URL" => "rtsp://h/",
+                "DEVICE_ID" => "cam",
+                "BUCKET" => "my-bucket",
+                "STATE_DIRECTORY" => "/var/lib/gcstreamer:/var/lib/other",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        });
+        assert_eq!(config.unwrap().spool_dir, Some(PathBuf::from("/var/lib/gcstreamer")));
+    }
 }

@@ -31,7 +31,11 @@ const CAMERA: [Variable; 5] = [
 /// [`Faulty`] with every fault; each names its variable.
 pub fn from_environment(get: impl Fn(&str) -> Option<String>, surroundings: &Surroundings) -> Result<Config, Faulty> {
     // An empty variable is how compose files leave one out; LISTEN="" is a value.
-    let set = |variable: &str| get(variable).filter(|value| !value.is_empty() || variable == "LISTEN");
+    let set = |variable: &str| {
+        get(variable)
+            .filter(|value| !value.is_empty() || variable == "LISTEN")
+            .filter(|value| variable != "MQTT_PORT" || !is_of_a_service(value))
+    };
     let mut lines: Vec<(&str, String)> = Vec::new();
     let mut group = |variables: &[Variable], heading: &str| {
         if !heading.is_empty() {
@@ -78,6 +82,11 @@ pub fn from_environment(get: impl Fn(&str) -> Option<String>, surroundings: &Sur
             faults,
         }
     })
+}
+
+/// Whether Kubernetes, or `docker --link`, has set a variable such as `MQTT_PORT` for a service that is called `mqtt`.
+fn is_of_a_service(value: &str) -> bool {
+    ["tcp://", "udp://"].iter().any(|scheme| value.starts_with(scheme))
 }
 
 /// Writes a text as TOML does.

@@ -19,7 +19,8 @@ impl Secret {
         &self.0
     }
 
-    /// Reads the password; one trailing newline is not part of it.
+    /// Reads the password; one trailing newline is not part of it. So a newline alone is the empty password, which cameras have that were
+    /// never set up; a file without a byte is one that was not written.
     ///
     /// # Errors
     /// Why the file cannot be used, without what it holds.
@@ -30,7 +31,9 @@ impl Secret {
         let password = text.strip_suffix('\n').unwrap_or(&text);
         let password = password.strip_suffix('\r').unwrap_or(password);
         match password {
-            "" => Err(format!("{path} is empty; write the password into it")),
+            "" if text.is_empty() => Err(format!(
+                "{path} is empty; write the password into it, or a newline alone for a camera's empty password"
+            )),
             _ if password.contains(['\n', '\r', '\0']) => {
                 Err(format!("{path} has more than one line; write the password alone into it"))
             }
@@ -122,7 +125,11 @@ mod tests {
         write("other\r\n");
         assert_eq!(secret.read().unwrap(), "other");
         assert_ne!(secret.mark(), before);
-        for text in ["", "\n", "hunter2\nhunter3\n"] {
+        // Of a camera that was never set up.
+        write("\n");
+        assert_eq!(secret.read().unwrap(), "");
+        assert_ne!((secret.mark(), secret.mark()), (0, before));
+        for text in ["", "hunter2\nhunter3\n"] {
             write(text);
             let error = secret.read().unwrap_err();
             assert!(error.contains("write the password") && !error.contains("hunter"), "{error}");

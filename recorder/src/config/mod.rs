@@ -303,7 +303,7 @@ pub fn load(path: &Path) -> Result<Config, Faulty> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let surroundings = Surroundings {
         folder: absolute.parent().map(Path::to_path_buf).unwrap_or_default(),
-        state_directory: state_directory(),
+        state_directory: state_directory(std::env::var("STATE_DIRECTORY").ok().as_deref()),
         looks_at_files: true,
     };
     parse(&text, &surroundings).map_err(|faults| Faulty { file, faults })
@@ -331,10 +331,9 @@ pub fn listens(text: Option<&str>, variable: Option<&str>) -> Option<SocketAddr>
         .unwrap_or_else(|| read::LISTEN.parse().ok())
 }
 
-/// systemd separates several folders by colons; the first is ours.
-fn state_directory() -> Option<PathBuf> {
-    let list = std::env::var("STATE_DIRECTORY").ok()?;
-    let first = list.split(':').next().unwrap_or_default();
+/// Our folder of `$STATE_DIRECTORY`: systemd separates several by colons, and the first is ours.
+pub(crate) fn state_directory(variable: Option<&str>) -> Option<PathBuf> {
+    let first = variable?.split(':').next().unwrap_or_default();
     (!first.is_empty()).then(|| PathBuf::from(first))
 }
 

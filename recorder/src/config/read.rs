@@ -453,6 +453,14 @@ impl<'a> Reader<'a> {
                 .add(name.at, "srt has no user names; remove username and password-file");
         }
         let keys = own.or(defaults);
+        // Nor does a camera get a name without a password; those of `[defaults]` are for the cameras that take one.
+        let takes_name = address.as_ref().is_some_and(|address| address.scheme() != Scheme::Srt);
+        if let (true, Some(name), None) = (takes_name, &keys.username, &keys.password)
+            && !self.faults.is_told_at(name.at)
+        {
+            let text = "username needs a password-file beside it; a newline alone in that file is the empty password";
+            self.faults.add(name.at, text);
+        }
         self.check_camera(&keys, id.as_ref(), at, broker);
         Some(Camera {
             name: value(section.word("name")),
@@ -496,7 +504,7 @@ impl<'a> Reader<'a> {
         Some(id)
     }
 
-    /// A password without a name is never sent.
+    /// A password without a name is never sent. A broker takes a name alone.
     fn check_pair(&self, username: Option<&Placed<String>>, password: Option<&Placed<Secret>>) {
         if let (None, Some(password)) = (username, password) {
             self.faults.add(password.at, "password-file needs a username beside it");

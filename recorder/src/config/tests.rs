@@ -189,6 +189,12 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nusername = \"admin\"",
+        "",
+        "5:12: username needs a password-file beside it; a newline alone in that file is the empty password",
+    ),
+    (
+        "bucket = \"my-bucket\"",
         "url = \"rtsp://h/\"\ntransport = \"tpc\"",
         "",
         "5:13: transport must be one of tcp, udp, auto; did you mean \"tcp\"?",
@@ -535,4 +541,39 @@ fn one_camera_comes_from_the_environment() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     assert!(!text.contains("SECRET"), "{text}");
+}
+
+#[test]
+fn a_service_that_is_called_mqtt_sets_no_port_of_the_broker() {
+    let read = |port: &'static str| {
+        let get = |name: &str| {
+            let value = match name {
+                "RTSP_URL" => "rtsp://h/",
+                "DEVICE_ID" => "cam",
+                "BUCKET" => "my-bucket",
+                "MQTT_HOST" => "mqtt",
+                "MQTT_PORT" => port,
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        match from_environment(get, &Surroundings::default()).map(|config| config.broker) {
+            Ok(Some(Broker::Mqtt(mqtt))) => mqtt.port,
+            other => panic!("{other:?}"),
+        }
+    };
+    // As Kubernetes and docker --link have them.
+    assert_eq!((read("tcp://10.96.1.2:1883"), read("udp://[fd00::2]:1883")), (0, 0));
+    assert_eq!(read("1884"), 1884);
+}
+
+#[test]
+fn a_name_of_the_defaults_is_no_fault_of_a_camera_that_takes_none_and_is_told_once() {
+    let file = |url: &str| {
+        format!(
+            "bucket = \"my-bucket\"\n[defaults]\nusername = \"u\"\n[[camera]]\nid = \"a\"\nurl = \"{url}\"\n[[camera]]\nid = \"b\"\nurl = \"{url}\"\n"
+        )
+    };
+    assert!(read(&file("srt://h:7000")).is_ok());
+    assert_eq!(read(&file("rtsp://h/")).unwrap_err().len(), 1);
 }
