@@ -44,8 +44,12 @@ const NOT_SECURE: &str = "no secure connection to the camera; check host and por
 /// Returns what has failed. The reason names no address: those of cameras hold keys and passwords.
 pub(super) fn classify(error: &SourceError) -> Failure {
     let words = format!("{} {}", error.text, error.debug).to_lowercase();
-    let is_refused =
-        matches!(error.status(), Some(401 | 403 | 407)) || error.code == "NotAuthorized" || words.contains("unauthorized");
+    // Of a 401 that asks for nothing that the source knows it tells no status.
+    let is_unknown = words.contains("no supported authentication");
+    let is_refused = is_unknown
+        || matches!(error.status(), Some(401 | 403 | 407))
+        || error.code == "NotAuthorized"
+        || words.contains("unauthorized");
     match error.misled {
         Some(Misled::InACircle) => {
             return Failure::Unreachable("the camera redirects again and again; check the path in url".to_owned());
@@ -57,6 +61,11 @@ pub(super) fn classify(error: &SourceError) -> Failure {
             );
         }
         Some(Misled::Elsewhere) | None => {}
+    }
+    if is_unknown {
+        return Failure::Refused(
+            "the camera asks for a kind of authentication that is not supported; set it to Basic, or Digest with MD5".to_owned(),
+        );
     }
     if let Some(status) = error.status() {
         return by_status(status);
@@ -218,10 +227,26 @@ mod tests {
                 "cannot be understood",
             ),
             ("NotAuthorized", "Unauthorized", "", "refuses the credentials"),
+            (
+                "OpenRead",
+                "Could not open resource for reading.",
+                "gstrtspsrc.c(6400): gst_rtspsrc_setup_auth (): /x:\nNo supported authentication protocol was found",
+                "set it to Basic, or Digest with MD5",
+            ),
         ] {
             let failure = classify(&error(code, text, debug));
             assert!(failure.text().contains(expected), "{debug}: {}", failure.text());
         }
+    }
+
+    #[test]
+    fn a_login_of_an_unknown_kind_is_tried_as_seldom_as_one_that_is_refused() {
+        let failure = classify(&error(
+            "OpenRead",
+            "Could not open resource for reading.",
+            "No supported authentication protocol was found",
+        ));
+        assert_eq!(kind(&failure), "refused", "{}", failure.text());
     }
 
     #[test]
