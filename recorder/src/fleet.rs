@@ -32,7 +32,6 @@ const DISABLED: &str = "enabled = false";
 /// A camera that runs.
 struct Running {
     camera: Camera,
-    password: u64,
     storage: Arc<Storage>,
     memory: u64,
     orders: UnboundedSender<Order>,
@@ -92,10 +91,6 @@ fn is_recorded_alike(before: &Camera, after: &Camera) -> bool {
     *before == same
 }
 
-fn password_mark(camera: &Camera) -> u64 {
-    camera.password.as_ref().map_or(0, crate::config::Secret::mark)
-}
-
 impl Fleet {
     /// Starts every camera of the configuration that is this process's.
     ///
@@ -104,17 +99,20 @@ impl Fleet {
     pub fn begin(config: &Config, host: &str) -> Result<Self, String> {
         let storage = Arc::new(Storage::of(config, host));
         ours(config, host)?;
+        let mut presence = None;
+        Presence::replace(&mut presence, config, host)?;
+        let board = Arc::default();
         let mut fleet = Self {
-            board: Arc::default(),
             deadline: Arc::default(),
-            leftovers: Leftovers::begin(&storage),
+            leftovers: Leftovers::begin(&storage, &board),
+            board,
             past_retries: 0,
             storage,
             host: host.to_owned(),
             running: BTreeMap::new(),
             leaving: Vec::new(),
             tasks: JoinSet::new(),
-            presence: Presence::begin(config, host)?,
+            presence,
             broker: config.broker.clone(),
         };
         fleet.apply(config)?;
@@ -129,12 +127,8 @@ impl Fleet {
         let cameras = ours(config, &self.host)?;
         let storage = Storage::of(config, &self.host);
         if config.broker != self.broker || storage.availability != self.storage.availability {
-            let presence = Presence::begin(config, &self.host)?;
+            Presence::replace(&mut self.presence, config, &self.host)?;
             self.broker.clone_from(&config.broker);
-            if let Some(before) = std::mem::replace(&mut self.presence, presence) {
-                // It may wait for the broker.
-                std::thread::spawn(move || before.end());
-            }
         }
         let is_moved = !storage.is_same_place(&self.storage);
         self.storage = Arc::new(storage);
@@ -144,7 +138,7 @@ impl Fleet {
                 // It may wait for its sink.
                 std::thread::spawn(move || leftovers.stop());
             }
-            self.leftovers = Leftovers::begin(&self.storage);
+            self.leftovers = Leftovers::begin(&self.storage, &self.board);
         } else if let Some(leftovers) = &self.leftovers {
             leftovers.adjust(&self.storage);
         }
@@ -229,7 +223,6 @@ impl Fleet {
         });
         let running = Running {
             camera: camera.clone(),
-            password: password_mark(camera),
             storage: Arc::clone(&self.storage),
             memory,
             orders,
@@ -242,15 +235,14 @@ impl Fleet {
         let Some(running) = self.running.get_mut(&camera.id) else {
             return;
         };
-        let password = password_mark(camera);
-        let is_alike = is_recorded_alike(&running.camera, camera) && running.password == password;
+        let is_alike = is_recorded_alike(&running.camera, camera);
         let storage = Arc::clone(&self.storage);
+        // Also where all is as it was: which password it was tried with last is known to its task alone.
         let order = match is_alike && running.storage.is_same_place(&storage) {
-            true if running.memory == memory && running.camera.name == camera.name && running.storage == storage => return,
             true => Order::Adjust(camera.name.clone(), Arc::clone(&storage), memory),
             false => Order::Reconfigure(Box::new(camera.clone()), Arc::clone(&storage), memory),
         };
-        (running.camera, running.password) = (camera.clone(), password);
+        running.camera = camera.clone();
         (running.storage, running.memory) = (storage, memory);
         let _ = running.orders.send(order);
     }

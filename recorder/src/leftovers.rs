@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
+use crate::camera::report::Board;
 use crate::camera::sink::Storage;
 use crate::camera::stats;
+use crate::camera::watch::Stored;
 
 /// A name that no camera can have (`gcstreamer_schema::cameras`).
 const DEVICE: &str = "recorder";
@@ -28,14 +30,15 @@ pub struct Leftovers {
 
 impl Leftovers {
     /// Begins, if there is a spool.
-    pub fn begin(storage: &Arc<Storage>) -> Option<Self> {
+    pub fn begin(storage: &Arc<Storage>, board: &Arc<Board>) -> Option<Self> {
         storage.spool_dir.as_ref()?;
         let (stop, retries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let storage = Arc::new(Mutex::new(Arc::clone(storage)));
         let (current, stopped, count) = (Arc::clone(&storage), Arc::clone(&stop), Arc::clone(&retries));
+        let board = Arc::clone(board);
         let thread = std::thread::Builder::new().name("leftovers".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                take_over(&current, &stopped, &count);
+                take_over(&current, &stopped, &count, &board);
             }
         });
         Some(Self {
@@ -66,7 +69,7 @@ impl Leftovers {
 }
 
 /// One sink from its start until what it found is stored.
-fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU64) {
+fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU64, board: &Board) {
     let current = || Arc::clone(&current.lock().unwrap_or_else(PoisonError::into_inner));
     let mut storage = current();
     let pipeline = gst::Pipeline::new();
@@ -85,7 +88,7 @@ fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(POLL);
         waited += POLL;
-        report(&pipeline);
+        report(&pipeline, board);
         let Some(sink) = &sink else {
             if waited >= AGAIN {
                 break;
@@ -105,14 +108,19 @@ fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU
         }
     }
     let _ = pipeline.set_state(gst::State::Null);
-    report(&pipeline);
+    report(&pipeline, board);
 }
 
-/// Logs what the sink says of what it found.
-fn report(pipeline: &gst::Pipeline) {
+/// Logs what the sink says of what it found, and books what it has stored.
+fn report(pipeline: &gst::Pipeline, board: &Board) {
     let Some(bus) = pipeline.bus() else { return };
     while let Some(message) = bus.pop() {
         match message.view() {
+            gst::MessageView::Element(element) => {
+                if let Some(stored) = element.structure().and_then(Stored::of) {
+                    board.note_stored(&stored);
+                }
+            }
             gst::MessageView::Warning(warning) => {
                 tracing::warn!("spool: {}", gcstreamer_schema::redact(&warning.error().to_string()));
             }

@@ -2,6 +2,7 @@
 //! camera's state is worth something only while its recorder is there.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,11 +13,9 @@ use crate::config::{Broker, Config};
 /// The last word has this long.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// A link that says that the recorder is there.
+/// A link that says that the recorder is there, begun in a thread of its own. The thread ends with the link, if it could be begun.
 #[derive(Debug)]
-pub struct Presence {
-    link: Link,
-}
+pub struct Presence(JoinHandle<Option<Link>>);
 
 /// Logs the outages of the link.
 struct Log;
@@ -46,24 +45,42 @@ impl Listener for Log {
 }
 
 impl Presence {
-    /// Begins to be there, if there is a broker of `[mqtt]`. Call it inside a runtime.
+    /// Begins to be there, if there is a broker of `[mqtt]`, once the one `before` has gone: a broker keeps only the newest of two
+    /// clients of one name, and would publish the will of the other. Nothing happens to `before` if this fails. Call it inside a runtime.
     ///
     /// # Errors
     /// What is wrong with the settings.
-    pub fn begin(config: &Config, host: &str) -> Result<Option<Self>, String> {
-        let (Some(Broker::Mqtt(mqtt)), Some(prefix)) = (&config.broker, config.presence_prefix(host)) else {
-            return Ok(None);
+    pub fn replace(before: &mut Option<Self>, config: &Config, host: &str) -> Result<(), String> {
+        let link = match (&config.broker, config.presence_prefix(host)) {
+            (Some(Broker::Mqtt(mqtt)), Some(prefix)) => Some(mqtt.link(prefix, None)),
+            _ => None,
         };
-        let link = mqtt.link(prefix, None);
-        let link =
-            Link::start(link, &tokio::runtime::Handle::current(), Arc::new(Log)).map_err(|error| format!("[mqtt] {error}"))?;
-        link.want(state("connected"));
-        Ok(Some(Self { link }))
+        if let Some(link) = &link {
+            gcstreamer_mqtt::check(link, true).map_err(|error| format!("[mqtt] {error}"))?;
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let old = before.take();
+        let is_wanted = link.is_some();
+        let change = move || {
+            if let Some(old) = old {
+                old.end();
+            }
+            let link = Link::start(link?, &runtime, Arc::new(Log));
+            let link = link.inspect_err(|error| tracing::error!("broker: {error}")).ok()?;
+            link.want(state("connected"));
+            Some(link)
+        };
+        let thread = std::thread::Builder::new().name("presence".to_owned()).spawn(change);
+        let thread = thread.map_err(|error| format!("no thread can be started: {error}"))?;
+        *before = is_wanted.then_some(Self(thread));
+        Ok(())
     }
 
-    /// Says that it goes. Blocks for a second at most; not inside a runtime.
+    /// Says that it goes. Blocks for a second at most, or as long as one before it takes to go; not inside a runtime.
     pub fn end(self) {
-        self.link.close(state("disconnected"), Instant::now() + LAST_WORD);
+        if let Ok(Some(link)) = self.0.join() {
+            link.close(state("disconnected"), Instant::now() + LAST_WORD);
+        }
     }
 }
 

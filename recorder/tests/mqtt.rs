@@ -118,6 +118,29 @@ fn a_camera_that_freezes_is_told_of_while_it_is_away_and_when_it_is_back() {
 }
 
 #[test]
+fn the_recorder_goes_from_the_broker_before_it_comes_back_with_other_settings() {
+    let server = GcsServer::spawn_thread();
+    let broker = Mosquitto::start();
+    let availability = "gcstreamer/recorder/shop-7/availability";
+    let watcher = broker.watch(&[availability], None);
+    let camera = Camera::start(vec![h264()]);
+    let entry = entry("cam", &camera.url());
+    let recorder = Recorder::start(&server, &format!("{}{entry}", mqtt(&broker)));
+    watcher.wait_last(availability, "online", SOON);
+    let changed = mqtt(&broker).replace("homeassistant", "ha");
+    recorder.reload(&server, &format!("{changed}{entry}"));
+    let changes = |seen: &[mosquitto::Seen]| seen.iter().filter(|seen| seen.topic == availability).count();
+    assert!(watcher.wait_for(|seen| changes(seen) >= 3, SOON), "{:?}", watcher.seen());
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(watcher.payloads(availability), ["online", "offline", "online"]);
+    recorder.wait_for("cam", "recording");
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert!(!log.contains("throw each other out"), "{log}");
+    watcher.wait_last(availability, "offline", SOON);
+}
+
+#[test]
 fn a_bucket_that_refuses_is_no_fault_of_the_camera() {
     let server = GcsServer::spawn_thread();
     let broker = Mosquitto::start();

@@ -348,16 +348,7 @@ fn old_parameter_sets_in_the_description_keep_no_camera_from_being_recorded() {
     // It joins between two key frames, and its size has been changed since it wrote its description.
     let camera = Camera::start(vec![Act {
         skips: 5,
-        sdp: Some(|sdp| {
-            let large = media::track("h264-large");
-            let unit = |kind: u8| {
-                let units = large.packets.iter().map(|packet| &packet.data[12..]);
-                let found = { units }.find(|unit| unit[0] & 0x1f == kind).unwrap();
-                gst::glib::base64_encode(found)
-            };
-            let sets = format!("a=fmtp:96 sprop-parameter-sets={},{};", unit(7), unit(8));
-            sdp.replace("a=fmtp:96 ", &sets)
-        }),
+        sdp: Some(|sdp| with_sets_of(sdp, "h264-large")),
         ..h264()
     }]);
     let recorder = Recorder::start(&server, &entry("cam", &camera, ""));
@@ -366,6 +357,45 @@ fn old_parameter_sets_in_the_description_keep_no_camera_from_being_recorded() {
     let (ended, log) = recorder.stop();
     assert!(ended.success(), "{log}");
     assert!(assert_each_plays(&chunks(&server, "cam")).0 > 10, "{log}");
+}
+
+/// Writes the parameter sets of a track into the description.
+fn with_sets_of(sdp: &str, track: &str) -> String {
+    let track = media::track(track);
+    let unit = |kind: u8| {
+        let units = track.packets.iter().map(|packet| &packet.data[12..]);
+        let found = { units }.find(|unit| unit[0] & 0x1f == kind).unwrap();
+        gst::glib::base64_encode(found)
+    };
+    let sets = format!("a=fmtp:96 sprop-parameter-sets={},{};", unit(7), unit(8));
+    sdp.replace("a=fmtp:96 ", &sets)
+}
+
+#[test]
+fn a_camera_with_parameter_sets_in_its_description_alone_is_recorded_in_place_of_one_with_old_ones() {
+    let server = GcsServer::spawn_thread();
+    let old_ones = Camera::start(vec![Act {
+        skips: 5,
+        sdp: Some(|sdp| with_sets_of(sdp, "h264-large")),
+        ..h264()
+    }]);
+    let described = Camera::start(vec![Act {
+        sdp: Some(|sdp| with_sets_of(sdp, "h264")),
+        // Filler in place of the sets.
+        spoil: Some(|packet, _| {
+            if matches!(packet[12] & 0x1f, 7 | 8) {
+                packet[12] = packet[12] & 0xe0 | 12;
+            }
+        }),
+        ..h264()
+    }]);
+    let recorder = Recorder::start(&server, &entry("cam", &old_ones, ""));
+    recorder.wait_for("cam", "recording");
+    assert_eq!(old_ones.seen.connections.load(Ordering::SeqCst), 2, "{}", recorder.log());
+    recorder.reload(&server, &entry("cam", &described, ""));
+    recorder.wait("the other camera", || described.seen.pictures.load(Ordering::SeqCst) > 60);
+    recorder.wait("its session", || sessions(&chunks(&server, "cam")).len() == 2);
+    recorder.wait_for("cam", "recording");
 }
 
 #[test]
@@ -389,6 +419,119 @@ fn another_password_is_tried_at_once() {
     assert_eq!(camera.seen.connections.load(Ordering::SeqCst), 2);
     let (_, log) = recorder.stop();
     assert!(!log.contains("SECRET"), "{log}");
+}
+
+/// A camera that wants `right-SECRET`, and its recorder with `given` in its password file.
+fn with_password(server: &GcsServer, camera: &Camera, given: &str) -> (Recorder, std::path::PathBuf) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let password = folder.path().join("pw");
+    std::fs::write(&password, given).unwrap();
+    let more = "username = \"rec\"\npassword-file = \"pw\"";
+    (Recorder::start_in(folder, server, &entry("cam", camera, more)), password)
+}
+
+#[test]
+fn a_reload_restarts_no_camera_whose_new_password_is_in_use_already_and_sends_none_twice() {
+    let server = GcsServer::spawn_thread();
+    let wants = Act {
+        wants: Some(("rec", "right-SECRET")),
+        ..h264()
+    };
+    let (camera, added) = (Camera::start(vec![wants]), Camera::start(vec![h264()]));
+    let (recorder, password) = with_password(&server, &camera, "wrong-SECRET\n");
+    let entry_of = |camera: &Camera| entry("cam", camera, "username = \"rec\"\npassword-file = \"pw\"");
+    recorder.wait_for("cam", "refused");
+    // As people do it: the file, then the reload. This one is wrong, too.
+    std::fs::write(&password, "other-SECRET\n").unwrap();
+    recorder.wait("the second attempt", || camera.seen.connections.load(Ordering::SeqCst) == 2);
+    recorder.reload(&server, &entry_of(&camera));
+    recorder.wait("the reload", || recorder.log().contains("was read again"));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(camera.seen.logins.load(Ordering::SeqCst), 2, "{}", recorder.log());
+    std::fs::write(&password, "right-SECRET\n").unwrap();
+    recorder.wait_for("cam", "recording");
+    assert_eq!(camera.seen.connections.load(Ordering::SeqCst), 3);
+    recorder.reload(&server, &[entry_of(&camera), entry("added", &added, "")].concat());
+    recorder.wait_for("added", "recording");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(camera.seen.connections.load(Ordering::SeqCst), 3, "{}", recorder.log());
+    // A password that is another than that of its session: the reload is there to try it.
+    std::fs::write(&password, "rotated-SECRET\n").unwrap();
+    recorder.reload(&server, &[entry_of(&camera), entry("added", &added, "")].concat());
+    recorder.wait("the fourth", || camera.seen.connections.load(Ordering::SeqCst) == 4);
+    let (_, log) = recorder.stop();
+    assert!(!log.contains("SECRET"), "{log}");
+}
+
+#[test]
+fn a_camera_that_takes_seconds_for_each_answer_is_recorded() {
+    let server = GcsServer::spawn_thread();
+    let camera = Camera::start(vec![Act {
+        thinks: Duration::from_millis(2200),
+        wants: Some(("rec", "right-SECRET")),
+        login: Login::Digest,
+        sends: vec!["h264", "aac"],
+        ..Act::default()
+    }]);
+    let (recorder, _) = with_password(&server, &camera, "right-SECRET\n");
+    recorder.wait_for("cam", "recording");
+    assert_eq!(camera.seen.connections.load(Ordering::SeqCst), 1, "{}", recorder.log());
+}
+
+#[test]
+fn an_empty_password_is_sent_as_such() {
+    for login in [Login::Basic, Login::Digest] {
+        let server = GcsServer::spawn_thread();
+        let camera = Camera::start(vec![Act {
+            wants: Some(("rec", "")),
+            login,
+            ..h264()
+        }]);
+        let (recorder, _) = with_password(&server, &camera, "\n");
+        recorder.wait_for("cam", "recording");
+        assert_eq!(camera.seen.connections.load(Ordering::SeqCst), 1, "{}", recorder.log());
+    }
+}
+
+#[test]
+fn a_camera_that_closes_right_after_its_first_pictures_has_them_stored() {
+    let server = GcsServer::spawn_thread();
+    let hasty = Act {
+        pictures: Some(15),
+        // All of them at once.
+        burst: Duration::from_secs(100),
+        then: Then::Close,
+        ..h264()
+    };
+    let script: Vec<Act> = std::iter::repeat_n(hasty, 4).chain([h264()]).collect();
+    let camera = Camera::start(script);
+    let recorder = Recorder::start(&server, &entry("cam", &camera, ""));
+    recorder.wait("the fifth", || camera.seen.connections.load(Ordering::SeqCst) == 5);
+    recorder.wait_for("cam", "recording");
+    recorder.wait("its pictures", || sessions(&chunks(&server, "cam")).len() == 5);
+    let hasty = &chunks(&server, "cam")[..4];
+    assert_eq!(assert_each_plays(hasty).0, 60, "{}", recorder.log());
+}
+
+#[test]
+fn sound_that_is_announced_in_front_of_pictures_for_sending_alone_is_recorded() {
+    let server = GcsServer::spawn_thread();
+    let camera = Camera::start(vec![Act {
+        sends: vec!["h264", "aac"],
+        sdp: Some(|sdp| {
+            let (head, media) = sdp.split_once("m=video").unwrap();
+            let (video, audio) = media.split_once("m=audio").unwrap();
+            let said = "a=sendonly\r\n";
+            format!("{head}m=audio{audio}{said}m=video{video}{said}")
+        }),
+        ..Act::default()
+    }]);
+    let recorder = Recorder::start(&server, &entry("cam", &camera, ""));
+    recorder.wait_for("cam", "recording");
+    recorder.wait("a chunk", || !chunks(&server, "cam").is_empty());
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert!(assert_each_plays(&chunks(&server, "cam")).1 > 10, "{log}");
 }
 
 #[test]
@@ -415,6 +558,36 @@ fn what_a_killed_recorder_left_in_the_spool_is_stored_though_the_camera_is_confi
     assert!(assert_each_plays(&chunks(&server, "old")).0 > 20);
     let (ended, log) = recorder.stop();
     assert!(ended.success(), "{log}");
+}
+
+#[test]
+fn what_is_stored_of_a_camera_that_is_away_counts_for_it_and_for_no_other() {
+    let server = GcsServer::spawn_thread();
+    let camera = Camera::start(vec![h264()]);
+    let spool = "spool-dir = \"spool\"\nmax-spool-bytes = 1000000000\n";
+    let entry = |id: &str, url: &str| format!("[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nmax-size-time = \"5m\"\n");
+    let recorder = Recorder::start(&server, &format!("{spool}{}", entry("away", &camera.url())));
+    let enough = |camera: serde_json::Value| camera["backlog_bytes"].as_u64().is_some_and(|bytes| bytes > 40_000);
+    recorder.wait("a backlog", || enough(recorder.camera("away")));
+    let folder = recorder.kill();
+    let gone = format!("rtsp://127.0.0.1:{}/", camera::closed_port());
+    let both = format!("{spool}{}{}", entry("away", &gone), entry("other", &camera.url()));
+    let recorder = Recorder::start_in(folder, &server, &both);
+    recorder.wait("the leftovers", || chunks(&server, "away").len() == 1);
+    recorder.wait("the camera's own figure", || {
+        !recorder.camera("away")["last_stored"].is_null()
+    });
+    assert_eq!(recorder.state("away"), "unreachable");
+    // Its chunk is open for minutes yet.
+    assert!(
+        recorder.camera("other")["last_stored"].is_null(),
+        "{}",
+        recorder.camera("other")
+    );
+    let (_, metrics) = recorder.get("/metrics").unwrap();
+    let size = chunks(&server, "away")[0].data.len();
+    let line = format!("gcstreamer_camera_stored_bytes_total{{camera=\"away\"}} {size}");
+    assert!(metrics.contains(&line), "{line} in {metrics}");
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! The bus of a recording: messages become news. Called in streaming threads, so it only looks and sends.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use gcstreamer_schema::structures::{GCSSINK, chunk_uploaded};
-use gcstreamer_schema::{redact, time};
+use gcstreamer_schema::redact;
+use gcstreamer_schema::structures::GCSSINK;
 use gst::prelude::*;
 
 use super::classify::{SourceError, classify};
-use super::recording::{ENDED, Recording};
+use super::recording::Recording;
 use super::state::Failure;
-use super::watch::News;
+use super::watch::{News, Stored};
 
 /// Makes news of every message. It stays on the bus for [`drain`]: `iotcorestatus` listens there too, and is blind where a handler
 /// drops messages.
@@ -47,13 +46,13 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
     let ours = || is_ours(factory(message).as_deref());
     match message.view() {
         gst::MessageView::Element(element) => {
-            if let Some(until) = element.structure().and_then(stored_until) {
-                tell(News::Stored { until });
+            if let Some(stored) = element.structure().and_then(Stored::of) {
+                tell(News::Stored(stored));
             }
         }
         gst::MessageView::Warning(warning) if ours() => tell(News::Warning(redact(&warning.error().to_string()))),
         gst::MessageView::Warning(warning) if is_closed(warning) && recording.lost_before_pictures(message) => {
-            tell(News::Failed(Failure::Closed(ENDED.to_owned())));
+            tell(News::Closing);
         }
         gst::MessageView::Info(info) if ours() => tell(News::Info(redact(&info.error().to_string()))),
         gst::MessageView::Error(error) if ours() => {
@@ -114,14 +113,4 @@ fn taken_apart(error: &gst::message::Error, recording: &Recording) -> SourceErro
         text: cause.message().to_owned(),
         debug: error.debug().map(|debug| debug.to_string()).unwrap_or_default(),
     }
-}
-
-/// The end of a chunk that was stored, since the Unix epoch.
-fn stored_until(structure: &gst::StructureRef) -> Option<Duration> {
-    if structure.name() != chunk_uploaded::NAME {
-        return None;
-    }
-    let start = time::parse_rfc3339(structure.get::<&str>(chunk_uploaded::START_TIME).ok()?)?;
-    let duration: u64 = structure.get(chunk_uploaded::DURATION).ok()?;
-    Some(Duration::from_nanos(start.saturating_add(duration)))
 }

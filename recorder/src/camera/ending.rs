@@ -18,6 +18,8 @@ use super::stats;
 use super::watch::News;
 use gstgcstreamer::base::lock::lock;
 
+/// A sink that begins waits for the files of its spool, as long as a disk may take (`gstgcstreamer`'s lane).
+const BUILD: Duration = Duration::from_secs(5);
 /// A muxer gives out what it holds at once, or never.
 const MUXER: Duration = Duration::from_secs(2);
 /// A TEARDOWN has two seconds; a source that takes longer is held up.
@@ -53,6 +55,10 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
     // What came while sound was waited for is a recording, too.
     if recording.watch.frames() > 0 && recording.setup.is_storing {
         recording.assemble();
+    }
+    // It may be about to be built by another thread, and what waits for that is in memory alone.
+    if recording.is_assembled() {
+        recording.built.wait(BUILD);
     }
     recording.ending.store(true, Ordering::Relaxed);
     let sink = recording.sink();
@@ -149,7 +155,7 @@ fn upload(recording: &Recording, sink: &gst::Element, deadline: &Deadline) {
     }
 }
 
-/// Whether something has come to its end, as a sink that has had its EOS.
+/// Whether something has come to its end, as a sink that has had its EOS, or a pipeline that is built.
 #[derive(Debug, Default)]
 pub(super) struct Closed {
     is: Mutex<bool>,
@@ -170,12 +176,12 @@ impl Closed {
         });
     }
 
-    fn set(&self) {
+    pub(super) fn set(&self) {
         *lock(&self.is) = true;
         self.changed.notify_all();
     }
 
-    fn wait(&self, timeout: Duration) -> bool {
+    pub(super) fn wait(&self, timeout: Duration) -> bool {
         let is = lock(&self.is);
         let waited = self.changed.wait_timeout_while(is, timeout, |is| !*is);
         *waited.unwrap_or_else(PoisonError::into_inner).0
@@ -185,6 +191,75 @@ impl Closed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::camera::plan::Video;
+    use crate::camera::recording::Setup;
+    use crate::camera::sink::Storage;
+    use crate::camera::state::StartReason;
+    use crate::camera::watch::Teller;
+
+    /// A recording of a camera that is never connected to, with a spool in this folder.
+    fn recording_into(folder: &std::path::Path) -> Arc<Recording> {
+        let text = format!(
+            "bucket = \"my-bucket\"\nendpoint-uri = \"http://127.0.0.1:1\"\nspool-dir = \"{}\"\n[[camera]]\nid = \"cam\"\nurl = \"rtsp://127.0.0.1:1/\"\n",
+            folder.display()
+        );
+        let config = crate::config::parse(&text, &crate::config::Surroundings::default()).unwrap();
+        let setup = Setup {
+            camera: config.cameras[0].clone(),
+            storage: Arc::new(Storage::of(&config, "nvr")),
+            reason: StartReason::RecorderStarted,
+            previous_session: None,
+            memory: 10_000_000,
+            absence: Arc::default(),
+            is_storing: true,
+            distrusts_sets: false,
+        };
+        let (to, _) = tokio::sync::mpsc::unbounded_channel();
+        let recording = Recording::begin(setup, Teller { attempt: 1, to }).unwrap();
+        recording.source.set_locked_state(true);
+        recording
+    }
+
+    fn bytes_in(folder: &std::path::Path) -> u64 {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let sizes = entries.map(|entry| match entry.path() {
+            path if path.is_dir() => bytes_in(&path),
+            path => path.metadata().map_or(0, |metadata| metadata.len()),
+        });
+        sizes.sum()
+    }
+
+    #[test]
+    fn a_connection_that_ends_while_the_disk_is_slow_to_begin_loses_none_of_its_pictures() {
+        gst::init().unwrap();
+        gstgcstreamer::plugin_register_static().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let recording = recording_into(folder.path());
+        let line = "videotestsrc num-buffers=40 ! video/x-raw,format=I420,width=320,height=240,framerate=15/1 ! x264enc tune=zerolatency \
+                    bitrate=2000 key-int-max=15";
+        let camera = gst::parse::bin_from_description(line, true).unwrap();
+        recording.pipeline.add(&camera).unwrap();
+        recording
+            .add_video(&camera.static_pad("src").unwrap(), Video::H264, false)
+            .unwrap();
+        recording.pipeline.set_state(gst::State::Playing).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while recording.watch.frames() < 40 {
+            assert!(Instant::now() < until, "{} pictures", recording.watch.frames());
+            std::thread::sleep(POLL);
+        }
+        let pads = recording.claim().unwrap();
+        let building = {
+            let recording = Arc::clone(&recording);
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(700));
+                recording.build_once(pads.0.as_ref(), pads.1.as_ref());
+            })
+        };
+        end(&recording, &Deadline::default());
+        building.join().unwrap();
+        assert!(bytes_in(folder.path()) > 20_000, "{} bytes", bytes_in(folder.path()));
+    }
 
     #[test]
     fn a_source_is_closed_though_its_track_is_full_and_takes_nothing() {

@@ -115,8 +115,8 @@ fn host(source: &gst::Element) -> Option<String> {
     Some(Url::parse(&location).ok()?.host_str()?.to_ascii_lowercase())
 }
 
-/// Has every request of `source` judged before it is sent.
-pub(super) fn watch(source: &gst::Element, login: &std::sync::Arc<Login>) {
+/// Has every request of `source` judged before it is sent. `on_answer`: the camera has answered the request before.
+pub(super) fn watch(source: &gst::Element, login: &std::sync::Arc<Login>, on_answer: impl Fn() + Send + Sync + 'static) {
     let home = host(source);
     let login = std::sync::Arc::clone(login);
     let is_sent = move |values: &[gst::glib::Value]| {
@@ -127,7 +127,13 @@ pub(super) fn watch(source: &gst::Element, login: &std::sync::Arc<Login>) {
             // After a redirect it names the new address.
             is_home: host(&source) == home,
         };
-        let verdict = lock(&login.guard).judge(request);
+        let (verdict, is_answered) = {
+            let mut guard = lock(&login.guard);
+            (guard.judge(request), guard.sent > 1 && !guard.is_open)
+        };
+        if is_answered {
+            on_answer();
+        }
         if verdict == Verdict::SendBare {
             source.set_property("user-id", None::<&str>);
             source.set_property("user-pw", None::<&str>);

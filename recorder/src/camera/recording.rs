@@ -75,6 +75,8 @@ pub struct Recording {
     pub(super) given_up: AtomicBool,
     /// An EOS has come to its sink, ours or that of a camera that ended the stream: it stores what it has from then on.
     pub(super) closed: Arc<Closed>,
+    /// The right side is built, or cannot be.
+    pub(super) built: Closed,
 }
 
 /// Elements that come one by one.
@@ -124,7 +126,7 @@ impl Recording {
         let password = setup.camera.password.as_ref().map(crate::config::Secret::read).transpose();
         let password = password.map_err(|text| Failure::Refused(format!("password-file: {text}")))?;
         let choice = Arc::new(Choice::default());
-        let source = source::make(&setup.camera, password.as_deref(), &choice)?;
+        let source = source::make(&setup.camera, password.as_deref(), &choice, &teller)?;
         let pipeline = gst::Pipeline::with_name(&format!("camera-{}", teller.attempt));
         pipeline.add(&source).map_err(|e| internal(&e))?;
         let recording = Arc::new(Self {
@@ -138,6 +140,7 @@ impl Recording {
             ending: Arc::new(AtomicBool::new(false)),
             given_up: AtomicBool::new(false),
             closed: Arc::default(),
+            built: Closed::default(),
         });
         let weak = Arc::downgrade(&recording);
         recording.source.connect_pad_added(move |_, pad| {
@@ -230,13 +233,18 @@ impl Recording {
         self.choice.login.misled()
     }
 
-    /// Whether a message of the source is about a connection that has ended before its first packet. Over UDP the stream may go on without it.
+    /// Whether a message of the source is about a connection that has ended before its first picture. Over UDP the stream may go on without it.
     pub(super) fn lost_before_pictures(&self, message: &gst::MessageRef) -> bool {
         let is_tcp = self.setup.camera.transport == Transport::Tcp;
         let is_source = message
             .src()
             .is_some_and(|src| src == self.source.upcast_ref::<gst::Object>());
-        is_tcp && is_source && !self.is_ending() && self.parts().video.is_none()
+        is_tcp && is_source && !self.is_ending() && self.has_no_pictures()
+    }
+
+    /// Whether no stream of pictures has come.
+    pub(super) fn has_no_pictures(&self) -> bool {
+        self.parts().video.is_none()
     }
 
     /// The camera's streams are known: what is wrong with them.
@@ -389,7 +397,7 @@ impl Recording {
         })
     }
 
-    fn add_video(&self, pad: &gst::Pad, video: Video, is_rtp: bool) -> Result<(), Failure> {
+    pub(super) fn add_video(&self, pad: &gst::Pad, video: Video, is_rtp: bool) -> Result<(), Failure> {
         let container = self.setup.camera.container;
         let line = video.line(is_rtp, container, &is_installed).map_err(Failure::Unsupported)?;
         let branch = self.add_branch(pad, &line, (Some(video), is_rtp), |front| self.watch_pictures(front, video))?;
@@ -506,19 +514,28 @@ impl Recording {
 
     /// Builds the right side and lets the data through. Blocks on the disk and on credentials, without a lock.
     pub fn assemble(&self) {
-        let (video, sound) = {
-            let mut parts = self.parts();
-            if parts.assembled || self.is_ending() || parts.video.is_none() {
-                return;
-            }
-            parts.assembled = true;
-            let outer = |branch: &Branch| branch.bin.static_pad("src");
-            (parts.video.as_ref().and_then(outer), parts.sound.as_ref().and_then(outer))
-        };
+        if let Some((video, sound)) = self.claim() {
+            self.build_once(video.as_ref(), sound.as_ref());
+        }
+    }
+
+    /// Whoever builds the right side gets the pads that it begins at; nobody else does after that.
+    pub(super) fn claim(&self) -> Option<(Option<gst::Pad>, Option<gst::Pad>)> {
+        let mut parts = self.parts();
+        if parts.assembled || self.is_ending() || parts.video.is_none() {
+            return None;
+        }
+        parts.assembled = true;
+        let outer = |branch: &Branch| branch.bin.static_pad("src");
+        Some((parts.video.as_ref().and_then(outer), parts.sound.as_ref().and_then(outer)))
+    }
+
+    pub(super) fn build_once(&self, video: Option<&gst::Pad>, sound: Option<&gst::Pad>) {
         let built = match video {
-            Some(video) => self.build(&video, sound.as_ref()),
+            Some(video) => self.build(video, sound),
             None => Err(internal(&"a pad is missing")),
         };
+        self.built.set();
         if let Err(failure) = built {
             self.teller.tell(News::Failed(failure));
         }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::state::{StartReason, State};
+use super::watch::Stored;
 use gstgcstreamer::base::lock::lock;
 
 /// A snapshot.
@@ -91,6 +92,9 @@ impl Report {
 #[derive(Debug, Default)]
 pub struct Board {
     reports: Mutex<BTreeMap<String, (Report, Instant)>>,
+    /// Of cameras that are or were in `reports`: the end of the newest chunk that was stored, and bytes. Who stores a chunk may be the sink
+    /// of another camera. Taken after `reports`.
+    stored: Mutex<BTreeMap<String, (SystemTime, u64)>>,
     /// The newest runner of each camera. Taken before `reports`.
     runs: Mutex<BTreeMap<String, u64>>,
     retries: AtomicU64,
@@ -102,9 +106,27 @@ impl Board {
         lock(&self.reports)
     }
 
-    /// Puts a camera's report in place of its last one.
-    pub fn put(&self, report: Report) {
-        self.lock().insert(report.id.clone(), (report, Instant::now()));
+    /// Puts a camera's report in place of its last one, with what was stored of the camera.
+    pub fn put(&self, mut report: Report) {
+        let mut reports = self.lock();
+        if let Some((until, bytes)) = lock(&self.stored).get(&report.id) {
+            (report.last_stored, report.stored_bytes) = (Some(*until), *bytes);
+        }
+        reports.insert(report.id.clone(), (report, Instant::now()));
+    }
+
+    /// A chunk was stored; those of cameras that are not in the configuration are nobody's.
+    pub fn note_stored(&self, stored: &Stored) {
+        let mut reports = self.lock();
+        let Some((report, _)) = reports.get_mut(&stored.device) else {
+            return;
+        };
+        let end = SystemTime::UNIX_EPOCH.checked_add(stored.until);
+        let mut totals = lock(&self.stored);
+        let (until, bytes) = totals.entry(stored.device.clone()).or_insert((SystemTime::UNIX_EPOCH, 0));
+        *until = end.map_or(*until, |end| end.max(*until));
+        *bytes = bytes.saturating_add(stored.size);
+        (report.last_stored, report.stored_bytes) = (Some(*until), *bytes);
     }
 
     /// A camera has a new runner. Returns its number: what one before it still says while it ends does not count any more.
@@ -153,7 +175,9 @@ impl Board {
 
     /// Forgets a camera.
     pub fn remove(&self, id: &str) {
-        self.lock().remove(id);
+        let mut reports = self.lock();
+        lock(&self.stored).remove(id);
+        reports.remove(id);
     }
 
     /// Returns all reports in the order of their ids.
@@ -172,6 +196,31 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_counts_for_the_camera_that_recorded_it_whoever_stores_it() {
+        let board = Board::default();
+        let report = |id: &str| Report::new(id, None, "fmp4", State::Recording, "");
+        let stored = |device: &str, second, size| Stored {
+            device: device.to_owned(),
+            until: Duration::from_secs(second),
+            size,
+        };
+        board.put(report("a"));
+        board.put(report("b"));
+        for (device, second) in [("a", 20), ("a", 10), ("gone", 30), ("recorder", 30)] {
+            board.note_stored(&stored(device, second, 5));
+        }
+        // What a runner knows of its camera says nothing about what is stored.
+        board.put(report("a"));
+        let found: Vec<_> = board
+            .all()
+            .into_iter()
+            .map(|r| (r.id, r.last_stored, r.stored_bytes))
+            .collect();
+        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(20);
+        assert_eq!(found, [("a".to_owned(), Some(until), 10), ("b".to_owned(), None, 0)]);
+    }
 
     #[test]
     fn what_a_camera_said_before_it_was_started_again_does_not_hide_how_it_fares_now() {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -41,9 +41,10 @@ const STUCK: Duration = Duration::from_secs(12);
 /// Orders to a runner.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// Other settings, or another password: try at once.
+    /// Other settings: try at once.
     Reconfigure(Box<Camera>, Arc<Storage>, u64),
-    /// Another name for people, other limits, another share of the memory: the recording goes on.
+    /// Another name for people, other limits, another share of the memory: the recording goes on, unless the password is another than
+    /// that of its last attempt.
     Adjust(Option<String>, Arc<Storage>, u64),
     /// End.
     Stop {
@@ -102,6 +103,8 @@ struct Open {
     is_spread: bool,
     /// Its `session-id`, once there is something in it.
     session: Option<String>,
+    /// When the camera closed the connection, if no stream of pictures had come by then.
+    closing: Option<Instant>,
     /// When its end was ordered.
     ended: Option<Instant>,
     is_gone: bool,
@@ -131,6 +134,7 @@ struct Runner {
     open: Vec<Open>,
     previous_session: Option<String>,
     last_sound_rebuild: Option<Instant>,
+    /// Of the last attempt; 0: there was none, or none could be read.
     password_mark: u64,
     /// The parameter sets of its description are old: every attempt that begins between key frames would meet another picture.
     distrusts_sets: bool,
@@ -282,6 +286,7 @@ impl Runner {
                     first_picture: None,
                     is_spread: !self.job.storage.is_shared,
                     session: None,
+                    closing: None,
                     ended: None,
                     is_gone: false,
                     looked: settings::Looked::default(),
@@ -340,6 +345,8 @@ impl Runner {
                 self.report.container = camera.container.name();
                 (self.job.camera, self.job.storage, self.job.memory) = (*camera, storage, memory);
                 self.told_soundless = false;
+                // It may be another camera.
+                self.distrusts_sets = false;
                 self.advised = settings::Advised::default();
                 self.event(Event::Reconfigured(limits));
             }
@@ -347,6 +354,10 @@ impl Runner {
                 self.job.camera.name.clone_from(&name);
                 self.report.name = name;
                 (self.job.storage, self.job.memory) = (storage, memory);
+                // Before the first attempt there is nothing to repeat.
+                if self.password_mark != 0 {
+                    self.try_another_password();
+                }
             }
             Order::Stop { why, leaves } => {
                 self.leaves = leaves;
@@ -359,8 +370,14 @@ impl Runner {
         let now = self.now();
         let id = &self.job.camera.id;
         match news {
+            News::Answered => self.event(Event::Answered(attempt)),
             News::Opened => self.event(Event::Opened(attempt)),
             News::Flows => self.look(),
+            News::Closing => {
+                if let Some(open) = self.open.iter_mut().find(|open| open.recording.attempt() == attempt) {
+                    open.closing.get_or_insert_with(Instant::now);
+                }
+            }
             News::Failed(failure) => {
                 let is_change = matches!(failure, Failure::Changed(_));
                 if is_change && self.logged.is_new(failure.text(), now) {
@@ -375,10 +392,7 @@ impl Runner {
                 }
             }
             News::StaleSets => self.distrusts_sets = true,
-            News::Stored { until } => {
-                let until = SystemTime::UNIX_EPOCH.checked_add(until);
-                self.report.last_stored = self.report.last_stored.max(until);
-            }
+            News::Stored(stored) => self.job.board.note_stored(&stored),
             News::Warning(text) if self.logged.is_new(&text, now) => tracing::warn!(camera = id, "{text}"),
             News::Info(text) if self.logged.is_new(&text, now) => tracing::info!(camera = id, "{text}"),
             News::Warning(_) | News::Info(_) => {}

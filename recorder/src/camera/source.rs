@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use gio::prelude::TlsCertificateExt;
 use gst::prelude::*;
+use gst_rtsp::gst_sdp::{SDPMediaRef, SDPMessage, SDPMessageRef};
 
 use crate::config::{Audio, Camera, Scheme, Transport};
 
 use super::login::{self, Login};
 use super::plan::{self, Sound, Video};
 use super::state::Failure;
+use super::watch::{News, Teller};
 use gstgcstreamer::base::lock::lock;
 
 /// Time for a TEARDOWN: cameras without it keep the session until it times out, and have few of them.
@@ -87,6 +89,12 @@ impl Choice {
         self.with(|chosen| chosen.left.clone().filter(|_| !chosen.sound))
     }
 
+    /// The whole description, before any stream is asked about: sound may stand in front of the pictures.
+    fn note_description(&self, description: &SDPMessageRef) {
+        let is_sendonly = are_pictures_sendonly(description);
+        self.with(|chosen| chosen.is_sendonly |= is_sendonly);
+    }
+
     /// Whether the stream with this number is wanted.
     fn select(&self, camera: &Camera, stream: u32, caps: &gst::CapsRef) -> bool {
         let is_sendonly = caps.structure(0).is_some_and(|s| s.has_field("a-sendonly"));
@@ -158,6 +166,23 @@ impl Choice {
     }
 }
 
+/// Whether the pictures, or the whole session, are said to be for sending alone.
+fn are_pictures_sendonly(description: &SDPMessageRef) -> bool {
+    let encoding = |media: &SDPMediaRef, format: &str| {
+        let caps = media.caps_from_media(format.parse().ok()?)?;
+        caps.structure(0)?.get::<String>("encoding-name").ok()
+    };
+    let is_known = |media: &SDPMediaRef| {
+        let mut encodings = media.formats().filter_map(|format| encoding(media, format));
+        encodings.any(|encoding| Video::of_rtp(&encoding).is_some())
+    };
+    let pictures = description
+        .medias()
+        .find(|media| media.media() == Some("video") && is_known(media));
+    let is_said = description.attributes().any(|attribute| attribute.key() == "sendonly");
+    pictures.is_some_and(|media| is_said || media.attributes().any(|attribute| attribute.key() == "sendonly"))
+}
+
 /// Whether the depayloader of such sound would end the whole recording: it needs the hexadecimal `config` of RFC 3640 4.1 and RFC 6416 7.3,
 /// of two bytes at least.
 fn lacks_configuration(encoding: &str, config: &str) -> bool {
@@ -177,9 +202,14 @@ pub(super) fn is_installed(name: &str) -> bool {
 ///
 /// # Errors
 /// Which element is not installed.
-pub(super) fn make(camera: &Camera, password: Option<&str>, choice: &std::sync::Arc<Choice>) -> Result<gst::Element, Failure> {
+pub(super) fn make(
+    camera: &Camera,
+    password: Option<&str>,
+    choice: &std::sync::Arc<Choice>,
+    teller: &Teller,
+) -> Result<gst::Element, Failure> {
     match camera.address.scheme() {
-        Scheme::Rtsp | Scheme::Rtsps => rtsp(camera, password, choice),
+        Scheme::Rtsp | Scheme::Rtsps => rtsp(camera, password, choice, teller),
         Scheme::Http | Scheme::Rtmp | Scheme::Srt => other(camera, password),
     }
 }
@@ -188,7 +218,12 @@ fn missing(element: &str, package: &str) -> Failure {
     Failure::Unsupported(format!("the element {element} is not installed; install {package}"))
 }
 
-fn rtsp(camera: &Camera, password: Option<&str>, choice: &std::sync::Arc<Choice>) -> Result<gst::Element, Failure> {
+fn rtsp(
+    camera: &Camera,
+    password: Option<&str>,
+    choice: &std::sync::Arc<Choice>,
+    teller: &Teller,
+) -> Result<gst::Element, Failure> {
     let microseconds = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let protocols = match camera.transport {
         Transport::Tcp => "tcp",
@@ -212,7 +247,14 @@ fn rtsp(camera: &Camera, password: Option<&str>, choice: &std::sync::Arc<Choice>
         .map_err(|_| missing("rtspsrc", "gstreamer1.0-plugins-good"))?;
     trust(&source, camera)?;
     begin_with_what_comes(&source, camera.transport);
-    login::watch(&source, &choice.login);
+    let teller = teller.clone();
+    login::watch(&source, &choice.login, move || teller.tell(News::Answered));
+    let described = std::sync::Arc::clone(choice);
+    source.connect("on-sdp", false, move |values| {
+        let description = values.get(1)?.get::<SDPMessage>().ok()?;
+        described.note_description(&description);
+        None
+    });
     let (choice, camera) = (std::sync::Arc::clone(choice), camera.clone());
     source.connect("select-stream", false, move |values| {
         let stream = values.get(1)?.get::<u32>().ok()?;
@@ -348,4 +390,34 @@ fn other(camera: &Camera, password: Option<&str>) -> Result<gst::Element, Failur
         }
     });
     Ok(bin.upcast())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A description with sound in front of pictures.
+    fn description(session: &str, sound: &str, pictures: &str) -> SDPMessage {
+        gst::init().unwrap();
+        let text = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\n{session}m=audio 0 RTP/AVP 0\r\n{sound}m=video 0 RTP/AVP 96\r\n\
+             a=rtpmap:96 H264/90000\r\n{pictures}"
+        );
+        SDPMessage::parse_buffer(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_description_says_whether_its_pictures_are_for_sending_alone_wherever_they_stand() {
+        let line = "a=sendonly\r\n";
+        for (session, sound, pictures, expected) in [
+            ("", line, line, true),
+            (line, "", "", true),
+            ("", line, "", false),
+            ("", line, "a=recvonly\r\n", false),
+            ("", "", "", false),
+        ] {
+            let description = description(session, sound, pictures);
+            assert_eq!(are_pictures_sendonly(&description), expected, "{session}|{sound}|{pictures}");
+        }
+    }
 }

@@ -8,8 +8,6 @@ use gst::prelude::*;
 pub struct SinkStats {
     /// Key units that it has received.
     pub key_units: u64,
-    /// Bytes that were stored.
-    pub bytes_uploaded: u64,
     /// Payload in memory, bytes.
     pub bytes_in_memory: u64,
     /// Bytes on disk that wait.
@@ -32,7 +30,6 @@ pub fn of(sink: &gst::Element) -> SinkStats {
     let get = |field| structure.get::<u64>(field).unwrap_or(0);
     SinkStats {
         key_units: get(stats::KEY_UNITS),
-        bytes_uploaded: get(stats::BYTES_UPLOADED),
         bytes_in_memory: get(stats::BYTES_IN_MEMORY),
         bytes_in_spool: get(stats::BYTES_IN_SPOOL),
         chunks_pending: get(stats::CHUNKS_PENDING),

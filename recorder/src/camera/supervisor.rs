@@ -19,8 +19,11 @@ pub type Attempt = u64;
 
 /// Reason of a camera that has had no result yet.
 pub const NO_RESULT: &str = "waiting for the first picture";
-/// An attempt that has no stream after this long has failed: the camera accepts connections and does not answer.
+/// An attempt without an answer for this long has failed: the camera accepts connections and does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// However many answers come, an attempt that has no stream after this long has failed. A camera is asked six times or so, and each answer
+/// has five seconds.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// No key frame for three chunks, and at least this long.
 const LEAST_KEY_WAIT: Duration = Duration::from_secs(30);
 /// Rebuilds for another stream are at least this far apart.
@@ -40,6 +43,8 @@ pub struct Limits {
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The camera has answered one of the requests that it takes to set up its stream.
+    Answered(Attempt),
     /// The camera has answered: its stream is set up and playing.
     Opened(Attempt),
     /// Pictures have come; `key`: a key frame among them.
@@ -90,8 +95,13 @@ pub struct Condition {
 enum Phase {
     /// The next attempt begins then.
     Waiting { until: Duration },
-    /// No answer yet.
-    Connecting { since: Duration },
+    /// No stream yet.
+    Connecting {
+        /// The beginning, or the last answer.
+        since: Duration,
+        /// The stream has to be there by then.
+        until: Duration,
+    },
     /// The stream plays.
     Open {
         /// The last picture, or the answer.
@@ -187,7 +197,7 @@ impl Supervisor {
     pub fn wake_at(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Waiting { until } => Some(*until),
-            Phase::Connecting { since } => Some(*since + CONNECT_TIMEOUT),
+            Phase::Connecting { since, until } => Some((*since + CONNECT_TIMEOUT).min(*until)),
             Phase::Open {
                 last,
                 last_key,
@@ -222,8 +232,13 @@ impl Supervisor {
     pub fn poll(&mut self, now: Duration) -> Vec<Action> {
         match &self.phase {
             Phase::Waiting { until } if now >= *until => vec![self.begin(now)],
-            Phase::Connecting { since } if now >= *since + CONNECT_TIMEOUT => {
+            Phase::Connecting { since, .. } if now >= *since + CONNECT_TIMEOUT => {
                 let text = format!("the camera does not answer within {} s", CONNECT_TIMEOUT.as_secs());
+                self.fail(now, &Failure::Unreachable(text))
+            }
+            Phase::Connecting { until, .. } if now >= *until => {
+                let seconds = SETUP_TIMEOUT.as_secs();
+                let text = format!("the camera answers, but its stream is not set up within {seconds} s; restart it");
                 self.fail(now, &Failure::Unreachable(text))
             }
             Phase::Open {
@@ -262,7 +277,10 @@ impl Supervisor {
         if self.attempt > 1 {
             *self.reconnects.entry(self.reason).or_default() += 1;
         }
-        self.phase = Phase::Connecting { since: now };
+        self.phase = Phase::Connecting {
+            since: now,
+            until: now + SETUP_TIMEOUT,
+        };
         Action::Begin {
             attempt: self.attempt,
             reason: self.reason,
@@ -273,7 +291,10 @@ impl Supervisor {
     pub fn slept(&mut self, lost: Duration, now: Duration) {
         let later = |at: Duration| (at + lost).min(now);
         match &mut self.phase {
-            Phase::Connecting { since } => *since = later(*since),
+            Phase::Connecting { since, until } => {
+                *since = later(*since);
+                *until += lost;
+            }
             Phase::Open { last, last_key, .. } => (*last, *last_key) = (later(*last), later(*last_key)),
             Phase::Waiting { .. } | Phase::Ending | Phase::Stopped => {}
         }
@@ -282,6 +303,12 @@ impl Supervisor {
     /// Takes an event; those of attempts that are over change nothing.
     pub fn on_event(&mut self, now: Duration, event: Event) -> Vec<Action> {
         match event {
+            Event::Answered(attempt) if attempt == self.attempt => {
+                if let Phase::Connecting { since, .. } = &mut self.phase {
+                    *since = now;
+                }
+                Vec::new()
+            }
             Event::Opened(attempt) if attempt == self.attempt => {
                 if matches!(self.phase, Phase::Connecting { .. }) {
                     self.phase = Phase::Open {
@@ -307,7 +334,12 @@ impl Supervisor {
             }
             Event::Reconfigured(limits) => self.reconfigure(now, limits),
             Event::Stop(why) => self.stop(now, why),
-            Event::Opened(_) | Event::Pictures { .. } | Event::KeyFrame(_) | Event::Failed(..) | Event::Gone(_) => Vec::new(),
+            Event::Answered(_)
+            | Event::Opened(_)
+            | Event::Pictures { .. }
+            | Event::KeyFrame(_)
+            | Event::Failed(..)
+            | Event::Gone(_) => Vec::new(),
         }
     }
 

@@ -136,6 +136,44 @@ fn a_key_frame_that_a_muxer_held_back_does_not_hide_that_the_camera_is_frozen() 
 }
 
 #[test]
+fn a_camera_that_answers_slowly_is_waited_for_and_one_that_does_not_is_told_of_after_ten_seconds() {
+    let mut story = Story::new();
+    story.pass(Duration::ZERO);
+    let attempt = story.attempt();
+    for _ in 0..6 {
+        assert!(!story.pass(S * 4), "an answer came");
+        story.event(Event::Answered(attempt));
+    }
+    story.record(S);
+    assert_eq!(story.state(), State::Recording);
+    story.fail(Failure::Closed(String::new()));
+    // It answers once, and then no more.
+    story.next();
+    let attempt = story.attempt();
+    story.pass(S);
+    story.event(Event::Answered(attempt));
+    assert!(!story.pass(S * 9) && story.pass(S));
+    assert_eq!(
+        story.supervisor.condition().reason,
+        "the camera does not answer within 10 s",
+        "{:?}",
+        story.now
+    );
+    story.gone();
+    // It answers for ever, and sets nothing up.
+    story.next();
+    let (attempt, mut ended, from) = (story.attempt(), false, story.now);
+    while !ended {
+        assert!(story.now - from <= 60 * S);
+        ended = story.pass(S * 2);
+        story.event(Event::Answered(attempt));
+    }
+    assert_eq!(story.now - from, 60 * S);
+    let reason = &story.supervisor.condition().reason;
+    assert!(reason.contains("not set up within 60 s"), "{reason}");
+}
+
+#[test]
 fn a_camera_that_works_is_recorded_from_its_first_key_frame() {
     let mut story = Story::new();
     assert_eq!(story.state(), State::Connecting);
@@ -443,6 +481,7 @@ fn the_gap_total_of_a_reason_never_falls_and_begins_at_the_last_picture() {
 #[derive(Clone, Debug)]
 enum Step {
     Pass(u64),
+    Answered,
     Opened,
     Pictures(bool),
     Fail(u8),
@@ -455,6 +494,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u64..20_000).prop_map(Step::Pass),
         1 => (0u64..1_000_000).prop_map(Step::Pass),
+        2 => Just(Step::Answered),
         3 => Just(Step::Opened),
         4 => any::<bool>().prop_map(Step::Pictures),
         4 => (0u8..8).prop_map(Step::Fail),
@@ -496,6 +536,7 @@ proptest! {
             let mut had_pictures = false;
             match step {
                 Step::Pass(ms) => ending |= story.pass(Duration::from_millis(ms)),
+                Step::Answered => if let Some(attempt) = story.open { ending |= story.event(Event::Answered(attempt)); },
                 Step::Opened => if let Some(attempt) = story.open { ending |= story.event(Event::Opened(attempt)); },
                 Step::Pictures(key) => if let Some(attempt) = story.open {
                     ending |= story.event(Event::Pictures { attempt, key });

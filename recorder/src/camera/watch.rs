@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use gcstreamer_schema::structures::chunk_uploaded;
+use gcstreamer_schema::time;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::plan::Video;
@@ -12,13 +14,20 @@ use super::state::Failure;
 use super::supervisor::Attempt;
 use gstgcstreamer::base::lock::lock;
 
+/// Sound that does not come for this long while pictures do has stopped. Recorded sound is given up then, or the muxer would wait for it.
+pub(super) const SOUND_LOST: Duration = Duration::from_secs(3);
+
 /// Something that the runner of a camera has to know.
 #[derive(Clone, Debug)]
 pub enum News {
+    /// The camera has answered one of several requests.
+    Answered,
     /// The camera has answered, and its streams are set up.
     Opened,
     /// Pictures or sound come for the first time.
     Flows,
+    /// The camera has closed the connection, and no stream of pictures has come yet.
+    Closing,
     /// It cannot go on.
     Failed(Failure),
     /// The sound is not recorded; why.
@@ -26,10 +35,7 @@ pub enum News {
     /// The picture changed before the first key frame: its first size was that of an old description.
     StaleSets,
     /// A chunk is stored.
-    Stored {
-        /// End of the chunk, since the Unix epoch.
-        until: Duration,
-    },
+    Stored(Stored),
     /// A WARNING of an element of ours.
     Warning(String),
     /// An INFO of an element of ours.
@@ -40,6 +46,33 @@ pub enum News {
     Gone,
     /// Everything is over.
     Finished,
+}
+
+/// A chunk that was stored, by whichever sink: those that lie in the spool are taken over by others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Of which camera it is.
+    pub device: String,
+    /// Its end, since the Unix epoch.
+    pub until: Duration,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Stored {
+    /// Reads an element message of a sink.
+    pub fn of(structure: &gst::StructureRef) -> Option<Self> {
+        if structure.name() != chunk_uploaded::NAME {
+            return None;
+        }
+        let start = time::parse_rfc3339(structure.get::<&str>(chunk_uploaded::START_TIME).ok()?)?;
+        let duration: u64 = structure.get(chunk_uploaded::DURATION).ok()?;
+        Some(Self {
+            device: structure.get(chunk_uploaded::DEVICE_ID).ok()?,
+            until: Duration::from_nanos(start.saturating_add(duration)),
+            size: structure.get(chunk_uploaded::SIZE).ok()?,
+        })
+    }
 }
 
 /// Sends news of one attempt.
@@ -220,12 +253,16 @@ impl Watch {
 
     /// Sound has passed. Whether it was the first.
     pub fn on_sound(&self, bytes: u64) -> bool {
-        let now = self.mark();
-        self.last_sound.store(now, Ordering::Relaxed);
+        self.on_sound_at(self.mark(), bytes)
+    }
+
+    fn on_sound_at(&self, now: u64, bytes: u64) -> bool {
+        let before = self.last_sound.swap(now, Ordering::Relaxed);
         self.silence.sound();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let is_first = self.sound.fetch_add(1, Ordering::Relaxed) == 0;
-        if is_first {
+        // After a break it has to last anew.
+        if is_first || Duration::from_nanos(now.saturating_sub(before)) >= SOUND_LOST {
             self.first_sound.store(now, Ordering::Relaxed);
         }
         is_first
@@ -266,7 +303,7 @@ impl Watch {
         self.silence.lasts()
     }
 
-    /// Returns how long ago the first sound came, and the last.
+    /// Returns how long ago sound came that has had no break since, and the last.
     pub fn sound_ages(&self) -> Option<(Duration, Duration)> {
         Some((self.age(&self.first_sound)?, self.age(&self.last_sound)?))
     }
@@ -334,6 +371,23 @@ mod tests {
             pace.picture(1000 * MS + i * 40 * MS - early, i == 0);
         }
         assert!((pace.fps.unwrap() - 25.0).abs() < 1.0, "{pace:?}");
+    }
+
+    #[test]
+    fn sound_that_comes_back_after_a_break_has_to_last_anew() {
+        const S: u64 = 1_000_000_000;
+        let watch = Watch::default();
+        let lasts = || watch.last_sound.load(Ordering::Relaxed) - watch.first_sound.load(Ordering::Relaxed);
+        assert!(watch.on_sound_at(S, 1));
+        for half in 2..=12 {
+            assert!(!watch.on_sound_at(half * S / 2, 1));
+        }
+        assert_eq!(lasts(), 5 * S);
+        // One lone packet, after the sound was left out.
+        assert!(!watch.on_sound_at(20 * S, 1));
+        assert_eq!(lasts(), 0);
+        watch.on_sound_at(22 * S, 1);
+        assert_eq!(lasts(), 2 * S);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Act {
     pub(crate) announces: Vec<String>,
     /// This method is refused with this status.
     pub(crate) refuses: Option<(&'static str, &'static str)>,
+    /// Each of its answers takes this long.
+    pub(crate) thinks: Duration,
     /// User name and password that it wants.
     pub(crate) wants: Option<(&'static str, &'static str)>,
     /// How they have to come.
@@ -214,6 +216,7 @@ impl Connection {
                 }
                 _ => {}
             }
+            std::thread::sleep(self.act.thinks);
             if !self.answer(&request, &headers)? {
                 return Ok(());
             }

@@ -9,20 +9,22 @@ use gst::prelude::*;
 
 use super::{Open, Runner, STUCK, limits, spawn};
 use crate::camera::bus;
+use crate::camera::recording::ENDED;
 use crate::camera::sink::Limits;
 use crate::camera::state::{Failure, State};
 use crate::camera::stats::{self, grow};
 use crate::camera::supervisor::{Attempt, Event};
+use crate::camera::watch::SOUND_LOST;
 use crate::spread;
 
 /// Announced sound is waited for after the first picture.
 const SOUND_WAIT: Duration = Duration::from_secs(3);
+/// The jitter buffer holds back the first packets, over TCP for half a second.
+const PADS_WAIT: Duration = Duration::from_millis(750);
 /// Another stream may follow one that cannot be recorded.
 const KINDS_WAIT: Duration = Duration::from_secs(3);
 /// Sound that comes later is taken in once it has lasted.
 const SOUND_LASTS: Duration = Duration::from_secs(10);
-/// Recorded sound that does not come while pictures do is given up, or the muxer would wait for it.
-const SOUND_LOST: Duration = Duration::from_secs(3);
 /// One rebuild for late sound.
 const SOUND_APART: Duration = Duration::from_secs(3600);
 
@@ -45,7 +47,6 @@ impl Runner {
             open.take_limits(self.job.storage.limits);
             if let Some(sink) = open.recording.sink() {
                 let now = stats::of(&sink);
-                grow(&mut self.report.stored_bytes, open.seen.bytes_uploaded, now.bytes_uploaded);
                 grow(&mut self.report.dropped_bytes, open.seen.bytes_dropped, now.bytes_dropped);
                 let mut retries = 0;
                 grow(&mut retries, open.seen.retries, now.retries);
@@ -59,7 +60,9 @@ impl Runner {
         }
         self.give_up_stuck();
         self.look_at_kinds();
+        self.look_at_closing();
         self.look_at_pictures();
+        self.look_at_sets();
         self.spread_cuts();
         self.look_at_sound();
         self.look_at_password();
@@ -97,6 +100,32 @@ impl Runner {
             .and_then(|open| Some((open.recording.attempt(), open.recording.unsupported(KINDS_WAIT)?)));
         if let Some((attempt, failure)) = failed {
             self.event(Event::Failed(attempt, failure));
+        }
+    }
+
+    /// A camera may write its first pictures and close at once: what the source has read of them still waits for its turn, and tells of
+    /// the end itself.
+    fn look_at_closing(&mut self) {
+        let lost = self.current().filter(|open| {
+            let is_late = open.closing.is_some_and(|at| at.elapsed() >= PADS_WAIT);
+            is_late && open.recording.has_no_pictures()
+        });
+        if let Some(attempt) = lost.map(|open| open.recording.attempt()) {
+            self.event(Event::Failed(attempt, Failure::Closed(ENDED.to_owned())));
+        }
+    }
+
+    /// The camera's parameter sets stand in its description alone, after all: without them no picture can be told from another.
+    fn look_at_sets(&mut self) {
+        let is_stuck = self.distrusts_sets && self.supervisor.condition().state == State::NoKeyFrames;
+        let stuck = self.current().filter(|open| {
+            let (recording, watch) = (&open.recording, &open.recording.watch);
+            is_stuck && recording.setup.distrusts_sets && watch.frames() == 0 && watch.slices() > 0
+        });
+        if let Some(attempt) = stuck.map(|open| open.recording.attempt()) {
+            self.distrusts_sets = false;
+            let text = "no parameter sets come in the stream: those of the description count again";
+            self.event(Event::Failed(attempt, Failure::Changed(text.to_owned())));
         }
     }
 
@@ -175,19 +204,16 @@ impl Runner {
         }
     }
 
-    /// Another password is tried at once.
+    /// While a camera refuses, its password file is looked at.
     fn look_at_password(&mut self) {
-        let is_refused = self.supervisor.condition().state == State::Refused;
-        let Some(password) = self
-            .job
-            .camera
-            .password
-            .as_ref()
-            .filter(|_| is_refused && self.current().is_none())
-        else {
-            return;
-        };
-        let mark = password.mark();
+        if self.supervisor.condition().state == State::Refused && self.current().is_none() {
+            self.try_another_password();
+        }
+    }
+
+    /// Another password than that of the last attempt is tried at once; the same one is not sent again, as cameras lock accounts.
+    pub(super) fn try_another_password(&mut self) {
+        let mark = self.job.camera.password.as_ref().map_or(0, crate::config::Secret::mark);
         if mark != 0 && mark != self.password_mark {
             self.password_mark = mark;
             self.event(Event::Reconfigured(limits(&self.job.camera)));
