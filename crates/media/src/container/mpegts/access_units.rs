@@ -4,7 +4,7 @@
 //! PURE. Sources: ISO/IEC 13818-1 2.4.3.7 (a time stamp is that of the first access unit that begins in the packet), ITU-T H.264
 //! 7.4.1.2.3 and H.265 7.4.2.4.4 (first NAL unit of an access unit). NAL units are given out behind lengths of four bytes.
 
-use crate::container::nal::{VideoCodec, find_start_code};
+use crate::container::nal::{Framing, VideoCodec, find_start_code, opens_with_delimiter};
 use crate::container::samples::{Sample, units};
 
 /// Step to a picture without a time and without one behind it: 25 pictures a second, ns.
@@ -41,6 +41,8 @@ pub(super) struct AccessUnits {
     /// The last packet ended with a start code: what begins is in the next one, with the time of this one if that has none.
     code_at_end: Option<Times>,
     done: Vec<(Times, Vec<u8>)>,
+    /// Nothing is missing between the last of them and the picture at hand.
+    is_next: bool,
 }
 
 impl AccessUnits {
@@ -78,6 +80,9 @@ impl AccessUnits {
                     has_slice: false,
                 });
             }
+            if role == Role::More {
+                self.rejoin(codec);
+            }
             let Some(open) = &mut self.open else { continue };
             if role != Role::More && !open.has_slice {
                 // What stood in front of it in a packet of its own has its time only where it has none itself.
@@ -100,6 +105,30 @@ impl AccessUnits {
     /// Packets are missing: what is open has no end.
     pub(super) fn lose(&mut self) {
         (self.open, self.code_at_end) = (None, None);
+        self.is_next = false;
+    }
+
+    /// A slice comes that is not the first of its picture. Parameter sets or SEI alone in front of it, without a delimiter, were repeated
+    /// for it: it goes on with the picture before.
+    fn rejoin(&mut self, codec: VideoCodec) {
+        let is_repeated = |open: &mut Open| {
+            let framing = Framing::Length(4);
+            !open.has_slice && !opens_with_delimiter(codec, framing, &open.data)
+        };
+        if !self.is_next || self.done.is_empty() {
+            return;
+        }
+        let Some(open) = self.open.take_if(is_repeated) else { return };
+        if let Some((times, mut data)) = self.done.pop() {
+            let last = data.len() + open.last;
+            data.extend(open.data);
+            self.open = Some(Open {
+                data,
+                times,
+                last,
+                has_slice: true,
+            });
+        }
     }
 
     /// Returns the pictures. One without a time stands evenly between its neighbours.
@@ -156,6 +185,7 @@ impl AccessUnits {
         if let Some(mut open) = self.open.take() {
             open.trim();
             self.done.push((open.times, open.data));
+            self.is_next = true;
         }
     }
 }

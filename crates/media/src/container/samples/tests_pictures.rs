@@ -212,3 +212,30 @@ fn start_codes_in_a_sample_become_lengths_and_times_go_on_from_fragment_to_fragm
     assert_eq!(samples.len(), 2);
     assert!(samples.iter().all(|s| s.key && s.data == lengths(&key)));
 }
+
+#[test]
+fn slices_with_another_time_and_parameter_sets_in_front_are_joined_to_their_picture() {
+    let [key, other] = pictures();
+    let again = [vec![SPS.to_vec(), PPS.to_vec()], vec![slice(0x65, false, 2, 300)]].concat();
+    let key = key.into_iter().take(4).chain(again).collect::<Vec<_>>();
+    let mut w = Writer::new();
+    w.tables();
+    let mut parts = Vec::new();
+    for n in 0..2u64 {
+        for (begin, nals) in [(n * 2, &key), (n * 2 + 1, &other)] {
+            for (i, nal) in nals.iter().enumerate() {
+                // The later slice, and what stands in front of it, has the time of the next picture.
+                let second = begin + u64::from(i >= nals.len() - if nals.len() > 3 { 3 } else { 1 });
+                w.pes(VIDEO, 0xe0, Some(second * SECOND), &annexb(std::slice::from_ref(nal)));
+                parts.push((u32::try_from(second).unwrap() * 1000, false, vec![nal.clone()]));
+            }
+        }
+    }
+    let whole = [lengths(&key), lengths(&other), lengths(&key), lengths(&other)];
+    let expected: Vec<(i64, bool, &[u8])> = (0..).zip(&whole).map(|(n, data)| (n, n % 2 == 0, &data[..])).collect();
+    let parts: Vec<(u32, bool, &[Vec<u8>])> = parts.iter().map(|(ms, key, nals)| (*ms, *key, &nals[..])).collect();
+    for (container, chunk) in [(Container::MpegTs, w.out.into()), (Container::Flv, tags(&parts))] {
+        let video = read(container, &chunk, None).unwrap().video.unwrap();
+        assert_eq!(outline(&video.samples), expected, "{container:?}");
+    }
+}

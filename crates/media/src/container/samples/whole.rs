@@ -28,6 +28,7 @@ pub(super) fn whole_pictures(track: &mut SampleTrack) {
     }
     let mut whole: Vec<Sample> = Vec::with_capacity(track.samples.len());
     let mut prefix: Option<Bytes> = None;
+    let mut has_first_slice = false;
     for mut sample in std::mem::take(&mut track.samples) {
         sample.data = with_lengths(codec, size, sample.data);
         if let Some(before) = prefix.take() {
@@ -37,10 +38,15 @@ pub(super) fn whole_pictures(track: &mut SampleTrack) {
         let last = whole.last_mut();
         match (picture, last) {
             (Some(picture), _) if picture.part == Part::Prefix => prefix = Some(sample.data),
-            (Some(picture), Some(last)) if picture.part == Part::Continues && last.pts == sample.pts => {
+            (Some(picture), Some(last))
+                if picture.part == Part::Continues
+                    && (last.pts == sample.pts
+                        || (has_first_slice && !nal::opens_with_delimiter(codec, Framing::Length(size), &sample.data))) =>
+            {
                 last.data = join(&last.data, &sample.data);
             }
             (Some(picture), last) => {
+                has_first_slice = picture.part == Part::Begins;
                 let is_second_field = fields.take(codec, &sample.data, &picture);
                 match last.filter(|_| is_second_field) {
                     Some(first) => first.data = join(&first.data, &sample.data),
