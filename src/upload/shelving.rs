@@ -1,4 +1,6 @@
-//! Which chunks on disk are queued, and which lie on the [`shelf`](super::shelf). PURE.
+//! Which chunks on disk are queued, and which lie on the [`shelf`](super::shelf).
+//!
+//! PURE.
 
 use std::sync::Arc;
 
