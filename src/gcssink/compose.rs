@@ -4,7 +4,6 @@
 use std::sync::atomic::Ordering;
 
 use gst::prelude::*;
-use gst::subclass::prelude::*;
 
 use super::debug::CAT;
 use super::messages::{self, Post};
@@ -19,11 +18,11 @@ use crate::upload::health::HealthEvent;
 use crate::upload::report::{Pending, Report};
 use gcstreamer_schema::units::bytes;
 
-/// Delivers one post. `session` is the running one, if any.
-pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post) {
+/// Delivers one post. `session` is the running one, if any. `notify_status`: notifies of the property `status` if it has changed.
+pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post, notify_status: &dyn Fn()) {
     match post {
         Post::Engine(Message::Report(report)) => {
-            say_report(element, session, report);
+            say_report(element, session, report, notify_status);
             if let Some(session) = session {
                 session.reported.health.store(true, Ordering::Relaxed);
             }
@@ -61,7 +60,7 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post)
     }
 }
 
-fn say_report(element: &gst::Element, session: Option<&Session>, report: Report) {
+fn say_report(element: &gst::Element, session: Option<&Session>, report: Report, notify_status: &dyn Fn()) {
     match report {
         Report::Uploaded {
             summary,
@@ -87,7 +86,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report)
             }
         }
         Report::Cut { summary, reason } => dropped(element, &summary, reason, 0),
-        Report::HealthEvent(word, pending) => say_word(element, session, word, pending),
+        Report::HealthEvent(event, pending) => say_health(element, session, (event, pending), notify_status),
         Report::Warning(text) => messages::warning(element, &text),
         Report::Disk { fault, text } => messages::disk(element, fault, &text),
         Report::DiskWorks => messages::disk_works(element),
@@ -120,13 +119,16 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chun
     messages::dropped(element, summary, reason, chunks);
 }
 
-fn say_word(element: &gst::Element, session: Option<&Session>, word: HealthEvent, pending: Pending) {
+fn say_health(
+    element: &gst::Element,
+    session: Option<&Session>,
+    (event, pending): (HealthEvent, Pending),
+    notify_status: &dyn Fn(),
+) {
     let flow = session.map(|s| &s.engine.flow);
-    match word {
+    match event {
         HealthEvent::Status(status, reason) => {
-            if let Some(sink) = element.downcast_ref::<super::GcsSink>() {
-                sink.imp().notify_status();
-            }
+            notify_status();
             messages::status(element, status, &reason, pending);
         }
         // Only one sink of a flow group reports an outage.

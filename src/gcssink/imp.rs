@@ -53,7 +53,8 @@ fn chance() -> u64 {
 /// Delivers one post. Runs in GStreamer's thread pool.
 fn say(element: &gst::Element, post: Post) {
     if let Some(sink) = element.downcast_ref::<super::GcsSink>() {
-        compose::say(element, sink.imp().session().as_deref(), post);
+        let sink = sink.imp();
+        compose::say(element, sink.session().as_deref(), post, &|| sink.notify_status());
     }
 }
 
@@ -129,7 +130,7 @@ impl GcsSink {
     }
 
     /// Notifies `status` if it differs from the value notified last: the queue, too, reports the end of a session.
-    pub(super) fn notify_status(&self) {
+    fn notify_status(&self) {
         let is_news = {
             let mut notified = lock(&self.notified);
             let now = self.status();

@@ -12,7 +12,7 @@ use super::camera_clock::CameraClock;
 use super::counters::{Counters, mono, now};
 use super::debug::CAT;
 use super::downstream;
-use super::messages::{MAX_POSTS, Post, Poster, deliver};
+use super::messages::{self, MAX_POSTS, Post, Poster};
 use super::report::{Event, Format, Phase};
 use super::session::Session;
 use super::settings::{Settings, specs};
@@ -43,6 +43,13 @@ pub struct IotCoreStatus {
     /// The `mqtt-connected` that was notified last.
     notified: Mutex<bool>,
     stop: Mutex<Option<Stop>>,
+}
+
+/// Delivers one post. Runs in GStreamer's thread pool.
+fn deliver(element: &gst::Element, post: Post) {
+    if let Some(status) = element.downcast_ref::<super::IotCoreStatus>() {
+        messages::deliver(element, post, || status.imp().notify_connected());
+    }
 }
 
 impl IotCoreStatus {
@@ -209,7 +216,7 @@ impl IotCoreStatus {
     }
 
     /// Notifies `mqtt-connected` if it differs from the value notified last: the link, too, reports the end of a session.
-    pub(super) fn notify_connected(&self) {
+    fn notify_connected(&self) {
         let is_news = {
             let mut notified = lock(&self.notified);
             let now = self.is_connected();

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
-use gst::subclass::prelude::*;
 
 use crate::element::poster::post_info;
 
@@ -28,16 +27,12 @@ pub(super) enum Post {
 /// The queue of posts of this element.
 pub(super) type Poster = crate::element::poster::MessagePoster<gst::Element, Post>;
 
-/// Delivers one post.
-pub(super) fn deliver(element: &gst::Element, post: Post) {
+/// Delivers one post. `notify_connected`: notifies of the property `mqtt-connected` if it has changed.
+pub(super) fn deliver(element: &gst::Element, post: Post, notify_connected: impl FnOnce()) {
     match post {
         Post::Warning(text) => gst::element_warning!(element, gst::ResourceError::Write, ("{text}")),
         Post::Info(text) => post_info(element, gst::ResourceError::Write, &text),
-        Post::Connected => {
-            if let Some(status) = element.downcast_ref::<super::IotCoreStatus>() {
-                status.imp().notify_connected();
-            }
-        }
+        Post::Connected => notify_connected(),
         Post::Notify(name) => element.notify(name),
         Post::Config(payload) => element.emit_by_name::<()>("config", &[&glib::Bytes::from_owned(payload)]),
         Post::Command(tail, payload) => element.emit_by_name::<()>("command", &[&tail, &glib::Bytes::from_owned(payload)]),
