@@ -413,7 +413,7 @@ fn source_files() -> Vec<String> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if name.contains("test") || name == "sim.rs" {
+            if name.contains("test") || name == "sim" {
                 continue;
             }
             if path.is_dir() {
@@ -449,7 +449,7 @@ fn documented() -> Vec<String> {
     // Some are explained in the row of another.
     found.push("exists with … bytes and is another recording".into());
     found.push("exists and may not be looked at (…)".into());
-    found.push("exists with as many bytes and its checksum is not told, so it may be another recording".into());
+    found.push("exists with as many bytes and the server gave no checksum, so it may be another recording".into());
     assert!(found.len() > 50);
     found
 }
@@ -479,7 +479,7 @@ const PARTS: &[&str] = &[
     "gs://{}/{} (generation {generation}) {what}",
     "what it does not take is held in memory",
     "{} wait, the oldest for {}",
-    "{verb}: {reason}; {waiting}; {left}; it is tried again by itself",
+    "{verb}: {reason}; {waiting}; {left}; it is tried again automatically",
     "{name} is {}: {instead}",
     // In the log.
     "a buffer of {size} bytes, pts",
@@ -487,7 +487,7 @@ const PARTS: &[&str] = &[
     "use mp4mux fragment-duration=1000 (ms)",
     "make fragments with default_base_moof",
     "select one program",
-    "check that the stream is what its container says",
+    "check that the stream matches its container format",
     "{} came, but no key unit",
     "nothing comes out of {muxer}",
     "nothing has come: check the source",

@@ -173,7 +173,10 @@ fn streams_that_cannot_be_cut_are_an_error_that_says_what_to_send_instead() {
         (
             "large.mkv",
             [matroska_head(), large].concat(),
-            ["over the limit of 4.2 MB", "check that the stream is what its container says"],
+            [
+                "over the limit of 4.2 MB",
+                "check that the stream matches its container format",
+            ],
         ),
         (
             "head-damaged.mp4",

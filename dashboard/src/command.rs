@@ -81,7 +81,7 @@ impl ExportFlags {
         check_bucket(&self.bucket).map_err(|fault| usage(format!("--bucket: {fault}")))?;
         check_device(&self.camera).map_err(|fault| usage(format!("--camera: {fault}")))?;
         let time = |name: &str, text: &str| {
-            parse_rfc3339(text).ok_or_else(|| usage(format!("{name} is no time; write it as 2026-11-22T14:00:00Z")))
+            parse_rfc3339(text).ok_or_else(|| usage(format!("{name} is not a time; write it as 2026-11-22T14:00:00Z")))
         };
         let (from, to) = (time("--from", &self.from)?, time("--to", &self.to)?);
         if to <= from || to - from > LONGEST {

@@ -293,7 +293,7 @@ impl Flags {
         let auth = auth(&self.auth, &self.iap_keys)?;
         if auth == Auth::None && !self.listen.ip().is_loopback() {
             return Err(format!(
-                "--listen {} is reachable from other machines, and --auth none asks nobody who he is; use --auth token:FILE or iap:AUDIENCE, or listen on 127.0.0.1",
+                "--listen {} is reachable from other machines, and --auth none lets everybody in without a login; use --auth token:FILE or iap:AUDIENCE, or listen on 127.0.0.1",
                 self.listen
             ));
         }

@@ -281,7 +281,7 @@ fn left_text(left: Pending, lost: Pending, dir: &str) -> String {
     let lost = match lost.bytes {
         0 => String::new(),
         size => format!(
-            "; another {} were in memory alone when the time was up and are lost, because spool-dir did not take them: make room there, raise max-spool-bytes, drain-timeout or shutdown-timeout",
+            "; another {} were in memory alone when the timeout ended and are lost, because spool-dir did not take them: make room there, raise max-spool-bytes, drain-timeout or shutdown-timeout",
             bytes(size)
         ),
     };
@@ -316,7 +316,7 @@ pub(super) fn clock_off(element: &gst::Element, seconds: i64) {
 
 /// Reports that writing to disk fails. Chunks then stay in memory, where `overflow-policy` applies.
 pub(super) fn disk(element: &gst::Element, fault: DiskFault, text: &str) {
-    let next = "what it does not take is held in memory and then overflow-policy decides; it is tried again by itself";
+    let next = "what it does not take is held in memory and then overflow-policy decides; it is tried again automatically";
     match fault {
         DiskFault::Full => gst::element_warning!(
             element,
@@ -405,7 +405,7 @@ pub(super) fn outage(element: &gst::Element, first: bool, reason: &str, pending:
     gst::element_warning!(
         element,
         gst::ResourceError::Write,
-        ("{verb}: {reason}; {waiting}; {left}; it is tried again by itself")
+        ("{verb}: {reason}; {waiting}; {left}; it is tried again automatically")
     );
 }
 

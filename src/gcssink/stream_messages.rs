@@ -131,7 +131,7 @@ pub(super) fn fault_text(fault: &Fault) -> String {
         }
         Fault::Programs(_) => "select one program (tsdemux ! mpegtsmux)",
         Fault::TracksLast => "send it from a muxer that writes its head first (matroskamux streamable=true): nothing was stored",
-        Fault::HeaderTooLarge(_) => "check that the stream is what its container says",
+        Fault::HeaderTooLarge(_) => "check that the stream matches its container format",
     };
     format!("{fault}; {next}")
 }

@@ -252,7 +252,7 @@ async fn after_conflict(
                 // Cloud Storage hides it from callers without the bucket's key: only the mark proves whose it is.
                 None if same_size && is_ours => Next::Ours(Some(Stored { created: None, ..stored })),
                 None if same_size => Next::Rename(format!(
-                    "{there} exists with as many bytes and its checksum is not told, so it may be another recording"
+                    "{there} exists with as many bytes and the server gave no checksum, so it may be another recording"
                 )),
                 _ => Next::Rename(format!("{there} exists with {} bytes and is another recording", stored.size)),
             }

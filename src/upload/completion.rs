@@ -322,7 +322,7 @@ impl QueueState {
                     "a chunk of an earlier session cannot be stored"
                 };
                 self.reports.push_back(Report::Warning(format!(
-                    "{what}: {}; it stays in the spool and is tried again by itself",
+                    "{what}: {}; it stays in the spool and is tried again automatically",
                     error.message
                 )));
             }

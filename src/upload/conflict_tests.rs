@@ -310,7 +310,7 @@ fn only_size_and_checksum_that_are_both_known_to_be_equal_prove_it() {
     assert_eq!(
         untold.stored(),
         under(NAME),
-        "the mark says it where the checksum is not told"
+        "the mark says it where the server gives no checksum"
     );
     let mut other = Case::new([(true, taken())], [Ok(object(9, None))]).sent_before();
     assert_eq!(other.stored(), under(AGAIN));

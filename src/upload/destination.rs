@@ -88,7 +88,7 @@ impl Sorter {
             }
             Some(Access::Unusable(why)) => self.park(&why, || {
                 format!(
-                    "chunks of the spool belong to no endpoint: their {why}; they stay in spool-dir until somebody removes them"
+                    "chunks of the spool name an invalid endpoint ({why}); they are not sent and stay in spool-dir: find out who writes there, and remove them"
                 )
             }),
             Some(Access::Own | Access::Google(_)) | None => {
@@ -105,8 +105,12 @@ impl Sorter {
             return (link_key, None);
         }
         let is_last = self.told.len() > MAX_NAMED;
-        let more = "chunks of the spool belong to still more endpoints that are not the one of this sink: they stay in spool-dir too; look at who writes there";
-        (link_key, Some(if is_last { more.to_owned() } else { text() }))
+        let more = || {
+            format!(
+                "chunks of the spool belong to more than {MAX_NAMED} endpoints other than that of this sink: they stay in spool-dir too, and no more are named; find out who writes there"
+            )
+        };
+        (link_key, Some(if is_last { more() } else { text() }))
     }
 }
 

@@ -76,7 +76,7 @@ fn login(plain: &Plain) -> Result<Option<(String, String)>, ConfigError> {
         (None, None) => Ok(None),
         (None, Some(_)) => Err(ConfigError::setting(
             "username",
-            "a password-file is set, and MQTT knows no password without a user name",
+            "a password-file is set, and MQTT takes a password only with a user name; set username",
         )),
         (Some(user), password) => Ok(Some((user.clone(), password.unwrap_or_default()))),
     }

@@ -36,7 +36,7 @@ pub enum KeyError {
     NotPem,
     /// The key is encrypted.
     #[error(
-        "the key in it is encrypted, and nobody is there to type the pass phrase; decrypt it with `openssl pkey -in KEY -out KEY.plain`"
+        "the key in it is encrypted, and nobody can type its passphrase here; decrypt it with `openssl pkey -in KEY -out KEY.plain`"
     )]
     Encrypted,
     /// A public key.

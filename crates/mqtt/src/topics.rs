@@ -81,7 +81,7 @@ impl Topics {
             return Err(ConfigError::setting(
                 "device-id",
                 format!(
-                    "\"{}\" cannot be: a + is a wildcard in MQTT's topics; the registry's numeric id of the device does as well",
+                    "\"{}\" is invalid: a + is a wildcard in MQTT's topics; the registry's numeric id of the device does as well",
                     shown(&device.device)
                 ),
             ));
@@ -232,7 +232,7 @@ fn check_id(setting: &'static str, id: &str) -> Result<(), ConfigError> {
         return Err(ConfigError::setting(
             setting,
             format!(
-                "\"{}\" cannot be: 1 to 255 letters, digits and -._~%+: are allowed",
+                "\"{}\" is invalid: 1 to 255 letters, digits and -._~%+: are allowed",
                 shown(id)
             ),
         ));
@@ -250,7 +250,7 @@ fn check_topic(setting: &'static str, topic: &str) -> Result<(), ConfigError> {
         return Err(ConfigError::setting(
             setting,
             format!(
-                "\"{}\" cannot be: 1 to 1024 bytes without + # and control characters, no slash at either end, no $ in front",
+                "\"{}\" is invalid: 1 to 1024 bytes without + # and control characters, no slash at either end, no $ in front",
                 shown(topic)
             ),
         ));

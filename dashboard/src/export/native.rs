@@ -53,7 +53,7 @@ fn skipped(last: &Chunk, chunk: &Chunk) -> Result<u64, String> {
         Container::MpegTs | Container::Raw => Ok(0),
         // Their players follow the times in the file, and go no way back.
         Container::Fmp4 | Container::Matroska if is_same && goes_back(last, chunk) => {
-            Err(format!("the times of the recording begin anew at {at}, {apart}"))
+            Err(format!("the times of the recording start again at {at}, {apart}"))
         }
         _ if is_same => Ok(init),
         Container::Flv if init >= FLV_HEAD => Ok(FLV_HEAD),
@@ -98,7 +98,7 @@ mod tests {
         };
         for container in [Container::Fmp4, Container::Matroska] {
             let error = begun_anew(container).unwrap_err();
-            assert!(error.contains("begin anew at") && error.contains("or as mp4"), "{error}");
+            assert!(error.contains("start again at") && error.contains("or as mp4"), "{error}");
         }
         assert_eq!(begun_anew(Container::MpegTs).map(|parts| parts.len()), Ok(3));
         assert_eq!(begun_anew(Container::Flv).map(|parts| parts.len()), Ok(3));

@@ -37,7 +37,7 @@ const TIMES: &str = "times are RFC 3339, e.g. 2026-11-22T14:00:00Z";
 fn time(name: &str, text: &str) -> Result<u64, ApiError> {
     // A + in a query is a space.
     let text = text.replace(' ', "+");
-    parse_rfc3339(&text).ok_or_else(|| ApiError::bad_request(format!("{name} is no time"), TIMES))
+    parse_rfc3339(&text).ok_or_else(|| ApiError::bad_request(format!("{name} is not a time"), TIMES))
 }
 
 pub(super) fn check_camera(id: &str) -> Result<(), ApiError> {
@@ -157,10 +157,10 @@ pub(super) async fn days(State(shared): State<Shared>, Question(query): Question
     check_camera(&query.camera)?;
     let first: Date = format!("{}-01", query.month)
         .parse()
-        .map_err(|_| ApiError::bad_request("month is no month", "write it as 2026-11"))?;
+        .map_err(|_| ApiError::bad_request("month is not a month", "write it as 2026-11"))?;
     let zone = TimeZone::get(query.tz.as_deref().unwrap_or_else(|| shared.app.zone_name(&query.camera))).map_err(|_| {
         ApiError::bad_request(
-            "tz is no time zone",
+            "tz is not a time zone",
             "write it as Europe/Berlin; without it days are the camera's",
         )
     })?;

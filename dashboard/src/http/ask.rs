@@ -28,7 +28,7 @@ fn refused(fault: &str) -> ApiError {
         () if fault.contains("missing field") => (format!("{name} is missing"), format!("add {name} behind the ?")),
         () if fault.contains("duplicate field") => (format!("{name} is there more than once"), format!("ask for one {name}")),
         () => (
-            "what stands behind the ? cannot be read".to_owned(),
+            "the query (behind the ?) cannot be read".to_owned(),
             "write it as name=value&name=value".to_owned(),
         ),
     };

@@ -13,7 +13,7 @@ use super::chunk::Chunk;
 pub enum Badge {
     /// It is in a list of cameras and the bucket has nothing of it.
     NeverSeen,
-    /// Its client left the MQTT broker without a goodbye.
+    /// Its connection to the broker ended without an MQTT DISCONNECT.
     Offline,
     /// No pictures come from the camera.
     CameraLost,

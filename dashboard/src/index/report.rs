@@ -112,7 +112,7 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
     if report.online == Some(false) {
         return plain(
             Badge::Offline,
-            "its connection to the MQTT broker ended without a goodbye: power, network or process".into(),
+            "its connection to the broker ended without an MQTT DISCONNECT: power, network or process".into(),
         );
     }
     if is_old(status, report.at, now) {
@@ -120,7 +120,7 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
         return plain(
             Badge::Unknown,
             format!(
-                "its last report is {} s old, of every {} s",
+                "its last report is {} s old; one is expected every {} s",
                 silence / SECOND,
                 status.interval_s
             ),
@@ -139,7 +139,7 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
         Phase::Starting => lost("no picture yet, it tries"),
         Phase::NotRecording => plain(
             Badge::NotRecording,
-            format!("pictures pass and none is recorded since {since}"),
+            format!("pictures arrive but nothing has been recorded since {since}"),
         ),
         Phase::Paused => plain(Badge::NotRecording, format!("paused since {since}")),
         Phase::Error => {
@@ -153,7 +153,7 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
         }
         Phase::Blocked => Some((
             Badge::Late,
-            format!("what comes takes no pictures since {since}"),
+            format!("pictures arrive but downstream has not accepted any since {since}"),
             backlog(status),
         )),
         Phase::Stopped | Phase::Eos => None,
