@@ -63,7 +63,7 @@ impl Kept {
 
 type Key = (Arc<str>, i64, bool);
 
-/// See the module.
+/// Reads chunks of the bucket and remuxes them. Keeps what it made, in memory up to a limit.
 #[derive(Debug)]
 pub struct Media {
     kept: Mutex<VecDeque<(Key, Kept)>>,

@@ -313,8 +313,8 @@ impl Leftovers {
         held
     }
 
-    /// Those whose lock somebody had at their turn get another one, if their folders are still there: who counts what lies in the spool has
-    /// it for a moment. Returns whether there are any.
+    /// Enqueues again the sessions that were locked at their turn, if their folders still exist: another process holds a session's lock for a
+    /// moment while it counts what is in the spool. Returns whether any session is waiting.
     pub fn retry_busy(&mut self) -> bool {
         let spool = Arc::clone(&self.spool);
         let is_there = |left: &Leftover| {

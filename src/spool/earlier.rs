@@ -8,7 +8,7 @@ use super::adopt::{Adoption, MOST_AT_ONCE};
 use super::error::SpoolError;
 use super::folder::Folder;
 
-/// See the module. Keeps the session's lock.
+/// Chunks that an earlier life of a running session left on disk, the oldest first. Keeps the session's lock.
 #[derive(Debug)]
 pub struct EarlierChunks {
     folder: Arc<Folder>,

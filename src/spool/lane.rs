@@ -60,7 +60,7 @@ struct Shared {
     patience: Duration,
 }
 
-/// See the module. Clones share one lane.
+/// The threads of one spool folder that make its file system calls. Clones share one lane.
 #[derive(Clone)]
 pub struct Lane(Arc<Shared>);
 

@@ -16,12 +16,12 @@ use super::records::to_u64;
 
 /// A single call writes at most this many bytes: on the slowest card that is not yet a hung disk.
 const PIECE: usize = 1 << 20;
-/// Whoever only wants to know how full the disk is waits no longer for it.
+/// Timeout for space queries, which only ask how full the disk is.
 const GLANCE: Duration = Duration::from_millis(200);
-/// Whoever lets go of a folder or a lock waits no longer for it.
+/// Timeout for the last job in a folder and for releasing a lock.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// See the module.
+/// A [`Disk`] whose calls go through a [`Lane`] and end with `TimedOut` if the disk does not answer. Clones share the lane.
 #[derive(Clone, Debug)]
 pub struct WatchedDisk {
     inner: Arc<dyn Disk>,

@@ -34,7 +34,7 @@ const BUSY_FOR: Duration = Duration::from_millis(500);
 /// Interval after which parked chunks get another turn.
 const PARKED_AGAIN: Duration = Duration::from_secs(3600);
 
-/// See the module.
+/// Takes over the sessions that earlier starts left in the spool. One for each sink with a spool.
 pub(super) struct Adopter {
     uploads: Arc<UploadQueue>,
     sorter: Sorter,

@@ -32,7 +32,7 @@ pub(super) fn is_chunk(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "chunk")
 }
 
-/// See the module.
+/// A simulated disk that calls `hook` before it creates, lists, writes or syncs.
 #[derive(Debug)]
 pub(super) struct HookedDisk<H> {
     pub(super) disk: SimDisk,

@@ -4,7 +4,7 @@
 
 use crate::spool::Notice;
 
-/// See the module.
+/// Counts files that could not be taken over, by kind, and remembers the first text of each.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     aside: Tally,

@@ -30,7 +30,7 @@ pub(super) fn works(destination: DestinationId) {
     TRIED.lock().unwrap_or_else(PoisonError::into_inner).remove(&destination);
 }
 
-/// So many ns it is to be left alone.
+/// Returns how long to wait before the next try, ns.
 pub(super) fn wait(destination: DestinationId) -> u64 {
     let tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     let since = tried

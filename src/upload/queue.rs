@@ -33,7 +33,7 @@ pub enum Overflow {
     Error,
 }
 
-/// See the module.
+/// The queue of one sink, shared by its streaming thread, its driver and its spooler.
 pub struct UploadQueue {
     state: Mutex<QueueState>,
     pub(super) changed: Condvar,

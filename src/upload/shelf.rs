@@ -12,7 +12,7 @@ use super::chunk::{Chunk, Place, Reopen, Summary};
 use super::ticket::Ticket;
 use crate::spool::{DestinationId, ShelvedFile};
 
-/// See the module. All of one session, the older first.
+/// Chunks on disk that are pending and not queued. All of one session, oldest first.
 #[derive(Default)]
 pub(super) struct Shelf {
     chunks: VecDeque<Shelved>,

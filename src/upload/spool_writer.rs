@@ -20,7 +20,7 @@ const REMOVE_AGAIN: Duration = Duration::from_secs(10);
 /// Opens the spool, if the disk answers.
 pub type Opener = Box<dyn FnMut() -> Result<Session, SpoolError> + Send>;
 
-/// See the module.
+/// Writes the chunks of one session to disk and removes their files. Blocks: to be called on threads for blocking work.
 pub struct SpoolWriter {
     session: Opened,
     times: Arc<Times>,

@@ -27,14 +27,14 @@ const MAX_CLOCK_OFF: i64 = 60;
 pub(super) struct QueueState {
     pub(super) scheduler: Scheduler,
     pub(super) chunks: BTreeMap<Ticket, Arc<Chunk>>,
-    /// Those that are pending and not among them.
+    /// Pending chunks that are not in `chunks`.
     pub(super) shelf: Shelf,
-    /// Those of `chunks` that are in memory.
+    /// Chunks of `chunks` that are in memory.
     pub(super) in_memory: BTreeSet<Ticket>,
-    /// Those of them that could be moved to disk, and are not being moved.
+    /// Chunks of `in_memory` that can be moved to disk and are not being moved.
     pub(super) movable: BTreeSet<Ticket>,
     pub(super) pending_bytes: u64,
-    /// Of them those of chunks that are parked.
+    /// Bytes of `pending_bytes` that are in parked chunks.
     pub(super) parked_bytes: u64,
     /// Chunks of earlier sessions adopted so far: numbers the next one's ticket.
     pub(super) adopted: u64,

@@ -13,7 +13,7 @@ use gcstreamer_storage::{
 /// Destinations whose writers are kept. Those of a spool that holds more are made again.
 const MAX_KEPT: usize = 64;
 
-/// See the module.
+/// The writers of one sink, by endpoint and credentials. Makes those to other endpoints when they are first needed.
 pub struct GcsWriters {
     own: Arc<dyn ObjectWriter>,
     endpoint: Endpoint,

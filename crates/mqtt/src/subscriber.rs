@@ -41,7 +41,7 @@ pub enum Heard {
     Refused(Vec<String>),
 }
 
-/// See the module.
+/// An MQTT client that subscribes to fixed filters, reconnects by itself, and publishes nothing.
 pub struct Subscriber {
     config: Arc<Config>,
     client_id: String,

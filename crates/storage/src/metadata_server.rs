@@ -52,7 +52,8 @@ impl Provider {
     }
 }
 
-/// See the module. Dropping a call of [`MetadataServer::headers`] lets the next one ask again.
+/// Fetches and keeps the access token of this machine's service account. Dropping a call of [`MetadataServer::headers`] lets the next one
+/// ask again.
 #[derive(Debug)]
 pub(crate) struct MetadataServer {
     http: reqwest::Client,

@@ -217,7 +217,7 @@ pub fn once<'a>(chunks: impl Iterator<Item = &'a Chunk>, to: u64) -> Vec<Piece<'
                 chunk.meta.start,
             )
         });
-        // Of the session that is taken up nothing is passed over, whatever its clock said.
+        // No chunk of the chosen session is skipped, whatever its clock said.
         let of_it = |chunk: &Chunk| best.is_some_and(|best| best.meta.session == chunk.meta.session);
         let first = open.iter().enumerate().filter(|(_, chunk)| of_it(chunk));
         let first = first.min_by_key(|(_, chunk)| chunk.meta.sequence).map(|(at, _)| at);
@@ -350,8 +350,8 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
     Some(out)
 }
 
-/// `all`: those by which the target duration and the independence are told, which must not change from one load of a live playlist to the
-/// next (RFC 8216 sections 6.2.1 and 4.3.5.1); `segments` are those that are listed.
+/// Returns the tags in front of the segments. `segments` are listed. `all` gives the target duration and whether segments are independent:
+/// neither may change from one load of a live playlist to the next (RFC 8216 sections 6.2.1 and 4.3.5.1).
 fn head((segments, all): (&[&Chunk], &[&Chunk]), ways: &Ways<'_>, sequence: u64, discontinuity: Option<u64>) -> String {
     let longest = all.iter().map(|chunk| chunk.meta.duration).max().unwrap_or(0);
     let target = (longest.saturating_add(500_000_000) / 1_000_000_000).max(1);

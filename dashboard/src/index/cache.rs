@@ -53,7 +53,7 @@ struct Memory {
     slots: HashMap<String, Weak<tokio::sync::Mutex<()>>>,
 }
 
-/// See the module.
+/// The chunks of listings, by what was listed: in memory up to a limit, and finished hours on disk too.
 #[derive(Debug)]
 pub struct Cache {
     memory: Mutex<Memory>,

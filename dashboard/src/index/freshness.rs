@@ -44,8 +44,8 @@ fn is_whole(begins: u64, chunks: &[Chunk]) -> bool {
     let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
         return false;
     };
-    // Of chunks that begin at whole multiples of their length the second begins exactly one length after the hour: the first may still
-    // be on its way then.
+    // If chunks begin at whole multiples of their length, the second one begins exactly one length after the hour: then the first may
+    // still be on its way.
     let shortest = chunks.iter().map(|chunk| chunk.meta.duration).min().unwrap_or(0);
     let is_first = first.meta.start.saturating_sub(begins) < shortest;
     // A chunk that begins within the hour is missing as long as nothing reaches its end.

@@ -17,7 +17,8 @@ pub(super) struct Order {
     pub(super) started: u64,
 }
 
-/// See the module. `refused` is the index 1 of a pair, all others 0.
+/// The chunks of one link, sorted by each order in which the scheduler asks for them. In a pair, index 1 holds refused chunks, index 0 all
+/// others.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     all: BTreeSet<Ticket>,

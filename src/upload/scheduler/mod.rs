@@ -61,7 +61,7 @@ pub enum Outcome {
     },
 }
 
-/// Decides what happens to closed chunks. See the module for the rules.
+/// Decides which closed chunk is sent next, when one is tried again and how many are sent at once, by the [rules of the module](self).
 #[derive(Debug)]
 pub struct Scheduler {
     chunks: BTreeMap<Ticket, Waiting>,
