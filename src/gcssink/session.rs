@@ -73,9 +73,9 @@ pub(super) struct Reported {
 }
 
 /// Forwards the engine's messages to the element's poster.
-struct ToOutbox(Arc<MessagePoster>);
+struct EnginePoster(Arc<MessagePoster>);
 
-impl Poster for ToOutbox {
+impl Poster for EnginePoster {
     fn post(&self, message: Message) {
         self.0.post(Post::Engine(message));
     }
@@ -123,7 +123,7 @@ impl Session {
                 validated.credentials,
                 validated.request_timeout,
             )),
-            poster: Arc::new(ToOutbox(Arc::clone(&poster))),
+            poster: Arc::new(EnginePoster(Arc::clone(&poster))),
             config: config(settings, &validated.template),
         };
         let session = Arc::new(Self {

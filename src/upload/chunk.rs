@@ -104,7 +104,7 @@ pub struct Held {
 #[derive(Clone, Debug)]
 pub struct Part {
     /// Its file.
-    pub kept: Arc<dyn SpooledPart>,
+    pub spooled: Arc<dyn SpooledPart>,
     /// Bytes of the object in it, from the first on.
     pub len: u64,
     /// The bytes behind them.
@@ -247,8 +247,8 @@ impl SentNames {
     }
 
     /// The chunk is on disk now: what is still being sent from memory marks it there.
-    pub(super) fn moved_to(&self, kept: Weak<dyn SpooledChunk>) {
-        let _ = self.moved.set(kept);
+    pub(super) fn moved_to(&self, spooled: Weak<dyn SpooledChunk>) {
+        let _ = self.moved.set(spooled);
     }
 
     /// Where the chunk was moved to, while it is still there.

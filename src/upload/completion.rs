@@ -263,8 +263,8 @@ impl QueueState {
         // It was moved there while it was being sent from memory, and nothing else refers to that file; or the disk did not answer.
         let file: Option<Arc<dyn SpooledChunk>> = match (&chunk.place, sent.confirmed) {
             (Place::Disk(_), Confirmed::File) | (Place::Memory(_), Confirmed::Part) => None,
-            (Place::Disk(kept), _) => Some(Arc::clone(kept)),
-            (Place::Memory(held), _) => held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
+            (Place::Disk(spooled), _) => Some(Arc::clone(spooled)),
+            (Place::Memory(held), _) => held.part.as_ref().map(|part| Arc::clone(&part.spooled) as _),
         };
         if let (Some(file), Some(disk)) = (file, &mut self.disk) {
             disk.confirms.push(file);

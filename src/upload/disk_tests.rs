@@ -124,7 +124,7 @@ pub(super) fn with_disk(memory: u64) -> Arc<UploadQueue> {
     Arc::new(UploadQueue::new(limits(memory, 1), 1, Box::new(|| {})).with_disk(true))
 }
 
-fn desk<H: Hook + 'static>(hooked: &HookedDisk<H>, uploads: &Arc<UploadQueue>) -> SpoolWriter {
+fn spool_writer<H: Hook + 'static>(hooked: &HookedDisk<H>, uploads: &Arc<UploadQueue>) -> SpoolWriter {
     let spool = Spool::open(Arc::new(hooked.clone()), hooked.disk.root(), 0).unwrap();
     SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times())
 }
@@ -161,11 +161,11 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
         uploads.queue(movable(sequence));
     }
     uploads.move_all();
-    let mut desk = desk(&hooked, &uploads);
+    let mut writer = spool_writer(&hooked, &uploads);
     let work = uploads.take_disk_work().0.unwrap();
-    let writer = std::thread::spawn({
+    let thread = std::thread::spawn({
         let uploads = Arc::clone(&uploads);
-        move || desk.work(work, false, &*uploads)
+        move || writer.work(work, false, &*uploads)
     });
     // The newest would be sent first, so it is moved last: 2, 1, 3.
     is_asked.recv().unwrap();
@@ -179,7 +179,7 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
     }
     let is_ok = last.is_ok();
     answer.send(last).unwrap();
-    assert_eq!(writer.join().unwrap().is_none(), is_ok);
+    assert_eq!(thread.join().unwrap().is_none(), is_ok);
     (dropped(&uploads), chunk_files(&hooked.disk))
 }
 
@@ -233,8 +233,8 @@ fn what_a_disk_that_hangs_has_not_taken_of_a_closed_chunk_is_told_when_the_time_
     uploads.spool(ops);
     let disk = SimDisk::new(1);
     let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
-    let mut desk = SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times());
-    let _ = step(&mut desk, &uploads);
+    let mut writer = SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times());
+    let _ = step(&mut writer, &uploads);
     uploads.spool(later);
     uploads.abandon("shutdown-timeout", true);
     let lost = uploads.forget("shutdown-timeout");
@@ -274,7 +274,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         let hooked = HookedDisk::new(Defect);
         let uploads = with_disk(1000);
         uploads.adopt(Vec::new(), true);
-        let desk = desk(&hooked, &uploads);
+        let writer = spool_writer(&hooked, &uploads);
         assert!(uploads.charge(20, Overflow::Block).is_taken());
         uploads.spool(written_as_it_comes(10));
         assert!(uploads.charge(10, Overflow::Block).is_taken());
@@ -282,7 +282,7 @@ fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
         uploads.move_all();
         let task = tokio::spawn(spooler::run(
             Arc::clone(&uploads),
-            desk,
+            writer,
             Jobs::of(hooked.disk.root(), Lane::new(Duration::from_secs(5))),
             Duration::from_secs(1),
             Box::new(|| {}),
@@ -451,8 +451,8 @@ fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again
     let disk = SimDisk::new(1);
     let spool = spool_on(&disk);
     let uploads = with_disk(1000);
-    let kept: Arc<dyn SpooledChunk> = ChunkFile::new(found(&disk, &spool), uploads.times());
-    let name = Arc::clone(&kept).load().unwrap().request.name;
+    let spooled: Arc<dyn SpooledChunk> = ChunkFile::new(found(&disk, &spool), uploads.times());
+    let name = Arc::clone(&spooled).load().unwrap().request.name;
     let stored = StoredAs {
         name: name.clone(),
         device: "cam".to_owned(),
@@ -461,12 +461,12 @@ fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again
         crc32c: 1,
         start: 2,
     };
-    kept.set_stored(stored);
+    spooled.set_stored(stored);
     // The confirmation goes on though no caller waits for it.
-    assert!(kept.confirm());
+    assert!(spooled.confirm());
     let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("", "b"))), None);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let (attempted, confirmed) = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
+    let (attempted, confirmed) = runtime.block_on(send_from_disk(&Unanswering, &spooled, None, &flow));
     let Attempted::Stored { stored, name: told, .. } = attempted else {
         panic!("{attempted:?}")
     };
@@ -521,8 +521,8 @@ fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let member = Arc::new(Member::new(Group::join(""), Site::of("unanswering", "b")));
     let flow = Route::own(&member, None);
-    let kept: Arc<dyn SpooledChunk> = Arc::new(Unanswering);
-    let attempted = runtime.block_on(send_from_disk(&Unanswering, &kept, None, &flow));
+    let spooled: Arc<dyn SpooledChunk> = Arc::new(Unanswering);
+    let attempted = runtime.block_on(send_from_disk(&Unanswering, &spooled, None, &flow));
     let (Attempted::Failed { error, .. }, Confirmed::No) = attempted else {
         panic!("it is given up")
     };
@@ -673,10 +673,10 @@ pub(super) fn written_as_it_comes(second: usize) -> Vec<Op> {
 }
 
 /// Works off what is to be done now. What the disk said.
-fn step(desk: &mut SpoolWriter, uploads: &UploadQueue) -> Option<SpoolError> {
+fn step(writer: &mut SpoolWriter, uploads: &UploadQueue) -> Option<SpoolError> {
     let work = uploads.take_disk_work().0.expect("there is something to do");
     let touch = work.touch;
-    let trouble = desk.work(work, false, uploads);
+    let trouble = writer.work(work, false, uploads);
     uploads.disk_done(
         touch,
         trouble
@@ -709,11 +709,11 @@ fn end_mark_refused() -> (SimDisk, Arc<UploadQueue>, SpoolWriter) {
     });
     let uploads = Arc::new(UploadQueue::new(limits(100_000, 1), 1, Box::new(|| {})).with_disk(false));
     uploads.adopt(Vec::new(), true);
-    let mut desk = desk(&hooked, &uploads);
+    let mut writer = spool_writer(&hooked, &uploads);
     assert!(uploads.charge(20, Overflow::Block).is_taken());
     uploads.spool(written_as_it_comes(10));
-    assert!(step(&mut desk, &uploads).is_some());
-    (hooked.disk, uploads, desk)
+    assert!(step(&mut writer, &uploads).is_some());
+    (hooked.disk, uploads, writer)
 }
 
 fn found_at_the_next_start(disk: &SimDisk) -> Vec<Found> {
@@ -724,9 +724,9 @@ fn found_at_the_next_start(disk: &SimDisk) -> Vec<Found> {
 
 #[test]
 fn an_end_that_the_disk_refused_once_is_written_again_and_the_chunk_is_whole_on_disk() {
-    let (disk, uploads, mut desk) = end_mark_refused();
+    let (disk, uploads, mut writer) = end_mark_refused();
     uploads.lock().disk.as_mut().unwrap().health.retry();
-    assert!(step(&mut desk, &uploads).is_none());
+    assert!(step(&mut writer, &uploads).is_none());
     assert!(uploads.lock().chunks.values().all(|c| c.is_on_disk()));
     let (lost, left) = uploads.abandon("drain-timeout", true);
     assert_eq!((lost.bytes, left.chunks, left.bytes), (0, 1, 20));
@@ -740,10 +740,10 @@ fn an_end_that_the_disk_refused_once_is_written_again_and_the_chunk_is_whole_on_
 
 #[test]
 fn a_part_whose_folder_is_removed_before_its_end_is_written_is_saved_into_the_new_one() {
-    let (disk, uploads, mut desk) = end_mark_refused();
+    let (disk, uploads, mut writer) = end_mark_refused();
     disk.remove_tree(&disk.root().join("cam").join(SESSION));
     uploads.lock().disk.as_mut().unwrap().health.retry();
-    assert!(step(&mut desk, &uploads).is_none());
+    assert!(step(&mut writer, &uploads).is_none());
     assert_eq!(chunk_files(&disk).len(), 1);
     let found = found_at_the_next_start(&disk);
     let [Found::Upload(stored)] = &found[..] else {
@@ -754,22 +754,22 @@ fn a_part_whose_folder_is_removed_before_its_end_is_written_is_saved_into_the_ne
 
 /// The same: it is sent, and the disk is to be tried again with its end.
 fn sent_before_its_end() -> (SimDisk, Arc<UploadQueue>, SpoolWriter, (Ticket, Arc<Chunk>)) {
-    let (disk, uploads, desk) = end_mark_refused();
+    let (disk, uploads, writer) = end_mark_refused();
     let Due::Send { chunks, .. } = uploads.due() else {
         panic!("it has stopped")
     };
     let sent = chunks.into_iter().next().expect("it is sent");
     uploads.move_all();
     uploads.lock().disk.as_mut().unwrap().health.retry();
-    (disk, uploads, desk, sent)
+    (disk, uploads, writer, sent)
 }
 
 #[test]
 fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_behind() {
-    let (disk, uploads, mut desk, (ticket, sending)) = sent_before_its_end();
-    assert!(step(&mut desk, &uploads).is_none());
+    let (disk, uploads, mut writer, (ticket, sending)) = sent_before_its_end();
+    assert!(step(&mut writer, &uploads).is_none());
     assert_eq!(chunk_files(&disk).len(), 1);
-    sending.part().expect("sent from there").kept.confirm();
+    sending.part().expect("sent from there").spooled.confirm();
     assert_eq!(chunk_files(&disk).len(), 1, "it is the chunk now");
     let stored = Attempted::Stored {
         stored: None,
@@ -780,15 +780,15 @@ fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_be
         warning: None,
     };
     uploads.finished(ticket, stored, Confirmed::Part);
-    assert!(step(&mut desk, &uploads).is_none());
+    assert!(step(&mut writer, &uploads).is_none());
     assert!(chunk_files(&disk).is_empty());
 }
 
 #[test]
 fn a_chunk_that_is_stored_before_its_end_is_written_is_no_trouble_of_the_disk() {
-    let (disk, uploads, mut desk, (_, sending)) = sent_before_its_end();
-    sending.part().expect("sent from there").kept.confirm();
-    assert!(step(&mut desk, &uploads).is_none());
+    let (disk, uploads, mut writer, (_, sending)) = sent_before_its_end();
+    sending.part().expect("sent from there").spooled.confirm();
+    assert!(step(&mut writer, &uploads).is_none());
     let words: Vec<Report> = std::iter::from_fn(|| uploads.take_report()).collect();
     assert!(
         !words.iter().any(|word| format!("{word:?}").contains("closed already")),
@@ -799,13 +799,13 @@ fn a_chunk_that_is_stored_before_its_end_is_written_is_no_trouble_of_the_disk() 
 
 #[test]
 fn a_chunk_whose_end_the_disk_never_took_stays_for_the_next_start_and_nothing_is_told_as_lost() {
-    let (disk, uploads, mut desk) = end_mark_refused();
+    let (disk, uploads, mut writer) = end_mark_refused();
     let (lost, left) = uploads.abandon("shutdown-timeout", true);
     assert_eq!((lost.chunks, lost.bytes, left.chunks, left.bytes), (0, 0, 1, 20));
     assert_eq!(left_and_lost(&uploads), [(20, 0)]);
     uploads.stop();
     while let (Some(work), _) = uploads.take_disk_work() {
-        assert!(desk.work(work, false, &*uploads).is_none());
+        assert!(writer.work(work, false, &*uploads).is_none());
     }
     let found = found_at_the_next_start(&disk);
     assert!(
@@ -820,21 +820,21 @@ fn a_spool_that_is_full_in_mid_chunk_keeps_what_it_has_and_only_the_rest_is_told
     let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 20_000).unwrap();
     let uploads = Arc::new(UploadQueue::new(limits(1 << 20, 1), 1, Box::new(|| {})).with_disk(false));
     uploads.adopt(Vec::new(), true);
-    let mut desk = SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times());
+    let mut writer = SpoolWriter::new(spool.session("cam", SESSION).unwrap(), uploads.times());
     assert!(uploads.charge(100_010, Overflow::Block).is_taken());
     let mut ops = written_as_it_comes(100_000);
     let rest = ops.split_off(2);
     uploads.spool(ops);
-    assert!(step(&mut desk, &uploads).is_none());
+    assert!(step(&mut writer, &uploads).is_none());
     uploads.spool(rest);
-    assert!(step(&mut desk, &uploads).is_some_and(|e| e.is_full()));
+    assert!(step(&mut writer, &uploads).is_some_and(|e| e.is_full()));
     uploads.move_all();
     let (lost, left) = uploads.abandon("drain-timeout", true);
     assert_eq!((lost.bytes, left.chunks, left.bytes), (100_000, 1, 10));
     assert_eq!(left_and_lost(&uploads), [(0, 100_000), (10, 100_000)]);
     assert_eq!(uploads.snapshot().memory, 0);
     while let (Some(work), _) = uploads.take_disk_work() {
-        let _ = desk.work(work, false, &*uploads);
+        let _ = writer.work(work, false, &*uploads);
         uploads.disk_done(Touch::Free, None);
     }
     let found = found_at_the_next_start(&disk);
@@ -849,13 +849,13 @@ fn a_chunk_whose_file_could_not_be_made_goes_to_disk_when_that_works_again() {
     let disk = SimDisk::new(1);
     let uploads = Arc::new(UploadQueue::new(limits(1000, 1), 1, Box::new(|| {})).with_disk(false));
     uploads.adopt(Vec::new(), true);
-    let mut desk = SpoolWriter::new(spool_on(&disk).session("cam", SESSION).unwrap(), uploads.times());
+    let mut writer = SpoolWriter::new(spool_on(&disk).session("cam", SESSION).unwrap(), uploads.times());
     assert!(uploads.charge(20, Overflow::Block).is_taken());
     uploads.spool(written_as_it_comes(10));
     disk.set_fault(Some(Fault::Once(1, 5)));
-    assert!(step(&mut desk, &uploads).is_some());
+    assert!(step(&mut writer, &uploads).is_some());
     uploads.lock().disk.as_mut().unwrap().health.retry();
-    assert!(step(&mut desk, &uploads).is_none());
+    assert!(step(&mut writer, &uploads).is_none());
     assert_eq!(uploads.snapshot().memory, 0);
     assert_eq!(chunk_files(&disk).len(), 1);
 }

@@ -95,7 +95,7 @@ async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> (Attempted,
         Place::Memory(held) => {
             let marks = Marks::new(
                 Arc::clone(&held.sent),
-                held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
+                held.part.as_ref().map(|part| Arc::clone(&part.spooled) as _),
             );
             let name = chunk.renamed.as_deref();
             let attempted = attempt(&*writers.own(), &held.request, name, &held.naming, &marks, flow).await;
@@ -104,39 +104,39 @@ async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> (Attempted,
             };
             match attempted {
                 Attempted::Stored { .. } => {
-                    let part = Arc::clone(&part.kept);
+                    let part = Arc::clone(&part.spooled);
                     let is_done = spawn_blocking(move || part.confirm()).await.unwrap_or(false);
                     (attempted, if is_done { Confirmed::Part } else { Confirmed::No })
                 }
-                Attempted::Failed { error, .. } if part.kept.take_hung() => {
+                Attempted::Failed { error, .. } if part.spooled.take_hung() => {
                     (Attempted::Unread { why: error.message }, Confirmed::No)
                 }
                 _ => (attempted, Confirmed::No),
             }
         }
-        Place::Disk(kept) => send_from_disk(writers, kept, chunk.renamed.as_deref(), flow).await,
+        Place::Disk(spooled) => send_from_disk(writers, spooled, chunk.renamed.as_deref(), flow).await,
     }
 }
 
 pub(super) async fn send_from_disk(
     writers: &dyn Writers,
-    kept: &Arc<dyn SpooledChunk>,
+    spooled: &Arc<dyn SpooledChunk>,
     name: Option<&str>,
     flow: &Route,
 ) -> (Attempted, Confirmed) {
-    let mut attempted = try_from_disk(writers, kept, name, flow).await;
+    let mut attempted = try_from_disk(writers, spooled, name, flow).await;
     match &mut attempted {
         // The mark that the server has it is on disk before it is reported.
         Attempted::Stored { .. } => {
-            let kept = Arc::clone(kept);
-            let is_done = spawn_blocking(move || kept.confirm()).await.unwrap_or(false);
+            let spooled = Arc::clone(spooled);
+            let is_done = spawn_blocking(move || spooled.confirm()).await.unwrap_or(false);
             (attempted, if is_done { Confirmed::File } else { Confirmed::No })
         }
         Attempted::Failed { error, .. } => {
-            if let Some(why) = kept.damage() {
-                return (aside(kept, why).await, Confirmed::No);
+            if let Some(why) = spooled.damage() {
+                return (aside(spooled, why).await, Confirmed::No);
             }
-            if kept.take_hung() {
+            if spooled.take_hung() {
                 let why = std::mem::take(&mut error.message);
                 return (Attempted::Unread { why }, Confirmed::No);
             }
@@ -146,11 +146,11 @@ pub(super) async fn send_from_disk(
     }
 }
 
-async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name: Option<&str>, flow: &Route) -> Attempted {
-    let reading = Arc::clone(kept);
+async fn try_from_disk(writers: &dyn Writers, spooled: &Arc<dyn SpooledChunk>, name: Option<&str>, flow: &Route) -> Attempted {
+    let reading = Arc::clone(spooled);
     let loaded = match spawn_blocking(move || reading.load()).await {
         Ok(Ok(loaded)) => loaded,
-        Ok(Err(Unloaded::Damaged(why))) => return aside(kept, why).await,
+        Ok(Err(Unloaded::Damaged(why))) => return aside(spooled, why).await,
         Ok(Err(Unloaded::Hung(why))) => return Attempted::Unread { why },
         Ok(Err(Unloaded::Stored(known))) => {
             return Attempted::Stored {
@@ -184,7 +184,7 @@ async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name
     let google = Endpoint::google();
     let endpoint = loaded.endpoint.as_deref().unwrap_or(google.as_str());
     let flow = flow.to(endpoint, &loaded.request.bucket);
-    let marks = Marks::new(loaded.sent, Some(Arc::clone(kept)));
+    let marks = Marks::new(loaded.sent, Some(Arc::clone(spooled)));
     let mut attempted = attempt(&*writer, &loaded.request, name, &loaded.naming, &marks, &flow).await;
     if let Attempted::Stored {
         stored,
@@ -197,7 +197,7 @@ async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name
     {
         *start = Some(loaded.start);
         // Before anything is waited for: this attempt may be broken off there.
-        kept.set_stored(StoredAs {
+        spooled.set_stored(StoredAs {
             name: name.clone(),
             device: device.clone(),
             generation: stored.as_ref().map(|s| s.generation),
@@ -209,9 +209,9 @@ async fn try_from_disk(writers: &dyn Writers, kept: &Arc<dyn SpooledChunk>, name
     attempted
 }
 
-async fn aside(kept: &Arc<dyn SpooledChunk>, why: String) -> Attempted {
-    let kept = Arc::clone(kept);
-    match spawn_blocking(move || kept.set_aside(&why)).await {
+async fn aside(spooled: &Arc<dyn SpooledChunk>, why: String) -> Attempted {
+    let spooled = Arc::clone(spooled);
+    match spawn_blocking(move || spooled.set_aside(&why)).await {
         Ok(why) => Attempted::Damaged { why },
         Err(panic) => failed(format!("setting a damaged chunk of the spool aside broke off: {panic}")),
     }

@@ -147,13 +147,13 @@ impl Sink {
             for (ticket, chunk) in chunks {
                 let session = chunk.summary.session.to_string();
                 *self.tried.entry(session.clone()).or_default() += 1;
-                let super::chunk::Place::Disk(kept) = &chunk.place else {
+                let super::chunk::Place::Disk(spooled) = &chunk.place else {
                     unreachable!()
                 };
-                let loaded = Arc::clone(kept).load().unwrap();
+                let loaded = Arc::clone(spooled).load().unwrap();
                 let attempted = match loaded.request.bucket.as_str() {
                     OWN => {
-                        assert!(kept.confirm());
+                        assert!(spooled.confirm());
                         self.stored.push(session);
                         Attempted::Stored {
                             stored: None,

@@ -37,7 +37,7 @@ impl Marks {
 
     /// A first request is about to be made. Durable when this returns, where the disk takes it.
     pub(super) async fn attempted(&self) {
-        self.on_disk(|kept| kept.mark_attempted()).await;
+        self.on_disk(|spooled| spooled.mark_attempted()).await;
     }
 
     /// The request under this name has stored nothing.
@@ -53,12 +53,12 @@ impl Marks {
     async fn refund(&self, name: &str, for_good: bool) {
         self.names.remove(name, for_good);
         let name = name.to_owned();
-        self.on_disk(move |kept| kept.unmark_sent(&name)).await;
+        self.on_disk(move |spooled| spooled.unmark_sent(&name)).await;
     }
 
     async fn on_disk(&self, work: impl FnOnce(&dyn SpooledChunk) + Send + 'static) {
-        if let Some(kept) = self.disk() {
-            let _ = spawn_blocking(move || work(&*kept)).await;
+        if let Some(spooled) = self.disk() {
+            let _ = spawn_blocking(move || work(&*spooled)).await;
         }
     }
 }
@@ -102,10 +102,10 @@ impl Pacer for Sending {
 
     fn sent_whole(&self) {
         if self.marks.names.insert(&self.name)
-            && let Some(kept) = self.marks.disk()
+            && let Some(spooled) = self.marks.disk()
         {
             let name = self.name.clone();
-            *lock(&self.writing) = Some(spawn_blocking(move || kept.mark_sent(&name)));
+            *lock(&self.writing) = Some(spawn_blocking(move || spooled.mark_sent(&name)));
         }
     }
 }

@@ -36,10 +36,12 @@ impl UploadQueue {
             if state.interrupted {
                 return Charged::No(NoRoom::Interrupted);
             }
+            // `overflow` may be out of date: the caller reads the settings again.
             if state.version != version {
                 return Charged::No(NoRoom::Again);
             }
             state.need = bytes;
+            // Before anything is dropped: a chunk that moves to disk is not lost. The spooler wakes this wait.
             if state.disk_makes_room() {
                 self.disk_wake.notify_one();
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -53,12 +55,14 @@ impl UploadQueue {
             }
             // On a disk that is full, what is parked is the oldest, and gives way as any other does.
             let may_drop_parked = overflow == Overflow::DropOldest && state.is_parked_in_the_way();
+            // Nothing is on its way, so nothing would end a wait.
             if state.scheduler.pending() == 0 && !may_drop_parked {
                 return Charged::No(NoRoom::Nothing);
             }
             match overflow {
                 Overflow::Error => return Charged::No(NoRoom::Full),
                 Overflow::DropOldest => {
+                    // If the only chunk gave way while it is being sent, and so did each one after it, none would ever arrive.
                     let is_only = state.scheduler.pending() == 1 && state.scheduler.in_flight() == 1;
                     if is_only && state.disk.is_none() {
                         return Charged::No(NoRoom::CutOpen);

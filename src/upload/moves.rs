@@ -55,7 +55,7 @@ impl QueueState {
     }
 
     /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
-    pub(super) fn moved(&mut self, ticket: Ticket, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
+    pub(super) fn moved(&mut self, ticket: Ticket, spooled: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
         if self.chunks.get(&ticket).is_some_and(|chunk| chunk.is_movable()) {
             // Unless it turns out below that it is on disk now.
             self.movable.insert(ticket);
@@ -68,14 +68,14 @@ impl QueueState {
                 return None;
             }
         }
-        let kept = kept?;
+        let spooled = spooled?;
         // What was on disk in part is there alone: its file is the chunk.
         let was_part = self.chunks.get(&ticket).is_some_and(|chunk| chunk.part().is_some());
         let stays = was_part || self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
         if !stays && self.scheduler.is_in_flight(ticket) {
             if self.need == 0 {
                 // It is being sent meanwhile, and no buffer waits for its room.
-                return Some(kept);
+                return Some(spooled);
             }
             if self.scheduler.recall(ticket) {
                 self.aborts.push(ticket);
@@ -83,18 +83,18 @@ impl QueueState {
             }
         }
         let Some(chunk) = self.chunks.get(&ticket).cloned() else {
-            return Some(kept);
+            return Some(spooled);
         };
         self.refund(&chunk);
         self.in_memory.remove(&ticket);
         self.movable.remove(&ticket);
         let Some(chunk) = self.chunks.get_mut(&ticket) else {
-            return Some(kept);
+            return Some(spooled);
         };
         let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
         *chunk = Arc::new(Chunk {
             summary: chunk.summary.clone(),
-            place: Place::Disk(kept),
+            place: Place::Disk(spooled),
             renamed: chunk.renamed.clone(),
             ..**chunk
         });

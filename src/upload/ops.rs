@@ -105,7 +105,7 @@ pub(super) trait Progress {
     /// Whether the end of a chunk that is being moved to disk may be written: it was neither stored nor dropped meanwhile.
     fn may_finish(&self, ticket: Ticket) -> bool;
     /// A chunk was moved to disk, or could not be. Returns what is on disk and not wanted there.
-    fn moved(&self, ticket: Ticket, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>>;
+    fn moved(&self, ticket: Ticket, spooled: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>>;
 }
 
 /// Bytes of memory that wait with these.

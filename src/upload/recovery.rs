@@ -121,7 +121,7 @@ pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dy
     let times = uploads.times();
     let (is_open, opened) = oneshot::channel();
     let (folder, plan, jobs) = (session.folder, session.plan, session.jobs);
-    let desk = match session.opened {
+    let writer = match session.opened {
         Ok((session, left)) => {
             let _ = is_open.send(left);
             SpoolWriter::new(session, Arc::clone(&times))
@@ -145,7 +145,7 @@ pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dy
     };
     let adopter = Adopter::new(&uploads, session.sorter, times);
     let adoption = tokio::spawn(adopter.run(folder, opened, Arc::clone(&jobs)));
-    spooler::run(Arc::clone(&uploads), desk, jobs, session.interval, ahead).await;
+    spooler::run(Arc::clone(&uploads), writer, jobs, session.interval, ahead).await;
     if adoption.await.is_err() {
         uploads.set_adopting(false);
     }

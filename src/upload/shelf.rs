@@ -52,8 +52,8 @@ impl Shelf {
 
     /// Puts a chunk behind the others, unless it is in somebody's hands or its file has a story that must not be forgotten.
     pub(super) fn put(&mut self, chunk: &Chunk) -> bool {
-        let Place::Disk(kept) = &chunk.place else { return false };
-        if chunk.recovered || chunk.link_key.is_some() || chunk.renamed.is_some() || Arc::strong_count(kept) != 1 {
+        let Place::Disk(spooled) = &chunk.place else { return false };
+        if chunk.recovered || chunk.link_key.is_some() || chunk.renamed.is_some() || Arc::strong_count(spooled) != 1 {
             return false;
         }
         let session = &chunk.summary.session;
@@ -61,7 +61,7 @@ impl Shelf {
             return false;
         }
         let destination = self.common.as_ref().map(|common| common.destination);
-        let Some((file, destination, reopen)) = kept.shelve(destination) else {
+        let Some((file, destination, reopen)) = spooled.shelve(destination) else {
             return false;
         };
         self.common.get_or_insert_with(|| Common {

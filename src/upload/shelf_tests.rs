@@ -96,9 +96,9 @@ impl Sink {
                 (start, chunk.summary.running),
                 (1_800_000_000_000_000_000 + sequence, Some(sequence))
             );
-            let Place::Disk(kept) = &chunk.place else { unreachable!() };
-            assert_eq!(Arc::clone(kept).load().unwrap().request.name, format!("cam/{sequence:06}"));
-            assert!(kept.confirm());
+            let Place::Disk(spooled) = &chunk.place else { unreachable!() };
+            assert_eq!(Arc::clone(spooled).load().unwrap().request.name, format!("cam/{sequence:06}"));
+            assert!(spooled.confirm());
             self.stored.push(sequence);
             let stored = Attempted::Stored {
                 stored: None,

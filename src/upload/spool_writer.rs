@@ -249,9 +249,9 @@ impl SpoolWriter {
         if let Some(part) = &held.part {
             // It goes on where the disk refused.
             if let Opened::Yes(session) = &self.session {
-                part.kept.rescue(session, entry)?;
+                part.spooled.rescue(session, entry)?;
             }
-            let stored = part.kept.complete(part, &closed, &is_wanted)?;
+            let stored = part.spooled.complete(part, &closed, &is_wanted)?;
             return Ok(stored.map(|stored| ChunkFile::moved(stored, Arc::clone(&held.sent), Arc::clone(&self.times)) as _));
         }
         let Some(pieces) = held.request.body.pieces() else {
@@ -324,8 +324,8 @@ impl Writing {
             Some(part) => Body::backed(Arc::<PartialFile>::clone(part), on_file, rest.iter().cloned()),
             None => Body::from_pieces(rest.iter().cloned()),
         };
-        let part = part.map(|kept| Part {
-            kept,
+        let part = part.map(|spooled| Part {
+            spooled,
             len: on_file,
             rest,
         });

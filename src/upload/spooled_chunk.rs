@@ -111,8 +111,8 @@ impl ChunkFile {
             is_hung: AtomicBool::new(false),
             stored_as: OnceLock::new(),
         });
-        let kept: Arc<dyn SpooledChunk> = Arc::<Self>::clone(&chunk);
-        chunk.sent.moved_to(Arc::downgrade(&kept));
+        let spooled: Arc<dyn SpooledChunk> = Arc::<Self>::clone(&chunk);
+        chunk.sent.moved_to(Arc::downgrade(&spooled));
         for mark in chunk.sent.all() {
             let _ = lock(&chunk.stored).mark_sent(mark);
         }

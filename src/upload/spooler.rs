@@ -80,18 +80,18 @@ const RELEASE: Duration = Duration::from_millis(500);
 /// `ahead` has the recorder leave word of what it has not decided about.
 pub async fn run(
     uploads: Arc<UploadQueue>,
-    desk: SpoolWriter,
+    writer: SpoolWriter,
     jobs: Arc<Jobs>,
     interval: Duration,
     ahead: Box<dyn Fn() + Send + Sync>,
 ) {
-    let carry_out = |desk, work, sync| carry_out(&uploads, &jobs, desk, work, sync);
+    let carry_out = |writer, work, sync| carry_out(&uploads, &jobs, writer, work, sync);
     // Written four times an interval and synced three ticks apart: what came in just after a sync is synced within one.
     let mut ticks = tokio::time::interval((interval / 4).max(Duration::from_millis(5)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut desk = Some(desk);
+    let mut writer = Some(writer);
     let (mut tick, mut tried_at, mut is_idle, mut is_blocked) = (0u64, Instant::now(), true, false);
     loop {
         let mut sync = false;
@@ -104,7 +104,7 @@ pub async fn run(
             }
             _ = looks.tick(), if is_idle => {
                 if uploads.wants_look() {
-                    (desk, is_idle, is_blocked) = carry_out(desk, uploads.no_work(), false).await;
+                    (writer, is_idle, is_blocked) = carry_out(writer, uploads.no_work(), false).await;
                 }
             }
         }
@@ -120,10 +120,10 @@ pub async fn run(
                 if !sync {
                     break;
                 }
-                (desk, is_idle, is_blocked) = carry_out(desk, uploads.no_work(), true).await;
+                (writer, is_idle, is_blocked) = carry_out(writer, uploads.no_work(), true).await;
                 break;
             };
-            (desk, is_idle, is_blocked) = carry_out(desk, work, sync).await;
+            (writer, is_idle, is_blocked) = carry_out(writer, work, sync).await;
             tried_at = Instant::now();
             sync = false;
         }
@@ -133,11 +133,11 @@ pub async fn run(
 async fn carry_out(
     uploads: &Arc<UploadQueue>,
     jobs: &Jobs,
-    desk: Option<SpoolWriter>,
+    writer: Option<SpoolWriter>,
     work: Work,
     sync: bool,
 ) -> (Option<SpoolWriter>, bool, bool) {
-    let Some(mut desk) = desk else {
+    let Some(mut writer) = writer else {
         uploads.disk_gone();
         return (None, true, false);
     };
@@ -146,18 +146,18 @@ async fn carry_out(
     let permit = permits.acquire().await;
     let draining = is_last.then(|| jobs.lane.draining());
     let touch = work.touch;
-    let told = Arc::clone(uploads);
+    let progress = Arc::clone(uploads);
     let done = spawn_blocking(move || {
-        let trouble = desk.work(work, sync, &*told);
-        (desk, trouble)
+        let trouble = writer.work(work, sync, &*progress);
+        (writer, trouble)
     })
     .await;
     drop((permit, draining));
     match done {
-        Ok((desk, trouble)) => {
-            let (is_idle, is_blocked) = (desk.is_idle(), trouble.is_some());
+        Ok((writer, trouble)) => {
+            let (is_idle, is_blocked) = (writer.is_idle(), trouble.is_some());
             uploads.disk_done(touch, trouble);
-            (Some(desk), is_idle, is_blocked)
+            (Some(writer), is_idle, is_blocked)
         }
         Err(panic) => {
             uploads.broken(&format!("writing to spool-dir: {panic}"));
@@ -448,7 +448,7 @@ impl Progress for UploadQueue {
         state.unshelve_all();
         let waiting = state.chunks.iter().filter(|(t, _)| !state.scheduler.is_in_flight(**t));
         let on_disk = waiting.filter_map(|(&ticket, chunk)| match &chunk.place {
-            Place::Disk(kept) => Some((ticket, Arc::clone(kept))),
+            Place::Disk(spooled) => Some((ticket, Arc::clone(spooled))),
             Place::Memory(_) => None,
         });
         on_disk.collect()
@@ -482,10 +482,10 @@ impl Progress for UploadQueue {
         is_wanted
     }
 
-    fn moved(&self, ticket: Ticket, kept: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
+    fn moved(&self, ticket: Ticket, spooled: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
         let mut state = self.lock();
-        let is_moved = kept.is_some();
-        let unwanted = state.moved(ticket, kept);
+        let is_moved = spooled.is_some();
+        let unwanted = state.moved(ticket, spooled);
         // All others were reported as lost before; this one may have been saved at the last moment.
         let abandoned = state.disk.as_ref().and_then(|d| d.phase.abandoned()).filter(|_| !is_moved);
         let gone = abandoned.map(|reason| state.give_up(ticket, reason));

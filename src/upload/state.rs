@@ -233,11 +233,11 @@ impl QueueState {
     pub(super) fn drop_chunk(&mut self, ticket: Ticket, reason: &'static str) -> Option<Arc<Chunk>> {
         let chunk = self.lose_chunk(ticket, reason)?;
         let on_disk = match &chunk.place {
-            Place::Disk(kept) => Some(Arc::clone(kept)),
-            Place::Memory(held) => held.part.as_ref().map(|part| Arc::clone(&part.kept) as _),
+            Place::Disk(spooled) => Some(Arc::clone(spooled)),
+            Place::Memory(held) => held.part.as_ref().map(|part| Arc::clone(&part.spooled) as _),
         };
-        if let (Some(disk), Some(kept)) = (&mut self.disk, on_disk) {
-            disk.discards.push(kept);
+        if let (Some(disk), Some(spooled)) = (&mut self.disk, on_disk) {
+            disk.discards.push(spooled);
             // There is room now: it is tried again.
             disk.health.unblock();
         }

@@ -153,10 +153,10 @@ impl Sink {
         let chunks: Vec<_> = self.uploads.lock().chunks.values().cloned().collect();
         assert_eq!(chunks.len(), files);
         for chunk in chunks {
-            let Place::Disk(kept) = &chunk.place else {
+            let Place::Disk(spooled) = &chunk.place else {
                 panic!("it stays in memory")
             };
-            assert!(kept.confirm());
+            assert!(spooled.confirm());
         }
         assert!(chunk_files(&self.disk).is_empty());
     }
@@ -393,9 +393,9 @@ fn a_disk_that_does_not_answer_to_whatever_call_of_an_attempt_is_told_of_as_one_
         let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
         let uploads = with_disk(1000);
         let stored = written(&spool.session("cam", SESSION).unwrap(), entry(0));
-        let kept = ChunkFile::new(stored, uploads.times());
+        let spooled = ChunkFile::new(stored, uploads.times());
         disk.set_fault(Some(Fault::Once(call, Errno::TIMEDOUT.raw_os_error())));
-        let read = match Arc::clone(&kept).load() {
+        let read = match Arc::clone(&spooled).load() {
             Ok(loaded) => runtime
                 .block_on(loaded.request.body.reader().next(100))
                 .map(|_| ())
@@ -403,7 +403,7 @@ fn a_disk_that_does_not_answer_to_whatever_call_of_an_attempt_is_told_of_as_one_
             Err(Unloaded::Hung(_)) => continue,
             Err(why) => panic!("call {call}: {why:?}"),
         };
-        assert_eq!(kept.take_hung(), read.is_err(), "call {call}: {read:?}");
+        assert_eq!(spooled.take_hung(), read.is_err(), "call {call}: {read:?}");
         if disk.ops() <= call {
             assert!(call > 2 && read.is_ok(), "{call}");
             break;
