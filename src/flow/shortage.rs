@@ -171,7 +171,7 @@ impl Watch {
         }
         self.sampled_at = now;
         self.sample(look.requests);
-        self.judge(look.limits, now)
+        self.classify(look.limits, now)
     }
 
     /// Notes that a sink reports no more; its totals still count.
@@ -235,7 +235,7 @@ impl Watch {
         totals
     }
 
-    fn judge(&mut self, limits: [f64; 2], now: u64) -> Option<Shortage> {
+    fn classify(&mut self, limits: [f64; 2], now: u64) -> Option<Shortage> {
         let found = self.find(limits);
         self.short = found.map(|f| f.limit);
         if found.is_none() {

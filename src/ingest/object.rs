@@ -41,7 +41,7 @@ pub struct ObjectSettings {
 
 impl ObjectSettings {
     /// Adds to the metadata of a session's first chunk why the recording began and which session it follows.
-    fn tell_of_the_start(&self, info: &ChunkInfo, metadata: &mut BTreeMap<String, String>) {
+    fn add_start_reason(&self, info: &ChunkInfo, metadata: &mut BTreeMap<String, String>) {
         if let (Some(GapReason::Start), Some(reason)) = (info.gap, &self.start_reason) {
             metadata.insert(GAP_REASON.to_owned(), reason.clone());
         }
@@ -100,7 +100,7 @@ impl ObjectBuilder {
             metadata.insert("clock".to_owned(), ClockKind::Suspect.name().to_owned());
         }
         if info.sequence == 0 {
-            self.settings.tell_of_the_start(info, &mut metadata);
+            self.settings.add_start_reason(info, &mut metadata);
         }
         ObjectRequest {
             bucket: self.bucket.clone(),

@@ -39,6 +39,7 @@ impl Engine {
                 Charged::No(NoRoom::Full) => return Err(self.end_with(Message::Full)),
                 Charged::No(NoRoom::Refused) => return Err(self.end_with(Message::Refused(self.queue.last_reason()))),
                 Charged::No(NoRoom::CutOpen) => {
+                    // An open chunk without a place to cut leaves nothing to drop: then the one being sent has to go after all.
                     let before = self.queue.snapshot().pending.chunks;
                     self.with(Ingest::make_room);
                     if self.queue.snapshot().pending.chunks <= before {

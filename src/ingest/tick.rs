@@ -84,7 +84,7 @@ impl Engine {
     fn poll_flow(&self) {
         let (bytes, requests, version) = self.flow.group().limits();
         if self.reported.flow_version.swap(version, Ordering::Relaxed) != version {
-            let is_news = self.flow.group().tell(version);
+            let is_news = self.flow.group().claim_report(version);
             self.poster.post(Message::LimitsChanged {
                 bytes,
                 requests,

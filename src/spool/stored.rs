@@ -130,7 +130,7 @@ impl Stored {
     ///
     /// # Errors
     /// No room, or the disk: the old values count then. The entry is of another chunk.
-    pub fn settle(&mut self, closed: &ClosedEntry) -> Result<(), SpoolError> {
+    pub fn amend(&mut self, closed: &ClosedEntry) -> Result<(), SpoolError> {
         let path = self.path();
         let same = (closed.size, closed.crc32c, closed.entry.sequence);
         if same != (self.summary.size, self.summary.crc32c, self.summary.sequence) || closed.entry.session != self.folder.session

@@ -199,7 +199,7 @@ impl Adopter {
             let Ok((adopter, rest, step)) = stepped.await else { return };
             (self, leftovers) = (adopter, rest);
             self.set_rest(leftovers.rest());
-            uploads.tell_leftovers();
+            uploads.report_leftovers();
             if step == Some(Step::Went) {
                 continue;
             }
@@ -263,7 +263,7 @@ impl Adopter {
 
     /// Posts pending reports before a wait.
     fn say(&mut self, is_last: bool) {
-        self.uploads.tell_leftovers();
+        self.uploads.report_leftovers();
         for text in self.notices.take(is_last) {
             self.uploads.warn(text);
         }

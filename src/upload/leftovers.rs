@@ -138,7 +138,7 @@ impl UploadQueue {
     }
 
     /// Called when the first leftover chunk is being stored: reports once how many there are.
-    pub(super) fn tell_leftovers(&self) {
+    pub(super) fn report_leftovers(&self) {
         let mut state = self.lock();
         if state.leftovers.is_served && !std::mem::replace(&mut state.leftovers.told, true) {
             let held = state.leftovers.held.values().flat_map(|held| &held.tickets);

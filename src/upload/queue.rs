@@ -292,7 +292,7 @@ impl UploadQueue {
         }
         drop(state);
         if last {
-            self.tell_leftovers();
+            self.report_leftovers();
         }
         self.publish();
         self.wake.notify_one();

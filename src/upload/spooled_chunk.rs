@@ -131,7 +131,7 @@ impl ChunkFile {
         };
         // Durable before the first attempt: after a crash it is tried under the same name.
         let redated = ClosedEntry { entry, ..closed.clone() };
-        match stored.settle(&redated) {
+        match stored.amend(&redated) {
             Ok(()) => Ok(redated),
             // A chunk with its old date is better than one that waits for room: it makes some by being sent.
             Err(e) if e.takes_nothing() => Ok(closed),
@@ -194,7 +194,7 @@ impl SpooledChunk for ChunkFile {
                 sent: false,
                 ..closed.entry.clone()
             };
-            let _ = stored.settle(&ClosedEntry { entry, ..closed });
+            let _ = stored.amend(&ClosedEntry { entry, ..closed });
         }
     }
 

@@ -140,7 +140,7 @@ impl Group {
     }
 
     /// Returns whether the caller must report that the limits have this version: the first member that asks does.
-    pub fn tell(&self, version: u64) -> bool {
+    pub fn claim_report(&self, version: u64) -> bool {
         let mut state = self.lock();
         let is_news = state.reported < version;
         state.reported = state.reported.max(version);

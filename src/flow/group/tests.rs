@@ -78,7 +78,7 @@ fn an_equal_rate_is_no_news_and_another_is_told_once() {
     let version = group.limits().2;
     group.set(Some(500), None);
     assert_eq!(group.limits().2, version);
-    assert!(group.tell(version) && !group.tell(version));
+    assert!(group.claim_report(version) && !group.claim_report(version));
 }
 
 #[tokio::test(start_paused = true)]

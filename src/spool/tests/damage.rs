@@ -15,7 +15,7 @@ fn file(sealed: bool) -> (std::path::PathBuf, Vec<u8>, Vec<u8>) {
         chunk.sync().unwrap();
     }
     let mut stored = chunk.finish(&closed(entry("s1", 3), &object)).unwrap();
-    stored.settle(&closed(entry("s1", 3), &object)).unwrap();
+    stored.amend(&closed(entry("s1", 3), &object)).unwrap();
     let mut bytes = disk.bytes(&stored.path());
     if !sealed {
         bytes.truncate(bytes.len() - super::super::format::MARK_LEN);

@@ -55,7 +55,7 @@ fn play(disk: &SimDisk, story: &mut Story) -> Result<(), SpoolError> {
         } else {
             end.entry.name = "settled".into();
             story.said[at].names.push("settled".into());
-            twice(|| stored.settle(&end))?;
+            twice(|| stored.amend(&end))?;
             story.said[at].names.remove(0);
         }
     }

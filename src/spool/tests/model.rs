@@ -260,7 +260,7 @@ impl Run {
             end.entry.name.push('+');
             let size = usize::try_from(end.size).unwrap();
             self.promise(&key).ends.push((end.entry.name.clone(), size));
-            let done = stored.settle(&end);
+            let done = stored.amend(&end);
             if self.went_well(done).is_some() {
                 let promise = self.promise(&key);
                 promise.ends.drain(..promise.ends.len() - 1);

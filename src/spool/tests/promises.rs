@@ -216,7 +216,7 @@ fn a_renamed_chunk_comes_back_under_its_new_name() {
         let mut stored = finished(&spool.session("cam", "s1").unwrap(), &entry("s1", 0), &object);
         let mut renamed = closed(entry("s1", 0), &object);
         renamed.entry.name = "other".into();
-        stored.settle(&renamed).unwrap();
+        stored.amend(&renamed).unwrap();
         assert_eq!(stored.load().unwrap().entry.name, "other");
         let next = disk.crash();
         drop((stored, spool));
@@ -551,7 +551,7 @@ fn p10_a_chunk_says_that_it_was_sent_whole_only_under_that_name_and_as_long_as_t
         assert!(stored.sent().is_empty() || stored.sent() == [a]);
         let mut renamed = closed(entry("s1", 0), &object);
         renamed.entry.name = "other".into();
-        stored.settle(&renamed).unwrap();
+        stored.amend(&renamed).unwrap();
         assert!(stored.sent().is_empty(), "another name");
         stored.mark_sent(b).unwrap();
         stored.confirm().unwrap();

@@ -77,7 +77,7 @@ fn a_chunk_goes_through_its_whole_life_on_the_real_disk() {
     let len = stored.path().metadata().unwrap().len();
     assert_eq!(spool.used(), len.div_ceil(4096) * 4096);
     drop(chunk);
-    stored.settle(&closed(entry("s1", 0), &object)).unwrap();
+    stored.amend(&closed(entry("s1", 0), &object)).unwrap();
     drop((stored, session));
     let mut stored = super::stored(only(&spool));
     assert_eq!(stored.load().unwrap(), closed(entry("s1", 0), &object));
