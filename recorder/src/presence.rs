@@ -46,7 +46,7 @@ impl Listener for Log {
 
 impl Presence {
     /// Begins to be there, if there is a broker of `[mqtt]`, once the one `before` has gone: a broker keeps only the newest of two
-    /// clients of one name, and would publish the will of the other. Nothing happens to `before` if this fails. Call it inside a runtime.
+    /// clients of one name, and would publish the will of the other. Nothing happens to `before` if the settings are wrong. Call it inside a runtime.
     ///
     /// # Errors
     /// What is wrong with the settings.

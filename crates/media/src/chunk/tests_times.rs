@@ -754,6 +754,60 @@ fn short_recordings_in_fragments_follow_one_another() {
     }
 }
 
+#[test]
+fn two_tracks_of_one_kind_in_fragments_of_their_own_last_as_long_as_they_do() {
+    let sound = |id: u32| fmp4::Trak {
+        id,
+        ..fmp4::Trak::audio(fmp4::aac())
+    };
+    let picture = |id: u32| fmp4::Trak {
+        id,
+        ..fmp4::Trak::video(fmp4::avc(40))
+    };
+    let pictures = |seconds: usize| {
+        let mut samples = vec![fmp4::inter(); 25 * seconds];
+        samples[0] = fmp4::idr();
+        samples
+    };
+    // Seconds of a fragment of each track: in turns, and of other lengths.
+    for (a, b) in [(1, 1), (2, 2), (1, 5), (4, 4)] {
+        for kind in ["sounds", "pictures and two sounds", "pictures"] {
+            let heads = match kind {
+                "sounds" => vec![sound(1), sound(2)],
+                "pictures" => vec![picture(1), picture(2)],
+                _ => vec![picture(1), sound(2), sound(3)],
+            };
+            let mut input = fmp4::head(&heads);
+            for second in 0..40u64 {
+                let mut add = |id: u32, every: u64, is_picture: bool| {
+                    // A fragment is written when it is over.
+                    if (second + 1) % every == 0 {
+                        let begin = second + 1 - every;
+                        let traf = if is_picture {
+                            fmp4::Traf::new(id, begin * 1000, pictures(usize::try_from(every).unwrap()))
+                        } else {
+                            let first = (begin * 48_000).div_ceil(1024);
+                            let samples = ((second + 1) * 48_000).div_ceil(1024) - first;
+                            fmp4::Traf::new(id, first * 1024, fmp4::sounds(usize::try_from(samples).unwrap()))
+                        };
+                        input.extend(fmp4::fragment(&[traf]));
+                    }
+                };
+                if kind == "pictures and two sounds" {
+                    add(1, 1, true);
+                }
+                let first = heads.len() - 1;
+                add(u32::try_from(first).unwrap(), a, kind == "pictures");
+                add(u32::try_from(first + 1).unwrap(), b, kind == "pictures");
+            }
+            let recorded = store_bytes(&input);
+            let context = format!("{kind}, {a} and {b} s: {:?}", recorded.ms());
+            assert!(recorded.total_ms().abs_diff(40_000) <= 150, "{context}");
+            assert!(recorded.chunks.len() <= 5, "{context}");
+        }
+    }
+}
+
 /// A recording of sound, with pictures or without, as its muxer writes it from the first byte on.
 fn clip_of_sound(container: Container, has_pictures: bool, ms: u64) -> Vec<u8> {
     let mut input = Input::new(container);
