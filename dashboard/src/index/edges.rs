@@ -65,9 +65,7 @@ impl Index {
         if is_late && let Some(before) = self.before(camera, begin).await? {
             runs.push((&before).into());
         }
-        // Where names do not have the hour, each listing has them all.
         runs.sort();
-        runs.dedup();
         let pieces: Vec<Piece<'_>> = runs.iter().map(Run::piece).collect();
         Ok(Timeline::of_pieces(&pieces).within(from, to))
     }

@@ -4,7 +4,7 @@
 //! a day is 24 short listings in parallel and not nine long ones in a row. The decisions (what a chunk is, what a gap is, which
 //! hours to look at again) are pure and in files of their own; this one lists and caches.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -249,14 +249,9 @@ impl Index {
         let first = first_hour(from);
         let last = to.min(self.clock.now().saturating_add(AHEAD));
         let hours = (0..).map(|index| first + index * HOUR).take_while(|hour| *hour < last);
-        let mut listed = String::new();
+        let mut listed = HashSet::new();
         hours
-            .filter(|hour| {
-                let prefix = self.template.hour_prefix(camera, *hour);
-                let is_other = prefix != listed;
-                listed = prefix;
-                is_other
-            })
+            .filter(|hour| listed.insert(self.template.hour_prefix(camera, *hour)))
             .collect()
     }
 

@@ -103,6 +103,11 @@ export function newest(timelines: Timeline[], now: number): number {
   return Math.max(now, ...timelines.flatMap(({ ranges }) => ranges.map(({ to }) => Date.parse(to))));
 }
 
+/** As [`gapFrom`], of a timeline that tells of the time `told`: undefined, too, where the instant lies outside, and gaps between are not known. */
+export function gapNear(timeline: Timeline, told: View, at: number, direction: 1 | -1): number | undefined {
+  return at >= told.from && at <= told.to ? gapFrom(timeline, at, direction, told.from) : undefined;
+}
+
 /** The beginning of the next or previous gap. One that reaches over `edge`, where the timeline begins, began earlier. */
 export function gapFrom(timeline: Timeline, at: number, direction: 1 | -1, edge = -Infinity): number | undefined {
   const starts = timeline.gaps.map((gap) => Date.parse(gap.from)).filter((start) => start > edge);

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Camera, type Timeline, get } from "./api";
 import { go } from "./app";
-import { type Skipped, type View, carried, described, following, gapFrom, newest, zoomedAt } from "./bar";
+import { type Skipped, type View, carried, described, following, gapNear, newest, zoomedAt } from "./bar";
 import { addressOf, followed } from "./link";
 import { type Grip, Legend, TimeBar } from "./timebar";
 import { lookForGap } from "./search";
@@ -118,8 +118,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const toggle = () => ask((of) => of.setRunning(!runs));
   const toGap = (direction: 1 | -1) => {
     const goTo = (starts: number[]) => pick((direction > 0 ? Math.min(...starts) : Math.max(...starts)) - 5000);
-    const isKnown = at >= knownTime.from && at <= knownTime.to;
-    const near = isKnown ? timelines.flatMap((timeline) => gapFrom(timeline, at, direction, knownTime.from) ?? []) : [];
+    const near = timelines.flatMap((timeline) => gapNear(timeline, knownTime, at, direction) ?? []);
     if (near.length > 0) return goTo(near);
     const mine = ++picks.current;
     void Promise.all(cameras.map((camera) => lookForGap(camera, at, direction))).then((all) => {

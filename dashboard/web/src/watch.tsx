@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AGAIN, ApiError, type Camera, NEVER, get } from "./api";
 import { go } from "./app";
-import { type Skipped, type View, carried, following, gapFrom, newest, zoomedAt } from "./bar";
+import { type Skipped, type View, carried, following, gapNear, newest, zoomedAt } from "./bar";
 import { Calendar } from "./calendar";
 import { Frames } from "./frames";
 import { AddCamera, useCameras } from "./group";
@@ -116,8 +116,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   };
   const frame = (direction: 1 | -1) => frames.current?.step(direction);
   const toGap = (direction: 1 | -1) => {
-    // Gaps between the picture and a bar that shows another place are not known.
-    const near = at >= told.from && at <= told.to ? gapFrom(timeline, at, direction, told.from) : undefined;
+    const near = gapNear(timeline, told, at, direction);
     if (near !== undefined) return pick(near - 5000);
     const mine = ++picks.current;
     void lookForGap(camera, at, direction).then((start) => {
