@@ -14,6 +14,14 @@ use serde_json::Value;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
+/// A dashboard of a bucket whose names are of this form.
+fn dashboard_of(server: &GcsServer, location: &str) -> Dashboard {
+    Dashboard::start(gcstreamer_dashboard::settings::Settings {
+        template: gcstreamer_schema::name::Template::parse(location).unwrap(),
+        ..settings(server)
+    })
+}
+
 fn board(dashboard: &Dashboard) -> Vec<Value> {
     get(&dashboard.address, "/api/cameras").json().as_array().unwrap().clone()
 }
@@ -108,10 +116,7 @@ fn names_without_a_time_are_listed_once_for_all_hours_of_a_question() {
             (day + HOUR, day + 2 * HOUR),
             "start",
         );
-        let dashboard = Dashboard::start(gcstreamer_dashboard::settings::Settings {
-            template: gcstreamer_schema::name::Template::parse(location).unwrap(),
-            ..settings(&server)
-        });
+        let dashboard = dashboard_of(&server, location);
         let before = server.requests().len();
         let path = format!("/api/timeline?camera=cam&from={}&to={}", iso(day), iso(day + 12 * HOUR));
         let timeline = get(&dashboard.address, &path).json();
@@ -130,17 +135,15 @@ fn with_names_of_another_form_every_camera_is_found_behind_thousands_of_objects_
         "%Y/%m/%d/{device}/%H%M%S_{session}_{seq}.{ext}",
     ] {
         let server = GcsServer::spawn_thread();
-        let end = now() / SECOND * SECOND;
+        // Of one day, whatever time it is now: each day of a camera costs a look.
+        let end = now() / (24 * HOUR) * (24 * HOUR);
         // One id may be the beginning of another, as the text around it may hold an id.
         let cameras = ["a", "front", "front_door", "rec", "yard"];
         for camera in cameras {
             put_chunks_at(&server, location, camera, ("0a1b2c3d4e", 0), (end - 8 * HOUR, end), "start");
         }
         server.put(common::BUCKET, "notes.txt", b"not a chunk");
-        let dashboard = Dashboard::start(gcstreamer_dashboard::settings::Settings {
-            template: gcstreamer_schema::name::Template::parse(location).unwrap(),
-            ..settings(&server)
-        });
+        let dashboard = dashboard_of(&server, location);
         let mut found: Vec<String> = board(&dashboard)
             .iter()
             .map(|state| state["id"].as_str().unwrap().to_owned())
@@ -178,10 +181,7 @@ fn a_calendar_and_a_week_are_right_where_names_tell_the_day_alone_or_no_time_at_
             (day + 3 * HOUR, day + 4 * HOUR),
             "camera-unreachable",
         );
-        let dashboard = Dashboard::start(gcstreamer_dashboard::settings::Settings {
-            template: gcstreamer_schema::name::Template::parse(location).unwrap(),
-            ..settings(&server)
-        });
+        let dashboard = dashboard_of(&server, location);
         // More than a day is answered from names where they tell enough.
         let (from, to) = (day - 24 * HOUR, day + 48 * HOUR);
         let path = format!("/api/timeline?camera=cam&from={}&to={}", iso(from), iso(to));
