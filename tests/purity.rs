@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "src/flow/bucket.rs",
     "src/flow/hold.rs",
     "src/flow/outage.rs",
+    "src/flow/pending.rs",
     "src/flow/shortage.rs",
     "src/upload/destination.rs",
     "src/spool/format.rs",

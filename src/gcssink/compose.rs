@@ -12,10 +12,11 @@ use super::stats;
 use super::stream_messages::fault_text;
 use crate::base::lock::lock;
 use crate::element::terminal;
+use crate::flow::pending::Pending;
 use crate::ingest::message::Message;
 use crate::upload::chunk::Summary;
 use crate::upload::health::HealthEvent;
-use crate::upload::report::{Pending, Report};
+use crate::upload::report::Report;
 use gcstreamer_schema::units::bytes;
 
 /// Delivers one post. `session` is the running one, if any. `notify_status`: notifies of the property `status` if it has changed.

@@ -7,11 +7,12 @@ use gst::prelude::*;
 
 use super::stream_messages::{fault_text, post_nothing, post_warning};
 use crate::element::poster::post_info;
+use crate::flow::pending::Pending;
 use crate::ingest::Unfinished;
 use crate::ingest::message::{Draining, Message};
 use crate::upload::chunk::Summary;
 use crate::upload::health::Status;
-use crate::upload::report::{DiskFault, Pending};
+use crate::upload::report::DiskFault;
 use gcstreamer_schema::structures::{chunk_uploaded, drain, gap, status as names};
 use gcstreamer_schema::time::rfc3339_ms;
 use gcstreamer_schema::units::{bytes, chunks, duration, rate, span};

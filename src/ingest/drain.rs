@@ -11,9 +11,10 @@ use super::message::{Message, Wait};
 use super::progress::Progress;
 use super::stream::Ingest;
 use crate::base::lock::lock;
+use crate::flow::pending::Pending;
 use crate::upload::health::Status;
 use crate::upload::queue::Drained;
-use crate::upload::report::{Pending, Report};
+use crate::upload::report::Report;
 
 /// How the drain at EOS ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use crate::upload::report::{Pending, Report};
+use crate::flow::pending::Pending;
+use crate::upload::report::Report;
 use gcstreamer_media::chunk::{GapReason, Warning};
 use gcstreamer_media::container::Fault;
 

@@ -11,6 +11,9 @@
 //! Locks: the one around [`stream::Ingest`] is never held across a wait, I/O or a call into the shell other than
 //! [`message::Poster::post`], and never taken while the settings' lock is held. Messages have their figures, so receivers need
 //! not call back.
+//!
+//! Times: points of the stream and of the queue's clock, and what messages tell of them, are `u64` in ns, as in the media and
+//! schema crates. `Duration` is what a thread waits.
 
 mod drain;
 mod engine;

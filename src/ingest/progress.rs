@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::message::Draining;
-use crate::upload::report::Pending;
+use crate::flow::pending::Pending;
 
 /// Interval between two reports.
 const AGAIN: Duration = Duration::from_secs(1);

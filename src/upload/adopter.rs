@@ -137,21 +137,8 @@ impl Adopter {
 
     async fn walk(mut self, spool: Arc<Spool>, jobs: &Jobs, mut turn: OwnedMutexGuard<()>) {
         let uploads = Arc::clone(&self.uploads);
-        let mut leftovers = loop {
-            let listing = Arc::clone(&spool);
-            match spawn_blocking(move || Leftovers::list(&listing)).await {
-                Ok(Ok((leftovers, notices))) => {
-                    self.notices.extend(notices);
-                    break leftovers;
-                }
-                Ok(Err(why)) => self.interrupted(&why),
-                Err(_) => return,
-            }
-            self.say(false);
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-                () = uploads.has_stopped() => return,
-            }
+        let Some(mut leftovers) = self.list(&spool).await else {
+            return;
         };
         self.set_rest(leftovers.rest());
         let mut retries = BUSY_AGAIN;
@@ -180,14 +167,7 @@ impl Adopter {
                 if self.parked.is_empty() {
                     return;
                 }
-                uploads.set_adopting(false);
-                drop(turn);
-                tokio::select! {
-                    () = tokio::time::sleep(PARKED_AGAIN) => {}
-                    () = uploads.has_stopped() => return,
-                }
-                self.parked.drain(..).for_each(|left| leftovers.put_back(left));
-                let Some(next) = self.next_turn(&mut leftovers, jobs).await else {
+                let Some(next) = self.try_parked(&mut leftovers, jobs, turn).await else {
                     return;
                 };
                 turn = next;
@@ -218,6 +198,44 @@ impl Adopter {
                 turn = next;
             }
         }
+    }
+
+    /// Lists what earlier sessions have left, as soon as the disk answers. `None`: the sink stops.
+    async fn list(&mut self, spool: &Arc<Spool>) -> Option<Leftovers> {
+        let uploads = Arc::clone(&self.uploads);
+        loop {
+            let listing = Arc::clone(spool);
+            match spawn_blocking(move || Leftovers::list(&listing)).await.ok()? {
+                Ok((leftovers, notices)) => {
+                    self.notices.extend(notices);
+                    return Some(leftovers);
+                }
+                Err(why) => self.interrupted(&why),
+            }
+            self.say(false);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = uploads.has_stopped() => return None,
+            }
+        }
+    }
+
+    /// Waits until parked sessions may be tried again, and for the turn of this sink then. `None`: the sink stops.
+    async fn try_parked(
+        &mut self,
+        leftovers: &mut Leftovers,
+        jobs: &Jobs,
+        turn: OwnedMutexGuard<()>,
+    ) -> Option<OwnedMutexGuard<()>> {
+        let uploads = Arc::clone(&self.uploads);
+        uploads.set_adopting(false);
+        drop(turn);
+        tokio::select! {
+            () = tokio::time::sleep(PARKED_AGAIN) => {}
+            () = uploads.has_stopped() => return None,
+        }
+        self.parked.drain(..).for_each(|left| leftovers.put_back(left));
+        self.next_turn(leftovers, jobs).await
     }
 
     /// Waits for the turn of this sink, and lists again what is left by then. `None`: the sink stops.

@@ -8,7 +8,7 @@
 
 use super::chunk::NameFallback;
 use super::marks::{Marks, Sending};
-use crate::flow::group::Route;
+use crate::flow::member::Route;
 use crate::flow::site::Held;
 use gcstreamer_schema::metadata::DEVICE_ID;
 use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
@@ -85,104 +85,140 @@ pub async fn attempt(
     if let Some(name) = name {
         name.clone_into(&mut request.name);
     }
-    let mut warning = None;
-    let mut fresh_token = false;
-    let (mut steps, mut blind, mut missing) = (0, 0, false);
     marks.attempted().await;
+    let mut attempt = Attempt {
+        writer,
+        request,
+        naming,
+        marks,
+        flow,
+        warning: None,
+        steps: 0,
+        renamed: 0,
+        was_missing: false,
+        had_fresh_token: false,
+    };
     loop {
-        steps += 1;
-        if let Err(held) = flow.request().await {
-            let name = Some(request.name);
-            return Attempted::Held { held, name, warning };
+        let next = attempt.send().await;
+        if let Some(attempted) = attempt.judge(next) {
+            return attempted;
+        }
+    }
+}
+
+/// An attempt on its way, of one request or a few.
+struct Attempt<'a> {
+    writer: &'a dyn ObjectWriter,
+    request: ObjectRequest,
+    naming: &'a NameFallback,
+    marks: &'a Marks,
+    flow: &'a Route,
+    /// Something the user should know.
+    warning: Option<String>,
+    /// Requests made.
+    steps: u32,
+    /// Names tried in place of the first.
+    renamed: u32,
+    /// A 412 was answered though there is no such object.
+    was_missing: bool,
+    /// A token was refused, and fetched again.
+    had_fresh_token: bool,
+}
+
+impl Attempt<'_> {
+    /// Makes one request, and asks what its refusal means.
+    async fn send(&mut self) -> Next {
+        self.steps += 1;
+        if let Err(held) = self.flow.request().await {
+            return Next::Held(held);
         }
         // Asked before the request: what it sends itself proves nothing when it is refused.
-        let was_sent = marks.has(&request.name);
-        let sending = Sending::new(flow.pacer(), marks, &request.name);
+        let was_sent = self.marks.has(&self.request.name);
+        let sending = Sending::new(self.flow.pacer(), self.marks, &self.request.name);
         let pacer: Arc<dyn Pacer> = Arc::<Sending>::clone(&sending);
-        let answer = writer.write(&request, pacer).await;
+        let answer = self.writer.write(&self.request, pacer).await;
         sending.settled().await;
         let error = match answer {
-            Ok(stored) => {
-                return Attempted::Stored {
-                    stored: Some(stored),
-                    device: device_of(&request),
-                    name: request.name,
-                    crc32c: request.crc32c,
-                    start: None,
-                    warning,
-                };
-            }
+            Ok(stored) => return Next::Ours(Some(stored)),
             Err(error) => error,
         };
         if error.bad_generation.is_some() {
-            marks.damaged(&request.name).await;
+            self.marks.damaged(&self.request.name).await;
         } else if !was_sent && error.says_nothing_was_stored() {
-            marks.not_stored(&request.name).await;
+            self.marks.not_stored(&self.request.name).await;
         }
         // A server that asks for a pause gets it before any other question.
-        let next = if steps >= MAX_STEPS || error.retry_after.is_some() {
-            Next::Fail(error)
-        } else if error.class == Class::Auth && !fresh_token {
-            fresh_token = true;
-            Next::Again
-        } else if let Some(generation) = error.bad_generation {
-            match flow.request().await {
-                Ok(()) => after_bad_object(writer, &request, naming, generation).await,
-                Err(held) => Next::Held(held),
-            }
-        } else if error.class == Class::Conflict {
-            match flow.request().await {
-                Ok(()) => after_conflict(writer, &request, naming, was_sent, error).await,
-                Err(held) => Next::Held(held),
-            }
-        } else {
-            Next::Fail(error)
-        };
+        if self.steps >= MAX_STEPS || error.retry_after.is_some() {
+            return Next::Fail(error);
+        }
+        if error.class == Class::Auth && !self.had_fresh_token {
+            self.had_fresh_token = true;
+            return Next::Again;
+        }
+        let is_bad = error.bad_generation.is_some();
+        if !is_bad && error.class != Class::Conflict {
+            return Next::Fail(error);
+        }
+        if let Err(held) = self.flow.request().await {
+            return Next::Held(held);
+        }
+        match error.bad_generation {
+            Some(generation) => after_bad_object(self.writer, &self.request, self.naming, generation).await,
+            None => after_conflict(self.writer, &self.request, self.naming, was_sent, error).await,
+        }
+    }
+
+    /// What came of the attempt; `None`: another request is made, under another name maybe.
+    fn judge(&mut self, next: Next) -> Option<Attempted> {
         match next {
-            Next::Again => {}
-            Next::Missing(error) if missing => {
+            Next::Again => None,
+            Next::Missing(error) if self.was_missing => {
                 let what = "and there is no such object; nothing was stored, a policy, a proxy or an emulator refuses it";
-                return unresolved(error, what);
+                Some(unresolved(error, what))
             }
-            Next::Missing(_) => missing = true,
-            Next::Blind(error, _) if error.reason.is_none() && blind >= MAX_BLIND => {
+            Next::Missing(_) => {
+                self.was_missing = true;
+                None
+            }
+            Next::Blind(error, _) if error.reason.is_none() && self.renamed >= MAX_BLIND => {
                 let what = "under several names, without a reason and without permission to look; nothing is known to be stored: give the account storage.objects.get on the bucket, or look for a policy or a proxy that refuses objects";
-                return unresolved(error, what);
-            }
-            Next::Ours(stored) => {
-                return Attempted::Stored {
-                    stored,
-                    device: device_of(&request),
-                    name: request.name,
-                    crc32c: request.crc32c,
-                    start: None,
-                    warning,
-                };
+                Some(unresolved(error, what))
             }
             Next::Rename(why) | Next::Blind(_, why) => {
-                blind += 1;
-                let name = another_name(&request.name, naming);
-                warning = Some(format!("{why}; the chunk is stored as gs://{}/{name}", request.bucket));
-                request.name = name;
+                self.renamed += 1;
+                let name = another_name(&self.request.name, self.naming);
+                self.warning = Some(format!("{why}; the chunk is stored as gs://{}/{name}", self.request.bucket));
+                self.request.name = name;
+                None
             }
-            Next::Held(held) => {
-                let name = Some(request.name);
-                return Attempted::Held { held, name, warning };
-            }
+            Next::Ours(stored) => Some(Attempted::Stored {
+                stored,
+                device: device_of(&self.request),
+                name: self.request.name.clone(),
+                crc32c: self.request.crc32c,
+                start: None,
+                warning: self.warning.take(),
+            }),
+            Next::Held(held) => Some(Attempted::Held {
+                held,
+                name: Some(self.request.name.clone()),
+                warning: self.warning.take(),
+            }),
             Next::Fail(error) => {
                 if let Some(wait) = error.retry_after {
-                    flow.hold(wait);
+                    self.flow.hold(wait);
                 }
-                return Attempted::Failed {
+                Some(Attempted::Failed {
                     error,
-                    name: Some(request.name),
-                    warning,
-                };
+                    name: Some(self.request.name.clone()),
+                    warning: self.warning.take(),
+                })
             }
         }
     }
 }
 
+/// What follows from an answer.
 enum Next {
     Again,
     /// 412, and there is no such object. Maybe it was deleted just now.

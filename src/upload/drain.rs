@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::disk_state::{Disk, Phase};
 use super::health::Status;
 use super::queue::{Drained, UploadQueue};
-use super::report::{Pending, Report};
+use super::report::Report;
 use super::state::QueueState;
 use super::ticket::Ticket;
 use crate::flow::hold::Drain;
+use crate::flow::pending::Pending;
 
 impl UploadQueue {
     /// Data comes again after an EOS.

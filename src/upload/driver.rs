@@ -12,7 +12,7 @@ use super::completion::{Confirmed, Due};
 use super::marks::Marks;
 use super::queue::UploadQueue;
 use super::ticket::Ticket;
-use crate::flow::group::{Member, Route};
+use crate::flow::member::{Member, Route};
 use gcstreamer_storage::{Class, Endpoint, ObjectWriter, Stored, WriteError};
 
 /// Where chunks go. Those of earlier sessions may belong to another endpoint than this sink's.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::chunk::Chunk;
-use super::report::Pending;
 use super::ticket::Ticket;
+use crate::flow::pending::Pending;
 use crate::spool::Leftover;
 
 /// Sessions held at once: each costs a descriptor for its lock.

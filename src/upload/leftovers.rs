@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::chunk::Chunk;
 use super::held::{GaveWay, MAX_HELD};
 use super::queue::UploadQueue;
-use super::report::{Pending, Report};
+use super::report::Report;
 use super::scheduler::REFUSED_PAUSE;
 use super::state::{QueueState, is_parked};
+use crate::flow::pending::Pending;
 use crate::spool::Leftover;
 
 /// A session of which nothing was stored for this long may have to give way, ns: each of its chunks was tried.

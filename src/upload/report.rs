@@ -2,6 +2,7 @@
 
 use super::chunk::Summary;
 use super::health::HealthEvent;
+use crate::flow::pending::Pending;
 
 /// Why a chunk was dropped that was set aside.
 pub(super) const DAMAGED: &str = "damaged";
@@ -85,17 +86,6 @@ pub enum DiskFault {
     Fails,
     /// It does not answer.
     Hung,
-}
-
-/// What waits.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pending {
-    /// Bytes of closed chunks.
-    pub bytes: u64,
-    /// Closed chunks.
-    pub chunks: u64,
-    /// Age of the oldest, ns.
-    pub oldest: u64,
 }
 
 /// The counters of the property `stats`.

@@ -14,10 +14,11 @@ use super::held::Leftovers;
 use super::life::{LifeEvent, Recall, Step, Unobserved};
 use super::parked;
 use super::rate::Rate;
-use super::report::{Pending, Report, Stats};
+use super::report::{Report, Stats};
 use super::scheduler::{Elsewhere, Scheduler};
 use super::shelf::Shelf;
 use super::ticket::Ticket;
+use crate::flow::pending::Pending;
 
 /// Time over which `upload-rate` is taken, ns.
 pub(super) const RATE_WINDOW: u64 = 10_000_000_000;

@@ -25,7 +25,7 @@ pub const NOWHERE: &str = "fakesink async=false";
 /// All elements that stop in a process share one deadline: tests that share a process must not stop side by side.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// See the module.
+/// The pipeline and its freezing camera.
 pub struct StatusLine {
     pub pipeline: gst::Pipeline,
     pub status: gst::Element,

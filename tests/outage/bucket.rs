@@ -76,7 +76,7 @@ struct State {
     broken_off: usize,
 }
 
-/// See the module.
+/// The bucket; clones are the same one.
 #[derive(Clone, Default)]
 pub struct Bucket(Arc<Mutex<State>>);
 

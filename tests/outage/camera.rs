@@ -12,7 +12,8 @@ use gcstreamer_schema::Container;
 use gcstreamer_schema::name::Template;
 use gcstreamer_storage::Endpoint;
 use gstgcstreamer::base::clock::Clock;
-use gstgcstreamer::flow::group::{Group, Member};
+use gstgcstreamer::flow::group::Group;
+use gstgcstreamer::flow::member::Member;
 use gstgcstreamer::flow::site::Site;
 use gstgcstreamer::ingest::message::{Message, Poster, Refusal, Wait};
 use gstgcstreamer::ingest::object::{ObjectBuilder, ObjectSettings};
@@ -103,7 +104,7 @@ impl Wait for NeverPaused {
     }
 }
 
-/// See the module.
+/// One recording on virtual time.
 pub struct Camera {
     pub uploads: Arc<UploadQueue>,
     pub bucket: Bucket,

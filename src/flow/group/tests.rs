@@ -1,6 +1,7 @@
 //! Tests of the module above, in virtual time.
 
 use super::*;
+use crate::flow::member::{Member, Route};
 use crate::flow::shortage::Figures;
 use crate::flow::site::{Deadline, Site};
 use gcstreamer_storage::Pacer;

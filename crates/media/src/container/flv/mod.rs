@@ -196,15 +196,7 @@ impl Flv {
             return Ok(self.pass_unsure(unsure, view, marks));
         }
         if self.lost {
-            return Ok(match find_tag(view, self.stream) {
-                Some(0) => {
-                    self.lost = false;
-                    Step::Pass(0)
-                }
-                Some(at) => Step::Pass(len64(at)),
-                None if view.len() < PROBE => Step::Need(PROBE),
-                None => Step::Pass(len64(view.len() + 1 - PROBE)),
-            });
+            return Ok(self.search(view));
         }
         if b"FLV".starts_with(view.get(..view.len().min(3)).unwrap_or_default()) {
             return if view.len() < 9 {
@@ -223,29 +215,10 @@ impl Flv {
         if header.size > MAX_TAG.max(self.largest.saturating_mul(DISPROPORTION)) {
             return Ok(self.damage(marks));
         }
-        if !header.is_plain(self.stream) {
-            if header.size > MAX_UNCONFIRMED {
-                return Ok(self.damage(marks));
-            }
-            // Every byte is searched once, or many such headers would have the same bytes searched over and over.
-            if self.at < self.searched_to {
-                return Ok(self.damage(marks));
-            }
-            if let Some(found) = holds_tags(view.get(..total).unwrap_or(view), self.stream) {
-                self.searched_to = self.at + len64(found);
-                return Ok(self.damage(marks));
-            }
-            let Some(tag) = view.get(..total) else {
-                // Doubled each time, so that the search is linear.
-                return Ok(Step::Need(total.min(SURE.max(view.len() * 2))));
-            };
-            if !header.is_confirmed(tag) {
-                self.searched_to = self.at + len64(total);
-                return Ok(self.damage(marks));
-            }
-            if header.kind != TagKind::Reserved {
-                self.stream = header.stream;
-            }
+        if !header.is_plain(self.stream)
+            && let Some(step) = self.doubt(view, header, marks)
+        {
+            return Ok(step);
         }
         if self.head.is_some() && view.len() < total && header.size <= MAX_GATHER {
             // Before the first unit everything is kept as it is, but a first picture need not be.
@@ -253,6 +226,50 @@ impl Flv {
                 return Step::need_whole(total);
             }
         }
+        self.read_tag(view, header, marks)
+    }
+
+    /// Behind damage: the next place where a tag begins.
+    fn search(&mut self, view: &[u8]) -> Step {
+        match find_tag(view, self.stream) {
+            Some(0) => {
+                self.lost = false;
+                Step::Pass(0)
+            }
+            Some(at) => Step::Pass(len64(at)),
+            None if view.len() < PROBE => Step::Need(PROBE),
+            None => Step::Pass(len64(view.len() + 1 - PROBE)),
+        }
+    }
+
+    /// Judges a header that looks unusual: a tag only if the size behind it says so and no tags lie within. `None`: it is one.
+    fn doubt(&mut self, view: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Option<Step> {
+        let total = header.total();
+        // Every byte is searched once, or many such headers would have the same bytes searched over and over.
+        if header.size > MAX_UNCONFIRMED || self.at < self.searched_to {
+            return Some(self.damage(marks));
+        }
+        if let Some(found) = holds_tags(view.get(..total).unwrap_or(view), self.stream) {
+            self.searched_to = self.at + len64(found);
+            return Some(self.damage(marks));
+        }
+        let Some(tag) = view.get(..total) else {
+            // Doubled each time, so that the search is linear.
+            return Some(Step::Need(total.min(SURE.max(view.len() * 2))));
+        };
+        if !header.is_confirmed(tag) {
+            self.searched_to = self.at + len64(total);
+            return Some(self.damage(marks));
+        }
+        if header.kind != TagKind::Reserved {
+            self.stream = header.stream;
+        }
+        None
+    }
+
+    /// Reads what a tag holds; `view` begins with it.
+    fn read_tag(&mut self, view: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Result<Step, Fault> {
+        let total = header.total();
         let data = view
             .get(TAG_HEADER..(TAG_HEADER + header.size).min(view.len()))
             .unwrap_or_default();

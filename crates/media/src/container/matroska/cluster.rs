@@ -310,28 +310,41 @@ impl Cluster {
                 None if stream.ended => Classified::no_key(),
                 None => return Err(Progress::Need(view.len().saturating_mul(2).max(64).min(whole))),
             };
-            frame.key = match classified.picture.key {
-                // The flag says nothing of pictures that are shown before this one and need what was before it.
-                Key::Closed if entry.codec == VideoCodec::Unknown => Key::Open,
-                key => key,
-            };
+            let codec = entry.codec;
             frame.sets = stream.sets(entry, &classified);
-            frame.part = if frames == 1 && self.lead.len() + classified.coded.len() <= MAX_LEAD {
-                classified.picture.part
-            } else {
-                Part::Begins
-            };
-            let is_same_time = pts.is_some() && stream.picture_pts == pts;
-            frame.is_rest = classified.is_second_field || (frame.part == Part::Continues && is_same_time);
-            frame.in_band = classified.in_band;
-            if frame.part == Part::Prefix {
-                self.lead.extend_from_slice(&classified.coded);
-            } else {
-                self.lead.clear();
-                stream.picture_pts = pts;
-            }
+            self.judge(&mut frame, classified, codec, frames == 1, &mut stream.picture_pts);
         }
         Ok(frame)
+    }
+
+    /// Whether a frame of pictures is a key frame, and whether it begins a picture. `picture_pts`: of the picture before it.
+    fn judge(
+        &mut self,
+        frame: &mut Frame,
+        classified: Classified,
+        codec: VideoCodec,
+        is_single: bool,
+        picture_pts: &mut Option<u64>,
+    ) {
+        frame.key = match classified.picture.key {
+            // The flag says nothing of pictures that are shown before this one and need what was before it.
+            Key::Closed if codec == VideoCodec::Unknown => Key::Open,
+            key => key,
+        };
+        frame.part = if is_single && self.lead.len() + classified.coded.len() <= MAX_LEAD {
+            classified.picture.part
+        } else {
+            Part::Begins
+        };
+        let is_same_time = frame.pts.is_some() && *picture_pts == frame.pts;
+        frame.is_rest = classified.is_second_field || (frame.part == Part::Continues && is_same_time);
+        frame.in_band = classified.in_band;
+        if frame.part == Part::Prefix {
+            self.lead.extend_from_slice(&classified.coded);
+        } else {
+            self.lead.clear();
+            *picture_pts = frame.pts;
+        }
     }
 
     fn emit_group(&mut self, group: &mut Group, stream: &mut Stream, marks: &mut Vec<Mark>) {

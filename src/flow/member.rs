@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Group, now};
-use crate::flow::bucket::piece;
-use crate::flow::shortage::{Figures, Limit, Look, Shortage};
-use crate::flow::site::{Deadline, Held, Site};
-use crate::upload::report::Pending;
+use super::bucket::piece;
+use super::group::{Group, now};
+use super::pending::Pending;
+use super::shortage::{Figures, Limit, Look, Shortage};
+use super::site::{Deadline, Held, Site};
 use gcstreamer_storage::{BoxFuture, Pacer};
 
 /// One sink as a member of its group.
@@ -78,8 +78,8 @@ impl Member {
         })
     }
 
-    /// Records what this sink has done so far, and what waits in it; call it once a second. Returns a limit of the group that this sink must report as
-    /// too low, and whether a limit is too low now.
+    /// Records what this sink has done so far, and what waits in it; call it once a second. Returns a limit of the group that this
+    /// sink must report as too low, and whether a limit is too low now.
     pub fn watch(&self, figures: Figures, pending: Pending) -> (Option<Shortage>, bool) {
         let mut state = self.group.lock();
         state.waiting.insert(self.number, pending);

@@ -1,6 +1,5 @@
 //! The sinks of a `flow-group` share two limits. Waits use tokio's clock; the lock is never held across a wait.
 
-mod member;
 #[cfg(test)]
 mod tests;
 
@@ -14,10 +13,9 @@ use tokio::time::Instant;
 
 use super::bucket::Bucket;
 use super::outage::Outage;
+use super::pending::Pending;
 use super::shortage::{Limit, Watch};
 use crate::base::registry::Registry;
-use crate::upload::report::Pending;
-pub use member::{Member, Route};
 
 /// Default of `max-bytes-per-second`: the 20 MB/s of the original's flow control.
 pub const DEFAULT_BYTES: u64 = 20_000_000;
@@ -36,21 +34,21 @@ pub struct Group {
 }
 
 #[derive(Debug)]
-struct GroupState {
-    bytes: Bucket,
-    requests: Bucket,
+pub(super) struct GroupState {
+    pub(super) bytes: Bucket,
+    pub(super) requests: Bucket,
     /// `UserLimit::order` of the values in force, for bytes and for requests; 0 = the default.
     order: [u64; 2],
     /// Number of changes of the limits.
     version: u64,
     /// The latest version that was reported to the user.
     reported: u64,
-    outage: Outage,
+    pub(super) outage: Outage,
     /// Requests made so far.
-    made: u64,
-    watch: Watch,
+    pub(super) made: u64,
+    pub(super) watch: Watch,
     /// What waits in each member.
-    waiting: BTreeMap<u64, Pending>,
+    pub(super) waiting: BTreeMap<u64, Pending>,
 }
 
 impl GroupState {
@@ -147,12 +145,12 @@ impl Group {
         is_news
     }
 
-    fn lock(&self) -> MutexGuard<'_, GroupState> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `amount` may leave. Returns the time waited, ns.
-    async fn wait(&self, limit: Limit, amount: f64) -> u64 {
+    pub(super) async fn wait(&self, limit: Limit, amount: f64) -> u64 {
         let began = now();
         let mut at = began;
         loop {
@@ -235,6 +233,7 @@ fn newer<T>(limit: Option<UserLimit<T>>, in_force: &mut u64) -> Option<T> {
     Some(limit.value)
 }
 
-fn now() -> u64 {
+/// The present on the time scale of all buckets, ns.
+pub(super) fn now() -> u64 {
     u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
