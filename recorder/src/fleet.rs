@@ -45,7 +45,7 @@ struct Leaving {
     done: oneshot::Receiver<()>,
 }
 
-/// See the module.
+/// The cameras of this process, and what they share.
 pub struct Fleet {
     /// Reports of all cameras.
     pub board: Arc<Board>,

@@ -10,7 +10,7 @@ const HUNG: Duration = Duration::from_secs(10);
 /// The threads that upload answer at once unless they hang.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The last look.
 #[derive(Debug, Default)]
 pub struct Health {
     is_hung: AtomicBool,

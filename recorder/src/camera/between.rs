@@ -56,7 +56,7 @@ fn kind(codec: Video, data: &[u8]) -> Kind {
 /// Most units that wait: a camera that sends nothing else is no camera.
 const MOST: usize = 32;
 
-/// See the module.
+/// What waits between two slices of one stream.
 #[derive(Debug)]
 pub(super) struct Between {
     codec: Video,

@@ -58,7 +58,7 @@ pub struct Setup {
     pub distrusts_sets: bool,
 }
 
-/// See the module.
+/// The pipeline of one attempt.
 #[derive(Debug)]
 pub struct Recording {
     pub(super) setup: Setup,

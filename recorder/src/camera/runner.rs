@@ -123,7 +123,7 @@ impl Open {
     }
 }
 
-/// See the module.
+/// The state of one camera's task.
 struct Runner {
     job: Job,
     began: Instant,

@@ -117,7 +117,7 @@ enum Phase {
     Stopped,
 }
 
-/// See the module.
+/// The state machine of one camera.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     limits: Limits,

@@ -172,7 +172,7 @@ impl Silence {
     }
 }
 
-/// See the module.
+/// The counters of one recording.
 #[derive(Debug)]
 pub struct Watch {
     began: Instant,

@@ -3,7 +3,7 @@
 //! PURE. A time means the instant nearest to the last *confirmed* one, which two times in a row that lie close together
 //! confirm: a wrong time, or a few of them, cannot move the line over a wrap.
 
-/// See the module. Times in ticks of the container.
+/// The line of one field. Times in ticks of the container.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unwrapper {
     /// Last confirmed time.

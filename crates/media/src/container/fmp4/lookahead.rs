@@ -33,7 +33,7 @@ struct WaitingFragment {
     is_prefix: bool,
 }
 
-/// See the module.
+/// The fragments that are held back, and what is known of them.
 #[derive(Debug, Default)]
 pub(super) struct Lookahead {
     init: Init,

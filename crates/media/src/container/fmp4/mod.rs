@@ -65,7 +65,7 @@ enum Expecting {
 /// Bytes searched at once, so that what is copied to join them with the tail of the last does not grow with the input.
 const BLOCK: usize = 4096;
 
-/// Scanner of fragmented MP4. See the module.
+/// Scanner of fragmented MP4.
 #[derive(Debug)]
 pub struct Fmp4 {
     /// Bytes taken so far.
