@@ -71,6 +71,7 @@ impl ByteQueue {
                 self.seal();
                 self.tail = (self.blocks.fresh)();
             }
+            // Never beyond the capacity: a block that grows is copied, and is no longer of the pool's size.
             let n = data.len().min(self.tail.capacity() - self.tail.len());
             let (now, later) = data.split_at(n);
             self.tail.extend_from_slice(now);
@@ -81,6 +82,7 @@ impl ByteQueue {
     /// Takes a slice over without copying it.
     #[inline]
     pub fn take_over(&mut self, data: Bytes) {
+        // Bytes leave in order: what was copied before them goes first.
         self.seal();
         self.len += data.len();
         self.pieces.push_back(data);
@@ -120,6 +122,7 @@ impl ByteQueue {
 
     /// All bytes that are here; those in the block being filled are copied.
     pub fn copied(&self) -> Vec<Bytes> {
+        // A copy, since the block being filled is still written to.
         let tail = (!self.tail.is_empty()).then(|| Bytes::copy_from_slice(&self.tail));
         self.pieces.iter().cloned().chain(tail).collect()
     }

@@ -105,6 +105,7 @@ impl CaptureClock {
     #[inline]
     pub fn arrived(&mut self, stamp: &Stamp) {
         if self.anchor.is_none()
+            // What the clock shows now, not the time of the buffer, which was captured earlier.
             && let Some(now) = stamp.clock_running.map(signed).or(stamp.running)
         {
             self.anchor = Some(signed(stamp.wall).saturating_sub(now));
@@ -141,6 +142,7 @@ impl CaptureClock {
                     }
                     _ => stamp.wall,
                 };
+                // A live unit cannot be captured after it arrived: no name lies in the future.
                 if self.live && utc > stamp.wall {
                     // A single time that is a bit ahead moves no later one.
                     if signed(utc - stamp.wall) > UNSTEADY {
@@ -203,6 +205,7 @@ impl CaptureClock {
         };
         let difference = signed(stamp.wall).saturating_sub(anchor.saturating_add(signed(now)));
         if difference.unsigned_abs() < STEP {
+            // A quarter at each cut, below 250 ms: `align-to-clock` tolerates that for chunks of 2 s and more.
             self.anchor = Some(anchor.saturating_add(difference / 4));
             None
         } else {

@@ -20,6 +20,7 @@ impl Frames {
         if self.count == 0 {
             (self.first, self.last) = (pts, pts);
         }
+        // Frames come in the order of decoding: only the latest one can end the chunk.
         if pts >= self.last {
             self.last_has_end = end.is_some();
         }
@@ -37,6 +38,7 @@ impl Frames {
 
     /// Mean length of a frame; `None` of fewer than two.
     pub fn mean(&self) -> Option<u64> {
+        // Times that are all equal say nothing of a length.
         (self.last - self.first)
             .checked_div(self.count.saturating_sub(1))
             .filter(|&m| m > 0)
@@ -48,6 +50,7 @@ impl Frames {
         if self.last_has_end {
             return self.end;
         }
+        // The known end of an earlier frame may lie behind this guess.
         self.end.max(self.last.saturating_add(self.mean().unwrap_or(usual)))
     }
 }

@@ -145,6 +145,7 @@ impl Limits {
 
     /// After how long without a buffer the open chunk is closed: max(2 × `max-size-time`, 15 s).
     pub fn idle(&self) -> u64 {
+        // The floor also serves max-size-time=0, which never cuts by time but must not idle at once.
         self.max_time.saturating_mul(2).max(15_000_000_000)
     }
 }

@@ -26,6 +26,7 @@ impl ConfigCuts {
     /// [`PER_SECOND`] in each of them.
     pub(super) fn cut(&mut self, now: u64) -> Option<u64> {
         let passed = now.saturating_sub(self.since) / SECOND;
+        // A clock that went back begins anew: one second would seem to last until it has caught up.
         if passed > 0 || now < self.since {
             let is_row = passed == 1 && self.count > PER_SECOND;
             (self.seconds, self.before) = if is_row {
@@ -33,6 +34,7 @@ impl ConfigCuts {
             } else {
                 (0, 0)
             };
+            // Seconds of a row begin where the one before ended: counted from each first cut they would drift apart.
             self.since = if is_row { self.since + SECOND } else { now };
             self.count = 0;
         }

@@ -50,6 +50,7 @@ impl Chunker {
     /// Decides whether a chunk begins at this unit, and with which header.
     pub(super) fn decide(&mut self, at: u64, unit: &Unit, stamp: &Stamp, events: &mut Vec<Event>) -> Option<(Cut, Init)> {
         let ChunkState::Open(open) = &self.state else { return None };
+        // Without a header no chunk can begin here, as within a Matroska Cluster of known size.
         let init = unit.init.as_ref()?;
         if self.limits.single {
             return None;
@@ -59,12 +60,14 @@ impl Chunker {
             return open.first.is_some().then(|| (Cut::CodecConfig, init.clone()));
         }
         let first = open.first?;
+        // A cut here would leave a chunk of no bytes.
         if at == open.at {
             return None;
         }
         let bytes = open.bytes_up_to(at);
         let elapsed = elapsed_to(open, &first, unit, stamp);
         if elapsed == Elapsed::Backwards {
+            // Dated by arrival again: counted from the old times, the next chunk would lie before this one.
             self.clock.restart_media_time();
         }
         let span = if let Elapsed::For(ns) = elapsed { ns } else { 0 };
@@ -120,6 +123,7 @@ impl Chunker {
     fn decide_without_key(&mut self, is_due: bool, elapsed: Elapsed, bytes: u64, events: &mut Vec<Event>) -> Option<Cut> {
         let limits = self.limits;
         let is_wanted = is_due || self.is_over_soft_limit(bytes);
+        // Once a chunk: an encoder answers each request with one more key unit.
         if let ChunkState::Open(open) = &mut self.state
             && is_wanted
             && !open.asked_for_key
@@ -149,6 +153,7 @@ impl Chunker {
     pub(super) fn cut(&mut self, cut: Cut, at: u64, init: Init, stamp: Stamp, events: &mut Vec<Event>) {
         self.close(at, events);
         if cut == Cut::CodecConfig {
+            // By running time if there is one: a file arrives all at once, and its changes would seem to be of one second.
             let now = stamp
                 .running
                 .and_then(|running| u64::try_from(running).ok())
@@ -171,6 +176,7 @@ impl Chunker {
         self.hand_over(at, false, events);
         let idle = ChunkState::Idle(ClosedAt::LastByte);
         if let ChunkState::Open(open) = std::mem::replace(&mut self.state, idle) {
+            // One closed chunk at a time waits for its duration; the one before gives way to this one.
             self.finish_closing(None, events);
             self.closing.chunk = Some((open, at));
         }
@@ -180,10 +186,13 @@ impl Chunker {
     pub(super) fn begin(&mut self, at: u64, init: Init, stamp: Stamp, events: &mut Vec<Event>) {
         let sequence = self.sequence.next;
         self.sequence.next += 1;
+        // A cut that was requested behind this place is still due.
         self.next.cut_from = self.next.cut_from.filter(|&offset| offset > at);
+        // A step lies between two chunks: before the first there is none.
         let clock_step_ms = if sequence == self.sequence.first {
             None
         } else {
+            // By the newest stamp: that of the unit may be older than the step.
             self.clock.compare(&self.undecided.last_stamp().unwrap_or(stamp))
         };
         let gap = self.next.gap.take();
@@ -197,6 +206,7 @@ impl Chunker {
         let stamp = self.undecided.stamp_at(at);
         self.cut(Cut::Early, at, self.next.init.clone(), stamp, events);
         self.finish_closing(None, events);
+        // It does not play from its start: the first key unit behind ends it.
         self.next.cut_from = Some(at);
     }
 
@@ -232,6 +242,7 @@ impl Chunker {
 
 /// Returns how much time the open chunk covers up to this unit.
 fn elapsed_to(open: &OpenChunk, first: &FirstUnit, unit: &Unit, stamp: &Stamp) -> Elapsed {
+    // The time of a scrambled picture is not legible, that of the sound beside it is.
     let from = first.pts.or_else(|| open.begins());
     match (from, unit.pts) {
         (Some(a), Some(b)) if b >= a => Elapsed::For(b - a),

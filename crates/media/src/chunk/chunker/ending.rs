@@ -20,6 +20,7 @@ pub(super) enum ClosedAt {
 impl Chunker {
     /// Closes the open chunk: no buffer came for [`crate::chunk::Limits::idle`], or the pipeline is paused for that duration.
     pub fn close_idle(&mut self, events: &mut Vec<Event>) {
+        // The one object of a fixed name, once closed, could not go on.
         if self.limits.single {
             return;
         }
@@ -36,18 +37,22 @@ impl Chunker {
             return;
         };
         let (settled, whole) = (scanner.settled(), scanner.whole());
+        // Bytes below the base are in the chunk already and cannot leave it.
         // A chunk without a whole picture is of no use.
         let has_picture = whole >= self.undecided.bytes.base() && open.first.is_some_and(|first| first.at < whole);
         if whole < settled && has_picture {
             let unit = self.last.take_if(|last| last.at == whole);
             if unit.is_some() {
+                // The unit in progress is the next chunk's: its time must not lengthen this one.
                 (open.video, open.audio) = open.before_last;
             }
             self.close(whole, events);
+            // Behind `close`, which leaves `LastByte`: the next unit would be taken for the rest of a torn one.
             self.state = ChunkState::Idle(ClosedAt::WholeUnit(unit.map(Box::new)));
         } else {
             self.close(settled, events);
         }
+        // Reported at once: the next picture may never come.
         self.finish_closing(None, events);
     }
 
@@ -64,6 +69,7 @@ impl Chunker {
     fn resume_with(&mut self, last: LastUnit, events: &mut Vec<Event>) {
         self.unit_while_idle(last.at, &last.unit, last.stamp, events);
         self.account(last.at, &last.unit, last.container_pts, last.stamp, events);
+        // The scanner marked that end while the unit still belonged to the chunk before.
         if let (ChunkState::Open(open), true) = (&mut self.state, last.unit.key.is_key()) {
             open.preview_end = last.picture_end;
         }
@@ -80,6 +86,7 @@ impl Chunker {
             return;
         }
         self.close_whole(events);
+        // 0 if nothing has arrived: `date_gap` dates it by the first buffer.
         let start = self.undecided.last_stamp().map_or(0, |stamp| self.clock.peek(&stamp).0);
         self.state = ChunkState::Waiting(Waiting {
             dropping: Some(Dropping::new(GapReason::RecordStopped, start)),
@@ -100,6 +107,7 @@ impl Chunker {
     /// Returns a [`Fault`] if the container turns out to be one that cannot be cut. The events are complete all the same.
     pub fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
         let mut outcome = Ok(());
+        // A unit that a close left to the next chunk is stored although nothing came behind it.
         self.resume(events);
         if self.input.scanner.is_none() && !self.input.probe.is_empty() {
             outcome = self.detect(true, events);
@@ -122,6 +130,7 @@ impl Chunker {
             waiting.first.take_if(|_| missing.is_some());
             self.finish_waiting(waiting, end, events);
         } else if matches!(self.state, ChunkState::Idle(_)) && self.is_holding() {
+            // Bytes without a unit, behind a close: stored all the same, since the payloads join to the input.
             let from = self.undecided.bytes.base();
             let stamp = self.undecided.stamp_at(from);
             self.begin(from, self.next.init.clone(), stamp, events);
@@ -144,6 +153,7 @@ impl Chunker {
                 let stamp = self.undecided.stamp_at(from);
                 self.discard_head(from, &init, &stamp, None, events);
                 self.begin(from, init, stamp, events);
+                // No picture ever came: sound plays from its first unit.
                 self.begin_with_sound(sound, Key::Closed, events);
             }
             Waiting { dropping, since, .. } => {
@@ -165,6 +175,7 @@ impl Chunker {
                 let gap = gap.or_else(|| self.never_begun());
                 let gap = gap.filter(|gap| gap.bytes + rest > 0);
                 events.extend(gap.map(|gap| {
+                    // A file arrives all at once: there its own times are the longer ones.
                     let duration = by_arrival.max(gap.media_time());
                     gap.into_event(rest, duration)
                 }));

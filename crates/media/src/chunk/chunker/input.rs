@@ -61,6 +61,7 @@ impl Chunker {
         let container = match detect(&self.input.probe, complete) {
             Detection::More => return Ok(()),
             Detection::Is(container) => container,
+            // The bytes decide: caps are asked only where they say nothing.
             Detection::Unknown => self.input.hint.unwrap_or(Container::Raw),
         };
         if container == Container::Raw {
@@ -75,6 +76,7 @@ impl Chunker {
         let Some(scanner) = &mut self.input.scanner else {
             return Ok(());
         };
+        // Taken out and put back, since `mark` borrows all of `self`: the allocation is kept.
         let mut marks = std::mem::take(&mut self.input.marks);
         let outcome = scanner
             .push(data, &mut marks)
@@ -98,6 +100,7 @@ impl Chunker {
         };
         self.warn(Warning::Programs(programs), events);
         let base = self.undecided.bytes.base();
+        // Not before a mark that the old scanner has set: marks come in order.
         let from = marks.last().map_or(base, |m| m.at).max(base);
         let rest = usize::try_from(self.undecided.bytes.end() - from).unwrap_or(0);
         let mut raw = Raw::at(from);
@@ -113,6 +116,7 @@ impl Chunker {
             MarkKind::PictureEnd => self.picture_end(mark.at),
             MarkKind::Damage => {
                 self.next.gap.get_or_insert(GapReason::Damage);
+                // Damage stays in the chunk that has it: the first key unit behind begins another.
                 self.next.cut_from.get_or_insert(mark.at);
                 self.warn(Warning::Damage(mark.at), events);
             }

@@ -183,6 +183,7 @@ impl OpenChunk {
 
     /// Adds the times of a unit, and what is known of the streams with it. A time that may be a mistake ends no chunk.
     fn note(&mut self, unit: &Unit, is_doubtful: bool) {
+        // Compared by address at every unit: scanners give out one `Arc` until something changes.
         if let Some(init) = &unit.init
             && !Arc::ptr_eq(&self.info, &init.info)
         {
@@ -278,6 +279,7 @@ impl Chunker {
             utc,
             clock,
         });
+        // From here on, not from the header in front, arrival and running time count.
         open.stamp = stamp;
         open.is_provisional = self.clock.is_provisional(&stamp);
         self.finish_closing(unit.pts, events);
@@ -311,6 +313,7 @@ impl Chunker {
         let info = self.info(&open, at, next_pts);
         let has_time = open.begins().is_some();
         self.closing.last_end = Some((info.start.saturating_add(info.duration), has_time));
+        // A chunk of one frame has no mean: that of the chunk before stands.
         self.closing.usual_frame = open.frames().mean().unwrap_or(self.closing.usual_frame);
         events.push(Event::End(Box::new(info)));
     }
@@ -353,6 +356,7 @@ impl Chunker {
             container,
             init_bytes: open.init_bytes,
             init_crc32c: open.init_crc32c,
+            // The end follows from an announced size: of a torn picture it lies behind the chunk.
             preview_bytes: open.preview_end.filter(|&end| end <= at).map(|end| open.bytes_up_to(end)),
             key_frame: key.is_key(),
             gap: open.gap,

@@ -31,6 +31,7 @@ impl Chunker {
             }
             return;
         }
+        // Sound of a stream that announces no pictures is key already.
         if unit.track != Track::Audio || unit.key.is_key() || self.limits.max_time == 0 || self.limits.single {
             return;
         }
@@ -42,6 +43,7 @@ impl Chunker {
             self.sound.is_certain = true;
             self.warn(Warning::SoundAlone { waited }, events);
         }
+        // Without a header no chunk could begin at it.
         if self.sound.is_certain && unit.init.is_some() {
             unit.key = Key::Closed;
         }

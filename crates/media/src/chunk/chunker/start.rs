@@ -226,6 +226,7 @@ impl Chunker {
         let unit = Unit { key, ..first.unit };
         self.account(first.at, &unit, first.container_pts, first.stamp, events);
         if let ChunkState::Open(open) = &mut self.state {
+            // `account` has added the first unit alone; these are the times of all.
             open.audio = frames;
         }
     }

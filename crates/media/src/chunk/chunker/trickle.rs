@@ -44,6 +44,7 @@ impl Chunker {
             return;
         }
         self.trickle.unit_came();
+        // Counts as waited for a key unit: a chunk that waits for one begins with what is given up now.
         self.trickle.given_up_after = waited;
         let mut marks = std::mem::take(&mut self.input.marks);
         if let Some(scanner) = &mut self.input.scanner {
@@ -55,6 +56,7 @@ impl Chunker {
         self.input.marks = marks;
         self.trickle.given_up_after = 0;
         self.begin_with_held(events);
+        // Closed as in a standstill: only a closed chunk is uploaded.
         self.close_idle(events);
     }
 

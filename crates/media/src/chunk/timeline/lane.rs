@@ -235,6 +235,7 @@ impl Lane {
         // To where the one before said that it ends: two witnesses.
         let is_announced = (1..=JUMP).contains(&last_length) && (step - last_length).abs() <= BACK.max(last_length / 8);
         let is_decoded_next = seam.is_decoded && seam.meets(self.offset + self.seam);
+        // Asked first: times that go on where they were before the correction would pass for a long step.
         if let Some(lane) = self.undone(raw) {
             return lane;
         }
@@ -265,6 +266,7 @@ impl Lane {
             };
             let lane = Self { leap, ..self }.moved(self.offset, raw, step);
             return (
+                // A step that surprises is no measure of the next one.
                 if is_surprise {
                     lane.with_steps_of(self)
                 } else {
@@ -371,6 +373,7 @@ impl Lane {
             offset,
             before: if offset == self.offset { self.before } else { self.offset },
             last,
+            // Neither a step back nor a jump is a measure of what is usual.
             step: if step > 0 && step <= JUMP { step } else { self.step },
             usual: if step > 0 && step <= JUMP { self.step } else { self.usual },
             gap: gap.max(0),
@@ -441,6 +444,7 @@ impl Lane {
             raw,
             count: before.frozen.count + 1,
             waited: before.frozen.waited + waited,
+            // Both: slices of one picture share a time, and the units of a file arrive all at once.
             is_certain: before.frozen.is_certain || (before.frozen.count >= REORDER && before.frozen.waited >= FROZEN),
         };
         let passed = match (before.frozen.is_certain, frozen.is_certain) {
