@@ -48,6 +48,7 @@ pub(super) struct AccessUnits {
 impl AccessUnits {
     /// Takes the elementary stream bytes of the next PES packet. `note` is told each NAL unit that begins in it.
     pub(super) fn packet(&mut self, codec: VideoCodec, data: &[u8], times: Times, mut note: impl FnMut(&[u8])) {
+        // A start code may lie in two packets: its zeros look like the end of the unit before.
         let zeros = self.take_split_code(data);
         let (carried, earlier): (&[u8], Times) = match self.code_at_end.take() {
             Some(earlier) => (&[0, 0, 1], earlier),
@@ -61,6 +62,7 @@ impl AccessUnits {
             &joined
         };
         let first = find_start_code(data, 0).unwrap_or(data.len());
+        // In front of the first start code stands the rest of the last unit of the packet before.
         self.extend(data.get(..first).unwrap_or_default());
         let mut times = times.or(earlier);
         for unit in units(data) {
@@ -142,6 +144,7 @@ impl AccessUnits {
                 let next = times.get(index..)?.iter().position(Option::is_some).map(|at| index + at);
                 let step = next
                     .and_then(|next| Some((times.get(next).copied()??.0 - time) / i64::try_from(next - before).ok()?))
+                    // Times that go back leave no room between them.
                     .filter(|step| *step > 0)
                     .unwrap_or(STEP);
                 let time = time + step * i64::try_from(index - before).ok()?;
@@ -211,8 +214,10 @@ impl Open {
 fn role(codec: VideoCodec, unit: &[u8]) -> Role {
     let &[code, ..] = unit else { return Role::More };
     let (before, slice, header) = match codec {
+        // H.264 table 7-1: SEI, SPS, PPS, delimiter; 14 and 15 stand in front of pictures of SVC and MVC.
         VideoCodec::H264 => (matches!(code & 0x1f, 6..=9 | 14 | 15), matches!(code & 0x1f, 1 | 2 | 5), 1),
         _ => (
+            // H.265 table 7-1: VPS, SPS, PPS, delimiter, prefix SEI. Suffix SEI (40) belongs to the picture before.
             matches!(code >> 1 & 0x3f, 32..=35 | 39),
             matches!(code >> 1 & 0x3f, 0..=31),
             2,

@@ -31,6 +31,7 @@ pub(super) fn duration(mut data: &[u8]) -> Option<u64> {
 /// `last` is the frame before, which LATM may refer to.
 fn header(data: &[u8], last: Option<FrameHeader>) -> Option<FrameHeader> {
     let frame = match *data {
+        // ADTS first: its syncword is also that of MPEG audio, with a layer that is reserved there.
         [0xff, b1, ..] if b1 & 0xf6 == 0xf0 => adts(data),
         [0xff, b1, ..] if b1 >> 5 == 7 => mpeg(data),
         [0x0b, 0x77, ..] => ac3(data),
@@ -38,6 +39,7 @@ fn header(data: &[u8], last: Option<FrameHeader>) -> Option<FrameHeader> {
         [0x56, b1, ..] if b1 & 0xe0 == 0xe0 => loas(data, last),
         _ => None,
     };
+    // A frame of length 0 would never move on.
     frame.filter(|frame| frame.len > 0 && frame.rate > 0)
 }
 
@@ -45,6 +47,7 @@ fn adts(data: &[u8]) -> Option<FrameHeader> {
     let &[_, _, b2, b3, b4, b5, b6, ..] = data else { return None };
     Some(FrameHeader {
         len: usize::from(b3 & 3) << 11 | usize::from(b4) << 3 | usize::from(b5 >> 5),
+        // number_of_raw_data_blocks_in_frame is one less than their number.
         samples: 1024 * (u64::from(b6 & 3) + 1),
         rate: *AAC_RATES.get(usize::from(b2 >> 2 & 0xf))?,
     })
@@ -69,6 +72,7 @@ fn mpeg(data: &[u8]) -> Option<FrameHeader> {
     let version = b1 >> 3 & 3;
     let layer = 3usize.checked_sub(usize::from(b1 >> 1 & 3))?;
     let low = usize::from(version != 3);
+    // Index 0 is the free format, whose frames do not say how long they are; 15 is forbidden.
     let kbits = BITRATES.get(low)?.get(layer)?.get(usize::from(b2 >> 4).checked_sub(1)?)?;
     let base: u64 = *[44_100, 48_000, 32_000].get(usize::from(b2 >> 2 & 3))?;
     let rate = match version {
@@ -83,6 +87,7 @@ fn mpeg(data: &[u8]) -> Option<FrameHeader> {
         (2, 1) => 576,
         _ => 1152,
     };
+    // Layer I counts in slots of four bytes.
     let slot = if layer == 0 { 4 } else { 1 };
     let slots = (kbits * 1000 * usize::try_from(samples).ok()? / 8 / slot).checked_div(usize::try_from(rate).ok()?)?;
     Some(FrameHeader {
@@ -105,6 +110,7 @@ fn ac3(data: &[u8]) -> Option<FrameHeader> {
             return None;
         }
         let (rate, blocks) = match usize::from(b4 >> 6) {
+            // fscod 3: fscod2 names half the rates, and numblkscod gives way to it: six blocks.
             3 => (*RATES.get(usize::from(b4 >> 4 & 3))? / 2, 6),
             code => (*RATES.get(code)?, *[1, 2, 3, 6].get(usize::from(b4 >> 4 & 3))?),
         };
@@ -130,6 +136,7 @@ fn ac3(data: &[u8]) -> Option<FrameHeader> {
 /// An access unit of Opus behind its control header.
 fn opus(data: &[u8]) -> Option<FrameHeader> {
     let flags = *data.get(1)?;
+    // au_size: bytes of 255 add up, the first smaller one ends it.
     let mut at = 2;
     let mut size = 0;
     loop {
@@ -155,6 +162,7 @@ fn opus(data: &[u8]) -> Option<FrameHeader> {
     let count = match toc & 3 {
         0 => 1,
         1 | 2 => 2,
+        // Code 3: the low six bits of the next byte are the number of frames (RFC 6716 3.2.5).
         _ => u64::from(packet.get(1)? & 0x3f),
     };
     Some(FrameHeader {

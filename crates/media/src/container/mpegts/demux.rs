@@ -10,6 +10,7 @@ use super::stream::Kind;
 use super::tables::{NewMap, StartPoint, Tables};
 use super::units::{Stream, Units};
 
+// A PID has 13 bits (2.4.3.2).
 const PIDS: usize = 1 << 13;
 
 /// What to do with a PID.
@@ -35,6 +36,7 @@ mod role {
     }
 }
 
+// Roles are bytes, and the first five are taken.
 /// Most elementary streams of a PMT that are followed.
 const MAX_STREAMS: usize = 250;
 
@@ -118,6 +120,7 @@ impl Demux {
             role::UNKNOWN => {
                 if packet.payload.is_none() {
                     self.tables.pad_run();
+                    // It may announce the jump of a counter (2.4.3.5), which `replay` has to know of.
                     if packet.discontinuity && !self.held.is_empty() {
                         self.hold(packet);
                     }
@@ -132,6 +135,7 @@ impl Demux {
             self.pass_unmapped(packet, marks);
         }
         let end = packet.at.saturating_add(packet.raw.len() as u64);
+        // A unit that is never decided would hold back every mark behind it.
         while let Some(slot) = self.out.overdue(end) {
             self.units.force(slot, &mut self.out, marks);
         }
@@ -156,6 +160,7 @@ impl Demux {
         {
             self.unmapped_unit = Some(packet.at);
             let mut unit = self.out.unit(Track::Other, Init::default());
+            // A place to cut, as of a stream of an unknown container: where decoding can begin is not known.
             unit.key = Key::Closed;
             self.out.put(packet.at, [Some(MarkKind::Unit(unit)), None, None], marks);
         }
@@ -209,6 +214,7 @@ impl Demux {
             self.early.push(packet.pid);
         }
         let first = self.held.first().map_or(packet.at, |held| held.at);
+        // What is held holds `settled` back, and with it every chunk.
         if packet.at.saturating_sub(first) > MAX_EARLY {
             self.is_too_early = true;
             self.held = Vec::new();
@@ -343,6 +349,7 @@ impl Demux {
             return;
         };
         let continuity = self.units.continuity(index, packet, payload);
+        // A packet may be sent twice (2.4.3.3): its payload counts once.
         if continuity == Continuity::Duplicate {
             self.tables.end_run();
             return;
@@ -354,6 +361,7 @@ impl Demux {
         if continuity == Continuity::Gap {
             self.units.flush_sound(&mut self.out, marks);
             self.units.close(index, &mut self.out, marks);
+            // The unit begins with the tables in front of it: damage behind those would be out of order.
             let at = if begins { self.tables.place(packet.at).at } else { packet.at };
             self.lose(index, packet.at, at, marks);
         }
@@ -371,6 +379,7 @@ impl Demux {
         let streams: Vec<Elementary> = new
             .streams
             .into_iter()
+            // A damaged PMT may name the PIDs of tables or null packets: these keep their roles.
             .filter(|es| es.kind != Kind::Sections && es.pid != 0 && es.pid < 0x1fff)
             .filter(|es| self.tables.map_pids().all(|pid| pid != es.pid))
             .take(MAX_STREAMS)
@@ -430,6 +439,7 @@ impl Demux {
         for (role, pid) in (role::STREAM..=u8::MAX).zip(pids) {
             self.set(pid, role);
         }
+        // Behind the streams, so that the PID of a PMT stays one.
         let maps: Vec<u16> = self.tables.map_pids().collect();
         for pid in maps {
             self.set(pid, role::MAP);

@@ -76,6 +76,7 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
         ..Picture::plain(key)
     };
     if flags.scrambled {
+        // Of a scrambled packet the transport header alone can be read: its flag is all there is.
         let key = if flags.random_access { Key::Closed } else { Key::No };
         return Some(Found::Unit {
             pts: None,
@@ -105,6 +106,7 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
     let Kind::Video(video) = kind else {
         return Some(unit(None, false));
     };
+    // The payload is ciphertext: again the flag decides, and no more bytes would help.
     let (video, complete) = if scrambled {
         (Video::Nal(VideoCodec::Unknown), true)
     } else {

@@ -118,6 +118,7 @@ impl MpegTs {
             if !layout.in_sync(raw) {
                 self.in_sync = false;
                 self.damage_reported = true;
+                // In this order: the units that are open lie in front of the damage.
                 self.demux.lost_sync(marks);
                 self.demux.damage(self.at, marks);
                 break;
@@ -152,6 +153,7 @@ impl MpegTs {
                     break;
                 }
                 Search::Found(junk, layout) => {
+                    // Less than a packet at the start: the stream was joined in the middle of one, and is not damaged.
                     self.damage_reported |= junk < layout.stride && self.at == self.start;
                     self.pass_over(junk, marks);
                     self.layout = Some(layout);
@@ -210,6 +212,7 @@ impl Scanner for MpegTs {
     }
 
     fn restart(&mut self) {
+        // Half a packet stays payload, but nothing that comes after the flush completes it.
         self.at = self.at.saturating_add(self.partial.len() as u64);
         self.partial.clear();
         self.in_sync = false;

@@ -29,6 +29,7 @@ impl Units {
     /// do not count.
     pub(super) fn lacks_a_set(&mut self, video: Video, data: &[u8], before: Option<u64>) -> bool {
         let Video::Nal(codec) = video else { return false };
+        // Another configuration needs none of the sets in force before it.
         if before != self.config {
             self.sets = SetsInForce::default();
         }
@@ -95,6 +96,7 @@ impl Units {
             has_video: self.video.is_some(),
             has_audio: self.streams.iter().any(|s| self.is_sound(s.kind)),
         };
+        // Another `Arc` only for another content: chunks compare it by address.
         if *out.info != info {
             out.info = Arc::new(info);
         }

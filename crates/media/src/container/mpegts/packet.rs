@@ -69,6 +69,7 @@ impl<'a> Packet<'a> {
                 let (field, payload) = rest.split_at_checked(usize::from(len))?;
                 (field.first().copied(), (control == 3).then_some(payload))
             }
+            // adaptation_field_control 0 is reserved.
             _ => return None,
         };
         let flags = adaptation.unwrap_or(0);

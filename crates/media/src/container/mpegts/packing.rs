@@ -75,6 +75,7 @@ fn pictures(video: Video, data: &[u8], end: usize, reference: &mut Option<u16>) 
                 let of = Some(u16::from_be_bytes([second, third]) >> 6);
                 code == 0 && std::mem::replace(reference, of) != of
             }
+            // A first_mb_in_slice of 0 is a single bit of 1; H.265 has first_slice_segment_in_pic_flag there.
             Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 1 | 5) && second & 0x80 != 0,
             Video::Nal(_) => code >> 1 & 0x3f < 32 && third & 0x80 != 0,
         });

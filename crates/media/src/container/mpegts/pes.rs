@@ -26,6 +26,7 @@ impl<'a> Header<'a> {
     /// Reads the header that `pes` begins with.
     pub(super) fn parse(pes: &'a [u8]) -> Self {
         let expected = [0u8, 0, 1];
+        // As far as there are bytes: the prefix may be split over packets.
         if pes.iter().zip(expected).any(|(&b, e)| b != e) {
             return Self::Broken;
         }
@@ -44,6 +45,7 @@ impl<'a> Header<'a> {
         let Some(&[first, flags, len]) = pes.get(6..9) else {
             return Self::More;
         };
+        // The two bits are always 10 (2.4.3.6).
         if first & 0xc0 != 0x80 {
             return Self::Broken;
         }
@@ -99,6 +101,7 @@ impl Clock {
         let time = self.0.unwrap(i64::try_from(pts).unwrap_or_default(), WRAP, CLOSE);
         // Only pictures shown before the first time stamp, itself close to 0, can be below.
         let ticks = u64::try_from(time).unwrap_or_default();
+        // Rounded: a ninth of 100 µs is no whole number of ns.
         ticks.saturating_mul(100_000).saturating_add(4) / 9
     }
 }

@@ -133,11 +133,13 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     match video {
         Video::Nal(VideoCodec::H265) => match code >> 1 & 0x3f {
             0..=31 => first_slice(2),
+            // End of sequence, end of bitstream, filler, suffix SEI: they end a picture, and a PTS says that another begins.
             36..=38 | 40 => Some(has_pts),
             _ => Some(true),
         },
         Video::Nal(_) => match code & 0x1f {
             1 | 2 | 5 => first_slice(1),
+            // Partitions B and C, end of sequence, end of stream, filler: as above.
             3 | 4 | 10..=12 => Some(has_pts),
             _ => Some(true),
         },
@@ -169,6 +171,7 @@ pub(super) fn is_beginning(video: Video, data: &[u8], has_pts: bool) -> bool {
 /// by one make PES packets of them, and the picture they belong to follows in the next one.
 fn is_prefix(video: Video, data: &[u8]) -> bool {
     let stands_before = |code: u8| match video {
+        // 13 and 15 are the extension of an SPS and a subset SPS.
         Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 6..=9 | 13 | 15),
         Video::Nal(VideoCodec::H265) => matches!(code >> 1 & 0x3f, 32..=35 | 39),
         // user_data, sequence_header, extension and group_start codes.
@@ -202,6 +205,7 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
             // time_code takes 25 bits, then closed_gop.
             Some(0xb8) => closed = body.get(3).is_some_and(|b| b & 0x40 != 0),
             Some(0) if body.len() >= 2 => {
+                // Whether it is a field is said in the extension behind its header (13818-2 6.2.3.1).
                 if !complete && mpeg2_structure(data, start).is_none() {
                     return None;
                 }

@@ -43,6 +43,7 @@ impl Sections {
             return;
         }
         if !packet.start {
+            // The same packet once more (2.4.3.3).
             if last == Some(packet.counter) {
                 return;
             }
@@ -61,6 +62,7 @@ impl Sections {
             self.gathering = false;
             return;
         };
+        // In front of the pointer stands the end of the section before, unless a packet is missing.
         if last.is_some_and(|last| (last + 1) & 0xf == packet.counter) && self.keep(packet) {
             self.feed(ending, done);
         }
@@ -190,6 +192,7 @@ fn length12(high: u8, low: u8) -> usize {
 
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0u32; 256];
+    // `while`, since a constant cannot be computed with `for`.
     let mut i = 0;
     let mut top = 0u32;
     while i < 256 {

@@ -152,6 +152,7 @@ impl Reorder {
 
     /// Drops what waits. Before the first mark, moves the first unit to `origin`.
     pub(super) fn restart(&mut self, origin: u64) {
+        // Slots are never reused: one that a unit still has names nothing any more.
         self.base += self.waiting.len() as u64;
         self.waiting.clear();
         if !self.begun {

@@ -24,6 +24,7 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     };
     let mut demux = Demux::default();
     for raw in chunk.get(start..).unwrap_or_default().chunks_exact(layout.stride) {
+        // Offset 0: in a chunk that is there as a whole nobody asks where a packet lies.
         if let Some(packet) = Packet::parse(raw, layout, 0).filter(|packet| !packet.scrambled) {
             demux.packet(&packet);
         }
@@ -176,6 +177,7 @@ impl Stream {
         let ns = |ticks: i64| ticks.saturating_mul(100_000) / 9;
         let times = header.pts.map(|pts| {
             let dts = self.times.unwrap(header.dts.unwrap_or(pts));
+            // Across the wrap, which may lie between the two.
             let ahead = (pts - dts).rem_euclid(1 << 33);
             let pts = dts + if ahead < 1 << 32 { ahead } else { ahead - (1 << 33) };
             (ns(dts), ns(pts))
@@ -243,6 +245,7 @@ impl Stream {
             }
             at += frame.len;
         }
+        // aac_frame_length has 13 bits: more than that is not the beginning of one frame.
         self.rest = bytes.get(at..).filter(|rest| rest.len() < 8192).unwrap_or_default().to_vec();
     }
 
@@ -282,6 +285,7 @@ impl ParameterSets {
             (VideoCodec::H265, _, 32) => &mut self.vps,
             _ => return,
         };
+        // The first of each: a configuration that changes begins another chunk.
         if set.is_empty() {
             *set = unit.to_vec();
         }
@@ -308,6 +312,7 @@ impl PesHeader {
         Some(Self {
             len,
             pts: if flags & 0x80 != 0 { field(9) } else { None },
+            // A DTS never comes without a PTS (2.4.3.7).
             dts: if flags & 0xc0 == 0xc0 { field(14) } else { None },
         })
     }
@@ -335,12 +340,14 @@ const RATES: [i64; 13] = [
 impl AdtsFrame {
     fn parse(data: &[u8]) -> Option<Self> {
         let &[0xff, b1, b2, b3, b4, b5, ..] = data else { return None };
+        // protection_absent of 0: a CRC of two bytes follows the header.
         let header = if b1 & 1 == 1 { 7 } else { 9 };
         let len = usize::from(b3 & 3) << 11 | usize::from(b4) << 3 | usize::from(b5 >> 5);
         let rate = b2 >> 2 & 0xf;
         (b1 & 0xf6 == 0xf0 && len > header && usize::from(rate) < RATES.len()).then_some(Self {
             header,
             len,
+            // profile_ObjectType is one less than the audio object type.
             object_type: (b2 >> 6) + 1,
             rate,
             channels: (b2 & 1) << 2 | b3 >> 6,

@@ -120,6 +120,7 @@ impl OpenSound {
             _ => None,
         });
         if let Some(unit) = key {
+            // The chunk begins with the sound, so its header is the one of that place.
             if let Some(init) = &mut unit.init {
                 init.head = self.place.head;
             }

@@ -56,6 +56,7 @@ impl Kind {
             0x0f => Self::Audio(Audio::Adts),
             0x11 | 0x1c => Self::Audio(Audio::Named("mp4a.40.2")),
             0x05 | 0x08 | 0x0a..=0x0d | 0x13 | 0x14 => Self::Sections,
+            // Blu-ray gives private types meanings of its own, without descriptors of the streams.
             0x80..=0x86 if registration(program) == Some(b"HDMV") => Self::Audio(match stream_type {
                 0x81 => Audio::Named("ac-3"),
                 0x84 => Audio::Named("ec-3"),
@@ -90,6 +91,7 @@ impl Kind {
         });
         match (tagged, stream_type) {
             (Some(kind), _) => kind,
+            // ATSC, and SCTE 35 with 0x86, need no descriptor.
             (None, 0x81) => named("ac-3"),
             (None, 0x87) => named("ec-3"),
             (None, 0x8a) => named("dtsc"),

@@ -26,6 +26,7 @@ enum Fit {
 /// Looks for packets in `data`. `known` is the layout found before, if any; `complete` means that nothing follows.
 pub(super) fn search(data: &[u8], known: Option<Layout>, complete: bool) -> Search {
     work::count(data.len());
+    // 4 is the largest lead of any layout: a packet begins at most that far in front of its sync byte.
     let lead = known.map_or(4, |layout| layout.lead);
     let mut from = 0;
     while let Some(sync) = data

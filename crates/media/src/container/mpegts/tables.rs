@@ -151,6 +151,7 @@ impl Tables {
                 moved = true;
                 self.program = Some((number, pid));
                 self.map.reset();
+                // The PMT of another program must not get into a header.
                 self.map_copy = Bytes::new();
             }
             self.adopt_pat(packet.at, section, moved);
@@ -164,6 +165,7 @@ impl Tables {
         self.pat_copy = section.packets;
         self.head = None;
         if let Some(run) = self.run.as_mut().filter(|run| section.since >= run.start) {
+            // A PMT earlier in this run is of the program before.
             run.map &= !moved;
             run.pat = Some(at);
         }
@@ -231,6 +233,7 @@ impl Tables {
             self.head = None;
             let run = self.run.as_mut().filter(|run| section.since >= run.start);
             let whole = run.is_some();
+            // In front of its PAT a PMT opens no chunk: who begins to read there does not know its PID.
             if let Some(run) = run.filter(|run| run.pat.is_some_and(|pat| section.since > pat)) {
                 run.map = true;
             }
@@ -270,6 +273,7 @@ impl Tables {
         let start = run.start;
         let head = match (run.map, whole) {
             (true, _) => Bytes::new(),
+            // The run opens with the new PMT: its PAT alone is missing.
             (false, true) if run.pat.is_none() => self.pat_copy.clone(),
             _ => self.head(),
         };

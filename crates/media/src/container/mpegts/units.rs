@@ -219,6 +219,7 @@ impl Units {
             self.classify(index, false, out, marks);
             return;
         }
+        // A PES packet of unknown length ends where the next one of its stream begins (2.4.3.7).
         self.close(index, out, marks);
         self.recognise(index, packet, payload, out);
         self.observe(index, payload, packet.start);
@@ -328,6 +329,7 @@ impl Units {
         let Some(pending) = stream.pending.as_mut() else { return };
         stream.gathered.extend_from_slice(payload);
         let len = stream.gathered.len();
+        // Of a packet of unknown length no more than `MAX_PREFIX` is gathered.
         if counts && !is_whole(&stream.gathered) && len < MAX_PREFIX {
             return;
         }
@@ -461,6 +463,7 @@ impl Units {
                     self.key_open = true;
                     let before = self.config;
                     unit.new_codec_config = self.take_config(index, video, &picture, data, out);
+                    // Without data it is scrambled, and shows nothing of its sets.
                     let lacks = !data.is_empty() && self.lacks_a_set(video, data, before);
                     notice = match (picture.has_parameter_sets && !lacks, is_behind_rest) {
                         (false, _) => Some(MarkKind::Notice(Notice::NoParameterSets)),
@@ -483,6 +486,7 @@ impl Units {
             (Kind::Video(video), Some(picture)) if picture.key.is_key() => self.name_video(index, video, &picture, data, out),
             _ => {}
         }
+        // Behind the names, so that the header has them.
         unit.init = Some(init(head, out));
         [end, Some(MarkKind::Unit(unit)), notice]
     }
