@@ -14,6 +14,7 @@ pub fn boot_id() -> io::Result<String> {
 
 /// Returns the time since this boot in ns, suspension included. Steps of the wall clock do not affect it.
 pub fn boot_ns() -> u64 {
+    // CLOCK_MONOTONIC stops in suspend: chunks from before it would get a date that is too late.
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds

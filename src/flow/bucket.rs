@@ -29,6 +29,7 @@ impl Bucket {
     pub fn refund(&mut self, amount: f64, now: u64) {
         if self.rate > 0.0 {
             let paid_at = self.paid_at.saturating_sub(ns(amount / self.rate));
+            // Not below now: a refund must not become credit.
             self.paid_at = paid_at.max(now.min(self.paid_at));
         }
     }
@@ -41,6 +42,7 @@ impl Bucket {
     /// Sets the rate from `now` on. Times returned earlier become invalid: callers that still wait must ask again.
     pub fn set_rate(&mut self, rate: f64, now: u64) {
         self.rate = rate;
+        // Those that wait charge again at the new rate: with the old debt they would be charged twice.
         self.paid_at = self.paid_at.min(now);
     }
 
@@ -50,6 +52,7 @@ impl Bucket {
             return now;
         }
         let cost = ns(amount / self.rate);
+        // One piece of the past counts: otherwise each late wake-up would be lost, and the rate never reached.
         let leaves = self.paid_at.max(now.saturating_sub(cost));
         self.paid_at = leaves.saturating_add(cost);
         leaves.max(now)
@@ -58,6 +61,7 @@ impl Bucket {
 
 /// Returns the size of a piece for a rate in bytes per second: a tenth of a second, but between 4 and 256 KiB.
 pub fn piece(rate: f64) -> usize {
+    // Each piece costs an HTTP chunk and a lock: a fast limit gets large ones.
     const LARGEST: u32 = 256 << 10;
     if rate <= 0.0 {
         return LARGEST as usize;

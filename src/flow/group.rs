@@ -71,6 +71,7 @@ pub struct UserLimit<T> {
 impl<T> UserLimit<T> {
     /// Creates a value that is set now.
     pub fn now(value: T) -> Self {
+        // 0 stands for the default, which any value of a user replaces.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             value,
@@ -117,6 +118,7 @@ impl Group {
         let now = now();
         let before = (state.bytes.rate(), state.requests.rate());
         let after = (bytes.map_or(before.0, |b| b as f64), requests.unwrap_or(before.1));
+        // A sink that starts with equal limits must not discard what all others have been charged.
         if before == after {
             return;
         }
@@ -155,6 +157,7 @@ impl Group {
         let mut at = began;
         loop {
             let (leaves, version) = self.take(limit, amount, at);
+            // A guard, and no code behind the wait: of an attempt that is aborted only the drops run.
             let mut charge = Charge {
                 group: self,
                 limit,
@@ -175,6 +178,7 @@ impl Group {
                 let timer = async {
                     match until {
                         Some(until) => tokio::time::sleep_until(until).await,
+                        // Beyond the range of the clock: only another limit ends this wait.
                         None => std::future::pending().await,
                     }
                 };

@@ -37,6 +37,7 @@ impl Outage {
     /// does, so the outage goes on.
     pub fn leaves(&mut self, member: u64, has_successor: bool) {
         if has_successor {
+            // `ends` would forget the outage, and each fragment of a splitmuxsink would report it anew.
             self.failing.remove(&member);
         } else {
             self.ends(member);
@@ -46,6 +47,7 @@ impl Outage {
     /// Records that a member has stored a chunk. If the outage has no failing members left, ends it and returns its length in ns:
     /// this member must report the end.
     pub fn works(&mut self, now: u64) -> Option<u64> {
+        // While others fail the outage goes on, whatever this member stores.
         let is_left = self.failing.is_empty();
         is_left
             .then(|| self.reported_at.take())?

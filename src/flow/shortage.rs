@@ -112,6 +112,7 @@ impl Sink {
         self.chunks.note(self.now, figures, now);
         (self.now, self.has_left) = (figures, false);
         if figures.is_failing {
+            // The link or the server was the cause: the backlog of that time must not count as growth later.
             self.history.clear();
             self.has_failed = true;
         }
@@ -187,6 +188,7 @@ impl Watch {
         self.next = Sample::default();
         for sink in self.sinks.values_mut() {
             sink.history.clear();
+            // As after a failure: what came before the change is no growth.
             sink.has_failed = true;
         }
         self.short = None;
@@ -239,6 +241,7 @@ impl Watch {
         let found = self.find(limits);
         self.short = found.map(|f| f.limit);
         if found.is_none() {
+            // A limit that is just too low is short now and then: that is one shortage.
             if self.told_at.is_some_and(|at| now.saturating_sub(at) >= NEWS) {
                 self.told_at = None;
             }
@@ -284,6 +287,7 @@ impl Watch {
         let made = self.samples.back()?.requests.saturating_sub(before.requests);
         if is_busy(1) {
             let stored = last.stored.saturating_sub(first.stored);
+            // Repeated attempts and looks are requests too: a chunk may cost more than one.
             let each = (made as f64 / stored.max(1) as f64).max(1.0);
             let needed = per_second(&totals, |f| f.created) * each;
             return (needed > requests).then_some(Shortage {

@@ -14,6 +14,7 @@ use super::hold::{Drain, Hold};
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// The known sites, by endpoint and bucket.
 type Sites = HashMap<(String, String), Arc<Site>>;
+// No `Registry`: a hold has to outlive the sinks that met it. `HashMap::new` is not const.
 static SITES: Mutex<Option<Sites>> = Mutex::new(None);
 
 /// A bucket at an endpoint.

@@ -185,6 +185,7 @@ impl Leftovers {
             let dir = spool.root.join(&device_dir);
             for session in adoption.folders(spool, dir.clone(), is_session) {
                 if spool.holds(&device_dir, &session) {
+                    // Held by this sink: it would be busy at each turn.
                     continue;
                 }
                 let folder = dir.join(&session);
@@ -210,6 +211,7 @@ impl Leftovers {
         if let Some(interrupted) = adoption.interrupted {
             return Err(interrupted);
         }
+        // A session's id begins with its time: so the oldest come first, of all devices.
         waiting.sort_by(|a, b| (&a.session, &a.device_dir).cmp(&(&b.session, &b.device_dir)));
         let mut leftovers = Self {
             spool: Arc::clone(spool),
@@ -293,6 +295,7 @@ impl Leftovers {
                 self.count(&left, true);
                 self.waiting.push_front(left.clone());
                 adoption.sessions.clear();
+                // Dropped with their lock: the session is taken whole at its next turn.
                 return Some((left, adoption));
             }
             if !adoption.sessions.is_empty() || !adoption.notices.is_empty() {
@@ -306,6 +309,7 @@ impl Leftovers {
     pub fn go_on(&mut self, begun: Vec<Leftover>) -> Vec<Leftover> {
         let is_held = |left: &Leftover| self.spool.holds(&left.device_dir, &left.session);
         let (held, free): (Vec<_>, Vec<_>) = begun.into_iter().partition(is_held);
+        // `push_front` reverses the order.
         for left in free.into_iter().rev() {
             self.count(&left, true);
             self.waiting.push_front(left);
@@ -550,6 +554,7 @@ fn seal(
     let mut behind = Vec::new();
     if !inspection.scan.sealed || !inspection.scan.whole {
         let file = folder.open(sequence)?;
+        // Torn bytes behind the Footer would hide it from the next start, which looks at the end of the file.
         if inspection.file_len > tail {
             let path = folder.path(sequence);
             file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;

@@ -26,6 +26,7 @@ impl DestinationId {
 
     /// Returns the id of anything else that distinguishes destinations, such as an endpoint whatever the bucket.
     pub fn of(what: &impl Hash) -> Self {
+        // Its keys are fixed, unlike those of `RandomState`: all sinks get the same id.
         let mut hasher = DefaultHasher::new();
         what.hash(&mut hasher);
         Self(hasher.finish())

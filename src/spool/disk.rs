@@ -272,6 +272,7 @@ impl Disk for StdDisk {
         let fs = rustix::fs::statvfs(path)?;
         Ok(Space {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
+            // Not f_bfree: that counts what is kept for root.
             available: fs.f_bavail.saturating_mul(fs.f_frsize),
         })
     }
@@ -283,6 +284,7 @@ impl Disk for StdDisk {
 
 impl HeldLock for File {
     fn is_removed(&self, path: &Path) -> bool {
+        // An error is no removal: what is on the disk may come back.
         let Ok(ours) = self.metadata() else { return false };
         if ours.nlink() == 0 {
             return true;
@@ -353,6 +355,7 @@ impl DiskFile for StdFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        // fdatasync includes the length, which is all that reading the bytes back needs (fdatasync(2)).
         self.0.sync_data()
     }
 }

@@ -103,6 +103,7 @@ pub struct Entry {
 
 /// What a mark holds of the name under which a chunk was sent whole.
 pub fn name_mark(name: &str) -> u32 {
+    // Not the name itself: marks of one length can be read from the end of the file.
     crc32c::crc32c(name.as_bytes())
 }
 
@@ -163,6 +164,7 @@ impl Entry {
     /// What is missing or wrong.
     pub fn from_json(json: &[u8]) -> Result<Self, String> {
         check_version(json)?;
+        // First the version alone: another one may lack fields, and the version is then the reason to name.
         serde_json::from_slice(json).map_err(|e| format!("its entry cannot be read: {e}"))
     }
 }

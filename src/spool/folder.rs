@@ -85,6 +85,7 @@ impl Folder {
         let (mut bytes, mut files) = (0, Vec::new());
         for (name, listed) in all {
             let Listed::File(len) = listed else { continue };
+            // Files that are no chunks take room too.
             bytes += blocks(len);
             files.extend(sequence_of(&name).map(|sequence| (sequence, len)));
         }
@@ -115,6 +116,7 @@ impl Folder {
     /// asked of it next: else the file would be in the way of its own chunk, and be found by the next start.
     pub(super) fn remove_unwanted(&self, sequence: u64) {
         lock(&self.unwanted).insert(sequence);
+        // Before the disk is asked: until it answers, `create` may meet the file.
         let (path, unwanted) = (self.path(sequence), Arc::clone(&self.unwanted));
         self.spool.disk.last(Box::new(move |disk| {
             if disk.remove_file(&path).is_ok() {
@@ -197,6 +199,7 @@ impl Folder {
         let moved = || -> io::Result<PathBuf> {
             disk.create_dir(&aside)?;
             disk.sync_dir(root)?;
+            // Before the move: a power cut might keep that and lose the folder that it goes to.
             let names = (0..).map(|again| aside.join(quarantined(&self.device_dir, &self.session, sequence, again)));
             let mut to = aside.clone();
             // Mostly the first: listing all that was set aside would take longer with each.
@@ -207,6 +210,7 @@ impl Folder {
                         break;
                     }
                     Err(e) if is_passing(&e) => return Err(e),
+                    // Says nothing of this name: a file of that name may be there, and a rename would replace it.
                     _ => {}
                 }
             }
@@ -242,6 +246,7 @@ impl Drop for Folder {
             if !is_removed && disk.list(&dir).is_ok_and(only_ours) {
                 let _ = disk.remove_file(&path);
                 let _ = disk.remove_dir(&dir);
+                // Fails while the device has another session.
                 let _ = disk.remove_dir(&device);
             }
             // Released only now.

@@ -97,6 +97,7 @@ impl Header {
         let (len, rest) = rest.split_first_chunk::<4>()?;
         let crc = rest.first_chunk::<4>()?;
         let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        // A damaged length must not make a reader ask for gigabytes.
         if *marker != MARKER || len > MAX_PAYLOAD {
             return None;
         }
@@ -141,6 +142,7 @@ pub fn record(kind: Kind, salt: Salt, payload: &[u8]) -> Option<Vec<u8>> {
 
 fn checksum(kind: Kind, len: usize, salt: Salt, parts: &[&[u8]]) -> Option<u32> {
     let len = u32::try_from(len).ok()?.to_le_bytes();
+    // Kind and length too: a flipped bit there would turn a sound payload into another record.
     let crc = crc32c::crc32c_append(salt.0, &[kind.code(), len[0], len[1], len[2], len[3]]);
     Some(parts.iter().fold(crc, |crc, part| crc32c::crc32c_append(crc, part)))
 }

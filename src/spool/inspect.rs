@@ -96,9 +96,11 @@ impl FileId<'_> {
             }
             Kind::Footer => {
                 let Some(closed) = self.end(file, &tail, from, end_at)? else {
+                    // The End is damaged: the walk finds out how far the file is good.
                     return Ok(None);
                 };
                 scan.sealed = true;
+                // Taken from the End: records are checked when they are uploaded, or a start would read the whole spool.
                 scan.data = closed.size;
                 scan.closed = Some(Box::new(closed));
             }
@@ -168,6 +170,7 @@ impl FileId<'_> {
                 walk.scan.tail = offset;
             }
             if walk.scan.head == Head::Missing
+                // Here the CRC of another chunk's Head fails: a renamed file would count as empty, and be removed.
                 && let Some(why) = self.stranger(&**file)?
             {
                 walk.scan.head = Head::Foreign(why);
@@ -202,6 +205,7 @@ impl FileId<'_> {
                 };
                 matches!(scan.head, Head::Entry(_))
             }
+            // No bytes of the object follow an End.
             Kind::Data if begun && scan.closed.is_none() => match DataFields::parse(&record.payload) {
                 Some(fields) if fields.at == scan.data => {
                     scan.data = scan
@@ -272,6 +276,7 @@ impl Walk {
     fn learn(&mut self, record: &Record, at: u64) {
         let synced = match record.kind {
             Kind::Data => DataFields::parse(&record.payload).map_or(0, |f| f.synced),
+            // A Footer is written only after all in front of it was synced.
             Kind::Footer | Kind::Confirmed => at,
             Kind::Head | Kind::End | Kind::Attempted | Kind::Sent => 0,
         };
@@ -283,11 +288,13 @@ impl Walk {
         // Bounded, so that a file full of markers cannot delay a start.
         let mut budget = file_len.saturating_mul(4).saturating_add(64 << 20);
         while let Some((at, record)) = records.find(offset, &mut budget)? {
+            // What the server has is removed, even if the file is damaged.
             self.scan.confirmed |= record.kind == Kind::Confirmed;
             self.learn(&record, at);
             offset = record.next;
         }
         if budget == 0 {
+            // How much was durable is not known: the file is set aside, and nothing of it is thrown away.
             self.scan.watermark = u64::MAX;
         }
         Ok(())

@@ -103,6 +103,7 @@ struct Slot<T> {
 impl Lane {
     /// The lane of a folder; all that use the folder share it.
     pub fn of(folder: &Path) -> Self {
+        // Not `canonicalize`: that asks the disk, which may hang.
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Self(LANES.get_or(folder, || Self::new(PATIENCE).0))
     }
@@ -154,16 +155,19 @@ impl Lane {
         if IN_LANE.get() {
             return call();
         }
+        // A job that waited for its own thread would never end.
         let slot = Arc::new(Slot {
             outcome: Mutex::new(Outcome::Waiting),
             done: Condvar::new(),
         });
         let told = Arc::clone(&slot);
         let job = move || {
+            // It has not begun, and its caller has gone on without it.
             if told.is_given_up() {
                 return;
             }
             let result = call();
+            // On this thread, and so before whatever is asked next.
             if let Some(Ok(unwanted)) = told.finish(result) {
                 undo(unwanted);
             }
@@ -225,6 +229,7 @@ impl Lane {
             state.next_worker += 1;
             let shared = Arc::clone(&self.0);
             let worker = thread::Builder::new().name("gcs-spool".to_owned());
+            // Without a thread the callers time out, see `wait`.
             if worker.spawn(move || work(&Self(shared), id)).is_ok() {
                 state.workers += 1;
             }
@@ -243,6 +248,7 @@ impl Lane {
                 Outcome::Waiting | Outcome::GivenUp => {}
             }
             let (now, patience) = (Instant::now(), self.0.patience);
+            // The slot is locked, then the lane: nobody takes them the other way round.
             let (oldest, nobody) = {
                 let state = self.lock();
                 (state.oldest(now), state.workers == 0)
@@ -253,8 +259,10 @@ impl Lane {
                 *outcome = Outcome::GivenUp;
                 return Err(self.timed_out());
             }
+            // Only the call that is being made has an age: a long queue that moves is no hang.
             let left = patience.saturating_sub(oldest);
             let left = at_most.map_or(left, |most| left.min(most.saturating_sub(began.elapsed())));
+            // With a wait of 0 the loop would spin.
             let left = left.max(Duration::from_millis(1));
             outcome = slot
                 .done
@@ -333,6 +341,7 @@ fn work(lane: &Lane, id: u64) {
         let (woken, timeout) = lane.0.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
         state = woken;
         state.idle -= 1;
+        // A job may have come with the timeout: without this thread it would lie there until the next `push`.
         if timeout.timed_out() && state.reads.is_empty() && state.writes.is_empty() {
             break;
         }

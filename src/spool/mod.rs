@@ -86,6 +86,7 @@ pub struct Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
+        // A limit and an input end with the sink that set them: the quota outlives it while others use the folder.
         self.quota.set_limit(self.sink, 0);
         self.quota.set_input(self.sink, 0);
     }
@@ -104,10 +105,12 @@ impl Spool {
         let quota = match QUOTAS.get(&root) {
             Some(quota) => quota,
             None => {
+                // `count` takes what it cannot read for empty: a folder that cannot be read has to fail here.
                 list_root(&*disk, &root)?;
                 let all = || count(&*disk, &root);
                 // Where nothing can be written, a full disk for one, our own figures have to do.
                 let joined = match Usage::join(Arc::clone(&disk), &root, all) {
+                    // Opened again when the disk answers: a quota made now would never share its figures.
                     Err(e) if e.kind() == ErrorKind::TimedOut => return Err(SpoolError::io("share the usage of", &root, e)),
                     joined => joined.map_or_else(
                         |_| {
@@ -187,6 +190,7 @@ impl Spool {
     pub fn recount(&self) {
         self.quota.recount(|| {
             count_in(&*self.disk, &self.root, |folder| {
+                // A lock that can be taken has no living holder. It is released at once.
                 matches!(self.disk.lock(&folder.join(LOCK)), Ok(Lock::Held(_)))
             })
         });
@@ -242,6 +246,7 @@ impl Spool {
             needed,
             limit,
         };
+        // Without a limit only the file system knows the room, and other programs fill it too.
         if needed > 0 && self.quota.max() == 0 {
             let space = self
                 .disk
@@ -325,6 +330,7 @@ fn count_in(disk: &dyn Disk, root: &Path, counts: impl Fn(&Path) -> bool) -> u64
     for (name, listed) in disk.list(root).unwrap_or_default() {
         match listed {
             Listed::Dir if name == QUARANTINE => all = all.saturating_add(count_files(disk, &root.join(&name))),
+            // Its files are empty: their names say everything.
             Listed::Dir if name == USAGE => {}
             Listed::Dir => {
                 let device = root.join(&name);

@@ -134,6 +134,7 @@ impl OpenChunk {
         self.clean_tail()?;
         let before = self.len;
         let after = before.saturating_add(fresh).saturating_add(overhead);
+        // Counted before it is written: the files never take more than the limit.
         self.folder
             .spool
             .charge(&self.folder.key, &mut self.charge, after, self.room)?;
@@ -141,6 +142,7 @@ impl OpenChunk {
             Ok(()) => {
                 self.len = after;
                 self.bury();
+                // Last: a reader on another thread sees whole records only.
                 self.data.store(data.saturating_add(fresh), Ordering::Release);
                 Ok(())
             }
@@ -155,6 +157,7 @@ impl OpenChunk {
             let fields = DataFields { at, synced: self.synced }
                 .encode()
                 .ok_or(ErrorKind::FileTooLarge)?;
+            // The first part is the place of the header, whose CRC covers the others.
             let mut parts: Vec<&[u8]> = vec![&[], &fields];
             parts.extend(group.iter().map(|b| &**b));
             let head = header(Kind::Data, salt, &parts).ok_or(ErrorKind::InvalidInput)?;
@@ -199,6 +202,7 @@ impl OpenChunk {
         self.append_mark(Kind::Attempted, &payload)?;
         self.bury();
         self.sync()?;
+        // Only after the sync: a call that failed is made again.
         self.attempted = true;
         Ok(())
     }
@@ -222,6 +226,7 @@ impl OpenChunk {
     /// The disk: the mark may come back at the next start.
     pub fn unmark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
         self.check_open()?;
+        // Marks with other records behind them stop counting only when those are durable.
         if self.buried {
             self.sync()?;
             self.buried = false;
@@ -230,6 +235,7 @@ impl OpenChunk {
             return Ok(());
         };
         let path = self.path();
+        // The later marks go with it: a mark that is missing costs a second object at most, never a chunk.
         let marks = to_u64(self.sent.len().saturating_sub(first)).saturating_mul(to_u64(MARK_LEN));
         let len = self.len.saturating_sub(marks);
         self.file.set_len(len).map_err(|e| SpoolError::io("cut", &path, e))?;
@@ -283,6 +289,7 @@ impl OpenChunk {
         }
         let end = self.folder.end_record(closed)?;
         self.clean_tail()?;
+        // An End after bytes that a failed sync has discarded would promise what is not there.
         self.write_anew()?;
         let end_at = self.len;
         let tail = end_at.saturating_add(to_u64(end.len()));
@@ -292,6 +299,7 @@ impl OpenChunk {
             return self.cut_back("write", e, end_at);
         }
         if let Err(e) = self.sync_all() {
+            // The chunk stays open, and no Data may follow an End.
             self.drop_tail(end_at);
             return Err(e);
         }
@@ -359,6 +367,7 @@ impl OpenChunk {
             return Err(SpoolError::io("sync", &self.path(), e));
         }
         if !self.named {
+            // Once: the file keeps its name.
             self.folder.sync_names()?;
             self.named = true;
         }
@@ -377,6 +386,7 @@ impl OpenChunk {
         } else {
             Tail::Torn
         };
+        // Never refused: the file shrinks.
         let _ = self
             .folder
             .spool

@@ -18,6 +18,7 @@ const DIGITS: usize = 20;
 /// Returns the folder name of a device: percent-encoded, and shortened with a checksum if too long. The complete `device-id` is in
 /// every entry.
 pub fn device_dir(device: &str) -> String {
+    // These have a meaning to the system or to the spool: one encoded letter makes them names.
     let whole = matches!(device, "." | ".." | "" | QUARANTINE);
     let mut out = String::new();
     for (i, byte) in device.bytes().enumerate() {

@@ -175,6 +175,7 @@ impl Quota {
         let growth = Self::growth(*charge, len, slack);
         {
             let mut state = self.lock();
+            // What shrinks is never refused, also above a limit that was lowered.
             if growth == 0 || state.may_grow(growth) {
                 state.apply(folder, charge, after);
                 return Ok(());
@@ -214,6 +215,7 @@ impl Quota {
                 // Nobody else is known of.
                 state.others.unowned = state.unowned();
                 state.moved = 0;
+                // Nobody reads it: no growth has to ask again.
                 state.claimed = u64::MAX;
                 return Ok(());
             }
@@ -221,6 +223,7 @@ impl Quota {
         let mut state = self.lock();
         match asked {
             Ok(others) => {
+                // What has moved since this exchange began is for the next one.
                 state.moved = state.moved.saturating_sub(moved);
                 state.others = others;
                 state.claimed = claimed;
@@ -237,6 +240,7 @@ impl Quota {
         let is_due = {
             let state = self.lock();
             let is_old = state.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN);
+            // What is claimed and not used is missing for the other processes.
             let has_too_much = state.claimed.saturating_sub(state.held) > 2 * step(state.max());
             let is_known = state.claimed == u64::MAX;
             is_old
@@ -318,6 +322,7 @@ impl Quota {
         if let Ok(unowned) = counted {
             let mut state = self.lock();
             state.others.unowned = unowned;
+            // The count includes what had moved.
             state.moved = 0;
         }
     }
@@ -335,6 +340,7 @@ impl Drop for Quota {
 
 /// How much more than is used is claimed at once, so that not every write has to ask.
 fn step(max: u64) -> u64 {
+    // With a small limit, a whole step of each process could be all of it.
     if max == 0 { STEP } else { (max / 64).min(STEP) }
 }
 

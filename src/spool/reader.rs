@@ -57,6 +57,7 @@ impl ChunkReader {
 
     /// Bytes of the object that can be read now.
     pub fn len(&self) -> u64 {
+        // Pairs with the store of the writer, which may append meanwhile.
         self.limit.load(Ordering::Acquire)
     }
 
@@ -102,6 +103,7 @@ impl ChunkReader {
         if first.len() >= want.min(JOIN) {
             return Ok(first);
         }
+        // Each piece costs the request an HTTP chunk and a lock.
         let want = want.min(JOIN);
         let mut joined = BytesMut::with_capacity(want);
         joined.extend_from_slice(&first);
@@ -160,6 +162,7 @@ impl ChunkReader {
 
     fn take(&mut self, record: &Record, at: u64) -> Option<()> {
         let fields = DataFields::parse(&record.payload)?;
+        // Sound, but not the bytes that follow: offsets have no holes.
         if fields.at != at || record.payload.len() < DATA_FIELDS {
             return None;
         }

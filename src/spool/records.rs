@@ -53,6 +53,7 @@ impl Records {
             && header.record_len() > self.window.len()
             && self.window.len() >= STEP
         {
+            // A window below a step ends with the file: reading again would find no more.
             self.fill(offset, header.record_len())?;
         }
         let record = self.parse(offset);
@@ -113,6 +114,7 @@ impl Records {
 
     fn fill(&mut self, offset: u64, len: usize) -> io::Result<()> {
         self.window = Bytes::new();
+        // If the read fails, the old bytes must not stand at the new offset.
         self.window_at = offset;
         self.window = read_some(&*self.file, offset, len.min(RECORD_HEADER + MAX_PAYLOAD))?;
         Ok(())

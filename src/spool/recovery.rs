@@ -170,6 +170,7 @@ pub fn classify(sequence: u64, scan: Scan) -> Finding {
 
 fn state(scan: Scan) -> FileState {
     if scan.confirmed {
+        // First: what the server has is removed even if the file is damaged.
         return FileState::Confirmed;
     }
     if let Head::Foreign(why) = scan.head {
@@ -186,6 +187,7 @@ fn state(scan: Scan) -> FileState {
             FileState::Damaged(format!("its end says {} bytes, and there are {}", closed.size, scan.data))
         }
         (Some(closed), _) => FileState::Closed(Summary::of(&closed)),
+        // A header alone plays nothing.
         (None, Head::Entry(entry)) if scan.data > entry.init_bytes => FileState::Half { entry, len: scan.data },
         (None, _) => FileState::Empty,
     }
@@ -209,6 +211,7 @@ pub fn plan(findings: Vec<Finding>) -> Vec<Decision> {
 /// Where the payload of the next chunk begins, if that chunk is known.
 fn successor(findings: &[Finding], i: usize, sequence: u64) -> Option<u64> {
     let next = findings.get(i + 1)?;
+    // If a chunk between them is missing, the next one's beginning is not this one's end.
     (Some(next.sequence) == sequence.checked_add(1))
         .then_some(next.input_offset)
         .flatten()
@@ -226,6 +229,7 @@ fn decide(state: FileState, next: Option<u64>) -> Decision {
                 .and_then(|next| next.checked_sub(entry.input_offset))
                 .and_then(|n| n.checked_add(entry.init_bytes));
             match end {
+                // All of its payload belongs to the next chunk.
                 Some(end) if end <= entry.init_bytes => Decision::Remove,
                 Some(end) => Decision::Rebuild {
                     complete: end <= len,
@@ -252,6 +256,7 @@ impl Boots {
     /// The wall clock showed `wall` (ns since the epoch) when `boot_ns` had passed since that boot. The first word on a boot
     /// counts: begin with the boot of now.
     pub fn learn(&mut self, boot_id: &str, wall: u64, boot_ns: u64) {
+        // Entries without one are of many boots: as one boot they would date each other wrongly.
         if !boot_id.is_empty() {
             self.known
                 .entry(boot_id.to_owned())

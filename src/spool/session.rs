@@ -62,6 +62,7 @@ impl Session {
             }
             match Folder::take(spool, name, session) {
                 Ok(Some(folder)) => {
+                    // Both names above the chunks: the sync of a chunk covers its own folder alone.
                     for path in [&spool.root, &above] {
                         disk.sync_dir(path).map_err(|e| SpoolError::io("sync", path, e))?;
                     }
@@ -138,6 +139,7 @@ impl Session {
             Ok(file) => Ok(OpenChunk::new(file, folder.clone(), sequence, charge, len)),
             Err((e, ours)) => {
                 if ours {
+                    // Where `create` failed, the file of that number may be an earlier chunk.
                     folder.remove_unwanted(sequence);
                 }
                 folder.spool.quota.remove(&folder.key, &mut charge);

@@ -82,6 +82,7 @@ impl Stored {
     pub fn is_removed(&self) -> bool {
         let disk = &self.folder.spool.disk;
         match disk.open(&self.path()) {
+            // The folder has to be there, or known to be removed: on an unmounted file system nothing is found either.
             Err(e) if e.kind() == ErrorKind::NotFound => self.folder.is_removed() || disk.list(&self.folder.dir).is_ok(),
             _ => false,
         }
@@ -174,6 +175,7 @@ impl Stored {
         if let Err(e) = self.folder.write_sent(&*file, self.summary.sequence, mark, from) {
             let _ = file.set_len(from);
             let _ = self.charge_to(from);
+            // What is left of a mark would cost the next start a walk through the whole file.
             return Err(e);
         }
         self.tail = to;
@@ -210,6 +212,7 @@ impl Stored {
             return Ok(());
         }
         let marked = self.mark_confirmed();
+        // Also without the mark: a full disk has no room for it, and this makes some.
         self.discard()?;
         if marked.is_err() {
             // Without the mark the file must not come back.
@@ -236,6 +239,7 @@ impl Stored {
             return Ok(());
         }
         let path = self.path();
+        // Not synced: a power cut may bring it back, and then it is stored after all.
         match self.folder.spool.disk.remove_file(&path) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(SpoolError::io("remove", &path, e)),
             _ => {}
@@ -258,6 +262,7 @@ impl Stored {
     /// Goes on as what is returned: this one has no file any more. `None`: it was sent, or its file is gone.
     pub fn shelve(&mut self) -> Option<ShelvedFile> {
         if self.gone || !self.sent.is_empty() {
+            // A `ShelvedFile` has no place for marks.
             return None;
         }
         let slack = self.charge.slack_behind(self.tail)?;

@@ -121,6 +121,7 @@ impl Usage {
             };
             self.name = name;
         } else if name != self.name {
+            // The lock is that of the file, so it survives the rename.
             self.disk.rename(&self.dir.join(&self.name), &self.dir.join(&name))?;
             self.name = name;
         }
@@ -184,6 +185,7 @@ fn take_turn(disk: &dyn Disk, dir: &Path) -> io::Result<Box<dyn HeldLock>> {
             let what = format!("another process has held its lock file for {} s", AT_MOST.as_secs());
             return Err(io::Error::new(ErrorKind::TimedOut, what));
         }
+        // Polled: a wait in flock(2) cannot be given up after a time.
         thread::sleep(PAUSE);
     }
 }
@@ -224,6 +226,7 @@ fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known
         }
         let path = dir.join(&name);
         if looks && let Lock::Held(lock) = disk.lock(&path)? {
+            // The lock can be taken, so the process that held it has died.
             known.others.unowned = known.others.unowned.saturating_add(claimed);
             disk.remove_file(&path)?;
             drop(lock);

@@ -226,6 +226,7 @@ impl HeldLock for WatchedLock {
     fn is_removed(&self, path: &Path) -> bool {
         let Some(lock) = self.inner.clone() else { return false };
         let path = path.to_owned();
+        // A disk that does not answer has removed nothing: what is on it is tried again.
         self.lane.run(Kind::Read, move || Ok(lock.is_removed(&path))).unwrap_or(false)
     }
 }

@@ -470,6 +470,7 @@ fn rebuild(partial: &mut Partial) -> Result<Rebuilt, SpoolError> {
         });
     }
     let mut crc32c = 0;
+    // A second pass: only now is it known how much of it counts.
     partial.reader()?.for_each(found.whole, |bytes| {
         crc32c = crc32c::crc32c_append(crc32c, &bytes);
         Ok(())

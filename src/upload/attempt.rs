@@ -137,6 +137,7 @@ impl Attempt<'_> {
         let sending = Sending::new(self.flow.pacer(), self.marks, &self.request.name);
         let pacer: Arc<dyn Pacer> = Arc::<Sending>::clone(&sending);
         let answer = self.writer.write(&self.request, pacer).await;
+        // A mark that is still on its way to disk could not be taken off below.
         sending.settled().await;
         let error = match answer {
             Ok(stored) => return Next::Ours(Some(stored)),
@@ -151,6 +152,7 @@ impl Attempt<'_> {
         if self.steps >= MAX_STEPS || error.retry_after.is_some() {
             return Next::Fail(error);
         }
+        // A token may expire on its way; one that was just fetched and is refused is for the user.
         if error.class == Class::Auth && !self.had_fresh_token {
             self.had_fresh_token = true;
             return Next::Again;
@@ -159,6 +161,7 @@ impl Attempt<'_> {
         if !is_bad && error.class != Class::Conflict {
             return Next::Fail(error);
         }
+        // A look and a deletion are requests of the same limits.
         if let Err(held) = self.flow.request().await {
             return Next::Held(held);
         }
@@ -280,6 +283,7 @@ async fn after_conflict(
         Ok(stored) => {
             let same_size = stored.size == request.size;
             let by_crc = stored.crc32c.map(|crc| same_size && crc == request.crc32c);
+            // A crash cut this chunk short: the object of an attempt before it is the whole one.
             let is_longer = naming.rebuilt && naming.own && stored.size > request.size;
             match by_crc {
                 // Made by an attempt some time ago: its creation time is not the present time.
@@ -315,6 +319,7 @@ fn tag_of(naming: &NameFallback) -> String {
 /// A name without its extension, and the extension with its dot.
 fn stem_of(name: &str) -> (&str, &str) {
     let folder = name.rfind('/').map_or(0, |i| i + 1);
+    // A dot in a folder, or at the beginning of the name, begins no extension.
     match name.rfind('.').filter(|&i| i > folder) {
         Some(dot) => name.split_at(dot),
         None => (name, ""),
@@ -325,6 +330,7 @@ fn stem_of(name: &str) -> (&str, &str) {
 fn another_name(name: &str, naming: &NameFallback) -> String {
     let (stem, ext) = stem_of(name);
     let tag = tag_of(naming);
+    // First session and sequence: only with them can the object be known as ours later.
     if !naming.own && !stem.contains(&tag) {
         return format!("{stem}{tag}{ext}");
     }

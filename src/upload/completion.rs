@@ -89,6 +89,7 @@ impl UploadQueue {
                     continue;
                 }
                 if let Some(Elsewhere::Parked(destination)) = chunk.link_key {
+                    // Before the attempt: another sink that holds chunks for it leaves it alone meanwhile.
                     parked::tried(destination);
                 }
                 let attempt = Step::Attempt(state.scheduler.attempts(ticket));

@@ -105,6 +105,7 @@ impl UploadQueue {
 
     /// Wakes [`UploadQueue::wait_drained`], to look at its condition.
     pub fn notify(&self) {
+        // Through the lock: a waiter between its check and its wait would miss this.
         drop(self.lock());
         self.changed.notify_all();
     }
@@ -148,6 +149,7 @@ impl UploadQueue {
     /// Ends the driver; attempts in flight are given up.
     pub fn stop(&self) {
         let mut state = self.lock();
+        // Set before the wakes below: each waiter looks at it.
         state.stopped = true;
         state.health.ending(Status::Stopped);
         state.poll(self.now());

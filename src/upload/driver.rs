@@ -108,6 +108,7 @@ async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> (Attempted,
                     let is_done = spawn_blocking(move || part.confirm()).await.unwrap_or(false);
                     (attempted, if is_done { Confirmed::Part } else { Confirmed::No })
                 }
+                // No failure of the link: the chunk is put off until the disk answers.
                 Attempted::Failed { error, .. } if part.spooled.take_hung() => {
                     (Attempted::Unread { why: error.message }, Confirmed::No)
                 }
@@ -133,6 +134,7 @@ pub(super) async fn send_from_disk(
             (attempted, if is_done { Confirmed::File } else { Confirmed::No })
         }
         Attempted::Failed { error, .. } => {
+            // Found while the body was read: the server saw only a request that broke off.
             if let Some(why) = spooled.damage() {
                 return (aside(spooled, why).await, Confirmed::No);
             }
@@ -243,6 +245,7 @@ struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
+        // A task whose handle is dropped goes on, and so would its request.
         self.0.abort();
     }
 }

@@ -82,6 +82,7 @@ impl QueueState {
     pub(super) fn unread_until(&self, chunk: &Chunk, now: u64) -> Option<u64> {
         let hang = self.disk.as_ref()?.hang?;
         let is_there = chunk.is_on_disk() || chunk.part().is_some();
+        // Later than now: otherwise it would be chosen again at once.
         is_there.then_some(hang.retry_at.max(now + 1))
     }
 

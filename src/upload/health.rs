@@ -155,6 +155,7 @@ impl Health {
         self.last_success = Some(now);
         self.reason.clear();
         let Some(outage) = &mut self.outage else { return };
+        // Its length ends with this success, whenever it is known to be over.
         let works_since = *outage.works_since.get_or_insert(now);
         if still_failing && now.saturating_sub(self.last_failure) < QUIET {
             return;
@@ -177,6 +178,7 @@ impl Health {
         reason.clone_into(&mut self.reason);
         let needs_user = matches!(class, Class::Auth | Class::Permanent);
         let reason = reason.to_owned();
+        // The ERROR ends the recording: no outage begins that could be over.
         if needs_user && !self.goes_on_refused() {
             if !self.refused {
                 words.push(HealthEvent::Fatal { http_status, reason });
@@ -240,6 +242,7 @@ impl Health {
             return recheck;
         }
         let free_at = self.changed_at.map_or(0, |t| t + MIN_STATUS);
+        // The last status is not held back: nobody polls after it.
         if now < free_at && wanted != Status::Stopped {
             return Some(recheck.map_or(free_at, |r| r.min(free_at)));
         }
@@ -253,6 +256,7 @@ impl Health {
         if let Some(ending) = self.ending {
             return (ending, None);
         }
+        // Idle time before the first failure is no outage.
         let since = self.last_success.max(self.first_failure);
         let offline_at = since.map(|t| t + OFFLINE_AFTER);
         if self.refused || (pending > 0 && self.last_failed && offline_at.is_some_and(|t| now >= t)) {

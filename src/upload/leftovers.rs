@@ -22,6 +22,7 @@ impl QueueState {
     /// The session that has to give way: it does not move though others do, or cannot.
     fn stuck(&mut self, now: u64) -> Option<(Arc<str>, GaveWay)> {
         for held in self.leftovers.held.values_mut() {
+            // Dated here: whoever removes a chunk has no time at hand.
             if std::mem::take(&mut held.has_moved) {
                 held.moved_at = now;
             }
@@ -51,6 +52,7 @@ impl QueueState {
             self.scheduler.remove(ticket);
             gone.extend(self.remove(ticket));
         }
+        // They count again when they are adopted again.
         self.stats.recovered = self.stats.recovered.saturating_sub(gone.len() as u64);
         gone
     }
@@ -70,6 +72,7 @@ impl UploadQueue {
         }
         let (session, gave_way) = state.stuck(self.now())?;
         let gone = state.put_back(&session);
+        // Without the lock: the last chunk of a session releases its folder, which asks the disk.
         drop(state);
         drop(gone);
         Some(Some(gave_way))

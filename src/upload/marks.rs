@@ -105,6 +105,7 @@ impl Pacer for Sending {
             && let Some(spooled) = self.marks.disk()
         {
             let name = self.name.clone();
+            // On another thread: this is called from within the request, which must not wait for a disk.
             *lock(&self.writing) = Some(spawn_blocking(move || spooled.mark_sent(&name)));
         }
     }

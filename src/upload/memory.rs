@@ -50,6 +50,7 @@ impl UploadQueue {
             if state.wants_open_on_disk(true) {
                 return Charged::No(NoRoom::MoveOpen);
             }
+            // Only the user can end this: a wait would not.
             if state.health.is_refused() && state.health.goes_on_refused() {
                 return Charged::No(NoRoom::Refused);
             }
@@ -88,6 +89,7 @@ impl UploadQueue {
             state.scheduler.reduce_concurrency();
         }
         let gone = state.drop_chunk(ticket, "overflow");
+        // Megabytes are freed without the lock, which `render` takes for each buffer.
         drop(state);
         drop(gone);
         self.publish();
@@ -146,6 +148,7 @@ impl UploadQueue {
     /// Leaves room for one chunk more at every charge, so that the memory keeps its bound when a buffer begins one.
     pub fn set_headroom(&self, bytes: u64) {
         let mut state = self.lock();
+        // At most a part: a long header must not leave a small memory without room for buffers.
         state.headroom = bytes.min(state.max_memory / 16);
     }
 

@@ -15,6 +15,7 @@ impl QueueState {
     /// The memory fills up, and whole chunks are to be moved to disk.
     fn is_pressed(&self) -> bool {
         let moving: u64 = self.moving_bytes();
+        // Before it is full: a chunk is charged until all of it is on disk.
         self.memory.saturating_sub(moving).saturating_add(self.need) > self.max_memory / 4 * 3
     }
 
@@ -83,6 +84,7 @@ impl QueueState {
             }
         }
         let Some(chunk) = self.chunks.get(&ticket).cloned() else {
+            // Stored or dropped meanwhile: its file would be sent again by the next start.
             return Some(spooled);
         };
         self.refund(&chunk);
@@ -124,6 +126,7 @@ impl QueueState {
     pub(super) fn wants_open_on_disk(&self, must_make_room: bool) -> bool {
         let Some(disk) = &self.disk else { return false };
         let may_move = disk.mode == Mode::Overflow { open_on_disk: false };
+        // What is moving already makes room by itself.
         let useful = may_move && !disk.is_blocked() && disk.in_hand.moving.is_empty();
         useful && (must_make_room || self.is_pressed()) && self.movable().is_none()
     }

@@ -71,6 +71,7 @@ impl Notices {
     /// The texts to be said now: before the first wait, and at the end.
     pub(super) fn take(&mut self, is_last: bool) -> Vec<String> {
         let mut texts: Vec<String> = self.interrupted.take().into_iter().collect();
+        // After the first words only at the end: each wait would give a WARNING.
         if is_last || !self.is_said {
             let tallies = [
                 self.aside.take("chunks"),

@@ -227,6 +227,7 @@ impl UploadQueue {
         state.retry_timeout = limits.retry_timeout;
         state.version += 1;
         drop(state);
+        // Whoever waits for room may have it now, or another policy.
         self.changed.notify_all();
         self.wake.notify_one();
     }
@@ -378,6 +379,7 @@ impl UploadQueue {
             }
         }
         loop {
+            // Until none is left: what other threads add meanwhile they leave to this one.
             let Some(events) = self.lock().life.begin() else { return };
             let _end = End(self);
             events.iter().for_each(|event| self.observer.observe(event));

@@ -29,6 +29,7 @@ impl Rate {
         match self.slots.back_mut() {
             Some((last, sum)) if *last >= slot => *sum = sum.saturating_add(bytes),
             _ => {
+                // Kept for a time in which nothing comes; the first bytes of a new slot would blur it.
                 self.last = self.measured(now).unwrap_or(self.last);
                 self.slots.push_back((slot, bytes));
             }
@@ -58,7 +59,9 @@ impl Rate {
             .map(|(_, bytes)| bytes)
             .fold(0, |sum, bytes| sum.saturating_add(*bytes));
         let from = self.since?.max(oldest * SLOT);
+        // The first buffers of a session would give a rate without bounds.
         let time = now.saturating_sub(from).max(SECOND);
+        // Bytes times ns pass 64 bits at 18 GB.
         let rate = u128::from(bytes) * u128::from(SECOND) / u128::from(time);
         (bytes > 0).then(|| u64::try_from(rate).unwrap_or(u64::MAX))
     }

@@ -102,6 +102,7 @@ pub fn open(
     };
     let folder = Arc::new(SpoolFolder::new(settings.max_bytes));
     let opened = match plan.open(&folder) {
+        // A wrong path or a missing permission does not pass by itself: it is for the user.
         Err(e) if !e.is_hung() && !e.is_full() => return Err(e),
         opened => opened,
     };
@@ -146,6 +147,7 @@ pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dy
     let adopter = Adopter::new(&uploads, session.sorter, times);
     let adoption = tokio::spawn(adopter.run(folder, opened, Arc::clone(&jobs)));
     spooler::run(Arc::clone(&uploads), writer, jobs, session.interval, ahead).await;
+    // It has panicked: an EOS must not wait for it.
     if adoption.await.is_err() {
         uploads.set_adopting(false);
     }

@@ -13,6 +13,7 @@ use gcstreamer_schema::time::rfc3339_ms;
 /// The entry with the time, name and metadata that it would have had with a clock that is right; `None` where nothing is to
 /// be set right, or nothing is known of that boot.
 pub fn redate(entry: &Entry, boots: &Boots) -> Option<Entry> {
+    // A clock that is still not set gives no better date.
     let start = boots.correct(entry).filter(|&start| start >= EARLIEST_PLAUSIBLE)?;
     let container = Container::from_name(&entry.container).unwrap_or(Container::Raw);
     let naming = NameFields {
@@ -22,6 +23,7 @@ pub fn redate(entry: &Entry, boots: &Boots) -> Option<Entry> {
         ext: container.extension(),
         start,
     };
+    // An entry of an earlier build may have no template: its chunk keeps its name.
     let template = Template::parse(&entry.location).ok();
     let name = template.and_then(|t| t.format(&naming).ok());
     let mut entry = Entry {

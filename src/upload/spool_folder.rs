@@ -33,6 +33,7 @@ impl SpoolFolder {
 
     /// It is open now.
     pub(super) fn set(&self, spool: Arc<Spool>) {
+        // The property may have changed while the folder was being opened.
         spool.set_max(self.max.load(Ordering::Relaxed));
         let _ = self.spool.set(spool);
     }

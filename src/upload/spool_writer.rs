@@ -262,6 +262,7 @@ impl SpoolWriter {
         };
         let mut file = session.create(entry)?;
         let finished = file
+            // Asked last before the End: with an End the next start would send the file.
             .append(0, &pieces)
             .and_then(|()| is_wanted().then(|| file.finish(&closed)).transpose());
         match finished {
@@ -302,6 +303,7 @@ impl Writing {
             file.append(at, &parts)?;
             written.released += self.waiting.drain(..).map(|(.., charged)| charged).sum::<u64>();
         }
+        // What lies in front of it was not written: a file has no holes.
         if let Some(&(at, _)) = ahead.first().filter(|(at, _)| *at <= file.len_on_file()) {
             let parts: Vec<Bytes> = ahead.into_iter().map(|(_, bytes)| bytes).collect();
             file.append(at, &parts)?;

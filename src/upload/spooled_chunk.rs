@@ -51,6 +51,7 @@ impl Times {
     fn now(&self) -> Boots {
         let mut boots = Boots::default();
         let wall = (self.clock.wall)();
+        // Before the others are merged: the first word on a boot counts.
         if !(self.is_off)() && wall >= gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE {
             boots.learn(&self.boot_id, wall, (self.clock.boot)());
         }
@@ -112,6 +113,7 @@ impl ChunkFile {
             stored_as: OnceLock::new(),
         });
         let spooled: Arc<dyn SpooledChunk> = Arc::<Self>::clone(&chunk);
+        // In this order: a name that is set meanwhile is written by its request or by the loop below.
         chunk.sent.moved_to(Arc::downgrade(&spooled));
         for mark in chunk.sent.all() {
             let _ = lock(&chunk.stored).mark_sent(mark);
@@ -216,6 +218,7 @@ impl SpooledChunk for ChunkFile {
 
     fn shelve(&self, wanted: Option<DestinationId>) -> Option<(ShelvedFile, DestinationId, Arc<dyn Reopen>)> {
         let has_story = self.damage.get().is_some() || self.stored_as.get().is_some() || !self.sent.is_empty();
+        // Whoever else holds the names may still set one: an attempt that began in memory.
         if has_story || Arc::strong_count(&self.sent) != 1 {
             return None;
         }
@@ -278,6 +281,7 @@ fn loaded(closed: ClosedEntry, body: Body, sent: Arc<SentNames>) -> Loaded {
             session: entry.session,
             sequence: entry.sequence,
             own: entry.own_name,
+            // Without a request before the crash, a longer object of that name is none of this chunk.
             rebuilt: entry.rebuilt && entry.attempted,
         },
         sent,
@@ -302,6 +306,7 @@ impl fmt::Debug for FileBody {
 impl Backing for FileBody {
     fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         let mut reader = lock(&self.reader);
+        // Not before the first read: an attempt that waits for a limit keeps no descriptor.
         if reader.is_none() {
             let opened = lock(&self.chunk.stored).reader().map_err(|e| {
                 self.chunk.is_hung.fetch_or(e.is_hung(), Ordering::Relaxed);

@@ -88,7 +88,9 @@ pub async fn run(
 ) {
     let carry_out = |writer, work, sync| carry_out(&uploads, &jobs, writer, work, sync);
     // Written four times an interval and synced three ticks apart: what came in just after a sync is synced within one.
+    // Not 0, of which an interval would panic.
     let mut ticks = tokio::time::interval((interval / 4).max(Duration::from_millis(5)));
+    // After a slow write the missed ticks would come all at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,6 +140,7 @@ async fn carry_out(
     work: Work,
     sync: bool,
 ) -> (Option<SpoolWriter>, bool, bool) {
+    // Lost with a panic on its thread.
     let Some(mut writer) = writer else {
         uploads.disk_gone();
         return (None, true, false);
@@ -172,6 +175,7 @@ impl UploadQueue {
     /// What the spool may believe of the time: the clocks, unless the server has shown that they are wrong.
     pub fn times(self: &Arc<Self>) -> Arc<Times> {
         let uploads = Arc::downgrade(self);
+        // Weak: the queue holds the chunks, and these hold the times.
         let is_off = move || uploads.upgrade().is_some_and(|u| u.clock_off().is_some());
         Arc::new(Times::new(self.clock(), Box::new(is_off)))
     }

@@ -258,6 +258,7 @@ impl QueueState {
         if stays == 0 {
             return (self.drop_chunk(ticket, reason), 0);
         }
+        // Only its End is missing: the next start closes it, and nothing is lost.
         if stays == summary.size {
             return (None, stays);
         }
@@ -282,6 +283,7 @@ impl QueueState {
         let rest = summary.size.saturating_sub(stays);
         self.note(&summary.session, summary.sequence, Step::Dropped(reason));
         self.stats.bytes_dropped += rest;
+        // By bytes: which time the cut falls on is not known without reading the container.
         let share = u128::from(summary.duration) * u128::from(stays) / u128::from(summary.size.max(1));
         let recorded = u64::try_from(share).unwrap_or(summary.duration);
         self.reports.push_back(Report::Cut {
@@ -300,6 +302,7 @@ impl QueueState {
             && chunk.renamed.as_ref() != Some(&name)
         {
             *chunk = Arc::new(Chunk {
+                // A new one: an attempt may hold the old one.
                 renamed: Some(name),
                 summary: chunk.summary.clone(),
                 place: chunk.place.clone(),

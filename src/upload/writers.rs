@@ -52,6 +52,7 @@ impl GcsWriters {
             let writer = gcs_writer(endpoint, Credentials::Anonymous, timeout).with_resumable_from(None);
             Arc::new(Unheeded(writer))
         };
+        // All of them: which are still needed is not known, and those are made again.
         if others.len() >= MAX_KEPT {
             others.clear();
         }

@@ -45,6 +45,7 @@ impl Scheduler {
             return None;
         }
         let may_probe = link.may_probe(now);
+        // Without the mark, one upload at a time would send a backlog backwards: each next one is the newest then.
         let newest = link.index.newest().filter(|&ticket| Some(ticket) >= link.newest_sent);
         newest
             .filter(|&ticket| link.index.is_ready(ticket, may_probe))

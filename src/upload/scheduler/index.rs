@@ -49,6 +49,7 @@ impl Index {
     /// Takes a chunk out of all orders that depend on what may change of it.
     pub(super) fn suspend(&mut self, ticket: Ticket, chunk: Order) {
         let of = usize::from(chunk.refused);
+        // It stays in `all`: the newest counts also while it is in flight.
         self.ready[of].remove(&ticket);
         self.later[of].remove(&(chunk.not_before, ticket));
         self.by_attempt.remove(&(chunk.started, ticket));

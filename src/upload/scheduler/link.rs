@@ -76,6 +76,7 @@ impl Link {
 
     /// How many may be in flight.
     pub(super) fn limit(&self) -> usize {
+        // One attempt is enough to learn whether the link works again.
         if self.failures > 0 { 1 } else { self.concurrency }
     }
 

@@ -96,6 +96,7 @@ impl Scheduler {
             failing: 0,
             parked: 0,
             drain: None,
+            // xorshift never leaves 0.
             seed: seed | 1,
         }
     }
@@ -284,6 +285,7 @@ impl Scheduler {
     /// The sink drains, or no longer: until the deadline the next attempt is due at once and pauses are short.
     /// Said again with the same deadline it changes nothing.
     pub fn set_draining(&mut self, drain: Option<Drain>) {
+        // `began` differs at each call for the same deadline.
         let is_known = drain.map(|drain| drain.until) == self.drain.map(|drain| drain.until);
         if is_known {
             return;
@@ -292,7 +294,9 @@ impl Scheduler {
         if drain.is_none() {
             return;
         }
+        // What is parked is not waited for, so an end does not hurry it.
         for (_, link) in self.links.iter_mut().filter(|(link_key, _)| !is_parked(**link_key)) {
+            // A `Retry-After` is not forgotten by this: the site holds the attempt.
             (link.not_before, link.probe_at) = (0, 0);
         }
         let tickets: Vec<Ticket> = self.chunks.keys().copied().collect();

@@ -47,6 +47,7 @@ impl Scheduler {
         let chance = self.chance();
         let most = if self.is_draining(now) { FIRST_BACKOFF } else { MAX_BACKOFF };
         let refused_pause = self.refused_pause(now);
+        // Full jitter: sinks that failed together must not try together again.
         let pause = |failures: u32| chance % (FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(most) + 1);
         let is_new = |chunk: &Waiting| chunk.failed.is_none() && chunk.link_key.is_none();
         self.failing += usize::from(self.chunks.get(&ticket).is_some_and(is_new));
@@ -58,6 +59,7 @@ impl Scheduler {
                 Class::Transient | Class::Throttled => {
                     if is_its_own {
                         chunk.strikes = chunk.strikes.saturating_add(1);
+                        // Never at once: as the oldest it would be the next one again.
                         chunk.not_before = now.saturating_add(pause(chunk.strikes).max(FIRST_BACKOFF)).max(retry_at);
                     }
                     link.round = 0;
@@ -70,6 +72,7 @@ impl Scheduler {
                 }
                 Class::Auth | Class::Permanent => {
                     chunk.not_before = now.saturating_add(refused_pause).max(retry_at);
+                    // By the first refusal alone: each new chunk that is refused would put the probe off.
                     if !std::mem::replace(&mut link.refusing, true) {
                         link.probe_at = chunk.not_before;
                     }
@@ -108,6 +111,7 @@ impl Scheduler {
     pub fn put_off(&mut self, ticket: Ticket, until: u64) {
         if self.recall(ticket) {
             self.change(ticket, |chunk, _| {
+                // Nothing was sent.
                 chunk.attempts = chunk.attempts.saturating_sub(1);
                 chunk.not_before = chunk.not_before.max(until);
             });
