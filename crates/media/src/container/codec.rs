@@ -65,6 +65,7 @@ pub fn from_sps(codec: VideoCodec, sps: &[u8]) -> Option<String> {
 /// Judges the parameter sets of a decoder configuration record as if they stood in band: their hash can be compared with
 /// [`nal::Picture::config`].
 pub fn parameter_sets(codec: VideoCodec, private: &[u8]) -> Option<u64> {
+    // The record has lengths of two bytes, which is a framing too: one reader serves both.
     nal::classify(codec, Framing::Length(2), &record_nals(codec, private)?, true, false)?.config
 }
 
@@ -119,8 +120,10 @@ fn hevc(ptl: &[u8]) -> Option<String> {
     };
     let space = ["", "A", "B", "C"][usize::from(first >> 6)];
     let tier = if first & 0x20 == 0 { 'L' } else { 'H' };
+    // RFC 6381 names the flags in reverse order of bits (ISO/IEC 14496-15 annex E).
     let compatibility = u32::from_be_bytes([*c0, *c1, *c2, *c3]).reverse_bits();
     let mut name = format!("hvc1.{space}{}.{compatibility:X}.{tier}{level}", first & 0x1f);
+    // Trailing bytes of 0 are left out of the name (annex E).
     let used = constraints.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
     for b in constraints.iter().take(used) {
         // Writing into a String cannot fail.
@@ -139,6 +142,7 @@ pub fn vp_from_record(format: &str, record: &[u8]) -> Option<String> {
 
 /// `av01.P.LLT.DD` from an AV1CodecConfigurationRecord (AV1 ISOBMFF 2.3.3, 5).
 pub fn av1_from_record(record: &[u8]) -> Option<String> {
+    // marker 1 and version 1; another version may lay out the rest otherwise.
     let [0x81, profile_level, flags, ..] = record else {
         return None;
     };
@@ -156,6 +160,7 @@ pub fn av1_from_record(record: &[u8]) -> Option<String> {
 pub fn aac_from_config(config: &[u8]) -> Option<String> {
     let first = *config.first()?;
     let kind = match first >> 3 {
+        // 31 escapes to six further bits.
         31 => 32 + (u16::from(first & 7) << 3 | u16::from(config.get(1)? >> 5)),
         n => u16::from(n),
     };

@@ -62,6 +62,7 @@ fn is_transport_stream(data: &[u8], complete: bool) -> bool {
             SYNCS
         };
         let last_start = data.len().saturating_sub((needed - 1) * stride);
+        // With so few packets a sync byte by chance weighs too much: they begin at once, or behind an arrival time.
         let limit = if complete && needed < SYNCS {
             last_start.min(5)
         } else {

@@ -66,8 +66,10 @@ impl Feed {
             if data.is_empty() {
                 return Ok(());
             }
+            // The usual case: the item is read where it lies, without a copy.
             let borrowed = self.rest().is_empty() && data.len() >= self.want;
             if !borrowed {
+                // No more than is asked for: the rest of the slice can be read in place again.
                 let n = self.want.max(1).saturating_sub(self.rest().len()).min(data.len());
                 self.gathered.extend_from_slice(data.get(..n).unwrap_or_default());
                 data = data.get(n..).unwrap_or_default();
@@ -121,6 +123,7 @@ impl Feed {
 
     /// The input has ended: what is there of the last item is read once more, as it is, and counted as passed.
     pub(super) fn finish(&mut self, mut read: impl FnMut(u64, &[u8]) -> Result<Step, Fault>) {
+        // `Pass(0)` reads the same bytes again; a scanner that keeps on doing that must not hang the end.
         let mut again = 2;
         while !self.rest().is_empty() && again > 0 {
             match read(self.pos, self.rest()) {

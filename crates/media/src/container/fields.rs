@@ -62,6 +62,7 @@ impl Fields {
             return false;
         };
         let head = data
+            // No more than the head, so that the answer does not depend on how much follows.
             .get(at..data.len().min(at.saturating_add(SLICE_HEAD)))
             .unwrap_or_default();
         let Some(field) = sequence.field(head) else { return false };
@@ -121,7 +122,9 @@ impl Sequence {
                 }
             }
         }
+        // log2_max_frame_num_minus4 is 0 to 12 (7.4.2.1.1).
         let frame_num_bits = bits.ue()?.checked_add(4).filter(|&n| n <= 16)?;
+        // pic_order_cnt_type.
         match bits.ue()? {
             0 => {
                 bits.ue()?;
@@ -163,6 +166,7 @@ impl Sequence {
             bits.number(2)?;
         }
         let frame_num = bits.number(self.frame_num_bits)?;
+        // field_pic_flag: without it the slice is of a frame.
         bits.flag()?.then_some(())?;
         Some(Field {
             frame_num,
@@ -219,6 +223,7 @@ impl<'a> Bits<'a> {
         let mut zeros = 0;
         while !self.flag()? {
             zeros += 1;
+            // A longer code does not fit into 32 bits; damaged data has them.
             if zeros > 31 {
                 return None;
             }

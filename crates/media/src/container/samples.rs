@@ -111,6 +111,7 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
     };
     if let Some(video) = &mut samples.video {
         whole::whole_pictures(video);
+        // Blocks have no decode time, and MP4 needs one.
         if matches!(container, Container::Matroska | Container::WebM) {
             decode_in_order(&mut video.samples);
         }

@@ -43,6 +43,7 @@ pub fn parameter_sets(codec: VideoCodec, framing: Framing, data: &[u8]) -> Vec<P
                 _ => continue,
             },
         };
+        // A torn set has another hash than the whole one.
         if nal.ended || framing == Framing::AnnexB {
             sets.push((kind, id, hash(body)));
         }

@@ -36,6 +36,7 @@ impl Unwrapper {
         let ahead = raw.saturating_sub(confirmed).rem_euclid(wrap);
         let step = if ahead < wrap / 2 { ahead } else { ahead - wrap };
         let mut time = confirmed.saturating_add(step);
+        // Pictures stored behind the first are shown a bit before it; farther below 0 it is the next round.
         if time <= -close {
             time += wrap;
         }

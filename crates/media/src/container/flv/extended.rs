@@ -78,9 +78,11 @@ impl Bytes<'_> {
             }
             let [less] = self.take()?;
             let size = match less {
+                // A size of 256 is the escape: two bytes say how long it really is.
                 255 => usize::from(u16::from_be_bytes(self.take()?)) + 1,
                 less => usize::from(less) + 1,
             };
+            // What a modifier says is passed over: the packet type stands behind it.
             self.at += size;
             let [kinds] = self.take()?;
             packet = kinds & 0xf;
@@ -100,6 +102,7 @@ impl Bytes<'_> {
                 // Of many codecs each names its own, which for the first is in the same place.
                 1 | 2 => {
                     let [a, b, c] = self.take()?;
+                    // Behind it stand other tracks: without the size their bytes would be taken for this one's.
                     size = Some(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
                 }
                 _ => return Ok(None),

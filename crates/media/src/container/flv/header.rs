@@ -38,7 +38,9 @@ impl Flv {
             Part::Further(..) | Part::Script => {}
         }
         if in_force.is_some() && self.head.is_none() {
+            // What is held back lies in front of this unit: marks come in order.
             self.release_prefix(marks);
+            // Without the part that is replaced, and without the script, which describes what ends here.
             let others = self.parts.iter().filter(|(p, _)| *p != part && *p != Part::Script);
             let head = std::iter::once(&self.file_header)
                 .chain(others.map(|(_, b)| b))

@@ -186,6 +186,7 @@ impl Flv {
     /// The item at `at` begins with `view`: it may end a picture. A tag of video may be more of the same one.
     fn begin_item(&mut self, at: u64, view: &[u8], marks: &mut Vec<Mark>) {
         self.at = at;
+        // While a size is in doubt, what is passed over is no item.
         if self.unsure.is_none() && (self.lost || view.first() != Some(&VIDEO_TAG)) {
             self.emit_picture_end(at, marks);
         }
@@ -287,6 +288,7 @@ impl Flv {
         };
         if matches!(step, Step::Pass(_)) {
             let is_media = matches!(header.kind, TagKind::Audio | TagKind::Video) && !self.lost;
+            // A wrong size must not make later wrong sizes credible: it counts once the tag has ended.
             if is_media && self.head.is_none() && header.size > self.largest.max(SURE) {
                 self.unsure = Some(Unsure::new(self.at, total));
                 return Ok(Step::Pass(len64(TAG_HEADER)));
@@ -371,6 +373,7 @@ impl Flv {
             }
             None => {
                 self.release_prefix(marks);
+                // Nothing of the recording before is valid in the one that begins here.
                 self.parts.clear();
                 self.video_name = None;
                 self.audio_name = None;
@@ -401,6 +404,7 @@ impl Flv {
 
     fn read_audio(&mut self, view: &[u8], data: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         let total = header.total();
+        // No more than the tag has, or a short one would be waited for for ever.
         let prefix = tag::prefix_len(header.kind, data).min(header.size);
         if data.len() < prefix {
             return Ok(Step::Need(TAG_HEADER + prefix));
@@ -427,6 +431,7 @@ impl Flv {
             self.rebuild();
         }
         let pts = self.time(header.time, 0);
+        // Beside pictures sound is no place to cut: the chunk would begin without a key frame.
         let key = if self.has_video { Key::No } else { Key::Closed };
         // Without pictures the length of a chunk is that of its sound.
         let length = tag::sound_duration(&audio, data, header.size, self.audio_frame).filter(|_| !self.has_video);
@@ -478,7 +483,9 @@ fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
             let first = window.last().copied().unwrap_or(0);
             header.size > 0
                 && match header.kind {
+                    // The name of a script is an AMF0 string, type 2.
                     TagKind::Script => first == 2,
+                    // FrameType is 1 to 5 (E.4.3.1).
                     TagKind::Video => (1..=5).contains(&(first >> 4 & 7)),
                     TagKind::Audio => header.size < 1 << 16,
                     TagKind::Reserved => false,
@@ -519,6 +526,7 @@ impl Scanner for Flv {
 
     fn whole(&self) -> u64 {
         if let Some(unsure) = &self.unsure {
+            // The tag that is passed over has not ended, and where it ends is in doubt.
             unsure.start.min(self.settled())
         } else if self.feed.is_passing() {
             self.at.min(self.settled())
@@ -553,6 +561,7 @@ impl Scanner for Flv {
         self.has_first_slice = false;
         self.lost = false;
         self.unsure = None;
+        // What comes behind a flush may have any times: it is not taken for a wrap.
         self.times = Unwrapper::default();
         self.widened = Widened::default();
     }

@@ -87,6 +87,7 @@ impl Flv {
                     composition_ms,
                 };
                 Ok(self.read_picture(&tag, header, marks).unwrap_or_else(|| {
+                    // Doubled each time, so that what is looked at in all stays linear.
                     let more = (view.len() * 2).max(512).min(TAG_HEADER + header.size);
                     Step::Need(more)
                 }))
@@ -111,6 +112,7 @@ impl Flv {
             };
             let kind = view.first().copied().unwrap_or_default();
             let kept: usize = self.parts.iter().map(|(_, part)| part.len()).sum();
+            // Track numbers are free: without a limit the header would grow by each.
             if kept.saturating_add(total) > MAX_GATHER {
                 return Ok(Step::Pass(len64(total)));
             }
@@ -125,6 +127,7 @@ impl Flv {
     pub(super) fn read_picture(&mut self, tag: &PictureTag<'_>, header: TagHeader, marks: &mut Vec<Mark>) -> Option<Step> {
         let end = self.at + len64(header.total());
         let done = Some(Step::Pass(len64(header.total())));
+        // Without the configuration of this codec the size of the lengths is not known: four bytes are the rule.
         let framing = if tag.codec == self.video {
             self.framing
         } else {
@@ -139,6 +142,7 @@ impl Flv {
         let joined = self.prefix.as_ref().map(|prefix| prefix.join(tag.coded));
         let coded = joined.as_deref().unwrap_or(tag.coded);
         if joined.is_some() {
+            // Again, with the parameter sets in front: they may make it a key frame of another configuration.
             picture = classify(coded)?;
         }
         if !tag.complete && self.fields.needs_more(tag.codec, coded, &picture) {
@@ -160,6 +164,7 @@ impl Flv {
         self.emit_picture_end(self.begin_of_picture(), marks);
         self.see_video();
         let pts = self.time(header.time, tag.composition_ms);
+        // The first picture begins the recording: its configuration replaces none.
         let is_first = self.head.is_some() || self.prefix.as_ref().is_some_and(|prefix| prefix.head.is_some());
         let new_codec_config = self.take_in_band(tag.codec, &picture, coded) && !is_first;
         let in_band = nal::parameter_sets(tag.codec, framing, coded);

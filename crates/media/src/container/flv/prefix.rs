@@ -87,6 +87,7 @@ impl Flv {
         let Some(prefix) = self.prefix.take() else { return };
         self.emit_picture_end(prefix.at, marks);
         let in_band = nal::parameter_sets(self.video, self.framing, &prefix.coded);
+        // Its sets are in force all the same: a later key frame may lack them.
         self.sets.take(&in_band, false);
         marks.push(Mark {
             at: prefix.at,

@@ -28,6 +28,7 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     let mut at = FILE_HEADER;
     while let Some(header) = chunk.get(at..).and_then(TagHeader::parse) {
         let body = at + tag::TAG_HEADER;
+        // A last tag that is torn has no whole sample.
         let Some(end) = body.checked_add(header.size).filter(|end| *end <= chunk.len()) else {
             break;
         };

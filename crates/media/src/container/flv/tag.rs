@@ -43,6 +43,7 @@ impl TagHeader {
             8 => TagKind::Audio,
             9 => TagKind::Video,
             18 => TagKind::Script,
+            // Bits 6 and 7 are reserved; bit 5 is Filter: the data is encrypted (E.4.1).
             0x20.. => return None,
             _ => TagKind::Reserved,
         };
@@ -50,6 +51,7 @@ impl TagHeader {
         Some(Self {
             kind,
             size,
+            // TimestampExtended comes last and holds the upper eight bits.
             time: u32::from_be_bytes([t3, t0, t1, t2]),
             stream: [id0, id1, id2],
         })
@@ -157,6 +159,7 @@ fn ex_video(header: Extended, data: &[u8], flagged: bool) -> Video {
         b"av01" => VideoCodec::Av1,
         _ => VideoCodec::Unknown,
     };
+    // Only avc1 and hvc1 have a composition time, and FRAMES_X leaves it out as 0.
     let has_composition = matches!(codec, VideoCodec::H264 | VideoCodec::H265) && header.packet == packet::FRAMES;
     let skip = if has_composition { 3 } else { 0 };
     match header.packet {
@@ -183,6 +186,7 @@ fn ex_video(header: Extended, data: &[u8], flagged: bool) -> Video {
 
 fn int24(bytes: Option<&[u8]>) -> i32 {
     match bytes {
+        // SI24: the arithmetic shift keeps the sign.
         Some(&[a, b, c]) => i32::from_be_bytes([a, b, c, 0]) >> 8,
         _ => 0,
     }

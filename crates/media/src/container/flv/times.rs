@@ -21,6 +21,7 @@ pub(super) struct Widened {
 impl Widened {
     /// Returns the time that a tag's `ms` means, of 32 bits.
     pub(super) fn widen(&mut self, ms: u32) -> u32 {
+        // Once the octet has been used, a small time is a real one: nothing is added any more.
         self.is_extended |= ms >= WRAP;
         if self.is_extended {
             return ms;

@@ -37,6 +37,7 @@ impl Unsure {
         if u64::from(u32::from_be_bytes(*size)) != at - self.start {
             return Some(false);
         }
+        // Four bytes equal the distance by chance too often: the next tag has to follow as well.
         let next = data.get(TRAILER..TRAILER + TAG_HEADER)?;
         Some(TagHeader::parse(next).is_some_and(|header| header.is_plain(stream)))
     }
@@ -64,6 +65,7 @@ impl Flv {
     pub(super) fn pass_unsure(&mut self, unsure: Unsure, view: &[u8], marks: &mut Vec<Mark>) -> Step {
         let left = unsure.end - self.at;
         let needed = TRAILER + TAG_HEADER;
+        // No room is left for another end in front of its own.
         if left <= len64(needed) {
             self.unsure = None;
             let size = usize::try_from(unsure.end - unsure.start).unwrap_or(0);
@@ -81,6 +83,7 @@ impl Flv {
                     let end = self.at + len64(at + TRAILER);
                     self.unsure = None;
                     self.release_prefix(marks);
+                    // The announced end lies behind the damage: the picture ends where its tag really does.
                     self.picture_end = self.picture_end.map(|_| end);
                     self.emit_picture_end(end, marks);
                     marks.push(Mark {

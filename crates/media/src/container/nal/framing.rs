@@ -28,6 +28,7 @@ pub(in crate::container) fn real_framing(codec: VideoCodec, size: usize, data: &
     let Some(&code) = data.get(header) else {
         return if complete { length } else { None };
     };
+    // Behind it no NAL unit can begin: it is a length that looks like a start code.
     if !is_plausible(codec, code) {
         return length;
     }

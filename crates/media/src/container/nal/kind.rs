@@ -54,9 +54,11 @@ pub(super) fn recovery_frame_cnt(sei: &[u8]) -> Option<u32> {
         rbsp.push(b);
     }
     let mut rest = rbsp.as_slice();
+    // A message has at least two bytes, and behind the last one stands the stop bit.
     while rest.len() > 2 {
         let (kind, after) = sei_number(rest)?;
         let (size, after) = sei_number(after)?;
+        // payloadType 6: recovery_point.
         if kind == 6 {
             return exp_golomb(after);
         }

@@ -107,6 +107,7 @@ pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool
         VideoCodec::Av1 => classify_av1(data, complete),
         VideoCodec::Unknown => Some(Picture::by_flag(flagged)),
     }?;
+    // Not what is complete and has no slice: that is no picture, whatever its flag says.
     let is_unseen = is_cut && picture.slice.is_none() && matches!(codec, VideoCodec::H264 | VideoCodec::H265);
     Some(if is_unseen {
         Picture {
@@ -211,6 +212,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
                 None => return None,
             };
             let key = match (slice_key, found.recovery_frame_cnt) {
+                // recovery_frame_cnt of 0: the picture itself is right already; more would be shown damaged at first.
                 (Key::No, Some(0)) if codec == VideoCodec::H264 => Key::Open,
                 (key, _) => key,
             };
@@ -224,6 +226,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
             return None;
         }
         let body = data.get(nal.start..nal.end).unwrap_or_default();
+        // Behind a start code the last unit never ends by itself; behind a length it is torn.
         any |= nal.ended || framing == Framing::AnnexB;
         match kind {
             NalKind::Vps => {

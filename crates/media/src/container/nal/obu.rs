@@ -9,6 +9,7 @@ pub(super) fn vp9_key(b: u8) -> bool {
     if b >> 6 != 2 {
         return false;
     }
+    // Profile 3 has a reserved bit behind it.
     let shift = if b & 0x30 == 0x30 { 1 } else { 0 };
     let show_existing = b << (4 + shift) & 0x80 != 0;
     let inter = b << (5 + shift) & 0x80 != 0;
@@ -49,6 +50,7 @@ pub(super) fn classify_av1(data: &[u8], complete: bool) -> Option<Picture> {
 
 fn leb128(data: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0u64;
+    // leb128 has at most eight bytes (AV1 4.10.5).
     for (i, &b) in data.iter().take(8).enumerate() {
         value |= u64::from(b & 0x7f) << (7 * i);
         if b & 0x80 == 0 {

@@ -57,6 +57,7 @@ impl Bits {
 fn unescaped(data: &[u8]) -> Vec<u8> {
     let mut bytes: Vec<u8> = Vec::with_capacity(data.len().min(1024));
     let mut zeros = 0;
+    // What is read stands in the first bytes; a damaged unit may be as long as the chunk.
     for &byte in data.iter().take(1024) {
         if byte == 3 && zeros >= 2 {
             zeros = 0;
@@ -203,6 +204,7 @@ fn h265(sps: &[u8]) -> Option<(Format, u32)> {
         present.push((bits.bit()?, bits.bit()?));
     }
     if sub_layers > 0 {
+        // reserved_zero_2bits for the sub-layers up to the eighth (7.3.3).
         bits.bits((8 - sub_layers) * 2)?;
     }
     for (profile, level) in present {
@@ -246,6 +248,7 @@ pub fn avc_record(sps: &[u8], pps: &[u8]) -> Option<Vec<u8>> {
     record.push(1);
     record.extend(u16::try_from(pps.len()).ok()?.to_be_bytes());
     record.extend_from_slice(pps);
+    // The records of these profiles have fields that others lack (14496-15 5.3.3.1).
     if matches!(profile, 100 | 110 | 122 | 144) {
         record.extend([
             0xfc | low(format.chroma, 3),

@@ -30,6 +30,7 @@ pub(super) fn whole_pictures(track: &mut SampleTrack) {
     let mut prefix: Option<Bytes> = None;
     let mut has_first_slice = false;
     for mut sample in std::mem::take(&mut track.samples) {
+        // First: the parts of a picture are joined as bytes, and need one framing.
         sample.data = with_lengths(codec, size, sample.data);
         if let Some(before) = prefix.take() {
             sample.data = join(&before, &sample.data);
