@@ -37,6 +37,7 @@ pub(super) fn header(data: &[u8]) -> Parsed {
     let (Some(size), Some(kind)) = (fields.u32(), fields.four_cc()) else {
         return Parsed::More(8);
     };
+    // Names are printable characters, and damage seldom is.
     if !kind.iter().all(|b| (0x20..0x7f).contains(b)) {
         return Parsed::Bad;
     }
@@ -115,6 +116,7 @@ pub(super) fn lead(data: &[u8], claimed: Option<usize>) -> Lead {
             Some(size) if size as u64 <= SURE => at += size,
             _ => return Lead::Elsewhere,
         }
+        // No false trail is followed any farther.
         if at as u64 > SURE {
             return Lead::Elsewhere;
         }
@@ -138,6 +140,7 @@ pub(super) fn is_landmark(data: &[u8]) -> bool {
         return false;
     };
     match &kind {
+        // An `mfhd` comes first and has 16 bytes; an `mvhd` has 108, or 120 in version 1.
         b"moof" => (24..=MAX_GATHER as u64).contains(&u64::from(size)) && inner == 16 && &name == b"mfhd",
         b"moov" => (24..=MAX_GATHER as u64).contains(&u64::from(size)) && inner >= 100 && &name == b"mvhd",
         b"ftyp" | b"styp" => {
@@ -168,6 +171,7 @@ impl<'a> Iterator for Children<'a> {
             return None;
         }
         let child = self.split();
+        // Behind an error nothing shows where the next box begins.
         if child.is_err() {
             self.0 = &[];
         }

@@ -108,6 +108,7 @@ impl InitBuilder {
         }
         match Movie::parse(moov.get(header_len..).unwrap_or_default()) {
             Ok(movie) => {
+                // The payload begins with this head: all that goes in front is an `ftyp` that it lacks.
                 let init = Init {
                     head: self.ftyp.clone(),
                     tail: Bytes::new(),
@@ -177,6 +178,7 @@ fn clear_times(mut boxes: &mut [u8], depth: u8) {
             }
         };
         match (&kind, is_long) {
+            // No deeper than heads go: damaged boxes could nest without end.
             (b"moov" | b"trak" | b"mdia" | b"edts" | b"mvex", _) if depth > 1 => clear_times(body, depth - 1),
             (b"mvhd" | b"mdhd", false) => clear([4..12, 16..20]),
             (b"mvhd" | b"mdhd", true) => clear([4..20, 24..32]),

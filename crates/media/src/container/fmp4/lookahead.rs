@@ -91,6 +91,7 @@ impl Lookahead {
             when: fragment.map(|f| f.when).unwrap_or_default(),
             is_prefix: false,
         };
+        // Without pictures each fragment is a place to cut.
         if !self.has_video {
             let key = if fragment.is_some() { Key::Closed } else { Key::No };
             self.emit(held.at, held.track, key, held.when, false, marks);
@@ -139,6 +140,7 @@ impl Lookahead {
             next_try: 0,
         };
         self.sets.get_or_insert_with(|| nal::SetsInForce::new(&entry.record));
+        // So many bytes are not held back for one picture: its flags decide at once.
         let deep = from.saturating_sub(at) > MAX_HELD_BYTES;
         let codec = if deep { VideoCodec::Unknown } else { pending.codec };
         match nal::classify(codec, pending.framing, &[], false, sample.sync) {
@@ -245,11 +247,13 @@ impl Lookahead {
             return;
         }
         self.fields = Some(judged.fields);
+        // Its frame began in the fragment before, with the first field.
         if judged.is_second_field {
             picture.key = Key::No;
         }
         let is_key = picture.key.is_key();
         if is_key {
+            // Parameter sets in front of the picture go with it whatever their time is.
             let others = self.run.iter().take_while(|held| !held.is_prefix).count();
             if !self.run_belongs_to(others, pending.when.start) {
                 self.flush_to(others, marks);
@@ -263,8 +267,10 @@ impl Lookahead {
         self.in_band = picture.config.or(self.in_band);
         let lacks = self.sets.as_mut().is_some_and(|sets| sets.take(&judged.in_band, is_key));
         if let Some(name) = judged.name {
+            // In front of the unit, so that its header has the name.
             self.rename(&name);
         }
+        // The first unit begins a chunk anyway.
         let is_new = changed && self.has_begun;
         self.emit(at, Track::Video, picture.key, pending.when, is_new, marks);
         if !is_key {
@@ -287,6 +293,7 @@ impl Lookahead {
             });
         }
         if pending.size > 0 {
+            // A preview that ends with the first field shows half a frame.
             let second = if judged.is_first_field { pending.next } else { 0 };
             self.picture_end = pending.from.checked_add(u64::from(pending.size) + u64::from(second));
         }
@@ -298,6 +305,7 @@ impl Lookahead {
         let start = run().filter_map(|held| held.when.start).min();
         let end = run().filter_map(|held| held.when.end).max();
         match (start, end, key) {
+            // Without the run up to 0.93 s of sound were missing from a chunk (mp4mux, measured).
             (Some(start), Some(end), Some(key)) => start.midpoint(end) >= key,
             _ => false,
         }
@@ -332,6 +340,7 @@ impl Lookahead {
             self.init.head = head.into();
         }
         self.emit(at, Track::Other, Key::No, When::default(), false, marks);
+        // What was there of a head is for the first unit alone.
         self.init = in_force;
     }
 

@@ -239,6 +239,7 @@ impl Fmp4 {
         };
         let gathered = std::mem::take(&mut self.gathered);
         self.verified_to = self.verified_to.max(self.pos);
+        // Read again below, as what it has turned out to be.
         self.pos -= gathered.len() as u64;
         if is_contradicted {
             self.lookahead.release(marks);
@@ -263,6 +264,7 @@ impl Fmp4 {
         let is_over = end.is_some_and(|end| self.pos >= end);
         work::count(self.gathered.len());
         let found = self.gathered.windows(LANDMARK).position(boxes::is_fragment);
+        // A landmark may lie across two slices.
         let keep = if is_over { 0 } else { LANDMARK - 1 };
         let passed = found.unwrap_or(self.gathered.len().saturating_sub(keep));
         let at = self.pos - self.gathered.len() as u64;
@@ -311,6 +313,7 @@ impl Fmp4 {
                 self.give_back(data, rest, i)
             }
             None => {
+                // A landmark may lie across two slices.
                 let tail = self.gathered.len().saturating_sub(LANDMARK - 1);
                 self.gathered.drain(..tail);
                 rest
@@ -335,9 +338,11 @@ impl Scanner for Fmp4 {
                 self.pos - self.gathered.len() as u64
             }
             Expecting::Moof { .. } => self.box_at,
+            // Until it has been compared as a whole it may begin a chunk.
             Expecting::Body { kind, .. } if &kind == b"moov" => self.box_at,
             Expecting::Body { .. } => self.pos,
         };
+        // A head in mid-stream may begin one too, at its `ftyp`.
         let head = self
             .init_builder
             .as_ref()

@@ -224,6 +224,7 @@ fn tfdt(body: &[u8], times: Unwrapper, timescale: u32, unwrapped: &mut Option<Un
         return Some(time);
     }
     let mut times = times;
+    // Times less than a minute apart confirm each other, as in the other containers.
     let full = times.unwrap(time, 1 << 32, i64::from(timescale).saturating_mul(60));
     *unwrapped = Some(times);
     Some(full)
@@ -279,6 +280,7 @@ struct Parts {
 impl Parts {
     fn add(&mut self, first: &mut Sample, (at, size): (i64, u32), time: i64) {
         self.count += 1;
+        // A picture is read in one piece: data that lies elsewhere is not looked at.
         self.is_over |= at != self.at || self.count > MAX_PARTS || (time != self.time && self.is_second);
         if self.is_over {
             return;

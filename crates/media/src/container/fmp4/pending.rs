@@ -111,6 +111,7 @@ impl PendingVideo {
         let missing = size.saturating_sub(self.peek.len());
         let fresh = fresh.get(..missing).unwrap_or(fresh);
         if self.peek.is_empty() {
+            // Mostly the first slice shows all: then nothing is copied.
             let found = self.classify(fresh, fresh.len() == missing);
             if found.as_ref().is_none_or(|found| found.0.part == Part::Prefix) {
                 self.peek.extend_from_slice(fresh);

@@ -70,6 +70,7 @@ pub(super) fn audio(stsd: &[u8]) -> Option<String> {
     let (format, _) = original(kind, boxes);
     match &format {
         b"mp4a" => {
+            // QuickTime puts the `esds` into a `wave`.
             let esds = find(boxes, b"esds").or_else(|| find(find(boxes, b"wave")?, b"esds"))?;
             mp4a(&elementary_stream(esds)?)
         }
@@ -219,6 +220,7 @@ fn elementary_stream(esds: &[u8]) -> Option<ElementaryStream<'_>> {
     let mut fields = Fields(descriptor(&mut fields, 3)?);
     fields.u16()?;
     let flags = fields.u8()?;
+    // streamDependenceFlag, URL_Flag, OCRstreamFlag.
     if flags & 0x80 != 0 {
         fields.u16()?;
     }
@@ -231,6 +233,7 @@ fn elementary_stream(esds: &[u8]) -> Option<ElementaryStream<'_>> {
     }
     let mut fields = Fields(descriptor(&mut fields, 4)?);
     let object_type = fields.u8()?;
+    // streamType, bufferSizeDB, maxBitrate, avgBitrate.
     fields.skip(12)?;
     Some(ElementaryStream {
         object_type,
@@ -244,6 +247,7 @@ fn descriptor<'a>(fields: &mut Fields<'a>, tag: u8) -> Option<&'a [u8]> {
         return None;
     }
     let mut len = 0usize;
+    // A length has at most four bytes of seven bits (14496-1 8.3.3).
     for _ in 0..4 {
         let b = fields.u8()?;
         len = len << 7 | usize::from(b & 0x7f);

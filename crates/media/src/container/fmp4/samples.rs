@@ -22,6 +22,7 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
         };
         let body = chunk.get(at + len..end.min(chunk.len())).unwrap_or_default();
         match &kind {
+            // Another head would have begun another chunk.
             b"moov" if movie.is_none() => {
                 let parsed = Movie::parse(body).map_err(|_| SamplesError::NoHeader)?;
                 tracks = configure(body, &parsed);
@@ -164,6 +165,7 @@ fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, tracks: &mut [
                 (b"tfdt", Some(run)) => run.time = decode_time(body, run.time).unwrap_or(run.time),
                 (b"trun", Some(run)) => {
                     let mut reading = tracks.iter_mut().find(|reading| reading.index == run.index);
+                    // A sample that is cut off ends its run: those before it count.
                     let _ = run.add(body, chunk, reading.as_mut().map(|reading| &mut reading.track));
                     if let Some(reading) = reading {
                         reading.time = run.time;

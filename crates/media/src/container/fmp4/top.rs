@@ -79,6 +79,7 @@ impl Fmp4 {
     fn open_prefix(&mut self, at: u64, end: u64, marks: &mut Vec<Mark>) {
         self.lookahead.end_of_content(marks);
         if self.is_running() && self.init_builder.as_ref().is_some_and(|g| !g.is_found()) {
+            // An `ftyp` without a `moov` behind it is no head.
             self.init_builder = None;
         }
         let start = *self.prefix_at.get_or_insert(at);
@@ -131,6 +132,7 @@ impl Fmp4 {
         self.prefix_at = None;
         let head_waits = self.init_builder.as_ref().is_some_and(InitBuilder::is_found);
         if self.init_segment.is_none() && !head_waits && !self.is_joined {
+            // Before anything is stored: no part of such a file plays alone.
             return Err(Fault::Unfragmented);
         }
         if self.init_builder.is_some() {
@@ -156,6 +158,7 @@ impl Fmp4 {
         let before = self.init_builder.as_ref().map_or(0, InitBuilder::len) as u64;
         let total = before.saturating_add(size);
         if total > MAX_GATHER as u64 {
+            // Behind a head no size is a fault: one that is over the limit is damage.
             if !self.is_running() {
                 return Err(Fault::HeaderTooLarge(total));
             }
@@ -209,6 +212,7 @@ impl Fmp4 {
     pub(super) fn finish_head(&mut self, at: u64) {
         if let Some(config) = self.init_builder.take().and_then(|builder| builder.finish(at)) {
             self.lookahead.configure(config.init.clone());
+            // Decode times go on within one head alone.
             self.times = Times::default();
             self.init_segment = Some(config);
         }
@@ -238,6 +242,7 @@ impl Fmp4 {
                 });
             }
             MoovOutcome::New(_) => {}
+            // Without any head only: one with samples at the end of a recording must not stop it.
             MoovOutcome::Rejected(moov::MoovError::Unfragmented) if self.init_segment.is_none() => {
                 return Err(Fault::Unfragmented);
             }
@@ -271,6 +276,7 @@ impl Fmp4 {
         self.has_fragments = true;
         self.is_open = true;
         self.times.advance(&config.movie, &trafs);
+        // Before the tracks are summed up: sound that does not count gives no times.
         config.movie.choose_sound(&trafs);
         // Unless a track is unknown, whose sizes are unknown too.
         self.data_end = trafs

@@ -85,6 +85,7 @@ impl Block {
             Lacing::None | Lacing::Fixed => {}
             Lacing::Xiph => {
                 for _ in 0..sizes {
+                    // 255 says that the size goes on in the next byte (10.3.2).
                     while *body.get(at)? == 0xff {
                         at += 1;
                     }
@@ -145,6 +146,7 @@ impl Block {
             ranges.push(from..end);
             from = end;
         }
+        // The size of the last frame is not coded: it has what is left.
         ranges.push(from..body.len().max(from));
         Some(ranges)
     }
@@ -166,6 +168,7 @@ impl Block {
             None if is_all || head.len() == MAX_PREFIX => &[],
             None => return None,
         };
+        // What is not looked into needs nothing put back.
         let stripped: &[u8] = if entry.codec == VideoCodec::Unknown {
             &[]
         } else {
@@ -254,6 +257,7 @@ fn classify_frame(
     if !complete && frame.len() < MAX_PREFIX && fields.needs_more(entry.codec, frame, &picture) {
         return None;
     }
+    // Too long to be held back for its picture: a block like any other.
     if picture.part == Part::Prefix {
         picture.part = Part::Begins;
     }

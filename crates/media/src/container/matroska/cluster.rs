@@ -137,6 +137,7 @@ impl Cluster {
         self.held = None;
         self.lead.clear();
         self.group = None;
+        // Its blocks were let go: at its end it must not pass for an empty one.
         self.is_empty = false;
     }
 
@@ -154,9 +155,11 @@ impl Cluster {
             Read::Got(header) => header,
         };
         let is_above = head::is_segment_level(header.id) || matches!(header.id, head::CLUSTER | head::SEGMENT | ebml::EBML);
+        // An unknown size ends with the first element that cannot lie in it (RFC 8794 6.2).
         if is_above && self.group.is_none() && self.end.is_none() {
             return Progress::Ended;
         }
+        // A BlockGroup has a size, and holds none of these.
         if is_above && self.group.is_some() {
             return Progress::Damaged;
         }
@@ -197,6 +200,7 @@ impl Cluster {
             return Progress::Need(whole);
         };
         self.timestamp = ebml::uint(element.get(header_len..).unwrap_or_default());
+        // A chunk that begins inside needs the header as far as this: its blocks are relative to this time.
         if !self.header.is_empty() && self.tail.is_empty() {
             self.header.extend_from_slice(element);
             self.tail = Bytes::from(std::mem::take(&mut self.header));
@@ -300,6 +304,7 @@ impl Cluster {
             frame.key = Key::Closed;
         }
         if let Some(entry) = entry.filter(|_| track == Track::Video) {
+            // In a BlockGroup no flag says it but a ReferenceBlock, which comes behind the Block.
             let flagged = group.is_some() || block.flagged;
             if let Some(group) = group {
                 group.by_flag = entry.codec == VideoCodec::Unknown;
@@ -405,6 +410,7 @@ impl Cluster {
     pub(super) fn give_up(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
         if let Some(mut group) = self.group.take() {
             if group.frame.is_some() {
+                // A ReferenceBlock may still come: until the end no flag is believed.
                 group.is_referring |= group.by_flag;
                 self.emit_group(&mut group, stream, marks);
                 group.is_emitted = true;

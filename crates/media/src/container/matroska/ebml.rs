@@ -39,6 +39,7 @@ pub(super) struct Header {
 pub(super) fn header(data: &[u8]) -> Read<Header> {
     let Some(&first) = data.first() else { return Read::Need(2) };
     let id_len = vint_len(first);
+    // EBMLMaxIDLength is 4 in Matroska (RFC 8794 11.2.4).
     if id_len > 4 {
         return Read::Bad;
     }
@@ -46,6 +47,7 @@ pub(super) fn header(data: &[u8]) -> Read<Header> {
         return Read::Need(id_len + 1);
     };
     let size_len = vint_len(second);
+    // EBMLMaxSizeLength is at most 8 (11.2.5).
     if size_len > 8 {
         return Read::Bad;
     }
@@ -185,6 +187,7 @@ pub(super) fn make_size_unknown(size: &mut [u8]) {
     let octets = size.len();
     size.fill(0xff);
     if let Some(first) = size.first_mut() {
+        // The marker of the length stays where it is: only the bits behind it are all ones.
         *first = 0xffu8
             .checked_shr(u32::try_from(octets).map_or(0, |n| n.saturating_sub(1)))
             .unwrap_or(0);

@@ -238,6 +238,7 @@ impl Info {
                 _ => {}
             }
         }
+        // Nothing was changed, so that the CRC-32 still fits.
         if !has_duration {
             neutralise.clear();
         }

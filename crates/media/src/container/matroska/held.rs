@@ -52,6 +52,7 @@ impl Held {
     pub(super) fn resolve(mut self, mut picture: Frame, rest: &CutPoint, stream: &mut Stream, marks: &mut Vec<Mark>) {
         let is_prefix = |frame: &Frame| frame.part == Part::Prefix;
         picture.at = self.frames.iter().find(|f| is_prefix(f)).map_or(picture.at, |f| f.at);
+        // They are the beginning of the picture now, and no units of their own.
         self.frames.retain(|frame| !is_prefix(frame));
         if picture.key.is_key() {
             stream.unit(self.at, &picture, &self.place, marks);
@@ -60,6 +61,7 @@ impl Held {
             }
             return;
         }
+        // By offset, since marks come in order.
         let index = self.frames.partition_point(|frame| frame.at < picture.at);
         self.frames.insert(index, picture);
         self.release(rest, stream, marks);

@@ -90,6 +90,7 @@ impl Scanner for Matroska {
 
     fn give_up(&mut self, marks: &mut Vec<Mark>) {
         let parser = &mut self.parser;
+        // As at the end of the input: what is there of the block decides.
         parser.stream.ended = true;
         self.feed.read_again(|pos, view| parser.step(pos, view, marks));
         parser.stream.ended = false;
@@ -314,6 +315,7 @@ impl Parser {
             at: pos,
             kind: MarkKind::Unit(unit),
         });
+        // Looks for the next Cluster without a mark of damage: nothing is broken.
         self.position = Position::Lost;
         Step::Pass(0)
     }
@@ -334,6 +336,7 @@ impl Parser {
     }
 
     fn step_lost(&mut self, pos: u64, view: &[u8]) -> Step {
+        // The first octets of an EBML header and of a Cluster.
         let found = view.iter().position(|b| matches!(b, 0x1A | 0x1F));
         work::count(found.unwrap_or(view.len()));
         match found {
@@ -369,6 +372,7 @@ impl Parser {
 
     fn settled(&self, pos: u64) -> u64 {
         let settled = match &self.position {
+            // A later head may begin a chunk once it is whole.
             Position::Head(head) if self.has_head => head.start,
             Position::Cluster(cluster) => cluster.settled(pos),
             _ => pos,

@@ -140,6 +140,7 @@ impl Reader<'_> {
         let (Some(track), Some(frames)) = (track, block.frames_in(&body)) else {
             return;
         };
+        // A lace has the time of its first frame alone: the others follow by DefaultDuration.
         let step = entry.default_duration.and_then(|ns| i64::try_from(ns).ok()).unwrap_or(0);
         for (index, range) in (0i64..).zip(frames) {
             let data = restored(entry, body.slice(range));

@@ -134,6 +134,7 @@ impl Stream {
     pub(super) fn replace_tracks(&mut self, element: &[u8], tracks: Tracks) -> Init {
         let before = self.init.head.get(..self.tracks_at.start).unwrap_or_default();
         let after = self.init.head.get(self.tracks_at.end..).unwrap_or_default();
+        // The payload of that chunk begins with the new Tracks: its header must have none.
         let without = [before, after].concat();
         let with = [before, element, after].concat();
         self.tracks_at = self.tracks_at.start..self.tracks_at.start.saturating_add(element.len());

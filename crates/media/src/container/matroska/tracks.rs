@@ -213,6 +213,7 @@ impl Encoding {
 
 /// Scope of one `ContentEncoding`, and what it strips where it does nothing else (RFC 9559 5.1.4.1.31).
 fn encoding(body: &[u8]) -> (u64, Option<Vec<u8>>) {
+    // The defaults: all frames, compression, zlib.
     let (mut scope, mut kind, mut algo, mut settings) = (1, 0, 0, &[][..]);
     for child in ebml::children(body).flatten() {
         match child.id {
@@ -237,6 +238,7 @@ fn encoding(body: &[u8]) -> (u64, Option<Vec<u8>>) {
 
 /// How NAL units are delimited; `None` leaves it to the first bytes of a frame.
 fn framing(codec: VideoCodec, private: &[u8]) -> Option<Framing> {
+    // configurationVersion is 1: anything else is no record.
     if private.first() != Some(&1) {
         return None;
     }

@@ -27,6 +27,7 @@ impl Parser {
         let left = end.saturating_sub(pos);
         if left == 0 {
             self.unsure = None;
+            // Its size has proved right: as large ones are believed from here on.
             self.stream.largest = self.stream.largest.max(end - self.element_at);
             return Step::Pass(0);
         }
