@@ -121,10 +121,12 @@ impl Member {
             Limit::Bytes => bytes,
             Limit::Requests => requests,
         };
+        // The usual case queues for nothing and reads no clock.
         let Ok(_turn) = turn.try_lock() else {
             let began = now();
             let _turn = turn.lock().await;
             self.group.wait(limit, amount).await;
+            // The wait for the turn counts too: it is the limit that makes it long.
             return now().saturating_sub(began);
         };
         self.group.wait(limit, amount).await
@@ -182,6 +184,7 @@ impl Route {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        // Counts the members, of which this is still one.
         let has_successor = self.has_successor();
         let mut state = self.group.lock();
         state.outage.leaves(self.number, has_successor);

@@ -252,6 +252,7 @@ impl Watch {
     }
 
     fn find(&self, limits: [f64; 2]) -> Option<Shortage> {
+        // The shortest first: one sink with long chunks must not delay the report about the others.
         self.windows().into_iter().find_map(|window| self.find_over(window, limits))
     }
 
@@ -262,6 +263,7 @@ impl Watch {
             .len()
             .checked_sub(window)
             .map(|from| self.samples.range(from..))?;
+        // The sample in front of the window: what was made within it is a difference.
         let before = self
             .samples
             .len()

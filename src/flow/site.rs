@@ -40,6 +40,7 @@ impl Site {
         let now = ns(Instant::now());
         let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = sites.get_or_insert_default();
+        // What has stored stays known: by that a camera that reconnects while the bucket refuses is recorded.
         sites.retain(|_, site| Arc::strong_count(site) > 1 || site.hold().until > now || site.has_stored());
         let key = (endpoint.to_owned(), bucket.to_owned());
         Arc::clone(sites.entry(key).or_default())

@@ -242,6 +242,7 @@ impl Leftovers {
         let new: Vec<Leftover> = new.filter_map(|left| listed.get(&key(left)).cloned()).collect();
         let still = known.into_iter().filter_map(|old| {
             let left = listed.get(&key(&old))?.clone();
+            // A fresh listing does not know that it was put back: it would be put back for ever.
             let is_second_turn = old.is_second_turn;
             Some(Leftover { is_second_turn, ..left })
         });
@@ -433,6 +434,7 @@ impl Adoption {
         let sequences: Vec<u64> = findings.iter().map(|f| f.sequence).collect();
         let decisions = plan(findings);
         let mut found = Vec::new();
+        // Without the one behind them: only its beginning was wanted.
         for ((sequence, seen), decision) in sequences.into_iter().zip(seen).zip(decisions).take(most) {
             match carry_out(folder, sequence, &seen, decision) {
                 Ok(Done::Found(chunk)) => found.push(chunk),
@@ -444,6 +446,7 @@ impl Adoption {
                 }),
                 Ok(Done::Nothing) => {}
                 Err(e) if e.is_passing() => {
+                    // What was found so far is dropped, and stays where it is for the next look.
                     self.interrupted = Some(e);
                     return;
                 }
@@ -514,6 +517,7 @@ enum Done {
 }
 
 fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decision) -> Result<Done, SpoolError> {
+    // `own_files` has counted it.
     let mut charge = Charge::counted(seen.len);
     match (decision, &seen.inspection) {
         (Decision::Upload(summary), Some(inspection)) => {

@@ -206,6 +206,7 @@ impl Disk for StdDisk {
         let mut all = Vec::new();
         for found in std::fs::read_dir(path)? {
             let found = found?;
+            // Of the entry itself: a link to a file is not followed, and is `Other`.
             let meta = match found.metadata() {
                 Ok(meta) => meta,
                 // Removed since it was listed.
@@ -225,6 +226,7 @@ impl Disk for StdDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = options().create_new(true).mode(0o600).open(path)?;
+        // The umask may have taken bits without which the next start could not open it.
         file.set_permissions(Permissions::from_mode(0o600))?;
         Ok(Arc::new(StdFile(file)))
     }

@@ -52,6 +52,7 @@ impl EarlierChunks {
     pub fn take_next(&mut self) -> Adoption {
         let mut adoption = Adoption::default();
         let rest = self.files.get(self.taken..).unwrap_or_default();
+        // With those behind them: a half-written chunk ends where the next one begins.
         adoption.look_at(&self.folder, rest, MOST_AT_ONCE);
         match adoption.interrupted {
             Some(_) => adoption.sessions.clear(),

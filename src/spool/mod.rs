@@ -227,6 +227,7 @@ impl Spool {
 
     fn watch(&self, folder: &Arc<Folder>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        // Weak: a folder is released with the last of its chunks.
         watched.push(Arc::downgrade(folder));
     }
 

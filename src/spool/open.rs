@@ -304,6 +304,7 @@ impl OpenChunk {
             return Err(e);
         }
         self.closed = true;
+        // Durable from here on: without its Footer the next start is only slower.
         let tail = self.folder.seal(&*self.file, self.sequence, end_at, tail);
         let mut charge = std::mem::take(&mut self.charge);
         // The Footer lies within the room that was kept, or in a block of its own.

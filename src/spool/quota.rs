@@ -201,6 +201,7 @@ impl Quota {
         let (limit, moved, used, held, wanted) = {
             let mut state = self.lock();
             state.has_news = false;
+            // Before the exchange: a limit that is set during it is news again.
             state.asked_at = Some(Instant::now());
             (state.own_limit(), state.moved, state.used, state.held, state.wanted)
         };
@@ -385,6 +386,7 @@ impl QuotaState {
     /// Whether that much more is allowed by what is known.
     fn may_grow(&self, growth: u64) -> bool {
         let max = self.max();
+        // Above its claim the other processes would not know of it.
         let is_claimed = self.held.saturating_add(growth) <= self.claimed;
         is_claimed && (max == 0 || self.all().saturating_add(growth) <= max)
     }

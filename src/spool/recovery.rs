@@ -232,6 +232,7 @@ fn decide(state: FileState, next: Option<u64>) -> Decision {
                 // All of its payload belongs to the next chunk.
                 Some(end) if end <= entry.init_bytes => Decision::Remove,
                 Some(end) => Decision::Rebuild {
+                    // All bytes up to the next chunk are there, so its last unit is whole.
                     complete: end <= len,
                     len: len.min(end),
                     entry,

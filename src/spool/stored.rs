@@ -119,6 +119,7 @@ impl Stored {
     /// # Errors
     /// The disk.
     pub fn reader(&self) -> Result<ChunkReader, SpoolError> {
+        // Up to the size of the entry: bytes that were written ahead of the cut may follow.
         let records = Records::new(self.open()?, self.folder.salt(self.summary.sequence));
         Ok(ChunkReader::new(
             records,
@@ -154,6 +155,7 @@ impl Stored {
             return Err(SpoolError::io("write", &path, e));
         }
         self.end_at = end_at;
+        // Marks count only behind the last End.
         self.sent.clear();
         self.tail = self.folder.seal(&*file, self.summary.sequence, end_at, tail);
         self.summary = Summary::of(closed);
@@ -198,6 +200,7 @@ impl Stored {
         let path = self.path();
         file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;
         self.sent.truncate(first);
+        // Even if the sync fails: the next record has to follow the bytes that are left.
         self.tail = tail;
         let _ = self.charge_to(tail);
         file.sync_data().map_err(|e| SpoolError::io("sync", &path, e))
@@ -223,6 +226,7 @@ impl Stored {
 
     fn mark_confirmed(&self) -> io::Result<()> {
         let sequence = self.summary.sequence;
+        // Not counted: the file is removed in the next step.
         let mark = record(Kind::Confirmed, self.folder.salt(sequence), &self.tail.to_le_bytes());
         let mark = mark.ok_or(ErrorKind::InvalidData)?;
         let file = self.folder.spool.disk.open(&self.path())?;
@@ -279,6 +283,7 @@ impl Stored {
             suspect: self.summary.suspect,
         };
         self.gone = true;
+        // File and charge belong to what is returned: this one must not release them.
         self.charge = Charge::default();
         Some(shelved)
     }

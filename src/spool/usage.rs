@@ -68,6 +68,7 @@ impl Usage {
         let turn = take_turn(&*disk, &dir)?;
         let mut known = read(&*disk, &dir, "", true)?;
         if known.is_alone {
+            // Nobody else writes: a count puts right what a power cut left.
             known.others.unowned = count();
         }
         write_unowned(&*disk, &dir, &known, known.others.unowned)?;

@@ -117,6 +117,7 @@ impl Adopter {
             });
             let step;
             (self, step) = stepped.await.ok()?;
+            // Of its own session alone: what others left is not listed before its turn.
             self.set_rest((0, 0));
             if step == Some(Step::Went) {
                 continue;
@@ -125,6 +126,7 @@ impl Adopter {
                 return Some((self, turn));
             }
             self.say(false);
+            // An EOS waits for what this session left, and not for the sink that has the turn.
             uploads.set_adopting(self.earlier.is_some());
             tokio::select! {
                 turn = jobs.adopting() => return Some((self, turn)),
@@ -229,6 +231,8 @@ impl Adopter {
     ) -> Option<OwnedMutexGuard<()>> {
         let uploads = Arc::clone(&self.uploads);
         uploads.set_adopting(false);
+        // What is parked is nothing that an EOS waits for.
+        // For an hour nothing is done here, and other sinks of the process wait for their turn.
         drop(turn);
         tokio::select! {
             () = tokio::time::sleep(PARKED_AGAIN) => {}
@@ -251,6 +255,7 @@ impl Adopter {
                 self.notices.extend(notices);
                 leftovers.renew(fresh, &[&self.parked[..], &self.begun[..]].concat());
             }
+            // The old list stays: what was removed since is passed over at its turn.
             Err(why) => self.interrupted(&why),
         }
         Some(turn)
@@ -305,6 +310,7 @@ impl Adopter {
             return None;
         }
         if let Some(gave_way) = self.uploads.place_for_leftovers()? {
+            // Its rest gives way with it: all of it has another turn.
             self.begun.retain(|left| left.session != gave_way.left.session);
             match gave_way.is_parked {
                 true => self.parked.push(gave_way.left),
@@ -314,6 +320,7 @@ impl Adopter {
         let Some((mut left, mut adoption)) = leftovers.take_next() else {
             return Some(Step::Went);
         };
+        // Also of a session that is put back below: it may date the chunks of another.
         self.times.learn(&adoption.boots);
         if let Some(why) = adoption.interrupted.take() {
             self.interrupted(&why);
@@ -425,6 +432,7 @@ impl Adopter {
             recovered: true,
             link_key,
             renamed: None,
+            // When it was closed has no place on this sink's scale: its latency counts from here.
             closed_at: self.uploads.now(),
         }
     }
@@ -449,6 +457,7 @@ fn rebuild(partial: &mut Partial) -> Result<Rebuilt, SpoolError> {
         replay.push(&bytes);
         Ok(())
     })?;
+    // A payload that is whole ends with a whole unit: nothing is cut off.
     let found = replay.finish(partial.complete());
     if found.whole <= entry.init_bytes {
         let size = partial.len().saturating_sub(entry.init_bytes);

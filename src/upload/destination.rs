@@ -92,6 +92,7 @@ impl Sorter {
                 )
             }),
             Some(Access::Own | Access::Google(_)) | None => {
+                // Decides the order alone: `access` is asked again for the writer when the chunk is sent.
                 let is_own = id == self.own_destination;
                 ((!is_own).then_some(Elsewhere::Served(id)), None)
             }

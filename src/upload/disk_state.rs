@@ -177,6 +177,7 @@ impl Disk {
             discards: Vec::new(),
             confirms: Vec::new(),
             in_hand: InHand::default(),
+            // Until it is known what earlier sessions left, nothing counts as drained.
             adopting: true,
             left_told: 0,
         }

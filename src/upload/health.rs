@@ -186,6 +186,7 @@ impl Health {
             self.refused = true;
             return;
         }
+        // Kept while other failures follow: only a success ends a refusal.
         self.refused |= needs_user;
         let outage = self.outage.get_or_insert(Outage {
             since: now,
@@ -193,12 +194,14 @@ impl Health {
             refusal_told: false,
             works_since: None,
         });
+        // The success before this failure was not the end.
         outage.works_since = None;
         // Otherwise a link that loses one attempt in five would be reported for each.
         let flaps = self
             .outage_ended
             .is_some_and(|end| outage.since.saturating_sub(end) < FLAPPING);
         let lasts = !flaps || now.saturating_sub(outage.since) >= LASTING;
+        // Also within an outage that was reported: this one ends only when the user acts.
         if needs_user && !outage.refusal_told {
             outage.refusal_told = true;
             outage.told_at = Some(now);

@@ -148,7 +148,7 @@ impl UploadQueue {
     /// Leaves room for one chunk more at every charge, so that the memory keeps its bound when a buffer begins one.
     pub fn set_headroom(&self, bytes: u64) {
         let mut state = self.lock();
-        // At most a part: a long header must not leave a small memory without room for buffers.
+        // At most a part: the texts of a chunk must not leave a small memory without room for buffers.
         state.headroom = bytes.min(state.max_memory / 16);
     }
 

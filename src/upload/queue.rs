@@ -341,6 +341,7 @@ impl UploadQueue {
         let mut state = self.lock();
         let now = self.now();
         state.forget_old_uploads(now);
+        // Here too: while nothing is stored, nobody else forgets them.
         let bytes: u64 = state.recent.iter().map(|(_, b)| b).sum();
         Snapshot {
             stats: state.stats,
@@ -356,6 +357,7 @@ impl UploadQueue {
     /// Reports what has happened: the steps of chunks to the observer, and that there are reports. Call it without a lock: the
     /// observer is the element's.
     pub fn publish(&self) {
+        // The lock ends with this block: whoever is woken below takes it.
         let (has_reports, gave_place) = {
             let mut state = self.lock();
             let gave_place = std::mem::take(&mut state.gave_place);

@@ -20,6 +20,7 @@ impl QueueState {
         if newest.is_recovered() || self.queued_on_disk() <= MAX_QUEUED {
             return;
         }
+        // Not the newest: it is sent next.
         let Some((&ticket, chunk)) = self.chunks.range(..newest).next_back() else {
             return;
         };
@@ -54,6 +55,7 @@ impl QueueState {
     fn take_shelved(&mut self) -> bool {
         let Some(chunk) = self.shelf.take() else { return false };
         let ticket = Ticket::own(chunk.summary.sequence);
+        // With its own age: it was pending all the time.
         self.scheduler.queue(ticket, None, chunk.closed_at);
         self.chunks.insert(ticket, Arc::new(chunk));
         true

@@ -111,6 +111,7 @@ impl SpoolWriter {
                 trouble = Some(e);
                 None
             });
+            // Confirmed: it may be stored already, and the next start must not send it.
             if let Some(unwanted) = progress.moved(ticket, moved)
                 && !unwanted.confirm()
             {
@@ -126,6 +127,7 @@ impl SpoolWriter {
             Op::Begin { sequence, entry } => {
                 let writing = Writing {
                     entry,
+                    // Its file is made with its first bytes: an empty one is only removed by the next start.
                     file: None,
                     waiting: Vec::new(),
                     ahead: Vec::new(),
@@ -180,6 +182,7 @@ impl SpoolWriter {
     fn look_for_removed(&mut self, written: &mut Written, progress: &dyn Progress) {
         let Opened::Yes(session) = &mut self.session else { return };
         let folders = session.spool().removed_folders();
+        // First the folder: what is saved goes into it.
         if let Err(e) = session.renew() {
             written.trouble = Some(e);
         }
@@ -301,6 +304,7 @@ impl Writing {
         if let Some(&(at, ..)) = self.waiting.first() {
             let parts: Vec<Bytes> = self.waiting.iter().map(|(_, bytes, _)| bytes.clone()).collect();
             file.append(at, &parts)?;
+            // Only now: what the disk refuses stays charged, and comes with the next try.
             written.released += self.waiting.drain(..).map(|(.., charged)| charged).sum::<u64>();
         }
         // What lies in front of it was not written: a file has no holes.
@@ -336,6 +340,7 @@ impl Writing {
             naming,
             sent: Arc::default(),
             charged,
+            // Charged with its other bytes: on disk each chunk has a header of its own.
             head: Bytes::new(),
             entry: Some(entry),
             part,

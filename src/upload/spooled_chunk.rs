@@ -154,6 +154,7 @@ impl SpooledChunk for ChunkFile {
             return Err(Unloaded::Stored(stored.clone()));
         }
         let closed = self.read_entry().map_err(|e| {
+            // A file that somebody has removed does not come back: it is a gap, and no retry.
             let is_lost = matches!(e, SpoolError::Damaged { .. }) || lock(&self.stored).is_removed();
             let kind = match (is_lost, e.is_hung()) {
                 (true, _) => Unloaded::Damaged,
@@ -171,6 +172,7 @@ impl SpooledChunk for ChunkFile {
             [],
         );
         let sent = Arc::clone(&self.sent);
+        // From before it was rebuilt: its End stands behind the marks of that time, which count no more.
         if closed.entry.sent {
             sent.insert(&closed.entry.name);
         }

@@ -128,6 +128,7 @@ pub async fn run(
             };
             (writer, is_idle, is_blocked) = carry_out(writer, work, sync).await;
             tried_at = Instant::now();
+            // The sync that was due went with this work.
             sync = false;
         }
     }
@@ -147,6 +148,7 @@ async fn carry_out(
     };
     let is_last = uploads.is_near_the_end();
     let permits = if is_last { &jobs.last } else { &jobs.usual };
+    // Here, since a wait for it on a blocking thread would keep that thread.
     let permit = permits.acquire().await;
     let draining = is_last.then(|| jobs.lane.draining());
     let touch = work.touch;
@@ -375,7 +377,9 @@ impl QueueState {
         let mut lost = Pending::default();
         for (sequence, summary) in ends {
             let mut bytes = waiting.get(&sequence).copied().unwrap_or(0);
+            // Where the beginning still waits, nothing of the chunk is in the writer's hands.
             if !begins.contains(&sequence) {
+                // Which chunks the bytes in hand are of is not known: the oldest count first.
                 let in_hand = taken.min(summary.size.saturating_sub(bytes));
                 taken -= in_hand;
                 bytes += in_hand;
@@ -450,6 +454,7 @@ impl Progress for UploadQueue {
 
     fn on_disk(&self) -> Vec<(Ticket, Arc<dyn SpooledChunk>)> {
         let mut state = self.lock();
+        // Shelved chunks lie in the same folders, and are lost with them.
         state.unshelve_all();
         let waiting = state.chunks.iter().filter(|(t, _)| !state.scheduler.is_in_flight(**t));
         let on_disk = waiting.filter_map(|(&ticket, chunk)| match &chunk.place {

@@ -209,6 +209,7 @@ impl QueueState {
     pub(super) fn poll(&mut self, now: u64) -> Option<u64> {
         let mut words = Vec::new();
         let rest = self.leftovers.rest(now);
+        // One for all that wait for their turn: the status asks only whether any chunk waits.
         let waiting = self.scheduler.pending() + usize::from(rest.chunks > 0);
         let oldest = self.scheduler.oldest_age(now).max((rest.chunks > 0).then_some(rest.oldest));
         let again = self.health.poll(waiting, oldest, now, &mut words);
@@ -221,6 +222,7 @@ impl QueueState {
     /// Reports a chunk as lost and leaves its file, if it has one, where it is. Whoever called frees it, without the lock.
     #[must_use = "its memory is freed here, under the lock"]
     pub(super) fn lose_chunk(&mut self, ticket: Ticket, reason: &'static str) -> Option<Arc<Chunk>> {
+        // What is reported as lost must not arrive afterwards.
         if self.scheduler.remove(ticket) {
             self.aborts.push(ticket);
         }

@@ -59,6 +59,7 @@ impl Scheduler {
         }
         let served = self.links.iter().filter(|(link_key, _)| is_served(**link_key));
         let due = served.filter_map(|(link_key, link)| Some((link.is_in_trouble(), self.peek(*link_key, now)?)));
+        // `false` sorts first: one that works goes before one in trouble.
         due.min().map(|(_, ticket)| ticket)
     }
 

@@ -105,6 +105,7 @@ impl Scheduler {
     pub fn set_max_uploads(&mut self, max_uploads: usize) {
         self.max_uploads = max_uploads.max(1);
         for link in self.links.values_mut() {
+            // A higher limit is reached one by one, by successes: rule 3.
             link.concurrency = link.concurrency.min(self.max_uploads);
         }
     }
@@ -140,6 +141,7 @@ impl Scheduler {
     fn change<T>(&mut self, ticket: Ticket, change: impl FnOnce(&mut Waiting, &mut Link) -> T) -> Option<T> {
         let chunk = self.chunks.get_mut(&ticket)?;
         let link = self.links.get_mut(&chunk.link_key)?;
+        // Its places follow from what `change` may set: they are found by the old values only.
         link.index.suspend(ticket, chunk.order());
         let outcome = change(chunk, link);
         link.index.add(ticket, chunk.order());
