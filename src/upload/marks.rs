@@ -51,6 +51,7 @@ impl Marks {
     }
 
     async fn refund(&self, name: &str, for_good: bool) {
+        // Memory first: that is what the next request asks, and a disk may not answer.
         self.names.remove(name, for_good);
         let name = name.to_owned();
         self.on_disk(move |spooled| spooled.unmark_sent(&name)).await;
