@@ -38,6 +38,7 @@ pub fn detect(data: &[u8], complete: bool) -> Detection {
     {
         return Detection::Is(Container::Fmp4);
     }
+    // Last, since sync bytes are the weakest proof.
     if is_transport_stream(data, complete) {
         return Detection::Is(Container::MpegTs);
     }

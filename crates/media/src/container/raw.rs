@@ -33,6 +33,7 @@ impl Raw {
             });
             let unit = Unit {
                 track: Track::Other,
+                // Every slice is a place to cut: nothing shows a better one.
                 key: Key::Closed,
                 pts: None,
                 end: None,

@@ -110,6 +110,7 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
         Container::Raw => return Err(SamplesError::Container(container)),
     };
     if let Some(video) = &mut samples.video {
+        // First: the parts of a picture have one time, which is then given out once.
         whole::whole_pictures(video);
         // Blocks have no decode time, and MP4 needs one.
         if matches!(container, Container::Matroska | Container::WebM) {

@@ -352,6 +352,7 @@ impl Chunker {
             start,
             duration: self.duration(open, next_pts),
             pts_start: open.timed_by().and_then(|first| first.container_pts),
+            // Below 0 decoding begins before the segment does, where no running time is.
             running: open.stamp.running.map(|r| u64::try_from(r).unwrap_or(0)),
             container,
             init_bytes: open.init_bytes,
@@ -380,6 +381,7 @@ impl Chunker {
         };
         match before {
             Some((end, true)) if !self.clock.is_live() => end,
+            // That end was itself reckoned by arrival: the later of the two, so that chunks do not overlap.
             Some((end, false)) => end.max(arrival),
             _ => arrival,
         }
@@ -390,6 +392,7 @@ impl Chunker {
     fn duration(&self, open: &OpenChunk, next_pts: Option<u64>) -> u64 {
         let frames = open.frames();
         let pts = open.begins();
+        // The next one may begin on an earlier time line: then the frames say how long this one is.
         let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
         match (pts, until) {
             (Some(pts), Some(next)) => next - pts,

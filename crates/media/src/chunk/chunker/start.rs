@@ -73,6 +73,7 @@ impl Dropping {
         if let Some(head_at) = self.head_at.take() {
             self.head = at.saturating_sub(head_at);
         }
+        // A header alone replaces the one before; parameter sets in band are payload.
         if unit.new_codec_config && unit.track == Track::Other {
             self.head_at = Some(at);
         }
@@ -169,6 +170,7 @@ impl Chunker {
             return;
         }
         let (from, init) = match (&waiting.dropping, &waiting.first, &unit.init) {
+            // Nothing was dropped: sound in front of the first picture belongs to the chunk.
             (None, Some((first_at, first_init)), _) => (*first_at, first_init.clone()),
             (Some(_), _, Some(here)) => (at, here.clone()),
             // No chunk can begin inside a Matroska Cluster of known size: the next unit is tried.

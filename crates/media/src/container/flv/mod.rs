@@ -239,6 +239,7 @@ impl Flv {
             }
             Some(at) => Step::Pass(len64(at)),
             None if view.len() < PROBE => Step::Need(PROBE),
+            // A tag may begin in the last bytes: they are looked at again with those that follow.
             None => Step::Pass(len64(view.len() + 1 - PROBE)),
         }
     }

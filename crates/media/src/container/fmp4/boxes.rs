@@ -143,6 +143,7 @@ pub(super) fn is_landmark(data: &[u8]) -> bool {
         // An `mfhd` comes first and has 16 bytes; an `mvhd` has 108, or 120 in version 1.
         b"moof" => (24..=MAX_GATHER as u64).contains(&u64::from(size)) && inner == 16 && &name == b"mfhd",
         b"moov" => (24..=MAX_GATHER as u64).contains(&u64::from(size)) && inner >= 100 && &name == b"mvhd",
+        // Brands have four bytes each, of letters, digits and spaces.
         b"ftyp" | b"styp" => {
             let brand = inner.to_be_bytes();
             (16..=1024).contains(&size) && size % 4 == 0 && brand.iter().all(|&b| b == b' ' || b.is_ascii_alphanumeric())

@@ -172,6 +172,7 @@ impl Fmp4 {
                     return Ok(rest);
                 }
                 Parsed::Header(header) => {
+                    // Copied out, since `open_box` may gather again.
                     let mut first = [0; LANDMARK];
                     let len = self.gathered.len().min(LANDMARK);
                     for (to, from) in first.iter_mut().zip(self.gathered.drain(..)) {
@@ -378,6 +379,7 @@ impl Scanner for Fmp4 {
         self.claimed = None;
         self.lookahead.forget();
         self.prefix_at = None;
+        // What was half read is no part of the head.
         let end = if matches!(self.expecting, Expecting::Header) && self.gathered.is_empty() {
             self.pos
         } else {

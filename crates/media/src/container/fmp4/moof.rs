@@ -102,6 +102,7 @@ pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Tra
     for child in children(moof) {
         let (kind, body) = child?;
         match &kind {
+            // Every `moof` has one (8.8.5): without it these are other bytes.
             b"mfhd" => has_header = true,
             // Its size is wrong: it swallows what follows.
             b"moof" | b"mdat" | b"moov" | b"ftyp" | b"styp" => return Err(MoofError::Malformed),
@@ -303,6 +304,7 @@ impl Run {
             self.at = self.base.saturating_add(fields.u32()?.cast_signed().into());
         }
         let mut first_flags = if flags & 0x04 != 0 { Some(fields.u32()?) } else { None };
+        // No sample has a field of its own: a count of millions would take no bytes, but a loop of millions.
         if flags & 0xf00 == 0 {
             self.add_alike(count, first_flags);
             return Some(());
@@ -460,6 +462,7 @@ impl Fragment {
 
     fn with(self, other: Self) -> Self {
         match (self.track, other.track) {
+            // Pictures decide on cuts and times, and of several tracks the first.
             (Track::Video, _) => self,
             (_, Track::Video) | (Track::Other, Track::Audio) => other,
             _ => Self {

@@ -45,6 +45,7 @@ impl TrackConfig {
     /// Returns the presentation time in ns, with [`ORIGIN`]. What the edit list moves before 0 is not shown, and is at 0.
     pub(super) fn ns(&self, ticks: i64) -> Option<u64> {
         let shown = i128::from(ticks) + i128::from(self.shift);
+        // Times below 0 stay in order; what the edit list alone moves there is hidden.
         let ticks = if ticks < 0 { shown } else { shown.max(0) };
         let ns = (ticks * 1_000_000_000).checked_div(i128::from(self.timescale))?;
         u64::try_from((ns + i128::from(ORIGIN)).max(0)).ok()
@@ -77,6 +78,7 @@ impl Movie {
         for child in children(moov) {
             let (kind, body) = child.map_err(|_| MoovError::Malformed)?;
             match &kind {
+                // Empty edits count in ticks of the movie, not of the track.
                 b"mvhd" => movie_timescale = timescale(body).ok_or(MoovError::Malformed)?,
                 b"trak" => {
                     if has_samples(body)? {
@@ -146,6 +148,7 @@ impl Movie {
 }
 
 fn info(tracks: &[TrackConfig]) -> StreamInfo {
+    // All that are there, whether they count or not: a player needs every codec.
     let of = |kind: Track| tracks.iter().filter(move |t| t.kind == kind);
     StreamInfo {
         codecs: codec::join(of(Track::Video).chain(of(Track::Audio)).map(|t| t.entry.name.as_deref())),
@@ -198,6 +201,7 @@ fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
     let media = find(body, b"mdia")?;
     let timescale = timescale(find(media, b"mdhd")?)?;
     let mut handler = Fields(find(media, b"hdlr")?);
+    // Version, flags and pre_defined.
     handler.skip(8)?;
     let track = match &handler.four_cc()? {
         b"vide" => Track::Video,

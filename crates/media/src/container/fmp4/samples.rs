@@ -159,6 +159,7 @@ fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, tracks: &mut [
                     if let Some(run) = &mut run
                         && let Some(reading) = tracks.iter().find(|reading| reading.index == run.index)
                     {
+                        // Without a `tfdt` a fragment goes on where the one before ended.
                         run.time = reading.time;
                     }
                 }
@@ -170,6 +171,7 @@ fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, tracks: &mut [
                     if let Some(reading) = reading {
                         reading.time = run.time;
                     }
+                    // Without default-base-is-moof the data of the next track follow on (8.8.7).
                     base = run.at;
                 }
                 _ => {}
@@ -262,6 +264,7 @@ impl<'a> Run<'a> {
             let sample_flags = first_flags.take().unwrap_or(own);
             let timescale = self.config.timescale.max(1);
             let ns = |ticks: i64| i64::try_from(i128::from(ticks) * 1_000_000_000 / i128::from(timescale)).unwrap_or(i64::MAX);
+            // One more than the limit, so that the caller sees that it is exceeded.
             if let Some(track) = track.as_deref_mut().filter(|track| track.samples.len() <= MAX_SAMPLES) {
                 let key = !track.is_video || (sample_flags & 0x0001_0000 == 0 && sample_flags >> 24 & 3 != 1);
                 track.samples.push(Sample {

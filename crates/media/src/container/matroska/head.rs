@@ -134,6 +134,7 @@ impl Head {
         }
         let whole = match usize::try_from(total) {
             Ok(n) if n <= MAX_GATHER.saturating_sub(self.bytes.len()) => n,
+            // A known element may really be so large, which is for the user to know; anything else is damage.
             _ if is_segment_level(header.id) || header.id == ebml::VOID => {
                 return Progress::TooLarge(total.saturating_add(len64(self.bytes.len())));
             }
@@ -153,6 +154,7 @@ impl Head {
             return Progress::Need(header.len);
         };
         let len = len64(header.len);
+        // The copy says unknown; here the true size still bounds what can lie inside.
         self.segment_end = header.size.and_then(|size| pos.checked_add(len)?.checked_add(size));
         let at = self.bytes.len() + header.id_len;
         self.bytes.extend_from_slice(octets);

@@ -113,6 +113,7 @@ impl Reader<'_> {
                 Track::Other => continue,
             };
         }
+        // Tracks that change would have begun another chunk: the first count.
         if self.tracks.entries.is_empty() {
             self.tracks = tracks;
         }

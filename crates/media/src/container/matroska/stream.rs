@@ -124,6 +124,7 @@ impl Stream {
         self.init.info = Arc::new(tracks.info(None));
         self.parameter_sets = tracks.video().and_then(|v| v.parameter_sets);
         self.sets = nal::SetsInForce::new(tracks.video().map_or(&[], |v| &v.record));
+        // The first picture behind other Tracks replaces no parameter sets: the chunk has just begun.
         self.video_seen = false;
         self.fields.configure(tracks.video().and_then(|v| v.sps.as_deref()));
         self.picture_pts = None;

@@ -200,6 +200,7 @@ impl Encoding {
         let mut count = 0usize;
         for child in ebml::children(body).flatten().filter(|c| c.id == CONTENT_ENCODING) {
             let (scope, stripped) = encoding(child.body);
+            // The scope is a set of bits: 1 is all frames, 2 is CodecPrivate.
             all.is_private_plain &= scope & 2 == 0;
             if scope & 1 != 0 {
                 count += 1;

@@ -47,6 +47,7 @@ impl Reorder {
     /// Emits the marks of a decided offset, behind those that wait.
     #[inline]
     pub(super) fn put(&mut self, at: u64, kinds: Kinds, marks: &mut Vec<Mark>) {
+        // Mostly nothing waits, and then nothing is queued.
         if self.waiting.is_empty() {
             self.send(at, kinds, marks);
         } else {

@@ -241,6 +241,7 @@ impl Stream {
                     key: true,
                     data: Bytes::copy_from_slice(body),
                 });
+                // A frame carried over has its time from the frame before; that of this packet is of the next one.
                 time = if at < carried { None } else { Some(begins + frame.ns()) };
             }
             at += frame.len;

@@ -62,6 +62,7 @@ impl Units {
     pub(super) fn pass_sound(&mut self, index: usize, payload: &[u8], out: &mut Reorder, marks: &mut Vec<Mark>) {
         if let Some(sound) = &mut self.sound {
             sound.left = sound.left.saturating_sub(payload.len());
+            // With other bytes in between no chunk may begin in front of the sound: it would begin within a picture.
             if sound.index != index || sound.left == 0 {
                 self.flush_sound(out, marks);
             }
@@ -88,6 +89,7 @@ impl Units {
         }
         if pid == self.sound_pid || !is_there || self.other_sound > MOST_OTHER_SOUND {
             self.other_sound = 0;
+            // Without a time it is no sound to cut by yet: another may bring the times.
             self.sound_pid = if has_time || is_there { pid } else { self.sound_pid };
             return true;
         }
@@ -124,6 +126,7 @@ impl OpenSound {
             if let Some(init) = &mut unit.init {
                 init.head = self.place.head;
             }
+            // The two change places: the chunk begins with the sound, and its unit is the picture.
             out.decide(self.slot, kinds, marks);
             match target {
                 Target::At(_) => out.put(self.place.at, self.kinds, marks),

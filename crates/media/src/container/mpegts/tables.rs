@@ -130,6 +130,7 @@ impl Tables {
     /// A packet of the PAT. True where the PMT has another PID now.
     pub(super) fn push_pat(&mut self, packet: &Packet<'_>) -> Result<bool, Fault> {
         self.extend_run(packet.at);
+        // Taken out and put back: nothing is allocated for each packet.
         let mut done = std::mem::take(&mut self.done);
         self.pat.push(packet, &mut done);
         let mut moved = false;
@@ -139,6 +140,7 @@ impl Tables {
             };
             let Some(&only) = programs.first() else { continue };
             let is_followed = self.program.is_some_and(|program| programs.contains(&program));
+            // A program that the PAT lists no more is not waited for.
             self.listed.retain(|listed| programs.contains(&(listed.number, listed.pid)));
             if programs.len() > 1 && !is_followed {
                 moved |= self.program.take().is_some() || self.listed.is_empty();
@@ -209,6 +211,7 @@ impl Tables {
                 continue;
             }
             if self.program.is_some() {
+                // Two PMTs have come: both programs are carried, and a chunk can have the tables of one.
                 return Err(Fault::Programs(count));
             }
             self.program = Some((number, packet.pid));
@@ -283,6 +286,7 @@ impl Tables {
     fn head(&mut self) -> Bytes {
         let (pat, map) = (&self.pat_copy, &self.map_copy);
         self.head
+            // Joined once: every unit carries it, and the tables change seldom.
             .get_or_insert_with(|| {
                 let mut head = BytesMut::with_capacity(pat.len() + map.len());
                 head.extend_from_slice(pat);

@@ -58,6 +58,7 @@ pub(super) struct Stream {
 impl Stream {
     fn new(elementary: Elementary) -> Self {
         let name = elementary.name.clone();
+        // Of these kinds the PMT does not say everything: the first frame has the name.
         let seen = !matches!(elementary.kind, Kind::Audio(Audio::Adts | Audio::Mpeg));
         Self {
             kind: elementary.kind,
@@ -127,6 +128,7 @@ impl Units {
             self.streams.push(stream);
         }
         self.video = self.streams.iter().position(|s| matches!(s.kind, Kind::Video(_)));
+        // What was learned of the pictures of one PID says nothing of those of another.
         if self.video_pid() != old_video {
             self.has_picture = false;
             self.fields = Fields::default();
@@ -194,6 +196,7 @@ impl Units {
             stream.pending = None;
         }
         self.sound = None;
+        // What comes first may be the rest of a picture that began before the flush.
         self.has_picture = false;
         self.key_open = false;
         self.fields.restart();
@@ -225,6 +228,7 @@ impl Units {
         self.observe(index, payload, packet.start);
         let is_picture = self.video == Some(index) && packet.start;
         let sound = self.sound.take_if(|_| is_picture);
+        // Something else begins: no key frame follows directly on that sound.
         self.flush_sound(out, marks);
         if self.joins(index) {
             self.has_picture = true;
@@ -385,6 +389,7 @@ impl Units {
         let holder = self.streams.iter().position(|s| s.pending.as_ref().is_some_and(holds));
         match holder {
             Some(index) => self.close(index, out, marks),
+            // Nobody will decide it: it must not hold back those behind it for ever.
             None => out.decide(slot, [None, None, None], marks),
         }
     }
@@ -456,6 +461,7 @@ impl Units {
         let (mut end, mut notice) = (None, None);
         match (kind, picture) {
             (Kind::Video(video), Some(picture)) if self.video == Some(index) => {
+                // The key frame before ends where this picture begins.
                 end = self.picture_end();
                 unit.track = Track::Video;
                 unit.key = picture.key;
@@ -498,6 +504,7 @@ impl Units {
             stream.clock = Clock::beside(self.clock);
         }
         let time = stream.clock.nanoseconds(pts);
+        // Private streams may count from anywhere: no other stream may begin beside those.
         if self.video == Some(index) || (self.video.is_none() && is_the_sound) {
             self.clock = stream.clock;
         }

@@ -99,6 +99,7 @@ pub const MAX_PREFIX: usize = 512 << 10;
 pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
     let is_cut = data.len() > MAX_PREFIX || (data.len() == MAX_PREFIX && !complete);
     let complete = complete || is_cut;
+    // By as much and no more: the answer must not depend on how the input was sliced.
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
     let picture = match codec {
         VideoCodec::H264 | VideoCodec::H265 => classify_nals(codec, framing, data, complete),
@@ -175,6 +176,7 @@ impl Found {
 
 pub(super) fn hash(nal: &[u8]) -> u64 {
     work::count(nal.len());
+    // Hashes are compared within one process alone: another version of Rust may compute others.
     let mut hasher = DefaultHasher::new();
     hasher.write(nal);
     hasher.finish()
@@ -222,6 +224,7 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
                 ..found.picture(codec, key)
             });
         }
+        // A parameter set that is cut off would have another hash.
         if !nal.ended && !complete {
             return None;
         }

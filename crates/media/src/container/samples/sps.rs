@@ -94,8 +94,10 @@ fn is_high(profile: u32) -> bool {
 fn h264(sps: &[u8]) -> Option<Format> {
     let mut bits = Bits::of_nal(sps, 1);
     let profile = bits.bits(8)?;
+    // Constraint flags and level_idc, then the id.
     bits.bits(16)?;
     bits.ue()?;
+    // 4:2:0 with 8 bits, where the profile leaves no choice (7.4.2.1.1).
     let (mut chroma, mut luma_depth, mut chroma_depth) = (1, 0, 0);
     if is_high(profile) {
         chroma = bits.ue()?;
@@ -121,6 +123,7 @@ fn h264(sps: &[u8]) -> Option<Format> {
             bits.bit()?;
             bits.se()?;
             bits.se()?;
+            // At most 255 (7.4.2.1.1): a damaged count must not keep the loop busy.
             for _ in 0..bits.ue()?.min(255) {
                 bits.se()?;
             }
@@ -136,6 +139,7 @@ fn h264(sps: &[u8]) -> Option<Format> {
         bits.bit()?;
     }
     bits.bit()?;
+    // Where pictures may be fields, a map unit has two rows of macroblocks.
     let height = map_units.checked_mul(16)?.checked_mul(2 - frames_only)?;
     let crop = if bits.bit()? == 1 {
         [bits.ue()?, bits.ue()?, bits.ue()?, bits.ue()?]
@@ -242,6 +246,7 @@ pub fn avc_record(sps: &[u8], pps: &[u8]) -> Option<Vec<u8>> {
         return None;
     };
     let format = h264(sps)?;
+    // Reserved bits are ones: 0xff means lengths of four bytes, 0xe1 one SPS.
     let mut record = vec![1, profile, constraints, level, 0xff, 0xe1];
     record.extend(u16::try_from(sps.len()).ok()?.to_be_bytes());
     record.extend_from_slice(sps);
@@ -271,6 +276,7 @@ pub fn hevc_record(vps: &[u8], sps: &[u8], pps: &[u8]) -> Option<Vec<u8>> {
     let nested = rbsp.first()? & 1;
     let mut record = vec![1];
     record.extend_from_slice(rbsp.get(1..13)?);
+    // What the SPS does not say is 0, unknown; reserved bits are ones.
     record.extend([
         0xf0,
         0,

@@ -60,6 +60,7 @@ pub(super) fn whole_pictures(track: &mut SampleTrack) {
             (None, _) => whole.push(sample),
         }
     }
+    // Parameter sets that no picture follows are no sample, and are left out.
     track.samples = whole;
 }
 
