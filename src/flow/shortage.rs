@@ -207,6 +207,7 @@ impl Watch {
         let kept = self.windows().last().map_or(SHORTEST, |&window| window) + 1;
         let surplus = self.samples.len().saturating_sub(kept);
         self.samples.drain(..surplus);
+        // A sink that fails has no history: it begins with the recovery.
         for sink in self.sinks.values_mut().filter(|sink| !sink.now.is_failing) {
             sink.history.push_back(sink.now);
             let surplus = sink.history.len().saturating_sub(kept);

@@ -541,6 +541,7 @@ fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decisio
             Ok(Done::Nothing)
         }
         (Decision::Quarantine(reason), _) => Ok(Done::Aside(folder.quarantine(sequence, &mut charge)?, reason)),
+        // What was not read is neither uploaded nor rebuilt.
         (Decision::Leave | Decision::Upload(_) | Decision::Rebuild { .. }, _) => Ok(Done::Nothing),
     }
 }

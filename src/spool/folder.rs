@@ -71,6 +71,7 @@ impl Folder {
 
     /// The same, true once.
     pub(super) fn take_removed(&self) -> bool {
+        // The disk is asked until it was reported; of two that find it at once one reports it.
         !self.is_reported.load(Ordering::Relaxed) && self.is_removed() && !self.is_reported.swap(true, Ordering::Relaxed)
     }
 

@@ -68,6 +68,7 @@ impl FileId<'_> {
         let mut behind = tail.len();
         let (kind, end_at) = loop {
             let Some(at) = behind.checked_sub(MARK_LEN) else {
+                // More marks than one read holds: the walk reads them all.
                 return Ok(None);
             };
             let Some((header, payload)) = tail.get(at..behind).and_then(|mark| self.mark(mark)) else {

@@ -101,6 +101,7 @@ impl Spool {
     /// The folder cannot be made, read or written.
     pub fn open(disk: Arc<dyn Disk>, root: &Path, max: u64) -> Result<Arc<Self>, SpoolError> {
         make_root(&*disk, root)?;
+        // Two paths to one folder have to find one quota.
         let root = disk.canonical(root).map_err(|e| SpoolError::io("open", root, e))?;
         let quota = match QUOTAS.get(&root) {
             Some(quota) => quota,

@@ -93,6 +93,7 @@ impl Session {
     /// No room, or the disk: the chunk is as it was.
     pub fn rescue(&self, chunk: &mut OpenChunk, entry: &Entry) -> Result<bool, SpoolError> {
         let disk = &self.folder.spool.disk;
+        // The path too: a lock file that was removed alone costs no chunk.
         let is_lost = || matches!(disk.open(&chunk.path()), Err(e) if e.kind() == ErrorKind::NotFound);
         if Arc::ptr_eq(&self.folder, chunk.folder()) || !chunk.folder().is_removed() || !is_lost() {
             return Ok(false);

@@ -184,6 +184,7 @@ fn take_turn(disk: &dyn Disk, dir: &Path) -> io::Result<Box<dyn HeldLock>> {
         }
         if began.elapsed() >= AT_MOST {
             let what = format!("another process has held its lock file for {} s", AT_MOST.as_secs());
+            // `TimedOut`: the callers take it for a disk that does not answer, and try again.
             return Err(io::Error::new(ErrorKind::TimedOut, what));
         }
         // Polled: a wait in flock(2) cannot be given up after a time.
@@ -220,6 +221,7 @@ fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known
             continue;
         }
         let (Some(limit), Some(claimed)) = (numbers.next(), numbers.next()) else {
+            // The lock file, or a file of somebody else.
             continue;
         };
         if id == own {

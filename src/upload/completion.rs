@@ -67,12 +67,14 @@ impl UploadQueue {
         if state.stopped {
             return Due::Stop;
         }
+        // Freed at the end, without the lock: they may be megabytes.
         let mut expired = Vec::new();
         if let Some(timeout) = state.retry_timeout {
             while let Some(ticket) = state.scheduler.expired(timeout, now) {
                 expired.push(state.expire(ticket, timeout));
             }
         }
+        // Before `next`, for which it makes a place.
         if let Some(ticket) = state.scheduler.preempt(now) {
             state.aborts.push(ticket);
             state.note_recall(ticket, Recall::MakesWay);
@@ -106,10 +108,11 @@ impl UploadQueue {
             .flatten()
             .min();
         let aborts = std::mem::take(&mut state.aborts);
+        let gone: Vec<_> = aborts.iter().filter_map(|&ticket| state.sent_no_more(ticket)).collect();
         let drain = state.scheduler.drain();
         drop(state);
         self.publish();
-        if !expired.is_empty() {
+        if !expired.is_empty() || !gone.is_empty() {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
@@ -137,12 +140,15 @@ impl UploadQueue {
 
     /// Waits for something to do.
     pub(super) async fn woken(&self) {
+        // `notify_one` leaves a permit: a wake before this wait is not missed.
         self.wake.notified().await;
     }
 
     /// An attempt has ended.
     pub(super) fn finished(&self, ticket: Ticket, attempted: Attempted, confirmed: Confirmed) {
         let mut state = self.lock();
+        // Frees what it holds after the lock, for it is older.
+        let _sent = state.sent_no_more(ticket);
         if !state.chunks.contains_key(&ticket) {
             // Let go of while it was being sent.
             return;
@@ -151,6 +157,8 @@ impl UploadQueue {
         let mut words = Vec::new();
         // Its last holder frees what may be megabytes: not under the lock that `render` takes for each buffer.
         let mut gone = None;
+        // Nothing but the fact that it is parked is reported.
+        let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
         match attempted {
             Attempted::Stored {
                 stored,
@@ -174,13 +182,11 @@ impl UploadQueue {
                 gone = state.uploaded(ticket, sent, now);
             }
             Attempted::Failed { error, name, warning } => {
-                // Nothing but the fact that it is parked is reported.
-                let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
                 state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
                 state.failed(ticket, &error, name, now, &mut words);
             }
             Attempted::Held { held, name, warning } => {
-                state.reports.extend(warning.map(Report::Warning));
+                state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
                 if let Some(name) = name {
                     state.rename(ticket, name);
                 }

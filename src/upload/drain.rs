@@ -157,6 +157,7 @@ impl UploadQueue {
         self.publish();
         self.wake.notify_one();
         self.disk_wake.notify_one();
+        // All of them; it leaves no permit, but `has_stopped` looks at `stopped` once it is registered.
         self.stop_wake.notify_waiters();
         self.changed.notify_all();
     }

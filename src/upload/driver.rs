@@ -39,6 +39,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
                 wake,
                 drain,
             } => (chunks, aborts, wake, drain),
+            // Dropping `attempts` aborts those in flight.
             Due::Stop => return,
         };
         for ticket in aborts {

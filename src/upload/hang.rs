@@ -52,6 +52,7 @@ impl QueueState {
     pub(super) fn disk_answered(&mut self, trouble: Option<SpoolError>, now: u64) {
         let on_disk = self.bytes_on_disk();
         let Some(disk) = &mut self.disk else { return };
+        // Where others have filled the disk, dropping our chunks would make no room.
         disk.is_full = trouble.as_ref().is_some_and(|trouble| trouble.is_mended_by(on_disk));
         let told = disk.health.trouble_at();
         disk.health = match trouble {

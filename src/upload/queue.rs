@@ -123,6 +123,7 @@ impl UploadQueue {
                 shelf: Shelf::default(),
                 in_memory: BTreeSet::new(),
                 movable: BTreeSet::new(),
+                sent_on: BTreeMap::new(),
                 pending_bytes: 0,
                 parked_bytes: 0,
                 adopted: 0,
@@ -303,6 +304,7 @@ impl UploadQueue {
     /// Ends all waits for room (flush, pause), or allows them again.
     pub fn interrupt(&self, interrupted: bool) {
         self.lock().interrupted = interrupted;
+        // All: `render`, an EOS and a stop wait on it for different things.
         self.changed.notify_all();
     }
 

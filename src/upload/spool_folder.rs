@@ -35,6 +35,7 @@ impl SpoolFolder {
     pub(super) fn set(&self, spool: Arc<Spool>) {
         // The property may have changed while the folder was being opened.
         spool.set_max(self.max.load(Ordering::Relaxed));
+        // Fails where the folder was opened before and its session could not be: it is the same spool.
         let _ = self.spool.set(spool);
     }
 

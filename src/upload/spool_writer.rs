@@ -85,6 +85,7 @@ impl SpoolWriter {
             if let Opened::Yes(session) = &self.session {
                 session.spool().share_usage();
             }
+            // Before the writes: what goes into a folder that was removed is lost.
             self.look_for_removed(&mut written, progress);
         }
         // First what makes room.

@@ -85,6 +85,7 @@ impl Scheduler {
     /// to another destination for one of this sink's own that would else have none.
     pub fn preempt(&mut self, now: u64) -> Option<Ticket> {
         let elsewhere = self.count_in_flight(|link_key| link_key.is_some());
+        // While a place is free, nobody has to give way.
         if elsewhere == 0 || self.in_flight() < self.max_uploads {
             return None;
         }
@@ -112,6 +113,7 @@ impl Scheduler {
         self.promote(now);
         let is_full = self.in_flight() >= self.max_uploads;
         let (served, parked) = (self.count_in_flight(is_served), self.count_in_flight(is_parked));
+        // Only the end of an own upload frees a place, and that is an event.
         if is_full && served + parked == 0 {
             return None;
         }

@@ -13,6 +13,7 @@ use crate::upload::ticket::Ticket;
 impl Scheduler {
     /// An attempt has ended.
     pub fn done(&mut self, ticket: Ticket, outcome: Outcome, now: u64) {
+        // Broken off or dropped before it ended: its result counts no more.
         if !self.recall(ticket) {
             return;
         }
