@@ -389,6 +389,21 @@ fn the_packages_hold_programs_units_users_manuals_and_licences() {
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         };
         assert_eq!(field("Version"), concat!(env!("CARGO_PKG_VERSION"), "-1"));
+        // hls.js is in the page of the dashboard and in nothing else.
+        let unpacked = tempfile::tempdir().unwrap();
+        let extract = Command::new("dpkg-deb")
+            .arg("--extract")
+            .args([package.as_path(), unpacked.path()])
+            .status();
+        assert!(extract.unwrap().success());
+        let documents = unpacked.path().join("usr/share/doc").join(field("Package"));
+        let has = |file: &str, words: &str| {
+            let output = Command::new("gzip").arg("-dc").arg(documents.join(file)).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().contains(words)
+        };
+        assert!(has("sbom.spdx.json.gz", "pkg:cargo/"));
+        assert_eq!(has("sbom.spdx.json.gz", "pkg:npm/hls.js@"), package == dashboard);
+        assert!(has("third-party-licences.gz", "hls.js") && has("third-party-licences.gz", "/assets/licences.txt"));
         let depends = field("Depends");
         assert!(
             depends.contains("libc6") && depends.contains("ca-certificates") && !depends.contains('@'),

@@ -29,6 +29,7 @@ case "$*" in
   *"create configmap"*) cat ;;
   *"apply --server-side --force-conflicts -f -"*) cat >>"$LOG.applied" ;;
   *"kill -HUP"*) if [ -e "$LOG.restarting" ]; then rm "$LOG.restarting"; exit 1; fi ;;
+  *"quarantine/*' -type f"*) cat "$LOG.quarantined" ;;
   *find*)
     left=$(cat "$LOG.chunks" 2>/dev/null) || exit 1
     echo "$left"
@@ -93,6 +94,7 @@ impl Cluster {
         cluster.write("log.drained", "");
         cluster.write("log.claims", &(0..volumes).map(claim).collect::<String>());
         cluster.write("log.chunks", &chunks.to_string());
+        cluster.write("log.quarantined", "0");
         cluster.write("log.ready", "True");
         Some(cluster)
     }
@@ -279,6 +281,22 @@ fn a_spool_that_empties_slowly_is_waited_for_and_one_that_cannot_be_seen_is_not_
         resized.said
     );
     assert!(!resized.log.iter().any(|line| line.contains("drain-5")), "{:#?}", resized.log);
+}
+
+#[test]
+fn a_volume_with_damaged_chunks_is_not_called_one_to_delete() {
+    let Some(cluster) = Cluster::new(6, 6, 2) else {
+        return;
+    };
+    cluster.write("log.quarantined", "3");
+    let resized = cluster.resize(5);
+    assert!(resized.is_done, "{}", resized.said);
+    let named = "3 damaged chunks in quarantine/ of its volume spool-gcstreamer-recorder-5";
+    assert!(
+        resized.said.contains(named) && !resized.said.contains("may be deleted"),
+        "{}",
+        resized.said
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::camera::report::Report;
-use crate::camera::state::State;
+use crate::camera::state::{StartReason, State};
 
 /// What is not of one camera.
 #[derive(Clone, Copy, Debug, Default)]
@@ -200,13 +200,21 @@ fn cameras(families: &mut Families, reports: &[Report]) {
 }
 
 fn reasons(families: &mut Families, reports: &[Report]) {
-    let because = |report: &Report, reason: crate::camera::state::StartReason| Because {
+    let because = |report: &Report, reason: StartReason| Because {
         camera: report.id.clone(),
         reason: reason.name(),
     };
     let gaps = Family::<Because, Counter<f64, AtomicU64>>::default();
     let reconnects = Family::<Because, Counter>::default();
     for report in reports {
+        // `increase()` sees a counter that begins above 0 as one that has not moved: the first outage would raise no alert. A
+        // camera that is stopped on purpose has neither, or its last values would raise one for ever.
+        if report.state != State::Stopped {
+            for reason in StartReason::ALL {
+                gaps.get_or_create(&because(report, reason));
+                reconnects.get_or_create(&because(report, reason));
+            }
+        }
         for (reason, time) in &report.gaps {
             gaps.get_or_create(&because(report, *reason)).inc_by(time.as_secs_f64());
         }
@@ -226,7 +234,6 @@ mod tests {
 
     use super::*;
     use crate::camera::report::Board;
-    use crate::camera::state::StartReason;
 
     #[test]
     fn totals_of_the_recorder_do_not_fall_when_a_camera_is_removed() {
@@ -244,6 +251,23 @@ mod tests {
         for line in ["gcstreamer_upload_retries_total 3", "gcstreamer_stuck_pipelines_total 1"] {
             assert!(body.lines().any(|l| l == line), "{line} is not in\n{body}");
         }
+    }
+
+    #[test]
+    fn the_first_outage_of_each_kind_is_an_increase() {
+        let whole = Whole::default();
+        let body = openmetrics(&[Report::new("cam", None, "fmp4", State::Recording, "")], whole, "1.22.0");
+        for reason in StartReason::ALL {
+            let labels = format!("{{camera=\"cam\",reason=\"{}\"}}", reason.name());
+            for line in [
+                format!("gcstreamer_camera_gap_seconds_total{labels} 0.0"),
+                format!("gcstreamer_camera_reconnects_total{labels} 0"),
+            ] {
+                assert!(body.lines().any(|l| l == line), "{line} is not in\n{body}");
+            }
+        }
+        let body = openmetrics(&[Report::new("cam", None, "fmp4", State::Stopped, "")], whole, "1.22.0");
+        assert!(!body.contains("reason="), "{body}");
     }
 
     #[test]

@@ -80,9 +80,8 @@ fn a_camera_that_is_switched_off_raises_no_alert_any_more() {
     let configuration = |more: &str| format!("[[camera]]\nid = \"a\"\nurl = \"rtsp://127.0.0.1:1/\"\n{more}");
     let recorder = Recorder::start(&server, &configuration(""));
     let metrics = || recorder.get("/metrics").map_or(String::new(), |(_, body)| body);
-    recorder.wait("a second attempt", || {
-        metrics().contains("gcstreamer_camera_reconnects_total{camera=\"a\"")
-    });
+    let tried_again = |line: &str| line.starts_with("gcstreamer_camera_reconnects_total{camera=\"a\"") && !line.ends_with(" 0");
+    recorder.wait("a second attempt", || metrics().lines().any(tried_again));
     recorder.reload(&server, &configuration("enabled = false\n"));
     let status = recorder.wait_for("a", "stopped");
     assert_eq!(status["reason"], "enabled = false");

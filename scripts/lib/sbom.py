@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Writes an SBOM (SPDX 2.3, JSON) of one program of the workspace: every crate that is linked in, with version, licence and checksum.
+"""Writes an SBOM (SPDX 2.3, JSON) of one program of the workspace: every crate that is linked in, and what the dashboard's
+page is bundled of, with version, licence and checksum.
 
 usage: scripts/lib/sbom.py PACKAGE >FILE.spdx.json
 The same lock file gives the same text: time and name space follow from SOURCE_DATE_EPOCH and the version.
 """
+import base64
 import importlib.machinery
 import importlib.util
 import json
@@ -48,10 +50,30 @@ def entry(package, checksums, licence):
     return found
 
 
+def bundled(package):
+    """A package of the page. npm gives its checksum in base64, SPDX wants it in hex."""
+    name, version = package["name"], package["version"]
+    algorithm, _, value = package["integrity"].partition("-")
+    return {
+        "SPDXID": identity(package),
+        "name": name,
+        "versionInfo": version,
+        "downloadLocation": f"https://registry.npmjs.org/{name}/-/{name.rpartition('/')[2]}-{version}.tgz",
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": package["license"],
+        "copyrightText": "NOASSERTION",
+        "externalRefs": [
+            {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": f"pkg:npm/{name.replace('@', '%40')}@{version}"}
+        ],
+        "checksums": [{"algorithm": algorithm.upper(), "checksumValue": base64.b64decode(value).hex()}],
+    }
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     module = licences()
+    page = module.of_the_page() if sys.argv[1] == "gcstreamer-dashboard" else []
     crates = module.all_linked(sys.argv[1])
     # No TOML in the Python of Ubuntu 22.04; cargo writes one `key = "value"` a line.
     parts = (ROOT / "Cargo.lock").read_text().split("[[package]]")[1:]
@@ -69,7 +91,7 @@ def main():
         "copyrightText": "NOASSERTION",
     }
     relations = [{"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-program"}]
-    relations += [{"spdxElementId": "SPDXRef-program", "relationshipType": "DEPENDS_ON", "relatedSpdxElement": identity(crate)} for crate in crates]
+    relations += [{"spdxElementId": "SPDXRef-program", "relationshipType": "DEPENDS_ON", "relatedSpdxElement": identity(one)} for one in [*crates, *page]]
     document = {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
@@ -80,7 +102,7 @@ def main():
             "created": datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "creators": ["Tool: gst-plugin-gcstreamer-sbom"],
         },
-        "packages": [program, *(entry(crate, checksums, module.licence_of(crate)) for crate in crates)],
+        "packages": [program, *(entry(crate, checksums, module.licence_of(crate)) for crate in crates), *map(bundled, page)],
         "relationships": relations,
     }
     print(json.dumps(document, indent=1))
