@@ -166,6 +166,7 @@ impl CaptureClock {
     /// time goes on as the container's time `pts` does, which is free of jumps.
     fn plausible(&mut self, stamp: &Stamp, pts: Option<u64>) -> Option<i64> {
         let running = stamp.running?;
+        // Without a clock of the pipeline nothing shows that a time lies ahead.
         let now = stamp.clock_running.map_or(i64::MAX, signed);
         let expected = self
             .dated

@@ -139,6 +139,7 @@ fn place(samples: &mut [Sample], wrap: i64, near: i64) {
     let Some(first) = samples.first().map(|sample| sample.pts) else {
         return;
     };
+    // Half a turn more, so that the division rounds to the nearest.
     let turns = near.saturating_sub(first).saturating_add(wrap / 2).div_euclid(wrap);
     let shift = turns.saturating_mul(wrap);
     for sample in samples {

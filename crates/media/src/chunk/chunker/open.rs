@@ -341,6 +341,7 @@ impl Chunker {
         let first = open.dated_by();
         let (start, clock) = first.map_or_else(
             || {
+                // Asked of open chunks too: the clock must not move by it.
                 let (utc, clock) = self.clock.peek(&open.stamp);
                 (self.start_without_time(utc), clock)
             },

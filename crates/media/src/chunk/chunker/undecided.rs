@@ -30,6 +30,7 @@ impl Undecided {
     /// kept without a copy.
     #[inline]
     pub(super) fn push(&mut self, data: &[u8], owned: impl FnOnce() -> Option<Bytes>, stamp: Stamp) {
+        // In front of the bytes: the present end is where they begin.
         self.stamps.push_back((self.bytes.end(), stamp));
         match if data.len() >= TAKE_OVER { owned() } else { None } {
             Some(bytes) => self.bytes.take_over(bytes),

@@ -62,6 +62,7 @@ impl Flv {
 
     pub(super) fn set_part(&mut self, part: Part, bytes: Bytes) {
         match self.parts.iter_mut().find(|(p, _)| *p == part) {
+            // The same once more: the header need not be built again.
             Some((_, b)) if *b == bytes => return,
             Some((_, b)) => *b = bytes,
             None => self.parts.push((part, bytes)),

@@ -199,6 +199,7 @@ impl Flv {
         if self.lost {
             return Ok(self.search(view));
         }
+        // A slice may end within the three bytes; no tag begins with an `F`.
         if b"FLV".starts_with(view.get(..view.len().min(3)).unwrap_or_default()) {
             return if view.len() < 9 {
                 Ok(Step::Need(9))
@@ -356,6 +357,7 @@ impl Flv {
             return Step::Need(9);
         };
         let header = usize::try_from(u32::from_be_bytes([o0, o1, o2, o3])).unwrap_or(usize::MAX);
+        // DataOffset is 9 in version 1; it is there so that later headers may be longer (E.2).
         if !(9..=MAX_FILE_HEADER).contains(&header) {
             return self.damage(marks);
         }
@@ -405,7 +407,7 @@ impl Flv {
 
     fn read_audio(&mut self, view: &[u8], data: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         let total = header.total();
-        // No more than the tag has, or a short one would be waited for for ever.
+        // No more than the tag has: more of a short one never comes.
         let prefix = tag::prefix_len(header.kind, data).min(header.size);
         if data.len() < prefix {
             return Ok(Step::Need(TAG_HEADER + prefix));
@@ -488,6 +490,7 @@ fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
                     TagKind::Script => first == 2,
                     // FrameType is 1 to 5 (E.4.3.1).
                     TagKind::Video => (1..=5).contains(&(first >> 4 & 7)),
+                    // Behind damage a size may be anything: no tag of sound is as long.
                     TagKind::Audio => header.size < 1 << 16,
                     TagKind::Reserved => false,
                 }

@@ -143,6 +143,7 @@ fn traf(body: &[u8], movie: &Movie, times: &Times, base: i64) -> Result<(Traf, i
                     length: 0,
                     excess: 0,
                     start: 0,
+                    // Below any time, since times below 0 are legal.
                     end: i64::MIN,
                     first: None,
                     parts: Parts::default(),
@@ -369,6 +370,7 @@ impl Run {
     fn sample(&mut self, duration: u32, size: u32, flags: u32, offset: i32) {
         let pts = self.time.saturating_add(offset.into()).saturating_sub(self.excess);
         let duration = self.signed(duration);
+        // A mistaken duration counts as that of the sample before: one of an hour would end the chunk.
         let believed = if duration >= 0 && self.is_believed(duration) {
             duration
         } else {

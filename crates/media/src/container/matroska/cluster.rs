@@ -137,12 +137,13 @@ impl Cluster {
         self.held = None;
         self.lead.clear();
         self.group = None;
-        // Its blocks were let go: at its end it must not pass for an empty one.
+        // Its blocks were dropped: at its end it must not pass for an empty one.
         self.is_empty = false;
     }
 
     /// Looks at the element that begins with `view`, at `pos` of the input.
     pub(super) fn read(&mut self, stream: &mut Stream, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Progress {
+        // A BlockGroup is emitted at its end: duration and references stand behind its Block.
         if let Some(mut group) = self.group.take_if(|g| pos >= g.end) {
             self.emit_group(&mut group, stream, marks);
         }

@@ -162,6 +162,7 @@ impl Parser {
             return Ok(self.pass_unsure(end, pos, view, marks));
         }
         self.element_at = pos;
+        // The picture may go on in the next block: anything else ends it.
         if !self.may_go_on(view) {
             self.stream.passed(pos, marks);
         }

@@ -235,6 +235,7 @@ impl Stream {
                 kind: MarkKind::Notice(Notice::NoParameterSets),
             });
         }
+        // Sets in the header of every chunk make up for those that are not in band.
         let is_bare = frame.sets.as_ref().is_some_and(|s| !s.has_all);
         if is_bare && !self.noticed && self.tracks.video().is_some_and(|v| v.parameter_sets.is_none()) {
             self.noticed = true;

@@ -379,7 +379,7 @@ impl Demux {
         let streams: Vec<Elementary> = new
             .streams
             .into_iter()
-            // A damaged PMT may name the PIDs of tables or null packets: these keep their roles.
+            // A damaged PMT may name the PID of the PAT, of a PMT or of null packets: these keep their roles.
             .filter(|es| es.kind != Kind::Sections && es.pid != 0 && es.pid < 0x1fff)
             .filter(|es| self.tables.map_pids().all(|pid| pid != es.pid))
             .take(MAX_STREAMS)

@@ -125,6 +125,7 @@ impl MpegTs {
             }
             match Packet::parse(raw, layout, self.at) {
                 Some(packet) => self.demux.packet(&packet, marks)?,
+                // One packet is broken: those behind it are still in step.
                 None => self.demux.damage(self.at, marks),
             }
             taken += raw.len();

@@ -85,6 +85,7 @@ impl Sections {
 
     /// Keeps a further packet of the section being gathered; false where none is.
     fn keep(&mut self, packet: &Packet<'_>) -> bool {
+        // A section whose end never comes must not gather for ever.
         self.gathering &= self.packets.len() <= MAX_PACKETS;
         if self.gathering {
             self.packets.extend_from_slice(packet.raw);
@@ -124,6 +125,7 @@ fn body(section: &[u8], table_id: u8) -> Option<&[u8]> {
     let &[id, syntax, _, _, _, version, _, _, ref rest @ ..] = section else {
         return None;
     };
+    // current_next_indicator of 0 announces a table that is not in force yet.
     let current = version & 1 != 0;
     if id != table_id || syntax & 0x80 == 0 || !current {
         return None;
@@ -163,6 +165,7 @@ pub(super) struct Map {
 /// Reads a PMT; `None` where the section is none of program `number` in force, or does not add up.
 pub(super) fn map(section: &[u8], number: u16) -> Option<Map> {
     let body = body(section, 2)?;
+    // Programs may have their PMTs on one PID.
     if section.get(3..5)? != number.to_be_bytes() {
         return None;
     }

@@ -62,7 +62,7 @@ impl Units {
     pub(super) fn pass_sound(&mut self, index: usize, payload: &[u8], out: &mut Reorder, marks: &mut Vec<Mark>) {
         if let Some(sound) = &mut self.sound {
             sound.left = sound.left.saturating_sub(payload.len());
-            // With other bytes in between no chunk may begin in front of the sound: it would begin within a picture.
+            // With other bytes in between no chunk may begin in front of the sound: it would open with the rest of a picture.
             if sound.index != index || sound.left == 0 {
                 self.flush_sound(out, marks);
             }

@@ -389,7 +389,7 @@ impl Units {
         let holder = self.streams.iter().position(|s| s.pending.as_ref().is_some_and(holds));
         match holder {
             Some(index) => self.close(index, out, marks),
-            // Nobody will decide it: it must not hold back those behind it for ever.
+            // Nothing else will decide it: it must not hold back those behind it.
             None => out.decide(slot, [None, None, None], marks),
         }
     }
