@@ -108,11 +108,10 @@ impl UploadQueue {
             .flatten()
             .min();
         let aborts = std::mem::take(&mut state.aborts);
-        let gone: Vec<_> = aborts.iter().filter_map(|&ticket| state.sent_no_more(ticket)).collect();
         let drain = state.scheduler.drain();
         drop(state);
         self.publish();
-        if !expired.is_empty() || !gone.is_empty() {
+        if !expired.is_empty() {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
@@ -147,8 +146,6 @@ impl UploadQueue {
     /// An attempt has ended.
     pub(super) fn finished(&self, ticket: Ticket, attempted: Attempted, confirmed: Confirmed) {
         let mut state = self.lock();
-        // Frees what it holds after the lock, for it is older.
-        let _sent = state.sent_no_more(ticket);
         if !state.chunks.contains_key(&ticket) {
             // Let go of while it was being sent.
             return;
@@ -157,8 +154,6 @@ impl UploadQueue {
         let mut words = Vec::new();
         // Its last holder frees what may be megabytes: not under the lock that `render` takes for each buffer.
         let mut gone = None;
-        // Nothing but the fact that it is parked is reported.
-        let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
         match attempted {
             Attempted::Stored {
                 stored,
@@ -182,11 +177,13 @@ impl UploadQueue {
                 gone = state.uploaded(ticket, sent, now);
             }
             Attempted::Failed { error, name, warning } => {
+                // Nothing but the fact that it is parked is reported.
+                let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
                 state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
                 state.failed(ticket, &error, name, now, &mut words);
             }
             Attempted::Held { held, name, warning } => {
-                state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
+                state.reports.extend(warning.map(Report::Warning));
                 if let Some(name) = name {
                     state.rename(ticket, name);
                 }

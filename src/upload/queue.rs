@@ -123,7 +123,6 @@ impl UploadQueue {
                 shelf: Shelf::default(),
                 in_memory: BTreeSet::new(),
                 movable: BTreeSet::new(),
-                sent_on: BTreeMap::new(),
                 pending_bytes: 0,
                 parked_bytes: 0,
                 adopted: 0,
