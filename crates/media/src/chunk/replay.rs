@@ -83,6 +83,7 @@ impl Replay {
         let whole = match self.container {
             _ if complete || self.faulty => self.fed,
             Container::Raw => self.fed,
+            // Sizes say where the last tag or fragment ends: it counts although nothing follows.
             Container::Fmp4 | Container::Flv if !self.walk.lost && !self.damaged => self.walk.whole,
             Container::Fmp4 => self.last_unit().unwrap_or(self.walk.whole),
             // A unit is known to have ended only once the next one begins, so the last one does not count.
@@ -101,6 +102,7 @@ impl Replay {
                 end: unit.end,
                 decode: unit.decode,
             };
+            // When the bytes arrived is not known any more: the times of the container alone count.
             let placed = line.place(timed, 0);
             let pts = placed.pts;
             match unit.track {
@@ -160,6 +162,7 @@ impl Walk {
                 self.note_end();
                 continue;
             }
+            // Byte by byte: the head of an item may lie in two slices.
             let (first, rest) = data.split_at(1);
             self.head.extend_from_slice(first);
             data = rest;
@@ -213,9 +216,12 @@ impl Walk {
         if self.head.len() < 4 {
             return None;
         }
+        // The low five bits are the TagType; Filter and reserved bits are above them (E.4.1).
         if matches!(self.head.first().map(|kind| kind & 0x1f), Some(8 | 9 | 18)) {
+            // The tag header, and the PreviousTagSize behind the data.
             Some(self.number(1..4) + 11 + 4)
         } else {
+            // Less than its head: `push` gives up here.
             Some(0)
         }
     }

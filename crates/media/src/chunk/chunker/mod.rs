@@ -225,6 +225,7 @@ impl Chunker {
 
     /// Requests a cut at the next key unit (GstForceKeyUnit, caps, `split-now`). Idempotent until that cut.
     pub fn arm(&mut self) {
+        // An earlier request stays: a later offset would put its cut off.
         self.next.cut_from.get_or_insert(self.undecided.bytes.end());
     }
 
@@ -281,18 +282,21 @@ impl Chunker {
             return Ok(());
         }
         self.resume(events);
+        // Before anything is dated: it takes the anchor.
         self.clock.arrived(&stamp);
         self.date_gap(&stamp);
         self.undecided.push(data, owned, stamp);
         self.scan(data, events)?;
         self.release_overdue(&stamp, events);
         self.store_trickle(&stamp, events);
+        // Last: the marks of the calls above may cut within what is handed over.
         self.hand_over_decided(events);
         Ok(())
     }
 
     fn unit(&mut self, at: u64, mut unit: Unit, events: &mut Vec<Event>) {
         let stamp = self.undecided.stamp_at(at);
+        // The metadata names the time that a player finds in the container, without our corrections.
         let container_pts = unit.pts.map(|pts| pts.saturating_sub(self.input.origin()));
         self.place(at, &mut unit, &stamp);
         self.trickle.unit_came();
@@ -309,6 +313,7 @@ impl Chunker {
                 }
             }
         }
+        // Behind the cut: the unit belongs to the chunk that it begins.
         self.account(at, &unit, container_pts, stamp, events);
         if let Some(init) = &unit.init {
             self.next.init = init.clone();
@@ -386,6 +391,7 @@ impl Chunker {
                 let bytes = open.bytes_up_to(settled);
                 self.grow(settled, bytes, events);
             }
+            // Kept until a unit, or the end, shows where the next chunk begins.
             ChunkState::Idle(_) => {}
         }
     }
@@ -401,6 +407,7 @@ impl Chunker {
             self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
             self.cut_anywhere(settled, events);
         } else {
+            // Bytes that are held back count in the memory: they must not use up a small limit.
             let held = if limits.soft > 0 {
                 HOLD_BACK.min(limits.soft / 2)
             } else {

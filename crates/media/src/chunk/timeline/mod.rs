@@ -139,6 +139,7 @@ impl TimeLine {
 fn first(raw: i128, other: Option<Lane>, now: i128) -> Lane {
     let offset = other.map_or(0, |other| {
         let ahead = raw - other.offset - now;
+        // A fragment is written when it is over: the other track may begin as far back as it is long.
         let is_beside = ahead <= JUMP && -ahead <= LATE.max(other.end - other.last);
         if is_beside {
             other.offset
