@@ -295,8 +295,8 @@ impl Leftovers {
             if adoption.interrupted.is_some() {
                 self.count(&left, true);
                 self.waiting.push_front(left.clone());
-                adoption.sessions.clear();
                 // Dropped with their lock: the session is taken whole at its next turn.
+                adoption.sessions.clear();
                 return Some((left, adoption));
             }
             if !adoption.sessions.is_empty() || !adoption.notices.is_empty() {

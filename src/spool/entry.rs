@@ -163,8 +163,8 @@ impl Entry {
     /// # Errors
     /// What is missing or wrong.
     pub fn from_json(json: &[u8]) -> Result<Self, String> {
-        check_version(json)?;
         // First the version alone: another one may lack fields, and the version is then the reason to name.
+        check_version(json)?;
         serde_json::from_slice(json).map_err(|e| format!("its entry cannot be read: {e}"))
     }
 }

@@ -116,8 +116,8 @@ impl Folder {
     /// Removes the file of a chunk that was begun and is not wanted. A disk that does not answer now removes it before it does what is
     /// asked of it next: else the file would be in the way of its own chunk, and be found by the next start.
     pub(super) fn remove_unwanted(&self, sequence: u64) {
-        lock(&self.unwanted).insert(sequence);
         // Before the disk is asked: until it answers, `create` may meet the file.
+        lock(&self.unwanted).insert(sequence);
         let (path, unwanted) = (self.path(sequence), Arc::clone(&self.unwanted));
         self.spool.disk.last(Box::new(move |disk| {
             if disk.remove_file(&path).is_ok() {
@@ -199,8 +199,8 @@ impl Folder {
         let from = self.path(sequence);
         let moved = || -> io::Result<PathBuf> {
             disk.create_dir(&aside)?;
-            disk.sync_dir(root)?;
             // Before the move: a power cut might keep that and lose the folder that it goes to.
+            disk.sync_dir(root)?;
             let names = (0..).map(|again| aside.join(quarantined(&self.device_dir, &self.session, sequence, again)));
             let mut to = aside.clone();
             // Mostly the first: listing all that was set aside would take longer with each.
@@ -210,8 +210,8 @@ impl Folder {
                         to = name;
                         break;
                     }
-                    Err(e) if is_passing(&e) => return Err(e),
                     // Says nothing of this name: a file of that name may be there, and a rename would replace it.
+                    Err(e) if is_passing(&e) => return Err(e),
                     _ => {}
                 }
             }

@@ -170,8 +170,8 @@ impl FileId<'_> {
                 offset = next;
                 walk.scan.tail = offset;
             }
+            // Here the CRC of another chunk's Head fails: a renamed file would count as empty, and be removed.
             if walk.scan.head == Head::Missing
-                // Here the CRC of another chunk's Head fails: a renamed file would count as empty, and be removed.
                 && let Some(why) = self.stranger(&**file)?
             {
                 walk.scan.head = Head::Foreign(why);

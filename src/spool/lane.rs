@@ -152,10 +152,10 @@ impl Lane {
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
         undo: impl FnOnce(T) + Send + 'static,
     ) -> io::Result<T> {
+        // A job that waited for its own thread would never end.
         if IN_LANE.get() {
             return call();
         }
-        // A job that waited for its own thread would never end.
         let slot = Arc::new(Slot {
             outcome: Mutex::new(Outcome::Waiting),
             done: Condvar::new(),

@@ -303,8 +303,8 @@ impl OpenChunk {
             self.drop_tail(end_at);
             return Err(e);
         }
-        self.closed = true;
         // Durable from here on: without its Footer the next start is only slower.
+        self.closed = true;
         let tail = self.folder.seal(&*self.file, self.sequence, end_at, tail);
         let mut charge = std::mem::take(&mut self.charge);
         // The Footer lies within the room that was kept, or in a block of its own.

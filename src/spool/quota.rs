@@ -200,8 +200,8 @@ impl Quota {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let (limit, moved, used, held, wanted) = {
             let mut state = self.lock();
-            state.has_news = false;
             // Before the exchange: a limit that is set during it is news again.
+            state.has_news = false;
             state.asked_at = Some(Instant::now());
             (state.own_limit(), state.moved, state.used, state.held, state.wanted)
         };

@@ -113,8 +113,8 @@ impl Records {
     }
 
     fn fill(&mut self, offset: u64, len: usize) -> io::Result<()> {
-        self.window = Bytes::new();
         // If the read fails, the old bytes must not stand at the new offset.
+        self.window = Bytes::new();
         self.window_at = offset;
         self.window = read_some(&*self.file, offset, len.min(RECORD_HEADER + MAX_PAYLOAD))?;
         Ok(())

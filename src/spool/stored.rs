@@ -175,9 +175,9 @@ impl Stored {
         let (from, to) = (self.tail, self.tail.saturating_add(to_u64(MARK_LEN)));
         self.charge_to(to)?;
         if let Err(e) = self.folder.write_sent(&*file, self.summary.sequence, mark, from) {
+            // What is left of a mark would cost the next start a walk through the whole file.
             let _ = file.set_len(from);
             let _ = self.charge_to(from);
-            // What is left of a mark would cost the next start a walk through the whole file.
             return Err(e);
         }
         self.tail = to;
@@ -199,8 +199,8 @@ impl Stored {
         let file = self.open()?;
         let path = self.path();
         file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;
-        self.sent.truncate(first);
         // Even if the sync fails: the next record has to follow the bytes that are left.
+        self.sent.truncate(first);
         self.tail = tail;
         let _ = self.charge_to(tail);
         file.sync_data().map_err(|e| SpoolError::io("sync", &path, e))
@@ -282,8 +282,8 @@ impl Stored {
             crc32c: self.summary.crc32c,
             suspect: self.summary.suspect,
         };
-        self.gone = true;
         // File and charge belong to what is returned: this one must not release them.
+        self.gone = true;
         self.charge = Charge::default();
         Some(shelved)
     }

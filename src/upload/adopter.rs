@@ -230,8 +230,8 @@ impl Adopter {
         turn: OwnedMutexGuard<()>,
     ) -> Option<OwnedMutexGuard<()>> {
         let uploads = Arc::clone(&self.uploads);
-        uploads.set_adopting(false);
         // What is parked is nothing that an EOS waits for.
+        uploads.set_adopting(false);
         // For an hour nothing is done here, and other sinks of the process wait for their turn.
         drop(turn);
         tokio::select! {

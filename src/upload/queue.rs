@@ -341,8 +341,8 @@ impl UploadQueue {
     pub fn snapshot(&self) -> Snapshot {
         let mut state = self.lock();
         let now = self.now();
-        state.forget_old_uploads(now);
         // Here too: while nothing is stored, nobody else forgets them.
+        state.forget_old_uploads(now);
         let bytes: u64 = state.recent.iter().map(|(_, b)| b).sum();
         Snapshot {
             stats: state.stats,

@@ -266,8 +266,8 @@ impl SpoolWriter {
         };
         let mut file = session.create(entry)?;
         let finished = file
-            // Asked last before the End: with an End the next start would send the file.
             .append(0, &pieces)
+            // Asked last before the End: with an End the next start would send the file.
             .and_then(|()| is_wanted().then(|| file.finish(&closed)).transpose());
         match finished {
             Ok(Some(stored)) => {

@@ -176,8 +176,8 @@ async fn carry_out(
 impl UploadQueue {
     /// What the spool may believe of the time: the clocks, unless the server has shown that they are wrong.
     pub fn times(self: &Arc<Self>) -> Arc<Times> {
-        let uploads = Arc::downgrade(self);
         // Weak: the queue holds the chunks, and these hold the times.
+        let uploads = Arc::downgrade(self);
         let is_off = move || uploads.upgrade().is_some_and(|u| u.clock_off().is_some());
         Arc::new(Times::new(self.clock(), Box::new(is_off)))
     }

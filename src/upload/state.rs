@@ -303,8 +303,8 @@ impl QueueState {
         if let Some(chunk) = self.chunks.get_mut(&ticket)
             && chunk.renamed.as_ref() != Some(&name)
         {
+            // A new one: an attempt may hold the old one.
             *chunk = Arc::new(Chunk {
-                // A new one: an attempt may hold the old one.
                 renamed: Some(name),
                 summary: chunk.summary.clone(),
                 place: chunk.place.clone(),
