@@ -137,9 +137,7 @@ impl CaptureClock {
                 }
                 let (arrival, first) = *self.first.get_or_insert((stamp.wall, pts));
                 let utc = match (first, pts) {
-                    (Some(first), Some(pts)) => {
-                        unsigned(signed(arrival).saturating_add(signed(pts)).saturating_sub(signed(first)))
-                    }
+                    (Some(first), Some(pts)) => unsigned(signed(arrival).saturating_add(since(first, pts))),
                     _ => stamp.wall,
                 };
                 // A live unit cannot be captured after it arrived: no name lies in the future.
@@ -171,7 +169,7 @@ impl CaptureClock {
         let expected = self
             .dated
             .zip(pts)
-            .map(|((then, dated), pts)| dated.saturating_add(signed(pts)).saturating_sub(signed(then)));
+            .map(|((then, dated), pts)| dated.saturating_add(since(then, pts)));
         let plausible = match expected {
             _ if running > now => expected.unwrap_or(now),
             Some(expected) if running.saturating_add(UNSTEADY) < expected => expected,
@@ -219,6 +217,17 @@ impl CaptureClock {
 #[inline]
 fn signed(ns: u64) -> i64 {
     i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+/// Returns the time from `first` to `pts`. The difference is taken first: a stream's own times may lie near the greatest that an `i64`
+/// holds, where a sum with the time of day would saturate.
+#[inline]
+fn since(first: u64, pts: u64) -> i64 {
+    if pts >= first {
+        signed(pts - first)
+    } else {
+        -signed(first - pts)
+    }
 }
 
 #[inline]
@@ -272,6 +281,21 @@ mod tests {
         assert_eq!(clock.utc(&stamp, Some(3600 * S)).0, NOW);
         let next = Stamp { wall: NOW + 1, ..stamp };
         assert_eq!(clock.utc(&next, Some(3610 * S)).0, NOW + 10 * S);
+    }
+
+    #[test]
+    fn a_file_whose_own_times_are_centuries_ahead_is_dated_by_its_arrival() {
+        let stamp = Stamp {
+            wall: NOW,
+            ..Stamp::default()
+        };
+        for first in [9_219_772_036_855_000_000, u64::MAX - 20 * S] {
+            let mut clock = CaptureClock::default();
+            clock.playing(false);
+            clock.arrived(&stamp);
+            let dates = [first, first + 10 * S, first - S].map(|pts| clock.utc(&stamp, Some(pts)).0);
+            assert_eq!(dates, [NOW, NOW + 10 * S, NOW - S]);
+        }
     }
 
     #[test]

@@ -256,6 +256,34 @@ fn sound_that_is_held_back_for_pictures_is_stored_in_time() {
 }
 
 #[test]
+fn chunks_of_a_file_without_times_of_their_own_follow_each_other_by_the_times_of_the_buffers() {
+    let mut chunker = Chunker::new(LIMITS, None);
+    chunker.clock.playing(false);
+    let mut events = Vec::new();
+    // 45 s, which arrive within half a second.
+    for i in 0..450 {
+        let stamp = Stamp {
+            running: Some(i * 100 * 1_000_000),
+            wall: NOW + i.unsigned_abs() * MS,
+            ..Stamp::default()
+        };
+        chunker.push(&[b'x'; 70_000], || None, stamp, &mut events).unwrap();
+    }
+    chunker.finish(&mut events).unwrap();
+    let chunks: Vec<(u64, u64)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::End(info) => Some((info.start, info.start + info.duration)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(chunks.len(), 5, "{chunks:?}");
+    assert!(chunks.windows(2).all(|pair| pair[0].1 == pair[1].0), "{chunks:?}");
+    let recorded = chunks[4].1 - NOW;
+    assert!((44 * S..=46 * S).contains(&recorded), "{recorded}");
+}
+
+#[test]
 fn an_unknown_stream_that_trickles_is_stored_in_time() {
     let mut chunker = Chunker::new(LIMITS, None);
     chunker.clock.playing(true);

@@ -374,9 +374,10 @@ impl Chunker {
     /// before ended, which may be hours ahead of arrival.
     fn start_without_time(&self, arrival: u64) -> u64 {
         let before = match &self.closing.chunk {
-            Some((open, at)) if open.begins().is_some() => {
+            // One that no unit has dated would ask here again where it starts.
+            Some((open, at)) if open.dated_by().is_some() => {
                 let info = self.info(open, *at, None);
-                Some((info.start.saturating_add(info.duration), true))
+                Some((info.start.saturating_add(info.duration), open.begins().is_some()))
             }
             _ => self.closing.last_end,
         };
