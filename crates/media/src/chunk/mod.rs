@@ -19,6 +19,8 @@ mod tests_heads;
 #[cfg(test)]
 mod tests_input;
 #[cfg(test)]
+mod tests_stops;
+#[cfg(test)]
 mod tests_tables;
 #[cfg(test)]
 mod tests_times;

@@ -5,8 +5,9 @@
 use super::open::LastUnit;
 use super::start::{Dropping, Waiting};
 use super::{ChunkState, Chunker, elapsed};
+use crate::chunk::clock::Stamp;
 use crate::chunk::{Event, GapReason};
-use crate::container::{Fault, Key};
+use crate::container::{Fault, Init, Key};
 
 /// Where a chunk ended that was closed because no data arrived.
 #[derive(Debug)]
@@ -86,13 +87,71 @@ impl Chunker {
             return;
         }
         self.close_whole(events);
-        // 0 if nothing has arrived: `date_gap` dates it by the first buffer.
-        let start = self.undecided.last_stamp().map_or(0, |stamp| self.clock.peek(&stamp).0);
+        let waiting = match &mut self.state {
+            ChunkState::Waiting(waiting) => std::mem::take(waiting),
+            _ => Waiting::default(),
+        };
+        let dropping = match waiting.dropping {
+            // Recording was started, and no key unit came: the gap goes on.
+            Some(gap) if gap.reason == GapReason::RecordStopped => gap,
+            Some(gap) => self.end_gap(gap, waiting.since.as_ref().map(|since| since.1), events),
+            None => self.stopped_from(waiting.first.as_ref()),
+        };
         self.state = ChunkState::Waiting(Waiting {
-            dropping: Some(Dropping::new(GapReason::RecordStopped, start)),
+            dropping: Some(dropping),
+            // Whose head is known needs no other.
+            first: waiting.first,
             ..Waiting::default()
         });
         self.next.gap = Some(GapReason::RecordStopped);
+    }
+
+    /// Returns the gap of a recording that stops now. What is held from `first` on, its first unit, is lost with what follows.
+    fn stopped_from(&self, first: Option<&(u64, Init)>) -> Dropping {
+        let stamp = match first {
+            Some((at, _)) => Some(self.undecided.stamp_at(*at)),
+            None => self.undecided.last_stamp(),
+        };
+        // 0 if nothing has arrived: `date_gap` dates it by the first buffer.
+        let start = stamp.map_or(0, |stamp| self.clock.peek(&stamp).0);
+        let base = self.undecided.bytes.base();
+        Dropping {
+            head: first.map_or(0, |(at, _)| at.saturating_sub(base)),
+            ..Dropping::new(GapReason::RecordStopped, start)
+        }
+    }
+
+    /// Reports a gap that has lasted `since` its first unit, because recording stops. Returns the gap that follows.
+    fn end_gap(&self, gap: Dropping, since: Option<Stamp>, events: &mut Vec<Event>) -> Dropping {
+        let duration = self.gap_duration(Some(&gap), since);
+        if gap.bytes > gap.head {
+            events.push(gap.into_event(0, duration));
+        }
+        let now = self.undecided.last_stamp().map_or(0, |stamp| self.clock.peek(&stamp).0);
+        Dropping {
+            // The head of the next chunk is still in what was dropped: it is lost if no chunk follows.
+            bytes: gap.head,
+            head: gap.head,
+            head_at: gap.head_at,
+            ..Dropping::new(GapReason::RecordStopped, now)
+        }
+    }
+
+    /// Returns how long a gap has lasted until now: by arrival since its first unit, or since the first buffer that is held.
+    fn gap_duration(&self, gap: Option<&Dropping>, since: Option<Stamp>) -> u64 {
+        let by_arrival = match (
+            gap,
+            self.undecided.last_stamp(),
+            since.or_else(|| self.undecided.first_stamp()),
+        ) {
+            (Some(gap), Some(last), _) if gap.reason == GapReason::RecordStopped && gap.start > 0 => {
+                self.clock.peek(&last).0.saturating_sub(gap.start)
+            }
+            (_, Some(last), Some(first)) => elapsed(&first, &last),
+            _ => 0,
+        };
+        // A file arrives all at once: there its own times are the longer ones.
+        by_arrival.max(gap.map_or(0, Dropping::media_time))
     }
 
     /// Returns whether recording is stopped.
@@ -157,28 +216,13 @@ impl Chunker {
                 self.begin_with_sound(sound, Key::Closed, events);
             }
             Waiting { dropping, since, .. } => {
-                let last = self.undecided.last_stamp();
-                let by_arrival = match (
-                    &dropping,
-                    last,
-                    since.map(|since| since.1).or_else(|| self.undecided.first_stamp()),
-                ) {
-                    (Some(gap), Some(last), _) if gap.reason == GapReason::RecordStopped && gap.start > 0 => {
-                        self.clock.peek(&last).0.saturating_sub(gap.start)
-                    }
-                    (_, Some(last), Some(first)) => elapsed(&first, &last),
-                    _ => 0,
-                };
+                let duration = self.gap_duration(dropping.as_ref(), since.map(|since| since.1));
                 let rest = self.discard_below(end, events);
                 // No chunk follows whose header would have the dropped head: its bytes are lost too.
                 let gap = dropping.map(|gap| Dropping { head: 0, ..gap });
                 let gap = gap.or_else(|| self.never_begun());
                 let gap = gap.filter(|gap| gap.bytes + rest > 0);
-                events.extend(gap.map(|gap| {
-                    // A file arrives all at once: there its own times are the longer ones.
-                    let duration = by_arrival.max(gap.media_time());
-                    gap.into_event(rest, duration)
-                }));
+                events.extend(gap.map(|gap| gap.into_event(rest, duration)));
             }
         }
     }

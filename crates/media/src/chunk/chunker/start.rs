@@ -133,10 +133,8 @@ impl Chunker {
         stamp: Stamp,
         events: &mut Vec<Event>,
     ) {
+        self.note_dropped(at, unit);
         if self.stopped {
-            if let ChunkState::Waiting(Waiting { dropping: Some(gap), .. }) = &mut self.state {
-                gap.note(unit);
-            }
             return;
         }
         if unit.new_codec_config && self.next.cut_from.is_some() {
@@ -155,9 +153,6 @@ impl Chunker {
             && let Some(init) = &unit.init
         {
             waiting.first = Some((at, init.clone()));
-        }
-        if let Some(gap) = &mut waiting.dropping {
-            gap.note_head(at, unit);
         }
         let waited = waited(pts, &since, unit, &stamp).max(self.trickle.given_up_after);
         let is_too_long = waited >= self.limits.patience() || (self.limits.hard > 0 && held >= self.limits.hard);
@@ -193,6 +188,28 @@ impl Chunker {
         self.begin(from, init, stamp, events);
         if is_sound {
             self.begin_with_sound(sound, unit.key, events);
+        }
+    }
+
+    /// Notes what of the dropped bytes is a head: the header of the next chunk contains it.
+    fn note_dropped(&mut self, at: u64, unit: &Unit) {
+        let (is_first, base) = (!self.has_begun(), self.undecided.bytes.base());
+        let ChunkState::Waiting(Waiting {
+            dropping: Some(gap),
+            first,
+            ..
+        }) = &mut self.state
+        else {
+            return;
+        };
+        if let (true, None, Some(init)) = (is_first, &first, &unit.init) {
+            // Recording was stopped before the first unit: all that came before it was dropped.
+            gap.head = (gap.bytes + at.saturating_sub(base)).min(init.len() as u64);
+            *first = Some((at, init.clone()));
+        }
+        gap.note_head(at, unit);
+        if self.stopped {
+            gap.note(unit);
         }
     }
 
