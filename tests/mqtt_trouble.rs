@@ -276,16 +276,18 @@ fn trouble(attempt: &Attempt) -> String {
 
 #[test]
 fn every_refusal_of_a_connack_names_its_likely_causes() {
-    for code in [1u8, 2, 3, 4, 5, 6, 13, 135, 255] {
+    for code in [1u8, 2, 3, 4, 5, 6, 13, 128, 132, 135, 137, 255] {
         let port = server(move |_| Some(vec![0x20, 2, 0, code]));
         let (config, directory) = device(port);
         let warning = trouble(&Attempt::new(config));
         assert!(!warning.contains("redacted"), "{code}: {warning}");
         let wanted = match code {
-            1 => vec!["MQTT 3.1.1"],
+            1 | 132 => vec!["does not speak MQTT 3.1.1"],
             2 => vec!["client id", "second client"],
             3 => vec!["not available"],
-            4 | 5 => vec!["token", "audience", "clock"],
+            // Reason codes of MQTT 5: not authorized, server busy.
+            4 | 5 | 135 => vec!["token", "audience", "clock"],
+            137 => vec!["not available or busy"],
             _ => vec!["private-key-file", "audience", "clock", "second client"],
         };
         for text in wanted {

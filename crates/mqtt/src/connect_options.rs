@@ -3,11 +3,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::ClientConfig;
 
 use super::jwt::{self, TokenError};
+use super::link::Expiry;
 use super::{Config, ConfigError, Plain, Protocol, tls};
 
 /// Longest password in MQTT, bytes.
@@ -17,8 +18,8 @@ const MAX_PASSWORD: usize = 65_535;
 pub(super) struct ConnectOptions {
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) login: Option<(String, String)>,
-    /// Remaining lifetime of the token, if one was signed.
-    pub(super) expires_in: Option<Duration>,
+    /// When the token is to be renewed, if one was signed.
+    pub(super) expiry: Option<Expiry>,
 }
 
 /// Reads all files once to check them. Returns notices about what works but is unsafe.
@@ -53,16 +54,17 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
 
 /// Reads all files again. `now` is the wall clock.
 pub(super) fn read(config: &Config, now: SystemTime) -> Result<ConnectOptions, ConfigError> {
-    let (login, expires_in) = match &config.protocol {
+    let (login, expiry) = match &config.protocol {
         Protocol::IotCore(device) => {
             let audience = device.audience.as_deref().unwrap_or(&device.project);
             let token = jwt::mint(&device.private_key_file, audience, device.jwt_lifetime, now)?;
-            (Some(("unused".to_owned(), token.text)), Some(token.expires_in))
+            let expiry = Expiry::new(token.expires_at, token.expires_in);
+            (Some(("unused".to_owned(), token.text)), Some(expiry))
         }
         Protocol::Mqtt(plain) => (login(plain)?, None),
     };
     let tls = if config.tls { Some(tls::client_config(config)?) } else { None };
-    Ok(ConnectOptions { tls, login, expires_in })
+    Ok(ConnectOptions { tls, login, expiry })
 }
 
 /// Returns whether the error goes away once the clock is set.

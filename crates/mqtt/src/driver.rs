@@ -3,13 +3,13 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::connect_options::{ConnectOptions, is_clock, read};
-use super::link::{Action, Event, LinkState, Notification, Publish, renewal};
+use super::link::{Action, Event, Expiry, LinkState, Notification, Publish};
 use super::publish_interval::PublishInterval;
 use super::rumqtt::{Connection, ConnectionParams, Received};
 use super::shared::Shared;
@@ -19,6 +19,8 @@ use gcstreamer_schema::redact;
 
 /// Shortest time between two states of a device, whatever the configuration.
 const DEVICE_GAP: Duration = Duration::from_secs(1);
+/// Interval at which the wall clock is read while a token is in use, at least: nothing reports that the clock was set.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
 /// Stage of the connection.
 enum ConnectionStage {
@@ -46,11 +48,13 @@ struct Driver {
     interval: PublishInterval,
     stage: ConnectionStage,
     start: Instant,
-    renew_at: Option<Duration>,
+    wall: fn() -> SystemTime,
+    /// Of the token of this connection, and when to renew it as planned when it was signed.
+    token: Option<(Expiry, Duration)>,
     tokens: u64,
 }
 
-/// Runs until the final state is published, or the task is aborted.
+/// Runs until the final state is published, or the task is aborted. `wall` is the wall clock.
 pub(super) async fn run(
     shared: Arc<Shared>,
     config: Config,
@@ -58,6 +62,7 @@ pub(super) async fn run(
     listener: Arc<dyn Listener>,
     notices: Vec<String>,
     interval: PublishInterval,
+    wall: fn() -> SystemTime,
 ) {
     // Wakes the thread that waits for the end, however the task ends.
     let _end = FinishOnDrop(Arc::clone(&shared));
@@ -83,7 +88,8 @@ pub(super) async fn run(
         interval,
         stage: ConnectionStage::Closed,
         start,
-        renew_at: None,
+        wall,
+        token: None,
         tokens: 0,
     };
     while driver.step().await {}
@@ -93,6 +99,7 @@ impl Driver {
     /// Executes one round: processes the inbox, executes actions, then waits. Returns `false` at the end.
     async fn step(&mut self) -> bool {
         self.process_inbox();
+        self.check_clock();
         while let Some(action) = self.link.poll(self.now()) {
             self.update_report();
             self.record_interval();
@@ -104,7 +111,8 @@ impl Driver {
         }
         self.update_report();
         self.record_interval();
-        let wake = self.link.poll_timeout(self.now());
+        let clock_check = self.token.map(|_| self.now().saturating_add(CLOCK_CHECK));
+        let wake = [self.link.poll_timeout(self.now()), clock_check].into_iter().flatten().min();
         let timer = async {
             match wake.and_then(|at| self.start.checked_add(at)) {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -122,6 +130,15 @@ impl Driver {
 
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// Renews the token earlier if the wall clock was set forward since it was signed: the bridge goes by the time that `exp` names.
+    fn check_clock(&mut self) {
+        if let Some((expiry, _)) = self.token {
+            let now = self.now();
+            let wall = (self.wall)().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.link.handle(now, Event::RenewBy(expiry.by_clock(now, wall)));
+        }
     }
 
     /// Converts a moment to the time scale of the link.
@@ -175,7 +192,9 @@ impl Driver {
         match (action, &self.stage) {
             (Action::Connect, _) => {
                 let config = Arc::clone(&self.config);
-                let reading = tokio::task::spawn_blocking(move || read(&config, SystemTime::now()));
+                let wall = (self.wall)();
+                self.token = None;
+                let reading = tokio::task::spawn_blocking(move || read(&config, wall));
                 self.stage = ConnectionStage::ReadingFiles(reading);
             }
             (Action::Publish(publish), ConnectionStage::Open(connection)) => connection.publish(publish),
@@ -212,7 +231,7 @@ impl Driver {
             },
             WakeReason::ClockNotSet(text) => self.closed(Event::ClockNotSet(text)),
             WakeReason::Received(Received::Connected) => Event::Connected {
-                renew_at: self.renew_at,
+                renew_at: self.token.map(|(_, planned)| planned),
                 commands: self.listener.wants_commands(),
             },
             WakeReason::Received(Received::Acknowledged) => Event::Acknowledged,
@@ -241,14 +260,15 @@ impl Driver {
     }
 
     fn open(&mut self, now: Duration, prepared: ConnectOptions) {
-        self.tokens = self.tokens.saturating_add(u64::from(prepared.expires_in.is_some()));
-        self.renew_at = prepared.expires_in.map(|expires_in| renewal(now, expires_in));
+        self.tokens = self.tokens.saturating_add(u64::from(prepared.expiry.is_some()));
+        let has_token = prepared.expiry.is_some();
+        self.token = prepared.expiry.map(|expiry| (expiry, expiry.planned(now)));
         self.stage = ConnectionStage::Open(Connection::open(ConnectionParams {
             host: tls::bare_host(&self.config.host).to_owned(),
             port: self.config.port(),
             client_id: self.topics.client_id.clone(),
             login: prepared.login,
-            has_token: prepared.expires_in.is_some(),
+            has_token,
             tls: prepared.tls,
             will: self.topics.availability.clone().map(|topic| Publish {
                 topic,
@@ -287,3 +307,7 @@ impl Drop for FinishOnDrop {
         self.0.finish(false);
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -24,7 +24,22 @@ pub(super) const CLOSED: &str = "it closed the connection";
 
 /// Returns the sentence for the return code of a CONNACK.
 pub(super) fn refused(code: u8, login: Login) -> String {
-    let text = match code {
+    if let Some(text) = meaning(code, login) {
+        return text.to_owned();
+    }
+    // A broker of MQTT 5 alone may answer with the reason codes of that version.
+    match of_version_5(code, login) {
+        Some(text) => format!("{text} (CONNACK {code}, a reason code of MQTT 5)"),
+        None => format!(
+            "it refused the connection with CONNACK {code}, which is not of MQTT 3.1.1; {}",
+            causes(login)
+        ),
+    }
+}
+
+/// Returns the sentence for a return code of MQTT 3.1.1.
+fn meaning(code: u8, login: Login) -> Option<&'static str> {
+    Some(match code {
         1 => "it does not speak MQTT 3.1.1; check that host and port are those of an MQTT broker",
         2 => {
             "it refused the client id; check client-id, or project-id, region, registry-id and device-id, and that no second client uses \
@@ -32,14 +47,21 @@ pub(super) fn refused(code: u8, login: Login) -> String {
         }
         3 => "it is there but not available at the moment",
         4 | 5 => credentials_refused(login),
-        _ => {
-            return format!(
-                "it refused the connection with CONNACK {code}, which is not of MQTT 3.1.1; {}",
-                causes(login)
-            );
-        }
-    };
-    text.to_owned()
+        _ => return None,
+    })
+}
+
+/// Returns the sentence for a reason code of MQTT 5 (section 3.2.2.2 of its specification) whose cause is known.
+fn of_version_5(code: u8, login: Login) -> Option<&'static str> {
+    match code {
+        0x84 => meaning(1, login),
+        0x85 => meaning(2, login),
+        0x86 | 0x87 => meaning(4, login),
+        // Unavailable, busy, quota exceeded, connection rate exceeded.
+        0x88 | 0x89 | 0x97 | 0x9f => Some("it is there but not available or busy at the moment"),
+        0x8a => Some("it has banned this client; ask who runs the broker, and check that no second client uses the id"),
+        _ => None,
+    }
 }
 
 fn credentials_refused(login: Login) -> &'static str {
@@ -237,6 +259,27 @@ mod tests {
                 assert!(text.contains(cause), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_reason_code_of_mqtt_5_has_its_own_cause_and_not_that_of_a_refused_login() {
+        for (code, says) in [
+            (0x84, "does not speak MQTT 3.1.1"),
+            (0x85, "client id"),
+            (0x86, "username and password-file"),
+            (0x87, "username and password-file"),
+            (0x88, "not available or busy"),
+            (0x89, "not available or busy"),
+            (0x97, "not available or busy"),
+            (0x9f, "not available or busy"),
+            (0x8a, "banned"),
+        ] {
+            let text = refused(code, Login::Password);
+            assert!(text.contains(says), "{code}: {text}");
+            assert!(!text.contains("likely causes"), "{code}: {text}");
+        }
+        assert!(refused(0x86, Login::Token).contains("public half"));
+        assert!(refused(0x80, Login::None).contains("likely causes"), "it says nothing");
     }
 
     #[test]

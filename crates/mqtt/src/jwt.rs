@@ -58,6 +58,8 @@ pub(super) struct Token {
     pub(super) text: String,
     /// Remaining lifetime.
     pub(super) expires_in: Duration,
+    /// `exp`, since the Unix epoch.
+    pub(super) expires_at: Duration,
 }
 
 /// Reads the key and signs. `now` is the wall clock.
@@ -72,6 +74,7 @@ pub(super) fn mint(path: &Path, audience: &str, lifetime: Duration, now: SystemT
     Ok(Token {
         text: sign(path, &key, audience, issued, expires)?,
         expires_in: Duration::from_secs(expires).saturating_sub(now),
+        expires_at: Duration::from_secs(expires),
     })
 }
 

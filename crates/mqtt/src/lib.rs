@@ -25,7 +25,8 @@
 //!    successive links of this client in the process. `online` is published only after the state of this link: a retained state
 //!    may be that of a process that died.
 //! 3. `protocol=iotcore`: no will, nothing retained, QoS 1, no topic but the device's own. The token is renewed before it
-//!    expires by a clean DISCONNECT and a new connection, which counts as no failure, waits for nothing and is not reported.
+//!    expires, also by a wall clock that was set forward since, by a clean DISCONNECT and a new connection, which counts as no
+//!    failure, waits for nothing and is not reported.
 //! 4. Telemetry ([`Link::event`]): at most 16 messages wait; more drop the oldest, which is counted. A message older than 60 s is
 //!    dropped, so that an outage is not followed by stale events. QoS 1: one in flight when the connection broke may arrive
 //!    twice.
@@ -41,7 +42,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -317,6 +318,7 @@ impl Link {
             listener,
             notices,
             interval.clone(),
+            SystemTime::now,
         ));
         Ok(Self {
             shared,

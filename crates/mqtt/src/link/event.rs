@@ -24,11 +24,13 @@ pub(crate) enum Event {
         last: Wanted,
         until: Duration,
     },
-    /// ConnAck, with the time to renew the token, see [`renewal`], and whether the owner acts on commands.
+    /// ConnAck, with the time to renew the token, see [`Expiry`], and whether the owner acts on commands.
     Connected {
         renew_at: Option<Duration>,
         commands: bool,
     },
+    /// When to renew the token by what the wall clock shows now: it may have been set since the token was signed.
+    RenewBy(Duration),
     /// The wall clock was never set: no token can be signed.
     ClockNotSet(String),
     /// The connection could not be made, or it broke.

@@ -67,10 +67,35 @@ enum ConnectionPhase {
     Done,
 }
 
-/// Returns when to renew a token that was signed at `minted`.
-pub(super) fn renewal(minted: Duration, expires_in: Duration) -> Duration {
-    let before = RENEW_BEFORE.min(expires_in / 5);
-    minted.saturating_add(expires_in.saturating_sub(before))
+/// When a token expires, and so when it is renewed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expiry {
+    /// `exp`, since the Unix epoch.
+    at: Duration,
+    /// Remaining lifetime when it was signed.
+    lifetime: Duration,
+}
+
+impl Expiry {
+    /// Returns the expiry of a token that is signed now and expires at `at`, in `lifetime`.
+    pub(super) fn new(at: Duration, lifetime: Duration) -> Self {
+        Self { at, lifetime }
+    }
+
+    /// Returns when to renew a token that was signed at `signed`.
+    pub(super) fn planned(self, signed: Duration) -> Duration {
+        self.renewal(signed, self.lifetime)
+    }
+
+    /// Returns when to renew the token, if the wall clock shows `wall` at `now`.
+    pub(super) fn by_clock(self, now: Duration, wall: Duration) -> Duration {
+        self.renewal(now, self.at.saturating_sub(wall))
+    }
+
+    fn renewal(self, now: Duration, left: Duration) -> Duration {
+        let before = RENEW_BEFORE.min(self.lifetime / 5);
+        now.saturating_add(left.saturating_sub(before))
+    }
 }
 
 /// One link, from its start to its end.
@@ -189,6 +214,7 @@ impl LinkState {
             Event::Dropped(count) => self.publishes.dropped = self.publishes.dropped.saturating_add(count),
             Event::Close { last, until } => self.close(now, last, until),
             Event::Connected { renew_at, commands } => self.connected(now, renew_at, commands),
+            Event::RenewBy(at) => self.renew_by(at),
             Event::ClockNotSet(text) => self.clock_not_set(now, text),
             Event::Lost(text) => self.lost(now, Some(text)),
             Event::TooLarge(size) => self.too_large(now, size),
@@ -344,6 +370,14 @@ impl LinkState {
         if !self.reported_up {
             self.reported_up = true;
             self.notify(Notification::Connected(true));
+        }
+    }
+
+    /// Renews the token at `at` if that is sooner than planned. A later moment changes nothing: which of its two times the wall clock had
+    /// right is not known.
+    fn renew_by(&mut self, at: Duration) {
+        if let (ConnectionPhase::Up { since }, Some(planned)) = (self.phase, self.renew_at) {
+            self.renew_at = Some(planned.min(at.max(since.saturating_add(MIN_CONNECTION_AGE))));
         }
     }
 

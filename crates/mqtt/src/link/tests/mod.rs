@@ -187,6 +187,43 @@ fn a_token_of_an_hour_is_renewed_a_minute_before_its_end() {
 }
 
 #[test]
+fn a_token_that_a_clock_set_forward_ends_sooner_is_renewed_sooner_and_one_set_back_changes_nothing() {
+    let (life, hour) = (Duration::from_secs(1210), Duration::from_secs(3600));
+    let signed = Duration::from_secs(1_800_000_000);
+    let expiry = Expiry::new(signed + life, life);
+    let mut sim = Simulation::new(device());
+    sim.token = Some(life);
+    sim.run(Duration::from_secs(6));
+    // The clock was 20 minutes behind: what it shows is 20 minutes later.
+    for (ahead, connections) in [(Duration::ZERO, 1), (Duration::from_secs(1200), 2)] {
+        let wall = signed + sim.now + ahead;
+        sim.on(Event::RenewBy(expiry.by_clock(sim.now, wall)));
+        sim.run(Duration::from_secs(5));
+        assert_eq!(sim.attempts.len(), connections, "{ahead:?}");
+    }
+    assert_eq!(sim.link.stats().failures, 0);
+    // Its successor was signed by the right time, and the clock is set back by an hour.
+    let renewed = *sim.attempts.last().unwrap();
+    sim.on(Event::RenewBy(expiry.by_clock(sim.now, signed - hour)));
+    sim.run(renewed + life - Duration::from_secs(61) - sim.now);
+    assert_eq!(sim.attempts.len(), 2);
+    sim.run(Duration::from_secs(2));
+    assert_eq!(sim.attempts.len(), 3, "as planned when it was signed");
+}
+
+#[test]
+fn a_clock_far_ahead_does_not_renew_the_token_in_a_storm() {
+    let mut sim = Simulation::new(device());
+    sim.token = Some(Duration::from_secs(3600));
+    for _ in 0..100 {
+        sim.on(Event::RenewBy(sim.now));
+        sim.run(ms(100));
+    }
+    let waits: Vec<_> = sim.attempts.windows(2).map(|w| w[1] - w[0]).collect();
+    assert!(waits.iter().all(|wait| *wait >= ms(500)), "{waits:?}");
+}
+
+#[test]
 fn a_renewal_that_finds_no_broker_is_a_failure_as_any_other() {
     let mut sim = Simulation::new(device());
     sim.token = Some(Duration::from_secs(100));

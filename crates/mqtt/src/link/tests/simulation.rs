@@ -176,7 +176,7 @@ impl Simulation {
                 assert_eq!(self.line, Line::Closed);
                 self.line = Line::Connecting;
                 self.attempts.push(self.now);
-                let renew_at = self.token.map(|life| renewal(self.now, life));
+                let renew_at = self.token.map(|life| Expiry::new(life, life).planned(self.now));
                 let answer = if self.accepts {
                     Event::Connected {
                         renew_at,
