@@ -42,8 +42,11 @@ const RUN: &[(&str, &str, &str)] = &[
     ("docs/cloud-setup.md", "chmod 600", "tests/docs.rs"),
 ];
 
-/// How a block says that it was not run.
-const NOT_RUN: [&str; 2] = ["# needs a ", "# not run by a test: "];
+/// How a block says what a reader needs for it, which no test has.
+const NEEDS: &str = "# needs ";
+
+/// How the line in front of a block says why no test runs it; readers do not see it.
+const NOT_RUN: &str = "<!-- not run by a test: ";
 
 const LANGUAGES: [&str; 8] = ["sh", "text", "json", "toml", "rust", "c", "python", "ini"];
 
@@ -78,6 +81,7 @@ fn documents() -> Vec<String> {
 struct Block {
     language: String,
     text: String,
+    is_run: bool,
 }
 
 fn blocks(document: &str) -> Vec<Block> {
@@ -87,6 +91,7 @@ fn blocks(document: &str) -> Vec<Block> {
 fn blocks_of(document: &str, text: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut indent = None;
+    let mut before = "";
     for line in text.lines() {
         let fence = line.trim_start().strip_prefix("```");
         match (fence, indent) {
@@ -95,6 +100,7 @@ fn blocks_of(document: &str, text: &str) -> Vec<Block> {
                 blocks.push(Block {
                     language: language.trim().to_owned(),
                     text: String::new(),
+                    is_run: !before.trim_start().starts_with(NOT_RUN),
                 });
             }
             (Some(_), Some(_)) => indent = None,
@@ -105,6 +111,7 @@ fn blocks_of(document: &str, text: &str) -> Vec<Block> {
             }
             (None, None) => {}
         }
+        before = line;
     }
     assert!(indent.is_none(), "{document}: a fence is not closed");
     blocks
@@ -114,12 +121,12 @@ fn blocks_of(document: &str, text: &str) -> Vec<Block> {
 fn every_command_of_a_document_is_run_by_a_test_or_says_that_it_is_not() {
     let mut wrong = Vec::new();
     for document in documents() {
-        for Block { language, text } in blocks(&document) {
+        for Block { language, text, is_run } in blocks(&document) {
             let first = text.lines().next().unwrap_or_default();
             if !LANGUAGES.contains(&language.as_str()) {
                 wrong.push(format!("{document}: a block needs a language, one of {LANGUAGES:?}: {first}"));
             } else if language == "sh" {
-                let says = NOT_RUN.iter().any(|mark| first.starts_with(mark));
+                let says = !is_run || first.starts_with(NEEDS);
                 let run = RUN.iter().any(|(d, begin, _)| *d == document && text.starts_with(begin));
                 let whole = RUN_WHOLE.iter().find(|(d, _)| *d == document);
                 if let Some((_, test)) = whole {
@@ -128,8 +135,7 @@ fn every_command_of_a_document_is_run_by_a_test_or_says_that_it_is_not() {
                 }
                 if !says && !run && whole.is_none() {
                     wrong.push(format!(
-                        "{document}: run it in a test and list it here, or let it say `{}…`: {first}",
-                        NOT_RUN[1]
+                        "{document}: run it in a test and list it here, or say `{NEEDS}…` or in front of it `{NOT_RUN}… -->`: {first}"
                     ));
                 }
             } else if language == "text" && text.lines().any(|l| l.starts_with("gcloud ") || l.starts_with("gst-launch")) {
@@ -160,7 +166,7 @@ fn example_lines(element: &str) -> Vec<String> {
     );
     let lines = blocks_of(&file, &section)
         .into_iter()
-        .filter(|block| !NOT_RUN.iter().any(|mark| block.text.starts_with(mark)))
+        .filter(|block| !block.text.starts_with(NEEDS))
         .map(|block| block.text.replace("\\\n", ""));
     let words = |line: String| line.strip_prefix("gst-launch-1.0 ").map(str::to_owned);
     lines

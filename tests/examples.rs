@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/printed.rs"]
+mod printed;
 #[path = "common/process.rs"]
 mod process;
 #[path = "common/sources/mod.rs"]
@@ -14,6 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use common::gcs_server::GcsServer;
 use common::{BUCKET, assert_each_plays, chunks};
+use printed::printed_blocks;
 use process::plugin_dir;
 use sources::peers::{self, wait_until};
 
@@ -23,10 +26,10 @@ fn root() -> &'static Path {
 
 /// The block of `examples/README.md` that holds this word, as it is printed there.
 fn block(word: &str) -> String {
-    let text = std::fs::read_to_string(root().join("examples/README.md")).unwrap();
-    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let mut blocks = blocks.filter(|b| !b.starts_with("# not run by a test: ") && b.contains(word));
-    let block = blocks.next().unwrap_or_else(|| panic!("no block with {word}")).to_owned();
+    let mut blocks = printed_blocks("examples/README.md")
+        .into_iter()
+        .filter(|block| block.contains(word));
+    let block = blocks.next().unwrap_or_else(|| panic!("no block with {word}"));
     assert_eq!(blocks.next(), None, "one block with {word}");
     block
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/printed.rs"]
+mod printed;
 #[path = "common/process.rs"]
 mod process;
 
@@ -11,6 +13,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use common::gcs_server::GcsServer;
 use common::{BUCKET, Chunk, chunks, judge};
+use printed::printed_blocks;
 
 /// The RTSP camera of the demo; ends when it goes out of scope.
 struct Camera {
@@ -51,17 +54,6 @@ impl Drop for Camera {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The blocks that a shell runs and that need no account.
-fn lines_of(document: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(document);
-    let text = std::fs::read_to_string(path).unwrap();
-    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks
-        .filter(|b| !b.starts_with("# needs a ") && !b.starts_with("# not run by a test: "))
-        .map(str::to_owned)
-        .collect()
 }
 
 /// Seconds that each line records; the second time where a busy machine had not begun by then.
@@ -156,11 +148,11 @@ fn every_line_of_then_and_now_and_of_the_migration_records_chunks_that_play() {
     let plugins = process::plugin_dir();
     // Before they all scan at once.
     let folder = tempfile::tempdir().unwrap();
-    let mut blocks = lines_of("then-and-now.md");
+    let mut blocks = printed_blocks("docs/then-and-now.md");
     assert_eq!(blocks.len(), 4);
-    blocks.extend(lines_of("migrating.md"));
+    blocks.extend(printed_blocks("docs/migrating.md"));
     assert_eq!(blocks.len(), 6);
-    let start = lines_of("start.md");
+    let start = printed_blocks("docs/start.md");
     assert_eq!(start.len(), 1);
     blocks.extend(
         start

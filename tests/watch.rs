@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/printed.rs"]
+mod printed;
 #[path = "common/process.rs"]
 mod process;
 
@@ -10,14 +12,7 @@ use std::process::Command;
 
 use common::gcs_server::GcsServer;
 use common::{BUCKET, assert_each_plays, chunks, h264};
-
-/// The blocks of docs/watch.md that need no account.
-fn blocks() -> Vec<String> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/watch.md")).unwrap();
-    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let blocks = blocks.filter(|block| !block.trim_start().starts_with("# needs a "));
-    blocks.map(str::to_owned).collect()
-}
+use printed::printed_blocks;
 
 fn run(block: &str, folder: &Path) {
     let output = Command::new("bash")
@@ -44,8 +39,8 @@ fn times(file: &Path) -> Vec<f64> {
 
 #[test]
 fn the_chunks_of_each_container_play_as_one_file() {
-    let [cat, copy, mp4] = &blocks()[..] else {
-        panic!("docs/watch.md has other blocks: {:?}", blocks());
+    let [cat, copy, mp4] = &printed_blocks("docs/watch.md")[..] else {
+        panic!("docs/watch.md has other blocks: {:?}", printed_blocks("docs/watch.md"));
     };
     for (mux, join) in [
         ("mpegtsmux", cat),
