@@ -1,15 +1,14 @@
-//! One session of the engine, from its first byte to its end, and the path of a buffer into it.
+//! One session of the engine, from its first byte to its end.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::held::Held;
-use super::message::{Message, Poster, Refusal, Wait};
+use super::message::{Message, Poster, Refusal};
 use super::object::ObjectBuilder;
 use super::stream::Ingest;
 use crate::base::lock::lock;
@@ -21,11 +20,7 @@ use crate::upload::driver::{self, Writers};
 use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
 use crate::upload::recovery::{self, SessionSpool};
 use crate::upload::spool_folder::SpoolFolder;
-use gcstreamer_media::chunk::clock::Stamp;
 use gcstreamer_media::chunk::{Chunker, Limits};
-
-/// A larger buffer is processed in parts of this size, so that the chunks it begins fit into the memory.
-const SLICE: usize = 64 << 10;
 
 /// Maximum time a pipeline thread waits until its last messages are posted: an application's handler may be slow.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
@@ -72,7 +67,7 @@ pub struct Engine {
     /// The folder on disk, if any.
     pub spool: Option<Arc<SpoolFolder>>,
     pub(super) poster: Arc<dyn Poster>,
-    ingest: Mutex<Ingest>,
+    pub(super) ingest: Mutex<Ingest>,
     config: Mutex<Config>,
     runtime: Handle,
     pub(super) tasks: Mutex<Tasks>,
@@ -82,9 +77,9 @@ pub struct Engine {
     pub(super) held: Held,
     pub(super) stopping: Stopping,
     /// Key units received: `stats` reads them without waiting for the streaming thread.
-    key_units: AtomicU64,
+    pub(super) key_units: AtomicU64,
     /// Length of the header that the next chunk would get, in bytes.
-    head_len: AtomicUsize,
+    pub(super) head_len: AtomicUsize,
 }
 
 /// The tasks beside the streaming thread.
@@ -248,7 +243,7 @@ impl Engine {
         self.on(lock(&self.ingest), work)
     }
 
-    fn on<T>(&self, mut ingest: MutexGuard<'_, Ingest>, work: impl FnOnce(&mut Ingest) -> T) -> T {
+    pub(super) fn on<T>(&self, mut ingest: MutexGuard<'_, Ingest>, work: impl FnOnce(&mut Ingest) -> T) -> T {
         let outcome = work(&mut ingest);
         let has_news = ingest.take_unpublished();
         drop(ingest);
@@ -256,83 +251,6 @@ impl Engine {
             self.queue.publish();
         }
         outcome
-    }
-
-    /// Takes a buffer for which [`Engine::reserve`] has made room. Returns whether a key unit from upstream is wanted.
-    ///
-    /// # Errors
-    /// [`Refusal`] if the stream cannot be cut, which has been posted as an ERROR, or if a wait was ended.
-    pub fn push<W: Wait>(
-        &self,
-        data: &[u8],
-        owned: impl FnOnce() -> Option<Bytes>,
-        stamp: Stamp,
-        is_discont: bool,
-        wait: &W,
-    ) -> Result<bool, Refusal<W::Flow>> {
-        let slice = || slice_for(self.head_len.load(Ordering::Relaxed));
-        if data.len() < 2 * slice() {
-            return self.push_slice(data, owned, stamp, is_discont, data.len(), wait);
-        }
-        let whole = owned();
-        let (mut at, mut most, mut wants_key_unit) = (0, SLICE, false);
-        while at < data.len() {
-            let (left, step) = (data.len() - at, slice().min(most));
-            let end = if left < 2 * step { data.len() } else { at + step };
-            if at > 0 && self.queue.is_over() {
-                // The buffer begins chunks by the hundred: continue in smaller parts.
-                most = SLICE / 16;
-                self.reserve(0, wait).inspect_err(|_| self.queue.refund(left as u64))?;
-            }
-            let piece = || whole.as_ref().map(|whole| whole.slice(at..end));
-            wants_key_unit |= self.push_slice(&data[at..end], piece, stamp, is_discont && at == 0, left, wait)?;
-            at = end;
-        }
-        Ok(wants_key_unit)
-    }
-
-    /// Takes a part of a buffer. `charged` is the number of charged bytes from this part on.
-    fn push_slice<W: Wait>(
-        &self,
-        data: &[u8],
-        owned: impl FnOnce() -> Option<Bytes>,
-        stamp: Stamp,
-        is_discont: bool,
-        charged: usize,
-        wait: &W,
-    ) -> Result<bool, Refusal<W::Flow>> {
-        let ingest = loop {
-            let ingest = lock(&self.ingest);
-            if !ingest.stopped {
-                break ingest;
-            }
-            // Another sink of the pipeline has left PAUSED, and our last chunk is closed: data waits with the base class, as in
-            // PAUSED, until the flush that follows soon.
-            drop(ingest);
-            wait.wait_preroll().map_err(|flow| {
-                self.queue.refund(charged as u64);
-                Refusal::Flow(flow)
-            })?;
-        };
-        let (outcome, wants_key_unit, too_large) = self.on(ingest, |ingest| {
-            if is_discont {
-                ingest.chunker.discont();
-            }
-            let outcome = ingest.push(data, owned, stamp);
-            self.key_units.store(ingest.chunker.key_units(), Ordering::Relaxed);
-            self.head_len.store(ingest.chunker.head_len(), Ordering::Relaxed);
-            (outcome, std::mem::take(&mut ingest.wants_key_unit), ingest.too_large)
-        });
-        if let Err(fault) = outcome {
-            return Err(self.end_with(Message::Fault(fault)));
-        }
-        match too_large {
-            Some(bytes) => Err(self.end_with(Message::TooLarge {
-                size: bytes,
-                full_memory: None,
-            })),
-            None => Ok(wants_key_unit),
-        }
     }
 
     /// Returns the number of key units received.
@@ -386,11 +304,4 @@ impl Engine {
             self.with(|ingest| ingest.chunker.flush());
         }
     }
-}
-
-/// Returns the size of the parts of a buffer, for headers of this length. While a scanner processes a part it holds one header
-/// for every configuration change in it.
-fn slice_for(head_len: usize) -> usize {
-    const SMALL_HEAD: usize = 8 << 10;
-    (SLICE * SMALL_HEAD / head_len.max(SMALL_HEAD)).max(SLICE / 32)
 }

@@ -4,8 +4,9 @@
 //! - [`Engine`]: one session. Called by the streaming thread, the timers and the state changes.
 //! - [`stream`]: [`stream::Ingest`], from bytes to chunks: chunker, assembling, transfer to queue or spool.
 //! - [`object`]: the object of a chunk: name, metadata, properties, and its entry in the spool.
-//! - `room`: what to do when the memory is full; `held`: how long the stream waits for that. `tick`: checks made once a second.
-//!   `drain`: the two ends of a session, EOS and leaving PAUSED. `progress`: when the progress of an EOS is reported.
+//! - `push`: the path of a buffer, a large one in parts. `room`: what to do when the memory is full; `held`: how long the stream
+//!   waits for that. `tick`: checks made once a second. `drain`: the two ends of a session, EOS and leaving PAUSED. `progress`:
+//!   when the progress of an EOS is reported.
 //! - [`message`]: the messages, and the traits that the shell implements: waiting and posting.
 //!
 //! Locks: the one around [`stream::Ingest`] is never held across a wait, I/O or a call into the shell other than
@@ -21,6 +22,7 @@ mod held;
 pub mod message;
 pub mod object;
 mod progress;
+mod push;
 mod room;
 pub mod stream;
 #[cfg(test)]

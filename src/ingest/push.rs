@@ -1,0 +1,99 @@
+//! The path of a buffer into the engine: a large one in parts.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::engine::Engine;
+use super::message::{Message, Refusal, Wait};
+use crate::base::lock::lock;
+use gcstreamer_media::chunk::clock::Stamp;
+
+/// A larger buffer is processed in parts of this size, so that the chunks it begins fit into the memory.
+const SLICE: usize = 64 << 10;
+
+impl Engine {
+    /// Takes a buffer for which [`Engine::reserve`] has made room. Returns whether a key unit from upstream is wanted.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the stream cannot be cut, which has been posted as an ERROR, or if a wait was ended.
+    pub fn push<W: Wait>(
+        &self,
+        data: &[u8],
+        owned: impl FnOnce() -> Option<Bytes>,
+        stamp: Stamp,
+        is_discont: bool,
+        wait: &W,
+    ) -> Result<bool, Refusal<W::Flow>> {
+        let slice = || slice_for(self.head_len.load(Ordering::Relaxed));
+        if data.len() < 2 * slice() {
+            return self.push_slice(data, owned, stamp, is_discont, data.len(), wait);
+        }
+        let whole = owned();
+        let (mut at, mut most, mut wants_key_unit) = (0, SLICE, false);
+        while at < data.len() {
+            let (left, step) = (data.len() - at, slice().min(most));
+            let end = if left < 2 * step { data.len() } else { at + step };
+            if at > 0 && self.queue.is_over() {
+                // The buffer begins chunks by the hundred: continue in smaller parts.
+                most = SLICE / 16;
+                self.reserve(0, wait).inspect_err(|_| self.queue.refund(left as u64))?;
+            }
+            let piece = || whole.as_ref().map(|whole| whole.slice(at..end));
+            wants_key_unit |= self.push_slice(&data[at..end], piece, stamp, is_discont && at == 0, left, wait)?;
+            at = end;
+        }
+        Ok(wants_key_unit)
+    }
+
+    /// Takes a part of a buffer. `charged` is the number of charged bytes from this part on.
+    fn push_slice<W: Wait>(
+        &self,
+        data: &[u8],
+        owned: impl FnOnce() -> Option<Bytes>,
+        stamp: Stamp,
+        is_discont: bool,
+        charged: usize,
+        wait: &W,
+    ) -> Result<bool, Refusal<W::Flow>> {
+        let ingest = loop {
+            let ingest = lock(&self.ingest);
+            if !ingest.stopped {
+                break ingest;
+            }
+            // Another sink of the pipeline has left PAUSED, and our last chunk is closed: data waits with the base class, as in
+            // PAUSED, until the flush that follows soon.
+            drop(ingest);
+            wait.wait_preroll().map_err(|flow| {
+                self.queue.refund(charged as u64);
+                Refusal::Flow(flow)
+            })?;
+        };
+        let (outcome, wants_key_unit, too_large) = self.on(ingest, |ingest| {
+            if is_discont {
+                ingest.chunker.discont();
+            }
+            let outcome = ingest.push(data, owned, stamp);
+            self.key_units.store(ingest.chunker.key_units(), Ordering::Relaxed);
+            self.head_len.store(ingest.chunker.head_len(), Ordering::Relaxed);
+            (outcome, std::mem::take(&mut ingest.wants_key_unit), ingest.too_large)
+        });
+        if let Err(fault) = outcome {
+            return Err(self.end_with(Message::Fault(fault)));
+        }
+        match too_large {
+            Some(bytes) => Err(self.end_with(Message::TooLarge {
+                size: bytes,
+                full_memory: None,
+            })),
+            None => Ok(wants_key_unit),
+        }
+    }
+}
+
+/// Returns the size of the parts of a buffer, for headers of this length. While a scanner processes a part it holds one header
+/// for every configuration change in it.
+fn slice_for(head_len: usize) -> usize {
+    const SMALL_HEAD: usize = 8 << 10;
+    (SLICE * SMALL_HEAD / head_len.max(SMALL_HEAD)).max(SLICE / 32)
+}
