@@ -119,7 +119,7 @@ pub(super) fn take(
     let preroll = Preroll(sink);
     engine.reserve(size as u64, &preroll).map_err(refused)?;
     let map = buffer.map_readable().map_err(|_| {
-        engine.queue.release(size as u64);
+        engine.give_back(size as u64);
         gst::element_error!(
             sink,
             gst::ResourceError::Read,

@@ -78,6 +78,8 @@ pub struct Engine {
     pub(super) stopping: Stopping,
     /// Key units received: `stats` reads them without waiting for the streaming thread.
     pub(super) key_units: AtomicU64,
+    /// Bytes of the buffer that is pushed next that [`Engine::reserve`] has not charged.
+    pub(super) uncharged: AtomicUsize,
     /// Length of the header that the next chunk would get, in bytes.
     pub(super) head_len: AtomicUsize,
 }
@@ -182,6 +184,7 @@ impl Engine {
             playing: Playing::default(),
             stopping: Stopping::default(),
             key_units: AtomicU64::new(0),
+            uncharged: AtomicUsize::new(0),
             head_len: AtomicUsize::new(0),
         });
         engine.set_config(parts.config);

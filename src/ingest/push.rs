@@ -1,4 +1,5 @@
-//! The path of a buffer into the engine: a large one in parts.
+//! The path of a buffer into the engine: a large one in parts. One larger than the memory is charged part by part, too, as if it came
+//! in small buffers.
 
 use std::sync::atomic::Ordering;
 
@@ -11,6 +12,11 @@ use gcstreamer_media::chunk::clock::Stamp;
 
 /// A larger buffer is processed in parts of this size, so that the chunks it begins fit into the memory.
 const SLICE: usize = 64 << 10;
+
+/// Returns how much of a buffer is charged at once that takes more than its share of the memory.
+pub(super) fn portion(max_memory: u64) -> usize {
+    usize::try_from(max_memory / 16).unwrap_or(SLICE).clamp(SLICE / 16, SLICE)
+}
 
 impl Engine {
     /// Takes a buffer for which [`Engine::reserve`] has made room. Returns whether a key unit from upstream is wanted.
@@ -26,21 +32,35 @@ impl Engine {
         wait: &W,
     ) -> Result<bool, Refusal<W::Flow>> {
         let slice = || slice_for(self.head_len.load(Ordering::Relaxed));
-        if data.len() < 2 * slice() {
+        let uncharged = self.uncharged.swap(0, Ordering::Relaxed);
+        if uncharged == 0 && data.len() < 2 * slice() {
             return self.push_slice(data, owned, stamp, is_discont, data.len(), wait);
         }
-        let whole = owned();
+        // A slice would keep all of a buffer in memory that is larger than what may be held.
+        let whole = if uncharged == 0 { owned() } else { None };
         let (mut at, mut most, mut wants_key_unit) = (0, SLICE, false);
+        // Charged, and not pushed yet.
+        let mut charged = data.len().saturating_sub(uncharged);
+        if uncharged > 0 {
+            most = portion(self.config().uploads.max_memory);
+        }
         while at < data.len() {
             let (left, step) = (data.len() - at, slice().min(most));
             let end = if left < 2 * step { data.len() } else { at + step };
-            if at > 0 && self.queue.is_over() {
+            if uncharged > 0 {
+                let missing = (end - at).saturating_sub(charged);
+                self.make_room_for(missing as u64, wait)
+                    .inspect_err(|_| self.queue.refund(charged as u64))?;
+                charged += missing;
+            } else if at > 0 && self.queue.is_over() {
                 // The buffer begins chunks by the hundred: continue in smaller parts.
                 most = SLICE / 16;
-                self.reserve(0, wait).inspect_err(|_| self.queue.refund(left as u64))?;
+                self.make_room_for(0, wait)
+                    .inspect_err(|_| self.queue.refund(charged as u64))?;
             }
             let piece = || whole.as_ref().map(|whole| whole.slice(at..end));
-            wants_key_unit |= self.push_slice(&data[at..end], piece, stamp, is_discont && at == 0, left, wait)?;
+            wants_key_unit |= self.push_slice(&data[at..end], piece, stamp, is_discont && at == 0, charged, wait)?;
+            charged = charged.saturating_sub(end - at);
             at = end;
         }
         Ok(wants_key_unit)

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::engine::Engine;
 use super::message::{Message, Refusal, Wait};
+use super::push::portion;
 use super::stream::Ingest;
 use crate::upload::queue::{Charged, NoRoom, Overflow};
 
@@ -19,11 +20,33 @@ impl Engine {
     }
 
     /// Charges the memory for a buffer of `bytes`: waits, drops or fails by the policy. After a pause it continues with the same
-    /// buffer.
+    /// buffer. Of a buffer that fits only in place of nearly all chunks the beginning is charged: [`Engine::push`] charges the rest.
     ///
     /// # Errors
     /// [`Refusal`] if the policy is to fail, an ERROR was posted before, or a wait was ended.
     pub fn reserve<W: Wait>(&self, bytes: u64, wait: &W) -> Result<(), Refusal<W::Flow>> {
+        let max_memory = self.config().uploads.max_memory;
+        // A chunk is cut anywhere at a half; a sixteenth is left for the next one. What fits beside both makes no cut earlier.
+        let is_large = bytes > max_memory / 16 * 7;
+        let charged = if is_large {
+            bytes.min(portion(max_memory) as u64)
+        } else {
+            bytes
+        };
+        self.make_room_for(charged, wait)?;
+        let uncharged = usize::try_from(bytes - charged).unwrap_or(usize::MAX);
+        self.uncharged.store(uncharged, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back what [`Engine::reserve`] has charged for a buffer of `bytes` that is not pushed.
+    pub fn give_back(&self, bytes: u64) {
+        let uncharged = self.uncharged.swap(0, Ordering::Relaxed) as u64;
+        self.queue.release(bytes.saturating_sub(uncharged));
+    }
+
+    /// Charges the memory for `bytes`, which are pushed next.
+    pub(super) fn make_room_for<W: Wait>(&self, bytes: u64, wait: &W) -> Result<(), Refusal<W::Flow>> {
         if self.is_failed() {
             return Err(Refusal::Failed);
         }

@@ -26,6 +26,8 @@ use crate::upload::life::{LifeEvent, Observer, Step};
 use crate::upload::queue::{Overflow, UploadLimits, UploadQueue};
 use crate::upload::recovery::{self, SpoolSettings};
 
+mod large;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// A server that stores everything, or never answers.
