@@ -86,6 +86,26 @@ fn a_sink_that_is_linked_while_the_muxer_runs_stores_chunks_with_its_head() {
 }
 
 #[test]
+fn a_stream_whose_first_buffer_has_a_byte_or_two_has_its_head_once() {
+    for (muxer, bytes) in [
+        ("flvmux streamable=true", 1),
+        ("flvmux streamable=true", 2),
+        ("matroskamux streamable=true", 3),
+    ] {
+        let server = GcsServer::spawn_thread();
+        let front = flv(1).replace("flvmux streamable=true", muxer);
+        let line = Line::new(&format!("{front} ! rndbuffersize min={bytes} max={bytes}"), &server, "");
+        line.play();
+        line.wait();
+        line.stop();
+        let chunks = chunks(&server);
+        assert!(muxer.starts_with("matroska") || joined(&chunks) == line.input(), "{muxer}");
+        assert_eq!(joined(&chunks).len(), line.input().len(), "{muxer}");
+        assert_each_plays(&chunks);
+    }
+}
+
+#[test]
 fn key_units_are_counted_and_sound_beside_pictures_is_none() {
     let with_sound = format!("{} ! mux. {} ! mux. flvmux name=mux streamable=true", h264(2), aac(6));
     let sound = format!("{} ! flvmux streamable=true", aac(6));

@@ -66,10 +66,13 @@ pub(super) fn header(caps: &gst::CapsRef, container: Option<Container>) -> Vec<g
     parts.filter_map(|part| part.get::<gst::Buffer>().ok()).collect()
 }
 
-/// Returns whether a stream that begins with these bytes has its head: the signature of FLV, an EBML header, a box before the fragments.
-pub(super) fn opens(data: &[u8]) -> bool {
+/// Returns whether a stream that begins with these bytes has its head: the signature of FLV, an EBML header, a box before the fragments,
+/// or what `head` begins with, the first buffer of the head in the caps. A buffer of fewer bytes than a signature counts if it begins
+/// one: a head in front of another would play nowhere.
+pub(super) fn opens(data: &[u8], head: &[u8]) -> bool {
     let is_box = |kind: &[u8]| data.get(4..8) == Some(kind);
-    data.starts_with(b"FLV") || data.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) || is_box(b"ftyp") || is_box(b"moov")
+    let begins = |signature: &[u8]| !signature.is_empty() && data.iter().zip(signature).all(|(a, b)| a == b);
+    begins(b"FLV") || begins(&[0x1a, 0x45, 0xdf, 0xa3]) || is_box(b"ftyp") || is_box(b"moov") || begins(head)
 }
 
 /// Returns the caps without their stream header.
@@ -110,5 +113,23 @@ mod tests {
         }
         assert_eq!(caps("application/octet-stream"), Verdict::Take(None));
         assert_eq!(caps("application/ogg"), Verdict::Take(None));
+    }
+
+    #[test]
+    fn a_first_buffer_of_a_few_bytes_is_the_head_that_it_begins() {
+        let flv = b"FLV\x01\x05\0\0\0\x09\0\0\0\0\x12".as_slice();
+        let matroska = &[0x1a, 0x45, 0xdf, 0xa3, 0x9f, 0x42, 0x86];
+        let mp4 = b"\0\0\0\x1cftypiso5";
+        for head in [flv, matroska, mp4] {
+            for len in 1..=head.len() {
+                assert!(opens(&head[..len], head), "{len} bytes of {head:x?}");
+            }
+        }
+        // The rest of a stream whose head had gone by: a tag, a Cluster, a fragment.
+        for rest in [&b"\x09\0\0\x20\0\0"[..], &[0x1f, 0x43, 0xb6, 0x75], b"\0\0\x01\x20moof"] {
+            for head in [flv, matroska, mp4, b""] {
+                assert!(!opens(rest, head), "{rest:x?}");
+            }
+        }
     }
 }

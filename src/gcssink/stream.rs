@@ -68,7 +68,11 @@ fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, held: u64) -> Stamp
 /// Takes the head from the caps where the stream does not begin with one: this sink was linked after the muxer had sent it.
 fn take_head(sink: &gst_base::BaseSink, session: &Session, first: &gst::BufferRef) -> Result<(), gst::FlowError> {
     let head = std::mem::take(&mut *lock(&session.head));
-    if first.map_readable().is_ok_and(|data| caps::opens(&data)) {
+    let opens = |data: &[u8]| {
+        let of_caps = head.first().and_then(|part| part.map_readable().ok());
+        caps::opens(data, of_caps.as_ref().map_or(&[][..], |part| part.as_slice()))
+    };
+    if first.map_readable().is_ok_and(|data| opens(&data)) {
         return Ok(());
     }
     gst::info!(
@@ -97,7 +101,8 @@ pub(super) fn take(
     if engine.is_failed() {
         return Err(gst::FlowError::Error);
     }
-    if session.has_head.swap(false, Ordering::Relaxed) {
+    // An empty buffer says nothing about what the stream begins with.
+    if buffer.size() > 0 && session.has_head.swap(false, Ordering::Relaxed) {
         take_head(sink, session, buffer)?;
     }
     if session.new_playing.swap(false, Ordering::Relaxed) {
