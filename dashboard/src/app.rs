@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_schema::cameras::Camera;
+use gcstreamer_schema::time;
 use gcstreamer_storage::{ClientPool, GcsReader, UrlSigner};
 use jiff::tz::TimeZone;
 
@@ -244,8 +245,8 @@ impl App {
 
     /// When the camera's day began, ns since the Unix epoch.
     fn midnight(&self, camera: &str, now: u64) -> u64 {
-        let zone = TimeZone::get(self.zone_name(camera)).unwrap_or(TimeZone::UTC);
-        let day = gcstreamer_schema::time::timestamp(now).to_zoned(zone.clone()).date();
+        let zone = time::zone(self.zone_name(camera)).unwrap_or(TimeZone::UTC);
+        let day = time::timestamp(now).to_zoned(zone.clone()).date();
         day_bounds(day, &zone).map_or(now, |(begin, _)| begin)
     }
 

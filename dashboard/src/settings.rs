@@ -11,6 +11,7 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use gcstreamer_schema::cameras::{self, Camera};
 use gcstreamer_schema::limits::check_bucket;
 use gcstreamer_schema::name::Template;
+use gcstreamer_schema::time;
 use gcstreamer_storage::{Credentials, Endpoint};
 
 use crate::command::{ExportFlags, VerifyFlags};
@@ -281,7 +282,7 @@ impl Flags {
             let text = std::fs::read_to_string(path).map_err(|error| format!("--cameras {}: {error}", path.display()))?;
             let listed = cameras::from_toml(&text).map_err(|fault| format!("{}:{fault}", path.display()))?;
             for Camera { id, time_zone, .. } in &listed {
-                if let Some(zone) = time_zone.as_deref().filter(|zone| jiff::tz::TimeZone::get(zone).is_err()) {
+                if let Some(zone) = time_zone.as_deref().filter(|zone| time::zone(zone).is_none()) {
                     let path = path.display();
                     return Err(format!(
                         "--cameras {path}: {id}: time-zone \"{zone}\" is not known; write it as Europe/Berlin"

@@ -523,3 +523,60 @@ fn a_recording_that_is_lost_while_it_is_watched_is_a_404_and_a_bucket_in_trouble
     assert_eq!(get(&dashboard.address, addresses[2]).status, 200, "it is read anew");
     assert_eq!(get(&dashboard.address, addresses[3]).status, 200);
 }
+
+/// A file of the time zone database, of UTC. RFC 9636.
+fn tzif() -> Vec<u8> {
+    let block = [
+        &b"TZif2"[..],
+        &[0; 15],
+        // Counts: of times no indicators and no leap seconds, no transitions, one type, four letters.
+        &[0; 16],
+        &[0, 0, 0, 1, 0, 0, 0, 4],
+        // No offset, no summer time, named by the first letters.
+        &[0; 6],
+        b"UTC\0",
+    ];
+    [block.concat(), block.concat(), b"\nUTC0\n".to_vec()].concat()
+}
+
+#[test]
+fn zones_by_the_names_of_browsers_are_known_where_the_system_has_newer_names_alone() {
+    use std::io::BufRead as _;
+    let folder = tempfile::tempdir().unwrap();
+    // As Debian 13 without tzdata-legacy: a database, and these names are not in it.
+    std::fs::create_dir_all(folder.path().join("zones/Asia")).unwrap();
+    std::fs::write(folder.path().join("zones/Asia/Kathmandu"), tzif()).unwrap();
+    let list = folder.path().join("r.toml");
+    std::fs::write(
+        &list,
+        "[[camera]]\nid = \"cam\"\nurl = \"rtsp://x\"\ntime-zone = \"Asia/Calcutta\"\n",
+    )
+    .unwrap();
+    let server = GcsServer::spawn_thread();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_gcstreamer-dashboard"))
+        .args([
+            "--endpoint-uri",
+            &server.endpoint(),
+            "--listen",
+            "127.0.0.1:0",
+            "--bucket",
+            common::BUCKET,
+        ])
+        .arg("--cameras")
+        .arg(&list)
+        .env("TZDIR", folder.path().join("zones"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let address = lines.find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()));
+    let answers = address.map(|address| {
+        ["&tz=Asia/Katmandu", "&tz=Europe/Kiev", "", "&tz=Asia/Nowhere"]
+            .map(|zone| get(&address, &format!("/api/days?camera=cam&month=2026-11{zone}")).status)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(answers, Some([200, 200, 200, 400]));
+}

@@ -1,8 +1,8 @@
-//! Formats and parses RFC 3339 times in UTC with milliseconds. PURE.
+//! Formats and parses RFC 3339 times in UTC with milliseconds. PURE, except that [`zone`] reads the system's time zones.
 
 use jiff::Timestamp;
 use jiff::fmt::strtime;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 /// Returns the instant `ns` nanoseconds after the Unix epoch, or the latest one that jiff supports.
 pub fn timestamp(ns: u64) -> Timestamp {
@@ -19,6 +19,13 @@ pub fn rfc3339_ms(ns: u64) -> String {
 pub fn parse_rfc3339(text: &str) -> Option<u64> {
     let time: Timestamp = text.parse().ok()?;
     u64::try_from(time.as_nanosecond()).ok()
+}
+
+/// Returns the time zone with this IANA name: from the system's database, else from the one that the program brings along. Debian 13 and
+/// Ubuntu 24.04 have moved older names to a package of their own (`tzdata-legacy`), and browsers still give them (`Asia/Calcutta`).
+pub fn zone(name: &str) -> Option<TimeZone> {
+    let bundled = || TimeZoneDatabase::bundled().get(name);
+    TimeZone::get(name).or_else(|_| bundled()).ok()
 }
 
 /// Formats an instant in UTC with the conversions of `jiff::fmt::strtime`.

@@ -13,7 +13,6 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_schema::name::check_device;
 use gcstreamer_schema::time::parse_rfc3339;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -158,7 +157,8 @@ pub(super) async fn days(State(shared): State<Shared>, Question(query): Question
     let first: Date = format!("{}-01", query.month)
         .parse()
         .map_err(|_| ApiError::bad_request("month is not a month", "write it as 2026-11"))?;
-    let zone = TimeZone::get(query.tz.as_deref().unwrap_or_else(|| shared.app.zone_name(&query.camera))).map_err(|_| {
+    let zone = query.tz.as_deref().unwrap_or_else(|| shared.app.zone_name(&query.camera));
+    let zone = gcstreamer_schema::time::zone(zone).ok_or_else(|| {
         ApiError::bad_request(
             "tz is not a time zone",
             "write it as Europe/Berlin; without it days are the camera's",

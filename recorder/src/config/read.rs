@@ -13,10 +13,10 @@ use gcstreamer_schema::limits::check_bucket;
 use gcstreamer_schema::metadata::check_user_metadata;
 use gcstreamer_schema::name::Template;
 use gcstreamer_storage::Endpoint;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Faults};
-use super::files::{Secret, check_certificates, check_folder, check_readable};
+use super::files::{Secret, check_certificates, check_credentials, check_folder, check_readable};
 use super::section::{Placed, Section};
 use super::{
     Address, Audio, Broker, Camera, Config, Container, Fingerprint, IotCore, Mqtt, Scheme, Shard, Surroundings, Transport,
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         }
         Some(Config {
             endpoint_uri: value(endpoint),
-            credentials_file: value(self.file(top, "credentials-file")),
+            credentials_file: value(self.credentials(top)),
             spool_dir: self.spool_dir(top),
             max_spool_bytes: value(top.whole("max-spool-bytes")).unwrap_or(0),
             max_memory_bytes: value(max_memory_bytes),
@@ -179,6 +179,17 @@ impl<'a> Reader<'a> {
             && let Err(text) = check_readable(&file.value)
         {
             self.faults.add(file.at, format!("{key}: {text}"));
+        }
+        Some(file)
+    }
+
+    /// `credentials-file`: that of Cloud Storage.
+    fn credentials(&self, top: &Section<'a>) -> Option<Placed<PathBuf>> {
+        let file = self.file(top, "credentials-file")?;
+        if self.surroundings.reads_keys
+            && let Err(text) = check_credentials(&file.value)
+        {
+            self.faults.add(file.at, format!("credentials-file: {text}"));
         }
         Some(file)
     }
@@ -366,7 +377,7 @@ impl<'a> Reader<'a> {
         let time_zone = section.word("time-zone");
         if let Some(zone) = time_zone
             .as_ref()
-            .filter(|zone| jiff::tz::TimeZone::get(&zone.value).is_err())
+            .filter(|zone| gcstreamer_schema::time::zone(&zone.value).is_none())
         {
             let text = "time-zone must be an IANA name such as \"Europe/Berlin\" or \"UTC\"";
             self.faults.add(zone.at, text);
@@ -411,8 +422,12 @@ impl<'a> Reader<'a> {
 
     fn cameras(&self, top: &Section<'a>, defaults: &Keys, broker: Option<&Broker>) -> Vec<Camera> {
         let sections = top.tables("camera", "[[camera]]");
-        if sections.is_empty() && top.find("camera").is_none() {
-            self.faults.add(0, "no camera; write at least one [[camera]] with id and url");
+        let found = top.find("camera");
+        let is_empty = |value: &DeValue<'_>| value.as_array().is_some_and(|array| array.is_empty());
+        if sections.is_empty() && found.is_none_or(|found| is_empty(found.get_ref())) {
+            let at = found.map_or(0, |found| found.span().start);
+            self.faults
+                .add(at, "no camera; write at least one [[camera]] with id and url");
         }
         let mut ids = BTreeMap::new();
         let mut cameras = Vec::new();
@@ -520,9 +535,16 @@ impl<'a> Reader<'a> {
             );
         }
         if let (Some(Broker::IotCore(bridge)), Some(key), Some(id)) = (broker, &keys.private_key_file, id) {
-            // The key itself is read when the camera is connected: it may come later than the file, as from a Secret.
-            let checked = gcstreamer_mqtt::check(&bridge.link_of_a_camera(&id.value, &key.value), false);
-            self.check(id, checked.map_err(|error| error.to_string()));
+            // Else the key itself is read when the camera is connected: it may come later than the file, as from a Secret.
+            let link = bridge.link_of_a_camera(&id.value, &key.value);
+            if let Err(error) = gcstreamer_mqtt::check(&link, self.surroundings.reads_keys) {
+                let is_key = error.setting_name() == Some("private-key-file");
+                let at = if is_key { key.at } else { id.at };
+                // A key of [defaults] is that of many, and one that cannot be read was told of.
+                if !is_key || !self.faults.is_told_at(at) {
+                    self.faults.add(at, error.to_string());
+                }
+            }
         }
         if let (Some(metadata), Some(id)) = (&keys.metadata, id) {
             self.check(metadata, check_user_metadata(&metadata.value, &id.value));
