@@ -67,14 +67,16 @@ pub fn timeline(mut named: Vec<Named>) -> Timeline {
     let usual = lengths.get(lengths.len() / 2).copied().unwrap_or(USUAL);
     // A chunk that is much longer than the others has a hole behind it that its number does not show.
     let longest = usual.saturating_mul(4);
-    let mut before: HashMap<&str, u64> = HashMap::new();
+    let mut before: HashMap<&str, (u64, u64)> = HashMap::new();
     let pieces: Vec<Piece<'_>> = named
         .iter()
         .zip(next)
         .map(|(chunk, next)| {
             let end = next.filter(|next| next - chunk.start <= longest);
-            let last = before.insert(&chunk.session, chunk.start);
-            let is_behind_hole = last.is_some_and(|last| chunk.start - last > longest);
+            let last = before.insert(&chunk.session, (chunk.sequence, chunk.start));
+            // Behind a clock that was set back another number is next in time: how far away it is says nothing.
+            let is_behind_hole =
+                last.is_some_and(|(last, start)| last.checked_add(1) == Some(chunk.sequence) && chunk.start - start > longest);
             Piece {
                 session: &chunk.session,
                 sequence: chunk.sequence,
@@ -159,6 +161,13 @@ mod tests {
             .map(|g| (g.from / SECOND, g.to / SECOND, g.reason.as_str()))
             .collect();
         assert_eq!(gaps, [(160, 3760, "unknown")]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_twice_leaves_no_gap() {
+        let run = |first: u64, start: u64| (0..10).map(move |q| named("a", first + q, start + q * 10));
+        let timeline = timeline(run(0, 7200).chain(run(10, 3600)).chain(run(20, 100)).collect());
+        assert_eq!((timeline.ranges.len(), timeline.gaps), (3, vec![]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! PURE. Inside a session a gap is a missing `sequence` or `continuous=false`, never time arithmetic: a camera's clock drifts.
 //! Between sessions it is the last end to the next start; overlaps are merged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -105,13 +105,19 @@ impl Timeline {
     pub fn of_pieces(pieces: &[Piece<'_>]) -> Self {
         let mut timeline = Self::default();
         let mut last_of: HashMap<&str, u64> = HashMap::new();
+        let stored: HashSet<(&str, u64)> = pieces.iter().map(|piece| (piece.session, piece.last)).collect();
         for piece in pieces {
             let same = last_of.insert(piece.session, piece.last);
-            let is_next = same.is_none_or(|last| last.checked_add(1) == Some(piece.sequence));
+            let before = piece.sequence.checked_sub(1);
+            let is_next = same.is_none_or(|last| Some(last) == before);
             let joins = same.is_some() && is_next && piece.gap.is_none();
+            // The number before it is stored, but not next to it in time: the clock was set back. A session's first has nothing before it.
+            let is_apart = same.is_some()
+                && !is_next
+                && before.is_none_or(|before| piece.gap.is_none() && stored.contains(&(piece.session, before)));
             match timeline.ranges.last_mut() {
                 Some(range) if joins && !piece.steps || piece.start <= range.to => range.to = range.to.max(piece.end),
-                Some(_) if joins => timeline.ranges.push(Range {
+                Some(_) if joins || is_apart => timeline.ranges.push(Range {
                     from: piece.start,
                     to: piece.end,
                 }),
@@ -276,6 +282,32 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_leaves_no_gap_between_what_was_recorded_before_and_behind_it() {
+        let run = |sequences: std::ops::Range<u64>, start: f64| {
+            let first = sequences.start;
+            sequences.map(move |q| chunk(0, q, start + (q - first) as f64 * 10.0, 10.0))
+        };
+        let of = |chunks: Vec<Chunk>| seconds(&Timeline::of(&sorted(chunks)));
+        // By half an hour, and then the camera is off.
+        let mut back: Vec<Chunk> = run(0..10, 1800.0).chain(run(10..20, 100.0)).collect();
+        assert_eq!(of(back.clone()), (vec![(100, 200), (1800, 1900)], vec![]));
+        // Once more, and forward again.
+        back.extend(run(20..30, 0.0).chain(run(30..40, 3600.0)));
+        let ranges = vec![(0, 200), (1800, 1900), (3600, 3700)];
+        assert_eq!(of(back.clone()), (ranges.clone(), vec![]));
+        // What is missing is missing.
+        back.retain(|chunk| ![12, 13, 34].contains(&chunk.meta.sequence));
+        let missing = |from, to| (from, to, NOT_STORED.to_owned());
+        let (_, gaps) = of(back);
+        assert_eq!(gaps, [missing(120, 140), missing(3640, 3650)]);
+        // Of what was recorded twice, by that clock, one is enough, and one is not there if both are missing.
+        let twice = run(0..100, 1000.0).chain(run(100..200, 1000.0));
+        let lost = [20, 21, 22, 121, 122];
+        let (ranges, gaps) = of(twice.filter(|chunk| !lost.contains(&chunk.meta.sequence)).collect());
+        assert_eq!((ranges, gaps), (vec![(1000, 1210), (1230, 2000)], vec![missing(1210, 1230)]));
+    }
+
+    #[test]
     fn a_gap_has_the_reason_that_the_bucket_states() {
         let mut late = chunk(0, 4, 60.0, 10.0);
         late.meta.gap = Some(Why::Known(GapReason::Stalled));
@@ -362,12 +394,19 @@ mod tests {
             let mut edges: Vec<(u64, u64)> = timeline.ranges.iter().map(|r| (r.from, r.to)).chain(timeline.gaps.iter().map(|g| (g.from, g.to))).collect();
             edges.sort_unstable();
             prop_assert!(edges.iter().all(|(from, to)| from < to));
-            // Joined chunks of a session may leave a hole between their times; nothing else may.
-            prop_assert!(edges.windows(2).all(|pair| pair[0].1 == pair[1].0));
+            // And where a clock was set back: before a chunk that lacks no number before it, of a session that has others earlier in time.
+            let is_back = |at: u64| chunks.iter().any(|chunk| {
+                let of_it = || chunks.iter().filter(|other| other.meta.session == chunk.meta.session);
+                let lacks_none = chunk.meta.sequence == 0 || of_it().any(|other| other.meta.sequence + 1 == chunk.meta.sequence);
+                chunk.meta.start == at && lacks_none && of_it().any(|other| other.meta.start < at)
+            });
+            let holes: Vec<(u64, u64)> = edges.windows(2).filter(|pair| pair[0].1 != pair[1].0).map(|pair| (pair[0].1, pair[1].0)).collect();
+            prop_assert!(holes.iter().all(|(from, to)| from < to && is_back(*to)));
+            let holes: u64 = holes.iter().map(|(from, to)| to - from).sum();
             prop_assert_eq!(edges[0].0, chunks[0].meta.start);
             prop_assert_eq!(edges.last().unwrap().1, chunks.iter().map(|c| c.meta.end).max().unwrap());
             let (recorded, missing) = timeline.sums();
-            prop_assert_eq!(recorded + missing, edges.last().unwrap().1 - edges[0].0);
+            prop_assert_eq!(recorded + missing + holes, edges.last().unwrap().1 - edges[0].0);
         }
     }
 }
