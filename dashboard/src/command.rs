@@ -2,6 +2,7 @@
 //!
 //! May read the bucket, write the files that are named, and write to standard output and standard error.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,7 +113,8 @@ impl ExportFlags {
 /// [`Failure`]; the file is not there then, or is what it was.
 pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
     let (request, index) = (flags.request()?, flags.index()?);
-    if flags.manifest.as_deref() == Some(flags.out.as_path()) {
+    let is_out = |path: &PathBuf| place(path) == place(&flags.out);
+    if flags.manifest.as_ref().is_some_and(is_out) {
         let text = format!(
             "the manifest would replace the recording: --manifest and OUT are both {}",
             flags.out.display()
@@ -153,6 +155,15 @@ pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where a path is, however it is spelled. A link is a place of its own: it is replaced, and what it leads to is not.
+fn place(path: &Path) -> (PathBuf, Option<&OsStr>) {
+    let folder = path
+        .parent()
+        .filter(|folder| *folder != Path::new(""))
+        .unwrap_or(Path::new("."));
+    (folder.canonicalize().unwrap_or_else(|_| folder.into()), path.file_name())
+}
+
 /// A file beside the one that it becomes. It goes where it does not, also where the program is interrupted.
 struct Unfinished {
     path: PathBuf,
@@ -164,8 +175,10 @@ impl Unfinished {
         if std::fs::metadata(becomes).is_ok_and(|known| !known.is_file()) {
             return Err(fault("is there, and no file".into()));
         }
-        let name = becomes.file_name().unwrap_or_default().to_string_lossy();
-        let path = becomes.with_file_name(format!(".{name}.{}.unfinished", std::process::id()));
+        let mut name = OsString::from(".");
+        name.push(becomes.file_name().unwrap_or_default());
+        name.push(format!(".{}.unfinished", std::process::id()));
+        let path = becomes.with_file_name(name);
         std::fs::File::create(&path).map_err(|error| fault(error.to_string()))?;
         Ok(Self { path })
     }

@@ -6,13 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
-use gcstreamer_media::container::samples;
+use gcstreamer_media::container::samples::{self, SamplesError};
 use gcstreamer_storage::WriteError;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::hls::remux::{RemuxError, Remuxed, picture, remux};
+use crate::hls::remux::{Picture, RemuxError, Remuxed, picture, remux};
 use crate::index::{Chunk, Index};
 use crate::lock::lock;
 
@@ -20,6 +19,8 @@ use crate::lock::lock;
 const MAX_CHUNK: u64 = 128 << 20;
 /// Longest beginning of a chunk that is read for a picture, bytes.
 const MAX_PREVIEW: u64 = 16 << 20;
+/// How much of a chunk is read first that does not say where its picture ends, bytes.
+const PREVIEW: u64 = 1 << 20;
 /// Chunks remuxed at once.
 const PARALLEL: usize = 3;
 /// Most bytes of remuxed chunks and of pictures in memory.
@@ -49,14 +50,14 @@ const MAX_HEADERS: usize = 20_000;
 #[derive(Clone, Debug)]
 enum Kept {
     Remuxed(Arc<Remuxed>),
-    Picture(Bytes),
+    Picture(Picture),
 }
 
 impl Kept {
     fn len(&self) -> usize {
         match self {
             Self::Remuxed(remuxed) => remuxed.init.len() + remuxed.segment.len(),
-            Self::Picture(bytes) => bytes.len(),
+            Self::Picture(picture) => picture.file.len(),
         }
     }
 }
@@ -130,24 +131,25 @@ impl Media {
     ///
     /// # Errors
     /// [`MediaError`].
-    pub async fn picture(&self, index: &Index, chunk: &Chunk) -> Result<Bytes, MediaError> {
+    pub async fn picture(&self, index: &Index, chunk: &Chunk) -> Result<Picture, MediaError> {
         let key = (chunk.name.clone(), chunk.generation, true);
-        if let Some(Kept::Picture(bytes)) = self.get(&key) {
-            return Ok(bytes);
+        if let Some(Kept::Picture(picture)) = self.get(&key) {
+            return Ok(picture);
         }
-        let end = chunk
-            .meta
-            .preview_bytes
-            .filter(|end| *end > 0)
-            .unwrap_or(1 << 20)
-            .min(chunk.size);
-        if end > MAX_PREVIEW {
+        let known = chunk.meta.preview_bytes.filter(|end| *end > 0).map(|end| end.min(chunk.size));
+        if let Some(end) = known.filter(|end| *end > MAX_PREVIEW) {
             return Err(MediaError::TooLarge(end));
         }
-        let bytes = index.read(chunk, 0..end).await?;
-        let (container, pts_start) = (chunk.meta.container, chunk.meta.pts_start);
-        let write = move || -> Result<Bytes, RemuxError> { picture(&samples::read(container, &bytes, pts_start)?) };
-        let picture = tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??;
+        let (near, far) = (chunk.size.min(PREVIEW), chunk.size.min(MAX_PREVIEW));
+        let picture = match picture_within(index, chunk, known.unwrap_or(near)).await {
+            // A chunk that does not begin with its key frame does not say how far away that is.
+            Err(MediaError::Remux(RemuxError::NoKeyPicture | RemuxError::Samples(SamplesError::Empty)))
+                if known.is_none() && near < far =>
+            {
+                picture_within(index, chunk, far).await?
+            }
+            found => found?,
+        };
         self.keep(key, Kept::Picture(picture.clone()));
         Ok(picture)
     }
@@ -175,4 +177,12 @@ impl Media {
             sum -= kept.pop_front().map_or(0, |(_, value)| value.len());
         }
     }
+}
+
+/// Reads the first `end` bytes of a chunk and takes the first key frame of them.
+async fn picture_within(index: &Index, chunk: &Chunk, end: u64) -> Result<Picture, MediaError> {
+    let bytes = index.read(chunk, 0..end).await?;
+    let (container, pts_start) = (chunk.meta.container, chunk.meta.pts_start);
+    let write = move || -> Result<Picture, RemuxError> { picture(&samples::read(container, &bytes, pts_start)?) };
+    Ok(tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??)
 }

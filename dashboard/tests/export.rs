@@ -6,8 +6,11 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{BUCKET, Dashboard, GcsServer, SECOND, STREAMS, Stream, ask, cut, decoded, encode, get, iso, now, settings, store};
+use common::{
+    BUCKET, Dashboard, GcsServer, SECOND, STREAMS, Stream, ask, cut, decoded, encode, get, iso, now, settings, store, store_as,
+};
 use gcstreamer_dashboard::export::manifest::Manifest;
+use gcstreamer_dashboard::index::HOUR;
 use gcstreamer_schema::name::Template;
 
 /// A recording of 20 s in the bucket, from a minute ago on.
@@ -379,6 +382,122 @@ fn a_film_over_a_change_of_codec_is_refused_with_the_instant_and_each_side_is_ma
         for (from, to) in [(start, back), (back, start + 30 * SECOND)] {
             assert_eq!(export(from, to).status, 200, "apart");
         }
+    }
+}
+
+/// VP9, which is not written into MP4, with sound that is.
+const VP9: &str = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8";
+
+#[test]
+fn a_film_is_refused_rather_than_made_without_its_pictures() {
+    let (server, folder) = (GcsServer::spawn_thread(), tempfile::tempdir().unwrap());
+    let start = (now() - 120 * SECOND) / SECOND * SECOND;
+    let (fragments, webm) = (
+        "-c:a aac -ar 48000 -f mp4 -movflags frag_keyframe+empty_moov+default_base_moof",
+        "-c:a libopus -f webm",
+    );
+    let vp9 = |rest: &str| format!("{VP9} {rest}");
+    let h264 = format!("-c:v libx264 {fragments}");
+    for (camera, streams, status, says) in [
+        (
+            "mp4",
+            vec![vp9(fragments)],
+            400,
+            "vp09 cannot be written into MP4; export it as native",
+        ),
+        ("webm", vec![vp9(webm)], 415, "it is stored as webm"),
+        ("mp4-then", vec![h264.clone(), vp9(fragments)], 400, "vp09 cannot be written"),
+        (
+            "webm-then",
+            vec![h264.clone(), vp9(webm)],
+            415,
+            "export the time before and after apart",
+        ),
+    ] {
+        let count = streams.len();
+        for (index, arguments) in (0..).zip(streams) {
+            let arguments = String::leak(arguments);
+            let bytes = encode(Stream { camera, arguments }, 8, folder.path());
+            store(&server, camera, &cut(&bytes), start + index * 20 * SECOND, &[]);
+        }
+        let dashboard = Dashboard::start(settings(&server));
+        let export = |to: u64| {
+            let range = format!("from={}&to={}", iso(start), iso(to));
+            get(&dashboard.address, &format!("/export?camera={camera}&{range}&format=mp4"))
+        };
+        let refused = export(start + 30 * SECOND);
+        assert_eq!(refused.status, status, "{camera}: {}", String::from_utf8_lossy(&refused.body));
+        assert!(refused.text().contains(says), "{}", refused.text());
+        if count > 1 {
+            assert_eq!(export(start + 15 * SECOND).status, 200, "{camera}: what was before it");
+        }
+    }
+}
+
+#[test]
+fn gaps_of_a_manifest_agree_with_its_objects_where_the_clock_was_set_back() {
+    let (server, folder) = (GcsServer::spawn_thread(), tempfile::tempdir().unwrap());
+    let cuts = cut(&encode(STREAMS[0], 20, folder.path()));
+    let begin = (now() / HOUR - 3) * HOUR;
+    let (first, second) = (begin + HOUR / 2, begin + 100 * SECOND);
+    // Twelve seconds, and eight more after the clock was set back by half an hour.
+    store_as(&server, "cam", "0a1b2c3d4e", &cuts[..3], first, &[]);
+    store_as(&server, "cam", "0a1b2c3d4e", &cuts[3..], second, &[]);
+    let dashboard = Dashboard::start(settings(&server));
+    let range = format!("camera=cam&from={}&to={}", iso(begin), iso(begin + HOUR));
+    let reply = get(&dashboard.address, &format!("/export?{range}&format=mp4"));
+    assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+    let manifest = get(&dashboard.address, &reply.headers["export-manifest"]).json();
+    assert_eq!(manifest["objects"].as_array().unwrap().len(), 5);
+    let gap = |from: u64, to: u64| serde_json::json!({"from": iso(from), "to": iso(to), "reason": "not-stored"});
+    let expected = serde_json::json!([gap(begin, second), gap(first + 12 * SECOND, begin + HOUR)]);
+    assert_eq!(manifest["gaps"], expected);
+    // The page says the same.
+    let timeline = get(&dashboard.address, &format!("/api/timeline?{range}")).json();
+    assert_eq!(
+        (&timeline["gaps"], timeline["ranges"].as_array().unwrap().len()),
+        (&serde_json::json!([]), 2)
+    );
+}
+
+#[test]
+fn the_manifest_never_replaces_the_recording_however_its_path_is_spelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir(inside("films")).unwrap();
+    std::os::unix::fs::symlink(inside("films"), inside("linked")).unwrap();
+    let export = |manifest: &str, out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gcstreamer-dashboard"));
+        command.args([
+            "export",
+            "--bucket",
+            BUCKET,
+            "--endpoint-uri",
+            "http://127.0.0.1:1",
+            "--camera",
+            "cam",
+        ]);
+        command.args(["--from", "2026-11-22T14:00:00Z", "--to", "2026-11-22T15:00:00Z"]);
+        command.args(["--manifest", manifest, out]).current_dir(folder.path());
+        let output = command.env_remove("STORAGE_EMULATOR_HOST").output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (manifest, out) in [
+        ("cam1.mp4", "cam1.mp4"),
+        ("./cam1.mp4", "cam1.mp4"),
+        ("cam1.mp4", &inside("cam1.mp4")),
+        ("films/../cam1.mp4", "cam1.mp4"),
+        ("linked/cam1.mp4", "films/cam1.mp4"),
+    ] {
+        let (status, said) = export(manifest, out);
+        assert!(
+            status == Some(2) && said.contains("would replace the recording"),
+            "{manifest} {out}: {said}"
+        );
+    }
+    // Others are; here the bucket does not answer.
+    for (manifest, out) in [("films/cam1.mp4", "cam1.mp4"), ("cam1.json", "cam1.mp4")] {
+        assert_eq!(export(manifest, out).0, Some(1), "{manifest} {out}");
     }
 }
 

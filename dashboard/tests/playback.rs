@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{
     BUCKET, Cut, Dashboard, FLV_PICTURES, FLV_SOUND, GcsServer, SECOND, STREAMS, Stream, cut, decoded, encode, get, iso, now,
     pause, settings, store,
@@ -317,6 +319,80 @@ fn the_picture_of_an_instant_is_one_frame_of_its_chunk() {
             )
             .status,
             404
+        );
+    }
+}
+
+/// Object name, bytes and metadata of a chunk of a recording.
+fn stored(recorded: &Recorded, sequence: usize) -> (String, Vec<u8>, BTreeMap<String, String>) {
+    let ((_, name), object) = recorded.server.objects().into_iter().nth(sequence).unwrap();
+    let metadata = serde_json::from_value(object.meta["metadata"].clone()).unwrap();
+    (name, object.data, metadata)
+}
+
+#[test]
+fn a_picture_that_comes_late_in_its_chunk_has_its_own_time() {
+    for (what, between) in [("near", 0), ("behind 1 MiB", 1_500_000)] {
+        let recorded = recorded(STREAMS[0], 8, &[]);
+        let (name, data, mut metadata) = stored(&recorded, 1);
+        // Without its key frame the chunk begins with pictures that depend on it; the next key frame is two seconds later.
+        let (mut at, mut bytes) = (usize::try_from(recorded.cuts[1].info.init_bytes).unwrap(), Vec::new());
+        let mut is_lost = false;
+        bytes.extend_from_slice(&data[..at]);
+        while let [kind, a, b, c, ..] = data[at..] {
+            let end = at + 11 + usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap() + 4;
+            // A key frame of AVC that holds NAL units.
+            if !is_lost && kind == FLV_PICTURES && data[at + 11..].starts_with(&[0x17, 1]) {
+                is_lost = true;
+            } else {
+                bytes.extend_from_slice(&data[at..end]);
+            }
+            // A script tag, which nobody reads.
+            if is_lost && bytes.len() < between {
+                let size = u32::try_from(between).unwrap().to_be_bytes();
+                bytes.extend([18, size[1], size[2], size[3]]);
+                bytes.extend_from_slice(&data[at + 4..at + 8]);
+                bytes.extend([0; 3]);
+                bytes.extend(vec![0; between]);
+                bytes.extend((u32::try_from(between).unwrap() + 11).to_be_bytes());
+            }
+            at = end;
+        }
+        assert!(is_lost);
+        metadata.insert("key-frame".into(), "false".into());
+        metadata.remove("preview-bytes");
+        recorded.server.put_with(BUCKET, &name, &bytes, &metadata);
+        let dashboard = Dashboard::start(settings(&recorded.server));
+        let found = get(
+            &dashboard.address,
+            &format!("/preview?camera=flv&t={}", iso(recorded.start + 5 * SECOND)),
+        );
+        assert_eq!((found.status, found.headers.get("picture-time")), (302, None), "{what}");
+        let picture = get(&dashboard.address, &found.headers["location"]);
+        assert_eq!(picture.status, 200, "{what}: {}", String::from_utf8_lossy(&picture.body));
+        assert_eq!(picture.headers["picture-time"], iso(recorded.start + 6 * SECOND), "{what}");
+    }
+}
+
+#[test]
+fn a_chunk_that_was_damaged_in_the_bucket_is_refused_for_good_and_its_neighbours_play() {
+    for stream in [STREAMS[0], STREAMS[3]] {
+        let recorded = recorded(stream, 12, &[]);
+        let (name, data, metadata) = stored(&recorded, 1);
+        recorded.server.put_with(BUCKET, &name, &vec![0; data.len()], &metadata);
+        let dashboard = Dashboard::start(settings(&recorded.server));
+        let text = get(&dashboard.address, &playlist(stream, recorded.start)).text();
+        let media: Vec<&str> = text.lines().filter(|line| line.ends_with(".m4s")).collect();
+        // A player asks again for what fails with 5xx.
+        let answers = [0, 1, 2].map(|index: usize| get(&dashboard.address, media[index]));
+        assert_eq!(
+            answers.each_ref().map(|answer| answer.status),
+            [200, 415, 200],
+            "{stream:?}: {text}"
+        );
+        assert!(
+            answers[1].json()["error"].as_str().unwrap().contains("the chunk"),
+            "{stream:?}"
         );
     }
 }

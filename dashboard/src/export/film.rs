@@ -11,7 +11,7 @@ use mp4_atom::{
 };
 
 use crate::hls::remux::boxes::{self, Header};
-use crate::hls::remux::{RemuxError, TrackOut, VIDEO_TICKS, ticks, tracks};
+use crate::hls::remux::{RemuxError, TrackOut, VIDEO_TICKS, check_pictures, ticks, tracks};
 
 /// Seconds between 1904, where MP4 counts from, and 1970.
 const SINCE_1904: u64 = 2_082_844_800;
@@ -41,6 +41,7 @@ pub(crate) struct Cut {
 /// [`RemuxError`].
 pub(crate) fn cut(samples: &Samples, duration: u64, window: Window) -> Result<Cut, RemuxError> {
     let mut cut = Cut::default();
+    check_pictures(samples)?;
     for mut track in tracks(samples, duration)? {
         let scale = track.header.timescale;
         let (from, to) = (window.from.map(|at| ticks(at, scale)), window.to.map(|at| ticks(at, scale)));
@@ -131,7 +132,7 @@ impl Lane {
 
     fn push(&mut self, track: &TrackOut, shift: i64, offset: u64) -> Result<u64, RemuxError> {
         if let Some(change) = self.headers.first().and_then(|first| changed(first, &track.header)) {
-            return Err(RemuxError::Codec(change.into()));
+            return Err(RemuxError::Changes(change));
         }
         let description = match self.headers.iter().position(|known| *known == track.header) {
             Some(at) => at,

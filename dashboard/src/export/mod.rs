@@ -27,8 +27,9 @@ mod running;
 pub use reading::Reading;
 pub use running::{Begun, Exports};
 
-use crate::hls::playlist::{Piece, Playing, goes_on, once, playing, unplayable};
+use crate::hls::playlist::{Piece, Playing, SLACK, goes_on, once, playing, unplayable, why_not};
 use crate::hls::remux::RemuxError;
+use crate::index::chunk::sorted;
 use crate::index::timeline::{Gap, NOT_STORED, Timeline};
 use crate::index::{Chunk, HOUR, Index, IndexError};
 use film::{Cut, Film, Window, cut};
@@ -215,6 +216,14 @@ impl Selection {
         if parts.is_empty() {
             return Err(unplayable(&found).map_or(ExportError::Nothing, ExportError::Unplayable));
         }
+        if request.format == Format::Mp4
+            && let Some(chunk) = left_out(&request, &found, &parts)
+        {
+            let (at, why) = (rfc3339_ms(chunk.meta.start), why_not(chunk));
+            return Err(ExportError::Unplayable(format!(
+                "at {at} {why}; export the time before and after apart, or native"
+            )));
+        }
         let mut digest = Sha256::new();
         digest.update(format!(
             "{}\0{}\0{}\0{}",
@@ -242,7 +251,7 @@ impl Selection {
     /// What is missing in the range.
     fn gaps(&self) -> Vec<Gap> {
         let (from, to) = (self.request.from, self.request.to);
-        let timeline = Timeline::of(&self.chunks());
+        let timeline = Timeline::of(&sorted(self.chunks()));
         let edge = |from, to| Gap {
             from,
             to,
@@ -336,6 +345,18 @@ impl Selection {
         let name = || first.map_or_else(|| "".into(), |chunk| chunk.name.clone());
         Ok((header.map_err(|error| ExportError::Remux(name(), error))?, sizes))
     }
+}
+
+/// The first chunk of the range that a film of these parts would lack, since it cannot be written, and of whose time they have nothing else.
+fn left_out<'a>(request: &Request, found: &'a [Chunk], parts: &[Part]) -> Option<&'a Chunk> {
+    let shown = Timeline::of(&sorted(parts.iter().map(|part| part.chunk.clone()).collect()));
+    let is_shown = |chunk: &Chunk| {
+        let (from, to) = (chunk.meta.start.max(request.from), chunk.meta.end.min(request.to));
+        let mut ranges = shown.ranges.iter();
+        to.saturating_sub(from) <= SLACK || ranges.any(|range| range.from <= from + SLACK && to <= range.to + SLACK)
+    };
+    let mut refused = found.iter().filter(|chunk| playing(chunk) == Playing::Not);
+    refused.find(|chunk| !is_shown(chunk))
 }
 
 /// Reads a chunk and takes what a film needs of it.

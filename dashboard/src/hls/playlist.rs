@@ -28,10 +28,18 @@ pub enum Playing {
     Not,
 }
 
+/// Whether a stream of this codec is pictures, of those that chunks name.
+fn is_picture(codec: &str) -> bool {
+    const OTHERS: [&str; 3] = ["mp4v", "mjpeg", "theora"];
+    begins_with(codec, &PICTURES) || begins_with(codec, &OTHERS)
+}
+
+/// Pictures that a browser may have a decoder for.
+const PICTURES: [&str; 9] = ["avc1", "avc3", "hvc1", "hev1", "vp8", "vp08", "vp9", "vp09", "av01"];
+
 /// Pictures and sound that a browser may have a decoder for. One stream of another kind (AC-3, ALAC, G.711, PCM) and none of the chunk's
 /// would play: a player makes one buffer for all of them.
 fn is_in_browsers(codec: &str) -> bool {
-    const PICTURES: [&str; 9] = ["avc1", "avc3", "hvc1", "hev1", "vp8", "vp08", "vp9", "vp09", "av01"];
     const SOUND: [&str; 3] = ["mp4a.40", "opus", "flac"];
     codec.is_empty() || begins_with(codec, &PICTURES) || begins_with(codec, &SOUND)
 }
@@ -114,7 +122,9 @@ impl<'a> Ways<'a> {
 /// Returns how a chunk is played, as far as it tells by itself.
 pub fn playing(chunk: &Chunk) -> Playing {
     let meta = &chunk.meta;
-    let remuxable = || codecs(chunk).any(|codec| is_remuxed(meta.container, codec));
+    let known = |codec: &str| is_remuxed(meta.container, codec);
+    // Sound without its pictures is not what was recorded.
+    let remuxable = || codecs(chunk).any(known) && codecs(chunk).find(|codec| is_picture(codec)).is_none_or(known);
     match meta.container {
         // Where its header ends is not known without `init-bytes`: it is remuxed.
         Container::Fmp4
@@ -142,15 +152,20 @@ pub fn unplayable<'a>(chunks: impl IntoIterator<Item = &'a Chunk>) -> Option<Str
         }
         newest = Some(chunk);
     }
-    let meta = &newest?.meta;
+    newest.map(why_not)
+}
+
+/// Why a chunk is not played.
+pub fn why_not(chunk: &Chunk) -> String {
+    let meta = &chunk.meta;
     let codecs = meta
         .codecs
         .as_deref()
         .map_or_else(String::new, |codecs| format!(" ({codecs})"));
-    Some(format!(
+    format!(
         "it is stored as {}{codecs}, which is neither played here nor written as MP4",
         meta.container.name()
-    ))
+    )
 }
 
 /// Whether the container's time goes on from `a` to `b` and the decoder can go on with it.

@@ -39,8 +39,11 @@ pub enum RemuxError {
     #[error(transparent)]
     Samples(#[from] SamplesError),
     /// Its coding formats are not written into MP4.
-    #[error("{0} cannot be written into MP4; download the recording and play it with another player")]
+    #[error("{0} cannot be written into MP4; export it as native, and play it elsewhere")]
     Codec(String),
+    /// What one file cannot hold changes inside the range.
+    #[error("{0}")]
+    Changes(&'static str),
     /// There is no key frame.
     #[error("the chunk holds no key frame")]
     NoKeyPicture,
@@ -89,11 +92,22 @@ pub fn remux(samples: &Samples, duration: u64) -> Result<Remuxed, RemuxError> {
     })
 }
 
+/// A key frame as an MP4 of one sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// The file.
+    pub file: Bytes,
+    /// When it is shown, ns of the container's time.
+    pub pts: i64,
+    /// When the first picture of its chunk is shown, ns of the container's time.
+    pub first: i64,
+}
+
 /// Writes the first key frame as an MP4 of one sample.
 ///
 /// # Errors
 /// [`RemuxError`].
-pub fn picture(samples: &Samples) -> Result<Bytes, RemuxError> {
+pub fn picture(samples: &Samples) -> Result<Picture, RemuxError> {
     let video = samples.video.as_ref().ok_or(RemuxError::NoKeyPicture)?;
     let key = video
         .samples
@@ -101,7 +115,20 @@ pub fn picture(samples: &Samples) -> Result<Bytes, RemuxError> {
         .find(|sample| sample.key)
         .ok_or(RemuxError::NoKeyPicture)?;
     let header = video_header(video, VIDEO_ID)?;
-    Ok(boxes::still(&header, &key.data)?.into())
+    Ok(Picture {
+        file: boxes::still(&header, &key.data)?.into(),
+        pts: key.pts,
+        first: video.samples.first().map_or(key.pts, |sample| sample.pts),
+    })
+}
+
+/// Checks that the pictures can be written: sound alone may be left out of a film.
+///
+/// # Errors
+/// [`RemuxError::Codec`].
+pub(crate) fn check_pictures(samples: &Samples) -> Result<(), RemuxError> {
+    let video = samples.video.as_ref().filter(|video| !video.samples.is_empty());
+    video.map_or(Ok(()), |video| video_header(video, VIDEO_ID).map(drop))
 }
 
 /// Places the samples of a chunk of `duration` ns on its time line, pictures first. Tracks that MP4 does not take are left out, as

@@ -208,6 +208,20 @@ fn each_container_is_played_in_its_way() {
         );
     }
     assert_eq!(of(Container::WebM, "vp8,vorbis", 1000, 376), Playing::Not);
+    // Sound that could be written anew makes no recording of it: the picture would be black.
+    for (container, codecs) in [
+        (Container::WebM, "vp9,opus"),
+        (Container::Matroska, "av01.0.08M.08,mp4a.40.2"),
+        (Container::Flv, "vp09.00.10.08,mp4a.40.2"),
+        (Container::MpegTs, "mp4v.61,mp4a.40.2"),
+        (Container::Matroska, "mjpeg,mp4a.40.2"),
+    ] {
+        assert_eq!(of(container, codecs, 1000, 376), Playing::Not, "{codecs}");
+    }
+    assert_eq!(of(Container::Fmp4, "av01.0.08M.08,mp4a.40.2", 1000, 0), Playing::Not);
+    assert_eq!(of(Container::Fmp4, "av01.0.08M.08,mp4a.40.2", 1000, 700), Playing::Fragmented);
+    assert_eq!(of(Container::Fmp4, "av01.0.08M.08,opus,alaw", 1000, 700), Playing::Fragmented);
+    assert_eq!(of(Container::Matroska, "opus", 1000, 376), Playing::Remuxed, "sound alone");
     let mut webm = run(0, 0..3);
     for chunk in &mut webm {
         (chunk.meta.container, chunk.meta.codecs) = (Container::WebM, Some("vp8,vorbis".into()));

@@ -178,7 +178,12 @@ impl From<MediaError> for ApiError {
                 Self::not_found("this recording does not exist any more")
             }
             MediaError::Bucket(error) => error.into(),
-            error => {
+            // The chunk itself is what is wrong: it will be so the next time, too, and a player goes on behind it.
+            MediaError::Remux(_) | MediaError::TooLarge(_) => {
+                tracing::warn!("a chunk cannot be played: {error}");
+                Self::unplayable(error.to_string())
+            }
+            MediaError::Ended => {
                 tracing::warn!("a chunk cannot be played: {error}");
                 Self::new(
                     StatusCode::BAD_GATEWAY,

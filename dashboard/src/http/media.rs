@@ -20,6 +20,7 @@ use super::error::ApiError;
 use super::hls::nothing;
 use super::range::{Wanted, range_of, wanted};
 use crate::hls::playlist::{Playing, encoded, playing};
+use crate::hls::remux::Picture;
 use crate::index::{Chunk, HOUR};
 
 /// A generation never changes.
@@ -31,6 +32,9 @@ async fn chunk_of(shared: &Shared, generation: i64, name: &str) -> Result<Chunk,
         .map(|(_, chunk)| chunk)
         .ok_or_else(|| ApiError::not_found("there is no such recording"))
 }
+
+/// When a picture was taken.
+const PICTURE_TIME: HeaderName = HeaderName::from_static("picture-time");
 
 /// How long a signed address is good for.
 const SIGNED_FOR: Duration = Duration::from_secs(600);
@@ -211,7 +215,12 @@ pub(super) async fn preview(State(shared): State<Shared>, Question(at): Question
     };
     let address = format!("/preview/{}/{}.mp4", chunk.generation, encoded(&chunk.name));
     let headers = [(LOCATION, address), (CACHE_CONTROL, "no-store".to_owned())];
-    Ok((StatusCode::FOUND, headers, [("picture-time", rfc3339_ms(chunk.meta.start))]).into_response())
+    // Where it does not begin with its key frame, the time is not known before that is read.
+    let time = chunk.meta.key_frame.then(|| [(PICTURE_TIME, rfc3339_ms(chunk.meta.start))]);
+    Ok(match time {
+        Some(time) => (StatusCode::FOUND, headers, time).into_response(),
+        None => (StatusCode::FOUND, headers).into_response(),
+    })
 }
 
 /// `GET /preview/{generation}/{object}.mp4`
@@ -225,9 +234,20 @@ pub(super) async fn picture(
         .ok_or_else(|| ApiError::not_found("there is no such picture"))?;
     let chunk = chunk_of(&shared, generation, name).await?;
     let picture = shared.app.media.picture(&shared.app.index, &chunk).await?;
-    let mut response = held(&picture, &chunk, range_of(&headers, &etag(&chunk)));
-    if let Ok(value) = rfc3339_ms(chunk.meta.start).parse() {
-        response.headers_mut().insert(HeaderName::from_static("picture-time"), value);
+    let mut response = held(&picture.file, &chunk, range_of(&headers, &etag(&chunk)));
+    if let Ok(value) = rfc3339_ms(shown_at(&chunk, &picture)).parse() {
+        response.headers_mut().insert(PICTURE_TIME, value);
     }
     Ok(response)
+}
+
+/// When a chunk's picture was taken, ns since the Unix epoch.
+fn shown_at(chunk: &Chunk, picture: &Picture) -> u64 {
+    let begins = chunk
+        .meta
+        .pts_start
+        .and_then(|pts| i64::try_from(pts).ok())
+        .unwrap_or(picture.first);
+    let after = u64::try_from(picture.pts.saturating_sub(begins)).unwrap_or(0);
+    chunk.meta.start.saturating_add(after)
 }

@@ -50,7 +50,7 @@ impl Chunk {
         if meta.end <= meta.start {
             meta.end = meta.start.saturating_add(meta.duration);
         }
-        if meta.end - meta.start > MAX_DURATION || meta.end == meta.start {
+        if meta.end - meta.start > MAX_DURATION || meta.duration > MAX_DURATION || meta.end == meta.start {
             return None;
         }
         meta.device = String::new();
@@ -213,6 +213,12 @@ pub(crate) mod tests {
                 object.metadata.insert("start-time".into(), "2026-11-22T06:40:00.000Z".into());
             }
             assert!(Chunk::of(&template(), "cam", object).is_none(), "{key}");
+        }
+        // Three years in an object of ten seconds: a player would take it for all that comes then.
+        for (length, is_chunk) in [("86400000", true), ("86400001", false), ("99999999999", false)] {
+            let mut object = listed("cam", &name);
+            object.metadata.insert("duration-ms".into(), length.into());
+            assert_eq!(Chunk::of(&template(), "cam", object).is_some(), is_chunk, "{length} ms");
         }
         assert!(
             Chunk::of(

@@ -166,7 +166,11 @@ pub fn pause(cut: &mut Cut, kind: u8) {
 
 /// Stores chunks as a session of `camera` that begins at `start` (ns since the Unix epoch); `left_out` numbers are lost.
 pub fn store(server: &GcsServer, camera: &str, cuts: &[Cut], start: u64, left_out: &[u64]) {
-    let session = session_id(start, 7);
+    store_as(server, camera, &session_id(start, 7), cuts, start, left_out);
+}
+
+/// The same, as chunks of a session that may have others.
+pub fn store_as(server: &GcsServer, camera: &str, session: &str, cuts: &[Cut], start: u64, left_out: &[u64]) {
     let template = Template::parse(DEFAULT_LOCATION).unwrap();
     // Bytes from a file arrive all at once: the container's time shows when each chunk begins.
     let pts = |info: &ChunkInfo| info.pts_start.unwrap();
@@ -178,13 +182,13 @@ pub fn store(server: &GcsServer, camera: &str, cuts: &[Cut], start: u64, left_ou
         };
         let naming = NameFields {
             device: camera,
-            session: &session,
+            session,
             seq: info.sequence,
             ext: info.container.extension(),
             start: info.start,
         };
         let name = template.format(&naming).unwrap();
-        server.put_with(BUCKET, &name, &cut.bytes, &info.metadata(camera, &session, &BTreeMap::new()));
+        server.put_with(BUCKET, &name, &cut.bytes, &info.metadata(camera, session, &BTreeMap::new()));
     }
 }
 
