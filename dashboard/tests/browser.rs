@@ -17,12 +17,13 @@ use common::gcs_server::Answer;
 use common::iap_signer::{AUDIENCE, Signer, claims, jwks};
 use common::{
     Cut, Dashboard, FLV_PICTURES, FLV_SOUND, GcsServer, SECOND, STREAMS, Stream, cut, encode, now, pause, settings, status,
-    store, web,
+    store, store_as, web,
 };
 use gcstreamer_dashboard::iap::{IapSettings, Source};
 use gcstreamer_dashboard::mqtt::Broker;
 use gcstreamer_dashboard::settings::{Auth, Settings};
 use gcstreamer_schema::cameras::Camera;
+use gcstreamer_schema::session::session_id;
 use gcstreamer_storage::{Credentials, Endpoint};
 use serde_json::json;
 
@@ -62,6 +63,19 @@ fn store_oddities(server: &GcsServer, cuts: &[Cut], start: u64) {
     let mut rounded = cuts[..1].to_vec();
     rounded[0].info.duration = 4_000_400_000;
     store(server, "rounded", &rounded, start + 600_000, &[]);
+}
+
+/// Half an hour, ns.
+const SET_BACK: u64 = 1800 * SECOND;
+
+/// Stores what a camera recorded whose clock was set back by half an hour after twelve seconds, and what cannot be read of another.
+fn store_faults(server: &GcsServer, cuts: &[Cut], start: u64) {
+    let session = session_id(start, 7);
+    store_as(server, "set-back", &session, &cuts[..3], start, &[]);
+    store_as(server, "set-back", &session, &cuts[3..], start - SET_BACK, &[]);
+    let mut damaged = cuts.to_vec();
+    damaged[2].bytes.fill(0);
+    store(server, "damaged", &damaged, start, &[]);
 }
 
 fn listed(id: &str, name_and_zone: Option<(&str, &str)>) -> Camera {
@@ -121,6 +135,7 @@ fn the_page_plays_what_was_recorded() {
             store(&server, "holed", &cuts, start, &[2]);
             store(&server, EVIL, &cuts, start, &[]);
             store_oddities(&server, &cuts, start);
+            store_faults(&server, &cuts, start);
             for (camera, sound, pictures) in [("late-sound", 0, None), ("pausing", 1, Some(3))] {
                 let mut cuts = cuts.clone();
                 pause(&mut cuts[sound], FLV_SOUND);
@@ -214,7 +229,7 @@ fn the_page_plays_what_was_recorded() {
     let login = json!({"address": guarded.address, "token": token});
     std::fs::write(
         &plan,
-        json!({"cameras": cameras, "gap": gap, "outage": OUTAGE / 1_000_000, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap, "refused": refused.address, "live": live}).to_string(),
+        json!({"cameras": cameras, "gap": gap, "outage": OUTAGE / 1_000_000, "setBack": SET_BACK / 1_000_000, "evil": EVIL, "login": login, "mqtt": mqtt, "redirected": redirected.address, "iap": iap, "refused": refused.address, "live": live}).to_string(),
     )
     .unwrap();
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../dashboard-screenshots");
@@ -230,5 +245,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 42, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 45, "{text}");
 }

@@ -1,6 +1,6 @@
 // Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address", "outage": milliseconds, "live": {"address", "cameras", "trigger"}}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address", "outage": milliseconds, "setBack": milliseconds, "live": {"address", "cameras", "trigger"}}
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { again } from "./again.mjs";
 import { beyond } from "./beyond.mjs";
 import { together } from "./together.mjs";
-import { accessible, address, browser, data, faults, screenshots, shown, state, tab, until, url } from "./tools.mjs";
+import { accessible, address, browser, data, faults, pictures, screenshots, shown, state, tab, until, url } from "./tools.mjs";
 
 const { cameras, gap, evil, login, mqtt, redirected, iap, refused } = data;
 
@@ -63,7 +63,7 @@ const tests = {
     const { start } = cameras[0];
     await page.goto(url("telephone", start + 1000));
     await until("it does not play", () => state(page), ({ frames, time }) => frames > 5 && time > 0);
-    await page.waitForSelector("[role=note]:has-text('Sound as G.711 A-law does not play in a browser')");
+    await page.waitForSelector("[role=note]:has-text('Sound as G.711 A-law does not play here and is left out')");
     await accessible(page, "left out");
   },
 
@@ -300,6 +300,38 @@ const tests = {
     await until("it stands still", () => state(page), ({ paused, ready }) => !paused && ready >= 2);
     assert.ok(gone.length > 0);
     assert.deepEqual(faults.filter((fault) => !fault.includes("404")), []);
+    faults.length = 0;
+  },
+
+  async "a piece that was damaged in the bucket is told, and the rest plays"() {
+    const { start, seconds } = cameras[0];
+    const page = await tab();
+    await page.goto(url("damaged", start + 2000));
+    await until("it does not start", () => state(page), ({ frames }) => frames > 5);
+    await until("it is not told", () => page.textContent(".screen"), (text) => text.includes("a piece cannot be played: the chunk"));
+    await until("the rest does not play", () => shown(page), (at) => at > start + 14_000 && at <= start + seconds * 1000);
+    await until("it stands still", () => state(page), ({ paused, ready }) => !paused && ready >= 2);
+    assert.deepEqual(faults.filter((fault) => !fault.includes("415")), []);
+    faults.length = 0;
+  },
+
+  async "after a clock was set back an instant shows what was recorded then"() {
+    const { start } = cameras[0];
+    const page = await tab();
+    // The last eight seconds of the recording have the times of half an hour before.
+    await page.goto(url("set-back", start - data.setBack + 1000));
+    const [picture] = await until("it shows another picture", () => pictures(page), ([{ seconds }]) => seconds >= 12.5);
+    assert.ok(picture.seconds < 15, JSON.stringify(picture));
+    assert.ok(!picture.words.includes("nothing is recorded here"), picture.words);
+    const at = await shown(page);
+    assert.ok(at > start - data.setBack + 500 && at < start - data.setBack + 8500, new Date(at).toISOString());
+  },
+
+  async "an address at the end of time says that nothing is stored then"() {
+    const page = await tab();
+    await page.goto(`${address}/?cam=${cameras[0].id}&t=9999-12-31T23:59:59Z`);
+    await until("it is not said", () => page.textContent(".screen"), (text) => text.includes("nothing is stored after"));
+    assert.ok((await page.textContent(".when")).includes("255"), await page.textContent(".when"));
     faults.length = 0;
   },
 

@@ -5,6 +5,7 @@ import { takesToken } from "./api";
 import { Board } from "./board";
 import { Group } from "./group";
 import { LoadAnew, LogIn } from "./login";
+import { askedFor } from "./time";
 import { MOST } from "./together";
 import { Watch } from "./watch";
 
@@ -38,9 +39,7 @@ function App() {
   const cameras = [...new Set(query.getAll("cam"))].slice(0, MOST);
   const [camera] = cameras;
   if (camera === undefined) return <Board />;
-  // A + in a query is a space.
-  const asksFor = Date.parse((query.get("t") ?? "").replace(/ (?=\d\d:?\d\d$)/, "+"));
-  const at = Number.isNaN(asksFor) ? null : asksFor;
+  const at = askedFor(query.get("t") ?? "");
   if (cameras.length > 1) return <Group key={cameras.join("\0")} cameras={cameras} at={at} />;
   return <Watch key={camera} camera={camera} at={at} />;
 }

@@ -167,7 +167,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
                 <label class="check quiet"><input type="checkbox" checked={heard === camera} onChange={() => setHeard(heard === camera ? null : camera)} /> Sound<span class="unseen"> of {nameOf(camera)}</span></label>
                 <a class="quiet" href={addressOf(cameras.filter((other) => other !== camera), at)} onClick={followed} aria-label={`Close ${nameOf(camera)}`}>✕</a>
               </figcaption>
-              {(told[index]?.leftOut.length ?? 0) > 0 && <p class="quiet note" role="note">{codecs(told[index]?.leftOut ?? [])} does not play in a browser and is left out here.</p>}
+              {(told[index]?.leftOut.length ?? 0) > 0 && <p class="quiet note" role="note">{codecs(told[index]?.leftOut ?? [])} does not play here and is left out.</p>}
             </figure>
           ))}
         </div>

@@ -4,6 +4,7 @@ import type { LevelDetails } from "hls.js";
 import { BY_SCRIPT, AGAIN, type About, ApiError, NEVER, UNANSWERED, answered, failure, get } from "./api";
 import type { Skipped } from "./bar";
 import { lookOn } from "./search";
+import { type Segment, latestEnd, segmentAt } from "./segments";
 import { RECENT } from "./steady";
 import { HOUR, clock, iso } from "./time";
 import { codecs } from "./words";
@@ -26,9 +27,6 @@ export type Place = { kind: "stored"; position: number } | { kind: "gap"; until:
 
 /** What a window is to show once it is there. */
 interface Wish { at: number | undefined; play: boolean }
-
-/** A segment of the playlist: where it lies in the player's time (s), and the instant at which it begins (ms). */
-interface Segment { start: number; duration: number; at: number }
 
 export const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
 
@@ -75,7 +73,9 @@ const segment = (fragment: { start: number; duration: number; programDateTime: n
 /** What the server's answer says went wrong. */
 function told(request: unknown): string | undefined {
   try {
-    return String(JSON.parse((request as XMLHttpRequest).responseText).error);
+    const { response } = request as XMLHttpRequest;
+    // Media are asked for as bytes.
+    return String(JSON.parse(response instanceof ArrayBuffer ? new TextDecoder().decode(response) : response).error);
   } catch {
     return undefined;
   }
@@ -174,8 +174,8 @@ export class Player {
     if (this.isComing || !this.covers(at)) return { kind: "loading" };
     const last = this.segments.at(-1);
     if (!last && !this.isEmpty) return { kind: "loading" };
-    const next = this.segments.find(({ at: begins, duration }) => at < begins + duration * 1000);
-    if (!next) return this.behind(at, last ? last.at + last.duration * 1000 : undefined);
+    const next = segmentAt(this.segments, at);
+    if (!next) return this.behind(at, this.live ? this.end() : latestEnd(this.segments));
     // Times of neighbours differ by some milliseconds.
     if (at < next.at - 150) return { kind: "gap", until: next.at };
     return { kind: "stored", position: next.start + Math.max(0, at - next.at) / 1000 };
@@ -347,7 +347,9 @@ export class Player {
       const unanswered = data.type === Hls.ErrorTypes.NETWORK_ERROR && data.frag !== undefined && !data.response?.code;
       if (unanswered && !proxied) void this.comeByProxy(address, at, play, turn);
       // hls.js would ask for it half a minute long.
-      if (data.frag && data.response?.code === 404) return this.goOver(hls, turn);
+      if (data.frag && data.response?.code === 404) return this.goOver(hls, turn, "a piece is not in the bucket any more");
+      // Asked for again it would be what it is.
+      if (data.frag && data.response?.code === 415) return this.goOver(hls, turn, `a piece cannot be played: ${told(data.networkDetails) ?? "it is damaged"}`);
       if (!data.fatal) return;
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         const without = unplayable(data.mimeType);
@@ -384,7 +386,7 @@ export class Player {
 
   /** Whether all of a window lies before an instant that its reader wants to see. */
   private endsBefore(segments: Segment[], at: number | undefined): boolean {
-    return at !== undefined && !this.live && !this.isLed && !segments.some(({ at: begins, duration }) => at < begins + duration * 1000);
+    return at !== undefined && !this.live && !this.isLed && !segmentAt(segments, at);
   }
 
   /** Goes to the first recording behind an instant of which the window has nothing; `otherwise`, if nothing follows. */
@@ -399,9 +401,9 @@ export class Player {
     this.listener.said(`nothing is stored after ${clock(at)}`);
   }
 
-  /** A chunk was deleted after the playlist was made: goes on behind it. */
-  private goOver(hls: HlsClass, turn: number): void {
-    this.note = "a piece is not in the bucket any more; it goes on after it";
+  /** A chunk was deleted after the playlist was made, or cannot be played: says why, and goes on behind it. */
+  private goOver(hls: HlsClass, turn: number, why: string): void {
+    this.note = `${why}; it goes on after it`;
     this.listener.said(this.note);
     const loaded = Math.max(this.video.currentTime, ...ranges(this.video.buffered).map(([, end]) => end));
     const lost = this.segments.find(({ start, duration }) => loaded < start + duration - 0.05) ?? this.segments.at(-1);
@@ -485,12 +487,10 @@ export class Player {
 
   /** Where an instant lies in the playlist, seconds. In a gap: where it goes on. */
   private position(at: number): number | undefined {
-    for (const { at: begins, start, duration } of this.segments) {
-      if (!(at < begins + duration * 1000)) continue;
-      this.listener.said(begins - at > 1000 ? { at, until: begins } : "");
-      return start + Math.max(0, at - begins) / 1000;
-    }
-    return undefined;
+    const next = segmentAt(this.segments, at);
+    if (!next) return undefined;
+    this.listener.said(next.at - at > 1000 ? { at, until: next.at } : "");
+    return next.start + Math.max(0, at - next.at) / 1000;
   }
 
   private tell = (): void => {
@@ -502,10 +502,10 @@ export class Player {
 
   /** At the end of a window: the next one, if anything follows. */
   private goOn = (): void => {
-    const last = this.segments.at(-1);
-    if (this.live || this.isLed || !last) return;
+    const latest = latestEnd(this.segments);
+    if (this.live || this.isLed || latest === undefined) return;
     // Times are rounded: what was shown ends up to a millisecond later than it is said to.
-    const end = last.at + last.duration * 1000 + 1;
+    const end = latest + 1;
     // Where going on brought nothing, what is stored there is no longer than it seems.
     const isBeyond = this.continued !== undefined && end - this.continued < 1000;
     void this.follows(end, isBeyond).then((found) => {

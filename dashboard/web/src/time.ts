@@ -5,16 +5,40 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
+/** The last instant that a camera is shown at, ms: those of the server end in 2554. */
+const LATEST = Date.UTC(2554, 0, 1);
+
+/** The instant that an address asks for, or the nearest one that the server knows of; `null` for what is no time. */
+export function askedFor(text: string): number | null {
+  // A + in a query is a space.
+  const at = Date.parse(text.replace(/ (?=\d\d:?\d\d$)/, "+"));
+  return Number.isNaN(at) ? null : Math.min(LATEST, Math.max(0, at));
+}
+
+let asked: string | undefined;
 let shown: string | undefined;
 
 /** The zone that times are shown in: the camera's, else the browser's. */
 export const zone = (): string => shown ?? (Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
 
-/** Shows times in this zone; `undefined`: the browser's. */
+/** Shows times in this zone; `undefined`, or one that the browser does not know: the browser's. */
 export function setZone(name: string | undefined): void {
-  if (name === shown) return;
-  shown = name;
+  if (name === asked) return;
+  asked = name;
+  shown = name !== undefined && isKnown(name) ? name : undefined;
   formats.clear();
+}
+
+/** The camera's zone, where the browser does not know it and times are not shown in it: a system lists names that are none of IANA (`localtime`). */
+export const unknownZone = (): string | undefined => (asked === shown ? undefined : asked);
+
+function isKnown(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat(undefined, { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 const formats = new Map<string, Intl.DateTimeFormat>();

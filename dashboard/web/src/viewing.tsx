@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { AGAIN, type About, ApiError, type Timeline, get } from "./api";
 import { type Skipped, type View, asked, described, instantOfPicture } from "./bar";
 import { askForToken } from "./login";
-import { clock, date, iso, moment, setZone, span, zone } from "./time";
+import { clock, date, iso, moment, setZone, span, unknownZone, zone } from "./time";
 import { reason } from "./words";
 
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
@@ -133,7 +133,7 @@ export function When({ at, isUtc, setUtc, children }: { at: number; isUtc: boole
   return (
     <p class="when">
       <time dateTime={iso(at)}>{clock(at)}</time> {date(at)}
-      <span class="quiet"> {zone()}{zone() !== "UTC" && ` · ${iso(at).slice(11, 19)} UTC`}</span>
+      <span class="quiet"> {zone()}{zone() !== "UTC" && ` · ${iso(at).slice(11, 19)} UTC`}{unknownZone() && ` · this browser does not know the camera's zone "${unknownZone()}"`}</span>
       <label class="check"><input type="checkbox" checked={isUtc} onChange={(event) => setUtc(event.currentTarget.checked)} /> UTC</label>
       {children}
     </p>

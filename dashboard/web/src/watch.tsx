@@ -149,7 +149,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
           {peeked !== null && <Peek camera={camera} at={peeked} timeline={timeline} />}
           {said && <p class="said" role="status">{typeof said === "string" ? said : skippedOver(withReason(said, [timeline]))}</p>}
         </div>
-        {leftOut.length > 0 && <p class="quiet" role="note">{codecs(leftOut)} does not play in a browser and is left out here. A download "as recorded" has it.</p>}
+        {leftOut.length > 0 && <p class="quiet" role="note">{codecs(leftOut)} does not play here and is left out. A download "as recorded" has it.</p>}
         <When at={peeked ?? at} isUtc={isUtc} setUtc={setUtc}>
           {player.current?.showsLive() && playing && <span class="live"> live, {span(Math.max(0, Date.now() - at) / 1000)} behind</span>}
         </When>

@@ -10,6 +10,7 @@ async function load(file) {
 
 const bar = await load("src/bar.ts");
 const frames = await load("src/frames.ts");
+const segments = await load("src/segments.ts");
 const steady = await load("src/steady.ts");
 const time = await load("src/time.ts");
 const words = await load("src/words.ts");
@@ -184,4 +185,46 @@ test("the clock waits for a picture that is late, not for a gap, and not for eve
   assert.equal(steady.isAwaited("loading", undefined, 1, 100), true);
   for (const place of ["gap", "after"]) assert.equal(steady.isAwaited(place, undefined, 1, 100), false);
   assert.equal(steady.isAwaited("loading", undefined, 1, 60_000), false);
+});
+
+test("after a clock was set back an instant is found where it was recorded, not in what the playlist has first", () => {
+  const at = (text) => Date.parse(`2026-11-22T${text}Z`);
+  // Ten chunks from 14:00 on, then the clock is set back by half an hour; the playlist is in the order of recording.
+  const run = (begins, start) => Array.from({ length: 10 }, (_, index) => ({ start: start + index * 10, duration: 10, at: begins + index * 10_000 }));
+  const list = [...run(at("14:00:00"), 0), ...run(at("13:31:40"), 100)];
+  const found = (text) => segments.segmentAt(list, at(text))?.start;
+  assert.equal(found("13:32:00"), 120);
+  assert.equal(found("13:32:09.999"), 120);
+  assert.equal(found("14:00:15"), 10);
+  // In a gap: where it goes on by the clock.
+  assert.equal(found("13:00:00"), 100);
+  assert.equal(found("13:50:00"), 0);
+  assert.equal(found("14:01:40"), undefined);
+  assert.equal(segments.latestEnd(list), at("14:01:40"));
+  assert.equal(segments.latestEnd([]), undefined);
+});
+
+test("an address asks for an instant between 1970 and 2554, whatever it says, and its days and marks have an end", () => {
+  assert.equal(time.askedFor("2026-11-22T14:00:00 01:00"), Date.UTC(2026, 10, 22, 13));
+  assert.equal(time.askedFor(""), null);
+  assert.equal(time.askedFor("0001-01-01T00:00:00Z"), 0);
+  for (const text of ["9999-12-31T23:59:59Z", "+275760-09-13T00:00:00Z"]) {
+    const at = time.askedFor(text);
+    assert.equal(iso(at), "2554-01-01T00:00:00.000Z");
+    assert.ok(time.marks(at - 30 * 86_400_000, at + 30 * 86_400_000, 86_400_000).length > 50);
+  }
+});
+
+test("a zone that the browser does not know leaves times in the browser's, and is named", () => {
+  const own = time.zone();
+  for (const name of ["localtime", "posixrules", "Factory", "Mars/Base"]) {
+    time.setZone(name);
+    assert.equal(time.zone(), own);
+    assert.equal(time.unknownZone(), name);
+    assert.ok(time.clock(0).length > 0);
+  }
+  time.setZone("Asia/Tokyo");
+  assert.deepEqual([time.zone(), time.unknownZone(), time.clock(0)], ["Asia/Tokyo", undefined, "09:00:00"]);
+  time.setZone(undefined);
+  assert.deepEqual([time.zone(), time.unknownZone()], [own, undefined]);
 });
