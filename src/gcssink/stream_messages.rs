@@ -48,6 +48,16 @@ pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: 
             gst::StreamError::Format,
             ("key frames come without SPS and PPS in the stream: chunks after the first cannot be decoded alone; put h264parse config-interval=-1 (H.265: h265parse config-interval=-1) before the muxer, and video/x-h264,alignment=au before that parser where it has them already")
         ),
+        Warning::NoSequenceHeader => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            ("groups of pictures come without a sequence header: chunks after the first cannot be decoded alone; have the encoder repeat it (mpeg2enc sequence-header-every-gop=true)")
+        ),
+        Warning::NoObjectLayer => gst::element_warning!(
+            element,
+            gst::StreamError::Format,
+            ("key frames come without the configuration of MPEG-4 video (VOL) in the stream: chunks cannot be decoded alone; put mpeg4videoparse config-interval=1 before the muxer")
+        ),
         Warning::LongFragment(length) => gst::element_warning!(
             element,
             gst::StreamError::Format,

@@ -19,6 +19,8 @@ mod tests_heads;
 #[cfg(test)]
 mod tests_input;
 #[cfg(test)]
+mod tests_mpeg;
+#[cfg(test)]
 mod tests_stops;
 #[cfg(test)]
 mod tests_tables;
@@ -53,6 +55,10 @@ pub enum Warning {
     },
     /// Key units without SPS/PPS.
     NoParameterSets,
+    /// Key units of MPEG-2 without a sequence header.
+    NoSequenceHeader,
+    /// Key units of MPEG-4 part 2 without a video object layer.
+    NoObjectLayer,
     /// PES packets are not aligned with pictures: the last picture of a chunk lacks its end.
     Unaligned,
     /// Pictures after a key unit depend on pictures before it.

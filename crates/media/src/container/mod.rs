@@ -53,6 +53,8 @@ pub enum Track {
 pub enum Key {
     /// No.
     No,
+    /// Not known: the format is not parsed, and the container has flagged nothing so far.
+    Unjudged,
     /// Yes, but pictures that follow in the stream and are shown before it may depend on earlier ones (an H.264 recovery
     /// point with `recovery_frame_cnt` 0, an H.265 CRA).
     Open,
@@ -64,7 +66,7 @@ impl Key {
     /// Whether decoding can begin here.
     #[inline]
     pub fn is_key(self) -> bool {
-        self != Self::No
+        matches!(self, Self::Open | Self::Closed)
     }
 }
 
@@ -143,6 +145,10 @@ impl Unit {
 pub enum Notice {
     /// A key frame without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
     NoParameterSets,
+    /// A key frame of MPEG-2 without a sequence header: as above.
+    NoSequenceHeader,
+    /// A key frame of MPEG-4 part 2 without a video object layer (VOL): as above.
+    NoObjectLayer,
     /// A transport stream comes without PAT and PMT: it is cut by arrival until they come.
     NoProgram,
     /// PES packets are not aligned with pictures: the rest of the last picture of a chunk is in the next one.

@@ -124,6 +124,8 @@ impl Chunker {
                 self.next.cut_from.get_or_insert(mark.at);
             }
             MarkKind::Notice(Notice::NoParameterSets) => self.warn(Warning::NoParameterSets, events),
+            MarkKind::Notice(Notice::NoSequenceHeader) => self.warn(Warning::NoSequenceHeader, events),
+            MarkKind::Notice(Notice::NoObjectLayer) => self.warn(Warning::NoObjectLayer, events),
             MarkKind::Notice(Notice::NoProgram) => self.warn(Warning::NoProgram, events),
             MarkKind::Notice(Notice::Unaligned) => self.warn(Warning::Unaligned, events),
             MarkKind::Notice(Notice::OpenGop) => self.warn(Warning::OpenGop, events),

@@ -20,16 +20,40 @@ pub(super) struct Waiting {
     /// Time and stamp of the first unit.
     pub(super) since: Option<Box<(Option<u64>, Stamp)>>,
     /// Sound that came before any picture.
-    pub(super) sound: Option<Box<HeldSound>>,
+    pub(super) sound: Option<Box<HeldUnits>>,
+    /// Pictures of which nothing shows whether decoding can begin with them.
+    pub(super) unjudged: Option<Box<Unjudged>>,
     /// `Some` once a picture came that cannot be decoded, or if recording is stopped: what arrives is dropped.
     pub(super) dropping: Option<Dropping>,
 }
 
-/// Sound that came before any picture: its first unit, and the times of all.
+/// Units of a track that came before a chunk began: the first of them, and the times of all.
 #[derive(Debug)]
-pub(super) struct HeldSound {
+pub(super) struct HeldUnits {
     first: LastUnit,
     frames: Frames,
+}
+
+impl HeldUnits {
+    fn new(first: LastUnit) -> Self {
+        Self {
+            first,
+            frames: Frames::default(),
+        }
+    }
+
+    fn add(&mut self, unit: &Unit) {
+        if let Some(pts) = unit.pts {
+            self.frames.add(pts, unit.end);
+        }
+    }
+}
+
+/// Pictures that are kept until it shows which of them are key: they are stored if none ever is, and else the gap in front of it.
+#[derive(Debug)]
+pub(super) struct Unjudged {
+    held: HeldUnits,
+    gap: Dropping,
 }
 
 /// The bytes dropped before the first key unit.
@@ -97,6 +121,16 @@ impl Dropping {
     }
 }
 
+fn last_unit(at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) -> LastUnit {
+    LastUnit {
+        at,
+        unit: unit.clone(),
+        container_pts,
+        stamp,
+        picture_end: None,
+    }
+}
+
 impl Chunker {
     /// Dates a gap that began before the first buffer: recording was stopped from the start.
     #[inline]
@@ -158,11 +192,19 @@ impl Chunker {
         let is_too_long = waited >= self.limits.patience() || (self.limits.hard > 0 && held >= self.limits.hard);
         if !unit.key.is_key() && !is_too_long {
             match unit.track {
+                Track::Video if unit.key == Key::Unjudged && waiting.dropping.is_none() => {
+                    self.keep_picture(at, unit, container_pts, stamp);
+                }
                 Track::Video => self.drop_picture(unit, &stamp),
                 Track::Audio => self.keep_sound(at, unit, container_pts, stamp),
                 Track::Other => {}
             }
             return;
+        }
+        let unjudged = waiting.unjudged.take();
+        if unit.key.is_key() {
+            // Those in front of the first that is known to be key are none.
+            waiting.dropping = waiting.dropping.or(unjudged.as_ref().map(|pictures| pictures.gap));
         }
         let (from, init) = match (&waiting.dropping, &waiting.first, &unit.init) {
             // Nothing was dropped: sound in front of the first picture belongs to the chunk.
@@ -171,9 +213,10 @@ impl Chunker {
             // No chunk can begin inside a Matroska Cluster of known size: the next unit is tried.
             _ => return,
         };
+        let unjudged = unjudged.filter(|_| waiting.dropping.is_none());
         let dropped = waiting.dropping.take();
         let sound = waiting.sound.take();
-        let is_sound = dropped.is_none() && unit.track != Track::Video;
+        let has_held = dropped.is_none() && (unit.track != Track::Video || unjudged.is_some());
         if !unit.key.is_key() {
             self.warn_of_no_key(waited, events);
         }
@@ -186,8 +229,8 @@ impl Chunker {
             None => self.discard_head(from, &init, &stamp, unit.pts, events),
         }
         self.begin(from, init, stamp, events);
-        if is_sound {
-            self.begin_with_sound(sound, unit.key, events);
+        if has_held {
+            self.begin_with(unjudged, sound, unit.key, events);
         }
     }
 
@@ -218,28 +261,51 @@ impl Chunker {
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
-        let sound = waiting.sound.get_or_insert_with(|| {
-            Box::new(HeldSound {
-                first: LastUnit {
-                    at,
-                    unit: unit.clone(),
-                    container_pts,
-                    stamp,
-                    picture_end: None,
-                },
-                frames: Frames::default(),
+        let sound = waiting
+            .sound
+            .get_or_insert_with(|| Box::new(HeldUnits::new(last_unit(at, unit, container_pts, stamp))));
+        sound.add(unit);
+    }
+
+    /// Remembers a picture of which nothing shows whether it is key.
+    fn keep_picture(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) {
+        let gap = self.gap_from(unit, &stamp);
+        let ChunkState::Waiting(waiting) = &mut self.state else {
+            return;
+        };
+        let pictures = waiting.unjudged.get_or_insert_with(|| {
+            Box::new(Unjudged {
+                held: HeldUnits::new(last_unit(at, unit, container_pts, stamp)),
+                gap,
             })
         });
-        if let Some(pts) = unit.pts {
-            sound.frames.add(pts, unit.end);
+        pictures.held.add(unit);
+        pictures.gap.note(unit);
+    }
+
+    /// Dates the chunk that has just begun by what came before: pictures of which none was known to be key, else sound.
+    pub(super) fn begin_with(
+        &mut self,
+        pictures: Option<Box<Unjudged>>,
+        sound: Option<Box<HeldUnits>>,
+        key: Key,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(HeldUnits { first, frames }) = pictures.map(|pictures| pictures.held) else {
+            return self.begin_with_sound(sound, key, events);
+        };
+        self.account(first.at, &first.unit, first.container_pts, first.stamp, events);
+        if let ChunkState::Open(open) = &mut self.state {
+            open.video = frames;
+            open.audio = sound.map_or(open.audio, |sound| sound.frames);
         }
     }
 
     /// Dates the chunk that has just begun by the first sound in it: no picture will.
-    pub(super) fn begin_with_sound(&mut self, sound: Option<Box<HeldSound>>, key: Key, events: &mut Vec<Event>) {
+    fn begin_with_sound(&mut self, sound: Option<Box<HeldUnits>>, key: Key, events: &mut Vec<Event>) {
         let ChunkState::Open(open) = &mut self.state else { return };
         open.any_track = true;
-        let Some(HeldSound { first, frames }) = sound.map(|sound| *sound) else {
+        let Some(HeldUnits { first, frames }) = sound.map(|sound| *sound) else {
             return;
         };
         let unit = Unit { key, ..first.unit };
@@ -252,17 +318,27 @@ impl Chunker {
 
     /// Drops a picture that came before the first key unit: it cannot be decoded. Everything from here on is dropped too.
     fn drop_picture(&mut self, unit: &Unit, stamp: &Stamp) {
+        let gap = self.gap_from(unit, stamp);
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
-        let base = self.undecided.bytes.base();
-        let start = self.clock.utc(stamp, unit.pts).0;
-        let gap = waiting.dropping.get_or_insert(Dropping {
+        let unjudged = waiting.unjudged.take().map(|pictures| pictures.gap);
+        waiting.dropping.get_or_insert(unjudged.unwrap_or(gap)).note(unit);
+    }
+
+    /// Returns the gap that begins with a picture which came before the first key unit.
+    fn gap_from(&mut self, unit: &Unit, stamp: &Stamp) -> Dropping {
+        let head = match &self.state {
+            ChunkState::Waiting(Waiting {
+                first: Some((at, _)), ..
+            }) => at.saturating_sub(self.undecided.bytes.base()),
+            _ => 0,
+        };
+        Dropping {
             pts: unit.pts,
-            head: waiting.first.as_ref().map_or(0, |(at, _)| at - base.min(*at)),
-            ..Dropping::new(GapReason::Start, start)
-        });
-        gap.note(unit);
+            head,
+            ..Dropping::new(GapReason::Start, self.clock.utc(stamp, unit.pts).0)
+        }
     }
 
     /// Returns how long the gap is that ends with this unit.
@@ -306,8 +382,8 @@ impl Chunker {
     /// Begins a chunk with everything that is held, although no key unit came.
     pub(super) fn begin_without_key(&mut self, events: &mut Vec<Event>) {
         let base = self.undecided.bytes.base();
-        let (first, sound) = match &mut self.state {
-            ChunkState::Waiting(waiting) => (waiting.first.take(), waiting.sound.take()),
+        let (first, pictures, sound) = match &mut self.state {
+            ChunkState::Waiting(waiting) => (waiting.first.take(), waiting.unjudged.take(), waiting.sound.take()),
             _ => return,
         };
         let stamp = self.undecided.stamp_at(base);
@@ -316,7 +392,7 @@ impl Chunker {
         let (from, init) = first.unwrap_or((base, Init::default()));
         self.discard_head(from, &init, &stamp, None, events);
         self.begin(from, init, stamp, events);
-        self.begin_with_sound(sound, Key::No, events);
+        self.begin_with(pictures, sound, Key::No, events);
     }
 
     /// Warns that no key unit came, unless the reason is known: without PAT and PMT none can be seen.

@@ -7,7 +7,7 @@ use super::super::fields::Fields;
 use super::super::nal::{Picture, VideoCodec};
 use super::packing::Packing;
 use super::pes::Header;
-use super::picture::{Verdict, classify_video, later_key};
+use super::picture::{Hints, Verdict, classify_video, later_key};
 use super::stream::{Kind, Video};
 
 /// Flags of the first transport packet of a PES packet.
@@ -38,21 +38,23 @@ pub(super) struct Judging<'a> {
     fields: &'a Fields,
     is_shared: bool,
     is_complete: bool,
+    lacks_sequence: bool,
 }
 
 impl<'a> Judging<'a> {
-    pub(super) fn of(fields: &'a Fields, packing: &Packing, is_complete: bool) -> Self {
+    pub(super) fn of(fields: &'a Fields, packing: &Packing, lacks_sequence: bool, is_complete: bool) -> Self {
         Self {
             fields,
             // Two fields look like two pictures.
             is_shared: packing.is_shared() && !fields.is_interlaced(),
             is_complete,
+            lacks_sequence,
         }
     }
 
     /// The key frame behind the first one, if that is none; `None` if the whole packet is needed to decide.
-    fn later(&self, verdict: &Verdict, video: Video, data: &[u8], has_pts: bool) -> Option<Option<Picture>> {
-        if !matches!(video, Video::Nal(VideoCodec::H264 | VideoCodec::H265) | Video::Mpeg2) {
+    fn later(&self, verdict: &Verdict, video: Video, data: &[u8], has_pts: bool, hints: Hints) -> Option<Option<Picture>> {
+        if !video.is_parsed() {
             return Some(None);
         }
         let may_follow = has_pts
@@ -63,7 +65,7 @@ impl<'a> Judging<'a> {
         match (may_follow, self.is_complete) {
             (false, _) => Some(None),
             (true, false) => None,
-            (true, true) => Some(later_key(video, data)),
+            (true, true) => Some(later_key(video, data, hints)),
         }
     }
 }
@@ -112,14 +114,18 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
     } else {
         (video, complete)
     };
-    let verdict = classify_video(video, data, pts.is_some(), complete, flags.random_access)?;
+    let hints = Hints {
+        is_flagged: flags.random_access,
+        lacks_sequence: judging.lacks_sequence,
+    };
+    let verdict = classify_video(video, data, pts.is_some(), complete, hints)?;
     if let (Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture), Video::Nal(codec)) = (&verdict, video)
         && !complete
         && judging.fields.needs_more(codec, data, picture)
     {
         return None;
     }
-    let verdict = match judging.later(&verdict, video, data, pts.is_some())? {
+    let verdict = match judging.later(&verdict, video, data, pts.is_some(), hints)? {
         Some(key) => Verdict::BeginsBehindRest(key),
         None => verdict,
     };

@@ -8,13 +8,15 @@
 //! continuity counter.
 //!
 //! Layers: [`sync`] finds packets, [`packet`] reads their headers, [`demux`] sorts them, [`psi`] and [`tables`] follow PAT and
-//! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`packing`], [`sound`], [`names`] and [`stream`]) judges access units,
+//! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`mpeg4`], [`packing`], [`sound`], [`names`] and [`stream`]) judges
+//! access units,
 //! [`reorder`] brings the marks into order.
 
 mod access_units;
 mod audio;
 mod demux;
 mod examine;
+mod mpeg4;
 mod names;
 mod packet;
 mod packing;

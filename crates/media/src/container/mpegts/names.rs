@@ -42,7 +42,7 @@ impl Units {
         let name = match video {
             Video::Nal(VideoCodec::H264) => codec::avc_from_sps(sps),
             Video::Nal(VideoCodec::H265) => codec::hevc_from_sps(sps),
-            Video::Nal(_) => None,
+            Video::Nal(_) | Video::Mpeg4 => None,
             Video::Mpeg2 => Some(codec::mpeg2_name(data)),
         };
         if let Some(stream) = self

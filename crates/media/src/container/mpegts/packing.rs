@@ -5,6 +5,7 @@
 
 use super::super::nal::{VideoCodec, find_start_code};
 use super::super::work;
+use super::mpeg4;
 use super::stream::Video;
 
 /// PES packets that are looked at.
@@ -75,6 +76,7 @@ fn pictures(video: Video, data: &[u8], end: usize, reference: &mut Option<u16>) 
                 let of = Some(u16::from_be_bytes([second, third]) >> 6);
                 code == 0 && std::mem::replace(reference, of) != of
             }
+            Video::Mpeg4 => code == mpeg4::VOP,
             // A first_mb_in_slice of 0 is a single bit of 1; H.265 has first_slice_segment_in_pic_flag there.
             Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 1 | 5) && second & 0x80 != 0,
             Video::Nal(_) => code >> 1 & 0x3f < 32 && third & 0x80 != 0,

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use super::super::Key;
 use super::super::nal::{Framing, MAX_PREFIX, Part, Picture, VideoCodec, classify, find_start_code, opens_with_delimiter};
 use super::super::work;
+use super::mpeg4;
 use super::stream::Video;
 
 /// What a PES packet of video holds.
@@ -20,10 +21,19 @@ pub(super) enum Verdict {
     Continues,
 }
 
-/// Judges the elementary stream bytes of a PES packet; `None` where more are needed. Flags are those of the packet.
-pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete: bool, flagged: bool) -> Option<Verdict> {
+/// What besides its bytes says of a picture whether it is a key.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hints {
+    /// The flag of the PES packet: it decides where the bytes show nothing.
+    pub(super) is_flagged: bool,
+    /// Sequence headers of MPEG-2 have come, and come no more: a group of pictures without one is a place to cut.
+    pub(super) lacks_sequence: bool,
+}
+
+/// Judges the elementary stream bytes of a PES packet; `None` where more are needed.
+pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete: bool, hints: Hints) -> Option<Verdict> {
     if video != Video::Nal(VideoCodec::Unknown) && has_pts && begins_picture(video, data, false) == Some(false) {
-        return classify_behind_tail(video, data, complete, flagged);
+        return classify_behind_tail(video, data, complete, hints);
     }
     let begins = match video {
         Video::Nal(VideoCodec::Unknown) => Some(true),
@@ -34,7 +44,7 @@ pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete:
         (Some(false), _) => return Some(Verdict::Continues),
         _ => {}
     }
-    let picture = classify_first(video, data, complete, flagged)?;
+    let picture = classify_first(video, data, complete, hints)?;
     Some(if is_rest(video, data, &picture) {
         Verdict::Continues
     } else {
@@ -50,21 +60,22 @@ fn is_rest(video: Video, data: &[u8], picture: &Picture) -> bool {
 }
 
 /// Judges the picture with which `data` opens.
-fn classify_first(video: Video, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
+fn classify_first(video: Video, data: &[u8], complete: bool, hints: Hints) -> Option<Picture> {
     match video {
-        Video::Nal(codec) => classify(codec, Framing::AnnexB, data, complete, flagged),
-        Video::Mpeg2 => classify_mpeg2(data, complete || data.len() >= MAX_PREFIX),
+        Video::Nal(codec) => classify(codec, Framing::AnnexB, data, complete, hints.is_flagged),
+        Video::Mpeg2 => classify_mpeg2(data, complete || data.len() >= MAX_PREFIX, hints.lacks_sequence),
+        Video::Mpeg4 => mpeg4::classify(data, complete, hints.is_flagged),
     }
 }
 
 /// Judges the first picture that begins behind the rest of the one before: PES packets need not be aligned with access units
 /// (data_alignment_indicator 0), and their PTS is that of the first access unit that begins in them.
-fn classify_behind_tail(video: Video, data: &[u8], complete: bool, flagged: bool) -> Option<Verdict> {
+fn classify_behind_tail(video: Video, data: &[u8], complete: bool, hints: Hints) -> Option<Verdict> {
     let Some(from) = first_access_unit(video, data) else {
         return complete.then_some(Verdict::Continues);
     };
     let data = data.get(from..).unwrap_or_default();
-    let picture = classify_first(video, data, complete, flagged)?;
+    let picture = classify_first(video, data, complete, hints)?;
     if is_rest(video, data, &picture) {
         return Some(Verdict::Continues);
     }
@@ -76,10 +87,15 @@ fn classify_behind_tail(video: Video, data: &[u8], complete: bool, flagged: bool
 }
 
 /// Judges all of a PES packet by the pictures that begin in it behind the first. Returns the first key frame.
-pub(super) fn later_key(video: Video, data: &[u8]) -> Option<Picture> {
+pub(super) fn later_key(video: Video, data: &[u8], hints: Hints) -> Option<Picture> {
+    // The flag is about the first picture of the packet.
+    let hints = Hints {
+        is_flagged: false,
+        ..hints
+    };
     let mut from = 0;
     while let Some(at) = first_access_unit(video, data.get(from..)?).map(|at| from + at) {
-        let picture = classify_first(video, data.get(at..)?, true, false)?;
+        let picture = classify_first(video, data.get(at..)?, true, hints)?;
         if picture.key.is_key() && !is_rest(video, data.get(at..)?, &picture) {
             return Some(Picture {
                 // What is in front of it in the packet cannot be decoded.
@@ -103,6 +119,7 @@ fn first_access_unit(video: Video, data: &[u8]) -> Option<usize> {
         let &code = data.get(start + 3)?;
         let (stands_before, slice) = match video {
             Video::Mpeg2 => (begins_mpeg2(code), None),
+            Video::Mpeg4 => (begins_mpeg4(code), None),
             Video::Nal(VideoCodec::H264) => (
                 matches!(code & 0x1f, 6..=9 | 15),
                 matches!(code & 0x1f, 1 | 2 | 5).then_some(4),
@@ -144,6 +161,7 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
             _ => Some(true),
         },
         Video::Mpeg2 => Some(begins_mpeg2(code)),
+        Video::Mpeg4 => Some(begins_mpeg4(code)),
     }
 }
 
@@ -152,10 +170,14 @@ fn begins_mpeg2(code: u8) -> bool {
     matches!(code, 0x00 | 0xb3 | 0xb8)
 }
 
+fn begins_mpeg4(code: u8) -> bool {
+    code == mpeg4::VOP || mpeg4::stands_before(code)
+}
+
 /// Returns whether the first slice of the picture that begins in a PES packet is in a later one: only what precedes a picture is
 /// there, or the first bytes of its start code.
 pub(super) fn is_beginning(video: Video, data: &[u8], has_pts: bool) -> bool {
-    if !matches!(video, Video::Nal(VideoCodec::H264 | VideoCodec::H265) | Video::Mpeg2) {
+    if !video.is_parsed() {
         return false;
     }
     if !has_pts || begins_picture(video, data, false) != Some(false) {
@@ -176,6 +198,7 @@ fn is_prefix(video: Video, data: &[u8]) -> bool {
         Video::Nal(VideoCodec::H265) => matches!(code >> 1 & 0x3f, 32..=35 | 39),
         // user_data, sequence_header, extension and group_start codes.
         Video::Mpeg2 => matches!(code, 0xb2 | 0xb3 | 0xb5 | 0xb8),
+        Video::Mpeg4 => mpeg4::stands_before(code),
         Video::Nal(_) => false,
     };
     work::count(data.len());
@@ -191,26 +214,27 @@ fn is_prefix(video: Video, data: &[u8]) -> bool {
     any
 }
 
-/// A key frame of MPEG-2 is an I picture with a sequence header before it.
-fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
+/// A key frame of MPEG-2 is an I picture with a sequence header before it; with `lacks_sequence` also one with a group header.
+fn classify_mpeg2(data: &[u8], complete: bool, lacks_sequence: bool) -> Option<Picture> {
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
     work::count(data.len());
     let mut sequence = None;
-    let mut closed = true;
+    let (mut closed, mut has_group) = (true, false);
     let mut from = 0;
     while let Some(start) = find_start_code(data, from) {
         let body = data.get(start + 4..).unwrap_or_default();
         match data.get(start + 3) {
             Some(0xb3) => sequence = Some((start + 4, body.get(..4))),
             // time_code takes 25 bits, then closed_gop.
-            Some(0xb8) => closed = body.get(3).is_some_and(|b| b & 0x40 != 0),
+            Some(0xb8) => (closed, has_group) = (body.get(3).is_some_and(|b| b & 0x40 != 0), true),
             Some(0) if body.len() >= 2 => {
                 // Whether it is a field is said in the extension behind its header (13818-2 6.2.3.1).
                 if !complete && mpeg2_structure(data, start).is_none() {
                     return None;
                 }
                 let intra = body.get(1).is_some_and(|b| b >> 3 & 7 == 1);
-                let key = match (intra && sequence.is_some(), closed) {
+                let begins = sequence.is_some() || (lacks_sequence && has_group);
+                let key = match (intra && begins, closed) {
                     (false, _) => Key::No,
                     (true, true) => Key::Closed,
                     (true, false) => Key::Open,
@@ -222,7 +246,7 @@ fn classify_mpeg2(data: &[u8], complete: bool) -> Option<Picture> {
                     hasher.finish()
                 });
                 return Some(Picture {
-                    has_parameter_sets: true,
+                    has_parameter_sets: sequence.is_some(),
                     config,
                     sps: sequence.map(|(at, _)| (at, 4)),
                     slice: Some(start + 3),
@@ -255,6 +279,34 @@ fn mpeg2_structure(data: &[u8], start: usize) -> Option<Option<(u16, bool)>> {
             _ => None,
         }),
         _ => Some(None),
+    }
+}
+
+/// How long the sequence headers of MPEG-2 may stay away, ns: 25 s. Less than the 30 s after which chunks are cut without a key frame, so
+/// that no stream whose headers do come again is cut elsewhere than at them.
+const SEQUENCE: u64 = 25_000_000_000;
+
+/// When the last sequence header of MPEG-2 came: some encoders write one alone, at the start.
+#[derive(Debug, Default)]
+pub(super) struct Sequences {
+    last: Option<u64>,
+    is_missing: bool,
+}
+
+impl Sequences {
+    /// Returns whether one has come, and none has come for so long that groups without one have to do.
+    pub(super) fn are_missing(&self) -> bool {
+        self.is_missing
+    }
+
+    /// Takes a picture with its time in ns.
+    pub(super) fn note(&mut self, picture: &Picture, pts: Option<u64>) {
+        let Some(pts) = pts else { return };
+        if picture.key.is_key() && picture.has_parameter_sets {
+            (self.last, self.is_missing) = (Some(pts), false);
+        } else if self.last.is_some_and(|last| pts.saturating_sub(last) >= SEQUENCE) {
+            self.is_missing = true;
+        }
     }
 }
 

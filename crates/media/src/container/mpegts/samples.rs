@@ -266,6 +266,7 @@ impl Stream {
         let name = || match self.kind {
             Kind::Video(Video::Nal(codec)) => format!("{codec:?}"),
             Kind::Video(Video::Mpeg2) => "MPEG-2".into(),
+            Kind::Video(Video::Mpeg4) => "MPEG-4 part 2".into(),
             kind => kind.name().unwrap_or_else(|| "unknown".into()),
         };
         let codec = codec.unwrap_or_else(|| Codec::Other(name()));

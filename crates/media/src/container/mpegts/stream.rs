@@ -14,6 +14,18 @@ pub(super) enum Video {
     Nal(VideoCodec),
     /// MPEG-1 and MPEG-2 video.
     Mpeg2,
+    /// MPEG-4 part 2.
+    Mpeg4,
+}
+
+impl Video {
+    /// Returns whether the bytes of the pictures are looked at; else the flag of the container decides.
+    pub(super) fn is_parsed(self) -> bool {
+        matches!(
+            self,
+            Self::Nal(VideoCodec::H264 | VideoCodec::H265) | Self::Mpeg2 | Self::Mpeg4
+        )
+    }
 }
 
 /// What is known of an audio stream.
@@ -48,10 +60,11 @@ impl Kind {
         let flagged = Self::Video(Video::Nal(VideoCodec::Unknown));
         match stream_type {
             0x01 | 0x02 => Self::Video(Video::Mpeg2),
+            0x10 => Self::Video(Video::Mpeg4),
             0x1b => Self::Video(Video::Nal(VideoCodec::H264)),
             0x24 => Self::Video(Video::Nal(VideoCodec::H265)),
-            // MPEG-4 part 2, JPEG 2000, VVC, AVS, AVS2, Dirac, VC-1.
-            0x10 | 0x21 | 0x33 | 0x42 | 0xd2 | 0xd1 | 0xea => flagged,
+            // JPEG 2000, VVC, AVS, AVS2, Dirac, VC-1.
+            0x21 | 0x33 | 0x42 | 0xd2 | 0xd1 | 0xea => flagged,
             0x03 | 0x04 => Self::Audio(Audio::Mpeg),
             0x0f => Self::Audio(Audio::Adts),
             0x11 | 0x1c => Self::Audio(Audio::Named("mp4a.40.2")),

@@ -5,14 +5,14 @@
 use bytes::Bytes;
 
 use super::super::fields::Fields;
-use super::super::nal::{MAX_PREFIX, SetsInForce};
+use super::super::nal::{MAX_PREFIX, SetsInForce, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::audio;
 use super::examine::{Flags, Found, Judging, examine};
 use super::packet::{Continuity, Counter, Packet};
 use super::packing::Packing;
 use super::pes::{Clock, Header, is_whole};
-use super::picture::{Mpeg2Fields, is_beginning};
+use super::picture::{Mpeg2Fields, Sequences, is_beginning};
 use super::psi::Elementary;
 use super::reorder::{Kinds, Reorder, Slot};
 use super::sound::{OpenSound, Target};
@@ -96,6 +96,9 @@ pub(super) struct Units {
     /// Fields of the video stream that decides on cuts, of H.264 and of MPEG-2.
     fields: Fields,
     mpeg2_fields: Mpeg2Fields,
+    sequences: Sequences,
+    /// Whether a picture of the video stream that decides on cuts was flagged that shows nothing but flags.
+    has_flag: bool,
     /// The PES packet of sound that is open, while nothing but tables came behind it.
     pub(super) sound: Option<OpenSound>,
     packing: Packing,
@@ -133,6 +136,8 @@ impl Units {
             self.has_picture = false;
             self.fields = Fields::default();
             self.mpeg2_fields = Mpeg2Fields::default();
+            self.sequences = Sequences::default();
+            self.has_flag = false;
             self.packing = Packing::default();
             self.sets = SetsInForce::default();
         }
@@ -233,12 +238,14 @@ impl Units {
         if self.joins(index) {
             self.has_picture = true;
             if !packet.start {
-                let unit = out.unit(Track::Video, init(place.head, out));
+                let mut unit = out.unit(Track::Video, init(place.head, out));
+                unit.key = self.key_of(index, false, Key::No);
                 out.put(place.at, [Some(MarkKind::Unit(unit)), None, None], marks);
                 return;
             }
         }
         let counts = self.counts_frames(index);
+        let lacks_sequence = self.lacks_sequence(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let flags = Flags {
             random_access: packet.random_access,
@@ -248,7 +255,12 @@ impl Units {
         let found = if counts && !flags.scrambled && !is_whole(payload) {
             None
         } else {
-            examine(stream.kind, payload, flags, &Judging::of(&self.fields, &self.packing, false))
+            examine(
+                stream.kind,
+                payload,
+                flags,
+                &Judging::of(&self.fields, &self.packing, lacks_sequence, false),
+            )
         };
         match found {
             Some(found) => {
@@ -394,7 +406,24 @@ impl Units {
         }
     }
 
+    /// Returns whether a picture is key that was judged so. Where only flags say what is key, and none has come yet, nothing is known:
+    /// `random_access_indicator` is optional (2.4.3.5).
+    fn key_of(&mut self, index: usize, is_scrambled: bool, key: Key) -> Key {
+        let kind = self.streams.get(index).map(|stream| stream.kind);
+        if !is_scrambled && kind != Some(Kind::Video(Video::Nal(VideoCodec::Unknown))) {
+            return key;
+        }
+        self.has_flag |= key.is_key();
+        if self.has_flag { key } else { Key::Unjudged }
+    }
+
+    /// Whether a group of pictures of that stream is a place to cut without a sequence header.
+    fn lacks_sequence(&self, index: usize) -> bool {
+        self.video == Some(index) && self.sequences.are_missing()
+    }
+
     fn classify(&mut self, index: usize, complete: bool, out: &mut Reorder, marks: &mut Vec<Mark>) {
+        let lacks_sequence = self.lacks_sequence(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.take() else { return };
         let gathered = std::mem::take(&mut stream.gathered);
@@ -402,7 +431,7 @@ impl Units {
             stream.kind,
             &gathered,
             pending.flags,
-            &Judging::of(&self.fields, &self.packing, complete),
+            &Judging::of(&self.fields, &self.packing, lacks_sequence, complete),
         ) {
             Some(found) => {
                 let kinds = self.kinds(index, found, pending.head, out);
@@ -464,7 +493,8 @@ impl Units {
                 // The key frame before ends where this picture begins.
                 end = self.picture_end();
                 unit.track = Track::Video;
-                unit.key = picture.key;
+                unit.key = self.key_of(index, data.is_empty(), picture.key);
+                self.sequences.note(&picture, pts);
                 if picture.key.is_key() {
                     self.key_open = true;
                     let before = self.config;
@@ -472,7 +502,11 @@ impl Units {
                     // Without data it is scrambled, and shows nothing of its sets.
                     let lacks = !data.is_empty() && self.lacks_a_set(video, data, before);
                     notice = match (picture.has_parameter_sets && !lacks, is_behind_rest) {
-                        (false, _) => Some(MarkKind::Notice(Notice::NoParameterSets)),
+                        (false, _) => Some(MarkKind::Notice(match video {
+                            Video::Nal(_) => Notice::NoParameterSets,
+                            Video::Mpeg2 => Notice::NoSequenceHeader,
+                            Video::Mpeg4 => Notice::NoObjectLayer,
+                        })),
                         (true, true) => Some(MarkKind::Notice(Notice::Unaligned)),
                         (true, false) => None,
                     };

@@ -3,6 +3,7 @@
 mod configuration;
 mod cutting;
 mod damage;
+mod mpeg;
 mod pictures;
 mod properties;
 mod sound;

@@ -210,6 +210,20 @@ pub(crate) fn p_slice(size: usize) -> Vec<u8> {
     data
 }
 
+/// A video object layer of MPEG-4 part 2 with that number in it.
+pub(crate) fn mpeg4_layer(number: u8) -> Vec<u8> {
+    vec![
+        0, 0, 1, 0xb0, 1, 0, 0, 1, 0xb5, 0x89, 0x13, 0, 0, 1, 0, 0, 0, 1, 0x20, 0, 0xc4, 0x8d, number,
+    ]
+}
+
+/// A VOP of MPEG-4 part 2 of that coding type: 0 is I, 1 is P, 2 is B.
+pub(crate) fn mpeg4_vop(kind: u8, size: usize) -> Vec<u8> {
+    let mut data = vec![0, 0, 1, 0xb6, kind << 6 | 0x10, 0x60];
+    data.resize(data.len() + size, 0x5a);
+    data
+}
+
 /// A field of MPEG-2 with that temporal_reference; a key one has its sequence header in front.
 pub(crate) fn mpeg2_field(key: bool, reference: u8, is_bottom: bool, size: usize) -> Vec<u8> {
     let mut data = Vec::new();
