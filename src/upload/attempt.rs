@@ -32,11 +32,11 @@ pub enum Attempted {
         /// Something the user should know.
         warning: Option<String>,
     },
-    /// Not stored. `name` is the one to try next, where it is another.
+    /// Not stored.
     Failed {
         /// Why.
         error: WriteError,
-        /// The name to go on with.
+        /// The name to go on with; `None` where it is the chunk's own, which may be redated before the next attempt.
         name: Option<String>,
         /// Something the user should know.
         warning: Option<String>,
@@ -45,7 +45,7 @@ pub enum Attempted {
     Held {
         /// The pause.
         held: Held,
-        /// The name to go on with.
+        /// The name to go on with, as in `Failed`.
         name: Option<String>,
         /// Something the user should know.
         warning: Option<String>,
@@ -66,6 +66,8 @@ pub enum Attempted {
 const MAX_STEPS: u32 = 6;
 /// Names that are tried if a server answers 412 without a reason and permits no look: it may not be about names at all.
 const MAX_BLIND: u32 = 2;
+/// Damaged objects of one chunk after which the user has to act: each is a whole copy, which stays where it may not be deleted.
+const MAX_DAMAGED: usize = 2;
 
 /// The `device-id` in an object's metadata.
 fn device_of(request: &ObjectRequest) -> String {
@@ -82,6 +84,8 @@ pub async fn attempt(
     flow: &Route,
 ) -> Attempted {
     let mut request = request.clone();
+    // A name that was made of another date than the chunk has now: nothing was sent whole under it, or the date would be the old one.
+    let name = name.filter(|name| is_name_of(&request.name, name, naming));
     if let Some(name) = name {
         name.clone_into(&mut request.name);
     }
@@ -95,6 +99,7 @@ pub async fn attempt(
         warning: None,
         steps: 0,
         renamed: 0,
+        is_renamed: name.is_some(),
         was_missing: false,
         had_fresh_token: false,
     };
@@ -119,6 +124,8 @@ struct Attempt<'a> {
     steps: u32,
     /// Names tried in place of the first.
     renamed: u32,
+    /// Its name is not the chunk's own, by this attempt or an earlier one.
+    is_renamed: bool,
     /// A 412 was answered though there is no such object.
     was_missing: bool,
     /// A token was refused, and fetched again.
@@ -148,14 +155,18 @@ impl Attempt<'_> {
         } else if !was_sent && error.says_nothing_was_stored() {
             self.marks.not_stored(&self.request.name).await;
         }
-        // A server that asks for a pause gets it before any other question.
-        if self.steps >= MAX_STEPS || error.retry_after.is_some() {
+        if self.steps >= MAX_STEPS {
             return Next::Fail(error);
         }
-        // A token may expire on its way; one that was just fetched and is refused is for the user.
+        // A token may expire on its way; one that was just fetched and is refused is for the user. Even where a pause is asked for: the
+        // next attempt would not know that its token is a fresh one.
         if error.class == Class::Auth && !self.had_fresh_token {
             self.had_fresh_token = true;
             return Next::Again;
+        }
+        // A server that asks for a pause gets it before any other question.
+        if error.retry_after.is_some() {
+            return Next::Fail(error);
         }
         let is_bad = error.bad_generation.is_some();
         if !is_bad && error.class != Class::Conflict {
@@ -166,7 +177,10 @@ impl Attempt<'_> {
             return Next::Held(held);
         }
         match error.bad_generation {
-            Some(generation) => after_bad_object(self.writer, &self.request, self.naming, generation).await,
+            Some(generation) => {
+                let left = after_bad_object(self.writer, &self.request, self.naming, generation).await;
+                Next::Damaged(error, left)
+            }
             None => after_conflict(self.writer, &self.request, self.naming, was_sent, error).await,
         }
     }
@@ -179,6 +193,12 @@ impl Attempt<'_> {
                 let what = "and there is no such object; nothing was stored, a policy, a proxy or an emulator refuses it";
                 Some(unresolved(error, what))
             }
+            Next::Damaged(error, left) => {
+                if let Some(why) = left {
+                    self.rename(&why);
+                }
+                (self.marks.damaged_objects() >= MAX_DAMAGED).then(|| self.damaged(error))
+            }
             Next::Missing(_) => {
                 self.was_missing = true;
                 None
@@ -189,9 +209,7 @@ impl Attempt<'_> {
             }
             Next::Rename(why) | Next::Blind(_, why) => {
                 self.renamed += 1;
-                let name = another_name(&self.request.name, self.naming);
-                self.warning = Some(format!("{why}; the chunk is stored as gs://{}/{name}", self.request.bucket));
-                self.request.name = name;
+                self.rename(&why);
                 None
             }
             Next::Ours(stored) => Some(Attempted::Stored {
@@ -204,7 +222,7 @@ impl Attempt<'_> {
             }),
             Next::Held(held) => Some(Attempted::Held {
                 held,
-                name: Some(self.request.name.clone()),
+                name: self.new_name(),
                 warning: self.warning.take(),
             }),
             Next::Fail(error) => {
@@ -213,10 +231,43 @@ impl Attempt<'_> {
                 }
                 Some(Attempted::Failed {
                     error,
-                    name: Some(self.request.name.clone()),
+                    name: self.new_name(),
                     warning: self.warning.take(),
                 })
             }
+        }
+    }
+
+    fn rename(&mut self, why: &str) {
+        let name = another_name(&self.request.name, self.naming);
+        self.warning = Some(format!("{why}; the chunk is stored as gs://{}/{name}", self.request.bucket));
+        self.request.name = name;
+        self.is_renamed = true;
+    }
+
+    /// The name to go on with, where it is not the chunk's own.
+    fn new_name(&self) -> Option<String> {
+        self.is_renamed.then(|| self.request.name.clone())
+    }
+
+    /// Every object of this chunk is damaged, as far as the server says.
+    fn damaged(&mut self, error: WriteError) -> Attempted {
+        let error = match error.class {
+            // This machine's own memory or disk, and the text says so.
+            Class::Local => error,
+            _ => WriteError {
+                // The server took it. Without a status it would be about credentials.
+                http_status: error.http_status.or(Some(200)),
+                ..for_the_user(
+                    error,
+                    "and so was another object of this chunk, whose bytes are right here: a proxy or an emulator changes what is sent, or answers with a wrong checksum or size",
+                )
+            },
+        };
+        Attempted::Failed {
+            error,
+            name: self.new_name(),
+            warning: self.warning.take(),
         }
     }
 }
@@ -232,24 +283,36 @@ enum Next {
     /// The same, and what stands there could not be looked at: why.
     Blind(WriteError, String),
     Fail(WriteError),
+    /// What was stored is not what was sent. Why it is still there, where it could not be deleted.
+    Damaged(WriteError, Option<String>),
 }
 
 /// A 412 that is not about an object of that name. It is for the user, and the chunk keeps the name that it has.
 fn unresolved(error: WriteError, what: &str) -> Attempted {
     Attempted::Failed {
-        error: WriteError {
-            class: Class::Permanent,
-            message: format!("{}, {what}", error.message),
-            ..error
-        },
+        error: for_the_user(error, what),
         name: None,
         warning: None,
     }
 }
 
-async fn after_bad_object(writer: &dyn ObjectWriter, request: &ObjectRequest, naming: &NameFallback, generation: i64) -> Next {
+fn for_the_user(error: WriteError, what: &str) -> WriteError {
+    WriteError {
+        class: Class::Permanent,
+        message: format!("{}, {what}", error.message),
+        ..error
+    }
+}
+
+/// Deletes a damaged object. Returns why it is still there.
+async fn after_bad_object(
+    writer: &dyn ObjectWriter,
+    request: &ObjectRequest,
+    naming: &NameFallback,
+    generation: i64,
+) -> Option<String> {
     match writer.delete(&request.bucket, &request.name, generation).await {
-        Ok(()) => Next::Again,
+        Ok(()) => None,
         // Whatever the reason: the next attempt would meet it under this name, and take it for the chunk where it may not look.
         Err(e) => {
             let what = if matches!(e.class, Class::Permanent | Class::Auth) {
@@ -257,7 +320,7 @@ async fn after_bad_object(writer: &dyn ObjectWriter, request: &ObjectRequest, na
             } else {
                 "arrived damaged and could not be deleted"
             };
-            Next::Rename(format!(
+            Some(format!(
                 "gs://{}/{} (generation {generation}) {what} ({}); sequence {} is left there as it is",
                 request.bucket, request.name, e.message, naming.sequence
             ))
@@ -324,6 +387,22 @@ fn stem_of(name: &str) -> (&str, &str) {
         Some(dot) => name.split_at(dot),
         None => (name, ""),
     }
+}
+
+/// A name without what [`another_name`] adds.
+fn plain_of<'a>(name: &'a str, naming: &NameFallback) -> (&'a str, &'a str) {
+    let (stem, ext) = stem_of(name);
+    let numbered = stem.rsplit_once("-r").filter(|(_, n)| n.parse::<u32>().is_ok());
+    let stem = numbered.map_or(stem, |(base, _)| base);
+    match stem.strip_suffix(&tag_of(naming)).filter(|_| !naming.own) {
+        Some(base) => (base, ext),
+        None => (stem, ext),
+    }
+}
+
+/// Whether [`another_name`] may have made `other` of `name`.
+fn is_name_of(name: &str, other: &str, naming: &NameFallback) -> bool {
+    plain_of(name, naming) == plain_of(other, naming)
 }
 
 /// Another name for a chunk whose name is taken: `…_{session}_{seq}.{ext}`, and after that `…-r1.{ext}`, `…-r2.{ext}`.

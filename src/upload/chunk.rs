@@ -266,6 +266,11 @@ impl SentNames {
         lock(&self.names).sent.is_empty()
     }
 
+    /// How many damaged objects stood in its place, under any name.
+    pub(super) fn damaged_objects(&self) -> usize {
+        lock(&self.names).void.len()
+    }
+
     /// It was sent whole under this name. `false`: that is known, or proves nothing.
     pub(super) fn insert(&self, name: &str) -> bool {
         let (mut names, mark) = (lock(&self.names), name_mark(name));

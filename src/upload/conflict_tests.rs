@@ -16,21 +16,21 @@ use crate::flow::site::Site;
 use crate::spool::name_mark;
 use gcstreamer_storage::{Body, BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
-const NAME: &str = "cam/x_0a1b2c3d4e_000007.ts";
-const AGAIN: &str = "cam/x_0a1b2c3d4e_000007-r1.ts";
+pub(super) const NAME: &str = "cam/x_0a1b2c3d4e_000007.ts";
+pub(super) const AGAIN: &str = "cam/x_0a1b2c3d4e_000007-r1.ts";
 /// A name that does not tell whose it is.
 const ANYBODYS: &str = "cam/x.ts";
 const CRC: u32 = 17;
 
-type Answer = Result<Stored, WriteError>;
+pub(super) type Answer = Result<Stored, WriteError>;
 
 /// A server that answers what its script says, and stores where that is over.
 #[derive(Default)]
-struct Script {
+pub(super) struct Script {
     /// Whether the body is taken whole, and the answer.
-    puts: Mutex<VecDeque<(bool, Answer)>>,
+    pub(super) puts: Mutex<VecDeque<(bool, Answer)>>,
     looks: Mutex<VecDeque<Answer>>,
-    deletes: Mutex<VecDeque<Result<(), WriteError>>>,
+    pub(super) deletes: Mutex<VecDeque<Result<(), WriteError>>>,
     /// Names under which the chunk was sent.
     names: Mutex<Vec<String>>,
 }
@@ -67,7 +67,7 @@ fn object(size: u64, crc32c: Option<u32>) -> Stored {
     }
 }
 
-fn error(class: Class, http_status: Option<u16>, reason: Option<&str>) -> WriteError {
+pub(super) fn error(class: Class, http_status: Option<u16>, reason: Option<&str>) -> WriteError {
     WriteError {
         class,
         http_status,
@@ -80,11 +80,11 @@ fn error(class: Class, http_status: Option<u16>, reason: Option<&str>) -> WriteE
     }
 }
 
-fn refused<T>(class: Class, status: u16, reason: Option<&str>) -> Result<T, WriteError> {
+pub(super) fn refused<T>(class: Class, status: u16, reason: Option<&str>) -> Result<T, WriteError> {
     Err(error(class, Some(status), reason))
 }
 
-fn taken() -> Answer {
+pub(super) fn taken() -> Answer {
     refused(Class::Conflict, 412, Some("conditionNotMet"))
 }
 
@@ -92,27 +92,30 @@ fn bare() -> Answer {
     refused(Class::Conflict, 412, None)
 }
 
-fn lost() -> Answer {
+pub(super) fn lost() -> Answer {
     Err(error(Class::Transient, None, None))
 }
 
 /// A chunk and the server that it meets.
-struct Case {
-    script: Script,
+pub(super) struct Case {
+    pub(super) script: Script,
+    /// What a `Retry-After` holds.
+    pub(super) site: &'static str,
     own: bool,
     rebuilt: bool,
     sent: Arc<SentNames>,
     /// The name that it has since an earlier attempt.
-    name: Option<String>,
+    pub(super) name: Option<String>,
 }
 
 impl Case {
-    fn new(puts: impl IntoIterator<Item = (bool, Answer)>, looks: impl IntoIterator<Item = Answer>) -> Self {
+    pub(super) fn new(puts: impl IntoIterator<Item = (bool, Answer)>, looks: impl IntoIterator<Item = Answer>) -> Self {
         let script = Script::default();
         lock(&script.puts).extend(puts);
         lock(&script.looks).extend(looks);
         Self {
             script,
+            site: "conflicts",
             own: true,
             rebuilt: false,
             sent: Arc::default(),
@@ -136,7 +139,7 @@ impl Case {
         }
     }
 
-    fn attempt(&mut self) -> Attempted {
+    pub(super) fn attempt(&mut self) -> Attempted {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -163,7 +166,7 @@ impl Case {
         };
         let marks = Marks::new(Arc::clone(&self.sent), None);
         let attempted = runtime.block_on(async {
-            let member = Arc::new(Member::new(Group::join(""), Site::of("conflicts", "b")));
+            let member = Arc::new(Member::new(Group::join(""), Site::of(self.site, "b")));
             let flow = Route::own(&member, None);
             attempt(&self.script, &request, self.name.as_deref(), &naming, &marks, &flow).await
         });
@@ -174,21 +177,21 @@ impl Case {
     }
 
     /// The name under which it is stored, and whether there is a WARNING.
-    fn stored(&mut self) -> (String, bool) {
+    pub(super) fn stored(&mut self) -> (String, bool) {
         match self.attempt() {
             Attempted::Stored { name, warning, .. } => (name, warning.is_some()),
             other => panic!("{other:?}"),
         }
     }
 
-    fn failed(&mut self) -> WriteError {
+    pub(super) fn failed(&mut self) -> WriteError {
         match self.attempt() {
             Attempted::Failed { error, .. } => error,
             other => panic!("{other:?}"),
         }
     }
 
-    fn sent_as(&self) -> Vec<String> {
+    pub(super) fn sent_as(&self) -> Vec<String> {
         lock(&self.script.names).clone()
     }
 }
@@ -289,7 +292,7 @@ fn another_name_that_was_sent_whole_is_ours_as_it_tells_session_and_sequence() {
 fn a_412_with_any_other_reason_is_for_the_user_and_nobody_looks() {
     let policy = refused(Class::Permanent, 412, Some("orgPolicyConstraintFailed"));
     let mut case = Case::new([(true, policy)], [Ok(object(10, Some(CRC)))]).sent_before();
-    assert_eq!((case.failed().class, case.name.as_deref()), (Class::Permanent, Some(NAME)));
+    assert_eq!((case.failed().class, case.name.as_deref()), (Class::Permanent, None));
     assert_eq!(lock(&case.script.looks).len(), 1);
 }
 
@@ -384,5 +387,5 @@ fn a_token_that_has_expired_before_the_look_is_no_missing_permission() {
     let no_token = || Err(error(Class::Auth, None, None));
     let mut case = Case::new([(true, taken())], [no_token(), no_token()]);
     assert_eq!(case.failed().class, Class::Auth);
-    assert_eq!(case.name.as_deref(), Some(NAME), "nobody knows yet what stands there");
+    assert_eq!(case.name, None, "nobody knows yet what stands there");
 }

@@ -50,6 +50,11 @@ impl Marks {
         self.refund(name, true).await;
     }
 
+    /// How many objects of this chunk were damaged, as far as this process knows.
+    pub(super) fn damaged_objects(&self) -> usize {
+        self.names.damaged_objects()
+    }
+
     async fn refund(&self, name: &str, for_good: bool) {
         // Memory first: that is what the next request asks, and a disk may not answer.
         self.names.remove(name, for_good);

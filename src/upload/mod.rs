@@ -20,6 +20,8 @@
 
 mod adopter;
 pub mod attempt;
+#[cfg(test)]
+mod attempt_tests;
 pub mod chunk;
 mod completion;
 #[cfg(test)]

@@ -7,18 +7,49 @@ use bytes::Bytes;
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, Summary};
 use super::completion::{Confirmed, Due};
+use super::driver::{Writers, send_from_disk};
 use super::ops::Progress;
 use super::queue::UploadQueue;
 use super::report::Report;
 use super::shelving::MAX_QUEUED;
 use super::spooled_chunk::ChunkFile;
 use super::tests::limits;
+use crate::flow::group::Group;
+use crate::flow::member::{Member, Route};
+use crate::flow::site::Site;
 use crate::spool::sim::SimDisk;
 use crate::spool::{ClosedEntry, Entry, Session, Spool, adopt};
-use gcstreamer_storage::Class;
+use gcstreamer_storage::{BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
 const SESSION: &str = "0a1b2c3d4e";
 const ALL: u64 = MAX_QUEUED as u64 + 1000;
+
+/// A server that is away.
+struct Away;
+
+impl ObjectWriter for Away {
+    fn write<'a>(&'a self, _: &'a ObjectRequest, _: Arc<dyn Pacer>) -> BoxFuture<'a, Result<Stored, WriteError>> {
+        Box::pin(std::future::ready(Err(super::tests::error(Class::Transient))))
+    }
+
+    fn stat<'a>(&'a self, _: &'a str, name: &'a str) -> BoxFuture<'a, Result<Stored, WriteError>> {
+        panic!("nobody asks for {name}")
+    }
+
+    fn delete<'a>(&'a self, _: &'a str, name: &'a str, _: i64) -> BoxFuture<'a, Result<(), WriteError>> {
+        panic!("nobody deletes {name}")
+    }
+}
+
+impl Writers for Away {
+    fn own(&self) -> Arc<dyn ObjectWriter> {
+        Arc::new(Self)
+    }
+
+    fn to(&self, _: Option<&str>, _: bool) -> Result<Arc<dyn ObjectWriter>, String> {
+        Ok(self.own())
+    }
+}
 
 struct Sink {
     disk: SimDisk,
@@ -114,19 +145,17 @@ impl Sink {
     }
 
     /// Fails to send what is due, if anything is.
-    fn fail(&mut self) {
+    async fn fail(&mut self) {
         let Due::Send { chunks, .. } = self.uploads.due() else {
             return;
         };
+        let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("shelf", "own"))), None);
         for (ticket, chunk) in chunks {
+            let Place::Disk(spooled) = &chunk.place else { unreachable!() };
+            let (failed, confirmed) = send_from_disk(&Away, spooled, chunk.renamed.as_deref(), &flow).await;
+            assert!(matches!(failed, Attempted::Failed { .. }), "{failed:?}");
             drop(chunk);
-            let error = super::tests::error(Class::Transient);
-            let failed = Attempted::Failed {
-                error,
-                name: None,
-                warning: None,
-            };
-            self.uploads.finished(ticket, failed, Confirmed::File);
+            self.uploads.finished(ticket, failed, confirmed);
         }
     }
 
@@ -212,7 +241,7 @@ async fn in_a_long_outage_what_is_dropped_is_the_oldest_however_often_the_newest
     for sequence in 0..all {
         sink.record(sequence);
         tokio::time::advance(std::time::Duration::from_secs(10)).await;
-        sink.fail();
+        sink.fail().await;
     }
     assert_eq!(sink.pending().0, all);
     let queued = sink.uploads.lock().chunks.len();
