@@ -108,10 +108,11 @@ impl UploadQueue {
             .flatten()
             .min();
         let aborts = std::mem::take(&mut state.aborts);
+        let gone: Vec<_> = aborts.iter().filter_map(|&ticket| state.sent_no_more(ticket)).collect();
         let drain = state.scheduler.drain();
         drop(state);
         self.publish();
-        if !expired.is_empty() {
+        if !expired.is_empty() || !gone.is_empty() {
             self.changed.notify_all();
             self.disk_wake.notify_one();
         }
@@ -146,14 +147,18 @@ impl UploadQueue {
     /// An attempt has ended.
     pub(super) fn finished(&self, ticket: Ticket, attempted: Attempted, confirmed: Confirmed) {
         let mut state = self.lock();
+        let sent = state.sent_no_more(ticket);
         if !state.chunks.contains_key(&ticket) {
             // Let go of while it was being sent.
+            drop(state);
             return;
         }
         let now = self.now();
         let mut words = Vec::new();
         // Its last holder frees what may be megabytes: not under the lock that `render` takes for each buffer.
         let mut gone = None;
+        // Nothing but the fact that it is parked is reported.
+        let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
         match attempted {
             Attempted::Stored {
                 stored,
@@ -177,13 +182,11 @@ impl UploadQueue {
                 gone = state.uploaded(ticket, sent, now);
             }
             Attempted::Failed { error, name, warning } => {
-                // Nothing but the fact that it is parked is reported.
-                let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
                 state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
                 state.failed(ticket, &error, name, now, &mut words);
             }
             Attempted::Held { held, name, warning } => {
-                state.reports.extend(warning.map(Report::Warning));
+                state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
                 if let Some(name) = name {
                     state.rename(ticket, name);
                 }
@@ -211,7 +214,7 @@ impl UploadQueue {
         }
         let spools = state.disk.is_some();
         drop(state);
-        drop(gone);
+        drop((gone, sent));
         if spools {
             self.disk_wake.notify_one();
         }

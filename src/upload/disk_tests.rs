@@ -815,6 +815,71 @@ fn a_chunk_whose_end_the_disk_never_took_stays_for_the_next_start_and_nothing_is
     );
 }
 
+/// A sink in mode `always` whose disk has refused a chunk, which is being sent from memory; the disk works again.
+fn sent_from_memory() -> (SimDisk, Arc<UploadQueue>, SpoolWriter, Ticket) {
+    let disk = SimDisk::new(1);
+    let uploads = Arc::new(UploadQueue::new(limits(25, 1), 1, Box::new(|| {})).with_disk(false));
+    uploads.adopt(Vec::new(), true);
+    let writer = SpoolWriter::new(spool_on(&disk).session("cam", SESSION).unwrap(), uploads.times());
+    uploads.lock().disk.as_mut().unwrap().health.block();
+    assert!(uploads.charge(10, Overflow::Block).is_taken());
+    uploads.queue(movable(0));
+    let Due::Send { chunks, .. } = uploads.due() else {
+        panic!("it has stopped")
+    };
+    let (ticket, _) = chunks.into_iter().next().expect("it is sent");
+    uploads.lock().disk.as_mut().unwrap().health.retry();
+    (disk, uploads, writer, ticket)
+}
+
+#[test]
+fn a_kill_takes_nothing_of_a_chunk_that_is_sent_from_memory_once_the_disk_works_again() {
+    let (disk, uploads, mut writer, ticket) = sent_from_memory();
+    assert!(step(&mut writer, &uploads).is_none());
+    assert!(uploads.lock().scheduler.is_in_flight(ticket));
+    let found = found_at_the_next_start(&disk);
+    assert!(
+        matches!(&found[..], [Found::Upload(stored)] if stored.size() == 10),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_chunk_that_is_sent_on_from_memory_is_charged_until_that_ends_and_leaves_no_file_behind() {
+    let (disk, uploads, mut writer, ticket) = sent_from_memory();
+    assert!(step(&mut writer, &uploads).is_none());
+    assert_eq!((uploads.snapshot().memory, chunk_files(&disk).len()), (10, 1));
+    let stored = Attempted::Stored {
+        stored: None,
+        device: "cam".to_owned(),
+        name: "x0".to_owned(),
+        crc32c: 0,
+        start: None,
+        warning: None,
+    };
+    uploads.finished(ticket, stored, Confirmed::No);
+    assert_eq!(uploads.snapshot().memory, 0);
+    assert!(step(&mut writer, &uploads).is_none());
+    assert!(chunk_files(&disk).is_empty());
+}
+
+#[test]
+fn a_chunk_that_is_on_disk_is_sent_from_memory_only_while_no_buffer_waits_for_its_room() {
+    let (disk, uploads, mut writer, ticket) = sent_from_memory();
+    assert!(step(&mut writer, &uploads).is_none());
+    assert!(uploads.charge(10, Overflow::DropOldest).is_taken());
+    assert!(uploads.lock().scheduler.is_in_flight(ticket), "there is room for both");
+    assert!(uploads.charge(10, Overflow::DropOldest).is_taken());
+    assert_eq!(uploads.snapshot().memory, 20);
+    let Due::Send { aborts, chunks, .. } = uploads.due() else {
+        panic!("it has stopped")
+    };
+    assert_eq!(aborts, [ticket]);
+    assert!(matches!(&chunks[..], [(again, chunk)] if *again == ticket && chunk.is_on_disk()));
+    assert_eq!((uploads.snapshot().memory, dropped(&uploads)), (20, vec![]));
+    assert_eq!(chunk_files(&disk).len(), 1);
+}
+
 #[test]
 fn a_spool_that_is_full_in_mid_chunk_keeps_what_it_has_and_only_the_rest_is_told_as_lost() {
     let disk = SimDisk::new(1);

@@ -50,6 +50,15 @@ impl UploadQueue {
             if state.wants_open_on_disk(true) {
                 return Charged::No(NoRoom::MoveOpen);
             }
+            // Nor is one that is on disk, and is sent from memory.
+            let on_disk = state.send_all_from_disk();
+            if !on_disk.is_empty() {
+                drop(state);
+                drop(on_disk);
+                self.wake.notify_one();
+                state = self.lock();
+                continue;
+            }
             // Only the user can end this: a wait would not.
             if state.health.is_refused() && state.health.goes_on_refused() {
                 return Charged::No(NoRoom::Refused);

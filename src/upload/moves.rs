@@ -1,7 +1,8 @@
 //! Which chunks move from memory to disk, and when: what the spool can do for the memory.
 //!
 //! PURE. A chunk that moves stays in memory, charged there, until all of it is on disk. The one that would be
-//! sent last goes first, and one that is being sent moves only if all is to be on disk or nothing else makes room.
+//! sent last goes first, and one that is being sent moves only if all is to be on disk or nothing else makes room. In mode `always` it is
+//! sent on from memory, and charged until that ends.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl QueueState {
         let first = self.scheduler.sent_last(&self.movable, |t| !self.scheduler.is_in_flight(t));
         // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
         // disk, or where nothing but breaking its attempt off can make room.
-        let any = disk.phase.is_ending() || (self.need > 0 && disk.is_open_on_disk());
+        let any = disk.phase.is_ending() || disk.mode == Mode::Always || (self.need > 0 && disk.is_open_on_disk());
         first.or_else(|| self.scheduler.sent_last(&self.movable, |_| true).filter(|_| any))
     }
 
@@ -73,21 +74,27 @@ impl QueueState {
         // What was on disk in part is there alone: its file is the chunk.
         let was_part = self.chunks.get(&ticket).is_some_and(|chunk| chunk.part().is_some());
         let stays = was_part || self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
+        let mut is_sent_on = false;
         if !stays && self.scheduler.is_in_flight(ticket) {
-            if self.need == 0 {
+            if self.need > 0 {
+                self.send_from_disk(ticket);
+            } else if self.disk.as_ref().is_some_and(|d| d.mode == Mode::Always) {
+                // An attempt may take minutes, in which a kill would take what is in memory alone.
+                is_sent_on = true;
+            } else {
                 // It is being sent meanwhile, and no buffer waits for its room.
                 return Some(spooled);
-            }
-            if self.scheduler.recall(ticket) {
-                self.aborts.push(ticket);
-                self.note_recall(ticket, Recall::FromDisk);
             }
         }
         let Some(chunk) = self.chunks.get(&ticket).cloned() else {
             // Stored or dropped meanwhile: its file would be sent again by the next start.
             return Some(spooled);
         };
-        self.refund(&chunk);
+        if is_sent_on {
+            self.sent_on.insert(ticket, chunk);
+        } else {
+            self.refund(&chunk);
+        }
         self.in_memory.remove(&ticket);
         self.movable.remove(&ticket);
         let Some(chunk) = self.chunks.get_mut(&ticket) else {
@@ -102,6 +109,35 @@ impl QueueState {
         });
         self.note(&session, sequence, Step::Spooled);
         None
+    }
+
+    /// Breaks an attempt off that sends a chunk from memory which is on disk now.
+    fn send_from_disk(&mut self, ticket: Ticket) {
+        if self.scheduler.recall(ticket) {
+            self.aborts.push(ticket);
+            self.note_recall(ticket, Recall::FromDisk);
+        }
+    }
+
+    /// The attempt at a chunk has ended or was broken off: takes back what it is charged with if it was sent from memory though it is on
+    /// disk. Whoever called frees it, without the lock.
+    #[must_use = "its memory is freed here, under the lock"]
+    pub(super) fn sent_no_more(&mut self, ticket: Ticket) -> Option<Arc<Chunk>> {
+        let chunk = self.sent_on.remove(&ticket)?;
+        self.refund(&chunk);
+        Some(chunk)
+    }
+
+    /// A buffer waits for room: breaks off what is sent from memory and is on disk. Whoever called frees it, without the lock.
+    #[must_use = "their memory is freed here, under the lock"]
+    pub(super) fn send_all_from_disk(&mut self) -> Vec<Arc<Chunk>> {
+        let tickets: Vec<Ticket> = self.sent_on.keys().copied().collect();
+        let mut gone = Vec::new();
+        for ticket in tickets {
+            self.send_from_disk(ticket);
+            gone.extend(self.sent_no_more(ticket));
+        }
+        gone
     }
 
     /// Whether the disk is making room, or is about to.

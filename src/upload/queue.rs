@@ -123,6 +123,7 @@ impl UploadQueue {
                 shelf: Shelf::default(),
                 in_memory: BTreeSet::new(),
                 movable: BTreeSet::new(),
+                sent_on: BTreeMap::new(),
                 pending_bytes: 0,
                 parked_bytes: 0,
                 adopted: 0,

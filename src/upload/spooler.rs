@@ -324,6 +324,7 @@ impl UploadQueue {
         let chunks = (std::mem::take(&mut state.chunks), std::mem::take(&mut state.shelf));
         state.in_memory.clear();
         state.movable.clear();
+        let sent_on = std::mem::take(&mut state.sent_on);
         let Some(disk) = &mut state.disk else {
             return Pending::default();
         };
@@ -332,7 +333,7 @@ impl UploadQueue {
         let (in_hand, taken) = (std::mem::take(&mut disk.in_hand.ends), disk.in_hand.taken);
         let lost = state.unwritten(&ops, in_hand, taken, reason);
         drop(state);
-        release((chunks, ops));
+        release((chunks, sent_on, ops));
         lost
     }
 }

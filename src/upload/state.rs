@@ -34,6 +34,8 @@ pub(super) struct QueueState {
     pub(super) in_memory: BTreeSet<Ticket>,
     /// Chunks of `in_memory` that can be moved to disk and are not being moved.
     pub(super) movable: BTreeSet<Ticket>,
+    /// As they were in memory: chunks on disk that an attempt still sends from there, and which are charged until it ends.
+    pub(super) sent_on: BTreeMap<Ticket, Arc<Chunk>>,
     pub(super) pending_bytes: u64,
     /// Bytes of `pending_bytes` that are in parked chunks.
     pub(super) parked_bytes: u64,
