@@ -65,6 +65,36 @@ fn a_credentials_file_that_is_none_is_named_but_never_shown() {
 }
 
 #[test]
+fn a_credentials_file_that_does_not_answer_stops_no_pipeline_and_is_told_as_an_outage() {
+    let pipe = TempFile::new("never.json", b"");
+    std::fs::remove_file(&pipe.0).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&pipe.0).status().unwrap();
+    assert!(made.success());
+    init();
+    let line = format!(
+        "videotestsrc is-live=true ! x264enc key-int-max=10 ! h264parse ! flvmux streamable=true ! gcssink bucket=cam-bucket \
+         endpoint-uri=https://127.0.0.1:9 max-size-time=1000000000 shutdown-timeout=0 credentials-file={}",
+        pipe.0.display()
+    );
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let began = std::time::Instant::now();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    let bus = pipeline.bus().unwrap();
+    let told = bus.timed_pop_filtered(
+        gst::ClockTime::from_seconds(30),
+        &[gst::MessageType::Warning, gst::MessageType::Error],
+    );
+    let told = told.expect("an outage is told");
+    let gst::MessageView::Warning(warning) = told.view() else {
+        panic!("{told:?}")
+    };
+    let text = warning.error().to_string();
+    assert!(text.contains("the credentials file does not answer"), "{text}");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn streams_that_are_not_muxed_are_sent_back_to_a_muxer() {
     let raw = fail("videotestsrc num-buffers=5", "");
     assert!(raw.0.contains("video/x-raw") && raw.0.contains("mpegtsmux"), "{}", raw.0);

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
+use super::credentials::PATIENCE;
 use super::error::{Class, Target, WriteError};
 use super::metadata_server::Provider;
 use super::{Credentials, Endpoint};
@@ -45,12 +46,14 @@ struct Built {
 #[derive(Debug)]
 pub(crate) struct Client {
     /// Number of this client among those of its pool entry.
-    serial: u64,
+    pub(crate) serial: u64,
     /// A plain HTTP client: the client crate's own reads answers without a bound, and does much over gRPC only.
     pub(crate) http: reqwest::Client,
     pub(crate) provider: Provider,
     pub(crate) origin: String,
     pub(crate) host: Option<String>,
+    /// The user has named the endpoint, and it is not a host of Google's: a gateway, which passes on to Google.
+    pub(crate) is_gateway: bool,
     pub(crate) metadata_server: bool,
 }
 
@@ -134,19 +137,25 @@ impl SharedClient {
                 ..error
             }
         })?;
-        let loaded = self.key.credentials.load().await;
+        // Whoever else wants a client waits for this one.
+        let loaded = tokio::time::timeout(PATIENCE, self.key.credentials.load()).await;
+        let loaded = loaded.map_err(|_| target.fail(Class::Transient, NO_FILE))?;
         let loaded = loaded.map_err(|error| target.fail(Class::Permanent, &error.to_string()))?;
         let (origin, host) = self.key.endpoint.origin_and_host(loaded.universe_domain.as_deref());
+        let is_gateway = self.key.endpoint.is_gateway();
         Ok(Client {
             serial,
             http,
             provider: loaded.provider,
             origin,
             host,
+            is_gateway,
             metadata_server: loaded.metadata_server,
         })
     }
 }
+
+const NO_FILE: &str = "the credentials file does not answer; its disk is away, or it is a pipe that nobody writes: check credentials-file, or GOOGLE_APPLICATION_CREDENTIALS";
 
 /// Returns a plain HTTP client that neither follows redirects nor retries; sets up TLS for the process.
 pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {

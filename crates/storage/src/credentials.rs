@@ -3,11 +3,15 @@
 //! Reads credential files and the environment; no text contains what is in them. Loading needs no network: the first request
 //! fetches the token.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use google_cloud_auth::credentials::{anonymous, external_account, impersonated, mds, service_account, user_account};
 use google_cloud_auth::signer::Signer;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::metadata_server::{MetadataServer, Provider};
 
@@ -71,6 +75,9 @@ pub enum CredentialsFileError {
 
 const HOW: &str = "use a service account key (gcloud iam service-accounts keys create) or a workload identity federation file";
 
+/// How long a file may take to be read: a disk that is away, or a pipe that nobody writes, takes for ever.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Supported values of the field `type`.
 const KINDS: [&str; 4] = [
     "service_account",
@@ -89,12 +96,13 @@ pub(crate) struct Loaded {
 }
 
 impl Credentials {
-    /// Loads the credentials to check them, and drops them. Must run inside tokio.
+    /// Loads the credentials to check them, and drops them. Takes at most 5 s: of a file that does not answer nothing is known, and the
+    /// first request reports it. Must run inside tokio.
     ///
     /// # Errors
     /// [`CredentialsFileError`] with the file and what is wrong with it.
     pub async fn check(&self) -> Result<(), CredentialsFileError> {
-        self.load().await.map(drop)
+        timeout(PATIENCE, self.load()).await.map_or(Ok(()), |loaded| loaded.map(drop))
     }
 
     /// Loads and checks the credentials. Must run inside tokio: a token refresher is started.
@@ -182,11 +190,24 @@ fn default_file() -> Option<(PathBuf, &'static str, bool)> {
     ))
 }
 
-/// Reads on tokio's blocking threads: the file may be on a network file system.
+/// Reads on tokio's blocking threads: the file may be on a network file system. One that does not answer holds one thread and no more,
+/// however often the file is asked for.
 async fn read(path: PathBuf) -> std::io::Result<String> {
-    tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
-        .await
-        .map_err(std::io::Error::other)?
+    let turn = turn_of(&path).lock_owned().await;
+    let reading = tokio::task::spawn_blocking(move || {
+        let text = std::fs::read_to_string(path);
+        drop(turn);
+        text
+    });
+    reading.await.map_err(std::io::Error::other)?
+}
+
+/// Returns the lock of whoever reads this file.
+fn turn_of(path: &Path) -> Arc<tokio::sync::Mutex<()>> {
+    static TURNS: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+    Arc::clone(turns.entry(path.to_owned()).or_default())
 }
 
 fn metadata_server() -> Result<Loaded, CredentialsFileError> {
@@ -335,6 +356,23 @@ mod tests {
             text.contains("/nonexistent/key.json") && text.contains("credentials-file"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_file_that_does_not_answer_is_no_fault_holds_up_nobody_and_takes_one_thread() {
+        let pipe = std::env::temp_dir().join(format!("gcs-never-{}.json", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let credentials = Credentials::File(pipe.clone());
+        let began = std::time::Instant::now();
+        assert_eq!(tokio::join!(credentials.check(), credentials.check()), (Ok(()), Ok(())));
+        assert!(began.elapsed() < PATIENCE + Duration::from_secs(3), "{:?}", began.elapsed());
+        // One of the two reads; this is the end of what it reads.
+        let turn = turn_of(&pipe);
+        assert!(turn.try_lock().is_err());
+        drop(std::fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+        drop(timeout(Duration::from_secs(5), turn.lock()).await.unwrap());
+        std::fs::remove_file(&pipe).unwrap();
     }
 
     #[tokio::test]

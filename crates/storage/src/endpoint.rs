@@ -130,6 +130,13 @@ impl Endpoint {
         self.origin.as_deref()
     }
 
+    /// Returns whether it stands between the user and Google, so that Google's own addresses may not be reachable: with TLS, and no host
+    /// of Google's.
+    pub(crate) fn is_gateway(&self) -> bool {
+        let host = self.origin.as_deref().and_then(|origin| origin.strip_prefix("https://"));
+        host.is_some_and(|host| !is_google_host(host.split(':').next().unwrap_or_default()))
+    }
+
     /// Returns whether resumable uploads are used. Servers on a port of their own are emulators and gateways: some finish a session
     /// that is only asked what it has, and the path to them is short.
     pub(crate) fn can_resume(&self) -> bool {
@@ -239,6 +246,21 @@ mod tests {
                 .to_string()
                 .contains("STORAGE_EMULATOR_HOST")
         );
+    }
+
+    #[test]
+    fn a_gateway_is_what_the_user_has_put_before_google() {
+        for text in ["https://gateway.example", "https://gateway.example:8443", "https://[::1]"] {
+            assert!(property(text).is_gateway(), "{text}");
+        }
+        for text in [
+            "http://gateway.example",
+            "https://storage.googleapis.com",
+            "https://private.googleapis.com",
+        ] {
+            assert!(!property(text).is_gateway(), "{text}");
+        }
+        assert!(!Endpoint::google().is_gateway());
     }
 
     #[test]

@@ -27,6 +27,8 @@ const RENEW: Duration = Duration::from_secs(225);
 const USABLE: Duration = Duration::from_secs(10);
 /// How long a renewal may take while the token is still usable.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause after a renewal that failed while the token is still usable.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
 /// Life of a token of which the server does not say it.
 const UNSAID: Duration = Duration::from_secs(300);
 
@@ -52,14 +54,21 @@ impl Provider {
     }
 }
 
-/// Fetches and keeps the access token of this machine's service account. Dropping a call of [`MetadataServer::headers`] lets the next one
-/// ask again.
+/// Fetches and keeps the access token of this machine's service account. Without a usable token, dropping a call of
+/// [`MetadataServer::headers`] lets the next one ask again.
 #[derive(Debug)]
 pub(crate) struct MetadataServer {
     http: reqwest::Client,
     url: String,
     quota_project: Option<String>,
-    token: Mutex<Option<Token>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    token: Option<Token>,
+    /// No renewal before, as long as the token is usable: one is under way, or has failed.
+    renew_at: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,27 +96,46 @@ impl MetadataServer {
             http: http_client()?,
             url: format!("http://{}{PATH}", host.trim_end_matches('/')),
             quota_project,
-            token: Mutex::default(),
+            held: Mutex::default(),
         })
     }
 
     async fn headers(&self) -> Result<HeaderMap, CredentialsError> {
-        let mut held = self.token.lock().await;
-        let token = match held.as_ref().filter(|token| token.has_left(USABLE)).cloned() {
-            Some(token) if token.has_left(RENEW) => token,
-            Some(token) => match timeout(PATIENCE, self.fetch()).await {
-                Ok(Ok(renewed)) => renewed,
-                _ => token,
-            },
-            None => self.fetch().await?,
-        };
+        let token = self.token().await?;
         let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, token.authorization.clone());
+        headers.insert(AUTHORIZATION, token.authorization);
         if let Some(project) = self.quota_project.as_deref().and_then(|project| project.parse().ok()) {
             headers.insert("x-goog-user-project", project);
         }
-        *held = Some(token);
         Ok(headers)
+    }
+
+    async fn token(&self) -> Result<Token, CredentialsError> {
+        let mut held = self.held.lock().await;
+        let Some(token) = held.token.clone().filter(|token| token.has_left(USABLE)) else {
+            // All wait for one answer: nothing can be sent without it.
+            let fetched = self.fetch().await?;
+            *held = Held {
+                token: Some(fetched.clone()),
+                renew_at: None,
+            };
+            return Ok(fetched);
+        };
+        let now = Instant::now();
+        if token.has_left(RENEW) || held.renew_at.is_some_and(|at| now < at) {
+            return Ok(token);
+        }
+        held.renew_at = Some(now + RENEW_AGAIN);
+        // One request waits for the server; the others go on with the token that there is.
+        drop(held);
+        let Ok(Ok(renewed)) = timeout(PATIENCE, self.fetch()).await else {
+            return Ok(token);
+        };
+        *self.held.lock().await = Held {
+            token: Some(renewed.clone()),
+            renew_at: None,
+        };
+        Ok(renewed)
     }
 
     async fn fetch(&self) -> Result<Token, CredentialsError> {
@@ -215,6 +243,48 @@ mod tests {
             assert_eq!(asked.load(Ordering::Relaxed), times, "{life} s");
             assert!(!format!("{server:?}").contains("SECRET"));
         }
+    }
+
+    /// Gives a token that is about to expire, and then answers nobody.
+    #[tokio::test]
+    async fn a_server_that_falls_silent_holds_up_nobody_who_has_a_good_token() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let times = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut silent = Vec::new();
+            while let Ok((mut connection, _)) = listener.accept().await {
+                if times.fetch_add(1, Ordering::Relaxed) == 0 {
+                    let mut request = [0; 4096];
+                    let _ = connection.read(&mut request).await.unwrap();
+                    let body = r#"{"access_token":"SECRET","expires_in":100}"#;
+                    connection.write_all(answer("200 OK", body).as_bytes()).await.unwrap();
+                } else {
+                    silent.push(connection);
+                }
+            }
+        });
+        let server = Arc::new(MetadataServer::at(&host, None).unwrap());
+        server.headers().await.unwrap();
+        let began = Instant::now();
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let server = Arc::clone(&server);
+            calls.spawn(async move { (server.headers().await.unwrap(), Instant::now()) });
+        }
+        let mut waited: Vec<Duration> = Vec::new();
+        while let Some(call) = calls.join_next().await {
+            waited.push(call.unwrap().1 - began);
+        }
+        waited.sort_unstable();
+        assert!(waited[6] < Duration::from_secs(3), "{waited:?}");
+        assert!(waited[7] < PATIENCE + Duration::from_secs(3), "{waited:?}");
+        // Nor is it asked again at once.
+        let began = Instant::now();
+        server.headers().await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

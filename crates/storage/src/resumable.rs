@@ -84,16 +84,23 @@ impl Client {
         if url.origin() == own.origin() {
             return Some(url);
         }
+        let at_endpoint = || {
+            let mut at_endpoint = own.clone();
+            at_endpoint.set_path(url.path());
+            at_endpoint.set_query(url.query());
+            at_endpoint
+        };
+        // A gateway may pass the server's own address on, whatever that is. Not that of a login page.
+        if self.is_gateway && url.query_pairs().any(|(name, _)| name == "upload_id") {
+            return Some(at_endpoint());
+        }
         let is_https = url.scheme() == "https" && url.port().is_none() && own.scheme() == "https";
         let host = url.host_str().filter(|_| is_https)?;
         if self.host.as_deref() == Some(host) {
             // A private endpoint serves this host: its own address may not be reachable from here.
-            let mut at_endpoint = own;
-            at_endpoint.set_path(url.path());
-            at_endpoint.set_query(url.query());
-            return Some(at_endpoint);
+            return Some(at_endpoint());
         }
-        (is_google_host(host) && self.host.is_none()).then_some(url)
+        (is_google_host(host) && self.host.is_none() && !self.is_gateway).then_some(url)
     }
 }
 
@@ -197,8 +204,75 @@ fn is_broken(error: &WriteError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Endpoint;
+    use super::super::client_pool::http_client;
+    use super::super::metadata_server::Provider;
     use super::*;
+    use google_cloud_auth::credentials::anonymous;
     use reqwest::header::HeaderValue;
+
+    /// Where the requests of a session go that is at this address.
+    fn session_at(endpoint: Option<&str>, location: &str) -> Option<String> {
+        let endpoint = endpoint.map_or_else(Endpoint::google, |uri| Endpoint::resolve(Some(uri), None).unwrap());
+        let (origin, host) = endpoint.origin_and_host(None);
+        let client = Client {
+            serial: 0,
+            http: http_client().unwrap(),
+            provider: Provider::Library(anonymous::Builder::new().build()),
+            origin,
+            host,
+            is_gateway: endpoint.is_gateway(),
+            metadata_server: false,
+        };
+        client.session_url(location).map(String::from)
+    }
+
+    #[tokio::test]
+    async fn a_session_is_continued_where_the_user_has_sent_the_request_and_nowhere_else() {
+        const PATH: &str = "/upload/storage/v1/b/b/o?uploadType=resumable&upload_id=X";
+        let at = |origin: &str| format!("{origin}{PATH}");
+        let google = at("https://storage.googleapis.com");
+        for (endpoint, location, want) in [
+            (None, google.clone(), Some(google.clone())),
+            (None, PATH.to_owned(), Some(google.clone())),
+            (None, at("https://elsewhere.example"), None),
+            // Behind a gateway Google itself may not be reachable, nor a host that only the gateway knows.
+            (
+                Some("https://gateway.example"),
+                google.clone(),
+                Some(at("https://gateway.example")),
+            ),
+            (
+                Some("https://gateway.example"),
+                at("http://inner:8080"),
+                Some(at("https://gateway.example")),
+            ),
+            (
+                Some("https://gateway.example:8443"),
+                google.clone(),
+                Some(at("https://gateway.example:8443")),
+            ),
+            (
+                Some("https://gateway.example"),
+                "https://login.example/sso?next=x".to_owned(),
+                None,
+            ),
+            (
+                Some("https://private.googleapis.com"),
+                google.clone(),
+                Some(at("https://private.googleapis.com")),
+            ),
+            (Some("https://private.googleapis.com"), at("https://elsewhere.example"), None),
+            (
+                Some("https://storage.europe-west3.rep.googleapis.com"),
+                google.clone(),
+                Some(google),
+            ),
+            (Some("http://gateway.example"), at("https://storage.googleapis.com"), None),
+        ] {
+            assert_eq!(session_at(endpoint, &location), want, "{endpoint:?} {location}");
+        }
+    }
 
     #[test]
     fn a_308_without_a_readable_range_means_that_nothing_was_kept() {
