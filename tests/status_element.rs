@@ -291,6 +291,40 @@ fn the_cameras_clock_goes_ahead_of_the_first_buffer_and_of_the_first_after_a_flu
 }
 
 #[test]
+fn a_password_file_that_does_not_answer_stops_no_pipeline_and_is_told() {
+    init();
+    let pipe = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("never-{}.pw", std::process::id()));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let element = format!(
+        "iotcorestatus name=status protocol=mqtt tls=false host=127.0.0.1 port=9 username=u shutdown-timeout=0 password-file={}",
+        pipe.display()
+    );
+    let line = format!("{CAMERA} ! {element} ! fakesink");
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let began = std::time::Instant::now();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let bus = pipeline.bus().unwrap();
+    let text = || {
+        let told = bus.timed_pop_filtered(gst::ClockTime::from_seconds(10), &[gst::MessageType::Warning]);
+        match told.as_ref().map(|m| m.view()) {
+            Some(gst::MessageView::Warning(warning)) => warning.error().to_string(),
+            _ => String::new(),
+        }
+    };
+    let first = text();
+    assert!(first.contains("the files of the MQTT settings do not answer"), "{first}");
+    wait_until_streaming(&pipeline, &["status"]);
+    // An empty password: what is wrong with the file is told as soon as it can be read.
+    drop(std::fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+    let second = text();
+    assert!(second.contains("is empty"), "{second}");
+    std::fs::remove_file(&pipe).unwrap();
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn a_dead_broker_is_one_warning_and_never_an_error_and_the_state_goes_on() {
     let line = StatusLine::new(
         &format!("{DEAD} stall-timeout=1000000000 shutdown-timeout=500000000"),

@@ -5,7 +5,7 @@
 //! no other element is read while a lock is held.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,13 +25,15 @@ use super::settings::PayloadFormat;
 use super::validated::ValidatedSettings;
 use crate::base::lock::lock;
 use crate::element::shutdown::Stop;
-use gcstreamer_mqtt::{Link, LinkStats, Wanted};
+use gcstreamer_mqtt::{Config, Link, LinkStats, Wanted};
 use gcstreamer_schema::redact;
 
 /// Shortest time between two polls of the timer, so that a busy pad does not wake it more often.
 const MIN_POLL_GAP: Duration = Duration::from_millis(20);
 /// The pads are walked for gcssinks at every n-th poll.
 const WALK_EVERY: u32 = 5;
+/// How long READY→PAUSED waits for the files of the link, ten times what a slow disk takes.
+const FILES_WAIT: Duration = Duration::from_secs(5);
 /// Time for the final status while connected, even after the deadline.
 const FINAL_STATUS: Duration = Duration::from_millis(300);
 /// Maximum time to wait for the ERROR that stopped the pipeline, from the stop of the first element.
@@ -49,7 +51,7 @@ pub(super) struct Session {
     sinks: Arc<SinkList>,
     inbox: Arc<Inbox>,
     poster: Arc<Poster>,
-    /// Set once by [`Session::start`], which needs the session to make it.
+    /// Set once, by [`Session::start`] or later: where its files do not answer, it is made when they do.
     link: OnceLock<Link>,
     bus_watch: Mutex<Option<BusWatch>>,
     timer: Mutex<Option<tokio::task::AbortHandle>>,
@@ -99,10 +101,7 @@ impl Session {
             commands: Arc::new(CommandQueue::new(element, src, Arc::clone(&session.sinks), on_outcome)),
             accept_commands: settings.accept_commands,
         });
-        let link = Link::start(settings.link, runtime.handle(), listener)
-            .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}")))?;
-        // Cannot fail: this is the only place that sets it.
-        let _ = session.link.set(link);
+        session.start_link(settings.link, listener, runtime)?;
         settings
             .warnings
             .into_iter()
@@ -111,6 +110,42 @@ impl Session {
         let timer = runtime.spawn(poll_repeatedly(Arc::downgrade(&session), Arc::clone(counters)));
         *lock(&session.timer) = Some(timer.abort_handle());
         Ok(session)
+    }
+
+    /// Starts the link, which reads its files first. Where these do not answer, it starts as soon as they do.
+    ///
+    /// # Errors
+    /// Returns a SETTINGS error if the link cannot work with these settings.
+    fn start_link(
+        self: &Arc<Self>,
+        config: Config,
+        listener: Arc<LinkListener>,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<(), gst::ErrorMessage> {
+        let (tell, told) = mpsc::channel();
+        let (weak, handle) = (Arc::downgrade(self), runtime.handle().clone());
+        runtime.spawn_blocking(move || {
+            let started = Link::start(config, &handle, listener);
+            // Without a session nobody wants it any more.
+            let Some(session) = weak.upgrade() else { return };
+            let started = started.map(|link| {
+                // Cannot fail: this is the only place that sets it.
+                let _ = session.link.set(link);
+            });
+            if let Err(mpsc::SendError(Err(late))) = tell.send(started) {
+                session.poster.post(Post::Warning(late.to_string()));
+            }
+        });
+        match told.recv_timeout(FILES_WAIT) {
+            Ok(started) => started.map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}"))),
+            Err(_) => {
+                self.poster.post(Post::Warning(
+                    "the files of the MQTT settings do not answer; is the disk away that they are on? The pipeline goes on, and the link starts as soon as they can be read"
+                        .to_owned(),
+                ));
+                Ok(())
+            }
+        }
     }
 
     fn watch_bus(self: &Arc<Self>, element: &gst::Element, src: &gst::Pad) {
