@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/preload.rs"]
+mod preload;
 #[path = "common/process.rs"]
 mod process;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -80,6 +82,22 @@ fn gst_launch_shows_what_an_info_says() {
         text.contains("INFO") && text.contains("uploads work; max-memory-bytes"),
         "{text}"
     );
+}
+
+#[test]
+fn a_spool_on_a_mount_where_modes_cannot_be_set_is_used_all_the_same() {
+    let (server, spool) = (GcsServer::spawn_thread(), common::places::Spool::new());
+    let library = spool.dir().with_file_name("modes.so");
+    preload::build(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/modes.c"), &library);
+    let line = live_line(&server, "modes").replace("videotestsrc", "videotestsrc num-buffers=30");
+    let line = format!("{line} {}", spool.property());
+    let output = launch(&line, &[("LD_PRELOAD", library.to_str().unwrap())])
+        .wait_with_output()
+        .unwrap();
+    std::fs::remove_file(&library).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(chunks(&server).len(), 1, "{output:?}");
+    assert_eq!(spool.files(), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl Disk for StdDisk {
             match DirBuilder::new().mode(0o700).create(path) {
                 Ok(()) => {
                     // The umask can only take bits away; without them we could not enter it ourselves.
-                    std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
+                    if_possible(std::fs::set_permissions(path, Permissions::from_mode(0o700)))?;
                     return Ok(true);
                 }
                 Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
@@ -227,7 +227,7 @@ impl Disk for StdDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = options().create_new(true).mode(0o600).open(path)?;
         // The umask may have taken bits without which the next start could not open it.
-        file.set_permissions(Permissions::from_mode(0o600))?;
+        if_possible(file.set_permissions(Permissions::from_mode(0o600)))?;
         Ok(Arc::new(StdFile(file)))
     }
 
@@ -266,7 +266,7 @@ impl Disk for StdDisk {
         if !stands_at(&file, path)? {
             return Ok(Lock::Gone);
         }
-        file.set_permissions(Permissions::from_mode(0o600))?;
+        if_possible(file.set_permissions(Permissions::from_mode(0o600)))?;
         Ok(Lock::Held(Box::new(file)))
     }
 
@@ -281,6 +281,15 @@ impl Disk for StdDisk {
 
     fn last(&self, job: LastJob) {
         job(self);
+    }
+}
+
+/// The modes of the mount apply where they cannot be set: the files of a vfat or SMB mount belong to whoever mounted it, and what was made
+/// there may be written all the same.
+fn if_possible(set: io::Result<()>) -> io::Result<()> {
+    match set {
+        Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => Ok(()),
+        set => set,
     }
 }
 
