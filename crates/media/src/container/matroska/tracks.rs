@@ -36,6 +36,8 @@ pub(super) struct TrackEntry {
     /// Whose units its blocks are: of several tracks of video or sound the first alone
     /// is [`Track::Video`] or [`Track::Audio`].
     pub(super) track: Track,
+    /// What it carries, also where it is a further track of that kind.
+    kind: Track,
     pub(super) codec: VideoCodec,
     pub(super) framing: Option<Framing>,
     /// Bytes that header stripping took from the front of each frame.
@@ -104,10 +106,17 @@ impl Tracks {
 
     /// Returns what is known of the streams. `video` replaces the name of the video codec if parameter sets in band differ.
     pub(super) fn info(&self, video: Option<&str>) -> StreamInfo {
-        let names = |track| self.entries.iter().filter(move |e| e.track == track);
-        let video = names(Track::Video).map(|e| video.or(e.name.as_deref()));
+        let of = |kind| self.entries.iter().filter(move |e| e.kind == kind);
+        let video = of(Track::Video).map(|e| video.filter(|_| e.track == Track::Video).or(e.name.as_deref()));
+        let mut names = Vec::new();
+        for name in video.chain(of(Track::Audio).map(|e| e.name.as_deref())) {
+            // Each once, however many tracks there are in as many languages.
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         StreamInfo {
-            codecs: codec::join(video.chain(names(Track::Audio).map(|e| e.name.as_deref()))),
+            codecs: codec::join(names),
             has_video: self.has(Track::Video),
             has_audio: self.has(Track::Audio),
         }
@@ -150,11 +159,17 @@ impl<'a> RawEntry<'a> {
     fn entry(&self, has_video: bool, has_audio: bool) -> TrackEntry {
         let encoding = Encoding::parse(self.encodings);
         let private = if encoding.is_private_plain { self.private } else { &[] };
-        let track = match self.kind {
-            1 if !has_video => Track::Video,
-            2 if !has_audio => Track::Audio,
+        let kind = match self.kind {
+            1 => Track::Video,
+            2 => Track::Audio,
             _ => Track::Other,
         };
+        let is_further = match kind {
+            Track::Video => has_video,
+            Track::Audio => has_audio,
+            Track::Other => false,
+        };
+        let track = if is_further { Track::Other } else { kind };
         let codec = match (&encoding.stripped, self.codec_id) {
             (None, _) => VideoCodec::Unknown,
             (_, b"V_MPEG4/ISO/AVC") => VideoCodec::H264,
@@ -167,6 +182,7 @@ impl<'a> RawEntry<'a> {
         TrackEntry {
             number: self.number,
             track,
+            kind,
             codec,
             framing: framing(codec, private),
             stripped: encoding.stripped.unwrap_or_default(),
@@ -303,6 +319,7 @@ fn vp9_name(private: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::track;
     use super::*;
 
     #[test]
@@ -322,6 +339,20 @@ mod tests {
         );
         assert_eq!(name(b"A_MPEG/L2", &[]).as_deref(), Some("mp4a.40.33"));
         assert_eq!(name(b"V_UNCOMPRESSED", &[]), None);
+    }
+
+    #[test]
+    fn the_codecs_of_all_tracks_are_named_or_none() {
+        let aac = track(2, 2, "A_AAC", &[0x12, 0x10], &[]);
+        let named = |further: &[Vec<u8>]| {
+            let all = [&[track(1, 1, "V_VP8", &[], &[]), aac.clone()], further].concat().concat();
+            Tracks::parse(&all).unwrap().info(None).codecs
+        };
+        let (opus, vp9) = (track(3, 2, "A_OPUS", &[], &[]), track(4, 1, "V_VP9", &[], &[]));
+        let (text, unknown) = (track(5, 17, "S_TEXT/UTF8", &[], &[]), track(6, 2, "A_QUICKTIME", &[], &[]));
+        assert_eq!(named(&[text.clone()]).as_deref(), Some("vp8,mp4a.40.2"));
+        assert_eq!(named(&[opus, vp9, text]).as_deref(), Some("vp8,vp9,mp4a.40.2,opus"));
+        assert_eq!(named(&[unknown]), None);
     }
 
     #[test]
