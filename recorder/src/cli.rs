@@ -187,10 +187,18 @@ fn is_without_file() -> bool {
 /// Every fault.
 pub fn configuration(file: Option<&Path>) -> Result<Config, Faulty> {
     match file {
-        Some(file) => config::load(file),
+        Some(file) => config::load(file, false),
         None if is_without_file() => in_environment(|name| std::env::var(name).ok()),
-        None => config::load(Path::new(DEFAULT_FILE)),
+        None => config::load(Path::new(DEFAULT_FILE), false),
     }
+}
+
+/// Reads a file and everything that it names.
+///
+/// # Errors
+/// Every fault.
+pub fn check(file: &Path) -> Result<(), Faulty> {
+    config::load(file, true).map(drop)
 }
 
 fn in_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Config, Faulty> {
@@ -198,6 +206,7 @@ fn in_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Config, F
         folder: std::env::current_dir().unwrap_or_default(),
         state_directory: config::state_directory(variable("STATE_DIRECTORY").as_deref()),
         looks_at_files: true,
+        reads_keys: false,
     };
     config::from_environment(variable, &surroundings)
 }

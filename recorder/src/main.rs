@@ -68,8 +68,8 @@ fn main() -> ExitCode {
                 ExitCode::from(BAD_CONFIGURATION)
             }
         },
-        Command::Check { file } => match configuration(Some(&file)) {
-            Ok(_) => ExitCode::SUCCESS,
+        Command::Check { file } => match cli::check(&file) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(faulty) => {
                 complain(&faulty);
                 ExitCode::from(BAD_CONFIGURATION)

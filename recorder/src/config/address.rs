@@ -41,7 +41,7 @@ impl Address {
         let example = "write it as rtsp://HOST/PATH";
         let url = Url::parse(text).map_err(|error| format!("url is not a stream address ({error}); {example}"))?;
         let scheme = match url.scheme() {
-            "rtsp" | "rtspt" | "rtspu" => Scheme::Rtsp,
+            "rtsp" => Scheme::Rtsp,
             "rtsps" => Scheme::Rtsps,
             "http" | "https" => Scheme::Http,
             "rtmp" => Scheme::Rtmp,
@@ -160,6 +160,9 @@ mod tests {
             "SECRET",
             "10.0.3.3/SECRET",
             "ftp://h/SECRET",
+            // GStreamer's names for a transport, which is a key of its own here.
+            "rtspt://h/SECRET",
+            "rtspu://h/SECRET",
             "file:///SECRET",
             "rtsp:///SECRET",
             "rtsp://h/SEC RET",

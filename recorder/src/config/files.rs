@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
+use gcstreamer_storage::Credentials;
+
 /// A password, by the file that holds it. Read when it is used, so that a new one needs no restart.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(PathBuf);
@@ -81,6 +83,20 @@ pub(super) fn check_certificates(path: &Path) -> Result<(), String> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether a file holds credentials of Cloud Storage. One that cannot be read is no concern of this. Not to be called by a task of tokio.
+///
+/// # Errors
+/// What is wrong with it, without what it holds.
+pub(super) fn check_credentials(path: &Path) -> Result<(), String> {
+    if std::fs::File::open(path).is_err() {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("{} cannot be checked: {error}", path.display()))?;
+    let checked = runtime.block_on(Credentials::File(path.to_owned()).check());
+    checked.map_err(|error| error.to_string())
 }
 
 /// Whether `spool-dir` is there or can be made: its parent must exist.

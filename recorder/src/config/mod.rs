@@ -262,6 +262,8 @@ pub struct Surroundings {
     pub state_directory: Option<PathBuf>,
     /// Look at the files that are named.
     pub looks_at_files: bool,
+    /// Read credentials and private keys, too. A recorder does not before it starts: it records all the same while one of them is unusable.
+    pub reads_keys: bool,
 }
 
 /// Every fault of a configuration.
@@ -285,11 +287,11 @@ impl fmt::Display for Faulty {
 
 impl std::error::Error for Faulty {}
 
-/// Reads and checks a file, and looks at the files that it names.
+/// Reads and checks a file, and looks at the files that it names. `reads_keys`: see [`Surroundings`].
 ///
 /// # Errors
 /// [`Faulty`] with every fault, one a line as `FILE:LINE:COLUMN: text`.
-pub fn load(path: &Path) -> Result<Config, Faulty> {
+pub fn load(path: &Path, reads_keys: bool) -> Result<Config, Faulty> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| Faulty {
         file: file.clone(),
@@ -305,6 +307,7 @@ pub fn load(path: &Path) -> Result<Config, Faulty> {
         folder: absolute.parent().map(Path::to_path_buf).unwrap_or_default(),
         state_directory: state_directory(std::env::var("STATE_DIRECTORY").ok().as_deref()),
         looks_at_files: true,
+        reads_keys,
     };
     parse(&text, &surroundings).map_err(|faults| Faulty { file, faults })
 }

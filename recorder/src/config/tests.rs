@@ -443,16 +443,16 @@ fn files_that_are_named_are_looked_at_and_relative_names_start_at_the_configurat
     let file = folder.path().join("recorder.toml");
     let text = "bucket = \"my-bucket\"\nspool-dir = \"spool\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\nusername = \"rec\"\npassword-file = \"a.pw\"\n";
     std::fs::write(&file, text).unwrap();
-    let faulty = load(&file).unwrap_err().to_string();
+    let faulty = load(&file, false).unwrap_err().to_string();
     assert!(
         faulty.starts_with(&format!("{}:7:17: password-file: ", file.display())) && faulty.contains("cannot be read"),
         "{faulty}"
     );
     std::fs::write(folder.path().join("a.pw"), "hunter2\n").unwrap();
-    let config = load(&file).unwrap();
+    let config = load(&file, false).unwrap();
     assert_eq!(config.spool_dir, Some(folder.path().join("spool")));
     assert_eq!(config.cameras[0].password.as_ref().unwrap().read().unwrap(), "hunter2");
-    let missing = load(&folder.path().join("none.toml")).unwrap_err().to_string();
+    let missing = load(&folder.path().join("none.toml"), false).unwrap_err().to_string();
     assert!(missing.contains("none.toml:1:1: the file cannot be read"), "{missing}");
 }
 
@@ -464,7 +464,7 @@ fn a_file_that_does_not_hold_what_it_should_is_found_before_the_recorder_runs_wi
     let faults = |camera: &str, more: &str| {
         let text = format!("bucket = \"my-bucket\"\n[[camera]]\nid = \"a\"\nurl = \"rtsps://h/\"\n{camera}\n{more}\n");
         std::fs::write(&file, text).unwrap();
-        load(&file)
+        load(&file, false)
             .unwrap_err()
             .faults
             .iter()
@@ -576,4 +576,38 @@ fn a_name_of_the_defaults_is_no_fault_of_a_camera_that_takes_none_and_is_told_on
     };
     assert!(read(&file("srt://h:7000")).is_ok());
     assert_eq!(read(&file("rtsp://h/")).unwrap_err().len(), 1);
+}
+
+#[test]
+fn a_list_of_cameras_that_is_empty_is_a_fault() {
+    for (text, place) in [("camera = []", "2:10: "), ("", "1:1: ")] {
+        let faults = read(&format!("bucket = \"my-bucket\"\n{text}\n")).unwrap_err();
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(&format!("{place}no camera")),
+            "{faults:#?}"
+        );
+    }
+}
+
+#[test]
+fn check_reads_credentials_and_keys_and_a_recorder_starts_without_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recorder.toml");
+    let faults = |head: &str, more: &str| {
+        let camera = format!("[[camera]]\nid = \"a\"\nurl = \"rtsp://h/\"\n{more}");
+        std::fs::write(&file, format!("bucket = \"my-bucket\"\n{head}\n{camera}\n")).unwrap();
+        load(&file, false).unwrap();
+        load(&file, true).unwrap_err().to_string()
+    };
+    std::fs::write(folder.path().join("key"), "SECRET nonsense").unwrap();
+    let text = faults("credentials-file = \"key\"", "");
+    assert!(
+        text.contains("recorder.toml:2:20: credentials-file: ") && text.contains("is not JSON"),
+        "{text}"
+    );
+    assert!(!text.contains("SECRET") && text.lines().count() == 1, "{text}");
+    let bridge = "[iotcore]\nhost = \"h\"\nproject-id = \"p-12345\"\nregion = \"us-central1\"\nregistry-id = \"r123\"";
+    let text = faults(bridge, "private-key-file = \"key\"");
+    assert!(text.contains(":10:20: ") && text.contains("key"), "{text}");
+    assert!(!text.contains("SECRET") && text.lines().count() == 1, "{text}");
 }

@@ -45,6 +45,7 @@ impl Question {
             folder: std::env::current_dir().unwrap_or_default(),
             state_directory: None,
             looks_at_files: true,
+            reads_keys: false,
         };
         parse(&text, &surroundings).map_err(|mut faults| {
             // There are no lines.
