@@ -282,6 +282,22 @@ fn commands_are_answered_where_they_are_accepted_and_always_emitted() {
 }
 
 #[test]
+fn a_report_is_the_state_again_where_it_is_text() {
+    let device = Device::new("report", |_| ());
+    let line = device.line("accept-commands=true");
+    line.play();
+    device.wait_state("connected");
+    device.wait_subscribed();
+    for n in 2..=3 {
+        device.broker.send_command("report", r#"{"id":"r1"}"#, false);
+        device.wait(|seen| seen.states.len() == n, SOON);
+    }
+    assert_eq!(device.story(), ["connected"]);
+    line.stop();
+    device.broker.assert_no_violations();
+}
+
+#[test]
 fn a_broker_that_acknowledges_nothing_holds_the_end_up_for_shutdown_timeout_only() {
     let device = Device::new("no-acks", |_| ());
     let line = device.line("shutdown-timeout=1000000000");

@@ -18,7 +18,7 @@ use common::gcs_server::GcsServer;
 use gst::prelude::*;
 use mosquitto::{Mosquitto, Seen, Watcher};
 use serde_json::Value;
-use status_line::{NOWHERE, StatusLine};
+use status_line::{CAMERA, NOWHERE, StatusLine};
 
 const SOON: Duration = Duration::from_secs(15);
 const STATE: &str = "gcstreamer/cam1/state";
@@ -189,6 +189,75 @@ fn a_gcssink_is_looked_after_its_chunks_are_told_and_it_gets_the_commands() {
     watcher.wait_last(AVAILABILITY, "offline", SOON);
     assert_eq!(last_json(&watcher)["upload"]["status"], "stopped");
     assert!(last_json(&watcher)["upload"]["object"].is_string());
+}
+
+#[test]
+fn a_recording_that_is_plugged_in_and_taken_out_while_the_camera_goes_on_is_no_trouble() {
+    let broker = Mosquitto::start();
+    let server = GcsServer::spawn_thread();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    // A key unit every 3 s.
+    let camera = "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=10/1 ! x264enc speed-preset=ultrafast \
+                  tune=zerolatency key-int-max=30 ! h264parse ! video/x-h264,stream-format=avc,alignment=au";
+    let properties = properties(&broker).replace("=1500000000", "=5000000000");
+    let line = StatusLine::with_camera(
+        camera,
+        &format!("{properties} startup-timeout=1000000000 accept-commands=true"),
+        "tee name=tee ! queue ! fakesink async=false sync=false",
+    );
+    line.play();
+    watcher.wait_last(STATE, "connected", SOON);
+    std::thread::sleep(Duration::from_secs(2));
+    let sink = format!(
+        "queue ! flvmux streamable=true ! gcssink bucket=plug-bucket device-id=cam1 shutdown-timeout=0 endpoint-uri={}",
+        server.endpoint()
+    );
+    let branch = gst::parse::bin_from_description(&sink, true).unwrap();
+    line.pipeline.add(&branch).unwrap();
+    let tee = line.pipeline.by_name("tee").unwrap().request_pad_simple("src_%u").unwrap();
+    branch.sync_state_with_parent().unwrap();
+    tee.link(&branch.static_pad("sink").unwrap()).unwrap();
+    wait_json(&watcher, |s| s["recording"] == true && s["upload"]["status"].is_string());
+    std::thread::sleep(Duration::from_secs(6));
+    tee.unlink(&branch.static_pad("sink").unwrap()).unwrap();
+    line.pipeline.by_name("tee").unwrap().release_request_pad(&tee);
+    line.pipeline.remove(&branch).unwrap();
+    branch.set_state(gst::State::Null).unwrap();
+    broker.publish("gcstreamer/cam1/set/split", br#"{"id":"late"}"#, false);
+    let status = wait_json(&watcher, |s| s["command"]["id"] == "late");
+    assert_eq!(status["command"]["ok"], false, "{status}");
+    assert!(status["command"]["msg"].as_str().unwrap().contains("no gcssink"), "{status}");
+    std::thread::sleep(Duration::from_secs(8));
+    broker.publish("gcstreamer/cam1/set/report", br#"{"id":"now"}"#, false);
+    let status = wait_json(&watcher, |s| s["command"]["id"] == "now");
+    assert_eq!(
+        (&status["recording"], &status["upload"]["status"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(story(&watcher, STATE), ["connected"], "the camera was there all the time");
+    line.stop();
+}
+
+#[test]
+fn a_cameras_bin_that_is_stopped_while_the_pipeline_plays_is_stopped_at_once() {
+    let broker = Mosquitto::start();
+    let watcher = broker.watch(&["gcstreamer/#"], None);
+    let camera = format!("videotestsrc is-live=true ! {NOWHERE} bin.( name=camera {CAMERA}");
+    let line = StatusLine::with_camera(&camera, &properties(&broker), &format!("{NOWHERE} )"));
+    line.play();
+    wait_json(&watcher, |s| s["phase"] == "streaming");
+    // Past the second between two states.
+    std::thread::sleep(Duration::from_millis(1500));
+    let began = std::time::Instant::now();
+    line.pipeline.by_name("camera").unwrap().set_state(gst::State::Null).unwrap();
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(700), "{took:?}");
+    wait_json(&watcher, |s| s["phase"] == "stopped");
+    let phase = |payload: &String| serde_json::from_str::<Value>(payload).unwrap()["phase"].to_string();
+    let mut phases: Vec<String> = watcher.payloads(STATUS).iter().map(phase).collect();
+    phases.dedup();
+    assert_eq!(phases, ["\"streaming\"", "\"stopped\""]);
+    line.stop();
 }
 
 #[test]

@@ -373,6 +373,34 @@ fn eos_and_pause_and_a_second_life_are_told() {
 }
 
 #[test]
+fn a_cameras_bin_that_is_paused_or_stopped_in_a_playing_pipeline_is_paused_and_stopped() {
+    init();
+    let line = format!(
+        "{CAMERA} ! fakesink async=false bin.( name=camera {CAMERA} ! {} stall-timeout=1000000000 ! fakesink async=false )",
+        status("one")
+    );
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let camera = pipeline.by_name("camera").unwrap();
+    let element = pipeline.by_name("one").unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    for _ in 0..2 {
+        wait_until_streaming(&pipeline, &["one"]);
+        camera.set_state(gst::State::Paused).unwrap();
+        std::thread::sleep(Duration::from_millis(3500));
+        assert_eq!(phase(&pipeline, "one"), "paused");
+        camera.set_state(gst::State::Playing).unwrap();
+        wait_until_streaming(&pipeline, &["one"]);
+        camera.set_state(gst::State::Null).unwrap();
+        assert_eq!(phase(&pipeline, "one"), "stopped");
+        camera.set_state(gst::State::Playing).unwrap();
+    }
+    wait_until_streaming(&pipeline, &["one"]);
+    let stalls = element.property::<gst::Structure>("stats").get::<u64>("stalls").unwrap();
+    assert_eq!(stalls, 0);
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn an_error_of_another_element_is_told_beside_the_applications_own_handlers() {
     let line = StatusLine::new(
         &format!("{DEAD} shutdown-timeout=0"),

@@ -100,7 +100,7 @@ impl CommandQueue {
     fn send(&self, action: Action, answer: &Answer) -> Result<(), &'static str> {
         const REFUSED: &str = "the pipeline does not accept the command now: it is stopping, flushing or at EOS";
         self.sinks.refresh();
-        if self.sinks.samples().is_empty() {
+        if !self.sinks.takes_commands() {
             return Err("there is no gcssink downstream of iotcorestatus in this pipeline");
         }
         let structure = gst::Structure::builder(command::NAME)

@@ -66,6 +66,7 @@ pub fn parse(tail: &str, payload: &[u8]) -> Command {
             id,
             ok: false,
             msg: action.clone().err(),
+            repeats_state: action == Ok(Action::Report),
         },
         action,
     }

@@ -1,14 +1,14 @@
-//! Counters of the streaming thread: a few atomics and one clock reading per buffer, no lock.
+//! Counters of the streaming thread: a few atomics and two clock readings per buffer, no lock.
 //!
 //! One thread writes at a time, the one that holds the pad's stream lock; any thread may read.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::report::{Counts, Flow, Now};
+use super::report::{Counts, Flow, Now, Push};
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -36,6 +36,9 @@ fn add(counter: &AtomicU64, n: u64) {
 /// it plays, with shorter ones.
 const LONG_KEY_INTERVAL: u64 = 60_000_000_000;
 
+/// A push of this length is noted, ns: a muxer that waits, or a clock, takes less time for each.
+const LONG_PUSH: u64 = 1_000_000_000;
+
 /// The counters of one element, and the signal that wakes its timer.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -54,6 +57,9 @@ pub(super) struct Counters {
     last_frame: AtomicU64,
     /// When the push under way began; 0 if none is.
     pushing_since: AtomicU64,
+    /// The last push that took [`LONG_PUSH`]; 0 before the first.
+    long_push_began: AtomicU64,
+    long_push_ended: AtomicU64,
     flow: AtomicU8,
     /// The next buffer wakes the timer.
     armed: AtomicBool,
@@ -75,6 +81,8 @@ impl Counters {
             &self.last_key_gap,
             &self.last_frame,
             &self.pushing_since,
+            &self.long_push_began,
+            &self.long_push_ended,
         ] {
             counter.store(0, Relaxed);
         }
@@ -113,9 +121,15 @@ impl Counters {
         }
     }
 
-    /// Records what downstream returned for the push.
-    pub(super) fn leave(&self, flow: Result<gst::FlowSuccess, gst::FlowError>) {
-        self.pushing_since.store(0, Relaxed);
+    /// Records what downstream returned for the push, at `now`.
+    pub(super) fn leave(&self, now: u64, flow: Result<gst::FlowSuccess, gst::FlowError>) {
+        let began = self.pushing_since.load(Relaxed);
+        if began > 0 && now.saturating_sub(began) >= LONG_PUSH {
+            self.long_push_began.store(began, Relaxed);
+            self.long_push_ended.store(now, Release);
+        }
+        // Last: a reader that no longer sees the push must see its end, or the time that it took looks like silence of the camera.
+        self.pushing_since.store(0, Release);
         let code = match flow {
             // Flushing is not a failure: a seek or a stop begins with it.
             Ok(_) | Err(gst::FlowError::Flushing) => 0,
@@ -138,6 +152,12 @@ impl Counters {
     /// Reads all counters, one after the other: a buffer may be included in some of them only.
     pub(super) fn snapshot(&self) -> Counts {
         let some = |counter: &AtomicU64| Some(counter.load(Relaxed)).filter(|n| *n > 0);
+        // In the reverse order of the writer.
+        let pushing_since = Some(self.pushing_since.load(Acquire)).filter(|n| *n > 0);
+        let long_push = Some(self.long_push_ended.load(Acquire)).filter(|n| *n > 0).map(|ended| Push {
+            began: self.long_push_began.load(Relaxed),
+            ended,
+        });
         Counts {
             frames: self.frames.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
@@ -146,7 +166,8 @@ impl Counters {
             key_span: self.key_span.load(Relaxed),
             last_key_gap: some(&self.last_key_gap),
             last_frame: some(&self.last_frame),
-            pushing_since: some(&self.pushing_since),
+            pushing_since,
+            long_push,
             flow: match self.flow.load(Relaxed) {
                 0 => Flow::Ok,
                 1 => Flow::Eos,
@@ -172,6 +193,30 @@ mod tests {
         }
         let counts = counters.snapshot();
         (counts.key_gaps, counts.key_span / S)
+    }
+
+    #[test]
+    fn a_push_is_long_if_it_took_a_second_itself_whenever_it_is_looked_at() {
+        let counters = Counters::default();
+        for n in 0..100 {
+            // Each waits for a clock, and one is under way whenever somebody looks.
+            counters.enter(S + n * 100_000_000, 1, 1, 0);
+            assert_eq!(counters.snapshot().long_push, None);
+            counters.leave(S + n * 100_000_000 + 99_000_000, Ok(gst::FlowSuccess::Ok));
+        }
+        counters.enter(20 * S, 1, 1, 0);
+        assert_eq!(counters.snapshot().long_push, None);
+        counters.leave(25 * S, Ok(gst::FlowSuccess::Ok));
+        let long = Push {
+            began: 20 * S,
+            ended: 25 * S,
+        };
+        counters.enter(26 * S, 1, 1, 0);
+        counters.leave(26 * S, Ok(gst::FlowSuccess::Ok));
+        assert_eq!(counters.snapshot().long_push, Some(long));
+        // The end of a file in pull mode ends no push.
+        counters.leave(90 * S, Err(gst::FlowError::Eos));
+        assert_eq!(counters.snapshot().long_push, Some(long));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const PROBLEMS: [Phase; 5] = [
 pub struct Options<'o> {
     /// Property `state-interval`, ns: longest time between two statuses.
     pub interval: u64,
-    /// Property `accept-commands`: whether the recording can be switched.
+    /// Property `accept-commands`: whether the recording can be switched. If not, its switch and button are removed.
     pub accept_commands: bool,
     /// Property `home-assistant-availability`: the availability topic of what the device depends on.
     pub depends_on: Option<&'o str>,
@@ -88,9 +88,15 @@ pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Optio
     ]
     .into_iter()
     .collect();
-    if options.accept_commands {
-        components.extend(controls(topics).map(|(id, body)| entity(id, body)));
-    }
+    components.extend(controls(topics).map(|(id, body)| {
+        if options.accept_commands {
+            entity(id, body)
+        } else {
+            // The platform alone removes a component that an earlier message had: left out, it would stay, and nobody subscribes to its
+            // topic.
+            (id.to_owned(), json!({"p": body["p"]}))
+        }
+    }));
     let own = format!("{topics}/availability");
     let availability: Vec<Value> = [Some(own.as_str()), options.depends_on]
         .into_iter()
@@ -161,7 +167,12 @@ mod tests {
             ..Identity::default()
         };
         let (_, without) = discovery("homeassistant", "g/cam1", &identity, options(false));
-        assert!(without["cmps"].get("record").is_none() && without["cmps"].get("split").is_none());
+        assert_eq!(
+            without["cmps"]["record"],
+            json!({"p": "switch"}),
+            "the platform alone removes it"
+        );
+        assert_eq!(without["cmps"]["split"], json!({"p": "button"}));
         assert_eq!(without["cmps"]["fps"]["value_template"], "{{ value_json.video.fps }}");
         let (_, with) = discovery("homeassistant", "g/cam1", &identity, options(true));
         let (record, split) = (&with["cmps"]["record"], &with["cmps"]["split"]);

@@ -24,16 +24,27 @@ const MAX_SEQNUMS: usize = 16;
 #[derive(Debug)]
 pub(super) struct SinkList {
     src: glib::WeakRef<gst::Pad>,
-    found: Mutex<Vec<glib::WeakRef<gst::Element>>>,
-    health: Mutex<HealthEvents>,
+    known: Mutex<Known>,
 }
 
-/// Upstream events `gcssink-health`.
 #[derive(Debug, Default)]
-struct HealthEvents {
-    /// Of the last events, to recognize copies.
+struct Known {
+    /// The sinks of the last walk.
+    found: Vec<glib::WeakRef<gst::Element>>,
+    /// Walks find the sinks of this pipeline: one that they no longer find was taken out.
+    is_walkable: bool,
+    /// When they were first missed.
+    missing_since: Option<u64>,
+    /// Sequence numbers of the last upstream events `gcssink-health`, to recognize copies.
     seqnums: VecDeque<gst::Seqnum>,
-    last: Option<SinkSample>,
+    /// The last of these events: of a sink that no walk finds, or of one that was replaced a moment ago.
+    health: Option<SinkSample>,
+}
+
+impl Known {
+    fn sinks(&self) -> Vec<gst::Element> {
+        self.found.iter().filter_map(glib::WeakRef::upgrade).collect()
+    }
 }
 
 impl SinkList {
@@ -41,38 +52,53 @@ impl SinkList {
     pub(super) fn new(src: &gst::Pad) -> Self {
         Self {
             src: src.downgrade(),
-            found: Mutex::default(),
-            health: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
     /// Walks the pads again.
     pub(super) fn refresh(&self) {
         let found = self.src.upgrade().map(|src| reachable(&src)).unwrap_or_default();
-        *lock(&self.found) = found.iter().map(ObjectExt::downgrade).collect();
+        let mut known = lock(&self.known);
+        known.found = found.iter().map(ObjectExt::downgrade).collect();
+        if !found.is_empty() {
+            (known.is_walkable, known.missing_since) = (true, None);
+        }
     }
 
     /// Returns whether the last walk found nothing.
     pub(super) fn is_empty(&self) -> bool {
-        lock(&self.found).is_empty()
+        lock(&self.known).found.is_empty()
     }
 
-    /// Reads every sink; if the walk found none, returns the figures of the last health event.
-    pub(super) fn samples(&self) -> Vec<SinkSample> {
-        let sinks: Vec<gst::Element> = lock(&self.found).iter().filter_map(glib::WeakRef::upgrade).collect();
-        if sinks.is_empty() {
-            return lock(&self.health).last.clone().into_iter().collect();
-        }
+    /// Returns whether a command can reach a sink, as of the last walk.
+    pub(super) fn takes_commands(&self) -> bool {
+        let known = lock(&self.known);
+        !known.found.is_empty() || !known.is_walkable && known.health.is_some()
+    }
+
+    /// Reads every sink; if the walk found none, returns the figures of the last health event. Where walks did find sinks, these figures
+    /// count for `patience` after the last one is gone, as between two fragments of a splitmuxsink, and are then forgotten.
+    pub(super) fn samples(&self, now: u64, patience: u64) -> Vec<SinkSample> {
+        let sinks = {
+            let mut known = lock(&self.known);
+            let sinks = known.sinks();
+            if sinks.is_empty() {
+                if known.is_walkable && now.saturating_sub(*known.missing_since.get_or_insert(now)) >= patience {
+                    known.health = None;
+                }
+                return known.health.clone().into_iter().collect();
+            }
+            sinks
+        };
         sinks.iter().map(sample).collect()
     }
 
     /// Returns whether this object is one of the sinks; walks the pads again if it is unknown.
     pub(super) fn contains(&self, object: &gst::Object) -> bool {
         let is_known = || {
-            let found = lock(&self.found);
-            found
-                .iter()
-                .any(|s| s.upgrade().is_some_and(|s| s.upcast_ref::<gst::Object>() == object))
+            let sinks = lock(&self.known).sinks();
+            sinks.iter().any(|s| s.upcast_ref::<gst::Object>() == object)
         };
         is_known() || {
             self.refresh();
@@ -82,15 +108,19 @@ impl SinkList {
 
     /// Takes the upstream event `gcssink-health`. Returns `false` for a copy of a known one.
     pub(super) fn on_health(&self, seqnum: gst::Seqnum, structure: &gst::StructureRef) -> bool {
-        let mut health = lock(&self.health);
-        if health.seqnums.contains(&seqnum) {
+        let mut known = lock(&self.known);
+        if known.seqnums.contains(&seqnum) {
             return false;
         }
-        if health.seqnums.len() >= MAX_SEQNUMS {
-            health.seqnums.pop_front();
+        if known.seqnums.len() >= MAX_SEQNUMS {
+            known.seqnums.pop_front();
         }
-        health.seqnums.push_back(seqnum);
-        health.last = Some(sample_of(structure));
+        known.seqnums.push_back(seqnum);
+        known.health = Some(sample_of(structure));
+        // A sink that was taken out can send none: this one is linked, and walks do not find it.
+        if known.missing_since.take().is_some() {
+            known.is_walkable = false;
+        }
         true
     }
 }
@@ -283,11 +313,59 @@ pub(super) fn top_of(element: &gst::Element) -> gst::Element {
     top
 }
 
+/// Returns whether the element leaves PLAYING to stop: the pipeline, a bin around the element, or the element itself is on its way to READY
+/// or NULL.
+pub(super) fn is_stopping(element: &gst::Element) -> bool {
+    let below_paused = [gst::State::Ready, gst::State::Null];
+    ancestors(element.upcast_ref())
+        .filter_map(|object| object.downcast::<gst::Element>().ok())
+        .any(|element| below_paused.contains(&element.pending_state()))
+}
+
 /// Returns the state that the pipeline is in, or is changing to.
 pub(super) fn target_state(element: &gst::Element) -> gst::State {
     let top = top_of(element);
     match top.pending_state() {
         gst::State::VoidPending => top.current_state(),
         pending => pending,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn health(list: &SinkList) {
+        let structure = gst::Structure::builder(health::NAME).field(names::KEY_UNITS, 3u64).build();
+        assert!(list.on_health(gst::Seqnum::next(), &structure));
+    }
+
+    #[test]
+    fn the_figures_of_a_sink_that_was_taken_out_are_forgotten() {
+        gst::init().unwrap();
+        let src = gst::Pad::new(gst::PadDirection::Src);
+        let list = SinkList::new(&src);
+        list.refresh();
+        assert!(!list.takes_commands(), "there is none");
+        // A sink that no walk finds.
+        health(&list);
+        for now in [0, 60 * S, 600 * S] {
+            assert_eq!(list.samples(now, 10 * S).len(), 1, "{now}");
+            assert!(list.takes_commands());
+        }
+        // One that a walk found, and the next does not.
+        lock(&list.known).is_walkable = true;
+        list.refresh();
+        assert!(!list.takes_commands());
+        let seen: Vec<usize> = [700, 709, 710].map(|s| list.samples(s * S, 10 * S).len()).into();
+        assert_eq!(seen, [1, 1, 0]);
+        // Another one reports, and walks do not find it.
+        health(&list);
+        for now in [711, 800] {
+            assert_eq!(list.samples(now * S, 10 * S).len(), 1, "{now}");
+            assert!(list.takes_commands());
+        }
     }
 }

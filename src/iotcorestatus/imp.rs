@@ -93,14 +93,14 @@ impl IotCoreStatus {
     fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.enter(std::iter::once(buffer.as_ref()));
         let flow = self.src.push(buffer);
-        self.counters.leave(flow);
+        self.counters.leave(mono(), flow);
         flow
     }
 
     fn chain_list(&self, list: gst::BufferList) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.enter(list.iter());
         let flow = self.src.push_list(list);
-        self.counters.leave(flow);
+        self.counters.leave(mono(), flow);
         flow
     }
 
@@ -121,8 +121,9 @@ impl IotCoreStatus {
                 (buffer.size(), gst::PadGetRangeSuccess::NewBuffer(buffer))
             }
         };
-        self.counters.enter(mono(), 1, bytes as u64, 0);
-        self.counters.leave(Ok(gst::FlowSuccess::Ok));
+        let now = mono();
+        self.counters.enter(now, 1, bytes as u64, 0);
+        self.counters.leave(now, Ok(gst::FlowSuccess::Ok));
         Ok(success)
     }
 
@@ -131,7 +132,7 @@ impl IotCoreStatus {
         if matches!(outcome, Err(gst::FlowError::Eos)) {
             // Treated as if downstream had returned it. A later pull that succeeds clears it: the demuxer only read the end of
             // the file.
-            self.counters.leave(Err(gst::FlowError::Eos));
+            self.counters.leave(mono(), Err(gst::FlowError::Eos));
         }
         outcome
     }
@@ -205,7 +206,12 @@ impl IotCoreStatus {
 
     /// Leaves PLAYING, to stop or to pause.
     fn pause(&self) {
-        let is_stopping = downstream::target_state(self.obj().upcast_ref()) < gst::State::Paused;
+        let element = self.obj();
+        let element = element.upcast_ref();
+        let is_stopping = downstream::is_stopping(element);
+        if let Some(session) = self.session() {
+            session.set_held(downstream::target_state(element) == gst::State::Playing);
+        }
         self.handle([if is_stopping { Event::Stopping } else { Event::Playing(false) }]);
         // Publishes a delayed status even if other elements take long to stop.
         self.counters.wake.notify_one();
@@ -416,7 +422,12 @@ impl ElementImpl for IotCoreStatus {
                     return Err(gst::StateChangeError);
                 }
             }
-            gst::StateChange::PausedToPlaying => self.handle([Event::Resumed, Event::Playing(true)]),
+            gst::StateChange::PausedToPlaying => {
+                if let Some(session) = self.session() {
+                    session.set_held(false);
+                }
+                self.handle([Event::Resumed, Event::Playing(true)]);
+            }
             gst::StateChange::PlayingToPaused => self.pause(),
             gst::StateChange::PausedToReady => {
                 lock(&self.stop).get_or_insert_with(|| self.begin_stop());

@@ -4,7 +4,7 @@
 //! calls nothing outside. Reports of the link arrive on its task and reach the next poll through the inbox. Nothing is posted and
 //! no other element is read while a lock is held.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::downstream::{self, Relation, SinkList};
 use super::inbox::Inbox;
 use super::link_listener::LinkListener;
 use super::messages::{Post, Poster};
-use super::report::{Event, Identity, Limits, Output, Phase, Reporter, Status};
+use super::report::{Event, Identity, Limits, Output, Phase, Reporter, SinkSample, Status};
 use super::settings::PayloadFormat;
 use super::validated::ValidatedSettings;
 use crate::base::lock::lock;
@@ -57,6 +57,8 @@ pub(super) struct Session {
     timer: Mutex<Option<tokio::task::AbortHandle>>,
     /// Polls of the timer so far.
     polls: AtomicU32,
+    /// The element was taken out of PLAYING while the pipeline plays: by a bin around it, or by itself.
+    is_held: AtomicBool,
 }
 
 impl Session {
@@ -87,6 +89,7 @@ impl Session {
             bus_watch: Mutex::default(),
             timer: Mutex::default(),
             polls: AtomicU32::new(0),
+            is_held: AtomicBool::new(false),
         });
         let weak = Arc::downgrade(&session);
         let on_outcome = move |events| {
@@ -107,6 +110,9 @@ impl Session {
             .into_iter()
             .for_each(|text| poster.post(Post::Warning(text)));
         session.watch_bus(element, src);
+        // Before the first frame: a sink that is seen only behind it would count as one that appears in mid-stream.
+        session.sinks.refresh();
+        session.handle([Event::Sinks(session.samples())]);
         let timer = runtime.spawn(poll_repeatedly(Arc::downgrade(&session), Arc::clone(counters)));
         *lock(&session.timer) = Some(timer.abort_handle());
         Ok(session)
@@ -204,14 +210,34 @@ impl Session {
         }
     }
 
+    /// Reads the sinks.
+    fn samples(&self) -> Vec<SinkSample> {
+        let patience = lock(&self.reporter).stall_timeout();
+        self.sinks.samples(mono(), patience)
+    }
+
+    /// Sets whether the element leaves PLAYING while the pipeline plays.
+    pub(super) fn set_held(&self, is_held: bool) {
+        self.is_held.store(is_held, Relaxed);
+    }
+
+    /// Returns whether the element is to play. The state of the pipeline decides, so that the time counts in which it waits for other
+    /// elements; a bin that was paused inside it does not come back before it is set to PLAYING itself. A pipeline that waits for a sink
+    /// which was plugged in is in PAUSED, but the element plays on.
+    fn is_playing(&self, element: &gst::Element) -> bool {
+        let plays_on = element.current_state() == gst::State::Playing && element.pending_state() == gst::State::VoidPending;
+        let is_playing = plays_on || downstream::target_state(element) == gst::State::Playing;
+        is_playing && !self.is_held.load(Relaxed)
+    }
+
     /// Executes one poll of the timer. Returns when to poll next, at the latest.
     fn poll(&self, element: &gst::Element) -> u64 {
-        let is_playing = downstream::target_state(element) == gst::State::Playing;
         let polls = self.polls.fetch_add(1, Relaxed);
         if polls.is_multiple_of(WALK_EVERY) || self.sinks.is_empty() {
             self.sinks.refresh();
         }
-        let mut events = vec![Event::Playing(is_playing), Event::Sinks(self.sinks.samples())];
+        let sinks = self.samples();
+        let mut events = vec![Event::Playing(self.is_playing(element)), Event::Sinks(sinks)];
         events.append(&mut self.inbox.take());
         self.handle(events)
     }
@@ -291,7 +317,7 @@ impl Session {
         if let Some(timer) = lock(&self.timer).take() {
             timer.abort();
         }
-        self.handle([Event::Stopping, Event::Sinks(self.sinks.samples())]);
+        self.handle([Event::Stopping, Event::Sinks(self.samples())]);
         self.wait_for_cause(stop.until(CAUSE_WAIT));
         // Taken out first: disconnecting waits for a running handler, so no lock may be held.
         let watch = lock(&self.bus_watch).take();

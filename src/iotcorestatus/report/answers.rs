@@ -49,6 +49,11 @@ impl Answers {
         self.link_settled && !self.waiting.is_empty()
     }
 
+    /// Returns whether the answer that can be published now goes with the bare state.
+    pub(super) fn asks_for_state(&self) -> bool {
+        self.is_due() && self.waiting.front().is_some_and(|answer| answer.repeats_state)
+    }
+
     /// Moves to the next answer, if one can be published now.
     pub(super) fn advance(&mut self) {
         if self.link_settled

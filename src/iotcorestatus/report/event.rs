@@ -98,6 +98,8 @@ pub struct Answer {
     pub ok: bool,
     /// Why not.
     pub msg: Option<String>,
+    /// Whether the bare state is published again with it: the command asked for a status, and a device of IoT Core may have no other.
+    pub repeats_state: bool,
 }
 
 /// An event.

@@ -42,8 +42,19 @@ pub struct Counts {
     pub last_frame: Option<u64>,
     /// When the push under way began.
     pub pushing_since: Option<u64>,
+    /// The last push that took a second or more.
+    pub long_push: Option<Push>,
     /// What downstream returned last.
     pub flow: Flow,
+}
+
+/// A push that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// When it began.
+    pub began: u64,
+    /// When it ended.
+    pub ended: u64,
 }
 
 /// What downstream returned for the last push.

@@ -27,7 +27,7 @@ mod tests;
 mod video;
 
 pub use event::{Answer, Chunk, Event, Gap, Problem, SinkSample, Telemetry};
-pub use input::{Counts, Flow, Format, Limits, Now};
+pub use input::{Counts, Flow, Format, Limits, Now, Push};
 pub use phase::{Feed, Phase, Reason};
 pub use reporter::{Output, Reporter};
 pub(super) use status::sha256_hex;

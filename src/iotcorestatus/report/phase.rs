@@ -86,9 +86,11 @@ pub(super) struct Facts {
     pub fresh_from: u64,
     /// When the first frame passed since PLAYING.
     pub first_frame_at: Option<u64>,
-    /// When a push of a second or more was first seen to have ended.
+    /// When the last push of a second or more ended.
     pub push_ended_at: u64,
     pub feed: Feed,
+    /// Since when the sink that has had no key unit is there.
+    pub unfed_since: u64,
     pub record_stopped: bool,
     pub upload_offline: bool,
 }
@@ -177,11 +179,11 @@ impl Facts {
         if now.saturating_sub(live) >= limits.stall {
             return Classification::new(Phase::Stalled, Some(Reason::NoFrame), live);
         }
-        self.passing(limits, now)
+        self.passing(limits, held, now)
     }
 
     /// Classifies a pipeline in which frames pass, by what its sinks receive.
-    fn passing(&self, limits: &Limits, now: u64) -> Classification {
+    fn passing(&self, limits: &Limits, held: Classification, now: u64) -> Classification {
         match self.feed {
             // Stopped by command, but the sink is fed: the recording could resume at once.
             Feed::Absent | Feed::Fed if self.record_stopped => {
@@ -193,8 +195,9 @@ impl Facts {
             }
             Feed::Silent => Classification::new(Phase::NotRecording, Some(Reason::NoData), now),
             Feed::Never => {
-                let first = self.first_frame_at.unwrap_or(now);
-                if now.saturating_sub(first) >= limits.startup {
+                let first = self.first_frame_at.unwrap_or(now).max(self.unfed_since);
+                // Another sink in the place of one that had nothing does not end the trouble.
+                if now.saturating_sub(first) >= limits.startup || held.phase == Phase::NotRecording {
                     Classification::new(Phase::NotRecording, Some(Reason::NoKeyUnit), first)
                 } else {
                     Classification::new(Phase::Starting, Some(Reason::NoKeyUnit), self.began)

@@ -46,8 +46,6 @@ struct Stream {
     /// GAP events so far.
     gaps: u64,
     rates: RateWindow,
-    /// The push in progress at the last poll.
-    pushing_since: Option<u64>,
     polled_at: u64,
 }
 
@@ -155,6 +153,12 @@ impl Reporter {
         self.answers.set_link_settled(settled);
     }
 
+    /// Returns `stall-timeout`.
+    #[must_use]
+    pub fn stall_timeout(&self) -> u64 {
+        self.limits.stall
+    }
+
     /// Returns the phase at the last poll.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -235,8 +239,12 @@ impl Reporter {
         if !matches!(self.phase(), Phase::Streaming | Phase::NotRecording) {
             self.sinks.passing_from = now.mono;
         }
+        if self.phase() == Phase::Streaming && self.sinks.is_empty() {
+            self.sinks.has_begun = true;
+        }
         let visible = self.visible();
-        let with_state = self.publication.is_state_due(visible.phase, self.limits.interval, now.mono);
+        let is_state_due = self.publication.is_state_due(visible.phase, self.limits.interval, now.mono);
+        let with_state = is_state_due || self.answers.asks_for_state();
         let publish = self.is_due(visible, now.mono).then(|| {
             self.answers.advance();
             self.status(counts, now)
@@ -283,16 +291,15 @@ impl Reporter {
         self.stream.rates.note(counts, now);
         // While downstream blocked the push, the source could not show that it is alive: the stall timer starts at the end of the
         // push.
-        if self.stream.pushing_since != counts.pushing_since
-            && let Some(began) = std::mem::replace(&mut self.stream.pushing_since, counts.pushing_since)
-            && now.saturating_sub(began) >= SECOND
-        {
-            self.facts.push_ended_at = now;
+        if let Some(push) = counts.long_push {
+            self.facts.push_ended_at = push.ended.min(now);
+            self.sinks.note_push(push);
         }
         self.facts.note_flow(counts, self.stream.polled_at);
         self.stream.polled_at = now;
         let last_frame = counts.last_frame.map_or(now, |at| at.min(now));
-        self.facts.feed = self.sinks.feed(&self.limits, self.facts.push_ended_at, last_frame);
+        self.facts.feed = self.sinks.feed(&self.limits, last_frame);
+        self.facts.unfed_since = self.sinks.unfed_since();
         self.facts.upload_offline = self.sinks.status() == Some(UploadStatus::Offline);
     }
 

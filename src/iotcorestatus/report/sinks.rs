@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::event::SinkSample;
-use super::input::Limits;
+use super::input::{Limits, Push};
 use super::phase::Feed;
 use super::status::Upload;
 use gcstreamer_schema::structures::UploadStatus;
@@ -42,6 +42,8 @@ struct Sink {
     pauses: VecDeque<u64>,
     /// The last pause, if it was long enough to count as silence.
     silence: Option<u64>,
+    /// The longest push since the last key unit: nothing could reach the sink meanwhile.
+    push: Option<Push>,
 }
 
 impl Sink {
@@ -52,7 +54,21 @@ impl Sink {
             grew_at: None,
             pauses: VecDeque::new(),
             silence: None,
+            push: None,
         }
+    }
+
+    /// Returns since when the sink has waited for a key unit.
+    fn waits_since(&self) -> u64 {
+        self.grew_at.unwrap_or(self.since)
+    }
+
+    /// Returns how long the sink has had no key unit, of the time since `passing_from`, ns. Each push takes its time where it waits for a
+    /// clock; only the longest does not count, or the sinks of a slow camera would never be silent.
+    fn silent_for(&self, passing_from: u64, now: u64) -> u64 {
+        let from = self.waits_since().max(passing_from);
+        let blocked = self.push.map_or(0, |push| push.ended.saturating_sub(push.began.max(from)));
+        now.saturating_sub(from).saturating_sub(blocked)
     }
 
     /// Returns after which time without a key unit the sink is silent, ns.
@@ -84,8 +100,9 @@ pub(super) struct Sinks {
     sinks: Vec<Sink>,
     /// Since when frames pass: the muxer is not responsible for silence before that.
     pub passing_from: u64,
-    /// A sink was fed before: one that appears later is a replacement, like the fragments of a splitmuxsink.
-    was_fed: bool,
+    /// A sink was fed before, or frames passed without one: a sink that appears later is a replacement, like the fragments of a
+    /// splitmuxsink.
+    pub has_begun: bool,
     /// When a sink was last seen to run.
     ran_at: Option<u64>,
     /// The last status that reports upload health.
@@ -108,6 +125,7 @@ impl Sinks {
                     sink.grew(now.saturating_sub(before.max(self.passing_from)), limits);
                 }
                 sink.grew_at = Some(now);
+                sink.push = None;
             }
             sink.sample = sample;
             self.sinks.push(sink);
@@ -122,18 +140,33 @@ impl Sinks {
         self.sinks.iter().filter_map(|s| s.sample.status)
     }
 
+    /// Takes the last push of a second or more.
+    pub(super) fn note_push(&mut self, push: Push) {
+        let length = |push: Push| push.ended.saturating_sub(push.began);
+        for sink in &mut self.sinks {
+            if push.ended > sink.waits_since() && sink.push.is_none_or(|known| length(push) > length(known)) {
+                sink.push = Some(push);
+            }
+        }
+    }
+
+    /// Returns since when the first of the sinks that have had no key unit is there; 0 if all have had one.
+    pub(super) fn unfed_since(&self) -> u64 {
+        let unfed = self.sinks.iter().filter(|s| s.sample.key_units == 0);
+        unfed.map(|s| s.since).min().unwrap_or(0)
+    }
+
     /// Returns whether the sinks are fed. `now` is when the last frame arrived: without frames no sink can show that it is fed.
-    pub(super) fn feed(&mut self, limits: &Limits, push_ended_at: u64, now: u64) -> Feed {
-        let since = self.passing_from.max(push_ended_at);
+    pub(super) fn feed(&mut self, limits: &Limits, now: u64) -> Feed {
         let one = |sink: &Sink| {
+            let silent = sink.silent_for(self.passing_from, now);
             if sink.sample.key_units == 0 {
-                return match now.saturating_sub(sink.since.max(since)) < limits.stall {
-                    _ if !self.was_fed => Feed::Never,
+                return match silent < limits.stall {
+                    _ if !self.has_begun => Feed::Never,
                     true => Feed::Fed,
                     false => Feed::Silent,
                 };
             }
-            let silent = now.saturating_sub(sink.grew_at.unwrap_or(0).max(since));
             if silent >= sink.limit(limits) {
                 Feed::Silent
             } else {
@@ -146,15 +179,15 @@ impl Sinks {
         }
         self.ran_at = Some(now);
         let worst = [Feed::Never, Feed::Silent, Feed::Fed].into_iter().find(|f| feeds.contains(f));
-        self.was_fed |= worst == Some(Feed::Fed);
+        self.has_begun |= worst == Some(Feed::Fed);
         worst.unwrap_or(Feed::Absent)
     }
 
     /// Returns whether the sinks are fed while none of them runs: before the first fragment of a splitmuxsink, or between two.
     fn between_sinks(&self, limits: &Limits, now: u64) -> Feed {
         match self.ran_at {
-            Some(at) if self.was_fed && now.saturating_sub(at) < limits.stall => Feed::Fed,
-            _ if self.was_fed => Feed::Silent,
+            Some(at) if self.has_begun && now.saturating_sub(at) < limits.stall => Feed::Fed,
+            _ if self.has_begun => Feed::Silent,
             _ => Feed::Never,
         }
     }
@@ -171,7 +204,7 @@ impl Sinks {
         let going_on = self.statuses().filter(|status| !ends(status)).max_by_key(|s| badness(*s));
         let worst = going_on.or_else(|| self.statuses().max_by_key(|s| badness(*s)));
         match (worst, self.settled) {
-            (Some(UploadStatus::Starting), Some(settled)) if self.was_fed => Some(settled),
+            (Some(UploadStatus::Starting), Some(settled)) if self.has_begun => Some(settled),
             (worst, _) => worst,
         }
     }
@@ -235,7 +268,7 @@ mod tests {
         };
         let mut sinks = Sinks::default();
         sinks.update(vec![sample("a", "online", 1)], &limits, S);
-        sinks.feed(&limits, 0, S);
+        sinks.feed(&limits, S);
         for (status, ended) in [("starting", "draining"), ("online", "draining"), ("online", "stopped")] {
             sinks.update(vec![sample("a", ended, 1), sample("b", status, 1)], &limits, 2 * S);
             assert_eq!(sinks.status(), Some(UploadStatus::Online), "{status}, {ended}");

@@ -107,6 +107,14 @@ impl SimulatedPipeline {
         }
     }
 
+    /// Downstream takes the buffer: the push under way ends.
+    fn end_push(&mut self) {
+        let ended = at(self.now).mono;
+        if let Some(began) = self.counts.pushing_since.take().filter(|began| ended - began >= S) {
+            self.counts.long_push = Some(Push { began, ended });
+        }
+    }
+
     fn playing() -> Self {
         let mut pipeline = Self::new();
         pipeline.handle(Event::Playing(true));

@@ -73,7 +73,7 @@ fn blocked_is_not_stalled() {
     assert_eq!(pipeline.last()["reason"], "downstream");
     assert_eq!(pipeline.last()["stalls"]["count"], 0);
     // Downstream continues, and the camera needs a while.
-    pipeline.counts.pushing_since = None;
+    pipeline.end_push();
     pipeline.frames = false;
     pipeline.run(9.0);
     pipeline.is(Phase::Streaming);
@@ -109,6 +109,122 @@ fn not_recording_when_the_sink_is_fed_no_longer() {
     pipeline.sink.as_mut().unwrap().1 = true;
     pipeline.run(0.3);
     pipeline.is(Phase::Streaming);
+}
+
+/// Plays for `seconds` with a push under way at every poll, each of which takes `wait` seconds; a poll every `wait`, or every second. Returns
+/// when it was first not recording.
+fn run_with_waiting_pushes(pipeline: &mut SimulatedPipeline, seconds: f64, wait: f64) -> Option<f64> {
+    let (began, step) = (pipeline.now, wait.max(1.02));
+    while pipeline.now < began + seconds {
+        pipeline.now += step;
+        // The push before has ended, and the next one began 10 ms ago.
+        let entered = at(pipeline.now - 0.01).mono;
+        if wait >= 1.0 {
+            pipeline.counts.long_push = Some(Push {
+                began: at(pipeline.now - 0.01 - wait).mono,
+                ended: entered,
+            });
+        }
+        pipeline.counts.frames += 1;
+        (pipeline.counts.last_frame, pipeline.counts.pushing_since) = (Some(entered), Some(entered));
+        let (sample, fed) = pipeline.sink.as_mut().unwrap();
+        sample.key_units += u64::from(*fed);
+        let samples = vec![sample.clone()];
+        pipeline.reporter.handle(Event::Sinks(samples), at(pipeline.now));
+        pipeline.poll();
+        if pipeline.reporter.phase() == Phase::NotRecording {
+            return Some(pipeline.now - began);
+        }
+    }
+    None
+}
+
+#[test]
+fn not_recording_is_noticed_where_each_push_waits_for_a_clock_or_a_muxer() {
+    for (wait, limit) in [(0.03, 11.5), (2.0, 15.0)] {
+        let mut pipeline = SimulatedPipeline::streaming().with_sink(true);
+        assert_eq!(run_with_waiting_pushes(&mut pipeline, 60.0, wait), None);
+        pipeline.sink.as_mut().unwrap().1 = false;
+        let noticed = run_with_waiting_pushes(&mut pipeline, 60.0, wait);
+        assert!(noticed.is_some_and(|after| after <= limit), "{wait}: {noticed:?}");
+        assert_eq!(pipeline.last()["reason"], "no-data");
+    }
+}
+
+#[test]
+fn a_freeze_is_dated_by_the_last_frame_though_a_push_was_under_way_at_the_last_poll() {
+    let mut pipeline = SimulatedPipeline::streaming().with_sink(true);
+    assert_eq!(run_with_waiting_pushes(&mut pipeline, 20.0, 0.03), None);
+    let last = pipeline.counts.last_frame.unwrap();
+    pipeline.counts.pushing_since = None;
+    pipeline.frames = false;
+    pipeline.run(10.5);
+    pipeline.is(Phase::Stalled);
+    assert_eq!(pipeline.published.last().unwrap().1.since, WALL + last);
+}
+
+#[test]
+fn a_push_that_is_blocked_for_a_while_is_no_silence_of_the_sink() {
+    let mut pipeline = SimulatedPipeline::streaming().with_sink(true);
+    pipeline.run(5.0);
+    pipeline.keys = false;
+    pipeline.run(4.0);
+    pipeline.counts.pushing_since = Some(at(pipeline.now).mono);
+    pipeline.run(9.0);
+    pipeline.end_push();
+    pipeline.run(5.0);
+    pipeline.is(Phase::Streaming);
+    pipeline.run(1.5);
+    pipeline.is(Phase::NotRecording);
+}
+
+#[test]
+fn a_sink_that_appears_in_mid_stream_has_a_moment_for_its_first_key_unit() {
+    for comes in [true, false] {
+        let mut pipeline = SimulatedPipeline::streaming();
+        pipeline.run(40.0);
+        pipeline.published.clear();
+        let mut pipeline = pipeline.with_sink(false);
+        pipeline.run(4.0);
+        pipeline.sink.as_mut().unwrap().1 = comes;
+        pipeline.run(5.8);
+        assert_eq!(pipeline.states().iter().find(|s| s.2 != "streaming"), None);
+        pipeline.run(1.0);
+        pipeline.is(if comes { Phase::Streaming } else { Phase::NotRecording });
+    }
+}
+
+#[test]
+fn a_sink_that_replaces_one_without_a_key_unit_has_the_startup_timeout_from_its_own_start() {
+    let mut pipeline = SimulatedPipeline::playing().with_sink(false);
+    pipeline.frames = true;
+    pipeline.run(25.0);
+    pipeline.sink.as_mut().unwrap().0.name = "gcssink1".to_owned();
+    pipeline.run(29.0);
+    pipeline.is(Phase::Starting);
+    pipeline.run(1.5);
+    pipeline.is(Phase::NotRecording);
+    let since = pipeline.published.last().unwrap().1.since;
+    assert_eq!((since - WALL) / S, 25);
+    // A third one does not begin anew.
+    pipeline.sink.as_mut().unwrap().0.name = "gcssink2".to_owned();
+    pipeline.run(5.0);
+    pipeline.is(Phase::NotRecording);
+}
+
+#[test]
+fn a_pipeline_whose_sink_was_taken_out_is_connected_and_records_nothing() {
+    let mut pipeline = SimulatedPipeline::streaming().with_sink(true);
+    pipeline.run(5.0);
+    pipeline.sink = None;
+    pipeline.handle(Event::Sinks(Vec::new()));
+    pipeline.run(70.0);
+    pipeline.is(Phase::Streaming);
+    let status = pipeline.last();
+    assert_eq!(
+        (&status["recording"], &status["upload"]["status"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 #[test]

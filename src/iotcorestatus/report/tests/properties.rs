@@ -83,8 +83,11 @@ proptest! {
                     }
                 }
                 Step::Push(false) => {
-                    if pipeline.counts.pushing_since.take().is_some() {
+                    if let Some(began) = pipeline.counts.pushing_since.take() {
                         passed = Some(now);
+                        if now - began >= S {
+                            pipeline.counts.long_push = Some(Push { began, ended: now });
+                        }
                     }
                 }
                 Step::Flow(flow) => pipeline.counts.flow = flow,

@@ -37,7 +37,7 @@ fn commands_and_configs_are_answered_in_a_status_of_their_own() {
         name: "split".to_owned(),
         id: Some("r1".to_owned()),
         ok: true,
-        msg: None,
+        ..Answer::default()
     }));
     pipeline.handle(Event::Config("ab".repeat(32)));
     assert_eq!(pipeline.states().len(), 3);
@@ -46,6 +46,25 @@ fn commands_and_configs_are_answered_in_a_status_of_their_own() {
         serde_json::json!({"name": "split", "id": "r1", "ok": true, "msg": null})
     );
     assert_eq!(pipeline.last()["config"]["ok"], true);
+}
+
+#[test]
+fn a_report_that_was_asked_for_goes_with_the_bare_state() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    for (repeats_state, settled, goes) in [(false, true, false), (true, true, true), (true, false, false)] {
+        let answer = Answer {
+            ok: true,
+            repeats_state,
+            ..Answer::default()
+        };
+        pipeline.reporter.set_link_settled(settled);
+        pipeline.reporter.handle(Event::Answer(answer), at(pipeline.now));
+        let output = pipeline.reporter.poll(&pipeline.counts, at(pipeline.now));
+        assert_eq!((output.publish.is_some(), output.with_state), (settled, goes));
+    }
+    // Once the state before has gone out.
+    pipeline.reporter.set_link_settled(true);
+    assert!(pipeline.reporter.poll(&pipeline.counts, at(pipeline.now)).with_state);
 }
 
 #[test]
@@ -96,8 +115,10 @@ fn several_sinks_count_as_one() {
     assert_eq!(pipeline.last()["upload"]["status"], "degraded");
     assert_eq!(pipeline.last()["upload"]["backlog_bytes"], 20);
     let unfed = SinkSample { key_units: 0, ..bad };
-    let mut pipeline = SimulatedPipeline::streaming();
+    let mut pipeline = SimulatedPipeline::playing();
     pipeline.handle(Event::Sinks(vec![good, unfed]));
+    pipeline.frames = true;
+    pipeline.run(1.0);
     assert_ne!(
         pipeline.reporter.phase(),
         Phase::Streaming,
