@@ -56,7 +56,7 @@ pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: 
         Warning::NoObjectLayer => gst::element_warning!(
             element,
             gst::StreamError::Format,
-            ("key frames come without the configuration of MPEG-4 video (VOL) in the stream: chunks cannot be decoded alone; put mpeg4videoparse config-interval=1 before the muxer")
+            ("key frames come without the configuration of MPEG-4 video (VOL): chunks that begin with one cannot be decoded alone; put mpeg4videoparse config-interval=1 before the muxer")
         ),
         Warning::LongFragment(length) => gst::element_warning!(
             element,

@@ -147,7 +147,7 @@ pub enum Notice {
     NoParameterSets,
     /// A key frame of MPEG-2 without a sequence header: as above.
     NoSequenceHeader,
-    /// A key frame of MPEG-4 part 2 without a video object layer (VOL): as above.
+    /// A key frame of MPEG-4 part 2 without a video object layer (VOL), where none comes: as above.
     NoObjectLayer,
     /// A transport stream comes without PAT and PMT: it is cut by arrival until they come.
     NoProgram,

@@ -38,17 +38,17 @@ pub(super) struct Judging<'a> {
     fields: &'a Fields,
     is_shared: bool,
     is_complete: bool,
-    lacks_sequence: bool,
+    lacks_headers: bool,
 }
 
 impl<'a> Judging<'a> {
-    pub(super) fn of(fields: &'a Fields, packing: &Packing, lacks_sequence: bool, is_complete: bool) -> Self {
+    pub(super) fn of(fields: &'a Fields, packing: &Packing, lacks_headers: bool, is_complete: bool) -> Self {
         Self {
             fields,
             // Two fields look like two pictures.
             is_shared: packing.is_shared() && !fields.is_interlaced(),
             is_complete,
-            lacks_sequence,
+            lacks_headers,
         }
     }
 
@@ -116,7 +116,7 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
     };
     let hints = Hints {
         is_flagged: flags.random_access,
-        lacks_sequence: judging.lacks_sequence,
+        lacks_headers: judging.lacks_headers,
     };
     let verdict = classify_video(video, data, pts.is_some(), complete, hints)?;
     if let (Verdict::Begins(picture) | Verdict::BeginsBehindRest(picture), Video::Nal(codec)) = (&verdict, video)

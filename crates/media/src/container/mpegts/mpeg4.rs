@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hasher};
 use super::super::Key;
 use super::super::nal::{MAX_PREFIX, Picture, find_start_code};
 use super::super::work;
+use super::picture::Hints;
 
 /// vop_start_code.
 pub(super) const VOP: u8 = 0xb6;
@@ -18,9 +19,9 @@ pub(super) fn stands_before(code: u8) -> bool {
     matches!(code, 0..=0x2f | 0xb0 | 0xb2 | 0xb3 | 0xb5)
 }
 
-/// Judges the picture that `data` opens with; `None` if more bytes are needed. A key frame is a VOP of type I. The flag of the container
-/// decides where no VOP is within [`MAX_PREFIX`] bytes.
-pub(super) fn classify(data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
+/// Judges the picture that `data` opens with; `None` if more bytes are needed. A key frame is a VOP of type I with a VOL before it, or
+/// alone where VOLs come no more. The flag of the container decides where no VOP is within [`MAX_PREFIX`] bytes.
+pub(super) fn classify(data: &[u8], complete: bool, hints: Hints) -> Option<Picture> {
     let is_cut = data.len() >= MAX_PREFIX;
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
     work::count(data.len());
@@ -40,10 +41,11 @@ pub(super) fn classify(data: &[u8], complete: bool, flagged: bool) -> Option<Pic
             // time_code takes 18 bits, then closed_gov.
             Some(0xb3) => closed = body.get(2).is_some_and(|b| b & 0x20 != 0),
             Some(&VOP) if !body.is_empty() => {
-                let key = match (body.first().map(|b| b >> 6), closed) {
-                    (Some(0), true) => Key::Closed,
-                    (Some(0), false) => Key::Open,
-                    _ => Key::No,
+                let is_intra = body.first().is_some_and(|b| b >> 6 == 0);
+                let key = match (is_intra && (has_layer || hints.lacks_headers), closed) {
+                    (true, true) => Key::Closed,
+                    (true, false) => Key::Open,
+                    (false, _) => Key::No,
                 };
                 return Some(Picture {
                     has_parameter_sets: has_layer,
@@ -56,7 +58,7 @@ pub(super) fn classify(data: &[u8], complete: bool, flagged: bool) -> Option<Pic
         }
         from = start + 3;
     }
-    let key = if is_cut && flagged { Key::Open } else { Key::No };
+    let key = if is_cut && hints.is_flagged { Key::Open } else { Key::No };
     (complete || is_cut).then_some(Picture {
         has_parameter_sets: true,
         ..Picture::plain(key)
@@ -69,30 +71,40 @@ mod tests {
 
     const LAYER: &[u8] = &[0, 0, 1, 0, 0, 0, 1, 0x20, 0, 0xc4, 0x8d, 0x88];
 
+    /// Flagged, and without a layer so far, or with neither.
+    fn hints(both: bool) -> Hints {
+        Hints {
+            is_flagged: both,
+            lacks_headers: both,
+        }
+    }
+
     #[test]
     fn the_coding_type_decides_and_the_layer_is_what_a_decoder_needs() {
         let group = |closed: u8| [0, 0, 1, 0xb3, 0, 0x10, closed];
         let vop = |kind: u8| [0, 0, 1, 0xb6, kind << 6 | 0x10, 0x60, 0x5a];
         for (kind, key) in [(0, Key::Open), (1, Key::No), (2, Key::No), (3, Key::No)] {
-            let bare = classify(&vop(kind), false, true).unwrap();
+            let bare = classify(&vop(kind), false, hints(true)).unwrap();
             assert_eq!((bare.key, bare.has_parameter_sets, bare.config), (key, false, None));
-            let whole = classify(&[LAYER, &vop(kind)].concat(), false, false).unwrap();
+            // Its layer comes with another one.
+            assert_eq!(classify(&vop(kind), false, hints(false)).unwrap().key, Key::No);
+            let whole = classify(&[LAYER, &vop(kind)].concat(), false, hints(false)).unwrap();
             assert_eq!((whole.key, whole.has_parameter_sets), (key, true));
         }
-        let closed = classify(&[LAYER, &group(0x20), &vop(0)].concat(), false, false).unwrap();
+        let closed = classify(&[LAYER, &group(0x20), &vop(0)].concat(), false, hints(false)).unwrap();
         assert_eq!(closed.key, Key::Closed);
-        let open = classify(&[LAYER, &group(0), &vop(0)].concat(), false, false).unwrap();
+        let open = classify(&[LAYER, &group(0), &vop(0)].concat(), false, hints(false)).unwrap();
         assert_eq!((open.key, open.config), (Key::Open, closed.config));
         let other = [&LAYER[..11], &[0x99], &vop(0)].concat();
-        assert_ne!(classify(&other, false, false).unwrap().config, open.config);
+        assert_ne!(classify(&other, false, hints(false)).unwrap().config, open.config);
     }
 
     #[test]
     fn a_verdict_stands_however_much_follows() {
         let whole = [LAYER, &[0, 0, 1, 0xb6, 0x10, 0x60, 0x5a]].concat();
-        let verdict = classify(&whole, true, false);
+        let verdict = classify(&whole, true, hints(false));
         for len in 0..whole.len() {
-            let early = classify(&whole[..len], false, true);
+            let early = classify(&whole[..len], false, hints(true));
             assert!(early.is_none() || early == verdict, "{len}: {early:?}");
         }
     }

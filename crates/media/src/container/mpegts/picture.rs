@@ -26,8 +26,8 @@ pub(super) enum Verdict {
 pub(super) struct Hints {
     /// The flag of the PES packet: it decides where the bytes show nothing.
     pub(super) is_flagged: bool,
-    /// Sequence headers of MPEG-2 have come, and come no more: a group of pictures without one is a place to cut.
-    pub(super) lacks_sequence: bool,
+    /// Headers that a decoder needs come no more: a group of pictures without them is a place to cut.
+    pub(super) lacks_headers: bool,
 }
 
 /// Judges the elementary stream bytes of a PES packet; `None` where more are needed.
@@ -63,8 +63,8 @@ fn is_rest(video: Video, data: &[u8], picture: &Picture) -> bool {
 fn classify_first(video: Video, data: &[u8], complete: bool, hints: Hints) -> Option<Picture> {
     match video {
         Video::Nal(codec) => classify(codec, Framing::AnnexB, data, complete, hints.is_flagged),
-        Video::Mpeg2 => classify_mpeg2(data, complete || data.len() >= MAX_PREFIX, hints.lacks_sequence),
-        Video::Mpeg4 => mpeg4::classify(data, complete, hints.is_flagged),
+        Video::Mpeg2 => classify_mpeg2(data, complete || data.len() >= MAX_PREFIX, hints.lacks_headers),
+        Video::Mpeg4 => mpeg4::classify(data, complete, hints),
     }
 }
 
@@ -214,8 +214,8 @@ fn is_prefix(video: Video, data: &[u8]) -> bool {
     any
 }
 
-/// A key frame of MPEG-2 is an I picture with a sequence header before it; with `lacks_sequence` also one with a group header.
-fn classify_mpeg2(data: &[u8], complete: bool, lacks_sequence: bool) -> Option<Picture> {
+/// A key frame of MPEG-2 is an I picture with a sequence header before it; with `lacks_headers` also one with a group header.
+fn classify_mpeg2(data: &[u8], complete: bool, lacks_headers: bool) -> Option<Picture> {
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
     work::count(data.len());
     let mut sequence = None;
@@ -233,7 +233,7 @@ fn classify_mpeg2(data: &[u8], complete: bool, lacks_sequence: bool) -> Option<P
                     return None;
                 }
                 let intra = body.get(1).is_some_and(|b| b >> 3 & 7 == 1);
-                let begins = sequence.is_some() || (lacks_sequence && has_group);
+                let begins = sequence.is_some() || (lacks_headers && has_group);
                 let key = match (intra && begins, closed) {
                     (false, _) => Key::No,
                     (true, true) => Key::Closed,
@@ -282,11 +282,11 @@ fn mpeg2_structure(data: &[u8], start: usize) -> Option<Option<(u16, bool)>> {
     }
 }
 
-/// How long the sequence headers of MPEG-2 may stay away, ns: 25 s. Less than the 30 s after which chunks are cut without a key frame, so
+/// How long the sequence headers of MPEG-2 and the layers of MPEG-4 may stay away, ns: 25 s. Less than the 30 s after which chunks are cut without a key frame, so
 /// that no stream whose headers do come again is cut elsewhere than at them.
 const SEQUENCE: u64 = 25_000_000_000;
 
-/// When the last sequence header of MPEG-2 came: some encoders write one alone, at the start.
+/// When the last sequence header of MPEG-2, or layer of MPEG-4, came: some encoders write one alone, at the start.
 #[derive(Debug, Default)]
 pub(super) struct Sequences {
     last: Option<u64>,
@@ -294,9 +294,10 @@ pub(super) struct Sequences {
 }
 
 impl Sequences {
-    /// Returns whether one has come, and none has come for so long that groups without one have to do.
-    pub(super) fn are_missing(&self) -> bool {
-        self.is_missing
+    /// Returns whether none has come for so long that key frames without one have to do. The layer of MPEG-4 never comes where a muxer
+    /// had it from another header; what MPEG-2 is joined without one gets one soon.
+    pub(super) fn are_missing(&self, video: Video) -> bool {
+        self.is_missing || (video == Video::Mpeg4 && self.last.is_none())
     }
 
     /// Takes a picture with its time in ns.

@@ -245,7 +245,7 @@ impl Units {
             }
         }
         let counts = self.counts_frames(index);
-        let lacks_sequence = self.lacks_sequence(index);
+        let lacks_headers = self.lacks_headers(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let flags = Flags {
             random_access: packet.random_access,
@@ -259,7 +259,7 @@ impl Units {
                 stream.kind,
                 payload,
                 flags,
-                &Judging::of(&self.fields, &self.packing, lacks_sequence, false),
+                &Judging::of(&self.fields, &self.packing, lacks_headers, false),
             )
         };
         match found {
@@ -417,13 +417,14 @@ impl Units {
         if self.has_flag { key } else { Key::Unjudged }
     }
 
-    /// Whether a group of pictures of that stream is a place to cut without a sequence header.
-    fn lacks_sequence(&self, index: usize) -> bool {
-        self.video == Some(index) && self.sequences.are_missing()
+    /// Whether a group of pictures of that stream is a place to cut without the headers that a decoder needs.
+    fn lacks_headers(&self, index: usize) -> bool {
+        let kind = self.streams.get(index).map(|stream| stream.kind);
+        matches!(kind, Some(Kind::Video(video)) if self.video == Some(index) && self.sequences.are_missing(video))
     }
 
     fn classify(&mut self, index: usize, complete: bool, out: &mut Reorder, marks: &mut Vec<Mark>) {
-        let lacks_sequence = self.lacks_sequence(index);
+        let lacks_headers = self.lacks_headers(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(pending) = stream.pending.take() else { return };
         let gathered = std::mem::take(&mut stream.gathered);
@@ -431,7 +432,7 @@ impl Units {
             stream.kind,
             &gathered,
             pending.flags,
-            &Judging::of(&self.fields, &self.packing, lacks_sequence, complete),
+            &Judging::of(&self.fields, &self.packing, lacks_headers, complete),
         ) {
             Some(found) => {
                 let kinds = self.kinds(index, found, pending.head, out);

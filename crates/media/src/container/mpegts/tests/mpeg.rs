@@ -2,7 +2,7 @@
 
 use super::super::super::{Key, MarkKind, Notice, Track};
 use super::writer::{VIDEO, Writer, mpeg2_field, mpeg4_layer, mpeg4_vop, pes};
-use super::{at, keys, outline, scan, scan_in};
+use super::{at, keys, outline, scan, scan_in, units};
 
 const SECOND: u64 = 90_000;
 /// random_access_indicator.
@@ -69,21 +69,20 @@ fn a_key_picture_of_mpeg_4_is_found_wherever_it_stands_in_its_pes_packet() {
 }
 
 #[test]
-fn another_layer_of_mpeg_4_is_a_configuration_and_a_key_picture_without_one_is_told() {
+fn another_layer_of_mpeg_4_is_a_configuration_and_a_key_picture_without_one_is_told_where_none_comes() {
+    let vop = |layer: Option<u8>| [layer.map(mpeg4_layer).unwrap_or_default(), mpeg4_vop(0, 300)].concat();
     let mut w = of(0x10);
-    for (n, layer) in (0u64..).zip([1, 1, 2]) {
-        w.pes(
-            VIDEO,
-            0xe0,
-            Some(SECOND * n),
-            &[mpeg4_layer(layer), mpeg4_vop(0, 300)].concat(),
-        );
+    // One that is missing between others is with the next, as of a parser that repeats it once a second.
+    for (n, layer) in (0u64..).zip([Some(1), None, Some(1), Some(2)]) {
+        w.pes(VIDEO, 0xe0, Some(SECOND * n), &vop(layer));
     }
-    let bare = w.pes(VIDEO, 0xe0, Some(SECOND * 4), &mpeg4_vop(0, 300));
+    let bare = w.pes(VIDEO, 0xe0, Some(SECOND * 28), &vop(None));
+    let next = w.pes(VIDEO, 0xe0, Some(SECOND * 29), &vop(None));
     let marks = scan(&w.out);
     let changes: Vec<bool> = keys(&marks).iter().map(|(_, unit)| unit.new_codec_config).collect();
     assert_eq!(changes, [false, false, true, false]);
-    assert_eq!(at(&marks, &MarkKind::Notice(Notice::NoObjectLayer)), [bare]);
+    assert_eq!(units(&marks).iter().find(|(at, _)| *at == bare).unwrap().1.key, Key::No);
+    assert_eq!(at(&marks, &MarkKind::Notice(Notice::NoObjectLayer)), [next]);
 }
 
 /// A picture of MPEG-2: 0 with a sequence header, 1 with a group header, 2 with neither.
