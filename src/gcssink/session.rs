@@ -14,7 +14,7 @@ use super::messages::{self, MessagePoster, Post};
 use super::said::Said;
 use super::settings::Settings;
 use super::upstream;
-use super::validate::{Device, Identity, ValidatedSettings, limits, upload_limits, validate};
+use super::validate::{Device, Identity, ValidatedSettings, check_credentials, limits, upload_limits, validate};
 use crate::base::boot;
 use crate::base::lock::lock;
 use crate::base::runtime::runtime;
@@ -97,6 +97,12 @@ impl Session {
         seed: u64,
     ) -> Result<Arc<Self>, gst::ErrorMessage> {
         let validated = validate(settings)?;
+        let outlasts = OUTLAST_REFUSALS.load(Ordering::Relaxed) && (settings.spool_dir.is_some() || has_stored(&validated));
+        // What is wrong with the credentials is a refusal like those of the server.
+        let refused = check_credentials(&validated, settings)?;
+        if let Some(text) = refused.as_ref().filter(|_| !outlasts) {
+            return Err(gst::error_msg!(gst::ResourceError::NotAuthorized, ("{text}")));
+        }
         let device = Device::of(&validated, &settings.location);
         let identity = Identity::claim(&device)?;
         let runtime =
@@ -105,12 +111,11 @@ impl Session {
         let spool = settings
             .spool_dir
             .as_ref()
-            .map(|dir| open_spool(dir, settings, &builder))
+            .map(|dir| open_spool(dir, settings, &builder, outlasts))
             .transpose()?;
         let keep = spool.as_ref().map_or(Keep::Memory, |spool| spool.keep);
         let in_splitmuxsink = upstream::splitmuxsink_of(element).is_some();
         let flow = Arc::new(member(&validated, settings).with_successor(in_splitmuxsink));
-        let outlasts = OUTLAST_REFUSALS.load(Ordering::Relaxed) && (spool.is_some() || flow.site().has_stored());
         let queue = queue(element, settings, spool.as_ref(), &poster, seed, outlasts);
         let parts = Parts {
             chunker: Chunker::new(limits(settings, &validated.template), None)
@@ -148,6 +153,9 @@ impl Session {
         });
         session.engine.set_scope(scope_of(element));
         settings.doubts().into_iter().for_each(|text| session.doubt(text));
+        if let Some(text) = refused {
+            session.doubt(format!("{text}; recording goes on, and what cannot be uploaded waits"));
+        }
         session.start_ticking(element);
         Ok(session)
     }
@@ -266,8 +274,9 @@ fn builder(validated: &ValidatedSettings, settings: &Settings, session: &str) ->
 /// Whether sessions outlast refusals from their start; see [`outlast_refusals`].
 static OUTLAST_REFUSALS: AtomicBool = AtomicBool::new(false);
 
-/// From now on uploads that are refused from the start of a session are a WARNING, as they are later in one, where a sink of the process has
-/// stored in that bucket or the sink has a spool. For programs that embed the elements and begin many sessions.
+/// From now on what refuses from the start of a session is a WARNING, as it is later in one: the uploads, the credentials file and the disk
+/// of the spool. Where the sink has no spool, only if a sink of the process has stored in that bucket. For programs that embed the elements
+/// and begin many sessions.
 pub fn outlast_refusals() {
     OUTLAST_REFUSALS.store(true, Ordering::Relaxed);
 }
@@ -302,6 +311,11 @@ fn queue(
     queue
 }
 
+/// Whether a sink of the process has stored in this bucket.
+fn has_stored(validated: &ValidatedSettings) -> bool {
+    Site::of(validated.endpoint.as_str(), &validated.bucket).has_stored()
+}
+
 /// Joins the flow group with the limits that the user has set.
 fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
     let site = Site::of(validated.endpoint.as_str(), &validated.bucket);
@@ -312,16 +326,17 @@ fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
     member
 }
 
-/// Opens the spool folder and takes the session's lock in it.
+/// Opens the spool folder and takes the session's lock in it, at once or, with `outlasts`, as soon as the disk lets it.
 ///
 /// # Errors
 /// Names the folder and the system's error.
-fn open_spool(dir: &str, settings: &Settings, builder: &ObjectBuilder) -> Result<SessionSpool, gst::ErrorMessage> {
+fn open_spool(dir: &str, settings: &Settings, builder: &ObjectBuilder, outlasts: bool) -> Result<SessionSpool, gst::ErrorMessage> {
     let spool = SpoolSettings {
         dir,
         max_bytes: settings.max_spool_bytes,
         keep: settings.spool_mode.into(),
         interval: Duration::from_nanos(settings.spool_sync_interval.ns()),
+        outlasts_refusals: outlasts,
     };
     recovery::open(
         spool,

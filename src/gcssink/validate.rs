@@ -57,10 +57,6 @@ pub(super) fn validate(settings: &Settings) -> Result<ValidatedSettings, gst::Er
         Some(path) => Credentials::File(PathBuf::from(path)),
         None => Credentials::ApplicationDefault,
     };
-    // A file that the user has set is checked even if an `http://` endpoint does not need it.
-    if endpoint.takes_credentials() || settings.credentials_file.is_some() {
-        check_credentials(credentials.clone())?;
-    }
     let request_timeout = Duration::from_nanos(settings.request_timeout.ns());
     Ok(ValidatedSettings {
         bucket,
@@ -87,8 +83,16 @@ fn check_start(settings: &Settings) -> Result<(), String> {
     }
 }
 
-/// Reports an unusable file at once, even if an `http://` endpoint does not need it.
-fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> {
+/// Returns what is wrong with the credentials, if anything. A file that the user has set is checked even if an `http://` endpoint does not
+/// need it.
+///
+/// # Errors
+/// They cannot be checked.
+pub(super) fn check_credentials(validated: &ValidatedSettings, settings: &Settings) -> Result<Option<String>, gst::ErrorMessage> {
+    if !validated.endpoint.takes_credentials() && settings.credentials_file.is_none() {
+        return Ok(None);
+    }
+    let credentials = validated.credentials.clone();
     let runtime =
         runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
     // The application may call from a tokio runtime of its own, in which blocking on another runtime is not allowed.
@@ -97,8 +101,8 @@ fn check_credentials(credentials: Credentials) -> Result<(), gst::ErrorMessage> 
         let _ = tell.send(credentials.check().await);
     });
     match told.recv() {
-        Ok(Err(e)) => Err(gst::error_msg!(gst::ResourceError::NotAuthorized, ("{e}"))),
-        Ok(Ok(())) | Err(_) => Ok(()),
+        Ok(Err(e)) => Ok(Some(e.to_string())),
+        Ok(Ok(())) | Err(_) => Ok(None),
     }
 }
 

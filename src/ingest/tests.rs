@@ -158,6 +158,7 @@ fn begin(server: Server, config: Config, queue: UploadQueue, spool: Option<(&Pat
             max_bytes: 1 << 30,
             keep: Keep::Always,
             interval: Duration::from_secs(1),
+            outlasts_refusals: false,
         };
         recovery::open(
             settings,

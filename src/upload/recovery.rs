@@ -3,7 +3,7 @@
 //! Blocks on the disk, never longer than the disk may take to answer; [`run`] does so on tokio's threads for blocking work. Names no GStreamer.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use super::queue::UploadQueue;
 use super::spool_folder::SpoolFolder;
 use super::spool_writer::SpoolWriter;
 use super::spooler::{self, Jobs};
+use crate::base::lock::lock;
 use crate::spool::disk::{Disk, StdDisk};
 use crate::spool::lane::Lane;
 use crate::spool::watched::WatchedDisk;
@@ -37,12 +38,14 @@ pub struct SessionSpool {
 }
 
 /// What is to be opened.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Plan {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     device: String,
     session: String,
+    /// The folder as the last attempt has opened it, if it took no session.
+    refused: Mutex<Option<Arc<Spool>>>,
 }
 
 impl Plan {
@@ -58,8 +61,14 @@ impl Plan {
                 folder.set(spool);
                 return Err(why);
             }
-            session => session?,
+            Err(why) => {
+                // Held for its quota alone: without a holder, each attempt would count all files of the folder again.
+                *lock(&self.refused) = Some(spool);
+                return Err(why);
+            }
+            Ok(session) => session,
         };
+        lock(&self.refused).take();
         // Before its first chunk is written: one of an earlier life with the same number would be overlooked.
         let left = session.earlier()?;
         folder.set(spool);
@@ -67,7 +76,7 @@ impl Plan {
     }
 }
 
-/// What the spool of a session is to be. All of it comes from the settings.
+/// What the spool of a session is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct SpoolSettings<'a> {
     /// Property `spool-dir`.
@@ -78,13 +87,16 @@ pub struct SpoolSettings<'a> {
     pub keep: Keep,
     /// Property `spool-sync-interval`.
     pub interval: Duration,
+    /// No error of the disk ends the session: it begins in memory, as it goes on in memory when the disk refuses later.
+    pub outlasts_refusals: bool,
 }
 
 /// Opens the folder and takes the lock of `session` in it. `endpoint` and `destination`: where
 /// the session's own chunks go. A disk that does not answer or is full is no error: the folder is opened when it does.
 ///
 /// # Errors
-/// The folder cannot be made, read or written for another reason, or another process has that session.
+/// The folder cannot be made, read or written for another reason, or another process has that session. None with
+/// `outlasts_refusals`.
 pub fn open(
     settings: SpoolSettings<'_>,
     device: &str,
@@ -99,11 +111,12 @@ pub fn open(
         dir: dir.to_owned(),
         device: device.to_owned(),
         session: session.to_owned(),
+        refused: Mutex::default(),
     };
     let folder = Arc::new(SpoolFolder::new(settings.max_bytes));
     let opened = match plan.open(&folder) {
-        // A wrong path or a missing permission does not pass by itself: it is for the user.
-        Err(e) if !e.is_hung() && !e.is_full() => return Err(e),
+        // A wrong path or a missing permission does not pass by itself: it is for the user. Who outlasts it reports it as a WARNING.
+        Err(e) if !settings.outlasts_refusals && !e.is_hung() && !e.is_full() => return Err(e),
         opened => opened,
     };
     Ok(SessionSpool {
@@ -169,6 +182,7 @@ mod tests {
                 dir: disk.root().to_owned(),
                 device: "cam".to_owned(),
                 session: "0a1b2c3d4e".to_owned(),
+                refused: Mutex::default(),
             };
             disk.set_fault(Some(Fault::Once(at, rustix::io::Errno::NOSPC.raw_os_error())));
             let folder = SpoolFolder::new(0);

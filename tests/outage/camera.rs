@@ -150,6 +150,7 @@ impl Camera {
                     Keep::Overflow
                 },
                 interval: Duration::from_secs(1),
+                outlasts_refusals: false,
             };
             recovery::open(settings, "cam", SESSION, builder.endpoint.clone(), builder.destination()).unwrap()
         });
