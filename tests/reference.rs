@@ -84,7 +84,10 @@ const FIELDS: &[(&str, &str)] = &[
     ("bytes-uploaded", "of confirmed chunks"),
     ("bytes-dropped", "of chunks given up"),
     ("bytes-in-memory", "held now"),
-    ("bytes-in-spool", "held now"),
+    (
+        "bytes-in-spool",
+        "held now for this sink, what it has taken over of earlier sessions included",
+    ),
     ("chunks-pending", "closed and not confirmed, without those of `chunks-parked`"),
     (
         "chunks-parked",

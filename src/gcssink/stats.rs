@@ -94,12 +94,12 @@ pub(super) fn figures(session: &Session) -> gst::Structure {
     let spool = engine.spool.as_ref().map_or((0, 0), |spool| {
         // The rate is 0 until data has arrived.
         let seconds = spool.room().checked_div(spool.input(snapshot.input)).unwrap_or(0);
-        (spool.used(), seconds)
+        (spool.held(), seconds)
     });
     structure(&snapshot, engine.key_units(), engine.flow.throttled(), spool)
 }
 
-/// Builds the structure. `spool` is the number of bytes in the spool and how many seconds more it lasts.
+/// Builds the structure. `spool` is the number of bytes in the spool that are of this sink, and how many seconds more it lasts.
 fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u64)) -> gst::Structure {
     let stats = snapshot.stats;
     let (in_spool, seconds_left) = spool;

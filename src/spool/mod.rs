@@ -80,8 +80,8 @@ pub struct Spool {
     quota: Arc<Quota>,
     /// The sink's number in the quota.
     sink: u64,
-    /// Folders whose locks this sink holds.
-    watched: Mutex<Vec<Weak<Folder>>>,
+    /// Folders whose locks this sink holds, with what each is in the quota.
+    watched: Mutex<Vec<(Weak<Folder>, String)>>,
 }
 
 impl Drop for Spool {
@@ -154,6 +154,13 @@ impl Spool {
         self.quota.used()
     }
 
+    /// Bytes of disk in the folders whose locks this sink holds, in blocks of 4 KiB: what waits of this sink.
+    pub fn held(&self) -> u64 {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not asked of the folders: whoever holds one last asks the disk.
+        self.quota.used_in(watched.iter().map(|(_, key)| key.as_str()))
+    }
+
     /// Returns how many bytes may still be written, by the limit and by the file system; 0 if that cannot be asked.
     pub fn room(&self) -> u64 {
         let Ok(space) = self.disk.glance(&self.root) else { return 0 };
@@ -205,8 +212,8 @@ impl Spool {
     /// Returns the folders that somebody has removed since the last call. One `stat` for each folder that holds chunks.
     pub fn removed_folders(&self) -> Vec<PathBuf> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let folders: Vec<Arc<Folder>> = watched.iter().filter_map(Weak::upgrade).collect();
-        watched.retain(|folder| folder.strong_count() > 0);
+        let folders: Vec<Arc<Folder>> = watched.iter().filter_map(|(folder, _)| folder.upgrade()).collect();
+        watched.retain(|(folder, _)| folder.strong_count() > 0);
         drop(watched);
         let removed: Vec<PathBuf> = folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect();
         if !removed.is_empty() {
@@ -220,7 +227,7 @@ impl Spool {
     fn holds(&self, device_dir: &str, session: &str) -> bool {
         let folders: Vec<Arc<Folder>> = {
             let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            watched.iter().filter_map(Weak::upgrade).collect()
+            watched.iter().filter_map(|(folder, _)| folder.upgrade()).collect()
         };
         let is_it = |folder: &Arc<Folder>| folder.device_dir == device_dir && folder.session == session;
         folders.iter().any(is_it)
@@ -229,7 +236,7 @@ impl Spool {
     fn watch(&self, folder: &Arc<Folder>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         // Weak: a folder is released with the last of its chunks.
-        watched.push(Arc::downgrade(folder));
+        watched.push((Arc::downgrade(folder), folder.key.clone()));
     }
 
     /// Begins a session: makes its folders and takes its lock.

@@ -126,6 +126,13 @@ impl Quota {
         state.used.saturating_add(state.unowned())
     }
 
+    /// Bytes in use in these folders.
+    pub(super) fn used_in<'a>(&self, folders: impl Iterator<Item = &'a str>) -> u64 {
+        let state = self.lock();
+        let bytes = folders.filter_map(|folder| state.folders.get(folder));
+        bytes.fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
     /// The smallest limit of all sinks, those of other processes included, 0 = the file system's.
     pub(super) fn max(&self) -> u64 {
         self.lock().max()

@@ -52,9 +52,14 @@ impl SpoolFolder {
         }
     }
 
-    /// Bytes of disk in use; 0 while it is not open.
+    /// Bytes of disk in use, by all sinks that share it; 0 while it is not open.
     pub fn used(&self) -> u64 {
         self.spool.get().map_or(0, |spool| spool.used())
+    }
+
+    /// Bytes of disk in use by this sink; 0 while it is not open.
+    pub fn held(&self) -> u64 {
+        self.spool.get().map_or(0, |spool| spool.held())
     }
 
     /// Bytes that may still be written; 0 while it is not open.

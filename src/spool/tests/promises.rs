@@ -246,6 +246,28 @@ fn p5_a_sync_that_failed_is_made_good_by_writing_again() {
 }
 
 #[test]
+fn what_waits_of_a_sink_is_neither_that_of_another_nor_of_nobody() {
+    let disk = SimDisk::new(1);
+    disk.put(&disk.root().join("quarantine/x.chunk"), &[0; 5000]);
+    let (a, b) = (spool_on(&disk, 0), spool_on(&disk, 0));
+    assert_eq!((a.used(), a.held()), (8192, 0), "what was set aside is nobody's");
+    let (session_a, session_b) = (a.session("a", "s1").unwrap(), b.session("b", "s2").unwrap());
+    let mut of_a = finished(&session_a, &entry("s1", 0), &content("s1", 0, 30_000));
+    let of_b = finished(&session_b, &entry("s2", 0), &content("s2", 0, 3_000));
+    assert_eq!(a.held() + b.held() + 8192, a.used());
+    assert!(a.held() > 30_000 && b.held() < 10_000, "{} {}", a.held(), b.held());
+    of_a.confirm().unwrap();
+    assert_eq!(a.held(), 0);
+    // The next sink takes over what this one leaves.
+    drop((of_b, session_b, b));
+    let c = spool_on(&disk, 0);
+    let found = only(&c);
+    assert!((4000..10_000).contains(&c.held()), "{}", c.held());
+    drop(found);
+    assert_eq!(c.held(), 0, "given back");
+}
+
+#[test]
 fn a_full_disk_leaves_the_chunk_as_it_was_and_says_what_to_do() {
     let disk = SimDisk::new(1);
     let spool = spool_on(&disk, 0);
