@@ -196,3 +196,49 @@ fn a_bridge_of_iot_core_learns_of_a_camera_that_is_away_and_of_one_that_is_recor
         broker.assert_no_violations();
     }
 }
+
+#[test]
+fn a_file_of_the_broker_that_cannot_be_read_stops_no_camera() {
+    let server = GcsServer::spawn_thread();
+    let broker = Mosquitto::start();
+    let watcher = broker.watch(&["#"], None);
+    let act = Act {
+        pictures: Some(60),
+        then: Then::Close,
+        ..h264()
+    };
+    let last = Act {
+        pictures: None,
+        ..act.clone()
+    };
+    let camera = Camera::start(vec![act.clone(), act, last]);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let password = folder.path().join("mq.pw");
+    std::fs::write(&password, "SECRET\n").unwrap();
+    let configuration = format!(
+        "{}username = \"shop\"\npassword-file = \"mq.pw\"\n{}",
+        mqtt(&broker),
+        entry("cam", &camera.url())
+    );
+    let recorder = Recorder::start_in(folder, &server, &configuration);
+    watcher.wait_last("gcstreamer/cam/state", "connected", SOON);
+    std::fs::remove_file(&password).unwrap();
+    recorder.wait("a second connection", || recorder.camera("cam")["reconnects"] == 1);
+    recorder.wait_for("cam", "recording");
+    recorder.wait("told", || {
+        recorder
+            .log()
+            .contains("the broker is not told of this camera: password-file: ")
+    });
+    watcher.wait_last("gcstreamer/cam/availability", "offline", SOON);
+    // The next connection tries it again.
+    std::fs::write(&password, "SECRET\n").unwrap();
+    recorder.wait("a third connection", || recorder.camera("cam")["reconnects"] == 2);
+    recorder.wait_for("cam", "recording");
+    watcher.wait_last("gcstreamer/cam/state", "connected", SOON);
+    let (_, log) = recorder.stop();
+    let stored = chunks(&server, "cam");
+    assert_eq!(common::sessions(&stored).len(), 3, "{log}");
+    common::assert_each_plays(&stored);
+    assert!(!log.contains("SECRET"), "{log}");
+}

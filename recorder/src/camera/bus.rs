@@ -24,6 +24,9 @@ pub(super) fn listen(recording: &Arc<Recording>) {
     });
 }
 
+/// What a broker's file that cannot be used means, for one.
+const UNTOLD: &str = "the broker is not told of this camera";
+
 /// Takes off the bus what has been seen.
 pub(super) fn drain(recording: &Recording) {
     if let Some(bus) = recording.pipeline.bus() {
@@ -37,8 +40,11 @@ fn factory(message: &gst::MessageRef) -> Option<String> {
     Some(element.name().to_string())
 }
 
+/// The element that reports to the broker.
+const STATUS: &str = "iotcorestatus";
+
 fn is_ours(factory: Option<&str>) -> bool {
-    matches!(factory, Some(GCSSINK | "iotcorestatus"))
+    matches!(factory, Some(GCSSINK | STATUS))
 }
 
 fn on_message(recording: &Recording, message: &gst::MessageRef) {
@@ -55,6 +61,13 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
             tell(News::Closing);
         }
         gst::MessageView::Info(info) if ours() => tell(News::Info(redact(&info.error().to_string()))),
+        // The camera is recorded all the same.
+        gst::MessageView::Error(error) if factory(message).as_deref() == Some(STATUS) => {
+            let text = redact(&error.error().to_string());
+            tell(News::Warning(format!(
+                "{UNTOLD}: {text}; it is recorded, and its next connection tries again"
+            )));
+        }
         gst::MessageView::Error(error) if ours() => {
             let text = redact(&error.error().to_string());
             match recording.is_ending() {
@@ -77,8 +90,13 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
         }
         gst::MessageView::Progress(progress) => {
             let (kind, code, _) = progress.get();
-            if kind == gst::ProgressType::Complete && code == "open" {
-                recording.on_opened();
+            let is_source = message.src() == Some(recording.source.upcast_ref());
+            match (kind, code) {
+                (gst::ProgressType::Complete, "open") => recording.on_opened(),
+                (gst::ProgressType::Complete, "request") if is_source => recording.login().note_playing(),
+                // The source says so before it makes a request, and not before it repeats one.
+                (gst::ProgressType::Start | gst::ProgressType::Continue, _) if is_source => recording.login().note_next(),
+                _ => {}
             }
         }
         _ => {}

@@ -22,7 +22,7 @@ use super::bus;
 use super::clock;
 use super::ending::Closed;
 use super::latm;
-use super::login::Misled;
+use super::login::{Login, Misled};
 use super::plan::{self, Sound, Video};
 use super::sink::{self, Storage};
 use super::source::{self, Choice, is_installed};
@@ -231,6 +231,11 @@ impl Recording {
     /// What was wrong with the camera's answers, where the source does not say so.
     pub(super) fn misled(&self) -> Option<Misled> {
         self.choice.login.misled()
+    }
+
+    /// What is noted of the requests to the camera.
+    pub(super) fn login(&self) -> &Login {
+        &self.choice.login
     }
 
     /// Whether a message of the source is about a connection that has ended before its first picture. Over UDP the stream may go on without it.
@@ -555,7 +560,8 @@ impl Recording {
             let pad = muxer.request_pad_simple(name);
             pad.ok_or_else(|| internal(&"the muxer takes no more streams"))
         };
-        link_through(video, status.as_ref(), &request(video_pad)?)?;
+        let into_video = request(video_pad)?;
+        link_through(video, status.as_ref(), &into_video)?;
         // Sound that has not come by now is not waited for: the muxer would.
         let mut into_muxer = None;
         match sound {
@@ -575,10 +581,15 @@ impl Recording {
             parts.status.clone_from(&status);
         }
         self.setup.absence.end();
-        for element in [Some(&sink), Some(&muxer), status.as_ref()].into_iter().flatten() {
+        for element in [&sink, &muxer] {
             // Its own ERROR message says why.
             let failed = |_| Failure::Internal("an element of the recorder does not start".to_owned());
             element.sync_state_with_parent().map_err(failed)?;
+        }
+        if let Some(status) = &status
+            && status.sync_state_with_parent().is_err()
+        {
+            self.leave_status(status, video, &into_video)?;
         }
         let parts = &mut *self.parts();
         for branch in [&mut parts.video, &mut parts.sound].into_iter().flatten() {
@@ -594,6 +605,16 @@ impl Recording {
             self.pipeline.add(status).map_err(|e| internal(&e))?;
         }
         Ok(status)
+    }
+
+    /// Goes on without the element that reports to the broker: it does not start, and its own ERROR message says why. The next recording
+    /// tries it again.
+    fn leave_status(&self, status: &gst::Element, video: &gst::Pad, into: &gst::Pad) -> Result<(), Failure> {
+        self.parts().status = None;
+        let _ = status.set_state(gst::State::Null);
+        // Its links go with it.
+        self.pipeline.remove(status).map_err(|e| internal(&e))?;
+        link_through(video, None, into)
     }
 
     /// Whether sound is recorded that has not come while pictures came for this long.
