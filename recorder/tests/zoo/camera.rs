@@ -79,6 +79,8 @@ pub(crate) enum Login {
     Digest,
     /// Digest with SHA-256 alone.
     Sha256,
+    /// Digest, each nonce for one request; OPTIONS and DESCRIBE need none.
+    Nonces,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +177,8 @@ struct Connection {
     address: SocketAddr,
     /// Interleaved channel of each track.
     channels: BTreeMap<usize, u8>,
+    /// How many nonces were used up.
+    nonces: usize,
     has_vanished: Arc<AtomicBool>,
 }
 
@@ -188,6 +192,7 @@ impl Connection {
             act,
             seen,
             channels: BTreeMap::new(),
+            nonces: 0,
             has_vanished: Arc::default(),
         }
     }
@@ -236,14 +241,20 @@ impl Connection {
             };
             format!("RTSP/1.0 {status}\r\nCSeq: {cseq}\r\n{more}{length}\r\n{body}")
         };
-        let send = |text: String| self.out.lock().unwrap().write_all(text.as_bytes());
+        let out = Arc::clone(&self.out);
+        let send = |text: String| out.lock().unwrap().write_all(text.as_bytes());
         if headers.contains_key("authorization") {
             self.seen.logins.fetch_add(1, Ordering::SeqCst);
         }
-        if method != "OPTIONS" && !self.is_let_in(method, headers.get("authorization")) {
+        let is_free = method == "OPTIONS" || (self.act.login == Login::Nonces && method == "DESCRIBE");
+        let is_let_in = is_free || self.is_let_in(method, headers.get("authorization"));
+        if self.act.login == Login::Nonces && !is_free {
+            self.nonces += 1;
+        }
+        if !is_let_in {
             let challenge = match self.act.login {
                 Login::Basic => "Basic realm=\"cam\"".to_owned(),
-                Login::Digest => format!("Digest realm=\"cam\", nonce=\"{NONCE}\""),
+                Login::Digest | Login::Nonces => format!("Digest realm=\"cam\", nonce=\"{}\"", self.nonce()),
                 Login::Sha256 => format!("Digest realm=\"cam\", nonce=\"{NONCE}\", algorithm=SHA-256, qop=\"auth\""),
             };
             send(reply("401 Unauthorized", &format!("WWW-Authenticate: {challenge}\r\n"), ""))?;
@@ -322,6 +333,13 @@ impl Connection {
         format!("RTP-Info: {}\r\n", tracks.collect::<Vec<_>>().join(","))
     }
 
+    fn nonce(&self) -> String {
+        match self.nonces {
+            0 => NONCE.to_owned(),
+            used => format!("{NONCE}{used}"),
+        }
+    }
+
     /// Whether these credentials open it.
     fn is_let_in(&self, method: &str, authorization: Option<&String>) -> bool {
         let Some((user, password)) = self.act.wants else { return true };
@@ -339,8 +357,8 @@ impl Connection {
         };
         let uri = field("uri").unwrap_or_default();
         let secret = md5(format!("{user}:cam:{password}"));
-        let expected = md5(format!("{secret}:{NONCE}:{}", md5(format!("{method}:{uri}"))));
-        self.act.login == Login::Digest && field("response") == Some(expected) && field("username").as_deref() == Some(user)
+        let expected = md5(format!("{secret}:{}:{}", self.nonce(), md5(format!("{method}:{uri}"))));
+        self.act.login != Login::Sha256 && field("response") == Some(expected) && field("username").as_deref() == Some(user)
     }
 
     fn sdp(&self) -> String {
