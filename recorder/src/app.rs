@@ -1,6 +1,7 @@
 //! `gcstreamer-recorder run`: the life of the process.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::camera::report::{Board, Report};
 use crate::cli;
@@ -127,6 +129,7 @@ struct App {
     leftover_retries: Arc<Mutex<u64>>,
     /// The room for the spool.
     room: Arc<Room>,
+    server: Server,
     seconds: u64,
     shown: Vec<(String, crate::camera::state::State)>,
 }
@@ -134,10 +137,7 @@ struct App {
 impl App {
     async fn run(config: Config, file: Option<&Path>, mut signals: Signals) -> Result<(), RunError> {
         let listener = match config.listen {
-            Some(address) => {
-                let bound = TcpListener::bind(address).await;
-                Some(bound.map_err(system(format!("listen = \"{address}\" cannot be used")))?)
-            }
+            Some(address) => Some(bind(address).await.map_err(|(what, source)| system(what)(source))?),
             None => None,
         };
         let host = gst::glib::host_name().to_string();
@@ -148,12 +148,11 @@ impl App {
             room: Room::watch(config.spool_dir.clone()).map_err(system("no threads"))?,
             config,
             leftover_retries: Arc::default(),
+            server: Server::default(),
             seconds: 0,
             shown: Vec::new(),
         };
-        if let Some(listener) = listener {
-            tokio::spawn(http::serve(listener, app.sources()));
-        }
+        app.server.serve(listener, &app.sources());
         let count = app.config.cameras.len();
         tracing::info!(cameras = count, version = env!("CARGO_PKG_VERSION"), "the recorder runs");
         notify(&[NotifyState::Ready]);
@@ -236,22 +235,14 @@ impl App {
             return;
         };
         match config {
-            Ok(config) => {
-                if config.listen != self.config.listen {
-                    tracing::warn!("listen has changed: it takes effect when the recorder is started again");
+            Ok(config) => match self.take_over(&config, made).await {
+                Ok(()) => {
+                    tracing::info!(cameras = config.cameras.len(), "the configuration was read again");
+                    self.room.move_to(config.spool_dir.clone());
+                    self.config = config;
                 }
-                match made
-                    .map_err(|error| error.to_string())
-                    .and_then(|()| self.fleet.apply(&config))
-                {
-                    Ok(()) => {
-                        tracing::info!(cameras = config.cameras.len(), "the configuration was read again");
-                        self.room.move_to(config.spool_dir.clone());
-                        self.config = config;
-                    }
-                    Err(text) => tracing::error!("the new configuration is not used: {text}"),
-                }
-            }
+                Err(text) => tracing::error!("the new configuration is not used: {text}"),
+            },
             Err(faulty) => {
                 for fault in &faulty.faults {
                     tracing::error!("the new configuration is not used: {}:{fault}", faulty.file);
@@ -259,6 +250,20 @@ impl App {
             }
         }
         notify(&[NotifyState::Ready]);
+    }
+
+    /// Goes over to a configuration whose folder was `made`. With an error everything is as it was.
+    async fn take_over(&mut self, config: &Config, made: Result<(), RunError>) -> Result<(), String> {
+        made.map_err(|error| error.to_string())?;
+        let sources = self.sources();
+        if config.listen != self.config.listen {
+            self.server.move_to(config.listen, self.config.listen, &sources).await?;
+        }
+        let applied = self.fleet.apply(config);
+        if applied.is_err() && config.listen != self.config.listen {
+            self.server.move_to(self.config.listen, config.listen, &sources).await?;
+        }
+        applied
     }
 
     async fn end(self) {
@@ -272,6 +277,58 @@ impl App {
                 .count();
             tracing::warn!("{open} cameras did not end in time");
         }
+    }
+}
+
+/// Listens at an address.
+///
+/// # Errors
+/// Which, and why not.
+async fn bind(address: SocketAddr) -> Result<TcpListener, (String, std::io::Error)> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| (format!("listen = \"{address}\" cannot be used"), error))
+}
+
+/// Serves the recorder's state; connections that are open go on when it moves.
+#[derive(Default)]
+struct Server(Option<JoinHandle<()>>);
+
+impl Server {
+    fn serve(&mut self, listener: Option<TcpListener>, sources: &Arc<Sources>) {
+        self.0 = listener.map(|listener| tokio::spawn(http::serve(listener, Arc::clone(sources))));
+    }
+
+    async fn stop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+            // Its port is free only then.
+            let _ = task.await;
+        }
+    }
+
+    /// Serves at `to`, and no more at `from`. With an error it is served at `from` as before.
+    async fn move_to(&mut self, to: Option<SocketAddr>, from: Option<SocketAddr>, sources: &Arc<Sources>) -> Result<(), String> {
+        let failed = |(what, error): (String, std::io::Error)| format!("{what}: {error}");
+        let Some(address) = to else {
+            self.stop().await;
+            return Ok(());
+        };
+        let mut bound = bind(address).await;
+        let is_ours = from.is_some_and(|from| from.port() == address.port());
+        if is_ours && matches!(&bound, Err((_, error)) if error.kind() == ErrorKind::AddrInUse) {
+            // One address of a port is in the way of all addresses.
+            self.stop().await;
+            bound = bind(address).await;
+            if bound.is_err()
+                && let Some(from) = from
+            {
+                self.serve(Some(bind(from).await.map_err(failed)?), sources);
+            }
+        }
+        let listener = bound.map_err(failed)?;
+        self.stop().await;
+        self.serve(Some(listener), sources);
+        Ok(())
     }
 }
 

@@ -176,7 +176,7 @@ impl Fleet {
         for camera in cameras.iter().filter(|camera| !camera.enabled) {
             let name = camera.name.as_deref();
             let report = Report::new(&camera.id, name, camera.container.name(), State::Stopped, DISABLED);
-            self.board.put(report);
+            self.board.switch_off(report);
         }
         let news: Vec<&Camera> = wanted
             .iter()

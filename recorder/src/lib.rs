@@ -1,6 +1,6 @@
 //! `gcstreamer-recorder`: keeps many cameras recorded in Google Cloud Storage.
 //!
-//! - [`cli`]: the command line. [`app`]: the life of the process. [`log`]: its log.
+//! - [`cli`]: the command line. [`app`]: the life of the process. [`log`]: its log; [`logged`] what was logged already.
 //! - [`config`]: what is to be recorded, checked as a whole.
 //! - [`camera`]: one camera: supervisor, pipelines, report. [`fleet`]: all of them.
 //! - [`leftovers`]: what lies in the spool and has no owner. [`memory`]: the default of `max-memory-bytes`.
@@ -18,6 +18,7 @@ pub mod health;
 pub mod http;
 pub mod leftovers;
 pub mod log;
+mod logged;
 pub mod memory;
 pub mod metrics;
 pub mod presence;

@@ -1,10 +1,16 @@
 //! The recorder's log: lines of text, or JSON objects, on standard error. Only this crate's own events: libraries' hold addresses.
 
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use gstgcstreamer::base::lock::lock;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::logged::Logged;
 
 /// The flag `--log`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -27,14 +33,44 @@ pub fn begin(format: Format) {
         Format::Json => lines.json().flatten_event(true).with_filter(ours).boxed(),
     };
     let _ = tracing_subscriber::registry().with(layer).try_init();
-    // Elements whose bus nobody reads any more use GLib's log, which would write lines of its own form.
+    // Elements whose bus nobody reads any more use GLib's log, which would write lines of its own form. In an outage each connection that
+    // ends says the same, by an element of another number.
+    let (logged, began) = (Mutex::new(Logged::default()), Instant::now());
     gst::glib::log_set_handler(
         Some("GStreamer-gcstreamer"),
         gst::glib::LogLevels::LEVEL_WARNING,
         false,
         false,
-        |_, _, text| {
-            tracing::warn!("{}", gcstreamer_schema::redact(text));
+        move |_, _, text| {
+            if let Some(text) = news(&mut lock(&logged), text, began.elapsed()) {
+                tracing::warn!("{text}");
+            }
         },
     );
+}
+
+/// What is to be logged of a text of GLib's log; `None` if an element has just said the same.
+fn news(logged: &mut Logged, text: &str, now: Duration) -> Option<String> {
+    let text = gcstreamer_schema::redact(text);
+    logged.is_new(&text, now).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_that_ends_in_an_outage_is_not_logged_again() {
+        let (mut logged, now) = (Logged::default(), Duration::ZERO);
+        let mut is_logged = |text: &str| news(&mut logged, text, now).is_some();
+        assert!(is_logged(
+            "gcssink1: not stored yet: 2 chunks of 21 kB, which wait in spool-dir /spool"
+        ));
+        assert!(!is_logged(
+            "gcssink12: not stored yet: 9 chunks of 940 kB, which wait in spool-dir /spool"
+        ));
+        assert!(is_logged(
+            "gcssink13: nothing was stored: 21 kB came before the stop, but no key unit among them"
+        ));
+    }
 }

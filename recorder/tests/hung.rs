@@ -190,3 +190,59 @@ fn a_camera_that_connects_again_while_the_bucket_refuses_is_recorded_into_the_sp
         .sum();
     assert_eq!(sessions, 2, "{log}");
 }
+
+#[test]
+fn a_spool_that_takes_no_session_stops_no_camera_and_is_used_as_soon_as_it_does() {
+    let (server, camera) = (GcsServer::spawn_thread(), one_camera());
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let device = folder.path().join("spool/cam");
+    std::fs::create_dir(folder.path().join("spool")).unwrap();
+    // A file is in the way of the camera's folder.
+    std::fs::write(&device, "").unwrap();
+    let configuration = format!(
+        "spool-dir = \"spool\"\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
+        camera.url()
+    );
+    let recorder = Recorder::start_in(folder, &server, &configuration);
+    recorder.wait_for("cam", "recording");
+    recorder.wait("told", || recorder.log().contains("the spool cannot be written"));
+    recorder.wait("chunks", || common::chunks(&server, "cam").len() > 3);
+    std::fs::remove_file(&device).unwrap();
+    let has_chunks = || {
+        let sessions = std::fs::read_dir(&device).into_iter().flatten().flatten();
+        let mut files = sessions.flat_map(|session| std::fs::read_dir(session.path()).into_iter().flatten().flatten());
+        files.any(|file| file.path().extension().is_some_and(|ext| ext == "chunk"))
+    };
+    recorder.wait("the spool", has_chunks);
+    assert_eq!(recorder.camera("cam")["reconnects"], 0, "{}", recorder.log());
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    let stored = common::chunks(&server, "cam");
+    assert_eq!(common::sessions(&stored).len(), 1, "{log}");
+    common::assert_each_plays(&stored);
+}
+
+#[test]
+fn a_camera_that_connects_again_while_the_credentials_file_is_unusable_is_recorded() {
+    let (server, camera) = (GcsServer::spawn_thread(), closes_once(75));
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let key = folder.path().join("key.json");
+    std::fs::write(
+        &key,
+        r#"{"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}"#,
+    )
+    .unwrap();
+    let configuration = format!(
+        "spool-dir = \"spool\"\ncredentials-file = \"key.json\"\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
+        camera.url()
+    );
+    let recorder = Recorder::start_in(folder, &server, &configuration);
+    recorder.wait_for("cam", "recording");
+    // A key is being replaced.
+    std::fs::write(&key, "{").unwrap();
+    recorder.wait("another connection", || recorder.camera("cam")["reconnects"] == 1);
+    recorder.wait_for("cam", "recording");
+    let (ended, log) = recorder.stop();
+    assert!(ended.success() && log.contains("key.json is not JSON"), "{log}");
+    assert_eq!(common::sessions(&common::chunks(&server, "cam")).len(), 2, "{log}");
+}

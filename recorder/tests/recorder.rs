@@ -463,6 +463,64 @@ fn a_reload_restarts_no_camera_whose_new_password_is_in_use_already_and_sends_no
 }
 
 #[test]
+fn a_camera_that_wants_another_nonce_for_each_request_is_recorded_and_gets_a_wrong_password_once() {
+    let server = GcsServer::spawn_thread();
+    let camera = || {
+        Camera::start(vec![Act {
+            wants: Some(("rec", "right-SECRET")),
+            login: Login::Nonces,
+            ..h264()
+        }])
+    };
+    let right = camera();
+    let (recorder, _) = with_password(&server, &right, "right-SECRET\n");
+    recorder.wait_for("cam", "recording");
+    assert_eq!(right.seen.connections.load(Ordering::SeqCst), 1, "{}", recorder.log());
+    drop(recorder);
+    let wrong = camera();
+    let (recorder, _) = with_password(&server, &wrong, "wrong-SECRET\n");
+    recorder.wait_for("cam", "refused");
+    let attempts = wrong.seen.connections.load(Ordering::SeqCst);
+    assert!(wrong.seen.logins.load(Ordering::SeqCst) <= attempts, "{}", recorder.log());
+}
+
+#[test]
+fn another_listen_counts_from_the_reload_on_and_one_that_is_taken_leaves_all_as_it_was() {
+    let (server, cameras) = (
+        GcsServer::spawn_thread(),
+        "[[camera]]\nid = \"a\"\nurl = \"rtsp://127.0.0.1:1/\"\n",
+    );
+    let mut recorder = Recorder::start(&server, cameras);
+    recorder.wait("the start", || recorder.get("/healthz").is_some());
+    let file = recorder.folder.path().join("recorder.toml");
+    let before = recorder.port;
+    recorder.port = common::free_port();
+    recorder.reload(&server, cameras);
+    recorder.wait("the new address", || recorder.get("/healthz").is_some());
+    assert!(common::get(before, "/healthz").is_none());
+    let asked = common::program().arg("healthcheck").arg(&file).status().unwrap();
+    assert!(asked.success());
+    // All addresses of the same port: its own is in the way.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("listen = \"127.0.0.1", "listen = \"0.0.0.0")).unwrap();
+    recorder.signal(rustix::process::Signal::HUP);
+    let reloads = || recorder.log().matches("was read again").count();
+    recorder.wait("another reload", || reloads() == 2);
+    assert!(recorder.get("/healthz").is_some());
+    // Somebody else's.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("listen = \"127.0.0.1:{}\"", taken.local_addr().unwrap().port());
+    let text = text.replace(&format!("listen = \"127.0.0.1:{}\"", recorder.port), &port);
+    std::fs::write(&file, text.replace("id = \"a\"", "id = \"b\"")).unwrap();
+    recorder.signal(rustix::process::Signal::HUP);
+    recorder.wait("told", || {
+        recorder.log().contains("the new configuration is not used: listen = ")
+    });
+    assert!(!recorder.camera("a").is_null(), "{}", recorder.log());
+    assert!(recorder.camera("b").is_null(), "{}", recorder.log());
+}
+
+#[test]
 fn a_camera_that_takes_seconds_for_each_answer_is_recorded() {
     let server = GcsServer::spawn_thread();
     let camera = Camera::start(vec![Act {

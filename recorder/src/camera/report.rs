@@ -115,6 +115,21 @@ impl Board {
         reports.insert(report.id.clone(), (report, Instant::now()));
     }
 
+    /// Puts the report of a camera that is switched off, unless that is what its last one says: of that one its state, its times and what
+    /// was seen stay.
+    pub fn switch_off(&self, off: Report) {
+        let mut reports = self.lock();
+        match reports.get_mut(&off.id) {
+            Some((last, _)) if last.state == off.state && last.reason == off.reason => {
+                (last.name, last.container) = (off.name, off.container);
+            }
+            _ => {
+                drop(reports);
+                self.put(off);
+            }
+        }
+    }
+
     /// A chunk was stored; those of cameras that are not in the configuration are nobody's.
     pub fn note_stored(&self, stored: &Stored) {
         let mut reports = self.lock();
@@ -124,7 +139,7 @@ impl Board {
         let end = SystemTime::UNIX_EPOCH.checked_add(stored.until);
         let mut totals = lock(&self.stored);
         let (until, bytes) = totals.entry(stored.device.clone()).or_insert((SystemTime::UNIX_EPOCH, 0));
-        *until = end.map_or(*until, |end| end.max(*until));
+        *until = end.map_or(*until, |end| newest(*until, end, SystemTime::now()));
         *bytes = bytes.saturating_add(stored.size);
         (report.last_stored, report.stored_bytes) = (Some(*until), *bytes);
     }
@@ -193,6 +208,20 @@ impl Board {
     }
 }
 
+/// By how much the clock that dates chunks may be ahead of this one: cameras have their own.
+const AHEAD: Duration = Duration::from_secs(60);
+
+/// The later of two ends of chunks of which `new` was reported last. One that lies ahead of the clock was dated before the clock was set
+/// back: it would hide that nothing is stored any more, and gives way.
+fn newest(old: SystemTime, new: SystemTime, now: SystemTime) -> SystemTime {
+    let is_ahead = |time: SystemTime| time.duration_since(now).is_ok_and(|ahead| ahead > AHEAD);
+    match (is_ahead(old), is_ahead(new)) {
+        (true, _) => new,
+        (false, true) if old != SystemTime::UNIX_EPOCH => old,
+        _ => old.max(new),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +240,31 @@ mod tests {
         for (device, second) in [("a", 20), ("a", 10), ("gone", 30), ("recorder", 30)] {
             board.note_stored(&stored(device, second, 5));
         }
+        // A chunk that was dated before the clock was set back hides nothing that comes later, and does not come back.
+        let now = SystemTime::now();
+        let seconds = |ahead: i64| {
+            Duration::from_secs((now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64 + ahead) as u64)
+        };
+        for (ahead, expected) in [
+            (7200, 7200),
+            (7100, 7100),
+            (-30, -30),
+            (7000, -30),
+            (-20, -20),
+            (-25, -20),
+            (10, 10),
+        ] {
+            let until = seconds(ahead);
+            board.note_stored(&Stored {
+                device: "b".to_owned(),
+                until,
+                size: 1,
+            });
+            let shown = board.all()[1].last_stored.unwrap();
+            assert_eq!(shown, SystemTime::UNIX_EPOCH + seconds(expected), "{ahead}");
+        }
+        board.remove("b");
+        board.put(report("b"));
         // What a runner knows of its camera says nothing about what is stored.
         board.put(report("a"));
         let found: Vec<_> = board
@@ -236,5 +290,27 @@ mod tests {
         assert_eq!(states, [State::Connecting]);
         board.remove_of(second, "cam");
         assert!(board.all().is_empty());
+    }
+
+    #[test]
+    fn a_camera_that_stays_switched_off_keeps_since_and_what_was_seen_of_it() {
+        let board = Board::default();
+        let off = |name: &str| Report::new("a", Some(name), "fmp4", State::Stopped, "enabled = false");
+        let was_seen = Report {
+            since: SystemTime::UNIX_EPOCH,
+            codec: Some("H.264"),
+            ..off("Door")
+        };
+        board.put(was_seen.clone());
+        board.switch_off(off("Gate"));
+        let expected = Report {
+            name: Some("Gate".to_owned()),
+            ..was_seen
+        };
+        assert_eq!(board.all(), [expected]);
+        // One that was stopped for another reason is switched off now.
+        board.put(Report::new("a", None, "fmp4", State::Stopped, "uploads are refused"));
+        board.switch_off(off("Gate"));
+        assert_eq!(board.all()[0].reason, "enabled = false");
     }
 }

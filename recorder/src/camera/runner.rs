@@ -1,7 +1,7 @@
 //! The task of one camera: asks the supervisor what to do, and has it done in threads of its own.
 //!
 //! Nothing here decides when to connect, and nothing blocks: pipelines begin, are built and end on other threads, and send news.
-//! [`figures`] looks at what recordings count, [`reporting`] says how the camera fares, [`settings`] what to change about it, [`logged`] what was logged already.
+//! [`figures`] looks at what recordings count, [`reporting`] says how the camera fares, [`settings`] what to change about it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,13 +21,11 @@ use super::stats::{self, SinkStats};
 use super::supervisor::{self, Action, Attempt, Event, Supervisor};
 use super::watch::{News, Teller};
 use crate::config::{Camera, Scheme, Transport};
+use crate::logged::Logged;
 
 mod figures;
-mod logged;
 mod reporting;
 mod settings;
-
-use logged::Logged;
 
 /// How often the figures of a camera are looked at.
 const TICK: Duration = Duration::from_millis(250);

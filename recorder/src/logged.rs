@@ -1,4 +1,4 @@
-//! What was logged already: each attempt has a sink of its own, which says the same again.
+//! What was logged already: each attempt at a camera has elements of its own, which say the same again.
 //!
 //! PURE.
 
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 /// The texts, and when each was logged, on the clock of the caller.
 #[derive(Default)]
-pub(super) struct Logged(BTreeMap<String, Duration>);
+pub(crate) struct Logged(BTreeMap<String, Duration>);
 
 impl Logged {
     const AGAIN: Duration = Duration::from_secs(3600);
     const MOST: usize = 100;
 
     /// Notes that this is logged now. Returns false if it was within the last hour; figures in a text do not make it another.
-    pub(super) fn is_new(&mut self, text: &str, now: Duration) -> bool {
+    pub(crate) fn is_new(&mut self, text: &str, now: Duration) -> bool {
         let words: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
         self.0.retain(|_, at| now.saturating_sub(*at) < Self::AGAIN);
         if self.0.contains_key(&words) {
