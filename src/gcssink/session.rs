@@ -330,7 +330,12 @@ fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
 ///
 /// # Errors
 /// Names the folder and the system's error.
-fn open_spool(dir: &str, settings: &Settings, builder: &ObjectBuilder, outlasts: bool) -> Result<SessionSpool, gst::ErrorMessage> {
+fn open_spool(
+    dir: &str,
+    settings: &Settings,
+    builder: &ObjectBuilder,
+    outlasts: bool,
+) -> Result<SessionSpool, gst::ErrorMessage> {
     let spool = SpoolSettings {
         dir,
         max_bytes: settings.max_spool_bytes,
