@@ -68,14 +68,11 @@ fn store_oddities(server: &GcsServer, cuts: &[Cut], start: u64) {
 /// Half an hour, ns.
 const SET_BACK: u64 = 1800 * SECOND;
 
-/// Stores what a camera recorded whose clock was set back by half an hour after twelve seconds, and what cannot be read of another.
-fn store_faults(server: &GcsServer, cuts: &[Cut], start: u64) {
+/// Stores what a camera recorded whose clock was set back by half an hour after twelve seconds.
+fn store_set_back(server: &GcsServer, cuts: &[Cut], start: u64) {
     let session = session_id(start, 7);
     store_as(server, "set-back", &session, &cuts[..3], start, &[]);
     store_as(server, "set-back", &session, &cuts[3..], start - SET_BACK, &[]);
-    let mut damaged = cuts.to_vec();
-    damaged[2].bytes.fill(0);
-    store(server, "damaged", &damaged, start, &[]);
 }
 
 fn listed(id: &str, name_and_zone: Option<(&str, &str)>) -> Camera {
@@ -130,12 +127,15 @@ fn the_page_plays_what_was_recorded() {
     let start = (now() - 22 * SECOND) / SECOND * SECOND;
     for (stream, cuts) in streams {
         store(&server, stream.camera, &cuts, start, &[]);
+        let mut damaged = cuts.clone();
+        damaged[2].bytes.fill(0);
+        store(&server, &format!("damaged/{}", cameras.len()), &damaged, start, &[]);
         cameras.push(json!({"id": stream.camera, "start": start / 1_000_000, "seconds": 20}));
         if stream.camera == "flv" {
             store(&server, "holed", &cuts, start, &[2]);
             store(&server, EVIL, &cuts, start, &[]);
             store_oddities(&server, &cuts, start);
-            store_faults(&server, &cuts, start);
+            store_set_back(&server, &cuts, start);
             for (camera, sound, pictures) in [("late-sound", 0, None), ("pausing", 1, Some(3))] {
                 let mut cuts = cuts.clone();
                 pause(&mut cuts[sound], FLV_SOUND);

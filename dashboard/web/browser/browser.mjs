@@ -303,14 +303,16 @@ const tests = {
     faults.length = 0;
   },
 
-  async "a piece that was damaged in the bucket is told, and the rest plays"() {
-    const { start, seconds } = cameras[0];
-    const page = await tab();
-    await page.goto(url("damaged", start + 2000));
-    await until("it does not start", () => state(page), ({ frames }) => frames > 5);
-    await until("it is not told", () => page.textContent(".screen"), (text) => text.includes("a piece cannot be played: the chunk"));
-    await until("the rest does not play", () => shown(page), (at) => at > start + 14_000 && at <= start + seconds * 1000);
-    await until("it stands still", () => state(page), ({ paused, ready }) => !paused && ready >= 2);
+  async "a piece that was damaged in the bucket is told, and the rest plays, in each container"() {
+    for (const [index, { id, start, seconds }] of cameras.entries()) {
+      const page = await tab();
+      await page.goto(url(`damaged/${index}`, start + 2000));
+      await until(`${id} does not start`, () => state(page), ({ frames }) => frames > 5);
+      // What is sent as it is stored hls.js passes over by itself.
+      if (!["site/ts", "site/fmp4"].includes(id)) await until(`${id} is not told`, () => page.textContent(".screen"), (text) => text.includes("a piece cannot be played: "));
+      await until(`the rest of ${id} does not play`, () => shown(page), (at) => at > start + 14_000 && at <= start + seconds * 1000);
+      await page.context().close();
+    }
     assert.deepEqual(faults.filter((fault) => !fault.includes("415")), []);
     faults.length = 0;
   },
