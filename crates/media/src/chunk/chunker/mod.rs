@@ -7,6 +7,7 @@
 //! - `input` — chooses the scanner, feeds it, dispatches its marks
 //! - `undecided` — bytes that no chunk has yet, and when they arrived
 //! - `start` — from the first byte, or from a pause, to a chunk
+//! - `held` — what is kept until it shows whether a chunk can begin with it
 //! - `config_cuts` — whether the configuration changes all the time
 //! - `cuts` — where a chunk ends and the next begins
 //! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
@@ -19,6 +20,7 @@ use bytes::Bytes;
 mod config_cuts;
 mod cuts;
 mod ending;
+mod held;
 mod input;
 mod open;
 mod sound;

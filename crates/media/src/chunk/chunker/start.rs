@@ -4,11 +4,10 @@
 
 use super::cuts::Cut;
 use super::ending::ClosedAt;
-use super::open::LastUnit;
+use super::held::{HeldUnits, Unjudged};
 use super::sound::waited;
 use super::{ChunkState, Chunker, elapsed};
 use crate::chunk::clock::Stamp;
-use crate::chunk::frames::Frames;
 use crate::chunk::{Event, GapReason, Warning};
 use crate::container::{Init, Key, Track, Unit};
 
@@ -25,35 +24,6 @@ pub(super) struct Waiting {
     pub(super) unjudged: Option<Box<Unjudged>>,
     /// `Some` once a picture came that cannot be decoded, or if recording is stopped: what arrives is dropped.
     pub(super) dropping: Option<Dropping>,
-}
-
-/// Units of a track that came before a chunk began: the first of them, and the times of all.
-#[derive(Debug)]
-pub(super) struct HeldUnits {
-    first: LastUnit,
-    frames: Frames,
-}
-
-impl HeldUnits {
-    fn new(first: LastUnit) -> Self {
-        Self {
-            first,
-            frames: Frames::default(),
-        }
-    }
-
-    fn add(&mut self, unit: &Unit) {
-        if let Some(pts) = unit.pts {
-            self.frames.add(pts, unit.end);
-        }
-    }
-}
-
-/// Pictures that are kept until it shows which of them are key: they are stored if none ever is, and else the gap in front of it.
-#[derive(Debug)]
-pub(super) struct Unjudged {
-    held: HeldUnits,
-    gap: Dropping,
 }
 
 /// The bytes dropped before the first key unit.
@@ -121,16 +91,6 @@ impl Dropping {
     }
 }
 
-fn last_unit(at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) -> LastUnit {
-    LastUnit {
-        at,
-        unit: unit.clone(),
-        container_pts,
-        stamp,
-        picture_end: None,
-    }
-}
-
 impl Chunker {
     /// Dates a gap that began before the first buffer: recording was stopped from the start.
     #[inline]
@@ -190,17 +150,25 @@ impl Chunker {
         }
         let waited = waited(pts, &since, unit, &stamp).max(self.trickle.given_up_after);
         let is_too_long = waited >= self.limits.patience() || (self.limits.hard > 0 && held >= self.limits.hard);
-        if !unit.key.is_key() && !is_too_long {
-            match unit.track {
-                Track::Video if unit.key == Key::Unjudged && waiting.dropping.is_none() => {
-                    self.keep_picture(at, unit, container_pts, stamp);
-                }
-                Track::Video => self.drop_picture(unit, &stamp),
-                Track::Audio => self.keep_sound(at, unit, container_pts, stamp),
-                Track::Other => {}
-            }
+        if unit.key.is_key() || is_too_long {
+            self.begin_at(at, unit, stamp, waited, events);
             return;
         }
+        match unit.track {
+            Track::Video if unit.key == Key::Unjudged && waiting.dropping.is_none() => {
+                self.keep_picture(at, unit, container_pts, stamp);
+            }
+            Track::Video => self.drop_picture(unit, &stamp),
+            Track::Audio => self.keep_sound(at, unit, container_pts, stamp),
+            Track::Other => {}
+        }
+    }
+
+    /// Begins a chunk with this unit, or with all that is kept in front of it; `waited`: how long for a key unit.
+    fn begin_at(&mut self, at: u64, unit: &Unit, stamp: Stamp, waited: u64, events: &mut Vec<Event>) {
+        let ChunkState::Waiting(waiting) = &mut self.state else {
+            return;
+        };
         let unjudged = waiting.unjudged.take();
         if unit.key.is_key() {
             // Those in front of the first that is known to be key are none.
@@ -256,66 +224,6 @@ impl Chunker {
         }
     }
 
-    /// Remembers a unit of sound that came before any picture.
-    fn keep_sound(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) {
-        let ChunkState::Waiting(waiting) = &mut self.state else {
-            return;
-        };
-        let sound = waiting
-            .sound
-            .get_or_insert_with(|| Box::new(HeldUnits::new(last_unit(at, unit, container_pts, stamp))));
-        sound.add(unit);
-    }
-
-    /// Remembers a picture of which nothing shows whether it is key.
-    fn keep_picture(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) {
-        let gap = self.gap_from(unit, &stamp);
-        let ChunkState::Waiting(waiting) = &mut self.state else {
-            return;
-        };
-        let pictures = waiting.unjudged.get_or_insert_with(|| {
-            Box::new(Unjudged {
-                held: HeldUnits::new(last_unit(at, unit, container_pts, stamp)),
-                gap,
-            })
-        });
-        pictures.held.add(unit);
-        pictures.gap.note(unit);
-    }
-
-    /// Dates the chunk that has just begun by what came before: pictures of which none was known to be key, else sound.
-    pub(super) fn begin_with(
-        &mut self,
-        pictures: Option<Box<Unjudged>>,
-        sound: Option<Box<HeldUnits>>,
-        key: Key,
-        events: &mut Vec<Event>,
-    ) {
-        let Some(HeldUnits { first, frames }) = pictures.map(|pictures| pictures.held) else {
-            return self.begin_with_sound(sound, key, events);
-        };
-        self.account(first.at, &first.unit, first.container_pts, first.stamp, events);
-        if let ChunkState::Open(open) = &mut self.state {
-            open.video = frames;
-            open.audio = sound.map_or(open.audio, |sound| sound.frames);
-        }
-    }
-
-    /// Dates the chunk that has just begun by the first sound in it: no picture will.
-    fn begin_with_sound(&mut self, sound: Option<Box<HeldUnits>>, key: Key, events: &mut Vec<Event>) {
-        let ChunkState::Open(open) = &mut self.state else { return };
-        open.any_track = true;
-        let Some(HeldUnits { first, frames }) = sound.map(|sound| *sound) else {
-            return;
-        };
-        let unit = Unit { key, ..first.unit };
-        self.account(first.at, &unit, first.container_pts, first.stamp, events);
-        if let ChunkState::Open(open) = &mut self.state {
-            // `account` has added the first unit alone; these are the times of all.
-            open.audio = frames;
-        }
-    }
-
     /// Drops a picture that came before the first key unit: it cannot be decoded. Everything from here on is dropped too.
     fn drop_picture(&mut self, unit: &Unit, stamp: &Stamp) {
         let gap = self.gap_from(unit, stamp);
@@ -327,7 +235,7 @@ impl Chunker {
     }
 
     /// Returns the gap that begins with a picture which came before the first key unit.
-    fn gap_from(&mut self, unit: &Unit, stamp: &Stamp) -> Dropping {
+    pub(super) fn gap_from(&mut self, unit: &Unit, stamp: &Stamp) -> Dropping {
         let head = match &self.state {
             ChunkState::Waiting(Waiting {
                 first: Some((at, _)), ..

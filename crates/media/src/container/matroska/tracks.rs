@@ -350,7 +350,7 @@ mod tests {
         };
         let (opus, vp9) = (track(3, 2, "A_OPUS", &[], &[]), track(4, 1, "V_VP9", &[], &[]));
         let (text, unknown) = (track(5, 17, "S_TEXT/UTF8", &[], &[]), track(6, 2, "A_QUICKTIME", &[], &[]));
-        assert_eq!(named(&[text.clone()]).as_deref(), Some("vp8,mp4a.40.2"));
+        assert_eq!(named(std::slice::from_ref(&text)).as_deref(), Some("vp8,mp4a.40.2"));
         assert_eq!(named(&[opus, vp9, text]).as_deref(), Some("vp8,vp9,mp4a.40.2,opus"));
         assert_eq!(named(&[unknown]), None);
     }
