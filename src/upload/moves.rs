@@ -121,7 +121,7 @@ impl QueueState {
 
     /// The attempt at a chunk has ended or was broken off: takes back what it is charged with if it was sent from memory though it is on
     /// disk. Whoever called frees it, without the lock.
-    #[must_use = "its memory is freed here, under the lock"]
+    #[must_use = "freed under the lock"]
     pub(super) fn sent_no_more(&mut self, ticket: Ticket) -> Option<Arc<Chunk>> {
         let chunk = self.sent_on.remove(&ticket)?;
         self.refund(&chunk);
@@ -129,7 +129,7 @@ impl QueueState {
     }
 
     /// A buffer waits for room: breaks off what is sent from memory and is on disk. Whoever called frees it, without the lock.
-    #[must_use = "their memory is freed here, under the lock"]
+    #[must_use = "freed under the lock"]
     pub(super) fn send_all_from_disk(&mut self) -> Vec<Arc<Chunk>> {
         let tickets: Vec<Ticket> = self.sent_on.keys().copied().collect();
         let mut gone = Vec::new();
