@@ -6,7 +6,7 @@ use super::frames::Frames;
 use super::timeline::{TimeLine, Timed};
 use crate::container::{Container, Mark, MarkKind, Scanner, Track, Unit, scanner_for};
 
-/// See the module.
+/// The reading of one chunk, fed from front to end.
 pub struct Replay {
     container: Container,
     scanner: Box<dyn Scanner>,

@@ -77,7 +77,7 @@ struct NextChunk {
 /// 1 MiB.
 const HOLD_BACK: u64 = 1 << 20;
 
-/// Splits a muxed stream into chunks. See the module.
+/// Splits a muxed stream into chunks.
 pub struct Chunker {
     limits: Limits,
     input: Input,

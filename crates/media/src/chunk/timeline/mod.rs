@@ -28,7 +28,7 @@ use seam::Seam;
 
 /// A step forward of more than this is a jump: 30 s.
 pub const JUMP: i128 = 30_000_000_000;
-/// See the module.
+/// The time line of a recording, with one lane for pictures and one for sound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeLine {
     video: Option<Lane>,
