@@ -211,8 +211,8 @@ fn reasons(families: &mut Families, reports: &[Report]) {
         // camera that is stopped on purpose has neither, or its last values would raise one for ever.
         if report.state != State::Stopped {
             for reason in StartReason::ALL {
-                gaps.get_or_create(&because(report, reason));
-                reconnects.get_or_create(&because(report, reason));
+                drop(gaps.get_or_create(&because(report, reason)));
+                drop(reconnects.get_or_create(&because(report, reason)));
             }
         }
         for (reason, time) in &report.gaps {
