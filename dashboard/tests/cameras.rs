@@ -337,13 +337,24 @@ fn the_newest_is_seen_whatever_names_begin_with_also_over_the_end_of_a_month() {
             clock.clone(),
         );
         let newest = || board(&dashboard)[0]["last_stored"].as_str().unwrap().to_owned();
-        assert_eq!(newest(), iso(midnight - 30 * MINUTE), "{location}");
+        // What the board counts of the day behind its answer may be a listing that was under way when the chunk came: the next one, some
+        // seconds later, has it.
+        let shows = |end: u64, what: &str| {
+            let shown = (1..5).map(|look| {
+                let shown = newest();
+                set(end + (5 + 3 * look) * SECOND);
+                shown
+            });
+            let shown: Vec<String> = shown.take_while(|shown| *shown != iso(end)).collect();
+            assert!(shown.len() < 4, "{location}: {what}: {shown:?}");
+        };
+        shows(midnight - 30 * MINUTE, "the first");
         put("0a1b2c3d4e", 6, midnight - 29 * MINUTE);
-        assert_eq!(newest(), iso(midnight - 29 * MINUTE), "{location}: the same session");
+        shows(midnight - 29 * MINUTE, "the same session");
         put("1a1b2c3d4e", 0, midnight + 30 * MINUTE);
-        assert_eq!(newest(), iso(midnight + 30 * MINUTE), "{location}: the next month");
+        shows(midnight + 30 * MINUTE, "the next month");
         put("2a1b2c3d4e", 0, midnight + 90 * MINUTE);
-        assert_eq!(newest(), iso(midnight + 90 * MINUTE), "{location}: another session");
+        shows(midnight + 90 * MINUTE, "another session");
         // It is found again after days, by a dashboard that starts then.
         set(midnight + 50 * HOUR);
         let later = Dashboard::start_by(
