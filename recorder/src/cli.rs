@@ -39,6 +39,9 @@ pub enum Command {
     Check {
         /// The configuration
         file: PathBuf,
+        /// Only what keeps `run` from starting: not the keys, which it waits for
+        #[arg(long, hide = true)]
+        as_run: bool,
     },
     /// Look at what a camera sends, and what to change about it
     Probe(Probe),
@@ -193,12 +196,12 @@ pub fn configuration(file: Option<&Path>) -> Result<Config, Faulty> {
     }
 }
 
-/// Reads a file and everything that it names.
+/// Reads a file and everything that it names, or, `as_run`, what `run` reads of it.
 ///
 /// # Errors
 /// Every fault.
-pub fn check(file: &Path) -> Result<(), Faulty> {
-    config::load(file, true).map(drop)
+pub fn check(file: &Path, as_run: bool) -> Result<(), Faulty> {
+    config::load(file, !as_run).map(drop)
 }
 
 fn in_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Config, Faulty> {

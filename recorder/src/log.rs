@@ -49,10 +49,12 @@ pub fn begin(format: Format) {
     );
 }
 
-/// What is to be logged of a text of GLib's log; `None` if an element has just said the same.
+/// What is to be logged of a text of GLib's log; `None` if an element has just said the same. A loss is always told: the texts name no
+/// camera, and each has figures of its own.
 fn news(logged: &mut Logged, text: &str, now: Duration) -> Option<String> {
     let text = gcstreamer_schema::redact(text);
-    logged.is_new(&text, now).then_some(text)
+    let is_loss = ["lost", "nothing was stored"].iter().any(|words| text.contains(words));
+    (is_loss || logged.is_new(&text, now)).then_some(text)
 }
 
 #[cfg(test)]
@@ -69,8 +71,11 @@ mod tests {
         assert!(!is_logged(
             "gcssink12: not stored yet: 9 chunks of 940 kB, which wait in spool-dir /spool"
         ));
-        assert!(is_logged(
-            "gcssink13: nothing was stored: 21 kB came before the stop, but no key unit among them"
-        ));
+        for loss in [
+            "nothing was stored: 21 kB came before the stop, but no key unit among them",
+            "not stored within the shutdown-timeout of 5 s and lost: 2 chunks of 21 kB",
+        ] {
+            assert!(is_logged(&format!("gcssink13: {loss}")) && is_logged(&format!("gcssink14: {loss}")));
+        }
     }
 }

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
                 ExitCode::from(BAD_CONFIGURATION)
             }
         },
-        Command::Check { file } => match cli::check(&file) {
+        Command::Check { file, as_run } => match cli::check(&file, as_run) {
             Ok(()) => ExitCode::SUCCESS,
             Err(faulty) => {
                 complain(&faulty);

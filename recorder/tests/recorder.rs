@@ -68,6 +68,15 @@ fn check_lists_every_fault_at_its_place_and_a_bad_file_starts_nothing() {
     .unwrap();
     let (code, said) = run(&["healthcheck", path], &[]);
     assert_eq!((code, said.contains("no answer")), (1, true), "{said}");
+    // A key that is not there yet keeps no update from being applied: `run` waits for it.
+    let keyless = folder.path().join("keyless.toml");
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replacen("listen", "credentials-file = \"later.json\"\nlisten", 1);
+    std::fs::write(&keyless, text).unwrap();
+    let keyless = keyless.to_str().unwrap();
+    assert_eq!(run(&["check", keyless], &[]).0, 2);
+    assert_eq!(run(&["check", "--as-run", keyless], &[]), (0, String::new()));
     let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let (code, said) = run(&["run", path], &[]);
     assert_eq!((code, said.contains("listen")), (1, true), "{said}");
