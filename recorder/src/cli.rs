@@ -39,7 +39,7 @@ pub enum Command {
     Check {
         /// The configuration
         file: PathBuf,
-        /// Only what keeps `run` from starting: not the keys, which it waits for
+        /// Only what keeps `run` from starting: not what keys hold, which it waits for
         #[arg(long, hide = true)]
         as_run: bool,
     },

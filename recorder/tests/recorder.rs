@@ -68,7 +68,8 @@ fn check_lists_every_fault_at_its_place_and_a_bad_file_starts_nothing() {
     .unwrap();
     let (code, said) = run(&["healthcheck", path], &[]);
     assert_eq!((code, said.contains("no answer")), (1, true), "{said}");
-    // A key that is not there yet keeps no update from being applied: `run` waits for it.
+    // A key that is being written keeps no update from being applied: `run` waits for it.
+    std::fs::write(folder.path().join("later.json"), "{").unwrap();
     let keyless = folder.path().join("keyless.toml");
     let text = std::fs::read_to_string(&file)
         .unwrap()
