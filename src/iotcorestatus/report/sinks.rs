@@ -160,14 +160,9 @@ impl Sinks {
     pub(super) fn feed(&mut self, limits: &Limits, now: u64) -> Feed {
         let one = |sink: &Sink| {
             let silent = sink.silent_for(self.passing_from, now);
-            if sink.sample.key_units == 0 {
-                return match silent < limits.stall {
-                    _ if !self.has_begun => Feed::Never,
-                    true => Feed::Fed,
-                    false => Feed::Silent,
-                };
-            }
-            if silent >= sink.limit(limits) {
+            if sink.sample.key_units == 0 && !self.has_begun {
+                Feed::Never
+            } else if silent >= sink.limit(limits) {
                 Feed::Silent
             } else {
                 Feed::Fed

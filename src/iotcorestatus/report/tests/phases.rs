@@ -185,9 +185,10 @@ fn a_sink_that_appears_in_mid_stream_has_a_moment_for_its_first_key_unit() {
         pipeline.run(40.0);
         pipeline.published.clear();
         let mut pipeline = pipeline.with_sink(false);
-        pipeline.run(4.0);
+        // A camera may have its next key picture long after `stall-timeout`.
+        pipeline.run(15.0);
         pipeline.sink.as_mut().unwrap().1 = comes;
-        pipeline.run(5.8);
+        pipeline.run(14.8);
         assert_eq!(pipeline.states().iter().find(|s| s.2 != "streaming"), None);
         pipeline.run(1.0);
         pipeline.is(if comes { Phase::Streaming } else { Phase::NotRecording });
@@ -280,7 +281,7 @@ fn the_next_fragment_of_a_splitmuxsink_has_a_moment_for_its_first_key_unit() {
         ..SinkSample::default()
     };
     *fed = false;
-    pipeline.run(9.0);
+    pipeline.run(29.0);
     pipeline.is(Phase::Streaming);
     pipeline.run(2.0);
     pipeline.is(Phase::NotRecording);
