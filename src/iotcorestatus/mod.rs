@@ -28,6 +28,7 @@ mod downstream;
 mod imp;
 mod inbox;
 mod link_listener;
+mod link_start;
 mod messages;
 pub mod report;
 mod session;

@@ -4,6 +4,7 @@
 //! calls nothing outside. Reports of the link arrive on its task and reach the next poll through the inbox. Nothing is posted and
 //! no other element is read while a lock is held.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
 use std::time::{Duration, Instant};
@@ -19,13 +20,14 @@ use super::debug::CAT;
 use super::downstream::{self, Relation, SinkList};
 use super::inbox::Inbox;
 use super::link_listener::LinkListener;
+use super::link_start::LinkStart;
 use super::messages::{Post, Poster};
-use super::report::{Event, Identity, Limits, Output, Phase, Reporter, SinkSample, Status};
+use super::report::{Event, Identity, Limits, Output, Phase, Reporter, SinkSample, Status, Telemetry};
 use super::settings::PayloadFormat;
 use super::validated::ValidatedSettings;
 use crate::base::lock::lock;
 use crate::element::shutdown::Stop;
-use gcstreamer_mqtt::{Config, Link, LinkStats, Wanted};
+use gcstreamer_mqtt::{Config, ConfigError, Link, LinkStats, Wanted};
 use gcstreamer_schema::redact;
 
 /// Shortest time between two polls of the timer, so that a busy pad does not wake it more often.
@@ -41,6 +43,17 @@ const CAUSE_WAIT: Duration = Duration::from_millis(50);
 /// Interval between two checks for that ERROR.
 const CAUSE_CHECK: Duration = Duration::from_millis(5);
 
+/// Maximum number of events that wait for a link; the oldest are dropped.
+const MAX_TELEMETRY: usize = 64;
+
+/// What waits for the link, where its files do not answer.
+#[derive(Debug, Default)]
+struct Waiting {
+    telemetry: VecDeque<Telemetry>,
+    /// The discovery message, if it has changed.
+    discovery: Option<Bytes>,
+}
+
 /// One run of the element.
 pub(super) struct Session {
     element: glib::WeakRef<gst::Element>,
@@ -53,6 +66,9 @@ pub(super) struct Session {
     poster: Arc<Poster>,
     /// Set once, by [`Session::start`] or later: where its files do not answer, it is made when they do.
     link: OnceLock<Link>,
+    /// The start of the link, while it waits for another one that reads the same files.
+    link_start: Mutex<Option<tokio::task::AbortHandle>>,
+    waiting: Mutex<Waiting>,
     bus_watch: Mutex<Option<BusWatch>>,
     timer: Mutex<Option<tokio::task::AbortHandle>>,
     /// Polls of the timer so far.
@@ -86,6 +102,8 @@ impl Session {
             inbox: Arc::new(Inbox::new(Arc::clone(counters))),
             poster: Arc::clone(poster),
             link: OnceLock::new(),
+            link_start: Mutex::default(),
+            waiting: Mutex::default(),
             bus_watch: Mutex::default(),
             timer: Mutex::default(),
             polls: AtomicU32::new(0),
@@ -129,19 +147,24 @@ impl Session {
         runtime: &tokio::runtime::Runtime,
     ) -> Result<(), gst::ErrorMessage> {
         let (tell, told) = mpsc::channel();
-        let (weak, handle) = (Arc::downgrade(self), runtime.handle().clone());
-        runtime.spawn_blocking(move || {
-            let started = Link::start(config, &handle, listener);
-            // Without a session nobody wants it any more.
-            let Some(session) = weak.upgrade() else { return };
-            let started = started.map(|link| {
-                // Cannot fail: this is the only place that sets it.
-                let _ = session.link.set(link);
-            });
-            if let Err(mpsc::SendError(Err(late))) = tell.send(started) {
-                session.poster.post(Post::Warning(late.to_string()));
-            }
-        });
+        let (asks, weak) = (Arc::downgrade(self), Arc::downgrade(self));
+        let start = LinkStart {
+            config,
+            listener,
+            is_wanted: move || asks.strong_count() > 0,
+            done: move |started: Result<Link, ConfigError>| {
+                // Without a session nobody wants it any more.
+                let Some(session) = weak.upgrade() else { return };
+                let started = started.map(|link| session.take_link(link));
+                if let Err(mpsc::SendError(Err(late))) = tell.send(started) {
+                    session.poster.post(Post::Warning(late.to_string()));
+                }
+            },
+        };
+        let waiting = start
+            .begin(runtime.handle())
+            .map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the network threads cannot be started: {e}")))?;
+        *lock(&self.link_start) = waiting;
         match told.recv_timeout(FILES_WAIT) {
             Ok(started) => started.map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}"))),
             Err(_) => {
@@ -152,6 +175,19 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// Takes the link. What was published before it existed has reached nobody, and goes out again.
+    fn take_link(&self, link: Link) {
+        let mut reporter = lock(&self.reporter);
+        // Cannot fail: a session starts one link.
+        let _ = self.link.set(link);
+        reporter.forget_published();
+        drop(reporter);
+        if let (Some(payload), Some(link)) = (lock(&self.waiting).discovery.take(), self.link.get()) {
+            link.set_discovery(payload);
+        }
+        self.counters.wake.notify_one();
     }
 
     fn watch_bus(self: &Arc<Self>, element: &gst::Element, src: &gst::Pad) {
@@ -187,8 +223,14 @@ impl Session {
         if output.state_changed {
             self.poster.post(Post::Notify("state"));
         }
-        let Some(link) = self.link.get() else { return };
-        for telemetry in output.telemetry {
+        let mut waiting = lock(&self.waiting);
+        waiting.telemetry.extend(output.telemetry);
+        let Some(link) = self.link.get() else {
+            let too_many = waiting.telemetry.len().saturating_sub(MAX_TELEMETRY);
+            waiting.telemetry.drain(..too_many);
+            return;
+        };
+        for telemetry in waiting.telemetry.drain(..) {
             link.event(telemetry.kind, Bytes::from(telemetry.body.to_string()));
         }
         if let Some(status) = output.publish {
@@ -290,8 +332,10 @@ impl Session {
 
     /// Publishes the discovery message for Home Assistant again if `payload` is another one.
     pub(super) fn set_discovery(&self, payload: Bytes) {
-        if let Some(link) = self.link.get() {
-            link.set_discovery(payload);
+        let mut waiting = lock(&self.waiting);
+        match self.link.get() {
+            Some(link) => link.set_discovery(payload),
+            None => waiting.discovery = Some(payload),
         }
     }
 
@@ -316,6 +360,9 @@ impl Session {
     pub(super) fn stop(&self, stop: &Stop, timeout: Duration) {
         if let Some(timer) = lock(&self.timer).take() {
             timer.abort();
+        }
+        if let Some(start) = lock(&self.link_start).take() {
+            start.abort();
         }
         self.handle([Event::Stopping, Event::Sinks(self.samples())]);
         self.wait_for_cause(stop.until(CAUSE_WAIT));

@@ -53,6 +53,11 @@ impl Publication {
         self.is_forced |= self.last.is_some() && now.saturating_sub(self.status_at) >= MAX_AGE;
     }
 
+    /// Begins again with nothing published.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+    }
+
     /// Records that a chunk was stored. Forces nothing: the next status names it, the final one at the latest.
     pub(super) fn note_chunk(&mut self) {
         self.has_new_chunk = true;

@@ -153,6 +153,11 @@ impl Reporter {
         self.answers.set_link_settled(settled);
     }
 
+    /// Has everything published again, as at the beginning: what was published so far has reached nobody.
+    pub fn forget_published(&mut self) {
+        self.publication.forget();
+    }
+
     /// Returns `stall-timeout`.
     #[must_use]
     pub fn stall_timeout(&self) -> u64 {

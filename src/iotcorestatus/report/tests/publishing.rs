@@ -127,6 +127,21 @@ fn several_sinks_count_as_one() {
 }
 
 #[test]
+fn what_was_published_before_the_link_existed_is_published_again_with_the_bare_state() {
+    let mut pipeline = SimulatedPipeline::streaming();
+    pipeline.run(3.0);
+    let poll = |pipeline: &mut SimulatedPipeline| {
+        let output = pipeline.reporter.poll(&pipeline.counts, at(pipeline.now));
+        (output.publish.is_some(), output.with_state)
+    };
+    assert_eq!(poll(&mut pipeline), (false, false));
+    pipeline.reporter.handle(Event::Connected, at(pipeline.now));
+    pipeline.reporter.forget_published();
+    assert_eq!(poll(&mut pipeline), (true, true));
+    assert_eq!(poll(&mut pipeline), (false, false));
+}
+
+#[test]
 fn the_first_status_after_an_outage_is_written_anew_and_one_of_just_now_is_not() {
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.run(20.0);
