@@ -864,6 +864,53 @@ fn a_chunk_that_is_sent_on_from_memory_is_charged_until_that_ends_and_leaves_no_
 }
 
 #[test]
+fn the_rest_of_a_chunk_whose_beginning_is_on_disk_is_charged_until_its_attempt_ends() {
+    for waits in [false, true] {
+        let disk = SimDisk::new(1);
+        let uploads = Arc::new(UploadQueue::new(limits(25, 1), 1, Box::new(|| {})).with_disk(false));
+        uploads.adopt(Vec::new(), true);
+        let mut writer = SpoolWriter::new(spool_on(&disk).session("cam", SESSION).unwrap(), uploads.times());
+        assert!(uploads.charge(20, Overflow::Block).is_taken());
+        let mut ops = written_as_it_comes(10);
+        let rest = ops.split_off(2);
+        uploads.spool(ops);
+        assert!(step(&mut writer, &uploads).is_none());
+        // The disk is full for a moment.
+        disk.set_fault(Some(Fault::Once(0, 28)));
+        uploads.spool(rest);
+        assert!(step(&mut writer, &uploads).is_some());
+        let Due::Send { chunks, .. } = uploads.due() else {
+            panic!("it has stopped")
+        };
+        let (ticket, sending) = chunks.into_iter().next().expect("it is sent");
+        assert!(sending.part().is_some(), "its beginning is on disk");
+        assert_eq!(uploads.snapshot().memory, 10);
+        uploads.lock().disk.as_mut().unwrap().health.retry();
+        uploads.lock().need = if waits { 20 } else { 0 };
+        assert!(step(&mut writer, &uploads).is_none());
+        assert!(uploads.lock().chunks[&ticket].is_on_disk());
+        if waits {
+            let Due::Send { aborts, .. } = uploads.due() else {
+                panic!("it has stopped")
+            };
+            assert_eq!(aborts, [ticket], "a buffer waits for its room");
+        } else {
+            assert_eq!(uploads.snapshot().memory, 10, "the attempt holds it");
+            let stored = Attempted::Stored {
+                stored: None,
+                device: "cam".to_owned(),
+                name: "x0".to_owned(),
+                crc32c: 0,
+                start: None,
+                warning: None,
+            };
+            uploads.finished(ticket, stored, Confirmed::No);
+        }
+        assert_eq!(uploads.snapshot().memory, 0);
+    }
+}
+
+#[test]
 fn a_chunk_that_is_on_disk_is_sent_from_memory_only_while_no_buffer_waits_for_its_room() {
     let (disk, uploads, mut writer, ticket) = sent_from_memory();
     assert!(step(&mut writer, &uploads).is_none());

@@ -1,8 +1,8 @@
 //! Which chunks move from memory to disk, and when: what the spool can do for the memory.
 //!
 //! PURE. A chunk that moves stays in memory, charged there, until all of it is on disk. The one that would be
-//! sent last goes first, and one that is being sent moves only if all is to be on disk or nothing else makes room. In mode `always` it is
-//! sent on from memory, and charged until that ends.
+//! sent last goes first, and one that is being sent moves only if all is to be on disk or nothing else makes room. In mode `always`,
+//! or if its beginning was on disk before, it is sent on from memory, and charged until that ends.
 
 use std::sync::Arc;
 
@@ -73,12 +73,12 @@ impl QueueState {
         let spooled = spooled?;
         // What was on disk in part is there alone: its file is the chunk.
         let was_part = self.chunks.get(&ticket).is_some_and(|chunk| chunk.part().is_some());
-        let stays = was_part || self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
+        let is_ending = self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
         let mut is_sent_on = false;
-        if !stays && self.scheduler.is_in_flight(ticket) {
+        if !is_ending && self.scheduler.is_in_flight(ticket) {
             if self.need > 0 {
                 self.send_from_disk(ticket);
-            } else if self.disk.as_ref().is_some_and(|d| d.mode == Mode::Always) {
+            } else if was_part || self.disk.as_ref().is_some_and(|d| d.mode == Mode::Always) {
                 // An attempt may take minutes, in which a kill would take what is in memory alone.
                 is_sent_on = true;
             } else {
