@@ -393,6 +393,8 @@ fn stem_of(name: &str) -> (&str, &str) {
 fn plain_of<'a>(name: &'a str, naming: &NameFallback) -> (&'a str, &'a str) {
     let (stem, ext) = stem_of(name);
     let numbered = stem.rsplit_once("-r").filter(|(_, n)| n.parse::<u32>().is_ok());
+    // A number of the user's own is no addition: one is only added behind session and sequence.
+    let numbered = numbered.filter(|(base, _)| naming.own || base.contains(&tag_of(naming)));
     let stem = numbered.map_or(stem, |(base, _)| base);
     match stem.strip_suffix(&tag_of(naming)).filter(|_| !naming.own) {
         Some(base) => (base, ext),
@@ -452,5 +454,13 @@ mod tests {
             another_name("c_0a1b2c3d4e_000007-r1.flv", &naming(true)),
             "c_0a1b2c3d4e_000007-r2.flv"
         );
+        for own in ["clip-r00007.ts", "clip.ts"] {
+            let mut name = own.to_owned();
+            for _ in 0..3 {
+                name = another_name(&name, &naming(false));
+                assert!(is_name_of(own, &name, &naming(false)), "{name}");
+            }
+            assert!(!is_name_of(&format!("1970/{own}"), &name, &naming(false)), "{name}");
+        }
     }
 }
