@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{
-    BUCKET, Dashboard, GcsServer, SECOND, STREAMS, Stream, ask, cut, decoded, encode, get, iso, now, settings, store, store_as,
+    BUCKET, Dashboard, FLV_PICTURES, GcsServer, SECOND, STREAMS, Stream, ask, cut, decoded, encode, get, iso, now, pause,
+    settings, store, store_as,
 };
 use gcstreamer_dashboard::export::manifest::Manifest;
 use gcstreamer_dashboard::index::HOUR;
@@ -432,6 +433,34 @@ fn a_film_is_refused_rather_than_made_without_its_pictures() {
             assert_eq!(export(start + 15 * SECOND).status, 200, "{camera}: what was before it");
         }
     }
+}
+
+#[test]
+fn sound_that_is_left_out_refuses_no_film_where_a_piece_has_no_pictures() {
+    let (server, folder) = (GcsServer::spawn_thread(), tempfile::tempdir().unwrap());
+    let start = (now() - 120 * SECOND) / SECOND * SECOND;
+    let telephone = "-c:v libx264 -c:a pcm_alaw -ar 8000 -ac 1 -f flv -flvflags no_duration_filesize";
+    let camera = "telephone";
+    let bytes = encode(
+        Stream {
+            camera,
+            arguments: telephone,
+        },
+        12,
+        folder.path(),
+    );
+    let mut cuts = cut(&bytes);
+    // The recording began before the first picture.
+    pause(&mut cuts[0], FLV_PICTURES);
+    cuts[0].info.codecs = Some("alaw".into());
+    store(&server, camera, &cuts, start, &[]);
+    let dashboard = Dashboard::start(settings(&server));
+    let range = format!("from={}&to={}", iso(start), iso(start + 12 * SECOND));
+    let film = get(&dashboard.address, &format!("/export?camera={camera}&{range}&format=mp4"));
+    assert_eq!(film.status, 200, "{}", String::from_utf8_lossy(&film.body));
+    let path = folder.path().join("film.mp4");
+    std::fs::write(&path, &film.body).unwrap();
+    assert_eq!(pictures(&path).len(), 200, "all pictures that there are");
 }
 
 #[test]

@@ -27,7 +27,7 @@ mod running;
 pub use reading::Reading;
 pub use running::{Begun, Exports};
 
-use crate::hls::playlist::{Piece, Playing, SLACK, goes_on, once, playing, unplayable, why_not};
+use crate::hls::playlist::{Piece, Playing, SLACK, goes_on, is_sound, once, playing, unplayable, why_not};
 use crate::hls::remux::RemuxError;
 use crate::index::chunk::sorted;
 use crate::index::timeline::{Gap, NOT_STORED, Timeline};
@@ -348,6 +348,7 @@ impl Selection {
 }
 
 /// The first chunk of the range that a film of these parts would lack, since it cannot be written, and of whose time they have nothing else.
+/// Sound alone may be lacking: beside pictures it would be left out, too.
 fn left_out<'a>(request: &Request, found: &'a [Chunk], parts: &[Part]) -> Option<&'a Chunk> {
     let shown = Timeline::of(&sorted(parts.iter().map(|part| part.chunk.clone()).collect()));
     let is_shown = |chunk: &Chunk| {
@@ -355,7 +356,9 @@ fn left_out<'a>(request: &Request, found: &'a [Chunk], parts: &[Part]) -> Option
         let mut ranges = shown.ranges.iter();
         to.saturating_sub(from) <= SLACK || ranges.any(|range| range.from <= from + SLACK && to <= range.to + SLACK)
     };
-    let mut refused = found.iter().filter(|chunk| playing(chunk) == Playing::Not);
+    let mut refused = found
+        .iter()
+        .filter(|chunk| playing(chunk) == Playing::Not && !is_sound(chunk));
     refused.find(|chunk| !is_shown(chunk))
 }
 

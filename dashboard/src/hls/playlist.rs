@@ -143,6 +143,16 @@ pub fn playing(chunk: &Chunk) -> Playing {
     }
 }
 
+/// Whether all that a chunk holds is sound, by what it says of itself. A name that is not known may be one of pictures: fragmented MP4 has
+/// the four characters of any.
+pub fn is_sound(chunk: &Chunk) -> bool {
+    const SOUND: [&str; 17] = [
+        "mp4a", "opus", "flac", "fLaC", "vorbis", "alaw", "ulaw", "ac-3", "ec-3", "ac-4", "alac", "dts", "ipcm", "fpcm", "lpcm",
+        "sowt", "twos",
+    ];
+    chunk.meta.container != Container::Raw && codecs(chunk).all(|codec| begins_with(codec, &SOUND))
+}
+
 /// Why nothing of these chunks is played although something is stored: what the newest is stored as. `None`: something is, or there are none.
 pub fn unplayable<'a>(chunks: impl IntoIterator<Item = &'a Chunk>) -> Option<String> {
     let mut newest = None;

@@ -2,7 +2,7 @@
 
 use gcstreamer_schema::{Container, GapReason, metadata::Gap};
 
-use super::playlist::{LIVE_WAIT, Playing, Style, media_address, once, playing, unplayable};
+use super::playlist::{LIVE_WAIT, Playing, Style, is_sound, media_address, once, playing, unplayable};
 use crate::index::Chunk;
 use crate::index::chunk::tests::{BASE, SECOND, chunk};
 
@@ -231,6 +231,28 @@ fn each_container_is_played_in_its_way() {
     webm.extend(run(1, 3..4));
     assert_eq!((unplayable(&webm), unplayable(&[])), (None, None), "the rest is played");
     assert_eq!(of(Container::Raw, "", 1000, 0), Playing::Not);
+}
+
+#[test]
+fn only_what_is_known_to_be_sound_may_be_left_out_of_a_film() {
+    let of = |container, codecs: Option<&str>| {
+        let mut chunk = chunk(0, 1, 0.0, 10.0);
+        (chunk.meta.container, chunk.meta.codecs) = (container, codecs.map(str::to_owned));
+        is_sound(&chunk)
+    };
+    assert!(of(Container::Flv, Some("alaw")));
+    assert!(of(Container::Matroska, Some("ac-3, mp4a.40.34")));
+    for codecs in [
+        None,
+        Some(""),
+        Some("alaw,"),
+        Some("vp09.00.10.08,alaw"),
+        Some("vvc1.1.L51,alaw"),
+        Some("mp4v.61"),
+    ] {
+        assert!(!of(Container::Fmp4, codecs), "{codecs:?}");
+    }
+    assert!(!of(Container::Raw, Some("alaw")));
 }
 
 #[test]
