@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use google_cloud_auth::credentials::{anonymous, external_account, impersonated, mds, service_account, user_account};
 use google_cloud_auth::signer::Signer;
@@ -77,6 +77,9 @@ const HOW: &str = "use a service account key (gcloud iam service-accounts keys c
 
 /// How long a file may take to be read: a disk that is away, or a pipe that nobody writes, takes for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// After so long the file may be another one than that which does not answer.
+const HUNG: Duration = Duration::from_secs(60);
 
 /// Supported values of the field `type`.
 const KINDS: [&str; 4] = [
@@ -190,8 +193,8 @@ fn default_file() -> Option<(PathBuf, &'static str, bool)> {
     ))
 }
 
-/// Reads on tokio's blocking threads: the file may be on a network file system. One that does not answer holds one thread and no more,
-/// however often the file is asked for.
+/// Reads on tokio's blocking threads: the file may be on a network file system. One that does not answer holds one thread and few more,
+/// however often the file is asked for, see [`turn_at`].
 async fn read(path: PathBuf) -> std::io::Result<String> {
     let turn = turn_of(&path).lock_owned().await;
     let reading = tokio::task::spawn_blocking(move || {
@@ -202,12 +205,33 @@ async fn read(path: PathBuf) -> std::io::Result<String> {
     reading.await.map_err(std::io::Error::other)?
 }
 
+/// A lock of whoever reads a file, and since when it is in use without a break.
+type Turn = (Instant, Arc<tokio::sync::Mutex<()>>);
+
 /// Returns the lock of whoever reads this file.
 fn turn_of(path: &Path) -> Arc<tokio::sync::Mutex<()>> {
-    static TURNS: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    turn_at(path, Instant::now())
+}
+
+/// The same. A lock that is held for a minute is replaced: its thread may hang in a file, or on a disk, that is not at that path any more,
+/// and the one that is there now is to be read. The next is replaced after two minutes, then four: what hangs for a week takes 14 threads.
+fn turn_at(path: &Path, now: Instant) -> Arc<tokio::sync::Mutex<()>> {
+    static TURNS: Mutex<BTreeMap<PathBuf, Vec<Turn>>> = Mutex::new(BTreeMap::new());
     let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-    turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-    Arc::clone(turns.entry(path.to_owned()).or_default())
+    turns.retain(|_, of_path| {
+        of_path.retain(|(_, turn)| Arc::strong_count(turn) > 1);
+        !of_path.is_empty()
+    });
+    let of_path = turns.entry(path.to_owned()).or_default();
+    let patience = (1..of_path.len()).fold(HUNG, |patience, _| patience.saturating_mul(2));
+    if let Some((since, turn)) = of_path.last()
+        && now.saturating_duration_since(*since) < patience
+    {
+        return Arc::clone(turn);
+    }
+    let turn = Arc::default();
+    of_path.push((now, Arc::clone(&turn)));
+    turn
 }
 
 fn metadata_server() -> Result<Loaded, CredentialsFileError> {
@@ -373,6 +397,29 @@ mod tests {
         drop(std::fs::OpenOptions::new().write(true).open(&pipe).unwrap());
         drop(timeout(Duration::from_secs(5), turn.lock()).await.unwrap());
         std::fs::remove_file(&pipe).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_good_file_in_place_of_one_that_does_not_answer_is_read_after_a_minute() {
+        let path = std::env::temp_dir().join(format!("gcs-replaced-{}.json", std::process::id()));
+        let away = path.with_extension("away");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let began = Instant::now();
+        assert!(timeout(Duration::from_millis(200), read(path.clone())).await.is_err());
+        std::fs::rename(&path, &away).unwrap();
+        std::fs::write(&path, "good").unwrap();
+        assert!(turn_at(&path, began + HUNG / 2).try_lock().is_err());
+        // Held here, as by one who waits; what hangs as well is given twice the time.
+        let next = turn_at(&path, Instant::now() + HUNG);
+        let text = timeout(Duration::from_secs(5), read(path.clone())).await;
+        assert_eq!(text.expect("its turn is held for ever").unwrap(), "good");
+        assert!(Arc::ptr_eq(&next, &turn_at(&path, Instant::now() + HUNG * 5 / 2)));
+        assert!(!Arc::ptr_eq(&next, &turn_at(&path, Instant::now() + HUNG * 4)));
+        drop(std::fs::OpenOptions::new().write(true).open(&away).unwrap());
+        for file in [path, away] {
+            std::fs::remove_file(file).unwrap();
+        }
     }
 
     #[tokio::test]
