@@ -245,5 +245,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 45, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 50, "{text}");
 }

@@ -11,6 +11,15 @@ function forget(made) {
   assert.deepEqual(faults.filter((fault) => !made.test(fault)), []);
   faults.length = 0;
 }
+/** Has pieces refused as what cannot be played, by their numbers. Returns what is asked for of them. */
+async function damaged(page, numbers) {
+  const asked = [];
+  await page.route(new RegExp(`/media/.*_00000[${numbers}]\\.`), (route) => {
+    asked.push(route.request().url());
+    return route.fulfill({ status: 415, json: { error: "it is broken", hint: "" } });
+  });
+  return asked;
+}
 
 export { tests as again };
 const tests = {
@@ -129,5 +138,91 @@ const tests = {
     await until("it is still told", () => page.$$("[role=alert]"), (all) => all.length === 0);
     await until("no picture", () => pictures(page), ([one]) => one.seconds !== null);
     forget(/ERR_INTERNET_DISCONNECTED|Failed to load/);
+  },
+
+  async "a start inside a piece that cannot be played goes on behind it"() {
+    const page = await tab();
+    await damaged(page, "2");
+    await page.goto(url("flv", start + 9000));
+    const [{ seconds }] = await until("it does not go on", () => pictures(page), ([one]) => one?.seconds > 0);
+    assert.ok(seconds >= 12, `it shows what was recorded ${seconds} s after the begin`);
+    forget(/415/);
+  },
+
+  async "two pieces in a row that cannot be played are gone over"() {
+    const page = await tab();
+    const asked = await damaged(page, "12");
+    await page.goto(url("flv", start + 1000));
+    await until("it does not go on", () => shown(page), (at) => at > start + 14_000);
+    await plays(page, "what is behind them");
+    // Each with its header.
+    assert.ok(asked.length <= 4, asked.join(" "));
+    forget(/415/);
+  },
+
+  async "who goes back into a piece that cannot be played is led behind it, and who pauses before it keeps the picture"() {
+    const page = await tab();
+    const asked = await damaged(page, "2");
+    await page.goto(url("flv", start + 13_000));
+    await plays(page, "flv");
+    await page.keyboard.press("k");
+    await until("it is not loaded to its end", () => page.$eval("video[aria-label]", ({ buffered, currentTime }) => (buffered.length > 0 ? buffered.end(buffered.length - 1) - currentTime : 0)), (left) => left > 4);
+    assert.equal(asked.length, 0, "the piece is not asked for yet");
+    await page.$eval("video[aria-label]", (video, by) => (video.currentTime -= by), ((await shown(page)) - start) / 1000 - 9);
+    const [{ seconds }] = await until("it does not go on", () => pictures(page), ([one]) => one.seconds !== null && !one.seeking);
+    assert.ok(seconds >= 12 && seconds < 14, `it shows what was recorded ${seconds} s after the begin`);
+    await page.goto(url("flv", start + 5000));
+    await plays(page, "flv");
+    await page.keyboard.press("k");
+    await until("k does not pause", () => state(page), ({ paused }) => paused);
+    const at = await shown(page);
+    await page.waitForTimeout(5000);
+    assert.equal(await shown(page), at);
+    forget(/415/);
+  },
+
+  async "the newest piece cannot be played: it is told, and not asked for again"() {
+    const page = await tab();
+    const asked = await damaged(page, "4");
+    await page.goto(url("flv", start + 14_000));
+    await until("it is not told", () => page.textContent(".screen"), (text) => /a piece cannot be played: it is broken; nothing is stored after/.test(text));
+    const [many, at] = [asked.length, await shown(page)];
+    await page.waitForTimeout(2500);
+    assert.equal(asked.length, many, asked.join(" "));
+    assert.equal(await shown(page), at);
+    assert.ok(at > start + 15_000, "what is before it was shown");
+    // Who goes elsewhere gets it.
+    await page.keyboard.press("j");
+    await until("j does not go back", () => shown(page), (now) => now < at - 5000);
+    await plays(page, "what was before");
+    forget(/415/);
+  },
+
+  async "a running recording goes on behind a piece that cannot be played"() {
+    const page = await tab();
+    const asked = await damaged(page, "2");
+    let end = 8000;
+    await page.route("**/hls/live.m3u8*", async (route) => {
+      const past = `${address}/hls/index.m3u8?${new URLSearchParams({ camera: "flv", from: new Date(start).toISOString(), to: new Date(start + end).toISOString() })}`;
+      const text = await (await route.fetch({ url: past })).text();
+      return route.fulfill({ contentType: "application/vnd.apple.mpegurl", body: text.replace("#EXT-X-ENDLIST", "").replace(/#EXT-X-PLAYLIST-TYPE:\w+\n/, "") });
+    });
+    await page.goto(url("flv", start + 1000));
+    await plays(page, "flv");
+    await page.click("button:has-text('Live')");
+    await page.waitForSelector(".when .live");
+    await plays(page, "the running recording");
+    end = 12_000;
+    await until("it is not told", () => page.textContent(".screen"), (text) => text.includes("a piece cannot be played: it is broken; it goes on after it"));
+    await until("what is before it is not shown", () => shown(page), (at) => at > start + 7500);
+    await page.waitForTimeout(2000);
+    const many = asked.length;
+    assert.ok(many <= 4, asked.join(" "));
+    end = 30_000;
+    await until("it does not go on", () => shown(page), (at) => at > start + 12_500);
+    await plays(page, "what is behind it");
+    assert.equal(await page.locator(".when .live").count(), 1);
+    assert.equal(asked.length, many, asked.join(" "));
+    forget(/415/);
   },
 };

@@ -4,7 +4,7 @@ import type { LevelDetails } from "hls.js";
 import { BY_SCRIPT, AGAIN, type About, ApiError, NEVER, UNANSWERED, answered, failure, get } from "./api";
 import type { Skipped } from "./bar";
 import { lookOn } from "./search";
-import { type Segment, latestEnd, segmentAt } from "./segments";
+import { type Segment, ends, latestEnd, segmentAt } from "./segments";
 import { RECENT } from "./steady";
 import { HOUR, clock, iso } from "./time";
 import { codecs } from "./words";
@@ -12,6 +12,8 @@ import { codecs } from "./words";
 /** How much of the past a window holds, so that going back is no new window. */
 const LEAD = HOUR;
 const WINDOW = 3 * HOUR;
+/** What is told of a piece that is not shown. */
+const ON = "it goes on after it";
 
 export interface Listener {
   /** The instant that is shown, and whether it plays. */
@@ -125,8 +127,10 @@ export class Player {
   private continued: number | undefined;
   /** A codec that this browser has no decoder for. */
   private isUndecodable = false;
-  /** What is still to be told once the next window is there. */
+  /** What is still to be told once the next window is there: what was skipped, or why a piece was gone over. */
   private note: string | Skipped = "";
+  /** The piece that was gone over last, by its begin (ms), and the turn in which nothing more is loaded because of it. */
+  private lost: { at: number; turn: number } | undefined;
   /** The window is asked for, and not answered yet. */
   private isComing = false;
 
@@ -256,7 +260,7 @@ export class Player {
 
   /** Shows the instant, or the first one after it that is stored. */
   async seek(at: number, play = true): Promise<void> {
-    const isLoaded = !this.live && !this.isEmpty && !this.isComing && !this.coming;
+    const isLoaded = !this.live && !this.isEmpty && !this.isComing && !this.coming && this.lost?.turn !== this.turn;
     if (isLoaded && this.covers(at)) {
       const position = this.position(at);
       if (position !== undefined) {
@@ -267,6 +271,7 @@ export class Player {
         return;
       }
     }
+    this.note = "";
     await this.open(at - LEAD, at - LEAD + WINDOW, at, play);
   }
 
@@ -318,6 +323,11 @@ export class Player {
     // What was shown stays until the playlist is there.
     hls.once(Hls.Events.LEVEL_LOADED, (_, { details }) => {
       const segments = details.fragments.map(segment);
+      if (this.live && !this.isLed && at !== undefined && segments.at(-1)?.at === this.lost?.at) {
+        // Of a running recording the next piece comes: the one that cannot be played is not asked for meanwhile.
+        this.isComing = false;
+        return void setTimeout(() => turn === this.turn && void this.follow(at, !this.video.paused), AGAIN);
+      }
       if (this.endsBefore(segments, at)) {
         // What was shown stays; nothing of the window is from the instant on.
         this.isComing = false;
@@ -334,22 +344,26 @@ export class Player {
       this.listener.leftOut?.(Array.from(details.m3u8.matchAll(/^# left out: (\S+)$/gm), ([, codec = ""]) => decodeURIComponent(codec)));
       hls.attachMedia(this.video);
       hls.startLoad(this.start(at));
-      if (this.note) this.listener.said(this.note);
-      this.note = "";
+      this.tellNote();
       if (play) void this.play();
     };
     // What it learns from the media is more exact than what the playlist says.
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
       if (this.hls === hls) this.segments = details.fragments.map(segment);
     });
+    // A header has no place in the playlist: what is lost is the piece that it was asked for.
+    let wanted: Segment | undefined;
+    hls.on(Hls.Events.FRAG_LOADING, (_, { frag }) => {
+      if (frag.sn !== "initSegment") wanted = segment(frag);
+    });
     hls.on(Hls.Events.ERROR, (_, data) => {
       // Media that were not answered at all: a redirect to the bucket that its CORS rules, or the network, do not let through.
       const unanswered = data.type === Hls.ErrorTypes.NETWORK_ERROR && data.frag !== undefined && !data.response?.code;
       if (unanswered && !proxied) void this.comeByProxy(address, at, play, turn);
       // hls.js would ask for it half a minute long.
-      if (data.frag && data.response?.code === 404) return this.goOver(hls, turn, "a piece is not in the bucket any more");
+      if (data.frag && data.response?.code === 404) return this.goOver(hls, turn, wanted, "a piece is not in the bucket any more");
       // Asked for again it would be what it is.
-      if (data.frag && data.response?.code === 415) return this.goOver(hls, turn, `a piece cannot be played: ${told(data.networkDetails) ?? "it is damaged"}`);
+      if (data.frag && data.response?.code === 415) return this.goOver(hls, turn, wanted, `a piece cannot be played: ${told(data.networkDetails) ?? "it is damaged"}`);
       if (!data.fatal) return;
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         const without = unplayable(data.mimeType);
@@ -398,22 +412,55 @@ export class Player {
       return this.open(found.until - LEAD, found.until - LEAD + WINDOW, found.until, play);
     }
     otherwise?.();
-    this.listener.said(`nothing is stored after ${clock(at)}`);
+    const why = typeof this.note === "string" && this.note !== "" ? `${this.note}; ` : "";
+    this.note = "";
+    this.listener.said(`${why}nothing is stored after ${clock(at)}`);
+  }
+
+  private tellNote(): void {
+    if (this.note) this.listener.said(typeof this.note === "string" ? `${this.note}; ${ON}` : this.note);
+    this.note = "";
   }
 
   /** A chunk was deleted after the playlist was made, or cannot be played: says why, and goes on behind it. */
-  private goOver(hls: HlsClass, turn: number, why: string): void {
-    this.note = `${why}; it goes on after it`;
-    this.listener.said(this.note);
-    const loaded = Math.max(this.video.currentTime, ...ranges(this.video.buffered).map(([, end]) => end));
-    const lost = this.segments.find(({ start, duration }) => loaded < start + duration - 0.05) ?? this.segments.at(-1);
-    if (!lost) return;
-    // hls.js takes the piece before for what begins less than 250 ms behind it.
-    const end = lost.at + lost.duration * 1000 + 400;
+  private goOver(hls: HlsClass, turn: number, lost: Segment | undefined, why: string): void {
+    if (!lost || this.lost?.turn === turn) return;
+    this.listener.said(`${why}; ${ON}`);
+    this.lost = { at: lost.at, turn };
     hls.stopLoad();
-    const wait = Math.max(500, ((loaded - this.video.currentTime) * 1000) / this.video.playbackRate);
-    // What is loaded is shown to its end.
-    setTimeout(() => turn === this.turn && void this.open(end - LEAD, end - LEAD + WINDOW, end, !this.isLed && !this.video.paused), wait);
+    setTimeout(() => this.goBehind(hls, turn, lost, why), 500);
+  }
+
+  /** Goes on behind a piece once what is loaded before it was shown. */
+  private goBehind(hls: HlsClass, turn: number, lost: Segment, why: string): void {
+    if (turn !== this.turn) return;
+    const left = this.left();
+    // Who pauses keeps the picture.
+    if (left > 0.1) return void setTimeout(() => this.goBehind(hls, turn, lost, why), Math.min(1000, Math.max(100, (left * 1000) / this.video.playbackRate)));
+    // hls.js takes the piece before for what begins less than 250 ms behind it.
+    const end = ends(lost) + 400;
+    if (this.isLed && !segmentAt(this.segments, end)) return this.rests(hls, turn);
+    this.note = why;
+    const play = !this.isLed && !this.video.paused;
+    if (this.live && !this.isLed) void this.follow(end, play);
+    else void this.open(end - LEAD, end - LEAD + WINDOW, end, play, true);
+  }
+
+  /** Loads nothing until the clock goes elsewhere. */
+  private rests(hls: HlsClass, turn: number): void {
+    const goOn = () => {
+      if (turn !== this.turn) return;
+      this.lost = undefined;
+      hls.startLoad(this.video.currentTime);
+    };
+    this.video.addEventListener("seeking", goOn, { once: true });
+  }
+
+  /** How much of what is loaded is still to be shown, s. */
+  private left(): number {
+    const now = this.video.currentTime;
+    // Over holes as small as hls.js plays over.
+    return ranges(this.video.buffered).reduce((end, [from, to]) => (from <= end + 0.1 ? Math.max(end, to) : end), now) - now;
   }
 
   /** The bucket or the network fails: what was asked for is asked for again, as long as nothing else is. */
@@ -457,8 +504,7 @@ export class Player {
     this.listener.said("");
     const position = this.start(at);
     this.video.src = position > 0 ? `${address}#t=${position}` : address;
-    if (this.note) this.listener.said(this.note);
-    this.note = "";
+    this.tellNote();
     if (play) void this.play();
   }
 
