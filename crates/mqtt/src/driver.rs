@@ -5,7 +5,8 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::task::JoinHandle;
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::connect_options::{ConnectOptions, is_clock, read};
@@ -26,8 +27,32 @@ const CLOCK_CHECK: Duration = Duration::from_secs(10);
 enum ConnectionStage {
     Closed,
     /// Files are read and the token is signed.
-    ReadingFiles(JoinHandle<Result<ConnectOptions, ConfigError>>),
+    ReadingFiles(Reading),
     Open(Connection),
+}
+
+/// The reading of a connection's files, and the signing of its token.
+struct Reading(JoinHandle<Result<Result<ConnectOptions, ConfigError>, JoinError>>);
+
+impl Reading {
+    /// Begins to read when nobody with this turn does. Where a disk hangs, the thread of an attempt that was given up stays in it: the
+    /// later ones wait without a thread, or they would take all that the process has for its disks.
+    fn begin(config: Arc<Config>, wall: fn() -> SystemTime, turn: Arc<Mutex<()>>) -> Self {
+        Self(tokio::spawn(async move {
+            let turn = turn.lock_owned().await;
+            let read = move || {
+                let _turn = turn;
+                read(&config, wall())
+            };
+            tokio::task::spawn_blocking(read).await
+        }))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What ended the wait.
@@ -49,6 +74,8 @@ struct Driver {
     stage: ConnectionStage,
     start: Instant,
     wall: fn() -> SystemTime,
+    /// Whoever reads the files has it.
+    turn: Arc<Mutex<()>>,
     /// Of the token of this connection, and when to renew it as planned when it was signed.
     token: Option<(Expiry, Duration)>,
     tokens: u64,
@@ -89,6 +116,7 @@ pub(super) async fn run(
         stage: ConnectionStage::Closed,
         start,
         wall,
+        turn: Arc::default(),
         token: None,
         tokens: 0,
     };
@@ -191,10 +219,8 @@ impl Driver {
     fn execute(&mut self, action: Action) {
         match (action, &self.stage) {
             (Action::Connect, _) => {
-                let config = Arc::clone(&self.config);
-                let wall = (self.wall)();
                 self.token = None;
-                let reading = tokio::task::spawn_blocking(move || read(&config, wall));
+                let reading = Reading::begin(Arc::clone(&self.config), self.wall, Arc::clone(&self.turn));
                 self.stage = ConnectionStage::ReadingFiles(reading);
             }
             (Action::Publish(publish), ConnectionStage::Open(connection)) => connection.publish(publish),
@@ -287,7 +313,7 @@ impl Driver {
 async fn next_event(stage: &mut ConnectionStage) -> WakeReason {
     match stage {
         ConnectionStage::Closed => std::future::pending().await,
-        ConnectionStage::ReadingFiles(reading) => match reading.await {
+        ConnectionStage::ReadingFiles(reading) => match (&mut reading.0).await.flatten() {
             Ok(Err(error)) if is_clock(&error) => WakeReason::ClockNotSet(error.to_string()),
             Ok(Err(error)) => WakeReason::ConnectOptions(Box::new(Err(redact(&error.to_string())))),
             Ok(Ok(prepared)) => WakeReason::ConnectOptions(Box::new(Ok(prepared))),

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::{IotCore, Wanted};
+use super::super::{IotCore, Plain, Wanted};
 use super::*;
 
 /// How far the wall clock was set forward, s.
@@ -72,6 +72,65 @@ fn broker() -> (u16, Arc<AtomicU64>) {
     (port, connections)
 }
 
+fn config(port: u16, protocol: Protocol) -> Config {
+    Config {
+        host: "127.0.0.1".into(),
+        port,
+        tls: false,
+        root_certificates: None,
+        client_certificate: None,
+        client_key: None,
+        protocol,
+        state_gap: DEVICE_GAP,
+        keep_alive: Duration::from_secs(60),
+    }
+}
+
+#[test]
+fn attempts_whose_files_do_not_answer_leave_the_threads_to_others_and_read_once_they_do() {
+    let pipe = std::env::temp_dir().join(format!("gcstreamer-driver-{}.pipe", std::process::id()));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let plain = Plain {
+        client_id: "c".into(),
+        username: Some("u".into()),
+        password_file: Some(pipe.clone()),
+        prefix: "p".into(),
+        discovery: None,
+    };
+    let config = Arc::new(config(1883, Protocol::Mqtt(plain)));
+    // As many threads for disks as the two that are asked for below.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let turn = Arc::default();
+        for _ in 0..5 {
+            let given_up = Reading::begin(Arc::clone(&config), wall, Arc::clone(&turn));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(given_up);
+        }
+        let other = tokio::task::spawn_blocking(|| "the spool");
+        let other = tokio::time::timeout(Duration::from_secs(10), other).await;
+        assert_eq!(other.expect("no thread is left").unwrap(), "the spool");
+        let mut last = Reading::begin(Arc::clone(&config), wall, Arc::clone(&turn));
+        let answer = std::thread::spawn(move || {
+            // One for the attempt that was given up, one for the last.
+            for _ in 0..2 {
+                std::fs::write(&pipe, "secret").unwrap();
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            std::fs::remove_file(pipe).unwrap();
+        });
+        let read = tokio::time::timeout(Duration::from_secs(10), &mut last.0).await;
+        let login = read.expect("it reads").flatten().unwrap().unwrap().login;
+        assert_eq!(login, Some(("u".to_owned(), "secret".to_owned())));
+        answer.join().unwrap();
+    });
+}
+
 #[test]
 fn a_token_is_renewed_once_a_clock_that_was_behind_is_set() {
     let key = std::env::temp_dir().join(format!("gcstreamer-driver-{}.pem", std::process::id()));
@@ -91,17 +150,7 @@ fn a_token_is_renewed_once_a_clock_that_was_behind_is_set() {
         audience: None,
         events: false,
     };
-    let config = Config {
-        host: "127.0.0.1".into(),
-        port,
-        tls: false,
-        root_certificates: None,
-        client_certificate: None,
-        client_key: None,
-        protocol: Protocol::IotCore(device),
-        state_gap: DEVICE_GAP,
-        keep_alive: Duration::from_secs(60),
-    };
+    let config = config(port, Protocol::IotCore(device));
     let topics = Topics::new(&config).unwrap();
     let interval = PublishInterval::of(&topics.client_id, "driver test");
     let shared = Arc::new(Shared::default());
