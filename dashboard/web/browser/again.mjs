@@ -177,7 +177,8 @@ const tests = {
     await until("k does not pause", () => state(page), ({ paused }) => paused);
     const at = await shown(page);
     await page.waitForTimeout(5000);
-    assert.equal(await shown(page), at);
+    // Where a picture stops may be one away from the one that was read first.
+    assert.ok(Math.abs((await shown(page)) - at) < 100, `the picture of ${at} is kept`);
     forget(/415/);
   },
 
@@ -189,7 +190,7 @@ const tests = {
     const [many, at] = [asked.length, await shown(page)];
     await page.waitForTimeout(2500);
     assert.equal(asked.length, many, asked.join(" "));
-    assert.equal(await shown(page), at);
+    assert.ok(Math.abs((await shown(page)) - at) < 100, `the picture of ${at} is kept`);
     assert.ok(at > start + 15_000, "what is before it was shown");
     // Who goes elsewhere gets it.
     await page.keyboard.press("j");
