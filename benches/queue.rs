@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use gcstreamer_storage::{Body, Class, ObjectRequest};
-use gstgcstreamer::upload::chunk::{Chunk, Held, NameFallback, Place, Summary};
+use gstgcstreamer::upload::chunk::{Chunk, MemoryChunk, NameFallback, Place, Summary};
 use gstgcstreamer::upload::queue::{Overflow, UploadLimits, UploadQueue};
 use gstgcstreamer::upload::scheduler::{Outcome, Scheduler};
 use gstgcstreamer::upload::ticket::Ticket;
@@ -106,7 +106,7 @@ fn chunk(sequence: u64) -> Chunk {
             running: None,
             size: 0,
         },
-        place: Place::Memory(Arc::new(Held {
+        place: Place::Memory(Arc::new(MemoryChunk {
             request: ObjectRequest {
                 bucket: "bucket".to_owned(),
                 name: String::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::held::Held;
+use super::held::Waits;
 use super::message::{Message, Poster, Refusal};
 use super::object::ObjectBuilder;
 use super::stream::Ingest;
@@ -74,7 +74,7 @@ pub struct Engine {
     pub(super) failure: Failure,
     pub(super) playing: Playing,
     pub(super) reported: Reported,
-    pub(super) held: Held,
+    pub(super) held: Waits,
     pub(super) stopping: Stopping,
     /// Key units received: `stats` reads them without waiting for the streaming thread.
     pub(super) key_units: AtomicU64,
@@ -167,7 +167,7 @@ impl Engine {
             Arc::clone(&parts.poster),
         );
         let engine = Arc::new(Self {
-            held: Held::default(),
+            held: Waits::default(),
             reported: Reported {
                 flow_version: AtomicU64::new(parts.flow.group().limits().2),
                 ..Reported::default()

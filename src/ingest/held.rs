@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The waits of the streaming thread.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Waits {
     /// All waits together.
     total: AtomicU64,
     /// When the last one ended; `u64::MAX` during one.
     until: AtomicU64,
 }
 
-impl Held {
+impl Waits {
     /// Returns all waits together.
     pub(super) fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)

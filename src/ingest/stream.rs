@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::message::{Message, Poster};
 use super::object::ObjectBuilder;
 use crate::base::clock::Clock;
-use crate::upload::chunk::{Chunk, Held, Keep, Place};
+use crate::upload::chunk::{Chunk, Keep, MemoryChunk, Place};
 use crate::upload::ops::{Closing, Op};
 use crate::upload::queue::UploadQueue;
 use gcstreamer_media::chunk::assembler::{Assembler, Assembly, Piece};
@@ -403,7 +403,7 @@ impl Ingest {
         request.body = Body::from_pieces(compact(gathered.pieces, head.len()));
         self.uploads.queue(Chunk {
             summary,
-            place: Place::Memory(Arc::new(Held {
+            place: Place::Memory(Arc::new(MemoryChunk {
                 request,
                 naming,
                 sent: Arc::default(),

@@ -76,14 +76,14 @@ pub enum Keep {
 #[derive(Clone, Debug)]
 pub enum Place {
     /// In memory, or too little of it on disk to count.
-    Memory(Arc<Held>),
+    Memory(Arc<MemoryChunk>),
     /// On disk, durable.
     Disk(Arc<dyn SpooledChunk>),
 }
 
 /// A chunk in memory.
 #[derive(Debug)]
-pub struct Held {
+pub struct MemoryChunk {
     /// The object it becomes.
     pub request: ObjectRequest,
     /// What it may be called.

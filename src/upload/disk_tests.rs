@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::Attempted;
 use super::chunk::SentNames;
-use super::chunk::{Chunk, Held, Loaded, NameFallback, Place, SpooledChunk, StoredAs, Unloaded};
+use super::chunk::{Chunk, Loaded, MemoryChunk, NameFallback, Place, SpooledChunk, StoredAs, Unloaded};
 use super::completion::{Confirmed, Due};
 use super::disk_state::DiskHealth;
 use super::driver::{Writers, send_from_disk};
@@ -104,7 +104,7 @@ pub(super) fn movable(sequence: u64) -> Chunk {
     request.crc32c = crc32c::crc32c(&data);
     request.body = Body::from_pieces([data]);
     Chunk {
-        place: Place::Memory(Arc::new(Held {
+        place: Place::Memory(Arc::new(MemoryChunk {
             request,
             naming: held.naming,
             sent: held.sent,

@@ -13,7 +13,7 @@ pub(super) const MAX_HELD: usize = 32;
 /// The sessions that are held, and what waits for its turn.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
-    pub(super) held: BTreeMap<Arc<str>, Held>,
+    pub(super) held: BTreeMap<Arc<str>, HeldSession>,
     /// In the sessions whose turn has not come.
     pub(super) rest: Pending,
     /// When they were found, ns.
@@ -26,7 +26,7 @@ pub(super) struct Leftovers {
 
 /// One of them.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldSession {
     /// Its chunks.
     pub(super) tickets: BTreeSet<Ticket>,
     /// When one of them was seen to have found its place, or they were adopted.
@@ -51,7 +51,7 @@ impl Leftovers {
     pub(super) fn add(&mut self, chunk: &Chunk, ticket: Ticket, is_parked: bool, now: u64) {
         self.is_served |= !is_parked;
         let session = Arc::clone(&chunk.summary.session);
-        let held = self.held.entry(session).or_insert_with(|| Held {
+        let held = self.held.entry(session).or_insert_with(|| HeldSession {
             tickets: BTreeSet::new(),
             moved_at: now,
             has_moved: false,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::chunk::NameFallback;
-use super::chunk::{Chunk, Held, Part, Place, SpooledChunk};
+use super::chunk::{Chunk, MemoryChunk, Part, Place, SpooledChunk};
 use super::ops::{Closing, Op, Progress, Touch, Work, Written};
 use super::spooled_chunk::{ChunkFile, PartialFile, Times};
 use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
@@ -336,7 +336,7 @@ impl Writing {
             len: on_file,
             rest,
         });
-        Place::Memory(Arc::new(Held {
+        Place::Memory(Arc::new(MemoryChunk {
             request,
             naming,
             sent: Arc::default(),

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::attempt::Attempted;
 use super::chunk::NameFallback;
-use super::chunk::{Chunk, Held, Place, Summary};
+use super::chunk::{Chunk, MemoryChunk, Place, Summary};
 use super::completion::{Confirmed, Due};
 use super::queue::{Charged, NoRoom, Overflow, UploadLimits, UploadQueue};
 use super::report::Report;
@@ -326,7 +326,7 @@ pub(super) fn chunk(sequence: u64, bytes: u64) -> Chunk {
             running: None,
             size: bytes,
         },
-        place: Place::Memory(Arc::new(Held {
+        place: Place::Memory(Arc::new(MemoryChunk {
             request,
             naming,
             sent: Arc::default(),
