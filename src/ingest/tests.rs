@@ -463,15 +463,17 @@ async fn whoever_watches_a_chunk_sees_its_life_in_order_and_may_ask_the_engine()
     assert_eq!(steps, expected);
 }
 
+/// A tag of FLV, with its size behind it.
+fn tag(kind: u8, ms: u32, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len()).unwrap();
+    let [_, a, b, c] = len.to_be_bytes();
+    let [d, e, f, g] = ms.to_be_bytes();
+    let head = [kind, a, b, c, e, f, g, d, 0, 0, 0];
+    [&head[..], body, &(len + 11).to_be_bytes()].concat()
+}
+
 /// Returns FLV with `cuts` configurations, each with one key frame; `alike`: two of them alternate.
 fn configurations(cuts: u32, alike: bool) -> Vec<u8> {
-    let tag = |kind: u8, ms: u32, body: &[u8]| {
-        let len = u32::try_from(body.len()).unwrap();
-        let [_, a, b, c] = len.to_be_bytes();
-        let [d, e, f, g] = ms.to_be_bytes();
-        let head = [kind, a, b, c, e, f, g, d, 0, 0, 0];
-        [&head[..], body, &(len + 11).to_be_bytes()].concat()
-    };
     // A large audio configuration is in front of every chunk.
     let sound = [&[0xaf, 0, 0x12, 0x10][..], &[7; 20_000]].concat();
     let mut stream = [&b"FLV\x01\x05\0\0\0\x09\0\0\0\0"[..], &tag(8, 0, &sound)].concat();

@@ -772,14 +772,7 @@ fn a_chunk_that_is_sent_from_its_part_while_its_end_is_written_leaves_no_file_be
     assert_eq!(chunk_files(&disk).len(), 1);
     sending.part().expect("sent from there").spooled.confirm();
     assert_eq!(chunk_files(&disk).len(), 1, "it is the chunk now");
-    let stored = Attempted::Stored {
-        stored: None,
-        device: "cam".to_owned(),
-        name: "x0".to_owned(),
-        crc32c: 0,
-        start: None,
-        warning: None,
-    };
+    let stored = stored_as("x0");
     uploads.finished(ticket, stored, Confirmed::Part);
     assert!(step(&mut writer, &uploads).is_none());
     assert!(chunk_files(&disk).is_empty());
@@ -813,6 +806,18 @@ fn a_chunk_whose_end_the_disk_never_took_stays_for_the_next_start_and_nothing_is
         matches!(&found[..], [Found::Rebuild(partial)] if partial.len() == 20) || matches!(&found[..], [Found::Upload(_)]),
         "{found:?}"
     );
+}
+
+/// The server has the chunk, under this name.
+fn stored_as(name: &str) -> Attempted {
+    Attempted::Stored {
+        stored: None,
+        device: "cam".to_owned(),
+        name: name.to_owned(),
+        crc32c: 0,
+        start: None,
+        warning: None,
+    }
 }
 
 /// A sink in mode `always` whose disk has refused a chunk, which is being sent from memory; the disk works again.
@@ -849,15 +854,7 @@ fn a_chunk_that_is_sent_on_from_memory_is_charged_until_that_ends_and_leaves_no_
     let (disk, uploads, mut writer, ticket) = sent_from_memory();
     assert!(step(&mut writer, &uploads).is_none());
     assert_eq!((uploads.snapshot().memory, chunk_files(&disk).len()), (10, 1));
-    let stored = Attempted::Stored {
-        stored: None,
-        device: "cam".to_owned(),
-        name: "x0".to_owned(),
-        crc32c: 0,
-        start: None,
-        warning: None,
-    };
-    uploads.finished(ticket, stored, Confirmed::No);
+    uploads.finished(ticket, stored_as("x0"), Confirmed::No);
     assert_eq!(uploads.snapshot().memory, 0);
     assert!(step(&mut writer, &uploads).is_none());
     assert!(chunk_files(&disk).is_empty());
@@ -896,15 +893,7 @@ fn the_rest_of_a_chunk_whose_beginning_is_on_disk_is_charged_until_its_attempt_e
             assert_eq!(aborts, [ticket], "a buffer waits for its room");
         } else {
             assert_eq!(uploads.snapshot().memory, 10, "the attempt holds it");
-            let stored = Attempted::Stored {
-                stored: None,
-                device: "cam".to_owned(),
-                name: "x0".to_owned(),
-                crc32c: 0,
-                start: None,
-                warning: None,
-            };
-            uploads.finished(ticket, stored, Confirmed::No);
+            uploads.finished(ticket, stored_as("x0"), Confirmed::No);
         }
         assert_eq!(uploads.snapshot().memory, 0);
     }

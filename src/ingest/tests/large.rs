@@ -4,13 +4,6 @@ use super::*;
 
 /// FLV of so many seconds: a key frame every second, each second `size` bytes in ten tags.
 fn stream(seconds: u32, size: usize) -> Vec<u8> {
-    let tag = |kind: u8, ms: u32, body: &[u8]| {
-        let len = u32::try_from(body.len()).unwrap();
-        let [_, a, b, c] = len.to_be_bytes();
-        let [d, e, f, g] = ms.to_be_bytes();
-        let head = [kind, a, b, c, e, f, g, d, 0, 0, 0];
-        [&head[..], body, &(len + 11).to_be_bytes()].concat()
-    };
     let config = [
         0x17, 0, 0, 0, 0, 1, 100, 0, 30, 0xff, 0xe1, 0, 6, 0x67, 100, 0, 30, 1, 2, 1, 0, 2, 0x68, 0xee,
     ];
