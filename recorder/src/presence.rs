@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gcstreamer_mqtt::{Link, Listener, Wanted};
 
-use crate::config::{Broker, Config};
+use crate::config::{Broker, Config, STATE_GAP};
 
-/// The last word has this long.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// The last word has this long. It may have to wait for the whole gap since the state before it: one that is cut short ends the
+/// connection without a DISCONNECT, and the broker publishes the will besides.
+const LAST_WORD: Duration = STATE_GAP.saturating_add(Duration::from_secs(2));
 
 /// A link that says that the recorder is there, begun in a thread of its own. The thread ends with the link, if it could be begun.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Presence {
         Ok(())
     }
 
-    /// Says that it goes. Blocks for a second at most, or as long as one before it takes to go; not inside a runtime.
+    /// Says that it goes. Blocks for three seconds at most, or as long as one before it takes to go; not inside a runtime.
     pub fn end(self) {
         if let Ok(Some(link)) = self.0.join() {
             link.close(state("disconnected"), Instant::now() + LAST_WORD);

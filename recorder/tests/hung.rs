@@ -170,7 +170,7 @@ fn a_camera_that_connects_again_while_the_bucket_refuses_is_recorded_into_the_sp
     let folder = tempfile::tempdir().unwrap();
     let spool = folder.path().join("spool");
     let configuration = format!(
-        "spool-dir = \"{}\"\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
+        "spool-dir = \"{}\"\nmax-spool-bytes = 1000000000\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
         spool.display(),
         camera.url()
     );
@@ -200,7 +200,7 @@ fn a_spool_that_takes_no_session_stops_no_camera_and_is_used_as_soon_as_it_does(
     // A file is in the way of the camera's folder.
     std::fs::write(&device, "").unwrap();
     let configuration = format!(
-        "spool-dir = \"spool\"\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
+        "spool-dir = \"spool\"\nmax-spool-bytes = 1000000000\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
         camera.url()
     );
     let recorder = Recorder::start_in(folder, &server, &configuration);
@@ -233,7 +233,7 @@ fn a_camera_that_connects_again_while_the_credentials_file_is_unusable_is_record
     )
     .unwrap();
     let configuration = format!(
-        "spool-dir = \"spool\"\ncredentials-file = \"key.json\"\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
+        "spool-dir = \"spool\"\nmax-spool-bytes = 1000000000\ncredentials-file = \"key.json\"\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
         camera.url()
     );
     let recorder = Recorder::start_in(folder, &server, &configuration);

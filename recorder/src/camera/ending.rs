@@ -200,7 +200,7 @@ mod tests {
     /// A recording of a camera that is never connected to, with a spool in this folder.
     fn recording_into(folder: &std::path::Path) -> Arc<Recording> {
         let text = format!(
-            "bucket = \"my-bucket\"\nendpoint-uri = \"http://127.0.0.1:1\"\nspool-dir = \"{}\"\n[[camera]]\nid = \"cam\"\nurl = \"rtsp://127.0.0.1:1/\"\n",
+            "bucket = \"my-bucket\"\nendpoint-uri = \"http://127.0.0.1:1\"\nspool-dir = \"{}\"\nmax-spool-bytes = 1000000000\n[[camera]]\nid = \"cam\"\nurl = \"rtsp://127.0.0.1:1/\"\n",
             folder.display()
         );
         let config = crate::config::parse(&text, &crate::config::Surroundings::default()).unwrap();

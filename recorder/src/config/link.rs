@@ -11,7 +11,8 @@ use gcstreamer_schema::topics::prefix_of;
 
 use super::{IotCore, Mqtt};
 
-const SECOND: Duration = Duration::from_secs(1);
+/// Shortest time between two states of a link.
+pub(crate) const STATE_GAP: Duration = Duration::from_secs(1);
 /// A power cut is noticed by the broker after one and a half of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Default of `topic-prefix`.
@@ -29,7 +30,7 @@ fn link(host: &str, port: u16, protocol: Protocol) -> LinkConfig {
         client_certificate: None,
         client_key: None,
         protocol,
-        state_gap: SECOND,
+        state_gap: STATE_GAP,
         keep_alive: KEEP_ALIVE,
     }
 }

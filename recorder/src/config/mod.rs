@@ -29,6 +29,7 @@ pub use environment::from_environment;
 pub use fault::Fault;
 pub use files::Secret;
 pub use fingerprint::Fingerprint;
+pub(crate) use link::STATE_GAP;
 pub(crate) use read::LEAST_MEMORY;
 
 /// The whole configuration, checked.
