@@ -177,6 +177,9 @@ SIGINT and SIGTERM end the recorder within half a minute.
 .TP
 /etc/gcstreamer\\-recorder.toml
 The configuration, unless another is named
+.TP
+/usr/share/doc/gcstreamer\\-recorder/recorder.md
+Every key of the configuration, and every environment variable
 ";
 
 /// Whether the environment stands for a file that is not named.

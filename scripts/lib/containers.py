@@ -185,6 +185,22 @@ def show(args, bucket, folder):
     print("the dashboard shows both")
 
 
+def check_libraries(image, root):
+    """What was copied without its package: each has its licence, its entry for scanners, and its line in the SBOM."""
+    lines = (root / "usr/share/gcstreamer/debian-packages").read_text().splitlines()
+    packages = {line.split()[0].split(":")[0]: line.split()[1] for line in lines}
+    sbom = json.loads((root / "usr/share/gcstreamer/debian-packages.spdx.json").read_text())
+    named = {entry["name"]: entry["versionInfo"] for entry in sbom["packages"] if entry["SPDXID"] != "SPDXRef-image"}
+    if named != packages:
+        fail(f"the SBOM of the image {image} differs from its list of packages: {set(named.items()) ^ set(packages.items())}")
+    for name, version in packages.items():
+        entry = root / "var/lib/dpkg/status.d" / name
+        if f"\nVersion: {version}\n" not in entry.read_text():
+            fail(f"the image {image} has no entry of {name} {version} for scanners")
+        if not (root / "usr/share/doc" / name / "copyright").read_text():
+            fail(f"the image {image} lacks the licence of {name}")
+
+
 def check_papers(folder):
     """Whoever hands on an image hands on the licence texts and the lists of what is in it."""
     for image in ("recorder", "dashboard", "plugin"):
@@ -192,6 +208,12 @@ def check_papers(folder):
         for pattern in ("usr/share/doc/*/third-party-licences.gz", "usr/share/gcstreamer/debian-packages"):
             if not list(root.glob(pattern)):
                 fail(f"the image {image} lacks {pattern}")
+        labels = json.loads((folder / image / "config.json").read_text())["Docker"]["config"]["Labels"]
+        for label in ("title", "description", "source", "version", "licenses"):
+            if not labels.get(f"org.opencontainers.image.{label}"):
+                fail(f"the image {image} has no label {label}")
+    for image in ("recorder", "dashboard"):
+        check_libraries(image, folder / image / "rootfs")
     print("licences and lists are in all three images")
 
 
