@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::{BufRead as _, Write as _};
 use std::time::{Duration, Instant};
 
 use common::gcs_server::Answer;
@@ -106,6 +107,23 @@ fn until_well(dashboard: &Dashboard, method: &str, path: &str) {
     }
 }
 
+/// The first event that whoever looks at the cameras gets: its name and its data.
+fn first_event(dashboard: &Dashboard) -> (String, serde_json::Value) {
+    let host = dashboard.address.strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    write!(stream, "GET /api/events HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut event = String::new();
+    for line in std::io::BufReader::new(&stream).lines().map(Result::unwrap) {
+        if let Some(name) = line.strip_prefix("event: ") {
+            name.clone_into(&mut event);
+        }
+        if let Some(data) = line.strip_prefix("data: ") {
+            return (event, serde_json::from_str(data).unwrap());
+        }
+    }
+    panic!("the stream of events ended without one");
+}
+
 #[test]
 fn every_screen_says_what_is_wrong_with_the_bucket_and_is_well_afterwards() {
     let scene = scene();
@@ -118,6 +136,10 @@ fn every_screen_says_what_is_wrong_with_the_bucket_and_is_well_afterwards() {
             is_told(&reply, status, error, hint, &path);
             assert!(begun.elapsed() < PATIENCE * 20, "{path}: {:?}", begun.elapsed());
         }
+        let (event, told) = first_event(&dashboard);
+        assert_eq!(event, "trouble", "{told}");
+        assert!(told["error"].as_str().unwrap().contains(error), "{told}");
+        assert!(told["hint"].as_str().unwrap().contains(hint), "{told}");
         scene.server.set_object_fault(None);
         for (method, path) in scene.screens() {
             until_well(&dashboard, method, &path);

@@ -233,9 +233,7 @@ pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
         }
         let event = match shared.app.board().await {
             Ok(board) => Event::default().event("cameras").json_data(&*board),
-            Err(error) => Event::default()
-                .event("trouble")
-                .json_data(json!({"error": error.to_string()})),
+            Err(error) => Event::default().event("trouble").json_data(ApiError::from(error).told()),
         };
         count(&shared);
         Some((Ok::<_, Infallible>(event.unwrap_or_default()), (shared, false)))

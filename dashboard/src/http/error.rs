@@ -77,11 +77,16 @@ impl ApiError {
             "open it by one of these names, or start it with --auth token:FILE",
         )
     }
+
+    /// Returns `{error, hint}`, as answers and events have it.
+    pub(super) fn told(&self) -> serde_json::Value {
+        json!({"error": self.error, "hint": self.hint})
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({"error": self.error, "hint": self.hint}))).into_response();
+        let mut response = (self.status, Json(self.told())).into_response();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
