@@ -1,7 +1,7 @@
 //! Chunks that wait: closed ones, which may be uploaded, and half-written ones of an earlier process.
 
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -242,12 +242,8 @@ impl Stored {
         if self.gone {
             return Ok(());
         }
-        let path = self.path();
         // Not synced: a power cut may bring it back, and then it is stored after all.
-        match self.folder.spool.disk.remove_file(&path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(SpoolError::io("remove", &path, e)),
-            _ => {}
-        }
+        remove(&self.folder, &self.path())?;
         self.gone = true;
         self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
         Ok(())
@@ -481,12 +477,7 @@ impl Partial {
         if self.gone {
             return Ok(());
         }
-        let path = self.path();
-        self.folder
-            .spool
-            .disk
-            .remove_file(&path)
-            .map_err(|e| SpoolError::io("remove", &path, e))?;
+        remove(&self.folder, &self.path())?;
         self.gone = true;
         self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
         Ok(())
@@ -500,6 +491,14 @@ impl Partial {
         let to = self.folder.quarantine(self.entry.sequence, &mut self.charge)?;
         self.gone = true;
         Ok(to)
+    }
+}
+
+/// Removes a file; one that somebody else has removed is gone as well.
+fn remove(folder: &Folder, path: &Path) -> Result<(), SpoolError> {
+    match folder.spool.disk.remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(SpoolError::io("remove", path, e)),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::disk::Disk;
 use super::super::sim::SimDisk;
-use super::{append, closed, content, entry, finished, read_all, spool_on};
+use super::{Found, append, closed, content, entry, finished, only, read_all, spool_on};
 
 #[test]
 fn p11_chunks_of_a_removed_session_folder_are_lost_and_new_ones_go_to_a_new_folder_with_a_lock_of_its_own() {
@@ -67,4 +67,21 @@ fn p11_a_lock_file_alone_that_is_removed_costs_no_chunk() {
     append(&mut open, &object, 3000);
     assert!(!stored.is_removed());
     assert_eq!(read_all(stored.reader().unwrap()).unwrap(), object);
+}
+
+#[test]
+fn p11_a_half_written_chunk_that_somebody_removed_is_gone_like_one_that_we_remove() {
+    let before = SimDisk::new(1);
+    let session = spool_on(&before, 0).session("cam", "s1").unwrap();
+    let mut chunk = session.create(&entry("s1", 0)).unwrap();
+    append(&mut chunk, &content("s1", 0, 3000), 2000);
+    chunk.sync().unwrap();
+    let disk = before.kill();
+    // With them goes the account of the process that died.
+    drop((chunk, session));
+    let spool = spool_on(&disk, 0);
+    let Found::Rebuild(mut partial) = only(&spool) else { panic!() };
+    disk.remove_tree(&partial.path());
+    partial.discard().unwrap();
+    assert_eq!(spool.used(), 0, "what was removed is counted no more");
 }
