@@ -33,6 +33,12 @@ const TABLE: u64 = 30;
 /// What to do where `spool-dir` cannot be used.
 const WRITABLE: &str =
     "give the recorder's user the folder; under systemd it must also be in ReadWritePaths= (systemctl edit gcstreamer-recorder)";
+/// Most files that the process allows itself, whatever its user may have.
+const MOST_FILES: u64 = 1 << 20;
+/// Files that a recorder has open with cameras or without, and for each of them (measured: 408 for 64 cameras), with room for sockets of
+/// uploads.
+const FILES: u64 = 100;
+const FILES_OF_A_CAMERA: u64 = 10;
 /// How much time systemd gives the end, renewed while it goes on.
 const END_MICROSECONDS: u32 = 40_000_000;
 
@@ -75,6 +81,7 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
         let _in = runtime.enter();
         Signals::listen().map_err(system("signals cannot be caught"))?
     };
+    raise_open_files(config.cameras.len());
     gst::init().map_err(system("GStreamer cannot be started"))?;
     gstgcstreamer::plugin_register_static().map_err(system("the elements cannot be registered"))?;
     gstgcstreamer::separate_pipelines();
@@ -84,6 +91,29 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
     // A thread that hangs in a pipeline must not hold up the end.
     runtime.shutdown_background();
     ended
+}
+
+/// Raises the number of files that this process may have open to what its user may have: a usual limit of 1024 is for about 150 cameras,
+/// and GLib ends the whole process where it gets no more.
+fn raise_open_files(cameras: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let wanted = before.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
+    let raised = Rlimit {
+        current: Some(wanted),
+        ..before
+    };
+    let is_lower = before.current.is_some_and(|current| current < wanted);
+    let now = match is_lower && setrlimit(Resource::Nofile, raised).is_ok() {
+        true => Some(wanted),
+        false => before.current,
+    };
+    let needed = FILES.saturating_add(FILES_OF_A_CAMERA.saturating_mul(u64::try_from(cameras).unwrap_or(u64::MAX)));
+    if let Some(now) = now.filter(|now| *now < needed) {
+        tracing::warn!(
+            "this process may open {now} files, and {cameras} cameras may need {needed}: raise the limit (LimitNOFILE, ulimit -n)"
+        );
+    }
 }
 
 /// `spool-dir` is made for this user alone; its parent has to be there, or a disk that is not mounted would be written over. That it can

@@ -246,3 +246,82 @@ fn a_camera_that_connects_again_while_the_credentials_file_is_unusable_is_record
     assert!(ended.success() && log.contains("key.json is not JSON"), "{log}");
     assert_eq!(common::sessions(&common::chunks(&server, "cam")).len(), 2, "{log}");
 }
+
+#[test]
+fn password_files_that_do_not_answer_stop_nobody_else_and_not_the_end() {
+    let server = GcsServer::spawn_thread();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let locked = || {
+        Camera::start(vec![Act {
+            refuses: Some(("DESCRIBE", "401 Unauthorized")),
+            ..Act::default()
+        }])
+    };
+    // As many are refused as the recorder has threads for its tasks; another one needs its password for each connection.
+    let cameras = [("first", locked()), ("second", locked()), ("third", closes_once(75))];
+    let well = one_camera();
+    let file = |id: &str| folder.path().join(id);
+    let mut configuration = format!("[[camera]]\nid = \"well\"\nurl = \"{}\"\n", well.url());
+    for (id, camera) in &cameras {
+        std::fs::write(file(id), "secret").unwrap();
+        let (url, file) = (camera.url(), file(id));
+        configuration += &format!(
+            "[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nusername = \"rec\"\npassword-file = \"{}\"\n",
+            file.display()
+        );
+    }
+    let files = cameras.each_ref().map(|(id, _)| file(id));
+    let recorder = Recorder::start_in(folder, &server, &configuration);
+    for (id, state) in [
+        ("first", "refused"),
+        ("second", "refused"),
+        ("third", "recording"),
+        ("well", "recording"),
+    ] {
+        recorder.wait_for(id, state);
+    }
+    // A FIFO that nobody writes into answers as a mount that is away: not at all.
+    for file in &files {
+        std::fs::remove_file(file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
+    }
+    let name = files[2].display().to_string();
+    let is_told = || {
+        let asked = Instant::now();
+        assert_eq!(recorder.get("/healthz").unwrap().0, 200);
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        let reason = recorder.camera("third")["reason"].to_string();
+        reason.contains(&name) && reason.contains("does not answer")
+    };
+    recorder.wait("told", is_told);
+    assert_eq!(recorder.state("well"), "recording", "{}", recorder.log());
+    // The mount is back: it is not waited for until the next attempt is due.
+    let hung = files[2].with_extension("fifo");
+    std::fs::rename(&files[2], &hung).unwrap();
+    std::fs::write(&files[2], "secret").unwrap();
+    std::fs::write(&hung, "secret").unwrap();
+    recorder.wait_for("third", "recording");
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+}
+
+#[test]
+fn a_low_limit_of_open_files_is_raised_as_far_as_the_user_may() {
+    let server = GcsServer::spawn_thread();
+    let cameras: Vec<Camera> = (0..14).map(|_| one_camera()).collect();
+    let entries: Vec<String> = cameras
+        .iter()
+        .enumerate()
+        .map(|(n, camera)| format!("[[camera]]\nid = \"cam-{n}\"\nurl = \"{}\"\n", camera.url()))
+        .collect();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 64; exec \"$@\"", "sh"]);
+    let configuration = format!("spool-dir = \"spool\"\nmax-spool-bytes = 1000000000\n{}", entries.concat());
+    let recorder = Recorder::start_by(shell, &server, &configuration);
+    for n in 0..cameras.len() {
+        recorder.wait_for(&format!("cam-{n}"), "recording");
+    }
+    assert_eq!(recorder.get("/healthz").unwrap().0, 200);
+    let (ended, log) = recorder.stop();
+    assert!(ended.success() && !log.contains("this process may open"), "{log}");
+}

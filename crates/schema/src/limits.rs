@@ -122,6 +122,9 @@ pub fn check_object_name(name: &str) -> Result<(), NameError> {
         "it has more than 1024 bytes of UTF-8"
     } else if name.contains(['\r', '\n']) {
         "it holds a line break"
+    } else if name.contains('\0') {
+        // Cloud Storage's XML API and GStreamer take none.
+        "it holds a NUL character"
     } else if name == "." || name == ".." {
         "it is . or .."
     } else if name.starts_with(".well-known/acme-challenge/") {

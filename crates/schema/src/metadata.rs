@@ -48,6 +48,28 @@ pub const PREVIOUS_SESSION: &str = "previous-session";
 /// Key of the codecs, RFC 6381.
 pub const CODECS: &str = "codecs";
 
+/// All of our own keys: nobody else's value may stand there, not even where we have none.
+const OWN_KEYS: [&str; 18] = [
+    DEVICE_ID,
+    SESSION_ID,
+    SEQUENCE,
+    START_TIME,
+    END_TIME,
+    DURATION_MS,
+    PTS_START_NS,
+    CONTAINER,
+    INIT_BYTES,
+    INIT_CRC32C,
+    PREVIEW_BYTES,
+    KEY_FRAME,
+    CONTINUOUS,
+    GAP_REASON,
+    CLOCK,
+    CLOCK_STEP_MS,
+    PREVIOUS_SESSION,
+    CODECS,
+];
+
 /// Upper bound in bytes for our own keys and values, without the value of `device-id`.
 pub const OWN_METADATA: usize = 768;
 
@@ -132,6 +154,7 @@ impl ObjectMetadata {
     pub fn to_map(&self, user: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let flag = |b: bool| if b { "true" } else { "false" }.to_owned();
         let mut map = user.clone();
+        map.retain(|key, _| !OWN_KEYS.contains(&key.as_str()));
         let mut put = |key: &str, value: String| {
             map.insert(key.to_owned(), value);
         };
@@ -248,11 +271,22 @@ fn flag(map: &BTreeMap<String, String>, key: &'static str) -> Result<bool, Metad
     }
 }
 
-/// Checks that the user's metadata leaves room for ours.
+/// Checks that Cloud Storage takes the user's metadata, and that it leaves room for ours.
 ///
 /// # Errors
-/// Names the size, the limit and what to do.
+/// Names the key, or the size and the limit, and what to do.
 pub fn check_user_metadata(user: &BTreeMap<String, String>, device: &str) -> Result<(), String> {
+    if user.contains_key("") {
+        return Err(
+            "the property metadata has an empty key, which Cloud Storage does not take: remove it or give it a name".to_owned(),
+        );
+    }
+    if let Some((key, _)) = user.iter().find(|(key, value)| key.contains('\0') || value.contains('\0')) {
+        let key = limits::shown(key);
+        return Err(format!(
+            "the property metadata has a NUL character in {key} or its value: remove it"
+        ));
+    }
     let size: usize = user.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() + device.len() + OWN_METADATA;
     if size > MAX_METADATA_BYTES {
         return Err(format!(
@@ -306,6 +340,46 @@ mod tests {
         assert_eq!(get("continuous"), Some("true"));
         assert_eq!(get("gap-reason"), None);
         assert_eq!(get("site"), Some("north"));
+    }
+
+    #[test]
+    fn the_users_metadata_never_stands_under_a_key_of_ours_even_where_we_have_no_value() {
+        let user: BTreeMap<String, String> = OWN_KEYS.iter().map(|key| ((*key).to_owned(), "mine".to_owned())).collect();
+        let bare = ObjectMetadata {
+            pts_start: None,
+            init_crc32c: None,
+            preview_bytes: None,
+            gap: None,
+            clock_step_ms: None,
+            codecs: None,
+            previous_session: None,
+            ..metadata()
+        };
+        assert_eq!(bare.to_map(&user), bare.to_map(&BTreeMap::new()));
+        let full = ObjectMetadata {
+            gap: Some(Gap::Other("x".into())),
+            clock_step_ms: Some(1),
+            ..metadata()
+        };
+        let keys: Vec<String> = full.to_map(&user).into_keys().collect();
+        assert_eq!(keys.len(), OWN_KEYS.len(), "each key of ours is in the list: {keys:?}");
+    }
+
+    #[test]
+    fn metadata_that_cloud_storage_or_gstreamer_refuses_is_refused_at_the_start() {
+        for (key, value) in [("", "x"), ("a\0b", "x"), ("a", "x\0")] {
+            let user = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+            assert!(check_user_metadata(&user, "cam").unwrap_err().contains("metadata"), "{key:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_at_the_start_is_never_refused_at_the_upload(user: BTreeMap<String, String>) {
+            if check_user_metadata(&user, "cam").is_ok() {
+                prop_assert_eq!(limits::check_metadata(&metadata().to_map(&user)), Ok(()));
+            }
+        }
     }
 
     #[test]

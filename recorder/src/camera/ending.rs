@@ -199,13 +199,22 @@ mod tests {
 
     /// A recording of a camera that is never connected to, with a spool in this folder.
     fn recording_into(folder: &std::path::Path) -> Arc<Recording> {
+        recording_of(folder, |_| ()).0
+    }
+
+    type NewsOf = tokio::sync::mpsc::UnboundedReceiver<(u64, crate::camera::watch::News)>;
+
+    fn recording_of(folder: &std::path::Path, change: impl FnOnce(&mut crate::config::Camera)) -> (Arc<Recording>, NewsOf) {
         let text = format!(
             "bucket = \"my-bucket\"\nendpoint-uri = \"http://127.0.0.1:1\"\nspool-dir = \"{}\"\nmax-spool-bytes = 1000000000\n[[camera]]\nid = \"cam\"\nurl = \"rtsp://127.0.0.1:1/\"\n",
             folder.display()
         );
         let config = crate::config::parse(&text, &crate::config::Surroundings::default()).unwrap();
+        let mut camera = config.cameras[0].clone();
+        change(&mut camera);
         let setup = Setup {
-            camera: config.cameras[0].clone(),
+            camera,
+            password: None,
             storage: Arc::new(Storage::of(&config, "nvr")),
             reason: StartReason::RecorderStarted,
             previous_session: None,
@@ -214,10 +223,28 @@ mod tests {
             is_storing: true,
             distrusts_sets: false,
         };
-        let (to, _) = tokio::sync::mpsc::unbounded_channel();
+        let (to, news) = tokio::sync::mpsc::unbounded_channel();
         let recording = Recording::begin(setup, Teller { attempt: 1, to }).unwrap();
         recording.source.set_locked_state(true);
-        recording
+        (recording, news)
+    }
+
+    #[test]
+    fn a_fault_of_ours_while_a_recording_is_built_is_told_as_one() {
+        gst::init().unwrap();
+        gstgcstreamer::plugin_register_static().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // GLib's bindings panic at a text with a NUL.
+        let (recording, mut news) = recording_of(folder.path(), |camera| {
+            camera.location = Some("a\0/{session}_{seq}.{ext}".into())
+        });
+        let pad = gst::Pad::new(gst::PadDirection::Src);
+        recording.build_once(Some(&pad), None);
+        let told = std::iter::from_fn(|| news.try_recv().ok()).find_map(|(_, news)| match news {
+            crate::camera::watch::News::Failed(failure) => Some(failure.text().to_owned()),
+            _ => None,
+        });
+        assert!(told.unwrap().contains("a fault of the recorder itself"));
     }
 
     fn bytes_in(folder: &std::path::Path) -> u64 {

@@ -9,11 +9,12 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::absence::Absence;
 use super::ending::{self, Deadline};
+use super::files::unusable_password;
 use super::recording::{Recording, Setup};
 use super::sink::Storage;
 use super::state::{Failure, StartReason};
 use super::watch::{News, Picture, Teller};
-use crate::config::Camera;
+use crate::config::{Camera, Secret};
 
 /// Until the first picture.
 const FIRST_PICTURE: Duration = Duration::from_secs(15);
@@ -51,8 +52,18 @@ pub struct Measured {
 /// Connects, measures for `time` from the first picture on, and ends the session. Blocks.
 pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measured {
     let (to, mut news) = unbounded_channel();
+    let password = match camera.password.as_ref().map(Secret::read).transpose() {
+        Ok(password) => password,
+        Err(text) => {
+            return Measured {
+                failure: Some(unusable_password(&text)),
+                ..Measured::default()
+            };
+        }
+    };
     let setup = Setup {
         camera: camera.clone(),
+        password,
         storage: Arc::clone(storage),
         reason: StartReason::RecorderStarted,
         previous_session: None,

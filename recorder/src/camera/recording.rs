@@ -31,7 +31,7 @@ use super::supervisor::Attempt;
 use super::timestamps;
 use super::torn;
 use super::watch::{News, Picture, Teller, Watch};
-use crate::config::{Audio, Camera, Container, Transport};
+use crate::config::{Audio, Camera, Container, Password, Transport};
 use gstgcstreamer::base::lock::lock;
 
 /// Reason of a camera that has closed its connection.
@@ -42,6 +42,8 @@ pub(super) const ENDED: &str = "the camera has ended the stream";
 pub struct Setup {
     /// The camera.
     pub camera: Camera,
+    /// Its password.
+    pub password: Option<Password>,
     /// Where to.
     pub storage: Arc<Storage>,
     /// The property `start-reason`.
@@ -121,12 +123,11 @@ impl Recording {
     /// Makes the pipeline and connects to the camera. What happens then is reported.
     ///
     /// # Errors
-    /// An element is missing, or the password cannot be read.
+    /// An element is missing.
     pub fn begin(setup: Setup, teller: Teller) -> Result<Arc<Self>, Failure> {
-        let password = setup.camera.password.as_ref().map(crate::config::Secret::read).transpose();
-        let password = password.map_err(|text| Failure::Refused(format!("password-file: {text}")))?;
         let choice = Arc::new(Choice::default());
-        let source = source::make(&setup.camera, password.as_deref(), &choice, &teller)?;
+        let password = setup.password.as_ref().map(Password::clear);
+        let source = source::make(&setup.camera, password, &choice, &teller)?;
         let pipeline = gst::Pipeline::with_name(&format!("camera-{}", teller.attempt));
         pipeline.add(&source).map_err(|e| internal(&e))?;
         let recording = Arc::new(Self {
@@ -536,10 +537,13 @@ impl Recording {
     }
 
     pub(super) fn build_once(&self, video: Option<&gst::Pad>, sound: Option<&gst::Pad>) {
-        let built = match video {
+        let build = || match video {
             Some(video) => self.build(video, sound),
             None => Err(internal(&"a pad is missing")),
         };
+        // A fault of ours is a failure as well: without news of it the camera would seem to send no key frames.
+        let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(build));
+        let built = built.unwrap_or_else(|_| Err(internal(&"a fault of the recorder itself, which standard error names")));
         self.built.set();
         if let Err(failure) = built {
             self.teller.tell(News::Failed(failure));

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::absence::{Absence, Why};
 use super::ending::{self, Deadline};
+use super::files::{self, Files, Reader};
 use super::recording::{Recording, Setup};
 use super::report::{Board, Report};
 use super::sink::{Limits, Storage};
@@ -20,7 +21,7 @@ use super::state::{Failure, StartReason};
 use super::stats::{self, SinkStats};
 use super::supervisor::{self, Action, Attempt, Event, Supervisor};
 use super::watch::{News, Teller};
-use crate::config::{Camera, Scheme, Transport};
+use crate::config::{Camera, Password, Scheme, Transport};
 use crate::logged::Logged;
 
 mod figures;
@@ -31,6 +32,8 @@ mod settings;
 const TICK: Duration = Duration::from_millis(250);
 /// A turn of the loop that takes longer was not scheduled: the process was stopped, or the machine was.
 const SLEPT: Duration = Duration::from_secs(1);
+/// An attempt waits this long for the files that it needs.
+const FILES: Duration = Duration::from_secs(5);
 /// Each ended recording that still uploads is a pipeline with threads.
 const MOST_ENDED: usize = 16;
 /// An end that takes longer than this is given up: the thread stays, and is counted.
@@ -132,6 +135,9 @@ struct Runner {
     open: Vec<Open>,
     previous_session: Option<String>,
     last_sound_rebuild: Option<Instant>,
+    files: Reader,
+    /// An attempt that waits for its files, why it begins, and since when.
+    reading: Option<(Attempt, StartReason, Instant)>,
     /// Of the last attempt; 0: there was none, or none could be read.
     password_mark: u64,
     /// The parameter sets of its description are old: every attempt that begins between key frames would meet another picture.
@@ -212,6 +218,8 @@ impl Runner {
             open: Vec::new(),
             previous_session: None,
             last_sound_rebuild: None,
+            files: Reader::default(),
+            reading: None,
             password_mark: 0,
             distrusts_sets: false,
             told_soundless: false,
@@ -252,13 +260,79 @@ impl Runner {
         }
     }
 
+    /// Begins an attempt, with the files that it needs.
     fn begin(&mut self, attempt: Attempt, reason: StartReason) {
+        let camera = &self.job.camera;
+        if camera.password.is_none() && camera.ca_file.is_none() {
+            return self.connect(attempt, reason, None);
+        }
+        self.reading = Some((attempt, reason, Instant::now()));
+        self.read_files();
+    }
+
+    /// Begins to read the camera's files, unless they are being read.
+    fn read_files(&mut self) {
+        let to = self.news.clone();
+        let tell = move |files| drop(to.send((0, News::Files(files))));
+        if let Err(error) = self.files.ask(&self.job.camera, tell) {
+            self.no_files(&format!(
+                "no thread can be started: {error}; raise the limit of threads (pids) of this service"
+            ));
+        }
+    }
+
+    /// The files of a camera are read: what waits for them goes on, and another password than that of the last attempt is tried.
+    fn on_files(&mut self, files: Files) {
+        if !self.files.over(&files) {
+            return;
+        }
+        let mark = files.mark();
+        match (self.reading.take(), files.password.transpose()) {
+            (Some((attempt, reason, _)), Ok(password)) => {
+                self.password_mark = mark;
+                self.connect(attempt, reason, password);
+            }
+            (Some((attempt, ..)), Err(text)) => {
+                self.password_mark = 0;
+                self.fail(attempt, files::unusable_password(&text));
+            }
+            (None, _) if mark != 0 && mark != self.password_mark => {
+                self.password_mark = mark;
+                self.event(Event::Reconfigured(limits(&self.job.camera)));
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// An attempt waits no longer for files that do not answer. Once they do, it is tried at once.
+    fn look_at_files(&mut self) {
+        if self.reading.is_some_and(|(.., since)| since.elapsed() >= FILES) {
+            let file = self.files.reads().unwrap_or_default();
+            self.no_files(&format!(
+                "{file} does not answer within {} s; check the disk or the mount that it is on",
+                FILES.as_secs()
+            ));
+        }
+    }
+
+    fn no_files(&mut self, text: &str) {
+        if let Some((attempt, ..)) = self.reading.take() {
+            self.password_mark = 0;
+            self.fail(attempt, Failure::Refused(text.to_owned()));
+        }
+    }
+
+    fn fail(&self, attempt: Attempt, failure: Failure) {
+        let _ = self.news.send((attempt, News::Failed(failure)));
+    }
+
+    fn connect(&mut self, attempt: Attempt, reason: StartReason, password: Option<Password>) {
         self.make_room();
         let camera = &self.job.camera;
-        self.password_mark = camera.password.as_ref().map_or(0, crate::config::Secret::mark);
         tracing::debug!(camera = camera.id, attempt, reason = reason.name(), "connecting");
         let setup = Setup {
             camera: camera.clone(),
+            password,
             storage: Arc::clone(&self.job.storage),
             reason,
             previous_session: self.previous_session.clone(),
@@ -331,7 +405,10 @@ impl Runner {
                 spawn("end", move || ending::end(&recording, &deadline));
             }
             // It was never made.
-            None => self.event(Event::Gone(attempt)),
+            None => {
+                self.reading = self.reading.filter(|(reading, ..)| *reading != attempt);
+                self.event(Event::Gone(attempt));
+            }
         }
     }
 
@@ -339,6 +416,9 @@ impl Runner {
         match order {
             Order::Reconfigure(camera, storage, memory) => {
                 let limits = limits(&camera);
+                if (&camera.password, &camera.ca_file) != (&self.job.camera.password, &self.job.camera.ca_file) {
+                    self.files.forget();
+                }
                 self.report.name.clone_from(&camera.name);
                 self.report.container = camera.container.name();
                 (self.job.camera, self.job.storage, self.job.memory) = (*camera, storage, memory);
@@ -354,7 +434,7 @@ impl Runner {
                 (self.job.storage, self.job.memory) = (storage, memory);
                 // Before the first attempt there is nothing to repeat.
                 if self.password_mark != 0 {
-                    self.try_another_password();
+                    self.read_files();
                 }
             }
             Order::Stop { why, leaves } => {
@@ -390,6 +470,7 @@ impl Runner {
                 }
             }
             News::StaleSets => self.distrusts_sets = true,
+            News::Files(files) => self.on_files(files),
             News::Stored(stored) => self.job.board.note_stored(&stored),
             News::Warning(text) if self.logged.is_new(&text, now) => tracing::warn!(camera = id, "{text}"),
             News::Info(text) if self.logged.is_new(&text, now) => tracing::info!(camera = id, "{text}"),

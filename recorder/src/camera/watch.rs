@@ -9,6 +9,7 @@ use gcstreamer_schema::structures::chunk_uploaded;
 use gcstreamer_schema::time;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::files::Files;
 use super::plan::Video;
 use super::state::Failure;
 use super::supervisor::Attempt;
@@ -34,6 +35,8 @@ pub enum News {
     Soundless(String),
     /// The picture changed before the first key frame: its first size was that of an old description.
     StaleSets,
+    /// The camera's files are read.
+    Files(Files),
     /// A chunk is stored.
     Stored(Stored),
     /// A WARNING of an element of ours.

@@ -26,7 +26,7 @@ impl Secret {
     ///
     /// # Errors
     /// Why the file cannot be used, without what it holds.
-    pub fn read(&self) -> Result<String, String> {
+    pub fn read(&self) -> Result<Password, String> {
         let path = self.0.display();
         let text = std::fs::read(&self.0).map_err(|error| format!("{path} cannot be read: {error}"))?;
         let text = String::from_utf8(text).map_err(|_| format!("{path} is not text in UTF-8"))?;
@@ -39,17 +39,32 @@ impl Secret {
             _ if password.contains(['\n', '\r', '\0']) => {
                 Err(format!("{path} has more than one line; write the password alone into it"))
             }
-            _ => Ok(password.to_owned()),
+            _ => Ok(Password(password.to_owned())),
         }
     }
+}
 
-    /// Returns a number that changes with the password; 0 if it cannot be read.
+/// A password that was read. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Returns it in clear, for the camera.
+    pub fn clear(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns a number, not 0, that changes with it.
     pub fn mark(&self) -> u64 {
-        self.read().map_or(0, |password| {
-            let mut hasher = DefaultHasher::new();
-            password.hash(&mut hasher);
-            hasher.finish() | 1
-        })
+        let mut hasher = DefaultHasher::new();
+        self.0.hash(&mut hasher);
+        hasher.finish() | 1
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
     }
 }
 
@@ -134,17 +149,20 @@ mod tests {
         let secret = Secret::in_file(folder.path().join("pw"));
         let write = |text: &str| std::fs::write(secret.path(), text).unwrap();
         write("hunter2\n");
-        assert_eq!(secret.read().unwrap(), "hunter2");
-        let before = secret.mark();
+        let read = || secret.read().unwrap();
+        let mark = || read().mark();
+        assert_eq!(read().clear(), "hunter2");
+        assert!(!format!("{:?}", read()).contains("hunter"));
+        let before = mark();
         write("hunter2");
-        assert_eq!(secret.mark(), before, "the same password");
+        assert_eq!(mark(), before, "the same password");
         write("other\r\n");
-        assert_eq!(secret.read().unwrap(), "other");
-        assert_ne!(secret.mark(), before);
+        assert_eq!(read().clear(), "other");
+        assert_ne!(mark(), before);
         // Of a camera that was never set up.
         write("\n");
-        assert_eq!(secret.read().unwrap(), "");
-        assert_ne!((secret.mark(), secret.mark()), (0, before));
+        assert_eq!(read().clear(), "");
+        assert!(mark() != 0 && mark() != before);
         for text in ["", "hunter2\nhunter3\n"] {
             write(text);
             let error = secret.read().unwrap_err();

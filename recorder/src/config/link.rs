@@ -39,7 +39,8 @@ impl Mqtt {
     /// Returns the settings of a link with these topics. `discovery`: topic and payload for Home Assistant.
     pub(crate) fn link(&self, prefix: String, discovery: Option<(String, Bytes)>) -> LinkConfig {
         let protocol = Protocol::Mqtt(Plain {
-            client_id: prefix.replace('/', "-"),
+            // By default a camera's begins with "gcstreamer-": no id of a camera makes this one.
+            client_id: prefix.replace('/', "_"),
             username: self.username.clone(),
             password_file: self.password_file.clone(),
             prefix,
@@ -79,5 +80,45 @@ impl IotCore {
             events: false,
         });
         link(&self.host, self.port, protocol)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gcstreamer_schema::cameras::check_id;
+    use proptest::prelude::*;
+
+    use super::super::{Surroundings, parse};
+    use super::*;
+
+    /// The client id of the recorder of this name.
+    fn client_id(name: &str) -> String {
+        let text =
+            format!("bucket = \"b\"\n[mqtt]\nhost = \"h\"\nname = \"{name}\"\n[[camera]]\nid = \"cam1\"\nurl = \"rtsp://h/s\"");
+        let config = parse(&text, &Surroundings::default()).unwrap();
+        let prefix = config.presence_prefix("host").unwrap();
+        let Some(super::super::Broker::Mqtt(mqtt)) = &config.broker else {
+            panic!("{text}")
+        };
+        match mqtt.link(prefix, None).protocol {
+            Protocol::Mqtt(plain) => plain.client_id,
+            Protocol::IotCore(_) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn two_recorders_have_two_client_ids() {
+        assert_eq!(client_id("shop"), "gcstreamer_recorder_shop");
+        assert_ne!(client_id("a_b"), client_id("a-b"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_camera_has_the_client_id_of_a_recorder(name in "[a-z0-9_.-]{1,20}", id in "(recorder[-_/.]?)?[a-z0-9_./-]{0,20}") {
+            for id in [id, format!("recorder-{name}"), format!("_recorder_{name}")] {
+                // As `iotcorestatus` makes it.
+                prop_assert!(check_id(&id).is_err() || client_id(&name) != format!("gcstreamer-{id}"), "{}", id);
+            }
+        }
     }
 }

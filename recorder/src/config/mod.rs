@@ -27,7 +27,7 @@ mod tests;
 pub use address::{Address, Scheme};
 pub use environment::from_environment;
 pub use fault::Fault;
-pub use files::Secret;
+pub use files::{Password, Secret};
 pub use fingerprint::Fingerprint;
 pub(crate) use link::STATE_GAP;
 pub(crate) use read::LEAST_MEMORY;

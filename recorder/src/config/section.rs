@@ -85,10 +85,16 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn text(&self, key: &'static str) -> Option<Placed<String>> {
-        self.typed(key, "a text in quotes", |value| match value {
+        let text = self.typed(key, "a text in quotes", |value| match value {
             DeValue::String(text) => Some(text.to_string()),
             _ => None,
-        })
+        })?;
+        // No property and no path can hold one.
+        if text.value.contains('\0') {
+            self.faults.add(text.at, format!("{key} holds a NUL character; remove it"));
+            return None;
+        }
+        Some(text)
     }
 
     /// A text that must hold something.

@@ -326,6 +326,24 @@ const BAD: &[(&str, &str, &str, &str)] = &[
         "2:20: max-memory-bytes is for all cameras of a process together",
     ),
     (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nlocation = \"a\\u0000/{session}_{seq}\"",
+        "",
+        "5:12: location holds a NUL character",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nmetadata = { \"\" = \"x\" }",
+        "",
+        "5:12: the property metadata has an empty key",
+    ),
+    (
+        "bucket = \"my-bucket\"",
+        "url = \"rtsp://h/\"\nname = \"a\\u0000b\"",
+        "",
+        "5:8: name holds a NUL character",
+    ),
+    (
         "bucket = \"my-bucket\"\nmax-spool-bytes = -1",
         "url = \"rtsp://h/\"",
         "",
@@ -451,7 +469,10 @@ fn files_that_are_named_are_looked_at_and_relative_names_start_at_the_configurat
     std::fs::write(folder.path().join("a.pw"), "hunter2\n").unwrap();
     let config = load(&file, false).unwrap();
     assert_eq!(config.spool_dir, Some(folder.path().join("spool")));
-    assert_eq!(config.cameras[0].password.as_ref().unwrap().read().unwrap(), "hunter2");
+    assert_eq!(
+        config.cameras[0].password.as_ref().unwrap().read().unwrap().clear(),
+        "hunter2"
+    );
     let missing = load(&folder.path().join("none.toml"), false).unwrap_err().to_string();
     assert!(missing.contains("none.toml:1:1: the file cannot be read"), "{missing}");
 }

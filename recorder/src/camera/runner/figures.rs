@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use super::{Open, Runner, STUCK, limits, spawn};
+use super::{Open, Runner, STUCK, spawn};
 use crate::camera::bus;
 use crate::camera::recording::ENDED;
 use crate::camera::sink::Limits;
@@ -65,6 +65,7 @@ impl Runner {
         self.look_at_sets();
         self.spread_cuts();
         self.look_at_sound();
+        self.look_at_files();
         self.look_at_password();
         self.look_at_settings();
         if let Some(open) = self.current()
@@ -204,19 +205,12 @@ impl Runner {
         }
     }
 
-    /// While a camera refuses, its password file is looked at.
+    /// While a camera refuses, its password file is looked at: another password than that of the last attempt is tried at once; the same
+    /// one is not sent again, as cameras lock accounts.
     fn look_at_password(&mut self) {
-        if self.supervisor.condition().state == State::Refused && self.current().is_none() {
-            self.try_another_password();
-        }
-    }
-
-    /// Another password than that of the last attempt is tried at once; the same one is not sent again, as cameras lock accounts.
-    pub(super) fn try_another_password(&mut self) {
-        let mark = self.job.camera.password.as_ref().map_or(0, crate::config::Secret::mark);
-        if mark != 0 && mark != self.password_mark {
-            self.password_mark = mark;
-            self.event(Event::Reconfigured(limits(&self.job.camera)));
+        let is_due = self.job.camera.password.is_some() && self.files.is_due();
+        if is_due && self.supervisor.condition().state == State::Refused && self.current().is_none() && self.reading.is_none() {
+            self.read_files();
         }
     }
 }

@@ -71,9 +71,9 @@ impl Runner {
         report.was_tried |= condition.state != State::Connecting;
         report.gaps = self.supervisor.absences(self.began.elapsed());
         report.reconnects.clone_from(self.supervisor.reconnects());
-        // A chunk that is being recorded is in both; those that wait are in one of them.
+        // What is there while no chunk waits is the one that is being recorded.
         let backlog = |stats: &SinkStats| match stats.chunks_pending {
-            0 => stats.bytes_in_memory.max(stats.bytes_in_spool),
+            0 => 0,
             _ => stats.bytes_in_memory.saturating_add(stats.bytes_in_spool),
         };
         report.backlog_bytes = self.open.iter().map(|open| backlog(&open.seen)).sum();
