@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { again } from "./again.mjs";
+import { answers } from "./answers.mjs";
 import { beyond } from "./beyond.mjs";
 import { together } from "./together.mjs";
 import { accessible, address, browser, data, faults, pictures, screenshots, shown, state, tab, until, url } from "./tools.mjs";
@@ -351,7 +352,7 @@ const tests = {
 };
 
 let failed = 0;
-for (const [name, test] of Object.entries({ ...tests, ...together, ...beyond, ...again })) {
+for (const [name, test] of Object.entries({ ...tests, ...together, ...beyond, ...again, ...answers })) {
   // One alone, while working on it.
   if (!name.includes(process.env.ONLY ?? "")) continue;
   faults.length = 0;

@@ -1,10 +1,11 @@
 // The page: which screen is shown follows from the address alone.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { takesToken } from "./api";
+import { AGAIN, neededToEnter } from "./api";
 import { Board } from "./board";
 import { Group } from "./group";
 import { LoadAnew, LogIn } from "./login";
+import { letIn } from "./session";
 import { askedFor } from "./time";
 import { MOST } from "./together";
 import { Watch } from "./watch";
@@ -25,7 +26,12 @@ function App() {
   const [asked, setAsked] = useState<"" | "token" | "elsewhere">("");
   useEffect(() => {
     const moved = () => setAddress(location.search);
-    const ask = () => void takesToken().then((yes) => setAsked(yes ? "token" : "elsewhere"));
+    const ask = () =>
+      void neededToEnter().then((what) => {
+        setAsked(what);
+        // An answer from before the login, or a login in another tab.
+        if (!what) setTimeout(letIn, AGAIN);
+      });
     addEventListener("popstate", moved);
     addEventListener("log-in", ask);
     return () => {
@@ -33,8 +39,20 @@ function App() {
       removeEventListener("log-in", ask);
     };
   }, []);
-  if (asked === "token") return <LogIn done={() => setAsked("")} />;
-  if (asked) return <LoadAnew />;
+  const entered = () => {
+    setAsked("");
+    letIn();
+  };
+  return (
+    <>
+      {asked && <div key="above" class="above">{asked === "token" ? <LogIn done={entered} /> : <LoadAnew />}</div>}
+      {/* It stays as it is: what was marked, and what is prepared for download. */}
+      <div key="screen" inert={asked !== ""}><Screen address={address} /></div>
+    </>
+  );
+}
+
+function Screen({ address }: { address: string }) {
   const query = new URLSearchParams(address);
   const cameras = [...new Set(query.getAll("cam"))].slice(0, MOST);
   const [camera] = cameras;

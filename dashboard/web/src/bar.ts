@@ -1,5 +1,5 @@
 // The time bar's arithmetic: what is shown where. Pure.
-import type { Timeline } from "./api";
+import type { Range, Timeline } from "./api";
 import { DAY, HOUR, MINUTE } from "./time";
 
 /** What the bar shows: instants in ms. */
@@ -56,13 +56,26 @@ export function carried(view: View, before: number | undefined, at: number, isHe
 export const instant = (view: View, share: number): number => view.from + (view.to - view.from) * share;
 export const share = (view: View, at: number): number => (at - view.from) / (view.to - view.from);
 
+/** A part of a timeline, with its times in ms. */
+export interface Part { from: number; to: number }
+
+const known = new WeakMap<readonly Range[], Part[]>();
+
+/** The times of an answer's parts, in their order: read once, since a bar of thousands is drawn many times a second. */
+export function parts(ranges: readonly Range[]): readonly Part[] {
+  let read = known.get(ranges);
+  if (!read) known.set(ranges, (read = ranges.map(({ from, to }) => ({ from: Date.parse(from), to: Date.parse(to) }))));
+  return read;
+}
+
 /** What is known of an instant, in words for who does not see the bar. */
 export function described(timeline: Timeline, at: number): "recorded" | "recorded, not yet uploaded" | { gap: string; until: number } | "nothing known" {
-  const inside = (part: { from: string; to: string }) => Date.parse(part.from) <= at && at < Date.parse(part.to);
-  if (timeline.ranges.some(inside)) return "recorded";
-  if (timeline.pending.some(inside)) return "recorded, not yet uploaded";
-  const gap = timeline.gaps.find(inside);
-  return gap ? { gap: gap.reason, until: Date.parse(gap.to) } : "nothing known";
+  const inside = ({ from, to }: Part) => from <= at && at < to;
+  if (parts(timeline.ranges).some(inside)) return "recorded";
+  if (parts(timeline.pending).some(inside)) return "recorded, not yet uploaded";
+  const index = parts(timeline.gaps).findIndex(inside);
+  const [gap, part] = [timeline.gaps[index], parts(timeline.gaps)[index]];
+  return gap && part ? { gap: gap.reason, until: part.to } : "nothing known";
 }
 
 /** Pictures are asked for on a grid of this step (ms), so that the browser's cache serves most of a drag. */
@@ -70,9 +83,9 @@ const GRID = 2000;
 
 /** The instant whose picture stands for `at`; undefined where nothing is stored. */
 export function instantOfPicture(timeline: Timeline, at: number): number | undefined {
-  const range = timeline.ranges.find(({ from, to }) => Date.parse(from) <= at && at < Date.parse(to));
+  const range = parts(timeline.ranges).find(({ from, to }) => from <= at && at < to);
   const onGrid = Math.floor(at / GRID) * GRID;
-  return range && (onGrid >= Date.parse(range.from) ? onGrid : at);
+  return range && (onGrid >= range.from ? onGrid : at);
 }
 
 /** What ends this little (ms) after an instant ends there: lengths and ends are rounded each by themselves. */
@@ -83,8 +96,7 @@ export interface Skipped { at: number; until: number; reason?: string | undefine
 
 /** The first instant from `at` on of which something is stored; with `isBeyond` of what begins later. */
 export function nextStored(timeline: Timeline, at: number, isBeyond: boolean): Skipped | undefined {
-  const ranges = timeline.ranges.map(({ from, to }) => ({ from: Date.parse(from), to: Date.parse(to) }));
-  const next = ranges.find(({ from, to }) => (isBeyond ? from > at : to > at + TOUCH));
+  const next = parts(timeline.ranges).find(({ from, to }) => (isBeyond ? from > at : to > at + TOUCH));
   if (!next) return undefined;
   const until = Math.max(next.from, at);
   return { at, until, reason: timeline.gaps.find(({ to }) => Math.abs(Date.parse(to) - next.from) < 1000)?.reason };
@@ -100,7 +112,7 @@ export const NEAR = 6 * HOUR;
 
 /** The end of what is known to be stored, or the present: going on from there is going into the future. A camera's clock may be ahead. */
 export function newest(timelines: Timeline[], now: number): number {
-  return Math.max(now, ...timelines.flatMap(({ ranges }) => ranges.map(({ to }) => Date.parse(to))));
+  return timelines.flatMap(({ ranges }) => parts(ranges)).reduce((latest, { to }) => Math.max(latest, to), now);
 }
 
 /** As [`gapFrom`], of a timeline that tells of the time `told`: undefined, too, where the instant lies outside, and gaps between are not known. */
@@ -110,7 +122,7 @@ export function gapNear(timeline: Timeline, told: View, at: number, direction: 1
 
 /** The beginning of the next or previous gap. One that reaches over `edge`, where the timeline begins, began earlier. */
 export function gapFrom(timeline: Timeline, at: number, direction: 1 | -1, edge = -Infinity): number | undefined {
-  const starts = timeline.gaps.map((gap) => Date.parse(gap.from)).filter((start) => start > edge);
+  const starts = parts(timeline.gaps).map(({ from }) => from).filter((start) => start > edge);
   const margin = 2000;
   return direction > 0 ? starts.find((start) => start > at + margin + 5000) : starts.filter((start) => start < at - margin).at(-1);
 }

@@ -1,84 +1,33 @@
 // The first screen: the state of all cameras, trouble first.
-import { useEffect, useRef, useState } from "preact/hooks";
-import { type About, ApiError, type Camera, type CameraGap, get } from "./api";
-import { askForToken } from "./login";
+import { useEffect, useState } from "preact/hooks";
+import { useAnswer } from "./answer";
+import { type About, type Camera, type CameraGap, get } from "./api";
 import { CameraLink, addressOf, followed } from "./link";
 import { HOUR, MINUTE, clock, date, iso, moment, readable, span } from "./time";
+import { useNews } from "./news";
+import { now } from "./now";
+import { Picture } from "./picture";
 import { MOST } from "./together";
-import { Fault, useAnswer } from "./viewing";
+import { Fault } from "./viewing";
 import { BADGES, reason } from "./words";
 
 /** How often the footer is asked for, ms. */
 const POLL = 30_000;
-/** Events come every ten seconds: after so long without one the board is asked for, ms. */
-const SILENCE = 25_000;
-/** How long an answer is waited for, ms. */
-const PATIENCE = 10_000;
 /** How often the gaps are asked for, ms. */
 const GAPS = 5 * MINUTE;
 
 /** How far back "What happened" looks. */
 const TONIGHT = 12 * HOUR;
 
+/** The cameras that are to be beside each other: who comes back finds them chosen. */
+let kept: string[] = [];
+
 export function Board() {
-  const [cameras, setCameras] = useState<Camera[] | null>(null);
-  const [chosen, setChosen] = useState<string[]>([]);
-  /** Since when nothing came; null while news come. */
-  const [silent, setSilent] = useState<number | null>(null);
-  const [trouble, setTrouble] = useState<ApiError | null>(null);
+  const { cameras, trouble, silent } = useNews();
+  const [chosen, set] = useState(kept);
+  const setChosen = (ids: string[]) => set((kept = ids));
   useEffect(() => {
     document.title = "Cameras";
-    const failed = (error: unknown) => {
-      if (error instanceof ApiError && error.status === 401) askForToken();
-      else setTrouble(error instanceof ApiError ? error : new ApiError(0, (error as Error).message, ""));
-    };
-    let last = Date.now();
-    let isKnown = false;
-    const show = (board: Camera[]) => {
-      last = Date.now();
-      isKnown = true;
-      setCameras(board);
-      setTrouble(null);
-      setSilent(null);
-    };
-    const poll = () =>
-      void get<Camera[]>("/api/cameras", {}, AbortSignal.timeout(PATIENCE)).then(show, (error: Error) => {
-        // The server said what is wrong; else nothing is known but that no news come, which is told once.
-        const isAnswered = error instanceof ApiError && error.status > 0;
-        if (isAnswered) last = Date.now();
-        else if (Date.now() - last >= SILENCE) setSilent(last);
-        if (isAnswered || (!isKnown && error.name !== "TimeoutError")) failed(error);
-      });
-    let events: EventSource | undefined;
-    const listen = () => {
-      if (document.hidden) {
-        // Nobody looks: the bucket need not be asked.
-        events?.close();
-        events = undefined;
-      } else if (!events) {
-        poll();
-        events = new EventSource("/api/events");
-        events.addEventListener("cameras", (event) => show(JSON.parse((event as MessageEvent).data)));
-        events.addEventListener("trouble", () => {
-          last = Date.now();
-          poll();
-        });
-      }
-    };
-    listen();
-    // A proxy that holds events back, or a connection that ended without a word: the board is asked for, and listened to anew.
-    const timer = setInterval(() => {
-      if (document.hidden || Date.now() - last < SILENCE) return;
-      events?.close();
-      events = undefined;
-      listen();
-    }, PATIENCE);
-    document.addEventListener("visibilitychange", listen);
-    return () => {
-      document.removeEventListener("visibilitychange", listen);
-      events?.close();
-      clearInterval(timer);
-    };
   }, []);
   return (
     <>
@@ -93,7 +42,7 @@ export function Board() {
             {trouble.hint && <p>{trouble.hint}</p>}
           </section>
         )}
-        {cameras && silent !== null && <p class="trouble" role="alert">No news since {clock(silent)}: what is shown is how it was then. The dashboard is asked again.</p>}
+        {silent !== null && <p class="trouble" role="alert">No news since {moment(silent, now())}{cameras && ": what is shown is how it was then"}. The dashboard is asked again.</p>}
         {!cameras && !trouble && <p class="quiet">Looking into the bucket…</p>}
         {cameras?.length === 0 && <p class="quiet">The bucket holds no recordings of gcssink under the names of --location.</p>}
         <ul class="cards">{cameras?.map((camera) => <Card key={camera.id} camera={camera} choice={cameras.length < 2 ? undefined : choice(chosen, setChosen, camera.id)} />)}</ul>
@@ -154,32 +103,6 @@ function Card({ camera, choice }: { camera: Camera; choice: Choice | undefined }
   );
 }
 
-/** The newest picture, once the card is in view. */
-function Picture({ camera }: { camera: Camera }) {
-  const box = useRef<HTMLDivElement>(null);
-  const [seen, setSeen] = useState(false);
-  const [broken, setBroken] = useState(false);
-  useEffect(() => {
-    if (!box.current) return;
-    const observer = new IntersectionObserver((entries) => setSeen(entries.some((entry) => entry.isIntersecting)));
-    observer.observe(box.current);
-    return () => observer.disconnect();
-  }, []);
-  // A second before the end lies inside the newest chunk.
-  const at = camera.last_stored && iso(Date.parse(camera.last_stored) - 1000);
-  useEffect(() => setBroken(false), [at]);
-  const query = new URLSearchParams({ camera: camera.id, t: at ?? "" });
-  return (
-    <div class="picture" ref={box}>
-      {seen && at && !broken ? (
-        <video src={`/preview?${query}`} muted playsInline preload="auto" tabIndex={-1} aria-hidden="true" onError={() => setBroken(true)} />
-      ) : (
-        <span class="quiet">{at ? (broken ? "no picture can be shown" : "") : "no picture"}</span>
-      )}
-    </div>
-  );
-}
-
 function Happened({ names }: { names: Map<string, string> }) {
   const [turn, setTurn] = useState(0);
   useEffect(() => {
@@ -187,9 +110,9 @@ function Happened({ names }: { names: Map<string, string> }) {
     return () => clearInterval(timer);
   }, []);
   const { answer, fault } = useAnswer(`${turn}`, async (signal) => {
-    const now = Date.now();
-    return { edge: now - TONIGHT, gaps: await get<CameraGap[]>("/api/gaps", { from: iso(now - TONIGHT), to: iso(now) }, signal) };
-  }, true);
+    const end = now();
+    return { edge: end - TONIGHT, gaps: await get<CameraGap[]>("/api/gaps", { from: iso(end - TONIGHT), to: iso(end) }, signal) };
+  }, { isNear: true });
   const gaps = answer?.gaps;
   const isEarlier = (gap: CameraGap) => Date.parse(gap.from) <= (answer?.edge ?? 0);
   return (
@@ -207,7 +130,7 @@ function Happened({ names }: { names: Map<string, string> }) {
               <tr key={gap.camera + gap.from}>
                 <td><CameraLink camera={gap.camera} at={Date.parse(gap.from) - 10_000}>{names.get(gap.camera) ?? gap.camera}</CameraLink></td>
                 <td>{isEarlier(gap) && "at least "}{span((Date.parse(gap.to) - Date.parse(gap.from)) / 1000)}</td>
-                <td>{moment(Date.parse(gap.from), Date.now())}{isEarlier(gap) && " or earlier"}</td>
+                <td>{moment(Date.parse(gap.from), now())}{isEarlier(gap) && " or earlier"}</td>
                 <td>{reason(gap.reason)}</td>
               </tr>
             ))}
@@ -227,7 +150,7 @@ function Foot({ isListed }: { isListed: boolean }) {
     ask();
     return () => clearInterval(timer);
   }, [isListed]);
-  const hours = about ? Math.max(1 / 60, (Date.now() - Date.parse(about.since)) / HOUR) : 1;
+  const hours = about ? Math.max(1 / 60, (now() - Date.parse(about.since)) / HOUR) : 1;
   const hourly = about ? about.list_requests / hours : 0;
   return (
     <footer>

@@ -1,8 +1,9 @@
 // A month: how much of each day is recorded.
 import { useState } from "preact/hooks";
+import { useAnswer } from "./answer";
 import { type Day, get } from "./api";
-import { dayBegins, dayOf, span, zone } from "./time";
-import { Fault, useAnswer } from "./viewing";
+import { dayBegins, dayOf, monthName, span, zone } from "./time";
+import { Fault } from "./viewing";
 
 const monthOf = (at: number): string => dayOf(at).slice(0, 7);
 
@@ -17,15 +18,14 @@ export function Calendar({ camera, at, pick }: { camera: string; at: number; pic
   const ask = (signal: AbortSignal) => (open ? get<Day[]>("/api/days", { camera, month, tz: zone() }, signal) : Promise.resolve([]));
   const { answer, fault } = useAnswer(JSON.stringify([camera, month, open]), ask);
   const days = answer ?? [];
-  const [year = 0, number = 1] = month.split("-").map(Number);
-  const first = (new Date(year, number - 1, 1).getDay() + 6) % 7;
+  const first = (new Date(`${month}-01T00:00:00Z`).getUTCDay() + 6) % 7;
   return (
     <details onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>Calendar</summary>
       <Fault what="The month" fault={fault} />
       <div class="month">
         <button type="button" onClick={() => setMonth(shifted(month, -1))} aria-label="Previous month">‹</button>
-        <strong>{new Date(year, number - 1, 1).toLocaleDateString(undefined, { month: "long", year: "numeric" })}</strong>
+        <strong>{monthName(month, true)}</strong>
         <button type="button" onClick={() => setMonth(shifted(month, 1))} aria-label="Next month">›</button>
       </div>
       <ol class="days">
@@ -36,7 +36,7 @@ export function Calendar({ camera, at, pick }: { camera: string; at: number; pic
           const share = Math.min(1, (recorded_s * 1000) / (dayBegins(dayOf(at + 26 * 3_600_000)) - at));
           return (
             <li key={day}>
-              <button type="button" disabled={recorded_s === 0} onClick={() => pick(at)} aria-label={`${Number(day.slice(8))} ${new Date(year, number - 1, 1).toLocaleDateString(undefined, { month: "long" })}: ${span(recorded_s)} recorded${gap_s ? `, ${span(gap_s)} missing` : ""}`}>
+              <button type="button" disabled={recorded_s === 0} onClick={() => pick(at)} aria-label={`${Number(day.slice(8))} ${monthName(month, false)}: ${span(recorded_s)} recorded${gap_s ? `, ${span(gap_s)} missing` : ""}`}>
                 {Number(day.slice(8))}
                 <meter min={0} max={1} value={share} aria-hidden="true" />
                 <span class={gap_s > 0 ? "dot" : "dot none"} aria-hidden="true" />

@@ -1,14 +1,19 @@
 // Up to four cameras beside each other, on one clock and one time bar.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Camera, type Timeline, get } from "./api";
+import { useAnswer } from "./answer";
+import { ApiError, type Camera, type Timeline, get } from "./api";
 import { go } from "./app";
 import { type Skipped, type View, carried, described, following, gapNear, newest, zoomedAt } from "./bar";
-import { addressOf, followed } from "./link";
-import { type Grip, Legend, TimeBar } from "./timebar";
+import { addressOf, followed, useHeld } from "./link";
+import { now as present } from "./now";
 import { lookForGap } from "./search";
+import { whileSeen } from "./seen";
+import { askForToken, loggedIn } from "./session";
+import { Table } from "./table";
+import { type Grip, Legend, TimeBar } from "./timebar";
 import { HOUR, clock, moment, span } from "./time";
 import { MOST, type Told, Together } from "./together";
-import { Fault, NOTHING, Offline, Peek, SPEEDS, Table, When, noGap, useAnswer, useKeys, useTimelines, useZone, withReason, whileSeen } from "./viewing";
+import { Fault, NOTHING, Offline, Peek, SPEEDS, When, noGap, useKeys, useTimelines, useZone, withReason } from "./viewing";
 import { codecs, reason, skippedOver } from "./words";
 
 const NONE: Camera[] = [];
@@ -41,7 +46,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   /** What was asked for before the cameras were there. */
   const early = useRef<((of: Together) => void)[]>([]);
   const ask = (what: (of: Together) => void) => void (together.current ? what(together.current) : early.current.push(what));
-  const [at, setAt] = useState(asked ?? Date.now() - 60_000);
+  const [at, setAt] = useState(asked ?? present() - 60_000);
   const [told, setTold] = useState<Told[]>([]);
   const [runs, setRuns] = useState(true);
   const [waits, setWaits] = useState(false);
@@ -54,12 +59,12 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const head = useRef<number | undefined>(undefined);
   const picks = useRef(0);
   const [view, setView] = useState<View>(() => ({ from: at - HOUR * 0.8, to: at + HOUR * 0.2 }));
-  const [now, setNow] = useState(Date.now());
+  const [now, setNow] = useState(present());
   const [isUtc, setUtc] = useState(false);
   // The one camera that is heard.
   const [heard, setHeard] = useState<string | null>(null);
   const known = useCameras();
-  const { timelines, told: knownTime, fault } = useTimelines(cameras, view, now);
+  const { timelines, told: knownTime, fault, isSlow } = useTimelines(cameras, view, now);
   const nameOf = (id: string) => known.find((camera) => camera.id === id)?.name ?? id;
 
   useEffect(() => {
@@ -67,8 +72,9 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   }, [known]);
   // One clock is shown, in the zone of the first camera.
   useZone(cameras[0] ?? "", isUtc);
+  useHeld(told.length > 0 ? addressOf(cameras, at) : undefined, !runs);
   useEffect(() => {
-    const stop = whileSeen(() => setNow(Date.now()), 10_000);
+    const stop = whileSeen(() => setNow(present()), 10_000);
     const made = (from: number) => {
       const videos = screens.current.flatMap((video) => (video ? [video] : []));
       together.current = new Together(videos, cameras, from, (instant, isRunning, isWaiting, each, over) => {
@@ -86,7 +92,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
     };
     let isOver = false;
     if (asked !== null) made(asked);
-    else void ends(cameras).then((all) => isOver || made((all.length > 0 ? Math.max(...all) : Date.now()) - 30_000));
+    else void ends(cameras).then((all) => isOver || made((all.length > 0 ? Math.max(...all) : present()) - 30_000));
     return () => {
       isOver = true;
       stop();
@@ -109,7 +115,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   };
   const pick = (instant: number) => {
     letGo();
-    const to = Math.max(0, Math.min(instant, newest(timelines, Date.now())));
+    const to = Math.max(0, Math.min(instant, newest(timelines, present())));
     setView((seen) => following(seen, to));
     ask((of) => of.seek(to));
     setAt(to);
@@ -172,13 +178,13 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           ))}
         </div>
         <When at={shown} isUtc={isUtc} setUtc={setUtc}>
-          {together.current?.isLive() && runs && <span class="live"> live, {span(Math.max(0, Date.now() - at) / 1000)} behind</span>}
+          {together.current?.isLive() && runs && <span class="live"> live, {span(Math.max(0, present() - at) / 1000)} behind</span>}
           {runs && waits && <span class="quiet" role="status"> waiting for pictures…</span>}
           {leapt && <span class="quiet" role="status"> {skippedOver(withReason(leapt, timelines))}</span>}
           {said && <span class="quiet" role="status"> {said}</span>}
         </When>
         <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} told={knownTime} peek={setPeeked} grip={grip} pick={pick} />
-        <Fault what="What is recorded" fault={fault} />
+        <Fault what="What is recorded" fault={fault} isSlow={isSlow} />
         <Legend isPending={timelines.some(({ pending }) => pending.length > 0)} />
         <div class="controls">
           <button type="button" onClick={toggle}>{runs ? "Pause" : "Play"}</button>
@@ -221,6 +227,12 @@ function why(told: Told | undefined, timeline: Timeline, at: number): string {
 
 /** The end of what is stored of each camera that stored anything. */
 async function ends(cameras: string[]): Promise<number[]> {
-  const all = await get<Camera[]>("/api/cameras").catch(() => []);
+  const all = await get<Camera[]>("/api/cameras").catch((error: Error) => error);
+  if (all instanceof ApiError && all.status === 401) {
+    askForToken();
+    await loggedIn();
+    return ends(cameras);
+  }
+  if (all instanceof Error) return [];
   return all.flatMap(({ id, last_stored }) => (cameras.includes(id) && last_stored ? [Date.parse(last_stored)] : []));
 }

@@ -1,5 +1,6 @@
 // Links inside the page.
 import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import { go } from "./app";
 import { iso } from "./time";
 
@@ -13,6 +14,26 @@ export function addressOf(cameras: string[], at?: number): string {
   const query = new URLSearchParams(cameras.map((camera) => ["cam", camera]));
   if (at !== undefined) query.set("t", iso(at));
   return `/?${query}`;
+}
+
+/** How long a picture stands before the address is that of it, ms: browsers let it be changed some hundred times in half a minute. */
+const RESTS = 300;
+
+/** Keeps the address at the picture that is shown, where it stands and when a login is asked for; `to` is undefined while there is none. */
+export function useHeld(to: string | undefined, isStill: boolean): void {
+  const latest = useRef(to);
+  latest.current = to;
+  // The screen is what it is: nothing need hear of it.
+  const hold = () => void (latest.current && history.replaceState(null, "", latest.current));
+  useEffect(() => {
+    addEventListener("log-in", hold);
+    return () => removeEventListener("log-in", hold);
+  }, []);
+  useEffect(() => {
+    if (!isStill) return;
+    const timer = setTimeout(hold, RESTS);
+    return () => clearTimeout(timer);
+  }, [to, isStill]);
 }
 
 /** Follows a link without loading the page anew, unless the browser is to open it elsewhere. */

@@ -1,23 +1,22 @@
-// Swaps the token for a cookie.
-import { useState } from "preact/hooks";
+// Swaps the token for a cookie, above the screen that asked for it.
+import { useEffect, useRef, useState } from "preact/hooks";
 import { logIn } from "./api";
-
-/** Has the login shown, where an answer says that it is needed. */
-export const askForToken = () => dispatchEvent(new Event("log-in"));
 
 /** What is shown where no token helps. */
 export function LoadAnew() {
   return (
-    <main class="login">
-      <h1>Cameras</h1>
+    <section class="login" role="dialog" aria-modal="true" aria-labelledby="login">
+      <h1 id="login">Cameras</h1>
       <p role="alert">Your session has ended.</p>
       <button type="button" onClick={() => location.reload()}>Log in again</button>
-    </main>
+    </section>
   );
 }
 
 export function LogIn({ done }: { done: () => void }) {
   const [fault, setFault] = useState("");
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => field.current?.focus(), []);
   const submit = async (event: Event) => {
     event.preventDefault();
     const token = new FormData(event.currentTarget as HTMLFormElement).get("token");
@@ -29,14 +28,15 @@ export function LogIn({ done }: { done: () => void }) {
     }
   };
   return (
-    <main class="login">
-      <h1>Cameras</h1>
+    <section class="login" role="dialog" aria-modal="true" aria-labelledby="login">
+      <h1 id="login">Cameras</h1>
+      {!isSecureContext && <p role="note">This page came without https: the browser may not keep the login, and others on the network can read the token.</p>}
       <form onSubmit={submit}>
         <label for="token">Token</label>
-        <input id="token" name="token" type="password" autocomplete="current-password" required />
+        <input id="token" name="token" type="password" autocomplete="current-password" required ref={field} />
         <button type="submit">Log in</button>
         <p role="alert">{fault}</p>
       </form>
-    </main>
+    </section>
   );
 }

@@ -1,10 +1,14 @@
 // Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
 import type HlsClass from "hls.js";
 import type { LevelDetails } from "hls.js";
-import { BY_SCRIPT, AGAIN, type About, ApiError, NEVER, UNANSWERED, answered, failure, get } from "./api";
+import { AGAIN, type About, ApiError, NEVER, get, isFinal } from "./api";
 import type { Skipped } from "./bar";
+import { now } from "./now";
+import { byScript, lack, read, segment, told, unplayable } from "./playlist";
 import { lookOn } from "./search";
+import { onceSeen, pause } from "./seen";
 import { type Segment, ends, latestEnd, segmentAt } from "./segments";
+import { askForToken, loggedIn } from "./session";
 import { RECENT } from "./steady";
 import { HOUR, clock, iso } from "./time";
 import { codecs } from "./words";
@@ -31,57 +35,6 @@ export type Place = { kind: "stored"; position: number } | { kind: "gap"; until:
 interface Wish { at: number | undefined; play: boolean }
 
 export const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
-
-/** What is not answered otherwise when it is asked for again: refused, or nothing there. */
-const isFinal = (status: number): boolean => status === 400 || status === 401 || status === 404 || status === 415;
-
-/** What of the media a browser does not play, of a type as "video/mp4;codecs=hvc1.1.6.L93.B0"; empty if it does not tell. */
-function unplayable(type: string | undefined): string[] {
-  const [container, list = ""] = (type ?? "").split(/;\s*codecs=/);
-  const names = list.replaceAll('"', "").split(",").filter((name) => name !== "");
-  // Phones of Apple have another one.
-  if (typeof MediaSource === "undefined") return [];
-  return names.filter((name) => !MediaSource.isTypeSupported(`${container};codecs=${name}`));
-}
-
-/** Playlists alone: what is redirected to the bucket would need its permission for the header. */
-const byScript = (request: XMLHttpRequest, url: string): void => {
-  if (!new URL(url, location.href).pathname.endsWith(".m3u8")) return;
-  if (request.readyState === 0) request.open("GET", url, true);
-  for (const [name, value] of Object.entries(BY_SCRIPT)) request.setRequestHeader(name, value);
-};
-
-/** Reads a playlist for its times, for browsers that play it by themselves. */
-async function read(address: string): Promise<Segment[]> {
-  const response = await answered(fetch(address, { headers: BY_SCRIPT }));
-  if (!response.ok) throw await failure(response);
-  const segments: Segment[] = [];
-  let [start, at] = [0, NaN];
-  for (const line of (await response.text()).split("\n")) {
-    const [name, value = ""] = line.split(/:(.*)/);
-    if (name === "#EXT-X-PROGRAM-DATE-TIME") at = Date.parse(value);
-    if (name !== "#EXTINF") continue;
-    const duration = Number.parseFloat(value);
-    segments.push({ start, duration, at });
-    start += duration;
-  }
-  return segments;
-}
-
-const segment = (fragment: { start: number; duration: number; programDateTime: number | null }): Segment => ({
-  start: fragment.start, duration: fragment.duration, at: fragment.programDateTime ?? NaN,
-});
-
-/** What the server's answer says went wrong. */
-function told(request: unknown): string | undefined {
-  try {
-    const { response } = request as XMLHttpRequest;
-    // Media are asked for as bytes.
-    return String(JSON.parse(response instanceof ArrayBuffer ? new TextDecoder().decode(response) : response).error);
-  } catch {
-    return undefined;
-  }
-}
 
 /** Whether the server is asked to send everything itself: once the bucket refused this page (CORS), it does so for all. */
 let byProxy = false;
@@ -192,7 +145,7 @@ export class Player {
 
   /** Where an instant lies that is behind all of the window: what follows is looked for, where a running recording does not grow by itself. */
   private behind(at: number, end: number | undefined): Place {
-    if (this.live || Date.now() - at < RECENT) return { kind: "after", end };
+    if (this.live || now() - at < RECENT) return { kind: "after", end };
     if (this.next === undefined) {
       if (!this.isSearching) void this.lookBehind(end ?? at);
       return { kind: "loading" };
@@ -221,12 +174,17 @@ export class Player {
           if (failures > 0) this.listener.said("");
           return found;
         }
-        if (found instanceof ApiError && found.status === 401) dispatchEvent(new Event("log-in"));
+        if (found instanceof ApiError && found.status === 401) {
+          askForToken();
+          await loggedIn();
+          if (search !== this.search) return "over";
+          continue;
+        }
         // Who is led asks for it as long as the clock is there.
         const isOver = !this.isLed && found instanceof ApiError && isFinal(found.status);
         this.listener.said(isOver ? found.message : `${found.message}; it is tried again`);
         if (isOver) return "over";
-        await new Promise((done) => setTimeout(done, AGAIN));
+        await pause(AGAIN);
         if (search !== this.search) return "over";
       }
     } finally {
@@ -372,7 +330,7 @@ export class Player {
         this.listener.said(`${what}; the recording can be downloaded and played elsewhere`);
         if (data.details !== Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR) hls.recoverMediaError();
       } else {
-        const error = new ApiError(data.response?.code ?? 0, told(data.networkDetails) ?? (data.response?.code ? `it cannot be loaded (${data.details})` : UNANSWERED), "");
+        const error = lack(data.response?.code ?? 0, data.networkDetails, data.details);
         this.failed(error);
         if (this.isEmpty && at !== undefined && error.message !== NEVER && !this.isLed) void this.goTo(at, play);
         // A window that is not there yet is asked for again for what was wanted of it, another one for what is shown then.
@@ -465,14 +423,16 @@ export class Player {
 
   /** The bucket or the network fails: what was asked for is asked for again, as long as nothing else is. */
   private tryAgain(address: string, wish: () => Wish, turn: number, error: Error, isContinued: boolean): void {
-    if (this.isLed || (error instanceof ApiError && isFinal(error.status))) return;
-    setTimeout(() => {
+    if (this.isLed) return;
+    const again = () => {
       if (turn !== this.turn) return;
       const { at, play } = wish();
       // A running recording would go on at its end: who has stopped it wants the picture that is there.
       if (this.live && !play && at !== undefined) void this.open(at - LEAD, at - LEAD + WINDOW, at, false);
       else void this.source(address, this.live ? undefined : at, play, isContinued);
-    }, AGAIN);
+    };
+    if (error instanceof ApiError && error.status === 401) void loggedIn().then(again);
+    else if (!(error instanceof ApiError && isFinal(error.status))) onceSeen(again, AGAIN);
   }
 
   /** Loads the playlist anew through the server, if media are redirected to the bucket. */
@@ -512,7 +472,7 @@ export class Player {
     this.isComing = false;
     // What was shown before is not what was asked for.
     if (this.isLed) this.segments = [];
-    if (error instanceof ApiError && error.status === 401) dispatchEvent(new Event("log-in"));
+    if (error instanceof ApiError && error.status === 401) askForToken();
     else if (this.live && !this.isLed && error instanceof ApiError && isFinal(error.status)) {
       // What was shown goes on, and is not the running recording.
       [this.from, this.to, this.live] = [this.shown?.from ?? 0, this.shown?.to ?? 0, this.shown?.live ?? false];

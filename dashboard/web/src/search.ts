@@ -1,6 +1,7 @@
 // Looks for what lies beyond the loaded window: where recordings go on, where gaps are.
 import { type Timeline, get } from "./api";
 import { MOST, NEAR, type Skipped, gapFrom, gapOver, nextStored } from "./bar";
+import { now } from "./now";
 import { DAY, iso } from "./time";
 
 /** How many months a search for recordings looks on. */
@@ -12,7 +13,7 @@ const timeline = (camera: string, from: number, to: number): Promise<Timeline> =
 /** The first instant from `at` on of which something is stored (see [`nextStored`]); `undefined`: nothing follows. */
 export async function lookOn(camera: string, at: number, isBeyond: boolean): Promise<Skipped | undefined> {
   let [from, step, reason] = [at, NEAR, undefined as string | undefined];
-  for (let month = 0; month <= MONTHS && from < Date.now() + DAY; month++) {
+  for (let month = 0; month <= MONTHS && from < now() + DAY; month++) {
     const known = await timeline(camera, from, from + step);
     // Names tell when chunks begin; where one ends is a guess.
     const next = nextStored(known, at, isBeyond || month > 0);
@@ -34,7 +35,7 @@ export async function lookForGap(camera: string, at: number, direction: 1 | -1):
   for (const reach of [NEAR, 2 * DAY, MOST]) {
     const from = Math.max(0, direction > 0 ? at : at - reach);
     const to = direction > 0 ? at + reach : at;
-    if (to <= from || from > Date.now() + DAY) return undefined;
+    if (to <= from || from > now() + DAY) return undefined;
     const start = gapFrom(await timeline(camera, from, to), at, direction, from);
     if (start !== undefined) return start;
   }

@@ -1,8 +1,8 @@
 // Takes a range away: prepared by the server with its progress shown, then downloaded by the browser.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { BY_SCRIPT, ApiError, answered, failure } from "./api";
+import { BY_SCRIPT, ApiError, answered, content, failure } from "./api";
 import { HOUR, MINUTE, SECOND, clock, date, iso, span } from "./time";
-import { askForToken } from "./login";
+import { askForToken, loggedIn } from "./session";
 
 /** How far a preparation is; `file` once it can be downloaded. */
 interface State { done: number; of: number; file?: string; manifest?: string; bytes?: number; name?: string }
@@ -26,7 +26,9 @@ export function Take({ camera, at, keys }: { camera: string; at: number; keys: {
   const box = useRef<HTMLDetailsElement>(null);
   const turn = useRef(0);
   useEffect(() => () => void turn.current++, []);
-  const [begin, end] = [from ?? whole - MINUTE, to ?? whole];
+  const end = to ?? whole;
+  // The minute before an end that was marked alone stays where it is, too.
+  const begin = from ?? Math.max(0, end - MINUTE);
   const length = end - begin;
   const isWrong = length <= 0 || length > DAY;
   const forget = () => {
@@ -45,15 +47,20 @@ export function Take({ camera, at, keys }: { camera: string; at: number; keys: {
       for (;;) {
         const response = await answered(fetch(`/export/prepare?${query}`, { method: "POST", headers: BY_SCRIPT }));
         if (turn.current !== mine) return;
+        if (response.status === 401) {
+          askForToken();
+          await loggedIn();
+          if (turn.current !== mine) return;
+          continue;
+        }
         if (!response.ok) throw await failure(response);
-        const known: State = await response.json();
+        const known = await content<State>(response);
         setState(known);
         if (known.file) return download(known.file, known.name ?? "");
         await pause(500);
         if (turn.current !== mine) return;
       }
     } catch (error) {
-      if (error instanceof ApiError && error.status === 401) askForToken();
       setState(null);
       setFault(error instanceof ApiError ? `${error.message}. ${error.hint}` : (error as Error).message);
     }

@@ -1,4 +1,5 @@
 // Times for people. Instants are milliseconds since 1970 everywhere in the page.
+import { now } from "./now";
 
 export const SECOND = 1000;
 export const MINUTE = 60 * SECOND;
@@ -45,7 +46,7 @@ const formats = new Map<string, Intl.DateTimeFormat>();
 
 function format(key: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
   let known = formats.get(key);
-  if (!known) formats.set(key, (known = new Intl.DateTimeFormat(undefined, { hourCycle: "h23", timeZone: zone(), ...options })));
+  if (!known) formats.set(key, (known = new Intl.DateTimeFormat(undefined, { hourCycle: "h23", calendar: "gregory", timeZone: zone(), ...options })));
   return known;
 }
 
@@ -54,12 +55,20 @@ export const hourMinute = (at: number): string => format("hm", { hour: "2-digit"
 export const date = (at: number): string => format("date", { weekday: "short", day: "numeric", month: "short", year: "numeric" }).format(at);
 export const shortDate = (at: number): string => format("short", { day: "numeric", month: "short" }).format(at);
 
+/** The name of a month (2026-11), with its year if that is asked for. */
+export function monthName(month: string, withYear: boolean): string {
+  // Days are those of ISO 8601: a browser whose calendar is another one would name two of its months.
+  const options: Intl.DateTimeFormatOptions = { calendar: "gregory", timeZone: "UTC", month: "long" };
+  if (withYear) options.year = "numeric";
+  return new Intl.DateTimeFormat(undefined, options).format(Date.parse(`${month}-01T00:00:00Z`));
+}
+
 /** The time of day, with its date if it is not that of `near`. */
 export const moment = (at: number, near: number): string => (dayOf(at) === dayOf(near) ? clock(at) : `${clock(at)}, ${date(at)}`);
 
 /** A text of the server with its instants as times of day. */
 export function readable(text: string): string {
-  return text.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (instant) => moment(Date.parse(instant), Date.now()));
+  return text.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (instant) => moment(Date.parse(instant), now()));
 }
 
 /** 75 s as "1 min 15 s". */
@@ -76,7 +85,7 @@ export const iso = (at: number): string => new Date(at).toISOString();
 /** By how much the zone's clock is ahead of UTC at an instant, ms. */
 function ahead(at: number): number {
   const options = { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" } as const;
-  const parts = Object.fromEntries(format("parts", { ...options, calendar: "gregory", numberingSystem: "latn" }).formatToParts(at).map(({ type, value }) => [type, Number(value)]));
+  const parts = Object.fromEntries(format("parts", { ...options, numberingSystem: "latn" }).formatToParts(at).map(({ type, value }) => [type, Number(value)]));
   const { year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0 } = parts;
   return Date.UTC(year, month - 1, day, hour, minute, second) - Math.floor(at / SECOND) * SECOND;
 }

@@ -1,7 +1,7 @@
 // The time bar: recorded solid, gaps hatched, what waits for its upload dotted, the instant that is shown; a lane for each camera. Click or drag to go there, wheel or pinch to zoom.
 import { useEffect, useRef } from "preact/hooks";
 import type { Range, Timeline } from "./api";
-import { type View, described, instant, moved, share, zoomed } from "./bar";
+import { type View, described, instant, moved, parts, share, zoomed } from "./bar";
 import { DAY, axisStep, clock, date, hourMinute, marks, midnight, moment, shortDate, zone } from "./time";
 import { reason } from "./words";
 
@@ -101,11 +101,11 @@ function draw(canvas: HTMLCanvasElement, { view, lanes, at, now }: Props): void 
 
 function paint(context: CanvasRenderingContext2D, view: View, timeline: Timeline, lane: { top: number; height: number; width: number }, now: number, colour: (name: string) => string): void {
   const x = (t: number) => share(view, t) * lane.width;
-  const fill = (style: string | CanvasPattern, parts: Range[]) => {
+  const fill = (style: string | CanvasPattern, ranges: Range[]) => {
     context.fillStyle = style;
-    for (const { from, to } of parts) {
-      const left = Math.max(0, x(Date.parse(from)));
-      const right = Math.min(lane.width, x(Date.parse(to)));
+    for (const { from, to } of parts(ranges)) {
+      const left = Math.max(0, x(from));
+      const right = Math.min(lane.width, x(to));
       if (right > 0 && left < lane.width) context.fillRect(left, lane.top, Math.max(1, right - left), lane.height);
     }
   };

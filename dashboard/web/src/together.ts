@@ -1,5 +1,6 @@
 // Up to four cameras on one clock: a clock by the wall that waits for pictures that are late, and players that follow it.
 import type { Skipped } from "./bar";
+import { now as present } from "./now";
 import { type Place, Player, ranges } from "./player";
 import { behindHole, isAwaited, liveAt, RECENT, SEEK_PATIENCE, SETTLED, steered } from "./steady";
 
@@ -66,8 +67,9 @@ class Led {
   follow(at: number, speed: number, runs: boolean, now: number): Told {
     const { player, video } = this;
     const place = player.place(at);
-    const isOpen = place.kind === "after" && Date.now() - at < RECENT;
-    if ((!player.covers(at) || place.kind === "loading" || isOpen) && (now - this.asked > AGAIN || !player.covers(at))) {
+    const isOpen = place.kind === "after" && present() - at < RECENT;
+    const isDue = now - this.asked > AGAIN && !document.hidden;
+    if ((!player.covers(at) || place.kind === "loading" || isOpen) && (isDue || !player.covers(at))) {
       this.asked = now;
       // A running recording is looked at anew by the player; what it does not hold is in the window around the instant.
       if (!player.isLive() || place.kind !== "after" || this.fault) void player.load(at);
@@ -138,7 +140,7 @@ export class Together {
   /** Goes to the end of what is stored, by the ends of all cameras (ms), and on with what is stored from now on. */
   goLive(ends: number[]): void {
     const chunks = this.all.map(({ player }) => player.chunk() ?? 0);
-    const to = liveAt(ends, Math.max(...chunks, 0), Date.now());
+    const to = liveAt(ends, Math.max(...chunks, 0), present());
     if (!to) return;
     [this.at, this.live, this.runs] = [to.at, to.isLive, true];
     this.setSpeed(1);
@@ -161,7 +163,7 @@ export class Together {
 
   /** How far the clock goes: to the present, and with cameras whose clocks are ahead to the end of what they stored. */
   private latest(): number {
-    return Math.max(Date.now(), this.picked, ...this.all.map(({ player }) => player.end() ?? 0));
+    return Math.max(present(), this.picked, ...this.all.map(({ player }) => player.end() ?? 0));
   }
 
   /** No camera has a picture: the clock goes to where the first one has, or stands where nothing is stored any more of any of them. */

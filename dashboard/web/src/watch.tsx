@@ -1,20 +1,23 @@
 // A camera: its picture, the time bar below it, and the calendar.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { AGAIN, ApiError, type Camera, NEVER, get } from "./api";
+import { AGAIN, ApiError, type Camera, NEVER, get, isFinal } from "./api";
 import { go } from "./app";
 import { type Skipped, type View, carried, following, gapNear, newest, zoomedAt } from "./bar";
 import { Calendar } from "./calendar";
 import { Frames } from "./frames";
 import { AddCamera, useCameras } from "./group";
-import { address, followed } from "./link";
-import { askForToken } from "./login";
+import { address, followed, useHeld } from "./link";
+import { now as present } from "./now";
 import { Player } from "./player";
 import { lookForGap } from "./search";
+import { pause, whileSeen } from "./seen";
+import { askForToken, loggedIn } from "./session";
+import { Table } from "./table";
 import { Take, type TakeKeys } from "./take";
 import { type Grip, Legend, TimeBar } from "./timebar";
 import { HOUR, dayAfter, dayBegins, dayOf, iso, span, zone } from "./time";
 import { codecs, skippedOver } from "./words";
-import { Fault, NOTHING, Offline, Peek, SPEEDS, Table, When, noGap, useKeys, useTimelines, useZone, withReason, whileSeen } from "./viewing";
+import { Fault, NOTHING, Offline, Peek, SPEEDS, When, noGap, useKeys, useTimelines, useZone, withReason } from "./viewing";
 
 export function Watch({ camera, at: asked }: { camera: string; at: number | null }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -27,29 +30,33 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const picked = useRef(asked);
   const picks = useRef(0);
   const takeKeys = useRef<TakeKeys | null>(null);
-  const [at, setAt] = useState(asked ?? Date.now());
+  const [at, setAt] = useState(asked ?? present());
+  /** Whether it is the instant of the picture: another one may be wanted, and on its way. */
+  const [isThere, setThere] = useState(false);
   const [playing, setPlaying] = useState(false);
   const [speed, setSpeed] = useState(1);
   const [said, setSaid] = useState<string | Skipped>("");
   const [leftOut, setLeftOut] = useState<string[]>([]);
   const [peeked, setPeeked] = useState<number | null>(null);
-  const [view, setView] = useState<View>(() => ({ from: (asked ?? Date.now()) - HOUR * 0.8, to: (asked ?? Date.now()) + HOUR * 0.2 }));
-  const [now, setNow] = useState(Date.now());
+  const [view, setView] = useState<View>(() => ({ from: (asked ?? present()) - HOUR * 0.8, to: (asked ?? present()) + HOUR * 0.2 }));
+  const [now, setNow] = useState(present());
   const [isUtc, setUtc] = useState(false);
-  const { timelines: [timeline = NOTHING], told, fault } = useTimelines([camera], view, now);
+  const { timelines: [timeline = NOTHING], told, fault, isSlow } = useTimelines([camera], view, now);
   const name = useCameras().find(({ id }) => id === camera)?.name ?? camera;
 
   useEffect(() => {
     document.title = name;
   }, [name]);
   useZone(camera, isUtc);
+  useHeld(isThere ? address(camera, at) : undefined, !playing);
 
   useEffect(() => {
-    const stop = whileSeen(() => setNow(Date.now()), 10_000);
+    const stop = whileSeen(() => setNow(present()), 10_000);
     if (!video.current) return;
     const made = new Player(video.current, camera, {
       moved: (instant, isPlaying) => {
         setAt(instant);
+        setThere(true);
         setPlaying(isPlaying);
         if (!isPlaying || grip.current.isDown) return;
         const before = head.current;
@@ -94,6 +101,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     grip.current.isHeld = false;
     head.current = undefined;
     picks.current++;
+    setThere(false);
     setPeeked(null);
   };
   const pick = (instant: number) => {
@@ -103,7 +111,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
     setAt(to);
     setView((known) => following(known, to));
     go(address(camera, to), true);
-    void player.current?.seek(Math.min(to, Math.max(player.current.at() ?? 0, newest([timeline], Date.now()))));
+    void player.current?.seek(Math.min(to, Math.max(player.current.at() ?? 0, newest([timeline], present()))));
   };
   const goLive = () => {
     letGo();
@@ -151,10 +159,10 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         </div>
         {leftOut.length > 0 && <p class="quiet" role="note">{codecs(leftOut)} does not play here and is left out. A download "as recorded" has it.</p>}
         <When at={peeked ?? at} isUtc={isUtc} setUtc={setUtc}>
-          {player.current?.showsLive() && playing && <span class="live"> live, {span(Math.max(0, Date.now() - at) / 1000)} behind</span>}
+          {player.current?.showsLive() && playing && <span class="live"> live, {span(Math.max(0, present() - at) / 1000)} behind</span>}
         </When>
         <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} told={told} peek={setPeeked} grip={grip} pick={pick} />
-        <Fault what="What is recorded" fault={fault} />
+        <Fault what="What is recorded" fault={fault} isSlow={isSlow} />
         <Legend isPending={timeline.pending.length > 0} />
         <div class="controls">
           <button type="button" onClick={toggle}>{playing ? "Pause" : "Play"}</button>
@@ -191,8 +199,10 @@ async function start(player: Player, camera: string, asked: number | null, said:
     if (all instanceof Error) {
       if (all instanceof ApiError && all.status === 401) {
         askForToken();
-        return;
+        await loggedIn();
+        continue;
       }
+      if (all instanceof ApiError && isFinal(all.status)) return said(all.message);
       said(`${all.message}; it is tried again`);
     } else {
       const known = all.find(({ id }) => id === camera);
@@ -200,7 +210,7 @@ async function start(player: Player, camera: string, asked: number | null, said:
       if (!known) return said("there is no such camera in the bucket");
       said(NEVER);
     }
-    await new Promise((done) => setTimeout(done, AGAIN));
+    await pause(AGAIN);
   }
 }
 

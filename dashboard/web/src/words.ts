@@ -30,7 +30,10 @@ const REASONS: Record<string, string> = {
   unknown: "not recorded",
 };
 
-export const reason = (name: string): string => REASONS[name] ?? name;
+/** What a table has of a name, which may be that of something every object has. */
+const of = (table: Record<string, string>, name: string): string | undefined => (Object.hasOwn(table, name) ? table[name] : undefined);
+
+export const reason = (name: string): string => of(REASONS, name) ?? name;
 
 /** What was skipped between recordings, at the instant of `skipped.at`. */
 export function skippedOver({ at, until, reason: cause }: Skipped): string {
@@ -41,6 +44,6 @@ const CODECS: Record<string, string> = { alaw: "sound as G.711 A-law", ulaw: "so
 
 /** Codecs as people know them, at the beginning of a sentence. */
 export function codecs(names: string[]): string {
-  const all = names.map((name) => CODECS[name] ?? CODECS[name.split(".")[0] ?? name] ?? `what is coded as ${name}`).join(" and ");
+  const all = names.map((name) => of(CODECS, name) ?? of(CODECS, name.split(".")[0] ?? name) ?? `what is coded as ${name}`).join(" and ");
   return all.slice(0, 1).toUpperCase() + all.slice(1);
 }

@@ -10,6 +10,8 @@ async function load(file) {
 
 const bar = await load("src/bar.ts");
 const frames = await load("src/frames.ts");
+const keys = await load("src/keys.ts");
+const clock = await load("src/now.ts");
 const segments = await load("src/segments.ts");
 const steady = await load("src/steady.ts");
 const time = await load("src/time.ts");
@@ -227,4 +229,72 @@ test("a zone that the browser does not know leaves times in the browser's, and i
   assert.deepEqual([time.zone(), time.unknownZone(), time.clock(0)], ["Asia/Tokyo", undefined, "09:00:00"]);
   time.setZone(undefined);
   assert.deepEqual([time.zone(), time.unknownZone()], [own, undefined]);
+});
+
+test("the present is the server's, and a clock that fits an answer is left alone", () => {
+  const device = Date.now();
+  const off = () => clock.now() - Date.now();
+  const date = (at) => new Date(at).toUTCString();
+  const near = (wanted) => assert.ok(Math.abs(off() - wanted) < 1100, `${off()} ms instead of ${wanted}`);
+  clock.learn(null, device, device);
+  clock.learn("nonsense", device, device);
+  clock.learn(date(device), device, device);
+  near(0);
+  // An answer that took eleven seconds is of some moment in them.
+  clock.learn(date(device + 5000), device, device + 11_000);
+  near(0);
+  clock.learn(date(device - 180_000), device, device);
+  near(-180_000);
+  const known = off();
+  clock.learn(date(device - 176_000), device, device + 11_000);
+  assert.ok(Math.abs(off() - known) < 50, "what fits changes nothing");
+  clock.learn(date(device + 3_600_000), device, device);
+  near(3_600_000);
+});
+
+test("a key is what it means, by Option and AltGr, with Caps Lock, and in other scripts", () => {
+  const meant = (key, code, held = [], states = []) => keys.meant({ key, code, ctrlKey: held.includes("ctrl"), altKey: held.includes("alt"), metaKey: held.includes("meta"), getModifierState: (name) => states.includes(name) });
+  assert.equal(meant("k", "KeyK"), "k");
+  assert.equal(meant("K", "KeyK"), "k");
+  assert.equal(meant("л", "KeyK"), "k");
+  assert.equal(meant("х", "BracketLeft"), "[");
+  assert.equal(meant("]", "Digit6", ["alt"]), "]", "Option on a German Mac");
+  assert.equal(meant("[", "Digit8", ["ctrl", "alt"], ["AltGraph"]), "[", "AltGr");
+  assert.equal(meant("ArrowLeft", "ArrowLeft"), "ArrowLeft");
+  assert.equal(meant(" ", "Space"), " ");
+  for (const [key, code, held] of [["]", "BracketRight", ["meta"]], ["[", "BracketLeft", ["ctrl"]], ["k", "KeyK", ["alt"]], ["ArrowLeft", "ArrowLeft", ["alt"]], ["p", "KeyP", ["ctrl"]]]) assert.equal(meant(key, code, held), undefined, `${held} ${key}`);
+});
+
+test("reasons and codecs that are called as what every object has are words as any other", () => {
+  for (const name of ["constructor", "toString", "__proto__"]) {
+    assert.equal(words.reason(name), name);
+    assert.equal(words.codecs([name]), `What is coded as ${name}`);
+  }
+});
+
+test("dates and months are those of the calendar that days are counted in, whatever the browser's own is", () => {
+  const { DateTimeFormat } = Intl;
+  try {
+    for (const [locale, year] of [["fa-IR-u-nu-latn", /2026/], ["th-TH", /2026/], ["ar-SA-u-nu-latn", /2026/]]) {
+      Intl.DateTimeFormat = class extends DateTimeFormat {
+        constructor(given, options) {
+          super(given ?? locale, options);
+        }
+      };
+      time.setZone("UTC");
+      assert.match(time.date(Date.UTC(2026, 10, 30)), year, locale);
+      assert.match(time.monthName("2026-11", true), year, locale);
+      assert.equal(time.monthName("2026-11", false), new DateTimeFormat(locale, { calendar: "gregory", month: "long" }).format(Date.UTC(2026, 10, 15)), locale);
+      time.setZone(undefined);
+    }
+  } finally {
+    Intl.DateTimeFormat = DateTimeFormat;
+  }
+});
+
+test("a timeline's times are read once, and the newest of very many is found", () => {
+  const gaps = Array.from({ length: 200_000 }, (_, index) => ({ from: iso(index * 1000), to: iso(index * 1000 + 500), reason: "stalled" }));
+  assert.equal(bar.parts(gaps), bar.parts(gaps));
+  assert.deepEqual(bar.described({ ranges: [], gaps, pending: [] }, 199_999_100), { gap: "stalled", until: 199_999_500 });
+  assert.equal(bar.newest([{ ranges: gaps, gaps: [], pending: [] }], 0), 199_999_500);
 });
