@@ -761,6 +761,33 @@ mod resumable {
         assert!(server.uploads().len() <= 6, "{:?}", methods(&server));
     }
 
+    /// A 308 that says that the server has so many bytes.
+    fn has(bytes: usize) -> Fault {
+        let answer = Answer::raw(308, "text/plain", "");
+        Fault::Answer(match bytes.checked_sub(1) {
+            Some(last) => answer.header("Range", &format!("bytes=0-{last}")),
+            None => answer,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_bytes_go_back_and_forth_or_grow_by_one_is_given_up() {
+        let back_and_forth = [0, 262_144].repeat(30);
+        // Asked after each time that all of it was sent.
+        let by_one = (1..30).flat_map(|bytes| [bytes, bytes]).collect();
+        for (has_bytes, at_most) in [(back_and_forth, 8), (by_one, 20)] {
+            let server = GcsServer::spawn_thread();
+            server.push_fault(Fault::Pass);
+            has_bytes.into_iter().for_each(|bytes| server.push_fault(has(bytes)));
+            let error = write(&resumable(&server), &request("a", &payload(1 << 20)))
+                .await
+                .unwrap_err();
+            assert_eq!(error.class, Class::Transient, "{error}");
+            assert!(error.message.contains("keeps asking"), "{error}");
+            assert!(server.uploads().len() <= at_most, "{:?}", methods(&server));
+        }
+    }
+
     #[tokio::test]
     async fn a_lost_session_is_started_over_the_next_time_and_a_missing_bucket_is_not() {
         for status in [400, 404, 409, 410, 416] {
@@ -1159,6 +1186,29 @@ mod environment {
         let endpoint = Endpoint::resolve(Some(&std::env::var("GCS_TEST_ENDPOINT").unwrap()), None).unwrap();
         let writer = GcsWriter::new(&ClientPool::new(), endpoint, Credentials::ApplicationDefault);
         write(&writer, &request("a", &payload(1000))).await.unwrap();
+    }
+
+    #[test]
+    fn the_metadata_server_is_not_asked_through_a_proxy() {
+        let place = place("metadata");
+        let (metadata, proxy) = (GcsServer::spawn_thread(), Proxy::start());
+        metadata.route(
+            "/computeMetadata/v1/instance/service-accounts/default/token",
+            token("token-1"),
+        );
+        child(
+            &place,
+            "case_application_default_credentials_are_found",
+            &[
+                ("HOME", place.dir.to_str().unwrap()),
+                ("GOOGLE_APPLICATION_CREDENTIALS", ""),
+                ("GCE_METADATA_HOST", &metadata.address().to_string()),
+                ("http_proxy", &proxy.url()),
+            ],
+        );
+        assert_eq!(metadata.requests().len(), 1);
+        assert_eq!(proxy.targets(), Vec::<String>::new());
+        assert_eq!(place.server.uploads()[0].header("authorization"), Some("Bearer token-1"));
     }
 
     #[test]

@@ -297,7 +297,7 @@ impl GcsServer {
         self.state().object_fault = answer;
     }
 
-    /// Appends an answer for a path; the last one stays.
+    /// Appends an answer for a path, with the status 0 silence; the last one stays.
     pub fn route(&self, path: &str, answer: Answer) {
         self.state().routes.entry(path.to_owned()).or_default().push_back(answer);
     }

@@ -276,6 +276,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         if let Some(answer) = routed {
             self.body(framing, usize::MAX, None).await?;
+            if answer.status == 0 {
+                return self.stall().await;
+            }
             return self.answer(answer.status, &answer.headers, &answer.body).await;
         }
         if !request.is_upload() {

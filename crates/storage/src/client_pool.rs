@@ -3,19 +3,18 @@
 //! A client is built at the first attempt, inside the runtime that drives the attempts, and it dies with that runtime.
 //! All users of [`ClientPool::global`] must therefore share one runtime for the life of the process.
 //!
-//! A permanent token error poisons a client: its refresher has ended. The client is discarded, and the next attempt builds
-//! another one, which reads the credentials file again.
+//! A permanent token error poisons a client: its refresher has ended. So does a token request that is never answered: its refresher waits
+//! for ever. The client is discarded, and the next attempt builds another one, which reads the credentials file again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use super::credentials::PATIENCE;
 use super::error::{Class, Target, WriteError};
+use super::http_client::http_client;
 use super::metadata_server::Provider;
+use super::token_wait::TokenWait;
 use super::{Credentials, Endpoint};
-
-/// User agent of the requests.
-pub(crate) const USER_AGENT: &str = concat!("gst-plugin-gcstreamer/", env!("CARGO_PKG_VERSION"));
 
 /// The clients in use. Holds weak references only.
 #[derive(Debug, Default)]
@@ -50,6 +49,7 @@ pub(crate) struct Client {
     /// A plain HTTP client: the client crate's own reads answers without a bound, and does much over gRPC only.
     pub(crate) http: reqwest::Client,
     pub(crate) provider: Provider,
+    pub(crate) token_wait: TokenWait,
     pub(crate) origin: String,
     pub(crate) host: Option<String>,
     /// The user has named the endpoint, and it is not a host of Google's: a gateway, which passes on to Google.
@@ -106,10 +106,10 @@ impl ClientPool {
 }
 
 impl SharedClient {
-    /// Returns the client; builds it if absent.
+    /// Returns the client; builds it if absent, or if its token server has stopped answering.
     pub(crate) async fn get(&self, target: Target<'_>) -> Result<Arc<Client>, WriteError> {
         let mut built = self.built.lock().await;
-        if let Some(client) = &built.client {
+        if let Some(client) = built.client.as_ref().filter(|client| !client.token_wait.is_over()) {
             return Ok(client.clone());
         }
         let client = Arc::new(self.build(built.count, target).await?);
@@ -147,6 +147,7 @@ impl SharedClient {
             serial,
             http,
             provider: loaded.provider,
+            token_wait: TokenWait::default(),
             origin,
             host,
             is_gateway,
@@ -156,20 +157,6 @@ impl SharedClient {
 }
 
 const NO_FILE: &str = "the credentials file does not answer; its disk is away, or it is a pipe that nobody writes: check credentials-file, or GOOGLE_APPLICATION_CREDENTIALS";
-
-/// Returns a plain HTTP client that neither follows redirects nor retries; sets up TLS for the process.
-pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // If another thread was first, its provider is just as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    }
-    reqwest::Client::builder()
-        .http1_only()
-        .user_agent(USER_AGENT)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .build()
-}
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::metadata_server::{MetadataServer, Provider};
+use super::own_tasks::OwnTasks;
 
 /// Where credentials come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,7 +113,7 @@ impl Credentials {
     pub(crate) async fn load(&self) -> Result<Loaded, CredentialsFileError> {
         if self == &Self::Anonymous {
             return Ok(Loaded {
-                provider: Provider::Library(anonymous::Builder::new().build()),
+                provider: Provider::Library(OwnTasks::none(anonymous::Builder::new().build())),
                 universe_domain: None,
                 metadata_server: false,
             });
@@ -125,18 +126,18 @@ impl Credentials {
 
     /// Returns what signs in their name and the universe of a file: a key signs by itself, else the IAM API does (`signBlob`).
     /// Must run inside tokio.
-    pub(crate) async fn signer(&self) -> Result<(Signer, Option<String>), CredentialsFileError> {
+    pub(crate) async fn signer(&self) -> Result<(OwnTasks<Signer>, Option<String>), CredentialsFileError> {
         let Some((path, text)) = self.file().await? else {
             let universe_domain = metadata_universe();
             let builder = mds::Builder::default().with_universe_domain(universe_domain.as_deref().unwrap_or("googleapis.com"));
-            let signer = builder.build_signer().map_err(|_| no_metadata_server())?;
+            let signer = OwnTasks::build(|| builder.build_signer()).map_err(|_| no_metadata_server())?;
             return Ok((signer, universe_domain));
         };
         let (kind, json) = parse(&path, &text)?;
         let universe_domain = universe_of(&json);
         let built = match kind {
-            "service_account" => service_account::Builder::new(json).build_signer(),
-            "impersonated_service_account" => impersonated::Builder::new(json).build_signer(),
+            "service_account" => service_account::Builder::new(json).build_signer().map(OwnTasks::none),
+            "impersonated_service_account" => OwnTasks::build(|| impersonated::Builder::new(json).build_signer()),
             _ => {
                 let reason =
                     "it cannot sign addresses, which takes a service account key or an impersonated service account".to_owned();
@@ -309,10 +310,11 @@ fn from_json(path: &Path, text: &str, application_default: bool) -> Result<Loade
         };
     }
     let built = match kind {
-        "service_account" => build!(service_account),
-        "external_account" => build!(external_account),
-        "impersonated_service_account" => build!(impersonated),
-        _ => build!(user_account),
+        // Signs its tokens itself.
+        "service_account" => build!(service_account).map(OwnTasks::none),
+        "external_account" => OwnTasks::build(|| build!(external_account)),
+        "impersonated_service_account" => OwnTasks::build(|| build!(impersonated)),
+        _ => OwnTasks::build(|| build!(user_account)),
     };
     let provider = built.map_err(|error| CredentialsFileError::Unusable {
         path: path.to_owned(),

@@ -10,7 +10,9 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 use super::causes::{Reason, certificate_hint, chain, told};
+use super::http_client::CONNECT_LIMIT;
 use super::source::SourceError;
+use super::token_wait::TOKEN_LIMIT;
 use super::watchdog::{Phase, Stalled};
 use gcstreamer_schema::redact;
 use gcstreamer_schema::units::{bytes, span};
@@ -96,6 +98,17 @@ pub(crate) struct Situation {
     pub(crate) in_session: bool,
     /// The credentials are from the metadata server.
     pub(crate) metadata_server: bool,
+}
+
+impl Situation {
+    /// Returns what to do if no token is issued.
+    fn token_hint(self) -> &'static str {
+        if self.metadata_server {
+            "; outside Google Cloud set credentials-file or GOOGLE_APPLICATION_CREDENTIALS"
+        } else {
+            ""
+        }
+    }
 }
 
 impl Action {
@@ -202,20 +215,33 @@ impl Target<'_> {
     /// Creates the error for a token that was not issued.
     pub(crate) fn no_token(self, error: &CredentialsError, situation: Situation) -> WriteError {
         let class = if error.is_transient() { Class::Transient } else { Class::Auth };
-        let hint = if situation.metadata_server {
-            "; outside Google Cloud set credentials-file or GOOGLE_APPLICATION_CREDENTIALS"
-        } else {
-            ""
-        };
+        let hint = situation.token_hint();
         self.fail(
             class,
             &format!("no access token: {}{}{hint}", told(error), certificate_hint(error)),
         )
     }
 
+    /// Creates the error for a token server that does not answer.
+    pub(crate) fn no_token_in_time(self, situation: Situation) -> WriteError {
+        let (limit, hint) = (span(TOKEN_LIMIT), situation.token_hint());
+        self.fail(
+            Class::Transient,
+            &format!("no access token: the token server does not answer within {limit}{hint}"),
+        )
+    }
+
     /// Creates the error for a failure of the HTTP client.
     pub(crate) fn broken(self, error: &(dyn StdError + 'static)) -> WriteError {
-        self.fail(Class::Transient, &format!("{}{}", told(error), certificate_hint(error)))
+        let limit = if is_connect_limit(error) {
+            format!("no connection within {}: ", span(CONNECT_LIMIT))
+        } else {
+            String::new()
+        };
+        self.fail(
+            Class::Transient,
+            &format!("{limit}{}{}", told(error), certificate_hint(error)),
+        )
     }
 
     /// Creates the error for an unreadable answer of a server that may have stored the object.
@@ -240,6 +266,16 @@ impl Target<'_> {
         };
         self.fail(class, &error.to_string())
     }
+}
+
+/// Returns whether connecting took too long by our own limit, and not by one of the operating system.
+fn is_connect_limit(error: &(dyn StdError + 'static)) -> bool {
+    let is_ours = |error: &reqwest::Error| error.is_connect() && error.is_timeout();
+    let is_system = |cause: &(dyn StdError + 'static)| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.raw_os_error().is_some())
+    };
+    error.downcast_ref().is_some_and(is_ours) && !chain(error).any(is_system)
 }
 
 /// Classifies an answer.

@@ -25,15 +25,18 @@ mod client_pool;
 mod credentials;
 mod endpoint;
 mod error;
+mod http_client;
 mod listing;
 mod metadata_server;
 mod object_api;
+mod own_tasks;
 mod public;
 mod reader;
 mod resumable;
 mod signed;
 mod single_shot;
 mod source;
+mod token_wait;
 mod watchdog;
 mod writer;
 

@@ -12,8 +12,9 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::client_pool::http_client;
+use super::http_client::direct_http_client;
 use super::object_api::read;
+use super::own_tasks::OwnTasks;
 
 /// Where it is, unless the variable says otherwise.
 const ROOT: &str = "metadata.google.internal";
@@ -36,7 +37,7 @@ const UNSAID: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) enum Provider {
     /// The client crate, for what a file names.
-    Library(Credentials),
+    Library(OwnTasks<Credentials>),
     /// The metadata server.
     Metadata(MetadataServer),
 }
@@ -93,7 +94,8 @@ impl MetadataServer {
 
     fn at(host: &str, quota_project: Option<String>) -> Result<Self, reqwest::Error> {
         Ok(Self {
-            http: http_client()?,
+            // A proxy of the environment stands elsewhere: it does not reach the server of this machine, or answers with a token of its own.
+            http: direct_http_client()?,
             url: format!("http://{}{PATH}", host.trim_end_matches('/')),
             quota_project,
             held: Mutex::default(),

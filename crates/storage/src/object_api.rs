@@ -15,6 +15,7 @@ use super::Stored;
 use super::causes::{Reason, reason_of, told};
 use super::client_pool::Client;
 use super::error::{Class, Situation, Target, WriteError};
+use super::token_wait::NoAnswer;
 
 /// Longest answer that is read, bytes. Cloud Storage's are a few KiB; a server that never ends one must not fill the memory.
 const MAX_ANSWER: usize = 64 << 10;
@@ -72,9 +73,10 @@ impl Client {
         if let Some(host) = &self.host {
             request = request.header(HOST, host);
         }
-        match self.provider.headers().await {
-            Ok(headers) => Ok(request.headers(headers)),
-            Err(error) => Err(target.no_token(&error, situation)),
+        match self.token_wait.answer(self.provider.headers()).await {
+            Ok(Ok(headers)) => Ok(request.headers(headers)),
+            Ok(Err(error)) => Err(target.no_token(&error, situation)),
+            Err(NoAnswer) => Err(target.no_token_in_time(situation)),
         }
     }
 

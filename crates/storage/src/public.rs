@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Client;
 
 use super::causes::told;
-use super::client_pool::http_client;
+use super::http_client::http_client;
 use super::object_api::read;
 
 /// Time for the whole attempt.

@@ -22,9 +22,12 @@ use super::{ObjectRequest, Pacer};
 
 /// Wait before a broken session is resumed.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
-/// How often bytes are sent without the server having more of them afterwards. One that keeps answering 308 without storing anything must
-/// not hold the attempt for ever.
+/// How often bytes are sent without the server having more of them afterwards than it ever had. One that keeps answering 308 without storing
+/// anything must not hold the attempt for ever.
 const MAX_READS: u32 = 2;
+/// How many times its size an object may be sent in one attempt: a server that has one byte more each time must not either. A bad link that
+/// breaks again and again loses what lies in the socket buffers each time, which is often more than what arrives.
+const MAX_SENT: u64 = 8;
 
 /// What a session holds.
 enum Held {
@@ -110,15 +113,16 @@ const ELSEWHERE: &str =
 
 impl Session<'_> {
     /// Sends the object. A connection that breaks after bytes have left is resumed where the server's bytes end, as long as it has more of
-    /// them each time.
+    /// them than ever before, and [`MAX_SENT`] is not reached.
     pub(crate) async fn store(&self, pacer: &Arc<dyn Pacer>, progress: &Arc<Progress>) -> Result<Description, WriteError> {
-        let (mut offset, mut reads, mut is_first) = (0, 0, true);
-        while reads < MAX_READS {
+        let (mut offset, mut furthest, mut reads, mut is_first) = (0, 0, 0, true);
+        let max_sent = self.request.size.max(1).saturating_mul(MAX_SENT);
+        while reads < MAX_READS && progress.sent() < max_sent {
             reads += 1;
             match self.send(offset, pacer, progress).await {
                 Ok(Held::Object(object)) => return Ok(object),
                 Ok(Held::Bytes(_)) => {}
-                Err(error) if reads < MAX_READS && is_broken(&error) && progress.any_taken() => {
+                Err(error) if reads < MAX_READS && is_broken(&error) && progress.sent() > 0 => {
                     tokio::time::sleep(RESUME_AFTER).await;
                 }
                 Err(error) if is_first => return Err(error),
@@ -128,8 +132,9 @@ impl Session<'_> {
             match self.held().await.map_err(later)? {
                 Held::Object(object) => return Ok(object),
                 Held::Bytes(held) => {
-                    if held > offset {
-                        reads = 0;
+                    // Not compared with the last answer: one that goes back and forth would never end.
+                    if held > furthest {
+                        (furthest, reads) = (held, 0);
                     }
                     offset = held;
                 }
@@ -205,8 +210,10 @@ fn is_broken(error: &WriteError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::Endpoint;
-    use super::super::client_pool::http_client;
+    use super::super::http_client::http_client;
     use super::super::metadata_server::Provider;
+    use super::super::own_tasks::OwnTasks;
+    use super::super::token_wait::TokenWait;
     use super::*;
     use google_cloud_auth::credentials::anonymous;
     use reqwest::header::HeaderValue;
@@ -218,7 +225,8 @@ mod tests {
         let client = Client {
             serial: 0,
             http: http_client().unwrap(),
-            provider: Provider::Library(anonymous::Builder::new().build()),
+            provider: Provider::Library(OwnTasks::none(anonymous::Builder::new().build())),
+            token_wait: TokenWait::default(),
             origin,
             host,
             is_gateway: endpoint.is_gateway(),

@@ -7,13 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gcstreamer_schema::units::span;
 use google_cloud_auth::signer::{Signer, SigningError};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::causes::told;
-use super::client_pool::http_client;
+use super::http_client::http_client;
 use super::object_api::encoded;
+use super::own_tasks::OwnTasks;
+use super::token_wait::{NoAnswer, TOKEN_LIMIT, TokenWait};
 use super::{Credentials, CredentialsFileError, Endpoint};
 
 /// Longest life of a V4 signed URL: 7 days.
@@ -38,7 +41,20 @@ pub enum SignError {
 pub struct UrlSigner {
     origin: String,
     credentials: Credentials,
-    built: tokio::sync::Mutex<Option<Arc<Signer>>>,
+    built: tokio::sync::Mutex<Option<Arc<Built>>>,
+}
+
+#[derive(Debug)]
+struct Built {
+    signer: OwnTasks<Signer>,
+    wait: TokenWait,
+}
+
+impl Built {
+    fn new(signer: OwnTasks<Signer>) -> Arc<Self> {
+        let wait = TokenWait::default();
+        Arc::new(Self { signer, wait })
+    }
 }
 
 impl UrlSigner {
@@ -56,7 +72,7 @@ impl UrlSigner {
         Ok(Self {
             origin: endpoint.origin_and_host(universe_domain.as_deref()).0,
             credentials,
-            built: tokio::sync::Mutex::new(Some(Arc::new(signer))),
+            built: tokio::sync::Mutex::new(Some(Built::new(signer))),
         })
     }
 
@@ -71,15 +87,22 @@ impl UrlSigner {
     /// # Errors
     /// [`SignError`].
     pub async fn url(&self, bucket: &str, name: &str, generation: i64, life: Duration) -> Result<String, SignError> {
-        let signer = self.signer().await?;
+        let built = self.built().await?;
         let life = life.min(MAX_LIFE).as_secs();
-        let signed = self.signed(&signer, bucket, name, generation, life, Timestamp::now()).await;
-        match signed {
-            Ok(url) => Ok(url),
-            Err(error) => {
+        let signed = self.signed(&built.signer, bucket, name, generation, life, Timestamp::now());
+        match built.wait.answer(signed).await {
+            Ok(Ok(url)) => Ok(url),
+            Ok(Err(error)) => {
                 // A refused token ends its refresher: the next use builds another signer.
                 *self.built.lock().await = None;
                 Err(SignError::Failed(told(&error)))
+            }
+            Err(NoAnswer) => {
+                let limit = span(TOKEN_LIMIT);
+                let what = format!(
+                    "neither a token nor a signature came within {limit}; see whether the token server and iamcredentials.googleapis.com can be reached"
+                );
+                Err(SignError::Failed(what))
             }
         }
     }
@@ -110,14 +133,15 @@ impl UrlSigner {
         Ok(format!("{}{path}?{query}&X-Goog-Signature={signature}", self.origin))
     }
 
-    async fn signer(&self) -> Result<Arc<Signer>, SignError> {
-        let mut built = self.built.lock().await;
-        if let Some(signer) = &*built {
-            return Ok(signer.clone());
+    /// Returns the signer; builds it if absent, or if the servers that it needs have stopped answering.
+    async fn built(&self) -> Result<Arc<Built>, SignError> {
+        let mut current = self.built.lock().await;
+        if let Some(built) = current.as_ref().filter(|built| !built.wait.is_over()) {
+            return Ok(Arc::clone(built));
         }
-        let signer = Arc::new(self.credentials.signer().await?.0);
-        *built = Some(signer.clone());
-        Ok(signer)
+        let built = Built::new(self.credentials.signer().await?.0);
+        *current = Some(Arc::clone(&built));
+        Ok(built)
     }
 }
 

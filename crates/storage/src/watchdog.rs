@@ -26,8 +26,8 @@ struct WatchdogState {
     /// Time spent in the pacer; it does not count as sending.
     paused: Duration,
     offset: u64,
-    /// Whether a byte left in any try.
-    any: bool,
+    /// Bytes that left in all tries.
+    sent: u64,
     done: bool,
 }
 
@@ -59,7 +59,7 @@ impl Progress {
             first: None,
             paused: Duration::ZERO,
             offset: 0,
-            any: false,
+            sent: 0,
             done: false,
         }))
     }
@@ -79,7 +79,7 @@ impl Progress {
         self.touch();
         let mut state = self.state();
         state.offset = state.offset.saturating_add(bytes);
-        state.any = true;
+        state.sent = state.sent.saturating_add(bytes);
     }
 
     pub(crate) fn all_taken(&self) {
@@ -93,9 +93,9 @@ impl Progress {
         state.done = false;
     }
 
-    /// Returns whether a byte of the body has left. Only then can the server have received a complete request.
-    pub(crate) fn any_taken(&self) -> bool {
-        self.state().any
+    /// Returns how many bytes of the body have left, in all tries. Only with some can the server have received a complete request.
+    pub(crate) fn sent(&self) -> u64 {
+        self.state().sent
     }
 
     /// Marks a wait in the pacer until the returned guard is dropped.
