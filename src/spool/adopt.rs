@@ -88,6 +88,13 @@ pub enum Notice {
         /// The system's error text.
         error: String,
     },
+    /// The usage of the folder is not shared with other processes.
+    Unshared {
+        /// The folder.
+        root: PathBuf,
+        /// The system's error text.
+        error: String,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -105,6 +112,13 @@ impl fmt::Display for Notice {
                     f,
                     "{} in the spool is left as it is until the next start: {error}",
                     path.display()
+                )
+            }
+            Self::Unshared { root, error } => {
+                write!(
+                    f,
+                    "max-spool-bytes counts for this process alone, as other processes with spool-dir {} cannot be counted: {error}; run all of them as one user, or give each a spool-dir of its own",
+                    root.display()
                 )
             }
         }
@@ -220,6 +234,7 @@ impl Leftovers {
             rest: (0, 0),
         };
         waiting.into_iter().for_each(|left| leftovers.put_back(left));
+        adoption.notices.extend(spool.take_unshared());
         Ok((leftovers, adoption.notices))
     }
 

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::Spool;
 use super::disk::{DiskFile, HeldLock, Listed, Lock};
 use super::entry::ClosedEntry;
-use super::error::{SpoolError, is_passing};
+use super::error::SpoolError;
 use super::format::{Kind, Salt, record, sent_payload};
 use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined, sequence_of};
 use super::quota::{Charge, blocks};
 use super::records::{to_u64, write_anew};
 use crate::base::lock::lock;
+
+/// How many files of one name the quarantine takes: one chunk is set aside again only after somebody has put it back.
+const MAX_OF_ONE_NAME: usize = 1000;
 
 /// Kept free for the End record beyond the length of the Head's entry.
 pub(super) const END_ROOM: u64 = 4096;
@@ -201,20 +204,7 @@ impl Folder {
             disk.create_dir(&aside)?;
             // Before the move: a power cut might keep that and lose the folder that it goes to.
             disk.sync_dir(root)?;
-            let names = (0..).map(|again| aside.join(quarantined(&self.device_dir, &self.session, sequence, again)));
-            let mut to = aside.clone();
-            // Mostly the first: listing all that was set aside would take longer with each.
-            for name in names {
-                match disk.open(&name) {
-                    Err(e) if e.kind() == ErrorKind::NotFound => {
-                        to = name;
-                        break;
-                    }
-                    // Says nothing of this name: a file of that name may be there, and a rename would replace it.
-                    Err(e) if is_passing(&e) => return Err(e),
-                    _ => {}
-                }
-            }
+            let to = self.free_path(&aside, sequence)?;
             disk.rename(&from, &to)?;
             disk.sync_dir(&aside)?;
             disk.sync_dir(&self.dir)?;
@@ -224,6 +214,27 @@ impl Folder {
         self.spool.quota.set_aside(&self.key, charge);
         Ok(to)
     }
+
+    /// Returns a path in the quarantine at which nothing is. Mostly the first: listing all that was set aside would take longer with each.
+    fn free_path(&self, aside: &Path, sequence: u64) -> io::Result<PathBuf> {
+        for again in 0..MAX_OF_ONE_NAME {
+            let path = aside.join(quarantined(&self.device_dir, &self.session, sequence, again));
+            match self.spool.disk.open(&path) {
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(path),
+                Ok(_) => {}
+                Err(e) if is_something_else(&e) => {}
+                // Says nothing of this name, where a file may be that a rename would replace, nor will it say more of the next one.
+                Err(e) => return Err(e),
+            }
+        }
+        let what = format!("{} holds {MAX_OF_ONE_NAME} files of this name: remove some", aside.display());
+        Err(io::Error::new(ErrorKind::AlreadyExists, what))
+    }
+}
+
+/// Whether a file cannot be opened because a folder or a link is in its place.
+fn is_something_else(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::IsADirectory || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 impl Drop for Folder {

@@ -62,7 +62,7 @@ use disk::{Disk, Listed, Lock};
 use folder::Folder;
 use paths::{LOCK, QUARANTINE};
 use quota::{Charge, Quota, Refused, blocks};
-use usage::{Others, USAGE, Usage};
+use usage::{USAGE, Usage};
 
 /// At least this much of the file system stays free if no `max-spool-bytes` is set.
 const KEEP_BYTES: u64 = 1 << 30;
@@ -110,24 +110,13 @@ impl Spool {
                 list_root(&*disk, &root)?;
                 let all = || count(&*disk, &root);
                 // Where nothing can be written, a full disk for one, our own figures have to do.
-                let joined = match Usage::join(Arc::clone(&disk), &root, all) {
+                let counted = Arc::new(match Usage::join(Arc::clone(&disk), &root, all) {
                     // Opened again when the disk answers: a quota made now would never share its figures.
                     Err(e) if e.kind() == ErrorKind::TimedOut => return Err(SpoolError::io("share the usage of", &root, e)),
-                    joined => joined.map_or_else(
-                        |_| {
-                            (
-                                Others {
-                                    unowned: all(),
-                                    ..Others::default()
-                                },
-                                None,
-                            )
-                        },
-                        |(u, o)| (o, Some(u)),
-                    ),
-                };
+                    Err(e) => Quota::alone(all(), e.to_string()),
+                    Ok((usage, others)) => Quota::new(others, Some(usage)),
+                });
                 // Two sinks may count at the same time: the first result is kept, nothing was written before it.
-                let counted = Arc::new(Quota::new(joined.0, joined.1));
                 QUOTAS.get_or(root.clone(), || counted)
             }
         };
@@ -192,6 +181,12 @@ impl Spool {
     /// Tells the other processes with this folder what is used here, and asks what they use, if it is time for that.
     pub fn share_usage(&self) {
         self.quota.share();
+    }
+
+    /// Returns why this process does not share its usage with others, once for all its sinks.
+    fn take_unshared(&self) -> Option<Notice> {
+        let (root, error) = (self.root.clone(), self.quota.take_unshared()?);
+        Some(Notice::Unshared { root, error })
     }
 
     /// Counts unowned files: all that are there, except the sessions of living processes.

@@ -84,6 +84,8 @@ struct QuotaState {
     asked_at: Option<Instant>,
     /// When unowned files were counted because the spool was full.
     counted_at: Option<Instant>,
+    /// Why usage is not shared, until that is reported.
+    unshared: Option<String>,
 }
 
 /// Why a file may not grow.
@@ -114,6 +116,22 @@ impl Quota {
             state: Mutex::new(state),
             usage: Mutex::new(usage),
         }
+    }
+
+    /// The same if the usage of others cannot be known: `unowned` is all that is there.
+    pub(super) fn alone(unowned: u64, why: String) -> Self {
+        let others = Others {
+            unowned,
+            ..Others::default()
+        };
+        let quota = Self::new(others, None);
+        quota.lock().unshared = Some(why);
+        quota
+    }
+
+    /// Returns why usage is not shared with other processes, once.
+    pub(super) fn take_unshared(&self) -> Option<String> {
+        self.lock().unshared.take()
     }
 
     fn lock(&self) -> MutexGuard<'_, QuotaState> {

@@ -228,8 +228,7 @@ fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known
             continue;
         }
         let path = dir.join(&name);
-        if looks && let Lock::Held(lock) = disk.lock(&path)? {
-            // The lock can be taken, so the process that held it has died.
+        if looks && let Some(lock) = lock_of_dead(disk, &path)? {
             known.others.unowned = known.others.unowned.saturating_add(claimed);
             disk.remove_file(&path)?;
             drop(lock);
@@ -242,6 +241,18 @@ fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known
         }
     }
     Ok(known)
+}
+
+/// Returns the lock of a process that has died: it can be taken. A file that cannot be locked is that of another user, and counts like that
+/// of a living process: all that can be known of it is its name.
+fn lock_of_dead(disk: &dyn Disk, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
+    match disk.lock(path) {
+        Ok(Lock::Held(lock)) => Ok(Some(lock)),
+        Ok(Lock::Busy | Lock::Gone) => Ok(None),
+        // The disk does not answer.
+        Err(e) if e.kind() == ErrorKind::TimedOut => Err(e),
+        Err(_) => Ok(None),
+    }
 }
 
 fn file_name(id: &str, limit: u64, claimed: u64) -> String {

@@ -10,6 +10,7 @@ pub(super) struct Notices {
     aside: Tally,
     left: Tally,
     other: Tally,
+    unshared: Option<String>,
     interrupted: Option<String>,
     was_interrupted: bool,
     /// The first words were said: the rest comes at the end.
@@ -46,6 +47,8 @@ impl Notices {
         match notice {
             Notice::Quarantined { .. } => self.aside.add(notice.to_string()),
             Notice::Left { .. } => self.left.add(notice.to_string()),
+            // One for each process.
+            Notice::Unshared { .. } => self.unshared = Some(notice.to_string()),
         }
     }
 
@@ -81,6 +84,8 @@ impl Notices {
             texts.extend(tallies.into_iter().flatten());
             self.is_said |= !texts.is_empty();
         }
+        // No first word: it is known before anything is taken over.
+        texts.extend(self.unshared.take());
         texts
     }
 }

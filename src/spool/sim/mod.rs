@@ -187,7 +187,7 @@ impl SimDisk {
         self.lock().space = space;
     }
 
-    /// A file that cannot be opened.
+    /// A file that cannot be opened, or a folder in which none can.
     pub fn make_unreadable(&self, path: &Path) {
         self.lock().unreadable.insert(path.to_owned());
     }
@@ -360,6 +360,13 @@ impl World {
             Some(Fault::Once(at, errno)) if at == n => Err(io::Error::from_raw_os_error(errno)),
             Some(Fault::Dead(at)) if at <= n => Err(io::Error::from_raw_os_error(5)),
             _ => Ok(()),
+        }
+    }
+
+    fn readable(&self, path: &Path) -> io::Result<()> {
+        match path.ancestors().any(|above| self.unreadable.contains(above)) {
+            true => Err(ErrorKind::PermissionDenied.into()),
+            false => Ok(()),
         }
     }
 

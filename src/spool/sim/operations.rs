@@ -77,9 +77,7 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut world = self.lock();
         world.begin("open", path)?;
-        if world.unreadable.contains(path) {
-            return Err(ErrorKind::PermissionDenied.into());
-        }
+        world.readable(path)?;
         let id = world.file(path)?;
         let (disk, path) = (self.clone(), path.to_owned());
         Ok(Arc::new(SimFile { disk, id, path }))
@@ -136,6 +134,7 @@ impl Disk for SimDisk {
         if world.parent(path).is_err() {
             return Ok(Lock::Gone);
         }
+        world.readable(path)?;
         let id = match world.file(path) {
             Ok(id) => id,
             Err(_) => world.make(path),

@@ -181,6 +181,36 @@ fn p5_a_start_that_fails_at_any_operation_can_be_made_again() {
 }
 
 #[test]
+fn p5_a_damaged_chunk_that_cannot_be_set_aside_is_left_and_reported() {
+    let disk = SimDisk::new(1);
+    let path = disk.root().join("cam/s1/00000000000000000009.chunk");
+    disk.put(&path, b"not ours");
+    let aside = disk.root().join("quarantine");
+    disk.put(&aside.join("x"), b"");
+    disk.make_unreadable(&aside);
+    let adoption = adopt(&spool_on(&disk, 0));
+    let texts: Vec<String> = adoption.notices.iter().map(ToString::to_string).collect();
+    assert!(texts.len() == 1 && texts[0].contains("cannot set aside"), "{texts:?}");
+    assert!(disk.files().contains(&path));
+}
+
+#[test]
+fn p5_the_quarantine_takes_no_endless_number_of_files_of_one_name() {
+    let disk = SimDisk::new(1);
+    let path = disk.root().join("cam/s1/00000000000000000009.chunk");
+    disk.put(&path, b"not ours");
+    for again in 0..1000 {
+        let name = super::super::paths::quarantined("cam", "s1", 9, again);
+        disk.put(&disk.root().join("quarantine").join(name), b"");
+    }
+    let texts = adopt(&spool_on(&disk, 0)).notices;
+    assert!(
+        texts.len() == 1 && texts[0].to_string().contains("1000 files of this name"),
+        "{texts:?}"
+    );
+}
+
+#[test]
 fn p5_a_chunk_whose_file_could_be_neither_begun_nor_removed_is_written_when_the_disk_works_again() {
     let disk = SimDisk::new(1);
     let spool = spool_on(&disk, 1 << 30);

@@ -108,6 +108,36 @@ fn the_last_process_leaves_no_file_behind_and_a_file_that_cannot_be_written_stop
 }
 
 #[test]
+fn a_process_of_another_user_whose_file_cannot_be_locked_counts_by_its_name() {
+    let disk = SimDisk::new(1);
+    root(&disk);
+    // It has set a limit of 100 blocks, and claimed 40.
+    let theirs = disk.root().join(USAGE).join(format!("7-00.{}.{}", 100 * BLOCK, 40 * BLOCK));
+    disk.put(&theirs, b"");
+    disk.make_unreadable(&theirs);
+    let (first, second) = (process(&disk, 0), process(&disk, 0));
+    let ((_, in_first), (_, in_second)) = (fill(&first, "a", BLOCK), fill(&second, "b", BLOCK));
+    let all = in_first + in_second;
+    assert!((55 * BLOCK..=60 * BLOCK).contains(&all), "{in_first} and {in_second}");
+    drop((first, second));
+    assert!(disk.list(&disk.root().join(USAGE)).unwrap().len() > 1, "theirs stays");
+}
+
+#[test]
+fn where_the_limit_cannot_be_shared_one_warning_says_so() {
+    let disk = SimDisk::new(1);
+    disk.set_usage_fails(true);
+    let spools = [spool_on(&disk, 100 * BLOCK), spool_on(&disk, 0)];
+    let texts = |spool| -> Vec<String> { adopt(spool).notices.iter().map(ToString::to_string).collect() };
+    let said = texts(&spools[0]);
+    assert!(
+        said.len() == 1 && said[0].contains("max-spool-bytes counts for this process alone") && said[0].contains("os error 5"),
+        "{said:?}"
+    );
+    assert!(texts(&spools[1]).is_empty() && texts(&spools[0]).is_empty(), "said once");
+}
+
+#[test]
 fn a_limit_is_still_shared_after_somebody_has_removed_all_that_lies_in_the_spool() {
     for is_empty in [true, false] {
         let disk = SimDisk::new(1);
