@@ -32,6 +32,15 @@ const EVIL: &str = "<img src=x onerror=alert(1)>\"'&";
 /// Ten blocks of 32 pixels on top of the picture hold the number of the frame, so that the page's own words need not be believed.
 const NUMBERED: &str = "-vf geq=lum='if(lt(Y,36),255*mod(floor(N/pow(2,floor(X/32))),2),lum(X,Y))':cb='if(lt(Y,36),128,cb(X,Y))':cr='if(lt(Y,36),128,cr(X,Y))'";
 
+/// WebM, which is rewritten as MP4.
+const WEBM: [(&str, &str); 2] = [
+    (
+        "webm/vp9",
+        "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus -f webm",
+    ),
+    ("webm/av1", "-c:v libaom-av1 -usage realtime -cpu-used 8 -c:a libopus -f webm"),
+];
+
 fn numbered(stream: Stream) -> Stream {
     Stream {
         arguments: String::leak(format!("{NUMBERED} {}", stream.arguments)),
@@ -123,6 +132,10 @@ fn the_page_plays_what_was_recorded() {
     let streams: Vec<_> = streams
         .map(|stream| (stream, cut(&encode(numbered(stream), 20, folder.path()))))
         .collect();
+    let webm = WEBM.map(|(camera, arguments)| {
+        let stream = numbered(Stream { camera, arguments });
+        cut(&encode(stream, 20, folder.path()))
+    });
     // The last chunk ends a moment ago: the cameras are recording.
     let start = (now() - 22 * SECOND) / SECOND * SECOND;
     for (stream, cuts) in streams {
@@ -150,6 +163,9 @@ fn the_page_plays_what_was_recorded() {
     };
     store(&server, "telephone", &cut(&encode(telephone, 8, folder.path())), start, &[]);
     store(&server, "hevc", &cut(&encode(STREAMS[4], 8, folder.path())), start, &[]);
+    for ((camera, _), cuts) in WEBM.into_iter().zip(&webm) {
+        store(&server, camera, cuts, start, &[]);
+    }
     for (camera, fps) in [("twelve", 12), ("fifty", 50)] {
         store(&server, camera, &cut(&encode(paced(fps), 8, folder.path())), start, &[]);
     }
@@ -245,5 +261,5 @@ fn the_page_plays_what_was_recorded() {
     let output = command.output().expect("Node.js is missing: scripts/setup test installs it");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.matches("ok - ").count(), 60, "{text}");
+    assert_eq!(text.matches("ok - ").count(), 61, "{text}");
 }

@@ -27,7 +27,7 @@ mod running;
 pub use reading::Reading;
 pub use running::{Begun, Exports};
 
-use crate::hls::playlist::{Piece, Playing, SLACK, goes_on, is_sound, once, playing, unplayable, why_not};
+use crate::hls::playlist::{Piece, SLACK, goes_on, is_sound, is_written, once, unplayable, why_not};
 use crate::hls::remux::RemuxError;
 use crate::index::chunk::sorted;
 use crate::index::timeline::{Gap, NOT_STORED, Timeline};
@@ -207,7 +207,7 @@ impl Selection {
     /// [`ExportError`].
     pub async fn of(index: &Index, request: Request) -> Result<Self, ExportError> {
         let found = index.span(&request.camera, request.from, request.to).await?;
-        let takes = |chunk: &&Chunk| request.format == Format::Native || playing(chunk) != Playing::Not;
+        let takes = |chunk: &&Chunk| request.format == Format::Native || is_written(chunk);
         let part = |piece: Piece<'_>| Part {
             chunk: piece.chunk.clone(),
             after: piece.after,
@@ -356,9 +356,7 @@ fn left_out<'a>(request: &Request, found: &'a [Chunk], parts: &[Part]) -> Option
         let mut ranges = shown.ranges.iter();
         to.saturating_sub(from) <= SLACK || ranges.any(|range| range.from <= from + SLACK && to <= range.to + SLACK)
     };
-    let mut refused = found
-        .iter()
-        .filter(|chunk| playing(chunk) == Playing::Not && !is_sound(chunk));
+    let mut refused = found.iter().filter(|chunk| !is_written(chunk) && !is_sound(chunk));
     refused.find(|chunk| !is_shown(chunk))
 }
 

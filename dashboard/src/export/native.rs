@@ -52,7 +52,7 @@ fn skipped(last: &Chunk, chunk: &Chunk) -> Result<u64, String> {
     match chunk.meta.container {
         Container::MpegTs | Container::Raw => Ok(0),
         // Their players follow the times in the file, and go no way back.
-        Container::Fmp4 | Container::Matroska if is_same && goes_back(last, chunk) => {
+        Container::Fmp4 | Container::Matroska | Container::WebM if is_same && goes_back(last, chunk) => {
             Err(format!("the times of the recording start again at {at}, {apart}"))
         }
         _ if is_same => Ok(init),
@@ -96,7 +96,7 @@ mod tests {
             }
             parts(&chunks)
         };
-        for container in [Container::Fmp4, Container::Matroska] {
+        for container in [Container::Fmp4, Container::Matroska, Container::WebM] {
             let error = begun_anew(container).unwrap_err();
             assert!(error.contains("start again at") && error.contains("or as mp4"), "{error}");
         }

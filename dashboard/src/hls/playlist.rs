@@ -44,12 +44,16 @@ fn is_in_browsers(codec: &str) -> bool {
     codec.is_empty() || begins_with(codec, &PICTURES) || begins_with(codec, &SOUND)
 }
 
+/// Pictures of VP8, which no browser plays from an MP4, though other players do.
+const VP8: [&str; 2] = ["vp8", "vp08"];
+
 /// Whether a stream of this codec is part of what is remuxed. Of MPEG audio only AAC is, not layers 1 to 3 (object types 32 to 34 of
-/// ISO/IEC 14496-3), and Opus not from transport streams.
+/// ISO/IEC 14496-3), and neither Opus, VP9 nor AV1 is from transport streams.
 fn is_remuxed(container: Container, codec: &str) -> bool {
     let is_layer = ["mp4a.40.32", "mp4a.40.33", "mp4a.40.34"].contains(&codec);
-    let is_known = begins_with(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40", "opus"]);
-    is_known && !is_layer && (container != Container::MpegTs || codec != "opus")
+    let is_known = begins_with(codec, &["avc1", "avc3", "hvc1", "hev1", "mp4a.40"]);
+    let is_open = begins_with(codec, &["vp9", "vp09", "av01", "opus"]);
+    is_known && !is_layer || is_open && container != Container::MpegTs
 }
 
 fn begins_with(codec: &str, prefixes: &[&str]) -> bool {
@@ -143,6 +147,16 @@ pub fn playing(chunk: &Chunk) -> Playing {
     }
 }
 
+/// Whether a chunk can be written as MP4, as far as it tells by itself: what is played can, and VP8.
+pub fn is_written(chunk: &Chunk) -> bool {
+    let is_read = matches!(
+        chunk.meta.container,
+        Container::Flv | Container::Fmp4 | Container::Matroska | Container::WebM
+    );
+    let picture = codecs(chunk).find(|codec| is_picture(codec));
+    playing(chunk) != Playing::Not || is_read && picture.is_some_and(|codec| begins_with(codec, &VP8))
+}
+
 /// Whether all that a chunk holds is sound, by what it says of itself. A name that is not known may be one of pictures: fragmented MP4 has
 /// the four characters of any.
 pub fn is_sound(chunk: &Chunk) -> bool {
@@ -172,10 +186,11 @@ pub fn why_not(chunk: &Chunk) -> String {
         .codecs
         .as_deref()
         .map_or_else(String::new, |codecs| format!(" ({codecs})"));
-    format!(
-        "it is stored as {}{codecs}, which is neither played here nor written as MP4",
-        meta.container.name()
-    )
+    let container = meta.container.name();
+    if is_written(chunk) {
+        return format!("it is stored as {container}{codecs}, which no browser plays from an MP4");
+    }
+    format!("it is stored as {container}{codecs}, which is neither played here nor written as MP4")
 }
 
 /// Whether the container's time goes on from `a` to `b` and the decoder can go on with it.

@@ -1,7 +1,8 @@
 //! A chunk remuxed as MP4, by stream copy: a header and one fragment for players, or one picture alone.
 //!
 //! PURE. Pictures have 90 kHz ticks. Sound lies on the grid of its own samples, whatever the container rounded its times to: each
-//! frame begins where the one before ends, unless frames are missing. Sources: ISO/IEC 14496-12, 14496-14, 14496-15.
+//! frame begins where the one before ends, unless frames are missing. Sources: ISO/IEC 14496-12, 14496-14, 14496-15, the ISO Media
+//! File Format Bindings of the VP codecs and of AV1.
 
 use bytes::Bytes;
 use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError};
@@ -165,9 +166,16 @@ pub(crate) fn tracks(samples: &Samples, duration: u64) -> Result<Vec<TrackOut>, 
 }
 
 fn video_header(track: &SampleTrack, id: u32) -> Result<Header, RemuxError> {
+    let without = |what: &str| RemuxError::Codec(what.into());
     let kind = match &track.codec {
         Codec::H264(record) => Kind::Avc(record.clone()),
         Codec::H265(record) => Kind::Hevc(record.clone()),
+        Codec::Vp8(size) => Kind::Vp8(size.ok_or_else(|| without("VP8 without a key frame"))?),
+        Codec::Vp9(vp9) => Kind::Vp9(vp9.size.ok_or_else(|| without("VP9 without a key frame"))?, vp9.config),
+        Codec::Av1(av1) => match (av1.size, &av1.record) {
+            (Some(size), Some(record)) => Kind::Av1(size, record.clone()),
+            _ => return Err(without("AV1 without a sequence header")),
+        },
         Codec::Aac(_) | Codec::Opus(_) => return Err(RemuxError::Codec("sound among the pictures".into())),
         Codec::Other(name) => return Err(RemuxError::Codec(name.clone())),
     };

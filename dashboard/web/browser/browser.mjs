@@ -10,6 +10,7 @@ import { answers } from "./answers.mjs";
 import { beyond } from "./beyond.mjs";
 import { together } from "./together.mjs";
 import { accessible, address, browser, data, faults, pictures, screenshots, shown, state, tab, until, url } from "./tools.mjs";
+import { webm } from "./webm.mjs";
 
 const { cameras, gap, evil, login, mqtt, redirected, iap, refused } = data;
 
@@ -352,7 +353,7 @@ const tests = {
 };
 
 let failed = 0;
-for (const [name, test] of Object.entries({ ...tests, ...together, ...beyond, ...again, ...answers })) {
+for (const [name, test] of Object.entries({ ...tests, ...together, ...beyond, ...again, ...webm, ...answers })) {
   // One alone, while working on it.
   if (!name.includes(process.env.ONLY ?? "")) continue;
   faults.length = 0;

@@ -2,15 +2,21 @@
 //! container by stream copy.
 //!
 //! PURE. Works on a chunk's bytes from front to end: header, payload. Unlike a scanner it reads all of the payload, and it needs
-//! the chunk whole. Pictures of H.264 and H.265 are given with NAL units behind lengths, whatever the container.
+//! the chunk whole. Pictures of H.264 and H.265 are given with NAL units behind lengths, those of AV1 without temporal delimiters,
+//! whatever the container.
 
 use bytes::Bytes;
 
 use super::{Container, flv, fmp4, matroska, mpegts};
 
+pub mod av1;
+mod bits;
+mod coded;
 pub mod sps;
+pub mod vpx;
 mod whole;
 
+pub(super) use coded::stated;
 pub(super) use whole::units;
 
 /// Most samples that are read of one chunk: a day of sound at 48 kHz has four million frames.
@@ -23,6 +29,12 @@ pub enum Codec {
     H264(Bytes),
     /// H.265: HEVCDecoderConfigurationRecord.
     H265(Bytes),
+    /// VP8: the size of its pictures, if it is known.
+    Vp8(Option<sps::Size>),
+    /// VP9.
+    Vp9(vpx::Vp9),
+    /// AV1.
+    Av1(av1::Av1),
     /// AAC: AudioSpecificConfig.
     Aac(Bytes),
     /// Opus: the identification header of RFC 7845 5.1.
@@ -112,6 +124,7 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
     if let Some(video) = &mut samples.video {
         // First: the parts of a picture have one time, which is then given out once.
         whole::whole_pictures(video);
+        coded::complete(video);
         // Blocks have no decode time, and MP4 needs one.
         if matches!(container, Container::Matroska | Container::WebM) {
             decode_in_order(&mut video.samples);
@@ -185,6 +198,8 @@ impl Wrapped {
     }
 }
 
+#[cfg(test)]
+mod tests_coded;
 #[cfg(test)]
 mod tests_pictures;
 

@@ -4,11 +4,12 @@
 
 use bytes::Bytes;
 use gcstreamer_media::container::samples::sps::{self, Size};
+use gcstreamer_media::container::samples::vpx::VpConfig;
 use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
 use mp4_atom::{
-    Atom, Audio, Avc1, Avcc, Codec, Dinf, Dops, Dref, DrefEntry, Encode, Esds, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Minf, Moov,
-    Mp4a, Mvex, Mvhd, Opus, OpusChannelMapping, Smhd, Stbl, Stco, Stsc, StscEntry, Stsd, Stsz, StszSamples, Stts, SttsEntry,
-    Tkhd, Trak, Trex, Url, Visual, Vmhd,
+    Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec, Dinf, Dops, Dref, DrefEntry, Encode, Esds, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia,
+    Minf, Moov, Mp4a, Mvex, Mvhd, Opus, OpusChannelMapping, Smhd, Stbl, Stco, Stsc, StscEntry, Stsd, Stsz, StszSamples, Stts,
+    SttsEntry, Tkhd, Trak, Trex, Url, Visual, Vmhd, Vp08, Vp09, VpcC,
 };
 
 use super::RemuxError;
@@ -18,6 +19,9 @@ use super::RemuxError;
 pub(crate) enum Kind {
     Avc(Bytes),
     Hevc(Bytes),
+    Vp8(Size),
+    Vp9(Size, VpConfig),
+    Av1(Size, Bytes),
     Aac { config: Bytes, rate: u32, channels: u16 },
     Opus(Bytes),
 }
@@ -35,13 +39,14 @@ const MOVIE_TICKS: u32 = 1000;
 
 impl Header {
     pub(crate) fn is_video(&self) -> bool {
-        matches!(self.kind, Kind::Avc(_) | Kind::Hevc(_))
+        !matches!(self.kind, Kind::Aac { .. } | Kind::Opus(_))
     }
 
     fn size(&self) -> Size {
         let size = match &self.kind {
             Kind::Avc(record) => sps::avc_record_size(record),
             Kind::Hevc(record) => sps::hevc_record_size(record),
+            Kind::Vp8(size) | Kind::Vp9(size, _) | Kind::Av1(size, _) => Some(*size),
             Kind::Aac { .. } | Kind::Opus(_) => None,
         };
         size.unwrap_or(Size { width: 0, height: 0 })
@@ -88,31 +93,45 @@ impl Header {
         }
     }
 
-    pub(crate) fn entry(&self) -> Result<Codec, RemuxError> {
+    fn visual(&self) -> Visual {
         let size = self.size();
-        let visual = || Visual {
+        Visual {
             data_reference_index: 1,
             width: u16::try_from(size.width).unwrap_or(0),
             height: u16::try_from(size.height).unwrap_or(0),
             ..Visual::default()
-        };
-        let audio = |channel_count, rate: u32| Audio {
-            data_reference_index: 1,
-            channel_count,
-            sample_size: 16,
-            sample_rate: u16::try_from(rate).unwrap_or(0).into(),
-        };
+        }
+    }
+
+    pub(crate) fn entry(&self) -> Result<Codec, RemuxError> {
         Ok(match &self.kind {
             Kind::Avc(record) => Avc1 {
-                visual: visual(),
+                visual: self.visual(),
                 avcc: Avcc::decode_body(&mut &record[..])?,
                 ..Avc1::default()
             }
             .into(),
             Kind::Hevc(record) => Hvc1 {
-                visual: visual(),
+                visual: self.visual(),
                 hvcc: Hvcc::decode_body(&mut &record[..])?,
                 ..Hvc1::default()
+            }
+            .into(),
+            Kind::Vp8(_) => Vp08 {
+                visual: self.visual(),
+                ..Vp08::default()
+            }
+            .into(),
+            Kind::Vp9(_, config) => Vp09 {
+                visual: self.visual(),
+                vpcc: vpcc(config),
+                ..Vp09::default()
+            }
+            .into(),
+            Kind::Av1(_, record) => Av01 {
+                visual: self.visual(),
+                av1c: Av1c::decode_body(&mut &record[..])?,
+                ..Av01::default()
             }
             .into(),
             Kind::Aac { config, rate, channels } => Mp4a {
@@ -132,6 +151,30 @@ impl Header {
                 .into()
             }
         })
+    }
+}
+
+fn audio(channel_count: u16, rate: u32) -> Audio {
+    Audio {
+        data_reference_index: 1,
+        channel_count,
+        sample_size: 16,
+        sample_rate: u16::try_from(rate).unwrap_or(0).into(),
+    }
+}
+
+fn vpcc(config: &VpConfig) -> VpcC {
+    let [color_primaries, transfer_characteristics, matrix_coefficients] = config.colours;
+    VpcC {
+        profile: config.profile,
+        level: config.level,
+        bit_depth: config.depth,
+        chroma_subsampling: config.chroma,
+        video_full_range_flag: config.full_range,
+        color_primaries,
+        transfer_characteristics,
+        matrix_coefficients,
+        codec_initialization_data: Vec::new(),
     }
 }
 

@@ -73,7 +73,7 @@ impl Silence {
                 2 => (OPUS_STEREO, OPUS_SAMPLES),
                 _ => return None,
             },
-            Kind::Avc(_) | Kind::Hevc(_) => return None,
+            Kind::Avc(_) | Kind::Hevc(_) | Kind::Vp8(_) | Kind::Vp9(..) | Kind::Av1(..) => return None,
         };
         let data = Bytes::from_static(data);
         Some(Self { data, length })

@@ -78,7 +78,9 @@ pub(super) fn header(track: &SampleTrack, id: u32) -> Result<(Header, Frame), Re
             Frame::Opus,
         )),
         Codec::Other(name) => Err(RemuxError::Codec(name.clone())),
-        Codec::H264(_) | Codec::H265(_) => Err(RemuxError::Codec("pictures among the sound".into())),
+        Codec::H264(_) | Codec::H265(_) | Codec::Vp8(_) | Codec::Vp9(_) | Codec::Av1(_) => {
+            Err(RemuxError::Codec("pictures among the sound".into()))
+        }
     }
 }
 

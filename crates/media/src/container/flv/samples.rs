@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::tag::{self, TagHeader, TagKind, Video};
 use super::times::Widened;
 use crate::container::nal::VideoCodec;
-use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, Wrapped};
+use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, Wrapped, stated};
 
 /// Times are milliseconds of 32 bits; in ns.
 pub(in crate::container) const WRAP: i64 = (1 << 32) * MS;
@@ -57,7 +57,7 @@ fn picture(track: &mut Option<SampleTrack>, first: &mut Option<u8>, data: &Bytes
             let codec = match codec {
                 VideoCodec::H264 => Codec::H264(record),
                 VideoCodec::H265 => Codec::H265(record),
-                other => Codec::Other(format!("{other:?}")),
+                other => without_nals(other, &record),
             };
             // A second configuration begins another chunk; one that only repeats the first changes nothing.
             track.get_or_insert(SampleTrack {
@@ -80,7 +80,7 @@ fn picture(track: &mut Option<SampleTrack>, first: &mut Option<u8>, data: &Bytes
             let end = size.map_or(data.len(), |size| data.len().min(at.saturating_add(size)));
             let unknown = || SampleTrack {
                 is_video: true,
-                codec: Codec::Other(format!("{codec:?}")),
+                codec: without_nals(codec, &[]),
                 samples: Vec::new(),
             };
             track.get_or_insert_with(unknown).samples.push(Sample {
@@ -92,6 +92,11 @@ fn picture(track: &mut Option<SampleTrack>, first: &mut Option<u8>, data: &Bytes
         }
         Video::Nothing => {}
     }
+}
+
+/// The codec of pictures that have no NAL units, with its record; a tag states no size.
+fn without_nals(codec: VideoCodec, record: &[u8]) -> Codec {
+    stated(codec, record, None).unwrap_or_else(|| Codec::Other(format!("{codec:?}")))
 }
 
 fn sound(track: &mut Option<SampleTrack>, first: &mut Option<u8>, data: &Bytes, time: i64) {

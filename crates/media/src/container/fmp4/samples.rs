@@ -1,14 +1,16 @@
 //! The samples of a fragmented MP4 chunk. See [`crate::container::samples`].
 //!
 //! PURE. Sources: ISO/IEC 14496-12 8.8 (`moof`, `traf`, `tfhd`, `tfdt`, `trun`), 14496-14 5.6 (`esds`), 14496-15 (`avcC`, `hvcC`),
-//! the Opus in ISO Media File Format binding 4.3.2 (`dOps`).
+//! the Opus in ISO Media File Format binding 4.3.2 (`dOps`), those of the VP codecs (`vpcC`) and of AV1 (`av1C`).
 
 use bytes::Bytes;
 
 use super::boxes::{Fields, Header, Parsed, children, find, header};
 use super::moov::{Movie, TrackConfig};
 use crate::container::Track;
-use crate::container::samples::{Codec, MAX_SAMPLES, Sample, SampleTrack, Samples, SamplesError};
+use crate::container::nal::VideoCodec;
+use crate::container::samples::sps::Size;
+use crate::container::samples::{Codec, MAX_SAMPLES, Sample, SampleTrack, Samples, SamplesError, stated};
 
 /// Reads all fragments; ends where they do.
 pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError> {
@@ -100,11 +102,24 @@ fn entry(stsd: &[u8], is_video: bool) -> Option<Codec> {
     let codec = match &kind {
         b"avc1" | b"avc3" => inner(b"avcC").map(Codec::H264),
         b"hvc1" | b"hev1" => inner(b"hvcC").map(Codec::H265),
+        b"vp08" => stated(VideoCodec::Vp8, &[], size(body)),
+        b"vp09" => stated(VideoCodec::Vp9, &inner(b"vpcC").unwrap_or_default(), size(body)),
+        b"av01" => stated(VideoCodec::Av1, &inner(b"av1C").unwrap_or_default(), size(body)),
         b"mp4a" => inner(b"esds").and_then(|esds| aac(&esds)).map(Codec::Aac),
         b"Opus" => inner(b"dOps").and_then(|dops| opus(&dops)).map(Codec::Opus),
         _ => None,
     };
     Some(codec.unwrap_or_else(|| Codec::Other(String::from_utf8_lossy(&kind).into_owned())))
+}
+
+/// The size in a VisualSampleEntry (14496-12 12.1.3).
+fn size(entry: &[u8]) -> Option<Size> {
+    let &[w0, w1, h0, h1] = entry.get(24..)?.first_chunk::<4>()?;
+    let pixels = |high, low| u32::from(u16::from_be_bytes([high, low]));
+    Some(Size {
+        width: pixels(w0, w1),
+        height: pixels(h0, h1),
+    })
 }
 
 /// The AudioSpecificConfig of an `esds` of AAC.

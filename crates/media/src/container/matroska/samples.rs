@@ -1,22 +1,26 @@
 //! The samples of a Matroska or WebM chunk. See [`crate::container::samples`].
 //!
-//! PURE. Sources: RFC 9559 5.1.3 (Cluster), 5.1.4 (Tracks), 10 (blocks and lacing), the Matroska codec mappings. Blocks have
-//! presentation times alone.
+//! PURE. Sources: RFC 9559 5.1.3 (Cluster), 5.1.4 (Tracks), 10 (blocks and lacing), the Matroska codec mappings, the WebM container
+//! guidelines (CodecPrivate of VP9). Blocks have presentation times alone.
 
 use bytes::Bytes;
 
 use super::block::Block;
 use super::ebml::{self, Header, Read};
 use super::head::{CLUSTER, INFO, SEGMENT, TIMESTAMP_SCALE, TRACKS};
-use super::tracks::{CODEC_ID, CODEC_PRIVATE, TRACK_ENTRY, TRACK_NUMBER, TrackEntry, Tracks};
+use super::tracks::{CODEC_ID, CODEC_PRIVATE, TRACK_ENTRY, TRACK_NUMBER, TrackEntry, Tracks, VIDEO};
 use crate::container::Track;
 use crate::container::nal::{self, Framing, VideoCodec};
-use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError};
+use crate::container::samples::sps::Size;
+use crate::container::samples::vpx::Vp9;
+use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, stated};
 
 const TIMESTAMP: u32 = 0xE7;
 const SIMPLE_BLOCK: u32 = 0xA3;
 const BLOCK_GROUP: u32 = 0xA0;
 const BLOCK: u32 = 0xA1;
+const PIXEL_WIDTH: u32 = 0xB0;
+const PIXEL_HEIGHT: u32 = 0xBA;
 
 /// Reads all elements; ends where they do.
 pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError> {
@@ -98,10 +102,14 @@ impl Reader<'_> {
             let Some(known) = number.and_then(|number| tracks.find(number)) else {
                 continue;
             };
-            let codec = codec(
-                ebml::string(child(CODEC_ID).unwrap_or_default()),
-                child(CODEC_PRIVATE).unwrap_or_default(),
-            );
+            let private = child(CODEC_PRIVATE).unwrap_or_default();
+            let size = child(VIDEO).and_then(size);
+            let codec = match known.codec {
+                // Features where MP4 and FLV have a record.
+                VideoCodec::Vp9 => Some(Codec::Vp9(Vp9::of_features(private, size))),
+                other => stated(other, private, size),
+            };
+            let codec = codec.unwrap_or_else(|| named(ebml::string(child(CODEC_ID).unwrap_or_default()), private));
             let track = |is_video| SampleTrack {
                 is_video,
                 codec,
@@ -178,7 +186,19 @@ fn is_key(entry: &TrackEntry, frame: &[u8], flagged: bool) -> bool {
     .is_some_and(|picture| picture.key.is_key())
 }
 
-fn codec(id: &[u8], private: &[u8]) -> Codec {
+/// The size that a `Video` element states.
+fn size(video: &[u8]) -> Option<Size> {
+    let pixels = |id| {
+        let found = ebml::children(video).flatten().find(move |child| child.id == id)?;
+        ebml::uint(found.body).and_then(|pixels| u32::try_from(pixels).ok())
+    };
+    Some(Size {
+        width: pixels(PIXEL_WIDTH)?,
+        height: pixels(PIXEL_HEIGHT)?,
+    })
+}
+
+fn named(id: &[u8], private: &[u8]) -> Codec {
     let private = Bytes::copy_from_slice(private);
     match id {
         b"V_MPEG4/ISO/AVC" if !private.is_empty() => Codec::H264(private),

@@ -18,6 +18,7 @@ pub use framing::{Framing, find_start_code};
 pub(super) use framing::{Nals, real_framing};
 use kind::recovery_frame_cnt;
 pub(super) use kind::{NalKind, exp_golomb, h264_kind, h265_kind};
+pub(super) use obu::{SEQUENCE_HEADER, TEMPORAL_DELIMITER, obus};
 use obu::{classify_av1, vp9_key};
 
 /// Video coding formats whose key frames are known.

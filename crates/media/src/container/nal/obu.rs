@@ -1,8 +1,71 @@
-//! Key frames of VP9 and AV1, by their first header.
+//! Key frames of VP9 and AV1, by their first header; and the OBUs of AV1.
 //!
-//! PURE. Sources: the VP9 bitstream specification (6.2), the AV1 bitstream specification (5.3, 5.9).
+//! PURE. Sources: the VP9 bitstream specification (6.2), the AV1 bitstream specification (5.3, 5.9, 6.2.2).
+
+use std::ops::Range;
 
 use super::{Key, Picture};
+
+/// `OBU_SEQUENCE_HEADER`.
+pub(in crate::container) const SEQUENCE_HEADER: u8 = 1;
+/// `OBU_TEMPORAL_DELIMITER`.
+pub(in crate::container) const TEMPORAL_DELIMITER: u8 = 2;
+
+/// An open bitstream unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::container) struct Obu {
+    /// `obu_type`.
+    pub(in crate::container) kind: u8,
+    /// Where it begins.
+    pub(in crate::container) at: usize,
+    /// What follows its header and size.
+    pub(in crate::container) body: Range<usize>,
+}
+
+/// The OBUs of a temporal unit, up to the first that is not all there. One without a size is the last (AV1 5.3.1).
+pub(in crate::container) fn obus(data: &[u8]) -> impl Iterator<Item = Obu> + '_ {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let at = next;
+        let header = head(data, at)?;
+        let size = header.size?;
+        let end = size.map_or(Some(data.len()), |size| header.body.checked_add(size));
+        next = end.filter(|end| *end <= data.len())?;
+        Some(Obu {
+            kind: header.kind,
+            at,
+            body: header.body..next,
+        })
+    })
+}
+
+/// The header of an OBU, as far as it is there.
+struct Head {
+    kind: u8,
+    /// Where its body begins.
+    body: usize,
+    /// Of the body. Outer `None`: it cannot be read; inner: it has none.
+    size: Option<Option<usize>>,
+}
+
+fn head(data: &[u8], at: usize) -> Option<Head> {
+    let &header = data.get(at)?;
+    let has_extension = header & 4 != 0;
+    let mut body = at + if has_extension { 2 } else { 1 };
+    let size = if header & 2 == 0 {
+        Some(None)
+    } else {
+        leb128(data.get(body..).unwrap_or_default()).map(|(size, len)| {
+            body += len;
+            Some(size)
+        })
+    };
+    Some(Head {
+        kind: header >> 3 & 0xf,
+        body,
+        size,
+    })
+}
 
 /// VP9 `uncompressed_header`: frame_marker(2), profile_low, profile_high, [reserved], show_existing_frame, frame_type.
 pub(super) fn vp9_key(b: u8) -> bool {
@@ -21,27 +84,17 @@ pub(super) fn classify_av1(data: &[u8], complete: bool) -> Option<Picture> {
     let no = complete.then_some(Picture::plain(Key::No));
     let mut pos = 0usize;
     loop {
-        let Some(&header) = data.get(pos) else { return no };
-        let kind = header >> 3 & 0xf;
-        let has_extension = header & 4 != 0;
-        let has_size = header & 2 != 0;
-        pos += if has_extension { 2 } else { 1 };
-        let size = if has_size {
-            let Some((size, n)) = leb128(data.get(pos..).unwrap_or_default()) else {
-                return no;
-            };
-            pos += n;
-            Some(size)
-        } else {
-            None
+        let Some(Head { kind, body, size }) = head(data, pos) else {
+            return no;
         };
+        let Some(size) = size else { return no };
         // OBU_FRAME_HEADER, OBU_FRAME: show_existing_frame(1), frame_type(2); 0 is KEY_FRAME.
         if kind == 3 || kind == 6 {
-            let Some(&b) = data.get(pos) else { return no };
+            let Some(&b) = data.get(body) else { return no };
             let key = b & 0x80 == 0 && b & 0x60 == 0;
             return Some(Picture::plain(if key { Key::Closed } else { Key::No }));
         }
-        let Some(next) = size.and_then(|s| pos.checked_add(s)) else {
+        let Some(next) = size.and_then(|s| body.checked_add(s)) else {
             return Some(Picture::plain(Key::No));
         };
         pos = next;

@@ -2,6 +2,8 @@
 //!
 //! PURE. Sources: ITU-T H.264 7.3.2.1.1, H.265 7.3.2.2 and 7.3.3, ISO/IEC 14496-15 5.3.3.1 and 8.3.3.1.
 
+use super::bits::Bits;
+
 /// Width and height in pixels, cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -12,46 +14,8 @@ pub struct Size {
 }
 
 /// Bits of an RBSP, from the NAL unit with its header.
-struct Bits {
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Bits {
-    fn of_nal(nal: &[u8], header: usize) -> Self {
-        Self {
-            bytes: unescaped(nal.get(header..).unwrap_or_default()),
-            at: 0,
-        }
-    }
-
-    fn bit(&mut self) -> Option<u32> {
-        let byte = self.bytes.get(self.at / 8)?;
-        let bit = byte >> (7 - self.at % 8) & 1;
-        self.at += 1;
-        Some(bit.into())
-    }
-
-    fn bits(&mut self, count: u32) -> Option<u32> {
-        (0..count).try_fold(0u32, |value, _| Some(value << 1 | self.bit()?))
-    }
-
-    /// ue(v), 9.1.
-    fn ue(&mut self) -> Option<u32> {
-        let mut zeros = 0;
-        while self.bit()? == 0 {
-            zeros += 1;
-            if zeros > 31 {
-                return None;
-            }
-        }
-        Some((1u32 << zeros) - 1 + self.bits(zeros)?)
-    }
-
-    /// se(v): its magnitude and sign do not matter here.
-    fn se(&mut self) -> Option<()> {
-        self.ue().map(drop)
-    }
+fn bits_of(nal: &[u8], header: usize) -> Bits {
+    Bits::of(unescaped(nal.get(header..).unwrap_or_default()))
 }
 
 fn unescaped(data: &[u8]) -> Vec<u8> {
@@ -92,7 +56,7 @@ fn is_high(profile: u32) -> bool {
 }
 
 fn h264(sps: &[u8]) -> Option<Format> {
-    let mut bits = Bits::of_nal(sps, 1);
+    let mut bits = bits_of(sps, 1);
     let profile = bits.bits(8)?;
     // Constraint flags and level_idc, then the id.
     bits.bits(16)?;
@@ -195,7 +159,7 @@ pub fn h265_size(sps: &[u8]) -> Option<Size> {
 
 /// Format, and sps_max_sub_layers_minus1.
 fn h265(sps: &[u8]) -> Option<(Format, u32)> {
-    let mut bits = Bits::of_nal(sps, 2);
+    let mut bits = bits_of(sps, 2);
     bits.bits(4)?;
     let sub_layers = bits.bits(3)?;
     bits.bit()?;

@@ -15,7 +15,7 @@ pub(super) fn whole_pictures(track: &mut SampleTrack) {
     let (codec, record) = match &track.codec {
         Codec::H264(record) => (VideoCodec::H264, record),
         Codec::H265(record) => (VideoCodec::H265, record),
-        Codec::Aac(_) | Codec::Opus(_) | Codec::Other(_) => return,
+        _ => return,
     };
     let size = match codec {
         VideoCodec::H264 => codec::avc_length_size(record),
