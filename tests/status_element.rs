@@ -427,6 +427,30 @@ fn an_error_of_another_element_is_told_beside_the_applications_own_handlers() {
 }
 
 #[test]
+fn an_error_is_told_of_a_bin_that_played_before_it_was_added_and_was_moved_to_another_pipeline() {
+    init();
+    let line = format!("{CAMERA} ! identity name=in ! {} ! fakesink async=false", status("one"));
+    let camera = gst::parse::bin_from_description(&line, false).unwrap();
+    camera.set_state(gst::State::Playing).unwrap();
+    for _ in 0..2 {
+        let pipeline = gst::Pipeline::new();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        pipeline.add(&camera).unwrap();
+        camera.sync_state_with_parent().unwrap();
+        wait_until_streaming(&pipeline, &["one"]);
+        let end = std::time::Instant::now() + SOON;
+        while phase(&pipeline, "one") != "error" {
+            assert!(std::time::Instant::now() < end, "{}", phase(&pipeline, "one"));
+            fail(&pipeline, "in");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        pipeline.remove(&camera).unwrap();
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+    camera.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn an_error_behind_it_is_an_error_though_the_source_ends_with_one_of_its_own() {
     let line = StatusLine::new(
         &format!("{DEAD} shutdown-timeout=0"),

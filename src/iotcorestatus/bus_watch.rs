@@ -7,27 +7,50 @@
 use gst::glib;
 use gst::prelude::*;
 
-use super::downstream;
 use super::report::{Chunk, Event, Gap, Problem};
 use gcstreamer_schema::structures::{chunk_uploaded, gap};
 
-/// A connection to the bus; ends when dropped. Do not drop it while holding a lock that the handler takes.
+/// The bus that a session listens to. Do not drop it while holding a lock that the handler takes.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    watch: Option<BusWatch>,
+    has_ended: bool,
+}
+
+impl Watched {
+    /// Listens to this bus if that is another one than before, or none. Returns what it listened to.
+    pub(super) fn follow(&mut self, bus: Option<gst::Bus>, on_message: impl Fn(&gst::Message) + Send + Sync + 'static) -> Self {
+        let is_current = self.watch.as_ref().map(|watch| &watch.bus) == bus.as_ref();
+        if is_current || self.has_ended {
+            return Self::default();
+        }
+        let watch = bus.map(|bus| BusWatch::new(bus, on_message));
+        std::mem::replace(self, Self { watch, has_ended: false })
+    }
+
+    /// Listens to nothing from now on. Returns what it listened to.
+    pub(super) fn end(&mut self) -> Self {
+        let has_ended = true;
+        std::mem::replace(self, Self { watch: None, has_ended })
+    }
+}
+
+/// A connection to the bus; ends when dropped.
 #[derive(Debug)]
-pub(super) struct BusWatch {
+struct BusWatch {
     bus: gst::Bus,
     handler: Option<glib::SignalHandlerId>,
 }
 
 impl BusWatch {
-    /// Listens on the bus of the pipeline that the element is in; `None` if it has no bus.
-    pub(super) fn new(element: &gst::Element, on_message: impl Fn(&gst::Message) + Send + Sync + 'static) -> Option<Self> {
-        let bus = downstream::top_of(element).bus()?;
+    /// Listens on this bus.
+    fn new(bus: gst::Bus, on_message: impl Fn(&gst::Message) + Send + Sync + 'static) -> Self {
         bus.enable_sync_message_emission();
         let handler = bus.connect_sync_message(None, move |_, message| on_message(message));
-        Some(Self {
+        Self {
             bus,
             handler: Some(handler),
-        })
+        }
     }
 }
 

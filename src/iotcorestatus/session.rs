@@ -13,7 +13,7 @@ use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
 
-use super::bus_watch::{self, BusWatch};
+use super::bus_watch::{self, Watched};
 use super::command_queue::CommandQueue;
 use super::counters::{Counters, mono, now};
 use super::debug::CAT;
@@ -69,7 +69,7 @@ pub(super) struct Session {
     /// The start of the link, while it waits for another one that reads the same files.
     link_start: Mutex<Option<tokio::task::AbortHandle>>,
     waiting: Mutex<Waiting>,
-    bus_watch: Mutex<Option<BusWatch>>,
+    bus_watch: Mutex<Watched>,
     timer: Mutex<Option<tokio::task::AbortHandle>>,
     /// Polls of the timer so far.
     polls: AtomicU32,
@@ -127,7 +127,7 @@ impl Session {
             .warnings
             .into_iter()
             .for_each(|text| poster.post(Post::Warning(text)));
-        session.watch_bus(element, src);
+        session.watch_bus(element);
         // Before the first frame: a sink that is seen only behind it would count as one that appears in mid-stream.
         session.sinks.refresh();
         session.handle([Event::Sinks(session.samples())]);
@@ -190,14 +190,18 @@ impl Session {
         self.counters.wake.notify_one();
     }
 
-    fn watch_bus(self: &Arc<Self>, element: &gst::Element, src: &gst::Pad) {
-        let (weak, ours, src) = (Arc::downgrade(self), element.downgrade(), src.downgrade());
-        let watch = BusWatch::new(element, move |message| {
-            if let (Some(session), Some(ours), Some(src)) = (weak.upgrade(), ours.upgrade(), src.upgrade()) {
-                session.on_message(message, &ours, &src);
+    /// Listens to the bus of the pipeline that the element is in by now: a camera's bin may have played before it was added.
+    fn watch_bus(self: &Arc<Self>, element: &gst::Element) {
+        let bus = downstream::top_of(element).bus();
+        let (weak, ours) = (Arc::downgrade(self), element.downgrade());
+        let on_message = move |message: &gst::Message| {
+            if let (Some(session), Some(ours)) = (weak.upgrade(), ours.upgrade()) {
+                session.on_message(message, &ours);
             }
-        });
-        *lock(&self.bus_watch) = watch;
+        };
+        // Dropped without the lock: disconnecting waits for a running handler.
+        let before = lock(&self.bus_watch).follow(bus, on_message);
+        drop(before);
     }
 
     /// Passes events to the reporter, polls it and publishes its output. Returns when to poll next, at the latest.
@@ -273,7 +277,8 @@ impl Session {
     }
 
     /// Executes one poll of the timer. Returns when to poll next, at the latest.
-    fn poll(&self, element: &gst::Element) -> u64 {
+    fn poll(self: &Arc<Self>, element: &gst::Element) -> u64 {
+        self.watch_bus(element);
         let polls = self.polls.fetch_add(1, Relaxed);
         if polls.is_multiple_of(WALK_EVERY) || self.sinks.is_empty() {
             self.sinks.refresh();
@@ -292,7 +297,7 @@ impl Session {
     }
 
     /// Handles a message on the bus, in the thread that posts it.
-    fn on_message(&self, message: &gst::MessageRef, ours: &gst::Element, src_pad: &gst::Pad) {
+    fn on_message(&self, message: &gst::MessageRef, ours: &gst::Element) {
         let Some(mut event) = bus_watch::event_of(message) else {
             return;
         };
@@ -311,7 +316,7 @@ impl Session {
                 Relation::AnothersCamera => false,
             },
             // If downstream pulls, no EOS event passes, and a demuxer may never ask for more than the file holds.
-            Event::Eos => src_pad.mode() == gst::PadMode::Pull,
+            Event::Eos => ours.static_pad("src").is_some_and(|src| src.mode() == gst::PadMode::Pull),
             _ => self.sinks.contains(src),
         };
         if is_relevant {
@@ -367,8 +372,8 @@ impl Session {
         self.handle([Event::Stopping, Event::Sinks(self.samples())]);
         self.wait_for_cause(stop.until(CAUSE_WAIT));
         // Taken out first: disconnecting waits for a running handler, so no lock may be held.
-        let watch = lock(&self.bus_watch).take();
-        drop(watch);
+        let watched = lock(&self.bus_watch).end();
+        drop(watched);
         let Some(link) = self.link.get() else { return };
         let last = lock(&self.reporter).final_status(&self.counters.snapshot(), now());
         let last = last.map_or_else(Wanted::default, |(status, with_state)| self.wanted(&status, with_state));
