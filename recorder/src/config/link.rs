@@ -93,8 +93,9 @@ mod tests {
 
     /// The client id of the recorder of this name.
     fn client_id(name: &str) -> String {
-        let text =
-            format!("bucket = \"b\"\n[mqtt]\nhost = \"h\"\nname = \"{name}\"\n[[camera]]\nid = \"cam1\"\nurl = \"rtsp://h/s\"");
+        let text = format!(
+            "bucket = \"bucket\"\n[mqtt]\nhost = \"h\"\nname = \"{name}\"\n[[camera]]\nid = \"cam1\"\nurl = \"rtsp://h/s\""
+        );
         let config = parse(&text, &Surroundings::default()).unwrap();
         let prefix = config.presence_prefix("host").unwrap();
         let Some(super::super::Broker::Mqtt(mqtt)) = &config.broker else {
