@@ -365,7 +365,7 @@ impl Recording {
                 }
                 torn::drop_torn(&front, &back, video, is_rtp);
             }
-            timestamps::separate(&back);
+            timestamps::separate(&back, &self.teller);
         }
         if let Some(depayloader) = bin.by_name("latm") {
             latm::strip_first_length(&depayloader);

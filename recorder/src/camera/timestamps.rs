@@ -7,9 +7,12 @@
 //! with `mpegtsmux`). Where the segment is moved, nothing is corrected.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use gst::prelude::*;
 use gstgcstreamer::base::lock::lock;
+
+use super::watch::{News, Teller};
 
 /// Running times further apart than this are no rounding.
 const APART: u64 = 1_000_000_000;
@@ -88,13 +91,22 @@ pub(super) fn align(timestamper: &gst::Element) {
 }
 
 /// Pictures in a row that have one time get times of their own, a millisecond apart. A camera that sends what it has gathered at once makes
-/// the jitter buffer give them one, and of pictures of one time a player shows the last.
-pub(super) fn separate(pad: &gst::Pad) {
-    let state = Mutex::new(Separation::default());
+/// the jitter buffer give them one, and of pictures of one time a player shows the last. Time stamps that stand still say nothing: those
+/// pictures get the times at which they come.
+pub(super) fn separate(pad: &gst::Pad, teller: &Teller) {
+    let (state, teller, began) = (Mutex::new(Separation::default()), teller.clone(), Instant::now());
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
             let time = buffer.pts().map(gst::ClockTime::nseconds);
-            let own = lock(&state).next(time);
+            let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let (own, has_stopped) = {
+                let mut state = lock(&state);
+                let stood_still = state.stands_still;
+                (state.next(time, now), state.stands_still && !stood_still)
+            };
+            if has_stopped {
+                teller.tell(News::Warning(STANDS_STILL.to_owned()));
+            }
             if own != time {
                 buffer.make_mut().set_pts(own.map(gst::ClockTime::from_nseconds));
             }
@@ -103,21 +115,45 @@ pub(super) fn separate(pad: &gst::Pad) {
     });
 }
 
-/// The last picture's time, and the one that it got.
+const STANDS_STILL: &str = "the time stamps of the camera's pictures stand still, so they are dated by their arrival; restart the camera, or renew its firmware";
+
+/// Times of pictures in a row, ns.
 #[derive(Debug, Default)]
-struct Separation(Option<(u64, u64)>);
+struct Separation {
+    /// The last picture's time, and the one that it got.
+    last: Option<(u64, u64)>,
+    /// When the first of those came that have one time, and the one that it got.
+    first: Option<(u64, u64)>,
+    /// They still come after [`Self::PATIENCE`].
+    stands_still: bool,
+}
 
 impl Separation {
-    /// The parser gives no time to a picture that has the one of the picture before.
-    fn next(&mut self, time: Option<u64>) -> Option<u64> {
-        const STEP: u64 = 1_000_000;
-        let own = match (self.0, time) {
-            (Some((before, own)), Some(time)) if (before..own + STEP).contains(&time) => own + STEP,
-            (Some((_, own)), None) => own + STEP,
-            (_, Some(time)) => time,
-            (None, None) => return None,
+    const STEP: u64 = 1_000_000;
+    /// What a camera has gathered comes faster.
+    const PATIENCE: u64 = 1_000_000_000;
+
+    /// The time of a picture that comes at `now`. The parser gives none to a picture that has the one of the picture before.
+    fn next(&mut self, time: Option<u64>, now: u64) -> Option<u64> {
+        let is_one = |(before, own): &(u64, u64)| {
+            // Times that go on after they stood still are behind those that were given.
+            time.is_none_or(|time| time < own + Self::STEP && (self.stands_still || time >= *before))
         };
-        self.0 = Some((time.unwrap_or(own), own));
+        let own = match self.last.filter(is_one) {
+            Some((_, own)) => {
+                let (came, first) = *self.first.get_or_insert((now, own));
+                let passed = now.saturating_sub(came);
+                self.stands_still |= passed > Self::PATIENCE;
+                let arrival = if self.stands_still { first + passed } else { 0 };
+                arrival.max(own + Self::STEP)
+            }
+            None => {
+                let time = time?;
+                (self.first, self.stands_still) = (Some((now, time)), false);
+                time
+            }
+        };
+        self.last = Some((time.unwrap_or(own), own));
         Some(own)
     }
 }
@@ -130,11 +166,40 @@ mod tests {
     fn pictures_of_one_time_get_times_of_their_own_and_others_keep_theirs() {
         let mut separation = Separation::default();
         let ms = |ms: u64| ms * 1_000_000;
-        let times = [0, 715, 715, 715, 774, 740, 867].map(|time| separation.next(Some(ms(time) + time % 2)).unwrap());
+        let times = [0, 715, 715, 715, 774, 740, 867].map(|time| separation.next(Some(ms(time) + time % 2), ms(time)).unwrap());
         assert_eq!(
             times,
             [0, 715_000_001, 716_000_001, 717_000_001, ms(774), ms(740), 867_000_001]
         );
+    }
+
+    #[test]
+    fn pictures_whose_times_stand_still_get_those_of_their_arrival() {
+        let ms = |ms: u64| ms * 1_000_000;
+        // The parser gives no time where it is the one before; a clock that counts in a wrong unit creeps.
+        let stopped = |_: u64| Some(ms(70));
+        let nameless = |at: u64| (at == 0).then_some(ms(70));
+        let creeps = |at: u64| Some(ms(70) + at * 1000);
+        for time in [&stopped as &dyn Fn(u64) -> Option<u64>, &nameless, &creeps] {
+            let mut separation = Separation::default();
+            let owns: Vec<u64> = (0..50)
+                .map(|n| separation.next(time(n * 100), ms(n * 100)).unwrap())
+                .collect();
+            assert!(owns.is_sorted_by(|a, b| a < b), "{owns:?}");
+            assert_eq!(owns.last(), Some(&ms(70 + 4900)));
+            assert!(separation.stands_still);
+            // They go on, behind what was given, and jump ahead of it.
+            assert_eq!(separation.next(Some(ms(200)), ms(5000)), Some(ms(5070)));
+            assert_eq!(separation.next(Some(ms(100)), ms(5100)), Some(ms(5170)));
+            assert_eq!(separation.next(Some(ms(9000)), ms(5200)), Some(ms(9000)));
+            assert!(!separation.stands_still);
+        }
+        // A burst, however many pictures are in it.
+        let mut separation = Separation::default();
+        let owns: Vec<u64> = (0..60).map(|n| separation.next(Some(ms(70)), ms(n)).unwrap()).collect();
+        assert_eq!(owns.last(), Some(&ms(70 + 59)));
+        assert_eq!(separation.next(Some(ms(4070)), ms(4000)), Some(ms(4070)));
+        assert!(!separation.stands_still);
     }
 
     #[test]

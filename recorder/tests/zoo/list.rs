@@ -68,6 +68,11 @@ fn wrong_marker(packet: &mut [u8], ends_picture: bool) {
     packet[1] = packet[1] & 0x7f | if ends_picture { 0 } else { 0x80 };
 }
 
+/// Its clock does not count.
+fn one_time(packet: &mut [u8], _: bool) {
+    packet[4..8].copy_from_slice(&[0x3b, 0x9a, 0xca, 0]);
+}
+
 fn writes(sdp: fn(&str) -> String) -> Act {
     Act {
         sdp: Some(sdp),
@@ -578,6 +583,15 @@ pub(crate) fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
             "",
             vec![Act {
                 wraps: true,
+                ..sends(&["h264"])
+            }],
+            Recorded(&[STARTED], Sound::None),
+        ),
+        (
+            "time-stands-still",
+            "",
+            vec![Act {
+                spoil: Some(one_time),
                 ..sends(&["h264"])
             }],
             Recorded(&[STARTED], Sound::None),
