@@ -87,6 +87,8 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
             branch.open();
         }
     }
+    // What another thread still sets to PLAYING would go on behind its end.
+    recording.start.wait(FREE);
     // Where the EOS has passed, nothing is held up.
     close(&recording.source, &into, FREE, || !closed.wait(Duration::ZERO));
     if let Some(sink) = &sink {
@@ -100,7 +102,9 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
     } else {
         recording.teller.tell(News::Gone);
     }
+    // Returns behind such a thread.
     let _ = recording.pipeline.set_state(gst::State::Null);
+    let _ = recording.source.set_state(gst::State::Null);
     for sender in senders {
         let _ = sender.join();
     }
@@ -155,6 +159,35 @@ fn upload(recording: &Recording, sink: &gst::Element, deadline: &Deadline) {
     }
 }
 
+/// Whether a thread is setting a pipeline to PLAYING.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    is_running: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Start {
+    /// Runs `start`, unless it is over before that.
+    pub(super) fn run(&self, is_over: impl Fn() -> bool, start: impl FnOnce()) {
+        {
+            let mut is_running = lock(&self.is_running);
+            if is_over() {
+                return;
+            }
+            *is_running = true;
+        }
+        start();
+        *lock(&self.is_running) = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until none does, at most this long.
+    fn wait(&self, timeout: Duration) {
+        let is_running = lock(&self.is_running);
+        drop(self.changed.wait_timeout_while(is_running, timeout, |is_running| *is_running));
+    }
+}
+
 /// Whether something has come to its end, as a sink that has had its EOS, or a pipeline that is built.
 #[derive(Debug, Default)]
 pub(super) struct Closed {
@@ -197,6 +230,13 @@ mod tests {
     use crate::camera::state::StartReason;
     use crate::camera::watch::Teller;
 
+    /// Once a process: a factory that is registered anew is freed under those who use it.
+    fn register() {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        gst::init().unwrap();
+        ONCE.call_once(|| gstgcstreamer::plugin_register_static().unwrap());
+    }
+
     /// A recording of a camera that is never connected to, with a spool in this folder.
     fn recording_into(folder: &std::path::Path) -> Arc<Recording> {
         recording_of(folder, |_| ()).0
@@ -231,8 +271,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_ours_while_a_recording_is_built_is_told_as_one() {
-        gst::init().unwrap();
-        gstgcstreamer::plugin_register_static().unwrap();
+        register();
         let folder = tempfile::tempdir().unwrap();
         // GLib's bindings panic at a text with a NUL.
         let (recording, mut news) = recording_of(folder.path(), |camera| {
@@ -258,8 +297,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_while_the_disk_is_slow_to_begin_loses_none_of_its_pictures() {
-        gst::init().unwrap();
-        gstgcstreamer::plugin_register_static().unwrap();
+        register();
         let folder = tempfile::tempdir().unwrap();
         let recording = recording_into(folder.path());
         let line = "videotestsrc num-buffers=40 ! video/x-raw,format=I420,width=320,height=240,framerate=15/1 ! x264enc tune=zerolatency \

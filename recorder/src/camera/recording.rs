@@ -20,7 +20,7 @@ use gst::prelude::*;
 use super::absence::Absence;
 use super::bus;
 use super::clock;
-use super::ending::Closed;
+use super::ending::{Closed, Start};
 use super::latm;
 use super::login::{Login, Misled};
 use super::plan::{self, Sound, Video};
@@ -71,6 +71,8 @@ pub struct Recording {
     pub watch: Arc<Watch>,
     choice: Arc<Choice>,
     pub(super) parts: Mutex<Parts>,
+    /// Connects, perhaps at this moment.
+    pub(super) start: Start,
     /// Its end has begun: what elements say from now on is no news.
     pub(super) ending: Arc<AtomicBool>,
     /// Its chunks are waited for no longer: later ones need the memory.
@@ -138,6 +140,7 @@ impl Recording {
             watch: Arc::new(Watch::default()),
             choice,
             parts: Mutex::default(),
+            start: Start::default(),
             ending: Arc::new(AtomicBool::new(false)),
             given_up: AtomicBool::new(false),
             closed: Arc::default(),
@@ -153,13 +156,16 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Starts it. Blocks on names and sockets.
+    /// Starts it, unless its end has begun. Blocks on names and sockets.
     pub fn play(&self) {
-        if self.pipeline.set_state(gst::State::Playing).is_err() && !self.is_ending() {
-            // Its ERROR message says more, if there is one: it comes first.
-            let text = "the pipeline does not start".to_owned();
-            self.teller.tell(News::Failed(Failure::Internal(text)));
-        }
+        let is_over = || self.is_ending();
+        self.start.run(is_over, || {
+            if self.pipeline.set_state(gst::State::Playing).is_err() && !is_over() {
+                // Its ERROR message says more, if there is one: it comes first.
+                let text = "the pipeline does not start".to_owned();
+                self.teller.tell(News::Failed(Failure::Internal(text)));
+            }
+        });
     }
 
     pub(super) fn parts(&self) -> MutexGuard<'_, Parts> {
