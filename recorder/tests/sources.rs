@@ -10,11 +10,12 @@ mod media;
 mod repack;
 mod rtmp;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use camera::{Act, Camera};
 use common::gcs_server::GcsServer;
@@ -92,12 +93,16 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
             .write_all(b"HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"camera\"\r\nContent-Length: 0\r\n\r\n");
     }
     let path = request.split(' ').nth(1).unwrap_or("/").to_owned();
+    if path == "/another-sound.ts" {
+        return send_another_sound(stream, folder);
+    }
     let kind = path.rsplit('.').next().unwrap_or_default();
     let live = match path.as_str() {
         "/live.flv" => Some("flv"),
         "/live.ts" => Some("mpegts"),
         "/mp2.ts" => Some("mpegts -c:a mp2"),
         "/mpeg4.ts" => Some("mpegts -c:v mpeg4"),
+        "/behind-key.ts" => Some("mpegts -g 120 -keyint_min 120"),
         _ => None,
     };
     if let Some(format) = live {
@@ -105,6 +110,9 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
         write!(stream, "HTTP/1.0 200 OK\r\nContent-Type: video/x-{kind}\r\n\r\n")?;
         let mut child = Ended(ffmpeg_of(sound, &format!("-f {format} pipe:1"), Stdio::piped()));
         let mut pipe = child.0.stdout.take().unwrap();
+        if path == "/behind-key.ts" {
+            discard(&mut pipe, Duration::from_millis(1500))?;
+        }
         std::io::copy(&mut pipe, &mut stream)?;
         return Ok(());
     }
@@ -126,6 +134,74 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Reads for this long what nobody gets.
+fn discard(pipe: &mut impl Read, time: Duration) -> std::io::Result<()> {
+    let until = Instant::now() + time;
+    let mut packet = [0; 188];
+    while Instant::now() < until {
+        pipe.read_exact(&mut packet)?;
+    }
+    Ok(())
+}
+
+/// MPEG-TS whose sound becomes stereo after five seconds, once in this folder.
+fn send_another_sound(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")?;
+    let changed = folder.join("changed");
+    let mono = "-t 5 -c:a aac -ar 44100 -ac 1 -f mpegts pipe:1";
+    let stereo = "-output_ts_offset 5 -c:a aac -ar 48000 -ac 2 -f mpegts pipe:1";
+    let parts: &[&str] = if changed.exists() { &[stereo] } else { &[mono, stereo] };
+    std::fs::write(&changed, "")?;
+    for out in parts {
+        let mut child = Ended(ffmpeg_of("-f lavfi -i sine=sample_rate=44100", out, Stdio::piped()));
+        std::io::copy(&mut child.0.stdout.take().unwrap(), &mut stream)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sound_that_changes_its_form_begins_a_new_session_and_is_no_fault() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let address = http(folder.path().to_path_buf());
+    let server = GcsServer::spawn_thread();
+    let recorder = Recorder::start(
+        &server,
+        &format!("[[camera]]\nid = \"cam\"\nmax-size-time = \"2s\"\nurl = \"http://{address}/another-sound.ts\"\n"),
+    );
+    let reasons = || -> Vec<String> {
+        let stored = chunks(&server, "cam");
+        common::sessions(&stored)
+            .iter()
+            .map(|chunk| chunk.get("gap-reason").to_owned())
+            .collect()
+    };
+    recorder.wait("a second session", || reasons().len() >= 2);
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert_eq!(reasons(), ["recorder-started", "reconfigured"], "{log}");
+    assert!(
+        !log.contains("unreachable") && log.contains("the camera's sound has changed"),
+        "{log}"
+    );
+    let stored = chunks(&server, "cam");
+    assert!(assert_each_plays(&stored).1 > 0, "{log}");
+}
+
+#[test]
+fn a_camera_that_is_joined_behind_its_key_frame_is_recorded_from_the_next_one_on() {
+    let address = http(PathBuf::new());
+    let server = GcsServer::spawn_thread();
+    let recorder = Recorder::start(
+        &server,
+        &format!("[[camera]]\nid = \"cam\"\nstall-timeout = \"2s\"\nurl = \"http://{address}/behind-key.ts\"\n"),
+    );
+    recorder.wait_for("cam", "recording");
+    assert_eq!(recorder.camera("cam")["reconnects"], 0);
+    let (ended, log) = recorder.stop();
+    assert!(ended.success(), "{log}");
+    assert!(assert_each_plays(&chunks(&server, "cam")).0 > 0, "{log}");
+}
+
 #[test]
 fn flv_and_mpeg_ts_over_http_are_recorded() {
     let address = http(PathBuf::new());
@@ -144,8 +220,21 @@ fn mpeg_ts_with_mp2_sound_is_recorded_with_sound_in_each_container() {
 
 #[test]
 fn what_cannot_be_recorded_outside_rtsp_is_named_too() {
-    let address = http(PathBuf::new());
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let page = "<html><body>log in</body></html>".repeat(30);
+    let json = "{\"error\": \"unauthorized\"}\n".repeat(30);
+    let noise: String = (0..3000u32)
+        .map(|i| char::from(u8::try_from(i * 7919 % 127).unwrap()))
+        .collect();
+    for (name, text) in [("page", page), ("json", json), ("empty", String::new()), ("noise", noise)] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let address = http(folder.path().to_path_buf());
     for (path, more, words) in [
+        ("page", "", ["sends text/html", "url"]),
+        ("json", "", ["sends text/plain", "url"]),
+        ("empty", "", ["sends no stream", "url"]),
+        ("noise", "", ["sends no stream", "url"]),
         ("mpeg4.ts", "", ["sends video/mpeg", "H.264"]),
         ("live.ts", "audio = \"require\"", ["no sound", "audio = \"require\""]),
     ] {
@@ -161,6 +250,37 @@ fn what_cannot_be_recorded_outside_rtsp_is_named_too() {
 }
 
 #[test]
+fn a_camera_that_cannot_be_reached_outside_rtsp_says_why_and_leaves_nothing_behind() {
+    let (tls, ..) = tls_in_front_of(&Camera::start(vec![h264()]));
+    let plain = http(PathBuf::new());
+    let closed = camera::closed_port();
+    let cameras = [
+        ("refused", format!("http://127.0.0.1:{closed}/live.ts"), "refuses connections"),
+        ("hls", format!("http://127.0.0.1:{closed}/live.m3u8"), "refuses connections"),
+        ("name", "http://no-such-host.invalid/live.ts".to_owned(), "cannot be resolved"),
+        ("certificate", format!("https://localhost:{tls}/live.ts"), "with ca-file"),
+        ("no-tls", format!("https://{plain}/live.ts"), "speaks TLS"),
+        ("rtmp", format!("rtmp://127.0.0.1:{closed}/live/cam"), "refuses connections"),
+        ("srt", "srt://no-such-host.invalid:9000".to_owned(), "cannot be resolved"),
+    ];
+    let configuration: String = cameras
+        .iter()
+        .map(|(id, url, _)| format!("[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\n"))
+        .collect();
+    let recorder = Recorder::start(&GcsServer::spawn_thread(), &configuration);
+    for (id, _, words) in &cameras {
+        let status = recorder.wait_for(id, "unreachable");
+        let reason = status["reason"].as_str().unwrap();
+        assert!(reason.contains(words) && !reason.contains("RTSP"), "{id}: {reason}");
+        // Elements that are left in READY are reported when they are freed.
+        recorder.wait("further attempts", || recorder.camera(id)["reconnects"].as_u64() > Some(3));
+        assert_eq!(recorder.camera(id)["reason"], reason, "{id}");
+    }
+    let (ended, log) = recorder.stop();
+    assert!(ended.success() && !log.contains("CRITICAL"), "{log}");
+}
+
+#[test]
 fn hls_is_recorded() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let playlist = folder.path().join("live.m3u8");
@@ -170,7 +290,7 @@ fn hls_is_recorded() {
     );
     let _sender = Ended(ffmpeg(&out, Stdio::null()));
     while std::fs::read_to_string(&playlist).map_or(0, |text| text.matches("#EXTINF").count()) < 4 {
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     let address = http(folder.path().to_path_buf());
     let url = format!("url = \"http://{address}/live.m3u8\"");
@@ -427,6 +547,65 @@ fn answering(host: &'static str, answer: impl Fn(u16) -> String + Send + 'static
         }
     });
     (port, asked)
+}
+
+/// A camera that sends each request for HTTP to this address. Its port, and what it is asked.
+fn redirecting(host: &'static str, answer: impl Fn() -> String + Send + 'static) -> (u16, Arc<Asked>) {
+    let listener = TcpListener::bind((host, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(Asked::default());
+    let noted = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let has_login = lines
+                .iter()
+                .any(|line| line.to_ascii_lowercase().starts_with("authorization:"));
+            noted
+                .lock()
+                .unwrap()
+                .push((lines.first().cloned().unwrap_or_default(), has_login));
+            let _ = write!(stream, "HTTP/1.0 {}\r\nContent-Length: 0\r\n\r\n", answer());
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn a_login_goes_to_no_host_that_an_http_camera_redirects_to() {
+    let (foreign, at_foreign) = redirecting("127.0.0.2", || {
+        "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"cam\"".to_owned()
+    });
+    let (astray, at_astray) = redirecting("127.0.0.1", move || {
+        format!("302 Found\r\nLocation: http://127.0.0.2:{foreign}/x")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cam.pw");
+    std::fs::write(&file, "hunter2-SECRET\n").unwrap();
+    let paths = [("stream", "live.ts"), ("playlist", "live.m3u8")];
+    let cameras: String = paths
+        .iter()
+        .map(|(id, path)| {
+            let (url, file) = (format!("http://127.0.0.1:{astray}/{path}"), file.display());
+            format!("[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nusername = \"rec\"\npassword-file = \"{file}\"\n")
+        })
+        .collect();
+    let recorder = Recorder::start_in(folder, &GcsServer::spawn_thread(), &cameras);
+    for (id, _) in paths {
+        let status = recorder.wait_for(id, "unreachable");
+        assert!(
+            status["reason"]
+                .as_str()
+                .unwrap()
+                .contains("redirects to another address (302)"),
+            "{status}"
+        );
+    }
+    recorder.stop();
+    let logins = |asked: &Asked| asked.lock().unwrap().iter().filter(|(_, login)| *login).count();
+    assert!(!at_astray.lock().unwrap().is_empty());
+    assert_eq!(logins(&at_foreign), 0, "{at_foreign:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The bus of a recording: messages become news. Called in streaming threads, so it only looks and sends.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use gcstreamer_schema::redact;
@@ -7,9 +8,11 @@ use gcstreamer_schema::structures::GCSSINK;
 use gst::prelude::*;
 
 use super::classify::{SourceError, classify};
+use super::reach;
 use super::recording::Recording;
 use super::state::Failure;
 use super::watch::{News, Stored};
+use crate::config::Scheme;
 
 /// Makes news of every message. It stays on the bus for [`drain`]: `iotcorestatus` listens there too, and is blind where a handler
 /// drops messages.
@@ -75,19 +78,7 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
                 false => tell(News::Failed(Failure::Setup(text))),
             }
         }
-        gst::MessageView::Error(error) if !recording.is_ending() => {
-            let is_source = message
-                .src()
-                .is_some_and(|src| src.has_as_ancestor(&recording.source) || src == recording.source.upcast_ref::<gst::Object>());
-            let failure = match (is_source, classify(&taken_apart(error, recording))) {
-                (false, Failure::Internal(text)) => Failure::Internal(text),
-                (false, _) => Failure::Internal(format!("the pipeline failed: {}", redact(&error.error().to_string()))),
-                // The source gives up where nothing was chosen: that says more.
-                (true, Failure::Unsupported(text)) => recording.fault().unwrap_or(Failure::Unsupported(text)),
-                (true, failure) => failure,
-            };
-            tell(News::Failed(failure));
-        }
+        gst::MessageView::Error(error) if !recording.is_ending() => on_error(recording, error),
         gst::MessageView::Progress(progress) => {
             let (kind, code, _) = progress.get();
             let is_source = message.src() == Some(recording.source.upcast_ref());
@@ -100,6 +91,64 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
             }
         }
         _ => {}
+    }
+}
+
+/// An ERROR of the source, or of what decodes nothing and only passes its streams on.
+fn on_error(recording: &Recording, error: &gst::message::Error) {
+    let is_source = error
+        .src()
+        .is_some_and(|src| src.has_as_ancestor(&recording.source) || src == recording.source.upcast_ref::<gst::Object>());
+    // What a source says after its first ERROR follows from it.
+    if is_source && recording.has_failed.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let failure = match (is_source, classify(&taken_apart(error, recording))) {
+        (false, Failure::Internal(text)) => Failure::Internal(text),
+        (false, _) => Failure::Internal(format!("the pipeline failed: {}", redact(&error.error().to_string()))),
+        // The source gives up where nothing was chosen: that says more.
+        (true, Failure::Unsupported(text)) => recording.fault().unwrap_or(Failure::Unsupported(text)),
+        (true, Failure::Internal(_)) if is_of_no_stream(recording, error) => recording.no_streams(),
+        (true, Failure::Internal(text)) if is_without_answer(recording, error) => return ask(recording, text),
+        (true, failure) => failure,
+    };
+    recording.teller.tell(News::Failed(failure));
+}
+
+/// Whether something came outside RTSP, and no stream was found in it.
+fn is_of_no_stream(recording: &Recording, error: &gst::message::Error) -> bool {
+    let is_type = matches!(
+        error.error().kind::<gst::StreamError>(),
+        Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType | gst::StreamError::CodecNotFound)
+    );
+    is_type && recording.has_no_pictures()
+}
+
+/// Whether an HTTP camera gave no answer, and the source does not say why. By a proxy a connection of our own would say nothing.
+fn is_without_answer(recording: &Recording, error: &gst::message::Error) -> bool {
+    let proxy = || {
+        let source = error.src()?.downcast_ref::<gst::Element>()?;
+        source
+            .has_property("proxy")
+            .then(|| source.property::<Option<String>>("proxy"))?
+    };
+    recording.setup.camera.address.scheme() == Scheme::Http
+        && error.error().matches(gst::StreamError::Failed)
+        && !recording.watch.has_arrived()
+        && proxy().is_none_or(|proxy| proxy.is_empty())
+}
+
+/// Finds out why a camera gave no answer, in a thread of its own. `otherwise`: what is told without one.
+fn ask(recording: &Recording, otherwise: String) {
+    let address = recording.setup.camera.address.clone();
+    let (teller, ending) = (recording.teller.clone(), Arc::clone(&recording.ending));
+    let asked = std::thread::Builder::new().name("ask".to_owned()).spawn(move || {
+        if !ending.load(Ordering::Relaxed) {
+            teller.tell(News::Failed(reach::ask(&address)));
+        }
+    });
+    if asked.is_err() {
+        recording.teller.tell(News::Failed(Failure::Internal(otherwise)));
     }
 }
 
@@ -128,6 +177,7 @@ fn taken_apart(error: &gst::message::Error, recording: &Recording) -> SourceErro
         is_chosen: recording.fault().is_none(),
         misled: recording.misled(),
         is_encrypted: recording.setup.camera.address.is_encrypted(),
+        scheme: Some(recording.setup.camera.address.scheme()),
         text: cause.message().to_owned(),
         debug: error.debug().map(|debug| debug.to_string()).unwrap_or_default(),
     }

@@ -4,6 +4,7 @@
 
 use super::login::Misled;
 use super::state::Failure;
+use crate::config::Scheme;
 
 /// An ERROR message, taken apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(super) struct SourceError {
     pub(super) debug: String,
     /// The connection is to be encrypted.
     pub(super) is_encrypted: bool,
+    /// How the stream is fetched.
+    pub(super) scheme: Option<Scheme>,
     /// Nothing is wrong with what the camera has announced.
     pub(super) is_chosen: bool,
     /// What was wrong with its answers.
@@ -38,8 +41,49 @@ impl SourceError {
     }
 }
 
-const NOT_SECURE: &str = "no secure connection to the camera; check host and port in url, and that it speaks TLS there; if its \
-                          certificate is its own, name its SHA-256 with tls-fingerprint, or the authority with ca-file";
+/// Why there is no answer of a camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreached {
+    NoName,
+    Refused,
+    NoRoute,
+    Silent,
+    NotSecure,
+    /// For another reason.
+    NotConnected,
+    /// There was a connection.
+    NotUnderstood,
+}
+
+/// Returns what has failed where a camera gives no answer.
+pub(super) fn unreached(why: Unreached, scheme: Scheme) -> Failure {
+    let service = match scheme {
+        Scheme::Rtsp | Scheme::Rtsps => "RTSP",
+        Scheme::Http => "HTTP",
+        Scheme::Rtmp => "RTMP",
+        Scheme::Srt => "SRT",
+    };
+    Failure::Unreachable(match why {
+        Unreached::NoName => "the name of the camera cannot be resolved; check the host in url and DNS".to_owned(),
+        Unreached::Refused => format!("the camera refuses connections; check host and port in url, and that {service} is on"),
+        Unreached::NoRoute => "there is no route to the camera; check cable, switch and address".to_owned(),
+        Unreached::Silent => "the camera does not answer".to_owned(),
+        Unreached::NotSecure => {
+            let own = match scheme {
+                Scheme::Rtsp | Scheme::Rtsps => "name its SHA-256 with tls-fingerprint, or the authority with ca-file",
+                Scheme::Http | Scheme::Rtmp | Scheme::Srt => "name it, or the authority, with ca-file",
+            };
+            format!(
+                "no secure connection to the camera; check host and port in url, and that it speaks TLS there; if its certificate is \
+                 its own, {own}"
+            )
+        }
+        Unreached::NotConnected => format!("no connection to the camera; check host and port in url, and that {service} is on"),
+        Unreached::NotUnderstood => {
+            format!("the camera's answers cannot be understood, or the connection broke; check that url is an {service} stream")
+        }
+    })
+}
 
 /// Returns what has failed. The reason names no address: those of cameras hold keys and passwords.
 pub(super) fn classify(error: &SourceError) -> Failure {
@@ -72,6 +116,7 @@ pub(super) fn classify(error: &SourceError) -> Failure {
     }
     let has = |word: &str| words.contains(word);
     let unreachable = |text: &str| Failure::Unreachable(text.to_owned());
+    let unreached = |why| unreached(why, error.scheme.unwrap_or(Scheme::Rtsp));
     match error.code.as_str() {
         "NotAuthorized" => by_status(401),
         "NotFound" => by_status(404),
@@ -81,25 +126,17 @@ pub(super) fn classify(error: &SourceError) -> Failure {
         _ if has("udp packets") => {
             unreachable("no packet of the camera comes over UDP: a firewall is in the way; set transport = \"tcp\"")
         }
-        _ if has("could not resolve") || has("resolving") || has("name or service not known") => {
-            unreachable("the name of the camera cannot be resolved; check the host in url and DNS")
-        }
-        _ if has("connection refused") => {
-            unreachable("the camera refuses connections; check host and port in url, and that RTSP is on")
-        }
-        _ if has("no route") || has("network is unreachable") || has("network unreachable") => {
-            unreachable("there is no route to the camera; check cable, switch and address")
-        }
-        _ if has("tls") || has("certificate") => unreachable(NOT_SECURE),
-        _ if has("timeout") || has("timed out") => unreachable("the camera does not answer"),
+        _ if has("could not resolve") || has("resolving") || has("name or service not known") => unreached(Unreached::NoName),
+        _ if has("connection refused") => unreached(Unreached::Refused),
+        _ if has("no route") || has("network is unreachable") || has("network unreachable") => unreached(Unreached::NoRoute),
+        _ if has("tls") || has("certificate") => unreached(Unreached::NotSecure),
+        _ if has("timeout") || has("timed out") => unreached(Unreached::Silent),
         _ if has("end-of-file") || has("eof") || has("closed") => {
             Failure::Closed("the camera has ended the connection".to_owned())
         }
         // A certificate that is not accepted is called no more than this.
-        _ if error.is_encrypted && (has("failed to connect") || has("could not connect")) => unreachable(NOT_SECURE),
-        _ if has("failed to connect") || has("could not connect") => {
-            unreachable("no connection to the camera; check host and port in url, and that RTSP is on")
-        }
+        _ if error.is_encrypted && (has("failed to connect") || has("could not connect")) => unreached(Unreached::NotSecure),
+        _ if has("failed to connect") || has("could not connect") => unreached(Unreached::NotConnected),
         _ if has("no supported stream") || has("missing plugin") || has("no suitable") => {
             Failure::Unsupported("the camera sends nothing that can be recorded; set it to H.264 or H.265".to_owned())
         }
@@ -109,7 +146,7 @@ pub(super) fn classify(error: &SourceError) -> Failure {
             || has("parse error")
             || has("read") =>
         {
-            unreachable("the camera's answers cannot be understood, or the connection broke; check that url is an RTSP stream")
+            unreached(Unreached::NotUnderstood)
         }
         _ => Failure::Internal(format!("the pipeline failed: {}", gcstreamer_schema::redact(&error.text))),
     }

@@ -8,9 +8,10 @@ use gst::prelude::*;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::absence::Absence;
+use super::advice;
 use super::ending::{self, Deadline};
 use super::files::unusable_password;
-use super::recording::{Recording, Setup};
+use super::recording::{KINDS_WAIT, Recording, Setup};
 use super::sink::Storage;
 use super::state::{Failure, StartReason};
 use super::watch::{News, Picture, Teller};
@@ -18,6 +19,8 @@ use crate::config::{Camera, Secret};
 
 /// Until the first picture.
 const FIRST_PICTURE: Duration = Duration::from_secs(15);
+/// The same where parts of pictures come: they are shown from the next key frame on.
+const FIRST_KEY: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_TO_UNIX: i64 = 2_208_988_800;
@@ -84,10 +87,12 @@ pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measu
     let began = Instant::now();
     recording.play();
     let mut first: Option<(Instant, u64, u64)> = None;
-    while measured.failure.is_none() {
+    let (mut failed, mut closing) = (None, None);
+    while failed.is_none() {
         while let Ok((_, news)) = news.try_recv() {
             match news {
-                News::Failed(failure) => measured.failure = Some(failure),
+                News::Failed(failure) => drop(failed.get_or_insert(failure)),
+                News::Closing => drop(closing.get_or_insert_with(Instant::now)),
                 News::Soundless(why) => measured.soundless = Some(why),
                 _ => {}
             }
@@ -95,19 +100,33 @@ pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measu
         let watch = &recording.watch;
         match first {
             None if watch.frames() > 0 => first = Some((Instant::now(), watch.frames(), watch.bytes())),
-            None if began.elapsed() >= FIRST_PICTURE => {
-                let text = format!("no picture within {} s", FIRST_PICTURE.as_secs());
-                measured.failure = Some(Failure::Frozen(text));
+            None => {
+                let ended = closing.and_then(|at| recording.ended(at.elapsed()));
+                failed = failed.or(ended).or_else(|| pictureless(&recording, began.elapsed()));
             }
             Some((at, ..)) if at.elapsed() >= time => break,
             _ => {}
         }
         std::thread::sleep(POLL);
     }
+    measured.failure = failed;
     read(&recording, first, &mut measured);
     measured.clock_error = Some(clock.load(Ordering::Relaxed)).filter(|ms| *ms != NONE).map(seconds);
     ending::end(&recording, &Deadline::default());
     measured
+}
+
+/// What is wrong where no picture has come within this time.
+fn pictureless(recording: &Recording, waited: Duration) -> Option<Failure> {
+    if waited < FIRST_PICTURE {
+        return recording.unsupported(KINDS_WAIT);
+    }
+    let text = match recording.watch.slices() {
+        0 => format!("no picture within {} s", FIRST_PICTURE.as_secs()),
+        _ if waited < FIRST_KEY => return None,
+        _ => format!("no key frame within {} s: {}", FIRST_KEY.as_secs(), advice::KEY_FRAMES),
+    };
+    Some(Failure::Frozen(text))
 }
 
 fn seconds(ms: i64) -> f64 {

@@ -21,6 +21,7 @@ use super::absence::Absence;
 use super::bus;
 use super::clock;
 use super::ending::{Closed, Start};
+use super::form::Form;
 use super::latm;
 use super::login::{Login, Misled};
 use super::plan::{self, Sound, Video};
@@ -35,7 +36,12 @@ use crate::config::{Audio, Camera, Container, Password, Transport};
 use gstgcstreamer::base::lock::lock;
 
 /// Reason of a camera that has closed its connection.
-pub(super) const ENDED: &str = "the camera has ended the stream";
+const ENDED: &str = "the camera has ended the stream";
+/// What the source has read before a camera closed its connection may wait for its turn: the jitter buffer holds back the first packets,
+/// over TCP for half a second.
+pub(super) const PADS_WAIT: Duration = Duration::from_millis(750);
+/// Outside RTSP another stream may follow one that cannot be recorded.
+pub(super) const KINDS_WAIT: Duration = Duration::from_secs(3);
 
 /// What a recording is made from.
 #[derive(Clone, Debug)]
@@ -73,6 +79,8 @@ pub struct Recording {
     pub(super) parts: Mutex<Parts>,
     /// Connects, perhaps at this moment.
     pub(super) start: Start,
+    /// The source has posted an ERROR.
+    pub(super) has_failed: AtomicBool,
     /// Its end has begun: what elements say from now on is no news.
     pub(super) ending: Arc<AtomicBool>,
     /// Its chunks are waited for no longer: later ones need the memory.
@@ -129,7 +137,8 @@ impl Recording {
     pub fn begin(setup: Setup, teller: Teller) -> Result<Arc<Self>, Failure> {
         let choice = Arc::new(Choice::default());
         let password = setup.password.as_ref().map(Password::clear);
-        let source = source::make(&setup.camera, password, &choice, &teller)?;
+        let watch = Arc::new(Watch::default());
+        let source = source::make(&setup.camera, password, &choice, &teller, &watch)?;
         let pipeline = gst::Pipeline::with_name(&format!("camera-{}", teller.attempt));
         pipeline.add(&source).map_err(|e| internal(&e))?;
         let recording = Arc::new(Self {
@@ -137,10 +146,11 @@ impl Recording {
             pipeline,
             source,
             teller,
-            watch: Arc::new(Watch::default()),
+            watch,
             choice,
             parts: Mutex::default(),
             start: Start::default(),
+            has_failed: AtomicBool::new(false),
             ending: Arc::new(AtomicBool::new(false)),
             given_up: AtomicBool::new(false),
             closed: Arc::default(),
@@ -226,6 +236,19 @@ impl Recording {
         self.fault().filter(|_| self.choice.has_others_alone(time))
     }
 
+    /// What is wrong where nothing was found in what came outside RTSP.
+    pub(super) fn no_streams(&self) -> Failure {
+        self.choice.no_streams()
+    }
+
+    /// What is wrong where the camera closed its connection this long ago, and no stream of pictures has come.
+    pub(super) fn ended(&self, ago: Duration) -> Option<Failure> {
+        (ago >= PADS_WAIT && self.has_no_pictures()).then(|| {
+            let unsupported = self.unsupported(Duration::ZERO);
+            unsupported.unwrap_or_else(|| Failure::Closed(ENDED.to_owned()))
+        })
+    }
+
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
     }
@@ -292,11 +315,10 @@ impl Recording {
         } else {
             Video::of_media(&encoding)
         };
-        if !is_rtp && ["video", "image"].contains(&media.as_str()) {
-            self.choice.note_pictures(video, &encoding);
-        }
-        if !is_rtp && media == "audio" {
-            self.choice.note_waiting();
+        match media.as_str() {
+            _ if is_rtp => {}
+            "audio" => self.choice.note_waiting(),
+            _ => self.choice.note_pictures(video, &encoding),
         }
         let added = match (media.as_str(), video) {
             ("video", Some(video)) if self.parts().video.is_none() => self.add_video(pad, video, is_rtp),
@@ -448,8 +470,11 @@ impl Recording {
         let outer = branch.bin.static_pad("src");
         let late = {
             let mut parts = self.parts();
-            parts.sound_label = Some(label).filter(|_| !parts.assembled);
             let late = parts.assembled;
+            parts.sound_label = Some(label).filter(|_| !late);
+            if late {
+                self.watch.is_soundless.store(true, Ordering::Relaxed);
+            }
             let branch = parts.sound.insert(branch);
             if late {
                 branch.open();
@@ -464,12 +489,25 @@ impl Recording {
     }
 
     fn watch_sound(&self, front: &gst::Pad) {
-        let (watch, teller) = (Arc::clone(&self.watch), self.teller.clone());
-        front.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if let Some(gst::PadProbeData::Buffer(buffer)) = &info.data
-                && watch.on_sound(buffer.size() as u64)
-            {
-                teller.tell(News::Flows);
+        let (watch, teller, form) = (Arc::clone(&self.watch), self.teller.clone(), Form::default());
+        let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+        front.add_probe(kinds, move |_, info| {
+            match &info.data {
+                Some(gst::PadProbeData::Buffer(_)) if watch.closed.load(Ordering::Relaxed) => {
+                    return gst::PadProbeReturn::Handled;
+                }
+                Some(gst::PadProbeData::Buffer(buffer)) if watch.on_sound(buffer.size() as u64) => teller.tell(News::Flows),
+                Some(gst::PadProbeData::Event(event)) => {
+                    if let gst::EventView::Caps(caps) = event.view()
+                        && form.changes(caps.caps())
+                        && !watch.is_soundless.load(Ordering::Relaxed)
+                    {
+                        watch.closed.store(true, Ordering::Relaxed);
+                        teller.tell(News::Failed(Failure::Changed("the camera's sound has changed".to_owned())));
+                        return gst::PadProbeReturn::Handled;
+                    }
+                }
+                _ => {}
             }
             gst::PadProbeReturn::Ok
         });
@@ -580,7 +618,10 @@ impl Recording {
                 sound.link(&into).map_err(|e| internal(&e))?;
                 into_muxer = Some(into);
             }
-            Some(sound) => self.add_nothing(sound)?,
+            Some(sound) => {
+                self.watch.is_soundless.store(true, Ordering::Relaxed);
+                self.add_nothing(sound)?;
+            }
             None => {}
         }
         {
@@ -635,6 +676,7 @@ impl Recording {
     /// Goes on without sound: the muxer would wait for it for ever.
     pub fn close_sound(&self) {
         let (pad, branch) = {
+            self.watch.is_soundless.store(true, Ordering::Relaxed);
             let mut parts = self.parts();
             parts.sound_label = None;
             let outer = parts.sound.as_ref().and_then(|branch| branch.bin.static_pad("src"));

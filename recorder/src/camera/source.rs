@@ -1,4 +1,4 @@
-//! The element that connects to a camera: `rtspsrc`, or `urisourcebin ! parsebin` for the other schemes.
+//! The element that connects to a camera: `rtspsrc`; for the other schemes see `outside`. What the camera announced of its streams.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,9 +10,10 @@ use gst_rtsp::gst_sdp::{SDPMediaRef, SDPMessage, SDPMessageRef};
 use crate::config::{Audio, Camera, Scheme, Transport};
 
 use super::login::{self, Login};
+use super::outside;
 use super::plan::{self, Sound, Video};
 use super::state::Failure;
-use super::watch::{News, Teller};
+use super::watch::{News, Teller, Watch};
 use gstgcstreamer::base::lock::lock;
 
 /// Time for a TEARDOWN: cameras without it keep the session until it times out, and have few of them.
@@ -40,8 +41,10 @@ struct Chosen {
     is_sendonly: bool,
     /// Why announced sound is not recorded.
     left: Option<String>,
-    /// Kinds of pictures that cannot be recorded.
+    /// Kinds of pictures, and outside RTSP of anything else, that cannot be recorded.
     others: Vec<String>,
+    /// Outside RTSP: what the streams come in.
+    container: Option<String>,
     /// When the first of them came outside RTSP.
     other_since: Option<Instant>,
 }
@@ -56,7 +59,20 @@ impl Choice {
         self.with(|chosen| chosen.sound)
     }
 
-    /// Pictures come outside RTSP, where nothing is announced; `None`: of a kind that cannot be recorded.
+    /// Something comes outside RTSP, where nothing is announced.
+    pub(super) fn note_container(&self, kind: &str) {
+        self.with(|chosen| {
+            chosen.container.get_or_insert_with(|| kind.to_owned());
+        });
+    }
+
+    /// What is wrong where nothing was found in what came outside RTSP.
+    pub(super) fn no_streams(&self) -> Failure {
+        let container = self.with(|chosen| chosen.container.clone());
+        sends(container.as_deref().unwrap_or("no stream"))
+    }
+
+    /// Pictures come outside RTSP; `None`: of a kind that cannot be recorded, or no pictures at all.
     pub(super) fn note_pictures(&self, video: Option<Video>, kind: &str) {
         self.with(|chosen| match video {
             Some(_) => drop(chosen.video.get_or_insert(0)),
@@ -150,13 +166,10 @@ impl Choice {
     pub(super) fn fault(&self, camera: &Camera) -> Option<Failure> {
         let chosen = self.with(|chosen| chosen.clone());
         if chosen.video.is_none() {
-            let sends = match chosen.others.first() {
-                Some(kind) if kind.len() < 20 => format!("sends {kind}"),
-                _ => "sends no pictures".to_owned(),
-            };
-            return Some(Failure::Unsupported(format!(
-                "the camera {sends}; set it to H.264 or H.265, or take the path of another stream into url"
-            )));
+            let is_picture = |kind: &&String| kind.starts_with("video/") || kind.starts_with("image/");
+            let kind = chosen.others.iter().find(is_picture).or(chosen.others.first());
+            let kind = kind.filter(|kind| kind.len() < 20);
+            return Some(sends(kind.map_or("no pictures", String::as_str)));
         }
         if camera.audio == Audio::Require && !chosen.sound {
             let text = "the camera announces no sound that can be recorded, and audio = \"require\"; switch its microphone on, set it to AAC";
@@ -164,6 +177,12 @@ impl Choice {
         }
         None
     }
+}
+
+fn sends(what: &str) -> Failure {
+    Failure::Unsupported(format!(
+        "the camera sends {what}; set it to H.264 or H.265, or take the path of another stream into url"
+    ))
 }
 
 /// Whether the pictures, or the whole session, are said to be for sending alone.
@@ -207,14 +226,15 @@ pub(super) fn make(
     password: Option<&str>,
     choice: &std::sync::Arc<Choice>,
     teller: &Teller,
+    watch: &std::sync::Arc<Watch>,
 ) -> Result<gst::Element, Failure> {
     match camera.address.scheme() {
         Scheme::Rtsp | Scheme::Rtsps => rtsp(camera, password, choice, teller),
-        Scheme::Http | Scheme::Rtmp | Scheme::Srt => other(camera, password),
+        Scheme::Http | Scheme::Rtmp | Scheme::Srt => outside::make(camera, password, choice, teller, watch),
     }
 }
 
-fn missing(element: &str, package: &str) -> Failure {
+pub(super) fn missing(element: &str, package: &str) -> Failure {
     Failure::Unsupported(format!("the element {element} is not installed; install {package}"))
 }
 
@@ -339,7 +359,7 @@ fn nobody() -> Result<gio::TlsFileDatabase, Failure> {
     authorities(std::path::Path::new(&path))
 }
 
-fn authorities(file: &std::path::Path) -> Result<gio::TlsFileDatabase, Failure> {
+pub(super) fn authorities(file: &std::path::Path) -> Result<gio::TlsFileDatabase, Failure> {
     gio::TlsFileDatabase::new(file).map_err(|error| {
         let what = match error.kind::<gio::TlsError>() {
             Some(gio::TlsError::Unavailable) => "TLS is not installed: install glib-networking".to_owned(),
@@ -347,49 +367,6 @@ fn authorities(file: &std::path::Path) -> Result<gio::TlsFileDatabase, Failure> 
         };
         Failure::Unreachable(format!("certificates cannot be checked: {what}"))
     })
-}
-
-fn other(camera: &Camera, password: Option<&str>) -> Result<gst::Element, Failure> {
-    let bin = gst::parse::bin_from_description("urisourcebin name=uri ! parsebin name=parse", false)
-        .map_err(|_| missing("urisourcebin or parsebin", "gstreamer1.0-plugins-base"))?;
-    let uri = bin
-        .by_name("uri")
-        .ok_or_else(|| missing("urisourcebin", "gstreamer1.0-plugins-base"))?;
-    let location = match (camera.address.scheme(), &camera.username, password) {
-        (Scheme::Http, Some(name), Some(password)) => camera.address.with_login(name, password),
-        _ => camera.address.secret().to_owned(),
-    };
-    uri.set_property("uri", location);
-    let (username, password) = (camera.username.clone(), password.map(str::to_owned));
-    // Read twice: a database belongs to one thread, and who asks for it later cannot fail.
-    camera.ca_file.as_deref().map(authorities).transpose()?;
-    let ca_file = camera.ca_file.clone();
-    uri.connect("source-setup", false, move |values| {
-        let source = values.get(1)?.get::<gst::Element>().ok()?;
-        let set = |names: [&str; 2], value: &Option<String>| {
-            if let (Some(name), Some(value)) = (names.into_iter().find(|name| source.has_property(name)), value) {
-                source.set_property(name, value);
-            }
-        };
-        set(["user-id", "username"], &username);
-        set(["user-pw", "password"], &password);
-        if let Some(file) = ca_file.as_deref().filter(|_| source.has_property("tls-database")) {
-            source.set_property("tls-database", authorities(file).ok());
-        }
-        None
-    });
-    let parse = bin
-        .by_name("parse")
-        .ok_or_else(|| missing("parsebin", "gstreamer1.0-plugins-base"))?;
-    let outer = bin.downgrade();
-    parse.connect_pad_added(move |_, pad| {
-        let ghost = gst::GhostPad::builder_with_target(pad).map(gst::PadBuilder::build);
-        if let (Some(bin), Ok(ghost)) = (outer.upgrade(), ghost) {
-            let _ = ghost.set_active(true);
-            let _ = bin.add_pad(&ghost);
-        }
-    });
-    Ok(bin.upcast())
 }
 
 #[cfg(test)]

@@ -181,6 +181,9 @@ pub struct Watch {
     began: Instant,
     frames: AtomicU64,
     slices: AtomicU64,
+    has_arrived: AtomicBool,
+    /// Since it was asked about.
+    arrives: AtomicBool,
     bytes: AtomicU64,
     /// ns since `began`, plus one; 0 = none.
     last_frame: AtomicU64,
@@ -191,6 +194,8 @@ pub struct Watch {
     silence: Silence,
     /// Nothing more is let through or reported.
     pub closed: AtomicBool,
+    /// Sound is not recorded, whether it comes or not.
+    pub(super) is_soundless: AtomicBool,
     has_key: AtomicBool,
     picture: Mutex<Option<Picture>>,
     pace: Mutex<Pace>,
@@ -202,6 +207,8 @@ impl Default for Watch {
             began: Instant::now(),
             frames: AtomicU64::new(0),
             slices: AtomicU64::new(0),
+            has_arrived: AtomicBool::new(false),
+            arrives: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             last_frame: AtomicU64::new(0),
             sound: AtomicU64::new(0),
@@ -209,6 +216,7 @@ impl Default for Watch {
             last_sound: AtomicU64::new(0),
             silence: Silence::default(),
             closed: AtomicBool::new(false),
+            is_soundless: AtomicBool::new(false),
             has_key: AtomicBool::new(false),
             picture: Mutex::default(),
             pace: Mutex::default(),
@@ -249,7 +257,23 @@ impl Watch {
         self.slices.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the parts of pictures so far, of RTP alone.
+    /// Bytes of the stream have come outside RTSP, whatever is in them.
+    pub(super) fn on_arrival(&self) {
+        self.has_arrived.store(true, Ordering::Relaxed);
+        self.arrives.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether bytes of the stream have come outside RTSP.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.has_arrived.load(Ordering::Relaxed)
+    }
+
+    /// Whether some have since this was asked last.
+    pub(super) fn take_arrival(&self) -> bool {
+        self.arrives.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns the parts of pictures so far.
     pub fn slices(&self) -> u64 {
         self.slices.load(Ordering::Relaxed)
     }

@@ -9,7 +9,7 @@ use gst::prelude::*;
 
 use super::{Open, Runner, STUCK, spawn};
 use crate::camera::bus;
-use crate::camera::recording::ENDED;
+use crate::camera::recording::KINDS_WAIT;
 use crate::camera::sink::Limits;
 use crate::camera::state::{Failure, State};
 use crate::camera::stats::{self, grow};
@@ -19,10 +19,6 @@ use crate::spread;
 
 /// Announced sound is waited for after the first picture.
 const SOUND_WAIT: Duration = Duration::from_secs(3);
-/// The jitter buffer holds back the first packets, over TCP for half a second.
-const PADS_WAIT: Duration = Duration::from_millis(750);
-/// Another stream may follow one that cannot be recorded.
-const KINDS_WAIT: Duration = Duration::from_secs(3);
 /// Sound that comes later is taken in once it has lasted.
 const SOUND_LASTS: Duration = Duration::from_secs(10);
 /// One rebuild for late sound.
@@ -61,6 +57,7 @@ impl Runner {
         self.give_up_stuck();
         self.look_at_kinds();
         self.look_at_closing();
+        self.look_at_arrivals();
         self.look_at_pictures();
         self.look_at_sets();
         self.spread_cuts();
@@ -107,12 +104,19 @@ impl Runner {
     /// A camera may write its first pictures and close at once: what the source has read of them still waits for its turn, and tells of
     /// the end itself.
     fn look_at_closing(&mut self) {
-        let lost = self.current().filter(|open| {
-            let is_late = open.closing.is_some_and(|at| at.elapsed() >= PADS_WAIT);
-            is_late && open.recording.has_no_pictures()
-        });
-        if let Some(attempt) = lost.map(|open| open.recording.attempt()) {
-            self.event(Event::Failed(attempt, Failure::Closed(ENDED.to_owned())));
+        let lost = self
+            .current()
+            .and_then(|open| Some((open.recording.attempt(), open.recording.ended(open.closing?.elapsed())?)));
+        if let Some((attempt, failure)) = lost {
+            self.event(Event::Failed(attempt, failure));
+        }
+    }
+
+    /// Bytes are an answer, also before a stream is found in them.
+    fn look_at_arrivals(&mut self) {
+        let arrived = self.current().filter(|open| open.recording.watch.take_arrival());
+        if let Some(attempt) = arrived.map(|open| open.recording.attempt()) {
+            self.event(Event::Answered(attempt));
         }
     }
 
