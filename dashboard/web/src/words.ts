@@ -40,7 +40,7 @@ export function skippedOver({ at, until, reason: cause }: Skipped): string {
   return `nothing is recorded here; it goes on ${moment(until, at)}${cause ? `: ${reason(cause)}` : ""}`;
 }
 
-const CODECS: Record<string, string> = { alaw: "sound as G.711 A-law", ulaw: "sound as G.711 µ-law", "ac-3": "sound as AC-3", "ec-3": "sound as E-AC-3", alac: "sound as ALAC", ipcm: "sound as PCM", sowt: "sound as PCM", twos: "sound as PCM", hvc1: "H.265 video", hev1: "H.265 video", vp8: "VP8 video", vp9: "VP9 video", av01: "AV1 video", vorbis: "Vorbis sound", opus: "Opus sound", "mp4a.40.32": "sound as MPEG layer 1", "mp4a.40.33": "sound as MP2", "mp4a.40.34": "sound as MP3" };
+const CODECS: Record<string, string> = { alaw: "sound as G.711 A-law", ulaw: "sound as G.711 µ-law", "ac-3": "sound as AC-3", "ec-3": "sound as E-AC-3", alac: "sound as ALAC", ipcm: "sound as PCM", sowt: "sound as PCM", twos: "sound as PCM", hvc1: "H.265 video", hev1: "H.265 video", vp8: "VP8 video", vp9: "VP9 video", vp08: "VP8 video", vp09: "VP9 video", av01: "AV1 video", vorbis: "Vorbis sound", opus: "Opus sound", "mp4a.40.32": "sound as MPEG layer 1", "mp4a.40.33": "sound as MP2", "mp4a.40.34": "sound as MP3" };
 
 /** Codecs as people know them, at the beginning of a sentence. */
 export function codecs(names: string[]): string {
