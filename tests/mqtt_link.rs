@@ -612,6 +612,32 @@ fn settings_that_cannot_work_are_named_at_the_start() {
             },
             "client-certificate is missing",
         ),
+        (
+            Config {
+                tls: false,
+                root_certificates: Some(device.directory.join("ca.pem")),
+                ..good.clone()
+            },
+            "root-certificates: is set and tls is off, so nothing would be encrypted; set tls=true",
+        ),
+        (
+            Config {
+                tls: false,
+                client_certificate: Some(empty.clone()),
+                root_certificates: None,
+                ..good.clone()
+            },
+            "client-certificate: is set and tls is off",
+        ),
+        (
+            Config {
+                tls: false,
+                client_key: Some(empty.clone()),
+                root_certificates: None,
+                ..good.clone()
+            },
+            "client-key: is set and tls is off",
+        ),
         (device.config(90_000), "jwt-lifetime"),
         (
             Config {

@@ -128,8 +128,9 @@ fn broker(certificate: Kind) -> Mosquitto {
 }
 
 #[test]
-fn a_self_signed_certificate_that_mosquittos_own_clients_accept_is_accepted() {
+fn a_certificate_that_mosquittos_own_clients_accept_is_accepted() {
     for kind in [
+        Kind::SignedByCommonName,
         Kind::SelfSigned,
         Kind::SelfSignedByCommonName,
         Kind::SelfSignedNoCa,
@@ -149,6 +150,10 @@ fn every_fault_of_a_certificate_is_named_with_the_next_step() {
     for (kind, wanted) in [
         (Kind::OtherName, vec!["another name than host", "set host"]),
         (Kind::SelfSignedForAnother, vec!["another name than host", "set host"]),
+        (
+            Kind::SignedByAnotherCommonName,
+            vec!["another name than host", "set host", "CN=camera.example"],
+        ),
         (Kind::Expired, vec!["has expired", "renew it"]),
         (Kind::SelfSignedExpired, vec!["has expired", "renew it"]),
         (Kind::NotYetValid, vec!["not valid yet", "set the clock"]),
@@ -180,6 +185,48 @@ fn a_broker_that_wants_a_client_certificate_says_so() {
     });
     let warning = Attempt::new(tls(&broker)).warning();
     assert!(warning.contains("client-certificate and client-key"), "{warning}");
+}
+
+#[test]
+fn a_password_that_would_leave_the_machine_unencrypted_is_reported() {
+    let config = plain(1883);
+    let broker = Mosquitto::start();
+    let Protocol::Mqtt(protocol) = config.protocol.clone() else {
+        unreachable!()
+    };
+    let protocol = Protocol::Mqtt(Plain {
+        username: Some("cam".into()),
+        password_file: Some(broker.secret("password", "pw\n")),
+        ..protocol
+    });
+    for host in ["localhost", "LOCALHOST", "127.0.0.1"] {
+        let (host, protocol) = (host.into(), protocol.clone());
+        let config = Config {
+            host,
+            port: broker.port(),
+            protocol,
+            ..config.clone()
+        };
+        let attempt = Attempt::new(config);
+        attempt.wait(|state| state.0 || !state.1.is_empty());
+        assert_eq!(attempt.reports.state.lock().unwrap().1, Vec::<String>::new());
+    }
+    let host = "broker.invalid".into();
+    let config = Config {
+        host,
+        protocol,
+        ..config
+    };
+    let warning = Attempt::new(config.clone()).warning();
+    assert!(
+        warning.contains("broker.invalid:1883 unencrypted") && warning.contains("set tls=true"),
+        "{warning}"
+    );
+    let again = Attempt::new(config).warning();
+    assert!(
+        !again.contains("unencrypted"),
+        "a recorder has a link for every camera: {again}"
+    );
 }
 
 #[test]
@@ -314,6 +361,25 @@ fn a_bridge_that_closes_right_after_connect_says_why_it_may() {
             assert!(warning.contains(text), "{warning}");
         }
         std::fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn a_broker_that_takes_no_last_will_says_what_it_may_not_allow() {
+    for line in ["retain_available false", "max_qos 0"] {
+        let broker = Mosquitto::with(Rules {
+            line: Some(line),
+            ..Rules::default()
+        });
+        let warning = Attempt::new(plain(broker.port())).warning();
+        for text in [
+            "no retained messages",
+            "no QoS 1",
+            "last will",
+            line.split(' ').next().unwrap(),
+        ] {
+            assert!(warning.contains(text), "{line}: {warning}");
+        }
     }
 }
 

@@ -23,6 +23,10 @@ pub enum Kind {
     Signed,
     /// Of our authority, for another name.
     OtherName,
+    /// As by the recipe of mosquitto's manual: of our authority, for localhost, with a common name only.
+    SignedByCommonName,
+    /// The same for another name, of an authority that is called localhost.
+    SignedByAnotherCommonName,
     Expired,
     NotYetValid,
     /// As `openssl req -x509` makes it: its own authority; `ca` returns it.
@@ -57,7 +61,7 @@ impl Kind {
     fn params(self) -> CertificateParams {
         let names = match self {
             Self::OtherName | Self::SelfSignedForAnother => vec!["camera.example".to_owned()],
-            Self::SelfSignedByCommonName => Vec::new(),
+            Self::SelfSignedByCommonName | Self::SignedByCommonName | Self::SignedByAnotherCommonName => Vec::new(),
             _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
         };
         let mut params = CertificateParams::new(names).unwrap();
@@ -97,6 +101,8 @@ pub struct Rules {
     pub access: Vec<&'static str>,
     /// The largest packet that it takes, bytes; a larger one ends the connection.
     pub largest_packet: Option<u32>,
+    /// A further line of its configuration.
+    pub line: Option<&'static str>,
 }
 
 /// A running broker. Dropping it ends the process and removes its directory.
@@ -256,6 +262,7 @@ impl Mosquitto {
             lines.push(format!("require_certificate {}", self.rules.client_certificates));
         }
         lines.extend(self.rules.largest_packet.map(|size| format!("max_packet_size {size}")));
+        lines.extend(self.rules.line.map(str::to_owned));
         lines.push(format!("allow_anonymous {}", self.rules.users.is_empty()));
         if !self.rules.users.is_empty() {
             write_private(&self.directory.join("users"), "");
@@ -290,8 +297,11 @@ impl Mosquitto {
             return;
         }
         let mut ca = CertificateParams::default();
-        ca.distinguished_name
-            .push(DnType::CommonName, format!("test authority {}", self.port));
+        let authority = match kind {
+            Kind::SignedByAnotherCommonName => "localhost".to_owned(),
+            _ => format!("test authority {}", self.port),
+        };
+        ca.distinguished_name.push(DnType::CommonName, authority);
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
         write_private(&self.ca(), &ca.pem());
@@ -305,7 +315,12 @@ impl Mosquitto {
             } else {
                 Kind::Signed.params()
             };
-            params.distinguished_name.push(DnType::CommonName, name);
+            let common_name = match (name, kind) {
+                ("server", Kind::SignedByCommonName) => "localhost",
+                ("server", Kind::SignedByAnotherCommonName) => "camera.example",
+                (name, _) => name,
+            };
+            params.distinguished_name.push(DnType::CommonName, common_name);
             params.extended_key_usages.push(purpose);
             let certificate = params.signed_by(&key, &ca).unwrap();
             write_private(&self.directory.join(format!("{name}.pem")), &certificate.pem());

@@ -1,14 +1,17 @@
 //! Reads everything that a connection needs from files: certificates, the password, the key of the token. Blocks while reading,
 //! so the driver calls it on a blocking thread.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use rustls::ClientConfig;
 
 use super::jwt::{self, TokenError};
 use super::link::Expiry;
+use super::shared::lock;
 use super::{Config, ConfigError, Plain, Protocol, tls};
 
 /// Longest password in MQTT, bytes.
@@ -22,9 +25,26 @@ pub(super) struct ConnectOptions {
     pub(super) expiry: Option<Expiry>,
 }
 
+/// Checks that no setting of TLS is set in vain: who names certificates would take the connection for encrypted.
+pub(super) fn check_tls(config: &Config) -> Result<(), ConfigError> {
+    let set = [
+        ("root-certificates", &config.root_certificates),
+        ("client-certificate", &config.client_certificate),
+        ("client-key", &config.client_key),
+    ];
+    match set.into_iter().find(|(_, file)| file.is_some()) {
+        Some((setting, _)) if !config.tls => Err(ConfigError::setting(
+            setting,
+            "is set and tls is off, so nothing would be encrypted; set tls=true, or unset it",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Reads all files once to check them. Returns notices about what works but is unsafe.
 pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
     let mut notices = Vec::new();
+    check_tls(config)?;
     if config.tls {
         tls::client_config(config)?;
     }
@@ -50,6 +70,28 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
         }
     }
     Ok(notices)
+}
+
+/// Returns a notice if the password will leave this machine unencrypted; once in a process for each broker, as a recorder has a link for
+/// every camera.
+pub(super) fn open_password(config: &Config) -> Option<String> {
+    static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let has_password = matches!(&config.protocol, Protocol::Mqtt(plain) if plain.password_file.is_some());
+    if !has_password || config.tls || is_this_machine(tls::bare_host(&config.host)) {
+        return None;
+    }
+    let address = config.address();
+    let text = format!("user name and password go to {address} unencrypted; set tls=true if the broker has a port with TLS");
+    lock(&REPORTED).insert(address).then_some(text)
+}
+
+/// Returns whether what is sent to this host leaves no machine.
+fn is_this_machine(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        // RFC 6761, 6.3.
+        Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
+    }
 }
 
 /// Reads all files again. `now` is the wall clock.

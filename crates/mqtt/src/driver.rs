@@ -10,6 +10,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::connect_options::{ConnectOptions, is_clock, read};
+use super::dial::FailedAddresses;
 use super::link::{Action, Event, Expiry, LinkState, Notification, Publish};
 use super::publish_interval::PublishInterval;
 use super::rumqtt::{Connection, ConnectionParams, Received};
@@ -79,6 +80,7 @@ struct Driver {
     /// Of the token of this connection, and when to renew it as planned when it was signed.
     token: Option<(Expiry, Duration)>,
     tokens: u64,
+    failed: FailedAddresses,
 }
 
 /// Runs until the final state is published, or the task is aborted. `wall` is the wall clock.
@@ -119,6 +121,7 @@ pub(super) async fn run(
         turn: Arc::default(),
         token: None,
         tokens: 0,
+        failed: FailedAddresses::default(),
     };
     while driver.step().await {}
 }
@@ -305,6 +308,7 @@ impl Driver {
             has_certificate: self.config.client_certificate.is_some(),
             is_first_failure: !self.link.is_outage_reported(),
             max_incoming: MAX_PACKET,
+            failed: self.failed.clone(),
         }));
     }
 }

@@ -1,6 +1,8 @@
 //! Describes why a connection failed, in a sentence that names the next step. PURE.
 
 use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
@@ -21,6 +23,40 @@ pub(super) enum Listening {
 }
 
 pub(super) const CLOSED: &str = "it closed the connection";
+
+/// A further cause where the broker closes the connection of a client with a last will (and never without one).
+pub(super) const WILL: &str =
+    ", or it allows no retained messages or no QoS 1, which the last will needs (mosquitto: retain_available, max_qos)";
+
+/// Returns the sentence for a broker that does not answer.
+pub(super) fn no_answer(seconds: u64) -> String {
+    format!("no answer within {seconds} s; check host, port, tls and the network")
+}
+
+/// Returns the sentence for a name that is not resolved.
+pub(super) fn no_lookup(seconds: u64) -> String {
+    format!("its name was not resolved within {seconds} s; check host and the name servers of this machine")
+}
+
+/// Returns the sentence for addresses none of which could be connected to, each with its error; without one if it did not answer.
+pub(super) fn unreachable(tried: &[(SocketAddr, Option<io::Error>)], seconds: u64) -> String {
+    match tried {
+        [] => "its name has no address; check host".to_owned(),
+        [(_, None)] => no_answer(seconds),
+        [(_, Some(error))] => error_text(error),
+        several => {
+            let one = |(address, error): &(SocketAddr, Option<io::Error>)| match error {
+                Some(error) => format!("{} ({})", address.ip(), error_text(error)),
+                None => format!("{} (no answer within {seconds} s)", address.ip()),
+            };
+            format!(
+                "none of its {} addresses can be connected to: {}; check host, port and the network",
+                several.len(),
+                several.iter().map(one).collect::<Vec<_>>().join(", ")
+            )
+        }
+    }
+}
 
 /// Returns the sentence for the return code of a CONNACK.
 pub(super) fn refused(code: u8, login: Login) -> String {
@@ -138,9 +174,13 @@ fn certificate_hint(reason: &CertificateError) -> Option<String> {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: this machine's clock is behind, or the certificate was made for later; set the clock first"
         }
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "its certificate has no subjectAltName; make one with it, or set root-certificates to the PEM file of its authority or of this very \
+             certificate: then its common name counts, which must be host"
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "its certificate is for another name than host; set host to a name in the certificate (its subjectAltName), or make one for \
-             this name"
+            "its certificate is for another name than host; set host to a name in the certificate (its subjectAltName, or without one its \
+             common name), or make one for this name"
         }
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate comes from an authority that is not trusted here; set root-certificates to the PEM file of that authority, or \
@@ -284,10 +324,19 @@ mod tests {
 
     #[test]
     fn a_certificate_that_is_refused_names_the_one_thing_to_change() {
+        let for_another = |presented| CertificateError::NotValidForNameContext {
+            expected: rustls::pki_types::ServerName::try_from("broker.lan").unwrap(),
+            presented,
+        };
         for (reason, names) in [
             (CertificateError::Expired, "expired"),
             (CertificateError::NotValidYet, "set the clock"),
             (CertificateError::NotValidForName, "set host"),
+            (for_another(vec!["DnsName(\"other\")".to_owned()]), "set host"),
+            (
+                for_another(Vec::new()),
+                "has no subjectAltName; make one with it, or set root-certificates",
+            ),
             (CertificateError::UnknownIssuer, "root-certificates"),
         ] {
             // As it comes from a read: twice wrapped.

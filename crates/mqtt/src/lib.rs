@@ -8,11 +8,12 @@
 //! - `backoff` PURE: how long to wait after a failure.
 //! - `key` PURE: a private key out of a PEM text; SEC1 wrapped into PKCS#8.
 //! - `jwt`: the token of a device. The only file here that names `jsonwebtoken`.
-//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate. `connect_options`: everything that is
-//!   read from files before a connection.
+//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate, and in common names. `der` PURE: values of a
+//!   certificate. `connect_options`: everything that is read from files before a connection.
 //! - `error_text` PURE: describes why a connection failed and what to do. `probe`: finds out what listens on a port that is not a
 //!   broker's.
-//! - `rumqtt`: one connection. The only file that names `rumqttc`.
+//! - `dial`: the first of a broker's addresses that connects.
+//! - `rumqtt`: one connection. The only module that names `rumqttc`.
 //! - `driver`: the task that carries out what `link` decides.
 //! - `subscriber`: a client that only listens, for a dashboard.
 //! - `publish_interval`: when a client's states were last published, beyond the life of its link.
@@ -50,6 +51,8 @@ use tokio::task::AbortHandle;
 
 mod backoff;
 mod connect_options;
+mod der;
+mod dial;
 mod driver;
 mod error_text;
 mod jwt;
@@ -274,6 +277,7 @@ impl ConfigError {
 /// Returns what is wrong with the settings.
 pub fn check(config: &Config, looks_at_files: bool) -> Result<(), ConfigError> {
     topics::Topics::new(config)?;
+    connect_options::check_tls(config)?;
     if looks_at_files {
         connect_options::check(config)?;
     }
@@ -300,6 +304,7 @@ impl Link {
     pub fn start(config: Config, runtime: &Handle, listener: Arc<dyn Listener>) -> Result<Self, ConfigError> {
         let topics = topics::Topics::new(&config)?;
         let mut notices = connect_options::check(&config)?;
+        notices.extend(connect_options::open_password(&config));
         let interval = PublishInterval::of(&topics.client_id, &config.address());
         if interval.register_link() > 0 {
             notices.push(format!(

@@ -4,6 +4,9 @@
 //! authority and refuses it as a server's own; OpenSSL's clients accept it. Here a server that presents exactly one of the given
 //! certificates, byte for byte, is accepted as well. Name and dates are still checked, and the handshake proves that the server
 //! has the key. One of X.509 version 1, which rustls cannot read as a server's own, is read by `version1`.
+//!
+//! A certificate without any subjectAltName has its name in its common name, as by the recipe of mosquitto's manual. The authorities of
+//! `root-certificates` are the user's own, so that name counts here.
 
 use std::sync::Arc;
 
@@ -14,6 +17,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::der::common_names;
 use super::error_text::{is_ca_as_server, is_version_1};
 use super::tls::TlsError;
 use super::version1;
@@ -75,10 +79,11 @@ impl ServerCertVerifier for PinnedOrSigned {
         let verdict = self
             .signed
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        if !self.pinned.contains(end_entity) {
-            return verdict;
-        }
+        let is_pinned = self.pinned.contains(end_entity);
         match verdict {
+            Ok(valid) => Ok(valid),
+            // What else there is to check was checked before the name.
+            Err(error) if !is_pinned => accept_name(Err(error), end_entity, server_name),
             // Its dates were checked before.
             Err(Error::InvalidCertificate(reason)) if is_ca_as_server(&reason) => {
                 let name = rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name);
@@ -86,13 +91,12 @@ impl ServerCertVerifier for PinnedOrSigned {
             }
             Err(Error::InvalidCertificate(reason)) if is_version_1(&reason) => {
                 version1::check_dates(end_entity, now)?;
-                if !has_common_name(end_entity, &server_name.to_str()) {
+                if !common_names(end_entity).iter().any(|name| is_name_of(name, server_name)) {
                     return Err(CertificateError::NotValidForName.into());
                 }
                 Ok(ServerCertVerified::assertion())
             }
             Err(error) => accept_name(Err(error), end_entity, server_name),
-            Ok(valid) => Ok(valid),
         }
     }
 
@@ -121,34 +125,62 @@ impl ServerCertVerifier for PinnedOrSigned {
     }
 }
 
-/// Accepts a certificate without any subjectAltName by its common name, as OpenSSL does.
+/// Accepts a certificate without any subjectAltName by a common name of its subject, as OpenSSL's clients do. If there is one, and it is
+/// another name than the server's, the error holds it.
 fn accept_name(
     checked: Result<(), Error>,
     certificate: &CertificateDer<'_>,
     server_name: &ServerName<'_>,
 ) -> Result<ServerCertVerified, Error> {
     match checked {
-        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }))
-            if presented.is_empty() && has_common_name(certificate, &server_name.to_str()) =>
+        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }))
+            if presented.is_empty() =>
         {
-            Ok(ServerCertVerified::assertion())
+            let names = common_names(certificate);
+            if names.iter().any(|name| is_name_of(name, server_name)) {
+                return Ok(ServerCertVerified::assertion());
+            }
+            let presented = names.into_iter().map(|name| format!("CN={name}")).collect();
+            Err(CertificateError::NotValidForNameContext { expected, presented }.into())
         }
         checked => checked.map(|()| ServerCertVerified::assertion()),
     }
 }
 
-/// Returns whether a common name (OID 2.5.4.3) of the certificate is `name`. In a self-signed certificate issuer and subject are
-/// the same, so it does not matter which one is found.
-fn has_common_name(certificate: &[u8], name: &str) -> bool {
-    const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
-    certificate.windows(COMMON_NAME.len()).enumerate().any(|(at, oid)| {
-        // A string type, a length below 128, the text.
-        let value = certificate.get(at.saturating_add(COMMON_NAME.len())..).unwrap_or_default();
-        match value {
-            [_, length, text @ ..] if oid == COMMON_NAME && *length < 128 => text
-                .get(..usize::from(*length))
-                .is_some_and(|text| text.eq_ignore_ascii_case(name.as_bytes())),
-            _ => false,
+/// Returns whether a common name is that of the server. `*.` stands for one label, in front of at least two.
+fn is_name_of(common_name: &str, server_name: &ServerName<'_>) -> bool {
+    let server = server_name.to_str();
+    if common_name.eq_ignore_ascii_case(&server) {
+        return true;
+    }
+    let (Some(parent), ServerName::DnsName(_), Some((_, behind))) =
+        (common_name.strip_prefix("*."), server_name, server.split_once('.'))
+    else {
+        return false;
+    };
+    parent.contains('.') && parent.eq_ignore_ascii_case(behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_common_name_is_the_servers_or_stands_for_one_label_of_it() {
+        for (common_name, server, is_it) in [
+            ("broker.lan", "broker.lan", true),
+            ("Broker.LAN", "broker.lan", true),
+            ("10.0.0.5", "10.0.0.5", true),
+            ("*.shop.lan", "broker.shop.lan", true),
+            ("*.shop.lan", "a.broker.shop.lan", false),
+            ("*.shop.lan", "shop.lan", false),
+            ("*.lan", "broker.lan", false),
+            ("*.0.0.5", "10.0.0.5", false),
+            ("broker", "broker.lan", false),
+            ("", "broker.lan", false),
+        ] {
+            let name = ServerName::try_from(server).unwrap();
+            assert_eq!(is_name_of(common_name, &name), is_it, "{common_name} for {server}");
         }
-    })
+    }
 }

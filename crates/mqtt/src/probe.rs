@@ -3,6 +3,7 @@
 //! Sends no credentials. Used once per outage, after an answer that allows several explanations.
 
 use std::io::Cursor;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,11 @@ use super::error_text::Listening;
 /// Time limit of one query.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Returns what listens there.
-pub(super) async fn what_listens(host: &str, port: u16) -> Listening {
+/// Returns what listens there. `host`: the name that a server with TLS is asked for.
+pub(super) async fn what_listens(address: SocketAddr, host: &str) -> Listening {
     let questions = [b"GET / HTTP/1.0\r\n\r\n".to_vec(), client_hello(host).unwrap_or_default()];
     for question in questions.iter().filter(|question| !question.is_empty()) {
-        let answer = tokio::time::timeout(PATIENCE, ask(host, port, question)).await;
+        let answer = tokio::time::timeout(PATIENCE, ask(address, question)).await;
         if let Ok(Ok(answer)) = answer
             && let found @ (Listening::Http | Listening::Tls) = classify(&answer)
         {
@@ -40,8 +41,8 @@ fn classify(answer: &[u8]) -> Listening {
     }
 }
 
-async fn ask(host: &str, port: u16, question: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut server = TcpStream::connect((host, port)).await?;
+async fn ask(address: SocketAddr, question: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut server = TcpStream::connect(address).await?;
     server.write_all(question).await?;
     let mut answer = vec![0; 16];
     let size = server.read(&mut answer).await?;

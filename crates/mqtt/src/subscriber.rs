@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::connect_options::{check, read};
+use super::dial::FailedAddresses;
 use super::rumqtt::{Connection, ConnectionParams, Received};
 use super::{Config, ConfigError, Protocol, tls};
 use gcstreamer_schema::redact;
@@ -51,6 +52,7 @@ pub struct Subscriber {
     backoff: Backoff,
     pause: Duration,
     is_outage: bool,
+    failed: FailedAddresses,
 }
 
 impl std::fmt::Debug for Subscriber {
@@ -83,6 +85,7 @@ impl Subscriber {
             backoff: Backoff::default(),
             pause: Duration::ZERO,
             is_outage: false,
+            failed: FailedAddresses::default(),
         })
     }
 
@@ -151,6 +154,7 @@ impl Subscriber {
             has_certificate: self.config.client_certificate.is_some(),
             is_first_failure: !self.is_outage,
             max_incoming: MAX_INCOMING,
+            failed: self.failed.clone(),
         }));
         Ok(())
     }

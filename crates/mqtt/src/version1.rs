@@ -4,36 +4,12 @@
 //! only as authorities. Used for a certificate that the user gave byte for byte; the name is checked by the caller. PURE.
 //! Source: RFC 5280 4.1 (Certificate, Validity), RFC 8446 4.2.3 (no PKCS #1 v1.5 in handshakes of TLS 1.3).
 
+use super::der::{BIT_STRING, INTEGER, SEQUENCE, expect, value};
 use gcstreamer_schema::time::parse_rfc3339;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
-
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-
-/// Splits the first DER value off: tag, content, what follows.
-fn value(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, first], rest) = input.split_first_chunk::<2>()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => rest.split_first().map(|(&len, rest)| (usize::from(len), rest))?,
-        0x82 => rest
-            .split_first_chunk::<2>()
-            .map(|(&len, rest)| (usize::from(u16::from_be_bytes(len)), rest))?,
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(len)?;
-    Some((tag, content, rest))
-}
-
-fn expect(input: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
-    value(input)
-        .filter(|(tag, ..)| *tag == wanted)
-        .map(|(_, content, rest)| (content, rest))
-}
 
 /// What follows the issuer in a certificate of version 1: validity, subject, key.
 fn behind_issuer(certificate: &[u8]) -> Option<&[u8]> {
