@@ -250,7 +250,7 @@ impl App {
         day_bounds(day, &zone).map_or(now, |(begin, _)| begin)
     }
 
-    /// What was recorded of a camera between `from` and `to` (ns since the Unix epoch); over weeks from names alone.
+    /// What was recorded of a camera between `from` and `to` (ns since the Unix epoch); over weeks mostly from names.
     ///
     /// # Errors
     /// [`IndexError`].

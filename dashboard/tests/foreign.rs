@@ -250,6 +250,29 @@ fn broken_metadata_is_no_recording_and_breaks_nothing() {
 }
 
 #[test]
+fn numbers_at_the_end_of_what_a_number_can_be_break_nothing() {
+    let (server, cuts) = (GcsServer::spawn_thread(), cuts());
+    let start = (now() - 20 * SECOND) / SECOND * SECOND;
+    store(&server, "cam", &cuts, start, &[]);
+    let objects = server.objects();
+    for ((key, object), sequence) in objects.iter().zip([u64::MAX, u64::MAX - 1]) {
+        let mut metadata: BTreeMap<String, String> = serde_json::from_value(object.meta["metadata"].clone()).unwrap();
+        let (name, _) = key.1.rsplit_once('_').unwrap();
+        metadata.insert("sequence".into(), sequence.to_string());
+        let name = format!("{}_{sequence}.flv", name.replacen("cam", "huge", 1));
+        metadata.insert("device-id".into(), "huge".into());
+        server.put_with(BUCKET, &name, &object.data, &metadata);
+    }
+    let dashboard = Dashboard::start(settings(&server));
+    let query = format!("camera=huge&from={}&to={}", iso(start), iso(start + 60 * SECOND));
+    // It is no chunk of gcssink, so nothing is recorded.
+    assert_eq!(get(&dashboard.address, "/hls/live.m3u8?camera=huge").status, 404);
+    assert_eq!(get(&dashboard.address, &format!("/hls/index.m3u8?{query}")).status, 404);
+    assert_eq!(ranges(&dashboard, "huge", start), []);
+    assert_eq!(get(&dashboard.address, "/hls/live.m3u8?camera=cam").status, 200);
+}
+
+#[test]
 fn months_have_days_of_23_and_25_hours() {
     let (server, cuts) = (GcsServer::spawn_thread(), cuts());
     // Berlin's clocks: summer time began at 2026-03-29T01:00Z and ended at 2026-10-25T01:00Z.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::{
     BUCKET, Cut, Dashboard, FLV_PICTURES, FLV_SOUND, GcsServer, SECOND, STREAMS, Stream, cut, decoded, encode, get, iso, now,
-    pause, settings, store,
+    pause, settings, store, store_as,
 };
 
 /// A recording in a bucket, and a dashboard on it.
@@ -321,6 +321,43 @@ fn the_picture_of_an_instant_is_one_frame_of_its_chunk() {
             404
         );
     }
+}
+
+#[test]
+fn what_a_drifting_clock_leaves_between_two_chunks_is_shown_as_the_chunk_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let cuts = cut(&encode(STREAMS[0], 12, folder.path()));
+    let server = GcsServer::spawn_thread();
+    let (start, session) = ((now() - 600 * SECOND) / SECOND * SECOND, "0a1b2c3d4e");
+    let (late, pause) = (200_000_000, 30 * SECOND);
+    // The second begins 200 ms after the end of the first, by its clock; the third half a minute later, and says so.
+    store_as(&server, "cam", session, &cuts[..1], start, &[]);
+    store_as(&server, "cam", session, &cuts[1..2], start + 4 * SECOND + late, &[]);
+    let mut third = cuts[2].clone();
+    third.info.gap = Some(gcstreamer_schema::GapReason::Stalled);
+    store_as(&server, "cam", session, &[third], start + 8 * SECOND + pause, &[]);
+    let dashboard = Dashboard::start(settings(&server));
+    let preview = |t: u64| get(&dashboard.address, &format!("/preview?camera=cam&t={}", iso(t)));
+    let between = start + 4 * SECOND + late / 2;
+    let picture = preview(between);
+    assert_eq!(
+        (picture.status, picture.headers.get("picture-time")),
+        (302, Some(&iso(start)))
+    );
+    let missing = start + 8 * SECOND + pause / 2;
+    assert_eq!(preview(missing).status, 404, "nothing was recorded then");
+    let playlist = |from: u64, to: u64| {
+        let path = format!("/hls/index.m3u8?camera=cam&from={}&to={}", iso(from), iso(to));
+        let reply = get(&dashboard.address, &path);
+        (reply.status, reply.text().matches("#EXTINF").count())
+    };
+    assert_eq!(playlist(between - late / 4, between + late / 4), (200, 1));
+    assert_eq!(playlist(missing, missing + SECOND).0, 404);
+    assert_eq!(
+        playlist(between, start + 5 * SECOND),
+        (200, 1),
+        "what is recorded there is enough"
+    );
 }
 
 /// Object name, bytes and metadata of a chunk of a recording.

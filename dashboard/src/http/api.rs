@@ -20,7 +20,7 @@ use super::Shared;
 use super::ask::Question;
 use super::error::ApiError;
 use crate::index::timeline::{Gap, Range, Timeline};
-use crate::index::{HOUR, IndexError};
+use crate::index::{HOUR, IndexError, PARTIAL, PARTIAL_HINT};
 
 /// Longest timeline, ns: 31 days and the hour that winter time adds.
 const LONGEST: u64 = (31 * 24 + 1) * HOUR;
@@ -72,7 +72,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Both times, ns since the Unix epoch, not further apart than `longest`.
+    /// Both times, ns since the Unix epoch and whole ms, not further apart than `longest`.
     pub(super) fn bounds(&self, longest: u64) -> Result<(u64, u64), ApiError> {
         check_camera(&self.camera)?;
         bounds(&self.from, &self.to, longest)
@@ -80,7 +80,9 @@ impl Span {
 }
 
 fn bounds(from: &str, to: &str, longest: u64) -> Result<(u64, u64), ApiError> {
-    let (from, to) = (time("from", from)?, time("to", to)?);
+    // Addresses that are made of them have ms: the same question must mean the same times.
+    let whole = |time: u64| time - time % 1_000_000;
+    let (from, to) = (whole(time("from", from)?), whole(time("to", to)?));
     if to <= from {
         return Err(ApiError::bad_request("to is not after from", TIMES));
     }
@@ -231,13 +233,19 @@ pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
                 _ = shared.ends.wait_for(|ends| *ends) => return None,
             }
         }
-        let event = match shared.app.board().await {
-            Ok(board) => Event::default().event("cameras").json_data(&*board),
-            Err(error) => Event::default().event("trouble").json_data(ApiError::from(error).told()),
+        let trouble = |told: serde_json::Value| Event::default().event("trouble").json_data(told);
+        let mut events = match shared.app.board().await {
+            Ok(board) => vec![Event::default().event("cameras").json_data(&*board)],
+            Err(error) => vec![trouble(ApiError::from(error).told())],
         };
+        if shared.app.index.is_partial().await {
+            events.push(trouble(json!({"error": PARTIAL, "hint": PARTIAL_HINT})));
+        }
         count(&shared);
-        Some((Ok::<_, Infallible>(event.unwrap_or_default()), (shared, false)))
-    });
+        let events = events.into_iter().map(|event| Ok::<_, Infallible>(event.unwrap_or_default()));
+        Some((stream::iter(events), (shared, false)))
+    })
+    .flatten();
     let news: std::pin::Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>> = Box::pin(news);
     (
         [

@@ -37,7 +37,7 @@ pub(super) async fn index(
     Question(by): Question<By>,
 ) -> Result<Response, ApiError> {
     let (from, to) = span.bounds(LONGEST)?;
-    let chunks = shared.app.index.span(&span.camera, from, to).await?;
+    let chunks = shared.app.index.shown(&span.camera, from, to).await?;
     if chunks.is_empty() {
         return Err(nothing(&shared, &span.camera, "nothing is stored of this camera in that time").await);
     }

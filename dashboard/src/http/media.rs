@@ -200,7 +200,7 @@ pub(super) fn unsatisfiable(size: u64) -> Response {
 /// `GET /preview?camera=&t=`
 pub(super) async fn preview(State(shared): State<Shared>, Question(at): Question<At>) -> Result<Response, ApiError> {
     let t = at.time()?;
-    let chunks = shared.app.index.span(&at.camera, t, t.saturating_add(1)).await?;
+    let chunks = shared.app.index.shown(&at.camera, t, t.saturating_add(1)).await?;
     let chunk = match chunks.last() {
         Some(chunk) => chunk.clone(),
         // The newest, for who asks for now: its end is some seconds old.

@@ -4,6 +4,7 @@
 //! [`ObjectMetadata`] or contradicts the name, is no chunk.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,9 @@ use gcstreamer_storage::Listed;
 
 /// A chunk longer than this is not believed, ns: a day.
 const MAX_DURATION: u64 = 86_400_000_000_000;
+
+/// A higher number is none of gcssink: numbers are added to and are in JSON, whose numbers are exact up to this one.
+pub(super) const MAX_SEQUENCE: u64 = 1 << 53;
 
 /// A clock that is set by no more than this only drifted, ms.
 const MAX_DRIFT_MS: i64 = 2000;
@@ -43,7 +47,8 @@ impl Chunk {
         let is_ours = meta.device == camera
             && says(parts.device.as_deref(), &meta.device)
             && says(parts.session.as_deref(), &meta.session)
-            && parts.sequence.is_none_or(|sequence| sequence == meta.sequence);
+            && parts.sequence.is_none_or(|sequence| sequence == meta.sequence)
+            && meta.sequence <= MAX_SEQUENCE;
         if !is_ours || meta.init_bytes > object.size {
             return None;
         }
@@ -106,6 +111,21 @@ pub fn sorted(mut chunks: Vec<Chunk>) -> Vec<Chunk> {
         is_again || a.name == b.name && a.generation == b.generation
     });
     chunks
+}
+
+/// Of chunks by [`sorted`], the last one that ends before `from` and whose next one, of which nothing says that something is missing before it,
+/// begins behind `to`.
+pub fn joined(chunks: &[Chunk], from: u64, to: u64) -> Option<&Chunk> {
+    let later = chunks.iter().filter(|chunk| chunk.meta.start >= to && !chunk.steps());
+    let later: HashMap<(&str, u64), &Chunk> = later
+        .map(|chunk| ((chunk.meta.session.as_str(), chunk.meta.sequence), chunk))
+        .collect();
+    let is_joined = |chunk: &&Chunk| {
+        let next = chunk.meta.sequence.checked_add(1);
+        let next = next.and_then(|next| later.get(&(chunk.meta.session.as_str(), next)));
+        chunk.meta.end <= from && next.is_some_and(|next| chunk.is_followed_by(next))
+    };
+    chunks.iter().filter(is_joined).max_by_key(|chunk| chunk.meta.end)
 }
 
 #[cfg(test)]
@@ -197,11 +217,41 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_a_drifting_clock_leaves_out_belongs_to_the_chunk_before_it() {
+        let mut chunks = vec![
+            chunk(0, 0, 0.0, 10.0),
+            chunk(1, 4, 1.0, 5.0),
+            chunk(0, 1, 10.2, 10.0),
+            chunk(0, 2, 40.0, 10.0),
+        ];
+        chunks[3].meta.gap = Some(Gap::Known(gcstreamer_schema::GapReason::Stalled));
+        // Times in ms.
+        let at = |chunks: &[Chunk], from: u64, to: u64| {
+            let found = joined(chunks, BASE + from * 1_000_000, BASE + to * 1_000_000);
+            found.map(|chunk| chunk.meta.sequence)
+        };
+        assert_eq!(at(&chunks, 10_050, 10_150), Some(0));
+        assert_eq!(at(&chunks, 10_050, 10_250), None, "there is one of the time itself");
+        assert_eq!(at(&chunks, 25_000, 25_100), None, "the camera stalled");
+        chunks[3].meta.gap = None;
+        assert_eq!(at(&chunks, 25_000, 25_100), Some(1));
+        chunks[3].meta.clock_step_ms = Some(20_000);
+        assert_eq!(
+            at(&chunks, 25_000, 25_100),
+            None,
+            "the clock was set forward: nothing is of that time"
+        );
+        chunks.remove(2);
+        assert_eq!(at(&chunks, 10_050, 10_150), None, "one is missing");
+    }
+
+    #[test]
     fn broken_metadata_is_no_chunk() {
         let name = format!("cam{NAME}");
         for (key, value) in [
             ("start-time", "yesterday"),
             ("sequence", "-1"),
+            ("sequence", "9007199254740993"),
             ("container", "avi"),
             ("init-bytes", "5000"),
             ("duration-ms", "99999999999"),

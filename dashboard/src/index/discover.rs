@@ -10,9 +10,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gcstreamer_schema::name::{check_device, common_prefix};
 use gcstreamer_schema::time::{parse_rfc3339, rfc3339_ms};
-use gcstreamer_storage::{Fields, ListQuery};
+use gcstreamer_storage::{Fields, ListQuery, Listed};
 
-use super::{HOUR, Index, IndexError, PARALLEL};
+use super::{HOUR, Index, IndexError, PARALLEL, is_of};
 
 /// Deepest folder that is looked into: ids of so many parts.
 const MAX_DEPTH: usize = 8;
@@ -40,6 +40,10 @@ pub(super) struct Discovered {
     cameras: BTreeSet<String>,
     /// Folders that are cameras, and when they were looked into.
     folders: HashMap<String, u64>,
+    /// Folders that were not read to their end.
+    unread: HashSet<String>,
+    /// Whether the last search ended before it had looked everywhere.
+    is_partial: bool,
 }
 
 /// The folders in a folder but those of years, which make it a camera.
@@ -47,9 +51,15 @@ struct Folder {
     name: String,
     is_camera: bool,
     inside: Vec<String>,
-    /// Whether that are all.
+    /// Whether that are all, and of each year it is known whether it holds chunks.
     is_whole: bool,
 }
+
+/// What a search for cameras says that ended before it had looked everywhere.
+pub const PARTIAL: &str =
+    "not all folders were looked at for cameras: the bucket has more than 5,000 of them, or more than 20,000 names in one";
+/// What to do then.
+pub const PARTIAL_HINT: &str = "name the cameras by --cameras; those that are shown are complete";
 
 impl Discovered {
     /// Forgets what a folder does not hold any more: itself as a camera, and what was known below folders that are gone.
@@ -68,6 +78,7 @@ impl Discovered {
         };
         self.folders.retain(|name, _| !is_gone(name));
         self.cameras.retain(|camera| !is_gone(&format!("{camera}/")));
+        self.unread.retain(|name| !is_gone(name));
     }
 }
 
@@ -91,6 +102,7 @@ impl Index {
                 self.look_into_folders(&mut discovered, now).await?;
             } else {
                 let (found, looks) = self.look_at_objects().await?;
+                Self::note(&mut discovered, looks >= LOOKS);
                 if looks < LOOKS {
                     // All were looked at: what is not there any more is no camera.
                     discovered.cameras.clear();
@@ -103,9 +115,22 @@ impl Index {
         Ok(discovered.cameras.iter().cloned().collect())
     }
 
+    /// Whether the last search for cameras ended before it had looked everywhere.
+    pub async fn is_partial(&self) -> bool {
+        self.discovered.lock().await.is_partial
+    }
+
+    /// Says once that a search ended early, until one has looked everywhere.
+    fn note(discovered: &mut Discovered, is_partial: bool) {
+        if is_partial && !discovered.is_partial {
+            tracing::warn!("{PARTIAL}; {PARTIAL_HINT}");
+        }
+        discovered.is_partial = is_partial;
+    }
+
     async fn look_into_folders(&self, discovered: &mut Discovered, now: u64) -> Result<(), IndexError> {
         let mut level = vec![String::new()];
-        let mut listed = 0;
+        let (mut listed, mut is_partial) = (0, false);
         // The root is a level, too.
         for _ in 0..=MAX_DEPTH {
             level.retain(|folder| {
@@ -114,6 +139,7 @@ impl Index {
                     .get(folder)
                     .is_none_or(|at| now.saturating_sub(*at) >= HOUR)
             });
+            is_partial |= level.len() > MAX_FOLDERS - listed;
             level.truncate(MAX_FOLDERS - listed);
             listed += level.len();
             let known = discovered.folders.clone();
@@ -123,12 +149,18 @@ impl Index {
             level = Vec::new();
             while let Some(folder) = folders.try_next().await? {
                 discovered.forget(&folder);
+                if folder.is_whole {
+                    discovered.unread.remove(&folder.name);
+                } else {
+                    discovered.unread.insert(folder.name.clone());
+                }
                 if folder.is_camera {
                     discovered.cameras.insert(camera_of(&folder.name).to_owned());
                     discovered.folders.insert(folder.name, now);
                 }
                 // A bucket may hold folders without end, of which no more than these are ever listed.
                 let room = MAX_FOLDERS.saturating_sub(listed + level.len());
+                is_partial |= folder.inside.len() > room;
                 level.extend(folder.inside.into_iter().take(room));
             }
             drop(folders);
@@ -136,6 +168,7 @@ impl Index {
                 break;
             }
         }
+        Self::note(discovered, is_partial || !discovered.unread.is_empty());
         Ok(())
     }
 
@@ -165,19 +198,25 @@ impl Index {
             }
         }
         let looks = stream::iter(years).map(async |year| Ok::<_, IndexError>((self.holds_chunks(&folder, &year).await?, year)));
-        let looks: Vec<(bool, String)> = looks.buffer_unordered(PARALLEL).try_collect().await?;
-        let is_camera = looks.iter().any(|(is_ours, _)| *is_ours);
-        inside.extend(looks.into_iter().filter(|(is_ours, _)| !is_ours).map(|(_, other)| other));
+        let looks: Vec<(Option<bool>, String)> = looks.buffer_unordered(PARALLEL).try_collect().await?;
+        let is_camera = looks.iter().any(|(is_ours, _)| *is_ours == Some(true));
+        let is_known = is_camera || looks.iter().all(|(is_ours, _)| is_ours.is_some());
+        inside.extend(
+            looks
+                .into_iter()
+                .filter(|(is_ours, _)| *is_ours == Some(false))
+                .map(|(_, other)| other),
+        );
         Ok(Folder {
             name: folder,
             is_camera,
             inside,
-            is_whole,
+            is_whole: is_whole && is_known,
         })
     }
 
-    /// Whether an object of that year has the name of a chunk of this camera.
-    async fn holds_chunks(&self, folder: &str, year: &str) -> Result<bool, IndexError> {
+    /// Whether an object of that year has the name of a chunk of this camera. `None`: none of so many has, and there are more.
+    async fn holds_chunks(&self, folder: &str, year: &str) -> Result<Option<bool>, IndexError> {
         let query = ListQuery {
             prefix: year.to_owned(),
             max_results: Some(10),
@@ -187,13 +226,14 @@ impl Index {
         let camera = camera_of(folder);
         // What no sink would take as its device is not asked for either.
         if check_device(camera).is_err() {
-            return Ok(false);
+            return Ok(Some(false));
         }
-        let page = self.list(&query).await?;
-        Ok(page
-            .objects
-            .iter()
-            .any(|object| self.template.read(&object.name).and_then(|parts| parts.device).as_deref() == Some(camera)))
+        let is_ours = |object: Listed| is_of(&self.template, camera, &object.name).then_some(());
+        match self.first_of(query, PAGES, is_ours).await {
+            Ok(found) => Ok(Some(found.is_some())),
+            Err(IndexError::TooMany(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// With another template: some objects, and behind what the names of a camera begin with in a year, or on a day, the next ones. Where days

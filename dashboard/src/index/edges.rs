@@ -7,12 +7,11 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use gcstreamer_storage::{Fields, ListQuery};
+use gcstreamer_storage::{Fields, ListQuery, Listed};
 
-use super::names::Named;
 use super::runs::Run;
 use super::timeline::{Piece, Timeline};
-use super::{AHEAD, Chunk, HOUR, Index, IndexError, MAX_CAMERAS, PARALLEL};
+use super::{AHEAD, Chunk, HOUR, Index, IndexError, MAX_CAMERAS, MAX_PAGES, PARALLEL, is_of};
 use crate::lock::lock;
 
 /// The first hour that is looked at, of 2020-01-01: a clock that says less is not set (`clock=suspect`), so a chunk of then says nothing
@@ -21,14 +20,12 @@ const BEGIN: u64 = 438_288;
 /// The first step backwards, hours.
 const STEP: u64 = 4;
 /// What lies around a window is listed with it, ns.
-const AROUND: u64 = HOUR;
+pub(super) const AROUND: u64 = HOUR;
 /// How long an answer is good for, ns. Chunks of an outage may still arrive.
 const GOOD_FOR: u64 = 10 * 60_000_000_000;
-/// A name holds no end: behind this much time after the last one something may be missing, ns.
-const LENGTH: u64 = 60_000_000_000;
-/// Most hours that have objects and no chunk which are passed over on the way back.
-const FOREIGN_HOURS: usize = 8;
-/// Objects that are looked at for the first chunk: not all need be of gcssink.
+/// Most hours that are passed over on the way back, in which objects have the names of chunks and are none: copies without their metadata.
+const NAMED_HOURS: usize = 24;
+/// Objects of the first page that is read for the first chunk; all of them where no one else writes.
 const LOOKED_AT: u32 = 10;
 
 /// A chunk beside a window, and until when that is good.
@@ -55,31 +52,24 @@ impl Index {
             .try_collect()
             .await?;
         let touching = |run: &&Run| run.start < end && run.end > begin;
-        let mut runs: Vec<Run> = found.iter().flat_map(|hour| hour.iter()).filter(touching).cloned().collect();
+        let runs: Vec<Run> = found.iter().flat_map(|hour| hour.iter()).filter(touching).cloned().collect();
+        self.bordered(camera, runs, from, to).await
+    }
+
+    /// The timeline of runs from an hour before `from` to an hour behind `to`, with the gaps that reach over both ends.
+    pub(super) async fn bordered(&self, camera: &str, mut runs: Vec<Run>, from: u64, to: u64) -> Result<Timeline, IndexError> {
         let is_open = runs.iter().all(|run| run.end < to);
-        if is_open && let Some(after) = self.after(camera, end).await? {
+        if is_open && let Some(after) = self.after(camera, to.saturating_add(AROUND)).await? {
             runs.push((&after).into());
         }
         // Before the first chunk of a camera nothing is missing, and behind the last one it is not known.
         let is_late = runs.iter().all(|run| run.start > from) && !runs.is_empty();
-        if is_late && let Some(before) = self.before(camera, begin).await? {
+        if is_late && let Some(before) = self.before(camera, from.saturating_sub(AROUND)).await? {
             runs.push((&before).into());
         }
         runs.sort();
         let pieces: Vec<Piece<'_>> = runs.iter().map(Run::piece).collect();
         Ok(Timeline::of_pieces(&pieces).within(from, to))
-    }
-
-    /// As [`Index::overview`], of whole UTC days, from names.
-    pub(super) async fn surround(&self, camera: &str, named: &mut Vec<Named>, from: u64, to: u64) -> Result<(), IndexError> {
-        let name = |chunk: Option<Chunk>| chunk.as_ref().map(Named::of_chunk);
-        if named.iter().all(|chunk| chunk.start.saturating_add(LENGTH) < to) {
-            named.extend(name(self.after(camera, to).await?));
-        }
-        if named.iter().all(|chunk| chunk.start > from) && !named.is_empty() {
-            named.extend(name(self.before(camera, from).await?));
-        }
-        Ok(())
     }
 
     /// The last chunk that begins before `at`.
@@ -107,15 +97,15 @@ impl Index {
         .await
     }
 
-    /// The last hour before `high` (hours since the Unix epoch) that has a chunk. Other objects may be named as chunks are: some hours of
-    /// which nothing else is there are passed over.
+    /// The last hour before `high` (hours since the Unix epoch) that has a chunk. Other objects may be named as chunks are: some hours that
+    /// have nothing else are passed over.
     pub(super) async fn last_hour_of_chunks(
         &self,
         camera: &str,
         begin: u64,
         mut high: u64,
     ) -> Result<Option<Arc<Vec<Chunk>>>, IndexError> {
-        for _ in 0..FOREIGN_HOURS {
+        for _ in 0..NAMED_HOURS {
             let Some(hour) = self.last_hour(camera, begin, high).await? else {
                 break;
             };
@@ -141,9 +131,17 @@ impl Index {
                 max_results: Some(LOOKED_AT),
                 ..ListQuery::default()
             };
-            let objects = self.list(&query).await?.objects.into_iter();
-            let chunks = objects.filter_map(|object| Chunk::of(&self.template, camera, object));
-            Ok(chunks.min_by_key(|chunk| chunk.meta.start))
+            let first = self
+                .first_of(query, MAX_PAGES, |object| Chunk::of(&self.template, camera, object))
+                .await?;
+            let Some(first) = first else { return Ok(None) };
+            if self.template.resolution() <= 1_000_000_000 {
+                return Ok(Some(first));
+            }
+            // Names tell the hour or the day: the first name there need not be that of the first chunk.
+            let hour = self.hour(camera, first.meta.start).await?;
+            let later = hour.iter().filter(|chunk| chunk.meta.start >= at).cloned();
+            Ok(later.chain([first]).min_by_key(|chunk| chunk.meta.start))
         })
         .await
         .map(|found| found.filter(|chunk| chunk.meta.start >= at))
@@ -201,7 +199,7 @@ impl Index {
         Ok(Some(low))
     }
 
-    /// Whether an object is named for one of the hours `low..high`.
+    /// Whether an object has the name of a chunk of one of the hours `low..high`.
     pub(super) async fn has_any(&self, camera: &str, low: u64, high: u64) -> Result<bool, IndexError> {
         if low >= high {
             return Ok(false);
@@ -214,7 +212,8 @@ impl Index {
             fields: Fields::Names,
             ..ListQuery::default()
         };
-        Ok(!self.list(&query).await?.objects.is_empty())
+        let is_named = |object: Listed| is_of(&self.template, camera, &object.name).then_some(());
+        Ok(self.first_of(query, MAX_PAGES, is_named).await?.is_some())
     }
 
     /// Whether the names of a camera's chunks are in the order of their hours. Days in front of months are not, nor names without a time.

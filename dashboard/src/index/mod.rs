@@ -16,8 +16,10 @@ use tokio::sync::Semaphore;
 pub mod badge;
 pub mod cache;
 pub mod chunk;
+mod days;
 mod discover;
 mod edges;
+mod first;
 pub mod freshness;
 pub mod names;
 mod newest;
@@ -27,13 +29,12 @@ mod runs;
 pub mod timeline;
 
 pub use chunk::Chunk;
+pub use discover::{PARTIAL, PARTIAL_HINT};
 
 use crate::clock::Clock;
 use crate::lock::lock;
 use cache::{Cache, Disk};
-use names::Named;
 use runs::Run;
-use timeline::Timeline;
 
 /// ns of an hour.
 pub const HOUR: u64 = 3_600_000_000_000;
@@ -71,7 +72,7 @@ pub struct Index {
     cache: Cache,
     newest: Mutex<HashMap<String, Newest>>,
     discovered: tokio::sync::Mutex<discover::Discovered>,
-    days: Mutex<HashMap<(String, u64), Day>>,
+    days: Mutex<HashMap<(String, u64), days::Day>>,
     edges: Mutex<HashMap<edges::Key, edges::Edge>>,
     runs: Mutex<HashMap<String, Runs>>,
 }
@@ -91,22 +92,15 @@ fn hour_key(camera: &str, prefix: &str) -> String {
     format!("{camera}\0{prefix}")
 }
 
+/// Whether a name is that of a chunk of this camera.
+fn is_of(template: &Template, camera: &str, name: &str) -> bool {
+    template.read(name).and_then(|parts| parts.device).as_deref() == Some(camera)
+}
+
 /// The first UTC hour whose chunks may overlap what begins at `from`: one that began in the hour before may reach into this one.
 fn first_hour(from: u64) -> u64 {
     (from - from % HOUR).saturating_sub(HOUR)
 }
-
-/// The names of a UTC day, and until when they are good.
-#[derive(Clone, Debug)]
-struct Day {
-    names: Arc<Vec<Named>>,
-    until: u64,
-}
-
-/// ns of a day.
-const DAY: u64 = 24 * HOUR;
-/// Most names of days in memory; one takes about 40 bytes.
-const MAX_NAMES: usize = 1_000_000;
 
 /// The newest chunk of a camera, and when it was asked for.
 #[derive(Clone, Debug)]
@@ -274,81 +268,18 @@ impl Index {
         Ok(chunk::sorted(chunks))
     }
 
-    /// What was recorded of a camera in the UTC days that `from..to` touches, from names alone, with the gaps that reach over both
-    /// ends. Cheap for weeks.
+    /// As [`Index::span`]. Where no chunk overlaps, though the timeline shows the time as recorded, the chunk before it: clocks drift, so
+    /// the times of two chunks that follow on each other may leave some of it between them.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn outline(&self, camera: &str, from: u64, to: u64) -> Result<Timeline, IndexError> {
-        let last = to.min(self.clock.now().saturating_add(AHEAD));
-        let first = from - from % DAY;
-        if self.template.resolution() > 1_000_000_000 {
-            // Names tell the day, or nothing: what the chunks say of themselves counts.
-            let chunks = self.span(camera, first, last.next_multiple_of(DAY)).await?;
-            let mut named = chunks.iter().map(Named::of_chunk).collect();
-            self.surround(camera, &mut named, first, last.next_multiple_of(DAY)).await?;
-            return Ok(names::timeline(named));
+    pub async fn shown(&self, camera: &str, from: u64, to: u64) -> Result<Vec<Chunk>, IndexError> {
+        let chunks = self.span(camera, from, to).await?;
+        if !chunks.is_empty() {
+            return Ok(chunks);
         }
-        let days = (0..).map(|index| first + index * DAY).take_while(|day| *day < last);
-        let found: Vec<Arc<Vec<Named>>> = stream::iter(days)
-            .map(|day| self.day(camera, day))
-            .buffered(PARALLEL)
-            .try_collect()
-            .await?;
-        let mut named = found.iter().flat_map(|day| day.iter().cloned()).collect();
-        self.surround(camera, &mut named, first, last.next_multiple_of(DAY)).await?;
-        Ok(names::timeline(named))
-    }
-
-    async fn day(&self, camera: &str, day: u64) -> Result<Arc<Vec<Named>>, IndexError> {
-        let key = (camera.to_owned(), day);
-        let slot = self.cache.slot(&format!("day\0{camera}\0{day}"));
-        let _turn = slot.lock().await;
-        let now = self.clock.now();
-        let known = lock(&self.days).get(&key).cloned();
-        if let Some(known) = known.filter(|known| now < known.until) {
-            return Ok(known.names);
-        }
-        let prefix = self.template.day_prefix(camera, day);
-        let mut query = ListQuery {
-            prefix,
-            fields: gcstreamer_storage::Fields::Names,
-            ..ListQuery::default()
-        };
-        let mut names = Vec::new();
-        let mut pages = 0..MAX_PAGES;
-        loop {
-            // Objects that are none of gcssink count, too.
-            if pages.next().is_none() {
-                return Err(IndexError::TooMany(query.prefix));
-            }
-            let page = self.list(&query).await?;
-            names.extend(
-                page.objects
-                    .iter()
-                    .filter_map(|object| Named::of(&self.template, camera, &object.name)),
-            );
-            match page.next {
-                Some(next) => query.page = Some(next),
-                None => break,
-            }
-        }
-        names.retain(|chunk| chunk.start / DAY == day / DAY);
-        let names = Arc::new(names);
-        let until = now.saturating_add(freshness::day_good_for(day, now));
-        let mut days = lock(&self.days);
-        let held = days.values().map(|day| day.names.len()).sum::<usize>();
-        if held + names.len() > MAX_NAMES || days.len() >= MAX_CAMERAS {
-            days.clear();
-        }
-        days.insert(
-            key,
-            Day {
-                names: names.clone(),
-                until,
-            },
-        );
-        Ok(names)
+        let around = self.span(camera, from.saturating_sub(HOUR), to.saturating_add(HOUR)).await?;
+        Ok(chunk::joined(&around, from, to).cloned().into_iter().collect())
     }
 
     /// What all names of a camera begin with.
@@ -385,13 +316,9 @@ impl Index {
             max_results: Some(1),
             ..ListQuery::default()
         };
-        let chunks = self
-            .list(&query)
-            .await?
-            .objects
-            .into_iter()
-            .filter_map(|object| Chunk::of(&self.template, &camera, object));
-        let found = chunks.into_iter().find(|chunk| is_it(&chunk));
-        Ok(found.map(|chunk| (camera, chunk)))
+        // The shortest name that begins so is the first.
+        let first = self.first_of(query, MAX_PAGES, Some).await?;
+        let chunk = first.and_then(|object| Chunk::of(&self.template, &camera, object));
+        Ok(chunk.filter(|chunk| is_it(&chunk)).map(|chunk| (camera, chunk)))
     }
 }

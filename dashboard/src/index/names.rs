@@ -1,18 +1,16 @@
-//! Days from names alone: a listing without metadata is a tenth of the bytes, enough for a calendar and for spans of weeks.
+//! Days from names: a listing without metadata is a tenth of the bytes, enough for the hours of a calendar in which nothing happened.
 //!
-//! PURE. A name holds the start of a chunk; its end is the start of the next one of its session, and of the last one it is as long
-//! as the others are. Why something is missing inside a session is in the metadata, so the reason is that it is not stored.
+//! PURE. A name holds the start of a chunk and not its end, nor why something is missing before it. In an hour in which each chunk begins one
+//! length behind the one before it nothing is missing; of every other hour the metadata are asked for ([`Outline::open_hours`]).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use gcstreamer_schema::name::{NameParts, Template};
 
-use super::chunk::Chunk;
-use super::timeline::{Piece, Timeline};
-
-/// A chunk whose length is not known is taken to be as long as this, ns.
-const USUAL: u64 = 10_000_000_000;
+use super::HOUR;
+use super::chunk::MAX_SEQUENCE;
+use super::runs::Run;
 
 /// A chunk as its name describes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,79 +37,148 @@ impl Named {
         Some(Self {
             start: start?,
             session: session.unwrap_or_default().into(),
-            sequence: sequence?,
+            sequence: sequence.filter(|sequence| *sequence <= MAX_SEQUENCE)?,
         })
     }
 
-    /// As the chunk tells by its metadata.
-    pub fn of_chunk(chunk: &Chunk) -> Self {
-        Self {
-            start: chunk.meta.start,
-            session: chunk.meta.session.as_str().into(),
-            sequence: chunk.meta.sequence,
-        }
+    /// The UTC hour that it begins in, ns since the Unix epoch.
+    pub fn hour(&self) -> u64 {
+        self.start - self.start % HOUR
     }
 }
 
-/// Builds the timeline of chunks of which the names are known.
-pub fn timeline(mut named: Vec<Named>) -> Timeline {
-    named.sort();
-    named.dedup();
-    let next = followers(&named);
-    let mut lengths: Vec<u64> = named
-        .iter()
-        .zip(&next)
-        .filter_map(|(chunk, next)| Some((*next)? - chunk.start))
-        .collect();
-    lengths.sort_unstable();
-    let usual = lengths.get(lengths.len() / 2).copied().unwrap_or(USUAL);
-    // A chunk that is much longer than the others has a hole behind it that its number does not show.
-    let longest = usual.saturating_mul(4);
-    let mut before: HashMap<&str, (u64, u64)> = HashMap::new();
-    let pieces: Vec<Piece<'_>> = named
-        .iter()
-        .zip(next)
-        .map(|(chunk, next)| {
-            let end = next.filter(|next| next - chunk.start <= longest);
-            let last = before.insert(&chunk.session, (chunk.sequence, chunk.start));
-            // Behind a clock that was set back another number is next in time: how far away it is says nothing.
-            let is_behind_hole =
-                last.is_some_and(|(last, start)| last.checked_add(1) == Some(chunk.sequence) && chunk.start - start > longest);
-            Piece {
-                session: &chunk.session,
-                sequence: chunk.sequence,
-                last: chunk.sequence,
-                start: chunk.start,
-                end: end.unwrap_or(chunk.start + usual),
-                gap: match chunk.sequence {
-                    0 => Some("start"),
-                    // Why is in the metadata.
-                    _ if is_behind_hole => Some(""),
-                    _ => None,
-                },
-                // Names do not tell.
-                steps: false,
-            }
-        })
-        .collect();
-    Timeline::of_pieces(&pieces)
+/// The chunk behind another one in its session.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    at: usize,
+    start: u64,
+    /// Whether it has the next number.
+    follows: bool,
 }
 
-/// When the chunk begins that follows each in its session, whatever other sessions recorded between them.
-fn followers(named: &[Named]) -> Vec<Option<u64>> {
+/// Returns the chunk behind each in its session, in the order of time, whatever other sessions recorded between them.
+fn followers(named: &[Named]) -> Vec<Option<Next>> {
     let mut next = vec![None; named.len()];
     let mut last: HashMap<&str, usize> = HashMap::new();
     for (at, chunk) in named.iter().enumerate() {
         let Some(before) = last.insert(&chunk.session, at) else {
             continue;
         };
-        if named.get(before).and_then(|before| before.sequence.checked_add(1)) == Some(chunk.sequence)
-            && let Some(next) = next.get_mut(before)
-        {
-            *next = Some(chunk.start);
+        let number = named.get(before).map(|before| before.sequence);
+        if let Some(next) = next.get_mut(before) {
+            *next = Some(Next {
+                at,
+                start: chunk.start,
+                follows: number.and_then(|number| number.checked_add(1)) == Some(chunk.sequence),
+            });
         }
     }
     next
+}
+
+/// The lengths between which a chunk of a session is as long as its others: by their median, and by how far three of four are off from it at most.
+/// Chunks that end with the first key frame behind ten seconds are up to one distance of key frames longer or shorter than others.
+fn usual(mut lengths: Vec<u64>) -> std::ops::RangeInclusive<u64> {
+    lengths.sort_unstable();
+    let middle = lengths.get(lengths.len() / 2).copied().unwrap_or(0);
+    let mut off: Vec<u64> = lengths.iter().map(|length| length.abs_diff(middle)).collect();
+    off.sort_unstable();
+    let most = off.get(off.len() * 3 / 4).copied().unwrap_or(0);
+    let off = most.saturating_mul(2).clamp(middle / 20, middle / 4);
+    middle - off..=middle.saturating_add(off)
+}
+
+/// Returns when each chunk ends, by its name and by the one behind it. `None`: they do not tell.
+fn ends(named: &[Named], next: &[Option<Next>]) -> Vec<Option<u64>> {
+    let mut lengths: HashMap<&str, Vec<u64>> = HashMap::new();
+    let length = |chunk: &Named, next: &Option<Next>| next.filter(|next| next.follows).map(|next| next.start - chunk.start);
+    for (chunk, next) in named.iter().zip(next) {
+        if let Some(length) = length(chunk, next) {
+            lengths.entry(&chunk.session).or_default().push(length);
+        }
+    }
+    let usual: HashMap<&str, _> = lengths
+        .into_iter()
+        .map(|(session, lengths)| (session, usual(lengths)))
+        .collect();
+    let ends = named.iter().zip(next).map(|(chunk, next)| {
+        let length = length(chunk, next)?;
+        let is_usual = usual.get(&*chunk.session).is_some_and(|usual| usual.contains(&length));
+        is_usual.then(|| chunk.start + length)
+    });
+    ends.collect()
+}
+
+/// The chunks of a camera by their names, in the order of time.
+#[derive(Debug)]
+pub struct Outline {
+    named: Vec<Named>,
+    next: Vec<Option<Next>>,
+    ends: Vec<Option<u64>>,
+}
+
+impl Outline {
+    /// Reads these names; a chunk may have several.
+    pub fn of(mut named: Vec<Named>) -> Self {
+        named.sort();
+        named.dedup();
+        let next = followers(&named);
+        let ends = ends(&named, &next);
+        Self { named, next, ends }
+    }
+
+    /// The UTC hours that chunks begin in, ns since the Unix epoch.
+    pub fn hours(&self) -> BTreeSet<u64> {
+        self.named.iter().map(Named::hour).collect()
+    }
+
+    /// Returns the hours of which names do not tell what was recorded: a session begins or ends in them, a number is missing, or a chunk is
+    /// longer or shorter than the others of its session.
+    pub fn open_hours(&self) -> BTreeSet<u64> {
+        let mut is_behind_another = vec![false; self.named.len()];
+        let mut hours = BTreeSet::new();
+        for ((chunk, next), end) in self.named.iter().zip(&self.next).zip(&self.ends) {
+            if let Some(next) = next.filter(|_| end.is_some()) {
+                if let Some(is_behind) = is_behind_another.get_mut(next.at) {
+                    *is_behind = true;
+                }
+            } else {
+                hours.insert(chunk.hour());
+            }
+        }
+        let first = self.named.iter().zip(is_behind_another).filter(|(_, is_behind)| !is_behind);
+        hours.extend(first.map(|(chunk, _)| chunk.hour()));
+        hours
+    }
+
+    /// Returns the runs of chunks of the hours that are not in `known`; of all those that are not, names must tell what was recorded.
+    pub(super) fn runs(&self, known: &BTreeSet<u64>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut open: HashMap<&str, usize> = HashMap::new();
+        for (chunk, end) in self.named.iter().zip(&self.ends) {
+            let Some(end) = end.filter(|_| !known.contains(&chunk.hour())) else {
+                continue;
+            };
+            let at = open.get(&*chunk.session).copied();
+            let run = at.and_then(|at| runs.get_mut(at));
+            match run.filter(|run| run.end == chunk.start && run.last.checked_add(1) == Some(chunk.sequence)) {
+                Some(run) => (run.last, run.end) = (chunk.sequence, end),
+                None => {
+                    open.insert(&chunk.session, runs.len());
+                    runs.push(Run {
+                        start: chunk.start,
+                        first: chunk.sequence,
+                        session: chunk.session.clone(),
+                        last: chunk.sequence,
+                        end,
+                        gap: None,
+                        steps: false,
+                    });
+                }
+            }
+        }
+        runs
+    }
 }
 
 #[cfg(test)]
@@ -128,46 +195,65 @@ mod tests {
         }
     }
 
-    #[test]
-    fn names_alone_tell_ranges_and_gaps() {
-        let mut all: Vec<Named> = (0..6).map(|q| named("a", q, 100 + q * 10)).collect();
-        all.extend((9..12).map(|q| named("a", q, 190 + (q - 9) * 10)));
-        all.push(named("b", 0, 300));
-        let timeline = timeline(all);
-        let ranges: Vec<_> = timeline.ranges.iter().map(|r| (r.from / SECOND, r.to / SECOND)).collect();
-        assert_eq!(ranges, [(100, 160), (190, 220), (300, 310)]);
-        let gaps: Vec<_> = timeline
-            .gaps
-            .iter()
-            .map(|g| (g.from / SECOND, g.to / SECOND, g.reason.as_str()))
-            .collect();
-        assert_eq!(gaps, [(160, 190, "not-stored"), (220, 300, "start")]);
-        // Two recorders at once, of chunks of a minute.
-        let all = (0..100).flat_map(|q| [named("a", q, 1000 + q * 60), named("b", q, 1024 + q * 60)]);
-        let both = super::timeline(all.collect());
-        assert_eq!((both.ranges.len(), both.gaps.len()), (1, 0), "{both:?}");
+    /// A session of chunks of ten seconds from the middle of the first hour to that of the sixth.
+    fn whole() -> Vec<Named> {
+        (0..5 * 360).map(|q| named("a", q, 1800 + q * 10)).collect()
+    }
+
+    fn hours(all: Vec<Named>) -> Vec<u64> {
+        let open = Outline::of(all).open_hours();
+        open.into_iter().map(|hour| hour / HOUR).collect()
     }
 
     #[test]
-    fn a_camera_that_stalled_for_an_hour_is_not_recorded_in_that_hour_though_no_number_is_missing() {
-        let mut all: Vec<Named> = (0..6).map(|q| named("a", q, 100 + q * 10)).collect();
-        all.extend((6..12).map(|q| named("a", q, 3700 + q * 10)));
-        let timeline = timeline(all);
-        let ranges: Vec<_> = timeline.ranges.iter().map(|r| (r.from / SECOND, r.to / SECOND)).collect();
-        assert_eq!(ranges, [(100, 160), (3760, 3820)]);
-        let gaps: Vec<_> = timeline
-            .gaps
-            .iter()
-            .map(|g| (g.from / SECOND, g.to / SECOND, g.reason.as_str()))
-            .collect();
-        assert_eq!(gaps, [(160, 3760, "unknown")]);
+    fn hours_in_which_each_chunk_follows_on_the_one_before_need_no_metadata() {
+        let all = whole();
+        assert_eq!(hours(all.clone()), [0, 5], "a session begins and ends there");
+        let edges = BTreeSet::from([0, 5 * HOUR]);
+        let [run] = &Outline::of(all.clone()).runs(&edges)[..] else {
+            panic!("one run")
+        };
+        assert_eq!((run.start, run.end, run.first, run.last), (HOUR, 5 * HOUR, 180, 1619));
+        // Another recorder at once, of chunks of a minute, and one of chunks that end with the next key frame.
+        let minutes = (0..300).map(|q| named("b", q, 1824 + q * 60));
+        let uneven = (0..1636).map(|q| named("c", q, 1800 + q * 11 + q % 2));
+        let all: Vec<Named> = all.into_iter().chain(minutes).chain(uneven).collect();
+        assert_eq!(hours(all.clone()), [0, 5]);
+        assert_eq!(Outline::of(all).runs(&edges).len(), 3);
     }
 
     #[test]
-    fn a_clock_that_was_set_back_twice_leaves_no_gap() {
-        let run = |first: u64, start: u64| (0..10).map(move |q| named("a", first + q, start + q * 10));
-        let timeline = timeline(run(0, 7200).chain(run(10, 3600)).chain(run(20, 100)).collect());
-        assert_eq!((timeline.ranges.len(), timeline.gaps), (3, vec![]));
+    fn of_an_hour_in_which_something_happened_names_do_not_tell_enough() {
+        // The first chunk of the hour from 2:00 on is that of number 540.
+        let with = |change: &dyn Fn(&mut Vec<Named>)| {
+            let mut all = whole();
+            change(&mut all);
+            hours(all)
+        };
+        let later =
+            |by: u64| with(&|all: &mut Vec<Named>| all.iter_mut().skip(600).for_each(|chunk| chunk.start += by * SECOND / 10));
+        assert_eq!(with(&|all| drop(all.remove(600))), [0, 2, 5], "a number is missing");
+        assert_eq!(
+            with(&|all| drop(all.drain(530..550))),
+            [0, 1, 2, 5],
+            "over the end of an hour"
+        );
+        assert_eq!(later(6), [0, 2, 5], "0.6 s later than the others");
+        assert_eq!(later(250), [0, 2, 5], "25 s");
+        let restarted = |all: &mut Vec<Named>| {
+            for (number, chunk) in (0..).zip(all.iter_mut().skip(600)) {
+                (chunk.session, chunk.sequence) = ("b".into(), number);
+            }
+        };
+        assert_eq!(with(&restarted), [0, 2, 5], "another session");
+        let set_back = |all: &mut Vec<Named>| all.iter_mut().skip(900).for_each(|chunk| chunk.start -= 1800 * SECOND);
+        assert_eq!(
+            with(&set_back),
+            [0, 2, 4],
+            "its clock was set back, over what it recorded before"
+        );
+        assert_eq!(with(&|all| all.truncate(1)), [0], "one chunk alone");
+        assert!(with(&Vec::clear).is_empty(), "nothing");
     }
 
     #[test]
@@ -176,5 +262,9 @@ mod tests {
         let name = "a/b/2026/11/22/20261122T064512.345Z_0a1b2c3d4e_000012.flv";
         assert_eq!(Named::of(&template, "a/b", name).unwrap().sequence, 12);
         assert_eq!(Named::of(&template, "a", name), None);
+        assert_eq!(
+            Named::of(&template, "a/b", &name.replace("000012", "18446744073709551615")),
+            None
+        );
     }
 }

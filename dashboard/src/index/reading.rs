@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use gcstreamer_storage::{Download, WriteError};
 
-use super::{Chunk, DAY, Index, hour_key};
+use super::days::DAY;
+use super::{Chunk, Index, hour_key};
 use crate::lock::lock;
 
 impl Index {

@@ -14,16 +14,16 @@ pub(super) struct Run {
     /// Beginning of the first chunk.
     pub(super) start: u64,
     /// Number of the first chunk.
-    first: u64,
-    session: Arc<str>,
+    pub(super) first: u64,
+    pub(super) session: Arc<str>,
     /// Number of the last chunk.
-    last: u64,
+    pub(super) last: u64,
     /// Latest end of a chunk.
     pub(super) end: u64,
     /// Why something may be missing before it.
-    gap: Option<Arc<str>>,
+    pub(super) gap: Option<Arc<str>>,
     /// The clock was set forward before it.
-    steps: bool,
+    pub(super) steps: bool,
 }
 
 impl From<&Chunk> for Run {

@@ -18,6 +18,7 @@ use gcstreamer_schema::name::{NameFields, Template};
 use gcstreamer_schema::session::session_id;
 use gcstreamer_storage::{Credentials, Endpoint, UrlSigner};
 
+pub mod empty_pages;
 #[path = "../../../tests/common/gcs_server.rs"]
 pub mod gcs_server;
 pub mod iap_signer;
