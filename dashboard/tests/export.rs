@@ -258,7 +258,7 @@ fn the_bytes_are_the_same_each_time_whole_and_by_range() {
 
 fn verify(manifest: &Manifest, file: &[u8]) -> Vec<String> {
     let template = Template::parse(gcstreamer_dashboard::settings::DEFAULT_LOCATION).unwrap();
-    manifest.verify(file, &template).unwrap()
+    manifest.verify(std::io::Cursor::new(file), &template).unwrap()
 }
 
 #[test]
@@ -316,6 +316,70 @@ fn verify_names_a_flipped_byte_a_removed_chunk_and_a_shifted_clock() {
 }
 
 #[test]
+fn verify_blames_what_is_damaged_and_no_more() {
+    let recorded = recorded(STREAMS[0], &[]);
+    let reply = get(&recorded.dashboard.address, &recorded.address("flv", 1000, 19_000, "native"));
+    let json = get(&recorded.dashboard.address, &reply.headers["export-manifest"]);
+    let manifest: Manifest = serde_json::from_slice(&json.body).unwrap();
+    let at = |index: usize| {
+        let before: u64 = manifest.objects[..index].iter().map(|object| object.part.size).sum();
+        usize::try_from(manifest.header.size + before).unwrap()
+    };
+    let (file, names) = (&reply.body, manifest.objects.iter().map(|object| object.name.clone()));
+    let names: Vec<String> = names.collect();
+    let is = |file: &[&[u8]], wanted: &[String], what: &str| {
+        assert_eq!(verify(&manifest, &file.concat()), wanted, "{what}");
+    };
+    is(
+        &[&file[..at(1)], &file[at(3)..]],
+        &[1, 2].map(|index: usize| format!("chunk: {} is missing at byte {}", names[index], at(1))),
+        "two chunks are out",
+    );
+    is(
+        &[&file[..at(1) + 500], &file[at(1) + 501..]],
+        &[format!(
+            "bytes: {} differs, and from byte {} on the file is shifted by 1 byte to the front",
+            names[1],
+            at(2) - 1
+        )],
+        "one byte is out",
+    );
+    is(
+        &[&file[..at(1) + 500], b"xyz", &file[at(1) + 500..]],
+        &[format!(
+            "bytes: {} differs, and from byte {} on the file is shifted by 3 bytes to the back",
+            names[1],
+            at(2) + 3
+        )],
+        "three bytes too many",
+    );
+    let swapped = [&file[..at(1)], &file[at(2)..at(3)], &file[at(1)..at(2)], &file[at(3)..]];
+    let faults = verify(&manifest, &swapped.concat());
+    let moved = at(1) + at(3) - at(2);
+    let wanted = [format!("chunk: {} is at byte {moved}, where another one should be", names[1])];
+    assert_eq!(faults, wanted, "two are swapped");
+    is(
+        &[&file[..at(2) + 5]],
+        &[format!(
+            "bytes: the file ends at byte {}, inside {}; 2 of 5 chunks are there before it",
+            at(2) + 5,
+            names[2]
+        )],
+        "cut off",
+    );
+    is(
+        &[&file[..at(3)]],
+        &[format!(
+            "bytes: the file ends at byte {}, before {}; 3 of 5 chunks are there before it",
+            at(3),
+            names[3]
+        )],
+        "cut off between two",
+    );
+    is(&[], &["bytes: the file is empty".to_owned()], "empty");
+}
+
+#[test]
 fn a_manifest_is_made_without_a_download_too_and_only_for_what_it_names() {
     let recorded = recorded(STREAMS[0], &[]);
     let path = recorded.address("flv", 1000, 19_000, "mp4");
@@ -328,6 +392,55 @@ fn a_manifest_is_made_without_a_download_too_and_only_for_what_it_names() {
     assert_eq!(get(&other.address, &address).body, made.body);
     let another = address.replace("&id=", "&id=0");
     assert_eq!(get(&other.address, &another).status, 404);
+}
+
+#[test]
+fn a_time_of_nanoseconds_means_the_same_export_each_time() {
+    let recorded = recorded(STREAMS[0], &[]);
+    let address = &recorded.dashboard.address;
+    let finer = |path: String| {
+        path.replacen("Z&to=", "456789Z&to=", 1)
+            .replacen("Z&format", "999Z&format", 1)
+    };
+    let path = finer(recorded.address("flv", 1123, 19_000, "mp4"));
+    let prepare = path.replace("/export?", "/export/prepare?");
+    let ready = std::iter::repeat_with(|| ask(address, "POST", &prepare, &[], "").json())
+        .find(|state| state["file"].is_string())
+        .unwrap();
+    let reads = || {
+        let requests = recorded.server.requests();
+        requests.iter().filter(|request| request.target.contains("alt=media")).count()
+    };
+    assert_eq!(reads(), 5, "the first pass");
+    let file = get(address, ready["file"].as_str().unwrap());
+    assert_eq!((file.status, reads()), (200, 10), "what was prepared is sent");
+    assert_eq!(get(address, &path).body, file.body);
+    // Its manifest, from a dashboard that does not know the plan.
+    let other = Dashboard::start(settings(&recorded.server));
+    let manifest = get(&other.address, &file.headers["export-manifest"]);
+    assert_eq!(manifest.status, 200, "{}", manifest.text());
+    let manifest: Manifest = serde_json::from_slice(&manifest.body).unwrap();
+    assert_eq!(verify(&manifest, &file.body), Vec::<String>::new());
+}
+
+#[test]
+fn many_connections_for_one_file_are_one_export_and_one_first_pass() {
+    let recorded = recorded(STREAMS[0], &[]);
+    let path = recorded.address("flv", 1000, 19_000, "mp4");
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let ask = |part: u64| {
+            let (path, range) = (&path, format!("Range: bytes={}-{}", part * 100, part * 100 + 99));
+            let address = &recorded.dashboard.address;
+            scope.spawn(move || ask(address, "GET", path, &[&range], "").status)
+        };
+        let parts: Vec<_> = (0..12).map(ask).collect();
+        parts.into_iter().map(|part| part.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [206; 12]);
+    let requests = recorded.server.requests();
+    let reads = requests.iter().filter(|request| request.target.contains("alt=media")).count();
+    // The header is in memory, and each part is short.
+    assert!(reads <= 5 + 12, "{reads} chunks were read");
 }
 
 #[test]
@@ -409,7 +522,12 @@ fn a_film_is_refused_rather_than_made_without_its_pictures() {
             "mp4v cannot be written into MP4; export it as native",
         ),
         ("matroska", vec![in_matroska.clone()], 415, "it is stored as matroska"),
-        ("mp4-then", vec![h264.clone(), in_mp4], 400, "mp4v cannot be written"),
+        (
+            "mp4-then",
+            vec![h264.clone(), in_mp4],
+            400,
+            "mp4v cannot be written",
+        ),
         (
             "matroska-then",
             vec![h264.clone(), in_matroska],
@@ -536,7 +654,7 @@ fn the_manifest_never_replaces_the_recording_however_its_path_is_spelled() {
 fn a_fifth_export_is_asked_to_come_again() {
     use std::io::{Read as _, Write as _};
     let recorded = recorded(STREAMS[1], &[]);
-    let path = recorded.address("site/ts", 0, 20_000, "native");
+    let path = |export: u64| recorded.address("site/ts", export, 20_000, "native");
     // Who reads nothing of a large file keeps its export running.
     let big: Vec<u8> = recorded.server.objects().into_values().next().unwrap().data;
     let ((_, name), object) = recorded.server.objects().into_iter().next().unwrap();
@@ -551,11 +669,17 @@ fn a_fifth_export_is_asked_to_come_again() {
     let fresh = Dashboard::start(settings(&recorded.server));
     let host = fresh.address.strip_prefix("http://").unwrap();
     let mut held: Vec<std::net::TcpStream> = (0..4).map(|_| std::net::TcpStream::connect(host).unwrap()).collect();
-    for stream in &mut held {
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    for (stream, export) in held.iter_mut().zip(0..) {
+        write!(stream, "GET {} HTTP/1.1\r\nHost: {host}\r\n\r\n", path(export)).unwrap();
         stream.read_exact(&mut [0; 12]).unwrap();
     }
-    let fifth = get(&fresh.address, &path);
+    let part = ask(&fresh.address, "GET", &path(3), &["Range: bytes=0-99"], "");
+    assert_eq!(
+        (part.status, part.body.len()),
+        (206, 100),
+        "another range of one that runs is no fifth"
+    );
+    let fifth = get(&fresh.address, &path(4));
     assert_eq!(
         (fifth.status, fifth.headers["retry-after"].as_str()),
         (429, "30"),

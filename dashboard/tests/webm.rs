@@ -157,7 +157,8 @@ impl Recorded {
         let manifest = get(&self.dashboard.address, &reply.headers["export-manifest"]);
         let manifest: Manifest = serde_json::from_slice(&manifest.body).unwrap();
         let template = Template::parse(gcstreamer_dashboard::settings::DEFAULT_LOCATION).unwrap();
-        assert_eq!(manifest.verify(&reply.body[..], &template).unwrap(), Vec::<String>::new());
+        let faults = manifest.verify(std::io::Cursor::new(&reply.body), &template).unwrap();
+        assert_eq!(faults, Vec::<String>::new());
         decoded(&film.display().to_string()).1
     }
 

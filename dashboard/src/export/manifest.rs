@@ -1,9 +1,9 @@
 //! The manifest of an exported file, and what it proves: that the file, the list of its chunks and their times are those that were
 //! exported. It proves damage, not forgery: who can write the file can write a manifest for it.
 //!
-//! PURE but for the file that [`verify`] reads through `Read`, in pieces.
+//! PURE. The file is compared by [`damage`].
 
-use std::io::Read;
+use std::io::{Read, Seek};
 
 use gcstreamer_schema::crc32c;
 use gcstreamer_schema::name::Template;
@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::index::timeline::Gap;
 
+mod damage;
+
 /// How far a time may be off from the one in a name: names have milliseconds.
 const ROUNDING: u64 = 1_000_000;
-/// Bytes read at once.
-const BLOCK: usize = 256 << 10;
 
 /// What is known of an exported file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,95 +165,14 @@ impl Manifest {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn verify(&self, file: impl Read, template: &Template) -> std::io::Result<Vec<String>> {
+    pub fn verify(&self, file: impl Read + Seek, template: &Template) -> std::io::Result<Vec<String>> {
         let mut faults = self.contradictions(template);
-        let mut parts = vec![("the header".to_owned(), &self.header)];
-        parts.extend(self.objects.iter().map(|object| (object.name.clone(), &object.part)));
-        let mut file = Pieces {
-            file,
-            held: Vec::new(),
-            whole: Sha256::new(),
-        };
-        let mut at = 0u64;
-        let mut index = 0;
-        while let Some((name, part)) = parts.get(index) {
-            let found = file.part(part.size)?;
-            index += 1;
-            if found.as_deref() == Some(part.sha256.as_str()) {
-                at = at.saturating_add(part.size);
-                file.take(part.size)?;
-                continue;
-            }
-            // If what comes next in the manifest is here, this one was taken out.
-            let next = parts.get(index).map(|(_, next)| *next);
-            let is_removed = match next {
-                Some(next) => next.size > 0 && file.part(next.size)?.as_deref() == Some(next.sha256.as_str()),
-                None => file.is_over()?,
-            };
-            if is_removed {
-                faults.push(format!("chunk: {name} is missing at byte {at}"));
-                continue;
-            }
-            faults.push(format!(
-                "bytes: {name} differs, between byte {at} and {}",
-                at.saturating_add(part.size)
-            ));
-            at = at.saturating_add(part.size);
-            file.take(part.size)?;
-        }
-        if !file.is_over()? {
-            faults.push(format!("bytes: the file goes on behind byte {at}, where it should end"));
-        }
-        if faults.is_empty() && hex(file.whole.finalize()) != self.sha256 {
+        let found = damage::of(self, file)?;
+        let is_as_listed = faults.is_empty() && found.faults.is_empty();
+        faults.extend(found.faults);
+        if is_as_listed && found.sha256.as_deref() != Some(self.sha256.as_str()) {
             faults.push("bytes: the parts are right, and the SHA-256 of the file is not that of the manifest".into());
         }
         Ok(faults)
-    }
-}
-
-/// A file that can be looked at ahead of what was taken: two parts at most are in memory.
-struct Pieces<R> {
-    file: R,
-    held: Vec<u8>,
-    whole: Sha256,
-}
-
-impl<R: Read> Pieces<R> {
-    fn fill(&mut self, wanted: u64) -> std::io::Result<bool> {
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        while self.held.len() < wanted {
-            let before = self.held.len();
-            let more = (wanted - before).min(BLOCK);
-            self.held.resize(before + more, 0);
-            let count = self.file.read(self.held.get_mut(before..).unwrap_or_default())?;
-            self.held.truncate(before + count);
-            if count == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// SHA-256 of the next bytes; `None`: there are fewer.
-    fn part(&mut self, size: u64) -> std::io::Result<Option<String>> {
-        let is_whole = self.fill(size)?;
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        Ok(self
-            .held
-            .get(..size)
-            .filter(|_| is_whole)
-            .map(|bytes| hex(Sha256::digest(bytes))))
-    }
-
-    fn take(&mut self, size: u64) -> std::io::Result<()> {
-        self.fill(size)?;
-        let size = usize::try_from(size).unwrap_or(usize::MAX).min(self.held.len());
-        self.whole.update(self.held.get(..size).unwrap_or_default());
-        self.held.drain(..size);
-        Ok(())
-    }
-
-    fn is_over(&mut self) -> std::io::Result<bool> {
-        Ok(self.held.is_empty() && !self.fill(1)?)
     }
 }

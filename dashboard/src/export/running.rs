@@ -1,18 +1,22 @@
 //! The exports of a server: how many may run, which plans are known, and how far those are that are being made.
 //!
-//! Plans are kept in bounded memory: a player or a browser asks for one file by many ranges.
+//! An export is a plan, however many connections ask for it: a browser, a player or a download manager asks for one file by many ranges. They
+//! share a place, and wait for one first pass. Plans are kept in bounded memory.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::{ExportError, PARALLEL, Plan, Selection};
+use super::{ExportError, Plan, Selection};
 use crate::index::Index;
 use crate::lock::lock;
+
+mod places;
+
+use places::{Place, Places};
 
 /// Most bytes of headers of plans that are kept, and most plans.
 const MAX_KEPT: (usize, usize) = (64 << 20, 16);
@@ -20,8 +24,6 @@ const MAX_KEPT: (usize, usize) = (64 << 20, 16);
 /// A plan that nobody asks for any more is given up after this: the page asks every second. So is the place of a download that has
 /// taken nothing for so long, once another one needs it.
 const IDLE: Duration = Duration::from_secs(60);
-/// How often a place is looked for that was taken away.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// An export whose plan is being made.
 #[derive(Debug)]
@@ -32,119 +34,27 @@ struct Preparing {
     asked: Arc<Mutex<Instant>>,
 }
 
-/// What a place is to its holder and to those who may take it away.
-#[derive(Debug)]
-struct Held {
-    permit: Option<OwnedSemaphorePermit>,
-    /// When work ended last; `None`: it is under way.
-    idle_since: Option<Instant>,
-}
-
-/// The places of a server.
-#[derive(Debug)]
-struct Places {
-    permits: Arc<Semaphore>,
-    all: Mutex<Vec<Weak<Mutex<Held>>>>,
-}
-
-impl Places {
-    /// A free place, or that of a download that has stood still for long.
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        let free = self.permits.clone().try_acquire_owned().ok();
-        free.or_else(|| self.longest_idle())
-    }
-
-    /// Takes away the place that has been idle for longest, if that is long enough.
-    fn longest_idle(&self) -> Option<OwnedSemaphorePermit> {
-        let all: Vec<_> = lock(&self.all).iter().filter_map(Weak::upgrade).collect();
-        let idle = |held: &Held| {
-            held.permit
-                .as_ref()
-                .and(held.idle_since)
-                .filter(|since| since.elapsed() >= IDLE)
-        };
-        let since = all.iter().filter_map(|held| Some((idle(&lock(held))?, held)));
-        let (_, held) = since.min_by_key(|(since, _)| *since)?;
-        let mut held = lock(held);
-        // It may have gone on meanwhile.
-        idle(&held)?;
-        held.permit.take()
-    }
-}
-
-/// The right to run one export; it ends when this is dropped.
-#[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
-    held: Arc<Mutex<Held>>,
-}
-
-impl Place {
-    /// Whether there is a place for this work; it cannot be taken away from now on.
-    fn is_here(&self) -> bool {
-        let begin = |permit: Option<OwnedSemaphorePermit>| {
-            let mut held = lock(&self.held);
-            held.permit = held.permit.take().or(permit);
-            if held.permit.is_some() {
-                held.idle_since = None;
-            }
-            held.permit.is_some()
-        };
-        // Looking for one locks every place, this one too.
-        begin(None) || self.places.take().is_some_and(|permit| begin(Some(permit)))
-    }
-
-    /// Does a part of the work. If the place was taken away meanwhile it waits for another one.
-    pub async fn work<T>(&self, work: impl Future<Output = T>) -> T {
-        while !self.is_here() {
-            tokio::time::sleep(LOOK).await;
-        }
-        let result = work.await;
-        lock(&self.held).idle_since = Some(Instant::now());
-        result
-    }
-}
-
 /// The exports of a server: how many run, and the plans that were made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Exports {
     places: Arc<Places>,
     plans: Mutex<VecDeque<Arc<Plan>>>,
     preparing: Arc<Mutex<Vec<Preparing>>>,
+    flights: Mutex<HashMap<String, Weak<Flight>>>,
     faults: Mutex<VecDeque<(String, ExportError)>>,
 }
 
-impl Default for Exports {
-    fn default() -> Self {
-        Self {
-            places: Arc::new(Places {
-                permits: Arc::new(Semaphore::new(PARALLEL)),
-                all: Mutex::default(),
-            }),
-            plans: Mutex::default(),
-            preparing: Arc::default(),
-            faults: Mutex::default(),
-        }
-    }
-}
+/// A plan that is being made: the fault of the attempt, for those who waited for it.
+type Flight = tokio::sync::Mutex<Option<ExportError>>;
 
 impl Exports {
-    /// The right to run one export. If all places are taken, that of a download that has stood still for long.
+    /// The right to run the export of that id, shared by all who ask for it. If all places are taken, that of a download that has stood still
+    /// for long.
     ///
     /// # Errors
     /// [`ExportError::Busy`].
-    pub fn enter(&self) -> Result<Place, ExportError> {
-        let held = Arc::new(Mutex::new(Held {
-            permit: Some(self.places.take().ok_or(ExportError::Busy)?),
-            idle_since: Some(Instant::now()),
-        }));
-        let mut all = lock(&self.places.all);
-        all.retain(|place| place.strong_count() > 0);
-        all.push(Arc::downgrade(&held));
-        Ok(Place {
-            places: self.places.clone(),
-            held,
-        })
+    pub fn enter(&self, id: &str) -> Result<Place, ExportError> {
+        self.places.enter(id).ok_or(ExportError::Busy)
     }
 
     /// The plan of that id, if it was made and is still known.
@@ -184,35 +94,71 @@ impl Exports {
         }
     }
 
-    /// Makes a plan, unless it is known.
+    /// Makes a plan, unless it is known. Who asks while it is being made waits for that.
     ///
     /// # Errors
-    /// [`ExportError`].
+    /// [`ExportError`]; of the attempt that was waited for, too.
     pub async fn plan(&self, index: &Index, selection: Selection) -> Result<Arc<Plan>, ExportError> {
-        if let Some(plan) = self.known(&selection.id) {
+        self.make(index, selection, None).await
+    }
+
+    async fn make(&self, index: &Index, selection: Selection, begun: Option<&Begun>) -> Result<Arc<Plan>, ExportError> {
+        self.once(&selection.id.clone(), async {
+            let own = begun.is_none().then(|| self.begin(&selection));
+            let unseen = AtomicUsize::new(0);
+            let done = begun.or(own.as_ref()).map_or(&unseen, |begun| &*begun.done);
+            selection.plan(index, done).await
+        })
+        .await
+    }
+
+    /// The plan of that id, made by `making` unless it is known or somebody else makes it.
+    async fn once(&self, id: &str, making: impl Future<Output = Result<Plan, ExportError>>) -> Result<Arc<Plan>, ExportError> {
+        let flight = self.flight(id);
+        let mut fault = flight.lock().await;
+        if let Some(plan) = self.known(id) {
             return Ok(plan);
         }
-        let begun = self.begin(&selection);
-        let plan = Arc::new(selection.plan(index, &begun.done).await?);
-        self.keep(plan.clone());
-        Ok(plan)
+        // Who asks for it later makes another attempt: the flight ends with those who waited.
+        if let Some(fault) = fault.as_ref() {
+            return Err(fault.clone());
+        }
+        match making.await {
+            Ok(plan) => {
+                let plan = Arc::new(plan);
+                self.keep(plan.clone());
+                Ok(plan)
+            }
+            Err(error) => {
+                *fault = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn flight(&self, id: &str) -> Arc<Flight> {
+        let mut flights = lock(&self.flights);
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        let known = flights.get(id).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let flight = Arc::default();
+            flights.insert(id.to_owned(), Arc::downgrade(&flight));
+            flight
+        })
     }
 
     /// Makes a plan that somebody asks for later; a fault waits for them. It is given up if nobody asks how far it is.
     pub async fn run(&self, index: &Index, selection: Selection, begun: Begun) {
         let id = selection.id.clone();
         let made = tokio::select! {
-            made = selection.plan(index, &begun.done) => made,
+            made = self.make(index, selection, Some(&begun)) => made,
             () = begun.is_forgotten() => return,
         };
-        match made {
-            Ok(plan) => self.keep(Arc::new(plan)),
-            Err(error) => {
-                let mut faults = lock(&self.faults);
-                faults.push_back((id, error));
-                if faults.len() > MAX_KEPT.1 {
-                    faults.pop_front();
-                }
+        if let Err(error) = made {
+            let mut faults = lock(&self.faults);
+            faults.push_back((id, error));
+            if faults.len() > MAX_KEPT.1 {
+                faults.pop_front();
             }
         }
     }
@@ -259,41 +205,23 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_download_that_stands_still_gives_its_place_to_another_and_goes_on_when_one_is_free() {
+    async fn a_first_pass_that_failed_is_the_answer_of_all_who_waited_and_of_nobody_later() {
         let exports = Exports::default();
-        let mut places: Vec<Place> = (0..PARALLEL).map(|_| exports.enter().unwrap()).collect();
-        tokio::time::advance(IDLE / 2).await;
-        for place in places.iter().skip(1) {
-            place.work(async {}).await;
-        }
-        tokio::time::advance(IDLE / 2 - Duration::from_secs(1)).await;
-        assert!(matches!(exports.enter(), Err(ExportError::Busy)));
-        tokio::time::advance(Duration::from_secs(1)).await;
-        let other = exports.enter().unwrap();
-        assert!(
-            matches!(exports.enter(), Err(ExportError::Busy)),
-            "the others have worked since"
-        );
-        // The first goes on: it waits for a place, and finds one.
-        let began = Instant::now();
-        let robbed = places.remove(0);
-        tokio::join!(robbed.work(async {}), async {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            drop(other);
-        });
-        assert!(began.elapsed() >= Duration::from_secs(5));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_works_keeps_the_place_however_long_it_takes() {
-        let exports = Exports::default();
-        let places: Vec<Place> = (0..PARALLEL).map(|_| exports.enter().unwrap()).collect();
-        let all = futures_util::future::join_all(places.iter().map(|place| place.work(tokio::time::sleep(IDLE * 10))));
-        tokio::select! {
-            biased;
-            _ = all => panic!("it ends later"),
-            () = tokio::time::sleep(IDLE * 5) => assert!(matches!(exports.enter(), Err(ExportError::Busy))),
-        }
+        let passes = AtomicUsize::new(0);
+        let ask = || {
+            exports.once("file", async {
+                passes.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                Err(ExportError::Nothing)
+            })
+        };
+        let both = futures_util::future::join_all((0..8).map(|_| ask())).await;
+        assert!(both.iter().all(|made| matches!(made, Err(ExportError::Nothing))));
+        assert_eq!(passes.load(Ordering::Relaxed), 1);
+        // The connection that makes it goes away: the next one makes it.
+        let (gone, waits) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), ask()), ask());
+        assert!(gone.is_err() && waits.is_err());
+        assert_eq!(passes.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ use super::error::ApiError;
 use super::media::{partial, unsatisfiable};
 use super::range::{Wanted, range_of, wanted};
 use super::{Shared, Who};
+use crate::export::manifest::Manifest;
 use crate::export::{Format, LONGEST, Plan, Request, Selection};
 use crate::hls::playlist::encoded;
 
@@ -68,14 +69,10 @@ pub(super) async fn export(
     Question(asked): Question<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let request = asked.request()?;
     let exports = &shared.app.exports;
-    let place = exports.enter()?;
-    let planning = async {
-        let selection = Selection::of(&shared.app.index, request).await?;
-        exports.plan(&shared.app.index, selection).await
-    };
-    let plan = place.work(planning).await?;
+    let selection = Selection::of(&shared.app.index, asked.request()?).await?;
+    let place = exports.enter(&selection.id)?;
+    let plan = place.work(exports.plan(&shared.app.index, selection)).await?;
     let etag = format!("\"{}\"", plan.id);
     let part = match wanted(range_of(&headers, &etag), plan.size) {
         Wanted::Unsatisfiable => return Ok(unsatisfiable(plan.size)),
@@ -127,34 +124,38 @@ pub(super) async fn export(
     Ok(response)
 }
 
-/// The plan that a request means, or why it is another one now.
-async fn plan_of(shared: &Shared, asked: &Asked) -> Result<Arc<Plan>, ApiError> {
-    let exports = &shared.app.exports;
-    if let Some(plan) = asked.id.as_deref().and_then(|id| exports.known(id)) {
-        return Ok(plan);
-    }
+/// What a request for a manifest means, or why it is something else now.
+async fn selection_of(shared: &Shared, asked: &Asked) -> Result<Selection, ApiError> {
     let selection = Selection::of(&shared.app.index, asked.request()?).await?;
     if asked.id.as_deref().is_some_and(|id| id != selection.id) {
         return Err(ApiError::not_found(
             "what is stored of this range has changed since that export; export it again",
         ));
     }
-    Ok(exports.plan(&shared.app.index, selection).await?)
+    Ok(selection)
+}
+
+/// Makes the file of a plan to sum it up.
+async fn sum_up(shared: &Shared, plan: Arc<Plan>) -> Result<Arc<Manifest>, ApiError> {
+    let mut reading = plan.bytes(0..plan.size);
+    while reading.next(&shared.app.index).await?.is_some() {}
+    plan.manifest().ok_or_else(|| ApiError::not_found("there is no such export"))
 }
 
 /// `GET /export/manifest?camera=&from=&to=&format=&id=`: known once the file was sent, else the file is made once more to be summed up.
 pub(super) async fn manifest(State(shared): State<Shared>, Question(asked): Question<Asked>) -> Result<Response, ApiError> {
-    let known = asked.id.as_deref().and_then(|id| shared.app.exports.known(id)?.manifest());
+    let exports = &shared.app.exports;
+    let known = asked.id.as_deref().and_then(|id| exports.known(id));
     let manifest = match known {
-        Some(manifest) => manifest,
+        Some(plan) => match plan.manifest() {
+            Some(manifest) => manifest,
+            None => exports.enter(&plan.id)?.work(sum_up(&shared, plan.clone())).await?,
+        },
         None => {
-            let summing = async {
-                let plan = plan_of(&shared, &asked).await?;
-                let mut reading = plan.bytes(0..plan.size);
-                while reading.next(&shared.app.index).await?.is_some() {}
-                plan.manifest().ok_or_else(|| ApiError::not_found("there is no such export"))
-            };
-            shared.app.exports.enter()?.work(summing).await?
+            let selection = selection_of(&shared, &asked).await?;
+            let place = exports.enter(&selection.id)?;
+            let summing = async { sum_up(&shared, exports.plan(&shared.app.index, selection).await?).await };
+            place.work(summing).await?
         }
     };
     let name = asked.request()?.file_name("manifest.json");
@@ -185,7 +186,7 @@ pub(super) async fn prepare(State(shared): State<Shared>, Question(asked): Quest
     if let Some(fault) = app.exports.fault(&id) {
         return Err(fault.into());
     }
-    let place = app.exports.enter()?;
+    let place = app.exports.enter(&id)?;
     let begun = app.exports.begin(&selection);
     tokio::spawn(async move { place.work(app.exports.run(&app.index, selection, begun)).await });
     Ok(fresh(json!({"done": 0, "of": of})))
