@@ -1,7 +1,8 @@
 //! Who may see what.
 //!
 //! PURE. Without authentication only this machine, by its own names: a page of another site whose name was made to point here
-//! (DNS rebinding) is refused by its `Host`. With a token: `Authorization: Bearer`, or the cookie that `POST /login` swaps it for.
+//! (DNS rebinding) is refused by its `Host`. A page of another site that sends a browser here is refused by what the browser says of it
+//! (`Sec-Fetch-Site`, and `Origin` of a `POST`). With a token: `Authorization: Bearer`, or the cookie that `POST /login` swaps it for.
 //! With Identity-Aware Proxy: who its signed header names, which `crate::iap` checks. The token is in no address and not in the cookie, and is compared in constant time.
 
 use sha2::{Digest as _, Sha256};
@@ -25,6 +26,8 @@ pub enum Decision {
     AskIap,
     /// The `Host` is not this machine's: 403.
     ForeignHost,
+    /// A page of another site asks: 403.
+    ForeignSite,
 }
 
 /// What a request asks for.
@@ -47,6 +50,24 @@ pub struct Shown<'a> {
     pub authorization: Option<&'a str>,
     /// Header `Cookie`.
     pub cookie: Option<&'a str>,
+    /// Header `Sec-Fetch-Site`.
+    pub site: Option<&'a str>,
+    /// Header `Origin` of a `POST`.
+    pub posts_from: Option<&'a str>,
+}
+
+impl Shown<'_> {
+    /// Whether a browser says that a page of another site asks. <https://www.w3.org/TR/fetch-metadata/>
+    fn is_cross_site(&self) -> bool {
+        self.site.is_some_and(|site| site.eq_ignore_ascii_case("cross-site"))
+    }
+
+    /// Whether a page posts that was not loaded from this `Host`: browsers name the origin of each `POST`, also from another port.
+    fn is_foreign_post(&self) -> bool {
+        let authority = |origin: &str| origin.split_once("://").map(|(_, authority)| authority.to_ascii_lowercase());
+        self.posts_from
+            .is_some_and(|origin| authority(origin).is_none() || authority(origin) != self.host.map(str::to_ascii_lowercase))
+    }
 }
 
 impl Auth {
@@ -55,8 +76,11 @@ impl Auth {
         let is_health = address == Address::Health;
         let is_public = address != Address::Guarded;
         match self {
-            Self::None if shown.host.is_some_and(is_own_name) => Decision::Allow,
-            Self::None => Decision::ForeignHost,
+            Self::None if !shown.host.is_some_and(is_own_name) => Decision::ForeignHost,
+            _ if !is_public && shown.is_cross_site() => Decision::ForeignSite,
+            // Elsewhere a server in front may have changed the `Host`; there the cookie is SameSite=Strict, or IAP answers for it.
+            Self::None if !is_public && shown.is_foreign_post() => Decision::ForeignSite,
+            Self::None => Decision::Allow,
             Self::Iap(_) if is_health => Decision::Allow,
             Self::Iap(_) => Decision::AskIap,
             Self::Token(_) if is_public => Decision::Allow,
@@ -163,6 +187,48 @@ mod tests {
             assert_eq!(decide(Some(host)), Decision::ForeignHost, "{host}");
         }
         assert_eq!(decide(None), Decision::ForeignHost);
+    }
+
+    #[test]
+    fn a_page_of_another_site_opens_nothing_that_is_guarded() {
+        let shown = |site, posts_from| Shown {
+            host: Some("localhost:8080"),
+            site,
+            posts_from,
+            ..Shown::default()
+        };
+        for (site, posts_from) in [
+            (Some("cross-site"), None),
+            (None, Some("https://evil.example")),
+            (None, Some("null")),
+            (None, Some("http://localhost:3000")),
+            (Some("same-site"), Some("http://localhost:3000")),
+        ] {
+            let shown = shown(site, posts_from);
+            assert_eq!(Auth::None.decide(shown, Address::Guarded), Decision::ForeignSite, "{shown:?}");
+            assert_eq!(Auth::None.decide(shown, Address::Page), Decision::Allow, "a link to the page");
+        }
+        for (site, posts_from) in [
+            (None, None),
+            (Some("none"), None),
+            (Some("same-origin"), Some("http://LOCALHOST:8080")),
+        ] {
+            let shown = shown(site, posts_from);
+            assert_eq!(Auth::None.decide(shown, Address::Guarded), Decision::Allow, "{shown:?}");
+        }
+        // With a token also for who has one; a server in front may have changed the `Host`.
+        let bearer = format!("Bearer {TOKEN}");
+        let decide = |site| {
+            let shown = Shown {
+                authorization: Some(&bearer),
+                ..shown(Some(site), Some("https://cameras.example"))
+            };
+            Auth::Token(TOKEN.into()).decide(shown, Address::Guarded)
+        };
+        assert_eq!(
+            (decide("cross-site"), decide("same-origin")),
+            (Decision::ForeignSite, Decision::Allow)
+        );
     }
 
     #[test]

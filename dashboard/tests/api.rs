@@ -419,6 +419,67 @@ fn events_bring_the_board_at_once() {
 }
 
 #[test]
+fn a_page_of_another_site_reaches_nothing() {
+    let (server, start) = bucket();
+    let dashboard = Dashboard::start(settings(&server));
+    let range = format!("camera=cam&from={}&to={}", iso(start), iso(start + 8 * SECOND));
+    let prepare = format!("/export/prepare?{range}");
+    let host = dashboard.address.strip_prefix("http://").unwrap();
+    let own = format!("Origin: http://{host}");
+    for (method, path, headers, status) in [
+        (
+            "POST",
+            prepare.as_str(),
+            &["Sec-Fetch-Site: cross-site", "Origin: http://evil.example"][..],
+            403,
+        ),
+        ("POST", &prepare, &["Origin: http://evil.example"], 403),
+        ("POST", &prepare, &["Origin: null"], 403),
+        ("POST", &prepare, &["Origin: http://localhost:1"], 403),
+        ("GET", "/api/cameras", &["Sec-Fetch-Site: cross-site"], 403),
+        ("POST", &prepare, &[own.as_str(), "Sec-Fetch-Site: same-origin"], 200),
+        // curl, ffplay, and whoever types the address or follows a link to the page.
+        ("POST", &prepare, &[], 200),
+        ("GET", "/api/cameras", &["Sec-Fetch-Site: none"], 200),
+        ("GET", "/", &["Sec-Fetch-Site: cross-site"], 200),
+    ] {
+        let reply = ask(&dashboard.address, method, path, headers, "");
+        assert_eq!(
+            reply.status,
+            status,
+            "{method} {path} {headers:?}: {}",
+            String::from_utf8_lossy(&reply.body)
+        );
+        if status == 403 {
+            assert!(reply.text().contains("another site"), "{}", reply.text());
+        }
+    }
+}
+
+#[test]
+fn a_search_for_cameras_that_ended_early_is_told() {
+    use std::io::{BufRead as _, Write as _};
+    let server = GcsServer::spawn_thread();
+    // Objects of others, and always more of them.
+    let page = r#"{"items": [{"name": "photo.jpg"}], "nextPageToken": "more"}"#;
+    server.route(
+        &format!("/storage/v1/b/{BUCKET}/o"),
+        Answer::raw(200, "application/json", page),
+    );
+    let dashboard = Dashboard::start(settings(&server));
+    let host = dashboard.address.strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    write!(stream, "GET /api/events HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    let lines = std::io::BufReader::new(&stream).lines().map(Result::unwrap);
+    let data: Vec<String> = lines.filter(|line| line.starts_with("data: ")).take(2).collect();
+    assert_eq!(data[0], "data: []");
+    assert!(
+        data[1].contains("not all folders were looked at") && data[1].contains("--cameras"),
+        "{data:?}"
+    );
+}
+
+#[test]
 fn what_was_listed_is_not_listed_again_by_a_second_viewer() {
     let (server, start) = bucket();
     let dashboard = Dashboard::start(settings(&server));

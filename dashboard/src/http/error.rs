@@ -82,6 +82,14 @@ impl ApiError {
     pub(super) fn told(&self) -> serde_json::Value {
         json!({"error": self.error, "hint": self.hint})
     }
+
+    pub(super) fn foreign_site() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "a page of another site asked for this, by what the browser says of it (Sec-Fetch-Site, Origin)",
+            "open the dashboard itself, by the address that its page is loaded from",
+        )
+    }
 }
 
 impl IntoResponse for ApiError {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE, HOST};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -28,6 +28,7 @@ mod files;
 mod hls;
 mod media;
 mod range;
+mod serving;
 mod views;
 
 use error::ApiError;
@@ -58,20 +59,25 @@ pub async fn serve(
     if let Some(broker) = &app.broker {
         crate::mqtt::listen(broker, app.known.clone(), app.clock.clone(), ends.clone()).map_err(std::io::Error::other)?;
     }
+    let patience = match &app.auth {
+        crate::settings::Auth::Iap(_) => serving::BEHIND_BALANCER,
+        crate::settings::Auth::None | crate::settings::Auth::Token(_) => serving::PATIENCE,
+    };
     let router = router(app, ends.clone());
     let graceful = async move {
         ended.await;
         let _ = end.send(true);
     };
-    let mut late = ends;
+    let mut late = ends.clone();
     let deadline = async move {
         let _ = late.wait_for(|ends| *ends).await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        served = axum::serve(listener, router).with_graceful_shutdown(graceful).into_future() => served,
-        () = deadline => Ok(()),
+        () = async { tokio::join!(serving::accept(listener, router, patience, ends), graceful); } => {}
+        () = deadline => {}
     }
+    Ok(())
 }
 
 /// All routes.
@@ -143,6 +149,7 @@ async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -
         },
         Decision::LogIn => ApiError::unauthorized().into_response(),
         Decision::ForeignHost => ApiError::foreign_host().into_response(),
+        Decision::ForeignSite => ApiError::foreign_site().into_response(),
     }
 }
 
@@ -164,6 +171,8 @@ fn decide(shared: &Shared, request: &Request) -> Decision {
         host: header(HOST),
         authorization: header(AUTHORIZATION),
         cookie: header(COOKIE),
+        site: header(HeaderName::from_static("sec-fetch-site")),
+        posts_from: header(ORIGIN).filter(|_| request.method() == Method::POST),
     };
     let path = request.uri().path();
     let address = match path {
