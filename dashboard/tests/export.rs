@@ -522,12 +522,7 @@ fn a_film_is_refused_rather_than_made_without_its_pictures() {
             "mp4v cannot be written into MP4; export it as native",
         ),
         ("matroska", vec![in_matroska.clone()], 415, "it is stored as matroska"),
-        (
-            "mp4-then",
-            vec![h264.clone(), in_mp4],
-            400,
-            "mp4v cannot be written",
-        ),
+        ("mp4-then", vec![h264.clone(), in_mp4], 400, "mp4v cannot be written"),
         (
             "matroska-then",
             vec![h264.clone(), in_matroska],
