@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::gcs_server::{Fault, GcsServer};
@@ -500,29 +500,85 @@ fn live_chunks_are_dated_by_when_they_were_captured() {
     );
 }
 
-#[test]
-fn the_cameras_clock_passed_on_before_the_muxer_dates_the_chunks() {
+/// Muxers as a live line has them, fragments of a second.
+const MUXERS: [&str; 5] = [
+    "flvmux streamable=true",
+    "mpegtsmux",
+    "mp4mux fragment-duration=1000",
+    "matroskamux streamable=true",
+    "isofmp4mux fragment-duration=1000000000",
+];
+
+/// Records a camera whose first picture comes 1.5 s after PLAYING, in chunks of 2 s. Its own clock, if it passes one on, shows `utc` at
+/// that picture. Returns the chunks and when that picture was captured, UTC in ns.
+fn record_late_camera(muxer: &str, utc: Option<u64>) -> (Vec<Chunk>, u64) {
     let server = GcsServer::spawn_thread();
-    let line = Line::new(&flv(3), &server, "");
-    let sent = AtomicBool::new(false);
-    line.sink
-        .static_pad("sink")
-        .unwrap()
-        .add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
-            if !sent.swap(true, Ordering::SeqCst) {
+    let video = video(6).replace("videotestsrc", "videotestsrc is-live=true");
+    let front = format!("{video} ! identity name=camera ! x264enc tune=zerolatency key-int-max=15 ! h264parse ! {muxer}");
+    let line = Line::new(&front, &server, "max-size-time=2000000000");
+    let captured = Arc::new(AtomicU64::new(0));
+    let first = Arc::clone(&captured);
+    let clock = line.pipeline.clone();
+    let camera = line.pipeline.by_name("camera").unwrap().static_pad("src").unwrap();
+    camera.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let Some(gst::PadProbeData::Buffer(buffer)) = &info.data else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let running = buffer.pts().unwrap().nseconds();
+        if running < SECOND * 3 / 2 {
+            return gst::PadProbeReturn::Drop;
+        }
+        if first.load(Ordering::SeqCst) == 0 {
+            let wall = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+            let lag = clock.current_running_time().unwrap().nseconds() - running;
+            first.store(u64::try_from(wall).unwrap() - lag, Ordering::SeqCst);
+            if let Some(utc) = utc {
                 // What iotcorestatus sends: at this running time the camera's clock showed that UTC.
                 let event = gst::Structure::builder("gcssink-clock")
-                    .field("running-time", 0u64)
-                    .field("utc", 1_600_000_000 * SECOND)
+                    .field("running-time", running)
+                    .field("utc", utc)
                     .build();
-                pad.send_event(gst::event::CustomDownstream::new(event));
+                pad.push_event(gst::event::CustomDownstream::new(event));
             }
-            gst::PadProbeReturn::Ok
-        });
+        }
+        gst::PadProbeReturn::Ok
+    });
     line.play();
-    line.wait();
-    let chunk = &chunks(&server)[0];
-    assert_eq!(chunk.get("clock"), "ntp");
-    let start: jiff::Timestamp = chunk.get("start-time").parse().unwrap();
-    assert!((start.as_second() - 1_600_000_000).abs() <= 1, "{start}");
+    assert_eq!(line.wait().0, End::Eos, "{muxer}");
+    line.stop();
+    (chunks(&server), captured.load(Ordering::SeqCst))
+}
+
+/// Checks that the chunks of each muxer start when their first picture was captured, by the clock of that name.
+fn are_dated_by_their_pictures(utc: Option<u64>, clock: &str) {
+    init();
+    std::thread::scope(|scope| {
+        for muxer in MUXERS {
+            scope.spawn(move || {
+                let (chunks, captured) = record_late_camera(muxer, utc);
+                assert!(chunks.len() >= 2, "{muxer}: {} chunks", chunks.len());
+                let first = i128::from(utc.unwrap_or(captured));
+                for (i, chunk) in chunks.iter().enumerate() {
+                    let start: jiff::Timestamp = chunk.get("start-time").parse().unwrap();
+                    let media = i128::from(chunk.number("pts-start-ns") - chunks[0].number("pts-start-ns"));
+                    let late = start.as_nanosecond() - first - media;
+                    assert!(
+                        late.abs() < i128::from(SECOND / 10),
+                        "{muxer}: chunk {i} is dated {late} ns late"
+                    );
+                    assert_eq!(chunk.get("clock"), clock, "{muxer}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn live_chunks_of_every_muxer_are_dated_by_when_they_were_captured() {
+    are_dated_by_their_pictures(None, "system");
+}
+
+#[test]
+fn the_cameras_clock_passed_on_before_the_muxer_dates_the_chunks() {
+    are_dated_by_their_pictures(Some(1_600_000_000 * SECOND), "ntp");
 }

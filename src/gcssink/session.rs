@@ -51,6 +51,8 @@ pub(super) struct Session {
     device: Device,
     /// The next buffer is the first one since PLAYING.
     pub new_playing: AtomicBool,
+    /// A muxer stands in front, in the same pipeline.
+    pub is_muxed: AtomicBool,
     /// Number of key units requested from upstream.
     pub key_requests: AtomicU64,
     /// The head of the stream as the caps carry it, until the first buffer has come.
@@ -142,6 +144,7 @@ impl Session {
             identity: Mutex::new(Some(identity)),
             device,
             new_playing: AtomicBool::new(true),
+            is_muxed: AtomicBool::new(false),
             key_requests: AtomicU64::new(0),
             head: Mutex::default(),
             has_head: AtomicBool::new(false),

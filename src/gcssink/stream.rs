@@ -39,15 +39,23 @@ fn refused(refusal: Refusal<gst::FlowError>) -> gst::FlowError {
     }
 }
 
-fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, held: u64) -> Stamp {
-    let running = buffer.pts().or(buffer.dts()).and_then(|pts| {
-        let segment = sink.segment();
-        let running = segment.downcast_ref::<gst::ClockTime>()?.to_running_time_full(pts)?;
-        match running.nseconds() {
-            gst::Signed::Positive(ns) => i64::try_from(ns).ok(),
-            gst::Signed::Negative(ns) => i64::try_from(ns).ok().map(|ns| -ns),
-        }
-    });
+/// Returns the running time of a buffer, ns.
+fn running(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, is_muxed: bool) -> Option<i64> {
+    let pts = buffer.pts().or(buffer.dts())?;
+    let segment = sink.segment();
+    let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
+        // mp4mux counts in bytes, and its buffers keep the running times of its input. From elsewhere they may be any times.
+        let is_counted_in_bytes = is_muxed && segment.format() == gst::Format::Bytes;
+        return i64::try_from(pts.nseconds()).ok().filter(|_| is_counted_in_bytes);
+    };
+    match segment.to_running_time_full(pts)?.nseconds() {
+        gst::Signed::Positive(ns) => i64::try_from(ns).ok(),
+        gst::Signed::Negative(ns) => i64::try_from(ns).ok().map(|ns| -ns),
+    }
+}
+
+fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, session: &Session) -> Stamp {
+    let running = running(sink, buffer, session.is_muxed.load(Ordering::Relaxed));
     let reference = buffer.iter_meta::<gst::ReferenceTimestampMeta>().find_map(|meta| {
         let time = meta.timestamp().nseconds();
         match meta.reference().structure(0)?.name().as_str() {
@@ -61,7 +69,7 @@ fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, held: u64) -> Stamp
         clock_running: sink.current_running_time().map(gst::ClockTime::nseconds),
         wall: wall::now(),
         reference,
-        held,
+        held: session.engine.held(),
     }
 }
 
@@ -109,9 +117,14 @@ pub(super) fn take(
         let pads = sink.sink_pads();
         let is_live = pads.first().is_some_and(upstream::is_live);
         engine.set_live(is_live);
-        engine.with(|ingest| ingest.chunker.clock.playing(is_live && !session.in_splitmuxsink));
+        let is_muxed = pads.first().is_some_and(upstream::is_muxed);
+        session.is_muxed.store(is_muxed, Ordering::Relaxed);
+        engine.with(|ingest| {
+            ingest.chunker.clock.playing(is_live && !session.in_splitmuxsink);
+            ingest.chunker.clock.set_muxed(is_muxed);
+        });
     }
-    let stamp = stamp(sink, buffer, engine.held());
+    let stamp = stamp(sink, buffer, session);
     let size = buffer.size();
     gst::log!(
         CAT,

@@ -1,8 +1,9 @@
 //! Which UTC time a unit was captured at.
 //!
-//! PURE: the wall clock and the pipeline clock are arguments. Live streams: anchor + running time, the anchor taken at the
-//! first buffer of each PLAYING and compared with the wall clock at every cut. Streams that are not live, or have no
-//! timestamps: arrival of the first unit + media time. A reference timestamp (RTCP, NTP) of the camera wins.
+//! PURE: the wall clock and the pipeline clock are arguments. The anchor, UTC of running time 0, is taken at the first buffer
+//! of each PLAYING and compared with the wall clock at every cut. Live streams: anchor + running time. Streams that are not
+//! live, or have no timestamps: arrival of the first unit, on the anchor's clock, + media time. A reference timestamp (RTCP,
+//! NTP) of the camera wins.
 
 pub use gcstreamer_schema::ClockKind;
 
@@ -17,6 +18,12 @@ const UNSTEADY: i64 = 2_000_000_000;
 
 /// Most time between capture and arrival at the start of a live stream; times farther back count from elsewhere: 30 s.
 const BACKLOG: i64 = 30_000_000_000;
+
+/// What `mpegtsmux` adds to the running time of its input for the times in the stream (its `TS_MUX_CLOCK_BASE`): 1 h.
+const MUX_BASE: i64 = 3_600_000_000_000;
+
+/// After this the times of a transport stream wrap: 2^33 ticks of 90 kHz.
+const TRANSPORT_WRAP: i64 = 95_443_717_688_889;
 
 /// What is known of a buffer when it arrives; all in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,22 +74,47 @@ impl Arrival {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CaptureClock {
     live: bool,
+    /// A muxer stands in front, in the same pipeline.
+    is_muxed: bool,
     /// UTC of running time 0.
     anchor: Option<i64>,
-    /// Arrival and container time of the first unit.
+    /// Arrival and container time of the first unit; the arrival is UTC as the anchor has it, so that a step moves both.
     first: Option<(u64, Option<u64>)>,
     /// (running time, UTC) as passed on by an element before the muxer.
     mapping: Option<(u64, u64)>,
     /// Container time and running time of the last unit that was dated live.
     dated: Option<(u64, i64)>,
+    /// By how much the muxer in front has moved the running times of a transport stream towards 0; `None` until a unit shows it.
+    moved: Option<i64>,
 }
 
 impl CaptureClock {
     /// Takes a new anchor at the next buffer: PLAYING has begun. `live` is `upstream_live` of a LATENCY query.
     pub fn playing(&mut self, live: bool) {
         self.live = live;
+        self.restart_running_time();
+        if live {
+            // A pause is no media time.
+            self.first = None;
+        }
+    }
+
+    /// Whether a muxer stands in front, in the same pipeline: what it writes into the stream are running times.
+    pub fn set_muxed(&mut self, is_muxed: bool) {
+        self.is_muxed = is_muxed;
+    }
+
+    /// Takes a new anchor at the next buffer: running time begins again.
+    fn restart_running_time(&mut self) {
         self.anchor = None;
         self.dated = None;
+        self.moved = None;
+    }
+
+    /// The stream was flushed: what follows does not continue it, nor its running time.
+    pub fn flushed(&mut self) {
+        self.restart_running_time();
+        self.first = None;
     }
 
     /// Returns whether the pipeline is live.
@@ -105,11 +137,40 @@ impl CaptureClock {
     #[inline]
     pub fn arrived(&mut self, stamp: &Stamp) {
         if self.anchor.is_none()
-            // What the clock shows now, not the time of the buffer, which was captured earlier.
-            && let Some(now) = stamp.clock_running.map(signed).or(stamp.running)
+            // What the clock shows now, not the time of the buffer, which was captured earlier, or is that of a file.
+            && let Some(now) = stamp.clock_running.map(signed).or(stamp.running.filter(|_| self.live))
         {
             self.anchor = Some(signed(stamp.wall).saturating_sub(now));
         }
+    }
+
+    /// When the buffer of `stamp` arrived, as the anchor has it: until the next cut a step of the wall clock is none.
+    fn arrival(&self, stamp: &Stamp) -> u64 {
+        match (self.anchor, stamp.clock_running) {
+            (Some(anchor), Some(now)) => unsigned(anchor.saturating_add(signed(now))),
+            _ => stamp.wall,
+        }
+    }
+
+    /// A unit of a transport stream with the container time `pts` is in the buffer of `stamp`. `mpegtsmux` lets the running times
+    /// of its buffers begin at 0 whenever its input begins (`start-time-selection=zero`, the default), and keeps those of its
+    /// input in the stream.
+    pub fn transport_time(&mut self, stamp: &Stamp, pts: Option<u64>) {
+        let (true, true, None) = (self.live, self.is_muxed, self.moved) else {
+            return;
+        };
+        let (Some(running), Some(now), Some(pts)) = (stamp.running, stamp.clock_running.map(signed), pts) else {
+            return;
+        };
+        let input = signed(pts).saturating_sub(MUX_BASE);
+        // Up to a second ahead: cameras whose times are a bit fast.
+        let lag = now
+            .saturating_sub(input)
+            .saturating_add(signed(STEP))
+            .rem_euclid(TRANSPORT_WRAP)
+            - signed(STEP);
+        let moved = now.saturating_sub(running).saturating_sub(lag);
+        self.moved = Some(if lag <= BACKLOG { moved.max(0) } else { 0 });
     }
 
     /// UTC of a unit in the buffer of `stamp` with the container time `pts`, and whose clock that is.
@@ -130,27 +191,7 @@ impl CaptureClock {
         }
         let utc = match (self.live, self.anchor, running) {
             (true, Some(anchor), Some(running)) => unsigned(anchor.saturating_add(running)),
-            _ => {
-                // A first unit without a time (joined within a picture) is no beginning of the media time.
-                if self.first.is_some_and(|(_, first)| first.is_none()) {
-                    self.first = None;
-                }
-                let (arrival, first) = *self.first.get_or_insert((stamp.wall, pts));
-                let utc = match (first, pts) {
-                    (Some(first), Some(pts)) => unsigned(signed(arrival).saturating_add(since(first, pts))),
-                    _ => stamp.wall,
-                };
-                // A live unit cannot be captured after it arrived: no name lies in the future.
-                if self.live && utc > stamp.wall {
-                    // A single time that is a bit ahead moves no later one.
-                    if signed(utc - stamp.wall) > UNSTEADY {
-                        self.first = Some((stamp.wall, pts));
-                    }
-                    stamp.wall
-                } else {
-                    utc
-                }
-            }
+            _ => self.by_media_time(stamp, pts),
         };
         let kind = if stamp.wall < EARLIEST_PLAUSIBLE {
             ClockKind::Suspect
@@ -160,16 +201,43 @@ impl CaptureClock {
         (utc, kind)
     }
 
+    /// UTC of a unit with the container time `pts`: the arrival of the first, and the media time since.
+    fn by_media_time(&mut self, stamp: &Stamp, pts: Option<u64>) -> u64 {
+        let now = self.arrival(stamp);
+        // A first unit without a time (joined within a picture) is no beginning of the media time.
+        if self.first.is_some_and(|(_, first)| first.is_none()) {
+            self.first = None;
+        }
+        let (arrival, first) = *self.first.get_or_insert((now, pts));
+        let utc = match (first, pts) {
+            (Some(first), Some(pts)) => unsigned(signed(arrival).saturating_add(since(first, pts))),
+            _ => now,
+        };
+        // A live unit cannot be captured after it arrived: no name lies in the future.
+        if self.live && utc > now {
+            // A single time that is a bit ahead moves no later one.
+            if signed(utc - now) > UNSTEADY {
+                self.first = Some((now, pts));
+            }
+            now
+        } else {
+            utc
+        }
+    }
+
     /// Returns the running time of a live buffer, as far as it is plausible. Nothing is captured after it arrived, and running
-    /// time goes on as the container's time `pts` does, which is free of jumps.
+    /// time goes on as the container's time `pts` does, which is free of jumps; without one of its own, that is all there is.
     fn plausible(&mut self, stamp: &Stamp, pts: Option<u64>) -> Option<i64> {
-        let running = stamp.running?;
         // Without a clock of the pipeline nothing shows that a time lies ahead.
         let now = stamp.clock_running.map_or(i64::MAX, signed);
         let expected = self
             .dated
             .zip(pts)
             .map(|((then, dated), pts)| dated.saturating_add(since(then, pts)));
+        let Some(running) = stamp.running else {
+            return expected.map(|expected| expected.min(now));
+        };
+        let running = running.saturating_add(self.moved.unwrap_or(0));
         let plausible = match expected {
             _ if running > now => expected.unwrap_or(now),
             Some(expected) if running.saturating_add(UNSTEADY) < expected => expected,
@@ -197,20 +265,20 @@ impl CaptureClock {
     }
 
     /// Compares the clocks at a cut. Less than a second of difference is taken up bit by bit, so that names never jump; more
-    /// is a step, which is taken here and returned in ms.
+    /// is a step, which is taken here and returned in ns.
     pub fn compare(&mut self, stamp: &Stamp) -> Option<i64> {
-        let (true, Some(anchor), Some(now)) = (self.live, self.anchor, stamp.clock_running) else {
+        let (Some(anchor), Some(now)) = (self.anchor, stamp.clock_running) else {
             return None;
         };
         let difference = signed(stamp.wall).saturating_sub(anchor.saturating_add(signed(now)));
-        if difference.unsigned_abs() < STEP {
-            // A quarter at each cut, below 250 ms: `align-to-clock` tolerates that for chunks of 2 s and more.
-            self.anchor = Some(anchor.saturating_add(difference / 4));
-            None
-        } else {
-            self.anchor = Some(anchor.saturating_add(difference));
-            Some(difference / 1_000_000)
+        let is_step = difference.unsigned_abs() >= STEP;
+        // A quarter at each cut, below 250 ms: `align-to-clock` tolerates that for chunks of 2 s and more.
+        let by = if is_step { difference } else { difference / 4 };
+        self.anchor = Some(anchor.saturating_add(by));
+        if let Some((arrival, _)) = &mut self.first {
+            *arrival = unsigned(signed(*arrival).saturating_add(by));
         }
+        is_step.then_some(difference)
     }
 }
 
@@ -236,108 +304,4 @@ fn unsigned(ns: i64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: u64 = 1_000_000_000;
-    const NOW: u64 = 1_795_329_912 * S;
-
-    fn at(running: u64, wall: u64) -> Stamp {
-        Stamp {
-            running: Some(signed(running)),
-            clock_running: Some(running),
-            wall,
-            reference: None,
-            held: 0,
-        }
-    }
-
-    fn live() -> CaptureClock {
-        let mut clock = CaptureClock::default();
-        clock.playing(true);
-        clock.arrived(&at(5 * S, NOW));
-        clock
-    }
-
-    #[test]
-    fn live_buffers_are_dated_by_their_running_time_not_by_their_arrival() {
-        let mut clock = live();
-        let late = Stamp {
-            wall: NOW + 7 * S,
-            ..at(6 * S, 0)
-        };
-        assert_eq!(clock.utc(&late, Some(0)), (NOW + S, ClockKind::System));
-    }
-
-    #[test]
-    fn a_file_is_dated_by_the_arrival_of_its_first_unit_and_its_own_time() {
-        let mut clock = CaptureClock::default();
-        clock.playing(false);
-        let stamp = Stamp {
-            wall: NOW,
-            ..Stamp::default()
-        };
-        clock.arrived(&stamp);
-        assert_eq!(clock.utc(&stamp, Some(3600 * S)).0, NOW);
-        let next = Stamp { wall: NOW + 1, ..stamp };
-        assert_eq!(clock.utc(&next, Some(3610 * S)).0, NOW + 10 * S);
-    }
-
-    #[test]
-    fn a_file_whose_own_times_are_centuries_ahead_is_dated_by_its_arrival() {
-        let stamp = Stamp {
-            wall: NOW,
-            ..Stamp::default()
-        };
-        for first in [9_219_772_036_855_000_000, u64::MAX - 20 * S] {
-            let mut clock = CaptureClock::default();
-            clock.playing(false);
-            clock.arrived(&stamp);
-            let dates = [first, first + 10 * S, first - S].map(|pts| clock.utc(&stamp, Some(pts)).0);
-            assert_eq!(dates, [NOW, NOW + 10 * S, NOW - S]);
-        }
-    }
-
-    #[test]
-    fn media_time_begins_with_the_first_unit_that_has_one() {
-        let mut clock = CaptureClock::default();
-        clock.playing(false);
-        let stamp = Stamp {
-            wall: NOW,
-            ..Stamp::default()
-        };
-        assert_eq!(clock.utc(&stamp, None).0, NOW);
-        assert_eq!(clock.utc(&stamp, Some(5 * S)).0, NOW);
-        assert_eq!(clock.utc(&stamp, Some(15 * S)).0, NOW + 10 * S);
-    }
-
-    #[test]
-    fn a_small_difference_is_slewed_and_a_large_one_is_a_step() {
-        let mut clock = live();
-        assert_eq!(clock.compare(&at(15 * S, NOW + 10 * S + S / 2)), None);
-        let (utc, _) = clock.utc(&at(15 * S, 0), None);
-        assert!(utc > NOW + 10 * S && utc < NOW + 10 * S + S / 2);
-        assert_eq!(clock.compare(&at(25 * S, NOW + 3620 * S)).map(|ms| ms / 1000), Some(3599));
-        assert_eq!(clock.utc(&at(25 * S, NOW), None).0, NOW + 3620 * S);
-    }
-
-    #[test]
-    fn the_cameras_clock_wins() {
-        let mut clock = live();
-        clock.map(6 * S, NOW + 100 * S);
-        assert_eq!(clock.utc(&at(8 * S, NOW), None), (NOW + 102 * S, ClockKind::Ntp));
-        let with_meta = Stamp {
-            reference: Some(NOW + 500 * S),
-            ..at(8 * S, NOW)
-        };
-        assert_eq!(clock.utc(&with_meta, None), (NOW + 500 * S, ClockKind::Ntp));
-    }
-
-    #[test]
-    fn a_clock_before_2020_is_suspect() {
-        let mut clock = CaptureClock::default();
-        clock.playing(true);
-        clock.arrived(&at(0, 40 * S));
-        assert_eq!(clock.utc(&at(0, 40 * S), None), (40 * S, ClockKind::Suspect));
-    }
-}
+mod tests;

@@ -15,6 +15,8 @@ pub mod replay;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_dates;
+#[cfg(test)]
 mod tests_heads;
 #[cfg(test)]
 mod tests_input;

@@ -119,6 +119,8 @@ pub struct Unit {
     pub end: Option<u64>,
     /// When its decoding begins and ends, likewise (fMP4): fragments meet in these times, and overlap where pictures are reordered.
     pub decode: Option<(u64, u64)>,
+    /// Where in the input the sample lies that `pts` is of, if the unit begins with something else (fMP4).
+    pub sample_at: Option<u64>,
     /// The unit begins with, or is, a decoder configuration that differs from the one in force: a chunk must begin here.
     pub new_codec_config: bool,
     /// Header for a chunk that begins here; `None` where none can (inside a Matroska cluster of known size).
@@ -134,6 +136,7 @@ impl Unit {
             pts: None,
             end: None,
             decode: None,
+            sample_at: None,
             new_codec_config: true,
             init: Some(init),
         }

@@ -38,6 +38,7 @@ impl Raw {
                 pts: None,
                 end: None,
                 decode: None,
+                sample_at: None,
                 new_codec_config: false,
                 init,
             };

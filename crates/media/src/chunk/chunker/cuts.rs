@@ -189,14 +189,15 @@ impl Chunker {
         // A cut that was requested behind this place is still due.
         self.next.cut_from = self.next.cut_from.filter(|&offset| offset > at);
         // A step lies between two chunks: before the first there is none.
-        let clock_step_ms = if sequence == self.sequence.first {
+        let step = if sequence == self.sequence.first {
             None
         } else {
             // By the newest stamp: that of the unit may be older than the step.
             self.clock.compare(&self.undecided.last_stamp().unwrap_or(stamp))
         };
+        self.closing.step(step.unwrap_or(0));
         let gap = self.next.gap.take();
-        let open = OpenChunk::new(sequence, at, &init, stamp, gap, clock_step_ms);
+        let open = OpenChunk::new(sequence, at, &init, stamp, gap, step.map(|ns| ns / 1_000_000));
         self.state = ChunkState::Open(Box::new(open));
         events.push(Event::Begin { sequence, at, init });
     }

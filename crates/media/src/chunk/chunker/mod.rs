@@ -11,6 +11,7 @@
 //! - `config_cuts` — whether the configuration changes all the time
 //! - `cuts` — where a chunk ends and the next begins
 //! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
+//! - `dates` — when a unit and the chunk that it begins were captured
 //! - `sound` — sound whose pictures never come, or stop
 //! - `trickle` — bytes that come without a unit
 //! - `ending` — idle, stopped, end of stream
@@ -19,6 +20,7 @@ use bytes::Bytes;
 
 mod config_cuts;
 mod cuts;
+mod dates;
 mod ending;
 mod held;
 mod input;
@@ -29,6 +31,7 @@ mod trickle;
 mod undecided;
 
 use self::config_cuts::ConfigCuts;
+use self::dates::AwaitedSample;
 use self::ending::ClosedAt;
 use self::input::Input;
 use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
@@ -94,6 +97,7 @@ pub struct Chunker {
     sequence: Sequence,
     next: NextChunk,
     last: Option<LastUnit>,
+    awaited_sample: Option<AwaitedSample>,
     keys: KeyUnits,
     sound: SoundAlone,
     trickle: Trickle,
@@ -140,6 +144,7 @@ impl Chunker {
                 init: Init::default(),
             },
             last: None,
+            awaited_sample: None,
             keys: KeyUnits::default(),
             sound: SoundAlone::default(),
             trickle: Trickle::default(),
@@ -258,11 +263,12 @@ impl Chunker {
 
     /// The input was flushed: what follows does not continue it.
     pub fn flush(&mut self) {
+        self.clock.flushed();
+        self.awaited_sample = None;
         if let Some(scanner) = &mut self.input.scanner {
             scanner.restart();
             self.next.gap = Some(GapReason::Discont);
             self.next.cut_from = Some(self.undecided.bytes.end());
-            self.clock.restart_media_time();
         }
     }
 
@@ -288,6 +294,7 @@ impl Chunker {
         self.clock.arrived(&stamp);
         self.date_gap(&stamp);
         self.undecided.push(data, owned, stamp);
+        self.take_awaited_sample();
         self.scan(data, events)?;
         self.release_overdue(&stamp, events);
         self.store_trickle(&stamp, events);
@@ -297,9 +304,12 @@ impl Chunker {
     }
 
     fn unit(&mut self, at: u64, mut unit: Unit, events: &mut Vec<Event>) {
-        let stamp = self.undecided.stamp_at(at);
+        let stamp = self.stamp_of(at, &unit);
         // The metadata names the time that a player finds in the container, without our corrections.
         let container_pts = unit.pts.map(|pts| pts.saturating_sub(self.input.origin()));
+        if self.input.container() == Container::MpegTs {
+            self.clock.transport_time(&stamp, container_pts);
+        }
         self.place(at, &mut unit, &stamp);
         self.trickle.unit_came();
         self.pictures += u64::from(unit.track == Track::Video);
@@ -317,6 +327,7 @@ impl Chunker {
         }
         // Behind the cut: the unit belongs to the chunk that it begins.
         self.account(at, &unit, container_pts, stamp, events);
+        self.await_sample(&unit, &stamp);
         if let Some(init) = &unit.init {
             self.next.init = init.clone();
         }

@@ -35,7 +35,7 @@ pub(super) struct OpenChunk {
     /// Where the picture of its first key unit ends in the input.
     pub(super) preview_end: Option<u64>,
     /// Where the chunk before ended, ns of the time line, if the first picture of this one has no time; else 0.
-    after: u64,
+    pub(super) after: u64,
     pub(super) video: Frames,
     pub(super) audio: Frames,
     /// Video and audio without the last unit, for a close that leaves that unit to the next chunk.
@@ -43,7 +43,7 @@ pub(super) struct OpenChunk {
     info: Arc<StreamInfo>,
     pub(super) asked_for_key: bool,
     /// The capture start is a guess until a unit comes whose buffer has a running time.
-    is_provisional: bool,
+    pub(super) is_provisional: bool,
     /// It was cut where no picture begins: any unit may be its first.
     pub(super) any_track: bool,
 }
@@ -68,9 +68,9 @@ pub(super) struct FirstUnit {
     pub(super) key: Key,
     pub(super) pts: Option<u64>,
     /// Its time before [`crate::chunk::timeline`] corrected it.
-    container_pts: Option<u64>,
+    pub(super) container_pts: Option<u64>,
     pub(super) utc: u64,
-    clock: ClockKind,
+    pub(super) clock: ClockKind,
 }
 
 /// A closed chunk, and what its duration is computed from.
@@ -79,9 +79,27 @@ pub(super) struct Closing {
     /// The chunk and the offset where it ends. Reported with the next picture.
     pub(super) chunk: Option<(Box<OpenChunk>, u64)>,
     /// UTC of the end of the last chunk that was reported, and whether it had a time of its own.
-    last_end: Option<(u64, bool)>,
+    pub(super) last_end: Option<(u64, bool)>,
+    /// By how much the wall clock was stepped since the chunk was closed, ns.
+    stepped: i64,
     /// Mean duration of a frame in the last chunk, ns.
-    usual_frame: u64,
+    pub(super) usual_frame: u64,
+}
+
+impl Closing {
+    /// The wall clock was stepped by so many ns: what comes behind the closed chunk is dated by it.
+    pub(super) fn step(&mut self, by: i64) {
+        if self.chunk.is_some() {
+            self.stepped = self.stepped.saturating_add(by);
+        } else if let Some((end, _)) = &mut self.last_end {
+            *end = end.saturating_add_signed(by);
+        }
+    }
+
+    /// Returns where what comes behind a closed chunk begins.
+    pub(super) fn end_of(&self, info: &ChunkInfo) -> u64 {
+        info.start.saturating_add(info.duration).saturating_add_signed(self.stepped)
+    }
 }
 
 /// The key units of the session.
@@ -149,14 +167,14 @@ impl OpenChunk {
     }
 
     /// Returns the end of its last frame, ns. Sound that goes on after the pictures have stopped counts.
-    fn end(&self, usual: u64) -> u64 {
+    pub(super) fn end(&self, usual: u64) -> u64 {
         let end = self.frames().end(usual);
         let sound = if self.audio.is_empty() { 0 } else { self.audio.end(0) };
         if sound > end.saturating_add(OUTLASTS) { sound } else { end }
     }
 
     /// Returns the unit that it is dated by: its first picture, else its first sound.
-    fn dated_by(&self) -> Option<&FirstUnit> {
+    pub(super) fn dated_by(&self) -> Option<&FirstUnit> {
         self.first.as_ref().or(self.sound.as_ref())
     }
 
@@ -199,9 +217,11 @@ impl OpenChunk {
         }
     }
 
-    /// Corrects a guessed capture start by the first unit whose buffer has a running time.
-    fn correct_start(&mut self, clock: &mut CaptureClock, unit: &Unit, stamp: &Stamp) {
-        let (true, Some(first), Some(_), Some(pts)) = (self.is_provisional, &mut self.first, stamp.running, unit.pts) else {
+    /// Corrects a guessed capture start by the first unit whose sample came in a buffer with a time: that of `stamp`; `pts` is the
+    /// unit's.
+    pub(super) fn correct_start(&mut self, clock: &mut CaptureClock, pts: Option<u64>, stamp: &Stamp) {
+        let has_time = stamp.running.is_some() || stamp.reference.is_some();
+        let (true, true, Some(first), Some(pts)) = (self.is_provisional, has_time, &mut self.first, pts) else {
             return;
         };
         if let Some(first_pts) = first.pts {
@@ -235,7 +255,7 @@ impl Chunker {
     pub(super) fn account(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
         let ChunkState::Open(open) = &mut self.state else { return };
         open.note(unit, self.is_doubtful);
-        open.correct_start(&mut self.clock, unit, &stamp);
+        open.correct_start(&mut self.clock, unit.pts, &stamp);
         let has_time = open.first.is_some_and(|first| first.pts.is_some());
         if !has_time && open.sound.is_none() && unit.track == Track::Audio && unit.pts.is_some() {
             // A copy: the time of the recording begins with the first picture, unless that has none.
@@ -258,35 +278,6 @@ impl Chunker {
         }
         self.warn_of(unit, events);
         self.keys.note(unit);
-    }
-
-    /// Dates the open chunk by its first picture, and reports the chunk before, which lasts until then.
-    fn date_chunk(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp, events: &mut Vec<Event>) {
-        let (mut utc, clock) = self.clock.utc(&stamp, unit.pts);
-        if unit.pts.is_none() {
-            utc = self.start_without_time(utc);
-        }
-        let before = self.closing.chunk.as_ref().filter(|_| unit.pts.is_none());
-        let after = before.map_or(0, |(open, _)| open.end(self.closing.usual_frame));
-        let ChunkState::Open(open) = &mut self.state else { return };
-        open.after = after;
-        open.first = Some(FirstUnit {
-            at,
-            // Of bytes that are no known stream every unit is a place to cut, and nothing that can be decoded.
-            key: if unit.track == Track::Other { Key::No } else { unit.key },
-            pts: unit.pts,
-            container_pts,
-            utc,
-            clock,
-        });
-        // From here on, not from the header in front, arrival and running time count.
-        open.stamp = stamp;
-        open.is_provisional = self.clock.is_provisional(&stamp);
-        self.finish_closing(unit.pts, events);
-        if !unit.key.is_key() {
-            // It does not play from its start: the next one should begin as soon as it can.
-            self.next.cut_from.get_or_insert(at);
-        }
     }
 
     /// Warns of a fragment too long to be cut in time, and of a picture that depends on the chunk before.
@@ -312,7 +303,8 @@ impl Chunker {
         };
         let info = self.info(&open, at, next_pts);
         let has_time = open.begins().is_some();
-        self.closing.last_end = Some((info.start.saturating_add(info.duration), has_time));
+        self.closing.last_end = Some((self.closing.end_of(&info), has_time));
+        self.closing.stepped = 0;
         // A chunk of one frame has no mean: that of the chunk before stands.
         self.closing.usual_frame = open.frames().mean().unwrap_or(self.closing.usual_frame);
         events.push(Event::End(Box::new(info)));
@@ -336,7 +328,7 @@ impl Chunker {
         Some((open.sequence, bytes.base().saturating_sub(open.at), bytes.copied()))
     }
 
-    fn info(&self, open: &OpenChunk, at: u64, next_pts: Option<u64>) -> ChunkInfo {
+    pub(super) fn info(&self, open: &OpenChunk, at: u64, next_pts: Option<u64>) -> ChunkInfo {
         let container = self.input.container();
         let first = open.dated_by();
         let (start, clock) = first.map_or_else(
@@ -367,25 +359,6 @@ impl Chunker {
             codecs: open.info.codecs.clone(),
             audio_only: open.info.has_audio && !open.info.has_video,
             size: open.bytes_up_to(at),
-        }
-    }
-
-    /// Returns where a chunk starts that has no time of its own and arrived at `arrival`, UTC in ns: in a file where the one
-    /// before ended, which may be hours ahead of arrival.
-    fn start_without_time(&self, arrival: u64) -> u64 {
-        let before = match &self.closing.chunk {
-            // One that no unit has dated would ask here again where it starts.
-            Some((open, at)) if open.dated_by().is_some() => {
-                let info = self.info(open, *at, None);
-                Some((info.start.saturating_add(info.duration), open.begins().is_some()))
-            }
-            _ => self.closing.last_end,
-        };
-        match before {
-            Some((end, true)) if !self.clock.is_live() => end,
-            // That end was itself reckoned by arrival: the later of the two, so that chunks do not overlap.
-            Some((end, false)) => end.max(arrival),
-            _ => arrival,
         }
     }
 

@@ -239,6 +239,7 @@ impl Flv {
             pts: Some(pts),
             end: None,
             decode: None,
+            sample_at: None,
             new_codec_config,
             init: Some(init),
         };

@@ -75,6 +75,7 @@ impl Flv {
                 pts: Some(pts),
                 end: None,
                 decode: None,
+                sample_at: None,
                 new_codec_config: false,
                 init: Some(init),
             },

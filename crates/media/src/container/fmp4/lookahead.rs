@@ -318,6 +318,7 @@ impl Lookahead {
             pts: when.start,
             end: when.end,
             decode: when.decode,
+            sample_at: when.sample_at,
             new_codec_config,
             init: Some(self.init.clone()),
         };

@@ -409,7 +409,7 @@ impl Run {
     }
 }
 
-/// When a fragment is shown and decoded, ns.
+/// When a fragment is shown and decoded, ns, and where it lies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct When {
     /// Presentation time of the first sample.
@@ -418,6 +418,8 @@ pub(super) struct When {
     pub(super) end: Option<u64>,
     /// See [`Unit::decode`](crate::container::Unit::decode).
     pub(super) decode: Option<(u64, u64)>,
+    /// Where in the input the first sample lies.
+    pub(super) sample_at: Option<u64>,
 }
 
 /// What a whole `moof` amounts to: the unit it opens.
@@ -434,8 +436,8 @@ pub(super) struct Fragment {
 }
 
 impl Fragment {
-    /// Sums up the tracks of a `moof`; `None` where it holds no samples.
-    pub(super) fn of(trafs: &[Traf], movie: &Movie) -> Option<Self> {
+    /// Sums up the tracks of the `moof` at `at`; `None` where it holds no samples.
+    pub(super) fn of(at: u64, trafs: &[Traf], movie: &Movie) -> Option<Self> {
         let mut sum: Option<Self> = None;
         for traf in trafs {
             let Some(first) = traf.first else { continue };
@@ -447,6 +449,7 @@ impl Fragment {
                 start: ns(traf.start),
                 end: ns(traf.end),
                 decode: ns(traf.decoded_from).zip(ns(traf.decoded_to)),
+                sample_at: at.checked_add_signed(first.offset),
             };
             let this = Self {
                 track,
@@ -467,14 +470,19 @@ impl Fragment {
             // Pictures decide on cuts and times, and of several tracks the first.
             (Track::Video, _) => self,
             (_, Track::Video) | (Track::Other, Track::Audio) => other,
-            _ => Self {
-                when: When {
-                    start: self.when.start.into_iter().chain(other.when.start).min(),
-                    end: self.when.end.max(other.when.end),
-                    decode: None,
-                },
-                ..self
-            },
+            _ => {
+                let start = self.when.start.into_iter().chain(other.when.start).min();
+                let first = if start == self.when.start { self } else { other };
+                Self {
+                    when: When {
+                        start,
+                        end: self.when.end.max(other.when.end),
+                        decode: None,
+                        sample_at: first.when.sample_at,
+                    },
+                    ..self
+                }
+            }
         }
     }
 }

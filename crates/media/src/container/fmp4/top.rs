@@ -284,7 +284,7 @@ impl Fmp4 {
             .map(|traf| traf.track.map(|_| traf.data_end))
             .collect::<Option<Vec<_>>>()
             .and_then(|ends| self.box_at.checked_add_signed(ends.into_iter().max()?));
-        let fragment = Fragment::of(&trafs, &config.movie);
+        let fragment = Fragment::of(self.box_at, &trafs, &config.movie);
         let picture = fragment.and_then(|f| {
             let (track, sample) = f.picture?;
             Some((f, sample, &config.movie.tracks.get(track)?.entry))

@@ -438,6 +438,7 @@ impl Cluster {
                 pts: self.timestamp.and_then(|t| stream.pts(t, 0)),
                 end: None,
                 decode: None,
+                sample_at: None,
                 new_codec_config: false,
                 init: Some(stream.init()),
             };

@@ -420,6 +420,7 @@ fn other_unit(at: u64, new_codec_config: bool, init: Init) -> Mark {
         pts: None,
         end: None,
         decode: None,
+        sample_at: None,
         new_codec_config,
         init: Some(init),
     };

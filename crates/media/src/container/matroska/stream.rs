@@ -212,6 +212,7 @@ impl Stream {
                 pts,
                 end,
                 decode: None,
+                sample_at: None,
                 new_codec_config,
                 init,
             }),

@@ -146,6 +146,7 @@ impl Reorder {
             pts: None,
             end: None,
             decode: None,
+            sample_at: None,
             new_codec_config: false,
             init: Some(init),
         }

@@ -485,6 +485,7 @@ impl Units {
             pts,
             end: None,
             decode: None,
+            sample_at: None,
             new_codec_config: false,
             init: None,
         };
