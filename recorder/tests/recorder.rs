@@ -601,6 +601,16 @@ fn sound_that_is_announced_in_front_of_pictures_for_sending_alone_is_recorded() 
     assert!(assert_each_plays(&chunks(&server, "cam")).1 > 10, "{log}");
 }
 
+/// Bytes of all files below a folder.
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => bytes_below(&path),
+        path => path.metadata().map_or(0, |metadata| metadata.len()),
+    });
+    sizes.sum()
+}
+
 #[test]
 fn what_a_killed_recorder_left_in_the_spool_is_stored_though_the_camera_is_configured_no_more() {
     let server = GcsServer::spawn_thread();
@@ -612,8 +622,8 @@ fn what_a_killed_recorder_left_in_the_spool_is_stored_though_the_camera_is_confi
     );
     let recorder = Recorder::start(&server, &format!("{spool}{old}"));
     recorder.wait_for("old", "recording");
-    let enough = |camera: serde_json::Value| camera["backlog_bytes"].as_u64().is_some_and(|bytes| bytes > 40_000);
-    recorder.wait("a backlog", || enough(recorder.camera("old")));
+    let spooled = recorder.folder.path().join("spool/old");
+    recorder.wait("an open chunk on disk", || bytes_below(&spooled) > 40_000);
     let folder = recorder.kill();
     assert_eq!(chunks(&server, "old").len(), 0);
     let new = format!(
@@ -634,8 +644,8 @@ fn what_is_stored_of_a_camera_that_is_away_counts_for_it_and_for_no_other() {
     let spool = "spool-dir = \"spool\"\nmax-spool-bytes = 1000000000\n";
     let entry = |id: &str, url: &str| format!("[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nmax-size-time = \"5m\"\n");
     let recorder = Recorder::start(&server, &format!("{spool}{}", entry("away", &camera.url())));
-    let enough = |camera: serde_json::Value| camera["backlog_bytes"].as_u64().is_some_and(|bytes| bytes > 40_000);
-    recorder.wait("a backlog", || enough(recorder.camera("away")));
+    let spooled = recorder.folder.path().join("spool/away");
+    recorder.wait("an open chunk on disk", || bytes_below(&spooled) > 40_000);
     let folder = recorder.kill();
     let gone = format!("rtsp://127.0.0.1:{}/", camera::closed_port());
     let both = format!("{spool}{}{}", entry("away", &gone), entry("other", &camera.url()));
