@@ -65,8 +65,12 @@ impl Shown<'_> {
     /// Whether a page posts that was not loaded from this `Host`: browsers name the origin of each `POST`, also from another port.
     fn is_foreign_post(&self) -> bool {
         let authority = |origin: &str| origin.split_once("://").map(|(_, authority)| authority.to_ascii_lowercase());
-        self.posts_from
-            .is_some_and(|origin| authority(origin).is_none() || authority(origin) != self.host.map(str::to_ascii_lowercase))
+        // A server in front may have changed the `Host`; what a browser says of the page's site no page can forge.
+        let is_own = self.site.is_some_and(|site| site.eq_ignore_ascii_case("same-origin"));
+        !is_own
+            && self
+                .posts_from
+                .is_some_and(|origin| authority(origin).is_none() || authority(origin) != self.host.map(str::to_ascii_lowercase))
     }
 }
 
@@ -212,6 +216,8 @@ mod tests {
             (None, None),
             (Some("none"), None),
             (Some("same-origin"), Some("http://LOCALHOST:8080")),
+            // A server in front has changed the `Host`.
+            (Some("same-origin"), Some("https://cameras.example")),
         ] {
             let shown = shown(site, posts_from);
             assert_eq!(Auth::None.decide(shown, Address::Guarded), Decision::Allow, "{shown:?}");

@@ -257,8 +257,13 @@ fn password_files_that_do_not_answer_stop_nobody_else_and_not_the_end() {
             ..Act::default()
         }])
     };
-    // As many are refused as the recorder has threads for its tasks; another one needs its password for each connection.
-    let cameras = [("first", locked()), ("second", locked()), ("third", closes_once(75))];
+    // As many are refused as the recorder has threads for its tasks; others need their password for each connection.
+    let cameras = [
+        ("first", locked()),
+        ("second", locked()),
+        ("third", closes_once(75)),
+        ("fourth", closes_once(75)),
+    ];
     let well = one_camera();
     let file = |id: &str| folder.path().join(id);
     let mut configuration = format!("[[camera]]\nid = \"well\"\nurl = \"{}\"\n", well.url());
@@ -272,28 +277,25 @@ fn password_files_that_do_not_answer_stop_nobody_else_and_not_the_end() {
     }
     let files = cameras.each_ref().map(|(id, _)| file(id));
     let recorder = Recorder::start_in(folder, &server, &configuration);
-    for (id, state) in [
-        ("first", "refused"),
-        ("second", "refused"),
-        ("third", "recording"),
-        ("well", "recording"),
-    ] {
-        recorder.wait_for(id, state);
+    for id in ["first", "second"] {
+        recorder.wait_for(id, "refused");
+    }
+    for id in ["third", "fourth", "well"] {
+        recorder.wait_for(id, "recording");
     }
     // A FIFO that nobody writes into answers as a mount that is away: not at all.
     for file in &files {
         std::fs::remove_file(file).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
     }
-    let name = files[2].display().to_string();
-    let is_told = || {
+    let is_told = |id: &str| {
         let asked = Instant::now();
         assert_eq!(recorder.get("/healthz").unwrap().0, 200);
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-        let reason = recorder.camera("third")["reason"].to_string();
-        reason.contains(&name) && reason.contains("does not answer")
+        let reason = recorder.camera(id)["reason"].to_string();
+        reason.contains(&format!("/{id} does not answer"))
     };
-    recorder.wait("told", is_told);
+    recorder.wait("told", || is_told("third") && is_told("fourth"));
     assert_eq!(recorder.state("well"), "recording", "{}", recorder.log());
     // The mount is back: it is not waited for until the next attempt is due.
     let hung = files[2].with_extension("fifo");
@@ -301,6 +303,13 @@ fn password_files_that_do_not_answer_stop_nobody_else_and_not_the_end() {
     std::fs::write(&files[2], "secret").unwrap();
     std::fs::write(&hung, "secret").unwrap();
     recorder.wait_for("third", "recording");
+    // They were replaced, and the old ones never answer: a reload is enough.
+    for file in [&files[0], &files[1], &files[3]] {
+        std::fs::remove_file(file).unwrap();
+        std::fs::write(file, "secret").unwrap();
+    }
+    recorder.signal(Signal::HUP);
+    recorder.wait_for("fourth", "recording");
     let (ended, log) = recorder.stop();
     assert!(ended.success(), "{log}");
 }

@@ -59,8 +59,11 @@ pub async fn serve(
     if let Some(broker) = &app.broker {
         crate::mqtt::listen(broker, app.known.clone(), app.clock.clone(), ends.clone()).map_err(std::io::Error::other)?;
     }
+    let is_own = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let patience = match &app.auth {
         crate::settings::Auth::Iap(_) => serving::BEHIND_BALANCER,
+        // Beyond loopback there has to be a server in front, for TLS: it may be such a balancer.
+        crate::settings::Auth::Token(_) if !is_own => serving::BEHIND_BALANCER,
         crate::settings::Auth::None | crate::settings::Auth::Token(_) => serving::PATIENCE,
     };
     let router = router(app, ends.clone());

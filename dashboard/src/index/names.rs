@@ -102,7 +102,8 @@ fn ends(named: &[Named], next: &[Option<Next>]) -> Vec<Option<u64>> {
         .map(|(session, lengths)| (session, usual(lengths)))
         .collect();
     let ends = named.iter().zip(next).map(|(chunk, next)| {
-        let length = length(chunk, next)?;
+        // Names without a session cannot be joined with what the chunks themselves say, which name theirs.
+        let length = length(chunk, next).filter(|_| !chunk.session.is_empty())?;
         let is_usual = usual.get(&*chunk.session).is_some_and(|usual| usual.contains(&length));
         is_usual.then(|| chunk.start + length)
     });
@@ -220,6 +221,15 @@ mod tests {
         let all: Vec<Named> = all.into_iter().chain(minutes).chain(uneven).collect();
         assert_eq!(hours(all.clone()), [0, 5]);
         assert_eq!(Outline::of(all).runs(&edges).len(), 3);
+    }
+
+    #[test]
+    fn names_without_a_session_tell_no_lengths() {
+        let all = whole().into_iter().map(|chunk| Named {
+            session: "".into(),
+            ..chunk
+        });
+        assert_eq!(hours(all.collect()), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]

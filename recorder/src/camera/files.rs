@@ -13,6 +13,10 @@ use crate::config::{Camera, Password};
 /// Looks at files that nothing waits for are this far apart.
 const APART: Duration = Duration::from_secs(1);
 
+/// A reading that takes longer is waited for no longer: what it hangs in may be gone for good (a mount that was replaced), and the file of
+/// that name another one.
+const GIVE_UP: Duration = Duration::from_secs(600);
+
 /// What was read.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -47,7 +51,7 @@ impl Reader {
     /// # Errors
     /// There is no thread to be had.
     pub(super) fn ask(&mut self, camera: &Camera, tell: impl FnOnce(Files) + Send + 'static) -> std::io::Result<()> {
-        if self.reads.is_some() {
+        if self.reads.is_some() && self.asked.is_some_and(|at| at.elapsed() < GIVE_UP) {
             return Ok(());
         }
         let (id, reads) = (self.last.wrapping_add(1), Arc::new(Mutex::default()));

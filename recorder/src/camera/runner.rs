@@ -17,7 +17,7 @@ use super::files::{self, Files, Reader};
 use super::recording::{Recording, Setup};
 use super::report::{Board, Report};
 use super::sink::{Limits, Storage};
-use super::state::{Failure, StartReason};
+use super::state::{Failure, StartReason, State};
 use super::stats::{self, SinkStats};
 use super::supervisor::{self, Action, Attempt, Event, Supervisor};
 use super::watch::{News, Teller};
@@ -264,6 +264,7 @@ impl Runner {
     fn begin(&mut self, attempt: Attempt, reason: StartReason) {
         let camera = &self.job.camera;
         if camera.password.is_none() && camera.ca_file.is_none() {
+            self.password_mark = 0;
             return self.connect(attempt, reason, None);
         }
         self.reading = Some((attempt, reason, Instant::now()));
@@ -298,6 +299,10 @@ impl Runner {
             }
             (None, _) if mark != 0 && mark != self.password_mark => {
                 self.password_mark = mark;
+                self.event(Event::Reconfigured(limits(&self.job.camera)));
+            }
+            // Without a password nothing but an attempt that was given up has asked for it.
+            (None, Ok(None)) if self.supervisor.condition().state == State::Refused => {
                 self.event(Event::Reconfigured(limits(&self.job.camera)));
             }
             (None, _) => {}
@@ -432,8 +437,10 @@ impl Runner {
                 self.job.camera.name.clone_from(&name);
                 self.report.name = name;
                 (self.job.storage, self.job.memory) = (storage, memory);
+                // What it hangs in may have been repaired before the reload.
+                self.files.forget();
                 // Before the first attempt there is nothing to repeat.
-                if self.password_mark != 0 {
+                if self.password_mark != 0 || self.reading.is_some() {
                     self.read_files();
                 }
             }
