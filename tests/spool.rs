@@ -684,8 +684,8 @@ fn a_session_folder_that_somebody_removes_is_a_gap_at_once_and_the_spool_goes_on
         until("two chunks are closed", || spool.chunk_files().len() >= 3);
         let session = spool.chunk_files()[0].parent().unwrap().to_owned();
         let whole = spool.dir();
-        // Moved away first: while its files are removed one by one, another may be made in it.
-        let elsewhere = tempfile::tempdir().unwrap();
+        // Moved away first: while its files are removed one by one, another may be made in it. On the spool's file system, as /tmp may be another.
+        let elsewhere = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let removed = elsewhere.path().join("removed");
         std::fs::rename(if is_whole_spool { &whole } else { &session }, &removed).unwrap();
         std::fs::remove_dir_all(&removed).unwrap();
