@@ -214,16 +214,8 @@ pub(super) fn without_delimiters(data: &Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bits::packed;
     use super::*;
-
-    fn packed(fields: &[(u32, u32)]) -> Vec<u8> {
-        let bits: Vec<u8> = fields
-            .iter()
-            .flat_map(|&(value, count)| (0..count).rev().map(move |at| u8::from(value >> at & 1 == 1)))
-            .collect();
-        let byte = |bits: &[u8]| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | bit << (7 - at));
-        bits.chunks(8).map(byte).collect()
-    }
 
     fn obu(kind: u8, body: &[u8]) -> Vec<u8> {
         [&[kind << 3 | 2, u8::try_from(body.len()).unwrap()][..], body].concat()

@@ -50,3 +50,14 @@ impl Bits {
         self.ue().map(drop)
     }
 }
+
+/// Packs numbers with how many bits each has; the last byte is filled up with zeros.
+#[cfg(test)]
+pub(super) fn packed(fields: &[(u32, u32)]) -> Vec<u8> {
+    let bits: Vec<u8> = fields
+        .iter()
+        .flat_map(|&(value, count)| (0..count).rev().map(move |at| u8::from(value >> at & 1 == 1)))
+        .collect();
+    let byte = |bits: &[u8]| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | bit << (7 - at));
+    bits.chunks(8).map(byte).collect()
+}

@@ -236,21 +236,17 @@ pub(super) fn vp8_size(frame: &[u8]) -> Option<Size> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bits::packed;
     use super::*;
 
-    /// Numbers with how many bits each has.
-    fn packed(fields: &[(u32, u32)]) -> Vec<u8> {
-        let bits: Vec<u8> = fields
-            .iter()
-            .flat_map(|&(value, count)| (0..count).rev().map(move |at| u8::from(value >> at & 1 == 1)))
-            .collect();
-        let byte = |bits: &[u8]| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | bit << (7 - at));
-        bits.chunks(8).map(byte).chain([0; 8]).collect()
+    /// A frame of these numbers, and something behind them.
+    fn frame(fields: &[(u32, u32)]) -> Vec<u8> {
+        [&packed(fields)[..], &[0; 8]].concat()
     }
 
     fn key_frame(profile: &[(u32, u32)], format: &[(u32, u32)]) -> Vec<u8> {
         let begin = [&[(2, 2)], profile, &[(0, 1), (0, 1), (2, 2), (0x49_8342, 24)]].concat();
-        packed(&[&begin[..], format, &[(639, 16), (359, 16), (0, 1)]].concat())
+        frame(&[&begin[..], format, &[(639, 16), (359, 16), (0, 1)]].concat())
     }
 
     fn completed(mut vp9: Vp9, frame: &[u8]) -> Vp9 {
@@ -309,9 +305,9 @@ mod tests {
             width: 1920,
             height: 1080,
         });
-        let inter = packed(&[(2, 2), (0, 2), (0, 1), (1, 1)]);
-        let existing = packed(&[(2, 2), (0, 2), (1, 1), (0, 3)]);
-        let unsynced = packed(&[(2, 2), (0, 2), (0, 1), (0, 1), (2, 2), (0x49_8343, 24), (0, 20), (0, 20)]);
+        let inter = frame(&[(2, 2), (0, 2), (0, 1), (1, 1)]);
+        let existing = frame(&[(2, 2), (0, 2), (1, 1), (0, 3)]);
+        let unsynced = frame(&[(2, 2), (0, 2), (0, 1), (0, 1), (2, 2), (0x49_8343, 24), (0, 20), (0, 20)]);
         for frame in [&inter[..], &existing, &unsynced, b"", &[0x82]] {
             let vp9 = completed(Vp9::of_features(&[1, 1, 2, 3, 1, 10], size), frame);
             assert_eq!((vp9.size, vp9.config.profile, vp9.config.depth), (size, 2, 10), "{frame:?}");
